@@ -1,0 +1,1 @@
+"""The controller: the actor that owns topics, their configuration and blocks of producer ids."""

@@ -1,0 +1,1 @@
+"""Clients and their machines: all that a program which only attaches needs."""
