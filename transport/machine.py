@@ -1,0 +1,145 @@
+"""What every machine takes and gives: events in, effects out, nothing else.
+
+A machine decides. It owns the state of its actor and no socket, file, clock, thread or randomness; the time is handed to
+it. The loop (`loop.py`) performs the effects of a turn in this order, and a machine may rely on it:
+
+    1. an actor's own effects (appends, reads, saves) as they are returned;
+    2. at the end of the turn, what must be durable is made durable, and the machine hears of it by an event;
+    3. only then replies, calls and casts leave the process.
+
+So a Reply returned on hearing that something is durable can never overtake the sync it speaks of.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeAlias
+
+from msgspec import Struct
+
+from .batch import Buffer
+from .protocol.control import PeerDown, PeerUp
+from .protocol.errors import ErrorBody
+from .protocol.message import Reply as ReplyBody
+from .protocol.message import Request, RequestId
+
+Payload: TypeAlias = Sequence[Buffer]
+Event: TypeAlias = Any
+"""Received, Answered, Failed, TimerFired, PeerUp, PeerDown, StopRequested, or an actor's own."""
+Effect: TypeAlias = Any
+"""Reply, Call, Cast, SetTimer, CancelTimer, Stop, or an actor's own."""
+
+
+class Machine(Protocol):
+    """A state machine: `now` is in milliseconds since the epoch and never goes back."""
+
+    def handle(self, event: Event, now: int) -> list[Effect]: ...
+
+
+class Sender(Struct, frozen=True):
+    """Where a reply goes: the envelope it came in, the asker's id, the asker's encoding."""
+
+    route: tuple[bytes, ...]
+    id: RequestId
+    is_json: bool = False
+
+
+class Received(Struct, frozen=True):
+    """A peer asked something. `raw` is the header as it came, for those who pass it on."""
+
+    sender: Sender
+    request: Request
+    payload: Payload = ()
+    raw: bytes = b""
+
+
+class Answered(Struct, frozen=True):
+    """The reply to a Call: typed as its `reply_type` asked, or the raw header."""
+
+    key: Any
+    reply: Any
+    payload: Payload = ()
+
+
+class Failed(Struct, frozen=True):
+    """A Call came to nothing: the peer refused, died, was never there or took too long."""
+
+    key: Any
+    error: ErrorBody
+
+
+class TimerFired(Struct, frozen=True):
+    key: Any
+
+
+class StopRequested(Struct, frozen=True):
+    """Finish what is at hand before `deadline` and return Stop."""
+
+    deadline: int
+
+
+class Reply(Struct, frozen=True):
+    """Answer a Received. `body` is a reply struct, an ErrorBody, or a raw header from a passed-on call."""
+
+    to: Sender
+    body: ReplyBody | ErrorBody | bytes
+    payload: Payload = ()
+
+
+class Call(Struct, frozen=True):
+    """Ask another actor; exactly one Answered or Failed with `key` will follow.
+
+    The request goes to the incarnation that is up now; when there is none, or it dies, the call fails at once.
+    """
+
+    key: Any
+    address: str
+    request: Request | bytes
+    reply_type: type[ReplyBody] | None = None
+    payload: Payload = ()
+    timeout_ms: int = 5_000
+
+
+class Cast(Struct, frozen=True):
+    """Tell another actor, without an answer; lost when it is down."""
+
+    address: str
+    request: Request
+    payload: Payload = ()
+
+
+class SetTimer(Struct, frozen=True):
+    """TimerFired(key) at `at` (ms since the epoch, the clock of `now`). Replaces the timer of the same key."""
+
+    key: Any
+    at: int
+
+
+class CancelTimer(Struct, frozen=True):
+    key: Any
+
+
+class Stop(Struct, frozen=True):
+    """End the actor in good order: close, then exit 0."""
+
+    reason: str = ""
+
+
+__all__ = [
+    "Answered",
+    "Call",
+    "CancelTimer",
+    "Cast",
+    "Effect",
+    "Event",
+    "Failed",
+    "Machine",
+    "Payload",
+    "PeerDown",
+    "PeerUp",
+    "Received",
+    "Reply",
+    "Sender",
+    "SetTimer",
+    "Stop",
+    "StopRequested",
+    "TimerFired",
+]

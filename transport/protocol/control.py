@@ -1,0 +1,94 @@
+"""The dialog between a supervisor and its actors, on the control socket: never behind records.
+
+    A: ready(address, incarnation, endpoint)     S: peer_up*, peer_down* (the directory, if the child spec asks for it)
+    A: heartbeat(phase, turns)                   every heartbeat interval, from the actor's own loop
+    A: failed(reason, traceback)                 its last word before it exits on an error
+    S: peer_up(address, incarnation, endpoint)   S: peer_down(address, incarnation, reason, quarantined)
+    S: stop(deadline_ms)                         A: finishes, exits 0
+    A: start_child(spec), stop_child(address)    S: done | error        calls, by those whose business it is
+
+Every message of an actor names its incarnation; a stale one is counted and dropped.
+"""
+
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from .message import Request
+
+RestartKind = Literal["permanent", "transient", "temporary"]
+Phase = Literal["starting", "recovering", "ready", "stopping"]
+
+
+class ChildSpec(Struct, frozen=True, kw_only=True):
+    """How to start and keep one child, in OTP's words."""
+
+    address: str
+    start: str
+    """Dotted path of the actor's entry, `package.module:function`; resolved in the child alone."""
+    arguments: dict[str, Any] = {}
+    restart: RestartKind = "permanent"
+    shutdown_ms: int = 5_000
+    """How long it may take to stop before it is killed."""
+    directory: bool = False
+    """Whether it is told of every other actor's Up and Down."""
+    start_timeout_ms: int = 30_000
+    """How long it may stay silent while starting; recovery counts as silence unless it makes progress."""
+
+
+class Ready(Request, tag="ready"):
+    address: str
+    incarnation: int
+    endpoint: str | None
+
+
+class Heartbeat(Request, tag="heartbeat"):
+    address: str
+    incarnation: int
+    phase: Phase
+    turns: int
+    """Counts turns of the loop, or steps of recovery: a number that stands still is a hang."""
+
+
+class ActorFailed(Request, tag="failed"):
+    address: str
+    incarnation: int
+    reason: str
+    traceback: str
+
+
+class PeerUp(Request, tag="peer_up"):
+    """An actor is ready at `endpoint`; also an event for machines."""
+
+    address: str
+    incarnation: int
+    endpoint: str | None
+
+
+class PeerDown(Request, tag="peer_down"):
+    """An incarnation is gone; whatever was in flight to it has failed. Also an event for machines."""
+
+    address: str
+    incarnation: int
+    reason: str
+    quarantined: bool = False
+
+
+class Stop(Request, tag="stop"):
+    deadline_ms: int
+
+
+class StartChild(Request, tag="start_child"):
+    spec: ChildSpec
+
+
+class StopChild(Request, tag="stop_child"):
+    """Stop a child and forget it; done once it is gone."""
+
+    address: str
+
+
+class EnsureGroup(Request, tag="ensure_group"):
+    """The gateway asks the controller that a group's coordinator be there; done once its start is ordered."""
+
+    group: str

@@ -1,0 +1,130 @@
+"""The data dialog, answered by partitions; through the gateway, or at a partition's own endpoint.
+
+    init_producer()                                    -> producer_id, producer_epoch       (answered by the controller)
+    produce(topic, partition, acks) batch+             -> one result a batch, in order; no reply when acks = 0
+    publish(topic, partition?, acks, records)          -> partition and offset of each      (answered by the gateway)
+    fetch(topic, partition, offset, max_wait_ms, ...)  -> format batches: batch frames; format records: records inline
+    list_offsets(topic, partition, at)                 -> offset
+
+A batch of an idempotent producer (producer_id >= 0) that repeats one of its last five is answered with the first
+one's offset. A fetch below what it asks for is parked until `min_bytes` are there or `max_wait_ms` have passed.
+Fetched batches are whole: the first may begin before `offset`, and the reader skips to it.
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from .errors import ErrorBody
+from .message import Reply, Request
+
+Acks = Literal[0, 1, "all"]
+"""How many replicas must hold a batch before it is acknowledged: none, the leader, all in sync."""
+
+Offset = Annotated[int, Meta(ge=0)]
+WaitMilliseconds = Annotated[int, Meta(ge=0, le=60_000)]
+
+
+class InitProducer(Request, tag="init_producer"):
+    pass
+
+
+class InitProducerReply(Reply):
+    producer_id: int
+    producer_epoch: int
+
+
+class Produce(Request, tag="produce"):
+    topic: str
+    partition: int
+    acks: Acks = "all"
+
+
+class ProducedBatch(Struct, frozen=True):
+    """What became of one batch: an offset or an error."""
+
+    base_offset: int
+    duplicate: bool = False
+    error: ErrorBody | None = None
+
+
+class ProduceReply(Reply):
+    batches: list[ProducedBatch]
+    high_watermark: int
+
+
+class PublishRecord(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """One record inline. Bytes are base64 in JSON; `key_text` and `value_text` are UTF-8 in their place."""
+
+    key: bytes | None = None
+    key_text: str | None = None
+    value: bytes | None = None
+    value_text: str | None = None
+    headers: dict[str, str] | None = None
+    timestamp_ms: int | None = None
+
+
+class Publish(Request, tag="publish"):
+    topic: str
+    records: Annotated[list[PublishRecord], Meta(min_length=1, max_length=10_000)]
+    partition: int | None = None
+    """None: by key, and without a key the server's choice."""
+    acks: Literal[1, "all"] = "all"
+
+
+class PublishedRecord(Struct, frozen=True):
+    partition: int
+    offset: int
+    error: ErrorBody | None = None
+
+
+class PublishReply(Reply):
+    records: list[PublishedRecord]
+
+
+class Fetch(Request, tag="fetch"):
+    topic: str
+    partition: int
+    offset: Offset
+    max_bytes: Annotated[int, Meta(ge=1)] = 1024 * 1024
+    """A bound on batch bytes; one whole batch is returned even when it alone is larger."""
+    max_records: Annotated[int, Meta(ge=1, le=10_000)] = 500
+    """A bound for the format `records`."""
+    min_bytes: Annotated[int, Meta(ge=0)] = 1
+    max_wait_ms: WaitMilliseconds = 0
+    format: Literal["batches", "records"] | None = None
+    """None: `records` to a JSON request, `batches` to a MessagePack one."""
+
+
+class FetchedRecord(Struct, kw_only=True, frozen=True):
+    offset: int
+    timestamp_ms: int
+    key: bytes | None = None
+    key_text: str | None = None
+    """The key, when it is UTF-8."""
+    value: bytes | None = None
+    value_text: str | None = None
+    headers: dict[str, str] | None = None
+
+
+class FetchReply(Reply):
+    topic: str
+    partition: int
+    log_start_offset: int
+    high_watermark: int
+    next_offset: int
+    """Where to fetch on."""
+    records: list[FetchedRecord] | None = None
+
+
+class ListOffsets(Request, tag="list_offsets"):
+    topic: str
+    partition: int
+    at: Literal["earliest", "latest"] | int
+    """A number is a timestamp in milliseconds: the first offset at or after it."""
+
+
+class ListOffsetsReply(Reply):
+    offset: int
+    """-1 when no record is that young."""
+    timestamp_ms: int = -1

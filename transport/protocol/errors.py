@@ -1,0 +1,84 @@
+"""Every error a peer can cause or meet, by code. Codes are part of the wire protocol: never renamed, never reused."""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class ErrorCode(StrEnum):
+    """What went wrong, in one word a program can match."""
+
+    UNKNOWN_OP = "UNKNOWN_OP"
+    INVALID_REQUEST = "INVALID_REQUEST"
+    UNSUPPORTED_VERSION = "UNSUPPORTED_VERSION"
+    MESSAGE_TOO_LARGE = "MESSAGE_TOO_LARGE"
+    INVALID_BATCH = "INVALID_BATCH"
+    INVALID_TOPIC = "INVALID_TOPIC"
+    INVALID_CONFIG = "INVALID_CONFIG"
+    UNKNOWN_TOPIC = "UNKNOWN_TOPIC"
+    UNKNOWN_PARTITION = "UNKNOWN_PARTITION"
+    TOPIC_EXISTS = "TOPIC_EXISTS"
+    PARTITION_OFFLINE = "PARTITION_OFFLINE"
+    ACTOR_UNAVAILABLE = "ACTOR_UNAVAILABLE"
+    UNKNOWN_ACTOR = "UNKNOWN_ACTOR"
+    OVERLOADED = "OVERLOADED"
+    TIMED_OUT = "TIMED_OUT"
+    SHUTTING_DOWN = "SHUTTING_DOWN"
+    STORAGE_FULL = "STORAGE_FULL"
+    CORRUPT_LOG = "CORRUPT_LOG"
+    OFFSET_OUT_OF_RANGE = "OFFSET_OUT_OF_RANGE"
+    OUT_OF_ORDER_SEQUENCE = "OUT_OF_ORDER_SEQUENCE"
+    PRODUCER_FENCED = "PRODUCER_FENCED"
+    UNKNOWN_PRODUCER = "UNKNOWN_PRODUCER"
+    INVALID_GROUP = "INVALID_GROUP"
+    UNKNOWN_GROUP = "UNKNOWN_GROUP"
+    UNKNOWN_MEMBER = "UNKNOWN_MEMBER"
+    FENCED_MEMBER = "FENCED_MEMBER"
+    STALE_GENERATION = "STALE_GENERATION"
+    NOT_ASSIGNED = "NOT_ASSIGNED"
+    GROUP_NOT_EMPTY = "GROUP_NOT_EMPTY"
+    GROUP_FULL = "GROUP_FULL"
+    FORBIDDEN = "FORBIDDEN"
+
+
+RETRIABLE = frozenset(
+    {
+        ErrorCode.PARTITION_OFFLINE,
+        ErrorCode.ACTOR_UNAVAILABLE,
+        ErrorCode.OVERLOADED,
+        ErrorCode.TIMED_OUT,
+        ErrorCode.SHUTTING_DOWN,
+        ErrorCode.STORAGE_FULL,
+    }
+)
+"""Codes after which the same request may succeed later, unchanged."""
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    """An error as it stands on the wire."""
+
+    code: str
+    message: str
+    retriable: bool = False
+
+
+class PlanariaError(Exception):
+    """The root of every error that Planaria raises on purpose."""
+
+
+class ProtocolError(PlanariaError):
+    """A request was refused. `code` says why, `retriable` whether the same request may succeed later."""
+
+    def __init__(self, code: ErrorCode | str, message: str, *, retriable: bool | None = None) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = str(code)
+        self.message = message
+        self.retriable = code in RETRIABLE if retriable is None else retriable
+
+    @property
+    def body(self) -> ErrorBody:
+        return ErrorBody(self.code, self.message, self.retriable)
+
+    @classmethod
+    def from_body(cls, body: ErrorBody) -> "ProtocolError":
+        return cls(body.code, body.message, retriable=body.retriable)

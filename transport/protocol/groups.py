@@ -1,0 +1,129 @@
+"""The group dialog, answered by the group's coordinator. The assignment is the server's (the model is KIP-848).
+
+    group_heartbeat(group, member_id?, generation, topics, owned, max_wait_ms)
+        -> member_id, generation, assignment: what the member should own now
+    commit_offsets(group, member_id, generation, offsets)  -> done            fetch_offsets(group, partitions) -> offsets
+    leave_group(group, member_id)                          -> done
+    describe_group, list_groups, reset_offsets, delete_group
+
+A member says what it owns and is told what it should own; the request is parked until that changes or `max_wait_ms`
+have passed. A partition goes to its next owner only after the last one said, by a heartbeat without it, that it let
+go, or after its session has expired. Joining is a heartbeat without member_id. Commits are refused unless the member
+is known, its generation is not ahead, and it may still hold the partition.
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from .data import Offset, WaitMilliseconds
+from .message import Reply, Request, TopicPartitions
+
+AssignorName = Literal["sticky", "range", "round_robin"]
+SessionMilliseconds = Annotated[int, Meta(ge=100, le=1_800_000)]
+
+
+class GroupHeartbeat(Request, tag="group_heartbeat"):
+    group: str
+    member_id: str | None = None
+    """None joins the group; the reply names the member."""
+    instance_id: str | None = None
+    """A static member: keeps its partitions over a restart within the session timeout."""
+    generation: int = 0
+    """The generation of the assignment the member has; 0 when it joins."""
+    topics: list[str] | None = None
+    """Subscribed topics: needed to join, None leaves them as they are."""
+    owned: TopicPartitions | None = None
+    """What the member holds at this moment; None stands for what it said last."""
+    session_timeout_ms: SessionMilliseconds = 10_000
+    assignor: AssignorName | None = None
+    max_wait_ms: WaitMilliseconds = 0
+    client_id: str = ""
+
+
+class GroupHeartbeatReply(Reply):
+    member_id: str
+    generation: int
+    assignment: TopicPartitions
+    """What the member should own now. What it owns beyond that, it must let go of and say so."""
+    heartbeat_interval_ms: int
+    """The longest the member should let pass until its next heartbeat."""
+
+
+class PartitionOffset(Struct, frozen=True):
+    topic: str
+    partition: int
+    offset: Offset
+    metadata: str = ""
+
+
+class CommitOffsets(Request, tag="commit_offsets"):
+    group: str
+    offsets: Annotated[list[PartitionOffset], Meta(max_length=100_000)]
+    member_id: str | None = None
+    """None: a free-standing consumer; refused while the group has members."""
+    generation: int = 0
+
+
+class CommitOffsetsReply(Reply):
+    pass
+
+
+class FetchOffsets(Request, tag="fetch_offsets"):
+    group: str
+    partitions: TopicPartitions | None = None
+    """None asks for everything the group has committed."""
+
+
+class FetchOffsetsReply(Reply):
+    offsets: list[PartitionOffset]
+    """Partitions without a committed offset are left out."""
+
+
+class LeaveGroup(Request, tag="leave_group"):
+    group: str
+    member_id: str
+
+
+class ListGroups(Request, tag="list_groups"):
+    pass
+
+
+class ListGroupsReply(Reply):
+    groups: list[str]
+
+
+class DescribeGroup(Request, tag="describe_group"):
+    group: str
+
+
+class MemberDescription(Struct, kw_only=True):
+    member_id: str
+    instance_id: str | None
+    client_id: str
+    topics: list[str]
+    generation: int
+    assignment: TopicPartitions
+    owned: TopicPartitions
+
+
+class DescribeGroupReply(Reply):
+    group: str
+    state: Literal["empty", "rebalancing", "stable"]
+    generation: int
+    assignor: str
+    members: list[MemberDescription]
+    offsets: list[PartitionOffset]
+
+
+class ResetOffsets(Request, tag="reset_offsets"):
+    """Set offsets of a group that has no members."""
+
+    group: str
+    offsets: list[PartitionOffset]
+
+
+class DeleteGroup(Request, tag="delete_group"):
+    """Forget a group that has no members, offsets included."""
+
+    group: str

@@ -1,0 +1,56 @@
+"""The operator's dialog: `status` shows the supervision tree, `kill` proves it, `revive` ends a quarantine.
+
+    status() -> actors        kill(address, signal) -> pid, incarnation        revive(address) -> done
+
+Answered by the supervisor; the gateway passes them on.
+"""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from .message import Reply, Request
+
+ActorState = Literal["starting", "recovering", "ready", "stopping", "stopped", "backing_off", "quarantined"]
+
+
+class ActorStatus(Struct, kw_only=True):
+    address: str
+    pid: int | None
+    incarnation: int
+    restarts: int
+    state: ActorState
+    uptime_ms: int
+    memory_bytes: int
+    """Resident memory that is the process's own (not shared with others); 0 where the system does not tell."""
+    endpoint: str | None = None
+    reason: str | None = None
+    """Why it is not ready, or why it died last."""
+    traceback: str | None = None
+
+
+class Status(Request, tag="status"):
+    pass
+
+
+class StatusReply(Reply):
+    supervisor_pid: int
+    instance_id: str
+    data_directory: str
+    endpoint: str
+    uptime_ms: int
+    actors: list[ActorStatus]
+
+
+class Kill(Request, tag="kill"):
+    address: str
+    signal: Literal["SIGKILL", "SIGTERM", "SIGSTOP", "SIGCONT", "SIGABRT", "SIGSEGV"] = "SIGKILL"
+
+
+class KillReply(Reply):
+    pid: int
+    incarnation: int
+
+
+class Revive(Request, tag="revive"):
+    address: str

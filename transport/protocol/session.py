@@ -1,0 +1,63 @@
+"""The session dialog: who is there and where things are.
+
+    C: hello(version, client_id)                       S: limits, instance_id, run_directory
+    C: metadata(topics, after_version, max_wait_ms)    S: version, topics, their partitions and endpoints
+
+`metadata` is a long poll: with `after_version` it is parked until the directory has changed past that version or
+`max_wait_ms` have passed. A client on the same machine (the file `instance` in `run_directory` holds `instance_id`) may
+connect to the partitions' own endpoints; any other sends everything to the gateway.
+"""
+
+from msgspec import Struct
+
+from .message import MAX_FRAME_BYTES, MAX_FRAMES, PROTOCOL_VERSION, Reply, Request
+
+
+class Hello(Request, tag="hello"):
+    version: int = PROTOCOL_VERSION
+    client_id: str = ""
+
+
+class HelloReply(Reply):
+    version: int
+    server: str
+    """Name and version of the broker, such as `planaria/0.1.0`."""
+    instance_id: str
+    """Changes with every start of the supervisor."""
+    run_directory: str
+    max_frame_bytes: int = MAX_FRAME_BYTES
+    max_frames: int = MAX_FRAMES
+    max_fetch_bytes: int = MAX_FRAME_BYTES
+    max_wait_ms: int
+
+
+class Metadata(Request, tag="metadata"):
+    topics: list[str] | None = None
+    """None asks for every topic but the internal ones."""
+    after_version: int | None = None
+    max_wait_ms: int = 0
+
+
+class PartitionMetadata(Struct):
+    partition: int
+    online: bool
+    incarnation: int = 0
+    endpoint: str | None = None
+    """Where a client on the broker's machine may reach the partition itself; None while it is offline."""
+    reason: str | None = None
+    """Why it is offline."""
+
+
+class TopicMetadata(Struct):
+    topic: str
+    topic_id: str
+    """Differs between a topic and its successor of the same name."""
+    max_message_bytes: int
+    partitions: list[PartitionMetadata]
+
+
+class MetadataReply(Reply):
+    version: int
+    instance_id: str
+    topics: list[TopicMetadata]
+    unknown_topics: list[str] = []

@@ -1,0 +1,126 @@
+"""The topic dialog, answered by the controller (and, for figures, by the partitions it asks).
+
+    create_topic(topic, partitions, config, if_not_exists)    -> description
+    alter_topic(topic, partitions, config)                    -> description    partitions can grow, never shrink
+    delete_topic(topic)                                       -> done
+    list_topics(internal)                                     -> names and partition counts
+    describe_topic(topic)                                     -> configuration and each partition's figures
+    delete_records(topic, partition, before_offset)           -> log_start_offset       (answered by the partition)
+"""
+
+from typing import Annotated
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from .message import Reply, Request
+
+PartitionCount = Annotated[int, Meta(ge=1, le=10_000)]
+Milliseconds = Annotated[int, Meta(ge=-1)]
+Bytes = Annotated[int, Meta(ge=-1)]
+SegmentBytes = Annotated[int, Meta(ge=1024, le=2**31 - 1)]
+SegmentMilliseconds = Annotated[int, Meta(ge=100)]
+MessageBytes = Annotated[int, Meta(ge=1, le=32 * 1024 * 1024)]
+FlushPolicy = Annotated[str, Meta(pattern=r"^(batch|os|interval:[0-9]+(ms|s))$")]
+
+
+class TopicConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What can be chosen for a topic. -1 stands for no limit."""
+
+    retention_ms: Milliseconds = 7 * 24 * 3600 * 1000
+    retention_bytes: Bytes = -1
+    """Per partition."""
+    segment_bytes: SegmentBytes = 128 * 1024 * 1024
+    segment_ms: SegmentMilliseconds = 7 * 24 * 3600 * 1000
+    flush: FlushPolicy = "batch"
+    """When an append is synced: `batch` (before it is acknowledged), `interval:200ms`, or `os` (when the kernel likes)."""
+    max_message_bytes: MessageBytes = 1024 * 1024
+    """The largest batch a producer may send."""
+
+
+class TopicConfigChange(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The fields of TopicConfig to change; what is left out stays."""
+
+    retention_ms: Milliseconds | UnsetType = UNSET
+    retention_bytes: Bytes | UnsetType = UNSET
+    segment_bytes: SegmentBytes | UnsetType = UNSET
+    segment_ms: SegmentMilliseconds | UnsetType = UNSET
+    flush: FlushPolicy | UnsetType = UNSET
+    max_message_bytes: MessageBytes | UnsetType = UNSET
+
+
+class CreateTopic(Request, tag="create_topic"):
+    topic: str
+    partitions: PartitionCount = 1
+    config: TopicConfig = TopicConfig()
+    if_not_exists: bool = False
+
+
+class AlterTopic(Request, tag="alter_topic"):
+    topic: str
+    partitions: PartitionCount | None = None
+    config: TopicConfigChange = TopicConfigChange()
+
+
+class DeleteTopic(Request, tag="delete_topic"):
+    topic: str
+
+
+class ListTopics(Request, tag="list_topics"):
+    internal: bool = False
+
+
+class TopicSummary(Struct):
+    topic: str
+    partitions: int
+
+
+class ListTopicsReply(Reply):
+    topics: list[TopicSummary]
+
+
+class DescribeTopic(Request, tag="describe_topic"):
+    topic: str
+
+
+class PartitionDescription(Struct, kw_only=True):
+    partition: int
+    online: bool
+    incarnation: int = 0
+    leader_epoch: int = -1
+    log_start_offset: int = -1
+    high_watermark: int = -1
+    log_end_offset: int = -1
+    size_bytes: int = -1
+    reason: str | None = None
+
+
+class DescribeTopicReply(Reply):
+    topic: str
+    topic_id: str
+    config: TopicConfig
+    partitions: list[PartitionDescription]
+
+
+class DescribePartition(Request, tag="describe_partition"):
+    """Asked of a partition itself."""
+
+
+class DescribePartitionReply(Reply):
+    description: PartitionDescription
+
+
+class DeleteRecords(Request, tag="delete_records"):
+    topic: str
+    partition: int
+    before_offset: int
+    """-1 deletes up to the high watermark."""
+
+
+class DeleteRecordsReply(Reply):
+    log_start_offset: int
+
+
+class ConfigurePartition(Request, tag="configure_partition"):
+    """The controller tells a running partition its topic's new configuration."""
+
+    config: TopicConfig
