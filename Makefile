@@ -1,0 +1,70 @@
+# Needs Python 3.11 or newer, make and a network, nothing else: `make demo`, `make test`.
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+WHEEL_VENV := build/wheel-venv
+
+# A PYTHON that somebody chose is used or refused; otherwise the first that is new enough.
+ifeq ($(origin PYTHON),undefined)
+PYTHONS := python3 python3.11 python3.12 python3.13 python3.14
+else
+PYTHONS := $(PYTHON)
+endif
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
+
+.PHONY: demo
+demo: $(STAMP) ## replay real flights while actors are being killed
+	$(BIN)/python -m planaria demo
+
+.PHONY: test
+test: $(STAMP) ## all tests but the long ones
+	$(BIN)/python -m pytest
+
+.PHONY: chaos
+chaos: $(STAMP) ## long runs under random kills
+	$(BIN)/python -m pytest -m chaos --timeout=0 -o faulthandler_timeout=0
+
+.PHONY: bench
+bench: $(STAMP) ## throughput, latency and recovery beside the machine's own ceiling
+	$(BIN)/python -m planaria bench
+
+.PHONY: lint
+lint: $(STAMP) ## formatting and lint rules
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m ruff check .
+
+# Types are checked on an installed wheel: that is what a user's checker sees, and it proves that the wheel is complete.
+.PHONY: types
+types: $(STAMP) ## mypy --strict on a freshly built and installed wheel
+	rm -rf build
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/dist .
+	$(BIN)/python -m venv $(WHEEL_VENV)
+	wheel=$$(echo build/dist/planaria-*.whl) && $(WHEEL_VENV)/bin/python -m pip install --quiet "$$wheel[zstd]" mypy
+	cd $(WHEEL_VENV) && bin/python -m mypy --config-file ../../pyproject.toml --cache-dir ../mypy --strict -p planaria
+
+.PHONY: clean
+clean: ## remove what the other targets made
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# An editable install names the checkout's path: a checkout that was moved or copied installs again.
+ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
+.PHONY: $(STAMP)
+endif
+
+$(STAMP): pyproject.toml
+	@python=; for candidate in $(PYTHONS); do \
+	    if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
+	    then python=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	    echo "Planaria needs Python 3.11 or newer; tried: $(PYTHONS). Name one with: make PYTHON=/path/to/python" >&2; \
+	    exit 1; \
+	fi; \
+	"$$python" -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@echo '$(CURDIR)' > $@
