@@ -28,7 +28,7 @@ class HelloReply(Reply):
     max_frame_bytes: int = MAX_FRAME_BYTES
     max_frames: int = MAX_FRAMES
     max_fetch_bytes: int = MAX_FRAME_BYTES
-    max_wait_ms: int
+    max_wait_ms: int = 60_000
 
 
 class Metadata(Request, tag="metadata"):
