@@ -1,0 +1,95 @@
+"""What every test may ask for: a free port, a data directory, a run directory with a short path, a printed seed.
+
+Also holds two promises for the whole session: no process is left running, and random tests can be replayed.
+"""
+
+import os
+import random
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from leaked_processes import Leak, kill_leaked, mark_session
+
+# derandomize is named because Hypothesis turns it on by itself under CI=true: there, too, runs search anew.
+settings.register_profile(
+    "planaria",
+    deadline=None,
+    print_blob=True,
+    derandomize=False,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("planaria")
+
+_mark_key = pytest.StashKey[str]()
+_leaks_key = pytest.StashKey[list[Leak]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_mark_key] = mark_session()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    leaks = kill_leaked(session.config.stash[_mark_key])
+    session.config.stash[_leaks_key] = leaks
+    if leaks:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    leaks = config.stash.get(_leaks_key, [])
+    if leaks:
+        terminalreporter.section("processes left running (killed now)", red=True)
+        for leak in leaks:
+            terminalreporter.line(f"{leak.pid} {leak.command_line}  started in {leak.test}", red=True)
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A TCP port nobody listens on.
+
+    Drawn from below the kernel's range for outgoing connections: a port taken from bind(0) may be handed to
+    somebody's connect() before the test listens on it.
+    """
+    draw = random.SystemRandom()
+    while True:
+        port = draw.randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+@pytest.fixture
+def endpoint(free_port: int) -> str:
+    """A public endpoint nobody is bound to, loopback only."""
+    return f"tcp://127.0.0.1:{free_port}"
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """A data directory that does not exist yet: creating it is the broker's work."""
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def run_dir() -> Iterator[Path]:
+    """A private directory with a short path: an ipc endpoint has 107 bytes, and tmp_path leaves too few."""
+    path = Path(tempfile.mkdtemp(prefix="pl-", dir="/tmp"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """A seed for random tests; pytest shows the printed line when the test fails."""
+    chosen = int(os.environ.get("PLANARIA_SEED", random.SystemRandom().randrange(2**32)))
+    print(f"replay: PLANARIA_SEED={chosen} python -m pytest '{request.node.nodeid}'")
+    return chosen

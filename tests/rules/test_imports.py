@@ -1,0 +1,125 @@
+"""Rule: transport imports neither actors nor supervisor; actors and supervisor never import each other; inside
+the package all imports are relative. So the process that must never die never loads broker code."""
+
+import subprocess
+import sys
+
+import pytest
+
+from source_tree import FOLDERS, PACKAGE, Source, package_sources
+
+# Folder -> folders it must not import.
+FORBIDDEN = {
+    "transport": {"actors", "supervisor"},
+    "actors": {"supervisor"},
+    "supervisor": {"actors"},
+}
+# What only people need must not be loaded by the supervisor's own process.
+FOR_PEOPLE = {"typer", "rich", "click"}
+
+
+def faults(source: Source) -> list[str]:
+    return [
+        *absolute_imports(source),
+        *wrong_directions(source),
+        *root_imports(source),
+        *people_imports(source),
+    ]
+
+
+def absolute_imports(source: Source) -> list[str]:
+    own = {PACKAGE, *FOLDERS}
+    return [
+        f"{source.path}:{item.line}: write it relative: {item.module}"
+        for item in source.imports
+        if not item.is_relative and item.top in own
+    ]
+
+
+def wrong_directions(source: Source) -> list[str]:
+    forbidden = FORBIDDEN.get(source.folder, set())
+    return [
+        f"{source.path}:{item.line}: {source.folder} imports {item.folder}"
+        for item in source.imports
+        if item.folder in forbidden
+    ]
+
+
+def root_imports(source: Source) -> list[str]:
+    """The root's names are for users: a folder that takes one from there imports in a circle."""
+    if source.folder not in FOLDERS:
+        return []
+    return [
+        f"{source.path}:{item.line}: takes {item.name} from the root"
+        for item in source.imports
+        if item.module == PACKAGE and item.folder is None and item.name != "__version__"
+    ]
+
+
+def people_imports(source: Source) -> list[str]:
+    is_command_line = source.path.startswith("supervisor/cli/") or source.path == "__main__.py"
+    if is_command_line:
+        return []
+    return [
+        f"{source.path}:{item.line}: only the command line may import {item.module}"
+        for item in source.imports
+        if item.top in FOR_PEOPLE or item.module.startswith(f"{PACKAGE}.supervisor.cli")
+    ]
+
+
+def test_imports_go_the_right_way() -> None:
+    assert [fault for source in package_sources() for fault in faults(source)] == []
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("module", ["planaria", "planaria.supervisor", "planaria.transport.client"])
+def test_importing_it_loads_no_actor_and_nothing_for_people(module: str) -> None:
+    program = f"import sys, {module}; print(*sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    loaded = result.stdout.split()
+    assert [name for name in loaded if name.startswith("planaria.actors") or name in FOR_PEOPLE] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "complaint"),
+    [
+        ("transport/a.py", "from ..actors.log import Log", "transport imports actors"),
+        ("transport/a.py", "from .. import supervisor", "transport imports supervisor"),
+        ("transport/client/a.py", "from ...actors import log", "transport imports actors"),
+        (
+            "transport/client/a.py",
+            "def f():\n    from ...supervisor.x import y",
+            "transport imports supervisor",
+        ),
+        ("actors/partition/a.py", "from ...supervisor.tree import Tree", "actors imports supervisor"),
+        ("supervisor/a.py", "from ..actors.partition.machine import Partition", "supervisor imports actors"),
+        ("supervisor/a.py", "import planaria.actors.log", "supervisor imports actors"),
+        ("supervisor/a.py", "from planaria.transport import batch", "write it relative: planaria.transport"),
+        ("actors/a.py", "import transport.batch", "write it relative: transport.batch"),
+        ("actors/a.py", "from .. import Broker", "takes Broker from the root"),
+        ("supervisor/a.py", "import rich.table", "only the command line may import rich.table"),
+        (
+            "supervisor/a.py",
+            "from .cli import main",
+            "only the command line may import planaria.supervisor.cli",
+        ),
+    ],
+)
+def test_rule_sees(path: str, text: str, complaint: str) -> None:
+    assert any(fault.endswith(complaint) for fault in faults(Source(path, text)))
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("actors/partition/a.py", "from ...transport.batch import RecordBatch"),
+        ("supervisor/a.py", "from .. import __version__"),
+        ("supervisor/a.py", "from ..transport import loop\nSPEC = 'planaria.actors.partition.process:main'"),
+        ("supervisor/cli/a.py", "import typer\nfrom ..broker import Broker"),
+        ("__init__.py", "from .supervisor.broker import Broker"),
+    ],
+)
+def test_rule_allows(path: str, text: str) -> None:
+    assert faults(Source(path, text)) == []

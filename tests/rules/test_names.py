@@ -1,0 +1,88 @@
+"""Rule: no name that says nothing, no postponed work in the code, no path of somebody's home, a docstring in each module."""
+
+import ast
+import re
+from pathlib import PurePosixPath
+
+import pytest
+
+from source_tree import ROOT, Source, package_sources, project_files
+
+EMPTY_WORDS = {"util", "utils", "helper", "helpers", "common", "base", "manager", "misc"}
+# Put together here, so that this file passes its own rule.
+POSTPONED = re.compile(r"\b(?:TODO|FIXME|XXX)\b")
+HOME = re.compile(r"(?<![\w.])/(?:home|root|Users)/\w")
+TEXT_SUFFIXES = ("", ".py", ".md", ".toml", ".txt", ".sh", ".json", ".cfg")
+
+
+def empty_names(source: Source) -> list[str]:
+    path = PurePosixPath(source.path)
+    found = [
+        f"{source.path}: {part} says nothing"
+        for part in (*path.parts[:-1], path.stem)
+        if is_empty(part.split("_"))
+    ]
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.ClassDef) and is_empty(re.findall(r"[A-Z][a-z]+", node.name)):
+            found.append(f"{source.path}:{node.lineno}: {node.name} says nothing")
+    return found
+
+
+def is_empty(words: list[str]) -> bool:
+    return not EMPTY_WORDS.isdisjoint(word.lower() for word in words)
+
+
+def text_faults(path: str, text: str) -> list[str]:
+    found = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if POSTPONED.search(line):
+            found.append(f"{path}:{number}: postponed work belongs into the docs' list of limits")
+        if HOME.search(line):
+            found.append(f"{path}:{number}: a path that exists on one machine only")
+    return found
+
+
+def test_names_say_something() -> None:
+    assert [fault for source in package_sources() for fault in empty_names(source)] == []
+
+
+def test_every_module_opens_by_saying_what_it_owns() -> None:
+    assert [source.path for source in package_sources() if not ast.get_docstring(source.tree)] == []
+
+
+def test_no_postponed_work_and_no_home_paths() -> None:
+    files = [path for path in project_files(*TEXT_SUFFIXES) if path.name != "test_names.py"]
+    assert len(files) > 10
+    faults = [
+        fault
+        for path in files
+        for fault in text_faults(path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8"))
+    ]
+    assert faults == []
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("transport/utils.py", ""),
+        ("transport/socket_helpers.py", ""),
+        ("actors/common/log.py", ""),
+        ("actors/log.py", "class SegmentManager: ..."),
+        ("actors/log.py", "class BaseLog: ..."),
+    ],
+)
+def test_rule_sees_an_empty_name(path: str, text: str) -> None:
+    assert len(empty_names(Source(path, text))) == 1
+
+
+def test_rule_allows_the_words_inside_others() -> None:
+    assert empty_names(Source("actors/database.py", "class Managed: ...\nbase_offset = 0")) == []
+
+
+@pytest.mark.parametrize("line", ["# TODO: later", "x = 1  # FIXME", "see /root/x", "'/home/me/x'"])
+def test_rule_sees(line: str) -> None:
+    assert len(text_faults("a.py", f"x = 0\n{line}\n")) == 1
+
+
+def test_rule_allows() -> None:
+    assert text_faults("a.md", "the /root of all, ./home/x, docs/home/x, mastodon") == []

@@ -1,0 +1,110 @@
+"""Rule: the list of impure files is closed. Every other file of the package decides and does not perform: it imports no
+clock, socket, thread, file or random number, opens nothing, and imports no impure file.
+
+To add an impure file, add a line with the reason to IMPURE; a line whose file is gone or became pure fails as well.
+"""
+
+import ast
+from collections.abc import Iterable
+
+import pytest
+
+from source_tree import FOLDERS, PACKAGE, Source, package_sources
+
+# File, or folder with a slash at its end -> why it has to touch the world.
+IMPURE: dict[str, str] = {}
+
+FORBIDDEN_MODULES = {
+    "asyncio", "concurrent", "datetime", "fcntl", "glob", "mmap", "multiprocessing", "os", "pathlib", "random",
+    "resource", "secrets", "select", "selectors", "shutil", "signal", "socket", "subprocess", "tempfile", "threading",
+    "time", "uuid", "zmq",
+}  # fmt: skip
+FORBIDDEN_CALLS = {"open", "print", "input", "exec", "eval", "__import__"}
+
+
+def faults(source: Source, impure_modules: set[str]) -> list[str]:
+    found = []
+    for item in source.imports:
+        full = f"{item.module}.{item.name}"
+        if item.top in FORBIDDEN_MODULES:
+            found.append(f"{source.path}:{item.line}: a pure file imports {item.module}")
+        elif not item.is_for_types_only and not impure_modules.isdisjoint((item.module, full)):
+            found.append(f"{source.path}:{item.line}: a pure file imports an impure one: {full}")
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FORBIDDEN_CALLS:
+            found.append(f"{source.path}:{node.lineno}: a pure file calls {node.func.id}()")
+    return found
+
+
+def is_listed(source: Source, listed: Iterable[str]) -> bool:
+    return any(
+        source.path == entry or (entry[-1] == "/" and source.path.startswith(entry)) for entry in listed
+    )
+
+
+def governed() -> list[Source]:
+    """The root's own files only gather names; an __init__.py only gathers its folder's."""
+    return [source for source in package_sources() if source.folder in FOLDERS]
+
+
+def impure_modules() -> set[str]:
+    return {
+        source.module
+        for source in governed()
+        if is_listed(source, IMPURE) and not source.path.endswith("/__init__.py")
+    }
+
+
+def test_every_file_not_listed_is_pure() -> None:
+    modules = impure_modules()
+    found = [
+        fault
+        for source in governed()
+        if not is_listed(source, IMPURE)
+        for fault in faults(source, set() if source.path.endswith("/__init__.py") else modules)
+    ]
+    assert found == []
+
+
+def test_every_listed_file_exists_and_is_impure() -> None:
+    modules = impure_modules()
+    stale = [
+        entry
+        for entry in IMPURE
+        if not any(faults(source, modules) for source in governed() if is_listed(source, [entry]))
+    ]
+    assert stale == []
+
+
+def test_machines_are_never_listed() -> None:
+    assert [entry for entry in IMPURE if entry.endswith(("machine.py", "machines.py"))] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import os",
+        "import os.path",
+        "from time import monotonic",
+        "import zmq.asyncio",
+        "def f():\n    import random",
+        "with open('x') as file: pass",
+        "from .process import run",
+        "from . import process",
+        "from ..partition.process import run",
+    ],
+)
+def test_rule_sees(text: str) -> None:
+    source = Source("actors/partition/machine.py", text)
+    assert len(faults(source, {f"{PACKAGE}.actors.partition.process"})) == 1
+
+
+def test_rule_allows() -> None:
+    text = (
+        "from typing import TYPE_CHECKING\n"
+        "import msgspec, zlib\n"
+        "from ...transport.batch import RecordBatch\n"
+        "if TYPE_CHECKING:\n    from .process import Shell\n"
+        "def f(file): return file.open()\n"
+    )
+    assert faults(Source("actors/partition/machine.py", text), {f"{PACKAGE}.actors.partition.process"}) == []

@@ -1,0 +1,61 @@
+"""The test session's own promises: it fails when it leaves a process running, and one copy of the package is loaded."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+
+LEAKS_A_PROCESS = """
+import subprocess, sys
+
+def test_leaks():
+    # Through a parent that ends at once: only the mark can find the orphan.
+    program = "import subprocess; print(subprocess.Popen(['sleep', '60'], stdout=subprocess.DEVNULL).pid)"
+    subprocess.run([sys.executable, "-c", program], check=True)
+"""
+
+
+def run_session(directory: Path, program: str) -> "subprocess.CompletedProcess[str]":
+    (directory / "conftest.py").write_text((TESTS / "conftest.py").read_text())
+    (directory / "test_inner.py").write_text(program)
+    (directory / "pytest.ini").write_text(f"[pytest]\npythonpath = {TESTS / 'support'}\n")
+    command = [sys.executable, "-m", "pytest", "-s", "-p", "no:cacheprovider", str(directory)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=directory, timeout=60)
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
+@pytest.mark.processes
+def test_session_that_leaves_a_process_running_fails_and_names_it(tmp_path: Path) -> None:
+    result = run_session(tmp_path, LEAKS_A_PROCESS)
+
+    assert result.returncode == pytest.ExitCode.TESTS_FAILED
+    assert "1 passed" in result.stdout
+    assert "sleep 60  started in test_inner.py::test_leaks (call)" in result.stdout
+    pid = int(next(line for line in result.stdout.splitlines() if "sleep 60" in line).split()[0])
+    # A zombie that nobody has reaped yet has no executable any more either.
+    assert not Path(f"/proc/{pid}/exe").exists()
+
+
+@pytest.mark.processes
+def test_clean_session_passes(tmp_path: Path) -> None:
+    result = run_session(tmp_path, "def test_nothing(): pass\n")
+
+    assert result.returncode == pytest.ExitCode.OK, result.stdout
+
+
+def test_no_second_copy_of_the_package_is_loaded() -> None:
+    root = TESTS.parent
+    files = {name: getattr(module, "__file__", None) for name, module in list(sys.modules.items())}
+    strangers = {
+        name: file
+        for name, file in files.items()
+        if file
+        and Path(file).is_relative_to(root)
+        and not Path(file).is_relative_to(TESTS)
+        and name.partition(".")[0] != "planaria"
+        and ".venv" not in Path(file).parts
+    }
+    assert strangers == {}
