@@ -6,12 +6,14 @@
     list_topics(internal)                                     -> names and partition counts
     describe_topic(topic)                                     -> configuration and each partition's figures
     delete_records(topic, partition, before_offset)           -> log_start_offset       (answered by the partition)
+    watch_topics(after_version, max_wait_ms)                  -> version, partition counts  (asked by coordinators)
 """
 
 from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from .data import WaitMilliseconds
 from .message import Reply, Request
 
 PartitionCount = Annotated[int, Meta(ge=1, le=10_000)]
@@ -76,6 +78,23 @@ class TopicSummary(Struct):
 
 class ListTopicsReply(Reply):
     topics: list[TopicSummary]
+
+
+class WatchTopics(Request, tag="watch_topics"):
+    """Parked until the catalog's version differs from `after_version` or `max_wait_ms` have passed.
+
+    Versions start anew with each incarnation of the controller, so a lower one is news as well.
+    """
+
+    after_version: int = -1
+    """-1 asks for an answer at once."""
+    max_wait_ms: WaitMilliseconds = 0
+
+
+class WatchTopicsReply(Reply):
+    version: int
+    topics: dict[str, int]
+    """Partition counts of every topic but the internal ones."""
 
 
 class DescribeTopic(Request, tag="describe_topic"):
