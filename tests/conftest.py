@@ -1,4 +1,4 @@
-"""What every test may ask for: a free port, a data directory, a run directory with a short path, a printed seed.
+"""What every test may ask for: a free port, a data directory, a short run directory, a printed seed.
 
 Also holds two promises for the whole session: no process is left running, and random tests can be replayed.
 """

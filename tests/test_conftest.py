@@ -1,4 +1,4 @@
-"""The test session's own promises: it fails when it leaves a process running, and one copy of the package is loaded."""
+"""The session's own promises: it fails when it leaves a process running, and loads the package only once."""
 
 import subprocess
 import sys

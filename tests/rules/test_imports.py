@@ -1,5 +1,5 @@
-"""Rule: transport imports neither actors nor supervisor; actors and supervisor never import each other; inside
-the package all imports are relative. So the process that must never die never loads broker code."""
+"""Rule: transport imports neither actors nor supervisor; actors and supervisor never import each other;
+inside the package all imports are relative. So the process that must never die never loads broker code."""
 
 import subprocess
 import sys

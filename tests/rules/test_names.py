@@ -1,4 +1,4 @@
-"""Rule: no name that says nothing, no postponed work in the code, no path of somebody's home, a docstring in each module."""
+"""Rule: no name that says nothing, no postponed work, no path of somebody's home; each module has a docstring."""
 
 import ast
 import re
@@ -9,7 +9,6 @@ import pytest
 from source_tree import ROOT, Source, package_sources, project_files
 
 EMPTY_WORDS = {"util", "utils", "helper", "helpers", "common", "base", "manager", "misc"}
-# Put together here, so that this file passes its own rule.
 POSTPONED = re.compile(r"\b(?:TODO|FIXME|XXX)\b")
 HOME = re.compile(r"(?<![\w.])/(?:home|root|Users)/\w")
 TEXT_SUFFIXES = ("", ".py", ".md", ".toml", ".txt", ".sh", ".json", ".cfg")
@@ -22,9 +21,11 @@ def empty_names(source: Source) -> list[str]:
         for part in (*path.parts[:-1], path.stem)
         if is_empty(part.split("_"))
     ]
-    for node in ast.walk(source.tree):
-        if isinstance(node, ast.ClassDef) and is_empty(re.findall(r"[A-Z][a-z]+", node.name)):
-            found.append(f"{source.path}:{node.lineno}: {node.name} says nothing")
+    found += [
+        f"{source.path}:{node.lineno}: {node.name} says nothing"
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.ClassDef) and is_empty(re.findall(r"[A-Z][a-z]+", node.name))
+    ]
     return found
 
 
@@ -51,6 +52,7 @@ def test_every_module_opens_by_saying_what_it_owns() -> None:
 
 
 def test_no_postponed_work_and_no_home_paths() -> None:
+    # This file has to spell what it forbids.
     files = [path for path in project_files(*TEXT_SUFFIXES) if path.name != "test_names.py"]
     assert len(files) > 10
     faults = [

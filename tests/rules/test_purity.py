@@ -1,7 +1,7 @@
-"""Rule: the list of impure files is closed. Every other file of the package decides and does not perform: it imports no
-clock, socket, thread, file or random number, opens nothing, and imports no impure file.
+"""Rule: the list of impure files is closed. Every other file of the package decides and does not perform: it
+imports no clock, socket, thread, file or random number, opens nothing, and imports no impure file.
 
-To add an impure file, add a line with the reason to IMPURE; a line whose file is gone or became pure fails as well.
+To add an impure file, add a line with its reason to IMPURE; a line whose file is gone or became pure fails too.
 """
 
 import ast
@@ -15,9 +15,9 @@ from source_tree import FOLDERS, PACKAGE, Source, package_sources
 IMPURE: dict[str, str] = {}
 
 FORBIDDEN_MODULES = {
-    "asyncio", "concurrent", "datetime", "fcntl", "glob", "mmap", "multiprocessing", "os", "pathlib", "random",
-    "resource", "secrets", "select", "selectors", "shutil", "signal", "socket", "subprocess", "tempfile", "threading",
-    "time", "uuid", "zmq",
+    "asyncio", "concurrent", "datetime", "fcntl", "glob", "mmap", "multiprocessing", "os", "pathlib",
+    "random", "resource", "secrets", "select", "selectors", "shutil", "signal", "socket", "subprocess",
+    "tempfile", "threading", "time", "uuid", "zmq",
 }  # fmt: skip
 FORBIDDEN_CALLS = {"open", "print", "input", "exec", "eval", "__import__"}
 
@@ -30,9 +30,11 @@ def faults(source: Source, impure_modules: set[str]) -> list[str]:
             found.append(f"{source.path}:{item.line}: a pure file imports {item.module}")
         elif not item.is_for_types_only and not impure_modules.isdisjoint((item.module, full)):
             found.append(f"{source.path}:{item.line}: a pure file imports an impure one: {full}")
-    for node in ast.walk(source.tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FORBIDDEN_CALLS:
-            found.append(f"{source.path}:{node.lineno}: a pure file calls {node.func.id}()")
+    found += [
+        f"{source.path}:{node.lineno}: a pure file calls {node.func.id}()"
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FORBIDDEN_CALLS
+    ]
     return found
 
 

@@ -1,8 +1,9 @@
 """Finds processes that a test session started and left running. Used by conftest.py at the session's end.
 
-Parentage is not enough: an actor whose supervisor was killed is adopted by init. So the session marks its environment,
-every descendant that goes through exec inherits the mark, and the mark is looked for in /proc. The name of the test
-that started the process travels the same way (pytest keeps it in PYTEST_CURRENT_TEST). Linux only; elsewhere finds none.
+Parentage is not enough: an actor whose supervisor was killed is adopted by init. So the session marks its
+environment, every descendant that goes through exec inherits the mark, and the mark is looked for in /proc. The
+name of the test that started the process travels the same way: pytest keeps it in PYTEST_CURRENT_TEST. Linux
+only; elsewhere nothing is found.
 """
 
 import contextlib
@@ -27,7 +28,7 @@ class Leak:
 
 
 def mark_session() -> str:
-    """Mark this process's environment; returns the mark. A session inside a session gets a mark of its own."""
+    """Mark this process's environment; returns the mark. A session inside a session has its own."""
     mark = f"{os.getpid()}-{time.time_ns()}"
     os.environ[MARK] = mark
     return mark

@@ -1,4 +1,4 @@
-"""The package's source files as the rules see them: path, text, syntax tree and imports. Used by tests/rules."""
+"""The package's source files as the rules see them: path, text, syntax tree, imports. Used by tests/rules."""
 
 import ast
 from collections.abc import Iterable, Iterator
@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "planaria"
-# Folders that are packages; whatever else lies in the root (tests, docs, examples, benchmarks) is not shipped.
+# Folders that are packages; whatever else lies in the root (tests, docs, examples) is not shipped.
 FOLDERS = ("transport", "actors", "supervisor")
 
 
@@ -94,7 +94,7 @@ def package_sources() -> tuple[Source, ...]:
 
 @cache
 def project_files(*suffixes: str) -> tuple[Path, ...]:
-    """Every file of the project with one of these suffixes ("" is a file without one), leaving out what is generated."""
+    """Every file of the project with one of these suffixes, "" for none; what is generated is left out."""
     return tuple(sorted(path for path in _walk(ROOT) if path.suffix in suffixes))
 
 
