@@ -1,4 +1,4 @@
-"""Rule: no name that says nothing, no postponed work, no path of somebody's home; each module has a docstring."""
+"""Rule: no name that says nothing, no postponed work, no path of somebody's home, a docstring a module."""
 
 import ast
 import re

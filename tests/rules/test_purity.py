@@ -1,7 +1,7 @@
 """Rule: the list of impure files is closed. Every other file of the package decides and does not perform: it
 imports no clock, socket, thread, file or random number, opens nothing, and imports no impure file.
 
-To add an impure file, add a line with its reason to IMPURE; a line whose file is gone or became pure fails too.
+To add an impure file, add a line with its reason to IMPURE; a line whose file is gone or became pure fails.
 """
 
 import ast

@@ -1,9 +1,9 @@
 """Finds processes that a test session started and left running. Used by conftest.py at the session's end.
 
 Parentage is not enough: an actor whose supervisor was killed is adopted by init. So the session marks its
-environment, every descendant that goes through exec inherits the mark, and the mark is looked for in /proc. The
-name of the test that started the process travels the same way: pytest keeps it in PYTEST_CURRENT_TEST. Linux
-only; elsewhere nothing is found.
+environment, every descendant that goes through exec inherits the mark, and the mark is looked for in /proc.
+The name of the test that started the process travels the same way: pytest keeps it in PYTEST_CURRENT_TEST.
+Linux only; elsewhere nothing is found.
 """
 
 import contextlib
