@@ -50,7 +50,8 @@ def anchors(text: str) -> set[str]:
 def test_links_lead_somewhere() -> None:
     files = project_files(".md")
     assert ROOT / "CHANGELOG.md" in files
-    assert [fault for file in files for fault in broken_links(file)] == []
+    found = [fault for file in files for fault in broken_links(file)]
+    assert not found, "\n".join(found)
 
 
 def test_rule_sees_broken_links(tmp_path: Path) -> None:

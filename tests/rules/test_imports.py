@@ -68,7 +68,8 @@ def people_imports(source: Source) -> list[str]:
 
 
 def test_imports_go_the_right_way() -> None:
-    assert [fault for source in package_sources() for fault in faults(source)] == []
+    found = [fault for source in package_sources() for fault in faults(source)]
+    assert not found, "\n".join(found)
 
 
 @pytest.mark.processes

@@ -44,7 +44,8 @@ def text_faults(path: str, text: str) -> list[str]:
 
 
 def test_names_say_something() -> None:
-    assert [fault for source in package_sources() for fault in empty_names(source)] == []
+    found = [fault for source in package_sources() for fault in empty_names(source)]
+    assert not found, "\n".join(found)
 
 
 def test_every_module_opens_by_saying_what_it_owns() -> None:
@@ -60,7 +61,7 @@ def test_no_postponed_work_and_no_home_paths() -> None:
         for path in files
         for fault in text_faults(path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8"))
     ]
-    assert faults == []
+    assert not faults, "\n".join(faults)
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def test_every_file_not_listed_is_pure() -> None:
         if not is_listed(source, IMPURE)
         for fault in faults(source, set() if source.path.endswith("/__init__.py") else modules)
     ]
-    assert found == []
+    assert not found, "\n".join(found)
 
 
 def test_every_listed_file_exists_and_is_impure() -> None:
