@@ -12,6 +12,7 @@ Every message of an actor names its incarnation; a stale one is counted and drop
 
 from typing import Any, Literal
 
+import msgspec
 from msgspec import Struct
 
 from .message import Request
@@ -26,7 +27,7 @@ class ChildSpec(Struct, frozen=True, kw_only=True):
     address: str
     start: str
     """Dotted path of the actor's entry, `package.module:function`; resolved in the child alone."""
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, Any] = msgspec.field(default_factory=dict)
     restart: RestartKind = "permanent"
     shutdown_ms: int = 5_000
     """How long it may take to stop before it is killed."""
@@ -36,13 +37,13 @@ class ChildSpec(Struct, frozen=True, kw_only=True):
     """How long it may stay silent while starting; recovery counts as silence unless it makes progress."""
 
 
-class Ready(Request, tag="ready"):
+class Ready(Request, tag="ready", frozen=True):
     address: str
     incarnation: int
     endpoint: str | None
 
 
-class Heartbeat(Request, tag="heartbeat"):
+class Heartbeat(Request, tag="heartbeat", frozen=True):
     address: str
     incarnation: int
     phase: Phase
@@ -50,14 +51,14 @@ class Heartbeat(Request, tag="heartbeat"):
     """Counts turns of the loop, or steps of recovery: a number that stands still is a hang."""
 
 
-class ActorFailed(Request, tag="failed"):
+class ActorFailed(Request, tag="failed", frozen=True):
     address: str
     incarnation: int
     reason: str
     traceback: str
 
 
-class PeerUp(Request, tag="peer_up"):
+class PeerUp(Request, tag="peer_up", frozen=True):
     """An actor is ready at `endpoint`; also an event for machines."""
 
     address: str
@@ -65,7 +66,7 @@ class PeerUp(Request, tag="peer_up"):
     endpoint: str | None
 
 
-class PeerDown(Request, tag="peer_down"):
+class PeerDown(Request, tag="peer_down", frozen=True):
     """An incarnation is gone; whatever was in flight to it has failed. Also an event for machines."""
 
     address: str
@@ -74,21 +75,23 @@ class PeerDown(Request, tag="peer_down"):
     quarantined: bool = False
 
 
-class Stop(Request, tag="stop"):
+class Stop(Request, tag="stop", frozen=True):
     deadline_ms: int
 
 
-class StartChild(Request, tag="start_child"):
+class StartChild(Request, tag="start_child", frozen=True):
     spec: ChildSpec
 
 
-class StopChild(Request, tag="stop_child"):
+class StopChild(Request, tag="stop_child", frozen=True):
     """Stop a child and forget it; done once it is gone."""
 
     address: str
 
 
-class EnsureGroup(Request, tag="ensure_group"):
+class EnsureGroup(Request, tag="ensure_group", frozen=True):
     """The gateway asks the controller that a group's coordinator be there; done once its start is ordered."""
 
     group: str
+    create: bool = True
+    """Whether a group nobody has used yet is created; refused with UNKNOWN_GROUP otherwise."""

@@ -21,11 +21,12 @@ from .message import Reply, Request
 Acks = Literal[0, 1, "all"]
 """How many replicas must hold a batch before it is acknowledged: none, the leader, all in sync."""
 
-Offset = Annotated[int, Meta(ge=0)]
+Offset = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+TimestampMilliseconds = Annotated[int, Meta(ge=0, le=2**53)]
 WaitMilliseconds = Annotated[int, Meta(ge=0, le=60_000)]
 
 
-class InitProducer(Request, tag="init_producer"):
+class InitProducer(Request, tag="init_producer", frozen=True):
     pass
 
 
@@ -34,7 +35,7 @@ class InitProducerReply(Reply):
     producer_epoch: int
 
 
-class Produce(Request, tag="produce"):
+class Produce(Request, tag="produce", frozen=True):
     topic: str
     partition: int
     acks: Acks = "all"
@@ -61,10 +62,10 @@ class PublishRecord(Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tru
     value: bytes | None = None
     value_text: str | None = None
     headers: dict[str, str] | None = None
-    timestamp_ms: int | None = None
+    timestamp_ms: TimestampMilliseconds | None = None
 
 
-class Publish(Request, tag="publish"):
+class Publish(Request, tag="publish", frozen=True):
     topic: str
     records: Annotated[list[PublishRecord], Meta(min_length=1, max_length=10_000)]
     partition: int | None = None
@@ -82,7 +83,7 @@ class PublishReply(Reply):
     records: list[PublishedRecord]
 
 
-class Fetch(Request, tag="fetch"):
+class Fetch(Request, tag="fetch", frozen=True):
     topic: str
     partition: int
     offset: Offset
@@ -117,7 +118,7 @@ class FetchReply(Reply):
     records: list[FetchedRecord] | None = None
 
 
-class ListOffsets(Request, tag="list_offsets"):
+class ListOffsets(Request, tag="list_offsets", frozen=True):
     topic: str
     partition: int
     at: Literal["earliest", "latest"] | int

@@ -1,12 +1,12 @@
 """The topic dialog, answered by the controller (and, for figures, by the partitions it asks).
 
-    create_topic(topic, partitions, config, if_not_exists)    -> description
-    alter_topic(topic, partitions, config)                    -> description    partitions can grow, never shrink
-    delete_topic(topic)                                       -> done
-    list_topics(internal)                                     -> names and partition counts
-    describe_topic(topic)                                     -> configuration and each partition's figures
-    delete_records(topic, partition, before_offset)           -> log_start_offset       (answered by the partition)
-    watch_topics(after_version, max_wait_ms)                  -> version, partition counts  (asked by coordinators)
+create_topic(topic, partitions, config, if_not_exists)    -> description
+alter_topic(topic, partitions, config)                    -> description    partitions can grow, never shrink
+delete_topic(topic)                                       -> done
+list_topics(internal)                                     -> names and partition counts
+describe_topic(topic)                                     -> configuration and each partition's figures
+delete_records(topic, partition, before_offset)           -> log_start_offset       (answered by the partition)
+watch_topics(after_version, max_wait_ms)                  -> version, partition counts  (asked by coordinators)
 """
 
 from typing import Annotated
@@ -34,7 +34,7 @@ class TopicConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     segment_bytes: SegmentBytes = 128 * 1024 * 1024
     segment_ms: SegmentMilliseconds = 7 * 24 * 3600 * 1000
     flush: FlushPolicy = "batch"
-    """When an append is synced: `batch` (before it is acknowledged), `interval:200ms`, or `os` (when the kernel likes)."""
+    """When an append is synced: `batch`, before it is acknowledged; `interval:200ms`; or `os`, when the kernel likes."""
     max_message_bytes: MessageBytes = 1024 * 1024
     """The largest batch a producer may send."""
 
@@ -50,24 +50,25 @@ class TopicConfigChange(Struct, frozen=True, forbid_unknown_fields=True, kw_only
     max_message_bytes: MessageBytes | UnsetType = UNSET
 
 
-class CreateTopic(Request, tag="create_topic"):
+class CreateTopic(Request, tag="create_topic", frozen=True):
     topic: str
     partitions: PartitionCount = 1
-    config: TopicConfig = TopicConfig()
+    config: TopicConfigChange = TopicConfigChange()
+    """What is left out is as the broker's configuration has it."""
     if_not_exists: bool = False
 
 
-class AlterTopic(Request, tag="alter_topic"):
+class AlterTopic(Request, tag="alter_topic", frozen=True):
     topic: str
     partitions: PartitionCount | None = None
     config: TopicConfigChange = TopicConfigChange()
 
 
-class DeleteTopic(Request, tag="delete_topic"):
+class DeleteTopic(Request, tag="delete_topic", frozen=True):
     topic: str
 
 
-class ListTopics(Request, tag="list_topics"):
+class ListTopics(Request, tag="list_topics", frozen=True):
     internal: bool = False
 
 
@@ -80,7 +81,7 @@ class ListTopicsReply(Reply):
     topics: list[TopicSummary]
 
 
-class WatchTopics(Request, tag="watch_topics"):
+class WatchTopics(Request, tag="watch_topics", frozen=True):
     """Parked until the catalog's version differs from `after_version` or `max_wait_ms` have passed.
 
     Versions start anew with each incarnation of the controller, so a lower one is news as well.
@@ -97,7 +98,7 @@ class WatchTopicsReply(Reply):
     """Partition counts of every topic but the internal ones."""
 
 
-class DescribeTopic(Request, tag="describe_topic"):
+class DescribeTopic(Request, tag="describe_topic", frozen=True):
     topic: str
 
 
@@ -120,7 +121,7 @@ class DescribeTopicReply(Reply):
     partitions: list[PartitionDescription]
 
 
-class DescribePartition(Request, tag="describe_partition"):
+class DescribePartition(Request, tag="describe_partition", frozen=True):
     """Asked of a partition itself."""
 
 
@@ -128,7 +129,7 @@ class DescribePartitionReply(Reply):
     description: PartitionDescription
 
 
-class DeleteRecords(Request, tag="delete_records"):
+class DeleteRecords(Request, tag="delete_records", frozen=True):
     topic: str
     partition: int
     before_offset: int
@@ -139,7 +140,30 @@ class DeleteRecordsReply(Reply):
     log_start_offset: int
 
 
-class ConfigurePartition(Request, tag="configure_partition"):
+class ConfigurePartition(Request, tag="configure_partition", frozen=True):
     """The controller tells a running partition its topic's new configuration."""
 
     config: TopicConfig
+
+
+class WatchCatalog(Request, tag="watch_catalog", frozen=True):
+    """Asked of the controller by gateways: parked until the topics' version differs from `after_version`.
+
+    None asks for what is there now. A version the controller has not reached is another life's, and answered at once.
+    """
+
+    after_version: int | None = None
+    max_wait_ms: WaitMilliseconds = 0
+
+
+class CatalogTopic(Struct, frozen=True):
+    topic: str
+    topic_id: str
+    partitions: int
+    max_message_bytes: int
+
+
+class WatchCatalogReply(Reply):
+    version: int
+    topics: list[CatalogTopic]
+    """Every topic, the internal ones too."""
