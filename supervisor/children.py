@@ -1,0 +1,140 @@
+"""One child as the supervisor sees it: its process, its state, its goal. Owned by tree.py, driven by machine.py. Pure.
+
+    waiting ──launch──▶ starting ──heartbeat──▶ recovering ──ready──▶ ready
+       ▲                    └───────────────ready──────────────────────┘│
+       │  starting, recovering, ready ── asked to stop, hung ──▶ stopping
+       │
+       │  confirmed death, by goal:
+       ├── up ────────▶ backing_off ──timer──▶ waiting          (over the intensity: quarantined ──timer, revive──▶ waiting)
+       ├── cycle ─────▶ waiting, until its turn in the order comes again
+       └── down ──────▶ stopped
+    A child that needs no restart (temporary; transient after exit 0) ends in stopped as well.
+
+Only a confirmed death leads out of starting, recovering, ready and stopping: so there are never two of one child.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from ..transport.machine import Sender
+from ..transport.protocol.control import ChildSpec, Heartbeat
+from ..transport.protocol.operations import ActorState
+from .child_spec import Strategy
+from .restart import RestartHistory
+
+
+class State(Enum):
+    WAITING = "waiting"
+    STARTING = "starting"
+    RECOVERING = "recovering"
+    READY = "ready"
+    STOPPING = "stopping"
+    BACKING_OFF = "backing_off"
+    QUARANTINED = "quarantined"
+    STOPPED = "stopped"
+
+
+class Goal(Enum):
+    UP = "up"
+    CYCLE = "cycle"
+    """Down first, then up in its turn: a sibling's death asks for it."""
+    DOWN = "down"
+
+
+_WITH_PROCESS = frozenset({State.STARTING, State.RECOVERING, State.READY, State.STOPPING})
+_SHOWN: dict[State, ActorState] = {
+    State.WAITING: "stopped",
+    State.STARTING: "starting",
+    State.RECOVERING: "recovering",
+    State.READY: "ready",
+    State.STOPPING: "stopping",
+    State.BACKING_OFF: "backing_off",
+    State.QUARANTINED: "quarantined",
+    State.STOPPED: "stopped",
+}
+
+
+@dataclass(slots=True, eq=False)
+class Child:
+    spec: ChildSpec
+    """What the next incarnation is started with."""
+    announced: ChildSpec
+    """The spec as it was asked for, to know a repeated request by."""
+    history: RestartHistory
+    is_dynamic: bool
+    state: State = State.WAITING
+    goal: Goal = Goal.UP
+    has_turn: bool = False
+    """Its place in the start order has been reached; from then on it is restarted without regard to the order."""
+    incarnation: int = 0
+    restarts: int = 0
+    pid: int | None = None
+    started_at: int = 0
+    ready_since: int | None = None
+    progress_at: int = 0
+    turns: int = -1
+    is_listening: bool = False
+    """It has spoken, so its control socket is connected and messages reach it."""
+    endpoint: str | None = None
+    reason: str | None = None
+    traceback: str | None = None
+    doom: str | None = None
+    """Why we are killing it; it will be part of the reason of its death."""
+    last_word: str | None = None
+    """The reason it gave itself before it died."""
+    stop_waiters: list[Sender] = field(default_factory=list)
+    successor: ChildSpec | None = None
+    """Asked for while it was being stopped for good: what comes after it."""
+
+    @property
+    def address(self) -> str:
+        return self.spec.address
+
+    @property
+    def has_process(self) -> bool:
+        return self.state in _WITH_PROCESS
+
+    @property
+    def shown_state(self) -> ActorState:
+        return _SHOWN[self.state]
+
+    def is_settled(self, strategy: Strategy) -> bool:
+        """Whether those after it may start. Siblings that depend on each other do not pass a quarantined one."""
+        if self.state is State.QUARANTINED:
+            return strategy == "one_for_one"
+        return self.state in (State.READY, State.STOPPED) or self.goal is Goal.DOWN
+
+    def launched(self, incarnation: int, now: int) -> None:
+        self.restarts += self.started_at > 0
+        self.state = State.STARTING
+        self.incarnation = incarnation
+        self.started_at = self.progress_at = now
+        self.turns = -1
+        self.is_listening = False
+        self.pid = self.ready_since = self.endpoint = self.doom = self.last_word = None
+
+    def heard(self, heartbeat: Heartbeat, now: int) -> bool:
+        """Note the heartbeat; whether the state has changed. A counter that stands still is no progress."""
+        if heartbeat.turns != self.turns:
+            self.turns = heartbeat.turns
+            self.progress_at = now
+        if self.state is State.STARTING and heartbeat.phase == "recovering":
+            self.state = State.RECOVERING
+            return True
+        return False
+
+    def silence_limit_ms(self, hang_timeout_ms: int) -> int | None:
+        """How long it may go without progress; None while that is no fault."""
+        if self.state is State.READY:
+            return hang_timeout_ms
+        if self.state in (State.STARTING, State.RECOVERING):
+            return self.spec.start_timeout_ms
+        return None
+
+    def gone(self, reason: str, now: int) -> int:
+        """The process is confirmed dead; returns how long it had been ready, in milliseconds."""
+        ready_for_ms = 0 if self.ready_since is None else now - self.ready_since
+        self.reason = reason
+        self.pid = self.ready_since = self.endpoint = None
+        self.is_listening = False
+        return ready_for_ms

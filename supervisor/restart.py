@@ -1,0 +1,58 @@
+"""When a dead child is started again, and when it is not: intensity, backoff, quarantine.
+
+OTP counts restarts per supervisor and gives up the supervisor; here they are counted per child, and it is the child that
+is given up, until an operator or a slow retry revives it. So one crashing partition spends nobody else's budget.
+Called by machine.py on each death. Pure: the jitter is handed in.
+"""
+
+from msgspec import Struct
+
+
+class RestartPolicy(Struct, frozen=True, kw_only=True):
+    """At most `intensity` restarts in `period_ms`; each waits longer than the last until the child has stayed ready."""
+
+    intensity: int = 5
+    period_ms: int = 30_000
+    backoff_ms: tuple[int, ...] = (0, 100, 400, 1_600, 6_400, 30_000)
+    backoff_reset_ms: int = 1_000
+    """A child that was ready for so long begins with the first backoff again. Being alive does not count."""
+    quarantine_retry_ms: int = 300_000
+    """How long a quarantine lasts before one more try; 0: until an operator revives the child."""
+
+
+class Decision(Struct, frozen=True):
+    """Start it again in `delay_ms`; None: not by itself."""
+
+    delay_ms: int | None
+    is_quarantined: bool
+
+
+class RestartHistory:
+    """The restarts of one child."""
+
+    def __init__(self, policy: RestartPolicy) -> None:
+        self._policy = policy
+        self.forgive()
+
+    def forgive(self) -> None:
+        """An operator has revived the child: it begins afresh."""
+        self._restarts: list[int] = []
+        self._step = 0
+        self._is_on_probation = False
+
+    def decide(self, now: int, ready_for_ms: int, jitter: float) -> Decision:
+        """The child has died at `now` after being ready for `ready_for_ms` (0: never was); `jitter` is near 1."""
+        policy = self._policy
+        if ready_for_ms >= policy.backoff_reset_ms:
+            self._step = 0
+        if ready_for_ms >= policy.period_ms:
+            self._is_on_probation = False
+        self._restarts = [at for at in self._restarts if at > now - policy.period_ms]
+        # Back from quarantine there is one try, not `intensity` of them.
+        if self._is_on_probation or len(self._restarts) >= policy.intensity:
+            self._is_on_probation = True
+            return Decision(policy.quarantine_retry_ms or None, is_quarantined=True)
+        delay_ms = policy.backoff_ms[min(self._step, len(policy.backoff_ms) - 1)]
+        self._step += 1
+        self._restarts.append(now)
+        return Decision(round(delay_ms * jitter), is_quarantined=False)

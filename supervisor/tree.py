@@ -1,0 +1,174 @@
+"""The tree of supervisors: who stands where, who is to be stopped next, who may be started next.
+
+Order is decided here and nowhere else. machine.py asks after each change and performs. Pure.
+
+    start   a child gets its turn when all before it are settled (ready, or given up); within a dynamic group all at once
+    stop    from the last to the first, each waiting until the one after it is gone; within a dynamic group all at once
+    death   of a worker that is to be restarted: its supervisor's strategy sends siblings on a cycle (down, then up)
+"""
+
+from collections.abc import Iterator
+
+from ..transport.protocol.control import ChildSpec
+from .child_spec import DynamicSpec, NodeSpec, Strategy, SupervisorSpec
+from .children import Child, Goal, State
+from .restart import RestartHistory, RestartPolicy
+
+
+class Group:
+    """An inner node: a supervisor in OTP's sense, though all of them live in one process."""
+
+    def __init__(self, spec: SupervisorSpec | DynamicSpec) -> None:
+        self.name = spec.name
+        self.strategy: Strategy = spec.strategy if isinstance(spec, SupervisorSpec) else "one_for_one"
+        self.dynamic = spec if isinstance(spec, DynamicSpec) else None
+        self.nodes: list[Child | Group] = []
+        self.has_turn = False
+
+    def children(self) -> Iterator[Child]:
+        for node in self.nodes:
+            if isinstance(node, Child):
+                yield node
+            else:
+                yield from node.children()
+
+    def is_cycling(self) -> bool:
+        return any(child.goal is Goal.CYCLE for child in self.children())
+
+
+class Tree:
+    def __init__(self, spec: SupervisorSpec, policy: RestartPolicy) -> None:
+        self._policy = policy
+        self._children: dict[str, Child] = {}
+        self._group_of: dict[str, Group] = {}
+        # Outlives the children: an incarnation is never used twice for an address, and neither is its endpoint.
+        self._incarnations: dict[str, int] = {}
+        self.root = Group(spec)
+        self._fill(self.root, spec.children)
+
+    def _fill(self, group: Group, specs: tuple[NodeSpec, ...]) -> None:
+        for spec in specs:
+            if isinstance(spec, ChildSpec):
+                self._add(group, spec)
+                continue
+            inner = Group(spec)
+            group.nodes.append(inner)
+            if isinstance(spec, SupervisorSpec):
+                self._fill(inner, spec.children)
+
+    def _add(self, group: Group, spec: ChildSpec) -> Child:
+        assert spec.address not in self._children
+        child = Child(spec, spec, RestartHistory(self._policy), is_dynamic=group.dynamic is not None)
+        group.nodes.append(child)
+        self._children[spec.address] = child
+        self._group_of[spec.address] = group
+        return child
+
+    def __iter__(self) -> Iterator[Child]:
+        """In the order of start."""
+        return self.root.children()
+
+    def get(self, address: str) -> Child | None:
+        return self._children.get(address)
+
+    def add(self, spec: ChildSpec) -> Child | None:
+        """A new dynamic child; None when no group takes such an address."""
+        for group in self._groups(self.root):
+            if group.dynamic is not None and spec.address.startswith(group.dynamic.prefix):
+                return self._add(group, spec)
+        return None
+
+    def remove(self, child: Child) -> None:
+        assert not child.has_process
+        del self._children[child.address]
+        self._group_of.pop(child.address).nodes.remove(child)
+
+    def next_incarnation(self, address: str) -> int:
+        incarnation = self._incarnations.get(address, 0) + 1
+        self._incarnations[address] = incarnation
+        return incarnation
+
+    def _groups(self, group: Group) -> Iterator[Group]:
+        yield group
+        for node in group.nodes:
+            if isinstance(node, Group):
+                yield from self._groups(node)
+
+    def send_siblings_on_a_cycle(self, dead: Child) -> None:
+        """`dead` is to be restarted: apply its supervisor's strategy."""
+        group = self._group_of[dead.address]
+        if group.strategy == "one_for_one":
+            return
+        # The first child of a one_for_all waits for nobody, so the dead one has to wait for its turn as well.
+        if group.strategy == "one_for_all":
+            dead.has_turn = False
+        place = group.nodes.index(dead)
+        affected = group.nodes[place + 1 :] if group.strategy == "rest_for_one" else group.nodes
+        for node in affected:
+            if node is not dead:
+                self._cycle(node)
+
+    def _cycle(self, node: Child | Group) -> None:
+        node.has_turn = False
+        if isinstance(node, Group):
+            for inner in node.nodes:
+                self._cycle(inner)
+        elif node.has_process and node.goal is Goal.UP:
+            node.goal = Goal.CYCLE
+
+    def next_stops(self) -> list[Child]:
+        """Children that are to be asked to stop now."""
+        found: list[Child] = []
+        self._find_stops(self.root, found)
+        return found
+
+    def _find_stops(self, node: Child | Group, found: list[Child]) -> bool:
+        """Whether all of `node` that has to go is gone."""
+        if isinstance(node, Child):
+            if node.goal is Goal.UP or not node.has_process:
+                return True
+            if node.state is not State.STOPPING:
+                found.append(node)
+            return False
+        is_gone = True
+        for inner in reversed(node.nodes):
+            if not self._find_stops(inner, found):
+                is_gone = False
+                if node.dynamic is None:
+                    break
+        return is_gone
+
+    def next_starts(self) -> tuple[list[Child], bool]:
+        """Children that are to be launched now, and whether the whole tree is settled."""
+        found: list[Child] = []
+        is_settled = self._find_starts(self.root, True, found)
+        return found, is_settled and not found
+
+    def _find_starts(self, group: Group, has_turn: bool, found: list[Child]) -> bool:
+        group.has_turn = group.has_turn or has_turn
+        if group.is_cycling():
+            return False
+        may_start = group.has_turn
+        are_settled = True
+        room = self._room(group)
+        for node in group.nodes:
+            if isinstance(node, Group):
+                is_settled = self._find_starts(node, may_start, found)
+            else:
+                is_settled = node.is_settled(group.strategy)
+                node.has_turn = node.has_turn or may_start
+                if node.state is State.WAITING and node.goal is Goal.UP and node.has_turn and room > 0:
+                    found.append(node)
+                    room -= 1
+            are_settled = are_settled and is_settled
+            if group.dynamic is None:
+                may_start = may_start and is_settled
+        return are_settled
+
+    @staticmethod
+    def _room(group: Group) -> int:
+        if group.dynamic is None:
+            return len(group.nodes)
+        return group.dynamic.max_starting - sum(
+            node.state is State.STARTING for node in group.nodes if isinstance(node, Child)
+        )
