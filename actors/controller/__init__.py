@@ -1,1 +1,1 @@
-"""The controller: the actor that owns topics, their configuration and blocks of producer ids."""
+"""The controller: the actor that owns topics, their configuration, groups and blocks of producer ids."""

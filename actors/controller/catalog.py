@@ -1,0 +1,111 @@
+"""What the controller knows: topics, groups, producer ids given away; and the bytes it is kept in. Pure.
+
+A catalog is a value: every change makes a new one, so that the durable one is still there when a save fails. The file is
+one JSON object; `crc32c` covers the bytes of `catalog` as they stand:
+
+    {"format":1,"crc32c":<number>,"catalog":{"catalog_id":...,"revision":...,"topics":{...},"groups":{...},...}}
+
+The controller alone writes it; it is small (some hundred bytes a topic), so it is always written whole.
+"""
+
+from hashlib import blake2b
+
+import msgspec
+from msgspec import Struct
+
+from ...transport.batch import checksum
+from ...transport.protocol.errors import PlanariaError
+from ...transport.protocol.topics import TopicConfig
+
+CATALOG_FORMAT = 1
+PRODUCER_ID_BLOCK = 1_000
+"""Producer ids reserved by one save. A crash skips what is left of a block and never repeats an id."""
+
+
+class TopicEntry(Struct, frozen=True, kw_only=True):
+    topic: str
+    topic_id: str
+    partitions: int
+    config: TopicConfig
+
+
+class Catalog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    catalog_id: str
+    """Makes the topic ids of this catalog different from those of any other."""
+    revision: int = 0
+    """Counts the changes."""
+    topics_revision: int = 0
+    """The revision of the last change of a topic."""
+    topics_created: int = 0
+    """Counts the topics ever created: the source of topic ids."""
+    producer_ids_reserved: int = 0
+    """Every producer id below this may have been given away."""
+    topics: dict[str, TopicEntry] = msgspec.field(default_factory=dict)
+    removing: dict[str, TopicEntry] = msgspec.field(default_factory=dict)
+    """Topics that are deleted, but whose processes or files may still be there."""
+    groups: dict[str, int] = msgspec.field(default_factory=dict)
+    """The partition of `__offsets` that keeps each group."""
+
+    def with_topic(self, topic: str, partitions: int, config: TopicConfig) -> "Catalog":
+        """A new topic with an id of its own, or a known one changed."""
+        known = self.topics.get(topic)
+        created = self.topics_created + (known is None)
+        topic_id = self._topic_id(created) if known is None else known.topic_id
+        entry = TopicEntry(topic=topic, topic_id=topic_id, partitions=partitions, config=config)
+        return self._next(topics={**self.topics, topic: entry}, topics_created=created)
+
+    def without_topic(self, topic: str) -> "Catalog":
+        """The topic is deleted, and its remains are to be removed."""
+        topics = dict(self.topics)
+        entry = topics.pop(topic)
+        return self._next(topics=topics, removing={**self.removing, topic: entry})
+
+    def without_remains(self, topic: str) -> "Catalog":
+        return self._next(removing={name: entry for name, entry in self.removing.items() if name != topic})
+
+    def with_group(self, group: str, offsets_partition: int) -> "Catalog":
+        return self._next(groups={**self.groups, group: offsets_partition})
+
+    def without_group(self, group: str) -> "Catalog":
+        return self._next(groups={name: number for name, number in self.groups.items() if name != group})
+
+    def with_producer_id_block(self) -> "Catalog":
+        return self._next(producer_ids_reserved=self.producer_ids_reserved + PRODUCER_ID_BLOCK)
+
+    def _next(self, **changes: object) -> "Catalog":
+        revision = self.revision + 1
+        if "topics" in changes:
+            changes["topics_revision"] = revision
+        return msgspec.structs.replace(self, revision=revision, **changes)
+
+    def _topic_id(self, number: int) -> str:
+        return blake2b(f"{self.catalog_id}/{number}".encode(), digest_size=16).hexdigest()
+
+
+class CatalogCorrupt(PlanariaError):
+    """The catalog's bytes are not what was written. Nothing is guessed: an operator must bring back the file."""
+
+
+class _CatalogFile(Struct, kw_only=True):
+    format: int
+    crc32c: int
+    catalog: msgspec.Raw
+
+
+def encode_catalog(catalog: Catalog) -> bytes:
+    body = msgspec.json.encode(catalog)
+    file = _CatalogFile(format=CATALOG_FORMAT, crc32c=checksum(body), catalog=msgspec.Raw(body))
+    return msgspec.json.encode(file) + b"\n"
+
+
+def decode_catalog(data: bytes, name: str) -> Catalog:
+    """The catalog in `data`. Raises CatalogCorrupt, which says what is wrong with the file called `name`."""
+    try:
+        file = msgspec.json.decode(data, type=_CatalogFile)
+        if file.format != CATALOG_FORMAT:
+            raise CatalogCorrupt(f"{name}: format {file.format}, this version reads {CATALOG_FORMAT}")
+        if checksum(bytes(file.catalog)) != file.crc32c:
+            raise CatalogCorrupt(f"{name}: the checksum does not match the contents")
+        return msgspec.json.decode(file.catalog, type=Catalog)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise CatalogCorrupt(f"{name}: {error}") from error

@@ -1,0 +1,65 @@
+"""Decide, record, apply: changes of the catalog that wait to be durable. Pure.
+
+    decided --SaveCatalog--> CatalogSaved     the change is the catalog; its Consequence is due
+                             CatalogNotSaved  the change never was; its asker gets the error
+
+Decisions build on one another before they are durable, so they are saved and dropped together, in order. Nothing outside
+may learn of a decision that is not durable yet.
+"""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from ...transport.machine import Effect, Sender
+from .catalog import Catalog
+from .effects import SaveCatalog
+
+ConsequenceKind = Literal[
+    "topic_created", "topic_altered", "topic_awaited", "topic_deleted", "remains_removed",
+    "group_created", "group_deleted", "producer_ids_reserved",
+]  # fmt: skip
+
+
+class Consequence(Struct, frozen=True):
+    """What follows once a decision is durable."""
+
+    kind: ConsequenceKind
+    name: str = ""
+    """Of the topic or group."""
+    asker: Sender | None = None
+
+
+class Decisions:
+    def __init__(self, catalog: Catalog) -> None:
+        self.durable = catalog
+        self.latest = catalog
+        """With everything decided; what the next decision builds on."""
+        self._waiting: list[Consequence] = []
+
+    def decide(self, catalog: Catalog, consequence: Consequence) -> list[Effect]:
+        assert catalog.revision > self.latest.revision
+        self.latest = catalog
+        self._waiting.append(consequence)
+        return [SaveCatalog(catalog)]
+
+    def wait_for_latest(self, consequence: Consequence) -> bool:
+        """Have a consequence follow what is already decided. False: everything is durable, it is due now."""
+        if not self._waiting:
+            return False
+        self._waiting.append(consequence)
+        return True
+
+    def saved(self, revision: int) -> list[Consequence]:
+        # The process saves the newest catalog of a turn, and turns do not overlap.
+        assert revision == self.latest.revision, (revision, self.latest.revision)
+        self.durable = self.latest
+        return self._take_all()
+
+    def not_saved(self) -> list[Consequence]:
+        self.latest = self.durable
+        return self._take_all()
+
+    def _take_all(self) -> list[Consequence]:
+        taken, self._waiting = self._waiting, []
+        return taken

@@ -1,0 +1,135 @@
+"""Describing a topic: wait until its partitions are up (after a change), ask each, answer with all. Pure.
+
+waiting    after create and alter: until every partition is up, or UP_TIMEOUT_MS have passed
+gathering  each partition that is up has been asked; those that are not are described by the reason
+"""
+
+from ...transport.machine import Answered, Call, CancelTimer, Effect, Failed, Reply, Sender, SetTimer
+from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
+from ...transport.protocol.topics import (
+    DescribePartition,
+    DescribePartitionReply,
+    DescribeTopicReply,
+    PartitionDescription,
+)
+from .catalog import TopicEntry
+from .children import partition_address, partition_addresses
+from .peers import Peers
+
+UP_TIMEOUT_MS = 15_000
+ANSWER_TIMEOUT_MS = 2_000
+MAX_DESCRIPTIONS = 1_000
+"""Topics being described at a time; more are refused with OVERLOADED."""
+
+DescriptionKey = tuple[str, int]
+"""("up", number) of a timer; calls have ("describe", number, partition)."""
+
+
+class _Description:
+    def __init__(self, asker: Sender, entry: TopicEntry, missing: set[str]) -> None:
+        self.asker = asker
+        self.entry = entry
+        self.missing = missing
+        """Addresses that are not up yet."""
+        self.partitions: dict[int, PartitionDescription] = {}
+
+
+class Descriptions:
+    def __init__(self, peers: Peers) -> None:
+        self._peers = peers
+        self._open: dict[int, _Description] = {}
+        self._last_number = 0
+
+    def describe(self, asker: Sender, entry: TopicEntry) -> list[Effect]:
+        return self._gather(self._begin(asker, entry, set()))
+
+    def describe_when_up(self, asker: Sender, entry: TopicEntry, now: int) -> list[Effect]:
+        missing = {address for address in partition_addresses(entry) if not self._peers.is_up(address)}
+        number = self._begin(asker, entry, missing)
+        return [SetTimer(("up", number), now + UP_TIMEOUT_MS)] if missing else self._gather(number)
+
+    def check_room(self) -> None:
+        """Raises ProtocolError when too many are being described."""
+        if len(self._open) >= MAX_DESCRIPTIONS:
+            raise ProtocolError(ErrorCode.OVERLOADED, "too many topics are being described")
+
+    def on_up(self, address: str) -> list[Effect]:
+        effects: list[Effect] = []
+        for number, description in list(self._open.items()):
+            if address in description.missing:
+                description.missing.discard(address)
+                if not description.missing:
+                    effects += [CancelTimer(("up", number)), *self._gather(number)]
+        return effects
+
+    def on_timer(self, number: int) -> list[Effect]:
+        """Not all came up in time: the state is answered as it is."""
+        description = self._open.get(number)
+        if description is None or not description.missing:
+            return []
+        description.missing.clear()
+        return self._gather(number)
+
+    def on_answered(self, event: Answered) -> list[Effect]:
+        reply: DescribePartitionReply = event.reply
+        return self._put(event.key[1], event.key[2], reply.description)
+
+    def on_failed(self, event: Failed) -> list[Effect]:
+        _, number, partition = event.key
+        return self._put(number, partition, _offline(partition, event.error.message))
+
+    def on_deleted(self, topic: str) -> list[Effect]:
+        """The topic is gone: nobody needs to wait for it."""
+        error = ErrorBody(ErrorCode.UNKNOWN_TOPIC, f"topic {topic!r} was deleted")
+        gone = [number for number, description in self._open.items() if description.entry.topic == topic]
+        return [Reply(self._open.pop(number).asker, error) for number in gone]
+
+    def _begin(self, asker: Sender, entry: TopicEntry, missing: set[str]) -> int:
+        self._last_number += 1
+        self._open[self._last_number] = _Description(asker, entry, missing)
+        return self._last_number
+
+    def _gather(self, number: int) -> list[Effect]:
+        effects: list[Effect] = []
+        description = self._open[number]
+        for partition in range(description.entry.partitions):
+            address = partition_address(description.entry.topic, partition)
+            if self._peers.is_up(address):
+                key = ("describe", number, partition)
+                effects.append(
+                    Call(
+                        key,
+                        address,
+                        DescribePartition(),
+                        DescribePartitionReply,
+                        timeout_ms=ANSWER_TIMEOUT_MS,
+                    )
+                )
+            else:
+                description.partitions[partition] = _offline(partition, self._peers.why_down(address))
+        return effects + self._finish_if_complete(number)
+
+    def _put(self, number: int, partition: int, answer: PartitionDescription) -> list[Effect]:
+        description = self._open.get(number)
+        if description is None:
+            return []
+        description.partitions[partition] = answer
+        return self._finish_if_complete(number)
+
+    def _finish_if_complete(self, number: int) -> list[Effect]:
+        description = self._open[number]
+        entry = description.entry
+        if len(description.partitions) < entry.partitions:
+            return []
+        del self._open[number]
+        reply = DescribeTopicReply(
+            topic=entry.topic,
+            topic_id=entry.topic_id,
+            config=entry.config,
+            partitions=[description.partitions[partition] for partition in range(entry.partitions)],
+        )
+        return [Reply(description.asker, reply)]
+
+
+def _offline(partition: int, reason: str) -> PartitionDescription:
+    return PartitionDescription(partition=partition, online=False, reason=reason)

@@ -1,0 +1,100 @@
+"""Which groups there are, and their coordinators' coming and going. Pure.
+
+    ensure   decided -> durable -> partitions of `__offsets` and the coordinator ordered -> done
+    delete   the coordinator forgets the group -> decided -> durable -> coordinator stopped -> done
+
+What a group holds (members, offsets) is the coordinator's; the controller knows only that it exists.
+"""
+
+from ...transport.machine import Call, Effect, Reply, Sender
+from ...transport.protocol.control import EnsureGroup
+from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
+from ...transport.protocol.groups import DeleteGroup, ListGroupsReply
+from ...transport.protocol.message import Done
+from ...transport.protocol.topics import TopicConfig
+from .children import coordinator_address, coordinator_spec, offsets_partition_for, partition_specs
+from .decisions import Consequence, Decisions
+from .names import OFFSETS_TOPIC, check_group_name
+from .orders import Orders
+from .peers import Peers
+
+OFFSETS_CONFIG = TopicConfig(
+    retention_ms=-1, retention_bytes=-1, segment_bytes=64 * 1024 * 1024, flush="batch"
+)
+"""Commits are as durable as records, and never expire with age."""
+DELETE_TIMEOUT_MS = 10_000
+
+
+class Groups:
+    def __init__(self, decisions: Decisions, orders: Orders, peers: Peers, offsets_partitions: int) -> None:
+        self._decisions = decisions
+        self._orders = orders
+        self._peers = peers
+        self._offsets_partitions = offsets_partitions
+        self._deleting: dict[str, Sender] = {}
+        """Groups whose coordinator has been asked to forget, or is being stopped."""
+
+    def on_ensure(self, asker: Sender, request: EnsureGroup) -> list[Effect]:
+        group = request.group
+        latest = self._decisions.latest
+        if group in self._deleting:
+            raise ProtocolError(ErrorCode.ACTOR_UNAVAILABLE, f"group {group!r} is being deleted")
+        consequence = Consequence("group_created", group, asker)
+        if group in latest.groups:
+            if self._decisions.wait_for_latest(consequence):
+                return []
+            return [Reply(asker, Done())]
+        if not request.create:
+            raise _unknown(group)
+        check_group_name(group)
+        if OFFSETS_TOPIC not in latest.topics:
+            latest = latest.with_topic(OFFSETS_TOPIC, self._offsets_partitions, OFFSETS_CONFIG)
+        partitions = latest.topics[OFFSETS_TOPIC].partitions
+        catalog = latest.with_group(group, offsets_partition_for(group, partitions))
+        return self._decisions.decide(catalog, consequence)
+
+    def apply_created(self, consequence: Consequence) -> list[Effect]:
+        durable = self._decisions.durable
+        group = consequence.name
+        effects: list[Effect] = []
+        if group in durable.groups:
+            effects += self._orders.start(partition_specs(durable.topics[OFFSETS_TOPIC]))
+            effects += self._orders.start([coordinator_spec(group, durable.groups[group])])
+        if consequence.asker is not None:
+            effects.append(Reply(consequence.asker, Done()))
+        return effects
+
+    def on_list(self, asker: Sender) -> list[Effect]:
+        return [Reply(asker, ListGroupsReply(groups=sorted(self._decisions.durable.groups)))]
+
+    def on_delete(self, asker: Sender, request: DeleteGroup) -> list[Effect]:
+        group = request.group
+        if group in self._deleting:
+            raise ProtocolError(ErrorCode.ACTOR_UNAVAILABLE, f"group {group!r} is being deleted")
+        if group not in self._decisions.durable.groups:
+            raise _unknown(group)
+        self._deleting[group] = asker
+        call = DeleteGroup(group=group)
+        return [Call(("forget", group), coordinator_address(group), call, Done, timeout_ms=DELETE_TIMEOUT_MS)]
+
+    def on_forgotten(self, group: str) -> list[Effect]:
+        """The coordinator's records say that the group is no more."""
+        catalog = self._decisions.latest.without_group(group)
+        return self._decisions.decide(catalog, Consequence("group_deleted", group))
+
+    def on_not_forgotten(self, group: str, error: ErrorBody) -> list[Effect]:
+        return [Reply(self._deleting.pop(group), error)]
+
+    def apply_deleted(self, group: str) -> list[Effect]:
+        return self._orders.stop([coordinator_address(group)])
+
+    def on_stopped(self, address: str) -> list[Effect]:
+        group = address.partition("/")[2]
+        if address != coordinator_address(group) or group not in self._deleting:
+            return []
+        self._peers.forget(address)
+        return [Reply(self._deleting.pop(group), Done())]
+
+
+def _unknown(group: str) -> ProtocolError:
+    return ProtocolError(ErrorCode.UNKNOWN_GROUP, f"there is no group {group[:250]!r}")

@@ -1,0 +1,248 @@
+"""The controller's machine: every event to the role that decides it. Pure.
+
+Owns nothing itself; the roles own: the catalog and what is not durable yet (`decisions`), topics, groups, producer ids,
+orders to the supervisor, descriptions, watches. Called by `process.py` alone.
+
+    event            state before               effects, state after
+    request          any                        decide + SaveCatalog, or an answer at once, or parked
+    CatalogSaved     decisions wait             each one's consequence: orders, answers; watches hear of topics
+    CatalogNotSaved  decisions wait             they are void; their askers get the retriable error
+    Answered/Failed  order or question is out   the role whose key it is goes on
+    PeerUp           a description waits        the description is one partition nearer
+    StopRequested    any                        Stop; the askers of what is undecided learn it from their own calls
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from ...transport.machine import (
+    Answered,
+    Effect,
+    Event,
+    Failed,
+    PeerDown,
+    PeerUp,
+    Received,
+    Reply,
+    Sender,
+    Stop,
+    StopRequested,
+    TimerFired,
+)
+from ...transport.protocol.control import EnsureGroup
+from ...transport.protocol.data import InitProducer
+from ...transport.protocol.errors import ErrorCode, ProtocolError
+from ...transport.protocol.groups import DeleteGroup, ListGroups
+from ...transport.protocol.message import Request
+from ...transport.protocol.topics import (
+    AlterTopic,
+    CreateTopic,
+    DeleteTopic,
+    DescribeTopic,
+    ListTopics,
+    ListTopicsReply,
+    TopicConfig,
+    TopicSummary,
+    WatchCatalog,
+    WatchTopics,
+)
+from .catalog import Catalog
+from .children import all_specs
+from .decisions import Consequence, Decisions
+from .descriptions import Descriptions
+from .effects import CatalogNotSaved, CatalogSaved, Loaded, TopicNotRemoved, TopicRemoved
+from .groups import Groups
+from .names import is_internal
+from .orders import Orders
+from .peers import Peers
+from .producers import ProducerIds
+from .topics import Topics, known_topic
+from .watches import Watches
+
+REQUESTS: tuple[type[Request], ...] = (
+    CreateTopic,
+    AlterTopic,
+    DeleteTopic,
+    ListTopics,
+    DescribeTopic,
+    WatchTopics,
+    WatchCatalog,
+    InitProducer,
+    EnsureGroup,
+    ListGroups,
+    DeleteGroup,
+)
+
+
+class ControllerMachine:
+    def __init__(
+        self, catalog: Catalog, *, topic_defaults: TopicConfig | None = None, offsets_partitions: int = 4
+    ) -> None:
+        self._decisions = Decisions(catalog)
+        self._orders = Orders()
+        self._peers = Peers()
+        self._descriptions = Descriptions(self._peers)
+        self._topics = Topics(
+            self._decisions, self._orders, self._peers, self._descriptions, topic_defaults or TopicConfig()
+        )
+        self._groups = Groups(self._decisions, self._orders, self._peers, offsets_partitions)
+        self._producers = ProducerIds(self._decisions)
+        self._watches = Watches(self._decisions)
+
+    @property
+    def catalog(self) -> Catalog:
+        """The durable one."""
+        return self._decisions.durable
+
+    def handle(self, event: Event, now: int) -> list[Effect]:
+        match event:
+            case Received(sender=sender, request=request):
+                return self._on_request(sender, request, now)
+            case CatalogSaved(revision=revision):
+                return self._on_saved(revision, now)
+            case CatalogNotSaved():
+                return self._on_not_saved(event, now)
+            case Answered():
+                return self._on_answered(event)
+            case Failed():
+                return self._on_failed(event, now)
+            case TimerFired(key=key):
+                return self._on_timer(key)
+            case PeerUp(address=address):
+                self._peers.up(event)
+                return self._topics.on_up(address) + self._descriptions.on_up(address)
+            case PeerDown():
+                self._peers.down(event)
+                return []
+            case TopicRemoved(topic=topic):
+                return self._topics.on_files_removed(topic)
+            case TopicNotRemoved(topic=topic, error=error):
+                return self._topics.on_files_left(topic, error)
+            case Loaded():
+                return self._on_loaded()
+            case StopRequested():
+                return [Stop("asked to stop")]
+        raise AssertionError(f"the controller does not know the event {event!r}")
+
+    def _on_loaded(self) -> list[Effect]:
+        effects = self._orders.start(all_specs(self.catalog))
+        for topic in sorted(self.catalog.removing):
+            effects += self._topics.remove(topic)
+        return effects
+
+    def _on_request(self, sender: Sender, request: Request, now: int) -> list[Effect]:
+        try:
+            return self._decide(sender, request, now)
+        except ProtocolError as error:
+            return [Reply(sender, error.body)]
+
+    def _decide(self, sender: Sender, request: Request, now: int) -> list[Effect]:
+        match request:
+            case CreateTopic():
+                return self._topics.on_create(sender, request, now)
+            case AlterTopic():
+                return self._topics.on_alter(sender, request)
+            case DeleteTopic():
+                return self._topics.on_delete(sender, request)
+            case DescribeTopic(topic=topic):
+                self._descriptions.check_room()
+                return self._descriptions.describe(sender, known_topic(self.catalog, topic))
+            case ListTopics(internal=internal):
+                return [Reply(sender, self._list_topics(internal))]
+            case WatchTopics() | WatchCatalog():
+                return self._watches.on_watch(sender, request, now)
+            case InitProducer():
+                return self._producers.on_init(sender)
+            case EnsureGroup():
+                return self._groups.on_ensure(sender, request)
+            case ListGroups():
+                return self._groups.on_list(sender)
+            case DeleteGroup():
+                return self._groups.on_delete(sender, request)
+        raise ProtocolError(ErrorCode.UNKNOWN_OP, "not served by the controller")
+
+    def _list_topics(self, internal: bool) -> ListTopicsReply:
+        entries = sorted(self.catalog.topics.values(), key=lambda entry: entry.topic)
+        return ListTopicsReply(
+            topics=[
+                TopicSummary(entry.topic, entry.partitions)
+                for entry in entries
+                if internal or not is_internal(entry.topic)
+            ]
+        )
+
+    def _on_saved(self, revision: int, now: int) -> list[Effect]:
+        effects: list[Effect] = []
+        consequences = self._decisions.saved(revision)
+        effects += self._watches.on_saved()
+        for consequence in consequences:
+            effects += self._apply(consequence, now)
+        return effects
+
+    def _apply(self, consequence: Consequence, now: int) -> list[Effect]:
+        match consequence.kind:
+            case "topic_created":
+                return self._topics.apply_created(consequence, now)
+            case "topic_altered":
+                return self._topics.apply_altered(consequence, now)
+            case "topic_awaited":
+                return self._topics.apply_awaited(consequence, now)
+            case "topic_deleted":
+                return self._topics.apply_deleted(consequence)
+            case "remains_removed":
+                return self._topics.apply_remains_removed(consequence.name)
+            case "group_created":
+                return self._groups.apply_created(consequence)
+            case "group_deleted":
+                return self._groups.apply_deleted(consequence.name)
+            case "producer_ids_reserved":
+                return self._producers.apply_reserved()
+
+    def _on_not_saved(self, event: CatalogNotSaved, now: int) -> list[Effect]:
+        effects: list[Effect] = []
+        for consequence in self._decisions.not_saved():
+            if consequence.kind == "remains_removed":
+                effects += self._topics.retry_remains(consequence.name, now)
+            elif consequence.kind == "group_deleted":
+                effects += self._groups.on_not_forgotten(consequence.name, event.error)
+            elif consequence.kind == "producer_ids_reserved":
+                effects += self._producers.on_not_reserved(event.error)
+            elif consequence.asker is not None:
+                effects.append(Reply(consequence.asker, event.error))
+        return effects
+
+    def _on_answered(self, event: Answered) -> list[Effect]:
+        match event.key[0]:
+            case "order":
+                return self._on_order_done(self._orders.done(event.key))
+            case "describe":
+                return self._descriptions.on_answered(event)
+            case "forget":
+                return self._groups.on_forgotten(event.key[1])
+        raise AssertionError(f"nobody called with the key {event.key!r}")
+
+    def _on_failed(self, event: Failed, now: int) -> list[Effect]:
+        match event.key[0]:
+            case "order":
+                address, effects = self._orders.failed(event.key, event.error, now)
+                return effects + self._on_order_done(address)
+            case "describe":
+                return self._descriptions.on_failed(event)
+            case "forget":
+                return self._groups.on_not_forgotten(event.key[1], event.error)
+        raise AssertionError(f"nobody called with the key {event.key!r}")
+
+    def _on_order_done(self, address: str | None) -> list[Effect]:
+        if address is None:
+            return []
+        return self._topics.on_stopped(address) + self._groups.on_stopped(address)
+
+    def _on_timer(self, key: Any) -> list[Effect]:
+        roles: dict[str, Callable[..., list[Effect]]] = {
+            "up": self._descriptions.on_timer,
+            "watch": self._watches.on_timer,
+            "remains": self._topics.on_files_removed,
+        }
+        if key[0] == "retry":
+            return self._orders.retry(key)
+        return roles[key[0]](key[1])

@@ -1,0 +1,66 @@
+"""What the supervisor has been told to start and stop, until it says that it did. Pure.
+
+An order that fails is given again after a while: the catalog says what must run, and it is durable. A newer order for an
+address replaces the older one; the older one's answer is ignored.
+"""
+
+from collections.abc import Iterable
+
+from ...transport.machine import Call, Effect, SetTimer
+from ...transport.protocol.control import ChildSpec, StartChild, StopChild
+from ...transport.protocol.errors import ErrorBody, ErrorCode
+from ...transport.protocol.message import Done
+
+SUPERVISOR = "supervisor"
+RETRY_MS = 500
+ORDER_TIMEOUT_MS = 30_000
+
+OrderKey = tuple[str, str, int]
+"""("order" or "retry", address, number)."""
+
+
+class Orders:
+    def __init__(self) -> None:
+        self._open: dict[str, tuple[int, StartChild | StopChild]] = {}
+        self._last_number = 0
+
+    def start(self, specs: Iterable[ChildSpec]) -> list[Effect]:
+        return [self._give(spec.address, StartChild(spec=spec)) for spec in specs]
+
+    def stop(self, addresses: Iterable[str]) -> list[Effect]:
+        return [self._give(address, StopChild(address=address)) for address in addresses]
+
+    def is_open(self, address: str) -> bool:
+        return address in self._open
+
+    def done(self, key: OrderKey) -> str | None:
+        """The address whose order is fulfilled by this; None for an order that a newer one replaced."""
+        _, address, number = key
+        if self._open.get(address, (0, None))[0] != number:
+            return None
+        del self._open[address]
+        return address
+
+    def failed(self, key: OrderKey, error: ErrorBody, now: int) -> tuple[str | None, list[Effect]]:
+        """The address, when what was to be stopped is not there anyway; otherwise a retry."""
+        _, address, number = key
+        open_number, request = self._open.get(address, (0, None))
+        if open_number != number:
+            return None, []
+        if isinstance(request, StopChild) and error.code == ErrorCode.UNKNOWN_ACTOR:
+            del self._open[address]
+            return address, []
+        return None, [SetTimer(("retry", address, number), now + RETRY_MS)]
+
+    def retry(self, key: OrderKey) -> list[Effect]:
+        _, address, number = key
+        open_number, request = self._open.get(address, (0, None))
+        if open_number != number or request is None:
+            return []
+        return [self._give(address, request)]
+
+    def _give(self, address: str, request: StartChild | StopChild) -> Effect:
+        self._last_number += 1
+        self._open[address] = (self._last_number, request)
+        key: OrderKey = ("order", address, self._last_number)
+        return Call(key, SUPERVISOR, request, Done, timeout_ms=ORDER_TIMEOUT_MS)

@@ -1,0 +1,32 @@
+"""Who is up, as the supervisor's directory tells the controller. Pure."""
+
+from ...transport.protocol.control import PeerDown, PeerUp
+
+NEVER_UP = "it is starting"
+
+
+class Peers:
+    def __init__(self) -> None:
+        self._incarnations: dict[str, int] = {}
+        self._reasons: dict[str, str] = {}
+
+    def up(self, peer: PeerUp) -> None:
+        self._incarnations[peer.address] = peer.incarnation
+        self._reasons.pop(peer.address, None)
+
+    def down(self, peer: PeerDown) -> None:
+        if self._incarnations.get(peer.address, peer.incarnation) > peer.incarnation:
+            return
+        self._incarnations.pop(peer.address, None)
+        self._reasons[peer.address] = f"quarantined: {peer.reason}" if peer.quarantined else peer.reason
+
+    def forget(self, address: str) -> None:
+        """It was stopped for good."""
+        self._incarnations.pop(address, None)
+        self._reasons.pop(address, None)
+
+    def is_up(self, address: str) -> bool:
+        return address in self._incarnations
+
+    def why_down(self, address: str) -> str:
+        return self._reasons.get(address, NEVER_UP)

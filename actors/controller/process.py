@@ -1,0 +1,94 @@
+"""The controller's process: loads the catalog, performs what the machine orders. Impure and thin.
+
+Of all the catalogs a turn decides only the last is written: the earlier ones are contained in it.
+"""
+
+from pathlib import Path
+from typing import ClassVar
+
+import msgspec
+
+from ...transport.loop import Actor, ActorContext, run_actor
+from ...transport.machine import Effect
+from ...transport.protocol.errors import ErrorBody, ErrorCode
+from ...transport.protocol.message import Request
+from ...transport.protocol.topics import TopicConfig
+from ..log.errors import StorageFailed, StorageFull
+from ..log.files import Files
+from .catalog import Catalog
+from .effects import (
+    CatalogNotSaved,
+    CatalogSaved,
+    Loaded,
+    RemoveTopic,
+    SaveCatalog,
+    TopicNotRemoved,
+    TopicRemoved,
+)
+from .machine import REQUESTS, ControllerMachine
+from .storage import CatalogFile, TopicDirectories
+
+
+class ControllerArguments(msgspec.Struct):
+    topic_defaults: TopicConfig = TopicConfig()
+    """What a topic's configuration leaves out."""
+    offsets_partitions: int = 4
+    """Of the internal topic that keeps the groups; counts when it is created."""
+
+
+class ControllerActor(Actor):
+    requests: ClassVar[tuple[type[Request], ...]] = REQUESTS
+
+    def __init__(self, context: ActorContext, files: Files | None = None) -> None:
+        super().__init__(context)
+        self._files = files or Files()
+        self._arguments = msgspec.convert(context.arguments, ControllerArguments)
+        data_directory = Path(context.data_directory)
+        self._catalog_file = CatalogFile(data_directory, self._files)
+        self._directories = TopicDirectories(data_directory, self._files)
+        self._unsaved: Catalog | None = None
+
+    def start(self) -> None:
+        catalog = self._catalog_file.load(self.context.instance_id)
+        self._directories.remove_leftovers(self.loop.progress)
+        self.machine = ControllerMachine(
+            catalog,
+            topic_defaults=self._arguments.topic_defaults,
+            offsets_partitions=self._arguments.offsets_partitions,
+        )
+        self.loop.dispatch(Loaded())
+
+    def perform(self, effect: Effect) -> None:
+        match effect:
+            case SaveCatalog(catalog=catalog):
+                self._unsaved = catalog
+            case RemoveTopic():
+                self._remove(effect)
+            case _:
+                super().perform(effect)
+
+    def end_turn(self) -> None:
+        # What becomes durable may lead to the next decision.
+        while self._unsaved is not None:
+            catalog, self._unsaved = self._unsaved, None
+            try:
+                self._catalog_file.save(catalog)
+            except StorageFull as error:
+                self.loop.dispatch(CatalogNotSaved(ErrorBody(ErrorCode.STORAGE_FULL, str(error), True)))
+            else:
+                self.loop.dispatch(CatalogSaved(catalog.revision))
+
+    def _remove(self, order: RemoveTopic) -> None:
+        try:
+            self._directories.remove(order.topic, order.topic_id, self.loop.progress)
+        except (StorageFailed, OSError) as error:
+            body = ErrorBody(
+                ErrorCode.STORAGE_FULL, f"topic {order.topic!r} left files behind: {error}", True
+            )
+            self.loop.dispatch(TopicNotRemoved(order.topic, body))
+        else:
+            self.loop.dispatch(TopicRemoved(order.topic))
+
+
+def main(context: ActorContext) -> None:
+    run_actor(ControllerActor(context), context)

@@ -1,0 +1,190 @@
+"""Creating, altering and deleting topics. Pure.
+
+    create   decided -> durable -> partitions ordered -> all up (or a time has passed) -> described to the asker
+    alter    decided -> durable -> new specs ordered, running partitions told -> as above
+    delete   decided -> durable -> partitions stopped -> files removed -> the remains forgotten -> done
+
+A deletion that a crash interrupts goes on at the next start: the catalog names what is being removed.
+"""
+
+import msgspec
+
+from ...transport.machine import Cast, Effect, Reply, Sender, SetTimer
+from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
+from ...transport.protocol.message import Done
+from ...transport.protocol.topics import (
+    AlterTopic,
+    ConfigurePartition,
+    CreateTopic,
+    DeleteTopic,
+    TopicConfig,
+    TopicConfigChange,
+)
+from .catalog import Catalog, TopicEntry
+from .children import partition_addresses, partition_specs
+from .decisions import Consequence, Decisions
+from .descriptions import Descriptions
+from .effects import RemoveTopic
+from .names import check_topic_name, is_internal
+from .orders import Orders
+from .peers import Peers
+
+REMAINS_RETRY_MS = 1_000
+
+
+class Topics:
+    def __init__(
+        self,
+        decisions: Decisions,
+        orders: Orders,
+        peers: Peers,
+        descriptions: Descriptions,
+        defaults: TopicConfig,
+    ) -> None:
+        self._decisions = decisions
+        self._orders = orders
+        self._peers = peers
+        self._descriptions = descriptions
+        self._defaults = defaults
+        self._altered: dict[str, str] = {}
+        """Address -> topic of partitions that may have been started with an older configuration."""
+        self._stopping: dict[str, set[str]] = {}
+        """Deleted topic -> addresses that still have to stop."""
+        self._deleters: dict[str, Sender] = {}
+
+    def on_create(self, asker: Sender, request: CreateTopic, now: int) -> list[Effect]:
+        self._descriptions.check_room()
+        check_topic_name(request.topic)
+        latest = self._decisions.latest
+        if request.topic in latest.removing:
+            message = f"topic {request.topic!r} is being deleted"
+            raise ProtocolError(ErrorCode.TOPIC_EXISTS, message, retriable=True)
+        if request.topic in latest.topics:
+            return self._on_existing(asker, request, now)
+        config = merge(self._defaults, request.config)
+        consequence = Consequence("topic_created", request.topic, asker)
+        return self._decisions.decide(
+            latest.with_topic(request.topic, request.partitions, config), consequence
+        )
+
+    def _on_existing(self, asker: Sender, request: CreateTopic, now: int) -> list[Effect]:
+        if not request.if_not_exists:
+            raise ProtocolError(ErrorCode.TOPIC_EXISTS, f"topic {request.topic!r} exists")
+        consequence = Consequence("topic_awaited", request.topic, asker)
+        if self._decisions.wait_for_latest(consequence):
+            return []
+        return self.apply_awaited(consequence, now)
+
+    def on_alter(self, asker: Sender, request: AlterTopic) -> list[Effect]:
+        self._descriptions.check_room()
+        entry = known_topic(self._decisions.latest, request.topic)
+        refuse_internal(request.topic)
+        partitions = entry.partitions if request.partitions is None else request.partitions
+        if partitions < entry.partitions:
+            raise ProtocolError(
+                ErrorCode.INVALID_CONFIG,
+                f"partitions: topic {request.topic!r} has {entry.partitions} and cannot shrink to {partitions}, "
+                "for that would lose records; create another topic instead",
+            )
+        catalog = self._decisions.latest.with_topic(
+            request.topic, partitions, merge(entry.config, request.config)
+        )
+        return self._decisions.decide(catalog, Consequence("topic_altered", request.topic, asker))
+
+    def on_delete(self, asker: Sender, request: DeleteTopic) -> list[Effect]:
+        known_topic(self._decisions.latest, request.topic)
+        refuse_internal(request.topic)
+        catalog = self._decisions.latest.without_topic(request.topic)
+        return self._decisions.decide(catalog, Consequence("topic_deleted", request.topic, asker))
+
+    def apply_created(self, consequence: Consequence, now: int) -> list[Effect]:
+        entry = self._decisions.durable.topics.get(consequence.name)
+        ordered = self._orders.start(partition_specs(entry)) if entry is not None else []
+        return ordered + self.apply_awaited(consequence, now)
+
+    def apply_altered(self, consequence: Consequence, now: int) -> list[Effect]:
+        """New specs for all, so that restarts know the change; the running ones are told at once."""
+        entry = self._decisions.durable.topics.get(consequence.name)
+        effects: list[Effect] = []
+        if entry is not None:
+            effects += self._orders.start(partition_specs(entry))
+            for address in partition_addresses(entry):
+                self._altered[address] = entry.topic
+                if self._peers.is_up(address):
+                    effects.append(Cast(address, ConfigurePartition(config=entry.config)))
+        return effects + self.apply_awaited(consequence, now)
+
+    def apply_deleted(self, consequence: Consequence) -> list[Effect]:
+        if consequence.asker is not None:
+            self._deleters[consequence.name] = consequence.asker
+        return self._descriptions.on_deleted(consequence.name) + self.remove(consequence.name)
+
+    def remove(self, topic: str) -> list[Effect]:
+        """Stop the processes of a deleted topic; its files follow when the last one is gone."""
+        entry = self._decisions.durable.removing[topic]
+        addresses = partition_addresses(entry)
+        self._stopping[topic] = set(addresses)
+        for address in addresses:
+            self._altered.pop(address, None)
+        return self._orders.stop(addresses)
+
+    def on_stopped(self, address: str) -> list[Effect]:
+        for topic, addresses in self._stopping.items():
+            if address in addresses:
+                addresses.discard(address)
+                self._peers.forget(address)
+                if addresses:
+                    return []
+                del self._stopping[topic]
+                return [RemoveTopic(topic, self._decisions.durable.removing[topic].topic_id)]
+        return []
+
+    def on_files_removed(self, topic: str) -> list[Effect]:
+        catalog = self._decisions.latest.without_remains(topic)
+        return self._decisions.decide(catalog, Consequence("remains_removed", topic))
+
+    def apply_remains_removed(self, topic: str) -> list[Effect]:
+        asker = self._deleters.pop(topic, None)
+        return [] if asker is None else [Reply(asker, Done())]
+
+    def retry_remains(self, topic: str, now: int) -> list[Effect]:
+        """There was no room to note that the files are gone; nobody waits longer for that."""
+        return [SetTimer(("remains", topic), now + REMAINS_RETRY_MS), *self.apply_remains_removed(topic)]
+
+    def on_files_left(self, topic: str, error: ErrorBody) -> list[Effect]:
+        """The topic is gone for everybody; what is left of it is tried again at the next start."""
+        asker = self._deleters.pop(topic, None)
+        return [] if asker is None else [Reply(asker, error)]
+
+    def on_up(self, address: str) -> list[Effect]:
+        """A partition that was starting during a change may have started with the older configuration."""
+        entry = self._decisions.durable.topics.get(self._altered.get(address, ""))
+        return [] if entry is None else [Cast(address, ConfigurePartition(config=entry.config))]
+
+    def apply_awaited(self, consequence: Consequence, now: int) -> list[Effect]:
+        """The topic is there and its partitions ordered: answer once they are up."""
+        if consequence.asker is None:
+            return []
+        entry = self._decisions.durable.topics.get(consequence.name)
+        if entry is None:
+            error = ErrorBody(ErrorCode.UNKNOWN_TOPIC, f"topic {consequence.name!r} was deleted")
+            return [Reply(consequence.asker, error)]
+        return self._descriptions.describe_when_up(consequence.asker, entry, now)
+
+
+def merge(config: TopicConfig, change: TopicConfigChange) -> TopicConfig:
+    fields = {field: getattr(change, field) for field in change.__struct_fields__}
+    chosen = {field: value for field, value in fields.items() if value is not msgspec.UNSET}
+    return msgspec.structs.replace(config, **chosen)
+
+
+def known_topic(catalog: Catalog, topic: str) -> TopicEntry:
+    entry = catalog.topics.get(topic)
+    if entry is None:
+        raise ProtocolError(ErrorCode.UNKNOWN_TOPIC, f"there is no topic {topic[:250]!r}")
+    return entry
+
+
+def refuse_internal(topic: str) -> None:
+    if is_internal(topic):
+        raise ProtocolError(ErrorCode.FORBIDDEN, f"topic {topic!r} is internal")

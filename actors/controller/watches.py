@@ -1,0 +1,64 @@
+"""Long polls on the catalog: parked until its topics change or the asker's patience ends. Pure.
+
+Coordinators watch partition counts, gateways what routing needs. Only durable topics are told.
+"""
+
+from ...transport.machine import CancelTimer, Effect, Reply, Sender, SetTimer
+from ...transport.protocol.errors import ErrorCode, ProtocolError
+from ...transport.protocol.message import Reply as ReplyBody
+from ...transport.protocol.topics import (
+    CatalogTopic,
+    WatchCatalog,
+    WatchCatalogReply,
+    WatchTopics,
+    WatchTopicsReply,
+)
+from .decisions import Decisions
+from .names import is_internal
+
+MAX_WATCHES = 10_000
+"""Parked watches; more are refused with OVERLOADED."""
+
+
+class Watches:
+    def __init__(self, decisions: Decisions) -> None:
+        self._decisions = decisions
+        self._parked: dict[int, tuple[Sender, WatchTopics | WatchCatalog]] = {}
+        self._last_number = 0
+
+    def on_watch(self, asker: Sender, request: WatchTopics | WatchCatalog, now: int) -> list[Effect]:
+        if request.after_version != self._version or request.max_wait_ms <= 0:
+            return [Reply(asker, self._answer(request))]
+        if len(self._parked) >= MAX_WATCHES:
+            raise ProtocolError(ErrorCode.OVERLOADED, "too many watches are parked")
+        self._last_number += 1
+        self._parked[self._last_number] = (asker, request)
+        return [SetTimer(("watch", self._last_number), now + request.max_wait_ms)]
+
+    def on_timer(self, number: int) -> list[Effect]:
+        parked = self._parked.pop(number, None)
+        return [] if parked is None else [Reply(parked[0], self._answer(parked[1]))]
+
+    def on_saved(self) -> list[Effect]:
+        """Something became durable: those who have not seen these topics hear of them."""
+        effects: list[Effect] = []
+        for number, (asker, request) in list(self._parked.items()):
+            if request.after_version != self._version:
+                del self._parked[number]
+                effects += [CancelTimer(("watch", number)), Reply(asker, self._answer(request))]
+        return effects
+
+    @property
+    def _version(self) -> int:
+        return self._decisions.durable.topics_revision
+
+    def _answer(self, request: WatchTopics | WatchCatalog) -> ReplyBody:
+        entries = sorted(self._decisions.durable.topics.values(), key=lambda entry: entry.topic)
+        if isinstance(request, WatchTopics):
+            counts = {entry.topic: entry.partitions for entry in entries if not is_internal(entry.topic)}
+            return WatchTopicsReply(version=self._version, topics=counts)
+        topics = [
+            CatalogTopic(entry.topic, entry.topic_id, entry.partitions, entry.config.max_message_bytes)
+            for entry in entries
+        ]
+        return WatchCatalogReply(version=self._version, topics=topics)
