@@ -1,0 +1,80 @@
+"""What can go wrong in a partition's log, as plain exceptions.
+
+They know nothing of the wire; the partition process turns each into a reply, or lets it crash the actor. Each one's
+docstring says which of the two is right.
+"""
+
+
+class LogError(Exception):
+    """Any failure of a partition's log."""
+
+
+class StorageFull(LogError):
+    """The device, a quota or a file size limit is exhausted.
+
+    What was being written has been cut back, and the log stays usable: reads go on, and a later write may succeed.
+    """
+
+
+class StorageFailed(LogError):
+    """The operating system refused a write, a sync or a read. The log refuses everything from now on.
+
+    It must crash the actor: after a failed sync the kernel may have marked lost pages clean, so only recovery, from a
+    new descriptor, can tell what survived.
+    """
+
+
+class LogLocked(LogError):
+    """Another process holds the directory."""
+
+
+class OffsetOutOfRange(LogError):
+    """The offset lies below the log's start or above its end."""
+
+    def __init__(self, offset: int, log_start_offset: int, log_end_offset: int) -> None:
+        super().__init__(f"offset {offset} is outside {log_start_offset} to {log_end_offset}")
+        self.offset = offset
+        self.log_start_offset = log_start_offset
+        self.log_end_offset = log_end_offset
+
+
+class CorruptLog(LogError):
+    """Bytes that were once safely written are damaged or gone. Only this stretch is lost, the rest can be read.
+
+    `segment` is the file's name, `position` the byte in it where the damage begins, `offset` the first offset that
+    cannot be read, `next_offset` the first one after the damage that may be.
+    """
+
+    def __init__(self, segment: str, position: int, offset: int, next_offset: int, reason: str) -> None:
+        super().__init__(
+            f"{segment} at byte {position}: {reason}; offsets {offset} to {next_offset - 1} are lost"
+        )
+        self.segment = segment
+        self.position = position
+        self.offset = offset
+        self.next_offset = next_offset
+        self.reason = reason
+
+
+class SequenceError(LogError):
+    """A producer's batch does not follow its last one. `code` is the wire's name for it; nothing was changed."""
+
+    code: str
+
+
+class OutOfOrderSequence(SequenceError):
+    """A batch between this one and the last is missing, or this one is older than the answers kept."""
+
+    code = "OUT_OF_ORDER_SEQUENCE"
+
+
+class ProducerFenced(SequenceError):
+    """A newer instance of this producer has written already."""
+
+    code = "PRODUCER_FENCED"
+
+
+class UnknownProducer(SequenceError):
+    """Nothing is known of this producer id, and the batch is not its first: the producer must begin anew."""
+
+    code = "UNKNOWN_PRODUCER"

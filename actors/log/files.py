@@ -1,0 +1,181 @@
+"""The operating system, as far as a log needs it: every call a log makes on a file goes through `Files`.
+
+Owns the translation of system errors (no space: `StorageFull`; anything else: `StorageFailed`), the check of every
+write's count, and the only correct way to replace a file. Knows nothing of batches or segments. Tests inject a
+subclass that writes short, fails to sync, or dies before the n-th call.
+"""
+
+import errno
+import fcntl
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import StorageFailed, StorageFull
+
+TEMPORARY_SUFFIX = ".tmp"
+BUFFERS_PER_WRITE = 1024
+"""IOV_MAX on Linux and macOS: the most buffers one writev takes."""
+
+_FULL_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+Buffer = bytes | bytearray | memoryview
+
+
+@contextmanager
+def _translated(action: str, subject: object) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        message = f"{action} {subject}: {error.strerror}"
+        if error.errno in _FULL_ERRORS:
+            raise StorageFull(message) from error
+        raise StorageFailed(message) from error
+
+
+def _sync_data_call() -> Callable[[int], object]:
+    if sys.platform == "darwin":
+        # There fsync stops at the drive's cache; only this reaches the medium.
+        return lambda descriptor: fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+    return os.fdatasync
+
+
+class Files:
+    """The real operating system. Methods raise StorageFull or StorageFailed, never OSError."""
+
+    def __init__(self) -> None:
+        self._sync_data = _sync_data_call()
+
+    def make_directory(self, path: Path) -> None:
+        with _translated("cannot create", path):
+            path.mkdir(parents=True, exist_ok=True)
+
+    def names(self, directory: Path) -> list[str]:
+        """Names in a directory, sorted, so that nothing depends on the file system's order."""
+        with _translated("cannot list", directory):
+            return sorted(os.listdir(directory))
+
+    def size_bytes(self, path: Path) -> int:
+        with _translated("cannot stat", path):
+            return os.stat(path).st_size
+
+    def open_append(self, path: Path) -> int:
+        """Open for appending and reading; creates the file. Sync the directory before relying on a new one."""
+        with _translated("cannot open", path):
+            return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+
+    def open_read(self, path: Path) -> int:
+        with _translated("cannot open", path):
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def close(self, descriptor: int) -> None:
+        with _translated("cannot close", descriptor):
+            os.close(descriptor)
+
+    def append(self, descriptor: int, buffers: Sequence[Buffer], total_bytes: int) -> None:
+        """Append all `buffers`, `total_bytes` together. A write may stop short without an error: on failure an unknown
+        prefix has been written, and the caller cuts it off."""
+        with _translated("cannot append to", descriptor):
+            first = os.writev(descriptor, buffers[:BUFFERS_PER_WRITE])
+            if first == total_bytes:
+                return
+            self._append_rest(descriptor, buffers, first, total_bytes)
+
+    def _append_rest(
+        self, descriptor: int, buffers: Sequence[Buffer], written: int, total_bytes: int
+    ) -> None:
+        remaining = [memoryview(buffer).cast("B") for buffer in buffers]
+        skip = written
+        start = 0
+        while written < total_bytes:
+            while skip >= len(remaining[start]):
+                skip -= len(remaining[start])
+                start += 1
+            remaining[start] = remaining[start][skip:]
+            count = os.writev(descriptor, remaining[start : start + BUFFERS_PER_WRITE])
+            if count == 0:
+                raise OSError(errno.ENOSPC, "the write made no progress")
+            written += count
+            skip = count
+
+    def read(self, descriptor: int, size_bytes: int, position: int) -> bytes:
+        """Up to `size_bytes` from `position`; less only at the end of the file."""
+        with _translated("cannot read", descriptor):
+            data = os.pread(descriptor, size_bytes, position)
+            while len(data) < size_bytes:
+                more = os.pread(descriptor, size_bytes - len(data), position + len(data))
+                if not more:
+                    break
+                data += more
+            return data
+
+    def read_whole(self, path: Path) -> bytes | None:
+        """A small file's contents, or None when there is none."""
+        with _translated("cannot read", path):
+            try:
+                return path.read_bytes()
+            except FileNotFoundError:
+                return None
+
+    def rewrite(self, path: Path, data: bytes, position: int) -> None:
+        """Write the same bytes over themselves, so that the kernel takes them for dirty again."""
+        with _translated("cannot rewrite", path):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                written = 0
+                while written < len(data):
+                    written += os.pwrite(descriptor, memoryview(data)[written:], position + written)
+            finally:
+                os.close(descriptor)
+
+    def truncate(self, path: Path, size_bytes: int) -> None:
+        with _translated("cannot truncate", path):
+            os.truncate(path, size_bytes)
+
+    def sync_data(self, descriptor: int) -> None:
+        """Make everything appended so far durable. After a failure the descriptor must never be synced again."""
+        with _translated("cannot sync", descriptor):
+            self._sync_data(descriptor)
+
+    def sync_directory(self, path: Path) -> None:
+        """Make creations, renames and deletions in a directory durable."""
+        with _translated("cannot sync directory", path):
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def rename(self, source: Path, target: Path) -> None:
+        with _translated("cannot rename", source):
+            os.replace(source, target)
+
+    def unlink(self, path: Path) -> None:
+        """Delete a file; one that is already gone is fine, for deletions are repeated after a crash."""
+        with _translated("cannot delete", path):
+            path.unlink(missing_ok=True)
+
+    def write_aside(self, path: Path, data: bytes) -> None:
+        """Replace a file so that a crash leaves the old or the new one, whole: write aside, sync, rename.
+
+        Durable only after `sync_directory`, which one caller may do once for several files.
+        """
+        temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
+        self.unlink(temporary)
+        descriptor = self.open_append(temporary)
+        try:
+            self.append(descriptor, [data], len(data))
+            self.sync_data(descriptor)
+        except StorageFull:
+            self.unlink(temporary)
+            raise
+        finally:
+            self.close(descriptor)
+        self.rename(temporary, path)
+
+    def replace(self, path: Path, data: bytes) -> None:
+        """`write_aside`, made durable."""
+        self.write_aside(path, data)
+        self.sync_directory(path.parent)

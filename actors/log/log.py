@@ -1,0 +1,397 @@
+"""A partition's log: append, sync, read, retain. Everything about files that a partition process may know.
+
+Owns the list of segments, the checkpoint and the producers' snapshots. Must never be used by two processes (the
+partition process holds the directory's lock) or two threads. Plain and synchronous: the process calls it in its turn,
+and no method waits for anything but the disk.
+
+Order of one turn: `append` everything the turn decided (written, not yet durable), `sync` (one fdatasync covers all
+of it), only then release the replies. A failed sync is final: every later call raises StorageFailed, and the process
+must end.
+"""
+
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ...transport.batch import BatchHeader
+from .checkpoint import CHECKPOINT_NAME, CLEAN_NAME, Checkpoint, encode_checkpoint, sync_failure_noted
+from .errors import CorruptLog, OffsetOutOfRange, StorageFailed, StorageFull
+from .files import Buffer, Files
+from .producers import ProducerStates
+from .recovery import Recovered, recover
+from .retention import LogConfig, expired_count, is_roll_due
+from .scan import Damaged
+from .segment import Segment
+from .snapshots import write_snapshot
+from .timestamps import first_at_or_after
+
+CHECKPOINT_BYTES = 32 * 1024 * 1024
+CHECKPOINT_BATCHES = 50_000
+"""A sync makes a checkpoint when this much lies above the last one: it bounds what a recovery has to read."""
+SNAPSHOT_PRODUCERS_PER_BATCH = 4
+"""A checkpoint makes a snapshot of producers only when replaying instead would take about as long as reading it."""
+OPEN_SEGMENTS_LIMIT = 32
+CURSORS_LIMIT = 256
+
+
+def _ignore(_: int) -> None:
+    """No progress is reported."""
+
+
+class PartitionLog:
+    """See the module. Create it with `open`."""
+
+    def __init__(
+        self, directory: Path, config: LogConfig, files: Files, recovered: Recovered, now_ms: int
+    ) -> None:
+        self.directory = directory
+        self.config = config
+        self.producers: ProducerStates = recovered.producers
+        self.was_clean = recovered.was_clean
+        self.log_start_offset = recovered.log_start_offset
+        self.last_leader_epoch = recovered.last_leader_epoch
+        self._files = files
+        self._segments = recovered.segments
+        self._bases = [segment.base_offset for segment in recovered.segments]
+        self._checkpoint = recovered.checkpoint
+        self._snapshot_offset = recovered.snapshot_offset
+        self._batches_since_snapshot = len(
+            self.producers
+        )  # unknown: assume that a snapshot is worth its price
+        self._active_since_ms = recovered.active_since_ms
+        if self._active_since_ms == 0 and self._active.size_bytes:
+            self._active_since_ms = now_ms
+        self._synced_bytes = self._active.size_bytes
+        self._bytes_since_checkpoint = 0
+        self._batches_since_checkpoint = 0
+        self._failure: str | None = None
+        self._opened: OrderedDict[int, Segment] = OrderedDict()
+        self._cursors: OrderedDict[int, tuple[Segment, int]] = OrderedDict()
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        config: LogConfig,
+        now_ms: int,
+        files: Files | None = None,
+        on_progress: Callable[[int], None] = _ignore,
+    ) -> "PartitionLog":
+        """Recover the log in `directory`, creating it when there is none. Takes well under a second at any size.
+
+        `on_progress` is called with the number of bytes checked so far, about once a megabyte. Raises StorageFailed,
+        and StorageFull when a new log finds no room at all.
+        """
+        files = files or Files()
+        log = cls(directory, config, files, recover(directory, files, now_ms, on_progress), now_ms)
+        log.checkpoint()
+        return log
+
+    # -- what the log is
+
+    @property
+    def _active(self) -> Segment:
+        return self._segments[-1]
+
+    @property
+    def log_end_offset(self) -> int:
+        """The offset the next batch gets."""
+        return self._active.next_offset
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(segment.size_bytes for segment in self._segments)
+
+    @property
+    def segment_count(self) -> int:
+        return len(self._segments)
+
+    def reconfigure(self, config: LogConfig) -> None:
+        """Takes effect with the next append and the next `apply_retention`."""
+        self.config = config
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        """Refuse when the storage has failed before, and remember it when it fails now."""
+        if self._failure is not None:
+            raise StorageFailed(f"the log failed before: {self._failure}")
+        try:
+            yield
+        except StorageFailed as failure:
+            self._failure = str(failure)
+            raise
+
+    # -- writing
+
+    def append(self, frames: Sequence[Buffer], headers: Sequence[BatchHeader], now_ms: int) -> None:
+        """Write batches at the end; `sync` makes them durable. All or nothing.
+
+        `frames`, one after the other, are the stamped batches that `headers` describe (one frame a batch, or several),
+        with consecutive offsets from `log_end_offset`. All go in one segment; when it is full, a new one is begun
+        first. On StorageFull the log and `producers` are as they were before anything in this turn was decided, and
+        the log stays usable.
+        """
+        if not headers:
+            return
+        total_bytes = sum(map(len, frames))
+        self._check_sequence(headers, total_bytes)
+        with self._usable():
+            try:
+                age_ms = now_ms - self._active_since_ms
+                if is_roll_due(self.config, self._active.size_bytes, total_bytes, age_ms):
+                    self._roll()
+                if self._active.size_bytes == 0:
+                    self._active_since_ms = now_ms
+                self._active.append(frames, headers, total_bytes)
+            except StorageFull:
+                self.producers.revert()
+                raise
+        self.producers.confirm(headers, now_ms)
+        self.last_leader_epoch = headers[-1].leader_epoch
+        self._bytes_since_checkpoint += total_bytes
+        self._batches_since_checkpoint += len(headers)
+        self._batches_since_snapshot += len(headers)
+
+    def _check_sequence(self, headers: Sequence[BatchHeader], total_bytes: int) -> None:
+        expected_offset, epoch, described_bytes = self.log_end_offset, self.last_leader_epoch, 0
+        for header in headers:
+            assert header.base_offset == expected_offset, (header.base_offset, expected_offset)
+            assert header.leader_epoch >= epoch, (header.leader_epoch, epoch)
+            expected_offset, epoch = header.next_offset, header.leader_epoch
+            described_bytes += header.size_bytes
+        assert described_bytes == total_bytes, (described_bytes, total_bytes)
+
+    def sync(self) -> None:
+        """Make everything appended so far durable with one fdatasync. Raises StorageFailed, which is final."""
+        with self._usable():
+            self._sync()
+        if (
+            self._bytes_since_checkpoint >= CHECKPOINT_BYTES
+            or self._batches_since_checkpoint >= CHECKPOINT_BATCHES
+        ):
+            self.checkpoint()
+
+    def _sync(self) -> None:
+        if self._synced_bytes == self._active.size_bytes:
+            return
+        with sync_failure_noted(self.directory, self._files):
+            self._active.sync()
+        self._synced_bytes = self._active.size_bytes
+
+    def _roll(self) -> None:
+        """Seal the active segment and begin the next. Raises StorageFull with the active segment as it was.
+
+        The old one is whole on disk, and known to be, before the new one exists: so only a log's last segment can be
+        torn.
+        """
+        self._sync()
+        self._active.write_index()
+        self._write_snapshot()
+        self._write_checkpoint()
+        base_offset = self.log_end_offset
+        successor = Segment(self.directory, base_offset, 0, self._files)
+        try:
+            successor.open_active()
+            self._files.sync_directory(self.directory)
+        except StorageFull:
+            # Left behind it would be taken for the log's end, with what is still going to be written before it.
+            successor.unlink()
+            raise
+        self._active.seal(base_offset)
+        self._keep_open(self._active)
+        self._segments.append(successor)
+        self._bases.append(base_offset)
+        self._synced_bytes = 0
+        self._active_since_ms = 0
+
+    # -- checkpoints
+
+    def checkpoint(self) -> bool:
+        """Sync, and record how far the log is known to be safe, so that the next recovery begins there.
+
+        False when the disk is too full for it: the old checkpoint stays valid, recovery only reads more.
+        """
+        with self._usable():
+            self._sync()
+            try:
+                self._active.write_index()
+                if self._batches_since_snapshot * SNAPSHOT_PRODUCERS_PER_BATCH >= len(self.producers):
+                    self._write_snapshot()
+                self._write_checkpoint()
+            except StorageFull:
+                return False
+        return True
+
+    def _write_snapshot(self) -> None:
+        if self._snapshot_offset == self.log_end_offset:
+            return
+        write_snapshot(self.directory, self._files, self.producers, self.log_end_offset)
+        self._snapshot_offset = self.log_end_offset
+        self._batches_since_snapshot = 0
+
+    def _write_checkpoint(self) -> None:
+        checkpoint = Checkpoint(
+            log_start_offset=self.log_start_offset,
+            recovery_offset=self.log_end_offset,
+            recovery_segment=self._active.base_offset,
+            recovery_position=self._active.size_bytes,
+            last_leader_epoch=self.last_leader_epoch,
+            active_since_ms=self._active_since_ms,
+        )
+        if checkpoint != self._checkpoint:
+            self._files.replace(self.directory / CHECKPOINT_NAME, encode_checkpoint(checkpoint))
+            self._checkpoint = checkpoint
+        self._bytes_since_checkpoint = 0
+        self._batches_since_checkpoint = 0
+
+    def close(self, clean: bool = True) -> None:
+        """Release every file; with `clean`, first make all durable and leave the marker of an orderly end."""
+        if clean and self.checkpoint():
+            with self._usable(), suppress(StorageFull):
+                self._files.replace(self.directory / CLEAN_NAME, b"")
+        for segment in self._segments:
+            segment.close()
+        self._failure = self._failure or "the log is closed"
+
+    # -- reading
+
+    def read(self, offset: int, max_bytes: int, up_to_offset: int) -> list[memoryview]:
+        """Whole batches, the first of which holds `offset`, all of them below `up_to_offset`.
+
+        The list is empty when there is nothing to read yet, else it has one buffer: batches back to back, as
+        `transport.batch.split` takes them apart. It ends at a segment's end, at damage, or before exceeding
+        `max_bytes` (but never before its first batch). Every checksum has been verified.
+
+        Raises OffsetOutOfRange outside log_start_offset to log_end_offset, and CorruptLog when the batch that holds
+        `offset` is damaged or gone; its `next_offset` is where reading can go on.
+        """
+        if not self.log_start_offset <= offset <= self.log_end_offset:
+            raise OffsetOutOfRange(offset, self.log_start_offset, self.log_end_offset)
+        if offset >= min(up_to_offset, self.log_end_offset):
+            return []
+        with self._usable():
+            segment, position = self._find(offset)
+            run, next_offset = segment.read(position, offset, max_bytes, up_to_offset)
+            if not run:
+                return []
+            self._remember(next_offset, segment, position + len(run))
+            return [run]
+
+    def _find(self, offset: int) -> tuple[Segment, int]:
+        segment = self._segment_of(offset)
+        remembered = self._cursors.get(offset)
+        if remembered is not None and remembered[0] is segment:
+            position = remembered[1]
+        else:
+            position = segment.locate(offset)
+        if segment is not self._active:
+            self._keep_open(segment)
+        return segment, position
+
+    def _segment_of(self, offset: int) -> Segment:
+        return self._segments[bisect_right(self._bases, offset) - 1]
+
+    def _remember(self, next_offset: int, segment: Segment, position: int) -> None:
+        """A consumer reads on where it stopped: keep the place, and spare it the search."""
+        self._cursors[next_offset] = (segment, position)
+        if len(self._cursors) > CURSORS_LIMIT:
+            self._cursors.popitem(last=False)
+
+    def _keep_open(self, segment: Segment) -> None:
+        """Bound the number of descriptors: the sealed segment used longest ago is closed."""
+        self._opened[segment.base_offset] = segment
+        self._opened.move_to_end(segment.base_offset)
+        if len(self._opened) > OPEN_SEGMENTS_LIMIT:
+            self._opened.popitem(last=False)[1].close()
+
+    def offset_for_timestamp(self, timestamp_ms: int) -> tuple[int, int] | None:
+        """(offset, timestamp) of the first record at or after a time; None when all are older. Raises CorruptLog."""
+        with self._usable():
+            for segment in self._segments:
+                newest_ms = segment.max_timestamp_ms
+                if segment is not self._active:
+                    self._keep_open(segment)
+                if newest_ms is None or newest_ms < timestamp_ms:
+                    continue
+                found = first_at_or_after(segment, timestamp_ms, self.log_start_offset)
+                if found is not None:
+                    return found
+        return None
+
+    def verify(self) -> list[CorruptLog]:
+        """Read everything and report all damage, without changing anything."""
+        with self._usable():
+            return [damage for segment in self._segments for damage in self._damage_in(segment)]
+
+    def _damage_in(self, segment: Segment) -> Iterator[CorruptLog]:
+        expected_offset = segment.base_offset
+        reader = segment.reader()
+        found: list[Damaged] = []
+        for header, _ in reader.walk_intact(0, found.append):
+            if found:
+                yield self._corrupt(segment, found.pop(0), expected_offset, header.base_offset)
+                found.clear()
+            expected_offset = header.next_offset
+        if expected_offset < segment.next_offset:
+            damage = (
+                found[0] if found else Damaged(reader.end, "the file ends before the next segment begins")
+            )
+            yield self._corrupt(segment, damage, expected_offset, segment.next_offset)
+        if segment is not self._active:
+            segment.close()
+
+    def _corrupt(self, segment: Segment, damage: Damaged, offset: int, next_offset: int) -> CorruptLog:
+        return CorruptLog(segment.path.name, damage.position, offset, next_offset, damage.reason)
+
+    # -- deleting
+
+    def apply_retention(self, now_ms: int) -> int:
+        """Delete the segments that have outlived the topic's retention; the new log_start_offset.
+
+        When even the newest record is too old the active segment is rolled and goes too, as in Kafka.
+        """
+        with self._usable():
+            self.producers.expire(now_ms)
+            count = expired_count(self.config, self._segments, now_ms)
+            if count:
+                self.log_start_offset = max(self.log_start_offset, self._segments[count - 1].next_offset)
+                self._delete_segments_below_start()
+        return self.log_start_offset
+
+    def delete_before(self, offset: int) -> None:
+        """Make `offset` the log's start, durably, and delete the segments wholly below it.
+
+        Raises OffsetOutOfRange beyond the log's end. Raises StorageFull, with nothing changed, if that cannot be
+        recorded.
+        """
+        if offset > self.log_end_offset:
+            raise OffsetOutOfRange(offset, self.log_start_offset, self.log_end_offset)
+        if offset <= self.log_start_offset:
+            return
+        with self._usable():
+            self._sync()
+            before, self.log_start_offset = self.log_start_offset, offset
+            try:
+                self._write_checkpoint()
+            except StorageFull:
+                self.log_start_offset = before
+                raise
+            self._delete_segments_below_start()
+
+    def _delete_segments_below_start(self) -> None:
+        with suppress(StorageFull):
+            # Rolling and recording come first where there is room. Deleting needs none, so a full disk is freed either
+            # way: recovery takes the first segment it finds for the log's start.
+            if self._active.size_bytes and self.log_end_offset <= self.log_start_offset:
+                self._roll()
+            self._sync()
+            self._write_checkpoint()
+        while len(self._segments) > 1 and self._segments[0].next_offset <= self.log_start_offset:
+            segment = self._segments.pop(0)
+            self._bases.pop(0)
+            self._opened.pop(segment.base_offset, None)
+            segment.unlink()
+        self._files.sync_directory(self.directory)
+        self.checkpoint()

@@ -1,0 +1,211 @@
+"""What each idempotent producer wrote last: the memory by which a repeated batch is recognised and a missing one
+noticed.
+
+Pure: no file, no clock. A function of the log: replaying the headers of the log's batches in order gives the same
+state (`last_seen_ms` apart, which only decides when a silent producer is forgotten). The partition's machine calls
+`check` and `apply` when it decides; the log calls `confirm` when the batches are written and `revert` when the disk
+was full.
+
+Rules, after Kafka's ProducerStateEntry and ProducerAppendInfo, with one hole closed: there an unknown producer may
+begin at any sequence.
+
+    producer id   epoch     sequence                          verdict
+    -1            any       any                               Accept: not idempotent
+    unknown       any       0                                 Accept
+    unknown       any       other                             UnknownProducer
+    known         older     any                               ProducerFenced
+    known         newer     0                                 Accept
+    known         newer     other                             OutOfOrderSequence
+    known         same      one of the last five, exactly     Duplicate(the first answer)
+    known         same      last + 1 (after 2^31 - 1: 0)      Accept
+    known         same      other                             OutOfOrderSequence
+"""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from ...transport.batch import NO_PRODUCER, SEQUENCE_LIMIT, BatchHeader
+from .checked import decode_checked, encode_checked
+from .errors import OutOfOrderSequence, ProducerFenced, UnknownProducer
+
+BATCHES_KEPT = 5
+PRODUCER_LIMIT = 100_000
+PRODUCER_EXPIRY_MS = 24 * 60 * 60 * 1000
+
+_KIND = b"PLPS"
+
+
+class Accept(msgspec.Struct, frozen=True):
+    """The batch is new and in order."""
+
+
+class Duplicate(msgspec.Struct, frozen=True):
+    """The batch was appended before, at `base_offset`."""
+
+    base_offset: int
+
+
+ACCEPT = Accept()
+
+
+class WrittenBatch(msgspec.Struct, frozen=True, array_like=True):
+    """The sequences of one batch, both inclusive, and where it is."""
+
+    first_sequence: int
+    last_sequence: int
+    base_offset: int
+
+
+class Producer(msgspec.Struct, frozen=True, array_like=True):
+    """One producer's epoch and its last batches, the newest last; never empty."""
+
+    epoch: int
+    last_seen_ms: int
+    batches: tuple[WrittenBatch, ...]
+
+    @property
+    def next_sequence(self) -> int:
+        return (self.batches[-1].last_sequence + 1) % SEQUENCE_LIMIT
+
+
+class _Snapshot(msgspec.Struct, frozen=True, array_like=True):
+    offset: int
+    producers: dict[int, Producer]
+
+
+class ProducerStates:
+    """The states of at most `limit` producers; the one silent for longest makes room for a new one."""
+
+    def __init__(self, limit: int = PRODUCER_LIMIT, expiry_ms: int = PRODUCER_EXPIRY_MS) -> None:
+        self._limit = limit
+        self._expiry_ms = expiry_ms
+        self._producers: dict[int, Producer] = {}  # the one seen last is last
+        self._undo: list[tuple[int, Producer | None]] = []
+
+    def __len__(self) -> int:
+        return len(self._producers)
+
+    def get(self, producer_id: int) -> Producer | None:
+        return self._producers.get(producer_id)
+
+    # -- deciding
+
+    def check(self, header: BatchHeader) -> Accept | Duplicate:
+        """What to do with a batch. Raises UnknownProducer, ProducerFenced or OutOfOrderSequence. Changes nothing."""
+        if header.producer_id == NO_PRODUCER:
+            return ACCEPT
+        known = self._producers.get(header.producer_id)
+        if known is None:
+            if header.base_sequence != 0:
+                raise UnknownProducer(
+                    f"producer {header.producer_id} is not known here, so its sequence {header.base_sequence}"
+                    " cannot be placed"
+                )
+            return ACCEPT
+        if header.producer_epoch != known.epoch:
+            return self._check_epoch(header, known)
+        if header.base_sequence == known.next_sequence:
+            return ACCEPT
+        return self._check_repeat(header, known)
+
+    def _check_epoch(self, header: BatchHeader, known: Producer) -> Accept:
+        if header.producer_epoch < known.epoch:
+            raise ProducerFenced(
+                f"producer {header.producer_id} has epoch {known.epoch}, the batch has {header.producer_epoch}"
+            )
+        if header.base_sequence != 0:
+            raise OutOfOrderSequence(
+                f"producer {header.producer_id} must begin epoch {header.producer_epoch} with sequence 0,"
+                f" not {header.base_sequence}"
+            )
+        return ACCEPT
+
+    def _check_repeat(self, header: BatchHeader, known: Producer) -> Duplicate:
+        for written in reversed(known.batches):
+            if (
+                header.base_sequence == written.first_sequence
+                and header.last_sequence == written.last_sequence
+            ):
+                return Duplicate(written.base_offset)
+        raise OutOfOrderSequence(
+            f"producer {header.producer_id} sent sequence {header.base_sequence}, expected {known.next_sequence}"
+        )
+
+    # -- recording
+
+    def apply(self, header: BatchHeader, now_ms: int | None = None) -> None:
+        """Record a batch that has its base offset. Repeating it changes nothing but when the producer was last seen.
+
+        Who decides may leave out `now_ms`: `confirm` follows with it.
+        """
+        if header.producer_id == NO_PRODUCER:
+            return
+        known = self._producers.pop(header.producer_id, None)
+        seen_ms = header.max_timestamp_ms if now_ms is None else now_ms
+        if known is not None and header.base_offset <= known.batches[-1].base_offset:
+            if seen_ms > known.last_seen_ms:
+                known = Producer(known.epoch, seen_ms, known.batches)
+            self._producers[header.producer_id] = known
+            return
+        self._undo.append((header.producer_id, known))
+        written = WrittenBatch(header.base_sequence, header.last_sequence, header.base_offset)
+        kept: tuple[WrittenBatch, ...] = ()
+        if known is not None and known.epoch == header.producer_epoch:
+            kept = known.batches[1 - BATCHES_KEPT :]
+        self._producers[header.producer_id] = Producer(header.producer_epoch, seen_ms, (*kept, written))
+        if len(self._producers) > self._limit:
+            self._forget(next(iter(self._producers)))
+
+    def _forget(self, producer_id: int) -> None:
+        self._undo.append((producer_id, self._producers.pop(producer_id)))
+
+    def confirm(self, headers: Sequence[BatchHeader], now_ms: int) -> None:
+        """These batches are written; whatever was applied until now is here to stay."""
+        for header in headers:
+            self.apply(header, now_ms)
+        self._undo.clear()
+
+    def revert(self) -> None:
+        """Take back everything applied since the last `confirm`: those batches were not written."""
+        for producer_id, before in reversed(self._undo):
+            if before is None:
+                del self._producers[producer_id]
+            else:
+                self._producers[producer_id] = before
+        self._undo.clear()
+
+    def expire(self, now_ms: int) -> None:
+        """Forget producers silent for longer than the expiry."""
+        limit_ms = now_ms - self._expiry_ms
+        silent = [key for key, known in self._producers.items() if known.last_seen_ms < limit_ms]
+        pending = {producer_id for producer_id, _ in self._undo}
+        for producer_id in silent:
+            if producer_id not in pending:
+                del self._producers[producer_id]
+
+    # -- snapshots
+
+    def encode(self, offset: int) -> bytes:
+        """A snapshot of what is confirmed, for a log whose written batches end before `offset`."""
+        producers = dict(self._producers)
+        for producer_id, before in reversed(self._undo):
+            if before is None:
+                producers.pop(producer_id, None)
+            else:
+                producers[producer_id] = before
+        return encode_checked(_KIND, _Snapshot(offset, producers))
+
+    def load(self, data: bytes | None, offset: int) -> bool:
+        """Take over a snapshot that verifies and was made for `offset`; whether it was."""
+        snapshot = decode_checked(_KIND, data, _Snapshot)
+        if snapshot is None or snapshot.offset != offset:
+            return False
+        self._producers = dict(snapshot.producers)
+        return True
+
+    def replay(self, headers: Iterable[BatchHeader], now_ms: int) -> None:
+        """Apply the headers of batches read back from the log. Their producers count as seen now."""
+        for header in headers:
+            self.apply(header, now_ms)
+            self._undo.clear()

@@ -1,0 +1,267 @@
+"""Opening a log after any death of its last owner, and after a clean end just the same.
+
+Owns every decision about what on disk is to be believed. Called by `PartitionLog.open` alone, with the directory
+locked.
+
+1. Note and delete the clean marker, so that a death during recovery is not taken for a clean end.
+2. Delete what an interrupted write, roll or deletion left behind.
+3. Everything up to the checkpoint's recovery point, and every segment but the last, was synced: it is believed unread,
+   and damage in it is rot. Rot is never cut; whoever reads there is told. Offsets once given out are never given out
+   again: a log shorter than its recovery point goes on in a new segment there, with a gap before it.
+4. Above it only the last segment's tail remains. It is checked batch by batch, every checksum, and cut at the first
+that
+   fails. When good batches lie behind the cut, this was more than a write torn by a crash, and the cut bytes are
+   kept as `<segment>.torn` (the latest only, at most TORN_COPY_BYTES).
+5. What was kept of the tail is synced before anyone may read it.
+6. Producers come from the newest good snapshot and the batches after it.
+
+Recovering a recovered log changes nothing. Only tails and names are read: the size of the log does not matter.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from ...transport.batch import BatchHeader
+from .checkpoint import (
+    CHECKPOINT_NAME,
+    CLEAN_NAME,
+    SYNC_FAILED_NAME,
+    Checkpoint,
+    decode_checkpoint,
+    sync_failure_noted,
+)
+from .errors import StorageFull
+from .files import TEMPORARY_SUFFIX, Files
+from .producers import ProducerStates
+from .scan import CHUNK_BYTES, Damaged, SegmentReader
+from .segment import INDEX_SUFFIXES, LOG_SUFFIX, Segment
+from .snapshots import load_newest
+
+TORN_SUFFIX = ".torn"
+TORN_COPY_BYTES = 16 * 1024 * 1024
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Recovered:
+    """A log's state as found. The last segment is open for appending; nothing in it is unsynced."""
+
+    segments: list[Segment]
+    log_start_offset: int
+    last_leader_epoch: int
+    active_since_ms: int
+    producers: ProducerStates
+    snapshot_offset: int | None
+    checkpoint: Checkpoint | None
+    was_clean: bool
+
+
+def recover(directory: Path, files: Files, now_ms: int, on_progress: Callable[[int], None]) -> Recovered:
+    """Bring `directory` (created when missing) into order. `on_progress` hears how many bytes have been checked so far.
+
+    Raises StorageFailed or StorageFull when the operating system does not let it.
+    """
+    return _Recovery(directory, files, now_ms, on_progress).run()
+
+
+class _Recovery:
+    def __init__(
+        self, directory: Path, files: Files, now_ms: int, on_progress: Callable[[int], None]
+    ) -> None:
+        self._directory = directory
+        self._files = files
+        self._now_ms = now_ms
+        self._on_progress = on_progress
+        self._checked_bytes = 0
+        self._last_leader_epoch = -1
+
+    def run(self) -> Recovered:
+        self._make_directory()
+        names = self._files.names(self._directory)
+        was_clean = CLEAN_NAME in names
+        if was_clean:
+            self._files.unlink(self._directory / CLEAN_NAME)
+            self._files.sync_directory(self._directory)
+        checkpoint = decode_checkpoint(self._files.read_whole(self._directory / CHECKPOINT_NAME))
+        self._delete_leftovers(names)
+        segments = self._segments(names, checkpoint)
+        active = self._recover_last(segments, checkpoint, sync_failed=SYNC_FAILED_NAME in names)
+        producers = ProducerStates()
+        snapshot_offset = load_newest(self._directory, self._files, producers, active.next_offset)
+        producers.replay(self._headers_from(segments, snapshot_offset or 0), self._now_ms)
+        if self._last_leader_epoch < 0 and checkpoint is None and len(segments) > 1:
+            self._last_leader_epoch = self._epoch_of(segments[-2])
+        is_same_active = checkpoint is not None and checkpoint.recovery_segment == active.base_offset
+        return Recovered(
+            segments=segments,
+            log_start_offset=self._log_start(segments, checkpoint),
+            last_leader_epoch=self._last_leader_epoch,
+            active_since_ms=checkpoint.active_since_ms if checkpoint and is_same_active else 0,
+            producers=producers,
+            snapshot_offset=snapshot_offset,
+            checkpoint=checkpoint,
+            was_clean=was_clean,
+        )
+
+    # -- the directory
+
+    def _make_directory(self) -> None:
+        if not self._directory.is_dir():
+            self._files.make_directory(self._directory)
+            self._files.sync_directory(self._directory.parent)
+
+    def _delete_leftovers(self, names: list[str]) -> None:
+        logs = {Path(name).stem for name in names if name.endswith(LOG_SUFFIX)}
+        for name in names:
+            is_orphan = Path(name).suffix in INDEX_SUFFIXES and Path(name).stem not in logs
+            if is_orphan or name.endswith(TEMPORARY_SUFFIX):
+                self._files.unlink(self._directory / name)
+
+    def _segments(self, names: list[str], checkpoint: Checkpoint | None) -> list[Segment]:
+        """All segments, without those that retention had given up but not deleted yet; at least one."""
+        bases = [int(name[: -len(LOG_SUFFIX)]) for name in names if _is_segment_name(name)]
+        segments = [
+            Segment(
+                self._directory,
+                base,
+                self._files.size_bytes(self._directory / f"{base:020d}{LOG_SUFFIX}"),
+                self._files,
+            )
+            for base in bases
+        ]
+        for segment, successor in pairwise(segments):
+            segment.seal(successor.base_offset)
+        log_start_offset = checkpoint.log_start_offset if checkpoint else 0
+        while len(segments) > 1 and segments[0].next_offset <= log_start_offset:
+            segments.pop(0).unlink()
+        if not segments:
+            self._begin_segment(segments, checkpoint.recovery_offset if checkpoint else 0)
+        return segments
+
+    def _begin_segment(self, segments: list[Segment], base_offset: int) -> Segment:
+        segment = Segment(self._directory, base_offset, 0, self._files)
+        segment.open_active()
+        self._files.sync_directory(self._directory)
+        segments.append(segment)
+        return segment
+
+    def _log_start(self, segments: list[Segment], checkpoint: Checkpoint | None) -> int:
+        first = segments[0].base_offset
+        if checkpoint is None:
+            return first
+        if checkpoint.log_start_offset < first:
+            _log.warning(
+                "%s: offsets %d to %d are gone", self._directory, checkpoint.log_start_offset, first - 1
+            )
+        return max(first, checkpoint.log_start_offset)
+
+    # -- the last segment
+
+    def _recover_last(
+        self, segments: list[Segment], checkpoint: Checkpoint | None, sync_failed: bool
+    ) -> Segment:
+        last = segments[-1]
+        safe_position, safe_offset = 0, last.base_offset
+        if checkpoint is not None:
+            self._last_leader_epoch = checkpoint.last_leader_epoch
+            if checkpoint.recovery_segment == last.base_offset:
+                safe_position, safe_offset = checkpoint.recovery_position, checkpoint.recovery_offset
+            if checkpoint.recovery_segment > last.base_offset or safe_position > last.size_bytes:
+                return self._go_on_after_gap(segments, checkpoint.recovery_offset)
+        last.open_active()
+        last.next_offset = safe_offset
+        last.index(trusted_bytes=safe_position)
+        if last.size_bytes > safe_position:
+            self._check_tail(last, safe_position)
+            if sync_failed:
+                self._write_anew(last, safe_position)
+            with sync_failure_noted(self._directory, self._files):
+                last.sync()
+        if sync_failed:
+            self._files.unlink(self._directory / SYNC_FAILED_NAME)
+        self._files.sync_directory(self._directory)
+        return last
+
+    def _go_on_after_gap(self, segments: list[Segment], recovery_offset: int) -> Segment:
+        last = segments[-1]
+        _log.error(
+            "%s ends before offset %d, which was safely written; the log goes on there, with a gap",
+            last.path,
+            recovery_offset,
+        )
+        last.seal(recovery_offset)
+        return self._begin_segment(segments, recovery_offset)
+
+    def _check_tail(self, last: Segment, position: int) -> None:
+        """Check everything from `position` and cut the file at the first batch that is not whole."""
+        reader = last.reader()
+        try:
+            for header, found in reader.walk(position):
+                if header.base_offset != last.next_offset:
+                    raise Damaged(found, f"offset {header.base_offset} follows {last.next_offset - 1}")
+                last.note(header, found)
+                last.next_offset = header.next_offset
+                self._last_leader_epoch = header.leader_epoch
+                self._progress(header)
+        except Damaged as damage:
+            self._cut(last, reader, damage)
+
+    def _cut(self, last: Segment, reader: SegmentReader, damage: Damaged) -> None:
+        _log.warning(
+            "%s: cutting %d bytes at byte %d, offset %d: %s",
+            last.path,
+            last.size_bytes - damage.position,
+            damage.position,
+            last.next_offset,
+            damage.reason,
+        )
+        if reader.resume_after(damage, last.next_offset) < reader.end:
+            self._keep_aside(last, damage.position)
+        last.cut(damage.position)
+
+    def _keep_aside(self, last: Segment, position: int) -> None:
+        for name in self._files.names(self._directory):
+            if name.endswith(TORN_SUFFIX):
+                self._files.unlink(self._directory / name)
+        path = last.path.with_suffix(TORN_SUFFIX)
+        size_bytes = min(last.size_bytes - position, TORN_COPY_BYTES)
+        _log.error("%s: good batches lie behind the damage; keeping the cut bytes as %s", last.path, path)
+        with suppress(StorageFull):  # a full disk must not keep the log from opening
+            self._files.write_aside(path, last.bytes_at(position, size_bytes))
+
+    def _write_anew(self, last: Segment, position: int) -> None:
+        while position < last.size_bytes:
+            data = last.bytes_at(position, min(CHUNK_BYTES, last.size_bytes - position))
+            self._files.rewrite(last.path, data, position)
+            position += len(data)
+
+    # -- producers and epochs
+
+    def _headers_from(self, segments: list[Segment], offset: int) -> Iterator[BatchHeader]:
+        for segment in segments:
+            if segment.next_offset <= offset or segment.size_bytes == 0:
+                continue
+            for header, _ in segment.reader().walk_intact(segment.index().position_of(offset)):
+                self._progress(header)
+                if header.base_offset >= offset:
+                    yield header
+            if segment is not segments[-1]:
+                segment.close()
+
+    def _epoch_of(self, segment: Segment) -> int:
+        return max((header.leader_epoch for header, _ in segment.reader().walk_intact(0)), default=-1)
+
+    def _progress(self, header: BatchHeader) -> None:
+        before = self._checked_bytes
+        self._checked_bytes += header.size_bytes
+        if self._checked_bytes // CHUNK_BYTES > before // CHUNK_BYTES:
+            self._on_progress(self._checked_bytes)
+
+
+def _is_segment_name(name: str) -> bool:
+    return name.endswith(LOG_SUFFIX) and name[: -len(LOG_SUFFIX)].isdigit()

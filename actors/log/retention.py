@@ -1,0 +1,72 @@
+"""Which segments have outlived their topic's retention, and when a segment is old or big enough to be rolled.
+
+Pure decisions over segments' sizes and newest timestamps; `log.py` acts on them.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from .segment import Segment
+
+UNLIMITED = -1
+
+
+class LogConfig(msgspec.Struct, frozen=True):
+    """A topic's settings that concern its logs; -1 means without limit.
+
+    `segment_bytes` and `segment_ms` decide when a new segment is begun; a single append is never divided, so a
+    segment may exceed its size by one append. `retention_ms` counts from a segment's newest record,
+    `retention_bytes` is what is kept at least (whole segments are deleted, the active one never for its size).
+    """
+
+    segment_bytes: int = 64 * 1024 * 1024
+    segment_ms: int = UNLIMITED
+    retention_ms: int = UNLIMITED
+    retention_bytes: int = UNLIMITED
+
+
+def is_roll_due(config: LogConfig, size_bytes: int, more_bytes: int, age_ms: int) -> bool:
+    """Whether `more_bytes` belong in a new segment. An empty segment is never rolled."""
+    if size_bytes == 0:
+        return False
+    if config.segment_bytes != UNLIMITED and size_bytes + more_bytes > config.segment_bytes:
+        return True
+    return config.segment_ms != UNLIMITED and age_ms >= config.segment_ms
+
+
+def expired_count(config: LogConfig, segments: Sequence[Segment], now_ms: int) -> int:
+    """How many of the first segments may go. All of them only when even the last one's newest record is too old."""
+    return max(_too_many_bytes(config, segments), _too_old(config, segments, now_ms))
+
+
+def _too_many_bytes(config: LogConfig, segments: Sequence[Segment]) -> int:
+    if config.retention_bytes == UNLIMITED:
+        return 0
+    excess_bytes = sum(segment.size_bytes for segment in segments) - config.retention_bytes
+    count = 0
+    for segment in segments[:-1]:
+        excess_bytes -= segment.size_bytes
+        if excess_bytes < 0:
+            break
+        count += 1
+    return count
+
+
+def _too_old(config: LogConfig, segments: Sequence[Segment], now_ms: int) -> int:
+    if config.retention_ms == UNLIMITED:
+        return 0
+    count = 0
+    for index, newest_ms in _newest_timestamps(segments):
+        if newest_ms >= now_ms - config.retention_ms:
+            break
+        count = index + 1
+    return count
+
+
+def _newest_timestamps(segments: Sequence[Segment]) -> Iterator[tuple[int, int]]:
+    """By index; a segment in which nothing can be read is left out, and goes when one after it goes."""
+    for index, segment in enumerate(segments):
+        newest_ms = segment.max_timestamp_ms
+        if newest_ms is not None:
+            yield index, newest_ms

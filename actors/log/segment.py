@@ -1,0 +1,241 @@
+"""One file of batches, `<base offset, 20 digits>.log`, with its indexes.
+
+      0              size of batch 0       ...               size_bytes
+    +--------------+--------------+------+----------------+
+    | batch 0      | batch 1      | ...  | batch n        |     nothing before, between or after them
+    +--------------+--------------+------+----------------+
+
+Owns the file's descriptor, its size and its indexes; the batch's own layout is `transport/batch.py`'s. Only the last
+segment of a log is ever appended to. Opened lazily: a segment nobody reads costs its name and its size. Called by
+`log.py` and `recovery.py` alone.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from ...transport.batch import HEADER_BYTES, BatchHeader
+from .errors import CorruptLog, StorageFull
+from .files import Buffer, Files
+from .index import INDEX_INTERVAL_BYTES, NO_TIMESTAMP_MS, IndexPoint, SegmentIndex
+from .scan import Damaged, SegmentReader, judge_head, whole_batches
+
+LOG_SUFFIX = ".log"
+INDEX_SUFFIXES = (".index", ".timeindex")
+
+
+def segment_path(directory: Path, base_offset: int) -> Path:
+    return directory / f"{base_offset:020d}{LOG_SUFFIX}"
+
+
+class Segment:
+    """`next_offset` is the offset after the last batch; a sealed segment is given its successor's base instead."""
+
+    def __init__(self, directory: Path, base_offset: int, size_bytes: int, files: Files) -> None:
+        self.base_offset = base_offset
+        self.path = segment_path(directory, base_offset)
+        self.size_bytes = size_bytes
+        self.next_offset = base_offset
+        self._files = files
+        self._is_sealed = False
+        self._descriptor = -1
+        self._index: SegmentIndex | None = None
+        self._max_timestamp_ms = NO_TIMESTAMP_MS
+
+    # -- opening and closing
+
+    @property
+    def is_open(self) -> bool:
+        return self._descriptor >= 0
+
+    def open_active(self) -> None:
+        """Open for appending, creating the file when it is not there."""
+        self._descriptor = self._files.open_append(self.path)
+
+    def _readable(self) -> int:
+        if self._descriptor < 0:
+            self._descriptor = self._files.open_read(self.path)
+        return self._descriptor
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            self._files.close(descriptor)
+
+    def unlink(self) -> None:
+        """Delete the file and then its indexes, which recovery deletes too when they are left alone."""
+        self.close()
+        self._files.unlink(self.path)
+        for suffix in INDEX_SUFFIXES:
+            self._files.unlink(self.path.with_suffix(suffix))
+
+    # -- writing
+
+    def append(self, frames: Sequence[Buffer], headers: Sequence[BatchHeader], total_bytes: int) -> None:
+        """Write batches at the end. Raises StorageFull with the file as it was before."""
+        try:
+            self._files.append(self._descriptor, frames, total_bytes)
+        except StorageFull:
+            self._files.truncate(self.path, self.size_bytes)
+            raise
+        index = self.index()
+        indexed_position = index.last.position
+        position, newest_ms = self.size_bytes, self._max_timestamp_ms
+        for header in headers:
+            if position - indexed_position >= INDEX_INTERVAL_BYTES:
+                index.add(IndexPoint(header.base_offset, position, newest_ms))
+                indexed_position = position
+            newest_ms = max(newest_ms, header.max_timestamp_ms)
+            position += header.size_bytes
+        self.size_bytes, self._max_timestamp_ms = position, newest_ms
+        self.next_offset = headers[-1].next_offset
+
+    def sync(self) -> None:
+        self._files.sync_data(self._descriptor)
+
+    def cut(self, size_bytes: int) -> None:
+        """Cut the file. Only recovery does this, above what was ever known to be safe."""
+        self._files.truncate(self.path, size_bytes)
+        self.size_bytes = size_bytes
+
+    def write_index(self) -> None:
+        """Write the index up to the segment's present end. Raises StorageFull."""
+        index = self.index()
+        index.add(IndexPoint(self.next_offset, self.size_bytes, self._max_timestamp_ms))
+        index.write()
+
+    # -- the index
+
+    def index(self, trusted_bytes: int | None = None) -> SegmentIndex:
+        """The loaded index, brought up to `trusted_bytes` (default: the whole segment) from whatever part survived."""
+        if self._index is None:
+            trusted_bytes = self.size_bytes if trusted_bytes is None else trusted_bytes
+            index = SegmentIndex(self.path, self.base_offset, self._files)
+            index.load(trusted_bytes)
+            self._max_timestamp_ms = index.last.max_timestamp_ms
+            self._index = index
+            self._catch_up(index, trusted_bytes)
+        return self._index
+
+    def seal(self, next_offset: int) -> None:
+        """The segment is not the last: its successor begins at `next_offset`."""
+        self.next_offset = next_offset
+        self._is_sealed = True
+
+    def _catch_up(self, index: SegmentIndex, trusted_bytes: int) -> None:
+        if index.last.position >= trusted_bytes:
+            return
+        reader = SegmentReader(self._files, self._readable(), trusted_bytes)
+        for header, position in reader.walk_intact(index.last.position):
+            self.note(header, position)
+        if self._is_sealed:
+            with suppress(StorageFull):  # what cannot be kept is made again by the next incarnation
+                self.write_index()
+
+    def note(self, header: BatchHeader, position: int) -> None:
+        """Index a batch that was found on disk."""
+        index = self.index()
+        if position - index.last.position >= INDEX_INTERVAL_BYTES:
+            index.add(IndexPoint(header.base_offset, position, self._max_timestamp_ms))
+        self._max_timestamp_ms = max(self._max_timestamp_ms, header.max_timestamp_ms)
+
+    @property
+    def max_timestamp_ms(self) -> int | None:
+        """The newest record's timestamp; None when no batch can be read."""
+        self.index()
+        return None if self._max_timestamp_ms == NO_TIMESTAMP_MS else self._max_timestamp_ms
+
+    # -- reading
+
+    def reader(self, end: int | None = None) -> SegmentReader:
+        return SegmentReader(self._files, self._readable(), self.size_bytes if end is None else end)
+
+    def bytes_at(self, position: int, size_bytes: int) -> bytes:
+        return self._files.read(self._readable(), size_bytes, position)
+
+    def locate(self, offset: int) -> int:
+        """The position of the batch that holds `offset`. Raises CorruptLog when damage swallowed it."""
+        index = self.index()
+        reader = self.reader()
+        position = index.position_of(offset)
+        try:
+            if position and reader.head(position, HEADER_BYTES).base_offset > offset:
+                raise Damaged(position, "the index points beyond the offset")
+        except Damaged:
+            # An entry may verify and still be wrong about a segment that was swapped or cut. The walk from the first
+            # byte is slow and needs no index; should the segment itself be at fault, it says so.
+            index.clear()
+            self._index = None
+            position = 0
+        return self._walk_to(reader, position, offset)
+
+    def _walk_to(self, reader: SegmentReader, position: int, offset: int) -> int:
+        found, previous_offset = -1, -1
+        damage: Damaged | None = None
+        while position < reader.end:
+            try:
+                header = reader.head(position, INDEX_INTERVAL_BYTES)
+            except Damaged as reached:
+                if found >= 0 and offset < self._end_of(reader, found):
+                    return found
+                damage, found = reached, -1
+                position = reader.resume_after(reached, previous_offset)
+                continue
+            if header.base_offset > offset:
+                if found >= 0:
+                    return found
+                break
+            found, previous_offset = position, header.base_offset
+            damage = None
+            position += header.size_bytes
+        if found >= 0 and offset < self._end_of(reader, found):
+            return found
+        raise self._lost(damage, reader, position, offset)
+
+    def _end_of(self, reader: SegmentReader, position: int) -> int:
+        """The offset after a batch that nothing intact follows. If its body is damaged too, reading it will tell."""
+        try:
+            return reader.batch(position).next_offset
+        except Damaged:
+            return self.next_offset
+
+    def _lost(self, damage: Damaged | None, reader: SegmentReader, position: int, offset: int) -> CorruptLog:
+        next_offset = self.next_offset
+        if position < reader.end:
+            next_offset = reader.head(position).base_offset
+        if damage is None:
+            damage = Damaged(reader.end, "the file ends before the next segment begins")
+        return CorruptLog(self.path.name, damage.position, offset, next_offset, damage.reason)
+
+    def read(self, position: int, offset: int, max_bytes: int, up_to_offset: int) -> tuple[memoryview, int]:
+        """Whole batches from `position`, where `offset` was located, and the offset after them.
+
+        At most `max_bytes`, but always one batch if one is visible below `up_to_offset`. Every checksum is verified.
+        """
+        available_bytes = self.size_bytes - position
+        descriptor = self._readable()
+        chunk = self._files.read(descriptor, min(max(max_bytes, HEADER_BYTES), available_bytes), position)
+        try:
+            first = judge_head(chunk, 0, position, self.size_bytes)
+            if first.size_bytes > len(chunk):
+                chunk = self._files.read(descriptor, first.size_bytes, position)
+                if len(chunk) < first.size_bytes:
+                    raise Damaged(position, "the file was cut short while in use")
+            length, next_offset = whole_batches(chunk, up_to_offset)
+        except Damaged as damage:
+            raise self._corrupt(position, offset, damage) from damage
+        return memoryview(chunk)[:length], next_offset
+
+    def _corrupt(self, position: int, offset: int, damage: Damaged) -> CorruptLog:
+        reader = self.reader()
+        try:
+            header = reader.head(position)
+            previous_offset, resume = header.base_offset, position + header.size_bytes
+        except Damaged as bad_head:
+            previous_offset, resume = offset, reader.resume_after(bad_head, offset)
+        next_offset = self.next_offset
+        for header, _ in reader.walk_intact(resume):
+            if header.base_offset > previous_offset:
+                next_offset = header.base_offset
+                break
+        return CorruptLog(self.path.name, position, offset, next_offset, damage.reason)

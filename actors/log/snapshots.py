@@ -1,0 +1,47 @@
+"""The files `<offset, 20 digits>.snapshot`: what producers had written before that offset.
+
+Owns their names and number; their contents are `producers.py`'s. Written at each roll and when replaying the log
+since the last one would take longer than reading a new one. The last two are kept: should the newer be damaged, the
+older serves and more is replayed.
+"""
+
+from pathlib import Path
+
+from .files import Files
+from .producers import ProducerStates
+
+SNAPSHOT_SUFFIX = ".snapshot"
+SNAPSHOTS_KEPT = 2
+
+
+def snapshot_offsets(directory: Path, files: Files) -> list[int]:
+    """The offsets of the snapshots there are, rising."""
+    names = (Path(name) for name in files.names(directory))
+    return sorted(int(name.stem) for name in names if name.suffix == SNAPSHOT_SUFFIX and name.stem.isdigit())
+
+
+def snapshot_path(directory: Path, offset: int) -> Path:
+    return directory / f"{offset:020d}{SNAPSHOT_SUFFIX}"
+
+
+def write_snapshot(directory: Path, files: Files, producers: ProducerStates, offset: int) -> int:
+    """Write a snapshot and delete those it outdates; its size in bytes. The caller syncs the directory."""
+    data = producers.encode(offset)
+    files.write_aside(snapshot_path(directory, offset), data)
+    for outdated in snapshot_offsets(directory, files)[:-SNAPSHOTS_KEPT]:
+        files.unlink(snapshot_path(directory, outdated))
+    return len(data)
+
+
+def load_newest(directory: Path, files: Files, producers: ProducerStates, log_end_offset: int) -> int | None:
+    """Fill `producers` from the newest snapshot that verifies; its offset, or None when there is none.
+
+    Snapshots of more than the log holds are deleted: they speak of batches that were lost.
+    """
+    for offset in reversed(snapshot_offsets(directory, files)):
+        path = snapshot_path(directory, offset)
+        if offset > log_end_offset:
+            files.unlink(path)
+        elif producers.load(files.read_whole(path), offset):
+            return offset
+    return None
