@@ -1,0 +1,182 @@
+"""From the batches of a Produce to what is appended, and the acknowledgements that wait for it.
+
+Owns the log end as it will be when this turn's appends are written, and the requests that wait. A batch is judged
+(undamaged, small enough, a client's own kind, in its producer's order), stamped and given its offset here; the write
+itself is somebody else's, at the end of the turn. It succeeds or fails for the whole turn, so undoing takes two things:
+the end offset goes back, and the log takes back what the producers' states were told. Called by the partition's machine.
+"""
+
+from typing import NamedTuple
+
+from ...transport.batch import (
+    CODEC_MASK,
+    CODEC_NONE,
+    CODEC_ZSTD,
+    CONTROL,
+    HEADER_BYTES,
+    LOG_APPEND_TIME,
+    NO_PRODUCER,
+    SEQUENCE_LIMIT,
+    TRANSACTIONAL,
+    BatchHeader,
+    Buffer,
+    InvalidBatch,
+    stamp,
+    verify,
+)
+from ...transport.machine import Payload, Sender
+from ...transport.protocol.data import Acks, ProducedBatch
+from ...transport.protocol.errors import ErrorBody, ErrorCode
+from ..log.errors import SequenceError
+from ..log.producers import Duplicate, ProducerStates
+from .replication import Watermarks
+
+BROKER_ATTRIBUTES = TRANSACTIONAL | CONTROL | LOG_APPEND_TIME
+"""Only the broker writes such batches: a client that could would forge commits."""
+SMALLEST_RECORD_BYTES = 5
+"""An array of four, each in one byte."""
+
+
+class Admission(NamedTuple):
+    """What became of a request's batches: the new ones to append, one result for each, and when it is all there."""
+
+    frames: list[bytearray]
+    headers: list[BatchHeader]
+    results: list[ProducedBatch]
+    complete_at_offset: int
+    """The request is as durable as its batches once a log holds everything below this."""
+
+
+class PendingProduce(NamedTuple):
+    sender: Sender
+    acks: Acks
+    results: list[ProducedBatch]
+    complete_at_offset: int
+
+
+class Appends:
+    def __init__(self, producers: ProducerStates, log_end_offset: int, leader_epoch: int) -> None:
+        self._producers = producers
+        self._leader_epoch = leader_epoch
+        self.log_end_offset = log_end_offset
+        """Where the next batch goes: the log's own end, and this turn's batches behind it."""
+        self.bytes_written = 0
+        """By this incarnation, in all."""
+        self._bytes_admitted = 0
+        self._pending: list[PendingProduce] = []
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def admit(self, payload: Payload, max_batch_bytes: int, now: int) -> Admission:
+        """Judge, stamp and place each batch."""
+        admission = Admission([], [], [], 0)
+        complete_at_offset = 0
+        for frame in payload:
+            judged = judge(frame, max_batch_bytes)
+            if isinstance(judged, ErrorBody):
+                admission.results.append(ProducedBatch(-1, error=judged))
+                continue
+            result, ends_at = self._place(frame, judged, admission, now)
+            complete_at_offset = max(complete_at_offset, ends_at)
+            admission.results.append(result)
+        return admission._replace(complete_at_offset=complete_at_offset)
+
+    def _place(
+        self, frame: Buffer, header: BatchHeader, admission: Admission, now: int
+    ) -> tuple[ProducedBatch, int]:
+        try:
+            verdict = self._producers.check(header)
+        except SequenceError as error:
+            return ProducedBatch(-1, error=ErrorBody(error.code, str(error))), 0
+        if type(verdict) is Duplicate:
+            # Its first may be a moment old and not durable yet; then the repeat waits as long.
+            return ProducedBatch(verdict.base_offset, True), verdict.base_offset + header.record_count
+        base_offset = self.log_end_offset
+        stamped = stamp(frame, base_offset, self._leader_epoch)
+        placed = header._replace(base_offset=base_offset, leader_epoch=self._leader_epoch)
+        self._producers.apply(placed, now)
+        admission.frames.append(stamped)
+        admission.headers.append(placed)
+        self.log_end_offset = base_offset + header.record_count
+        self._bytes_admitted += len(stamped)
+        return ProducedBatch(base_offset), self.log_end_offset
+
+    def park(self, pending: PendingProduce) -> None:
+        """Let an acknowledgement wait. The turn's bound on requests bounds these too."""
+        self._pending.append(pending)
+
+    def written(self, log_end_offset: int) -> None:
+        """Everything admitted is in the log."""
+        assert log_end_offset == self.log_end_offset, "the log and its machine disagree about the end"
+        self.bytes_written = self._bytes_admitted
+
+    def release(self, watermarks: Watermarks) -> list[PendingProduce]:
+        """Take out the requests that are held by as many replicas as they asked for."""
+        released: list[PendingProduce] = []
+        waiting: list[PendingProduce] = []
+        for pending in self._pending:
+            is_held = pending.complete_at_offset <= watermarks.held(pending.acks)
+            (released if is_held else waiting).append(pending)
+        self._pending = waiting
+        return released
+
+    def failed(self, log_end_offset: int) -> list[PendingProduce]:
+        """Nothing of this turn was written: go back, and take out the requests that hoped for it."""
+        self.log_end_offset = log_end_offset
+        self._bytes_admitted = self.bytes_written
+        lost = [pending for pending in self._pending if pending.complete_at_offset > log_end_offset]
+        self._pending = [pending for pending in self._pending if pending.complete_at_offset <= log_end_offset]
+        return lost
+
+
+def judge(frame: Buffer, max_batch_bytes: int) -> BatchHeader | ErrorBody:
+    """The header of a batch that is fit, or why it is refused before its place in the log is even considered."""
+    if len(frame) > max_batch_bytes:
+        return ErrorBody(
+            ErrorCode.MESSAGE_TOO_LARGE,
+            f"the batch has {len(frame)} bytes, the topic takes {max_batch_bytes}",
+        )
+    try:
+        header = verify(frame)
+    except InvalidBatch as error:
+        return ErrorBody(ErrorCode.INVALID_BATCH, str(error))
+    fault = fault_of(frame, header)
+    return header if fault is None else ErrorBody(ErrorCode.INVALID_BATCH, fault)
+
+
+def fault_of(frame: Buffer, header: BatchHeader) -> str | None:
+    """What is wrong with an undamaged batch, as far as can be told without opening it."""
+    if header.attributes & BROKER_ATTRIBUTES:
+        return "transactional, control and log-append-time batches are the broker's own"
+    if header.attributes & ~CODEC_MASK:
+        return f"unknown batch attributes {header.attributes:#x}"
+    if header.attributes & CODEC_MASK not in (CODEC_NONE, CODEC_ZSTD):
+        return f"unknown batch codec {header.attributes & CODEC_MASK}"
+    if header.record_count >= SEQUENCE_LIMIT:
+        return f"a batch cannot hold {header.record_count} records"
+    if header.producer_id != NO_PRODUCER and not is_sequenced(header):
+        return "an idempotent batch needs a producer id, an epoch and a sequence from zero up"
+    # Offsets are given by this count: one that the bytes cannot back would tear a hole into the offsets.
+    if header.attributes & CODEC_MASK == CODEC_NONE and records_announced(frame) != header.record_count:
+        return f"the batch says {header.record_count} records, its contents do not"
+    return None
+
+
+def is_sequenced(header: BatchHeader) -> bool:
+    return header.producer_id >= 0 and header.producer_epoch >= 0 and header.base_sequence >= 0
+
+
+def records_announced(frame: Buffer) -> int | None:
+    """How many records the MessagePack array at the head of the body holds; None when there is no such array."""
+    body_bytes = len(frame) - HEADER_BYTES
+    kind = frame[HEADER_BYTES] if body_bytes else 0
+    if 0x90 <= kind <= 0x9F:
+        count = kind & 0x0F
+    elif kind == 0xDC:
+        count = int.from_bytes(frame[HEADER_BYTES + 1 : HEADER_BYTES + 3], "big")
+    elif kind == 0xDD:
+        count = int.from_bytes(frame[HEADER_BYTES + 1 : HEADER_BYTES + 5], "big")
+    else:
+        return None
+    return count if count * SMALLEST_RECORD_BYTES < body_bytes else None

@@ -1,0 +1,116 @@
+"""What a partition's machine asks of its process, and what it hears back. Structs only, no behaviour.
+
+effect                     performed                    answered by
+Append                     at the end of the turn       Appended | AppendFailed, one for all of a turn
+Sync                       at the end of the turn       by the Appended of the turn; a failed sync ends the actor
+Read                       at once                      ReadDone | RequestFailed
+LookUp                     at once                      LookedUp
+DeleteBefore               at once                      Trimmed | RequestFailed
+ApplyRetention             at once                      Trimmed
+Checkpoint, Reconfigure    at once                      not at all
+"""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from ...transport.batch import BatchHeader, Buffer
+from ...transport.machine import Received
+from ...transport.protocol.errors import ErrorBody
+from ...transport.protocol.topics import TopicConfig
+
+
+class Append(Struct, frozen=True):
+    """Put these batches, stamped, at the end of the log. All appends of a turn succeed or fail as one."""
+
+    frames: Sequence[Buffer]
+    headers: Sequence[BatchHeader]
+
+
+class Sync(Struct, frozen=True):
+    """Make everything appended, this turn's batches included, survive a power failure."""
+
+
+class Read(Struct, frozen=True):
+    """Read whole batches from the one that holds the offset asked for; none may reach past `up_to_offset`."""
+
+    asked: Received
+    max_bytes: int
+    up_to_offset: int
+    is_final: bool
+    """Answer with whatever is found; a fetch that has not waited yet may be parked when it is too little."""
+
+
+class LookUp(Struct, frozen=True):
+    """Find the first offset whose record is as young as `timestamp_ms`."""
+
+    asked: Received
+    timestamp_ms: int
+
+
+class DeleteBefore(Struct, frozen=True):
+    """Move the start of the log up to `offset`, for good."""
+
+    asked: Received
+    offset: int
+
+
+class ApplyRetention(Struct, frozen=True):
+    """Drop the segments that have grown too old or too many."""
+
+
+class Checkpoint(Struct, frozen=True):
+    """Note how far the log is safe, so that a restart need not read it again. Losing it costs time only."""
+
+
+class Reconfigure(Struct, frozen=True):
+    config: TopicConfig
+
+
+class Started(Struct, frozen=True):
+    """The log is open and the machine may set its timers: the first event."""
+
+
+class Appended(Struct, frozen=True):
+    """The turn's appends are in the log, and synced where the turn asked for it."""
+
+    log_end_offset: int
+    size_bytes: int
+
+
+class AppendFailed(Struct, frozen=True):
+    """There was no room: nothing of the turn's appends is in the log, which ends at `log_end_offset` as before."""
+
+    error: ErrorBody
+    log_end_offset: int
+
+
+class ReadDone(Struct, frozen=True):
+    """`batches` are whole, contiguous, the first one holding the offset asked for; reading goes on at `next_offset`."""
+
+    read: Read
+    batches: Buffer
+    next_offset: int
+
+
+class LookedUp(Struct, frozen=True):
+    """`offset` is None when no record is that young."""
+
+    asked: Received
+    offset: int | None
+    timestamp_ms: int = -1
+
+
+class Trimmed(Struct, frozen=True):
+    """The log starts at `log_start_offset` now. `asked` is None when it was retention's doing."""
+
+    log_start_offset: int
+    size_bytes: int
+    asked: Received | None = None
+
+
+class RequestFailed(Struct, frozen=True):
+    """A Read or DeleteBefore could not be done."""
+
+    asked: Received
+    error: ErrorBody

@@ -1,0 +1,135 @@
+"""What becomes of a fetch: read, parked, or told that it asks for what is not there.
+
+    offset                               answer
+    below log_start_offset               OFFSET_OUT_OF_RANGE, naming the bounds
+    below the high watermark             Read; parked if less than `min_bytes` is there and it may wait
+    at the high watermark                parked; empty at once if it may not wait
+    beyond the high watermark            OFFSET_OUT_OF_RANGE
+
+Owns the parked fetches and their timer. Pure; called by the partition's machine.
+"""
+
+from ...transport.fetched_records import decode_for_json
+from ...transport.machine import Effect, Payload, Received, Reply, SetTimer
+from ...transport.protocol.data import Fetch, FetchedRecord, FetchReply
+from ...transport.protocol.errors import ErrorCode, ProtocolError
+from ...transport.protocol.message import MAX_FRAME_BYTES
+from .effects import Read, ReadDone
+from .parked import ParkedFetches
+from .replication import Watermarks
+
+PARKED_TIMER = "parked"
+MAX_INLINE_BYTES = 1024 * 1024
+"""Of keys and values in a reply of the format `records`: base64 and JSON make it several times that on the wire."""
+
+
+class Fetches:
+    def __init__(self, watermarks: Watermarks, parked: ParkedFetches) -> None:
+        self._watermarks = watermarks
+        self._parked = parked
+        self._timer_at: int | None = None
+
+    def __len__(self) -> int:
+        return len(self._parked)
+
+    def on_fetch(self, asked: Received, now: int, visible_bytes: int) -> list[Effect]:
+        request = fetch_of(asked)
+        if request.max_wait_ms == 0 or request.min_bytes == 0:
+            return self._read(asked, is_final=True)
+        if request.offset == self._watermarks.high_watermark:
+            return self._park(asked, now, visible_bytes + min_bytes(request))
+        return self._read(asked, is_final=False)
+
+    def on_read_done(self, done: ReadDone, now: int, visible_bytes: int) -> list[Effect]:
+        asked, request = done.read.asked, fetch_of(done.read.asked)
+        missing_bytes = min_bytes(request) - len(done.batches)
+        # A read that stopped early for a reason of its own (a segment's end) has more to come: then nothing is missing.
+        has_read_all = done.next_offset == self._watermarks.high_watermark
+        if missing_bytes > 0 and has_read_all and not done.read.is_final:
+            return self._park(asked, now, visible_bytes + missing_bytes)
+        if wants_records(asked):
+            return [self._answer_inline(done)]
+        return [self._answer(asked, done.next_offset, [done.batches] if len(done.batches) else [])]
+
+    def on_visible(self, visible_bytes: int) -> list[Effect]:
+        """The high watermark has moved."""
+        return [
+            effect
+            for asked in self._parked.wake(visible_bytes)
+            for effect in self._read(asked, is_final=True)
+        ]
+
+    def on_timer(self, now: int) -> list[Effect]:
+        self._timer_at = None
+        expired = self._parked.expire(now)
+        effects = [effect for asked in expired for effect in self._read(asked, is_final=True)]
+        return effects + self._set_timer()
+
+    def send_away(self, error: ProtocolError) -> list[Effect]:
+        """Answer all that wait."""
+        return [Reply(asked.sender, error.body) for asked in self._parked.drain()]
+
+    def _read(self, asked: Received, is_final: bool) -> list[Effect]:
+        request, marks = fetch_of(asked), self._watermarks
+        if not marks.log_start_offset <= request.offset <= marks.high_watermark:
+            held = f"offsets {marks.log_start_offset} to {marks.high_watermark} (exclusive) are here"
+            error = ProtocolError(ErrorCode.OFFSET_OUT_OF_RANGE, f"{held}, not {request.offset}")
+            return [Reply(asked.sender, error.body)]
+        if request.offset == marks.high_watermark:
+            return [self._answer(asked, request.offset, [])]
+        return [Read(asked, min(request.max_bytes, MAX_FRAME_BYTES), marks.high_watermark, is_final)]
+
+    def _park(self, asked: Received, now: int, wake_at_bytes: int) -> list[Effect]:
+        evicted = self._parked.park(asked, now + fetch_of(asked).max_wait_ms, wake_at_bytes)
+        effects = [] if evicted is None else self._read(evicted, is_final=True)
+        return effects + self._set_timer()
+
+    def _set_timer(self) -> list[Effect]:
+        """One timer, at or before the earliest deadline: a fetch that is woken leaves it set, and it fires in vain."""
+        deadline = self._parked.next_deadline()
+        if deadline is None or (self._timer_at is not None and self._timer_at <= deadline):
+            return []
+        self._timer_at = deadline
+        return [SetTimer(PARKED_TIMER, deadline)]
+
+    def _answer_inline(self, done: ReadDone) -> Reply:
+        asked, request = done.read.asked, fetch_of(done.read.asked)
+        try:
+            records, next_offset = decode_for_json(
+                done.batches, request.offset, request.max_records, MAX_INLINE_BYTES
+            )
+        except ProtocolError as error:
+            return Reply(asked.sender, error.body)
+        return self._answer(asked, next_offset, [], records)
+
+    def _answer(
+        self, asked: Received, next_offset: int, payload: Payload, records: list[FetchedRecord] | None = None
+    ) -> Reply:
+        request, marks = fetch_of(asked), self._watermarks
+        if records is None and wants_records(asked):
+            records = []
+        body = FetchReply(
+            topic=request.topic,
+            partition=request.partition,
+            log_start_offset=marks.log_start_offset,
+            high_watermark=marks.high_watermark,
+            next_offset=next_offset,
+            records=records,
+        )
+        return Reply(asked.sender, body, payload)
+
+
+def fetch_of(asked: Received) -> Fetch:
+    assert isinstance(asked.request, Fetch)
+    return asked.request
+
+
+def min_bytes(request: Fetch) -> int:
+    """What is worth waking for: no more than may be returned."""
+    return max(1, min(request.min_bytes, request.max_bytes))
+
+
+def wants_records(asked: Received) -> bool:
+    """Whether the records go into the header: as asked, else as the asker's encoding suggests."""
+    chosen = fetch_of(asked).format
+    return chosen == "records" or (chosen is None and asked.sender.is_json)

@@ -1,0 +1,294 @@
+"""The partition's machine: decides what becomes of every request to one partition, and touches nothing.
+
+Owns the partition's offsets, its waiting requests and its timers. It must never read a clock, a file or a socket: it
+returns effects (`effects.py`), and `process.py` performs them. Called by the loop through `handle`.
+
+    event                 decides
+    Produce               judge, stamp, place each batch: Append (and Sync); the acknowledgement waits
+    Appended              high watermark up; acknowledgements and fetches that waited for it leave
+    AppendFailed          the log is as it was before the turn; its produces are answered STORAGE_FULL
+    Fetch, ReadDone       `fetches.py`
+    ListOffsets           from memory, or LookUp
+    DeleteRecords         DeleteBefore, never beyond the high watermark
+    ConfigurePartition    Reconfigure, and Sync if what was left to a timer may not wait any longer
+    TimerFired            parked: expired fetches; sync: flush = interval; retention; checkpoint
+    StopRequested         whoever waits for data is sent away; Stop once nobody waits for the disk
+
+Durable before visible: under flush = batch an offset falls below the high watermark only by the Appended that follows the
+sync, so neither its acknowledgement nor a fetch can run ahead of the disk.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from ...transport.machine import Effect, Event, Received, Reply, SetTimer, Stop, StopRequested, TimerFired
+from ...transport.protocol.control import PeerDown, PeerUp
+from ...transport.protocol.data import Fetch, ListOffsets, ListOffsetsReply, Produce, ProduceReply
+from ...transport.protocol.errors import ErrorCode, ProtocolError
+from ...transport.protocol.message import Done
+from ...transport.protocol.topics import (
+    ConfigurePartition,
+    DeleteRecords,
+    DeleteRecordsReply,
+    DescribePartition,
+    DescribePartitionReply,
+    PartitionDescription,
+    TopicConfig,
+)
+from ..log.producers import ProducerStates
+from .appends import Appends, PendingProduce
+from .effects import (
+    Append,
+    Appended,
+    AppendFailed,
+    ApplyRetention,
+    Checkpoint,
+    DeleteBefore,
+    LookedUp,
+    LookUp,
+    ReadDone,
+    Reconfigure,
+    RequestFailed,
+    Started,
+    Sync,
+    Trimmed,
+)
+from .fetches import PARKED_TIMER, Fetches
+from .flush import FlushPolicy
+from .parked import ParkedFetches
+from .replication import LEADER, Watermarks
+
+SYNC_TIMER = "sync"
+RETENTION_TIMER = "retention"
+CHECKPOINT_TIMER = "checkpoint"
+
+CHECKPOINT_INTERVAL_MS = 5_000
+RETENTION_CHECK_MS = 30_000
+RETENTION_CHECK_MIN_MS = 100
+
+OFFSET_UNKNOWN = -1
+
+
+class PartitionMachine:
+    """One partition, led by this process. The log it speaks for is open and ends at `log_end_offset`."""
+
+    def __init__(
+        self,
+        *,
+        topic: str,
+        partition: int,
+        incarnation: int,
+        config: TopicConfig,
+        leader_epoch: int,
+        log_start_offset: int,
+        log_end_offset: int,
+        size_bytes: int,
+        producers: ProducerStates,
+        parked: ParkedFetches | None = None,
+    ) -> None:
+        self._topic = topic
+        self._partition = partition
+        self._incarnation = incarnation
+        self._leader_epoch = leader_epoch
+        self._adopt(config)
+        self._size_bytes = size_bytes
+        self._watermarks = Watermarks(log_start_offset, log_end_offset)
+        self._appends = Appends(producers, log_end_offset, leader_epoch)
+        self._fetches = Fetches(self._watermarks, ParkedFetches() if parked is None else parked)
+        self._is_sync_due = False
+        self._is_checkpoint_due = False
+        self._is_stopping = False
+        self._events: dict[type, Callable[[Any, int], list[Effect]]] = {
+            Received: self._on_received,
+            Appended: self._on_appended,
+            AppendFailed: self._on_append_failed,
+            ReadDone: self._on_read_done,
+            LookedUp: self._on_looked_up,
+            Trimmed: self._on_trimmed,
+            RequestFailed: self._on_request_failed,
+            TimerFired: self._on_timer,
+            Started: self._on_started,
+            StopRequested: self._on_stop,
+            PeerUp: self._on_peer,
+            PeerDown: self._on_peer,
+        }
+        self._requests: dict[type, Callable[[Received, Any, int], list[Effect]]] = {
+            Produce: self._on_produce,
+            Fetch: self._on_fetch,
+            ListOffsets: self._on_list_offsets,
+            DeleteRecords: self._on_delete_records,
+            DescribePartition: self._on_describe,
+            ConfigurePartition: self._on_configure,
+        }
+
+    def handle(self, event: Event, now: int) -> list[Effect]:
+        return self._events[type(event)](event, now)
+
+    def _adopt(self, config: TopicConfig) -> None:
+        self._config = config
+        self._flush = FlushPolicy.parse(config.flush)
+
+    def _on_started(self, _: Started, now: int) -> list[Effect]:
+        return [
+            SetTimer(RETENTION_TIMER, now + self._retention_check_ms()),
+            SetTimer(CHECKPOINT_TIMER, now + CHECKPOINT_INTERVAL_MS),
+        ]
+
+    def _on_peer(self, _: PeerUp | PeerDown, __: int) -> list[Effect]:
+        return []  # a partition calls nobody
+
+    # -- requests
+
+    def _on_received(self, asked: Received, now: int) -> list[Effect]:
+        request = asked.request
+        if self._is_stopping:
+            return self._refuse(asked, ErrorCode.SHUTTING_DOWN, "the partition is stopping")
+        if isinstance(request, Produce | Fetch | ListOffsets | DeleteRecords) and (
+            request.partition != self._partition or request.topic != self._topic
+        ):
+            here = f"{self._topic}/{self._partition}"
+            there = f"{request.topic}/{request.partition}"
+            return self._refuse(asked, ErrorCode.UNKNOWN_PARTITION, f"this is {here}, not {there}")
+        return self._requests[type(request)](asked, request, now)
+
+    def _refuse(self, asked: Received, code: ErrorCode, message: str) -> list[Effect]:
+        if isinstance(asked.request, Produce) and asked.request.acks == 0:
+            return []
+        return [Reply(asked.sender, ProtocolError(code, message).body)]
+
+    # -- produce
+
+    def _on_produce(self, asked: Received, request: Produce, now: int) -> list[Effect]:
+        if not asked.payload:
+            return self._refuse(asked, ErrorCode.INVALID_REQUEST, "produce: no batch frames")
+        admission = self._appends.admit(asked.payload, self._config.max_message_bytes, now)
+        effects: list[Effect] = []
+        if admission.frames:
+            effects.append(Append(admission.frames, admission.headers))
+            if self._flush.is_every_turn:
+                effects.append(Sync())
+        if request.acks == 0:
+            return effects
+        pending = PendingProduce(asked.sender, request.acks, admission.results, admission.complete_at_offset)
+        if pending.complete_at_offset <= self._watermarks.held(request.acks):
+            return [*effects, self._acknowledge(pending)]
+        self._appends.park(pending)
+        return effects
+
+    def _acknowledge(self, pending: PendingProduce) -> Effect:
+        body = ProduceReply(batches=pending.results, high_watermark=self._watermarks.high_watermark)
+        return Reply(pending.sender, body)
+
+    def _on_appended(self, event: Appended, now: int) -> list[Effect]:
+        self._appends.written(event.log_end_offset)
+        self._size_bytes = event.size_bytes
+        self._watermarks.advance(LEADER, event.log_end_offset)
+        self._is_checkpoint_due = True
+        effects = [self._acknowledge(pending) for pending in self._appends.release(self._watermarks)]
+        effects += self._fetches.on_visible(self._appends.bytes_written)
+        if self._flush.interval_ms is not None and not self._is_sync_due:
+            self._is_sync_due = True
+            effects.append(SetTimer(SYNC_TIMER, now + self._flush.interval_ms))
+        return effects + self._stop_if_done()
+
+    def _on_append_failed(self, event: AppendFailed, _: int) -> list[Effect]:
+        lost = self._appends.failed(event.log_end_offset)
+        refusals: list[Effect] = [Reply(pending.sender, event.error) for pending in lost]
+        return refusals + self._stop_if_done()
+
+    # -- reads
+
+    def _on_fetch(self, asked: Received, _: Fetch, now: int) -> list[Effect]:
+        return self._fetches.on_fetch(asked, now, self._appends.bytes_written)
+
+    def _on_read_done(self, done: ReadDone, now: int) -> list[Effect]:
+        return self._fetches.on_read_done(done, now, self._appends.bytes_written)
+
+    def _on_request_failed(self, failed: RequestFailed, _: int) -> list[Effect]:
+        return [Reply(failed.asked.sender, failed.error)]
+
+    def _on_list_offsets(self, asked: Received, request: ListOffsets, _: int) -> list[Effect]:
+        if request.at == "earliest":
+            return [Reply(asked.sender, ListOffsetsReply(offset=self._watermarks.log_start_offset))]
+        if request.at == "latest":
+            return [Reply(asked.sender, ListOffsetsReply(offset=self._watermarks.high_watermark))]
+        return [LookUp(asked, request.at)]
+
+    def _on_looked_up(self, found: LookedUp, _: int) -> list[Effect]:
+        body = ListOffsetsReply(offset=OFFSET_UNKNOWN)
+        if found.offset is not None and found.offset < self._watermarks.high_watermark:
+            body = ListOffsetsReply(offset=found.offset, timestamp_ms=found.timestamp_ms)
+        return [Reply(found.asked.sender, body)]
+
+    # -- administration
+
+    def _on_delete_records(self, asked: Received, request: DeleteRecords, _: int) -> list[Effect]:
+        high_watermark = self._watermarks.high_watermark
+        before_offset = high_watermark if request.before_offset == -1 else request.before_offset
+        if not 0 <= before_offset <= high_watermark:
+            message = (
+                f"records before {before_offset} cannot be deleted, visible ones end at {high_watermark}"
+            )
+            return self._refuse(asked, ErrorCode.OFFSET_OUT_OF_RANGE, message)
+        return [DeleteBefore(asked, before_offset)]
+
+    def _on_trimmed(self, event: Trimmed, _: int) -> list[Effect]:
+        self._watermarks.log_start_offset = event.log_start_offset
+        self._size_bytes = event.size_bytes
+        if event.asked is None:
+            return []
+        return [Reply(event.asked.sender, DeleteRecordsReply(log_start_offset=event.log_start_offset))]
+
+    def _on_describe(self, asked: Received, _: DescribePartition, __: int) -> list[Effect]:
+        description = PartitionDescription(
+            partition=self._partition,
+            online=True,
+            incarnation=self._incarnation,
+            leader_epoch=self._leader_epoch,
+            log_start_offset=self._watermarks.log_start_offset,
+            high_watermark=self._watermarks.high_watermark,
+            log_end_offset=self._appends.log_end_offset,
+            size_bytes=self._size_bytes,
+        )
+        return [Reply(asked.sender, DescribePartitionReply(description=description))]
+
+    def _on_configure(self, asked: Received, request: ConfigurePartition, now: int) -> list[Effect]:
+        self._adopt(request.config)
+        effects: list[Effect] = [
+            Reconfigure(request.config),
+            SetTimer(RETENTION_TIMER, now + self._retention_check_ms()),
+            Reply(asked.sender, Done()),
+        ]
+        # From here on readers may rely on the new policy, for what was written under the old one as well.
+        if self._flush.is_every_turn:
+            self._is_sync_due = False
+            effects.append(Sync())
+        return effects
+
+    # -- time
+
+    def _on_timer(self, fired: TimerFired, now: int) -> list[Effect]:
+        if fired.key == PARKED_TIMER:
+            return self._fetches.on_timer(now)
+        if fired.key == SYNC_TIMER:
+            was_due, self._is_sync_due = self._is_sync_due, False
+            return [Sync()] if was_due else []
+        if fired.key == RETENTION_TIMER:
+            return [ApplyRetention(), SetTimer(RETENTION_TIMER, now + self._retention_check_ms())]
+        assert fired.key == CHECKPOINT_TIMER, f"unknown timer {fired.key}"
+        again = SetTimer(CHECKPOINT_TIMER, now + CHECKPOINT_INTERVAL_MS)
+        was_due, self._is_checkpoint_due = self._is_checkpoint_due, False
+        return [Checkpoint(), again] if was_due else [again]
+
+    def _retention_check_ms(self) -> int:
+        """Often enough that a short retention or segment age is kept to within a half."""
+        ages_ms = [age for age in (self._config.retention_ms, self._config.segment_ms) if age >= 0]
+        return max(RETENTION_CHECK_MIN_MS, min(RETENTION_CHECK_MS, *(age // 2 for age in ages_ms)))
+
+    def _on_stop(self, _: StopRequested, __: int) -> list[Effect]:
+        self._is_stopping = True
+        away = self._fetches.send_away(ProtocolError(ErrorCode.SHUTTING_DOWN, "the partition is stopping"))
+        return away + self._stop_if_done()
+
+    def _stop_if_done(self) -> list[Effect]:
+        return [Stop("asked to")] if self._is_stopping and not len(self._appends) else []

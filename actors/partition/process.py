@@ -1,0 +1,206 @@
+"""The partition's process: one log, one lock, one machine, and a loop around them.
+
+Owns the directory's lock for life and the open log. It decides nothing: it performs the machine's effects, gathers the
+appends of a turn into one write and one sync, and turns the log's errors into the machine's events. What the machine must
+not see crashes the actor: after a failed write, sync or read only a recovery can tell what is on the disk. Started by the
+supervisor through `main`.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+
+from ...transport.batch import HEADER_BYTES, BatchHeader, Buffer, parse_header
+from ...transport.loop import Actor, ActorContext, run_actor
+from ...transport.machine import Effect, Received
+from ...transport.protocol.data import Fetch, ListOffsets, Produce
+from ...transport.protocol.errors import ErrorCode, ProtocolError
+from ...transport.protocol.message import Request
+from ...transport.protocol.topics import ConfigurePartition, DeleteRecords, DescribePartition, TopicConfig
+from ..log.errors import CorruptLog, StorageFull
+from ..log.lock import LOCK_NAME, DirectoryLock
+from ..log.log import PartitionLog
+from ..log.retention import LogConfig
+from .effects import (
+    Append,
+    Appended,
+    AppendFailed,
+    ApplyRetention,
+    Checkpoint,
+    DeleteBefore,
+    LookedUp,
+    LookUp,
+    Read,
+    ReadDone,
+    Reconfigure,
+    RequestFailed,
+    Started,
+    Sync,
+    Trimmed,
+)
+from .machine import PartitionMachine
+
+LOCK_WAIT_MS = 5_000
+"""How long a predecessor that is being killed may take to be gone."""
+
+
+class Arguments(msgspec.Struct, kw_only=True):
+    """What the child spec of a partition says."""
+
+    topic: str
+    partition: int
+    topic_id: str
+    config: TopicConfig
+    directory: str
+    """Below the data directory, or absolute."""
+
+
+class PartitionProcess(Actor):
+    requests: ClassVar[tuple[type[Request], ...]] = (
+        Produce,
+        Fetch,
+        ListOffsets,
+        DeleteRecords,
+        DescribePartition,
+        ConfigurePartition,
+    )
+    machine: PartitionMachine
+
+    def __init__(self, context: ActorContext) -> None:
+        super().__init__(context)
+        self._arguments = msgspec.convert(context.arguments, Arguments)
+        self._lock: DirectoryLock
+        self._log: PartitionLog
+        self._frames: list[Buffer] = []
+        self._headers: list[BatchHeader] = []
+        self._is_sync_wanted = False
+        self._performers: dict[type, Callable[[Any], None]] = {
+            Append: self._gather,
+            Sync: self._want_sync,
+            Read: self._read,
+            LookUp: self._look_up,
+            DeleteBefore: self._delete_before,
+            ApplyRetention: self._apply_retention,
+            Checkpoint: self._checkpoint,
+            Reconfigure: self._reconfigure,
+        }
+
+    def start(self) -> None:
+        """Raises LogLocked when another process keeps the directory."""
+        arguments = self._arguments
+        directory = Path(self.context.data_directory) / arguments.directory
+        self._lock = DirectoryLock(directory / LOCK_NAME, LOCK_WAIT_MS)
+        self._log = PartitionLog.open(
+            directory,
+            log_config(arguments.config),
+            self.loop.now,
+            on_progress=lambda _: self.loop.progress(),
+        )
+        self.machine = PartitionMachine(
+            topic=arguments.topic,
+            partition=arguments.partition,
+            incarnation=self.context.incarnation,
+            config=arguments.config,
+            leader_epoch=self._log.last_leader_epoch + 1,
+            log_start_offset=self._log.log_start_offset,
+            log_end_offset=self._log.log_end_offset,
+            size_bytes=self._log.size_bytes,
+            producers=self._log.producers,
+        )
+        self.loop.dispatch(Started())
+
+    def perform(self, effect: Effect) -> None:
+        self._performers[type(effect)](effect)
+
+    def end_turn(self) -> None:
+        """One write for all appends of the turn, one sync for all of the turn; then the machine hears of it."""
+        frames, headers, is_sync_wanted = self._frames, self._headers, self._is_sync_wanted
+        self._frames, self._headers, self._is_sync_wanted = [], [], False
+        if headers:
+            try:
+                self._log.append(frames, headers, self.loop.now)
+            except StorageFull as error:
+                refusal = ProtocolError(ErrorCode.STORAGE_FULL, str(error)).body
+                self.loop.dispatch(AppendFailed(refusal, self._log.log_end_offset))
+                headers = []
+        if is_sync_wanted:
+            self._log.sync()
+        if headers:
+            self.loop.dispatch(Appended(self._log.log_end_offset, self._log.size_bytes))
+
+    def close(self) -> None:
+        self._log.close(clean=True)
+        self._lock.release()
+
+    def _gather(self, effect: Append) -> None:
+        self._frames += effect.frames
+        self._headers += effect.headers
+
+    def _want_sync(self, _: Sync) -> None:
+        self._is_sync_wanted = True
+
+    def _read(self, effect: Read) -> None:
+        offset = effect.asked.request.offset
+        try:
+            runs = self._log.read(offset, effect.max_bytes, effect.up_to_offset)
+        except CorruptLog as error:
+            self._fail(effect.asked, ErrorCode.CORRUPT_LOG, str(error))
+            return
+        batches: Buffer = runs[0] if runs else b""
+        self.loop.dispatch(ReadDone(effect, batches, end_of(batches, offset)))
+
+    def _look_up(self, effect: LookUp) -> None:
+        try:
+            found = self._log.offset_for_timestamp(effect.timestamp_ms)
+        except CorruptLog as error:
+            self._fail(effect.asked, ErrorCode.CORRUPT_LOG, str(error))
+            return
+        self.loop.dispatch(LookedUp(effect.asked, *found) if found else LookedUp(effect.asked, None))
+
+    def _delete_before(self, effect: DeleteBefore) -> None:
+        try:
+            self._log.delete_before(effect.offset)
+        except StorageFull as error:
+            self._fail(effect.asked, ErrorCode.STORAGE_FULL, str(error))
+            return
+        self.loop.dispatch(Trimmed(self._log.log_start_offset, self._log.size_bytes, effect.asked))
+
+    def _apply_retention(self, _: ApplyRetention) -> None:
+        self._log.apply_retention(self.loop.now)
+        self.loop.dispatch(Trimmed(self._log.log_start_offset, self._log.size_bytes))
+
+    def _checkpoint(self, _: Checkpoint) -> None:
+        self._log.checkpoint()
+
+    def _reconfigure(self, effect: Reconfigure) -> None:
+        self._log.reconfigure(log_config(effect.config))
+
+    def _fail(self, asked: Received, code: ErrorCode, message: str) -> None:
+        self.loop.dispatch(RequestFailed(asked, ProtocolError(code, message).body))
+
+
+def log_config(config: TopicConfig) -> LogConfig:
+    """The part of a topic's configuration that its logs must know."""
+    return LogConfig(
+        segment_bytes=config.segment_bytes,
+        segment_ms=config.segment_ms,
+        retention_ms=config.retention_ms,
+        retention_bytes=config.retention_bytes,
+    )
+
+
+def end_of(batches: Buffer, offset: int) -> int:
+    """The offset after a run of whole batches; `offset` when it is empty."""
+    position = 0
+    while position + HEADER_BYTES <= len(batches):
+        header = parse_header(batches, position)
+        position += header.size_bytes
+        offset = header.next_offset
+    return offset
+
+
+def main(context: ActorContext) -> None:
+    """The entry that a child spec names."""
+    run_actor(PartitionProcess(context), context)

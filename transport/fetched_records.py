@@ -1,0 +1,80 @@
+"""Batches opened for those who cannot: the records of a fetch, inline in its reply. Pure.
+
+The one place outside the clients where batches are decoded, for askers that speak JSON. Called by whoever answers a fetch
+of the format `records`.
+"""
+
+from .batch import (
+    LOG_APPEND_TIME,
+    BatchHeader,
+    Buffer,
+    CodecUnavailable,
+    InvalidBatch,
+    decode_records,
+    split,
+    verify,
+)
+from .protocol.data import FetchedRecord
+from .protocol.errors import ErrorCode, ProtocolError
+
+
+def decode_for_json(
+    batches: Buffer, offset: int, max_records: int, max_bytes: int
+) -> tuple[list[FetchedRecord], int]:
+    """The records from `offset` on, and the offset to fetch on from.
+
+    At most `max_records`, and no more than `max_bytes` of keys and values unless the first record alone has more. Raises
+    ProtocolError: CORRUPT_LOG when a checksum does not match, INVALID_BATCH when a producer sent what cannot be decoded.
+    """
+    found: list[FetchedRecord] = []
+    next_offset = offset
+    size_bytes = 0
+    for header, frame in split(batches):
+        if header.next_offset <= offset:
+            continue
+        for record in open_batch(header, frame):
+            if record.offset < offset:
+                continue
+            size_bytes += len(record.key or b"") + len(record.value or b"")
+            if found and (len(found) >= max_records or size_bytes > max_bytes):
+                return found, next_offset
+            found.append(record)
+            next_offset = record.offset + 1
+        next_offset = header.next_offset
+    return found, next_offset
+
+
+def open_batch(header: BatchHeader, frame: Buffer) -> list[FetchedRecord]:
+    """A verified batch's records, each with its offset and time."""
+    where = f"batch at offset {header.base_offset}"
+    try:
+        verify(frame)
+    except InvalidBatch as error:
+        raise ProtocolError(ErrorCode.CORRUPT_LOG, f"{where}: {error}") from error
+    try:
+        records = decode_records(frame, header)
+    except (InvalidBatch, CodecUnavailable) as error:
+        raise ProtocolError(ErrorCode.INVALID_BATCH, f"{where}: {error}") from error
+    is_log_time = bool(header.attributes & LOG_APPEND_TIME)
+    return [
+        FetchedRecord(
+            offset=header.base_offset + position,
+            timestamp_ms=header.max_timestamp_ms if is_log_time else header.first_timestamp_ms + delta_ms,
+            key=key,
+            key_text=as_text(key),
+            value=value,
+            value_text=as_text(value),
+            headers=headers,
+        )
+        for position, (key, value, delta_ms, headers) in enumerate(records)
+    ]
+
+
+def as_text(data: bytes | None) -> str | None:
+    """The bytes as UTF-8, or None when they are not."""
+    if data is None:
+        return None
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return None
