@@ -13,10 +13,20 @@ from source_tree import FOLDERS, PACKAGE, Source, package_sources
 
 # File, or folder with a slash at its end -> why it has to touch the world.
 IMPURE: dict[str, str] = {
+    "actors/controller/process.py": "the controller's process",
+    "actors/controller/storage.py": "reads and replaces the catalog, removes deleted topics",
+    "actors/log/checkpoint.py": "reads and replaces the checkpoint",
     "actors/log/files.py": "the system calls of the log, with every result checked",
     "actors/log/index.py": "reads and writes index files",
     "actors/log/lock.py": "holds the flock on a directory",
+    "actors/log/log.py": "the log over its files",
+    "actors/log/recovery.py": "reads the log's folder, cuts torn tails",
+    "actors/log/retention.py": "weighs open segments; touches no file itself",
+    "actors/log/scan.py": "walks the batches of an open file",
     "actors/log/segment.py": "reads and appends a segment's file",
+    "actors/log/snapshots.py": "reads and writes producer snapshots",
+    "actors/log/timestamps.py": "reads an open segment",
+    "actors/partition/process.py": "the partition's process",
     "transport/calls.py": "holds the socket that requests go out by",
     "transport/clock.py": "reads the clock, once for everybody",
     "transport/loop.py": "polls sockets and performs effects",
