@@ -23,7 +23,7 @@ AssignorName = Literal["sticky", "range", "round_robin"]
 SessionMilliseconds = Annotated[int, Meta(ge=100, le=1_800_000)]
 
 
-class GroupHeartbeat(Request, tag="group_heartbeat"):
+class GroupHeartbeat(Request, tag="group_heartbeat", frozen=True):
     group: str
     member_id: str | None = None
     """None joins the group; the reply names the member."""
@@ -57,7 +57,7 @@ class PartitionOffset(Struct, frozen=True):
     metadata: str = ""
 
 
-class CommitOffsets(Request, tag="commit_offsets"):
+class CommitOffsets(Request, tag="commit_offsets", frozen=True):
     group: str
     offsets: Annotated[list[PartitionOffset], Meta(max_length=100_000)]
     member_id: str | None = None
@@ -69,7 +69,7 @@ class CommitOffsetsReply(Reply):
     pass
 
 
-class FetchOffsets(Request, tag="fetch_offsets"):
+class FetchOffsets(Request, tag="fetch_offsets", frozen=True):
     group: str
     partitions: TopicPartitions | None = None
     """None asks for everything the group has committed."""
@@ -80,12 +80,12 @@ class FetchOffsetsReply(Reply):
     """Partitions without a committed offset are left out."""
 
 
-class LeaveGroup(Request, tag="leave_group"):
+class LeaveGroup(Request, tag="leave_group", frozen=True):
     group: str
     member_id: str
 
 
-class ListGroups(Request, tag="list_groups"):
+class ListGroups(Request, tag="list_groups", frozen=True):
     pass
 
 
@@ -93,7 +93,7 @@ class ListGroupsReply(Reply):
     groups: list[str]
 
 
-class DescribeGroup(Request, tag="describe_group"):
+class DescribeGroup(Request, tag="describe_group", frozen=True):
     group: str
 
 
@@ -116,14 +116,14 @@ class DescribeGroupReply(Reply):
     offsets: list[PartitionOffset]
 
 
-class ResetOffsets(Request, tag="reset_offsets"):
+class ResetOffsets(Request, tag="reset_offsets", frozen=True):
     """Set offsets of a group that has no members."""
 
     group: str
     offsets: list[PartitionOffset]
 
 
-class DeleteGroup(Request, tag="delete_group"):
+class DeleteGroup(Request, tag="delete_group", frozen=True):
     """Forget a group that has no members, offsets included."""
 
     group: str

@@ -29,7 +29,7 @@ class ActorStatus(Struct, kw_only=True):
     traceback: str | None = None
 
 
-class Status(Request, tag="status"):
+class Status(Request, tag="status", frozen=True):
     pass
 
 
@@ -42,7 +42,7 @@ class StatusReply(Reply):
     actors: list[ActorStatus]
 
 
-class Kill(Request, tag="kill"):
+class Kill(Request, tag="kill", frozen=True):
     address: str
     signal: Literal["SIGKILL", "SIGTERM", "SIGSTOP", "SIGCONT", "SIGABRT", "SIGSEGV"] = "SIGKILL"
 
@@ -52,5 +52,5 @@ class KillReply(Reply):
     incarnation: int
 
 
-class Revive(Request, tag="revive"):
+class Revive(Request, tag="revive", frozen=True):
     address: str

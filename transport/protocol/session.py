@@ -8,12 +8,13 @@
 connect to the partitions' own endpoints; any other sends everything to the gateway.
 """
 
+import msgspec
 from msgspec import Struct
 
 from .message import MAX_FRAME_BYTES, MAX_FRAMES, PROTOCOL_VERSION, Reply, Request
 
 
-class Hello(Request, tag="hello"):
+class Hello(Request, tag="hello", frozen=True):
     version: int = PROTOCOL_VERSION
     client_id: str = ""
 
@@ -31,7 +32,7 @@ class HelloReply(Reply):
     max_wait_ms: int = 60_000
 
 
-class Metadata(Request, tag="metadata"):
+class Metadata(Request, tag="metadata", frozen=True):
     topics: list[str] | None = None
     """None asks for every topic but the internal ones."""
     after_version: int | None = None
@@ -60,4 +61,4 @@ class MetadataReply(Reply):
     version: int
     instance_id: str
     topics: list[TopicMetadata]
-    unknown_topics: list[str] = []
+    unknown_topics: list[str] = msgspec.field(default_factory=list)

@@ -1,0 +1,164 @@
+"""The calls an actor has out, and the peers it can reach. Called by the loop alone.
+
+Owns the calls socket and the table of requests in flight. A call goes to the incarnation that is up when it is made.
+It ends in exactly one way: the peer answers, the supervisor says that the incarnation is gone, or its time is up.
+Incarnations have endpoints of their own, so nothing can reach a successor by mistake.
+"""
+
+import heapq
+from typing import Any, NamedTuple
+
+import zmq
+
+from . import sockets
+from .codec import decode_reply, encode_header, split_envelope
+from .endpoints import peer_id
+from .machine import Answered, Call, Cast, Failed
+from .protocol.control import PeerDown, PeerUp
+from .protocol.errors import ErrorBody, ErrorCode, ProtocolError
+from .protocol.message import Reply, Request
+
+SUPERVISOR = "supervisor"
+MAX_IN_FLIGHT = 50_000
+
+
+class _InFlight(NamedTuple):
+    key: Any
+    peer: bytes
+    reply_type: type[Reply] | None
+
+
+class Calls:
+    """Outgoing requests over one ROUTER, and over the control link to the supervisor."""
+
+    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", link: "zmq.Socket[bytes]") -> None:
+        self.socket = sockets.calls_socket(context)
+        self._link = link
+        self._peers: dict[str, PeerUp] = {}
+        self._in_flight: dict[int, _InFlight] = {}
+        self._of_peer: dict[bytes, set[int]] = {SUPERVISOR.encode(): set()}
+        self._deadlines: list[tuple[int, int]] = []
+        self._last_id = 0
+
+    def peer_up(self, peer: PeerUp) -> list[Failed]:
+        """Take note of a new incarnation; the calls to an older one that was never seen to die fail."""
+        known = self._peers.get(peer.address)
+        if known is not None and known.incarnation == peer.incarnation and known.endpoint == peer.endpoint:
+            return []
+        failed = self._forget(known, "replaced by a newer incarnation") if known is not None else []
+        if peer.endpoint is None:
+            return failed
+        name = peer_id(peer.address, peer.incarnation)
+        self._peers[peer.address] = peer
+        self._of_peer[name] = set()
+        sockets.connect_peer(self.socket, name, peer.endpoint)
+        return failed
+
+    def peer_down(self, down: PeerDown) -> list[Failed]:
+        """Forget an incarnation; everything in flight to it fails now."""
+        known = self._peers.get(down.address)
+        if known is None or known.incarnation > down.incarnation:
+            return []
+        return self._forget(known, down.reason)
+
+    def call(self, call: Call, now: int) -> Failed | None:
+        """Send a call; a Failed at once when there is nobody to take it."""
+        name = self._name_of(call.address)
+        if name is None:
+            return _unavailable(call.key, call.address, "is not running")
+        if len(self._in_flight) >= MAX_IN_FLIGHT:
+            return Failed(call.key, ErrorBody(ErrorCode.OVERLOADED, "too many calls in flight", True))
+        self._last_id += 1
+        call_id = self._last_id
+        header = call.request if isinstance(call.request, bytes) else encode_header(call.request)
+        if not self._send(name, [call_id.to_bytes(8, "big"), b"", header, *call.payload]):
+            return _unavailable(call.key, call.address, "does not take messages")
+        self._in_flight[call_id] = _InFlight(call.key, name, call.reply_type)
+        self._of_peer[name].add(call_id)
+        heapq.heappush(self._deadlines, (now + call.timeout_ms, call_id))
+        return None
+
+    def cast(self, cast: Cast) -> None:
+        name = self._name_of(cast.address)
+        if name is not None:
+            self._send(name, [encode_header(cast.request), *cast.payload])
+
+    def tell_supervisor(self, request: Request) -> None:
+        self._send(SUPERVISOR.encode(), [encode_header(request)])
+
+    def receive(self, frames: list[bytes]) -> Answered | Failed | None:
+        """The outcome in a reply's frames (without the peer's name); None when nobody waits for it any more."""
+        route, header, payload = split_envelope(frames)
+        pending = self._end(int.from_bytes(route[0], "big")) if route else None
+        if pending is None:
+            return None
+        if pending.reply_type is None:
+            return Answered(pending.key, header, payload)
+        try:
+            reply = decode_reply(header, pending.reply_type)
+        except ProtocolError as error:
+            return Failed(pending.key, error.body)
+        return (
+            Failed(pending.key, reply)
+            if isinstance(reply, ErrorBody)
+            else Answered(pending.key, reply, payload)
+        )
+
+    def next_deadline(self) -> int | None:
+        while self._deadlines and self._deadlines[0][1] not in self._in_flight:
+            heapq.heappop(self._deadlines)
+        return self._deadlines[0][0] if self._deadlines else None
+
+    def expire(self, now: int) -> list[Failed]:
+        """The calls whose time is up."""
+        failed: list[Failed] = []
+        while (deadline := self.next_deadline()) is not None and deadline <= now:
+            pending = self._end(heapq.heappop(self._deadlines)[1])
+            assert pending is not None
+            error = ErrorBody(ErrorCode.TIMED_OUT, f"{pending.peer.decode()} did not answer in time", True)
+            failed.append(Failed(pending.key, error))
+        return failed
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def _name_of(self, address: str) -> bytes | None:
+        if address == SUPERVISOR:
+            return SUPERVISOR.encode()
+        peer = self._peers.get(address)
+        return None if peer is None else peer_id(address, peer.incarnation)
+
+    def _send(self, name: bytes, frames: list[Any]) -> bool:
+        try:
+            if name == SUPERVISOR.encode():
+                self._link.send_multipart(frames, zmq.DONTWAIT)
+            else:
+                self.socket.send_multipart([name, *frames], zmq.DONTWAIT)
+        except zmq.ZMQError as error:
+            if error.errno in (zmq.EAGAIN, zmq.EHOSTUNREACH):
+                return False
+            raise
+        return True
+
+    def _end(self, call_id: int) -> _InFlight | None:
+        pending = self._in_flight.pop(call_id, None)
+        if pending is not None:
+            self._of_peer.get(pending.peer, set()).discard(call_id)
+        return pending
+
+    def _forget(self, peer: PeerUp, reason: str) -> list[Failed]:
+        name = peer_id(peer.address, peer.incarnation)
+        del self._peers[peer.address]
+        assert peer.endpoint is not None
+        self.socket.disconnect(peer.endpoint)
+        lost = sorted(self._of_peer.pop(name, set()))
+        return [
+            _unavailable(self._in_flight.pop(call_id).key, peer.address, f"died: {reason}")
+            for call_id in lost
+        ]
+
+
+def _unavailable(key: Any, address: str, why: str) -> Failed:
+    is_partition = address.startswith("partition/")
+    code = ErrorCode.PARTITION_OFFLINE if is_partition else ErrorCode.ACTOR_UNAVAILABLE
+    return Failed(key, ErrorBody(code, f"{address} {why}", True))

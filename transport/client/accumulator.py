@@ -1,0 +1,355 @@
+"""The producer's hot path: messages into batches, one `append` a message. Nothing else in the client runs per message.
+
+Owns the open and sealed batches and the bound on their memory. Called by any number of user threads (`append`) and by
+the network thread (`take`, `finish`). Never talks to a socket.
+
+How it is fast, and why that is safe
+------------------------------------
+A lock would cost a third of `append`, so the common case takes none. It relies on `list.append` being atomic:
+
+    publisher                                     sealer (the network thread, nobody else)
+    1  batch = open batch of the topic            a  with the lock: batch.is_open = False, batch.mark = SEALED
+    2  batch.append(record)                       b  batch.records = a copy of what was appended so far
+    3  batch.room -= size; room < batch.mark?
+
+A publisher that sees room >= mark in step 3 appended before (a), so (b) has its record. One that sees room < mark takes
+the lock and looks: the batch is open (it is new, or full, or the clock is due), or sealed with the record (done), or
+sealed without it, and the record goes into the next batch. So a record is in exactly one sealed batch. A publisher that
+filled a batch waits until it is sealed: that bounds the batch, and hands the interpreter to the network thread, which
+would otherwise get it every 5 ms (`sys.getswitchinterval`). No step of a user thread leaves anything half done, so
+Ctrl-C may strike anywhere.
+
+`mark` serves four ends by one comparison: new, sealed, full, and time to read the clock: once every CLOCK_BYTES, not once
+a message, so records of one batch that follow each other closely share a timestamp. The update of `room` is not guarded;
+CPython does not switch threads inside it, and if it did a batch would only be closed a little late.
+
+A Delivery holds its record, not its index: an index would need the lock. It is looked up when somebody asks.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from time import monotonic, time
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from ..batch import Headers, Record
+from .errors import BufferFull, TimedOut
+
+RECORD_OVERHEAD_BYTES = 16
+"""What a record takes in a batch beside key, value and headers, rounded up."""
+CLOCK_BYTES = 1024
+_SEALED = 1 << 62
+
+_log = logging.getLogger(__name__)
+
+
+class RecordMetadata(NamedTuple):
+    """Where a message is. The offset is -1 when nobody was asked (acks = 0)."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class ProducerBatch:
+    """Records of one partition on their way: open, sealed, then done with an offset or an error."""
+
+    __slots__ = (
+        "_positions", "append", "base_offset", "callbacks", "created_ms", "delta_ms", "error", "event", "first_ms",
+        "is_announced", "is_done", "is_open", "lock", "mark", "partition", "records", "room", "size_bytes", "topic",
+    )  # fmt: skip
+
+    def __init__(self, topic: str, partition: int, room: int, now_ms: int, lock: threading.Lock) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.records: list[Record] = []
+        self.append = self.records.append
+        self.room = self.size_bytes = room
+        self.mark = room
+        self.first_ms = self.created_ms = now_ms
+        self.delta_ms = 0
+        self.is_open = True
+        self.is_announced = False
+        self.is_done = False
+        self.base_offset = -1
+        self.error: Exception | None = None
+        self.event: threading.Event | None = None
+        self.callbacks: list[tuple[Callable[[Delivery], object], Delivery]] = []
+        self.lock = lock
+        self._positions: dict[int, int] | None = None
+
+    @property
+    def record_count(self) -> int:
+        return len(self.records)
+
+    def holds(self, record: Record) -> bool:
+        return any(candidate is record for candidate in reversed(self.records))
+
+    def offset_of(self, record: Record) -> int:
+        if self.base_offset < 0:
+            return -1
+        if self._positions is None:
+            self._positions = {id(held): position for position, held in enumerate(self.records)}
+        return self.base_offset + self._positions[id(record)]
+
+    def wait(self, timeout_s: float | None) -> bool:
+        """Until the batch is done; False when the time is over first."""
+        if self.is_done:
+            return True
+        with self.lock:
+            if self.is_done:
+                return True
+            if self.event is None:
+                self.event = threading.Event()
+        return self.event.wait(timeout_s)
+
+
+class Delivery(Struct, gc=False, eq=False):
+    """What became of one published message."""
+
+    batch: ProducerBatch
+    record: Record
+
+    def done(self) -> bool:
+        return self.batch.is_done
+
+    def result(self, timeout: float | None = None) -> RecordMetadata:
+        """Wait up to `timeout` seconds for the acknowledgement. Raises why the delivery failed, or TimedOut."""
+        error = self.exception(timeout)
+        if error is not None:
+            raise error
+        return RecordMetadata(self.batch.topic, self.batch.partition, self.batch.offset_of(self.record))
+
+    def exception(self, timeout: float | None = None) -> Exception | None:
+        """Wait as `result` does; the reason of the failure, or None. Raises TimedOut."""
+        if not self.batch.wait(timeout):
+            raise TimedOut(f"not acknowledged within {timeout} s; the delivery goes on")
+        return self.batch.error
+
+    def add_callback(self, callback: "Callable[[Delivery], object]") -> None:
+        """Call `callback(delivery)` when done: in the network thread, or here and now when it is already.
+
+        It must be quick and must not wait for other deliveries.
+        """
+        batch = self.batch
+        with batch.lock:
+            if not batch.is_done:
+                batch.callbacks.append((callback, self))
+                return
+        callback(self)
+
+
+class Lane:
+    """The batches of one partition that are not yet under way."""
+
+    __slots__ = ("key", "open", "sealed")
+
+    def __init__(self, key: tuple[str, int]) -> None:
+        self.key = key
+        self.open: ProducerBatch | None = None
+        self.sealed: list[ProducerBatch] = []
+
+
+class Accumulator:
+    """Gathers records by partition until the network thread takes them."""
+
+    def __init__(
+        self,
+        *,
+        batch_bytes: int,
+        batch_records: int,
+        buffer_bytes: int,
+        max_block_ms: int,
+        place: Callable[[str], int],
+        notify: Callable[["Lane"], None],
+    ) -> None:
+        """`place(topic)` chooses the next partition for records without a key. `notify(lane)` tells the network
+        thread that there is something to take.
+        """
+        self._batch_bytes = batch_bytes
+        self._batch_records = batch_records
+        self._buffer_bytes = buffer_bytes
+        self._max_block_s = max_block_ms / 1000
+        self._place = place
+        self._notify = notify
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._sticky: dict[str, ProducerBatch] = {}
+        self._lanes: dict[tuple[str, int], Lane] = {}
+        self._unfinished: dict[ProducerBatch, None] = {}
+        self._buffered_bytes = 0
+        self._closed_by: Exception | None = None
+
+    @property
+    def buffered_bytes(self) -> int:
+        return self._buffered_bytes
+
+    # The two ways in, by user threads.
+
+    def append_anywhere(self, topic: str, value: bytes) -> Delivery:
+        """A record without key, headers or time of its own."""
+        try:
+            batch = self._sticky[topic]
+        except KeyError:
+            batch = self._open(topic, None)
+        record: Record = (None, value, batch.delta_ms, None)
+        batch.append(record)
+        room = batch.room = batch.room - len(value) - RECORD_OVERHEAD_BYTES
+        if room < batch.mark and not self._settle(batch, record):
+            return self.append_anywhere(topic, value)
+        return Delivery(batch, record)
+
+    def append(
+        self,
+        topic: str,
+        partition: int | None,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers | None,
+        timestamp_ms: int | None,
+    ) -> Delivery:
+        """Any record. Raises BufferFull, Closed, or what made the producer fail for good."""
+        size_bytes = RECORD_OVERHEAD_BYTES + len(key or b"") + len(value or b"")
+        if headers:
+            size_bytes += sum(len(name) + len(text) + 6 for name, text in headers.items())
+        while True:
+            batch = self._find(topic, partition)
+            delta_ms = batch.delta_ms if timestamp_ms is None else timestamp_ms - batch.first_ms
+            record: Record = (key, value, delta_ms, headers)
+            batch.append(record)
+            room = batch.room = batch.room - size_bytes
+            if room >= batch.mark or self._settle(batch, record):
+                return Delivery(batch, record)
+
+    def _find(self, topic: str, partition: int | None) -> ProducerBatch:
+        if partition is None:
+            batch = self._sticky.get(topic)
+        else:
+            lane = self._lanes.get((topic, partition))
+            batch = lane.open if lane is not None else None
+        return batch if batch is not None else self._open(topic, partition)
+
+    def _open(self, topic: str, partition: int | None) -> ProducerBatch:
+        """The open batch to append to: a new one, unless another thread was faster. Waits for room in the buffer."""
+        chosen = self._place(topic) if partition is None else partition
+        key = (topic, chosen)
+        with self._lock:
+            self._wait_for_room()
+            if partition is None and topic in self._sticky:
+                return self._sticky[topic]
+            lane = self._lanes.get(key)
+            if lane is None:
+                lane = self._lanes[key] = Lane(key)
+            batch = lane.open
+            if batch is None:
+                batch = ProducerBatch(topic, chosen, self._batch_bytes, int(time() * 1000), self._lock)
+                lane.open = batch
+            if partition is None:
+                self._sticky[topic] = batch
+        return batch
+
+    def _wait_for_room(self) -> None:
+        deadline = None
+        while self._closed_by is None and self._buffered_bytes >= self._buffer_bytes:
+            now = monotonic()
+            deadline = deadline or now + self._max_block_s
+            if now >= deadline:
+                raise BufferFull(
+                    f"{self._buffered_bytes} bytes wait for the broker; buffer_bytes is {self._buffer_bytes}"
+                )
+            self._changed.wait(deadline - now)
+        if self._closed_by is not None:
+            raise self._closed_by
+
+    def _settle(self, batch: ProducerBatch, record: Record) -> bool:
+        """The rare case after an append. Whether the record is in its batch."""
+        lane = self._lanes[batch.topic, batch.partition]
+        with self._lock:
+            if batch.is_open:
+                self._unfinished[batch] = None
+                batch.delta_ms = max(batch.delta_ms, int(time() * 1000) - batch.first_ms)
+                batch.mark = max(batch.room - CLOCK_BYTES, 0)
+        if not batch.is_announced:
+            self._notify(lane)
+            batch.is_announced = True
+        if batch.is_open and self._is_full(batch):
+            self._notify(lane)
+            with self._lock:
+                while batch.is_open and self._closed_by is None:
+                    self._changed.wait()
+        return batch.is_open or batch.holds(record)
+
+    def _is_full(self, batch: ProducerBatch) -> bool:
+        return batch.room < 0 or len(batch.records) >= self._batch_records
+
+    # The way out, by the network thread.
+
+    def take(self, lane: Lane, now_ms: int, linger_ms: int, has_room: bool) -> tuple[list[ProducerBatch], int | None]:
+        """The sealed batches of a lane, and when to come back for the open one (None: when notified).
+
+        The open one is sealed when it is full, and, if the lane `has_room` for it, once it is `linger_ms` old.
+        """
+        with self._lock:
+            batch = lane.open
+            due_ms = None
+            if batch is not None and batch.records:
+                due_ms = batch.created_ms + linger_ms
+                if self._is_full(batch) or (has_room and due_ms <= now_ms):
+                    self._seal(lane, batch)
+                    due_ms = None
+            taken, lane.sealed = lane.sealed, []
+        return taken, due_ms
+
+    def _seal(self, lane: Lane, batch: ProducerBatch) -> None:
+        batch.is_open = False
+        batch.mark = _SEALED
+        batch.records = batch.records[:]
+        batch.size_bytes = self._batch_bytes - batch.room
+        self._buffered_bytes += batch.size_bytes
+        self._unfinished[batch] = None
+        lane.open = None
+        if self._sticky.get(batch.topic) is batch:
+            del self._sticky[batch.topic]
+        lane.sealed.append(batch)
+        self._changed.notify_all()
+
+    def finish(self, batch: ProducerBatch, base_offset: int, error: Exception | None) -> None:
+        """A batch is done: wake those who wait for it, call those who asked to be called."""
+        with self._lock:
+            batch.base_offset = base_offset
+            batch.error = error
+            batch.is_done = True
+            callbacks, batch.callbacks = batch.callbacks, []
+            self._unfinished.pop(batch, None)
+            self._buffered_bytes -= batch.size_bytes
+            self._changed.notify_all()
+            if batch.event is not None:
+                batch.event.set()
+        for callback, delivery in callbacks:
+            _call_back(callback, delivery)
+
+    def lanes(self) -> list[Lane]:
+        with self._lock:
+            return list(self._lanes.values())
+
+    def unfinished(self) -> list[ProducerBatch]:
+        """Every batch with a record in it that is not done."""
+        with self._lock:
+            return list(self._unfinished)
+
+    def close(self, error: Exception) -> None:
+        """Take nothing more: every later append raises `error`."""
+        with self._lock:
+            self._closed_by = self._closed_by or error
+            self._sticky.clear()
+            self._changed.notify_all()
+
+
+def _call_back(callback: Callable[[Delivery], object], delivery: Delivery) -> None:
+    try:
+        callback(delivery)
+    except Exception:  # noqa: BLE001 - the program's own code, of which nothing is known
+        # As concurrent.futures does: a fault of the program's callback must not end the network thread.
+        _log.exception("a delivery callback failed")

@@ -1,0 +1,57 @@
+"""What the machines of a client say to each other: asks, and the events and effects around them. Pure.
+
+Every machine of a client (producer, consumer) asks by an Ask and hears exactly one Answered or Failed with its key. The
+exchange (`exchange.py`) is the machine that keeps this promise: it finds the peer, retries, and gives up.
+"""
+
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from ..machine import Answered, CancelTimer, Effect, Event, Failed, Payload, SetTimer, TimerFired
+from ..protocol.message import Reply, Request
+
+GATEWAY = "gateway"
+"""The address of the public endpoint."""
+
+
+def partition_address(topic: str, partition: int) -> str:
+    return f"partition/{topic}/{partition}"
+
+
+class Ask(Struct, frozen=True, gc=False):
+    """Send `request` to `address`; exactly one Answered or Failed with `key` follows within `timeout_ms`.
+
+    With `is_retried` a retriable refusal or a lost connection is retried until then: only for what may be done twice.
+    """
+
+    key: Any
+    address: str
+    request: Request
+    reply_type: type[Reply]
+    payload: Payload = ()
+    timeout_ms: int = 30_000
+    is_retried: bool = True
+    has_reply: bool = True
+
+
+class Owner(Protocol):
+    """Whoever asks: a machine of the client, or a user's thread that waits."""
+
+    def handle(self, event: Event, now: int) -> list[Effect]: ...
+
+
+__all__ = [
+    "GATEWAY",
+    "Answered",
+    "Ask",
+    "CancelTimer",
+    "Effect",
+    "Event",
+    "Failed",
+    "Owner",
+    "Payload",
+    "SetTimer",
+    "TimerFired",
+    "partition_address",
+]

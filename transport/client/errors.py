@@ -1,0 +1,82 @@
+"""What a client raises. Every error is a PlanariaError; what the broker refused is a ProtocolError with its code. Pure."""
+
+from ..protocol.errors import ErrorBody, ErrorCode, PlanariaError, ProtocolError
+
+
+class TimedOut(ProtocolError):
+    """No answer within the time given. Whether the request took effect is unknown."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(ErrorCode.TIMED_OUT, message)
+
+
+class UnknownTopic(ProtocolError):
+    """The topic does not exist."""
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(
+            ErrorCode.UNKNOWN_TOPIC,
+            f"unknown topic {topic!r}; create it with client.create_topic({topic!r})",
+        )
+        self.topic = topic
+
+
+class BufferFull(PlanariaError):
+    """The producer's buffer stayed full for `max_block_ms`; the message was not taken."""
+
+
+class Closed(PlanariaError):
+    """The object has been closed."""
+
+
+class DeliveryFailed(ProtocolError):
+    """A message was refused for good; it is not in the log."""
+
+
+class DeliveryUncertain(DeliveryFailed):
+    """A message may or may not be in the log: attempts without an answer, and no way left to find out."""
+
+
+class ProducerFenced(ProtocolError):
+    """A newer owner of this producer id has written; this producer can never write again."""
+
+
+class NoOffset(PlanariaError):
+    """The group has no committed offset for a partition, and `auto_offset_reset` is "error"."""
+
+
+class OffsetOutOfRange(ProtocolError):
+    """The position is outside the log, and `auto_offset_reset` is "error"."""
+
+
+class CorruptData(PlanariaError):
+    """Data of a partition does not match its producer's checksum. Nothing of the damaged batch was delivered."""
+
+    def __init__(self, topic: str, partition: int, offset: int, reason: str) -> None:
+        super().__init__(
+            f"corrupt data in {topic}/{partition} at offset {offset}: {reason}; seek past it to go on"
+        )
+        self.topic = topic
+        self.partition = partition
+        self.offset = offset
+
+
+class CommitFailed(ProtocolError):
+    """The offsets were not committed: the member no longer holds the partitions, or was fenced."""
+
+
+_BY_CODE: dict[str, type[ProtocolError]] = {
+    ErrorCode.PRODUCER_FENCED: ProducerFenced,
+    ErrorCode.OFFSET_OUT_OF_RANGE: OffsetOutOfRange,
+    ErrorCode.FENCED_MEMBER: CommitFailed,
+    ErrorCode.STALE_GENERATION: CommitFailed,
+    ErrorCode.NOT_ASSIGNED: CommitFailed,
+    ErrorCode.UNKNOWN_MEMBER: CommitFailed,
+}
+
+
+def error_from(body: ErrorBody) -> ProtocolError:
+    """The exception that stands for an error on the wire."""
+    if body.code == ErrorCode.TIMED_OUT:
+        return TimedOut(body.message)
+    return _BY_CODE.get(body.code, ProtocolError)(body.code, body.message, retriable=body.retriable)

@@ -1,0 +1,215 @@
+"""One partition's side of an idempotent producer: what is in flight, in which order, under which sequences. Pure.
+
+The broker remembers the last five batches of a producer id, answers a repeat with the first answer, and refuses a
+gap. So at most five batches are in flight, and after any failure all of them are sent again, in order, with the
+sequences they had: what was already appended is recognised, what was not is appended now. No loss, no repeat, no reordering.
+
+    state        meaning                                       left by
+    flowing      batches are sent as they come                 a failure -> draining
+    draining     waiting for an answer to all in flight        the last one -> waiting
+    waiting      until the backoff is over                     the timer -> flowing: all in flight are sent again
+
+A batch that is given up (too large, refused, too old) leaves a hole in the sequences, or not: it may have been
+appended by an attempt without an answer. Nobody needs to know. If it left a hole, the broker refuses the next batch as out of
+order although nothing before it is missing an answer; then, and only then, is it certain that neither it nor anything
+after it was appended, and the lane starts again at sequence 0 in the next producer epoch (as KIP-360 does), which also shuts
+out any copy still on its way. A broker that has forgotten the producer id is another matter: what was sent without an
+answer may have been appended, so it is reported as uncertain and never sent again.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Protocol
+
+from msgspec import Struct
+
+from ..batch import SEQUENCE_LIMIT
+from ..protocol.errors import ErrorBody, ErrorCode
+
+MAX_IN_FLIGHT = 5
+"""As many batches as a partition remembers of a producer id."""
+MAX_EPOCH = 2**15 - 1
+
+
+class Batch(Protocol):
+    """What a lane has to know of a batch."""
+
+    @property
+    def record_count(self) -> int: ...
+
+    @property
+    def created_ms(self) -> int: ...
+
+
+class Identity(Struct, frozen=True):
+    producer_id: int
+    epoch: int
+
+
+class Flight(Struct, eq=False):
+    """A batch that has been sent at least once."""
+
+    batch: Batch
+    sequence: int
+    token: int = 0
+    """Of the attempt under way; 0 when none is. Answers to others are stale."""
+    is_doubtful: bool = False
+    """An attempt ended without an answer: it may have been appended."""
+
+
+class Transmission(Struct, frozen=True):
+    """Send `batch` under these numbers."""
+
+    batch: Batch
+    identity: Identity
+    sequence: int
+    token: int
+
+
+class GivenUp(Struct, frozen=True):
+    """A batch failed for good."""
+
+    batch: Batch
+    error: ErrorBody
+    is_uncertain: bool
+
+
+class ProducerLane:
+    """The batches of one partition, from the first attempt to the last answer."""
+
+    def __init__(self, key: tuple[str, int], tokens: Iterator[int]) -> None:
+        self.key = key
+        self.identity: Identity | None = None
+        self.failures = 0
+        self.retry_at: int | None = None
+        self._tokens = tokens
+        self._queue: deque[Batch] = deque()
+        self._flights: deque[Flight] = deque()
+        self._next_sequence = 0
+        self._is_draining = False
+        self._starts_again = False
+        self._is_forgotten = False
+
+    def __len__(self) -> int:
+        return len(self._queue) + len(self._flights)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a batch put now would be sent now."""
+        return not self._queue and not self._is_stopped and len(self._flights) < MAX_IN_FLIGHT
+
+    @property
+    def is_drained(self) -> bool:
+        """A failure was met and nothing is under way any more: time to set the backoff."""
+        return self._is_draining and all(flight.token == 0 for flight in self._flights)
+
+    @property
+    def needs_identity(self) -> bool:
+        return self.identity is None and bool(self._queue)
+
+    @property
+    def _is_stopped(self) -> bool:
+        return self.identity is None or self._is_draining or self.retry_at is not None
+
+    def put(self, batch: Batch) -> None:
+        self._queue.append(batch)
+
+    def transmit(self) -> list[Transmission]:
+        """What to send now."""
+        sent: list[Transmission] = []
+        while not self._is_stopped and self._queue and len(self._flights) < MAX_IN_FLIGHT:
+            batch = self._queue.popleft()
+            flight = Flight(batch, self._next_sequence)
+            self._next_sequence = (self._next_sequence + batch.record_count) % SEQUENCE_LIMIT
+            self._flights.append(flight)
+            sent.append(self._send(flight))
+        return sent
+
+    def _send(self, flight: Flight) -> Transmission:
+        assert self.identity is not None
+        flight.token = next(self._tokens)
+        return Transmission(flight.batch, self.identity, flight.sequence, flight.token)
+
+    def acknowledge(self, token: int) -> Batch | None:
+        """The batch that this answer is about; None when it is stale."""
+        flight = self._flight(token)
+        if flight is None:
+            return None
+        self._flights.remove(flight)
+        self.failures = 0
+        return flight.batch
+
+    def refuse(self, token: int, error: ErrorBody) -> GivenUp | None:
+        """An attempt failed. The batch, when it has to be given up."""
+        flight = self._flight(token)
+        if flight is None:
+            return None
+        flight.token = 0
+        self._is_draining = True
+        if error.code == ErrorCode.OUT_OF_ORDER_SEQUENCE:
+            self._starts_again |= flight is self._flights[0]
+        elif error.code == ErrorCode.UNKNOWN_PRODUCER:
+            self._is_forgotten = True
+        elif error.retriable:
+            flight.is_doubtful = True
+        else:
+            self._flights.remove(flight)
+            return GivenUp(flight.batch, error, flight.is_doubtful)
+        return None
+
+    def _flight(self, token: int) -> Flight | None:
+        return next((flight for flight in self._flights if flight.token == token), None)
+
+    def drain(self, retry_at: int) -> list[GivenUp]:
+        """All attempts have ended: begin the backoff. What cannot be sent again without doubt is given up."""
+        self._is_draining = False
+        lost: list[GivenUp] = []
+        if self._is_forgotten:
+            error = ErrorBody(ErrorCode.UNKNOWN_PRODUCER, "the partition has forgotten this producer")
+            lost = [GivenUp(flight.batch, error, True) for flight in self._flights if flight.is_doubtful]
+            self._flights = deque(flight for flight in self._flights if not flight.is_doubtful)
+        if self._is_forgotten or self._starts_again:
+            self._start_again()
+        if self._flights or self._queue:
+            self.failures += 1
+            self.retry_at = retry_at
+        return lost
+
+    def _start_again(self) -> None:
+        assert self.identity is not None
+        self._is_forgotten = self._starts_again = False
+        self._queue.extendleft(flight.batch for flight in reversed(self._flights))
+        self._flights.clear()
+        self._next_sequence = 0
+        epoch = self.identity.epoch + 1
+        self.identity = Identity(self.identity.producer_id, epoch) if epoch <= MAX_EPOCH else None
+
+    def resume(self) -> list[Transmission]:
+        """The backoff is over: everything in flight again, in order, then what waits."""
+        self.retry_at = None
+        return [self._send(flight) for flight in self._flights] + self.transmit()
+
+    def expire(self, created_before: int) -> list[GivenUp]:
+        """Give up the batches that are too old, whatever their state."""
+        error = ErrorBody(ErrorCode.TIMED_OUT, "not acknowledged within delivery_timeout_ms")
+        expired: list[GivenUp] = []
+        while self._flights and self._flights[0].batch.created_ms < created_before:
+            flight = self._flights.popleft()
+            expired.append(GivenUp(flight.batch, error, True))
+        if not self._flights:
+            while self._queue and self._queue[0].created_ms < created_before:
+                expired.append(GivenUp(self._queue.popleft(), error, False))
+        return expired
+
+    def oldest_ms(self) -> int | None:
+        """When the oldest batch was created."""
+        if self._flights:
+            return self._flights[0].batch.created_ms
+        return self._queue[0].created_ms if self._queue else None
+
+    def clear(self) -> list[Batch]:
+        """Take everything out: the producer is at its end."""
+        batches = [flight.batch for flight in self._flights] + list(self._queue)
+        self._flights.clear()
+        self._queue.clear()
+        return batches

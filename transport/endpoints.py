@@ -1,0 +1,41 @@
+"""Where an address is bound. Pure naming: the run directory and the incarnation make every endpoint unique for ever.
+
+A second bind of an `ipc://` path succeeds silently and steals the new connections, so no two incarnations may ever share
+a path: `partition/ORDERS/0` in its third incarnation is `RUN/partition-ORDERS-0.3`. The kernel allows 107 bytes for
+the path of a socket; a longer name is replaced by a digest of it.
+"""
+
+import hashlib
+
+MAX_PATH_BYTES = 107
+
+
+class PathTooLong(ValueError):
+    """The run directory leaves no room for a socket's name."""
+
+
+def endpoint_for(run_directory: str, address: str, incarnation: int) -> str:
+    """The `ipc://` endpoint of one incarnation of an actor."""
+    return _ipc(run_directory, f"{address.replace('/', '-')}.{incarnation}")
+
+
+def control_endpoint(run_directory: str) -> str:
+    """Where the supervisor listens."""
+    return _ipc(run_directory, "supervisor")
+
+
+def peer_id(address: str, incarnation: int) -> bytes:
+    """How one incarnation of an actor is called inside ZeroMQ."""
+    return f"{address}.{incarnation}".encode()
+
+
+def _ipc(run_directory: str, name: str) -> str:
+    path = f"{run_directory}/{name}"
+    if len(path.encode()) > MAX_PATH_BYTES:
+        digest = hashlib.sha256(name.encode()).hexdigest()[:24]
+        path = f"{run_directory}/{digest}"
+    if len(path.encode()) > MAX_PATH_BYTES:
+        raise PathTooLong(
+            f"run directory {run_directory!r} is too long for sockets ({MAX_PATH_BYTES} bytes a path)"
+        )
+    return f"ipc://{path}"

@@ -1,0 +1,347 @@
+"""The event loop of every actor: one thread that drains, decides, makes durable, answers.
+
+A turn:
+
+    wait          for the control link, the calls' replies, the server socket, watched files, the earliest timer
+    drain         control first, then replies, then requests, each bounded, so that none starves another
+    handle        every event goes to the machine, every effect is performed or gathered
+    make durable  `Actor.end_turn`: one write and one sync for all appends of the turn; the machine hears of it
+    release       replies, calls and casts leave the process now and not before
+    beat          a heartbeat when one is due: it proves that turns happen
+
+The loop knows no topic, group or log. When the supervisor dies, the parent's sentinel becomes readable and the loop ends
+after the turn at hand.
+"""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import msgspec
+import zmq
+
+from . import sockets
+from .calls import Calls
+from .clock import Clock
+from .codec import RequestDecoder, encode_header, envelope_of, is_json, probe, split_envelope
+from .endpoints import endpoint_for
+from .machine import (
+    Call,
+    CancelTimer,
+    Cast,
+    Effect,
+    Event,
+    Machine,
+    Received,
+    Reply,
+    Sender,
+    SetTimer,
+    Stop,
+    StopRequested,
+    TimerFired,
+)
+from .protocol.control import Heartbeat, PeerDown, PeerUp, Phase, Ready
+from .protocol.control import Stop as StopOrder
+from .protocol.errors import ErrorBody, ProtocolError
+from .protocol.message import ErrorReply, Request
+from .timers import Timers
+
+MAX_MESSAGES_PER_TURN = 256
+MAX_BYTES_PER_TURN = 16 * 1024 * 1024
+COPY_LIMIT_BYTES = 64 * 1024
+"""A payload frame above this is handed to ZeroMQ without a copy."""
+FAREWELL_MS = 500
+"""How long a stopping actor's last replies may take to leave."""
+
+_FROM_SUPERVISOR = RequestDecoder((PeerUp, PeerDown, StopOrder))
+
+
+class ActorContext(msgspec.Struct, kw_only=True):
+    """What a child is born with."""
+
+    address: str
+    incarnation: int
+    arguments: dict[str, Any]
+    run_directory: str
+    data_directory: str
+    control_endpoint: str
+    instance_id: str
+    heartbeat_interval_ms: int = 500
+    parent_sentinel: int | None = None
+    """A file descriptor that becomes readable when the supervisor is gone."""
+
+
+class Actor:
+    """The process around a machine: subclass it, set `machine`, perform the effects that are your own."""
+
+    requests: ClassVar[tuple[type[Request], ...]] = ()
+    """What the server socket accepts; the loop refuses the rest."""
+    ready_by_itself: ClassVar[bool] = False
+    """Whether the actor calls `Loop.ready` itself, instead of being ready when `start` returns."""
+
+    machine: Machine
+
+    def __init__(self, context: ActorContext) -> None:
+        self.context = context
+        self.loop: Loop
+
+    def endpoint(self) -> str | None:
+        """What to bind; None for an actor that nobody asks."""
+        return endpoint_for(self.context.run_directory, self.context.address, self.context.incarnation)
+
+    def start(self) -> None:
+        """Open, recover; call `self.loop.progress()` now and then when it takes long."""
+
+    def perform(self, effect: Effect) -> None:
+        raise AssertionError(f"{type(self).__name__} was given an effect that it does not know: {effect!r}")
+
+    def end_turn(self) -> None:
+        """Make durable what the turn gathered and dispatch what the machine must hear of it."""
+
+    def close(self) -> None:
+        """Last act of an orderly end."""
+
+
+class Loop:
+    """Runs one actor until it stops."""
+
+    def __init__(self, actor: Actor, context: ActorContext) -> None:
+        self.context = context
+        self._actor = actor
+        actor.loop = self
+        self._clock = Clock()
+        self._timers = Timers()
+        self._outbox: list[tuple[list[Any], bool]] = []
+        self._outgoing: list[Call | Cast] = []
+        self._watched: dict[Any, Callable[[], None]] = {}
+        self._decoder = RequestDecoder(actor.requests) if actor.requests else None
+        self._phase: Phase = "starting"
+        self._turns = 0
+        self._next_beat = 0
+        self._stopping = False
+        self.dropped_replies = 0
+        """Replies that nobody was there to take, or whose taker did not read."""
+        self._zmq = sockets.new_context()
+        self._link = sockets.control_link(
+            self._zmq, context.control_endpoint, context.address, context.incarnation
+        )
+        self._calls = Calls(self._zmq, self._link)
+        self._server: zmq.Socket[bytes] | None = None
+        self._poller = zmq.Poller()
+
+    @property
+    def now(self) -> int:
+        return self._clock.now_ms()
+
+    def run(self) -> None:
+        """Start the actor, serve until it stops or the supervisor is gone, close."""
+        self.progress()
+        endpoint = self._actor.endpoint()
+        if endpoint is not None:
+            self._server = sockets.server_socket(self._zmq, endpoint)
+            self._server.setsockopt(zmq.LINGER, FAREWELL_MS)
+        self._actor.start()
+        for source in (self._link, self._calls.socket, self._server, self.context.parent_sentinel):
+            if source is not None:
+                self._poller.register(source, zmq.POLLIN)
+        if not self._actor.ready_by_itself:
+            self.ready()
+        self._end_turn()
+        while not self._stopping:
+            self._turn()
+        self._actor.close()
+        self._close()
+
+    def progress(self) -> None:
+        """Tell the supervisor that a long start is moving."""
+        if self._phase == "starting" and self._turns:
+            self._phase = "recovering"
+        self._turns += 1
+        self._beat()
+
+    def ready(self) -> None:
+        """Tell the supervisor, and by it everybody, that this actor serves."""
+        self._phase = "ready"
+        endpoint = self._server.getsockopt_string(zmq.LAST_ENDPOINT) if self._server is not None else None
+        self._calls.tell_supervisor(
+            Ready(address=self.context.address, incarnation=self.context.incarnation, endpoint=endpoint)
+        )
+        self._beat()
+
+    def watch(self, source: Any, callback: Callable[[], None]) -> None:
+        """Call `callback` in the loop's thread whenever `source`, a file descriptor or socket, is readable."""
+        self._watched[source] = callback
+        self._poller.register(source, zmq.POLLIN)
+
+    def unwatch(self, source: Any) -> None:
+        del self._watched[source]
+        self._poller.unregister(source)
+
+    def dispatch(self, event: Event) -> None:
+        """Give the machine an event in this turn and take up its effects."""
+        for effect in self._actor.machine.handle(event, self.now):
+            self._take_up(effect)
+
+    def _take_up(self, effect: Effect) -> None:
+        kind = type(effect)
+        if kind is Reply:
+            self._answer(effect)
+        elif kind is Call or kind is Cast:
+            self._outgoing.append(effect)
+        elif kind is SetTimer:
+            self._timers.set(effect.key, effect.at)
+        elif kind is CancelTimer:
+            self._timers.cancel(effect.key)
+        elif kind is Stop:
+            self._stopping = True
+        else:
+            self._actor.perform(effect)
+
+    def _turn(self) -> None:
+        ready = dict(self._poller.poll(self._patience_ms()))
+        if self.context.parent_sentinel in ready:
+            self._stopping = True
+            return
+        if self._link in ready:
+            self._drain(self._link, self._on_control)
+        if self._calls.socket in ready:
+            self._drain(self._calls.socket, self._on_call_reply)
+        if self._server is not None and self._server in ready:
+            self._drain(self._server, self._on_request)
+        for source in ready:
+            if source in self._watched:
+                self._watched[source]()
+        self._end_turn()
+
+    def _end_turn(self) -> None:
+        self._turns += 1
+        now = self.now
+        for failed in self._calls.expire(now):
+            self.dispatch(failed)
+        for key in self._timers.pop_due(now):
+            self.dispatch(TimerFired(key))
+        self._actor.end_turn()
+        self._release()
+        if self.now >= self._next_beat:
+            self._beat()
+
+    def _patience_ms(self) -> int:
+        wakes = [self._next_beat]
+        wakes += [at for at in (self._timers.next_at(), self._calls.next_deadline()) if at is not None]
+        return max(0, min(wakes) - self.now)
+
+    def _drain(self, socket: "zmq.Socket[bytes]", take: Callable[[list[bytes]], None]) -> None:
+        size = 0
+        for _ in range(MAX_MESSAGES_PER_TURN):
+            try:
+                frames = socket.recv_multipart(zmq.DONTWAIT)
+            except zmq.Again:
+                return
+            take(frames)
+            size += sum(map(len, frames))
+            if size > MAX_BYTES_PER_TURN:
+                return
+
+    def _on_control(self, frames: list[bytes]) -> None:
+        if not is_order(frames):
+            self._on_outcome(frames)
+            return
+        order = _FROM_SUPERVISOR.decode(frames[0])
+        if isinstance(order, StopOrder):
+            self._phase = "stopping"
+            self.dispatch(StopRequested(order.deadline_ms))
+            return
+        failed = self._calls.peer_up(order) if isinstance(order, PeerUp) else []
+        if isinstance(order, PeerDown):
+            failed = self._calls.peer_down(order)
+        for each in failed:
+            self.dispatch(each)
+        self.dispatch(order)
+
+    def _on_call_reply(self, frames: list[bytes]) -> None:
+        self._on_outcome(frames[1:])
+
+    def _on_outcome(self, frames: list[bytes]) -> None:
+        outcome = self._calls.receive(frames)
+        if outcome is not None:
+            self.dispatch(outcome)
+
+    def _on_request(self, frames: list[bytes]) -> None:
+        peer, rest = frames[0], frames[1:]
+        try:
+            envelope, header, payload = split_envelope(rest)
+        except ProtocolError as error:
+            self._answer(Reply(Sender((peer, *envelope_of(rest)), None), error.body))
+            return
+        route = (peer, *envelope)
+        try:
+            assert self._decoder is not None
+            request = self._decoder.decode(header)
+        except ProtocolError as error:
+            self._answer(Reply(Sender(route, probe(header)[0], is_json(header)), error.body))
+            return
+        self.dispatch(Received(Sender(route, request.id, is_json(header)), request, payload, header))
+
+    def _answer(self, reply: Reply) -> None:
+        body = reply.body
+        if isinstance(body, ErrorBody):
+            body = ErrorReply(error=body)
+        if not isinstance(body, bytes):
+            body.id = reply.to.id
+            body = encode_header(body, reply.to.is_json)
+        copy = all(len(frame) < COPY_LIMIT_BYTES for frame in reply.payload)
+        self._outbox.append(([*reply.to.route, body, *reply.payload], copy))
+
+    def _release(self) -> None:
+        while self._outbox or self._outgoing:
+            outbox, self._outbox = self._outbox, []
+            for frames, copy in outbox:
+                self._send_reply(frames, copy)
+            outgoing, self._outgoing = self._outgoing, []
+            for effect in outgoing:
+                self._send_out(effect)
+
+    def _send_reply(self, frames: list[Any], copy: bool) -> None:
+        assert self._server is not None
+        try:
+            self._server.send_multipart(frames, zmq.DONTWAIT, copy=copy)
+        except zmq.ZMQError as error:
+            if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
+                raise
+            self.dropped_replies += 1
+
+    def _send_out(self, effect: Call | Cast) -> None:
+        if isinstance(effect, Cast):
+            self._calls.cast(effect)
+            return
+        failed = self._calls.call(effect, self.now)
+        if failed is not None:
+            self.dispatch(failed)
+
+    def _beat(self) -> None:
+        self._next_beat = self.now + self.context.heartbeat_interval_ms
+        self._calls.tell_supervisor(
+            Heartbeat(
+                address=self.context.address,
+                incarnation=self.context.incarnation,
+                phase=self._phase,
+                turns=self._turns,
+            )
+        )
+
+    def _close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        self._calls.close()
+        self._link.setsockopt(zmq.LINGER, FAREWELL_MS)
+        self._link.close()
+        self._zmq.term()
+
+
+def is_order(frames: list[bytes]) -> bool:
+    """Whether the supervisor speaks of its own accord (a bare header) and does not answer a call."""
+    return len(frames) == 1
+
+
+def run_actor(actor: Actor, context: ActorContext) -> None:
+    """Run an actor in this process until it stops; what each actor's `main(context)` calls."""
+    Loop(actor, context).run()

@@ -1,0 +1,81 @@
+"""How sockets are made: every limit named here, nothing left to ZeroMQ's defaults.
+
+IMMEDIATE, ROUTER_MANDATORY, bounded high-water marks and zero linger throughout: a message that cannot go now is an error
+that the caller sees, never one that waits for a successor it was not meant for.
+"""
+
+import zmq
+
+from .endpoints import peer_id
+from .protocol.message import MAX_FRAME_BYTES
+
+SERVER_HIGH_WATER_MARK = 1_000
+"""Messages a peer may have queued in either direction at an actor's server socket."""
+CALLS_HIGH_WATER_MARK = 10_000
+CONTROL_HIGH_WATER_MARK = 100_000
+RECONNECT_MS = 20
+RECONNECT_MAX_MS = 500
+HANDSHAKE_MS = 5_000
+TCP_BACKLOG = 4_096
+MAX_SOCKETS = 8_192
+
+
+def new_context() -> "zmq.Context[zmq.Socket[bytes]]":
+    """One for each process, made after it has been forked off."""
+    context = zmq.Context(io_threads=1)
+    context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
+    return context
+
+
+def _socket(
+    context: "zmq.Context[zmq.Socket[bytes]]", kind: int, high_water_mark: int
+) -> "zmq.Socket[bytes]":
+    socket = context.socket(kind)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.SNDHWM, high_water_mark)
+    socket.setsockopt(zmq.RCVHWM, high_water_mark)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+    socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+    return socket
+
+
+def server_socket(context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> "zmq.Socket[bytes]":
+    """A ROUTER bound at `endpoint`. Raises zmq.ZMQError when it cannot be bound."""
+    socket = _socket(context, zmq.ROUTER, SERVER_HIGH_WATER_MARK)
+    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    socket.setsockopt(zmq.BACKLOG, TCP_BACKLOG)
+    socket.bind(endpoint)
+    return socket
+
+
+def calls_socket(context: "zmq.Context[zmq.Socket[bytes]]") -> "zmq.Socket[bytes]":
+    """A ROUTER that connects out; `connect_peer` gives each connection the name it is addressed by."""
+    socket = _socket(context, zmq.ROUTER, CALLS_HIGH_WATER_MARK)
+    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    return socket
+
+
+def connect_peer(socket: "zmq.Socket[bytes]", name: bytes, endpoint: str) -> None:
+    """Connect a calls socket to `endpoint`, to be addressed as `name`."""
+    socket.setsockopt(zmq.CONNECT_ROUTING_ID, name)
+    socket.connect(endpoint)
+
+
+def control_link(
+    context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str, address: str, incarnation: int
+) -> "zmq.Socket[bytes]":
+    """An actor's DEALER to its supervisor, known there as `address.incarnation`."""
+    socket = _socket(context, zmq.DEALER, CONTROL_HIGH_WATER_MARK)
+    socket.setsockopt(zmq.ROUTING_ID, peer_id(address, incarnation))
+    socket.connect(endpoint)
+    return socket
+
+
+def control_socket(context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> "zmq.Socket[bytes]":
+    """The supervisor's ROUTER."""
+    socket = _socket(context, zmq.ROUTER, CONTROL_HIGH_WATER_MARK)
+    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    socket.bind(endpoint)
+    return socket
