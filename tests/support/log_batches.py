@@ -1,0 +1,70 @@
+"""Stamped batches to append to a log, and a log's contents as a list."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from planaria.actors.log.errors import CorruptLog
+from planaria.actors.log.files import Files
+from planaria.actors.log.log import PartitionLog
+from planaria.actors.log.retention import LogConfig
+from planaria.transport.batch import BatchHeader, build, decode_records, parse_header, split, stamp
+
+NOW_MS = 1_700_000_000_000
+BIG = 2**62
+
+
+def batch(
+    base_offset: int,
+    values: Sequence[bytes],
+    *,
+    epoch: int = 0,
+    timestamps_ms: Sequence[int] | None = None,
+    **fields: Any,
+) -> tuple[bytes, BatchHeader]:
+    times = list(timestamps_ms or [NOW_MS] * len(values))
+    frame = build(
+        [(None, value, time - times[0], None) for value, time in zip(values, times, strict=True)],
+        first_timestamp_ms=times[0],
+        max_timestamp_ms=max(times),
+        **fields,
+    )
+    stamped = bytes(stamp(frame, base_offset, epoch))
+    return stamped, parse_header(stamped)
+
+
+def append(log: PartitionLog, values: Sequence[bytes], now_ms: int = NOW_MS, **fields: Any) -> BatchHeader:
+    """Append one batch of these values at the log's end."""
+    frame, header = batch(log.log_end_offset, values, **fields)
+    log.append([frame], [header], now_ms)
+    return header
+
+
+def open_log(path: Path, files: Files | None = None, now_ms: int = NOW_MS, **config: int) -> PartitionLog:
+    return PartitionLog.open(path, LogConfig(**config), now_ms, files)
+
+
+def abandon(log: PartitionLog) -> None:
+    """What SIGKILL does: descriptors are gone, nothing else happens."""
+    log.close(clean=False)
+
+
+def contents(
+    log: PartitionLog, offset: int | None = None, max_bytes: int = 1 << 20
+) -> list[tuple[int, bytes]]:
+    """(offset, value) of all that can be read, stepping over damage."""
+    found: list[tuple[int, bytes]] = []
+    offset = log.log_start_offset if offset is None else offset
+    while offset < log.log_end_offset:
+        try:
+            runs = log.read(offset, max_bytes, log.log_end_offset)
+        except CorruptLog as damage:
+            offset = max(offset + 1, damage.next_offset)
+            continue
+        assert len(runs) == 1
+        for header, frame in split(runs[0]):
+            for index, (_, value, _, _) in enumerate(decode_records(frame, header)):
+                if header.base_offset + index >= offset:
+                    found.append((header.base_offset + index, value or b""))
+            offset = header.next_offset
+    return found
