@@ -5,7 +5,7 @@
        │  starting, recovering, ready ── asked to stop, hung ──▶ stopping
        │
        │  confirmed death, by goal:
-       ├── up ────────▶ backing_off ──timer──▶ waiting          (over the intensity: quarantined ──timer, revive──▶ waiting)
+       ├── up ────────▶ backing_off ──timer──▶ waiting          (over the intensity: quarantined, then the same)
        ├── cycle ─────▶ waiting, until its turn in the order comes again
        └── down ──────▶ stopped
     A child that needs no restart (temporary; transient after exit 0) ends in stopped as well.

@@ -1,0 +1,221 @@
+"""`python -m planaria.supervisor --config-json JSON [--status-fd N] [--lifeline-fd N]`: one broker, until it is stopped.
+
+Started by `planaria serve` and by the embedded Broker. Says how the start went in one line of JSON on the status
+descriptor, {"ready": true, "endpoint", "control", "instance_id", "pid"} or {"error": "..."}; without one an error goes to
+standard error. Exit code 0 after an orderly stop, 1 when it could not start, 2 for wrong arguments.
+"""
+
+import json
+import logging
+import os
+import random
+import socket
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..transport.endpoints import PathTooLong, control_endpoint
+from . import logs
+from .broker_tree import GATEWAY, broker_tree, preloaded_modules
+from .child import raise_file_limit
+from .config import BrokerConfig, ConfigError, from_json
+from .data_directory import DataDirectory, DataDirectoryError, open_data_directory, wait_for_predecessors
+from .launcher import Launcher
+from .machine import Identity, SupervisorMachine, Timing
+from .process import Settings, SupervisorProcess
+from .restart import RestartPolicy
+from .run_directory import RunDirectoryError, create_run_directory, remove_run_directory, run_directory_of
+
+PORT_PATIENCE_S = 1.0
+"""How long the port may still be held, say by the gateway of a supervisor that was killed just now."""
+MAX_LOG_BYTES = 16 * 1024 * 1024
+"""A log file larger than this is put aside at the start (`.1`)."""
+JITTER = (0.8, 1.2)
+
+
+class StartFailed(Exception):
+    """The broker cannot start; the message is one line for the operator."""
+
+
+class Arguments(msgspec.Struct):
+    config: BrokerConfig
+    status_fd: int | None = None
+    lifeline_fd: int | None = None
+
+
+class StatusLine:
+    """Says once how the start went."""
+
+    def __init__(self, descriptor: int | None) -> None:
+        self._descriptor = descriptor
+        self.has_failed = False
+
+    def write(self, **fields: Any) -> None:
+        self.has_failed = "error" in fields
+        if self._descriptor is not None:
+            os.write(self._descriptor, json.dumps(fields).encode() + b"\n")
+            os.close(self._descriptor)
+            self._descriptor = None
+        elif self.has_failed:
+            print(f"planaria: {fields['error']}", file=sys.stderr)
+
+
+def main(argv: list[str]) -> int:
+    try:
+        arguments = parse(argv)
+    except (ValueError, IndexError) as error:
+        print(f"planaria.supervisor: {error}", file=sys.stderr)
+        return 2
+    except ConfigError as error:
+        StatusLine(_descriptor_of(argv, "--status-fd")).write(error=str(error))
+        return 1
+    status = StatusLine(arguments.status_fd)
+    try:
+        data = open_data_directory(Path(arguments.config.data))
+        try:
+            serve(arguments, data, status)
+        finally:
+            data.close()
+    except (DataDirectoryError, RunDirectoryError, PathTooLong, StartFailed) as error:
+        status.write(error=str(error))
+    return 1 if status.has_failed else 0
+
+
+def parse(argv: list[str]) -> Arguments:
+    """Raises ValueError for wrong arguments, ConfigError for a wrong configuration."""
+    names = {"--config-json", "--status-fd", "--lifeline-fd"}
+    for name in argv[::2]:
+        if name not in names:
+            raise ValueError(f"unknown argument {name!r}")
+    if len(argv) % 2:
+        raise ValueError(f"{argv[-1]} needs a value")
+    given = dict(zip(argv[::2], argv[1::2], strict=True))
+    return Arguments(
+        from_json(given.get("--config-json", "{}")),
+        _descriptor_of(argv, "--status-fd"),
+        _descriptor_of(argv, "--lifeline-fd"),
+    )
+
+
+def _descriptor_of(argv: list[str], name: str) -> int | None:
+    if name not in argv:
+        return None
+    descriptor = int(argv[argv.index(name) + 1])
+    # Not for the children: a pipe ends when its last holder does.
+    os.set_inheritable(descriptor, False)
+    return descriptor
+
+
+def serve(arguments: Arguments, data: DataDirectory, status: StatusLine) -> None:
+    """Run the broker of a locked data directory until it has stopped."""
+    config = arguments.config
+    send_logs_to(config.log_file, data.path)
+    logs.set_up(config.log_level, config.log_format, "supervisor", data.starts)
+    logger = logging.getLogger(__name__)
+    if not wait_for_predecessors(data.path):
+        logs.event(logger, logging.WARNING, "actors of an earlier supervisor are still there")
+    check_port(config.endpoint)
+    raise_file_limit()
+    instance_id = uuid.uuid4().hex
+    run_directory = run_directory_of(data.path, data.starts)
+    create_run_directory(run_directory, instance_id)
+    control = control_endpoint(str(run_directory))
+
+    def on_up(endpoint: str) -> None:
+        status.write(ready=True, endpoint=endpoint, control=control, instance_id=instance_id, pid=os.getpid())
+
+    SupervisorProcess(
+        build_machine(config, data, instance_id),
+        Launcher(preloaded_modules()),
+        Settings(
+            run_directory=str(run_directory),
+            data_directory=str(data.path),
+            control_endpoint=control,
+            instance_id=instance_id,
+            heartbeat_interval_ms=config.heartbeat_interval_ms,
+            log_level=config.log_level,
+            log_format=config.log_format,
+            lifeline=arguments.lifeline_fd,
+        ),
+        on_up=on_up,
+        on_failed=lambda reason: status.write(error=reason),
+    ).run()
+    remove_run_directory(run_directory)
+
+
+def build_machine(config: BrokerConfig, data: DataDirectory, instance_id: str) -> SupervisorMachine:
+    controller_arguments = {
+        "offsets_partitions": config.offsets_partitions,
+        "topic_defaults": msgspec.to_builtins(config.topic_defaults),
+    }
+    return SupervisorMachine(
+        broker_tree(config.endpoint, controller_arguments),
+        Identity(
+            pid=os.getpid(),
+            instance_id=instance_id,
+            data_directory=str(data.path),
+            public_address=GATEWAY,
+        ),
+        policy=RestartPolicy(
+            intensity=config.restart_intensity,
+            period_ms=config.restart_period_ms,
+            backoff_reset_ms=config.backoff_reset_ms,
+            quarantine_retry_ms=config.quarantine_retry_ms,
+        ),
+        timing=Timing(
+            hang_timeout_ms=config.hang_timeout_ms,
+            abort_grace_ms=config.abort_grace_ms,
+            check_interval_ms=config.heartbeat_interval_ms,
+        ),
+        jitter=lambda: random.uniform(*JITTER),
+    )
+
+
+def send_logs_to(log_file: str, data_directory: Path) -> None:
+    """Standard error itself moves to the file: whatever any process of the tree prints there is in it."""
+    if not log_file:
+        return
+    path = data_directory / log_file
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
+            path.rename(path.with_name(path.name + ".1"))
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    except OSError as error:
+        raise StartFailed(f"log file {path} is not writable: {error.strerror}") from error
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+def check_port(endpoint: str) -> None:
+    """Fail now, in one line, and not after the gateway's third attempt. Raises StartFailed."""
+    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    if port == "*":
+        return
+    deadline = time.monotonic() + PORT_PATIENCE_S
+    while (error := _bind_error(host.strip("[]"), int(port))) is not None:
+        if time.monotonic() > deadline:
+            raise StartFailed(f"cannot listen on {endpoint}: {error}")
+        # Nothing says when a port becomes free, so ask again.
+        time.sleep(0.02)
+
+
+def _bind_error(host: str, port: int) -> str | None:
+    if host == "*":
+        host = "0.0.0.0"
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except (OSError, OverflowError) as error:
+        return str(getattr(error, "strerror", None) or error)
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

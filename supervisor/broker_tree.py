@@ -1,0 +1,53 @@
+"""The broker's tree: who is started, in which order, from which dotted path. The one place that names the actors.
+
+    broker, one_for_one
+      controller       has its state on disk and announces the partitions and coordinators again by start_child
+      partitions       dynamic, side by side
+      gateway/0        when all partitions known by then are ready or quarantined
+      coordinators     dynamic
+      subscribers      dynamic
+
+A crash of one restarts that one only. Stopped from the last to the first: the door closes before what is behind it.
+"""
+
+from typing import Any
+
+from ..transport.protocol.control import ChildSpec
+from .child_spec import DynamicSpec, SupervisorSpec
+
+GATEWAY = "gateway/0"
+_PACKAGE = __package__.rpartition(".")[0]
+
+
+def broker_tree(endpoint: str, controller_arguments: dict[str, Any]) -> SupervisorSpec:
+    return SupervisorSpec(
+        name="broker",
+        children=(
+            ChildSpec(
+                address="controller",
+                start=f"{_PACKAGE}.actors.controller.process:main",
+                arguments=controller_arguments,
+                directory=True,
+            ),
+            DynamicSpec(name="partitions", prefix="partition/"),
+            ChildSpec(
+                address=GATEWAY,
+                start=f"{_PACKAGE}.actors.gateway.process:main",
+                arguments={"endpoint": endpoint},
+                directory=True,
+            ),
+            DynamicSpec(name="coordinators", prefix="coordinator/"),
+            DynamicSpec(name="subscribers", prefix="subscriber/"),
+        ),
+    )
+
+
+def preloaded_modules() -> list[str]:
+    """What the fork server loads, so that a child has only its own work to do. Names alone: never imported here."""
+    actors = ("controller", "partition", "gateway", "coordinator")
+    return [
+        "google_crc32c",
+        f"{_PACKAGE}.supervisor.child",
+        *(f"{_PACKAGE}.actors.{actor}.process" for actor in actors),
+        f"{_PACKAGE}.supervisor.preload",
+    ]

@@ -1,0 +1,106 @@
+"""The child's side of a launch: prepares the process, resolves the actor's dotted path, runs it, reports its failure.
+
+Runs in the new process and nowhere else. It must not import an actor by itself: which one it becomes is in the order.
+"""
+
+import faulthandler
+import importlib
+import logging
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import zmq
+
+from ..transport import sockets
+from ..transport.codec import encode_header
+from ..transport.loop import ActorContext
+from ..transport.protocol.control import ActorFailed
+from . import data_directory, logs
+
+LAST_WORD_MS = 500
+"""How long a failing child waits for the supervisor to take its last word."""
+
+
+class ChildOrder(msgspec.Struct, kw_only=True):
+    """All that travels to a new process."""
+
+    start: str
+    """`package.module:function`, called with the context."""
+    context: ActorContext
+    log_level: str
+    log_format: str
+
+
+def run_child(order: ChildOrder) -> None:
+    """Target of the new process."""
+    context = order.context
+    _prepare(order)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    context.parent_sentinel = parent.sentinel
+    # Held until the process ends, whichever way.
+    presence = data_directory.hold_presence(context.data_directory)
+    try:
+        resolve(order.start)(context)
+    except Exception as error:  # noqa: BLE001 - the outermost frame: the failure is reported and the process ends
+        _fail(context, error)
+    finally:
+        os.close(presence)
+
+
+def resolve(path: str) -> Callable[[ActorContext], Any]:
+    """The function a dotted path names."""
+    module, _, name = path.partition(":")
+    function: Callable[[ActorContext], Any] = getattr(importlib.import_module(module), name)
+    return function
+
+
+def _prepare(order: ChildOrder) -> None:
+    # The supervisor decides about stopping, not the terminal.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    raise_file_limit()
+    logs.set_up(order.log_level, order.log_format, order.context.address, order.context.incarnation)
+    # On SIGABRT, which is how the supervisor ends a hang, every thread's stack goes to the log.
+    faulthandler.enable(file=sys.stderr, all_threads=True)
+
+
+def raise_file_limit() -> None:
+    """Out of descriptors, a ROUTER spins without an error; so take all that the system allows."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except ValueError:
+        # macOS reports an unlimited hard limit and refuses it.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (10_240, hard))
+
+
+def _fail(context: ActorContext, error: Exception) -> None:
+    reason = f"{type(error).__name__}: {error}"
+    text = traceback.format_exc()
+    logs.event(logging.getLogger(__name__), logging.ERROR, "actor failed", reason=reason, traceback=text)
+    _send_last_word(
+        context,
+        ActorFailed(address=context.address, incarnation=context.incarnation, reason=reason, traceback=text),
+    )
+    sys.stderr.flush()
+    # Not sys.exit: threads and sockets that the actor has left behind must not keep the process.
+    os._exit(1)
+
+
+def _send_last_word(context: ActorContext, word: ActorFailed) -> None:
+    zmq_context = sockets.new_context()
+    # A name of its own: the actor's link may still hold the actor's.
+    link = zmq_context.socket(zmq.DEALER)
+    link.setsockopt(zmq.LINGER, LAST_WORD_MS)
+    link.connect(context.control_endpoint)
+    link.send(encode_header(word))
+    link.close()
+    zmq_context.term()

@@ -1,0 +1,145 @@
+"""The broker's configuration: defaults, then planaria.toml, then PLANARIA_* variables, then flags; the later wins.
+
+An unknown key is an error that suggests the nearest known one; a value of the wrong type is one line that names the key
+and where it came from. Read by the command line and the embedded Broker; __main__.py gets the result as JSON.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from ..transport.protocol.topics import TopicConfig
+
+DEFAULT_ENDPOINT = "tcp://127.0.0.1:5570"
+DEFAULT_DATA = "planaria-data"
+CONFIG_FILE = "planaria.toml"
+ENVIRONMENT_PREFIX = "PLANARIA_"
+
+PositiveMilliseconds = Annotated[int, Meta(ge=1)]
+
+
+class ConfigError(Exception):
+    """The configuration is wrong; the message is one line for the operator."""
+
+
+class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    data: Annotated[str, Meta(min_length=1)] = DEFAULT_DATA
+    """The data directory."""
+    endpoint: Annotated[
+        str, Meta(pattern=r"^tcp://[^/:]+:([0-9]{1,5}|\*)$|^tcp://\[[^/]+\]:([0-9]{1,5}|\*)$")
+    ] = DEFAULT_ENDPOINT
+    """The public door; `tcp://127.0.0.1:*` takes a free port and keeps it as long as the supervisor lives."""
+    heartbeat_interval_ms: PositiveMilliseconds = 500
+    hang_timeout_ms: PositiveMilliseconds = 5_000
+    """A ready actor that makes no progress for so long is aborted and restarted."""
+    abort_grace_ms: PositiveMilliseconds = 300
+    """How long it then has to write its stack to the log before it is killed."""
+    restart_intensity: Annotated[int, Meta(ge=0)] = 5
+    """Restarts of one actor in restart_period_ms; one more and it is quarantined."""
+    restart_period_ms: PositiveMilliseconds = 30_000
+    backoff_reset_ms: PositiveMilliseconds = 1_000
+    """An actor that was ready for so long is restarted without delay again."""
+    quarantine_retry_ms: Annotated[int, Meta(ge=0)] = 300_000
+    """A quarantined actor is tried again after so long; 0: only when an operator revives it."""
+    offsets_partitions: Annotated[int, Meta(ge=1, le=1_000)] = 4
+    """Partitions of the internal topic that holds the groups' offsets; counts when it is created."""
+    topic_defaults: TopicConfig = TopicConfig()
+    """What a topic gets that is created without a word on it."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
+    log_file: str = ""
+    """Where the logs of the whole tree go, relative to the data directory; standard error when empty."""
+
+
+def load(
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    file: Path | None = None,
+) -> BrokerConfig:
+    """All sources together. `overrides` are flags, of which None means not given. Raises ConfigError."""
+    values = msgspec.to_builtins(BrokerConfig())
+    if file is not None:
+        values = _apply(values, _read(file), str(file))
+    values = _apply(values, _from_environment(environment or {}), "the environment", is_text=True)
+    given = {key: value for key, value in (overrides or {}).items() if value is not None}
+    return _convert(_merged(values, given, "flags"), "flags")
+
+
+def from_json(text: str | bytes) -> BrokerConfig:
+    """A configuration that another process has put together. Raises ConfigError."""
+    try:
+        values = msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.MsgspecError as error:
+        raise ConfigError(f"configuration is not a JSON object: {error}") from error
+    return load(values)
+
+
+def to_json(config: BrokerConfig) -> str:
+    return msgspec.json.encode(config).decode()
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{file} does not exist") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror}") from error
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Variables with the prefix. One that is near to no key is somebody else's and left alone."""
+    found: dict[str, Any] = {}
+    keys = BrokerConfig.__struct_fields__
+    for name, value in environment.items():
+        if not name.startswith(ENVIRONMENT_PREFIX):
+            continue
+        key = name.removeprefix(ENVIRONMENT_PREFIX).lower()
+        if key in keys:
+            found[key] = msgspec.json.decode(value) if key == "topic_defaults" else value
+        elif nearest := difflib.get_close_matches(key, keys, n=1, cutoff=0.8):
+            raise ConfigError(
+                f"unknown variable {name}: did you mean {ENVIRONMENT_PREFIX}{nearest[0].upper()}?"
+            )
+    return found
+
+
+def _apply(
+    values: dict[str, Any], given: dict[str, Any], source: str, *, is_text: bool = False
+) -> dict[str, Any]:
+    merged = _merged(values, given, source)
+    checked: dict[str, Any] = msgspec.to_builtins(_convert(merged, source, is_text=is_text))
+    return checked
+
+
+def _merged(values: dict[str, Any], given: dict[str, Any], source: str) -> dict[str, Any]:
+    _refuse_unknown(given, BrokerConfig.__struct_fields__, source)
+    merged = values | given
+    defaults = given.get("topic_defaults")
+    if isinstance(defaults, Mapping):
+        _refuse_unknown(defaults, TopicConfig.__struct_fields__, f"{source}, topic_defaults")
+        merged["topic_defaults"] = {**values["topic_defaults"], **defaults}
+    return merged
+
+
+def _refuse_unknown(given: Mapping[str, Any], known: tuple[str, ...], source: str) -> None:
+    for key in given:
+        if key not in known:
+            nearest = difflib.get_close_matches(key, known, n=1, cutoff=0)[0]
+            raise ConfigError(f"{source}: unknown key {key!r}; the nearest known one is {nearest!r}")
+
+
+def _convert(values: dict[str, Any], source: str, *, is_text: bool = False) -> BrokerConfig:
+    try:
+        return msgspec.convert(values, BrokerConfig, strict=not is_text)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `$.")
+        raise ConfigError(f"{source}: {where.rstrip('`') or 'configuration'}: {what}") from error

@@ -1,0 +1,143 @@
+"""Confirmed deaths: watches a pidfd for each child and says how it ended.
+
+The sentinels of multiprocessing lie in both directions: a forked grandchild keeps a dead child's silent, and a dying fork
+server makes those of living children speak. So a death is what the kernel says through the pidfd; the sentinel is only
+read afterwards, for the exit status. Where there are no pidfds (macOS) the sentinel has to do.
+
+Called by process.py; owns the process handles from launch to death.
+"""
+
+import os
+import selectors
+import signal
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+
+from .events import ChildDied
+
+STATUS_MS = 100
+"""How long a death waits for the exit status, which comes by way of the fork server."""
+LAST_WORD_MS = 100
+"""How long a death by exception waits for the message that explains it: another channel, so it may come later."""
+EXCEPTION_EXIT = 1
+# What multiprocessing reports when its fork server has died and taken the status along.
+_STATUS_LOST = 255
+
+
+@dataclass(slots=True, eq=False)
+class _Watched:
+    address: str
+    incarnation: int
+    process: BaseProcess
+    pidfd: int | None
+    status_by: int | None = None
+    """Set when it is dead: until when its exit status may come."""
+    word_by: int | None = None
+    has_spoken: bool = False
+
+
+class DeathWatch:
+    def __init__(self, selector: selectors.BaseSelector) -> None:
+        self._selector = selector
+        self._watched: dict[tuple[str, int], _Watched] = {}
+        self._dead: list[_Watched] = []
+
+    def __len__(self) -> int:
+        return len(self._watched)
+
+    def add(self, address: str, incarnation: int, process: BaseProcess, now: int) -> None:
+        """Watch a process that has just been started."""
+        assert process.pid is not None
+        watched = _Watched(address, incarnation, process, None)
+        self._watched[address, incarnation] = watched
+        if not hasattr(os, "pidfd_open"):
+            self._selector.register(process.sentinel, selectors.EVENT_READ, watched)
+            return
+        try:
+            watched.pidfd = os.pidfd_open(process.pid)
+        except ProcessLookupError:
+            # Dead and buried before we could look.
+            self._on_dead(watched, now)
+        else:
+            self._selector.register(watched.pidfd, selectors.EVENT_READ, watched)
+
+    def signal(self, address: str, incarnation: int, number: signal.Signals) -> None:
+        """Send a signal to this incarnation; void when it is gone."""
+        watched = self._watched.get((address, incarnation))
+        if watched is None or watched.status_by is not None:
+            return
+        try:
+            if watched.pidfd is not None:
+                signal.pidfd_send_signal(watched.pidfd, number)
+            elif watched.process.pid is not None:
+                os.kill(watched.process.pid, number)
+        except ProcessLookupError:
+            # Its death is on its way to us.
+            return
+
+    def note_last_word(self, address: str, incarnation: int) -> None:
+        watched = self._watched.get((address, incarnation))
+        if watched is not None:
+            watched.has_spoken = True
+
+    def on_readable(self, token: object, now: int) -> None:
+        """The selector says that the descriptor registered with `token` is readable."""
+        assert isinstance(token, _Watched)
+        if token.status_by is None:
+            self._on_dead(token, now)
+
+    def _on_dead(self, watched: _Watched, now: int) -> None:
+        watched.status_by = now + STATUS_MS
+        self._dead.append(watched)
+        if watched.pidfd is not None:
+            self._selector.unregister(watched.pidfd)
+            os.close(watched.pidfd)
+            watched.pidfd = None
+        if watched.process.sentinel not in self._selector.get_map():
+            # Speaks when the exit status is there.
+            self._selector.register(watched.process.sentinel, selectors.EVENT_READ, watched)
+
+    def next_at(self) -> int | None:
+        """When `deaths` may have something to say although no descriptor is readable."""
+        waits = [watched.word_by or watched.status_by for watched in self._dead]
+        return min((at for at in waits if at is not None), default=None)
+
+    def deaths(self, now: int) -> list[ChildDied]:
+        """Those of whom everything is known that can be."""
+        found: list[ChildDied] = []
+        for watched in list(self._dead):
+            code = watched.process.exitcode
+            if code is None and watched.status_by is not None and now < watched.status_by:
+                continue
+            if code == EXCEPTION_EXIT and not watched.has_spoken:
+                if watched.word_by is None:
+                    watched.word_by = now + LAST_WORD_MS
+                    self._silence(watched)
+                if now < watched.word_by:
+                    continue
+            found.append(self._bury(watched, code))
+        return found
+
+    def _bury(self, watched: _Watched, code: int | None) -> ChildDied:
+        self._silence(watched)
+        self._dead.remove(watched)
+        del self._watched[watched.address, watched.incarnation]
+        if code is not None:
+            watched.process.close()
+        return ChildDied(watched.address, watched.incarnation, describe_exit(code), code == 0)
+
+    def _silence(self, watched: _Watched) -> None:
+        sentinel = watched.process.sentinel
+        if sentinel in self._selector.get_map():
+            self._selector.unregister(sentinel)
+
+
+def describe_exit(code: int | None) -> str:
+    if code is None or code == _STATUS_LOST:
+        return "died, exit status unknown"
+    if code < 0:
+        try:
+            return f"killed by {signal.Signals(-code).name}"
+        except ValueError:
+            return f"killed by signal {-code}"
+    return f"exit code {code}"

@@ -1,0 +1,58 @@
+"""Who is told when an actor comes and goes: PeerUp and PeerDown to every child whose spec asks for the directory.
+
+A child is told everything once when it is first heard of (its control socket is connected then), and each change after
+that; so it can talk to others before it is ready itself. Called by machine.py. Pure.
+"""
+
+from ..transport.protocol.control import PeerDown, PeerUp
+from .children import Child, State
+from .events import Tell
+from .tree import Tree
+
+
+def snapshot(tree: Tree, newcomer: Child) -> list[Tell]:
+    """All that `newcomer` has to know: who is up, and who is given up. Anybody else is down."""
+    if not newcomer.spec.directory:
+        return []
+    told: list[Tell] = []
+    for child in tree:
+        if child is newcomer:
+            continue
+        if child.state is State.READY:
+            told.append(_tell(newcomer, _up(child)))
+        elif child.state is State.QUARANTINED:
+            told.append(_tell(newcomer, _down(child)))
+    return told
+
+
+def announce_up(tree: Tree, child: Child) -> list[Tell]:
+    return _publish(tree, child, _up(child))
+
+
+def announce_down(tree: Tree, child: Child) -> list[Tell]:
+    return _publish(tree, child, _down(child))
+
+
+def _up(child: Child) -> PeerUp:
+    return PeerUp(address=child.address, incarnation=child.incarnation, endpoint=child.endpoint)
+
+
+def _down(child: Child) -> PeerDown:
+    return PeerDown(
+        address=child.address,
+        incarnation=child.incarnation,
+        reason=child.reason or "",
+        quarantined=child.state is State.QUARANTINED,
+    )
+
+
+def _publish(tree: Tree, subject: Child, news: PeerUp | PeerDown) -> list[Tell]:
+    return [
+        _tell(child, news)
+        for child in tree
+        if child.spec.directory and child.is_listening and child is not subject
+    ]
+
+
+def _tell(child: Child, news: PeerUp | PeerDown) -> Tell:
+    return Tell(child.address, child.incarnation, news)

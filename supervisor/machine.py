@@ -1,0 +1,386 @@
+"""The supervision machine: keeps every child of a tree running, or says why it does not. Pure; process.py performs.
+
+    event                       what follows
+    Begin                       the first children are launched
+    ChildStarted                the process exists
+    Heartbeat, Ready            recovering, ready; the directory is told; the next in order are launched
+    ActorFailed                 its last word is kept for the reason of its death
+    ChildDied                   restart with backoff, quarantine, or rest; siblings by strategy; the directory is told
+    check timer                 who has made no progress for too long is aborted (its stack goes to the log), then killed
+    restart timer               back in line for a launch; a stop may have come in between, and then wins
+    start_child, stop_child     dynamic children come and go (requests.py)
+    status, kill, revive        the operator's requests (requests.py)
+    StopRequested               everything is stopped in reverse order, then Stop
+    KillAll                     everything is killed, then Stop
+
+A restart follows a confirmed death and nothing else; a message of any but the present incarnation is counted and dropped.
+The states of a child are in children.py, the order in tree.py.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+
+from ..transport.machine import (
+    CancelTimer,
+    Effect,
+    Event,
+    Received,
+    Reply,
+    SetTimer,
+    Stop,
+    StopRequested,
+    TimerFired,
+)
+from ..transport.protocol.control import ActorFailed, Heartbeat, Ready
+from ..transport.protocol.control import Stop as StopOrder
+from ..transport.protocol.message import Done
+from . import directory
+from .child_spec import SupervisorSpec, with_endpoint
+from .children import Child, Goal, State
+from .events import (
+    Begin,
+    ChildDeaf,
+    ChildDied,
+    ChildStarted,
+    KillAll,
+    Launch,
+    Log,
+    LogLevel,
+    Signal,
+    SignalName,
+    Tell,
+    TreeFailed,
+    TreeUp,
+)
+from .requests import Requests
+from .restart import RestartPolicy
+from .tree import Tree
+
+START_ATTEMPTS = 3
+"""How often a fixed child may fail before the tree has been up once; then the start as a whole has failed."""
+
+
+class Timing(Struct, frozen=True, kw_only=True):
+    hang_timeout_ms: int = 5_000
+    """How long a ready child may make no progress."""
+    abort_grace_ms: int = 300
+    """How long a hung child gets to write its stack."""
+    check_interval_ms: int = 500
+
+
+class Identity(Struct, frozen=True, kw_only=True):
+    """What `status` says of the supervisor itself."""
+
+    pid: int
+    instance_id: str
+    data_directory: str
+    public_address: str
+    """The child whose endpoint is the broker's."""
+
+
+class SupervisorMachine:
+    def __init__(
+        self,
+        spec: SupervisorSpec,
+        identity: Identity,
+        *,
+        policy: RestartPolicy,
+        timing: Timing,
+        jitter: Callable[[], float],
+    ) -> None:
+        self.tree = Tree(spec, policy)
+        self.identity = identity
+        self.stale_messages = 0
+        self.started_at = 0
+        self.is_up = False
+        self.is_stopping = False
+        self._timing = timing
+        self._jitter = jitter
+        self._check_due = 0
+        self._failure: str | None = None
+        self._effects: list[Effect] = []
+        self._requests = Requests(self)
+        self._reactions: dict[type, Callable[[Any, int], None]] = {
+            Begin: self._on_begin,
+            ChildStarted: self._on_child_started,
+            ChildDied: self._on_child_died,
+            ChildDeaf: self._on_child_deaf,
+            Heartbeat: self._on_heartbeat,
+            Ready: self._on_ready,
+            ActorFailed: self._on_actor_failed,
+            TimerFired: self._on_timer,
+            Received: self._requests.on_received,
+            StopRequested: self._on_stop_requested,
+            KillAll: self._on_kill_all,
+        }
+
+    def handle(self, event: Event, now: int) -> list[Effect]:
+        self._reactions[type(event)](event, now)
+        effects, self._effects = self._effects, []
+        return effects
+
+    # What requests.py needs as well.
+
+    def order(self, *effects: Effect) -> None:
+        self._effects.extend(effects)
+
+    def log(self, level: LogLevel, event: str, **fields: Any) -> None:
+        self.order(Log(level, event, fields))
+
+    def advance(self, now: int) -> None:
+        """Stop who is to go and launch whose turn it is. Follows every change."""
+        for child in self.tree.next_stops():
+            self._ask_to_stop(child, now)
+        if self.is_stopping:
+            if not any(child.has_process for child in self.tree):
+                self._finish()
+            return
+        starts, is_settled = self.tree.next_starts()
+        for child in starts:
+            self._launch(child, now)
+        if is_settled and not self.is_up:
+            self.is_up = True
+            self.log("info", "tree up", children=sum(1 for _ in self.tree), after_ms=now - self.started_at)
+            self.order(TreeUp(self.endpoint))
+
+    def signal(self, child: Child, signal: SignalName) -> None:
+        self.order(Signal(child.address, child.incarnation, signal))
+
+    @property
+    def endpoint(self) -> str:
+        front = self.tree.get(self.identity.public_address)
+        if front is None:
+            return ""
+        return front.endpoint or str(front.spec.arguments.get("endpoint", ""))
+
+    # Lives.
+
+    def _launch(self, child: Child, now: int) -> None:
+        child.launched(self.tree.next_incarnation(child.address), now)
+        self.order(Launch(child.spec, child.incarnation))
+
+    def _on_begin(self, event: Begin, now: int) -> None:
+        self.started_at = now
+        self._set_check_timer(now)
+        self.advance(now)
+
+    def _on_child_started(self, event: ChildStarted, now: int) -> None:
+        child = self._present(event)
+        if child is not None:
+            child.pid = event.pid
+            self.log("debug", "child started", child=child.address, n=child.incarnation, pid=event.pid)
+
+    def _on_heartbeat(self, event: Heartbeat, now: int) -> None:
+        child = self._present(event)
+        if child is None:
+            return
+        self._greet(child, now)
+        if child.heard(event, now):
+            self.advance(now)
+
+    def _on_ready(self, event: Ready, now: int) -> None:
+        child = self._present(event)
+        if child is None:
+            return
+        self._greet(child, now)
+        child.endpoint = event.endpoint
+        if child.state not in (State.STARTING, State.RECOVERING):
+            return
+        child.state = State.READY
+        child.ready_since = child.progress_at = now
+        child.spec = with_endpoint(child.spec, event.endpoint)
+        took_ms = now - child.started_at
+        self.log("info", "child ready", child=child.address, n=child.incarnation, pid=child.pid, ms=took_ms)
+        self.order(*directory.announce_up(self.tree, child))
+        self.advance(now)
+
+    def _greet(self, child: Child, now: int) -> None:
+        """The first sign of life: from now on messages reach the child."""
+        if child.is_listening:
+            return
+        child.is_listening = True
+        child.progress_at = now
+        self.order(*directory.snapshot(self.tree, child))
+
+    def _on_actor_failed(self, event: ActorFailed, now: int) -> None:
+        child = self._present(event)
+        if child is not None:
+            child.last_word = event.reason
+            child.traceback = event.traceback
+
+    # Deaths.
+
+    def _on_child_died(self, event: ChildDied, now: int) -> None:
+        child = self._present(event)
+        if child is None:
+            return
+        if child.doom is not None:
+            reason = f"{child.doom}; {event.reason}"
+        else:
+            reason = child.last_word or event.reason
+        ready_for_ms = child.gone(reason, now)
+        self.order(CancelTimer(("kill", child.address, child.incarnation)))
+        if child.goal is Goal.UP:
+            self._decide_restart(child, event.is_normal, ready_for_ms, now)
+        else:
+            child.state = State.WAITING if child.goal is Goal.CYCLE else State.STOPPED
+            self.log("info", "child stopped", child=child.address, n=child.incarnation, reason=reason)
+        self.order(*directory.announce_down(self.tree, child))
+        if child.goal is Goal.CYCLE:
+            child.goal = Goal.UP
+        elif child.goal is Goal.DOWN:
+            self.bury(child)
+        self.advance(now)
+
+    def _decide_restart(self, child: Child, is_normal: bool, ready_for_ms: int, now: int) -> None:
+        kind = child.spec.restart
+        if kind == "temporary" or (kind == "transient" and is_normal):
+            child.state = State.STOPPED
+            self.log("info", "child finished", child=child.address, n=child.incarnation, reason=child.reason)
+            if kind == "temporary" and child.is_dynamic:
+                child.goal = Goal.DOWN
+            return
+        decision = child.history.decide(now, ready_for_ms, self._jitter())
+        if decision.is_quarantined:
+            child.state = State.QUARANTINED
+            self.log(
+                "error", "child quarantined", child=child.address, n=child.incarnation, reason=child.reason
+            )
+        else:
+            child.state = State.BACKING_OFF
+            self.log(
+                "warning",
+                "child died",
+                child=child.address,
+                n=child.incarnation,
+                reason=child.reason,
+                again_in_ms=decision.delay_ms,
+            )
+        # By a timer even when the delay is 0: a stop that is already on its way comes first.
+        if decision.delay_ms is not None:
+            self.order(SetTimer(("restart", child.address), now + decision.delay_ms))
+        self.tree.send_siblings_on_a_cycle(child)
+        self._judge_start(child)
+
+    def _judge_start(self, child: Child) -> None:
+        """Before the tree has been up, a fixed child that cannot start is the failure of the start as a whole."""
+        if self.is_up or self.is_stopping or child.is_dynamic:
+            return
+        if child.incarnation < START_ATTEMPTS and child.state is not State.QUARANTINED:
+            return
+        self._failure = f"{child.address} cannot start: {child.reason}"
+        self.order(TreeFailed(self._failure))
+        self._stop_everything()
+
+    def bury(self, child: Child) -> None:
+        """It is gone for good: tell who waits for that, and forget it unless its successor waits."""
+        self.order(*(Reply(sender, Done()) for sender in child.stop_waiters))
+        child.stop_waiters.clear()
+        self.order(CancelTimer(("restart", child.address)))
+        if not child.is_dynamic or self.is_stopping:
+            return
+        self.tree.remove(child)
+        if child.successor is not None:
+            self.tree.add(child.successor)
+
+    def _on_child_deaf(self, event: ChildDeaf, now: int) -> None:
+        child = self._present(event)
+        if child is not None and child.state is not State.STOPPING:
+            self._abort(child, "does not read its messages", now)
+
+    def _on_timer(self, event: TimerFired, now: int) -> None:
+        kind, *rest = event.key
+        if kind == "check":
+            self._check(now)
+        elif kind == "restart":
+            child = self.tree.get(rest[0])
+            if child is not None and child.state in (State.BACKING_OFF, State.QUARANTINED):
+                child.state = State.WAITING
+                self.advance(now)
+        else:
+            assert kind == "kill"
+            child = self.tree.get(rest[0])
+            if child is not None and child.has_process and child.incarnation == rest[1]:
+                self.log("warning", "child killed", child=child.address, n=child.incarnation, doom=child.doom)
+                self.signal(child, "SIGKILL")
+
+    def _set_check_timer(self, now: int) -> None:
+        self._check_due = now + self._timing.check_interval_ms
+        self.order(SetTimer(("check",), self._check_due))
+
+    def _check(self, now: int) -> None:
+        # When the supervisor itself was not running (stopped, machine asleep), silence proves nothing: begin afresh.
+        was_away = now - self._check_due > self._timing.check_interval_ms
+        for child in self.tree:
+            limit_ms = child.silence_limit_ms(self._timing.hang_timeout_ms)
+            if limit_ms is None:
+                continue
+            if was_away:
+                child.progress_at = now
+            elif now - child.progress_at > limit_ms:
+                state = child.shown_state
+                self._abort(child, f"no progress for {now - child.progress_at} ms while {state}", now)
+        self._set_check_timer(now)
+
+    def _abort(self, child: Child, doom: str, now: int) -> None:
+        self.log("warning", "child aborted", child=child.address, n=child.incarnation, doom=doom)
+        child.state = State.STOPPING
+        child.doom = doom
+        self.signal(child, "SIGABRT")
+        self._set_kill_timer(child, now + self._timing.abort_grace_ms)
+
+    # Stops.
+
+    def _ask_to_stop(self, child: Child, now: int) -> None:
+        child.state = State.STOPPING
+        deadline = now + child.spec.shutdown_ms
+        child.doom = None
+        if child.is_listening:
+            order = StopOrder(deadline_ms=deadline)
+            self.order(Tell(child.address, child.incarnation, order))
+        else:
+            # Not connected yet, so no message reaches it; it has nothing at hand that could be lost.
+            self.signal(child, "SIGTERM")
+        self._set_kill_timer(child, deadline)
+
+    def _set_kill_timer(self, child: Child, at: int) -> None:
+        self.order(SetTimer(("kill", child.address, child.incarnation), at))
+
+    def _on_stop_requested(self, event: StopRequested, now: int) -> None:
+        if not self.is_stopping:
+            self.log("info", "stopping", children=sum(child.has_process for child in self.tree))
+            self._stop_everything()
+            self.advance(now)
+
+    def _on_kill_all(self, event: KillAll, now: int) -> None:
+        self._stop_everything()
+        for child in self.tree:
+            if child.has_process:
+                child.state = State.STOPPING
+                self.signal(child, "SIGKILL")
+        self.advance(now)
+
+    def _stop_everything(self) -> None:
+        self.is_stopping = True
+        for child in self.tree:
+            child.goal = Goal.DOWN
+            child.successor = None
+            if not child.has_process:
+                child.state = State.STOPPED
+                self.order(CancelTimer(("restart", child.address)))
+
+    def _finish(self) -> None:
+        for child in self.tree:
+            self.bury(child)
+        self.log("info", "stopped", stale_messages=self.stale_messages)
+        self.order(CancelTimer(("check",)), Stop(self._failure or ""))
+
+    def _present(self, event: Any) -> Child | None:
+        """The child an event is about; None when it speaks of an incarnation that is not the present one."""
+        child = self.tree.get(event.address)
+        if child is None or child.incarnation != event.incarnation or not child.has_process:
+            self.stale_messages += 1
+            return None
+        return child

@@ -1,0 +1,278 @@
+"""The supervisor's process: one thread, one poll set, performs what the supervision machine decides.
+
+    control socket     ready, heartbeats, last words, requests of actors and operators
+    pidfds             deaths (deaths.py)
+    signal pipe        SIGTERM and SIGINT stop the tree, a second SIGINT kills it
+    lifeline           a pipe from the embedding process: its end of file stops the tree
+    timers             restarts, kills, the check for hangs
+
+It loads no actor's code and holds no data. Messages are drained before deaths and deaths before timers, so that a
+heartbeat that has arrived is never overlooked and a last word comes before the death it explains.
+"""
+
+import logging
+import os
+import selectors
+import signal
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+import zmq
+
+from ..transport import sockets
+from ..transport.clock import Clock
+from ..transport.codec import RequestDecoder, encode_header, envelope_of, is_json, probe, split_envelope
+from ..transport.endpoints import peer_id
+from ..transport.loop import ActorContext
+from ..transport.machine import (
+    CancelTimer,
+    Effect,
+    Event,
+    Received,
+    Reply,
+    Sender,
+    SetTimer,
+    Stop,
+    StopRequested,
+    TimerFired,
+)
+from ..transport.protocol.control import ActorFailed, Heartbeat, Ready, StartChild, StopChild
+from ..transport.protocol.errors import ErrorBody, ProtocolError
+from ..transport.protocol.message import ErrorReply
+from ..transport.protocol.operations import Kill, Revive, Status
+from ..transport.timers import Timers
+from . import events, logs
+from .child import ChildOrder
+from .deaths import DeathWatch
+from .launcher import Launcher, LaunchFailed
+from .machine import SupervisorMachine
+from .memory import own_memory_bytes
+
+MAX_MESSAGES_PER_TURN = 4_096
+
+_REQUESTS = RequestDecoder((Ready, Heartbeat, ActorFailed, StartChild, StopChild, Status, Kill, Revive))
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_logger = logging.getLogger(__name__)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the process needs beyond what its machine knows."""
+
+    run_directory: str
+    data_directory: str
+    control_endpoint: str
+    instance_id: str
+    heartbeat_interval_ms: int
+    log_level: str
+    log_format: str
+    lifeline: int | None = None
+    """A file descriptor whose end of file stops the tree."""
+
+
+class SupervisorProcess:
+    """Runs one tree until it has stopped. `on_up` and `on_failed` are called once at most, from `run`."""
+
+    def __init__(
+        self,
+        machine: SupervisorMachine,
+        launcher: Launcher,
+        settings: Settings,
+        *,
+        on_up: Callable[[str], None],
+        on_failed: Callable[[str], None],
+    ) -> None:
+        self._machine = machine
+        self._launcher = launcher
+        self._settings = settings
+        self._on_up = on_up
+        self._on_failed = on_failed
+        self._clock = Clock()
+        self._timers = Timers()
+        self._pending: deque[Event] = deque()
+        self._is_done = False
+        self._selector = selectors.DefaultSelector()
+        self._deaths = DeathWatch(self._selector)
+        self._interrupts = 0
+
+    def run(self) -> None:
+        self._launcher.warm_up()
+        context = sockets.new_context()
+        self._control = sockets.control_socket(context, self._settings.control_endpoint)
+        self._listen_to_signals()
+        if self._settings.lifeline is not None:
+            self._selector.register(self._settings.lifeline, selectors.EVENT_READ, self._on_lifeline)
+        self._poller = zmq.Poller()
+        self._poller.register(self._control, zmq.POLLIN)
+        # All other descriptors in one: the poll set stays small however many children there are.
+        self._poller.register(self._selector.fileno(), zmq.POLLIN)
+        self._dispatch(events.Begin())
+        while not self._is_done:
+            self._turn()
+        self._control.close()
+        context.term()
+        self._selector.close()
+
+    def _turn(self) -> None:
+        self._poller.poll(self._patience_ms())
+        self._drain_control()
+        for key, _ in self._selector.select(0):
+            if callable(key.data):
+                key.data()
+            else:
+                self._deaths.on_readable(key.data, self._clock.now_ms())
+        for death in self._deaths.deaths(self._clock.now_ms()):
+            self._dispatch(death)
+        for timer in self._timers.pop_due(self._clock.now_ms()):
+            self._dispatch(TimerFired(timer))
+
+    def _patience_ms(self) -> int | None:
+        wakes = [at for at in (self._timers.next_at(), self._deaths.next_at()) if at is not None]
+        return max(0, min(wakes) - self._clock.now_ms()) if wakes else None
+
+    def _dispatch(self, event: Event) -> None:
+        self._pending.append(event)
+        while self._pending:
+            for effect in self._machine.handle(self._pending.popleft(), self._clock.now_ms()):
+                self._perform(effect)
+
+    # Signals and the lifeline.
+
+    def _listen_to_signals(self) -> None:
+        self._signals, writer = os.pipe()
+        os.set_blocking(self._signals, False)
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+        self._selector.register(self._signals, selectors.EVENT_READ, self._on_signal)
+
+    def _on_signal(self) -> None:
+        for number in os.read(self._signals, 64):
+            if number == signal.SIGINT:
+                self._interrupts += 1
+            if self._interrupts > 1:
+                self._dispatch(events.KillAll())
+            elif number in (signal.SIGTERM, signal.SIGINT):
+                self._request_stop()
+
+    def _on_lifeline(self) -> None:
+        assert self._settings.lifeline is not None
+        if not os.read(self._settings.lifeline, 64):
+            self._selector.unregister(self._settings.lifeline)
+            self._request_stop()
+
+    def _request_stop(self) -> None:
+        # Each child's own shutdown_ms bounds the stop; there is no deadline for the whole.
+        self._dispatch(StopRequested(0))
+
+    # Messages.
+
+    def _drain_control(self) -> None:
+        for _ in range(MAX_MESSAGES_PER_TURN):
+            try:
+                frames = self._control.recv_multipart(zmq.DONTWAIT)
+            except zmq.Again:
+                return
+            self._on_message(frames[0], frames[1:])
+
+    def _on_message(self, peer: bytes, frames: list[bytes]) -> None:
+        try:
+            envelope, header, _ = split_envelope(frames)
+        except ProtocolError as error:
+            self._reply(Reply(Sender((peer, *envelope_of(frames)), None), error.body))
+            return
+        route = (peer, *envelope)
+        try:
+            request = _REQUESTS.decode(header)
+        except ProtocolError as error:
+            self._reply(Reply(Sender(route, probe(header)[0], is_json(header)), error.body))
+            return
+        if isinstance(request, Ready | Heartbeat | ActorFailed):
+            if isinstance(request, ActorFailed):
+                self._deaths.note_last_word(request.address, request.incarnation)
+            self._dispatch(request)
+        else:
+            self._dispatch(Received(Sender(route, request.id, is_json(header)), request))
+
+    # Effects.
+
+    def _perform(self, effect: Effect) -> None:
+        match effect:
+            case events.Launch():
+                self._launch(effect)
+            case events.Signal():
+                self._deaths.signal(effect.address, effect.incarnation, signal.Signals[effect.signal])
+            case events.Tell():
+                self._tell(effect)
+            case Reply():
+                self._reply(effect)
+            case events.ReportStatus():
+                for actor in effect.body.actors:
+                    actor.memory_bytes = own_memory_bytes(actor.pid) if actor.pid is not None else 0
+                self._reply(Reply(effect.to, effect.body))
+            case SetTimer():
+                self._timers.set(effect.key, effect.at)
+            case CancelTimer():
+                self._timers.cancel(effect.key)
+            case events.Log():
+                logs.event(_logger, _LEVELS[effect.level], effect.event, **effect.fields)
+            case events.TreeUp():
+                self._on_up(effect.endpoint)
+            case events.TreeFailed():
+                self._on_failed(effect.reason)
+            case Stop():
+                self._is_done = True
+            case _:
+                raise AssertionError(f"unknown effect {effect!r}")
+
+    def _launch(self, launch: events.Launch) -> None:
+        settings, spec = self._settings, launch.spec
+        order = ChildOrder(
+            start=spec.start,
+            context=ActorContext(
+                address=spec.address,
+                incarnation=launch.incarnation,
+                arguments=spec.arguments,
+                run_directory=settings.run_directory,
+                data_directory=settings.data_directory,
+                control_endpoint=settings.control_endpoint,
+                instance_id=settings.instance_id,
+                heartbeat_interval_ms=settings.heartbeat_interval_ms,
+            ),
+            log_level=settings.log_level,
+            log_format=settings.log_format,
+        )
+        try:
+            process = self._launcher.launch(order)
+        except LaunchFailed as error:
+            reason = f"no process could be started: {error}"
+            self._pending.append(events.ChildDied(spec.address, launch.incarnation, reason, False))
+            return
+        assert process.pid is not None
+        self._deaths.add(spec.address, launch.incarnation, process, self._clock.now_ms())
+        self._pending.append(events.ChildStarted(spec.address, launch.incarnation, process.pid))
+
+    def _tell(self, tell: events.Tell) -> None:
+        if self._send([peer_id(tell.address, tell.incarnation), encode_header(tell.request)]) == zmq.EAGAIN:
+            self._pending.append(events.ChildDeaf(tell.address, tell.incarnation))
+
+    def _reply(self, reply: Reply) -> None:
+        # A bare header without an id is a cast: an answer would be taken for an order.
+        if reply.to.id is None and len(reply.to.route) == 1:
+            return
+        body = ErrorReply(error=reply.body) if isinstance(reply.body, ErrorBody) else reply.body
+        if not isinstance(body, bytes):
+            body.id = reply.to.id
+            body = encode_header(body, reply.to.is_json)
+        self._send([*reply.to.route, body])
+
+    def _send(self, frames: list[bytes]) -> int | None:
+        """The error number when it could not be sent: EHOSTUNREACH (gone) or EAGAIN (does not read)."""
+        try:
+            self._control.send_multipart(frames, zmq.DONTWAIT)
+        except zmq.ZMQError as error:
+            if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
+                raise
+            return error.errno
+        return None
