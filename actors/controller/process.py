@@ -13,7 +13,7 @@ from ...transport.machine import Effect
 from ...transport.protocol.errors import ErrorBody, ErrorCode
 from ...transport.protocol.message import Request
 from ...transport.protocol.topics import TopicConfig
-from ..log.errors import StorageFailed, StorageFull
+from ..log.errors import LogError, StorageFull
 from ..log.files import Files
 from .catalog import Catalog
 from .effects import (
@@ -81,7 +81,7 @@ class ControllerActor(Actor):
     def _remove(self, order: RemoveTopic) -> None:
         try:
             self._directories.remove(order.topic, order.topic_id, self.loop.progress)
-        except (StorageFailed, OSError) as error:
+        except (LogError, OSError) as error:
             body = ErrorBody(
                 ErrorCode.STORAGE_FULL, f"topic {order.topic!r} left files behind: {error}", True
             )

@@ -1,0 +1,21 @@
+"""Passing requests on as they came: header and payload are not decoded again, nor is the answer. Pure."""
+
+from typing import Any
+
+from ...transport.machine import Call, Effect
+from ...transport.protocol.message import Reply
+from .waiting import Attempt
+
+CALL_TIMEOUT_MS = 10_000
+"""For an answer, beyond what the request itself allows to wait."""
+
+
+def forward(attempt: Attempt, address: str, timeout_ms: int) -> Effect:
+    """The answer comes back raw under ("forward", ticket number), in the asker's encoding and with the asker's id."""
+    event = attempt.event
+    return Call(("forward", attempt.number), address, event.raw, payload=event.payload, timeout_ms=timeout_ms)
+
+
+def ask_for(attempt: Attempt, address: str, request: Any, reply_type: type[Reply], timeout_ms: int) -> Effect:
+    """Ask in the gateway's own words; the answer is encoded for the asker."""
+    return Call(("forward", attempt.number), address, request, reply_type, timeout_ms=timeout_ms)

@@ -1,0 +1,96 @@
+"""The way of group requests to their coordinator, which may have to be started first. Pure.
+
+    coordinator up       forwarded as it came
+    quarantined          refused with the reason
+    otherwise            the controller is asked to ensure the group (creating it only for requests that join or commit),
+                         and the request waits for the coordinator to come up
+
+A group that nobody created has no offsets: `fetch_offsets` of it is answered empty, anything else UNKNOWN_GROUP.
+"""
+
+from ...transport.machine import Call, Effect
+from ...transport.protocol.control import EnsureGroup
+from ...transport.protocol.errors import ErrorBody, ErrorCode
+from ...transport.protocol.groups import (
+    CommitOffsets,
+    DescribeGroup,
+    FetchOffsets,
+    FetchOffsetsReply,
+    GroupHeartbeat,
+    LeaveGroup,
+    ResetOffsets,
+)
+from ...transport.protocol.message import Done
+from .forwarding import CALL_TIMEOUT_MS, forward
+from .peers import Peers, coordinator_address
+from .tickets import Tickets
+from .topic_table import CONTROLLER
+from .waiting import Attempt, WaitingRoom
+
+GroupRequest = GroupHeartbeat | CommitOffsets | FetchOffsets | LeaveGroup | DescribeGroup | ResetOffsets
+GROUP_REQUESTS = (GroupHeartbeat, CommitOffsets, FetchOffsets, LeaveGroup, DescribeGroup, ResetOffsets)
+_CREATING = (GroupHeartbeat, CommitOffsets)
+
+COORDINATOR_PATIENCE_MS = 10_000
+"""How long a request waits for its coordinator to come up."""
+ENSURE_TIMEOUT_MS = 10_000
+
+
+class GroupRoutes:
+    def __init__(self, tickets: Tickets, peers: Peers, waiting_room: WaitingRoom) -> None:
+        self._tickets = tickets
+        self._peers = peers
+        self._waiting_room = waiting_room
+        self._ensuring: set[tuple[str, bool]] = set()
+
+    def route(self, attempt: Attempt, request: GroupRequest, now: int) -> list[Effect]:
+        address = coordinator_address(request.group)
+        if self._peers.up(address) is not None:
+            wait_ms = request.max_wait_ms if isinstance(request, GroupHeartbeat) else 0
+            return [forward(attempt, address, wait_ms + CALL_TIMEOUT_MS)]
+        down = self._peers.down(address)
+        if down is not None and down.quarantined:
+            return self._tickets.answer(attempt.number, self._unavailable(address))
+        deadline = now + COORDINATOR_PATIENCE_MS if attempt.deadline is None else attempt.deadline
+        waiting = Attempt(number=attempt.number, event=attempt.event, deadline=deadline)
+        parked = self._waiting_room.park(address, waiting, deadline)
+        return parked + self._ensure(request.group, isinstance(request, _CREATING))
+
+    def _ensure(self, group: str, create: bool) -> list[Effect]:
+        if (group, create) in self._ensuring:
+            return []
+        self._ensuring.add((group, create))
+        request = EnsureGroup(group=group, create=create)
+        return [Call(("ensure", group, create), CONTROLLER, request, Done, timeout_ms=ENSURE_TIMEOUT_MS)]
+
+    def on_ensured(self, group: str, create: bool) -> list[Effect]:
+        """Its start is ordered; PeerUp brings the requests on."""
+        self._ensuring.discard((group, create))
+        return []
+
+    def on_not_ensured(self, group: str, create: bool, error: ErrorBody) -> list[Effect]:
+        self._ensuring.discard((group, create))
+        effects: list[Effect] = []
+        for attempt in self._waiting_room.waiting_for(coordinator_address(group)):
+            if isinstance(attempt.event.request, _CREATING) == create:
+                self._waiting_room.release(attempt.number)
+                effects += self._refuse(attempt, error)
+        return effects
+
+    def on_coordinator_lost(self, address: str) -> list[Effect]:
+        """It is quarantined: nobody needs to wait for it."""
+        attempts, effects = self._waiting_room.release_all(address)
+        for attempt in attempts:
+            effects += self._tickets.answer(attempt.number, self._unavailable(address))
+        return effects
+
+    def on_patience_ended(self, address: str, attempt: Attempt) -> list[Effect]:
+        return self._tickets.answer(attempt.number, self._unavailable(address))
+
+    def _refuse(self, attempt: Attempt, error: ErrorBody) -> list[Effect]:
+        if error.code == ErrorCode.UNKNOWN_GROUP and isinstance(attempt.event.request, FetchOffsets):
+            return self._tickets.answer(attempt.number, FetchOffsetsReply(offsets=[]))
+        return self._tickets.answer(attempt.number, error)
+
+    def _unavailable(self, address: str) -> ErrorBody:
+        return ErrorBody(ErrorCode.ACTOR_UNAVAILABLE, self._peers.why_down(address), True)

@@ -1,0 +1,318 @@
+"""The gateway's machine: every request to whom it concerns, every answer back. Pure and without state of its own.
+
+Owned by its roles: requests that are not answered yet (`tickets`), the directory (`peers`), the table of topics, parked
+metadata polls, requests that wait for an actor. Called by `process.py` alone. Nothing a client sends may crash it.
+
+    request            effect
+    hello, metadata    answered here (metadata may be parked)
+    topics, groups'    forwarded to the controller
+      list and end
+    data               forwarded to the partition (`partition_routes`), `publish` as batches (`publish`)
+    groups             forwarded to the coordinator, which is started when it is missing (`group_routes`)
+    status, kill,      asked of the supervisor
+      revive
+
+Stopping: what only waits is answered SHUTTING_DOWN at once; writes in flight get until the deadline.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from ... import __version__
+from ...transport.machine import (
+    Answered,
+    Effect,
+    Event,
+    Failed,
+    PeerDown,
+    PeerUp,
+    Received,
+    Reply,
+    SetTimer,
+    Stop,
+    StopRequested,
+    TimerFired,
+)
+from ...transport.protocol.data import Fetch, InitProducer, ListOffsets, Produce, Publish
+from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
+from ...transport.protocol.groups import (
+    CommitOffsets,
+    DeleteGroup,
+    DescribeGroup,
+    FetchOffsets,
+    GroupHeartbeat,
+    LeaveGroup,
+    ListGroups,
+    ResetOffsets,
+)
+from ...transport.protocol.message import PROTOCOL_VERSION, Done, Request
+from ...transport.protocol.message import Reply as ReplyBody
+from ...transport.protocol.operations import Kill, KillReply, Revive, Status, StatusReply
+from ...transport.protocol.session import Hello, HelloReply, Metadata
+from ...transport.protocol.topics import (
+    AlterTopic,
+    CreateTopic,
+    DeleteRecords,
+    DeleteTopic,
+    DescribeTopic,
+    ListTopics,
+    WatchCatalogReply,
+)
+from .forwarding import CALL_TIMEOUT_MS, ask_for, forward
+from .group_routes import GroupRoutes
+from .metadata import MAX_WAIT_MS, MetadataPolls
+from .partition_routes import PartitionRoutes
+from .peers import Peers, topic_of
+from .publish import Publisher
+from .tickets import Tickets
+from .topic_table import CONTROLLER, TopicTable, cannot_tell
+from .waiting import Attempt, WaitingRoom
+
+CONTROLLER_REQUESTS = (
+    CreateTopic, AlterTopic, DeleteTopic, ListTopics, DescribeTopic, InitProducer, ListGroups, DeleteGroup,
+)  # fmt: skip
+SUPERVISOR_REPLIES: dict[type[Request], type[ReplyBody]] = {
+    Status: StatusReply,
+    Kill: KillReply,
+    Revive: Done,
+}
+REQUESTS: tuple[type[Request], ...] = (
+    Hello, Metadata, Status, Kill, Revive, *CONTROLLER_REQUESTS,
+    Produce, Publish, Fetch, ListOffsets, DeleteRecords,
+    GroupHeartbeat, CommitOffsets, FetchOffsets, LeaveGroup, DescribeGroup, ResetOffsets,
+)  # fmt: skip
+_MAY_BE_CUT = (Metadata, Fetch, GroupHeartbeat, Status)
+
+SUPERVISOR = "supervisor"
+CONTROLLER_TIMEOUT_MS = 60_000
+"""A topic of many partitions takes its time to come up."""
+FAREWELL_MS = 2_000
+"""How long writes in flight may take when the gateway stops."""
+FAREWELL_MARGIN_MS = 200
+
+SHUTTING_DOWN = ErrorBody(ErrorCode.SHUTTING_DOWN, "the broker is stopping", True)
+
+
+class GatewayMachine:
+    def __init__(
+        self, *, instance_id: str, run_directory: str, incarnation: int = 1, tickets: Tickets | None = None
+    ) -> None:
+        self._instance_id = instance_id
+        self._run_directory = run_directory
+        self._tickets = tickets or Tickets()
+        self._peers = Peers()
+        self._table = TopicTable()
+        self._waiting_room = WaitingRoom()
+        self._metadata = MetadataPolls(self._tickets, self._table, self._peers, instance_id, incarnation)
+        self._publisher = Publisher(self._tickets, self._peers)
+        self._partitions = PartitionRoutes(
+            self._tickets, self._table, self._peers, self._waiting_room, self._publisher
+        )
+        self._groups = GroupRoutes(self._tickets, self._peers, self._waiting_room)
+        self._is_stopping = False
+
+    def handle(self, event: Event, now: int) -> list[Effect]:
+        match event:
+            case Received():
+                effects = self._on_request(event, now)
+            case Answered():
+                effects = self._on_answered(event, now)
+            case Failed():
+                effects = self._on_failed(event, now)
+            case PeerUp():
+                effects = self._on_up(event, now)
+            case PeerDown():
+                effects = self._on_down(event, now)
+            case TimerFired(key=key):
+                effects = self._on_timer(key, now)
+            case StopRequested(deadline=deadline):
+                effects = self._on_stop(deadline, now)
+            case _:
+                raise AssertionError(f"the gateway does not know the event {event!r}")
+        if self._is_stopping and not len(self._tickets):
+            effects.append(Stop("asked to stop"))
+        return effects
+
+    # Requests
+
+    def _on_request(self, event: Received, now: int) -> list[Effect]:
+        request = event.request
+        if isinstance(request, Produce) and request.acks == 0:
+            return [] if self._is_stopping else self._partitions.pass_unacknowledged(event, request)
+        try:
+            if self._is_stopping:
+                return [Reply(event.sender, SHUTTING_DOWN)]
+            if isinstance(request, Hello):
+                return [Reply(event.sender, self._hello(request))]
+            number = self._tickets.open(event.sender, may_be_cut=isinstance(request, _MAY_BE_CUT))
+        except ProtocolError as error:
+            return [Reply(event.sender, error.body)]
+        return self._route(Attempt(number=number, event=event), now)
+
+    def _route(self, attempt: Attempt, now: int) -> list[Effect]:
+        if self._tickets.sender(attempt.number) is None:
+            return []
+        try:
+            return self._try_to_route(attempt, now)
+        except ProtocolError as error:
+            return self._tickets.answer(attempt.number, error.body)
+
+    def _try_to_route(self, attempt: Attempt, now: int) -> list[Effect]:
+        request = attempt.event.request
+        match request:
+            case Produce() | Fetch() | ListOffsets() | DeleteRecords() | Publish():
+                return self._partitions.route(attempt, request, now)
+            case (
+                GroupHeartbeat()
+                | CommitOffsets()
+                | FetchOffsets()
+                | LeaveGroup()
+                | DescribeGroup()
+                | ResetOffsets()
+            ):
+                return self._groups.route(attempt, request, now)
+            case Metadata():
+                return self._route_metadata(attempt, request, now)
+        if isinstance(request, CONTROLLER_REQUESTS):
+            return [forward(attempt, CONTROLLER, CONTROLLER_TIMEOUT_MS)]
+        reply_type = SUPERVISOR_REPLIES[type(request)]
+        return [ask_for(attempt, SUPERVISOR, request, reply_type, CALL_TIMEOUT_MS)]
+
+    def _hello(self, request: Hello) -> HelloReply:
+        if request.version != PROTOCOL_VERSION:
+            raise ProtocolError(
+                ErrorCode.UNSUPPORTED_VERSION,
+                f"version: {request.version} is asked for, this broker speaks {PROTOCOL_VERSION}",
+            )
+        return HelloReply(
+            version=PROTOCOL_VERSION,
+            server=f"planaria/{__version__}",
+            instance_id=self._instance_id,
+            run_directory=self._run_directory,
+            max_wait_ms=MAX_WAIT_MS,
+        )
+
+    def _route_metadata(self, attempt: Attempt, request: Metadata, now: int) -> list[Effect]:
+        is_complete = self._table.is_loaded and not self._metadata.unknown_topics(request)
+        # A long poll has seen the table before: what is unknown then will come with the poll itself.
+        is_first_look = request.after_version is None or not self._table.is_loaded
+        if is_first_look and not is_complete and not attempt.has_asked:
+            return self._table.ask(attempt)
+        return self._metadata.on_metadata(attempt.number, request, now)
+
+    # Answers
+
+    def _on_answered(self, event: Answered, now: int) -> list[Effect]:
+        match event.key:
+            case ("forward", number):
+                return self._tickets.answer(number, event.reply, event.payload)
+            case ("records", *_):
+                return self._partitions.on_records(event)
+            case ("publish", *_):
+                return self._publisher.on_answered(event)
+            case ("ensure", group, create):
+                return self._groups.on_ensured(group, create)
+            case ("watch",):
+                self._table.on_watch_ended()
+                return self._update(event.reply) + self._table.watch()
+            case ("ask",):
+                attempts, effects = self._table.on_asked()
+                effects = self._update(event.reply) + effects
+                return effects + self._route_again(attempts, now, has_asked=True)
+        raise AssertionError(f"nobody called with the key {event.key!r}")
+
+    def _on_failed(self, event: Failed, now: int) -> list[Effect]:
+        match event.key:
+            case ("forward", number) | ("records", number, _):
+                return self._tickets.answer(number, event.error)
+            case ("publish", *_):
+                return self._publisher.on_failed(event)
+            case ("ensure", group, create):
+                return self._groups.on_not_ensured(group, create, event.error)
+            case ("watch",):
+                return self._table.on_watch_failed(now)
+            case ("ask",):
+                return self._on_not_asked(event.error)
+        raise AssertionError(f"nobody called with the key {event.key!r}")
+
+    def _on_not_asked(self, error: ErrorBody) -> list[Effect]:
+        attempts, effects = self._table.on_asked()
+        for attempt in attempts:
+            request = attempt.event.request
+            topic = request.topic if not isinstance(request, Metadata) else "asked for"  # type: ignore[attr-defined]
+            effects += self._tickets.answer(attempt.number, cannot_tell(topic, error))
+        return effects
+
+    def _update(self, reply: WatchCatalogReply) -> list[Effect]:
+        change = self._table.update(reply)
+        for topic in change.went:
+            self._peers.forget_partitions(topic)
+            self._publisher.forget_topic(topic)
+        return self._metadata.on_changed(change.came | change.changed, gone=change.went)
+
+    def _route_again(self, attempts: Iterable[Attempt], now: int, *, has_asked: bool) -> list[Effect]:
+        effects: list[Effect] = []
+        for attempt in attempts:
+            again = Attempt(
+                number=attempt.number,
+                event=attempt.event,
+                has_asked=has_asked or attempt.has_asked,
+                deadline=attempt.deadline,
+            )
+            effects += self._route(again, now)
+        return effects
+
+    # The directory
+
+    def _on_up(self, event: PeerUp, now: int) -> list[Effect]:
+        self._peers.on_up(event)
+        effects: list[Effect] = []
+        if event.address == CONTROLLER:
+            effects += self._table.watch()
+        topic = topic_of(event.address)
+        if topic is not None:
+            effects += self._metadata.on_changed([topic])
+        attempts, cancelled = self._waiting_room.release_all(event.address)
+        return effects + cancelled + self._route_again(attempts, now, has_asked=False)
+
+    def _on_down(self, event: PeerDown, now: int) -> list[Effect]:
+        if not self._peers.on_down(event):
+            return []
+        topic = topic_of(event.address)
+        if topic is not None:
+            attempts, effects = self._waiting_room.release_all(event.address)
+            effects += self._metadata.on_changed([topic])
+            return effects + self._route_again(attempts, now, has_asked=False)
+        if event.quarantined:
+            return self._groups.on_coordinator_lost(event.address)
+        return []
+
+    # Time
+
+    def _on_timer(self, key: Any, now: int) -> list[Effect]:
+        match key:
+            case ("wait", number):
+                return self._on_patience_ended(number, now)
+            case ("poll", number):
+                return self._metadata.on_timer(number)
+            case ("watch",):
+                return self._table.watch()
+            case ("stop",):
+                return self._tickets.answer_all(SHUTTING_DOWN)
+        raise AssertionError(f"nobody set a timer with the key {key!r}")
+
+    def _on_patience_ended(self, number: int, now: int) -> list[Effect]:
+        released = self._waiting_room.release(number)
+        if released is None:
+            return []
+        address, attempt = released
+        if topic_of(address) is not None:
+            return self._route(attempt, now)
+        return self._groups.on_patience_ended(address, attempt)
+
+    def _on_stop(self, deadline: int, now: int) -> list[Effect]:
+        if self._is_stopping:
+            return []
+        self._is_stopping = True
+        until = max(now, min(now + FAREWELL_MS, deadline - FAREWELL_MARGIN_MS))
+        return [*self._tickets.cut(SHUTTING_DOWN), SetTimer(("stop",), until)]

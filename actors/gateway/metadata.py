@@ -1,0 +1,104 @@
+"""Answers `metadata`: which partitions there are, and where they can be reached; parks the long polls. Pure.
+
+The version counts changes of what metadata shows. It begins anew with each incarnation of the gateway, far from where
+the last one's can have ended; a poll after a version this gateway has not reached is answered at once. A parked poll
+is woken only by changes of the topics it asks for.
+"""
+
+from collections.abc import Iterable
+
+from ...transport.machine import CancelTimer, Effect, SetTimer
+from ...transport.protocol.session import Metadata, MetadataReply, PartitionMetadata, TopicMetadata
+from .peers import Peers, partition_address
+from .tickets import Tickets
+from .topic_table import TopicTable
+
+MAX_WAIT_MS = 60_000
+INTERNAL_PREFIX = "__"
+
+
+class MetadataPolls:
+    def __init__(
+        self, tickets: Tickets, table: TopicTable, peers: Peers, instance_id: str, incarnation: int
+    ) -> None:
+        self._tickets = tickets
+        self._table = table
+        self._peers = peers
+        self._instance_id = instance_id
+        self._version = incarnation << 32
+        self._changed_at: dict[str, int] = {}
+        self._listing_changed_at = self._version
+        """The version at which a topic last came, went or changed: what a poll for all topics waits for."""
+        self._parked: dict[int, Metadata] = {}
+
+    def unknown_topics(self, request: Metadata) -> list[str]:
+        return [topic for topic in request.topics or () if self._table.get(topic) is None]
+
+    def on_metadata(self, number: int, request: Metadata, now: int) -> list[Effect]:
+        if request.max_wait_ms <= 0 or self._is_news(request):
+            return self._tickets.answer(number, self._reply(request))
+        self._parked[number] = request
+        return [SetTimer(("poll", number), now + min(request.max_wait_ms, MAX_WAIT_MS))]
+
+    def on_timer(self, number: int) -> list[Effect]:
+        request = self._parked.pop(number, None)
+        return [] if request is None else self._tickets.answer(number, self._reply(request))
+
+    def on_changed(self, topics: Iterable[str], gone: Iterable[str] = ()) -> list[Effect]:
+        """Metadata of these topics shows something else now; `gone` ones are shown no more."""
+        changed = [*topics, *gone]
+        if not changed:
+            return []
+        self._version += 1
+        for topic in changed:
+            self._changed_at[topic] = self._version
+            if not topic.startswith(INTERNAL_PREFIX):
+                self._listing_changed_at = self._version
+        self._forget_versions_of_gone_topics()
+        effects: list[Effect] = []
+        for number, request in list(self._parked.items()):
+            if self._is_news(request):
+                effects += [CancelTimer(("poll", number)), *self.on_timer(number)]
+        return effects
+
+    def _forget_versions_of_gone_topics(self) -> None:
+        # Names of deleted topics would pile up; a poll for one of them is then woken by any change, which is harmless.
+        if len(self._changed_at) > 2 * len(self._table.names) + 1_000:
+            kept = {name: at for name, at in self._changed_at.items() if self._table.get(name) is not None}
+            self._changed_at = kept
+
+    def _is_news(self, request: Metadata) -> bool:
+        after = request.after_version
+        if after is None or after > self._version:
+            return True
+        if request.topics is None:
+            return self._listing_changed_at > after
+        return any(self._changed_at.get(topic, 0) > after for topic in request.topics)
+
+    def _reply(self, request: Metadata) -> MetadataReply:
+        names = request.topics
+        if names is None:
+            names = [name for name in self._table.names if not name.startswith(INTERNAL_PREFIX)]
+        known = [name for name in dict.fromkeys(names) if self._table.get(name) is not None]
+        return MetadataReply(
+            version=self._version,
+            instance_id=self._instance_id,
+            topics=[self._topic(name) for name in known],
+            unknown_topics=[name for name in dict.fromkeys(names) if self._table.get(name) is None],
+        )
+
+    def _topic(self, name: str) -> TopicMetadata:
+        entry = self._table.get(name)
+        assert entry is not None
+        partitions = [self._partition(name, partition) for partition in range(entry.partitions)]
+        return TopicMetadata(name, entry.topic_id, entry.max_message_bytes, partitions)
+
+    def _partition(self, topic: str, partition: int) -> PartitionMetadata:
+        address = partition_address(topic, partition)
+        peer = self._peers.up(address)
+        if peer is None:
+            down = self._peers.down(address)
+            incarnation = 0 if down is None else down.incarnation
+            reason = self._peers.why_down(address)
+            return PartitionMetadata(partition, online=False, incarnation=incarnation, reason=reason)
+        return PartitionMetadata(partition, online=True, incarnation=peer.incarnation, endpoint=peer.endpoint)

@@ -1,0 +1,120 @@
+"""The way of data requests to their partition. Pure.
+
+topic or partition unknown     the controller is asked once; then UNKNOWN_TOPIC or UNKNOWN_PARTITION
+partition never up yet         the request waits a little, for a topic is usable the moment it is created
+partition down                 PARTITION_OFFLINE with the reason, retriable
+partition up                   forwarded as it came; a fetch of records is translated (`records.py`)
+"""
+
+from ...transport.machine import Answered, Call, Cast, Effect, Received
+from ...transport.protocol.data import Fetch, FetchReply, ListOffsets, Produce, Publish
+from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
+from ...transport.protocol.topics import CatalogTopic, DeleteRecords
+from .forwarding import CALL_TIMEOUT_MS, forward
+from .peers import Peers, partition_address
+from .publish import PRODUCE_TIMEOUT_MS, Publisher
+from .records import batches_request, inline_records
+from .tickets import Tickets
+from .topic_table import TopicTable
+from .waiting import Attempt, WaitingRoom
+
+PartitionRequest = Produce | Fetch | ListOffsets | DeleteRecords
+PARTITION_REQUESTS = (Produce, Fetch, ListOffsets, DeleteRecords)
+
+START_PATIENCE_MS = 5_000
+"""How long a request waits for a partition's first start."""
+INTERNAL_PREFIX = "__"
+
+
+class PartitionRoutes:
+    def __init__(
+        self,
+        tickets: Tickets,
+        table: TopicTable,
+        peers: Peers,
+        waiting_room: WaitingRoom,
+        publisher: Publisher,
+    ) -> None:
+        self._tickets = tickets
+        self._table = table
+        self._peers = peers
+        self._waiting_room = waiting_room
+        self._publisher = publisher
+
+    def pass_unacknowledged(self, event: Received, request: Produce) -> list[Effect]:
+        """acks = 0: passed on when the partition is up, otherwise lost, as was asked for."""
+        entry = self._table.get(request.topic)
+        is_there = entry is not None and 0 <= request.partition < entry.partitions
+        if not is_there or request.topic.startswith(INTERNAL_PREFIX):
+            return []
+        unnamed = Produce(topic=request.topic, partition=request.partition, acks=0)
+        return [Cast(partition_address(request.topic, request.partition), unnamed, event.payload)]
+
+    def route(self, attempt: Attempt, request: PartitionRequest | Publish, now: int) -> list[Effect]:
+        """Raises ProtocolError for a request that is refused."""
+        if request.topic.startswith(INTERNAL_PREFIX) and not isinstance(request, Fetch | ListOffsets):
+            raise ProtocolError(ErrorCode.FORBIDDEN, f"topic {request.topic[:250]!r} is internal")
+        refusal = self._refusal(request)
+        if refusal is not None:
+            if attempt.has_asked:
+                raise refusal
+            return self._table.ask(attempt)
+        entry = self._table.get(request.topic)
+        assert entry is not None
+        starting = self._starting_address(request, entry)
+        if starting is not None and (attempt.deadline is None or now < attempt.deadline):
+            return self._wait(attempt, starting, now)
+        if isinstance(request, Publish):
+            return self._publisher.on_publish(attempt.number, request, entry, now)
+        return self._forward(attempt, request)
+
+    def _refusal(self, request: PartitionRequest | Publish) -> ProtocolError | None:
+        entry = self._table.get(request.topic)
+        if entry is None:
+            return ProtocolError(ErrorCode.UNKNOWN_TOPIC, f"there is no topic {request.topic[:250]!r}")
+        if request.partition is None or 0 <= request.partition < entry.partitions:
+            return None
+        return ProtocolError(
+            ErrorCode.UNKNOWN_PARTITION,
+            f"partition: topic {request.topic!r} has the partitions 0 to {entry.partitions - 1}, "
+            f"not {request.partition}",
+        )
+
+    def _starting_address(self, request: PartitionRequest | Publish, entry: CatalogTopic) -> str | None:
+        partitions = range(entry.partitions) if request.partition is None else (request.partition,)
+        addresses = (partition_address(entry.topic, partition) for partition in partitions)
+        return next((address for address in addresses if self._peers.is_starting(address)), None)
+
+    def _wait(self, attempt: Attempt, address: str, now: int) -> list[Effect]:
+        deadline = now + START_PATIENCE_MS if attempt.deadline is None else attempt.deadline
+        waiting = Attempt(
+            number=attempt.number, event=attempt.event, has_asked=attempt.has_asked, deadline=deadline
+        )
+        return self._waiting_room.park(address, waiting, deadline)
+
+    def _forward(self, attempt: Attempt, request: PartitionRequest) -> list[Effect]:
+        address = partition_address(request.topic, request.partition)
+        if self._peers.up(address) is None:
+            message = self._peers.why_down(address)
+            return self._tickets.answer(attempt.number, ErrorBody(ErrorCode.PARTITION_OFFLINE, message, True))
+        if not isinstance(request, Fetch):
+            timeout_ms = PRODUCE_TIMEOUT_MS if isinstance(request, Produce) else CALL_TIMEOUT_MS
+            return [forward(attempt, address, timeout_ms)]
+        timeout_ms = request.max_wait_ms + CALL_TIMEOUT_MS
+        is_json = attempt.event.sender.is_json
+        if (request.format or ("records" if is_json else "batches")) == "batches":
+            return [forward(attempt, address, timeout_ms)]
+        key = ("records", attempt.number, request)
+        return [Call(key, address, batches_request(request), FetchReply, timeout_ms=timeout_ms)]
+
+    def on_records(self, event: Answered) -> list[Effect]:
+        """A partition's batches, for a client that asked for records."""
+        _, number, request = event.key
+        sender = self._tickets.sender(number)
+        if sender is None:
+            return []
+        try:
+            reply = inline_records(request, event.reply, event.payload, with_text=sender.is_json)
+        except ProtocolError as error:
+            return self._tickets.answer(number, error.body)
+        return self._tickets.answer(number, reply)

@@ -1,0 +1,59 @@
+"""The directory as the gateway hears it: who is up and where, who is down and why. Pure."""
+
+from ...transport.protocol.control import PeerDown, PeerUp
+
+
+def partition_address(topic: str, partition: int) -> str:
+    return f"partition/{topic}/{partition}"
+
+
+def coordinator_address(group: str) -> str:
+    return f"coordinator/{group}"
+
+
+def topic_of(address: str) -> str | None:
+    """The topic of a partition's address, None for any other actor."""
+    kind, _, rest = address.partition("/")
+    return rest.rpartition("/")[0] if kind == "partition" else None
+
+
+class Peers:
+    def __init__(self) -> None:
+        self._up: dict[str, PeerUp] = {}
+        self._down: dict[str, PeerDown] = {}
+
+    def on_up(self, peer: PeerUp) -> None:
+        self._up[peer.address] = peer
+        self._down.pop(peer.address, None)
+
+    def on_down(self, peer: PeerDown) -> bool:
+        """Whether this is news: not of an incarnation that has a successor."""
+        known = self._up.get(peer.address)
+        if known is not None and known.incarnation > peer.incarnation:
+            return False
+        self._up.pop(peer.address, None)
+        self._down[peer.address] = peer
+        return True
+
+    def forget_partitions(self, topic: str) -> None:
+        """The topic is gone; what is known of its partitions must not be taken for its successor's."""
+        for table in (self._up, self._down):
+            for address in [address for address in table if topic_of(address) == topic]:
+                del table[address]
+
+    def up(self, address: str) -> PeerUp | None:
+        return self._up.get(address)
+
+    def down(self, address: str) -> PeerDown | None:
+        """None for an actor that is up, or that nobody has heard of yet."""
+        return self._down.get(address)
+
+    def is_starting(self, address: str) -> bool:
+        """Neither up nor known to be down: its first start is not over."""
+        return address not in self._up and address not in self._down
+
+    def why_down(self, address: str) -> str:
+        peer = self._down.get(address)
+        if peer is None:
+            return f"{address} is starting"
+        return f"{address} is {'quarantined' if peer.quarantined else 'down'}: {peer.reason}"

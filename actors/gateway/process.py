@@ -1,0 +1,34 @@
+"""The gateway's process: nothing but the public endpoint around the machine. Impure by what it inherits."""
+
+from typing import ClassVar
+
+import msgspec
+
+from ...transport.loop import Actor, ActorContext, run_actor
+from ...transport.protocol.message import Request
+from .machine import REQUESTS, GatewayMachine
+
+
+class GatewayArguments(msgspec.Struct):
+    endpoint: str
+    """What clients connect to; with a port of `*` the system chooses, and the ready message says which."""
+
+
+class GatewayActor(Actor):
+    requests: ClassVar[tuple[type[Request], ...]] = REQUESTS
+
+    def __init__(self, context: ActorContext) -> None:
+        super().__init__(context)
+        self._arguments = msgspec.convert(context.arguments, GatewayArguments)
+        self.machine = GatewayMachine(
+            instance_id=context.instance_id,
+            run_directory=context.run_directory,
+            incarnation=context.incarnation,
+        )
+
+    def endpoint(self) -> str | None:
+        return self._arguments.endpoint
+
+
+def main(context: ActorContext) -> None:
+    run_actor(GatewayActor(context), context)

@@ -1,0 +1,220 @@
+"""Publishing single records: choose partitions, build batches, gather the answers in the records' order. Pure.
+
+A record with a key goes to crc32(key) % partitions; without one it goes where the topic's whole request goes: to one
+partition that is up, the next one with each request. Not idempotent: after TIMED_OUT or the death of a partition the
+outcome is unknown, and a client that repeats may publish twice. Producers of batches have sequences for that.
+"""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from ...transport.batch import HEADER_BYTES, Record, build
+from ...transport.machine import Answered, Call, Effect, Failed
+from ...transport.partitioner import partition_for_key
+from ...transport.protocol.data import (
+    Produce,
+    ProduceReply,
+    Publish,
+    PublishedRecord,
+    PublishRecord,
+    PublishReply,
+)
+from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
+from ...transport.protocol.topics import CatalogTopic
+from .peers import Peers, partition_address
+from .tickets import Tickets
+
+PRODUCE_TIMEOUT_MS = 30_000
+MAX_BATCHES_PER_CALL = 128
+RECORD_OVERHEAD_BYTES = 32
+"""More than MessagePack needs around a record's key, value and timestamp; each header adds 10."""
+
+
+class Row(Struct, frozen=True):
+    """A record ready for a batch, and its place in the request."""
+
+    index: int
+    key: bytes | None
+    value: bytes | None
+    headers: dict[str, str] | None
+    timestamp_ms: int
+
+    @property
+    def size_bytes(self) -> int:
+        """Never less than what it adds to a batch."""
+        size = RECORD_OVERHEAD_BYTES + len(self.key or b"") + len(self.value or b"")
+        for name, value in (self.headers or {}).items():
+            size += 10 + len(name.encode()) + len(value.encode())
+        return size
+
+
+class _Publication:
+    """A request whose batches are out."""
+
+    def __init__(self, results: list[PublishedRecord | None]) -> None:
+        self.results = results
+        self.calls: dict[int, tuple[int, list[list[Row]]]] = {}
+        """Call -> partition and the rows of each of its batches."""
+
+
+class Publisher:
+    def __init__(self, tickets: Tickets, peers: Peers) -> None:
+        self._tickets = tickets
+        self._peers = peers
+        self._open: dict[int, _Publication] = {}
+        self._turns: dict[str, int] = {}
+        """Topic -> how many of its requests had records without a key."""
+
+    def on_publish(self, number: int, request: Publish, entry: CatalogTopic, now: int) -> list[Effect]:
+        """Raises ProtocolError when the request is wrong as a whole."""
+        rows = [to_row(index, record, now) for index, record in enumerate(request.records)]
+        by_partition = self._by_partition(rows, request, entry)
+        publication = _Publication([None] * len(rows))
+        effects: list[Effect] = []
+        for partition, share in by_partition.items():
+            fitting = self._refuse_too_large(publication, partition, share, entry)
+            batches = gather(fitting, entry.max_message_bytes)
+            for start in range(0, len(batches), MAX_BATCHES_PER_CALL):
+                part = batches[start : start + MAX_BATCHES_PER_CALL]
+                effects.append(self._call(number, publication, partition, part, request))
+        self._open[number] = publication
+        return effects + self._finish_if_complete(number)
+
+    def on_answered(self, event: Answered) -> list[Effect]:
+        _, number, call = event.key
+        publication = self._open[number]
+        partition, batches = publication.calls.pop(call)
+        reply: ProduceReply = event.reply
+        missing = ErrorBody(ErrorCode.INVALID_REQUEST, "the partition did not answer for this record")
+        for position, rows in enumerate(batches):
+            result = reply.batches[position] if position < len(reply.batches) else None
+            error = missing if result is None else result.error
+            for place, row in enumerate(rows):
+                offset = -1 if result is None or error is not None else result.base_offset + place
+                publication.results[row.index] = PublishedRecord(partition, offset, error)
+        return self._finish_if_complete(number)
+
+    def on_failed(self, event: Failed) -> list[Effect]:
+        _, number, call = event.key
+        publication = self._open[number]
+        partition, batches = publication.calls.pop(call)
+        for rows in batches:
+            for row in rows:
+                publication.results[row.index] = PublishedRecord(partition, -1, event.error)
+        return self._finish_if_complete(number)
+
+    def _by_partition(
+        self, rows: Sequence[Row], request: Publish, entry: CatalogTopic
+    ) -> dict[int, list[Row]]:
+        shares: dict[int, list[Row]] = {}
+        keyless = request.partition
+        if keyless is None and any(row.key is None for row in rows):
+            keyless = self._next_partition(entry)
+        for row in rows:
+            if request.partition is None and row.key is not None:
+                partition = partition_for_key(row.key, entry.partitions)
+            else:
+                assert keyless is not None
+                partition = keyless
+            shares.setdefault(partition, []).append(row)
+        return shares
+
+    def _next_partition(self, entry: CatalogTopic) -> int:
+        turn = self._turns.get(entry.topic, 0)
+        candidates = [(turn + step) % entry.partitions for step in range(entry.partitions)]
+        up = (each for each in candidates if self._peers.up(partition_address(entry.topic, each)) is not None)
+        chosen = next(up, candidates[0])
+        self._turns[entry.topic] = chosen + 1
+        return chosen
+
+    def forget_topic(self, topic: str) -> None:
+        self._turns.pop(topic, None)
+
+    def _refuse_too_large(
+        self, publication: _Publication, partition: int, rows: Sequence[Row], entry: CatalogTopic
+    ) -> list[Row]:
+        fitting: list[Row] = []
+        for row in rows:
+            if HEADER_BYTES + row.size_bytes <= entry.max_message_bytes or _fits(row, entry):
+                fitting.append(row)
+                continue
+            message = f"records[{row.index}]: the topic takes at most {entry.max_message_bytes} bytes a batch"
+            error = ErrorBody(ErrorCode.MESSAGE_TOO_LARGE, message)
+            publication.results[row.index] = PublishedRecord(partition, -1, error)
+        return fitting
+
+    def _call(
+        self,
+        number: int,
+        publication: _Publication,
+        partition: int,
+        batches: list[list[Row]],
+        request: Publish,
+    ) -> Effect:
+        call = len(publication.calls)
+        publication.calls[call] = (partition, batches)
+        return Call(
+            ("publish", number, call),
+            partition_address(request.topic, partition),
+            Produce(topic=request.topic, partition=partition, acks=request.acks),
+            ProduceReply,
+            payload=[to_batch(rows) for rows in batches],
+            timeout_ms=PRODUCE_TIMEOUT_MS,
+        )
+
+    def _finish_if_complete(self, number: int) -> list[Effect]:
+        publication = self._open[number]
+        if publication.calls:
+            return []
+        del self._open[number]
+        results = [result for result in publication.results if result is not None]
+        assert len(results) == len(publication.results)
+        errors = [result.error for result in results]
+        # One plain refusal says it better than the same error beside each record.
+        if errors[0] is not None and len({error and error.code for error in errors}) == 1:
+            return self._tickets.answer(number, errors[0])
+        return self._tickets.answer(number, PublishReply(records=results))
+
+
+def to_row(index: int, record: PublishRecord, now: int) -> Row:
+    """Raises ProtocolError naming the field when a record says two things at once."""
+    for field in ("key", "value"):
+        if getattr(record, field) is not None and getattr(record, f"{field}_text") is not None:
+            raise ProtocolError(
+                ErrorCode.INVALID_REQUEST, f"records[{index}]: {field} and {field}_text are both given"
+            )
+    timestamp_ms = now if record.timestamp_ms is None else record.timestamp_ms
+    key = record.key if record.key_text is None else record.key_text.encode()
+    value = record.value if record.value_text is None else record.value_text.encode()
+    return Row(index, key, value, record.headers, timestamp_ms)
+
+
+def gather(rows: Sequence[Row], max_batch_bytes: int) -> list[list[Row]]:
+    """Rows in order, in as few batches as the limit allows."""
+    batches: list[list[Row]] = []
+    size = 0
+    for row in rows:
+        if not batches or size + row.size_bytes > max_batch_bytes:
+            batches.append([])
+            size = HEADER_BYTES
+        batches[-1].append(row)
+        size += row.size_bytes
+    return batches
+
+
+def to_batch(rows: Sequence[Row]) -> bytes:
+    first_timestamp_ms = rows[0].timestamp_ms
+    records: list[Record] = [
+        (row.key, row.value, row.timestamp_ms - first_timestamp_ms, row.headers) for row in rows
+    ]
+    return build(
+        records,
+        first_timestamp_ms=first_timestamp_ms,
+        max_timestamp_ms=max(row.timestamp_ms for row in rows),
+    )
+
+
+def _fits(row: Row, entry: CatalogTopic) -> bool:
+    """Near the limit the estimate is too cautious; the batch itself decides."""
+    return len(to_batch([row])) <= entry.max_message_bytes

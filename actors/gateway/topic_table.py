@@ -1,0 +1,106 @@
+"""What routing must know of topics, kept current by a long poll on the controller. Pure.
+
+    watching   one `watch_catalog` is always out; when it fails it is sent again after a while
+    asking     a request names a topic or partition that the table lacks: the controller is asked once, and requests
+               that came before the question left wait for its answer
+
+While the controller is down the table serves as it is.
+"""
+
+from msgspec import Struct
+
+from ...transport.machine import Call, Effect, SetTimer
+from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
+from ...transport.protocol.topics import CatalogTopic, WatchCatalog, WatchCatalogReply
+from .waiting import Attempt
+
+CONTROLLER = "controller"
+WATCH_WAIT_MS = 30_000
+WATCH_RETRY_MS = 200
+WATCH_SLACK_MS = 5_000
+ASK_TIMEOUT_MS = 5_000
+MAX_ASKING = 1_000
+"""Requests that may wait for the controller's answer; more are refused with OVERLOADED."""
+
+
+class TableChange(Struct, frozen=True):
+    """Which topics a new table shows differently."""
+
+    came: frozenset[str]
+    went: frozenset[str]
+    """A topic that was deleted and created again is in both."""
+    changed: frozenset[str]
+
+
+class TopicTable:
+    def __init__(self) -> None:
+        self._topics: dict[str, CatalogTopic] = {}
+        self._version: int | None = None
+        self._is_watching = False
+        self._is_asking = False
+        self._asked: list[Attempt] = []
+        self._to_ask: list[Attempt] = []
+
+    @property
+    def is_loaded(self) -> bool:
+        return self._version is not None
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(self._topics)
+
+    def get(self, topic: str) -> CatalogTopic | None:
+        return self._topics.get(topic)
+
+    def watch(self) -> list[Effect]:
+        if self._is_watching:
+            return []
+        self._is_watching = True
+        request = WatchCatalog(after_version=self._version, max_wait_ms=WATCH_WAIT_MS)
+        timeout_ms = WATCH_WAIT_MS + WATCH_SLACK_MS
+        return [Call(("watch",), CONTROLLER, request, WatchCatalogReply, timeout_ms=timeout_ms)]
+
+    def on_watch_ended(self) -> None:
+        self._is_watching = False
+
+    def on_watch_failed(self, now: int) -> list[Effect]:
+        self._is_watching = False
+        return [SetTimer(("watch",), now + WATCH_RETRY_MS)]
+
+    def ask(self, attempt: Attempt) -> list[Effect]:
+        """Have the controller's answer decide about a request. Raises OVERLOADED."""
+        if len(self._asked) + len(self._to_ask) >= MAX_ASKING:
+            raise ProtocolError(ErrorCode.OVERLOADED, "too many requests wait for the controller")
+        self._to_ask.append(attempt)
+        return self._ask()
+
+    def on_asked(self) -> tuple[list[Attempt], list[Effect]]:
+        """The answered attempts, and the next question for those that came meanwhile."""
+        self._is_asking = False
+        answered, self._asked = self._asked, []
+        return answered, self._ask()
+
+    def update(self, reply: WatchCatalogReply) -> TableChange:
+        before = self._topics
+        self._topics = {entry.topic: entry for entry in reply.topics}
+        self._version = reply.version
+        both = before.keys() & self._topics.keys()
+        replaced = {name for name in both if before[name].topic_id != self._topics[name].topic_id}
+        return TableChange(
+            came=frozenset((self._topics.keys() - before.keys()) | replaced),
+            went=frozenset((before.keys() - self._topics.keys()) | replaced),
+            changed=frozenset(name for name in both if before[name] != self._topics[name]),
+        )
+
+    def _ask(self) -> list[Effect]:
+        if self._is_asking or not self._to_ask:
+            return []
+        self._is_asking = True
+        self._asked, self._to_ask = self._to_ask, []
+        return [Call(("ask",), CONTROLLER, WatchCatalog(), WatchCatalogReply, timeout_ms=ASK_TIMEOUT_MS)]
+
+
+def cannot_tell(topic: str, error: ErrorBody) -> ErrorBody:
+    """The answer about an unknown topic while the controller cannot be asked."""
+    message = f"whether topic {topic[:250]!r} exists cannot be told now: {error.message}"
+    return ErrorBody(ErrorCode.ACTOR_UNAVAILABLE, message, True)
