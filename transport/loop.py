@@ -143,9 +143,10 @@ class Loop:
         for source in (self._link, self._calls.socket, self._server, self.context.parent_sentinel):
             if source is not None:
                 self._poller.register(source, zmq.POLLIN)
+        # What the start has ordered leaves before anybody hears that it is over.
+        self._end_turn()
         if not self._actor.ready_by_itself:
             self.ready()
-        self._end_turn()
         while not self._stopping:
             self._turn()
         self._actor.close()
