@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import msgspec
+
 from ...transport.machine import Call, Effect
 from ...transport.protocol.message import Reply
 from .waiting import Attempt
@@ -18,4 +20,5 @@ def forward(attempt: Attempt, address: str, timeout_ms: int) -> Effect:
 
 def ask_for(attempt: Attempt, address: str, request: Any, reply_type: type[Reply], timeout_ms: int) -> Effect:
     """Ask in the gateway's own words; the answer is encoded for the asker."""
-    return Call(("forward", attempt.number), address, request, reply_type, timeout_ms=timeout_ms)
+    anonymous = msgspec.structs.replace(request, id=None)
+    return Call(("forward", attempt.number), address, anonymous, reply_type, timeout_ms=timeout_ms)

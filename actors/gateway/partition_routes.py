@@ -110,11 +110,10 @@ class PartitionRoutes:
     def on_records(self, event: Answered) -> list[Effect]:
         """A partition's batches, for a client that asked for records."""
         _, number, request = event.key
-        sender = self._tickets.sender(number)
-        if sender is None:
+        if self._tickets.sender(number) is None:
             return []
         try:
-            reply = inline_records(request, event.reply, event.payload, with_text=sender.is_json)
+            reply = inline_records(request, event.reply, event.payload)
         except ProtocolError as error:
             return self._tickets.answer(number, error.body)
         return self._tickets.answer(number, reply)
