@@ -1,0 +1,91 @@
+"""One batch at a time into the group's partition of `__offsets`, each sent until it is answered.
+
+Owns the outstanding batch and its retries, whatever becomes of the partition meanwhile: an answer that did not come says
+nothing, so the same bytes go again, and the sequence in them makes the second time harmless. Must never send a second
+batch before the first is answered. Used by replay.py for the start record and by recorder.py for everything after it.
+
+    idle --append--> in flight --answered--> idle
+                     in flight --failed, may succeed later--> waiting --timer | partition is up--> in flight
+                     in flight --fenced--> raises Fenced: a newer incarnation writes for this group
+"""
+
+from hashlib import sha256
+
+from ...transport.machine import (
+    Answered,
+    Call,
+    CancelTimer,
+    Effect,
+    Event,
+    Failed,
+    PeerUp,
+    SetTimer,
+    TimerFired,
+)
+from ...transport.protocol.data import Produce, ProduceReply
+from ...transport.protocol.errors import ErrorBody, ErrorCode
+
+APPEND = "append"
+RETRY = "append_retry"
+RETRY_MS = 100
+
+
+class Fenced(RuntimeError):
+    """A newer incarnation of this coordinator writes for the group; this one must end."""
+
+
+class AppendRefused(RuntimeError):
+    """The partition refused a batch in a way that no retry can mend."""
+
+
+def producer_id_of(group: str) -> int:
+    """The group's own producer id, the same in every incarnation; bit 62 keeps it apart from ids that are handed out."""
+    digest = sha256(f"coordinator/{group}".encode()).digest()
+    return (1 << 62) | int.from_bytes(digest[:8], "big") >> 4
+
+
+class Appender:
+    def __init__(self, topic: str, partition: int) -> None:
+        self.address = f"partition/{topic}/{partition}"
+        self._request = Produce(topic=topic, partition=partition, acks="all")
+        self._frame: bytes | None = None
+        self._is_waiting = False
+
+    @property
+    def is_idle(self) -> bool:
+        return self._frame is None
+
+    def append(self, frame: bytes) -> list[Effect]:
+        assert self._frame is None, "one batch is outstanding at a time"
+        self._frame = frame
+        return [self._call(frame)]
+
+    def handle(self, event: Event, now: int) -> tuple[list[Effect], int | None]:
+        """Effects, and the base offset when the outstanding batch has become durable."""
+        if self._frame is None:
+            return [], None
+        if isinstance(event, Answered) and event.key == APPEND:
+            result = event.reply.batches[0]
+            if result.error is not None:
+                return self._on_refusal(result.error, now), None
+            self._frame = None
+            return [], result.base_offset
+        if isinstance(event, Failed) and event.key == APPEND:
+            return self._on_refusal(event.error, now), None
+        is_retry = isinstance(event, TimerFired) and event.key == RETRY
+        is_back = isinstance(event, PeerUp) and event.address == self.address
+        if self._is_waiting and (is_retry or is_back):
+            self._is_waiting = False
+            return [CancelTimer(RETRY), self._call(self._frame)], None
+        return [], None
+
+    def _on_refusal(self, error: ErrorBody, now: int) -> list[Effect]:
+        if error.code == ErrorCode.PRODUCER_FENCED:
+            raise Fenced(error.message)
+        if not error.retriable:
+            raise AppendRefused(f"{error.code}: {error.message}")
+        self._is_waiting = True
+        return [SetTimer(RETRY, now + RETRY_MS)]
+
+    def _call(self, frame: bytes) -> Call:
+        return Call(APPEND, self.address, self._request, ProduceReply, (frame,))

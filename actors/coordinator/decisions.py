@@ -1,0 +1,213 @@
+"""What the group decides: each request and each expiry becomes changes, judged against everything decided before it.
+
+Owns the decided state, which runs ahead of the durable one, and the changes nobody has appended yet. Must never answer
+anybody: a refusal is raised as ProtocolError before anything has changed, and success is told by the recorder once the
+changes are durable. Called by serving.py alone.
+
+    join, heartbeat, remove, set_topics  ->  who is there and what they hold; then settle: targets, grants, generation
+    commit, reset, delete                ->  offsets
+"""
+
+from collections.abc import Iterable, Mapping
+
+from msgspec.structs import replace
+
+from ...transport.protocol.errors import ErrorCode, ProtocolError
+from ...transport.protocol.groups import CommitOffsets, GroupHeartbeat, PartitionOffset
+from .assignors import ASSIGNORS, Assignment, TopicPartition
+from .members import MAX_MEMBERS, Member, check_identity, checked_topics, flattened, preferred_assignor
+from .offsets import CommittedOffset, check_holder, check_offsets
+from .reconcile import let_go, reconcile
+from .records import Change, GroupKey, GroupProgress, MemberKey, OffsetKey
+from .state import GroupState
+
+INTERNAL_PREFIX = "__"
+
+
+class Decisions:
+    def __init__(self, decided: GroupState) -> None:
+        self.state = decided
+        self.gathered: list[Change] = []
+        self._topics: Mapping[str, int] | None = None
+        """Partition counts; None until the controller has told them."""
+        self._are_targets_stale = True
+        self._are_grants_due = True
+        self._joined = 0
+
+    def take(self) -> list[Change]:
+        """The changes to append now."""
+        taken, self.gathered = self.gathered, []
+        return taken
+
+    def join(self, request: GroupHeartbeat) -> Member:
+        """Add a member; a static one takes over what its earlier process held, and fences it."""
+        if request.topics is None:
+            raise ProtocolError(ErrorCode.INVALID_REQUEST, "topics: a member names its topics when it joins")
+        check_identity(request)
+        topics = checked_topics(request.topics)
+        before = self.state.instance(request.instance_id) if request.instance_id is not None else None
+        if before is None and len(self.state.members) >= MAX_MEMBERS:
+            raise ProtocolError(ErrorCode.GROUP_FULL, f"the group has {MAX_MEMBERS} members")
+        # Every join is a generation, so that whoever has not been answered yet is told from all who have.
+        generation = self._next_generation()
+        self._record(Change(GroupKey(self.state.group), GroupProgress(generation)))
+        member = Member(
+            member_id=request.member_id or self._new_member_id(),
+            instance_id=request.instance_id,
+            client_id=request.client_id,
+            topics=topics,
+            session_timeout_ms=request.session_timeout_ms,
+            assignor=request.assignor,
+            generation=generation,
+        )
+        if before is not None:
+            member = self._take_over(before, member)
+        self._record_member(member)
+        self._are_targets_stale = True
+        return member
+
+    def _take_over(self, before: Member, member: Member) -> Member:
+        self._forget_member(before.member_id)
+        return replace(
+            member,
+            replaced=before.member_id,
+            target=before.target,
+            held=dict.fromkeys(before.held, member.generation),
+        )
+
+    def heartbeat(self, request: GroupHeartbeat) -> bool:
+        """Take in what a member says of itself; whether anything changed by it."""
+        assert request.member_id is not None
+        before = self.state.members[request.member_id]
+        topics = before.topics if request.topics is None else checked_topics(request.topics)
+        assignor = before.assignor if request.assignor is None else request.assignor
+        held = before.held
+        # A report counts only from one who knows its latest assignment: an earlier one may cross a grant on its way.
+        if request.owned is not None and request.generation >= before.generation:
+            released = let_go(held.keys(), before.target, flattened(request.owned))
+            if released:
+                held = {item: generation for item, generation in held.items() if item not in released}
+                self._are_grants_due = True
+        member = replace(before, topics=topics, assignor=assignor, held=held)
+        if member == before:
+            return False
+        if (topics, assignor) != (before.topics, before.assignor):
+            self._are_targets_stale = True
+        self._record_member(member)
+        return True
+
+    def remove(self, member_id: str) -> None:
+        """A member has left or its session has expired: what it held is free."""
+        self._forget_member(member_id)
+        self._are_targets_stale = True
+
+    def commit(self, request: CommitOffsets) -> None:
+        check_offsets(request.offsets)
+        if request.member_id is not None:
+            check_holder(self.state.members[request.member_id], request.generation, request.offsets)
+        elif self.state.members:
+            message = f"the group has {len(self.state.members)} members; a commit must name the one it is of"
+            raise ProtocolError(ErrorCode.GROUP_NOT_EMPTY, message)
+        self._record_offsets(request.offsets)
+
+    def reset(self, offsets: Iterable[PartitionOffset]) -> None:
+        self._check_empty()
+        offsets = list(offsets)
+        check_offsets(offsets)
+        self._record_offsets(offsets)
+
+    def delete(self) -> None:
+        """Forget offsets and generation; only the start records stay, for epochs must never go back."""
+        self._check_empty()
+        for topic, partition in list(self.state.offsets):
+            self._record(Change(OffsetKey(self.state.group, topic, partition), None))
+        if self.state.generation:
+            self._record(Change(GroupKey(self.state.group), None))
+
+    def set_topics(self, topics: Mapping[str, int]) -> None:
+        """Partition counts have changed. Offsets of a topic that is gone go with it: its successor starts anew."""
+        if topics == self._topics:
+            return
+        self._topics = dict(topics)
+        self._are_targets_stale = True
+        for topic, partition in list(self.state.offsets):
+            if topic not in topics and not topic.startswith(INTERNAL_PREFIX):
+                self._record(Change(OffsetKey(self.state.group, topic, partition), None))
+
+    def settle(self) -> None:
+        """Bring targets up to date and grant what is free; one generation for all that changes by it."""
+        is_retargeting = self._are_targets_stale and self._topics is not None
+        if not is_retargeting and not self._are_grants_due:
+            return
+        targets = self._targets() if is_retargeting else {}
+        if is_retargeting:
+            self._are_targets_stale = False
+        self._are_grants_due = False
+        generation = self._next_generation()
+        # Those who lose come before those who gain only by what they have released already, so any order is safe.
+        steps = [self._step(member, targets, generation) for member in self._members()]
+        changed = [member for member in steps if member != self.state.members[member.member_id]]
+        if changed:
+            self._record(Change(GroupKey(self.state.group), GroupProgress(generation)))
+        for member in changed:
+            self._record_member(member)
+
+    def _step(self, member: Member, targets: Assignment, generation: int) -> Member:
+        target = targets.get(member.member_id, member.target)
+        step = reconcile(member.held.keys(), target, self.state.holders)
+        is_told = step.assignment == member.assignment
+        return replace(
+            member,
+            target=target,
+            held=member.held | dict.fromkeys(step.add, generation) if step.add else member.held,
+            generation=member.generation if is_told else generation,
+        )
+
+    def _targets(self) -> Assignment:
+        assert self._topics is not None
+        members = self._members()
+        assign = ASSIGNORS[preferred_assignor(members)]
+        subscriptions = {member.member_id: frozenset(member.topics) for member in members}
+        return assign(subscriptions, self._topics, self._previous(members))
+
+    def _previous(self, members: list[Member]) -> dict[str, set[TopicPartition]]:
+        """The targets so far; what was meant for one who has gone stays, as far as it may, with whoever holds it."""
+        previous = {member.member_id: set(member.target) for member in members}
+        meant = set().union(*previous.values()) if previous else set()
+        for item, holder in self.state.holders.items():
+            if item not in meant:
+                previous[holder].add(item)
+        return previous
+
+    def _members(self) -> list[Member]:
+        return sorted(self.state.members.values(), key=lambda member: member.order)
+
+    def _next_generation(self) -> int:
+        """Above every generation that has been given out, also after a replay that found only a part of the last one."""
+        told = max((member.generation for member in self.state.members.values()), default=0)
+        return max(self.state.generation, told) + 1
+
+    def _new_member_id(self) -> str:
+        """Unlike any other of the group's life: an epoch belongs to one incarnation."""
+        self._joined += 1
+        return f"{self.state.group}-{self.state.start.epoch}-{self._joined}"
+
+    def _check_empty(self) -> None:
+        if self.state.members:
+            message = f"the group has {len(self.state.members)} members"
+            raise ProtocolError(ErrorCode.GROUP_NOT_EMPTY, message)
+
+    def _record_offsets(self, offsets: Iterable[PartitionOffset]) -> None:
+        for item in offsets:
+            key = OffsetKey(self.state.group, item.topic, item.partition)
+            self._record(Change(key, CommittedOffset(item.offset, item.metadata)))
+
+    def _record_member(self, member: Member) -> None:
+        self._record(Change(MemberKey(self.state.group, member.member_id), member))
+
+    def _forget_member(self, member_id: str) -> None:
+        self._record(Change(MemberKey(self.state.group, member_id), None))
+
+    def _record(self, change: Change) -> None:
+        self.state.apply(change)
+        self.gathered.append(change)

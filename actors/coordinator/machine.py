@@ -1,0 +1,140 @@
+"""The coordinator's machine: it replays the group, serves it, and stops.
+
+Owns the phases and the flush, the moment at which gathered decisions go out as one append. Must never serve before
+the group is taken over. The work is done by its parts: replay.py, serving.py (requests and sessions), watch.py
+(topics), recorder.py. Run by process.py, and in tests by a simulator.
+
+    replaying --replay done--> serving     requests are refused, sessions stand still; then BecomeReady, full sessions
+    serving --StopRequested--> stopping    parked heartbeats are refused; what is outstanding may become durable
+    stopping --nothing outstanding | STOP_WAIT_MS--> Stop
+"""
+
+from ...transport.machine import Effect, Event, Received, Reply, SetTimer, Stop, StopRequested, TimerFired
+from ...transport.protocol.errors import ErrorBody, ErrorCode
+from .appender import producer_id_of
+from .decisions import Decisions
+from .effects import BecomeReady, SaveSnapshot, Started
+from .recorder import Durable, Recorder
+from .replay import Replay
+from .serving import REQUESTS, Serving
+from .snapshot import LogMark, Snapshot, encode_snapshot
+from .state import GroupState
+from .watch import TopicsWatch
+
+SNAPSHOT_RECORDS = 1_000
+"""Records read or applied after which the snapshot is renewed."""
+STOP_WAIT_MS = 1_000
+"""How long a stop waits for the outstanding append."""
+
+__all__ = ["REQUESTS", "CoordinatorMachine"]
+
+
+class CoordinatorMachine:
+    def __init__(
+        self,
+        group: str,
+        offsets_topic: str,
+        offsets_partition: int,
+        *,
+        starter: str,
+        snapshot: Snapshot | None = None,
+    ) -> None:
+        self._group = group
+        self._replay = Replay(group, offsets_topic, offsets_partition, starter, snapshot)
+        self._watch = TopicsWatch()
+        self._serving: Serving | None = None
+        self._is_stopping = False
+        self._state: GroupState
+        self._decisions: Decisions
+        self._recorder: Recorder
+        self._mark: LogMark
+        self._since_snapshot = 0
+
+    def handle(self, event: Event, now: int) -> list[Effect]:
+        if self._serving is None:
+            return self._while_replaying(event, now)
+        effects = self._while_serving(self._serving, event, now)
+        effects += self._flush(now)
+        if self._is_stopping and self._recorder.is_idle:
+            effects += self._stop(now)
+        return effects
+
+    def _while_replaying(self, event: Event, now: int) -> list[Effect]:
+        if isinstance(event, Started):
+            return self._replay.start()
+        if isinstance(event, Received):
+            error = ErrorBody(ErrorCode.ACTOR_UNAVAILABLE, "the group is being replayed", True)
+            return [Reply(event.sender, error)]
+        if isinstance(event, StopRequested):
+            return [Stop("stopped while replaying")]
+        effects = self._replay.handle(event, now)
+        if self._replay.is_done:
+            effects += self._begin_serving(now)
+        return effects
+
+    def _begin_serving(self, now: int) -> list[Effect]:
+        replay = self._replay
+        assert replay.mark is not None, "the start record has been read"
+        self._state = replay.state
+        self._mark = replay.mark
+        decided = GroupState(self._group)
+        for change in self._state.changes():
+            decided.apply(change)
+        self._decisions = Decisions(decided)
+        self._recorder = Recorder(replay.appender, producer_id_of(self._group), replay.epoch, next_sequence=1)
+        self._serving = Serving(self._state, self._decisions, self._recorder)
+        self._since_snapshot = replay.records_read
+        effects = [BecomeReady(), *self._serving.start(now), *self._watch.start(), *self._snapshot(now)]
+        return effects + self._flush(now)
+
+    def _while_serving(self, serving: Serving, event: Event, now: int) -> list[Effect]:
+        if isinstance(event, Received):
+            return self._on_request(serving, event, now)
+        if isinstance(event, StopRequested):
+            self._is_stopping = True
+            return [*serving.close(), SetTimer("stop", now + STOP_WAIT_MS)]
+        if isinstance(event, TimerFired):
+            match event.key:
+                case ("session", str(member_id)):
+                    return serving.on_session_timer(member_id, now)
+                case ("parked", str(member_id)):
+                    return serving.on_parked_timer(member_id)
+                case "stop":
+                    return [Stop("the outstanding append was not answered in time")]
+        effects, topics = self._watch.handle(event, now)
+        if topics is not None:
+            self._decisions.set_topics(topics)
+        more, durable = self._recorder.handle(event, now)
+        effects += more
+        if durable is not None:
+            effects += self._on_durable(serving, durable, now)
+        return effects
+
+    def _on_request(self, serving: Serving, event: Received, now: int) -> list[Effect]:
+        if self._is_stopping:
+            error = ErrorBody(ErrorCode.SHUTTING_DOWN, "the coordinator is stopping", True)
+            return [Reply(event.sender, error)]
+        return serving.on_request(event, now)
+
+    def _on_durable(self, serving: Serving, durable: Durable, now: int) -> list[Effect]:
+        self._mark = durable.mark
+        self._since_snapshot += len(durable.changes)
+        return [*serving.on_durable(durable, now), *self._snapshot(now)]
+
+    def _flush(self, now: int) -> list[Effect]:
+        """One append is outstanding at a time; what is decided meanwhile gathers for the next."""
+        if not self._recorder.is_idle:
+            return []
+        self._decisions.settle()
+        changes = self._decisions.take()
+        return self._recorder.flush(changes, now) if changes else []
+
+    def _snapshot(self, now: int, least: int = SNAPSHOT_RECORDS) -> list[Effect]:
+        assert self._serving is not None
+        if self._since_snapshot < least or self._serving.is_deleted(now):
+            return []
+        self._since_snapshot = 0
+        return [SaveSnapshot(encode_snapshot(self._state, self._mark))]
+
+    def _stop(self, now: int) -> list[Effect]:
+        return [*self._snapshot(now, least=1), Stop("stopped")]

@@ -1,0 +1,100 @@
+"""A group's member as the coordinator's records hold it, and the limits on what a member may say of itself.
+
+Owns the struct and its derived sets; changes nothing (a Member is frozen, a change is a new one). Used by state.py, which
+keeps the applied ones, and decisions.py, which makes the next ones.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from msgspec import Struct
+
+from ...transport.protocol.errors import ErrorCode, ProtocolError
+from ...transport.protocol.groups import AssignorName, GroupHeartbeat
+from ...transport.protocol.message import TopicPartitions
+from .assignors import DEFAULT_ASSIGNOR, TopicPartition
+
+MAX_MEMBERS = 1_000
+MAX_TOPICS = 1_000
+MAX_NAME_LENGTH = 256
+"""Of member ids, instance ids, client ids and topics, in characters."""
+
+
+class Member(Struct, frozen=True, kw_only=True):
+    member_id: str
+    instance_id: str | None = None
+    client_id: str = ""
+    topics: tuple[str, ...] = ()
+    """Subscribed topics, ascending."""
+    session_timeout_ms: int = 10_000
+    assignor: AssignorName | None = None
+    replaced: str | None = None
+    """The member id that a static member's previous process had: whoever still uses it is fenced."""
+    generation: int = 0
+    """The generation in which its assignment changed last."""
+    target: frozenset[TopicPartition] = frozenset()
+    """What the assignor wants it to have."""
+    held: dict[TopicPartition, int] = {}
+    """What it was granted and has not let go of, with the generation of each grant."""
+
+    @property
+    def assignment(self) -> frozenset[TopicPartition]:
+        """What it should own now."""
+        return self.target & self.held.keys()
+
+    @property
+    def is_settled(self) -> bool:
+        return self.target == self.held.keys()
+
+    @property
+    def heartbeat_interval_ms(self) -> int:
+        return self.session_timeout_ms // 3
+
+    @property
+    def order(self) -> tuple[str, str]:
+        """Its place among the members: a static member keeps its place over a restart."""
+        return (self.instance_id or self.member_id, self.member_id)
+
+
+def preferred_assignor(members: Iterable[Member]) -> AssignorName:
+    """The assignor most members ask for; on a tie the first by name; the default when none is asked for."""
+    votes: dict[AssignorName, int] = {}
+    for member in members:
+        if member.assignor is not None:
+            votes[member.assignor] = votes.get(member.assignor, 0) + 1
+    return min(votes, key=lambda name: (-votes[name], name), default=DEFAULT_ASSIGNOR)
+
+
+def by_topic(partitions: Iterable[TopicPartition]) -> TopicPartitions:
+    """A set of partitions as it stands on the wire."""
+    grouped: TopicPartitions = {}
+    for topic, partition in sorted(partitions):
+        grouped.setdefault(topic, []).append(partition)
+    return grouped
+
+
+def flattened(partitions: Mapping[str, Iterable[int]]) -> frozenset[TopicPartition]:
+    return frozenset((topic, partition) for topic, numbers in partitions.items() for partition in numbers)
+
+
+def checked_topics(topics: Iterable[str]) -> tuple[str, ...]:
+    """A subscription in its stored form. Raises ProtocolError when there is too much of it."""
+    chosen = tuple(sorted(set(topics)))
+    if len(chosen) > MAX_TOPICS:
+        raise ProtocolError(ErrorCode.INVALID_REQUEST, f"topics: {len(chosen)} given, {MAX_TOPICS} allowed")
+    for topic in chosen:
+        check_name("topics", topic)
+    return chosen
+
+
+def check_identity(request: GroupHeartbeat) -> None:
+    """Raises ProtocolError when one of the names a joining member gives itself is too long."""
+    check_name("member_id", request.member_id or "")
+    check_name("instance_id", request.instance_id or "")
+    check_name("client_id", request.client_id)
+
+
+def check_name(field: str, name: str) -> None:
+    if len(name) > MAX_NAME_LENGTH:
+        raise ProtocolError(
+            ErrorCode.INVALID_REQUEST, f"{field}: {len(name)} characters, {MAX_NAME_LENGTH} allowed"
+        )

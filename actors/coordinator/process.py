@@ -1,0 +1,77 @@
+"""The coordinator's process: reads the snapshot, runs the machine, keeps the snapshot. Impure and thin.
+
+Started by the supervisor through `main`; ready only once the machine has replayed the group, which needs the partition of
+`__offsets` to be up. A newer incarnation's fence, a refused append or an unreadable record crashes it: the supervisor
+starts the next one, and that one replays.
+"""
+
+from pathlib import Path
+from typing import ClassVar
+from urllib.parse import quote
+
+import msgspec
+
+from ...transport.loop import Actor, ActorContext, run_actor
+from ...transport.machine import Effect
+from ...transport.protocol.message import Request
+from ..log.errors import StorageFull
+from ..log.files import Files
+from .effects import BecomeReady, RemoveSnapshot, SaveSnapshot, Started
+from .machine import REQUESTS, CoordinatorMachine
+from .snapshot import decode_snapshot
+
+
+class CoordinatorArguments(msgspec.Struct):
+    group: str
+    offsets_topic: str = "__offsets"
+    offsets_partition: int = 0
+
+
+class CoordinatorActor(Actor):
+    requests: ClassVar[tuple[type[Request], ...]] = REQUESTS
+    ready_by_itself: ClassVar[bool] = True
+
+    def __init__(self, context: ActorContext, files: Files | None = None) -> None:
+        super().__init__(context)
+        self._files = files or Files()
+        self._arguments = msgspec.convert(context.arguments, CoordinatorArguments)
+        self._snapshot_path = snapshot_path(Path(context.data_directory), self._arguments.group)
+
+    def start(self) -> None:
+        self._files.make_directory(self._snapshot_path.parent)
+        data = self._files.read_whole(self._snapshot_path)
+        group = self._arguments.group
+        self.machine = CoordinatorMachine(
+            group,
+            self._arguments.offsets_topic,
+            self._arguments.offsets_partition,
+            starter=f"{self.context.instance_id}.{self.context.incarnation}",
+            snapshot=decode_snapshot(data, group) if data is not None else None,
+        )
+        self.loop.dispatch(Started())
+
+    def perform(self, effect: Effect) -> None:
+        match effect:
+            case BecomeReady():
+                self.loop.ready()
+            case SaveSnapshot(data=data):
+                self._save(data)
+            case RemoveSnapshot():
+                self._files.unlink(self._snapshot_path)
+            case _:
+                super().perform(effect)
+
+    def _save(self, data: bytes) -> None:
+        try:
+            self._files.replace(self._snapshot_path, data)
+        except StorageFull:
+            pass  # a full disk must not stop the group: the older snapshot stays good, the next replay is longer
+
+
+def snapshot_path(data_directory: Path, group: str) -> Path:
+    """One file for each group; no group's name leaves the folder."""
+    return data_directory / "groups" / f"{quote(group, safe='')}.snapshot"
+
+
+def main(context: ActorContext) -> None:
+    run_actor(CoordinatorActor(context), context)

@@ -1,0 +1,154 @@
+"""The records of `__offsets`: everything a coordinator must remember, as changes by key.
+
+Owns their form and its translation; knows nothing of who decides a change or when it counts. The newest record of a key
+holds, nil deletes what the key names, so the topic may be compacted. Several groups share a partition.
+
+    record = key value                                  both MessagePack
+    key    = ["start", group]                           value = {epoch, starter}
+           | ["group", group]                                   {generation}
+           | ["member", group, member_id]                       {instance_id, ..., target, held} | nil
+           | ["offset", group, topic, partition]                {offset, metadata} | nil
+    target = {topic: [partition, ...]}                  held  = [[topic, generation, [partition, ...]], ...]
+
+`start` is the first record of every incarnation and is never deleted: the epochs of a group only rise, even when the
+group is deleted and comes back. Every prefix of the records is a state in which no partition has two holders.
+"""
+
+from typing import Any, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from ...transport.batch import Record
+from ...transport.protocol.groups import AssignorName
+from ...transport.protocol.message import TopicPartitions
+from .members import Member, by_topic, flattened
+from .offsets import CommittedOffset
+
+
+class InvalidRecord(ValueError):
+    """A record of `__offsets` that this version cannot read."""
+
+
+class StartKey(Struct, frozen=True, array_like=True, tag="start"):
+    group: str
+
+
+class GroupKey(Struct, frozen=True, array_like=True, tag="group"):
+    group: str
+
+
+class MemberKey(Struct, frozen=True, array_like=True, tag="member"):
+    group: str
+    member_id: str
+
+
+class OffsetKey(Struct, frozen=True, array_like=True, tag="offset"):
+    group: str
+    topic: str
+    partition: int
+
+
+class Start(Struct, frozen=True):
+    """A coordinator's incarnation took over the group."""
+
+    epoch: int
+    """The producer epoch it writes with."""
+    starter: str
+    """Tells it from another incarnation that chose the same epoch."""
+
+
+class GroupProgress(Struct, frozen=True):
+    generation: int
+
+
+class Change(Struct, frozen=True):
+    """One record, decoded. `value` None deletes."""
+
+    key: StartKey | GroupKey | MemberKey | OffsetKey
+    value: Start | GroupProgress | Member | CommittedOffset | None
+
+
+HeldRun: TypeAlias = tuple[str, int, list[int]]
+
+
+class _MemberValue(Struct, omit_defaults=True):
+    topics: list[str]
+    session_timeout_ms: int
+    generation: int
+    instance_id: str | None = None
+    client_id: str = ""
+    assignor: AssignorName | None = None
+    replaced: str | None = None
+    target: TopicPartitions = {}
+    held: list[HeldRun] = []
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_key = msgspec.msgpack.Decoder(StartKey | GroupKey | MemberKey | OffsetKey).decode
+_VALUES: dict[type[Any], msgspec.msgpack.Decoder[Any]] = {
+    StartKey: msgspec.msgpack.Decoder(Start),
+    GroupKey: msgspec.msgpack.Decoder(GroupProgress),
+    MemberKey: msgspec.msgpack.Decoder(_MemberValue),
+    OffsetKey: msgspec.msgpack.Decoder(CommittedOffset),
+}
+
+
+def encode(change: Change) -> Record:
+    value = change.value
+    if value is None:
+        return (_encode(change.key), None, 0, None)
+    return (_encode(change.key), _encode(_stored(value) if isinstance(value, Member) else value), 0, None)
+
+
+def decode(key: bytes | None, value: bytes | None, group: str) -> Change | None:
+    """The change a record stands for; None when it is another group's. Raises InvalidRecord."""
+    try:
+        decoded = _decode_key(key or b"")
+        if decoded.group != group:
+            return None
+        if value is None:
+            return Change(decoded, None)
+        content = _VALUES[type(decoded)].decode(value)
+    except msgspec.MsgspecError as error:
+        raise InvalidRecord(f"record {key!r} cannot be read: {error}") from error
+    if isinstance(content, _MemberValue):
+        assert isinstance(decoded, MemberKey)
+        content = _restored(decoded.member_id, content)
+    return Change(decoded, content)
+
+
+def _stored(member: Member) -> _MemberValue:
+    runs: dict[tuple[str, int], list[int]] = {}
+    for (topic, partition), generation in sorted(member.held.items()):
+        runs.setdefault((topic, generation), []).append(partition)
+    return _MemberValue(
+        topics=list(member.topics),
+        session_timeout_ms=member.session_timeout_ms,
+        generation=member.generation,
+        instance_id=member.instance_id,
+        client_id=member.client_id,
+        assignor=member.assignor,
+        replaced=member.replaced,
+        target=by_topic(member.target),
+        held=[(topic, generation, partitions) for (topic, generation), partitions in runs.items()],
+    )
+
+
+def _restored(member_id: str, value: _MemberValue) -> Member:
+    return Member(
+        member_id=member_id,
+        instance_id=value.instance_id,
+        client_id=value.client_id,
+        topics=tuple(value.topics),
+        session_timeout_ms=value.session_timeout_ms,
+        assignor=value.assignor,
+        replaced=value.replaced,
+        generation=value.generation,
+        target=flattened(value.target),
+        held={
+            (topic, partition): generation
+            for topic, generation, partitions in value.held
+            for partition in partitions
+        },
+    )

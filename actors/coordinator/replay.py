@@ -1,0 +1,205 @@
+"""How a coordinator comes back: it reads the group's records, takes the group over, reads what was still on its way.
+
+Owns the start, from nothing or a snapshot to a state that no earlier incarnation can change any more. Must never give the
+state away before that. A machine without requests; machine.py runs it and serves when `is_done`.
+
+    checking --first batch is the snapshot's--> reading         else the snapshot is dropped, and the log read from 0
+    reading --end of the log--> claiming: the start record goes out with the highest epoch seen + 1
+    claiming --durable--> rereading up to that record           earlier epochs are refused from here on
+    rereading --our record is the newest start--> done          else somebody else claimed that epoch: claiming anew
+
+A partition that is down is waited for. The log's damage is not: it raises ReplayFailed.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from ...transport.batch import BatchHeader, Buffer, InvalidBatch, build, decode_records, split, verify
+from ...transport.machine import (
+    Answered,
+    Call,
+    CancelTimer,
+    Effect,
+    Event,
+    Failed,
+    PeerUp,
+    SetTimer,
+    TimerFired,
+)
+from ...transport.protocol.data import Fetch, FetchReply, ListOffsets, ListOffsetsReply
+from ...transport.protocol.errors import ErrorBody, ErrorCode
+from .appender import Appender, producer_id_of
+from .records import Change, Start, StartKey, decode, encode
+from .snapshot import LogMark, Snapshot
+from .state import NO_EPOCH, GroupState
+
+FETCH = "replay_fetch"
+EARLIEST = "replay_earliest"
+RETRY = "replay_retry"
+RETRY_MS = 100
+FETCH_BYTES = 4 * 1024 * 1024
+REREAD_WAIT_MS = 1_000
+"""A durable record is visible at once with one replica, and a moment later with several."""
+
+Step = Literal["checking", "reading", "claiming", "rereading", "done"]
+
+
+class ReplayFailed(RuntimeError):
+    """The group's records cannot be read."""
+
+
+class Replay:
+    def __init__(
+        self, group: str, topic: str, partition: int, starter: str, snapshot: Snapshot | None = None
+    ) -> None:
+        self.appender = Appender(topic, partition)
+        self.state = snapshot.state if snapshot else GroupState(group)
+        self.mark = snapshot.mark if snapshot else None
+        """The last batch read."""
+        self.records_read = 0
+        self._group = group
+        self._topic = topic
+        self._partition = partition
+        self._starter = starter
+        self._producer_id = producer_id_of(group)
+        self._highest_epoch = self.state.start.epoch
+        self._position = self.mark.base_offset if self.mark else 0
+        self._claimed = Start(NO_EPOCH, starter)
+        self._claim_offset = -1
+        self._pending: Call | None = None
+        """What is sent again when the partition is back."""
+        self._step: Step = "checking" if snapshot else "reading"
+
+    @property
+    def is_done(self) -> bool:
+        return self._step == "done"
+
+    @property
+    def epoch(self) -> int:
+        return self._claimed.epoch
+
+    def start(self) -> list[Effect]:
+        return [self._fetch()]
+
+    def handle(self, event: Event, now: int) -> list[Effect]:
+        if self._step == "claiming":
+            effects, base_offset = self.appender.handle(event, now)
+            if base_offset is None:
+                return effects
+            self._claim_offset = base_offset
+            self._step = "rereading"
+            return [*effects, self._fetch()]
+        if isinstance(event, Answered) and event.key == FETCH:
+            return self._on_fetched(event.reply, event.payload, now)
+        if isinstance(event, Answered) and event.key == EARLIEST:
+            return self._on_earliest(event.reply)
+        if isinstance(event, Failed) and event.key in (FETCH, EARLIEST):
+            return self._on_failed(event.error, now)
+        is_retry = isinstance(event, TimerFired) and event.key == RETRY
+        is_back = isinstance(event, PeerUp) and event.address == self.appender.address
+        if self._pending is not None and (is_retry or is_back):
+            call, self._pending = self._pending, None
+            return [CancelTimer(RETRY), call]
+        return []
+
+    def _on_fetched(self, reply: FetchReply, payload: Sequence[Buffer], now: int) -> list[Effect]:
+        before = self._position
+        for frame in payload:
+            for header, batch in split(frame):
+                if self._step == "checking" and not self._is_marked(header):
+                    return self._begin_anew()
+                self._read(header, batch)
+        if self._step == "checking":
+            return self._begin_anew()  # the log ends before the batch the snapshot was taken after
+        self._position = max(self._position, reply.next_offset)
+        if self._position < reply.high_watermark:
+            if self._position == before:
+                raise ReplayFailed(f"offset {before} of {self.appender.address} cannot be read")
+            return [self._fetch()]
+        if self._step == "reading":
+            return self._claim(now)
+        if self._position <= self._claim_offset:
+            return [self._fetch()]
+        if self.state.start != self._claimed:
+            return self._claim(now)
+        self._step = "done"
+        return []
+
+    def _is_marked(self, header: BatchHeader) -> bool:
+        """Whether the first batch fetched is the last one of the snapshot."""
+        if self.mark != LogMark(header.base_offset, header.crc32c):
+            return False
+        self._position = header.next_offset
+        self._step = "reading"
+        return True
+
+    def _read(self, header: BatchHeader, batch: memoryview) -> None:
+        if header.base_offset < self._position:
+            return
+        try:
+            verify(batch)
+            records = decode_records(batch, header)
+        except InvalidBatch as error:
+            raise ReplayFailed(f"batch {header.base_offset} of {self.appender.address}: {error}") from error
+        if header.producer_id == self._producer_id:
+            self._highest_epoch = max(self._highest_epoch, header.producer_epoch)
+        for key, value, _, _ in records:
+            change = decode(key, value, self._group)
+            if change is not None:
+                self.state.apply(change)
+        self._highest_epoch = max(self._highest_epoch, self.state.start.epoch)
+        self._position = header.next_offset
+        self.mark = LogMark(header.base_offset, header.crc32c)
+        self.records_read += len(records)
+
+    def _claim(self, now: int) -> list[Effect]:
+        self._step = "claiming"
+        self._claimed = Start(self._highest_epoch + 1, self._starter)
+        frame = build(
+            [encode(Change(StartKey(self._group), self._claimed))],
+            first_timestamp_ms=now,
+            max_timestamp_ms=now,
+            producer_id=self._producer_id,
+            producer_epoch=self._claimed.epoch,
+            base_sequence=0,
+        )
+        return self.appender.append(frame)
+
+    def _on_failed(self, error: ErrorBody, now: int) -> list[Effect]:
+        if error.code == ErrorCode.OFFSET_OUT_OF_RANGE:
+            self._forget()
+            return [self._earliest()]
+        if not error.retriable:
+            raise ReplayFailed(f"{self.appender.address} answers {error.code}: {error.message}")
+        self._pending = self._fetch()
+        return [SetTimer(RETRY, now + RETRY_MS)]
+
+    def _begin_anew(self) -> list[Effect]:
+        self._forget()
+        return [self._fetch()]
+
+    def _forget(self) -> None:
+        """Drop what was read: the log does not continue it."""
+        self.state = GroupState(self._group)
+        self.mark = None
+        self._position = 0
+        self._step = "reading"
+
+    def _on_earliest(self, reply: ListOffsetsReply) -> list[Effect]:
+        self._position = reply.offset
+        return [self._fetch()]
+
+    def _fetch(self) -> Call:
+        request = Fetch(
+            topic=self._topic,
+            partition=self._partition,
+            offset=self._position,
+            max_bytes=FETCH_BYTES,
+            max_wait_ms=REREAD_WAIT_MS if self._step == "rereading" else 0,
+            format="batches",
+        )
+        return Call(FETCH, self.appender.address, request, FetchReply)
+
+    def _earliest(self) -> Call:
+        request = ListOffsets(topic=self._topic, partition=self._partition, at="earliest")
+        return Call(EARLIEST, self.appender.address, request, ListOffsetsReply)

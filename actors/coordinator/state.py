@@ -1,0 +1,84 @@
+"""A group's state: a pure function of its records, and nothing that is not in them.
+
+Owns members, offsets, generation and the index of holders; changes by `apply` alone. The coordinator keeps two: the
+decided one, which is ahead, and the durable one, from which everything is answered. Applying a record that gives a
+partition to two members raises: a coordinator that decided so must not go on.
+"""
+
+from .assignors import TopicPartition
+from .members import Member
+from .offsets import CommittedOffset
+from .records import Change, GroupKey, GroupProgress, MemberKey, OffsetKey, Start, StartKey
+
+NO_EPOCH = -1
+
+
+class TwoHolders(AssertionError):
+    """A partition was about to have two holders."""
+
+
+class GroupState:
+    def __init__(self, group: str) -> None:
+        self.group = group
+        self.start = Start(NO_EPOCH, "")
+        self.generation = 0
+        self.members: dict[str, Member] = {}
+        self.offsets: dict[TopicPartition, CommittedOffset] = {}
+        self.holders: dict[TopicPartition, str] = {}
+        """Who was granted a partition and has not let go of it."""
+
+    def apply(self, change: Change) -> None:
+        key, value = change.key, change.value
+        if isinstance(key, OffsetKey):
+            assert value is None or isinstance(value, CommittedOffset)
+            self._apply_offset((key.topic, key.partition), value)
+        elif isinstance(key, MemberKey):
+            assert value is None or isinstance(value, Member)
+            self._apply_member(key.member_id, value)
+        elif isinstance(key, GroupKey):
+            assert value is None or isinstance(value, GroupProgress)
+            self.generation = value.generation if value else 0
+        else:
+            assert isinstance(value, Start)
+            self.start = value
+
+    def changes(self) -> list[Change]:
+        """The shortest list of changes that makes this state."""
+        found = [Change(StartKey(self.group), self.start)] if self.start.epoch != NO_EPOCH else []
+        if self.generation:
+            found.append(Change(GroupKey(self.group), GroupProgress(self.generation)))
+        found += [Change(MemberKey(self.group, name), member) for name, member in self.members.items()]
+        found += [Change(OffsetKey(self.group, *place), offset) for place, offset in self.offsets.items()]
+        return found
+
+    def instance(self, instance_id: str) -> Member | None:
+        """The static member that runs under this instance id."""
+        return next((member for member in self.members.values() if member.instance_id == instance_id), None)
+
+    def is_replaced(self, member_id: str) -> bool:
+        """Whether this was a static member's earlier process."""
+        return any(member.replaced == member_id for member in self.members.values())
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether every member holds exactly what it should."""
+        return all(member.is_settled for member in self.members.values())
+
+    def _apply_offset(self, place: TopicPartition, value: CommittedOffset | None) -> None:
+        if value is None:
+            self.offsets.pop(place, None)
+        else:
+            self.offsets[place] = value
+
+    def _apply_member(self, member_id: str, member: Member | None) -> None:
+        before = self.members.pop(member_id, None)
+        if before is not None:
+            for item in before.held:
+                del self.holders[item]
+        if member is None:
+            return
+        self.members[member_id] = member
+        for item in member.held:
+            other = self.holders.setdefault(item, member_id)
+            if other != member_id:
+                raise TwoHolders(f"{item} is held by {other} and given to {member_id}")

@@ -1,0 +1,56 @@
+"""The group's view of the topics: a long poll at the controller, renewed for ever.
+
+Owns the version it has seen, and forgets it whenever a poll fails: versions start anew with a new controller, so the
+first question after a failure asks for everything at once. Called by machine.py.
+
+    asking --answered--> asking from that version
+    asking --failed--> waiting --timer | controller is up--> asking for everything
+"""
+
+from ...transport.machine import (
+    Answered,
+    Call,
+    CancelTimer,
+    Effect,
+    Event,
+    Failed,
+    PeerUp,
+    SetTimer,
+    TimerFired,
+)
+from ...transport.protocol.topics import WatchTopics, WatchTopicsReply
+
+CONTROLLER = "controller"
+WATCH = "watch"
+RETRY = "watch_retry"
+RETRY_MS = 500
+MAX_WAIT_MS = 30_000
+TIMEOUT_MS = MAX_WAIT_MS + 10_000
+
+
+class TopicsWatch:
+    def __init__(self) -> None:
+        self._is_waiting = False
+
+    def start(self) -> list[Effect]:
+        return [self._ask(WatchTopics())]
+
+    def handle(self, event: Event, now: int) -> tuple[list[Effect], dict[str, int] | None]:
+        """Effects, and the partition counts when they have come."""
+        if isinstance(event, Answered) and event.key == WATCH:
+            reply: WatchTopicsReply = event.reply
+            return [
+                self._ask(WatchTopics(after_version=reply.version, max_wait_ms=MAX_WAIT_MS))
+            ], reply.topics
+        if isinstance(event, Failed) and event.key == WATCH:
+            self._is_waiting = True
+            return [SetTimer(RETRY, now + RETRY_MS)], None
+        is_retry = isinstance(event, TimerFired) and event.key == RETRY
+        is_back = isinstance(event, PeerUp) and event.address == CONTROLLER
+        if self._is_waiting and (is_retry or is_back):
+            self._is_waiting = False
+            return [CancelTimer(RETRY), *self.start()], None
+        return [], None
+
+    def _ask(self, request: WatchTopics) -> Call:
+        return Call(WATCH, CONTROLLER, request, WatchTopicsReply, timeout_ms=TIMEOUT_MS)
