@@ -40,6 +40,7 @@ from .effects import (
     Sync,
     Trimmed,
 )
+from .fetches import fetch_of
 from .machine import PartitionMachine
 
 LOCK_WAIT_MS = 5_000
@@ -142,7 +143,7 @@ class PartitionProcess(Actor):
         self._is_sync_wanted = True
 
     def _read(self, effect: Read) -> None:
-        offset = effect.asked.request.offset
+        offset = fetch_of(effect.asked).offset
         try:
             runs = self._log.read(offset, effect.max_bytes, effect.up_to_offset)
         except CorruptLog as error:

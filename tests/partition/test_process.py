@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from partition_process import PartitionProcess
 
+from partition_process import PartitionProcess
 from planaria.transport.batch import build, split
 from planaria.transport.protocol.data import (
     Fetch,
