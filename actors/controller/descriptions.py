@@ -17,6 +17,8 @@ from .children import partition_address, partition_addresses
 from .peers import Peers
 
 UP_TIMEOUT_MS = 15_000
+HEARSAY_TIMEOUT_MS = 1_000
+"""How long a description waits for partitions the directory has said nothing of: right after a start of either."""
 ANSWER_TIMEOUT_MS = 2_000
 MAX_DESCRIPTIONS = 1_000
 """Topics being described at a time; more are refused with OVERLOADED."""
@@ -40,13 +42,20 @@ class Descriptions:
         self._open: dict[int, _Description] = {}
         self._last_number = 0
 
-    def describe(self, asker: Sender, entry: TopicEntry) -> list[Effect]:
-        return self._gather(self._begin(asker, entry, set()))
+    def describe(self, asker: Sender, entry: TopicEntry, now: int) -> list[Effect]:
+        """As it is now; only what nothing has been heard of gets a moment to be heard of."""
+        unheard = {address for address in partition_addresses(entry) if self._peers.is_unheard_of(address)}
+        return self._describe_without(unheard, asker, entry, now + HEARSAY_TIMEOUT_MS)
 
     def describe_when_up(self, asker: Sender, entry: TopicEntry, now: int) -> list[Effect]:
         missing = {address for address in partition_addresses(entry) if not self._peers.is_up(address)}
+        return self._describe_without(missing, asker, entry, now + UP_TIMEOUT_MS)
+
+    def _describe_without(
+        self, missing: set[str], asker: Sender, entry: TopicEntry, deadline: int
+    ) -> list[Effect]:
         number = self._begin(asker, entry, missing)
-        return [SetTimer(("up", number), now + UP_TIMEOUT_MS)] if missing else self._gather(number)
+        return [SetTimer(("up", number), deadline)] if missing else self._gather(number)
 
     def check_room(self) -> None:
         """Raises ProtocolError when too many are being described."""

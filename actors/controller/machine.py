@@ -146,7 +146,7 @@ class ControllerMachine:
                 return self._topics.on_delete(sender, request)
             case DescribeTopic(topic=topic):
                 self._descriptions.check_room()
-                return self._descriptions.describe(sender, known_topic(self.catalog, topic))
+                return self._descriptions.describe(sender, known_topic(self.catalog, topic), now)
             case ListTopics(internal=internal):
                 return [Reply(sender, self._list_topics(internal))]
             case WatchTopics() | WatchCatalog():

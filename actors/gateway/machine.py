@@ -246,7 +246,7 @@ class GatewayMachine:
     def _update(self, reply: WatchCatalogReply) -> list[Effect]:
         change = self._table.update(reply)
         for topic in change.went:
-            self._peers.forget_partitions(topic)
+            self._peers.forget_down(topic)
             self._publisher.forget_topic(topic)
         return self._metadata.on_changed(change.came | change.changed, gone=change.went)
 
@@ -280,6 +280,8 @@ class GatewayMachine:
             return []
         topic = topic_of(event.address)
         if topic is not None:
+            if self._table.is_loaded and self._table.get(topic) is None:
+                self._peers.forget_down(topic)
             attempts, effects = self._waiting_room.release_all(event.address)
             effects += self._metadata.on_changed([topic])
             return effects + self._route_again(attempts, now, has_asked=False)

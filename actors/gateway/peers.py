@@ -2,6 +2,9 @@
 
 from ...transport.protocol.control import PeerDown, PeerUp
 
+MAX_DOWN = 20_000
+"""Actors remembered as down; the longest known is forgotten first, and then taken for one that starts."""
+
 
 def partition_address(topic: str, partition: int) -> str:
     return f"partition/{topic}/{partition}"
@@ -32,14 +35,19 @@ class Peers:
         if known is not None and known.incarnation > peer.incarnation:
             return False
         self._up.pop(peer.address, None)
+        self._down.pop(peer.address, None)
         self._down[peer.address] = peer
+        if len(self._down) > MAX_DOWN:
+            del self._down[next(iter(self._down))]
         return True
 
-    def forget_partitions(self, topic: str) -> None:
-        """The topic is gone; what is known of its partitions must not be taken for its successor's."""
-        for table in (self._up, self._down):
-            for address in [address for address in table if topic_of(address) == topic]:
-                del table[address]
+    def forget_down(self, topic: str) -> None:
+        """The topic is gone: that its partitions are down says nothing of its successor's.
+
+        One that is up stays: it may be the successor's already, and will be reported down otherwise.
+        """
+        for address in [address for address in self._down if topic_of(address) == topic]:
+            del self._down[address]
 
     def up(self, address: str) -> PeerUp | None:
         return self._up.get(address)
