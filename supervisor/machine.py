@@ -229,7 +229,7 @@ class SupervisorMachine:
             self.log("info", "child stopped", child=child.address, n=child.incarnation, reason=reason)
         self.order(*directory.announce_down(self.tree, child))
         if child.goal is Goal.CYCLE:
-            child.goal = Goal.UP
+            self.tree.set_goal(child, Goal.UP)
         elif child.goal is Goal.DOWN:
             self.bury(child)
         self.advance(now)
@@ -240,7 +240,7 @@ class SupervisorMachine:
             child.state = State.STOPPED
             self.log("info", "child finished", child=child.address, n=child.incarnation, reason=child.reason)
             if kind == "temporary" and child.is_dynamic:
-                child.goal = Goal.DOWN
+                self.tree.set_goal(child, Goal.DOWN)
             return
         decision = child.history.decide(now, ready_for_ms, self._jitter())
         if decision.is_quarantined:
@@ -365,7 +365,7 @@ class SupervisorMachine:
     def _stop_everything(self) -> None:
         self.is_stopping = True
         for child in self.tree:
-            child.goal = Goal.DOWN
+            self.tree.set_goal(child, Goal.DOWN)
             child.successor = None
             if not child.has_process:
                 child.state = State.STOPPED

@@ -47,7 +47,7 @@ from .child import ChildOrder
 from .deaths import DeathWatch
 from .launcher import Launcher, LaunchFailed
 from .machine import SupervisorMachine
-from .memory import own_memory_bytes
+from .status_reports import StatusReports
 
 MAX_MESSAGES_PER_TURN = 4_096
 
@@ -93,6 +93,7 @@ class SupervisorProcess:
         self._is_done = False
         self._selector = selectors.DefaultSelector()
         self._deaths = DeathWatch(self._selector)
+        self._reports = StatusReports()
         self._interrupts = 0
 
     def run(self) -> None:
@@ -125,8 +126,12 @@ class SupervisorProcess:
             self._dispatch(death)
         for timer in self._timers.pop_due(self._clock.now_ms()):
             self._dispatch(TimerFired(timer))
+        if self._reports and (reply := self._reports.step()) is not None:
+            self._reply(reply)
 
     def _patience_ms(self) -> int | None:
+        if self._reports:
+            return 0
         wakes = [at for at in (self._timers.next_at(), self._deaths.next_at()) if at is not None]
         return max(0, min(wakes) - self._clock.now_ms()) if wakes else None
 
@@ -208,9 +213,7 @@ class SupervisorProcess:
             case Reply():
                 self._reply(effect)
             case events.ReportStatus():
-                for actor in effect.body.actors:
-                    actor.memory_bytes = own_memory_bytes(actor.pid) if actor.pid is not None else 0
-                self._reply(Reply(effect.to, effect.body))
+                self._reports.add(effect)
             case SetTimer():
                 self._timers.set(effect.key, effect.at)
             case CancelTimer():

@@ -75,7 +75,7 @@ class Requests:
             return Done()
         if not child.is_dynamic:
             raise ProtocolError(ErrorCode.INVALID_REQUEST, f"{request.address} is a fixed child")
-        child.goal = Goal.DOWN
+        self._machine.tree.set_goal(child, Goal.DOWN)
         child.successor = None
         child.stop_waiters.append(sender)
         if child.has_process:

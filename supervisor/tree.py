@@ -43,6 +43,8 @@ class Tree:
         self._group_of: dict[str, Group] = {}
         # Outlives the children: an incarnation is never used twice for an address, and neither is its endpoint.
         self._incarnations: dict[str, int] = {}
+        # Those whose goal is not up. Nearly always nobody, so that a tree of hundreds is walked through less often.
+        self._leaving: set[Child] = set()
         self.root = Group(spec)
         self._fill(self.root, spec.children)
 
@@ -80,8 +82,16 @@ class Tree:
 
     def remove(self, child: Child) -> None:
         assert not child.has_process
+        self._leaving.discard(child)
         del self._children[child.address]
         self._group_of.pop(child.address).nodes.remove(child)
+
+    def set_goal(self, child: Child, goal: Goal) -> None:
+        child.goal = goal
+        if goal is Goal.UP:
+            self._leaving.discard(child)
+        else:
+            self._leaving.add(child)
 
     def next_incarnation(self, address: str) -> int:
         incarnation = self._incarnations.get(address, 0) + 1
@@ -114,12 +124,13 @@ class Tree:
             for inner in node.nodes:
                 self._cycle(inner)
         elif node.has_process and node.goal is Goal.UP:
-            node.goal = Goal.CYCLE
+            self.set_goal(node, Goal.CYCLE)
 
     def next_stops(self) -> list[Child]:
         """Children that are to be asked to stop now."""
         found: list[Child] = []
-        self._find_stops(self.root, found)
+        if self._leaving:
+            self._find_stops(self.root, found)
         return found
 
     def _find_stops(self, node: Child | Group, found: list[Child]) -> bool:
@@ -146,7 +157,7 @@ class Tree:
 
     def _find_starts(self, group: Group, has_turn: bool, found: list[Child]) -> bool:
         group.has_turn = group.has_turn or has_turn
-        if group.is_cycling():
+        if self._leaving and group.is_cycling():
             return False
         may_start = group.has_turn
         are_settled = True

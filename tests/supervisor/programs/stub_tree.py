@@ -1,0 +1,48 @@
+"""The supervisor's own program with stub actors in the place of the broker's. Arguments as for planaria.supervisor.
+
+STUB_TREE in the environment: JSON with "partitions" (how many), "controller" and "gateway" (arguments), "specs" (more
+children, announced by the controller).
+"""
+
+import json
+import os
+import sys
+from typing import Any
+
+from planaria.supervisor import __main__ as program
+from planaria.supervisor.child_spec import DynamicSpec, SupervisorSpec
+from planaria.transport.protocol.control import ChildSpec
+
+MAIN = "stub_actors:main"
+
+
+def tree(endpoint: str, controller_arguments: dict[str, Any]) -> SupervisorSpec:
+    wanted = json.loads(os.environ.get("STUB_TREE", "{}"))
+    partitions = [
+        {"address": f"partition/ORDERS/{number}", "start": MAIN} for number in range(wanted.get("partitions", 0))
+    ]
+    children = [*partitions, *wanted.get("specs", [])]
+    return SupervisorSpec(
+        name="stub",
+        children=(
+            ChildSpec(
+                address="controller",
+                start=MAIN,
+                arguments={"children": children, **wanted.get("controller", {})},
+                directory=True,
+            ),
+            DynamicSpec(name="partitions", prefix="partition/"),
+            ChildSpec(
+                address="gateway/0",
+                start=MAIN,
+                arguments={"endpoint": endpoint, **wanted.get("gateway", {})},
+                directory=True,
+            ),
+            DynamicSpec(name="coordinators", prefix="coordinator/"),
+        ),
+    )
+
+
+def main() -> None:
+    program.broker_tree = tree  # type: ignore[assignment]
+    sys.exit(program.main(sys.argv[1:]))
