@@ -355,6 +355,11 @@ class PartitionLog:
         with self._usable():
             self.producers.expire(now_ms)
             count = expired_count(self.config, self._segments, now_ms)
+            if count == len(self._segments):
+                try:
+                    self._roll()
+                except StorageFull:
+                    count -= 1  # the active segment waits until the others have made room
             if count:
                 self.log_start_offset = max(self.log_start_offset, self._segments[count - 1].next_offset)
                 self._delete_segments_below_start()
