@@ -90,7 +90,7 @@ class LogAgainstList(RuleBasedStateMachine):
         except StorageFull:
             assert self.files.space_bytes is not None
         else:
-            self.start = offset
+            self.start = max(self.start, offset)
 
     @rule(age_ms=st.integers(0, 200))
     def retain(self, age_ms: int) -> None:
@@ -123,8 +123,17 @@ class LogAgainstList(RuleBasedStateMachine):
         self._open()
         self.synced = len(self.values)
 
-    @rule(seed=st.integers(0, 2**32))
-    def cut_power(self, seed: int) -> None:
+    @rule(
+        appends=st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=3), max_size=6),
+        fraction=st.none() | st.floats(0, 1),
+        seed=st.integers(0, 2**32),
+    )
+    def cut_power(self, appends: list[list[int]], fraction: float | None, seed: int) -> None:
+        """Right after some unsynced appends, and perhaps a deletion, which syncs."""
+        for counts in appends:
+            self.append(counts, 50)
+        if fraction is not None:
+            self.delete_before(fraction)
         abandon(self.log)
         self.files.lose_unsynced(random.Random(seed))
         self._open()
@@ -172,5 +181,5 @@ class LogAgainstList(RuleBasedStateMachine):
         shutil.rmtree(self.directory)
 
 
-LogAgainstList.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+LogAgainstList.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
 TestLogAgainstList = LogAgainstList.TestCase

@@ -469,3 +469,53 @@ def test_dying_during_recovery_is_recovered_from(unclean: Path, tmp_path: Path) 
         assert contents(log) == ALL[:2]
         assert (directory / path.name).with_suffix(".torn").exists()
         abandon(log)
+
+
+# -- the order of calls
+
+
+def test_every_new_name_is_durable_before_anything_relies_on_it(tmp_path: Path) -> None:
+    """A rename or a new segment is followed by a sync of the directory before the next append to a segment."""
+    files = FaultyFiles()
+    _live(tmp_path / "log", files, [])
+    assert files.calls.count("rename") > 5
+    unsynced_names = 0
+    for call in files.calls:
+        if call == "rename":
+            unsynced_names += 1
+        elif call == "sync_directory":
+            unsynced_names = 0
+        assert unsynced_names <= 2, "a snapshot and its checkpoint share one"
+    assert unsynced_names == 0
+
+
+def test_an_index_is_not_believed_beyond_the_recovery_point(tmp_path: Path) -> None:
+    """Its entries were written for bytes that a power cut took, and others now stand in their place."""
+    log = open_log(tmp_path)
+    append(log, [b"kept"])
+    log.close()
+    kept = {path.name: path.read_bytes() for path in tmp_path.iterdir() if "index" not in path.name}
+    log = open_log(tmp_path)
+    for _ in range(100):
+        append(log, [b"x" * 3000], timestamps_ms=[NOW_MS + 10**9])
+    log.close()
+    for name, data in kept.items():
+        (tmp_path / name).write_bytes(data)
+    log = open_log(tmp_path)
+    for number in range(1, 300):
+        append(log, [b"%d" % number * 300])
+    assert [value for _, value in contents(log)][1:] == [b"%d" % number * 300 for number in range(1, 300)]
+    assert all(log.read(offset, 1, BIG) for offset in (50, 100, 200))
+    assert log.offset_for_timestamp(NOW_MS + 1) is None
+    log.close()
+
+
+def test_offsets_that_do_not_follow_are_cut(unclean: Path) -> None:
+    """Whole batches of another life of this file, left by a reordering disk."""
+    with segment(unclean).open("ab") as file:
+        file.write(batch(2, [b"stale"])[0])
+    with segment(unclean).open("ab") as file:
+        file.write(batch(9, [b"stale"])[0])
+    log = open_log(unclean)
+    assert contents(log) == ALL
+    log.close()

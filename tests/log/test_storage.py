@@ -61,6 +61,27 @@ def test_what_a_turn_decided_is_forgotten_when_the_disk_is_full(tmp_path: Path) 
     log.close()
 
 
+def test_a_roll_that_found_no_room_leaves_no_segment_behind(tmp_path: Path) -> None:
+    """Else the next start would take the empty file for the log's end, and give offsets twice."""
+
+    class NoRoomForNames(FaultyFiles):
+        def sync_directory(self, path: Path) -> None:
+            if len(list(path.glob("*.log"))) > 1:
+                raise StorageFull("no room for another name")
+            super().sync_directory(path)
+
+    log = open_log(tmp_path, NoRoomForNames(), segment_bytes=300)
+    append(log, [b"a" * 100])
+    with pytest.raises(StorageFull):
+        append(log, [b"b" * 250])
+    append(log, [b"c"])
+    log.sync()
+    abandon(log)
+    log = open_log(tmp_path)
+    assert contents(log) == [(0, b"a" * 100), (1, b"c")]
+    log.close()
+
+
 def test_a_checkpoint_on_a_full_disk_is_put_off(tmp_path: Path) -> None:
     files = FaultyFiles()
     log = open_log(tmp_path, files)
