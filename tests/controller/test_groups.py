@@ -1,0 +1,218 @@
+"""Groups, producer ids and watches, by the machine alone."""
+
+from zlib import crc32
+
+import pytest
+
+from controller_driver import ControllerDriver
+from planaria.actors.controller.catalog import PRODUCER_ID_BLOCK
+from planaria.transport.protocol.control import EnsureGroup
+from planaria.transport.protocol.data import InitProducer
+from planaria.transport.protocol.errors import ErrorBody
+from planaria.transport.protocol.groups import DeleteGroup, ListGroups
+from planaria.transport.protocol.message import Done
+from planaria.transport.protocol.topics import (
+    AlterTopic,
+    CreateTopic,
+    DeleteTopic,
+    ListTopics,
+    TopicConfigChange,
+    WatchCatalog,
+    WatchTopics,
+)
+
+
+@pytest.fixture
+def controller() -> ControllerDriver:
+    return ControllerDriver()
+
+
+def test_the_first_group_brings_the_offsets_topic(controller: ControllerDriver) -> None:
+    assert isinstance(controller.answer(EnsureGroup(group="billing")), Done)
+    spec = controller.specs["coordinator/billing"]
+    assert spec.start == "planaria.actors.coordinator.process:main"
+    assert spec.directory
+    assert spec.arguments == {
+        "group": "billing",
+        "offsets_topic": "__offsets",
+        "offsets_partition": crc32(b"billing") % 4,
+    }
+    config = controller.specs["partition/__offsets/3"].arguments["config"]
+    assert (config["retention_ms"], config["segment_bytes"], config["flush"]) == (
+        -1,
+        64 * 1024 * 1024,
+        "batch",
+    )
+    assert controller.answer(ListTopics()).topics == []
+    assert [each.topic for each in controller.answer(ListTopics(internal=True)).topics] == ["__offsets"]
+
+
+def test_the_number_of_offsets_partitions_counts_when_the_topic_is_created() -> None:
+    controller = ControllerDriver(offsets_partitions=2)
+    controller.ask(EnsureGroup(group="a"))
+    successor = ControllerDriver(controller.saved[-1], offsets_partitions=64)
+    successor.ask(EnsureGroup(group="b"))
+    assert successor.specs["coordinator/b"].arguments["offsets_partition"] == crc32(b"b") % 2
+    assert successor.machine.catalog.topics["__offsets"].partitions == 2
+
+
+def test_ensuring_twice_saves_once(controller: ControllerDriver) -> None:
+    controller.is_save_held = True
+    first, second = controller.ask(EnsureGroup(group="a")), controller.ask(EnsureGroup(group="a"))
+    assert controller.replies == {}
+    controller.is_save_held = False
+    controller.run()
+    controller.ask(EnsureGroup(group="a"))
+    assert [type(controller.replies[each]) for each in (first, second)] == [Done, Done]
+    assert len(controller.saved) == 1
+    assert controller.answer(ListGroups()).groups == ["a"]
+
+
+def test_a_group_is_not_created_by_those_who_only_look(controller: ControllerDriver) -> None:
+    assert controller.answer(EnsureGroup(group="a", create=False)).code == "UNKNOWN_GROUP"
+    controller.ask(EnsureGroup(group="a"))
+    assert isinstance(controller.answer(EnsureGroup(group="a", create=False)), Done)
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "x" * 201, "\u0000"])
+def test_bad_group_names_are_refused(controller: ControllerDriver, name: str) -> None:
+    reply = controller.answer(EnsureGroup(group=name))
+    assert reply.code == "INVALID_GROUP"
+    assert reply.message.startswith("group:")
+
+
+def test_no_room_for_a_group(controller: ControllerDriver) -> None:
+    controller.is_full = True
+    assert controller.answer(EnsureGroup(group="a")).code == "STORAGE_FULL"
+    assert controller.specs == {}
+
+
+def test_known_groups_are_ordered_at_the_start_after_their_offsets(controller: ControllerDriver) -> None:
+    controller.ask(CreateTopic(topic="A"))
+    controller.ask(EnsureGroup(group="g"))
+    successor = ControllerDriver(controller.saved[-1])
+    successor.load()
+    ordered = list(successor.specs)
+    assert ordered[:4] == [f"partition/__offsets/{partition}" for partition in range(4)]
+    assert ordered[-1] == "coordinator/g"
+
+
+def test_delete_asks_the_coordinator_and_then_stops_it(controller: ControllerDriver) -> None:
+    controller.ask(EnsureGroup(group="a"))
+    assert isinstance(controller.answer(DeleteGroup(group="a")), Done)
+    assert "coordinator/a" not in controller.specs
+    assert controller.answer(ListGroups()).groups == []
+    assert controller.answer(DeleteGroup(group="a")).code == "UNKNOWN_GROUP"
+    assert isinstance(controller.answer(EnsureGroup(group="a")), Done)
+    assert "coordinator/a" in controller.specs
+
+
+def test_a_coordinator_that_refuses_keeps_its_group(controller: ControllerDriver) -> None:
+    controller.ask(EnsureGroup(group="a"))
+    controller.forgets = ErrorBody("GROUP_NOT_EMPTY", "group a has 2 members")
+    assert controller.answer(DeleteGroup(group="a")).code == "GROUP_NOT_EMPTY"
+    assert controller.answer(ListGroups()).groups == ["a"]
+    controller.forgets = None
+    assert isinstance(controller.answer(DeleteGroup(group="a")), Done)
+
+
+def test_a_group_being_deleted_is_neither_ensured_nor_deleted_again(controller: ControllerDriver) -> None:
+    controller.ask(EnsureGroup(group="a"))
+    controller.refuses_orders = True
+    number = controller.ask(DeleteGroup(group="a"))
+    for request in (EnsureGroup(group="a"), DeleteGroup(group="a")):
+        reply = controller.answer(request)
+        assert (reply.code, reply.retriable) == ("ACTOR_UNAVAILABLE", True)
+    controller.refuses_orders = False
+    controller.advance(600)
+    assert isinstance(controller.replies[number], Done)
+
+
+def test_no_room_to_forget_a_group(controller: ControllerDriver) -> None:
+    controller.ask(EnsureGroup(group="a"))
+    controller.is_full = True
+    assert controller.answer(DeleteGroup(group="a")).code == "STORAGE_FULL"
+    assert controller.answer(ListGroups()).groups == ["a"]
+    controller.is_full = False
+    assert isinstance(controller.answer(DeleteGroup(group="a")), Done)
+
+
+def test_the_offsets_topic_is_nobodys_to_change(controller: ControllerDriver) -> None:
+    controller.ask(EnsureGroup(group="a"))
+    for request in (AlterTopic(topic="__offsets", partitions=9), DeleteTopic(topic="__offsets")):
+        assert controller.answer(request).code == "FORBIDDEN"
+
+
+def test_producer_ids_never_repeat_over_crashes() -> None:
+    catalog, given = None, []
+    for count in (3, PRODUCER_ID_BLOCK + 5, 1):
+        controller = ControllerDriver(catalog)
+        given += [controller.answer(InitProducer()).producer_id for _ in range(count)]
+        catalog = controller.saved[-1]
+    assert len(set(given)) == len(given)
+    assert given[0] >= 0
+
+
+def test_a_block_costs_one_save(controller: ControllerDriver) -> None:
+    numbers = [controller.send(InitProducer()) for _ in range(PRODUCER_ID_BLOCK)]
+    controller.run()
+    assert len({controller.replies[number].producer_id for number in numbers}) == PRODUCER_ID_BLOCK
+    assert len(controller.saved) == 1
+
+
+def test_ids_wait_for_their_block_to_be_durable(controller: ControllerDriver) -> None:
+    controller.is_save_held = True
+    number = controller.ask(InitProducer())
+    assert controller.replies == {}
+    controller.is_full, controller.is_save_held = True, False
+    controller.run()
+    assert controller.replies[number].code == "STORAGE_FULL"
+    controller.is_full = False
+    assert controller.answer(InitProducer()).producer_id == 0
+
+
+def test_waiting_producers_are_bounded(controller: ControllerDriver) -> None:
+    controller.is_save_held = True
+    numbers = [controller.ask(InitProducer()) for _ in range(1_001)]
+    assert controller.replies[numbers[-1]].code == "OVERLOADED"
+    controller.is_save_held = False
+    controller.run()
+    assert len(controller.replies) == 1_001
+
+
+def test_a_watch_is_parked_until_a_topic_changes(controller: ControllerDriver) -> None:
+    version = controller.answer(WatchTopics()).version
+    number = controller.ask(WatchTopics(after_version=version, max_wait_ms=10_000))
+    controller.ask(InitProducer())
+    assert number not in controller.replies, "producer ids are nobody's news"
+    controller.ask(CreateTopic(topic="A", partitions=3))
+    assert controller.replies[number].topics == {"A": 3}
+    assert controller.replies[number].version > version
+    assert controller.timers == {}
+
+
+def test_a_watch_ends_with_its_time(controller: ControllerDriver) -> None:
+    version = controller.answer(WatchTopics()).version
+    number = controller.ask(WatchTopics(after_version=version, max_wait_ms=500))
+    controller.advance(500)
+    assert (controller.replies[number].version, controller.replies[number].topics) == (version, {})
+
+
+def test_a_version_of_another_life_is_answered_at_once(controller: ControllerDriver) -> None:
+    assert controller.answer(WatchTopics(after_version=77, max_wait_ms=60_000)).version == 0
+
+
+def test_only_durable_topics_are_news(controller: ControllerDriver) -> None:
+    number = controller.ask(WatchCatalog(after_version=0, max_wait_ms=10_000))
+    controller.is_full = True
+    controller.ask(CreateTopic(topic="A"))
+    assert number not in controller.replies
+
+
+def test_gateways_see_internal_topics_and_limits(controller: ControllerDriver) -> None:
+    controller.ask(EnsureGroup(group="g"))
+    controller.ask(CreateTopic(topic="A", partitions=2, config=TopicConfigChange(max_message_bytes=99)))
+    reply = controller.answer(WatchCatalog())
+    assert [(each.topic, each.partitions) for each in reply.topics] == [("A", 2), ("__offsets", 4)]
+    assert reply.topics[0].max_message_bytes == 99
+    assert controller.answer(WatchTopics()).topics == {"A": 2}
