@@ -61,5 +61,5 @@ def leaves_a_grandchild(context: ActorContext) -> None:
         pid = os.fork()
         if pid == 0:
             # Gone at the latest when the reader of this pipe is.
-            os.execvp("sh", ["sh", "-c", "read line < \"$0\"", context.arguments["fifo"]])
+            os.execvp("sh", ["sh", "-c", 'read line < "$0"', context.arguments["fifo"]])
     main(context)

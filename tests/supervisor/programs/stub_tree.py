@@ -19,7 +19,8 @@ MAIN = "stub_actors:main"
 def tree(endpoint: str, controller_arguments: dict[str, Any]) -> SupervisorSpec:
     wanted = json.loads(os.environ.get("STUB_TREE", "{}"))
     partitions = [
-        {"address": f"partition/ORDERS/{number}", "start": MAIN} for number in range(wanted.get("partitions", 0))
+        {"address": f"partition/ORDERS/{number}", "start": MAIN}
+        for number in range(wanted.get("partitions", 0))
     ]
     children = [*partitions, *wanted.get("specs", [])]
     return SupervisorSpec(

@@ -1,0 +1,158 @@
+"""start_child, stop_child, status, kill and revive, as the machine answers them."""
+
+from typing import Any
+
+import pytest
+
+from planaria.transport.protocol.control import StartChild, StopChild
+from planaria.transport.protocol.errors import ErrorBody
+from planaria.transport.protocol.message import Done
+from planaria.transport.protocol.operations import Kill, KillReply, Revive, Status
+from supervision import World, broker_like, worker
+
+PARTITION = "partition/T/0"
+
+
+@pytest.fixture
+def world() -> World:
+    world = World(broker_like())
+    world.ready("controller")
+    world.ready("gateway/0", endpoint="tcp://127.0.0.1:4444")
+    return world
+
+
+def refusal(answer: Any) -> str:
+    assert isinstance(answer, ErrorBody)
+    return answer.code
+
+
+def test_start_child_is_done_when_the_start_is_ordered(world: World) -> None:
+    assert world.ask(StartChild(spec=worker(PARTITION))) == Done()
+    assert world.launched[-1] == PARTITION
+
+
+def test_start_child_again_changes_nothing(world: World) -> None:
+    world.ask(StartChild(spec=worker(PARTITION)))
+    world.ready(PARTITION)
+    assert world.ask(StartChild(spec=worker(PARTITION))) == Done()
+    assert world.launched.count(PARTITION) == 1
+
+
+def test_a_changed_spec_counts_from_the_next_start(world: World) -> None:
+    world.ask(StartChild(spec=worker(PARTITION)))
+    world.ready(PARTITION)
+    world.ask(StartChild(spec=worker(PARTITION, arguments={"size": 2})))
+    assert world.asked_to_stop == []
+    world.die(PARTITION)
+    world.pass_time(0)
+    child = world.machine.tree.get(PARTITION)
+    assert child is not None
+    assert child.spec.arguments == {"size": 2}
+    assert child.incarnation == 2
+
+
+def test_announcing_a_quarantined_child_does_not_revive_it(world: World) -> None:
+    world.ask(StartChild(spec=worker(PARTITION)))
+    world.crash_until_quarantined(PARTITION)
+    world.ask(StartChild(spec=worker(PARTITION)))
+    assert world.state(PARTITION) == "quarantined"
+
+
+def test_start_child_of_an_unknown_kind_or_of_a_fixed_child_is_refused(world: World) -> None:
+    assert refusal(world.ask(StartChild(spec=worker("planet/mars")))) == "INVALID_REQUEST"
+    assert refusal(world.ask(StartChild(spec=worker("controller")))) == "INVALID_REQUEST"
+
+
+def test_start_child_during_the_stop_is_refused(world: World) -> None:
+    world.stop()
+    answer = world.ask(StartChild(spec=worker(PARTITION)))
+    assert refusal(answer) == "SHUTTING_DOWN"
+
+
+def test_stop_child_is_done_when_it_is_gone_and_forgotten(world: World) -> None:
+    world.ask(StartChild(spec=worker(PARTITION)))
+    world.ready(PARTITION)
+    assert world.ask(StopChild(address=PARTITION), 1) is None
+    assert world.ask(StopChild(address=PARTITION), 2) is None
+    assert world.asked_to_stop == [PARTITION]
+    world.replies.clear()
+    world.die(PARTITION, "exit code 0")
+    assert [reply.to.id for reply in world.replies] == [1, 2]
+    assert world.state(PARTITION) == "unknown"
+    world.pass_time(60_000)
+    assert world.launched.count(PARTITION) == 1
+
+
+def test_stop_child_of_nobody_is_done(world: World) -> None:
+    assert world.ask(StopChild(address=PARTITION)) == Done()
+
+
+def test_stop_child_of_a_fixed_child_is_refused(world: World) -> None:
+    assert refusal(world.ask(StopChild(address="gateway/0"))) == "INVALID_REQUEST"
+
+
+def test_stop_child_of_a_quarantined_one(world: World) -> None:
+    world.ask(StartChild(spec=worker(PARTITION)))
+    world.crash_until_quarantined(PARTITION)
+    assert world.ask(StopChild(address=PARTITION)) == Done()
+    assert world.state(PARTITION) == "unknown"
+
+
+def test_a_successor_waits_until_its_predecessor_is_gone(world: World) -> None:
+    world.ask(StartChild(spec=worker(PARTITION)))
+    world.ready(PARTITION)
+    world.ask(StopChild(address=PARTITION))
+    world.ask(StartChild(spec=worker(PARTITION, arguments={"topic_id": "new"})))
+    assert world.launched.count(PARTITION) == 1
+    world.die(PARTITION, "exit code 0")
+    assert world.processes[PARTITION] == 2
+    child = world.machine.tree.get(PARTITION)
+    assert child is not None
+    assert child.spec.arguments == {"topic_id": "new"}
+
+
+def test_an_incarnation_is_never_used_twice(world: World) -> None:
+    world.ask(StartChild(spec=worker(PARTITION)))
+    world.ready(PARTITION)
+    world.ask(StopChild(address=PARTITION))
+    world.die(PARTITION, "exit code 0")
+    world.ask(StartChild(spec=worker(PARTITION)))
+    assert world.processes[PARTITION] == 2
+
+
+def test_kill_names_what_it_hit(world: World) -> None:
+    answer = world.ask(Kill(address="controller", signal="SIGSTOP"))
+    assert answer == KillReply(pid=101, incarnation=1)
+    assert world.signals == [("controller", "SIGSTOP")]
+
+
+def test_kill_of_nobody_and_of_somebody_down_is_refused(world: World) -> None:
+    assert refusal(world.ask(Kill(address="nobody"))) == "UNKNOWN_ACTOR"
+    world.die("controller")
+    assert refusal(world.ask(Kill(address="controller"))) == "ACTOR_UNAVAILABLE"
+
+
+def test_revive_ends_a_quarantine_with_a_clean_record(world: World) -> None:
+    world.ask(StartChild(spec=worker(PARTITION)))
+    world.crash_until_quarantined(PARTITION)
+    assert world.ask(Revive(address=PARTITION)) == Done()
+    assert PARTITION in world.processes
+    world.die(PARTITION)
+    assert world.state(PARTITION) == "backing_off"
+
+
+def test_revive_of_somebody_who_lives_changes_nothing(world: World) -> None:
+    assert world.ask(Revive(address="controller")) == Done()
+    assert world.launched.count("controller") == 1
+
+
+def test_status_shows_the_tree_in_order(world: World) -> None:
+    world.ask(StartChild(spec=worker(PARTITION)))
+    world.crash_until_quarantined(PARTITION)
+    world.ask(Status())
+    body = world.reports[0].body
+    assert (body.endpoint, body.supervisor_pid) == ("tcp://127.0.0.1:4444", 1)
+    assert [actor.address for actor in body.actors] == ["controller", PARTITION, "gateway/0"]
+    partition = body.actors[1]
+    assert (partition.state, partition.pid, partition.restarts) == ("quarantined", None, 5)
+    assert (partition.reason, partition.traceback) == ("RuntimeError: no", "Traceback ...")

@@ -1,0 +1,201 @@
+"""A supervision machine in a world of make-believe: processes are entries in a table, time is a number. No sleep.
+
+Checks on every step what must hold whatever happens: never two processes of one child, nothing launched twice under
+one incarnation, nothing launched once the tree has stopped.
+"""
+
+from typing import Any
+
+from planaria.supervisor.child_spec import DynamicSpec, SupervisorSpec
+from planaria.supervisor.events import (
+    Begin,
+    ChildDied,
+    ChildStarted,
+    Launch,
+    Log,
+    ReportStatus,
+    Signal,
+    Tell,
+    TreeFailed,
+    TreeUp,
+)
+from planaria.supervisor.machine import Identity, SupervisorMachine, Timing
+from planaria.supervisor.restart import RestartPolicy
+from planaria.transport.machine import (
+    CancelTimer,
+    Received,
+    Reply,
+    Sender,
+    SetTimer,
+    Stop,
+    StopRequested,
+    TimerFired,
+)
+from planaria.transport.protocol.control import (
+    ActorFailed,
+    ChildSpec,
+    Heartbeat,
+    PeerDown,
+    PeerUp,
+    Phase,
+    Ready,
+)
+from planaria.transport.protocol.control import Stop as StopOrder
+from planaria.transport.protocol.message import Request
+from planaria.transport.timers import Timers
+
+IDENTITY = Identity(pid=1, instance_id="i", data_directory="/data", public_address="gateway/0")
+
+
+def worker(address: str, **options: Any) -> ChildSpec:
+    return ChildSpec(address=address, start="module:main", **options)
+
+
+def supervisor(strategy: Any, *children: str) -> SupervisorSpec:
+    return SupervisorSpec(name="root", strategy=strategy, children=tuple(worker(name) for name in children))
+
+
+def broker_like() -> SupervisorSpec:
+    return SupervisorSpec(
+        name="root",
+        children=(
+            worker("controller", directory=True),
+            DynamicSpec(name="partitions", prefix="partition/", max_starting=2),
+            worker("gateway/0", directory=True, arguments={"endpoint": "tcp://127.0.0.1:*"}),
+            DynamicSpec(name="coordinators", prefix="coordinator/"),
+        ),
+    )
+
+
+class World:
+    def __init__(
+        self, spec: SupervisorSpec, *, policy: RestartPolicy | None = None, jitter: float = 1.0
+    ) -> None:
+        self.now = 1_000_000
+        self.machine = SupervisorMachine(
+            spec, IDENTITY, policy=policy or RestartPolicy(), timing=Timing(), jitter=lambda: jitter
+        )
+        self.timers = Timers()
+        self.processes: dict[str, int] = {}
+        """Living processes: incarnation by address."""
+        self.incarnations: dict[str, int] = {}
+        self.silent: set[str] = set()
+        """Who sends no heartbeats when time passes, although ready."""
+        self.launched: list[str] = []
+        self.signals: list[tuple[str, str]] = []
+        self.asked_to_stop: list[str] = []
+        self.news: dict[str, list[PeerUp | PeerDown]] = {}
+        """What each child was told of others."""
+        self.replies: list[Reply] = []
+        self.reports: list[ReportStatus] = []
+        self.logs: list[Log] = []
+        self.up: str | None = None
+        self.failed: str | None = None
+        self.has_stopped = False
+        self.give(Begin())
+
+    # What happens.
+
+    def give(self, event: Any) -> None:
+        for effect in self.machine.handle(event, self.now):
+            self._perform(effect)
+
+    def _perform(self, effect: Any) -> None:
+        match effect:
+            case Launch():
+                address = effect.spec.address
+                assert not self.has_stopped
+                assert address not in self.processes, f"two processes of {address}"
+                assert effect.incarnation > self.incarnations.get(address, 0)
+                self.processes[address] = self.incarnations[address] = effect.incarnation
+                self.launched.append(address)
+                self.give(ChildStarted(address, effect.incarnation, 100 + len(self.launched)))
+            case Signal():
+                if self.processes.get(effect.address) == effect.incarnation:
+                    self.signals.append((effect.address, effect.signal))
+            case Tell():
+                assert self.processes.get(effect.address) == effect.incarnation
+                if isinstance(effect.request, StopOrder):
+                    self.asked_to_stop.append(effect.address)
+                else:
+                    assert isinstance(effect.request, PeerUp | PeerDown)
+                    self.news.setdefault(effect.address, []).append(effect.request)
+            case SetTimer():
+                self.timers.set(effect.key, effect.at)
+            case CancelTimer():
+                self.timers.cancel(effect.key)
+            case Reply():
+                self.replies.append(effect)
+            case ReportStatus():
+                self.reports.append(effect)
+            case Log():
+                self.logs.append(effect)
+            case TreeUp():
+                assert self.up is None
+                self.up = effect.endpoint
+            case TreeFailed():
+                self.failed = effect.reason
+            case Stop():
+                assert not self.processes
+                self.has_stopped = True
+            case _:
+                raise AssertionError(effect)
+
+    def ready(self, *addresses: str, endpoint: str | None = None) -> None:
+        for address in addresses:
+            where = endpoint or f"ipc://{address}.{self.processes[address]}"
+            self.give(Ready(address=address, incarnation=self.processes[address], endpoint=where))
+
+    def beat(self, address: str, turns: int, phase: Phase = "ready") -> None:
+        incarnation = self.processes[address]
+        self.give(Heartbeat(address=address, incarnation=incarnation, phase=phase, turns=turns))
+
+    def fail(self, address: str, reason: str) -> None:
+        """Die of an exception, after a last word."""
+        incarnation = self.processes[address]
+        self.give(
+            ActorFailed(address=address, incarnation=incarnation, reason=reason, traceback="Traceback ...")
+        )
+        self.die(address, "exit code 1")
+
+    def die(self, address: str, reason: str = "killed by SIGKILL") -> None:
+        incarnation = self.processes.pop(address)
+        self.give(ChildDied(address, incarnation, reason, reason == "exit code 0"))
+
+    def crash_until_quarantined(self, address: str) -> None:
+        while self.state(address) != "quarantined":
+            self.fail(address, "RuntimeError: no")
+            while self.state(address) == "backing_off":
+                self.pass_time(100)
+
+    def pass_time(self, duration_ms: int) -> None:
+        """Fire what falls due, in order, at its own time."""
+        end = self.now + duration_ms
+        while (at := self.timers.next_at()) is not None and at <= end:
+            self.now = max(self.now, at)
+            for address in list(self.processes):
+                if self.state(address) == "ready" and address not in self.silent:
+                    self.beat(address, self.now)
+            for key in self.timers.pop_due(self.now):
+                self.give(TimerFired(key))
+        self.now = end
+
+    def ask(self, request: Request, request_id: int = 1) -> Any:
+        """The body of the answer, if there is one already."""
+        before = len(self.replies)
+        self.give(Received(Sender((b"peer",), request_id), request))
+        return self.replies[before].body if len(self.replies) > before else None
+
+    def stop(self) -> None:
+        self.give(StopRequested(0))
+
+    # What is seen.
+
+    def state(self, address: str) -> str:
+        child = self.machine.tree.get(address)
+        return "unknown" if child is None else child.shown_state
+
+    def reason(self, address: str) -> str | None:
+        child = self.machine.tree.get(address)
+        assert child is not None
+        return child.reason
