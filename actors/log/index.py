@@ -58,7 +58,7 @@ class _Entries:
         data = self._files.read_whole(self.path) or b""
         for start in range(0, len(data) - _ENTRY.size + 1, _ENTRY.size):
             key, value, crc32c = _ENTRY.unpack_from(data, start)
-            if crc32c != self._crc32c(key, value) or (self.values and value <= self.values[-1]):
+            if crc32c != self._crc32c(key, value):
                 break
             self.keys.append(key)
             self.values.append(value)

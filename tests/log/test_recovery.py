@@ -1,6 +1,7 @@
 """What a log is after its owner died, its tail was torn, its caches were spoilt, or its bytes rotted."""
 
 import logging
+import random
 import shutil
 import time
 from pathlib import Path
@@ -420,14 +421,17 @@ def _live(directory: Path, files: FaultyFiles, acknowledged: list[bytes]) -> Non
             acknowledged.append(value)
             if number == 7:
                 log.checkpoint()
+        append(log, [b"not synced"], producer_id=5, producer_epoch=0, base_sequence=log.log_end_offset)
         log.delete_before(4)
+        acknowledged.append(b"not synced")
         log.close()
     finally:
         files.die_before = -1
         abandon(log)
 
 
-def test_dying_before_any_call_to_the_system_loses_nothing_acknowledged(tmp_path: Path) -> None:
+@pytest.mark.parametrize("power", ["on", "cut"])
+def test_dying_before_any_call_to_the_system_loses_nothing_acknowledged(tmp_path: Path, power: str) -> None:
     counting = FaultyFiles()
     _live(tmp_path / "all", counting, [])
     calls = len(counting.calls)
@@ -435,8 +439,11 @@ def test_dying_before_any_call_to_the_system_loses_nothing_acknowledged(tmp_path
     for die_before in range(calls):
         directory = tmp_path / str(die_before)
         acknowledged: list[bytes] = []
+        files = FaultyFiles(die_before)
         with pytest.raises(Died):
-            _live(directory, FaultyFiles(die_before), acknowledged)
+            _live(directory, files, acknowledged)
+        if power == "cut":
+            files.lose_unsynced(random.Random(die_before))
         log = PartitionLog.open(directory, SMALL, NOW_MS)
         found = contents(log, offset=log.log_start_offset)
         values = dict(found)
@@ -502,6 +509,7 @@ def test_an_index_is_not_believed_beyond_the_recovery_point(tmp_path: Path) -> N
     for name, data in kept.items():
         (tmp_path / name).write_bytes(data)
     log = open_log(tmp_path)
+    assert log._active.max_timestamp_ms == NOW_MS
     for number in range(1, 300):
         append(log, [b"%d" % number * 300])
     assert [value for _, value in contents(log)][1:] == [b"%d" % number * 300 for number in range(1, 300)]
