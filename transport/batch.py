@@ -211,6 +211,9 @@ def decompress(body: Buffer, codec: int) -> bytes:
     """Raises InvalidBatch on damaged data and CodecUnavailable without the codec's library."""
     zstandard = _zstandard(codec)
     try:
+        # A frame that states its size is given that much memory, whatever `max_output_size` says.
+        if zstandard.frame_content_size(body) > MAX_DECOMPRESSED_BYTES:
+            raise InvalidBatch(f"batch records are larger than {MAX_DECOMPRESSED_BYTES} bytes")
         return bytes(zstandard.ZstdDecompressor().decompress(body, max_output_size=MAX_DECOMPRESSED_BYTES))
     except zstandard.ZstdError as error:
         raise InvalidBatch(f"batch records cannot be decompressed: {error}") from error

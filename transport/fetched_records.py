@@ -17,6 +17,9 @@ from .batch import (
 from .protocol.data import FetchedRecord
 from .protocol.errors import ErrorCode, ProtocolError
 
+MAX_TIMESTAMP_MS = 2**62
+"""No time of a record is further from 1970: a larger number could not be encoded in the reply."""
+
 
 def decode_for_json(
     batches: Buffer, offset: int, max_records: int, max_bytes: int
@@ -56,6 +59,8 @@ def open_batch(header: BatchHeader, frame: Buffer) -> list[FetchedRecord]:
     except (InvalidBatch, CodecUnavailable) as error:
         raise ProtocolError(ErrorCode.INVALID_BATCH, f"{where}: {error}") from error
     is_log_time = bool(header.attributes & LOG_APPEND_TIME)
+    if any(abs(header.first_timestamp_ms + record[2]) > MAX_TIMESTAMP_MS for record in records):
+        raise ProtocolError(ErrorCode.INVALID_BATCH, f"{where}: a record's time is out of range")
     return [
         FetchedRecord(
             offset=header.base_offset + position,
