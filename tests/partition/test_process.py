@@ -1,12 +1,18 @@
 """The partition as a real process on a real directory: served, stopped, killed under load, locked out."""
 
+import random
+import resource
+import sys
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from partition_process import PartitionProcess
-from planaria.transport.batch import build, split
+from partition_process import PROGRAM, PartitionProcess
+from planaria.actors.log.lock import LOCK_NAME, DirectoryLock
+from planaria.transport.batch import build, decode_records, split
+from planaria.transport.codec import decode_reply, encode_header
 from planaria.transport.protocol.data import (
     Fetch,
     FetchReply,
@@ -15,6 +21,7 @@ from planaria.transport.protocol.data import (
     Produce,
     ProduceReply,
 )
+from planaria.transport.protocol.topics import TopicConfig
 
 pytestmark = pytest.mark.processes
 
@@ -30,8 +37,8 @@ def a_batch(*values: bytes, **sequencing: int) -> bytes:
     return build(records, first_timestamp_ms=1_000, max_timestamp_ms=1_000, **sequencing)
 
 
-def produce(acks: object = "all", partition: int = 0) -> Produce:
-    return Produce(id=1, topic="ORDERS", partition=partition, acks=acks)  # type: ignore[arg-type]
+def produce(request_id: int = 1) -> Produce:
+    return Produce(id=request_id, topic="ORDERS", partition=0)
 
 
 def fetch(offset: int, **options: object) -> Fetch:
@@ -59,10 +66,14 @@ def test_produce_fetch_stop_and_start_again(partition: PartitionProcess) -> None
 
 def test_parked_fetch_hears_of_new_data(partition: PartitionProcess) -> None:
     partition.start()
-    partition.send(fetch(0, max_wait_ms=10_000))
-    partition.send(produce(), [a_batch(b"a")])
-    replies = dict(reversed((partition.client.recv_multipart()[0], n)) for n in range(2))
-    assert len(replies) == 2
+    waiting = partition.new_client()
+    waiting.send(encode_header(fetch(0, max_wait_ms=10_000)))
+    partition.ask(produce(), ProduceReply, [a_batch(b"a")])
+    assert waiting.poll(5_000)
+    header, run = waiting.recv_multipart()
+    waiting.close()
+    assert decode_reply(header, FetchReply).next_offset == 1
+    assert len(split(run)) == 1
 
 
 def test_json_fetch_gets_records(partition: PartitionProcess) -> None:
@@ -72,3 +83,126 @@ def test_json_fetch_gets_records(partition: PartitionProcess) -> None:
     assert payload == []
     assert [(each.offset, each.value, each.value_text) for each in reply.records] == [(1, b"\xff", None)]
     assert reply.next_offset == 2
+
+
+def test_second_process_is_locked_out_and_says_by_whom(partition: PartitionProcess) -> None:
+    with DirectoryLock(partition.data_directory / "topics/ORDERS/0" / LOCK_NAME):
+        partition.launch(PROGRAM.replace("process.main(", "process.LOCK_WAIT_MS = 100; process.main("))
+        assert partition.wait() == 1
+    assert "LogLocked" in partition.last_words
+    assert "is held by process" in partition.last_words
+
+
+def test_damaged_batch_is_named_and_the_rest_is_served(partition: PartitionProcess) -> None:
+    partition.start()
+    partition.ask(produce(), ProduceReply, [a_batch(b"a" * 100), a_batch(b"b" * 100), a_batch(b"c" * 100)])
+    assert partition.stop() == 0
+    (segment,) = (partition.data_directory / "topics/ORDERS/0").glob("*.log")
+    data = bytearray(segment.read_bytes())
+    data[data.index(b"bbbb")] ^= 0xFF
+    segment.write_bytes(data)
+
+    partition.start()
+    error, _ = partition.ask(fetch(1), FetchReply)
+    assert error.code == "CORRUPT_LOG"
+    assert segment.name in error.message
+    assert f"byte {len(data) // 3}" in error.message
+    for offset in (0, 2):
+        reply, payload = partition.ask(fetch(offset, max_bytes=1), FetchReply)
+        assert (reply.next_offset, len(payload)) == (offset + 1, 1)
+    reply, _ = partition.ask(produce(), ProduceReply, [a_batch(b"d")])
+    assert reply.batches[0].base_offset == 3
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="prlimit")
+def test_full_disk_refuses_and_recovers_without_a_restart(partition: PartitionProcess) -> None:
+    partition.start()
+    pid = partition.process.pid  # type: ignore[union-attr]
+    _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    partition.ask(produce(), ProduceReply, [a_batch(b"a" * 5_000)])
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (8_000, hard))
+    for _ in range(3):
+        error, _ = partition.ask(produce(), ProduceReply, [a_batch(b"b" * 5_000)])
+        assert (error.code, error.retriable) == ("STORAGE_FULL", True)
+        reply, _ = partition.ask(fetch(0), FetchReply)
+        assert (reply.next_offset, reply.high_watermark) == (1, 1)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, hard))
+    reply, _ = partition.ask(produce(), ProduceReply, [a_batch(b"c" * 5_000)])
+    assert reply.batches[0].base_offset == 1
+    partition.kill()
+    partition.start()
+    reply, _ = partition.ask(fetch(0), FetchReply)
+    assert reply.next_offset == 2
+
+
+KILLS = 12
+WINDOW = 4
+
+
+class Sender:
+    """An idempotent producer that sends again, in order, whatever was not answered by the incarnation before."""
+
+    def __init__(self, partition: PartitionProcess) -> None:
+        self.partition = partition
+        self.next_sequence = 0
+        self.in_flight: deque[tuple[int, bytes]] = deque()
+        self.acknowledged: dict[int, int] = {}
+        """Offset by sequence."""
+        self.high_watermark = 0
+
+    def send_again(self) -> None:
+        for sequence, frame in self.in_flight:
+            self.partition.send(produce(sequence), [frame])
+
+    def fill(self) -> None:
+        while len(self.in_flight) < WINDOW:
+            sequence = self.next_sequence
+            self.next_sequence += 2
+            values = [b"%d" % (sequence + index) for index in range(2)]
+            frame = a_batch(*values, producer_id=9, producer_epoch=0, base_sequence=sequence)
+            self.in_flight.append((sequence, frame))
+            self.partition.send(produce(sequence), [frame])
+
+    def take_answer(self) -> None:
+        sequence, _ = self.in_flight.popleft()
+        reply, _ = self.partition.receive(ProduceReply)
+        (result,) = reply.batches
+        assert result.error is None, result
+        assert reply.id == sequence
+        assert reply.high_watermark > result.base_offset
+        self.acknowledged[sequence] = result.base_offset
+        self.high_watermark = max(self.high_watermark, reply.high_watermark)
+
+
+@pytest.mark.parametrize("flush", ["batch", "os"])
+def test_killed_under_load_nothing_acknowledged_is_lost_or_doubled(
+    data_dir: Path, run_dir: Path, seed: int, flush: str
+) -> None:
+    draw = random.Random(seed)
+    config = TopicConfig(flush=flush, segment_bytes=16 * 1024)
+    with PartitionProcess(data_dir, run_dir, config) as partition:
+        sender = Sender(partition)
+        for _ in range(KILLS if flush == "batch" else 3):
+            partition.start()
+            sender.send_again()
+            for _ in range(draw.randrange(1, 60)):
+                sender.fill()
+                sender.take_answer()
+            sender.fill()
+            partition.kill()
+        partition.start()
+        sender.send_again()
+        while sender.in_flight:
+            sender.take_answer()
+
+        values, offset = [], 0
+        while offset < sender.high_watermark:
+            reply, (run,) = partition.ask(fetch(offset), FetchReply)
+            for header, frame in split(run):
+                assert header.base_offset == offset
+                values += [int(value or b"") for _, value, _, _ in decode_records(frame, header)]
+                offset = header.next_offset
+            assert reply.next_offset == offset
+        assert values == list(range(sender.next_sequence)), "once each, and in order"
+        assert all(values[offset] == sequence for sequence, offset in sender.acknowledged.items())
+        assert partition.stop() == 0

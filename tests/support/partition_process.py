@@ -23,8 +23,8 @@ from planaria.transport.protocol.topics import TopicConfig
 PROGRAM = """
 import sys, msgspec
 from planaria.transport.loop import ActorContext
-from planaria.actors.partition.process import main
-main(msgspec.json.decode(sys.argv[1], type=ActorContext))
+from planaria.actors.partition import process
+process.main(msgspec.json.decode(sys.argv[1], type=ActorContext))
 """
 PATIENCE_MS = 10_000
 
