@@ -1,7 +1,8 @@
 """The records of `__offsets`: everything a coordinator must remember, as changes by key.
 
 Owns their form and its translation; knows nothing of who decides a change or when it counts. The newest record of a key
-holds, nil deletes what the key names, so the topic may be compacted. Several groups share a partition.
+holds, nil deletes what the key names, so the topic may be compacted. Several groups share a partition; each group's
+batches carry its own producer id.
 
     record = key value                                  both MessagePack
     key    = ["start", group]                           value = {epoch, starter}

@@ -136,21 +136,22 @@ class Replay:
     def _read(self, header: BatchHeader, batch: memoryview) -> None:
         if header.base_offset < self._position:
             return
+        self._position = header.next_offset
+        self.mark = LogMark(header.base_offset, header.crc32c)
+        self.records_read += header.record_count
+        # Only this group's coordinators write under this id: batches of other groups are passed over unopened.
+        if header.producer_id != self._producer_id:
+            return
         try:
             verify(batch)
             records = decode_records(batch, header)
         except InvalidBatch as error:
             raise ReplayFailed(f"batch {header.base_offset} of {self.appender.address}: {error}") from error
-        if header.producer_id == self._producer_id:
-            self._highest_epoch = max(self._highest_epoch, header.producer_epoch)
+        self._highest_epoch = max(self._highest_epoch, header.producer_epoch)
         for key, value, _, _ in records:
             change = decode(key, value, self._group)
             if change is not None:
                 self.state.apply(change)
-        self._highest_epoch = max(self._highest_epoch, self.state.start.epoch)
-        self._position = header.next_offset
-        self.mark = LogMark(header.base_offset, header.crc32c)
-        self.records_read += len(records)
 
     def _claim(self, now: int) -> list[Effect]:
         self._step = "claiming"

@@ -1,0 +1,350 @@
+"""Coming back: the replay, the take-over, the snapshot; and the process around them, with simulated answers."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from planaria.actors.coordinator import machine as machine_module
+from planaria.actors.coordinator.appender import producer_id_of
+from planaria.actors.coordinator.offsets import CommittedOffset
+from planaria.actors.coordinator.process import CoordinatorActor, snapshot_path
+from planaria.actors.coordinator.records import Change, InvalidRecord, OffsetKey, StartKey, encode
+from planaria.actors.coordinator.replay import ReplayFailed
+from planaria.actors.coordinator.snapshot import decode_snapshot
+from planaria.actors.log.errors import StorageFull
+from planaria.actors.log.files import Files
+from planaria.transport.batch import build, parse_header
+from planaria.transport.loop import ActorContext
+from planaria.transport.machine import Answered, Failed
+from planaria.transport.protocol.data import Fetch, Produce
+from planaria.transport.protocol.errors import ErrorBody, ErrorCode
+from planaria.transport.protocol.groups import CommitOffsets, FetchOffsets, GroupHeartbeat, PartitionOffset
+from simulated_group import GROUP, SimulatedGroup, SimulatedMember, converge
+
+
+def commit(group: SimulatedGroup, offset: int) -> Any:
+    offsets = [PartitionOffset("ORDERS", 0, offset)]
+    return group.request("x", CommitOffsets(group=group.group, offsets=offsets))
+
+
+def committed(group: SimulatedGroup) -> int:
+    [found] = group.request("x", FetchOffsets(group=group.group)).offsets
+    return found.offset
+
+
+def test_a_new_group_takes_its_partition_over_with_a_start_record() -> None:
+    group = SimulatedGroup().run()
+    [batch] = group.log.batches
+    header = parse_header(batch)
+    assert (header.producer_id, header.producer_epoch, header.base_sequence) == (producer_id_of(GROUP), 0, 0)
+    assert producer_id_of(GROUP) >> 62 == 1
+    assert producer_id_of(GROUP) < 2**63
+
+
+def test_each_incarnation_writes_under_a_higher_epoch() -> None:
+    group = SimulatedGroup().run()
+    for number in range(3):
+        commit(group, number)
+        group.crash(is_append_durable=False)
+        group.drain()
+    assert [parse_header(batch).producer_epoch for batch in group.log.batches] == [0, 0, 1, 1, 2, 2, 3]
+    assert committed(group) == 2
+
+
+def test_requests_before_the_end_of_the_replay_are_refused_as_retriable() -> None:
+    group = SimulatedGroup()
+    group.start()
+    number = group.ask("x", GroupHeartbeat(group=GROUP, topics=["ORDERS"]))
+    body = group.answer_of("x", number)
+    assert (body.code, body.retriable) == (ErrorCode.ACTOR_UNAVAILABLE, True)
+
+
+@pytest.mark.parametrize("is_durable", [True, False])
+def test_an_append_on_its_way_at_the_crash_counts_or_not_but_never_half(is_durable: bool) -> None:
+    group = SimulatedGroup().run()
+    member = SimulatedMember(group, "a")
+    member.heartbeat()
+    group.crash(is_append_durable=is_durable)
+    group.drain()
+    assert len(group.state.members) == is_durable
+
+
+def test_a_write_that_arrives_after_the_log_was_read_is_read_before_serving() -> None:
+    group = SimulatedGroup().run()
+    group.ask("x", CommitOffsets(group=GROUP, offsets=[PartitionOffset("ORDERS", 0, 42)]))
+    [late] = [bytes(call.payload[0]) for call in group.calls if isinstance(call.request, Produce)]
+    group.crash(is_append_durable=False)
+    while not any(isinstance(call.request, Produce) for call in group.calls):
+        group.answer(group.answerable()[0])
+    assert group.log.append(late).error is None  # after the reading, before the start record
+    group.drain()
+    assert committed(group) == 42
+    refused = group.log.append(late).error
+    assert refused is not None
+    assert refused.code == ErrorCode.PRODUCER_FENCED
+
+
+def test_a_start_record_that_another_incarnation_wrote_is_not_taken_for_our_own() -> None:
+    group = SimulatedGroup()
+    group.start()
+    group.answer(group.answerable()[0])
+    [claim] = [bytes(call.payload[0]) for call in group.calls if isinstance(call.request, Produce)]
+    group.crash(is_append_durable=False)
+    group.answer(group.answerable()[0])
+    assert (
+        group.log.append(claim).error is None
+    )  # the claim of the dead one arrives first, with the same epoch
+    group.drain()
+    assert group.is_ready
+    assert [parse_header(batch).producer_epoch for batch in group.log.batches] == [0, 1]
+
+
+def test_a_claim_whose_answer_is_lost_is_repeated_and_counts_once() -> None:
+    group = SimulatedGroup()
+    group.start()
+    group.answer(group.answerable()[0])
+    [claim] = group.calls
+    group.lose_answer(claim)
+    group.advance(100)
+    group.drain()
+    assert group.is_ready
+    assert len(group.log.batches) == 1
+
+
+def test_a_partition_that_is_down_is_waited_for() -> None:
+    group = SimulatedGroup()
+    group.is_partition_up = False
+    group.start()
+    for _ in range(5):
+        group.drain()
+        group.advance(100)
+    group.drain()
+    assert not group.is_ready
+    group.partition_up()
+    group.drain()
+    assert group.is_ready
+
+
+def test_groups_of_one_partition_do_not_see_each_other() -> None:
+    first = SimulatedGroup(group="first").run()
+    second = SimulatedGroup(group="second")
+    second.log = first.log
+    second.run()
+    for number in range(5):
+        commit(first, number)
+        commit(second, 100 + number)
+    for group, expected in ((first, 4), (second, 104)):
+        group.crash(is_append_durable=False)
+        group.drain()
+        assert committed(group) == expected
+
+
+@pytest.mark.parametrize("error", [ErrorCode.CORRUPT_LOG, ErrorCode.INVALID_REQUEST])
+def test_a_log_that_cannot_be_read_crashes(error: ErrorCode) -> None:
+    group = SimulatedGroup()
+    group.start()
+    with pytest.raises(ReplayFailed, match=error):
+        group.handle(Failed("replay_fetch", ErrorBody(error, "rot", False)))
+
+
+def test_a_damaged_batch_crashes() -> None:
+    group = SimulatedGroup().run()
+    commit(group, 3)
+    group.log.batches[-1] = group.log.batches[-1][:-1] + b"\xff"
+    group.crash(is_append_durable=False)
+    with pytest.raises(ReplayFailed, match="checksum"):
+        group.drain()
+
+
+def forged(group: SimulatedGroup, key: bytes, value: bytes, producer_id: int) -> None:
+    epoch = 0 if producer_id >= 0 else -1
+    frame = build(
+        [(key, value, 0, None)],
+        first_timestamp_ms=0,
+        max_timestamp_ms=0,
+        producer_id=producer_id,
+        producer_epoch=epoch,
+        base_sequence=epoch,
+    )
+    assert group.log.append(frame).error is None
+
+
+def test_what_a_stranger_wrote_is_passed_over() -> None:
+    group = SimulatedGroup()
+    forged(group, b"\x00", b"junk", -1)
+    key, value, _, _ = encode(Change(OffsetKey(GROUP, "ORDERS", 0), CommittedOffset(999)))
+    assert key is not None
+    assert value is not None
+    forged(group, key, value, -1)
+    group.run()
+    assert not group.state.offsets
+
+
+def test_an_own_record_that_cannot_be_read_crashes() -> None:
+    group = SimulatedGroup()
+    forged(group, b"\x93\xa6future\xa7billing\x01", b"\x80", producer_id_of(GROUP))
+    group.start()
+    with pytest.raises(InvalidRecord, match="cannot be read"):
+        group.drain()
+
+
+def test_a_log_that_ends_where_it_should_not_crashes() -> None:
+    group = SimulatedGroup().run()
+    group.start()
+    [call] = [call for call in group.calls if isinstance(call.request, Fetch)]
+    reply, _ = group.log.fetch(0)  # type: ignore[misc]
+    reply.next_offset = 0
+    with pytest.raises(ReplayFailed, match="cannot be read"):
+        group.handle(Answered(call.key, reply, ()))
+
+
+def with_snapshot(monkeypatch: pytest.MonkeyPatch) -> SimulatedGroup:
+    monkeypatch.setattr(machine_module, "SNAPSHOT_RECORDS", 5)
+    monkeypatch.setattr(machine_module.CoordinatorMachine._snapshot, "__defaults__", (5,))
+    group = SimulatedGroup().run()
+    members = [SimulatedMember(group, name, instance_id=name) for name in "ab"]
+    members[0].turn()
+    converge(members)
+    for number in range(10):
+        members[0].commits(*min(members[0].owned), number)
+    assert group.snapshot is not None
+    return group
+
+
+def content(group: SimulatedGroup) -> dict[Any, Any]:
+    """The state but for who started last."""
+    return {
+        change.key: change.value for change in group.state.changes() if not isinstance(change.key, StartKey)
+    }
+
+
+def test_a_snapshot_holds_the_whole_state_and_shortens_the_replay(monkeypatch: pytest.MonkeyPatch) -> None:
+    group = with_snapshot(monkeypatch)
+    expected = content(group)
+    group.start()
+    [first_fetch] = group.calls
+    assert first_fetch.request.offset > 5
+    group.drain()
+    assert content(group) == expected
+    group.start(with_snapshot=False)
+    group.drain()
+    assert content(group) == expected
+
+
+def test_a_damaged_snapshot_is_thrown_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    group = with_snapshot(monkeypatch)
+    data = group.snapshot
+    assert data is not None
+    assert decode_snapshot(data, GROUP) is not None
+    assert decode_snapshot(data, "other") is None
+    for position in range(0, len(data), 7):
+        damaged = bytearray(data)
+        damaged[position] ^= 0x41
+        snapshot = decode_snapshot(bytes(damaged), GROUP)
+        assert snapshot is None or position in (6, 7), position
+    for length in range(0, len(data), 11):
+        assert decode_snapshot(data[:length], GROUP) is None
+
+
+@pytest.mark.parametrize("is_longer", [True, False])
+def test_a_snapshot_of_another_log_is_thrown_away(monkeypatch: pytest.MonkeyPatch, is_longer: bool) -> None:
+    old = with_snapshot(monkeypatch)
+    group = SimulatedGroup()
+    if is_longer:
+        group.run()
+        for number in range(old.log.end + 5):
+            commit(group, number)
+    group.snapshot = old.snapshot
+    group.start()
+    group.drain()
+    assert group.is_ready
+    assert not group.state.members
+
+
+def context(data_directory: Path, group: str = GROUP) -> ActorContext:
+    return ActorContext(
+        address=f"coordinator/{group}",
+        incarnation=1,
+        arguments={"group": group, "offsets_topic": "__offsets", "offsets_partition": 0},
+        run_directory="unused",
+        data_directory=str(data_directory),
+        control_endpoint="unused",
+        instance_id="run",
+    )
+
+
+class RecordingLoop:
+    """Stands where the loop would: hands effects to the actor and keeps those that are the loop's own."""
+
+    def __init__(self, actor: CoordinatorActor, group: SimulatedGroup) -> None:
+        self.actor, self.group = actor, group
+        self.is_ready = False
+        actor.loop = self  # type: ignore[assignment]
+
+    def dispatch(self, event: Any) -> None:
+        self.group.machine = self.actor.machine  # type: ignore[assignment]
+        self.group.handle(event)
+
+    def ready(self) -> None:
+        self.is_ready = True
+
+
+def started(tmp_path: Path, group: SimulatedGroup, files: Files | None = None) -> RecordingLoop:
+    actor = CoordinatorActor(context(tmp_path), files)
+    loop = RecordingLoop(actor, group)
+    simulated = group._perform
+
+    def perform(effect: Any) -> None:
+        if type(effect).__name__ in ("BecomeReady", "SaveSnapshot", "RemoveSnapshot"):
+            actor.perform(effect)
+        else:
+            simulated(effect)
+
+    group._perform = perform  # type: ignore[method-assign]
+    actor.start()
+    group.drain()
+    assert loop.is_ready
+    group._perform = perform  # type: ignore[method-assign]
+    return loop
+
+
+def test_the_process_keeps_and_uses_the_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine_module.CoordinatorMachine._snapshot, "__defaults__", (2,))
+    group = SimulatedGroup()
+    started(tmp_path, group)
+    for number in range(6):
+        commit(group, number)
+    path = snapshot_path(tmp_path, GROUP)
+    assert path.name == f"{GROUP}.snapshot"
+    assert path.exists()
+    again = SimulatedGroup()
+    again.log = group.log
+    loop = CoordinatorActor(context(tmp_path))
+    RecordingLoop(loop, again)
+    loop.start()
+    assert again.calls[0].request.offset > 0
+    again.drain()
+    assert committed(again) == 5
+
+
+def test_a_full_disk_costs_only_the_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine_module.CoordinatorMachine._snapshot, "__defaults__", (2,))
+
+    class FullDisk(Files):
+        def replace(self, path: Path, data: bytes) -> None:
+            raise StorageFull("full")
+
+    group = SimulatedGroup()
+    started(tmp_path, group, FullDisk())
+    for number in range(6):
+        commit(group, number)
+    assert committed(group) == 5
+    assert not snapshot_path(tmp_path, GROUP).exists()
+
+
+def test_no_group_name_leaves_the_folder(tmp_path: Path) -> None:
+    for name in ("..", ".", "a/b", "../../x"):
+        path = snapshot_path(tmp_path, name)
+        assert path.parent == tmp_path / "groups"
+        assert path.resolve().parent == (tmp_path / "groups").resolve()

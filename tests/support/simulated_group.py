@@ -1,0 +1,384 @@
+"""A group without processes: the coordinator's machine over a simulated partition of `__offsets`, a simulated controller,
+simulated members, and a clock that moves when it is told to.
+
+Nothing happens by itself: calls of the coordinator wait in `calls` until `answer` or `drain`, timers until `advance`. So
+a test chooses what is in flight when the coordinator dies.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from planaria.actors.coordinator.effects import BecomeReady, RemoveSnapshot, SaveSnapshot, Started
+from planaria.actors.coordinator.machine import CoordinatorMachine
+from planaria.actors.coordinator.snapshot import decode_snapshot
+from planaria.actors.coordinator.state import GroupState
+from planaria.transport.batch import parse_header, stamp, verify
+from planaria.transport.machine import (
+    Answered,
+    Call,
+    CancelTimer,
+    Failed,
+    PeerUp,
+    Received,
+    Reply,
+    Sender,
+    SetTimer,
+    Stop,
+    TimerFired,
+)
+from planaria.transport.protocol.data import (
+    Fetch,
+    FetchReply,
+    ListOffsets,
+    ListOffsetsReply,
+    Produce,
+    ProducedBatch,
+    ProduceReply,
+)
+from planaria.transport.protocol.errors import ErrorBody, ErrorCode
+from planaria.transport.protocol.groups import (
+    CommitOffsets,
+    CommitOffsetsReply,
+    GroupHeartbeat,
+    GroupHeartbeatReply,
+    LeaveGroup,
+    PartitionOffset,
+)
+from planaria.transport.protocol.topics import WatchTopics, WatchTopicsReply
+
+GROUP = "billing"
+PARTITION = "partition/__offsets/0"
+OFFLINE = ErrorBody(ErrorCode.PARTITION_OFFLINE, "the partition is down", True)
+
+
+class SimulatedLog:
+    """A partition as its askers see it: durable at once, fenced by producer epoch, idempotent by sequence."""
+
+    def __init__(self) -> None:
+        self.batches: list[bytes] = []
+        self.end = 0
+        self.producers: dict[int, tuple[int, int, dict[int, int]]] = {}
+        """Epoch, next sequence, and base offset by base sequence."""
+
+    def append(self, frame: bytes) -> ProducedBatch:
+        header = verify(frame)
+        if header.producer_id < 0:
+            return self._take(frame)
+        epoch, expected, seen = self.producers.get(header.producer_id, (-1, 0, {}))
+        if header.producer_epoch < epoch:
+            return ProducedBatch(
+                -1, error=ErrorBody(ErrorCode.PRODUCER_FENCED, f"epoch {epoch} writes", False)
+            )
+        if header.producer_epoch > epoch:
+            expected, seen = 0, {}
+        if header.base_sequence in seen:
+            return ProducedBatch(seen[header.base_sequence], duplicate=True)
+        if header.base_sequence != expected:
+            return ProducedBatch(
+                -1, error=ErrorBody(ErrorCode.OUT_OF_ORDER_SEQUENCE, f"not {expected}", False)
+            )
+        seen[header.base_sequence] = self.end
+        self.producers[header.producer_id] = (header.producer_epoch, expected + header.record_count, seen)
+        return self._take(frame)
+
+    def _take(self, frame: bytes) -> ProducedBatch:
+        base_offset = self.end
+        self.batches.append(bytes(stamp(frame, base_offset, 0)))
+        self.end += parse_header(frame).record_count
+        return ProducedBatch(base_offset)
+
+    def fetch(self, offset: int, max_batches: int = 3) -> tuple[FetchReply, tuple[bytes, ...]] | ErrorBody:
+        if offset > self.end:
+            return ErrorBody(ErrorCode.OFFSET_OUT_OF_RANGE, f"the log ends at {self.end}", False)
+        found = [batch for batch in self.batches if parse_header(batch).next_offset > offset][:max_batches]
+        next_offset = parse_header(found[-1]).next_offset if found else offset
+        reply = FetchReply(
+            topic="__offsets",
+            partition=0,
+            log_start_offset=0,
+            high_watermark=self.end,
+            next_offset=next_offset,
+        )
+        return reply, (b"".join(found),) if found else ()
+
+
+class SimulatedGroup:
+    """The coordinator and what surrounds it. Replies go to `inbox[client]` as (request id, body)."""
+
+    def __init__(self, topics: dict[str, int] | None = None, group: str = GROUP) -> None:
+        self.group = group
+        self.now = 1_000_000
+        self.log = SimulatedLog()
+        self.topics = dict(topics or {"ORDERS": 6})
+        self.version = 1
+        self.is_partition_up = True
+        self.is_ready = False
+        self.is_stopped = False
+        self.calls: list[Call] = []
+        self.timers: dict[Any, int] = {}
+        self.inbox: dict[str, list[tuple[Any, Any]]] = {}
+        self.snapshot: bytes | None = None
+        self.snapshots_saved = 0
+        self.starts = 0
+        self.machine: CoordinatorMachine
+        self._requests = 0
+
+    @property
+    def state(self) -> GroupState:
+        """The durable state."""
+        return self.machine._state
+
+    def start(self, *, with_snapshot: bool = True) -> None:
+        self.starts += 1
+        self.calls, self.timers = [], {}
+        self.is_ready = self.is_stopped = False
+        stored = decode_snapshot(self.snapshot, self.group) if self.snapshot and with_snapshot else None
+        self.machine = CoordinatorMachine(
+            self.group, "__offsets", 0, starter=f"run.{self.starts}", snapshot=stored
+        )
+        self.handle(Started())
+
+    def run(self) -> "SimulatedGroup":
+        self.start()
+        self.drain()
+        assert self.is_ready
+        return self
+
+    def crash(self, *, is_append_durable: bool) -> None:
+        """The coordinator dies; an append on its way may still arrive."""
+        for call in self.calls:
+            if isinstance(call.request, Produce) and is_append_durable and self.is_partition_up:
+                self.log.append(bytes(call.payload[0]))
+        self.start()
+
+    def ask(self, client: str, request: Any) -> int:
+        """Send a request; the answer will be in the client's inbox under the returned id."""
+        self._requests += 1
+        self.handle(Received(Sender((client.encode(),), self._requests), request))
+        return self._requests
+
+    def answer_of(self, client: str, request_id: int) -> Any:
+        """The body answered to a request, or None while there is none."""
+        return next((body for known, body in self.inbox.get(client, []) if known == request_id), None)
+
+    def request(self, client: str, request: Any) -> Any:
+        """Ask, let everything become durable, and take the answer (None: parked)."""
+        request_id = self.ask(client, request)
+        self.drain()
+        return self.answer_of(client, request_id)
+
+    def handle(self, event: Any) -> None:
+        for effect in self.machine.handle(event, self.now):
+            self._perform(effect)
+
+    def _perform(self, effect: Any) -> None:
+        match effect:
+            case Reply(to=sender, body=body):
+                self.inbox.setdefault(sender.route[0].decode(), []).append((sender.id, body))
+            case Call():
+                self.calls.append(effect)
+            case SetTimer(key=key, at=at):
+                self.timers[key] = at
+            case CancelTimer(key=key):
+                self.timers.pop(key, None)
+            case BecomeReady():
+                self.is_ready = True
+            case SaveSnapshot(data=data):
+                self.snapshot = data
+                self.snapshots_saved += 1
+            case RemoveSnapshot():
+                self.snapshot = None
+            case Stop():
+                self.is_stopped = True
+            case _:
+                raise AssertionError(effect)
+
+    def answerable(self) -> list[Call]:
+        """Calls that have an answer now: a poll for topics has none until they change."""
+        return [call for call in self.calls if not self._is_parked(call)]
+
+    def _is_parked(self, call: Call) -> bool:
+        return isinstance(call.request, WatchTopics) and call.request.after_version == self.version
+
+    def answer(self, call: Call) -> None:
+        self.calls.remove(call)
+        outcome = self._outcome(call)
+        if isinstance(outcome, ErrorBody):
+            self.handle(Failed(call.key, outcome))
+        else:
+            self.handle(Answered(call.key, *outcome))
+
+    def _outcome(self, call: Call) -> Any:
+        request = call.request
+        if isinstance(request, WatchTopics):
+            return (WatchTopicsReply(version=self.version, topics=dict(self.topics)),)
+        assert call.address == PARTITION
+        if not self.is_partition_up:
+            return OFFLINE
+        if isinstance(request, Produce):
+            result = self.log.append(bytes(call.payload[0]))
+            return (ProduceReply(batches=[result], high_watermark=self.log.end),)
+        if isinstance(request, ListOffsets):
+            return (ListOffsetsReply(offset=0),)
+        assert isinstance(request, Fetch)
+        return self.log.fetch(request.offset)
+
+    def lose_answer(self, call: Call) -> None:
+        """The partition takes the batch, and its answer never comes."""
+        self.calls.remove(call)
+        self._outcome(call)
+        self.handle(Failed(call.key, ErrorBody(ErrorCode.TIMED_OUT, "no answer in time", True)))
+
+    def drain(self) -> None:
+        """Answer every call until none is left that has an answer."""
+        while calls := self.answerable():
+            self.answer(calls[0])
+
+    def set_topics(self, topics: dict[str, int]) -> None:
+        self.topics = dict(topics)
+        self.version += 1
+
+    def partition_up(self) -> None:
+        self.is_partition_up = True
+        self.handle(PeerUp(address=PARTITION, incarnation=2, endpoint="ipc://p"))
+
+    def advance(self, milliseconds: int, each: Callable[[], None] = lambda: None) -> None:
+        """Move the clock, firing every timer on its way at its own moment."""
+        end = self.now + milliseconds
+        while self.timers and min(self.timers.values()) <= end:
+            key = min(self.timers, key=lambda key: self.timers[key])
+            self.now = max(self.now, self.timers.pop(key))
+            self.handle(TimerFired(key))
+            each()
+        self.now = end
+
+    def freeze(self, milliseconds: int) -> None:
+        """The coordinator's process is stopped for a while: its timers fire late, all at once."""
+        self.now += milliseconds
+        for key in [
+            key for key, at in sorted(self.timers.items(), key=lambda item: item[1]) if at <= self.now
+        ]:
+            if key in self.timers:
+                del self.timers[key]
+                self.handle(TimerFired(key))
+
+
+class SimulatedMember:
+    """A client that keeps the protocol: it owns what it is told, lets go when it likes, and says what it owns."""
+
+    def __init__(
+        self,
+        group: SimulatedGroup,
+        name: str,
+        *,
+        topics: tuple[str, ...] = ("ORDERS",),
+        instance_id: str | None = None,
+        session_timeout_ms: int = 3_000,
+    ) -> None:
+        self.group = group
+        self.name = name
+        self.topics = list(topics)
+        self.instance_id = instance_id
+        self.session_timeout_ms = session_timeout_ms
+        self.member_id: str | None = None
+        self.generation = 0
+        self.owned: set[tuple[str, int]] = set()
+        self.letting_go: set[tuple[str, int]] = set()
+        """Owned still, and not to be kept: handlers are finishing."""
+        self.outstanding: int | None = None
+        self.is_frozen = False
+        self.is_fenced = False
+
+    def heartbeat(self, max_wait_ms: int = 0) -> None:
+        """Send a heartbeat; one that is out already is given up."""
+        is_joining = self.member_id is None or self.generation == 0
+        owned: dict[str, list[int]] = {}
+        for topic, partition in sorted(self.owned):
+            owned.setdefault(topic, []).append(partition)
+        request = GroupHeartbeat(
+            group=self.group.group,
+            member_id=self.member_id,
+            instance_id=self.instance_id,
+            generation=self.generation,
+            topics=self.topics if is_joining else None,
+            owned=owned,
+            session_timeout_ms=self.session_timeout_ms,
+            max_wait_ms=max_wait_ms,
+            client_id=self.name,
+        )
+        self.outstanding = self.group.ask(self.name, request)
+
+    def receive(self) -> Any:
+        """Take the answer to the outstanding heartbeat, if it is there; late answers to earlier ones are nobody's."""
+        if self.outstanding is None or self.is_frozen:
+            return None
+        body = self.group.answer_of(self.name, self.outstanding)
+        if body is None:
+            return None
+        self.outstanding = None
+        if isinstance(body, ErrorBody):
+            self._on_error(body)
+            return body
+        assert isinstance(body, GroupHeartbeatReply)
+        assert body.generation >= self.generation
+        self.member_id, self.generation = body.member_id, body.generation
+        assigned = {(topic, number) for topic, numbers in body.assignment.items() for number in numbers}
+        self.letting_go = self.owned - assigned
+        self.owned |= assigned
+        return body
+
+    def _on_error(self, error: ErrorBody) -> None:
+        if error.code == ErrorCode.FENCED_MEMBER:
+            self.is_fenced = True
+        if error.code in (ErrorCode.UNKNOWN_MEMBER, ErrorCode.FENCED_MEMBER, ErrorCode.STALE_GENERATION):
+            self.drop()
+
+    def let_go(self) -> None:
+        self.owned -= self.letting_go
+        self.letting_go = set()
+
+    def drop(self) -> None:
+        self.member_id, self.generation = None, 0
+        self.owned, self.letting_go = set(), set()
+        self.outstanding = None
+
+    def turn(self, max_wait_ms: int = 0) -> Any:
+        """One whole round: heartbeat, answer, and whatever is to be let go of is let go."""
+        self.heartbeat(max_wait_ms)
+        self.group.drain()
+        body = self.receive()
+        self.let_go()
+        return body
+
+    def commit(self, topic: str, partition: int, offset: int, *, generation: int | None = None) -> int:
+        request = CommitOffsets(
+            group=self.group.group,
+            offsets=[PartitionOffset(topic, partition, offset)],
+            member_id=self.member_id,
+            generation=self.generation if generation is None else generation,
+        )
+        return self.group.ask(self.name, request)
+
+    def commits(self, topic: str, partition: int, offset: int, *, generation: int | None = None) -> str:
+        """Commit and wait: "ok" or the error's code."""
+        request_id = self.commit(topic, partition, offset, generation=generation)
+        self.group.drain()
+        body = self.group.answer_of(self.name, request_id)
+        return "ok" if isinstance(body, CommitOffsetsReply) else body.code
+
+    def leave(self) -> Any:
+        assert self.member_id is not None
+        body = self.group.request(self.name, LeaveGroup(group=self.group.group, member_id=self.member_id))
+        self.drop()
+        return body
+
+
+def converge(members: list[SimulatedMember], rounds: int = 12) -> None:
+    """Let all members heartbeat in turn until nothing changes any more."""
+    for _ in range(rounds):
+        before = [(member.member_id, member.generation, frozenset(member.owned)) for member in members]
+        for member in members:
+            member.turn()
+        if before == [(member.member_id, member.generation, frozenset(member.owned)) for member in members]:
+            return
+    raise AssertionError("the group does not come to rest")
