@@ -1,0 +1,110 @@
+"""What this machine can do without any broker: the yardstick every row of the bench is held against.
+
+Raw sockets and raw files alone, in the same run as the rows: absolute numbers mean little on shared machines.
+"""
+
+import multiprocessing
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import zmq
+
+ECHO_ROUNDS = 2_000
+SYNC_ROUNDS = 500
+STREAM_FRAME_BYTES = 110_000
+STREAM_FRAMES = 5_000
+WRITE_BYTES = 256 * 1024 * 1024
+WRITE_CHUNK_BYTES = 1024 * 1024
+
+
+class Ceilings(msgspec.Struct, frozen=True, kw_only=True):
+    """Measured limits: microseconds and megabytes a second."""
+
+    zmq_round_trip_us: float
+    zmq_stream_mb_s: float
+    fdatasync_us: float
+    """Median of one small write and its fdatasync."""
+    write_mb_s: float
+    """Into the page cache."""
+
+
+def measure_ceilings(directory: Path) -> Ceilings:
+    """Measure with a second process for the sockets and a scratch file in `directory` for the disk."""
+    round_trip_us, stream_mb_s = _measure_sockets(directory)
+    fdatasync_us, write_mb_s = _measure_disk(directory / "ceiling")
+    return Ceilings(
+        zmq_round_trip_us=round_trip_us,
+        zmq_stream_mb_s=stream_mb_s,
+        fdatasync_us=fdatasync_us,
+        write_mb_s=write_mb_s,
+    )
+
+
+def _measure_sockets(directory: Path) -> tuple[float, float]:
+    endpoint = f"ipc://{directory}/echo"
+    peer = multiprocessing.get_context("spawn").Process(target=_echo, args=(endpoint,), daemon=True)
+    peer.start()
+    context: zmq.Context[Any] = zmq.Context()
+    socket = context.socket(zmq.DEALER)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.connect(endpoint)
+    try:
+        socket.send(b"warm")
+        socket.recv()
+        round_trips = [_timed_echo(socket) for _ in range(ECHO_ROUNDS)]
+        frame = bytes(STREAM_FRAME_BYTES)
+        started = time.perf_counter()
+        for _ in range(STREAM_FRAMES):
+            socket.send_multipart([b"", frame], copy=False)
+        socket.send(b"end")
+        socket.recv()
+        took_s = time.perf_counter() - started
+    finally:
+        peer.kill()
+        peer.join()
+        socket.close()
+        context.term()
+    return statistics.median(round_trips) * 1e6, STREAM_FRAMES * STREAM_FRAME_BYTES / took_s / 1e6
+
+
+def _timed_echo(socket: "zmq.Socket[bytes]") -> float:
+    started = time.perf_counter()
+    socket.send(b"ping")
+    socket.recv()
+    return time.perf_counter() - started
+
+
+def _echo(endpoint: str) -> None:
+    """The other process: answers single frames, swallows pairs."""
+    socket = zmq.Context().socket(zmq.ROUTER)
+    socket.bind(endpoint)
+    while True:
+        frames = socket.recv_multipart()
+        if len(frames) == 2:
+            socket.send_multipart(frames)
+
+
+def _measure_disk(path: Path) -> tuple[float, float]:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        syncs = [_timed_sync(descriptor) for _ in range(SYNC_ROUNDS)]
+        chunk = bytes(WRITE_CHUNK_BYTES)
+        started = time.perf_counter()
+        for _ in range(WRITE_BYTES // WRITE_CHUNK_BYTES):
+            os.write(descriptor, chunk)
+        write_s = time.perf_counter() - started
+    finally:
+        os.close(descriptor)
+        path.unlink()
+    return statistics.median(syncs) * 1e6, WRITE_BYTES / write_s / 1e6
+
+
+def _timed_sync(descriptor: int) -> float:
+    started = time.perf_counter()
+    os.write(descriptor, b"x" * 180)
+    os.fdatasync(descriptor)
+    return time.perf_counter() - started

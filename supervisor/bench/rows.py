@@ -1,0 +1,254 @@
+"""The rows of the bench: each starts a broker of its own on fresh data, does one thing, and returns one figure.
+
+Messages have 100-byte values and no key; topics have the default flush policy, so every acknowledgement is durable.
+"""
+
+import multiprocessing
+import os
+import signal
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import msgspec
+
+from ...transport.client.client import Client
+from ..broker import Broker
+from .ceilings import Ceilings
+
+VALUE = b"v" * 100
+TOPIC = "BENCH"
+POLL_MESSAGES = 10_000
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One figure beside the bar it must reach and the ceiling it is bound by."""
+
+    name: str
+    figure: float
+    unit: str
+    bar: float
+    is_higher_better: bool
+    ceiling: float | None = None
+    """The machine's own limit in the same unit."""
+    detail: str = ""
+
+    @property
+    def is_reached(self) -> bool:
+        return self.figure >= self.bar if self.is_higher_better else self.figure <= self.bar
+
+
+class Scale(msgspec.Struct, frozen=True, kw_only=True):
+    """How much work each row does."""
+
+    messages: int = 3_000_000
+    rounds: int = 500
+    kills: int = 40
+    partitions: int = 200
+
+
+QUICK = Scale(messages=500_000, rounds=100, kills=10, partitions=50)
+
+
+@contextmanager
+def fresh_broker(partitions: int = 1, **settings: object) -> Iterator[Broker]:
+    with (
+        tempfile.TemporaryDirectory(prefix="planaria-bench-") as directory,
+        Broker(Path(directory) / "data", log_level="error", **settings) as broker,
+    ):
+        broker.create_topic(TOPIC, partitions)
+        yield broker
+
+
+def publish_row(scale: Scale, ceilings: Ceilings) -> Row:
+    """`producer.publish()`, one call a message, until the last one is acknowledged."""
+    with fresh_broker() as broker:
+        _publish(broker, scale.messages // 10)
+        rate = _publish(broker, scale.messages)
+    return Row(
+        name="publish, one call a message, to acknowledged",
+        figure=rate,
+        unit="messages/s",
+        bar=2_000_000,
+        is_higher_better=True,
+        ceiling=ceilings.zmq_stream_mb_s * 1e6 / (len(VALUE) + 8),
+        detail="1 partition, fdatasync before each acknowledgement",
+    )
+
+
+def consume_row(scale: Scale, ceilings: Ceilings) -> Row:
+    """`Message` objects handed to the caller by `poll`."""
+    with fresh_broker() as broker:
+        _publish(broker, scale.messages)
+        with broker.consumer(None, [TOPIC], auto_offset_reset="earliest") as consumer:
+            left = scale.messages
+            started = time.perf_counter()
+            while left > 0:
+                left -= len(consumer.poll(1.0, max_messages=POLL_MESSAGES))
+            took_s = time.perf_counter() - started
+    return Row(
+        name="consume, Message objects",
+        figure=scale.messages / took_s,
+        unit="messages/s",
+        bar=2_000_000,
+        is_higher_better=True,
+        ceiling=ceilings.zmq_stream_mb_s * 1e6 / (len(VALUE) + 8),
+    )
+
+
+def both_row(scale: Scale, ceilings: Ceilings) -> Row:
+    """A producer in this process, the broker in its own, a consumer in a third, all at once."""
+    with fresh_broker() as broker:
+        ours, theirs = multiprocessing.Pipe()
+        reader = multiprocessing.get_context("spawn").Process(
+            target=_consume_all, args=(theirs, broker.endpoint, scale.messages), daemon=True
+        )
+        reader.start()
+        ours.recv()
+        started = time.perf_counter()
+        _publish(broker, scale.messages)
+        finished: float = ours.recv()
+        took_s = finished - started
+        reader.join()
+    return Row(
+        name="publish and consume at once, end to end",
+        figure=scale.messages / took_s,
+        unit="messages/s",
+        bar=1_000_000,
+        is_higher_better=True,
+        ceiling=ceilings.zmq_stream_mb_s * 1e6 / (len(VALUE) + 8) / 2,
+        detail="three processes",
+    )
+
+
+def latency_row(scale: Scale, ceilings: Ceilings) -> Row:
+    """One publish, waiting for its acknowledgement."""
+    with fresh_broker() as broker, broker.producer(linger_ms=0) as producer:
+        for _ in range(scale.rounds // 5):
+            producer.publish(TOPIC, VALUE).result(5)
+        times = []
+        for _ in range(scale.rounds):
+            started = time.perf_counter()
+            producer.publish(TOPIC, VALUE).result(5)
+            times.append(time.perf_counter() - started)
+    floor_us = ceilings.zmq_round_trip_us + ceilings.fdatasync_us
+    return Row(
+        name="one publish to its acknowledgement, median",
+        figure=statistics.median(times) * 1e6,
+        unit="us",
+        bar=floor_us * 1.5,
+        is_higher_better=False,
+        ceiling=floor_us,
+        detail="ceiling: one ZeroMQ round trip + one fdatasync",
+    )
+
+
+def recovery_row(scale: Scale, ceilings: Ceilings) -> Row:
+    """SIGKILL of a partition under load, until the next acknowledgement."""
+    gaps: list[float] = []
+    with (
+        fresh_broker(restart_intensity=scale.kills * 2) as broker,
+        broker.producer(linger_ms=1) as producer,
+    ):
+        producer.publish(TOPIC, VALUE).result(10)
+        for _ in range(scale.kills):
+            pid = _pid_of(broker, f"partition/{TOPIC}/0")
+            os.kill(pid, signal.SIGKILL)
+            started = time.perf_counter()
+            producer.publish(TOPIC, VALUE).result(30)
+            gaps.append(time.perf_counter() - started)
+            _load(lambda: producer.publish(TOPIC, VALUE).result(10), 20)
+    gaps.sort()
+    return Row(
+        name="SIGKILL of a partition to the next acknowledgement, p99",
+        figure=gaps[min(len(gaps) - 1, int(len(gaps) * 0.99))] * 1e3,
+        unit="ms",
+        bar=150,
+        is_higher_better=False,
+        ceiling=(ceilings.zmq_round_trip_us + ceilings.fdatasync_us) / 1e3,
+        detail=f"{scale.kills} kills, median {statistics.median(gaps) * 1e3:.0f} ms",
+    )
+
+
+def start_row(scale: Scale, _: Ceilings) -> Row:
+    """A broker that finds many partitions in its data directory, until it serves them all."""
+    with tempfile.TemporaryDirectory(prefix="planaria-bench-") as directory:
+        data = Path(directory) / "data"
+        with Broker(data, log_level="error") as broker:
+            broker.create_topic(TOPIC, scale.partitions)
+        started = time.perf_counter()
+        with Broker(data, log_level="error") as broker:
+            took_s = time.perf_counter() - started
+            actors = broker.status().actors
+    own_mb = statistics.mean(actor.memory_bytes for actor in actors) / 1e6
+    return Row(
+        name=f"start with {scale.partitions} partitions",
+        figure=took_s,
+        unit="s",
+        bar=4 * scale.partitions / 200,
+        is_higher_better=False,
+        detail=f"{own_mb:.1f} MB of its own an actor (bar: 12 MB)",
+    )
+
+
+def memory_row(scale: Scale, _: Ceilings) -> Row:
+    """The largest memory of its own that an idle actor has, among many."""
+    with fresh_broker(scale.partitions) as broker:
+        largest = max(broker.status().actors, key=lambda actor: actor.memory_bytes)
+    return Row(
+        name="memory of its own, the largest idle actor",
+        figure=largest.memory_bytes / 1e6,
+        unit="MB",
+        bar=12,
+        is_higher_better=False,
+        detail=largest.address,
+    )
+
+
+ROWS: dict[str, Callable[[Scale, Ceilings], Row]] = {
+    "publish": publish_row,
+    "consume": consume_row,
+    "both": both_row,
+    "latency": latency_row,
+    "recovery": recovery_row,
+    "start": start_row,
+    "memory": memory_row,
+}
+
+
+def _publish(broker: Broker, messages: int) -> float:
+    """Messages a second from the first call to the last acknowledgement."""
+    with broker.producer() as producer:
+        publish = producer.publish
+        started = time.perf_counter()
+        for _ in range(messages):
+            publish(TOPIC, VALUE)
+        producer.flush()
+        return messages / (time.perf_counter() - started)
+
+
+def _consume_all(pipe: Connection, endpoint: str, messages: int) -> None:
+    with (
+        Client(endpoint) as client,
+        client.consumer(None, [TOPIC], auto_offset_reset="earliest") as consumer,
+    ):
+        consumer.poll(0.0)
+        pipe.send(True)
+        while messages > 0:
+            messages -= len(consumer.poll(5.0, max_messages=POLL_MESSAGES))
+        pipe.send(time.perf_counter())
+
+
+def _load(step: Callable[[], object], times: int) -> None:
+    for _ in range(times):
+        step()
+
+
+def _pid_of(broker: Broker, address: str) -> int:
+    pid = next(actor.pid for actor in broker.status().actors if actor.address == address)
+    assert pid is not None
+    return pid

@@ -1,0 +1,187 @@
+"""The embedded broker: the whole tree of processes behind one object in your program.
+
+Owns the supervisor it started (a process of its own, which ends with this one however this one dies), a client of it, the
+hosted subscriptions, and the in-process consumers of `subscribe` without a handler. When the supervisor is killed it is
+started again on the same port and the same data, and the subscriptions are installed again. Runs no actor itself.
+"""
+
+import atexit
+import os
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from ..transport.client.accumulator import RecordMetadata
+from ..transport.client.client import Client
+from ..transport.client.consumer import Consumer
+from ..transport.client.messages import Message
+from ..transport.client.producer import Producer
+from ..transport.protocol.errors import ErrorCode, PlanariaError, ProtocolError
+from ..transport.protocol.operations import KillReply, StatusReply
+from ..transport.protocol.topics import DescribeTopicReply
+from . import config as configuration
+from .hosted import HostedSubscriptions, Subscription
+from .keeper import SupervisorKeeper
+
+EMBEDDED_ENDPOINT = "tcp://127.0.0.1:*"
+"""A free port, so that embedded brokers do not get in each other's way; `Broker.endpoint` says which."""
+LOG_FILE = "logs/broker.log"
+
+
+class Broker:
+    """A broker of your own, in child processes.
+
+    `data_dir` holds everything that lasts (default `planaria-data`); `settings` are the keys of planaria.toml, such as
+    `hang_timeout_ms=1000`. Serves when the constructor returns; ends with `close`, with the `with` block, or with the
+    program. Raises ConfigError for a wrong setting and StartFailed when it cannot start, both in one line.
+    """
+
+    def __init__(
+        self, data_dir: str | os.PathLike[str] | None = None, *, endpoint: str | None = None, **settings: Any
+    ) -> None:
+        overrides: dict[str, Any] = {"log_file": LOG_FILE, **settings}
+        if data_dir is not None:
+            overrides["data"] = os.fspath(data_dir)
+        overrides["endpoint"] = endpoint or os.environ.get("PLANARIA_ENDPOINT", EMBEDDED_ENDPOINT)
+        self._keeper = SupervisorKeeper(configuration.load(overrides, environment=os.environ))
+        self.endpoint = self._keeper.started.endpoint
+        """Where clients of any language connect."""
+        self.client = Client(self.endpoint, client_id="embedded")
+        self._producer: Producer | None = None
+        self._consumers: dict[tuple[str, str], _NamedConsumer] = {}
+        self._hosted = HostedSubscriptions(self._keeper)
+        self._is_closed = False
+        atexit.register(self.close)
+
+    def __enter__(self) -> "Broker":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop everything in order: consumers commit, handlers finish, logs are synced. Closing twice is nothing."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        atexit.unregister(self.close)
+        try:
+            for named in self._consumers.values():
+                named.consumer.close()
+            if self._producer is not None:
+                self._producer.close()
+            self.client.close()
+        finally:
+            self._keeper.close()
+
+    @property
+    def supervisor_pid(self) -> int:
+        """The supervisor's process id; another one after it was killed and started again."""
+        return self._keeper.started.pid
+
+    def create_topic(self, topic: str, partitions: int = 1, **config: Any) -> DescribeTopicReply:
+        """Declare a topic: created when it is new, left as it is when it has as many partitions already.
+
+        Raises ProtocolError with TOPIC_EXISTS when it exists with another number of partitions.
+        """
+        description = self.client.create_topic(topic, partitions, if_not_exists=True, **config)
+        if len(description.partitions) != partitions:
+            raise ProtocolError(
+                ErrorCode.TOPIC_EXISTS,
+                f"topic {topic!r} exists with {len(description.partitions)} partitions, not {partitions};"
+                " alter_topic lets it grow",
+            )
+        return description
+
+    def publish(
+        self,
+        topic: str,
+        key: bytes | str | None,
+        value: Any,
+        *,
+        headers: dict[str, str] | None = None,
+        timeout: float | None = 30.0,
+    ) -> RecordMetadata:
+        """Publish one message and wait until it is durable. For many messages use `producer()`."""
+        if self._producer is None:
+            self._producer = self.client.producer(linger_ms=0)
+        return self._producer.publish(topic, value, key=key, headers=headers).result(timeout)
+
+    def producer(self, **options: Any) -> Producer:
+        return self.client.producer(**options)
+
+    def consumer(self, group: str | None, topics: list[str] | str, **options: Any) -> Consumer:
+        return self.client.consumer(group, topics, **options)
+
+    def subscribe(
+        self,
+        group: str,
+        topic: str | list[str],
+        consumer: str | None = None,
+        *,
+        handler: Callable[[Message], object] | str | None = None,
+        workers: int = 1,
+        **options: Any,
+    ) -> "Subscription | None":
+        """Let a group have a topic.
+
+        With a `handler` (a function, or `"module:function"`), `workers` supervised processes run it, with the options
+        of SubscriberOptions (delivery, retries, dead_letter, handler_timeout_ms). Without one, `consumer` names a member in this
+        program, whose messages `consume` returns.
+        """
+        topics = [topic] if isinstance(topic, str) else list(topic)
+        if handler is not None:
+            if consumer is not None:
+                raise PlanariaError("a subscription has a handler or a named consumer, not both")
+            return self._hosted.install(group, topics, handler, workers, self.endpoint, options)
+        if consumer is None:
+            raise PlanariaError("subscribe needs a handler, or the name of a consumer for consume()")
+        if (group, consumer) in self._consumers:
+            raise PlanariaError(f"consumer {consumer!r} is subscribed in group {group!r} already")
+        options.setdefault("auto_offset_reset", "earliest")
+        self._consumers[group, consumer] = _NamedConsumer(self.client.consumer(group, topics, **options))
+        return None
+
+    def consume(self, group: str, consumer: str, timeout: float | None = 10.0) -> Message | None:
+        """The next message of a named consumer, None when none came in `timeout` seconds.
+
+        What an earlier call returned counts as handled and is committed in the background and on `close`.
+        """
+        named = self._named(group, consumer)
+        found = named.consumer.poll(timeout, max_messages=1)
+        if not found:
+            return None
+        named.last = found[0]
+        return found[0]
+
+    def get_offset(self, group: str, consumer: str) -> int:
+        """The offset after the last message that `consume` gave to this consumer, in that message's partition.
+
+        From there the group goes on. Raises PlanariaError when nothing has been consumed yet.
+        """
+        last = self._named(group, consumer).last
+        if last is None:
+            raise PlanariaError(f"consumer {consumer!r} of group {group!r} has consumed nothing yet")
+        return last.offset + 1
+
+    def status(self) -> StatusReply:
+        """The tree of processes, as `planaria status` shows it."""
+        return self.client.status()
+
+    def kill(self, address: str, signal: str = "SIGKILL") -> KillReply:
+        """Send an actor a signal, to watch it regrow."""
+        return self.client.kill(address, signal)
+
+    def _named(self, group: str, consumer: str) -> "_NamedConsumer":
+        named = self._consumers.get((group, consumer))
+        if named is None:
+            raise PlanariaError(f"no consumer {consumer!r} in group {group!r}: subscribe it first")
+        return named
+
+
+class _NamedConsumer:
+    def __init__(self, consumer: Consumer) -> None:
+        self.consumer = consumer
+        self.last: Message | None = None

@@ -1,0 +1,223 @@
+"""`planaria chaos`: continuous producers and groups while processes are killed and frozen, then a checked report.
+
+    run_chaos    for a person: live lines, the table, exit code 1 on any violation
+    chaos_run    the run itself, for tests: returns the Report
+
+Everything random comes from the seed; what the operating system does with it does not, so a seed repeats the faults and
+not the run.
+"""
+
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from ..broker import Broker
+from .history import History, Verdict
+from .nemesis import WEIGHTS, Fault, FaultKind, Nemesis
+from .probes import Probes
+from .workload import (
+    HOSTED_GROUP,
+    MEMBERS_GROUP,
+    TOPIC,
+    Load,
+    Workload,
+    journal_handler,
+    read_journals,
+    read_log,
+)
+
+SETTLE_S = 90.0
+SETTLE_POLL_S = 0.1
+ENOUGH_RESTARTS = 1_000_000
+
+
+class ChaosOptions(msgspec.Struct, frozen=True, kw_only=True):
+    duration_s: float = 60.0
+    seed: int = 7
+    interval_ms: int = 700
+    """Mean time between faults."""
+    faults: int | None = None
+    """Stop after so many faults, whatever the duration."""
+    kinds: tuple[FaultKind, ...] = tuple(WEIGHTS)
+    partitions: int = 4
+    hosted_workers: int = 2
+    hang_timeout_ms: int = 1_000
+    load: Load = Load()
+    json: bool = False
+
+
+class Recovery(msgspec.Struct, frozen=True, kw_only=True):
+    """From the signal to the next answer of the victim's service, in milliseconds."""
+
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    seed: int
+    duration_s: float
+    faults: dict[str, int]
+    victims: dict[str, int]
+    verdict: Verdict
+    not_recovered: int
+    recovery: dict[str, Recovery]
+    """By the victim's kind, and `kill` for all actors that were killed one at a time."""
+
+    @property
+    def is_clean(self) -> bool:
+        return self.verdict.is_clean and not self.not_recovered
+
+
+def run_chaos(options: ChaosOptions, console: Console) -> int:
+    """Run, print the report, return the exit code."""
+    log = Console(stderr=True) if options.json else console
+    log.print(f"chaos for {options.duration_s:.0f} s with seed {options.seed}; Ctrl-C ends it early")
+    report = chaos_run(options, lambda line: log.print(line, highlight=False))
+    if options.json:
+        sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
+    else:
+        print_report(report, console)
+    return 0 if report.is_clean else 1
+
+
+def chaos_run(options: ChaosOptions, say: Callable[[str], None]) -> Report:
+    """One run on a fresh data directory. Raises what a thread of the workload met."""
+    history = History()
+    with tempfile.TemporaryDirectory(prefix="planaria-chaos-") as scratch:
+        journals = Path(scratch) / "journals"
+        journals.mkdir()
+        with Broker(
+            Path(scratch) / "data",
+            restart_intensity=ENOUGH_RESTARTS,
+            hang_timeout_ms=options.hang_timeout_ms,
+            heartbeat_interval_ms=min(500, options.hang_timeout_ms // 4),
+        ) as broker:
+            broker.create_topic(TOPIC, options.partitions)
+            broker.subscribe(
+                HOSTED_GROUP,
+                TOPIC,
+                handler=journal_handler(journals),
+                delivery="at-least-once",
+                workers=options.hosted_workers,
+            )
+            probes = Probes(broker.client, history)
+            workload = Workload(broker.endpoint, history, options.load, options.seed)
+            nemesis = Nemesis(
+                broker,
+                probes,
+                seed=options.seed,
+                interval_s=options.interval_ms / 1000,
+                kinds=options.kinds,
+            )
+            started = time.monotonic()
+            workload.start()
+            _strike_until_over(options, nemesis, say)
+            nemesis.finish()
+            say("faults are over: waiting until everything acknowledged has been delivered")
+            workload.stop_producing()
+            _settle(history, journals)
+            probes.close()
+            workload.stop()
+            _collect(history, journals)
+            verdict = history.check(read_log(broker.client, options.partitions))
+            took_s = time.monotonic() - started
+    return _report(options, took_s, nemesis.faults, verdict)
+
+
+def _strike_until_over(options: ChaosOptions, nemesis: Nemesis, say: Callable[[str], None]) -> None:
+    started = time.monotonic()
+    struck = 0
+    try:
+        while options.faults is None or struck < options.faults:
+            time.sleep(nemesis.pause_s())
+            elapsed_s = time.monotonic() - started
+            if elapsed_s > options.duration_s:
+                return
+            say(f"{elapsed_s:7.2f} s  {nemesis.strike()}")
+            struck += 1
+    except KeyboardInterrupt:
+        say("ended early")
+
+
+def _collect(history: History, journals: Path) -> None:
+    history.deliveries[HOSTED_GROUP] = read_journals(journals)
+
+
+def _settle(history: History, journals: Path) -> None:
+    """Wait until both groups have been given everything, or long enough to call it lost."""
+    deadline = time.monotonic() + SETTLE_S
+    while time.monotonic() < deadline:
+        _collect(history, journals)
+        if not history.missing(MEMBERS_GROUP) and not history.missing(HOSTED_GROUP):
+            return
+        time.sleep(SETTLE_POLL_S)
+
+
+def _report(options: ChaosOptions, took_s: float, faults: list[Fault], verdict: Verdict) -> Report:
+    times: dict[str, list[float]] = {}
+    for fault in faults:
+        if fault.recovery_ms is not None:
+            kind = fault.victim.partition("/")[0]
+            times.setdefault(f"{fault.kind} {kind}", []).append(fault.recovery_ms)
+            times.setdefault(fault.kind, []).append(fault.recovery_ms)
+    return Report(
+        seed=options.seed,
+        duration_s=round(took_s, 1),
+        faults=dict(sorted(Counter(fault.kind for fault in faults).items())),
+        victims=dict(sorted(Counter(fault.victim.partition("/")[0] for fault in faults).items())),
+        verdict=verdict,
+        not_recovered=sum(fault.recovery_ms is None for fault in faults),
+        recovery={name: _summary(found) for name, found in sorted(times.items())},
+    )
+
+
+def _summary(times_ms: list[float]) -> Recovery:
+    ordered = sorted(times_ms)
+    return Recovery(
+        p50_ms=round(statistics.median(ordered), 1),
+        p99_ms=round(ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))], 1),
+        max_ms=round(ordered[-1], 1),
+    )
+
+
+def print_report(report: Report, console: Console) -> None:
+    verdict = report.verdict
+    table = Table(title=f"chaos, seed {report.seed}, {report.duration_s} s")
+    table.add_column("what")
+    table.add_column("count", justify="right")
+    for name, count in {
+        **{f"faults: {kind}": count for kind, count in report.faults.items()},
+        "acknowledged": verdict.acknowledged,
+        "outcome unknown": verdict.unknown,
+        **{f"delivered to {group}": count for group, count in verdict.delivered.items()},
+        **{f"redelivered to {group}": count for group, count in verdict.redelivered.items()},
+        "lost": verdict.lost,
+        "duplicated": verdict.duplicated,
+        "reordered": verdict.reordered,
+        "undelivered": verdict.undelivered,
+        "not recovered": report.not_recovered,
+    }.items():
+        table.add_row(name, f"{count:,}")
+    console.print(table)
+    recovery = Table(title="recovery: from the signal to the next answer")
+    recovery.add_column("fault")
+    for column in ("p50 ms", "p99 ms", "max ms"):
+        recovery.add_column(column, justify="right")
+    for name, times in report.recovery.items():
+        recovery.add_row(name, f"{times.p50_ms:.0f}", f"{times.p99_ms:.0f}", f"{times.max_ms:.0f}")
+    console.print(recovery)
+    for line in verdict.violations:
+        console.print(f"[red]{line}[/red]")
+    console.print("[green]no violation[/green]" if report.is_clean else "[red]VIOLATED[/red]")
+
+
+__all__ = ["ChaosOptions", "Report", "chaos_run", "run_chaos"]

@@ -1,0 +1,110 @@
+"""The faults of a chaos run: which, to whom and when, all drawn from the seed; and what it then took to be served again.
+
+    kill        SIGKILL of one actor            freeze      SIGSTOP of one: nothing but the missing heartbeat tells
+    pair        SIGKILL of two at once          supervisor  SIGKILL of the supervisor: its actors end by themselves
+
+Each fault starts a probe in a thread of its own: the time from the signal until the victim's service answers again.
+"""
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+from ...transport.protocol.errors import PlanariaError
+from ...transport.protocol.operations import ActorStatus
+from ..broker import Broker
+from .probes import Probes
+
+FaultKind = Literal["kill", "freeze", "pair", "supervisor"]
+WEIGHTS: dict[FaultKind, int] = {"kill": 12, "freeze": 2, "pair": 4, "supervisor": 1}
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """One signal and its consequence; `recovery_ms` None when the service did not come back in time."""
+
+    at_ms: int
+    kind: FaultKind
+    victim: str
+    pid: int
+    recovery_ms: float | None
+
+
+class Nemesis:
+    """Draws and performs faults; `faults` holds those whose probe has ended."""
+
+    def __init__(
+        self, broker: Broker, probes: Probes, *, seed: int, interval_s: float, kinds: tuple[FaultKind, ...]
+    ) -> None:
+        self._broker = broker
+        self._probes = probes
+        self._chance = random.Random(seed)
+        self._interval_s = interval_s
+        self._kinds = kinds
+        self._started = time.monotonic()
+        self._threads: list[threading.Thread] = []
+        self.faults: list[Fault] = []
+
+    def pause_s(self) -> float:
+        """How long to wait before the next fault."""
+        return self._chance.expovariate(1 / self._interval_s)
+
+    def strike(self) -> str:
+        """One fault; returns what it was, for a person to read."""
+        kind = self._chance.choices(self._kinds, [WEIGHTS[kind] for kind in self._kinds])[0]
+        if kind == "supervisor":
+            return self._strike_supervisor()
+        candidates = self._candidates()
+        victims = self._chance.sample(candidates, min(len(candidates), 2 if kind == "pair" else 1))
+        for victim in victims:
+            self._signal(kind, victim)
+        return f"{kind} {', '.join(victim.address for victim in victims)}"
+
+    def finish(self) -> None:
+        """Wait for the probes of all faults."""
+        for thread in self._threads:
+            thread.join()
+
+    def _candidates(self) -> list[ActorStatus]:
+        return sorted(
+            (actor for actor in self._broker.status().actors if actor.state == "ready" and actor.pid),
+            key=lambda actor: actor.address,
+        )
+
+    def _strike_supervisor(self) -> str:
+        pid = self._broker.supervisor_pid
+        before = self._broker.status().instance_id
+        os.kill(pid, signal.SIGKILL)
+        self._watch("supervisor", "supervisor", pid, lambda: self._probes.supervisor(before))
+        return f"supervisor {pid}"
+
+    def _signal(self, kind: FaultKind, victim: ActorStatus) -> None:
+        assert victim.pid is not None
+        try:
+            os.kill(victim.pid, signal.SIGSTOP if kind == "freeze" else signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        self._watch(kind, victim.address, victim.pid, lambda: self._probes.actor(victim))
+
+    def _watch(self, kind: FaultKind, address: str, pid: int, probe: Callable[[], None]) -> None:
+        started = time.monotonic()
+        at_ms = round((started - self._started) * 1000)
+
+        def measure() -> None:
+            try:
+                probe()
+                recovery_ms = (time.monotonic() - started) * 1000
+            except PlanariaError:
+                recovery_ms = None
+            self.faults.append(
+                Fault(at_ms=at_ms, kind=kind, victim=address, pid=pid, recovery_ms=recovery_ms)
+            )
+
+        thread = threading.Thread(target=measure, name=f"probe-{address}", daemon=True)
+        thread.start()
+        self._threads.append(thread)

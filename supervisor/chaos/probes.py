@@ -1,0 +1,71 @@
+"""Asking each kind of actor for the one thing it is there for, until it answers. Called by the nemesis, a thread a probe.
+
+A client's own retries do the waiting, so what a probe measures is what a program would have felt.
+"""
+
+import itertools
+import time
+
+from ...transport.client.client import Client
+from ...transport.protocol.errors import ErrorCode, PlanariaError, ProtocolError
+from ...transport.protocol.operations import ActorStatus
+from .history import History
+from .workload import TOPIC, publish_value
+
+PATIENCE_S = 60.0
+STATUS_POLL_S = 0.01
+
+
+class Probes:
+    """Probes by address; the values they publish are part of the history like any other."""
+
+    def __init__(self, client: Client, history: History) -> None:
+        self._client = client
+        self._history = history
+        self._producer = client.producer(linger_ms=0, delivery_timeout_ms=int(PATIENCE_S * 1000))
+        self._numbers = itertools.count()
+
+    def close(self) -> None:
+        self._producer.close()
+
+    def actor(self, victim: ActorStatus) -> None:
+        """Returns once the victim's service answers. Raises PlanariaError when it does not in time."""
+        kind, _, rest = victim.address.partition("/")
+        if kind == "partition" and rest.startswith(f"{TOPIC}/"):
+            self._partition(int(rest.rpartition("/")[2]))
+        elif kind == "coordinator":
+            self._client.describe_group(rest)
+        elif kind in ("gateway", "controller"):
+            self._client.list_topics()
+        else:
+            self._ready_again(victim)
+
+    def supervisor(self, instance_id: str) -> None:
+        """Returns once another supervisor than `instance_id` answers through its gateway."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            if self._client.status().instance_id != instance_id:
+                self._partition(0)
+                return
+            time.sleep(STATUS_POLL_S)
+        raise ProtocolError(ErrorCode.TIMED_OUT, "no new supervisor answered")
+
+    def _partition(self, partition: int) -> None:
+        number = next(self._numbers)
+        # A key a probe: probes of one partition overlap, and only one key's values are ordered.
+        delivery = publish_value(self._producer, self._history, f"probe{number}", 0, partition)
+        error = delivery.exception(PATIENCE_S)
+        if error is not None:
+            raise error if isinstance(error, PlanariaError) else PlanariaError(str(error))
+
+    def _ready_again(self, victim: ActorStatus) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        instance_id = self._client.status().instance_id
+        while time.monotonic() < deadline:
+            status = self._client.status()
+            now = next((actor for actor in status.actors if actor.address == victim.address), None)
+            is_reborn = status.instance_id != instance_id or (now and now.incarnation > victim.incarnation)
+            if now is not None and now.state == "ready" and is_reborn:
+                return
+            time.sleep(STATUS_POLL_S)
+        raise ProtocolError(ErrorCode.TIMED_OUT, f"{victim.address} was not ready again")

@@ -1,0 +1,149 @@
+"""Hosted subscriptions of an embedded broker: handlers that run in supervised processes of their own.
+
+Owns the child specs it has installed, and installs them again after a restart of the supervisor, whose memory of them went
+with it. Pickles handlers and never unpickles one. Called by Broker.
+"""
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ..transport.protocol.control import ChildSpec
+from ..transport.protocol.errors import PlanariaError
+from ..transport.protocol.operations import ActorStatus
+from ..transport.subscription import (
+    InvalidSubscription,
+    SubscriberOptions,
+    child_spec,
+    source_of,
+    subscriber_address,
+)
+from .admin_link import AdminLink
+from .keeper import SupervisorKeeper
+
+SUBSCRIBER_ENTRY = f"{(__package__ or '').partition('.')[0]}.actors.subscriber.process:main"
+READY_TIMEOUT_S = 30.0
+STATUS_POLL_S = 0.02
+_BY_CALLER = frozenset(SubscriberOptions.__struct_fields__) - {
+    "group",
+    "topics",
+    "handler",
+    "endpoint",
+    "sys_path",
+}
+
+
+class SubscriptionFailed(PlanariaError):
+    """A hosted subscriber did not come up; the message says why."""
+
+
+class Subscription:
+    """The processes of one `subscribe` call."""
+
+    def __init__(self, hosted: "HostedSubscriptions", addresses: list[str]) -> None:
+        self._hosted = hosted
+        self.addresses = addresses
+        """Actor addresses, as `status` and `kill` know them."""
+
+    def stop(self) -> None:
+        """Let handlers finish, commit, leave the group, end the processes."""
+        self._hosted.remove(self.addresses)
+
+
+class HostedSubscriptions:
+    """Installs subscribers through the supervisor's own endpoint."""
+
+    def __init__(self, keeper: SupervisorKeeper) -> None:
+        self._keeper = keeper
+        self._specs: dict[str, ChildSpec] = {}
+        self._lock = threading.Lock()
+        keeper.on_restart(self._install_again)
+
+    def install(
+        self,
+        group: str,
+        topics: list[str],
+        handler: Callable[..., object] | str,
+        workers: int,
+        endpoint: str,
+        options: dict[str, Any],
+    ) -> Subscription:
+        """Start `workers` members of `group`; returns once all are ready.
+
+        Raises InvalidSubscription for wrong options, SubscriptionFailed when a process cannot start.
+        """
+        if workers < 1:
+            raise InvalidSubscription(f"workers: must be at least 1, not {workers}")
+        unknown = sorted(set(options) - _BY_CALLER)
+        if unknown:
+            raise InvalidSubscription(
+                f"unknown option {unknown[0]!r}; known are {', '.join(sorted(_BY_CALLER))}"
+            )
+        subscriber = SubscriberOptions(
+            group=group,
+            topics=topics,
+            handler=source_of(handler),
+            endpoint=endpoint,
+            sys_path=[path for path in sys.path if path],
+            **options,
+        )
+        with self._lock:
+            addresses = self._free_addresses(group, workers)
+            numbers = [int(address.rpartition("/")[2]) for address in addresses]
+            specs = [child_spec(subscriber, number, SUBSCRIBER_ENTRY) for number in numbers]
+            self._specs.update((spec.address, spec) for spec in specs)
+            self._start(specs)
+        self._await_ready(addresses)
+        return Subscription(self, addresses)
+
+    def remove(self, addresses: list[str]) -> None:
+        with self._lock, AdminLink(self._keeper.started.control) as link:
+            for address in addresses:
+                if self._specs.pop(address, None) is not None:
+                    link.stop_child(address)
+
+    def _free_addresses(self, group: str, count: int) -> list[str]:
+        free: list[str] = []
+        number = 0
+        while len(free) < count:
+            number += 1
+            address = subscriber_address(group, number)
+            if address not in self._specs:
+                free.append(address)
+        return free
+
+    def _install_again(self) -> None:
+        with self._lock:
+            self._start(list(self._specs.values()))
+
+    def _start(self, specs: list[ChildSpec]) -> None:
+        with AdminLink(self._keeper.started.control) as link:
+            for spec in specs:
+                link.start_child(spec)
+
+    def _await_ready(self, addresses: list[str]) -> None:
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        waiting = set(addresses)
+        while waiting:
+            with AdminLink(self._keeper.started.control) as link:
+                actors = link.status().actors
+            for actor in actors:
+                if actor.address in waiting and self._is_settled(actor, addresses):
+                    waiting.discard(actor.address)
+            if time.monotonic() > deadline:
+                self.remove(addresses)
+                raise SubscriptionFailed(
+                    f"{', '.join(sorted(waiting))}: not ready in {READY_TIMEOUT_S:.0f} s"
+                )
+            time.sleep(STATUS_POLL_S)
+
+    def _is_settled(self, actor: ActorStatus, addresses: list[str]) -> bool:
+        if actor.state == "quarantined":
+            self.remove(addresses)
+            raise SubscriptionFailed(f"{actor.address} cannot start: {actor.reason}")
+        return actor.state == "ready"
+
+
+__all__ = ["HostedSubscriptions", "InvalidSubscription", "Subscription", "SubscriptionFailed"]

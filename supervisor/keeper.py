@@ -1,0 +1,82 @@
+"""Keeps the supervisor of an embedded broker alive: the one process that nobody else watches.
+
+    serving --supervisor dies--> restarting --up--> serving (listeners are told)
+       |                            |
+       +--close--> closed <--close--+--too many failures in a row--> failed (every later use says why)
+
+A thread waits for the supervisor's death. Called by the embedded Broker.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+
+import msgspec
+
+from .config import BrokerConfig
+from .launch import Started, StartFailed, SupervisorHandle, launch_supervisor
+
+RESTART_DELAYS_S = (0.0, 0.1, 0.4, 1.6, 6.4)
+
+logger = logging.getLogger(__name__)
+
+
+class SupervisorKeeper:
+    """Starts a supervisor, and starts it again on the same port when it dies unasked. Raises StartFailed."""
+
+    def __init__(self, config: BrokerConfig) -> None:
+        self._handle = launch_supervisor(config)
+        # A restart must come back where the clients look for it.
+        self._config = msgspec.structs.replace(config, endpoint=self._handle.started.endpoint)
+        self._listeners: list[Callable[[], None]] = []
+        self._closing = threading.Event()
+        self._lock = threading.Lock()
+        self._failure: StartFailed | None = None
+        self._thread = threading.Thread(target=self._watch, name="planaria-keeper", daemon=True)
+        self._thread.start()
+
+    @property
+    def started(self) -> Started:
+        """The supervisor that serves now. Raises StartFailed when it could not be started again."""
+        if self._failure is not None:
+            raise self._failure
+        return self._handle.started
+
+    def on_restart(self, listener: Callable[[], None]) -> None:
+        """Have `listener` called, in the keeper's thread, whenever a new supervisor serves."""
+        self._listeners.append(listener)
+
+    def close(self) -> None:
+        self._closing.set()
+        with self._lock:
+            self._handle.stop()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._closing.is_set():
+            code = self._handle.wait()
+            if self._closing.is_set() or not self._restart(code):
+                return
+
+    def _restart(self, code: int | None) -> bool:
+        logger.warning("the supervisor ended with code %s and is started again", code)
+        for delay_s in RESTART_DELAYS_S:
+            if self._closing.wait(delay_s):
+                return False
+            with self._lock:
+                if self._closing.is_set():
+                    return False
+                try:
+                    self._handle = launch_supervisor(self._config)
+                except StartFailed as error:
+                    logger.warning("the supervisor did not start: %s", error)
+                    failure = error
+                    continue
+            for listener in self._listeners:
+                listener()
+            return True
+        self._failure = StartFailed(f"the supervisor died and could not be started again: {failure}")
+        return False
+
+
+__all__ = ["StartFailed", "SupervisorHandle", "SupervisorKeeper"]

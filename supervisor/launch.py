@@ -1,0 +1,125 @@
+"""Starting a supervisor as a process of its own, and ending it. Called by the embedded Broker and by the chaos run.
+
+Two pipes tie them together: on the status pipe the supervisor says in a line of JSON how its start went; the lifeline is
+never written to, and its end tells the supervisor that nobody is there any more, however its starter died.
+"""
+
+import os
+import select
+import subprocess
+import sys
+import time
+
+import msgspec
+
+from .config import BrokerConfig, to_json
+
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 30.0
+
+
+class StartFailed(Exception):
+    """The supervisor did not come up; the message is one line for a person."""
+
+
+class Started(msgspec.Struct, kw_only=True):
+    """What the supervisor says of itself when it serves."""
+
+    endpoint: str
+    control: str
+    instance_id: str
+    pid: int
+
+
+class _StatusLine(msgspec.Struct):
+    ready: bool = False
+    endpoint: str = ""
+    control: str = ""
+    instance_id: str = ""
+    pid: int = 0
+    error: str | None = None
+
+
+class SupervisorHandle:
+    """A running supervisor: where it is, and the ways to end it."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", lifeline: int, started: Started) -> None:
+        self._process = process
+        self._lifeline: int | None = lifeline
+        self.started = started
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def wait(self, timeout_s: float | None = None) -> int | None:
+        """Its exit code, None when it still runs after `timeout_s`."""
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
+        """In good order by the end of the lifeline; killed when that takes longer than `timeout_s`."""
+        self._cut_lifeline()
+        if self.wait(timeout_s) is None:
+            self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL: its actors notice and exit by themselves."""
+        self._process.kill()
+        self._process.wait()
+        self._cut_lifeline()
+
+    def _cut_lifeline(self) -> None:
+        if self._lifeline is not None:
+            os.close(self._lifeline)
+            self._lifeline = None
+
+
+def launch_supervisor(config: BrokerConfig, timeout_s: float = START_TIMEOUT_S) -> SupervisorHandle:
+    """Start a supervisor and wait until it serves. Raises StartFailed."""
+    status_read, status_write = os.pipe()
+    lifeline_read, lifeline_write = os.pipe()
+    package = __package__ or "planaria.supervisor"
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", package, "--config-json", to_json(config)),
+            *("--status-fd", str(status_write), "--lifeline-fd", str(lifeline_read)),
+        ],
+        pass_fds=(status_write, lifeline_read),
+        stdin=subprocess.DEVNULL,
+        # A group of its own: Ctrl-C in a terminal is for the embedding program, which stops the broker in order.
+        process_group=0,
+    )
+    os.close(status_write)
+    os.close(lifeline_read)
+    try:
+        started = _await_start(status_read, process, timeout_s)
+    except BaseException:
+        os.close(lifeline_write)
+        process.kill()
+        process.wait()
+        raise
+    finally:
+        os.close(status_read)
+    return SupervisorHandle(process, lifeline_write, started)
+
+
+def _await_start(status: int, process: "subprocess.Popen[bytes]", timeout_s: float) -> Started:
+    deadline = time.monotonic() + timeout_s
+    line = b""
+    while not line.endswith(b"\n"):
+        readable, _, _ = select.select([status], [], [], max(0.0, deadline - time.monotonic()))
+        if not readable:
+            raise StartFailed(f"the broker did not start within {timeout_s:.0f} s")
+        piece = os.read(status, 65536)
+        if not piece:
+            raise StartFailed(f"the broker ended while it started (exit code {process.wait()})")
+        line += piece
+    found = msgspec.json.decode(line, type=_StatusLine)
+    if found.error is not None:
+        raise StartFailed(found.error)
+    return Started(
+        endpoint=found.endpoint, control=found.control, instance_id=found.instance_id, pid=found.pid
+    )
