@@ -1,11 +1,11 @@
-"""The producer's hot path: messages into batches, one `append` a message. Nothing else in the client runs per message.
+"""The producer's hot path: messages into batches, one `publish` a message. Nothing else in the client runs per message.
 
-Owns the open and sealed batches and the bound on their memory. Called by any number of user threads (`append`) and by
+Owns the open and sealed batches and the bound on their memory. Called by any number of user threads (`publish`) and by
 the network thread (`take`, `finish`). Never talks to a socket.
 
 How it is fast, and why that is safe
 ------------------------------------
-A lock would cost a third of `append`, so the common case takes none. It relies on `list.append` being atomic:
+A lock would cost a third of `publish`, so the common case takes none. It relies on `list.append` being atomic:
 
     publisher                                     sealer (the network thread, nobody else)
     1  batch = open batch of the topic            a  with the lock: batch.is_open = False, batch.mark = SEALED
@@ -30,11 +30,14 @@ import logging
 import threading
 from collections.abc import Callable
 from time import monotonic, time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 
 from ..batch import Headers, Record
+from ..partitioner import partition_for_key
+from ..protocol.errors import ErrorCode, ProtocolError
+from .content import encode_key, encode_value
 from .errors import BufferFull, TimedOut
 
 RECORD_OVERHEAD_BYTES = 16
@@ -57,8 +60,9 @@ class ProducerBatch:
     """Records of one partition on their way: open, sealed, then done with an offset or an error."""
 
     __slots__ = (
-        "_positions", "append", "base_offset", "callbacks", "created_ms", "delta_ms", "error", "event", "first_ms",
-        "is_announced", "is_done", "is_open", "lock", "mark", "partition", "records", "room", "size_bytes", "topic",
+        "_positions", "append", "base_offset", "callbacks", "created_ms", "delta_ms", "error", "event",
+        "first_ms", "frame", "has_own_times", "is_announced", "is_done", "is_open", "lock", "mark", "partition",
+        "records", "room", "size_bytes", "topic",
     )  # fmt: skip
 
     def __init__(self, topic: str, partition: int, room: int, now_ms: int, lock: threading.Lock) -> None:
@@ -70,11 +74,13 @@ class ProducerBatch:
         self.mark = room
         self.first_ms = self.created_ms = now_ms
         self.delta_ms = 0
+        self.has_own_times = False
         self.is_open = True
         self.is_announced = False
         self.is_done = False
         self.base_offset = -1
         self.error: Exception | None = None
+        self.frame: tuple[Any, bytes] | None = None
         self.event: threading.Event | None = None
         self.callbacks: list[tuple[Callable[[Delivery], object], Delivery]] = []
         self.lock = lock
@@ -96,14 +102,18 @@ class ProducerBatch:
 
     def wait(self, timeout_s: float | None) -> bool:
         """Until the batch is done; False when the time is over first."""
-        if self.is_done:
-            return True
         with self.lock:
             if self.is_done:
                 return True
             if self.event is None:
                 self.event = threading.Event()
         return self.event.wait(timeout_s)
+
+    def max_timestamp_ms(self) -> int:
+        """Of a sealed batch. Times the producer did not get from outside never go back, so the last is the latest."""
+        if not self.has_own_times:
+            return self.first_ms + self.records[-1][2]
+        return self.first_ms + max(record[2] for record in self.records)
 
 
 class Delivery(Struct, gc=False, eq=False):
@@ -162,16 +172,18 @@ class Accumulator:
         batch_records: int,
         buffer_bytes: int,
         max_block_ms: int,
+        partitions_of: Callable[[str], int],
         place: Callable[[str], int],
-        notify: Callable[["Lane"], None],
+        notify: Callable[[Lane], None],
     ) -> None:
-        """`place(topic)` chooses the next partition for records without a key. `notify(lane)` tells the network
-        thread that there is something to take.
+        """`partitions_of(topic)` may block until the topic is known. `place(topic)` chooses the next partition for
+        records without a key. `notify(lane)` tells the network thread that there is something to take.
         """
         self._batch_bytes = batch_bytes
         self._batch_records = batch_records
         self._buffer_bytes = buffer_bytes
         self._max_block_s = max_block_ms / 1000
+        self._partitions_of = partitions_of
         self._place = place
         self._notify = notify
         self._lock = threading.Lock()
@@ -186,22 +198,50 @@ class Accumulator:
     def buffered_bytes(self) -> int:
         return self._buffered_bytes
 
-    # The two ways in, by user threads.
+    # The way in, by user threads.
 
-    def append_anywhere(self, topic: str, value: bytes) -> Delivery:
-        """A record without key, headers or time of its own."""
-        try:
-            batch = self._sticky[topic]
-        except KeyError:
-            batch = self._open(topic, None)
-        record: Record = (None, value, batch.delta_ms, None)
-        batch.append(record)
-        room = batch.room = batch.room - len(value) - RECORD_OVERHEAD_BYTES
-        if room < batch.mark and not self._settle(batch, record):
-            return self.append_anywhere(topic, value)
-        return Delivery(batch, record)
+    def publish(
+        self,
+        topic: str,
+        value: Any,
+        key: bytes | str | None = None,
+        headers: Headers | None = None,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> Delivery:
+        """Hand a message over; returns at once unless the buffer is full. Safe from any thread.
 
-    def append(
+        `value`: bytes travel as they are, None deletes a key from a compacted topic, anything else travels as JSON
+        with the header `content-type: application/json`. `key`: bytes, or text as UTF-8; messages of a key go to one
+        partition, in order. Without key and `partition`, batches take turns among the partitions that are online.
+
+        Raises UnknownTopic, BufferFull after `max_block_ms`, Closed, or what ended this producer for good.
+        """
+        if (
+            type(value) is bytes
+            and key is None
+            and headers is None
+            and partition is None
+            and timestamp_ms is None
+        ):
+            try:
+                batch = self._sticky[topic]
+            except KeyError:
+                batch = self._open(topic, None)
+            record: Record = (None, value, batch.delta_ms, None)
+            batch.append(record)
+            room = batch.room = batch.room - len(value) - RECORD_OVERHEAD_BYTES
+            if room >= batch.mark or self._settle(batch, record):
+                return Delivery(batch, record)
+        data, headers = encode_value(value, headers)
+        key = encode_key(key)
+        if partition is None and key is not None:
+            partition = partition_for_key(key, self._partitions_of(topic))
+        elif partition is not None and not 0 <= partition < self._partitions_of(topic):
+            raise ProtocolError(ErrorCode.UNKNOWN_PARTITION, f"{topic!r} has no partition {partition}")
+        return self._append(topic, partition, key, data, headers, timestamp_ms)
+
+    def _append(
         self,
         topic: str,
         partition: int | None,
@@ -210,13 +250,15 @@ class Accumulator:
         headers: Headers | None,
         timestamp_ms: int | None,
     ) -> Delivery:
-        """Any record. Raises BufferFull, Closed, or what made the producer fail for good."""
         size_bytes = RECORD_OVERHEAD_BYTES + len(key or b"") + len(value or b"")
         if headers:
             size_bytes += sum(len(name) + len(text) + 6 for name, text in headers.items())
         while True:
             batch = self._find(topic, partition)
-            delta_ms = batch.delta_ms if timestamp_ms is None else timestamp_ms - batch.first_ms
+            delta_ms = batch.delta_ms
+            if timestamp_ms is not None:
+                batch.has_own_times = True
+                delta_ms = timestamp_ms - batch.first_ms
             record: Record = (key, value, delta_ms, headers)
             batch.append(record)
             room = batch.room = batch.room - size_bytes
@@ -277,8 +319,7 @@ class Accumulator:
         if batch.is_open and self._is_full(batch):
             self._notify(lane)
             with self._lock:
-                while batch.is_open and self._closed_by is None:
-                    self._changed.wait()
+                self._changed.wait_for(lambda: not batch.is_open or self._closed_by is not None)
         return batch.is_open or batch.holds(record)
 
     def _is_full(self, batch: ProducerBatch) -> bool:
@@ -286,7 +327,9 @@ class Accumulator:
 
     # The way out, by the network thread.
 
-    def take(self, lane: Lane, now_ms: int, linger_ms: int, has_room: bool) -> tuple[list[ProducerBatch], int | None]:
+    def take(
+        self, lane: Lane, now_ms: int, linger_ms: int, has_room: bool
+    ) -> tuple[list[ProducerBatch], int | None]:
         """The sealed batches of a lane, and when to come back for the open one (None: when notified).
 
         The open one is sealed when it is full, and, if the lane `has_room` for it, once it is `linger_ms` old.
@@ -320,6 +363,7 @@ class Accumulator:
         with self._lock:
             batch.base_offset = base_offset
             batch.error = error
+            batch.frame = None
             batch.is_done = True
             callbacks, batch.callbacks = batch.callbacks, []
             self._unfinished.pop(batch, None)
@@ -339,7 +383,7 @@ class Accumulator:
         with self._lock:
             return list(self._unfinished)
 
-    def close(self, error: Exception) -> None:
+    def stop(self, error: Exception) -> None:
         """Take nothing more: every later append raises `error`."""
         with self._lock:
             self._closed_by = self._closed_by or error

@@ -1,4 +1,4 @@
-"""What a client raises. Every error is a PlanariaError; what the broker refused is a ProtocolError with its code. Pure."""
+"""What a client raises: PlanariaErrors; what the broker refused is a ProtocolError with its code. Pure."""
 
 from ..protocol.errors import ErrorBody, ErrorCode, PlanariaError, ProtocolError
 

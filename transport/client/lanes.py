@@ -2,7 +2,8 @@
 
 The broker remembers the last five batches of a producer id, answers a repeat with the first answer, and refuses a
 gap. So at most five batches are in flight, and after any failure all of them are sent again, in order, with the
-sequences they had: what was already appended is recognised, what was not is appended now. No loss, no repeat, no reordering.
+sequences they had: what was already appended is recognised, what was not is appended now. No loss, no repeat, no
+reordering.
 
     state        meaning                                       left by
     flowing      batches are sent as they come                 a failure -> draining
@@ -10,11 +11,11 @@ sequences they had: what was already appended is recognised, what was not is app
     waiting      until the backoff is over                     the timer -> flowing: all in flight are sent again
 
 A batch that is given up (too large, refused, too old) leaves a hole in the sequences, or not: it may have been
-appended by an attempt without an answer. Nobody needs to know. If it left a hole, the broker refuses the next batch as out of
-order although nothing before it is missing an answer; then, and only then, is it certain that neither it nor anything
-after it was appended, and the lane starts again at sequence 0 in the next producer epoch (as KIP-360 does), which also shuts
-out any copy still on its way. A broker that has forgotten the producer id is another matter: what was sent without an
-answer may have been appended, so it is reported as uncertain and never sent again.
+appended by an attempt without an answer. Nobody needs to know. If it left a hole, the broker refuses the next batch as
+out of order although nothing before it is missing an answer; then, and only then, is it certain that neither it nor
+anything after it was appended, and the lane starts again at sequence 0 in the next producer epoch (as KIP-360 does),
+which also shuts out any copy still on its way. A broker that has forgotten the producer id is another matter: what was
+sent without an answer may have been appended, so it is reported as uncertain and never sent again.
 """
 
 from collections import deque
@@ -156,6 +157,9 @@ class ProducerLane:
             self._flights.remove(flight)
             return GivenUp(flight.batch, error, flight.is_doubtful)
         return None
+
+    def is_under_way(self, token: int) -> bool:
+        return self._flight(token) is not None
 
     def _flight(self, token: int) -> Flight | None:
         return next((flight for flight in self._flights if flight.token == token), None)

@@ -1,0 +1,200 @@
+"""What an operator asks of a broker: topics, groups, offsets, the supervision tree. Part of the client.
+
+Requests that may be done twice are retried until the client's request timeout. `create_topic` and `delete_topic` are tried
+once; if that attempt has no answer, they are tried again in a way that takes the first one's success for their own.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, TypeVar
+
+from msgspec import structs
+
+from ..protocol.data import Fetch, FetchReply, ListOffsets, ListOffsetsReply
+from ..protocol.errors import ErrorCode, ProtocolError
+from ..protocol.groups import (
+    DeleteGroup,
+    DescribeGroup,
+    DescribeGroupReply,
+    FetchOffsets,
+    FetchOffsetsReply,
+    ListGroups,
+    ListGroupsReply,
+    PartitionOffset,
+    ResetOffsets,
+)
+from ..protocol.message import Done, Reply, Request
+from ..protocol.operations import Kill, KillReply, Revive, Status, StatusReply
+from ..protocol.topics import (
+    AlterTopic,
+    CreateTopic,
+    DeleteRecords,
+    DeleteRecordsReply,
+    DeleteTopic,
+    DescribeTopic,
+    DescribeTopicReply,
+    ListTopics,
+    ListTopicsReply,
+    TopicConfig,
+    TopicConfigChange,
+    TopicSummary,
+)
+from .asking import GATEWAY, Ask, Payload, partition_address
+from .network import Network
+
+ReplyT = TypeVar("ReplyT", bound=Reply)
+OffsetPoint = Literal["earliest", "latest"] | int
+"""A number is a timestamp in milliseconds: the first offset at or after it."""
+SignalName = Literal["SIGKILL", "SIGTERM", "SIGSTOP", "SIGCONT", "SIGABRT", "SIGSEGV"]
+
+
+class TopicPartition(NamedTuple):
+    """One partition of one topic."""
+
+    topic: str
+    partition: int
+
+
+class Admin:
+    """The operator's half of a client."""
+
+    def __init__(self, network: Network, request_timeout_ms: int) -> None:
+        self._network = network
+        self._request_timeout_ms = request_timeout_ms
+
+    def _ask(self, request: Request, reply_type: type[ReplyT], *, is_retried: bool = True) -> ReplyT:
+        timeout_ms = self._request_timeout_ms
+        return self._network.call(
+            GATEWAY, request, reply_type, timeout_ms=timeout_ms, is_retried=is_retried
+        )
+
+    # Topics.
+
+    def create_topic(
+        self, topic: str, partitions: int = 1, *, if_not_exists: bool = False, **config: Any
+    ) -> DescribeTopicReply:
+        """Create a topic; `config` takes the fields of TopicConfig, such as `retention_ms`.
+
+        Raises a ProtocolError with code TOPIC_EXISTS when there is one; with `if_not_exists` the existing one is
+        returned as it is. If an attempt has no answer, an existing topic with the very partitions and configuration asked for
+        counts as created: it is this call's own, or cannot be told from it.
+        """
+        wanted = TopicConfig(**config)
+        request = CreateTopic(
+            topic=topic, partitions=partitions, config=wanted, if_not_exists=if_not_exists
+        )
+        try:
+            return self._ask(request, DescribeTopicReply, is_retried=if_not_exists)
+        except ProtocolError as error:
+            if if_not_exists or not error.retriable:
+                raise
+        found = self._ask(structs.replace(request, if_not_exists=True), DescribeTopicReply)
+        if len(found.partitions) != partitions or found.config != wanted:
+            raise ProtocolError(ErrorCode.TOPIC_EXISTS, f"topic {topic!r} exists and is different")
+        return found
+
+    def delete_topic(self, topic: str) -> None:
+        """Delete a topic and its data. Raises a ProtocolError with code UNKNOWN_TOPIC when there is none."""
+        try:
+            self._ask(DeleteTopic(topic=topic), Done, is_retried=False)
+            return
+        except ProtocolError as error:
+            if not error.retriable:
+                raise
+        try:
+            self._ask(DeleteTopic(topic=topic), Done)
+        except ProtocolError as error:
+            if error.code != ErrorCode.UNKNOWN_TOPIC:
+                raise
+
+    def alter_topic(self, topic: str, partitions: int | None = None, **config: Any) -> DescribeTopicReply:
+        """Change a topic's configuration; partitions can grow, never shrink."""
+        change = TopicConfigChange(**config)
+        return self._ask(AlterTopic(topic=topic, partitions=partitions, config=change), DescribeTopicReply)
+
+    def describe_topic(self, topic: str) -> DescribeTopicReply:
+        return self._ask(DescribeTopic(topic=topic), DescribeTopicReply)
+
+    def list_topics(self, *, internal: bool = False) -> list[TopicSummary]:
+        return self._ask(ListTopics(internal=internal), ListTopicsReply).topics
+
+    # Offsets and data of partitions.
+
+    def delete_records(self, topic: str, partition: int, before_offset: int = -1) -> int:
+        """Delete what is below an offset (-1: everything readable); the new first readable offset."""
+        request = DeleteRecords(topic=topic, partition=partition, before_offset=before_offset)
+        return self._ask_partition(topic, partition, request, DeleteRecordsReply).log_start_offset
+
+    def list_offsets(self, topic: str, partition: int, at: OffsetPoint = "latest") -> ListOffsetsReply:
+        """The offset at a point of a partition's log; -1 when no record is that young."""
+        request = ListOffsets(topic=topic, partition=partition, at=at)
+        return self._ask_partition(topic, partition, request, ListOffsetsReply)
+
+    def fetch(
+        self,
+        topic: str,
+        partition: int,
+        offset: int,
+        *,
+        max_bytes: int = 1024 * 1024,
+        max_wait_ms: int = 0,
+    ) -> tuple[FetchReply, Payload]:
+        """Whole batches from `offset` on, as they are stored; the first may begin before it."""
+        request = Fetch(
+            topic=topic,
+            partition=partition,
+            offset=offset,
+            max_bytes=max_bytes,
+            max_wait_ms=max_wait_ms,
+            format="batches",
+        )
+        timeout_ms = self._request_timeout_ms + max_wait_ms
+        ask = Ask(None, partition_address(topic, partition), request, FetchReply, timeout_ms=timeout_ms)
+        answer = self._network.exchange(ask)
+        return answer.reply, answer.payload
+
+    def _ask_partition(
+        self, topic: str, partition: int, request: Request, reply_type: type[ReplyT]
+    ) -> ReplyT:
+        address = partition_address(topic, partition)
+        return self._network.call(address, request, reply_type, timeout_ms=self._request_timeout_ms)
+
+    # Groups.
+
+    def list_groups(self) -> list[str]:
+        return self._ask(ListGroups(), ListGroupsReply).groups
+
+    def describe_group(self, group: str) -> DescribeGroupReply:
+        return self._ask(DescribeGroup(group=group), DescribeGroupReply)
+
+    def group_offsets(self, group: str) -> dict[TopicPartition, int]:
+        """Everything the group has committed."""
+        return by_partition(self._ask(FetchOffsets(group=group), FetchOffsetsReply).offsets)
+
+    def reset_offsets(self, group: str, offsets: Mapping[tuple[str, int], int]) -> None:
+        """Set committed offsets by (topic, partition). Refused with GROUP_NOT_EMPTY while the group has members."""
+        self._ask(ResetOffsets(group=group, offsets=as_offsets(offsets)), Done)
+
+    def delete_group(self, group: str) -> None:
+        """Forget a group that has no members, offsets included."""
+        self._ask(DeleteGroup(group=group), Done)
+
+    # The supervision tree.
+
+    def status(self) -> StatusReply:
+        return self._ask(Status(), StatusReply)
+
+    def kill(self, address: str, signal: SignalName = "SIGKILL") -> KillReply:
+        """Send a signal to an actor; tried once, for the second kill would hit its successor."""
+        return self._ask(Kill(address=address, signal=signal), KillReply, is_retried=False)
+
+    def revive(self, address: str) -> None:
+        """End an actor's quarantine."""
+        self._ask(Revive(address=address), Done)
+
+
+def as_offsets(offsets: Mapping[tuple[str, int], int]) -> list[PartitionOffset]:
+    return [PartitionOffset(topic, partition, offset) for (topic, partition), offset in offsets.items()]
+
+
+def by_partition(offsets: Sequence[PartitionOffset]) -> dict[TopicPartition, int]:
+    return {TopicPartition(item.topic, item.partition): item.offset for item in offsets}

@@ -1,0 +1,91 @@
+"""The client that programs hold: one connection to a broker, and what can be asked of it.
+
+Owns the network thread and hands out producers and consumers that share it. Called by programs, the command line and the
+embedded broker. Never decides where a request goes; that is the exchange's business.
+"""
+
+import threading
+from types import TracebackType
+from typing import Any, Self
+
+from ..batch import Headers
+from .accumulator import RecordMetadata
+from .admin import Admin
+from .network import Network
+from .producer import Producer
+
+DEFAULT_ENDPOINT = "tcp://127.0.0.1:5570"
+
+
+class Client(Admin):
+    """A connection to a broker; a context manager. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        endpoint: str = DEFAULT_ENDPOINT,
+        *,
+        client_id: str = "",
+        request_timeout_ms: int = 30_000,
+        metadata_timeout_ms: int = 1_000,
+    ) -> None:
+        """Connects in the background: a broker that is not there yet shows at the first request.
+
+        A request is retried until `request_timeout_ms` have passed, then TimedOut is raised. A topic that the broker
+        does not know is waited for, for `metadata_timeout_ms`, because it may just have been created.
+        """
+        self._network = Network(endpoint, client_id=client_id, metadata_timeout_ms=metadata_timeout_ms)
+        super().__init__(self._network, request_timeout_ms)
+        self._client_id = client_id
+        self._open: list[Any] = []
+        self._publisher: Producer | None = None
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    def producer(self, **options: Any) -> Producer:
+        """A new producer; `options` are those of `Producer`."""
+        options.setdefault("request_timeout_ms", self._request_timeout_ms)
+        producer = Producer(self._network, **options)
+        self._open.append(producer)
+        return producer
+
+    def publish(
+        self,
+        topic: str,
+        value: Any,
+        key: bytes | str | None = None,
+        headers: Headers | None = None,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> RecordMetadata:
+        """Publish one message and wait for its acknowledgement. For more than a few, hold a producer."""
+        with self._lock:
+            if self._publisher is None:
+                self._publisher = self.producer(delivery_timeout_ms=self._request_timeout_ms)
+        return self._publisher.publish(topic, value, key, headers, partition, timestamp_ms).result()
+
+    def close(self) -> None:
+        """Close the producers and consumers that are still open, then the connection."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        try:
+            for item in self._open:
+                item.close()
+        finally:
+            self._network.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+            return
+        self._is_closed = True
+        try:
+            for item in self._open:
+                item.__exit__(kind, error, trace)
+        finally:
+            self._network.close()

@@ -1,0 +1,49 @@
+"""What the exchange knows of its connections and of the asks under way. Plain records with their bookkeeping. Pure."""
+
+from msgspec import Struct, field
+
+from ..protocol.errors import ErrorBody
+from .asking import Ask, Owner
+
+
+class Connection(Struct, eq=False):
+    """One connection of the client's socket. The route is new for each, so nothing stale reaches a successor."""
+
+    route: bytes
+    endpoint: str
+    partition: tuple[str, int, int] | None = None
+    """Topic, partition and incarnation at the other end; None for the gateway."""
+    in_flight: "dict[int, Pending | None]" = field(default_factory=dict)
+    """By attempt; None for the exchange's own requests."""
+
+
+class Pending(Struct, eq=False):
+    """An ask that has no outcome yet."""
+
+    serial: int
+    owner: Owner
+    ask: Ask
+    deadline: int
+    failures: int = 0
+    attempt: int = 0
+    """The attempt under way, 0 when none is."""
+    connection: Connection | None = None
+    last_error: ErrorBody | None = None
+    partition: tuple[str, int] | None = None
+    waits_for_topic: bool = False
+
+    def land(self) -> None:
+        """The attempt has ended."""
+        if self.connection is not None:
+            self.connection.in_flight.pop(self.attempt, None)
+        self.connection = None
+        self.attempt = 0
+
+
+def parse_partition(address: str) -> tuple[str, int] | None:
+    """Topic and partition of the address of a partition, None for any other."""
+    kind, _, rest = address.partition("/")
+    if kind != "partition":
+        return None
+    topic, _, number = rest.rpartition("/")
+    return topic, int(number)

@@ -1,0 +1,488 @@
+"""The exchange: finds the peer for every ask, retries, gives up. Pure; every client has one, its network performs it.
+
+It keeps the promise made at `Ask`: exactly one Answered or Failed. Called by the network with what users ask and what the
+socket reports. Never touches a socket.
+
+    session      meaning                                        left by
+    greeting     `hello` is sent, nothing else goes out         its reply -> open; connection lost -> greeting anew
+    open         asks go to the gateway                         connection lost -> greeting
+
+Partitions are reached directly, by their own endpoints, when the broker runs on this machine, and through the
+gateway otherwise. An ask to a partition that is offline, and any ask while there is no session, is held, not sent:
+so nothing waits in a socket for a peer it was not meant for. As long as something is held a `metadata` long poll is
+out, so what is held goes as soon as the directory changes.
+"""
+
+from itertools import count
+from typing import Any
+
+from msgspec import Struct, structs
+
+from ..codec import decode_reply, reply_id
+from ..protocol.errors import ErrorBody, ErrorCode, ProtocolError
+from ..protocol.message import Reply, Request
+from ..protocol.session import Hello, HelloReply, Metadata, MetadataReply
+from .asking import Answered, Ask, CancelTimer, Effect, Event, Failed, Owner, Payload, SetTimer, TimerFired
+from .connections import Connection, Pending, parse_partition
+from .directory import Directory
+from .retry import Jitter, RetryPolicy
+
+HELLO_TIMEOUT_MS = 10_000
+"""A connection that does not answer a greeting for so long is made anew."""
+LONG_POLL_MS = 20_000
+POLL_GRACE_MS = 5_000
+REFRESH_MS = 30_000
+"""How old the picture of the topics in use may become; a topic that grew is noticed by then."""
+
+_OFFLINE = frozenset({ErrorCode.PARTITION_OFFLINE, ErrorCode.ACTOR_UNAVAILABLE, ErrorCode.SHUTTING_DOWN})
+_HELLO = "hello"
+_POLL = "poll"
+_REFRESH = "refresh"
+_BELIEVE = "believe"
+
+
+class Submitted(Struct, frozen=True, gc=False):
+    """Somebody asks."""
+
+    owner: Owner
+    ask: Ask
+
+
+class Withdrawn(Struct, frozen=True):
+    """An owner is gone: its asks need no outcome."""
+
+    owner: Owner
+
+
+class Wanted(Struct, frozen=True):
+    """Somebody wants to know about a topic; the directory will."""
+
+    topic: str
+
+
+class Arrived(Struct, frozen=True, gc=False):
+    """A message came in."""
+
+    route: bytes
+    header: bytes
+    payload: Payload = ()
+
+
+class Disconnected(Struct, frozen=True):
+    """The socket lost a connection."""
+
+    endpoint: str
+
+
+class Undeliverable(Struct, frozen=True):
+    """The socket has no such route, or no room for it (`is_full`)."""
+
+    route: bytes
+    attempt: int
+    is_full: bool = False
+
+
+class LocalityKnown(Struct, frozen=True):
+    instance_id: str
+    is_local: bool
+
+
+class Connect(Struct, frozen=True):
+    route: bytes
+    endpoint: str
+
+
+class Disconnect(Struct, frozen=True):
+    route: bytes
+    endpoint: str
+
+
+class Send(Struct, frozen=True, gc=False):
+    route: bytes
+    attempt: int
+    request: Request
+    payload: Payload = ()
+
+
+class Deliver(Struct, frozen=True, gc=False):
+    """Hand the owner its Answered or Failed."""
+
+    owner: Owner
+    event: Event
+
+
+class CheckLocality(Struct, frozen=True):
+    """Find out whether the file `instance` in this directory holds this id; answer with LocalityKnown."""
+
+    run_directory: str
+    instance_id: str
+
+
+class DirectoryChanged(Struct, frozen=True):
+    """Those who wait for a topic may look again."""
+
+
+class Exchange:
+    """Asks in, outcomes out."""
+
+    def __init__(
+        self, endpoint: str, *, client_id: str, metadata_timeout_ms: int, retry: RetryPolicy, jitter: Jitter
+    ) -> None:
+        self.directory = Directory()
+        self._client_id = client_id
+        self._metadata_timeout_ms = metadata_timeout_ms
+        self._retry = retry
+        self._jitter = jitter
+        self._serials = count(1)
+        self._attempts = count(1)
+        self._routes = count(1)
+        self._pending: dict[int, Pending] = {}
+        self._held: dict[int, Pending] = {}
+        self._interest: dict[str, None] = {}
+        self._endpoint = endpoint
+        self._gateway = Connection(b"", endpoint)
+        self._connections: dict[str, Connection] = {}
+        self._by_route: dict[bytes, Connection] = {}
+        self._session: HelloReply | None = None
+        self._is_local: bool | None = None
+        self._hello_attempt = 0
+        self._polls: dict[int, int | None] = {}
+
+    # Events.
+
+    def start(self, now: int) -> list[Effect]:
+        return [*self._greet(now), SetTimer(_REFRESH, now + REFRESH_MS)]
+
+    def handle(self, event: Event, now: int) -> list[Effect]:
+        match event:
+            case Submitted(owner=owner, ask=ask):
+                return self._on_ask(owner, ask, now)
+            case Arrived():
+                return self._on_message(event, now)
+            case Disconnected(endpoint=endpoint):
+                connection = self._connections.get(endpoint)
+                return self._on_lost(connection, now) if connection is not None else []
+            case Undeliverable():
+                return self._on_undeliverable(event, now)
+            case Wanted(topic=topic):
+                return self._want(topic, now)
+            case LocalityKnown(instance_id=instance_id, is_local=is_local):
+                if self._session is None or self._session.instance_id != instance_id:
+                    return []
+                self._is_local = is_local
+                return self._release(now)
+            case Withdrawn(owner=owner):
+                return self._withdraw(owner)
+            case TimerFired(key=key):
+                return self._on_timer(key, now)
+        raise AssertionError(f"no such event: {event!r}")
+
+    def _on_timer(self, key: Any, now: int) -> list[Effect]:
+        match key:
+            case ("deadline", serial):
+                return self._on_deadline(self._pending[serial])
+            case ("retry", serial):
+                return self._dispatch(self._pending[serial], now)
+            case ("unknown", serial):
+                return self._on_still_unknown(self._pending[serial])
+            case (kind, attempt) if kind == _POLL:
+                return self._on_poll_overdue(attempt, now)
+        if key == _HELLO:
+            return self._on_lost(self._gateway, now) if self._session is None else []
+        if key == _REFRESH:
+            return [*self._ask_metadata(now), SetTimer(_REFRESH, now + REFRESH_MS)]
+        assert key in (_BELIEVE, _POLL), key
+        return self._release(now)
+
+    # The session.
+
+    def _greet(self, now: int) -> list[Effect]:
+        self._session = None
+        self._polls.clear()
+        self._gateway = connection = self._new_connection(self._endpoint, None)
+        self._hello_attempt = next(self._attempts)
+        connection.in_flight[self._hello_attempt] = None
+        return [
+            Connect(connection.route, connection.endpoint),
+            Send(
+                connection.route,
+                self._hello_attempt,
+                Hello(id=self._hello_attempt, client_id=self._client_id),
+            ),
+            SetTimer(_HELLO, now + HELLO_TIMEOUT_MS),
+        ]
+
+    def _new_connection(self, endpoint: str, partition: tuple[str, int, int] | None) -> Connection:
+        connection = Connection(b"%d" % next(self._routes), endpoint, partition)
+        self._connections[endpoint] = self._by_route[connection.route] = connection
+        return connection
+
+    def _on_hello(self, reply: Any, now: int) -> list[Effect]:
+        if isinstance(reply, ErrorBody):
+            if reply.retriable:
+                return []  # the timer of the greeting goes on, and makes the connection anew
+            failed = [
+                self._finish(pending, Failed(pending.ask.key, reply))
+                for pending in list(self._pending.values())
+            ]
+            return [effect for effects in failed for effect in effects]
+        effects: list[Effect] = [CancelTimer(_HELLO)]
+        if self._session is None and self.directory.instance_id not in (None, reply.instance_id):
+            self.directory.forget()
+            self._is_local = None
+        self._session = reply
+        self.directory.expire_version()
+        if self._is_local is None:
+            effects.append(CheckLocality(reply.run_directory, reply.instance_id))
+        return effects + self._ask_metadata(now) + self._release(now)
+
+    def _on_lost(self, connection: Connection, now: int) -> list[Effect]:
+        """A connection broke: what was in flight on it has no answer."""
+        if self._connections.get(connection.endpoint) is connection:
+            del self._connections[connection.endpoint]
+        self._by_route.pop(connection.route, None)
+        effects: list[Effect] = [Disconnect(connection.route, connection.endpoint)]
+        if connection is self._gateway:
+            effects += self._greet(now)
+        elif connection.partition is not None:
+            self.directory.suspect(*connection.partition, now)
+        error = ErrorBody(
+            ErrorCode.ACTOR_UNAVAILABLE, f"lost the connection to {connection.endpoint}", retriable=True
+        )
+        for pending in list(connection.in_flight.values()):
+            if pending is not None:
+                pending.land()
+                effects += self._retry_or_fail(pending, error, now, at_once=True)
+        return effects
+
+    def _on_undeliverable(self, event: Undeliverable, now: int) -> list[Effect]:
+        connection = self._by_route.get(event.route)
+        if connection is None:
+            return []
+        if not event.is_full:
+            return self._on_lost(connection, now)
+        pending = connection.in_flight.pop(event.attempt, None)
+        if pending is None:
+            return []
+        pending.land()
+        error = ErrorBody(ErrorCode.OVERLOADED, f"{connection.endpoint} does not keep up", retriable=True)
+        return self._retry_or_fail(pending, error, now)
+
+    # Asks.
+
+    def _on_ask(self, owner: Owner, ask: Ask, now: int) -> list[Effect]:
+        pending = Pending(next(self._serials), owner, ask, now + ask.timeout_ms)
+        pending.partition = parse_partition(ask.address)
+        self._pending[pending.serial] = pending
+        return [SetTimer(("deadline", pending.serial), pending.deadline), *self._dispatch(pending, now)]
+
+    def _dispatch(self, pending: Pending, now: int) -> list[Effect]:
+        """Send it, or hold it until it can be sent."""
+        connection, effects = self._connection_for(pending, now)
+        if connection is None:
+            self._held[pending.serial] = pending
+            return effects + self._poll(now)
+        self._held.pop(pending.serial, None)
+        pending.attempt = next(self._attempts)
+        request = structs.replace(pending.ask.request, id=pending.attempt)
+        effects.append(Send(connection.route, pending.attempt, request, pending.ask.payload))
+        if not pending.ask.has_reply:
+            return effects + self._forget(pending)
+        pending.connection = connection
+        connection.in_flight[pending.attempt] = pending
+        return effects
+
+    def _connection_for(self, pending: Pending, now: int) -> tuple[Connection | None, list[Effect]]:
+        gateway = self._gateway if self._session is not None else None
+        if pending.partition is None:
+            return gateway, []
+        topic, number = pending.partition
+        found = self.directory.partition(topic, number)
+        if found is None:
+            return None, self._want(topic, now) + self._watch_unknown(pending, now)
+        if not self.directory.is_online(topic, number, now):
+            believed_at = self.directory.believed_at(topic, number, now)
+            return None, [SetTimer(_BELIEVE, believed_at)] if believed_at is not None else []
+        if self._is_local is None:
+            return None, []
+        if not self._is_local or found.endpoint is None:
+            return gateway, []
+        connection = self._connections.get(found.endpoint)
+        if connection is not None:
+            return connection, []
+        connection = self._new_connection(found.endpoint, (topic, number, found.incarnation))
+        return connection, [Connect(connection.route, connection.endpoint)]
+
+    def _watch_unknown(self, pending: Pending, now: int) -> list[Effect]:
+        """The broker knows no such topic or partition: believe it after a while, for it may just have been created."""
+        assert pending.partition is not None
+        topic = pending.partition[0]
+        is_known = self.directory.is_unknown(topic) or self.directory.partition_count(topic) is not None
+        if pending.waits_for_topic or not is_known:
+            return []
+        pending.waits_for_topic = True
+        return [SetTimer(("unknown", pending.serial), now + self._metadata_timeout_ms)]
+
+    def _on_still_unknown(self, pending: Pending) -> list[Effect]:
+        pending.waits_for_topic = False
+        assert pending.partition is not None
+        topic, number = pending.partition
+        if self.directory.partition(topic, number) is not None:
+            return []
+        partitions = self.directory.partition_count(topic)
+        if partitions is None:
+            error = unknown_topic(topic)
+        else:
+            error = ErrorBody(
+                ErrorCode.UNKNOWN_PARTITION, f"{topic!r} has {partitions} partitions, no {number}"
+            )
+        pending.land()
+        return self._finish(pending, Failed(pending.ask.key, error))
+
+    def _release(self, now: int) -> list[Effect]:
+        """Whatever was held may look again."""
+        effects: list[Effect] = []
+        for pending in list(self._held.values()):
+            effects += self._dispatch(pending, now)
+        return effects
+
+    def _retry_or_fail(
+        self, pending: Pending, error: ErrorBody, now: int, *, at_once: bool = False
+    ) -> list[Effect]:
+        if pending.partition is not None and error.code in _OFFLINE:
+            found = self.directory.partition(*pending.partition)
+            if found is not None and not at_once:
+                self.directory.suspect(*pending.partition, found.incarnation, now)
+        if not pending.ask.is_retried or not error.retriable:
+            return self._finish(pending, Failed(pending.ask.key, error))
+        pending.last_error = error
+        pending.failures += 1
+        if at_once:
+            return self._dispatch(pending, now)
+        delay_ms = self._retry.delay_ms(pending.failures, self._jitter)
+        return [SetTimer(("retry", pending.serial), now + delay_ms)]
+
+    def _on_deadline(self, pending: Pending) -> list[Effect]:
+        pending.land()
+        op = pending.ask.request.__struct_config__.tag
+        if pending.last_error is not None:
+            reason = f"; last answer: {pending.last_error.code}: {pending.last_error.message}"
+        elif self._session is None:
+            reason = f"; no broker answers at {self._endpoint}"
+        elif pending.serial in self._held:
+            reason = "; it is offline"
+        else:
+            reason = ""
+        message = f"{op} to {pending.ask.address} was not answered within {pending.ask.timeout_ms} ms{reason}"
+        error = ErrorBody(ErrorCode.TIMED_OUT, message, retriable=True)
+        return self._finish(pending, Failed(pending.ask.key, error))
+
+    def _finish(self, pending: Pending, event: Event) -> list[Effect]:
+        return [*self._forget(pending), Deliver(pending.owner, event)]
+
+    def _forget(self, pending: Pending) -> list[Effect]:
+        pending.land()
+        serial = pending.serial
+        del self._pending[serial]
+        self._held.pop(serial, None)
+        effects: list[Effect] = [CancelTimer(("deadline", serial))]
+        if pending.failures:
+            effects.append(CancelTimer(("retry", serial)))
+        if pending.waits_for_topic:
+            effects.append(CancelTimer(("unknown", serial)))
+        return effects
+
+    def _withdraw(self, owner: Owner) -> list[Effect]:
+        gone = [pending for pending in self._pending.values() if pending.owner is owner]
+        return [effect for pending in gone for effect in self._forget(pending)]
+
+    # Messages.
+
+    def _on_message(self, event: Arrived, now: int) -> list[Effect]:
+        attempt = reply_id(event.header)
+        connection = self._by_route.get(event.route)
+        if connection is None or not isinstance(attempt, int) or attempt not in connection.in_flight:
+            return []  # an answer that nobody waits for any more
+        pending = connection.in_flight.pop(attempt)
+        if attempt == self._hello_attempt:
+            return self._on_hello(_decode(event.header, HelloReply), now)
+        if pending is None:
+            return self._on_metadata(attempt, _decode(event.header, MetadataReply), now)
+        pending.land()
+        reply = _decode(event.header, pending.ask.reply_type)
+        if isinstance(reply, ErrorBody):
+            return self._retry_or_fail(pending, reply, now)
+        return self._finish(pending, Answered(pending.ask.key, reply, event.payload))
+
+    # The directory.
+
+    def _want(self, topic: str, now: int) -> list[Effect]:
+        if topic in self._interest:
+            return []
+        self._interest[topic] = None
+        return self._ask_metadata(now)
+
+    def _ask_metadata(self, now: int, after_version: int | None = None) -> list[Effect]:
+        """Ask where the topics of interest are; with `after_version`, once that has changed."""
+        if self._session is None or not self._interest:
+            return []
+        wait_ms = min(LONG_POLL_MS, self._session.max_wait_ms) if after_version is not None else 0
+        attempt = next(self._attempts)
+        self._polls[attempt] = after_version
+        self._gateway.in_flight[attempt] = None
+        request = Metadata(
+            id=attempt, topics=list(self._interest), after_version=after_version, max_wait_ms=wait_ms
+        )
+        return [
+            Send(self._gateway.route, attempt, request),
+            SetTimer((_POLL, attempt), now + wait_ms + POLL_GRACE_MS),
+        ]
+
+    def _poll(self, now: int) -> list[Effect]:
+        """Keep exactly one long poll out while a partition is waited for."""
+        is_needed = any(pending.partition is not None for pending in self._held.values())
+        if not is_needed or self._polls or self.directory.version is None:
+            return []
+        return self._ask_metadata(now, self.directory.version)
+
+    def _on_poll_overdue(self, attempt: int, now: int) -> list[Effect]:
+        if attempt not in self._polls:
+            return []
+        del self._polls[attempt]
+        self._gateway.in_flight.pop(attempt, None)
+        return self._ask_metadata(now)
+
+    def _on_metadata(self, attempt: int, reply: Any, now: int) -> list[Effect]:
+        effects: list[Effect] = [CancelTimer((_POLL, attempt))]
+        self._polls.pop(attempt, None)
+        if isinstance(reply, ErrorBody):
+            return [*effects, SetTimer(_POLL, now + self._retry.delay_ms(4, self._jitter))]
+        self.directory.update(reply)
+        for connection in list(self._connections.values()):
+            if connection.partition is not None and self._is_replaced(connection):
+                effects += self._on_lost(connection, now)
+        return [*effects, *self._release(now), *self._poll(now), DirectoryChanged()]
+
+    def _is_replaced(self, connection: Connection) -> bool:
+        assert connection.partition is not None
+        topic, number, incarnation = connection.partition
+        found = self.directory.partition(topic, number)
+        return (
+            found is None
+            or (found.online and found.endpoint != connection.endpoint)
+            or found.incarnation > incarnation
+        )
+
+
+def _decode(header: bytes, reply_type: type[Reply]) -> Any:
+    """The reply or the refusal; a reply that cannot be read counts as one."""
+    try:
+        return decode_reply(header, reply_type)
+    except ProtocolError as error:
+        return error.body
+
+
+def unknown_topic(topic: str) -> ErrorBody:
+    return ErrorBody(
+        ErrorCode.UNKNOWN_TOPIC, f"unknown topic {topic!r}; create it with client.create_topic({topic!r})"
+    )

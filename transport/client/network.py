@@ -1,0 +1,321 @@
+"""The network thread of a client: owns the socket and its monitor, performs what the exchange and its owners decide.
+
+One thread, one ROUTER, one turn of the loop: what the monitor saw, what the socket received, what users posted, which
+timers are due. User threads only append to the inbox and wake the thread if it sleeps. Nothing here decides anything.
+"""
+
+import os
+import random
+import socket
+import threading
+from collections import deque
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from ..clock import Clock
+from ..codec import encode_header, split_envelope
+from ..protocol.errors import ErrorBody, ErrorCode, PlanariaError, ProtocolError
+from ..protocol.message import Reply, Request
+from ..protocol.session import Metadata, MetadataReply
+from ..sockets import calls_socket, connect_peer, new_context
+from ..timers import Timers
+from .asking import GATEWAY, Answered, Ask, CancelTimer, Effect, Event, Failed, Owner, SetTimer, TimerFired
+from .directory import Directory
+from .errors import Closed, UnknownTopic, error_from
+from .exchange import (
+    Arrived,
+    CheckLocality,
+    Connect,
+    Deliver,
+    DirectoryChanged,
+    Disconnect,
+    Disconnected,
+    Exchange,
+    LocalityKnown,
+    Send,
+    Submitted,
+    Undeliverable,
+    Wanted,
+    Withdrawn,
+)
+from .retry import RetryPolicy
+
+MAX_RECEIVED_A_TURN = 256
+COPY_LIMIT_BYTES = 64 * 1024
+"""Frames above this are handed to ZeroMQ without a copy."""
+
+ReplyT = TypeVar("ReplyT", bound=Reply)
+
+
+class Waiter:
+    """A user's thread that waits for one outcome."""
+
+    def __init__(self) -> None:
+        self.event: Event = None
+        self._is_done = threading.Event()
+
+    def handle(self, event: Event, now: int) -> list[Effect]:
+        self.event = event
+        self._is_done.set()
+        return []
+
+    def wait(self) -> None:
+        self._is_done.wait()
+
+
+class Network:
+    """Runs the exchange and its owners on a thread of its own."""
+
+    def __init__(self, endpoint: str, *, client_id: str, metadata_timeout_ms: int) -> None:
+        self.metadata_timeout_ms = metadata_timeout_ms
+        self._clock = Clock()
+        self._exchange = Exchange(
+            _numeric(endpoint),
+            client_id=client_id,
+            metadata_timeout_ms=metadata_timeout_ms,
+            retry=RetryPolicy(),
+            jitter=random.random,
+        )
+        self._timers = Timers()
+        self._inbox: deque[tuple[Owner, Event]] = deque()
+        self._waiters: set[Waiter] = set()
+        self._is_asleep = False
+        self._is_stopping = False
+        self._failure: BaseException | None = None
+        self._context = new_context()
+        self._socket = calls_socket(self._context)
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._wake_reader, self._wake_writer = os.pipe()
+        os.set_blocking(self._wake_reader, False)
+        os.set_blocking(self._wake_writer, False)
+        self._thread = threading.Thread(target=self._run, name="planaria-network", daemon=True)
+        self._thread.start()
+
+    @property
+    def directory(self) -> Directory:
+        """For reading alone, from any thread: what it holds is replaced, never changed."""
+        return self._exchange.directory
+
+    @property
+    def owner(self) -> Owner:
+        """The exchange, to post to."""
+        return self._exchange
+
+    def now_ms(self) -> int:
+        return self._clock.now_ms()
+
+    # For user threads.
+
+    def post(self, owner: Owner, event: Event) -> None:
+        """Have `owner.handle(event)` called on the network thread, its effects performed."""
+        self._inbox.append((owner, event))
+        if self._is_asleep:
+            self._is_asleep = False
+            self._wake()
+
+    def _wake(self) -> None:
+        with suppress(BlockingIOError, OSError):  # full: it is awake; closed: it has ended
+            os.write(self._wake_writer, b"\0")
+
+    def is_network_thread(self) -> bool:
+        return threading.current_thread() is self._thread
+
+    def call(
+        self,
+        address: str,
+        request: Request,
+        reply_type: type[ReplyT],
+        *,
+        timeout_ms: int,
+        is_retried: bool = True,
+    ) -> ReplyT:
+        """Ask and wait for the answer. Raises a ProtocolError, TimedOut above all, or Closed."""
+        return self.exchange(Ask(None, address, request, reply_type, (), timeout_ms, is_retried)).reply  # type: ignore[no-any-return]
+
+    def exchange(self, ask: Ask) -> Answered:
+        """As `call`, for those who need the payload as well."""
+        if self.is_network_thread():
+            raise PlanariaError(
+                "a callback must not wait for the broker: it runs in the network's own thread"
+            )
+        waiter = Waiter()
+        self._waiters.add(waiter)
+        try:
+            self._refuse_when_closed()
+            self.post(self._exchange, Submitted(waiter, ask))
+            waiter.wait()
+        finally:
+            self._waiters.discard(waiter)
+            if waiter.event is None:  # interrupted
+                self.post(self._exchange, Withdrawn(waiter))
+        if isinstance(waiter.event, Failed):
+            self._refuse_when_closed()
+            raise error_from(waiter.event.error)
+        answered: Answered = waiter.event
+        return answered
+
+    def partitions_of(self, topic: str, timeout_ms: int) -> int:
+        """How many partitions a topic has; asks the broker if it is new here. Raises UnknownTopic."""
+        known = self.directory.partition_count(topic)
+        if known is not None:
+            return known
+        self.post(self._exchange, Wanted(topic))
+        give_up_at = self.now_ms() + self.metadata_timeout_ms
+        version: int | None = None
+        while True:
+            wait_ms = max(0, give_up_at - self.now_ms()) if version is not None else 0
+            request = Metadata(topics=[topic], after_version=version, max_wait_ms=wait_ms)
+            reply = self.call(GATEWAY, request, MetadataReply, timeout_ms=timeout_ms)
+            if reply.topics:
+                return len(reply.topics[0].partitions)
+            if self.now_ms() >= give_up_at:
+                raise UnknownTopic(topic)
+            version = reply.version
+
+    def _refuse_when_closed(self) -> None:
+        if self._failure is not None:
+            raise PlanariaError(f"the client's network thread failed: {self._failure!r}") from self._failure
+        if self._is_stopping:
+            raise Closed("the client is closed")
+
+    def close(self) -> None:
+        """Stop the thread and fail whoever still waits."""
+        self._is_stopping = True
+        self._wake()
+        self._thread.join()
+
+    # The thread.
+
+    def _run(self) -> None:
+        try:
+            self._perform(self._exchange, self._exchange.start(self.now_ms()))
+            poller = zmq.Poller()
+            for source in (self._socket, self._monitor, self._wake_reader):
+                poller.register(source, zmq.POLLIN)
+            while not self._is_stopping:
+                self._turn(poller)
+        except BaseException as error:
+            self._failure = error
+            raise
+        finally:
+            self._is_stopping = True
+            self._fail_waiters()
+            self._socket.disable_monitor()
+            self._socket.close(0)
+            self._context.term()
+            os.close(self._wake_reader)
+            os.close(self._wake_writer)
+
+    def _fail_waiters(self) -> None:
+        error = ErrorBody(ErrorCode.SHUTTING_DOWN, "the client is closed")
+        for waiter in list(self._waiters):
+            waiter.handle(Failed(None, error), 0)
+
+    def _turn(self, poller: zmq.Poller) -> None:
+        next_at = self._timers.next_at()
+        timeout_ms = None if next_at is None else max(0, next_at - self.now_ms())
+        self._is_asleep = True
+        ready = dict(poller.poll(0 if self._inbox else timeout_ms))
+        self._is_asleep = False
+        if self._wake_reader in ready:
+            os.read(self._wake_reader, 4096)
+        now = self.now_ms()
+        if self._monitor in ready:
+            self._hear_monitor(now)
+        if self._socket in ready:
+            self._receive(now)
+        for _ in range(len(self._inbox)):
+            owner, event = self._inbox.popleft()
+            self._hand(owner, event, now)
+        for timer in self._timers.pop_due(now):
+            owner, key = cast("tuple[Owner, Any]", timer)
+            self._hand(owner, TimerFired(key), now)
+
+    def _hear_monitor(self, now: int) -> None:
+        with suppress(zmq.Again):
+            while True:
+                seen = recv_monitor_message(self._monitor, zmq.NOBLOCK)
+                self._hand(self._exchange, Disconnected(seen["endpoint"].decode()), now)
+
+    def _receive(self, now: int) -> None:
+        with suppress(zmq.Again):
+            for _ in range(MAX_RECEIVED_A_TURN):
+                frames = self._socket.recv_multipart(zmq.NOBLOCK)
+                with suppress(ProtocolError):  # not an answer at all: nobody waits for it
+                    _, header, payload = split_envelope(frames[1:])
+                    self._hand(self._exchange, Arrived(frames[0], header, payload), now)
+
+    def _hand(self, owner: Owner, event: Event, now: int) -> None:
+        self._perform(owner, owner.handle(event, now))
+
+    def _perform(self, owner: Owner, effects: list[Effect]) -> None:
+        """Perform effects in order; those they lead to come after, not between."""
+        now = self.now_ms()
+        work: deque[tuple[Owner, Effect]] = deque((owner, effect) for effect in effects)
+        while work:
+            owner, effect = work.popleft()
+            more: list[Effect] = []
+            match effect:
+                case Ask():
+                    owner, more = self._exchange, self._exchange.handle(Submitted(owner, effect), now)
+                case Send():
+                    owner, more = self._exchange, self._send(effect, now)
+                case Deliver():
+                    owner = effect.owner
+                    more = owner.handle(effect.event, now)
+                case SetTimer(key=key, at=at):
+                    self._timers.set((owner, key), at)
+                case CancelTimer(key=key):
+                    self._timers.cancel((owner, key))
+                case Connect(route=route, endpoint=endpoint):
+                    connect_peer(self._socket, route, endpoint)
+                case Disconnect(endpoint=endpoint):
+                    with suppress(zmq.ZMQError):  # the socket has dropped it by itself
+                        self._socket.disconnect(endpoint)
+                case CheckLocality(run_directory=directory, instance_id=instance_id):
+                    known = LocalityKnown(instance_id, _is_here(directory, instance_id))
+                    more = self._exchange.handle(known, now)
+                case DirectoryChanged():
+                    pass
+                case _:
+                    raise AssertionError(f"no such effect: {effect!r}")
+            work.extend((owner, effect) for effect in more)
+
+    def _send(self, effect: Send, now: int) -> list[Effect]:
+        try:
+            frames: list[Any] = [effect.route, encode_header(effect.request), *effect.payload]
+            is_copied = sum(map(len, effect.payload)) < COPY_LIMIT_BYTES
+            self._socket.send_multipart(frames, zmq.NOBLOCK, copy=is_copied)
+        except zmq.Again:
+            return self._exchange.handle(Undeliverable(effect.route, effect.attempt, is_full=True), now)
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            return self._exchange.handle(Undeliverable(effect.route, effect.attempt), now)
+        return []
+
+
+def _numeric(endpoint: str) -> str:
+    """The endpoint with its host as a number: so the monitor names it. Raises a plain error for one that is wrong."""
+    if not endpoint.startswith("tcp://"):
+        return endpoint
+    host, separator, port = endpoint.removeprefix("tcp://").rpartition(":")
+    if not separator or not port.isdigit():
+        raise PlanariaError(f"endpoint {endpoint!r} is not of the form tcp://HOST:PORT")
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), int(port), socket.AF_INET, socket.SOCK_STREAM)
+    except OSError as error:
+        raise PlanariaError(f"endpoint {endpoint!r}: {error}") from error
+    return f"tcp://{found[0][4][0]}:{port}"
+
+
+def _is_here(run_directory: str, instance_id: str) -> bool:
+    """Whether the broker runs on this machine, for this user: its run directory is here, with its instance in it."""
+    try:
+        return (Path(run_directory) / "instance").read_text(encoding="utf-8").strip() == instance_id
+    except OSError:
+        return False

@@ -1,0 +1,286 @@
+"""The producer that programs hold: the accumulator's public face, and its half on the network thread.
+
+The hot path is inherited from the accumulator as it stands. This file owns the wiring: batches from the accumulator to
+the machine, the machine's effects to the network, outcomes back. Called by `Client.producer`.
+"""
+
+import random
+from collections import deque
+from time import monotonic
+from types import TracebackType
+from typing import Literal, Self, TypeAlias
+
+from ..batch import CODEC_NONE, CODEC_ZSTD, build
+from ..protocol.data import Acks, Produce, ProduceReply
+from ..protocol.errors import ErrorBody, ErrorCode
+from .accumulator import Accumulator, Lane, ProducerBatch
+from .asking import Ask, Effect, Event, SetTimer, TimerFired, partition_address
+from .errors import Closed, DeliveryFailed, DeliveryUncertain, TimedOut, error_from
+from .exchange import Withdrawn
+from .network import Network
+from .producing import BatchTaken, LaneKey, Outcome, Producing, RoomMade, Transmit
+from .retry import RetryPolicy
+
+Compression: TypeAlias = Literal["none", "zstd"]
+_CODECS = {"none": CODEC_NONE, "zstd": CODEC_ZSTD}
+INTERRUPTED_FLUSH_S = 5.0
+"""How long a `with` block that ends by an exception waits for what was published in it."""
+
+
+class LaneReady:
+    """A publisher says that a lane has something to take."""
+
+    __slots__ = ("lane",)
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+
+
+class FlushRequested:
+    """Take everything that is open, however young; ended by FlushEnded."""
+
+
+class FlushEnded:
+    """A flush is over."""
+
+
+class Abandoned:
+    """The producer closes; what is not done by now fails."""
+
+
+class Pump:
+    """The producer's half on the network thread; between accumulator, machine and exchange."""
+
+    def __init__(
+        self,
+        accumulator: Accumulator,
+        machine: Producing,
+        *,
+        acks: Acks,
+        linger_ms: int,
+        request_timeout_ms: int,
+        codec: int,
+    ) -> None:
+        self._accumulator = accumulator
+        self._machine = machine
+        self._acks: Acks = acks
+        self._linger_ms = linger_ms
+        self._request_timeout_ms = request_timeout_ms
+        self._codec = codec
+        self._flushes = 0
+        self._lanes: dict[LaneKey, Lane] = {}
+
+    def handle(self, event: Event, now: int) -> list[Effect]:
+        match event:
+            case LaneReady(lane=lane):
+                self._lanes[lane.key] = lane
+                return self._take(lane, now)
+            case TimerFired(key=("linger", key)):
+                return self._take(self._lanes[key], now)
+            case FlushRequested():
+                self._flushes += 1
+                return self._take_all(now)
+            case FlushEnded():
+                self._flushes -= 1
+                return []
+            case Abandoned():
+                effects = self._take_all(now)
+                error = ErrorBody(
+                    ErrorCode.SHUTTING_DOWN, "the producer was closed before the acknowledgement"
+                )
+                return effects + self._perform(self._machine.abandon(error), now)
+        return self._perform(self._machine.handle(event, now), now)
+
+    def _take_all(self, now: int) -> list[Effect]:
+        effects: list[Effect] = []
+        for lane in self._accumulator.lanes():
+            self._lanes[lane.key] = lane
+            effects += self._take(lane, now)
+        return effects
+
+    def _take(self, lane: Lane, now: int) -> list[Effect]:
+        has_room = self._machine.has_room(lane.key) or self._machine.fatal is not None
+        linger_ms = 0 if self._flushes else self._linger_ms
+        batches, due_ms = self._accumulator.take(lane, now, linger_ms, has_room)
+        effects: list[Effect] = []
+        for batch in batches:
+            effects += self._perform(self._machine.handle(BatchTaken(lane.key, batch), now), now)
+        if due_ms is not None and due_ms > now:
+            effects.append(SetTimer(("linger", lane.key), due_ms))
+        return effects
+
+    def _perform(self, effects: list[Effect], now: int) -> list[Effect]:
+        """Perform the producer's own effects; return those of the network."""
+        left: list[Effect] = []
+        work = deque(effects)
+        while work:
+            effect = work.popleft()
+            match effect:
+                case Transmit():
+                    left += self._transmit(effect, now)
+                case Outcome(batch=batch, base_offset=base_offset):
+                    self._accumulator.finish(batch, base_offset, _error_of(effect))
+                    if self._machine.fatal is not None:
+                        self._accumulator.stop(error_from(self._machine.fatal))
+                case RoomMade(lane=key):
+                    left += self._take(self._lanes[key], now)
+                case _:
+                    left.append(effect)
+        return left
+
+    def _transmit(self, effect: Transmit, now: int) -> list[Effect]:
+        topic, partition = effect.lane
+        return [
+            Ask(
+                (effect.lane, effect.token),
+                partition_address(topic, partition),
+                Produce(topic=topic, partition=partition, acks=self._acks),
+                ProduceReply,
+                (self._frame(effect),),
+                self._request_timeout_ms,
+                is_retried=False,
+                has_reply=effect.identity is not None,
+            )
+        ]
+
+    def _frame(self, effect: Transmit) -> bytes:
+        """The batch as it goes out; built once for all attempts under the same numbers."""
+        batch: ProducerBatch = effect.batch
+        numbers = (effect.identity, effect.sequence)
+        if batch.frame is not None and batch.frame[0] == numbers:
+            return batch.frame[1]
+        identity = effect.identity
+        frame = build(
+            batch.records,
+            first_timestamp_ms=batch.first_ms,
+            max_timestamp_ms=batch.max_timestamp_ms(),
+            producer_id=identity.producer_id if identity else -1,
+            producer_epoch=identity.epoch if identity else -1,
+            base_sequence=effect.sequence,
+            attributes=self._codec,
+        )
+        batch.frame = (numbers, frame)
+        return frame
+
+
+def _error_of(outcome: Outcome) -> Exception | None:
+    error = outcome.error
+    if error is None:
+        return None
+    if error.code == ErrorCode.PRODUCER_FENCED:
+        return error_from(error)
+    kind = DeliveryUncertain if outcome.is_uncertain else DeliveryFailed
+    return kind(error.code, error.message, retriable=error.retriable)
+
+
+class Producer(Accumulator):
+    """Publishes messages, each once and in order within its partition; safe to use from several threads.
+
+    A failed delivery is reported by its Delivery and never sent again by itself: DeliveryFailed when the message is
+    surely not in the log, DeliveryUncertain when nobody can know.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        acks: Acks = "all",
+        linger_ms: int = 0,
+        batch_bytes: int = 512 * 1024,
+        batch_records: int = 10_000,
+        buffer_bytes: int = 32 * 1024 * 1024,
+        max_block_ms: int = 60_000,
+        delivery_timeout_ms: int = 120_000,
+        request_timeout_ms: int = 30_000,
+        compression: Compression = "none",
+    ) -> None:
+        """`linger_ms` lets a batch wait for more records; `batch_bytes` and `batch_records` bound it, `buffer_bytes` all
+        batches that are full or under way. A message that is not acknowledged after `delivery_timeout_ms` fails.
+        """
+        super().__init__(
+            batch_bytes=batch_bytes,
+            batch_records=batch_records,
+            buffer_bytes=buffer_bytes,
+            max_block_ms=max_block_ms,
+            partitions_of=self._count_partitions,
+            place=self._next_partition,
+            notify=self._announce,
+        )
+        self._network = network
+        self._request_timeout_ms = request_timeout_ms
+        self._turns: dict[str, int] = {}
+        self._is_closed = False
+        machine = Producing(
+            acks=acks,
+            delivery_timeout_ms=delivery_timeout_ms,
+            request_timeout_ms=request_timeout_ms,
+            retry=RetryPolicy(),
+            jitter=random.random,
+        )
+        self._pump = Pump(
+            self,
+            machine,
+            acks=acks,
+            linger_ms=linger_ms,
+            request_timeout_ms=request_timeout_ms,
+            codec=_CODECS[compression],
+        )
+
+    def _count_partitions(self, topic: str) -> int:
+        return self._network.partitions_of(topic, self._request_timeout_ms)
+
+    def _next_partition(self, topic: str) -> int:
+        """Round robin among the partitions that are online, among all when none is."""
+        partitions = self._count_partitions(topic)
+        turn = self._turns.get(topic, random.randrange(partitions))
+        self._turns[topic] = turn + 1
+        now = self._network.now_ms()
+        for step in range(partitions):
+            chosen = (turn + step) % partitions
+            if self._network.directory.is_online(topic, chosen, now):
+                return chosen
+        return turn % partitions
+
+    def _announce(self, lane: Lane) -> None:
+        self._network.post(self._pump, LaneReady(lane))
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Wait up to `timeout` seconds until everything published so far is acknowledged or failed.
+
+        Failures are for the Deliveries to tell. Raises TimedOut; the deliveries go on.
+        """
+        deadline = None if timeout is None else monotonic() + timeout
+        self._network.post(self._pump, FlushRequested())
+        try:
+            for batch in self.unfinished():
+                left = None if deadline is None else max(0.0, deadline - monotonic())
+                if not batch.wait(left):
+                    raise TimedOut(f"{len(self.unfinished())} batches not acknowledged within {timeout} s")
+        finally:
+            self._network.post(self._pump, FlushEnded())
+
+    def close(self, timeout: float | None = None) -> None:
+        """Flush, then refuse further messages. After `timeout` seconds what is left fails. Raises TimedOut then."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self.stop(Closed("the producer is closed"))
+        try:
+            self.flush(timeout)
+        finally:
+            self._network.post(self._pump, Abandoned())
+            self._network.post(self._network.owner, Withdrawn(self._pump))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+            return
+        try:
+            self.close(INTERRUPTED_FLUSH_S)
+        except TimedOut:
+            pass  # the exception that ends the block is the one to report; the deliveries say the rest

@@ -1,0 +1,237 @@
+"""The producer's machine: lanes, their backoff, the producer id, and delivery deadlines. Pure.
+
+Called by the producer's shell with batches taken from the accumulator. Never sees a record. One Outcome follows every
+BatchTaken, sooner or later; that is what a Delivery waits for.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import count
+from typing import Any, TypeAlias
+
+from msgspec import Struct
+
+from ..protocol.data import Acks, InitProducer, InitProducerReply, ProduceReply
+from ..protocol.errors import ErrorBody, ErrorCode
+from .asking import GATEWAY, Answered, Ask, Effect, Event, Failed, SetTimer, TimerFired
+from .lanes import Batch, GivenUp, Identity, ProducerLane, Transmission
+from .retry import Jitter, RetryPolicy
+
+LaneKey: TypeAlias = tuple[str, int]
+_INIT = "init_producer"
+_EXPIRY = "expiry"
+
+
+class BatchTaken(Struct, frozen=True, gc=False):
+    """A batch of `lane` is sealed and has to be delivered."""
+
+    lane: LaneKey
+    batch: Any
+
+
+class Transmit(Struct, frozen=True):
+    """Send a batch; answer with Answered or Failed under the key `(lane, token)`.
+
+    Without an identity (acks = 0) no answer is expected, and the batch is done when it has been sent.
+    """
+
+    lane: LaneKey
+    batch: Any
+    identity: Identity | None = None
+    sequence: int = -1
+    token: int = 0
+
+
+class Outcome(Struct, frozen=True):
+    """A batch is done: appended at `base_offset`, or failed with `error`."""
+
+    lane: LaneKey
+    batch: Any
+    base_offset: int = -1
+    error: ErrorBody | None = None
+    is_uncertain: bool = False
+
+
+class RoomMade(Struct, frozen=True):
+    """The lane would send another batch at once."""
+
+    lane: LaneKey
+
+
+class Producing:
+    """Delivers batches, each once and in order within its partition."""
+
+    def __init__(
+        self,
+        *,
+        acks: Acks,
+        delivery_timeout_ms: int,
+        request_timeout_ms: int,
+        retry: RetryPolicy,
+        jitter: Jitter,
+    ) -> None:
+        self.fatal: ErrorBody | None = None
+        self._acks = acks
+        self._delivery_timeout_ms = delivery_timeout_ms
+        self._request_timeout_ms = request_timeout_ms
+        self._retry = retry
+        self._jitter = jitter
+        self._lanes: dict[LaneKey, ProducerLane] = {}
+        self._tokens: Iterator[int] = count(1)
+        self._identity: Identity | None = None
+        self._is_asking = False
+        self._init_failures = 0
+        self._expiry_at: int | None = None
+
+    def has_room(self, key: LaneKey) -> bool:
+        lane = self._lanes.get(key)
+        return lane is None or lane.has_room or self._acks == 0
+
+    @property
+    def pending(self) -> int:
+        return sum(len(lane) for lane in self._lanes.values())
+
+    def handle(self, event: Event, now: int) -> list[Effect]:
+        match event:
+            case BatchTaken():
+                return self._on_batch(event, now)
+            case Answered(key=key, reply=InitProducerReply() as reply) if key == _INIT:
+                return self._on_identity(Identity(reply.producer_id, reply.producer_epoch))
+            case Failed(key=key, error=error) if key == _INIT:
+                return self._on_no_identity(error, now)
+            case Answered(key=(lane_key, token), reply=ProduceReply() as reply):
+                return self._on_answer(lane_key, token, reply, now)
+            case Failed(key=(lane_key, token), error=error):
+                return self._on_refusal(self._lanes[lane_key], token, error, now)
+            case TimerFired(key=key) if key == _EXPIRY:
+                return self._on_expiry(now)
+            case TimerFired(key=key) if key == _INIT:
+                return self._ask_identity()
+            case TimerFired(key=lane_key):
+                return self._transmit(lane_key, self._lanes[lane_key].resume())
+        raise AssertionError(f"no such event: {event!r}")
+
+    def _on_batch(self, event: BatchTaken, now: int) -> list[Effect]:
+        if self.fatal is not None:
+            return [Outcome(event.lane, event.batch, error=self.fatal)]
+        if self._acks == 0:
+            return [Transmit(event.lane, event.batch), Outcome(event.lane, event.batch)]
+        lane = self._lanes.get(event.lane)
+        if lane is None:
+            lane = self._lanes[event.lane] = ProducerLane(event.lane, self._tokens)
+            lane.identity = self._identity
+        lane.put(event.batch)
+        effects = self._transmit(lane.key, lane.transmit())
+        if lane.needs_identity:
+            effects += self._ask_identity()
+        return effects + self._set_expiry(lane)
+
+    def _transmit(self, key: LaneKey, sent: Iterable[Transmission]) -> list[Effect]:
+        effects: list[Effect] = [
+            Transmit(key, item.batch, item.identity, item.sequence, item.token) for item in sent
+        ]
+        if self._lanes[key].has_room:
+            effects.append(RoomMade(key))
+        return effects
+
+    # The producer id.
+
+    def _ask_identity(self) -> list[Effect]:
+        if self._is_asking:
+            return []
+        self._is_asking = True
+        return [Ask(_INIT, GATEWAY, InitProducer(), InitProducerReply, timeout_ms=self._request_timeout_ms)]
+
+    def _on_identity(self, identity: Identity) -> list[Effect]:
+        self._is_asking = False
+        self._init_failures = 0
+        self._identity = identity
+        effects: list[Effect] = []
+        for lane in self._lanes.values():
+            if lane.identity is None:
+                lane.identity = identity
+                effects += self._transmit(lane.key, lane.transmit())
+        return effects
+
+    def _on_no_identity(self, error: ErrorBody, now: int) -> list[Effect]:
+        self._is_asking = False
+        if not error.retriable:
+            return self._fail_for_good(error)
+        self._init_failures += 1
+        return [SetTimer(_INIT, now + self._retry.delay_ms(self._init_failures, self._jitter))]
+
+    # Answers.
+
+    def _on_answer(self, key: LaneKey, token: int, reply: ProduceReply, now: int) -> list[Effect]:
+        lane = self._lanes[key]
+        result = reply.batches[0]
+        if result.error is not None:
+            return self._on_refusal(lane, token, result.error, now)
+        batch = lane.acknowledge(token)
+        if batch is None:
+            return []
+        return [
+            Outcome(key, batch, result.base_offset),
+            *self._transmit(key, lane.transmit()),
+            *self._drain(lane, now),
+        ]
+
+    def _on_refusal(self, lane: ProducerLane, token: int, error: ErrorBody, now: int) -> list[Effect]:
+        if error.code == ErrorCode.PRODUCER_FENCED and lane.is_under_way(token):
+            return self._fail_for_good(error)
+        given_up = lane.refuse(token, error)
+        effects = _outcomes(lane.key, [given_up]) if given_up is not None else []
+        return effects + self._drain(lane, now)
+
+    def _drain(self, lane: ProducerLane, now: int) -> list[Effect]:
+        if not lane.is_drained:
+            return []
+        retry_at = now + self._retry.delay_ms(lane.failures + 1, self._jitter)
+        effects = _outcomes(lane.key, lane.drain(retry_at))
+        if lane.retry_at is not None:
+            effects.append(SetTimer(lane.key, retry_at))
+        elif lane.has_room:
+            effects.append(RoomMade(lane.key))
+        if lane.identity is None:
+            effects += self._ask_identity()
+        return effects
+
+    # Deadlines.
+
+    def _set_expiry(self, lane: ProducerLane) -> list[Effect]:
+        oldest_ms = lane.oldest_ms()
+        if self._expiry_at is not None or oldest_ms is None:
+            return []
+        self._expiry_at = oldest_ms + self._delivery_timeout_ms + 1
+        return [SetTimer(_EXPIRY, self._expiry_at)]
+
+    def _on_expiry(self, now: int) -> list[Effect]:
+        self._expiry_at = None
+        effects: list[Effect] = []
+        for lane in self._lanes.values():
+            effects += _outcomes(lane.key, lane.expire(now - self._delivery_timeout_ms))
+            effects += self._transmit(lane.key, lane.transmit())
+            effects += self._drain(lane, now)
+        ages = [oldest for lane in self._lanes.values() if (oldest := lane.oldest_ms()) is not None]
+        if ages:
+            self._expiry_at = max(now + 1, min(ages) + self._delivery_timeout_ms + 1)
+            effects.append(SetTimer(_EXPIRY, self._expiry_at))
+        return effects
+
+    def abandon(self, error: ErrorBody) -> list[Effect]:
+        """Fail everything that is not done; for a producer that is closed before its deadlines."""
+        return self._fail_for_good(error)
+
+    def _fail_for_good(self, error: ErrorBody) -> list[Effect]:
+        self.fatal = error
+        return [
+            Outcome(lane.key, batch, error=error, is_uncertain=True)
+            for lane in self._lanes.values()
+            for batch in lane.clear()
+        ]
+
+
+def _outcomes(key: LaneKey, given_up: Iterable[GivenUp]) -> list[Effect]:
+    return [Outcome(key, item.batch, -1, item.error, item.is_uncertain) for item in given_up]
+
+
+__all__ = ["Batch", "BatchTaken", "Outcome", "Producing", "RoomMade", "Transmit"]
