@@ -99,7 +99,7 @@ class GatewayMachine:
     ) -> None:
         self._instance_id = instance_id
         self._run_directory = run_directory
-        self._tickets = tickets or Tickets()
+        self._tickets = Tickets() if tickets is None else tickets
         self._peers = Peers()
         self._table = TopicTable()
         self._waiting_room = WaitingRoom()

@@ -1,6 +1,7 @@
 """The catalog's file and the removal of topics: whole after every crash, clear when damaged."""
 
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -72,12 +73,8 @@ def test_any_damage_is_named(tmp_path: Path, seed: int) -> None:
         position = draw.randrange(len(whole) - 1)
         damaged[position] ^= 1 << draw.randrange(8)
         (tmp_path / "catalog.json").write_bytes(bytes(damaged))
-        try:
-            found = CatalogFile(tmp_path, Files()).load("id")
-        except CatalogCorrupt as error:
-            assert str(tmp_path / "catalog.json") in str(error)
-        else:
-            assert found == NEW, "only insignificant bytes may change unseen"
+        with pytest.raises(CatalogCorrupt, match=re.escape(str(tmp_path / "catalog.json"))):
+            CatalogFile(tmp_path, Files()).load("id")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,131 @@
+"""Group requests: to the coordinator, once there is one."""
+
+import pytest
+
+from gateway_driver import GatewayDriver
+from planaria.transport.protocol.control import EnsureGroup
+from planaria.transport.protocol.groups import (
+    CommitOffsets,
+    DescribeGroup,
+    FetchOffsets,
+    GroupHeartbeat,
+    LeaveGroup,
+    ResetOffsets,
+)
+from planaria.transport.protocol.message import Done, Request
+
+HEARTBEAT = GroupHeartbeat(group="g", topics=["ORDERS"])
+CREATING = [HEARTBEAT, CommitOffsets(group="g", offsets=[])]
+LOOKING = [
+    FetchOffsets(group="g"),
+    DescribeGroup(group="g"),
+    LeaveGroup(group="g", member_id="m"),
+    ResetOffsets(group="g", offsets=[]),
+]
+
+
+@pytest.fixture
+def gateway() -> GatewayDriver:
+    return GatewayDriver().start(ORDERS=1)
+
+
+@pytest.mark.parametrize("request_", CREATING + LOOKING)
+def test_to_a_coordinator_that_is_up(gateway: GatewayDriver, request_: Request) -> None:
+    gateway.up("coordinator/g")
+    number = gateway.ask(request_)
+    (call,) = gateway.calls
+    assert (call.address, call.reply_type) == ("coordinator/g", None)
+    gateway.answer(b"raw")
+    assert gateway.replies[number] == b"raw"
+
+
+def test_a_parked_heartbeat_may_take_its_time(gateway: GatewayDriver) -> None:
+    gateway.up("coordinator/g")
+    gateway.ask(GroupHeartbeat(group="g", max_wait_ms=30_000))
+    assert gateway.calls[0].timeout_ms > 30_000
+
+
+@pytest.mark.parametrize("request_", CREATING)
+def test_a_group_is_created_by_joining_and_by_committing(gateway: GatewayDriver, request_: Request) -> None:
+    number = gateway.ask(request_)
+    (call,) = gateway.calls
+    assert (call.address, call.request) == ("controller", EnsureGroup(group="g", create=True))
+    gateway.answer(Done())
+    assert gateway.calls == []
+    gateway.up("coordinator/g")
+    assert [call.address for call in gateway.calls] == ["coordinator/g"]
+    gateway.answer(b"joined")
+    assert gateway.replies[number] == b"joined"
+    assert ("wait", number) not in gateway.timers
+
+
+def test_the_coordinator_may_be_up_before_the_controller_says_so(gateway: GatewayDriver) -> None:
+    gateway.ask(HEARTBEAT)
+    gateway.up("coordinator/g")
+    gateway.answer(Done())
+    assert [call.address for call in gateway.calls] == ["coordinator/g"]
+
+
+@pytest.mark.parametrize("request_", LOOKING)
+def test_looking_creates_nothing(gateway: GatewayDriver, request_: Request) -> None:
+    number = gateway.ask(request_)
+    assert gateway.calls[0].request == EnsureGroup(group="g", create=False)
+    gateway.fail("UNKNOWN_GROUP")
+    if isinstance(request_, FetchOffsets):
+        assert gateway.replies[number].offsets == []
+    else:
+        assert gateway.replies[number].code == "UNKNOWN_GROUP"
+
+
+def test_the_controller_is_asked_once_for_many(gateway: GatewayDriver) -> None:
+    joining = [gateway.ask(HEARTBEAT) for _ in range(3)]
+    looking = [gateway.ask(LOOKING[1]) for _ in range(3)]
+    assert len(gateway.calls) == 2
+    gateway.fail("UNKNOWN_GROUP", call=gateway.calls[1])
+    assert all(gateway.replies[number].code == "UNKNOWN_GROUP" for number in looking)
+    assert all(number not in gateway.replies for number in joining)
+    gateway.answer(Done())
+    gateway.up("coordinator/g")
+    assert len(gateway.calls) == 3
+
+
+def test_a_coordinator_that_died_is_waited_for(gateway: GatewayDriver) -> None:
+    gateway.up("coordinator/g")
+    gateway.down("coordinator/g")
+    number = gateway.ask(HEARTBEAT)
+    gateway.answer(Done())
+    gateway.up("coordinator/g")
+    assert [call.address for call in gateway.calls] == ["coordinator/g"]
+    assert number not in gateway.replies
+
+
+def test_patience_ends(gateway: GatewayDriver) -> None:
+    number = gateway.ask(HEARTBEAT)
+    gateway.answer(Done())
+    gateway.advance(10_000)
+    reply = gateway.replies[number]
+    assert (reply.code, reply.retriable) == ("ACTOR_UNAVAILABLE", True)
+
+
+def test_a_quarantined_coordinator_is_not_waited_for(gateway: GatewayDriver) -> None:
+    gateway.up("coordinator/g")
+    waiting = None
+    gateway.down("coordinator/g", "crashed")
+    waiting = gateway.ask(HEARTBEAT)
+    gateway.down("coordinator/g", "crashed too often", quarantined=True)
+    assert "crashed too often" in gateway.replies[waiting].message
+    assert "quarantined" in gateway.reply(HEARTBEAT).message
+
+
+def test_without_a_controller_the_error_is_retriable(gateway: GatewayDriver) -> None:
+    number = gateway.ask(HEARTBEAT)
+    gateway.fail("ACTOR_UNAVAILABLE")
+    assert gateway.replies[number].retriable
+    assert gateway.timers.get(("wait", number)) is not None
+    gateway.advance(10_000)
+
+
+def test_a_bad_group_name_is_the_controllers_to_refuse(gateway: GatewayDriver) -> None:
+    number = gateway.ask(GroupHeartbeat(group="a/b", topics=["ORDERS"]))
+    gateway.fail("INVALID_GROUP")
+    assert gateway.replies[number].code == "INVALID_GROUP"
