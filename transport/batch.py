@@ -175,7 +175,7 @@ def decode_records(frame: Buffer, header: BatchHeader) -> list[Record]:
         body = decompress(body, header.attributes & CODEC_MASK)
     try:
         records = _decode_records(body)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidBatch(f"batch records cannot be decoded: {error}") from error
     if len(records) != header.record_count:
         raise InvalidBatch(f"batch says {header.record_count} records and holds {len(records)}")

@@ -26,8 +26,9 @@ def decode_for_json(
 ) -> tuple[list[FetchedRecord], int]:
     """The records from `offset` on, and the offset to fetch on from.
 
-    At most `max_records`, and no more than `max_bytes` of keys and values unless the first record alone has more. Raises
-    ProtocolError: CORRUPT_LOG when a checksum does not match, INVALID_BATCH when a producer sent what cannot be decoded.
+    At most `max_records`, and no more than `max_bytes` of keys and values unless the first record alone has more. Ends
+    before a batch that cannot be opened; when that is the first, raises ProtocolError: CORRUPT_LOG when its checksum does
+    not match, INVALID_BATCH when a producer sent what cannot be decoded. Either says where reading can go on.
     """
     found: list[FetchedRecord] = []
     next_offset = offset
@@ -35,7 +36,13 @@ def decode_for_json(
     for header, frame in split(batches):
         if header.next_offset <= offset:
             continue
-        for record in open_batch(header, frame):
+        try:
+            records = open_batch(header, frame)
+        except ProtocolError:
+            if found:  # what comes before it is good; the next fetch will meet the fault at its first batch
+                return found, next_offset
+            raise
+        for record in records:
             if record.offset < offset:
                 continue
             size_bytes += len(record.key or b"") + len(record.value or b"")
@@ -49,7 +56,7 @@ def decode_for_json(
 
 def open_batch(header: BatchHeader, frame: Buffer) -> list[FetchedRecord]:
     """A verified batch's records, each with its offset and time."""
-    where = f"batch at offset {header.base_offset}"
+    where = f"batch at offset {header.base_offset} (the next one is at {header.next_offset})"
     try:
         verify(frame)
     except InvalidBatch as error:
