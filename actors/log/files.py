@@ -25,12 +25,13 @@ Buffer = bytes | bytearray | memoryview
 
 
 @contextmanager
-def _translated(action: str, subject: object) -> Iterator[None]:
+def _translated(action: str, subject: object, *, is_final: bool = False) -> Iterator[None]:
+    """With `is_final`, even a full disk is a failure: what a sync or a close did not write is lost, not refused."""
     try:
         yield
     except OSError as error:
         message = f"{action} {subject}: {error.strerror}"
-        if error.errno in _FULL_ERRORS:
+        if error.errno in _FULL_ERRORS and not is_final:
             raise StorageFull(message) from error
         raise StorageFailed(message) from error
 
@@ -71,7 +72,7 @@ class Files:
             return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def close(self, descriptor: int) -> None:
-        with _translated("cannot close", descriptor):
+        with _translated("cannot close", descriptor, is_final=True):
             os.close(descriptor)
 
     def append(self, descriptor: int, buffers: Sequence[Buffer], total_bytes: int) -> None:
@@ -136,12 +137,12 @@ class Files:
 
     def sync_data(self, descriptor: int) -> None:
         """Make everything appended so far durable. After a failure the descriptor must never be synced again."""
-        with _translated("cannot sync", descriptor):
+        with _translated("cannot sync", descriptor, is_final=True):
             self._sync_data(descriptor)
 
     def sync_directory(self, path: Path) -> None:
         """Make creations, renames and deletions in a directory durable."""
-        with _translated("cannot sync directory", path):
+        with _translated("cannot sync directory", path, is_final=True):
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 os.fsync(descriptor)

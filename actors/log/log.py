@@ -192,13 +192,8 @@ class PartitionLog:
         self._write_checkpoint()
         base_offset = self.log_end_offset
         successor = Segment(self.directory, base_offset, 0, self._files)
-        try:
-            successor.open_active()
-            self._files.sync_directory(self.directory)
-        except StorageFull:
-            # Left behind it would be taken for the log's end, with what is still going to be written before it.
-            successor.unlink()
-            raise
+        successor.open_active()
+        self._files.sync_directory(self.directory)
         self._active.seal(base_offset)
         self._keep_open(self._active)
         self._segments.append(successor)

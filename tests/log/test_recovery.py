@@ -1,16 +1,26 @@
-"""What a log is after its owner died, its tail was torn, its caches were spoilt, or its bytes rotted."""
+"""What a log is after its owner died, its tail was torn, or its caches were spoilt."""
 
 import logging
-import random
 import shutil
 import time
 from pathlib import Path
 
 import pytest
 
-from faulty_files import Died, FaultyFiles
-from log_batches import BIG, NOW_MS, abandon, append, batch, contents, open_log
-from planaria.actors.log.errors import CorruptLog
+from log_batches import (
+    BIG,
+    NOW_MS,
+    UNCLEAN,
+    abandon,
+    append,
+    batch,
+    contents,
+    flip,
+    last_batch_position,
+    open_log,
+    segment,
+)
+from planaria.actors.log.checkpoint import decode_checkpoint
 from planaria.actors.log.log import PartitionLog
 from planaria.actors.log.producers import ProducerStates
 from planaria.actors.log.retention import LogConfig
@@ -23,35 +33,13 @@ def files_of(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
 
 
-def segment(directory: Path, base_offset: int = 0) -> Path:
-    return directory / f"{base_offset:020d}.log"
-
-
-def flip(path: Path, position: int, mask: int = 1) -> None:
-    data = bytearray(path.read_bytes())
-    data[position] ^= mask
-    path.write_bytes(bytes(data))
-
-
-@pytest.fixture
-def unclean(tmp_path: Path) -> Path:
-    """Three batches above the recovery point; whoever wrote them was killed."""
-    log = open_log(tmp_path / "log")
-    for value in (b"first", b"second", b"third"):
-        append(log, [value, value], producer_id=7, producer_epoch=0, base_sequence=log.log_end_offset)
-    log.sync()
-    abandon(log)
-    return tmp_path / "log"
-
-
 SMALL = LogConfig(segment_bytes=400)
-ALL = [(0, b"first"), (1, b"first"), (2, b"second"), (3, b"second"), (4, b"third"), (5, b"third")]
 
 
 def test_a_killed_log_is_whole(unclean: Path) -> None:
     log = open_log(unclean)
     assert not log.was_clean
-    assert contents(log) == ALL
+    assert contents(log) == UNCLEAN
     log.close()
 
 
@@ -76,13 +64,13 @@ def test_recovering_a_recovered_log_changes_nothing(unclean: Path) -> None:
 
 def test_a_tail_cut_at_any_byte_recovers_to_the_batch_before(unclean: Path, tmp_path: Path) -> None:
     whole = segment(unclean).read_bytes()
-    last = _position_of_last_batch(whole)
+    last = last_batch_position(whole)
     for size in range(last, len(whole)):
         path = tmp_path / f"cut-{size}"
         shutil.copytree(unclean, path)
         segment(path).write_bytes(whole[:size])
         log = open_log(path)
-        assert contents(log) == ALL[:4], size
+        assert contents(log) == UNCLEAN[:4], size
         producer = log.producers.get(7)
         assert producer is not None
         assert producer.next_sequence == 4
@@ -91,19 +79,15 @@ def test_a_tail_cut_at_any_byte_recovers_to_the_batch_before(unclean: Path, tmp_
         abandon(log)
 
 
-def _position_of_last_batch(data: bytes) -> int:
-    return len(data) - split(data)[-1][0].size_bytes
-
-
 def test_a_bit_flipped_anywhere_above_the_recovery_point_cuts_there(unclean: Path, tmp_path: Path) -> None:
     whole = segment(unclean).read_bytes()
-    last = _position_of_last_batch(whole)
+    last = last_batch_position(whole)
     for position in range(last, len(whole)):
         path = tmp_path / f"flip-{position}"
         shutil.copytree(unclean, path)
         flip(segment(path), position, 1 << position % 8)
         log = open_log(path)
-        assert contents(log) == ALL[:4], position
+        assert contents(log) == UNCLEAN[:4], position
         assert log.size_bytes == last
         abandon(log)
 
@@ -115,7 +99,7 @@ def test_good_batches_behind_the_cut_are_kept_aside(unclean: Path, caplog: pytes
     damaged = segment(unclean).read_bytes()
     with caplog.at_level(logging.WARNING, RECOVERY_LOGGER):
         log = open_log(unclean)
-    assert contents(log) == ALL[:2]
+    assert contents(log) == UNCLEAN[:2]
     assert segment(unclean).with_suffix(".torn").read_bytes() == damaged[second:]
     assert "good batches lie behind the damage" in caplog.text
     log.close()
@@ -134,111 +118,8 @@ def test_zeros_behind_the_last_batch_are_cut(unclean: Path) -> None:
     with segment(unclean).open("ab") as file:
         file.write(bytes(5000))
     log = open_log(unclean)
-    assert contents(log) == ALL
+    assert contents(log) == UNCLEAN
     assert log.size_bytes == size
-    log.close()
-
-
-# -- below the recovery point
-
-
-def test_a_bit_flipped_anywhere_below_the_recovery_point_is_reported(tmp_path: Path) -> None:
-    origin = tmp_path / "origin"
-    log = open_log(origin)
-    for value in (b"first", b"second", b"third"):
-        append(log, [value, value])
-    log.close()
-    whole = segment(origin).read_bytes()
-    start = split(whole)[0][0].size_bytes
-    end = _position_of_last_batch(whole)
-    for position in range(start, end):
-        flip(segment(origin), position, 1 << position % 8)
-        log = open_log(origin)
-        assert log.log_end_offset == 6
-        with pytest.raises(CorruptLog) as caught:
-            log.read(3, 1 << 20, BIG)
-        assert caught.value.segment == segment(origin).name
-        assert (caught.value.position, caught.value.next_offset) == (start, 4), position
-        (run,) = log.read(0, 1 << 20, BIG)
-        assert len(run) == start
-        (run,) = log.read(4, 1 << 20, BIG)
-        assert run == whole[end:]
-        assert [(rot.position, rot.offset, rot.next_offset) for rot in log.verify()] == [(start, 2, 4)]
-        log.close()
-        flip(segment(origin), position, 1 << position % 8)
-
-
-@pytest.mark.parametrize("batch_index", [0, 2])
-@pytest.mark.parametrize("at", [3, 70], ids=["head", "body"])
-def test_rot_in_the_first_and_the_last_batch(tmp_path: Path, batch_index: int, at: int) -> None:
-    log = open_log(tmp_path)
-    for value in (b"first", b"second", b"third"):
-        append(log, [value, value])
-    log.close()
-    data = segment(tmp_path).read_bytes()
-    position = sum(header.size_bytes for header, _ in split(data)[:batch_index])
-    flip(segment(tmp_path), position + at)
-    log = open_log(tmp_path)
-    with pytest.raises(CorruptLog) as caught:
-        log.read(batch_index * 2 + 1, 1 << 20, BIG)
-    assert (caught.value.position, caught.value.next_offset) == (position, batch_index * 2 + 2)
-    assert contents(log) == ALL[: batch_index * 2] + ALL[batch_index * 2 + 2 :]
-    append(log, [b"more"])
-    assert contents(log)[-1] == (6, b"more")
-    log.close()
-
-
-def test_rot_in_a_sealed_segment_leaves_the_rest(tmp_path: Path) -> None:
-    log = open_log(tmp_path, segment_bytes=300)
-    for number in range(20):
-        append(log, [b"%d" % number])
-    abandon(log)
-    paths = sorted(tmp_path.glob("*.log"))
-    flip(paths[1], 80)
-    flip(paths[3], 10)
-    log = open_log(tmp_path, segment_bytes=300)
-    lost = [offset for damage in log.verify() for offset in range(damage.offset, damage.next_offset)]
-    assert len(lost) == 2
-    assert [offset for offset, _ in contents(log)] == [offset for offset in range(20) if offset not in lost]
-    log.close()
-
-
-def test_a_missing_middle_segment_is_a_gap(tmp_path: Path) -> None:
-    log = open_log(tmp_path, segment_bytes=300)
-    for number in range(20):
-        append(log, [b"%d" % number])
-    log.close()
-    names = sorted(path.name for path in tmp_path.glob("*.log"))
-    lost, following = int(names[2][:20]), int(names[3][:20])
-    segment(tmp_path, lost).unlink()
-    log = open_log(tmp_path, segment_bytes=300)
-    with pytest.raises(CorruptLog) as caught:
-        log.read(lost + 1, 100, BIG)
-    assert caught.value.next_offset == following
-    assert [(gap.offset, gap.next_offset) for gap in log.verify()] == [(lost, following)]
-    assert [offset for offset, _ in contents(log)] == [*range(lost), *range(following, 20)]
-    log.close()
-
-
-@pytest.mark.parametrize("left_bytes", [0, 150, None])
-def test_a_log_shorter_than_its_recovery_point_never_gives_an_offset_twice(
-    tmp_path: Path, left_bytes: int | None
-) -> None:
-    log = open_log(tmp_path)
-    for number in range(10):
-        append(log, [b"%d" % number])
-    log.close()
-    if left_bytes is None:
-        segment(tmp_path).unlink()
-    else:
-        segment(tmp_path).write_bytes(segment(tmp_path).read_bytes()[:left_bytes])
-    for _ in range(2):
-        log = open_log(tmp_path)
-        assert log.log_end_offset == 10
-        abandon(log)
-    log = open_log(tmp_path)
-    append(log, [b"new"])
-    assert contents(log)[-1] == (10, b"new")
     log.close()
 
 
@@ -376,7 +257,7 @@ def test_a_snapshot_of_batches_that_were_lost_is_not_believed(unclean: Path) -> 
     log.close()
     newest = max(unclean.glob("*.snapshot"))
     data = segment(unclean).read_bytes()
-    segment(unclean).write_bytes(data[: _position_of_last_batch(data)])
+    segment(unclean).write_bytes(data[: last_batch_position(data)])
     (unclean / "checkpoint").unlink()
     log = open_log(unclean)
     assert log.log_end_offset == 6
@@ -408,94 +289,6 @@ def test_a_log_of_ten_gigabytes_opens_at_once(tmp_path: Path) -> None:
     log.close()
 
 
-# -- dying anywhere
-
-
-def _live(directory: Path, files: FaultyFiles, acknowledged: list[bytes]) -> None:
-    log = PartitionLog.open(directory, SMALL, NOW_MS, files)
-    try:
-        for number in range(12):
-            value = b"%d" % number * 10
-            append(log, [value], producer_id=5, producer_epoch=0, base_sequence=log.log_end_offset)
-            log.sync()
-            acknowledged.append(value)
-            if number == 7:
-                log.checkpoint()
-        append(log, [b"not synced"], producer_id=5, producer_epoch=0, base_sequence=log.log_end_offset)
-        log.delete_before(4)
-        acknowledged.append(b"not synced")
-        log.close()
-    finally:
-        files.die_before = -1
-        abandon(log)
-
-
-@pytest.mark.parametrize("power", ["on", "cut"])
-def test_dying_before_any_call_to_the_system_loses_nothing_acknowledged(tmp_path: Path, power: str) -> None:
-    counting = FaultyFiles()
-    _live(tmp_path / "all", counting, [])
-    calls = len(counting.calls)
-    assert calls > 100
-    for die_before in range(calls):
-        directory = tmp_path / str(die_before)
-        acknowledged: list[bytes] = []
-        files = FaultyFiles(die_before)
-        with pytest.raises(Died):
-            _live(directory, files, acknowledged)
-        if power == "cut":
-            files.lose_unsynced(random.Random(die_before))
-        log = PartitionLog.open(directory, SMALL, NOW_MS)
-        found = contents(log, offset=log.log_start_offset)
-        values = dict(found)
-        assert [values[offset] for offset in range(log.log_start_offset, len(acknowledged))] == acknowledged[
-            log.log_start_offset :
-        ]
-        assert log.log_end_offset in (len(acknowledged), len(acknowledged) + 1)
-        assert log.log_start_offset in (0, 4)
-        assert not log.verify()
-        producer = log.producers.get(5)
-        assert (producer.next_sequence if producer else 0) == log.log_end_offset
-        abandon(log)
-
-
-def test_dying_during_recovery_is_recovered_from(unclean: Path, tmp_path: Path) -> None:
-    path = segment(unclean)
-    flip(path, split(path.read_bytes())[0][0].size_bytes + 70)
-    counting = FaultyFiles()
-    shutil.copytree(unclean, tmp_path / "all")
-    abandon(PartitionLog.open(tmp_path / "all", SMALL, NOW_MS, counting))
-    for die_before in range(len(counting.calls)):
-        directory = tmp_path / str(die_before)
-        shutil.copytree(unclean, directory)
-        files = FaultyFiles(die_before)
-        try:
-            abandon(PartitionLog.open(directory, SMALL, NOW_MS, files))
-        except Died:
-            pass
-        log = PartitionLog.open(directory, SMALL, NOW_MS)
-        assert contents(log) == ALL[:2]
-        assert (directory / path.name).with_suffix(".torn").exists()
-        abandon(log)
-
-
-# -- the order of calls
-
-
-def test_every_new_name_is_durable_before_anything_relies_on_it(tmp_path: Path) -> None:
-    """A rename or a new segment is followed by a sync of the directory before the next append to a segment."""
-    files = FaultyFiles()
-    _live(tmp_path / "log", files, [])
-    assert files.calls.count("rename") > 5
-    unsynced_names = 0
-    for call in files.calls:
-        if call == "rename":
-            unsynced_names += 1
-        elif call == "sync_directory":
-            unsynced_names = 0
-        assert unsynced_names <= 2, "a snapshot and its checkpoint share one"
-    assert unsynced_names == 0
-
-
 def test_an_index_is_not_believed_beyond_the_recovery_point(tmp_path: Path) -> None:
     """Its entries were written for bytes that a power cut took, and others now stand in their place."""
     log = open_log(tmp_path)
@@ -525,5 +318,67 @@ def test_offsets_that_do_not_follow_are_cut(unclean: Path) -> None:
     with segment(unclean).open("ab") as file:
         file.write(batch(9, [b"stale"])[0])
     log = open_log(unclean)
-    assert contents(log) == ALL
+    assert contents(log) == UNCLEAN
     log.close()
+
+
+# -- how much is read
+
+
+def test_a_sync_makes_a_checkpoint_when_enough_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("planaria.actors.log.log.CHECKPOINT_BYTES", 5000)
+    log = open_log(tmp_path)
+    recovery_positions = []
+    for _ in range(20):
+        append(log, [b"x" * 1000])
+        log.sync()
+        checkpoint = decode_checkpoint((tmp_path / "checkpoint").read_bytes())
+        assert checkpoint is not None
+        recovery_positions.append(checkpoint.recovery_position)
+    assert all(0 <= (number + 1) * 1068 - at < 6200 for number, at in enumerate(recovery_positions))
+    assert len(set(recovery_positions)) == 5
+    abandon(log)
+
+
+def test_a_checkpoint_repeats_a_big_snapshot_only_when_it_pays(tmp_path: Path) -> None:
+    log = open_log(tmp_path)
+    for producer_id in range(100):
+        append(log, [b"x"], producer_id=producer_id, producer_epoch=0, base_sequence=0)
+    log.checkpoint()
+    snapshots = set(tmp_path.glob("*.snapshot"))
+    for number in range(30):
+        append(log, [b"x"], producer_id=0, producer_epoch=0, base_sequence=number + 1)
+        log.checkpoint()
+        assert (set(tmp_path.glob("*.snapshot")) == snapshots) == (number < 24)
+        if number == 24:
+            break
+    abandon(log)
+    log = open_log(tmp_path)
+    assert [len(log.producers), log.producers.get(0).next_sequence] == [100, 26]  # type: ignore[union-attr]
+    log.close()
+
+
+def test_progress_is_reported_while_a_long_tail_is_checked(tmp_path: Path) -> None:
+    log = open_log(tmp_path)
+    for _ in range(40):
+        append(log, [b"x" * 100_000])
+    abandon(log)
+    heard: list[int] = []
+    log = PartitionLog.open(tmp_path, SMALL, NOW_MS, on_progress=heard.append)
+    assert len(heard) >= 3
+    assert heard == sorted(set(heard))
+    log.close()
+
+
+def test_only_the_latest_torn_bytes_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("planaria.actors.log.recovery.TORN_COPY_BYTES", 100)
+    (tmp_path / f"{7:020d}.torn").write_bytes(b"older")
+    log = open_log(tmp_path)
+    for _ in range(5):
+        append(log, [b"x" * 100])
+    abandon(log)
+    flip(segment(tmp_path), 100)
+    abandon(open_log(tmp_path))
+    assert [(path.name, path.stat().st_size) for path in tmp_path.glob("*.torn")] == [(f"{0:020d}.torn", 100)]

@@ -1,10 +1,11 @@
 """A disk that is full, and a disk that fails."""
 
 import contextlib
+import errno
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -61,14 +62,12 @@ def test_what_a_turn_decided_is_forgotten_when_the_disk_is_full(tmp_path: Path) 
     log.close()
 
 
-def test_a_roll_that_found_no_room_leaves_no_segment_behind(tmp_path: Path) -> None:
-    """Else the next start would take the empty file for the log's end, and give offsets twice."""
-
+def test_a_roll_that_found_no_room_for_a_name(tmp_path: Path) -> None:
     class NoRoomForNames(FaultyFiles):
-        def sync_directory(self, path: Path) -> None:
-            if len(list(path.glob("*.log"))) > 1:
+        def open_append(self, path: Path) -> int:
+            if path.suffix == ".log" and not path.exists() and list(path.parent.glob("*.log")):
                 raise StorageFull("no room for another name")
-            super().sync_directory(path)
+            return super().open_append(path)
 
     log = open_log(tmp_path, NoRoomForNames(), segment_bytes=300)
     append(log, [b"a" * 100])
@@ -80,6 +79,26 @@ def test_a_roll_that_found_no_room_leaves_no_segment_behind(tmp_path: Path) -> N
     log = open_log(tmp_path)
     assert contents(log) == [(0, b"a" * 100), (1, b"c")]
     log.close()
+
+
+@pytest.mark.parametrize("call", ["fdatasync", "fsync", "close"])
+def test_a_sync_that_finds_no_room_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """File systems that reserve late report a full disk here, when the data is already lost."""
+
+    def no_space(_: int) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(os, call, no_space)
+    files = Files()
+    operations: dict[str, Callable[[], None]] = {
+        "fdatasync": lambda: files.sync_data(0),
+        "fsync": lambda: files.sync_directory(tmp_path),
+        "close": lambda: files.close(0),
+    }
+    with pytest.raises(StorageFailed):
+        operations[call]()
 
 
 def test_a_checkpoint_on_a_full_disk_is_put_off(tmp_path: Path) -> None:

@@ -68,3 +68,22 @@ def contents(
                     found.append((header.base_offset + index, value or b""))
             offset = header.next_offset
     return found
+
+
+def segment(directory: Path, base_offset: int = 0) -> Path:
+    return directory / f"{base_offset:020d}.log"
+
+
+def flip(path: Path, position: int, mask: int = 1) -> None:
+    """Flip bits of one byte."""
+    data = bytearray(path.read_bytes())
+    data[position] ^= mask
+    path.write_bytes(bytes(data))
+
+
+def last_batch_position(data: bytes) -> int:
+    return len(data) - split(data)[-1][0].size_bytes
+
+
+UNCLEAN = [(0, b"first"), (1, b"first"), (2, b"second"), (3, b"second"), (4, b"third"), (5, b"third")]
+"""What the log of the fixture `unclean` holds."""

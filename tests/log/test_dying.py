@@ -1,0 +1,97 @@
+"""A life of the log, ended before every single call to the system, by a kill or by a power cut."""
+
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from faulty_files import Died, FaultyFiles
+from log_batches import NOW_MS, UNCLEAN, abandon, append, contents, flip, segment
+from planaria.actors.log.log import PartitionLog
+from planaria.actors.log.retention import LogConfig
+from planaria.transport.batch import split
+
+SMALL = LogConfig(segment_bytes=400)
+
+
+def _live(directory: Path, files: FaultyFiles, acknowledged: list[bytes]) -> None:
+    log = PartitionLog.open(directory, SMALL, NOW_MS, files)
+    try:
+        for number in range(12):
+            value = b"%d" % number * 10
+            append(log, [value], producer_id=5, producer_epoch=0, base_sequence=log.log_end_offset)
+            log.sync()
+            acknowledged.append(value)
+            if number == 7:
+                log.checkpoint()
+        append(log, [b"not synced"], producer_id=5, producer_epoch=0, base_sequence=log.log_end_offset)
+        log.delete_before(4)
+        acknowledged.append(b"not synced")
+        log.close()
+    finally:
+        files.die_before = -1
+        abandon(log)
+
+
+@pytest.mark.parametrize("power", ["on", "cut"])
+def test_dying_before_any_call_to_the_system_loses_nothing_acknowledged(tmp_path: Path, power: str) -> None:
+    counting = FaultyFiles()
+    _live(tmp_path / "all", counting, [])
+    calls = len(counting.calls)
+    assert calls > 100
+    for die_before in range(calls):
+        directory = tmp_path / str(die_before)
+        acknowledged: list[bytes] = []
+        files = FaultyFiles(die_before)
+        with pytest.raises(Died):
+            _live(directory, files, acknowledged)
+        if power == "cut":
+            files.lose_unsynced(random.Random(die_before))
+        log = PartitionLog.open(directory, SMALL, NOW_MS)
+        found = contents(log, offset=log.log_start_offset)
+        values = dict(found)
+        assert [values[offset] for offset in range(log.log_start_offset, len(acknowledged))] == acknowledged[
+            log.log_start_offset :
+        ]
+        assert log.log_end_offset in (len(acknowledged), len(acknowledged) + 1)
+        assert log.log_start_offset in (0, 4)
+        assert not log.verify()
+        producer = log.producers.get(5)
+        assert (producer.next_sequence if producer else 0) == log.log_end_offset
+        abandon(log)
+
+
+def test_dying_during_recovery_is_recovered_from(unclean: Path, tmp_path: Path) -> None:
+    path = segment(unclean)
+    flip(path, split(path.read_bytes())[0][0].size_bytes + 70)
+    counting = FaultyFiles()
+    shutil.copytree(unclean, tmp_path / "all")
+    abandon(PartitionLog.open(tmp_path / "all", SMALL, NOW_MS, counting))
+    for die_before in range(len(counting.calls)):
+        directory = tmp_path / str(die_before)
+        shutil.copytree(unclean, directory)
+        files = FaultyFiles(die_before)
+        try:
+            abandon(PartitionLog.open(directory, SMALL, NOW_MS, files))
+        except Died:
+            pass
+        log = PartitionLog.open(directory, SMALL, NOW_MS)
+        assert contents(log) == UNCLEAN[:2]
+        assert (directory / path.name).with_suffix(".torn").exists()
+        abandon(log)
+
+
+def test_every_new_name_is_durable_before_anything_relies_on_it(tmp_path: Path) -> None:
+    """A rename or a new segment is followed by a sync of the directory before the next append to a segment."""
+    files = FaultyFiles()
+    _live(tmp_path / "log", files, [])
+    assert files.calls.count("rename") > 5
+    unsynced_names = 0
+    for call in files.calls:
+        if call == "rename":
+            unsynced_names += 1
+        elif call == "sync_directory":
+            unsynced_names = 0
+        assert unsynced_names <= 2, "a snapshot and its checkpoint share one"
+    assert unsynced_names == 0
