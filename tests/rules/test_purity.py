@@ -16,6 +16,7 @@ IMPURE: dict[str, str] = {
     "actors/controller/process.py": "the controller's process",
     "actors/controller/storage.py": "reads and replaces the catalog, removes deleted topics",
     "actors/coordinator/process.py": "the coordinator's process: its snapshot file",
+    "actors/gateway/process.py": "the gateway's process",
     "actors/log/checkpoint.py": "reads and replaces the checkpoint",
     "actors/log/files.py": "the system calls of the log, with every result checked",
     "actors/log/index.py": "reads and writes index files",
