@@ -21,26 +21,45 @@ NAMES = st.sampled_from(["ORDERS", "NEW", "NOPE", "__offsets", "", "g", "../x", 
 )
 NUMBERS = st.sampled_from([0, 1, 2, -1, 2**31, 2**63 - 1, 2**63, 2**64, -(2**63)]) | st.integers()
 SCALARS = st.none() | st.booleans() | NUMBERS | NAMES | st.floats()
+TEXTS = st.text(max_size=3) | st.none()
 RECORDS = st.lists(
-    st.dictionaries(
-        st.sampled_from(["key_text", "value_text", "key", "value", "headers", "timestamp_ms", "other"]),
-        SCALARS | st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2),
-        max_size=4,
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "key_text": TEXTS,
+            "value_text": TEXTS,
+            "value": st.sampled_from([None, "", "AAAA", "not base64!"]),
+            "headers": st.dictionaries(TEXTS.filter(bool), st.text(max_size=3), max_size=2),
+            "timestamp_ms": st.sampled_from([0, 1, 2**53, 2**63, -1]),
+        },
     ),
+    min_size=1,
     max_size=4,
 )
+OFFSETS = st.sampled_from([0, 5, 2**63 - 1, 2**63, -1])
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "topic": NAMES,
     "group": NAMES,
-    "partition": st.sampled_from([0, 1, None]) | NUMBERS,
-    "partitions": NUMBERS | st.dictionaries(NAMES, st.lists(NUMBERS, max_size=2), max_size=2),
+    "address": NAMES,
+    "member_id": NAMES,
+    "partition": st.sampled_from([0, 0, 1, 2, -1, 2**64]),
+    "partitions": st.sampled_from([1, 3, 0, {"ORDERS": [0]}]),
     "topics": st.lists(NAMES, max_size=3) | st.none(),
     "records": RECORDS,
+    "offset": OFFSETS,
+    "before_offset": OFFSETS,
+    "max_bytes": st.sampled_from([1, 2**20, 2**63, 0]),
+    "min_bytes": st.sampled_from([0, 2**62]),
+    "max_records": st.sampled_from([1, 500]),
+    "max_wait_ms": st.sampled_from([0, 500, 60_000, 2**40]),
+    "after_version": st.sampled_from([None, 0, 2**40, 2**70]),
+    "generation": OFFSETS,
     "format": st.sampled_from(["records", "batches", None]),
     "acks": st.sampled_from([0, 1, "all", 2]),
     "at": st.sampled_from(["earliest", "latest"]) | NUMBERS,
-    "offsets": st.just([]) | st.just([{"topic": "ORDERS", "partition": 0, "offset": 2**70}]),
-    "config": st.dictionaries(st.sampled_from(["retention_ms", "flush"]), SCALARS, max_size=2),
+    "offsets": st.sampled_from([[], [{"topic": "ORDERS", "partition": 0, "offset": 2**70}]]),
+    "config": st.sampled_from([{}, {"retention_ms": -1}, {"flush": "never"}]),
+    "version": st.sampled_from([1, 2, -(2**70)]),
 }
 BY_OP = {str(struct.__struct_config__.tag): struct for struct in REQUESTS}
 
@@ -50,11 +69,9 @@ def headers(draw: st.DrawFn) -> bytes:
     """A header of a real op, with most of its fields plausible."""
     op = draw(st.sampled_from(sorted(BY_OP)))
     request: dict[str, Any] = {"op": op, "id": draw(st.integers(0, 2**80))}
-    for field in BY_OP[op].__struct_fields__:
-        if field != "id" and draw(
-            st.booleans() if field not in ("topic", "group", "records") else st.just(True)
-        ):
-            request[field] = draw(FIELDS.get(field, SCALARS))
+    for field in msgspec.structs.fields(BY_OP[op]):
+        if field.name != "id" and (field.required or draw(st.integers(0, 3)) == 0):
+            request[field.name] = draw(FIELDS.get(field.name, SCALARS))
     return msgspec.json.encode(request)
 
 
