@@ -206,3 +206,50 @@ def test_killed_under_load_nothing_acknowledged_is_lost_or_doubled(
         assert values == list(range(sender.next_sequence)), "once each, and in order"
         assert all(values[offset] == sequence for sequence, offset in sender.acknowledged.items())
         assert partition.stop() == 0
+
+
+HOSTILE_HEADERS = [
+    b'{"op":"list_offsets","id":1,"topic":"ORDERS","partition":0,"at":%d}' % 10**40,
+    b'{"op":"list_offsets","id":1,"topic":"ORDERS","partition":0,"at":%d}' % (2**64 - 1),
+    b'{"op":"list_offsets","id":1,"topic":"ORDERS","partition":0,"at":%d}' % -(2**63),
+    b'{"op":"list_offsets","id":1,"topic":"ORDERS","partition":0,"at":-1}',
+    b'{"op":"fetch","id":1,"topic":"ORDERS","partition":0,"offset":%d}' % (2**64 - 1),
+    b'{"op":"fetch","id":1,"topic":"ORDERS","partition":0,"offset":0,"max_bytes":%d}' % (2**64 - 1),
+    b'{"op":"fetch","id":1,"topic":"ORDERS","partition":0,"offset":1,"min_bytes":%d,"max_wait_ms":1}'
+    % 10**18,
+    b'{"op":"fetch","id":1,"topic":"\\ud800","partition":0,"offset":0}',
+    b'{"op":"fetch","id":"\\ud800","topic":"ORDERS","partition":0,"offset":0}',
+    b'{"op":"fetch","id":1,"topic":"ORDERS","partition":%d,"offset":0}' % 10**40,
+    b'{"op":"fetch","id":%d,"topic":"ORDERS","partition":0,"offset":0}' % 10**40,
+    b'{"op":"delete_records","id":1,"topic":"ORDERS","partition":0,"before_offset":%d}' % (2**64 - 1),
+    b'{"op":"delete_records","id":1,"topic":"ORDERS","partition":0,"before_offset":-2}',
+    b'{"op":"produce","id":1,"topic":"ORDERS","partition":0,"acks":2}',
+    b'{"op":"configure_partition","id":1,"config":{"flush":"interval:99999999999999999999s"}}',
+    b'{"op":"configure_partition","id":1,"config":{"retention_ms":%d}}' % (2**64 - 1),
+    b'{"op":"describe_partition","id":1}',
+    b'{"op":',
+    b"{",
+    b"",
+]
+
+
+def test_nothing_a_client_sends_ends_the_process(partition: PartitionProcess, seed: int) -> None:
+    draw = random.Random(seed)
+    partition.start()
+    partition.ask(produce(), ProduceReply, [a_batch(b"a")])
+    for header in HOSTILE_HEADERS:
+        partition.client.send_multipart([header, b"\x93\x01"])
+    good = a_batch(b"x" * 50, producer_id=3, producer_epoch=0, base_sequence=0)
+    for _ in range(300):
+        frames = [encode_header(produce()), good]
+        for index in range(2):
+            mutated = bytearray(frames[index])
+            for _ in range(draw.randrange(3)):
+                mutated[draw.randrange(len(mutated))] = draw.randrange(256)
+            frames[index] = bytes(mutated[: draw.choice([len(mutated), draw.randrange(len(mutated))])])
+        partition.client.send_multipart(frames)
+    fresh = partition.new_client()
+    fresh.send(encode_header(ListOffsets(id=7, topic="ORDERS", partition=0, at="earliest")))
+    assert fresh.poll(5_000), "it answers no more"
+    fresh.close()
+    assert partition.stop() == 0
