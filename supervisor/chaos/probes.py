@@ -19,7 +19,8 @@ STATUS_POLL_S = 0.01
 class Probes:
     """Probes by address; the values they publish are part of the history like any other."""
 
-    def __init__(self, client: Client, history: History) -> None:
+    def __init__(self, client: Client, history: History, topic: str = TOPIC) -> None:
+        self._topic = topic
         self._client = client
         self._history = history
         self._producer = client.producer(linger_ms=0, delivery_timeout_ms=int(PATIENCE_S * 1000))
@@ -31,7 +32,7 @@ class Probes:
     def actor(self, victim: ActorStatus) -> None:
         """Returns once the victim's service answers. Raises PlanariaError when it does not in time."""
         kind, _, rest = victim.address.partition("/")
-        if kind == "partition" and rest.startswith(f"{TOPIC}/"):
+        if kind == "partition" and rest.startswith(f"{self._topic}/"):
             self._partition(int(rest.rpartition("/")[2]))
         elif kind == "coordinator":
             self._client.describe_group(rest)
