@@ -104,12 +104,19 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
             continue
         key = name.removeprefix(ENVIRONMENT_PREFIX).lower()
         if key in keys:
-            found[key] = msgspec.json.decode(value) if key == "topic_defaults" else value
+            found[key] = _json(name, value) if key == "topic_defaults" else value
         elif nearest := difflib.get_close_matches(key, keys, n=1, cutoff=0.8):
             raise ConfigError(
                 f"unknown variable {name}: did you mean {ENVIRONMENT_PREFIX}{nearest[0].upper()}?"
             )
     return found
+
+
+def _json(name: str, value: str) -> Any:
+    try:
+        return msgspec.json.decode(value)
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"{name} is not JSON: {error}") from error
 
 
 def _apply(

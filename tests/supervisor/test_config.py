@@ -1,0 +1,128 @@
+"""Configuration: which source wins, and what is said about a wrong one."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from planaria.supervisor.config import BrokerConfig, ConfigError, from_json, load, to_json
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "planaria.toml"
+    path.write_text(
+        'data = "from-file"\nlog_level = "debug"\nhang_timeout_ms = 7000\n[topic_defaults]\nretention_ms = 60000\n'
+    )
+    return path
+
+
+def test_defaults() -> None:
+    assert load() == BrokerConfig()
+    assert BrokerConfig().endpoint == "tcp://127.0.0.1:5570"
+
+
+def test_later_sources_win(file: Path) -> None:
+    environment = {"PLANARIA_DATA": "from-environment", "PLANARIA_HANG_TIMEOUT_MS": "8000", "HOME": "/"}
+    config = load({"data": "from-flag", "endpoint": None}, environment=environment, file=file)
+    assert (config.data, config.hang_timeout_ms, config.log_level) == ("from-flag", 8_000, "debug")
+    assert config.endpoint == BrokerConfig().endpoint
+
+
+def test_topic_defaults_are_merged_key_by_key(file: Path) -> None:
+    config = load({"topic_defaults": {"flush": "os"}}, file=file)
+    assert (config.topic_defaults.retention_ms, config.topic_defaults.flush) == (60_000, "os")
+
+
+def test_topic_defaults_from_the_environment() -> None:
+    config = load(environment={"PLANARIA_TOPIC_DEFAULTS": '{"retention_ms": 5}'})
+    assert config.topic_defaults.retention_ms == 5
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        ({"endpont": "x"}, "flags: unknown key 'endpont'; the nearest known one is 'endpoint'"),
+        (
+            {"topic_defaults": {"flus": "os"}},
+            "flags, topic_defaults: unknown key 'flus'; the nearest known one is 'flush'",
+        ),
+        ({"hang_timeout_ms": "soon"}, "flags: hang_timeout_ms: Expected `int`, got `str`"),
+        ({"hang_timeout_ms": 0}, "flags: hang_timeout_ms: Expected `int` >= 1"),
+        ({"log_level": "loud"}, "flags: log_level: Invalid enum value 'loud'"),
+        (
+            {"topic_defaults": {"retention_ms": "x"}},
+            "flags: topic_defaults.retention_ms: Expected `int`, got `str`",
+        ),
+        ({"topic_defaults": 3}, "flags: topic_defaults: Expected `object`, got `int`"),
+        ({"endpoint": "udp://127.0.0.1:1"}, "flags: endpoint: Expected `str` matching regex"),
+    ],
+)
+def test_wrong_flags(flags: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(complaint)) as caught:
+        load(flags)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("environment", "complaint"),
+    [
+        ({"PLANARIA_ENDPONT": "x"}, "unknown variable PLANARIA_ENDPONT: did you mean PLANARIA_ENDPOINT?"),
+        ({"PLANARIA_HANG_TIMEOUT_MS": "soon"}, "the environment: hang_timeout_ms: Expected `int`, got `str`"),
+        ({"PLANARIA_TOPIC_DEFAULTS": "{"}, "PLANARIA_TOPIC_DEFAULTS is not JSON: Input data was truncated"),
+    ],
+)
+def test_wrong_environment(environment: dict[str, str], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(complaint)):
+        load(environment=environment)
+
+
+def test_a_variable_near_to_no_key_is_somebody_elses() -> None:
+    assert load(environment={"PLANARIA_TEST_SESSION": "1", "PLANARIA_CONNECT": "x"}) == BrokerConfig()
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("data = ", "Invalid value"),
+        ("dta = 'x'", "unknown key 'dta'; the nearest known one is 'data'"),
+        ("restart_intensity = -1", "restart_intensity: Expected `int` >= 0"),
+    ],
+)
+def test_a_wrong_file_is_named(tmp_path: Path, text: str, complaint: str) -> None:
+    path = tmp_path / "planaria.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(complaint)) as caught:
+        load(file=path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not exist"):
+        load(file=tmp_path / "planaria.toml")
+
+
+def test_json_there_and_back() -> None:
+    config = load({"restart_intensity": 1_000, "topic_defaults": {"retention_ms": 5}})
+    assert from_json(to_json(config)) == config
+    with pytest.raises(ConfigError, match="not a JSON object"):
+        from_json("[]")
+
+
+def test_every_key_can_be_written_in_a_file(tmp_path: Path) -> None:
+    values = msgspec.to_builtins(BrokerConfig())
+    path = tmp_path / "planaria.toml"
+    path.write_text(_toml(values))
+    assert load(file=path) == BrokerConfig()
+
+
+def _toml(values: dict[str, Any]) -> str:
+    plain = {key: value for key, value in values.items() if not isinstance(value, dict)}
+    lines = [f"{key} = {msgspec.json.encode(value).decode()}" for key, value in plain.items()]
+    lines.append("[topic_defaults]")
+    lines += [
+        f"{key} = {msgspec.json.encode(value).decode()}" for key, value in values["topic_defaults"].items()
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,134 @@
+"""The data directory: created, checked, locked; the run directory beside it."""
+
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from planaria.supervisor.data_directory import (
+    DataDirectoryError,
+    hold_presence,
+    open_data_directory,
+    wait_for_predecessors,
+)
+from planaria.supervisor.run_directory import (
+    RunDirectoryError,
+    create_run_directory,
+    remove_run_directory,
+    run_directory_of,
+)
+
+
+def test_starts_are_counted(data_dir: Path) -> None:
+    for expected in (1, 2, 3):
+        data = open_data_directory(data_dir)
+        assert data.starts == expected
+        data.close()
+    assert (data_dir / "format.json").read_text() == '{"format":1}'
+
+
+def test_a_second_holder_is_refused_and_told_by_whom(data_dir: Path) -> None:
+    data = open_data_directory(data_dir)
+    with pytest.raises(DataDirectoryError, match=f"in use by the supervisor with process id {os.getpid()}$"):
+        open_data_directory(data_dir)
+    data.close()
+    open_data_directory(data_dir).close()
+
+
+def test_the_same_directory_under_another_name_is_the_same(data_dir: Path, tmp_path: Path) -> None:
+    data = open_data_directory(data_dir)
+    (tmp_path / "link").symlink_to(data_dir)
+    with pytest.raises(DataDirectoryError, match="in use"):
+        open_data_directory(tmp_path / "link")
+    data.close()
+
+
+@pytest.mark.parametrize("name", ["format.json", "supervisor.json"])
+def test_a_damaged_file_is_named_and_the_lock_given_back(data_dir: Path, name: str) -> None:
+    data_dir.mkdir()
+    (data_dir / name).write_text("{")
+    with pytest.raises(DataDirectoryError, match=f"{name} is damaged"):
+        open_data_directory(data_dir)
+    (data_dir / name).unlink()
+    open_data_directory(data_dir).close()
+
+
+def test_a_newer_format_is_refused(data_dir: Path) -> None:
+    data_dir.mkdir()
+    (data_dir / "format.json").write_text('{"format": 7}')
+    with pytest.raises(DataDirectoryError, match="has format 7, this program knows formats up to 1"):
+        open_data_directory(data_dir)
+    assert not (data_dir / "supervisor.json").exists()
+
+
+def test_a_file_in_its_place_is_refused(data_dir: Path) -> None:
+    data_dir.write_text("")
+    with pytest.raises(DataDirectoryError, match="is not usable: File exists"):
+        open_data_directory(data_dir)
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
+def test_a_directory_that_cannot_be_written_is_refused(data_dir: Path) -> None:
+    data_dir.mkdir(mode=0o500)
+    with pytest.raises(DataDirectoryError, match="Permission denied"):
+        open_data_directory(data_dir)
+
+
+def test_a_new_supervisor_waits_for_the_last_actor(data_dir: Path) -> None:
+    open_data_directory(data_dir).close()
+    first, second = hold_presence(str(data_dir)), hold_presence(str(data_dir))
+    assert not wait_for_predecessors(data_dir, patience_ms=0)
+    os.close(first)
+    assert not wait_for_predecessors(data_dir, patience_ms=0)
+    os.close(second)
+    assert wait_for_predecessors(data_dir, patience_ms=0)
+    # It does not keep the lock: the actors to come need it.
+    probe = hold_presence(str(data_dir))
+    fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(probe)
+
+
+def test_each_start_has_a_run_directory_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, run_dir: Path, data_dir: Path
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(run_dir))
+    first, second = run_directory_of(data_dir, 1), run_directory_of(data_dir, 2)
+    assert first.parent == second.parent
+    assert first.parent.parent == run_dir
+    create_run_directory(first, "one")
+    create_run_directory(second, "two")
+    assert not first.exists()
+    assert (second / "instance").read_text() == "two"
+    assert second.stat().st_mode & 0o777 == second.parent.stat().st_mode & 0o777 == 0o700
+    remove_run_directory(second)
+    assert list(run_dir.iterdir()) == []
+
+
+def test_without_a_runtime_directory_it_is_in_tmp(monkeypatch: pytest.MonkeyPatch, data_dir: Path) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/nonexistent")
+    assert run_directory_of(data_dir, 1).is_relative_to("/tmp")
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    assert run_directory_of(data_dir, 1).is_relative_to("/tmp")
+
+
+def test_a_directory_open_to_others_is_refused(
+    monkeypatch: pytest.MonkeyPatch, run_dir: Path, data_dir: Path
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(run_dir))
+    path = run_directory_of(data_dir, 1)
+    path.parent.mkdir()
+    path.parent.chmod(0o755)
+    with pytest.raises(RunDirectoryError, match="belongs to you alone"):
+        create_run_directory(path, "one")
+
+
+def test_a_link_in_its_place_is_refused(
+    monkeypatch: pytest.MonkeyPatch, run_dir: Path, data_dir: Path
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(run_dir))
+    path = run_directory_of(data_dir, 1)
+    (run_dir / "elsewhere").mkdir(mode=0o700)
+    path.parent.symlink_to(run_dir / "elsewhere")
+    with pytest.raises(RunDirectoryError, match="belongs to you alone"):
+        create_run_directory(path, "one")

@@ -1,0 +1,62 @@
+"""The program's arguments."""
+
+import os
+
+import pytest
+
+from planaria.supervisor.__main__ import main, parse
+from planaria.supervisor.broker_tree import broker_tree, preloaded_modules
+from planaria.supervisor.child_spec import with_endpoint
+from planaria.transport.protocol.control import ChildSpec
+
+
+def test_arguments() -> None:
+    reader, writer = os.pipe()
+    os.set_inheritable(writer, True)
+    arguments = parse(["--config-json", '{"data": "x"}', "--status-fd", str(writer)])
+    assert arguments.config.data == "x"
+    assert (arguments.status_fd, arguments.lifeline_fd) == (writer, None)
+    # A child that held it would keep the reader waiting for the end of the file.
+    assert not os.get_inheritable(writer)
+    os.close(reader)
+    os.close(writer)
+
+
+@pytest.mark.parametrize("argv", [["--bogus", "1"], ["--status-fd"], ["--status-fd", "x"]])
+def test_wrong_arguments(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv) == 2
+    assert capsys.readouterr().err.startswith("planaria.supervisor: ")
+
+
+def test_a_wrong_configuration_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--config-json", '{"dta": "x"}']) == 1
+    assert capsys.readouterr().err == "planaria: flags: unknown key 'dta'; the nearest known one is 'data'\n"
+
+
+def test_the_brokers_tree_names_the_actors_of_this_package() -> None:
+    children = broker_tree("tcp://127.0.0.1:*", {}).children
+    assert [getattr(child, "address", None) or getattr(child, "name", "") for child in children] == [
+        "controller",
+        "partitions",
+        "gateway/0",
+        "coordinators",
+        "subscribers",
+    ]
+    assert "planaria.actors.partition.process" in preloaded_modules()
+    # Last: it freezes what is loaded by then.
+    assert preloaded_modules()[-1] == "planaria.supervisor.preload"
+
+
+def test_only_a_port_that_was_left_open_is_replaced() -> None:
+    fixed = ChildSpec(
+        address="gateway/0", start="m:f", arguments={"endpoint": "tcp://127.0.0.1:5570", "n": 1}
+    )
+    assert with_endpoint(fixed, "tcp://127.0.0.1:1") is fixed
+    open_port = ChildSpec(
+        address="gateway/0", start="m:f", arguments={"endpoint": "tcp://127.0.0.1:*", "n": 1}
+    )
+    assert with_endpoint(open_port, "tcp://127.0.0.1:1").arguments == {
+        "endpoint": "tcp://127.0.0.1:1",
+        "n": 1,
+    }
+    assert with_endpoint(open_port, None) is open_port
