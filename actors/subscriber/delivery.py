@@ -1,0 +1,80 @@
+"""The delivery strategies: when a record's offset is committed, and what follows from that. Pure.
+
+                     at-least-once                          at-most-once
+    committed        after the handler has finished         before the handler is called
+    a crash          repeats what was not yet committed     loses what was committed and not yet handled
+    a failure        is tried again, then dead-lettered     is dead-lettered, never tried again
+    a revocation     drops what is not yet handled          handles what is committed to the end: nobody else will
+    a stop           drops what is not yet handled          handles what is committed, until the deadline
+
+The machine asks the strategy and knows no delivery by name; a third one is a class here.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from .effects import Offsets, PartitionKey, Record
+from .lanes import Lane
+
+
+class DeliveryStrategy(Protocol):
+    @property
+    def tries_again(self) -> bool:
+        """Whether a record may be given to the handler a second time."""
+        ...
+
+    @property
+    def keeps_what_it_holds(self) -> bool:
+        """Whether records held at a revocation or a stop are still to be handled here."""
+        ...
+
+    def before_handling(self, records: Sequence[Record]) -> Offsets:
+        """What must be committed before any of these is handled; empty: nothing."""
+        ...
+
+    def after_handling(self, lanes: Iterable[Lane]) -> Offsets:
+        """What may be committed now that some records are done."""
+        ...
+
+
+class AtLeastOnce:
+    tries_again = True
+    keeps_what_it_holds = False
+
+    def before_handling(self, records: Sequence[Record]) -> Offsets:
+        return {}
+
+    def after_handling(self, lanes: Iterable[Lane]) -> Offsets:
+        return {
+            lane.key: lane.done_offset
+            for lane in lanes
+            if lane.done_offset is not None and lane.done_offset != lane.committed_offset
+        }
+
+
+class AtMostOnce:
+    tries_again = False
+    keeps_what_it_holds = True
+
+    def before_handling(self, records: Sequence[Record]) -> Offsets:
+        return ends(records)
+
+    def after_handling(self, lanes: Iterable[Lane]) -> Offsets:
+        return {}
+
+
+STRATEGIES: dict[str, DeliveryStrategy] = {"at-least-once": AtLeastOnce(), "at-most-once": AtMostOnce()}
+
+
+def ends(records: Sequence[Record]) -> Offsets:
+    """By partition, the offset after the last of these records, which are in order by partition."""
+    return {key_of(record): record.offset + 1 for record in records}
+
+
+def beginnings(records: Sequence[Record]) -> Offsets:
+    """By partition, the offset of the first of these records."""
+    return {key_of(record): record.offset for record in reversed(records)}
+
+
+def key_of(record: Record) -> PartitionKey:
+    return (record.topic, record.partition)

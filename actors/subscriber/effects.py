@@ -1,0 +1,232 @@
+"""What a subscriber's machine asks of its process, and what it hears back. Structs only, no behaviour.
+
+effect                 performed by                 answered by
+Poll                   the feed's thread            Polled; Revoking or Lost may come before it
+Commit                 the feed's thread            Committed | CommitRefused
+Leave                  the feed's thread            Left
+Pause, Resume, Rewind  the feed's thread            not at all
+LetGo                  the feed's thread            not at all; the feed waits for it after Revoking
+Run                    the worker's thread          Ran
+Bury                   the mail's thread            Buried | BuryFailed
+NoteTimeout            at once                      TimedOut
+Forget, Abandon        at once                      not at all
+Tell                   at once: a line in the log   not at all
+Crash                  at once: ends the process    not at all
+
+One thread does its orders one after another, in the order given.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol, TypeAlias
+
+from msgspec import Struct
+
+PartitionKey: TypeAlias = tuple[str, int]
+"""Topic and partition."""
+Offsets: TypeAlias = Mapping[PartitionKey, int]
+"""By partition, the offset to go on from."""
+Cause = Literal["failed", "timed out", "killed"]
+
+
+class Record(Protocol):
+    """What the machine reads of a message."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+
+class Charge(Struct, frozen=True):
+    """A record that an earlier incarnation has tried in vain."""
+
+    topic: str
+    partition: int
+    offset: int
+    attempts: int
+    cause: Cause
+    """Of the last attempt's failure."""
+
+    @property
+    def key(self) -> PartitionKey:
+        return (self.topic, self.partition)
+
+
+class Failure(Struct, frozen=True):
+    """Why an attempt failed."""
+
+    reason: str
+    exception: str | None = None
+    """The exception's type; None when there was none to catch."""
+    traceback: str | None = None
+
+
+class Letter(Struct, frozen=True):
+    """A record for the dead-letter topic."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: dict[str, str]
+
+
+# Effects.
+
+
+class Poll(Struct, frozen=True):
+    """Fetch more; the answer may be empty and comes within a tenth of a second or so."""
+
+
+class Commit(Struct, frozen=True):
+    offsets: Offsets
+
+
+class LetGo(Struct, frozen=True):
+    """Answer Revoking: commit these offsets, then the partitions may go to another member."""
+
+    offsets: Offsets
+
+
+class Leave(Struct, frozen=True):
+    """Commit, leave the group and close the client."""
+
+    offsets: Offsets
+
+
+class Pause(Struct, frozen=True):
+    key: PartitionKey
+
+
+class Resume(Struct, frozen=True):
+    key: PartitionKey
+
+
+class Rewind(Struct, frozen=True):
+    """Fetch these partitions again from here on, as far as they are still assigned."""
+
+    offsets: Offsets
+
+
+class Run(Struct, frozen=True):
+    """Give the records to the handler one by one, until one fails or the slice of time is over."""
+
+    number: int
+    records: Sequence[Record]
+    attempt: int
+    """Of the first record; the others are tried for the first time."""
+
+
+class Bury(Struct, frozen=True):
+    """Publish to the dead-letter topic and wait until it is durable there."""
+
+    lane: int
+    letter: Letter
+
+
+class NoteTimeout(Struct, frozen=True):
+    """The record at hand takes too long; see which it is and charge it."""
+
+    number: int
+
+
+class Forget(Struct, frozen=True):
+    """The partition's charged record is dealt with."""
+
+    key: PartitionKey
+
+
+class Abandon(Struct, frozen=True):
+    """The process ends by order while the handler is at work; that is not to be charged."""
+
+
+class Tell(Struct, frozen=True):
+    level: int
+    event: str
+    fields: dict[str, Any]
+
+
+class Crash(Struct, frozen=True):
+    """End with an error, for a new incarnation to go on."""
+
+    reason: str
+
+
+# Events.
+
+
+class Started(Struct, frozen=True):
+    """The client is there."""
+
+
+class Polled(Struct, frozen=True):
+    records: Sequence[Record]
+
+
+class Revoking(Struct, frozen=True):
+    """These partitions are wanted elsewhere; the feed waits for LetGo before they go."""
+
+    keys: Sequence[PartitionKey]
+
+
+class Lost(Struct, frozen=True):
+    """These partitions are gone already; commits for them are refused."""
+
+    keys: Sequence[PartitionKey]
+
+
+class Committed(Struct, frozen=True):
+    offsets: Offsets
+
+
+class CommitRefused(Struct, frozen=True):
+    offsets: Offsets
+    reason: str
+
+
+class Left(Struct, frozen=True):
+    pass
+
+
+class Ran(Struct, frozen=True):
+    """The run's first `done` records are handled; `failure` speaks of the one after them."""
+
+    number: int
+    done: int
+    failure: Failure | None = None
+
+
+class TimedOut(Struct, frozen=True):
+    number: int
+    offset: int | None
+    """Of the record at hand; None when the handler came back after all."""
+
+
+class Buried(Struct, frozen=True):
+    lane: int
+
+
+class BuryFailed(Struct, frozen=True):
+    lane: int
+    reason: str
+
+
+def tell_of(record: Record, level: int, event: str, **fields: Any) -> Tell:
+    """A line about one record."""
+    place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+    return Tell(level, event, {**place, **fields})
+
+
+WARNING = logging.WARNING
+ERROR = logging.ERROR
+CRITICAL = logging.CRITICAL

@@ -1,0 +1,209 @@
+"""The flight recorder: what the next incarnation reads after a crash, a torn note, a SIGKILL at any moment."""
+
+import mmap
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from planaria.actors.subscriber.effects import Charge
+from planaria.actors.subscriber.flight_recorder import (
+    SLOT_BYTES,
+    SLOTS,
+    FlightRecorder,
+    flight_path,
+)
+
+FIRST_SLOT = 64
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return flight_path(str(tmp_path), "billing", "1")
+
+
+def reopened(path: Path) -> list[Charge]:
+    recorder = FlightRecorder(path)
+    try:
+        return recorder.charges()
+    finally:
+        recorder.close()
+
+
+def test_a_new_recorder_charges_nobody(path: Path) -> None:
+    assert reopened(path) == []
+    assert path.stat().st_size == FIRST_SLOT + SLOTS * SLOT_BYTES
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_only_the_record_started_is_charged(path: Path) -> None:
+    recorder = FlightRecorder(path)
+    recorder.start("ORDERS", 0, 41, 1)
+    recorder.finish()
+    recorder.start("ORDERS", 1, 7, 2)
+    assert reopened(path) == [Charge("ORDERS", 1, 7, 2, "killed")]
+
+
+def test_a_finished_record_is_not_charged(path: Path) -> None:
+    recorder = FlightRecorder(path)
+    recorder.start("ORDERS", 0, 41, 1)
+    recorder.finish()
+    assert reopened(path) == []
+
+
+def test_an_abandoned_record_is_not_charged(path: Path) -> None:
+    recorder = FlightRecorder(path)
+    recorder.start("ORDERS", 0, 41, 1)
+    recorder.abandon()
+    assert reopened(path) == []
+
+
+def test_a_charge_outlives_further_incarnations_until_it_is_forgotten(path: Path) -> None:
+    FlightRecorder(path).start("ORDERS", 0, 41, 3)
+    assert reopened(path) == [Charge("ORDERS", 0, 41, 3, "killed")]
+    second = FlightRecorder(path)
+    second.start("ORDERS", 1, 8, 1)
+    third = FlightRecorder(path)
+    assert sorted(charge.key for charge in third.charges()) == [("ORDERS", 0), ("ORDERS", 1)]
+    third.forget(("ORDERS", 0))
+    assert reopened(path) == [Charge("ORDERS", 1, 8, 1, "killed")]
+
+
+def test_failures_wait_side_by_side_and_the_next_attempt_replaces_the_last(path: Path) -> None:
+    recorder = FlightRecorder(path)
+    for partition, attempt in [(0, 1), (1, 1), (0, 2)]:
+        recorder.start("ORDERS", partition, 5, attempt)
+        recorder.fail("ORDERS", partition, 5, attempt)
+    assert sorted((charge.partition, charge.attempts, charge.cause) for charge in reopened(path)) == [
+        (0, 2, "failed"),
+        (1, 1, "failed"),
+    ]
+
+
+def test_a_timeout_is_charged_as_such_unless_the_handler_came_back(path: Path) -> None:
+    recorder = FlightRecorder(path)
+    recorder.start("ORDERS", 0, 41, 2)
+    recorder.finish()
+    assert recorder.time_out() is None
+    recorder.start("ORDERS", 0, 42, 2)
+    assert recorder.time_out() == 42
+    assert reopened(path) == [Charge("ORDERS", 0, 42, 2, "timed out")]
+
+
+def test_more_failures_than_slots_cost_the_count_of_the_last_only(path: Path) -> None:
+    recorder = FlightRecorder(path)
+    for partition in range(SLOTS + 5):
+        recorder.start("ORDERS", partition, 1, 1)
+        recorder.fail("ORDERS", partition, 1, 1)
+    assert len(reopened(path)) == SLOTS - 1
+
+
+def test_a_torn_note_charges_nobody(path: Path, seed: int) -> None:
+    """Whatever half of a note reached the disk, it is all or nothing."""
+    draw = random.Random(seed)
+    recorder = FlightRecorder(path)
+    recorder.start("ORDERS", 0, 41, 1)
+    before = path.read_bytes()
+    recorder.start("PAYMENTS", 3, 1_000_000, 2)
+    after = path.read_bytes()
+    recorder.close()
+    changed = [at for at in range(len(before)) if before[at] != after[at]]
+    whole = ([Charge("ORDERS", 0, 41, 1, "killed")], [Charge("PAYMENTS", 3, 1_000_000, 2, "killed")])
+    for _ in range(100):
+        torn = bytearray(before)
+        for at in draw.sample(changed, draw.randrange(1, len(changed))):
+            torn[at] = after[at]
+        path.write_bytes(torn)
+        assert reopened(path) in ([], *whole)
+
+
+def test_a_note_under_way_is_empty_until_its_last_byte(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed between any two stores of a note, the record is either charged as a whole or not at all."""
+    recorder = FlightRecorder(path)
+    recorder.start("ORDERS", 0, 41, 1)
+    seen: list[list[Charge]] = []
+    copy = path.with_name("copy.flight")
+
+    class Watched:
+        """The map, with a look at the file before every store."""
+
+        def __init__(self, flight: mmap.mmap) -> None:
+            self.flight = flight
+
+        def __getitem__(self, at: int) -> int:
+            return self.flight[at]
+
+        def __setitem__(self, at: int | slice, value: object) -> None:
+            copy.write_bytes(path.read_bytes())
+            seen.append(reopened(copy))
+            self.flight[at] = value  # type: ignore[call-overload]
+
+    monkeypatch.setattr(recorder, "_map", Watched(recorder._map))
+    recorder.start("ORDERS", 0, 42, 1)
+    assert seen == [[Charge("ORDERS", 0, 41, 1, "killed")], [], []]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"nonsense", b"PLFLIGHT" + bytes(100), bytes(FIRST_SLOT + SLOTS * SLOT_BYTES)]
+)
+def test_a_file_of_another_kind_is_made_anew(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    assert reopened(path) == []
+    FlightRecorder(path).start("ORDERS", 0, 41, 1)
+    assert len(reopened(path)) == 1
+
+
+def test_group_names_are_quoted(tmp_path: Path) -> None:
+    assert flight_path(str(tmp_path), "a/../b", "0").parent == tmp_path / "subscribers"
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from planaria.actors.subscriber.flight_recorder import FlightRecorder
+recorder = FlightRecorder(Path(sys.argv[1]))
+recorder.start("ORDERS", 2, 99, 4)
+if sys.argv[2] == "hold":
+    print("started", flush=True)
+    sys.stdin.read()
+print("started", flush=True)
+offset = 100
+while True:
+    recorder.start("ORDERS", 2, offset, 1)
+    recorder.finish()
+    offset += 1
+"""
+
+
+@pytest.fixture(params=["hold", "run"])
+def child(request: pytest.FixtureRequest, path: Path) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(path), request.param],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        yield process
+        process.kill()
+
+
+@pytest.mark.processes
+def test_survives_sigkill(child: subprocess.Popen[str], path: Path) -> None:
+    assert child.stdout is not None
+    assert child.stdout.readline() == "started\n"
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait(timeout=10)
+    charges = reopened(path)
+    if child.args[-1] == "hold":  # type: ignore[index]
+        assert charges == [Charge("ORDERS", 2, 99, 4, "killed")]
+    else:
+        # Killed at any moment: between two records nobody is charged, within one that one is.
+        assert all(charge.offset >= 99 and charge.key == ("ORDERS", 2) for charge in charges)
+        assert len(charges) <= 1

@@ -1,0 +1,146 @@
+"""What a hosted subscriber is told: the options of a subscription, checked, and how its processes are addressed. Pure.
+
+The embedding process builds a SubscriberOptions and installs it, as the arguments of a child spec, through the
+supervisor's control endpoint; the subscriber reads it back. An object that exists is valid: construction raises
+InvalidSubscription, one plain line. Handlers are only written here (`source_of`); the subscriber's process alone loads them.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import cloudpickle
+import msgspec
+
+from .protocol.control import ChildSpec
+from .protocol.errors import PlanariaError
+
+Delivery = Literal["at-most-once", "at-least-once"]
+DELIVERIES: tuple[str, ...] = get_args(Delivery)
+OFFSET_RESETS: tuple[str, ...] = ("earliest", "latest", "error")
+SHUTDOWN_MS = 30_000
+"""How long a stopping subscriber may take to finish the record at hand before it is killed."""
+STOP_MARGIN_MS = 2_000
+"""What of that is kept for the last commit and for leaving the group."""
+
+_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
+class InvalidSubscription(PlanariaError, ValueError):
+    """The options of a subscription contradict themselves or ask for what does not exist."""
+
+
+class HandlerSource(msgspec.Struct, frozen=True, kw_only=True):
+    """The handler on its way: pickled by value, or `module:function`. Exactly one of the two."""
+
+    pickled: bytes | None = None
+    path: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.pickled is None) == (self.path is None):
+            raise InvalidSubscription("handler: give either a function or 'module:function'")
+        if self.path is not None and not _PATH.fullmatch(self.path):
+            raise InvalidSubscription(f"handler: {self.path!r} is not of the form 'module:function'")
+
+
+class SubscriberOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """One subscription, alike for all its members."""
+
+    group: str
+    topics: list[str]
+    handler: HandlerSource
+    endpoint: str
+    """The gateway's."""
+    sys_path: list[str] = msgspec.field(default_factory=list)
+    """Where the embedding process finds modules, so that the handler's are found too."""
+    delivery: Delivery = "at-least-once"
+    retries: int = 5
+    """How often a failed record is tried again. Only at-least-once tries again."""
+    backoff_ms: int = 100
+    """The wait before the first retry; doubles with each."""
+    backoff_max_ms: int = 10_000
+    dead_letter: str | None = None
+    """The topic for what failed for good; None keeps trying every `backoff_max_ms` and raises the alarm each time."""
+    handler_timeout_ms: int | None = None
+    """The longest one record may take; None is for ever."""
+    session_timeout_ms: int = 10_000
+    auto_offset_reset: str = "earliest"
+    max_records: int = 500
+    """The most records held ready for the handler, by partition."""
+
+    def __post_init__(self) -> None:
+        for check in (_check_source, _check_delivery, _check_numbers):
+            check(self)
+
+
+def source_of(handler: Callable[[Any], Any] | str) -> HandlerSource:
+    """A handler made ready to travel. Raises InvalidSubscription when it cannot."""
+    if isinstance(handler, str):
+        return HandlerSource(path=handler)
+    if not callable(handler):
+        raise InvalidSubscription(f"handler: {handler!r} is not callable")
+    try:
+        return HandlerSource(pickled=cloudpickle.dumps(handler))
+    except Exception as error:
+        # Whatever the function refers to decides what pickling it raises.
+        raise InvalidSubscription(f"handler: cannot be sent to another process: {error}") from error
+
+
+def subscriber_address(group: str, number: int) -> str:
+    return f"subscriber/{group}/{number}"
+
+
+def child_spec(options: SubscriberOptions, number: int, start: str) -> ChildSpec:
+    """The child spec of one member; `start` is the dotted path of the subscriber's entry."""
+    return ChildSpec(
+        address=subscriber_address(options.group, number),
+        start=start,
+        arguments=msgspec.to_builtins(options, builtin_types=(bytes,)),
+        restart="permanent",
+        shutdown_ms=SHUTDOWN_MS,
+    )
+
+
+def _check_source(options: SubscriberOptions) -> None:
+    if not options.group:
+        raise InvalidSubscription("group: must not be empty")
+    if not options.topics:
+        raise InvalidSubscription("topics: name at least one")
+    if len(set(options.topics)) != len(options.topics):
+        raise InvalidSubscription("topics: one is named twice")
+    if options.dead_letter == "":
+        raise InvalidSubscription("dead_letter: must not be empty")
+    if options.dead_letter in options.topics:
+        raise InvalidSubscription(
+            f"dead_letter: {options.dead_letter!r} is subscribed to; failed records would come round again"
+        )
+
+
+def _check_delivery(options: SubscriberOptions) -> None:
+    delivery: str = options.delivery
+    if delivery == "exactly-once":
+        raise InvalidSubscription(
+            "delivery: 'exactly-once' is not available in this version; use 'at-least-once' and an idempotent handler"
+        )
+    if delivery not in DELIVERIES:
+        raise InvalidSubscription(f"delivery: {delivery!r} is unknown; choose one of {', '.join(DELIVERIES)}")
+    if options.auto_offset_reset not in OFFSET_RESETS:
+        raise InvalidSubscription(
+            f"auto_offset_reset: {options.auto_offset_reset!r} is unknown; choose one of {', '.join(OFFSET_RESETS)}"
+        )
+
+
+def _check_numbers(options: SubscriberOptions) -> None:
+    _at_least("retries", options.retries, 0)
+    _at_least("backoff_ms", options.backoff_ms, 1)
+    _at_least("session_timeout_ms", options.session_timeout_ms, 100)
+    _at_least("max_records", options.max_records, 1)
+    if options.handler_timeout_ms is not None:
+        _at_least("handler_timeout_ms", options.handler_timeout_ms, 1)
+    if options.backoff_max_ms < options.backoff_ms:
+        raise InvalidSubscription("backoff_max_ms: must not be less than backoff_ms")
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise InvalidSubscription(f"{name}: must be at least {least}, not {value}")
