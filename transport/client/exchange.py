@@ -69,9 +69,10 @@ class Arrived(Struct, frozen=True, gc=False):
 
 
 class Disconnected(Struct, frozen=True):
-    """The socket lost a connection."""
+    """The socket lost a connection, or (`is_refused`) found nobody to connect to and will try again by itself."""
 
     endpoint: str
+    is_refused: bool = False
 
 
 class Undeliverable(Struct, frozen=True):
@@ -159,9 +160,11 @@ class Exchange:
                 return self._on_ask(owner, ask, now)
             case Arrived():
                 return self._on_message(event, now)
-            case Disconnected(endpoint=endpoint):
+            case Disconnected(endpoint=endpoint, is_refused=is_refused):
                 connection = self._connections.get(endpoint)
-                return self._on_lost(connection, now) if connection is not None else []
+                if connection is None or (is_refused and connection is self._gateway):
+                    return []  # a gateway that is not there yet is waited for: its endpoint stays the same
+                return self._on_lost(connection, now)
             case Undeliverable():
                 return self._on_undeliverable(event, now)
             case Wanted(topic=topic):

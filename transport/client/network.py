@@ -88,7 +88,7 @@ class Network:
         self._failure: BaseException | None = None
         self._context = new_context()
         self._socket = calls_socket(self._context)
-        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED)
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_reader, False)
         os.set_blocking(self._wake_writer, False)
@@ -205,6 +205,7 @@ class Network:
             self._is_stopping = True
             self._fail_waiters()
             self._socket.disable_monitor()
+            self._monitor.close(0)
             self._socket.close(0)
             self._context.term()
             os.close(self._wake_reader)
@@ -239,7 +240,8 @@ class Network:
         with suppress(zmq.Again):
             while True:
                 seen = recv_monitor_message(self._monitor, zmq.NOBLOCK)
-                self._hand(self._exchange, Disconnected(seen["endpoint"].decode()), now)
+                is_refused = seen["event"] == zmq.EVENT_CONNECT_RETRIED
+                self._hand(self._exchange, Disconnected(seen["endpoint"].decode(), is_refused), now)
 
     def _receive(self, now: int) -> None:
         with suppress(zmq.Again):
