@@ -23,6 +23,8 @@ OFFSETS_CONFIG = TopicConfig(
 )
 """Commits are as durable as records, and never expire with age."""
 DELETE_TIMEOUT_MS = 10_000
+MAX_GROUPS = 5_000
+"""Each has a process, and any client that joins may create one."""
 
 
 class Groups:
@@ -47,6 +49,9 @@ class Groups:
         if not request.create:
             raise _unknown(group)
         check_group_name(group)
+        if len(latest.groups) >= MAX_GROUPS:
+            message = f"group: there are {MAX_GROUPS} groups, which is the limit; delete one first"
+            raise ProtocolError(ErrorCode.INVALID_GROUP, message)
         if OFFSETS_TOPIC not in latest.topics:
             latest = latest.with_topic(OFFSETS_TOPIC, self._offsets_partitions, OFFSETS_CONFIG)
         partitions = latest.topics[OFFSETS_TOPIC].partitions

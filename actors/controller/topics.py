@@ -30,6 +30,8 @@ from .orders import Orders
 from .peers import Peers
 
 REMAINS_RETRY_MS = 1_000
+MAX_PARTITIONS = 10_000
+"""Of all topics together."""
 
 
 class Topics:
@@ -61,6 +63,7 @@ class Topics:
             raise ProtocolError(ErrorCode.TOPIC_EXISTS, message, retriable=True)
         if request.topic in latest.topics:
             return self._on_existing(asker, request, now)
+        check_room_for(latest, request.partitions)
         config = merge(self._defaults, request.config)
         consequence = Consequence("topic_created", request.topic, asker)
         return self._decisions.decide(
@@ -86,6 +89,7 @@ class Topics:
                 f"partitions: topic {request.topic!r} has {entry.partitions} and cannot shrink to {partitions}, "
                 "for that would lose records; create another topic instead",
             )
+        check_room_for(self._decisions.latest, partitions - entry.partitions)
         catalog = self._decisions.latest.with_topic(
             request.topic, partitions, merge(entry.config, request.config)
         )
@@ -183,6 +187,16 @@ def known_topic(catalog: Catalog, topic: str) -> TopicEntry:
     if entry is None:
         raise ProtocolError(ErrorCode.UNKNOWN_TOPIC, f"there is no topic {topic[:250]!r}")
     return entry
+
+
+def check_room_for(catalog: Catalog, partitions: int) -> None:
+    """Raises ProtocolError when the broker cannot run so many more: each is a process."""
+    running = sum(entry.partitions for entry in catalog.topics.values())
+    if running + partitions > MAX_PARTITIONS:
+        raise ProtocolError(
+            ErrorCode.INVALID_CONFIG,
+            f"partitions: {running} are there, and a broker runs at most {MAX_PARTITIONS} in all",
+        )
 
 
 def refuse_internal(topic: str) -> None:

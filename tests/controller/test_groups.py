@@ -5,7 +5,8 @@ from zlib import crc32
 import pytest
 
 from controller_driver import ControllerDriver
-from planaria.actors.controller.catalog import PRODUCER_ID_BLOCK
+from planaria.actors.controller.catalog import PRODUCER_ID_BLOCK, Catalog
+from planaria.actors.controller.groups import MAX_GROUPS
 from planaria.transport.protocol.control import EnsureGroup
 from planaria.transport.protocol.data import InitProducer
 from planaria.transport.protocol.errors import ErrorBody
@@ -79,6 +80,13 @@ def test_bad_group_names_are_refused(controller: ControllerDriver, name: str) ->
     reply = controller.answer(EnsureGroup(group=name))
     assert reply.code == "INVALID_GROUP"
     assert reply.message.startswith("group:")
+
+
+def test_groups_are_bounded() -> None:
+    groups = {f"g{number}": 0 for number in range(MAX_GROUPS)}
+    controller = ControllerDriver(Catalog(catalog_id="c", groups=groups))
+    assert controller.answer(EnsureGroup(group="one-more")).code == "INVALID_GROUP"
+    assert isinstance(controller.answer(EnsureGroup(group="g7")), Done)
 
 
 def test_no_room_for_a_group(controller: ControllerDriver) -> None:
