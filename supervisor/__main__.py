@@ -1,8 +1,9 @@
 """`python -m planaria.supervisor --config-json JSON [--status-fd N] [--lifeline-fd N]`: one broker, until it is stopped.
 
 Started by `planaria serve` and by the embedded Broker. Says how the start went in one line of JSON on the status
-descriptor, {"ready": true, "endpoint", "control", "instance_id", "pid"} or {"error": "..."}; without one an error goes to
-standard error. Exit code 0 after an orderly stop, 1 when it could not start, 2 for wrong arguments.
+descriptor, {"ready": true, "endpoint", "control", "instance_id", "pid", "data"} or {"error": "..."}; without one a person
+reads one line on standard output, or the error on standard error. Exit code 0 after an orderly stop, 1 when it could not
+start, 2 for wrong arguments.
 """
 
 import json
@@ -22,7 +23,7 @@ from ..transport.endpoints import PathTooLong, control_endpoint
 from . import logs
 from .broker_tree import GATEWAY, broker_tree, preloaded_modules
 from .child import raise_file_limit
-from .config import BrokerConfig, ConfigError, from_json
+from .config import DEFAULT_ENDPOINT, BrokerConfig, ConfigError, from_json
 from .data_directory import DataDirectory, DataDirectoryError, open_data_directory, wait_for_predecessors
 from .launcher import Launcher
 from .machine import Identity, SupervisorMachine, Timing
@@ -62,6 +63,19 @@ class StatusLine:
             self._descriptor = None
         elif self.has_failed:
             print(f"planaria: {fields['error']}", file=sys.stderr)
+        else:
+            # A person at a terminal; the logs go elsewhere, to standard error.
+            print(greeting(**fields), flush=True)
+
+
+def greeting(*, endpoint: str, data: str, pid: int, **_: Any) -> str:
+    # An address that stands for all is one to listen at, not one to connect to.
+    reachable = endpoint.replace("//*:", "//127.0.0.1:").replace("//0.0.0.0:", "//127.0.0.1:")
+    connect = "" if reachable == DEFAULT_ENDPOINT else f" --connect {reachable}"
+    return (
+        f"planaria: serving on {endpoint} (data {data}, pid {pid});"
+        f' "planaria status{connect}" looks inside, Ctrl-C stops'
+    )
 
 
 def main(argv: list[str]) -> int:
@@ -126,7 +140,14 @@ def serve(arguments: Arguments, data: DataDirectory, status: StatusLine) -> None
     control = control_endpoint(str(run_directory))
 
     def on_up(endpoint: str) -> None:
-        status.write(ready=True, endpoint=endpoint, control=control, instance_id=instance_id, pid=os.getpid())
+        status.write(
+            ready=True,
+            endpoint=endpoint,
+            control=control,
+            instance_id=instance_id,
+            pid=os.getpid(),
+            data=str(data.path),
+        )
 
     SupervisorProcess(
         build_machine(config, data, instance_id),

@@ -12,6 +12,7 @@ from msgspec import Struct
 from .message import Reply, Request
 
 ActorState = Literal["starting", "recovering", "ready", "stopping", "stopped", "backing_off", "quarantined"]
+SignalName = Literal["SIGKILL", "SIGTERM", "SIGSTOP", "SIGCONT", "SIGABRT", "SIGSEGV"]
 
 
 class ActorStatus(Struct, kw_only=True):
@@ -44,7 +45,7 @@ class StatusReply(Reply):
 
 class Kill(Request, tag="kill", frozen=True):
     address: str
-    signal: Literal["SIGKILL", "SIGTERM", "SIGSTOP", "SIGCONT", "SIGABRT", "SIGSEGV"] = "SIGKILL"
+    signal: SignalName = "SIGKILL"
 
 
 class KillReply(Reply):

@@ -1,0 +1,87 @@
+"""All commands put together, and the way into them: `run` takes arguments and returns an exit code.
+
+Owns no command. Exceptions end in failures.py, so no traceback reaches a user.
+"""
+
+import os
+import platform
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from ... import __version__
+from . import consume, group, operate, produce, serve, topic, trials
+from .failures import exit_code_for
+from .output import note
+
+PROGRAM = "planaria"
+_COMPLETION_VARIABLE = "_PLANARIA_COMPLETE"
+
+app = typer.Typer(
+    name=PROGRAM,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Planaria: a publish-subscribe broker of supervised processes that regrow whatever is killed.",
+    epilog="Start with [bold]planaria demo[/bold]; or with [bold]planaria serve[/bold] in one terminal, and the other"
+    " commands in another.",
+)
+
+
+def version() -> None:
+    """Say which version this is, and of what it is made."""
+    import zmq  # noqa: PLC0415
+
+    note(
+        f"planaria {__version__} (Python {platform.python_version()}, "
+        f"pyzmq {zmq.__version__}, ZeroMQ {zmq.zmq_version()})"
+    )
+
+
+def _on_version(is_asked: bool) -> None:
+    if is_asked:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    is_version_asked: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_on_version, help="Say which version this is."),
+    ] = False,
+) -> None:
+    pass
+
+
+BROKER = "The broker"
+MESSAGES = "Messages"
+PROOF = "See it work"
+
+app.command(rich_help_panel=BROKER)(serve.serve)
+app.command(rich_help_panel=BROKER)(operate.status)
+app.command(rich_help_panel=BROKER)(operate.kill)
+app.command(rich_help_panel=BROKER)(operate.revive)
+app.command(rich_help_panel=BROKER)(version)
+app.add_typer(topic.app, name="topic", rich_help_panel=MESSAGES)
+app.command(rich_help_panel=MESSAGES)(produce.produce)
+app.command(rich_help_panel=MESSAGES)(consume.consume)
+app.add_typer(group.app, name="group", rich_help_panel=MESSAGES)
+app.command(rich_help_panel=PROOF)(trials.demo)
+app.command(rich_help_panel=PROOF)(trials.chaos)
+app.command(rich_help_panel=PROOF)(trials.bench)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; its exit code."""
+    if _COMPLETION_VARIABLE in os.environ:
+        app(args=list(arguments), prog_name=PROGRAM)
+    try:
+        command = typer.main.get_command(app)
+        with command.make_context(PROGRAM, list(arguments)) as context:
+            command.invoke(context)
+    except BaseException as error:  # noqa: BLE001 - the one place where they end
+        return exit_code_for(error)
+    return 0

@@ -1,0 +1,90 @@
+"""What went wrong, in one line for a person, and the exit code that goes with it.
+
+    0  done            1  failed, one line on standard error        2  wrong usage        130  interrupted
+
+The one place where exceptions end: a traceback is for those who ask by PLANARIA_TRACEBACK=1. Called by app.py.
+"""
+
+import os
+import sys
+import traceback
+
+import typer
+
+from ...transport.protocol.errors import ErrorCode, PlanariaError, ProtocolError
+from ..config import ConfigError
+from ..launch import StartFailed
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+TRACEBACK_VARIABLE = "PLANARIA_TRACEBACK"
+
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+"""Typer brings its own copy of click or uses the installed one; this is the class of whichever it is."""
+
+_ADVICE = {
+    ErrorCode.UNKNOWN_TOPIC: '"planaria topic list" shows what there is',
+    ErrorCode.UNKNOWN_GROUP: '"planaria group list" shows what there is',
+    ErrorCode.UNKNOWN_ACTOR: '"planaria status" shows the addresses',
+    ErrorCode.TOPIC_EXISTS: "--if-not-exists accepts that",
+    ErrorCode.GROUP_NOT_EMPTY: "stop its members first",
+    ErrorCode.PARTITION_OFFLINE: '"planaria status" shows why',
+    ErrorCode.STORAGE_FULL: "make room on the broker's disk and try again",
+}
+
+
+class CommandFailed(Exception):
+    """A command cannot do what it was asked; the message is one line that says what to do."""
+
+
+def exit_code_for(error: BaseException) -> int:
+    """Tell the person at standard error, in one line; the process's exit code."""
+    if os.environ.get(TRACEBACK_VARIABLE):
+        traceback.print_exception(error)
+    match error:
+        case typer.Exit():
+            return int(error.exit_code)
+        case KeyboardInterrupt() | typer.Abort():
+            return EXIT_INTERRUPTED
+        case BrokenPipeError():
+            # Whoever read our output has seen enough. What is still buffered must not fail again at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        case UsageError():
+            return _on_usage_error(error)
+    print(f"planaria: {_one_line(describe(error))}", file=sys.stderr)
+    return EXIT_FAILED
+
+
+def describe(error: BaseException) -> str:
+    """What happened and what to do about it."""
+    match error:
+        case ProtocolError():
+            advice = _ADVICE.get(error.code)  # type: ignore[call-overload]
+            text = (
+                error.message
+                if advice is None or '"planaria' in error.message
+                else f"{error.message}; {advice}"
+            )
+            return f"{text} ({error.code})"
+        case PlanariaError() | ConfigError() | StartFailed() | CommandFailed():
+            return str(error)
+        case OSError() if error.filename:
+            return f"{error.filename}: {error.strerror}"
+    return f"{type(error).__name__}: {error} (an error in Planaria: {TRACEBACK_VARIABLE}=1 shows where)"
+
+
+def _on_usage_error(error: Exception) -> int:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "planaria"
+    message = _one_line(error.format_message())  # type: ignore[attr-defined]
+    if not message or type(error).__name__ == "NoArgsIsHelpError":
+        print(str(error), file=sys.stderr)
+        return EXIT_USAGE
+    print(f"{path}: {message.rstrip('.')} (see {path} --help)", file=sys.stderr)
+    return EXIT_USAGE
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,153 @@
+"""`planaria group`: list, describe, reset, delete."""
+
+import sys
+from typing import Annotated, TypeAlias
+
+import typer
+
+from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
+from .group_report import GroupReport, report_on
+from .output import console, note, number_text, plural, print_json, print_table, table
+from .positions import Move, moves_to, parse_target
+
+app = typer.Typer(no_args_is_help=True, help="List, describe, reset and delete consumer groups.")
+
+GroupArgument: TypeAlias = Annotated[str, typer.Argument(metavar="GROUP", show_default=False)]
+
+
+@app.command("list")
+def list_groups(as_json: JsonOption = False, connect: ConnectOption = DEFAULT_ENDPOINT) -> None:
+    """List the consumer groups.
+
+    [dim]--json:[/dim] {"groups": [name]}
+    """
+    with attached(connect) as client:
+        groups = sorted(client.list_groups())
+    if as_json:
+        print_json({"groups": groups})
+        return
+    print_table(
+        table("group"),
+        [(group,) for group in groups],
+        empty="no groups yet: a consumer with --group makes one",
+    )
+
+
+@app.command()
+def describe(
+    group: GroupArgument, as_json: JsonOption = False, connect: ConnectOption = DEFAULT_ENDPOINT
+) -> None:
+    """Show a group's members, what each has, what is committed, and how far behind that is.
+
+    [dim]--json:[/dim] {"group", "state", "generation", "assignor", "lag", "members": [{"member_id", "instance_id",
+    "client_id", "topics", "generation", "assignment", "owned"}], "partitions": [{"topic", "partition", "committed",
+    "log_end_offset", "lag", "member_id", "metadata"}]}; null is unknown. States: empty, rebalancing, stable
+    """
+    with attached(connect) as client:
+        found = report_on(client, client.describe_group(group))
+    if as_json:
+        print_json(found)
+    else:
+        _print_report(found)
+
+
+@app.command()
+def reset(
+    group: GroupArgument,
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="WHERE",
+            show_default=False,
+            help="earliest, latest, an offset, or a time such as 2026-01-31 or 2026-01-31T12:00 (UTC unless it says).",
+        ),
+    ],
+    topic: Annotated[
+        str | None, typer.Option("--topic", help="This topic only. [every topic the group has offsets in]")
+    ] = None,
+    partition: Annotated[
+        int | None, typer.Option("--partition", min=0, help="This partition only; needs --topic.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+    connect: ConnectOption = DEFAULT_ENDPOINT,
+) -> None:
+    """Set where a group goes on. The group must have no members while that is done.
+
+    An offset outside the log is moved to its nearer end. A time stands for the first message at or after it.
+
+    [dim]Examples:[/dim]
+      planaria group reset billing --to earliest --dry-run
+      planaria group reset billing --topic ORDERS --partition 0 --to 1500
+
+    [dim]--json:[/dim] {"group", "dry_run", "partitions": [{"topic", "partition", "from", "to"}]}
+    """
+    target = parse_target(to)
+    if partition is not None and topic is None:
+        raise typer.BadParameter("needs --topic", param_hint="--partition")
+    with attached(connect) as client:
+        moves = moves_to(client, group, target, topic, partition)
+        if not dry_run:
+            client.reset_offsets(group, {(move.topic, move.partition): move.after for move in moves})
+    if as_json:
+        print_json({"group": group, "dry_run": dry_run, "partitions": moves})
+    else:
+        _print_moves(group, moves, dry_run)
+
+
+@app.command()
+def delete(
+    group: GroupArgument,
+    is_confirmed: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    connect: ConnectOption = DEFAULT_ENDPOINT,
+) -> None:
+    """Forget a group that has no members, its offsets included. Asks first in a terminal."""
+    if not is_confirmed and sys.stdin.isatty():
+        typer.confirm(f"Forget group {group} and its offsets?", abort=True, err=True)
+    with attached(connect) as client:
+        client.delete_group(group)
+    note(f"group {group} is deleted")
+
+
+def _print_report(found: GroupReport) -> None:
+    lag = "unknown" if found.lag is None else plural(found.lag, "message")
+    console().print(
+        f"group {found.group} is {found.state}, generation {found.generation}, assignor {found.assignor}, lag {lag}\n"
+    )
+    members = table("member", "client", "topics", "partitions", numbers=["partitions"])
+    for member in found.members:
+        count = sum(len(partitions) for partitions in member.assignment.values())
+        name = (
+            member.member_id if member.instance_id is None else f"{member.member_id} ({member.instance_id})"
+        )
+        members.add_row(name, member.client_id or "-", ", ".join(member.topics), str(count))
+    if found.members:
+        console().print(members)
+        console().print()
+    numbers = ["partition", "committed", "end", "lag"]
+    rows = [
+        (
+            row.topic,
+            str(row.partition),
+            number_text(row.committed),
+            number_text(row.log_end_offset),
+            number_text(row.lag),
+            row.member_id or "-",
+        )
+        for row in found.partitions
+    ]
+    print_table(
+        table("topic", "partition", "committed", "end", "lag", "member", numbers=numbers),
+        rows,
+        empty="nothing is committed or assigned yet",
+    )
+
+
+def _print_moves(group: str, moves: list[Move], dry_run: bool) -> None:
+    rows = [(move.topic, str(move.partition), number_text(move.before), str(move.after)) for move in moves]
+    print_table(table("topic", "partition", "from", "to", numbers=["partition", "from", "to"]), rows)
+    done = "would be" if dry_run else "is"
+    note(f"group {group} {done} reset in {plural(len(moves), 'partition')}")

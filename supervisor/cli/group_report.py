@@ -1,0 +1,88 @@
+"""What `planaria group describe` shows: the coordinator's answer joined with the ends of the logs."""
+
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from ...transport.protocol.errors import ErrorCode, ProtocolError
+from ...transport.protocol.groups import DescribeGroupReply, MemberDescription
+
+if TYPE_CHECKING:
+    from ...transport.client.client import Client
+
+
+class PartitionReport(Struct, kw_only=True):
+    topic: str
+    partition: int
+    committed: int | None
+    log_end_offset: int | None
+    """None when the partition is offline or its topic is gone."""
+    lag: int | None
+    member_id: str | None
+    metadata: str = ""
+
+
+class GroupReport(Struct, kw_only=True):
+    group: str
+    state: str
+    generation: int
+    assignor: str
+    lag: int | None
+    """The sum of what is known; None when nothing is."""
+    members: list[MemberDescription]
+    partitions: list[PartitionReport]
+
+
+def report_on(client: "Client", found: DescribeGroupReply) -> GroupReport:
+    committed = {(entry.topic, entry.partition): entry for entry in found.offsets}
+    owners = {
+        (topic, partition): member.member_id
+        for member in found.members
+        for topic, partitions in member.assignment.items()
+        for partition in partitions
+    }
+    places = sorted(committed.keys() | owners.keys())
+    ends = log_ends(client, sorted({topic for topic, _ in places}))
+    rows = []
+    for topic, partition in places:
+        entry = committed.get((topic, partition))
+        start, end = ends.get((topic, partition), (None, None))
+        # What was never committed will be read from the start at most.
+        read = entry.offset if entry is not None else start
+        rows.append(
+            PartitionReport(
+                topic=topic,
+                partition=partition,
+                committed=entry.offset if entry is not None else None,
+                log_end_offset=end,
+                lag=max(0, end - read) if end is not None and read is not None else None,
+                member_id=owners.get((topic, partition)),
+                metadata=entry.metadata if entry is not None else "",
+            )
+        )
+    lags = [row.lag for row in rows if row.lag is not None]
+    return GroupReport(
+        group=found.group,
+        state=found.state,
+        generation=found.generation,
+        assignor=found.assignor,
+        lag=sum(lags) if lags or not rows else None,
+        members=found.members,
+        partitions=rows,
+    )
+
+
+def log_ends(client: "Client", topics: list[str]) -> dict[tuple[str, int], tuple[int, int]]:
+    """First and next offset of every partition that is online. A deleted topic has none."""
+    ends = {}
+    for topic in topics:
+        try:
+            found = client.describe_topic(topic)
+        except ProtocolError as error:
+            if error.code != ErrorCode.UNKNOWN_TOPIC:
+                raise
+            continue
+        for partition in found.partitions:
+            if partition.high_watermark >= 0:
+                ends[topic, partition.partition] = (partition.log_start_offset, partition.high_watermark)
+    return ends

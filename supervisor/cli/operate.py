@@ -1,0 +1,167 @@
+"""`planaria status`, `kill` and `revive`: the tree of processes, and proof that it regrows."""
+
+import time
+from itertools import groupby
+from typing import Annotated, TypeAlias, cast, get_args
+
+import typer
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from ...transport.protocol.operations import ActorState, ActorStatus, SignalName, StatusReply
+from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
+from .output import bytes_text, console, duration_text, note, plural, print_json, table
+
+SIGNALS: tuple[SignalName, ...] = get_args(SignalName)
+TRACEBACK_LINES = 3
+"""Of each traceback, the last so many: what was raised and where. All of it is in --json."""
+
+_STYLES: dict[ActorState, str] = {
+    "starting": "yellow",
+    "recovering": "yellow",
+    "ready": "green",
+    "stopping": "yellow",
+    "stopped": "dim",
+    "backing_off": "red",
+    "quarantined": "bold red",
+}
+
+AddressArgument: TypeAlias = Annotated[
+    str,
+    typer.Argument(
+        metavar="ADDRESS",
+        show_default=False,
+        help='As "planaria status" shows it, such as partition/ORDERS/0.',
+    ),
+]
+
+
+def status(
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Show it again and again, until Ctrl-C.")
+    ] = False,
+    interval: Annotated[float, typer.Option("--interval", min=0.1, help="Seconds between two looks.")] = 1.0,
+    as_json: JsonOption = False,
+    connect: ConnectOption = DEFAULT_ENDPOINT,
+) -> None:
+    """Show the tree of processes: who is there, since when, and how often each has been restarted.
+
+    [dim]--json:[/dim] {"supervisor_pid", "instance_id", "data_directory", "endpoint", "uptime_ms", "actors": [{"address",
+    "pid", "incarnation", "restarts", "state", "uptime_ms", "memory_bytes", "endpoint", "reason", "traceback"}]}; with
+    --watch one such object a line. States: starting, recovering, ready, stopping, stopped, backing_off, quarantined
+    """
+    with attached(connect) as client:
+        if not watch:
+            found = client.status()
+            if as_json:
+                print_json(found)
+            else:
+                console().print(render(found))
+        elif as_json:
+            while True:
+                print_json(client.status(), is_compact=True)
+                time.sleep(interval)
+        else:
+            with Live(render(client.status()), console=console(), auto_refresh=False) as live:
+                while True:
+                    time.sleep(interval)
+                    live.update(render(client.status()), refresh=True)
+
+
+def kill(
+    address: AddressArgument,
+    signal: Annotated[
+        str, typer.Option("--signal", "-s", metavar="NAME", help=", ".join(SIGNALS) + ".")
+    ] = "SIGKILL",
+    as_json: JsonOption = False,
+    connect: ConnectOption = DEFAULT_ENDPOINT,
+) -> None:
+    """Send a process of the tree a signal, and watch it regrow.
+
+    [dim]Examples:[/dim]
+      planaria kill partition/ORDERS/0
+      planaria kill gateway/0 --signal SIGSTOP
+
+    [dim]--json:[/dim] {"address", "signal", "pid", "incarnation"} of the process that got it
+    """
+    name = signal.upper() if signal.upper().startswith("SIG") else f"SIG{signal.upper()}"
+    if name not in SIGNALS:
+        raise typer.BadParameter(f"{signal!r} is none of {', '.join(SIGNALS)}", param_hint="--signal")
+    with attached(connect) as client:
+        found = client.kill(address, cast("SignalName", name))
+    if as_json:
+        print_json({"address": address, "signal": name, "pid": found.pid, "incarnation": found.incarnation})
+    else:
+        note(f"sent {name} to {address} (pid {found.pid}, incarnation {found.incarnation})")
+
+
+def revive(address: AddressArgument, connect: ConnectOption = DEFAULT_ENDPOINT) -> None:
+    """Start a quarantined process again at once, its count of restarts forgotten."""
+    with attached(connect) as client:
+        client.revive(address)
+    note(f"{address} is started again")
+
+
+def render(found: StatusReply) -> RenderableType:
+    """The whole tree, for a terminal."""
+    made = table(
+        "address", "pid", "inc", "restarts", "state", "memory", "uptime",
+        numbers=["pid", "inc", "restarts", "memory", "uptime"],
+    )  # fmt: skip
+    made.add_row(
+        "supervisor",
+        str(found.supervisor_pid),
+        "",
+        "",
+        Text("ready", "green"),
+        "",
+        duration_text(found.uptime_ms),
+    )
+    for actor, branch in _branches(found.actors):
+        made.add_row(
+            Text.assemble((branch, "dim"), actor.address),
+            str(actor.pid) if actor.pid is not None else "-",
+            str(actor.incarnation),
+            str(actor.restarts),
+            Text(actor.state, _STYLES.get(actor.state, "")),
+            bytes_text(actor.memory_bytes) if actor.memory_bytes else "-",
+            duration_text(actor.uptime_ms) if actor.pid is not None else "-",
+        )
+    memory = bytes_text(sum(actor.memory_bytes for actor in found.actors))
+    head = (
+        f"{found.endpoint}, {plural(len(found.actors), 'actor')}, {memory}\ndata in {found.data_directory}\n"
+    )
+    return Group(Text(head), made, *_troubles(found.actors))
+
+
+def _branches(actors: list[ActorStatus]) -> list[tuple[ActorStatus, str]]:
+    """Actors by kind, as they are started, each with the line that leads to it."""
+    ordered = [actor for _, kind in groupby(actors, _kind) for actor in sorted(kind, key=_natural)]
+    return [(actor, "└ " if actor is ordered[-1] else "├ ") for actor in ordered]
+
+
+def _kind(actor: ActorStatus) -> str:
+    return actor.address.partition("/")[0]
+
+
+def _natural(actor: ActorStatus) -> list[tuple[int, int | str]]:
+    """Sorts partition 10 after partition 9."""
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in actor.address.split("/")]
+
+
+def _troubles(actors: list[ActorStatus]) -> list[Text]:
+    lines = []
+    for actor in actors:
+        if actor.state == "ready" or actor.reason is None:
+            continue
+        lines.append(
+            Text(f"\n{actor.address} is {actor.state}: {actor.reason}", _STYLES.get(actor.state, ""))
+        )
+        if actor.traceback:
+            lines += [
+                Text(f"  {line}", "dim") for line in actor.traceback.rstrip().splitlines()[-TRACEBACK_LINES:]
+            ]
+        if actor.state == "quarantined":
+            lines.append(Text(f"  planaria revive {actor.address}  starts it again", "dim"))
+    return lines

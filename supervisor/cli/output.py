@@ -1,0 +1,107 @@
+"""How results look: tables that fit 80 columns for people, JSON for programs, sizes and times in words.
+
+Results go to standard output and everything else to standard error, so that a pipe carries results alone. Called by every
+command; decides nothing about what is shown.
+"""
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+UNKNOWN = "-"
+
+
+def console() -> Console:
+    """Standard output; made anew each time, as a test or a pipe may have put another file there."""
+    return Console(highlight=False, emoji=False, markup=False)
+
+
+def error_console() -> Console:
+    return Console(stderr=True, highlight=False, emoji=False, markup=False)
+
+
+def note(text: str) -> None:
+    """One line for a person: what was done. Never wrapped, so that it stays one line in a log."""
+    console().print(text, soft_wrap=True)
+
+
+def print_json(value: Any, *, is_compact: bool = False) -> None:
+    """JSON as `value` is: a struct without its `id`, or plain values. Compact is one line, for streams."""
+    plain = msgspec.to_builtins(value)
+    if isinstance(value, msgspec.Struct) and isinstance(plain, dict):
+        plain.pop("id", None)
+    encoded = msgspec.json.encode(plain)
+    if not is_compact:
+        encoded = msgspec.json.format(encoded, indent=2)
+    sys.stdout.write(encoded.decode() + "\n")
+    sys.stdout.flush()
+
+
+def table(*columns: str, numbers: Sequence[str] = ()) -> Table:
+    """An empty table. Columns in `numbers` are flush right; long words fold rather than vanish."""
+    made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    for column in columns:
+        is_number = column in numbers
+        made.add_column(
+            column,
+            justify="right" if is_number else "left",
+            no_wrap=is_number,
+            overflow="fold",
+        )
+    return made
+
+
+def print_table(made: Table, rows: Iterable[Sequence[str | Text]], *, empty: str = "") -> None:
+    for row in rows:
+        made.add_row(*row)
+    if not made.row_count and empty:
+        error_console().print(empty)
+        return
+    console().print(made)
+
+
+def bytes_text(size: int) -> str:
+    """A size in words: `0 B`, `1.5 MiB`."""
+    if size < 0:
+        return UNKNOWN
+    amount = float(size)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "B" or amount >= 100 else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"
+
+
+def duration_text(milliseconds: int) -> str:
+    """A time span in words, its two largest units: `230ms`, `12s`, `3m 4s`, `2d 5h`."""
+    if milliseconds < 0:
+        return UNKNOWN
+    if milliseconds < 1000:
+        return f"{milliseconds}ms"
+    seconds = milliseconds // 1000
+    parts = [
+        (seconds // 86400, "d"),
+        (seconds // 3600 % 24, "h"),
+        (seconds // 60 % 60, "m"),
+        (seconds % 60, "s"),
+    ]
+    first = next(index for index, (amount, _) in enumerate(parts) if amount)
+    return " ".join(f"{amount}{unit}" for amount, unit in parts[first : first + 2] if amount)
+
+
+def rate_text(count: int, seconds: float) -> str:
+    return f"{count / seconds:,.0f} a second" if seconds > 0 else UNKNOWN
+
+
+def number_text(number: int | None) -> str:
+    return UNKNOWN if number is None or number < 0 else str(number)
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")

@@ -1,0 +1,98 @@
+"""Where `planaria group reset` moves a group: what was typed, as offsets of partitions. Changes nothing itself."""
+
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
+
+import typer
+from msgspec import Struct, field
+
+from .failures import CommandFailed
+from .group_report import log_ends
+
+if TYPE_CHECKING:
+    from ...transport.client.client import Client
+
+
+class AtOffset(Struct, frozen=True):
+    offset: int
+
+
+class AtTime(Struct, frozen=True):
+    timestamp_ms: int
+
+
+Target: TypeAlias = Literal["earliest", "latest"] | AtOffset | AtTime
+
+
+class Move(Struct, kw_only=True):
+    topic: str
+    partition: int
+    before: int | None = field(name="from")
+    """None when nothing was committed."""
+    after: int = field(name="to")
+
+
+def parse_target(text: str) -> Target:
+    """Raises BadParameter."""
+    if text in {"earliest", "latest"}:
+        return cast("Literal['earliest', 'latest']", text)
+    if re.fullmatch(r"[0-9]+", text):
+        return AtOffset(int(text))
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is neither earliest, latest, an offset, nor a time like 2026-01-31T12:00",
+            param_hint="--to",
+        ) from None
+    if at.tzinfo is None:
+        at = at.replace(tzinfo=UTC)
+    return AtTime(int(at.timestamp() * 1000))
+
+
+def moves_to(
+    client: "Client", group: str, target: Target, topic: str | None, partition: int | None
+) -> list[Move]:
+    """One move for each partition meant. Raises CommandFailed when there is none, or one is offline."""
+    committed = {
+        (entry.topic, entry.partition): entry.offset for entry in client.describe_group(group).offsets
+    }
+    topics = [topic] if topic is not None else sorted({name for name, _ in committed})
+    if not topics:
+        raise CommandFailed(f"group {group} has no offsets yet: name a topic with --topic")
+    ends = log_ends(client, topics)
+    places = [place for place in sorted(ends) if partition is None or place[1] == partition]
+    missing = sorted({place for place in committed if place[0] in topics} - ends.keys())
+    wanted = [place for place in missing if partition is None or place[1] == partition]
+    if wanted or not places:
+        where = "/".join(map(str, wanted[0])) if wanted else f"{'/'.join(topics)}/{partition or 0}"
+        raise CommandFailed(
+            f'partition {where} is not online or does not exist: "planaria topic describe" says more'
+        )
+    return [
+        Move(topic=name, partition=number, before=committed.get((name, number)), after=after)
+        for (name, number), after in _offsets(client, target, places, ends).items()
+    ]
+
+
+def _offsets(
+    client: "Client",
+    target: Target,
+    places: list[tuple[str, int]],
+    ends: dict[tuple[str, int], tuple[int, int]],
+) -> dict[tuple[str, int], int]:
+    match target:
+        case "earliest":
+            return {place: ends[place][0] for place in places}
+        case "latest":
+            return {place: ends[place][1] for place in places}
+        case AtOffset(offset=offset):
+            return {place: min(max(offset, ends[place][0]), ends[place][1]) for place in places}
+        case AtTime(timestamp_ms=timestamp_ms):
+            return {place: _offset_at(client, place, timestamp_ms, ends[place][1]) for place in places}
+
+
+def _offset_at(client: "Client", place: tuple[str, int], timestamp_ms: int, end: int) -> int:
+    offset = client.list_offsets(*place, timestamp_ms).offset
+    return end if offset < 0 else offset

@@ -1,0 +1,196 @@
+"""`planaria produce`: lines or JSON from a file or standard input into a topic."""
+
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, TypeAlias
+
+import msgspec
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
+from .failures import CommandFailed
+from .output import error_console, note, plural, print_json, rate_text
+from .records import JSON_HEADERS, Parser, json_parser, line_parser
+
+if TYPE_CHECKING:
+    from ...transport.client.accumulator import Delivery
+    from ...transport.client.producer import Producer
+
+MAX_UNCONFIRMED = 100_000
+"""Deliveries kept to be looked at; past that the oldest is waited for."""
+LINES_A_LOOK = 1_000
+"""The progress bar moves once in so many lines."""
+
+_ACKS: dict[str, Any] = {"0": 0, "1": 1, "all": "all"}
+
+
+class Produced(msgspec.Struct, kw_only=True):
+    """What has been done so far."""
+
+    topic: str
+    messages: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+
+
+Advance: TypeAlias = Callable[[Produced], None]
+
+
+def produce(
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", show_default=False)],
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", metavar="FILE", help="Where to read. [standard input]")
+    ] = None,
+    input_format: Annotated[
+        Literal["lines", "json"], typer.Option("--format", help="What a line is: a value, or a JSON value.")
+    ] = "lines",
+    key_field: Annotated[
+        str | None, typer.Option("--key-field", metavar="NAME", help="json: the field that is the key.")
+    ] = None,
+    key_separator: Annotated[
+        str | None,
+        typer.Option("--key-separator", metavar="TEXT", help="lines: what ends the key, such as ':'."),
+    ] = None,
+    header: Annotated[
+        list[str] | None,
+        typer.Option("--header", "-H", metavar="NAME=VALUE", help="For every message. Repeatable."),
+    ] = None,
+    partition: Annotated[
+        int | None, typer.Option("--partition", min=0, help="All into this one. [by key, or in turn]")
+    ] = None,
+    acks: Annotated[
+        Literal["0", "1", "all"], typer.Option("--acks", help="How many replicas must have it first.")
+    ] = "all",
+    as_json: JsonOption = False,
+    connect: ConnectOption = DEFAULT_ENDPOINT,
+) -> None:
+    """Publish one message a line, and say how many were acknowledged.
+
+    [dim]Examples:[/dim]
+      echo hello | planaria produce ORDERS
+      planaria produce ORDERS --file orders.txt --key-separator :
+      planaria produce ORDERS --file orders.jsonl --format json --key-field id
+
+    [dim]--json:[/dim] {"topic", "messages", "bytes", "seconds"}
+    """
+    parser = _parser(input_format, key_field, key_separator)
+    headers = {**(JSON_HEADERS if input_format == "json" else {}), **_headers(header or [])} or None
+    produced = Produced(topic=topic)
+    with (
+        _opened(file) as (source, size_bytes),
+        attached(connect) as client,
+        _progress(produced, size_bytes) as advance,
+        client.producer(acks=_ACKS[acks]) as producer,
+    ):
+        _Publishing(producer, produced, partition, headers).run(source, parser, advance)
+    if as_json:
+        print_json(produced)
+    else:
+        seconds = produced.seconds
+        rate = rate_text(produced.messages, seconds)
+        note(f"{plural(produced.messages, 'message')} to {topic} in {seconds:.2f} s ({rate})")
+
+
+class _Publishing:
+    """From lines to acknowledged messages; stops at the first one that fails."""
+
+    def __init__(
+        self, producer: "Producer", produced: Produced, partition: int | None, headers: dict[str, str] | None
+    ) -> None:
+        self._producer = producer
+        self._produced = produced
+        self._options: dict[str, Any] = {"partition": partition, "headers": headers}
+        self._unconfirmed: deque[Delivery] = deque()
+        self._started_at = time.monotonic()
+
+    def run(self, source: BinaryIO, parser: Parser, advance: Advance) -> None:
+        number = 0
+        try:
+            for number, line in enumerate(source, 1):
+                self._publish(parser, line, number)
+                if not number % LINES_A_LOOK:
+                    advance(self._produced)
+            self._producer.flush()
+            self._confirm(0)
+        except CommandFailed as error:
+            self._producer.flush()
+            self._confirm(0)
+            before = plural(self._produced.messages, "message")
+            raise CommandFailed(f"line {number}: {error}; {before} before it are published") from error
+        finally:
+            self._produced.seconds = round(time.monotonic() - self._started_at, 3)
+            advance(self._produced)
+
+    def _publish(self, parser: Parser, line: bytes, number: int) -> None:
+        parsed = parser(line.rstrip(b"\r\n"))
+        if parsed is None:
+            return
+        key, value = parsed
+        self._unconfirmed.append(
+            self._producer.publish(self._produced.topic, value, key=key, **self._options)
+        )
+        self._produced.bytes += len(line)
+        self._confirm(MAX_UNCONFIRMED)
+
+    def _confirm(self, at_most: int) -> None:
+        """Look at the oldest deliveries until so many are left. Raises what went wrong with one."""
+        while len(self._unconfirmed) > at_most:
+            self._unconfirmed.popleft().result()
+            self._produced.messages += 1
+
+
+def _parser(input_format: str, key_field: str | None, key_separator: str | None) -> Parser:
+    if input_format == "json":
+        if key_separator is not None:
+            raise typer.BadParameter("is for --format lines", param_hint="--key-separator")
+        return json_parser(key_field)
+    if key_field is not None:
+        raise typer.BadParameter("is for --format json", param_hint="--key-field")
+    if key_separator == "":
+        raise typer.BadParameter("must not be empty", param_hint="--key-separator")
+    return line_parser(key_separator)
+
+
+def _headers(pairs: list[str]) -> dict[str, str]:
+    found = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not name or not equals:
+            raise typer.BadParameter(f"{pair!r} is not like NAME=VALUE", param_hint="--header")
+        found[name] = text
+    return found
+
+
+@contextmanager
+def _opened(file: Path | None) -> Iterator[tuple[BinaryIO, int | None]]:
+    """What to read, and how long it is where that is known."""
+    if file is None or str(file) == "-":
+        if sys.stdin.isatty():
+            error_console().print("one message a line; Ctrl-D ends")
+        yield sys.stdin.buffer, None
+        return
+    with file.open("rb") as source:
+        yield source, os.fstat(source.fileno()).st_size or None
+
+
+@contextmanager
+def _progress(produced: Produced, size_bytes: int | None) -> Iterator[Advance]:
+    """A bar on standard error when that is a terminal and input is not typed into it."""
+    if not sys.stderr.isatty() or (size_bytes is None and sys.stdin.isatty()):
+        yield lambda _: None
+        return
+    columns = (
+        BarColumn(),
+        DownloadColumn(),
+        TextColumn("{task.fields[messages]:,} acknowledged"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=error_console(), transient=True) as bar:
+        task = bar.add_task(produced.topic, total=size_bytes, messages=0)
+        yield lambda now: bar.update(task, completed=now.bytes, messages=now.messages)

@@ -1,0 +1,102 @@
+"""`planaria serve`: a broker in this terminal.
+
+Checks the configuration, then becomes the supervisor (the same process id, terminal and signals): the process that must
+not die loads nothing of the command line.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ...transport.protocol.topics import TopicConfig
+from .. import config as configuration
+from ..config import CONFIG_FILE, BrokerConfig
+from .settings import parse_settings
+
+_TOPIC_DEFAULT = "topic_defaults."
+
+
+def serve(
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data", metavar="DIRECTORY", help="Where everything that lasts is kept. [planaria-data]"
+        ),
+    ] = None,
+    endpoint: Annotated[
+        str | None,
+        typer.Option("--endpoint", metavar="URL", help="Where clients connect. [tcp://127.0.0.1:5570]"),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="A configuration. [planaria.toml, when there is one]"),
+    ] = None,
+    log_format: Annotated[
+        str | None, typer.Option("--log-format", metavar="text|json", help="How log lines look. [text]")
+    ] = None,
+    log_level: Annotated[
+        str | None,
+        typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error. [info]"),
+    ] = None,
+    log_file: Annotated[
+        str | None,
+        typer.Option("--log-file", metavar="FILE", help="In the data directory. [standard error]"),
+    ] = None,
+    hang_timeout_ms: Annotated[
+        int | None,
+        typer.Option(
+            "--hang-timeout-ms", metavar="MS", help="A process silent for so long is restarted. [5000]"
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any other key of the configuration. Repeatable."),
+    ] = None,
+) -> None:
+    """Run a broker in this terminal until Ctrl-C, which stops it in order.
+
+    Later sources win: defaults, planaria.toml, PLANARIA_* variables (PLANARIA_DATA, PLANARIA_ENDPOINT, ...), options.
+
+    [dim]Examples:[/dim]
+      planaria serve
+      planaria serve --data /var/lib/planaria --endpoint tcp://0.0.0.0:5570
+      planaria serve --set restart_intensity=10 --set topic_defaults.flush=interval:200ms
+    """
+    overrides = {
+        "data": data,
+        "endpoint": endpoint,
+        "log_format": log_format,
+        "log_level": log_level,
+        "log_file": log_file,
+        "hang_timeout_ms": hang_timeout_ms,
+        **_from_settings(settings or []),
+    }
+    if config is None and Path(CONFIG_FILE).is_file():
+        config = Path(CONFIG_FILE)
+    become_supervisor(configuration.load(overrides, environment=os.environ, file=config))
+
+
+def _from_settings(pairs: list[str]) -> dict[str, Any]:
+    topic_keys = [_TOPIC_DEFAULT + key for key in TopicConfig.__struct_fields__]
+    own_keys = [key for key in BrokerConfig.__struct_fields__ if key != "topic_defaults"]
+    found = parse_settings(pairs, [*own_keys, *topic_keys])
+    defaults = {
+        key.removeprefix(_TOPIC_DEFAULT): found.pop(key)
+        for key in list(found)
+        if key.startswith(_TOPIC_DEFAULT)
+    }
+    return {**found, "topic_defaults": defaults} if defaults else found
+
+
+def become_supervisor(config: BrokerConfig) -> None:
+    """Does not return: this process goes on as the supervisor."""
+    package = __package__.rpartition(".")[0]
+    # `-m` would look for modules in the working directory first; unless that is where we came from, it is nobody's wish.
+    isolation = [] if {"", os.getcwd()} & set(sys.path) else ["-P"]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    command = [sys.executable, *isolation, "-m", package, "--config-json", configuration.to_json(config)]
+    os.execv(sys.executable, command)
