@@ -6,6 +6,7 @@ reads one line on standard output, or the error on standard error. Exit code 0 a
 start, 2 for wrong arguments.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -58,7 +59,9 @@ class StatusLine:
     def write(self, **fields: Any) -> None:
         self.has_failed = "error" in fields
         if self._descriptor is not None:
-            os.write(self._descriptor, json.dumps(fields).encode() + b"\n")
+            # Nobody reads any more: whoever started us is gone, and the lifeline says so as well.
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self._descriptor, json.dumps(fields).encode() + b"\n")
             os.close(self._descriptor)
             self._descriptor = None
         elif self.has_failed:

@@ -5,21 +5,31 @@ next launch starts another one. Called by process.py. What runs in the child is 
 path alone, so that the supervisor never loads their code.
 """
 
+import contextlib
 import multiprocessing
+import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 
 from .child import ChildOrder, run_child
+
+LAUNCH_TIMEOUT_S = 10.0
+"""How long a launch may take. Most of it is for a new fork server, which has to load everything first."""
 
 
 class LaunchFailed(Exception):
     """The system did not give us a process."""
 
 
+class ForkServerSilent(Exception):
+    """The fork server did not answer in time."""
+
+
 class Launcher:
-    def __init__(self, preload: Sequence[str]) -> None:
+    def __init__(self, preload: Sequence[str], timeout_s: float = LAUNCH_TIMEOUT_S) -> None:
+        self._timeout_s = timeout_s
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(preload))
 
@@ -37,7 +47,36 @@ class Launcher:
         name = f"{order.context.address}.{order.context.incarnation}"
         process = self._context.Process(target=run_child, args=(order,), name=name)
         try:
-            process.start()
+            with _alarm(self._timeout_s):
+                process.start()
+        except ForkServerSilent as error:
+            self._kill_fork_server()
+            raise LaunchFailed("the fork server did not answer and was killed") from error
         except (OSError, EOFError) as error:
             raise LaunchFailed(f"{type(error).__name__}: {error}") from error
         return process
+
+    @staticmethod
+    def _kill_fork_server() -> None:
+        """multiprocessing has no word for it. The next launch starts another one; a child that this one may have
+        forked without telling us finds its parent's end of the pipe closed, and ends."""
+        pid = getattr(forkserver, "_forkserver")._forkserver_pid  # noqa: B009 - mypy knows nothing of it
+        if pid is not None:
+            os.kill(pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _alarm(timeout_s: float) -> Iterator[None]:
+    """Raises ForkServerSilent in the block after `timeout_s`. The pipe to the fork server is read by multiprocessing,
+    blocking; a supervisor that waits for a stopped or wedged one for ever would be as good as dead."""
+
+    def give_up(*_: object) -> None:
+        raise ForkServerSilent
+
+    previous = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, timeout_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)

@@ -142,7 +142,7 @@ class SupervisorMachine:
             self._launch(child, now)
         if is_settled and not self.is_up:
             self.is_up = True
-            self.log("info", "tree up", children=sum(1 for _ in self.tree), after_ms=now - self.started_at)
+            self.log("info", "tree up", endpoint=self.endpoint, after_ms=now - self.started_at)
             self.order(TreeUp(self.endpoint))
 
     def signal(self, child: Child, signal: SignalName) -> None:

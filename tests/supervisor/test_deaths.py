@@ -1,8 +1,18 @@
-"""How an end is put into words. The watching itself is tested with real processes in test_process.py."""
+"""Deaths, confirmed and put into words. More of them, with actors, in test_process.py."""
+
+import multiprocessing
+import os
+import selectors
+import signal
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
+from typing import Any
 
 import pytest
 
-from planaria.supervisor.deaths import describe_exit
+from planaria.supervisor.deaths import DeathWatch, describe_exit
+from planaria.supervisor.events import ChildDied
 
 
 @pytest.mark.parametrize(
@@ -19,3 +29,75 @@ from planaria.supervisor.deaths import describe_exit
 )
 def test_exits_in_words(code: int | None, words: str) -> None:
     assert describe_exit(code) == words
+
+
+class Watch:
+    def __init__(self) -> None:
+        self.selector = selectors.DefaultSelector()
+        self.deaths = DeathWatch(self.selector)
+
+    def start(self, target: Callable[..., Any], *arguments: Any) -> BaseProcess:
+        process = multiprocessing.get_context("forkserver").Process(target=target, args=arguments)
+        process.start()
+        self.deaths.add("a", 1, process, now_ms())
+        return process
+
+    def next_death(self, patience_s: float = 20.0) -> ChildDied:
+        deadline = time.monotonic() + patience_s
+        while time.monotonic() < deadline:
+            wake = self.deaths.next_at()
+            for key, _ in self.selector.select(0.5 if wake is None else max(0, wake - now_ms()) / 1000):
+                self.deaths.on_readable(key.data, now_ms())
+            for death in self.deaths.deaths(now_ms()):
+                return death
+        raise AssertionError("nobody died")
+
+
+def now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
+@pytest.fixture(params=["pidfd", "sentinel"])
+def watch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
+    """With pidfds, and as on a system that has none."""
+    if request.param == "sentinel":
+        monkeypatch.delattr(os, "pidfd_open")
+    watch = Watch()
+    yield watch
+    assert len(watch.deaths) == 0
+    assert len(watch.selector.get_map()) == 0
+    watch.selector.close()
+
+
+@pytest.mark.processes
+def test_a_kill_is_a_death(watch: Watch) -> None:
+    watch.start(signal.pause)
+    watch.deaths.signal("a", 2, signal.SIGKILL)  # another incarnation: nobody is hit
+    assert watch.deaths.deaths(now_ms()) == []
+    watch.deaths.signal("a", 1, signal.SIGKILL)
+    assert watch.next_death() == ChildDied("a", 1, "killed by SIGKILL", False)
+    watch.deaths.signal("a", 1, signal.SIGKILL)
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(("code", "is_normal"), [(0, True), (7, False)])
+def test_the_exit_code_is_told(watch: Watch, code: int, is_normal: bool) -> None:
+    watch.start(os._exit, code)
+    assert watch.next_death() == ChildDied("a", 1, f"exit code {code}", is_normal)
+
+
+@pytest.mark.processes
+def test_a_death_by_exception_waits_for_its_last_word(watch: Watch) -> None:
+    process = watch.start(os._exit, 1)
+    process.join()
+    for key, _ in watch.selector.select(5):
+        watch.deaths.on_readable(key.data, now_ms())
+    assert watch.deaths.deaths(0) == []
+    watch.deaths.note_last_word("a", 1)
+    assert watch.deaths.deaths(0) == [ChildDied("a", 1, "exit code 1", False)]
+
+
+@pytest.mark.processes
+def test_without_a_last_word_it_waits_no_longer_than_it_must(watch: Watch) -> None:
+    watch.start(os._exit, 1)
+    assert watch.next_death() == ChildDied("a", 1, "exit code 1", False)

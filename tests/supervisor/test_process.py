@@ -135,6 +135,19 @@ def test_a_dead_fork_server_hurts_nobody(start: Start) -> None:
     assert supervisor.stop() == 0
 
 
+def test_a_stopped_fork_server_does_not_stop_the_supervisor(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STUB_LAUNCH_TIMEOUT_S", "2")
+    supervisor = start()
+    os.kill(fork_server_of(supervisor.process.pid), signal.SIGSTOP)
+    supervisor.ask("kill", address=PARTITION)
+    # The second incarnation came to nothing.
+    supervisor.wait_ready(PARTITION, 3)
+    assert "the fork server did not answer and was killed" in supervisor.log
+    assert supervisor.stop() == 0
+
+
 def test_a_killed_supervisor_leaves_no_orphan_and_has_a_successor(start: Start, survivors: Survivors) -> None:
     first = start(partitions=3)
     pids = [actor.pid for actor in first.status().values()] + children_of(first.process.pid)

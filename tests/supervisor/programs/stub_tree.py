@@ -7,10 +7,12 @@ children, announced by the controller).
 import json
 import os
 import sys
+from functools import partial
 from typing import Any
 
 from planaria.supervisor import __main__ as program
 from planaria.supervisor.child_spec import DynamicSpec, SupervisorSpec
+from planaria.supervisor.launcher import Launcher
 from planaria.transport.protocol.control import ChildSpec
 
 MAIN = "stub_actors:main"
@@ -45,5 +47,8 @@ def tree(endpoint: str, controller_arguments: dict[str, Any]) -> SupervisorSpec:
 
 
 def main() -> None:
+    if "STUB_LAUNCH_TIMEOUT_S" in os.environ:
+        launcher = partial(Launcher, timeout_s=float(os.environ["STUB_LAUNCH_TIMEOUT_S"]))
+        program.Launcher = launcher  # type: ignore[assignment, misc]
     program.broker_tree = tree  # type: ignore[assignment]
     sys.exit(program.main(sys.argv[1:]))
