@@ -13,6 +13,7 @@ from ...transport.batch import (
     CODEC_NONE,
     CODEC_ZSTD,
     CONTROL,
+    HEAD_BYTES,
     HEADER_BYTES,
     LOG_APPEND_TIME,
     NO_PRODUCER,
@@ -21,7 +22,7 @@ from ...transport.batch import (
     BatchHeader,
     Buffer,
     InvalidBatch,
-    stamp,
+    stamped_head,
     verify,
 )
 from ...transport.machine import Payload, Sender
@@ -40,7 +41,7 @@ SMALLEST_RECORD_BYTES = 5
 class Admission(NamedTuple):
     """What became of a request's batches: the new ones to append, one result for each, and when it is all there."""
 
-    frames: list[bytearray]
+    frames: list[Buffer]
     headers: list[BatchHeader]
     results: list[ProducedBatch]
     complete_at_offset: int
@@ -93,13 +94,14 @@ class Appends:
             # Its first may be a moment old and not durable yet; then the repeat waits as long.
             return ProducedBatch(verdict.base_offset, True), verdict.base_offset + header.record_count
         base_offset = self.log_end_offset
-        stamped = stamp(frame, base_offset, self._leader_epoch)
         placed = header._replace(base_offset=base_offset, leader_epoch=self._leader_epoch)
         self._producers.apply(placed, now)
-        admission.frames.append(stamped)
+        # Two buffers a batch: the body is written from where it was received.
+        admission.frames.append(stamped_head(header, base_offset, self._leader_epoch))
+        admission.frames.append(memoryview(frame)[HEAD_BYTES:])
         admission.headers.append(placed)
         self.log_end_offset = base_offset + header.record_count
-        self._bytes_admitted += len(stamped)
+        self._bytes_admitted += len(frame)
         return ProducedBatch(base_offset), self.log_end_offset
 
     def park(self, pending: PendingProduce) -> None:

@@ -21,7 +21,10 @@ from ...transport.protocol.topics import TopicConfig
 
 
 class Append(Struct, frozen=True):
-    """Put these batches, stamped, at the end of the log. All appends of a turn succeed or fail as one."""
+    """Put these batches, stamped, at the end of the log. All appends of a turn succeed or fail as one.
+
+    `frames`, one after the other, are the bytes of the batches that `headers` describe; a batch may take several.
+    """
 
     frames: Sequence[Buffer]
     headers: Sequence[BatchHeader]

@@ -25,7 +25,7 @@ from planaria.actors.partition.effects import (
 )
 from planaria.actors.partition.machine import PartitionMachine
 from planaria.actors.partition.parked import ParkedFetches
-from planaria.transport.batch import BatchHeader, build, parse_header
+from planaria.transport.batch import BatchHeader, build, parse_header, split
 from planaria.transport.machine import CancelTimer, Received, Reply, Sender, SetTimer, Stop, TimerFired
 from planaria.transport.protocol.errors import ErrorCode, ProtocolError
 from planaria.transport.protocol.message import Request
@@ -173,9 +173,9 @@ class SimulatedPartition:
             case Stop():
                 self.stopped = True
             case Append(frames=frames, headers=headers):
-                self._appends += [
-                    (header, bytes(frame)) for header, frame in zip(headers, frames, strict=True)
-                ]
+                run = b"".join(frames)
+                assert [each[:3] for each, _ in split(run)] == [header[:3] for header in headers]
+                self._appends += [(header, bytes(frame)) for header, frame in split(run)]
             case Sync():
                 self._is_sync_wanted = True
             case Read():
