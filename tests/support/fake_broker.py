@@ -257,7 +257,10 @@ class FakeBroker:
 
     def on_hello(self, request: session.Hello, _: Any) -> Reply:
         return session.HelloReply(
-            version=1, server="fake", instance_id=self.instance_id, run_directory=str(self.run_directory or "/nowhere")
+            version=1,
+            server="fake",
+            instance_id=self.instance_id,
+            run_directory=str(self.run_directory or "/nowhere"),
         )
 
     def on_metadata(self, request: session.Metadata, _: Any) -> Reply:
@@ -360,7 +363,11 @@ class FakeBroker:
         member_id = request.member_id
         if member_id is None:
             member_id = f"member-{len(self.members) + 1}"
-            everything = {topic: list(range(self.counts[topic])) for topic in request.topics or [] if topic in self.counts}
+            everything = {
+                topic: list(range(self.counts[topic]))
+                for topic in request.topics or []
+                if topic in self.counts
+            }
             self.members[member_id] = {"owned": {}}
             self.targets.setdefault(member_id, everything)
         elif member_id not in self.members:

@@ -42,7 +42,7 @@ from .errors import BufferFull, TimedOut
 
 RECORD_OVERHEAD_BYTES = 16
 """What a record takes in a batch beside key, value and headers, rounded up."""
-CLOCK_BYTES = 1024
+CLOCK_BYTES = 8 * 1024
 _SEALED = 1 << 62
 
 _log = logging.getLogger(__name__)
@@ -61,22 +61,33 @@ class ProducerBatch:
 
     __slots__ = (
         "_positions", "append", "base_offset", "callbacks", "created_ms", "delta_ms", "error", "event",
-        "first_ms", "frame", "has_own_times", "is_announced", "is_done", "is_open", "lock", "mark", "partition",
-        "records", "room", "size_bytes", "topic",
+        "first_ms", "frame", "has_own_times", "hasten", "is_announced", "is_done", "is_open", "is_urgent", "lock", "mark",
+        "partition", "records", "room", "size_bytes", "topic",
     )  # fmt: skip
 
-    def __init__(self, topic: str, partition: int, room: int, now_ms: int, lock: threading.Lock) -> None:
+    def __init__(
+        self,
+        topic: str,
+        partition: int,
+        room: int,
+        now_ms: int,
+        lock: threading.Lock,
+        hasten: "Callable[[ProducerBatch], None]",
+    ) -> None:
         self.topic = topic
         self.partition = partition
         self.records: list[Record] = []
         self.append = self.records.append
         self.room = self.size_bytes = room
         self.mark = room
-        self.first_ms = self.created_ms = now_ms
+        self.first_ms = int(time() * 1000)
+        self.created_ms = now_ms
         self.delta_ms = 0
         self.has_own_times = False
         self.is_open = True
         self.is_announced = False
+        self.is_urgent = False
+        self.hasten = hasten
         self.is_done = False
         self.base_offset = -1
         self.error: Exception | None = None
@@ -101,12 +112,14 @@ class ProducerBatch:
         return self.base_offset + self._positions[id(record)]
 
     def wait(self, timeout_s: float | None) -> bool:
-        """Until the batch is done; False when the time is over first."""
+        """Until the batch is done; False when the time is over first. Whoever waits ends the batch's lingering."""
         with self.lock:
             if self.is_done:
                 return True
             if self.event is None:
                 self.event = threading.Event()
+        if self.is_open and not self.is_urgent:
+            self.hasten(self)
         return self.event.wait(timeout_s)
 
     def max_timestamp_ms(self) -> int:
@@ -175,6 +188,7 @@ class Accumulator:
         partitions_of: Callable[[str], int],
         place: Callable[[str], int],
         notify: Callable[[Lane], None],
+        now_ms: Callable[[], int],
     ) -> None:
         """`partitions_of(topic)` may block until the topic is known. `place(topic)` chooses the next partition for
         records without a key. `notify(lane)` tells the network thread that there is something to take.
@@ -186,6 +200,7 @@ class Accumulator:
         self._partitions_of = partitions_of
         self._place = place
         self._notify = notify
+        self._now_ms = now_ms
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._sticky: dict[str, ProducerBatch] = {}
@@ -286,7 +301,9 @@ class Accumulator:
                 lane = self._lanes[key] = Lane(key)
             batch = lane.open
             if batch is None:
-                batch = ProducerBatch(topic, chosen, self._batch_bytes, int(time() * 1000), self._lock)
+                batch = ProducerBatch(
+                    topic, chosen, self._batch_bytes, int(time() * 1000), self._lock, self._hasten
+                )
                 lane.open = batch
             if partition is None:
                 self._sticky[topic] = batch
@@ -322,24 +339,28 @@ class Accumulator:
                 self._changed.wait_for(lambda: not batch.is_open or self._closed_by is not None)
         return batch.is_open or batch.holds(record)
 
+    def _hasten(self, batch: ProducerBatch) -> None:
+        batch.is_urgent = True
+        self._notify(self._lanes[batch.topic, batch.partition])
+
     def _is_full(self, batch: ProducerBatch) -> bool:
         return batch.room < 0 or len(batch.records) >= self._batch_records
 
     # The way out, by the network thread.
 
     def take(
-        self, lane: Lane, now_ms: int, linger_ms: int, has_room: bool
+        self, lane: Lane, now_ms: int, linger_ms: int, is_idle: bool
     ) -> tuple[list[ProducerBatch], int | None]:
         """The sealed batches of a lane, and when to come back for the open one (None: when notified).
 
-        The open one is sealed when it is full, and, if the lane `has_room` for it, once it is `linger_ms` old.
+        The open one is sealed when it is full, and, if the lane `is_idle`, once it is `linger_ms` old.
         """
         with self._lock:
             batch = lane.open
             due_ms = None
             if batch is not None and batch.records:
-                due_ms = batch.created_ms + linger_ms
-                if self._is_full(batch) or (has_room and due_ms <= now_ms):
+                due_ms = now_ms if batch.is_urgent else batch.created_ms + linger_ms
+                if self._is_full(batch) or (is_idle and due_ms <= now_ms):
                     self._seal(lane, batch)
                     due_ms = None
             taken, lane.sealed = lane.sealed, []

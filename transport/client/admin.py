@@ -63,9 +63,7 @@ class Admin:
 
     def _ask(self, request: Request, reply_type: type[ReplyT], *, is_retried: bool = True) -> ReplyT:
         timeout_ms = self._request_timeout_ms
-        return self._network.call(
-            GATEWAY, request, reply_type, timeout_ms=timeout_ms, is_retried=is_retried
-        )
+        return self._network.call(GATEWAY, request, reply_type, timeout_ms=timeout_ms, is_retried=is_retried)
 
     # Topics.
 
@@ -79,9 +77,7 @@ class Admin:
         counts as created: it is this call's own, or cannot be told from it.
         """
         wanted = TopicConfig(**config)
-        request = CreateTopic(
-            topic=topic, partitions=partitions, config=wanted, if_not_exists=if_not_exists
-        )
+        request = CreateTopic(topic=topic, partitions=partitions, config=wanted, if_not_exists=if_not_exists)
         try:
             return self._ask(request, DescribeTopicReply, is_retried=if_not_exists)
         except ProtocolError as error:

@@ -95,9 +95,13 @@ class ProducerLane:
         return len(self._queue) + len(self._flights)
 
     @property
-    def has_room(self) -> bool:
-        """Whether a batch put now would be sent now."""
-        return not self._queue and not self._is_stopped and len(self._flights) < MAX_IN_FLIGHT
+    def is_idle(self) -> bool:
+        """Nothing is under way or waits: a batch put now would be sent alone and at once.
+
+        A batch that is not full is only worth sending then. While another is under way it had better grow until the
+        answer comes (as Nagle's algorithm does for TCP): small messages then cost no more than the round trip.
+        """
+        return not self._queue and not self._flights and not self._is_stopped
 
     @property
     def is_drained(self) -> bool:

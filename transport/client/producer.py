@@ -18,7 +18,7 @@ from .asking import Ask, Effect, Event, SetTimer, TimerFired, partition_address
 from .errors import Closed, DeliveryFailed, DeliveryUncertain, TimedOut, error_from
 from .exchange import Withdrawn
 from .network import Network
-from .producing import BatchTaken, LaneKey, Outcome, Producing, RoomMade, Transmit
+from .producing import BatchTaken, LaneIdle, LaneKey, Outcome, Producing, Transmit
 from .retry import RetryPolicy
 
 Compression: TypeAlias = Literal["none", "zstd"]
@@ -99,9 +99,8 @@ class Pump:
         return effects
 
     def _take(self, lane: Lane, now: int) -> list[Effect]:
-        has_room = self._machine.has_room(lane.key) or self._machine.fatal is not None
         linger_ms = 0 if self._flushes else self._linger_ms
-        batches, due_ms = self._accumulator.take(lane, now, linger_ms, has_room)
+        batches, due_ms = self._accumulator.take(lane, now, linger_ms, self._machine.is_idle(lane.key))
         effects: list[Effect] = []
         for batch in batches:
             effects += self._perform(self._machine.handle(BatchTaken(lane.key, batch), now), now)
@@ -122,7 +121,7 @@ class Pump:
                     self._accumulator.finish(batch, base_offset, _error_of(effect))
                     if self._machine.fatal is not None:
                         self._accumulator.stop(error_from(self._machine.fatal))
-                case RoomMade(lane=key):
+                case LaneIdle(lane=key):
                     left += self._take(self._lanes[key], now)
                 case _:
                     left.append(effect)
@@ -185,7 +184,7 @@ class Producer(Accumulator):
         network: Network,
         *,
         acks: Acks = "all",
-        linger_ms: int = 0,
+        linger_ms: int = 5,
         batch_bytes: int = 512 * 1024,
         batch_records: int = 10_000,
         buffer_bytes: int = 32 * 1024 * 1024,
@@ -194,8 +193,10 @@ class Producer(Accumulator):
         request_timeout_ms: int = 30_000,
         compression: Compression = "none",
     ) -> None:
-        """`linger_ms` lets a batch wait for more records; `batch_bytes` and `batch_records` bound it, `buffer_bytes` all
-        batches that are full or under way. A message that is not acknowledged after `delivery_timeout_ms` fails.
+        """`linger_ms` lets a batch wait for more records, unless somebody waits for its delivery.
+
+        `batch_bytes` and `batch_records` bound a batch, `buffer_bytes` all batches that are full or under way. A
+        message that is not acknowledged after `delivery_timeout_ms` fails.
         """
         super().__init__(
             batch_bytes=batch_bytes,
@@ -205,6 +206,7 @@ class Producer(Accumulator):
             partitions_of=self._count_partitions,
             place=self._next_partition,
             notify=self._announce,
+            now_ms=network.now_ms,
         )
         self._network = network
         self._request_timeout_ms = request_timeout_ms

@@ -51,8 +51,8 @@ class Outcome(Struct, frozen=True):
     is_uncertain: bool = False
 
 
-class RoomMade(Struct, frozen=True):
-    """The lane would send another batch at once."""
+class LaneIdle(Struct, frozen=True):
+    """The lane has nothing under way: a batch that is not full may come."""
 
     lane: LaneKey
 
@@ -82,9 +82,10 @@ class Producing:
         self._init_failures = 0
         self._expiry_at: int | None = None
 
-    def has_room(self, key: LaneKey) -> bool:
+    def is_idle(self, key: LaneKey) -> bool:
+        """Whether a batch that is not full should come now."""
         lane = self._lanes.get(key)
-        return lane is None or lane.has_room or self._acks == 0
+        return lane is None or lane.is_idle or self.fatal is not None
 
     @property
     def pending(self) -> int:
@@ -129,8 +130,8 @@ class Producing:
         effects: list[Effect] = [
             Transmit(key, item.batch, item.identity, item.sequence, item.token) for item in sent
         ]
-        if self._lanes[key].has_room:
-            effects.append(RoomMade(key))
+        if self._lanes[key].is_idle:
+            effects.append(LaneIdle(key))
         return effects
 
     # The producer id.
@@ -189,8 +190,8 @@ class Producing:
         effects = _outcomes(lane.key, lane.drain(retry_at))
         if lane.retry_at is not None:
             effects.append(SetTimer(lane.key, retry_at))
-        elif lane.has_room:
-            effects.append(RoomMade(lane.key))
+        elif lane.is_idle:
+            effects.append(LaneIdle(lane.key))
         if lane.identity is None:
             effects += self._ask_identity()
         return effects
@@ -234,4 +235,4 @@ def _outcomes(key: LaneKey, given_up: Iterable[GivenUp]) -> list[Effect]:
     return [Outcome(key, item.batch, -1, item.error, item.is_uncertain) for item in given_up]
 
 
-__all__ = ["Batch", "BatchTaken", "Outcome", "Producing", "RoomMade", "Transmit"]
+__all__ = ["Batch", "BatchTaken", "LaneIdle", "Outcome", "Producing", "Transmit"]
