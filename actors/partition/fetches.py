@@ -29,9 +29,6 @@ class Fetches:
         self._parked = parked
         self._timer_at: int | None = None
 
-    def __len__(self) -> int:
-        return len(self._parked)
-
     def on_fetch(self, asked: Received, now: int, visible_bytes: int) -> list[Effect]:
         request = fetch_of(asked)
         if request.max_wait_ms == 0 or request.min_bytes == 0:

@@ -283,7 +283,7 @@ class PartitionMachine:
     def _retention_check_ms(self) -> int:
         """Often enough that a short retention or segment age is kept to within a half."""
         ages_ms = [age for age in (self._config.retention_ms, self._config.segment_ms) if age >= 0]
-        return max(RETENTION_CHECK_MIN_MS, min(RETENTION_CHECK_MS, *(age // 2 for age in ages_ms)))
+        return max(RETENTION_CHECK_MIN_MS, min([RETENTION_CHECK_MS, *(age // 2 for age in ages_ms)]))
 
     def _on_stop(self, _: StopRequested, __: int) -> list[Effect]:
         self._is_stopping = True
