@@ -7,21 +7,13 @@ from zlib import crc32
 
 import msgspec
 
+from ...transport.addresses import OFFSETS_TOPIC, coordinator_address, partition_address
 from ...transport.protocol.control import ChildSpec
 from .catalog import Catalog, TopicEntry
-from .names import OFFSETS_TOPIC
 
 _ACTORS = __package__.rpartition(".")[0]
 PARTITION_ENTRY = f"{_ACTORS}.partition.process:main"
 COORDINATOR_ENTRY = f"{_ACTORS}.coordinator.process:main"
-
-
-def partition_address(topic: str, partition: int) -> str:
-    return f"partition/{topic}/{partition}"
-
-
-def coordinator_address(group: str) -> str:
-    return f"coordinator/{group}"
 
 
 def offsets_partition_for(group: str, partitions: int) -> int:

@@ -4,6 +4,7 @@ waiting    after create and alter: until every partition is up, or UP_TIMEOUT_MS
 gathering  each partition that is up has been asked; those that are not are described by the reason
 """
 
+from ...transport.addresses import partition_address
 from ...transport.machine import Answered, Call, CancelTimer, Effect, Failed, Reply, Sender, SetTimer
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.topics import (
@@ -13,7 +14,7 @@ from ...transport.protocol.topics import (
     PartitionDescription,
 )
 from .catalog import TopicEntry
-from .children import partition_address, partition_addresses
+from .children import partition_addresses
 from .peers import Peers
 
 UP_TIMEOUT_MS = 15_000

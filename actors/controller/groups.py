@@ -6,15 +6,16 @@
 What a group holds (members, offsets) is the coordinator's; the controller knows only that it exists.
 """
 
+from ...transport.addresses import OFFSETS_TOPIC, coordinator_address
 from ...transport.machine import Call, Effect, Reply, Sender
 from ...transport.protocol.control import EnsureGroup
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.groups import DeleteGroup, ListGroupsReply
 from ...transport.protocol.message import Done
 from ...transport.protocol.topics import TopicConfig
-from .children import coordinator_address, coordinator_spec, offsets_partition_for, partition_specs
+from .children import coordinator_spec, offsets_partition_for, partition_specs
 from .decisions import Consequence, Decisions
-from .names import OFFSETS_TOPIC, check_group_name
+from .names import check_group_name
 from .orders import Orders
 from .peers import Peers
 

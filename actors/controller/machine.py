@@ -15,6 +15,7 @@ orders to the supervisor, descriptions, watches. Called by `process.py` alone.
 from collections.abc import Callable
 from typing import Any
 
+from ...transport.addresses import is_internal
 from ...transport.machine import (
     Answered,
     Effect,
@@ -52,7 +53,6 @@ from .decisions import Consequence, Decisions
 from .descriptions import Descriptions
 from .effects import CatalogNotSaved, CatalogSaved, Loaded, TopicNotRemoved, TopicRemoved
 from .groups import Groups
-from .names import is_internal
 from .orders import Orders
 from .peers import Peers
 from .producers import ProducerIds

@@ -2,18 +2,11 @@
 
 import re
 
+from ...transport.addresses import INTERNAL_PREFIX, is_internal
 from ...transport.protocol.errors import ErrorCode, ProtocolError
-
-OFFSETS_TOPIC = "__offsets"
-"""The internal topic in which coordinators keep their groups."""
-INTERNAL_PREFIX = "__"
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _RULE = "1 to 200 of the characters A-Z a-z 0-9 . _ - and neither '.' nor '..'"
-
-
-def is_internal(topic: str) -> bool:
-    return topic.startswith(INTERNAL_PREFIX)
 
 
 def check_topic_name(topic: str) -> None:

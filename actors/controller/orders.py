@@ -6,12 +6,12 @@ address replaces the older one; the older one's answer is ignored.
 
 from collections.abc import Iterable
 
+from ...transport.addresses import SUPERVISOR
 from ...transport.machine import Call, Effect, SetTimer
 from ...transport.protocol.control import ChildSpec, StartChild, StopChild
 from ...transport.protocol.errors import ErrorBody, ErrorCode
 from ...transport.protocol.message import Done
 
-SUPERVISOR = "supervisor"
 RETRY_MS = 500
 ORDER_TIMEOUT_MS = 30_000
 

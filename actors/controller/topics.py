@@ -9,6 +9,7 @@ A deletion that a crash interrupts goes on at the next start: the catalog names 
 
 import msgspec
 
+from ...transport.addresses import is_internal
 from ...transport.machine import Cast, Effect, Reply, Sender, SetTimer
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.message import Done
@@ -25,7 +26,7 @@ from .children import partition_addresses, partition_specs
 from .decisions import Consequence, Decisions
 from .descriptions import Descriptions
 from .effects import RemoveTopic
-from .names import check_topic_name, is_internal
+from .names import check_topic_name
 from .orders import Orders
 from .peers import Peers
 

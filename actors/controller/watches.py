@@ -3,6 +3,7 @@
 Coordinators watch partition counts, gateways what routing needs. Only durable topics are told.
 """
 
+from ...transport.addresses import is_internal
 from ...transport.machine import CancelTimer, Effect, Reply, Sender, SetTimer
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import Reply as ReplyBody
@@ -14,7 +15,6 @@ from ...transport.protocol.topics import (
     WatchTopicsReply,
 )
 from .decisions import Decisions
-from .names import is_internal
 
 MAX_WATCHES = 10_000
 """Parked watches; more are refused with OVERLOADED."""

@@ -8,6 +8,7 @@
 A group that nobody created has no offsets: `fetch_offsets` of it is answered empty, anything else UNKNOWN_GROUP.
 """
 
+from ...transport.addresses import CONTROLLER, coordinator_address
 from ...transport.machine import Call, Effect
 from ...transport.protocol.control import EnsureGroup
 from ...transport.protocol.errors import ErrorBody, ErrorCode
@@ -22,9 +23,8 @@ from ...transport.protocol.groups import (
 )
 from ...transport.protocol.message import Done
 from .forwarding import CALL_TIMEOUT_MS, forward
-from .peers import Peers, coordinator_address
+from .peers import Peers
 from .tickets import Tickets
-from .topic_table import CONTROLLER
 from .waiting import Attempt, WaitingRoom
 
 GroupRequest = GroupHeartbeat | CommitOffsets | FetchOffsets | LeaveGroup | DescribeGroup | ResetOffsets

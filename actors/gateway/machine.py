@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ... import __version__
+from ...transport.addresses import CONTROLLER, SUPERVISOR, topic_of
 from ...transport.machine import (
     Answered,
     Effect,
@@ -62,10 +63,10 @@ from .forwarding import CALL_TIMEOUT_MS, ask_for, forward
 from .group_routes import GroupRoutes
 from .metadata import MAX_WAIT_MS, MetadataPolls
 from .partition_routes import PartitionRoutes
-from .peers import Peers, topic_of
+from .peers import Peers
 from .publish import Publisher
 from .tickets import Tickets
-from .topic_table import CONTROLLER, TopicTable, cannot_tell
+from .topic_table import TopicTable, cannot_tell
 from .waiting import Attempt, WaitingRoom
 
 CONTROLLER_REQUESTS = (
@@ -83,7 +84,6 @@ REQUESTS: tuple[type[Request], ...] = (
 )  # fmt: skip
 _MAY_BE_CUT = (Metadata, Fetch, GroupHeartbeat, Status)
 
-SUPERVISOR = "supervisor"
 CONTROLLER_TIMEOUT_MS = 60_000
 """A topic of many partitions takes its time to come up."""
 FAREWELL_MS = 2_000

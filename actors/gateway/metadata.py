@@ -7,14 +7,14 @@ is woken only by changes of the topics it asks for.
 
 from collections.abc import Iterable
 
+from ...transport.addresses import is_internal, partition_address
 from ...transport.machine import CancelTimer, Effect, SetTimer
 from ...transport.protocol.session import Metadata, MetadataReply, PartitionMetadata, TopicMetadata
-from .peers import Peers, partition_address
+from .peers import Peers
 from .tickets import Tickets
 from .topic_table import TopicTable
 
 MAX_WAIT_MS = 60_000
-INTERNAL_PREFIX = "__"
 
 
 class MetadataPolls:
@@ -52,7 +52,7 @@ class MetadataPolls:
         self._version += 1
         for topic in changed:
             self._changed_at[topic] = self._version
-            if not topic.startswith(INTERNAL_PREFIX):
+            if not is_internal(topic):
                 self._listing_changed_at = self._version
         self._forget_versions_of_gone_topics()
         effects: list[Effect] = []
@@ -78,7 +78,7 @@ class MetadataPolls:
     def _reply(self, request: Metadata) -> MetadataReply:
         names = request.topics
         if names is None:
-            names = [name for name in self._table.names if not name.startswith(INTERNAL_PREFIX)]
+            names = [name for name in self._table.names if not is_internal(name)]
         known = [name for name in dict.fromkeys(names) if self._table.get(name) is not None]
         return MetadataReply(
             version=self._version,

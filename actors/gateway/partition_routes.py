@@ -6,12 +6,13 @@ partition down                 PARTITION_OFFLINE with the reason, retriable
 partition up                   forwarded as it came; a fetch of records is translated (`records.py`)
 """
 
+from ...transport.addresses import is_internal, partition_address
 from ...transport.machine import Answered, Call, Cast, Effect, Received
 from ...transport.protocol.data import Fetch, FetchReply, ListOffsets, Produce, Publish
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.topics import CatalogTopic, DeleteRecords
 from .forwarding import CALL_TIMEOUT_MS, forward
-from .peers import Peers, partition_address
+from .peers import Peers
 from .publish import PRODUCE_TIMEOUT_MS, Publisher
 from .records import batches_request, inline_records
 from .tickets import Tickets
@@ -23,7 +24,6 @@ PARTITION_REQUESTS = (Produce, Fetch, ListOffsets, DeleteRecords)
 
 START_PATIENCE_MS = 5_000
 """How long a request waits for a partition's first start."""
-INTERNAL_PREFIX = "__"
 
 
 class PartitionRoutes:
@@ -45,14 +45,14 @@ class PartitionRoutes:
         """acks = 0: passed on when the partition is up, otherwise lost, as was asked for."""
         entry = self._table.get(request.topic)
         is_there = entry is not None and 0 <= request.partition < entry.partitions
-        if not is_there or request.topic.startswith(INTERNAL_PREFIX):
+        if not is_there or is_internal(request.topic):
             return []
         unnamed = Produce(topic=request.topic, partition=request.partition, acks=0)
         return [Cast(partition_address(request.topic, request.partition), unnamed, event.payload)]
 
     def route(self, attempt: Attempt, request: PartitionRequest | Publish, now: int) -> list[Effect]:
         """Raises ProtocolError for a request that is refused."""
-        if request.topic.startswith(INTERNAL_PREFIX) and not isinstance(request, Fetch | ListOffsets):
+        if is_internal(request.topic) and not isinstance(request, Fetch | ListOffsets):
             raise ProtocolError(ErrorCode.FORBIDDEN, f"topic {request.topic[:250]!r} is internal")
         refusal = self._refusal(request)
         if refusal is not None:

@@ -1,23 +1,10 @@
 """The directory as the gateway hears it: who is up and where, who is down and why. Pure."""
 
+from ...transport.addresses import topic_of
 from ...transport.protocol.control import PeerDown, PeerUp
 
 MAX_DOWN = 20_000
 """Actors remembered as down; the longest known is forgotten first, and then taken for one that starts."""
-
-
-def partition_address(topic: str, partition: int) -> str:
-    return f"partition/{topic}/{partition}"
-
-
-def coordinator_address(group: str) -> str:
-    return f"coordinator/{group}"
-
-
-def topic_of(address: str) -> str | None:
-    """The topic of a partition's address, None for any other actor."""
-    kind, _, rest = address.partition("/")
-    return rest.rpartition("/")[0] if kind == "partition" else None
 
 
 class Peers:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from ...transport.addresses import partition_address
 from ...transport.batch import HEADER_BYTES, Record, build
 from ...transport.machine import Answered, Call, Effect, Failed
 from ...transport.partitioner import partition_for_key
@@ -22,7 +23,7 @@ from ...transport.protocol.data import (
 )
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.topics import CatalogTopic
-from .peers import Peers, partition_address
+from .peers import Peers
 from .tickets import Tickets
 
 PRODUCE_TIMEOUT_MS = 30_000

@@ -9,12 +9,12 @@ While the controller is down the table serves as it is.
 
 from msgspec import Struct
 
+from ...transport.addresses import CONTROLLER
 from ...transport.machine import Call, Effect, SetTimer
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.topics import CatalogTopic, WatchCatalog, WatchCatalogReply
 from .waiting import Attempt
 
-CONTROLLER = "controller"
 WATCH_WAIT_MS = 30_000
 WATCH_RETRY_MS = 200
 WATCH_SLACK_MS = 5_000

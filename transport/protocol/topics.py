@@ -7,6 +7,7 @@ list_topics(internal)                                     -> names and partition
 describe_topic(topic)                                     -> configuration and each partition's figures
 delete_records(topic, partition, before_offset)           -> log_start_offset       (answered by the partition)
 watch_topics(after_version, max_wait_ms)                  -> version, partition counts  (asked by coordinators)
+watch_catalog(after_version, max_wait_ms)                 -> version, topics            (asked by gateways)
 """
 
 from typing import Annotated
