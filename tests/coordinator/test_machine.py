@@ -135,6 +135,40 @@ def test_a_newer_heartbeat_answers_the_older_one(group: SimulatedGroup) -> None:
     assert member.receive() is None
 
 
+def test_of_two_heartbeats_that_waited_for_one_append_only_the_newer_is_parked(group: SimulatedGroup) -> None:
+    first, second = SimulatedMember(group, "a"), SimulatedMember(group, "b")
+    first.turn()
+    second.turn()
+    first.turn()
+    first.turn()  # lets go, and is told of its share
+    commit = first.commit("ORDERS", min(first.owned)[1], 1)  # an append is out: what follows gathers
+    ids = []
+    for topics in (["ORDERS", "X"], ["ORDERS", "Y"]):
+        request = GroupHeartbeat(
+            group=GROUP,
+            member_id=first.member_id,
+            generation=first.generation,
+            topics=topics,
+            max_wait_ms=900,
+        )
+        ids.append(group.ask("a", request))
+    group.drain()
+    assert group.answer_of("a", commit) is not None
+    assert group.answer_of("a", ids[0]) is not None
+    assert group.answer_of("a", ids[1]) is None
+
+
+def test_nobody_is_told_of_an_assignment_that_is_not_durable(group: SimulatedGroup) -> None:
+    first, second = pair(group)
+    first.heartbeat(max_wait_ms=1_000)
+    group.ask("b", LeaveGroup(group=GROUP, member_id=second.member_id or ""))
+    group.advance(1_000)  # the append that gives it all to the first is still out
+    reply = first.receive()
+    assert len(reply.assignment["ORDERS"]) == 3
+    group.drain()
+    assert len(first.turn().assignment["ORDERS"]) == 6
+
+
 def test_a_silent_member_expires_though_its_heartbeat_is_parked(group: SimulatedGroup) -> None:
     first, second = pair(group)
     first.is_frozen = True
