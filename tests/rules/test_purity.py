@@ -31,6 +31,7 @@ IMPURE: dict[str, str] = {
     "actors/partition/process.py": "the partition's process",
     "supervisor/__main__.py": "the supervisor's process",
     "supervisor/child.py": "runs in a child, before its actor",
+    "supervisor/cli/": "reads terminals and files, prints",
     "supervisor/config.py": "reads planaria.toml and the environment",
     "supervisor/data_directory.py": "locks the data directory, counts starts in it",
     "supervisor/deaths.py": "watches processes by pidfd",
