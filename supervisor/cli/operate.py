@@ -2,7 +2,7 @@
 
 import time
 from itertools import groupby
-from typing import Annotated, TypeAlias, cast, get_args
+from typing import Annotated, TypeAlias, get_args
 
 import typer
 from rich.console import Group, RenderableType
@@ -89,7 +89,7 @@ def kill(
     if name not in SIGNALS:
         raise typer.BadParameter(f"{signal!r} is none of {', '.join(SIGNALS)}", param_hint="--signal")
     with attached(connect) as client:
-        found = client.kill(address, cast("SignalName", name))
+        found = client.kill(address, name)
     if as_json:
         print_json({"address": address, "signal": name, "pid": found.pid, "incarnation": found.incarnation})
     else:

@@ -13,6 +13,7 @@ import msgspec
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ...transport.protocol.errors import ProtocolError
 from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
 from .failures import CommandFailed
 from .output import error_console, note, plural, print_json, rate_text
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 MAX_UNCONFIRMED = 100_000
 """Deliveries kept to be looked at; past that the oldest is waited for."""
+DELIVERY_TIMEOUT_MS = 30_000
 LINES_A_LOOK = 1_000
 """The progress bar moves once in so many lines."""
 
@@ -86,7 +88,7 @@ def produce(
         _opened(file) as (source, size_bytes),
         attached(connect) as client,
         _progress(produced, size_bytes) as advance,
-        client.producer(acks=_ACKS[acks]) as producer,
+        client.producer(acks=_ACKS[acks], delivery_timeout_ms=DELIVERY_TIMEOUT_MS) as producer,
     ):
         _Publishing(producer, produced, partition, headers).run(source, parser, advance)
     if as_json:
@@ -122,7 +124,11 @@ class _Publishing:
             self._producer.flush()
             self._confirm(0)
             before = plural(self._produced.messages, "message")
-            raise CommandFailed(f"line {number}: {error}; {before} before it are published") from error
+            raise CommandFailed(f"line {number}: {error}; published before it: {before}") from error
+        except (ProtocolError, KeyboardInterrupt):
+            before = plural(self._produced.messages, "message")
+            error_console().print(f"acknowledged so far: {before}")
+            raise
         finally:
             self._produced.seconds = round(time.monotonic() - self._started_at, 3)
             advance(self._produced)

@@ -10,7 +10,6 @@ from ...transport.protocol.topics import DescribeTopicReply, PartitionDescriptio
 from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
 from .output import (
     bytes_text,
-    console,
     duration_text,
     note,
     number_text,
@@ -155,10 +154,10 @@ def _config(settings: list[str] | None) -> dict[str, Any]:
 
 
 def _print_description(found: DescribeTopicReply) -> None:
-    config = ", ".join(
-        f"{key} {_setting_text(key, value)}" for key, value in msgspec.structs.asdict(found.config).items()
-    )
-    console().print(f"topic {found.topic}, id {found.topic_id}\n{config}\n")
+    settings = msgspec.structs.asdict(found.config)
+    width = max(map(len, settings))
+    note(f"topic {found.topic}, id {found.topic_id}")
+    note("".join(f"  {key:{width}}  {_setting_text(key, value)}\n" for key, value in settings.items()))
     print_table(
         table("partition", "start", "end", "size", "state", numbers=["partition", "start", "end", "size"]),
         [_row(partition) for partition in found.partitions],
