@@ -16,6 +16,7 @@ FORBIDDEN = {
 }
 # What only people need must not be loaded by the supervisor's own process.
 FOR_PEOPLE = {"typer", "rich", "click"}
+FOR_TERMINALS = ("__main__.py", "supervisor/cli/", "supervisor/demo/", "supervisor/chaos/", "supervisor/bench/")
 
 
 def faults(source: Source) -> list[str]:
@@ -57,8 +58,7 @@ def root_imports(source: Source) -> list[str]:
 
 
 def people_imports(source: Source) -> list[str]:
-    is_command_line = source.path.startswith("supervisor/cli/") or source.path == "__main__.py"
-    if is_command_line:
+    if source.path.startswith(FOR_TERMINALS):
         return []
     return [
         f"{source.path}:{item.line}: only the command line may import {item.module}"
