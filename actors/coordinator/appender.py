@@ -11,6 +11,7 @@ batch before the first is answered. Used by replay.py for the start record and b
 
 from hashlib import sha256
 
+from ...transport.addresses import partition_address
 from ...transport.machine import (
     Answered,
     Call,
@@ -46,7 +47,7 @@ def producer_id_of(group: str) -> int:
 
 class Appender:
     def __init__(self, topic: str, partition: int) -> None:
-        self.address = f"partition/{topic}/{partition}"
+        self.address = partition_address(topic, partition)
         self._request = Produce(topic=topic, partition=partition, acks="all")
         self._frame: bytes | None = None
         self._is_waiting = False

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from msgspec.structs import replace
 
+from ...transport.addresses import is_internal
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.groups import CommitOffsets, GroupHeartbeat, PartitionOffset
 from .assignors import ASSIGNORS, Assignment, TopicPartition
@@ -20,8 +21,6 @@ from .offsets import CommittedOffset, check_holder, check_offsets
 from .reconcile import let_go, reconcile
 from .records import Change, GroupKey, GroupProgress, MemberKey, OffsetKey
 from .state import GroupState
-
-INTERNAL_PREFIX = "__"
 
 
 class Decisions:
@@ -131,7 +130,7 @@ class Decisions:
         self._topics = dict(topics)
         self._are_targets_stale = True
         for topic, partition in list(self.state.offsets):
-            if topic not in topics and not topic.startswith(INTERNAL_PREFIX):
+            if topic not in topics and not is_internal(topic):
                 self._record(Change(OffsetKey(self.state.group, topic, partition), None))
 
     def settle(self) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from ...transport.addresses import OFFSETS_TOPIC
 from ...transport.loop import Actor, ActorContext, run_actor
 from ...transport.machine import Effect
 from ...transport.protocol.message import Request
@@ -23,7 +24,7 @@ from .snapshot import decode_snapshot
 
 class CoordinatorArguments(msgspec.Struct):
     group: str
-    offsets_topic: str = "__offsets"
+    offsets_topic: str = OFFSETS_TOPIC
     offsets_partition: int = 0
 
 

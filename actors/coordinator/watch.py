@@ -7,6 +7,7 @@ first question after a failure asks for everything at once. Called by machine.py
     asking --failed--> waiting --timer | controller is up--> asking for everything
 """
 
+from ...transport.addresses import CONTROLLER
 from ...transport.machine import (
     Answered,
     Call,
@@ -20,7 +21,6 @@ from ...transport.machine import (
 )
 from ...transport.protocol.topics import WatchTopics, WatchTopicsReply
 
-CONTROLLER = "controller"
 WATCH = "watch"
 RETRY = "watch_retry"
 RETRY_MS = 500
