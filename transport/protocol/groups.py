@@ -26,16 +26,19 @@ SessionMilliseconds = Annotated[int, Meta(ge=100, le=1_800_000)]
 class GroupHeartbeat(Request, tag="group_heartbeat", frozen=True):
     group: str
     member_id: str | None = None
-    """None joins the group; the reply names the member."""
+    """None joins the group; the reply names the member. A member may name itself instead: an unused name with generation
+    0 and topics joins under that name, and repeating it after a lost answer finds the same member again."""
     instance_id: str | None = None
     """A static member: keeps its partitions over a restart within the session timeout."""
     generation: int = 0
-    """The generation of the assignment the member has; 0 when it joins."""
+    """The generation of the assignment the member has; 0 when it joins. A heartbeat of an older one than the member's
+    latest assignment is answered at once, and what it says of `owned` releases nothing."""
     topics: list[str] | None = None
     """Subscribed topics: needed to join, None leaves them as they are."""
     owned: TopicPartitions | None = None
     """What the member holds at this moment; None stands for what it said last."""
     session_timeout_ms: SessionMilliseconds = 10_000
+    """Counts when it joins. Heartbeats are parked for a third of it at most."""
     assignor: AssignorName | None = None
     max_wait_ms: WaitMilliseconds = 0
     client_id: str = ""
@@ -63,6 +66,7 @@ class CommitOffsets(Request, tag="commit_offsets", frozen=True):
     member_id: str | None = None
     """None: a free-standing consumer; refused while the group has members."""
     generation: int = 0
+    """The generation of the last heartbeat's reply; older than the partition's grant is STALE_GENERATION."""
 
 
 class CommitOffsetsReply(Reply):
