@@ -372,6 +372,8 @@ class SubscriberMachine:
 
     def _on_lost(self, event: Lost, now: int) -> None:
         lanes = self._lanes.of(event.keys)
+        for lane in lanes:
+            self._drop(lane)
         self._lanes.let_go(lanes, is_handled_to_the_end=self._strategy.keeps_what_it_holds)
 
     def _drop(self, lane: Lane) -> None:

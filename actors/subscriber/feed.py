@@ -1,0 +1,145 @@
+"""The feed: the group's member, on a thread of its own. Polls, commits, lets partitions go. Impure.
+
+Owns the consumer, which no other thread touches. Before a partition goes, the consumer asks on this thread, inside a
+poll: the feed posts Revoking and waits for the machine's LetGo, so that what is at hand is finished and committed by the
+partition's old owner. The session is kept meanwhile by the client's own thread.
+"""
+
+import logging
+import queue
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Protocol
+
+from ...transport.machine import Effect
+from ...transport.protocol.errors import PlanariaError, ProtocolError
+from .effects import (
+    Commit,
+    CommitRefused,
+    Committed,
+    Leave,
+    Left,
+    LetGo,
+    Lost,
+    Offsets,
+    PartitionKey,
+    Pause,
+    Poll,
+    Polled,
+    Record,
+    Resume,
+    Revoking,
+    Rewind,
+    Started,
+)
+from .threads import Inbox, WorkThread
+
+POLL_S = 0.1
+"""How long an empty poll keeps a commit waiting."""
+
+_log = logging.getLogger("planaria.subscriber")
+
+
+class GroupConsumer(Protocol):
+    """What the feed asks of the client's consumer."""
+
+    def poll(self, timeout: float | None, max_messages: int) -> Sequence[Record]: ...
+    def commit(self, offsets: Mapping[PartitionKey, int]) -> None: ...
+    def seek(self, topic: str, partition: int, offset: int) -> None: ...
+    def pause(self, partitions: Iterable[PartitionKey]) -> None: ...
+    def resume(self, partitions: Iterable[PartitionKey]) -> None: ...
+    def assignment(self) -> Iterable[PartitionKey]: ...
+    def close(self) -> None: ...
+
+
+OnPartitions = Callable[[Iterable[PartitionKey]], None]
+OpenConsumer = Callable[[OnPartitions, OnPartitions], GroupConsumer]
+"""Joins the group, given what to call when partitions are revoked and when they are lost."""
+
+
+class Feed:
+    def __init__(self, open_consumer: OpenConsumer, max_records: int, inbox: Inbox) -> None:
+        self._open_consumer = open_consumer
+        self._max_records = max_records
+        self._inbox = inbox
+        self._consumer: GroupConsumer
+        self._answers: queue.SimpleQueue[LetGo] = queue.SimpleQueue()
+        self._is_leaving = False
+        self._thread = WorkThread("planaria-feed", inbox)
+
+    def open(self) -> None:
+        """Join the group; Started follows."""
+        self._thread.order(self._open, None)
+
+    def perform(self, effect: Effect) -> None:
+        match effect:
+            case LetGo():
+                self._answers.put(effect)
+            case Poll():
+                self._thread.order(self._poll, effect)
+            case Commit():
+                self._thread.order(self._commit, effect)
+            case Pause() | Resume() | Rewind():
+                self._thread.order(self._steer, effect)
+            case Leave():
+                self._thread.order(self._leave, effect)
+            case _:
+                raise AssertionError(f"no effect of the feed's: {effect!r}")
+
+    # On the feed's thread.
+
+    def _open(self, _: None) -> Started:
+        self._consumer = self._open_consumer(self._on_revoked, self._on_lost)
+        return Started()
+
+    def _poll(self, _: Poll) -> Polled:
+        try:
+            return Polled(self._consumer.poll(POLL_S, self._max_records))
+        except ProtocolError as error:
+            # What may pass is waited for; what will not ends the actor, and the supervisor shows why.
+            if not error.retriable:
+                raise
+            _log.warning("poll failed", extra={"fields": {"reason": str(error)}})
+            return Polled(())
+
+    def _commit(self, effect: Commit) -> Committed | CommitRefused:
+        try:
+            self._consumer.commit(effect.offsets)
+        except PlanariaError as error:
+            return CommitRefused(effect.offsets, str(error))
+        return Committed(effect.offsets)
+
+    def _steer(self, effect: Pause | Resume | Rewind) -> None:
+        assigned = set(self._consumer.assignment())
+        if isinstance(effect, Rewind):
+            for key, offset in effect.offsets.items():
+                if key in assigned:
+                    self._consumer.seek(*key, offset)
+        elif effect.key in assigned:
+            steer = self._consumer.pause if isinstance(effect, Pause) else self._consumer.resume
+            steer([effect.key])
+
+    def _leave(self, effect: Leave) -> Left:
+        self._is_leaving = True
+        self._commit_last(effect.offsets)
+        with suppress(PlanariaError):  # the session ends by itself when nobody answers
+            self._consumer.close()
+        return Left()
+
+    def _on_revoked(self, partitions: Iterable[PartitionKey]) -> None:
+        if self._is_leaving:
+            return
+        self._inbox.post(Revoking(list(partitions)))
+        self._commit_last(self._answers.get().offsets)
+
+    def _on_lost(self, partitions: Iterable[PartitionKey]) -> None:
+        self._inbox.post(Lost(list(partitions)))
+
+    def _commit_last(self, offsets: Offsets) -> None:
+        """Without it the partition's next owner repeats what was done since the last commit."""
+        if not offsets:
+            return
+        try:
+            self._consumer.commit(offsets)
+        except PlanariaError as error:
+            _log.warning("last commit refused", extra={"fields": {"reason": str(error)}})

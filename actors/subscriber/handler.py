@@ -1,0 +1,61 @@
+"""The user's function: loaded, called, its failure put into words. The one place where anything is unpickled.
+
+What is unpickled came from the embedding process, through the supervisor's control endpoint, which only its own user can
+open. Nothing a client sends over the public endpoint gets here.
+"""
+
+import importlib
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import cloudpickle
+
+from ...transport.protocol.errors import PlanariaError
+from ...transport.subscription import HandlerSource
+from .dead_letters import MAX_TRACEBACK_CHARS
+from .effects import Failure
+
+Handler: TypeAlias = Callable[[Any], object]
+
+
+class HandlerUnusable(PlanariaError):
+    """The handler cannot be loaded here; no restart will change that."""
+
+
+def load_handler(source: HandlerSource, sys_path: Sequence[str]) -> Handler:
+    """The function itself; modules are also looked for where the embedding process finds them."""
+    sys.path.extend(entry for entry in sys_path if entry not in sys.path)
+    try:
+        handler = cloudpickle.loads(source.pickled) if source.path is None else _import(source.path)
+    except Exception as error:
+        # Importing and unpickling run code of the user's, which may raise anything.
+        raise HandlerUnusable(f"the handler cannot be loaded: {type(error).__name__}: {error}") from error
+    if not callable(handler):
+        raise HandlerUnusable(f"the handler is not callable: {handler!r}")
+    if inspect.iscoroutinefunction(handler):
+        raise HandlerUnusable("the handler is a coroutine function; a handler is called and not awaited")
+    return handler  # type: ignore[no-any-return]
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Why a call of the handler failed, without a reference to anything of the handler's."""
+    kind = type(error)
+    # Without the frame that called the handler: it is ours and tells nothing.
+    frames = error.__traceback__ and error.__traceback__.tb_next
+    text = "".join(traceback.format_exception(kind, error, frames))
+    return Failure(
+        traceback.format_exception_only(error)[-1].strip(),
+        f"{kind.__module__}.{kind.__qualname__}",
+        text[-MAX_TRACEBACK_CHARS:],
+    )
+
+
+def _import(path: str) -> Any:
+    module, _, name = path.partition(":")
+    found: Any = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found

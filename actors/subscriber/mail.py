@@ -1,0 +1,33 @@
+"""The mail: publishes dead letters, on a thread of its own, because finding a topic may take its time. Impure."""
+
+from ...transport.client.accumulator import Delivery
+from ...transport.client.producer import Producer
+from ...transport.protocol.errors import PlanariaError
+from .effects import Buried, Bury, BuryFailed
+from .threads import Inbox, WorkThread
+
+
+class Mail:
+    def __init__(self, producer: Producer, inbox: Inbox) -> None:
+        self._producer = producer
+        self._inbox = inbox
+        self._thread = WorkThread("planaria-mail", inbox)
+
+    def send(self, order: Bury) -> None:
+        """Buried or BuryFailed follows, once the letter is durable or will not be."""
+        self._thread.order(self._send, order)
+
+    def _send(self, order: Bury) -> BuryFailed | None:
+        letter = order.letter
+        try:
+            delivery = self._producer.publish(
+                letter.topic, letter.value, key=letter.key, headers=letter.headers
+            )
+        except PlanariaError as error:
+            return BuryFailed(order.lane, str(error))
+        delivery.add_callback(lambda done: self._report(order.lane, done))
+        return None
+
+    def _report(self, lane: int, delivery: Delivery) -> None:
+        error = delivery.exception(0)
+        self._inbox.post(Buried(lane) if error is None else BuryFailed(lane, str(error)))

@@ -1,0 +1,118 @@
+"""The hosted subscriber's process: a loop, a machine, a flight recorder, and the three threads that work for it. Impure.
+
+    loop          control, heartbeats, the machine     never blocks, whatever the handler does
+    feed.py       the member of the group              polls and commits
+    worker.py     the handler                          one record at a time
+    mail.py       the dead letters                     only when there are any
+    the client's  sockets of consumer and producer
+
+It is a client like any other: it reaches the broker by the gateway's endpoint, and its address is its instance id, so
+that it keeps its partitions over a restart within the session timeout. Offsets live with the group's coordinator; the
+flight recorder is all it keeps. Started by the supervisor through `main`. A handler that cannot be loaded ends it before
+it is ready.
+"""
+
+import logging
+
+import msgspec
+
+from ...transport.client.client import Client
+from ...transport.loop import Actor, ActorContext, run_actor
+from ...transport.machine import Effect
+from ...transport.protocol.errors import PlanariaError
+from ...transport.subscription import SubscriberOptions
+from .effects import Abandon, Bury, Crash, Forget, NoteTimeout, Run, Tell, TimedOut
+from .feed import Feed, GroupConsumer, OnPartitions
+from .flight_recorder import FlightRecorder, flight_path
+from .handler import load_handler
+from .machine import SubscriberMachine
+from .mail import Mail
+from .threads import Inbox, ThreadFailed
+from .worker import Worker
+
+LETTER_TIMEOUT_MS = 30_000
+
+_log = logging.getLogger("planaria.subscriber")
+
+
+class SubscriberCrashed(PlanariaError):
+    """Ended on purpose, to be started again."""
+
+
+class SubscriberProcess(Actor):
+    machine: SubscriberMachine
+
+    def __init__(self, context: ActorContext) -> None:
+        super().__init__(context)
+        self._options = msgspec.convert(context.arguments, SubscriberOptions)
+        self._inbox = Inbox()
+        self._recorder: FlightRecorder
+        self._client: Client
+        self._feed: Feed
+        self._worker: Worker
+        self._mail: Mail
+
+    def endpoint(self) -> None:
+        """Nobody asks a subscriber anything."""
+
+    def start(self) -> None:
+        """Raises HandlerUnusable, which the supervisor shows when it gives up."""
+        options, context = self._options, self.context
+        handler = load_handler(options.handler, options.sys_path)
+        number = context.address.rpartition("/")[2]
+        self._recorder = FlightRecorder(flight_path(context.data_directory, options.group, number))
+        self.machine = SubscriberMachine(options, self._recorder.charges())
+        self._client = Client(options.endpoint, client_id=context.address)
+        self._worker = Worker(handler, self._recorder, self._inbox)
+        self._mail = Mail(self._client.producer(delivery_timeout_ms=LETTER_TIMEOUT_MS), self._inbox)
+        self._feed = Feed(self._join, options.max_records, self._inbox)
+        self.loop.watch(self._inbox.fileno(), self._take_posted)
+        self._feed.open()
+
+    def perform(self, effect: Effect) -> None:
+        match effect:
+            case Run():
+                self._worker.run(effect)
+            case Bury():
+                self._mail.send(effect)
+            case Forget():
+                self._recorder.forget(effect.key)
+            case Tell():
+                _log.log(effect.level, effect.event, extra={"fields": effect.fields})
+            case NoteTimeout():
+                self.loop.dispatch(TimedOut(effect.number, self._recorder.time_out()))
+            case Abandon():
+                self.close()
+            case Crash():
+                raise SubscriberCrashed(effect.reason)
+            case _:
+                self._feed.perform(effect)
+
+    def close(self) -> None:
+        """A handler still at work is abandoned; if the supervisor is gone, the group is not left either."""
+        self._worker.stop()
+        self._recorder.abandon()
+
+    def _take_posted(self) -> None:
+        for event in self._inbox.take():
+            if isinstance(event, ThreadFailed):
+                raise event.error
+            self.loop.dispatch(event)
+
+    def _join(self, on_revoked: OnPartitions, on_lost: OnPartitions) -> GroupConsumer:
+        options = self._options
+        return self._client.consumer(
+            options.group,
+            options.topics,
+            instance_id=self.context.address,
+            auto_commit=False,
+            auto_offset_reset=options.auto_offset_reset,
+            session_timeout_ms=options.session_timeout_ms,
+            on_revoked=on_revoked,
+            on_lost=on_lost,
+        )
+
+
+def main(context: ActorContext) -> None:
+    """The entry that a child spec names."""
+    run_actor(SubscriberProcess(context), context)

@@ -1,0 +1,83 @@
+"""How the subscriber's threads and its loop talk: orders one way, events the other, nothing shared. Impure.
+
+The loop owns the machine; threads only do what they are ordered and post what came of it. Every event wakes the loop by a
+pipe it watches. A thread that fails fails the actor: its error is raised in the loop's thread.
+"""
+
+import os
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeAlias
+
+from msgspec import Struct
+
+from ...transport.machine import Effect, Event
+
+Perform: TypeAlias = Callable[[Any], Event | None]
+
+
+class ThreadFailed(Struct, frozen=True):
+    error: BaseException
+
+
+class Inbox:
+    """Events for the loop, posted by any thread."""
+
+    def __init__(self) -> None:
+        self._events: deque[Event] = deque()
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        os.set_blocking(self._writer, False)
+        self._is_awake = False
+
+    def fileno(self) -> int:
+        """Readable when there is something to take."""
+        return self._reader
+
+    def post(self, event: Event) -> None:
+        self._events.append(event)
+        # The loop clears the mark before it takes: whoever still finds it set appended in time to be taken.
+        if not self._is_awake:
+            self._is_awake = True
+            os.write(self._writer, b"\0")
+
+    def take(self) -> list[Event]:
+        """What has been posted, in the order of posting."""
+        with suppress(BlockingIOError):
+            os.read(self._reader, 4096)
+        self._is_awake = False
+        return [self._events.popleft() for _ in range(len(self._events))]
+
+    def close(self) -> None:
+        os.close(self._reader)
+        os.close(self._writer)
+
+
+class WorkThread:
+    """Does orders one after another; what each returns goes to the inbox.
+
+    A daemon, because it may be in code that never returns, which must not keep the process.
+    """
+
+    def __init__(self, name: str, inbox: Inbox) -> None:
+        self._inbox = inbox
+        self._orders: queue.SimpleQueue[tuple[Perform, Effect]] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    def order(self, perform: Perform, effect: Effect) -> None:
+        self._orders.put((perform, effect))
+
+    def _work(self) -> None:
+        while True:
+            perform, effect = self._orders.get()
+            try:
+                event = perform(effect)
+            except BaseException as error:  # noqa: BLE001 - it is raised again where it ends the actor
+                self._inbox.post(ThreadFailed(error))
+                return
+            if event is not None:
+                self._inbox.post(event)

@@ -1,0 +1,48 @@
+"""The worker: runs the handler on its own thread, each record noted in the flight recorder before and after. Impure.
+
+The subscriber's hot path. Per record it makes no system call of its own but the reading of a clock.
+"""
+
+from time import monotonic
+
+from .effects import Ran, Run
+from .flight_recorder import FlightRecorder
+from .handler import Handler, failure_of
+from .machine import SLICE_MS
+from .threads import Inbox, WorkThread
+
+
+class Worker:
+    def __init__(self, handler: Handler, recorder: FlightRecorder, inbox: Inbox) -> None:
+        self._handler = handler
+        self._recorder = recorder
+        self._is_stopping = False
+        self._thread = WorkThread("planaria-handler", inbox)
+
+    def run(self, order: Run) -> None:
+        self._thread.order(self._run, order)
+
+    def stop(self) -> None:
+        """Start no further record, not even of the run under way."""
+        self._is_stopping = True
+
+    def _run(self, order: Run) -> Ran:
+        handler, recorder = self._handler, self._recorder
+        attempt = order.attempt
+        done = 0
+        over_at = monotonic() + SLICE_MS / 1000
+        for record in order.records:
+            if self._is_stopping:
+                break
+            recorder.start(record.topic, record.partition, record.offset, attempt)
+            try:
+                handler(record)
+            except BaseException as error:  # noqa: BLE001 - sys.exit() in a handler is a failure like any other
+                recorder.fail(record.topic, record.partition, record.offset, attempt)
+                return Ran(order.number, done, failure_of(error))
+            recorder.finish()
+            done += 1
+            attempt = 1
+            if monotonic() > over_at:
+                break
+        return Ran(order.number, done)

@@ -1,0 +1,389 @@
+"""The subscriber's machine, scene by scene: what it does on each event, in its own order."""
+
+from planaria.actors.subscriber.commits import COMMIT_MS
+from planaria.actors.subscriber.effects import Bury, Charge
+from planaria.actors.subscriber.machine import SLICE_MS
+from subscriber_script import FakeMessage, Script, messages
+
+
+def started(**options: object) -> Script:
+    script = Script(**options)
+    assert script.start() == ["poll"]
+    return script
+
+
+# Delivery.
+
+
+def test_at_least_once_handles_then_commits() -> None:
+    script = started()
+    assert script.polled(*messages("A", 0, 0, 1, 2)) == ["poll", "run A/0 0-2, attempt 1"]
+    assert script.ran() == []
+    assert script.after(COMMIT_MS - 1) == []
+    assert script.after(1) == ["commit A/0=3"]
+    assert script.committed() == []
+    assert script.after(10_000) == []
+
+
+def test_commits_of_all_partitions_travel_together_and_one_at_a_time() -> None:
+    script = started()
+    script.polled(*messages("A", 0, 0, 1), *messages("A", 1, 7))
+    assert script.ran() == ["run A/1 7, attempt 1"]
+    assert script.ran() == []
+    assert script.after(COMMIT_MS) == ["commit A/0=2 A/1=8"]
+    assert script.polled(*messages("A", 1, 8)) == ["poll", "run A/1 8, attempt 1"]
+    assert script.ran() == []
+    assert script.after(COMMIT_MS) == []
+    assert script.committed() == []
+    assert script.after(COMMIT_MS) == ["commit A/1=9"]
+
+
+def test_at_most_once_commits_before_it_handles() -> None:
+    script = started(delivery="at-most-once")
+    assert script.polled(*messages("A", 0, 0, 1), *messages("A", 1, 7)) == ["commit A/0=2 A/1=8"]
+    assert script.committed() == ["poll", "run A/0 0-1, attempt 1"]
+    assert script.ran() == ["run A/1 7, attempt 1"]
+    assert script.ran() == []
+    assert script.after(10_000) == []
+
+
+def test_at_most_once_fetches_again_what_it_could_not_commit() -> None:
+    script = started(delivery="at-most-once")
+    script.polled(*messages("A", 0, 5, 6))
+    assert script.refused() == ["warning: commit refused", "rewind A/0=5", "poll"]
+
+
+def test_at_most_once_never_tries_again() -> None:
+    script = started(delivery="at-most-once")
+    script.polled(*messages("A", 0, 0, 1))
+    script.committed()
+    assert script.ran(failure="ValueError: no") == [
+        "warning: handler failed",
+        "error: record lost",
+        "forget A/0",
+        "run A/0 1, attempt 1",
+    ]
+
+
+def test_at_most_once_buries_what_failed() -> None:
+    script = started(delivery="at-most-once", dead_letter="A.dlq")
+    script.polled(*messages("A", 0, 0, 1))
+    script.committed()
+    assert script.ran(failure="ValueError: no") == ["warning: handler failed", "bury A/0/0 in A.dlq after 1"]
+    assert script.buried() == ["error: record dead-lettered", "forget A/0", "run A/0 1, attempt 1"]
+
+
+def test_at_most_once_reports_what_killed_the_last_incarnation() -> None:
+    script = Script([Charge("A", 0, 4, 1, "killed")], delivery="at-most-once", dead_letter="A.dlq")
+    assert script.start() == ["error: record lost", "forget A/0", "poll"]
+
+
+def test_a_refused_commit_is_made_again() -> None:
+    script = started()
+    script.polled(*messages("A", 0, 0))
+    script.ran()
+    assert script.after(COMMIT_MS) == ["commit A/0=1"]
+    assert script.refused() == ["warning: commit refused"]
+    assert script.after(500) == ["commit A/0=1"]
+
+
+# Flow.
+
+
+def test_partitions_take_turns() -> None:
+    script = started()
+    script.polled(*messages("A", 0, *range(10)), *messages("A", 1, 0))
+    # The slice of time is over after 3 of the 10.
+    assert script.ran(3) == ["run A/1 0, attempt 1"]
+    assert script.ran() == ["run A/0 3-9, attempt 1"]
+
+
+def test_a_full_partition_is_paused_until_half_is_handled() -> None:
+    script = started(max_records=4)
+    assert script.polled(*messages("A", 0, 0, 1, 2, 3)) == ["pause A/0", "poll", "run A/0 0-3, attempt 1"]
+    assert script.ran(1) == ["run A/0 1-3, attempt 1"]
+    assert script.ran(1) == ["resume A/0", "run A/0 2-3, attempt 1"]
+
+
+# Failures.
+
+
+def test_a_failing_record_blocks_its_own_partition_alone() -> None:
+    script = started(backoff_ms=100)
+    script.polled(*messages("A", 0, 0, 1, 2), *messages("A", 1, 0))
+    assert script.ran(1, "ValueError: no") == ["warning: handler failed", "run A/1 0, attempt 1"]
+    assert script.ran() == []
+    assert script.polled(*messages("A", 0, 3), *messages("A", 1, 1)) == ["poll", "run A/1 1, attempt 1"]
+    assert script.ran() == []
+    # The record goes alone; the finished ones before it are committed meanwhile.
+    assert script.after(100) == ["run A/0 1, attempt 2", "commit A/0=1 A/1=2"]
+    assert script.ran() == ["forget A/0", "run A/0 2-3, attempt 1"]
+
+
+def test_backoff_doubles_up_to_its_limit() -> None:
+    script = started(retries=5, backoff_ms=100, backoff_max_ms=300, dead_letter="A.dlq")
+    script.polled(*messages("A", 0, 0))
+    waits = []
+    for attempt in range(2, 7):
+        assert script.ran(failure="ValueError: no") == ["warning: handler failed"]
+        before = script.now
+        while not (lines := script.after(1)):
+            pass
+        assert lines == [f"run A/0 0, attempt {attempt}"]
+        waits.append(script.now - before)
+    assert waits == [100, 200, 300, 300, 300]
+
+
+def test_a_record_out_of_attempts_is_buried_then_passed() -> None:
+    script = started(retries=1, dead_letter="A.dlq")
+    script.polled(*messages("A", 0, 0, 1))
+    script.ran(failure="ValueError: no")
+    assert script.after(100) == ["run A/0 0, attempt 2"]
+    assert script.ran(failure="ValueError: still no") == [
+        "warning: handler failed",
+        "bury A/0/0 in A.dlq after 2",
+    ]
+    assert script.after(COMMIT_MS) == []
+    assert script.buried() == ["error: record dead-lettered", "forget A/0", "run A/0 1, attempt 1"]
+    assert script.after(COMMIT_MS) == ["commit A/0=1"]
+
+
+def test_a_dead_letter_tells_where_the_record_comes_from_and_why() -> None:
+    script = started(retries=0, dead_letter="A.dlq")
+    headers = {"content-type": "application/json", "dead-letter-reason": "an earlier one"}
+    script.polled(FakeMessage("A", 3, 42, b"k", b"{}", 1_234, headers))
+    script.ran(failure="ValueError: two\nlines")
+    letter = next(effect.letter for effect in script.effects if isinstance(effect, Bury))
+    assert (letter.topic, letter.key, letter.value) == ("A.dlq", b"k", b"{}")
+    assert letter.headers == {
+        "content-type": "application/json",
+        "dead-letter-topic": "A",
+        "dead-letter-partition": "3",
+        "dead-letter-offset": "42",
+        "dead-letter-timestamp": "1234",
+        "dead-letter-group": "billing",
+        "dead-letter-attempts": "1",
+        "dead-letter-reason": "ValueError: two lines",
+        "dead-letter-exception": "builtins.ValueError",
+        "dead-letter-traceback": "Traceback ...",
+    }
+
+
+def test_a_letter_that_cannot_be_published_is_sent_again() -> None:
+    script = started(retries=0, dead_letter="A.dlq", backoff_max_ms=1_000)
+    script.polled(*messages("A", 0, 0, 1))
+    script.ran(failure="ValueError: no")
+    assert script.bury_failed() == ["critical: record cannot be dead-lettered"]
+    assert script.after(999) == []
+    assert script.after(1) == ["bury A/0/0 in A.dlq after 1"]
+    assert script.buried() == ["error: record dead-lettered", "forget A/0", "run A/0 1, attempt 1"]
+
+
+def test_without_a_dead_letter_topic_nothing_is_ever_dropped() -> None:
+    script = started(retries=1, backoff_max_ms=1_000)
+    script.polled(*messages("A", 0, 0, 1))
+    script.ran(failure="ValueError: no")
+    script.after(100)
+    for attempt in range(3, 20):
+        assert script.ran(failure="ValueError: no") == [
+            "warning: handler failed",
+            "critical: record keeps failing",
+        ]
+        assert script.after(999) == []
+        assert script.after(1) == [f"run A/0 0, attempt {attempt}"]
+
+
+# A record that kills its process.
+
+
+def test_poison_is_tried_alone_then_buried_without_being_run() -> None:
+    """Incarnation after incarnation, as the flight recorder hands the count on."""
+    options = {"retries": 2, "dead_letter": "A.dlq"}
+    first = started(**options)
+    assert first.polled(*messages("A", 0, 0, 1, 2, 3)) == ["poll", "run A/0 0-3, attempt 1"]
+    # Killed in offset 2; 0 and 1 were finished and not yet committed.
+
+    second = Script([Charge("A", 0, 2, 1, "killed")], **options)
+    second.start()
+    assert second.polled(*messages("A", 0, 0, 1, 2, 3)) == ["poll", "run A/0 0-1, attempt 1"]
+    assert second.ran() == ["warning: the handler killed its process"]
+    assert second.after(100) == ["commit A/0=2", "run A/0 2, attempt 2"]
+
+    third = Script([Charge("A", 0, 2, 2, "killed")], **options)
+    third.start()
+    assert third.polled(*messages("A", 0, 2, 3)) == ["poll", "warning: the handler killed its process"]
+    assert third.after(200) == ["run A/0 2, attempt 3"]
+
+    fourth = Script([Charge("A", 0, 2, 3, "killed")], **options)
+    fourth.start()
+    assert fourth.polled(*messages("A", 0, 2, 3), *messages("A", 1, 0)) == [
+        "poll",
+        "warning: the handler killed its process",
+        "bury A/0/2 in A.dlq after 3",
+        "run A/1 0, attempt 1",
+    ]
+    assert fourth.buried() == ["error: record dead-lettered", "forget A/0"]
+    assert fourth.ran() == ["run A/0 3, attempt 1"]
+
+
+def test_a_charge_for_a_record_dealt_with_elsewhere_is_forgotten() -> None:
+    script = Script([Charge("A", 0, 2, 3, "killed")], retries=2, dead_letter="A.dlq")
+    script.start()
+    assert script.polled(*messages("A", 0, 3)) == ["poll", "forget A/0", "run A/0 3, attempt 1"]
+
+
+def test_poison_without_a_dead_letter_topic_waits_its_longest_between_attempts() -> None:
+    script = Script([Charge("A", 0, 2, 9, "killed")], retries=2, backoff_max_ms=1_000)
+    script.start()
+    script.polled(*messages("A", 0, 2))
+    assert script.after(999) == []
+    assert script.after(1) == ["run A/0 2, attempt 10"]
+
+
+# A handler that takes too long.
+
+
+def test_a_stuck_handler_ends_the_process_once_the_rest_is_committed() -> None:
+    script = started(handler_timeout_ms=1_000)
+    script.polled(*messages("A", 0, 0, 1, 2), *messages("A", 1, 0))
+    assert script.after(SLICE_MS + 999) == []
+    assert script.after(1) == ["notetimeout"]
+    assert script.timed_out(1) == ["error: handler timed out", "commit A/0=1"]
+    assert script.committed() == ["crash: the handler exceeded handler_timeout_ms at A/0 offset 1"]
+
+
+def test_a_stuck_handler_ends_the_process_even_when_nobody_answers() -> None:
+    script = started(handler_timeout_ms=1_000)
+    script.polled(*messages("A", 0, 0, 1))
+    script.after(SLICE_MS + 1_000)
+    script.timed_out(1)
+    assert script.after(1_000) == ["crash: the handler exceeded handler_timeout_ms at A/0 offset 1"]
+
+
+def test_a_handler_that_came_back_in_time_is_not_stuck() -> None:
+    script = started(handler_timeout_ms=1_000)
+    script.polled(*messages("A", 0, 0, 1))
+    script.after(SLICE_MS + 1_000)
+    assert script.timed_out(None) == []
+    assert script.ran() == []
+    assert script.after(10_000) == ["commit A/0=2"]
+
+
+def test_a_handler_without_limit_may_take_for_ever() -> None:
+    script = started()
+    script.polled(*messages("A", 0, 0))
+    assert script.after(10**9) == []
+
+
+def test_a_timed_out_record_is_charged_like_any_other() -> None:
+    script = Script([Charge("A", 0, 1, 1, "timed out")], retries=0, dead_letter="A.dlq", handler_timeout_ms=5)
+    script.start()
+    assert script.polled(*messages("A", 0, 1)) == [
+        "poll",
+        "warning: the handler exceeded handler_timeout_ms",
+        "bury A/0/1 in A.dlq after 1",
+    ]
+
+
+# Partitions come and go.
+
+
+def test_a_partition_goes_when_its_record_at_hand_is_finished_and_committed() -> None:
+    script = started()
+    script.polled(*messages("A", 0, *range(5)), *messages("A", 1, 0))
+    assert script.revoking(0) == []
+    assert script.ran(2) == ["letgo A/0=2", "run A/1 0, attempt 1"]
+
+
+def test_an_idle_partition_goes_at_once() -> None:
+    script = started()
+    script.polled(*messages("A", 0, 0), *messages("A", 1, 0, 1))
+    assert script.revoking(1, 2) == ["letgo"]
+    assert script.ran() == []
+    assert script.revoking(0) == ["letgo A/0=1"]
+
+
+def test_a_partition_goes_after_the_session_timeout_in_any_case() -> None:
+    script = started(session_timeout_ms=1_000)
+    script.polled(*messages("A", 0, 0, 1))
+    script.revoking(0)
+    assert script.after(1_000) == ["warning: partition goes while its record is at hand", "letgo"]
+    assert script.polled(*messages("A", 0, 0)) == ["poll"]
+    # The old run says nothing about the partition that came back.
+    assert script.ran(1) == ["run A/0 0, attempt 1"]
+
+
+def test_a_waiting_record_keeps_its_count_if_its_partition_comes_back() -> None:
+    script = started(retries=1, dead_letter="A.dlq")
+    script.polled(*messages("A", 0, 0))
+    script.ran(failure="ValueError: no")
+    assert script.revoking(0) == ["letgo"]
+    assert script.after(1_000) == []
+    script.polled(*messages("A", 0, 0))
+    assert script.after(100) == ["run A/0 0, attempt 2"]
+
+
+def test_a_lost_partition_is_dropped_and_not_committed() -> None:
+    script = started()
+    script.polled(*messages("A", 0, 0, 1), *messages("A", 1, 0))
+    assert script.lost(0) == []
+    assert script.ran() == ["run A/1 0, attempt 1"]
+    assert script.ran() == []
+    assert script.after(COMMIT_MS) == ["commit A/1=1"]
+
+
+def test_at_most_once_handles_what_it_has_committed_though_the_partition_goes() -> None:
+    script = started(delivery="at-most-once")
+    script.polled(*messages("A", 0, 0, 1, 2))
+    script.committed()
+    assert script.revoking(0) == ["letgo"]
+    assert script.ran(1) == ["run A/0 1-2, attempt 1"]
+    assert script.ran() == []
+
+
+# Stop.
+
+
+def test_stops_when_the_record_at_hand_is_finished() -> None:
+    script = started()
+    script.polled(*messages("A", 0, *range(5)), *messages("A", 1, 0))
+    assert script.stop() == []
+    assert script.polled(*messages("A", 0, 5)) == []
+    assert script.ran(1) == ["leave A/0=1"]
+    assert script.left() == ["stop: stopped by order"]
+
+
+def test_an_idle_subscriber_stops_at_once() -> None:
+    script = started()
+    assert script.stop() == ["leave"]
+
+
+def test_a_record_that_waits_does_not_keep_the_subscriber() -> None:
+    script = started()
+    script.polled(*messages("A", 0, 0, 1))
+    script.ran(1, "ValueError: no")
+    assert script.stop() == ["leave A/0=1"]
+
+
+def test_a_handler_that_does_not_finish_is_abandoned_at_the_deadline() -> None:
+    script = started()
+    script.polled(*messages("A", 0, 0, 1))
+    script.stop(within_ms=30_000)
+    assert script.after(27_999) == []
+    assert script.after(1) == ["warning: stopped before all at hand was handled", "abandon", "leave"]
+    assert script.left() == ["stop: stopped by order"]
+
+
+def test_stops_at_the_deadline_though_nobody_answers() -> None:
+    script = started()
+    script.stop(within_ms=30_000)
+    assert script.after(29_000) == ["stop: stopped by order, without leaving the group"]
+
+
+def test_at_most_once_stops_when_all_it_has_committed_is_handled() -> None:
+    script = started(delivery="at-most-once")
+    script.polled(*messages("A", 0, 0, 1))
+    assert script.stop() == []
+    assert script.committed() == ["run A/0 0-1, attempt 1"]
+    assert script.ran(1) == ["run A/0 1, attempt 1"]
+    assert script.ran() == ["leave"]

@@ -1,0 +1,284 @@
+"""The machine in a world that goes wrong at random: kills, failures, rebalances, refused commits. One seed, one history.
+
+What each delivery promises is checked at every step, and at the end that everything published was dealt with.
+"""
+
+import random
+from collections.abc import Callable
+
+import pytest
+
+from planaria.actors.subscriber.effects import (
+    Bury,
+    Cause,
+    Charge,
+    Commit,
+    Committed,
+    Crash,
+    Forget,
+    Leave,
+    LetGo,
+    PartitionKey,
+    Pause,
+    Poll,
+    Resume,
+    Rewind,
+    Run,
+)
+from planaria.transport.machine import Stop
+from subscriber_script import FakeMessage, Script
+
+PARTITIONS = 3
+RECORDS = 60
+RETRIES = 2
+STEPS = 4_000
+
+
+class World:
+    """The broker, the handler and the flight recorder around one subscriber after another."""
+
+    def __init__(self, seed: int, delivery: str) -> None:
+        self.draw = random.Random(seed)
+        self.delivery = delivery
+        self.is_calm = False
+        self.committed = {("A", partition): 0 for partition in range(PARTITIONS)}
+        self.handled: dict[tuple[PartitionKey, int], int] = {}
+        self.tries: dict[tuple[PartitionKey, int], int] = {}
+        self.buried: set[tuple[PartitionKey, int]] = set()
+        self.poison = {
+            (key, offset): self.draw.choice(["raises", "kills", "hangs"])
+            for key in self.committed
+            for offset in self.draw.sample(range(RECORDS), 4)
+        }
+        self.charges: dict[PartitionKey, Charge] = {}
+        self.incarnations = 0
+        self.be_born()
+
+    # The subscriber's life.
+
+    def be_born(self) -> None:
+        self.incarnations += 1
+        self.script = Script(
+            list(self.charges.values()),
+            delivery=self.delivery,
+            retries=RETRIES,
+            dead_letter="A.dlq",
+            handler_timeout_ms=1_000,
+            max_records=8,
+        )
+        self.position = dict(self.committed)
+        self.assigned = set(self.committed)
+        self.paused: set[PartitionKey] = set()
+        self.run: Run | None = None
+        self.orders: list[object] = []
+        self.let_go: LetGo | None = None
+        self.is_over = False
+        self.act(self.script.start)
+
+    def act(self, do: Callable[..., object], *arguments: object) -> None:
+        do(*arguments)
+        for effect in self.script.take_effects():
+            match effect:
+                case Run():
+                    assert self.run is None, "one run at a time"
+                    self.run = effect
+                case Poll() | Commit() | Bury() | Leave():
+                    self.orders.append(effect)
+                case Pause(key=key):
+                    self.paused.add(key)
+                case Resume(key=key):
+                    self.paused.discard(key)
+                case Rewind(offsets=offsets):
+                    self.position.update({key: at for key, at in offsets.items() if key in self.assigned})
+                case LetGo():
+                    self.let_go = effect
+                case Forget(key=key):
+                    self.charges.pop(key, None)
+                case Crash() | Stop():
+                    self.is_over = True
+
+    # What may happen.
+
+    def step(self) -> None:
+        choices = [self.pass_time]
+        if self.run is not None:
+            choices += [self.work] * 4
+        if self.orders:
+            choices += [self.obey] * 4
+        if not self.is_calm and self.draw.random() < 0.02:
+            choices = [self.kill, self.stop, self.rebalance]
+        self.draw.choice(choices)()
+        if self.is_over:
+            self.be_born()
+
+    def pass_time(self) -> None:
+        script = self.script
+        at = script.timers.next_at()
+        wait_ms = self.draw.randrange(1, 40)
+        if at is not None and (self.is_calm or at <= script.now + wait_ms):
+            self.act(script.after, max(0, at - script.now))
+        elif not self.is_calm:
+            script.now += wait_ms
+
+    def work(self) -> None:
+        run, self.run = self.run, None
+        assert run is not None
+        done = 0
+        for record in run.records:
+            place = ((record.topic, record.partition), record.offset)
+            attempt = run.attempt if done == 0 else 1
+            self.tries[place] = self.tries.get(place, 0) + 1
+            what = self.poison.get(place, "")
+            if what == "kills":
+                self.charge(place, attempt, "killed")
+                self.be_born()
+                return
+            if what == "hangs":
+                self.charge(place, attempt, "timed out")
+                self.run = run
+                self.script.run = run
+                self.act(self.script.timed_out, record.offset)
+                self.run = None
+                return
+            if what == "raises":
+                self.charge(place, attempt, "failed")
+                self.script.run = run
+                self.act(self.script.ran, done, "ValueError: no")
+                return
+            self.handled[place] = self.handled.get(place, 0) + 1
+            done += 1
+            if self.draw.random() < 0.1:
+                break
+        self.script.run = run
+        self.act(self.script.ran, done)
+
+    def charge(self, place: tuple[PartitionKey, int], attempt: int, cause: Cause) -> None:
+        key, offset = place
+        self.charges[key] = Charge(*key, offset, attempt, cause)
+
+    def obey(self) -> None:
+        order = self.orders.pop(0)
+        match order:
+            case Poll():
+                found = self.fetch()
+                self.act(self.script.polled, *found)
+            case Commit(offsets=offsets):
+                self.script.commit = order
+                if not self.is_calm and self.draw.random() < 0.1:
+                    self.act(self.script.refused)
+                else:
+                    self.commit(offsets)
+                    self.script.commit = None
+                    self.act(self.script.give, Committed(offsets))
+            case Bury(letter=letter):
+                headers = letter.headers
+                key = (headers["dead-letter-topic"], int(headers["dead-letter-partition"]))
+                self.script.bury = order
+                if not self.is_calm and self.draw.random() < 0.3:
+                    self.act(self.script.bury_failed)
+                else:
+                    self.buried.add((key, int(headers["dead-letter-offset"])))
+                    self.act(self.script.buried)
+            case Leave(offsets=offsets):
+                self.commit(offsets)
+                self.act(self.script.left)
+
+    def fetch(self) -> list[FakeMessage]:
+        found: list[FakeMessage] = []
+        for key in sorted(self.assigned - self.paused):
+            end = min(RECORDS, self.position[key] + self.draw.randrange(1, 6))
+            found += [FakeMessage(*key, offset) for offset in range(self.position[key], end)]
+            self.position[key] = max(self.position[key], end)
+        return found
+
+    def commit(self, offsets: object) -> None:
+        for key, offset in offsets.items():  # type: ignore[attr-defined]
+            assert offset >= self.committed[key], "a commit never goes back"
+            if self.delivery == "at-least-once":
+                for place in ((key, before) for before in range(self.committed[key], offset)):
+                    assert place in self.handled or place in self.buried, f"committed unhandled: {place}"
+            self.committed[key] = offset
+
+    def kill(self) -> None:
+        """SIGKILL from outside: the record at hand, if any, is charged."""
+        if self.run is not None:
+            record = self.run.records[0]
+            place = ((record.topic, record.partition), record.offset)
+            self.tries[place] = self.tries.get(place, 0) + 1
+            self.charge(place, self.run.attempt, "killed")
+        self.be_born()
+
+    def stop(self) -> None:
+        incarnation = self.incarnations
+        self.act(self.script.stop)
+        for _ in range(10_000):
+            if self.is_over or self.incarnations != incarnation:
+                return
+            if self.run is not None:
+                self.work()
+            elif self.orders:
+                self.obey()
+            else:
+                self.pass_time()
+        raise AssertionError("does not stop")
+
+    def rebalance(self) -> None:
+        """Inside a poll, as the feed does it: a partition goes, and comes back from where it was committed."""
+        if self.orders[:1] != [Poll()]:
+            return
+        key = ("A", self.draw.randrange(PARTITIONS))
+        incarnation = self.incarnations
+        if self.draw.random() < 0.3:
+            self.act(self.script.lost, key[1])
+        else:
+            self.let_go = None
+            self.act(self.script.revoking, key[1])
+            while self.let_go is None:
+                self.draw.choice(
+                    [self.pass_time, self.work] if self.run else [self.pass_time, self.send_letters]
+                )()
+                if self.incarnations != incarnation or self.is_over:
+                    return
+            self.commit(self.let_go.offsets)
+        self.position[key] = self.committed[key]
+        self.paused.discard(key)
+
+    def send_letters(self) -> None:
+        """The mail goes on while the feed waits."""
+        for order in self.orders:
+            if isinstance(order, Bury):
+                self.orders.remove(order)
+                self.orders.insert(0, order)
+                self.obey()
+                return
+
+    @property
+    def is_finished(self) -> bool:
+        return all(offset == RECORDS for offset in self.committed.values()) and self.run is None
+
+
+@pytest.mark.parametrize("delivery", ["at-least-once", "at-most-once"])
+def test_random_histories(delivery: str, seed: int) -> None:
+    for history in range(15):
+        world = World(seed + history, delivery)
+        for _ in range(STEPS):
+            if world.is_finished:
+                break
+            world.step()
+        world.is_calm = True
+        for _ in range(STEPS):
+            if world.is_finished and not world.orders[1:]:
+                break
+            world.step()
+        check(world)
+
+
+def check(world: World) -> None:
+    assert world.is_finished, f"stuck: {world.committed}"
+    places = [(key, offset) for key in world.committed for offset in range(RECORDS)]
+    if world.delivery == "at-least-once":
+        missing = [place for place in places if place not in world.handled and place not in world.buried]
+        assert missing == []
+        assert all(place in world.buried for place in world.poison)
+    else:
+        assert all(count == 1 for count in world.tries.values()), "at most once"

@@ -1,0 +1,187 @@
+"""Drives a subscriber's machine by hand: events in, effects out as short lines, timers on a clock of its own."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from planaria.actors.subscriber.effects import (
+    Buried,
+    Bury,
+    BuryFailed,
+    Charge,
+    Commit,
+    CommitRefused,
+    Committed,
+    Crash,
+    Failure,
+    Forget,
+    Leave,
+    Left,
+    LetGo,
+    Lost,
+    Pause,
+    Polled,
+    Ran,
+    Resume,
+    Revoking,
+    Rewind,
+    Run,
+    Started,
+    Tell,
+    TimedOut,
+)
+from planaria.actors.subscriber.machine import SubscriberMachine
+from planaria.transport.machine import CancelTimer, Event, SetTimer, Stop, StopRequested, TimerFired
+from planaria.transport.subscription import HandlerSource, SubscriberOptions
+from planaria.transport.timers import Timers
+
+
+class FakeMessage(NamedTuple):
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None = b"key"
+    value: bytes | None = b"value"
+    timestamp: int = 1_700_000_000_000
+    headers: dict[str, str] = {}  # noqa: RUF012 - never changed
+
+
+def messages(topic: str, partition: int, *offsets: int) -> list[FakeMessage]:
+    return [FakeMessage(topic, partition, offset) for offset in offsets]
+
+
+def options(**changed: Any) -> SubscriberOptions:
+    return SubscriberOptions(
+        **{
+            "group": "billing",
+            "topics": ["A"],
+            "handler": HandlerSource(path="shop:charge"),
+            "endpoint": "tcp://127.0.0.1:5570",
+            **changed,
+        }
+    )
+
+
+class Script:
+    """A machine, and what it did, line by line."""
+
+    def __init__(self, charges: Sequence[Charge] = (), **changed: Any) -> None:
+        self.options = options(**changed)
+        self.machine = SubscriberMachine(self.options, charges)
+        self.now = 0
+        self.timers = Timers()
+        self.effects: list[Any] = []
+        """Of all events, until somebody takes them."""
+        self.run: Run | None = None
+        self.commit: Commit | None = None
+        self.bury: Bury | None = None
+
+    def give(self, event: Event) -> list[str]:
+        effects = self.machine.handle(event, self.now)
+        self.effects += effects
+        for effect in effects:
+            if isinstance(effect, SetTimer):
+                self.timers.set(effect.key, effect.at)
+            elif isinstance(effect, CancelTimer):
+                self.timers.cancel(effect.key)
+            elif isinstance(effect, Run):
+                self.run = effect
+            elif isinstance(effect, Commit):
+                self.commit = effect
+            elif isinstance(effect, Bury):
+                self.bury = effect
+        return [line_of(effect) for effect in effects if not isinstance(effect, SetTimer | CancelTimer)]
+
+    def take_effects(self) -> list[Any]:
+        effects, self.effects = self.effects, []
+        return effects
+
+    def start(self) -> list[str]:
+        return self.give(Started())
+
+    def polled(self, *found: FakeMessage) -> list[str]:
+        return self.give(Polled(found))
+
+    def ran(self, done: int | None = None, failure: str | None = None) -> list[str]:
+        """The worker comes back; by default with everything done."""
+        run, self.run = self.run, None
+        assert run is not None
+        if done is None:
+            done = 0 if failure else len(run.records)
+        reason = Failure(failure, "builtins.ValueError", "Traceback ...") if failure else None
+        return self.give(Ran(run.number, done, reason))
+
+    def committed(self) -> list[str]:
+        commit, self.commit = self.commit, None
+        assert commit is not None
+        return self.give(Committed(commit.offsets))
+
+    def refused(self) -> list[str]:
+        commit, self.commit = self.commit, None
+        assert commit is not None
+        return self.give(CommitRefused(commit.offsets, "NOT_ASSIGNED: gone"))
+
+    def buried(self) -> list[str]:
+        bury, self.bury = self.bury, None
+        assert bury is not None
+        return self.give(Buried(bury.lane))
+
+    def bury_failed(self) -> list[str]:
+        bury, self.bury = self.bury, None
+        assert bury is not None
+        return self.give(BuryFailed(bury.lane, "UNKNOWN_TOPIC: no such topic"))
+
+    def revoking(self, *partitions: int) -> list[str]:
+        return self.give(Revoking([("A", partition) for partition in partitions]))
+
+    def lost(self, *partitions: int) -> list[str]:
+        return self.give(Lost([("A", partition) for partition in partitions]))
+
+    def timed_out(self, offset: int | None) -> list[str]:
+        assert self.run is not None
+        return self.give(TimedOut(self.run.number, offset))
+
+    def stop(self, within_ms: int = 30_000) -> list[str]:
+        return self.give(StopRequested(self.now + within_ms))
+
+    def left(self) -> list[str]:
+        return self.give(Left())
+
+    def after(self, milliseconds: int) -> list[str]:
+        """Let time pass; what the timers due by then lead to."""
+        until = self.now + milliseconds
+        lines: list[str] = []
+        while (at := self.timers.next_at()) is not None and at <= until:
+            self.now = max(self.now, at)
+            for key in self.timers.pop_due(self.now):
+                lines += self.give(TimerFired(key))
+        self.now = until
+        return lines
+
+
+def line_of(effect: Any) -> str:
+    match effect:
+        case Run(records=records, attempt=attempt):
+            first, last = records[0], records[-1]
+            span = str(first.offset) if first is last else f"{first.offset}-{last.offset}"
+            return f"run {first.topic}/{first.partition} {span}, attempt {attempt}"
+        case (
+            Commit(offsets=offsets)
+            | LetGo(offsets=offsets)
+            | Leave(offsets=offsets)
+            | Rewind(offsets=offsets)
+        ):
+            places = [f"{topic}/{partition}={offset}" for (topic, partition), offset in offsets.items()]
+            return " ".join([type(effect).__name__.lower(), *places])
+        case Pause(key=key) | Resume(key=key) | Forget(key=key):
+            return f"{type(effect).__name__.lower()} {key[0]}/{key[1]}"
+        case Bury(letter=letter):
+            headers = letter.headers
+            place = "/".join(headers[f"dead-letter-{name}"] for name in ("topic", "partition", "offset"))
+            return f"bury {place} in {letter.topic} after {headers['dead-letter-attempts']}"
+        case Tell(level=level, event=event):
+            return f"{logging.getLevelName(level).lower()}: {event}"
+        case Crash(reason=reason) | Stop(reason=reason):
+            return f"{type(effect).__name__.lower()}: {reason}"
+        case _:
+            return type(effect).__name__.lower()
