@@ -128,7 +128,9 @@ def chaos_run(options: ChaosOptions, say: Callable[[str], None]) -> Report:
             probes.close()
             workload.stop()
             _collect(history, journals)
-            verdict = history.check(read_log(broker.client, options.partitions))
+            verdict = history.check(
+                read_log(broker.client, options.partitions), (MEMBERS_GROUP, HOSTED_GROUP)
+            )
             took_s = time.monotonic() - started
     return _report(options, took_s, nemesis.faults, verdict)
 
@@ -197,11 +199,13 @@ def print_report(report: Report, console: Console) -> None:
     for name, count in {
         **{f"faults: {kind}": count for kind, count in report.faults.items()},
         "acknowledged": verdict.acknowledged,
+        "refused": verdict.refused,
         "outcome unknown": verdict.unknown,
         **{f"delivered to {group}": count for group, count in verdict.delivered.items()},
         **{f"redelivered to {group}": count for group, count in verdict.redelivered.items()},
         "lost": verdict.lost,
         "duplicated": verdict.duplicated,
+        "phantom": verdict.phantom,
         "reordered": verdict.reordered,
         "undelivered": verdict.undelivered,
         "not recovered": report.not_recovered,

@@ -1,10 +1,11 @@
 """What was promised and what was seen: the record of a chaos run, and the check of it. Pure.
 
 Every published value is unique and says whose it is: `<key>:<n>`, n counting up for each key, one producer a key. Three
-outcomes of a publish are kept apart: acknowledged, surely refused, unknown; only the first one is a promise.
+outcomes of a publish are kept apart: acknowledged and refused are promises, unknown is none.
 
     lost          acknowledged, and not in the log where the acknowledgement said
     duplicated    in the log more than once (producers are idempotent)
+    phantom       refused for good, and in the log nevertheless
     reordered     in the log, or first given to a group, after a later value of its key
     undelivered   acknowledged, and never given to a group
 
@@ -30,19 +31,21 @@ class Verdict(msgspec.Struct, kw_only=True):
     """The counts of a check; `violations` names the first few."""
 
     acknowledged: int = 0
+    refused: int = 0
     unknown: int = 0
     in_log: int = 0
     delivered: dict[str, int] = msgspec.field(default_factory=dict)
     redelivered: dict[str, int] = msgspec.field(default_factory=dict)
     lost: int = 0
     duplicated: int = 0
+    phantom: int = 0
     reordered: int = 0
     undelivered: int = 0
     violations: list[str] = msgspec.field(default_factory=list)
 
     @property
     def is_clean(self) -> bool:
-        return not (self.lost or self.duplicated or self.reordered or self.undelivered)
+        return not (self.lost or self.duplicated or self.phantom or self.reordered or self.undelivered)
 
     def accuse(self, kind: str, what: str) -> None:
         setattr(self, kind, getattr(self, kind) + 1)
@@ -55,11 +58,15 @@ class History:
 
     def __init__(self) -> None:
         self.acknowledged: dict[str, tuple[int, int]] = {}
+        self.refused: set[str] = set()
         self.unknown: list[str] = []
         self.deliveries: dict[str, list[str]] = {}
 
     def on_acknowledged(self, value: str, partition: int, offset: int) -> None:
         self.acknowledged[value] = (partition, offset)
+
+    def on_refused(self, value: str) -> None:
+        self.refused.add(value)
 
     def on_unknown(self, value: str) -> None:
         self.unknown.append(value)
@@ -71,12 +78,18 @@ class History:
         """Acknowledged values that the group has not been given yet."""
         return set(self.acknowledged).difference(self.deliveries.get(group, ()))
 
-    def check(self, log: Iterable[Entry]) -> Verdict:
-        """Hold everything seen against everything promised; `log` is every partition's content in offset order."""
-        verdict = Verdict(acknowledged=len(self.acknowledged), unknown=len(self.unknown))
+    def check(self, log: Iterable[Entry], groups: Iterable[str] = ()) -> Verdict:
+        """Hold everything seen against everything promised.
+
+        `log` is every partition's content in offset order; `groups` should have been given everything, as should any other
+        that was given something.
+        """
+        verdict = Verdict(
+            acknowledged=len(self.acknowledged), refused=len(self.refused), unknown=len(self.unknown)
+        )
         self._check_log(list(log), verdict)
-        for group, values in sorted(self.deliveries.items()):
-            self._check_group(group, values, verdict)
+        for group in sorted({*groups, *self.deliveries}):
+            self._check_group(group, self.deliveries.get(group, []), verdict)
         return verdict
 
     def _check_log(self, log: list[Entry], verdict: Verdict) -> None:
@@ -85,6 +98,8 @@ class History:
         for entry in log:
             if entry.value in found:
                 verdict.accuse("duplicated", f"{entry} is also at {found[entry.value]}")
+            if entry.value in self.refused:
+                verdict.accuse("phantom", f"{entry} was refused")
             found.setdefault(entry.value, (entry.partition, entry.offset))
         for value, place in self.acknowledged.items():
             if found.get(value) != place:

@@ -15,6 +15,7 @@ import msgspec
 
 from ...transport.client.accumulator import Delivery
 from ...transport.client.client import Client
+from ...transport.client.errors import DeliveryFailed, DeliveryUncertain
 from ...transport.client.messages import Message
 from ...transport.client.producer import Producer
 from .history import Entry, History
@@ -113,9 +114,12 @@ def publish_value(
     value = f"{key}:{number}"
 
     def record(delivery: Delivery) -> None:
-        if delivery.exception() is None:
+        error = delivery.exception()
+        if error is None:
             metadata = delivery.result()
             history.on_acknowledged(value, metadata.partition, metadata.offset)
+        elif isinstance(error, DeliveryFailed) and not isinstance(error, DeliveryUncertain):
+            history.on_refused(value)
         else:
             history.on_unknown(value)
 
