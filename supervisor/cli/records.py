@@ -98,10 +98,10 @@ FORMATS: dict[str, Callable[["Message"], bytes]] = {"value": value_line, "json":
 def _shown_value(value: bytes | None, headers: dict[str, str]) -> dict[str, Any]:
     if value is not None and headers.get("content-type") == JSON_HEADERS["content-type"]:
         try:
-            msgspec.json.decode(value)
+            # On one line, digits as they are.
+            return {"value": msgspec.Raw(msgspec.json.format(value, indent=-1))}
         except msgspec.DecodeError:
             return _text_or_base64("value", value)
-        return {"value": msgspec.Raw(value)}
     return _text_or_base64("value", value)
 
 

@@ -1,0 +1,23 @@
+"""One broker for the tests of a module, started and stopped the way a person does."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from command_line import ServedBroker
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[ServedBroker]:
+    data = Path(tempfile.mkdtemp(prefix="pl-cli-", dir="/tmp"))
+    served = ServedBroker(data, "tcp://127.0.0.1:*", "--log-level", "warning")
+    served.endpoint = served.greeting.split()[3]
+    yield served
+    served.interrupt()
+    code, _, errors = served.finish()
+    served.close()
+    shutil.rmtree(data)
+    assert code == 0, errors

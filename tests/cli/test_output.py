@@ -1,0 +1,34 @@
+"""Sizes, times and counts in words."""
+
+import pytest
+
+from planaria.supervisor.cli.output import bytes_text, duration_text, plural, rate_text
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (-1, "-"), (0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1536, "1.5 KiB"), (200 << 10, "200 KiB"),
+        (5 << 20, "5.0 MiB"), (3 << 30, "3.0 GiB"), (2 << 40, "2.0 TiB"),
+    ],
+)  # fmt: skip
+def test_bytes(size: int, text: str) -> None:
+    assert bytes_text(size) == text
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "text"),
+    [
+        (-1, "-"), (0, "0ms"), (999, "999ms"), (1_000, "1s"), (59_999, "59s"), (60_000, "1m"), (64_000, "1m 4s"),
+        (3_600_000, "1h"), (3_660_000, "1h 1m"), (3_604_000, "1h"), (7 * 86_400_000, "7d"), (90_000_000, "1d 1h"),
+    ],
+)  # fmt: skip
+def test_durations(milliseconds: int, text: str) -> None:
+    assert duration_text(milliseconds) == text
+
+
+def test_counts() -> None:
+    assert plural(1, "message") == "1 message"
+    assert plural(12_000, "message") == "12,000 messages"
+    assert rate_text(1000, 0.5) == "2,000 a second"
+    assert rate_text(1000, 0.0) == "-"

@@ -1,0 +1,60 @@
+"""`planaria serve`: one greeting, the logs beside it, and an orderly end by Ctrl-C."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from command_line import Command, ServedBroker, planaria
+
+pytestmark = pytest.mark.processes
+
+
+def test_serves_until_ctrl_c(endpoint: str, data_dir: Path) -> None:
+    served = ServedBroker(data_dir, endpoint)
+    try:
+        assert served.greeting == (
+            f"planaria: serving on {endpoint} (data {data_dir}, pid {served.process.pid});"
+            f' "planaria status --connect {endpoint}" looks inside, Ctrl-C stops'
+        )
+        found = served.json("status")
+        assert found["supervisor_pid"] == served.process.pid
+        assert {actor["state"] for actor in found["actors"]} == {"ready"}
+        served.interrupt()
+        code, output, errors = served.finish()
+        assert (code, output) == (0, "")
+        assert "Traceback" not in errors
+        assert "event=stopped" in errors
+    finally:
+        served.close()
+
+
+def test_a_second_broker_on_the_data_is_refused(endpoint: str, data_dir: Path) -> None:
+    served = ServedBroker(data_dir, endpoint, "--log-level", "error")
+    try:
+        done = planaria(
+            "serve", "--data", str(data_dir), "--endpoint", "tcp://127.0.0.1:*", "--log-level", "error"
+        )
+        assert done.returncode == 1
+        assert str(served.process.pid) in done.stderr
+        assert done.stderr.count("\n") == 1
+        done = planaria("serve", "--data", f"{data_dir}-2", "--endpoint", endpoint, "--log-level", "error")
+        assert done.returncode == 1
+        assert done.stderr == f"planaria: cannot listen on {endpoint}: Address already in use\n"
+    finally:
+        served.process.send_signal(signal.SIGTERM)
+        assert served.finish() == (0, "", "")
+        served.close()
+
+
+def test_the_working_directory_holds_no_modules(tmp_path: Path) -> None:
+    """Whatever lies where a person starts it: a file of their own is never loaded in a library's place."""
+    (tmp_path / "msgspec.py").write_text("raise SystemExit('taken from the working directory')")
+    (tmp_path / "json.py").write_text("raise SystemExit('taken from the working directory')")
+    served = Command("serve", "--endpoint", "tcp://127.0.0.1:*", "--log-level", "error", cwd=tmp_path)
+    try:
+        assert str(tmp_path / "planaria-data") in served.line()
+    finally:
+        served.interrupt()
+        assert served.finish() == (0, "", "")
+        served.close()
