@@ -1,0 +1,106 @@
+"""`planaria topic` and `planaria produce` against a running broker."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from command_line import ServedBroker, planaria
+
+pytestmark = pytest.mark.processes
+
+
+def test_a_topic_from_its_creation_to_its_end(broker: ServedBroker) -> None:
+    assert (
+        broker.run("topic", "create", "LIFE", "-p", "2", "--set", "retention_ms=3d")
+        == "topic LIFE has 2 partitions\n"
+    )
+    assert {"topic": "LIFE", "partitions": 2} in broker.json("topic", "list")["topics"]
+    altered = broker.json("topic", "alter", "LIFE", "--partitions", "3", "--set", "segment_bytes=1MiB")
+    assert len(altered["partitions"]) == 3
+    config = broker.json("topic", "describe", "LIFE")["config"]
+    assert (config["retention_ms"], config["segment_bytes"]) == (3 * 86_400_000, 1 << 20)
+    assert broker.run("topic", "delete", "LIFE") == "topic LIFE is deleted\n"
+    assert "LIFE" not in broker.run("topic", "list")
+
+
+def test_what_is_not_said_is_as_the_broker_has_it(broker: ServedBroker) -> None:
+    config = broker.json("topic", "create", "DEFAULTS")["config"]
+    assert config["flush"] == "batch"
+    assert broker.json("topic", "create", "DEFAULTS", "--if-not-exists")["config"] == config
+
+
+def test_tables(broker: ServedBroker) -> None:
+    broker.run("topic", "create", "TABLES", "--partitions", "12")
+    shown = broker.run("topic", "describe", "TABLES")
+    assert "retention_ms       7d" in shown
+    assert "max_message_bytes  1.0 MiB" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    assert shown.count("online") == 12
+    assert "TABLES" in broker.run("topic", "list")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["topic", "create", "EXISTS"], "--if-not-exists accepts that (TOPIC_EXISTS)"),
+        (["topic", "describe", "NONE"], '"planaria topic list" shows what there is (UNKNOWN_TOPIC)'),
+        (["topic", "delete", "NONE"], '"planaria topic list" shows what there is (UNKNOWN_TOPIC)'),
+        (["topic", "create", "no/slash"], "(INVALID_TOPIC)"),
+        (["topic", "create", "A", "--set", "segment_bytes=1"], "(INVALID_"),
+        (["produce", "NONE"], "(UNKNOWN_TOPIC)"),
+        (["group", "describe", "none"], '"planaria group list" shows what there is (UNKNOWN_GROUP)'),
+        (["kill", "partition/NONE/0"], '"planaria status" shows the addresses (UNKNOWN_ACTOR)'),
+        (["revive", "nobody"], '"planaria status" shows the addresses (UNKNOWN_ACTOR)'),
+    ],
+)
+def test_refusals_are_one_line(broker: ServedBroker, arguments: list[str], line: str) -> None:
+    broker.run("topic", "create", "EXISTS", "--if-not-exists")
+    done = planaria(*arguments, "--connect", broker.endpoint, given="x\n")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1].startswith("planaria: ")
+    assert done.stderr.endswith(line + "\n") or line in done.stderr
+    assert done.stderr.count("\n") <= 2
+
+
+def test_produce_lines(broker: ServedBroker) -> None:
+    broker.run("topic", "create", "LINES")
+    said = broker.run("produce", "LINES", given="a\nb\n\nlast without an end")
+    assert said.startswith("4 messages to LINES in ")
+    found = broker.json("produce", "LINES", given="x\n")
+    assert (found["topic"], found["messages"], found["bytes"]) == ("LINES", 1, 2)
+    assert broker.json("topic", "describe", "LINES")["partitions"][0]["high_watermark"] == 5
+
+
+def test_produce_a_large_file_to_one_partition(broker: ServedBroker, tmp_path: Path) -> None:
+    broker.run("topic", "create", "LARGE", "--partitions", "2")
+    file = tmp_path / "lines.txt"
+    file.write_text("".join(f"{number}:value {number}\n" for number in range(250_000)))
+    found = broker.json("produce", "LARGE", "--file", str(file), "--partition", "1", "--key-separator", ":")
+    assert (found["messages"], found["bytes"]) == (250_000, file.stat().st_size)
+    ends = [
+        partition["high_watermark"] for partition in broker.json("topic", "describe", "LARGE")["partitions"]
+    ]
+    assert ends == [0, 250_000]
+
+
+def test_a_wrong_line_ends_it_and_says_which(broker: ServedBroker) -> None:
+    broker.run("topic", "create", "WRONG")
+    lines = json.dumps({"id": 1}) + "\n" + json.dumps({"no": 2}) + "\n" + json.dumps({"id": 3}) + "\n"
+    done = planaria(
+        *("produce", "WRONG", "--format", "json", "--key-field", "id", "--connect", broker.endpoint),
+        given=lines,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert (
+        done.stderr
+        == "planaria: line 2: no field 'id' to take the key from; published before it: 1 message\n"
+    )
+    assert broker.json("topic", "describe", "WRONG")["partitions"][0]["high_watermark"] == 1
+
+
+def test_a_partition_that_is_not_there(broker: ServedBroker) -> None:
+    broker.run("topic", "create", "SMALL")
+    done = planaria("produce", "SMALL", "--partition", "7", "--connect", broker.endpoint, given="x\n")
+    assert done.returncode == 1
+    assert "UNKNOWN_PARTITION" in done.stderr
