@@ -22,7 +22,7 @@ import zmq
 
 from ..transport import sockets
 from ..transport.clock import Clock
-from ..transport.codec import RequestDecoder, encode_header, envelope_of, is_json, probe, split_envelope
+from ..transport.codec import RequestDecoder, encode_header, envelope_of, id_of, is_json, split_envelope
 from ..transport.endpoints import peer_id
 from ..transport.loop import ActorContext
 from ..transport.machine import (
@@ -191,7 +191,7 @@ class SupervisorProcess:
         try:
             request = _REQUESTS.decode(header)
         except ProtocolError as error:
-            self._reply(Reply(Sender(route, probe(header)[0], is_json(header)), error.body))
+            self._reply(Reply(Sender(route, id_of(header), is_json(header)), error.body))
             return
         if isinstance(request, Ready | Heartbeat | ActorFailed):
             if isinstance(request, ActorFailed):

@@ -5,8 +5,7 @@ It ends in exactly one way: the peer answers, the supervisor says that the incar
 Incarnations have endpoints of their own, so nothing can reach a successor by mistake.
 """
 
-import heapq
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import zmq
 
@@ -17,6 +16,7 @@ from .machine import Answered, Call, Cast, Failed
 from .protocol.control import PeerDown, PeerUp
 from .protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from .protocol.message import Reply, Request
+from .timers import Timers
 
 SUPERVISOR = "supervisor"
 MAX_IN_FLIGHT = 50_000
@@ -35,16 +35,19 @@ class Calls:
         self.socket = sockets.calls_socket(context)
         self._link = link
         self._peers: dict[str, PeerUp] = {}
+        self._newest: dict[str, int] = {}
         self._in_flight: dict[int, _InFlight] = {}
         self._of_peer: dict[bytes, set[int]] = {SUPERVISOR.encode(): set()}
-        self._deadlines: list[tuple[int, int]] = []
+        self._deadlines = Timers()
         self._last_id = 0
 
     def peer_up(self, peer: PeerUp) -> list[Failed]:
         """Take note of a new incarnation; the calls to an older one that was never seen to die fail."""
-        known = self._peers.get(peer.address)
-        if known is not None and known.incarnation == peer.incarnation and known.endpoint == peer.endpoint:
+        # Once for each incarnation and never back: ZeroMQ aborts the process when a connection's name is used again.
+        if peer.incarnation <= self._newest.get(peer.address, 0):
             return []
+        self._newest[peer.address] = peer.incarnation
+        known = self._peers.get(peer.address)
         failed = self._forget(known, "replaced by a newer incarnation") if known is not None else []
         if peer.endpoint is None:
             return failed
@@ -75,7 +78,7 @@ class Calls:
             return _unavailable(call.key, call.address, "does not take messages")
         self._in_flight[call_id] = _InFlight(call.key, name, call.reply_type)
         self._of_peer[name].add(call_id)
-        heapq.heappush(self._deadlines, (now + call.timeout_ms, call_id))
+        self._deadlines.set(call_id, now + call.timeout_ms)
         return None
 
     def cast(self, cast: Cast) -> None:
@@ -105,15 +108,13 @@ class Calls:
         )
 
     def next_deadline(self) -> int | None:
-        while self._deadlines and self._deadlines[0][1] not in self._in_flight:
-            heapq.heappop(self._deadlines)
-        return self._deadlines[0][0] if self._deadlines else None
+        return self._deadlines.next_at()
 
     def expire(self, now: int) -> list[Failed]:
         """The calls whose time is up."""
         failed: list[Failed] = []
-        while (deadline := self.next_deadline()) is not None and deadline <= now:
-            pending = self._end(heapq.heappop(self._deadlines)[1])
+        for call_id in self._deadlines.pop_due(now):
+            pending = self._end(cast("int", call_id))
             assert pending is not None
             error = ErrorBody(ErrorCode.TIMED_OUT, f"{pending.peer.decode()} did not answer in time", True)
             failed.append(Failed(pending.key, error))
@@ -143,7 +144,8 @@ class Calls:
     def _end(self, call_id: int) -> _InFlight | None:
         pending = self._in_flight.pop(call_id, None)
         if pending is not None:
-            self._of_peer.get(pending.peer, set()).discard(call_id)
+            self._of_peer[pending.peer].discard(call_id)
+            self._deadlines.cancel(call_id)
         return pending
 
     def _forget(self, peer: PeerUp, reason: str) -> list[Failed]:
@@ -151,11 +153,9 @@ class Calls:
         del self._peers[peer.address]
         assert peer.endpoint is not None
         self.socket.disconnect(peer.endpoint)
-        lost = sorted(self._of_peer.pop(name, set()))
-        return [
-            _unavailable(self._in_flight.pop(call_id).key, peer.address, f"died: {reason}")
-            for call_id in lost
-        ]
+        lost = [self._end(call_id) for call_id in sorted(self._of_peer[name])]
+        del self._of_peer[name]
+        return [_unavailable(each.key, peer.address, f"died: {reason}") for each in lost if each is not None]
 
 
 def _unavailable(key: Any, address: str, why: str) -> Failed:

@@ -14,17 +14,23 @@ from .protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from .protocol.message import MAX_FRAMES, MAX_HEADER_BYTES, Reply, Request, RequestId
 
 MAX_ENVELOPE_FRAMES = 2
+MAX_EXPLANATION_CHARACTERS = 500
+"""Of an error's text: it may quote what the asker sent, and that is not echoed at length."""
+
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 _to_msgpack = msgspec.msgpack.Encoder().encode
 _to_json = msgspec.json.Encoder().encode
 
 
-class _Probe(msgspec.Struct):
-    """As much of any header as can be read when the whole cannot."""
+class _IdProbe(msgspec.Struct):
+    """The id of a header that may be wrong otherwise. Typed: what a stranger puts there is not built into objects."""
 
-    id: Any = None
-    op: Any = None
-    error: Any = None
+    id: RequestId = None
+
+
+class _OpProbe(msgspec.Struct):
+    op: str | None = None
 
 
 class _ReplyProbe(msgspec.Struct):
@@ -32,8 +38,10 @@ class _ReplyProbe(msgspec.Struct):
     error: ErrorBody | None = None
 
 
-_probe_msgpack = msgspec.msgpack.Decoder(_Probe).decode
-_probe_json = msgspec.json.Decoder(_Probe).decode
+_id_from_msgpack = msgspec.msgpack.Decoder(_IdProbe).decode
+_id_from_json = msgspec.json.Decoder(_IdProbe).decode
+_op_from_msgpack = msgspec.msgpack.Decoder(_OpProbe).decode
+_op_from_json = msgspec.json.Decoder(_OpProbe).decode
 _probe_reply_msgpack = msgspec.msgpack.Decoder(_ReplyProbe).decode
 _probe_reply_json = msgspec.json.Decoder(_ReplyProbe).decode
 
@@ -48,11 +56,14 @@ def _is_map(frame: bytes) -> bool:
 
 
 def split_envelope(frames: Sequence[bytes]) -> tuple[tuple[bytes, ...], bytes, Sequence[bytes]]:
-    """(envelope, header, payload). Raises ProtocolError when no header is where one must be."""
-    if len(frames) > MAX_FRAMES:
-        raise ProtocolError(ErrorCode.MESSAGE_TOO_LARGE, f"a message has at most {MAX_FRAMES} frames")
+    """(envelope, header, payload). Raises ProtocolError when no header is where one must be.
+
+    The envelope does not count towards MAX_FRAMES: a message that is passed on gets another one.
+    """
     for position, frame in enumerate(frames[: MAX_ENVELOPE_FRAMES + 1]):
         if _is_map(frame):
+            if len(frames) - position > MAX_FRAMES:
+                raise ProtocolError(ErrorCode.MESSAGE_TOO_LARGE, f"a message has at most {MAX_FRAMES} frames")
             return tuple(frames[:position]), frame, frames[position + 1 :]
     raise ProtocolError(
         ErrorCode.INVALID_REQUEST, "no header: a request begins with a MessagePack or JSON map"
@@ -71,14 +82,19 @@ def encode_header(header: msgspec.Struct, as_json: bool = False) -> bytes:
     return _to_json(header) if as_json else _to_msgpack(header)
 
 
-def probe(header: bytes) -> tuple[RequestId, str | None]:
-    """(id, op) of a header that may be damaged otherwise; None for what cannot be read."""
+def id_of(header: bytes) -> RequestId:
+    """The id of a header that may be wrong otherwise; None when it cannot be read."""
     try:
-        found = _probe_json(header) if is_json(header) else _probe_msgpack(header)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None, None
-    request_id = found.id if isinstance(found.id, int | str) and not isinstance(found.id, bool) else None
-    return request_id, found.op if isinstance(found.op, str) else None
+        return _id_from_json(header).id if is_json(header) else _id_from_msgpack(header).id
+    except _UNREADABLE:
+        return None
+
+
+def _op_of(header: bytes) -> str | None:
+    try:
+        return _op_from_json(header).op if is_json(header) else _op_from_msgpack(header).op
+    except _UNREADABLE:
+        return None
 
 
 class RequestDecoder:
@@ -96,17 +112,18 @@ class RequestDecoder:
             raise ProtocolError(ErrorCode.MESSAGE_TOO_LARGE, f"a header has at most {MAX_HEADER_BYTES} bytes")
         try:
             request: Request = self._from_json(header) if is_json(header) else self._from_msgpack(header)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        except _UNREADABLE as error:
             raise self._explain(header, error) from error
         return request
 
     def _explain(self, header: bytes, error: Exception) -> ProtocolError:
-        _, op = probe(header)
+        op = _op_of(header)
+        why = str(error)[:MAX_EXPLANATION_CHARACTERS]
         if op is None:
-            return ProtocolError(ErrorCode.INVALID_REQUEST, f"header without a readable `op`: {error}")
+            return ProtocolError(ErrorCode.INVALID_REQUEST, f"header without a readable `op`: {why}")
         if op not in self._ops:
             return ProtocolError(ErrorCode.UNKNOWN_OP, f"op {op[:64]!r} is not served here")
-        return ProtocolError(ErrorCode.INVALID_REQUEST, f"{op}: {error}")
+        return ProtocolError(ErrorCode.INVALID_REQUEST, f"{op}: {why}")
 
 
 def decode_reply(header: bytes, reply_type: type[Reply]) -> Any:
@@ -119,9 +136,7 @@ def decode_reply(header: bytes, reply_type: type[Reply]) -> Any:
         if as_json:
             return msgspec.json.decode(header, type=reply_type)
         return msgspec.msgpack.decode(header, type=reply_type)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ProtocolError(ErrorCode.INVALID_REQUEST, f"unreadable reply: {error}") from error
-
-
-def reply_id(header: bytes) -> RequestId:
-    return probe(header)[0]
+    except _UNREADABLE as error:
+        raise ProtocolError(
+            ErrorCode.INVALID_REQUEST, f"unreadable reply: {str(error)[:MAX_EXPLANATION_CHARACTERS]}"
+        ) from error

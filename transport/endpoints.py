@@ -2,12 +2,13 @@
 
 A second bind of an `ipc://` path succeeds silently and steals the new connections, so no two incarnations may ever share
 a path: `partition/ORDERS/0` in its third incarnation is `RUN/partition-ORDERS-0.3`. The kernel allows 107 bytes for
-the path of a socket; a longer name is replaced by a digest of it.
+the path of a socket (macOS: 103); a longer name is replaced by a digest of it.
 """
 
 import hashlib
+import sys
 
-MAX_PATH_BYTES = 107
+MAX_PATH_BYTES = 103 if sys.platform == "darwin" else 107
 
 
 class PathTooLong(ValueError):

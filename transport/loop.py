@@ -22,7 +22,7 @@ import zmq
 from . import sockets
 from .calls import Calls
 from .clock import Clock
-from .codec import RequestDecoder, encode_header, envelope_of, is_json, probe, split_envelope
+from .codec import RequestDecoder, encode_header, envelope_of, id_of, is_json, split_envelope
 from .endpoints import endpoint_for
 from .machine import (
     Call,
@@ -278,7 +278,7 @@ class Loop:
             assert self._decoder is not None
             request = self._decoder.decode(header)
         except ProtocolError as error:
-            self._answer(Reply(Sender(route, probe(header)[0], is_json(header)), error.body))
+            self._answer(Reply(Sender(route, id_of(header), is_json(header)), error.body))
             return
         self.dispatch(Received(Sender(route, request.id, is_json(header)), request, payload, header))
 

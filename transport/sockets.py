@@ -1,7 +1,8 @@
 """How sockets are made: every limit named here, nothing left to ZeroMQ's defaults.
 
-IMMEDIATE, ROUTER_MANDATORY, bounded high-water marks and zero linger throughout: a message that cannot go now is an error
-that the caller sees, never one that waits for a successor it was not meant for.
+ROUTER_MANDATORY, bounded high-water marks and zero linger throughout: a message that cannot go now is an error that the
+caller sees. None waits for a successor it was not meant for, because no endpoint is ever bound twice. (IMMEDIATE would
+be the other way, but a connection made with it loses the name that CONNECT_ROUTING_ID gives it.)
 """
 
 import zmq

@@ -1,7 +1,10 @@
 """Timers by key: setting one replaces the one before. Pure bookkeeping; the loop asks what is due."""
 
 import heapq
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+
+STALE_ALLOWANCE = 256
+"""Stale entries kept before the heap is swept, beside as many as there are timers."""
 
 
 class Timers:
@@ -19,6 +22,10 @@ class Timers:
         self._turn += 1
         self._current[key] = self._turn
         heapq.heappush(self._heap, (at, self._turn, key))
+        # A far timer that is set anew again and again would otherwise fill the heap with what it was before.
+        if len(self._heap) > 2 * len(self._current) + STALE_ALLOWANCE:
+            self._heap = [entry for entry in self._heap if self._current.get(entry[2]) == entry[1]]
+            heapq.heapify(self._heap)
 
     def cancel(self, key: Hashable) -> None:
         self._current.pop(key, None)
@@ -29,11 +36,13 @@ class Timers:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
-    def pop_due(self, now: int) -> list[Hashable]:
-        """The keys that are due at `now`, earliest first; they are gone afterwards."""
-        due: list[Hashable] = []
-        while (at := self.next_at()) is not None and at <= now:
+    def pop_due(self, now: int) -> Iterator[Hashable]:
+        """The keys that are due at `now`, earliest first, each gone once it is given.
+
+        What is cancelled meanwhile is not given; what is set meanwhile waits for the next call.
+        """
+        last_turn = self._turn
+        while (at := self.next_at()) is not None and at <= now and self._heap[0][1] <= last_turn:
             key = heapq.heappop(self._heap)[2]
             del self._current[key]
-            due.append(key)
-        return due
+            yield key
