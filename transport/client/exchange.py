@@ -18,7 +18,7 @@ from typing import Any
 
 from msgspec import Struct, structs
 
-from ..codec import decode_reply, reply_id
+from ..codec import decode_reply, id_of
 from ..protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ..protocol.message import Reply, Request
 from ..protocol.session import Hello, HelloReply, Metadata, MetadataReply
@@ -402,7 +402,7 @@ class Exchange:
     # Messages.
 
     def _on_message(self, event: Arrived, now: int) -> list[Effect]:
-        attempt = reply_id(event.header)
+        attempt = id_of(event.header)
         connection = self._by_route.get(event.route)
         if connection is None or not isinstance(attempt, int) or attempt not in connection.in_flight:
             return []  # an answer that nobody waits for any more
