@@ -8,6 +8,7 @@ import os
 import threading
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -239,7 +240,8 @@ class FakeBroker:
 
     def _send(self, name: str, route: bytes, request: Request, reply: Reply, frames: Any = ()) -> None:
         reply.id = request.id
-        self._sockets[name].send_multipart([route, encode_header(reply), *frames], zmq.NOBLOCK)
+        with suppress(zmq.ZMQError):  # the asker has gone
+            self._sockets[name].send_multipart([route, encode_header(reply), *frames], zmq.NOBLOCK)
 
     # What is asked.
 
@@ -297,7 +299,7 @@ class FakeBroker:
             if not request.if_not_exists:
                 raise Refusal(ErrorCode.TOPIC_EXISTS)
         else:
-            self._create(request.topic, request.partitions, request.config)
+            self._create(request.topic, request.partitions, topics.TopicConfig())
         return self.on_describe_topic(topics.DescribeTopic(topic=request.topic), None)
 
     def on_delete_topic(self, request: topics.DeleteTopic, _: Any) -> Reply:

@@ -1,11 +1,11 @@
 """What an operator asks of a broker: topics, groups, offsets, the supervision tree. Part of the client.
 
-Requests that may be done twice are retried until the client's request timeout. `create_topic` and `delete_topic` are tried
-once; if that attempt has no answer, they are tried again in a way that takes the first one's success for their own.
+Requests that may be done twice are retried until the client's request timeout. `create_topic` and `delete_topic` are
+tried once; if that attempt has no answer, again in a way that takes the first one's success for their own.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 from msgspec import structs
 
@@ -34,7 +34,6 @@ from ..protocol.topics import (
     DescribeTopicReply,
     ListTopics,
     ListTopicsReply,
-    TopicConfig,
     TopicConfigChange,
     TopicSummary,
 )
@@ -73,10 +72,10 @@ class Admin:
         """Create a topic; `config` takes the fields of TopicConfig, such as `retention_ms`.
 
         Raises a ProtocolError with code TOPIC_EXISTS when there is one; with `if_not_exists` the existing one is
-        returned as it is. If an attempt has no answer, an existing topic with the very partitions and configuration asked for
-        counts as created: it is this call's own, or cannot be told from it.
+        returned as it is. If an attempt has no answer, an existing topic with the very partitions and configuration
+        asked for counts as created: it is this call's own, or cannot be told from it.
         """
-        wanted = TopicConfig(**config)
+        wanted = TopicConfigChange(**config)
         request = CreateTopic(topic=topic, partitions=partitions, config=wanted, if_not_exists=if_not_exists)
         try:
             return self._ask(request, DescribeTopicReply, is_retried=if_not_exists)
@@ -84,7 +83,10 @@ class Admin:
             if if_not_exists or not error.retriable:
                 raise
         found = self._ask(structs.replace(request, if_not_exists=True), DescribeTopicReply)
-        if len(found.partitions) != partitions or found.config != wanted:
+        is_same = len(found.partitions) == partitions and all(
+            getattr(found.config, name) == value for name, value in config.items()
+        )
+        if not is_same:
             raise ProtocolError(ErrorCode.TOPIC_EXISTS, f"topic {topic!r} exists and is different")
         return found
 
@@ -179,9 +181,9 @@ class Admin:
     def status(self) -> StatusReply:
         return self._ask(Status(), StatusReply)
 
-    def kill(self, address: str, signal: SignalName = "SIGKILL") -> KillReply:
+    def kill(self, address: str, signal: str = "SIGKILL") -> KillReply:
         """Send a signal to an actor; tried once, for the second kill would hit its successor."""
-        return self._ask(Kill(address=address, signal=signal), KillReply, is_retried=False)
+        return self._ask(Kill(address=address, signal=cast(SignalName, signal)), KillReply, is_retried=False)
 
     def revive(self, address: str) -> None:
         """End an actor's quarantine."""

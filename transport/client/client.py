@@ -5,12 +5,14 @@ embedded broker. Never decides where a request goes; that is the exchange's busi
 """
 
 import threading
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
 from ..batch import Headers
 from .accumulator import RecordMetadata
 from .admin import Admin
+from .consumer import Consumer
 from .network import Network
 from .producer import Producer
 
@@ -47,6 +49,14 @@ class Client(Admin):
         producer = Producer(self._network, **options)
         self._open.append(producer)
         return producer
+
+    def consumer(self, group: str | None = None, topics: Sequence[str] = (), **options: Any) -> Consumer:
+        """A new consumer, for one thread at a time; `options` are those of `Consumer`."""
+        options.setdefault("request_timeout_ms", self._request_timeout_ms)
+        options.setdefault("client_id", self._client_id)
+        consumer = Consumer(self._network, group, topics, **options)
+        self._open.append(consumer)
+        return consumer
 
     def publish(
         self,

@@ -145,7 +145,7 @@ class Network:
         waiter = Waiter()
         self._waiters.add(waiter)
         try:
-            self._refuse_when_closed()
+            self.refuse_when_closed()
             self.post(self._exchange, Submitted(waiter, ask))
             waiter.wait()
         finally:
@@ -153,7 +153,7 @@ class Network:
             if waiter.event is None:  # interrupted
                 self.post(self._exchange, Withdrawn(waiter))
         if isinstance(waiter.event, Failed):
-            self._refuse_when_closed()
+            self.refuse_when_closed()
             raise error_from(waiter.event.error)
         answered: Answered = waiter.event
         return answered
@@ -176,7 +176,12 @@ class Network:
                 raise UnknownTopic(topic)
             version = reply.version
 
-    def _refuse_when_closed(self) -> None:
+    @property
+    def is_running(self) -> bool:
+        return not self._is_stopping
+
+    def refuse_when_closed(self) -> None:
+        """Raise why nothing can be asked any more, if so."""
         if self._failure is not None:
             raise PlanariaError(f"the client's network thread failed: {self._failure!r}") from self._failure
         if self._is_stopping:

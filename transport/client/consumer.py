@@ -1,0 +1,499 @@
+"""The consumer that programs hold, and its half on the network thread.
+
+The halves share no state: the program's thread posts events, the network thread fills a mailbox. Decisions are made by
+the machines: membership and fetching there, the reader here. Called by `Client.consumer`.
+"""
+
+import random
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from time import monotonic
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+from ..protocol.data import ListOffsets, ListOffsetsReply
+from ..protocol.errors import PlanariaError, ProtocolError
+from ..protocol.groups import (
+    AssignorName,
+    CommitOffsets,
+    CommitOffsetsReply,
+    FetchOffsets,
+    FetchOffsetsReply,
+    PartitionOffset,
+)
+from .admin import TopicPartition, as_offsets, by_partition
+from .asking import GATEWAY, Answered, Ask, Effect, Event, Failed, SetTimer, TimerFired, partition_address
+from .errors import Closed, TimedOut, error_from
+from .exchange import Withdrawn
+from .fetching import (
+    Chunk,
+    Fetching,
+    Located,
+    OffsetReset,
+    Place,
+    SetPaused,
+    StartFetching,
+    StopFetching,
+    Trouble,
+)
+from .membership import Confirmed, GroupTrouble, LeaveRequested, Left, Membership, PollChecked, Polled, Target
+from .messages import Message, MessageBatch
+from .network import Network
+from .reader import Reader
+from .retry import RetryPolicy
+
+Offsets: TypeAlias = Mapping[tuple[str, int], int]
+Rebalanced: TypeAlias = Callable[[list[TopicPartition]], object]
+_POLL_CHECK = "poll check"
+
+
+class Courier:
+    """The consumer's half on the network thread: events to the machines, what they find into the mailbox."""
+
+    def __init__(self, fetching: Fetching, membership: Membership | None, max_poll_interval_ms: int) -> None:
+        self.mailbox: deque[Any] = deque()
+        self.has_mail = threading.Event()
+        self.is_polling = False
+        self.last_poll_ms = 0
+        self._fetching = fetching
+        self._membership = membership
+        self._check_ms = max(10, max_poll_interval_ms // 4)
+
+    def handle(self, event: Event, now: int) -> list[Effect]:
+        match event:
+            case TimerFired(key=key) if key == _POLL_CHECK:
+                assert self._membership is not None
+                at = now if self.is_polling else self.last_poll_ms
+                effects = self._membership.handle(PollChecked(at), now)
+                if self._membership.state != "out":
+                    effects.append(SetTimer(_POLL_CHECK, now + self._check_ms))
+            case Polled() | Confirmed() | LeaveRequested():
+                assert self._membership is not None
+                effects = self._membership.handle(event, now)
+                if isinstance(event, Polled):
+                    effects.append(SetTimer(_POLL_CHECK, now + self._check_ms))
+            case Answered(key=("commit", _)) | Failed(key=("commit", _)):
+                effects = [event]
+            case Answered(key=key) | Failed(key=key) | TimerFired(key=key) if _is_of_group(key):
+                assert self._membership is not None
+                effects = self._membership.handle(event, now)
+            case Ask():
+                effects = [event]
+            case _:
+                effects = self._fetching.handle(event, now)
+        return self._keep_mail(effects)
+
+    def _keep_mail(self, effects: list[Effect]) -> list[Effect]:
+        left: list[Effect] = []
+        for effect in effects:
+            if isinstance(
+                effect, Chunk | Located | Trouble | Target | GroupTrouble | Left | Answered | Failed
+            ):
+                self.mailbox.append(effect)
+            else:
+                left.append(effect)
+        if self.mailbox:
+            self.has_mail.set()
+        return left
+
+
+def _is_of_group(key: Any) -> bool:
+    return isinstance(key, str) or key[0] == "beat"
+
+
+class Consumer:
+    """Reads partitions, as a member of a group or by itself; for one thread at a time.
+
+    Automatic commits cover what earlier polls returned, never the messages just handed out. `close` counts as such a
+    poll; a `with` block that ends by an exception does not: what was handed out last is then delivered again.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        group: str | None = None,
+        topics: Sequence[str] = (),
+        *,
+        partitions: Sequence[tuple[str, int]] | None = None,
+        auto_offset_reset: OffsetReset = "latest",
+        auto_commit: bool = True,
+        auto_commit_interval_ms: int = 5_000,
+        session_timeout_ms: int = 10_000,
+        max_poll_interval_ms: int = 300_000,
+        fetch_max_bytes: int = 1024 * 1024,
+        fetch_min_bytes: int = 1,
+        fetch_max_wait_ms: int = 500,
+        prefetch_bytes: int = 16 * 1024 * 1024,
+        on_assigned: Rebalanced | None = None,
+        on_revoked: Rebalanced | None = None,
+        on_lost: Rebalanced | None = None,
+        instance_id: str | None = None,
+        assignor: AssignorName | None = None,
+        client_id: str = "",
+        request_timeout_ms: int = 30_000,
+    ) -> None:
+        """Either `group` and `topics`: a member, whose partitions the group decides; or `partitions`: exactly these, with
+        `group` only as the place to commit to; or `topics` alone: all their partitions, uncommitted.
+
+        `auto_offset_reset` decides where to start without a committed offset, and where to go on when the position has
+        left the log: "latest", "earliest", or "error" (NoOffset, OffsetOutOfRange). Callbacks run inside `poll`;
+        `on_revoked` before the partitions are released, with what earlier polls returned already committed if
+        `auto_commit` is set; `on_lost` (or else `on_revoked`) when they are already gone. A static member
+        (`instance_id`) keeps its partitions over a restart within the session timeout.
+        """
+        self._network = network
+        self._group = group
+        self._auto_commit = auto_commit and group is not None
+        self._auto_commit_interval_s = auto_commit_interval_ms / 1000
+        self._request_timeout_ms = request_timeout_ms
+        self._on_assigned = on_assigned
+        self._on_revoked = on_revoked
+        self._on_lost = on_lost or on_revoked
+        self._membership = None
+        if group is not None and partitions is None:
+            if not topics:
+                raise ValueError("a member of a group needs topics")
+            self._membership = Membership(
+                group,
+                topics,
+                instance_id=instance_id,
+                assignor=assignor,
+                session_timeout_ms=session_timeout_ms,
+                max_poll_interval_ms=max_poll_interval_ms,
+                client_id=client_id,
+                retry=RetryPolicy(),
+                jitter=random.random,
+            )
+        fetching = Fetching(
+            group=group,
+            is_member=self._membership is not None,
+            reset=auto_offset_reset,
+            max_bytes=fetch_max_bytes,
+            max_wait_ms=fetch_max_wait_ms,
+            min_bytes=fetch_min_bytes,
+            prefetch_bytes=prefetch_bytes,
+            request_timeout_ms=request_timeout_ms,
+        )
+        self._courier = Courier(fetching, self._membership, max_poll_interval_ms)
+        self._reader = Reader()
+        self._target: Target | None = None
+        self._has_left = False
+        self._is_closed = False
+        self._lent: Sequence[Message] = ()
+        self._lent_epochs: dict[Place, int] = {}
+        self._lent_read = 0
+        self._settled: dict[Place, int] = {}
+        self._committed: dict[Place, int] = {}
+        self._is_committing = False
+        self._next_commit_at = monotonic() + self._auto_commit_interval_s
+        if self._membership is None:
+            self._assign(self._free_standing(topics, partitions))
+
+    def _free_standing(
+        self, topics: Sequence[str], partitions: Sequence[tuple[str, int]] | None
+    ) -> list[Place]:
+        if partitions is not None:
+            return [(topic, partition) for topic, partition in partitions]
+        return [
+            (topic, partition)
+            for topic in topics
+            for partition in range(self._network.partitions_of(topic, self._request_timeout_ms))
+        ]
+
+    # Reading.
+
+    def poll(self, timeout: float | None = 1.0, max_messages: int = 500) -> list[Message]:
+        """Wait up to `timeout` seconds (None: for ever) for messages; at most `max_messages`, empty when none came.
+
+        Raises what keeps a partition from being read (CorruptData, OffsetOutOfRange, NoOffset, UnknownTopic), again at
+        each poll until a `seek`, and what keeps the group from being joined.
+        """
+        return self._poll(timeout, lambda: self._reader.take(max_messages))
+
+    def poll_batches(self, timeout: float | None = 1.0, max_batches: int = 16) -> list[MessageBatch]:
+        """As `poll`, in whole batches, verified and not decoded; the first may begin before the position."""
+        return self._poll(timeout, lambda: self._reader.take_batches(max_batches))
+
+    def _poll(self, timeout: float | None, take: Callable[[], list[Any]]) -> list[Any]:
+        self._refuse_when_closed()
+        deadline = None if timeout is None else monotonic() + timeout
+        self._courier.is_polling = True
+        try:
+            self._give_back()
+            self._settled = self._reader.positions()
+            self._join_when_out()
+            self._commit_when_due()
+            while True:
+                self._open_mail()
+                taken = take()
+                for item in self._reader.consumed():
+                    self._network.post(self._courier, item)
+                if taken:
+                    return taken
+                self._reader.raise_trouble()
+                left = None if deadline is None else deadline - monotonic()
+                if not self._courier.mailbox and (left is not None and left <= 0):
+                    return []
+                self._courier.has_mail.wait(left)
+                self._network.refuse_when_closed()
+        finally:
+            self._courier.last_poll_ms = self._network.now_ms()
+            self._courier.is_polling = False
+
+    def __iter__(self) -> Iterator[Message]:
+        """Messages without end. One that was yielded counts as read when the next is asked for, or at `close`."""
+        while not self._is_closed:
+            messages = self.poll(None)
+            self._lent_epochs = self._reader.epochs()
+            self._lent = messages
+            for read, message in enumerate(messages, 1):
+                self._lent_read = read
+                yield message
+                if self._lent is not messages:  # a seek, a commit of other positions, a close
+                    break
+            else:
+                self._lent = ()
+
+    def _give_back(self) -> None:
+        """What an iteration has not yielded is to be read again."""
+        if self._lent:
+            self._reader.give_back(self._lent[self._lent_read :], self._lent_epochs)
+            self._lent = ()
+
+    # Mail from the network thread.
+
+    def _open_mail(self) -> None:
+        self._courier.has_mail.clear()
+        mailbox = self._courier.mailbox
+        while mailbox:
+            match mailbox.popleft():
+                case Target() as target:
+                    self._reconcile(target)
+                case GroupTrouble(error=error):
+                    raise error_from(error)
+                case Left():
+                    self._has_left = True
+                case Answered(key=("commit", offsets)):
+                    self._is_committing = False
+                    self._committed.update(offsets)
+                case Failed(key=("commit", _)):
+                    self._is_committing = False  # the next automatic commit covers it
+                case item:
+                    self._reader.accept(item)
+
+    def _reconcile(self, target: Target) -> None:
+        """Let go, then take on; the group hears of it when the program's callbacks have run."""
+        revoked = self._reader.owned - target.places
+        added = target.places - self._reader.owned
+        if target.is_lost:
+            self._release(revoked)
+            _call(self._on_lost, revoked)
+        elif revoked:
+            if self._auto_commit:
+                with suppress(
+                    ProtocolError
+                ):  # fenced or out of reach: the next owner reads these messages again
+                    self._commit_now(
+                        {place: self._settled[place] for place in revoked & self._settled.keys()}
+                    )
+            _call(self._on_revoked, revoked)
+            self._release(revoked)
+        if not target.is_lost:
+            self._network.post(self._courier, Confirmed(target.places))
+        if added:
+            self._assign(added)
+            _call(self._on_assigned, added)
+
+    def _release(self, places: frozenset[Place]) -> None:
+        self._network.post(self._courier, StopFetching(tuple(places)))
+        self._reader.remove(places)
+        for place in places:
+            self._settled.pop(place, None)
+            self._committed.pop(place, None)
+
+    def _assign(self, places: Sequence[Place] | frozenset[Place]) -> None:
+        epochs = self._reader.add(places)
+        starts: dict[Place, tuple[int, int | None]] = {
+            place: (epoch, None) for place, epoch in epochs.items()
+        }
+        self._network.post(self._courier, StartFetching(starts))
+
+    def _join_when_out(self) -> None:
+        if self._membership is not None and self._membership.state == "out":
+            self._network.post(self._courier, Polled())
+
+    # Offsets.
+
+    def commit(self, offsets: Offsets | None = None) -> None:
+        """Commit and wait: the given offsets, or everything handed out so far.
+
+        Raises CommitFailed when the partitions are not this member's any more.
+        """
+        self._refuse_when_closed()
+        self._commit_now(self._read_positions(self._lent_read) if offsets is None else offsets)
+
+    def _read_positions(self, read: int) -> dict[Place, int]:
+        """Positions, not counting what an iteration holds back beyond its first `read` messages."""
+        positions = self._reader.positions()
+        for message in reversed(self._lent[read:]):
+            place = (message.topic, message.partition)
+            if place in positions:
+                positions[place] = message.offset
+        return positions
+
+    def _commit_now(self, offsets: Offsets) -> None:
+        if not offsets:
+            return
+        request = self._commit_request(as_offsets(offsets))
+        self._network.call(GATEWAY, request, CommitOffsetsReply, timeout_ms=self._request_timeout_ms)
+        self._committed.update(offsets)
+
+    def _commit_request(self, offsets: list[PartitionOffset]) -> CommitOffsets:
+        if self._group is None:
+            raise PlanariaError("a consumer without a group has nowhere to commit to")
+        member_id, generation = self._membership.identity if self._membership is not None else (None, 0)
+        return CommitOffsets(group=self._group, offsets=offsets, member_id=member_id, generation=generation)
+
+    def _commit_when_due(self) -> None:
+        if not self._auto_commit or self._is_committing or monotonic() < self._next_commit_at:
+            return
+        self._next_commit_at = monotonic() + self._auto_commit_interval_s
+        news = {place: at for place, at in self._settled.items() if self._committed.get(place) != at}
+        if news:
+            self._is_committing = True
+            request = self._commit_request(as_offsets(news))
+            ask = Ask(
+                ("commit", news), GATEWAY, request, CommitOffsetsReply, timeout_ms=self._request_timeout_ms
+            )
+            self._network.post(self._courier, ask)
+
+    def seek(self, topic: str, partition: int, offset: int) -> None:
+        """Go on reading from `offset`."""
+        place = self._owned_place(topic, partition)
+        self._give_back()
+        epoch = self._reader.seek(place, offset)
+        self._network.post(self._courier, StartFetching({place: (epoch, offset)}))
+
+    def position(self, topic: str, partition: int, timeout: float | None = None) -> int:
+        """The offset of the next message; waits until the start is known. Raises TimedOut."""
+        place = self._owned_place(topic, partition)
+        deadline = None if timeout is None else monotonic() + timeout
+        while True:
+            found = self._read_positions(self._lent_read).get(place)
+            if found is not None:
+                return found
+            left = None if deadline is None else deadline - monotonic()
+            if left is not None and left <= 0:
+                raise TimedOut(f"the start of {topic}/{partition} is not known after {timeout} s")
+            self._courier.has_mail.wait(left)
+            self._network.refuse_when_closed()
+            self._open_mail()
+            if place not in self._reader.owned:
+                raise PlanariaError(f"{topic}/{partition} has been taken away")
+            self._reader.raise_trouble()
+
+    def committed(self, partitions: Sequence[tuple[str, int]] | None = None) -> dict[TopicPartition, int]:
+        """The group's committed offsets, of these partitions or of all; those without one are left out."""
+        if self._group is None:
+            raise PlanariaError("a consumer without a group has no committed offsets")
+        request = FetchOffsets(group=self._group)
+        reply = self._network.call(GATEWAY, request, FetchOffsetsReply, timeout_ms=self._request_timeout_ms)
+        found = by_partition(reply.offsets)
+        if partitions is None:
+            return found
+        wanted = {(topic, partition) for topic, partition in partitions}
+        return {place: offset for place, offset in found.items() if place in wanted}
+
+    def offsets_for_times(self, times_ms: Mapping[tuple[str, int], int]) -> dict[TopicPartition, int]:
+        """The first offset at or after a time, by partition; -1 when no message is that young."""
+        found: dict[TopicPartition, int] = {}
+        for (topic, partition), at_ms in times_ms.items():
+            request = ListOffsets(topic=topic, partition=partition, at=at_ms)
+            address = partition_address(topic, partition)
+            reply = self._network.call(
+                address, request, ListOffsetsReply, timeout_ms=self._request_timeout_ms
+            )
+            found[TopicPartition(topic, partition)] = reply.offset
+        return found
+
+    # Flow.
+
+    def pause(self, *partitions: tuple[str, int]) -> None:
+        """Hand out nothing of these partitions until `resume`; they stay assigned."""
+        self._set_paused(partitions, True)
+
+    def resume(self, *partitions: tuple[str, int]) -> None:
+        self._set_paused(partitions, False)
+
+    def _set_paused(self, partitions: Sequence[tuple[str, int]], is_paused: bool) -> None:
+        places = tuple(self._owned_place(topic, partition) for topic, partition in partitions)
+        self._give_back()
+        for place in places:
+            self._reader.set_paused(place, is_paused)
+        self._network.post(self._courier, SetPaused(places, is_paused))
+
+    def paused(self) -> list[TopicPartition]:
+        return [TopicPartition(*place) for place in sorted(self._reader.paused())]
+
+    def assignment(self) -> list[TopicPartition]:
+        """What this consumer owns, as of the last poll."""
+        return [TopicPartition(*place) for place in sorted(self._reader.owned)]
+
+    def _owned_place(self, topic: str, partition: int) -> Place:
+        self._refuse_when_closed()
+        if (topic, partition) not in self._reader.owned:
+            raise PlanariaError(f"{topic}/{partition} is not assigned to this consumer")
+        return (topic, partition)
+
+    # The end.
+
+    def close(self) -> None:
+        """Commit what was handed out (with `auto_commit`), and leave the group."""
+        self._end(self._read_positions(self._lent_read))
+
+    def _end(self, positions: Offsets) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
+        try:
+            news = {place: at for place, at in positions.items() if self._committed.get(place) != at}
+            if self._auto_commit and news:
+                with suppress(ProtocolError):  # fenced or out of reach: these messages are delivered again
+                    self._commit_now(news)
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        self._network.post(self._courier, StopFetching(tuple(self._reader.owned)))
+        if self._membership is not None:
+            self._network.post(self._courier, LeaveRequested())
+            while not self._has_left and self._network.is_running:
+                self._courier.has_mail.wait(1.0)
+                self._courier.has_mail.clear()
+                while self._courier.mailbox:
+                    self._has_left |= isinstance(self._courier.mailbox.popleft(), Left)
+        self._network.post(self._network.owner, Withdrawn(self._courier))
+
+    def _refuse_when_closed(self) -> None:
+        if self._is_closed:
+            raise Closed("the consumer is closed")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        elif self._lent:
+            self._end(self._read_positions(self._lent_read - 1))
+        else:
+            self._end(self._settled)
+
+
+def _call(callback: Rebalanced | None, places: frozenset[Place]) -> None:
+    if callback is not None and places:
+        callback([TopicPartition(*place) for place in sorted(places)])

@@ -1,0 +1,298 @@
+"""What a consumer reads ahead: where a partition starts, one fetch under way each, a bound on the buffers. Pure.
+
+Lives on the network thread; the program's thread takes Chunks and says what it consumed. A partition is followed under
+an epoch: every start, seek or stop ends the epoch before, and whatever belongs to an older epoch is dropped.
+
+    state of a partition    meaning                                     left by
+    locating                the committed or the reset offset is asked  its answer -> following
+    following               one fetch is out, unless buffers are full   OFFSET_OUT_OF_RANGE -> locating; refusal -> halted
+    halted                  an error was reported                       a start at an offset -> following
+"""
+
+from itertools import count
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+
+from ..batch import Buffer
+from ..protocol.data import Fetch, FetchReply, ListOffsets, ListOffsetsReply
+from ..protocol.errors import ErrorBody, ErrorCode
+from ..protocol.groups import FetchOffsets, FetchOffsetsReply
+from .asking import GATEWAY, Answered, Ask, Effect, Event, Failed, SetTimer, TimerFired, partition_address
+
+Place: TypeAlias = tuple[str, int]
+"""Topic and partition."""
+OffsetReset = Literal["earliest", "latest", "error"]
+UNKNOWN_TOPIC_PAUSE_MS = 500
+
+
+class StartFetching(Struct, frozen=True):
+    """Follow partitions from an offset; None: from the committed one, or what `auto_offset_reset` says."""
+
+    starts: dict[Place, tuple[int, int | None]]
+    """Epoch and offset."""
+
+
+class StopFetching(Struct, frozen=True):
+    places: tuple[Place, ...]
+
+
+class SetPaused(Struct, frozen=True):
+    places: tuple[Place, ...]
+    is_paused: bool
+
+
+class Consumed(Struct, frozen=True):
+    """The program has taken a chunk: there is room again."""
+
+    place: Place
+    epoch: int
+    size_bytes: int
+
+
+class Located(Struct, frozen=True):
+    """Where a partition starts."""
+
+    place: Place
+    epoch: int
+    offset: int
+
+
+class Chunk(Struct, frozen=True):
+    """Fetched bytes of one partition: runs of whole batches."""
+
+    place: Place
+    epoch: int
+    frames: tuple[Buffer, ...]
+    size_bytes: int
+    next_offset: int
+
+
+class Trouble(Struct, frozen=True):
+    """A partition cannot be read on, until the program seeks. `offset` is -1 when there is none."""
+
+    place: Place
+    epoch: int
+    offset: int
+    error: ErrorBody
+
+
+class _Follower(Struct, eq=False):
+    epoch: int
+    offset: int | None
+    is_busy: bool = False
+    """A question about this partition is out."""
+    is_halted: bool = False
+    buffered_bytes: int = 0
+
+
+class Fetching:
+    """Keeps every followed partition one fetch ahead of the program."""
+
+    def __init__(
+        self,
+        *,
+        group: str | None,
+        is_member: bool,
+        reset: OffsetReset,
+        max_bytes: int,
+        max_wait_ms: int,
+        min_bytes: int,
+        prefetch_bytes: int,
+        request_timeout_ms: int,
+    ) -> None:
+        self._group = group
+        self._is_member = is_member
+        self._reset = reset
+        self._max_bytes = max_bytes
+        self._max_wait_ms = max_wait_ms
+        self._min_bytes = min_bytes
+        self._prefetch_bytes = prefetch_bytes
+        self._request_timeout_ms = request_timeout_ms
+        self._followers: dict[Place, _Follower] = {}
+        self._paused: set[Place] = set()
+        self._serials = count(1)
+        self._locating: dict[int, dict[Place, int]] = {}
+
+    @property
+    def buffered_bytes(self) -> int:
+        return sum(follower.buffered_bytes for follower in self._followers.values())
+
+    def handle(self, event: Event, now: int) -> list[Effect]:
+        match event:
+            case StartFetching(starts=starts):
+                return self._on_start(starts)
+            case StopFetching(places=places):
+                for place in places:
+                    self._followers.pop(place, None)
+                    self._paused.discard(place)
+                return self._fetch_all()
+            case SetPaused(places=places, is_paused=True):
+                self._paused.update(places)
+                return []
+            case SetPaused(places=places):
+                self._paused.difference_update(places)
+                return self._fetch_all()
+            case Consumed(place=place, epoch=epoch, size_bytes=size_bytes):
+                follower = self._follower(place, epoch)
+                if follower is not None:
+                    follower.buffered_bytes -= size_bytes
+                return self._fetch_all()
+            case Answered(key=("fetch", place, epoch), reply=FetchReply() as reply, payload=payload):
+                return self._on_fetched(place, epoch, reply, tuple(payload))
+            case Answered(key=("committed", serial), reply=FetchOffsetsReply() as reply):
+                return self._on_committed(serial, reply)
+            case Answered(key=("reset", place, epoch), reply=ListOffsetsReply() as reply):
+                return self._on_located(place, epoch, reply.offset)
+            case Failed(key=("committed", serial), error=error):
+                return self._on_no_committed(serial, error)
+            case Failed(key=(kind, place, epoch), error=error):
+                return self._on_failed(kind, place, epoch, error, now)
+            case TimerFired(key=("again", place, epoch)):
+                follower = self._follower(place, epoch)
+                return self._resume(place, follower) if follower is not None else []
+        raise AssertionError(f"no such event: {event!r}")
+
+    def _follower(self, place: Place, epoch: int) -> _Follower | None:
+        follower = self._followers.get(place)
+        return follower if follower is not None and follower.epoch == epoch else None
+
+    # Where to start.
+
+    def _on_start(self, starts: dict[Place, tuple[int, int | None]]) -> list[Effect]:
+        effects: list[Effect] = []
+        unlocated: dict[Place, int] = {}
+        for place, (epoch, offset) in starts.items():
+            self._followers[place] = _Follower(epoch, offset)
+            if offset is None:
+                unlocated[place] = epoch
+            else:
+                effects.append(Located(place, epoch, offset))
+        return effects + self._locate(unlocated) + self._fetch_all()
+
+    def _locate(self, places: dict[Place, int]) -> list[Effect]:
+        if not places:
+            return []
+        for place in places:
+            self._followers[place].is_busy = True
+        if self._group is None:
+            return [effect for place, epoch in places.items() for effect in self._ask_reset(place, epoch)]
+        serial = next(self._serials)
+        self._locating[serial] = places
+        partitions: dict[str, list[int]] = {}
+        for topic, partition in sorted(places):
+            partitions.setdefault(topic, []).append(partition)
+        request = FetchOffsets(group=self._group, partitions=partitions)
+        key = ("committed", serial)
+        return [Ask(key, GATEWAY, request, FetchOffsetsReply, timeout_ms=self._request_timeout_ms)]
+
+    def _on_committed(self, serial: int, reply: FetchOffsetsReply) -> list[Effect]:
+        committed = {(item.topic, item.partition): item.offset for item in reply.offsets}
+        effects: list[Effect] = []
+        for place, epoch in self._locating.pop(serial).items():
+            if self._follower(place, epoch) is None:
+                continue
+            if place in committed:
+                effects += self._on_located(place, epoch, committed[place])
+            else:
+                effects += self._ask_reset(place, epoch)
+        return effects
+
+    def _on_no_committed(self, serial: int, error: ErrorBody) -> list[Effect]:
+        places = {
+            place: epoch
+            for place, epoch in self._locating.pop(serial).items()
+            if self._follower(place, epoch) is not None
+        }
+        if error.retriable:
+            return self._locate(places)
+        if error.code == ErrorCode.UNKNOWN_GROUP:
+            return [effect for place, epoch in places.items() for effect in self._ask_reset(place, epoch)]
+        return [effect for place, epoch in places.items() for effect in self._halt(place, epoch, error)]
+
+    def _ask_reset(self, place: Place, epoch: int) -> list[Effect]:
+        if self._reset == "error":
+            return self._halt(place, epoch, ErrorBody("NO_OFFSET", "no committed offset"))
+        topic, partition = place
+        request = ListOffsets(topic=topic, partition=partition, at=self._reset)
+        address = partition_address(topic, partition)
+        key = ("reset", place, epoch)
+        return [Ask(key, address, request, ListOffsetsReply, timeout_ms=self._request_timeout_ms)]
+
+    def _on_located(self, place: Place, epoch: int, offset: int) -> list[Effect]:
+        follower = self._follower(place, epoch)
+        if follower is None:
+            return []
+        follower.offset = offset
+        follower.is_busy = False
+        return [Located(place, epoch, offset), *self._fetch(place, follower)]
+
+    # Reading ahead.
+
+    def _fetch_all(self) -> list[Effect]:
+        return [
+            effect for place, follower in self._followers.items() for effect in self._fetch(place, follower)
+        ]
+
+    def _fetch(self, place: Place, follower: _Follower) -> list[Effect]:
+        if follower.is_busy or follower.is_halted or follower.offset is None or place in self._paused:
+            return []
+        if follower.buffered_bytes >= 2 * self._max_bytes or self.buffered_bytes >= self._prefetch_bytes:
+            return []
+        follower.is_busy = True
+        topic, partition = place
+        request = Fetch(
+            topic=topic,
+            partition=partition,
+            offset=follower.offset,
+            max_bytes=self._max_bytes,
+            min_bytes=self._min_bytes,
+            max_wait_ms=self._max_wait_ms,
+            format="batches",
+        )
+        key = ("fetch", place, follower.epoch)
+        timeout_ms = self._max_wait_ms + self._request_timeout_ms
+        return [Ask(key, partition_address(topic, partition), request, FetchReply, timeout_ms=timeout_ms)]
+
+    def _on_fetched(
+        self, place: Place, epoch: int, reply: FetchReply, frames: tuple[Buffer, ...]
+    ) -> list[Effect]:
+        follower = self._follower(place, epoch)
+        if follower is None:
+            return []
+        follower.is_busy = False
+        follower.offset = reply.next_offset
+        size_bytes = sum(len(frame) for frame in frames)
+        follower.buffered_bytes += size_bytes
+        # The next fetch goes out before the program hears of this chunk: it decodes while the broker reads.
+        effects = self._fetch(place, follower)
+        if frames:
+            effects.append(Chunk(place, epoch, frames, size_bytes, reply.next_offset))
+        return effects
+
+    def _on_failed(self, kind: str, place: Place, epoch: int, error: ErrorBody, now: int) -> list[Effect]:
+        follower = self._follower(place, epoch)
+        if follower is None:
+            return []
+        if error.retriable:
+            return self._resume(place, follower)
+        if error.code == ErrorCode.OFFSET_OUT_OF_RANGE and kind == "fetch" and self._reset != "error":
+            follower.offset = None
+            return self._ask_reset(place, epoch)
+        if self._is_member and error.code in (ErrorCode.UNKNOWN_TOPIC, ErrorCode.UNKNOWN_PARTITION):
+            # The topic is gone and the coordinator will take the partition away; until then there is nothing to do.
+            return [SetTimer(("again", place, epoch), now + UNKNOWN_TOPIC_PAUSE_MS)]
+        return self._halt(place, epoch, error)
+
+    def _resume(self, place: Place, follower: _Follower) -> list[Effect]:
+        follower.is_busy = False
+        if follower.offset is not None:
+            return self._fetch(place, follower)
+        follower.is_busy = True
+        return self._ask_reset(place, follower.epoch)
+
+    def _halt(self, place: Place, epoch: int, error: ErrorBody) -> list[Effect]:
+        follower = self._followers[place]
+        follower.is_halted = True
+        follower.is_busy = False
+        return [Trouble(place, epoch, -1 if follower.offset is None else follower.offset, error)]

@@ -1,0 +1,238 @@
+"""A group member's side of the group dialog. Pure. Lives on the network thread, so a busy program keeps its session.
+
+A heartbeat is always out, parked at the coordinator; so a new assignment arrives at once. What the member should own is
+told to the program's thread as a Target; what it does own is what that thread last confirmed, and nothing else is ever
+reported: a partition counts as released only when the program has let it go.
+
+    state     meaning                                     left by
+    out       no member                                   a poll -> joining
+    joining   the first heartbeat is out                  its reply -> member; refusal -> out
+    member    heartbeats                                  fenced, unknown -> joining; no poll for too long, left -> out
+
+A member that has not reached its coordinator for a whole session timeout cannot know that it still owns anything, so it
+stops as if it had been told (a Target that is lost) and asks again with empty hands.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from msgspec import Struct
+
+from ..protocol.errors import ErrorBody, ErrorCode
+from ..protocol.groups import AssignorName, GroupHeartbeat, GroupHeartbeatReply, LeaveGroup
+from ..protocol.message import Done, TopicPartitions
+from .asking import GATEWAY, Answered, Ask, CancelTimer, Effect, Event, Failed, SetTimer, TimerFired
+from .fetching import Place
+from .retry import Jitter, RetryPolicy
+
+MAX_PARK_MS = 5_000
+"""Heartbeats are parked for a third of the session timeout, at most this long."""
+
+MIN_INTERVAL_MS = 50
+"""A coordinator that answers at once with nothing new is asked again after this."""
+
+_FENCED = frozenset({ErrorCode.UNKNOWN_MEMBER, ErrorCode.FENCED_MEMBER, ErrorCode.STALE_GENERATION})
+_LEASE = "lease"
+_BEAT_AGAIN = "beat again"
+_LEAVE = "leave"
+
+
+class Polled(Struct, frozen=True):
+    """The program polls; a consumer that is out of its group joins."""
+
+
+class PollChecked(Struct, frozen=True):
+    """When the program polled last."""
+
+    at: int
+
+
+class Confirmed(Struct, frozen=True):
+    """The program's thread holds exactly these partitions now."""
+
+    owned: frozenset[Place]
+
+
+class LeaveRequested(Struct, frozen=True):
+    """The consumer closes."""
+
+
+class Target(Struct, frozen=True):
+    """What the member should own. `is_lost`: it owns nothing any more, whether it let go or not."""
+
+    places: frozenset[Place]
+    is_lost: bool = False
+
+
+class Left(Struct, frozen=True):
+    """The group knows that the member is gone, or could not be told."""
+
+
+class GroupTrouble(Struct, frozen=True):
+    """The group refuses this consumer; the next poll tries again."""
+
+    error: ErrorBody
+
+
+class Membership:
+    """Joins, heartbeats, leaves."""
+
+    def __init__(
+        self,
+        group: str,
+        topics: Sequence[str],
+        *,
+        instance_id: str | None,
+        assignor: AssignorName | None,
+        session_timeout_ms: int,
+        max_poll_interval_ms: int,
+        client_id: str,
+        retry: RetryPolicy,
+        jitter: Jitter,
+    ) -> None:
+        self.state: Literal["out", "joining", "member"] = "out"
+        self.identity: tuple[str | None, int] = (None, 0)
+        """Member id and generation, as one value: read by the program's thread for commits."""
+        self._group = group
+        self._topics = list(topics)
+        self._instance_id = instance_id
+        self._assignor = assignor
+        self._session_timeout_ms = session_timeout_ms
+        self._max_poll_interval_ms = max_poll_interval_ms
+        self._client_id = client_id
+        self._retry = retry
+        self._jitter = jitter
+        self._owned: frozenset[Place] = frozenset()
+        self._target: frozenset[Place] = frozenset()
+        self._beat = 0
+        self._sent_at = 0
+        self._failures = 0
+
+    def handle(self, event: Event, now: int) -> list[Effect]:
+        match event:
+            case Polled():
+                return self._join(now) if self.state == "out" else []
+            case PollChecked(at=at):
+                return self._on_poll_checked(at, now)
+            case Confirmed(owned=owned):
+                return self._on_confirmed(owned, now)
+            case LeaveRequested():
+                return self._leave(Left())
+            case Answered(key=("beat", number), reply=GroupHeartbeatReply() as reply):
+                return self._on_reply(reply, now) if number == self._beat and self.state != "out" else []
+            case Failed(key=("beat", number), error=error):
+                return self._on_refusal(error, now) if number == self._beat and self.state != "out" else []
+            case Answered(key=key) | Failed(key=key) if key == _LEAVE:
+                return [Left()]
+            case TimerFired(key=key) if key == _BEAT_AGAIN:
+                return self._send(now) if self.state != "out" else []
+            case TimerFired(key=key) if key == _LEASE:
+                return self._on_lease_over(now)
+        raise AssertionError(f"no such event: {event!r}")
+
+    def _join(self, now: int) -> list[Effect]:
+        self.state = "joining"
+        self.identity = (None, 0)
+        return self._send(now)
+
+    def _send(self, now: int) -> list[Effect]:
+        member_id, generation = self.identity
+        is_joining = member_id is None
+        wait_ms = 0 if is_joining else min(MAX_PARK_MS, self._session_timeout_ms // 3)
+        self._beat += 1
+        self._sent_at = now
+        request = GroupHeartbeat(
+            group=self._group,
+            member_id=member_id,
+            instance_id=self._instance_id,
+            generation=generation,
+            topics=self._topics,
+            owned=_by_topic(self._owned),
+            session_timeout_ms=self._session_timeout_ms,
+            assignor=self._assignor,
+            max_wait_ms=wait_ms,
+            client_id=self._client_id,
+        )
+        timeout_ms = wait_ms + max(1_000, self._session_timeout_ms // 3)
+        return [
+            Ask(
+                ("beat", self._beat),
+                GATEWAY,
+                request,
+                GroupHeartbeatReply,
+                timeout_ms=timeout_ms,
+                is_retried=False,
+            )
+        ]
+
+    def _on_reply(self, reply: GroupHeartbeatReply, now: int) -> list[Effect]:
+        generation = self.identity[1]
+        self._failures = 0
+        self.state = "member"
+        self.identity = (reply.member_id, reply.generation)
+        effects: list[Effect] = [SetTimer(_LEASE, self._sent_at + self._session_timeout_ms)]
+        target = frozenset(
+            (topic, partition) for topic, partitions in reply.assignment.items() for partition in partitions
+        )
+        is_news = target != self._target or reply.generation != generation
+        if target != self._target:
+            effects.append(Target(target))
+        self._target = target
+        if is_news or now - self._sent_at >= MIN_INTERVAL_MS:
+            return effects + self._send(now)
+        return [*effects, SetTimer(_BEAT_AGAIN, now + MIN_INTERVAL_MS)]
+
+    def _on_confirmed(self, owned: frozenset[Place], now: int) -> list[Effect]:
+        if self.state != "member" or owned == self._owned or not owned <= self._owned | self._target:
+            return []
+        self._owned = owned
+        return self._send(now)
+
+    def _on_refusal(self, error: ErrorBody, now: int) -> list[Effect]:
+        if error.retriable:
+            self._failures += 1
+            return [SetTimer(_BEAT_AGAIN, now + self._retry.delay_ms(self._failures, self._jitter))]
+        is_replaced = error.code == ErrorCode.FENCED_MEMBER and self._instance_id is not None
+        if error.code in _FENCED and not is_replaced:
+            return [*self._lose(), *self._join(now)]
+        effects = [*self._lose(), GroupTrouble(error)]
+        self.state = "out"
+        self.identity = (None, 0)
+        return effects
+
+    def _on_lease_over(self, now: int) -> list[Effect]:
+        if self.state != "member":
+            return []
+        self.identity = (self.identity[0], 0)
+        return [*self._lose(), *self._send(now)]
+
+    def _on_poll_checked(self, at: int, now: int) -> list[Effect]:
+        if self.state == "out" or now - at <= self._max_poll_interval_ms:
+            return []
+        return [*self._lose(), *self._leave(None)]
+
+    def _lose(self) -> list[Effect]:
+        """Whatever was owned is not any more."""
+        had = self._owned | self._target
+        self._owned = self._target = frozenset()
+        return [CancelTimer(_LEASE), *([Target(frozenset(), is_lost=True)] if had else [])]
+
+    def _leave(self, otherwise: Effect | None) -> list[Effect]:
+        member_id = self.identity[0]
+        self.state = "out"
+        self.identity = (None, 0)
+        self._beat += 1
+        self._owned = self._target = frozenset()
+        effects: list[Effect] = [CancelTimer(_LEASE), CancelTimer(_BEAT_AGAIN)]
+        if member_id is None:
+            return [*effects, *([otherwise] if otherwise is not None else [])]
+        request = LeaveGroup(group=self._group, member_id=member_id)
+        timeout_ms = min(2_000, self._session_timeout_ms)
+        return [*effects, Ask(_LEAVE, GATEWAY, request, Done, timeout_ms=timeout_ms, is_retried=False)]
+
+
+def _by_topic(places: Iterable[Place]) -> TopicPartitions:
+    found: TopicPartitions = {}
+    for topic, partition in sorted(places):
+        found.setdefault(topic, []).append(partition)
+    return found

@@ -1,0 +1,91 @@
+"""Batches into messages: what a consumer hands to the program, made as cheaply as Python can. Pure.
+
+The one place of the client that runs once a consumed message; everything else handles batches.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from ..batch import (
+    CONTROL,
+    LOG_APPEND_TIME,
+    BatchHeader,
+    Buffer,
+    CodecUnavailable,
+    Headers,
+    InvalidBatch,
+    decode_records,
+    is_head_intact,
+    verify,
+)
+from .content import decode_value
+from .errors import CorruptData
+
+
+class Message(Struct, frozen=True, gc=False):
+    """One message as it lies in its partition. `timestamp` is in milliseconds since the epoch."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    timestamp: int
+    headers: Headers | None = None
+
+    @property
+    def data(self) -> Any:
+        """The value as it was published: decoded JSON where the headers say so, bytes otherwise."""
+        return decode_value(self.value, self.headers)
+
+
+class MessageBatch(Struct, frozen=True):
+    """A whole batch, verified and not decoded: for programs that count bytes or pass data on."""
+
+    topic: str
+    partition: int
+    header: BatchHeader
+    frame: Buffer
+
+
+def verify_batch(topic: str, partition: int, frame: Buffer, expected_offset: int) -> BatchHeader:
+    """Check a fetched batch end to end. Raises CorruptData naming where."""
+    try:
+        header = verify(frame)
+    except InvalidBatch as error:
+        raise CorruptData(topic, partition, expected_offset, str(error)) from error
+    if not is_head_intact(frame):
+        raise CorruptData(topic, partition, expected_offset, "the batch's head does not match its checksum")
+    return header
+
+
+def is_for_programs(header: BatchHeader) -> bool:
+    """Control batches are the broker's own: they take offsets and carry nothing for programs."""
+    return not header.attributes & CONTROL
+
+
+def messages_of(
+    topic: str, partition: int, header: BatchHeader, frame: Buffer, from_offset: int
+) -> Sequence[Message]:
+    """The messages of a verified batch, from an offset on. Raises CorruptData."""
+    try:
+        records = decode_records(frame, header)
+    except (InvalidBatch, CodecUnavailable) as error:
+        raise CorruptData(topic, partition, max(from_offset, header.base_offset), str(error)) from error
+    first = header.base_offset
+    if from_offset > first:
+        records = records[from_offset - first :]
+        first = from_offset
+    if header.attributes & LOG_APPEND_TIME:
+        time_ms = header.max_timestamp_ms
+        return [
+            Message(topic, partition, offset, key, value, time_ms, headers)
+            for offset, (key, value, _, headers) in enumerate(records, first)
+        ]
+    time_ms = header.first_timestamp_ms
+    return [
+        Message(topic, partition, offset, key, value, time_ms + delta_ms, headers)
+        for offset, (key, value, delta_ms, headers) in enumerate(records, first)
+    ]

@@ -1,0 +1,249 @@
+"""The program's side of a consumer: what it owns, how far it has read, what comes next. Pure.
+
+Lives on the thread that polls. It is told what the network thread fetched (Chunk, Located, Trouble) and hands out
+messages, never one of a partition it does not own, never one twice or out of order within an epoch. Every assignment and
+every seek begins a new epoch of its partition, so whatever was under way for the one before is dropped on arrival.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import count
+
+from msgspec import Struct, field
+
+from ..batch import BatchHeader, InvalidBatch, split
+from ..protocol.errors import ErrorBody, ErrorCode, PlanariaError
+from .errors import CorruptData, NoOffset, error_from
+from .fetching import Chunk, Consumed, Located, Place, Trouble
+from .messages import Message, MessageBatch, is_for_programs, messages_of, verify_batch
+
+
+class _Held(Struct, eq=False):
+    """One partition this consumer owns."""
+
+    place: Place
+    epoch: int
+    position: int | None
+    """The offset of the next message to hand out; None until it is known."""
+    is_paused: bool = False
+    trouble: PlanariaError | None = None
+    chunks: deque[Chunk] = field(default_factory=deque)
+    batches: "deque[tuple[BatchHeader, memoryview]]" = field(default_factory=deque)
+    """What is left of the chunk at hand."""
+    chunk_end: int = 0
+    messages: Sequence[Message] = ()
+    """What is left of the batch at hand, from `cursor` on."""
+    cursor: int = 0
+
+    @property
+    def has_data(self) -> bool:
+        return self.cursor < len(self.messages) or bool(self.batches) or bool(self.chunks)
+
+    def drop(self) -> None:
+        self.chunks.clear()
+        self.batches.clear()
+        self.messages = ()
+        self.cursor = 0
+        self.trouble = None
+
+
+class Reader:
+    """Chunks in, messages out, positions kept."""
+
+    def __init__(self) -> None:
+        self._held: dict[Place, _Held] = {}
+        self._turns: deque[Place] = deque()
+        self._epochs = count(1)
+        self._consumed: list[Consumed] = []
+
+    # What is owned.
+
+    @property
+    def owned(self) -> frozenset[Place]:
+        return frozenset(self._held)
+
+    def add(self, places: Iterable[Place]) -> dict[Place, int]:
+        """Own partitions from now on; the epoch of each."""
+        epochs: dict[Place, int] = {}
+        for place in sorted(places):
+            held = self._held[place] = _Held(place, next(self._epochs), None)
+            self._turns.append(place)
+            epochs[place] = held.epoch
+        return epochs
+
+    def remove(self, places: Iterable[Place]) -> None:
+        for place in places:
+            del self._held[place]
+            self._turns.remove(place)
+
+    def seek(self, place: Place, offset: int | None) -> int:
+        """Go on from `offset` (None: to be located); the partition's new epoch."""
+        held = self._held[place]
+        held.drop()
+        held.position = offset
+        held.epoch = next(self._epochs)
+        return held.epoch
+
+    def set_paused(self, place: Place, is_paused: bool) -> None:
+        self._held[place].is_paused = is_paused
+
+    def paused(self) -> frozenset[Place]:
+        return frozenset(place for place, held in self._held.items() if held.is_paused)
+
+    def epoch(self, place: Place) -> int:
+        return self._held[place].epoch
+
+    def position(self, place: Place) -> int | None:
+        return self._held[place].position
+
+    def positions(self) -> dict[Place, int]:
+        """By partition, where it is known."""
+        return {place: held.position for place, held in self._held.items() if held.position is not None}
+
+    def epochs(self) -> dict[Place, int]:
+        return {place: held.epoch for place, held in self._held.items()}
+
+    # From the network thread.
+
+    def accept(self, item: Chunk | Located | Trouble) -> None:
+        held = self._held.get(item.place)
+        if held is None or held.epoch != item.epoch:
+            return
+        match item:
+            case Chunk():
+                held.chunks.append(item)
+            case Located(offset=offset):
+                held.position = offset
+            case Trouble():
+                held.trouble = _error_of(item)
+
+    def consumed(self) -> list[Consumed]:
+        """Chunks taken up since the last call."""
+        taken, self._consumed = self._consumed, []
+        return taken
+
+    def raise_trouble(self) -> None:
+        """Raise what keeps a partition from being read, if there is nothing to hand out before it."""
+        for held in self._held.values():
+            if held.trouble is not None and not held.is_paused and not held.has_data:
+                raise held.trouble
+
+    # To the program.
+
+    def take(self, max_messages: int) -> list[Message]:
+        """The next messages, partition by partition in turn; empty when nothing is there."""
+        taken: list[Message] = []
+        for _ in range(len(self._turns)):
+            held = self._held[self._turns[0]]
+            while not held.is_paused and held.trouble is None and self._open_batch(held):
+                room = max_messages - len(taken)
+                part = held.messages[held.cursor : held.cursor + room]
+                taken += part
+                held.cursor += len(part)
+                held.position = part[-1].offset + 1
+                if len(taken) == max_messages:
+                    self._settle(held)
+                    return taken
+            self._turns.rotate(-1)
+        return taken
+
+    def take_batches(self, max_batches: int) -> list[MessageBatch]:
+        """Whole batches, verified, not decoded. The first may begin before the position: readers skip to it."""
+        taken: list[MessageBatch] = []
+        for _ in range(len(self._turns)):
+            held = self._held[self._turns[0]]
+            while not held.is_paused and held.trouble is None and len(taken) < max_batches:
+                found = self._next_batch(held)
+                if found is None:
+                    break
+                header, frame = found
+                taken.append(MessageBatch(*held.place, header, frame))
+                held.position = header.next_offset
+                self._settle(held)
+            self._turns.rotate(-1)
+        return taken
+
+    def give_back(self, messages: Sequence[Message], epochs: Mapping[Place, int]) -> None:
+        """Messages that were taken under these epochs and not read after all."""
+        by_place: dict[Place, list[Message]] = {}
+        for message in messages:
+            by_place.setdefault((message.topic, message.partition), []).append(message)
+        for place, unread in by_place.items():
+            held = self._held.get(place)
+            if held is None or held.epoch != epochs.get(place):
+                continue
+            held.messages = [*unread, *held.messages[held.cursor :]]
+            held.cursor = 0
+            held.position = unread[0].offset
+
+    def _open_batch(self, held: _Held) -> bool:
+        """See that there are messages at the cursor. False when there are none, or the next ones are damaged."""
+        while held.cursor >= len(held.messages):
+            held.messages = ()
+            held.cursor = 0
+            found = self._next_batch(held)
+            if found is None:
+                return False
+            header, frame = found
+            assert held.position is not None
+            try:
+                held.messages = messages_of(*held.place, header, frame, held.position)
+            except CorruptData as error:
+                self._give_up(held, error)
+                return False
+        return True
+
+    def _next_batch(self, held: _Held) -> tuple[BatchHeader, memoryview] | None:
+        """The next batch for programs at or after the position, verified."""
+        while True:
+            self._settle(held)
+            if not held.batches and not self._open_chunk(held):
+                return None
+            header, frame = held.batches.popleft()
+            assert held.position is not None
+            if header.next_offset <= held.position:
+                continue
+            try:
+                header = verify_batch(*held.place, frame, held.position)
+            except CorruptData as error:
+                self._give_up(held, error)
+                return None
+            if is_for_programs(header):
+                return header, frame
+            held.position = header.next_offset
+
+    def _open_chunk(self, held: _Held) -> bool:
+        if not held.chunks:
+            return False
+        chunk = held.chunks.popleft()
+        self._consumed.append(Consumed(chunk.place, chunk.epoch, chunk.size_bytes))
+        held.chunk_end = chunk.next_offset
+        try:
+            for frame in chunk.frames:
+                held.batches.extend(split(frame))
+        except InvalidBatch as error:
+            self._give_up(held, CorruptData(*held.place, held.position or 0, str(error)))
+            return False
+        return True
+
+    def _settle(self, held: _Held) -> None:
+        """At the end of a chunk the position is where the broker said to go on: offsets without messages are skipped."""
+        if not held.batches and held.cursor >= len(held.messages) and held.position is not None:
+            held.position = max(held.position, held.chunk_end)
+
+    def _give_up(self, held: _Held, error: CorruptData) -> None:
+        held.drop()
+        held.trouble = error
+
+
+def _error_of(item: Trouble) -> PlanariaError:
+    topic, partition = item.place
+    where = f"{topic}/{partition}"
+    if item.error.code == "NO_OFFSET":
+        return NoOffset(f'the group has no offset for {where}, and auto_offset_reset is "error"')
+    if item.error.code == ErrorCode.CORRUPT_LOG:
+        return CorruptData(topic, partition, item.offset, item.error.message)
+    if item.error.code == ErrorCode.OFFSET_OUT_OF_RANGE:
+        message = f"offset {item.offset} is not in the log of {where}: {item.error.message}"
+        return error_from(ErrorBody(item.error.code, message))
+    return error_from(item.error)
