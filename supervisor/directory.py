@@ -16,8 +16,6 @@ def snapshot(tree: Tree, newcomer: Child) -> list[Tell]:
         return []
     told: list[Tell] = []
     for child in tree:
-        if child is newcomer:
-            continue
         if child.state is State.READY:
             told.append(_tell(newcomer, _up(child)))
         elif child.state is State.QUARANTINED:

@@ -221,7 +221,7 @@ class SupervisorMachine:
         else:
             reason = child.last_word or event.reason
         ready_for_ms = child.gone(reason, now)
-        self.order(CancelTimer(("kill", child.address, child.incarnation)))
+        self.order(CancelTimer(("kill", child.address)))
         if child.goal is Goal.UP:
             self._decide_restart(child, event.is_normal, ready_for_ms, now)
         else:
@@ -294,17 +294,17 @@ class SupervisorMachine:
         kind, *rest = event.key
         if kind == "check":
             self._check(now)
-        elif kind == "restart":
-            child = self.tree.get(rest[0])
-            if child is not None and child.state in (State.BACKING_OFF, State.QUARANTINED):
-                child.state = State.WAITING
-                self.advance(now)
-        else:
-            assert kind == "kill"
-            child = self.tree.get(rest[0])
-            if child is not None and child.has_process and child.incarnation == rest[1]:
-                self.log("warning", "child killed", child=child.address, n=child.incarnation, doom=child.doom)
-                self.signal(child, "SIGKILL")
+            return
+        # Timers that fall due together are fired one by one: what the first has led to may have made the next void.
+        child = self.tree.get(rest[0])
+        if child is None:
+            return
+        if kind == "restart" and child.state in (State.BACKING_OFF, State.QUARANTINED):
+            child.state = State.WAITING
+            self.advance(now)
+        elif kind == "kill" and child.state is State.STOPPING:
+            self.log("warning", "child killed", child=child.address, n=child.incarnation, doom=child.doom)
+            self.signal(child, "SIGKILL")
 
     def _set_check_timer(self, now: int) -> None:
         self._check_due = now + self._timing.check_interval_ms
@@ -346,7 +346,7 @@ class SupervisorMachine:
         self._set_kill_timer(child, deadline)
 
     def _set_kill_timer(self, child: Child, at: int) -> None:
-        self.order(SetTimer(("kill", child.address, child.incarnation), at))
+        self.order(SetTimer(("kill", child.address), at))
 
     def _on_stop_requested(self, event: StopRequested, now: int) -> None:
         if not self.is_stopping:

@@ -138,7 +138,9 @@ def test_one_for_all_restarts_all_in_order() -> None:
     assert world.asked_to_stop == ["c", "a"]
     assert world.launched == []
     world.die("a", "exit code 0")
+    assert world.launched == ["a"]
     world.ready("a")
+    assert world.launched == ["a", "b"]
     world.ready("b")
     world.ready("c")
     assert world.launched == ["a", "b", "c"]
@@ -420,6 +422,7 @@ def test_a_stop_gets_between_a_death_and_its_restart() -> None:
     world = three("one_for_one")
     world.die("a")
     world.stop()
+    assert world.state("a") == "stopped"
     world.pass_time(0)
     world.die("c", "exit code 0")
     world.die("b", "exit code 0")

@@ -111,6 +111,16 @@ def test_a_successor_waits_until_its_predecessor_is_gone(world: World) -> None:
     assert child.spec.arguments == {"topic_id": "new"}
 
 
+def test_a_second_stop_child_takes_the_successor_back(world: World) -> None:
+    world.ask(StartChild(spec=worker(PARTITION)))
+    world.ready(PARTITION)
+    world.ask(StopChild(address=PARTITION))
+    world.ask(StartChild(spec=worker(PARTITION)))
+    world.ask(StopChild(address=PARTITION))
+    world.die(PARTITION, "exit code 0")
+    assert world.state(PARTITION) == "unknown"
+
+
 def test_an_incarnation_is_never_used_twice(world: World) -> None:
     world.ask(StartChild(spec=worker(PARTITION)))
     world.ready(PARTITION)
