@@ -2,6 +2,9 @@
 
 A commit of its own for every record would cost a round trip and a sync each; so finished records wait up to COMMIT_MS for
 company, unless there are COMMIT_RECORDS of them.
+
+A commit is ordered only between two polls, never behind one: a poll may let a partition go and get it back, and a commit
+ordered before that would take the group back to where it was.
 """
 
 from collections.abc import Sequence
@@ -21,6 +24,8 @@ class Commits:
 
     def __init__(self) -> None:
         self.is_under_way = False
+        self.is_due = False
+        """To be made as soon as no poll is under way."""
         self.held_back: Sequence[Record] = ()
         """Polled, and not to be handled before the commit under way has been answered."""
         self._is_planned = False
@@ -31,23 +36,25 @@ class Commits:
 
     def plan(self, offsets: Offsets, now: int, delay_ms: int = COMMIT_MS) -> list[Effect]:
         """There may be something to commit."""
-        if not offsets or self.is_under_way:
+        if not offsets or self.is_under_way or self.is_due:
             return []
         if self._finished >= COMMIT_RECORDS:
-            return self.commit(offsets)
+            self.is_due = True
+            return []
         if self._is_planned:
             return []
         self._is_planned = True
         return [SetTimer(TIMER, now + delay_ms)]
 
-    def due(self, offsets: Offsets) -> list[Effect]:
-        """The timer has fired."""
+    def fire(self) -> None:
+        """The timer has."""
         self._is_planned = False
-        return [] if self.is_under_way or not offsets else self.commit(offsets)
+        self.is_due = not self.is_under_way
 
     def commit(self, offsets: Offsets, held_back: Sequence[Record] = ()) -> list[Effect]:
         assert not self.is_under_way
         self.is_under_way = True
+        self.is_due = False
         self.held_back = held_back
         self._finished = 0
         return [Commit(offsets)]

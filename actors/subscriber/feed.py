@@ -104,20 +104,30 @@ class Feed:
 
     def _commit(self, effect: Commit) -> Committed | CommitRefused:
         try:
-            self._consumer.commit(effect.offsets)
+            self._commit_assigned(effect.offsets)
         except PlanariaError as error:
             return CommitRefused(effect.offsets, str(error))
         return Committed(effect.offsets)
 
     def _steer(self, effect: Pause | Resume | Rewind) -> None:
-        assigned = set(self._consumer.assignment())
-        if isinstance(effect, Rewind):
-            for key, offset in effect.offsets.items():
-                if key in assigned:
+        match effect:
+            case Rewind(offsets=offsets):
+                for key, offset in self._assigned(offsets).items():
                     self._consumer.seek(*key, offset)
-        elif effect.key in assigned:
-            steer = self._consumer.pause if isinstance(effect, Pause) else self._consumer.resume
-            steer([effect.key])
+            case Pause(key=key):
+                self._consumer.pause(self._assigned({key: 0}))
+            case Resume(key=key):
+                self._consumer.resume(self._assigned({key: 0}))
+
+    def _commit_assigned(self, offsets: Offsets) -> None:
+        left = self._assigned(offsets)
+        if left:
+            self._consumer.commit(left)
+
+    def _assigned(self, offsets: Offsets) -> Offsets:
+        """Those of partitions that have not gone since the order was given."""
+        assigned = set(self._consumer.assignment())
+        return {key: offset for key, offset in offsets.items() if key in assigned}
 
     def _leave(self, effect: Leave) -> Left:
         self._is_leaving = True
@@ -137,9 +147,7 @@ class Feed:
 
     def _commit_last(self, offsets: Offsets) -> None:
         """Without it the partition's next owner repeats what was done since the last commit."""
-        if not offsets:
-            return
         try:
-            self._consumer.commit(offsets)
+            self._commit_assigned(offsets)
         except PlanariaError as error:
             _log.warning("last commit refused", extra={"fields": {"reason": str(error)}})

@@ -91,6 +91,7 @@ class SubscriberMachine:
         self._phase: Phase = "serving"
         self._lanes = Lanes()
         self._commits = Commits()
+        self._is_polling = False
         self._runs = 0
         self._run: Running | None = None
         self._wanted: list[PartitionKey] | None = None
@@ -140,9 +141,11 @@ class SubscriberMachine:
 
     def _poll(self) -> None:
         if self._phase == "serving":
+            self._is_polling = True
             self._do(Poll())
 
     def _on_polled(self, event: Polled, now: int) -> None:
+        self._is_polling = False
         if self._phase != "serving":
             return
         offsets = self._strategy.before_handling(event.records)
@@ -150,6 +153,7 @@ class SubscriberMachine:
             self._out += self._commits.commit(offsets, event.records)
         else:
             self._take(event.records)
+            self._commit_if_due()
             self._poll()
 
     def _take(self, records: Sequence[Record]) -> None:
@@ -309,10 +313,19 @@ class SubscriberMachine:
     def _plan_commit(self, now: int) -> None:
         if self._phase == "serving":
             self._out += self._commits.plan(self._committable(), now)
+            self._commit_if_due()
 
     def _on_commit_due(self, now: int) -> None:
-        if self._phase == "serving":
-            self._out += self._commits.due(self._committable())
+        self._commits.fire()
+        self._commit_if_due()
+
+    def _commit_if_due(self) -> None:
+        commits = self._commits
+        if not commits.is_due or commits.is_under_way or self._is_polling or self._phase != "serving":
+            return
+        offsets = self._committable()
+        if offsets:
+            self._out += commits.commit(offsets)
 
     def _on_committed(self, event: Committed, now: int) -> None:
         held_back = self._commits.answered()

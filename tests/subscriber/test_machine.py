@@ -1,6 +1,6 @@
 """The subscriber's machine, scene by scene: what it does on each event, in its own order."""
 
-from planaria.actors.subscriber.commits import COMMIT_MS
+from planaria.actors.subscriber.commits import COMMIT_MS, COMMIT_RECORDS
 from planaria.actors.subscriber.effects import Bury, Charge
 from planaria.actors.subscriber.machine import SLICE_MS
 from subscriber_script import FakeMessage, Script, messages
@@ -20,9 +20,12 @@ def test_at_least_once_handles_then_commits() -> None:
     assert script.polled(*messages("A", 0, 0, 1, 2)) == ["poll", "run A/0 0-2, attempt 1"]
     assert script.ran() == []
     assert script.after(COMMIT_MS - 1) == []
-    assert script.after(1) == ["commit A/0=3"]
+    assert script.polled() == ["poll"]
+    assert script.after(1) == []
+    assert script.polled() == ["commit A/0=3", "poll"]
     assert script.committed() == []
     assert script.after(10_000) == []
+    assert script.polled() == ["poll"]
 
 
 def test_commits_of_all_partitions_travel_together_and_one_at_a_time() -> None:
@@ -30,12 +33,14 @@ def test_commits_of_all_partitions_travel_together_and_one_at_a_time() -> None:
     script.polled(*messages("A", 0, 0, 1), *messages("A", 1, 7))
     assert script.ran() == ["run A/1 7, attempt 1"]
     assert script.ran() == []
-    assert script.after(COMMIT_MS) == ["commit A/0=2 A/1=8"]
-    assert script.polled(*messages("A", 1, 8)) == ["poll", "run A/1 8, attempt 1"]
+    script.after(COMMIT_MS)
+    assert script.polled(*messages("A", 1, 8)) == ["commit A/0=2 A/1=8", "poll", "run A/1 8, attempt 1"]
     assert script.ran() == []
     assert script.after(COMMIT_MS) == []
+    assert script.polled() == ["poll"]
     assert script.committed() == []
-    assert script.after(COMMIT_MS) == ["commit A/1=9"]
+    script.after(COMMIT_MS)
+    assert script.polled() == ["commit A/1=9", "poll"]
 
 
 def test_at_most_once_commits_before_it_handles() -> None:
@@ -78,13 +83,23 @@ def test_at_most_once_reports_what_killed_the_last_incarnation() -> None:
     assert script.start() == ["error: record lost", "forget A/0", "poll"]
 
 
+def test_many_finished_records_do_not_wait_for_company() -> None:
+    script = started(max_records=COMMIT_RECORDS)
+    script.polled(*messages("A", 0, *range(COMMIT_RECORDS)))
+    while script.run is not None:
+        script.ran()
+    assert script.polled() == [f"commit A/0={COMMIT_RECORDS}", "poll"]
+
+
 def test_a_refused_commit_is_made_again() -> None:
     script = started()
     script.polled(*messages("A", 0, 0))
     script.ran()
-    assert script.after(COMMIT_MS) == ["commit A/0=1"]
+    script.after(COMMIT_MS)
+    assert script.polled() == ["commit A/0=1", "poll"]
     assert script.refused() == ["warning: commit refused"]
-    assert script.after(500) == ["commit A/0=1"]
+    script.after(500)
+    assert script.polled() == ["commit A/0=1", "poll"]
 
 
 # Flow.
@@ -116,7 +131,8 @@ def test_a_failing_record_blocks_its_own_partition_alone() -> None:
     assert script.polled(*messages("A", 0, 3), *messages("A", 1, 1)) == ["poll", "run A/1 1, attempt 1"]
     assert script.ran() == []
     # The record goes alone; the finished ones before it are committed meanwhile.
-    assert script.after(100) == ["run A/0 1, attempt 2", "commit A/0=1 A/1=2"]
+    assert script.after(100) == ["run A/0 1, attempt 2"]
+    assert script.polled() == ["commit A/0=1 A/1=2", "poll"]
     assert script.ran() == ["forget A/0", "run A/0 2-3, attempt 1"]
 
 
@@ -145,7 +161,8 @@ def test_a_record_out_of_attempts_is_buried_then_passed() -> None:
     ]
     assert script.after(COMMIT_MS) == []
     assert script.buried() == ["error: record dead-lettered", "forget A/0", "run A/0 1, attempt 1"]
-    assert script.after(COMMIT_MS) == ["commit A/0=1"]
+    script.after(COMMIT_MS)
+    assert script.polled() == ["commit A/0=1", "poll"]
 
 
 def test_a_dead_letter_tells_where_the_record_comes_from_and_why() -> None:
@@ -207,7 +224,7 @@ def test_poison_is_tried_alone_then_buried_without_being_run() -> None:
     second.start()
     assert second.polled(*messages("A", 0, 0, 1, 2, 3)) == ["poll", "run A/0 0-1, attempt 1"]
     assert second.ran() == ["warning: the handler killed its process"]
-    assert second.after(100) == ["commit A/0=2", "run A/0 2, attempt 2"]
+    assert second.after(100) == ["run A/0 2, attempt 2"]
 
     third = Script([Charge("A", 0, 2, 2, "killed")], **options)
     third.start()
@@ -266,7 +283,8 @@ def test_a_handler_that_came_back_in_time_is_not_stuck() -> None:
     script.after(SLICE_MS + 1_000)
     assert script.timed_out(None) == []
     assert script.ran() == []
-    assert script.after(10_000) == ["commit A/0=2"]
+    assert script.after(10_000) == []
+    assert script.polled() == ["commit A/0=2", "poll"]
 
 
 def test_a_handler_without_limit_may_take_for_ever() -> None:
@@ -329,7 +347,8 @@ def test_a_lost_partition_is_dropped_and_not_committed() -> None:
     assert script.lost(0) == []
     assert script.ran() == ["run A/1 0, attempt 1"]
     assert script.ran() == []
-    assert script.after(COMMIT_MS) == ["commit A/1=1"]
+    script.after(COMMIT_MS)
+    assert script.polled() == ["commit A/1=1", "poll"]
 
 
 def test_at_most_once_handles_what_it_has_committed_though_the_partition_goes() -> None:
