@@ -44,7 +44,7 @@ def broker_tree(endpoint: str, controller_arguments: dict[str, Any]) -> Supervis
 
 def preloaded_modules() -> list[str]:
     """What the fork server loads, so that a child has only its own work to do. Names alone: never imported here."""
-    actors = ("controller", "partition", "gateway", "coordinator")
+    actors = ("controller", "partition", "gateway", "coordinator", "subscriber")
     return [
         "google_crc32c",
         f"{_PACKAGE}.supervisor.child",

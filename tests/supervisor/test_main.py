@@ -1,6 +1,8 @@
 """The program's arguments."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -45,6 +47,19 @@ def test_the_brokers_tree_names_the_actors_of_this_package() -> None:
     assert "planaria.actors.partition.process" in preloaded_modules()
     # Last: it freezes what is loaded by then.
     assert preloaded_modules()[-1] == "planaria.supervisor.preload"
+
+
+@pytest.mark.processes
+def test_what_the_fork_server_loads_exists_and_starts_no_thread() -> None:
+    # A ZeroMQ context would show as threads of its own; neither survives a fork.
+    program = (
+        "import gc, importlib, os, sys\n"
+        "for name in sys.argv[1:]: importlib.import_module(name)\n"
+        "print(len(os.listdir('/proc/self/task')), gc.get_freeze_count() > 10_000)"
+    )
+    command = [sys.executable, "-c", program, *preloaded_modules()]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert result.stdout.split() == ["1", "True"]
 
 
 def test_only_a_port_that_was_left_open_is_replaced() -> None:

@@ -93,7 +93,7 @@ def test_a_grandchild_does_not_hide_a_death(start: Start, tmp_path: Path) -> Non
 
 
 def test_a_stopped_actor_is_killed_and_restarted(start: Start) -> None:
-    supervisor = start(hang_timeout_ms=600, heartbeat_interval_ms=100, abort_grace_ms=100)
+    supervisor = start(hang_timeout_ms=1_500, heartbeat_interval_ms=100, abort_grace_ms=100)
     supervisor.ask("kill", address=PARTITION, signal="SIGSTOP")
     after = supervisor.wait_ready(PARTITION, 2)
     assert after.reason.startswith("no progress for")
