@@ -15,6 +15,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from leaked_processes import Leak, kill_leaked, mark_session
+from planaria.supervisor import config
+from planaria.supervisor.launch import SupervisorHandle, launch_supervisor
 
 # derandomize is named because Hypothesis turns it on by itself under CI=true: there, too, runs search anew.
 settings.register_profile(
@@ -28,6 +30,14 @@ settings.load_profile("planaria")
 
 _mark_key = pytest.StashKey[str]()
 _leaks_key = pytest.StashKey[list[Leak]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--rewrite-vectors",
+        action="store_true",
+        help="write tests/vectors/*.json anew instead of comparing with them; review the change as a diff",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -93,3 +103,12 @@ def seed(request: pytest.FixtureRequest) -> int:
     chosen = int(os.environ.get("PLANARIA_SEED", random.SystemRandom().randrange(2**32)))
     print(f"replay: PLANARIA_SEED={chosen} python -m pytest '{request.node.nodeid}'")
     return chosen
+
+
+@pytest.fixture
+def running_broker(data_dir: Path) -> Iterator[SupervisorHandle]:
+    """A whole broker under its supervisor: `.started.endpoint` is its gateway. Its log is data/broker.log."""
+    settings = {"data": str(data_dir), "endpoint": "tcp://127.0.0.1:*", "log_file": "broker.log"}
+    handle = launch_supervisor(config.load(settings))
+    yield handle
+    handle.stop()

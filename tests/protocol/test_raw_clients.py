@@ -1,0 +1,152 @@
+"""A whole session without the client library: a ZeroMQ socket and a parser for JSON or MessagePack, nothing more."""
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import msgspec
+import pytest
+import zmq
+
+from planaria.supervisor.launch import SupervisorHandle
+from planaria.transport import batch
+
+pytestmark = pytest.mark.processes
+
+PATIENCE_MS = 15_000
+MEMBER_WAIT_MS = 2_000
+
+
+class RawClient:
+    """One socket, one encoding; checks that every reply is in it and echoes the id."""
+
+    def __init__(self, socket: "zmq.Socket[bytes]", is_json: bool, envelope: list[bytes]) -> None:
+        self._socket = socket
+        self.is_json = is_json
+        self._envelope = envelope
+        self._last_id = 0
+
+    def ask(self, op: str, *payload: bytes, **fields: Any) -> tuple[dict[str, Any], list[bytes]]:
+        """The reply's header and payload frames."""
+        self._last_id += 1
+        header = {"op": op, "id": self._last_id, **fields}
+        encoded = json.dumps(header).encode() if self.is_json else msgspec.msgpack.encode(header)
+        self._socket.send_multipart([*self._envelope, encoded, *payload])
+        assert self._socket.poll(PATIENCE_MS), f"no reply to {op}"
+        frames = self._socket.recv_multipart()
+        assert frames[: len(self._envelope)] == self._envelope
+        answer, *rest = frames[len(self._envelope) :]
+        reply = json.loads(answer) if self.is_json else msgspec.msgpack.decode(answer)
+        assert reply.pop("id") == self._last_id
+        return reply, rest
+
+    def get(self, op: str, *payload: bytes, **fields: Any) -> dict[str, Any]:
+        """The reply to a request that must not be refused."""
+        reply, _ = self.ask(op, *payload, **fields)
+        assert "error" not in reply, reply
+        return reply
+
+    def refusal(self, op: str, *payload: bytes, **fields: Any) -> dict[str, Any]:
+        error: dict[str, Any] = self.ask(op, *payload, **fields)[0]["error"]
+        return error
+
+
+KINDS = {
+    "req": (zmq.REQ, []),
+    "dealer": (zmq.DEALER, []),
+    "dealer with a delimiter": (zmq.DEALER, [b""]),
+    "dealer with a call's name": (zmq.DEALER, [b"call-1", b""]),
+}
+
+
+@pytest.fixture(params=[(kind, is_json) for kind in KINDS for is_json in (True, False)], ids=str)
+def client(request: pytest.FixtureRequest, running_broker: SupervisorHandle) -> Iterator[RawClient]:
+    name, is_json = request.param
+    kind, envelope = KINDS[name]
+    with ExitStack() as exits:
+        context = exits.enter_context(zmq.Context())
+        socket = exits.enter_context(context.socket(kind))
+        socket.linger = 0
+        socket.connect(running_broker.started.endpoint)
+        yield RawClient(socket, is_json, envelope)
+
+
+def test_a_whole_session(client: RawClient) -> None:
+    greeting = client.get("hello", version=1, client_id="raw")
+    assert greeting["version"] == 1
+    assert greeting["server"].startswith("planaria/")
+    assert client.get("create_topic", topic="ORDERS", partitions=2)["topic"] == "ORDERS"
+    found = client.get("metadata", topics=["ORDERS", "NOPE"])
+    assert [each["partition"] for each in found["topics"][0]["partitions"]] == [0, 1]
+    assert found["unknown_topics"] == ["NOPE"]
+    publish_and_fetch(client)
+    be_a_member(client)
+
+
+def publish_and_fetch(client: RawClient) -> None:
+    records = [
+        {"key_text": f"order-{n}", "value_text": f"värde {n}", "headers": {"n": str(n)}} for n in range(4)
+    ]
+    places = client.get("publish", topic="ORDERS", records=records)["records"]
+    assert [place.get("error") for place in places] == [None] * 4
+    produced = client.get("produce", produced_batch(), topic="ORDERS", partition=0)["batches"][0]
+    assert produced["error"] is None
+    for number, place in enumerate(places):
+        where = {"topic": "ORDERS", "partition": place["partition"], "offset": place["offset"]}
+        record = client.get("fetch", format="records", max_records=1, **where)["records"][0]
+        assert (record["key_text"], record["value_text"]) == (f"order-{number}", f"värde {number}")
+        assert record["headers"] == {"n": str(number)}
+    where = {"topic": "ORDERS", "partition": 0, "offset": produced["base_offset"]}
+    reply, payload = client.ask("fetch", format="batches", **where)
+    assert reply["records"] is None
+    header = batch.verify(payload[-1])
+    assert batch.is_head_intact(payload[-1])
+    assert header.base_offset == produced["base_offset"]
+    assert batch.decode_records(payload[-1], header) == [
+        (b"k", b"v", 0, {"h": "\u2713"}),
+        (None, None, 5, None),
+    ]
+    assert (
+        client.get("list_offsets", topic="ORDERS", partition=0, at="latest")["offset"] == header.next_offset
+    )
+    # Without a word on it, the records come inline to JSON and as batches to MessagePack.
+    reply, payload = client.ask("fetch", **where)
+    assert (len(reply["records"] or []), len(payload)) == ((2, 0) if client.is_json else (0, 1))
+
+
+def produced_batch() -> bytes:
+    records = [(b"k", b"v", 0, {"h": "\u2713"}), (None, None, 5, None)]
+    return batch.build(records, first_timestamp_ms=1_000, max_timestamp_ms=1_005)
+
+
+def be_a_member(client: RawClient) -> None:
+    member = client.get("group_heartbeat", group="billing", topics=["ORDERS"], owned={})
+    while member["assignment"] != {"ORDERS": [0, 1]}:
+        member = client.get(
+            "group_heartbeat",
+            group="billing",
+            member_id=member["member_id"],
+            generation=member["generation"],
+            owned={},
+            max_wait_ms=MEMBER_WAIT_MS,
+        )
+    who = {"group": "billing", "member_id": member["member_id"]}
+    generation = member["generation"]
+    client.get("group_heartbeat", generation=generation, owned={"ORDERS": [0, 1]}, **who)
+    offsets = [{"topic": "ORDERS", "partition": 0, "offset": 2, "metadata": "two"}]
+    client.get("commit_offsets", generation=generation, offsets=offsets, **who)
+    assert client.get("fetch_offsets", group="billing")["offsets"] == offsets
+    client.get("leave_group", **who)
+    assert client.get("describe_group", group="billing")["members"] == []
+
+
+def test_refusals_say_what_is_wrong(client: RawClient) -> None:
+    assert client.refusal("nonsense")["code"] == "UNKNOWN_OP"
+    assert client.refusal("hello", version=2)["code"] == "UNSUPPORTED_VERSION"
+    ill_typed = client.refusal("fetch", topic="T", partition="zero", offset=0)
+    assert (ill_typed["code"], ill_typed["retriable"]) == ("INVALID_REQUEST", False)
+    assert "$.partition" in ill_typed["message"]
+    assert "offset" in client.refusal("fetch", topic="T", partition=0)["message"]
+    assert "offest" in client.refusal("fetch", topic="T", partition=0, offset=0, offest=1)["message"]
+    assert client.refusal("fetch", topic="T", partition=0, offset=0)["code"] == "UNKNOWN_TOPIC"
