@@ -160,7 +160,7 @@ class FakeBroker:
                 job, result = self._jobs.get()
                 try:
                     result.put(job())
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001 - raised in the test
                     result.put(error)
             self._serve_parked()
         for name in list(self._sockets):

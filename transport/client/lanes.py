@@ -151,10 +151,12 @@ class ProducerLane:
             return None
         flight.token = 0
         self._is_draining = True
+        # Behind a batch without an answer both say no more than that it has not arrived: it may be the very first.
+        is_head = flight is self._flights[0]
         if error.code == ErrorCode.OUT_OF_ORDER_SEQUENCE:
-            self._starts_again |= flight is self._flights[0]
+            self._starts_again |= is_head
         elif error.code == ErrorCode.UNKNOWN_PRODUCER:
-            self._is_forgotten = True
+            self._is_forgotten |= is_head
         elif error.retriable:
             flight.is_doubtful = True
         else:

@@ -44,6 +44,7 @@ class _Held(Struct, eq=False):
         self.batches.clear()
         self.messages = ()
         self.cursor = 0
+        self.chunk_end = 0
         self.trouble = None
 
 

@@ -1,0 +1,300 @@
+"""An idempotent producer against a model partition: whatever is lost or repeated on the way, no loss, no repeat, order."""
+
+from collections import deque
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model_partition import ModelPartition
+from planaria.transport.batch import build
+from planaria.transport.client.asking import Answered, Ask, Failed, SetTimer, TimerFired
+from planaria.transport.client.producing import BatchTaken, LaneIdle, Outcome, Producing, Transmit
+from planaria.transport.client.retry import RetryPolicy
+from planaria.transport.protocol.data import InitProducerReply, ProducedBatch, ProduceReply
+from planaria.transport.protocol.errors import ErrorBody, ErrorCode
+
+LANE = ("T", 0)
+LOST = ErrorBody(ErrorCode.ACTOR_UNAVAILABLE, "lost", retriable=True)
+
+
+@dataclass(eq=False)
+class FakeBatch:
+    number: int
+    record_count: int
+    created_ms: int
+
+
+def new_machine(**options: Any) -> Producing:
+    settings: dict[str, Any] = {
+        "acks": "all", "delivery_timeout_ms": 10_000, "request_timeout_ms": 1_000,
+        "retry": RetryPolicy(), "jitter": lambda: 0.0,
+    }  # fmt: skip
+    return Producing(**(settings | options))
+
+
+class World:
+    """The machine, one partition, and a wire that loses and delays as it is told."""
+
+    def __init__(self, *, expires: bool = False, **options: Any) -> None:
+        self.expires = expires
+        self.machine = new_machine(**options)
+        self.partition = ModelPartition()
+        self.now = 0
+        self.wire: deque[Transmit] = deque()
+        self.timers: dict[Any, int] = {}
+        self.outcomes: dict[int, Outcome] = {}
+        self.transmitted: list[Transmit] = []
+        self.identities = count(7)
+        self.numbers = count()
+
+    def feed(self, event: Any) -> None:
+        self.perform(self.machine.handle(event, self.now))
+
+    def perform(self, effects: list[Any]) -> None:
+        for effect in effects:
+            match effect:
+                case Transmit():
+                    self.wire.append(effect)
+                    self.transmitted.append(effect)
+                case Ask(key=key):
+                    self.feed(Answered(key, InitProducerReply(producer_id=next(self.identities), producer_epoch=0)))
+                case SetTimer(key=key, at=at):
+                    self.timers[key] = at
+                case Outcome(batch=batch):
+                    assert batch.number not in self.outcomes, "one outcome each"
+                    self.outcomes[batch.number] = effect
+                case LaneIdle():
+                    pass
+
+    def publish(self, record_count: int = 1) -> FakeBatch:
+        batch = FakeBatch(next(self.numbers), record_count, self.now)
+        self.feed(BatchTaken(LANE, batch))
+        return batch
+
+    def append(self, item: Transmit) -> ProducedBatch:
+        assert item.identity is not None
+        frame = build(
+            [(None, b"%d.%d" % (item.batch.number, index), 0, None) for index in range(item.batch.record_count)],
+            first_timestamp_ms=0,
+            max_timestamp_ms=0,
+            producer_id=item.identity.producer_id,
+            producer_epoch=item.identity.epoch,
+            base_sequence=item.sequence,
+        )
+        return self.partition.produce(frame)
+
+    def step(self, fate: str) -> None:
+        """The oldest request on the wire arrives, or does not, or its answer does not, or everything is lost."""
+        if fate == "tick" or not self.wire:
+            self.tick()
+            return
+        if fate == "cut":
+            doomed = list(self.wire)
+            self.wire.clear()
+            for item in doomed:
+                self.feed(Failed((item.lane, item.token), LOST))
+            return
+        item = self.wire.popleft()
+        key = (item.lane, item.token)
+        if fate == "request lost":
+            self.feed(Failed(key, LOST))
+        elif fate == "answer lost":
+            self.append(item)
+            self.feed(Failed(key, LOST))
+        elif fate == "storage full":
+            self.feed(Failed(key, ErrorBody(ErrorCode.STORAGE_FULL, "full", retriable=True)))
+        elif fate == "refused":
+            self.feed(Failed(key, ErrorBody(ErrorCode.INVALID_BATCH, "refused")))
+        else:
+            self.answer(item)
+            if fate == "repeated":
+                self.append(item)
+
+    def answer(self, item: Transmit) -> None:
+        reply = ProduceReply(batches=[self.append(item)], high_watermark=0)
+        self.feed(Answered((item.lane, item.token), reply))
+
+    def tick(self) -> None:
+        due = {key for key in self.timers if self.expires or key != "expiry"}
+        if due:
+            key = min(due, key=lambda key: self.timers[key])
+            self.now = max(self.now, self.timers.pop(key))
+            self.feed(TimerFired(key))
+
+    def finish(self) -> None:
+        """Nothing goes wrong any more."""
+        for _ in range(1_000):
+            if not self.machine.pending:
+                return
+            self.step("ok")
+        raise AssertionError("the producer does not come to rest")
+
+    def appended(self) -> list[int]:
+        values = [value for value in self.partition.values() if value is not None]
+        return [int(value.split(b".")[0]) for value in values if value.endswith(b".0")]
+
+
+FATES = st.sampled_from(["ok", "ok", "ok", "request lost", "answer lost", "repeated", "cut", "storage full", "tick"])
+STEPS = st.lists(st.one_of(st.integers(1, 3), FATES), min_size=6, max_size=60)
+
+
+@settings(max_examples=400)
+@given(STEPS)
+def test_every_batch_is_appended_once_and_in_order(steps: list[Any]) -> None:
+    world = World()
+    for step in steps:
+        if isinstance(step, int):
+            world.publish(step)
+        else:
+            world.step(step)
+    world.finish()
+    assert [outcome.error for outcome in world.outcomes.values() if outcome.error is not None] == []
+    published = next(world.numbers)
+    assert world.appended() == list(range(published))
+    offsets = {number: outcome.base_offset for number, outcome in world.outcomes.items()}
+    firsts = [i for i, value in enumerate(world.partition.values()) if value is not None and value.endswith(b".0")]
+    assert offsets == dict(enumerate(firsts))
+
+
+@settings(max_examples=400)
+@given(st.lists(st.one_of(st.integers(1, 3), FATES, st.just("refused")), min_size=6, max_size=60))
+def test_what_is_given_up_leaves_the_rest_whole(steps: list[Any]) -> None:
+    """With refusals and deadlines: what succeeded is there once, in order; what surely failed is not there."""
+    world = World(expires=True, delivery_timeout_ms=100)
+    for step in steps:
+        if isinstance(step, int):
+            world.publish(step)
+        else:
+            world.step(step)
+    world.finish()
+    there = world.appended()
+    assert there == sorted(set(there)), "once each and in order"
+    for number, outcome in world.outcomes.items():
+        if outcome.error is None:
+            assert number in there
+        elif not outcome.is_uncertain:
+            assert number not in there
+    assert len(world.outcomes) == next(world.numbers)
+
+
+def test_at_most_five_batches_are_under_way() -> None:
+    world = World()
+    for _ in range(8):
+        world.publish()
+    assert len(world.wire) == 5
+    world.step("ok")
+    assert len(world.wire) == 5
+    assert not world.machine.is_idle(LANE)
+    world.finish()
+    assert world.machine.is_idle(LANE)
+
+
+def test_after_a_failure_all_are_sent_again_under_the_same_sequences() -> None:
+    world = World()
+    for _ in range(3):
+        world.publish(2)
+    first = [(item.batch.number, item.sequence) for item in world.wire]
+    world.step("request lost")
+    assert len(world.wire) == 2, "those behind it are waited for"
+    world.step("ok")
+    world.step("ok")
+    assert not world.wire
+    world.tick()
+    assert [(item.batch.number, item.sequence) for item in world.wire] == first
+    world.finish()
+    assert world.appended() == [0, 1, 2]
+
+
+def test_a_hole_makes_the_next_epoch() -> None:
+    world = World()
+    world.publish()
+    world.publish()
+    world.step("refused")
+    world.finish()
+    assert world.appended() == [1]
+    last = world.transmitted[-1]
+    assert last.identity is not None
+    assert (last.identity.epoch, last.sequence) == (1, 0)
+    assert world.outcomes[0].error is not None
+    assert not world.outcomes[0].is_uncertain
+
+
+def test_a_forgotten_producer_starts_again_when_nothing_is_in_doubt() -> None:
+    world = World()
+    world.publish()
+    world.finish()
+    world.partition.producers.clear()
+    world.publish()
+    world.publish()
+    world.finish()
+    assert world.appended() == [0, 1, 2]
+    assert all(outcome.error is None for outcome in world.outcomes.values())
+
+
+def test_a_forgotten_producer_reports_what_is_in_doubt_as_uncertain() -> None:
+    world = World()
+    world.publish()
+    world.finish()
+    world.publish()
+    world.step("answer lost")
+    world.partition.producers.clear()
+    world.finish()
+    assert world.outcomes[1].is_uncertain
+    assert world.appended() == [0, 1], "it was there, and was not sent again"
+
+
+def test_a_fenced_producer_ends() -> None:
+    world = World()
+    world.publish()
+    world.publish()
+    item = world.wire.popleft()
+    world.feed(Failed((item.lane, item.token), ErrorBody(ErrorCode.PRODUCER_FENCED, "fenced")))
+    assert [world.outcomes[number].error.code for number in (0, 1)] == ["PRODUCER_FENCED"] * 2  # type: ignore[union-attr]
+    world.publish()
+    assert world.outcomes[2].error is not None
+
+
+def test_a_stale_answer_is_ignored() -> None:
+    world = World()
+    world.publish()
+    stale = world.wire[0]
+    world.step("request lost")
+    world.tick()
+    world.feed(Failed((stale.lane, stale.token), ErrorBody(ErrorCode.INVALID_BATCH, "late")))
+    world.finish()
+    assert world.appended() == [0]
+
+
+def test_backoff_doubles_while_it_fails_and_resets_on_success() -> None:
+    policy = RetryPolicy()
+    assert [policy.delay_ms(n, lambda: 0.0) for n in (1, 2, 3, 20)] == [10, 20, 40, 1_000]
+    assert policy.delay_ms(3, lambda: 1.0) == 32
+
+
+def test_without_acknowledgements_a_batch_is_done_when_sent() -> None:
+    world = World(acks=0)
+    world.publish()
+    assert world.wire[0].identity is None
+    assert world.outcomes[0].base_offset == -1
+    assert world.outcomes[0].error is None
+
+
+def test_an_exhausted_epoch_takes_a_new_producer_id() -> None:
+    world = World()
+    world.publish()
+    world.finish()
+    lane = world.machine._lanes[LANE]
+    assert lane.identity is not None
+    lane.identity = type(lane.identity)(lane.identity.producer_id, 2**15 - 1)
+    world.partition.producers[lane.identity.producer_id].epoch = 2**15 - 1
+    world.publish()
+    world.publish()
+    world.step("refused")
+    world.finish()
+    assert world.appended() == [0, 2]
+    last = world.transmitted[-1]
+    assert last.identity is not None
+    assert last.identity.producer_id == 8
