@@ -2,10 +2,11 @@
 
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ...transport.client.errors import UnknownTopic
 from .connection import DEFAULT_ENDPOINT, ConnectOption, attached
 from .failures import CommandFailed
 from .records import FORMATS
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
     from ...transport.client.messages import Message
 
 MAX_MESSAGES_A_POLL = 500
-POLL_S = 1.0
-COMMIT_INTERVAL_S = 1.0
+COMMIT_INTERVAL_MS = 1_000
 
 
 def consume(
@@ -62,77 +62,58 @@ def consume(
         raise typer.BadParameter(
             "does not go with --group: the group shares out partitions", param_hint="--partition"
         )
-    with attached(connect) as client:
-        options: dict[str, Any] = {
-            "auto_offset_reset": "earliest" if from_beginning else "latest",
-            "auto_commit": False,
-        }
-        with _consumer(client, group, topics, partition, options) as consumer:
-            _Printing(consumer, output_format, has_group=group is not None).run(count, timeout)
+    printing = _Printing(output_format)
+    try:
+        with (
+            attached(connect) as client,
+            _consumer(client, group, topics, partition or [], from_beginning) as consumer,
+        ):
+            printing.run(consumer, count, timeout)
+    except KeyboardInterrupt:
+        # The usual end of a reader that follows a topic, and no failure.
+        return
+    if count is not None and printing.printed < count:
+        raise CommandFailed(f"{printing.printed} of {count} messages came: none in the last {timeout:g} s")
 
 
 def _consumer(
-    client: "Client",
-    group: str | None,
-    topics: list[str],
-    partitions: list[int] | None,
-    options: dict[str, Any],
+    client: "Client", group: str | None, topics: list[str], partitions: list[int], from_beginning: bool
 ) -> "Consumer":
-    if not partitions:
-        return client.consumer(group, topics, **options)
-    consumer = client.consumer(None, [], **options)
-    consumer.assign([(topic, partition) for topic in topics for partition in partitions])
-    return consumer
+    """Automatic commits cover what earlier polls returned, so nothing is committed that was not printed."""
+    known = {summary.topic for summary in client.list_topics(internal=True)}
+    for topic in topics:
+        # A group would wait for it to be created, and a person who misspelled it as long.
+        if topic not in known:
+            raise UnknownTopic(topic)
+    chosen = [(topic, partition) for topic in topics for partition in partitions] or None
+    return client.consumer(
+        group,
+        [] if chosen else topics,
+        partitions=chosen,
+        auto_offset_reset="earliest" if from_beginning else "latest",
+        auto_commit_interval_ms=COMMIT_INTERVAL_MS,
+    )
 
 
 class _Printing:
-    """Polls, prints, and commits what has left this process."""
+    """Polls and prints."""
 
-    def __init__(self, consumer: "Consumer", output_format: str, *, has_group: bool) -> None:
-        self._consumer = consumer
+    def __init__(self, output_format: str) -> None:
+        self.printed = 0
         self._line = FORMATS[output_format]
-        self._has_group = has_group
-        self._printed = 0
-        self._is_committed = True
-        self._committed_at = time.monotonic()
 
-    def run(self, count: int | None, timeout: float | None) -> None:
-        heard_at = time.monotonic()
-        try:
-            while count is None or self._printed < count:
-                left = MAX_MESSAGES_A_POLL if count is None else count - self._printed
-                wait_s = (
-                    POLL_S
-                    if timeout is None
-                    else min(POLL_S, max(0.0, heard_at + timeout - time.monotonic()))
-                )
-                messages = self._consumer.poll(wait_s, max_messages=min(left, MAX_MESSAGES_A_POLL))
-                if messages:
-                    self._print(messages)
-                    heard_at = time.monotonic()
-                elif timeout is not None and time.monotonic() >= heard_at + timeout:
-                    break
-                self._commit_when_due()
-        except KeyboardInterrupt:
-            # The usual end of a consumer that follows a topic, and not a failure.
-            pass
-        finally:
-            self._commit()
-        if timeout is not None and count is not None and self._printed < count:
-            raise CommandFailed(f"{self._printed} of {count} messages came: none in the last {timeout:g} s")
+    def run(self, consumer: "Consumer", count: int | None, timeout: float | None) -> None:
+        silent_until = time.monotonic() + timeout if timeout is not None else None
+        while count is None or self.printed < count:
+            wait_s = None if silent_until is None else max(0.0, silent_until - time.monotonic())
+            most = MAX_MESSAGES_A_POLL if count is None else min(MAX_MESSAGES_A_POLL, count - self.printed)
+            messages = consumer.poll(wait_s, max_messages=most)
+            if not messages:
+                return
+            self._print(messages)
+            silent_until = time.monotonic() + timeout if timeout is not None else None
 
     def _print(self, messages: "list[Message]") -> None:
         sys.stdout.buffer.write(b"".join([self._line(message) + b"\n" for message in messages]))
         sys.stdout.buffer.flush()
-        self._printed += len(messages)
-        self._is_committed = False
-
-    def _commit_when_due(self) -> None:
-        if time.monotonic() >= self._committed_at + COMMIT_INTERVAL_S:
-            self._commit()
-
-    def _commit(self) -> None:
-        if self._has_group and not self._is_committed:
-            self._consumer.commit()
-            self._is_committed = True
-            self._committed_at = time.monotonic()
+        self.printed += len(messages)

@@ -58,6 +58,8 @@ def moves_to(
     committed = {
         (entry.topic, entry.partition): entry.offset for entry in client.describe_group(group).offsets
     }
+    if topic is not None:
+        client.describe_topic(topic)  # refused when there is none
     topics = [topic] if topic is not None else sorted({name for name, _ in committed})
     if not topics:
         raise CommandFailed(f"group {group} has no offsets yet: name a topic with --topic")

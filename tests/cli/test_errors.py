@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import planaria.supervisor.cli.app
-from command_line import planaria as command
+from command_line import Command
 from planaria.supervisor.cli import connection, main
 from planaria.supervisor.cli.failures import exit_code_for
 from planaria.transport.protocol.errors import ErrorCode, PlanariaError, ProtocolError
@@ -184,6 +184,7 @@ def test_an_interrupt_is_130(capsys: Captured) -> None:
 
 @pytest.mark.processes
 def test_as_a_program() -> None:
-    done = command("topic", "create")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert one_line(done.stderr).startswith("planaria topic create: Missing argument")
+    program = Command("topic", "create")
+    code, output, errors = program.finish()
+    assert (code, output) == (2, "")
+    assert one_line(errors).startswith("planaria topic create: Missing argument")

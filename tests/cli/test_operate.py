@@ -95,6 +95,14 @@ def test_what_is_killed_regrows(broker: ServedBroker) -> None:
 
 
 @pytest.mark.processes
+def test_the_gateway_takes_its_answer_with_it(broker: ServedBroker) -> None:
+    before = find(broker, "gateway/0")
+    killed = broker.json("kill", "gateway/0")
+    assert (killed["pid"], killed["incarnation"]) == (before["pid"], before["incarnation"])
+    assert find(broker, "gateway/0")["incarnation"] == before["incarnation"] + 1
+
+
+@pytest.mark.processes
 def test_signals_by_their_short_names(broker: ServedBroker) -> None:
     assert broker.run("kill", "controller", "-s", "cont").startswith("sent SIGCONT to controller (pid ")
     assert broker.run("revive", "controller") == "controller is started again\n"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from command_line import Command, ServedBroker, planaria
+from command_line import Command, ServedBroker
 
 pytestmark = pytest.mark.processes
 
@@ -32,19 +32,21 @@ def test_serves_until_ctrl_c(endpoint: str, data_dir: Path) -> None:
 def test_a_second_broker_on_the_data_is_refused(endpoint: str, data_dir: Path) -> None:
     served = ServedBroker(data_dir, endpoint, "--log-level", "error")
     try:
-        done = planaria(
-            "serve", "--data", str(data_dir), "--endpoint", "tcp://127.0.0.1:*", "--log-level", "error"
-        )
-        assert done.returncode == 1
-        assert str(served.process.pid) in done.stderr
-        assert done.stderr.count("\n") == 1
-        done = planaria("serve", "--data", f"{data_dir}-2", "--endpoint", endpoint, "--log-level", "error")
-        assert done.returncode == 1
-        assert done.stderr == f"planaria: cannot listen on {endpoint}: Address already in use\n"
+        assert str(served.process.pid) in refusal(data_dir, "tcp://127.0.0.1:*")
+        in_use = f"planaria: cannot listen on {endpoint}: Address already in use\n"
+        assert refusal(data_dir.with_name("other"), endpoint) == in_use
     finally:
         served.process.send_signal(signal.SIGTERM)
         assert served.finish() == (0, "", "")
         served.close()
+
+
+def refusal(data: Path, endpoint: str) -> str:
+    second = Command("serve", "--data", str(data), "--endpoint", endpoint, "--log-level", "error")
+    code, output, errors = second.finish()
+    assert (code, output) == (1, "")
+    assert errors.count("\n") == 1
+    return errors
 
 
 def test_the_working_directory_holds_no_modules(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
-"""The `planaria` command as a person runs it: in a process of its own, and a broker started by `planaria serve`."""
+"""The `planaria` command as a person runs it, and a broker started by `planaria serve`."""
 
+import io
 import json
 import os
 import select
@@ -8,7 +9,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from unittest import mock
+
+from planaria.supervisor.cli.app import run
 
 PATIENCE_S = 30.0
 PROGRAM = [sys.executable, "-P", "-m", "planaria"]
@@ -24,20 +28,28 @@ def environment(**variables: str) -> dict[str, str]:
     return {**kept, "COLUMNS": "80", "PYTHONWARNINGS": "error", **variables}
 
 
-def planaria(
-    *arguments: str, given: str | bytes = b"", cwd: Path | None = None, **variables: str
-) -> "subprocess.CompletedProcess[str]":
-    """Run one command to its end."""
-    return subprocess.run(
-        [*PROGRAM, *arguments],
-        input=given.decode() if isinstance(given, bytes) else given,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        env=environment(**variables),
-        cwd=cwd,
-        check=False,
+class Done(NamedTuple):
+    """What a command left behind."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def planaria(*arguments: str, given: str | bytes = "") -> Done:
+    """Run one command in this process, as `Command` would in one of its own, only faster."""
+    given = given.encode() if isinstance(given, str) else given
+    stdin, stdout, stderr = (
+        io.TextIOWrapper(io.BytesIO(data), encoding="utf-8") for data in (given, b"", b"")
     )
+    with (
+        mock.patch.dict(os.environ, environment(), clear=True),
+        mock.patch.multiple(sys, stdin=stdin, stdout=stdout, stderr=stderr),
+    ):
+        code = run(arguments)
+        stdout.flush()
+        stderr.flush()
+    return Done(code, *(stream.buffer.getvalue().decode() for stream in (stdout, stderr)))  # type: ignore[attr-defined]
 
 
 class Command:
@@ -77,7 +89,13 @@ class Command:
     def finish(self) -> tuple[int, str, str]:
         """Exit code, what was not read yet of its output, its errors."""
         output, errors = self.process.communicate(timeout=PATIENCE_S)
-        return self.process.returncode, (self._output + output).decode(), errors.decode()
+        return self.process.returncode, (self._output + (output or b"")).decode(), errors.decode()
+
+    def hang_up(self) -> None:
+        """Stop reading its output, as `head` does."""
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        self.process.stdout = None
 
     def close(self) -> None:
         if self.process.poll() is None:
