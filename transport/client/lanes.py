@@ -1,9 +1,9 @@
 """One partition's side of an idempotent producer: what is in flight, in which order, under which sequences. Pure.
 
 The broker remembers the last five batches of a producer id, answers a repeat with the first answer, and refuses a
-gap. So at most five batches are in flight, and after any failure all of them are sent again, in order, with the
-sequences they had: what was already appended is recognised, what was not is appended now. No loss, no repeat, no
-reordering.
+gap. So at most five batches are sent from the oldest without an answer on, and after any failure all in flight are sent
+again, in order, with the sequences they had: what was already appended is recognised, what was not is appended now. No
+loss, no repeat, no reordering.
 
     state        meaning                                       left by
     flowing      batches are sent as they come                 a failure -> draining
@@ -52,6 +52,8 @@ class Flight(Struct, eq=False):
 
     batch: Batch
     sequence: int
+    number: int
+    """Counts the batches sent under this identity."""
     token: int = 0
     """Of the attempt under way; 0 when none is. Answers to others are stale."""
     is_doubtful: bool = False
@@ -87,6 +89,7 @@ class ProducerLane:
         self._queue: deque[Batch] = deque()
         self._flights: deque[Flight] = deque()
         self._next_sequence = 0
+        self._next_number = 0
         self._is_draining = False
         self._starts_again = False
         self._is_forgotten = False
@@ -122,13 +125,19 @@ class ProducerLane:
     def transmit(self) -> list[Transmission]:
         """What to send now."""
         sent: list[Transmission] = []
-        while not self._is_stopped and self._queue and len(self._flights) < MAX_IN_FLIGHT:
+        while not self._is_stopped and self._queue and self._is_in_window:
             batch = self._queue.popleft()
-            flight = Flight(batch, self._next_sequence)
+            flight = Flight(batch, self._next_sequence, self._next_number)
+            self._next_number += 1
             self._next_sequence = (self._next_sequence + batch.record_count) % SEQUENCE_LIMIT
             self._flights.append(flight)
             sent.append(self._send(flight))
         return sent
+
+    @property
+    def _is_in_window(self) -> bool:
+        """Whether the broker would still remember the oldest in flight after one more batch, answered ones counted."""
+        return not self._flights or self._next_number - self._flights[0].number < MAX_IN_FLIGHT
 
     def _send(self, flight: Flight) -> Transmission:
         assert self.identity is not None
