@@ -7,7 +7,7 @@ started again on the same port and the same data, and the subscriptions are inst
 
 import atexit
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -112,7 +112,7 @@ class Broker:
     def producer(self, **options: Any) -> Producer:
         return self.client.producer(**options)
 
-    def consumer(self, group: str | None, topics: list[str] | str, **options: Any) -> Consumer:
+    def consumer(self, group: str | None = None, topics: Sequence[str] = (), **options: Any) -> Consumer:
         return self.client.consumer(group, topics, **options)
 
     def subscribe(

@@ -97,7 +97,9 @@ def chaos_run(options: ChaosOptions, say: Callable[[str], None]) -> Report:
         journals.mkdir()
         with Broker(
             Path(scratch) / "data",
+            # The faults are no crash loop: whoever was ready is started again at once, however often.
             restart_intensity=ENOUGH_RESTARTS,
+            backoff_reset_ms=1,
             hang_timeout_ms=options.hang_timeout_ms,
             heartbeat_interval_ms=min(500, options.hang_timeout_ms // 4),
         ) as broker:

@@ -81,8 +81,8 @@ class History:
     def check(self, log: Iterable[Entry], groups: Iterable[str] = ()) -> Verdict:
         """Hold everything seen against everything promised.
 
-        `log` is every partition's content in offset order; `groups` should have been given everything, as should any other
-        that was given something.
+        `log` is every partition's content in offset order; `groups` should have been given everything, and so should
+        any other that was given something.
         """
         verdict = Verdict(
             acknowledged=len(self.acknowledged), refused=len(self.refused), unknown=len(self.unknown)

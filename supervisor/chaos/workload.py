@@ -159,7 +159,7 @@ def read_log(client: Client, partitions: int) -> list[Entry]:
     entries: list[Entry] = []
     for partition in range(partitions):
         end = client.list_offsets(TOPIC, partition, "latest").offset
-        with client.consumer(None, [(TOPIC, partition)], auto_offset_reset="earliest") as consumer:
+        with client.consumer(partitions=[(TOPIC, partition)], auto_offset_reset="earliest") as consumer:
             position = 0
             while position < end:
                 for message in consumer.poll(5.0, max_messages=10_000):

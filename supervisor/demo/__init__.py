@@ -154,7 +154,7 @@ def _check(broker: Broker, history: History, board: Path) -> Verdict:
     log: list[Entry] = []
     for partition in range(PARTITIONS):
         end = broker.client.list_offsets(TOPIC, partition, "latest").offset
-        with broker.consumer(None, [(TOPIC, partition)], auto_offset_reset="earliest") as consumer:
+        with broker.consumer(partitions=[(TOPIC, partition)], auto_offset_reset="earliest") as consumer:
             while not log or log[-1].partition != partition or log[-1].offset < end - 1:
                 log += [_entry(message) for message in consumer.poll(PATIENCE_S)]
     return history.check(log)
