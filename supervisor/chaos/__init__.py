@@ -7,6 +7,7 @@ Everything random comes from the seed; what the operating system does with it do
 not the run.
 """
 
+import shutil
 import statistics
 import sys
 import tempfile
@@ -35,7 +36,7 @@ from .workload import (
 )
 
 SETTLE_S = 90.0
-SETTLE_POLL_S = 0.1
+SETTLE_POLL_S = 0.25
 ENOUGH_RESTARTS = 1_000_000
 
 
@@ -91,49 +92,56 @@ def run_chaos(options: ChaosOptions, console: Console) -> int:
 
 def chaos_run(options: ChaosOptions, say: Callable[[str], None]) -> Report:
     """One run on a fresh data directory. Raises what a thread of the workload met."""
+    scratch = Path(tempfile.mkdtemp(prefix="planaria-chaos-"))
+    report = _run_in(scratch, options, say)
+    if report.is_clean:
+        shutil.rmtree(scratch)
+    else:
+        say(f"what the run left behind is kept for examination in {scratch}")
+    return report
+
+
+def _run_in(scratch: Path, options: ChaosOptions, say: Callable[[str], None]) -> Report:
     history = History()
-    with tempfile.TemporaryDirectory(prefix="planaria-chaos-") as scratch:
-        journals = Path(scratch) / "journals"
-        journals.mkdir()
-        with Broker(
-            Path(scratch) / "data",
-            # The faults are no crash loop: whoever was ready is started again at once, however often.
-            restart_intensity=ENOUGH_RESTARTS,
-            backoff_reset_ms=1,
-            hang_timeout_ms=options.hang_timeout_ms,
-            heartbeat_interval_ms=min(500, options.hang_timeout_ms // 4),
-        ) as broker:
-            broker.create_topic(TOPIC, options.partitions)
-            broker.subscribe(
-                HOSTED_GROUP,
-                TOPIC,
-                handler=journal_handler(journals),
-                delivery="at-least-once",
-                workers=options.hosted_workers,
-            )
-            probes = Probes(broker.client, history)
-            workload = Workload(broker.endpoint, history, options.load, options.seed)
-            nemesis = Nemesis(
-                broker,
-                probes,
-                seed=options.seed,
-                interval_s=options.interval_ms / 1000,
-                kinds=options.kinds,
-            )
-            started = time.monotonic()
-            workload.start()
-            _strike_until_over(options, nemesis, say)
-            nemesis.finish()
-            say("faults are over: waiting until everything acknowledged has been delivered")
-            workload.stop_producing()
-            _settle(history, journals)
-            probes.close()
-            workload.stop()
-            _collect(history, journals)
-            verdict = history.check(
-                read_log(broker.client, options.partitions), (MEMBERS_GROUP, HOSTED_GROUP)
-            )
-            took_s = time.monotonic() - started
+    journals = scratch / "journals"
+    journals.mkdir()
+    with Broker(
+        scratch / "data",
+        # The faults are no crash loop: whoever was ready is started again at once, however often.
+        restart_intensity=ENOUGH_RESTARTS,
+        backoff_reset_ms=1,
+        hang_timeout_ms=options.hang_timeout_ms,
+        heartbeat_interval_ms=min(500, options.hang_timeout_ms // 4),
+    ) as broker:
+        broker.create_topic(TOPIC, options.partitions)
+        broker.subscribe(
+            HOSTED_GROUP,
+            TOPIC,
+            handler=journal_handler(journals),
+            delivery="at-least-once",
+            workers=options.hosted_workers,
+        )
+        probes = Probes(broker.client, history)
+        workload = Workload(broker.endpoint, history, options.load, options.seed)
+        nemesis = Nemesis(
+            broker,
+            probes,
+            seed=options.seed,
+            interval_s=options.interval_ms / 1000,
+            kinds=options.kinds,
+        )
+        started = time.monotonic()
+        workload.start()
+        _strike_until_over(options, nemesis, say)
+        nemesis.finish()
+        say("faults are over: waiting until everything acknowledged has been delivered")
+        workload.stop_producing()
+        _settle(history, journals, say)
+        probes.close()
+        workload.stop()
+        _collect(history, journals)
+        verdict = history.check(read_log(broker.client, options.partitions), (MEMBERS_GROUP, HOSTED_GROUP))
+        took_s = time.monotonic() - started
     return _report(options, took_s, nemesis.faults, verdict)
 
 
@@ -156,14 +164,17 @@ def _collect(history: History, journals: Path) -> None:
     history.deliveries[HOSTED_GROUP] = read_journals(journals)
 
 
-def _settle(history: History, journals: Path) -> None:
+def _settle(history: History, journals: Path, say: Callable[[str], None]) -> None:
     """Wait until both groups have been given everything, or long enough to call it lost."""
-    deadline = time.monotonic() + SETTLE_S
-    while time.monotonic() < deadline:
+    started = time.monotonic()
+    while (waited_s := time.monotonic() - started) < SETTLE_S:
         _collect(history, journals)
-        if not history.missing(MEMBERS_GROUP) and not history.missing(HOSTED_GROUP):
+        missing = {group: len(history.missing(group)) for group in (MEMBERS_GROUP, HOSTED_GROUP)}
+        if not any(missing.values()):
+            say(f"everything had been delivered {waited_s:.1f} s after the last acknowledgement")
             return
         time.sleep(SETTLE_POLL_S)
+    say(f"not delivered after {waited_s:.0f} s: {missing}")
 
 
 def _report(options: ChaosOptions, took_s: float, faults: list[Fault], verdict: Verdict) -> Report:

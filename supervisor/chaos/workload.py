@@ -150,7 +150,9 @@ def journal_handler(directory: Path) -> Callable[[Message], None]:
 
 def read_journals(directory: Path) -> list[str]:
     """What the hosted group was given, in the order of time, across all its processes."""
-    lines = [line.split(" ", 1) for path in directory.iterdir() for line in path.read_text().splitlines()]
+    # A line that is being written has no end yet; it is read the next time.
+    texts = [path.read_text().rpartition("\n")[0] for path in directory.iterdir()]
+    lines = [line.split(" ", 1) for text in texts for line in text.splitlines()]
     return [value for _, value in sorted(lines, key=lambda line: int(line[0]))]
 
 
