@@ -49,7 +49,11 @@ class Commits:
     def fire(self) -> None:
         """The timer has."""
         self._is_planned = False
-        self.is_due = not self.is_under_way
+        self.is_due |= not self.is_under_way
+
+    def hurry(self) -> None:
+        """Somebody waits for the next commit."""
+        self.is_due = True
 
     def commit(self, offsets: Offsets, held_back: Sequence[Record] = ()) -> list[Effect]:
         assert not self.is_under_way

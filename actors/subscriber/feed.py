@@ -7,10 +7,11 @@ partition's old owner. The session is kept meanwhile by the client's own thread.
 
 import logging
 import queue
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Protocol
 
+from ...transport.client.consumer import Consumer
+from ...transport.client.errors import CorruptData
 from ...transport.machine import Effect
 from ...transport.protocol.errors import PlanariaError, ProtocolError
 from .effects import (
@@ -26,7 +27,6 @@ from .effects import (
     Pause,
     Poll,
     Polled,
-    Record,
     Resume,
     Revoking,
     Rewind,
@@ -40,20 +40,8 @@ POLL_S = 0.1
 _log = logging.getLogger("planaria.subscriber")
 
 
-class GroupConsumer(Protocol):
-    """What the feed asks of the client's consumer."""
-
-    def poll(self, timeout: float | None, max_messages: int) -> Sequence[Record]: ...
-    def commit(self, offsets: Mapping[PartitionKey, int]) -> None: ...
-    def seek(self, topic: str, partition: int, offset: int) -> None: ...
-    def pause(self, partitions: Iterable[PartitionKey]) -> None: ...
-    def resume(self, partitions: Iterable[PartitionKey]) -> None: ...
-    def assignment(self) -> Iterable[PartitionKey]: ...
-    def close(self) -> None: ...
-
-
-OnPartitions = Callable[[Iterable[PartitionKey]], None]
-OpenConsumer = Callable[[OnPartitions, OnPartitions], GroupConsumer]
+OnPartitions = Callable[[Sequence[PartitionKey]], None]
+OpenConsumer = Callable[[OnPartitions, OnPartitions], Consumer]
 """Joins the group, given what to call when partitions are revoked and when they are lost."""
 
 
@@ -62,7 +50,7 @@ class Feed:
         self._open_consumer = open_consumer
         self._max_records = max_records
         self._inbox = inbox
-        self._consumer: GroupConsumer
+        self._consumer: Consumer
         self._answers: queue.SimpleQueue[LetGo] = queue.SimpleQueue()
         self._is_leaving = False
         self._thread = WorkThread("planaria-feed", inbox)
@@ -95,6 +83,11 @@ class Feed:
     def _poll(self, _: Poll) -> Polled:
         try:
             return Polled(self._consumer.poll(POLL_S, self._max_records))
+        except CorruptData as error:
+            # The rest is served: a partition that is paused is not complained of again.
+            self._consumer.pause((error.topic, error.partition))
+            _log.critical("partition paused", extra={"fields": {"reason": str(error)}})
+            return Polled(())
         except ProtocolError as error:
             # What may pass is waited for; what will not ends the actor, and the supervisor shows why.
             if not error.retriable:
@@ -115,9 +108,9 @@ class Feed:
                 for key, offset in self._assigned(offsets).items():
                     self._consumer.seek(*key, offset)
             case Pause(key=key):
-                self._consumer.pause(self._assigned({key: 0}))
+                self._consumer.pause(*self._assigned({key: 0}))
             case Resume(key=key):
-                self._consumer.resume(self._assigned({key: 0}))
+                self._consumer.resume(*self._assigned({key: 0}))
 
     def _commit_assigned(self, offsets: Offsets) -> None:
         left = self._assigned(offsets)
@@ -136,13 +129,13 @@ class Feed:
             self._consumer.close()
         return Left()
 
-    def _on_revoked(self, partitions: Iterable[PartitionKey]) -> None:
+    def _on_revoked(self, partitions: Sequence[PartitionKey]) -> None:
         if self._is_leaving:
             return
         self._inbox.post(Revoking(list(partitions)))
         self._commit_last(self._answers.get().offsets)
 
-    def _on_lost(self, partitions: Iterable[PartitionKey]) -> None:
+    def _on_lost(self, partitions: Sequence[PartitionKey]) -> None:
         self._inbox.post(Lost(list(partitions)))
 
     def _commit_last(self, offsets: Offsets) -> None:

@@ -2,9 +2,10 @@
 
     state      means                                               left by
     idle       its first record may be given to the handler        a run -> running
-    running    some of its records are with the worker             Ran -> idle, waiting or burying
+    running    some of its records are with the worker             Ran -> idle, waiting, burying or settling
     waiting    its first record failed, or burying it did          the timer -> idle, or burying again
-    burying    its first record is on its way to the dead letters  Buried -> idle, BuryFailed -> waiting
+    burying    its first record is on its way to the dead letters  Buried -> settling, BuryFailed -> waiting
+    settling   a record that had failed is done, and not committed Committed -> idle
 
 Its records are handled in order and one at a time, so what is done is always a prefix, and `done_offset` is its end.
 """
@@ -16,7 +17,7 @@ from typing import Literal
 
 from .effects import Charge, Failure, Letter, PartitionKey, Record
 
-LaneState = Literal["idle", "running", "waiting", "burying"]
+LaneState = Literal["idle", "running", "waiting", "burying", "settling"]
 
 
 class Lane:

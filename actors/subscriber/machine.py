@@ -14,6 +14,9 @@ buried: published to the dead-letter topic, and only then passed. Without such a
 each time: nothing is dropped for having failed. Attempts of earlier incarnations count (flight_recorder.py), so a record
 that kills its process is buried without being run once more.
 
+A record that had failed is committed before the next one of its partition is tried. Otherwise two that kill the process,
+one behind the other, would do so for ever: each death would bring the first one back as if it had never been tried.
+
 A handler that exceeds its time cannot be interrupted: a thread has no kill. So the process notes which record it is,
 commits what is done, and ends; the next incarnation goes on with that record charged. It is noticed up to SLICE_MS late.
 """
@@ -229,10 +232,16 @@ class SubscriberMachine:
         )
 
     def _finish(self, lane: Lane, count: int) -> None:
-        if count and lane.attempts:
-            self._do(Forget(lane.key))
+        was_charged = bool(count and lane.attempts)
         lane.finish(count)
         self._commits.count(count)
+        if not was_charged:
+            return
+        if self._lanes.is_owned(lane) and self._strategy.after_handling([lane]):
+            lane.state = "settling"
+            self._commits.hurry()
+        else:
+            self._do(Forget(lane.key))
 
     def _settle(self, lane: Lane, now: int) -> None:
         """Something at hand was finished, or failed: what that makes possible."""
@@ -334,6 +343,10 @@ class SubscriberMachine:
             self._poll()
         for lane in self._lanes.of(event.offsets):
             lane.committed_offset = event.offsets[lane.key]
+            if lane.state == "settling" and lane.committed_offset == lane.done_offset:
+                lane.state = "idle"
+                self._do(Forget(lane.key))
+                self._lanes.queue(lane)
         if self._phase == "doomed":
             self._commit_and_crash()
         self._plan_commit(now)

@@ -17,12 +17,13 @@ import logging
 import msgspec
 
 from ...transport.client.client import Client
+from ...transport.client.consumer import Consumer
 from ...transport.loop import Actor, ActorContext, run_actor
 from ...transport.machine import Effect
 from ...transport.protocol.errors import PlanariaError
 from ...transport.subscription import SubscriberOptions
 from .effects import Abandon, Bury, Crash, Forget, NoteTimeout, Run, Tell, TimedOut
-from .feed import Feed, GroupConsumer, OnPartitions
+from .feed import Feed, OnPartitions
 from .flight_recorder import FlightRecorder, flight_path
 from .handler import load_handler
 from .machine import SubscriberMachine
@@ -99,7 +100,7 @@ class SubscriberProcess(Actor):
                 raise event.error
             self.loop.dispatch(event)
 
-    def _join(self, on_revoked: OnPartitions, on_lost: OnPartitions) -> GroupConsumer:
+    def _join(self, on_revoked: OnPartitions, on_lost: OnPartitions) -> Consumer:
         options = self._options
         return self._client.consumer(
             options.group,

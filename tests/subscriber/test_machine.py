@@ -133,7 +133,11 @@ def test_a_failing_record_blocks_its_own_partition_alone() -> None:
     # The record goes alone; the finished ones before it are committed meanwhile.
     assert script.after(100) == ["run A/0 1, attempt 2"]
     assert script.polled() == ["commit A/0=1 A/1=2", "poll"]
-    assert script.ran() == ["forget A/0", "run A/0 2-3, attempt 1"]
+    assert script.committed() == []
+    assert script.ran() == []
+    # What comes behind it waits until the record that had failed is committed.
+    assert script.polled() == ["commit A/0=2", "poll"]
+    assert script.committed() == ["forget A/0", "run A/0 2-3, attempt 1"]
 
 
 def test_backoff_doubles_up_to_its_limit() -> None:
@@ -160,9 +164,9 @@ def test_a_record_out_of_attempts_is_buried_then_passed() -> None:
         "bury A/0/0 in A.dlq after 2",
     ]
     assert script.after(COMMIT_MS) == []
-    assert script.buried() == ["error: record dead-lettered", "forget A/0", "run A/0 1, attempt 1"]
-    script.after(COMMIT_MS)
+    assert script.buried() == ["error: record dead-lettered"]
     assert script.polled() == ["commit A/0=1", "poll"]
+    assert script.committed() == ["forget A/0", "run A/0 1, attempt 1"]
 
 
 def test_a_dead_letter_tells_where_the_record_comes_from_and_why() -> None:
@@ -193,7 +197,7 @@ def test_a_letter_that_cannot_be_published_is_sent_again() -> None:
     assert script.bury_failed() == ["critical: record cannot be dead-lettered"]
     assert script.after(999) == []
     assert script.after(1) == ["bury A/0/0 in A.dlq after 1"]
-    assert script.buried() == ["error: record dead-lettered", "forget A/0", "run A/0 1, attempt 1"]
+    assert script.buried() == ["error: record dead-lettered"]
 
 
 def test_without_a_dead_letter_topic_nothing_is_ever_dropped() -> None:
@@ -239,8 +243,24 @@ def test_poison_is_tried_alone_then_buried_without_being_run() -> None:
         "bury A/0/2 in A.dlq after 3",
         "run A/1 0, attempt 1",
     ]
-    assert fourth.buried() == ["error: record dead-lettered", "forget A/0"]
-    assert fourth.ran() == ["run A/0 3, attempt 1"]
+    assert fourth.buried() == ["error: record dead-lettered"]
+    assert fourth.ran() == []
+    assert fourth.polled() == ["commit A/0=3 A/1=1", "poll"]
+    assert fourth.committed() == ["forget A/0", "run A/0 3, attempt 1"]
+
+
+def test_two_records_in_a_row_that_kill_are_both_buried() -> None:
+    """The first one's burial is committed before the second one gets its chance to undo it."""
+    script = Script([Charge("A", 0, 2, 1, "killed")], retries=0, dead_letter="A.dlq")
+    script.start()
+    script.polled(*messages("A", 0, 2, 3))
+    assert script.buried() == ["error: record dead-lettered"]
+    assert script.after(10_000) == []
+    assert script.polled() == ["commit A/0=3", "poll"]
+    assert script.refused() == ["warning: commit refused"]
+    script.after(500)
+    assert script.polled() == ["commit A/0=3", "poll"]
+    assert script.committed() == ["forget A/0", "run A/0 3, attempt 1"]
 
 
 def test_a_charge_for_a_record_dealt_with_elsewhere_is_forgotten() -> None:
