@@ -1,0 +1,164 @@
+"""The handler on its thread: loaded, run, noted, its failures put into words."""
+
+import os
+import select
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from planaria.actors.subscriber.effects import Charge, Ran, Run
+from planaria.actors.subscriber.flight_recorder import FlightRecorder
+from planaria.actors.subscriber.handler import HandlerUnusable, load_handler
+from planaria.actors.subscriber.threads import Inbox, ThreadFailed, WorkThread
+from planaria.actors.subscriber.worker import Worker
+from planaria.transport.subscription import HandlerSource, source_of
+from subscriber_script import FakeMessage, messages
+
+
+@pytest.fixture
+def inbox() -> Iterator[Inbox]:
+    inbox = Inbox()
+    yield inbox
+    inbox.close()
+
+
+def heard(inbox: Inbox) -> Any:
+    """The next event, which must be alone."""
+    readable, _, _ = select.select([inbox.fileno()], [], [], 10)
+    assert readable, "nothing was posted"
+    [event] = inbox.take()
+    return event
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> FlightRecorder:
+    return FlightRecorder(tmp_path / "billing-1.flight")
+
+
+def test_runs_records_in_order_and_notes_each(recorder: FlightRecorder, inbox: Inbox, tmp_path: Path) -> None:
+    seen: list[tuple[int, list[Charge]]] = []
+    copy = tmp_path / "copy.flight"
+
+    def handler(message: FakeMessage) -> None:
+        # What a successor would read if the process died here.
+        copy.write_bytes((tmp_path / "billing-1.flight").read_bytes())
+        seen.append((message.offset, FlightRecorder(copy).charges()))
+
+    Worker(handler, recorder, inbox).run(Run(1, messages("A", 0, 4, 5), 3))
+    assert heard(inbox) == Ran(1, 2)
+    assert seen == [(4, [Charge("A", 0, 4, 3, "killed")]), (5, [Charge("A", 0, 5, 1, "killed")])]
+    assert recorder.charges() == []
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "kind"),
+    [
+        (ValueError("no\nnot this"), "ValueError: no\nnot this", "builtins.ValueError"),
+        (SystemExit(3), "SystemExit: 3", "builtins.SystemExit"),
+    ],
+)
+def test_a_failure_ends_the_run_and_is_charged(
+    recorder: FlightRecorder, inbox: Inbox, error: BaseException, reason: str, kind: str
+) -> None:
+    def handler(message: FakeMessage) -> None:
+        if message.offset == 5:
+            raise error
+
+    Worker(handler, recorder, inbox).run(Run(1, messages("A", 0, 4, 5, 6), 1))
+    ran = heard(inbox)
+    assert (ran.done, ran.failure.reason, ran.failure.exception) == (1, reason, kind)
+    assert "in handler" in ran.failure.traceback
+    assert "in _run" not in ran.failure.traceback
+    assert recorder.charges() == [Charge("A", 0, 5, 1, "failed")]
+
+
+def test_an_exception_that_cannot_even_be_printed_is_a_failure(
+    recorder: FlightRecorder, inbox: Inbox
+) -> None:
+    class Hostile(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("not even this")
+
+    def handler(_: FakeMessage) -> None:
+        raise Hostile
+
+    Worker(handler, recorder, inbox).run(Run(1, messages("A", 0, 4), 1))
+    assert "Hostile" in heard(inbox).failure.reason
+
+
+def test_a_long_traceback_is_bounded(recorder: FlightRecorder, inbox: Inbox) -> None:
+    def handler(_: FakeMessage) -> None:
+        raise ValueError("x" * 1_000_000)
+
+    Worker(handler, recorder, inbox).run(Run(1, messages("A", 0, 4), 1))
+    assert len(heard(inbox).failure.traceback) <= 8_000
+
+
+def test_a_worker_told_to_stop_finishes_the_record_at_hand_alone(
+    recorder: FlightRecorder, inbox: Inbox
+) -> None:
+    workers: list[Worker] = []
+    workers.append(Worker(lambda _: workers[0].stop(), recorder, inbox))
+    workers[0].run(Run(1, messages("A", 0, 4, 5, 6), 1))
+    assert heard(inbox) == Ran(1, 1)
+
+
+def test_a_thread_that_fails_says_so(inbox: Inbox) -> None:
+    WorkThread("test", inbox).order(lambda _: 1 // 0, None)
+    failed = heard(inbox)
+    assert isinstance(failed, ThreadFailed)
+    assert isinstance(failed.error, ZeroDivisionError)
+
+
+def test_nothing_posted_by_many_threads_is_lost(inbox: Inbox) -> None:
+    threads = [WorkThread(f"test-{number}", inbox) for number in range(4)]
+    for count in range(1_000):
+        for number, thread in enumerate(threads):
+            thread.order(lambda place: place, (number, count))
+    found: list[tuple[int, int]] = []
+    while len(found) < 4_000:
+        readable, _, _ = select.select([inbox.fileno()], [], [], 10)
+        assert readable, f"only {len(found)} arrived"
+        found += inbox.take()
+    for number in range(4):
+        assert [count for thread, count in found if thread == number] == list(range(1_000))
+
+
+# Loading.
+
+
+def test_a_handler_by_path_is_found_where_the_embedding_program_finds_it(tmp_path: Path) -> None:
+    (tmp_path / "shop_for_test.py").write_text(
+        "class Billing:\n    @staticmethod\n    def charge(m): return 42\n"
+    )
+    path_before = list(sys.path)
+    try:
+        handler = load_handler(HandlerSource(path="shop_for_test:Billing.charge"), [os.fspath(tmp_path)])
+        assert handler(None) == 42
+    finally:
+        sys.path[:] = path_before
+        sys.modules.pop("shop_for_test", None)
+
+
+async def a_coroutine(_: object) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("source", "complaint"),
+    [
+        (HandlerSource(path="no_such_module:f"), "cannot be loaded: ModuleNotFoundError"),
+        (HandlerSource(path="os:no_such_function"), "cannot be loaded: AttributeError"),
+        (HandlerSource(path="os:sep"), "is not callable"),
+        (HandlerSource(pickled=b"not a pickle"), "cannot be loaded: UnpicklingError"),
+        (HandlerSource(pickled=b""), "cannot be loaded: EOFError"),
+        (source_of(a_coroutine), "is a coroutine function"),
+    ],
+)
+def test_a_handler_that_cannot_be_loaded_is_refused_in_plain_words(
+    source: HandlerSource, complaint: str
+) -> None:
+    with pytest.raises(HandlerUnusable, match=complaint):
+        load_handler(source, [])
