@@ -21,7 +21,7 @@ COMMIT_INTERVAL_MS = 1_000
 
 
 def consume(
-    topics: Annotated[list[str], typer.Argument(metavar="TOPIC...", show_default=False)],
+    topics: Annotated[list[str], typer.Argument(metavar="TOPIC", show_default=False)],
     group: Annotated[
         str | None,
         typer.Option("--group", "-g", help="Share the work with this group, and remember how far it got."),
@@ -48,15 +48,18 @@ def consume(
 ) -> None:
     """Print the messages of topics as they come, until Ctrl-C, --count or --timeout.
 
-    Without --from-beginning a new reader sees what comes after it. With a group, what is printed is committed; one that
-    is killed prints its last second again. Exit code 1 when --timeout ends it before --count.
+    Without --from-beginning a new reader sees what comes after it.
+    With --group, what is printed is committed; a reader that is killed
+    prints its last second again. Exit code 1 when --timeout ends it before
+    --count is reached.
 
     [dim]Examples:[/dim]
       planaria consume ORDERS --from-beginning --count 10
       planaria consume ORDERS --group billing --format json | jq .value
 
-    [dim]--format json:[/dim] one {"topic", "partition", "offset", "timestamp_ms", "key", "value", "headers"} a line;
-    key_base64 and value_base64 in place of what is not UTF-8
+    [dim]--format json:[/dim] one object a line: {"topic", "partition", "offset",
+    "timestamp_ms", "key", "value", "headers"}; a value published as JSON is
+    JSON, and what is not UTF-8 is in "key_base64", "value_base64" instead
     """
     if group is not None and partition:
         raise typer.BadParameter(

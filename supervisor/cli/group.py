@@ -39,9 +39,11 @@ def describe(
 ) -> None:
     """Show a group's members, what each has, what is committed, and how far behind that is.
 
-    [dim]--json:[/dim] {"group", "state", "generation", "assignor", "lag", "members": [{"member_id", "instance_id",
-    "client_id", "topics", "generation", "assignment", "owned"}], "partitions": [{"topic", "partition", "committed",
-    "log_end_offset", "lag", "member_id", "metadata"}]}; null is unknown. States: empty, rebalancing, stable
+    [dim]--json:[/dim] {"group", "state", "generation", "assignor", "lag",
+    "members": [{"member_id", "instance_id", "client_id", "topics",
+    "generation", "assignment", "owned"}], "partitions": [{"topic",
+    "partition", "committed", "log_end_offset", "lag", "member_id",
+    "metadata"}]}; null is unknown. States: empty, rebalancing, stable
     """
     with attached(connect) as client:
         found = report_on(client, client.describe_group(group))
@@ -64,7 +66,7 @@ def reset(
         ),
     ],
     topic: Annotated[
-        str | None, typer.Option("--topic", help="This topic only. [every topic the group has offsets in]")
+        str | None, typer.Option("--topic", help="This topic only; else all that the group has offsets in.")
     ] = None,
     partition: Annotated[
         int | None, typer.Option("--partition", min=0, help="This partition only; needs --topic.")
@@ -77,13 +79,15 @@ def reset(
 ) -> None:
     """Set where a group goes on. The group must have no members while that is done.
 
-    An offset outside the log is moved to its nearer end. A time stands for the first message at or after it.
+    An offset outside the log is moved to its nearer end. A time stands for
+    the first message at or after it.
 
     [dim]Examples:[/dim]
       planaria group reset billing --to earliest --dry-run
       planaria group reset billing --topic ORDERS --partition 0 --to 1500
 
-    [dim]--json:[/dim] {"group", "dry_run", "partitions": [{"topic", "partition", "from", "to"}]}
+    [dim]--json:[/dim] {"group", "dry_run", "partitions": [{"topic",
+    "partition", "from", "to"}]}; null where nothing was committed
     """
     target = parse_target(to)
     if partition is not None and topic is None:

@@ -51,9 +51,11 @@ def status(
 ) -> None:
     """Show the tree of processes: who is there, since when, and how often each has been restarted.
 
-    [dim]--json:[/dim] {"supervisor_pid", "instance_id", "data_directory", "endpoint", "uptime_ms", "actors": [{"address",
-    "pid", "incarnation", "restarts", "state", "uptime_ms", "memory_bytes", "endpoint", "reason", "traceback"}]}; with
-    --watch one such object a line. States: starting, recovering, ready, stopping, stopped, backing_off, quarantined
+    [dim]--json:[/dim] {"supervisor_pid", "instance_id", "data_directory",
+    "endpoint", "uptime_ms", "actors": [{"address", "pid", "incarnation",
+    "restarts", "state", "uptime_ms", "memory_bytes", "endpoint", "reason",
+    "traceback"}]}; with --watch one such object a line. States: starting,
+    recovering, ready, stopping, stopped, backing_off, quarantined
     """
     with attached(connect) as client:
         if not watch:
@@ -87,7 +89,8 @@ def kill(
       planaria kill partition/ORDERS/0
       planaria kill gateway/0 --signal SIGSTOP
 
-    [dim]--json:[/dim] {"address", "signal", "pid", "incarnation"} of the process that got it
+    [dim]--json:[/dim] {"address", "signal", "pid", "incarnation"} of the process
+    that got it
     """
     name = signal.upper() if signal.upper().startswith("SIG") else f"SIG{signal.upper()}"
     if name not in SIGNALS:

@@ -47,7 +47,8 @@ Advance: TypeAlias = Callable[[Produced], None]
 def produce(
     topic: Annotated[str, typer.Argument(metavar="TOPIC", show_default=False)],
     file: Annotated[
-        Path | None, typer.Option("--file", "-f", metavar="FILE", help="Where to read. [standard input]")
+        Path | None,
+        typer.Option("--file", "-f", metavar="FILE", help="Where to read; standard input unless said."),
     ] = None,
     input_format: Annotated[
         Literal["lines", "json"], typer.Option("--format", help="What a line is: a value, or a JSON value.")
@@ -64,7 +65,7 @@ def produce(
         typer.Option("--header", "-H", metavar="NAME=VALUE", help="For every message. Repeatable."),
     ] = None,
     partition: Annotated[
-        int | None, typer.Option("--partition", min=0, help="All into this one. [by key, or in turn]")
+        int | None, typer.Option("--partition", min=0, help="All into this one; else by key, or in turn.")
     ] = None,
     acks: Annotated[
         Literal["0", "1", "all"], typer.Option("--acks", help="How many replicas must have it first.")
@@ -147,7 +148,9 @@ class _Publishing:
     def _confirm(self, at_most: int) -> None:
         """Look at the oldest deliveries until so many are left. Raises what went wrong with one."""
         while len(self._unconfirmed) > at_most:
-            self._unconfirmed.popleft().result()
+            error = self._unconfirmed.popleft().exception()
+            if error is not None:
+                raise error
             self._produced.messages += 1
 
 

@@ -23,32 +23,39 @@ def serve(
     data: Annotated[
         str | None,
         typer.Option(
-            "--data", metavar="DIRECTORY", help="Where everything that lasts is kept. [planaria-data]"
+            "--data",
+            metavar="DIRECTORY",
+            help="Where everything that lasts is kept; ./planaria-data unless said.",
         ),
     ] = None,
     endpoint: Annotated[
         str | None,
-        typer.Option("--endpoint", metavar="URL", help="Where clients connect. [tcp://127.0.0.1:5570]"),
+        typer.Option(
+            "--endpoint", metavar="URL", help="Where clients connect; tcp://127.0.0.1:5570 unless said."
+        ),
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option("--config", metavar="FILE", help="A configuration. [planaria.toml, when there is one]"),
+        typer.Option("--config", metavar="FILE", help="A configuration; ./planaria.toml when there is one."),
     ] = None,
     log_format: Annotated[
-        str | None, typer.Option("--log-format", metavar="text|json", help="How log lines look. [text]")
+        str | None,
+        typer.Option("--log-format", metavar="text|json", help="How log lines look; text unless said."),
     ] = None,
     log_level: Annotated[
         str | None,
-        typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error. [info]"),
+        typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error; info unless said."),
     ] = None,
     log_file: Annotated[
         str | None,
-        typer.Option("--log-file", metavar="FILE", help="In the data directory. [standard error]"),
+        typer.Option("--log-file", metavar="FILE", help="In the data directory; standard error unless said."),
     ] = None,
     hang_timeout_ms: Annotated[
         int | None,
         typer.Option(
-            "--hang-timeout-ms", metavar="MS", help="A process silent for so long is restarted. [5000]"
+            "--hang-timeout-ms",
+            metavar="MS",
+            help="A process silent for so long is restarted; 5000 unless said.",
         ),
     ] = None,
     settings: Annotated[
@@ -58,12 +65,13 @@ def serve(
 ) -> None:
     """Run a broker in this terminal until Ctrl-C, which stops it in order.
 
-    Later sources win: defaults, planaria.toml, PLANARIA_* variables (PLANARIA_DATA, PLANARIA_ENDPOINT, ...), options.
+    Later sources win: defaults, planaria.toml, PLANARIA_* variables (such as
+    PLANARIA_DATA and PLANARIA_ENDPOINT), options.
 
     [dim]Examples:[/dim]
       planaria serve
       planaria serve --data /var/lib/planaria --endpoint tcp://0.0.0.0:5570
-      planaria serve --set restart_intensity=10 --set topic_defaults.flush=interval:200ms
+      planaria serve --set topic_defaults.flush=interval:200ms
     """
     overrides = {
         "data": data,

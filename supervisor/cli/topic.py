@@ -92,8 +92,10 @@ def describe(
 ) -> None:
     """Show a topic's configuration and the figures of its partitions.
 
-    [dim]--json:[/dim] {"topic", "topic_id", "config": {...}, "partitions": [{"partition", "online", "incarnation",
-    "leader_epoch", "log_start_offset", "high_watermark", "log_end_offset", "size_bytes", "reason"}]}; -1 is unknown
+    [dim]--json:[/dim] {"topic", "topic_id", "config": {...}, "partitions":
+    [{"partition", "online", "incarnation", "leader_epoch",
+    "log_start_offset", "high_watermark", "log_end_offset", "size_bytes",
+    "reason"}]}; -1 is unknown
     """
     with attached(connect) as client:
         found = client.describe_topic(topic)

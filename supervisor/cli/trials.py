@@ -38,7 +38,8 @@ def chaos(
 
     Exit code 1 on any violation. Ctrl-C ends the faults early and checks what there is.
 
-    [dim]--json:[/dim] {"seed", "duration_s", "faults", "victims", "verdict": {...}, "not_recovered", "recovery"}
+    [dim]--json:[/dim] {"seed", "duration_s", "faults", "victims", "verdict":
+    {...}, "not_recovered", "recovery"}
     """
     from ..chaos import ChaosOptions, run_chaos  # noqa: PLC0415
 
@@ -56,7 +57,7 @@ def chaos(
 def bench(
     rows: Annotated[
         list[str] | None,
-        typer.Option("--rows", metavar="NAME", help="Measure this one only. Repeatable. [all]"),
+        typer.Option("--rows", metavar="NAME", help="Measure this one only. Repeatable; all unless said."),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A sixth of the work: a look, not a claim.")] = False,
     as_json: JsonOption = False,
