@@ -60,7 +60,9 @@ class World:
                     self.wire.append(effect)
                     self.transmitted.append(effect)
                 case Ask(key=key):
-                    self.feed(Answered(key, InitProducerReply(producer_id=next(self.identities), producer_epoch=0)))
+                    self.feed(
+                        Answered(key, InitProducerReply(producer_id=next(self.identities), producer_epoch=0))
+                    )
                 case SetTimer(key=key, at=at):
                     self.timers[key] = at
                 case Outcome(batch=batch):
@@ -77,7 +79,10 @@ class World:
     def append(self, item: Transmit) -> ProducedBatch:
         assert item.identity is not None
         frame = build(
-            [(None, b"%d.%d" % (item.batch.number, index), 0, None) for index in range(item.batch.record_count)],
+            [
+                (None, b"%d.%d" % (item.batch.number, index), 0, None)
+                for index in range(item.batch.record_count)
+            ],
             first_timestamp_ms=0,
             max_timestamp_ms=0,
             producer_id=item.identity.producer_id,
@@ -137,7 +142,9 @@ class World:
         return [int(value.split(b".")[0]) for value in values if value.endswith(b".0")]
 
 
-FATES = st.sampled_from(["ok", "ok", "ok", "request lost", "answer lost", "repeated", "cut", "storage full", "tick"])
+FATES = st.sampled_from(
+    ["ok", "ok", "ok", "request lost", "answer lost", "repeated", "cut", "storage full", "tick"]
+)
 STEPS = st.lists(st.one_of(st.integers(1, 3), FATES), min_size=6, max_size=60)
 
 
@@ -155,7 +162,9 @@ def test_every_batch_is_appended_once_and_in_order(steps: list[Any]) -> None:
     published = next(world.numbers)
     assert world.appended() == list(range(published))
     offsets = {number: outcome.base_offset for number, outcome in world.outcomes.items()}
-    firsts = [i for i, value in enumerate(world.partition.values()) if value is not None and value.endswith(b".0")]
+    firsts = [
+        i for i, value in enumerate(world.partition.values()) if value is not None and value.endswith(b".0")
+    ]
     assert offsets == dict(enumerate(firsts))
 
 

@@ -302,7 +302,7 @@ class Accumulator:
             batch = lane.open
             if batch is None:
                 batch = ProducerBatch(
-                    topic, chosen, self._batch_bytes, int(time() * 1000), self._lock, self._hasten
+                    topic, chosen, self._batch_bytes, self._now_ms(), self._lock, self._hasten
                 )
                 lane.open = batch
             if partition is None:

@@ -1,0 +1,171 @@
+"""The hot path: every record in exactly one sealed batch, whatever the threads do; bounds; waiting."""
+
+import threading
+from typing import Any
+
+import pytest
+
+from planaria.transport.client.accumulator import Accumulator, Delivery, Lane
+from planaria.transport.client.errors import BufferFull, Closed, TimedOut
+
+
+class Sealer:
+    """Stands for the network thread: takes what is announced, when it is told to or by itself."""
+
+    def __init__(self, is_automatic: bool = True, **options: Any) -> None:
+        settings: dict[str, Any] = {
+            "batch_bytes": 4_000, "batch_records": 1_000, "buffer_bytes": 1 << 30, "max_block_ms": 50,
+        }  # fmt: skip
+        self.is_automatic = is_automatic
+        self.announced: list[Lane] = []
+        self.taken: list[Any] = []
+        self.wake = threading.Event()
+        self.accumulator = Accumulator(
+            **(settings | options),
+            partitions_of=lambda topic: 4,
+            place=lambda topic: 0,
+            notify=self.notify,
+            now_ms=lambda: 0,
+        )
+
+    def notify(self, lane: Lane) -> None:
+        self.announced.append(lane)
+        self.wake.set()
+
+    def take(self, *, linger_ms: int = 0, is_idle: bool = True) -> list[Any]:
+        batches: list[Any] = []
+        for lane in self.accumulator.lanes():
+            batches += self.accumulator.take(lane, 1_000, linger_ms, is_idle)[0]
+        self.taken += batches
+        return batches
+
+
+def test_a_record_is_announced_once_and_sealed_when_taken() -> None:
+    sealer = Sealer()
+    first = sealer.accumulator.publish("T", b"a")
+    second = sealer.accumulator.publish("T", b"b")
+    assert len(sealer.announced) == 1
+    (batch,) = sealer.take()
+    assert [record[1] for record in batch.records] == [b"a", b"b"]
+    sealer.accumulator.finish(batch, 40, None)
+    assert (first.result(0), second.result(0)) == (("T", 0, 40), ("T", 0, 41))
+    assert sealer.accumulator.buffered_bytes == 0
+
+
+def test_lingering_ends_when_somebody_waits() -> None:
+    sealer = Sealer()
+    delivery = sealer.accumulator.publish("T", b"a")
+    assert sealer.take(linger_ms=5_000) == []
+    with pytest.raises(TimedOut):
+        delivery.result(0)
+    assert len(sealer.announced) == 2
+    assert len(sealer.take(linger_ms=5_000)) == 1
+
+
+def test_a_batch_that_is_not_full_waits_for_its_lane_to_be_idle() -> None:
+    sealer = Sealer()
+    sealer.accumulator.publish("T", b"a")
+    assert sealer.take(is_idle=False) == []
+    assert len(sealer.take()) == 1
+
+
+def test_keys_choose_the_partition_and_values_travel_as_json() -> None:
+    sealer = Sealer()
+    sealer.accumulator.publish("T", {"n": 1}, key="key")
+    sealer.accumulator.publish("T", "text", key="key", headers={"a": "b"}, timestamp_ms=5)
+    (batch,) = sealer.take()
+    assert batch.partition == 1, "crc32(b'key') % 4"
+    assert [record[:2] for record in batch.records] == [(b"key", b'{"n":1}'), (b"key", b'"text"')]
+    assert batch.records[1][3] == {"a": "b", "content-type": "application/json"}
+    assert batch.first_ms + batch.records[1][2] == 5
+    assert batch.max_timestamp_ms() == batch.first_ms
+
+
+def test_a_full_buffer_refuses_after_a_while() -> None:
+    sealer = Sealer(buffer_bytes=1)
+    sealer.accumulator.publish("T", b"a")
+    (batch,) = sealer.take()
+    with pytest.raises(BufferFull):
+        sealer.accumulator.publish("T", b"b")
+    sealer.accumulator.finish(batch, 0, None)
+    sealer.accumulator.publish("T", b"b")
+
+
+def test_after_the_end_nothing_is_taken() -> None:
+    sealer = Sealer()
+    sealer.accumulator.publish("T", b"a")
+    sealer.accumulator.stop(Closed("over"))
+    with pytest.raises(Closed):
+        sealer.accumulator.publish("T", b"b")
+    assert len(sealer.take()) == 1, "what was taken before is still delivered"
+
+
+def test_callbacks_run_when_done_and_a_faulty_one_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    sealer = Sealer()
+    delivery = sealer.accumulator.publish("T", b"a")
+    seen: list[Delivery] = []
+    delivery.add_callback(lambda done: seen.append(1 / 0))  # type: ignore[arg-type]
+    delivery.add_callback(seen.append)
+    (batch,) = sealer.take()
+    sealer.accumulator.finish(batch, -1, ValueError("no"))
+    delivery.add_callback(seen.append)
+    assert seen == [delivery, delivery]
+    assert "callback" in caplog.text
+    assert isinstance(delivery.exception(0), ValueError)
+    with pytest.raises(ValueError, match="no"):
+        delivery.result(0)
+
+
+def test_a_straggler_goes_into_the_next_batch() -> None:
+    """A publisher found the open batch, and it was sealed before the append."""
+    sealer = Sealer()
+    sealer.accumulator.publish("T", b"a")
+    open_batch = sealer.accumulator._sticky["T"]
+    sealer.take()
+    sealer.accumulator._sticky["T"] = open_batch  # what the late publisher holds
+    original = open_batch.append
+    open_batch.append = lambda record: (original(record), sealer.accumulator._sticky.pop("T", None))[0]
+    late = sealer.accumulator.publish("T", b"late")
+    (batch,) = sealer.take()
+    assert [record[1] for record in batch.records] == [b"late"]
+    assert late.batch is batch
+    assert [record[1] for record in sealer.taken[0].records] == [b"a"]
+
+
+def test_threads_lose_and_repeat_nothing() -> None:
+    sealer = Sealer(batch_bytes=700)
+    threads, each = 4, 3_000
+    is_over = threading.Event()
+
+    def publish(thread: int) -> None:
+        for number in range(each):
+            value = b"%d %d" % (thread, number)
+            if number % 3:
+                sealer.accumulator.publish("T", value)
+            else:
+                sealer.accumulator.publish("T", value, partition=0)
+
+    def seal() -> None:
+        while not is_over.is_set():
+            sealer.wake.wait(1)
+            sealer.wake.clear()
+            for batch in sealer.take():
+                sealer.accumulator.finish(batch, 0, None)
+
+    publishers = [threading.Thread(target=publish, args=(number,)) for number in range(threads)]
+    network = threading.Thread(target=seal)
+    for thread in (*publishers, network):
+        thread.start()
+    for thread in publishers:
+        thread.join()
+    is_over.set()
+    sealer.wake.set()
+    network.join()
+    sealer.take()
+    values = [record[1] for batch in sealer.taken for record in batch.records]
+    assert len(values) == threads * each
+    for thread_number in range(threads):
+        prefix = b"%d " % thread_number
+        mine = [value for value in values if value.startswith(prefix)]
+        assert mine == [b"%d %d" % (thread_number, number) for number in range(each)]
+    assert all(batch.size_bytes < 700 + 4 * 40 for batch in sealer.taken)

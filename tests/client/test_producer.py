@@ -1,0 +1,214 @@
+"""The producer against a fake broker: restarts, lost answers, deadlines, flush and close."""
+
+import signal
+import threading
+from typing import Any
+
+import pytest
+
+from fake_broker import FakeBroker
+from planaria.transport.client import (
+    BufferFull,
+    Client,
+    Closed,
+    DeliveryFailed,
+    DeliveryUncertain,
+    TimedOut,
+    UnknownTopic,
+)
+from planaria.transport.protocol.errors import ErrorCode, ProtocolError
+
+
+def numbers(broker: FakeBroker, partition: int = 0) -> list[int]:
+    return [int(value) for value in broker.partitions["T", partition].values() if value is not None]
+
+
+def publish(producer: Any, count: int, start: int = 0) -> list[Any]:
+    return [producer.publish("T", b"%d" % number, partition=0) for number in range(start, start + count)]
+
+
+def test_offsets_follow_each_other(client: Client, broker: FakeBroker) -> None:
+    producer = client.producer()
+    deliveries = publish(producer, 1_000)
+    producer.flush(10)
+    assert all(delivery.done() for delivery in deliveries)
+    assert [delivery.result(0).offset for delivery in deliveries] == list(range(1_000))
+    assert numbers(broker) == list(range(1_000))
+
+
+def test_records_go_directly_to_a_partition_on_this_machine(client: Client, broker: FakeBroker) -> None:
+    client.producer().publish("T", b"1", partition=1).result(10)
+    where = {
+        door
+        for request, door in zip(broker.seen, broker.doors, strict=True)
+        if "Produce" in repr(type(request))
+    }
+    assert "T-1" in where
+
+
+def test_records_go_through_the_gateway_from_elsewhere(remote_broker: FakeBroker) -> None:
+    with Client(remote_broker.endpoint) as client:
+        client.producer().publish("T", b"1", partition=1).result(10)
+    assert set(remote_broker.doors) == {"gateway"}
+    assert numbers(remote_broker, 1) == [1]
+
+
+@pytest.mark.parametrize("loss", ["answer lost", ErrorCode.STORAGE_FULL, ErrorCode.OVERLOADED])
+def test_a_failed_attempt_is_repeated_without_a_repeat(client: Client, broker: FakeBroker, loss: Any) -> None:
+    producer = client.producer(request_timeout_ms=100, batch_records=1)
+    publish(producer, 1)[0].result(10)
+    broker.fault("produce", loss)
+    deliveries = publish(producer, 8, start=1)
+    assert [delivery.result(10).offset for delivery in deliveries] == list(range(1, 9))
+    assert numbers(broker) == list(range(9))
+
+
+def test_a_partition_restart_loses_and_repeats_nothing(client: Client, broker: FakeBroker) -> None:
+    producer = client.producer(batch_records=7)
+    deliveries = publish(producer, 500)
+    broker.kill_partition("T", 0)
+    deliveries += publish(producer, 500, start=500)
+    broker.start_partition("T", 0)
+    assert [delivery.result(10).offset for delivery in deliveries] == list(range(1_000))
+    assert numbers(broker) == list(range(1_000))
+
+
+def test_a_gateway_restart_loses_and_repeats_nothing(remote_broker: FakeBroker) -> None:
+    with Client(remote_broker.endpoint) as client:
+        producer = client.producer(batch_records=7)
+        deliveries = publish(producer, 500)
+        remote_broker.kill_gateway()
+        deliveries += publish(producer, 500, start=500)
+        remote_broker.start_gateway()
+        assert [delivery.result(10).offset for delivery in deliveries] == list(range(1_000))
+    assert numbers(remote_broker) == list(range(1_000))
+
+
+def test_batches_without_a_key_avoid_a_partition_that_is_down(client: Client, broker: FakeBroker) -> None:
+    producer = client.producer()
+    producer.publish("T", b"0", partition=0).result(10)
+    producer.publish("T", b"0", partition=1).result(10)
+    broker.kill_partition("T", 0)
+    stuck = producer.publish("T", b"1", partition=0)  # so that the client notices
+    while client._network.directory.is_online("T", 0, client._network.now_ms()):
+        producer.publish("T", b"2", partition=1).result(10)
+    assert {producer.publish("T", b"3").result(10).partition for _ in range(4)} == {1}
+    broker.start_partition("T", 0)
+    stuck.result(10)
+
+
+def test_an_unknown_topic_is_an_error_in_plain_words(client: Client, broker: FakeBroker) -> None:
+    with pytest.raises(UnknownTopic, match=r"unknown topic 'NOPE'; create it with"):
+        client.producer().publish("NOPE", b"1")
+
+
+def test_a_topic_created_meanwhile_is_found(broker: FakeBroker) -> None:
+    with Client(broker.endpoint, metadata_timeout_ms=10_000) as client:
+        timer = threading.Thread(target=lambda: broker.create_topic("NEW"))
+        producer = client.producer()
+        broker.fault("create_topic", "swallow")  # unused: the topic appears by itself
+        timer.start()
+        assert producer.publish("NEW", b"1").result(10).offset == 0
+        timer.join()
+
+
+def test_a_partition_that_is_not_there(client: Client) -> None:
+    with pytest.raises(ProtocolError, match="UNKNOWN_PARTITION"):
+        client.producer().publish("T", b"1", partition=2)
+
+
+def test_a_refused_batch_fails_and_the_next_is_delivered(client: Client, broker: FakeBroker) -> None:
+    producer = client.producer(batch_records=1)
+    publish(producer, 1)[0].result(10)
+    broker.fault("produce", ErrorCode.MESSAGE_TOO_LARGE)
+    first, second = publish(producer, 2, start=1)
+    with pytest.raises(DeliveryFailed, match="MESSAGE_TOO_LARGE") as caught:
+        first.result(10)
+    assert not isinstance(caught.value, DeliveryUncertain)
+    assert second.result(10).offset == 1
+
+
+def test_a_delivery_that_takes_too_long_fails_as_uncertain(client: Client, broker: FakeBroker) -> None:
+    producer = client.producer(delivery_timeout_ms=100, request_timeout_ms=10_000)
+    broker.fault("produce", "swallow")
+    with pytest.raises(DeliveryUncertain, match="delivery_timeout_ms"):
+        publish(producer, 1)[0].result(10)
+    assert publish(producer, 1, start=1)[0].result(10).offset == 0
+
+
+def test_a_fenced_producer_refuses_everything(client: Client, broker: FakeBroker) -> None:
+    producer = client.producer()
+    broker.fault("produce", ErrorCode.PRODUCER_FENCED)
+    with pytest.raises(ProtocolError, match="PRODUCER_FENCED"):
+        publish(producer, 1)[0].result(10)
+    with pytest.raises(ProtocolError, match="PRODUCER_FENCED"):
+        publish(producer, 1)
+
+
+def test_a_full_buffer_blocks_then_refuses(client: Client, broker: FakeBroker) -> None:
+    broker.kill_partition("T", 0)
+    producer = client.producer(buffer_bytes=1_000, batch_bytes=500, max_block_ms=50)
+    with pytest.raises(BufferFull):
+        publish(producer, 10_000)
+    broker.start_partition("T", 0)
+    producer.flush(10)
+
+
+def test_flush_says_when_it_is_not_done(client: Client, broker: FakeBroker) -> None:
+    broker.kill_partition("T", 0)
+    producer = client.producer()
+    (delivery,) = publish(producer, 1)
+    with pytest.raises(TimedOut):
+        producer.flush(0.05)
+    broker.start_partition("T", 0)
+    producer.flush(10)
+    assert delivery.done()
+
+
+def test_close_delivers_then_refuses(client: Client, broker: FakeBroker) -> None:
+    with client.producer(linger_ms=60_000) as producer:
+        delivery = producer.publish("T", b"1", partition=0)
+    assert delivery.done()
+    assert numbers(broker) == [1]
+    with pytest.raises(Closed):
+        producer.publish("T", b"2")
+
+
+def test_closing_in_time_fails_what_is_left(client: Client, broker: FakeBroker) -> None:
+    broker.kill_partition("T", 0)
+    producer = client.producer()
+    (delivery,) = publish(producer, 1)
+    with pytest.raises(TimedOut):
+        producer.close(0.05)
+    with pytest.raises(DeliveryFailed, match="closed"):
+        delivery.result(10)
+
+
+def test_ctrl_c_while_waiting_leaves_the_client_whole(client: Client, broker: FakeBroker) -> None:
+    broker.kill_partition("T", 0)
+    producer = client.producer()
+    (delivery,) = publish(producer, 1)
+    main = threading.main_thread().ident
+    assert main is not None
+    threading.Timer(0.05, lambda: signal.pthread_kill(main, signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        delivery.result(10)
+    broker.start_partition("T", 0)
+    assert delivery.result(10).offset == 0
+
+
+def test_compressed_batches_arrive(client: Client, broker: FakeBroker) -> None:
+    pytest.importorskip("zstandard")
+    producer = client.producer(compression="zstd")
+    publish(producer, 100)
+    producer.flush(10)
+    assert numbers(broker) == list(range(100))
+    header = broker.partitions["T", 0].batches[0][0]
+    assert header.attributes == 1
+
+
+def test_nobody_waits_when_nobody_acknowledges(client: Client, broker: FakeBroker) -> None:
+    producer = client.producer(acks=0)
+    assert publish(producer, 1)[0].result(10).offset == -1
+    client.producer().publish("T", b"1", partition=0).result(10)
+    assert numbers(broker) == [0, 1]
