@@ -12,6 +12,7 @@ A crash of one restarts that one only. Stopped from the last to the first: the d
 
 from typing import Any
 
+from ..transport.addresses import CONTROLLER
 from ..transport.protocol.control import ChildSpec
 from .child_spec import DynamicSpec, SupervisorSpec
 
@@ -24,7 +25,7 @@ def broker_tree(endpoint: str, controller_arguments: dict[str, Any]) -> Supervis
         name="broker",
         children=(
             ChildSpec(
-                address="controller",
+                address=CONTROLLER,
                 start=f"{_PACKAGE}.actors.controller.process:main",
                 arguments=controller_arguments,
                 directory=True,

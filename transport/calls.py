@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, cast
 import zmq
 
 from . import sockets
+from .addresses import SUPERVISOR
 from .codec import decode_reply, encode_header, split_envelope
 from .endpoints import peer_id
 from .machine import Answered, Call, Cast, Failed
@@ -18,7 +19,6 @@ from .protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from .protocol.message import Reply, Request
 from .timers import Timers
 
-SUPERVISOR = "supervisor"
 MAX_IN_FLIGHT = 50_000
 
 
