@@ -17,6 +17,8 @@ from .batch import (
 from .protocol.data import FetchedRecord
 from .protocol.errors import ErrorCode, ProtocolError
 
+MAX_INLINE_BYTES = 1024 * 1024
+"""Of keys and values in one reply, whoever gives it: base64 and text make about three times that, within one turn."""
 MAX_TIMESTAMP_MS = 2**62
 """No time of a record is further from 1970: a larger number could not be encoded in the reply."""
 
@@ -26,14 +28,15 @@ def decode_for_json(
 ) -> tuple[list[FetchedRecord], int]:
     """The records from `offset` on, and the offset to fetch on from.
 
-    At most `max_records`, and no more than `max_bytes` of keys and values unless the first record alone has more. Ends
-    before a batch that cannot be opened; when that is the first, raises ProtocolError: CORRUPT_LOG when its checksum does
-    not match, INVALID_BATCH when a producer sent what cannot be decoded. Either says where reading can go on.
+    At most `max_records`, and no more than `max_bytes` or MAX_INLINE_BYTES of keys and values unless the first record
+    alone has more. Ends before a batch that cannot be opened; when that is the first, raises ProtocolError: CORRUPT_LOG
+    when its checksum does not match or its length cannot be, INVALID_BATCH when a producer sent what cannot be decoded.
     """
     found: list[FetchedRecord] = []
     next_offset = offset
     size_bytes = 0
-    for header, frame in split(batches):
+    max_bytes = min(max_bytes, MAX_INLINE_BYTES)
+    for header, frame in _split(batches, offset):
         if header.next_offset <= offset:
             continue
         try:
@@ -52,6 +55,13 @@ def decode_for_json(
             next_offset = record.offset + 1
         next_offset = header.next_offset
     return found, next_offset
+
+
+def _split(batches: Buffer, offset: int) -> list[tuple[BatchHeader, memoryview]]:
+    try:
+        return split(batches)
+    except InvalidBatch as error:
+        raise ProtocolError(ErrorCode.CORRUPT_LOG, f"the batches from offset {offset} on: {error}") from error
 
 
 def open_batch(header: BatchHeader, frame: Buffer) -> list[FetchedRecord]:

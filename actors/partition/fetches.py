@@ -9,7 +9,7 @@
 Owns the parked fetches and their timer. Pure; called by the partition's machine.
 """
 
-from ...transport.fetched_records import decode_for_json
+from ...transport.fetched_records import MAX_INLINE_BYTES, decode_for_json
 from ...transport.machine import Effect, Payload, Received, Reply, SetTimer
 from ...transport.protocol.data import Fetch, FetchedRecord, FetchReply
 from ...transport.protocol.errors import ErrorCode, ProtocolError
@@ -19,8 +19,6 @@ from .parked import ParkedFetches
 from .replication import Watermarks
 
 PARKED_TIMER = "parked"
-MAX_INLINE_BYTES = 1024 * 1024
-"""Of keys and values in a reply of the format `records`: base64 and JSON make it several times that on the wire."""
 
 
 class Fetches:
@@ -74,7 +72,8 @@ class Fetches:
             return [Reply(asked.sender, error.body)]
         if request.offset == marks.high_watermark:
             return [self._answer(asked, request.offset, [])]
-        return [Read(asked, min(request.max_bytes, MAX_FRAME_BYTES), marks.high_watermark, is_final)]
+        limit_bytes = MAX_INLINE_BYTES if wants_records(asked) else MAX_FRAME_BYTES
+        return [Read(asked, min(request.max_bytes, limit_bytes), marks.high_watermark, is_final)]
 
     def _park(self, asked: Received, now: int, wake_at_bytes: int) -> list[Effect]:
         evicted = self._parked.park(asked, now + fetch_of(asked).max_wait_ms, wake_at_bytes)
@@ -93,7 +92,7 @@ class Fetches:
         asked, request = done.read.asked, fetch_of(done.read.asked)
         try:
             records, next_offset = decode_for_json(
-                done.batches, request.offset, request.max_records, MAX_INLINE_BYTES
+                done.batches, request.offset, request.max_records, request.max_bytes
             )
         except ProtocolError as error:
             return Reply(asked.sender, error.body)

@@ -3,7 +3,7 @@
 import pytest
 
 from planaria.transport.batch import HEADER_BYTES, LOG_APPEND_TIME, build, checksum, stamp
-from planaria.transport.fetched_records import decode_for_json
+from planaria.transport.fetched_records import MAX_INLINE_BYTES, decode_for_json
 from planaria.transport.protocol.errors import ProtocolError
 
 
@@ -93,3 +93,16 @@ def test_damage_is_not_the_producers_fault() -> None:
     with pytest.raises(ProtocolError) as raised:
         decode_for_json(RUN[:-1] + b"?", 3, 100, 100)
     assert raised.value.code == "CORRUPT_LOG"
+
+
+def test_a_length_that_cannot_be_is_damage_too() -> None:
+    rotten = RUN[:12] + (7).to_bytes(4, "big") + RUN[16:]
+    with pytest.raises(ProtocolError, match="batches from offset 1 on: batch length 7") as raised:
+        decode_for_json(rotten, 1, 100, 100)
+    assert raised.value.code == "CORRUPT_LOG"
+
+
+def test_nobody_gets_more_inline_than_the_one_limit() -> None:
+    run = a_run(*[[bytes(MAX_INLINE_BYTES // 2)]] * 3)
+    records, next_offset = decode_for_json(run, 0, 100, 2**40)
+    assert (len(records), next_offset) == (2, 2)
