@@ -1,0 +1,202 @@
+"""Starting and ending: resumed data, refusals in one line, nothing left running."""
+
+import logging
+import os
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from live_trees import PATIENCE_S, marked_processes, read_topic, until, wait_gone
+from planaria import Broker, Client
+from planaria.supervisor.config import load
+from planaria.supervisor.launch import StartFailed, launch_supervisor
+from planaria.transport.subscription import InvalidSubscription
+
+pytestmark = pytest.mark.processes
+
+
+def refusal(data: Path, **settings: str) -> str:
+    with pytest.raises(StartFailed) as failed:
+        Broker(data, **settings)
+    line = str(failed.value)
+    assert "\n" not in line
+    return line
+
+
+def test_the_shortest_program(data_dir: Path) -> None:
+    with Broker(data_dir) as broker:
+        broker.create_topic("ORDERS", 3)
+        broker.create_topic("ORDERS", 3)
+        broker.publish("ORDERS", "order_id_1", {"amount": 100})
+        broker.publish("ORDERS", "order_id_2", {"amount": 200})
+        broker.subscribe("payment_group", "ORDERS", "consumer_1")
+
+        first = broker.consume("payment_group", "consumer_1")
+
+        assert first is not None
+        assert first.data in ({"amount": 100}, {"amount": 200})
+        assert broker.get_offset("payment_group", "consumer_1") == first.offset + 1
+
+
+def test_everything_is_resumed_by_the_next_broker(data_dir: Path) -> None:
+    with Broker(data_dir) as broker:
+        broker.create_topic("ORDERS", 2, retention_ms=3_600_000)
+        for number in range(20):
+            broker.publish("ORDERS", f"k{number}", {"n": number})
+        broker.subscribe("billing", "ORDERS", "one")
+        before = [broker.consume("billing", "one") for _ in range(8)]
+
+    with Broker(data_dir) as broker:
+        assert broker.client.describe_topic("ORDERS").config.retention_ms == 3_600_000
+        broker.publish("ORDERS", "k20", {"n": 20})
+        broker.subscribe("billing", "ORDERS", "one")
+        after = [broker.consume("billing", "one") for _ in range(13)]
+        assert broker.consume("billing", "one", timeout=0.2) is None
+
+    assert sorted(message.data["n"] for message in before + after if message) == list(range(21))
+
+
+def test_no_process_is_left_behind(data_dir: Path, tree_mark: str) -> None:
+    with Broker(data_dir) as broker:
+        broker.create_topic("T", 3)
+        broker.publish("T", "k", 1)
+        broker.subscribe("g", "T", handler="builtins:print", workers=2)
+        assert len(marked_processes(tree_mark)) >= 8
+    assert marked_processes(tree_mark) == {}
+
+
+def test_a_program_that_is_killed_takes_its_broker_along(data_dir: Path, tree_mark: str) -> None:
+    program = (
+        "import sys; from planaria import Broker; broker = Broker(sys.argv[1]); broker.create_topic('T', 2);"
+        " print('up', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(data_dir)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        assert len(marked_processes(tree_mark)) >= 6
+        process.kill()
+    until(lambda: not marked_processes(tree_mark), "everything has ended", 5.0)
+
+
+def test_a_program_that_forgets_to_close_ends_in_order(data_dir: Path, tree_mark: str) -> None:
+    program = (
+        "import sys; from planaria import Broker; broker = Broker(sys.argv[1]); broker.create_topic('T', 1);"
+        " broker.publish('T', 'k', 1); broker.subscribe('g', 'T', 'c'); print(broker.consume('g', 'c').data)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(data_dir)],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    assert (done.stdout, done.stderr) == ("1\n", "")
+    until(lambda: not marked_processes(tree_mark), "everything has ended", 5.0)
+    with Broker(data_dir) as broker:
+        assert broker.client.group_offsets("g") == {("T", 0): 1}
+
+
+def test_several_brokers_at_once(tmp_path: Path) -> None:
+    brokers = [Broker(tmp_path / name) for name in ("one", "two", "three")]
+    try:
+        assert len({broker.endpoint for broker in brokers}) == 3
+        for number, broker in enumerate(brokers):
+            broker.create_topic("T", 1)
+            broker.publish("T", "k", number)
+        for number, broker in enumerate(brokers):
+            assert [message.data for message in read_topic(broker.client, "T")] == [number]
+    finally:
+        for broker in brokers:
+            broker.close()
+
+
+def test_closing_twice_is_nothing(data_dir: Path) -> None:
+    broker = Broker(data_dir)
+    broker.close()
+    broker.close()
+
+
+def test_a_second_broker_on_the_same_data_is_refused(data_dir: Path) -> None:
+    with Broker(data_dir) as broker:
+        line = refusal(data_dir)
+        assert line.endswith(f"in use by the supervisor with process id {broker.supervisor_pid}")
+
+
+def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
+    with Broker(tmp_path / "one") as broker:
+        line = refusal(tmp_path / "two", endpoint=broker.endpoint)
+    assert line == f"cannot listen on {broker.endpoint}: Address already in use"
+
+
+def test_data_of_a_newer_program_is_refused(data_dir: Path) -> None:
+    data_dir.mkdir()
+    (data_dir / "format.json").write_text('{"format": 2}')
+    assert "has format 2, this program knows formats up to 1" in refusal(data_dir)
+
+
+def test_a_damaged_catalog_is_refused(data_dir: Path) -> None:
+    with Broker(data_dir) as broker:
+        broker.create_topic("T", 1)
+    (data_dir / "catalog.json").write_text("{")
+    line = refusal(data_dir)
+    assert line.startswith("controller cannot start: ")
+    assert "catalog" in line
+
+
+def test_a_handler_that_cannot_travel_is_refused(data_dir: Path) -> None:
+    lock = threading.Lock()
+
+    def guarded(_: object) -> None:
+        with lock:
+            pass
+
+    with Broker(data_dir) as broker:
+        broker.create_topic("T", 1)
+        with pytest.raises(InvalidSubscription, match=r"^handler: cannot be sent to another process: .*lock"):
+            broker.subscribe("g", "T", handler=guarded)
+        with pytest.raises(InvalidSubscription, match="'module:function'"):
+            broker.subscribe("g", "T", handler="not a path")
+        with pytest.raises(InvalidSubscription, match="unknown option 'wrokers'"):
+            broker.subscribe("g", "T", handler=print, wrokers=3)
+        assert not [each for each in broker.status().actors if each.address.startswith("subscriber/")]
+
+
+def test_the_supervisor_is_started_again_on_its_port(
+    data_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    with Broker(data_dir) as broker:
+        broker.create_topic("T", 2)
+        broker.publish("T", "k", 1)
+        endpoint, first = broker.endpoint, broker.supervisor_pid
+        for _ in range(3):
+            before = broker.status()
+            os.kill(broker.supervisor_pid, 9)
+            until(lambda: broker.status().instance_id != before.instance_id, "another supervisor answers")  # noqa: B023
+            broker.publish("T", "k", 2)
+        assert broker.endpoint == endpoint == broker.status().endpoint
+        assert broker.supervisor_pid == broker.status().supervisor_pid != first
+        assert [message.data for message in read_topic(broker.client, "T")] == [1, 2, 2, 2]
+    assert len(re.findall("the supervisor ended with code -9", caplog.text)) == 3
+
+
+def test_a_killed_supervisor_leaves_no_orphan(data_dir: Path, tree_mark: str) -> None:
+    config = load({"data": str(data_dir), "endpoint": "tcp://127.0.0.1:*", "log_file": "broker.log"})
+    for life in range(2):
+        handle = launch_supervisor(config)
+        with Client(handle.started.endpoint) as client:
+            client.create_topic("T", 3, if_not_exists=True)
+            client.publish("T", life, key="k")
+            with client.consumer("g", ["T"], auto_offset_reset="earliest") as consumer:
+                assert [message.data for message in consumer.poll(PATIENCE_S)] == [life]
+            pids = list(marked_processes(tree_mark))
+            assert len(pids) >= 10  # the supervisor, its fork server, ten actors
+            handle.kill()
+        assert all(wait_gone(pid, 2.0) for pid in pids)
+        assert marked_processes(tree_mark) == {}

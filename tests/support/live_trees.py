@@ -1,0 +1,94 @@
+"""Real broker trees under test: what runs, who is gone, what a log holds. Linux only, as far as it looks into /proc."""
+
+import os
+import select
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from planaria import Client, Message
+from planaria.transport.protocol.operations import ActorStatus
+
+PATIENCE_S = 20.0
+POLL_S = 0.01
+
+Found = TypeVar("Found")
+
+
+def until(look: Callable[[], Found], what: str, timeout_s: float = PATIENCE_S) -> Found:
+    """The first true value of `look`: for what happens in other processes and cannot be waited on."""
+    deadline = time.monotonic() + timeout_s
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"not within {timeout_s:.0f} s: {what}"
+        time.sleep(POLL_S)
+    return found
+
+
+def actor(client: Client, address: str) -> ActorStatus:
+    return next(each for each in client.status().actors if each.address == address)
+
+
+def pid_of(client: Client, address: str) -> int:
+    pid = actor(client, address).pid
+    assert pid is not None, f"{address} does not run"
+    return pid
+
+
+def until_state(client: Client, address: str, state: str, timeout_s: float = PATIENCE_S) -> ActorStatus:
+    def look() -> ActorStatus | None:
+        found = {each.address: each for each in client.status().actors}.get(address)
+        return found if found is not None and found.state == state else None
+
+    return until(look, f"{address} is {state}", timeout_s)
+
+
+def until_reborn(client: Client, before: ActorStatus, timeout_s: float = PATIENCE_S) -> ActorStatus:
+    """Wait for a later incarnation that is ready."""
+
+    def look() -> ActorStatus | None:
+        now = actor(client, before.address)
+        return now if now.state == "ready" and now.incarnation > before.incarnation else None
+
+    return until(look, f"{before.address} is ready again", timeout_s)
+
+
+def marked_processes(mark: str) -> dict[int, str]:
+    """Every process, by id, that was started with `mark` in its environment, by whichever way and however deep."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            if mark.encode() in (entry / "environ").read_bytes():
+                found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:  # gone meanwhile
+            continue
+    return found
+
+
+def wait_gone(pid: int, timeout_s: float) -> bool:
+    """Whether the process has ended within `timeout_s`."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([pidfd], [], [], timeout_s)[0])
+    finally:
+        os.close(pidfd)
+
+
+def read_topic(client: Client, topic: str) -> list[Message]:
+    """Everything that is in a topic now, partition by partition."""
+    messages: list[Message] = []
+    for partition in range(len(client.describe_topic(topic).partitions)):
+        end = client.list_offsets(topic, partition, "latest").offset
+        with client.consumer(partitions=[(topic, partition)], auto_offset_reset="earliest") as consumer:
+            position = client.list_offsets(topic, partition, "earliest").offset
+            while position < end:
+                found = consumer.poll(PATIENCE_S, max_messages=10_000)
+                assert found, f"{topic}/{partition}: nothing at {position} of {end}"
+                messages += found
+                position = found[-1].offset + 1
+    return messages
