@@ -83,7 +83,9 @@ def _on_usage_error(error: Exception) -> int:
     path = context.command_path if context is not None else "planaria"
     message = _one_line(error.format_message())  # type: ignore[attr-defined]
     if not message or type(error).__name__ == "NoArgsIsHelpError":
-        print(str(error), file=sys.stderr)
+        # The help, where it has not been printed yet.
+        if help_text := str(error).strip():
+            print(help_text, file=sys.stderr)
         return EXIT_USAGE
     print(f"{path}: {message.rstrip('.')} (see {path} --help)", file=sys.stderr)
     return EXIT_USAGE

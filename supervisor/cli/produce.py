@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ...transport.client.producer import Producer
 
 MAX_UNCONFIRMED = 100_000
-"""Deliveries kept to be looked at; past that the oldest is waited for."""
+"""Deliveries kept to be looked at; past that the older half is waited for."""
 DELIVERY_TIMEOUT_MS = 30_000
 LINES_A_LOOK = 1_000
 """The progress bar moves once in so many lines."""
@@ -143,7 +143,8 @@ class _Publishing:
             self._producer.publish(self._produced.topic, value, key=key, **self._options)
         )
         self._produced.bytes += len(line)
-        self._confirm(MAX_UNCONFIRMED)
+        if len(self._unconfirmed) > MAX_UNCONFIRMED:
+            self._confirm(MAX_UNCONFIRMED // 2)
 
     def _confirm(self, at_most: int) -> None:
         """Look at the oldest deliveries until so many are left. Raises what went wrong with one."""
