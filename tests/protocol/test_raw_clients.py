@@ -9,6 +9,7 @@ import msgspec
 import pytest
 import zmq
 
+from header_vectors import MEMBER, REPLIES, SESSION_REQUESTS
 from planaria.supervisor.launch import SupervisorHandle
 from planaria.transport import batch
 
@@ -150,3 +151,32 @@ def test_refusals_say_what_is_wrong(client: RawClient) -> None:
     assert "offset" in client.refusal("fetch", topic="T", partition=0)["message"]
     assert "offest" in client.refusal("fetch", topic="T", partition=0, offset=0, offest=1)["message"]
     assert client.refusal("fetch", topic="T", partition=0, offset=0)["code"] == "UNKNOWN_TOPIC"
+
+
+def test_documented_session_is_what_happens(running_broker: SupervisorHandle) -> None:
+    with zmq.Context() as context, context.socket(zmq.REQ) as socket:
+        socket.linger = 0
+        socket.connect(running_broker.started.endpoint)
+        member_id, generation = MEMBER, 1
+        for name, request in SESSION_REQUESTS.items():
+            own = {"member_id": member_id, "generation": generation}
+            actual = {field: own.get(field, value) for field, value in request.items()}
+            socket.send(json.dumps(actual).encode())
+            assert socket.poll(PATIENCE_MS), f"no reply to {name}"
+            reply = json.loads(socket.recv())
+            assert shape(reply) == shape(msgspec.to_builtins(REPLIES[name])), reply
+            member_id = reply.get("member_id", member_id)
+            generation = reply.get("generation", generation)
+            if name == "publish":
+                assert reply["records"] == [{"partition": 1, "offset": 0, "error": None}]
+            if name == "fetch":
+                assert reply["records"][0]["value_text"] == '{"amount": 100}'
+
+
+def shape(value: Any) -> Any:
+    """Which fields there are, at every level; for lists, in their first element."""
+    if isinstance(value, dict) and not all(
+        isinstance(item, list) and item[0] == 0 for item in value.values()
+    ):
+        return {name: shape(item) for name, item in value.items()}
+    return shape(value[0]) if isinstance(value, list) and value else None

@@ -1,0 +1,226 @@
+"""The headers of tests/vectors/headers.json: each public op's request and reply, and what refusals look like.
+
+Requests are written as a client in any language would write them, with what it need not say left out. Replies are what
+the broker sends, field by field. The first ones are the session that docs/protocol.md walks through.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from planaria.transport.codec import encode_header
+from planaria.transport.protocol import data, groups, message, operations, session, topics
+from planaria.transport.protocol.errors import RETRIABLE, ErrorBody, ErrorCode
+from planaria.transport.protocol.message import ErrorReply, Reply
+
+MEMBER = "billing-0-1"
+
+SESSION_REQUESTS: dict[str, dict[str, Any]] = {
+    "hello": {"op": "hello", "id": 1, "version": 1, "client_id": "demo"},
+    "create_topic": {
+        "op": "create_topic", "id": 2, "topic": "ORDERS", "partitions": 2, "config": {"retention_ms": 86_400_000},
+    },
+    "publish": {
+        "op": "publish", "id": 3, "topic": "ORDERS",
+        "records": [{"key_text": "order_id_1", "value_text": "{\"amount\": 100}", "headers": {"source": "web"}}],
+    },
+    "fetch": {"op": "fetch", "id": 4, "topic": "ORDERS", "partition": 1, "offset": 0, "max_wait_ms": 1_000},
+    "group_heartbeat, joining": {
+        "op": "group_heartbeat", "id": 5, "group": "billing", "topics": ["ORDERS"], "owned": {},
+    },
+    "group_heartbeat, waiting": {
+        "op": "group_heartbeat", "id": 6, "group": "billing", "member_id": MEMBER, "generation": 1, "owned": {},
+        "max_wait_ms": 3_000,
+    },
+    "group_heartbeat, owning": {
+        "op": "group_heartbeat", "id": 7, "group": "billing", "member_id": MEMBER, "generation": 2,
+        "owned": {"ORDERS": [0, 1]},
+    },
+    "commit_offsets": {
+        "op": "commit_offsets", "id": 8, "group": "billing", "member_id": MEMBER, "generation": 2,
+        "offsets": [{"topic": "ORDERS", "partition": 1, "offset": 1}],
+    },
+    "leave_group": {"op": "leave_group", "id": 9, "group": "billing", "member_id": MEMBER},
+}  # fmt: skip
+
+OTHER_REQUESTS: dict[str, dict[str, Any]] = {
+    "metadata": {"op": "metadata", "id": 20, "topics": ["ORDERS"], "after_version": 4294967296, "max_wait_ms": 30_000},
+    "alter_topic": {"op": "alter_topic", "id": 21, "topic": "ORDERS", "partitions": 4, "config": {"flush": "os"}},
+    "delete_topic": {"op": "delete_topic", "id": 22, "topic": "ORDERS"},
+    "list_topics": {"op": "list_topics", "id": 23, "internal": True},
+    "describe_topic": {"op": "describe_topic", "id": 24, "topic": "ORDERS"},
+    "delete_records": {"op": "delete_records", "id": 25, "topic": "ORDERS", "partition": 1, "before_offset": -1},
+    "init_producer": {"op": "init_producer", "id": 26},
+    "produce": {"op": "produce", "id": 27, "topic": "ORDERS", "partition": 1, "acks": "all"},
+    "produce without an answer": {"op": "produce", "topic": "ORDERS", "partition": 1, "acks": 0},
+    "publish of bytes": {
+        "op": "publish", "id": "p-1", "topic": "ORDERS", "partition": 0, "acks": 1,
+        "records": [{"key": b"\x00\xff", "value": b"\xde\xad\xbe\xef", "timestamp_ms": 1_700_000_000_000},
+                    {"key_text": "ключ", "value": None}],
+    },
+    "fetch of batches": {
+        "op": "fetch", "id": 28, "topic": "ORDERS", "partition": 1, "offset": 2**53, "max_bytes": 65_536,
+        "min_bytes": 1_024, "max_wait_ms": 500, "format": "batches",
+    },
+    "list_offsets, latest": {"op": "list_offsets", "id": 29, "topic": "ORDERS", "partition": 1, "at": "latest"},
+    "list_offsets, by time": {
+        "op": "list_offsets", "id": 30, "topic": "ORDERS", "partition": 1, "at": 1_700_000_000_000,
+    },
+    "fetch_offsets": {"op": "fetch_offsets", "id": 31, "group": "billing", "partitions": {"ORDERS": [0, 1]}},
+    "list_groups": {"op": "list_groups", "id": 32},
+    "describe_group": {"op": "describe_group", "id": 33, "group": "billing"},
+    "reset_offsets": {
+        "op": "reset_offsets", "id": 34, "group": "billing",
+        "offsets": [{"topic": "ORDERS", "partition": 1, "offset": 0, "metadata": "again"}],
+    },
+    "delete_group": {"op": "delete_group", "id": 35, "group": "billing"},
+    "status": {"op": "status", "id": 36},
+    "kill": {"op": "kill", "id": 37, "address": "partition/ORDERS/1", "signal": "SIGKILL"},
+    "revive": {"op": "revive", "id": 38, "address": "partition/ORDERS/1"},
+}  # fmt: skip
+
+REQUESTS = SESSION_REQUESTS | OTHER_REQUESTS
+
+OFFSETS = [groups.PartitionOffset(topic="ORDERS", partition=1, offset=1, metadata="")]
+DESCRIPTION = topics.DescribeTopicReply(
+    topic="ORDERS",
+    topic_id="9a1c",
+    config=topics.TopicConfig(retention_ms=86_400_000),
+    partitions=[
+        topics.PartitionDescription(
+            partition=0, online=True, incarnation=1, leader_epoch=1, log_start_offset=0, high_watermark=0,
+            log_end_offset=0, size_bytes=0,
+        ),
+        topics.PartitionDescription(partition=1, online=False, reason="quarantined: killed by SIGSEGV"),
+    ],
+)  # fmt: skip
+
+REPLIES: dict[str, Reply] = {
+    "hello": session.HelloReply(
+        version=1, server="planaria/0.1.0", instance_id="c0ffee", run_directory="/tmp/planaria-1000-5d41402abc/7"
+    ),
+    "create_topic": DESCRIPTION,
+    "publish": data.PublishReply(records=[data.PublishedRecord(partition=1, offset=0)]),
+    "fetch": data.FetchReply(
+        topic="ORDERS", partition=1, log_start_offset=0, high_watermark=1, next_offset=1,
+        records=[
+            data.FetchedRecord(
+                offset=0, timestamp_ms=1_700_000_000_000, key=b"order_id_1", key_text="order_id_1",
+                value=b"{\"amount\": 100}", value_text="{\"amount\": 100}", headers={"source": "web"},
+            )
+        ],
+    ),
+    "group_heartbeat, joining": groups.GroupHeartbeatReply(
+        member_id=MEMBER, generation=1, assignment={}, heartbeat_interval_ms=3_333
+    ),
+    "group_heartbeat, waiting": groups.GroupHeartbeatReply(
+        member_id=MEMBER, generation=2, assignment={"ORDERS": [0, 1]}, heartbeat_interval_ms=3_333
+    ),
+    "group_heartbeat, owning": groups.GroupHeartbeatReply(
+        member_id=MEMBER, generation=2, assignment={"ORDERS": [0, 1]}, heartbeat_interval_ms=3_333
+    ),
+    "commit_offsets": groups.CommitOffsetsReply(),
+    "leave_group": message.Done(),
+    "metadata": session.MetadataReply(
+        version=4294967298, instance_id="c0ffee", unknown_topics=["NOPE"],
+        topics=[
+            session.TopicMetadata(
+                topic="ORDERS", topic_id="9a1c", max_message_bytes=1_048_576,
+                partitions=[
+                    session.PartitionMetadata(
+                        partition=0, online=True, incarnation=1,
+                        endpoint="ipc:///tmp/planaria-1000-5d41402abc/7/partition-ORDERS-0.1",
+                    ),
+                    session.PartitionMetadata(partition=1, online=False, reason="killed by SIGKILL"),
+                ],
+            )
+        ],
+    ),
+    "alter_topic": DESCRIPTION,
+    "delete_topic": message.Done(),
+    "list_topics": topics.ListTopicsReply(topics=[topics.TopicSummary(topic="ORDERS", partitions=2)]),
+    "describe_topic": DESCRIPTION,
+    "delete_records": topics.DeleteRecordsReply(log_start_offset=1),
+    "init_producer": data.InitProducerReply(producer_id=42, producer_epoch=0),
+    "produce": data.ProduceReply(
+        batches=[
+            data.ProducedBatch(base_offset=1),
+            data.ProducedBatch(base_offset=0, duplicate=True),
+            data.ProducedBatch(
+                base_offset=-1,
+                error=ErrorBody("INVALID_BATCH", "batch checksum does not match its contents"),
+            ),
+        ],
+        high_watermark=3,
+    ),
+    "publish of bytes": data.PublishReply(
+        records=[
+            data.PublishedRecord(partition=0, offset=0),
+            data.PublishedRecord(
+                partition=0, offset=-1, error=ErrorBody("STORAGE_FULL", "no space left on device", True)
+            ),
+        ]
+    ),
+    "fetch of batches": data.FetchReply(
+        topic="ORDERS", partition=1, log_start_offset=0, high_watermark=2**53 + 3, next_offset=2**53 + 3
+    ),
+    "list_offsets, latest": data.ListOffsetsReply(offset=3),
+    "list_offsets, by time": data.ListOffsetsReply(offset=1, timestamp_ms=1_700_000_000_005),
+    "fetch_offsets": groups.FetchOffsetsReply(offsets=OFFSETS),
+    "list_groups": groups.ListGroupsReply(groups=["billing"]),
+    "describe_group": groups.DescribeGroupReply(
+        group="billing", state="stable", generation=2, assignor="sticky", offsets=OFFSETS,
+        members=[
+            groups.MemberDescription(
+                member_id=MEMBER, instance_id=None, client_id="demo", topics=["ORDERS"], generation=2,
+                assignment={"ORDERS": [0, 1]}, owned={"ORDERS": [0, 1]},
+            )
+        ],
+    ),
+    "reset_offsets": message.Done(),
+    "delete_group": message.Done(),
+    "status": operations.StatusReply(
+        supervisor_pid=100, instance_id="c0ffee", data_directory="/srv/planaria", endpoint="tcp://127.0.0.1:5570",
+        uptime_ms=60_000,
+        actors=[
+            operations.ActorStatus(
+                address="partition/ORDERS/1", pid=107, incarnation=2, restarts=1, state="ready", uptime_ms=59_000,
+                memory_bytes=9_000_000, endpoint="ipc:///tmp/planaria-1000-5d41402abc/7/partition-ORDERS-1.2",
+                reason="killed by SIGKILL",
+            )
+        ],
+    ),
+    "kill": operations.KillReply(pid=107, incarnation=2),
+    "revive": message.Done(),
+}  # fmt: skip
+
+
+def header_vectors() -> list[dict[str, Any]]:
+    """Every vector as it stands in the file."""
+    return [*_requests(), *_replies(), *_errors()]
+
+
+def _requests() -> Iterator[dict[str, Any]]:
+    for name, header in REQUESTS.items():
+        yield _vector(
+            name, "request", header["op"], msgspec.json.encode(header), msgspec.msgpack.encode(header)
+        )
+
+
+def _replies() -> Iterator[dict[str, Any]]:
+    for name, reply in REPLIES.items():
+        reply.id = REQUESTS[name]["id"]
+        yield _vector(name, "reply", REQUESTS[name]["op"], encode_header(reply, True), encode_header(reply))
+
+
+def _errors() -> Iterator[dict[str, Any]]:
+    for code in ErrorCode:
+        body = ErrorBody(code, f"what is wrong, in words ({code})", code in RETRIABLE)
+        reply = ErrorReply(id=99, error=body)
+        yield _vector(code, "error", None, encode_header(reply, True), encode_header(reply))
+
+
+def _vector(name: str, kind: str, op: str | None, as_json: bytes, as_msgpack: bytes) -> dict[str, Any]:
+    found = {"name": name, "kind": kind, "json": as_json.decode(), "msgpack": as_msgpack.hex()}
+    return found if op is None else {"name": name, "kind": kind, "op": op, **found}

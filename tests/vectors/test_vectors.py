@@ -1,0 +1,120 @@
+"""The checked-in vectors are what the code makes and what it reads; `--rewrite-vectors` writes them anew.
+
+Other languages test against these files, so a difference is a change of the wire: it belongs into docs/protocol.md too.
+"""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from batch_vectors import FIRST_MS, batch_vectors, key_vectors
+from header_vectors import REPLIES, REQUESTS, header_vectors
+from planaria.actors.gateway.machine import REQUESTS as PUBLIC
+from planaria.transport import batch
+from planaria.transport.codec import RequestDecoder, decode_reply, encode_header
+from planaria.transport.protocol.errors import ErrorBody, ErrorCode
+from planaria.transport.protocol.message import Reply
+
+HERE = Path(__file__).parent
+MAKERS = {"headers.json": header_vectors, "batches.json": batch_vectors, "keys.json": key_vectors}
+
+
+def stored(name: str) -> Any:
+    return json.loads((HERE / name).read_text(encoding="utf-8"))
+
+
+def headers(kind: str) -> list[Any]:
+    """As the code makes them: that they are the stored ones is the first test's business."""
+    return [pytest.param(each, id=each["name"]) for each in header_vectors() if each["kind"] == kind]
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_files_are_what_the_code_makes(name: str, request: pytest.FixtureRequest) -> None:
+    made = MAKERS[name]()
+    if request.config.getoption("--rewrite-vectors"):
+        text = json.dumps(made, indent=1, ensure_ascii=False)
+        (HERE / name).write_text(text + "\n", encoding="utf-8")
+    assert stored(name) == json.loads(json.dumps(made))
+
+
+@pytest.mark.parametrize("vector", headers("request"))
+def test_requests_are_the_same_in_both_encodings(vector: dict[str, str]) -> None:
+    decoder = RequestDecoder(PUBLIC)
+    from_json = decoder.decode(vector["json"].encode())
+    assert decoder.decode(bytes.fromhex(vector["msgpack"])) == from_json
+    assert from_json.__struct_config__.tag == vector["op"]
+    # What this code writes in full it reads back as the same.
+    for as_json in (True, False):
+        assert decoder.decode(encode_header(from_json, as_json)) == from_json
+
+
+@pytest.mark.parametrize("vector", headers("reply"))
+def test_replies_are_read_back(vector: dict[str, str]) -> None:
+    expected = REPLIES[vector["name"]]
+    expected.id = REQUESTS[vector["name"]]["id"]
+    assert decode_reply(vector["json"].encode(), type(expected)) == expected
+    assert decode_reply(bytes.fromhex(vector["msgpack"]), type(expected)) == expected
+
+
+@pytest.mark.parametrize("vector", headers("error"))
+def test_errors_are_read_back(vector: dict[str, str]) -> None:
+    error = decode_reply(vector["json"].encode(), Reply)
+    assert isinstance(error, ErrorBody)
+    assert error == decode_reply(bytes.fromhex(vector["msgpack"]), Reply)
+    assert error.code == vector["name"]
+
+
+def test_every_public_op_and_error_is_there() -> None:
+    vectors = stored("headers.json")
+    ops = {str(kind.__struct_config__.tag) for kind in PUBLIC}
+    assert {each["op"] for each in vectors if each["kind"] == "request"} == ops
+    assert {each["op"] for each in vectors if each["kind"] == "reply"} == ops
+    assert {each["name"] for each in vectors if each["kind"] == "error"} == {str(code) for code in ErrorCode}
+
+
+@pytest.mark.parametrize(
+    "vector", [pytest.param(each, id=each["name"]) for each in batch_vectors()["batches"]]
+)
+def test_batches_are_read(vector: dict[str, Any]) -> None:
+    frame = bytes.fromhex(vector["batch"])
+    header = batch.verify(frame)
+    assert batch.is_head_intact(frame)
+    assert header._asdict() == vector["header"]
+    if header.attributes & batch.CODEC_MASK and importlib.util.find_spec("zstandard") is None:
+        pytest.skip("zstandard is not installed")
+    records = batch.decode_records(frame, header)
+    assert [
+        {
+            "key": None if key is None else key.hex(),
+            "value": None if value is None else value.hex(),
+            "timestamp_ms": FIRST_MS + delta_ms,
+            "headers": each_headers,
+        }
+        for key, value, delta_ms, each_headers in records
+    ] == vector["records"]
+
+
+@pytest.mark.parametrize(
+    "vector", [pytest.param(each, id=each["name"]) for each in batch_vectors()["damaged"]]
+)
+def test_damaged_batches_are_refused(vector: dict[str, str]) -> None:
+    frame = bytes.fromhex(vector["batch"])
+    try:
+        batch.verify(frame)
+    except batch.InvalidBatch:
+        return
+    assert not batch.is_head_intact(frame)
+
+
+def test_nothing_is_stored_that_is_not_compared() -> None:
+    assert {path.name for path in HERE.glob("*.json")} == set(MAKERS)
+
+
+def test_a_renamed_field_would_be_noticed() -> None:
+    made = msgspec.json.decode(msgspec.json.encode(header_vectors()))
+    made[0]["json"] = made[0]["json"].replace("version", "versions")
+    assert made != stored("headers.json")
