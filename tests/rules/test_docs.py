@@ -1,16 +1,32 @@
-"""Rule: a relative link in a Markdown file leads to a file that exists and to a heading that exists."""
+"""Rules of the Markdown files: links lead somewhere, files, tests and methods that are named exist, and the tables of
+settings hold every setting there is with the default it has.
+"""
 
+import ast
+import inspect
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
+from typing import Any
 
-from source_tree import ROOT, project_files
+import msgspec
+
+from planaria.supervisor.config import BrokerConfig
+from planaria.transport.client.consumer import Consumer
+from planaria.transport.client.producer import Producer
+from planaria.transport.protocol.topics import TopicConfig
+from planaria.transport.subscription import SubscriberOptions
+from source_tree import ROOT, package_sources, project_files
 
 LINK = re.compile(r"\[[^\]]*\]\(<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\)")
 FENCED = re.compile(r"^( *)(```|~~~).*?^ *\2`*\s*$", re.MULTILINE | re.DOTALL)
 CODE_SPAN = re.compile(r"`[^`\n]*`")
 HEADING = re.compile(r"^#{1,6}\s+(.*?)\s*#*\s*$", re.MULTILINE)
 ELSEWHERE = re.compile(r"^[a-z][a-z0-9+.-]*:", re.IGNORECASE)
+NAMED_PATH = re.compile(r"((?:transport|actors|supervisor|tests|examples|docs)/[\w./-]*)(?:::(\w+))?")
+NAMED_MEMBER = re.compile(r"([A-Z]\w*[a-z]\w*)\.(\w+)")
 
 
 def broken_links(file: Path) -> list[str]:
@@ -71,3 +87,129 @@ def test_rule_sees_broken_links(tmp_path: Path) -> None:
         "a.md: #nowhere",
         "a.md: missing.png",
     ]
+
+
+def false_names(file: Path) -> list[str]:
+    """Paths, tests and members of classes in code spans that do not exist."""
+    spans = re.findall(r"`([^`\n]+)`", FENCED.sub("", file.read_text()))
+    return [f"{file.name}: {span}" for span in spans if not is_there(span)]
+
+
+def is_there(span: str) -> bool:
+    if path := NAMED_PATH.fullmatch(span):
+        found = ROOT / path[1]
+        return found.exists() and (path[2] is None or f"def {path[2]}(" in found.read_text())
+    if member := NAMED_MEMBER.fullmatch(span):
+        return member[2] in members_of(member[1])
+    return True
+
+
+def members_of(name: str) -> set[str]:
+    """What the package's classes of this name have, and their bases."""
+    found: set[str] = set()
+    for node in classes().get(name, ()):
+        for inner in ast.walk(node):
+            if isinstance(inner, ast.FunctionDef):
+                found.add(inner.name)
+            elif isinstance(inner, ast.AnnAssign | ast.Assign):
+                targets = inner.targets if isinstance(inner, ast.Assign) else [inner.target]
+                found |= {ast.unparse(target).removeprefix("self.") for target in targets}
+        for base in node.bases:
+            found |= members_of(ast.unparse(base))
+    return found
+
+
+@cache
+def classes() -> Mapping[str, list[ast.ClassDef]]:
+    found: dict[str, list[ast.ClassDef]] = {}
+    for source in package_sources():
+        for node in ast.walk(source.tree):
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name, []).append(node)
+    return found
+
+
+def test_what_is_named_exists() -> None:
+    files = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    assert len(files) > 1
+    found = [fault for file in files for fault in false_names(file)]
+    assert not found, "\n".join(found)
+
+
+def test_rule_sees_false_names(tmp_path: Path) -> None:
+    file = tmp_path / "a.md"
+    file.write_text(
+        "`transport/batch.py` `tests/rules/` `tests/rules/test_docs.py::test_links_lead_somewhere`\n"
+        "`Accumulator.publish` `Producer.publish` `SubscriberOptions.retries` `Loop.dropped_replies`\n"
+        "`planaria.toml` `ORDERS.dlq`\n"
+        "`transport/nothing.py` `tests/rules/test_docs.py::test_nothing` `Accumulator.nothing` `Nobody.publish`\n"
+    )
+    assert false_names(file) == [
+        "a.md: transport/nothing.py",
+        "a.md: tests/rules/test_docs.py::test_nothing",
+        "a.md: Accumulator.nothing",
+        "a.md: Nobody.publish",
+    ]
+
+
+def wrong_rows(page: str, heading: str, defaults: Mapping[str, Any]) -> list[str]:
+    """Settings that the tables below a heading leave out, or give another default; and rows of nothing."""
+    text = page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    told = dict(setting_rows(text.splitlines()))
+    missing = [f"{name}: no row" for name in defaults if name not in told]
+    return missing + [
+        f"{name}: {told[name]}, not {shown(default)}"
+        for name, default in defaults.items()
+        if name in told and default is not msgspec.NODEFAULT and told[name] != shown(default)
+    ]
+
+
+def setting_rows(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Name and default, from the tables whose first column is `key` or `option`."""
+    is_inside = False
+    for line in lines:
+        is_inside = line.startswith(("| key |", "| option |")) or (is_inside and line.startswith("|"))
+        cells = [cell.strip() for cell in line.strip().strip("|").split(" | ")]
+        if is_inside and len(cells) > 1:
+            for name in re.findall(r"`(\w+)`", cells[0]):
+                yield name, cells[1].strip("`")
+
+
+def shown(default: Any) -> str:
+    return json.dumps(default) if isinstance(default, str) else str(default)
+
+
+def fields_of(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    return {field.name: field.default for field in msgspec.structs.fields(kind)}
+
+
+def options_of(function: Callable[..., Any]) -> dict[str, Any]:
+    parameters = inspect.signature(function).parameters.values()
+    return {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
+
+
+def test_every_setting_is_documented() -> None:
+    page = (ROOT / "docs/operations.md").read_text()
+    # Its default is the other table.
+    broker = fields_of(BrokerConfig) | {"topic_defaults": msgspec.NODEFAULT}
+    assert wrong_rows(page, "Configuration", broker | fields_of(TopicConfig)) == []
+
+
+def test_every_option_is_documented() -> None:
+    page = (ROOT / "docs/consuming.md").read_text()
+    found = {
+        "consumer": wrong_rows(page, "Consumers", options_of(Consumer.__init__)),
+        "subscriber": wrong_rows(page, "Hosted subscribers", fields_of(SubscriberOptions)),
+        "producer": wrong_rows(page, "Producers", options_of(Producer.__init__)),
+    }
+    assert found == {"consumer": [], "subscriber": [], "producer": []}
+
+
+def test_rule_sees_wrong_rows() -> None:
+    page = (
+        "# A\n\n## Options\n\n| key | default | unit |\n|---|---|---|\n"
+        '| `a_ms` | `5` | ms |\n| `b`, `c` | `"x"` | |\n\n'
+        "| when | then |\n|---|---|\n| `b` | no |\n\n## Others\n\n| key | default |\n|---|---|\n| `d` | `1` |\n"
+    )
+    assert wrong_rows(page, "Options", {"a_ms": 5, "b": "x", "c": "x"}) == []
+    assert wrong_rows(page, "Options", {"a_ms": 6, "d": 1}) == ["d: no row", "a_ms: 5, not 6"]
