@@ -1,0 +1,268 @@
+"""The consumer against a fake broker: positions, commits, rebalances, restarts."""
+
+import threading
+from typing import Any
+
+import pytest
+
+from fake_broker import FakeBroker
+from planaria.transport.client import Client, Closed, NoOffset, OffsetOutOfRange
+from planaria.transport.protocol.errors import ErrorCode, PlanariaError
+
+
+def fill(client: Client, count: int, partition: int = 0, start: int = 0) -> None:
+    with client.producer(batch_records=10) as producer:
+        for number in range(start, start + count):
+            producer.publish("T", {"n": number}, key=b"k", partition=partition)
+
+
+def read(consumer: Any, count: int) -> list[Any]:
+    messages: list[Any] = []
+    while len(messages) < count:
+        messages += consumer.poll(10)
+    return messages
+
+
+def poll_until(consumer: Any, is_done: Any) -> None:
+    for _ in range(1_000):
+        consumer.poll(0.02)
+        if is_done():
+            return
+    raise AssertionError("it never came to that")
+
+
+def test_a_free_standing_consumer_reads_everything_in_order(client: Client, broker: FakeBroker) -> None:
+    fill(client, 100)
+    fill(client, 50, partition=1)
+    with client.consumer(topics=["T"], auto_offset_reset="earliest") as consumer:
+        messages = read(consumer, 150)
+        assert [m.data["n"] for m in messages if m.partition == 0] == list(range(100))
+        assert [m.offset for m in messages if m.partition == 1] == list(range(50))
+        assert messages[0].key == b"k"
+        assert (consumer.position("T", 0), consumer.position("T", 1)) == (100, 50)
+        assert consumer.poll(0) == []
+    with pytest.raises(Closed):
+        consumer.poll(0)
+
+
+def test_latest_starts_at_the_end(client: Client, broker: FakeBroker) -> None:
+    fill(client, 10)
+    consumer = client.consumer(partitions=[("T", 0)])
+    assert consumer.position("T", 0, 10) == 10
+    fill(client, 1, start=10)
+    assert [m.offset for m in read(consumer, 1)] == [10]
+
+
+def test_reset_by_error(client: Client, broker: FakeBroker) -> None:
+    consumer = client.consumer("g", partitions=[("T", 0)], auto_offset_reset="error")
+    with pytest.raises(NoOffset):
+        consumer.poll(10)
+    consumer.seek("T", 0, 7)
+    with pytest.raises(OffsetOutOfRange):
+        consumer.poll(10)
+    fill(client, 3)
+    consumer.seek("T", 0, 1)
+    assert [m.offset for m in read(consumer, 2)] == [1, 2]
+
+
+def test_an_offset_out_of_range_is_reset(client: Client, broker: FakeBroker) -> None:
+    fill(client, 5)
+    consumer = client.consumer(partitions=[("T", 0)], auto_offset_reset="earliest")
+    consumer.seek("T", 0, 99)
+    assert [m.offset for m in read(consumer, 5)] == [0, 1, 2, 3, 4]
+
+
+def test_seek_and_pause(client: Client, broker: FakeBroker) -> None:
+    fill(client, 5)
+    fill(client, 5, partition=1)
+    consumer = client.consumer(topics=["T"], auto_offset_reset="earliest")
+    read(consumer, 10)
+    consumer.pause(("T", 1))
+    assert consumer.paused() == [("T", 1)]
+    consumer.seek("T", 0, 3)
+    consumer.seek("T", 1, 3)
+    assert [(m.partition, m.offset) for m in read(consumer, 2)] == [(0, 3), (0, 4)]
+    consumer.resume(("T", 1))
+    assert [(m.partition, m.offset) for m in read(consumer, 2)] == [(1, 3), (1, 4)]
+    with pytest.raises(PlanariaError, match="not assigned"):
+        consumer.seek("T", 2, 0)
+
+
+def test_a_group_member_goes_on_where_the_group_was(client: Client, broker: FakeBroker) -> None:
+    fill(client, 10)
+    with client.consumer("g", ["T"], auto_offset_reset="earliest") as consumer:
+        assert [m.offset for m in read(consumer, 10)] == list(range(10))
+        consumer.commit({("T", 0): 4})
+        assert consumer.committed() == {("T", 0): 4}
+        assert consumer.committed([("T", 1)]) == {}
+        broker.do(lambda: None)
+    assert broker.offsets["g", "T", 0] == 10, "close commits what was handed out"
+    assert broker.members == {}, "and leaves"
+    fill(client, 2, start=10)
+    with client.consumer("g", ["T"], auto_offset_reset="earliest") as consumer:
+        assert [m.offset for m in read(consumer, 2)] == [10, 11]
+
+
+def test_automatic_commits_never_cover_what_was_just_handed_out(client: Client, broker: FakeBroker) -> None:
+    fill(client, 10)
+    consumer = client.consumer("g", ["T"], auto_offset_reset="earliest", auto_commit_interval_ms=0)
+    first: list[Any] = []
+    while not first:
+        first = consumer.poll(10, max_messages=4)
+    assert ("g", "T", 0) not in broker.offsets
+    assert len(consumer.poll(10, max_messages=4)) == 4
+    poll_until(consumer, lambda: broker.offsets.get(("g", "T", 0), 0) >= 4)
+
+
+def test_a_block_that_fails_does_not_commit_the_last_messages(client: Client, broker: FakeBroker) -> None:
+    fill(client, 10)
+    with (
+        pytest.raises(ZeroDivisionError),
+        client.consumer("g", ["T"], auto_offset_reset="earliest") as consumer,
+    ):
+        while not consumer.poll(10, max_messages=4):
+            pass
+        assert len(consumer.poll(10, max_messages=4)) == 4
+        raise ZeroDivisionError
+    assert broker.offsets["g", "T", 0] == 4
+
+
+def test_an_iteration_commits_what_was_asked_past(client: Client, broker: FakeBroker) -> None:
+    fill(client, 10)
+    with client.consumer("g", ["T"], auto_offset_reset="earliest") as consumer:
+        for message in consumer:
+            if message.offset == 3:
+                break
+        assert consumer.position("T", 0) == 4
+        assert [m.offset for m in consumer.poll(10)] == [4, 5, 6, 7, 8, 9]
+        consumer.seek("T", 0, 0)
+        for message in consumer:
+            if message.offset == 3:
+                break
+    assert broker.offsets["g", "T", 0] == 4
+    with pytest.raises(ZeroDivisionError), client.consumer("g", ["T"]) as consumer:
+        for message in consumer:
+            if message.offset == 6:
+                raise ZeroDivisionError
+    assert broker.offsets["g", "T", 0] == 6
+
+
+def test_a_revoked_partition_is_committed_called_back_and_only_then_released(
+    client: Client, broker: FakeBroker
+) -> None:
+    fill(client, 10)
+    fill(client, 10, partition=1)
+    log: list[Any] = []
+    consumer = client.consumer(
+        "g",
+        ["T"],
+        auto_offset_reset="earliest",
+        on_assigned=lambda places: log.append(("assigned", places)),
+        on_revoked=lambda places: log.append(
+            ("revoked", places, dict(broker.offsets), broker.members["member-1"]["owned"])
+        ),
+    )
+    read(consumer, 20)
+    broker.assign("member-1", {"T": [1]})
+    poll_until(consumer, lambda: broker.members["member-1"]["owned"] == {"T": [1]})
+    assert log == [
+        ("assigned", [("T", 0), ("T", 1)]),
+        ("revoked", [("T", 0)], {("g", "T", 0): 10}, {"T": [0, 1]}),
+    ]
+    assert consumer.assignment() == [("T", 1)]
+    fill(client, 1, start=10)
+    fill(client, 1, partition=1, start=10)
+    assert [(m.partition, m.offset) for m in read(consumer, 1)] == [(1, 10)]
+    broker.assign("member-1", {"T": [0, 1]})
+    assert [(m.partition, m.offset) for m in read(consumer, 1)] == [(0, 10)]
+
+
+def test_a_fenced_member_drops_everything_and_joins_again(client: Client, broker: FakeBroker) -> None:
+    fill(client, 10)
+    lost: list[Any] = []
+    consumer = client.consumer("g", ["T"], auto_offset_reset="earliest", on_lost=lost.append)
+    read(consumer, 10)
+    broker.do(broker.members.clear)
+    broker.assign("member-1", {})
+    poll_until(consumer, lambda: lost and consumer.assignment() == [])
+    assert lost == [[("T", 0), ("T", 1)]]
+    assert ("g", "T", 0) not in broker.offsets, "a fenced member cannot commit"
+
+
+def test_a_program_that_does_not_poll_loses_its_partitions(client: Client, broker: FakeBroker) -> None:
+    fill(client, 10)
+    lost = threading.Event()
+    consumer = client.consumer(
+        "g", ["T"], auto_offset_reset="earliest", max_poll_interval_ms=60, on_lost=lambda _: lost.set()
+    )
+    read(consumer, 10)
+    wait_for(lambda: broker.count("leave_group") == 1)
+    assert [m.offset for m in read(consumer, 10)] == list(range(10)), "joined again, nothing was committed"
+    assert lost.is_set()
+
+
+def wait_for(is_done: Any) -> None:
+    pause = threading.Event()
+    for _ in range(1_000):
+        if is_done():
+            return
+        pause.wait(0.01)
+    raise AssertionError("it never came to that")
+
+
+def test_heartbeats_go_on_while_the_program_is_busy(client: Client, broker: FakeBroker) -> None:
+    consumer = client.consumer("g", ["T"], session_timeout_ms=150)
+    poll_until(consumer, lambda: len(consumer.assignment()) == 2)
+    beats = broker.count("group_heartbeat")
+    wait_for(lambda: broker.count("group_heartbeat") > beats + 3)
+    consumer.poll(0)
+    assert len(consumer.assignment()) == 2
+
+
+def test_a_partition_restart_goes_unnoticed(client: Client, broker: FakeBroker) -> None:
+    fill(client, 10)
+    consumer = client.consumer(partitions=[("T", 0)], auto_offset_reset="earliest")
+    read(consumer, 10)
+    broker.kill_partition("T", 0)
+    broker.start_partition("T", 0)
+    fill(client, 10, start=10)
+    assert [m.offset for m in read(consumer, 10)] == list(range(10, 20))
+
+
+def test_a_gateway_restart_goes_unnoticed(remote_broker: FakeBroker) -> None:
+    with Client(remote_broker.endpoint) as client:
+        fill(client, 10)
+        consumer = client.consumer("g", ["T"], auto_offset_reset="earliest")
+        read(consumer, 10)
+        remote_broker.kill_gateway()
+        remote_broker.start_gateway()
+        fill(client, 10, start=10)
+        assert [m.offset for m in read(consumer, 10)] == list(range(10, 20))
+
+
+def test_damaged_data_is_named(client: Client, broker: FakeBroker) -> None:
+    fill(client, 10)
+    header, frame = broker.partitions["T", 0].batches[0]
+    damaged = bytearray(frame)
+    damaged[70] ^= 1
+    broker.do(lambda: broker.partitions["T", 0].batches.__setitem__(0, (header, bytes(damaged))))
+    consumer = client.consumer(partitions=[("T", 0)], auto_offset_reset="earliest")
+    with pytest.raises(PlanariaError, match="corrupt data in T/0 at offset 0"):
+        consumer.poll(10)
+
+
+def test_a_refused_group_raises(client: Client, broker: FakeBroker) -> None:
+    broker.fault("group_heartbeat", ErrorCode.GROUP_FULL)
+    consumer = client.consumer("g", ["T"])
+    with pytest.raises(PlanariaError, match="GROUP_FULL"):
+        consumer.poll(10)
+
+
+def test_offsets_for_times_and_whole_batches(client: Client, broker: FakeBroker) -> None:
+    fill(client, 20)
+    consumer = client.consumer(partitions=[("T", 0)], auto_offset_reset="earliest")
+    assert consumer.offsets_for_times({("T", 0): 0, ("T", 1): 0}) == {("T", 0): 0, ("T", 1): -1}
+    count = 0
+    while count < 20:
+        count += sum(item.header.record_count for item in consumer.poll_batches(10))
+    assert consumer.position("T", 0) == 20

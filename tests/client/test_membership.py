@@ -1,0 +1,188 @@
+"""A member's dialog with its coordinator, event by event."""
+
+from typing import Any
+
+from planaria.transport.client.asking import Answered, Ask, CancelTimer, Failed, SetTimer, TimerFired
+from planaria.transport.client.membership import (
+    Confirmed,
+    GroupTrouble,
+    Left,
+    LeaveRequested,
+    Membership,
+    PollChecked,
+    Polled,
+    Target,
+)
+from planaria.transport.client.retry import RetryPolicy
+from planaria.transport.protocol.errors import RETRIABLE, ErrorBody, ErrorCode
+from planaria.transport.protocol.groups import GroupHeartbeat, GroupHeartbeatReply, LeaveGroup
+from planaria.transport.protocol.message import Done
+
+A0, A1 = ("A", 0), ("A", 1)
+
+
+class Dialog:
+    def __init__(self, **options: Any) -> None:
+        settings: dict[str, Any] = {
+            "instance_id": None, "assignor": None, "session_timeout_ms": 9_000, "max_poll_interval_ms": 1_000,
+            "client_id": "", "retry": RetryPolicy(), "jitter": lambda: 0.0,
+        }  # fmt: skip
+        self.machine = Membership("g", ["A"], **(settings | options))
+        self.now = 1_000
+        self.beats: list[Ask] = []
+        self.leaves: list[Ask] = []
+        self.timers: dict[Any, int] = {}
+
+    def feed(self, event: Any) -> list[Any]:
+        """What the program hears of it."""
+        news = []
+        for effect in self.machine.handle(event, self.now):
+            match effect:
+                case Ask(request=GroupHeartbeat()):
+                    self.beats.append(effect)
+                case Ask(request=LeaveGroup()):
+                    self.leaves.append(effect)
+                case SetTimer(key=key, at=at):
+                    self.timers[key] = at
+                case CancelTimer(key=key):
+                    self.timers.pop(key, None)
+                case _:
+                    news.append(effect)
+        return news
+
+    def reply(self, partitions: list[int], generation: int = 1, beat: int = -1) -> list[Any]:
+        self.now += 100
+        assignment = {"A": partitions} if partitions else {}
+        reply = GroupHeartbeatReply(
+            member_id="m", generation=generation, assignment=assignment, heartbeat_interval_ms=3_000
+        )
+        return self.feed(Answered(self.beats[beat].key, reply))
+
+    def refuse(self, code: ErrorCode) -> list[Any]:
+        return self.feed(Failed(self.beats[-1].key, ErrorBody(code, "no", code in RETRIABLE)))
+
+    def join(self, partitions: list[int]) -> None:
+        self.feed(Polled())
+        self.reply(partitions)
+        self.feed(Confirmed(frozenset(("A", number) for number in partitions)))
+
+    @property
+    def last(self) -> Any:
+        return self.beats[-1].request
+
+
+def test_a_poll_joins_and_the_reply_is_the_target() -> None:
+    dialog = Dialog()
+    dialog.feed(Polled())
+    assert (dialog.last.member_id, dialog.last.topics, dialog.last.max_wait_ms) == (None, ["A"], 0)
+    assert dialog.reply([0, 1]) == [Target(frozenset({A0, A1}))]
+    assert (dialog.last.member_id, dialog.last.generation, dialog.last.owned) == ("m", 1, {})
+    assert dialog.last.max_wait_ms > 0, "parked from now on"
+    assert dialog.feed(Polled()) == []
+
+
+def test_what_the_program_confirmed_is_reported_at_once() -> None:
+    dialog = Dialog()
+    dialog.join([0, 1])
+    assert dialog.last.owned == {"A": [0, 1]}
+
+
+def test_a_revoked_partition_is_reported_until_the_program_lets_go() -> None:
+    dialog = Dialog()
+    dialog.join([0, 1])
+    assert dialog.reply([1], generation=2) == [Target(frozenset({A1}))]
+    assert (dialog.last.generation, dialog.last.owned) == (2, {"A": [0, 1]})
+    beats = len(dialog.beats)
+    dialog.feed(Confirmed(frozenset({A1})))
+    assert len(dialog.beats) == beats + 1
+    assert dialog.last.owned == {"A": [1]}
+
+
+def test_only_the_latest_heartbeat_counts() -> None:
+    dialog = Dialog()
+    dialog.join([0])
+    assert dialog.reply([0, 1], generation=2, beat=-2) == []
+
+
+def test_a_coordinator_that_repeats_itself_is_not_asked_in_a_loop() -> None:
+    dialog = Dialog()
+    dialog.join([0])
+    beats = len(dialog.beats)
+    dialog.now -= 100  # answered in no time
+    dialog.reply([0])
+    assert len(dialog.beats) == beats
+    assert "beat again" in dialog.timers
+
+
+def test_a_fenced_member_drops_everything_and_joins_anew() -> None:
+    for code in (ErrorCode.FENCED_MEMBER, ErrorCode.UNKNOWN_MEMBER, ErrorCode.STALE_GENERATION):
+        dialog = Dialog()
+        dialog.join([0])
+        assert dialog.refuse(code) == [Target(frozenset(), is_lost=True)]
+        assert (dialog.last.member_id, dialog.last.owned) == (None, {})
+
+
+def test_a_static_member_that_is_replaced_does_not_fight_back() -> None:
+    dialog = Dialog(instance_id="i")
+    dialog.join([0])
+    lost, trouble = dialog.refuse(ErrorCode.FENCED_MEMBER)
+    assert lost == Target(frozenset(), is_lost=True)
+    assert isinstance(trouble, GroupTrouble)
+    assert dialog.machine.state == "out"
+
+
+def test_an_unavailable_coordinator_is_asked_again_with_backoff() -> None:
+    dialog = Dialog()
+    dialog.join([0])
+    beats = len(dialog.beats)
+    assert dialog.refuse(ErrorCode.ACTOR_UNAVAILABLE) == []
+    assert dialog.timers["beat again"] == dialog.now + 10
+    dialog.feed(TimerFired("beat again"))
+    assert len(dialog.beats) == beats + 1
+    assert dialog.last.owned == {"A": [0]}
+
+
+def test_a_session_without_contact_is_over() -> None:
+    dialog = Dialog()
+    dialog.join([0])
+    assert dialog.timers["lease"] <= dialog.now + 9_000
+    assert dialog.feed(TimerFired("lease")) == [Target(frozenset(), is_lost=True)]
+    assert (dialog.last.member_id, dialog.last.generation, dialog.last.owned) == ("m", 0, {})
+    assert dialog.reply([0]) == [Target(frozenset({A0}))], "given back if the coordinator still knows it"
+
+
+def test_a_program_that_does_not_poll_leaves_and_rejoins_by_polling() -> None:
+    dialog = Dialog()
+    dialog.join([0])
+    assert dialog.feed(PollChecked(dialog.now - 1_000)) == []
+    assert dialog.feed(PollChecked(dialog.now - 1_001)) == [Target(frozenset(), is_lost=True)]
+    assert dialog.leaves[-1].request.member_id == "m"  # type: ignore[attr-defined]
+    assert dialog.machine.state == "out"
+    dialog.feed(Polled())
+    assert dialog.last.member_id is None
+
+
+def test_leaving_is_told_to_the_group() -> None:
+    dialog = Dialog()
+    dialog.join([0])
+    assert dialog.feed(LeaveRequested()) == []
+    assert dialog.feed(Answered(dialog.leaves[-1].key, Done())) == [Left()]
+    never_joined = Dialog()
+    assert never_joined.feed(LeaveRequested()) == [Left()]
+
+
+def test_a_confirmation_from_before_the_loss_is_void() -> None:
+    dialog = Dialog()
+    dialog.join([0])
+    dialog.refuse(ErrorCode.UNKNOWN_MEMBER)
+    dialog.feed(Confirmed(frozenset({A0})))
+    assert dialog.last.owned == {}
+
+
+def test_a_refused_group_is_the_programs_business() -> None:
+    dialog = Dialog()
+    dialog.feed(Polled())
+    (trouble,) = dialog.refuse(ErrorCode.GROUP_FULL)
+    assert trouble.error.code == ErrorCode.GROUP_FULL
+    dialog.feed(Polled())
+    assert len(dialog.beats) == 2

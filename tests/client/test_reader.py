@@ -1,0 +1,178 @@
+"""What a program is handed: contiguous, verified, of its own partitions and of the present epoch only."""
+
+import pytest
+
+from planaria.transport.batch import CONTROL, build, stamp
+from planaria.transport.client.errors import CorruptData, NoOffset, OffsetOutOfRange
+from planaria.transport.client.fetching import Chunk, Consumed, Located, Trouble
+from planaria.transport.client.reader import Reader
+from planaria.transport.protocol.errors import ErrorBody, ErrorCode
+
+P, Q = ("A", 0), ("A", 1)
+
+
+def batch(first: int, count: int, attributes: int = 0) -> bytes:
+    records = [(None, b"%d" % offset, 0, None) for offset in range(first, first + count)]
+    frame = build(records, first_timestamp_ms=5, max_timestamp_ms=5, attributes=attributes)
+    return bytes(stamp(frame, first, 0))
+
+
+def chunk(reader: Reader, place: tuple[str, int], *frames: bytes, next_offset: int = -1) -> Chunk:
+    size = sum(map(len, frames))
+    return Chunk(place, reader.epoch(place), tuple(frames), size, next_offset)
+
+
+def reader_at(offset: int, *places: tuple[str, int]) -> Reader:
+    reader = Reader()
+    for place, epoch in reader.add(places or (P,)).items():
+        reader.accept(Located(place, epoch, offset))
+    return reader
+
+
+def offsets(reader: Reader, count: int = 100) -> list[int]:
+    return [message.offset for message in reader.take(count)]
+
+
+def test_messages_come_in_slices_and_the_position_follows() -> None:
+    reader = reader_at(0)
+    reader.accept(chunk(reader, P, batch(0, 5), batch(5, 5), next_offset=10))
+    assert offsets(reader, 3) == [0, 1, 2]
+    assert reader.position(P) == 3
+    assert offsets(reader, 4) == [3, 4, 5, 6]
+    assert offsets(reader) == [7, 8, 9]
+    assert reader.position(P) == 10
+    assert offsets(reader) == []
+
+
+def test_several_batches_in_one_frame() -> None:
+    reader = reader_at(0)
+    reader.accept(chunk(reader, P, batch(0, 2) + batch(2, 2), next_offset=4))
+    assert offsets(reader) == [0, 1, 2, 3]
+
+
+def test_the_first_batch_may_begin_before_the_position() -> None:
+    reader = reader_at(7)
+    reader.accept(chunk(reader, P, batch(0, 5), batch(5, 5), next_offset=10))
+    assert offsets(reader) == [7, 8, 9]
+
+
+def test_control_batches_and_gaps_are_passed_over() -> None:
+    reader = reader_at(0)
+    reader.accept(chunk(reader, P, batch(0, 2), batch(2, 1, CONTROL), batch(8, 1), next_offset=12))
+    assert offsets(reader) == [0, 1, 8]
+    assert reader.position(P) == 12
+
+
+def test_chunks_are_reported_as_consumed_when_opened() -> None:
+    reader = reader_at(0)
+    reader.accept(chunk(reader, P, batch(0, 2), next_offset=2))
+    assert reader.consumed() == []
+    offsets(reader, 1)
+    assert reader.consumed() == [Consumed(P, reader.epoch(P), len(batch(0, 2)))]
+
+
+def test_nothing_of_a_partition_that_is_not_owned() -> None:
+    reader = reader_at(0, P, Q)
+    mine = chunk(reader, P, batch(0, 1), next_offset=1)
+    late = chunk(reader, Q, batch(0, 1), next_offset=1)
+    reader.accept(late)
+    reader.remove([Q])
+    reader.accept(late)
+    reader.accept(mine)
+    assert [(message.partition, message.offset) for message in reader.take(10)] == [(0, 0)]
+
+
+def test_nothing_from_before_a_seek() -> None:
+    reader = reader_at(0)
+    old = chunk(reader, P, batch(0, 5), next_offset=5)
+    reader.accept(old)
+    offsets(reader, 2)
+    reader.seek(P, 40)
+    reader.accept(old)
+    assert offsets(reader) == []
+    assert reader.position(P) == 40
+    reader.accept(chunk(reader, P, batch(40, 1), next_offset=41))
+    assert offsets(reader) == [40]
+
+
+def test_nothing_from_before_a_partition_came_back() -> None:
+    reader = reader_at(0)
+    old = chunk(reader, P, batch(0, 5), next_offset=5)
+    reader.remove([P])
+    reader.add([P])
+    reader.accept(old)
+    assert offsets(reader) == []
+
+
+def test_a_paused_partition_keeps_its_messages() -> None:
+    reader = reader_at(0, P, Q)
+    reader.accept(chunk(reader, P, batch(0, 1), next_offset=1))
+    reader.accept(chunk(reader, Q, batch(0, 1), next_offset=1))
+    reader.set_paused(P, True)
+    assert [message.partition for message in reader.take(10)] == [1]
+    reader.set_paused(P, False)
+    assert [message.partition for message in reader.take(10)] == [0]
+
+
+def test_partitions_take_turns() -> None:
+    reader = reader_at(0, P, Q)
+    for first in (0, 2):
+        for place in (P, Q):
+            reader.accept(chunk(reader, place, batch(first, 2), next_offset=first + 2))
+    assert {message.partition for message in reader.take(2)} == {0}
+    assert sorted(message.offset for message in reader.take(100)) == [0, 1, 2, 2, 3, 3]
+
+
+def test_what_is_given_back_comes_again() -> None:
+    reader = reader_at(0)
+    reader.accept(chunk(reader, P, batch(0, 5), next_offset=5))
+    taken = reader.take(4)
+    reader.give_back(taken[1:], reader.epochs())
+    assert reader.position(P) == 1
+    assert offsets(reader) == [1, 2, 3, 4]
+
+
+def test_what_is_given_back_after_a_seek_is_dropped() -> None:
+    reader = reader_at(0)
+    reader.accept(chunk(reader, P, batch(0, 5), next_offset=5))
+    epochs = reader.epochs()
+    taken = reader.take(4)
+    reader.seek(P, 9)
+    reader.give_back(taken, epochs)
+    assert reader.position(P) == 9
+    assert offsets(reader) == []
+
+
+@pytest.mark.parametrize("position", [30, 70, 2], ids=["body", "records", "head"])
+def test_damage_is_named_and_what_precedes_it_is_delivered(position: int) -> None:
+    damaged = bytearray(batch(5, 5))
+    damaged[position] ^= 1
+    reader = reader_at(0)
+    reader.accept(chunk(reader, P, batch(0, 5), bytes(damaged), next_offset=10))
+    assert offsets(reader) == [0, 1, 2, 3, 4]
+    for _ in range(2):
+        assert offsets(reader) == []
+        with pytest.raises(CorruptData, match="A/0 at offset 5"):
+            reader.raise_trouble()
+    reader.seek(P, 10)
+    reader.raise_trouble()
+
+
+def test_trouble_has_plain_names() -> None:
+    for code, kind in (
+        ("NO_OFFSET", NoOffset),
+        (ErrorCode.OFFSET_OUT_OF_RANGE, OffsetOutOfRange),
+        ("CORRUPT_LOG", CorruptData),
+    ):
+        reader = reader_at(0)
+        reader.accept(Trouble(P, reader.epoch(P), 3, ErrorBody(code, "why")))
+        with pytest.raises(kind, match="A/0"):
+            reader.raise_trouble()
+
+
+def test_whole_batches_are_handed_out_undecoded() -> None:
+    reader = reader_at(0)
+    reader.accept(chunk(reader, P, batch(0, 5), batch(5, 5), next_offset=10))
+    taken = reader.take_batches(10)
+    assert [item.header.base_offset for item in taken] == [0, 5]
+    assert reader.position(P) == 10
