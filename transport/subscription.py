@@ -65,7 +65,7 @@ class SubscriberOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The longest one record may take; None is for ever."""
     session_timeout_ms: int = 10_000
     auto_offset_reset: str = "earliest"
-    max_records: int = 500
+    max_records: int = 10_000
     """The most records held ready for the handler, by partition."""
 
     def __post_init__(self) -> None:

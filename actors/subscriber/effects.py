@@ -85,7 +85,10 @@ class Letter(Struct, frozen=True):
 
 
 class Poll(Struct, frozen=True):
-    """Fetch more; the answer may be empty and comes within a tenth of a second or so."""
+    """Fetch more; the answer may be empty."""
+
+    is_brief: bool = False
+    """A partition is paused, and its Resume must not wait long behind this."""
 
 
 class Commit(Struct, frozen=True):

@@ -36,6 +36,8 @@ from .threads import Inbox, WorkThread
 
 POLL_S = 0.1
 """How long an empty poll keeps a commit waiting."""
+BRIEF_POLL_S = 0.01
+POLL_RECORDS = 1_000
 
 _log = logging.getLogger("planaria.subscriber")
 
@@ -48,7 +50,7 @@ OpenConsumer = Callable[[OnPartitions, OnPartitions], Consumer]
 class Feed:
     def __init__(self, open_consumer: OpenConsumer, max_records: int, inbox: Inbox) -> None:
         self._open_consumer = open_consumer
-        self._max_records = max_records
+        self._max_records = min(max_records, POLL_RECORDS)
         self._inbox = inbox
         self._consumer: Consumer
         self._answers: queue.SimpleQueue[LetGo] = queue.SimpleQueue()
@@ -80,9 +82,9 @@ class Feed:
         self._consumer = self._open_consumer(self._on_revoked, self._on_lost)
         return Started()
 
-    def _poll(self, _: Poll) -> Polled:
+    def _poll(self, effect: Poll) -> Polled:
         try:
-            return Polled(self._consumer.poll(POLL_S, self._max_records))
+            return Polled(self._consumer.poll(BRIEF_POLL_S if effect.is_brief else POLL_S, self._max_records))
         except CorruptData as error:
             # The rest is served: a partition that is paused is not complained of again.
             self._consumer.pause((error.topic, error.partition))

@@ -20,6 +20,10 @@ from .effects import Charge, Failure, Letter, PartitionKey, Record
 LaneState = Literal["idle", "running", "waiting", "burying", "settling"]
 
 
+HELD_BYTES = 8 * 1024 * 1024
+"""A partition of which so much is held is full, however few its records."""
+
+
 class Lane:
     """The records of one partition that are held, and what became of those before."""
 
@@ -29,6 +33,7 @@ class Lane:
         self.key = key
         self.state: LaneState = "idle"
         self.held: deque[Record] = deque()
+        self.held_bytes = 0
         self.attempts = 0
         """Failed attempts at the first record."""
         self.last_failure: Failure | None = None
@@ -47,6 +52,10 @@ class Lane:
 
     def hold(self, records: Sequence[Record]) -> None:
         self.held.extend(records)
+        self.held_bytes += sum(map(_size_bytes, records))
+
+    def is_fuller_than(self, records: int, size_bytes: int) -> bool:
+        return len(self.held) > records or self.held_bytes > size_bytes
 
     def run_length(self, most: int, charged_offset: int | None) -> int:
         """How many of the records held may go to the handler in one run.
@@ -68,7 +77,9 @@ class Lane:
     def finish(self, count: int) -> None:
         """The first `count` records are done."""
         for _ in range(count):
-            self.done_offset = self.held.popleft().offset + 1
+            record = self.held.popleft()
+            self.held_bytes -= _size_bytes(record)
+            self.done_offset = record.offset + 1
         if count:
             self.attempts = 0
             self.last_failure = None
@@ -81,7 +92,11 @@ class Lane:
     def keep(self, count: int) -> None:
         """Hold the first `count` records only."""
         while len(self.held) > count:
-            self.held.pop()
+            self.held_bytes -= _size_bytes(self.held.pop())
+
+
+def _size_bytes(record: Record) -> int:
+    return len(record.key or b"") + len(record.value or b"")
 
 
 class Lanes:

@@ -67,7 +67,7 @@ from .effects import (
     TimedOut,
     tell_of,
 )
-from .lanes import Lane, Lanes
+from .lanes import HELD_BYTES, Lane, Lanes
 
 RUN_RECORDS = 500
 SLICE_MS = 50
@@ -145,7 +145,7 @@ class SubscriberMachine:
     def _poll(self) -> None:
         if self._phase == "serving":
             self._is_polling = True
-            self._do(Poll())
+            self._do(Poll(is_brief=any(lane.is_paused for lane in self._lanes.owned.values())))
 
     def _on_polled(self, event: Polled, now: int) -> None:
         self._is_polling = False
@@ -163,7 +163,7 @@ class SubscriberMachine:
         for key, group in itertools.groupby(records, key_of):
             lane = self._lanes.get(key)
             lane.hold(list(group))
-            if len(lane.held) >= self._options.max_records and not lane.is_paused:
+            if not lane.is_paused and lane.is_fuller_than(self._options.max_records - 1, HELD_BYTES):
                 lane.is_paused = True
                 self._do(Pause(key))
             self._lanes.queue(lane)
@@ -248,7 +248,8 @@ class SubscriberMachine:
         if lane.is_leaving or self._phase != "serving":
             self._drop(lane)
         if self._lanes.is_owned(lane):
-            if lane.is_paused and not lane.is_leaving and len(lane.held) <= self._options.max_records // 2:
+            is_full = lane.is_fuller_than(self._options.max_records // 2, HELD_BYTES // 2)
+            if lane.is_paused and not lane.is_leaving and not is_full:
                 lane.is_paused = False
                 self._do(Resume(lane.key))
             self._plan_commit(now)

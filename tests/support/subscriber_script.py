@@ -20,6 +20,7 @@ from planaria.actors.subscriber.effects import (
     LetGo,
     Lost,
     Pause,
+    Poll,
     Polled,
     Ran,
     Resume,
@@ -161,6 +162,8 @@ class Script:
 
 def line_of(effect: Any) -> str:
     match effect:
+        case Poll(is_brief=True):
+            return "poll briefly"
         case Run(records=records, attempt=attempt):
             first, last = records[0], records[-1]
             span = str(first.offset) if first is last else f"{first.offset}-{last.offset}"
