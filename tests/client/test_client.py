@@ -1,0 +1,122 @@
+"""What an operator asks: retries that do no harm, plain errors, a clean end."""
+
+import threading
+
+import pytest
+
+from fake_broker import FakeBroker
+from planaria.transport.client import Client, Closed, TimedOut
+from planaria.transport.protocol.errors import ErrorCode, PlanariaError, ProtocolError
+
+
+def test_topics(client: Client, broker: FakeBroker) -> None:
+    assert len(client.create_topic("NEW", 3).partitions) == 3
+    assert len(client.describe_topic("NEW").partitions) == 3
+    with pytest.raises(ProtocolError, match="TOPIC_EXISTS"):
+        client.create_topic("NEW", 3)
+    assert len(client.create_topic("NEW", 5, if_not_exists=True).partitions) == 3
+    client.delete_topic("NEW")
+    with pytest.raises(ProtocolError, match="UNKNOWN_TOPIC"):
+        client.delete_topic("NEW")
+
+
+def test_a_creation_without_an_answer_is_its_own_success(remote_broker: FakeBroker) -> None:
+    with Client(remote_broker.endpoint) as client:
+        client.create_topic("FIRST")
+        remote_broker.fault("create_topic", "answer lost")
+        done: list[int] = []
+        thread = threading.Thread(target=lambda: done.append(len(client.create_topic("NEW", 2).partitions)))
+        thread.start()
+        while remote_broker.count("create_topic") < 2:
+            remote_broker.do(lambda: None)
+        remote_broker.kill_gateway()
+        remote_broker.start_gateway()
+        thread.join(10)
+        assert done == [2]
+
+
+def test_a_creation_that_meets_another_topic_says_so(client: Client, broker: FakeBroker) -> None:
+    broker.fault("create_topic", ErrorCode.ACTOR_UNAVAILABLE)
+    with pytest.raises(ProtocolError, match="exists and is different"):
+        client.create_topic("T", 7)
+
+
+def test_a_deletion_without_an_answer_is_its_own_success(client: Client, broker: FakeBroker) -> None:
+    broker.do(lambda: broker.counts.pop("T"))
+    broker.fault("delete_topic", ErrorCode.ACTOR_UNAVAILABLE)
+    client.delete_topic("T")
+
+
+def test_publish_and_fetch(client: Client, broker: FakeBroker) -> None:
+    where = client.publish("T", {"a": 1}, key="k")
+    assert where.offset == 0
+    assert client.list_offsets("T", where.partition).offset == 1
+    reply, frames = client.fetch("T", where.partition, 0)
+    assert reply.next_offset == 1
+    assert len(frames) == 1
+
+
+def test_nobody_there(endpoint: str) -> None:
+    with (
+        Client(endpoint, request_timeout_ms=50) as client,
+        pytest.raises(TimedOut, match="no broker answers at"),
+    ):
+        client.list_topics()
+
+
+def test_a_broker_that_comes_later_is_found(endpoint: str) -> None:
+    with Client(endpoint, request_timeout_ms=10_000) as client:
+        found: list[int] = []
+        thread = threading.Thread(target=lambda: found.append(len(client.list_groups())))
+        thread.start()
+        with FakeBroker(endpoint):
+            thread.join(10)
+        assert found == [0]
+
+
+def test_wrong_endpoints_are_named() -> None:
+    with pytest.raises(PlanariaError, match=r"tcp://HOST:PORT"):
+        Client("tcp://nowhere")
+
+
+def test_a_closed_client_refuses(client: Client, broker: FakeBroker) -> None:
+    client.close()
+    client.close()
+    with pytest.raises(Closed):
+        client.list_groups()
+
+
+def test_closing_ends_those_who_wait(broker: FakeBroker) -> None:
+    client = Client(broker.endpoint)
+    broker.fault("list_groups", "swallow")
+    errors: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            client.list_groups()
+        except PlanariaError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    while broker.count("list_groups") == 0:
+        broker.do(lambda: None)
+    client.close()
+    thread.join(10)
+    assert [type(error) for error in errors] == [Closed]
+
+
+def test_a_callback_that_would_wait_for_itself_is_told(client: Client, broker: FakeBroker) -> None:
+    heard: list[BaseException] = []
+    done = threading.Event()
+
+    def callback(_: object) -> None:
+        try:
+            client.list_groups()
+        except PlanariaError as error:
+            heard.append(error)
+        done.set()
+
+    client.producer().publish("T", b"x").add_callback(callback)
+    assert done.wait(10)
+    assert "callback" in str(heard[0])

@@ -1,0 +1,334 @@
+"""The exchange: one outcome an ask, whatever happens to gateway and partitions on the way."""
+
+from typing import Any
+
+from planaria.transport.client.asking import GATEWAY, Answered, Ask, CancelTimer, Failed, SetTimer, TimerFired
+from planaria.transport.client.directory import SUSPICION_MS
+from planaria.transport.client.exchange import (
+    Arrived,
+    CheckLocality,
+    Connect,
+    Deliver,
+    DirectoryChanged,
+    Disconnect,
+    Disconnected,
+    Exchange,
+    LocalityKnown,
+    Send,
+    Submitted,
+    Undeliverable,
+    Wanted,
+    Withdrawn,
+)
+from planaria.transport.client.retry import RetryPolicy
+from planaria.transport.codec import encode_header
+from planaria.transport.protocol.data import ListOffsets, ListOffsetsReply
+from planaria.transport.protocol.errors import RETRIABLE, ErrorBody, ErrorCode
+from planaria.transport.protocol.message import ErrorReply, Reply
+from planaria.transport.protocol.operations import Status, StatusReply
+from planaria.transport.protocol.session import (
+    Hello,
+    HelloReply,
+    Metadata,
+    MetadataReply,
+    PartitionMetadata,
+    TopicMetadata,
+)
+from planaria.transport.protocol.topics import ListTopics, ListTopicsReply
+
+DOOR = "tcp://127.0.0.1:1"
+OFFSETS = ListOffsets(topic="T", partition=0, at="latest")
+
+
+class Owner:
+    def __init__(self) -> None:
+        self.heard: list[Any] = []
+
+    def handle(self, event: Any, now: int) -> list[Any]:
+        self.heard.append(event)
+        return []
+
+
+class Wire:
+    """The network, played by hand."""
+
+    def __init__(self, is_local: bool = True) -> None:
+        self.exchange = Exchange(
+            DOOR, client_id="", metadata_timeout_ms=100, retry=RetryPolicy(), jitter=lambda: 0.0
+        )
+        self.is_local = is_local
+        self.now = 0
+        self.sent: list[Send] = []
+        self.routes: dict[str, bytes] = {}
+        self.timers: dict[Any, int] = {}
+        self.owner = Owner()
+        self.perform(self.exchange.start(0))
+
+    def feed(self, event: Any) -> None:
+        self.perform(self.exchange.handle(event, self.now))
+
+    def perform(self, effects: list[Any]) -> None:
+        for effect in effects:
+            match effect:
+                case Send():
+                    self.sent.append(effect)
+                case Connect(route=route, endpoint=endpoint):
+                    assert route not in self.routes.values(), "a route is never used twice"
+                    self.routes[endpoint] = route
+                case Disconnect(endpoint=endpoint):
+                    assert self.routes.pop(endpoint)
+                case Deliver(owner=owner, event=event):
+                    owner.handle(event, self.now)
+                case SetTimer(key=key, at=at):
+                    self.timers[key] = at
+                case CancelTimer(key=key):
+                    self.timers.pop(key, None)
+                case CheckLocality(instance_id=instance_id):
+                    self.feed(LocalityKnown(instance_id, self.is_local))
+                case DirectoryChanged():
+                    pass
+
+    def take(self, kind: type) -> list[Send]:
+        """What was sent of this kind, once."""
+        found = [send for send in self.sent if isinstance(send.request, kind)]
+        self.sent = [send for send in self.sent if not isinstance(send.request, kind)]
+        return found
+
+    def answer(self, send: Send, reply: Reply) -> None:
+        reply.id = send.attempt
+        self.feed(Arrived(send.route, encode_header(reply)))
+
+    def refuse(self, send: Send, code: ErrorCode) -> None:
+        self.answer(send, ErrorReply(error=ErrorBody(code, "no", code in RETRIABLE)))
+
+    def greet(self, instance_id: str = "i") -> None:
+        (hello,) = self.take(Hello)
+        self.answer(hello, HelloReply(version=1, server="s", instance_id=instance_id, run_directory="/r"))
+
+    def directory(
+        self, send: Send, version: int, incarnation: int = 1, online: bool = True, known: bool = True
+    ) -> None:
+        partition = PartitionMetadata(
+            partition=0,
+            online=online,
+            incarnation=incarnation,
+            endpoint=f"ipc://T.{incarnation}" if online else None,
+        )
+        topic = TopicMetadata(topic="T", topic_id="T", max_message_bytes=1, partitions=[partition])
+        self.answer(
+            send,
+            MetadataReply(
+                version=version,
+                instance_id="i",
+                topics=[topic] if known else [],
+                unknown_topics=[] if known else ["T"],
+            ),
+        )
+
+    def ask(self, key: str = "k", **options: Any) -> None:
+        self.feed(Submitted(self.owner, Ask(key, "partition/T/0", OFFSETS, ListOffsetsReply, **options)))
+
+    def ask_gateway(self, key: str = "k", **options: Any) -> None:
+        self.feed(Submitted(self.owner, Ask(key, GATEWAY, ListTopics(), ListTopicsReply, **options)))
+
+    def fire(self, key: Any) -> None:
+        self.now = max(self.now, self.timers.pop(key))
+        self.feed(TimerFired(key))
+
+    def settled(self) -> "Wire":
+        """Greeted, with the partition online in its first incarnation."""
+        self.greet()
+        self.feed(Wanted("T"))
+        (metadata,) = self.take(Metadata)
+        self.directory(metadata, 1)
+        return self
+
+
+def test_nothing_goes_out_before_the_greeting_is_answered() -> None:
+    wire = Wire()
+    wire.ask_gateway()
+    assert wire.take(ListTopics) == []
+    wire.greet()
+    (send,) = wire.take(ListTopics)
+    wire.answer(send, ListTopicsReply(topics=[]))
+    assert [type(event) for event in wire.owner.heard] == [Answered]
+    assert not [key for key in wire.timers if isinstance(key, tuple)]
+
+
+def test_a_partition_is_reached_directly_here_and_by_the_gateway_elsewhere() -> None:
+    for is_local, door in ((True, "ipc://T.1"), (False, DOOR)):
+        wire = Wire(is_local)
+        wire.greet()
+        wire.ask()
+        (metadata,) = wire.take(Metadata)
+        wire.directory(metadata, 1)
+        (send,) = wire.take(ListOffsets)
+        assert send.route == wire.routes[door]
+
+
+def test_a_lost_gateway_is_greeted_anew_and_asked_again() -> None:
+    wire = Wire().settled()
+    wire.ask_gateway("again")
+    wire.ask_gateway("once", is_retried=False)
+    first = wire.take(ListTopics)
+    wire.feed(Disconnected(DOOR))
+    assert [(event.key, event.error.code) for event in wire.owner.heard] == [
+        ("once", ErrorCode.ACTOR_UNAVAILABLE)
+    ]
+    wire.greet()
+    (send,) = wire.take(ListTopics)
+    assert send.route != first[0].route
+    wire.answer(first[0], ListTopicsReply(topics=[]))
+    assert len(wire.owner.heard) == 1, "nothing comes from a connection that is gone"
+    wire.answer(send, ListTopicsReply(topics=[]))
+    assert [event.key for event in wire.owner.heard] == ["once", "again"]
+
+
+def test_a_lost_partition_is_waited_for_by_a_long_poll() -> None:
+    wire = Wire().settled()
+    wire.ask()
+    wire.take(ListOffsets)
+    wire.feed(Disconnected("ipc://T.1"))
+    (poll,) = wire.take(Metadata)
+    assert poll.request.after_version == 1  # type: ignore[attr-defined]
+    assert poll.request.max_wait_ms > 0  # type: ignore[attr-defined]
+    wire.directory(poll, 2, online=False)
+    (poll,) = wire.take(Metadata)
+    assert wire.take(ListOffsets) == []
+    wire.directory(poll, 3, incarnation=2)
+    (send,) = wire.take(ListOffsets)
+    assert send.route == wire.routes["ipc://T.2"]
+    assert wire.take(Metadata) == [], "nobody waits, nobody polls"
+
+
+def test_a_directory_that_insists_is_believed_after_a_while() -> None:
+    wire = Wire().settled()
+    wire.ask()
+    wire.take(ListOffsets)
+    wire.feed(Disconnected("ipc://T.1"))
+    (poll,) = wire.take(Metadata)
+    wire.directory(poll, 2)
+    assert wire.take(ListOffsets) == []
+    assert wire.timers["believe"] == SUSPICION_MS
+    wire.fire("believe")
+    assert len(wire.take(ListOffsets)) == 1
+
+
+def test_a_refused_connection_of_a_partition_counts_as_lost_and_the_gateways_does_not() -> None:
+    wire = Wire().settled()
+    wire.ask("k", is_retried=False)
+    wire.feed(Disconnected(DOOR, is_refused=True))
+    assert wire.owner.heard == []
+    wire.feed(Disconnected("ipc://T.1", is_refused=True))
+    assert [type(event) for event in wire.owner.heard] == [Failed]
+
+
+def test_a_partition_that_moved_fails_what_is_under_way() -> None:
+    wire = Wire().settled()
+    wire.ask("k", is_retried=False)
+    wire.feed(TimerFired("refresh"))
+    (metadata,) = wire.take(Metadata)
+    wire.directory(metadata, 5, incarnation=2)
+    assert [type(event) for event in wire.owner.heard] == [Failed]
+    assert "ipc://T.1" not in wire.routes
+
+
+def test_a_retriable_refusal_is_retried_with_backoff_and_another_is_not() -> None:
+    wire = Wire().settled()
+    wire.ask_gateway()
+    for delay_ms in (10, 20, 40):
+        (send,) = wire.take(ListTopics)
+        wire.refuse(send, ErrorCode.OVERLOADED)
+        (key,) = [key for key in wire.timers if key[0] == "retry"]
+        assert wire.timers[key] == wire.now + delay_ms
+        wire.fire(key)
+    (send,) = wire.take(ListTopics)
+    wire.refuse(send, ErrorCode.FORBIDDEN)
+    assert [event.error.code for event in wire.owner.heard] == [ErrorCode.FORBIDDEN]
+
+
+def test_a_deadline_names_what_happened_last() -> None:
+    wire = Wire()
+    wire.ask_gateway("nobody", timeout_ms=50)
+    wire.fire(("deadline", 1))
+    wire.settled()
+    wire.ask_gateway("busy", timeout_ms=50)
+    wire.refuse(wire.take(ListTopics)[0], ErrorCode.OVERLOADED)
+    wire.fire(("deadline", 2))
+    first, second = wire.owner.heard
+    assert first.error.code == second.error.code == ErrorCode.TIMED_OUT
+    assert "no broker answers at tcp://127.0.0.1:1" in first.error.message
+    assert "OVERLOADED" in second.error.message
+
+
+def test_an_unknown_topic_is_waited_for_a_moment() -> None:
+    wire = Wire()
+    wire.greet()
+    wire.ask()
+    (metadata,) = wire.take(Metadata)
+    wire.directory(metadata, 1, known=False)
+    wire.fire(("unknown", 1))
+    (failed,) = wire.owner.heard
+    assert failed.error.code == ErrorCode.UNKNOWN_TOPIC
+    assert "unknown topic 'T'; create it with" in failed.error.message
+
+
+def test_a_restarted_broker_starts_its_versions_again() -> None:
+    wire = Wire().settled()
+    wire.feed(Disconnected(DOOR))
+    (hello,) = wire.take(Hello)
+    wire.answer(hello, HelloReply(version=1, server="s", instance_id="other", run_directory="/r"))
+    assert wire.exchange.directory.version is None
+    assert wire.exchange.directory.partition_count("T") is None
+    (metadata,) = wire.take(Metadata)
+    assert metadata.request.after_version is None  # type: ignore[attr-defined]
+
+
+def test_an_overfull_route_is_retried_and_a_missing_one_is_lost() -> None:
+    wire = Wire().settled()
+    wire.ask_gateway()
+    (send,) = wire.take(ListTopics)
+    wire.feed(Undeliverable(send.route, send.attempt, is_full=True))
+    (key,) = [key for key in wire.timers if key[0] == "retry"]
+    wire.fire(key)
+    (send,) = wire.take(ListTopics)
+    wire.feed(Undeliverable(send.route, send.attempt))
+    assert len(wire.take(Hello)) == 1
+
+
+def test_who_withdraws_hears_nothing() -> None:
+    wire = Wire().settled()
+    wire.ask_gateway()
+    (send,) = wire.take(ListTopics)
+    wire.feed(Withdrawn(wire.owner))
+    wire.answer(send, ListTopicsReply(topics=[]))
+    assert wire.owner.heard == []
+    assert not [key for key in wire.timers if key[0] == "deadline"]
+
+
+def test_a_silent_gateway_is_connected_anew() -> None:
+    wire = Wire()
+    (first,) = wire.take(Hello)
+    wire.fire("hello")
+    (second,) = wire.take(Hello)
+    assert first.route != second.route
+
+
+def test_a_long_poll_that_gets_lost_is_replaced() -> None:
+    wire = Wire().settled()
+    wire.ask()
+    wire.take(ListOffsets)
+    wire.feed(Disconnected("ipc://T.1"))
+    (poll,) = wire.take(Metadata)
+    wire.fire(("poll", poll.attempt))
+    (again,) = wire.take(Metadata)
+    wire.directory(again, 4, incarnation=2)
+    assert len(wire.take(ListOffsets)) == 1
+
+
+def test_an_unreadable_answer_is_a_refusal() -> None:
+    wire = Wire().settled()
+    wire.feed(Submitted(wire.owner, Ask("k", GATEWAY, Status(), StatusReply)))
+    (send,) = wire.take(Status)
+    wire.answer(send, ListTopicsReply(topics=[]))
+    assert [event.error.code for event in wire.owner.heard] == [ErrorCode.INVALID_REQUEST]
