@@ -1,0 +1,56 @@
+"""`planaria demo`, `chaos` and `bench`: options arrive, and the exit code is theirs."""
+
+from typing import Any
+
+import pytest
+
+from command_line import planaria
+from planaria.supervisor import bench, chaos, demo
+
+
+@pytest.mark.parametrize(
+    ("arguments", "module", "function", "options"),
+    [
+        (["demo", "--duration", "5"], demo, "run_demo", demo.DemoOptions(duration_s=5.0)),
+        (["chaos"], chaos, "run_chaos", chaos.ChaosOptions()),
+        (
+            [
+                "chaos",
+                "--duration",
+                "9",
+                "--seed",
+                "3",
+                "--partitions",
+                "2",
+                "--interval-ms",
+                "50",
+                "--faults",
+                "4",
+            ],
+            chaos,
+            "run_chaos",
+            chaos.ChaosOptions(duration_s=9.0, seed=3, partitions=2, interval_ms=50, faults=4),
+        ),
+        (["bench"], bench, "run_bench", bench.BenchOptions()),
+        (
+            ["bench", "--rows", "latency,memory", "--rows", "both", "--quick", "--json"],
+            bench,
+            "run_bench",
+            bench.BenchOptions(rows=("latency", "memory", "both"), quick=True, json=True),
+        ),
+    ],
+)
+def test_options_and_exit_code(
+    arguments: list[str], module: Any, function: str, options: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+
+    def run(options: Any, console: Any) -> int:
+        given.append(options)
+        console.print("[bold]ran[/bold]")
+        return 1
+
+    monkeypatch.setattr(module, function, run)
+    done = planaria(*arguments)
+    assert given == [options]
+    assert (done.returncode, done.stdout, done.stderr) == (1, "ran\n", "")
