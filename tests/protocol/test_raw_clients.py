@@ -1,8 +1,12 @@
 """A whole session without the client library: a ZeroMQ socket and a parser for JSON or MessagePack, nothing more."""
 
+import ast
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -180,3 +184,32 @@ def shape(value: Any) -> Any:
     ):
         return {name: shape(item) for name, item in value.items()}
     return shape(value[0]) if isinstance(value, list) and value else None
+
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "raw_client.py"
+
+
+def test_the_example_needs_nothing_but_zmq_and_json(running_broker: SupervisorHandle) -> None:
+    tree = ast.parse(EXAMPLE.read_text())
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    assert imported == {"zmq", "json", "sys"}
+    assert not any(isinstance(node, ast.ImportFrom) for node in ast.walk(tree))
+    for _ in range(2):  # what it leaves behind does not hinder the next run
+        command = [sys.executable, str(EXAMPLE), running_broker.started.endpoint]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert result.stderr == ""
+        ops = [json.loads(line[3:])["op"] for line in result.stdout.splitlines() if line.startswith("->")]
+        assert set(ops) == {
+            *("hello", "metadata", "create_topic", "publish", "fetch"),
+            *("group_heartbeat", "commit_offsets", "fetch_offsets", "leave_group"),
+        }
+        assert '"value_text":"{\\"amount\\": 100}"' in result.stdout
+
+
+def test_the_example_says_that_nobody_is_there(endpoint: str) -> None:
+    program = EXAMPLE.read_text().replace("PATIENCE_MS = 10_000", "PATIENCE_MS = 100")
+    command = [sys.executable, "-c", program, endpoint]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 1
+    assert result.stderr == f"nobody answers at {endpoint}: is `planaria serve` running?\n"

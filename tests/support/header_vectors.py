@@ -96,11 +96,24 @@ DESCRIPTION = topics.DescribeTopicReply(
     ],
 )  # fmt: skip
 
+CREATED = topics.DescribeTopicReply(
+    topic="ORDERS",
+    topic_id="9a1c",
+    config=topics.TopicConfig(retention_ms=86_400_000),
+    partitions=[
+        topics.PartitionDescription(
+            partition=partition, online=True, incarnation=1, leader_epoch=0, log_start_offset=0, high_watermark=0,
+            log_end_offset=0, size_bytes=0,
+        )
+        for partition in (0, 1)
+    ],
+)  # fmt: skip
+
 REPLIES: dict[str, Reply] = {
     "hello": session.HelloReply(
         version=1, server="planaria/0.1.0", instance_id="c0ffee", run_directory="/tmp/planaria-1000-5d41402abc/7"
     ),
-    "create_topic": DESCRIPTION,
+    "create_topic": CREATED,
     "publish": data.PublishReply(records=[data.PublishedRecord(partition=1, offset=0)]),
     "fetch": data.FetchReply(
         topic="ORDERS", partition=1, log_start_offset=0, high_watermark=1, next_offset=1,
