@@ -22,8 +22,8 @@ class Sealer:
         self.wake = threading.Event()
         self.accumulator = Accumulator(
             **(settings | options),
-            partitions_of=lambda topic: 4,
-            place=lambda topic: 0,
+            partitions_of=lambda _: 4,
+            place=lambda _: 0,
             notify=self.notify,
             now_ms=lambda: 0,
         )
@@ -104,7 +104,7 @@ def test_callbacks_run_when_done_and_a_faulty_one_harms_nobody(caplog: pytest.Lo
     sealer = Sealer()
     delivery = sealer.accumulator.publish("T", b"a")
     seen: list[Delivery] = []
-    delivery.add_callback(lambda done: seen.append(1 / 0))  # type: ignore[arg-type]
+    delivery.add_callback(lambda _: seen.append(1 / 0))  # type: ignore[arg-type]
     delivery.add_callback(seen.append)
     (batch,) = sealer.take()
     sealer.accumulator.finish(batch, -1, ValueError("no"))

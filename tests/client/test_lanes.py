@@ -1,4 +1,4 @@
-"""An idempotent producer against a model partition: whatever is lost or repeated on the way, no loss, no repeat, order."""
+"""An idempotent producer against a model partition: whatever the wire does, no loss, no repeat, in order."""
 
 from collections import deque
 from dataclasses import dataclass

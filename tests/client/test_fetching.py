@@ -1,0 +1,163 @@
+"""Reading ahead: one fetch under way each, bounds, epochs, where to start."""
+
+from typing import Any
+
+from planaria.transport.client.asking import Answered, Ask, Failed, SetTimer, TimerFired
+from planaria.transport.client.fetching import (
+    Chunk,
+    Consumed,
+    Fetching,
+    Located,
+    SetPaused,
+    StartFetching,
+    StopFetching,
+    Trouble,
+)
+from planaria.transport.protocol.data import Fetch, FetchReply, ListOffsetsReply
+from planaria.transport.protocol.errors import RETRIABLE, ErrorBody, ErrorCode
+from planaria.transport.protocol.groups import FetchOffsetsReply, PartitionOffset
+
+P, Q = ("A", 0), ("A", 1)
+
+
+class Desk:
+    def __init__(self, **options: Any) -> None:
+        settings: dict[str, Any] = {
+            "group": None, "is_member": False, "reset": "earliest", "max_bytes": 100, "max_wait_ms": 500,
+            "min_bytes": 1, "prefetch_bytes": 350, "request_timeout_ms": 1_000,
+        }  # fmt: skip
+        self.machine = Fetching(**(settings | options))
+        self.asks: list[Ask] = []
+        self.order: list[str] = []
+
+    def feed(self, event: Any) -> list[Any]:
+        news = []
+        self.order = []
+        for effect in self.machine.handle(event, 0):
+            self.order.append(type(effect).__name__)
+            if isinstance(effect, Ask):
+                self.asks.append(effect)
+            else:
+                news.append(effect)
+        return news
+
+    def start(self, offset: int | None, *places: tuple[str, int]) -> list[Any]:
+        return self.feed(StartFetching(dict.fromkeys(places or (P,), (1, offset))))
+
+    def data(self, ask: Ask, size: int) -> list[Any]:
+        request = ask.request
+        assert isinstance(request, Fetch)
+        reply = FetchReply(
+            topic=request.topic,
+            partition=request.partition,
+            log_start_offset=0,
+            high_watermark=99,
+            next_offset=request.offset + 1,
+        )
+        return self.feed(Answered(ask.key, reply, (b"x" * size,) if size else ()))
+
+    def fail(self, ask: Ask, code: ErrorCode) -> list[Any]:
+        return self.feed(Failed(ask.key, ErrorBody(code, "no", code in RETRIABLE)))
+
+
+def test_the_next_fetch_goes_out_before_the_chunk_is_handed_on() -> None:
+    desk = Desk()
+    assert desk.start(5) == [Located(P, 1, 5)]
+    (chunk,) = desk.data(desk.asks[0], 10)
+    assert isinstance(chunk, Chunk)
+    assert desk.order == ["Ask", "Chunk"]
+    assert [ask.request.offset for ask in desk.asks] == [5, 6]  # type: ignore[attr-defined]
+
+
+def test_an_empty_answer_is_no_chunk() -> None:
+    desk = Desk()
+    desk.start(5)
+    assert desk.data(desk.asks[0], 0) == []
+    assert len(desk.asks) == 2
+
+
+def test_a_full_buffer_stops_fetching_until_something_is_consumed() -> None:
+    desk = Desk()
+    desk.start(0)
+    desk.data(desk.asks[-1], 100)
+    desk.data(desk.asks[-1], 100)
+    assert len(desk.asks) == 2
+    desk.feed(Consumed(P, 1, 100))
+    assert len(desk.asks) == 3
+
+
+def test_all_partitions_share_a_bound() -> None:
+    desk = Desk(prefetch_bytes=150)
+    desk.start(0, P, Q)
+    desk.data(desk.asks[0], 100)
+    assert len(desk.asks) == 3
+    desk.data(desk.asks[1], 100)
+    assert len(desk.asks) == 3
+
+
+def test_where_a_group_was_and_where_it_was_not() -> None:
+    desk = Desk(group="g", is_member=True)
+    desk.start(None, P, Q)
+    (committed,) = desk.asks
+    reply = FetchOffsetsReply(offsets=[PartitionOffset("A", 0, 7)])
+    assert desk.feed(Answered(committed.key, reply)) == [Located(P, 1, 7)]
+    reset = desk.asks[-1]
+    assert desk.feed(Answered(reset.key, ListOffsetsReply(offset=3))) == [Located(Q, 1, 3)]
+
+
+def test_without_an_offset_and_without_a_reset_there_is_trouble() -> None:
+    desk = Desk(reset="error")
+    (trouble,) = desk.start(None)
+    assert trouble == Trouble(P, 1, -1, ErrorBody("NO_OFFSET", "no committed offset"))
+
+
+def test_answers_of_an_older_epoch_are_dropped() -> None:
+    desk = Desk()
+    desk.start(0)
+    (old,) = desk.asks
+    desk.feed(StartFetching({P: (2, 40)}))
+    assert desk.data(old, 10) == []
+    desk.feed(StopFetching((P,)))
+    assert desk.data(desk.asks[-1], 10) == []
+    assert len(desk.asks) == 2
+
+
+def test_a_paused_partition_is_not_fetched() -> None:
+    desk = Desk()
+    desk.start(0)
+    desk.feed(SetPaused((P,), True))
+    desk.data(desk.asks[-1], 10)
+    assert len(desk.asks) == 1
+    desk.feed(SetPaused((P,), False))
+    assert len(desk.asks) == 2
+
+
+def test_an_offset_out_of_range_is_located_anew_or_trouble() -> None:
+    desk = Desk()
+    desk.start(50)
+    assert desk.fail(desk.asks[-1], ErrorCode.OFFSET_OUT_OF_RANGE) == []
+    assert desk.feed(Answered(desk.asks[-1].key, ListOffsetsReply(offset=9))) == [Located(P, 1, 9)]
+    strict = Desk(reset="error")
+    strict.start(50)
+    (trouble,) = strict.fail(strict.asks[-1], ErrorCode.OFFSET_OUT_OF_RANGE)
+    assert (trouble.offset, trouble.error.code) == (50, ErrorCode.OFFSET_OUT_OF_RANGE)
+
+
+def test_what_may_succeed_later_is_asked_again() -> None:
+    desk = Desk()
+    desk.start(5)
+    desk.fail(desk.asks[-1], ErrorCode.TIMED_OUT)
+    assert [ask.request.offset for ask in desk.asks] == [5, 5]  # type: ignore[attr-defined]
+
+
+def test_a_topic_that_is_gone_is_the_coordinators_business_for_a_member() -> None:
+    desk = Desk(is_member=True)
+    desk.start(5)
+    (timer,) = desk.fail(desk.asks[-1], ErrorCode.UNKNOWN_TOPIC)
+    assert isinstance(timer, SetTimer)
+    desk.feed(TimerFired(timer.key))
+    assert len(desk.asks) == 2
+    alone = Desk()
+    alone.start(5)
+    (trouble,) = alone.fail(alone.asks[-1], ErrorCode.UNKNOWN_TOPIC)
+    assert isinstance(trouble, Trouble)
