@@ -1,0 +1,108 @@
+"""What cannot start is given up visibly, and everything else goes on; an operator revives it once the cause is gone."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from live_trees import PATIENCE_S, actor, read_topic, until, until_state
+from planaria import Broker
+from planaria.supervisor.hosted import SubscriptionFailed
+from planaria.transport.client.errors import DeliveryFailed
+
+pytestmark = pytest.mark.processes
+
+BROKEN = "partition/BROKEN/0"
+
+
+@pytest.fixture
+def strict(data_dir: Path) -> Iterator[Broker]:
+    """Gives up at the third death."""
+    with Broker(data_dir, restart_intensity=2) as broker:
+        broker.create_topic("BROKEN", 2)
+        broker.create_topic("SOUND", 1)
+        broker.publish("BROKEN", None, 0)
+        yield broker
+
+
+def partition_directory(broker: Broker) -> Path:
+    return Path(broker.status().data_directory) / "topics" / "BROKEN" / "0"
+
+
+def test_a_partition_whose_directory_is_a_file(strict: Broker) -> None:
+    directory = partition_directory(strict)
+    aside = directory.rename(directory.with_name("aside"))
+    directory.write_text("not a directory")
+
+    strict.kill(BROKEN)
+    down = until_state(strict.client, BROKEN, "quarantined")
+
+    assert down.restarts == 2
+    assert "NotADirectoryError" in (down.reason or "") or "FileExistsError" in (down.reason or "")
+    assert "Traceback (most recent call last)" in (down.traceback or "")
+    described = strict.client.describe_topic("BROKEN").partitions
+    assert [partition.online for partition in described] == [False, True]
+    late = strict.client.producer(delivery_timeout_ms=300).publish("BROKEN", "late", partition=0)
+    assert isinstance(late.exception(PATIENCE_S), DeliveryFailed)
+    strict.client.publish("BROKEN", 2, partition=1)
+    strict.publish("SOUND", "k", 3)
+    assert [message.data for message in read_topic(strict.client, "SOUND")] == [3]
+    assert actor(strict.client, "gateway/0").incarnation == 1
+
+    directory.unlink()
+    aside.rename(directory)
+    strict.client.revive(BROKEN)
+    up = until_state(strict.client, BROKEN, "ready")
+
+    assert up.incarnation > down.incarnation
+    strict.client.publish("BROKEN", 1, partition=0)
+    found = [message.data for message in read_topic(strict.client, "BROKEN")]
+    # The outcome of "late" was unknown.
+    assert sorted(value for value in found if value != "late") == [0, 1, 2]
+
+
+def test_a_partition_that_was_deleted_behind_the_brokers_back(strict: Broker) -> None:
+    """The log is gone, and is not made anew in silence as long as its actor lives; killed, it begins again."""
+    shutil.rmtree(partition_directory(strict))
+    strict.kill(BROKEN)
+    until_state(strict.client, BROKEN, "ready")
+    strict.client.publish("BROKEN", 1, partition=0)
+
+
+def test_a_handler_that_cannot_be_loaded(
+    strict: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tmp_path / "handler_under_test.py"
+    module.write_text("raise RuntimeError('half-written module')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    with pytest.raises(SubscriptionFailed) as failed:
+        strict.subscribe("g", "SOUND", handler="handler_under_test:handle")
+
+    assert "subscriber/g/1 cannot start: " in str(failed.value)
+    assert "half-written module" in str(failed.value)
+    assert "\n" not in str(failed.value)
+    assert not [each for each in strict.status().actors if each.address.startswith("subscriber/")]
+    seen = tmp_path / "seen"
+    module.write_text(f"def handle(message):\n    open({str(seen)!r}, 'a').write(f'{{message.data}}\\n')\n")
+    subscription = strict.subscribe("g", "SOUND", handler="handler_under_test:handle")
+    assert subscription is not None
+    strict.publish("SOUND", "k", 7)
+    until(lambda: seen.exists() and seen.read_text() == "7\n", "the handler has run")
+    subscription.stop()
+    assert not [each for each in strict.status().actors if each.address.startswith("subscriber/")]
+
+
+def test_a_broker_starts_though_a_partition_cannot(data_dir: Path) -> None:
+    with Broker(data_dir) as broker:
+        broker.create_topic("BROKEN", 1)
+        broker.create_topic("SOUND", 1)
+        directory = partition_directory(broker)
+    shutil.rmtree(directory)
+    directory.write_text("not a directory")
+
+    with Broker(data_dir, restart_intensity=1) as broker:
+        broker.publish("SOUND", "k", 3)
+        assert "BROKEN" in until_state(broker.client, BROKEN, "quarantined").address
+        assert [message.data for message in read_topic(broker.client, "SOUND")] == [3]

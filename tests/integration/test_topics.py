@@ -1,0 +1,138 @@
+"""Topics that change while they are in use: deleted, made again, grown, trimmed."""
+
+import threading
+
+import pytest
+
+from live_trees import PATIENCE_S, actor, read_topic, until
+from planaria import Broker, ProtocolError
+from planaria.transport.client.errors import OffsetOutOfRange
+
+pytestmark = pytest.mark.processes
+
+
+def consume(consumer: object, count: int) -> list[object]:
+    found: list[object] = []
+    while len(found) < count:
+        messages = consumer.poll(PATIENCE_S)  # type: ignore[attr-defined]
+        assert messages, f"only {len(found)} of {count} came"
+        found += [message.data for message in messages]
+    return found
+
+
+def test_a_deleted_topic_made_again_is_empty(broker: Broker) -> None:
+    for life in range(3):
+        broker.create_topic("T", 2)
+        for number in range(10):
+            broker.publish("T", f"k{number}", [life, number])
+        assert sorted(message.data for message in read_topic(broker.client, "T")) == [
+            [life, n] for n in range(10)
+        ]
+        broker.client.delete_topic("T")
+        assert "T" not in [each.topic for each in broker.client.list_topics()]
+    with pytest.raises(ProtocolError) as refused:
+        broker.client.describe_topic("T")
+    assert refused.value.code == "UNKNOWN_TOPIC"
+    assert not [each for each in broker.status().actors if each.address.startswith("partition/T/")]
+
+
+def test_a_producer_goes_on_over_deletion_and_creation(broker: Broker) -> None:
+    """Its sequence numbers are nothing to the new log."""
+    broker.create_topic("T", 1)
+    with broker.producer() as producer:
+        assert producer.publish("T", "old").result(PATIENCE_S).offset == 0
+        broker.client.delete_topic("T")
+        broker.create_topic("T", 1)
+        deliveries = [producer.publish("T", n) for n in range(5)]
+        outcomes = [delivery.exception(PATIENCE_S) for delivery in deliveries]
+        assert producer.publish("T", "last").result(PATIENCE_S)
+    kept = [n for n, error in enumerate(outcomes) if error is None]
+    assert [message.data for message in read_topic(broker.client, "T")] == [*kept, "last"]
+
+
+def test_a_topic_grows_under_a_group(broker: Broker) -> None:
+    broker.create_topic("T", 1)
+    published = 0
+    with broker.consumer("g", ["T"], auto_offset_reset="earliest") as consumer:
+        for partitions in (2, 4):
+            for _ in range(10):
+                broker.publish("T", f"k{published}", published)
+                published += 1
+            assert sorted(consume(consumer, 10)) == list(range(published - 10, published))  # type: ignore[type-var]
+            broker.client.alter_topic("T", partitions)
+            until(lambda: consumer.poll(0.01) or len(consumer.assignment()) == partitions, "all are assigned")  # noqa: B023
+        for _ in range(40):
+            broker.publish("T", f"k{published}", published)
+            published += 1
+        assert sorted(consume(consumer, 40)) == list(range(published - 40, published))  # type: ignore[type-var]
+    assert all(end.offset for end in (broker.client.list_offsets("T", n) for n in range(4)))
+
+
+def test_retention_moves_the_start_and_the_reset_decides(broker: Broker) -> None:
+    broker.create_topic("T", 1, segment_bytes=4096, segment_ms=100, retention_bytes=8192)
+    with (
+        broker.consumer(partitions=[("T", 0)], auto_offset_reset="earliest") as lenient,
+        broker.consumer(partitions=[("T", 0)], auto_offset_reset="error") as strict,
+    ):
+        lenient.seek("T", 0, 0)
+        lenient.pause(("T", 0))
+        with broker.producer(linger_ms=0) as producer:
+            for _ in range(40):
+                producer.publish("T", b"x" * 1024).result(PATIENCE_S)
+        start = until(lambda: broker.client.list_offsets("T", 0, "earliest").offset, "the start moves", 60.0)
+        assert 0 < start < 40
+        strict.seek("T", 0, start - 1)
+        with pytest.raises(OffsetOutOfRange):
+            strict.poll(PATIENCE_S)
+        strict.seek("T", 0, start)
+        assert strict.poll(PATIENCE_S)[0].offset == start
+        lenient.seek("T", 0, 0)
+        lenient.resume(("T", 0))
+        assert lenient.poll(PATIENCE_S)[0].offset >= start
+    assert broker.client.list_offsets("T", 0, "latest").offset == 40
+
+
+def test_deleted_records_stay_deleted(broker: Broker) -> None:
+    broker.create_topic("T", 1)
+    for number in range(10):
+        broker.publish("T", "k", number)
+    assert broker.client.delete_records("T", 0, 4) == 4
+    broker.kill("partition/T/0")
+    assert [message.data for message in read_topic(broker.client, "T")] == [4, 5, 6, 7, 8, 9]
+    assert broker.client.delete_records("T", 0) == 10
+    with pytest.raises(ProtocolError) as refused:
+        broker.client.delete_records("T", 0, 11)
+    assert refused.value.code == "OFFSET_OUT_OF_RANGE"
+    assert broker.publish("T", "k", 10).offset == 10
+    assert [message.data for message in read_topic(broker.client, "T")] == [10]
+
+
+def test_topics_are_made_and_deleted_while_the_controller_dies(hardy: Broker) -> None:
+    """Declared twice or deleted twice by a client that saw no answer is done once; nothing is half there."""
+    broker = hardy
+    over = threading.Event()
+    kills = 0
+
+    def kill() -> None:
+        nonlocal kills
+        while not over.wait(0.05):
+            before = actor(broker.client, "controller")
+            if before.state == "ready":
+                broker.kill("controller")
+                kills += 1
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        for number in range(8):
+            broker.create_topic(f"T{number}", 2)
+            if number % 2:
+                broker.client.delete_topic(f"T{number}")
+    finally:
+        over.set()
+        killer.join()
+    assert kills
+    assert [each.topic for each in broker.client.list_topics()] == [f"T{n}" for n in range(0, 8, 2)]
+    for number in range(0, 8, 2):
+        broker.publish(f"T{number}", "k", number)
+        assert [message.data for message in read_topic(broker.client, f"T{number}")] == [number]
