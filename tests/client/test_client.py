@@ -56,6 +56,21 @@ def test_publish_and_fetch(client: Client, broker: FakeBroker) -> None:
     assert len(frames) == 1
 
 
+def test_a_killed_gateway_answers_by_its_end(remote_broker: FakeBroker) -> None:
+    with Client(remote_broker.endpoint) as client:
+        client.list_groups()
+        remote_broker.fault("kill", "swallow")
+        found: list[int] = []
+        thread = threading.Thread(target=lambda: found.append(client.kill("gateway/0").incarnation))
+        thread.start()
+        while remote_broker.count("kill") == 0:
+            remote_broker.do(lambda: None)
+        remote_broker.kill_gateway()
+        remote_broker.start_gateway()
+        thread.join(10)
+        assert found == [3]
+
+
 def test_nobody_there(endpoint: str) -> None:
     with (
         Client(endpoint, request_timeout_ms=50) as client,

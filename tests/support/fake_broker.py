@@ -18,7 +18,7 @@ import zmq
 from model_partition import ModelPartition
 from planaria.transport.clock import Clock
 from planaria.transport.codec import RequestDecoder, encode_header, split_envelope
-from planaria.transport.protocol import data, groups, session, topics
+from planaria.transport.protocol import data, groups, operations, session, topics
 from planaria.transport.protocol.errors import RETRIABLE, ErrorBody, ErrorCode
 from planaria.transport.protocol.message import Done, ErrorReply, Reply, Request
 from planaria.transport.sockets import server_socket
@@ -26,7 +26,7 @@ from planaria.transport.sockets import server_socket
 REQUESTS = (
     session.Hello, session.Metadata, topics.CreateTopic, topics.DeleteTopic, topics.DescribeTopic, data.InitProducer,
     data.Produce, data.Fetch, data.ListOffsets, groups.GroupHeartbeat, groups.CommitOffsets, groups.FetchOffsets,
-    groups.LeaveGroup, groups.ListGroups,
+    groups.LeaveGroup, groups.ListGroups, operations.Status, operations.Kill,
 )  # fmt: skip
 
 
@@ -412,3 +412,16 @@ class FakeBroker:
 
     def on_list_groups(self, request: groups.ListGroups, _: Any) -> Reply:
         return groups.ListGroupsReply(groups=sorted({group for group, _t, _p in self.offsets}))
+
+    def on_status(self, request: operations.Status, _: Any) -> Reply:
+        gateway = operations.ActorStatus(
+            address="gateway/0", pid=1, incarnation=3, restarts=2, state="ready", uptime_ms=1, memory_bytes=0
+        )
+        return operations.StatusReply(
+            supervisor_pid=1,
+            instance_id=self.instance_id,
+            data_directory="",
+            endpoint=self.endpoint,
+            uptime_ms=1,
+            actors=[gateway],
+        )

@@ -153,8 +153,6 @@ class Consumer:
         self._on_lost = on_lost or on_revoked
         self._membership = None
         if group is not None and partitions is None:
-            if not topics:
-                raise ValueError("a member of a group needs topics")
             self._membership = Membership(
                 group,
                 topics,
@@ -177,8 +175,12 @@ class Consumer:
             request_timeout_ms=request_timeout_ms,
         )
         self._courier = Courier(fetching, self._membership, max_poll_interval_ms)
+        self._begin()
+        if self._membership is None:
+            self._assign(self._free_standing(topics, partitions))
+
+    def _begin(self) -> None:
         self._reader = Reader()
-        self._target: Target | None = None
         self._has_left = False
         self._is_closed = False
         self._lent: Sequence[Message] = ()
@@ -188,8 +190,6 @@ class Consumer:
         self._committed: dict[Place, int] = {}
         self._is_committing = False
         self._next_commit_at = monotonic() + self._auto_commit_interval_s
-        if self._membership is None:
-            self._assign(self._free_standing(topics, partitions))
 
     def _free_standing(
         self, topics: Sequence[str], partitions: Sequence[tuple[str, int]] | None

@@ -93,6 +93,8 @@ class Membership:
         self.state: Literal["out", "joining", "member"] = "out"
         self.identity: tuple[str | None, int] = (None, 0)
         """Member id and generation, as one value: read by the program's thread for commits."""
+        if not topics:
+            raise ValueError("a member of a group needs topics")
         self._group = group
         self._topics = list(topics)
         self._instance_id = instance_id
