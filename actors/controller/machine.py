@@ -45,7 +45,6 @@ from ...transport.protocol.topics import (
     TopicConfig,
     TopicSummary,
     WatchCatalog,
-    WatchTopics,
 )
 from .catalog import Catalog
 from .children import all_specs
@@ -65,7 +64,6 @@ REQUESTS: tuple[type[Request], ...] = (
     DeleteTopic,
     ListTopics,
     DescribeTopic,
-    WatchTopics,
     WatchCatalog,
     InitProducer,
     EnsureGroup,
@@ -149,7 +147,7 @@ class ControllerMachine:
                 return self._descriptions.describe(sender, known_topic(self.catalog, topic), now)
             case ListTopics(internal=internal):
                 return [Reply(sender, self._list_topics(internal))]
-            case WatchTopics() | WatchCatalog():
+            case WatchCatalog():
                 return self._watches.on_watch(sender, request, now)
             case InitProducer():
                 return self._producers.on_init(sender)

@@ -1,19 +1,11 @@
 """Long polls on the catalog: parked until its topics change or the asker's patience ends. Pure.
 
-Coordinators watch partition counts, gateways what routing needs. Only durable topics are told.
+Gateways route by it, coordinators assign by it. Only durable topics are told.
 """
 
-from ...transport.addresses import is_internal
 from ...transport.machine import CancelTimer, Effect, Reply, Sender, SetTimer
 from ...transport.protocol.errors import ErrorCode, ProtocolError
-from ...transport.protocol.message import Reply as ReplyBody
-from ...transport.protocol.topics import (
-    CatalogTopic,
-    WatchCatalog,
-    WatchCatalogReply,
-    WatchTopics,
-    WatchTopicsReply,
-)
+from ...transport.protocol.topics import CatalogTopic, WatchCatalog, WatchCatalogReply
 from .decisions import Decisions
 
 MAX_WATCHES = 10_000
@@ -23,12 +15,12 @@ MAX_WATCHES = 10_000
 class Watches:
     def __init__(self, decisions: Decisions) -> None:
         self._decisions = decisions
-        self._parked: dict[int, tuple[Sender, WatchTopics | WatchCatalog]] = {}
+        self._parked: dict[int, tuple[Sender, WatchCatalog]] = {}
         self._last_number = 0
 
-    def on_watch(self, asker: Sender, request: WatchTopics | WatchCatalog, now: int) -> list[Effect]:
+    def on_watch(self, asker: Sender, request: WatchCatalog, now: int) -> list[Effect]:
         if request.after_version != self._version or request.max_wait_ms <= 0:
-            return [Reply(asker, self._answer(request))]
+            return [Reply(asker, self._answer())]
         if len(self._parked) >= MAX_WATCHES:
             raise ProtocolError(ErrorCode.OVERLOADED, "too many watches are parked")
         self._last_number += 1
@@ -37,7 +29,7 @@ class Watches:
 
     def on_timer(self, number: int) -> list[Effect]:
         parked = self._parked.pop(number, None)
-        return [] if parked is None else [Reply(parked[0], self._answer(parked[1]))]
+        return [] if parked is None else [Reply(parked[0], self._answer())]
 
     def on_saved(self) -> list[Effect]:
         """Something became durable: those who have not seen these topics hear of them."""
@@ -45,18 +37,15 @@ class Watches:
         for number, (asker, request) in list(self._parked.items()):
             if request.after_version != self._version:
                 del self._parked[number]
-                effects += [CancelTimer(("watch", number)), Reply(asker, self._answer(request))]
+                effects += [CancelTimer(("watch", number)), Reply(asker, self._answer())]
         return effects
 
     @property
     def _version(self) -> int:
         return self._decisions.durable.topics_revision
 
-    def _answer(self, request: WatchTopics | WatchCatalog) -> ReplyBody:
+    def _answer(self) -> WatchCatalogReply:
         entries = sorted(self._decisions.durable.topics.values(), key=lambda entry: entry.topic)
-        if isinstance(request, WatchTopics):
-            counts = {entry.topic: entry.partitions for entry in entries if not is_internal(entry.topic)}
-            return WatchTopicsReply(version=self._version, topics=counts)
         topics = [
             CatalogTopic(entry.topic, entry.topic_id, entry.partitions, entry.config.max_message_bytes)
             for entry in entries

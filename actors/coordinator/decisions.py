@@ -6,6 +6,9 @@ changes are durable. Called by serving.py alone.
 
     join, heartbeat, remove, set_topics  ->  who is there and what they hold; then settle: targets, grants, generation
     commit, reset, delete                ->  offsets
+
+A topic that was deleted and created anew is another topic. What the group has of the old one is of no use with the new:
+its offsets go, and its partitions are assigned to nobody until whoever holds one has let go of it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,11 +18,12 @@ from msgspec.structs import replace
 from ...transport.addresses import is_internal
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.groups import CommitOffsets, GroupHeartbeat, PartitionOffset
+from ...transport.protocol.topics import CatalogTopic
 from .assignors import ASSIGNORS, Assignment, TopicPartition
 from .members import MAX_MEMBERS, Member, check_identity, checked_topics, flattened, preferred_assignor
 from .offsets import CommittedOffset, check_holder, check_offsets
 from .reconcile import let_go, reconcile
-from .records import Change, GroupKey, GroupProgress, MemberKey, OffsetKey
+from .records import Change, GroupKey, GroupProgress, KnownTopic, MemberKey, OffsetKey, TopicKey
 from .state import GroupState
 
 
@@ -27,8 +31,8 @@ class Decisions:
     def __init__(self, decided: GroupState) -> None:
         self.state = decided
         self.gathered: list[Change] = []
-        self._topics: Mapping[str, int] | None = None
-        """Partition counts; None until the controller has told them."""
+        self._topics: Mapping[str, CatalogTopic] | None = None
+        """None until the controller has told them."""
         self._are_targets_stale = True
         self._are_grants_due = True
         self._joined = 0
@@ -118,26 +122,31 @@ class Decisions:
     def delete(self) -> None:
         """Forget offsets and generation; only the start records stay, for epochs must never go back."""
         self._check_empty()
-        for topic, partition in list(self.state.offsets):
-            self._record(Change(OffsetKey(self.state.group, topic, partition), None))
+        for topic in {topic for topic, _ in self.state.offsets}:
+            self._forget_offsets(topic)
+        for topic in list(self.state.topic_ids):
+            self._record(Change(TopicKey(self.state.group, topic), None))
         if self.state.generation:
             self._record(Change(GroupKey(self.state.group), None))
 
-    def set_topics(self, topics: Mapping[str, int]) -> None:
-        """Partition counts have changed. Offsets of a topic that is gone go with it: its successor starts anew."""
+    def set_topics(self, topics: Mapping[str, CatalogTopic]) -> None:
+        """Topics have changed. Offsets of a topic that is gone go with it: its successor starts anew."""
         if topics == self._topics:
             return
         self._topics = dict(topics)
         self._are_targets_stale = True
-        for topic, partition in list(self.state.offsets):
-            if topic not in topics and not is_internal(topic):
-                self._record(Change(OffsetKey(self.state.group, topic, partition), None))
+        for topic in {topic for topic, _ in self.state.offsets}:
+            if self._is_gone(topic):
+                self._forget_offsets(topic)
+            else:
+                self._note_topic(topic)
 
     def settle(self) -> None:
         """Bring targets up to date and grant what is free; one generation for all that changes by it."""
-        is_retargeting = self._are_targets_stale and self._topics is not None
-        if not is_retargeting and not self._are_grants_due:
+        if not (self._are_targets_stale and self._topics is not None) and not self._are_grants_due:
             return
+        self._replace_gone_topics()
+        is_retargeting = self._are_targets_stale and self._topics is not None
         targets = self._targets() if is_retargeting else {}
         if is_retargeting:
             self._are_targets_stale = False
@@ -167,7 +176,12 @@ class Decisions:
         members = self._members()
         assign = ASSIGNORS[preferred_assignor(members)]
         subscriptions = {member.member_id: frozenset(member.topics) for member in members}
-        return assign(subscriptions, self._topics, self._previous(members))
+        for topic in sorted(frozenset[str]().union(*subscriptions.values())):
+            self._note_topic(topic)
+        partitions = {
+            topic: entry.partitions for topic, entry in self._topics.items() if not self._is_gone(topic)
+        }
+        return assign(subscriptions, partitions, self._previous(members))
 
     def _previous(self, members: list[Member]) -> dict[str, set[TopicPartition]]:
         """The targets so far; what was meant for one who has gone stays, as far as it may, with whoever holds it."""
@@ -196,8 +210,39 @@ class Decisions:
             message = f"the group has {len(self.state.members)} members"
             raise ProtocolError(ErrorCode.GROUP_NOT_EMPTY, message)
 
+    def _is_gone(self, topic: str) -> bool:
+        """Whether the topic that the group knows by this name exists no more, though another one may."""
+        if self._topics is None or is_internal(topic):
+            return False
+        current = self._topics.get(topic)
+        return current is None or self.state.topic_ids.get(topic, current.topic_id) != current.topic_id
+
+    def _note_topic(self, topic: str) -> None:
+        """From now on the group knows this topic and no other of its name."""
+        current = self._topics.get(topic) if self._topics is not None else None
+        if current is not None and topic not in self.state.topic_ids:
+            self._record(Change(TopicKey(self.state.group, topic), KnownTopic(current.topic_id)))
+
+    def _replace_gone_topics(self) -> None:
+        """Once nobody holds a partition of one any more: until then its holders commit, and that counts for nothing."""
+        gone = [topic for topic in self.state.topic_ids if self._is_gone(topic)]
+        held = {topic for topic, _ in self.state.holders} if gone else frozenset()
+        for topic in gone:
+            if topic in held:
+                continue
+            self._forget_offsets(topic)
+            self._record(Change(TopicKey(self.state.group, topic), None))
+            self._note_topic(topic)
+            self._are_targets_stale = True
+
+    def _forget_offsets(self, topic: str) -> None:
+        for place in [place for place in self.state.offsets if place[0] == topic]:
+            self._record(Change(OffsetKey(self.state.group, *place), None))
+
     def _record_offsets(self, offsets: Iterable[PartitionOffset]) -> None:
+        self._replace_gone_topics()
         for item in offsets:
+            self._note_topic(item.topic)
             key = OffsetKey(self.state.group, item.topic, item.partition)
             self._record(Change(key, CommittedOffset(item.offset, item.metadata)))
 

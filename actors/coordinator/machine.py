@@ -131,7 +131,8 @@ class CoordinatorMachine:
 
     def _snapshot(self, now: int, least: int = SNAPSHOT_RECORDS) -> list[Effect]:
         assert self._serving is not None
-        if self._since_snapshot < least or self._serving.is_deleted(now):
+        # Of a deleted group no file is left behind, however late its coordinator is stopped.
+        if self._since_snapshot < least or self._serving.is_deleted(now) or self._state.is_blank:
             return []
         self._since_snapshot = 0
         return [SaveSnapshot(encode_snapshot(self._state, self._mark))]

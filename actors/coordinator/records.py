@@ -8,11 +8,13 @@ batches carry its own producer id.
     key    = ["start", group]                           value = {epoch, starter}
            | ["group", group]                                   {generation}
            | ["member", group, member_id]                       {instance_id, ..., target, held} | nil
+           | ["topic", group, topic]                            {topic_id} | nil
            | ["offset", group, topic, partition]                {offset, metadata} | nil
     target = {topic: [partition, ...]}                  held  = [[topic, generation, [partition, ...]], ...]
 
 `start` is the first record of every incarnation and is never deleted: the epochs of a group only rise, even when the
-group is deleted and comes back. Every prefix of the records is a state in which no partition has two holders.
+group is deleted and comes back. `topic` says which topic of that name the offsets and the grants are of. Every prefix of
+the records is a state in which no partition has two holders.
 """
 
 from typing import Any, TypeAlias
@@ -44,10 +46,18 @@ class MemberKey(Struct, frozen=True, array_like=True, tag="member"):
     member_id: str
 
 
+class TopicKey(Struct, frozen=True, array_like=True, tag="topic"):
+    group: str
+    topic: str
+
+
 class OffsetKey(Struct, frozen=True, array_like=True, tag="offset"):
     group: str
     topic: str
     partition: int
+
+
+Key: TypeAlias = StartKey | GroupKey | MemberKey | TopicKey | OffsetKey
 
 
 class Start(Struct, frozen=True):
@@ -63,11 +73,15 @@ class GroupProgress(Struct, frozen=True):
     generation: int
 
 
+class KnownTopic(Struct, frozen=True):
+    topic_id: str
+
+
 class Change(Struct, frozen=True):
     """One record, decoded. `value` None deletes."""
 
-    key: StartKey | GroupKey | MemberKey | OffsetKey
-    value: Start | GroupProgress | Member | CommittedOffset | None
+    key: Key
+    value: Start | GroupProgress | Member | KnownTopic | CommittedOffset | None
 
 
 HeldRun: TypeAlias = tuple[str, int, list[int]]
@@ -86,11 +100,12 @@ class _MemberValue(Struct, omit_defaults=True):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode_key = msgspec.msgpack.Decoder(StartKey | GroupKey | MemberKey | OffsetKey).decode
+_decode_key = msgspec.msgpack.Decoder(Key).decode
 _VALUES: dict[type[Any], msgspec.msgpack.Decoder[Any]] = {
     StartKey: msgspec.msgpack.Decoder(Start),
     GroupKey: msgspec.msgpack.Decoder(GroupProgress),
     MemberKey: msgspec.msgpack.Decoder(_MemberValue),
+    TopicKey: msgspec.msgpack.Decoder(KnownTopic),
     OffsetKey: msgspec.msgpack.Decoder(CommittedOffset),
 }
 

@@ -8,7 +8,17 @@ partition to two members raises: a coordinator that decided so must not go on.
 from .assignors import TopicPartition
 from .members import Member
 from .offsets import CommittedOffset
-from .records import Change, GroupKey, GroupProgress, MemberKey, OffsetKey, Start, StartKey
+from .records import (
+    Change,
+    GroupKey,
+    GroupProgress,
+    KnownTopic,
+    MemberKey,
+    OffsetKey,
+    Start,
+    StartKey,
+    TopicKey,
+)
 
 NO_EPOCH = -1
 
@@ -23,6 +33,8 @@ class GroupState:
         self.start = Start(NO_EPOCH, "")
         self.generation = 0
         self.members: dict[str, Member] = {}
+        self.topic_ids: dict[str, str] = {}
+        """Which topic of a name the offsets and the grants are of."""
         self.offsets: dict[TopicPartition, CommittedOffset] = {}
         self.holders: dict[TopicPartition, str] = {}
         """Who was granted a partition and has not let go of it."""
@@ -35,6 +47,9 @@ class GroupState:
         elif isinstance(key, MemberKey):
             assert value is None or isinstance(value, Member)
             self._apply_member(key.member_id, value)
+        elif isinstance(key, TopicKey):
+            assert value is None or isinstance(value, KnownTopic)
+            self._apply_topic(key.topic, value)
         elif isinstance(key, GroupKey):
             assert value is None or isinstance(value, GroupProgress)
             self.generation = value.generation if value else 0
@@ -48,6 +63,9 @@ class GroupState:
         if self.generation:
             found.append(Change(GroupKey(self.group), GroupProgress(self.generation)))
         found += [Change(MemberKey(self.group, name), member) for name, member in self.members.items()]
+        found += [
+            Change(TopicKey(self.group, name), KnownTopic(known)) for name, known in self.topic_ids.items()
+        ]
         found += [Change(OffsetKey(self.group, *place), offset) for place, offset in self.offsets.items()]
         return found
 
@@ -60,9 +78,20 @@ class GroupState:
         return any(member.replaced == member_id for member in self.members.values())
 
     @property
+    def is_blank(self) -> bool:
+        """Whether there is nothing but a start record: the group is new, or deleted."""
+        return not (self.generation or self.members or self.offsets or self.topic_ids)
+
+    @property
     def is_settled(self) -> bool:
         """Whether every member holds exactly what it should."""
         return all(member.is_settled for member in self.members.values())
+
+    def _apply_topic(self, topic: str, value: KnownTopic | None) -> None:
+        if value is None:
+            self.topic_ids.pop(topic, None)
+        else:
+            self.topic_ids[topic] = value.topic_id
 
     def _apply_offset(self, place: TopicPartition, value: CommittedOffset | None) -> None:
         if value is None:

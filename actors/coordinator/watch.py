@@ -7,7 +7,7 @@ first question after a failure asks for everything at once. Called by machine.py
     asking --failed--> waiting --timer | controller is up--> asking for everything
 """
 
-from ...transport.addresses import CONTROLLER
+from ...transport.addresses import CONTROLLER, is_internal
 from ...transport.machine import (
     Answered,
     Call,
@@ -19,7 +19,7 @@ from ...transport.machine import (
     SetTimer,
     TimerFired,
 )
-from ...transport.protocol.topics import WatchTopics, WatchTopicsReply
+from ...transport.protocol.topics import CatalogTopic, WatchCatalog, WatchCatalogReply
 
 WATCH = "watch"
 RETRY = "watch_retry"
@@ -33,15 +33,15 @@ class TopicsWatch:
         self._is_waiting = False
 
     def start(self) -> list[Effect]:
-        return [self._ask(WatchTopics())]
+        return [self._ask(WatchCatalog())]
 
-    def handle(self, event: Event, now: int) -> tuple[list[Effect], dict[str, int] | None]:
-        """Effects, and the partition counts when they have come."""
+    def handle(self, event: Event, now: int) -> tuple[list[Effect], dict[str, CatalogTopic] | None]:
+        """Effects, and the topics, but for the internal ones, when they have come."""
         if isinstance(event, Answered) and event.key == WATCH:
-            reply: WatchTopicsReply = event.reply
-            return [
-                self._ask(WatchTopics(after_version=reply.version, max_wait_ms=MAX_WAIT_MS))
-            ], reply.topics
+            reply: WatchCatalogReply = event.reply
+            topics = {entry.topic: entry for entry in reply.topics if not is_internal(entry.topic)}
+            again = WatchCatalog(after_version=reply.version, max_wait_ms=MAX_WAIT_MS)
+            return [self._ask(again)], topics
         if isinstance(event, Failed) and event.key == WATCH:
             self._is_waiting = True
             return [SetTimer(RETRY, now + RETRY_MS)], None
@@ -52,5 +52,5 @@ class TopicsWatch:
             return [CancelTimer(RETRY), *self.start()], None
         return [], None
 
-    def _ask(self, request: WatchTopics) -> Call:
-        return Call(WATCH, CONTROLLER, request, WatchTopicsReply, timeout_ms=TIMEOUT_MS)
+    def _ask(self, request: WatchCatalog) -> Call:
+        return Call(WATCH, CONTROLLER, request, WatchCatalogReply, timeout_ms=TIMEOUT_MS)

@@ -19,7 +19,6 @@ from planaria.transport.protocol.topics import (
     ListTopics,
     TopicConfigChange,
     WatchCatalog,
-    WatchTopics,
 )
 
 
@@ -189,25 +188,25 @@ def test_waiting_producers_are_bounded(controller: ControllerDriver) -> None:
 
 
 def test_a_watch_is_parked_until_a_topic_changes(controller: ControllerDriver) -> None:
-    version = controller.answer(WatchTopics()).version
-    number = controller.ask(WatchTopics(after_version=version, max_wait_ms=10_000))
+    version = controller.answer(WatchCatalog()).version
+    number = controller.ask(WatchCatalog(after_version=version, max_wait_ms=10_000))
     controller.ask(InitProducer())
     assert number not in controller.replies, "producer ids are nobody's news"
     controller.ask(CreateTopic(topic="A", partitions=3))
-    assert controller.replies[number].topics == {"A": 3}
+    assert [(each.topic, each.partitions) for each in controller.replies[number].topics] == [("A", 3)]
     assert controller.replies[number].version > version
     assert controller.timers == {}
 
 
 def test_a_watch_ends_with_its_time(controller: ControllerDriver) -> None:
-    version = controller.answer(WatchTopics()).version
-    number = controller.ask(WatchTopics(after_version=version, max_wait_ms=500))
+    version = controller.answer(WatchCatalog()).version
+    number = controller.ask(WatchCatalog(after_version=version, max_wait_ms=500))
     controller.advance(500)
-    assert (controller.replies[number].version, controller.replies[number].topics) == (version, {})
+    assert (controller.replies[number].version, controller.replies[number].topics) == (version, [])
 
 
 def test_a_version_of_another_life_is_answered_at_once(controller: ControllerDriver) -> None:
-    assert controller.answer(WatchTopics(after_version=77, max_wait_ms=60_000)).version == 0
+    assert controller.answer(WatchCatalog(after_version=77, max_wait_ms=60_000)).version == 0
 
 
 def test_only_durable_topics_are_news(controller: ControllerDriver) -> None:
@@ -217,10 +216,18 @@ def test_only_durable_topics_are_news(controller: ControllerDriver) -> None:
     assert number not in controller.replies
 
 
-def test_gateways_see_internal_topics_and_limits(controller: ControllerDriver) -> None:
+def test_a_topic_created_anew_has_another_id(controller: ControllerDriver) -> None:
+    ids = []
+    for _ in range(2):
+        controller.ask(CreateTopic(topic="A"))
+        ids += [each.topic_id for each in controller.answer(WatchCatalog()).topics]
+        controller.ask(DeleteTopic(topic="A"))
+    assert len(set(ids)) == 2
+
+
+def test_watchers_see_internal_topics_and_limits(controller: ControllerDriver) -> None:
     controller.ask(EnsureGroup(group="g"))
     controller.ask(CreateTopic(topic="A", partitions=2, config=TopicConfigChange(max_message_bytes=99)))
     reply = controller.answer(WatchCatalog())
     assert [(each.topic, each.partitions) for each in reply.topics] == [("A", 2), ("__offsets", 4)]
     assert reply.topics[0].max_message_bytes == 99
-    assert controller.answer(WatchTopics()).topics == {"A": 2}

@@ -9,10 +9,12 @@ from planaria.actors.coordinator.records import (
     GroupKey,
     GroupProgress,
     InvalidRecord,
+    KnownTopic,
     MemberKey,
     OffsetKey,
     Start,
     StartKey,
+    TopicKey,
     decode,
     encode,
 )
@@ -39,6 +41,7 @@ VECTORS = [
     ),
     (Change(GroupKey("g"), GroupProgress(7)), b"\x92\xa5group\xa1g", b"\x81\xaageneration\x07"),
     (Change(MemberKey("g", "m"), MEMBER), b"\x93\xa6member\xa1g\xa1m", MEMBER_VALUE),
+    (Change(TopicKey("g", "A"), KnownTopic("id")), b"\x93\xa5topic\xa1g\xa1A", b"\x81\xa8topic_id\xa2id"),
     (
         Change(OffsetKey("g", "A", 1), CommittedOffset(9, "note")),
         b"\x94\xa6offset\xa1g\xa1A\x01",
@@ -78,7 +81,7 @@ def test_a_state_refuses_a_second_holder() -> None:
 
 def test_a_state_is_rebuilt_from_its_changes() -> None:
     state = GroupState("g")
-    for change, _, _ in VECTORS[:4]:
+    for change, _, _ in VECTORS[:5]:
         state.apply(change)
     again = GroupState("g")
     for change in state.changes():

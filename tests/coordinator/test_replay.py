@@ -16,10 +16,16 @@ from planaria.actors.log.errors import StorageFull
 from planaria.actors.log.files import Files
 from planaria.transport.batch import build, parse_header
 from planaria.transport.loop import ActorContext
-from planaria.transport.machine import Answered, Failed
+from planaria.transport.machine import Answered, Failed, StopRequested
 from planaria.transport.protocol.data import Fetch, Produce
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
-from planaria.transport.protocol.groups import CommitOffsets, FetchOffsets, GroupHeartbeat, PartitionOffset
+from planaria.transport.protocol.groups import (
+    CommitOffsets,
+    DeleteGroup,
+    FetchOffsets,
+    GroupHeartbeat,
+    PartitionOffset,
+)
 from simulated_group import GROUP, SimulatedGroup, SimulatedMember, converge
 
 
@@ -247,6 +253,30 @@ def test_a_damaged_snapshot_is_thrown_away(monkeypatch: pytest.MonkeyPatch) -> N
         assert decode_snapshot(data[:length], GROUP) is None
 
 
+def test_a_snapshot_that_survives_its_group_brings_nothing_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine_module.CoordinatorMachine._snapshot, "__defaults__", (1,))
+    group = SimulatedGroup().run()
+    commit(group, 7)
+    survivor = group.snapshot
+    assert survivor is not None
+    group.request("x", DeleteGroup(group=GROUP))
+    group.snapshot = survivor
+    group.start()
+    group.drain()
+    assert group.request("x", FetchOffsets(group=GROUP)).offsets == []
+
+
+def test_a_deleted_group_leaves_no_snapshot_however_late_it_is_stopped() -> None:
+    group = SimulatedGroup().run()
+    commit(group, 7)
+    group.snapshot = b"of before"
+    group.request("x", DeleteGroup(group=GROUP))
+    group.advance(60_000)
+    group.handle(StopRequested(0))
+    assert group.is_stopped
+    assert group.snapshot is None
+
+
 @pytest.mark.parametrize("is_longer", [True, False])
 def test_a_snapshot_of_another_log_is_thrown_away(monkeypatch: pytest.MonkeyPatch, is_longer: bool) -> None:
     old = with_snapshot(monkeypatch)
@@ -326,6 +356,18 @@ def test_the_process_keeps_and_uses_the_snapshot(tmp_path: Path, monkeypatch: py
     assert again.calls[0].request.offset > 0
     again.drain()
     assert committed(again) == 5
+
+
+def test_the_process_deletes_a_deleted_groups_snapshot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine_module.CoordinatorMachine._snapshot, "__defaults__", (1,))
+    group = SimulatedGroup()
+    started(tmp_path, group)
+    commit(group, 1)
+    assert snapshot_path(tmp_path, GROUP).exists()
+    group.request("x", DeleteGroup(group=GROUP))
+    assert not snapshot_path(tmp_path, GROUP).exists()
 
 
 def test_a_full_disk_costs_only_the_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ from planaria.transport.protocol.groups import (
     LeaveGroup,
     PartitionOffset,
 )
-from planaria.transport.protocol.topics import WatchTopics, WatchTopicsReply
+from planaria.transport.protocol.topics import CatalogTopic, WatchCatalog, WatchCatalogReply
 
 GROUP = "billing"
 PARTITION = "partition/__offsets/0"
@@ -111,6 +111,8 @@ class SimulatedGroup:
         self.log = SimulatedLog()
         self.topics = dict(topics or {"ORDERS": 6})
         self.version = 1
+        self.lives: dict[str, int] = {}
+        """How often each topic has been deleted."""
         self.is_partition_up = True
         self.is_ready = False
         self.is_stopped = False
@@ -198,7 +200,7 @@ class SimulatedGroup:
         return [call for call in self.calls if not self._is_parked(call)]
 
     def _is_parked(self, call: Call) -> bool:
-        return isinstance(call.request, WatchTopics) and call.request.after_version == self.version
+        return isinstance(call.request, WatchCatalog) and call.request.after_version == self.version
 
     def answer(self, call: Call) -> None:
         self.calls.remove(call)
@@ -210,8 +212,12 @@ class SimulatedGroup:
 
     def _outcome(self, call: Call) -> Any:
         request = call.request
-        if isinstance(request, WatchTopics):
-            return (WatchTopicsReply(version=self.version, topics=dict(self.topics)),)
+        if isinstance(request, WatchCatalog):
+            topics = [
+                CatalogTopic(topic, f"{topic}.{self.lives.get(topic, 0)}", count, 1_000_000)
+                for topic, count in self.topics.items()
+            ]
+            return (WatchCatalogReply(version=self.version, topics=topics),)
         assert call.address == PARTITION
         if not self.is_partition_up:
             return OFFLINE
@@ -234,7 +240,14 @@ class SimulatedGroup:
         while calls := self.answerable():
             self.answer(calls[0])
 
+    def recreate(self, *topics: str) -> None:
+        """Delete topics and create them anew before anybody looks."""
+        for topic in topics:
+            self.lives[topic] = self.lives.get(topic, 0) + 1
+        self.version += 1
+
     def set_topics(self, topics: dict[str, int]) -> None:
+        self.recreate(*(topic for topic in self.topics if topic not in topics))
         self.topics = dict(topics)
         self.version += 1
 

@@ -6,8 +6,7 @@ delete_topic(topic)                                       -> done
 list_topics(internal)                                     -> names and partition counts
 describe_topic(topic)                                     -> configuration and each partition's figures
 delete_records(topic, partition, before_offset)           -> log_start_offset       (answered by the partition)
-watch_topics(after_version, max_wait_ms)                  -> version, partition counts  (asked by coordinators)
-watch_catalog(after_version, max_wait_ms)                 -> version, topics            (asked by gateways)
+watch_catalog(after_version, max_wait_ms)                 -> version, topics (asked by gateways and coordinators)
 """
 
 from typing import Annotated
@@ -82,23 +81,6 @@ class ListTopicsReply(Reply):
     topics: list[TopicSummary]
 
 
-class WatchTopics(Request, tag="watch_topics", frozen=True):
-    """Parked until the catalog's version differs from `after_version` or `max_wait_ms` have passed.
-
-    Versions start anew with each incarnation of the controller, so a lower one is news as well.
-    """
-
-    after_version: int = -1
-    """-1 asks for an answer at once."""
-    max_wait_ms: WaitMilliseconds = 0
-
-
-class WatchTopicsReply(Reply):
-    version: int
-    topics: dict[str, int]
-    """Partition counts of every topic but the internal ones."""
-
-
 class DescribeTopic(Request, tag="describe_topic", frozen=True):
     topic: str
 
@@ -148,7 +130,7 @@ class ConfigurePartition(Request, tag="configure_partition", frozen=True):
 
 
 class WatchCatalog(Request, tag="watch_catalog", frozen=True):
-    """Asked of the controller by gateways: parked until the topics' version differs from `after_version`.
+    """Asked of the controller: parked until the topics' version differs from `after_version`.
 
     None asks for what is there now. A version the controller has not reached is another life's, and answered at once.
     """
@@ -160,6 +142,7 @@ class WatchCatalog(Request, tag="watch_catalog", frozen=True):
 class CatalogTopic(Struct, frozen=True):
     topic: str
     topic_id: str
+    """Tells a topic from an earlier one of its name."""
     partitions: int
     max_message_bytes: int
 

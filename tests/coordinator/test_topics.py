@@ -1,0 +1,127 @@
+"""Topics that are deleted and created anew under a group: what was of the old one is of no use with the new one."""
+
+import pytest
+
+from planaria.actors.coordinator.machine import CoordinatorMachine
+from planaria.transport.protocol.data import Produce
+from planaria.transport.protocol.errors import ErrorBody, ErrorCode
+from planaria.transport.protocol.groups import CommitOffsets, FetchOffsets, PartitionOffset, ResetOffsets
+from planaria.transport.protocol.topics import WatchCatalog
+from simulated_group import GROUP, SimulatedGroup, SimulatedMember, converge
+
+
+@pytest.fixture
+def group() -> SimulatedGroup:
+    return SimulatedGroup({"ORDERS": 2, "PAYMENTS": 1}).run()
+
+
+def offsets(group: SimulatedGroup) -> list[tuple[str, int, int]]:
+    found = group.request("x", FetchOffsets(group=GROUP)).offsets
+    return [(item.topic, item.partition, item.offset) for item in found]
+
+
+def commit(group: SimulatedGroup, topic: str, offset: int) -> None:
+    request = CommitOffsets(group=GROUP, offsets=[PartitionOffset(topic, 0, offset)])
+    assert not isinstance(group.request("x", request), ErrorBody)
+
+
+def test_a_topic_created_anew_between_two_looks_has_no_offsets(group: SimulatedGroup) -> None:
+    commit(group, "ORDERS", 7)
+    commit(group, "PAYMENTS", 3)
+    group.recreate("ORDERS")
+    group.drain()
+    assert offsets(group) == [("PAYMENTS", 0, 3)]
+    commit(group, "ORDERS", 1)
+    group.drain()
+    assert offsets(group) == [("ORDERS", 0, 1), ("PAYMENTS", 0, 3)]
+
+
+@pytest.mark.parametrize("with_snapshot", [True, False])
+def test_a_topic_created_anew_while_the_coordinator_was_down(
+    group: SimulatedGroup, monkeypatch: pytest.MonkeyPatch, with_snapshot: bool
+) -> None:
+    monkeypatch.setattr(CoordinatorMachine._snapshot, "__defaults__", (1,))
+    commit(group, "ORDERS", 7)
+    commit(group, "PAYMENTS", 3)
+    assert group.snapshot is not None
+    group.recreate("ORDERS")
+    group.start(with_snapshot=with_snapshot)
+    group.drain()
+    assert offsets(group) == [("PAYMENTS", 0, 3)]
+
+
+def test_the_new_topic_is_given_out_once_the_old_one_is_let_go_of(group: SimulatedGroup) -> None:
+    member = SimulatedMember(group, "a")
+    member.turn()
+    old_generation = member.generation
+    assert member.commits("ORDERS", 0, 7) == "ok"
+    member.heartbeat(max_wait_ms=1_000)
+    group.recreate("ORDERS")
+    group.drain()
+    assert member.receive().assignment == {}
+    assert member.owned == {("ORDERS", 0), ("ORDERS", 1)}
+    assert member.commits("ORDERS", 0, 9) == "ok", "as for any partition that is being given up"
+    group.drain()
+    member.let_go()
+    converge([member])
+    assert member.owned == {("ORDERS", 0), ("ORDERS", 1)}
+    assert offsets(group) == [], "the last commit was of the old topic"
+    assert member.commits("ORDERS", 0, 9, generation=old_generation) == ErrorCode.STALE_GENERATION
+    assert member.commits("ORDERS", 0, 1) == "ok"
+    assert offsets(group) == [("ORDERS", 0, 1)]
+
+
+def test_grants_of_the_old_topic_are_known_after_a_restart_too(group: SimulatedGroup) -> None:
+    member = SimulatedMember(group, "a")
+    member.turn()
+    group.recreate("ORDERS")
+    group.crash(is_append_durable=False)
+    group.drain()
+    assert member.turn().assignment == {}
+    converge([member])
+    assert member.owned == {("ORDERS", 0), ("ORDERS", 1)}
+    assert offsets(group) == []
+
+
+def test_a_deleted_topics_last_commits_are_not_its_successors(group: SimulatedGroup) -> None:
+    member = SimulatedMember(group, "a")
+    member.turn()
+    group.set_topics({"PAYMENTS": 1})
+    group.drain()
+    assert member.commits("ORDERS", 0, 9) == "ok"
+    group.set_topics({"PAYMENTS": 1, "ORDERS": 2})
+    group.drain()
+    converge([member])
+    assert offsets(group) == []
+    assert len(member.owned) == 2
+
+
+def test_a_reset_that_crosses_the_news_is_of_the_new_topic(group: SimulatedGroup) -> None:
+    commit(group, "ORDERS", 7)
+    group.ask("x", CommitOffsets(group=GROUP, offsets=[PartitionOffset("PAYMENTS", 0, 1)]))
+    [append] = [call for call in group.answerable() if isinstance(call.request, Produce)]
+    group.recreate("ORDERS")
+    [watch] = [call for call in group.answerable() if isinstance(call.request, WatchCatalog)]
+    group.answer(watch)
+    group.ask("x", ResetOffsets(group=GROUP, offsets=[PartitionOffset("ORDERS", 0, 2)]))
+    group.answer(append)
+    group.drain()
+    assert offsets(group) == [("ORDERS", 0, 2), ("PAYMENTS", 0, 1)]
+
+
+def test_what_is_committed_before_the_topics_are_known_is_of_the_topic_known_before(
+    group: SimulatedGroup,
+) -> None:
+    commit(group, "ORDERS", 7)
+    group.start()
+    while not group.is_ready:
+        group.answer(group.answerable()[0])
+    [watch] = [call for call in group.calls if isinstance(call.request, WatchCatalog)]
+    for topic in ("ORDERS", "PAYMENTS"):
+        group.ask("x", CommitOffsets(group=GROUP, offsets=[PartitionOffset(topic, 0, 8)]))
+        for call in [call for call in group.answerable() if isinstance(call.request, Produce)]:
+            group.answer(call)
+    group.recreate("ORDERS")
+    group.answer(watch)
+    group.drain()
+    assert offsets(group) == [("PAYMENTS", 0, 8)]
