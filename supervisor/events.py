@@ -10,9 +10,8 @@ from msgspec import Struct
 from ..transport.machine import Sender
 from ..transport.protocol.control import ChildSpec
 from ..transport.protocol.message import Request
-from ..transport.protocol.operations import StatusReply
+from ..transport.protocol.operations import SignalName, StatusReply
 
-SignalName = Literal["SIGKILL", "SIGTERM", "SIGSTOP", "SIGCONT", "SIGABRT", "SIGSEGV"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 

@@ -36,6 +36,7 @@ from ..transport.machine import (
 from ..transport.protocol.control import ActorFailed, Heartbeat, Ready
 from ..transport.protocol.control import Stop as StopOrder
 from ..transport.protocol.message import Done
+from ..transport.protocol.operations import SignalName
 from . import directory
 from .child_spec import SupervisorSpec, with_endpoint
 from .children import Child, Goal, State
@@ -49,7 +50,6 @@ from .events import (
     Log,
     LogLevel,
     Signal,
-    SignalName,
     Tell,
     TreeFailed,
     TreeUp,

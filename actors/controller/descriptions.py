@@ -24,9 +24,6 @@ ANSWER_TIMEOUT_MS = 2_000
 MAX_DESCRIPTIONS = 1_000
 """Topics being described at a time; more are refused with OVERLOADED."""
 
-DescriptionKey = tuple[str, int]
-"""("up", number) of a timer; calls have ("describe", number, partition)."""
-
 
 class _Description:
     def __init__(self, asker: Sender, entry: TopicEntry, missing: set[str]) -> None:

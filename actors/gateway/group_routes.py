@@ -28,7 +28,6 @@ from .tickets import Tickets
 from .waiting import Attempt, WaitingRoom
 
 GroupRequest = GroupHeartbeat | CommitOffsets | FetchOffsets | LeaveGroup | DescribeGroup | ResetOffsets
-GROUP_REQUESTS = (GroupHeartbeat, CommitOffsets, FetchOffsets, LeaveGroup, DescribeGroup, ResetOffsets)
 _CREATING = (GroupHeartbeat, CommitOffsets)
 
 COORDINATOR_PATIENCE_MS = 10_000

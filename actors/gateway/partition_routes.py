@@ -20,7 +20,6 @@ from .topic_table import TopicTable
 from .waiting import Attempt, WaitingRoom
 
 PartitionRequest = Produce | Fetch | ListOffsets | DeleteRecords
-PARTITION_REQUESTS = (Produce, Fetch, ListOffsets, DeleteRecords)
 
 START_PATIENCE_MS = 5_000
 """How long a request waits for a partition's first start."""

@@ -1,8 +1,9 @@
 """How far a log is known to be safe, and where it begins: the file `checkpoint` in the partition's directory.
 
 Layout: `checked.py` with kind `PLCP`; the body is a MessagePack map of the fields below. It is written at every roll,
-every few megabytes, and on a clean close. Without it a log is recovered from its last segment's first byte, which is
-always right, for no segment is begun before its predecessor is synced.
+after so many bytes or batches (`log.py`), every few seconds while something is written, and on a clean close. Without it
+a log is recovered from its last segment's first byte, which is always right, for no segment is begun before its
+predecessor is synced.
 """
 
 from collections.abc import Iterator

@@ -54,12 +54,6 @@ class FlightStream:
                 return None
             return self._newest[partition][1] - moment
 
-    def wait_for_published(self, count: int, timeout_s: float) -> None:
-        """Returns once `count` departures have been published and acknowledged. Raises TimeoutError."""
-        with self._acknowledged:
-            if not self._acknowledged.wait_for(lambda: len(self._history.acknowledged) >= count, timeout_s):
-                raise TimeoutError(f"{count} departures were not acknowledged in {timeout_s:.0f} s")
-
     def _run(self) -> None:
         next_burst = time.monotonic()
         for position, departure in enumerate(self._departures):

@@ -226,8 +226,8 @@ class Accumulator:
     ) -> Delivery:
         """Hand a message over; returns at once unless the buffer is full. Safe from any thread.
 
-        `value`: bytes travel as they are, None deletes a key from a compacted topic, anything else travels as JSON
-        with the header `content-type: application/json`. `key`: bytes, or text as UTF-8; messages of a key go to one
+        `value`: bytes travel as they are, and so does None, a message without a value; anything else travels as JSON with
+        the header `content-type: application/json`. `key`: bytes, or text as UTF-8; messages of a key go to one
         partition, in order. Without key and `partition`, batches take turns among the partitions that are online.
 
         Raises UnknownTopic, BufferFull after `max_block_ms`, Closed, or what ended this producer for good.

@@ -23,7 +23,7 @@ from ..protocol.groups import (
     ResetOffsets,
 )
 from ..protocol.message import Done, Reply, Request
-from ..protocol.operations import Kill, KillReply, Revive, Status, StatusReply
+from ..protocol.operations import Kill, KillReply, Revive, SignalName, Status, StatusReply
 from ..protocol.topics import (
     AlterTopic,
     CreateTopic,
@@ -43,7 +43,6 @@ from .network import Network
 ReplyT = TypeVar("ReplyT", bound=Reply)
 OffsetPoint = Literal["earliest", "latest"] | int
 """A number is a timestamp in milliseconds: the first offset at or after it."""
-SignalName = Literal["SIGKILL", "SIGTERM", "SIGSTOP", "SIGCONT", "SIGABRT", "SIGSEGV"]
 
 
 class TopicPartition(NamedTuple):

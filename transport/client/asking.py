@@ -8,15 +8,12 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
+from ..addresses import partition_address
 from ..machine import Answered, CancelTimer, Effect, Event, Failed, Payload, SetTimer, TimerFired
 from ..protocol.message import Reply, Request
 
 GATEWAY = "gateway"
 """The address of the public endpoint."""
-
-
-def partition_address(topic: str, partition: int) -> str:
-    return f"partition/{topic}/{partition}"
 
 
 class Ask(Struct, frozen=True, gc=False):
