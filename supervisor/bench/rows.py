@@ -13,16 +13,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from ...transport.client.client import Client
+from ...transport.client.producer import Producer
 from ..broker import Broker
 from .ceilings import Ceilings
 
 VALUE = b"v" * 100
 TOPIC = "BENCH"
 POLL_MESSAGES = 10_000
+LOAD_S = 1.2
+"""Load between two kills: longer than it takes until a restarted actor counts as well again (`backoff_reset_ms`)."""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +59,7 @@ QUICK = Scale(messages=500_000, rounds=100, kills=10, partitions=50)
 
 
 @contextmanager
-def fresh_broker(partitions: int = 1, **settings: object) -> Iterator[Broker]:
+def fresh_broker(partitions: int = 1, **settings: Any) -> Iterator[Broker]:
     with (
         tempfile.TemporaryDirectory(prefix="planaria-bench-") as directory,
         Broker(Path(directory) / "data", log_level="error", **settings) as broker,
@@ -161,7 +165,7 @@ def recovery_row(scale: Scale, ceilings: Ceilings) -> Row:
             started = time.perf_counter()
             producer.publish(TOPIC, VALUE).result(30)
             gaps.append(time.perf_counter() - started)
-            _load(lambda: producer.publish(TOPIC, VALUE).result(10), 20)
+            _load(producer)
     gaps.sort()
     return Row(
         name="SIGKILL of a partition to the next acknowledgement, p99",
@@ -243,9 +247,10 @@ def _consume_all(pipe: Connection, endpoint: str, messages: int) -> None:
         pipe.send(time.perf_counter())
 
 
-def _load(step: Callable[[], object], times: int) -> None:
-    for _ in range(times):
-        step()
+def _load(producer: Producer) -> None:
+    until = time.perf_counter() + LOAD_S
+    while time.perf_counter() < until:
+        producer.publish(TOPIC, VALUE).result(10)
 
 
 def _pid_of(broker: Broker, address: str) -> int:
