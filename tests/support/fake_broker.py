@@ -29,6 +29,8 @@ REQUESTS = (
     groups.LeaveGroup, groups.ListGroups, operations.Status, operations.Kill,
 )  # fmt: skip
 
+BIND_ATTEMPTS = 500
+
 
 class Refusal(Exception):
     def __init__(self, code: ErrorCode, message: str = "refused by the fake broker") -> None:
@@ -71,7 +73,7 @@ class FakeBroker:
         self._jobs: SimpleQueue[tuple[Callable[[], Any], SimpleQueue[Any]]] = SimpleQueue()
         self._reader, self._writer = os.pipe()
         self._is_stopping = False
-        self._thread = threading.Thread(target=self._run, name="fake-broker")
+        self._thread = threading.Thread(target=self._run, name="fake-broker", daemon=True)
         if run_directory is not None:
             (run_directory / "instance").write_text(self.instance_id)
 
@@ -168,7 +170,15 @@ class FakeBroker:
         self._context.term()
 
     def _open(self, name: str, endpoint: str) -> None:
-        self._sockets[name] = server_socket(self._context, endpoint)
+        for attempt in range(BIND_ATTEMPTS):
+            try:
+                self._sockets[name] = server_socket(self._context, endpoint)
+                return
+            except zmq.ZMQError as error:
+                # ZeroMQ closes the last one in its own time.
+                if error.errno != zmq.EADDRINUSE or attempt == BIND_ATTEMPTS - 1:
+                    raise
+                threading.Event().wait(0.01)
 
     def _close(self, name: str) -> None:
         sock = self._sockets.pop(name, None)
@@ -200,7 +210,10 @@ class FakeBroker:
         self.version += 1
 
     def _serve(self, name: str) -> None:
-        frames = self._sockets[name].recv_multipart()
+        try:
+            frames = self._sockets[name].recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            return  # the sender was lost between the poll and now
         _, header, payload = split_envelope(frames[1:])
         request = self._decode(header)
         self.seen.append(request)
