@@ -1,9 +1,10 @@
 """The controller's machine: every event to the role that decides it. Pure.
 
 Owns nothing itself; the roles own: the catalog and what is not durable yet (`decisions`), topics, groups, producer ids,
-orders to the supervisor, descriptions, watches. Called by `process.py` alone.
+orders to the supervisor, strays, descriptions, watches. Called by `process.py` alone.
 
     event            state before               effects, state after
+    Loaded           nothing                    all that must run is ordered, all that runs is asked for (`strays`)
     request          any                        decide + SaveCatalog, or an answer at once, or parked
     CatalogSaved     decisions wait             each one's consequence: orders, answers; watches hear of topics
     CatalogNotSaved  decisions wait             they are void; their askers get the retriable error
@@ -55,6 +56,7 @@ from .groups import Groups
 from .orders import Orders
 from .peers import Peers
 from .producers import ProducerIds
+from .strays import Strays
 from .topics import Topics, known_topic
 from .watches import Watches
 
@@ -86,6 +88,7 @@ class ControllerMachine:
         self._groups = Groups(self._decisions, self._orders, self._peers, offsets_partitions)
         self._producers = ProducerIds(self._decisions)
         self._watches = Watches(self._decisions)
+        self._strays = Strays(self._decisions, self._orders)
 
     @property
     def catalog(self) -> Catalog:
@@ -126,7 +129,7 @@ class ControllerMachine:
         effects = self._orders.start(all_specs(self.catalog))
         for topic in sorted(self.catalog.removing):
             effects += self._topics.remove(topic)
-        return effects
+        return effects + self._strays.ask()
 
     def _on_request(self, sender: Sender, request: Request, now: int) -> list[Effect]:
         try:
@@ -217,6 +220,8 @@ class ControllerMachine:
                 return self._descriptions.on_answered(event)
             case "forget":
                 return self._groups.on_forgotten(event.key[1])
+            case "strays":
+                return self._strays.on_answered(event.reply)
         raise AssertionError(f"nobody called with the key {event.key!r}")
 
     def _on_failed(self, event: Failed, now: int) -> list[Effect]:
@@ -228,6 +233,8 @@ class ControllerMachine:
                 return self._descriptions.on_failed(event)
             case "forget":
                 return self._groups.on_not_forgotten(event.key[1], event.error)
+            case "strays":
+                return self._strays.on_failed(now)
         raise AssertionError(f"nobody called with the key {event.key!r}")
 
     def _on_order_done(self, address: str | None) -> list[Effect]:
@@ -243,4 +250,6 @@ class ControllerMachine:
         }
         if key[0] == "retry":
             return self._orders.retry(key)
+        if key[0] == "strays":
+            return self._strays.ask()
         return roles[key[0]](key[1])

@@ -32,6 +32,7 @@ from planaria.transport.protocol.control import ChildSpec, StartChild, StopChild
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.groups import DeleteGroup
 from planaria.transport.protocol.message import Done, Request
+from planaria.transport.protocol.operations import ActorStatus, Status, StatusReply
 from planaria.transport.protocol.topics import (
     DescribePartition,
     DescribePartitionReply,
@@ -50,6 +51,8 @@ class ControllerDriver:
         self.replies: dict[int, Any] = {}
         self.specs: dict[str, ChildSpec] = {}
         self.up: dict[str, int] = {}
+        self.strays: set[str] = set()
+        """Children that run without this controller's order."""
         self.casts: list[Cast] = []
         self.removed: list[RemoveTopic] = []
         self.timers: dict[Any, int] = {}
@@ -165,7 +168,10 @@ class ControllerDriver:
                 return Answered(call.key, Done())
             case StopChild(address=address):
                 self.specs.pop(address, None)
+                self.strays.discard(address)
                 return Answered(call.key, Done())
+            case Status():
+                return Answered(call.key, self._status())
             case DescribePartition():
                 partition = int(call.address.rpartition("/")[2])
                 description = PartitionDescription(partition=partition, online=True, high_watermark=7)
@@ -175,3 +181,25 @@ class ControllerDriver:
                     return Failed(call.key, self.forgets)
                 return Answered(call.key, Done())
         raise AssertionError(request)
+
+    def _status(self) -> StatusReply:
+        children = ["controller", "gateway/0", *self.specs, *self.strays]
+        return StatusReply(
+            supervisor_pid=1,
+            instance_id="run",
+            data_directory="",
+            endpoint="",
+            uptime_ms=0,
+            actors=[
+                ActorStatus(
+                    address=address,
+                    pid=2,
+                    incarnation=1,
+                    restarts=0,
+                    state="ready",
+                    uptime_ms=0,
+                    memory_bytes=0,
+                )
+                for address in children
+            ],
+        )

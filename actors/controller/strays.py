@@ -1,0 +1,46 @@
+"""Children that the catalog does not call for: asked for once at the start, and stopped. Pure.
+
+A controller that dies between a durable deletion and its order to stop leaves a process behind, and nothing in the
+catalog tells its successor of it. So that one compares what runs with what must, instead of repeating what may have been lost.
+
+    asking --answered--> what neither the durable nor the latest catalog knows is ordered to stop
+    asking --failed--> waiting --timer--> asking
+"""
+
+from ...transport.addresses import SUPERVISOR
+from ...transport.machine import Call, Effect, SetTimer
+from ...transport.protocol.operations import Status, StatusReply
+from .children import all_specs
+from .decisions import Decisions
+from .orders import Orders
+
+KEY = ("strays",)
+TIMEOUT_MS = 10_000
+RETRY_MS = 1_000
+KINDS = frozenset({"partition", "coordinator"})
+"""Of these the catalog says which must run; others have somebody else to start and stop them."""
+
+
+class Strays:
+    def __init__(self, decisions: Decisions, orders: Orders) -> None:
+        self._decisions = decisions
+        self._orders = orders
+
+    def ask(self) -> list[Effect]:
+        return [Call(KEY, SUPERVISOR, Status(), StatusReply, timeout_ms=TIMEOUT_MS)]
+
+    def on_failed(self, now: int) -> list[Effect]:
+        return [SetTimer(KEY, now + RETRY_MS)]
+
+    def on_answered(self, reply: StatusReply) -> list[Effect]:
+        """The answer is older than what was decided meanwhile, which may not be durable yet: both have a say."""
+        catalogs = (self._decisions.durable, self._decisions.latest)
+        called_for = {spec.address for catalog in catalogs for spec in all_specs(catalog)}
+        strays = [
+            actor.address
+            for actor in reply.actors
+            if actor.address.partition("/")[0] in KINDS
+            and actor.address not in called_for
+            and not self._orders.is_open(actor.address)
+        ]
+        return self._orders.stop(strays)
