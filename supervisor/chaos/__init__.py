@@ -48,6 +48,8 @@ class ChaosOptions(msgspec.Struct, frozen=True, kw_only=True):
     faults: int | None = None
     """Stop after so many faults, whatever the duration."""
     kinds: tuple[FaultKind, ...] = tuple(WEIGHTS)
+    victims: tuple[str, ...] = ()
+    """Kinds of actors to strike: partition, coordinator, gateway, controller, subscriber; all when empty."""
     partitions: int = 4
     hosted_workers: int = 2
     hang_timeout_ms: int = 1_000
@@ -129,6 +131,7 @@ def _run_in(scratch: Path, options: ChaosOptions, say: Callable[[str], None]) ->
             seed=options.seed,
             interval_s=options.interval_ms / 1000,
             kinds=options.kinds,
+            victims=options.victims,
         )
         started = time.monotonic()
         workload.start()

@@ -39,13 +39,22 @@ class Nemesis:
     """Draws and performs faults; `faults` holds those whose probe has ended."""
 
     def __init__(
-        self, broker: Broker, probes: Probes, *, seed: int, interval_s: float, kinds: tuple[FaultKind, ...]
+        self,
+        broker: Broker,
+        probes: Probes,
+        *,
+        seed: int,
+        interval_s: float,
+        kinds: tuple[FaultKind, ...],
+        victims: tuple[str, ...] = (),
     ) -> None:
+        """`victims`: the kinds of actors to strike, such as "partition"; all when empty."""
         self._broker = broker
         self._probes = probes
         self._chance = random.Random(seed)
         self._interval_s = interval_s
         self._kinds = kinds
+        self._victims = victims
         self._started = time.monotonic()
         self._threads: list[threading.Thread] = []
         self.faults: list[Fault] = []
@@ -60,6 +69,8 @@ class Nemesis:
         if kind == "supervisor":
             return self._strike_supervisor()
         candidates = self._candidates()
+        if not candidates:
+            return f"{kind} nobody: none is ready"
         victims = self._chance.sample(candidates, min(len(candidates), 2 if kind == "pair" else 1))
         for victim in victims:
             self._signal(kind, victim)
@@ -72,9 +83,14 @@ class Nemesis:
 
     def _candidates(self) -> list[ActorStatus]:
         return sorted(
-            (actor for actor in self._broker.status().actors if actor.state == "ready" and actor.pid),
+            (actor for actor in self._broker.status().actors if self._is_candidate(actor)),
             key=lambda actor: actor.address,
         )
+
+    def _is_candidate(self, actor: ActorStatus) -> bool:
+        if actor.state != "ready" or actor.pid is None:
+            return False
+        return not self._victims or actor.address.partition("/")[0] in self._victims
 
     def _strike_supervisor(self) -> str:
         pid = self._broker.supervisor_pid
