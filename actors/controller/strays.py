@@ -1,7 +1,7 @@
 """Children that the catalog does not call for: asked for once at the start, and stopped. Pure.
 
 A controller that dies between a durable deletion and its order to stop leaves a process behind, and nothing in the
-catalog tells its successor of it. So that one compares what runs with what must, instead of repeating what may have been lost.
+catalog tells its successor of it. So that one compares what runs with what must, and repeats nothing that may be lost.
 
     asking --answered--> what neither the durable nor the latest catalog knows is ordered to stop
     asking --failed--> waiting --timer--> asking

@@ -2,7 +2,8 @@
 
 Owns the outstanding batch and its retries, whatever becomes of the partition meanwhile: an answer that did not come says
 nothing, so the same bytes go again, and the sequence in them makes the second time harmless. Must never send a second
-batch before the first is answered. Used by replay.py for the start record and by recorder.py for everything after it.
+batch before the first is answered. Owns as well the rule under which producer id and epoch each start of a group writes.
+Used by replay.py for the start record and by recorder.py for everything after it.
 
     idle --append--> in flight --answered--> idle
                      in flight --failed, may succeed later--> waiting --timer | partition is up--> in flight
@@ -10,8 +11,10 @@ batch before the first is answered. Used by replay.py for the start record and b
 """
 
 from hashlib import sha256
+from typing import NamedTuple
 
 from ...transport.addresses import partition_address
+from ...transport.batch import BatchHeader
 from ...transport.machine import (
     Answered,
     Call,
@@ -39,10 +42,41 @@ class AppendRefused(RuntimeError):
     """The partition refused a batch in a way that no retry can mend."""
 
 
-def producer_id_of(group: str) -> int:
-    """The group's own producer id, the same in every incarnation; bit 62 keeps it apart from ids that are handed out."""
+STARTS_PER_ID = 2**15 - 1
+"""Starts that write under one producer id, with epochs from 0; the epoch after the last one closes the id for ever."""
+ERA_BITS = 12
+"""The lowest bits of a producer id count the ids a group has used up."""
+
+
+class Identity(NamedTuple):
+    """What an incarnation signs its batches with: each start has one of its own, and fences those before it."""
+
+    producer_id: int
+    epoch: int
+
+
+def identity_of(group: str, start: int) -> Identity:
+    """Of the group's start number `start`, from 0 on. Ids that are handed out never have bit 62."""
+    era, epoch = divmod(start, STARTS_PER_ID)
     digest = sha256(f"coordinator/{group}".encode()).digest()
-    return (1 << 62) | int.from_bytes(digest[:8], "big") >> 4
+    family = int.from_bytes(digest[:8], "big") >> (4 + ERA_BITS)
+    assert era < 1 << ERA_BITS, f"{group} has been started {start} times"
+    return Identity((1 << 62) | family << ERA_BITS | era, epoch)
+
+
+def closing_identity(group: str, start: int) -> Identity | None:
+    """With what the first start of a new id fences those of the id before; None for any other start."""
+    if start == 0 or start % STARTS_PER_ID:
+        return None
+    return Identity(identity_of(group, start - 1).producer_id, STARTS_PER_ID)
+
+
+def start_of(group: str, header: BatchHeader) -> int | None:
+    """The start that wrote a batch; None when it was not one of this group's."""
+    first_id = identity_of(group, 0).producer_id
+    if header.producer_id >> ERA_BITS != first_id >> ERA_BITS:
+        return None
+    return (header.producer_id - first_id) * STARTS_PER_ID + header.producer_epoch
 
 
 class Appender:

@@ -11,7 +11,6 @@ the group is taken over. The work is done by its parts: replay.py, serving.py (r
 
 from ...transport.machine import Effect, Event, Received, Reply, SetTimer, Stop, StopRequested, TimerFired
 from ...transport.protocol.errors import ErrorBody, ErrorCode
-from .appender import producer_id_of
 from .decisions import Decisions
 from .effects import BecomeReady, SaveSnapshot, Started
 from .recorder import Durable, Recorder
@@ -81,7 +80,7 @@ class CoordinatorMachine:
         for change in self._state.changes():
             decided.apply(change)
         self._decisions = Decisions(decided)
-        self._recorder = Recorder(replay.appender, producer_id_of(self._group), replay.epoch, next_sequence=1)
+        self._recorder = Recorder(replay.appender, replay.identity, next_sequence=1)
         self._serving = Serving(self._state, self._decisions, self._recorder)
         self._since_snapshot = replay.records_read
         effects = [BecomeReady(), *self._serving.start(now), *self._watch.start(), *self._snapshot(now)]

@@ -1,6 +1,6 @@
 """Decided, recorded, applied: changes on their way into the log, and the answers that wait for them.
 
-Owns the order: changes of one flush become one or more batches under the coordinator's producer id, go out one after the
+Owns the order: changes of one flush become one or more batches under the coordinator's identity, go out one after the
 other, and come back as Durable in the same order. Must never let an answer go before all changes of its flush are
 durable. Called by machine.py, which flushes, and serving.py, whose answers wait.
 """
@@ -14,7 +14,7 @@ from ...transport.batch import SEQUENCE_LIMIT, Record, build, parse_header
 from ...transport.machine import Effect, Event, Sender
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import Reply
-from .appender import Appender
+from .appender import Appender, Identity
 from .parked import ParkedHeartbeat
 from .records import Change, encode
 from .snapshot import LogMark
@@ -47,10 +47,9 @@ class _Batch(NamedTuple):
 
 
 class Recorder:
-    def __init__(self, appender: Appender, producer_id: int, epoch: int, next_sequence: int) -> None:
+    def __init__(self, appender: Appender, identity: Identity, next_sequence: int) -> None:
         self._appender = appender
-        self._producer_id = producer_id
-        self._epoch = epoch
+        self._identity = identity
         self._next_sequence = next_sequence
         self._batches: deque[_Batch] = deque()
         self._waiting: list[Waiting | ParkedHeartbeat] = []
@@ -102,8 +101,8 @@ class Recorder:
             records,
             first_timestamp_ms=now,
             max_timestamp_ms=now,
-            producer_id=self._producer_id,
-            producer_epoch=self._epoch,
+            producer_id=self._identity.producer_id,
+            producer_epoch=self._identity.epoch,
             base_sequence=self._next_sequence,
         )
         self._next_sequence = (self._next_sequence + len(records)) % SEQUENCE_LIMIT

@@ -2,7 +2,7 @@
 
 Owns their form and its translation; knows nothing of who decides a change or when it counts. The newest record of a key
 holds, nil deletes what the key names, so the topic may be compacted. Several groups share a partition; each group's
-batches carry its own producer id.
+batches carry producer ids of its own.
 
     record = key value                                  both MessagePack
     key    = ["start", group]                           value = {epoch, starter}
@@ -64,9 +64,9 @@ class Start(Struct, frozen=True):
     """A coordinator's incarnation took over the group."""
 
     epoch: int
-    """The producer epoch it writes with."""
+    """Counts the group's starts, from 0; the producer id and epoch it writes with follow from it (appender.py)."""
     starter: str
-    """Tells it from another incarnation that chose the same epoch."""
+    """Tells it from another incarnation that chose the same number."""
 
 
 class GroupProgress(Struct, frozen=True):

@@ -4,9 +4,10 @@ Owns the start, from nothing or a snapshot to a state that no earlier incarnatio
 state away before that. A machine without requests; machine.py runs it and serves when `is_done`.
 
     checking --first batch is the snapshot's--> reading         else the snapshot is dropped, and the log read from 0
-    reading --end of the log--> claiming: the start record goes out with the highest epoch seen + 1
-    claiming --durable--> rereading up to that record           earlier epochs are refused from here on
-    rereading --our record is the newest start--> done          else somebody else claimed that epoch: claiming anew
+    reading --end of the log--> claiming: the start record goes out under the highest start seen + 1, and if that is the
+                                first of a producer id, before it under the id before, which it closes for all earlier
+    claiming --durable--> rereading up to that record           earlier starts are refused from here on
+    rereading --our record is the newest start--> done          else somebody else claimed that number: claiming anew
 
 A partition that is down is waited for. The log's damage is not: it raises ReplayFailed.
 """
@@ -28,10 +29,10 @@ from ...transport.machine import (
 )
 from ...transport.protocol.data import Fetch, FetchReply, ListOffsets, ListOffsetsReply
 from ...transport.protocol.errors import ErrorBody, ErrorCode
-from .appender import Appender, producer_id_of
+from .appender import Appender, Identity, closing_identity, identity_of, start_of
 from .records import Change, Start, StartKey, decode, encode
 from .snapshot import LogMark, Snapshot
-from .state import NO_EPOCH, GroupState
+from .state import NO_START, GroupState
 
 FETCH = "replay_fetch"
 EARLIEST = "replay_earliest"
@@ -61,10 +62,11 @@ class Replay:
         self._topic = topic
         self._partition = partition
         self._starter = starter
-        self._producer_id = producer_id_of(group)
-        self._highest_epoch = self.state.start.epoch
+        self._highest_start = self.state.start.epoch
         self._position = self.mark.base_offset if self.mark else 0
-        self._claimed = Start(NO_EPOCH, starter)
+        self._claimed = Start(NO_START, starter)
+        self._claims: list[Identity] = []
+        """Under which the start record has still to become durable."""
         self._claim_offset = -1
         self._pending: Call | None = None
         """What is sent again when the partition is back."""
@@ -75,8 +77,8 @@ class Replay:
         return self._step == "done"
 
     @property
-    def epoch(self) -> int:
-        return self._claimed.epoch
+    def identity(self) -> Identity:
+        return identity_of(self._group, self._claimed.epoch)
 
     def start(self) -> list[Effect]:
         return [self._fetch()]
@@ -86,6 +88,8 @@ class Replay:
             effects, base_offset = self.appender.handle(event, now)
             if base_offset is None:
                 return effects
+            if self._claims:
+                return effects + self._append_claim(now)
             self._claim_offset = base_offset
             self._step = "rereading"
             return [*effects, self._fetch()]
@@ -139,15 +143,16 @@ class Replay:
         self._position = header.next_offset
         self.mark = LogMark(header.base_offset, header.crc32c)
         self.records_read += header.record_count
-        # Only this group's coordinators write under this id: batches of other groups are passed over unopened.
-        if header.producer_id != self._producer_id:
+        # Only this group's coordinators write under its ids: batches of other groups are passed over unopened.
+        start = start_of(self._group, header)
+        if start is None:
             return
         try:
             verify(batch)
             records = decode_records(batch, header)
         except InvalidBatch as error:
             raise ReplayFailed(f"batch {header.base_offset} of {self.appender.address}: {error}") from error
-        self._highest_epoch = max(self._highest_epoch, header.producer_epoch)
+        self._highest_start = max(self._highest_start, start)
         for key, value, _, _ in records:
             change = decode(key, value, self._group)
             if change is not None:
@@ -155,13 +160,19 @@ class Replay:
 
     def _claim(self, now: int) -> list[Effect]:
         self._step = "claiming"
-        self._claimed = Start(self._highest_epoch + 1, self._starter)
+        self._claimed = Start(self._highest_start + 1, self._starter)
+        closing = closing_identity(self._group, self._claimed.epoch)
+        self._claims = [self.identity] if closing is None else [closing, self.identity]
+        return self._append_claim(now)
+
+    def _append_claim(self, now: int) -> list[Effect]:
+        identity = self._claims.pop(0)
         frame = build(
             [encode(Change(StartKey(self._group), self._claimed))],
             first_timestamp_ms=now,
             max_timestamp_ms=now,
-            producer_id=self._producer_id,
-            producer_epoch=self._claimed.epoch,
+            producer_id=identity.producer_id,
+            producer_epoch=identity.epoch,
             base_sequence=0,
         )
         return self.appender.append(frame)

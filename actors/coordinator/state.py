@@ -20,7 +20,7 @@ from .records import (
     TopicKey,
 )
 
-NO_EPOCH = -1
+NO_START = -1
 
 
 class TwoHolders(AssertionError):
@@ -30,7 +30,7 @@ class TwoHolders(AssertionError):
 class GroupState:
     def __init__(self, group: str) -> None:
         self.group = group
-        self.start = Start(NO_EPOCH, "")
+        self.start = Start(NO_START, "")
         self.generation = 0
         self.members: dict[str, Member] = {}
         self.topic_ids: dict[str, str] = {}
@@ -59,7 +59,7 @@ class GroupState:
 
     def changes(self) -> list[Change]:
         """The shortest list of changes that makes this state."""
-        found = [Change(StartKey(self.group), self.start)] if self.start.epoch != NO_EPOCH else []
+        found = [Change(StartKey(self.group), self.start)] if self.start.epoch != NO_START else []
         if self.generation:
             found.append(Change(GroupKey(self.group), GroupProgress(self.generation)))
         found += [Change(MemberKey(self.group, name), member) for name, member in self.members.items()]

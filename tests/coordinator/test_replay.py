@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from planaria.actors.coordinator import machine as machine_module
-from planaria.actors.coordinator.appender import producer_id_of
+from planaria.actors.coordinator.appender import STARTS_PER_ID, closing_identity, identity_of, start_of
 from planaria.actors.coordinator.offsets import CommittedOffset
 from planaria.actors.coordinator.process import CoordinatorActor, snapshot_path
-from planaria.actors.coordinator.records import Change, InvalidRecord, OffsetKey, StartKey, encode
+from planaria.actors.coordinator.records import Change, InvalidRecord, OffsetKey, Start, StartKey, encode
 from planaria.actors.coordinator.replay import ReplayFailed
 from planaria.actors.coordinator.snapshot import decode_snapshot
 from planaria.actors.log.errors import StorageFull
@@ -43,9 +43,9 @@ def test_a_new_group_takes_its_partition_over_with_a_start_record() -> None:
     group = SimulatedGroup().run()
     [batch] = group.log.batches
     header = parse_header(batch)
-    assert (header.producer_id, header.producer_epoch, header.base_sequence) == (producer_id_of(GROUP), 0, 0)
-    assert producer_id_of(GROUP) >> 62 == 1
-    assert producer_id_of(GROUP) < 2**63
+    assert (header.producer_id, header.producer_epoch, header.base_sequence) == (*identity_of(GROUP, 0), 0)
+    assert header.producer_id >> 62 == 1
+    assert header.producer_id < 2**63
 
 
 def test_each_incarnation_writes_under_a_higher_epoch() -> None:
@@ -189,7 +189,7 @@ def test_what_a_stranger_wrote_is_passed_over() -> None:
 
 def test_an_own_record_that_cannot_be_read_crashes() -> None:
     group = SimulatedGroup()
-    forged(group, b"\x93\xa6future\xa7billing\x01", b"\x80", producer_id_of(GROUP))
+    forged(group, b"\x93\xa6future\xa7billing\x01", b"\x80", identity_of(GROUP, 0).producer_id)
     group.start()
     with pytest.raises(InvalidRecord, match="cannot be read"):
         group.drain()
@@ -390,3 +390,100 @@ def test_no_group_name_leaves_the_folder(tmp_path: Path) -> None:
         path = snapshot_path(tmp_path, name)
         assert path.parent == tmp_path / "groups"
         assert path.resolve().parent == (tmp_path / "groups").resolve()
+
+
+def started_often(count: int) -> SimulatedGroup:
+    """A group whose coordinator was started `count` times and then committed 7."""
+    group = SimulatedGroup()
+    group.starts = count
+    producer_id, epoch = identity_of(GROUP, count - 1)
+    changes = [
+        Change(StartKey(GROUP), Start(count - 1, f"run.{count}")),
+        Change(OffsetKey(GROUP, "ORDERS", 0), CommittedOffset(7)),
+    ]
+    frame = build(
+        [encode(change) for change in changes],
+        first_timestamp_ms=0,
+        max_timestamp_ms=0,
+        producer_id=producer_id,
+        producer_epoch=epoch,
+        base_sequence=0,
+    )
+    assert group.log.append(frame).error is None
+    return group
+
+
+def a_late_write(group: SimulatedGroup, start: int) -> ErrorBody | None:
+    """What becomes of a batch of an earlier start that reaches the partition only now."""
+    producer_id, epoch = identity_of(GROUP, start)
+    frame = build(
+        [encode(Change(OffsetKey(GROUP, "ORDERS", 0), CommittedOffset(1)))],
+        first_timestamp_ms=0,
+        max_timestamp_ms=0,
+        producer_id=producer_id,
+        producer_epoch=epoch,
+        base_sequence=2,
+    )
+    return group.log.append(frame).error
+
+
+@pytest.mark.parametrize("eras", [1, 2])
+def test_when_the_epochs_of_a_producer_id_are_used_up_the_next_one_takes_over(eras: int) -> None:
+    first = eras * STARTS_PER_ID
+    group = started_often(first)
+    assert parse_header(group.log.batches[0]).producer_epoch == 32_766
+    group.run()
+    written = [
+        (header.producer_id, header.producer_epoch) for header in map(parse_header, group.log.batches[1:3])
+    ]
+    assert written == [closing_identity(GROUP, first), identity_of(GROUP, first)]
+    assert committed(group) == 7
+    refused = a_late_write(group, first - 1)
+    assert refused is not None
+    assert refused.code == ErrorCode.PRODUCER_FENCED
+    commit(group, 8)
+    for _ in range(2):
+        group.crash(is_append_durable=False)
+        group.drain()
+        assert committed(group) == 8
+    assert [start_of(GROUP, parse_header(batch)) for batch in group.log.batches[-2:]] == [
+        first + 1,
+        first + 2,
+    ]
+    assert group.state.start == Start(first + 2, f"run.{group.starts}")
+
+
+def test_a_crash_between_closing_an_id_and_claiming_the_next() -> None:
+    group = started_often(STARTS_PER_ID)
+    group.start()
+    while len(group.log.batches) < 2:
+        group.answer(group.answerable()[0])
+    [late] = [bytes(call.payload[0]) for call in group.calls]
+    group.crash(is_append_durable=False)
+    group.drain()
+    assert group.is_ready
+    assert parse_header(group.log.batches[-1]).producer_epoch == 1
+    refused = group.log.append(late).error
+    assert refused is not None
+    assert refused.code == ErrorCode.PRODUCER_FENCED
+    assert committed(group) == 7
+
+
+def test_two_starts_that_close_the_same_id_end_with_one_owner() -> None:
+    group = started_often(STARTS_PER_ID)
+    group.start()
+    while len(group.log.batches) < 2:
+        group.answer(group.answerable()[0])
+    [claim] = [bytes(call.payload[0]) for call in group.calls]
+    group.crash(is_append_durable=False)
+    assert group.log.append(claim).error is None
+    group.drain()
+    assert group.is_ready
+    assert group.state.start == Start(STARTS_PER_ID + 1, f"run.{group.starts}")
+
+
+def test_another_groups_ids_are_not_this_groups() -> None:
+    header = parse_header(started_often(3).log.batches[0])
+    assert start_of(GROUP, header) == 2
+    assert start_of("another", header) is None
+    assert start_of(GROUP, header._replace(producer_id=-1)) is None
