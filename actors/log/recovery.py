@@ -9,8 +9,7 @@ locked.
    and damage in it is rot. Rot is never cut; whoever reads there is told. Offsets once given out are never given out
    again: a log shorter than its recovery point goes on in a new segment there, with a gap before it.
 4. Above it only the last segment's tail remains. It is checked batch by batch, every checksum, and cut at the first
-that
-   fails. When good batches lie behind the cut, this was more than a write torn by a crash, and the cut bytes are
+   that fails. When good batches lie behind the cut, this was more than a write torn by a crash, and the cut bytes are
    kept as `<segment>.torn` (the latest only, at most TORN_COPY_BYTES).
 5. What was kept of the tail is synced before anyone may read it.
 6. Producers come from the newest good snapshot and the batches after it.
