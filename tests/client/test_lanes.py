@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from model_partition import ModelPartition
 from planaria.transport.batch import build
 from planaria.transport.client.asking import Answered, Ask, Failed, SetTimer, TimerFired
+from planaria.transport.client.lanes import Identity, ProducerLane
 from planaria.transport.client.producing import BatchTaken, LaneIdle, Outcome, Producing, Transmit
 from planaria.transport.client.retry import RetryPolicy
 from planaria.transport.protocol.data import InitProducerReply, ProducedBatch, ProduceReply
@@ -307,3 +308,15 @@ def test_an_exhausted_epoch_takes_a_new_producer_id() -> None:
     last = world.transmitted[-1]
     assert last.identity is not None
     assert last.identity.producer_id == 8
+
+
+def test_what_expires_says_what_was_answered_last() -> None:
+    lane = ProducerLane(LANE, count(1))
+    lane.identity = Identity(7, 0)
+    for number in range(2):
+        lane.put(FakeBatch(number, 1, created_ms=0))
+    first, _ = lane.transmit()
+    lane.refuse(first.token, ErrorBody(ErrorCode.STORAGE_FULL, "no room", retriable=True))
+    expired = lane.expire(created_before=1)
+    assert [item.batch.number for item in expired] == [0, 1]  # type: ignore[attr-defined]
+    assert expired[0].error.message.endswith("; last answer: STORAGE_FULL: no room")

@@ -93,6 +93,7 @@ class ProducerLane:
         self._is_draining = False
         self._starts_again = False
         self._is_forgotten = False
+        self._last_error: ErrorBody | None = None
 
     def __len__(self) -> int:
         return len(self._queue) + len(self._flights)
@@ -151,6 +152,7 @@ class ProducerLane:
             return None
         self._flights.remove(flight)
         self.failures = 0
+        self._last_error = None
         return flight.batch
 
     def refuse(self, token: int, error: ErrorBody) -> GivenUp | None:
@@ -168,6 +170,7 @@ class ProducerLane:
             self._is_forgotten |= is_head
         elif error.retriable:
             flight.is_doubtful = True
+            self._last_error = error
         else:
             self._flights.remove(flight)
             return GivenUp(flight.batch, error, flight.is_doubtful)
@@ -210,7 +213,10 @@ class ProducerLane:
 
     def expire(self, created_before: int) -> list[GivenUp]:
         """Give up the batches that are too old, whatever their state."""
-        error = ErrorBody(ErrorCode.TIMED_OUT, "not acknowledged within delivery_timeout_ms")
+        reason = "not acknowledged within delivery_timeout_ms"
+        if self._last_error is not None:
+            reason += f"; last answer: {self._last_error.code}: {self._last_error.message}"
+        error = ErrorBody(ErrorCode.TIMED_OUT, reason)
         expired: list[GivenUp] = []
         while self._flights and self._flights[0].batch.created_ms < created_before:
             flight = self._flights.popleft()

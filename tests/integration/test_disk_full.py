@@ -1,0 +1,118 @@
+"""A disk that fills up under a running broker: producers wait, readers and commits go on, nobody dies, room heals it."""
+
+import ctypes
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+
+from live_trees import PATIENCE_S, read_topic, until
+from planaria import Broker
+from planaria.transport.client.errors import DeliveryFailed
+
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(sys.platform != "linux", reason="needs a file system of a chosen size: tmpfs"),
+    pytest.mark.skipif(os.getuid() != 0, reason="only root may mount a small file system"),
+]
+
+DISK_BYTES = 8 * 1024 * 1024
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    libc = ctypes.CDLL(None, use_errno=True)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if libc.mount(b"tmpfs", bytes(disk), b"tmpfs", 0, f"size={DISK_BYTES}".encode()) != 0:
+        pytest.skip(f"no right to mount: {os.strerror(ctypes.get_errno())}")
+    yield disk
+    libc.umount2(bytes(disk), 2)  # MNT_DETACH: whatever still looks at it
+
+
+def fill(disk: Path, leave_bytes: int = 0) -> Path:
+    ballast = disk / "ballast"
+    usage = os.statvfs(disk)
+    free = usage.f_bavail * usage.f_frsize
+    with ballast.open("wb") as stream:
+        stream.write(bytes(max(0, free - leave_bytes)))
+    return ballast
+
+
+def incarnations(broker: Broker) -> dict[str, int]:
+    return {each.address: each.incarnation for each in broker.status().actors}
+
+
+def test_a_full_disk_stops_producers_and_nothing_else(small_disk: Path) -> None:
+    with Broker(small_disk / "data", log_file="") as broker, broker.producer(linger_ms=0) as producer:
+        broker.create_topic("T", 1)
+        with broker.consumer("g", ["T"], auto_offset_reset="earliest", auto_commit=False) as consumer:
+            producer.publish("T", b"first").result(PATIENCE_S)
+            assert consumer.poll(PATIENCE_S)
+            consumer.commit()
+            before = incarnations(broker)
+            # Room for the commits of a group, none for a message.
+            ballast = fill(small_disk, leave_bytes=256 * 1024)
+            waiting = [producer.publish("T", bytes(200_000)) for _ in range(4)]
+            with pytest.raises(DeliveryFailed) as refused:
+                broker.producer(delivery_timeout_ms=1_000).publish("T", bytes(300_000)).result(PATIENCE_S)
+            assert "last answer: STORAGE_FULL" in str(refused.value)
+
+            refusal = publish_once(broker.endpoint, "x" * 300_000)
+            assert (refusal["code"], refusal["retriable"]) == ("STORAGE_FULL", True)
+            assert not waiting[-1].done()
+
+            assert [message.value for message in read_topic(broker.client, "T")][0] == b"first"
+            consumer.seek("T", 0, 0)
+            assert consumer.poll(PATIENCE_S)[0].value == b"first"
+            consumer.commit({("T", 0): 1})
+            assert broker.client.group_offsets("g") == {("T", 0): 1}
+
+            ballast.unlink()
+            freed_at = time.monotonic()
+            offsets = [delivery.result(PATIENCE_S).offset for delivery in waiting]
+            assert time.monotonic() - freed_at < 5
+            assert offsets == sorted(set(offsets))
+        assert incarnations(broker) == before
+        sizes = [len(message.value or b"") for message in read_topic(broker.client, "T")]
+        assert sizes.count(200_000) == 4
+    with Broker(small_disk / "data", log_file="") as broker:
+        assert [len(message.value or b"") for message in read_topic(broker.client, "T")] == sizes
+
+
+def publish_once(endpoint: str, value: str) -> dict[str, Any]:
+    """One attempt without a client that would try again: the error the broker answers with."""
+    with zmq.Context() as context, context.socket(zmq.REQ) as socket:
+        socket.linger = 0
+        socket.connect(endpoint)
+        socket.send_json({"op": "publish", "id": 1, "topic": "T", "records": [{"value_text": value}]})
+        assert socket.poll(int(PATIENCE_S * 1000))
+        error: dict[str, Any] = socket.recv_json()["error"]
+    return error
+
+
+def test_actors_that_die_on_a_full_disk_come_back(small_disk: Path) -> None:
+    with Broker(small_disk / "data", log_file="") as broker:
+        broker.create_topic("T", 2)
+        for number in range(10):
+            broker.publish("T", f"k{number}", number)
+        with broker.consumer("g", ["T"], auto_offset_reset="earliest") as consumer:
+            seen = 0
+            while seen < 10:
+                seen += len(consumer.poll(PATIENCE_S))
+        ballast = fill(small_disk)
+        for address in ("partition/T/0", "partition/T/1", "controller", "gateway/0", "coordinator/g"):
+            before = incarnations(broker)[address]
+            broker.kill(address)
+            until(lambda: incarnations(broker)[address] > before, f"{address} is back")  # noqa: B023
+        assert sorted(message.data for message in read_topic(broker.client, "T")) == list(range(10))
+        ballast.unlink()
+        until(lambda: {each.state for each in broker.status().actors} == {"ready"}, "all are ready")
+        broker.publish("T", "k", 10)
+        assert sum(broker.client.group_offsets("g").values()) == 10
+        assert all(each.restarts <= 3 for each in broker.status().actors)
