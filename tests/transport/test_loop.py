@@ -1,0 +1,323 @@
+"""The loop with real sockets: what it tells its supervisor, in which order things happen in a turn, how it ends."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import zmq
+
+from loop_actor import ADDRESS, PATIENCE_MS, Echo, LoopRun
+from planaria.transport.codec import encode_header
+from planaria.transport.endpoints import endpoint_for
+from planaria.transport.loop import MAX_MESSAGES_PER_TURN
+from planaria.transport.protocol.control import Heartbeat, PeerDown, PeerUp, Ready, Stop
+from planaria.transport.protocol.errors import ErrorCode
+
+
+@pytest.fixture
+def run(run_dir: Path) -> Iterator[LoopRun]:
+    started = LoopRun(str(run_dir))
+    yield started
+    started.close()
+
+
+def send(client: "zmq.Socket[bytes]", op: str, **fields: Any) -> None:
+    client.send(json.dumps({"op": op, **fields}).encode())
+
+
+def receive(client: "zmq.Socket[bytes]") -> Any:
+    assert client.poll(PATIENCE_MS), "no reply"
+    return json.loads(client.recv_multipart()[-1])
+
+
+def ask(client: "zmq.Socket[bytes]", op: str, **fields: Any) -> Any:
+    send(client, op, **fields)
+    return receive(client)
+
+
+# What the supervisor hears.
+
+
+def test_ready_says_where(run: LoopRun) -> None:
+    ready = run.start()
+    assert ready == Ready(
+        address=ADDRESS, incarnation=3, endpoint=endpoint_for(run.run_directory, ADDRESS, 3)
+    )
+
+
+def test_life_is_told_in_order(run: LoopRun) -> None:
+    run.actor.steps_of_recovery = 2
+    run._thread.start()
+    words = [run.next_word()[1] for _ in range(6)]
+    assert [word.phase if isinstance(word, Heartbeat) else "is ready" for word in words] == [
+        *("starting", "recovering", "recovering"),
+        *("is ready", "ready", "ready"),
+    ]
+    turns = [word.turns for word in words if isinstance(word, Heartbeat)]
+    assert turns[:3] == [1, 2, 3]
+    assert turns == sorted(turns)
+    assert {word.incarnation for word in words} == {3}
+
+
+def test_an_idle_actor_beats_and_its_turns_advance(run: LoopRun) -> None:
+    run.start()
+    first, second = (run.hear(lambda word: isinstance(word, Heartbeat)) for _ in range(2))
+    assert second.turns > first.turns or run.hear(lambda word: word.turns > first.turns)
+
+
+# Requests.
+
+
+@pytest.mark.parametrize("envelope", [[], [b""], [b"name"], [b"name", b""]])
+def test_replies_echo_envelope_and_id(run: LoopRun, envelope: list[bytes]) -> None:
+    run.start()
+    client = run.client()
+    client.send_multipart([*envelope, b'{"op":"echo","id":"x","text":"hi"}'])
+    assert client.poll(PATIENCE_MS)
+    *echoed, reply = client.recv_multipart()
+    assert (echoed, json.loads(reply)) == (envelope, {"id": "x", "text": "hi"})
+
+
+@pytest.mark.parametrize(
+    ("frames", "code", "id_"),
+    [
+        ([b"\xff\x00"], ErrorCode.INVALID_REQUEST, None),
+        ([b""], ErrorCode.INVALID_REQUEST, None),
+        ([b"{"], ErrorCode.INVALID_REQUEST, None),
+        ([b'{"op":"nonsense","id":7}'], ErrorCode.UNKNOWN_OP, 7),
+        ([b'{"op":"peer_up","id":7}'], ErrorCode.UNKNOWN_OP, 7),
+        ([b'{"op":"echo","id":7,"text":1}'], ErrorCode.INVALID_REQUEST, 7),
+        ([b'{"op":"echo","id":[7]}'], ErrorCode.INVALID_REQUEST, None),
+        ([b'{"op":"echo"}', *[b""] * 256], ErrorCode.MESSAGE_TOO_LARGE, None),
+    ],
+)
+def test_what_cannot_be_read_is_refused(run: LoopRun, frames: list[bytes], code: str, id_: Any) -> None:
+    run.start()
+    client = run.client()
+    client.send_multipart(frames)
+    assert client.poll(PATIENCE_MS)
+    header = client.recv_multipart()[-1]
+    reply = json.loads(header) if header[:1] == b"{" else msgspec.msgpack.decode(header)
+    assert (reply["error"]["code"], reply["id"]) == (code, id_)
+    assert ask(client, "echo", text="still here")["text"] == "still here"
+
+
+def test_nothing_is_answered_before_it_is_durable(run: LoopRun) -> None:
+    run.start()
+    client, other = run.client(), run.client()
+    run.actor.may_sync.clear()
+    send(client, "store", id=1)
+    assert run.actor.in_sync.wait(PATIENCE_MS / 1000)
+    # What comes during the sync waits for the next turn, and shares one sync there.
+    for number in range(10):
+        send(other, "store", id=number)
+    assert not client.poll(30)
+    run.actor.may_sync.set()
+    assert receive(client) == {"id": 1, "text": "durable"}
+    assert [receive(other)["id"] for _ in range(10)] == list(range(10))
+    assert run.actor.syncs[0] == 1
+    assert sum(run.actor.syncs) == 11
+
+
+def test_a_turn_takes_a_bounded_part_of_the_mailbox(run: LoopRun) -> None:
+    run.start()
+    client, last = run.client(), run.client()
+    run.actor.may_sync.clear()
+    send(last, "store")
+    assert run.actor.in_sync.wait(PATIENCE_MS / 1000)
+    for _ in range(3 * MAX_MESSAGES_PER_TURN):
+        send(client, "store")
+    run.actor.may_sync.set()
+    for _ in range(3 * MAX_MESSAGES_PER_TURN):
+        receive(client)
+    assert max(run.actor.syncs) <= MAX_MESSAGES_PER_TURN
+    assert sum(run.actor.syncs) == 3 * MAX_MESSAGES_PER_TURN + 1
+
+
+def test_a_reply_to_nobody_is_counted(run: LoopRun) -> None:
+    run.start()
+    ask(run.client(), "misdirect")
+    assert run.loop.dropped_replies == 1
+
+
+def test_replies_to_one_who_does_not_read_are_dropped_and_counted(run: LoopRun) -> None:
+    run.start()
+    client, reader = run.client(receive_high_water_mark=1), run.client()
+    send(client, "flood", replies=5_000, text="x" * 10_000)
+    assert client.poll(PATIENCE_MS)
+    assert ask(reader, "echo", text="unharmed")["text"] == "unharmed"
+    assert run.loop.dropped_replies > 0
+
+
+def test_timers_fire_and_cancelled_ones_do_not(run: LoopRun) -> None:
+    run.start()
+    client = run.client()
+    assert ask(client, "later", id=1, ms=20)["text"] == "late"
+    assert ask(client, "echo", id=2)["id"] == 2
+    assert len(run.loop._timers) == 0
+
+
+def test_watched_files_are_seen_until_they_are_not_watched(run: LoopRun) -> None:
+    reader, writer = os.pipe()
+    seen: list[bytes] = []
+
+    def take() -> None:
+        seen.append(os.read(reader, 1))
+        run.loop.unwatch(reader)
+
+    def start() -> None:
+        run.loop.watch(reader, take)
+
+    run.actor.start = start  # type: ignore[method-assign]
+    run.start()
+    os.write(writer, b"ab")
+    client = run.client()
+    while not seen:
+        ask(client, "echo")
+    ask(client, "echo")
+    assert seen == [b"a"]
+    os.close(reader)
+    os.close(writer)
+
+
+# Calls.
+
+
+def test_a_call_is_answered(run: LoopRun) -> None:
+    run.start()
+    peer, client = run.peer("controller", 1), run.client()
+    send(client, "ask", id=9, address="controller")
+    assert peer.poll(PATIENCE_MS)
+    *route, header = peer.recv_multipart()
+    assert msgspec.msgpack.decode(header)["text"] == "asked"
+    peer.send_multipart([*route, b'{"id":null,"text":"answer"}'])
+    assert receive(client) == {"id": 9, "text": "answer"}
+
+
+def test_a_refused_call_fails_with_the_peers_words(run: LoopRun) -> None:
+    run.start()
+    peer, client = run.peer("controller", 1), run.client()
+    for answer, code in (
+        (b'{"id":1,"error":{"code":"OVERLOADED","message":"busy","retriable":true}}', "OVERLOADED"),
+        (b'{"id":1,"text":7}', "INVALID_REQUEST"),
+    ):
+        send(client, "ask", address="controller")
+        assert peer.poll(PATIENCE_MS)
+        peer.send_multipart([*peer.recv_multipart()[:-1], answer])
+        assert receive(client)["error"]["code"] == code
+
+
+@pytest.mark.parametrize(
+    ("address", "code"),
+    [("controller", "ACTOR_UNAVAILABLE"), ("partition/ORDERS/0", "PARTITION_OFFLINE")],
+)
+def test_a_call_to_nobody_fails_at_once(run: LoopRun, address: str, code: str) -> None:
+    run.start()
+    error = ask(run.client(), "ask", address=address)["error"]
+    assert (error["code"], error["retriable"]) == (code, True)
+
+
+def test_calls_fail_when_their_incarnation_dies(run: LoopRun) -> None:
+    run.start()
+    peer, client = run.peer("partition/ORDERS/0", 2), run.client()
+    for number in range(3):
+        send(client, "ask", id=number, address="partition/ORDERS/0")
+        assert peer.poll(PATIENCE_MS)
+        peer.recv_multipart()
+    run.peer_down("partition/ORDERS/0", 1)  # an older one's death is no news
+    run.wait_heard(PeerDown, 1)
+    assert not client.poll(0)
+    run.peer_down("partition/ORDERS/0", 2, "killed by SIGKILL")
+    lost = [receive(client) for _ in range(3)]
+    assert [reply["id"] for reply in lost] == [0, 1, 2]
+    assert {reply["error"]["code"] for reply in lost} == {"PARTITION_OFFLINE"}
+    assert "killed by SIGKILL" in lost[0]["error"]["message"]
+    assert ask(client, "ask", address="partition/ORDERS/0")["error"]["code"] == "PARTITION_OFFLINE"
+
+
+def test_a_newer_incarnation_takes_over_and_an_older_never_comes_back(run: LoopRun) -> None:
+    run.start()
+    old, client = run.peer("controller", 1), run.client()
+    send(client, "ask", id=1, address="controller")
+    assert old.poll(PATIENCE_MS)
+    new = run.peer("controller", 2)
+    assert receive(client)["error"]["code"] == "ACTOR_UNAVAILABLE"
+    # Said again, or late: a name used twice would make ZeroMQ abort the process.
+    for incarnation in (2, 1):
+        endpoint = endpoint_for(run.run_directory, "controller", incarnation)
+        run.order(PeerUp(address="controller", incarnation=incarnation, endpoint=endpoint))
+    run.peer_down("nobody", 1)
+    run.wait_heard(PeerDown, 1)
+    send(client, "ask", id=2, address="controller")
+    assert new.poll(PATIENCE_MS)
+    *route, _ = new.recv_multipart()
+    new.send_multipart([*route, b'{"text":"new"}'])
+    assert receive(client) == {"id": 2, "text": "new"}
+
+
+def test_a_call_has_a_deadline_and_a_late_answer_goes_nowhere(run: LoopRun) -> None:
+    run.start()
+    peer, client = run.peer("controller", 1), run.client()
+    error = ask(client, "ask", address="controller", timeout_ms=20)["error"]
+    assert (error["code"], error["retriable"]) == ("TIMED_OUT", True)
+    assert peer.poll(PATIENCE_MS)
+    peer.send_multipart([*peer.recv_multipart()[:-1], b'{"text":"late"}'])
+    assert ask(client, "echo", text="next") == {"id": None, "text": "next"}
+    assert run.loop._calls.next_deadline() is None
+
+
+def test_the_supervisor_is_asked_over_the_control_link(run: LoopRun) -> None:
+    run.start()
+    client = run.client()
+    send(client, "ask", id=5, address="supervisor")
+    envelope, request = run.next_word()
+    while not isinstance(request, Echo):
+        envelope, request = run.next_word()
+    run.tell(*envelope, b'{"text":"from above"}')
+    assert receive(client) == {"id": 5, "text": "from above"}
+
+
+def test_a_cast_arrives_without_an_envelope_or_is_lost(run: LoopRun) -> None:
+    run.start()
+    client = run.client()
+    assert ask(client, "tell", address="controller")["text"] == "told"
+    peer = run.peer("controller", 1)
+    ask(client, "tell", address="controller")
+    assert peer.poll(PATIENCE_MS)
+    assert peer.recv_multipart()[1:] == [encode_header(Echo(text="told"))]
+    assert not peer.poll(0)
+
+
+# The end.
+
+
+def test_stop_answers_what_is_open_and_closes(run: LoopRun) -> None:
+    run.start()
+    client = run.client()
+    run.actor.may_sync.clear()
+    send(client, "store", id=1)
+    assert run.actor.in_sync.wait(PATIENCE_MS / 1000)
+    run.order(Stop(deadline_ms=2**50))
+    run.actor.may_sync.set()
+    assert receive(client)["text"] == "durable"
+    run.join()
+    assert run.actor.closed
+    assert run.failure is None
+
+
+def test_the_supervisors_death_ends_the_actor(run: LoopRun) -> None:
+    run.start()
+    run.supervisor_dies()
+    run.join()
+    assert run.actor.closed
+
+
+def test_an_effect_nobody_knows_is_a_bug_and_crashes(run: LoopRun) -> None:
+    run.start()
+    send(run.client(), "break")
+    run.join()
+    assert "does not know" in str(run.failure)
