@@ -1,0 +1,246 @@
+"""The record batch: what is built is read back, and no damage goes unseen."""
+
+import random
+import struct
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from planaria.transport import batch
+from planaria.transport.batch import CODEC_ZSTD, HEADER_BYTES, CodecUnavailable, InvalidBatch, Record
+
+RECORDS: list[Record] = [(b"k", b"v", 0, {"h": "\u2713"}), (None, None, 5, None), (b"", b"", -1, {})]
+
+records_strategy = st.lists(
+    st.tuples(
+        st.none() | st.binary(max_size=20),
+        st.none() | st.binary(max_size=300),
+        st.integers(-(2**63), 2**64 - 1),
+        st.none() | st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3),
+    ),
+    min_size=1,
+    max_size=40,
+)
+
+
+def build(records: list[Record] = RECORDS, **fields: int) -> bytes:
+    return batch.build(records, first_timestamp_ms=1_000, max_timestamp_ms=1_005, **fields)
+
+
+@given(records_strategy, st.integers(-1, 2**63 - 1), st.integers(-1, 2**15 - 1), st.integers(-1, 2**31 - 1))
+def test_what_is_built_is_read_back(
+    records: list[Record], producer_id: int, epoch: int, sequence: int
+) -> None:
+    frame = build(records, producer_id=producer_id, producer_epoch=epoch, base_sequence=sequence)
+    header = batch.verify(frame)
+    assert batch.decode_records(frame, header) == records
+    assert header.size_bytes == len(frame)
+    assert (header.record_count, header.first_timestamp_ms, header.max_timestamp_ms) == (
+        len(records),
+        1_000,
+        1_005,
+    )
+    assert (header.producer_id, header.producer_epoch, header.base_sequence) == (producer_id, epoch, sequence)
+
+
+def test_every_single_flipped_bit_is_noticed() -> None:
+    frame = batch.stamp(build(RECORDS[:2]), 12, 3)
+    for bit in range(len(frame) * 8):
+        damaged = bytearray(frame)
+        damaged[bit // 8] ^= 1 << bit % 8
+        assert is_refused(damaged), f"bit {bit} was flipped unseen"
+    assert not is_refused(frame)
+
+
+def is_refused(frame: bytearray) -> bool:
+    """As a reader of a stored batch refuses it."""
+    try:
+        batch.verify(frame)
+    except InvalidBatch:
+        return True
+    return not batch.is_head_intact(frame)
+
+
+def test_an_intact_batch_is_not_suspected() -> None:
+    frame = batch.stamp(build(), 12, 3)
+    assert batch.is_head_intact(frame)
+    assert batch.is_head_intact(b"other bytes" + frame, 11)
+    assert batch.is_head_intact(build())
+
+
+@pytest.mark.parametrize("length", range(HEADER_BYTES + 10))
+def test_a_batch_cut_short_is_refused(length: int) -> None:
+    with pytest.raises(InvalidBatch):
+        batch.verify(build()[:length])
+
+
+def test_stamping_leaves_the_producers_part_alone() -> None:
+    frame = build()
+    stamped = batch.stamp(frame, 2**40, 7)
+    header = batch.verify(stamped)
+    assert (header.base_offset, header.leader_epoch) == (2**40, 7)
+    assert (header.last_offset, header.next_offset) == (2**40 + 2, 2**40 + 3)
+    assert stamped[24:] == frame[24:]
+    assert stamped[12:20] == frame[12:20]
+    assert batch.stamped_head(batch.verify(frame), 2**40, 7) == stamped[:24]
+
+
+def test_sequences_wrap() -> None:
+    header = batch.verify(build(producer_id=1, producer_epoch=0, base_sequence=2**31 - 2))
+    assert header.last_sequence == 0
+
+
+def test_a_batch_of_nothing_and_one_of_another_version_are_refused() -> None:
+    with pytest.raises(InvalidBatch, match="at least one"):
+        batch.verify(build([]))
+    newer = bytearray(build())
+    newer[24] = 2
+    with pytest.raises(InvalidBatch, match="magic is 2"):
+        batch.verify(newer)
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        ["x"],
+        [{"key": b"k"}],
+        [(b"k", b"v", 0)],
+        [("text", b"v", 0, None)],
+        [(b"k", b"v", 0.5, None)],
+        [(b"k", b"v", None, None)],
+        [(b"k", b"v", 0, {"h": b"bytes"})],
+    ],
+    ids=str,
+)
+def test_records_of_another_shape_are_refused(records: list[Any]) -> None:
+    frame = build(records)
+    header = batch.verify(frame)
+    with pytest.raises(InvalidBatch, match="cannot be decoded"):
+        batch.decode_records(frame, header)
+
+
+def reseal(frame: bytes, body: bytes, record_count: int, attributes: int = 0) -> bytes:
+    """A batch with a right checksum over whatever its maker put in."""
+    forged = bytearray(frame[:HEADER_BYTES] + body)
+    forged[25] = attributes
+    struct.pack_into(">I", forged, 26, record_count)
+    struct.pack_into(">I", forged, 12, len(forged) - 24)
+    struct.pack_into(">I", forged, 16, batch.checksum(forged[24:]))
+    return bytes(forged)
+
+
+@pytest.mark.parametrize(
+    ("body", "record_count"),
+    [
+        (build()[HEADER_BYTES:], 2),
+        (b"", 1),
+        (b"\x91" * 100_000, 1),
+        (b"\xdd\xff\xff\xff\xff", 2**32 - 1),
+        (b"\x91\x94\xc0\xc0\x00\x81\xa1\xff\xa1x", 1),
+        (build()[HEADER_BYTES:] + b"\x00", 3),
+    ],
+    ids=[
+        "another count",
+        "nothing",
+        "nested deeply",
+        "announced and not there",
+        "not UTF-8",
+        "more than the records",
+    ],
+)
+def test_contents_that_belie_the_header_are_refused(body: bytes, record_count: int) -> None:
+    frame = reseal(build(), body, record_count)
+    header = batch.verify(frame)
+    with pytest.raises(InvalidBatch):
+        batch.decode_records(frame, header)
+
+
+def test_split_finds_whole_batches_and_leaves_a_cut_one_out() -> None:
+    frames = [bytes(batch.stamp(build(RECORDS[:n]), n * 10, 0)) for n in (1, 2, 3)]
+    run = b"".join(frames)
+    whole = batch.split(run)
+    assert [bytes(view) for _, view in whole] == frames
+    assert [header.base_offset for header, _ in whole] == [10, 20, 30]
+    for cut in range(1, len(frames[2])):
+        assert [bytes(view) for _, view in batch.split(run[:-cut])] == frames[:2]
+    assert batch.split(b"") == []
+
+
+def test_split_does_not_stand_still() -> None:
+    endless = bytearray(build())
+    struct.pack_into(">I", endless, 12, 0)
+    with pytest.raises(InvalidBatch, match="shorter than a header"):
+        batch.split(endless)
+
+
+def test_split_survives_any_bytes(seed: int) -> None:
+    random_ = random.Random(seed)
+    for _ in range(2_000):
+        data = random_.randbytes(random_.randrange(200))
+        try:
+            found = batch.split(data)
+        except InvalidBatch:
+            continue
+        assert sum(len(view) for _, view in found) <= len(data)
+
+
+# Compression.
+
+
+def test_compressed_records_are_read_back() -> None:
+    pytest.importorskip("zstandard")
+    records: list[Record] = [(b"key", b"value " * 100, 0, None)] * 50
+    frame = build(records, attributes=CODEC_ZSTD)
+    assert len(frame) < len(build(records)) / 10
+    assert batch.decode_records(frame, batch.verify(frame)) == records
+
+
+def test_without_the_library_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = reseal(build(), b"compressed", 1, CODEC_ZSTD)
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    with pytest.raises(CodecUnavailable, match=r"planaria\[zstd\]"):
+        build(attributes=CODEC_ZSTD)
+    with pytest.raises(CodecUnavailable, match=r"planaria\[zstd\]"):
+        batch.decode_records(frame, batch.verify(frame))
+
+
+def test_an_unknown_codec_is_refused() -> None:
+    frame = reseal(build(), b"whatever", 1, 5)
+    with pytest.raises(InvalidBatch, match="unknown batch codec 5"):
+        batch.decode_records(frame, batch.verify(frame))
+
+
+@pytest.mark.parametrize("states_its_size", [True, False])
+def test_a_little_that_becomes_too_much_is_refused(
+    monkeypatch: pytest.MonkeyPatch, states_its_size: bool
+) -> None:
+    zstandard = pytest.importorskip("zstandard")
+    monkeypatch.setattr(batch, "MAX_DECOMPRESSED_BYTES", 10_000)
+    body = zstandard.ZstdCompressor(write_content_size=states_its_size).compress(bytes(1_000_000))
+    frame = reseal(build(), body, 1, CODEC_ZSTD)
+    with pytest.raises(InvalidBatch):
+        batch.decode_records(frame, batch.verify(frame))
+
+
+def test_damaged_compression_is_refused(seed: int) -> None:
+    pytest.importorskip("zstandard")
+    random_ = random.Random(seed)
+    good = build([(b"key", b"value " * 20, 0, None)] * 9, attributes=CODEC_ZSTD)[HEADER_BYTES:]
+    for _ in range(500):
+        body = bytearray(good)
+        body[random_.randrange(len(body))] ^= 1 << random_.randrange(8)
+        frame = reseal(build(), bytes(body[: random_.randrange(len(body) + 1)]), 9, CODEC_ZSTD)
+        try:
+            batch.decode_records(frame, batch.verify(frame))
+        except InvalidBatch:
+            continue
+
+
+def test_checksum_is_castagnolis() -> None:
+    # RFC 3720, appendix B.4, and the check value of every catalogue.
+    assert batch.checksum(b"123456789") == 0xE3069283
+    assert batch.checksum(bytes(32)) == 0x8A9136AA
+    assert batch.checksum(memoryview(b"\xff" * 32)) == 0x62A8AB43

@@ -1,0 +1,259 @@
+"""Headers and envelopes: both encodings alike, the field at fault named, and nothing a stranger sends does harm."""
+
+import json
+import random
+import tracemalloc
+from typing import Any
+
+import msgspec
+import pytest
+
+from planaria.transport import codec
+from planaria.transport.codec import RequestDecoder, decode_reply, encode_header, id_of, split_envelope
+from planaria.transport.protocol.data import Fetch, FetchReply, Produce, Publish
+from planaria.transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
+from planaria.transport.protocol.groups import GroupHeartbeat
+from planaria.transport.protocol.message import MAX_FRAMES, MAX_HEADER_BYTES, ErrorReply
+from planaria.transport.protocol.session import Hello, Metadata
+
+DECODER = RequestDecoder((Fetch, Publish, Produce, Hello, GroupHeartbeat))
+FETCH = {"op": "fetch", "topic": "T", "partition": 0, "offset": 0}
+
+
+def both(header: dict[str, Any]) -> list[bytes]:
+    return [msgspec.json.encode(header), msgspec.msgpack.encode(header)]
+
+
+def refusal(header: bytes) -> ProtocolError:
+    with pytest.raises(ProtocolError) as caught:
+        DECODER.decode(header)
+    return caught.value
+
+
+# Envelopes.
+
+
+@pytest.mark.parametrize("envelope", [[], [b""], [b"name"], [b"name", b""], [b"\x00abc", b"\x01"]])
+@pytest.mark.parametrize("header", [b"{}", b"\x80", b"\x8f", b"\xde\x00\x00", b"\xdf\x00\x00\x00\x00"])
+def test_the_header_is_the_first_map(envelope: list[bytes], header: bytes) -> None:
+    payload = [b"{}", b"\x80payload", b""]
+    found = split_envelope([*envelope, header, *payload])
+    assert found == (tuple(envelope), header, payload)
+
+
+@pytest.mark.parametrize(
+    "frames", [[], [b""], [b"", b"", b"", b"{}"], [b"a", b"b", b"c", b"{}"], [b"[]"], [b"\x90"], [b" {}"]]
+)
+def test_no_header_within_three_frames_is_refused(frames: list[bytes]) -> None:
+    with pytest.raises(ProtocolError, match="INVALID_REQUEST"):
+        split_envelope(frames)
+
+
+def test_the_bound_on_frames_counts_from_the_header() -> None:
+    frames = [b"{}"] + [b""] * (MAX_FRAMES - 1)
+    assert len(split_envelope([b"name", b"", *frames])[2]) == MAX_FRAMES - 1
+    for envelope in ([], [b""], [b"name", b""]):
+        with pytest.raises(ProtocolError, match="MESSAGE_TOO_LARGE"):
+            split_envelope([*envelope, *frames, b""])
+
+
+@pytest.mark.parametrize(
+    ("frames", "expected"),
+    [
+        ([b"x"], ()),
+        ([b"", b"x"], (b"",)),
+        ([b"name", b"", b"x"], (b"name", b"")),
+        ([], ()),
+        ([b"a", b"b", b""], ()),
+    ],
+)
+def test_what_has_no_header_is_answered_behind_its_delimiter(
+    frames: list[bytes], expected: tuple[bytes, ...]
+) -> None:
+    assert codec.envelope_of(frames) == expected
+
+
+# Requests.
+
+
+@pytest.mark.parametrize("id_", [None, 0, -1, 2**63 - 1, "a name", ""])
+def test_both_encodings_give_the_same(id_: Any) -> None:
+    for header in both({**FETCH, "id": id_}):
+        assert DECODER.decode(header) == Fetch(id=id_, topic="T", partition=0, offset=0)
+        assert id_of(header) == id_
+
+
+def test_bytes_are_base64_in_json() -> None:
+    request = DECODER.decode(
+        b'{"op":"publish","topic":"T","records":[{"key":"AP8=","value_text":"\\u2713"}]}'
+    )
+    assert isinstance(request, Publish)
+    assert (request.records[0].key, request.records[0].value_text) == (b"\x00\xff", "\u2713")
+    assert (
+        "$.records[0].key"
+        in refusal(b'{"op":"publish","topic":"T","records":[{"key":"not base64!"}]}').message
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"partition": "zero"}, "$.partition"),
+        ({"partition": 1.5}, "$.partition"),
+        ({"offset": -1}, "$.offset"),
+        ({"offset": 2**63}, "$.offset"),
+        ({"format": "xml"}, "$.format"),
+        ({"max_wait_ms": 60_001}, "$.max_wait_ms"),
+        ({"topic": None}, "$.topic"),
+        ({"id": [1]}, "$.id"),
+        ({"id": 1.5}, "$.id"),
+        ({"offest": 1}, "offest"),
+    ],
+    ids=str,
+)
+def test_the_field_at_fault_is_named(change: dict[str, Any], named: str) -> None:
+    for header in both({**FETCH, **change}):
+        error = refusal(header)
+        assert error.code == ErrorCode.INVALID_REQUEST
+        assert error.message.startswith("fetch: ")
+        assert named in error.message
+
+
+def test_a_missing_field_is_named_and_so_is_one_deep_inside() -> None:
+    for header in both({"op": "fetch", "topic": "T", "partition": 0}):
+        assert "`offset`" in refusal(header).message
+    for header in both({"op": "publish", "topic": "T", "records": [{}, {"headers": {"a": 1}}]}):
+        assert "$.records[1].headers" in refusal(header).message
+
+
+def test_ops_that_are_not_served_here_are_said_to_be() -> None:
+    for header in both({"op": "kill", "address": "controller"}):
+        assert refusal(header).code == ErrorCode.UNKNOWN_OP
+    for header in both({"op": "x" * 100_000}):
+        assert len(refusal(header).message) < 200
+
+
+@pytest.mark.parametrize(
+    "header", [b"{}", b'{"id":1}', b'{"op":7}', b'{"op":null}', b"\x80", b"\x81\xa2op\x07"]
+)
+def test_a_header_without_an_op_is_refused(header: bytes) -> None:
+    error = refusal(header)
+    assert error.code == ErrorCode.INVALID_REQUEST
+    assert "`op`" in error.message
+
+
+# What strangers send.
+
+HOSTILE = {
+    "json not UTF-8": b'{"op":"fetch","topic":"\xff","partition":0,"offset":0}',
+    "msgpack not UTF-8": b"\x84\xa2op\xa5fetch\xa5topic\xa1\xff\xa9partition\x00\xa6offset\x00",
+    "lone surrogate": b'{"op":"fetch","topic":"\\ud800","partition":0,"offset":0}',
+    "number beyond 64 bits": b'{"op":"fetch","topic":"T","partition":0,"offset":' + b"9" * 100 + b"}",
+    "endless number": b'{"op":"fetch","topic":"T","partition":' + b"9" * 1_000_000 + b',"offset":0}',
+    "beyond a double": b'{"op":"fetch","topic":"T","partition":1e999,"offset":0}',
+    "nan": b'{"op":"fetch","topic":"T","partition":NaN,"offset":0}',
+    "json nested deeply": b'{"op":"fetch","id":' + b"[" * 1_000_000,
+    "json nested deeply, whole": b'{"op":"fetch","id":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "json objects nested deeply": b'{"a":' * 500_000,
+    "msgpack nested deeply": b"\x81\xa2id" + b"\x91" * 1_000_000,
+    "msgpack maps nested deeply": b"\x81\xa1a" * 500_000,
+    "an array announced": b"\x82\xa2op\xaagroup_heartbeat"[:7] + b"\xa5topic\xdd\xff\xff\xff\xff",
+    "a map announced": b"\xdf\xff\xff\xff\xff",
+    "a string announced": b"\x81\xa2op\xdb\xff\xff\xff\xff",
+    "extension": b"\x82\xa2op\xa5fetch\xa5topic\xc7\xff\x01",
+    "keys that are no strings": b"\x81\x01\x01",
+    "two values": b'{"op":"hello"}{"op":"hello"}',
+    "cut short": b'{"op":"hel',
+}
+
+
+@pytest.mark.parametrize("header", HOSTILE.values(), ids=list(HOSTILE))
+def test_hostile_headers_are_refused(header: bytes) -> None:
+    error = refusal(header)
+    assert error.code == ErrorCode.INVALID_REQUEST
+    assert len(error.message) < 1_000
+    id_of(header)
+
+
+def test_a_long_header_is_refused_before_it_is_read() -> None:
+    header = b'{"op":"hello","client_id":"' + b"x" * MAX_HEADER_BYTES + b'"}'
+    assert refusal(header).code == ErrorCode.MESSAGE_TOO_LARGE
+
+
+def test_a_wrong_id_of_megabytes_is_not_built() -> None:
+    wrong = b'{"op":"fetch","id":[' + b"[]," * 500_000 + b"[]]}"
+    tracemalloc.start()
+    try:
+        refusal(wrong)
+        assert id_of(wrong) is None
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_is_wrong_elsewhere_does_not_hide_the_id() -> None:
+    for header in both({"op": 7, "id": "mine", "x": [1]}):
+        assert id_of(header) == "mine"
+    assert id_of(b'{"id":') is None
+
+
+def test_an_unknown_field_of_megabytes_is_not_echoed() -> None:
+    for header in both({**FETCH, "x" * 1_000_000: 1}):
+        assert len(refusal(header).message) < 1_000
+
+
+def test_damaged_headers_are_refused_or_read(seed: int) -> None:
+    random_ = random.Random(seed)
+    codes = set()
+    good = both(FETCH)
+    for _ in range(20_000):
+        header = bytearray(random_.choice(good))
+        for _ in range(random_.randrange(1, 4)):
+            header[random_.randrange(len(header))] = random_.randrange(256)
+        try:
+            DECODER.decode(bytes(header))
+        except ProtocolError as error:
+            codes.add(error.code)
+        id_of(bytes(header))
+    assert codes == {ErrorCode.INVALID_REQUEST, ErrorCode.UNKNOWN_OP}
+
+
+# Replies.
+
+
+def test_replies_are_read_in_both_encodings() -> None:
+    reply = FetchReply(id=4, topic="T", partition=0, log_start_offset=0, high_watermark=9, next_offset=9)
+    for as_json in (True, False):
+        assert decode_reply(encode_header(reply, as_json), FetchReply) == reply
+        refused = ErrorReply(id=4, error=ErrorBody("OVERLOADED", "busy", True))
+        assert decode_reply(encode_header(refused, as_json), FetchReply) == ErrorBody(
+            "OVERLOADED", "busy", True
+        )
+
+
+def test_a_reply_may_have_fields_of_a_later_version() -> None:
+    reply = {
+        "id": 1,
+        "topic": "T",
+        "partition": 0,
+        "log_start_offset": 0,
+        "high_watermark": 0,
+        "next_offset": 0,
+    }
+    for header in both({**reply, "later": [1]}):
+        assert decode_reply(header, FetchReply).next_offset == 0
+    for header in both({"id": 1, "error": {"code": "OF_A_LATER_VERSION", "message": "m", "hint": 1}}):
+        assert decode_reply(header, FetchReply) == ErrorBody("OF_A_LATER_VERSION", "m", False)
+
+
+@pytest.mark.parametrize(
+    "header", [b"{}", b"{", b"\x80", b"\x81\xa2id", b'{"id":1,"error":7}', b"\x81" * 100_000]
+)
+def test_an_unreadable_reply_is_said_to_be_one(header: bytes) -> None:
+    with pytest.raises(ProtocolError, match="unreadable reply"):
+        decode_reply(header, FetchReply)
+
+
+def test_json_of_ours_is_json_to_others() -> None:
+    header = json.loads(encode_header(Metadata(id=1, topics=["ä"]), as_json=True))
+    assert header == {"op": "metadata", "id": 1, "topics": ["ä"], "after_version": None, "max_wait_ms": 0}

@@ -1,0 +1,49 @@
+"""Endpoints: no two incarnations share one, and none is longer than the kernel takes."""
+
+import itertools
+import socket
+from pathlib import Path
+
+import pytest
+
+from planaria.transport.endpoints import MAX_PATH_BYTES, PathTooLong, control_endpoint, endpoint_for, peer_id
+
+RUN = "/tmp/planaria-1000-5d41402abc/7"
+
+
+def test_names_can_be_read() -> None:
+    assert endpoint_for(RUN, "partition/ORDERS/0", 3) == f"ipc://{RUN}/partition-ORDERS-0.3"
+    assert control_endpoint(RUN) == f"ipc://{RUN}/supervisor"
+    assert peer_id("partition/ORDERS/0", 3) == b"partition/ORDERS/0.3"
+
+
+@pytest.mark.parametrize("length", [1, 50, 60, 61, 62, 63, 64, 65, 66, 200])
+def test_paths_fit_whatever_the_name(length: int) -> None:
+    path = endpoint_for(RUN, f"partition/{'x' * length}/0", 1).removeprefix("ipc://")
+    assert len(path.encode()) <= MAX_PATH_BYTES
+    assert path.startswith(RUN + "/")
+
+
+def test_no_two_incarnations_share_a_path() -> None:
+    names = ["A", "A-0", "A.1", "a", "x" * 200, "x" * 199 + "y"]
+    addresses = [f"partition/{name}/{n}" for name in names for n in (0, 1, 10)]
+    addresses += [f"coordinator/{name}" for name in names] + ["controller", "gateway/0", "console"]
+    endpoints = [endpoint_for(RUN, address, n) for address, n in itertools.product(addresses, (1, 2, 11))]
+    assert len(set(endpoints)) == len(endpoints)
+    assert control_endpoint(RUN) not in endpoints
+
+
+def test_the_longest_path_can_be_bound_and_a_longer_one_is_not_tried(run_dir: Path) -> None:
+    longest = run_dir / ("d" * (MAX_PATH_BYTES - len(str(run_dir)) - 26))
+    longest.mkdir()
+    path = endpoint_for(str(longest), f"partition/{'x' * 200}/0", 1).removeprefix("ipc://")
+    assert len(path) == MAX_PATH_BYTES
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+    with pytest.raises(PathTooLong, match="too long for sockets"):
+        endpoint_for(f"{longest}d", f"partition/{'x' * 200}/0", 1)
+
+
+def test_bytes_count_and_not_characters() -> None:
+    path = endpoint_for(RUN, f"coordinator/{'ä' * 60}", 1).removeprefix("ipc://")
+    assert len(path.encode()) <= MAX_PATH_BYTES
