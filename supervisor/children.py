@@ -82,6 +82,8 @@ class Child:
     """Why we are killing it; it will be part of the reason of its death."""
     last_word: str | None = None
     """The reason it gave itself before it died."""
+    is_death_ordered: bool = False
+    """An operator has sent it a signal; its death will not count."""
     stop_waiters: list[Sender] = field(default_factory=list)
     successor: ChildSpec | None = None
     """Asked for while it was being stopped for good: what comes after it."""
@@ -110,7 +112,7 @@ class Child:
         self.incarnation = incarnation
         self.started_at = self.progress_at = now
         self.turns = -1
-        self.is_listening = False
+        self.is_listening = self.is_death_ordered = False
         self.pid = self.ready_since = self.endpoint = self.doom = self.last_word = None
 
     def heard(self, heartbeat: Heartbeat, now: int) -> bool:

@@ -191,6 +191,8 @@ class SupervisorMachine:
         child.state = State.READY
         child.ready_since = child.progress_at = now
         child.spec = with_endpoint(child.spec, event.endpoint)
+        if event.is_death_accounted:
+            child.history.discount()
         took_ms = now - child.started_at
         self.log("info", "child ready", child=child.address, n=child.incarnation, pid=child.pid, ms=took_ms)
         self.order(*directory.announce_up(self.tree, child))
@@ -242,7 +244,9 @@ class SupervisorMachine:
             if kind == "temporary" and child.is_dynamic:
                 self.tree.set_goal(child, Goal.DOWN)
             return
-        decision = child.history.decide(now, ready_for_ms, self._jitter())
+        decision = child.history.decide(
+            now, ready_for_ms, self._jitter(), is_ordered=child.is_death_ordered
+        )
         if decision.is_quarantined:
             child.state = State.QUARANTINED
             self.log(

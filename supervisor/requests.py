@@ -91,6 +91,7 @@ class Requests:
         self._machine.log(
             "warning", "signal ordered", child=child.address, pid=child.pid, signal=request.signal
         )
+        child.is_death_ordered = request.signal != "SIGCONT"
         self._machine.signal(child, request.signal)
         return KillReply(pid=child.pid, incarnation=child.incarnation)
 

@@ -2,6 +2,8 @@
 
 OTP counts restarts per supervisor and gives up the supervisor; here they are counted per child, and it is the child that
 is given up, until an operator or a slow retry revives it. So one crashing partition spends nobody else's budget.
+Two kinds of death are no sign of a fault and do not count: one that an operator ordered, and one that the next incarnation
+accounts for (a hosted subscriber that knows which record's handler ended it, and how often that one may).
 Called by machine.py on each death. Pure: the jitter is handed in.
 """
 
@@ -40,9 +42,17 @@ class RestartHistory:
         self._step = 0
         self._is_on_probation = False
 
-    def decide(self, now: int, ready_for_ms: int, jitter: float) -> Decision:
+    def discount(self) -> None:
+        """The last death has been accounted for: as if it had not been."""
+        if self._restarts:
+            self._restarts.pop()
+            self._step = max(0, self._step - 1)
+
+    def decide(self, now: int, ready_for_ms: int, jitter: float, *, is_ordered: bool = False) -> Decision:
         """The child has died at `now` after being ready for `ready_for_ms` (0: never was); `jitter` is near 1."""
         policy = self._policy
+        if is_ordered:
+            return Decision(0, is_quarantined=False)
         if ready_for_ms >= policy.backoff_reset_ms:
             self._step = 0
         if ready_for_ms >= policy.period_ms:

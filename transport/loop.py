@@ -77,6 +77,8 @@ class Actor:
     """What the server socket accepts; the loop refuses the rest."""
     ready_by_itself: ClassVar[bool] = False
     """Whether the actor calls `Loop.ready` itself, instead of being ready when `start` returns."""
+    is_death_accounted: bool = False
+    """Set by an actor that found out what ended its predecessor, and bounds it itself."""
 
     machine: Machine
 
@@ -164,7 +166,12 @@ class Loop:
         self._phase = "ready"
         endpoint = self._server.getsockopt_string(zmq.LAST_ENDPOINT) if self._server is not None else None
         self._calls.tell_supervisor(
-            Ready(address=self.context.address, incarnation=self.context.incarnation, endpoint=endpoint)
+            Ready(
+                address=self.context.address,
+                incarnation=self.context.incarnation,
+                endpoint=endpoint,
+                is_death_accounted=self._actor.is_death_accounted,
+            )
         )
         self._beat()
 

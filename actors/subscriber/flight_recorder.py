@@ -76,6 +76,8 @@ class FlightRecorder:
         self._notes = 0
         self._slots: dict[PartitionKey, int] = {}
         self._free: list[int] = []
+        self.is_death_explained = False
+        """Whether the last incarnation ended with a record at hand, which has been charged for it."""
         self._settle()
 
     def charges(self) -> list[Charge]:
@@ -129,6 +131,7 @@ class FlightRecorder:
         self._slots = {note.key: slot for slot, note in waiting.items()}
         self._free = [slot for slot in range(SLOTS - 1, 0, -1) if slot not in waiting]
         left = read_slot(self._map, 0)
+        self.is_death_explained = left is not None
         if left is not None:
             state = _KILLED if left.state == _STARTED else left.state
             self._charge(state, left.topic, left.partition, left.offset, left.attempt)

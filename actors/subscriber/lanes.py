@@ -36,8 +36,6 @@ class Lane:
         self.held_bytes = 0
         self.attempts = 0
         """Failed attempts at the first record."""
-        self.has_killed_twice = False
-        """The first record has ended the process, and not by chance."""
         self.last_failure: Failure | None = None
         self.letter: Letter | None = None
         """The first record's dead letter, once its attempts are used up."""
@@ -74,7 +72,6 @@ class Lane:
     def charge(self, charge: Charge, failure: Failure) -> None:
         """Its first record was tried by an earlier incarnation."""
         self.attempts = charge.attempts
-        self.has_killed_twice = charge.attempts > 1 and charge.cause != "failed"
         self.last_failure = failure
 
     def finish(self, count: int) -> None:
@@ -85,7 +82,6 @@ class Lane:
             self.done_offset = record.offset + 1
         if count:
             self.attempts = 0
-            self.has_killed_twice = False
             self.last_failure = None
             self.letter = None
 

@@ -73,8 +73,6 @@ RUN_RECORDS = 500
 SLICE_MS = 50
 """After so long a run ends at the next record, so that other partitions have their turn and commits go on."""
 DOOM_MS = 1_000
-DEATH_BACKOFF_MS = 10_000
-"""Before a record that has ended the process twice is tried again: a supervisor gives up who dies more often."""
 
 Phase = Literal["serving", "stopping", "leaving", "doomed"]
 
@@ -267,8 +265,7 @@ class SubscriberMachine:
         options = self._options
         if lane.attempts < self._attempts:
             doubled_ms = options.backoff_ms << min(lane.attempts - 1, 30)
-            least_ms = DEATH_BACKOFF_MS if lane.has_killed_twice else 0
-            self._wait(lane, now, max(least_ms, min(options.backoff_max_ms, doubled_ms)))
+            self._wait(lane, now, min(options.backoff_max_ms, doubled_ms))
         elif options.dead_letter is not None:
             assert lane.last_failure is not None
             lane.letter = letter_for(

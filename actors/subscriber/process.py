@@ -62,6 +62,8 @@ class SubscriberProcess(Actor):
         handler = load_handler(options.handler, options.sys_path)
         number = context.address.rpartition("/")[2]
         self._recorder = FlightRecorder(flight_path(context.data_directory, options.group, number))
+        # The retries bound how often a record may do that; the supervisor need not.
+        self.is_death_accounted = self._recorder.is_death_explained
         self.machine = SubscriberMachine(options, self._recorder.charges())
         self._client = Client(options.endpoint, client_id=context.address)
         self._worker = Worker(handler, self._recorder, self._inbox)

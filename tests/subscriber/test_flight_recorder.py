@@ -49,6 +49,12 @@ def test_only_the_record_started_is_charged(path: Path) -> None:
     assert reopened(path) == [Charge("ORDERS", 1, 7, 2, "killed")]
 
 
+def test_a_death_with_a_record_at_hand_is_explained_once(path: Path) -> None:
+    FlightRecorder(path).start("ORDERS", 1, 7, 2)
+    assert FlightRecorder(path).is_death_explained
+    assert not FlightRecorder(path).is_death_explained
+
+
 def test_a_finished_record_is_not_charged(path: Path) -> None:
     recorder = FlightRecorder(path)
     recorder.start("ORDERS", 0, 41, 1)

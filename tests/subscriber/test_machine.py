@@ -3,7 +3,7 @@
 from planaria.actors.subscriber.commits import COMMIT_MS, COMMIT_RECORDS
 from planaria.actors.subscriber.effects import Bury, Charge
 from planaria.actors.subscriber.lanes import HELD_BYTES
-from planaria.actors.subscriber.machine import DEATH_BACKOFF_MS, SLICE_MS
+from planaria.actors.subscriber.machine import SLICE_MS
 from subscriber_script import FakeMessage, Script, messages
 
 
@@ -246,7 +246,7 @@ def test_poison_is_tried_alone_then_buried_without_being_run() -> None:
     third = Script([Charge("A", 0, 2, 2, "killed")], **options)
     third.start()
     assert third.polled(*messages("A", 0, 2, 3)) == ["poll", "warning: the handler killed its process"]
-    assert third.after(DEATH_BACKOFF_MS - 1) == []
+    assert third.after(199) == []
     assert third.after(1) == ["run A/0 2, attempt 3"]
 
     fourth = Script([Charge("A", 0, 2, 3, "killed")], **options)

@@ -7,6 +7,7 @@ from planaria.supervisor.events import ChildDeaf, ChildDied, KillAll
 from planaria.supervisor.restart import RestartPolicy
 from planaria.transport.machine import TimerFired
 from planaria.transport.protocol.control import PeerDown, PeerUp, Ready, StartChild
+from planaria.transport.protocol.operations import Kill
 from supervision import World, broker_like, supervisor, worker
 
 
@@ -278,6 +279,27 @@ def test_a_quarantined_child_is_tried_again_slowly() -> None:
     assert world.launched.count("b") == 1
     world.die("b")
     assert world.state("b") == "quarantined"
+
+
+def test_deaths_that_an_operator_ordered_do_not_count() -> None:
+    world = three("one_for_one")
+    for _ in range(3 * RestartPolicy().intensity):
+        world.ask(Kill(address="b"))
+        world.die("b")
+        world.pass_time(0)
+        world.ready("b")
+    assert world.state("b") == "ready"
+    world.crash_until_quarantined("b")
+
+
+def test_deaths_that_the_next_incarnation_accounts_for_do_not_count() -> None:
+    world = three("one_for_one")
+    for _ in range(3 * RestartPolicy().intensity):
+        world.die("b")
+        world.pass_time(0)
+        world.ready("b", is_death_accounted=True)
+    assert world.state("b") == "ready"
+    world.crash_until_quarantined("b")
 
 
 # Hangs.

@@ -141,10 +141,19 @@ class World:
             case _:
                 raise AssertionError(effect)
 
-    def ready(self, *addresses: str, endpoint: str | None = None) -> None:
+    def ready(
+        self, *addresses: str, endpoint: str | None = None, is_death_accounted: bool = False
+    ) -> None:
         for address in addresses:
             where = endpoint or f"ipc://{address}.{self.processes[address]}"
-            self.give(Ready(address=address, incarnation=self.processes[address], endpoint=where))
+            self.give(
+                Ready(
+                    address=address,
+                    incarnation=self.processes[address],
+                    endpoint=where,
+                    is_death_accounted=is_death_accounted,
+                )
+            )
 
     def beat(self, address: str, turns: int, phase: Phase = "ready") -> None:
         incarnation = self.processes[address]

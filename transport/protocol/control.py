@@ -41,6 +41,8 @@ class Ready(Request, tag="ready", frozen=True):
     address: str
     incarnation: int
     endpoint: str | None
+    is_death_accounted: bool = False
+    """The actor knows what ended its predecessor and bounds it itself: that death does not count against it."""
 
 
 class Heartbeat(Request, tag="heartbeat", frozen=True):
