@@ -17,10 +17,17 @@ class StorageFull(LogError):
 
 
 class StorageFailed(LogError):
-    """The operating system refused a write, a sync or a read. The log refuses everything from now on.
+    """The operating system refused a call. After a write or a sync, the log refuses everything from now on.
 
     It must crash the actor: after a failed sync the kernel may have marked lost pages clean, so only recovery, from a
     new descriptor, can tell what survived.
+    """
+
+
+class Unreadable(StorageFailed):
+    """The device cannot read this stretch of a file (EIO). Nothing is known to be wrong with what was written elsewhere.
+
+    Once a log is open this costs the stretch: whoever reads there is told CorruptLog. Recovery must not go on without it.
     """
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import StorageFailed, StorageFull
+from .errors import StorageFailed, StorageFull, Unreadable
 
 TEMPORARY_SUFFIX = ".tmp"
 BUFFERS_PER_WRITE = 1024
@@ -102,15 +102,24 @@ class Files:
             skip = count
 
     def read(self, descriptor: int, size_bytes: int, position: int) -> bytes:
-        """Up to `size_bytes` from `position`; less only at the end of the file."""
+        """Up to `size_bytes` from `position`; less only at the end of the file. Raises Unreadable for a bad sector."""
         with _translated("cannot read", descriptor):
-            data = os.pread(descriptor, size_bytes, position)
+            data = self._pread(descriptor, size_bytes, position)
             while len(data) < size_bytes:
-                more = os.pread(descriptor, size_bytes - len(data), position + len(data))
+                more = self._pread(descriptor, size_bytes - len(data), position + len(data))
                 if not more:
                     break
                 data += more
             return data
+
+    def _pread(self, descriptor: int, size_bytes: int, position: int) -> bytes:
+        try:
+            return os.pread(descriptor, size_bytes, position)
+        except OSError as error:
+            if error.errno == errno.EIO:
+                message = f"the device cannot read {size_bytes} bytes at {position}: {error.strerror}"
+                raise Unreadable(message) from error
+            raise
 
     def read_whole(self, path: Path) -> bytes | None:
         """A small file's contents, or None when there is none."""

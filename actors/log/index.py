@@ -141,6 +141,11 @@ class SegmentIndex:
         entry = bisect_right(self._offsets.keys, offset) - 1
         return self._offsets.values[entry] if entry >= 0 else 0
 
+    def offset_after(self, offset: int) -> int | None:
+        """The first indexed offset beyond `offset`."""
+        entry = bisect_right(self._offsets.keys, offset)
+        return self._offsets.keys[entry] if entry < len(self._offsets.keys) else None
+
     def position_before(self, timestamp_ms: int) -> int:
         """A position before which every record is older than `timestamp_ms`."""
         entry = bisect_left(self._times.keys, timestamp_ms) - 1

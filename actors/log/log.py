@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ...transport.batch import BatchHeader
 from .checkpoint import CHECKPOINT_NAME, CLEAN_NAME, Checkpoint, encode_checkpoint, sync_failure_noted
-from .errors import CorruptLog, OffsetOutOfRange, StorageFailed, StorageFull
+from .errors import CorruptLog, OffsetOutOfRange, StorageFailed, StorageFull, Unreadable
 from .files import Buffer, Files
 from .producers import ProducerStates
 from .recovery import Recovered, recover
@@ -119,6 +119,8 @@ class PartitionLog:
             raise StorageFailed(f"the log failed before: {self._failure}")
         try:
             yield
+        except Unreadable:
+            raise  # a bad sector says nothing of what is written elsewhere
         except StorageFailed as failure:
             self._failure = str(failure)
             raise
@@ -310,7 +312,10 @@ class PartitionLog:
                     self._keep_open(segment)
                 if newest_ms is None or newest_ms < timestamp_ms:
                     continue
-                found = first_at_or_after(segment, timestamp_ms, self.log_start_offset)
+                try:
+                    found = first_at_or_after(segment, timestamp_ms, self.log_start_offset)
+                except Unreadable as error:
+                    raise segment.unreadable(0, segment.base_offset, error) from error
                 if found is not None:
                     return found
         return None
@@ -324,11 +329,15 @@ class PartitionLog:
         expected_offset = segment.base_offset
         reader = segment.reader()
         found: list[Damaged] = []
-        for header, _ in reader.walk_intact(0, found.append):
-            if found:
-                yield self._corrupt(segment, found.pop(0), expected_offset, header.base_offset)
-                found.clear()
-            expected_offset = header.next_offset
+        try:
+            for header, _ in reader.walk_intact(0, found.append):
+                if found:
+                    yield self._corrupt(segment, found.pop(0), expected_offset, header.base_offset)
+                    found.clear()
+                expected_offset = header.next_offset
+        except Unreadable as error:
+            yield segment.unreadable(segment.index().position_of(expected_offset), expected_offset, error)
+            return
         if expected_offset < segment.next_offset:
             damage = (
                 found[0] if found else Damaged(reader.end, "the file ends before the next segment begins")

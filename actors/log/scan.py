@@ -18,6 +18,7 @@ from ...transport.batch import (
     is_head_intact,
     parse_header,
 )
+from .errors import Unreadable
 from .files import Files
 
 CHUNK_BYTES = 1024 * 1024
@@ -74,7 +75,11 @@ class SegmentReader:
         wanted = min(size_bytes, self.end - position)
         if at < 0 or at + wanted > len(self._chunk):
             size_bytes = min(max(wanted, chunk_bytes), self.end - position)
-            self._chunk = self._files.read(self._descriptor, size_bytes, position)
+            try:
+                self._chunk = self._files.read(self._descriptor, size_bytes, position)
+            except Unreadable:
+                # Perhaps only what was to be read ahead: then what is needed can be read alone.
+                self._chunk = self._files.read(self._descriptor, wanted, position)
             self._chunk_start = position
             at = 0
         return at

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ...transport.batch import HEADER_BYTES, BatchHeader
-from .errors import CorruptLog, StorageFull
+from .errors import CorruptLog, StorageFull, Unreadable
 from .files import Buffer, Files
 from .index import INDEX_INTERVAL_BYTES, NO_TIMESTAMP_MS, IndexPoint, SegmentIndex
 from .scan import Damaged, SegmentReader, judge_head, whole_batches
@@ -126,8 +126,13 @@ class Segment:
         if index.last.position >= trusted_bytes:
             return
         reader = SegmentReader(self._files, self._readable(), trusted_bytes)
-        for header, position in reader.walk_intact(index.last.position):
-            self.note(header, position)
+        try:
+            for header, position in reader.walk_intact(index.last.position):
+                self.note(header, position)
+        except Unreadable:
+            if not self._is_sealed:
+                raise
+            return  # what was indexed up to there serves; whoever reads beyond is told
         if self._is_sealed:
             with suppress(StorageFull):  # what cannot be kept is made again by the next incarnation
                 self.write_index()
@@ -154,7 +159,13 @@ class Segment:
         return self._files.read(self._readable(), size_bytes, position)
 
     def locate(self, offset: int) -> int:
-        """The position of the batch that holds `offset`. Raises CorruptLog when damage swallowed it."""
+        """The position of the batch that holds `offset`. Raises CorruptLog when damage swallowed it, or hides it."""
+        try:
+            return self._locate(offset)
+        except Unreadable as error:
+            raise self.unreadable(self.index().position_of(offset), offset, error) from error
+
+    def _locate(self, offset: int) -> int:
         index = self.index()
         reader = self.reader()
         position = index.position_of(offset)
@@ -196,7 +207,7 @@ class Segment:
         """The offset after a batch that nothing intact follows. If its body is damaged too, reading it will tell."""
         try:
             return reader.batch(position).next_offset
-        except Damaged:
+        except (Damaged, Unreadable):
             return self.next_offset
 
     def _lost(self, damage: Damaged | None, reader: SegmentReader, position: int, offset: int) -> CorruptLog:
@@ -214,7 +225,11 @@ class Segment:
         """
         available_bytes = self.size_bytes - position
         descriptor = self._readable()
-        chunk = self._files.read(descriptor, min(max(max_bytes, HEADER_BYTES), available_bytes), position)
+        size_bytes = min(max(max_bytes, HEADER_BYTES), available_bytes)
+        try:
+            chunk = self._files.read(descriptor, size_bytes, position)
+        except Unreadable as error:
+            chunk = self._first_batch(position, offset, error)
         try:
             first = judge_head(chunk, 0, position, self.size_bytes)
             if first.size_bytes > len(chunk):
@@ -225,6 +240,31 @@ class Segment:
         except Damaged as damage:
             raise self._corrupt(position, offset, damage) from damage
         return memoryview(chunk)[:length], next_offset
+
+    def _first_batch(self, position: int, offset: int, error: Unreadable) -> bytes:
+        """The batch at `position` alone, for what lies behind it cannot be read. Raises CorruptLog if neither can it."""
+        reader = self.reader()
+        resume: int | None = None
+        try:
+            header = reader.head(position, HEADER_BYTES)
+            resume = position + header.size_bytes
+            return self._files.read(self._readable(), header.size_bytes, position)
+        except Damaged as damage:
+            raise self._corrupt(position, offset, damage) from damage
+        except Unreadable as unreadable:
+            raise self.unreadable(position, offset, unreadable, resume) from error
+
+    def unreadable(
+        self, position: int, offset: int, error: Unreadable, resume: int | None = None
+    ) -> CorruptLog:
+        """What to tell of a stretch that the device cannot read. Behind it, reading goes on at `resume`, where a batch
+        should begin, or else where the index points next."""
+        indexed = self.index().offset_after(offset)
+        next_offset = self.next_offset if indexed is None else indexed
+        if resume is not None and resume < self.size_bytes:
+            with suppress(Unreadable, Damaged):
+                next_offset = self.reader().head(resume, HEADER_BYTES).base_offset
+        return CorruptLog(self.path.name, position, offset, next_offset, str(error))
 
     def _corrupt(self, position: int, offset: int, damage: Damaged) -> CorruptLog:
         reader = self.reader()

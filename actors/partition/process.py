@@ -2,7 +2,7 @@
 
 Owns the directory's lock for life and the open log. It decides nothing: it performs the machine's effects, gathers the
 appends of a turn into one write and one sync, and turns the log's errors into the machine's events. What the machine must
-not see crashes the actor: after a failed write, sync or read only a recovery can tell what is on the disk. Started by the
+not see crashes the actor: after a failed write or sync only a recovery can tell what is on the disk. Started by the
 supervisor through `main`.
 """
 
