@@ -7,8 +7,11 @@ succeed go to the dead-letter topic with its traceback in the headers.
 
 import os
 import tempfile
+import time
 
 from planaria import Broker, Message
+
+AMOUNTS = [20, 35, -1, 50, 75]
 
 attempts: dict[int, int] = {}
 
@@ -28,7 +31,7 @@ def charge(message: Message) -> None:
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as directory, Broker(directory, log_file="") as broker:
+    with tempfile.TemporaryDirectory() as directory, Broker(directory) as broker:
         broker.create_topic("PAYMENTS", 2)
         broker.create_topic("PAYMENTS.dlq", 1)
         broker.subscribe(
@@ -40,10 +43,13 @@ def main() -> None:
             backoff_ms=50,
             dead_letter="PAYMENTS.dlq",
         )
-        for number, amount in enumerate([20, 35, -1, 50, 75]):
+        for number, amount in enumerate(AMOUNTS):
             broker.publish("PAYMENTS", f"customer-{number}", {"id": number, "amount": amount})
         with broker.consumer(None, ["PAYMENTS.dlq"], auto_offset_reset="earliest") as dead_letters:
             letter = next(iter(dead_letters))
+        # An offset is committed when its payment is done with, charged or buried.
+        while sum(broker.client.group_offsets("charging").values()) < len(AMOUNTS):
+            time.sleep(0.05)
         print(f"dead letter: {letter.data}")
         for name, text in sorted((letter.headers or {}).items()):
             print(f"    {name}: {text.splitlines()[-1] if text else ''}")

@@ -34,6 +34,8 @@ def main() -> None:
                 )
             while len(consumed) < published:
                 consumed += [message.data["n"] for message in consumer.poll(timeout=10)]
+        while any(actor.state != "ready" for actor in broker.status().actors):
+            time.sleep(0.01)
         for actor in broker.status().actors:
             print(f"    {actor.address:<24} incarnation {actor.incarnation} {actor.state}")
     print(f"published {published}, consumed {len(consumed)}, in order: {consumed == list(range(published))}")

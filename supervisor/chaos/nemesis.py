@@ -93,10 +93,11 @@ class Nemesis:
         return not self._victims or actor.address.partition("/")[0] in self._victims
 
     def _strike_supervisor(self) -> str:
-        pid = self._broker.supervisor_pid
-        before = self._broker.status().instance_id
+        # Whoever answers is alive: the keeper's own notion may be of one that was killed just now.
+        status = self._broker.status()
+        pid = status.supervisor_pid
         os.kill(pid, signal.SIGKILL)
-        self._watch("supervisor", "supervisor", pid, lambda: self._probes.supervisor(before))
+        self._watch("supervisor", "supervisor", pid, lambda: self._probes.supervisor(status.instance_id))
         return f"supervisor {pid}"
 
     def _signal(self, kind: FaultKind, victim: ActorStatus) -> None:

@@ -49,7 +49,7 @@ def incarnations(broker: Broker) -> dict[str, int]:
 
 
 def test_a_full_disk_stops_producers_and_nothing_else(small_disk: Path) -> None:
-    with Broker(small_disk / "data", log_file="") as broker, broker.producer(linger_ms=0) as producer:
+    with Broker(small_disk / "data") as broker, broker.producer(linger_ms=0) as producer:
         broker.create_topic("T", 1)
         with broker.consumer("g", ["T"], auto_offset_reset="earliest", auto_commit=False) as consumer:
             producer.publish("T", b"first").result(PATIENCE_S)
@@ -67,7 +67,7 @@ def test_a_full_disk_stops_producers_and_nothing_else(small_disk: Path) -> None:
             assert (refusal["code"], refusal["retriable"]) == ("STORAGE_FULL", True)
             assert not waiting[-1].done()
 
-            assert [message.value for message in read_topic(broker.client, "T")][0] == b"first"
+            assert read_topic(broker.client, "T")[0].value == b"first"
             consumer.seek("T", 0, 0)
             assert consumer.poll(PATIENCE_S)[0].value == b"first"
             consumer.commit({("T", 0): 1})
@@ -81,7 +81,7 @@ def test_a_full_disk_stops_producers_and_nothing_else(small_disk: Path) -> None:
         assert incarnations(broker) == before
         sizes = [len(message.value or b"") for message in read_topic(broker.client, "T")]
         assert sizes.count(200_000) == 4
-    with Broker(small_disk / "data", log_file="") as broker:
+    with Broker(small_disk / "data") as broker:
         assert [len(message.value or b"") for message in read_topic(broker.client, "T")] == sizes
 
 
@@ -97,7 +97,7 @@ def publish_once(endpoint: str, value: str) -> dict[str, Any]:
 
 
 def test_actors_that_die_on_a_full_disk_come_back(small_disk: Path) -> None:
-    with Broker(small_disk / "data", log_file="") as broker:
+    with Broker(small_disk / "data") as broker:
         broker.create_topic("T", 2)
         for number in range(10):
             broker.publish("T", f"k{number}", number)

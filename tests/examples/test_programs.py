@@ -1,0 +1,78 @@
+"""Each example is run as a user runs it, and prints what its docstring says."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.processes
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+def run(name: str, directory: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / f"{name}.py")],
+        cwd=directory,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_every_example_is_run() -> None:
+    """raw_client among the tests of the protocol, which it documents."""
+    tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_")} | {"raw_client"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} <= tested
+
+
+def test_quickstart(tmp_path: Path) -> None:
+    """Run again in the same directory, the group goes on where it stopped."""
+    line = re.compile(
+        r"consumed b'order_id_([12])': {'amount': ([12])00}, from partition ([0-2]) at offset (\d)\n"
+        r"the group goes on at offset (\d)\n"
+    )
+    seen = []
+    for _ in range(2):
+        found = line.fullmatch(run("quickstart", tmp_path))
+        assert found is not None
+        order, amount, partition, offset, goes_on = map(int, found.groups())
+        assert order == amount
+        assert goes_on == offset + 1
+        seen.append((partition, offset))
+    assert len(set(seen)) == 2
+    assert (tmp_path / "planaria-data").is_dir()
+
+
+def test_order_pipeline(tmp_path: Path) -> None:
+    output = run("order_pipeline", tmp_path)
+    orders: dict[str, list[int]] = {"billing": [], "shipping": []}
+    for group, number in re.findall(r"^(billing|shipping)-\d +order +(\d+) of customer-\d$", output, re.M):
+        orders[group].append(int(number))
+    assert sorted(orders["billing"]) == sorted(orders["shipping"]) == list(range(12))
+    assert "'shipping-1': 12" in output.splitlines()[-1]
+
+
+def test_hosted_subscriber(tmp_path: Path) -> None:
+    output = run("hosted_subscriber", tmp_path)
+    charged = dict(re.findall(r"^process \d+ charged payment (\d) \(attempt (\d)\)$", output, re.M))
+    assert charged == {"0": "1", "1": "1", "3": "3", "4": "1"}
+    assert "dead letter: {'id': 2, 'amount': -1}\n" in output
+    assert "ValueError: cannot charge -1" in output
+
+
+def test_kill_and_watch(tmp_path: Path) -> None:
+    lines = run("kill_and_watch", tmp_path).splitlines()
+    victims = [line.split()[1] for line in lines if line.startswith("killed ")]
+    assert victims == ["partition/EVENTS/0", "coordinator/readers", "gateway/0", "controller"]
+    for victim in victims:
+        assert any(re.match(rf" +{victim} +incarnation 2 ready$", line) for line in lines)
+    assert lines[-1] == "published 2000, consumed 2000, in order: True"
