@@ -3,7 +3,7 @@
 Started by `planaria serve` and by the embedded Broker. Says how the start went in one line of JSON on the status
 descriptor, {"ready": true, "endpoint", "control", "instance_id", "pid", "data"} or {"error": "..."}; without one a person
 reads one line on standard output, or the error on standard error. Exit code 0 after an orderly stop, 1 when it could not
-start, 2 for wrong arguments.
+start or left processes behind that cannot be killed, 2 for wrong arguments.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ import sys
 import time
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -94,12 +94,13 @@ def main(argv: list[str]) -> int:
     try:
         data = open_data_directory(Path(arguments.config.data))
         try:
-            serve(arguments, data, status)
+            failure = serve(arguments, data, status)
         finally:
             data.close()
     except (DataDirectoryError, RunDirectoryError, PathTooLong, StartFailed) as error:
         status.write(error=str(error))
-    return 1 if status.has_failed else 0
+        return 1
+    return 1 if failure else 0
 
 
 def parse(argv: list[str]) -> Arguments:
@@ -127,8 +128,8 @@ def _descriptor_of(argv: list[str], name: str) -> int | None:
     return descriptor
 
 
-def serve(arguments: Arguments, data: DataDirectory, status: StatusLine) -> None:
-    """Run the broker of a locked data directory until it has stopped."""
+def serve(arguments: Arguments, data: DataDirectory, status: StatusLine) -> str:
+    """Run the broker of a locked data directory until it has stopped. Why that was no orderly end; empty if it was."""
     config = arguments.config
     send_logs_to(config.log_file, data.path)
     logs.set_up(config.log_level, config.log_format, "supervisor", data.starts)
@@ -152,7 +153,7 @@ def serve(arguments: Arguments, data: DataDirectory, status: StatusLine) -> None
             data=str(data.path),
         )
 
-    SupervisorProcess(
+    supervisor = SupervisorProcess(
         build_machine(config, data, instance_id),
         Launcher(preloaded_modules()),
         Settings(
@@ -167,8 +168,10 @@ def serve(arguments: Arguments, data: DataDirectory, status: StatusLine) -> None
         ),
         on_up=on_up,
         on_failed=lambda reason: status.write(error=reason),
-    ).run()
+    )
+    supervisor.run()
     remove_run_directory(run_directory)
+    return supervisor.failure
 
 
 def build_machine(config: BrokerConfig, data: DataDirectory, instance_id: str) -> SupervisorMachine:
@@ -241,5 +244,13 @@ def _bind_error(host: str, port: int) -> str | None:
     return None
 
 
+def leave(code: int) -> NoReturn:
+    """End without the interpreter's own farewell, in which multiprocessing waits for children that cannot die."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))

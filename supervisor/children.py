@@ -84,6 +84,8 @@ class Child:
     """The reason it gave itself before it died."""
     is_death_ordered: bool = False
     """An operator has sent it a signal; its death will not count."""
+    is_stuck: bool = False
+    """SIGKILL did not end it in time: it is inside the kernel, and nobody can do anything about it."""
     stop_waiters: list[Sender] = field(default_factory=list)
     successor: ChildSpec | None = None
     """Asked for while it was being stopped for good: what comes after it."""
@@ -99,6 +101,11 @@ class Child:
     @property
     def shown_state(self) -> ActorState:
         return _SHOWN[self.state]
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a stop waits for it."""
+        return self.has_process and not self.is_stuck
 
     def is_settled(self, strategy: Strategy) -> bool:
         """Whether those after it may start. Siblings that depend on each other do not pass a quarantined one."""
@@ -138,5 +145,5 @@ class Child:
         ready_for_ms = 0 if self.ready_since is None else now - self.ready_since
         self.reason = reason
         self.pid = self.ready_since = self.endpoint = None
-        self.is_listening = False
+        self.is_listening = self.is_stuck = False
         return ready_for_ms

@@ -10,7 +10,8 @@
     restart timer               back in line for a launch; a stop may have come in between, and then wins
     start_child, stop_child     dynamic children come and go (requests.py)
     status, kill, revive        the operator's requests (requests.py)
-    StopRequested               everything is stopped in reverse order, then Stop
+    stuck timer                 SIGKILL has not ended a child: nobody waits for it any more
+    StopRequested               everything is stopped in reverse order, then Stop; its reason names who would not die
     KillAll                     everything is killed, then Stop
 
 A restart follows a confirmed death and nothing else; a message of any but the present incarnation is counted and dropped.
@@ -61,6 +62,9 @@ from .tree import Tree
 START_ATTEMPTS = 3
 """How often a fixed child may fail before the tree has been up once; then the start as a whole has failed."""
 
+STUCK_MS = 10_000
+"""How long after SIGKILL a process may still be there. One that waits inside the kernel, say for a dead disk, stays."""
+
 
 class Timing(Struct, frozen=True, kw_only=True):
     hang_timeout_ms: int = 5_000
@@ -100,6 +104,7 @@ class SupervisorMachine:
         self._jitter = jitter
         self._check_due = 0
         self._failure: str | None = None
+        self._is_finished = False
         self._effects: list[Effect] = []
         self._requests = Requests(self)
         self._reactions: dict[type, Callable[[Any, int], None]] = {
@@ -134,7 +139,7 @@ class SupervisorMachine:
         for child in self.tree.next_stops():
             self._ask_to_stop(child, now)
         if self.is_stopping:
-            if not any(child.has_process for child in self.tree):
+            if not self._is_finished and not any(child.is_awaited for child in self.tree):
                 self._finish()
             return
         starts, is_settled = self.tree.next_starts()
@@ -223,7 +228,7 @@ class SupervisorMachine:
         else:
             reason = child.last_word or event.reason
         ready_for_ms = child.gone(reason, now)
-        self.order(CancelTimer(("kill", child.address)))
+        self.order(CancelTimer(("kill", child.address)), CancelTimer(("stuck", child.address)))
         if child.goal is Goal.UP:
             self._decide_restart(child, event.is_normal, ready_for_ms, now)
         else:
@@ -244,9 +249,7 @@ class SupervisorMachine:
             if kind == "temporary" and child.is_dynamic:
                 self.tree.set_goal(child, Goal.DOWN)
             return
-        decision = child.history.decide(
-            now, ready_for_ms, self._jitter(), is_ordered=child.is_death_ordered
-        )
+        decision = child.history.decide(now, ready_for_ms, self._jitter(), is_ordered=child.is_death_ordered)
         if decision.is_quarantined:
             child.state = State.QUARANTINED
             self.log(
@@ -308,7 +311,15 @@ class SupervisorMachine:
             self.advance(now)
         elif kind == "kill" and child.state is State.STOPPING:
             self.log("warning", "child killed", child=child.address, n=child.incarnation, doom=child.doom)
-            self.signal(child, "SIGKILL")
+            self._kill(child, now)
+        elif kind == "stuck" and child.state is State.STOPPING:
+            child.is_stuck = True
+            self.log("error", "child does not die", child=child.address, n=child.incarnation, pid=child.pid)
+            self.advance(now)
+
+    def _kill(self, child: Child, now: int) -> None:
+        self.signal(child, "SIGKILL")
+        self.order(SetTimer(("stuck", child.address), now + STUCK_MS))
 
     def _set_check_timer(self, now: int) -> None:
         self._check_due = now + self._timing.check_interval_ms
@@ -363,7 +374,7 @@ class SupervisorMachine:
         for child in self.tree:
             if child.has_process:
                 child.state = State.STOPPING
-                self.signal(child, "SIGKILL")
+                self._kill(child, now)
         self.advance(now)
 
     def _stop_everything(self) -> None:
@@ -376,6 +387,11 @@ class SupervisorMachine:
                 self.order(CancelTimer(("restart", child.address)))
 
     def _finish(self) -> None:
+        self._is_finished = True
+        stuck = [f"{child.address} (pid {child.pid})" for child in self.tree if child.has_process]
+        if stuck:
+            self._failure = self._failure or f"left behind: {', '.join(stuck)}"
+            self.log("error", "stopped, with processes left behind", children=stuck)
         for child in self.tree:
             self.bury(child)
         self.log("info", "stopped", stale_messages=self.stale_messages)

@@ -71,7 +71,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SupervisorProcess:
-    """Runs one tree until it has stopped. `on_up` and `on_failed` are called once at most, from `run`."""
+    """Runs one tree until it has stopped; then `failure` says why that was no orderly end, and is empty if it was.
+
+    `on_up` and `on_failed` are called once at most, from `run`.
+    """
 
     def __init__(
         self,
@@ -91,6 +94,7 @@ class SupervisorProcess:
         self._timers = Timers()
         self._pending: deque[Event] = deque()
         self._is_done = False
+        self.failure = ""
         self._selector = selectors.DefaultSelector()
         self._deaths = DeathWatch(self._selector)
         self._reports = StatusReports()
@@ -224,8 +228,9 @@ class SupervisorProcess:
                 self._on_up(effect.endpoint)
             case events.TreeFailed():
                 self._on_failed(effect.reason)
-            case Stop():
+            case Stop(reason=reason):
                 self._is_done = True
+                self.failure = reason
             case _:
                 raise AssertionError(f"unknown effect {effect!r}")
 

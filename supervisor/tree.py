@@ -136,7 +136,7 @@ class Tree:
     def _find_stops(self, node: Child | Group, found: list[Child]) -> bool:
         """Whether all of `node` that has to go is gone."""
         if isinstance(node, Child):
-            if node.goal is Goal.UP or not node.has_process:
+            if node.goal is Goal.UP or not node.is_awaited:
                 return True
             if node.state is not State.STOPPING:
                 found.append(node)

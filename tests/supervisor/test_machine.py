@@ -4,6 +4,7 @@ import pytest
 
 from planaria.supervisor.child_spec import SupervisorSpec
 from planaria.supervisor.events import ChildDeaf, ChildDied, KillAll
+from planaria.supervisor.machine import STUCK_MS
 from planaria.supervisor.restart import RestartPolicy
 from planaria.transport.machine import TimerFired
 from planaria.transport.protocol.control import PeerDown, PeerUp, Ready, StartChild
@@ -485,3 +486,49 @@ def test_a_hung_child_does_not_hold_up_the_stop() -> None:
     world.stop()
     world.pass_time(300)
     assert world.signals == [("c", "SIGABRT"), ("c", "SIGKILL")]
+
+
+def test_who_cannot_be_killed_is_left_behind_and_named() -> None:
+    world = three("one_for_one")
+    world.stop()
+    world.die("c", "exit code 0")
+    world.pass_time(5_000)
+    assert world.signals == [("b", "SIGKILL")]
+    world.pass_time(STUCK_MS - 1)
+    assert world.asked_to_stop == ["c", "b"]
+    world.pass_time(1)
+    assert world.asked_to_stop == ["c", "b", "a"], "the others still end in good order"
+    assert not world.has_stopped
+    world.die("a", "exit code 0")
+    assert world.has_stopped
+    pid = world.machine.tree.get("b").pid  # type: ignore[union-attr]
+    assert world.stop_reason == f"left behind: b (pid {pid})"
+    assert [log.level for log in world.logs if log.event == "child does not die"] == ["error"]
+
+
+def test_kill_all_waits_no_longer_for_who_cannot_be_killed() -> None:
+    world = three("one_for_one")
+    world.give(KillAll())
+    world.die("b")
+    world.pass_time(STUCK_MS - 1)
+    assert not world.has_stopped
+    world.pass_time(1)
+    assert world.has_stopped
+    assert "a (pid" in (world.stop_reason or "")
+    assert "c (pid" in (world.stop_reason or "")
+    world.die("a")
+
+
+def test_who_dies_late_after_all_is_restarted_as_ever() -> None:
+    world = three("one_for_one")
+    world.give(ChildDeaf("b", 1))
+    world.pass_time(300 + STUCK_MS)
+    assert world.state("b") == "stopping"
+    world.die("b")
+    world.pass_time(10_000)
+    assert world.launched[-1] == "b"
+    world.ready("b")
+    world.stop()
+    for address in ("c", "b", "a"):
+        world.die(address, "exit code 0")
+    assert world.stop_reason == ""

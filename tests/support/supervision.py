@@ -81,6 +81,7 @@ class World:
         self.incarnations: dict[str, int] = {}
         self.silent: set[str] = set()
         """Who sends no heartbeats when time passes, although ready."""
+        self.stop_reason: str | None = None
         self.launched: list[str] = []
         self.signals: list[tuple[str, str]] = []
         self.asked_to_stop: list[str] = []
@@ -136,14 +137,15 @@ class World:
             case TreeFailed():
                 self.failed = effect.reason
             case Stop():
-                assert not self.processes
+                assert not self.has_stopped
+                # Only who has been killed in vain is left behind.
+                assert {(address, "SIGKILL") for address in self.processes} <= set(self.signals)
                 self.has_stopped = True
+                self.stop_reason = effect.reason
             case _:
                 raise AssertionError(effect)
 
-    def ready(
-        self, *addresses: str, endpoint: str | None = None, is_death_accounted: bool = False
-    ) -> None:
+    def ready(self, *addresses: str, endpoint: str | None = None, is_death_accounted: bool = False) -> None:
         for address in addresses:
             where = endpoint or f"ipc://{address}.{self.processes[address]}"
             self.give(
