@@ -46,7 +46,9 @@ class EchoReply(ReplyBody):
 
 
 class Store(Request, tag="store", frozen=True):
-    """Answered once it is durable."""
+    """Answered once it is durable; an eager one is answered before as well, if the loop lets that pass."""
+
+    eager: bool = False
 
 
 class Ask(Request, tag="ask", frozen=True):
@@ -118,8 +120,9 @@ class LoopMachine:
         match request:
             case Echo(text=text):
                 return [Reply(sender, EchoReply(text=text))]
-            case Store():
-                return [Written(sender)]
+            case Store(eager=eager):
+                early = [Reply(sender, EchoReply(text="eager"))] if eager else []
+                return [Written(sender), *early]
             case Ask(address=address, timeout_ms=timeout_ms):
                 return [Call(sender, address, Echo(text="asked"), EchoReply, timeout_ms=timeout_ms)]
             case Tell(address=address):
@@ -267,10 +270,10 @@ class LoopRun:
     def peer_down(self, address: str, incarnation: int, reason: str = "killed") -> None:
         self.order(PeerDown(address=address, incarnation=incarnation, reason=reason))
 
-    def wait_heard(self, kind: type, incarnation: int) -> None:
+    def wait_heard(self, kind: type[PeerUp | PeerDown], incarnation: int) -> None:
         """Until the machine has heard of it: turns go by with the heartbeats."""
         while not any(
-            type(event) is kind and event.incarnation == incarnation for event in self.actor.machine.heard
+            isinstance(event, kind) and event.incarnation == incarnation for event in self.actor.machine.heard
         ):
             self.next_word()
 
