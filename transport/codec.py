@@ -5,6 +5,7 @@ frame (a REQ socket), or one frame of the asker's and an empty one. It is echoed
 begins as a map does: with `{` in JSON, with a map byte in MessagePack.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any, Union
 
@@ -18,6 +19,9 @@ MAX_EXPLANATION_CHARACTERS = 500
 """Of an error's text: it may quote what the asker sent, and that is not echoed at length."""
 
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
+"""What a JSON header must have in it for a number beyond 64 bits, which MessagePack cannot carry on."""
 
 _to_msgpack = msgspec.msgpack.Encoder().encode
 _to_json = msgspec.json.Encoder().encode
@@ -114,6 +118,8 @@ class RequestDecoder:
             request: Request = self._from_json(header) if is_json(header) else self._from_msgpack(header)
         except _UNREADABLE as error:
             raise self._explain(header, error) from error
+        if is_json(header) and _LONG_NUMBER.search(header):
+            _check_numbers(request)
         return request
 
     def _explain(self, header: bytes, error: Exception) -> ProtocolError:
@@ -124,6 +130,15 @@ class RequestDecoder:
         if op not in self._ops:
             return ProtocolError(ErrorCode.UNKNOWN_OP, f"op {op[:64]!r} is not served here")
         return ProtocolError(ErrorCode.INVALID_REQUEST, f"{op}: {why}")
+
+
+def _check_numbers(request: Request) -> None:
+    """Whoever takes a request may pass its numbers on in MessagePack. The id alone goes back as it came."""
+    try:
+        _to_msgpack(msgspec.structs.replace(request, id=None))
+    except OverflowError as error:
+        op = request.__struct_config__.tag
+        raise ProtocolError(ErrorCode.INVALID_REQUEST, f"{op}: a number has more than 64 bits") from error
 
 
 def decode_reply(header: bytes, reply_type: type[Reply]) -> Any:

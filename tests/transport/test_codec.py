@@ -175,6 +175,17 @@ def test_hostile_headers_are_refused(header: bytes) -> None:
     id_of(header)
 
 
+@pytest.mark.parametrize("number", ["18446744073709551616", "-9223372036854775809", "1e25", "1E25", "9" * 50])
+def test_numbers_that_messagepack_cannot_carry_on_are_refused(number: str) -> None:
+    hostile = f'{{"op":"group_heartbeat","id":1,"group":"g","owned":{{"T":[0,{number}]}}}}'
+    assert refusal(hostile.encode()).code == ErrorCode.INVALID_REQUEST
+
+
+@pytest.mark.parametrize("number", [2**64 - 1, -(2**63), 2**70])
+def test_an_id_may_be_as_long_as_json_lets_it_be(number: int) -> None:
+    assert DECODER.decode(json.dumps({**FETCH, "id": number}).encode()).id == number
+
+
 def test_a_long_header_is_refused_before_it_is_read() -> None:
     header = b'{"op":"hello","client_id":"' + b"x" * MAX_HEADER_BYTES + b'"}'
     assert refusal(header).code == ErrorCode.MESSAGE_TOO_LARGE

@@ -17,10 +17,10 @@ from .data import WaitMilliseconds
 from .message import Reply, Request
 
 PartitionCount = Annotated[int, Meta(ge=1, le=10_000)]
-Milliseconds = Annotated[int, Meta(ge=-1)]
-Bytes = Annotated[int, Meta(ge=-1)]
+Milliseconds = Annotated[int, Meta(ge=-1, le=2**63 - 1)]
+Bytes = Annotated[int, Meta(ge=-1, le=2**63 - 1)]
 SegmentBytes = Annotated[int, Meta(ge=1024, le=2**31 - 1)]
-SegmentMilliseconds = Annotated[int, Meta(ge=100)]
+SegmentMilliseconds = Annotated[int, Meta(ge=100, le=2**63 - 1)]
 MessageBytes = Annotated[int, Meta(ge=1, le=32 * 1024 * 1024)]
 FlushPolicy = Annotated[str, Meta(pattern=r"^(batch|os|interval:[0-9]+(ms|s))$")]
 
