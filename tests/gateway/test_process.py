@@ -12,10 +12,11 @@ import msgspec
 import pytest
 import zmq
 
-from planaria.transport.codec import encode_header
+from planaria.transport.codec import encode_header, split_envelope
 from planaria.transport.endpoints import control_endpoint, peer_id
 from planaria.transport.loop import ActorContext
 from planaria.transport.protocol.control import Heartbeat, PeerUp, Ready, Stop
+from planaria.transport.protocol.operations import Status
 
 pytestmark = pytest.mark.processes
 
@@ -71,9 +72,9 @@ class Actors:
         )
         command = [sys.executable, "-c", PROGRAM, module, msgspec.json.encode(context).decode()]
         self._processes[address] = subprocess.Popen(command)
-        decode = msgspec.msgpack.Decoder(Ready | Heartbeat).decode
+        decode = msgspec.msgpack.Decoder(Ready | Heartbeat | Status).decode
         while self._control.poll(PATIENCE_MS):
-            message = decode(self._control.recv_multipart()[1])
+            message = decode(split_envelope(self._control.recv_multipart()[1:])[1])
             if isinstance(message, Ready) and message.address == address:
                 assert message.endpoint is not None
                 return message.endpoint
