@@ -18,7 +18,7 @@ import msgspec
 import pytest
 import zmq
 
-from hostile_input import GREETING, GROUP, TOPIC, hostile_message, long_frame, ready_command
+from hostile_input import GREETING, GROUP, HUGE, PLAUSIBLE, TOPIC, hostile_message, long_frame, ready_command
 from planaria.actors.controller.process import ControllerActor
 from planaria.actors.coordinator.process import CoordinatorActor
 from planaria.actors.gateway.process import GatewayActor
@@ -198,6 +198,19 @@ def test_too_large_and_too_many(attack: Attack) -> None:
     assert refusal(attack, b"\x81\xa2id" + b"\x91" * 100_000) == "INVALID_REQUEST"
     # Announced by the header of an array, never sent: nothing may be set aside for it.
     assert refusal(attack, b"\x82\xa2op\xa8metadata\xa6topics\xdd\xff\xff\xff\xff") == "INVALID_REQUEST"
+
+
+def test_numbers_beyond_64_bits_reach_nobody(attack: Attack) -> None:
+    sock = attack.socket(zmq.REQ, attack.endpoint)
+    for kind in GatewayActor.requests:
+        for name in kind.__struct_fields__:
+            for value in HUGE if name != "id" else ():
+                header = {
+                    field: known[0] for field, known in PLAUSIBLE.items() if field in kind.__struct_fields__
+                }
+                sock.send(json.dumps({**header, "op": kind.__struct_config__.tag, name: value}).encode())
+                assert sock.poll(PATIENCE_MS), "no reply"
+                assert json.loads(sock.recv())["error"]["code"] == "INVALID_REQUEST"
 
 
 def test_as_many_frames_as_are_allowed_pass_the_gateway(attack: Attack) -> None:
