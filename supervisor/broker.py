@@ -112,7 +112,9 @@ class Broker:
     def producer(self, **options: Any) -> Producer:
         return self.client.producer(**options)
 
-    def consumer(self, group: str | None = None, topics: Sequence[str] = (), **options: Any) -> Consumer:
+    def consumer(
+        self, group: str | None = None, topics: str | Sequence[str] = (), **options: Any
+    ) -> Consumer:
         return self.client.consumer(group, topics, **options)
 
     def subscribe(
@@ -128,8 +130,8 @@ class Broker:
         """Let a group have a topic.
 
         With a `handler` (a function, or `"module:function"`), `workers` supervised processes run it, with the options
-        of SubscriberOptions (delivery, retries, dead_letter, handler_timeout_ms). Without one, `consumer` names a member in this
-        program, whose messages `consume` returns.
+        of SubscriberOptions (delivery, retries, dead_letter, handler_timeout_ms). Without one, `consumer` names a
+        member in this program, whose messages `consume` returns.
         """
         topics = [topic] if isinstance(topic, str) else list(topic)
         if handler is not None:

@@ -1,26 +1,26 @@
 """Hosted subscriptions of an embedded broker: handlers that run in supervised processes of their own.
 
-Owns the child specs it has installed, and installs them again after a restart of the supervisor, whose memory of them went
-with it. Pickles handlers and never unpickles one. Called by Broker.
+Owns the child specs it has installed, and installs them again after a restart of the supervisor, whose memory of them
+went with it. Pickles handlers and never unpickles one. Called by Broker.
 """
 
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from ..transport.addresses import subscriber_address
 from ..transport.protocol.control import ChildSpec
-from ..transport.protocol.errors import PlanariaError
+from ..transport.protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from ..transport.protocol.operations import ActorStatus
 from ..transport.subscription import (
     InvalidSubscription,
     SubscriberOptions,
     child_spec,
     source_of,
-    subscriber_address,
 )
-from .admin_link import AdminLink
 from .keeper import SupervisorKeeper
 
 SUBSCRIBER_ENTRY = f"{(__package__ or '').partition('.')[0]}.actors.subscriber.process:main"
@@ -94,15 +94,18 @@ class HostedSubscriptions:
             numbers = [int(address.rpartition("/")[2]) for address in addresses]
             specs = [child_spec(subscriber, number, SUBSCRIBER_ENTRY) for number in numbers]
             self._specs.update((spec.address, spec) for spec in specs)
-            self._start(specs)
+            # A supervisor that has just ended is followed by one that is told of them by the keeper.
+            with self._unless_gone():
+                self._start(specs)
         self._await_ready(addresses)
         return Subscription(self, addresses)
 
     def remove(self, addresses: list[str]) -> None:
-        with self._lock, AdminLink(self._keeper.started.control) as link:
-            for address in addresses:
-                if self._specs.pop(address, None) is not None:
-                    link.stop_child(address)
+        with self._lock:
+            known = [self._specs.pop(address) for address in addresses if address in self._specs]
+            # They end with a supervisor that ends, and the next one is not told of them.
+            with self._unless_gone(), self._keeper.link() as link:
+                link.stop_children(known)
 
     def _free_addresses(self, group: str, count: int) -> list[str]:
         free: list[str] = []
@@ -119,15 +122,25 @@ class HostedSubscriptions:
             self._start(list(self._specs.values()))
 
     def _start(self, specs: list[ChildSpec]) -> None:
-        with AdminLink(self._keeper.started.control) as link:
+        with self._keeper.link() as link:
             for spec in specs:
                 link.start_child(spec)
+
+    @staticmethod
+    @contextmanager
+    def _unless_gone() -> Iterator[None]:
+        try:
+            yield
+        except ProtocolError as error:
+            if error.code not in (ErrorCode.ACTOR_UNAVAILABLE, ErrorCode.SHUTTING_DOWN):
+                raise
 
     def _await_ready(self, addresses: list[str]) -> None:
         deadline = time.monotonic() + READY_TIMEOUT_S
         waiting = set(addresses)
         while waiting:
-            with AdminLink(self._keeper.started.control) as link:
+            actors: list[ActorStatus] = []
+            with self._unless_gone(), self._keeper.link() as link:
                 actors = link.status().actors
             for actor in actors:
                 if actor.address in waiting and self._is_settled(actor, addresses):

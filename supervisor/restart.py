@@ -2,8 +2,8 @@
 
 OTP counts restarts per supervisor and gives up the supervisor; here they are counted per child, and it is the child that
 is given up, until an operator or a slow retry revives it. So one crashing partition spends nobody else's budget.
-Two kinds of death are no sign of a fault and do not count: one that an operator ordered, and one that the next incarnation
-accounts for (a hosted subscriber that knows which record's handler ended it, and how often that one may).
+Two kinds of death are no sign of a fault and do not count: one that an operator ordered, and one that the next
+incarnation accounts for (a hosted subscriber that knows which record's handler ended it, and how often that one may).
 Called by machine.py on each death. Pure: the jitter is handed in.
 """
 

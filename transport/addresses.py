@@ -3,6 +3,8 @@
 An address outlives every process; where it can be reached at the moment is in the directory (`endpoints.py` names that).
 """
 
+from typing import NamedTuple, TypeAlias
+
 SUPERVISOR = "supervisor"
 CONTROLLER = "controller"
 
@@ -10,6 +12,17 @@ INTERNAL_PREFIX = "__"
 """Topics whose names begin with it are the broker's own: clients may read them and nothing else."""
 OFFSETS_TOPIC = "__offsets"
 """The internal topic in which coordinators keep their groups."""
+
+
+Place: TypeAlias = tuple[str, int]
+"""Topic and partition: the key of every table by partition."""
+
+
+class TopicPartition(NamedTuple):
+    """A Place as programs get to see it: one partition of one topic."""
+
+    topic: str
+    partition: int
 
 
 def partition_address(topic: str, partition: int) -> str:
@@ -20,10 +33,23 @@ def coordinator_address(group: str) -> str:
     return f"coordinator/{group}"
 
 
+def subscriber_address(group: str, number: int) -> str:
+    return f"subscriber/{group}/{number}"
+
+
+def place_of(address: str) -> Place | None:
+    """Topic and partition of a partition's address, None for any other actor."""
+    kind, _, rest = address.partition("/")
+    if kind != "partition":
+        return None
+    topic, _, number = rest.rpartition("/")
+    return topic, int(number)
+
+
 def topic_of(address: str) -> str | None:
     """The topic of a partition's address, None for any other actor."""
-    kind, _, rest = address.partition("/")
-    return rest.rpartition("/")[0] if kind == "partition" else None
+    place = place_of(address)
+    return None if place is None else place[0]
 
 
 def is_internal(topic: str) -> bool:

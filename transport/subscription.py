@@ -2,7 +2,8 @@
 
 The embedding process builds a SubscriberOptions and installs it, as the arguments of a child spec, through the
 supervisor's control endpoint; the subscriber reads it back. An object that exists is valid: construction raises
-InvalidSubscription, one plain line. Handlers are only written here (`source_of`); the subscriber's process alone loads them.
+InvalidSubscription, one plain line. Handlers are only written here (`source_of`); the subscriber's process alone loads
+them.
 """
 
 import re
@@ -12,12 +13,13 @@ from typing import Any, Literal, get_args
 import cloudpickle
 import msgspec
 
+from .addresses import subscriber_address
+from .client.options import OFFSET_RESETS, OffsetReset
 from .protocol.control import ChildSpec
 from .protocol.errors import PlanariaError
 
 Delivery = Literal["at-most-once", "at-least-once"]
 DELIVERIES: tuple[str, ...] = get_args(Delivery)
-OFFSET_RESETS: tuple[str, ...] = ("earliest", "latest", "error")
 SHUTDOWN_MS = 30_000
 """How long a stopping subscriber may take to finish the record at hand before it is killed."""
 STOP_MARGIN_MS = 2_000
@@ -64,7 +66,7 @@ class SubscriberOptions(msgspec.Struct, frozen=True, kw_only=True):
     handler_timeout_ms: int | None = None
     """The longest one record may take; None is for ever."""
     session_timeout_ms: int = 10_000
-    auto_offset_reset: str = "earliest"
+    auto_offset_reset: OffsetReset = "earliest"
     max_records: int = 10_000
     """The most records held ready for the handler, by partition."""
 
@@ -84,10 +86,6 @@ def source_of(handler: Callable[[Any], Any] | str) -> HandlerSource:
     except Exception as error:
         # Whatever the function refers to decides what pickling it raises.
         raise InvalidSubscription(f"handler: cannot be sent to another process: {error}") from error
-
-
-def subscriber_address(group: str, number: int) -> str:
-    return f"subscriber/{group}/{number}"
 
 
 def child_spec(options: SubscriberOptions, number: int, start: str) -> ChildSpec:

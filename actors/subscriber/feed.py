@@ -128,7 +128,7 @@ class Feed:
         self._is_leaving = True
         self._commit_last(effect.offsets)
         with suppress(PlanariaError):  # the session ends by itself when nobody answers
-            self._consumer.close()
+            self._consumer.close(leave_group=True)
         return Left()
 
     def _on_revoked(self, partitions: Sequence[PartitionKey]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from fake_broker import FakeBroker
-from planaria.transport.client import Client, Closed, NoOffset, OffsetOutOfRange
+from planaria.transport.client import Client, Closed, MemberFenced, NoOffset, OffsetOutOfRange
 from planaria.transport.protocol.errors import ErrorCode, PlanariaError
 
 
@@ -253,6 +253,29 @@ def test_damaged_data_is_named(client: Client, broker: FakeBroker) -> None:
     consumer = client.consumer(partitions=[("T", 0)], auto_offset_reset="earliest")
     with pytest.raises(PlanariaError, match="corrupt data in T/0 at offset 0"):
         consumer.poll(10)
+
+
+def test_a_topic_may_be_named_alone(client: Client, broker: FakeBroker) -> None:
+    fill(client, 3)
+    with client.consumer("g", "T", auto_offset_reset="earliest") as consumer:
+        assert len(read(consumer, 3)) == 3
+
+
+def test_a_static_member_leaves_only_when_told_to(client: Client, broker: FakeBroker) -> None:
+    for options, leaves in (({}, 0), ({"leave_group": True}, 1)):
+        consumer = client.consumer("g", ["T"], instance_id="i")
+        poll_until(consumer, lambda consumer=consumer: len(consumer.assignment()) == 2)
+        consumer.close(**options)
+        assert broker.count("leave_group") == leaves
+
+
+def test_a_static_member_that_was_replaced_says_so(client: Client, broker: FakeBroker) -> None:
+    consumer = client.consumer("g", ["T"], instance_id="i")
+    poll_until(consumer, lambda: len(consumer.assignment()) == 2)
+    broker.fault("group_heartbeat", ErrorCode.FENCED_MEMBER)
+    broker.assign("member-1", {"T": [0]})  # ends the heartbeat that is parked
+    with pytest.raises(MemberFenced):
+        poll_until(consumer, lambda: False)
 
 
 def test_a_refused_group_raises(client: Client, broker: FakeBroker) -> None:

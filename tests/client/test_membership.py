@@ -142,6 +142,19 @@ def test_an_unavailable_coordinator_is_asked_again_with_backoff() -> None:
     assert dialog.last.owned == {"A": [0]}
 
 
+def test_after_a_failure_the_next_heartbeat_is_not_parked() -> None:
+    """A gateway that dies more often than heartbeats are parked would never answer one, and the session would end."""
+    dialog = Dialog()
+    dialog.join([0])
+    assert dialog.beats[-1].request.max_wait_ms == 3_000  # type: ignore[attr-defined]
+    dialog.refuse(ErrorCode.ACTOR_UNAVAILABLE)
+    dialog.feed(TimerFired("beat again"))
+    assert dialog.beats[-1].request.max_wait_ms == 0  # type: ignore[attr-defined]
+    dialog.reply([0])
+    assert dialog.timers["lease"] == dialog.now - 100 + 9_000
+    assert dialog.beats[-1].request.max_wait_ms == 3_000  # type: ignore[attr-defined]
+
+
 def test_a_session_without_contact_is_over() -> None:
     dialog = Dialog()
     dialog.join([0])
@@ -169,6 +182,14 @@ def test_leaving_is_told_to_the_group() -> None:
     assert dialog.feed(Answered(dialog.leaves[-1].key, Done())) == [Left()]
     never_joined = Dialog()
     assert never_joined.feed(LeaveRequested()) == [Left()]
+
+
+def test_a_member_that_keeps_its_place_tells_nobody() -> None:
+    dialog = Dialog(instance_id="i")
+    dialog.join([0])
+    beats = len(dialog.beats)
+    assert dialog.feed(LeaveRequested(is_told=False)) == [Left()]
+    assert (dialog.leaves, len(dialog.beats), dialog.machine.state) == ([], beats, "out")
 
 
 def test_a_confirmation_from_before_the_loss_is_void() -> None:

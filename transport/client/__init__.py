@@ -1,7 +1,7 @@
 """Clients and their machines: all that a program which only attaches needs."""
 
+from ..addresses import TopicPartition
 from .accumulator import Delivery, RecordMetadata
-from .admin import TopicPartition
 from .client import DEFAULT_ENDPOINT, Client
 from .consumer import Consumer
 from .errors import (
@@ -11,6 +11,7 @@ from .errors import (
     CorruptData,
     DeliveryFailed,
     DeliveryUncertain,
+    MemberFenced,
     NoOffset,
     OffsetOutOfRange,
     ProducerFenced,
@@ -18,6 +19,7 @@ from .errors import (
     UnknownTopic,
 )
 from .messages import Message, MessageBatch
+from .options import InvalidOption
 from .producer import Producer
 
 __all__ = [
@@ -31,6 +33,8 @@ __all__ = [
     "Delivery",
     "DeliveryFailed",
     "DeliveryUncertain",
+    "InvalidOption",
+    "MemberFenced",
     "Message",
     "MessageBatch",
     "NoOffset",

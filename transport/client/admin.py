@@ -5,10 +5,11 @@ tried once; if that attempt has no answer, again in a way that takes the first o
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 from msgspec import structs
 
+from ..addresses import Place, TopicPartition
 from ..protocol.data import Fetch, FetchReply, ListOffsets, ListOffsetsReply
 from ..protocol.errors import ErrorCode, ProtocolError
 from ..protocol.groups import (
@@ -43,13 +44,6 @@ from .network import Network
 ReplyT = TypeVar("ReplyT", bound=Reply)
 OffsetPoint = Literal["earliest", "latest"] | int
 """A number is a timestamp in milliseconds: the first offset at or after it."""
-
-
-class TopicPartition(NamedTuple):
-    """One partition of one topic."""
-
-    topic: str
-    partition: int
 
 
 class Admin:
@@ -167,7 +161,7 @@ class Admin:
         """Everything the group has committed."""
         return by_partition(self._ask(FetchOffsets(group=group), FetchOffsetsReply).offsets)
 
-    def reset_offsets(self, group: str, offsets: Mapping[tuple[str, int], int]) -> None:
+    def reset_offsets(self, group: str, offsets: Mapping[Place, int]) -> None:
         """Set committed offsets by (topic, partition). Refused with GROUP_NOT_EMPTY while the group has members."""
         self._ask(ResetOffsets(group=group, offsets=as_offsets(offsets)), Done)
 
@@ -200,7 +194,7 @@ class Admin:
         self._ask(Revive(address=address), Done)
 
 
-def as_offsets(offsets: Mapping[tuple[str, int], int]) -> list[PartitionOffset]:
+def as_offsets(offsets: Mapping[Place, int]) -> list[PartitionOffset]:
     return [PartitionOffset(topic, partition, offset) for (topic, partition), offset in offsets.items()]
 
 

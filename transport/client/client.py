@@ -14,6 +14,14 @@ from .accumulator import RecordMetadata
 from .admin import Admin
 from .consumer import Consumer
 from .network import Network
+from .options import (
+    REQUEST_TIMEOUT_MS,
+    ClientOptions,
+    ConsumerOptions,
+    ProducerOptions,
+    as_topics,
+    checked,
+)
 from .producer import Producer
 
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:5570"
@@ -27,14 +35,23 @@ class Client(Admin):
         endpoint: str = DEFAULT_ENDPOINT,
         *,
         client_id: str = "",
-        request_timeout_ms: int = 30_000,
+        request_timeout_ms: int = REQUEST_TIMEOUT_MS,
         metadata_timeout_ms: int = 1_000,
     ) -> None:
         """Connects in the background: a broker that is not there yet shows at the first request.
 
         A request is retried until `request_timeout_ms` have passed, then TimedOut is raised. A topic that the broker
-        does not know is waited for, for `metadata_timeout_ms`, because it may just have been created.
+        does not know is waited for, for `metadata_timeout_ms`, because it may just have been created. Here and below
+        InvalidOption is raised for an option that is unknown or wrong.
         """
+        checked(
+            ClientOptions,
+            {
+                "client_id": client_id,
+                "request_timeout_ms": request_timeout_ms,
+                "metadata_timeout_ms": metadata_timeout_ms,
+            },
+        )
         self._network = Network(endpoint, client_id=client_id, metadata_timeout_ms=metadata_timeout_ms)
         super().__init__(self._network, request_timeout_ms)
         self._client_id = client_id
@@ -44,17 +61,19 @@ class Client(Admin):
         self._is_closed = False
 
     def producer(self, **options: Any) -> Producer:
-        """A new producer; `options` are those of `Producer`."""
+        """A new producer; `options` are the fields of ProducerOptions."""
         options.setdefault("request_timeout_ms", self._request_timeout_ms)
-        producer = Producer(self._network, **options)
+        producer = Producer(self._network, checked(ProducerOptions, options))
         self._open.append(producer)
         return producer
 
-    def consumer(self, group: str | None = None, topics: Sequence[str] = (), **options: Any) -> Consumer:
-        """A new consumer, for one thread at a time; `options` are those of `Consumer`."""
+    def consumer(
+        self, group: str | None = None, topics: str | Sequence[str] = (), **options: Any
+    ) -> Consumer:
+        """A new consumer, for one thread at a time; `options` are the fields of ConsumerOptions."""
         options.setdefault("request_timeout_ms", self._request_timeout_ms)
         options.setdefault("client_id", self._client_id)
-        consumer = Consumer(self._network, group, topics, **options)
+        consumer = Consumer(self._network, group, as_topics(topics), checked(ConsumerOptions, options))
         self._open.append(consumer)
         return consumer
 

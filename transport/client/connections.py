@@ -2,6 +2,7 @@
 
 from msgspec import Struct, field
 
+from ..addresses import Place
 from ..protocol.errors import ErrorBody
 from .asking import Ask, Owner
 
@@ -29,7 +30,7 @@ class Pending(Struct, eq=False):
     """The attempt under way, 0 when none is."""
     connection: Connection | None = None
     last_error: ErrorBody | None = None
-    partition: tuple[str, int] | None = None
+    partition: Place | None = None
     waits_for_topic: bool = False
 
     def land(self) -> None:
@@ -38,12 +39,3 @@ class Pending(Struct, eq=False):
             self.connection.in_flight.pop(self.attempt, None)
         self.connection = None
         self.attempt = 0
-
-
-def parse_partition(address: str) -> tuple[str, int] | None:
-    """Topic and partition of the address of a partition, None for any other."""
-    kind, _, rest = address.partition("/")
-    if kind != "partition":
-        return None
-    topic, _, number = rest.rpartition("/")
-    return topic, int(number)

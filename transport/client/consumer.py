@@ -13,17 +13,17 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
+from ..addresses import Place, TopicPartition
 from ..protocol.data import ListOffsets, ListOffsetsReply
 from ..protocol.errors import PlanariaError, ProtocolError
 from ..protocol.groups import (
-    AssignorName,
     CommitOffsets,
     CommitOffsetsReply,
     FetchOffsets,
     FetchOffsetsReply,
     PartitionOffset,
 )
-from .admin import TopicPartition, as_offsets, by_partition
+from .admin import as_offsets, by_partition
 from .asking import GATEWAY, Answered, Ask, Effect, Event, Failed, SetTimer, TimerFired, partition_address
 from .errors import Closed, TimedOut, error_from
 from .exchange import Withdrawn
@@ -31,8 +31,6 @@ from .fetching import (
     Chunk,
     Fetching,
     Located,
-    OffsetReset,
-    Place,
     SetPaused,
     StartFetching,
     StopFetching,
@@ -41,11 +39,11 @@ from .fetching import (
 from .membership import Confirmed, GroupTrouble, LeaveRequested, Left, Membership, PollChecked, Polled, Target
 from .messages import Message, MessageBatch
 from .network import Network
+from .options import ConsumerOptions, Rebalanced
 from .reader import Reader
 from .retry import RetryPolicy
 
-Offsets: TypeAlias = Mapping[tuple[str, int], int]
-Rebalanced: TypeAlias = Callable[[list[TopicPartition]], object]
+Offsets: TypeAlias = Mapping[Place, int]
 _POLL_CHECK = "poll check"
 
 
@@ -115,69 +113,29 @@ class Consumer:
         network: Network,
         group: str | None = None,
         topics: Sequence[str] = (),
-        *,
-        partitions: Sequence[tuple[str, int]] | None = None,
-        auto_offset_reset: OffsetReset = "latest",
-        auto_commit: bool = True,
-        auto_commit_interval_ms: int = 5_000,
-        session_timeout_ms: int = 10_000,
-        max_poll_interval_ms: int = 300_000,
-        fetch_max_bytes: int = 1024 * 1024,
-        fetch_min_bytes: int = 1,
-        fetch_max_wait_ms: int = 500,
-        prefetch_bytes: int = 16 * 1024 * 1024,
-        on_assigned: Rebalanced | None = None,
-        on_revoked: Rebalanced | None = None,
-        on_lost: Rebalanced | None = None,
-        instance_id: str | None = None,
-        assignor: AssignorName | None = None,
-        client_id: str = "",
-        request_timeout_ms: int = 30_000,
+        options: ConsumerOptions | None = None,
     ) -> None:
         """Either `group` and `topics`: a member, whose partitions the group decides; or `partitions`: exactly these, with
         `group` only as the place to commit to; or `topics` alone: all their partitions, uncommitted.
-
-        `auto_offset_reset` decides where to start without a committed offset, and where to go on when the position has
-        left the log: "latest", "earliest", or "error" (NoOffset, OffsetOutOfRange). Callbacks run inside `poll`;
-        `on_revoked` before the partitions are released, with what earlier polls returned already committed if
-        `auto_commit` is set; `on_lost` (or else `on_revoked`) when they are already gone. A static member
-        (`instance_id`) keeps its partitions over a restart within the session timeout.
         """
+        options = options or ConsumerOptions()
         self._network = network
         self._group = group
-        self._auto_commit = auto_commit and group is not None
-        self._auto_commit_interval_s = auto_commit_interval_ms / 1000
-        self._request_timeout_ms = request_timeout_ms
-        self._on_assigned = on_assigned
-        self._on_revoked = on_revoked
-        self._on_lost = on_lost or on_revoked
+        self._auto_commit = options.auto_commit and group is not None
+        self._auto_commit_interval_s = options.auto_commit_interval_ms / 1000
+        self._request_timeout_ms = options.request_timeout_ms
+        self._on_assigned = options.on_assigned
+        self._on_revoked = options.on_revoked
+        self._on_lost = options.on_lost or options.on_revoked
         self._membership = None
-        if group is not None and partitions is None:
-            self._membership = Membership(
-                group,
-                topics,
-                instance_id=instance_id,
-                assignor=assignor,
-                session_timeout_ms=session_timeout_ms,
-                max_poll_interval_ms=max_poll_interval_ms,
-                client_id=client_id,
-                retry=RetryPolicy(),
-                jitter=random.random,
-            )
-        fetching = Fetching(
-            group=group,
-            is_member=self._membership is not None,
-            reset=auto_offset_reset,
-            max_bytes=fetch_max_bytes,
-            max_wait_ms=fetch_max_wait_ms,
-            min_bytes=fetch_min_bytes,
-            prefetch_bytes=prefetch_bytes,
-            request_timeout_ms=request_timeout_ms,
-        )
-        self._courier = Courier(fetching, self._membership, max_poll_interval_ms)
+        if group is not None and options.partitions is None:
+            self._membership = _membership(group, topics, options)
+        self._is_static = options.instance_id is not None
+        fetching = _fetching(group, options, is_member=self._membership is not None)
+        self._courier = Courier(fetching, self._membership, options.max_poll_interval_ms)
         self._begin()
         if self._membership is None:
-            self._assign(self._free_standing(topics, partitions))
+            self._assign(self._free_standing(topics, options.partitions))
 
     def _begin(self) -> None:
         self._reader = Reader()
@@ -191,9 +149,7 @@ class Consumer:
         self._is_committing = False
         self._next_commit_at = monotonic() + self._auto_commit_interval_s
 
-    def _free_standing(
-        self, topics: Sequence[str], partitions: Sequence[tuple[str, int]] | None
-    ) -> list[Place]:
+    def _free_standing(self, topics: Sequence[str], partitions: Sequence[Place] | None) -> list[Place]:
         if partitions is not None:
             return [(topic, partition) for topic, partition in partitions]
         return [
@@ -329,7 +285,8 @@ class Consumer:
     def commit(self, offsets: Offsets | None = None) -> None:
         """Commit and wait: the given offsets, or everything handed out so far.
 
-        Raises CommitFailed when the partitions are not this member's any more.
+        Raises CommitFailed when the partitions are not this member's any more, MemberFenced when its place in the
+        group is somebody else's.
         """
         self._refuse_when_closed()
         self._commit_now(self._read_positions(self._lent_read) if offsets is None else offsets)
@@ -394,7 +351,7 @@ class Consumer:
                 raise PlanariaError(f"{topic}/{partition} has been taken away")
             self._reader.raise_trouble()
 
-    def committed(self, partitions: Sequence[tuple[str, int]] | None = None) -> dict[TopicPartition, int]:
+    def committed(self, partitions: Sequence[Place] | None = None) -> dict[TopicPartition, int]:
         """The group's committed offsets, of these partitions or of all; those without one are left out."""
         if self._group is None:
             raise PlanariaError("a consumer without a group has no committed offsets")
@@ -406,7 +363,7 @@ class Consumer:
         wanted = {(topic, partition) for topic, partition in partitions}
         return {place: offset for place, offset in found.items() if place in wanted}
 
-    def offsets_for_times(self, times_ms: Mapping[tuple[str, int], int]) -> dict[TopicPartition, int]:
+    def offsets_for_times(self, times_ms: Mapping[Place, int]) -> dict[TopicPartition, int]:
         """The first offset at or after a time, by partition; -1 when no message is that young."""
         found: dict[TopicPartition, int] = {}
         for (topic, partition), at_ms in times_ms.items():
@@ -420,14 +377,14 @@ class Consumer:
 
     # Flow.
 
-    def pause(self, *partitions: tuple[str, int]) -> None:
+    def pause(self, *partitions: Place) -> None:
         """Hand out nothing of these partitions until `resume`; they stay assigned."""
         self._set_paused(partitions, True)
 
-    def resume(self, *partitions: tuple[str, int]) -> None:
+    def resume(self, *partitions: Place) -> None:
         self._set_paused(partitions, False)
 
-    def _set_paused(self, partitions: Sequence[tuple[str, int]], is_paused: bool) -> None:
+    def _set_paused(self, partitions: Sequence[Place], is_paused: bool) -> None:
         places = tuple(self._owned_place(topic, partition) for topic, partition in partitions)
         self._give_back()
         for place in places:
@@ -449,11 +406,15 @@ class Consumer:
 
     # The end.
 
-    def close(self) -> None:
-        """Commit what was handed out (with `auto_commit`), and leave the group."""
-        self._end(self._read_positions(self._lent_read))
+    def close(self, *, leave_group: bool | None = None) -> None:
+        """Commit what was handed out (with `auto_commit`), and leave the group.
 
-    def _end(self, positions: Offsets) -> None:
+        A static member does not leave unless told to by `leave_group`: its partitions stay reserved for whoever comes
+        back as the same `instance_id` within the session timeout (as in Kafka, KIP-345).
+        """
+        self._end(self._read_positions(self._lent_read), leave_group)
+
+    def _end(self, positions: Offsets, leave_group: bool | None = None) -> None:
         if self._is_closed:
             return
         self._is_closed = True
@@ -463,12 +424,12 @@ class Consumer:
                 with suppress(ProtocolError):  # fenced or out of reach: these messages are delivered again
                     self._commit_now(news)
         finally:
-            self._leave()
+            self._leave(not self._is_static if leave_group is None else leave_group)
 
-    def _leave(self) -> None:
+    def _leave(self, is_told: bool) -> None:
         self._network.post(self._courier, StopFetching(tuple(self._reader.owned)))
         if self._membership is not None:
-            self._network.post(self._courier, LeaveRequested())
+            self._network.post(self._courier, LeaveRequested(is_told))
             while not self._has_left and self._network.is_running:
                 self._courier.has_mail.wait(1.0)
                 self._courier.has_mail.clear()
@@ -492,6 +453,33 @@ class Consumer:
             self._end(self._read_positions(self._lent_read - 1))
         else:
             self._end(self._settled)
+
+
+def _membership(group: str, topics: Sequence[str], options: ConsumerOptions) -> Membership:
+    return Membership(
+        group,
+        topics,
+        instance_id=options.instance_id,
+        assignor=options.assignor,
+        session_timeout_ms=options.session_timeout_ms,
+        max_poll_interval_ms=options.max_poll_interval_ms,
+        client_id=options.client_id,
+        retry=RetryPolicy(),
+        jitter=random.random,
+    )
+
+
+def _fetching(group: str | None, options: ConsumerOptions, *, is_member: bool) -> Fetching:
+    return Fetching(
+        group=group,
+        is_member=is_member,
+        reset=options.auto_offset_reset,
+        max_bytes=options.fetch_max_bytes,
+        max_wait_ms=options.fetch_max_wait_ms,
+        min_bytes=options.fetch_min_bytes,
+        prefetch_bytes=options.prefetch_bytes,
+        request_timeout_ms=options.request_timeout_ms,
+    )
 
 
 def _call(callback: Rebalanced | None, places: frozenset[Place]) -> None:

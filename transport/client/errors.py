@@ -62,13 +62,17 @@ class CorruptData(PlanariaError):
 
 
 class CommitFailed(ProtocolError):
-    """The offsets were not committed: the member no longer holds the partitions, or was fenced."""
+    """The offsets were not committed: the member no longer holds the partitions."""
+
+
+class MemberFenced(ProtocolError):
+    """Another consumer with the same `instance_id` has taken this one's place in the group."""
 
 
 _BY_CODE: dict[str, type[ProtocolError]] = {
     ErrorCode.PRODUCER_FENCED: ProducerFenced,
     ErrorCode.OFFSET_OUT_OF_RANGE: OffsetOutOfRange,
-    ErrorCode.FENCED_MEMBER: CommitFailed,
+    ErrorCode.FENCED_MEMBER: MemberFenced,
     ErrorCode.STALE_GENERATION: CommitFailed,
     ErrorCode.NOT_ASSIGNED: CommitFailed,
     ErrorCode.UNKNOWN_MEMBER: CommitFailed,

@@ -18,12 +18,13 @@ from typing import Any
 
 from msgspec import Struct, structs
 
+from ..addresses import place_of
 from ..codec import decode_reply, id_of
 from ..protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ..protocol.message import Reply, Request
 from ..protocol.session import Hello, HelloReply, Metadata, MetadataReply
 from .asking import Answered, Ask, CancelTimer, Effect, Event, Failed, Owner, Payload, SetTimer, TimerFired
-from .connections import Connection, Pending, parse_partition
+from .connections import Connection, Pending
 from .directory import Directory
 from .retry import Jitter, RetryPolicy
 
@@ -275,7 +276,7 @@ class Exchange:
 
     def _on_ask(self, owner: Owner, ask: Ask, now: int) -> list[Effect]:
         pending = Pending(next(self._serials), owner, ask, now + ask.timeout_ms)
-        pending.partition = parse_partition(ask.address)
+        pending.partition = place_of(ask.address)
         self._pending[pending.serial] = pending
         return [SetTimer(("deadline", pending.serial), pending.deadline), *self._dispatch(pending, now)]
 

@@ -10,19 +10,17 @@ an epoch: every start, seek or stop ends the epoch before, and whatever belongs 
 """
 
 from itertools import count
-from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
+from ..addresses import Place
 from ..batch import Buffer
 from ..protocol.data import Fetch, FetchReply, ListOffsets, ListOffsetsReply
 from ..protocol.errors import ErrorBody, ErrorCode
 from ..protocol.groups import FetchOffsets, FetchOffsetsReply
 from .asking import GATEWAY, Answered, Ask, Effect, Event, Failed, SetTimer, TimerFired, partition_address
+from .options import OffsetReset
 
-Place: TypeAlias = tuple[str, int]
-"""Topic and partition."""
-OffsetReset = Literal["earliest", "latest", "error"]
 UNKNOWN_TOPIC_PAUSE_MS = 500
 
 

@@ -18,11 +18,11 @@ from typing import Literal
 
 from msgspec import Struct
 
+from ..addresses import Place
 from ..protocol.errors import ErrorBody, ErrorCode
 from ..protocol.groups import AssignorName, GroupHeartbeat, GroupHeartbeatReply, LeaveGroup
 from ..protocol.message import Done, TopicPartitions
 from .asking import GATEWAY, Answered, Ask, CancelTimer, Effect, Event, Failed, SetTimer, TimerFired
-from .fetching import Place
 from .retry import Jitter, RetryPolicy
 
 MAX_PARK_MS = 5_000
@@ -54,7 +54,9 @@ class Confirmed(Struct, frozen=True):
 
 
 class LeaveRequested(Struct, frozen=True):
-    """The consumer closes."""
+    """The consumer closes. Unless `is_told` the group hears nothing and keeps its place for the session timeout."""
+
+    is_told: bool = True
 
 
 class Target(Struct, frozen=True):
@@ -65,7 +67,7 @@ class Target(Struct, frozen=True):
 
 
 class Left(Struct, frozen=True):
-    """The group knows that the member is gone, or could not be told."""
+    """The group knows that the member is gone, or could not be told, or is not to be told."""
 
 
 class GroupTrouble(Struct, frozen=True):
@@ -118,8 +120,8 @@ class Membership:
                 return self._on_poll_checked(at, now)
             case Confirmed(owned=owned):
                 return self._on_confirmed(owned, now)
-            case LeaveRequested():
-                return self._leave(Left())
+            case LeaveRequested(is_told=is_told):
+                return self._leave(Left(), is_told=is_told)
             case Answered(key=("beat", number), reply=GroupHeartbeatReply() as reply):
                 return self._on_reply(reply, now) if number == self._beat and self.state != "out" else []
             case Failed(key=("beat", number), error=error):
@@ -219,14 +221,14 @@ class Membership:
         self._owned = self._target = frozenset()
         return [CancelTimer(_LEASE), *([Target(frozenset(), is_lost=True)] if had else [])]
 
-    def _leave(self, otherwise: Effect | None) -> list[Effect]:
+    def _leave(self, otherwise: Effect | None, *, is_told: bool = True) -> list[Effect]:
         member_id = self.identity[0]
         self.state = "out"
         self.identity = (None, 0)
         self._beat += 1
         self._owned = self._target = frozenset()
         effects: list[Effect] = [CancelTimer(_LEASE), CancelTimer(_BEAT_AGAIN)]
-        if member_id is None:
+        if member_id is None or not is_told:
             return [*effects, *([otherwise] if otherwise is not None else [])]
         request = LeaveGroup(group=self._group, member_id=member_id)
         timeout_ms = min(2_000, self._session_timeout_ms)

@@ -8,7 +8,7 @@ import random
 from collections import deque
 from time import monotonic
 from types import TracebackType
-from typing import Literal, Self, TypeAlias
+from typing import Self
 
 from ..batch import CODEC_NONE, CODEC_ZSTD, build
 from ..protocol.data import Acks, Produce, ProduceReply
@@ -18,10 +18,10 @@ from .asking import Ask, Effect, Event, SetTimer, TimerFired, partition_address
 from .errors import Closed, DeliveryFailed, DeliveryUncertain, TimedOut, error_from
 from .exchange import Withdrawn
 from .network import Network
+from .options import ProducerOptions
 from .producing import BatchTaken, LaneIdle, LaneKey, Outcome, Producing, Transmit
 from .retry import RetryPolicy
 
-Compression: TypeAlias = Literal["none", "zstd"]
 _CODECS = {"none": CODEC_NONE, "zstd": CODEC_ZSTD}
 INTERRUPTED_FLUSH_S = 5.0
 """How long a `with` block that ends by an exception waits for what was published in it."""
@@ -179,53 +179,36 @@ class Producer(Accumulator):
     surely not in the log, DeliveryUncertain when nobody can know.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        *,
-        acks: Acks = "all",
-        linger_ms: int = 5,
-        batch_bytes: int = 512 * 1024,
-        batch_records: int = 10_000,
-        buffer_bytes: int = 32 * 1024 * 1024,
-        max_block_ms: int = 60_000,
-        delivery_timeout_ms: int = 120_000,
-        request_timeout_ms: int = 30_000,
-        compression: Compression = "none",
-    ) -> None:
-        """`linger_ms` lets a batch wait for more records, unless somebody waits for its delivery.
-
-        `batch_bytes` and `batch_records` bound a batch, `buffer_bytes` all batches that are full or under way. A
-        message that is not acknowledged after `delivery_timeout_ms` fails.
-        """
+    def __init__(self, network: Network, options: ProducerOptions | None = None) -> None:
+        options = options or ProducerOptions()
         super().__init__(
-            batch_bytes=batch_bytes,
-            batch_records=batch_records,
-            buffer_bytes=buffer_bytes,
-            max_block_ms=max_block_ms,
+            batch_bytes=options.batch_bytes,
+            batch_records=options.batch_records,
+            buffer_bytes=options.buffer_bytes,
+            max_block_ms=options.max_block_ms,
             partitions_of=self._count_partitions,
             place=self._next_partition,
             notify=self._announce,
             now_ms=network.now_ms,
         )
         self._network = network
-        self._request_timeout_ms = request_timeout_ms
+        self._request_timeout_ms = options.request_timeout_ms
         self._turns: dict[str, int] = {}
         self._is_closed = False
         machine = Producing(
-            acks=acks,
-            delivery_timeout_ms=delivery_timeout_ms,
-            request_timeout_ms=request_timeout_ms,
+            acks=options.acks,
+            delivery_timeout_ms=options.delivery_timeout_ms,
+            request_timeout_ms=options.request_timeout_ms,
             retry=RetryPolicy(),
             jitter=random.random,
         )
         self._pump = Pump(
             self,
             machine,
-            acks=acks,
-            linger_ms=linger_ms,
-            request_timeout_ms=request_timeout_ms,
-            codec=_CODECS[compression],
+            acks=options.acks,
+            linger_ms=options.linger_ms,
+            request_timeout_ms=options.request_timeout_ms,
+            codec=_CODECS[options.compression],
         )
 
     def _count_partitions(self, topic: str) -> int:

@@ -11,10 +11,11 @@ from itertools import count
 
 from msgspec import Struct, field
 
+from ..addresses import Place
 from ..batch import BatchHeader, InvalidBatch, split
 from ..protocol.errors import ErrorBody, ErrorCode, PlanariaError
 from .errors import CorruptData, NoOffset, error_from
-from .fetching import Chunk, Consumed, Located, Place, Trouble
+from .fetching import Chunk, Consumed, Located, Trouble
 from .messages import Message, MessageBatch, is_for_programs, messages_of, verify_batch
 
 

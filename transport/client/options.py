@@ -1,0 +1,120 @@
+"""The options of clients, producers and consumers: names, defaults and limits, checked when the object is made. Pure.
+
+Whatever a program gets wrong here is one InvalidOption that names the option, before anything has been sent.
+"""
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta, Struct
+
+from ..addresses import Place, TopicPartition
+from ..protocol.data import Acks, WaitMilliseconds
+from ..protocol.errors import PlanariaError
+from ..protocol.groups import AssignorName, SessionMilliseconds
+
+Compression = Literal["none", "zstd"]
+OffsetReset = Literal["earliest", "latest", "error"]
+OFFSET_RESETS: tuple[str, ...] = get_args(OffsetReset)
+Rebalanced: TypeAlias = Callable[[list[TopicPartition]], object]
+
+Milliseconds = Annotated[int, Meta(ge=0)]
+PositiveMilliseconds = Annotated[int, Meta(ge=1)]
+PositiveCount = Annotated[int, Meta(ge=1)]
+
+REQUEST_TIMEOUT_MS = 30_000
+
+
+class InvalidOption(PlanariaError, ValueError):
+    """An option of a client, producer or consumer is unknown or has a value it cannot have."""
+
+
+class ClientOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a client is made with."""
+
+    client_id: str = ""
+    request_timeout_ms: PositiveMilliseconds = REQUEST_TIMEOUT_MS
+    metadata_timeout_ms: Milliseconds = 1_000
+
+
+class ProducerOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`linger_ms` lets a batch wait for more records, unless somebody waits for its delivery.
+
+    `batch_bytes` and `batch_records` bound a batch, `buffer_bytes` all batches that are full or under way. A message that
+    is not acknowledged after `delivery_timeout_ms` fails.
+    """
+
+    acks: Acks = "all"
+    linger_ms: Milliseconds = 5
+    batch_bytes: PositiveCount = 512 * 1024
+    batch_records: PositiveCount = 10_000
+    buffer_bytes: PositiveCount = 32 * 1024 * 1024
+    max_block_ms: Milliseconds = 60_000
+    delivery_timeout_ms: PositiveMilliseconds = 120_000
+    request_timeout_ms: PositiveMilliseconds = REQUEST_TIMEOUT_MS
+    compression: Compression = "none"
+
+
+class ConsumerOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`auto_offset_reset` decides where to start without a committed offset, and where to go on when the position has
+    left the log: "latest", "earliest", or "error" (NoOffset, OffsetOutOfRange).
+
+    Callbacks run inside `poll`; `on_revoked` before the partitions are released, with what earlier polls returned already
+    committed if `auto_commit` is set; `on_lost` (or else `on_revoked`) when they are already gone. A static member
+    (`instance_id`) keeps its partitions over a restart within the session timeout.
+    """
+
+    partitions: Sequence[Place] | None = None
+    auto_offset_reset: OffsetReset = "latest"
+    auto_commit: bool = True
+    auto_commit_interval_ms: Milliseconds = 5_000
+    session_timeout_ms: SessionMilliseconds = 10_000
+    max_poll_interval_ms: PositiveMilliseconds = 300_000
+    fetch_max_bytes: PositiveCount = 1024 * 1024
+    fetch_min_bytes: Annotated[int, Meta(ge=0)] = 1
+    fetch_max_wait_ms: WaitMilliseconds = 500
+    prefetch_bytes: PositiveCount = 16 * 1024 * 1024
+    on_assigned: Rebalanced | None = None
+    on_revoked: Rebalanced | None = None
+    on_lost: Rebalanced | None = None
+    instance_id: Annotated[str, Meta(min_length=1)] | None = None
+    assignor: AssignorName | None = None
+    client_id: str = ""
+    request_timeout_ms: PositiveMilliseconds = REQUEST_TIMEOUT_MS
+
+
+OptionsT = TypeVar("OptionsT", bound=Struct)
+
+
+def checked(kind: type[OptionsT], given: Mapping[str, Any]) -> OptionsT:
+    """The options of `kind`. Raises InvalidOption, one line that names the option."""
+    for name in given:
+        if name not in kind.__struct_fields__:
+            nearest = difflib.get_close_matches(name, kind.__struct_fields__, n=1, cutoff=0)[0]
+            raise InvalidOption(f"{name}: no such option; the nearest is {nearest}")
+    try:
+        return msgspec.convert(given, kind)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `$.")
+        name = where.rstrip("`").partition("[")[0]
+        choices = _choices(get_type_hints(kind)[name])
+        if choices:
+            what = f"{given[name]!r} is unknown; choose one of {', '.join(map(str, choices))}"
+        raise InvalidOption(f"{name}: {what[0].lower()}{what[1:]}") from error
+
+
+def as_topics(topics: str | Sequence[str]) -> list[str]:
+    """One topic's name or several. Raises InvalidOption for an empty name."""
+    found = [topics] if isinstance(topics, str) else list(topics)
+    if not all(found):
+        raise InvalidOption("topics: a name must not be empty")
+    return found
+
+
+def _choices(hint: Any) -> tuple[Any, ...]:
+    """The values of a Literal, alone or in a union."""
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    return next((found for each in get_args(hint) if (found := _choices(each))), ())
