@@ -5,6 +5,8 @@ only here may code (a handler) be installed.
 """
 
 import itertools
+import time
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,18 +18,25 @@ from ..transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ..transport.protocol.message import Done, Reply, Request
 from ..transport.protocol.operations import Status, StatusReply
 
+PATIENCE_MS = 10_000
+LOOK_MS = 50
+"""How often a silent supervisor is looked after."""
+
 AnyReply = TypeVar("AnyReply", bound=Reply)
 
 
 class AdminLink:
-    """A DEALER to one supervisor; not shared between threads."""
+    """A DEALER to one supervisor; not shared between threads.
 
-    def __init__(self, control_endpoint: str, timeout_ms: int = 10_000) -> None:
+    `is_gone` tells whether that supervisor has ended; then every question fails at once with ACTOR_UNAVAILABLE.
+    """
+
+    def __init__(self, control_endpoint: str, is_gone: Callable[[], bool]) -> None:
+        self._is_gone = is_gone
         self._context: zmq.Context[Any] = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.connect(control_endpoint)
-        self._timeout_ms = timeout_ms
         self._ids = itertools.count(1)
 
     def __enter__(self) -> "AdminLink":
@@ -39,23 +48,39 @@ class AdminLink:
 
     def start_child(self, spec: ChildSpec) -> None:
         """Have a child started and kept. Raises ProtocolError."""
-        self._ask(StartChild(spec=spec), Done)
+        self._answer(self._send(StartChild(spec=spec)), Done, PATIENCE_MS)
 
-    def stop_child(self, address: str) -> None:
-        """Have a child stopped and forgotten; returns once it is gone. Raises ProtocolError."""
-        self._ask(StopChild(address=address), Done)
+    def stop_children(self, specs: Iterable[ChildSpec]) -> None:
+        """Have children stopped, all at once, and forgotten; returns when they are gone. Raises ProtocolError."""
+        asked = [(self._send(StopChild(address=spec.address)), spec.shutdown_ms) for spec in specs]
+        waiting = {number for number, _ in asked}
+        # Each may take as long as its spec allows, and they take it side by side.
+        patience_ms = PATIENCE_MS + max((shutdown_ms for _, shutdown_ms in asked), default=0)
+        while waiting:
+            waiting.discard(self._receive(Done, patience_ms).id)
 
     def status(self) -> StatusReply:
-        return self._ask(Status(), StatusReply)
+        return self._answer(self._send(Status()), StatusReply, PATIENCE_MS)
 
-    def _ask(self, request: Request, reply_type: type[AnyReply]) -> AnyReply:
+    def _send(self, request: Request) -> int:
         number = next(self._ids)
         self._socket.send_multipart([b"", encode_header(msgspec.structs.replace(request, id=number))])
-        while self._socket.poll(self._timeout_ms):
-            reply = decode_reply(self._socket.recv_multipart()[-1], reply_type)
-            if isinstance(reply, ErrorBody):
-                raise ProtocolError.from_body(reply)
-            if reply.id == number:
-                answer: AnyReply = reply
-                return answer
-        raise ProtocolError(ErrorCode.TIMED_OUT, "the supervisor did not answer in time")
+        return number
+
+    def _answer(self, number: int, reply_type: type[AnyReply], patience_ms: int) -> AnyReply:
+        while (reply := self._receive(reply_type, patience_ms)).id != number:
+            pass
+        return reply
+
+    def _receive(self, reply_type: type[AnyReply], patience_ms: int) -> AnyReply:
+        deadline = time.monotonic() + patience_ms / 1000
+        while not self._socket.poll(LOOK_MS):
+            if self._is_gone():
+                raise ProtocolError(ErrorCode.ACTOR_UNAVAILABLE, "the supervisor has ended")
+            if time.monotonic() > deadline:
+                raise ProtocolError(ErrorCode.TIMED_OUT, "the supervisor did not answer in time")
+        reply = decode_reply(self._socket.recv_multipart()[-1], reply_type)
+        if isinstance(reply, ErrorBody):
+            raise ProtocolError.from_body(reply)
+        answer: AnyReply = reply
+        return answer

@@ -4,7 +4,8 @@
        |                            |
        +--close--> closed <--close--+--too many failures in a row--> failed (every later use says why)
 
-A thread waits for the supervisor's death. Called by the embedded Broker.
+A thread waits for the supervisor's death. A new supervisor serves once the listeners have told it what it has to
+know; one that dies or falls silent before that has not started. Called by the embedded Broker.
 """
 
 import logging
@@ -13,6 +14,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from ..transport.protocol.errors import ProtocolError
+from .admin_link import AdminLink
 from .config import BrokerConfig
 from .launch import Started, StartFailed, SupervisorHandle, launch_supervisor
 
@@ -43,8 +46,16 @@ class SupervisorKeeper:
         return self._handle.started
 
     def on_restart(self, listener: Callable[[], None]) -> None:
-        """Have `listener` called, in the keeper's thread, whenever a new supervisor serves."""
+        """Have `listener` called, in the keeper's thread, whenever a new supervisor has started.
+
+        When it raises ProtocolError, that supervisor is given up for another one.
+        """
         self._listeners.append(listener)
+
+    def link(self) -> AdminLink:
+        """A link to the supervisor that serves now. Raises StartFailed when there is none."""
+        handle = self._handle
+        return AdminLink(self.started.control, lambda: handle.wait(0) is not None)
 
     def close(self) -> None:
         self._closing.set()
@@ -63,20 +74,30 @@ class SupervisorKeeper:
         for delay_s in RESTART_DELAYS_S:
             if self._closing.wait(delay_s):
                 return False
+            try:
+                return self._start_again()
+            except (StartFailed, ProtocolError) as error:
+                logger.warning("the supervisor did not start: %s", error)
+                failure = error
+        self._failure = StartFailed(f"the supervisor died and could not be started again: {failure}")
+        return False
+
+    def _start_again(self) -> bool:
+        """Whether a supervisor serves; not when the broker is being closed. Raises StartFailed, ProtocolError."""
+        with self._lock:
+            if self._closing.is_set():
+                return False
+            self._handle = launch_supervisor(self._config)
+        try:
+            for listener in self._listeners:
+                listener()
+        except ProtocolError:
             with self._lock:
                 if self._closing.is_set():
                     return False
-                try:
-                    self._handle = launch_supervisor(self._config)
-                except StartFailed as error:
-                    logger.warning("the supervisor did not start: %s", error)
-                    failure = error
-                    continue
-            for listener in self._listeners:
-                listener()
-            return True
-        self._failure = StartFailed(f"the supervisor died and could not be started again: {failure}")
-        return False
+                self._handle.kill()
+            raise
+        return True
 
 
 __all__ = ["StartFailed", "SupervisorHandle", "SupervisorKeeper"]

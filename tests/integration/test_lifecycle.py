@@ -2,6 +2,7 @@
 
 import logging
 import os
+import random
 import re
 import subprocess
 import sys
@@ -11,12 +12,18 @@ from pathlib import Path
 import pytest
 
 from live_trees import PATIENCE_S, marked_processes, read_topic, until, wait_gone
-from planaria import Broker, Client
+from planaria import Broker, Client, Message
 from planaria.supervisor.config import load
 from planaria.supervisor.launch import StartFailed, launch_supervisor
 from planaria.transport.subscription import InvalidSubscription
 
 pytestmark = pytest.mark.processes
+
+
+def started_after(data: Path, pid: int) -> int | None:
+    """The process id of a supervisor that follows `pid`, from the moment it holds the data directory."""
+    text = (data / "supervisor.lock").read_text().strip()
+    return int(text) if text and int(text) != pid else None
 
 
 def refusal(data: Path, **settings: str) -> str:
@@ -184,6 +191,34 @@ def test_the_supervisor_is_started_again_on_its_port(
         assert broker.supervisor_pid == broker.status().supervisor_pid != first
         assert [message.data for message in read_topic(broker.client, "T")] == [1, 2, 2, 2]
     assert len(re.findall("the supervisor ended with code -9", caplog.text)) == 3
+
+
+def test_hosted_subscribers_outlive_a_supervisor_that_dies_again_and_again(
+    data_dir: Path, tmp_path: Path, seed: int
+) -> None:
+    """At any moment of its start, that of their installation among them."""
+    chance = random.Random(seed)
+    seen = tmp_path / "seen"
+
+    def note(message: Message) -> None:
+        with seen.open("a") as stream:
+            stream.write(f"{message.data}\n")
+
+    with Broker(data_dir) as broker:
+        broker.create_topic("T", 2)
+        subscription = broker.subscribe("g", "T", handler=note, workers=2)
+        assert subscription is not None
+        pid = broker.supervisor_pid
+        for _ in range(4):  # the keeper gives up after five starts in a row that fail
+            os.kill(pid, 9)
+            pid = until(lambda: started_after(data_dir, pid), "a supervisor starts")  # noqa: B023
+            # Whatever it is doing by then: a start takes some 300 ms.
+            wait_gone(pid, chance.uniform(0, 0.5))
+        for number in range(10):
+            broker.publish("T", f"k{number}", number)
+        until(lambda: seen.exists() and set(seen.read_text().split()) == set(map(str, range(10))), "all seen")
+        subscription.stop()
+        assert not [each for each in broker.status().actors if each.address.startswith("subscriber/")]
 
 
 def test_a_killed_supervisor_leaves_no_orphan(data_dir: Path, tree_mark: str) -> None:

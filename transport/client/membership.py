@@ -142,7 +142,9 @@ class Membership:
     def _send(self, now: int) -> list[Effect]:
         member_id, generation = self.identity
         is_joining = member_id is None
-        wait_ms = 0 if is_joining else min(MAX_PARK_MS, self._session_timeout_ms // 3)
+        # After a failure the session counts more than news: a peer that dies often never answers what it has parked.
+        is_urgent = is_joining or self._failures > 0
+        wait_ms = 0 if is_urgent else min(MAX_PARK_MS, self._session_timeout_ms // 3)
         self._beat += 1
         self._sent_at = now
         request = GroupHeartbeat(
