@@ -1,6 +1,7 @@
 """The calls an actor has out, and the peers it can reach. Called by the loop alone.
 
-Owns the calls socket and the table of requests in flight. A call goes to the incarnation that is up when it is made.
+Owns the calls socket and the table of requests in flight. A call goes to the incarnation that is up when it is made; the
+first to an incarnation makes the connection, since most actors talk to few of those they are told of.
 It ends in exactly one way: the peer answers, the supervisor says that the incarnation is gone, or its time is up.
 Incarnations have endpoints of their own, so nothing can reach a successor by mistake.
 """
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple, cast
 import zmq
 
 from . import sockets
-from .addresses import SUPERVISOR
+from .addresses import SUPERVISOR, place_of
 from .codec import decode_reply, encode_header, split_envelope
 from .endpoints import peer_id
 from .machine import Answered, Call, Cast, Failed
@@ -36,6 +37,7 @@ class Calls:
         self._link = link
         self._peers: dict[str, PeerUp] = {}
         self._newest: dict[str, int] = {}
+        self._connected: set[bytes] = set()
         self._in_flight: dict[int, _InFlight] = {}
         self._of_peer: dict[bytes, set[int]] = {SUPERVISOR.encode(): set()}
         self._deadlines = Timers()
@@ -51,10 +53,8 @@ class Calls:
         failed = self._forget(known, "replaced by a newer incarnation") if known is not None else []
         if peer.endpoint is None:
             return failed
-        name = peer_id(peer.address, peer.incarnation)
         self._peers[peer.address] = peer
-        self._of_peer[name] = set()
-        sockets.connect_peer(self.socket, name, peer.endpoint)
+        self._of_peer[peer_id(peer.address, peer.incarnation)] = set()
         return failed
 
     def peer_down(self, down: PeerDown) -> list[Failed]:
@@ -66,7 +66,7 @@ class Calls:
 
     def call(self, call: Call, now: int) -> Failed | None:
         """Send a call; a Failed at once when there is nobody to take it."""
-        name = self._name_of(call.address)
+        name = self._reach(call.address)
         if name is None:
             return _unavailable(call.key, call.address, "is not running")
         if len(self._in_flight) >= MAX_IN_FLIGHT:
@@ -82,7 +82,7 @@ class Calls:
         return None
 
     def cast(self, cast: Cast) -> None:
-        name = self._name_of(cast.address)
+        name = self._reach(cast.address)
         if name is not None:
             self._send(name, [encode_header(cast.request), *cast.payload])
 
@@ -123,11 +123,19 @@ class Calls:
     def close(self) -> None:
         self.socket.close()
 
-    def _name_of(self, address: str) -> bytes | None:
+    def _reach(self, address: str) -> bytes | None:
+        """The name of an actor's connection, which is there when this returns; None when the actor is not up."""
         if address == SUPERVISOR:
             return SUPERVISOR.encode()
         peer = self._peers.get(address)
-        return None if peer is None else peer_id(address, peer.incarnation)
+        if peer is None:
+            return None
+        name = peer_id(address, peer.incarnation)
+        if name not in self._connected:
+            assert peer.endpoint is not None
+            sockets.connect_peer(self.socket, name, peer.endpoint)
+            self._connected.add(name)
+        return name
 
     def _send(self, name: bytes, frames: list[Any]) -> bool:
         try:
@@ -151,14 +159,15 @@ class Calls:
     def _forget(self, peer: PeerUp, reason: str) -> list[Failed]:
         name = peer_id(peer.address, peer.incarnation)
         del self._peers[peer.address]
-        assert peer.endpoint is not None
-        self.socket.disconnect(peer.endpoint)
+        if name in self._connected:
+            assert peer.endpoint is not None
+            self._connected.remove(name)
+            self.socket.disconnect(peer.endpoint)
         lost = [self._end(call_id) for call_id in sorted(self._of_peer[name])]
         del self._of_peer[name]
         return [_unavailable(each.key, peer.address, f"died: {reason}") for each in lost if each is not None]
 
 
 def _unavailable(key: Any, address: str, why: str) -> Failed:
-    is_partition = address.startswith("partition/")
-    code = ErrorCode.PARTITION_OFFLINE if is_partition else ErrorCode.ACTOR_UNAVAILABLE
+    code = ErrorCode.ACTOR_UNAVAILABLE if place_of(address) is None else ErrorCode.PARTITION_OFFLINE
     return Failed(key, ErrorBody(code, f"{address} {why}", True))

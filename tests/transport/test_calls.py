@@ -1,5 +1,7 @@
 """The table of calls: its bounds, and that each call ends once. What a loop makes of it is in test_loop.py."""
 
+import select
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -34,12 +36,12 @@ class Table:
 
     def peer(self, address: str, incarnation: int, binds: bool = True) -> "zmq.Socket[bytes]":
         endpoint = endpoint_for(self._run_directory, address, incarnation)
-        socket = self._exits.enter_context(self._zmq.socket(zmq.ROUTER))
-        socket.linger = 0
+        peer = self._exits.enter_context(self._zmq.socket(zmq.ROUTER))
+        peer.linger = 0
         if binds:
-            socket.bind(endpoint)
+            peer.bind(endpoint)
         self.calls.peer_up(PeerUp(address=address, incarnation=incarnation, endpoint=endpoint))
-        return socket
+        return peer
 
 
 @pytest.fixture
@@ -65,6 +67,31 @@ def answer(peer: "zmq.Socket[bytes]", header: bytes = b'{"producer_id":1,"produc
 def outcome(table: Table) -> Answered | Failed | None:
     assert table.calls.socket.poll(PATIENCE_MS)
     return table.calls.receive(table.calls.socket.recv_multipart()[1:])
+
+
+def test_a_peer_is_connected_to_by_the_first_call_and_not_before(table: Table, run_dir: Path) -> None:
+    endpoint = endpoint_for(str(run_dir), "partition/T/0", 1)
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(endpoint.removeprefix("ipc://"))
+        door.listen()
+        door.settimeout(PATIENCE_MS / 1000)
+        table.calls.peer_up(PeerUp(address="partition/T/0", incarnation=1, endpoint=endpoint))
+        controller = table.peer("controller", 1)
+        table.calls.call(call("other"), now=0)
+        answer(controller)
+        assert isinstance(outcome(table), Answered)
+        assert not select.select([door], [], [], 0)[0]
+        assert table.calls.call(call("key", "partition/T/0"), now=0) is None
+        door.accept()[0].close()
+
+
+def test_a_peer_that_was_never_called_may_go_and_come_back(table: Table) -> None:
+    table.peer("controller", 1)
+    assert table.calls.peer_down(PeerDown(address="controller", incarnation=1, reason="")) == []
+    peer = table.peer("controller", 2)
+    assert table.calls.call(call("key"), now=0) is None
+    answer(peer)
+    assert isinstance(outcome(table), Answered)
 
 
 def test_an_answer_is_given_to_its_own_call_whatever_the_order(table: Table) -> None:
