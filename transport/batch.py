@@ -79,10 +79,6 @@ class BatchHeader(NamedTuple):
         return HEAD_BYTES + self.length
 
     @property
-    def last_offset(self) -> int:
-        return self.base_offset + self.record_count - 1
-
-    @property
     def next_offset(self) -> int:
         return self.base_offset + self.record_count
 

@@ -13,6 +13,7 @@ The loop knows no topic, group or log. When the supervisor dies, the parent's se
 after the turn at hand.
 """
 
+import logging
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -52,6 +53,7 @@ COPY_LIMIT_BYTES = 64 * 1024
 FAREWELL_MS = 500
 """How long a stopping actor's last replies may take to leave."""
 
+_log = logging.getLogger("planaria.loop")
 _FROM_SUPERVISOR = RequestDecoder((PeerUp, PeerDown, StopOrder))
 
 
@@ -121,7 +123,7 @@ class Loop:
         self._next_beat = 0
         self._stopping = False
         self.dropped_replies = 0
-        """Replies that nobody was there to take, or whose taker did not read."""
+        """Replies that nobody was there to take, or whose taker did not read; logged each time the number doubles."""
         self._zmq = sockets.new_context()
         self._link = sockets.control_link(
             self._zmq, context.control_endpoint, context.address, context.incarnation
@@ -179,10 +181,6 @@ class Loop:
         """Call `callback` in the loop's thread whenever `source`, a file descriptor or socket, is readable."""
         self._watched[source] = callback
         self._poller.register(source, zmq.POLLIN)
-
-    def unwatch(self, source: Any) -> None:
-        del self._watched[source]
-        self._poller.unregister(source)
 
     def dispatch(self, event: Event) -> None:
         """Give the machine an event in this turn and take up its effects."""
@@ -315,7 +313,12 @@ class Loop:
         except zmq.ZMQError as error:
             if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
                 raise
-            self.dropped_replies += 1
+            self._note_drop()
+
+    def _note_drop(self) -> None:
+        self.dropped_replies += 1
+        if self.dropped_replies.bit_count() == 1:
+            _log.warning("replies dropped", extra={"fields": {"total": self.dropped_replies}})
 
     def _send_out(self, effect: Call | Cast) -> None:
         if isinstance(effect, Cast):
