@@ -6,6 +6,7 @@ It ends in exactly one way: the peer answers, the supervisor says that the incar
 Incarnations have endpoints of their own, so nothing can reach a successor by mistake.
 """
 
+from collections import deque
 from typing import Any, NamedTuple, cast
 
 import zmq
@@ -34,6 +35,8 @@ class Calls:
 
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", link: "zmq.Socket[bytes]") -> None:
         self.socket = sockets.calls_socket(context)
+        self.arrived: deque[list[bytes]] = deque()
+        """Messages that were read when a peer went; they come before those in the socket."""
         self._link = link
         self._peers: dict[str, PeerUp] = {}
         self._newest: dict[str, int] = {}
@@ -162,7 +165,7 @@ class Calls:
         if name in self._connected:
             assert peer.endpoint is not None
             self._connected.remove(name)
-            self.socket.disconnect(peer.endpoint)
+            self.arrived.extend(sockets.disconnect_peer(self.socket, peer.endpoint))
         lost = [self._end(call_id) for call_id in sorted(self._of_peer[name])]
         del self._of_peer[name]
         return [_unavailable(each.key, peer.address, f"died: {reason}") for each in lost if each is not None]

@@ -209,6 +209,8 @@ class Loop:
             return
         if self._link in ready:
             self._drain(self._link, self._on_control)
+        while self._calls.arrived:
+            self._on_call_reply(self._calls.arrived.popleft())
         if self._calls.socket in ready:
             self._drain(self._calls.socket, self._on_call_reply)
         if self._server is not None and self._server in ready:

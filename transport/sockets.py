@@ -5,6 +5,8 @@ caller sees. None waits for a successor it was not meant for, because no endpoin
 be the other way, but a connection made with it loses the name that CONNECT_ROUTING_ID gives it.)
 """
 
+import contextlib
+
 import zmq
 
 from .endpoints import peer_id
@@ -64,6 +66,21 @@ def connect_peer(socket: "zmq.Socket[bytes]", name: bytes, endpoint: str) -> Non
     socket.connect(endpoint)
 
 
+def disconnect_peer(socket: "zmq.Socket[bytes]", endpoint: str) -> list[list[bytes]]:
+    """Disconnect a calls socket from `endpoint`; returns what had arrived from anybody, which must be read first.
+
+    Polling takes the first part of a message out of its connection's pipe. When that pipe goes before the rest is
+    read, libzmq aborts the process (zeromq/libzmq#3485).
+    """
+    arrived: list[list[bytes]] = []
+    with contextlib.suppress(zmq.Again):
+        while True:
+            arrived.append(socket.recv_multipart(zmq.DONTWAIT))
+    with contextlib.suppress(zmq.ZMQError):  # the socket has dropped it by itself
+        socket.disconnect(endpoint)
+    return arrived
+
+
 def control_link(
     context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str, address: str, incarnation: int
 ) -> "zmq.Socket[bytes]":
@@ -71,6 +88,23 @@ def control_link(
     socket = _socket(context, zmq.DEALER, CONTROL_HIGH_WATER_MARK)
     socket.setsockopt(zmq.ROUTING_ID, peer_id(address, incarnation))
     socket.connect(endpoint)
+    return socket
+
+
+def unnamed_link(
+    context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str, linger_ms: int = 0
+) -> "zmq.Socket[bytes]":
+    """A DEALER for questions from outside the tree, and for a last word when a name may still be taken.
+
+    What is still to be sent when it is closed has `linger_ms` to leave. Raises zmq.ZMQError for a wrong endpoint.
+    """
+    socket = _socket(context, zmq.DEALER, CONTROL_HIGH_WATER_MARK)
+    socket.setsockopt(zmq.LINGER, linger_ms)
+    try:
+        socket.connect(endpoint)
+    except zmq.ZMQError:
+        socket.close()
+        raise
     return socket
 
 

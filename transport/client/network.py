@@ -21,7 +21,7 @@ from ..codec import encode_header, split_envelope
 from ..protocol.errors import ErrorBody, ErrorCode, PlanariaError, ProtocolError
 from ..protocol.message import Reply, Request
 from ..protocol.session import Metadata, MetadataReply
-from ..sockets import calls_socket, connect_peer, new_context
+from ..sockets import calls_socket, connect_peer, disconnect_peer, new_context
 from ..timers import Timers
 from .asking import GATEWAY, Answered, Ask, CancelTimer, Effect, Event, Failed, Owner, SetTimer, TimerFired
 from .directory import Directory
@@ -82,6 +82,8 @@ class Network:
         )
         self._timers = Timers()
         self._inbox: deque[tuple[Owner, Event]] = deque()
+        self._arrived: deque[list[bytes]] = deque()
+        """Messages that were read when a connection went; they come before those in the socket."""
         self._waiters: set[Waiter] = set()
         self._is_asleep = False
         self._is_stopping = False
@@ -225,14 +227,14 @@ class Network:
         next_at = self._timers.next_at()
         timeout_ms = None if next_at is None else max(0, next_at - self.now_ms())
         self._is_asleep = True
-        ready = dict(poller.poll(0 if self._inbox else timeout_ms))
+        ready = dict(poller.poll(0 if self._inbox or self._arrived else timeout_ms))
         self._is_asleep = False
         if self._wake_reader in ready:
             os.read(self._wake_reader, 4096)
         now = self.now_ms()
         if self._monitor in ready:
             self._hear_monitor(now)
-        if self._socket in ready:
+        if self._socket in ready or self._arrived:
             self._receive(now)
         for _ in range(len(self._inbox)):
             owner, event = self._inbox.popleft()
@@ -251,7 +253,9 @@ class Network:
     def _receive(self, now: int) -> None:
         with suppress(zmq.Again):
             for _ in range(MAX_RECEIVED_A_TURN):
-                frames = self._socket.recv_multipart(zmq.NOBLOCK)
+                frames = (
+                    self._arrived.popleft() if self._arrived else self._socket.recv_multipart(zmq.NOBLOCK)
+                )
                 with suppress(ProtocolError):  # not an answer at all: nobody waits for it
                     _, header, payload = split_envelope(frames[1:])
                     self._hand(self._exchange, Arrived(frames[0], header, payload), now)
@@ -281,8 +285,7 @@ class Network:
                 case Connect(route=route, endpoint=endpoint):
                     connect_peer(self._socket, route, endpoint)
                 case Disconnect(endpoint=endpoint):
-                    with suppress(zmq.ZMQError):  # the socket has dropped it by itself
-                        self._socket.disconnect(endpoint)
+                    self._arrived.extend(disconnect_peer(self._socket, endpoint))
                 case CheckLocality(run_directory=directory, instance_id=instance_id):
                     known = LocalityKnown(instance_id, _is_here(directory, instance_id))
                     more = self._exchange.handle(known, now)

@@ -1,0 +1,34 @@
+"""Sockets under the one order of events that libzmq does not survive by itself."""
+
+from pathlib import Path
+
+import zmq
+
+from planaria.transport.sockets import calls_socket, connect_peer, disconnect_peer, new_context, server_socket
+
+PATIENCE_MS = 5_000
+
+
+def test_a_peer_is_disconnected_with_a_message_half_read(run_dir: Path) -> None:
+    """Polling has taken the first part out of the pipe; without care the next receive aborts this process."""
+    context = new_context()
+    client = calls_socket(context)
+    servers = {}
+    for name in (b"one", b"two"):
+        endpoint = f"ipc://{run_dir}/{name.decode()}"
+        servers[name] = server_socket(context, endpoint)
+        connect_peer(client, name, endpoint)
+        client.send_multipart([name, b"hello"])
+        assert servers[name].poll(PATIENCE_MS)
+        peer, _ = servers[name].recv_multipart()
+        servers[name].send_multipart([peer, b"first", b"second", b"third"])
+        assert client.poll(PATIENCE_MS)
+        if name == b"one":
+            arrived = disconnect_peer(client, endpoint)
+            assert arrived == [[b"one", b"first", b"second", b"third"]]
+
+    assert client.recv_multipart(zmq.DONTWAIT) == [b"two", b"first", b"second", b"third"]
+    assert disconnect_peer(client, "ipc:///never/connected") == []
+    for socket in (client, *servers.values()):
+        socket.close()
+    context.term()
