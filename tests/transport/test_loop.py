@@ -183,6 +183,8 @@ def test_watched_files_are_seen(run: LoopRun) -> None:
         while written not in seen:
             ask(client, "echo")
     assert seen == [b"a", b"b"]
+    run.supervisor_dies()
+    run.join()  # a descriptor that is watched must not be closed
     os.close(reader)
     os.close(writer)
 
