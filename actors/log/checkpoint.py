@@ -6,14 +6,13 @@ a log is recovered from its last segment's first byte, which is always right, fo
 predecessor is synced.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from .checked import decode_checked, encode_checked
-from .errors import LogError, StorageFailed
+from .errors import LogError
 from .files import Files
 
 CHECKPOINT_NAME = "checkpoint"
@@ -48,16 +47,11 @@ def decode_checkpoint(data: bytes | None) -> Checkpoint | None:
     return decode_checked(_KIND, data, Checkpoint)
 
 
-@contextmanager
-def sync_failure_noted(directory: Path, files: Files) -> Iterator[None]:
-    """Leave a note for recovery when the sync inside fails.
+def note_sync_failure(directory: Path, files: Files) -> None:
+    """Leave a note for recovery that a sync failed.
 
     It needs no sync of its own: it matters only as long as the kernel's cache, which may hold what the medium lacks,
     lives.
     """
-    try:
-        yield
-    except StorageFailed:
-        with suppress(LogError):  # the failure to report is the first one
-            files.close(files.open_append(directory / SYNC_FAILED_NAME))
-        raise
+    with suppress(LogError):  # the failure to report is the first one
+        files.close(files.open_append(directory / SYNC_FAILED_NAME))

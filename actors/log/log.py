@@ -12,11 +12,11 @@ must end.
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from ...transport.batch import BatchHeader
-from .checkpoint import CHECKPOINT_NAME, CLEAN_NAME, Checkpoint, encode_checkpoint, sync_failure_noted
+from .checkpoint import CHECKPOINT_NAME, CLEAN_NAME, Checkpoint, encode_checkpoint, note_sync_failure
 from .errors import CorruptLog, OffsetOutOfRange, StorageFailed, StorageFull, Unreadable
 from .files import Buffer, Files
 from .producers import ProducerStates
@@ -40,6 +40,28 @@ def _ignore(_: int) -> None:
     """No progress is reported."""
 
 
+class Usable:
+    """`with` it: refuses when the storage has failed before, and remembers it when it fails now.
+
+    A class and no generator, for it is entered twice in every turn.
+    """
+
+    def __init__(self) -> None:
+        self._failure: str | None = None
+
+    def end(self, reason: str) -> None:
+        self._failure = self._failure or reason
+
+    def __enter__(self) -> None:
+        if self._failure is not None:
+            raise StorageFailed(f"the log failed before: {self._failure}")
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        # A bad sector says nothing of what is written elsewhere.
+        if isinstance(error, StorageFailed) and not isinstance(error, Unreadable):
+            self._failure = str(error)
+
+
 class PartitionLog:
     """See the module. Create it with `open`."""
 
@@ -55,6 +77,7 @@ class PartitionLog:
         self._files = files
         self._segments = recovered.segments
         self._bases = [segment.base_offset for segment in recovered.segments]
+        self._sealed_bytes = sum(segment.size_bytes for segment in recovered.segments[:-1])
         self._checkpoint = recovered.checkpoint
         self._snapshot_offset = recovered.snapshot_offset
         self._batches_since_snapshot = len(
@@ -66,7 +89,7 @@ class PartitionLog:
         self._synced_bytes = self._active.size_bytes
         self._bytes_since_checkpoint = 0
         self._batches_since_checkpoint = 0
-        self._failure: str | None = None
+        self._usable = Usable()
         self._opened: OrderedDict[int, Segment] = OrderedDict()
         self._cursors: OrderedDict[int, tuple[Segment, int]] = OrderedDict()
 
@@ -102,7 +125,7 @@ class PartitionLog:
 
     @property
     def size_bytes(self) -> int:
-        return sum(segment.size_bytes for segment in self._segments)
+        return self._sealed_bytes + self._active.size_bytes
 
     @property
     def segment_count(self) -> int:
@@ -111,19 +134,6 @@ class PartitionLog:
     def reconfigure(self, config: LogConfig) -> None:
         """Takes effect with the next append and the next `apply_retention`."""
         self.config = config
-
-    @contextmanager
-    def _usable(self) -> Iterator[None]:
-        """Refuse when the storage has failed before, and remember it when it fails now."""
-        if self._failure is not None:
-            raise StorageFailed(f"the log failed before: {self._failure}")
-        try:
-            yield
-        except Unreadable:
-            raise  # a bad sector says nothing of what is written elsewhere
-        except StorageFailed as failure:
-            self._failure = str(failure)
-            raise
 
     # -- writing
 
@@ -139,7 +149,7 @@ class PartitionLog:
             return
         total_bytes = sum(map(len, frames))
         self._check_sequence(headers, total_bytes)
-        with self._usable():
+        with self._usable:
             try:
                 age_ms = now_ms - self._active_since_ms
                 if is_roll_due(self.config, self._active.size_bytes, total_bytes, age_ms):
@@ -167,7 +177,7 @@ class PartitionLog:
 
     def sync(self) -> None:
         """Make everything appended so far durable with one fdatasync. Raises StorageFailed, which is final."""
-        with self._usable():
+        with self._usable:
             self._sync()
         if (
             self._bytes_since_checkpoint >= CHECKPOINT_BYTES
@@ -178,8 +188,11 @@ class PartitionLog:
     def _sync(self) -> None:
         if self._synced_bytes == self._active.size_bytes:
             return
-        with sync_failure_noted(self.directory, self._files):
+        try:
             self._active.sync()
+        except StorageFailed:
+            note_sync_failure(self.directory, self._files)
+            raise
         self._synced_bytes = self._active.size_bytes
 
     def _roll(self) -> None:
@@ -197,6 +210,7 @@ class PartitionLog:
         successor.open_active()
         self._files.sync_directory(self.directory)
         self._active.seal(base_offset)
+        self._sealed_bytes += self._active.size_bytes
         self._keep_open(self._active)
         self._segments.append(successor)
         self._bases.append(base_offset)
@@ -210,7 +224,7 @@ class PartitionLog:
 
         False when the disk is too full for it: the old checkpoint stays valid, recovery only reads more.
         """
-        with self._usable():
+        with self._usable:
             self._sync()
             try:
                 self._active.write_index()
@@ -246,11 +260,11 @@ class PartitionLog:
     def close(self, clean: bool = True) -> None:
         """Release every file; with `clean`, first make all durable and leave the marker of an orderly end."""
         if clean and self.checkpoint():
-            with self._usable(), suppress(StorageFull):
+            with self._usable, suppress(StorageFull):
                 self._files.replace(self.directory / CLEAN_NAME, b"")
         for segment in self._segments:
             segment.close()
-        self._failure = self._failure or "the log is closed"
+        self._usable.end("the log is closed")
 
     # -- reading
 
@@ -268,7 +282,7 @@ class PartitionLog:
             raise OffsetOutOfRange(offset, self.log_start_offset, self.log_end_offset)
         if offset >= min(up_to_offset, self.log_end_offset):
             return []
-        with self._usable():
+        with self._usable:
             segment, position = self._find(offset)
             run, next_offset = segment.read(position, offset, max_bytes, up_to_offset)
             if not run:
@@ -305,7 +319,7 @@ class PartitionLog:
 
     def offset_for_timestamp(self, timestamp_ms: int) -> tuple[int, int] | None:
         """(offset, timestamp) of the first record at or after a time; None when all are older. Raises CorruptLog."""
-        with self._usable():
+        with self._usable:
             for segment in self._segments:
                 newest_ms = segment.max_timestamp_ms
                 if segment is not self._active:
@@ -322,7 +336,7 @@ class PartitionLog:
 
     def verify(self) -> list[CorruptLog]:
         """Read everything and report all damage, without changing anything."""
-        with self._usable():
+        with self._usable:
             return [damage for segment in self._segments for damage in self._damage_in(segment)]
 
     def _damage_in(self, segment: Segment) -> Iterator[CorruptLog]:
@@ -356,7 +370,7 @@ class PartitionLog:
 
         When even the newest record is too old the active segment is rolled and goes too, as in Kafka.
         """
-        with self._usable():
+        with self._usable:
             self.producers.expire(now_ms)
             count = expired_count(self.config, self._segments, now_ms)
             if count == len(self._segments):
@@ -379,7 +393,7 @@ class PartitionLog:
             raise OffsetOutOfRange(offset, self.log_start_offset, self.log_end_offset)
         if offset <= self.log_start_offset:
             return
-        with self._usable():
+        with self._usable:
             self._sync()
             before, self.log_start_offset = self.log_start_offset, offset
             try:
@@ -399,6 +413,7 @@ class PartitionLog:
             self._write_checkpoint()
         while len(self._segments) > 1 and self._segments[0].next_offset <= self.log_start_offset:
             segment = self._segments.pop(0)
+            self._sealed_bytes -= segment.size_bytes
             self._bases.pop(0)
             self._opened.pop(segment.base_offset, None)
             segment.unlink()

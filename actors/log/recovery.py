@@ -31,9 +31,9 @@ from .checkpoint import (
     SYNC_FAILED_NAME,
     Checkpoint,
     decode_checkpoint,
-    sync_failure_noted,
+    note_sync_failure,
 )
-from .errors import StorageFull
+from .errors import StorageFailed, StorageFull
 from .files import TEMPORARY_SUFFIX, Files
 from .producers import ProducerStates
 from .scan import CHUNK_BYTES, Damaged, SegmentReader
@@ -179,8 +179,11 @@ class _Recovery:
             self._check_tail(last, safe_position)
             if sync_failed:
                 self._write_anew(last, safe_position)
-            with sync_failure_noted(self._directory, self._files):
+            try:
                 last.sync()
+            except StorageFailed:
+                note_sync_failure(self._directory, self._files)
+                raise
         if sync_failed:
             self._files.unlink(self._directory / SYNC_FAILED_NAME)
         self._files.sync_directory(self._directory)

@@ -8,6 +8,8 @@ the end offset goes back, and the log takes back what the producers' states were
 
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from ...transport.batch import (
     CODEC_MASK,
     CODEC_NONE,
@@ -38,13 +40,13 @@ SMALLEST_RECORD_BYTES = 5
 """An array of four, each in one byte."""
 
 
-class Admission(NamedTuple):
+class Admission(Struct):
     """What became of a request's batches: the new ones to append, one result for each, and when it is all there."""
 
     frames: list[Buffer]
     headers: list[BatchHeader]
     results: list[ProducedBatch]
-    complete_at_offset: int
+    complete_at_offset: int = 0
     """The request is as durable as its batches once a log holds everything below this."""
 
 
@@ -71,17 +73,16 @@ class Appends:
 
     def admit(self, payload: Payload, max_batch_bytes: int, now: int) -> Admission:
         """Judge, stamp and place each batch."""
-        admission = Admission([], [], [], 0)
-        complete_at_offset = 0
+        admission = Admission([], [], [])
         for frame in payload:
             judged = judge(frame, max_batch_bytes)
             if isinstance(judged, ErrorBody):
                 admission.results.append(ProducedBatch(-1, error=judged))
                 continue
             result, ends_at = self._place(frame, judged, admission, now)
-            complete_at_offset = max(complete_at_offset, ends_at)
+            admission.complete_at_offset = max(admission.complete_at_offset, ends_at)
             admission.results.append(result)
-        return admission._replace(complete_at_offset=complete_at_offset)
+        return admission
 
     def _place(
         self, frame: Buffer, header: BatchHeader, admission: Admission, now: int
@@ -94,7 +95,7 @@ class Appends:
             # Its first may be a moment old and not durable yet; then the repeat waits as long.
             return ProducedBatch(verdict.base_offset, True), verdict.base_offset + header.record_count
         base_offset = self.log_end_offset
-        placed = header._replace(base_offset=base_offset, leader_epoch=self._leader_epoch)
+        placed = BatchHeader(base_offset, self._leader_epoch, *header[2:])
         self._producers.apply(placed, now)
         # Two buffers a batch: the body is written from where it was received.
         admission.frames.append(stamped_head(header, base_offset, self._leader_epoch))

@@ -68,6 +68,8 @@ RETENTION_CHECK_MIN_MS = 100
 
 OFFSET_UNKNOWN = -1
 
+_NAMING_A_PARTITION = (Produce, Fetch, ListOffsets, DeleteRecords)
+
 
 class PartitionMachine:
     """One partition, led by this process. The log it speaks for is open and ends at `log_end_offset`."""
@@ -143,7 +145,7 @@ class PartitionMachine:
         request = asked.request
         if self._is_stopping:
             return self._refuse(asked, ErrorCode.SHUTTING_DOWN, "the partition is stopping")
-        if isinstance(request, Produce | Fetch | ListOffsets | DeleteRecords) and (
+        if isinstance(request, _NAMING_A_PARTITION) and (
             request.partition != self._partition or request.topic != self._topic
         ):
             here = f"{self._topic}/{self._partition}"

@@ -60,6 +60,8 @@ class ParkedFetches:
         return self._by_deadline[0][0] if self._by_deadline else None
 
     def _take(self, heap: list[tuple[int, int]], limit: int) -> list[Received]:
+        if not self._waiting:
+            return self.drain()
         taken: list[Received] = []
         while heap and heap[0][0] <= limit:
             asked = self._waiting.pop(heappop(heap)[1], None)
