@@ -20,11 +20,11 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from ..transport.endpoints import PathTooLong, control_endpoint
+from ..transport.endpoints import DEFAULT_ENDPOINT, PathTooLong, control_endpoint
 from . import logs
 from .broker_tree import GATEWAY, broker_tree, preloaded_modules
 from .child import raise_file_limit
-from .config import DEFAULT_ENDPOINT, BrokerConfig, ConfigError, from_json
+from .config import BrokerConfig, ConfigError, from_json
 from .data_directory import DataDirectory, DataDirectoryError, open_data_directory, wait_for_predecessors
 from .launcher import Launcher
 from .machine import Identity, SupervisorMachine, Timing
@@ -39,7 +39,7 @@ MAX_LOG_BYTES = 16 * 1024 * 1024
 JITTER = (0.8, 1.2)
 
 
-class StartFailed(Exception):
+class CannotStart(Exception):
     """The broker cannot start; the message is one line for the operator."""
 
 
@@ -97,7 +97,7 @@ def main(argv: list[str]) -> int:
             failure = serve(arguments, data, status)
         finally:
             data.close()
-    except (DataDirectoryError, RunDirectoryError, PathTooLong, StartFailed) as error:
+    except (DataDirectoryError, RunDirectoryError, PathTooLong, CannotStart) as error:
         status.write(error=str(error))
         return 1
     return 1 if failure else 0
@@ -213,20 +213,20 @@ def send_logs_to(log_file: str, data_directory: Path) -> None:
             path.rename(path.with_name(path.name + ".1"))
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     except OSError as error:
-        raise StartFailed(f"log file {path} is not writable: {error.strerror}") from error
+        raise CannotStart(f"log file {path} is not writable: {error.strerror}") from error
     os.dup2(descriptor, 2)
     os.close(descriptor)
 
 
 def check_port(endpoint: str) -> None:
-    """Fail now, in one line, and not after the gateway's third attempt. Raises StartFailed."""
+    """Fail now, in one line, and not after the gateway's third attempt. Raises CannotStart."""
     host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
     if port == "*":
         return
     deadline = time.monotonic() + PORT_PATIENCE_S
     while (error := _bind_error(host.strip("[]"), int(port))) is not None:
         if time.monotonic() > deadline:
-            raise StartFailed(f"cannot listen on {endpoint}: {error}")
+            raise CannotStart(f"cannot listen on {endpoint}: {error}")
         # Nothing says when a port becomes free, so ask again.
         time.sleep(0.02)
 

@@ -7,11 +7,11 @@ only here may code (a handler) be installed.
 import itertools
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
-import zmq
 
+from ..transport import sockets
 from ..transport.codec import decode_reply, encode_header
 from ..transport.protocol.control import ChildSpec, StartChild, StopChild
 from ..transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
@@ -33,10 +33,8 @@ class AdminLink:
 
     def __init__(self, control_endpoint: str, is_gone: Callable[[], bool]) -> None:
         self._is_gone = is_gone
-        self._context: zmq.Context[Any] = zmq.Context()
-        self._socket = self._context.socket(zmq.DEALER)
-        self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.connect(control_endpoint)
+        self._context = sockets.new_context()
+        self._socket = sockets.unnamed_link(self._context, control_endpoint)
         self._ids = itertools.count(1)
 
     def __enter__(self) -> "AdminLink":

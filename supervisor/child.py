@@ -16,7 +16,6 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-import zmq
 
 from ..transport import sockets
 from ..transport.codec import encode_header
@@ -24,7 +23,7 @@ from ..transport.loop import ActorContext
 from ..transport.protocol.control import ActorFailed
 from . import data_directory, logs
 
-LAST_WORD_MS = 500
+LAST_WORD_LINGER_MS = 500
 """How long a failing child waits for the supervisor to take its last word."""
 
 
@@ -98,9 +97,7 @@ def _fail(context: ActorContext, error: Exception) -> None:
 def _send_last_word(context: ActorContext, word: ActorFailed) -> None:
     zmq_context = sockets.new_context()
     # A name of its own: the actor's link may still hold the actor's.
-    link = zmq_context.socket(zmq.DEALER)
-    link.setsockopt(zmq.LINGER, LAST_WORD_MS)
-    link.connect(context.control_endpoint)
+    link = sockets.unnamed_link(zmq_context, context.control_endpoint, LAST_WORD_LINGER_MS)
     link.send(encode_header(word))
     link.close()
     zmq_context.term()

@@ -13,9 +13,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from ..transport.endpoints import DEFAULT_ENDPOINT
 from ..transport.protocol.topics import TopicConfig
 
-DEFAULT_ENDPOINT = "tcp://127.0.0.1:5570"
 DEFAULT_DATA = "planaria-data"
 CONFIG_FILE = "planaria.toml"
 ENVIRONMENT_PREFIX = "PLANARIA_"

@@ -17,7 +17,7 @@ from .events import ChildDied
 
 STATUS_MS = 100
 """How long a death waits for the exit status, which comes by way of the fork server."""
-LAST_WORD_MS = 100
+LAST_WORD_PATIENCE_MS = 100
 """How long a death by exception waits for the message that explains it: another channel, so it may come later."""
 EXCEPTION_EXIT = 1
 # What multiprocessing reports when its fork server has died and taken the status along.
@@ -111,7 +111,7 @@ class DeathWatch:
                 continue
             if code == EXCEPTION_EXIT and not watched.has_spoken:
                 if watched.word_by is None:
-                    watched.word_by = now + LAST_WORD_MS
+                    watched.word_by = now + LAST_WORD_PATIENCE_MS
                     self._silence(watched)
                 if now < watched.word_by:
                     continue

@@ -8,6 +8,9 @@ the path of a socket (macOS: 103); a longer name is replaced by a digest of it.
 import hashlib
 import sys
 
+DEFAULT_ENDPOINT = "tcp://127.0.0.1:5570"
+"""Where a broker listens, and a client looks for one, when nobody says otherwise."""
+
 MAX_PATH_BYTES = 103 if sys.platform == "darwin" else 107
 
 

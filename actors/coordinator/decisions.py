@@ -15,11 +15,11 @@ from collections.abc import Iterable, Mapping
 
 from msgspec.structs import replace
 
-from ...transport.addresses import is_internal
+from ...transport.addresses import Place, is_internal
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.groups import CommitOffsets, GroupHeartbeat, PartitionOffset
 from ...transport.protocol.topics import CatalogTopic
-from .assignors import ASSIGNORS, Assignment, TopicPartition
+from .assignors import ASSIGNORS, Assignment
 from .members import MAX_MEMBERS, Member, check_identity, checked_topics, flattened, preferred_assignor
 from .offsets import CommittedOffset, check_holder, check_offsets
 from .reconcile import let_go, reconcile
@@ -183,7 +183,7 @@ class Decisions:
         }
         return assign(subscriptions, partitions, self._previous(members))
 
-    def _previous(self, members: list[Member]) -> dict[str, set[TopicPartition]]:
+    def _previous(self, members: list[Member]) -> dict[str, set[Place]]:
         """The targets so far; what was meant for one who has gone stays, as far as it may, with whoever holds it."""
         previous = {member.member_id: set(member.target) for member in members}
         meant = set().union(*previous.values()) if previous else set()
@@ -207,7 +207,7 @@ class Decisions:
 
     def _check_empty(self) -> None:
         if self.state.members:
-            message = f"the group has {len(self.state.members)} members"
+            message = f"the group is not empty; members: {len(self.state.members)}"
             raise ProtocolError(ErrorCode.GROUP_NOT_EMPTY, message)
 
     def _is_gone(self, topic: str) -> bool:

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
+from ...transport.addresses import Place
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.groups import AssignorName, GroupHeartbeat
 from ...transport.protocol.message import TopicPartitions
-from .assignors import DEFAULT_ASSIGNOR, TopicPartition
+from .assignors import DEFAULT_ASSIGNOR
 
 MAX_MEMBERS = 1_000
 MAX_TOPICS = 1_000
@@ -31,13 +32,13 @@ class Member(Struct, frozen=True, kw_only=True):
     """The member id that a static member's previous process had: whoever still uses it is fenced."""
     generation: int = 0
     """The generation in which its assignment changed last."""
-    target: frozenset[TopicPartition] = frozenset()
+    target: frozenset[Place] = frozenset()
     """What the assignor wants it to have."""
-    held: dict[TopicPartition, int] = {}
+    held: dict[Place, int] = {}
     """What it was granted and has not let go of, with the generation of each grant."""
 
     @property
-    def assignment(self) -> frozenset[TopicPartition]:
+    def assignment(self) -> frozenset[Place]:
         """What it should own now."""
         return self.target & self.held.keys()
 
@@ -64,7 +65,7 @@ def preferred_assignor(members: Iterable[Member]) -> AssignorName:
     return min(votes, key=lambda name: (-votes[name], name), default=DEFAULT_ASSIGNOR)
 
 
-def by_topic(partitions: Iterable[TopicPartition]) -> TopicPartitions:
+def by_topic(partitions: Iterable[Place]) -> TopicPartitions:
     """A set of partitions as it stands on the wire."""
     grouped: TopicPartitions = {}
     for topic, partition in sorted(partitions):
@@ -72,7 +73,7 @@ def by_topic(partitions: Iterable[TopicPartition]) -> TopicPartitions:
     return grouped
 
 
-def flattened(partitions: Mapping[str, Iterable[int]]) -> frozenset[TopicPartition]:
+def flattened(partitions: Mapping[str, Iterable[int]]) -> frozenset[Place]:
     return frozenset((topic, partition) for topic, numbers in partitions.items() for partition in numbers)
 
 

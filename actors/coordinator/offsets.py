@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
+from ...transport.addresses import Place
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.groups import PartitionOffset
 from ...transport.protocol.message import TopicPartitions
-from .assignors import TopicPartition
 from .members import Member, check_name
 
 MAX_METADATA_BYTES = 4_096
@@ -49,7 +49,7 @@ def check_holder(member: Member, generation: int, offsets: Iterable[PartitionOff
 
 
 def selected(
-    offsets: Mapping[TopicPartition, CommittedOffset], partitions: TopicPartitions | None
+    offsets: Mapping[Place, CommittedOffset], partitions: TopicPartitions | None
 ) -> list[PartitionOffset]:
     """The committed offsets of `partitions`, or all of them, ascending."""
     if partitions is None:

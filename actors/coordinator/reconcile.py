@@ -12,24 +12,24 @@ partition that another still holds. Called by decisions.py; must never look at m
 from collections.abc import Collection, Set
 from typing import NamedTuple
 
-from .assignors import TopicPartition
+from ...transport.addresses import Place
 
 
 class Step(NamedTuple):
-    keep: frozenset[TopicPartition]
-    revoke: frozenset[TopicPartition]
-    add: frozenset[TopicPartition]
+    keep: frozenset[Place]
+    revoke: frozenset[Place]
+    add: frozenset[Place]
 
     @property
-    def assignment(self) -> frozenset[TopicPartition]:
+    def assignment(self) -> frozenset[Place]:
         """What the member should own now."""
         return self.keep | self.add
 
 
 def reconcile(
-    held: Set[TopicPartition],
-    target: frozenset[TopicPartition],
-    held_by_anybody: Collection[TopicPartition],
+    held: Set[Place],
+    target: frozenset[Place],
+    held_by_anybody: Collection[Place],
 ) -> Step:
     keep = target & held
     return Step(
@@ -39,9 +39,7 @@ def reconcile(
     )
 
 
-def let_go(
-    held: Set[TopicPartition], target: frozenset[TopicPartition], owned: Set[TopicPartition]
-) -> frozenset[TopicPartition]:
+def let_go(held: Set[Place], target: frozenset[Place], owned: Set[Place]) -> frozenset[Place]:
     """What a member's report `owned` releases. Only a report of one who knows its latest assignment counts.
 
     A partition it should have stays its own, reported or not: it may be about to open it.

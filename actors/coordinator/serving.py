@@ -20,6 +20,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from ...transport.addresses import Place
 from ...transport.machine import CancelTimer, Effect, Received, Reply, Sender, SetTimer
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.groups import (
@@ -38,7 +39,6 @@ from ...transport.protocol.groups import (
 )
 from ...transport.protocol.message import Done, Request
 from ...transport.protocol.message import Reply as ReplyBody
-from .assignors import TopicPartition
 from .decisions import Decisions
 from .effects import RemoveSnapshot
 from .members import Member, by_topic, flattened, preferred_assignor
@@ -68,7 +68,7 @@ class _Report(Struct, frozen=True):
     """What a member said last; lost with the coordinator, and then said again."""
 
     generation: int
-    owned: frozenset[TopicPartition] | None
+    owned: frozenset[Place] | None
     """Of what it was granted; what else it may claim is nothing to the group."""
 
 

@@ -5,7 +5,7 @@ decided one, which is ahead, and the durable one, from which everything is answe
 partition to two members raises: a coordinator that decided so must not go on.
 """
 
-from .assignors import TopicPartition
+from ...transport.addresses import Place
 from .members import Member
 from .offsets import CommittedOffset
 from .records import (
@@ -35,8 +35,8 @@ class GroupState:
         self.members: dict[str, Member] = {}
         self.topic_ids: dict[str, str] = {}
         """Which topic of a name the offsets and the grants are of."""
-        self.offsets: dict[TopicPartition, CommittedOffset] = {}
-        self.holders: dict[TopicPartition, str] = {}
+        self.offsets: dict[Place, CommittedOffset] = {}
+        self.holders: dict[Place, str] = {}
         """Who was granted a partition and has not let go of it."""
 
     def apply(self, change: Change) -> None:
@@ -93,7 +93,7 @@ class GroupState:
         else:
             self.topic_ids[topic] = value.topic_id
 
-    def _apply_offset(self, place: TopicPartition, value: CommittedOffset | None) -> None:
+    def _apply_offset(self, place: Place, value: CommittedOffset | None) -> None:
         if value is None:
             self.offsets.pop(place, None)
         else:

@@ -61,7 +61,7 @@ from ...transport.protocol.topics import (
 )
 from .forwarding import CALL_TIMEOUT_MS, ask_for, forward
 from .group_routes import GroupRoutes
-from .metadata import MAX_WAIT_MS, MetadataPolls
+from .metadata import MetadataPolls
 from .partition_routes import PartitionRoutes
 from .peers import Peers
 from .publish import Publisher
@@ -189,7 +189,6 @@ class GatewayMachine:
             server=f"planaria/{__version__}",
             instance_id=self._instance_id,
             run_directory=self._run_directory,
-            max_wait_ms=MAX_WAIT_MS,
         )
 
     def _route_metadata(self, attempt: Attempt, request: Metadata, now: int) -> list[Effect]:

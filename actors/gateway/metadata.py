@@ -14,8 +14,6 @@ from .peers import Peers
 from .tickets import Tickets
 from .topic_table import TopicTable
 
-MAX_WAIT_MS = 60_000
-
 
 class MetadataPolls:
     def __init__(
@@ -38,7 +36,7 @@ class MetadataPolls:
         if request.max_wait_ms <= 0 or self._is_news(request):
             return self._tickets.answer(number, self._reply(request))
         self._parked[number] = request
-        return [SetTimer(("poll", number), now + min(request.max_wait_ms, MAX_WAIT_MS))]
+        return [SetTimer(("poll", number), now + request.max_wait_ms)]
 
     def on_timer(self, number: int) -> list[Effect]:
         request = self._parked.pop(number, None)

@@ -13,7 +13,8 @@ The machine asks the strategy and knows no delivery by name; a third one is a cl
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from .effects import Offsets, PartitionKey, Record
+from ...transport.addresses import Place
+from .effects import Offsets, Record
 from .lanes import Lane
 
 
@@ -76,5 +77,5 @@ def beginnings(records: Sequence[Record]) -> Offsets:
     return {key_of(record): record.offset for record in reversed(records)}
 
 
-def key_of(record: Record) -> PartitionKey:
+def key_of(record: Record) -> Place:
     return (record.topic, record.partition)

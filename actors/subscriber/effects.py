@@ -22,9 +22,9 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
-PartitionKey: TypeAlias = tuple[str, int]
-"""Topic and partition."""
-Offsets: TypeAlias = Mapping[PartitionKey, int]
+from ...transport.addresses import Place
+
+Offsets: TypeAlias = Mapping[Place, int]
 """By partition, the offset to go on from."""
 Cause = Literal["failed", "timed out", "killed"]
 
@@ -59,7 +59,7 @@ class Charge(Struct, frozen=True):
     """Of the last attempt's failure."""
 
     @property
-    def key(self) -> PartitionKey:
+    def key(self) -> Place:
         return (self.topic, self.partition)
 
 
@@ -108,11 +108,11 @@ class Leave(Struct, frozen=True):
 
 
 class Pause(Struct, frozen=True):
-    key: PartitionKey
+    key: Place
 
 
 class Resume(Struct, frozen=True):
-    key: PartitionKey
+    key: Place
 
 
 class Rewind(Struct, frozen=True):
@@ -146,7 +146,7 @@ class NoteTimeout(Struct, frozen=True):
 class Forget(Struct, frozen=True):
     """The partition's charged record is dealt with."""
 
-    key: PartitionKey
+    key: Place
 
 
 class Abandon(Struct, frozen=True):
@@ -179,13 +179,13 @@ class Polled(Struct, frozen=True):
 class Revoking(Struct, frozen=True):
     """These partitions are wanted elsewhere; the feed waits for LetGo before they go."""
 
-    keys: Sequence[PartitionKey]
+    keys: Sequence[Place]
 
 
 class Lost(Struct, frozen=True):
     """These partitions are gone already; commits for them are refused."""
 
-    keys: Sequence[PartitionKey]
+    keys: Sequence[Place]
 
 
 class Committed(Struct, frozen=True):

@@ -10,6 +10,7 @@ import queue
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from ...transport.addresses import Place
 from ...transport.client.consumer import Consumer
 from ...transport.client.errors import CorruptData
 from ...transport.machine import Effect
@@ -23,7 +24,6 @@ from .effects import (
     LetGo,
     Lost,
     Offsets,
-    PartitionKey,
     Pause,
     Poll,
     Polled,
@@ -42,7 +42,7 @@ POLL_RECORDS = 1_000
 _log = logging.getLogger("planaria.subscriber")
 
 
-OnPartitions = Callable[[Sequence[PartitionKey]], None]
+OnPartitions = Callable[[Sequence[Place]], None]
 OpenConsumer = Callable[[OnPartitions, OnPartitions], Consumer]
 """Joins the group, given what to call when partitions are revoked and when they are lost."""
 
@@ -131,13 +131,13 @@ class Feed:
             self._consumer.close(leave_group=True)
         return Left()
 
-    def _on_revoked(self, partitions: Sequence[PartitionKey]) -> None:
+    def _on_revoked(self, partitions: Sequence[Place]) -> None:
         if self._is_leaving:
             return
         self._inbox.post(Revoking(list(partitions)))
         self._commit_last(self._answers.get().offsets)
 
-    def _on_lost(self, partitions: Sequence[PartitionKey]) -> None:
+    def _on_lost(self, partitions: Sequence[Place]) -> None:
         self._inbox.post(Lost(list(partitions)))
 
     def _commit_last(self, offsets: Offsets) -> None:

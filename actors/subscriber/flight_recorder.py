@@ -36,7 +36,8 @@ from urllib.parse import quote
 
 from msgspec import Struct
 
-from .effects import Cause, Charge, PartitionKey
+from ...transport.addresses import Place
+from .effects import Cause, Charge
 
 MAGIC = b"PLFLIGHT"
 VERSION = 1
@@ -64,7 +65,7 @@ class Note(Struct, frozen=True):
     attempt: int
 
     @property
-    def key(self) -> PartitionKey:
+    def key(self) -> Place:
         return (self.topic, self.partition)
 
 
@@ -74,7 +75,7 @@ class FlightRecorder:
     def __init__(self, path: Path) -> None:
         self._map = open_map(path)
         self._notes = 0
-        self._slots: dict[PartitionKey, int] = {}
+        self._slots: dict[Place, int] = {}
         self._free: list[int] = []
         self.is_death_explained = False
         """Whether the last incarnation ended with a record at hand, which has been charged for it."""
@@ -100,7 +101,7 @@ class FlightRecorder:
         self._charge(_FAILED, topic, partition, offset, attempt)
         self.finish()
 
-    def forget(self, key: PartitionKey) -> None:
+    def forget(self, key: Place) -> None:
         """The record that was charged in this partition is dealt with."""
         slot = self._slots.pop(key, None)
         if slot is not None:

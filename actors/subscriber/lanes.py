@@ -15,7 +15,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from .effects import Charge, Failure, Letter, PartitionKey, Record
+from ...transport.addresses import Place
+from .effects import Charge, Failure, Letter, Record
 
 LaneState = Literal["idle", "running", "waiting", "burying", "settling"]
 
@@ -27,7 +28,7 @@ HELD_BYTES = 8 * 1024 * 1024
 class Lane:
     """The records of one partition that are held, and what became of those before."""
 
-    def __init__(self, number: int, key: PartitionKey) -> None:
+    def __init__(self, number: int, key: Place) -> None:
         self.number = number
         """A partition that went and came back is another lane."""
         self.key = key
@@ -103,14 +104,14 @@ class Lanes:
     """All lanes, by partition and by number, and whose turn it is."""
 
     def __init__(self) -> None:
-        self.owned: dict[PartitionKey, Lane] = {}
+        self.owned: dict[Place, Lane] = {}
         """The partitions that are this member's."""
         self.at_work: dict[int, Lane] = {}
         """These, and the ones that went while what they hold is still to be handled here."""
         self._turns: dict[int, Lane] = {}
         self._numbers = itertools.count(1)
 
-    def get(self, key: PartitionKey) -> Lane:
+    def get(self, key: Place) -> Lane:
         """The partition's lane, made when it is the first."""
         lane = self.owned.get(key)
         if lane is None:
@@ -118,7 +119,7 @@ class Lanes:
             self.owned[key] = self.at_work[lane.number] = lane
         return lane
 
-    def of(self, keys: Iterable[PartitionKey]) -> list[Lane]:
+    def of(self, keys: Iterable[Place]) -> list[Lane]:
         return [self.owned[key] for key in keys if key in self.owned]
 
     def is_owned(self, lane: Lane) -> bool:

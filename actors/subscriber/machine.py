@@ -27,6 +27,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from ...transport.addresses import Place
 from ...transport.machine import CancelTimer, Effect, Event, SetTimer, Stop, StopRequested, TimerFired
 from ...transport.subscription import STOP_MARGIN_MS, SubscriberOptions
 from .commits import RETRY_MS, Commits
@@ -52,7 +53,6 @@ from .effects import (
     Lost,
     NoteTimeout,
     Offsets,
-    PartitionKey,
     Pause,
     Poll,
     Polled,
@@ -97,7 +97,7 @@ class SubscriberMachine:
         self._is_polling = False
         self._runs = 0
         self._run: Running | None = None
-        self._wanted: list[PartitionKey] | None = None
+        self._wanted: list[Place] | None = None
         """Partitions the feed waits to let go."""
         self._crash_reason = ""
         self._out: list[Effect] = []

@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from ...transport.endpoints import DEFAULT_ENDPOINT
+from ...transport.protocol.errors import ErrorBody, ProtocolError
 from ...transport.protocol.message import PROTOCOL_VERSION
 from ...transport.protocol.session import Hello, HelloReply
-from ..config import DEFAULT_ENDPOINT
 from .failures import CommandFailed
 
 if TYPE_CHECKING:
+    import zmq
+
     from ...transport.client.client import Client
 
 __all__ = [
@@ -72,21 +75,28 @@ def greet(endpoint: str) -> None:
     """Make sure that a broker of our version is there. Raises CommandFailed, ProtocolError."""
     import zmq  # noqa: PLC0415
 
-    from ...transport.codec import decode_reply, encode_header  # noqa: PLC0415
-    from ...transport.protocol.errors import ErrorBody, ProtocolError  # noqa: PLC0415
+    from ...transport import sockets  # noqa: PLC0415
 
-    deadline = time.monotonic() + CONNECT_TIMEOUT_S
-    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
-        socket.setsockopt(zmq.LINGER, 0)
+    with sockets.new_context() as context:
         try:
-            socket.connect(endpoint)
+            socket = sockets.unnamed_link(context, endpoint)
         except zmq.ZMQError as error:
             raise CommandFailed(f"cannot connect to {endpoint}: {error.strerror}") from error
-        while (left_s := deadline - time.monotonic()) > 0:
-            socket.send(encode_header(Hello(id=0, version=PROTOCOL_VERSION, client_id=CLIENT_ID)))
-            if socket.poll(int(min(left_s, GREETING_INTERVAL_S) * 1000) + 1):
-                reply = decode_reply(socket.recv_multipart()[0], HelloReply)
-                if isinstance(reply, ErrorBody):
-                    raise ProtocolError.from_body(reply)
-                return
-    raise CommandFailed(f'no broker at {endpoint}: is "planaria serve" running?')
+        with socket:
+            reply = _greeted(socket)
+    if isinstance(reply, ErrorBody):
+        raise ProtocolError.from_body(reply)
+    if reply is None:
+        raise CommandFailed(f'no broker at {endpoint}: is "planaria serve" running?')
+
+
+def _greeted(socket: "zmq.Socket[bytes]") -> "HelloReply | ErrorBody | None":
+    from ...transport.codec import decode_reply, encode_header  # noqa: PLC0415
+
+    deadline = time.monotonic() + CONNECT_TIMEOUT_S
+    while (left_s := deadline - time.monotonic()) > 0:
+        socket.send(encode_header(Hello(id=0, version=PROTOCOL_VERSION, client_id=CLIENT_ID)))
+        if socket.poll(int(min(left_s, GREETING_INTERVAL_S) * 1000) + 1):
+            reply: HelloReply | ErrorBody = decode_reply(socket.recv_multipart()[0], HelloReply)
+            return reply
+    return None

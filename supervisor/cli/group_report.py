@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from ...transport.addresses import Place
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.groups import DescribeGroupReply, MemberDescription
 
@@ -72,7 +73,7 @@ def report_on(client: "Client", found: DescribeGroupReply) -> GroupReport:
     )
 
 
-def log_ends(client: "Client", topics: list[str]) -> dict[tuple[str, int], tuple[int, int]]:
+def log_ends(client: "Client", topics: list[str]) -> dict[Place, tuple[int, int]]:
     """First and next offset of every partition that is online. A deleted topic has none."""
     ends = {}
     for topic in topics:

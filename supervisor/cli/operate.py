@@ -2,20 +2,16 @@
 
 import time
 from itertools import groupby
-from typing import TYPE_CHECKING, Annotated, TypeAlias, get_args
+from typing import Annotated, TypeAlias, get_args
 
 import typer
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from ...transport.protocol.errors import ProtocolError
-from ...transport.protocol.operations import ActorState, ActorStatus, KillReply, SignalName, StatusReply
+from ...transport.protocol.operations import ActorState, ActorStatus, SignalName, StatusReply
 from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
 from .output import bytes_text, console, duration_text, note, plural, print_json, table
-
-if TYPE_CHECKING:
-    from ...transport.client.client import Client
 
 SIGNALS: tuple[SignalName, ...] = get_args(SignalName)
 TRACEBACK_LINES = 3
@@ -96,7 +92,7 @@ def kill(
     if name not in SIGNALS:
         raise typer.BadParameter(f"{signal!r} is none of {', '.join(SIGNALS)}", param_hint="--signal")
     with attached(connect) as client:
-        found = _send(client, address, name)
+        found = client.kill(address, name)
     if as_json:
         print_json({"address": address, "signal": name, "pid": found.pid, "incarnation": found.incarnation})
     else:
@@ -108,26 +104,6 @@ def revive(address: AddressArgument, connect: ConnectOption = DEFAULT_ENDPOINT) 
     with attached(connect) as client:
         client.revive(address)
     note(f"{address} is started again")
-
-
-def _send(client: "Client", address: str, signal: SignalName) -> KillReply:
-    if not address.startswith("gateway/"):
-        return client.kill(address, signal)
-    # The gateway takes the answer with it when it dies; what it would have said is known before.
-    before = _incarnation(client, address)
-    try:
-        return client.kill(address, signal)
-    except ProtocolError as error:
-        if before is None or not error.retriable or _incarnation(client, address) == before:
-            raise
-        return before
-
-
-def _incarnation(client: "Client", address: str) -> KillReply | None:
-    found = [actor for actor in client.status().actors if actor.address == address]
-    if not found or found[0].pid is None:
-        return None
-    return KillReply(pid=found[0].pid, incarnation=found[0].incarnation)
 
 
 def render(found: StatusReply) -> RenderableType:

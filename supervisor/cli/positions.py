@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 import typer
 from msgspec import Struct, field
 
+from ...transport.addresses import Place
 from .failures import CommandFailed
 from .group_report import log_ends
 
@@ -81,9 +82,9 @@ def moves_to(
 def _offsets(
     client: "Client",
     target: Target,
-    places: list[tuple[str, int]],
-    ends: dict[tuple[str, int], tuple[int, int]],
-) -> dict[tuple[str, int], int]:
+    places: list[Place],
+    ends: dict[Place, tuple[int, int]],
+) -> dict[Place, int]:
     match target:
         case "earliest":
             return {place: ends[place][0] for place in places}
@@ -95,6 +96,6 @@ def _offsets(
             return {place: _offset_at(client, place, timestamp_ms, ends[place][1]) for place in places}
 
 
-def _offset_at(client: "Client", place: tuple[str, int], timestamp_ms: int, end: int) -> int:
+def _offset_at(client: "Client", place: Place, timestamp_ms: int, end: int) -> int:
     offset = client.list_offsets(*place, timestamp_ms).offset
     return end if offset < 0 else offset

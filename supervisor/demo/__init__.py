@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from ...transport.addresses import place_of
 from ...transport.client.messages import Message
 from ...transport.protocol.errors import PlanariaError
 from ...transport.protocol.operations import ActorStatus
@@ -136,8 +137,9 @@ def _kill(address: str, stream: FlightStream, broker: Broker, probes: Probes, pr
 
 
 def _served_again_s(victim: ActorStatus, moment: float, stream: FlightStream, probes: Probes) -> float | None:
-    if victim.address.startswith("partition/"):
-        return stream.served_since(int(victim.address.rpartition("/")[2]), moment, PATIENCE_S)
+    place = place_of(victim.address)
+    if place is not None:
+        return stream.served_since(place[1], moment, PATIENCE_S)
     try:
         probes.actor(victim)
     except PlanariaError:

@@ -18,13 +18,13 @@ from planaria.actors.subscriber.effects import (
     Forget,
     Leave,
     LetGo,
-    PartitionKey,
     Pause,
     Poll,
     Resume,
     Rewind,
     Run,
 )
+from planaria.transport.addresses import Place
 from planaria.transport.machine import Stop
 from subscriber_script import FakeMessage, Script
 
@@ -43,15 +43,15 @@ class World:
         self.is_rough = is_rough
         self.is_calm = False
         self.committed = {("A", partition): 0 for partition in range(PARTITIONS)}
-        self.handled: dict[tuple[PartitionKey, int], int] = {}
-        self.tries: dict[tuple[PartitionKey, int], int] = {}
-        self.buried: set[tuple[PartitionKey, int]] = set()
+        self.handled: dict[tuple[Place, int], int] = {}
+        self.tries: dict[tuple[Place, int], int] = {}
+        self.buried: set[tuple[Place, int]] = set()
         self.poison = {
             (key, offset): self.draw.choice(["raises", "kills", "hangs"])
             for key in self.committed
             for offset in self.draw.sample(range(RECORDS), 4)
         }
-        self.charges: dict[PartitionKey, Charge] = {}
+        self.charges: dict[Place, Charge] = {}
         self.incarnations = 0
         self.be_born()
 
@@ -69,7 +69,7 @@ class World:
         )
         self.position = dict(self.committed)
         self.assigned = set(self.committed)
-        self.paused: set[PartitionKey] = set()
+        self.paused: set[Place] = set()
         self.run: Run | None = None
         self.orders: list[object] = []
         self.let_go: LetGo | None = None
@@ -153,7 +153,7 @@ class World:
         self.script.run = run
         self.act(self.script.ran, done)
 
-    def charge(self, place: tuple[PartitionKey, int], attempt: int, cause: Cause) -> None:
+    def charge(self, place: tuple[Place, int], attempt: int, cause: Cause) -> None:
         key, offset = place
         self.charges[key] = Charge(*key, offset, attempt, cause)
 

@@ -1,8 +1,9 @@
 """Clients and their machines: all that a program which only attaches needs."""
 
 from ..addresses import TopicPartition
+from ..endpoints import DEFAULT_ENDPOINT
 from .accumulator import Delivery, RecordMetadata
-from .client import DEFAULT_ENDPOINT, Client
+from .client import Client
 from .consumer import Consumer
 from .errors import (
     BufferFull,

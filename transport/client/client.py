@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ..batch import Headers
+from ..endpoints import DEFAULT_ENDPOINT
 from .accumulator import RecordMetadata
 from .admin import Admin
 from .consumer import Consumer
@@ -23,8 +24,6 @@ from .options import (
     checked,
 )
 from .producer import Producer
-
-DEFAULT_ENDPOINT = "tcp://127.0.0.1:5570"
 
 
 class Client(Admin):

@@ -23,7 +23,9 @@ Acks = Literal[0, 1, "all"]
 
 Offset = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 TimestampMilliseconds = Annotated[int, Meta(ge=0, le=2**53)]
-WaitMilliseconds = Annotated[int, Meta(ge=0, le=60_000)]
+MAX_WAIT_MS = 60_000
+"""The longest a request may ask to be parked."""
+WaitMilliseconds = Annotated[int, Meta(ge=0, le=MAX_WAIT_MS)]
 
 
 class InitProducer(Request, tag="init_producer", frozen=True):

@@ -60,9 +60,12 @@ class PartitionOffset(Struct, frozen=True):
     metadata: str = ""
 
 
+PartitionOffsets = Annotated[list[PartitionOffset], Meta(max_length=100_000)]
+
+
 class CommitOffsets(Request, tag="commit_offsets", frozen=True):
     group: str
-    offsets: Annotated[list[PartitionOffset], Meta(max_length=100_000)]
+    offsets: PartitionOffsets
     member_id: str | None = None
     """None: a free-standing consumer; refused while the group has members."""
     generation: int = 0
@@ -124,7 +127,7 @@ class ResetOffsets(Request, tag="reset_offsets", frozen=True):
     """Set offsets of a group that has no members."""
 
     group: str
-    offsets: list[PartitionOffset]
+    offsets: PartitionOffsets
 
 
 class DeleteGroup(Request, tag="delete_group", frozen=True):

@@ -11,6 +11,7 @@ connect to the partitions' own endpoints; any other sends everything to the gate
 import msgspec
 from msgspec import Struct
 
+from .data import MAX_WAIT_MS, WaitMilliseconds
 from .message import MAX_FRAME_BYTES, MAX_FRAMES, PROTOCOL_VERSION, Reply, Request
 
 
@@ -29,14 +30,14 @@ class HelloReply(Reply):
     max_frame_bytes: int = MAX_FRAME_BYTES
     max_frames: int = MAX_FRAMES
     max_fetch_bytes: int = MAX_FRAME_BYTES
-    max_wait_ms: int = 60_000
+    max_wait_ms: int = MAX_WAIT_MS
 
 
 class Metadata(Request, tag="metadata", frozen=True):
     topics: list[str] | None = None
     """None asks for every topic but the internal ones."""
     after_version: int | None = None
-    max_wait_ms: int = 0
+    max_wait_ms: WaitMilliseconds = 0
 
 
 class PartitionMetadata(Struct):
