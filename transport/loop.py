@@ -54,6 +54,11 @@ FAREWELL_MS = 500
 """How long a stopping actor's last replies may take to leave."""
 
 _log = logging.getLogger("planaria.loop")
+# As plain numbers: arithmetic on ZeroMQ's enumerations takes longer than the calls they are given to.
+_DONTWAIT = int(zmq.DONTWAIT)
+_EVENTS = int(zmq.EVENTS)
+_READABLE = int(zmq.POLLIN)
+
 _FROM_SUPERVISOR = RequestDecoder((PeerUp, PeerDown, StopOrder))
 
 
@@ -233,20 +238,23 @@ class Loop:
             self._beat()
 
     def _patience_ms(self) -> int:
-        wakes = [self._next_beat]
-        wakes += [at for at in (self._timers.next_at(), self._calls.next_deadline()) if at is not None]
-        return max(0, min(wakes) - self.now)
+        wake_at = self._next_beat
+        for at in (self._timers.next_at(), self._calls.next_deadline()):
+            if at is not None and at < wake_at:
+                wake_at = at
+        return max(0, wake_at - self.now)
 
     def _drain(self, socket: "zmq.Socket[bytes]", take: Callable[[list[bytes]], None]) -> None:
         size = 0
         for _ in range(MAX_MESSAGES_PER_TURN):
             try:
-                frames = socket.recv_multipart(zmq.DONTWAIT)
+                frames = socket.recv_multipart(_DONTWAIT)
             except zmq.Again:
                 return
             take(frames)
             size += sum(map(len, frames))
-            if size > MAX_BYTES_PER_TURN:
+            # To ask is cheaper than to be refused by an exception.
+            if size > MAX_BYTES_PER_TURN or not int(socket.get(_EVENTS)) & _READABLE:
                 return
 
     def _on_control(self, frames: list[bytes]) -> None:
@@ -296,7 +304,7 @@ class Loop:
         if not isinstance(body, bytes):
             body.id = reply.to.id
             body = encode_header(body, reply.to.is_json)
-        copy = all(len(frame) < COPY_LIMIT_BYTES for frame in reply.payload)
+        copy = not reply.payload or all(len(frame) < COPY_LIMIT_BYTES for frame in reply.payload)
         self._outbox.append(([*reply.to.route, body, *reply.payload], copy))
 
     def _release(self) -> None:
@@ -311,7 +319,7 @@ class Loop:
     def _send_reply(self, frames: list[Any], copy: bool) -> None:
         assert self._server is not None
         try:
-            self._server.send_multipart(frames, zmq.DONTWAIT, copy=copy)
+            self._server.send_multipart(frames, _DONTWAIT, copy=copy)
         except zmq.ZMQError as error:
             if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
                 raise
