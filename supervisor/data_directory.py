@@ -3,8 +3,9 @@
     format.json        {"format": 1}: an older program refuses a newer directory
     supervisor.lock    flock, held by the one supervisor for life; its process id is inside
     supervisor.json    {"starts": n}: numbers the run directories
-    actors.lock        shared flock, held by every actor for life: a new supervisor waits until the last actors of its
-                       predecessor are gone
+    actors.lock        shared flock and record lock, held by every actor for life: a new supervisor waits until the last
+                       actors of its predecessor are gone, and kills those that do not go (stopped ones never do): the
+                       record lock names its holder
 
 Opened by __main__.py before anything is started.
 """
@@ -12,14 +13,19 @@ Opened by __main__.py before anything is started.
 import contextlib
 import fcntl
 import os
+import signal
+import struct
+import sys
 import time
 from pathlib import Path
 
 import msgspec
 
 FORMAT = 1
-PREDECESSORS_MS = 3_000
+PREDECESSORS_MS = 2_000
 """How long the actors of a killed supervisor may take to leave. Each has its own lock as well, so it is no promise."""
+KILLED_MS = 1_000
+"""How long they may take to be gone once they are killed."""
 _PAUSE_S = 0.01
 
 
@@ -72,11 +78,12 @@ def hold_presence(path: str) -> int:
     """Say that an actor works in this directory; lasts until the descriptor is closed."""
     descriptor = os.open(Path(path) / "actors.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     fcntl.flock(descriptor, fcntl.LOCK_SH)
+    fcntl.lockf(descriptor, fcntl.LOCK_SH)
     return descriptor
 
 
 def wait_for_predecessors(path: Path, patience_ms: int = PREDECESSORS_MS) -> bool:
-    """Wait until no actor works in this directory; whether that has come true."""
+    """Wait until no actor works in this directory, then kill those that still do; whether all are gone."""
     deadline = time.monotonic() + patience_ms / 1000
     descriptor = os.open(path / "actors.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
@@ -84,12 +91,30 @@ def wait_for_predecessors(path: Path, patience_ms: int = PREDECESSORS_MS) -> boo
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return True
-            if time.monotonic() > deadline:
+            overdue_ms = (time.monotonic() - deadline) * 1000
+            if overdue_ms > KILLED_MS or (overdue_ms > 0 and not _kill_holder(descriptor)):
                 return False
             # A blocking flock has no timeout, so ask again.
             time.sleep(_PAUSE_S)
     finally:
         os.close(descriptor)
+
+
+def _kill_holder(descriptor: int) -> bool:
+    """Kill one process that holds the record lock; whether there is one."""
+    # The C library's struct flock; Python has no wrapper for asking.
+    if sys.platform == "darwin":
+        layout, question, at = "qqihh", (0, 0, 0, fcntl.F_WRLCK, os.SEEK_SET), 2
+    else:
+        layout, question, at = "hhqqi", (fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0), 4
+    answer = struct.unpack(layout, fcntl.fcntl(descriptor, fcntl.F_GETLK, struct.pack(layout, *question)))
+    pid: int = answer[at]
+    # The type is F_UNLCK and the id 0 when nobody holds it; another container's process has no id here.
+    if pid <= 0:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    return True
 
 
 def _lock(path: Path) -> int:

@@ -2,6 +2,9 @@
 
 import fcntl
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -87,6 +90,20 @@ def test_a_new_supervisor_waits_for_the_last_actor(data_dir: Path) -> None:
     probe = hold_presence(str(data_dir))
     fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.close(probe)
+
+
+def test_an_actor_that_does_not_leave_is_killed(data_dir: Path) -> None:
+    """A stopped one cannot notice that its supervisor is gone."""
+    open_data_directory(data_dir).close()
+    program = (
+        "import sys, os, signal; from planaria.supervisor.data_directory import hold_presence;"
+        " hold_presence(sys.argv[1]); print('held', flush=True); os.kill(os.getpid(), signal.SIGSTOP)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, str(data_dir)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        assert wait_for_predecessors(data_dir, patience_ms=50)
+    assert process.returncode == -signal.SIGKILL
 
 
 def test_each_start_has_a_run_directory_of_its_own(
