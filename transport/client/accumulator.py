@@ -34,6 +34,7 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
+from ..addresses import Place
 from ..batch import Headers, Record
 from ..partitioner import partition_for_key
 from ..protocol.errors import ErrorCode, ProtocolError
@@ -169,7 +170,7 @@ class Lane:
 
     __slots__ = ("key", "open", "sealed")
 
-    def __init__(self, key: tuple[str, int]) -> None:
+    def __init__(self, key: Place) -> None:
         self.key = key
         self.open: ProducerBatch | None = None
         self.sealed: list[ProducerBatch] = []
@@ -204,7 +205,7 @@ class Accumulator:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._sticky: dict[str, ProducerBatch] = {}
-        self._lanes: dict[tuple[str, int], Lane] = {}
+        self._lanes: dict[Place, Lane] = {}
         self._unfinished: dict[ProducerBatch, None] = {}
         self._buffered_bytes = 0
         self._closed_by: Exception | None = None

@@ -24,6 +24,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from ..addresses import Place
 from ..batch import SEQUENCE_LIMIT
 from ..protocol.errors import ErrorBody, ErrorCode
 
@@ -80,7 +81,7 @@ class GivenUp(Struct, frozen=True):
 class ProducerLane:
     """The batches of one partition, from the first attempt to the last answer."""
 
-    def __init__(self, key: tuple[str, int], tokens: Iterator[int]) -> None:
+    def __init__(self, key: Place, tokens: Iterator[int]) -> None:
         self.key = key
         self.identity: Identity | None = None
         self.failures = 0

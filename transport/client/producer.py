@@ -10,6 +10,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Self
 
+from ..addresses import Place
 from ..batch import CODEC_NONE, CODEC_ZSTD, build
 from ..protocol.data import Acks, Produce, ProduceReply
 from ..protocol.errors import ErrorBody, ErrorCode
@@ -19,7 +20,7 @@ from .errors import Closed, DeliveryFailed, DeliveryUncertain, TimedOut, error_f
 from .exchange import Withdrawn
 from .network import Network
 from .options import ProducerOptions
-from .producing import BatchTaken, LaneIdle, LaneKey, Outcome, Producing, Transmit
+from .producing import BatchTaken, LaneIdle, Outcome, Producing, Transmit
 from .retry import RetryPolicy
 
 _CODECS = {"none": CODEC_NONE, "zstd": CODEC_ZSTD}
@@ -68,7 +69,7 @@ class Pump:
         self._request_timeout_ms = request_timeout_ms
         self._codec = codec
         self._flushes = 0
-        self._lanes: dict[LaneKey, Lane] = {}
+        self._lanes: dict[Place, Lane] = {}
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         match event:

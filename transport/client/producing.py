@@ -6,17 +6,17 @@ BatchTaken, sooner or later; that is what a Delivery waits for.
 
 from collections.abc import Iterable, Iterator
 from itertools import count
-from typing import Any, TypeAlias
+from typing import Any
 
 from msgspec import Struct
 
+from ..addresses import Place
 from ..protocol.data import Acks, InitProducer, InitProducerReply, ProduceReply
 from ..protocol.errors import ErrorBody, ErrorCode
 from .asking import GATEWAY, Answered, Ask, Effect, Event, Failed, SetTimer, TimerFired
 from .lanes import Batch, GivenUp, Identity, ProducerLane, Transmission
 from .retry import Jitter, RetryPolicy
 
-LaneKey: TypeAlias = tuple[str, int]
 _INIT = "init_producer"
 _EXPIRY = "expiry"
 
@@ -24,7 +24,7 @@ _EXPIRY = "expiry"
 class BatchTaken(Struct, frozen=True, gc=False):
     """A batch of `lane` is sealed and has to be delivered."""
 
-    lane: LaneKey
+    lane: Place
     batch: Any
 
 
@@ -34,7 +34,7 @@ class Transmit(Struct, frozen=True):
     Without an identity (acks = 0) no answer is expected, and the batch is done when it has been sent.
     """
 
-    lane: LaneKey
+    lane: Place
     batch: Any
     identity: Identity | None = None
     sequence: int = -1
@@ -44,7 +44,7 @@ class Transmit(Struct, frozen=True):
 class Outcome(Struct, frozen=True):
     """A batch is done: appended at `base_offset`, or failed with `error`."""
 
-    lane: LaneKey
+    lane: Place
     batch: Any
     base_offset: int = -1
     error: ErrorBody | None = None
@@ -54,7 +54,7 @@ class Outcome(Struct, frozen=True):
 class LaneIdle(Struct, frozen=True):
     """The lane has nothing under way: a batch that is not full may come."""
 
-    lane: LaneKey
+    lane: Place
 
 
 class Producing:
@@ -75,14 +75,14 @@ class Producing:
         self._request_timeout_ms = request_timeout_ms
         self._retry = retry
         self._jitter = jitter
-        self._lanes: dict[LaneKey, ProducerLane] = {}
+        self._lanes: dict[Place, ProducerLane] = {}
         self._tokens: Iterator[int] = count(1)
         self._identity: Identity | None = None
         self._is_asking = False
         self._init_failures = 0
         self._expiry_at: int | None = None
 
-    def is_idle(self, key: LaneKey) -> bool:
+    def is_idle(self, key: Place) -> bool:
         """Whether a batch that is not full should come now."""
         lane = self._lanes.get(key)
         return lane is None or lane.is_idle or self.fatal is not None
@@ -126,7 +126,7 @@ class Producing:
             effects += self._ask_identity()
         return effects + self._set_expiry(lane)
 
-    def _transmit(self, key: LaneKey, sent: Iterable[Transmission]) -> list[Effect]:
+    def _transmit(self, key: Place, sent: Iterable[Transmission]) -> list[Effect]:
         effects: list[Effect] = [
             Transmit(key, item.batch, item.identity, item.sequence, item.token) for item in sent
         ]
@@ -162,7 +162,7 @@ class Producing:
 
     # Answers.
 
-    def _on_answer(self, key: LaneKey, token: int, reply: ProduceReply, now: int) -> list[Effect]:
+    def _on_answer(self, key: Place, token: int, reply: ProduceReply, now: int) -> list[Effect]:
         lane = self._lanes[key]
         result = reply.batches[0]
         if result.error is not None:
@@ -231,7 +231,7 @@ class Producing:
         ]
 
 
-def _outcomes(key: LaneKey, given_up: Iterable[GivenUp]) -> list[Effect]:
+def _outcomes(key: Place, given_up: Iterable[GivenUp]) -> list[Effect]:
     return [Outcome(key, item.batch, -1, item.error, item.is_uncertain) for item in given_up]
 
 
