@@ -16,7 +16,13 @@ FORBIDDEN = {
 }
 # What only people need must not be loaded by the supervisor's own process.
 FOR_PEOPLE = {"typer", "rich", "click"}
-FOR_TERMINALS = ("__main__.py", "supervisor/cli/", "supervisor/demo/", "supervisor/chaos/", "supervisor/bench/")
+FOR_TERMINALS = (
+    "__main__.py",
+    "supervisor/cli/",
+    "supervisor/demo/",
+    "supervisor/chaos/",
+    "supervisor/bench/",
+)
 
 
 def faults(source: Source) -> list[str]:
