@@ -268,12 +268,12 @@ class PartitionLog:
 
     # -- reading
 
-    def read(self, offset: int, max_bytes: int, up_to_offset: int) -> list[memoryview]:
+    def read(self, offset: int, max_bytes: int, up_to_offset: int) -> tuple[Buffer, int]:
         """Whole batches, the first of which holds `offset`, all of them below `up_to_offset`.
 
-        The list is empty when there is nothing to read yet, else it has one buffer: batches back to back, as
-        `transport.batch.split` takes them apart. It ends at a segment's end, at damage, or before exceeding
-        `max_bytes` (but never before its first batch). Every checksum has been verified.
+        They lie back to back in one buffer, as `transport.batch.split` takes them apart; with it comes the offset
+        after them. The buffer is empty when there is nothing to read yet. It ends at a segment's end, at damage, or
+        before exceeding `max_bytes` (but never before its first batch). Every checksum has been verified.
 
         Raises OffsetOutOfRange outside log_start_offset to log_end_offset, and CorruptLog when the batch that holds
         `offset` is damaged or gone; its `next_offset` is where reading can go on.
@@ -281,14 +281,14 @@ class PartitionLog:
         if not self.log_start_offset <= offset <= self.log_end_offset:
             raise OffsetOutOfRange(offset, self.log_start_offset, self.log_end_offset)
         if offset >= min(up_to_offset, self.log_end_offset):
-            return []
+            return b"", offset
         with self._usable:
             segment, position = self._find(offset)
             run, next_offset = segment.read(position, offset, max_bytes, up_to_offset)
             if not run:
-                return []
+                return b"", offset
             self._remember(next_offset, segment, position + len(run))
-            return [run]
+            return run, next_offset
 
     def _find(self, offset: int) -> tuple[Segment, int]:
         segment = self._segment_of(offset)

@@ -12,7 +12,7 @@ from .segment import Segment
 UNLIMITED = -1
 
 
-class LogConfig(msgspec.Struct, frozen=True):
+class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A topic's settings that concern its logs; -1 means without limit.
 
     `segment_bytes` and `segment_ms` decide when a new segment is begun; a single append is never divided, so a
@@ -20,10 +20,10 @@ class LogConfig(msgspec.Struct, frozen=True):
     `retention_bytes` is what is kept at least (whole segments are deleted, the active one never for its size).
     """
 
-    segment_bytes: int = 64 * 1024 * 1024
-    segment_ms: int = UNLIMITED
-    retention_ms: int = UNLIMITED
-    retention_bytes: int = UNLIMITED
+    segment_bytes: int
+    segment_ms: int
+    retention_ms: int
+    retention_bytes: int
 
 
 def is_roll_due(config: LogConfig, size_bytes: int, more_bytes: int, age_ms: int) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from ...transport.batch import HEADER_BYTES, BatchHeader, Buffer, parse_header
+from ...transport.batch import BatchHeader, Buffer
 from ...transport.loop import Actor, ActorContext, run_actor
 from ...transport.machine import Effect, Received
 from ...transport.protocol.data import Fetch, ListOffsets, Produce
@@ -145,12 +145,11 @@ class PartitionProcess(Actor):
     def _read(self, effect: Read) -> None:
         offset = fetch_of(effect.asked).offset
         try:
-            runs = self._log.read(offset, effect.max_bytes, effect.up_to_offset)
+            batches, next_offset = self._log.read(offset, effect.max_bytes, effect.up_to_offset)
         except CorruptLog as error:
             self._fail(effect.asked, ErrorCode.CORRUPT_LOG, str(error))
             return
-        batches: Buffer = runs[0] if runs else b""
-        self.loop.dispatch(ReadDone(effect, batches, end_of(batches, offset)))
+        self.loop.dispatch(ReadDone(effect, batches, next_offset))
 
     def _look_up(self, effect: LookUp) -> None:
         try:
@@ -190,16 +189,6 @@ def log_config(config: TopicConfig) -> LogConfig:
         retention_ms=config.retention_ms,
         retention_bytes=config.retention_bytes,
     )
-
-
-def end_of(batches: Buffer, offset: int) -> int:
-    """The offset after a run of whole batches; `offset` when it is empty."""
-    position = 0
-    while position + HEADER_BYTES <= len(batches):
-        header = parse_header(batches, position)
-        position += header.size_bytes
-        offset = header.next_offset
-    return offset
 
 
 def main(context: ActorContext) -> None:

@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 
 from faulty_files import Died, FaultyFiles
-from log_batches import NOW_MS, UNCLEAN, abandon, append, contents, flip, segment
+from log_batches import NOW_MS, UNCLEAN, abandon, append, contents, flip, segment, unlimited
 from planaria.actors.log.log import PartitionLog
-from planaria.actors.log.retention import LogConfig
 from planaria.transport.batch import split
 
-SMALL = LogConfig(segment_bytes=400)
+SMALL = unlimited(segment_bytes=400)
 
 
 def _live(directory: Path, files: FaultyFiles, acknowledged: list[bytes]) -> None:

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from log_batches import BIG, NOW_MS, abandon, append, batch, contents, open_log
+from log_batches import BIG, NOW_MS, abandon, append, batch, contents, open_log, unlimited
 from planaria.actors.log.errors import OffsetOutOfRange, StorageFailed
-from planaria.actors.log.retention import LogConfig
 from planaria.transport.batch import LOG_APPEND_TIME, BatchHeader, checksum, parse_header, split, stamp
 
 
@@ -34,9 +33,9 @@ def test_a_read_begins_with_the_batch_that_holds_the_offset(tmp_path: Path) -> N
     log = open_log(tmp_path)
     append(log, [b"a", b"b", b"c"])
     append(log, [b"d"])
-    (run,) = log.read(1, 1 << 20, BIG)
+    run, _ = log.read(1, 1 << 20, BIG)
     assert [header.base_offset for header, _ in split(run)] == [0, 3]
-    (run,) = log.read(3, 1 << 20, BIG)
+    run, _ = log.read(3, 1 << 20, BIG)
     assert [header.base_offset for header, _ in split(run)] == [3]
     log.close()
 
@@ -45,9 +44,9 @@ def test_a_batch_bigger_than_the_bound_is_read_alone(tmp_path: Path) -> None:
     log = open_log(tmp_path)
     append(log, [b"x" * 10_000])
     append(log, [b"y"])
-    (run,) = log.read(0, 1, BIG)
+    run, _ = log.read(0, 1, BIG)
     assert [header.base_offset for header, _ in split(run)] == [0]
-    (run,) = log.read(1, 1, BIG)
+    run, _ = log.read(1, 1, BIG)
     assert [header.base_offset for header, _ in split(run)] == [1]
     log.close()
 
@@ -56,10 +55,10 @@ def test_nothing_at_or_above_the_high_watermark_is_read(tmp_path: Path) -> None:
     log = open_log(tmp_path)
     append(log, [b"a"])
     append(log, [b"b", b"c"])
-    assert log.read(1, 1 << 20, 1) == []
-    assert log.read(1, 1 << 20, 2) == [], "half a batch is not visible"
-    assert log.read(3, 1 << 20, BIG) == []
-    (run,) = log.read(0, 1 << 20, 2)
+    assert log.read(1, 1 << 20, 1) == (b"", 1)
+    assert log.read(1, 1 << 20, 2) == (b"", 1), "half a batch is not visible"
+    assert log.read(3, 1 << 20, BIG) == (b"", 3)
+    run, _ = log.read(0, 1 << 20, 2)
     assert [header.base_offset for header, _ in split(run)] == [0]
     log.close()
 
@@ -117,7 +116,7 @@ def test_reads_in_a_long_segment_use_the_index(tmp_path: Path) -> None:
     positions = log._active.index()._offsets.values
     assert len(positions) > 3
     for offset in range(0, 800, 37):
-        (run,) = log.read(offset, 1, BIG)
+        run, _ = log.read(offset, 1, BIG)
         assert split(run)[0][0].base_offset == offset // 2 * 2
     log.close()
 
@@ -165,7 +164,7 @@ def test_retention_by_bytes_keeps_at_least_that_much(tmp_path: Path) -> None:
     for _ in range(20):
         append(log, [b"x" * 100])
     one = log.size_bytes // 20
-    log.reconfigure(LogConfig(segment_bytes=200, retention_bytes=one * 4 + 1))
+    log.reconfigure(unlimited(segment_bytes=200, retention_bytes=one * 4 + 1))
     assert log.apply_retention(NOW_MS) == 15
     assert log.size_bytes == one * 5
     log.close()

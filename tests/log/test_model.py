@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from faulty_files import FaultyFiles
-from log_batches import NOW_MS, abandon, batch, contents, open_log
+from log_batches import NOW_MS, abandon, batch, contents, open_log, unlimited
 from planaria.actors.log.errors import StorageFull
 from planaria.actors.log.producers import Accept, Duplicate
-from planaria.actors.log.retention import LogConfig
 
 PRODUCER = 9
 
@@ -33,7 +32,7 @@ class LogAgainstList(RuleBasedStateMachine):
 
     @initialize(segment_bytes=st.sampled_from([150, 400, 3000]))
     def begin(self, segment_bytes: int) -> None:
-        self.config = LogConfig(segment_bytes=segment_bytes)
+        self.config = unlimited(segment_bytes=segment_bytes)
         self._open()
 
     def _open(self) -> None:
@@ -94,7 +93,7 @@ class LogAgainstList(RuleBasedStateMachine):
 
     @rule(age_ms=st.integers(0, 200))
     def retain(self, age_ms: int) -> None:
-        self.log.reconfigure(LogConfig(segment_bytes=self.config.segment_bytes, retention_ms=age_ms))
+        self.log.reconfigure(unlimited(segment_bytes=self.config.segment_bytes, retention_ms=age_ms))
         start = self.log.apply_retention(self.clock_ms)
         self.log.reconfigure(self.config)
         assert self.start <= start <= len(self.values)

@@ -19,11 +19,11 @@ from log_batches import (
     last_batch_position,
     open_log,
     segment,
+    unlimited,
 )
 from planaria.actors.log.checkpoint import decode_checkpoint
 from planaria.actors.log.log import PartitionLog
 from planaria.actors.log.producers import ProducerStates
-from planaria.actors.log.retention import LogConfig
 from planaria.transport.batch import split
 
 RECOVERY_LOGGER = "planaria.actors.log.recovery"
@@ -33,7 +33,7 @@ def files_of(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
 
 
-SMALL = LogConfig(segment_bytes=400)
+SMALL = unlimited(segment_bytes=400)
 
 
 def test_a_killed_log_is_whole(unclean: Path) -> None:
@@ -285,7 +285,7 @@ def test_a_log_of_ten_gigabytes_opens_at_once(tmp_path: Path) -> None:
     assert time.perf_counter() - started_s < 0.8
     assert log.size_bytes > 10 << 30
     assert (log.log_end_offset, log.segment_count) == (end + 4999, sealed_count + 1)
-    assert log.read(end + 4998, 1, BIG)
+    assert log.read(end + 4998, 1, BIG)[0]
     log.close()
 
 
@@ -306,7 +306,7 @@ def test_an_index_is_not_believed_beyond_the_recovery_point(tmp_path: Path) -> N
     for number in range(1, 300):
         append(log, [b"%d" % number * 300])
     assert [value for _, value in contents(log)][1:] == [b"%d" % number * 300 for number in range(1, 300)]
-    assert all(log.read(offset, 1, BIG) for offset in (50, 100, 200))
+    assert all(log.read(offset, 1, BIG)[0] for offset in (50, 100, 200))
     assert log.offset_for_timestamp(NOW_MS + 1) is None
     log.close()
 

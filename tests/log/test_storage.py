@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 
 from faulty_files import FaultyFiles
-from log_batches import BIG, NOW_MS, abandon, append, batch, contents, open_log
+from log_batches import BIG, NOW_MS, abandon, append, batch, contents, open_log, unlimited
 from planaria.actors.log.errors import StorageFailed, StorageFull
 from planaria.actors.log.files import Files
 from planaria.actors.log.producers import Accept
-from planaria.actors.log.retention import LogConfig
 
 
 @pytest.mark.parametrize("space_bytes", range(0, 400, 7))
@@ -120,7 +119,7 @@ def test_retention_frees_a_full_disk(tmp_path: Path) -> None:
     files.space_bytes = 0
     with pytest.raises(StorageFull):
         append(log, [b"x" * 500])
-    log.reconfigure(LogConfig(segment_bytes=300, retention_bytes=600))
+    log.reconfigure(unlimited(segment_bytes=300, retention_bytes=600))
     start = log.apply_retention(NOW_MS)
     assert start > 0
     append(log, [b"y"])
@@ -258,7 +257,7 @@ def test_a_device_without_space(small_disk: Path) -> None:
             log.sync()
     written = contents(log)
     assert 20 < len(written) < 1000
-    log.reconfigure(LogConfig(segment_bytes=40_000, retention_bytes=100_000))
+    log.reconfigure(unlimited(segment_bytes=40_000, retention_bytes=100_000))
     assert log.apply_retention(NOW_MS) > 0
     append(log, [b"y" * 3000])
     assert contents(log)[-1] == (len(written), b"y" * 3000)

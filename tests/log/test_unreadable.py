@@ -48,9 +48,9 @@ def test_only_the_unreadable_batch_is_refused(
         assert log.segment_count == 2
     files.start = sizes[2] + at
     files.end = files.start + 8
-    (run,) = log.read(0, 1 << 20, BIG)
+    run, _ = log.read(0, 1 << 20, BIG)
     assert len(run) == sizes[1], "what lies before the bad sector is served, a batch at a time"
-    (run,) = log.read(1, 1 << 20, BIG)
+    run, _ = log.read(1, 1 << 20, BIG)
     assert len(run) == sizes[2] - sizes[1]
     for _ in range(2):
         with pytest.raises(CorruptLog, match="cannot read") as caught:
@@ -58,7 +58,7 @@ def test_only_the_unreadable_batch_is_refused(
         assert caught.value.offset == 2
         assert caught.value.next_offset == (3 if is_next_found else 4 if is_sealed else 5)
     if is_next_found:
-        (run,) = log.read(3, 1 << 20, BIG)
+        run, _ = log.read(3, 1 << 20, BIG)
         assert split(run)[0][0].base_offset == 3
     append(log, [b"more"])
     log.sync()

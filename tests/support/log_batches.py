@@ -7,7 +7,7 @@ from typing import Any
 from planaria.actors.log.errors import CorruptLog
 from planaria.actors.log.files import Files
 from planaria.actors.log.log import PartitionLog
-from planaria.actors.log.retention import LogConfig
+from planaria.actors.log.retention import UNLIMITED, LogConfig
 from planaria.transport.batch import BatchHeader, build, decode_records, parse_header, split, stamp
 
 NOW_MS = 1_700_000_000_000
@@ -40,8 +40,21 @@ def append(log: PartitionLog, values: Sequence[bytes], now_ms: int = NOW_MS, **f
     return header
 
 
+def unlimited(**limits: int) -> LogConfig:
+    """A configuration with these limits and no others."""
+    return LogConfig(
+        **{
+            "segment_bytes": UNLIMITED,
+            "segment_ms": UNLIMITED,
+            "retention_ms": UNLIMITED,
+            "retention_bytes": UNLIMITED,
+        }
+        | limits
+    )
+
+
 def open_log(path: Path, files: Files | None = None, now_ms: int = NOW_MS, **config: int) -> PartitionLog:
-    return PartitionLog.open(path, LogConfig(**config), now_ms, files)
+    return PartitionLog.open(path, unlimited(**config), now_ms, files)
 
 
 def abandon(log: PartitionLog) -> None:
@@ -57,12 +70,12 @@ def contents(
     offset = log.log_start_offset if offset is None else offset
     while offset < log.log_end_offset:
         try:
-            runs = log.read(offset, max_bytes, log.log_end_offset)
+            run, _ = log.read(offset, max_bytes, log.log_end_offset)
         except CorruptLog as damage:
             offset = max(offset + 1, damage.next_offset)
             continue
-        assert len(runs) == 1
-        for header, frame in split(runs[0]):
+        assert run
+        for header, frame in split(run):
             for index, (_, value, _, _) in enumerate(decode_records(frame, header)):
                 if header.base_offset + index >= offset:
                     found.append((header.base_offset + index, value or b""))
