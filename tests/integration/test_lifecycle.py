@@ -73,7 +73,10 @@ def test_no_process_is_left_behind(data_dir: Path, tree_mark: str) -> None:
         broker.publish("T", "k", 1)
         broker.subscribe("g", "T", handler="builtins:print", workers=2)
         assert len(marked_processes(tree_mark)) >= 8
-    assert marked_processes(tree_mark) == {}
+    left = marked_processes(tree_mark)
+    # The fork server and multiprocessing's tracker see the supervisor's end, and follow.
+    assert not [line for line in left.values() if "multiprocessing." not in line]
+    assert all(wait_gone(pid, 2.0) for pid in left)
 
 
 def test_a_program_that_is_killed_takes_its_broker_along(data_dir: Path, tree_mark: str) -> None:
