@@ -10,6 +10,7 @@ Run                    the worker's thread          Ran
 Bury                   the mail's thread            Buried | BuryFailed
 NoteTimeout            at once                      TimedOut
 Forget, Abandon        at once                      not at all
+Retire                 at once                      not at all
 Tell                   at once: a line in the log   not at all
 Crash                  at once: ends the process    not at all
 
@@ -147,6 +148,10 @@ class Forget(Struct, frozen=True):
     """The partition's charged record is dealt with."""
 
     key: Place
+
+
+class Retire(Struct, frozen=True):
+    """The group has been left in good order: a flight recorder with nothing to tell a successor may go."""
 
 
 class Abandon(Struct, frozen=True):

@@ -73,6 +73,7 @@ class FlightRecorder:
     """One subscriber's file, mapped. Opening it settles what the last incarnation left."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._map = open_map(path)
         self._notes = 0
         self._slots: dict[Place, int] = {}
@@ -122,6 +123,11 @@ class FlightRecorder:
     def abandon(self) -> None:
         """The process ends by order while the handler is at work: no fault of the record's."""
         self.finish()
+
+    def discard(self) -> None:
+        """The subscriber stops for good as far as it knows: remove the file, unless a successor needs what it says."""
+        if read_slot(self._map, 0) is None and not self._waiting():
+            self._path.unlink(missing_ok=True)
 
     def close(self) -> None:
         self._map.close()

@@ -59,6 +59,7 @@ from .effects import (
     Ran,
     Record,
     Resume,
+    Retire,
     Revoking,
     Rewind,
     Run,
@@ -476,6 +477,7 @@ class SubscriberMachine:
         self._do(Leave(self._committable()))
 
     def _on_left(self, event: Left, now: int) -> None:
+        self._do(Retire())
         self._do(Stop("stopped by order"))
 
     def _on_leave_late(self, now: int) -> None:

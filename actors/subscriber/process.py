@@ -22,7 +22,7 @@ from ...transport.loop import Actor, ActorContext, run_actor
 from ...transport.machine import Effect
 from ...transport.protocol.errors import PlanariaError
 from ...transport.subscription import SubscriberOptions
-from .effects import Abandon, Bury, Crash, Forget, NoteTimeout, Run, Tell, TimedOut
+from .effects import Abandon, Bury, Crash, Forget, NoteTimeout, Retire, Run, Tell, TimedOut
 from .feed import Feed, OnPartitions
 from .flight_recorder import FlightRecorder, flight_path
 from .handler import load_handler
@@ -80,6 +80,8 @@ class SubscriberProcess(Actor):
                 self._mail.send(effect)
             case Forget():
                 self._recorder.forget(effect.key)
+            case Retire():
+                self._recorder.discard()
             case Tell():
                 _log.log(effect.level, effect.event, extra={"fields": effect.fields})
             case NoteTimeout():

@@ -69,6 +69,19 @@ def test_an_abandoned_record_is_not_charged(path: Path) -> None:
     assert reopened(path) == []
 
 
+def test_only_a_recorder_without_a_charge_is_discarded(path: Path) -> None:
+    recorder = FlightRecorder(path)
+    recorder.start("ORDERS", 0, 41, 1)
+    recorder.discard()
+    assert path.exists(), "a record is at hand"
+    recorder.fail("ORDERS", 0, 41, 1)
+    recorder.discard()
+    assert path.exists(), "a record waits for its next attempt"
+    recorder.forget(("ORDERS", 0))
+    recorder.discard()
+    assert not path.exists()
+
+
 def test_a_charge_outlives_further_incarnations_until_it_is_forgotten(path: Path) -> None:
     FlightRecorder(path).start("ORDERS", 0, 41, 3)
     assert reopened(path) == [Charge("ORDERS", 0, 41, 3, "killed")]

@@ -403,7 +403,7 @@ def test_stops_when_the_record_at_hand_is_finished() -> None:
     assert script.stop() == []
     assert script.polled(*messages("A", 0, 5)) == []
     assert script.ran(1) == ["leave A/0=1"]
-    assert script.left() == ["stop: stopped by order"]
+    assert script.left() == ["retire", "stop: stopped by order"]
 
 
 def test_an_idle_subscriber_stops_at_once() -> None:
@@ -424,7 +424,7 @@ def test_a_handler_that_does_not_finish_is_abandoned_at_the_deadline() -> None:
     script.stop(within_ms=30_000)
     assert script.after(27_999) == []
     assert script.after(1) == ["warning: stopped before all at hand was handled", "abandon", "leave"]
-    assert script.left() == ["stop: stopped by order"]
+    assert script.left() == ["retire", "stop: stopped by order"]
 
 
 def test_stops_at_the_deadline_though_nobody_answers() -> None:
