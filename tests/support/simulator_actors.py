@@ -1,0 +1,414 @@
+"""Actors in a simulation: the real processes and the real loop, on simulated sockets, disks and time.
+
+`replacing_the_world` puts the simulated clock, sockets, log, lock and chance in the places where the real ones are
+imported; everything between those places is the product's own code. An ActorHost is one incarnation of one actor. It may
+die at any effect, write, sync or message of a turn.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import zmq
+
+from planaria.actors.controller.process import ControllerActor
+from planaria.actors.coordinator.process import CoordinatorActor
+from planaria.actors.gateway.process import GatewayActor
+from planaria.actors.log.errors import OffsetOutOfRange, StorageFull
+from planaria.actors.log.producers import ProducerStates
+from planaria.actors.partition.process import PartitionProcess
+from planaria.transport.batch import BatchHeader, Buffer, split
+from planaria.transport.endpoints import control_endpoint
+from planaria.transport.loop import Actor, ActorContext, Loop
+from planaria.transport.machine import Event
+from planaria.transport.protocol.control import ChildSpec
+from simulator_network import Network, SimulatedContext, SimulatedPoller
+from simulator_world import BatonEvent, Crashed, Host, Violation, World
+
+RUN_DIRECTORY = "/simulated/run"
+DATA_DIRECTORY = "/simulated/data"
+INSTANCE_ID = "simulation"
+GATEWAY_ENDPOINT = "tcp://127.0.0.1:5570"
+HEARTBEAT_INTERVAL_MS = 1_000
+
+
+class PartitionDisk:
+    """One partition's directory: batches, of which the first `durable` survive a loss of power."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[BatchHeader, bytes]] = []
+        self.durable = 0
+        self.snapshot: tuple[bytes, int] | None = None
+        self.is_locked = False
+        self.written_by: dict[int, str] = {}
+        """Leader epoch -> the one incarnation whose batches may bear it."""
+
+    @property
+    def end_offset(self) -> int:
+        return self.batches[-1][0].next_offset if self.batches else 0
+
+    @property
+    def durable_end_offset(self) -> int:
+        return self.batches[self.durable - 1][0].next_offset if self.durable else 0
+
+    def crash(self, world: World) -> None:
+        """What was not synced is lost, but for a part of it."""
+        self.is_locked = False
+        del self.batches[world.between(self.durable, len(self.batches)) :]
+        epochs = {header.leader_epoch for header, _ in self.batches}
+        self.written_by = {epoch: name for epoch, name in self.written_by.items() if epoch in epochs}
+
+
+class Disks:
+    """Everything that outlives processes."""
+
+    def __init__(self) -> None:
+        self.partitions: dict[str, PartitionDisk] = {}
+        self.files: dict[str, list[bytes]] = {}
+        """Each file's contents, the newest last."""
+        self.full_until = 0
+
+    def partition(self, directory: Path) -> PartitionDisk:
+        return self.partitions.setdefault(
+            str(directory.relative_to(f"{DATA_DIRECTORY}/topics")), PartitionDisk()
+        )
+
+
+class SimulatedLog:
+    """PartitionLog over a PartitionDisk."""
+
+    def __init__(self, disk: PartitionDisk, host: "ActorHost", now_ms: int) -> None:
+        self._disk = disk
+        self._host = host
+        self.log_start_offset = 0
+        self.producers = ProducerStates()
+        start = 0
+        if disk.snapshot is not None and disk.snapshot[1] <= disk.end_offset:
+            start = disk.snapshot[1]
+            assert self.producers.load(*disk.snapshot)
+        self.producers.replay((header for header, _ in disk.batches if header.base_offset >= start), now_ms)
+        disk.durable = len(disk.batches)
+        self.last_leader_epoch = disk.batches[-1][0].leader_epoch if disk.batches else -1
+
+    @property
+    def log_end_offset(self) -> int:
+        return self._disk.end_offset
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self._disk.batches) * 100
+
+    def append(self, frames: Sequence[Buffer], headers: Sequence[BatchHeader], now_ms: int) -> None:
+        self._host.step()
+        if self._host.world.now_us < self._host.disks.full_until:
+            self.producers.revert()
+            raise StorageFull("no space left on the simulated device")
+        found = [
+            (header, bytes(frame)) for header, frame in split(b"".join(bytes(frame) for frame in frames))
+        ]
+        assert [header.base_offset for header, _ in found] == [header.base_offset for header in headers]
+        for each in found:
+            assert each[0].base_offset == self._disk.end_offset, "the log's offsets are not dense"
+            if self._disk.written_by.setdefault(each[0].leader_epoch, self._host.name) != self._host.name:
+                raise Violation(
+                    f"{self._host.name} writes in the epoch {each[0].leader_epoch} of another incarnation"
+                )
+            self._disk.batches.append(each)
+            self._host.step()
+        self.producers.confirm(headers, now_ms)
+        self.last_leader_epoch = headers[-1].leader_epoch
+
+    def sync(self) -> None:
+        self._host.step()
+        if self._disk.durable == len(self._disk.batches):
+            return
+        self._disk.durable = len(self._disk.batches)
+        self._host.busy(self._host.sync_us)
+        self._host.step()
+
+    def read(self, offset: int, max_bytes: int, up_to_offset: int) -> tuple[Buffer, int]:
+        if not 0 <= offset <= self.log_end_offset:
+            raise OffsetOutOfRange(offset, 0, self.log_end_offset)
+        run, next_offset = b"", offset
+        for header, frame in self._disk.batches:
+            if header.next_offset <= offset:
+                continue
+            if header.next_offset > up_to_offset or (run and len(run) + len(frame) > max_bytes):
+                break
+            run += frame
+            next_offset = header.next_offset
+        return run, next_offset
+
+    def offset_for_timestamp(self, timestamp_ms: int) -> tuple[int, int] | None:
+        return next(
+            (
+                (h.base_offset, h.max_timestamp_ms)
+                for h, _ in self._disk.batches
+                if h.max_timestamp_ms >= timestamp_ms
+            ),
+            None,
+        )
+
+    def apply_retention(self, now_ms: int) -> int:
+        return 0
+
+    def checkpoint(self) -> bool:
+        self.sync()
+        if self._host.world.now_us < self._host.disks.full_until:
+            return False
+        self._disk.snapshot = (self.producers.encode(self.log_end_offset), self.log_end_offset)
+        self._host.step()
+        return True
+
+    def reconfigure(self, config: Any) -> None:
+        pass
+
+    def close(self, clean: bool = True) -> None:
+        self.checkpoint()
+
+
+class SimulatedLock:
+    """One process at a time."""
+
+    def __init__(self, disk: PartitionDisk) -> None:
+        assert not disk.is_locked, "two processes have one partition's directory"
+        disk.is_locked = True
+        self._disk = disk
+
+    def release(self) -> None:
+        self._disk.is_locked = False
+
+
+class SimulatedFiles:
+    """The part of Files that catalog and snapshots use; replaced as a whole, durably."""
+
+    def __init__(self, host: "ActorHost") -> None:
+        self._host = host
+
+    def read_whole(self, path: Path) -> bytes | None:
+        versions = self._host.disks.files.get(str(path))
+        return versions[-1] if versions else None
+
+    def replace(self, path: Path, data: bytes) -> None:
+        self._host.step()
+        if self._host.world.now_us < self._host.disks.full_until:
+            raise StorageFull("no space left on the simulated device")
+        self._host.disks.files.setdefault(str(path), []).append(data)
+        self._host.busy(self._host.sync_us)
+        self._host.step()
+
+    def unlink(self, path: Path) -> None:
+        self._host.disks.files.pop(str(path), None)
+
+    def make_directory(self, path: Path) -> None:
+        pass
+
+
+class Taps:
+    """Who listens to what actors hear and say; the checks do."""
+
+    def on_received(self, host: "ActorHost", event: Event) -> None: ...
+
+    def on_reply(self, host: "ActorHost", frames: list[Any]) -> None: ...
+
+
+class SimulatedLoop(Loop):
+    """The loop, one turn at a time."""
+
+    def __init__(self, host: "ActorHost", actor: Actor, context: ActorContext) -> None:
+        super().__init__(actor, context)
+        self._host = host
+        self._is_begun = False
+        self.is_over = False
+
+    def begin(self) -> None:
+        """`run` up to its first turn."""
+        try:
+            self.run()
+        except _Begun:
+            self._is_begun = True
+
+    def _turn(self) -> None:
+        if not self._is_begun:
+            raise _Begun
+        super()._turn()
+
+    def turn(self) -> None:
+        self._turn()
+        if self._stopping:
+            self._actor.close()
+            self._close()
+            self.is_over = True
+
+    @property
+    def patience_us(self) -> int:
+        return self._patience_ms() * 1_000
+
+    def dispatch(self, event: Event) -> None:
+        self._host.step()
+        self._host.taps.on_received(self._host, event)
+        super().dispatch(event)
+
+    def _send_reply(self, frames: list[Any], copy: bool) -> None:
+        self._host.taps.on_reply(self._host, frames)
+        super()._send_reply(frames, copy)
+
+
+class _Begun(Exception):
+    """The loop is about to take its first turn."""
+
+
+class ActorHost(Host):
+    """One incarnation of an actor."""
+
+    def __init__(
+        self,
+        world: World,
+        network: Network,
+        disks: Disks,
+        taps: Taps,
+        spec: ChildSpec,
+        incarnation: int,
+        on_end: "Callable[[ActorHost, str], None]",
+    ) -> None:
+        super().__init__(world, f"{spec.address}.{incarnation}")
+        self.address = spec.address
+        self.incarnation = incarnation
+        self.network = network
+        self.disks = disks
+        self.taps = taps
+        self.sync_us = world.between(80, 900)
+        self.actor: Actor
+        self._spec = spec
+        self._on_end = on_end
+        self._loop: SimulatedLoop | None = None
+        self._patience_at = -1
+
+    def turn(self) -> None:
+        CURRENT.host = self
+        try:
+            if self._loop is None:
+                self._loop = self._make()
+                self._loop.begin()
+            else:
+                self._loop.turn()
+        except Crashed:
+            self.world.note("crash", self.name)
+            self.end("killed by SIGKILL")
+            return
+        if self._loop.is_over:
+            self.end("exited")
+            return
+        self.busy(self.world.between(5, 60))
+        self._sleep(self._loop.patience_us)
+
+    def _sleep(self, patience_us: int) -> None:
+        if any(socket.inbox for socket in self.sockets):
+            self.wake()
+        # Messages may wake it before; a turn in vain costs nothing.
+        at = self.world.now_us + patience_us
+        if not self.world.now_us < self._patience_at <= at:
+            self._patience_at = at
+            self.world.after(patience_us, self._on_patience, at)
+
+    def _on_patience(self, at: int) -> None:
+        if self._patience_at == at:
+            self._patience_at = -1
+            self.wake()
+
+    def thaw(self) -> None:
+        self._patience_at = -1
+        super().thaw()
+
+    def end(self, reason: str) -> None:
+        """Gone, with whatever it had in memory."""
+        if not self.is_alive:
+            return
+        self.is_alive = False
+        self.network.kill(self, is_orderly=reason == "exited")
+        if reason != "exited" and self.address.startswith("partition/"):
+            self.disks.partition(self._directory).crash(self.world)
+        self._on_end(self, reason)
+
+    @property
+    def _directory(self) -> Path:
+        return Path(DATA_DIRECTORY) / self._spec.arguments["directory"]
+
+    @property
+    def disk(self) -> PartitionDisk:
+        return self.disks.partition(self._directory)
+
+    def _make(self) -> SimulatedLoop:
+        context = ActorContext(
+            address=self.address,
+            incarnation=self.incarnation,
+            arguments=self._spec.arguments,
+            run_directory=RUN_DIRECTORY,
+            data_directory=DATA_DIRECTORY,
+            control_endpoint=control_endpoint(RUN_DIRECTORY),
+            instance_id=INSTANCE_ID,
+            heartbeat_interval_ms=HEARTBEAT_INTERVAL_MS,
+        )
+        files: Any = SimulatedFiles(self)
+        makers: dict[str, Callable[[], Actor]] = {
+            "controller": lambda: ControllerActor(context, files),
+            "coordinator": lambda: CoordinatorActor(context, files),
+            "gateway": lambda: GatewayActor(context),
+            "partition": lambda: PartitionProcess(context),
+        }
+        self.actor = makers[self.address.partition("/")[0]]()
+        return SimulatedLoop(self, self.actor, context)
+
+
+CURRENT = SimpleNamespace(host=None)
+"""Whose turn it is: what is made now is made for it."""
+
+
+@contextmanager
+def replacing_the_world(world: World, network: Network) -> Iterator[None]:
+    """Simulated time, sockets, disks and chance wherever the product would use real ones."""
+
+    def new_context() -> Any:
+        return SimulatedContext(network, CURRENT.host)
+
+    def open_log(
+        directory: Path, config: Any, now_ms: int, on_progress: Callable[[int], None]
+    ) -> SimulatedLog:
+        on_progress(0)
+        return SimulatedLog(CURRENT.host.disk, CURRENT.host, now_ms)
+
+    def lock(path: Path, wait_ms: int) -> SimulatedLock:
+        return SimulatedLock(CURRENT.host.disk)
+
+    clock = SimpleNamespace(now_ms=lambda: world.now_ms)
+    replaced: dict[str, Any] = {
+        "planaria.transport.loop.Clock": lambda: clock,
+        "planaria.transport.loop.zmq": _ZmqWithoutWaiting(),
+        "planaria.transport.sockets.new_context": new_context,
+        "planaria.actors.partition.process.PartitionLog": SimpleNamespace(open=open_log),
+        "planaria.actors.partition.process.DirectoryLock": lock,
+        "planaria.transport.client.consumer.monotonic": world.monotonic,
+        "planaria.transport.client.consumer.random": SimpleNamespace(random=world.random.random),
+        "planaria.transport.client.consumer.threading": SimpleNamespace(Event=lambda: BatonEvent(world)),
+    }
+    patches = [mock.patch(name, value) for name, value in replaced.items()]
+    for patch in patches:
+        patch.start()
+    try:
+        yield
+    finally:
+        for patch in reversed(patches):
+            patch.stop()
+        CURRENT.host = None
+
+
+class _ZmqWithoutWaiting:
+    """The module zmq with another Poller."""
+
+    Poller = SimulatedPoller
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(zmq, name)

@@ -1,0 +1,290 @@
+"""What must hold in every simulation, checked while it runs and when it is over.
+
+while it runs   nothing is said of an offset that is not durable; high watermarks never go back; a partition is
+                granted to nobody while somebody else may hold it; commits do not pass what was delivered; readers
+                see each assignment's offsets one after the other, and one value at an offset
+at the end      acknowledged records are in the log once, where they were said to be; refused ones are not; order is
+                the producers'; offsets are dense; epochs only rise, each written by one incarnation; committed
+                offsets never went back; everything in the logs was delivered
+"""
+
+from collections import defaultdict
+from typing import Any
+
+import msgspec
+
+from planaria.transport.batch import decode_records, split, verify
+from planaria.transport.client.producing import Outcome
+from planaria.transport.codec import split_envelope
+from planaria.transport.machine import Event, Received
+from planaria.transport.protocol.groups import CommitOffsets, GroupHeartbeat, LeaveGroup
+from simulator_actors import ActorHost, Disks, PartitionDisk, Taps
+from simulator_world import Violation, World
+
+Place = tuple[str, int]
+
+
+class GroupWatch:
+    """One group as its members' requests and its coordinator's answers show it."""
+
+    def __init__(self, session_timeout_ms: int) -> None:
+        self.session_timeout_ms = session_timeout_ms
+        self.holders: dict[Place, tuple[str, int]] = {}
+        """Who was told to own a partition last, and in which generation."""
+        self.superseded: list[tuple[str, int, Place]] = []
+        """Members that another one has followed, with the generation they knew."""
+        self._released: set[tuple[str, Place]] = set()
+        self._told: dict[str, set[Place]] = {}
+        self._heard_at: dict[str, int] = {}
+        self._left: set[str] = set()
+        self._instances: dict[str, str | None] = {}
+        self._asking: dict[tuple[bytes, ...], str | None] = {}
+
+    def on_heartbeat(self, route: tuple[bytes, ...], request: GroupHeartbeat, now_ms: int) -> None:
+        self._asking[route] = request.instance_id
+        member = request.member_id
+        if member is None:
+            return
+        if now_ms - self._heard_at.get(member, now_ms) >= self.session_timeout_ms:
+            self._release_all(member)
+        self._heard_at[member] = now_ms
+        if request.owned is None:
+            return
+        owned = {(topic, partition) for topic, numbers in request.owned.items() for partition in numbers}
+        for place, (holder, generation) in self.holders.items():
+            if (
+                holder == member
+                and request.generation >= generation
+                and place not in owned | self._told.get(member, set())
+            ):
+                self._released.add((member, place))
+
+    def on_left(self, member: str) -> None:
+        self._left.add(member)
+
+    def _release_all(self, member: str) -> None:
+        """It was silent for a session: what it held may be somebody else's, until it is told again."""
+        self._released |= {(member, place) for place, (holder, _) in self.holders.items() if holder == member}
+
+    def on_told(self, route: tuple[bytes, ...], reply: dict[str, Any], now_ms: int) -> None:
+        member, generation = reply["member_id"], reply["generation"]
+        assignment = {(topic, number) for topic, numbers in reply["assignment"].items() for number in numbers}
+        instance = self._asking.pop(route, None)
+        if instance is not None and member not in self._told:
+            self._inherit(member, generation, instance)
+        self._instances.setdefault(member, instance)
+        self._heard_at.setdefault(member, now_ms)
+        for place in sorted(assignment):
+            holder, since = self.holders.get(place, (member, generation))
+            if holder != member:
+                if not self._may_be_followed(holder, place, now_ms):
+                    raise Violation(f"{place} was given to {member} while {holder} holds it since {since}")
+                self.superseded.append((holder, since, place))
+            if holder != member or place not in self.holders:
+                self.holders[place] = (member, generation)
+            self._released.discard((member, place))
+        self._told[member] = assignment
+
+    def _inherit(self, member: str, generation: int, instance: str) -> None:
+        """A static member's next process answers for what the one before it held."""
+        for place, (holder, since) in self.holders.items():
+            if holder != member and self._instances.get(holder) == instance:
+                self.superseded.append((holder, since, place))
+                self.holders[place] = (member, generation)
+
+    def _may_be_followed(self, holder: str, place: Place, now_ms: int) -> bool:
+        return (
+            (holder, place) in self._released
+            or holder in self._left
+            or now_ms - self._heard_at[holder] >= self.session_timeout_ms
+        )
+
+
+class Checks(Taps):
+    def __init__(self, world: World, disks: Disks) -> None:
+        self.groups: dict[str, GroupWatch] = {}
+        self.delivered: dict[tuple[str, Place], set[int]] = defaultdict(set)
+        """Offsets by group, or by reader, and partition."""
+        self._world = world
+        self._disks = disks
+        self._published: dict[tuple[str, Place], list[bytes]] = defaultdict(list)
+        self._acknowledged: dict[bytes, tuple[Place, int]] = {}
+        self._refused: set[bytes] = set()
+        self._settled = 0
+        self._high_watermarks: dict[str, int] = defaultdict(int)
+        self._values: dict[tuple[Place, int], bytes] = {}
+        self._read_up_to: dict[tuple[str, Place, int], int] = {}
+
+    @property
+    def acknowledged_count(self) -> int:
+        return len(self._acknowledged)
+
+    # Producers.
+
+    def on_published(self, producer: str, place: Place, values: list[bytes]) -> None:
+        self._published[producer, place] += values
+
+    def on_outcome(self, place: Place, values: list[bytes], outcome: Outcome) -> None:
+        self._settled += len(values)
+        self._world.note(
+            "outcome", values[0].decode(), f"{outcome.base_offset} {outcome.error and outcome.error.code}"
+        )
+        for position, value in enumerate(values):
+            if value in self._acknowledged or value in self._refused:
+                raise Violation(f"{value!r} has two outcomes")
+            if outcome.error is None:
+                self._acknowledged[value] = (place, outcome.base_offset + position)
+            elif not outcome.is_uncertain:
+                self._refused.add(value)
+
+    # What actors hear and say.
+
+    def on_received(self, host: ActorHost, event: Event) -> None:
+        if type(event) is not Received or not host.address.startswith("coordinator/"):
+            return
+        request, now_ms = event.request, self._world.now_ms
+        watch = self.groups[host.address.partition("/")[2]]
+        if isinstance(request, GroupHeartbeat):
+            watch.on_heartbeat(event.sender.route, request, now_ms)
+        elif isinstance(request, LeaveGroup):
+            watch.on_left(request.member_id)
+        elif isinstance(request, CommitOffsets):
+            for item in request.offsets:
+                delivered = self.delivered[request.group, (item.topic, item.partition)]
+                if item.offset > max(delivered, default=-1) + 1:
+                    raise Violation(
+                        f"{request.group} commits {item}, delivered up to {max(delivered, default=-1)}"
+                    )
+
+    def on_reply(self, host: ActorHost, frames: list[Any]) -> None:
+        kind = host.address.partition("/")[0]
+        if kind not in ("partition", "coordinator"):
+            return
+        envelope, header, payload = split_envelope(frames[1:])
+        reply = msgspec.msgpack.decode(header)
+        if kind == "partition":
+            self._on_partition_said(host, reply, payload)
+        elif "assignment" in reply:
+            watch = self.groups[host.address.partition("/")[2]]
+            watch.on_told((frames[0], *envelope), reply, self._world.now_ms)
+
+    def _on_partition_said(self, host: ActorHost, reply: dict[str, Any], payload: Any) -> None:
+        durable = host.disk.durable_end_offset
+        if "high_watermark" not in reply:
+            return
+        high_watermark, before = reply["high_watermark"], self._high_watermarks[host.address]
+        if high_watermark > durable:
+            raise Violation(f"{host.name} shows the high watermark {high_watermark}, durable is {durable}")
+        if high_watermark < before:
+            raise Violation(f"{host.name}: the high watermark goes back from {before} to {high_watermark}")
+        self._high_watermarks[host.address] = high_watermark
+        for batch in reply.get("batches", ()):
+            if batch["base_offset"] >= durable:
+                raise Violation(f"{host.name} acknowledges {batch['base_offset']}, durable is {durable}")
+        for run in payload:
+            for header, _ in split(run):
+                if header.next_offset > durable:
+                    raise Violation(f"{host.name} shows {header.last_offset}, durable is {durable}")
+
+    # Readers.
+
+    def on_delivered(
+        self, name: str, reader: str, place: Place, epoch: int, offset: int, value: bytes
+    ) -> None:
+        if self._values.setdefault((place, offset), value) != value:
+            raise Violation(f"{place} {offset} was {self._values[place, offset]!r}, {reader} reads {value!r}")
+        delivered = self.delivered[name, place]
+        before = self._read_up_to.get((reader, place, epoch))
+        if before is not None and offset != before + 1:
+            raise Violation(f"{reader} reads {offset} of {place} after {before}")
+        if before is None and offset > max(delivered, default=-1) + 1:
+            raise Violation(f"{reader} skips from {max(delivered, default=-1)} to {offset} of {place}")
+        self._read_up_to[reader, place, epoch] = offset
+        delivered.add(offset)
+
+    # The end.
+
+    def undelivered(self, name: str, topics: list[str]) -> str | None:
+        """What a group or reader still has to see."""
+        for directory, disk in self._disks.partitions.items():
+            topic, _, number = directory.rpartition("/")
+            delivered = len(self.delivered[name, (topic, int(number))])
+            if topic in topics and delivered < disk.end_offset:
+                return f"{name}: {directory} has {disk.end_offset}, delivered {delivered}"
+        return None
+
+    def check_logs(self) -> None:
+        found: dict[bytes, tuple[Place, int]] = {}
+        for directory, disk in self._disks.partitions.items():
+            topic, _, number = directory.rpartition("/")
+            self._check_batches(directory, disk)
+            for header, frame in disk.batches:
+                for position, record in enumerate(decode_records(frame, header)):
+                    at = ((topic, int(number)), header.base_offset + position)
+                    if topic == "__offsets":
+                        continue
+                    assert record[1] is not None
+                    if record[1] in found:
+                        raise Violation(f"{record[1]!r} is in the log twice: {found[record[1]]} and {at}")
+                    found[record[1]] = at
+            if topic == "__offsets":
+                self._check_groups(directory, disk)
+        self._check_outcomes(found)
+        self._check_order(found)
+
+    def _check_batches(self, directory: str, disk: PartitionDisk) -> None:
+        expected, epoch = 0, -1
+        writers: dict[int, int] = {}
+        for header, frame in disk.batches:
+            verify(frame)
+            if header.base_offset != expected:
+                raise Violation(f"{directory}: {header.base_offset} follows {expected}")
+            if header.leader_epoch < epoch:
+                raise Violation(f"{directory}: leader epoch {header.leader_epoch} after {epoch}")
+            if header.producer_epoch < writers.get(header.producer_id, -1):
+                raise Violation(
+                    f"{directory}: producer {header.producer_id} went back to {header.producer_epoch}"
+                )
+            writers[header.producer_id] = header.producer_epoch
+            expected, epoch = header.next_offset, header.leader_epoch
+
+    def _check_groups(self, directory: str, disk: PartitionDisk) -> None:
+        committed: dict[tuple[Any, ...], int] = {}
+        starts: dict[str, int] = {}
+        for header, frame in disk.batches:
+            for key, value, _, _ in decode_records(frame, header):
+                assert key is not None
+                name = tuple(msgspec.msgpack.decode(key))
+                if value is None:
+                    if name[0] in ("offset", "start"):
+                        raise Violation(f"{directory}: {name} was deleted")
+                elif name[0] == "start":
+                    epoch = msgspec.msgpack.decode(value)["epoch"]
+                    if epoch < starts.get(name[1], -1):
+                        raise Violation(f"{directory}: {name[1]} start {epoch} after {starts[name[1]]}")
+                    starts[name[1]] = epoch
+                elif name[0] == "offset":
+                    offset = msgspec.msgpack.decode(value)["offset"]
+                    if offset < committed.get(name, 0):
+                        at = header.base_offset
+                        raise Violation(
+                            f"{name} was committed up to {committed[name]}, then {offset} (at {at})"
+                        )
+                    committed[name] = offset
+
+    def _check_outcomes(self, found: dict[bytes, tuple[Place, int]]) -> None:
+        for value, at in self._acknowledged.items():
+            if found.get(value) != at:
+                raise Violation(f"{value!r} was acknowledged at {at} and is at {found.get(value)}")
+        for value in self._refused:
+            if value in found:
+                raise Violation(f"{value!r} was refused for sure and is at {found[value]}")
+        for (place, offset), value in self._values.items():
+            if found.get(value) != (place, offset):
+                raise Violation(f"{value!r} was read at {place} {offset} and is at {found.get(value)}")
+
+    def _check_order(self, found: dict[bytes, tuple[Place, int]]) -> None:
+        for (producer, place), values in self._published.items():
+            offsets = [found[value][1] for value in values if value in found]
+            if offsets != sorted(offsets):
+                raise Violation(f"{producer}'s records are out of order in {place}")

@@ -1,0 +1,410 @@
+"""Programs that use the broker in a simulation: producers, consumers, askers, on simulated connections.
+
+A ClientHost does for the real exchange what the client's network thread does. Consumers are the real Consumer, on a
+program's thread; producers are the real delivery machine under batches that tests can tell apart.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
+
+import zmq
+
+from planaria.transport.addresses import Place
+from planaria.transport.batch import build
+from planaria.transport.client.asking import (
+    GATEWAY,
+    Answered,
+    Ask,
+    CancelTimer,
+    Effect,
+    Event,
+    Failed,
+    Owner,
+    SetTimer,
+    TimerFired,
+    partition_address,
+)
+from planaria.transport.client.consumer import Consumer
+from planaria.transport.client.directory import Directory
+from planaria.transport.client.errors import error_from
+from planaria.transport.client.exchange import (
+    Arrived,
+    CheckLocality,
+    Connect,
+    Deliver,
+    DirectoryChanged,
+    Disconnect,
+    Disconnected,
+    Exchange,
+    LocalityKnown,
+    Send,
+    Submitted,
+    Undeliverable,
+    Wanted,
+)
+from planaria.transport.client.options import ConsumerOptions
+from planaria.transport.client.producing import BatchTaken, LaneIdle, Outcome, Producing, Transmit
+from planaria.transport.client.retry import RetryPolicy
+from planaria.transport.codec import encode_header, split_envelope
+from planaria.transport.protocol.data import Produce, ProduceReply
+from planaria.transport.protocol.errors import ProtocolError
+from planaria.transport.protocol.message import Reply, Request
+from planaria.transport.protocol.session import Metadata, MetadataReply
+from planaria.transport.sockets import connect_peer
+from planaria.transport.timers import Timers
+from simulator_actors import GATEWAY_ENDPOINT
+from simulator_checks import Checks
+from simulator_network import Network, SimulatedSocket
+from simulator_world import MS, BatonEvent, Host, Program, World
+
+MAX_RECEIVED_A_TURN = 256
+ReplyT = TypeVar("ReplyT", bound=Reply)
+
+
+class _Waiter:
+    """A program that waits for one outcome."""
+
+    def __init__(self, world: World) -> None:
+        self.event: Event = None
+        self.is_done = BatonEvent(world)
+
+    def handle(self, event: Event, now: int) -> list[Effect]:
+        self.event = event
+        self.is_done.set()
+        return []
+
+
+class ClientHost(Host):
+    """One client program's connection to the broker; what a Network is to the real client."""
+
+    def __init__(self, world: World, network: Network, name: str, *, is_local: bool) -> None:
+        super().__init__(world, name)
+        self._network = network
+        self._is_local = is_local
+        self._socket: Any = SimulatedSocket(network, self, zmq.ROUTER)
+        self._exchange = Exchange(
+            GATEWAY_ENDPOINT,
+            client_id=name,
+            metadata_timeout_ms=60_000,
+            retry=RetryPolicy(),
+            jitter=world.random.random,
+        )
+        self._timers = Timers()
+        self._inbox: deque[tuple[Owner, Event]] = deque()
+        self._monitor: deque[tuple[str, bool]] = deque()
+        self._is_begun = False
+        self._next_timer_at: int | None = None
+        self.wake()
+
+    # What a Network offers.
+
+    @property
+    def directory(self) -> Directory:
+        return self._exchange.directory
+
+    @property
+    def owner(self) -> Owner:
+        return self._exchange
+
+    @property
+    def is_running(self) -> bool:
+        return self.is_alive
+
+    def refuse_when_closed(self) -> None:
+        assert self.is_alive
+
+    def now_ms(self) -> int:
+        return self.world.now_ms
+
+    def post(self, owner: Owner, event: Event) -> None:
+        self._inbox.append((owner, event))
+        self.wake(self.world.between(1, 30))
+
+    def call(
+        self,
+        address: str,
+        request: Request,
+        reply_type: type[ReplyT],
+        *,
+        timeout_ms: int,
+        is_retried: bool = True,
+    ) -> ReplyT:
+        waiter = _Waiter(self.world)
+        ask = Ask(None, address, request, reply_type, (), timeout_ms, is_retried)
+        self.post(self._exchange, Submitted(waiter, ask))
+        waiter.is_done.wait()
+        if isinstance(waiter.event, Failed):
+            raise error_from(waiter.event.error)
+        reply: ReplyT = waiter.event.reply
+        return reply
+
+    def partitions_of(self, topic: str, timeout_ms: int) -> int:
+        self.post(self._exchange, Wanted(topic))
+        version: int | None = None
+        while True:
+            request = Metadata(topics=[topic], after_version=version, max_wait_ms=1_000 if version else 0)
+            reply = self.call(GATEWAY, request, MetadataReply, timeout_ms=timeout_ms)
+            if reply.topics:
+                return len(reply.topics[0].partitions)
+            version = reply.version
+
+    # The turn.
+
+    @property
+    def open_asks(self) -> int:
+        return len(self._exchange._pending)
+
+    def on_connection(self, endpoint: str, is_refused: bool) -> None:
+        self._monitor.append((endpoint, is_refused))
+        self.wake()
+
+    def turn(self) -> None:
+        now = self.world.now_ms
+        if not self._is_begun:
+            self._is_begun = True
+            self._perform(self._exchange, self._exchange.start(now))
+        while self._monitor:
+            self._hand(self._exchange, Disconnected(*self._monitor.popleft()))
+        for _ in range(min(MAX_RECEIVED_A_TURN, len(self._socket.inbox))):
+            if not self._socket.inbox:
+                break
+            route, *frames = self._socket.inbox.popleft()
+            _, header, payload = split_envelope(frames)
+            self._hand(self._exchange, Arrived(route, header, payload))
+        for _ in range(len(self._inbox)):
+            self._hand(*self._inbox.popleft())
+        for timer in self._timers.pop_due(now):
+            owner, key = timer  # type: ignore[misc]
+            self._hand(owner, TimerFired(key))
+        self.busy(self.world.between(3, 40))
+        self._sleep()
+
+    def _sleep(self) -> None:
+        if self._socket.inbox or self._inbox or self._monitor:
+            self.wake()
+        at = self._timers.next_at()
+        if at is not None and not self.world.now_ms < (self._next_timer_at or 0) <= at:
+            self._next_timer_at = at
+            self.world.after(max(0, at - self.world.now_ms) * MS, self._on_timer, at)
+
+    def _on_timer(self, at: int) -> None:
+        if self._next_timer_at == at:
+            self._next_timer_at = None
+            self.wake()
+
+    def thaw(self) -> None:
+        self._next_timer_at = None
+        super().thaw()
+
+    def _hand(self, owner: Owner, event: Event) -> None:
+        self._perform(owner, owner.handle(event, self.world.now_ms))
+
+    def _perform(self, owner: Owner, effects: list[Effect]) -> None:
+        now = self.world.now_ms
+        work: deque[tuple[Owner, Effect]] = deque((owner, effect) for effect in effects)
+        while work:
+            owner, effect = work.popleft()
+            more: list[Effect] = []
+            match effect:
+                case Ask():
+                    owner, more = self._exchange, self._exchange.handle(Submitted(owner, effect), now)
+                case Send():
+                    owner, more = self._exchange, self._send(effect, now)
+                case Deliver():
+                    owner = effect.owner
+                    more = owner.handle(effect.event, now)
+                case SetTimer(key=key, at=at):
+                    self._timers.set((owner, key), at)
+                case CancelTimer(key=key):
+                    self._timers.cancel((owner, key))
+                case Connect(route=route, endpoint=endpoint):
+                    connect_peer(self._socket, route, endpoint)
+                case Disconnect(endpoint=endpoint):
+                    self._socket.disconnect(endpoint)
+                case CheckLocality(instance_id=instance_id):
+                    more = self._exchange.handle(LocalityKnown(instance_id, self._is_local), now)
+                case DirectoryChanged():
+                    pass
+                case _:
+                    raise AssertionError(f"no such effect: {effect!r}")
+            work.extend((owner, effect) for effect in more)
+
+    def _send(self, effect: Send, now: int) -> list[Effect]:
+        try:
+            self._socket.send_multipart([effect.route, encode_header(effect.request), *effect.payload])
+        except zmq.ZMQError:
+            return self._exchange.handle(Undeliverable(effect.route, effect.attempt), now)
+        return []
+
+    def kill(self) -> None:
+        self.is_alive = False
+        self._network.kill(self)
+        self.world.note("kill", self.name)
+
+
+class Batch:
+    """Values that are found nowhere else."""
+
+    def __init__(self, lane: Place, values: list[bytes], now_ms: int) -> None:
+        self.lane = lane
+        self.values = values
+        self.created_ms = now_ms
+        self.frame: tuple[Any, bytes] | None = None
+
+    @property
+    def record_count(self) -> int:
+        return len(self.values)
+
+
+class SimulatedProducer:
+    """An idempotent producer: as many batches at once as the lane allows, every outcome told to the checks."""
+
+    def __init__(
+        self, host: ClientHost, checks: Checks, *, delivery_timeout_ms: int, request_timeout_ms: int
+    ) -> None:
+        self.host = host
+        self.machine = Producing(
+            acks="all",
+            delivery_timeout_ms=delivery_timeout_ms,
+            request_timeout_ms=request_timeout_ms,
+            retry=RetryPolicy(),
+            jitter=host.world.random.random,
+        )
+        self._checks = checks
+        self._request_timeout_ms = request_timeout_ms
+        self._count = 0
+
+    @property
+    def pending(self) -> int:
+        return self.machine.pending
+
+    def publish(self, lane: Place, record_count: int) -> None:
+        if not self.host.is_alive:
+            return
+        values = []
+        for _ in range(record_count):
+            self._count += 1
+            values.append(f"{self.host.name}:{self._count}".encode())
+        batch = Batch(lane, values, self.host.now_ms())
+        self._checks.on_published(self.host.name, lane, values)
+        self.host.post(self, BatchTaken(lane, batch))
+
+    def handle(self, event: Event, now: int) -> list[Effect]:
+        left: list[Effect] = []
+        for effect in self.machine.handle(event, now):
+            match effect:
+                case Transmit():
+                    left.append(self._ask(effect))
+                case Outcome(lane=lane, batch=batch):
+                    self._checks.on_outcome(lane, batch.values, effect)
+                case LaneIdle():
+                    pass
+                case _:
+                    left.append(effect)
+        return left
+
+    def _ask(self, effect: Transmit) -> Ask:
+        topic, partition = effect.lane
+        return Ask(
+            (effect.lane, effect.token),
+            partition_address(topic, partition),
+            Produce(topic=topic, partition=partition, acks="all"),
+            ProduceReply,
+            (self._frame(effect),),
+            self._request_timeout_ms,
+            is_retried=False,
+        )
+
+    def _frame(self, effect: Transmit) -> bytes:
+        batch, identity = effect.batch, effect.identity
+        numbers = (identity, effect.sequence)
+        if batch.frame is None or batch.frame[0] != numbers:
+            assert identity is not None
+            frame = build(
+                [(None, value, 0, None) for value in batch.values],
+                first_timestamp_ms=batch.created_ms,
+                max_timestamp_ms=batch.created_ms,
+                producer_id=identity.producer_id,
+                producer_epoch=identity.epoch,
+                base_sequence=effect.sequence,
+            )
+            batch.frame = (numbers, frame)
+        return bytes(batch.frame[1])
+
+
+class SimulatedConsumer:
+    """The real Consumer in a program that polls, thinks, and hands what it got to the checks."""
+
+    def __init__(
+        self,
+        host: ClientHost,
+        checks: Checks,
+        *,
+        group: str | None,
+        topics: list[str],
+        options: ConsumerOptions,
+        think_us: int,
+    ) -> None:
+        self.host = host
+        self.group = group
+        self.options = options
+        self.consumer: Consumer | None = None
+        self.is_closing = False
+        self._checks = checks
+        self._topics = topics
+        self._think_us = think_us
+        self.program = Program(host.world, self._run, host)
+
+    @property
+    def owned(self) -> frozenset[Any]:
+        """What the group was told that it owns."""
+        membership = self.consumer._membership if self.consumer is not None else None
+        return membership._owned if membership is not None else frozenset()
+
+    def kill(self) -> None:
+        self.host.kill()
+        self.program.kill()
+
+    def _run(self) -> None:
+        network: Any = self.host
+        self.consumer = consumer = Consumer(network, self.group, self._topics, self.options)
+        world = self.host.world
+        name = self.group or self.host.name
+        while not self.is_closing:
+            messages = consumer.poll(0.25, world.between(1, 50))
+            epochs = consumer._reader.epochs()
+            for message in messages:
+                place = (message.topic, message.partition)
+                assert message.value is not None
+                self._checks.on_delivered(
+                    name, self.host.name, place, epochs[place], message.offset, message.value
+                )
+            world.note("poll", self.host.name, str(len(messages)))
+            self.host.world.current_program.sleep(world.between(50, self._think_us))  # type: ignore[union-attr]
+        consumer.close()
+
+
+class Asker:
+    """A program that asks one thing after the other."""
+
+    def __init__(self, host: ClientHost, main: Callable[["Asker"], None]) -> None:
+        self.host = host
+        self.program = Program(host.world, lambda: main(self), host)
+
+    def ask(
+        self, request: Request, reply_type: type[ReplyT], timeout_ms: int = 60_000
+    ) -> ReplyT | Literal["refused"]:
+        try:
+            return self.host.call(GATEWAY, request, reply_type, timeout_ms=timeout_ms)
+        except ProtocolError as error:
+            self.host.world.note("refused", self.host.name, error.code)
+            return "refused"
+
+    def sleep(self, duration_us: int) -> None:
+        program = self.host.world.current_program
+        assert program is not None
+        program.sleep(duration_us)
+
+
+__all__ = ["Answered", "Asker", "Batch", "ClientHost", "SimulatedConsumer", "SimulatedProducer"]

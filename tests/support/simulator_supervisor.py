@@ -1,0 +1,233 @@
+"""The supervisor's role in a simulation: starts, confirms deaths, restarts after a while, publishes the directory.
+
+Not the product's supervisor, which has its own tests: this one may restart sooner or later than that would, and knows no
+quarantine. It never starts an incarnation before the one before it is gone.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import zmq
+
+from planaria.transport.codec import RequestDecoder, encode_header, split_envelope
+from planaria.transport.endpoints import control_endpoint, peer_id
+from planaria.transport.protocol.control import (
+    ActorFailed,
+    ChildSpec,
+    Heartbeat,
+    PeerDown,
+    PeerUp,
+    Ready,
+    StartChild,
+    Stop,
+    StopChild,
+)
+from planaria.transport.protocol.errors import ErrorBody, ErrorCode
+from planaria.transport.protocol.message import Done, ErrorReply, Reply
+from planaria.transport.protocol.operations import ActorStatus, Status, StatusReply
+from simulator_actors import GATEWAY_ENDPOINT, INSTANCE_ID, RUN_DIRECTORY, ActorHost, Disks, Taps
+from simulator_network import Network, SimulatedSocket
+from simulator_world import MS, Host, World
+
+HANG_TIMEOUT_US = 5_000 * MS
+_DECODER = RequestDecoder((Ready, Heartbeat, ActorFailed, StartChild, StopChild, Status))
+
+
+@dataclass(eq=False)
+class Child:
+    spec: ChildSpec
+    incarnation: int = 0
+    host: ActorHost | None = None
+    endpoint: str | None = None
+    is_ready: bool = False
+    is_heard: bool = False
+    """Its control connection is there: it can be told."""
+    stopper: tuple[bytes, bytes] | None = None
+    """Who waits for it to be gone."""
+    is_stopping: bool = False
+
+
+class SimulatedSupervisor(Host):
+    def __init__(
+        self, world: World, network: Network, disks: Disks, taps: Taps, restart_delay_us: Callable[[], int]
+    ) -> None:
+        super().__init__(world, "supervisor")
+        self.children: dict[str, Child] = {}
+        self._network = network
+        self._disks = disks
+        self._taps = taps
+        self._restart_delay_us = restart_delay_us
+        self._socket = SimulatedSocket(network, self, zmq.ROUTER)
+        self._socket.bind(control_endpoint(RUN_DIRECTORY))
+
+    def start(self) -> None:
+        self.add(
+            ChildSpec(
+                address="controller",
+                start="controller",
+                arguments={"offsets_partitions": self.world.between(1, 2)},
+                directory=True,
+            )
+        )
+
+    def add(self, spec: ChildSpec) -> None:
+        child = self.children[spec.address] = Child(spec)
+        self._launch(child)
+
+    def actors(self) -> list[ActorHost]:
+        """Everybody who lives, in the order they were added."""
+        return [child.host for child in self.children.values() if child.host is not None]
+
+    @property
+    def is_settled(self) -> bool:
+        return bool(self.children) and all(child.is_ready for child in self.children.values())
+
+    def turn(self) -> None:
+        while self._socket.inbox:
+            peer, *frames = self._socket.inbox.popleft()
+            envelope, header, _ = split_envelope(frames)
+            request = _DECODER.decode(header)
+            if isinstance(request, Ready | Heartbeat):
+                self._on_news(request)
+            elif isinstance(request, ActorFailed):
+                raise AssertionError(f"{request.address} failed: {request.reason}")
+            else:
+                self._on_call(peer, envelope[0], request)
+
+    def _on_news(self, news: Ready | Heartbeat) -> None:
+        child = self.children.get(news.address)
+        if child is None or child.host is None or child.incarnation != news.incarnation:
+            return
+        if not child.is_heard:
+            child.is_heard = True
+            if child.spec.directory:
+                for other in self.children.values():
+                    if other.is_ready and other is not child:
+                        self._tell(child, self._up(other))
+        if isinstance(news, Ready) and not child.is_ready:
+            child.is_ready = True
+            child.endpoint = news.endpoint
+            self._publish(child, self._up(child))
+            if news.address == "controller" and "gateway/0" not in self.children:
+                arguments = {"endpoint": GATEWAY_ENDPOINT}
+                self.add(ChildSpec(address="gateway/0", start="gateway", arguments=arguments, directory=True))
+
+    def _on_call(self, peer: bytes, call_id: bytes, request: Any) -> None:
+        if isinstance(request, StartChild):
+            known = self.children.get(request.spec.address)
+            if known is None:
+                self.add(request.spec)
+            else:
+                known.spec = request.spec
+                known.is_stopping = False
+            self._answer(peer, call_id, Done())
+        elif isinstance(request, StopChild):
+            self._stop(peer, call_id, request.address)
+        else:
+            self._answer(peer, call_id, self._status())
+
+    def _stop(self, peer: bytes, call_id: bytes, address: str) -> None:
+        child = self.children.get(address)
+        if child is None:
+            error = ErrorBody(ErrorCode.UNKNOWN_ACTOR, address)
+            self._answer(peer, call_id, ErrorReply(error=error))
+            return
+        child.stopper = (peer, call_id)
+        child.is_stopping = True
+        if child.host is None:
+            self._forget(child)
+        elif child.is_heard:
+            self._tell(child, Stop(deadline_ms=self.world.now_ms + 5_000))
+            self.world.after(5_000 * MS, self.kill, child.host, "did not stop in time")
+        else:
+            self.kill(child.host, "stopped while starting")
+
+    def _status(self) -> StatusReply:
+        actors = [
+            ActorStatus(
+                address=child.spec.address,
+                pid=None,
+                incarnation=child.incarnation,
+                restarts=0,
+                state="ready" if child.is_ready else "starting",
+                uptime_ms=0,
+                memory_bytes=0,
+            )
+            for child in self.children.values()
+        ]
+        return StatusReply(
+            supervisor_pid=0,
+            instance_id=INSTANCE_ID,
+            data_directory="",
+            endpoint=GATEWAY_ENDPOINT,
+            uptime_ms=0,
+            actors=actors,
+        )
+
+    def _answer(self, peer: bytes, call_id: bytes, reply: Reply) -> None:
+        if peer in self._socket.routes:
+            self._socket.send_multipart([peer, call_id, b"", encode_header(reply)])
+
+    def _tell(self, child: Child, news: PeerUp | PeerDown | Stop) -> None:
+        peer = peer_id(child.spec.address, child.incarnation)
+        if peer in self._socket.routes:
+            self._socket.send_multipart([peer, encode_header(news)])
+
+    def _publish(self, subject: Child, news: PeerUp | PeerDown) -> None:
+        for child in self.children.values():
+            if child.spec.directory and child.is_heard and child.host is not None and child is not subject:
+                self._tell(child, news)
+
+    def _up(self, child: Child) -> PeerUp:
+        return PeerUp(address=child.spec.address, incarnation=child.incarnation, endpoint=child.endpoint)
+
+    # Life and death.
+
+    def _launch(self, child: Child) -> None:
+        if child.host is not None or self.children.get(child.spec.address) is not child or child.is_stopping:
+            return
+        child.incarnation += 1
+        child.is_ready = child.is_heard = False
+        child.host = ActorHost(
+            self.world, self._network, self._disks, self._taps, child.spec, child.incarnation, self._on_end
+        )
+        self.world.note("start", child.host.name)
+        child.host.wake(self.world.between(500, 8_000))
+
+    def kill(self, host: ActorHost, reason: str = "killed by SIGKILL") -> None:
+        if host.is_alive:
+            self.world.note("kill", host.name)
+            host.end(reason)
+
+    def freeze(self, host: ActorHost, duration_us: int) -> None:
+        """It hangs; one that hangs for too long is killed."""
+        self.world.note("freeze", host.name)
+        host.freeze()
+        if duration_us > HANG_TIMEOUT_US:
+            self.world.after(HANG_TIMEOUT_US, self.kill, host, "hung")
+        else:
+            self.world.after(duration_us, host.thaw)
+
+    def _on_end(self, host: ActorHost, reason: str) -> None:
+        self.world.after(self.world.between(300, 2_000), self._bury, host, reason)
+
+    def _bury(self, host: ActorHost, reason: str) -> None:
+        child = self.children.get(host.address)
+        if child is None or child.host is not host:
+            return
+        child.host = None
+        child.is_ready = child.is_heard = False
+        self._publish(
+            child,
+            PeerDown(address=host.address, incarnation=host.incarnation, reason=reason, quarantined=False),
+        )
+        if child.is_stopping:
+            self._forget(child)
+        else:
+            self.world.after(self._restart_delay_us(), self._launch, child)
+
+    def _forget(self, child: Child) -> None:
+        del self.children[child.spec.address]
+        if child.stopper is not None:
+            self._answer(*child.stopper, Done())
