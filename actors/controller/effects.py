@@ -11,6 +11,9 @@ from msgspec import Struct
 from ...transport.protocol.errors import ErrorBody
 from .catalog import Catalog
 
+RETRY_MS = 500
+"""The controller asks again after so long whatever could not be had at once."""
+
 
 class Loaded(Struct, frozen=True):
     pass

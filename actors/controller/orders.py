@@ -11,8 +11,8 @@ from ...transport.machine import Call, Effect, SetTimer
 from ...transport.protocol.control import ChildSpec, StartChild, StopChild
 from ...transport.protocol.errors import ErrorBody, ErrorCode
 from ...transport.protocol.message import Done
+from .effects import RETRY_MS
 
-RETRY_MS = 500
 ORDER_TIMEOUT_MS = 30_000
 
 OrderKey = tuple[str, str, int]

@@ -12,11 +12,11 @@ from ...transport.machine import Call, Effect, SetTimer
 from ...transport.protocol.operations import Status, StatusReply
 from .children import all_specs
 from .decisions import Decisions
+from .effects import RETRY_MS
 from .orders import Orders
 
 KEY = ("strays",)
 TIMEOUT_MS = 10_000
-RETRY_MS = 1_000
 KINDS = frozenset({"partition", "coordinator"})
 """Of these the catalog says which must run; others have somebody else to start and stop them."""
 

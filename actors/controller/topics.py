@@ -25,12 +25,11 @@ from .catalog import Catalog, TopicEntry
 from .children import partition_addresses, partition_specs
 from .decisions import Consequence, Decisions
 from .descriptions import Descriptions
-from .effects import RemoveTopic
+from .effects import RETRY_MS, RemoveTopic
 from .names import check_topic_name
 from .orders import Orders
 from .peers import Peers
 
-REMAINS_RETRY_MS = 1_000
 MAX_PARTITIONS = 10_000
 """Of all topics together."""
 
@@ -154,7 +153,7 @@ class Topics:
 
     def retry_remains(self, topic: str, now: int) -> list[Effect]:
         """There was no room to note that the files are gone; nobody waits longer for that."""
-        return [SetTimer(("remains", topic), now + REMAINS_RETRY_MS), *self.apply_remains_removed(topic)]
+        return [SetTimer(("remains", topic), now + RETRY_MS), *self.apply_remains_removed(topic)]
 
     def on_files_left(self, topic: str, error: ErrorBody) -> list[Effect]:
         """The topic is gone for everybody; what is left of it is tried again at the next start."""

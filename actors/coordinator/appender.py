@@ -28,10 +28,10 @@ from ...transport.machine import (
 )
 from ...transport.protocol.data import Produce, ProduceReply
 from ...transport.protocol.errors import ErrorBody, ErrorCode
+from .effects import RETRY_MS
 
 APPEND = "append"
 RETRY = "append_retry"
-RETRY_MS = 100
 
 
 class Fenced(RuntimeError):

@@ -30,6 +30,7 @@ from ...transport.machine import (
 from ...transport.protocol.data import Fetch, FetchReply, ListOffsets, ListOffsetsReply
 from ...transport.protocol.errors import ErrorBody, ErrorCode
 from .appender import Appender, Identity, closing_identity, identity_of, start_of
+from .effects import RETRY_MS
 from .records import Change, Start, StartKey, decode, encode
 from .snapshot import LogMark, Snapshot
 from .state import NO_START, GroupState
@@ -37,7 +38,6 @@ from .state import NO_START, GroupState
 FETCH = "replay_fetch"
 EARLIEST = "replay_earliest"
 RETRY = "replay_retry"
-RETRY_MS = 100
 FETCH_BYTES = 4 * 1024 * 1024
 REREAD_WAIT_MS = 1_000
 """A durable record is visible at once with one replica, and a moment later with several."""

@@ -20,10 +20,10 @@ from ...transport.machine import (
     TimerFired,
 )
 from ...transport.protocol.topics import CatalogTopic, WatchCatalog, WatchCatalogReply
+from .effects import RETRY_MS
 
 WATCH = "watch"
 RETRY = "watch_retry"
-RETRY_MS = 500
 MAX_WAIT_MS = 30_000
 TIMEOUT_MS = MAX_WAIT_MS + 10_000
 
