@@ -142,7 +142,7 @@ def stamped_head(header: BatchHeader, base_offset: int, leader_epoch: int) -> by
 
 
 def build(
-    records: Sequence[Record] | Sequence[Sequence[Any]],
+    records: Sequence[Any],
     *,
     first_timestamp_ms: int,
     max_timestamp_ms: int,
@@ -151,7 +151,7 @@ def build(
     base_sequence: int = -1,
     attributes: int = 0,
 ) -> bytes:
-    """Encode `records` (Record tuples, at least one) as a batch that a leader can stamp.
+    """Encode `records` (at least one: a Record, or what MessagePack encodes alike) as a batch that a leader can stamp.
 
     The codec in `attributes` compresses the records. Raises CodecUnavailable when its library is missing.
     """

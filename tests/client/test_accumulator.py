@@ -46,7 +46,7 @@ def test_a_record_is_announced_once_and_sealed_when_taken() -> None:
     second = sealer.accumulator.publish("T", b"b")
     assert len(sealer.announced) == 1
     (batch,) = sealer.take()
-    assert [record[1] for record in batch.records] == [b"a", b"b"]
+    assert [record.value for record in batch.records] == [b"a", b"b"]
     sealer.accumulator.finish(batch, 40, None)
     assert (first.result(0), second.result(0)) == (("T", 0, 40), ("T", 0, 41))
     assert sealer.accumulator.buffered_bytes == 0
@@ -75,9 +75,12 @@ def test_keys_choose_the_partition_and_values_travel_as_json() -> None:
     sealer.accumulator.publish("T", "text", key="key", headers={"a": "b"}, timestamp_ms=5)
     (batch,) = sealer.take()
     assert batch.partition == 1, "crc32(b'key') % 4"
-    assert [record[:2] for record in batch.records] == [(b"key", b'{"n":1}'), (b"key", b'"text"')]
-    assert batch.records[1][3] == {"a": "b", "content-type": "application/json"}
-    assert batch.first_ms + batch.records[1][2] == 5
+    assert [(record.key, record.value) for record in batch.records] == [
+        (b"key", b'{"n":1}'),
+        (b"key", b'"text"'),
+    ]
+    assert batch.records[1].headers == {"a": "b", "content-type": "application/json"}
+    assert batch.first_ms + batch.records[1].delta_ms == 5
     assert batch.max_timestamp_ms() == batch.first_ms
 
 
@@ -127,9 +130,9 @@ def test_a_straggler_goes_into_the_next_batch() -> None:
     open_batch.append = lambda record: (original(record), sealer.accumulator._sticky.pop("T", None))[0]
     late = sealer.accumulator.publish("T", b"late")
     (batch,) = sealer.take()
-    assert [record[1] for record in batch.records] == [b"late"]
+    assert [record.value for record in batch.records] == [b"late"]
     assert late.batch is batch
-    assert [record[1] for record in sealer.taken[0].records] == [b"a"]
+    assert [record.value for record in sealer.taken[0].records] == [b"a"]
 
 
 def test_threads_lose_and_repeat_nothing() -> None:
@@ -162,7 +165,7 @@ def test_threads_lose_and_repeat_nothing() -> None:
     sealer.wake.set()
     network.join()
     sealer.take()
-    values = [record[1] for batch in sealer.taken for record in batch.records]
+    values = [record.value for batch in sealer.taken for record in batch.records]
     assert len(values) == threads * each
     for thread_number in range(threads):
         prefix = b"%d " % thread_number
