@@ -20,7 +20,8 @@ def work(consumer: Consumer, name: str, done: Counter[str], everything_seen: thr
     with consumer:
         while not everything_seen.is_set():
             for message in consumer.poll(timeout=0.2):
-                print(f"{name:<12} order {message.data['order']:>2} of {message.key.decode()}")
+                line = f"{name:<12} order {message.data['order']:>2} of {message.key.decode()}"
+                print(f"{line}\n", end="")  # one write: the lines of two threads stay whole
                 done[name] += 1
                 if done["billing-1"] + done["billing-2"] == done["shipping-1"] == ORDERS:
                     everything_seen.set()

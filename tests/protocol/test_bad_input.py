@@ -41,6 +41,7 @@ class Honest:
     def __init__(self, endpoint: str) -> None:
         self._endpoint = endpoint
         self._done = threading.Event()
+        self._progress = threading.Condition()
         self.published = 0
         self.fault: str | None = None
         self._thread = threading.Thread(target=self._run)
@@ -54,7 +55,17 @@ class Honest:
                 while not self._done.is_set():
                     self._publish(sock)
         except AssertionError as error:
-            self.fault = str(error)
+            with self._progress:
+                self.fault = str(error)
+                self._progress.notify_all()
+
+    def wait_for_more(self, messages: int) -> bool:
+        """Whether so many more messages have been published and read back in time."""
+        with self._progress:
+            enough = self.published + messages
+            return self._progress.wait_for(
+                lambda: self.published >= enough or self.fault is not None, PATIENCE_MS / 1000
+            )
 
     def _publish(self, sock: "zmq.Socket[bytes]") -> None:
         value = f"honest {self.published}"
@@ -62,7 +73,9 @@ class Honest:
         assert place["offset"] == self.published, place
         read = ask(sock, op="fetch", topic="HONEST", partition=0, offset=place["offset"])["records"]
         assert [record["value_text"] for record in read] == [value], read
-        self.published += 1
+        with self._progress:
+            self.published += 1
+            self._progress.notify_all()
 
     def stop(self) -> None:
         self._done.set()
@@ -113,13 +126,10 @@ def attack(running_broker: SupervisorHandle) -> Iterator[Attack]:
         exits.callback(honest.stop)
         before = under_attack.actors()
         yield under_attack
-        published = honest.published
-        deadline = time.monotonic() + PATIENCE_MS / 1000
-        while honest.published < published + 3 and honest.fault is None and time.monotonic() < deadline:
-            ask(under_attack.socket(zmq.REQ, under_attack.endpoint), op="hello")
+        is_served = honest.wait_for_more(3)
         after = under_attack.actors()
         assert honest.fault is None
-        assert honest.published >= published + 3
+        assert is_served
         assert {address: actor["reason"] for address, actor in after.items() if actor["restarts"]} == {}
         assert {address: after[address]["incarnation"] for address in before} == {
             address: actor["incarnation"] for address, actor in before.items()
