@@ -18,20 +18,15 @@ from ...transport.batch import BatchHeader
 from ...transport.machine import (
     Answered,
     Call,
-    CancelTimer,
     Effect,
     Event,
     Failed,
-    PeerUp,
-    SetTimer,
-    TimerFired,
 )
 from ...transport.protocol.data import Produce, ProduceReply
 from ...transport.protocol.errors import ErrorBody, ErrorCode
-from .effects import RETRY_MS
+from .pause import Pause
 
 APPEND = "append"
-RETRY = "append_retry"
 
 
 class Fenced(RuntimeError):
@@ -84,7 +79,7 @@ class Appender:
         self.address = partition_address(topic, partition)
         self._request = Produce(topic=topic, partition=partition, acks="all")
         self._frame: bytes | None = None
-        self._is_waiting = False
+        self._pause = Pause("append_retry", self.address)
 
     @property
     def is_idle(self) -> bool:
@@ -107,11 +102,8 @@ class Appender:
             return [], result.base_offset
         if isinstance(event, Failed) and event.key == APPEND:
             return self._on_refusal(event.error, now), None
-        is_retry = isinstance(event, TimerFired) and event.key == RETRY
-        is_back = isinstance(event, PeerUp) and event.address == self.address
-        if self._is_waiting and (is_retry or is_back):
-            self._is_waiting = False
-            return [CancelTimer(RETRY), self._call(self._frame)], None
+        if self._pause.is_over(event):
+            return [self._pause.end, self._call(self._frame)], None
         return [], None
 
     def _on_refusal(self, error: ErrorBody, now: int) -> list[Effect]:
@@ -119,8 +111,7 @@ class Appender:
             raise Fenced(error.message)
         if not error.retriable:
             raise AppendRefused(f"{error.code}: {error.message}")
-        self._is_waiting = True
-        return [SetTimer(RETRY, now + RETRY_MS)]
+        return self._pause.begin(now)
 
     def _call(self, frame: bytes) -> Call:
         return Call(APPEND, self.address, self._request, ProduceReply, (frame,))

@@ -2,9 +2,6 @@
 
 from msgspec import Struct
 
-RETRY_MS = 100
-"""The coordinator asks again after so long whatever could not be had at once."""
-
 
 class Started(Struct, frozen=True):
     """The first event."""

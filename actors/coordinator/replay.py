@@ -19,25 +19,20 @@ from ...transport.batch import BatchHeader, Buffer, InvalidBatch, build, decode_
 from ...transport.machine import (
     Answered,
     Call,
-    CancelTimer,
     Effect,
     Event,
     Failed,
-    PeerUp,
-    SetTimer,
-    TimerFired,
 )
 from ...transport.protocol.data import Fetch, FetchReply, ListOffsets, ListOffsetsReply
 from ...transport.protocol.errors import ErrorBody, ErrorCode
 from .appender import Appender, Identity, closing_identity, identity_of, start_of
-from .effects import RETRY_MS
+from .pause import Pause
 from .records import Change, Start, StartKey, decode, encode
 from .snapshot import LogMark, Snapshot
 from .state import NO_START, GroupState
 
 FETCH = "replay_fetch"
 EARLIEST = "replay_earliest"
-RETRY = "replay_retry"
 FETCH_BYTES = 4 * 1024 * 1024
 REREAD_WAIT_MS = 1_000
 """A durable record is visible at once with one replica, and a moment later with several."""
@@ -68,8 +63,7 @@ class Replay:
         self._claims: list[Identity] = []
         """Under which the start record has still to become durable."""
         self._claim_offset = -1
-        self._pending: Call | None = None
-        """What is sent again when the partition is back."""
+        self._pause = Pause("replay_retry", self.appender.address)
         self._step: Step = "checking" if snapshot else "reading"
 
     @property
@@ -99,11 +93,8 @@ class Replay:
             return self._on_earliest(event.reply)
         if isinstance(event, Failed) and event.key in (FETCH, EARLIEST):
             return self._on_failed(event.error, now)
-        is_retry = isinstance(event, TimerFired) and event.key == RETRY
-        is_back = isinstance(event, PeerUp) and event.address == self.appender.address
-        if self._pending is not None and (is_retry or is_back):
-            call, self._pending = self._pending, None
-            return [CancelTimer(RETRY), call]
+        if self._pause.is_over(event):
+            return [self._pause.end, self._fetch()]
         return []
 
     def _on_fetched(self, reply: FetchReply, payload: Sequence[Buffer], now: int) -> list[Effect]:
@@ -183,8 +174,7 @@ class Replay:
             return [self._earliest()]
         if not error.retriable:
             raise ReplayFailed(f"{self.appender.address} answers {error.code}: {error.message}")
-        self._pending = self._fetch()
-        return [SetTimer(RETRY, now + RETRY_MS)]
+        return self._pause.begin(now)
 
     def _begin_anew(self) -> list[Effect]:
         self._forget()

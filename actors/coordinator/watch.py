@@ -11,26 +11,21 @@ from ...transport.addresses import CONTROLLER, is_internal
 from ...transport.machine import (
     Answered,
     Call,
-    CancelTimer,
     Effect,
     Event,
     Failed,
-    PeerUp,
-    SetTimer,
-    TimerFired,
 )
 from ...transport.protocol.topics import CatalogTopic, WatchCatalog, WatchCatalogReply
-from .effects import RETRY_MS
+from .pause import Pause
 
 WATCH = "watch"
-RETRY = "watch_retry"
 MAX_WAIT_MS = 30_000
 TIMEOUT_MS = MAX_WAIT_MS + 10_000
 
 
 class TopicsWatch:
     def __init__(self) -> None:
-        self._is_waiting = False
+        self._pause = Pause("watch_retry", CONTROLLER)
 
     def start(self) -> list[Effect]:
         return [self._ask(WatchCatalog())]
@@ -43,13 +38,9 @@ class TopicsWatch:
             again = WatchCatalog(after_version=reply.version, max_wait_ms=MAX_WAIT_MS)
             return [self._ask(again)], topics
         if isinstance(event, Failed) and event.key == WATCH:
-            self._is_waiting = True
-            return [SetTimer(RETRY, now + RETRY_MS)], None
-        is_retry = isinstance(event, TimerFired) and event.key == RETRY
-        is_back = isinstance(event, PeerUp) and event.address == CONTROLLER
-        if self._is_waiting and (is_retry or is_back):
-            self._is_waiting = False
-            return [CancelTimer(RETRY), *self.start()], None
+            return self._pause.begin(now), None
+        if self._pause.is_over(event):
+            return [self._pause.end, *self.start()], None
         return [], None
 
     def _ask(self, request: WatchCatalog) -> Call:

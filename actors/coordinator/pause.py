@@ -1,0 +1,31 @@
+"""The wait before another actor is asked again: over when its time is up or when the actor is up, whichever comes first.
+
+Owns one timer. Knows nothing of what is asked. Called by appender.py, replay.py and watch.py, each with its own.
+"""
+
+from ...transport.machine import CancelTimer, Effect, Event, PeerUp, SetTimer, TimerFired
+
+RETRY_MS = 100
+
+
+class Pause:
+    def __init__(self, key: str, address: str) -> None:
+        self._key = key
+        self._address = address
+        self._is_on = False
+
+    def begin(self, now: int) -> list[Effect]:
+        self._is_on = True
+        return [SetTimer(self._key, now + RETRY_MS)]
+
+    def is_over(self, event: Event) -> bool:
+        """Whether this event ends it; what was to be asked again goes out with `end`."""
+        is_due = isinstance(event, TimerFired) and event.key == self._key
+        is_back = isinstance(event, PeerUp) and event.address == self._address
+        is_over = self._is_on and (is_due or is_back)
+        self._is_on = self._is_on and not is_over
+        return is_over
+
+    @property
+    def end(self) -> CancelTimer:
+        return CancelTimer(self._key)
