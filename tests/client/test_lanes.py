@@ -142,6 +142,15 @@ class World:
         values = [value for value in self.partition.values() if value is not None]
         return [int(value.split(b".")[0]) for value in values if value.endswith(b".0")]
 
+    def play(self, steps: list[Any]) -> None:
+        """Batches to publish by their number of records, and fates; then all to its end."""
+        for step in steps:
+            if isinstance(step, int):
+                self.publish(step)
+            else:
+                self.step(step)
+        self.finish()
+
 
 FATES = st.sampled_from(
     ["ok", "ok", "ok", "request lost", "answer lost", "repeated", "cut", "storage full", "tick"]
@@ -153,12 +162,7 @@ STEPS = st.lists(st.one_of(st.integers(1, 3), FATES), min_size=6, max_size=60)
 @given(STEPS)
 def test_every_batch_is_appended_once_and_in_order(steps: list[Any]) -> None:
     world = World()
-    for step in steps:
-        if isinstance(step, int):
-            world.publish(step)
-        else:
-            world.step(step)
-    world.finish()
+    world.play(steps)
     assert [outcome.error for outcome in world.outcomes.values() if outcome.error is not None] == []
     published = next(world.numbers)
     assert world.appended() == list(range(published))
@@ -174,12 +178,7 @@ def test_every_batch_is_appended_once_and_in_order(steps: list[Any]) -> None:
 def test_what_is_given_up_leaves_the_rest_whole(steps: list[Any]) -> None:
     """With refusals and deadlines: what succeeded is there once, in order; what surely failed is not there."""
     world = World(expires=True, delivery_timeout_ms=100)
-    for step in steps:
-        if isinstance(step, int):
-            world.publish(step)
-        else:
-            world.step(step)
-    world.finish()
+    world.play(steps)
     there = world.appended()
     assert there == sorted(set(there)), "once each and in order"
     for number, outcome in world.outcomes.items():
