@@ -7,6 +7,7 @@ import pytest
 
 from planaria.transport.client.accumulator import Accumulator, Delivery, Lane
 from planaria.transport.client.errors import BufferFull, Closed, TimedOut
+from planaria.transport.client.gate import Gate
 
 
 class Sealer:
@@ -117,6 +118,42 @@ def test_callbacks_run_when_done_and_a_faulty_one_harms_nobody(caplog: pytest.Lo
     assert isinstance(delivery.exception(0), ValueError)
     with pytest.raises(ValueError, match="no"):
         delivery.result(0)
+
+
+def test_everybody_who_waits_for_a_batch_is_let_pass() -> None:
+    sealer = Sealer()
+    delivery = sealer.accumulator.publish("T", b"a")
+    results: list[Any] = []
+    waiting = [threading.Thread(target=lambda: results.append(delivery.result(5))) for _ in range(3)]
+    for thread in waiting:
+        thread.start()
+    while len(delivery.batch.gates) < 3:
+        assert sealer.wake.wait(5)
+    (batch,) = sealer.take()
+    sealer.accumulator.finish(batch, 7, None)
+    for thread in waiting:
+        thread.join(5)
+    assert results == [("T", 0, 7)] * 3
+
+
+def test_whoever_gives_up_waiting_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    sealer = Sealer()
+    delivery = sealer.accumulator.publish("T", b"a")
+    for timeout in (0, -1, 0.001):
+        with pytest.raises(TimedOut):
+            delivery.result(timeout)
+
+    def interrupt(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Gate, "wait", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            delivery.result()
+    assert delivery.batch.gates == []
+    (batch,) = sealer.take()
+    sealer.accumulator.finish(batch, 7, None)
+    assert delivery.result() == ("T", 0, 7)
 
 
 def test_a_straggler_goes_into_the_next_batch() -> None:

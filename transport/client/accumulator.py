@@ -40,6 +40,7 @@ from ..partitioner import partition_for_key
 from ..protocol.errors import ErrorCode, ProtocolError
 from .content import encode_key, encode_value
 from .errors import BufferFull, TimedOut
+from .gate import Gate
 
 RECORD_OVERHEAD_BYTES = 16
 """What a record takes in a batch beside key, value and headers, rounded up."""
@@ -73,8 +74,8 @@ class ProducerBatch:
     """Records of one partition on their way: open, sealed, then done with an offset or an error."""
 
     __slots__ = (
-        "_positions", "append", "base_offset", "callbacks", "created_ms", "delta_ms", "error", "event",
-        "first_ms", "frame", "has_own_times", "hasten", "is_announced", "is_done", "is_open", "is_urgent", "lock", "mark",
+        "_positions", "append", "base_offset", "callbacks", "created_ms", "delta_ms", "error", "first_ms", "frame",
+        "gates", "has_own_times", "hasten", "is_announced", "is_done", "is_open", "is_urgent", "lock", "mark",
         "partition", "records", "room", "size_bytes", "topic",
     )  # fmt: skip
 
@@ -105,7 +106,7 @@ class ProducerBatch:
         self.base_offset = -1
         self.error: Exception | None = None
         self.frame: tuple[Any, bytes] | None = None
-        self.event: threading.Event | None = None
+        self.gates: list[Gate] = []
         self.callbacks: list[tuple[Callable[[Delivery], object], Delivery]] = []
         self.lock = lock
         self._positions: dict[int, int] | None = None
@@ -129,11 +130,21 @@ class ProducerBatch:
         with self.lock:
             if self.is_done:
                 return True
-            if self.event is None:
-                self.event = threading.Event()
+            gate = Gate()
+            self.gates.append(gate)
         if self.is_open and not self.is_urgent:
             self.hasten(self)
-        return self.event.wait(timeout_s)
+        try:
+            gate.wait(timeout_s)
+        finally:
+            if not self.is_done:
+                self._leave(gate)
+        return self.is_done
+
+    def _leave(self, gate: Gate) -> None:
+        with self.lock:
+            if gate in self.gates:
+                self.gates.remove(gate)
 
     def max_timestamp_ms(self) -> int:
         """Of a sealed batch. Times the producer did not get from outside never go back, so the last is the latest."""
@@ -403,8 +414,9 @@ class Accumulator:
             self._unfinished.pop(batch, None)
             self._buffered_bytes -= batch.size_bytes
             self._changed.notify_all()
-            if batch.event is not None:
-                batch.event.set()
+            gates, batch.gates = batch.gates, []
+        for gate in gates:
+            gate.open()
         for callback, delivery in callbacks:
             _call_back(callback, delivery)
 

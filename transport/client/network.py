@@ -42,11 +42,17 @@ from .exchange import (
     Wanted,
     Withdrawn,
 )
+from .gate import Gate
 from .retry import RetryPolicy
 
 MAX_RECEIVED_A_TURN = 256
 COPY_LIMIT_BYTES = 64 * 1024
 """Frames above this are handed to ZeroMQ without a copy."""
+
+# As plain numbers: arithmetic on ZeroMQ's enumerations takes longer than the calls they are given to.
+_DONTWAIT = int(zmq.DONTWAIT)
+_EVENTS = int(zmq.EVENTS)
+_READABLE = int(zmq.POLLIN)
 
 ReplyT = TypeVar("ReplyT", bound=Reply)
 
@@ -56,15 +62,16 @@ class Waiter:
 
     def __init__(self) -> None:
         self.event: Event = None
-        self._is_done = threading.Event()
+        self._gate = Gate()
 
     def handle(self, event: Event, now: int) -> list[Effect]:
-        self.event = event
-        self._is_done.set()
+        if self.event is None:
+            self.event = event
+            self._gate.open()
         return []
 
     def wait(self) -> None:
-        self._is_done.wait()
+        self._gate.wait()
 
 
 class Network:
@@ -251,14 +258,16 @@ class Network:
                 self._hand(self._exchange, Disconnected(seen["endpoint"].decode(), is_refused), now)
 
     def _receive(self, now: int) -> None:
-        with suppress(zmq.Again):
-            for _ in range(MAX_RECEIVED_A_TURN):
-                frames = (
-                    self._arrived.popleft() if self._arrived else self._socket.recv_multipart(zmq.NOBLOCK)
-                )
-                with suppress(ProtocolError):  # not an answer at all: nobody waits for it
-                    _, header, payload = split_envelope(frames[1:])
-                    self._hand(self._exchange, Arrived(frames[0], header, payload), now)
+        for _ in range(MAX_RECEIVED_A_TURN):
+            if self._arrived:
+                frames = self._arrived.popleft()
+            elif int(self._socket.get(_EVENTS)) & _READABLE:  # to ask is cheaper than to be refused
+                frames = self._socket.recv_multipart(_DONTWAIT)
+            else:
+                return
+            with suppress(ProtocolError):  # not an answer at all: nobody waits for it
+                _, header, payload = split_envelope(frames[1:])
+                self._hand(self._exchange, Arrived(frames[0], header, payload), now)
 
     def _hand(self, owner: Owner, event: Event, now: int) -> None:
         self._perform(owner, owner.handle(event, now))
@@ -299,7 +308,7 @@ class Network:
         try:
             frames: list[Any] = [effect.route, encode_header(effect.request), *effect.payload]
             is_copied = sum(map(len, effect.payload)) < COPY_LIMIT_BYTES
-            self._socket.send_multipart(frames, zmq.NOBLOCK, copy=is_copied)
+            self._socket.send_multipart(frames, _DONTWAIT, copy=is_copied)
         except zmq.Again:
             return self._exchange.handle(Undeliverable(effect.route, effect.attempt, is_full=True), now)
         except zmq.ZMQError as error:
