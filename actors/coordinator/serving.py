@@ -12,7 +12,8 @@ and answers recorder.py's. Called by machine.py.
     session timer                the member is removed as if it had left; late by LATE_MS: the coordinator itself was
                                  asleep, and whoever is late because of that starts a new session
     commit, leave, reset, delete refused at once, or recorded and answered when durable
-    fetch_offsets, describe      answered at once
+    fetch_offsets                answered once everything decided before it is durable
+    describe                     answered at once
 """
 
 from collections.abc import Callable
@@ -182,10 +183,15 @@ class Serving:
             deadline=now + min(request.max_wait_ms, member.heartbeat_interval_ms),
             serial=self._latest[member.member_id],
         )
-        if is_changed or member.member_id not in self._durable.members:
+        if is_changed or self._is_outdated(member):
             self._wait(heartbeat)
             return effects
         return effects + self._park_or_answer(heartbeat, now)
+
+    def _is_outdated(self, decided: Member) -> bool:
+        """Whether the durable state would give a member what has been decided to be free: it was removed and is back."""
+        durable = self._durable.members.get(decided.member_id)
+        return durable is None or not durable.assignment <= decided.held.keys()
 
     def _note(self, member: Member, request: GroupHeartbeat) -> None:
         before = self._reports.get(member.member_id)
@@ -257,8 +263,10 @@ class Serving:
         return [RemoveSnapshot(), *self._answer_when_durable(sender, Done())]
 
     def _on_fetch_offsets(self, sender: Sender, request: FetchOffsets, now: int) -> list[Effect]:
-        offsets = selected(self._durable.offsets, request.partitions)
-        return [Reply(sender, FetchOffsetsReply(offsets=offsets))]
+        # Of the decided state, told once it is durable: who asks after a commit on its way must not be sent back behind it.
+        self._check_room()
+        offsets = selected(self._decisions.state.offsets, request.partitions)
+        return self._answer_when_durable(sender, FetchOffsetsReply(offsets=offsets))
 
     def _on_describe_group(self, sender: Sender, request: DescribeGroup, now: int) -> list[Effect]:
         members = sorted(self._durable.members.values(), key=lambda member: member.order)
