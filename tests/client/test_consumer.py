@@ -45,6 +45,20 @@ def test_a_free_standing_consumer_reads_everything_in_order(client: Client, brok
         consumer.poll(0)
 
 
+def test_an_automatic_commit_never_undoes_a_later_one(client: Client, broker: FakeBroker) -> None:
+    fill(client, 10)
+    consumer = client.consumer("g", ["T"], auto_offset_reset="earliest", auto_commit_interval_ms=0)
+    while not consumer.poll(0.02, max_messages=5):
+        pass
+    broker.fault("commit_offsets", ErrorCode.ACTOR_UNAVAILABLE)
+    assert len(consumer.poll(10, max_messages=5)) == 5  # the first five are committed behind its back
+    while broker.count("commit_offsets") == 0:
+        client.list_groups()
+    consumer.commit()
+    for _ in range(100):  # far longer than the first retry would wait
+        assert consumer.committed([("T", 0)]) == {("T", 0): 10}
+
+
 def test_latest_starts_at_the_end(client: Client, broker: FakeBroker) -> None:
     fill(client, 10)
     consumer = client.consumer(partitions=[("T", 0)])

@@ -321,8 +321,14 @@ class Consumer:
         if news:
             self._is_committing = True
             request = self._commit_request(as_offsets(news))
+            # Not tried again by itself: a commit that the program makes meanwhile would be undone by this older one.
             ask = Ask(
-                ("commit", news), GATEWAY, request, CommitOffsetsReply, timeout_ms=self._request_timeout_ms
+                ("commit", news),
+                GATEWAY,
+                request,
+                CommitOffsetsReply,
+                timeout_ms=self._request_timeout_ms,
+                is_retried=False,
             )
             self._network.post(self._courier, ask)
 
