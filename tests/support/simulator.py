@@ -319,7 +319,7 @@ class Simulation:
         return None
 
     def _missing_of(self, group: str) -> str | None:
-        members = [consumer for consumer in self.consumers if consumer.group == group]
+        members = [each for each in self.consumers if each.group == group and each.host.is_alive]
         if not members:
             return f"{group} has no members yet"
         places = {(topic, number) for topic, count in self.topics.items() for number in range(count)}
@@ -332,17 +332,15 @@ class Simulation:
         for consumer in [*self.consumers, *self.readers]:
             consumer.is_closing = True
 
+        clients = [*self.producers, *self.consumers, *self.readers]
+
         def have_left() -> bool:
-            return all(consumer.program.is_over for consumer in [*self.consumers, *self.readers])
+            are_over = all(consumer.program.is_over for consumer in [*self.consumers, *self.readers])
+            return are_over and not any(client.host.open_asks for client in clients if client.host.is_alive)
 
         if not self.world.run(self.world.now_us + FAREWELL_US, have_left):
-            staying = [
-                each.host.name for each in [*self.consumers, *self.readers] if not each.program.is_over
-            ]
-            raise Violation(f"{staying} could not leave")
-        for client in [*self.producers, *self.consumers, *self.readers]:
-            if client.host.open_asks:
-                raise Violation(f"{client.host.name} has {client.host.open_asks} questions that nobody ends")
+            staying = {client.host.name: client.host.open_asks for client in clients}
+            raise Violation(f"not everybody could leave, or has questions that nobody ends: {staying}")
 
 
 def simulate(seed: int) -> Report:

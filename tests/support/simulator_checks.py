@@ -38,10 +38,11 @@ class GroupWatch:
         self._heard_at: dict[str, int] = {}
         self._left: set[str] = set()
         self._instances: dict[str, str | None] = {}
-        self._asking: dict[tuple[bytes, ...], str | None] = {}
+        self._asking: dict[tuple[bytes, ...], tuple[str | None, int]] = {}
+        """Instance and time of the heartbeats that were not answered yet."""
 
     def on_heartbeat(self, route: tuple[bytes, ...], request: GroupHeartbeat, now_ms: int) -> None:
-        self._asking[route] = request.instance_id
+        self._asking[route] = (request.instance_id, now_ms)
         member = request.member_id
         if member is None:
             return
@@ -69,11 +70,11 @@ class GroupWatch:
     def on_told(self, route: tuple[bytes, ...], reply: dict[str, Any], now_ms: int) -> None:
         member, generation = reply["member_id"], reply["generation"]
         assignment = {(topic, number) for topic, numbers in reply["assignment"].items() for number in numbers}
-        instance = self._asking.pop(route, None)
+        instance, asked_at = self._asking.pop(route)
         if instance is not None and member not in self._told:
             self._inherit(member, generation, instance)
         self._instances.setdefault(member, instance)
-        self._heard_at.setdefault(member, now_ms)
+        self._heard_at.setdefault(member, asked_at)
         for place in sorted(assignment):
             holder, since = self.holders.get(place, (member, generation))
             if holder != member:

@@ -27,7 +27,7 @@ from planaria.transport.client.asking import (
 )
 from planaria.transport.client.consumer import Consumer
 from planaria.transport.client.directory import Directory
-from planaria.transport.client.errors import error_from
+from planaria.transport.client.errors import MemberFenced, error_from
 from planaria.transport.client.exchange import (
     Arrived,
     CheckLocality,
@@ -354,7 +354,7 @@ class SimulatedConsumer:
         self._checks = checks
         self._topics = topics
         self._think_us = think_us
-        self.program = Program(host.world, self._run, host)
+        self.program = Program(host.world, self._run_until_replaced, host)
 
     @property
     def owned(self) -> frozenset[Any]:
@@ -365,6 +365,13 @@ class SimulatedConsumer:
     def kill(self) -> None:
         self.host.kill()
         self.program.kill()
+
+    def _run_until_replaced(self) -> None:
+        try:
+            self._run()
+        except MemberFenced:
+            assert self.options.instance_id is not None, "only static members have successors"
+            self.host.kill()
 
     def _run(self) -> None:
         network: Any = self.host
