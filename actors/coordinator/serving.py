@@ -263,7 +263,7 @@ class Serving:
         return [RemoveSnapshot(), *self._answer_when_durable(sender, Done())]
 
     def _on_fetch_offsets(self, sender: Sender, request: FetchOffsets, now: int) -> list[Effect]:
-        # Of the decided state, told once it is durable: who asks after a commit on its way must not be sent back behind it.
+        # Of the decided state, told once that is durable: who asks after a commit must not be sent back behind it.
         self._check_room()
         offsets = selected(self._decisions.state.offsets, request.partitions)
         return self._answer_when_durable(sender, FetchOffsetsReply(offsets=offsets))
