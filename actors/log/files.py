@@ -69,6 +69,11 @@ class Files:
         with _translated("cannot open", path):
             return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
+    def open_write(self, path: Path) -> int:
+        """Open for `write_at` and reading; creates the file. Sync the directory before relying on a new one."""
+        with _translated("cannot open", path):
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+
     def open_read(self, path: Path) -> int:
         with _translated("cannot open", path):
             return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -87,6 +92,16 @@ class Files:
                 self._append_rest(descriptor, buffers, first, total_bytes)
         except OSError as error:
             raise _translation(error, "cannot append to", descriptor, is_final=False) from error
+
+    def write_at(self, descriptor: int, buffers: Sequence[Buffer], total_bytes: int, position: int) -> None:
+        """Write all `buffers` from `position` on, which is where the data ends. On failure as `append`."""
+        try:
+            os.lseek(descriptor, position, os.SEEK_SET)
+            first = os.writev(descriptor, buffers[:BUFFERS_PER_WRITE])
+            if first < total_bytes:
+                self._append_rest(descriptor, buffers, first, total_bytes)
+        except OSError as error:
+            raise _translation(error, "cannot write to", descriptor, is_final=False) from error
 
     def _append_rest(
         self, descriptor: int, buffers: Sequence[Buffer], written: int, total_bytes: int

@@ -195,13 +195,19 @@ class PartitionLog:
             raise
         self._synced_bytes = self._active.size_bytes
 
+    def _trim(self) -> None:
+        """Sync the active segment as a file that ends with its last batch."""
+        if self._active.trim():
+            self._synced_bytes = -1
+        self._sync()
+
     def _roll(self) -> None:
         """Seal the active segment and begin the next. Raises StorageFull with the active segment as it was.
 
         The old one is whole on disk, and known to be, before the new one exists: so only a log's last segment can be
         torn.
         """
-        self._sync()
+        self._trim()
         self._active.write_index()
         self._write_snapshot()
         self._write_checkpoint()
@@ -259,6 +265,9 @@ class PartitionLog:
 
     def close(self, clean: bool = True) -> None:
         """Release every file; with `clean`, first make all durable and leave the marker of an orderly end."""
+        if clean:
+            with self._usable:
+                self._trim()
         if clean and self.checkpoint():
             with self._usable, suppress(StorageFull):
                 self._files.replace(self.directory / CLEAN_NAME, b"")

@@ -33,7 +33,7 @@ from .checkpoint import (
     decode_checkpoint,
     note_sync_failure,
 )
-from .errors import StorageFailed, StorageFull
+from .errors import StorageFailed, StorageFull, Unreadable
 from .files import TEMPORARY_SUFFIX, Files
 from .producers import ProducerStates
 from .scan import CHUNK_BYTES, Damaged, SegmentReader
@@ -214,6 +214,9 @@ class _Recovery:
             self._cut(last, reader, damage)
 
     def _cut(self, last: Segment, reader: SegmentReader, damage: Damaged) -> None:
+        if self._is_room(last, damage.position):
+            last.cut(damage.position)
+            return
         _log.warning(
             "%s: cutting %d bytes at byte %d, offset %d: %s",
             last.path,
@@ -225,6 +228,18 @@ class _Recovery:
         if reader.resume_after(damage, last.next_offset) < reader.end:
             self._keep_aside(last, damage.position)
         last.cut(damage.position)
+
+    def _is_room(self, last: Segment, position: int) -> bool:
+        """Whether nothing but zeros follows: room that the last owner had made, and no damage."""
+        while position < last.size_bytes:
+            try:
+                data = last.bytes_at(position, min(CHUNK_BYTES, last.size_bytes - position))
+            except Unreadable:
+                return False
+            if data.count(0) < len(data):
+                return False
+            position += len(data)
+        return True
 
     def _keep_aside(self, last: Segment, position: int) -> None:
         for name in self._files.names(self._directory):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from faulty_files import Died, FaultyFiles
-from log_batches import NOW_MS, UNCLEAN, abandon, append, contents, flip, segment, unlimited
+from log_batches import NOW_MS, UNCLEAN, abandon, append, contents, flip, make_room_early, segment, unlimited
 from planaria.actors.log.log import PartitionLog
 from planaria.transport.batch import split
 
@@ -33,8 +33,13 @@ def _live(directory: Path, files: FaultyFiles, acknowledged: list[bytes]) -> Non
         abandon(log)
 
 
+@pytest.mark.parametrize("room_bytes", [0, 90, 600])
 @pytest.mark.parametrize("power", ["on", "cut"])
-def test_dying_before_any_call_to_the_system_loses_nothing_acknowledged(tmp_path: Path, power: str) -> None:
+def test_dying_before_any_call_to_the_system_loses_nothing_acknowledged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, power: str, room_bytes: int
+) -> None:
+    if room_bytes:
+        make_room_early(monkeypatch, room_bytes)
     counting = FaultyFiles()
     _live(tmp_path / "all", counting, [])
     calls = len(counting.calls)

@@ -63,10 +63,10 @@ def test_what_a_turn_decided_is_forgotten_when_the_disk_is_full(tmp_path: Path) 
 
 def test_a_roll_that_found_no_room_for_a_name(tmp_path: Path) -> None:
     class NoRoomForNames(FaultyFiles):
-        def open_append(self, path: Path) -> int:
+        def open_write(self, path: Path) -> int:
             if path.suffix == ".log" and not path.exists() and list(path.parent.glob("*.log")):
                 raise StorageFull("no room for another name")
-            return super().open_append(path)
+            return super().open_write(path)
 
     log = open_log(tmp_path, NoRoomForNames(), segment_bytes=300)
     append(log, [b"a" * 100])

@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ _CHANGES = frozenset(
         "close",
         "make_directory",
         "open_append",
+        "open_write",
+        "write_at",
         "rename",
         "rewrite",
         "sync_data",
@@ -39,7 +41,7 @@ class FaultyFiles(Files):
         self.fail_syncs = False
         self.calls: list[str] = []
         self._paths: dict[int, Path] = {}
-        self._synced: dict[Path, int] = {}
+        self._synced: dict[Path, bytes] = {}
 
     def __getattribute__(self, name: str) -> Any:
         if name in _CHANGES:
@@ -51,11 +53,28 @@ class FaultyFiles(Files):
         return object.__getattribute__(self, name)
 
     def open_append(self, path: Path) -> int:
-        existing = path.stat().st_size if path.exists() else 0
-        descriptor = super().open_append(path)
+        return self._opened(path, super().open_append)
+
+    def open_write(self, path: Path) -> int:
+        return self._opened(path, super().open_write)
+
+    def _opened(self, path: Path, call: Callable[[Path], int]) -> int:
+        existing = path.read_bytes() if path.exists() else b""
+        descriptor = call(path)
         self._paths[descriptor] = path
         self._synced.setdefault(path, existing)
         return descriptor
+
+    def write_at(self, descriptor: int, buffers: Sequence[Buffer], total_bytes: int, position: int) -> None:
+        if self.space_bytes is None:
+            super().write_at(descriptor, buffers, total_bytes, position)
+            return
+        inside = max(0, min(total_bytes, os.fstat(descriptor).st_size - position))
+        fits = min(self.space_bytes, total_bytes - inside)
+        self.space_bytes -= fits
+        os.pwrite(descriptor, b"".join(buffers)[: inside + fits], position)
+        if inside + fits < total_bytes:
+            raise StorageFull("no space left on the faulty device")
 
     def append(self, descriptor: int, buffers: Sequence[Buffer], total_bytes: int) -> None:
         if self.space_bytes is None:
@@ -71,7 +90,7 @@ class FaultyFiles(Files):
         if self.space_bytes is not None:
             self.space_bytes += path.stat().st_size - size_bytes
         super().truncate(path, size_bytes)
-        self._synced[path] = min(self._synced.get(path, 0), size_bytes)
+        self._synced[path] = self._synced.get(path, b"")[:size_bytes]
 
     def unlink(self, path: Path) -> None:
         if self.space_bytes is not None and path.exists():
@@ -89,10 +108,12 @@ class FaultyFiles(Files):
         if self.fail_syncs:
             raise StorageFailed("the faulty device cannot sync")
         path = self._paths[descriptor]
-        self._synced[path] = os.fstat(descriptor).st_size
+        self._synced[path] = path.read_bytes()
 
     def lose_unsynced(self, draw: random.Random) -> None:
-        """Cut every file somewhere between what was synced and its end."""
+        """Leave every file as it was synced, with a part of what came after: all bytes up to some point."""
         for path, synced in self._synced.items():
-            if path.exists() and path.stat().st_size > synced:
-                os.truncate(path, draw.randint(synced, path.stat().st_size))
+            if path.exists() and (now := path.read_bytes()) != synced:
+                reached = draw.randint(0, len(now))
+                size_bytes = draw.randint(len(synced), max(len(synced), len(now)))
+                path.write_bytes((now[:reached] + synced[reached:]).ljust(size_bytes, b"\0")[:size_bytes])

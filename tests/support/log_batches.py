@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from planaria.actors.log import segment as segments
 from planaria.actors.log.errors import CorruptLog
 from planaria.actors.log.files import Files
 from planaria.actors.log.log import PartitionLog
@@ -38,6 +41,12 @@ def append(log: PartitionLog, values: Sequence[bytes], now_ms: int = NOW_MS, **f
     frame, header = batch(log.log_end_offset, values, **fields)
     log.append([frame], [header], now_ms)
     return header
+
+
+def make_room_early(patch: pytest.MonkeyPatch, room_bytes: int) -> None:
+    """Have segments make so much room ahead, from their first append on."""
+    patch.setattr(segments, "SMALL_APPENDS_BEFORE_ROOM", 0)
+    patch.setattr(segments, "_ZEROS", bytes(room_bytes))
 
 
 def unlimited(**limits: int) -> LogConfig:
