@@ -22,6 +22,8 @@ from simulator_world import MS, SECOND, Violation, World
 
 LIVENESS_US = 90 * SECOND
 FAREWELL_US = 60 * SECOND
+MAX_TICKETS = 20
+"""Of the gateway, once everybody has left: what is parked still, a few polls of each client at most."""
 
 
 @dataclass
@@ -124,8 +126,9 @@ class Simulation:
                 self._expect_member(world.between(0, 1_500) * MS, group, instance)
         for _ in range(world.between(0, 1)):
             self.readers.append(self._consumer("reader", None, self._options(None)))
-        for _ in range(world.between(1, 3)):
-            self._add_producer()
+        self._add_producer()
+        for _ in range(world.between(0, 2)):
+            world.after(world.between(0, self.chaos_us // 2), self._add_producer)
         Asker(self._client("ghost"), self._commit_as_others)
 
     def _create_topics(self, asker: Asker) -> None:
@@ -341,6 +344,9 @@ class Simulation:
         if not self.world.run(self.world.now_us + FAREWELL_US, have_left):
             staying = {client.host.name: client.host.open_asks for client in clients}
             raise Violation(f"not everybody could leave, or has questions that nobody ends: {staying}")
+        for host in self.supervisor.actors():
+            if host.address == "gateway/0" and len(host.actor.machine._tickets) > MAX_TICKETS:  # type: ignore[attr-defined]
+                raise Violation("the gateway keeps requests that nobody waits for")
 
 
 def simulate(seed: int) -> Report:

@@ -101,6 +101,32 @@ class GroupWatch:
         )
 
 
+class GroupRecords:
+    """What the durable records of all groups say, read as they become durable."""
+
+    def __init__(self, disks: Disks) -> None:
+        self.generations: dict[str, int] = defaultdict(int)
+        self.commits: set[tuple[str, str, int, int]] = set()
+        self._disks = disks
+        self._read: dict[str, int] = defaultdict(int)
+
+    def refresh(self) -> None:
+        for directory, disk in self._disks.partitions.items():
+            if not directory.startswith("__offsets/"):
+                continue
+            for header, frame in disk.batches[self._read[directory] : disk.durable]:
+                for key, value, _, _ in decode_records(frame, header):
+                    assert key is not None
+                    self._take(msgspec.msgpack.decode(key), value and msgspec.msgpack.decode(value))
+            self._read[directory] = disk.durable
+
+    def _take(self, key: list[Any], value: Any) -> None:
+        if key[0] == "group":
+            self.generations[key[1]] = value["generation"]
+        elif key[0] == "offset":
+            self.commits.add((key[1], key[2], key[3], value["offset"]))
+
+
 class Checks(Taps):
     def __init__(self, world: World, disks: Disks) -> None:
         self.groups: dict[str, GroupWatch] = {}
@@ -108,6 +134,13 @@ class Checks(Taps):
         """Offsets by group, or by reader, and partition."""
         self._world = world
         self._disks = disks
+        self._records = GroupRecords(disks)
+        self._commits: dict[tuple[bytes, ...], CommitOffsets] = {}
+        """Commits that were not answered yet, by who is to be answered."""
+        self._late_commits: set[tuple[str, str, int, int]] = set()
+        """Passed on by a gateway that was dead when they were read: a later one may have come before them by its
+        successor. Nobody was told that they were made, and what they undo is delivered again: a known limit."""
+        self._producer_ids: set[int] = set()
         self._published: dict[tuple[str, Place], list[bytes]] = defaultdict(list)
         self._acknowledged: dict[bytes, tuple[Place, int]] = {}
         self._refused: set[bytes] = set()
@@ -150,24 +183,51 @@ class Checks(Taps):
         elif isinstance(request, LeaveGroup):
             watch.on_left(request.member_id)
         elif isinstance(request, CommitOffsets):
+            self._commits[event.sender.route] = request
+            is_late = not self._is_asker_alive(host, event.sender.route[0])
             for item in request.offsets:
+                if is_late:
+                    self._late_commits.add((request.group, item.topic, item.partition, item.offset))
                 delivered = self.delivered[request.group, (item.topic, item.partition)]
                 if item.offset > max(delivered, default=-1) + 1:
                     raise Violation(
                         f"{request.group} commits {item}, delivered up to {max(delivered, default=-1)}"
                     )
 
+    def _is_asker_alive(self, host: ActorHost, peer: bytes) -> bool:
+        connections = [socket.routes[peer] for socket in host.sockets if peer in socket.routes]
+        return any(connection.dialler.host.is_alive for connection in connections)
+
     def on_reply(self, host: ActorHost, frames: list[Any]) -> None:
         kind = host.address.partition("/")[0]
-        if kind not in ("partition", "coordinator"):
+        if kind == "gateway":
             return
         envelope, header, payload = split_envelope(frames[1:])
         reply = msgspec.msgpack.decode(header)
         if kind == "partition":
             self._on_partition_said(host, reply, payload)
-        elif "assignment" in reply:
-            watch = self.groups[host.address.partition("/")[2]]
-            watch.on_told((frames[0], *envelope), reply, self._world.now_ms)
+        elif kind == "coordinator":
+            self._on_coordinator_said(host, (frames[0], *envelope), reply)
+        elif "producer_id" in reply:
+            if reply["producer_id"] in self._producer_ids:
+                raise Violation(f"the producer id {reply['producer_id']} is given away twice")
+            self._producer_ids.add(reply["producer_id"])
+
+    def _on_coordinator_said(self, host: ActorHost, route: tuple[bytes, ...], reply: dict[str, Any]) -> None:
+        group = host.address.partition("/")[2]
+        commit = self._commits.pop(route, None)
+        self._records.refresh()
+        if "assignment" in reply:
+            durable = self._records.generations[group]
+            if reply["generation"] > durable:
+                raise Violation(
+                    f"{group}: the generation {reply['generation']} is told, durable is {durable}"
+                )
+            self.groups[group].on_told(route, reply, self._world.now_ms)
+        elif commit is not None and "error" not in reply:
+            for item in commit.offsets:
+                if (group, item.topic, item.partition, item.offset) not in self._records.commits:
+                    raise Violation(f"{group}: the commit of {item} is acknowledged and not durable")
 
     def _on_partition_said(self, host: ActorHost, reply: dict[str, Any], payload: Any) -> None:
         durable = host.disk.durable_end_offset
@@ -266,7 +326,7 @@ class Checks(Taps):
                     starts[name[1]] = epoch
                 elif name[0] == "offset":
                     offset = msgspec.msgpack.decode(value)["offset"]
-                    if offset < committed.get(name, 0):
+                    if offset < committed.get(name, 0) and (*name[1:], offset) not in self._late_commits:
                         at = header.base_offset
                         raise Violation(
                             f"{name} was committed up to {committed[name]}, then {offset} (at {at})"

@@ -169,7 +169,7 @@ class ClientHost(Host):
         for _ in range(min(MAX_RECEIVED_A_TURN, len(self._socket.inbox))):
             if not self._socket.inbox:
                 break
-            route, *frames = self._socket.inbox.popleft()
+            route, *frames = self._socket.recv_multipart()
             _, header, payload = split_envelope(frames)
             self._hand(self._exchange, Arrived(route, header, payload))
         for _ in range(len(self._inbox)):

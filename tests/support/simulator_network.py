@@ -193,7 +193,15 @@ class SimulatedSocket:
     def recv_multipart(self, flags: int = 0) -> list[bytes]:
         if not self.inbox:
             raise zmq.Again
-        return self.inbox.popleft()
+        if self.kind != zmq.ROUTER or len(self.inbox) == 1:
+            return self.inbox.popleft()
+        # Each connection has a queue of its own, and nobody promises in which order they are served.
+        peers = list(dict.fromkeys(frames[0] for frames in self.inbox))
+        chosen = peers[self.network.world.between(0, len(peers) - 1)]
+        index = next(index for index, frames in enumerate(self.inbox) if frames[0] == chosen)
+        found = self.inbox[index]
+        del self.inbox[index]
+        return found
 
     def send_multipart(self, frames: list[Any], flags: int = 0, copy: bool = True) -> None:
         self.host.step()
