@@ -71,7 +71,7 @@ class GroupWatch:
         member, generation = reply["member_id"], reply["generation"]
         assignment = {(topic, number) for topic, numbers in reply["assignment"].items() for number in numbers}
         instance, asked_at = self._asking.pop(route)
-        if instance is not None and member not in self._told:
+        if instance is not None:
             self._inherit(member, generation, instance)
         self._instances.setdefault(member, instance)
         self._heard_at.setdefault(member, asked_at)
