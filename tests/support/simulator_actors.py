@@ -383,6 +383,9 @@ def replacing_the_world(world: World, network: Network) -> Iterator[None]:
     def lock(path: Path, wait_ms: int) -> SimulatedLock:
         return SimulatedLock(CURRENT.host.disk)
 
+    def uuid4() -> Any:
+        return SimpleNamespace(hex=f"{world.random.getrandbits(128):032x}")
+
     clock = SimpleNamespace(now_ms=lambda: world.now_ms)
     replaced: dict[str, Any] = {
         "planaria.transport.loop.Clock": lambda: clock,
@@ -392,9 +395,10 @@ def replacing_the_world(world: World, network: Network) -> Iterator[None]:
         "planaria.actors.partition.process.DirectoryLock": lock,
         "planaria.transport.client.consumer.monotonic": world.monotonic,
         "planaria.transport.client.consumer.random": SimpleNamespace(random=world.random.random),
+        "planaria.transport.client.consumer.uuid": SimpleNamespace(uuid4=uuid4),
         "planaria.transport.client.consumer.threading": SimpleNamespace(Event=lambda: BatonEvent(world)),
     }
-    patches = [mock.patch(name, value) for name, value in replaced.items()]
+    patches = [mock.patch(name, value, create=True) for name, value in replaced.items()]
     for patch in patches:
         patch.start()
     try:
