@@ -252,7 +252,7 @@ class Consumer:
                     ProtocolError
                 ):  # fenced or out of reach: the next owner reads these messages again
                     self._commit_now(
-                        {place: self._settled[place] for place in revoked & self._settled.keys()}
+                        {place: self._settled[place] for place in sorted(revoked & self._settled.keys())}
                     )
             _call(self._on_revoked, revoked)
             self._release(revoked)
