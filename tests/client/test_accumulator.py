@@ -1,13 +1,18 @@
 """The hot path: every record in exactly one sealed batch, whatever the threads do; bounds; waiting."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
+from planaria.transport.batch import build
 from planaria.transport.client.accumulator import Accumulator, Delivery, Lane
 from planaria.transport.client.errors import BufferFull, Closed, TimedOut
 from planaria.transport.client.gate import Gate
+
+LARGEST_BYTES = 16_000
 
 
 class Sealer:
@@ -24,6 +29,7 @@ class Sealer:
         self.accumulator = Accumulator(
             **(settings | options),
             partitions_of=lambda _: 4,
+            largest_batch_of=lambda _: LARGEST_BYTES,
             place=lambda _: 0,
             notify=self.notify,
             now_ms=lambda: 0,
@@ -39,6 +45,28 @@ class Sealer:
             batches += self.accumulator.take(lane, 1_000, linger_ms, is_idle)[0]
         self.taken += batches
         return batches
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """With a thread that takes and finishes whatever is announced, and the rest at the end."""
+        is_over = threading.Event()
+
+        def seal() -> None:
+            while not is_over.is_set():
+                self.wake.wait(1)
+                self.wake.clear()
+                for batch in self.take():
+                    self.accumulator.finish(batch, 0, None)
+
+        network = threading.Thread(target=seal)
+        network.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            self.wake.set()
+            network.join()
+        self.take()
 
 
 def test_a_record_is_announced_once_and_sealed_when_taken() -> None:
@@ -68,6 +96,19 @@ def test_a_batch_that_is_not_full_waits_for_its_lane_to_be_idle() -> None:
     sealer.accumulator.publish("T", b"a")
     assert sealer.take(is_idle=False) == []
     assert len(sealer.take()) == 1
+
+
+@pytest.mark.parametrize("size_bytes", [900, 1_000, 5_000, 15_000])
+def test_what_is_acceptable_alone_is_never_made_too_large_by_its_neighbours(size_bytes: int) -> None:
+    sealer = Sealer(batch_bytes=100_000)
+    values = [bytes([number]) * (size_bytes if number % 3 else 100) for number in range(40)]
+    with sealer.running():
+        for value in values:
+            sealer.accumulator.publish("T", value, partition=0)
+    assert [record.value for batch in sealer.taken for record in batch.records] == values
+    for batch in sealer.taken:
+        frame = build(batch.records, first_timestamp_ms=0, max_timestamp_ms=0)
+        assert len(frame) <= LARGEST_BYTES
 
 
 def test_keys_choose_the_partition_and_values_travel_as_json() -> None:
@@ -175,7 +216,6 @@ def test_a_straggler_goes_into_the_next_batch() -> None:
 def test_threads_lose_and_repeat_nothing() -> None:
     sealer = Sealer(batch_bytes=700)
     threads, each = 4, 3_000
-    is_over = threading.Event()
 
     def publish(thread: int) -> None:
         for number in range(each):
@@ -185,23 +225,12 @@ def test_threads_lose_and_repeat_nothing() -> None:
             else:
                 sealer.accumulator.publish("T", value, partition=0)
 
-    def seal() -> None:
-        while not is_over.is_set():
-            sealer.wake.wait(1)
-            sealer.wake.clear()
-            for batch in sealer.take():
-                sealer.accumulator.finish(batch, 0, None)
-
     publishers = [threading.Thread(target=publish, args=(number,)) for number in range(threads)]
-    network = threading.Thread(target=seal)
-    for thread in (*publishers, network):
-        thread.start()
-    for thread in publishers:
-        thread.join()
-    is_over.set()
-    sealer.wake.set()
-    network.join()
-    sealer.take()
+    with sealer.running():
+        for thread in publishers:
+            thread.start()
+        for thread in publishers:
+            thread.join()
     values = [record.value for batch in sealer.taken for record in batch.records]
     assert len(values) == threads * each
     for thread_number in range(threads):

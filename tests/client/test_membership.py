@@ -24,8 +24,8 @@ A0, A1 = ("A", 0), ("A", 1)
 class Dialog:
     def __init__(self, **options: Any) -> None:
         settings: dict[str, Any] = {
-            "instance_id": None, "assignor": None, "session_timeout_ms": 9_000, "max_poll_interval_ms": 1_000,
-            "client_id": "", "retry": RetryPolicy(), "jitter": lambda: 0.0,
+            "name": "n", "instance_id": None, "assignor": None, "session_timeout_ms": 9_000,
+            "max_poll_interval_ms": 1_000, "client_id": "", "retry": RetryPolicy(), "jitter": lambda: 0.0,
         }  # fmt: skip
         self.machine = Membership("g", ["A"], **(settings | options))
         self.now = 1_000
@@ -74,7 +74,7 @@ class Dialog:
 def test_a_poll_joins_and_the_reply_is_the_target() -> None:
     dialog = Dialog()
     dialog.feed(Polled())
-    assert (dialog.last.member_id, dialog.last.topics, dialog.last.max_wait_ms) == (None, ["A"], 0)
+    assert (dialog.last.member_id, dialog.last.topics, dialog.last.max_wait_ms) == ("n-1", ["A"], 0)
     assert dialog.reply([0, 1]) == [Target(frozenset({A0, A1}))]
     assert (dialog.last.member_id, dialog.last.generation, dialog.last.owned) == ("m", 1, {})
     assert dialog.last.max_wait_ms > 0, "parked from now on"
@@ -119,7 +119,7 @@ def test_a_fenced_member_drops_everything_and_joins_anew() -> None:
         dialog = Dialog()
         dialog.join([0])
         assert dialog.refuse(code) == [Target(frozenset(), is_lost=True)]
-        assert (dialog.last.member_id, dialog.last.owned) == (None, {})
+        assert (dialog.last.member_id, dialog.last.owned) == ("n-2", {})
 
 
 def test_a_static_member_that_is_replaced_does_not_fight_back() -> None:
@@ -172,7 +172,7 @@ def test_a_program_that_does_not_poll_leaves_and_rejoins_by_polling() -> None:
     assert dialog.leaves[-1].request.member_id == "m"  # type: ignore[attr-defined]
     assert dialog.machine.state == "out"
     dialog.feed(Polled())
-    assert dialog.last.member_id is None
+    assert dialog.last.member_id == "n-2"
 
 
 def test_leaving_is_told_to_the_group() -> None:
@@ -207,3 +207,27 @@ def test_a_refused_group_is_the_programs_business() -> None:
     assert trouble.error.code == ErrorCode.GROUP_FULL
     dialog.feed(Polled())
     assert len(dialog.beats) == 2
+
+
+def test_a_join_whose_answer_is_lost_finds_itself() -> None:
+    dialog = Dialog()
+    dialog.feed(Polled())
+    dialog.refuse(ErrorCode.ACTOR_UNAVAILABLE)
+    dialog.feed(TimerFired("beat again"))
+    assert [beat.request.member_id for beat in dialog.beats] == ["n-1", "n-1"]  # type: ignore[attr-defined]
+
+
+def test_a_join_that_is_refused_is_tried_under_another_name_after_a_while() -> None:
+    dialog = Dialog()
+    dialog.feed(Polled())
+    assert dialog.refuse(ErrorCode.UNKNOWN_MEMBER) == []
+    assert len(dialog.beats) == 1
+    dialog.feed(TimerFired("beat again"))
+    assert dialog.last.member_id == "n-2"
+
+
+def test_who_ends_before_the_answer_to_its_join_leaves_all_the_same() -> None:
+    dialog = Dialog()
+    dialog.feed(Polled())
+    assert dialog.feed(LeaveRequested()) == []
+    assert dialog.leaves[-1].request.member_id == "n-1"  # type: ignore[attr-defined]

@@ -51,6 +51,8 @@ class FakeBroker:
         self.run_directory = run_directory
         self.instance_id = "instance-1"
         self.version = 1
+        self.members_by_name: dict[str, str] = {}
+        """Members are called `member-1` and so on, whatever they call themselves when they join."""
         self.partitions: dict[tuple[str, int], ModelPartition] = {}
         self.counts: dict[str, int] = {}
         self.configs: dict[str, topics.TopicConfig] = {}
@@ -375,8 +377,9 @@ class FakeBroker:
     # Groups: the test decides who owns what, by `assign`.
 
     def on_group_heartbeat(self, request: groups.GroupHeartbeat, _: Any) -> Reply:
-        member_id = request.member_id
-        if member_id is None:
+        member_id = self.members_by_name.get(request.member_id or "", request.member_id)
+        is_joining = request.generation == 0 and request.topics is not None
+        if is_joining and member_id not in self.members:
             member_id = f"member-{len(self.members) + 1}"
             everything = {
                 topic: list(range(self.counts[topic]))
@@ -385,8 +388,10 @@ class FakeBroker:
             }
             self.members[member_id] = {"owned": {}}
             self.targets.setdefault(member_id, everything)
+            self.members_by_name[request.member_id or member_id] = member_id
         elif member_id not in self.members:
             raise Refusal(ErrorCode.UNKNOWN_MEMBER)
+        assert member_id is not None
         if request.owned is not None:
             self.members[member_id]["owned"] = request.owned
 
@@ -398,7 +403,7 @@ class FakeBroker:
                 heartbeat_interval_ms=100,
             ), []
 
-        is_settled = request.generation == self.generation and request.member_id is not None
+        is_settled = request.generation == self.generation
         if is_settled:
             raise Later(reply, request.max_wait_ms)
         return reply()[0]

@@ -7,7 +7,7 @@ How it is fast, and why that is safe
 ------------------------------------
 A lock would cost a third of `publish`, so the common case takes none. It relies on `list.append` being atomic:
 
-    publisher                                     sealer (the network thread, nobody else)
+    publisher                                     sealer (the network thread; before a large record, its publisher)
     1  batch = open batch of the topic            a  with the lock: batch.is_open = False, batch.mark = SEALED
     2  batch.append(record)                       b  batch.records = a copy of what was appended so far
     3  batch.room -= size; room < batch.mark?
@@ -45,6 +45,10 @@ from .gate import Gate
 RECORD_OVERHEAD_BYTES = 16
 """What a record takes in a batch beside key, value and headers, rounded up."""
 CLOCK_BYTES = 8 * 1024
+LARGE_BYTES = 64 * 1024
+"""A record from this size on travels in a batch of its own, so that its neighbours cannot make the batch too large."""
+BATCH_OVERHEAD_BYTES = 128
+"""What a batch takes beside its records, rounded up."""
 _SEALED = 1 << 62
 
 _log = logging.getLogger(__name__)
@@ -75,8 +79,8 @@ class ProducerBatch:
 
     __slots__ = (
         "_positions", "append", "base_offset", "callbacks", "created_ms", "delta_ms", "error", "first_ms", "frame",
-        "gates", "has_own_times", "hasten", "is_announced", "is_done", "is_open", "is_urgent", "lock", "mark",
-        "partition", "records", "room", "size_bytes", "topic",
+        "gates", "has_own_times", "hasten", "is_announced", "is_done", "is_open", "is_urgent", "large_bytes",
+        "lock", "mark", "partition", "records", "room", "size_bytes", "topic",
     )  # fmt: skip
 
     def __init__(
@@ -84,15 +88,18 @@ class ProducerBatch:
         topic: str,
         partition: int,
         room: int,
+        large_bytes: int,
         now_ms: int,
         lock: threading.Lock,
         hasten: "Callable[[ProducerBatch], None]",
     ) -> None:
+        """`room` in bytes; records of `large_bytes` and more do not belong here."""
         self.topic = topic
         self.partition = partition
         self.records: list[Entry] = []
         self.append = self.records.append
         self.room = self.size_bytes = room
+        self.large_bytes = large_bytes
         self.mark = room
         self.first_ms = int(time() * 1000)
         self.created_ms = now_ms
@@ -210,18 +217,21 @@ class Accumulator:
         buffer_bytes: int,
         max_block_ms: int,
         partitions_of: Callable[[str], int],
+        largest_batch_of: Callable[[str], int],
         place: Callable[[str], int],
         notify: Callable[[Lane], None],
         now_ms: Callable[[], int],
     ) -> None:
-        """`partitions_of(topic)` may block until the topic is known. `place(topic)` chooses the next partition for
-        records without a key. `notify(lane)` tells the network thread that there is something to take.
+        """`partitions_of(topic)` may block until the topic is known. `largest_batch_of(topic)`, in bytes, is what its
+        partitions accept. `place(topic)` chooses the next partition for records without a key.
+        `notify(lane)` tells the network thread that there is something to take.
         """
         self._batch_bytes = batch_bytes
         self._batch_records = batch_records
         self._buffer_bytes = buffer_bytes
         self._max_block_s = max_block_ms / 1000
         self._partitions_of = partitions_of
+        self._largest_batch_of = largest_batch_of
         self._place = place
         self._notify = notify
         self._now_ms = now_ms
@@ -267,11 +277,13 @@ class Accumulator:
                 batch = self._sticky[topic]
             except KeyError:
                 batch = self._open(topic, None)
-            record = Entry(None, value, batch.delta_ms, None)
-            batch.append(record)
-            room = batch.room = batch.room - len(value) - RECORD_OVERHEAD_BYTES
-            if room >= batch.mark or self._settle(batch, record):
-                return Delivery(batch, record)
+            size_bytes = len(value) + RECORD_OVERHEAD_BYTES
+            if size_bytes < batch.large_bytes:
+                record = Entry(None, value, batch.delta_ms, None)
+                batch.append(record)
+                room = batch.room = batch.room - size_bytes
+                if room >= batch.mark or self._settle(batch, record):
+                    return Delivery(batch, record)
         data, headers = encode_value(value, headers)
         key = encode_key(key)
         if partition is None and key is not None:
@@ -294,6 +306,8 @@ class Accumulator:
             size_bytes += sum(len(name) + len(text) + 6 for name, text in headers.items())
         while True:
             batch = self._find(topic, partition)
+            if size_bytes >= batch.large_bytes:
+                return self._append_alone(batch, Entry(key, value, 0, headers), size_bytes, timestamp_ms)
             delta_ms = batch.delta_ms
             if timestamp_ms is not None:
                 batch.has_own_times = True
@@ -303,6 +317,31 @@ class Accumulator:
             room = batch.room = batch.room - size_bytes
             if room >= batch.mark or self._settle(batch, record):
                 return Delivery(batch, record)
+
+    def _append_alone(
+        self, open_batch: ProducerBatch, record: Entry, size_bytes: int, timestamp_ms: int | None
+    ) -> Delivery:
+        """Behind what the partition's open batch holds, in a sealed batch that nobody else ever sees open."""
+        topic, partition = open_batch.topic, open_batch.partition
+        batch = self._new_batch(topic, partition)
+        batch.first_ms = batch.first_ms if timestamp_ms is None else timestamp_ms
+        batch.append(record)
+        batch.room -= size_bytes
+        lane = self._lanes[topic, partition]
+        with self._lock:
+            self._wait_for_room()
+            if lane.open is not None and lane.open.records:
+                self._seal(lane, lane.open)
+            self._seal(lane, batch)
+        self._notify(lane)
+        return Delivery(batch, record)
+
+    def _new_batch(self, topic: str, partition: int) -> ProducerBatch:
+        """With room for what the topic's partitions accept, less what threads may put into it while it fills up."""
+        largest_bytes = self._largest_batch_of(topic) - BATCH_OVERHEAD_BYTES
+        large_bytes = min(LARGE_BYTES, largest_bytes // 16)
+        room = min(self._batch_bytes, largest_bytes - 8 * large_bytes)
+        return ProducerBatch(topic, partition, room, large_bytes, self._now_ms(), self._lock, self._hasten)
 
     def _find(self, topic: str, partition: int | None) -> ProducerBatch:
         if partition is None:
@@ -325,10 +364,7 @@ class Accumulator:
                 lane = self._lanes[key] = Lane(key)
             batch = lane.open
             if batch is None:
-                batch = ProducerBatch(
-                    topic, chosen, self._batch_bytes, self._now_ms(), self._lock, self._hasten
-                )
-                lane.open = batch
+                batch = lane.open = self._new_batch(topic, chosen)
             if partition is None:
                 self._sticky[topic] = batch
         return batch
@@ -394,10 +430,11 @@ class Accumulator:
         batch.is_open = False
         batch.mark = _SEALED
         batch.records = batch.records[:]
-        batch.size_bytes = self._batch_bytes - batch.room
+        batch.size_bytes -= batch.room
         self._buffered_bytes += batch.size_bytes
         self._unfinished[batch] = None
-        lane.open = None
+        if lane.open is batch:
+            lane.open = None
         if self._sticky.get(batch.topic) is batch:
             del self._sticky[batch.topic]
         lane.sealed.append(batch)

@@ -6,6 +6,7 @@ the machines: membership and fetching there, the reader here. Called by `Client.
 
 import random
 import threading
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -465,6 +466,7 @@ def _membership(group: str, topics: Sequence[str], options: ConsumerOptions) -> 
     return Membership(
         group,
         topics,
+        name=uuid.uuid4().hex,
         instance_id=options.instance_id,
         assignor=options.assignor,
         session_timeout_ms=options.session_timeout_ms,

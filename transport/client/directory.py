@@ -58,6 +58,10 @@ class Directory:
         found = self._topics.get(topic)
         return len(found.partitions) if found is not None else None
 
+    def largest_batch_bytes(self, topic: str) -> int | None:
+        found = self._topics.get(topic)
+        return found.max_message_bytes if found is not None else None
+
     def partition(self, topic: str, partition: int) -> PartitionMetadata | None:
         found = self._topics.get(topic)
         if found is None or not 0 <= partition < len(found.partitions):

@@ -84,6 +84,7 @@ class Membership:
         group: str,
         topics: Sequence[str],
         *,
+        name: str,
         instance_id: str | None,
         assignor: AssignorName | None,
         session_timeout_ms: int,
@@ -92,12 +93,17 @@ class Membership:
         retry: RetryPolicy,
         jitter: Jitter,
     ) -> None:
+        """`name`, unlike any other member's, is what the member ids are made of: one for each time it joins. So a join
+        whose answer is lost finds itself again, and a member that ends before the answer can still leave.
+        """
         self.state: Literal["out", "joining", "member"] = "out"
         self.identity: tuple[str | None, int] = (None, 0)
         """Member id and generation, as one value: read by the program's thread for commits."""
         if not topics:
             raise ValueError("a member of a group needs topics")
         self._group = group
+        self._name = name
+        self._joins = 0
         self._topics = list(topics)
         self._instance_id = instance_id
         self._assignor = assignor
@@ -135,15 +141,18 @@ class Membership:
         raise AssertionError(f"no such event: {event!r}")
 
     def _join(self, now: int) -> list[Effect]:
-        self.state = "joining"
-        self.identity = (None, 0)
+        self._take_name()
         return self._send(now)
+
+    def _take_name(self) -> None:
+        self.state = "joining"
+        self._joins += 1
+        self.identity = (f"{self._name}-{self._joins}", 0)
 
     def _send(self, now: int) -> list[Effect]:
         member_id, generation = self.identity
-        is_joining = member_id is None
         # After a failure the session counts more than news: a peer that dies often never answers what it has parked.
-        is_urgent = is_joining or self._failures > 0
+        is_urgent = self.state == "joining" or self._failures > 0
         wait_ms = 0 if is_urgent else min(MAX_PARK_MS, self._session_timeout_ms // 3)
         self._beat += 1
         self._sent_at = now
@@ -200,7 +209,11 @@ class Membership:
             return [SetTimer(_BEAT_AGAIN, now + self._retry.delay_ms(self._failures, self._jitter))]
         is_replaced = error.code == ErrorCode.FENCED_MEMBER and self._instance_id is not None
         if error.code in _FENCED and not is_replaced:
-            return [*self._lose(), *self._join(now)]
+            if self.state == "member":
+                return [*self._lose(), *self._join(now)]
+            self._take_name()
+            self._failures += 1
+            return [SetTimer(_BEAT_AGAIN, now + self._retry.delay_ms(self._failures, self._jitter))]
         effects = [*self._lose(), GroupTrouble(error)]
         self.state = "out"
         self.identity = (None, 0)

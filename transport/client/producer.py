@@ -188,6 +188,7 @@ class Producer(Accumulator):
             buffer_bytes=options.buffer_bytes,
             max_block_ms=options.max_block_ms,
             partitions_of=self._count_partitions,
+            largest_batch_of=self._largest_batch,
             place=self._next_partition,
             notify=self._announce,
             now_ms=network.now_ms,
@@ -211,6 +212,9 @@ class Producer(Accumulator):
             request_timeout_ms=options.request_timeout_ms,
             codec=_CODECS[options.compression],
         )
+
+    def _largest_batch(self, topic: str) -> int:
+        return self._network.directory.largest_batch_bytes(topic) or self._batch_bytes
 
     def _count_partitions(self, topic: str) -> int:
         return self._network.partitions_of(topic, self._request_timeout_ms)
