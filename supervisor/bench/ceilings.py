@@ -15,6 +15,7 @@ import zmq
 
 ECHO_ROUNDS = 2_000
 SYNC_ROUNDS = 500
+DURABLE = b"x" * 180
 STREAM_FRAME_BYTES = 110_000
 STREAM_FRAMES = 5_000
 WRITE_BYTES = 256 * 1024 * 1024
@@ -26,6 +27,8 @@ class Ceilings(msgspec.Struct, frozen=True, kw_only=True):
 
     zmq_round_trip_us: float
     zmq_stream_mb_s: float
+    durable_echo_us: float
+    """A round trip to a process that writes and syncs before it answers: the least that an acknowledgement can take."""
     fdatasync_us: float
     """Median of one small write and its fdatasync."""
     write_mb_s: float
@@ -34,28 +37,31 @@ class Ceilings(msgspec.Struct, frozen=True, kw_only=True):
 
 def measure_ceilings(directory: Path) -> Ceilings:
     """Measure with a second process for the sockets and a scratch file in `directory` for the disk."""
-    round_trip_us, stream_mb_s = _measure_sockets(directory)
+    round_trip_us, durable_echo_us, stream_mb_s = _measure_sockets(directory)
     fdatasync_us, write_mb_s = _measure_disk(directory / "ceiling")
     return Ceilings(
         zmq_round_trip_us=round_trip_us,
         zmq_stream_mb_s=stream_mb_s,
+        durable_echo_us=durable_echo_us,
         fdatasync_us=fdatasync_us,
         write_mb_s=write_mb_s,
     )
 
 
-def _measure_sockets(directory: Path) -> tuple[float, float]:
+def _measure_sockets(directory: Path) -> tuple[float, float, float]:
     endpoint = f"ipc://{directory}/echo"
-    peer = multiprocessing.get_context("spawn").Process(target=_echo, args=(endpoint,), daemon=True)
+    peer = multiprocessing.get_context("spawn").Process(
+        target=_echo, args=(endpoint, str(directory / "echoed")), daemon=True
+    )
     peer.start()
     context: zmq.Context[Any] = zmq.Context()
     socket = context.socket(zmq.DEALER)
     socket.setsockopt(zmq.LINGER, 0)
     socket.connect(endpoint)
     try:
-        socket.send(b"warm")
-        socket.recv()
-        round_trips = [_timed_echo(socket) for _ in range(ECHO_ROUNDS)]
+        _timed_echo(socket, b"warm")
+        round_trips = [_timed_echo(socket, b"ping") for _ in range(ECHO_ROUNDS)]
+        durable = [_timed_echo(socket, DURABLE) for _ in range(SYNC_ROUNDS)]
         frame = bytes(STREAM_FRAME_BYTES)
         started = time.perf_counter()
         for _ in range(STREAM_FRAMES):
@@ -68,23 +74,28 @@ def _measure_sockets(directory: Path) -> tuple[float, float]:
         peer.join()
         socket.close()
         context.term()
-    return statistics.median(round_trips) * 1e6, STREAM_FRAMES * STREAM_FRAME_BYTES / took_s / 1e6
+    stream_mb_s = STREAM_FRAMES * STREAM_FRAME_BYTES / took_s / 1e6
+    return statistics.median(round_trips) * 1e6, statistics.median(durable) * 1e6, stream_mb_s
 
 
-def _timed_echo(socket: "zmq.Socket[bytes]") -> float:
+def _timed_echo(socket: "zmq.Socket[bytes]", message: bytes) -> float:
     started = time.perf_counter()
-    socket.send(b"ping")
+    socket.send(message)
     socket.recv()
     return time.perf_counter() - started
 
 
-def _echo(endpoint: str) -> None:
-    """The other process: answers single frames, swallows pairs."""
+def _echo(endpoint: str, path: str) -> None:
+    """The other process: answers single frames, what is to be durable only when it is; swallows pairs."""
     socket = zmq.Context().socket(zmq.ROUTER)
     socket.bind(endpoint)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
     while True:
         frames = socket.recv_multipart()
         if len(frames) == 2:
+            if frames[1] == DURABLE:
+                os.write(descriptor, DURABLE)
+                os.fdatasync(descriptor)
             socket.send_multipart(frames)
 
 
@@ -105,6 +116,6 @@ def _measure_disk(path: Path) -> tuple[float, float]:
 
 def _timed_sync(descriptor: int) -> float:
     started = time.perf_counter()
-    os.write(descriptor, b"x" * 180)
+    os.write(descriptor, DURABLE)
     os.fdatasync(descriptor)
     return time.perf_counter() - started
