@@ -24,10 +24,11 @@ MAX_TIMESTAMP_MS = 2**62
 
 
 def decode_for_json(
-    batches: Buffer, offset: int, max_records: int, max_bytes: int
+    batches: Buffer, offset: int, max_records: int, max_bytes: int, end_offset: int = 0
 ) -> tuple[list[FetchedRecord], int]:
     """The records from `offset` on, and the offset to fetch on from.
 
+    That is `end_offset` at least when all are taken: behind the last batch compaction may have left a gap.
     At most `max_records`, and no more than `max_bytes` or MAX_INLINE_BYTES of keys and values unless the first record
     alone has more. Ends before a batch that cannot be opened; when that is the first, raises ProtocolError: CORRUPT_LOG
     when its checksum does not match or its length cannot be, INVALID_BATCH when a producer sent what cannot be decoded.
@@ -54,7 +55,7 @@ def decode_for_json(
             found.append(record)
             next_offset = record.offset + 1
         next_offset = header.next_offset
-    return found, next_offset
+    return found, max(next_offset, end_offset)
 
 
 def _split(batches: Buffer, offset: int) -> list[tuple[BatchHeader, memoryview]]:

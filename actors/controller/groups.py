@@ -20,9 +20,9 @@ from .orders import Orders
 from .peers import Peers
 
 OFFSETS_CONFIG = TopicConfig(
-    retention_ms=-1, retention_bytes=-1, segment_bytes=64 * 1024 * 1024, flush="batch"
+    retention_ms=-1, retention_bytes=-1, segment_bytes=16 * 1024 * 1024, flush="batch", cleanup="compact"
 )
-"""Commits are as durable as records, and never expire with age."""
+"""Commits are as durable as records, and never expire with age; of each the newest is kept."""
 DELETE_TIMEOUT_MS = 10_000
 MAX_GROUPS = 5_000
 """Each has a process, and any client that joins may create one."""
@@ -58,6 +58,14 @@ class Groups:
         partitions = latest.topics[OFFSETS_TOPIC].partitions
         catalog = latest.with_group(group, offsets_partition_for(group, partitions))
         return self._decisions.decide(catalog, consequence)
+
+    def on_loaded(self) -> list[Effect]:
+        """A catalog from before `__offsets` was compacted is brought up to date."""
+        entry = self._decisions.latest.topics.get(OFFSETS_TOPIC)
+        if entry is None or entry.config == OFFSETS_CONFIG:
+            return []
+        catalog = self._decisions.latest.with_topic(OFFSETS_TOPIC, entry.partitions, OFFSETS_CONFIG)
+        return self._decisions.decide(catalog, Consequence("topic_altered", OFFSETS_TOPIC))
 
     def apply_created(self, consequence: Consequence) -> list[Effect]:
         durable = self._decisions.durable

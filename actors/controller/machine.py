@@ -129,7 +129,7 @@ class ControllerMachine:
         effects = self._orders.start(all_specs(self.catalog))
         for topic in sorted(self.catalog.removing):
             effects += self._topics.remove(topic)
-        return effects + self._strays.ask()
+        return effects + self._groups.on_loaded() + self._strays.ask()
 
     def _on_request(self, sender: Sender, request: Request, now: int) -> list[Effect]:
         try:

@@ -24,6 +24,7 @@ from ...transport.machine import (
 )
 from ...transport.protocol.data import Produce, ProduceReply
 from ...transport.protocol.errors import ErrorBody, ErrorCode
+from ..log.key_map import FAMILY_BITS, OWN_ID
 from .pause import Pause
 
 APPEND = "append"
@@ -39,8 +40,8 @@ class AppendRefused(RuntimeError):
 
 STARTS_PER_ID = 2**15 - 1
 """Starts that write under one producer id, with epochs from 0; the epoch after the last one closes the id for ever."""
-ERA_BITS = 12
-"""The lowest bits of a producer id count the ids a group has used up."""
+ERA_BITS = FAMILY_BITS
+"""The lowest bits of a producer id count the ids a group has used up; by the others compaction knows its records."""
 
 
 class Identity(NamedTuple):
@@ -56,7 +57,7 @@ def identity_of(group: str, start: int) -> Identity:
     digest = sha256(f"coordinator/{group}".encode()).digest()
     family = int.from_bytes(digest[:8], "big") >> (4 + ERA_BITS)
     assert era < 1 << ERA_BITS, f"{group} has been started {start} times"
-    return Identity((1 << 62) | family << ERA_BITS | era, epoch)
+    return Identity(OWN_ID | family << ERA_BITS | era, epoch)
 
 
 def closing_identity(group: str, start: int) -> Identity | None:

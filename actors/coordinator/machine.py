@@ -60,7 +60,7 @@ class CoordinatorMachine:
 
     def _while_replaying(self, event: Event, now: int) -> list[Effect]:
         if isinstance(event, Started):
-            return self._replay.start()
+            return self._replay.start(now)
         if isinstance(event, Received):
             error = ErrorBody(ErrorCode.ACTOR_UNAVAILABLE, "the group is being replayed", True)
             return [Reply(event.sender, error)]
@@ -134,7 +134,7 @@ class CoordinatorMachine:
         if self._since_snapshot < least or self._serving.is_deleted(now) or self._state.is_blank:
             return []
         self._since_snapshot = 0
-        return [SaveSnapshot(encode_snapshot(self._state, self._mark))]
+        return [SaveSnapshot(encode_snapshot(self._state, self._mark, now))]
 
     def _stop(self, now: int) -> list[Effect]:
         return [*self._snapshot(now, least=1), Stop("stopped")]

@@ -1,7 +1,7 @@
 """How a coordinator comes back: it reads the group's records, takes the group over, reads what was still on its way.
 
-Owns the start, from nothing or a snapshot to a state that no earlier incarnation can change any more. Must never give the
-state away before that. A machine without requests; machine.py runs it and serves when `is_done`.
+Owns the start, from nothing or a snapshot to a state that no earlier incarnation can change any more. Must never give
+the state away before that. A machine without requests; machine.py runs it and serves when `is_done`.
 
     checking --first batch is the snapshot's--> reading         else the snapshot is dropped, and the log read from 0
     reading --end of the log--> claiming: the start record goes out under the highest start seen + 1, and if that is the
@@ -9,7 +9,9 @@ state away before that. A machine without requests; machine.py runs it and serve
     claiming --durable--> rereading up to that record           earlier starts are refused from here on
     rereading --our record is the newest start--> done          else somebody else claimed that number: claiming anew
 
-A partition that is down is waited for. The log's damage is not: it raises ReplayFailed.
+The newest record of each key counts, applied once the end of the log is reached: compaction drops the older ones,
+even while the log is read, so what lies between is no state that ever was. A partition that is down is waited for.
+The log's damage is not: it raises ReplayFailed.
 """
 
 from collections.abc import Sequence
@@ -34,6 +36,9 @@ from .state import NO_START, GroupState
 FETCH = "replay_fetch"
 EARLIEST = "replay_earliest"
 FETCH_BYTES = 4 * 1024 * 1024
+SNAPSHOT_AGE_MS = 12 * 3600 * 1000
+"""An older snapshot is not used. It must be well below the time that `__offsets` keeps its tombstones: of what was
+deleted since, the log may tell nothing any more."""
 REREAD_WAIT_MS = 1_000
 """A durable record is visible at once with one replica, and a moment later with several."""
 
@@ -57,6 +62,8 @@ class Replay:
         self._topic = topic
         self._partition = partition
         self._starter = starter
+        self._newest = {change.key: change for change in self.state.changes()}
+        self._taken_at_ms = snapshot.taken_at_ms if snapshot else None
         self._highest_start = self.state.start.epoch
         self._position = self.mark.base_offset if self.mark else 0
         self._claimed = Start(NO_START, starter)
@@ -74,7 +81,9 @@ class Replay:
     def identity(self) -> Identity:
         return identity_of(self._group, self._claimed.epoch)
 
-    def start(self) -> list[Effect]:
+    def start(self, now: int) -> list[Effect]:
+        if self._taken_at_ms is not None and not 0 <= now - self._taken_at_ms <= SNAPSHOT_AGE_MS:
+            self._forget()
         return [self._fetch()]
 
     def handle(self, event: Event, now: int) -> list[Effect]:
@@ -111,6 +120,7 @@ class Replay:
             if self._position == before:
                 raise ReplayFailed(f"offset {before} of {self.appender.address} cannot be read")
             return [self._fetch()]
+        self._settle()
         if self._step == "reading":
             return self._claim(now)
         if self._position <= self._claim_offset:
@@ -147,7 +157,14 @@ class Replay:
         for key, value, _, _ in records:
             change = decode(key, value, self._group)
             if change is not None:
-                self.state.apply(change)
+                self._newest[change.key] = change
+
+    def _settle(self) -> None:
+        """The state is what the newest records make, in any order."""
+        self._newest = {key: change for key, change in self._newest.items() if change.value is not None}
+        self.state = GroupState(self._group)
+        for change in self._newest.values():
+            self.state.apply(change)
 
     def _claim(self, now: int) -> list[Effect]:
         self._step = "claiming"
@@ -183,6 +200,7 @@ class Replay:
     def _forget(self) -> None:
         """Drop what was read: the log does not continue it."""
         self.state = GroupState(self._group)
+        self._newest = {}
         self.mark = None
         self._position = 0
         self._step = "reading"

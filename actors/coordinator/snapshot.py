@@ -4,7 +4,8 @@ Owns the file's layout, bytes in and bytes out. A snapshot is verified or thrown
 hold, and replay.py throws it away as well when the log does not have the batch it was taken after. Big-endian:
 
      0 magic "PLGS" | 4 version u16 = 1 | 6 reserved u16 | 8 length u32 (of the body) | 12 crc32c u32 (of the body)
-    16 body: MessagePack map {group, mark: {base_offset, crc32c}, records: [[key, value], ...]}, records as in `__offsets`
+    16 body: MessagePack map {group, mark: {base_offset, crc32c}, records: [[key, value], ...], taken_at_ms}, records
+    as in `__offsets`
 """
 
 import struct
@@ -33,26 +34,29 @@ class Snapshot(Struct, frozen=True):
     state: GroupState
     mark: LogMark
     """The last batch the state contains."""
+    taken_at_ms: int = 0
 
 
 class _Body(Struct):
     group: str
     mark: LogMark
     records: list[tuple[bytes, bytes]]
+    taken_at_ms: int = 0
+    """One that does not say is too old."""
 
 
 _encode_body = msgspec.msgpack.Encoder().encode
 _decode_body = msgspec.msgpack.Decoder(_Body).decode
 
 
-def encode_snapshot(state: GroupState, mark: LogMark) -> bytes:
+def encode_snapshot(state: GroupState, mark: LogMark, now: int) -> bytes:
     records = []
     for change in state.changes():
         key, value, _, _ = encode(change)
         assert key is not None
         assert value is not None
         records.append((key, value))
-    body = _encode_body(_Body(state.group, mark, records))
+    body = _encode_body(_Body(state.group, mark, records, now))
     return _HEAD.pack(MAGIC, VERSION, 0, len(body), checksum(body)) + body
 
 
@@ -77,4 +81,4 @@ def decode_snapshot(data: bytes, group: str) -> Snapshot | None:
         if change is None:
             return None
         state.apply(change)
-    return Snapshot(state, body.mark) if body.group == group else None
+    return Snapshot(state, body.mark, body.taken_at_ms) if body.group == group else None

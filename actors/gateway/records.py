@@ -25,5 +25,7 @@ def inline_records(request: Fetch, reply: FetchReply, payload: Payload) -> Fetch
     if not payload:
         return msgspec.structs.replace(reply, records=[])
     batches = payload[0] if len(payload) == 1 else b"".join(payload)
-    records, next_offset = decode_for_json(batches, request.offset, request.max_records, request.max_bytes)
+    records, next_offset = decode_for_json(
+        batches, request.offset, request.max_records, request.max_bytes, reply.next_offset
+    )
     return msgspec.structs.replace(reply, records=records, next_offset=next_offset)

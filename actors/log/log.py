@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ...transport.batch import BatchHeader
 from .checkpoint import CHECKPOINT_NAME, CLEAN_NAME, Checkpoint, encode_checkpoint, note_sync_failure
+from .compaction import Compactor
 from .errors import CorruptLog, OffsetOutOfRange, StorageFailed, StorageFull, Unreadable
 from .files import Buffer, Files
 from .producers import ProducerStates
@@ -92,6 +93,7 @@ class PartitionLog:
         self._usable = Usable()
         self._opened: OrderedDict[int, Segment] = OrderedDict()
         self._cursors: OrderedDict[int, tuple[Segment, int]] = OrderedDict()
+        self._compactor = Compactor(directory, files, recovered.cleaned, self._replace)
 
     @classmethod
     def open(
@@ -132,8 +134,10 @@ class PartitionLog:
         return len(self._segments)
 
     def reconfigure(self, config: LogConfig) -> None:
-        """Takes effect with the next append and the next `apply_retention`."""
+        """Takes effect with the next append, the next `apply_retention` and the next pass of compaction."""
         self.config = config
+        if not config.is_compacting:
+            self._compactor.stop()
 
     # -- writing
 
@@ -266,6 +270,7 @@ class PartitionLog:
     def close(self, clean: bool = True) -> None:
         """Release every file; with `clean`, first make all durable and leave the marker of an orderly end."""
         if clean:
+            self._compactor.stop()
             with self._usable:
                 self._trim()
         if clean and self.checkpoint():
@@ -278,26 +283,37 @@ class PartitionLog:
     # -- reading
 
     def read(self, offset: int, max_bytes: int, up_to_offset: int) -> tuple[Buffer, int]:
-        """Whole batches, the first of which holds `offset`, all of them below `up_to_offset`.
+        """Whole batches from the one that holds `offset`, or the next there is, all of them below `up_to_offset`.
 
         They lie back to back in one buffer, as `transport.batch.split` takes them apart; with it comes the offset
         after them. The buffer is empty when there is nothing to read yet. It ends at a segment's end, at damage, or
-        before exceeding `max_bytes` (but never before its first batch). Every checksum has been verified.
+        before exceeding `max_bytes` (but never before its first batch). Every checksum has been verified. What
+        compaction left out is passed: the offset may lie far behind the batches, or have moved without any.
 
         Raises OffsetOutOfRange outside log_start_offset to log_end_offset, and CorruptLog when the batch that holds
         `offset` is damaged or gone; its `next_offset` is where reading can go on.
         """
         if not self.log_start_offset <= offset <= self.log_end_offset:
             raise OffsetOutOfRange(offset, self.log_start_offset, self.log_end_offset)
+        asked, offset = offset, self.after_gap(offset)
         if offset >= min(up_to_offset, self.log_end_offset):
-            return b"", offset
+            return b"", max(asked, min(offset, up_to_offset))
         with self._usable:
             segment, position = self._find(offset)
             run, next_offset = segment.read(position, offset, max_bytes, up_to_offset)
             if not run:
                 return b"", offset
             self._remember(next_offset, segment, position + len(run))
-            return run, next_offset
+            return run, min(self.after_gap(next_offset), up_to_offset)
+
+    def after_gap(self, offset: int) -> int:
+        """Where to read on: elsewhere only when compaction left nothing from `offset` to its segment's end."""
+        while offset < self.log_end_offset:
+            segment = self._segment_of(offset)
+            if not segment.has_only_gap_from(offset):
+                break
+            offset = segment.next_offset
+        return offset
 
     def _find(self, offset: int) -> tuple[Segment, int]:
         segment = self._segment_of(offset)
@@ -361,7 +377,7 @@ class PartitionLog:
         except Unreadable as error:
             yield segment.unreadable(segment.index().position_of(expected_offset), expected_offset, error)
             return
-        if expected_offset < segment.next_offset:
+        if expected_offset < (segment.end_offset if segment.is_compacted else segment.next_offset):
             damage = (
                 found[0] if found else Damaged(reader.end, "the file ends before the next segment begins")
             )
@@ -425,6 +441,27 @@ class PartitionLog:
             self._sealed_bytes -= segment.size_bytes
             self._bases.pop(0)
             self._opened.pop(segment.base_offset, None)
+            self._compactor.on_deleted(segment)
             segment.unlink()
         self._files.sync_directory(self.directory)
         self.checkpoint()
+
+    # -- compacting
+
+    def compact(self, now_ms: int, budget_bytes: int) -> bool:
+        """Do about `budget_bytes` of compaction, if any is due; whether there is more to do now."""
+        if not self.config.is_compacting:
+            return False
+        with self._usable:
+            return self._compactor.step(self.config, self._segments, now_ms, budget_bytes)
+
+    def _replace(self, replaced: Sequence[Segment], successor: Segment) -> None:
+        """Compaction has put one segment in the place of several neighbours."""
+        first = self._segments.index(replaced[0])
+        self._segments[first : first + len(replaced)] = [successor]
+        self._bases = [segment.base_offset for segment in self._segments]
+        self._sealed_bytes += successor.size_bytes - sum(segment.size_bytes for segment in replaced)
+        for segment in replaced:
+            self._opened.pop(segment.base_offset, None)
+        for offset in [offset for offset, (segment, _) in self._cursors.items() if segment in replaced]:
+            del self._cursors[offset]

@@ -4,7 +4,7 @@ Owns every decision about what on disk is to be believed. Called by `PartitionLo
 locked.
 
 1. Note and delete the clean marker, so that a death during recovery is not taken for a clean end.
-2. Delete what an interrupted write, roll or deletion left behind.
+2. Finish or undo the swap that compaction was at; delete what an interrupted write, roll or deletion left behind.
 3. Everything up to the checkpoint's recovery point, and every segment but the last, was synced: it is believed unread,
    and damage in it is rot. Rot is never cut; whoever reads there is told. Offsets once given out are never given out
    again: a log shorter than its recovery point goes on in a new segment there, with a gap before it.
@@ -33,6 +33,7 @@ from .checkpoint import (
     decode_checkpoint,
     note_sync_failure,
 )
+from .cleaned import Cleaned, recover_cleaned
 from .errors import StorageFailed, StorageFull, Unreadable
 from .files import TEMPORARY_SUFFIX, Files
 from .producers import ProducerStates
@@ -57,6 +58,7 @@ class Recovered:
     producers: ProducerStates
     snapshot_offset: int | None
     checkpoint: Checkpoint | None
+    cleaned: Cleaned
     was_clean: bool
 
 
@@ -78,6 +80,7 @@ class _Recovery:
         self._on_progress = on_progress
         self._checked_bytes = 0
         self._last_leader_epoch = -1
+        self._cleaned = Cleaned()
 
     def run(self) -> Recovered:
         self._make_directory()
@@ -87,6 +90,8 @@ class _Recovery:
             self._files.unlink(self._directory / CLEAN_NAME)
             self._files.sync_directory(self._directory)
         checkpoint = decode_checkpoint(self._files.read_whole(self._directory / CHECKPOINT_NAME))
+        self._cleaned = recover_cleaned(self._directory, self._files, names)
+        names = self._files.names(self._directory)
         self._delete_leftovers(names)
         segments = self._segments(names, checkpoint)
         active = self._recover_last(segments, checkpoint, sync_failed=SYNC_FAILED_NAME in names)
@@ -94,7 +99,7 @@ class _Recovery:
         snapshot_offset = load_newest(self._directory, self._files, producers, active.next_offset)
         producers.replay(self._headers_from(segments, snapshot_offset or 0), self._now_ms)
         if self._last_leader_epoch < 0 and checkpoint is None and len(segments) > 1:
-            self._last_leader_epoch = self._epoch_of(segments[-2])
+            self._last_leader_epoch = max(self._epoch_of(segments[-2]), self._cleaned.leader_epoch)
         is_same_active = checkpoint is not None and checkpoint.recovery_segment == active.base_offset
         return Recovered(
             segments=segments,
@@ -104,6 +109,7 @@ class _Recovery:
             producers=producers,
             snapshot_offset=snapshot_offset,
             checkpoint=checkpoint,
+            cleaned=self._cleaned,
             was_clean=was_clean,
         )
 
@@ -135,12 +141,30 @@ class _Recovery:
         ]
         for segment, successor in pairwise(segments):
             segment.seal(successor.base_offset)
+        if segments and segments[-1].base_offset in self._cleaned.segments:
+            # Only a log's last segment is appended to, and none that was is ever compacted: its successor is gone.
+            end_offset = self._cleaned.segments[segments[-1].base_offset].next_offset
+            if checkpoint is not None:
+                end_offset = max(end_offset, checkpoint.recovery_offset)
+            segments[-1].seal(end_offset)
+            self._begin_segment(segments, end_offset)
+        self._recognise_cleaned(segments)
         log_start_offset = checkpoint.log_start_offset if checkpoint else 0
         while len(segments) > 1 and segments[0].next_offset <= log_start_offset:
             segments.pop(0).unlink()
         if not segments:
             self._begin_segment(segments, checkpoint.recovery_offset if checkpoint else 0)
         return segments
+
+    def _recognise_cleaned(self, segments: list[Segment]) -> None:
+        """Only where size and bounds are those that compaction left: else missing offsets are damage."""
+        for segment in segments:
+            entry = self._cleaned.segments.get(segment.base_offset)
+            if entry is not None and (entry.size_bytes, entry.next_offset) == (
+                segment.size_bytes,
+                segment.next_offset,
+            ):
+                segment.end_offset = entry.end_offset
 
     def _begin_segment(self, segments: list[Segment], base_offset: int) -> Segment:
         segment = Segment(self._directory, base_offset, 0, self._files)

@@ -17,13 +17,19 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     `segment_bytes` and `segment_ms` decide when a new segment is begun; a single append is never divided, so a
     segment may exceed its size by one append. `retention_ms` counts from a segment's newest record,
-    `retention_bytes` is what is kept at least (whole segments are deleted, the active one never for its size).
+    `retention_bytes` is what is kept at least (whole segments are deleted, the active one never for its size). Both count
+    only where `is_deleting`; the last three only where `is_compacting` (`compaction.py`).
     """
 
     segment_bytes: int
     segment_ms: int
     retention_ms: int
     retention_bytes: int
+    is_deleting: bool
+    is_compacting: bool
+    delete_retention_ms: int
+    min_compaction_lag_ms: int
+    min_cleanable_ratio: float
 
 
 def is_roll_due(config: LogConfig, size_bytes: int, more_bytes: int, age_ms: int) -> bool:
@@ -37,6 +43,8 @@ def is_roll_due(config: LogConfig, size_bytes: int, more_bytes: int, age_ms: int
 
 def expired_count(config: LogConfig, segments: Sequence[Segment], now_ms: int) -> int:
     """How many of the first segments may go. All of them only when even the last one's newest record is too old."""
+    if not config.is_deleting:
+        return 0
     return max(_too_many_bytes(config, segments), _too_old(config, segments, now_ms))
 
 

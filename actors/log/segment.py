@@ -39,13 +39,18 @@ def segment_path(directory: Path, base_offset: int) -> Path:
 
 
 class Segment:
-    """`next_offset` is the offset after the last batch; a sealed segment is given its successor's base instead."""
+    """`next_offset` is the offset after the last batch; a sealed segment is given its successor's base instead.
+
+    In a segment that compaction wrote offsets may be missing, between batches and at both ends; `end_offset` is then the
+    one after the last batch, and -1 in any other.
+    """
 
     def __init__(self, directory: Path, base_offset: int, size_bytes: int, files: Files) -> None:
         self.base_offset = base_offset
         self.path = segment_path(directory, base_offset)
         self.size_bytes = size_bytes
         self.next_offset = base_offset
+        self.end_offset = -1
         self._files = files
         self._file_bytes = size_bytes
         self._small_appends = 0
@@ -155,6 +160,18 @@ class Segment:
         self.next_offset = next_offset
         self._is_sealed = True
 
+    @property
+    def is_compacted(self) -> bool:
+        return self.end_offset >= 0
+
+    def has_only_gap_from(self, offset: int) -> bool:
+        """Whether compaction left nothing here from `offset` on."""
+        return 0 <= self.end_offset <= offset
+
+    def take_index(self, index: SegmentIndex, max_timestamp_ms: int) -> None:
+        """The index was made while the segment was written."""
+        self._index, self._max_timestamp_ms = index, max_timestamp_ms
+
     def _catch_up(self, index: SegmentIndex, trusted_bytes: int) -> None:
         if index.last.position >= trusted_bytes:
             return
@@ -192,7 +209,9 @@ class Segment:
         return self._files.read(self._readable(), size_bytes, position)
 
     def locate(self, offset: int) -> int:
-        """The position of the batch that holds `offset`. Raises CorruptLog when damage swallowed it, or hides it."""
+        """The position of the batch that holds `offset`, or the next one behind a gap. Raises CorruptLog when
+        damage swallowed it, or hides it.
+        """
         try:
             return self._locate(offset)
         except Unreadable as error:
@@ -214,7 +233,7 @@ class Segment:
         return self._walk_to(reader, position, offset)
 
     def _walk_to(self, reader: SegmentReader, position: int, offset: int) -> int:
-        found, previous_offset = -1, -1
+        found, found_end, previous_offset = -1, -1, -1
         damage: Damaged | None = None
         while position < reader.end:
             try:
@@ -226,10 +245,12 @@ class Segment:
                 position = reader.resume_after(reached, previous_offset)
                 continue
             if header.base_offset > offset:
-                if found >= 0:
+                if found >= 0 and (offset < found_end or offset < self._end_of(reader, found)):
                     return found
+                if found >= 0 or (self.is_compacted and damage is None):
+                    return position  # compaction left a gap, and the offset is in it
                 break
-            found, previous_offset = position, header.base_offset
+            found, found_end, previous_offset = position, header.next_offset, header.base_offset
             damage = None
             position += header.size_bytes
         if found >= 0 and offset < self._end_of(reader, found):

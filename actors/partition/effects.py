@@ -7,6 +7,7 @@ Read                       at once                      ReadDone | RequestFailed
 LookUp                     at once                      LookedUp
 DeleteBefore               at once                      Trimmed | RequestFailed
 ApplyRetention             at once                      Trimmed
+CompactSlice               at once                      Compacted
 Checkpoint, Reconfigure    at once                      not at all
 """
 
@@ -62,6 +63,12 @@ class ApplyRetention(Struct, frozen=True):
     """Drop the segments that have grown too old or too many."""
 
 
+class CompactSlice(Struct, frozen=True):
+    """Do a little of compaction, if any is due: about what it takes to copy `budget_bytes`."""
+
+    budget_bytes: int
+
+
 class Checkpoint(Struct, frozen=True):
     """Note how far the log is safe, so that a restart need not read it again. Losing it costs time only."""
 
@@ -89,7 +96,11 @@ class AppendFailed(Struct, frozen=True):
 
 
 class ReadDone(Struct, frozen=True):
-    """`batches` are whole, contiguous, the first one holding the offset asked for; reading goes on at `next_offset`."""
+    """`batches` are whole and in order, from the one that holds the offset asked for, or the next there is.
+
+    Reading goes on at `next_offset`. Compaction leaves offsets out, so it may lie beyond the last batch, or have moved
+    without one.
+    """
 
     read: Read
     batches: Buffer
@@ -110,6 +121,13 @@ class Trimmed(Struct, frozen=True):
     log_start_offset: int
     size_bytes: int
     asked: Received | None = None
+
+
+class Compacted(Struct, frozen=True):
+    """A slice is done. `is_more`: the next one has something to do at once."""
+
+    is_more: bool
+    size_bytes: int
 
 
 class RequestFailed(Struct, frozen=True):

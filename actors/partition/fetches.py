@@ -92,7 +92,7 @@ class Fetches:
         asked, request = done.read.asked, fetch_of(done.read.asked)
         try:
             records, next_offset = decode_for_json(
-                done.batches, request.offset, request.max_records, request.max_bytes
+                done.batches, request.offset, request.max_records, request.max_bytes, done.next_offset
             )
         except ProtocolError as error:
             return Reply(asked.sender, error.body)

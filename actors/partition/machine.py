@@ -11,7 +11,8 @@ returns effects (`effects.py`), and `process.py` performs them. Called by the lo
     ListOffsets           from memory, or LookUp
     DeleteRecords         DeleteBefore, never beyond the high watermark
     ConfigurePartition    Reconfigure, and Sync if what was left to a timer may not wait any longer
-    TimerFired            parked: expired fetches; sync: flush = interval; retention; checkpoint
+    TimerFired            parked: expired fetches; sync: flush = interval; retention; compaction: CompactSlice; checkpoint
+    Compacted             the next slice soon if there is more to do, else a look later
     StopRequested         whoever waits for data is sent away; Stop once nobody waits for the disk
 
 Durable before visible: under flush = batch an offset falls below the high watermark only by the Appended that follows the
@@ -21,7 +22,17 @@ sync, so neither its acknowledgement nor a fetch can run ahead of the disk.
 from collections.abc import Callable
 from typing import Any
 
-from ...transport.machine import Effect, Event, Received, Reply, SetTimer, Stop, StopRequested, TimerFired
+from ...transport.machine import (
+    CancelTimer,
+    Effect,
+    Event,
+    Received,
+    Reply,
+    SetTimer,
+    Stop,
+    StopRequested,
+    TimerFired,
+)
 from ...transport.protocol.control import PeerDown, PeerUp
 from ...transport.protocol.data import Fetch, ListOffsets, ListOffsetsReply, Produce, ProduceReply
 from ...transport.protocol.errors import ErrorCode, ProtocolError
@@ -43,6 +54,8 @@ from .effects import (
     AppendFailed,
     ApplyRetention,
     Checkpoint,
+    Compacted,
+    CompactSlice,
     DeleteBefore,
     LookedUp,
     LookUp,
@@ -61,10 +74,16 @@ from .replication import LEADER, Watermarks
 SYNC_TIMER = "sync"
 RETENTION_TIMER = "retention"
 CHECKPOINT_TIMER = "checkpoint"
+COMPACTION_TIMER = "compaction"
 
 CHECKPOINT_INTERVAL_MS = 5_000
 RETENTION_CHECK_MS = 30_000
 RETENTION_CHECK_MIN_MS = 100
+COMPACTION_CHECK_MS = 15_000
+COMPACTION_SLICE_BYTES = 128 * 1024
+"""About a millisecond's work: what a request may have to wait for."""
+COMPACTION_PAUSE_MS = 2
+"""Between two slices, so that compaction has a third of a busy partition's time at most."""
 
 OFFSET_UNKNOWN = -1
 
@@ -107,6 +126,7 @@ class PartitionMachine:
             ReadDone: self._on_read_done,
             LookedUp: self._on_looked_up,
             Trimmed: self._on_trimmed,
+            Compacted: self._on_compacted,
             RequestFailed: self._on_request_failed,
             TimerFired: self._on_timer,
             Started: self._on_started,
@@ -134,6 +154,7 @@ class PartitionMachine:
         return [
             SetTimer(RETENTION_TIMER, now + self._retention_check_ms()),
             SetTimer(CHECKPOINT_TIMER, now + CHECKPOINT_INTERVAL_MS),
+            *self._look_for_compaction(now),
         ]
 
     def _on_peer(self, _: PeerUp | PeerDown, __: int) -> list[Effect]:
@@ -259,6 +280,7 @@ class PartitionMachine:
         effects: list[Effect] = [
             Reconfigure(request.config),
             SetTimer(RETENTION_TIMER, now + self._retention_check_ms()),
+            *self._look_for_compaction(now),
             Reply(asked.sender, Done()),
         ]
         # From here on readers may rely on the new policy, for what was written under the old one as well.
@@ -277,10 +299,25 @@ class PartitionMachine:
             return [Sync()] if was_due else []
         if fired.key == RETENTION_TIMER:
             return [ApplyRetention(), SetTimer(RETENTION_TIMER, now + self._retention_check_ms())]
+        if fired.key == COMPACTION_TIMER:
+            return [CompactSlice(COMPACTION_SLICE_BYTES)]
         assert fired.key == CHECKPOINT_TIMER, f"unknown timer {fired.key}"
         again = SetTimer(CHECKPOINT_TIMER, now + CHECKPOINT_INTERVAL_MS)
         was_due, self._is_checkpoint_due = self._is_checkpoint_due, False
         return [Checkpoint(), again] if was_due else [again]
+
+    def _look_for_compaction(self, now: int) -> list[Effect]:
+        if "compact" not in self._config.cleanup:
+            return [CancelTimer(COMPACTION_TIMER)]
+        ages_ms = (self._config.segment_ms, self._config.delete_retention_ms)
+        check_ms = max(RETENTION_CHECK_MIN_MS, min(COMPACTION_CHECK_MS, *(age // 2 for age in ages_ms)))
+        return [SetTimer(COMPACTION_TIMER, now + check_ms)]
+
+    def _on_compacted(self, event: Compacted, now: int) -> list[Effect]:
+        self._size_bytes = event.size_bytes
+        if event.is_more:
+            return [SetTimer(COMPACTION_TIMER, now + COMPACTION_PAUSE_MS)]
+        return self._look_for_compaction(now)
 
     def _retention_check_ms(self) -> int:
         """Often enough that a short retention or segment age is kept to within a half."""

@@ -29,6 +29,8 @@ from .effects import (
     AppendFailed,
     ApplyRetention,
     Checkpoint,
+    Compacted,
+    CompactSlice,
     DeleteBefore,
     LookedUp,
     LookUp,
@@ -84,6 +86,7 @@ class PartitionProcess(Actor):
             LookUp: self._look_up,
             DeleteBefore: self._delete_before,
             ApplyRetention: self._apply_retention,
+            CompactSlice: self._compact,
             Checkpoint: self._checkpoint,
             Reconfigure: self._reconfigure,
         }
@@ -171,6 +174,10 @@ class PartitionProcess(Actor):
         self._log.apply_retention(self.loop.now)
         self.loop.dispatch(Trimmed(self._log.log_start_offset, self._log.size_bytes))
 
+    def _compact(self, effect: CompactSlice) -> None:
+        is_more = self._log.compact(self.loop.now, effect.budget_bytes)
+        self.loop.dispatch(Compacted(is_more, self._log.size_bytes))
+
     def _checkpoint(self, _: Checkpoint) -> None:
         self._log.checkpoint()
 
@@ -188,6 +195,11 @@ def log_config(config: TopicConfig) -> LogConfig:
         segment_ms=config.segment_ms,
         retention_ms=config.retention_ms,
         retention_bytes=config.retention_bytes,
+        is_deleting="delete" in config.cleanup,
+        is_compacting="compact" in config.cleanup,
+        delete_retention_ms=config.delete_retention_ms,
+        min_compaction_lag_ms=config.min_compaction_lag_ms,
+        min_cleanable_ratio=config.min_cleanable_ratio,
     )
 
 

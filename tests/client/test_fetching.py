@@ -44,7 +44,7 @@ class Desk:
     def start(self, offset: int | None, *places: tuple[str, int]) -> list[Any]:
         return self.feed(StartFetching(dict.fromkeys(places or (P,), (1, offset))))
 
-    def data(self, ask: Ask, size: int) -> list[Any]:
+    def data(self, ask: Ask, size: int, advance: int = 1) -> list[Any]:
         request = ask.request
         assert isinstance(request, Fetch)
         reply = FetchReply(
@@ -52,7 +52,7 @@ class Desk:
             partition=request.partition,
             log_start_offset=0,
             high_watermark=99,
-            next_offset=request.offset + 1,
+            next_offset=request.offset + advance,
         )
         return self.feed(Answered(ask.key, reply, (b"x" * size,) if size else ()))
 
@@ -72,8 +72,15 @@ def test_the_next_fetch_goes_out_before_the_chunk_is_handed_on() -> None:
 def test_an_empty_answer_is_no_chunk() -> None:
     desk = Desk()
     desk.start(5)
-    assert desk.data(desk.asks[0], 0) == []
+    assert desk.data(desk.asks[0], 0, advance=0) == []
     assert len(desk.asks) == 2
+
+
+def test_a_stretch_that_compaction_emptied_moves_the_position() -> None:
+    desk = Desk()
+    desk.start(5)
+    assert desk.data(desk.asks[0], 0, advance=7) == [Chunk(P, 1, (), 0, 12)]
+    assert desk.asks[1].request.offset == 12  # type: ignore[attr-defined]
 
 
 def test_a_full_buffer_stops_fetching_until_something_is_consumed() -> None:

@@ -40,7 +40,7 @@ def test_the_first_group_brings_the_offsets_topic(controller: ControllerDriver) 
     config = controller.specs["partition/__offsets/3"].arguments["config"]
     assert (config["retention_ms"], config["segment_bytes"], config["flush"]) == (
         -1,
-        64 * 1024 * 1024,
+        16 * 1024 * 1024,
         "batch",
     )
     assert controller.answer(ListTopics()).topics == []

@@ -102,7 +102,7 @@ class FaultyFiles(Files):
         if self.space_bytes is not None and target.exists():
             self.space_bytes += target.stat().st_size
         super().rename(source, target)
-        self._synced[target] = self._synced.pop(source)
+        self._synced[target] = self._synced.pop(source, target.stat().st_size)
 
     def sync_data(self, descriptor: int) -> None:
         if self.fail_syncs:

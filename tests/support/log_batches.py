@@ -49,7 +49,7 @@ def make_room_early(patch: pytest.MonkeyPatch, room_bytes: int) -> None:
     patch.setattr(segments, "_ZEROS", bytes(room_bytes))
 
 
-def unlimited(**limits: int) -> LogConfig:
+def unlimited(**limits: float) -> LogConfig:
     """A configuration with these limits and no others."""
     return LogConfig(
         **{
@@ -57,6 +57,11 @@ def unlimited(**limits: int) -> LogConfig:
             "segment_ms": UNLIMITED,
             "retention_ms": UNLIMITED,
             "retention_bytes": UNLIMITED,
+            "is_deleting": True,
+            "is_compacting": False,
+            "delete_retention_ms": 24 * 3600 * 1000,
+            "min_compaction_lag_ms": 0,
+            "min_cleanable_ratio": 0.5,
         }
         | limits
     )

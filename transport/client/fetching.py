@@ -259,12 +259,13 @@ class Fetching:
         if follower is None:
             return []
         follower.is_busy = False
+        has_moved = follower.offset is not None and reply.next_offset > follower.offset
         follower.offset = reply.next_offset
         size_bytes = sum(len(frame) for frame in frames)
         follower.buffered_bytes += size_bytes
         # The next fetch goes out before the program hears of this chunk: it decodes while the broker reads.
         effects = self._fetch(place, follower)
-        if frames:
+        if frames or has_moved:  # compaction may have left nothing of a stretch: the position passes it
             effects.append(Chunk(place, epoch, frames, size_bytes, reply.next_offset))
         return effects
 

@@ -9,7 +9,7 @@ delete_records(topic, partition, before_offset)           -> log_start_offset   
 watch_catalog(after_version, max_wait_ms)                 -> version, topics (asked by gateways and coordinators)
 """
 
-from typing import Annotated
+from typing import Annotated, Literal, TypeAlias
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -22,6 +22,9 @@ Bytes = Annotated[int, Meta(ge=-1, le=2**63 - 1)]
 SegmentBytes = Annotated[int, Meta(ge=1024, le=2**31 - 1)]
 SegmentMilliseconds = Annotated[int, Meta(ge=100, le=2**63 - 1)]
 MessageBytes = Annotated[int, Meta(ge=1, le=32 * 1024 * 1024)]
+LagMilliseconds = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Ratio = Annotated[float, Meta(ge=0, le=1)]
+Cleanup: TypeAlias = Literal["delete", "compact", "compact,delete"]
 FlushPolicy = Annotated[str, Meta(pattern=r"^(batch|os|interval:[0-9]+(ms|s))$")]
 
 
@@ -37,6 +40,14 @@ class TopicConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     """When an append is synced: `batch`, before it is acknowledged; `interval:200ms`; or `os`, when the kernel likes."""
     max_message_bytes: MessageBytes = 1024 * 1024
     """The largest batch a producer may send."""
+    cleanup: Cleanup = "delete"
+    """`delete`: segments go by retention. `compact`: the newest record of each key stays. Or both."""
+    delete_retention_ms: LagMilliseconds = 24 * 3600 * 1000
+    """How long a compacted topic keeps the nil that deletes a key, once compaction has reached it."""
+    min_compaction_lag_ms: LagMilliseconds = 0
+    """A segment is not compacted before its newest record is so old."""
+    min_cleanable_ratio: Ratio = 0.5
+    """Compaction waits until so large a part of the log is new to it."""
 
 
 class TopicConfigChange(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -48,6 +59,10 @@ class TopicConfigChange(Struct, frozen=True, forbid_unknown_fields=True, kw_only
     segment_ms: SegmentMilliseconds | UnsetType = UNSET
     flush: FlushPolicy | UnsetType = UNSET
     max_message_bytes: MessageBytes | UnsetType = UNSET
+    cleanup: Cleanup | UnsetType = UNSET
+    delete_retention_ms: LagMilliseconds | UnsetType = UNSET
+    min_compaction_lag_ms: LagMilliseconds | UnsetType = UNSET
+    min_cleanable_ratio: Ratio | UnsetType = UNSET
 
 
 class CreateTopic(Request, tag="create_topic", frozen=True):

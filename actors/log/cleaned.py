@@ -1,0 +1,138 @@
+"""How far compaction has come: the file `compaction` in the partition's directory, and the swap that makes a step real.
+
+Layout: `checked.py` with kind `PLCM`; the body is a MessagePack map of the fields of `Cleaned`. A segment is
+rewritten aside, as `<base offset>.cleaned`, and synced; then this file is replaced, naming the swap: **that is the
+moment it counts**. Before it a crash leaves the old segments and a file to delete, after it recovery carries the swap
+out. The next replacement of the file, which comes before the next `.cleaned`, forgets the swap.
+
+If the file is lost, nothing is lost with it but knowledge: the missing offsets at the ends of a compacted segment
+look like damage (CORRUPT_LOG says where to go on), and compaction begins anew.
+"""
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from .checked import decode_checked, encode_checked
+from .errors import StorageFailed, StorageFull
+from .files import Files
+from .segment import INDEX_SUFFIXES, segment_path
+
+COMPACTION_NAME = "compaction"
+CLEANED_SUFFIX = ".cleaned"
+MARKS_LIMIT = 100
+
+_KIND = b"PLCM"
+_log = logging.getLogger(__name__)
+
+
+class CleanedSegment(msgspec.Struct, frozen=True, array_like=True):
+    """A segment that compaction wrote: its size, the offset after its last record, and the next segment's base."""
+
+    size_bytes: int
+    end_offset: int
+    next_offset: int
+
+
+class CleanMark(msgspec.Struct, frozen=True, array_like=True):
+    """Since when every offset below this one is clean: no key has two records there."""
+
+    offset: int
+    since_ms: int
+
+
+class Swap(msgspec.Struct, frozen=True, array_like=True):
+    """`<base_offset>.cleaned` takes the place of its segment and of those at `replaced`."""
+
+    base_offset: int
+    size_bytes: int
+    replaced: tuple[int, ...]
+
+
+class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
+    marks: tuple[CleanMark, ...] = ()
+    """Offsets and times rise."""
+    segments: dict[int, CleanedSegment] = {}
+    """By base offset."""
+    swap: Swap | None = None
+    held_from: int = -1
+    """From here on tombstones stay: a segment that could not be opened may hold what they delete. -1: nowhere."""
+    tombstones_since_ms: int = -1
+    """Since when the oldest tombstone that is left has been clean; -1: there is none."""
+    leader_epoch: int = -1
+    """The highest of all batches ever compacted."""
+
+    @property
+    def cleaned_offset(self) -> int:
+        return self.marks[-1].offset if self.marks else 0
+
+    def clean_since(self, offset: int) -> int | None:
+        """When the record at `offset` was first in the clean part; None when it was not yet."""
+        return next((mark.since_ms for mark in self.marks if mark.offset > offset), None)
+
+    def with_mark(self, mark: CleanMark, expiry_ms: int) -> "Cleaned":
+        """A pass is done. Of the marks older than `expiry_ms` the last says it all; of too many the oldest is dropped,
+        and the next one speaks for its offsets."""
+        marks = [*self.marks, mark] if mark.offset > self.cleaned_offset else list(self.marks)
+        while len(marks) > 1 and (marks[1].since_ms <= expiry_ms or len(marks) > MARKS_LIMIT):
+            del marks[0]
+        return msgspec.structs.replace(self, marks=tuple(marks))
+
+    def without_swap(self, bases: Iterable[int]) -> "Cleaned":
+        """The swap is done; of segments that are no more nothing need be known."""
+        known = {base: self.segments[base] for base in bases if base in self.segments}
+        return msgspec.structs.replace(self, swap=None, segments=known)
+
+
+def load_cleaned(directory: Path, files: Files) -> Cleaned:
+    return decode_checked(_KIND, files.read_whole(directory / COMPACTION_NAME), Cleaned) or Cleaned()
+
+
+def save_cleaned(directory: Path, files: Files, cleaned: Cleaned) -> None:
+    """Raises StorageFull with the file as it was."""
+    files.replace(directory / COMPACTION_NAME, encode_checked(_KIND, cleaned))
+
+
+def cleaned_path(directory: Path, base_offset: int) -> Path:
+    return segment_path(directory, base_offset).with_suffix(CLEANED_SUFFIX)
+
+
+def carry_out(directory: Path, files: Files, swap: Swap) -> None:
+    """Put a rewritten segment in its place, after the file above says so. Repeating it changes nothing."""
+    try:
+        source, target = cleaned_path(directory, swap.base_offset), segment_path(directory, swap.base_offset)
+        _unlink_indexes(files, target)
+        if source.name in files.names(directory):
+            files.rename(source, target)
+        for base_offset in swap.replaced:
+            path = segment_path(directory, base_offset)
+            files.unlink(path)
+            _unlink_indexes(files, path)
+        files.sync_directory(directory)
+    except StorageFull as error:
+        # Half of a swap is no state to go on from; recovery finishes it.
+        raise StorageFailed(str(error)) from error
+
+
+def _unlink_indexes(files: Files, path: Path) -> None:
+    for suffix in INDEX_SUFFIXES:
+        files.unlink(path.with_suffix(suffix))
+
+
+def recover_cleaned(directory: Path, files: Files, names: list[str]) -> Cleaned:
+    """Finish or undo what compaction was doing when its process died."""
+    cleaned = load_cleaned(directory, files)
+    if cleaned.swap is not None:
+        carry_out(directory, files, cleaned.swap)
+        bases = [base for base in cleaned.segments if base not in cleaned.swap.replaced]
+        cleaned = cleaned.without_swap(bases)
+        try:
+            save_cleaned(directory, files, cleaned)
+        except StorageFull:
+            _log.warning("%s: no room to note that a compaction step is done; the next pass does", directory)
+    for name in names:
+        if name.endswith(CLEANED_SUFFIX):
+            files.unlink(directory / name)
+    return cleaned

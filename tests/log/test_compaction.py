@@ -1,0 +1,619 @@
+"""Compaction of real logs: what is left, how it is read, and what dying, damage and deletion on the way do to it."""
+
+import random
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from faulty_files import Died, FaultyFiles
+from keyed_logs import Written, append_keyed, compact, held, in_batches, newest, seal
+from log_batches import BIG, NOW_MS, abandon, flip, segment, unlimited
+from planaria.actors.log import compaction, survivors
+from planaria.actors.log.cleaned import CLEANED_SUFFIX, COMPACTION_NAME, Cleaned, CleanMark, load_cleaned
+from planaria.actors.log.errors import CorruptLog, Unreadable
+from planaria.actors.log.files import Files
+from planaria.actors.log.log import PartitionLog
+from planaria.actors.log.retention import LogConfig
+from planaria.transport.batch import CODEC_ZSTD, CodecUnavailable, split
+
+DAY_MS = 24 * 3600 * 1000
+
+
+def config(**changed: Any) -> LogConfig:
+    fields: dict[str, Any] = {"segment_bytes": 1_000, "is_compacting": True, "is_deleting": False}
+    return unlimited(**fields | changed)
+
+
+def opened(path: Path, files: Files | None = None, **changed: Any) -> PartitionLog:
+    return PartitionLog.open(path, config(**changed), NOW_MS, files)
+
+
+def filled(log: PartitionLog, count: int = 200, keys: int = 7, per_batch: int = 5) -> Written:
+    written: Written = {}
+    records = [(b"k%d" % (number * number % keys), b"v%d" % number) for number in range(count)]
+    for batch in in_batches(records, per_batch):
+        written |= append_keyed(log, batch)
+    return written | seal(log)
+
+
+def sealed_end(log: PartitionLog) -> int:
+    """The end of what compaction has seen."""
+    return log._compactor.cleaned.cleaned_offset
+
+
+def expected(log: PartitionLog, written: Written) -> Written:
+    return newest(written, log.log_start_offset, sealed_end(log))
+
+
+def test_of_each_key_the_newest_is_left_where_it_was(tmp_path: Path) -> None:
+    log = opened(tmp_path)
+    written = filled(log)
+    size_bytes, segments = log.size_bytes, log.segment_count
+    assert compact(log) > 0
+    assert held(log) == expected(log, written)
+    assert sealed_end(log) >= 200
+    assert len(held(log)) == 7 + 2
+    assert log.size_bytes < size_bytes / 5
+    assert log.log_end_offset == 202
+    for _ in range(4):  # what became small is merged by the next pass
+        written |= filled(log)
+        compact(log)
+        assert held(log) == expected(log, written)
+    assert log.segment_count < segments
+    assert not log.verify()
+    log.close()
+    again = opened(tmp_path)
+    assert held(again) == expected(again, written)
+    assert not again.verify()
+    abandon(again)
+
+
+@pytest.mark.parametrize("max_bytes", [1, 300, 1 << 20])
+def test_every_offset_can_be_read_from(tmp_path: Path, max_bytes: int) -> None:
+    log = opened(tmp_path)
+    written = filled(log)
+    compact(log)
+    left = expected(log, written)
+    for is_again in (False, True):
+        for offset in range(log.log_end_offset):
+            wanted = {at: record for at, record in left.items() if at >= offset}
+            assert held(log, offset, max_bytes) == wanted, (offset, is_again)
+        abandon(log)
+        log = opened(tmp_path)
+    abandon(log)
+
+
+def test_a_log_of_which_nothing_is_left_but_its_end_is_read_to_its_end(tmp_path: Path) -> None:
+    log = opened(tmp_path, delete_retention_ms=0)
+    for batch in in_batches(((b"k", None) for _ in range(300)), 10):
+        append_keyed(log, batch)
+    written = seal(log)
+    compact(log)
+    compact(log, NOW_MS + 1)
+    left = {at: record for at, record in written.items() if at >= 300}
+    for offset in (0, 1, 150, 299, 300):
+        assert held(log, offset) == left
+    assert log.after_gap(0) >= 300 - 1
+    assert log.offset_for_timestamp(0) == (300, NOW_MS)
+    assert not log.verify()
+    abandon(log)
+    again = opened(tmp_path)
+    assert held(again) == left
+    assert again.last_leader_epoch == 0
+    abandon(again)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.randoms(use_true_random=False), st.sampled_from([3, 10, 1000]), st.sampled_from([300, 1_000, 10_000])
+)
+def test_random_histories(draw: random.Random, map_limit: int, segment_bytes: int) -> None:
+    """Against a dictionary: appends, slices of compaction, kills and restarts in any order."""
+    with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compaction, "KEYS_LIMIT", map_limit)
+        log = opened(Path(directory), segment_bytes=segment_bytes)
+        written: Written = {}
+        for _ in range(draw.randint(5, 40)):
+            step = draw.random()
+            if step < 0.6:
+                keys = [
+                    draw.choice([None, b"a", b"b", b"c", b"d", b"e" * 40]) for _ in range(draw.randint(1, 20))
+                ]
+                written |= append_keyed(log, [(key, draw.choice([None, b"v" * 20])) for key in keys])
+            elif step < 0.75:
+                written |= seal(log)
+            elif step < 0.9:
+                for _ in range(draw.randint(1, 30)):
+                    log.compact(NOW_MS, 1)
+            else:
+                if draw.random() < 0.5:
+                    log.close()
+                else:
+                    abandon(log)
+                log = opened(Path(directory), segment_bytes=segment_bytes)
+            check(log, written)
+        written |= seal(log)
+        compact(log)
+        assert held(log) == expected(log, written)
+        check(log, written)
+        abandon(log)
+
+
+def check(log: PartitionLog, written: Written) -> None:
+    found = held(log)
+    assert found.items() <= written.items()
+    must = newest(written)
+    assert must.keys() <= found.keys(), "the newest of each key always survives"
+    assert not log.verify()
+
+
+def test_more_keys_than_a_map_takes_are_more_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compaction, "KEYS_LIMIT", 10)
+    log = opened(tmp_path)
+    written = filled(log, count=400, keys=97)
+    compact(log)
+    assert len(log._compactor.cleaned.marks) > 3
+    assert held(log) == expected(log, written)
+    abandon(log)
+
+
+def test_records_without_a_key_stay(tmp_path: Path) -> None:
+    log = opened(tmp_path)
+    written = append_keyed(log, [(None, b"1"), (b"a", b"2"), (None, b"3"), (b"a", b"4")]) | seal(log)
+    compact(log)
+    assert held(log) == {offset: written[offset] for offset in (0, 2, 3, 4, 5)}
+    abandon(log)
+
+
+# -- tombstones
+
+
+def test_a_tombstone_stays_for_its_time_and_takes_what_it_deletes_at_once(tmp_path: Path) -> None:
+    log = opened(tmp_path, delete_retention_ms=DAY_MS)
+    written = append_keyed(log, [(b"a", b"1"), (b"b", b"2")])
+    written |= append_keyed(log, [(b"a", None)]) | seal(log)
+    compact(log)
+    assert held(log) == {offset: written[offset] for offset in (1, 2, 3, 4)}
+    compact(log, NOW_MS + DAY_MS - 1)
+    assert 2 in held(log)
+    abandon(log)
+    log = opened(tmp_path, delete_retention_ms=DAY_MS)
+    compact(log, NOW_MS + DAY_MS)
+    assert sorted(held(log)) == [1, 3, 4]
+    assert not log.compact(NOW_MS + 10 * DAY_MS, 1)
+    abandon(log)
+
+
+def test_passes_that_come_often_do_not_keep_a_tombstone_for_ever(tmp_path: Path) -> None:
+    log = opened(tmp_path, delete_retention_ms=1_000)
+    append_keyed(log, [(b"a", None)])
+    for number in range(12):
+        now_ms = NOW_MS + number * 100
+        append_keyed(log, [(b"b", b"x" * 300)] * 3, now_ms)
+        seal(log, now_ms)
+        compact(log, now_ms)
+        assert (0 in held(log)) == (number < 10), number
+    abandon(log)
+
+
+def test_a_tombstone_stays_above_what_could_not_be_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = opened(tmp_path, delete_retention_ms=0)
+    written = append_keyed(log, [(b"a", b"old")])
+    log.sync()
+    log._roll()
+    written |= append_keyed(log, [(b"a", None), (b"b", b"1"), (b"b", b"2")]) | seal(log)
+    true_records_of = survivors.records_of
+
+    def unavailable(frame: bytes, header: Any) -> Any:
+        if header.base_offset == 0:
+            raise CodecUnavailable("no zstd here")
+        return true_records_of(frame, header)
+
+    monkeypatch.setattr(compaction, "records_of", unavailable)
+    compact(log)
+    assert sorted(held(log)) == [0, 1, 3, 4, 5]
+    abandon(log)
+    monkeypatch.undo()
+    log = opened(tmp_path, delete_retention_ms=0)
+    filled(log)
+    compact(log, NOW_MS + DAY_MS)
+    assert held(log)[0] == (b"a", b"old")
+    assert held(log)[1] == (b"a", None), "what it deletes is still there"
+    abandon(log)
+
+
+def test_marks_are_few_and_never_speak_too_early() -> None:
+    cleaned = Cleaned()
+    for number in range(1, 1_000):
+        cleaned = cleaned.with_mark(CleanMark(number * 10, number), number - 500)
+        assert len(cleaned.marks) <= 101
+        for offset in range(0, number * 10, 97):
+            since = cleaned.clean_since(offset)
+            assert since is not None
+            assert since >= offset // 10 + 1
+        assert cleaned.clean_since(number * 10) is None
+    assert cleaned.with_mark(CleanMark(9_990, 5_000), 2_000).marks == (CleanMark(9_990, 999),)
+
+
+# -- when it is due
+
+
+def test_it_waits_for_enough_that_is_new(tmp_path: Path) -> None:
+    log = opened(tmp_path, min_cleanable_ratio=0.5)
+    for batch in in_batches(((b"%d" % number, b"v" * 50) for number in range(100)), 5):
+        append_keyed(log, batch)
+    seal(log)
+    assert compact(log) > 0
+    append_keyed(log, [(b"1", b"v" * 50)] * 10)
+    seal(log)
+    assert compact(log) == 0
+    log.reconfigure(config(min_cleanable_ratio=0.01))
+    assert compact(log) > 0
+    abandon(log)
+
+
+def test_it_leaves_the_active_segment_the_young_and_what_only_one_snapshot_covers(tmp_path: Path) -> None:
+    log = opened(tmp_path, min_compaction_lag_ms=1_000)
+    written = append_keyed(log, [(b"a", b"1"), (b"a", b"2")])
+    assert compact(log, NOW_MS + DAY_MS) == 0
+    log.sync()
+    log._roll()
+    assert compact(log, NOW_MS + DAY_MS) == 0, (
+        "if that snapshot is lost, the producers are replayed from here"
+    )
+    written |= seal(log)
+    assert compact(log, NOW_MS + 999) == 0
+    assert compact(log, NOW_MS + 1_000) > 0
+    assert held(log) == expected(log, written)
+    abandon(log)
+
+
+def test_a_topic_that_is_not_compacted_is_left_alone(tmp_path: Path) -> None:
+    log = opened(tmp_path, is_compacting=False)
+    written = filled(log)
+    assert compact(log) == 0
+    assert held(log) == written
+    log.reconfigure(config())
+    assert log.compact(NOW_MS, 1)
+    log.reconfigure(config(is_compacting=False))
+    assert not list(tmp_path.glob(f"*{CLEANED_SUFFIX}"))
+    assert held(log) == written
+    abandon(log)
+
+
+# -- producers
+
+
+def test_what_producers_wrote_is_known_though_compaction_dropped_it(tmp_path: Path) -> None:
+    log = opened(tmp_path)
+    for sequence in range(40):
+        append_keyed(log, [(b"a", b"x" * 50)], producer_id=5, producer_epoch=0, base_sequence=sequence)
+    seal(log)
+    compact(log)
+    assert 39 not in {at for at in held(log) if at < 39}
+    snapshots = sorted(tmp_path.glob("*.snapshot"))
+    assert len(snapshots) == 2
+    abandon(log)
+    flip(snapshots[-1], 12)
+    log = opened(tmp_path)
+    producer = log.producers.get(5)
+    assert producer is not None
+    assert producer.next_sequence == 40
+    abandon(log)
+
+
+# -- codecs
+
+
+def test_compressed_batches_are_compacted(tmp_path: Path) -> None:
+    pytest.importorskip("zstandard")
+    log = opened(tmp_path)
+    written: Written = {}
+    for number in range(50):
+        records: list[tuple[bytes | None, bytes | None]] = [(b"a", b"%d" % number), (b"b%d" % number, b"x")]
+        written |= append_keyed(log, records, attributes=CODEC_ZSTD)
+    written |= seal(log)
+    compact(log)
+    assert held(log) == expected(log, written)
+    abandon(log)
+
+
+# -- damage
+
+
+def test_damage_is_left_as_it_is_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    log = opened(tmp_path)
+    written = filled(log)
+    victim = sorted(tmp_path.glob("*.log"))[2]
+    flip(victim, len(victim.read_bytes()) // 2)
+    before = victim.read_bytes()
+    compact(log)
+    assert victim.read_bytes() == before
+    assert "is not compacted" in caplog.text
+    (damage,) = log.verify()
+    last = {key: at for at, (key, _) in written.items()}
+    for key, at in last.items():
+        if not damage.offset <= at < damage.next_offset:
+            assert held(log, at)[at][0] == key
+    abandon(log)
+
+
+@pytest.mark.parametrize("cut_bytes", [1, 200])
+def test_a_compacted_segment_that_was_cut_is_damaged(tmp_path: Path, cut_bytes: int) -> None:
+    log = opened(tmp_path, segment_bytes=100_000)
+    filled(log, keys=50)
+    compact(log)
+    log.close()
+    path = segment(tmp_path)
+    path.write_bytes(path.read_bytes()[:-cut_bytes])
+    log = opened(tmp_path)
+    (damage,) = log.verify()
+    with pytest.raises(CorruptLog):
+        log.read(damage.offset, 1 << 20, BIG)
+    abandon(log)
+
+
+def test_a_flipped_bit_in_a_compacted_segment_is_reported(tmp_path: Path) -> None:
+    log = opened(tmp_path, segment_bytes=100_000)
+    written = filled(log, keys=50)
+    compact(log)
+    left = expected(log, written)
+    log.close()
+    path = segment(tmp_path)
+    whole = path.read_bytes()
+    bounds = [(header.base_offset, header.next_offset) for header, _ in split(whole)]
+    for position in range(0, len(whole), 13):
+        path.write_bytes(whole)
+        flip(path, position)
+        log = opened(tmp_path)
+        assert len(log.verify()) == 1, position
+        lost = 0
+        for offset in left:
+            if offset >= bounds[-1][1]:
+                continue
+            try:
+                run, _ = log.read(offset, 1, BIG)
+            except CorruptLog as damage:
+                lost += damage.next_offset > offset
+            else:
+                assert split(run)[0][0].base_offset <= offset < split(run)[0][0].next_offset
+        assert lost >= 1
+        abandon(log)
+
+
+def test_without_its_file_compaction_begins_anew_and_nothing_is_lost(tmp_path: Path) -> None:
+    log = opened(tmp_path)
+    written = filled(log)
+    compact(log)
+    left = expected(log, written)
+    log.close()
+    (tmp_path / COMPACTION_NAME).unlink()
+    log = opened(tmp_path)
+    found: list[int] = []
+    offset = 0
+    while offset < log.log_end_offset:
+        try:
+            run, _ = log.read(offset, 1, BIG)
+        except CorruptLog as damage:
+            offset = damage.next_offset
+            continue
+        header = split(run)[0][0]
+        found += range(header.base_offset, header.next_offset)
+        offset = header.next_offset
+    assert found == sorted(left)
+    abandon(log)
+
+
+class _Unreadable(Files):
+    """The device cannot read some bytes of one file."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self._bad: set[int] = set()
+
+    def open_read(self, path: Path) -> int:
+        descriptor = super().open_read(path)
+        self._bad.discard(descriptor)
+        if path.name == self.name:
+            self._bad.add(descriptor)
+        return descriptor
+
+    def read(self, descriptor: int, size_bytes: int, position: int) -> bytes:
+        if descriptor in self._bad:
+            raise Unreadable("the device cannot read")
+        return super().read(descriptor, size_bytes, position)
+
+
+def test_a_sector_that_cannot_be_read_costs_its_segment_alone(tmp_path: Path) -> None:
+    log = opened(tmp_path)
+    filled(log)
+    names = sorted(path.name for path in tmp_path.glob("*.log"))
+    log.close()
+    log = opened(tmp_path, _Unreadable(names[2]))
+    compact(log)
+    assert (tmp_path / names[2]).stat().st_size > 900
+    assert (tmp_path / names[1]).stat().st_size < 900
+    abandon(log)
+
+
+# -- others at the same time
+
+
+def test_deletion_and_appends_go_on_during_a_pass(tmp_path: Path) -> None:
+    for delete_at in range(0, 120, 3):
+        directory = tmp_path / str(delete_at)
+        log = opened(directory, delete_retention_ms=DAY_MS)
+        written = filled(log)
+        for count in range(10_000):
+            if count == delete_at:
+                log.delete_before(90)
+            if count % 7 == 0:
+                written |= append_keyed(log, [(b"k0", b"late%d" % count)])
+                log.sync()
+            if not log.compact(NOW_MS, 1):
+                break
+        log.delete_before(90)
+        written |= seal(log)
+        compact(log)
+        assert held(log) == expected(log, written)
+        abandon(log)
+
+
+def test_both_policies_together(tmp_path: Path) -> None:
+    log = opened(tmp_path, is_deleting=True, retention_ms=1_000)
+    filled(log)
+    compact(log)
+    assert log.apply_retention(NOW_MS + 500) == 0
+    assert log.apply_retention(NOW_MS + 1_001) == 202
+    assert held(log) == {}
+    log.reconfigure(config(retention_ms=1))
+    append_keyed(log, [(b"a", b"")])
+    assert log.apply_retention(NOW_MS + DAY_MS) == 202, "compacted alone, a topic keeps what is old"
+    abandon(log)
+
+
+def test_a_full_disk_ends_the_pass_and_nothing_else(tmp_path: Path) -> None:
+    for space_bytes in range(0, 1_600, 80):
+        files = FaultyFiles()
+        log = opened(tmp_path / str(space_bytes), files)
+        written = filled(log)
+        files.space_bytes = space_bytes
+        compact(log)
+        assert held(log).keys() >= newest(written).keys()
+        files.space_bytes = None
+        compact(log)
+        assert held(log) == expected(log, written)
+        assert not list(log.directory.glob(f"*{CLEANED_SUFFIX}"))
+        abandon(log)
+
+
+# -- dying
+
+
+def _live(directory: Path, files: FaultyFiles, before: Path | None = None) -> Written:
+    log = opened(directory, files, delete_retention_ms=0, segment_bytes=400)
+    written: Written = {}
+    try:
+        records: list[tuple[bytes | None, bytes | None]] = [
+            (b"k%d" % (number % 3), None if number % 5 == 4 else b"v%d" % number) for number in range(40)
+        ]
+        for batch in in_batches(records, 4):
+            written |= append_keyed(log, batch)
+        written |= seal(log)
+        files.calls.append("compaction")
+        for now_ms in (NOW_MS, NOW_MS + 1):
+            while log.compact(now_ms, 1):
+                pass
+        written |= append_keyed(log, [(b"k0", b"end")])
+        log.close()
+    finally:
+        files.die_before = -1
+        log.close(clean=False)
+    return written
+
+
+@pytest.mark.parametrize("power", ["on", "cut"])
+def test_dying_before_any_call_leaves_the_old_or_the_new(tmp_path: Path, power: str) -> None:
+    counting = FaultyFiles()
+    written = _live(tmp_path / "all", counting)
+    first = counting.calls.index("compaction")
+    assert len(counting.calls) - first > 60
+    for die_before in range(first + 1, len(counting.calls)):
+        directory = tmp_path / str(die_before)
+        files = FaultyFiles(die_before)
+        with pytest.raises(Died):
+            _live(directory, files)
+        if power == "cut":
+            files.lose_unsynced(random.Random(die_before))
+        second = FaultyFiles()
+        log = opened(directory, second, delete_retention_ms=0, segment_bytes=400)
+        _judge(log, written)
+        assert not list(directory.glob(f"*{CLEANED_SUFFIX}"))
+        assert load_cleaned(directory, Files()).swap is None or log.segment_count
+        for now_ms in (NOW_MS, NOW_MS + 1):
+            while log.compact(now_ms, 1):
+                pass
+        _judge(log, written)
+        abandon(log)
+
+
+def _judge(log: PartitionLog, written: Written) -> None:
+    found = held(log)
+    known = {offset: record for offset, record in written.items() if offset < log.log_end_offset}
+    assert found.items() <= known.items()
+    last = {key: offset for offset, (key, _) in sorted(known.items())}
+    for key, offset in last.items():
+        if known[offset][1] is not None:
+            assert offset in found, key
+        elif offset not in found:
+            assert key not in {found_key for found_key, _ in found.values()}, "a deleted key came back"
+    assert not log.verify()
+    assert log.log_start_offset == 0
+
+
+def test_dying_while_recovery_finishes_a_swap(tmp_path: Path) -> None:
+    counting = FaultyFiles()
+    written = _live(tmp_path / "all", counting)
+    swaps = [at for at, call in enumerate(counting.calls) if call == "rename"]
+    first = counting.calls.index("compaction")
+    tried = 0
+    for die_before in (at for at in swaps if at > first):
+        for die_again in range(40):
+            directory = tmp_path / f"{die_before}-{die_again}"
+            with pytest.raises(Died):
+                _live(directory, FaultyFiles(die_before))
+            try:
+                abandon(opened(directory, FaultyFiles(die_again), segment_bytes=400))
+            except Died:
+                tried += 1
+            else:
+                break
+            log = opened(directory, segment_bytes=400)
+            _judge(log, written)
+            abandon(log)
+    assert tried > 20
+
+
+# -- much
+
+
+def _much(path: Path, count: int, keys: int, segment_bytes: int) -> None:
+    log = PartitionLog.open(path, config(segment_bytes=segment_bytes), NOW_MS)
+    draw = random.Random(count)
+    last: dict[bytes, int] = {}
+    offset = 0
+    while offset < count:
+        batch: list[tuple[bytes | None, bytes | None]] = []
+        for _ in range(1_000):
+            key = b"key-%d" % draw.randrange(keys)
+            last[key] = offset + len(batch)
+            batch.append((key, b"%d" % (offset + len(batch))))
+        append_keyed(log, batch)
+        offset += len(batch)
+    seal(log)
+    compact(log, budget_bytes=128 * 1024)
+    found = {at: record for at, record in held(log).items() if at < count}
+    assert {key: at for at, (key, _) in found.items()} == last
+    assert len(found) == len(last)
+    assert all(value == b"%d" % at for at, (_, value) in found.items())
+    assert not log.verify()
+    abandon(log)
+
+
+def test_twenty_thousand_records_of_a_thousand_keys(tmp_path: Path) -> None:
+    _much(tmp_path, 20_000, 1_000, 100_000)
+
+
+@pytest.mark.chaos
+def test_a_million_records_of_ten_thousand_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compaction, "KEYS_LIMIT", 4_000)
+    _much(tmp_path / "several maps", 1_000_000, 10_000, 4 << 20)
+    monkeypatch.undo()
+    _much(tmp_path / "one map", 1_000_000, 10_000, 4 << 20)

@@ -1,0 +1,91 @@
+"""Logs of keyed records, compacted: what was written, and what a dictionary says is left of it."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from log_batches import NOW_MS
+from planaria.actors.log.log import PartitionLog
+from planaria.transport.batch import build, decode_records, parse_header, split, stamp
+
+Written = dict[int, tuple[bytes | None, bytes | None]]
+"""Key and value by offset."""
+PATIENCE_SLICES = 100_000
+
+
+def append_keyed(
+    log: PartitionLog,
+    records: Sequence[tuple[bytes | None, bytes | None]],
+    now_ms: int = NOW_MS,
+    **fields: Any,
+) -> Written:
+    """Append one batch; what it put where."""
+    base_offset = log.log_end_offset
+    frame = build(
+        [(key, value, 0, None) for key, value in records],
+        first_timestamp_ms=now_ms,
+        max_timestamp_ms=now_ms,
+        **fields,
+    )
+    stamped = bytes(stamp(frame, base_offset, max(0, log.last_leader_epoch)))
+    log.append([stamped], [parse_header(stamped)], now_ms)
+    return dict(enumerate(records, base_offset))
+
+
+def seal(log: PartitionLog, now_ms: int = NOW_MS) -> Written:
+    """Let everything so far be compacted: in sealed segments, below two snapshots of the producers."""
+    written = {}
+    for name in (b"seal-1", b"seal-2"):
+        log.sync()
+        log._roll()
+        written |= append_keyed(log, [(name, b"")], now_ms)
+        log.checkpoint()
+    return written
+
+
+def compact(log: PartitionLog, now_ms: int = NOW_MS, budget_bytes: int = 1 << 20) -> int:
+    """Compact until nothing is due; the number of slices it took."""
+    for count in range(PATIENCE_SLICES):
+        if not log.compact(now_ms, budget_bytes):
+            return count
+    raise AssertionError("compaction does not end")
+
+
+def held(log: PartitionLog, offset: int | None = None, max_bytes: int = 1 << 20) -> Written:
+    """What a consumer gets that reads from `offset` on. It must get on with every step."""
+    found: Written = {}
+    offset = log.log_start_offset if offset is None else offset
+    while offset < log.log_end_offset:
+        before = offset
+        run, offset = log.read(offset, max_bytes, log.log_end_offset)
+        for header, frame in split(run):
+            for at, (key, value, _, _) in enumerate(decode_records(frame, header), header.base_offset):
+                if at >= before:
+                    assert at not in found
+                    found[at] = (key, value)
+        assert offset > before, f"stuck at {before}"
+    return found
+
+
+def newest(written: Written, from_offset: int = 0, sealed_below: int | None = None) -> Written:
+    """What must be left: below `sealed_below` the newest of each key there, and all that has no key."""
+    sealed_below = max(written, default=-1) + 1 if sealed_below is None else sealed_below
+    last = {key: offset for offset, (key, _) in sorted(written.items()) if offset < sealed_below}
+    return {
+        offset: record
+        for offset, record in written.items()
+        if offset >= from_offset
+        and (offset >= sealed_below or record[0] is None or last[record[0]] == offset)
+    }
+
+
+def in_batches(
+    records: Iterable[tuple[bytes | None, bytes | None]], count: int
+) -> Iterable[list[tuple[bytes | None, bytes | None]]]:
+    batch: list[tuple[bytes | None, bytes | None]] = []
+    for record in records:
+        batch.append(record)
+        if len(batch) == count:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
