@@ -17,6 +17,7 @@ from planaria.transport.protocol.topics import (
     CreateTopic,
     DeleteTopic,
     ListTopics,
+    TopicConfig,
     TopicConfigChange,
     WatchCatalog,
 )
@@ -231,3 +232,16 @@ def test_watchers_see_internal_topics_and_limits(controller: ControllerDriver) -
     reply = controller.answer(WatchCatalog())
     assert [(each.topic, each.partitions) for each in reply.topics] == [("A", 2), ("__offsets", 4)]
     assert reply.topics[0].max_message_bytes == 99
+
+
+def test_an_offsets_topic_from_before_it_was_compacted_is_brought_up_to_date(
+    controller: ControllerDriver,
+) -> None:
+    controller.ask(EnsureGroup(group="g"))
+    catalog = controller.machine.catalog
+    old = catalog.with_topic("__offsets", 4, TopicConfig(retention_ms=-1))
+    successor = ControllerDriver(old)
+    assert successor.machine.catalog.topics["__offsets"].config.cleanup == "compact"
+    config = successor.specs["partition/__offsets/0"].arguments["config"]
+    assert (config["cleanup"], config["retention_ms"]) == ("compact", -1)
+    assert len(ControllerDriver(successor.saved[-1]).saved) <= 1

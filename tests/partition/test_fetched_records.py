@@ -106,3 +106,10 @@ def test_nobody_gets_more_inline_than_the_one_limit() -> None:
     run = a_run(*[[bytes(MAX_INLINE_BYTES // 2)]] * 3)
     records, next_offset = decode_for_json(run, 0, 100, 2**40)
     assert (len(records), next_offset) == (2, 2)
+
+
+def test_all_taken_is_to_go_on_behind_the_gap_that_compaction_left() -> None:
+    run = a_run([b"a", b"b"])
+    assert decode_for_json(run, 0, 100, 100, end_offset=9)[1] == 9
+    assert decode_for_json(run, 0, 1, 100, end_offset=9)[1] == 1
+    assert decode_for_json(b"", 4, 100, 100, end_offset=9) == ([], 9)

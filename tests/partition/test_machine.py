@@ -4,7 +4,19 @@ from typing import Any
 
 import pytest
 
-from planaria.actors.partition.effects import ApplyRetention, Checkpoint, Reconfigure
+from planaria.actors.partition.effects import (
+    ApplyRetention,
+    Checkpoint,
+    CompactSlice,
+    Read,
+    ReadDone,
+    Reconfigure,
+)
+from planaria.actors.partition.machine import (
+    COMPACTION_CHECK_MS,
+    COMPACTION_PAUSE_MS,
+    COMPACTION_SLICE_BYTES,
+)
 from planaria.transport.batch import CONTROL, LOG_APPEND_TIME, TRANSACTIONAL, build, parse_header, verify
 from planaria.transport.machine import Reply, StopRequested
 from planaria.transport.protocol.data import Fetch, ListOffsets, Produce
@@ -422,3 +434,43 @@ def test_stop_waits_for_the_disk(partition: SimulatedPartition) -> None:
     assert not partition.stopped
     assert len(partition.turn()) == 1
     assert partition.stopped
+
+
+def test_compaction_is_looked_for_and_goes_on_in_slices_with_pauses() -> None:
+    partition = SimulatedPartition(TopicConfig(cleanup="compact"))
+    slice_ = CompactSlice(COMPACTION_SLICE_BYTES)
+    partition.advance(COMPACTION_CHECK_MS - 1)
+    assert partition.performed.count(slice_) == 0
+    partition.slices_due = 10
+    partition.advance(1 + 8 * COMPACTION_PAUSE_MS)
+    assert partition.performed.count(slice_) == 9, "one a pause"
+    partition.advance(COMPACTION_PAUSE_MS)
+    assert partition.performed.count(slice_) == 10
+    partition.advance(COMPACTION_CHECK_MS - 1)
+    assert partition.performed.count(slice_) == 10
+    answered(partition.ask(ConfigurePartition(config=TopicConfig())))
+    partition.advance(10 * COMPACTION_CHECK_MS)
+    assert partition.performed.count(slice_) == 10
+    answered(
+        partition.ask(ConfigurePartition(config=TopicConfig(cleanup="compact,delete", segment_ms=1_000)))
+    )
+    partition.advance(500)
+    assert partition.performed.count(slice_) == 11
+
+
+def test_a_fetch_in_a_gap_waits_for_what_comes_and_ends_behind_the_gap(partition: SimulatedPartition) -> None:
+    """Compaction left nothing between 1 and the high watermark."""
+    answered(partition.ask(produce(), [a_batch(b"a", b"b", b"c")]))
+    true_read = partition._read
+
+    def read(wanted: Read) -> None:
+        partition.dispatch(ReadDone(wanted, b"", 3))
+
+    partition._read = read  # type: ignore[method-assign]
+    for as_json in (False, True):
+        reply = answered(partition.ask(fetch(1), as_json=as_json))
+        assert reply.next_offset == 3
+    assert partition.ask(fetch(1, max_wait_ms=100)) is None
+    (reply,) = partition.advance(100)
+    assert reply.body.next_offset == 3
+    partition._read = true_read  # type: ignore[method-assign]

@@ -36,7 +36,8 @@ def seal(log: PartitionLog, now_ms: int = NOW_MS) -> Written:
     written = {}
     for name in (b"seal-1", b"seal-2"):
         log.sync()
-        log._roll()
+        if log._active.size_bytes:
+            log._roll()
         written |= append_keyed(log, [(name, b"")], now_ms)
         log.checkpoint()
     return written

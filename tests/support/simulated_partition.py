@@ -13,6 +13,8 @@ from planaria.actors.partition.effects import (
     AppendFailed,
     ApplyRetention,
     Checkpoint,
+    Compacted,
+    CompactSlice,
     DeleteBefore,
     LookedUp,
     LookUp,
@@ -58,6 +60,8 @@ class SimulatedPartition:
         self.stopped = False
         self.performed: list[Any] = []
         """Effects that only the process cares about, for a test to look at."""
+        self.slices_due = 0
+        """Of compaction."""
         self._parked_limit = parked_limit
         self._incarnation = 0
         self._last_id = 0
@@ -185,6 +189,10 @@ class SimulatedPartition:
             case DeleteBefore(asked=asked, offset=offset):
                 self.log_start_offset = max(self.log_start_offset, offset)
                 self.dispatch(Trimmed(self.log_start_offset, self.size_bytes, asked))
+            case CompactSlice():
+                self.performed.append(effect)
+                self.slices_due = max(0, self.slices_due - 1)
+                self.dispatch(Compacted(self.slices_due > 0, self.size_bytes))
             case ApplyRetention() | Checkpoint() | Reconfigure():
                 self.performed.append(effect)
             case _:
