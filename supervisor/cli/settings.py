@@ -42,6 +42,8 @@ def parse_value(key: str, text: str) -> Any:
         return -1 if text.lower() in _NO_LIMIT else _quantity(key, text, _MILLISECONDS, "500ms, 30s, 7d")
     if key.endswith("_bytes"):
         return -1 if text.lower() in _NO_LIMIT else _quantity(key, text, _BYTES, "4096, 64KiB, 1GiB")
+    if re.fullmatch(r"[0-9]*\.[0-9]+", text):
+        return float(text)
     return int(text) if re.fullmatch(r"-?[0-9]+", text) else text
 
 

@@ -18,6 +18,8 @@ IMPURE: dict[str, str] = {
     "actors/coordinator/process.py": "the coordinator's process: its snapshot file",
     "actors/gateway/process.py": "the gateway's process",
     "actors/log/checkpoint.py": "reads and replaces the checkpoint",
+    "actors/log/cleaned.py": "reads and replaces the record of compaction, carries out its swaps",
+    "actors/log/compaction.py": "rewrites segments",
     "actors/log/files.py": "the system calls of the log, with every result checked",
     "actors/log/index.py": "reads and writes index files",
     "actors/log/lock.py": "holds the flock on a directory",
