@@ -24,6 +24,7 @@ KNOWN = ("retention_ms", "segment_bytes", "flush", "restart_intensity")
         ("flush=interval:200ms", "interval:200ms"),
         ("flush = os", "os"),
         ("restart_intensity=3", 3),
+        ("min_cleanable_ratio=0.25", 0.25),
     ],
 )
 def test_values(pair: str, value: object) -> None:

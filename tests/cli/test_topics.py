@@ -30,11 +30,18 @@ def test_what_is_not_said_is_as_the_broker_has_it(broker: ServedBroker) -> None:
     assert broker.json("topic", "create", "DEFAULTS", "--if-not-exists")["config"] == config
 
 
+def test_a_compacted_topic(broker: ServedBroker) -> None:
+    settings = ["--set", "cleanup=compact,delete", "--set", "min_cleanable_ratio=0.25"]
+    config = broker.json("topic", "create", "LATEST", *settings, "--set", "delete_retention_ms=2h")["config"]
+    assert (config["cleanup"], config["min_cleanable_ratio"]) == ("compact,delete", 0.25)
+    assert config["delete_retention_ms"] == 7_200_000
+
+
 def test_tables(broker: ServedBroker) -> None:
     broker.run("topic", "create", "TABLES", "--partitions", "12")
     shown = broker.run("topic", "describe", "TABLES")
-    assert "retention_ms       7d" in shown
-    assert "max_message_bytes  1.0 MiB" in shown
+    assert "retention_ms           7d" in shown
+    assert "max_message_bytes      1.0 MiB" in shown
     assert max(map(len, shown.splitlines())) <= 80
     assert shown.count("online") == 12
     assert "TABLES" in broker.run("topic", "list")

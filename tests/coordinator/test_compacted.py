@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from keyed_logs import compact, seal
 from log_batches import NOW_MS, abandon
+from planaria.actors.controller.groups import OFFSETS_CONFIG
 from planaria.actors.coordinator import machine as machine_module
 from planaria.actors.coordinator.replay import SNAPSHOT_AGE_MS
 from planaria.actors.coordinator.snapshot import Snapshot, decode_snapshot, encode_snapshot
@@ -144,6 +145,10 @@ def test_a_log_that_is_compacted_while_it_is_read(tmp_path: Path) -> None:
         assert {key: value for key, value in found.items() if type(key).__name__ != "StartKey"} == {
             key: value for key, value in expected.items() if type(key).__name__ != "StartKey"
         }
+
+
+def test_the_offsets_topic_keeps_its_tombstones_for_longer_than_a_snapshot_is_used() -> None:
+    assert OFFSETS_CONFIG.delete_retention_ms >= 2 * SNAPSHOT_AGE_MS
 
 
 def test_a_snapshot_older_than_the_tombstones_is_not_used(

@@ -41,6 +41,7 @@ STRANGE: list[Any] = [
     [{"value_text": "x", "timestamp_ms": 2**53}], [{"value": "AAAA", "value_text": "x"}], [{}] * 3,
     [{"headers": {"": ""}}], {"retention_ms": -1, "flush": "interval:99999999999999999999s"},
     {"segment_bytes": 1024, "segment_ms": 100, "max_message_bytes": 1}, {"retention_bytes": 2**63}, [TOPIC] * 1000,
+    {"cleanup": "compact", "min_cleanable_ratio": 0.1},
 ]  # fmt: skip
 """No number from 3 to 10,000: a topic of so many partitions is nothing hostile, only slow."""
 HUGE: list[Any] = [

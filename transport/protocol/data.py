@@ -116,7 +116,7 @@ class FetchReply(Reply):
     log_start_offset: int
     high_watermark: int
     next_offset: int
-    """Where to fetch on."""
+    """Where to fetch on. A compacted topic lacks offsets: it may lie far behind the last record."""
     records: list[FetchedRecord] | None = None
 
 
