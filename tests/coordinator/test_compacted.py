@@ -9,14 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyed_logs import compact, seal
-from log_batches import NOW_MS, abandon
+from log_batches import NOW_MS, abandon, unlimited
 from planaria.actors.controller.groups import OFFSETS_CONFIG
 from planaria.actors.coordinator import machine as machine_module
 from planaria.actors.coordinator.replay import SNAPSHOT_AGE_MS
 from planaria.actors.coordinator.snapshot import Snapshot, decode_snapshot, encode_snapshot
 from planaria.actors.coordinator.state import GroupState
 from planaria.actors.log.log import PartitionLog
-from planaria.actors.log.retention import LogConfig
 from planaria.transport.batch import parse_header, split
 from planaria.transport.protocol.groups import CommitOffsets, DeleteGroup, PartitionOffset
 from simulated_group import GROUP, SimulatedGroup, SimulatedMember, converge
@@ -24,7 +23,7 @@ from simulated_group import GROUP, SimulatedGroup, SimulatedMember, converge
 
 def written_to_disk(group: SimulatedGroup, directory: Path, segment_bytes: int) -> PartitionLog:
     """The simulated log as a real one."""
-    config = LogConfig(
+    config = unlimited(
         segment_bytes=segment_bytes, is_compacting=True, is_deleting=False, delete_retention_ms=1_000
     )
     log = PartitionLog.open(directory, config, NOW_MS)
@@ -37,11 +36,8 @@ def batches_of(log: PartitionLog, end: int) -> list[bytes]:
     found: list[bytes] = []
     offset = 0
     while offset < end:
-        for run in log.read(offset, 1 << 20, end):
-            for header, frame in split(run):
-                found.append(bytes(frame))
-                offset = header.next_offset
-        offset = log.after_gap(offset)
+        run, offset = log.read(offset, 1 << 20, end)
+        found += [bytes(frame) for _, frame in split(run)]
     return found
 
 

@@ -584,7 +584,7 @@ def test_dying_while_recovery_finishes_a_swap(tmp_path: Path) -> None:
 
 
 def _much(path: Path, count: int, keys: int, segment_bytes: int) -> None:
-    log = PartitionLog.open(path, config(segment_bytes=segment_bytes), NOW_MS)
+    log = opened(path, segment_bytes=segment_bytes)
     draw = random.Random(count)
     last: dict[bytes, int] = {}
     offset = 0
