@@ -5,7 +5,7 @@ import typer
 
 from planaria.supervisor.cli.settings import parse_settings
 
-KNOWN = ("retention_ms", "segment_bytes", "flush", "restart_intensity")
+KNOWN = ("retention_ms", "segment_bytes", "flush", "restart_intensity", "min_cleanable_ratio")
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,9 @@ class SimulatedLog:
     def apply_retention(self, now_ms: int) -> int:
         return 0
 
+    def compact(self, now_ms: int, budget_bytes: int) -> bool:
+        return False  # nothing is ever due: tests/log and tests/coordinator compact real logs
+
     def checkpoint(self) -> bool:
         self.sync()
         if self._host.world.now_us < self._host.disks.full_until:
