@@ -100,10 +100,17 @@ class Compactor:
         return True
 
     def stop(self) -> None:
-        """Give up the pass under way."""
+        """Give up the pass under way, and delete what it has written."""
+        ended = self._pass
+        self.release()
+        if ended is not None:
+            ended.discard()
+
+    def release(self) -> None:
+        """Give up the pass under way and its descriptors; recovery deletes the rest."""
         if self._slices is not None and self._pass is not None:
             self._slices.close()
-            self._pass.discard()
+            self._pass.release()
         self._slices = self._pass = None
 
     def on_deleted(self, segment: Segment) -> None:
@@ -181,6 +188,10 @@ class _Pass:
         for group in self._groups():
             yield from self._rewrite(group)
         self._mark()
+
+    def release(self) -> None:
+        if self._output is not None:
+            self._output.close()
 
     def discard(self) -> None:
         """Throw away what was written and not swapped."""
@@ -409,15 +420,15 @@ class _Output:
         """Everything is on the medium."""
         self._write()
         self._sync()
-        self._close()
+        self.close()
 
-    def _close(self) -> None:
+    def close(self) -> None:
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
             self._files.close(descriptor)
 
     def discard(self) -> None:
-        self._close()
+        self.close()
         self._files.unlink(self._path)
 
     def segment(self, entry: CleanedSegment) -> Segment:

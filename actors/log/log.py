@@ -276,6 +276,7 @@ class PartitionLog:
         if clean and self.checkpoint():
             with self._usable, suppress(StorageFull):
                 self._files.replace(self.directory / CLEAN_NAME, b"")
+        self._compactor.release()
         for segment in self._segments:
             segment.close()
         self._usable.end("the log is closed")

@@ -196,7 +196,8 @@ class _Recovery:
                 safe_position, safe_offset = checkpoint.recovery_position, checkpoint.recovery_offset
             if checkpoint.recovery_segment > last.base_offset or safe_position > last.size_bytes:
                 return self._go_on_after_gap(segments, checkpoint.recovery_offset)
-        last.open_active()
+        if not last.is_open:
+            last.open_active()
         last.next_offset = safe_offset
         last.index(trusted_bytes=safe_position)
         if last.size_bytes > safe_position:

@@ -529,6 +529,7 @@ def test_dying_before_any_call_leaves_the_old_or_the_new(tmp_path: Path, power: 
         files = FaultyFiles(die_before)
         with pytest.raises(Died):
             _live(directory, files)
+        files.release()
         if power == "cut":
             files.lose_unsynced(random.Random(die_before))
         second = FaultyFiles()
@@ -568,9 +569,12 @@ def test_dying_while_recovery_finishes_a_swap(tmp_path: Path) -> None:
             directory = tmp_path / f"{die_before}-{die_again}"
             with pytest.raises(Died):
                 _live(directory, FaultyFiles(die_before))
+            files = FaultyFiles(die_again)
             try:
-                abandon(opened(directory, FaultyFiles(die_again), segment_bytes=400))
+                abandon(opened(directory, files, segment_bytes=400))
             except Died:
+                files.die_before = -1
+                files.release()
                 tried += 1
             else:
                 break

@@ -41,6 +41,7 @@ class FaultyFiles(Files):
         self.fail_syncs = False
         self.calls: list[str] = []
         self._paths: dict[int, Path] = {}
+        self._open: set[int] = set()
         self._synced: dict[Path, bytes] = {}
 
     def __getattribute__(self, name: str) -> Any:
@@ -58,10 +59,25 @@ class FaultyFiles(Files):
     def open_write(self, path: Path) -> int:
         return self._opened(path, super().open_write)
 
+    def open_read(self, path: Path) -> int:
+        descriptor = super().open_read(path)
+        self._open.add(descriptor)
+        return descriptor
+
+    def close(self, descriptor: int) -> None:
+        super().close(descriptor)
+        self._open.discard(descriptor)
+
+    def release(self) -> None:
+        """Close what a process that died had open."""
+        while self._open:
+            os.close(self._open.pop())
+
     def _opened(self, path: Path, call: Callable[[Path], int]) -> int:
         existing = path.read_bytes() if path.exists() else b""
         descriptor = call(path)
         self._paths[descriptor] = path
+        self._open.add(descriptor)
         self._synced.setdefault(path, existing)
         return descriptor
 
