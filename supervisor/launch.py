@@ -109,9 +109,11 @@ def launch_supervisor(config: BrokerConfig, timeout_s: float = START_TIMEOUT_S) 
 def _await_start(status: int, process: "subprocess.Popen[bytes]", timeout_s: float) -> Started:
     deadline = time.monotonic() + timeout_s
     line = b""
+    # Not `select`, which refuses descriptors from 1024 on: the embedding program may have many.
+    poll = select.poll()
+    poll.register(status, select.POLLIN)
     while not line.endswith(b"\n"):
-        readable, _, _ = select.select([status], [], [], max(0.0, deadline - time.monotonic()))
-        if not readable:
+        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
             raise StartFailed(f"the broker did not start within {timeout_s:.0f} s")
         piece = os.read(status, 65536)
         if not piece:
