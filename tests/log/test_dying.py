@@ -50,7 +50,7 @@ def test_dying_before_any_call_to_the_system_loses_nothing_acknowledged(
         files = FaultyFiles(die_before)
         with pytest.raises(Died):
             _live(directory, files, acknowledged)
-        files.bury()
+        files.release()
         if power == "cut":
             files.lose_unsynced(random.Random(die_before))
         log = PartitionLog.open(directory, SMALL, NOW_MS)
@@ -79,9 +79,8 @@ def test_dying_during_recovery_is_recovered_from(unclean: Path, tmp_path: Path) 
         files = FaultyFiles(die_before)
         try:
             abandon(PartitionLog.open(directory, SMALL, NOW_MS, files))
-        files.bury()
         except Died:
-            pass
+            files.release()
         log = PartitionLog.open(directory, SMALL, NOW_MS)
         assert contents(log) == UNCLEAN[:2]
         assert (directory / path.name).with_suffix(".torn").exists()

@@ -40,7 +40,6 @@ class FaultyFiles(Files):
         self.space_bytes = space_bytes
         self.fail_syncs = False
         self.calls: list[str] = []
-        self._descriptors: set[int] = set()
         self._paths: dict[int, Path] = {}
         self._open: set[int] = set()
         self._synced: dict[Path, bytes] = {}
@@ -77,25 +76,10 @@ class FaultyFiles(Files):
     def _opened(self, path: Path, call: Callable[[Path], int]) -> int:
         existing = path.read_bytes() if path.exists() else b""
         descriptor = call(path)
-        self._descriptors.add(descriptor)
         self._paths[descriptor] = path
         self._open.add(descriptor)
         self._synced.setdefault(path, existing)
         return descriptor
-
-    def open_read(self, path: Path) -> int:
-        descriptor = super().open_read(path)
-        self._descriptors.add(descriptor)
-        return descriptor
-
-    def close(self, descriptor: int) -> None:
-        super().close(descriptor)
-        self._descriptors.discard(descriptor)
-
-    def bury(self) -> None:
-        """What the kernel does for a process that was killed: close what it had open."""
-        while self._descriptors:
-            os.close(self._descriptors.pop())
 
     def write_at(self, descriptor: int, buffers: Sequence[Buffer], total_bytes: int, position: int) -> None:
         if self.space_bytes is None:
