@@ -159,7 +159,7 @@ def recovery_row(scale: Scale, _: Ceilings) -> Row:
         broker.producer(linger_ms=1) as producer,
     ):
         producer.publish(TOPIC, VALUE).result(10)
-        for _ in range(scale.kills):
+        for _kill in range(scale.kills):
             pid = _pid_of(broker, f"partition/{TOPIC}/0")
             os.kill(pid, signal.SIGKILL)
             started = time.perf_counter()
