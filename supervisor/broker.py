@@ -102,12 +102,17 @@ class Broker:
         value: Any,
         *,
         headers: dict[str, str] | None = None,
+        dedup_id: str | None = None,
         timeout: float | None = 30.0,
     ) -> RecordMetadata:
-        """Publish one message and wait until it is durable. For many messages use `producer()`."""
+        """Publish one message and wait until it is durable. For many messages use `producer()`.
+
+        A repeat of a `dedup_id` within the topic's window is not written again: the first one's place is returned.
+        """
         if self._producer is None:
             self._producer = self.client.producer(linger_ms=0)
-        return self._producer.publish(topic, value, key=key, headers=headers).result(timeout)
+        delivery = self._producer.publish(topic, value, key=key, headers=headers, dedup_id=dedup_id)
+        return delivery.result(timeout)
 
     def producer(self, **options: Any) -> Producer:
         return self.client.producer(**options)

@@ -1,7 +1,7 @@
 """The record batch: the unit of append, checksum, replication and fetch.
 
 Owns the byte layout below and nothing else: no file, socket or clock. Producers build batches, partitions stamp the
-first 24 bytes and never open the rest, consumers verify and decode them. Big-endian throughout:
+first 24 bytes and do not open the rest, consumers verify and decode them. Big-endian throughout:
 
      0        8             12       16        20             24
      +--------+-------------+--------+---------+--------------+
@@ -13,7 +13,8 @@ first 24 bytes and never open the rest, consumers verify and decode them. Big-en
 
 `length` counts the bytes from 24 to the end, `crc32c` covers them, `head_crc32c` covers bytes 0 to 20. The producer sets
 `length` and `crc32c`; so what a consumer verifies is what the producer computed. Attributes: bits 0-2 the codec (0 none,
-1 zstd), bit 3 transactional, bit 4 control, bit 5 the leader's own append time.
+1 zstd), bit 3 transactional, bit 4 control, bit 5 the leader's own append time, bit 6 one record with an identity
+(`deduplication.py`): the one kind that partitions open.
 """
 
 import struct
@@ -33,6 +34,7 @@ CODEC_ZSTD = 1
 TRANSACTIONAL = 1 << 3
 CONTROL = 1 << 4
 LOG_APPEND_TIME = 1 << 5
+DEDUP = 1 << 6
 
 NO_PRODUCER = -1
 SEQUENCE_LIMIT = 2**31

@@ -2,7 +2,9 @@
 
 A record with a key goes to crc32(key) % partitions; without one it goes where the topic's whole request goes: to one
 partition that is up, the next one with each request. Not idempotent: after TIMED_OUT or the death of a partition the
-outcome is unknown, and a client that repeats may publish twice. Producers of batches have sequences for that.
+outcome is unknown, and a client that repeats may publish twice, unless it names its records by a `dedup_id`. Such a
+record travels in a batch of its own; without a key its identity decides where it goes. Producers of batches have
+sequences.
 """
 
 from collections.abc import Sequence
@@ -11,6 +13,12 @@ from msgspec import Struct
 
 from ...transport.addresses import partition_address
 from ...transport.batch import HEADER_BYTES, Record, build
+from ...transport.deduplication import (
+    dedup_id_fault,
+    identified_batch,
+    identified_headers,
+    partition_for_dedup_id,
+)
 from ...transport.machine import Answered, Call, Effect, Failed
 from ...transport.partitioner import partition_for_key
 from ...transport.protocol.data import (
@@ -40,6 +48,7 @@ class Row(Struct, frozen=True):
     value: bytes | None
     headers: dict[str, str] | None
     timestamp_ms: int
+    dedup_id: str | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -93,7 +102,9 @@ class Publisher:
             error = missing if result is None else result.error
             for place, row in enumerate(rows):
                 offset = -1 if result is None or error is not None else result.base_offset + place
-                publication.results[row.index] = PublishedRecord(partition, offset, error)
+                publication.results[row.index] = PublishedRecord(
+                    partition, offset, error, duplicate=result is not None and result.duplicate
+                )
         return self._finish_if_complete(number)
 
     def on_failed(self, event: Failed) -> list[Effect]:
@@ -110,11 +121,13 @@ class Publisher:
     ) -> dict[int, list[Row]]:
         shares: dict[int, list[Row]] = {}
         keyless = request.partition
-        if keyless is None and any(row.key is None for row in rows):
+        if keyless is None and any(row.key is None and row.dedup_id is None for row in rows):
             keyless = self._next_partition(entry)
         for row in rows:
             if request.partition is None and row.key is not None:
                 partition = partition_for_key(row.key, entry.partitions)
+            elif request.partition is None and row.dedup_id is not None:
+                partition = partition_for_dedup_id(row.dedup_id, entry.partitions)
             else:
                 assert keyless is not None
                 partition = keyless
@@ -188,24 +201,34 @@ def to_row(index: int, record: PublishRecord, now: int) -> Row:
     timestamp_ms = now if record.timestamp_ms is None else record.timestamp_ms
     key = record.key if record.key_text is None else record.key_text.encode()
     value = record.value if record.value_text is None else record.value_text.encode()
-    return Row(index, key, value, record.headers, timestamp_ms)
+    headers = record.headers
+    if record.dedup_id is not None:
+        fault = dedup_id_fault(record.dedup_id)
+        if fault is not None:
+            raise ProtocolError(ErrorCode.INVALID_REQUEST, f"records[{index}].{fault}")
+        headers = identified_headers(headers, record.dedup_id)
+    return Row(index, key, value, headers, timestamp_ms, record.dedup_id)
 
 
 def gather(rows: Sequence[Row], max_batch_bytes: int) -> list[list[Row]]:
-    """Rows in order, in as few batches as the limit allows."""
+    """Rows in order, in as few batches as the limit allows; one with an identity is alone."""
     batches: list[list[Row]] = []
     size = 0
+    is_alone = True
     for row in rows:
-        if not batches or size + row.size_bytes > max_batch_bytes:
+        if is_alone or row.dedup_id is not None or size + row.size_bytes > max_batch_bytes:
             batches.append([])
             size = HEADER_BYTES
+        is_alone = row.dedup_id is not None
         batches[-1].append(row)
         size += row.size_bytes
     return batches
 
 
 def to_batch(rows: Sequence[Row]) -> bytes:
-    first_timestamp_ms = rows[0].timestamp_ms
+    first, first_timestamp_ms = rows[0], rows[0].timestamp_ms
+    if first.dedup_id is not None:
+        return identified_batch((first.key, first.value, 0, first.headers), first_timestamp_ms)
     records: list[Record] = [
         (row.key, row.value, row.timestamp_ms - first_timestamp_ms, row.headers) for row in rows
     ]

@@ -81,9 +81,7 @@ class PartitionLog:
         self._sealed_bytes = sum(segment.size_bytes for segment in recovered.segments[:-1])
         self._checkpoint = recovered.checkpoint
         self._snapshot_offset = recovered.snapshot_offset
-        self._batches_since_snapshot = len(
-            self.producers
-        )  # unknown: assume that a snapshot is worth its price
+        self._batches_since_snapshot = self._remembered  # unknown: assume that a snapshot is worth its price
         self._active_since_ms = recovered.active_since_ms
         if self._active_since_ms == 0 and self._active.size_bytes:
             self._active_since_ms = now_ms
@@ -110,7 +108,10 @@ class PartitionLog:
         and StorageFull when a new log finds no room at all.
         """
         files = files or Files()
-        log = cls(directory, config, files, recover(directory, files, now_ms, on_progress), now_ms)
+        producers = ProducerStates()
+        producers.identities.reconfigure(config.dedup_window_ms, config.dedup_window_count)
+        recovered = recover(directory, files, producers, now_ms, on_progress)
+        log = cls(directory, config, files, recovered, now_ms)
         log.checkpoint()
         return log
 
@@ -133,11 +134,17 @@ class PartitionLog:
     def segment_count(self) -> int:
         return len(self._segments)
 
+    @property
+    def _remembered(self) -> int:
+        """How much a snapshot holds."""
+        return len(self.producers) + len(self.producers.identities)
+
     def reconfigure(self, config: LogConfig) -> None:
-        """Takes effect with the next append, the next `apply_retention` and the next pass of compaction."""
+        """Takes effect with the next append, retention and pass of compaction; for identities at once."""
         self.config = config
         if not config.is_compacting:
             self._compactor.stop()
+        self.producers.identities.reconfigure(config.dedup_window_ms, config.dedup_window_count)
 
     # -- writing
 
@@ -238,7 +245,7 @@ class PartitionLog:
             self._sync()
             try:
                 self._active.write_index()
-                if self._batches_since_snapshot * SNAPSHOT_PRODUCERS_PER_BATCH >= len(self.producers):
+                if self._batches_since_snapshot * SNAPSHOT_PRODUCERS_PER_BATCH >= self._remembered:
                     self._write_snapshot()
                 self._write_checkpoint()
             except StorageFull:

@@ -1,7 +1,8 @@
 """What each idempotent producer wrote last: the memory by which a repeated batch is recognised and a missing one
 noticed.
 
-Pure: no file, no clock. A function of the log: replaying the headers of the log's batches in order gives the same
+Pure: no file, no clock. Keeps the identities of records (`identities.py`) along, so that one snapshot has both.
+A function of the log: replaying the headers of the log's batches in order gives the same
 state (`last_seen_ms` apart, which only decides when a silent producer is forgotten). The partition's machine calls
 `check` and `apply` when it decides; the log calls `confirm` when the batches are written and `revert` when the disk
 was full.
@@ -28,6 +29,7 @@ import msgspec
 from ...transport.batch import NO_PRODUCER, SEQUENCE_LIMIT, BatchHeader
 from .checked import decode_checked, encode_checked
 from .errors import OutOfOrderSequence, ProducerFenced, UnknownProducer
+from .identities import Identities, Sighting
 
 BATCHES_KEPT = 5
 PRODUCER_LIMIT = 100_000
@@ -72,12 +74,15 @@ class Producer(msgspec.Struct, frozen=True, array_like=True):
 class _Snapshot(msgspec.Struct, frozen=True, array_like=True):
     offset: int
     producers: dict[int, Producer]
+    identities: list[Sighting] = []
+    """Missing in snapshots of versions that knew none."""
 
 
 class ProducerStates:
     """The states of at most `limit` producers; the one silent for longest makes room for a new one."""
 
     def __init__(self, limit: int = PRODUCER_LIMIT, expiry_ms: int = PRODUCER_EXPIRY_MS) -> None:
+        self.identities = Identities()
         self._limit = limit
         self._expiry_ms = expiry_ms
         self._producers: dict[int, Producer] = {}  # the one seen last is last
@@ -165,6 +170,7 @@ class ProducerStates:
         for header in headers:
             self.apply(header, now_ms)
         self._undo.clear()
+        self.identities.confirm(now_ms)
 
     def revert(self) -> None:
         """Take back everything applied since the last `confirm`: those batches were not written."""
@@ -174,6 +180,7 @@ class ProducerStates:
             else:
                 self._producers[producer_id] = before
         self._undo.clear()
+        self.identities.revert()
 
     def expire(self, now_ms: int) -> None:
         """Forget producers silent for longer than the expiry."""
@@ -194,7 +201,7 @@ class ProducerStates:
                 producers.pop(producer_id, None)
             else:
                 producers[producer_id] = before
-        return encode_checked(_KIND, _Snapshot(offset, producers))
+        return encode_checked(_KIND, _Snapshot(offset, producers, self.identities.sightings()))
 
     def load(self, data: bytes | None, offset: int) -> bool:
         """Take over a snapshot that verifies and was made for `offset`; whether it was."""
@@ -202,10 +209,13 @@ class ProducerStates:
         if snapshot is None or snapshot.offset != offset:
             return False
         self._producers = dict(snapshot.producers)
+        self.identities.load(snapshot.identities)
         return True
 
-    def replay(self, headers: Iterable[BatchHeader], now_ms: int) -> None:
-        """Apply the headers of batches read back from the log. Their producers count as seen now."""
-        for header in headers:
+    def replay(self, batches: Iterable[tuple[BatchHeader, str | None]], now_ms: int) -> None:
+        """Apply batches read back from the log, each with its identity if it has one. All count as seen now."""
+        for header, dedup_id in batches:
             self.apply(header, now_ms)
             self._undo.clear()
+            if dedup_id is not None:
+                self.identities.replay(dedup_id, header.base_offset, now_ms)

@@ -12,7 +12,7 @@ locked.
    that fails. When good batches lie behind the cut, this was more than a write torn by a crash, and the cut bytes are
    kept as `<segment>.torn` (the latest only, at most TORN_COPY_BYTES).
 5. What was kept of the tail is synced before anyone may read it.
-6. Producers come from the newest good snapshot and the batches after it.
+6. Producers and identities come from the newest good snapshot and the batches after it.
 
 Recovering a recovered log changes nothing. Only tails and names are read: the size of the log does not matter.
 """
@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from ...transport.batch import BatchHeader
+from ...transport.batch import DEDUP, BatchHeader
+from ...transport.deduplication import dedup_id_of
 from .checkpoint import (
     CHECKPOINT_NAME,
     CLEAN_NAME,
@@ -62,20 +63,34 @@ class Recovered:
     was_clean: bool
 
 
-def recover(directory: Path, files: Files, now_ms: int, on_progress: Callable[[int], None]) -> Recovered:
-    """Bring `directory` (created when missing) into order. `on_progress` hears how many bytes have been checked so far.
+def recover(
+    directory: Path,
+    files: Files,
+    producers: ProducerStates,
+    now_ms: int,
+    on_progress: Callable[[int], None],
+) -> Recovered:
+    """Bring `directory` (created when missing) into order, and fill `producers`.
+
+    `on_progress` hears how many bytes have been checked so far.
 
     Raises StorageFailed or StorageFull when the operating system does not let it.
     """
-    return _Recovery(directory, files, now_ms, on_progress).run()
+    return _Recovery(directory, files, producers, now_ms, on_progress).run()
 
 
 class _Recovery:
     def __init__(
-        self, directory: Path, files: Files, now_ms: int, on_progress: Callable[[int], None]
+        self,
+        directory: Path,
+        files: Files,
+        producers: ProducerStates,
+        now_ms: int,
+        on_progress: Callable[[int], None],
     ) -> None:
         self._directory = directory
         self._files = files
+        self._producers = producers
         self._now_ms = now_ms
         self._on_progress = on_progress
         self._checked_bytes = 0
@@ -95,9 +110,8 @@ class _Recovery:
         self._delete_leftovers(names)
         segments = self._segments(names, checkpoint)
         active = self._recover_last(segments, checkpoint, sync_failed=SYNC_FAILED_NAME in names)
-        producers = ProducerStates()
-        snapshot_offset = load_newest(self._directory, self._files, producers, active.next_offset)
-        producers.replay(self._headers_from(segments, snapshot_offset or 0), self._now_ms)
+        snapshot_offset = load_newest(self._directory, self._files, self._producers, active.next_offset)
+        self._producers.replay(self._batches_from(segments, snapshot_offset or 0), self._now_ms)
         if self._last_leader_epoch < 0 and checkpoint is None and len(segments) > 1:
             self._last_leader_epoch = max(self._epoch_of(segments[-2]), self._cleaned.leader_epoch)
         is_same_active = checkpoint is not None and checkpoint.recovery_segment == active.base_offset
@@ -106,7 +120,7 @@ class _Recovery:
             log_start_offset=self._log_start(segments, checkpoint),
             last_leader_epoch=self._last_leader_epoch,
             active_since_ms=checkpoint.active_since_ms if checkpoint and is_same_active else 0,
-            producers=producers,
+            producers=self._producers,
             snapshot_offset=snapshot_offset,
             checkpoint=checkpoint,
             cleaned=self._cleaned,
@@ -284,14 +298,17 @@ class _Recovery:
 
     # -- producers and epochs
 
-    def _headers_from(self, segments: list[Segment], offset: int) -> Iterator[BatchHeader]:
+    def _batches_from(self, segments: list[Segment], offset: int) -> Iterator[tuple[BatchHeader, str | None]]:
+        """Each batch's header, with the identity in it if it is marked to have one."""
         for segment in segments:
             if segment.next_offset <= offset or segment.size_bytes == 0:
                 continue
-            for header, _ in segment.reader().walk_intact(segment.index().position_of(offset)):
+            reader = segment.reader()
+            for header, position in reader.walk_intact(segment.index().position_of(offset)):
                 self._progress(header)
                 if header.base_offset >= offset:
-                    yield header
+                    is_marked = header.attributes & DEDUP
+                    yield header, dedup_id_of(reader.frame(position, header), header) if is_marked else None
             if segment is not segments[-1]:
                 segment.close()
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from .identities import DEDUP_WINDOW_COUNT, DEDUP_WINDOW_MS
 from .segment import Segment
 
 UNLIMITED = -1
@@ -18,7 +19,8 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
     `segment_bytes` and `segment_ms` decide when a new segment is begun; a single append is never divided, so a
     segment may exceed its size by one append. `retention_ms` counts from a segment's newest record,
     `retention_bytes` is what is kept at least (whole segments are deleted, the active one never for its size). Both count
-    only where `is_deleting`; the last three only where `is_compacting` (`compaction.py`).
+    only where `is_deleting`; `delete_retention_ms` and the two after it only where `is_compacting` (`compaction.py`).
+    `dedup_window_ms` and `dedup_window_count` bound for how long, and for how many, identities are remembered.
     """
 
     segment_bytes: int
@@ -30,6 +32,8 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
     delete_retention_ms: int
     min_compaction_lag_ms: int
     min_cleanable_ratio: float
+    dedup_window_ms: int = DEDUP_WINDOW_MS
+    dedup_window_count: int = DEDUP_WINDOW_COUNT
 
 
 def is_roll_due(config: LogConfig, size_bytes: int, more_bytes: int, age_ms: int) -> bool:

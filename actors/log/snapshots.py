@@ -1,4 +1,5 @@
-"""The files `<offset, 20 digits>.snapshot`: what producers had written before that offset.
+"""The files `<offset, 20 digits>.snapshot`: what producers had written before that offset, and the
+identities seen lately.
 
 Owns their names and number; their contents are `producers.py`'s. Written at each roll and when replaying the log
 since the last one would take longer than reading a new one. The last two are kept: should the newer be damaged, the

@@ -1,9 +1,10 @@
 """From the batches of a Produce to what is appended, and the acknowledgements that wait for it.
 
 Owns the log end as it will be when this turn's appends are written, and the requests that wait. A batch is judged
-(undamaged, small enough, a client's own kind, in its producer's order), stamped and given its offset here; the write
-itself is somebody else's, at the end of the turn. It succeeds or fails for the whole turn, so undoing takes two things:
-the end offset goes back, and the log takes back what the producers' states were told. Called by the partition's machine.
+(undamaged, small enough, a client's own kind, in its producer's order, of an identity not seen lately), stamped and
+given its offset here; the write itself is somebody else's, at the end of the turn. It succeeds or fails for the whole
+turn, so undoing takes two things: the end offset goes back, and the log takes back what the producers' states
+were told. Called by the partition's machine.
 """
 
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from ...transport.batch import (
     CODEC_NONE,
     CODEC_ZSTD,
     CONTROL,
+    DEDUP,
     HEAD_BYTES,
     HEADER_BYTES,
     LOG_APPEND_TIME,
@@ -27,6 +29,7 @@ from ...transport.batch import (
     stamped_head,
     verify,
 )
+from ...transport.deduplication import dedup_id_of
 from ...transport.machine import Payload, Sender
 from ...transport.protocol.data import Acks, ProducedBatch
 from ...transport.protocol.errors import ErrorBody, ErrorCode
@@ -60,6 +63,7 @@ class PendingProduce(NamedTuple):
 class Appends:
     def __init__(self, producers: ProducerStates, log_end_offset: int, leader_epoch: int) -> None:
         self._producers = producers
+        self._identities = producers.identities
         self._leader_epoch = leader_epoch
         self.log_end_offset = log_end_offset
         """Where the next batch goes: the log's own end, and this turn's batches behind it."""
@@ -88,13 +92,21 @@ class Appends:
         self, frame: Buffer, header: BatchHeader, admission: Admission, now: int
     ) -> tuple[ProducedBatch, int]:
         try:
+            dedup_id = dedup_id_of(frame, header)
             verdict = self._producers.check(header)
+        except InvalidBatch as error:
+            return ProducedBatch(-1, error=ErrorBody(ErrorCode.INVALID_BATCH, str(error))), 0
         except SequenceError as error:
             return ProducedBatch(-1, error=ErrorBody(error.code, str(error))), 0
-        if type(verdict) is Duplicate:
+        first_offset = verdict.base_offset if type(verdict) is Duplicate else None
+        if dedup_id is not None:
+            first_offset = self._identities.find(dedup_id, now)
+        if first_offset is not None:
             # Its first may be a moment old and not durable yet; then the repeat waits as long.
-            return ProducedBatch(verdict.base_offset, True), verdict.base_offset + header.record_count
+            return ProducedBatch(first_offset, True), first_offset + header.record_count
         base_offset = self.log_end_offset
+        if dedup_id is not None:
+            self._identities.note(dedup_id, base_offset, now)
         placed = BatchHeader(base_offset, self._leader_epoch, *header[2:])
         self._producers.apply(placed, now)
         # Two buffers a batch: the body is written from where it was received.
@@ -152,7 +164,7 @@ def fault_of(frame: Buffer, header: BatchHeader) -> str | None:
     """What is wrong with an undamaged batch, as far as can be told without opening it."""
     if header.attributes & BROKER_ATTRIBUTES:
         return "transactional, control and log-append-time batches are the broker's own"
-    if header.attributes & ~CODEC_MASK:
+    if header.attributes & ~(CODEC_MASK | DEDUP):
         return f"unknown batch attributes {header.attributes:#x}"
     if header.attributes & CODEC_MASK not in (CODEC_NONE, CODEC_ZSTD):
         return f"unknown batch codec {header.attributes & CODEC_MASK}"

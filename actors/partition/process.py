@@ -200,6 +200,8 @@ def log_config(config: TopicConfig) -> LogConfig:
         delete_retention_ms=config.delete_retention_ms,
         min_compaction_lag_ms=config.min_compaction_lag_ms,
         min_cleanable_ratio=config.min_cleanable_ratio,
+        dedup_window_ms=config.dedup_window_ms,
+        dedup_window_count=config.dedup_window_count,
     )
 
 

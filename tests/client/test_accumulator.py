@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from zlib import crc32
 
 import pytest
 
@@ -11,6 +12,7 @@ from planaria.transport.batch import build
 from planaria.transport.client.accumulator import Accumulator, Delivery, Lane
 from planaria.transport.client.errors import BufferFull, Closed, TimedOut
 from planaria.transport.client.gate import Gate
+from planaria.transport.client.options import InvalidOption
 
 LARGEST_BYTES = 16_000
 
@@ -25,6 +27,7 @@ class Sealer:
         self.is_automatic = is_automatic
         self.announced: list[Lane] = []
         self.taken: list[Any] = []
+        self.taken_alone: list[Any] = []
         self.wake = threading.Event()
         self.accumulator = Accumulator(
             **(settings | options),
@@ -32,6 +35,7 @@ class Sealer:
             largest_batch_of=lambda _: LARGEST_BYTES,
             place=lambda _: 0,
             notify=self.notify,
+            notify_identified=self.taken_alone.append,
             now_ms=lambda: 0,
         )
 
@@ -77,8 +81,35 @@ def test_a_record_is_announced_once_and_sealed_when_taken() -> None:
     (batch,) = sealer.take()
     assert [record.value for record in batch.records] == [b"a", b"b"]
     sealer.accumulator.finish(batch, 40, None)
-    assert (first.result(0), second.result(0)) == (("T", 0, 40), ("T", 0, 41))
+    assert (first.result(0), second.result(0)) == (("T", 0, 40, False), ("T", 0, 41, False))
     assert sealer.accumulator.buffered_bytes == 0
+
+
+def test_a_record_with_an_identity_is_alone_and_sealed_at_birth() -> None:
+    sealer = Sealer()
+    sealer.accumulator.publish("T", b"other", partition=2)
+    delivery = sealer.accumulator.publish("T", b"a", key="k", headers={"h": "1"}, partition=2, dedup_id="id")
+    (batch,) = sealer.taken_alone
+    [entry] = batch.records
+    assert (entry.key, entry.value, entry.headers) == (b"k", b"a", {"h": "1", "dedup-id": "id"})
+    assert not batch.is_open
+    assert batch in sealer.accumulator.unfinished()
+    sealer.accumulator.finish(batch, 7, None, True)
+    assert delivery.result(0) == ("T", 2, 7, True)
+    assert sealer.accumulator.buffered_bytes == 0
+
+
+def test_an_identity_decides_where_a_record_without_a_key_goes() -> None:
+    sealer = Sealer()
+    for _ in range(3):
+        sealer.accumulator.publish("T", b"a", dedup_id="order-17")
+    assert {batch.partition for batch in sealer.taken_alone} == {crc32(b"order-17") % 4}
+
+
+@pytest.mark.parametrize("dedup_id", ["", "x" * 257, "\u00e9" * 129])
+def test_an_identity_has_a_length(dedup_id: str) -> None:
+    with pytest.raises(InvalidOption, match="dedup_id: must have 1 to 256 bytes"):
+        Sealer().accumulator.publish("T", b"a", dedup_id=dedup_id)
 
 
 def test_lingering_ends_when_somebody_waits() -> None:
@@ -174,7 +205,7 @@ def test_everybody_who_waits_for_a_batch_is_let_pass() -> None:
     sealer.accumulator.finish(batch, 7, None)
     for thread in waiting:
         thread.join(5)
-    assert results == [("T", 0, 7)] * 3
+    assert results == [("T", 0, 7, False)] * 3
 
 
 def test_whoever_gives_up_waiting_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:

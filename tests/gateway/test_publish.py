@@ -6,7 +6,7 @@ from zlib import crc32
 import pytest
 
 from gateway_driver import GatewayDriver
-from planaria.transport.batch import decode_records, verify
+from planaria.transport.batch import DEDUP, decode_records, verify
 from planaria.transport.machine import Call
 from planaria.transport.protocol.data import (
     ProducedBatch,
@@ -192,3 +192,24 @@ def test_the_wait_ends(gateway: GatewayDriver) -> None:
     gateway.up("partition/NEW/0")
     gateway.advance(2_500)
     assert [call.address for call in gateway.calls] == ["partition/NEW/0"], "what is up is used"
+
+
+def test_records_with_an_identity_are_alone_in_marked_batches(gateway: GatewayDriver) -> None:
+    records = [{"value": b"1"}, {"value": b"2", "dedup_id": "a"}, {"value": b"3"}, {"value": b"4"}]
+    number = gateway.ask(publish(*records, partition=1))
+    (call,) = gateway.calls
+    assert [verify(frame).attributes for frame in call.payload] == [0, DEDUP, 0]
+    assert rows_of(call)[1] == [(None, b"2", 0, {"dedup-id": "a"})]
+    reply = ProduceReply(
+        batches=[ProducedBatch(5), ProducedBatch(2, duplicate=True), ProducedBatch(6)], high_watermark=0
+    )
+    gateway.answer(reply, call=call)
+    found = [(each.offset, each.duplicate) for each in gateway.replies[number].records]
+    assert found == [(5, False), (2, True), (6, False), (7, False)]
+
+
+def test_an_identity_decides_where_a_record_without_a_key_goes(gateway: GatewayDriver) -> None:
+    for _ in range(3):
+        gateway.ask(publish({"value": b"1", "dedup_id": "order-17"}))
+    gateway.ask(publish({"key": b"k", "value": b"1", "dedup_id": "order-17"}))
+    assert [partition_of(call) for call in gateway.calls] == [crc32(b"order-17") % 3] * 3 + [crc32(b"k") % 3]

@@ -136,3 +136,18 @@ def test_topics_are_made_and_deleted_while_the_controller_dies(hardy: Broker) ->
     for number in range(0, 8, 2):
         broker.publish(f"T{number}", "k", number)
         assert [message.data for message in read_topic(broker.client, f"T{number}")] == [number]
+
+
+def test_a_named_message_is_there_once_over_kills(hardy: Broker) -> None:
+    """By the client's own way and by the gateway's, with the partition killed in between."""
+    hardy.create_topic("T", 2)
+    for number in range(30):
+        first = hardy.publish("T", f"k{number % 3}", number, dedup_id=f"order-{number}")
+        if number % 10 == 0:
+            hardy.kill(f"partition/T/{first.partition}")
+        again = hardy.client.publish("T", number, key=f"k{number % 3}", dedup_id=f"order-{number}")
+        assert again == (*first[:3], True)
+    with hardy.producer(linger_ms=0) as producer:
+        repeats = [producer.publish("T", n, key=f"k{n % 3}", dedup_id=f"order-{n}") for n in range(30)]
+        assert all(repeat.result(PATIENCE_S).duplicate for repeat in repeats)
+    assert sorted(message.data for message in read_topic(hardy.client, "T")) == list(range(30))

@@ -102,7 +102,7 @@ def test_acks_zero_gets_no_reply_but_is_appended(partition: SimulatedPartition) 
         (a_batch(b"a", attributes=TRANSACTIONAL), "broker's own"),
         (a_batch(b"a", attributes=CONTROL), "broker's own"),
         (a_batch(b"a", attributes=LOG_APPEND_TIME), "broker's own"),
-        (a_batch(b"a", attributes=1 << 6), "attributes"),
+        (a_batch(b"a", attributes=1 << 7), "attributes"),
         (a_batch(b"a", producer_id=3, producer_epoch=0, base_sequence=-1), "sequence"),
         (a_batch(b"a", producer_id=3, producer_epoch=-1, base_sequence=0), "sequence"),
         (a_batch(b"a", producer_id=-5, producer_epoch=0, base_sequence=0), "producer id"),

@@ -174,7 +174,7 @@ def test_documented_session_is_what_happens(running_broker: SupervisorHandle) ->
             member_id = reply.get("member_id", member_id)
             generation = reply.get("generation", generation)
             if name == "publish":
-                assert reply["records"] == [{"partition": 1, "offset": 0, "error": None}]
+                assert reply["records"] == [{"partition": 1, "offset": 0, "error": None, "duplicate": False}]
             if name == "fetch":
                 assert reply["records"][0]["value_text"] == '{"amount": 100}'
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from planaria.transport.batch import (
     CODEC_ZSTD,
+    DEDUP,
     HEAD_BYTES,
     Record,
     build,
@@ -35,6 +36,7 @@ HEADERS: list[Record] = [
     (b"k", b"\x00\xff", 250, {"\U0001f511": "\u2713"}),
 ]
 MANY: list[Record] = [(f"k{n}".encode(), bytes([n % 256]), n * 1_000, None) for n in range(20)]
+IDENTIFIED: list[Record] = [(None, b"{}", 0, {"dedup-id": "order-17"})]
 SIZES: list[Record] = [(b"k" * 40, b"v" * 300, 70_000, {"h": "x" * 40}), (b"", b"w" * 700, -5, None)]
 
 
@@ -56,6 +58,7 @@ def batch_vectors() -> dict[str, Any]:
             _build(MANY, producer_id=2**63 - 1, producer_epoch=2**15 - 1, base_sequence=2**31 - 10),
         ),
         _vector("stamped by a leader", PLAIN, bytes(stamp(_build(PLAIN), 2**40 + 1, 5))),
+        _vector("one record with an identity", IDENTIFIED, _build(IDENTIFIED, attributes=DEDUP)),
         _vector("zstd", PLAIN, zstd_batch(PLAIN)),
     ]
     return {"crc32c_of_123456789": checksum(CHECK), "batches": batches, "damaged": _damaged()}

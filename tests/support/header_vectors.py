@@ -57,7 +57,7 @@ OTHER_REQUESTS: dict[str, dict[str, Any]] = {
     "publish of bytes": {
         "op": "publish", "id": "p-1", "topic": "ORDERS", "partition": 0, "acks": 1,
         "records": [{"key": b"\x00\xff", "value": b"\xde\xad\xbe\xef", "timestamp_ms": 1_700_000_000_000},
-                    {"key_text": "ключ", "value": None}],
+                    {"key_text": "ключ", "value": None}, {"value_text": "v", "dedup_id": "order-17"}],
     },
     "fetch of batches": {
         "op": "fetch", "id": 28, "topic": "ORDERS", "partition": 1, "offset": 2**53, "max_bytes": 65_536,
@@ -173,6 +173,7 @@ REPLIES: dict[str, Reply] = {
             data.PublishedRecord(
                 partition=0, offset=-1, error=ErrorBody("STORAGE_FULL", "no space left on device", True)
             ),
+            data.PublishedRecord(partition=0, offset=12, duplicate=True),
         ]
     ),
     "fetch of batches": data.FetchReply(

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from planaria.transport.batch import SEQUENCE_LIMIT, BatchHeader, decode_records, parse_header, stamp, verify
+from planaria.transport.deduplication import dedup_id_of
 from planaria.transport.protocol.data import ProducedBatch
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 
@@ -20,11 +21,18 @@ class ProducerEntry:
 class ModelPartition:
     batches: list[tuple[BatchHeader, bytes]] = field(default_factory=list)
     producers: dict[int, ProducerEntry] = field(default_factory=dict)
+    identities: dict[str, int] = field(default_factory=dict)
     log_start_offset: int = 0
     end_offset: int = 0
 
     def produce(self, frame: bytes) -> ProducedBatch:
         header = verify(frame)
+        dedup_id = dedup_id_of(frame, header)
+        if dedup_id is not None:
+            is_repeat = dedup_id in self.identities
+            offset = self.identities[dedup_id] if is_repeat else self._append(frame, header)
+            self.identities[dedup_id] = offset
+            return ProducedBatch(offset, is_repeat)
         if header.producer_id < 0:
             return ProducedBatch(self._append(frame, header))
         refusal, duplicate = self._judge(header)

@@ -28,6 +28,7 @@ from planaria.actors.partition.effects import (
 from planaria.actors.partition.machine import PartitionMachine
 from planaria.actors.partition.parked import ParkedFetches
 from planaria.transport.batch import BatchHeader, build, parse_header, split
+from planaria.transport.deduplication import dedup_id_of
 from planaria.transport.machine import CancelTimer, Received, Reply, Sender, SetTimer, Stop, TimerFired
 from planaria.transport.protocol.errors import ErrorCode, ProtocolError
 from planaria.transport.protocol.message import Request
@@ -74,7 +75,8 @@ class SimulatedPartition:
         self._appends: list[tuple[BatchHeader, bytes]] = []
         self._is_sync_wanted = False
         self.producers = ProducerStates()
-        self.producers.replay((header for header, _ in self.log), self.now)
+        self.producers.identities.reconfigure(self.config.dedup_window_ms, self.config.dedup_window_count)
+        self.producers.replay(((header, dedup_id_of(frame, header)) for header, frame in self.log), self.now)
         self.leader_epoch = self.log[-1][0].leader_epoch + 1 if self.log else 0
         self.machine = PartitionMachine(
             topic="ORDERS",

@@ -36,11 +36,13 @@ from msgspec import Struct
 
 from ..addresses import Place
 from ..batch import Headers
+from ..deduplication import dedup_id_fault, identified_headers, partition_for_dedup_id
 from ..partitioner import partition_for_key
 from ..protocol.errors import ErrorCode, ProtocolError
 from .content import encode_key, encode_value
 from .errors import BufferFull, TimedOut
 from .gate import Gate
+from .options import InvalidOption
 
 RECORD_OVERHEAD_BYTES = 16
 """What a record takes in a batch beside key, value and headers, rounded up."""
@@ -72,6 +74,8 @@ class RecordMetadata(NamedTuple):
     topic: str
     partition: int
     offset: int
+    duplicate: bool = False
+    """Its `dedup_id` was known: this is where the first of that name is, and nothing was written."""
 
 
 class ProducerBatch:
@@ -79,8 +83,8 @@ class ProducerBatch:
 
     __slots__ = (
         "_positions", "append", "base_offset", "callbacks", "created_ms", "delta_ms", "error", "first_ms", "frame",
-        "gates", "has_own_times", "hasten", "is_announced", "is_done", "is_open", "is_urgent", "large_bytes",
-        "lock", "mark", "partition", "records", "room", "size_bytes", "topic",
+        "gates", "has_own_times", "hasten", "is_announced", "is_done", "is_duplicate", "is_open", "is_urgent",
+        "large_bytes", "lock", "mark", "partition", "records", "room", "size_bytes", "topic",
     )  # fmt: skip
 
     def __init__(
@@ -110,6 +114,7 @@ class ProducerBatch:
         self.is_urgent = False
         self.hasten = hasten
         self.is_done = False
+        self.is_duplicate = False
         self.base_offset = -1
         self.error: Exception | None = None
         self.frame: tuple[Any, bytes] | None = None
@@ -174,7 +179,8 @@ class Delivery(Struct, gc=False, eq=False):
         error = self.exception(timeout)
         if error is not None:
             raise error
-        return RecordMetadata(self.batch.topic, self.batch.partition, self.batch.offset_of(self.record))
+        batch = self.batch
+        return RecordMetadata(batch.topic, batch.partition, batch.offset_of(self.record), batch.is_duplicate)
 
     def exception(self, timeout: float | None = None) -> Exception | None:
         """Wait as `result` does; the reason of the failure, or None. Raises TimedOut."""
@@ -220,11 +226,13 @@ class Accumulator:
         largest_batch_of: Callable[[str], int],
         place: Callable[[str], int],
         notify: Callable[[Lane], None],
+        notify_identified: Callable[[ProducerBatch], None],
         now_ms: Callable[[], int],
     ) -> None:
         """`partitions_of(topic)` may block until the topic is known. `largest_batch_of(topic)`, in bytes, is what its
         partitions accept. `place(topic)` chooses the next partition for records without a key.
-        `notify(lane)` tells the network thread that there is something to take.
+        `notify(lane)` tells the network thread that there is something to take, `notify_identified(batch)` hands it a
+        batch of one record that waits for no other.
         """
         self._batch_bytes = batch_bytes
         self._batch_records = batch_records
@@ -234,6 +242,7 @@ class Accumulator:
         self._largest_batch_of = largest_batch_of
         self._place = place
         self._notify = notify
+        self._notify_identified = notify_identified
         self._now_ms = now_ms
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
@@ -257,12 +266,17 @@ class Accumulator:
         headers: Headers | None = None,
         partition: int | None = None,
         timestamp_ms: int | None = None,
+        dedup_id: str | None = None,
     ) -> Delivery:
         """Hand a message over; returns at once unless the buffer is full. Safe from any thread.
 
         `value`: bytes travel as they are, and so does None, a message without a value; anything else travels as JSON with
         the header `content-type: application/json`. `key`: bytes, or text as UTF-8; messages of a key go to one
         partition, in order. Without key and `partition`, batches take turns among the partitions that are online.
+
+        A `dedup_id` names the message, for programs that keep no state: within the topic's `dedup_window_ms` a repeat is
+        not written, and its Delivery tells where the first is. Such messages travel one to a batch; without a key the
+        name decides the partition. Among themselves they keep their order in a partition, not with others.
 
         Raises UnknownTopic, BufferFull after `max_block_ms`, Closed, or what ended this producer for good.
         """
@@ -272,6 +286,7 @@ class Accumulator:
             and headers is None
             and partition is None
             and timestamp_ms is None
+            and dedup_id is None
         ):
             try:
                 batch = self._sticky[topic]
@@ -286,11 +301,24 @@ class Accumulator:
                     return Delivery(batch, record)
         data, headers = encode_value(value, headers)
         key = encode_key(key)
+        if dedup_id is not None:
+            headers = self._identify(headers, dedup_id)
+            if partition is None and key is None:
+                partition = partition_for_dedup_id(dedup_id, self._partitions_of(topic))
         if partition is None and key is not None:
             partition = partition_for_key(key, self._partitions_of(topic))
         elif partition is not None and not 0 <= partition < self._partitions_of(topic):
             raise ProtocolError(ErrorCode.UNKNOWN_PARTITION, f"{topic!r} has no partition {partition}")
+        if dedup_id is not None:
+            assert partition is not None
+            return self._send_alone(topic, partition, key, data, headers, timestamp_ms)
         return self._append(topic, partition, key, data, headers, timestamp_ms)
+
+    def _identify(self, headers: Headers | None, dedup_id: str) -> Headers:
+        fault = dedup_id_fault(dedup_id)
+        if fault is not None:
+            raise InvalidOption(fault)
+        return identified_headers(headers, dedup_id)
 
     def _append(
         self,
@@ -301,9 +329,7 @@ class Accumulator:
         headers: Headers | None,
         timestamp_ms: int | None,
     ) -> Delivery:
-        size_bytes = RECORD_OVERHEAD_BYTES + len(key or b"") + len(value or b"")
-        if headers:
-            size_bytes += sum(len(name) + len(text) + 6 for name, text in headers.items())
+        size_bytes = _size_bytes(key, value, headers)
         while True:
             batch = self._find(topic, partition)
             if size_bytes >= batch.large_bytes:
@@ -323,10 +349,7 @@ class Accumulator:
     ) -> Delivery:
         """Behind what the partition's open batch holds, in a sealed batch that nobody else ever sees open."""
         topic, partition = open_batch.topic, open_batch.partition
-        batch = self._new_batch(topic, partition)
-        batch.first_ms = batch.first_ms if timestamp_ms is None else timestamp_ms
-        batch.append(record)
-        batch.room -= size_bytes
+        batch = self._batch_of_one(topic, partition, record, size_bytes, timestamp_ms)
         lane = self._lanes[topic, partition]
         with self._lock:
             self._wait_for_room()
@@ -336,12 +359,39 @@ class Accumulator:
         self._notify(lane)
         return Delivery(batch, record)
 
+    def _batch_of_one(
+        self, topic: str, partition: int, record: Entry, size_bytes: int, timestamp_ms: int | None
+    ) -> ProducerBatch:
+        batch = self._new_batch(topic, partition)
+        batch.first_ms = batch.first_ms if timestamp_ms is None else timestamp_ms
+        batch.append(record)
+        batch.room -= size_bytes
+        return batch
+
     def _new_batch(self, topic: str, partition: int) -> ProducerBatch:
         """With room for what the topic's partitions accept, less what threads may put into it while it fills up."""
         largest_bytes = self._largest_batch_of(topic) - BATCH_OVERHEAD_BYTES
         large_bytes = min(LARGE_BYTES, largest_bytes // 16)
         room = min(self._batch_bytes, largest_bytes - 8 * large_bytes)
         return ProducerBatch(topic, partition, room, large_bytes, self._now_ms(), self._lock, self._hasten)
+
+    def _send_alone(
+        self,
+        topic: str,
+        partition: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers | None,
+        timestamp_ms: int | None,
+    ) -> Delivery:
+        """Behind nothing, in a sealed batch that belongs to no lane."""
+        record = Entry(key, value, 0, headers)
+        batch = self._batch_of_one(topic, partition, record, _size_bytes(key, value, headers), timestamp_ms)
+        with self._lock:
+            self._wait_for_room()
+            self._close(batch)
+        self._notify_identified(batch)
+        return Delivery(batch, record)
 
     def _find(self, topic: str, partition: int | None) -> ProducerBatch:
         if partition is None:
@@ -427,12 +477,7 @@ class Accumulator:
         return taken, due_ms
 
     def _seal(self, lane: Lane, batch: ProducerBatch) -> None:
-        batch.is_open = False
-        batch.mark = _SEALED
-        batch.records = batch.records[:]
-        batch.size_bytes -= batch.room
-        self._buffered_bytes += batch.size_bytes
-        self._unfinished[batch] = None
+        self._close(batch)
         if lane.open is batch:
             lane.open = None
         if self._sticky.get(batch.topic) is batch:
@@ -440,11 +485,22 @@ class Accumulator:
         lane.sealed.append(batch)
         self._changed.notify_all()
 
-    def finish(self, batch: ProducerBatch, base_offset: int, error: Exception | None) -> None:
+    def _close(self, batch: ProducerBatch) -> None:
+        batch.is_open = False
+        batch.mark = _SEALED
+        batch.records = batch.records[:]
+        batch.size_bytes -= batch.room
+        self._buffered_bytes += batch.size_bytes
+        self._unfinished[batch] = None
+
+    def finish(
+        self, batch: ProducerBatch, base_offset: int, error: Exception | None, is_duplicate: bool = False
+    ) -> None:
         """A batch is done: wake those who wait for it, call those who asked to be called."""
         with self._lock:
             batch.base_offset = base_offset
             batch.error = error
+            batch.is_duplicate = is_duplicate
             batch.frame = None
             batch.is_done = True
             callbacks, batch.callbacks = batch.callbacks, []
@@ -472,6 +528,13 @@ class Accumulator:
             self._closed_by = self._closed_by or error
             self._sticky.clear()
             self._changed.notify_all()
+
+
+def _size_bytes(key: bytes | None, value: bytes | None, headers: Headers | None) -> int:
+    size_bytes = RECORD_OVERHEAD_BYTES + len(key or b"") + len(value or b"")
+    if headers:
+        size_bytes += sum(len(name) + len(text) + 6 for name, text in headers.items())
+    return size_bytes
 
 
 def _call_back(callback: Callable[[Delivery], object], delivery: Delivery) -> None:

@@ -84,12 +84,14 @@ class Client(Admin):
         headers: Headers | None = None,
         partition: int | None = None,
         timestamp_ms: int | None = None,
+        dedup_id: str | None = None,
     ) -> RecordMetadata:
         """Publish one message and wait for its acknowledgement. For more than a few, hold a producer."""
         with self._lock:
             if self._publisher is None:
                 self._publisher = self.producer(delivery_timeout_ms=self._request_timeout_ms)
-        return self._publisher.publish(topic, value, key, headers, partition, timestamp_ms).result()
+        delivery = self._publisher.publish(topic, value, key, headers, partition, timestamp_ms, dedup_id)
+        return delivery.result()
 
     def close(self) -> None:
         """Close the producers and consumers that are still open, then the connection."""

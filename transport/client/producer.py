@@ -11,15 +11,17 @@ from types import TracebackType
 from typing import Self
 
 from ..addresses import Place
-from ..batch import CODEC_NONE, CODEC_ZSTD, build
+from ..batch import CODEC_NONE, CODEC_ZSTD, Headers, build
+from ..deduplication import identified_batch
 from ..protocol.data import Acks, Produce, ProduceReply
 from ..protocol.errors import ErrorBody, ErrorCode
 from .accumulator import Accumulator, Lane, ProducerBatch
-from .asking import Ask, Effect, Event, SetTimer, TimerFired, partition_address
+from .asking import Answered, Ask, Effect, Event, Failed, SetTimer, TimerFired, partition_address
 from .errors import Closed, DeliveryFailed, DeliveryUncertain, TimedOut, error_from
 from .exchange import Withdrawn
+from .identified import IDENTIFIED, Identified
 from .network import Network
-from .options import ProducerOptions
+from .options import InvalidOption, ProducerOptions
 from .producing import BatchTaken, LaneIdle, Outcome, Producing, Transmit
 from .retry import RetryPolicy
 
@@ -35,6 +37,15 @@ class LaneReady:
 
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
+
+
+class IdentifiedReady:
+    """A publisher hands over a batch of one record with an identity."""
+
+    __slots__ = ("batch",)
+
+    def __init__(self, batch: ProducerBatch) -> None:
+        self.batch = batch
 
 
 class FlushRequested:
@@ -56,6 +67,7 @@ class Pump:
         self,
         accumulator: Accumulator,
         machine: Producing,
+        identified: Identified,
         *,
         acks: Acks,
         linger_ms: int,
@@ -64,6 +76,7 @@ class Pump:
     ) -> None:
         self._accumulator = accumulator
         self._machine = machine
+        self._identified = identified
         self._acks: Acks = acks
         self._linger_ms = linger_ms
         self._request_timeout_ms = request_timeout_ms
@@ -78,6 +91,11 @@ class Pump:
                 return self._take(lane, now)
             case TimerFired(key=("linger", key)):
                 return self._take(self._lanes[key], now)
+            case IdentifiedReady(batch=batch):
+                effects = self._identified.put((batch.topic, batch.partition), batch, now)
+                return self._perform(effects, now)
+            case Answered(key=(first, _)) | Failed(key=(first, _)) if first == IDENTIFIED:
+                return self._perform(self._identified.handle(event, now), now)
             case FlushRequested():
                 self._flushes += 1
                 return self._take_all(now)
@@ -89,7 +107,8 @@ class Pump:
                 error = ErrorBody(
                     ErrorCode.SHUTTING_DOWN, "the producer was closed before the acknowledgement"
                 )
-                return effects + self._perform(self._machine.abandon(error), now)
+                failed = self._machine.abandon(error) + self._identified.abandon(error)
+                return effects + self._perform(failed, now)
         return self._perform(self._machine.handle(event, now), now)
 
     def _take_all(self, now: int) -> list[Effect]:
@@ -119,7 +138,7 @@ class Pump:
                 case Transmit():
                     left += self._transmit(effect, now)
                 case Outcome(batch=batch, base_offset=base_offset):
-                    self._accumulator.finish(batch, base_offset, _error_of(effect))
+                    self._accumulator.finish(batch, base_offset, _error_of(effect), effect.is_duplicate)
                     if self._machine.fatal is not None:
                         self._accumulator.stop(error_from(self._machine.fatal))
                 case LaneIdle(lane=key):
@@ -163,6 +182,11 @@ class Pump:
         return frame
 
 
+def _identified_frame(batch: ProducerBatch) -> bytes:
+    entry = batch.records[0]
+    return identified_batch((entry.key, entry.value, 0, entry.headers), batch.first_ms)
+
+
 def _error_of(outcome: Outcome) -> Exception | None:
     error = outcome.error
     if error is None:
@@ -191,6 +215,7 @@ class Producer(Accumulator):
             largest_batch_of=self._largest_batch,
             place=self._next_partition,
             notify=self._announce,
+            notify_identified=self._announce_identified,
             now_ms=network.now_ms,
         )
         self._network = network
@@ -204,9 +229,17 @@ class Producer(Accumulator):
             retry=RetryPolicy(),
             jitter=random.random,
         )
+        identified = Identified(
+            acks=options.acks,
+            delivery_timeout_ms=options.delivery_timeout_ms,
+            request_timeout_ms=options.request_timeout_ms,
+            frame_of=_identified_frame,
+        )
+        self._acks = options.acks
         self._pump = Pump(
             self,
             machine,
+            identified,
             acks=options.acks,
             linger_ms=options.linger_ms,
             request_timeout_ms=options.request_timeout_ms,
@@ -233,6 +266,14 @@ class Producer(Accumulator):
 
     def _announce(self, lane: Lane) -> None:
         self._network.post(self._pump, LaneReady(lane))
+
+    def _identify(self, headers: Headers | None, dedup_id: str) -> Headers:
+        if self._acks == 0:
+            raise InvalidOption("dedup_id: needs acks 1 or 'all'; with 0 no repeat would ever be answered")
+        return super()._identify(headers, dedup_id)
+
+    def _announce_identified(self, batch: ProducerBatch) -> None:
+        self._network.post(self._pump, IdentifiedReady(batch))
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait up to `timeout` seconds until everything published so far is acknowledged or failed.

@@ -49,6 +49,8 @@ class Outcome(Struct, frozen=True):
     base_offset: int = -1
     error: ErrorBody | None = None
     is_uncertain: bool = False
+    is_duplicate: bool = False
+    """Its identity was known: it was not written again."""
 
 
 class LaneIdle(Struct, frozen=True):

@@ -7,8 +7,9 @@
     list_offsets(topic, partition, at)                 -> offset
 
 A batch of an idempotent producer (producer_id >= 0) that repeats one of its last five is answered with the first
-one's offset. A fetch below what it asks for is parked until `min_bytes` are there or `max_wait_ms` have passed.
-Fetched batches are whole: the first may begin before `offset`, and the reader skips to it.
+one's offset; so is a record with a `dedup_id` seen within the topic's window. A fetch below what it asks
+for is parked until `min_bytes` are there or `max_wait_ms` have passed. Fetched batches are whole: the first may begin
+before `offset`, and the reader skips to it.
 """
 
 from typing import Annotated, Literal
@@ -65,6 +66,8 @@ class PublishRecord(Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tru
     value_text: str | None = None
     headers: dict[str, str] | None = None
     timestamp_ms: TimestampMilliseconds | None = None
+    dedup_id: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
+    """A repeat within the topic's window is not written again, but answered with the first one's offset."""
 
 
 class Publish(Request, tag="publish", frozen=True):
@@ -79,6 +82,7 @@ class PublishedRecord(Struct, frozen=True):
     partition: int
     offset: int
     error: ErrorBody | None = None
+    duplicate: bool = False
 
 
 class PublishReply(Reply):

@@ -25,6 +25,8 @@ MessageBytes = Annotated[int, Meta(ge=1, le=32 * 1024 * 1024)]
 LagMilliseconds = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Ratio = Annotated[float, Meta(ge=0, le=1)]
 Cleanup: TypeAlias = Literal["delete", "compact", "compact,delete"]
+DedupMilliseconds = Annotated[int, Meta(ge=0, le=24 * 3600 * 1000)]
+DedupCount = Annotated[int, Meta(ge=0, le=1_000_000)]
 FlushPolicy = Annotated[str, Meta(pattern=r"^(batch|os|interval:[0-9]+(ms|s))$")]
 
 
@@ -48,6 +50,10 @@ class TopicConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     """A segment is not compacted before its newest record is so old."""
     min_cleanable_ratio: Ratio = 0.5
     """Compaction waits until so large a part of the log is new to it."""
+    dedup_window_ms: DedupMilliseconds = 120_000
+    """For how long a record's `dedup_id` is remembered; 0: not at all."""
+    dedup_window_count: DedupCount = 100_000
+    """How many of them, per partition; beyond it the oldest are forgotten."""
 
 
 class TopicConfigChange(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -63,6 +69,8 @@ class TopicConfigChange(Struct, frozen=True, forbid_unknown_fields=True, kw_only
     delete_retention_ms: LagMilliseconds | UnsetType = UNSET
     min_compaction_lag_ms: LagMilliseconds | UnsetType = UNSET
     min_cleanable_ratio: Ratio | UnsetType = UNSET
+    dedup_window_ms: DedupMilliseconds | UnsetType = UNSET
+    dedup_window_count: DedupCount | UnsetType = UNSET
 
 
 class CreateTopic(Request, tag="create_topic", frozen=True):
