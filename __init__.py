@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .transport.client.messages import Message
     from .transport.client.producer import Producer
     from .transport.protocol.errors import PlanariaError, ProtocolError
+    from .transport.verdicts import Reject, Release
 
 __version__ = "0.1.0"
 
@@ -31,6 +32,8 @@ _HOMES = {
     "Producer": ".transport.client.producer",
     "ProtocolError": ".transport.protocol.errors",
     "RecordMetadata": ".transport.client.accumulator",
+    "Reject": ".transport.verdicts",
+    "Release": ".transport.verdicts",
 }
 
 
@@ -54,5 +57,7 @@ __all__ = [
     "Producer",
     "ProtocolError",
     "RecordMetadata",
+    "Reject",
+    "Release",
     "__version__",
 ]

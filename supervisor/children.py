@@ -78,6 +78,8 @@ class Child:
     endpoint: str | None = None
     reason: str | None = None
     traceback: str | None = None
+    alarms: tuple[str, ...] = ()
+    """As it told with its last heartbeat."""
     doom: str | None = None
     """Why we are killing it; it will be part of the reason of its death."""
     last_word: str | None = None
@@ -127,6 +129,7 @@ class Child:
         if heartbeat.turns != self.turns:
             self.turns = heartbeat.turns
             self.progress_at = now
+        self.alarms = heartbeat.alarms
         if self.state is State.STARTING and heartbeat.phase == "recovering":
             self.state = State.RECOVERING
             return True
@@ -145,5 +148,6 @@ class Child:
         ready_for_ms = 0 if self.ready_since is None else now - self.ready_since
         self.reason = reason
         self.pid = self.ready_since = self.endpoint = None
+        self.alarms = ()
         self.is_listening = self.is_stuck = False
         return ready_for_ms

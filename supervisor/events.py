@@ -53,6 +53,8 @@ class Launch(Struct, frozen=True):
 
     spec: ChildSpec
     incarnation: int
+    last_end: str | None = None
+    """How the incarnation before ended."""
 
 
 class Signal(Struct, frozen=True):

@@ -163,8 +163,9 @@ class SupervisorMachine:
     # Lives.
 
     def _launch(self, child: Child, now: int) -> None:
+        last_end = child.reason
         child.launched(self.tree.next_incarnation(child.address), now)
-        self.order(Launch(child.spec, child.incarnation))
+        self.order(Launch(child.spec, child.incarnation, last_end))
 
     def _on_begin(self, event: Begin, now: int) -> None:
         self.started_at = now

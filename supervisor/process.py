@@ -247,6 +247,7 @@ class SupervisorProcess:
                 control_endpoint=settings.control_endpoint,
                 instance_id=settings.instance_id,
                 heartbeat_interval_ms=settings.heartbeat_interval_ms,
+                last_end=launch.last_end,
             ),
             log_level=settings.log_level,
             log_format=settings.log_format,

@@ -135,4 +135,5 @@ def _status_of(child: Child, now: int) -> ActorStatus:
         endpoint=child.endpoint,
         reason=child.reason,
         traceback=child.traceback,
+        alarms=list(child.alarms),
     )

@@ -75,6 +75,8 @@ class ActorContext(msgspec.Struct, kw_only=True):
     heartbeat_interval_ms: int = 500
     parent_sentinel: int | None = None
     """A file descriptor that becomes readable when the supervisor is gone."""
+    last_end: str | None = None
+    """How the incarnation before ended; None for the first, and after a restart of the supervisor."""
 
 
 class Actor:
@@ -86,6 +88,9 @@ class Actor:
     """Whether the actor calls `Loop.ready` itself, instead of being ready when `start` returns."""
     is_death_accounted: bool = False
     """Set by an actor that found out what ended its predecessor, and bounds it itself."""
+
+    alarms: tuple[str, ...] = ()
+    """What an operator should know of, one line each: shown by `status` from the next heartbeat on."""
 
     machine: Machine
 
@@ -346,6 +351,7 @@ class Loop:
                 incarnation=self.context.incarnation,
                 phase=self._phase,
                 turns=self._turns,
+                alarms=self._actor.alarms,
             )
         )
 

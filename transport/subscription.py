@@ -58,11 +58,14 @@ class SubscriberOptions(msgspec.Struct, frozen=True, kw_only=True):
     delivery: Delivery = "at-least-once"
     retries: int = 5
     """How often a failed record is tried again. Only at-least-once tries again."""
-    backoff_ms: int = 100
-    """The wait before the first retry; doubles with each."""
-    backoff_max_ms: int = 10_000
+    backoff_ms: int | list[int] = 1_000
+    """The wait before the first retry, `backoff_factor` times longer with each; or a list of all waits."""
+    backoff_factor: float = 2.0
+    backoff_max_ms: int = 60_000
+    backoff_jitter: float = 0.2
+    """Each wait is longer or shorter by up to this share. A list is taken as it is; its last entry goes on."""
     dead_letter: str | None = None
-    """The topic for what failed for good; None keeps trying every `backoff_max_ms` and raises the alarm each time."""
+    """The topic for what failed for good. None parks it: tried again every longest wait, under an alarm in `status`."""
     handler_timeout_ms: int | None = None
     """The longest one record may take; None is for ever."""
     session_timeout_ms: int = 10_000
@@ -130,13 +133,25 @@ def _check_delivery(options: SubscriberOptions) -> None:
 
 def _check_numbers(options: SubscriberOptions) -> None:
     _at_least("retries", options.retries, 0)
-    _at_least("backoff_ms", options.backoff_ms, 1)
     _at_least("session_timeout_ms", options.session_timeout_ms, 100)
     _at_least("max_records", options.max_records, 1)
     if options.handler_timeout_ms is not None:
         _at_least("handler_timeout_ms", options.handler_timeout_ms, 1)
-    if options.backoff_max_ms < options.backoff_ms:
+    _check_backoff(options)
+
+
+def _check_backoff(options: SubscriberOptions) -> None:
+    waits = options.backoff_ms if isinstance(options.backoff_ms, list) else [options.backoff_ms]
+    if not waits:
+        raise InvalidSubscription("backoff_ms: a list of waits must not be empty")
+    for wait_ms in waits:
+        _at_least("backoff_ms", wait_ms, 1)
+    if isinstance(options.backoff_ms, int) and options.backoff_max_ms < options.backoff_ms:
         raise InvalidSubscription("backoff_max_ms: must not be less than backoff_ms")
+    if not 1 <= options.backoff_factor <= 100:
+        raise InvalidSubscription(f"backoff_factor: must be from 1 to 100, not {options.backoff_factor}")
+    if not 0 <= options.backoff_jitter <= 1:
+        raise InvalidSubscription(f"backoff_jitter: must be from 0 to 1, not {options.backoff_jitter}")
 
 
 def _at_least(name: str, value: int, least: int) -> None:

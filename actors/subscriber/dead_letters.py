@@ -1,44 +1,73 @@
 """What a record looks like in the dead-letter topic: itself, and in its headers where it came from and why. Pure.
 
-    header                   says
-    dead-letter-topic        where the record stands, with dead-letter-partition and dead-letter-offset
-    dead-letter-timestamp    its own timestamp, ms since the epoch
-    dead-letter-group        whose handler failed
-    dead-letter-attempts     how often it was tried
-    dead-letter-reason       one line
-    dead-letter-exception    the exception's type, if there was one
-    dead-letter-traceback    the end of its traceback, at most MAX_TRACEBACK_CHARS
+    header                       says
+    dead-letter-topic            where the record stands, with dead-letter-partition and dead-letter-offset
+    dead-letter-timestamp        its own timestamp, ms since the epoch
+    dead-letter-group            whose handler failed
+    dead-letter-failures         how often it failed
+    dead-letter-deliveries       how often it was given to the handler, releases included
+    dead-letter-first-failure    when, ms since the epoch; with dead-letter-last-failure
+    dead-letter-reason           one line
+    dead-letter-exception        the exception's type, if there was one
+    dead-letter-traceback        the end of its traceback, at most MAX_TRACEBACK_CHARS
+    dead-letter-exit             for a record that ended its process: the signal or the exit code, where known
+    dead-letter-redrives         how often it has been sent back already, if it has
+    dead-letter-dedup-id         its own identity, if it had one
 
-The record's own headers are kept, so that its value can be decoded as before. A record from a dead-letter topic
-that fails once more tells of its last failure.
+The record's own headers are kept, so that its value can be decoded as before. A record from a dead-letter topic that
+fails once more tells of its last failure. A letter has an identity of its own: published again by a successor that does
+not know of it, it is there once.
 """
 
-from .effects import Cause, Failure, Letter, Record
+import hashlib
+
+from ...transport.deduplication import DEDUP_HEADER
+from .effects import Cause, Letter, Record
+from .lanes import Lane
 
 MAX_REASON_CHARS = 1_000
 MAX_TRACEBACK_CHARS = 8_000
 PREFIX = "dead-letter-"
+REDRIVES = f"{PREFIX}redrives"
 
 CAUSES: dict[Cause, str] = {
     "failed": "the handler raised, in a process that has ended since",
+    "rejected": "the handler rejected the record, in a process that has ended since",
+    "released": "the handler released the record",
     "timed out": "the handler exceeded handler_timeout_ms",
     "killed": "the handler killed its process",
 }
 
 
-def letter_for(record: Record, dead_letter: str, group: str, attempts: int, failure: Failure) -> Letter:
-    own = {name: text for name, text in (record.headers or {}).items() if not name.startswith(PREFIX)}
+def letter_for(lane: Lane, dead_letter: str, group: str) -> Letter:
+    """The letter of the lane's first record, which has failed."""
+    record, failure = lane.held[0], lane.last_failure
+    assert failure is not None
+    before = record.headers or {}
+    own = {name: text for name, text in before.items() if not name.startswith(PREFIX) or name == REDRIVES}
+    identity = own.pop(DEDUP_HEADER, None)
     told = {
         "topic": record.topic,
         "partition": str(record.partition),
         "offset": str(record.offset),
         "timestamp": str(record.timestamp),
         "group": group,
-        "attempts": str(attempts),
+        "failures": str(lane.attempts),
+        "deliveries": str(lane.handed),
+        "first-failure": str(lane.first_failed_ms),
+        "last-failure": str(lane.last_failed_ms),
         "reason": " ".join(failure.reason.split())[:MAX_REASON_CHARS],
         "exception": failure.exception,
         # The end: there the exception is, and the frame that raised it.
         "traceback": failure.traceback and failure.traceback[-MAX_TRACEBACK_CHARS:],
+        "exit": failure.exit,
+        "dedup-id": identity,
     }
     headers = own | {PREFIX + name: text for name, text in told.items() if text is not None}
-    return Letter(dead_letter, record.key, record.value, headers)
+    return Letter(dead_letter, record.key, record.value, headers, identity_of(record, group))
+
+
+def identity_of(record: Record, group: str) -> str:
+    """One name for all letters of a record. The timestamp tells it from one of an earlier topic of that name."""
+    place = f"{group}\0{record.topic}\0{record.partition}\0{record.offset}\0{record.timestamp}"
+    return f"dead-letter/{hashlib.sha256(place.encode()).hexdigest()[:40]}"

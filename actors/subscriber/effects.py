@@ -12,6 +12,7 @@ NoteTimeout            at once                      TimedOut
 Forget, Abandon        at once                      not at all
 Retire                 at once                      not at all
 Tell                   at once: a line in the log   not at all
+Alarm                  with the next heartbeat      not at all
 Crash                  at once: ends the process    not at all
 
 One thread does its orders one after another, in the order given.
@@ -27,7 +28,8 @@ from ...transport.addresses import Place
 
 Offsets: TypeAlias = Mapping[Place, int]
 """By partition, the offset to go on from."""
-Cause = Literal["failed", "timed out", "killed"]
+Cause = Literal["failed", "rejected", "released", "timed out", "killed"]
+Verdict = Literal["failed", "rejected", "released"]
 
 
 class Record(Protocol):
@@ -56,8 +58,15 @@ class Charge(Struct, frozen=True):
     partition: int
     offset: int
     attempts: int
+    """How often it failed; 0 when it was only released."""
     cause: Cause
-    """Of the last attempt's failure."""
+    """Why it is here: the last attempt's end."""
+    handed: int = 1
+    """How often it was given to the handler."""
+    first_failed_ms: int = 0
+    last_failed_ms: int = 0
+    exit: str | None = None
+    """How the process ended that it killed, where known."""
 
     @property
     def key(self) -> Place:
@@ -71,6 +80,8 @@ class Failure(Struct, frozen=True):
     exception: str | None = None
     """The exception's type; None when there was none to catch."""
     traceback: str | None = None
+    exit: str | None = None
+    """How the process ended, if this was its end."""
 
 
 class Letter(Struct, frozen=True):
@@ -80,6 +91,7 @@ class Letter(Struct, frozen=True):
     key: bytes | None
     value: bytes | None
     headers: dict[str, str]
+    dedup_id: str | None = None
 
 
 # Effects.
@@ -129,6 +141,10 @@ class Run(Struct, frozen=True):
     records: Sequence[Record]
     attempt: int
     """Of the first record; the others are tried for the first time."""
+    handed: int = 0
+    """How often the first record was given to the handler before."""
+    first_failed_ms: int = 0
+    last_failed_ms: int = 0
 
 
 class Bury(Struct, frozen=True):
@@ -162,6 +178,12 @@ class Tell(Struct, frozen=True):
     level: int
     event: str
     fields: dict[str, Any]
+
+
+class Alarm(Struct, frozen=True):
+    """What an operator should know of, one line each; replaces what was told before."""
+
+    alarms: tuple[str, ...]
 
 
 class Crash(Struct, frozen=True):
@@ -212,6 +234,7 @@ class Ran(Struct, frozen=True):
     number: int
     done: int
     failure: Failure | None = None
+    verdict: Verdict = "failed"
 
 
 class TimedOut(Struct, frozen=True):

@@ -2,16 +2,20 @@
 
 Owns `subscribers/<group>-<number>.flight`, big-endian:
 
-    header            0 magic "PLFLIGHT" | 8 version u16 = 1 | 10 slot_bytes u16 = 288 | 12 slots u32 = 256 | 16 zeros
-    slot n            from 64 + 288 n
+    header            0 magic "PLFLIGHT" | 8 version u16 = 2 | 10 slot_bytes u16 = 312 | 12 slots u32 = 256 | 16 zeros
+    slot n            from 64 + 312 n
       +-------------+-----------+-------------+---------------+------------------+----------------+---------------+
-      | 0 state u8  | 4 crc u32 | 8 notes u64 | 16 offset i64 | 24 partition u32 | 28 attempt u32 | 32 length u16 |
+      | 0 state u8  | 4 crc u32 | 8 notes u64 | 16 offset i64 | 24 partition u32 | 28 attempt u32 | 32 handed u32 |
       +-------------+-----------+-------------+---------------+------------------+----------------+---------------+
-      | 34 topic, `length` bytes of UTF-8; zeros or leftovers to the end of the slot                             |
+      | 36 first_failed_ms u64 | 44 last_failed_ms u64 | 52 length u16 | 54 topic, `length` bytes of UTF-8        |
       +----------------------------------------------------------------------------------------------------------+
+      zeros or leftovers to the end of the slot
       notes         how many notes this process had written
+      attempt       how often it has failed, this time included unless it was released
+      handed        how often it was given to the handler, this time included
+      ..._failed_ms ms since the epoch; 0: not yet
       crc           zlib CRC-32 of the bytes from 8 to the end of the topic
-      state         0 empty   1 started   2 failed   3 timed out   4 killed the process
+      state         0 empty   1 started   2 failed   3 timed out   4 killed the process   5 released   6 rejected
     slot 0            the record at hand
     slots 1 to 255    records that failed and wait for their next attempt, at most one a partition
 
@@ -23,8 +27,8 @@ No call to the system is made for a record: the pages belong to the kernel, whic
 Only a record that was *started* is ever charged. When all slots are taken, a further failed record is counted in memory
 alone.
 
-Called by the worker thread (`start`, `finish`, `fail`) and, between runs, by the loop's thread (`forget`); `time_out` and
-`abandon` come from the loop's thread while a handler does not return, and store one byte.
+Called by the worker thread (`start`, `finish`, `settle`) and, between runs, by the loop's thread (`forget`); `time_out`
+and `abandon` come from the loop's thread while a handler does not return, and store one byte.
 """
 
 import mmap
@@ -37,22 +41,29 @@ from urllib.parse import quote
 from msgspec import Struct
 
 from ...transport.addresses import Place
-from .effects import Cause, Charge
+from .effects import Cause, Charge, Verdict
 
 MAGIC = b"PLFLIGHT"
-VERSION = 1
+VERSION = 2
 SLOTS = 256
-SLOT_BYTES = 288
+SLOT_BYTES = 312
 _FIRST = 64
 _FILE_BYTES = _FIRST + SLOTS * SLOT_BYTES
-_MAX_TOPIC_BYTES = SLOT_BYTES - 34
+_MAX_TOPIC_BYTES = SLOT_BYTES - 54
 
-_EMPTY, _STARTED, _FAILED, _TIMED_OUT, _KILLED = range(5)
-_CAUSES: dict[int, Cause] = {_FAILED: "failed", _TIMED_OUT: "timed out", _KILLED: "killed"}
+_EMPTY, _STARTED, _FAILED, _TIMED_OUT, _KILLED, _RELEASED, _REJECTED = range(7)
+_CAUSES: dict[int, Cause] = {
+    _FAILED: "failed",
+    _TIMED_OUT: "timed out",
+    _KILLED: "killed",
+    _RELEASED: "released",
+    _REJECTED: "rejected",
+}
+_STATES: dict[Verdict, int] = {"failed": _FAILED, "released": _RELEASED, "rejected": _REJECTED}
 
 _HEADER = struct.Struct(">8sHHI")
 _CRC = struct.Struct(">I")
-_NOTE = struct.Struct(">QqIIH")
+_NOTE = struct.Struct(">QqIIIQQH")
 
 
 class Note(Struct, frozen=True):
@@ -63,6 +74,9 @@ class Note(Struct, frozen=True):
     partition: int
     offset: int
     attempt: int
+    handed: int
+    first_failed_ms: int
+    last_failed_ms: int
 
     @property
     def key(self) -> Place:
@@ -72,9 +86,13 @@ class Note(Struct, frozen=True):
 class FlightRecorder:
     """One subscriber's file, mapped. Opening it settles what the last incarnation left."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, now_ms: int = 0, last_end: str | None = None) -> None:
+        """`now_ms` is taken for the time of the last incarnation's death, `last_end` says how it ended, if known."""
         self._path = path
         self._map = open_map(path)
+        self._now_ms = now_ms
+        self._last_end = last_end
+        self._killer: Place | None = None
         self._notes = 0
         self._slots: dict[Place, int] = {}
         self._free: list[int] = []
@@ -85,21 +103,51 @@ class FlightRecorder:
     def charges(self) -> list[Charge]:
         """The records that have failed attempts behind them."""
         return [
-            Charge(note.topic, note.partition, note.offset, note.attempt, _CAUSES[note.state])
+            Charge(
+                note.topic,
+                note.partition,
+                note.offset,
+                note.attempt,
+                _CAUSES[note.state],
+                note.handed,
+                note.first_failed_ms,
+                note.last_failed_ms,
+                self._last_end if note.key == self._killer and note.state == _KILLED else None,
+            )
             for note in self._waiting().values()
         ]
 
-    def start(self, topic: str, partition: int, offset: int, attempt: int) -> None:
-        """The handler is about to be given this record."""
-        self._write(0, _STARTED, topic, partition, offset, attempt)
+    def start(
+        self,
+        topic: str,
+        partition: int,
+        offset: int,
+        attempt: int,
+        handed: int = 1,
+        first_failed_ms: int = 0,
+    ) -> None:
+        """The handler is about to be given this record, for the `handed`-th time."""
+        self._write(0, _STARTED, topic, partition, offset, attempt, handed, first_failed_ms, 0)
 
     def finish(self) -> None:
         """The handler is done with the record at hand."""
         self._map[_FIRST] = _EMPTY
 
-    def fail(self, topic: str, partition: int, offset: int, attempt: int) -> None:
-        """The handler raised; the record waits for its next attempt."""
-        self._charge(_FAILED, topic, partition, offset, attempt)
+    def settle(
+        self,
+        verdict: Verdict,
+        topic: str,
+        partition: int,
+        offset: int,
+        attempt: int,
+        handed: int = 1,
+        first_failed_ms: int = 0,
+        last_failed_ms: int = 0,
+    ) -> None:
+        """The handler raised; the record waits for what is to become of it."""
+        self._charge(
+            _STATES[verdict], topic, partition, offset, attempt, handed, first_failed_ms, last_failed_ms
+        )
         self.finish()
 
     def forget(self, key: Place) -> None:
@@ -141,27 +189,30 @@ class FlightRecorder:
         self.is_death_explained = left is not None
         if left is not None:
             state = _KILLED if left.state == _STARTED else left.state
-            self._charge(state, left.topic, left.partition, left.offset, left.attempt)
+            first_failed_ms = left.first_failed_ms or self._now_ms
+            tally = (left.attempt, left.handed, first_failed_ms, self._now_ms)
+            self._charge(state, left.topic, left.partition, left.offset, *tally)
+            self._killer = left.key
         self.finish()
 
     def _waiting(self) -> dict[int, Note]:
         notes = ((slot, read_slot(self._map, slot)) for slot in range(1, SLOTS))
         return {slot: note for slot, note in notes if note is not None and note.state in _CAUSES}
 
-    def _charge(self, state: int, topic: str, partition: int, offset: int, attempt: int) -> None:
+    def _charge(self, state: int, topic: str, partition: int, offset: int, *tally: int) -> None:
         key = (topic, partition)
         slot = self._slots.get(key)
         if slot is None:
             if not self._free:
                 return
             slot = self._slots[key] = self._free.pop()
-        self._write(slot, state, topic, partition, offset, attempt)
+        self._write(slot, state, topic, partition, offset, *tally)
 
-    def _write(self, slot: int, state: int, topic: str, partition: int, offset: int, attempt: int) -> None:
+    def _write(self, slot: int, state: int, topic: str, partition: int, offset: int, *tally: int) -> None:
         self._notes += 1
         at = _position(slot)
         name = topic.encode()
-        body = _NOTE.pack(self._notes, offset, partition, attempt, len(name)) + name
+        body = _NOTE.pack(self._notes, offset, partition, *tally, len(name)) + name
         assert len(name) <= _MAX_TOPIC_BYTES, f"topic name too long: {topic}"
         flight = self._map
         flight[at] = _EMPTY
@@ -195,13 +246,13 @@ def read_slot(flight: mmap.mmap, slot: int) -> Note | None:
     """What a slot says; None when it is empty, or its note is torn."""
     at = _position(slot)
     state = flight[at]
-    _, offset, partition, attempt, length = _NOTE.unpack_from(flight, at + 8)
+    _, offset, partition, *tally, length = _NOTE.unpack_from(flight, at + 8)
     if state not in (_STARTED, *_CAUSES) or length > _MAX_TOPIC_BYTES:
         return None
     end = at + 8 + _NOTE.size + length
     if _CRC.unpack_from(flight, at + 4)[0] != zlib.crc32(flight[at + 8 : end]):
         return None
-    return Note(state, flight[end - length : end].decode(), partition, offset, attempt)
+    return Note(state, flight[end - length : end].decode(), partition, offset, *tally)
 
 
 def _position(slot: int) -> int:

@@ -15,8 +15,9 @@ import cloudpickle
 
 from ...transport.protocol.errors import PlanariaError
 from ...transport.subscription import HandlerSource
+from ...transport.verdicts import Reject, Release
 from .dead_letters import MAX_TRACEBACK_CHARS
-from .effects import Failure
+from .effects import Failure, Verdict
 
 Handler: TypeAlias = Callable[[Any], object]
 
@@ -38,6 +39,13 @@ def load_handler(source: HandlerSource, sys_path: Sequence[str]) -> Handler:
     if inspect.iscoroutinefunction(handler):
         raise HandlerUnusable("the handler is a coroutine function; a handler is called and not awaited")
     return handler  # type: ignore[no-any-return]
+
+
+def verdict_of(error: BaseException) -> Verdict:
+    """What the handler has said by what it raised."""
+    if isinstance(error, Release):
+        return "released"
+    return "rejected" if isinstance(error, Reject) else "failed"
 
 
 def failure_of(error: BaseException) -> Failure:

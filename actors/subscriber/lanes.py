@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from ...transport.addresses import Place
-from .effects import Charge, Failure, Letter, Record
+from .effects import Cause, Charge, Failure, Letter, Record
 
 LaneState = Literal["idle", "running", "waiting", "burying", "settling"]
 
@@ -37,6 +37,13 @@ class Lane:
         self.held_bytes = 0
         self.attempts = 0
         """Failed attempts at the first record."""
+        self.handed = 0
+        """How often it was given to the handler in vain, releases included."""
+        self.first_failed_ms = 0
+        self.last_failed_ms = 0
+        self.is_rejected = False
+        self.alarm: str | None = None
+        """Set while it is parked."""
         self.last_failure: Failure | None = None
         self.letter: Letter | None = None
         """The first record's dead letter, once its attempts are used up."""
@@ -73,7 +80,24 @@ class Lane:
     def charge(self, charge: Charge, failure: Failure) -> None:
         """Its first record was tried by an earlier incarnation."""
         self.attempts = charge.attempts
+        self.handed = charge.handed
+        self.first_failed_ms = charge.first_failed_ms
+        self.last_failed_ms = charge.last_failed_ms
+        self.is_rejected = charge.cause == "rejected"
         self.last_failure = failure
+
+    def as_charge(self) -> Charge:
+        """What `charge` would take up again."""
+        cause: Cause = "failed" if self.attempts else "released"
+        return Charge(
+            *self.key,
+            self.held[0].offset,
+            self.attempts,
+            "rejected" if self.is_rejected else cause,
+            self.handed,
+            self.first_failed_ms,
+            self.last_failed_ms,
+        )
 
     def finish(self, count: int) -> None:
         """The first `count` records are done."""
@@ -82,12 +106,17 @@ class Lane:
             self.held_bytes -= _size_bytes(record)
             self.done_offset = record.offset + 1
         if count:
-            self.attempts = 0
+            self.attempts = self.handed = 0
+            self.first_failed_ms = self.last_failed_ms = 0
+            self.is_rejected = False
             self.last_failure = None
             self.letter = None
+            self.alarm = None
 
-    def fail(self, failure: Failure) -> None:
+    def fail(self, failure: Failure, now: int) -> None:
         self.attempts += 1
+        self.first_failed_ms = self.first_failed_ms or now
+        self.last_failed_ms = now
         self.last_failure = failure
 
     def keep(self, count: int) -> None:

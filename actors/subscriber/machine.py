@@ -9,10 +9,8 @@ dead letters. It decides what they do; lanes.py has a partition's states, delive
     leaving    the feed commits and leaves the group             Left, or the deadline -> ended
     doomed     commits what is done; nothing else is started     the commit's answer, or DOOM_MS -> ended by Crash
 
-A failing record blocks its own partition alone. It is tried again after a backoff and, when its attempts are used up,
-buried: published to the dead-letter topic, and only then passed. Without such a topic it is tried for ever, with an alarm
-each time: nothing is dropped for having failed. Attempts of earlier incarnations count (flight_recorder.py), so a record
-that kills its process is buried without being run once more.
+A failing record blocks its own partition alone; failures.py says what becomes of it. Attempts of earlier incarnations
+count (flight_recorder.py), so a record that kills its process is buried without being run once more.
 
 A record that had failed is committed before the next one of its partition is tried. Otherwise two that kill the process,
 one behind the other, would do so for ever: each death would bring the first one back as if it had never been tried.
@@ -30,16 +28,15 @@ from msgspec import Struct
 from ...transport.addresses import Place
 from ...transport.machine import CancelTimer, Effect, Event, SetTimer, Stop, StopRequested, TimerFired
 from ...transport.subscription import STOP_MARGIN_MS, SubscriberOptions
+from .backoff import Draw, in_the_middle
 from .commits import RETRY_MS, Commits
-from .dead_letters import CAUSES, letter_for
+from .dead_letters import CAUSES
 from .delivery import STRATEGIES, beginnings, key_of
 from .effects import (
-    CRITICAL,
     ERROR,
     WARNING,
     Abandon,
     Buried,
-    Bury,
     BuryFailed,
     Charge,
     CommitRefused,
@@ -68,6 +65,7 @@ from .effects import (
     TimedOut,
     tell_of,
 )
+from .failures import Failures
 from .lanes import HELD_BYTES, Lane, Lanes
 
 RUN_RECORDS = 500
@@ -87,13 +85,16 @@ class Running(Struct, frozen=True):
 
 
 class SubscriberMachine:
-    def __init__(self, options: SubscriberOptions, charges: Sequence[Charge] = ()) -> None:
+    def __init__(
+        self, options: SubscriberOptions, charges: Sequence[Charge] = (), draw: Draw = in_the_middle
+    ) -> None:
         self._options = options
         self._strategy = STRATEGIES[options.delivery]
-        self._attempts = options.retries + 1 if self._strategy.tries_again else 1
         self._charges = {charge.key: charge for charge in charges}
         self._phase: Phase = "serving"
         self._lanes = Lanes()
+        self._failures = Failures(options, self._strategy, self._lanes, draw)
+        self._is_alarmed = False
         self._commits = Commits()
         self._is_polling = False
         self._runs = 0
@@ -130,6 +131,8 @@ class SubscriberMachine:
         self._out = []
         self._events[type(event)](event, now)
         self._run_next(now)
+        if self._is_alarmed:
+            self._out += self._failures.alarms()
         return self._out
 
     # Records come in.
@@ -188,9 +191,12 @@ class SubscriberMachine:
         if charge.offset < lane.held[0].offset:
             self._do(Forget(lane.key))
             return False
-        lane.charge(charge, Failure(CAUSES[charge.cause]))
-        self._do(tell_of(lane.held[0], WARNING, CAUSES[charge.cause], attempts=charge.attempts))
-        self._try_again_or_bury(lane, now)
+        lane.charge(charge, Failure(CAUSES[charge.cause], exit=charge.exit))
+        if charge.cause == "released":
+            return False
+        told = tell_of(lane.held[0], WARNING, CAUSES[charge.cause], attempts=charge.attempts)
+        self._do(told)
+        self._treat(lane, now)
         return True
 
     def _start_run(self, lane: Lane, now: int) -> None:
@@ -200,7 +206,8 @@ class SubscriberMachine:
         self._runs += 1
         self._run = Running(self._runs, lane, records)
         lane.state = "running"
-        self._do(Run(self._run.number, records, lane.attempts + 1))
+        tally = (lane.attempts + 1, lane.handed, lane.first_failed_ms, lane.last_failed_ms)
+        self._do(Run(self._run.number, records, *tally))
         if self._options.handler_timeout_ms is not None:
             self._do(SetTimer("handler", now + SLICE_MS + self._options.handler_timeout_ms))
 
@@ -213,27 +220,17 @@ class SubscriberMachine:
         if lane.number in self._lanes.at_work:
             lane.state = "idle"
             self._finish(lane, event.done)
-            if event.failure is not None:
-                lane.fail(event.failure)
-                self._tell_failure(lane, event.failure)
-                self._try_again_or_bury(lane, now)
+            if self._failures.is_released(event):
+                self._out += self._failures.released(lane)
+            elif event.failure is not None:
+                is_rejected = event.verdict == "rejected"
+                self._do(self._failures.failed(lane, event.failure, now, is_rejected=is_rejected))
+                self._treat(lane, now)
             self._settle(lane, now)
         self._try_leave()
 
-    def _tell_failure(self, lane: Lane, failure: Failure) -> None:
-        self._do(
-            tell_of(
-                lane.held[0],
-                WARNING,
-                "handler failed",
-                attempt=lane.attempts,
-                reason=failure.reason,
-                traceback=failure.traceback,
-            )
-        )
-
     def _finish(self, lane: Lane, count: int) -> None:
-        was_charged = bool(count and lane.attempts)
+        was_charged = bool(count and lane.handed)
         lane.finish(count)
         self._commits.count(count)
         if not was_charged:
@@ -262,48 +259,29 @@ class SubscriberMachine:
 
     # Records fail.
 
-    def _try_again_or_bury(self, lane: Lane, now: int) -> None:
-        options = self._options
-        if lane.attempts < self._attempts:
-            doubled_ms = options.backoff_ms << min(lane.attempts - 1, 30)
-            self._wait(lane, now, min(options.backoff_max_ms, doubled_ms))
-        elif options.dead_letter is not None:
-            assert lane.last_failure is not None
-            lane.letter = letter_for(
-                lane.held[0], options.dead_letter, options.group, lane.attempts, lane.last_failure
-            )
-            self._bury(lane)
-        elif self._strategy.tries_again:
-            self._do(tell_of(lane.held[0], CRITICAL, "record keeps failing", attempts=lane.attempts))
-            self._wait(lane, now, options.backoff_max_ms)
-        else:
-            self._do(tell_of(lane.held[0], ERROR, "record lost", attempts=lane.attempts))
+    def _treat(self, lane: Lane, now: int) -> None:
+        if self._failures.is_lost(lane):
+            self._do(self._failures.lost(lane))
             self._finish(lane, 1)
-
-    def _wait(self, lane: Lane, now: int, delay_ms: int) -> None:
-        lane.state = "waiting"
-        self._do(SetTimer(("again", lane.number), now + delay_ms))
+        else:
+            self._out += self._failures.treat(lane, now)
+            self._is_alarmed = self._is_alarmed or lane.alarm is not None
 
     def _on_again(self, number: int) -> None:
         lane = self._lanes.at_work.get(number)
         if lane is None or lane.state != "waiting" or not lane.held:
             return
         if lane.letter is not None:
-            self._bury(lane)
+            self._do(self._failures.bury(lane))
         else:
             lane.state = "idle"
             self._lanes.queue(lane)
-
-    def _bury(self, lane: Lane) -> None:
-        assert lane.letter is not None
-        lane.state = "burying"
-        self._do(Bury(lane.number, lane.letter))
 
     def _on_buried(self, event: Buried, now: int) -> None:
         lane = self._lanes.at_work.get(event.lane)
         if lane is None:
             return
-        self._do(tell_of(lane.held[0], ERROR, "record dead-lettered", attempts=lane.attempts))
+        self._do(self._failures.buried(lane))
         lane.state = "idle"
         self._finish(lane, 1)
         self._settle(lane, now)
@@ -312,8 +290,8 @@ class SubscriberMachine:
         lane = self._lanes.at_work.get(event.lane)
         if lane is None:
             return
-        self._do(tell_of(lane.held[0], CRITICAL, "record cannot be dead-lettered", reason=event.reason))
-        self._wait(lane, now, self._options.backoff_max_ms)
+        self._out += self._failures.bury_failed(lane, event, now)
+        self._is_alarmed = True
         self._settle(lane, now)
 
     # What is done is committed.
@@ -411,9 +389,9 @@ class SubscriberMachine:
         at_hand = 1 if lane.state == "burying" else 0
         if self._run is not None and self._run.lane is lane:
             at_hand = len(self._run.records)
-        elif lane.attempts and lane.held:
+        elif lane.handed and lane.held:
             # The count goes on if the partition comes back.
-            self._charges[lane.key] = Charge(*lane.key, lane.held[0].offset, lane.attempts, "failed")
+            self._charges[lane.key] = lane.as_charge()
         lane.keep(at_hand)
 
     # The end.

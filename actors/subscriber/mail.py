@@ -21,7 +21,11 @@ class Mail:
         letter = order.letter
         try:
             delivery = self._producer.publish(
-                letter.topic, letter.value, key=letter.key, headers=letter.headers
+                letter.topic,
+                letter.value,
+                key=letter.key,
+                headers=letter.headers,
+                dedup_id=letter.dedup_id,
             )
         except PlanariaError as error:
             return BuryFailed(order.lane, str(error))

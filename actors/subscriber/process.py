@@ -13,6 +13,7 @@ it is ready.
 """
 
 import logging
+import random
 
 import msgspec
 
@@ -22,7 +23,7 @@ from ...transport.loop import Actor, ActorContext, run_actor
 from ...transport.machine import Effect
 from ...transport.protocol.errors import PlanariaError
 from ...transport.subscription import SubscriberOptions
-from .effects import Abandon, Bury, Crash, Forget, NoteTimeout, Retire, Run, Tell, TimedOut
+from .effects import Abandon, Alarm, Bury, Crash, Forget, NoteTimeout, Retire, Run, Tell, TimedOut
 from .feed import Feed, OnPartitions
 from .flight_recorder import FlightRecorder, flight_path
 from .handler import load_handler
@@ -61,10 +62,11 @@ class SubscriberProcess(Actor):
         options, context = self._options, self.context
         handler = load_handler(options.handler, options.sys_path)
         number = context.address.rpartition("/")[2]
-        self._recorder = FlightRecorder(flight_path(context.data_directory, options.group, number))
+        path = flight_path(context.data_directory, options.group, number)
+        self._recorder = FlightRecorder(path, self.loop.now, context.last_end)
         # The retries bound how often a record may do that; the supervisor need not.
         self.is_death_accounted = self._recorder.is_death_explained
-        self.machine = SubscriberMachine(options, self._recorder.charges())
+        self.machine = SubscriberMachine(options, self._recorder.charges(), random.random)
         self._client = Client(options.endpoint, client_id=context.address)
         self._worker = Worker(handler, self._recorder, self._inbox)
         self._mail = Mail(self._client.producer(delivery_timeout_ms=LETTER_TIMEOUT_MS), self._inbox)
@@ -84,6 +86,8 @@ class SubscriberProcess(Actor):
                 self._recorder.discard()
             case Tell():
                 _log.log(effect.level, effect.event, extra={"fields": effect.fields})
+            case Alarm():
+                self.alarms = effect.alarms
             case NoteTimeout():
                 self.loop.dispatch(TimedOut(effect.number, self._recorder.time_out()))
             case Abandon():

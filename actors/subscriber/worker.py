@@ -3,11 +3,11 @@
 The subscriber's hot path. Per record it makes no system call of its own but the reading of a clock.
 """
 
-from time import monotonic
+from time import monotonic, time
 
 from .effects import Ran, Run
 from .flight_recorder import FlightRecorder
-from .handler import Handler, failure_of
+from .handler import Handler, failure_of, verdict_of
 from .machine import SLICE_MS
 from .threads import Inbox, WorkThread
 
@@ -28,21 +28,29 @@ class Worker:
 
     def _run(self, order: Run) -> Ran:
         handler, recorder = self._handler, self._recorder
-        attempt = order.attempt
+        attempt, handed = order.attempt, order.handed + 1
+        first_ms, last_ms = order.first_failed_ms, order.last_failed_ms
         done = 0
         over_at = monotonic() + SLICE_MS / 1000
         for record in order.records:
             if self._is_stopping:
                 break
-            recorder.start(record.topic, record.partition, record.offset, attempt)
+            recorder.start(record.topic, record.partition, record.offset, attempt, handed, first_ms)
             try:
                 handler(record)
             except BaseException as error:  # noqa: BLE001 - sys.exit() in a handler is a failure like any other
-                recorder.fail(record.topic, record.partition, record.offset, attempt)
-                return Ran(order.number, done, failure_of(error))
+                verdict = verdict_of(error)
+                now_ms = int(time() * 1000)
+                if verdict == "released":
+                    tally = (attempt - 1, handed, first_ms, last_ms)
+                else:
+                    tally = (attempt, handed, first_ms or now_ms, now_ms)
+                recorder.settle(verdict, record.topic, record.partition, record.offset, *tally)
+                return Ran(order.number, done, failure_of(error), verdict)
             recorder.finish()
             done += 1
-            attempt = 1
+            attempt = handed = 1
+            first_ms = last_ms = 0
             if monotonic() > over_at:
                 break
         return Ran(order.number, done)

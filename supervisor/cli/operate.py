@@ -50,7 +50,7 @@ def status(
     [dim]--json:[/dim] {"supervisor_pid", "instance_id", "data_directory",
     "endpoint", "uptime_ms", "actors": [{"address", "pid", "incarnation",
     "restarts", "state", "uptime_ms", "memory_bytes", "endpoint", "reason",
-    "traceback"}]}; with --watch one such object a line. States: starting,
+    "traceback", "alarms"}]}; with --watch one such object a line. States: starting,
     recovering, ready, stopping, stopped, backing_off, quarantined
     """
     with attached(connect) as client:
@@ -154,8 +154,9 @@ def _natural(actor: ActorStatus) -> list[tuple[int, int | str]]:
 
 
 def _troubles(actors: list[ActorStatus]) -> list[Text]:
-    lines = []
+    lines: list[Text] = []
     for actor in actors:
+        lines += [Text(f"\n{actor.address}: {alarm}", "bold red") for alarm in actor.alarms]
         if actor.state == "ready" or actor.reason is None:
             continue
         lines.append(

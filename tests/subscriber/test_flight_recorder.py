@@ -55,6 +55,26 @@ def test_a_death_with_a_record_at_hand_is_explained_once(path: Path) -> None:
     assert not FlightRecorder(path).is_death_explained
 
 
+def test_the_end_of_the_process_is_told_of_the_record_that_was_at_hand(path: Path) -> None:
+    FlightRecorder(path).start("ORDERS", 0, 41, 2, 3, 111)
+    second = FlightRecorder(path, 500, "killed by SIGSEGV")
+    assert second.charges() == [Charge("ORDERS", 0, 41, 2, "killed", 3, 111, 500, "killed by SIGSEGV")]
+    third = FlightRecorder(path, 900, "killed by SIGKILL")
+    assert third.charges() == [Charge("ORDERS", 0, 41, 2, "killed", 3, 111, 500)], "not of an earlier one"
+
+
+def test_both_counts_outlive_the_process(path: Path) -> None:
+    recorder = FlightRecorder(path)
+    recorder.start("ORDERS", 0, 41, 3, 7, 111)
+    recorder.settle("released", "ORDERS", 0, 41, 2, 7, 111, 222)
+    recorder.start("ORDERS", 1, 5, 1, 1)
+    recorder.settle("rejected", "ORDERS", 1, 5, 1, 1, 333, 333)
+    assert sorted(reopened(path), key=lambda charge: charge.partition) == [
+        Charge("ORDERS", 0, 41, 2, "released", 7, 111, 222),
+        Charge("ORDERS", 1, 5, 1, "rejected", 1, 333, 333),
+    ]
+
+
 def test_a_finished_record_is_not_charged(path: Path) -> None:
     recorder = FlightRecorder(path)
     recorder.start("ORDERS", 0, 41, 1)
@@ -97,7 +117,7 @@ def test_failures_wait_side_by_side_and_the_next_attempt_replaces_the_last(path:
     recorder = FlightRecorder(path)
     for partition, attempt in [(0, 1), (1, 1), (0, 2)]:
         recorder.start("ORDERS", partition, 5, attempt)
-        recorder.fail("ORDERS", partition, 5, attempt)
+        recorder.settle("failed", "ORDERS", partition, 5, attempt)
     assert sorted((charge.partition, charge.attempts, charge.cause) for charge in reopened(path)) == [
         (0, 2, "failed"),
         (1, 1, "failed"),
@@ -118,7 +138,7 @@ def test_more_failures_than_slots_cost_the_count_of_the_last_only(path: Path) ->
     recorder = FlightRecorder(path)
     for partition in range(SLOTS + 5):
         recorder.start("ORDERS", partition, 1, 1)
-        recorder.fail("ORDERS", partition, 1, 1)
+        recorder.settle("failed", "ORDERS", partition, 1, 1)
     assert len(reopened(path)) == SLOTS - 1
 
 

@@ -184,19 +184,30 @@ def test_a_record_out_of_attempts_is_buried_then_passed() -> None:
 
 def test_a_dead_letter_tells_where_the_record_comes_from_and_why() -> None:
     script = started(retries=0, dead_letter="A.dlq")
-    headers = {"content-type": "application/json", "dead-letter-reason": "an earlier one"}
+    headers = {
+        "content-type": "application/json",
+        "dead-letter-reason": "an earlier one",
+        "dead-letter-redrives": "2",
+        "dedup-id": "order-17",
+    }
     script.polled(FakeMessage("A", 3, 42, b"k", b"{}", 1_234, headers))
+    script.after(7_000)
     script.ran(failure="ValueError: two\nlines")
     letter = next(effect.letter for effect in script.effects if isinstance(effect, Bury))
     assert (letter.topic, letter.key, letter.value) == ("A.dlq", b"k", b"{}")
     assert letter.headers == {
         "content-type": "application/json",
+        "dead-letter-redrives": "2",
+        "dead-letter-dedup-id": "order-17",
         "dead-letter-topic": "A",
         "dead-letter-partition": "3",
         "dead-letter-offset": "42",
         "dead-letter-timestamp": "1234",
         "dead-letter-group": "billing",
-        "dead-letter-attempts": "1",
+        "dead-letter-failures": "1",
+        "dead-letter-deliveries": "1",
+        "dead-letter-first-failure": "7000",
+        "dead-letter-last-failure": "7000",
         "dead-letter-reason": "ValueError: two lines",
         "dead-letter-exception": "builtins.ValueError",
         "dead-letter-traceback": "Traceback ...",

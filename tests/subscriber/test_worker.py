@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from planaria import Reject, Release
 from planaria.actors.subscriber.effects import Charge, Ran, Run
 from planaria.actors.subscriber.flight_recorder import FlightRecorder
 from planaria.actors.subscriber.handler import HandlerUnusable, load_handler
@@ -72,7 +73,28 @@ def test_a_failure_ends_the_run_and_is_charged(
     assert (ran.done, ran.failure.reason, ran.failure.exception) == (1, reason, kind)
     assert "in handler" in ran.failure.traceback
     assert "in _run" not in ran.failure.traceback
-    assert recorder.charges() == [Charge("A", 0, 5, 1, "failed")]
+    [charge] = recorder.charges()
+    assert charge.first_failed_ms == charge.last_failed_ms > 0
+    assert (charge.key, charge.offset, charge.attempts, charge.cause) == (("A", 0), 5, 1, "failed")
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict", "attempts"),
+    [(Release("later"), "released", 2), (Reject("never"), "rejected", 3), (ValueError("no"), "failed", 3)],
+)
+def test_what_is_raised_decides_what_is_charged(
+    recorder: FlightRecorder, inbox: Inbox, error: Exception, verdict: str, attempts: int
+) -> None:
+    def handler(_: FakeMessage) -> None:
+        raise error
+
+    Worker(handler, recorder, inbox).run(Run(1, messages("A", 0, 4), 3, 6, 111, 222))
+    ran = heard(inbox)
+    assert (ran.done, ran.verdict) == (0, verdict)
+    [charge] = recorder.charges()
+    assert (charge.cause, charge.attempts, charge.handed) == (verdict, attempts, 7)
+    assert charge.first_failed_ms == 111
+    assert (charge.last_failed_ms == 222) == (verdict == "released")
 
 
 def test_an_exception_that_cannot_even_be_printed_is_a_failure(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from planaria.actors.subscriber.effects import (
+    Alarm,
     Buried,
     Bury,
     BuryFailed,
@@ -30,6 +31,7 @@ from planaria.actors.subscriber.effects import (
     Started,
     Tell,
     TimedOut,
+    Verdict,
 )
 from planaria.actors.subscriber.machine import SubscriberMachine
 from planaria.transport.machine import CancelTimer, Event, SetTimer, Stop, StopRequested, TimerFired
@@ -58,6 +60,8 @@ def options(**changed: Any) -> SubscriberOptions:
             "topics": ["A"],
             "handler": HandlerSource(path="shop:charge"),
             "endpoint": "tcp://127.0.0.1:5570",
+            "backoff_ms": 100,
+            "backoff_max_ms": 10_000,
             **changed,
         }
     )
@@ -76,6 +80,7 @@ class Script:
         self.run: Run | None = None
         self.commit: Commit | None = None
         self.bury: Bury | None = None
+        self.alarms: tuple[str, ...] = ()
 
     def give(self, event: Event) -> list[str]:
         effects = self.machine.handle(event, self.now)
@@ -91,7 +96,10 @@ class Script:
                 self.commit = effect
             elif isinstance(effect, Bury):
                 self.bury = effect
-        return [line_of(effect) for effect in effects if not isinstance(effect, SetTimer | CancelTimer)]
+            elif isinstance(effect, Alarm):
+                self.alarms = effect.alarms
+        silent = (SetTimer, CancelTimer, Alarm)
+        return [line_of(effect) for effect in effects if not isinstance(effect, silent)]
 
     def take_effects(self) -> list[Any]:
         effects, self.effects = self.effects, []
@@ -103,14 +111,16 @@ class Script:
     def polled(self, *found: FakeMessage) -> list[str]:
         return self.give(Polled(found))
 
-    def ran(self, done: int | None = None, failure: str | None = None) -> list[str]:
+    def ran(
+        self, done: int | None = None, failure: str | None = None, verdict: Verdict = "failed"
+    ) -> list[str]:
         """The worker comes back; by default with everything done."""
         run, self.run = self.run, None
         assert run is not None
         if done is None:
             done = 0 if failure else len(run.records)
         reason = Failure(failure, "builtins.ValueError", "Traceback ...") if failure else None
-        return self.give(Ran(run.number, done, reason))
+        return self.give(Ran(run.number, done, reason, verdict))
 
     def committed(self) -> list[str]:
         commit, self.commit = self.commit, None
@@ -181,7 +191,7 @@ def line_of(effect: Any) -> str:
         case Bury(letter=letter):
             headers = letter.headers
             place = "/".join(headers[f"dead-letter-{name}"] for name in ("topic", "partition", "offset"))
-            return f"bury {place} in {letter.topic} after {headers['dead-letter-attempts']}"
+            return f"bury {place} in {letter.topic} after {headers['dead-letter-failures']}"
         case Tell(level=level, event=event):
             return f"{logging.getLevelName(level).lower()}: {event}"
         case Crash(reason=reason) | Stop(reason=reason):

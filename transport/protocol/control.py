@@ -51,6 +51,7 @@ class Heartbeat(Request, tag="heartbeat", frozen=True):
     phase: Phase
     turns: int
     """Counts turns of the loop, or steps of recovery: a number that stands still is a hang."""
+    alarms: tuple[str, ...] = ()
 
 
 class ActorFailed(Request, tag="failed", frozen=True):

@@ -28,6 +28,8 @@ class ActorStatus(Struct, kw_only=True):
     reason: str | None = None
     """Why it is not ready, or why it died last."""
     traceback: str | None = None
+    alarms: list[str] = []
+    """What it tells its operator while it runs, such as records that it cannot get rid of."""
 
 
 class Status(Request, tag="status", frozen=True):

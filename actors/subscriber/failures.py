@@ -1,0 +1,112 @@
+"""What becomes of a record that was not handled: again at once, again later, buried, parked, lost. Pure.
+
+    verdict      counts             then
+    released     handed out         again at once, after the partitions that wait
+    failed       handed out, failed again after a backoff; after `retries` retries buried
+    rejected     handed out, failed buried
+
+    buried       published to the dead-letter topic, and only then passed
+    parked       there is no such topic, or it does not take it: tried again every longest backoff, under an alarm
+    lost         at-most-once without a dead-letter topic: told in the log
+
+At-most-once has committed the record already and gives none out twice: there, a release is a failure like any other.
+Owns the letters and the alarms; a lane's counts and state are written here and in lanes.py. Called by the machine.
+"""
+
+from ...transport.machine import Effect, SetTimer
+from ...transport.subscription import SubscriberOptions
+from .backoff import Draw, backoff_ms, longest_backoff_ms
+from .dead_letters import letter_for
+from .delivery import DeliveryStrategy
+from .effects import CRITICAL, ERROR, WARNING, Alarm, Bury, BuryFailed, Failure, Ran, Tell, tell_of
+from .lanes import Lane, Lanes
+
+MAX_ALARM_CHARS = 300
+
+
+class Failures:
+    def __init__(
+        self, options: SubscriberOptions, strategy: DeliveryStrategy, lanes: Lanes, draw: Draw
+    ) -> None:
+        self._options = options
+        self._attempts = options.retries + 1 if strategy.tries_again else 1
+        self._tries_again = strategy.tries_again
+        self._lanes = lanes
+        self._draw = draw
+        self._alarms: tuple[str, ...] = ()
+
+    def is_released(self, ran: Ran) -> bool:
+        return ran.verdict == "released" and self._tries_again
+
+    def released(self, lane: Lane) -> list[Effect]:
+        """The first record was given out in vain. A handler that does nothing else must not fill the log."""
+        lane.handed += 1
+        if lane.handed.bit_count() > 1:
+            return []
+        return [tell_of(lane.held[0], WARNING, "handler released the record", handed=lane.handed)]
+
+    def failed(self, lane: Lane, failure: Failure, now: int, *, is_rejected: bool) -> Tell:
+        """Count a failure of the first record."""
+        lane.handed += 1
+        lane.fail(failure, now)
+        lane.is_rejected = is_rejected
+        event = "handler rejected the record" if is_rejected else "handler failed"
+        return tell_of(
+            lane.held[0],
+            WARNING,
+            event,
+            attempt=lane.attempts,
+            reason=failure.reason,
+            traceback=failure.traceback,
+        )
+
+    def is_lost(self, lane: Lane) -> bool:
+        return self._is_given_up(lane) and self._options.dead_letter is None and not self._tries_again
+
+    def _is_given_up(self, lane: Lane) -> bool:
+        return lane.is_rejected or lane.attempts >= self._attempts
+
+    def treat(self, lane: Lane, now: int) -> list[Effect]:
+        """Let the first record, which has failed, wait, or bury it."""
+        options = self._options
+        if not self._is_given_up(lane):
+            return [self._wait(lane, now, backoff_ms(options, lane.attempts, self._draw))]
+        if options.dead_letter is not None:
+            lane.letter = letter_for(lane, options.dead_letter, options.group)
+            return [self.bury(lane)]
+        assert lane.last_failure is not None
+        alarm = tell_of(lane.held[0], CRITICAL, "record keeps failing", attempts=lane.attempts)
+        return [alarm, *self._park(lane, now, f"keeps failing: {lane.last_failure.reason}")]
+
+    def bury(self, lane: Lane) -> Bury:
+        assert lane.letter is not None
+        lane.state = "burying"
+        return Bury(lane.number, lane.letter)
+
+    def bury_failed(self, lane: Lane, event: BuryFailed, now: int) -> list[Effect]:
+        told = tell_of(lane.held[0], CRITICAL, "record cannot be dead-lettered", reason=event.reason)
+        return [told, *self._park(lane, now, f"cannot be dead-lettered: {event.reason}")]
+
+    def buried(self, lane: Lane) -> Tell:
+        return tell_of(lane.held[0], ERROR, "record dead-lettered", attempts=lane.attempts)
+
+    def lost(self, lane: Lane) -> Tell:
+        return tell_of(lane.held[0], ERROR, "record lost", attempts=lane.attempts)
+
+    def alarms(self) -> list[Effect]:
+        """The alarms anew, if they have changed."""
+        alarms = tuple(lane.alarm for lane in self._lanes.at_work.values() if lane.alarm is not None)
+        if alarms == self._alarms:
+            return []
+        self._alarms = alarms
+        return [Alarm(alarms)]
+
+    def _park(self, lane: Lane, now: int, why: str) -> list[Effect]:
+        record = lane.held[0]
+        place = f"{record.topic}/{record.partition} offset {record.offset}"
+        lane.alarm = " ".join(f"parked: {place} {why}".split())[:MAX_ALARM_CHARS]
+        return [self._wait(lane, now, longest_backoff_ms(self._options))]
+
+    def _wait(self, lane: Lane, now: int, delay_ms: int) -> SetTimer:
+        lane.state = "waiting"
+        return SetTimer(("again", lane.number), now + delay_ms)

@@ -1,0 +1,87 @@
+"""Handlers that say no in every way, in real processes: release, reject, raise, die."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from live_trees import PATIENCE_S, actor, read_topic, until
+from planaria import Broker, Message, Reject, Release
+
+pytestmark = pytest.mark.processes
+
+
+def letters(broker: Broker, topic: str, count: int) -> list[Message]:
+    return until(
+        lambda: found if len(found := read_topic(broker.client, topic)) >= count else None,
+        f"{count} letters in {topic}",
+    )
+
+
+def test_release_and_reject(broker: Broker, tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+
+    def handle(message: Message) -> None:
+        with seen.open("a") as file:
+            file.write(f"{message.data}\n")
+        if message.data == "later" and seen.read_text().count("later") < 4:
+            raise Release("not yet")
+        if message.data == "never":
+            raise Reject("does not parse")
+
+    broker.create_topic("T", 1)
+    broker.create_topic("T.dlq", 1)
+    for value in ("later", "never", "fine"):
+        broker.publish("T", None, value)
+    broker.subscribe("g", "T", handler=handle, retries=5, backoff_ms=60_000, dead_letter="T.dlq")
+    until(lambda: seen.exists() and "fine" in seen.read_text(), "all is handled")
+    assert seen.read_text().split() == ["later"] * 4 + ["never", "fine"]
+    [letter] = letters(broker, "T.dlq", 1)
+    headers = letter.headers
+    assert letter.data == "never"
+    assert (headers["dead-letter-failures"], headers["dead-letter-deliveries"]) == ("1", "1")
+    assert headers["dead-letter-exception"].endswith("Reject")
+    assert "does not parse" in headers["dead-letter-reason"]
+
+
+def test_a_segfault_is_tried_so_often_and_told_of(hardy: Broker, tmp_path: Path) -> None:
+    tries = tmp_path / "tries"
+
+    def handle(message: Message) -> None:
+        if message.data == "poison":
+            with tries.open("a") as file:
+                file.write("x")
+            import ctypes
+
+            ctypes.string_at(0)
+
+    hardy.create_topic("T", 1)
+    hardy.create_topic("T.dlq", 1)
+    for value in ("before", "poison", "after"):
+        hardy.publish("T", None, value)
+    hardy.subscribe("g", "T", handler=handle, retries=2, backoff_ms=[10], dead_letter="T.dlq")
+    [letter] = letters(hardy, "T.dlq", 1)
+    assert tries.read_text() == "xxx"
+    headers: dict[str, Any] = dict(letter.headers)
+    assert headers["dead-letter-exit"] == "killed by SIGSEGV"
+    assert (headers["dead-letter-failures"], headers["dead-letter-deliveries"]) == ("3", "3")
+    assert 0 < int(headers["dead-letter-first-failure"]) < int(headers["dead-letter-last-failure"])
+    until(lambda: hardy.client.group_offsets("g").get(("T", 0)) == 3, "all is committed")  # type: ignore[call-overload]
+
+
+def test_a_parked_record_shows_in_the_status_until_it_is_handled(broker: Broker, tmp_path: Path) -> None:
+    fixed = tmp_path / "fixed"
+
+    def handle(message: Message) -> None:
+        if not fixed.exists():
+            raise ValueError("the bank is closed")
+
+    broker.create_topic("T", 1)
+    broker.publish("T", None, 1)
+    broker.subscribe("g", "T", handler=handle, retries=0, backoff_ms=[50])
+    address = "subscriber/g/1"
+    alarms = until(lambda: actor(broker.client, address).alarms, "the alarm", PATIENCE_S)
+    assert alarms == ["parked: T/0 offset 0 keeps failing: ValueError: the bank is closed"]
+    fixed.touch()
+    until(lambda: not actor(broker.client, address).alarms, "no alarm any more")
+    until(lambda: broker.client.group_offsets("g").get(("T", 0)) == 1, "it is committed")  # type: ignore[call-overload]
