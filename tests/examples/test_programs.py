@@ -76,3 +76,15 @@ def test_kill_and_watch(tmp_path: Path) -> None:
     for victim in victims:
         assert any(re.match(rf" +{victim} +incarnation 2 ready$", line) for line in lines)
     assert lines[-1] == "published 2000, consumed 2000, in order: True"
+
+
+def test_dead_letters(tmp_path: Path) -> None:
+    assert run("dead_letters", tmp_path).splitlines() == [
+        "1 dead: planaria.transport.verdicts.Reject: no currency in 'Nx'",
+        "1 dead: planaria.transport.verdicts.Reject: no currency in 'thirty'",
+        "letter 0 passes",
+        "letter 1 passes",
+        "sent back: 2",
+        "and again: 0",
+        "charged: [0, 1, 2, 3, 4]",
+    ]

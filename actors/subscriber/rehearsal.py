@@ -1,0 +1,58 @@
+"""A rehearsal: dead letters are given to a handler in a process of its own, and nothing else happens. Impure.
+
+    stdin      messages, MessagePack, one after the other, to the end of the file
+    stdout     one JSON line each: {"passed": true} or {"passed": false, "reason", "traceback", "verdict"};
+               first of all {"loaded": true}, or {"loaded": false, "reason"}
+
+The handler's own output goes to standard error, and so does the stack of one that crashes. Which message was at hand when
+the process died, its parent knows by counting. Run as `python -m ...rehearsal MODULE:FUNCTION PATH...`; it connects to
+nothing. The handler can: what it does to databases and networks is done.
+"""
+
+import faulthandler
+import json
+import os
+import resource
+import sys
+from typing import Any, BinaryIO
+
+import msgspec
+
+from ...transport.client.messages import Message
+from ...transport.subscription import HandlerSource
+from .handler import Handler, HandlerUnusable, failure_of, load_handler, verdict_of
+
+
+def main() -> None:
+    results = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    faulthandler.enable(file=sys.stderr, all_threads=True)
+    path, *sys_path = sys.argv[1:]
+    try:
+        handler = load_handler(HandlerSource(path=path), sys_path)
+    except HandlerUnusable as error:
+        _tell(results, {"loaded": False, "reason": str(error)})
+        return
+    _tell(results, {"loaded": True})
+    for message in msgspec.msgpack.decode(sys.stdin.buffer.read(), type=list[Message]):
+        _tell(results, _rehearse(handler, message))
+
+
+def _rehearse(handler: Handler, message: Message) -> dict[str, Any]:
+    try:
+        handler(message)
+    except BaseException as error:  # noqa: BLE001 - sys.exit() in a handler is a failure like any other
+        failure = failure_of(error)
+        told = {"reason": failure.reason, "traceback": failure.traceback}
+        return {"passed": False, "verdict": verdict_of(error), **told}
+    return {"passed": True}
+
+
+def _tell(results: BinaryIO, told: dict[str, Any]) -> None:
+    results.write(json.dumps(told).encode() + b"\n")
+    results.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""Dead letters on a terminal and as JSON: which are meant, how they look, how their trials went.
+
+Called by `planaria dlq`; sends nothing.
+"""
+
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from .output import duration_text, note, plural, print_json, print_table, table
+from .positions import AtTime, parse_target
+from .records import json_line
+
+if TYPE_CHECKING:
+    from ...transport.client.dead_letters import DeadLetter, LetterFilter
+    from ...transport.client.redrive import RedriveReport
+
+_PLACE = re.compile(r"(?:([0-9]{1,9}):)?([0-9]{1,18})")
+_AGO = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
+_UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+def parse_place(text: str) -> tuple[int, int]:
+    """Partition and offset; partition 0 when only the offset is given. Raises BadParameter."""
+    found = _PLACE.fullmatch(text)
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is not like 0:17", param_hint="OFFSET")
+    return int(found[1] or 0), int(found[2])
+
+
+def parse_since(text: str, now_ms: int) -> int:
+    """A time, or so long ago. Raises BadParameter."""
+    found = _AGO.fullmatch(text)
+    if found is not None:
+        return now_ms - int(found[1]) * _UNITS_MS[found[2]]
+    if not text.isdigit():
+        target = parse_target(text)
+        if isinstance(target, AtTime):
+            return target.timestamp_ms
+    raise typer.BadParameter(
+        f"{text!r} is neither a time like 2026-01-31T12:00 nor like 90m", param_hint="--since"
+    )
+
+
+def letter_filter(
+    reason: str | None, group: str | None, since: str | None, offsets: Sequence[str] | None
+) -> "LetterFilter":
+    from ...transport.client.dead_letters import LetterFilter  # noqa: PLC0415
+
+    return LetterFilter(
+        reason=reason,
+        group=group,
+        since_ms=None if since is None else parse_since(since, int(time.time() * 1000)),
+        places=frozenset(map(parse_place, offsets)) if offsets else None,
+    )
+
+
+def plain(letter: "DeadLetter", *, is_whole: bool) -> dict[str, Any]:
+    plain: dict[str, Any] = {
+        "partition": letter.message.partition,
+        "offset": letter.message.offset,
+        "from": {
+            "topic": letter.topic,
+            "partition": letter.partition,
+            "offset": letter.offset,
+            "timestamp_ms": letter.timestamp_ms,
+        },
+        "group": letter.group,
+        "failures": letter.failures,
+        "deliveries": letter.deliveries,
+        "first_failure_ms": letter.first_failure_ms,
+        "last_failure_ms": letter.last_failure_ms,
+        "reason": letter.reason,
+        "exception": letter.exception,
+        "exit": letter.exit,
+        "redrives": letter.redrives,
+    }
+    if is_whole:
+        plain |= {"traceback": letter.traceback, "message": json.loads(json_line(letter.message))}
+    return plain
+
+
+def _origin(letter: "DeadLetter") -> str:
+    return "-" if letter.topic is None else f"{letter.topic}/{letter.partition}@{letter.offset}"
+
+
+def _at(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def print_histogram(reasons: Sequence[tuple[str, int]]) -> None:
+    most = max(count for _, count in reasons)
+    rows = [(str(count), "█" * max(1, round(20 * count / most)), text) for text, count in reasons]
+    print_table(table("letters", "", "reason", numbers=["letters"]), rows)
+
+
+def print_letters(letters: Sequence["DeadLetter"]) -> None:
+    rows = [
+        (
+            f"{letter.message.partition}:{letter.message.offset}",
+            _origin(letter),
+            letter.group or "-",
+            str(letter.failures),
+            _at(letter.failed_ms),
+            letter.reason[:60],
+        )
+        for letter in letters
+    ]
+    print_table(table("letter", "from", "group", "failures", "last", "reason", numbers=["failures"]), rows)
+
+
+def print_letter(letter: "DeadLetter") -> None:
+    lasted = duration_text(max(0, letter.last_failure_ms - letter.first_failure_ms))
+    lines = [
+        f"letter     {letter.message.topic}/{letter.message.partition}@{letter.message.offset}",
+        f"from       {_origin(letter)}",
+        f"group      {letter.group or '-'}",
+        f"failed     {letter.failures} of {letter.deliveries} times within {lasted}, last at {_at(letter.failed_ms)}",
+        f"reason     {letter.reason}",
+        f"exception  {letter.exception or '-'}",
+        f"process    {letter.exit or '-'}",
+        f"redrives   {letter.redrives}",
+        f"key        {(letter.message.key or b'').decode(errors='backslashreplace')}",
+        f"value      {(letter.message.value or b'').decode(errors='backslashreplace')}",
+    ]
+    for line in lines:
+        note(line)
+    if letter.traceback:
+        note("\n" + letter.traceback.rstrip())
+
+
+def print_report(report: "RedriveReport") -> None:
+    note(f"{plural(report.moved, 'letter')} sent back")
+    if report.settled:
+        note(f"{report.settled} had been sent by a run that was killed")
+    if report.held_back:
+        note(f"{report.held_back} held back: sent back too often already; --max-redrives allows more")
+    if report.homeless:
+        note(f"{report.homeless} do not tell where they come from; --to names a topic for them")
+    if report.refused:
+        note(f"{report.refused} refused by the broker; they stay")
+
+
+def print_trials(
+    letters: Sequence["DeadLetter"],
+    left_out: "RedriveReport",
+    to: str | None,
+    handler: str | None,
+    timeout_s: float,
+    *,
+    as_json: bool,
+) -> bool:
+    """Whether all would pass."""
+    from ..rehearsal import rehearse  # noqa: PLC0415
+
+    rows = [
+        {"partition": letter.message.partition, "offset": letter.message.offset, "to": to or letter.topic}
+        for letter in letters
+    ]
+    is_good = True
+    if handler is not None:
+        paths = [os.getcwd(), *filter(None, sys.path)]
+        messages = [letter.message for letter in letters]
+        for row, trial in zip(rows, rehearse(handler, messages, timeout_s, paths), strict=True):
+            is_good = is_good and trial.passed
+            row |= {"passed": trial.passed, "reason": trial.reason, "traceback": trial.traceback}
+    if as_json:
+        print_json({"letters": rows, "held_back": left_out.held_back, "homeless": left_out.homeless})
+        return is_good
+    for row in rows:
+        place = f"{row['partition']}:{row['offset']}"
+        if handler is None:
+            note(f"{place} would go to {row['to']}")
+        elif row["passed"]:
+            note(f"{place} passes")
+        else:
+            note(f"{place} fails: {row['reason']}")
+            note("".join(f"    {line}\n" for line in str(row["traceback"]).splitlines()).rstrip())
+    passed = sum(bool(row.get("passed")) for row in rows)
+    note(f"{plural(len(rows), 'letter')}" + ("" if handler is None else f", {passed} would pass"))
+    return is_good

@@ -1,0 +1,160 @@
+"""Dead letters tried on today's code, in processes that nothing else depends on. Impure.
+
+Owns those processes. Each is fresh, in a session and an empty working directory of its own, without core dumps; one that
+dies or takes too long is the verdict on the letter at hand, and another one goes on behind it. Called by `planaria dlq`.
+The other side is the module named by ENTRY, reached by name: this package does not load handlers.
+"""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+from msgspec import Struct
+
+from ..transport.client.messages import Message
+from ..transport.protocol.errors import PlanariaError
+
+ENTRY = f"{(__package__ or '').partition('.')[0]}.actors.subscriber.rehearsal"
+LOAD_TIMEOUT_S = 30.0
+STACK_CHARS = 8_000
+
+
+class RehearsalFailed(PlanariaError):
+    """The handler cannot be tried at all."""
+
+
+class Trial(Struct, frozen=True):
+    """What became of one letter."""
+
+    message: Message
+    passed: bool
+    reason: str = ""
+    traceback: str = ""
+
+
+def rehearse(
+    handler: str, messages: Sequence[Message], timeout_s: float, paths: Sequence[str]
+) -> Iterator[Trial]:
+    """Give each message to the handler `module:function`, found in `paths`. Raises RehearsalFailed."""
+    left = list(messages)
+    while left:
+        with tempfile.TemporaryDirectory(prefix="planaria-rehearsal-") as directory:
+            trials = list(_one_process(handler, left, timeout_s, paths, Path(directory)))
+        yield from trials
+        left = left[len(trials) :]
+
+
+def _one_process(
+    handler: str, messages: Sequence[Message], timeout_s: float, paths: Sequence[str], directory: Path
+) -> Iterator[Trial]:
+    """At least one trial: the last is the one that ended the process, if it was not the last message."""
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as said:
+        given.write(msgspec.msgpack.encode(list(messages)))
+        given.seek(0)
+        process = subprocess.Popen(
+            [sys.executable, "-m", ENTRY, handler, *map(os.path.abspath, paths)],
+            stdin=given,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            cwd=directory,
+            env=_environment(),
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+        lines = _Lines(process.stdout)
+        try:
+            _await_loaded(lines, said)
+            for message in messages:
+                found = lines.next(timeout_s)
+                if found is None:
+                    yield _ended(message, process, said, timeout_s, is_late=lines.is_late)
+                    return
+                yield Trial(message, found["passed"], found.get("reason", ""), found.get("traceback") or "")
+        finally:
+            _kill(process)
+
+
+def _environment() -> dict[str, str]:
+    """Ours, with the package findable: its parent directory may be on the path by the caller's doing alone."""
+    home = str(Path(__file__).resolve().parents[2])
+    inherited = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": home if not inherited else f"{home}{os.pathsep}{inherited}"}
+
+
+class _Lines:
+    """JSON lines from a pipe, each waited for only so long."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._pipe = pipe
+        self._buffer = b""
+        self.is_late = False
+
+    def next(self, timeout_s: float) -> dict[str, Any] | None:
+        """None when the pipe has ended, or nothing came in time (`is_late`)."""
+        deadline = time.monotonic() + timeout_s
+        while b"\n" not in self._buffer:
+            ready, _, _ = select.select([self._pipe], [], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                self.is_late = True
+                return None
+            piece = os.read(self._pipe.fileno(), 65_536)
+            if not piece:
+                return None
+            self._buffer += piece
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+
+def _await_loaded(lines: _Lines, said: IO[bytes]) -> None:
+    found = lines.next(LOAD_TIMEOUT_S)
+    if found is None:
+        raise RehearsalFailed(f"the handler's process did not start: {_last_words(said)}")
+    if not found["loaded"]:
+        raise RehearsalFailed(found["reason"])
+
+
+def _ended(
+    message: Message, process: "subprocess.Popen[bytes]", said: IO[bytes], timeout_s: float, *, is_late: bool
+) -> Trial:
+    if is_late:
+        # With faulthandler on, the signal makes it write where it hangs.
+        process.send_signal(signal.SIGABRT)
+    try:
+        code = process.wait(5)
+    except subprocess.TimeoutExpired:
+        code = -signal.SIGKILL
+    reason = f"took longer than {timeout_s:g} s" if is_late else _end_text(code)
+    return Trial(message, False, reason, _last_words(said))
+
+
+def _end_text(code: int) -> str:
+    if code >= 0:
+        return f"ended its process with exit code {code}"
+    with suppress(ValueError):
+        return f"killed its process: {signal.Signals(-code).name}"
+    return f"killed its process: signal {-code}"
+
+
+def _last_words(said: IO[bytes]) -> str:
+    said.seek(0)
+    return said.read().decode(errors="replace")[-STACK_CHARS:].strip()
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    """The process and whatever it has started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert process.stdout is not None
+    process.stdout.close()
