@@ -225,7 +225,7 @@ def test_whoever_gives_up_waiting_leaves_nothing_behind(monkeypatch: pytest.Monk
     assert delivery.batch.gates == []
     (batch,) = sealer.take()
     sealer.accumulator.finish(batch, 7, None)
-    assert delivery.result() == ("T", 0, 7)
+    assert delivery.result() == ("T", 0, 7, False)
 
 
 def test_a_straggler_goes_into_the_next_batch() -> None:

@@ -77,6 +77,16 @@ def test_snapshots_keep_identities_with_their_times() -> None:
     assert loaded.identities.find("never written", 50) is None
 
 
+def a_config(**changed: int) -> LogConfig:
+    kept: dict[str, int] = {
+        "segment_bytes": 1 << 20,
+        "segment_ms": -1,
+        "retention_ms": -1,
+        "retention_bytes": -1,
+    }
+    return LogConfig(**(kept | changed))
+
+
 def append(log: PartitionLog, dedup_id: str, now: int) -> int:
     """As the partition's machine and process do it."""
     offset = log.log_end_offset
@@ -90,7 +100,7 @@ def append(log: PartitionLog, dedup_id: str, now: int) -> int:
 def test_a_log_gives_back_what_it_was_told(tmp_path: Path, seed: int) -> None:
     """Over clean ends, dirty ones, rolls and snapshots that are missing."""
     draw = random.Random(seed)
-    config = LogConfig(segment_bytes=2_000, dedup_window_ms=10_000, dedup_window_count=1_000)
+    config = a_config(segment_bytes=2_000, dedup_window_ms=10_000, dedup_window_count=1_000)
     expected: dict[str, int] = {}
     for life in range(8):
         log = PartitionLog.open(tmp_path, config, now_ms=life)
@@ -109,7 +119,7 @@ def test_a_log_gives_back_what_it_was_told(tmp_path: Path, seed: int) -> None:
 
 
 def test_a_recovery_knows_the_bounds_of_its_topic(tmp_path: Path) -> None:
-    config = LogConfig(dedup_window_ms=3_600_000, dedup_window_count=5)
+    config = a_config(dedup_window_ms=3_600_000, dedup_window_count=5)
     log = PartitionLog.open(tmp_path, config, now_ms=0)
     for number in range(10):
         append(log, f"id{number}", 0)

@@ -94,7 +94,7 @@ def test_only_a_recorder_without_a_charge_is_discarded(path: Path) -> None:
     recorder.start("ORDERS", 0, 41, 1)
     recorder.discard()
     assert path.exists(), "a record is at hand"
-    recorder.fail("ORDERS", 0, 41, 1)
+    recorder.settle("failed", "ORDERS", 0, 41, 1)
     recorder.discard()
     assert path.exists(), "a record waits for its next attempt"
     recorder.forget(("ORDERS", 0))

@@ -36,13 +36,12 @@ from msgspec import Struct
 
 from ..addresses import Place
 from ..batch import Headers
-from ..deduplication import dedup_id_fault, identified_headers, partition_for_dedup_id
+from ..deduplication import partition_for_dedup_id
 from ..partitioner import partition_for_key
 from ..protocol.errors import ErrorCode, ProtocolError
-from .content import encode_key, encode_value
+from .content import content_size_bytes, encode_key, encode_value, identify
 from .errors import BufferFull, TimedOut
 from .gate import Gate
-from .options import InvalidOption
 
 RECORD_OVERHEAD_BYTES = 16
 """What a record takes in a batch beside key, value and headers, rounded up."""
@@ -315,10 +314,7 @@ class Accumulator:
         return self._append(topic, partition, key, data, headers, timestamp_ms)
 
     def _identify(self, headers: Headers | None, dedup_id: str) -> Headers:
-        fault = dedup_id_fault(dedup_id)
-        if fault is not None:
-            raise InvalidOption(fault)
-        return identified_headers(headers, dedup_id)
+        return identify(headers, dedup_id)
 
     def _append(
         self,
@@ -329,7 +325,7 @@ class Accumulator:
         headers: Headers | None,
         timestamp_ms: int | None,
     ) -> Delivery:
-        size_bytes = _size_bytes(key, value, headers)
+        size_bytes = RECORD_OVERHEAD_BYTES + content_size_bytes(key, value, headers)
         while True:
             batch = self._find(topic, partition)
             if size_bytes >= batch.large_bytes:
@@ -385,8 +381,9 @@ class Accumulator:
         timestamp_ms: int | None,
     ) -> Delivery:
         """Behind nothing, in a sealed batch that belongs to no lane."""
+        size_bytes = RECORD_OVERHEAD_BYTES + content_size_bytes(key, value, headers)
         record = Entry(key, value, 0, headers)
-        batch = self._batch_of_one(topic, partition, record, _size_bytes(key, value, headers), timestamp_ms)
+        batch = self._batch_of_one(topic, partition, record, size_bytes, timestamp_ms)
         with self._lock:
             self._wait_for_room()
             self._close(batch)
@@ -528,13 +525,6 @@ class Accumulator:
             self._closed_by = self._closed_by or error
             self._sticky.clear()
             self._changed.notify_all()
-
-
-def _size_bytes(key: bytes | None, value: bytes | None, headers: Headers | None) -> int:
-    size_bytes = RECORD_OVERHEAD_BYTES + len(key or b"") + len(value or b"")
-    if headers:
-        size_bytes += sum(len(name) + len(text) + 6 for name, text in headers.items())
-    return size_bytes
 
 
 def _call_back(callback: Callable[[Delivery], object], delivery: Delivery) -> None:

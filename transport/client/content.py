@@ -5,6 +5,8 @@ from typing import Any
 import msgspec
 
 from ..batch import Headers
+from ..deduplication import dedup_id_fault, identified_headers
+from .options import InvalidOption
 
 CONTENT_TYPE = "content-type"
 JSON = "application/json"
@@ -31,6 +33,22 @@ def encode_key(key: bytes | str | None) -> bytes | None:
     if isinstance(key, bytes | bytearray | memoryview):
         return bytes(key)
     raise TypeError(f"a key is bytes or text, not {type(key).__name__}")
+
+
+def identify(headers: Headers | None, dedup_id: str) -> Headers:
+    """The headers of a record with an identity. Raises InvalidOption for one that is none."""
+    fault = dedup_id_fault(dedup_id)
+    if fault is not None:
+        raise InvalidOption(fault)
+    return identified_headers(headers, dedup_id)
+
+
+def content_size_bytes(key: bytes | None, value: bytes | None, headers: Headers | None) -> int:
+    """What they take in a batch, as long as the headers are ASCII."""
+    size_bytes = len(key or b"") + len(value or b"")
+    if headers:
+        size_bytes += sum(len(name) + len(text) + 6 for name, text in headers.items())
+    return size_bytes
 
 
 def decode_value(value: bytes | None, headers: Headers | None) -> Any:
