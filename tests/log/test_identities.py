@@ -3,10 +3,13 @@
 import random
 from pathlib import Path
 
+import pytest
+
+from keyed_logs import compact, held, seal
+from log_batches import NOW_MS, abandon, flip, unlimited
 from planaria.actors.log.identities import Identities
 from planaria.actors.log.log import PartitionLog
 from planaria.actors.log.producers import ProducerStates
-from planaria.actors.log.retention import LogConfig
 from planaria.transport.batch import parse_header, stamp
 from planaria.transport.deduplication import identified_batch
 
@@ -77,20 +80,10 @@ def test_snapshots_keep_identities_with_their_times() -> None:
     assert loaded.identities.find("never written", 50) is None
 
 
-def a_config(**changed: int) -> LogConfig:
-    kept: dict[str, int] = {
-        "segment_bytes": 1 << 20,
-        "segment_ms": -1,
-        "retention_ms": -1,
-        "retention_bytes": -1,
-    }
-    return LogConfig(**(kept | changed))
-
-
-def append(log: PartitionLog, dedup_id: str, now: int) -> int:
+def append(log: PartitionLog, dedup_id: str, now: int, key: bytes | None = None) -> int:
     """As the partition's machine and process do it."""
     offset = log.log_end_offset
-    frame = identified_batch((None, b"v", 0, {"dedup-id": dedup_id}), 1_000)
+    frame = identified_batch((key, b"v", 0, {"dedup-id": dedup_id}), 1_000)
     stamped = bytes(stamp(frame, offset, 0))
     log.producers.identities.note(dedup_id, offset, now)
     log.append([stamped], [parse_header(stamped)], now)
@@ -100,7 +93,7 @@ def append(log: PartitionLog, dedup_id: str, now: int) -> int:
 def test_a_log_gives_back_what_it_was_told(tmp_path: Path, seed: int) -> None:
     """Over clean ends, dirty ones, rolls and snapshots that are missing."""
     draw = random.Random(seed)
-    config = a_config(segment_bytes=2_000, dedup_window_ms=10_000, dedup_window_count=1_000)
+    config = unlimited(segment_bytes=2_000, dedup_window_ms=10_000, dedup_window_count=1_000)
     expected: dict[str, int] = {}
     for life in range(8):
         log = PartitionLog.open(tmp_path, config, now_ms=life)
@@ -119,7 +112,7 @@ def test_a_log_gives_back_what_it_was_told(tmp_path: Path, seed: int) -> None:
 
 
 def test_a_recovery_knows_the_bounds_of_its_topic(tmp_path: Path) -> None:
-    config = a_config(dedup_window_ms=3_600_000, dedup_window_count=5)
+    config = unlimited(dedup_window_ms=3_600_000, dedup_window_count=5)
     log = PartitionLog.open(tmp_path, config, now_ms=0)
     for number in range(10):
         append(log, f"id{number}", 0)
@@ -128,3 +121,25 @@ def test_a_recovery_knows_the_bounds_of_its_topic(tmp_path: Path) -> None:
     identities = log.producers.identities
     assert [identities.find(f"id{number}", 3_000_000) for number in (4, 5, 9)] == [None, 5, 9]
     log.close()
+
+
+@pytest.mark.parametrize("is_newest_damaged", [False, True])
+def test_identities_are_known_though_compaction_dropped_their_records(
+    tmp_path: Path, is_newest_damaged: bool
+) -> None:
+    config = unlimited(segment_bytes=1_000, is_compacting=True, is_deleting=False)
+    log = PartitionLog.open(tmp_path, config, NOW_MS)
+    offsets = {f"id{number}": append(log, f"id{number}", NOW_MS, b"key") for number in range(40)}
+    seal(log)
+    offsets["later"] = append(log, "later", NOW_MS, b"key")
+    compact(log)
+    assert not [offset for offset in held(log) if offset < 39], "compaction has been there"
+    snapshots = sorted(tmp_path.glob("*.snapshot"))
+    assert len(snapshots) == 2
+    log.sync()
+    abandon(log)
+    if is_newest_damaged:
+        flip(snapshots[-1], 12)
+    log = PartitionLog.open(tmp_path, config, NOW_MS)
+    assert {name: log.producers.identities.find(name, NOW_MS) for name in offsets} == offsets
+    abandon(log)

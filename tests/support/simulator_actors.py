@@ -21,6 +21,7 @@ from planaria.actors.log.errors import OffsetOutOfRange, StorageFull
 from planaria.actors.log.producers import ProducerStates
 from planaria.actors.partition.process import PartitionProcess
 from planaria.transport.batch import BatchHeader, Buffer, split
+from planaria.transport.deduplication import dedup_id_of
 from planaria.transport.endpoints import control_endpoint
 from planaria.transport.loop import Actor, ActorContext, Loop
 from planaria.transport.machine import Event
@@ -89,7 +90,8 @@ class SimulatedLog:
         if disk.snapshot is not None and disk.snapshot[1] <= disk.end_offset:
             start = disk.snapshot[1]
             assert self.producers.load(*disk.snapshot)
-        self.producers.replay((header for header, _ in disk.batches if header.base_offset >= start), now_ms)
+        behind = [(header, frame) for header, frame in disk.batches if header.base_offset >= start]
+        self.producers.replay(((header, dedup_id_of(frame, header)) for header, frame in behind), now_ms)
         disk.durable = len(disk.batches)
         self.last_leader_epoch = disk.batches[-1][0].leader_epoch if disk.batches else -1
 
