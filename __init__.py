@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .supervisor.broker import Broker
-    from .transport.client.accumulator import Delivery, RecordMetadata
     from .transport.client.client import Client
     from .transport.client.consumer import Consumer
+    from .transport.client.delivery import Delivery, RecordMetadata
     from .transport.client.messages import Message
     from .transport.client.producer import Producer
     from .transport.protocol.errors import PlanariaError, ProtocolError
@@ -26,12 +26,12 @@ _HOMES = {
     "Broker": ".supervisor.broker",
     "Client": ".transport.client.client",
     "Consumer": ".transport.client.consumer",
-    "Delivery": ".transport.client.accumulator",
+    "Delivery": ".transport.client.delivery",
     "Message": ".transport.client.messages",
     "PlanariaError": ".transport.protocol.errors",
     "Producer": ".transport.client.producer",
     "ProtocolError": ".transport.protocol.errors",
-    "RecordMetadata": ".transport.client.accumulator",
+    "RecordMetadata": ".transport.client.delivery",
     "Reject": ".transport.verdicts",
     "Release": ".transport.verdicts",
 }

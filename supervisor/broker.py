@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
-from ..transport.client.accumulator import RecordMetadata
 from ..transport.client.client import Client
 from ..transport.client.consumer import Consumer
+from ..transport.client.delivery import RecordMetadata
 from ..transport.client.messages import Message
 from ..transport.client.producer import Producer
 from ..transport.protocol.errors import ErrorCode, PlanariaError, ProtocolError

@@ -1,6 +1,6 @@
 """The mail: publishes dead letters, on a thread of its own, because finding a topic may take its time. Impure."""
 
-from ...transport.client.accumulator import Delivery
+from ...transport.client.delivery import Delivery
 from ...transport.client.producer import Producer
 from ...transport.protocol.errors import PlanariaError
 from .effects import Buried, Bury, BuryFailed

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import msgspec
 
-from ...transport.client.accumulator import Delivery
 from ...transport.client.client import Client
+from ...transport.client.delivery import Delivery
 from ...transport.client.errors import DeliveryFailed, DeliveryUncertain
 from ...transport.client.messages import Message
 from ...transport.client.producer import Producer

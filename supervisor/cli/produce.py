@@ -20,7 +20,7 @@ from .output import error_console, note, plural, print_json, rate_text
 from .records import JSON_HEADERS, Parser, json_parser, line_parser
 
 if TYPE_CHECKING:
-    from ...transport.client.accumulator import Delivery
+    from ...transport.client.delivery import Delivery
     from ...transport.client.producer import Producer
 
 MAX_UNCONFIRMED = 100_000

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ...transport.client.accumulator import Delivery
+from ...transport.client.delivery import Delivery
 from ...transport.client.messages import Message
 from ...transport.client.producer import Producer
 from ..chaos.history import History

@@ -9,7 +9,8 @@ from zlib import crc32
 import pytest
 
 from planaria.transport.batch import build
-from planaria.transport.client.accumulator import Accumulator, Delivery, Lane
+from planaria.transport.client.accumulator import Accumulator, Lane
+from planaria.transport.client.delivery import Delivery
 from planaria.transport.client.errors import BufferFull, Closed, TimedOut
 from planaria.transport.client.gate import Gate
 from planaria.transport.client.options import InvalidOption

@@ -60,6 +60,7 @@ IMPURE: dict[str, str] = {
     "supervisor/status_reports.py": "reads each process's memory from /proc",
     "transport/calls.py": "holds the socket that requests go out by",
     "transport/client/accumulator.py": "hands records from the caller's thread to the client's",
+    "transport/client/delivery.py": "what a program's thread waits for",
     "transport/client/gate.py": "what a program's thread waits at",
     "transport/client/admin.py": "asks by the network and waits",
     "transport/client/client.py": "owns the network thread",

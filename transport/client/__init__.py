@@ -2,9 +2,9 @@
 
 from ..addresses import TopicPartition
 from ..endpoints import DEFAULT_ENDPOINT
-from .accumulator import Delivery, RecordMetadata
 from .client import Client
 from .consumer import Consumer
+from .delivery import Delivery, RecordMetadata
 from .errors import (
     BufferFull,
     Closed,

@@ -30,9 +30,7 @@ import logging
 import threading
 from collections.abc import Callable
 from time import monotonic, time
-from typing import Any, NamedTuple
-
-from msgspec import Struct
+from typing import Any
 
 from ..addresses import Place
 from ..batch import Headers
@@ -40,8 +38,8 @@ from ..deduplication import partition_for_dedup_id
 from ..partitioner import partition_for_key
 from ..protocol.errors import ErrorCode, ProtocolError
 from .content import content_size_bytes, encode_key, encode_value, identify
-from .errors import BufferFull, TimedOut
-from .gate import Gate
+from .delivery import Delivery, Entry, ProducerBatch
+from .errors import BufferFull
 
 RECORD_OVERHEAD_BYTES = 16
 """What a record takes in a batch beside key, value and headers, rounded up."""
@@ -53,151 +51,6 @@ BATCH_OVERHEAD_BYTES = 128
 _SEALED = 1 << 62
 
 _log = logging.getLogger(__name__)
-
-
-class Entry(Struct, array_like=True, gc=False, eq=False):
-    """A record on its way, encoded as the batch format wants it.
-
-    No tuple: the garbage collector counts those and looks through them, which costs a quarter of `publish`.
-    """
-
-    key: bytes | None
-    value: bytes | None
-    delta_ms: int
-    headers: Headers | None
-
-
-class RecordMetadata(NamedTuple):
-    """Where a message is. The offset is -1 when nobody was asked (acks = 0)."""
-
-    topic: str
-    partition: int
-    offset: int
-    duplicate: bool = False
-    """Its `dedup_id` was known: this is where the first of that name is, and nothing was written."""
-
-
-class ProducerBatch:
-    """Records of one partition on their way: open, sealed, then done with an offset or an error."""
-
-    __slots__ = (
-        "_positions", "append", "base_offset", "callbacks", "created_ms", "delta_ms", "error", "first_ms", "frame",
-        "gates", "has_own_times", "hasten", "is_announced", "is_done", "is_duplicate", "is_open", "is_urgent",
-        "large_bytes", "lock", "mark", "partition", "records", "room", "size_bytes", "topic",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        topic: str,
-        partition: int,
-        room: int,
-        large_bytes: int,
-        now_ms: int,
-        lock: threading.Lock,
-        hasten: "Callable[[ProducerBatch], None]",
-    ) -> None:
-        """`room` in bytes; records of `large_bytes` and more do not belong here."""
-        self.topic = topic
-        self.partition = partition
-        self.records: list[Entry] = []
-        self.append = self.records.append
-        self.room = self.size_bytes = room
-        self.large_bytes = large_bytes
-        self.mark = room
-        self.first_ms = int(time() * 1000)
-        self.created_ms = now_ms
-        self.delta_ms = 0
-        self.has_own_times = False
-        self.is_open = True
-        self.is_announced = False
-        self.is_urgent = False
-        self.hasten = hasten
-        self.is_done = False
-        self.is_duplicate = False
-        self.base_offset = -1
-        self.error: Exception | None = None
-        self.frame: tuple[Any, bytes] | None = None
-        self.gates: list[Gate] = []
-        self.callbacks: list[tuple[Callable[[Delivery], object], Delivery]] = []
-        self.lock = lock
-        self._positions: dict[int, int] | None = None
-
-    @property
-    def record_count(self) -> int:
-        return len(self.records)
-
-    def holds(self, record: Entry) -> bool:
-        return any(candidate is record for candidate in reversed(self.records))
-
-    def offset_of(self, record: Entry) -> int:
-        if self.base_offset < 0:
-            return -1
-        if self._positions is None:
-            self._positions = {id(held): position for position, held in enumerate(self.records)}
-        return self.base_offset + self._positions[id(record)]
-
-    def wait(self, timeout_s: float | None) -> bool:
-        """Until the batch is done; False when the time is over first. Whoever waits ends the batch's lingering."""
-        with self.lock:
-            if self.is_done:
-                return True
-            gate = Gate()
-            self.gates.append(gate)
-        if self.is_open and not self.is_urgent:
-            self.hasten(self)
-        try:
-            gate.wait(timeout_s)
-        finally:
-            if not self.is_done:
-                self._leave(gate)
-        return self.is_done
-
-    def _leave(self, gate: Gate) -> None:
-        with self.lock:
-            if gate in self.gates:
-                self.gates.remove(gate)
-
-    def max_timestamp_ms(self) -> int:
-        """Of a sealed batch. Times the producer did not get from outside never go back, so the last is the latest."""
-        if not self.has_own_times:
-            return self.first_ms + self.records[-1].delta_ms
-        return self.first_ms + max(record.delta_ms for record in self.records)
-
-
-class Delivery(Struct, gc=False, eq=False):
-    """What became of one published message."""
-
-    batch: ProducerBatch
-    record: Entry
-
-    def done(self) -> bool:
-        return self.batch.is_done
-
-    def result(self, timeout: float | None = None) -> RecordMetadata:
-        """Wait up to `timeout` seconds for the acknowledgement. Raises why the delivery failed, or TimedOut."""
-        error = self.exception(timeout)
-        if error is not None:
-            raise error
-        batch = self.batch
-        return RecordMetadata(batch.topic, batch.partition, batch.offset_of(self.record), batch.is_duplicate)
-
-    def exception(self, timeout: float | None = None) -> Exception | None:
-        """Wait as `result` does; the reason of the failure, or None. Raises TimedOut."""
-        if not self.batch.wait(timeout):
-            raise TimedOut(f"not acknowledged within {timeout} s; the delivery goes on")
-        return self.batch.error
-
-    def add_callback(self, callback: "Callable[[Delivery], object]") -> None:
-        """Call `callback(delivery)` when done: in the network thread, or here and now when it is already.
-
-        It must be quick and must not wait for other deliveries.
-        """
-        batch = self.batch
-        with batch.lock:
-            if not batch.is_done:
-                batch.callbacks.append((callback, self))
-                return
-        callback(self)
 
 
 class Lane:

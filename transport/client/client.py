@@ -11,9 +11,9 @@ from typing import Any, Self
 
 from ..batch import Headers
 from ..endpoints import DEFAULT_ENDPOINT
-from .accumulator import RecordMetadata
 from .admin import Admin
 from .consumer import Consumer
+from .delivery import RecordMetadata
 from .network import Network
 from .options import (
     REQUEST_TIMEOUT_MS,

@@ -15,8 +15,9 @@ from ..batch import CODEC_NONE, CODEC_ZSTD, Headers, build
 from ..deduplication import identified_batch
 from ..protocol.data import Acks, Produce, ProduceReply
 from ..protocol.errors import ErrorBody, ErrorCode
-from .accumulator import Accumulator, Lane, ProducerBatch
+from .accumulator import Accumulator, Lane
 from .asking import Answered, Ask, Effect, Event, Failed, SetTimer, TimerFired, partition_address
+from .delivery import ProducerBatch
 from .errors import Closed, DeliveryFailed, DeliveryUncertain, TimedOut, error_from
 from .exchange import Withdrawn
 from .identified import IDENTIFIED, Identified
