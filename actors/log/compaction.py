@@ -2,8 +2,8 @@
 
 Owns the pass under way: what it reads, the segment it writes aside, the moment of each swap. Must never touch the
 active segment, nor one that recovery could want to replay: only segments below the older of the two producer
-snapshots are compacted, so no producer's state is read from what compaction left. Called by `log.py`, a slice at a
-time.
+snapshots are compacted, so no producer's state and no identity is read from what compaction left. Called by `log.py`,
+a slice at a time.
 
     map       the keys of the dirty part (never compacted), until its end or until the map is full
     rewrite   group by group, from the log's start to the end of the map: what survives goes to `<base>.cleaned`,
