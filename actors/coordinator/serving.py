@@ -229,10 +229,13 @@ class Serving:
         member = self._durable.members.get(heartbeat.member_id)
         if member is None:
             return Reply(heartbeat.sender, self._absent(heartbeat.member_id).body)
+        # A heartbeat that waited for the disk may be answered when it has been decided to free what it was granted.
+        decided = self._decisions.state.members.get(heartbeat.member_id)
+        still_held = decided.held.keys() if decided is not None else frozenset[Place]()
         body = GroupHeartbeatReply(
             member_id=member.member_id,
             generation=self._durable.generation,
-            assignment=by_topic(member.assignment),
+            assignment=by_topic(member.assignment & still_held),
             heartbeat_interval_ms=member.heartbeat_interval_ms,
         )
         return Reply(heartbeat.sender, body)

@@ -72,7 +72,7 @@ class GroupWatch:
         assignment = {(topic, number) for topic, numbers in reply["assignment"].items() for number in numbers}
         instance, asked_at = self._asking.pop(route)
         if instance is not None:
-            self._inherit(member, generation, instance)
+            self._inherit(member, generation, instance, now_ms)
         self._instances.setdefault(member, instance)
         self._heard_at.setdefault(member, asked_at)
         for place in sorted(assignment):
@@ -86,10 +86,13 @@ class GroupWatch:
             self._released.discard((member, place))
         self._told[member] = assignment
 
-    def _inherit(self, member: str, generation: int, instance: str) -> None:
+    def _inherit(self, member: str, generation: int, instance: str, now_ms: int) -> None:
         """A static member's next process answers for what the one before it held."""
         for place, (holder, since) in self.holders.items():
             if holder != member and self._instances.get(holder) == instance:
+                # What the one before had let go of, or lost with its session, is not held by its heir either.
+                if self._may_be_followed(holder, place, now_ms):
+                    self._released.add((member, place))
                 self.superseded.append((holder, since, place))
                 self.holders[place] = (member, generation)
 
