@@ -37,3 +37,21 @@ def test_a_member_that_was_removed_and_is_back_is_not_told_what_it_had() -> None
     assert body is not None
     assert body.assignment == {"ORDERS": [0, 1]}
     assert body.generation > 2
+
+
+def test_a_member_is_not_told_what_was_freed_while_its_join_waited() -> None:
+    """Its session ended before the record of its join was durable, and another one is to have its partitions."""
+    group = SimulatedGroup({"ORDERS": 2}).run()
+    group.is_partition_up = False
+    early = SimulatedMember(group, "early", session_timeout_ms=SESSION_MS)
+    early.heartbeat()
+    group.advance(SESSION_MS + 1)
+    other = SimulatedMember(group, "other", session_timeout_ms=SESSION_MS)
+    other.heartbeat()
+    group.partition_up()
+    group.drain()
+    told = early.receive()
+    assert told is None or told.assignment == {}
+    body = other.receive()
+    assert body is not None
+    assert body.assignment == {"ORDERS": [0, 1]}
