@@ -69,10 +69,12 @@ def take(world: World, step: tuple[Any, ...]) -> None:
 
 def bury_the_killed(world: World) -> None:
     """The kernel does its part: whoever was sent SIGKILL dies."""
+    sent = len(world.signals)
     killed = {address for address, signal in world.signals if signal == "SIGKILL"}
-    world.signals.clear()
     for address in sorted(killed & set(world.processes)):
         world.die(address)
+    # Only now: the first death may end the tree while the others are still to die.
+    del world.signals[:sent]
 
 
 @given(tree=trees, life=st.lists(steps, max_size=60), obedient=st.booleans())
