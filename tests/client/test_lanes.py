@@ -41,7 +41,8 @@ class World:
 
     def __init__(self, *, expires: bool = False, **options: Any) -> None:
         self.expires = expires
-        self.machine = new_machine(**options)
+        self.topic_id: str | None = "a"
+        self.machine = new_machine(topic_id_of=lambda _: self.topic_id, **options)
         self.partition = ModelPartition()
         self.now = 0
         self.wire: deque[Transmit] = deque()
@@ -253,6 +254,33 @@ def test_a_forgotten_producer_reports_what_is_in_doubt_as_uncertain() -> None:
     world.finish()
     assert world.outcomes[1].is_uncertain
     assert world.appended() == [0, 1], "it was there, and was not sent again"
+
+
+def test_what_is_in_doubt_goes_to_the_topic_made_anew() -> None:
+    world = World()
+    world.publish()
+    world.finish()
+    world.publish()
+    world.publish()
+    world.step("answer lost")
+    world.topic_id = "b"
+    world.partition = ModelPartition()
+    world.finish()
+    assert world.appended() == [1, 2], "nothing of them was in the new topic, nothing is missing there"
+    assert all(outcome.error is None for outcome in world.outcomes.values())
+
+
+def test_a_topic_that_is_not_known_at_the_moment_is_not_a_new_one() -> None:
+    world = World()
+    world.publish()
+    world.finish()
+    world.publish()
+    world.step("answer lost")
+    world.topic_id = None
+    world.partition.producers.clear()
+    world.finish()
+    assert world.outcomes[1].is_uncertain
+    assert world.appended() == [0, 1]
 
 
 def test_a_fenced_producer_ends() -> None:

@@ -270,6 +270,7 @@ class SimulatedProducer:
             request_timeout_ms=request_timeout_ms,
             retry=RetryPolicy(),
             jitter=host.world.random.random,
+            topic_id_of=host.directory.topic_id,
         )
         self._checks = checks
         self._request_timeout_ms = request_timeout_ms

@@ -54,6 +54,11 @@ class Directory:
         """Whether the broker said that there is no such topic."""
         return topic in self._unknown
 
+    def topic_id(self, topic: str) -> str | None:
+        """What tells the topic from an earlier or a later one of its name."""
+        found = self._topics.get(topic)
+        return found.topic_id if found is not None else None
+
     def partition_count(self, topic: str) -> int | None:
         found = self._topics.get(topic)
         return len(found.partitions) if found is not None else None

@@ -15,7 +15,8 @@ appended by an attempt without an answer. Nobody needs to know. If it left a hol
 out of order although nothing before it is missing an answer; then, and only then, is it certain that neither it nor
 anything after it was appended, and the lane starts again at sequence 0 in the next producer epoch (as KIP-360 does),
 which also shuts out any copy still on its way. A broker that has forgotten the producer id is another matter: what was
-sent without an answer may have been appended, so it is reported as uncertain and never sent again.
+sent without an answer may have been appended, so it is reported as uncertain and never sent again. Unless the topic is
+another one by now, of the same name: what the old one had has gone with it, and all in flight start again in the new.
 """
 
 from collections import deque
@@ -81,8 +82,10 @@ class GivenUp(Struct, frozen=True):
 class ProducerLane:
     """The batches of one partition, from the first attempt to the last answer."""
 
-    def __init__(self, key: Place, tokens: Iterator[int]) -> None:
+    def __init__(self, key: Place, tokens: Iterator[int], topic_id: str | None = None) -> None:
         self.key = key
+        self.topic_id = topic_id
+        """Of the topic that the sequences count in."""
         self.identity: Identity | None = None
         self.failures = 0
         self.retry_at: int | None = None
@@ -183,16 +186,21 @@ class ProducerLane:
     def _flight(self, token: int) -> Flight | None:
         return next((flight for flight in self._flights if flight.token == token), None)
 
-    def drain(self, retry_at: int) -> list[GivenUp]:
-        """All attempts have ended: begin the backoff. What cannot be sent again without doubt is given up."""
+    def drain(self, retry_at: int, topic_id: str | None = None) -> list[GivenUp]:
+        """All attempts have ended: begin the backoff. What cannot be sent again without doubt is given up.
+
+        `topic_id` is that of the topic which has the name now, None when that is not known.
+        """
         self._is_draining = False
         lost: list[GivenUp] = []
-        if self._is_forgotten:
+        is_same_topic = topic_id is None or topic_id == self.topic_id
+        if self._is_forgotten and is_same_topic:
             error = ErrorBody(ErrorCode.UNKNOWN_PRODUCER, "the partition has forgotten this producer")
             lost = [GivenUp(flight.batch, error, True) for flight in self._flights if flight.is_doubtful]
             self._flights = deque(flight for flight in self._flights if not flight.is_doubtful)
         if self._is_forgotten or self._starts_again:
             self._start_again()
+            self.topic_id = topic_id or self.topic_id
         if self._flights or self._queue:
             self.failures += 1
             self.retry_at = retry_at

@@ -229,6 +229,7 @@ class Producer(Accumulator):
             request_timeout_ms=options.request_timeout_ms,
             retry=RetryPolicy(),
             jitter=random.random,
+            topic_id_of=network.directory.topic_id,
         )
         identified = Identified(
             acks=options.acks,

@@ -4,7 +4,7 @@ Called by the producer's shell with batches taken from the accumulator. Never se
 BatchTaken, sooner or later; that is what a Delivery waits for.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from typing import Any
 
@@ -70,6 +70,7 @@ class Producing:
         request_timeout_ms: int,
         retry: RetryPolicy,
         jitter: Jitter,
+        topic_id_of: Callable[[str], str | None],
     ) -> None:
         self.fatal: ErrorBody | None = None
         self._acks = acks
@@ -77,6 +78,7 @@ class Producing:
         self._request_timeout_ms = request_timeout_ms
         self._retry = retry
         self._jitter = jitter
+        self._topic_id_of = topic_id_of
         self._lanes: dict[Place, ProducerLane] = {}
         self._tokens: Iterator[int] = count(1)
         self._identity: Identity | None = None
@@ -120,7 +122,8 @@ class Producing:
             return [Transmit(event.lane, event.batch), Outcome(event.lane, event.batch)]
         lane = self._lanes.get(event.lane)
         if lane is None:
-            lane = self._lanes[event.lane] = ProducerLane(event.lane, self._tokens)
+            topic_id = self._topic_id_of(event.lane[0])
+            lane = self._lanes[event.lane] = ProducerLane(event.lane, self._tokens, topic_id)
             lane.identity = self._identity
         lane.put(event.batch)
         effects = self._transmit(lane.key, lane.transmit())
@@ -189,7 +192,7 @@ class Producing:
         if not lane.is_drained:
             return []
         retry_at = now + self._retry.delay_ms(lane.failures + 1, self._jitter)
-        effects = _outcomes(lane.key, lane.drain(retry_at))
+        effects = _outcomes(lane.key, lane.drain(retry_at, self._topic_id_of(lane.key[0])))
         if lane.retry_at is not None:
             effects.append(SetTimer(lane.key, retry_at))
         elif lane.is_idle:
