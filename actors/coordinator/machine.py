@@ -1,7 +1,7 @@
 """The coordinator's machine: it replays the group, serves it, and stops.
 
 Owns the phases and the flush, the moment at which gathered decisions go out as one append. Must never serve before
-the group is taken over. The work is done by its parts: replay.py, serving.py (requests and sessions), watch.py
+the group is taken over. The work is done by its parts: the replay, serving.py (requests and sessions), watch.py
 (topics), recorder.py. Run by process.py, and in tests by a simulator.
 
     replaying --replay done--> serving     requests are refused, sessions stand still; then BecomeReady, full sessions
@@ -9,14 +9,17 @@ the group is taken over. The work is done by its parts: replay.py, serving.py (r
     stopping --nothing outstanding | STOP_WAIT_MS--> Stop
 """
 
+from ...transport.addresses import coordinator_address
 from ...transport.machine import Effect, Event, Received, Reply, SetTimer, Stop, StopRequested, TimerFired
 from ...transport.protocol.errors import ErrorBody, ErrorCode
+from ..journal.mark import LogMark
+from ..journal.replay import Replay
 from .decisions import Decisions
 from .effects import BecomeReady, SaveSnapshot, Started
+from .ledger import GroupLedger
 from .recorder import Durable, Recorder
-from .replay import Replay
 from .serving import REQUESTS, Serving
-from .snapshot import LogMark, Snapshot, encode_snapshot
+from .snapshot import Snapshot, encode_snapshot
 from .state import GroupState
 from .watch import TopicsWatch
 
@@ -39,7 +42,16 @@ class CoordinatorMachine:
         snapshot: Snapshot | None = None,
     ) -> None:
         self._group = group
-        self._replay = Replay(group, offsets_topic, offsets_partition, starter, snapshot)
+        self._ledger = GroupLedger(group, snapshot.state if snapshot else None)
+        self._replay = Replay(
+            coordinator_address(group),
+            offsets_topic,
+            offsets_partition,
+            starter,
+            self._ledger,
+            snapshot.mark if snapshot else None,
+            snapshot.taken_at_ms if snapshot else None,
+        )
         self._watch = TopicsWatch()
         self._serving: Serving | None = None
         self._is_stopping = False
@@ -74,7 +86,7 @@ class CoordinatorMachine:
     def _begin_serving(self, now: int) -> list[Effect]:
         replay = self._replay
         assert replay.mark is not None, "the start record has been read"
-        self._state = replay.state
+        self._state = self._ledger.state
         self._mark = replay.mark
         decided = GroupState(self._group)
         for change in self._state.changes():

@@ -14,10 +14,11 @@ from ...transport.batch import SEQUENCE_LIMIT, Record, build, parse_header
 from ...transport.machine import Effect, Event, Sender
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import Reply
-from .appender import Appender, Identity
+from ..journal.appender import Appender
+from ..journal.identity import Identity
+from ..journal.mark import LogMark
 from .parked import ParkedHeartbeat
 from .records import Change, encode
-from .snapshot import LogMark
 
 MAX_BATCH_BYTES = 512 * 1024
 """Of keys and values: half of what a topic accepts unless it is told otherwise."""

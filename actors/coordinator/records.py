@@ -25,6 +25,7 @@ from msgspec import Struct
 from ...transport.batch import Record
 from ...transport.protocol.groups import AssignorName
 from ...transport.protocol.message import TopicPartitions
+from ..journal.identity import Start
 from .members import Member, by_topic, flattened
 from .offsets import CommittedOffset
 
@@ -58,15 +59,6 @@ class OffsetKey(Struct, frozen=True, array_like=True, tag="offset"):
 
 
 Key: TypeAlias = StartKey | GroupKey | MemberKey | TopicKey | OffsetKey
-
-
-class Start(Struct, frozen=True):
-    """A coordinator's incarnation took over the group."""
-
-    epoch: int
-    """Counts the group's starts, from 0; the producer id and epoch it writes with follow from it (appender.py)."""
-    starter: str
-    """Tells it from another incarnation that chose the same number."""
 
 
 class GroupProgress(Struct, frozen=True):

@@ -1,7 +1,7 @@
 """The snapshot of a group: a cache of its state, so that a restart need not read all of `__offsets`. Pure.
 
 Owns the file's layout, bytes in and bytes out. A snapshot is verified or thrown away, never repaired: its checksum must
-hold, and replay.py throws it away as well when the log does not have the batch it was taken after. Big-endian:
+hold, and the replay throws it away as well when the log does not have the batch it was taken after. Big-endian:
 
      0 magic "PLGS" | 4 version u16 = 1 | 6 reserved u16 | 8 length u32 (of the body) | 12 crc32c u32 (of the body)
     16 body: MessagePack map {group, mark: {base_offset, crc32c}, records: [[key, value], ...], taken_at_ms}, records
@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from ...transport.batch import checksum
+from ..journal.mark import LogMark
 from .records import InvalidRecord, decode, encode
 from .state import GroupState
 
@@ -21,13 +22,6 @@ MAGIC = b"PLGS"
 VERSION = 1
 
 _HEAD = struct.Struct(">4sHHII")
-
-
-class LogMark(Struct, frozen=True):
-    """A batch of the log: where it begins, and its checksum."""
-
-    base_offset: int
-    crc32c: int
 
 
 class Snapshot(Struct, frozen=True):

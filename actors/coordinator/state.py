@@ -6,6 +6,7 @@ partition to two members raises: a coordinator that decided so must not go on.
 """
 
 from ...transport.addresses import Place
+from ..journal.identity import NO_START, Start
 from .members import Member
 from .offsets import CommittedOffset
 from .records import (
@@ -15,12 +16,9 @@ from .records import (
     KnownTopic,
     MemberKey,
     OffsetKey,
-    Start,
     StartKey,
     TopicKey,
 )
-
-NO_START = -1
 
 
 class TwoHolders(AssertionError):

@@ -16,7 +16,7 @@ from ...transport.machine import (
     Failed,
 )
 from ...transport.protocol.topics import CatalogTopic, WatchCatalog, WatchCatalogReply
-from .pause import Pause
+from ..journal.pause import Pause
 
 WATCH = "watch"
 MAX_WAIT_MS = 30_000

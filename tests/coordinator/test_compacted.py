@@ -12,9 +12,9 @@ from keyed_logs import compact, seal
 from log_batches import NOW_MS, abandon, unlimited
 from planaria.actors.controller.groups import OFFSETS_CONFIG
 from planaria.actors.coordinator import machine as machine_module
-from planaria.actors.coordinator.replay import SNAPSHOT_AGE_MS
 from planaria.actors.coordinator.snapshot import Snapshot, decode_snapshot, encode_snapshot
 from planaria.actors.coordinator.state import GroupState
+from planaria.actors.journal.replay import SNAPSHOT_AGE_MS
 from planaria.actors.log.log import PartitionLog
 from planaria.transport.batch import parse_header, split
 from planaria.transport.protocol.groups import CommitOffsets, DeleteGroup, PartitionOffset

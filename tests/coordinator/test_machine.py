@@ -4,7 +4,7 @@ import pytest
 
 from planaria.actors.coordinator import members as members_module
 from planaria.actors.coordinator import recorder as recorder_module
-from planaria.actors.coordinator.appender import AppendRefused, Fenced
+from planaria.actors.journal.appender import AppendRefused, Fenced
 from planaria.transport.machine import Answered, StopRequested
 from planaria.transport.protocol.data import Produce, ProducedBatch, ProduceReply
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode

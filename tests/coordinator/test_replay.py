@@ -6,14 +6,15 @@ from typing import Any
 import pytest
 
 from planaria.actors.coordinator import machine as machine_module
-from planaria.actors.coordinator.appender import STARTS_PER_ID, closing_identity, identity_of, start_of
 from planaria.actors.coordinator.offsets import CommittedOffset
 from planaria.actors.coordinator.process import CoordinatorActor, snapshot_path
-from planaria.actors.coordinator.records import Change, InvalidRecord, OffsetKey, Start, StartKey, encode
-from planaria.actors.coordinator.replay import ReplayFailed
+from planaria.actors.coordinator.records import Change, InvalidRecord, OffsetKey, StartKey, encode
 from planaria.actors.coordinator.snapshot import decode_snapshot
+from planaria.actors.journal.identity import STARTS_PER_ID, Start, closing_identity, identity_of, start_of
+from planaria.actors.journal.replay import ReplayFailed
 from planaria.actors.log.errors import StorageFull
 from planaria.actors.log.files import Files
+from planaria.transport.addresses import coordinator_address
 from planaria.transport.batch import build, parse_header
 from planaria.transport.loop import ActorContext
 from planaria.transport.machine import Answered, Failed, StopRequested
@@ -27,6 +28,8 @@ from planaria.transport.protocol.groups import (
     PartitionOffset,
 )
 from simulated_group import GROUP, SimulatedGroup, SimulatedMember, converge
+
+ADDRESS = coordinator_address(GROUP)
 
 
 def commit(group: SimulatedGroup, offset: int) -> Any:
@@ -43,7 +46,7 @@ def test_a_new_group_takes_its_partition_over_with_a_start_record() -> None:
     group = SimulatedGroup().run()
     [batch] = group.log.batches
     header = parse_header(batch)
-    assert (header.producer_id, header.producer_epoch, header.base_sequence) == (*identity_of(GROUP, 0), 0)
+    assert (header.producer_id, header.producer_epoch, header.base_sequence) == (*identity_of(ADDRESS, 0), 0)
     assert header.producer_id >> 62 == 1
     assert header.producer_id < 2**63
 
@@ -189,7 +192,7 @@ def test_what_a_stranger_wrote_is_passed_over() -> None:
 
 def test_an_own_record_that_cannot_be_read_crashes() -> None:
     group = SimulatedGroup()
-    forged(group, b"\x93\xa6future\xa7billing\x01", b"\x80", identity_of(GROUP, 0).producer_id)
+    forged(group, b"\x93\xa6future\xa7billing\x01", b"\x80", identity_of(ADDRESS, 0).producer_id)
     group.start()
     with pytest.raises(InvalidRecord, match="cannot be read"):
         group.drain()
@@ -396,7 +399,7 @@ def started_often(count: int) -> SimulatedGroup:
     """A group whose coordinator was started `count` times and then committed 7."""
     group = SimulatedGroup()
     group.starts = count
-    producer_id, epoch = identity_of(GROUP, count - 1)
+    producer_id, epoch = identity_of(ADDRESS, count - 1)
     changes = [
         Change(StartKey(GROUP), Start(count - 1, f"run.{count}")),
         Change(OffsetKey(GROUP, "ORDERS", 0), CommittedOffset(7)),
@@ -415,7 +418,7 @@ def started_often(count: int) -> SimulatedGroup:
 
 def a_late_write(group: SimulatedGroup, start: int) -> ErrorBody | None:
     """What becomes of a batch of an earlier start that reaches the partition only now."""
-    producer_id, epoch = identity_of(GROUP, start)
+    producer_id, epoch = identity_of(ADDRESS, start)
     frame = build(
         [encode(Change(OffsetKey(GROUP, "ORDERS", 0), CommittedOffset(1)))],
         first_timestamp_ms=0,
@@ -436,7 +439,7 @@ def test_when_the_epochs_of_a_producer_id_are_used_up_the_next_one_takes_over(er
     written = [
         (header.producer_id, header.producer_epoch) for header in map(parse_header, group.log.batches[1:3])
     ]
-    assert written == [closing_identity(GROUP, first), identity_of(GROUP, first)]
+    assert written == [closing_identity(ADDRESS, first), identity_of(ADDRESS, first)]
     assert committed(group) == 7
     refused = a_late_write(group, first - 1)
     assert refused is not None
@@ -446,7 +449,7 @@ def test_when_the_epochs_of_a_producer_id_are_used_up_the_next_one_takes_over(er
         group.crash(is_append_durable=False)
         group.drain()
         assert committed(group) == 8
-    assert [start_of(GROUP, parse_header(batch)) for batch in group.log.batches[-2:]] == [
+    assert [start_of(ADDRESS, parse_header(batch)) for batch in group.log.batches[-2:]] == [
         first + 1,
         first + 2,
     ]
@@ -484,6 +487,6 @@ def test_two_starts_that_close_the_same_id_end_with_one_owner() -> None:
 
 def test_another_groups_ids_are_not_this_groups() -> None:
     header = parse_header(started_often(3).log.batches[0])
-    assert start_of(GROUP, header) == 2
+    assert start_of(ADDRESS, header) == 2
     assert start_of("another", header) is None
-    assert start_of(GROUP, header._replace(producer_id=-1)) is None
+    assert start_of(ADDRESS, header._replace(producer_id=-1)) is None

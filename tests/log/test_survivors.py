@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planaria.actors.coordinator.appender import identity_of
+from planaria.actors.journal.identity import identity_of
 from planaria.actors.log.key_map import KeyMap
 from planaria.actors.log.survivors import records_of, rewritten, survivors
 from planaria.transport.batch import (
@@ -102,7 +102,7 @@ def test_sequences_wrap_and_batches_without_a_producer_have_none() -> None:
 
 
 def test_a_coordinators_record_is_replaced_by_its_own_group_alone() -> None:
-    own, other = identity_of("billing", 0), identity_of("audit", 0)
+    own, other = identity_of("coordinator/billing", 0), identity_of("coordinator/audit", 0)
     first, frame = a_batch(
         0, [(b"k", b"1", 0)], producer_id=own.producer_id, producer_epoch=0, base_sequence=0
     )
@@ -111,7 +111,9 @@ def test_a_coordinators_record_is_replaced_by_its_own_group_alone() -> None:
         header, later = a_batch(offset, [(b"k", b"2", 0)], producer_id=producer_id)
         keys.add(header, decode_records(later, header))
     assert survivors(first, decode_records(frame, first), keys, never) == [0]
-    header, later = a_batch(4, [(b"k", b"3", 0)], producer_id=identity_of("billing", 40_000).producer_id)
+    header, later = a_batch(
+        4, [(b"k", b"3", 0)], producer_id=identity_of("coordinator/billing", 40_000).producer_id
+    )
     keys.add(header, decode_records(later, header))
     assert survivors(first, decode_records(frame, first), keys, never) == []
 

@@ -1,6 +1,6 @@
 """The wait before another actor is asked again: over when its time is up or when the actor is up, whichever comes first.
 
-Owns one timer. Knows nothing of what is asked. Called by appender.py, replay.py and watch.py, each with its own.
+Owns one timer. Knows nothing of what is asked. Called by whoever asks again and again, each with one of its own.
 """
 
 from ...transport.machine import CancelTimer, Effect, Event, PeerUp, SetTimer, TimerFired

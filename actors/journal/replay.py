@@ -1,7 +1,8 @@
-"""How a coordinator comes back: it reads the group's records, takes the group over, reads what was still on its way.
+"""How an actor that keeps its state as records comes back: it reads them, takes over, reads what was still on its way.
 
-Owns the start, from nothing or a snapshot to a state that no earlier incarnation can change any more. Must never give
-the state away before that. A machine without requests; machine.py runs it and serves when `is_done`.
+Owns the start, from nothing or a snapshot to a state that no earlier incarnation can change any more. Must never let
+the state be served before that. A machine without requests; the actor's own runs it and serves when `is_done`. What the
+records mean is the ledger's: it hears them in the order of the log, and makes the state of them.
 
     checking --first batch is the snapshot's--> reading         else the snapshot is dropped, and the log read from 0
     reading --end of the log--> claiming: the start record goes out under the highest start seen + 1, and if that is the
@@ -9,15 +10,15 @@ the state away before that. A machine without requests; machine.py runs it and s
     claiming --durable--> rereading up to that record           earlier starts are refused from here on
     rereading --our record is the newest start--> done          else somebody else claimed that number: claiming anew
 
-The newest record of each key counts, applied once the end of the log is reached: compaction drops the older ones,
-even while the log is read, so what lies between is no state that ever was. A partition that is down is waited for.
+The newest record of each key counts, and the state is what they make at the end of the log: compaction drops the older
+ones, even while the log is read, so what lies between is no state that ever was. A partition that is down is waited for.
 The log's damage is not: it raises ReplayFailed.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Protocol
 
-from ...transport.batch import BatchHeader, Buffer, InvalidBatch, build, decode_records, split, verify
+from ...transport.batch import BatchHeader, Buffer, InvalidBatch, Record, build, decode_records, split, verify
 from ...transport.machine import (
     Answered,
     Call,
@@ -27,18 +28,17 @@ from ...transport.machine import (
 )
 from ...transport.protocol.data import Fetch, FetchReply, ListOffsets, ListOffsetsReply
 from ...transport.protocol.errors import ErrorBody, ErrorCode
-from .appender import Appender, Identity, closing_identity, identity_of, start_of
+from .appender import Appender
+from .identity import NO_START, Identity, Start, closing_identity, identity_of, start_of
+from .mark import LogMark
 from .pause import Pause
-from .records import Change, Start, StartKey, decode, encode
-from .snapshot import LogMark, Snapshot
-from .state import NO_START, GroupState
 
 FETCH = "replay_fetch"
 EARLIEST = "replay_earliest"
 FETCH_BYTES = 4 * 1024 * 1024
 SNAPSHOT_AGE_MS = 12 * 3600 * 1000
-"""An older snapshot is not used. It must be well below the time that `__offsets` keeps its tombstones: of what was
-deleted since, the log may tell nothing any more."""
+"""An older snapshot is not used. It must be well below the time that internal topics keep their tombstones: of what
+was deleted since, the log may tell nothing any more."""
 REREAD_WAIT_MS = 1_000
 """A durable record is visible at once with one replica, and a moment later with several."""
 
@@ -46,32 +46,64 @@ Step = Literal["checking", "reading", "claiming", "rereading", "done"]
 
 
 class ReplayFailed(RuntimeError):
-    """The group's records cannot be read."""
+    """The actor's records cannot be read."""
+
+
+class Ledger(Protocol):
+    """Who makes a state of the records."""
+
+    @property
+    def start(self) -> Start:
+        """The newest start record; of the epoch NO_START when there is none. Asked for after `settle`."""
+        ...
+
+    def claim(self, start: Start) -> Record:
+        """The start record."""
+        ...
+
+    def forget(self) -> None:
+        """What was read or came from the snapshot counts for nothing: the log does not continue it."""
+        ...
+
+    def read(self, header: BatchHeader, records: Sequence[Record]) -> None:
+        """A batch of the actor's own; each once, in the order of the log. Raises what a record raises that is none."""
+        ...
+
+    def settle(self) -> None:
+        """The end of the log is reached; more may follow."""
+        ...
 
 
 class Replay:
     def __init__(
-        self, group: str, topic: str, partition: int, starter: str, snapshot: Snapshot | None = None
+        self,
+        address: str,
+        topic: str,
+        partition: int,
+        starter: str,
+        ledger: Ledger,
+        mark: LogMark | None = None,
+        taken_at_ms: int | None = None,
     ) -> None:
+        """Of the actor at `address`. With a snapshot, the ledger holds it, and `mark` and `taken_at_ms` are its own."""
         self.appender = Appender(topic, partition)
-        self.state = snapshot.state if snapshot else GroupState(group)
-        self.mark = snapshot.mark if snapshot else None
+        self.mark = mark
         """The last batch read."""
         self.records_read = 0
-        self._group = group
+        self._address = address
         self._topic = topic
         self._partition = partition
         self._starter = starter
-        self._newest = {change.key: change for change in self.state.changes()}
-        self._taken_at_ms = snapshot.taken_at_ms if snapshot else None
-        self._highest_start = self.state.start.epoch
+        self._ledger = ledger
+        self._taken_at_ms = taken_at_ms
+        self._highest_start = ledger.start.epoch
         self._position = self.mark.base_offset if self.mark else 0
         self._claimed = Start(NO_START, starter)
         self._claims: list[Identity] = []
         """Under which the start record has still to become durable."""
         self._claim_offset = -1
         self._pause = Pause("replay_retry", self.appender.address)
-        self._step: Step = "checking" if snapshot else "reading"
+        self._step: Step = "checking" if mark else "reading"
 
     @property
     def is_done(self) -> bool:
@@ -79,7 +111,7 @@ class Replay:
 
     @property
     def identity(self) -> Identity:
-        return identity_of(self._group, self._claimed.epoch)
+        return identity_of(self._address, self._claimed.epoch)
 
     def start(self, now: int) -> list[Effect]:
         if self._taken_at_ms is not None and not 0 <= now - self._taken_at_ms <= SNAPSHOT_AGE_MS:
@@ -120,12 +152,12 @@ class Replay:
             if self._position == before:
                 raise ReplayFailed(f"offset {before} of {self.appender.address} cannot be read")
             return [self._fetch()]
-        self._settle()
+        self._ledger.settle()
         if self._step == "reading":
             return self._claim(now)
         if self._position <= self._claim_offset:
             return [self._fetch()]
-        if self.state.start != self._claimed:
+        if self._ledger.start != self._claimed:
             return self._claim(now)
         self._step = "done"
         return []
@@ -144,8 +176,8 @@ class Replay:
         self._position = header.next_offset
         self.mark = LogMark(header.base_offset, header.crc32c)
         self.records_read += header.record_count
-        # Only this group's coordinators write under its ids: batches of other groups are passed over unopened.
-        start = start_of(self._group, header)
+        # Each actor writes under its own ids: batches of others are passed over unopened.
+        start = start_of(self._address, header)
         if start is None:
             return
         try:
@@ -154,29 +186,19 @@ class Replay:
         except InvalidBatch as error:
             raise ReplayFailed(f"batch {header.base_offset} of {self.appender.address}: {error}") from error
         self._highest_start = max(self._highest_start, start)
-        for key, value, _, _ in records:
-            change = decode(key, value, self._group)
-            if change is not None:
-                self._newest[change.key] = change
-
-    def _settle(self) -> None:
-        """The state is what the newest records make, in any order."""
-        self._newest = {key: change for key, change in self._newest.items() if change.value is not None}
-        self.state = GroupState(self._group)
-        for change in self._newest.values():
-            self.state.apply(change)
+        self._ledger.read(header, records)
 
     def _claim(self, now: int) -> list[Effect]:
         self._step = "claiming"
         self._claimed = Start(self._highest_start + 1, self._starter)
-        closing = closing_identity(self._group, self._claimed.epoch)
+        closing = closing_identity(self._address, self._claimed.epoch)
         self._claims = [self.identity] if closing is None else [closing, self.identity]
         return self._append_claim(now)
 
     def _append_claim(self, now: int) -> list[Effect]:
         identity = self._claims.pop(0)
         frame = build(
-            [encode(Change(StartKey(self._group), self._claimed))],
+            [self._ledger.claim(self._claimed)],
             first_timestamp_ms=now,
             max_timestamp_ms=now,
             producer_id=identity.producer_id,
@@ -198,9 +220,7 @@ class Replay:
         return [self._fetch()]
 
     def _forget(self) -> None:
-        """Drop what was read: the log does not continue it."""
-        self.state = GroupState(self._group)
-        self._newest = {}
+        self._ledger.forget()
         self.mark = None
         self._position = 0
         self._step = "reading"

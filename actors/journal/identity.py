@@ -1,0 +1,64 @@
+"""Under which producer id and epoch each start of an actor writes its records, and shuts out the starts before it. Pure.
+
+Owns the rule and the start record, the first that every incarnation writes. Several actors share a partition of an
+internal topic; each one's batches are known by the id, so that nobody opens another's. Called by replay.py, and by
+whoever builds an actor's batches.
+
+    start       0     1     ...  32,766  |  32,767   ...              counts an actor's starts
+    id          first first      first   |  first + 1                 the id's lowest bits count the ids used up
+    epoch       0     1          32,766  |  0                         epoch 32,767 of an id closes it for ever
+"""
+
+from hashlib import sha256
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from ...transport.batch import BatchHeader
+from ..log.key_map import FAMILY_BITS, OWN_ID
+
+NO_START = -1
+STARTS_PER_ID = 2**15 - 1
+"""Starts that write under one producer id, with epochs from 0; the epoch after the last one closes the id for ever."""
+ERA_BITS = FAMILY_BITS
+"""The lowest bits of a producer id count the ids an actor has used up; by the others compaction knows its records."""
+
+
+class Start(Struct, frozen=True):
+    """An actor's incarnation took over."""
+
+    epoch: int
+    """Counts the actor's starts, from 0; the producer id and epoch it writes with follow from it."""
+    starter: str
+    """Tells it from another incarnation that chose the same number."""
+
+
+class Identity(NamedTuple):
+    """What an incarnation signs its batches with: each start has one of its own, and fences those before it."""
+
+    producer_id: int
+    epoch: int
+
+
+def identity_of(address: str, start: int) -> Identity:
+    """Of the actor's start number `start`, from 0 on. Ids that are handed out never have bit 62."""
+    era, epoch = divmod(start, STARTS_PER_ID)
+    digest = sha256(address.encode()).digest()
+    family = int.from_bytes(digest[:8], "big") >> (4 + ERA_BITS)
+    assert era < 1 << ERA_BITS, f"{address} has been started {start} times"
+    return Identity(OWN_ID | family << ERA_BITS | era, epoch)
+
+
+def closing_identity(address: str, start: int) -> Identity | None:
+    """With what the first start of a new id fences those of the id before; None for any other start."""
+    if start == 0 or start % STARTS_PER_ID:
+        return None
+    return Identity(identity_of(address, start - 1).producer_id, STARTS_PER_ID)
+
+
+def start_of(address: str, header: BatchHeader) -> int | None:
+    """The start that wrote a batch; None when it was not one of this actor's."""
+    first_id = identity_of(address, 0).producer_id
+    if header.producer_id >> ERA_BITS != first_id >> ERA_BITS:
+        return None
+    return (header.producer_id - first_id) * STARTS_PER_ID + header.producer_epoch
