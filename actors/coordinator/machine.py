@@ -2,7 +2,7 @@
 
 Owns the phases and the flush, the moment at which gathered decisions go out as one append. Must never serve before
 the group is taken over. The work is done by its parts: the replay, serving.py (requests and sessions), watch.py
-(topics), recorder.py. Run by process.py, and in tests by a simulator.
+(topics), the recorder. Run by process.py, and in tests by a simulator.
 
     replaying --replay done--> serving     requests are refused, sessions stand still; then BecomeReady, full sessions
     serving --StopRequested--> stopping    parked heartbeats are refused; what is outstanding may become durable
@@ -13,12 +13,13 @@ from ...transport.addresses import coordinator_address
 from ...transport.machine import Effect, Event, Received, Reply, SetTimer, Stop, StopRequested, TimerFired
 from ...transport.protocol.errors import ErrorBody, ErrorCode
 from ..journal.mark import LogMark
+from ..journal.recorder import Durable, Recorder
 from ..journal.replay import Replay
 from .decisions import Decisions
 from .effects import BecomeReady, SaveSnapshot, Started
 from .ledger import GroupLedger
-from .recorder import Durable, Recorder
-from .serving import REQUESTS, Serving
+from .records import Change, encode
+from .serving import REQUESTS, Answer, Serving
 from .snapshot import Snapshot, encode_snapshot
 from .state import GroupState
 from .watch import TopicsWatch
@@ -57,7 +58,7 @@ class CoordinatorMachine:
         self._is_stopping = False
         self._state: GroupState
         self._decisions: Decisions
-        self._recorder: Recorder
+        self._recorder: Recorder[Change, Answer]
         self._mark: LogMark
         self._since_snapshot = 0
 
@@ -92,7 +93,9 @@ class CoordinatorMachine:
         for change in self._state.changes():
             decided.apply(change)
         self._decisions = Decisions(decided)
-        self._recorder = Recorder(replay.appender, replay.identity, next_sequence=1)
+        self._recorder = Recorder(
+            replay.appender, replay.identity, next_sequence=1, encode=lambda change: (encode(change),)
+        )
         self._serving = Serving(self._state, self._decisions, self._recorder)
         self._since_snapshot = replay.records_read
         effects = [BecomeReady(), *self._serving.start(now), *self._watch.start(), *self._snapshot(now)]
@@ -127,7 +130,7 @@ class CoordinatorMachine:
             return [Reply(event.sender, error)]
         return serving.on_request(event, now)
 
-    def _on_durable(self, serving: Serving, durable: Durable, now: int) -> list[Effect]:
+    def _on_durable(self, serving: Serving, durable: Durable[Change, Answer], now: int) -> list[Effect]:
         self._mark = durable.mark
         self._since_snapshot += len(durable.changes)
         return [*serving.on_durable(durable, now), *self._snapshot(now)]

@@ -17,7 +17,7 @@ and answers recorder.py's. Called by machine.py.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from msgspec import Struct
 
@@ -40,13 +40,13 @@ from ...transport.protocol.groups import (
 )
 from ...transport.protocol.message import Done, Request
 from ...transport.protocol.message import Reply as ReplyBody
+from ..journal.recorder import Durable, Recorder, Waiting
 from .decisions import Decisions
 from .effects import RemoveSnapshot
 from .members import Member, by_topic, flattened, preferred_assignor
 from .offsets import selected
 from .parked import ParkedHeartbeat, ParkedHeartbeats
-from .recorder import Durable, Recorder, Waiting
-from .records import MemberKey
+from .records import Change, MemberKey
 from .state import GroupState
 
 LATE_MS = 500
@@ -65,6 +65,9 @@ REQUESTS: tuple[type[Request], ...] = (
 )
 
 
+Answer: TypeAlias = Waiting | ParkedHeartbeat
+
+
 class _Report(Struct, frozen=True):
     """What a member said last; lost with the coordinator, and then said again."""
 
@@ -74,7 +77,7 @@ class _Report(Struct, frozen=True):
 
 
 class Serving:
-    def __init__(self, durable: GroupState, decisions: Decisions, recorder: Recorder) -> None:
+    def __init__(self, durable: GroupState, decisions: Decisions, recorder: Recorder[Change, Answer]) -> None:
         self._durable = durable
         self._decisions = decisions
         self._recorder = recorder
@@ -123,7 +126,7 @@ class Serving:
     def on_parked_timer(self, member_id: str) -> list[Effect]:
         return self._unpark(member_id)
 
-    def on_durable(self, durable: Durable, now: int) -> list[Effect]:
+    def on_durable(self, durable: Durable[Change, Answer], now: int) -> list[Effect]:
         """Apply what has become durable, then give the answers that waited for it."""
         for change in durable.changes:
             self._durable.apply(change)
@@ -303,7 +306,7 @@ class Serving:
         self._wait(Waiting(sender, body))
         return []
 
-    def _wait(self, answer: Waiting | ParkedHeartbeat) -> None:
+    def _wait(self, answer: Answer) -> None:
         self._recorder.wait(answer, is_gathered=bool(self._decisions.gathered))
 
     def _touch(self, member: Member, now: int) -> list[Effect]:

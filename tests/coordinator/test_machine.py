@@ -3,7 +3,7 @@
 import pytest
 
 from planaria.actors.coordinator import members as members_module
-from planaria.actors.coordinator import recorder as recorder_module
+from planaria.actors.journal import recorder as recorder_module
 from planaria.actors.journal.appender import AppendRefused, Fenced
 from planaria.transport.machine import Answered, StopRequested
 from planaria.transport.protocol.data import Produce, ProducedBatch, ProduceReply

@@ -1,12 +1,14 @@
 """Decided, recorded, applied: changes on their way into the log, and the answers that wait for them.
 
-Owns the order: changes of one flush become one or more batches under the coordinator's identity, go out one after the
-other, and come back as Durable in the same order. Must never let an answer go before all changes of its flush are
-durable. Called by machine.py, which flushes, and serving.py, whose answers wait.
+Owns the order: changes of one flush become one or more batches under the actor's identity, go out one after the other,
+and come back as Durable in the same order. The records of one change are never divided between two batches. Must never
+let an answer go before all changes of its flush are durable. Called by the actor's machine, which flushes and says what
+its changes and its waiting answers are.
 """
 
 from collections import deque
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Generic, NamedTuple, TypeVar
 
 from msgspec import Struct
 
@@ -14,11 +16,9 @@ from ...transport.batch import SEQUENCE_LIMIT, Record, build, parse_header
 from ...transport.machine import Effect, Event, Sender
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import Reply
-from ..journal.appender import Appender
-from ..journal.identity import Identity
-from ..journal.mark import LogMark
-from .parked import ParkedHeartbeat
-from .records import Change, encode
+from .appender import Appender
+from .identity import Identity
+from .mark import LogMark
 
 MAX_BATCH_BYTES = 512 * 1024
 """Of keys and values: half of what a topic accepts unless it is told otherwise."""
@@ -35,25 +35,36 @@ class Waiting(Struct, frozen=True):
     body: Reply
 
 
-class Durable(NamedTuple):
-    changes: list[Change]
-    waiting: list[Waiting | ParkedHeartbeat]
+ChangeT = TypeVar("ChangeT")
+AnswerT = TypeVar("AnswerT")
+
+
+class Durable(NamedTuple, Generic[ChangeT, AnswerT]):
+    changes: list[ChangeT]
+    waiting: list[AnswerT]
     mark: LogMark
 
 
-class _Batch(NamedTuple):
+class _Batch(NamedTuple, Generic[ChangeT, AnswerT]):
     frame: bytes
-    changes: list[Change]
-    waiting: list[Waiting | ParkedHeartbeat]
+    changes: list[ChangeT]
+    waiting: list[AnswerT]
 
 
-class Recorder:
-    def __init__(self, appender: Appender, identity: Identity, next_sequence: int) -> None:
+class Recorder(Generic[ChangeT, AnswerT]):
+    def __init__(
+        self,
+        appender: Appender,
+        identity: Identity,
+        next_sequence: int,
+        encode: Callable[[ChangeT], Sequence[Record]],
+    ) -> None:
         self._appender = appender
         self._identity = identity
         self._next_sequence = next_sequence
-        self._batches: deque[_Batch] = deque()
-        self._waiting: list[Waiting | ParkedHeartbeat] = []
+        self._encode = encode
+        self._batches: deque[_Batch[ChangeT, AnswerT]] = deque()
+        self._waiting: list[AnswerT] = []
 
     @property
     def is_idle(self) -> bool:
@@ -64,30 +75,31 @@ class Recorder:
         """Raises ProtocolError when another request would have to wait behind too many."""
         waiting = len(self._waiting) + sum(len(batch.waiting) for batch in self._batches)
         if gathered >= MAX_GATHERED or waiting >= MAX_WAITING:
-            message = f"{waiting} requests wait for the group's records to become durable"
+            message = f"{waiting} requests wait for records to become durable"
             raise ProtocolError(ErrorCode.OVERLOADED, message)
 
-    def wait(self, answer: Waiting | ParkedHeartbeat, *, is_gathered: bool) -> None:
+    def wait(self, answer: AnswerT, *, is_gathered: bool) -> None:
         """Hold an answer: until the next flush is durable, or with nothing gathered, until the last one is."""
         if is_gathered:
             self._waiting.append(answer)
         else:
             self._batches[-1].waiting.append(answer)
 
-    def flush(self, changes: list[Change], now: int) -> list[Effect]:
+    def flush(self, changes: list[ChangeT], now: int) -> list[Effect]:
         assert changes, "a flush has something to say"
         assert not self._batches, "one flush is outstanding at a time"
         start = 0
-        records = [encode(change) for change in changes]
-        while start < len(records):
-            end = _cut(records, start)
-            self._batches.append(_Batch(self._build(records[start:end], now), changes[start:end], []))
+        encoded = [self._encode(change) for change in changes]
+        while start < len(encoded):
+            end = _cut(encoded, start)
+            records = [record for group in encoded[start:end] for record in group]
+            self._batches.append(_Batch(self._build(records, now), changes[start:end], []))
             start = end
         self._batches[-1].waiting.extend(self._waiting)
         self._waiting = []
         return self._appender.append(self._batches[0].frame)
 
-    def handle(self, event: Event, now: int) -> tuple[list[Effect], Durable | None]:
+    def handle(self, event: Event, now: int) -> tuple[list[Effect], Durable[ChangeT, AnswerT] | None]:
         effects, base_offset = self._appender.handle(event, now)
         if base_offset is None:
             return effects, None
@@ -110,12 +122,11 @@ class Recorder:
         return frame
 
 
-def _cut(records: list[Record], start: int) -> int:
-    """The end of the batch that begins at `start`: at least one record, and no more bytes than allowed."""
+def _cut(encoded: list[Sequence[Record]], start: int) -> int:
+    """The end of the batch that begins at `start`: at least one change, and no more bytes than allowed."""
     size_bytes = 0
-    for end in range(start, len(records)):
-        key, value, _, _ = records[end]
-        size_bytes += len(key or b"") + len(value or b"") + 8
+    for end in range(start, len(encoded)):
+        size_bytes += sum(len(key or b"") + len(value or b"") + 8 for key, value, _, _ in encoded[end])
         if size_bytes > MAX_BATCH_BYTES and end > start:
             return end
-    return len(records)
+    return len(encoded)
