@@ -21,8 +21,8 @@ demo: $(STAMP) ## replay real flights while actors are being killed
 	$(BIN)/python -m planaria demo
 
 .PHONY: test
-test: $(STAMP) ## all tests but the long ones
-	$(BIN)/python -m pytest
+test: $(STAMP) ## all tests but the long ones, a worker for each core
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 .PHONY: chaos
 chaos: $(STAMP) ## long runs under random kills

@@ -10,7 +10,9 @@ import signal
 import socket
 import tempfile
 from collections.abc import Iterator
+from dataclasses import astuple
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -48,10 +50,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    leaks = kill_leaked(session.config.stash[_mark_key])
-    session.config.stash[_leaks_key] = leaks
+    leaks = session.config.stash.setdefault(_leaks_key, [])
+    leaks += kill_leaked(session.config.stash[_mark_key])
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["leaks"] = [astuple(leak) for leak in leaks]
     if leaks:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A worker of a session that runs side by side has ended: what it left is the session's to tell."""
+    leaks = node.config.stash.setdefault(_leaks_key, [])
+    leaks += [Leak(*leak) for leak in getattr(node, "workeroutput", {}).get("leaks", [])]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -18,18 +18,21 @@ def test_leaks():
 """
 
 
-def run_session(directory: Path, program: str) -> "subprocess.CompletedProcess[str]":
+def run_session(directory: Path, program: str, *options: str) -> "subprocess.CompletedProcess[str]":
     (directory / "conftest.py").write_text((TESTS / "conftest.py").read_text())
     (directory / "test_inner.py").write_text(program)
     (directory / "pytest.ini").write_text(f"[pytest]\npythonpath = {TESTS / 'support'}\n")
-    command = [sys.executable, "-m", "pytest", "-s", "-p", "no:cacheprovider", str(directory)]
+    command = [sys.executable, "-m", "pytest", "-s", "-p", "no:cacheprovider", *options, str(directory)]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=directory, timeout=60)
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
 @pytest.mark.processes
-def test_session_that_leaves_a_process_running_fails_and_names_it(tmp_path: Path) -> None:
-    result = run_session(tmp_path, LEAKS_A_PROCESS)
+@pytest.mark.parametrize("options", [(), ("-n", "1")], ids=["alone", "side by side"])
+def test_session_that_leaves_a_process_running_fails_and_names_it(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    result = run_session(tmp_path, LEAKS_A_PROCESS, *options)
 
     assert result.returncode == pytest.ExitCode.TESTS_FAILED
     assert "1 passed" in result.stdout
