@@ -47,7 +47,13 @@ class Watches:
     def _answer(self) -> WatchCatalogReply:
         entries = sorted(self._decisions.durable.topics.values(), key=lambda entry: entry.topic)
         topics = [
-            CatalogTopic(entry.topic, entry.topic_id, entry.partitions, entry.config.max_message_bytes)
+            CatalogTopic(
+                entry.topic,
+                entry.topic_id,
+                entry.partitions,
+                entry.config.max_message_bytes,
+                entry.config.tracks_groups,
+            )
             for entry in entries
         ]
         return WatchCatalogReply(version=self._version, topics=topics)

@@ -2,7 +2,7 @@
 
 Owns the phases and the flush, the moment at which gathered decisions go out as one append. Must never serve before
 the group is taken over. The work is done by its parts: the replay, serving.py (requests and sessions), watch.py
-(topics), the recorder. Run by process.py, and in tests by a simulator.
+(topics), the recorder, progress.py (what partitions are told). Run by process.py, and in tests by a simulator.
 
     replaying --replay done--> serving     requests are refused, sessions stand still; then BecomeReady, full sessions
     serving --StopRequested--> stopping    parked heartbeats are refused; what is outstanding may become durable
@@ -18,6 +18,7 @@ from ..journal.replay import Replay
 from .decisions import Decisions
 from .effects import BecomeReady, SaveSnapshot, Started
 from .ledger import GroupLedger
+from .progress import ProgressReports
 from .records import Change, encode
 from .serving import REQUESTS, Answer, Serving
 from .snapshot import Snapshot, encode_snapshot
@@ -59,6 +60,7 @@ class CoordinatorMachine:
         self._state: GroupState
         self._decisions: Decisions
         self._recorder: Recorder[Change, Answer]
+        self._progress: ProgressReports
         self._mark: LogMark
         self._since_snapshot = 0
 
@@ -67,6 +69,7 @@ class CoordinatorMachine:
             return self._while_replaying(event, now)
         effects = self._while_serving(self._serving, event, now)
         effects += self._flush(now)
+        effects += self._progress.flush(now, at_once=self._is_stopping)
         if self._is_stopping and self._recorder.is_idle:
             effects += self._stop(now)
         return effects
@@ -97,6 +100,7 @@ class CoordinatorMachine:
             replay.appender, replay.identity, next_sequence=1, encode=lambda change: (encode(change),)
         )
         self._serving = Serving(self._state, self._decisions, self._recorder)
+        self._progress = ProgressReports(self._state)
         self._since_snapshot = replay.records_read
         effects = [BecomeReady(), *self._serving.start(now), *self._watch.start(), *self._snapshot(now)]
         return effects + self._flush(now)
@@ -118,6 +122,8 @@ class CoordinatorMachine:
         effects, topics = self._watch.handle(event, now)
         if topics is not None:
             self._decisions.set_topics(topics)
+            self._progress.set_topics(topics)
+        effects += self._progress.handle(event, now)
         more, durable = self._recorder.handle(event, now)
         effects += more
         if durable is not None:
@@ -133,7 +139,9 @@ class CoordinatorMachine:
     def _on_durable(self, serving: Serving, durable: Durable[Change, Answer], now: int) -> list[Effect]:
         self._mark = durable.mark
         self._since_snapshot += len(durable.changes)
-        return [*serving.on_durable(durable, now), *self._snapshot(now)]
+        effects = serving.on_durable(durable, now)
+        self._progress.on_durable(durable.changes)
+        return [*effects, *self._snapshot(now)]
 
     def _flush(self, now: int) -> list[Effect]:
         """One append is outstanding at a time; what is decided meanwhile gathers for the next."""

@@ -350,6 +350,16 @@ class PartitionLog:
         if len(self._opened) > OPEN_SEGMENTS_LIMIT:
             self._opened.popitem(last=False)[1].close()
 
+    def bytes_from(self, offset: int) -> int:
+        """How many bytes lie at `offset` and after it, to the precision of the index; none only at the end."""
+        offset = self.after_gap(max(offset, self.log_start_offset))
+        if offset >= self.log_end_offset:
+            return 0
+        with self._usable:
+            first = bisect_right(self._bases, offset) - 1
+            size_bytes = sum(segment.size_bytes for segment in self._segments[first:])
+            return size_bytes - self._segments[first].index().position_of(offset)
+
     def offset_for_timestamp(self, timestamp_ms: int) -> tuple[int, int] | None:
         """(offset, timestamp) of the first record at or after a time; None when all are older. Raises CorruptLog."""
         with self._usable:

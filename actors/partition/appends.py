@@ -69,7 +69,7 @@ class Appends:
         """Where the next batch goes: the log's own end, and this turn's batches behind it."""
         self.bytes_written = 0
         """By this incarnation, in all."""
-        self._bytes_admitted = 0
+        self.bytes_admitted = 0
         self._pending: list[PendingProduce] = []
 
     def __len__(self) -> int:
@@ -114,7 +114,7 @@ class Appends:
         admission.frames.append(memoryview(frame)[HEAD_BYTES:])
         admission.headers.append(placed)
         self.log_end_offset = base_offset + header.record_count
-        self._bytes_admitted += len(frame)
+        self.bytes_admitted += len(frame)
         return ProducedBatch(base_offset), self.log_end_offset
 
     def park(self, pending: PendingProduce) -> None:
@@ -124,7 +124,7 @@ class Appends:
     def written(self, log_end_offset: int) -> None:
         """Everything admitted is in the log."""
         assert log_end_offset == self.log_end_offset, "the log and its machine disagree about the end"
-        self.bytes_written = self._bytes_admitted
+        self.bytes_written = self.bytes_admitted
 
     def release(self, watermarks: Watermarks) -> list[PendingProduce]:
         """Take out the requests that are held by as many replicas as they asked for."""
@@ -139,7 +139,7 @@ class Appends:
     def failed(self, log_end_offset: int) -> list[PendingProduce]:
         """Nothing of this turn was written: go back, and take out the requests that hoped for it."""
         self.log_end_offset = log_end_offset
-        self._bytes_admitted = self.bytes_written
+        self.bytes_admitted = self.bytes_written
         lost = [pending for pending in self._pending if pending.complete_at_offset > log_end_offset]
         self._pending = [pending for pending in self._pending if pending.complete_at_offset <= log_end_offset]
         return lost

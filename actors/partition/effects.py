@@ -8,6 +8,9 @@ LookUp                     at once                      LookedUp
 DeleteBefore               at once                      Trimmed | RequestFailed
 ApplyRetention             at once                      Trimmed
 CompactSlice               at once                      Compacted
+MeasureBacklog             at once                      BacklogMeasured
+SaveReaders                at once                      not at all; on a full disk the older file stays
+Alarm                      with the next heartbeat      not at all
 Checkpoint, Reconfigure    at once                      not at all
 """
 
@@ -77,6 +80,24 @@ class Reconfigure(Struct, frozen=True):
     config: TopicConfig
 
 
+class MeasureBacklog(Struct, frozen=True):
+    """How many bytes of the log lie at `offset` and after it?"""
+
+    offset: int
+
+
+class SaveReaders(Struct, frozen=True):
+    """Replace the file of `readers.py`, before any reply leaves."""
+
+    data: bytes
+
+
+class Alarm(Struct, frozen=True):
+    """What `status` shows of this partition from now on; empty when all is well."""
+
+    alarms: tuple[str, ...]
+
+
 class Started(Struct, frozen=True):
     """The log is open and the machine may set its timers: the first event."""
 
@@ -128,6 +149,12 @@ class Compacted(Struct, frozen=True):
 
     is_more: bool
     size_bytes: int
+
+
+class BacklogMeasured(Struct, frozen=True):
+    """Of what is written; this turn's appends are not counted."""
+
+    behind_bytes: int
 
 
 class RequestFailed(Struct, frozen=True):

@@ -10,6 +10,7 @@ returns effects (`effects.py`), and `process.py` performs them. Called by the lo
     Fetch, ReadDone       `fetches.py`
     ListOffsets           from memory, or LookUp
     DeleteRecords         DeleteBefore, never beyond the high watermark
+    ReportProgress        `backlog.py`; by it a Produce is refused while a group is too far behind
     ConfigurePartition    Reconfigure, and Sync if what was left to a timer may not wait any longer
     TimerFired            parked: expired fetches; sync: flush = interval; retention; compaction: CompactSlice; checkpoint
     Compacted             the next slice soon if there is more to do, else a look later
@@ -37,6 +38,7 @@ from ...transport.protocol.control import PeerDown, PeerUp
 from ...transport.protocol.data import Fetch, ListOffsets, ListOffsetsReply, Produce, ProduceReply
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import Done
+from ...transport.protocol.progress import ReportProgress
 from ...transport.protocol.topics import (
     ConfigurePartition,
     DeleteRecords,
@@ -48,11 +50,13 @@ from ...transport.protocol.topics import (
 )
 from ..log.producers import ProducerStates
 from .appends import Appends, PendingProduce
+from .backlog import LAPSE_TIMER, SAVE_TIMER, Admitted, Backlog
 from .effects import (
     Append,
     Appended,
     AppendFailed,
     ApplyRetention,
+    BacklogMeasured,
     Checkpoint,
     Compacted,
     CompactSlice,
@@ -69,6 +73,7 @@ from .effects import (
 from .fetches import PARKED_TIMER, Fetches
 from .flush import FlushPolicy
 from .parked import ParkedFetches
+from .readers import Readers
 from .replication import LEADER, Watermarks
 
 SYNC_TIMER = "sync"
@@ -87,7 +92,7 @@ COMPACTION_PAUSE_MS = 2
 
 OFFSET_UNKNOWN = -1
 
-_NAMING_A_PARTITION = (Produce, Fetch, ListOffsets, DeleteRecords)
+_NAMING_A_PARTITION = (Produce, Fetch, ListOffsets, DeleteRecords, ReportProgress)
 
 
 class PartitionMachine:
@@ -106,11 +111,14 @@ class PartitionMachine:
         size_bytes: int,
         producers: ProducerStates,
         parked: ParkedFetches | None = None,
+        topic_id: str = "",
+        readers: Readers | None = None,
     ) -> None:
         self._topic = topic
         self._partition = partition
         self._incarnation = incarnation
         self._leader_epoch = leader_epoch
+        self._backlog = Backlog(topic_id, Readers() if readers is None else readers)
         self._adopt(config)
         self._size_bytes = size_bytes
         self._watermarks = Watermarks(log_start_offset, log_end_offset)
@@ -126,6 +134,7 @@ class PartitionMachine:
             ReadDone: self._on_read_done,
             LookedUp: self._on_looked_up,
             Trimmed: self._on_trimmed,
+            BacklogMeasured: self._on_backlog_measured,
             Compacted: self._on_compacted,
             RequestFailed: self._on_request_failed,
             TimerFired: self._on_timer,
@@ -141,6 +150,7 @@ class PartitionMachine:
             DeleteRecords: self._on_delete_records,
             DescribePartition: self._on_describe,
             ConfigurePartition: self._on_configure,
+            ReportProgress: self._on_report_progress,
         }
 
     def handle(self, event: Event, now: int) -> list[Effect]:
@@ -155,6 +165,7 @@ class PartitionMachine:
             SetTimer(RETENTION_TIMER, now + self._retention_check_ms()),
             SetTimer(CHECKPOINT_TIMER, now + CHECKPOINT_INTERVAL_MS),
             *self._look_for_compaction(now),
+            *self._backlog.configure(self._config, self._admitted, now),
         ]
 
     def _on_peer(self, _: PeerUp | PeerDown, __: int) -> list[Effect]:
@@ -184,6 +195,9 @@ class PartitionMachine:
     def _on_produce(self, asked: Received, request: Produce, now: int) -> list[Effect]:
         if not asked.payload:
             return self._refuse(asked, ErrorCode.INVALID_REQUEST, "produce: no batch frames")
+        refusal, alarm = self._backlog.refusal(self._admitted)
+        if refusal is not None:
+            return alarm if request.acks == 0 else [*alarm, Reply(asked.sender, refusal.body)]
         admission = self._appends.admit(asked.payload, self._config.max_message_bytes, now)
         effects: list[Effect] = []
         if admission.frames:
@@ -243,6 +257,18 @@ class PartitionMachine:
             body = ListOffsetsReply(offset=found.offset, timestamp_ms=found.timestamp_ms)
         return [Reply(found.asked.sender, body)]
 
+    # -- the groups' progress
+
+    @property
+    def _admitted(self) -> Admitted:
+        return Admitted(self._appends.log_end_offset, self._appends.bytes_admitted)
+
+    def _on_report_progress(self, asked: Received, request: ReportProgress, now: int) -> list[Effect]:
+        return self._backlog.on_report(asked, request, self._admitted, now)
+
+    def _on_backlog_measured(self, event: BacklogMeasured, _: int) -> list[Effect]:
+        return self._backlog.on_measured(event.behind_bytes, self._appends.bytes_written, self._admitted)
+
     # -- administration
 
     def _on_delete_records(self, asked: Received, request: DeleteRecords, _: int) -> list[Effect]:
@@ -281,6 +307,7 @@ class PartitionMachine:
             Reconfigure(request.config),
             SetTimer(RETENTION_TIMER, now + self._retention_check_ms()),
             *self._look_for_compaction(now),
+            *self._backlog.configure(self._config, self._admitted, now),
             Reply(asked.sender, Done()),
         ]
         # From here on readers may rely on the new policy, for what was written under the old one as well.
@@ -301,6 +328,10 @@ class PartitionMachine:
             return [ApplyRetention(), SetTimer(RETENTION_TIMER, now + self._retention_check_ms())]
         if fired.key == COMPACTION_TIMER:
             return [CompactSlice(COMPACTION_SLICE_BYTES)]
+        if fired.key == LAPSE_TIMER:
+            return self._backlog.on_lapse(self._admitted, now)
+        if fired.key == SAVE_TIMER:
+            return self._backlog.on_save_timer()
         assert fired.key == CHECKPOINT_TIMER, f"unknown timer {fired.key}"
         again = SetTimer(CHECKPOINT_TIMER, now + CHECKPOINT_INTERVAL_MS)
         was_due, self._is_checkpoint_due = self._is_checkpoint_due, False

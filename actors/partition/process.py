@@ -7,6 +7,7 @@ supervisor through `main`.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,32 +19,39 @@ from ...transport.machine import Effect, Received
 from ...transport.protocol.data import Fetch, ListOffsets, Produce
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import Request
+from ...transport.protocol.progress import ReportProgress
 from ...transport.protocol.topics import ConfigurePartition, DeleteRecords, DescribePartition, TopicConfig
 from ..log.errors import CorruptLog, StorageFull
+from ..log.files import Files
 from ..log.lock import LOCK_NAME, DirectoryLock
 from ..log.log import PartitionLog
 from ..log.retention import LogConfig
 from .effects import (
+    Alarm,
     Append,
     Appended,
     AppendFailed,
     ApplyRetention,
+    BacklogMeasured,
     Checkpoint,
     Compacted,
     CompactSlice,
     DeleteBefore,
     LookedUp,
     LookUp,
+    MeasureBacklog,
     Read,
     ReadDone,
     Reconfigure,
     RequestFailed,
+    SaveReaders,
     Started,
     Sync,
     Trimmed,
 )
 from .fetches import fetch_of
 from .machine import PartitionMachine
+from .readers import READERS_NAME, decode_readers
 
 LOCK_WAIT_MS = 5_000
 """How long a predecessor that is being killed may take to be gone."""
@@ -68,6 +76,7 @@ class PartitionProcess(Actor):
         DeleteRecords,
         DescribePartition,
         ConfigurePartition,
+        ReportProgress,
     )
     machine: PartitionMachine
 
@@ -76,6 +85,7 @@ class PartitionProcess(Actor):
         self._arguments = msgspec.convert(context.arguments, Arguments)
         self._lock: DirectoryLock
         self._log: PartitionLog
+        self._files = Files()
         self._frames: list[Buffer] = []
         self._headers: list[BatchHeader] = []
         self._is_sync_wanted = False
@@ -89,6 +99,9 @@ class PartitionProcess(Actor):
             CompactSlice: self._compact,
             Checkpoint: self._checkpoint,
             Reconfigure: self._reconfigure,
+            MeasureBacklog: self._measure_backlog,
+            SaveReaders: self._save_readers,
+            Alarm: self._raise_alarm,
         }
 
     def start(self) -> None:
@@ -112,6 +125,8 @@ class PartitionProcess(Actor):
             log_end_offset=self._log.log_end_offset,
             size_bytes=self._log.size_bytes,
             producers=self._log.producers,
+            topic_id=arguments.topic_id,
+            readers=decode_readers(self._files.read_whole(directory / READERS_NAME), self.loop.now),
         )
         self.loop.dispatch(Started())
 
@@ -183,6 +198,16 @@ class PartitionProcess(Actor):
 
     def _reconfigure(self, effect: Reconfigure) -> None:
         self._log.reconfigure(log_config(effect.config))
+
+    def _measure_backlog(self, effect: MeasureBacklog) -> None:
+        self.loop.dispatch(BacklogMeasured(self._log.bytes_from(effect.offset)))
+
+    def _save_readers(self, effect: SaveReaders) -> None:
+        with suppress(StorageFull):
+            self._files.replace(self._log.directory / READERS_NAME, effect.data)
+
+    def _raise_alarm(self, effect: Alarm) -> None:
+        self.alarms = effect.alarms
 
     def _fail(self, asked: Received, code: ErrorCode, message: str) -> None:
         self.loop.dispatch(RequestFailed(asked, ProtocolError(code, message).body))

@@ -9,13 +9,16 @@ from zlib import crc32
 import pytest
 
 from planaria.transport.batch import build
+from planaria.transport.client import accumulator as accumulator_module
 from planaria.transport.client.accumulator import Accumulator, Lane
 from planaria.transport.client.delivery import Delivery
-from planaria.transport.client.errors import BufferFull, Closed, TimedOut
+from planaria.transport.client.errors import Backpressure, BufferFull, Closed, TimedOut
 from planaria.transport.client.gate import Gate
 from planaria.transport.client.options import InvalidOption
+from planaria.transport.protocol.errors import ErrorBody
 
 LARGEST_BYTES = 16_000
+HELD = ErrorBody("BACKPRESSURE", "a group is behind", True, 50)
 
 
 class Sealer:
@@ -270,3 +273,65 @@ def test_threads_lose_and_repeat_nothing() -> None:
         mine = [value for value in values if value.startswith(prefix)]
         assert mine == [b"%d %d" % (thread_number, number) for number in range(each)]
     assert all(batch.size_bytes < 700 + 4 * 40 for batch in sealer.taken)
+
+
+def test_an_impatient_publisher_is_refused_while_its_partition_is_held() -> None:
+    sealer = Sealer(is_patient=False)
+    taken = sealer.accumulator.publish("T", b"before")
+    sealer.accumulator.hold(("T", 0), HELD)
+    for given in ({}, {"partition": 0}, {"partition": 0, "dedup_id": "x"}):
+        with pytest.raises(Backpressure) as refused:
+            sealer.accumulator.publish("T", b"a", **given)
+        assert refused.value.retry_after_ms == 50
+    sealer.accumulator.publish("T", b"elsewhere", partition=1)
+    sealer.accumulator.release(("T", 0))
+    sealer.accumulator.publish("T", b"after")
+    batches = sealer.take()
+    assert sorted(record.value for batch in batches for record in batch.records) == [
+        b"after", b"before", b"elsewhere",
+    ]  # fmt: skip
+    assert not taken.done()
+
+
+def test_a_held_partition_refuses_what_would_go_into_its_open_batch() -> None:
+    sealer = Sealer(is_patient=False)
+    batch = sealer.accumulator._find("T", None)  # open, and nothing in it yet
+    sealer.accumulator.hold(("T", 0), HELD)
+    with pytest.raises(Backpressure):
+        sealer.accumulator.publish("T", b"a")
+    assert not batch.is_open
+    assert sealer.take() == []
+    assert sealer.accumulator.unfinished() == []
+
+
+def test_a_patient_publisher_waits_for_room_as_long_as_a_partition_is_held(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sealer = Sealer(buffer_bytes=100, max_block_ms=20)
+    sealer.accumulator.publish("T", b"v" * 200)
+    (batch,) = sealer.take()
+    time_s, looks_late = 0.0, threading.Event()
+
+    def monotonic() -> float:
+        if time_s == 0.03:
+            looks_late.set()
+        return time_s
+
+    monkeypatch.setattr(accumulator_module, "monotonic", monotonic)
+    publisher = threading.Thread(target=lambda: sealer.accumulator.publish("T", b"waits"))
+    publisher.start()
+    time_s = 0.015
+    sealer.accumulator.hold(("T", 0), HELD)
+    looks_late.clear()
+    time_s = 0.03
+    assert looks_late.wait(10), "it has waited for longer than max_block_ms, and waits on"
+    sealer.accumulator.finish(batch, 0, None)
+    publisher.join()
+    assert [record.value for batch in sealer.take() for record in batch.records] == [b"waits"]
+
+
+def test_a_patient_publisher_is_not_refused_by_a_held_partition() -> None:
+    sealer = Sealer()
+    sealer.accumulator.hold(("T", 0), HELD)
+    sealer.accumulator.publish("T", b"a")
+    assert sealer.accumulator.is_held(("T", 0))

@@ -7,13 +7,14 @@ import pytest
 
 from fake_broker import FakeBroker
 from planaria.transport.client import Client, InvalidOption
-from planaria.transport.client.asking import Answered, Ask, Failed
+from planaria.transport.client.asking import Answered, Ask, Failed, SetTimer, TimerFired
 from planaria.transport.client.identified import REQUEST_BATCHES, Identified
-from planaria.transport.client.producing import Outcome
+from planaria.transport.client.producing import LaneFreed, LaneHeld, Outcome
 from planaria.transport.protocol.data import ProducedBatch, ProduceReply
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 
 LANE = ("T", 0)
+HELD = ErrorBody(ErrorCode.BACKPRESSURE, "a group is behind", True, 50)
 LOST = ErrorBody(ErrorCode.TIMED_OUT, "no answer", True)
 
 
@@ -132,3 +133,36 @@ def test_flush_and_close_wait_for_them(client: Client, broker: FakeBroker) -> No
 def test_without_acknowledgements_there_are_no_identities(client: Client) -> None:
     with client.producer(acks=0) as producer, pytest.raises(InvalidOption, match="dedup_id: needs acks"):
         producer.publish("T", b"v", dedup_id="a")
+
+
+def test_a_held_partition_is_tried_with_one_record_and_nothing_grows_old() -> None:
+    lane = machine()
+    lane.put(LANE, batch(0), 0)
+    for number in (1, 2):
+        lane.put(LANE, batch(number), 0)
+    now = 0
+    for _ in range(50):
+        effects = lane.handle(Failed(("identified", LANE), HELD), now)
+        assert [type(effect) for effect in effects] == [LaneHeld, SetTimer]
+        assert lane.put(LANE, batch(9), now) == []
+        now = effects[1].at  # type: ignore[union-attr]
+        assert asks(lane.handle(TimerFired(("identified", LANE)), now)) == [(b"0",)]
+    assert now > 1_000
+    effects = lane.handle(answer(ProducedBatch(4)), now)
+    assert type(effects[0]) is LaneFreed
+    assert outcomes(effects) == [(b"0", 4, False, None)]
+    assert len(asks(effects)[0]) == 52
+
+
+def test_an_impatient_producers_records_expire_while_they_are_held() -> None:
+    lane = Identified(
+        acks="all",
+        delivery_timeout_ms=1_000,
+        request_timeout_ms=100,
+        frame_of=lambda batch: batch.frame,
+        is_patient=False,
+    )
+    lane.put(LANE, batch(0), 0)
+    lane.handle(Failed(("identified", LANE), HELD), 990)
+    effects = lane.handle(TimerFired(("identified", LANE)), 1_040)
+    assert outcomes(effects) == [(b"0", -1, False, "TIMED_OUT")]

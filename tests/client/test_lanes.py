@@ -12,12 +12,21 @@ from model_partition import ModelPartition
 from planaria.transport.batch import build
 from planaria.transport.client.asking import Answered, Ask, Failed, SetTimer, TimerFired
 from planaria.transport.client.lanes import Identity, ProducerLane
-from planaria.transport.client.producing import BatchTaken, LaneIdle, Outcome, Producing, Transmit
+from planaria.transport.client.producing import (
+    BatchTaken,
+    LaneFreed,
+    LaneHeld,
+    LaneIdle,
+    Outcome,
+    Producing,
+    Transmit,
+)
 from planaria.transport.client.retry import RetryPolicy
 from planaria.transport.protocol.data import InitProducerReply, ProducedBatch, ProduceReply
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 
 LANE = ("T", 0)
+HELD = ErrorBody(ErrorCode.BACKPRESSURE, "a group is behind", True, 50)
 LOST = ErrorBody(ErrorCode.ACTOR_UNAVAILABLE, "lost", retriable=True)
 
 
@@ -48,6 +57,7 @@ class World:
         self.wire: deque[Transmit] = deque()
         self.timers: dict[Any, int] = {}
         self.outcomes: dict[int, Outcome] = {}
+        self.told: list[type] = []
         self.transmitted: list[Transmit] = []
         self.identities = count(7)
         self.numbers = count()
@@ -70,6 +80,8 @@ class World:
                 case Outcome(batch=batch):
                     assert batch.number not in self.outcomes, "one outcome each"
                     self.outcomes[batch.number] = effect
+                case LaneHeld() | LaneFreed():
+                    self.told.append(type(effect))
                 case LaneIdle():
                     pass
 
@@ -113,6 +125,8 @@ class World:
             self.feed(Failed(key, LOST))
         elif fate == "storage full":
             self.feed(Failed(key, ErrorBody(ErrorCode.STORAGE_FULL, "full", retriable=True)))
+        elif fate == "held":
+            self.feed(Failed(key, HELD))
         elif fate == "refused":
             self.feed(Failed(key, ErrorBody(ErrorCode.INVALID_BATCH, "refused")))
         else:
@@ -154,7 +168,7 @@ class World:
 
 
 FATES = st.sampled_from(
-    ["ok", "ok", "ok", "request lost", "answer lost", "repeated", "cut", "storage full", "tick"]
+    ["ok", "ok", "ok", "request lost", "answer lost", "repeated", "cut", "storage full", "held", "tick"]
 )
 STEPS = st.lists(st.one_of(st.integers(1, 3), FATES), min_size=6, max_size=60)
 
@@ -347,3 +361,58 @@ def test_what_expires_says_what_was_answered_last() -> None:
     expired = lane.expire(created_before=1)
     assert [item.batch.number for item in expired] == [0, 1]  # type: ignore[attr-defined]
     assert expired[0].error.message.endswith("; last answer: STORAGE_FULL: no room")
+
+
+def test_held_batches_wait_as_long_as_the_partition_asks_and_the_oldest_goes_alone() -> None:
+    world = World()
+    for _ in range(5):
+        world.publish()
+    for _ in range(5):
+        world.step("held")
+    for attempt in range(1, 20):
+        assert not world.wire
+        world.tick()
+        assert world.now == attempt * 50, "no backoff grows"
+        assert [item.batch.number for item in world.wire] == [0]
+        world.publish()
+        assert len(world.wire) == 1
+        world.step("held")
+    world.tick()
+    world.step("ok")
+    assert [item.batch.number for item in world.wire] == [1, 2, 3, 4, 5]
+    world.finish()
+    assert world.appended() == list(range(24))
+    assert all(outcome.error is None for outcome in world.outcomes.values())
+    assert world.told == [LaneHeld] * 24 + [LaneFreed]
+
+
+def test_time_in_which_a_partition_is_held_counts_for_no_batch() -> None:
+    world = World(expires=True, delivery_timeout_ms=100)
+    world.publish()
+    for _ in range(20):
+        world.step("held")
+        while not world.wire:
+            world.tick()
+    assert world.now > 900
+    assert world.outcomes == {}
+    world.step("request lost")
+    lost_at = world.now
+    while not world.outcomes:
+        world.wire.clear()
+        world.tick()
+    assert world.now <= lost_at + 100
+    assert world.outcomes[0].is_uncertain
+
+
+def test_an_impatient_producer_gives_up_in_time_and_knows_that_nothing_was_written() -> None:
+    world = World(expires=True, delivery_timeout_ms=100, is_patient=False)
+    world.publish()
+    world.publish()
+    while len(world.outcomes) < 2:
+        world.step("held")
+    assert world.now <= 151
+    assert [outcome.is_uncertain for outcome in world.outcomes.values()] == [False, False]
+    assert "BACKPRESSURE" in world.outcomes[0].error.message  # type: ignore[union-attr]
+    world.publish()
+    world.finish()
+    assert world.appended() == [2]

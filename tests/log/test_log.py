@@ -245,3 +245,16 @@ def test_a_closed_log_refuses(tmp_path: Path) -> None:
         log.read(0, 100, BIG)
     with pytest.raises(StorageFailed):
         append(log, [b"b"])
+
+
+def test_bytes_from_an_offset_on(tmp_path: Path) -> None:
+    log = open_log(tmp_path / "log", segment_bytes=5_000)
+    sizes = [append(log, [b"v" * 500, b"v" * 500]).size_bytes for _ in range(20)]
+    assert log.segment_count > 3
+    assert log.bytes_from(0) == log.size_bytes == sum(sizes)
+    assert log.bytes_from(40) == log.bytes_from(50) == 0
+    for offset in range(40):
+        behind = sum(sizes[offset // 2 :])
+        assert behind <= log.bytes_from(offset) <= behind + 5_000
+    log.delete_before(20)
+    assert log.bytes_from(3) == log.bytes_from(20) <= log.size_bytes

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from planaria.transport.codec import encode_header
 from planaria.transport.protocol import data, groups, message, operations, session, topics
@@ -230,7 +231,8 @@ def _replies() -> Iterator[dict[str, Any]]:
 
 def _errors() -> Iterator[dict[str, Any]]:
     for code in ErrorCode:
-        body = ErrorBody(code, f"what is wrong, in words ({code})", code in RETRIABLE)
+        wait_ms = 50 if code == ErrorCode.BACKPRESSURE else UNSET
+        body = ErrorBody(code, f"what is wrong, in words ({code})", code in RETRIABLE, wait_ms)
         reply = ErrorReply(id=99, error=body)
         yield _vector(code, "error", None, encode_header(reply, True), encode_header(reply))
 

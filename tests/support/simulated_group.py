@@ -44,6 +44,7 @@ from planaria.transport.protocol.groups import (
     LeaveGroup,
     PartitionOffset,
 )
+from planaria.transport.protocol.progress import ReportProgress, ReportProgressReply
 from planaria.transport.protocol.topics import CatalogTopic, WatchCatalog, WatchCatalogReply
 
 GROUP = "billing"
@@ -113,6 +114,12 @@ class SimulatedGroup:
         self.version = 1
         self.lives: dict[str, int] = {}
         """How often each topic has been deleted."""
+        self.tracked: set[str] = set()
+        """Topics whose partitions want to know how far the group has come."""
+        self.down: set[str] = set()
+        """Addresses of their partitions that do not answer."""
+        self.reports: list[ReportProgress] = []
+        self.is_urgent = False
         self.is_partition_up = True
         self.is_ready = False
         self.is_stopped = False
@@ -214,10 +221,17 @@ class SimulatedGroup:
         request = call.request
         if isinstance(request, WatchCatalog):
             topics = [
-                CatalogTopic(topic, f"{topic}.{self.lives.get(topic, 0)}", count, 1_000_000)
+                CatalogTopic(
+                    topic, f"{topic}.{self.lives.get(topic, 0)}", count, 1_000_000, topic in self.tracked
+                )
                 for topic, count in self.topics.items()
             ]
             return (WatchCatalogReply(version=self.version, topics=topics),)
+        if isinstance(request, ReportProgress):
+            if call.address in self.down:
+                return OFFLINE
+            self.reports.append(request)
+            return (ReportProgressReply(is_urgent=self.is_urgent),)
         assert call.address == PARTITION
         if not self.is_partition_up:
             return OFFLINE

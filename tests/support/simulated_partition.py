@@ -8,25 +8,30 @@ from typing import Any, Literal
 
 from planaria.actors.log.producers import ProducerStates
 from planaria.actors.partition.effects import (
+    Alarm,
     Append,
     Appended,
     AppendFailed,
     ApplyRetention,
+    BacklogMeasured,
     Checkpoint,
     Compacted,
     CompactSlice,
     DeleteBefore,
     LookedUp,
     LookUp,
+    MeasureBacklog,
     Read,
     ReadDone,
     Reconfigure,
+    SaveReaders,
     Started,
     Sync,
     Trimmed,
 )
 from planaria.actors.partition.machine import PartitionMachine
 from planaria.actors.partition.parked import ParkedFetches
+from planaria.actors.partition.readers import decode_readers
 from planaria.transport.batch import BatchHeader, build, parse_header, split
 from planaria.transport.deduplication import dedup_id_of
 from planaria.transport.machine import CancelTimer, Received, Reply, Sender, SetTimer, Stop, TimerFired
@@ -61,6 +66,8 @@ class SimulatedPartition:
         self.stopped = False
         self.performed: list[Any] = []
         """Effects that only the process cares about, for a test to look at."""
+        self.readers_file: bytes | None = None
+        self.alarms: tuple[str, ...] = ()
         self.slices_due = 0
         """Of compaction."""
         self._parked_limit = parked_limit
@@ -89,6 +96,8 @@ class SimulatedPartition:
             size_bytes=self.size_bytes,
             producers=self.producers,
             parked=ParkedFetches(self._parked_limit),
+            topic_id="t1",
+            readers=decode_readers(self.readers_file, self.now),
         )
         self.dispatch(Started())
 
@@ -195,6 +204,13 @@ class SimulatedPartition:
                 self.performed.append(effect)
                 self.slices_due = max(0, self.slices_due - 1)
                 self.dispatch(Compacted(self.slices_due > 0, self.size_bytes))
+            case MeasureBacklog(offset=offset):
+                behind = sum(len(frame) for header, frame in self.log if header.next_offset > offset)
+                self.dispatch(BacklogMeasured(behind))
+            case SaveReaders(data=data):
+                self.readers_file = data
+            case Alarm(alarms=alarms):
+                self.alarms = alarms
             case ApplyRetention() | Checkpoint() | Reconfigure():
                 self.performed.append(effect)
             case _:

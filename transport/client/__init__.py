@@ -6,6 +6,7 @@ from .client import Client
 from .consumer import Consumer
 from .delivery import Delivery, RecordMetadata
 from .errors import (
+    Backpressure,
     BufferFull,
     Closed,
     CommitFailed,
@@ -25,6 +26,7 @@ from .producer import Producer
 
 __all__ = [
     "DEFAULT_ENDPOINT",
+    "Backpressure",
     "BufferFull",
     "Client",
     "Closed",

@@ -36,10 +36,10 @@ from ..addresses import Place
 from ..batch import Headers
 from ..deduplication import partition_for_dedup_id
 from ..partitioner import partition_for_key
-from ..protocol.errors import ErrorCode, ProtocolError
+from ..protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from .content import content_size_bytes, encode_key, encode_value, identify
 from .delivery import Delivery, Entry, ProducerBatch
-from .errors import BufferFull
+from .errors import Backpressure, BufferFull
 
 RECORD_OVERHEAD_BYTES = 16
 """What a record takes in a batch beside key, value and headers, rounded up."""
@@ -80,9 +80,11 @@ class Accumulator:
         notify: Callable[[Lane], None],
         notify_identified: Callable[[ProducerBatch], None],
         now_ms: Callable[[], int],
+        is_patient: bool = True,
     ) -> None:
         """`partitions_of(topic)` may block until the topic is known. `largest_batch_of(topic)`, in bytes, is what its
         partitions accept. `place(topic)` chooses the next partition for records without a key.
+        `is_patient` says whether publishers wait for partitions that refuse for backpressure, or are refused themselves.
         `notify(lane)` tells the network thread that there is something to take, `notify_identified(batch)` hands it a
         batch of one record that waits for no other.
         """
@@ -103,6 +105,11 @@ class Accumulator:
         self._unfinished: dict[ProducerBatch, None] = {}
         self._buffered_bytes = 0
         self._closed_by: Exception | None = None
+        self._is_patient = is_patient
+        self._held: dict[Place, ErrorBody] = {}
+        """The partitions that refuse for backpressure, and what they said last."""
+        self._excused_s = 0.0
+        """The time up to which nobody's wait for room counts."""
 
     @property
     def buffered_bytes(self) -> int:
@@ -130,7 +137,8 @@ class Accumulator:
         not written, and its Delivery tells where the first is. Such messages travel one to a batch; without a key the
         name decides the partition. Among themselves they keep their order in a partition, not with others.
 
-        Raises UnknownTopic, BufferFull after `max_block_ms`, Closed, or what ended this producer for good.
+        Raises UnknownTopic, BufferFull after `max_block_ms`, Backpressure if told to, Closed, or what ended this producer
+        for good.
         """
         if (
             type(value) is bytes
@@ -238,6 +246,7 @@ class Accumulator:
         record = Entry(key, value, 0, headers)
         batch = self._batch_of_one(topic, partition, record, size_bytes, timestamp_ms)
         with self._lock:
+            self._check_held((topic, partition))
             self._wait_for_room()
             self._close(batch)
         self._notify_identified(batch)
@@ -256,6 +265,7 @@ class Accumulator:
         chosen = self._place(topic) if partition is None else partition
         key = (topic, chosen)
         with self._lock:
+            self._check_held(key)
             self._wait_for_room()
             if partition is None and topic in self._sticky:
                 return self._sticky[topic]
@@ -274,6 +284,7 @@ class Accumulator:
         while self._closed_by is None and self._buffered_bytes >= self._buffer_bytes:
             now = monotonic()
             deadline = deadline or now + self._max_block_s
+            deadline = max(deadline, self._excused_s + self._max_block_s)
             if now >= deadline:
                 raise BufferFull(
                     f"{self._buffered_bytes} bytes wait for the broker; buffer_bytes is {self._buffer_bytes}"
@@ -281,6 +292,10 @@ class Accumulator:
             self._changed.wait(deadline - now)
         if self._closed_by is not None:
             raise self._closed_by
+
+    def _check_held(self, key: Place) -> None:
+        if not self._is_patient and key in self._held:
+            raise Backpressure.from_body(self._held[key])
 
     def _settle(self, batch: ProducerBatch, record: Entry) -> bool:
         """The rare case after an append. Whether the record is in its batch."""
@@ -362,6 +377,32 @@ class Accumulator:
             gate.open()
         for callback, delivery in callbacks:
             _call_back(callback, delivery)
+
+    def is_held(self, key: Place) -> bool:
+        return key in self._held
+
+    def hold(self, key: Place, error: ErrorBody) -> None:
+        """A partition refuses for backpressure."""
+        with self._lock:
+            self._held[key] = error
+            if self._is_patient:
+                self._excused_s = monotonic()
+                return
+            # Whoever publishes has to look, and is refused.
+            lane = self._lanes.get(key)
+            batch = lane.open if lane is not None else None
+            if lane is None or batch is None:
+                return
+            self._seal(lane, batch)
+            if not batch.records:
+                lane.sealed.remove(batch)
+                del self._unfinished[batch]
+
+    def release(self, key: Place) -> None:
+        """It takes messages again, or there is nothing left to ask it with."""
+        if key in self._held:
+            with self._lock:
+                self._held.pop(key, None)
 
     def lanes(self) -> list[Lane]:
         with self._lock:

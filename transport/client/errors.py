@@ -29,6 +29,13 @@ class Closed(PlanariaError):
     """The object has been closed."""
 
 
+class Backpressure(ProtocolError):
+    """A group is too far behind in the partition, and the producer is to raise rather than wait. Nothing was taken.
+
+    `retry_after_ms` says when it is worth trying again.
+    """
+
+
 class DeliveryFailed(ProtocolError):
     """A message was refused for good; it is not in the log."""
 
@@ -71,6 +78,7 @@ class MemberFenced(ProtocolError):
 
 _BY_CODE: dict[str, type[ProtocolError]] = {
     ErrorCode.PRODUCER_FENCED: ProducerFenced,
+    ErrorCode.BACKPRESSURE: Backpressure,
     ErrorCode.OFFSET_OUT_OF_RANGE: OffsetOutOfRange,
     ErrorCode.FENCED_MEMBER: MemberFenced,
     ErrorCode.STALE_GENERATION: CommitFailed,
@@ -83,4 +91,4 @@ def error_from(body: ErrorBody) -> ProtocolError:
     """The exception that stands for an error on the wire."""
     if body.code == ErrorCode.TIMED_OUT:
         return TimedOut(body.message)
-    return _BY_CODE.get(body.code, ProtocolError)(body.code, body.message, retriable=body.retriable)
+    return _BY_CODE.get(body.code, ProtocolError).from_body(body)

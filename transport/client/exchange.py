@@ -357,7 +357,9 @@ class Exchange:
             found = self.directory.partition(*pending.partition)
             if found is not None and not at_once:
                 self.directory.suspect(*pending.partition, found.incarnation, now)
-        if not pending.ask.is_retried or not error.retriable:
+        # When to ask again for backpressure is for those to say who hold what is refused.
+        is_held = error.code == ErrorCode.BACKPRESSURE
+        if not pending.ask.is_retried or not error.retriable or is_held:
             return self._finish(pending, Failed(pending.ask.key, error))
         pending.last_error = error
         pending.failures += 1

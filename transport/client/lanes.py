@@ -9,6 +9,8 @@ loss, no repeat, no reordering.
     flowing      batches are sent as they come                 a failure -> draining
     draining     waiting for an answer to all in flight        the last one -> waiting
     waiting      until the backoff is over                     the timer -> flowing: all in flight are sent again
+    held         as waiting, for the partition asked for it    the timer -> probing: the oldest is sent again, alone
+    probing      waiting for the answer to that one            it is appended -> flowing; refused -> draining
 
 A batch that is given up (too large, refused, too old) leaves a hole in the sequences, or not: it may have been
 appended by an attempt without an answer. Nobody needs to know. If it left a hole, the broker refuses the next batch as
@@ -23,7 +25,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Protocol
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from ..addresses import Place
 from ..batch import SEQUENCE_LIMIT
@@ -32,6 +34,8 @@ from ..protocol.errors import ErrorBody, ErrorCode
 MAX_IN_FLIGHT = 5
 """As many batches as a partition remembers of a producer id."""
 MAX_EPOCH = 2**15 - 1
+HELD_MS = 100
+"""How long a partition is left alone that does not say for how long."""
 
 
 class Batch(Protocol):
@@ -95,6 +99,13 @@ class ProducerLane:
         self._next_sequence = 0
         self._next_number = 0
         self._is_draining = False
+        self._is_probing = False
+        self.held_ms: int | None = None
+        """The partition has refused for backpressure: so long it wants to be left alone."""
+        self.is_held = False
+        """From a refusal for backpressure until the next acknowledgement."""
+        self.excused_ms = 0
+        """The time up to which no batch grows old."""
         self._starts_again = False
         self._is_forgotten = False
         self._last_error: ErrorBody | None = None
@@ -122,15 +133,18 @@ class ProducerLane:
 
     @property
     def _is_stopped(self) -> bool:
-        return self.identity is None or self._is_draining or self.retry_at is not None
+        is_waiting = self._is_draining or self._is_probing or self.retry_at is not None
+        return is_waiting or self.identity is None
 
     def put(self, batch: Batch) -> None:
         self._queue.append(batch)
 
     def transmit(self) -> list[Transmission]:
         """What to send now."""
-        sent: list[Transmission] = []
-        while not self._is_stopped and self._queue and self._is_in_window:
+        if self._is_stopped:
+            return []
+        sent = [self._send(flight) for flight in self._flights if flight.token == 0]
+        while self._queue and self._is_in_window:
             batch = self._queue.popleft()
             flight = Flight(batch, self._next_sequence, self._next_number)
             self._next_number += 1
@@ -155,6 +169,7 @@ class ProducerLane:
         if flight is None:
             return None
         self._flights.remove(flight)
+        self._is_probing = False
         self.failures = 0
         self._last_error = None
         return flight.batch
@@ -166,12 +181,18 @@ class ProducerLane:
             return None
         flight.token = 0
         self._is_draining = True
+        self._is_probing = False
         # Behind a batch without an answer both say no more than that it has not arrived: it may be the very first.
         is_head = flight is self._flights[0]
         if error.code == ErrorCode.OUT_OF_ORDER_SEQUENCE:
             self._starts_again |= is_head
         elif error.code == ErrorCode.UNKNOWN_PRODUCER:
             self._is_forgotten |= is_head
+        elif error.code == ErrorCode.BACKPRESSURE:
+            # Nothing was written, and nothing is wrong.
+            wait_ms = error.retry_after_ms
+            self.held_ms = HELD_MS if wait_ms is UNSET else wait_ms
+            self._last_error = error
         elif error.retriable:
             flight.is_doubtful = True
             self._last_error = error
@@ -202,7 +223,7 @@ class ProducerLane:
             self._start_again()
             self.topic_id = topic_id or self.topic_id
         if self._flights or self._queue:
-            self.failures += 1
+            self.failures += self.held_ms is None
             self.retry_at = retry_at
         return lost
 
@@ -216,9 +237,13 @@ class ProducerLane:
         self.identity = Identity(self.identity.producer_id, epoch) if epoch <= MAX_EPOCH else None
 
     def resume(self) -> list[Transmission]:
-        """The backoff is over: everything in flight again, in order, then what waits."""
+        """The backoff is over: everything in flight again, in order, then what waits; after a hold the oldest first."""
         self.retry_at = None
-        return [self._send(flight) for flight in self._flights] + self.transmit()
+        was_held, self.held_ms = self.held_ms is not None, None
+        if was_held and self._flights:
+            self._is_probing = True
+            return [self._send(self._flights[0])]
+        return self.transmit()
 
     def expire(self, created_before: int) -> list[GivenUp]:
         """Give up the batches that are too old, whatever their state."""
@@ -227,19 +252,22 @@ class ProducerLane:
             reason += f"; last answer: {self._last_error.code}: {self._last_error.message}"
         error = ErrorBody(ErrorCode.TIMED_OUT, reason)
         expired: list[GivenUp] = []
+        if self.excused_ms >= created_before:
+            return expired
         while self._flights and self._flights[0].batch.created_ms < created_before:
             flight = self._flights.popleft()
-            expired.append(GivenUp(flight.batch, error, True))
+            self._is_probing = False
+            is_uncertain = flight.is_doubtful or flight.token != 0
+            expired.append(GivenUp(flight.batch, error, is_uncertain))
         if not self._flights:
             while self._queue and self._queue[0].created_ms < created_before:
                 expired.append(GivenUp(self._queue.popleft(), error, False))
         return expired
 
     def oldest_ms(self) -> int | None:
-        """When the oldest batch was created."""
-        if self._flights:
-            return self._flights[0].batch.created_ms
-        return self._queue[0].created_ms if self._queue else None
+        """When the oldest batch was created; or the end of its excuse, if that is later."""
+        oldest = self._flights[0].batch if self._flights else self._queue[0] if self._queue else None
+        return None if oldest is None else max(oldest.created_ms, self.excused_ms)
 
     def clear(self) -> list[Batch]:
         """Take everything out: the producer is at its end."""

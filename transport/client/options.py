@@ -16,6 +16,7 @@ from ..protocol.errors import PlanariaError
 from ..protocol.groups import AssignorName, SessionMilliseconds
 
 Compression = Literal["none", "zstd"]
+OnBackpressure = Literal["block", "raise"]
 OffsetReset = Literal["earliest", "latest", "error"]
 OFFSET_RESETS: tuple[str, ...] = get_args(OffsetReset)
 Rebalanced: TypeAlias = Callable[[list[TopicPartition]], object]
@@ -43,7 +44,9 @@ class ProducerOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """`linger_ms` lets a batch wait for more records, unless somebody waits for its delivery.
 
     `batch_bytes` and `batch_records` bound a batch, `buffer_bytes` all batches that are full or under way. A message that
-    is not acknowledged after `delivery_timeout_ms` fails.
+    is not acknowledged after `delivery_timeout_ms` fails. While a partition refuses for backpressure its messages wait
+    and do not grow old, and `publish` blocks when the buffer is full (`on_backpressure` "block"), or `publish` raises
+    Backpressure ("raise").
     """
 
     acks: Acks = "all"
@@ -55,6 +58,7 @@ class ProducerOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     delivery_timeout_ms: PositiveMilliseconds = 120_000
     request_timeout_ms: PositiveMilliseconds = REQUEST_TIMEOUT_MS
     compression: Compression = "none"
+    on_backpressure: OnBackpressure = "block"
 
 
 class ConsumerOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

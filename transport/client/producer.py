@@ -23,7 +23,7 @@ from .exchange import Withdrawn
 from .identified import IDENTIFIED, Identified
 from .network import Network
 from .options import InvalidOption, ProducerOptions
-from .producing import BatchTaken, LaneIdle, Outcome, Producing, Transmit
+from .producing import BatchTaken, LaneFreed, LaneHeld, LaneIdle, Outcome, Producing, Transmit
 from .retry import RetryPolicy
 
 _CODECS = {"none": CODEC_NONE, "zstd": CODEC_ZSTD}
@@ -90,12 +90,16 @@ class Pump:
             case LaneReady(lane=lane):
                 self._lanes[lane.key] = lane
                 return self._take(lane, now)
-            case TimerFired(key=("linger", key)):
+            case TimerFired(key=("linger", tuple() as key)):
                 return self._take(self._lanes[key], now)
             case IdentifiedReady(batch=batch):
                 effects = self._identified.put((batch.topic, batch.partition), batch, now)
                 return self._perform(effects, now)
-            case Answered(key=(first, _)) | Failed(key=(first, _)) if first == IDENTIFIED:
+            case (
+                Answered(key=(first, tuple()))
+                | Failed(key=(first, tuple()))
+                | TimerFired(key=(first, tuple()))
+            ) if first == IDENTIFIED:
                 return self._perform(self._identified.handle(event, now), now)
             case FlushRequested():
                 self._flushes += 1
@@ -142,7 +146,14 @@ class Pump:
                     self._accumulator.finish(batch, base_offset, _error_of(effect), effect.is_duplicate)
                     if self._machine.fatal is not None:
                         self._accumulator.stop(error_from(self._machine.fatal))
+                case LaneHeld(lane=key, error=error):
+                    self._accumulator.hold(key, error)
+                    if key in self._lanes:
+                        left += self._take(self._lanes[key], now)
+                case LaneFreed(lane=key):
+                    self._accumulator.release(key)
                 case LaneIdle(lane=key):
+                    self._accumulator.release(key)
                     left += self._take(self._lanes[key], now)
                 case _:
                     left.append(effect)
@@ -218,17 +229,20 @@ class Producer(Accumulator):
             notify=self._announce,
             notify_identified=self._announce_identified,
             now_ms=network.now_ms,
+            is_patient=options.on_backpressure == "block",
         )
         self._network = network
         self._request_timeout_ms = options.request_timeout_ms
         self._turns: dict[str, int] = {}
         self._is_closed = False
+        is_patient = options.on_backpressure == "block"
         machine = Producing(
             acks=options.acks,
             delivery_timeout_ms=options.delivery_timeout_ms,
             request_timeout_ms=options.request_timeout_ms,
             retry=RetryPolicy(),
             jitter=random.random,
+            is_patient=is_patient,
             topic_id_of=network.directory.topic_id,
         )
         identified = Identified(
@@ -236,6 +250,7 @@ class Producer(Accumulator):
             delivery_timeout_ms=options.delivery_timeout_ms,
             request_timeout_ms=options.request_timeout_ms,
             frame_of=_identified_frame,
+            is_patient=is_patient,
         )
         self._acks = options.acks
         self._pump = Pump(
@@ -255,14 +270,14 @@ class Producer(Accumulator):
         return self._network.partitions_of(topic, self._request_timeout_ms)
 
     def _next_partition(self, topic: str) -> int:
-        """Round robin among the partitions that are online, among all when none is."""
+        """Round robin among the partitions that are online and take messages, among all when none is."""
         partitions = self._count_partitions(topic)
         turn = self._turns.get(topic, random.randrange(partitions))
         self._turns[topic] = turn + 1
         now = self._network.now_ms()
         for step in range(partitions):
             chosen = (turn + step) % partitions
-            if self._network.directory.is_online(topic, chosen, now):
+            if self._network.directory.is_online(topic, chosen, now) and not self.is_held((topic, chosen)):
                 return chosen
         return turn % partitions
 

@@ -59,6 +59,19 @@ class LaneIdle(Struct, frozen=True):
     lane: Place
 
 
+class LaneHeld(Struct, frozen=True):
+    """The partition refuses the lane's batches for backpressure; told again with every refusal."""
+
+    lane: Place
+    error: ErrorBody
+
+
+class LaneFreed(Struct, frozen=True):
+    """It takes them again."""
+
+    lane: Place
+
+
 class Producing:
     """Delivers batches, each once and in order within its partition."""
 
@@ -70,6 +83,7 @@ class Producing:
         request_timeout_ms: int,
         retry: RetryPolicy,
         jitter: Jitter,
+        is_patient: bool = True,
         topic_id_of: Callable[[str], str | None],
     ) -> None:
         self.fatal: ErrorBody | None = None
@@ -78,6 +92,8 @@ class Producing:
         self._request_timeout_ms = request_timeout_ms
         self._retry = retry
         self._jitter = jitter
+        self._is_patient = is_patient
+        """Whether time in which a partition refuses for backpressure counts for no batch."""
         self._topic_id_of = topic_id_of
         self._lanes: dict[Place, ProducerLane] = {}
         self._tokens: Iterator[int] = count(1)
@@ -175,7 +191,10 @@ class Producing:
         batch = lane.acknowledge(token)
         if batch is None:
             return []
+        freed: list[Effect] = [LaneFreed(key)] if lane.is_held else []
+        lane.is_held = False
         return [
+            *freed,
             Outcome(key, batch, result.base_offset),
             *self._transmit(key, lane.transmit()),
             *self._drain(lane, now),
@@ -184,14 +203,23 @@ class Producing:
     def _on_refusal(self, lane: ProducerLane, token: int, error: ErrorBody, now: int) -> list[Effect]:
         if error.code == ErrorCode.PRODUCER_FENCED and lane.is_under_way(token):
             return self._fail_for_good(error)
+        effects: list[Effect] = []
+        if error.code == ErrorCode.BACKPRESSURE and lane.is_under_way(token):
+            lane.is_held = True
+            lane.excused_ms = now if self._is_patient else 0
+            effects.append(LaneHeld(lane.key, error))
         given_up = lane.refuse(token, error)
-        effects = _outcomes(lane.key, [given_up]) if given_up is not None else []
+        if given_up is not None:
+            effects += _outcomes(lane.key, [given_up])
         return effects + self._drain(lane, now)
 
     def _drain(self, lane: ProducerLane, now: int) -> list[Effect]:
         if not lane.is_drained:
             return []
-        retry_at = now + self._retry.delay_ms(lane.failures + 1, self._jitter)
+        wait_ms = lane.held_ms
+        if wait_ms is None:
+            wait_ms = self._retry.delay_ms(lane.failures + 1, self._jitter)
+        retry_at = now + wait_ms
         effects = _outcomes(lane.key, lane.drain(retry_at, self._topic_id_of(lane.key[0])))
         if lane.retry_at is not None:
             effects.append(SetTimer(lane.key, retry_at))
@@ -240,4 +268,4 @@ def _outcomes(key: Place, given_up: Iterable[GivenUp]) -> list[Effect]:
     return [Outcome(key, item.batch, -1, item.error, item.is_uncertain) for item in given_up]
 
 
-__all__ = ["Batch", "BatchTaken", "LaneIdle", "Outcome", "Producing", "Transmit"]
+__all__ = ["Batch", "BatchTaken", "LaneFreed", "LaneHeld", "LaneIdle", "Outcome", "Producing", "Transmit"]

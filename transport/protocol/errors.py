@@ -1,6 +1,7 @@
 """Every error a peer can cause or meet, by code. Codes are part of the wire protocol: never renamed, never reused."""
 
 from enum import StrEnum
+from typing import Self
 
 import msgspec
 
@@ -22,6 +23,7 @@ class ErrorCode(StrEnum):
     ACTOR_UNAVAILABLE = "ACTOR_UNAVAILABLE"
     UNKNOWN_ACTOR = "UNKNOWN_ACTOR"
     OVERLOADED = "OVERLOADED"
+    BACKPRESSURE = "BACKPRESSURE"
     TIMED_OUT = "TIMED_OUT"
     SHUTTING_DOWN = "SHUTTING_DOWN"
     STORAGE_FULL = "STORAGE_FULL"
@@ -46,6 +48,7 @@ RETRIABLE = frozenset(
         ErrorCode.PARTITION_OFFLINE,
         ErrorCode.ACTOR_UNAVAILABLE,
         ErrorCode.OVERLOADED,
+        ErrorCode.BACKPRESSURE,
         ErrorCode.TIMED_OUT,
         ErrorCode.SHUTTING_DOWN,
         ErrorCode.STORAGE_FULL,
@@ -60,6 +63,8 @@ class ErrorBody(msgspec.Struct, frozen=True):
     code: str
     message: str
     retriable: bool = False
+    retry_after_ms: int | msgspec.UnsetType = msgspec.UNSET
+    """When it is worth trying again, where that is known: with BACKPRESSURE."""
 
 
 class PlanariaError(Exception):
@@ -69,16 +74,24 @@ class PlanariaError(Exception):
 class ProtocolError(PlanariaError):
     """A request was refused. `code` says why, `retriable` whether the same request may succeed later."""
 
-    def __init__(self, code: ErrorCode | str, message: str, *, retriable: bool | None = None) -> None:
+    def __init__(
+        self,
+        code: ErrorCode | str,
+        message: str,
+        *,
+        retriable: bool | None = None,
+        retry_after_ms: int | msgspec.UnsetType = msgspec.UNSET,
+    ) -> None:
         super().__init__(f"{code}: {message}")
         self.code = str(code)
         self.message = message
         self.retriable = code in RETRIABLE if retriable is None else retriable
+        self.retry_after_ms = retry_after_ms
 
     @property
     def body(self) -> ErrorBody:
-        return ErrorBody(self.code, self.message, self.retriable)
+        return ErrorBody(self.code, self.message, self.retriable, self.retry_after_ms)
 
     @classmethod
-    def from_body(cls, body: ErrorBody) -> "ProtocolError":
-        return cls(body.code, body.message, retriable=body.retriable)
+    def from_body(cls, body: ErrorBody) -> Self:
+        return cls(body.code, body.message, retriable=body.retriable, retry_after_ms=body.retry_after_ms)

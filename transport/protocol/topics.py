@@ -27,6 +27,7 @@ Ratio = Annotated[float, Meta(ge=0, le=1)]
 Cleanup: TypeAlias = Literal["delete", "compact", "compact,delete"]
 DedupMilliseconds = Annotated[int, Meta(ge=0, le=24 * 3600 * 1000)]
 DedupCount = Annotated[int, Meta(ge=0, le=1_000_000)]
+Backlog = Annotated[int, Meta(ge=-1, le=2**63 - 1)]
 FlushPolicy = Annotated[str, Meta(pattern=r"^(batch|os|interval:[0-9]+(ms|s))$")]
 
 
@@ -54,6 +55,17 @@ class TopicConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     """For how long a record's `dedup_id` is remembered; 0: not at all."""
     dedup_window_count: DedupCount = 100_000
     """How many of them, per partition; beyond it the oldest are forgotten."""
+    max_backlog_messages: Backlog = -1
+    """Per partition: so far may the slowest live group be behind; then producers are refused with BACKPRESSURE."""
+    max_backlog_bytes: Backlog = -1
+    """The same in bytes of the log."""
+    backlog_group_timeout_ms: LagMilliseconds = 600_000
+    """A group that has had no members and committed nothing for so long holds up no producer."""
+
+    @property
+    def tracks_groups(self) -> bool:
+        """Whether the partitions have to know how far each group has come."""
+        return self.max_backlog_messages >= 0 or self.max_backlog_bytes >= 0
 
 
 class TopicConfigChange(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -71,6 +83,9 @@ class TopicConfigChange(Struct, frozen=True, forbid_unknown_fields=True, kw_only
     min_cleanable_ratio: Ratio | UnsetType = UNSET
     dedup_window_ms: DedupMilliseconds | UnsetType = UNSET
     dedup_window_count: DedupCount | UnsetType = UNSET
+    max_backlog_messages: Backlog | UnsetType = UNSET
+    max_backlog_bytes: Backlog | UnsetType = UNSET
+    backlog_group_timeout_ms: LagMilliseconds | UnsetType = UNSET
 
 
 class CreateTopic(Request, tag="create_topic", frozen=True):
@@ -168,6 +183,8 @@ class CatalogTopic(Struct, frozen=True):
     """Tells a topic from an earlier one of its name."""
     partitions: int
     max_message_bytes: int
+    tracks_groups: bool = False
+    """Whether its partitions have to be told how far each group has come (`progress.py`)."""
 
 
 class WatchCatalogReply(Reply):

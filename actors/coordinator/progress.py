@@ -1,0 +1,149 @@
+"""What the group tells the partitions of its topics: how far it has come, and whether anybody there reads them.
+
+Owns what each partition is known to have been told. Speaks of the durable state alone, and only to partitions of topics
+whose configuration asks for it (`transport/protocol/progress.py`). Called by machine.py.
+
+    a start, a topic newly asking, a partition that came up   everything is told anew, also that there is nothing
+    commits, members come and go                              told at most every REPORT_INTERVAL_MS, a partition at a time
+                                                              one report; an urgent one when it has answered the last
+    a report fails                                            told again after the interval, or when the partition is up
+    the coordinator stops                                     what is due is told at once: a deleted group says so last
+"""
+
+from collections.abc import Iterable, Mapping
+
+from msgspec import Struct
+
+from ...transport.addresses import Place, partition_address, place_of
+from ...transport.machine import Answered, Call, Effect, Event, Failed, PeerUp, SetTimer, TimerFired
+from ...transport.protocol.errors import ErrorCode
+from ...transport.protocol.progress import NOT_COMMITTED, ReportProgress, ReportProgressReply
+from ...transport.protocol.topics import CatalogTopic
+from .records import Change, MemberKey, OffsetKey, TopicKey
+from .state import GroupState
+
+PROGRESS = "progress"
+REPORT_INTERVAL_MS = 100
+TIMEOUT_MS = 5_000
+
+
+class _Said(Struct, frozen=True):
+    offset: int
+    has_members: bool
+
+
+class ProgressReports:
+    def __init__(self, durable: GroupState) -> None:
+        self._state = durable
+        self._tracked: dict[str, CatalogTopic] = {}
+        self._subscribed = self._subscriptions()
+        self._told: dict[Place, _Said] = {}
+        """What a partition has answered for."""
+        self._under_way: dict[Place, _Said] = {}
+        self._due: dict[Place, None] = {}
+        """What may have to be told."""
+        self._is_resting = False
+        """Between two rounds."""
+
+    def set_topics(self, topics: Mapping[str, CatalogTopic]) -> None:
+        before = self._tracked
+        self._tracked = {name: entry for name, entry in topics.items() if entry.tracks_groups}
+        for place in [place for place in self._told if self._is_other(place[0], before)]:
+            del self._told[place]
+        for name in self._tracked:
+            self._look_at(name)
+
+    def _is_other(self, topic: str, before: Mapping[str, CatalogTopic]) -> bool:
+        now = self._tracked.get(topic)
+        return now is None or now.topic_id != before[topic].topic_id
+
+    def on_durable(self, changes: Iterable[Change]) -> None:
+        """What was recorded has been applied."""
+        if not self._tracked:
+            return
+        are_members_changed = False
+        for change in changes:
+            key = change.key
+            if isinstance(key, OffsetKey) and key.topic in self._tracked:
+                self._due[key.topic, key.partition] = None
+            elif isinstance(key, TopicKey) and key.topic in self._tracked:
+                self._look_at(key.topic)
+            are_members_changed = are_members_changed or isinstance(key, MemberKey)
+        if are_members_changed:
+            self._on_members()
+
+    def _on_members(self) -> None:
+        before, self._subscribed = self._subscribed, self._subscriptions()
+        for topic in (before ^ self._subscribed) & self._tracked.keys():
+            self._look_at(topic)
+
+    def _subscriptions(self) -> frozenset[str]:
+        return frozenset(topic for member in self._state.members.values() for topic in member.topics)
+
+    def _look_at(self, topic: str) -> None:
+        self._due.update(((topic, number), None) for number in range(self._tracked[topic].partitions))
+
+    def handle(self, event: Event, now: int) -> list[Effect]:
+        if isinstance(event, TimerFired) and event.key == PROGRESS:
+            self._is_resting = False
+        elif isinstance(event, PeerUp):
+            place = place_of(event.address)
+            if place is not None and place[0] in self._tracked:
+                self._told.pop(place, None)
+                self._due[place] = None
+        elif isinstance(event, Answered | Failed):
+            match event.key:
+                case (kind, place) if kind == PROGRESS:
+                    return self._on_outcome(place, event)
+        return []
+
+    def _on_outcome(self, place: Place, event: Answered | Failed) -> list[Effect]:
+        said = self._under_way.pop(place)
+        if place[0] not in self._tracked:
+            return []
+        if isinstance(event, Failed):
+            # A partition that is down says by coming up when to tell it.
+            if event.error.code != ErrorCode.PARTITION_OFFLINE:
+                self._due[place] = None
+            return []
+        self._told[place] = said
+        return self._report(place) if event.reply.is_urgent and place in self._due else []
+
+    def flush(self, now: int, *, at_once: bool = False) -> list[Effect]:
+        """Tell what is due; `at_once` even between two rounds."""
+        if not self._due or (self._is_resting and not at_once):
+            return []
+        self._is_resting = True
+        effects = [effect for place in list(self._due) for effect in self._report(place)]
+        return [*effects, SetTimer(PROGRESS, now + REPORT_INTERVAL_MS)]
+
+    def _report(self, place: Place) -> list[Effect]:
+        if place in self._under_way:
+            return []
+        del self._due[place]
+        topic, partition = place
+        entry = self._tracked.get(topic)
+        if entry is None or not 0 <= partition < entry.partitions:
+            return []
+        said = self._said(place, entry)
+        if self._told.get(place) == said:
+            return []
+        self._under_way[place] = said
+        request = ReportProgress(
+            topic=topic,
+            partition=partition,
+            topic_id=entry.topic_id,
+            group=self._state.group,
+            epoch=self._state.start.epoch,
+            offset=said.offset,
+            has_members=said.has_members,
+        )
+        address = partition_address(topic, partition)
+        return [Call((PROGRESS, place), address, request, ReportProgressReply, timeout_ms=TIMEOUT_MS)]
+
+    def _said(self, place: Place, entry: CatalogTopic) -> _Said:
+        committed = self._state.offsets.get(place)
+        # Offsets of an earlier topic of this name stay until their removal is durable.
+        is_of_this = self._state.topic_ids.get(entry.topic, entry.topic_id) == entry.topic_id
+        offset = committed.offset if committed is not None and is_of_this else NOT_COMMITTED
+        return _Said(offset, entry.topic in self._subscribed)

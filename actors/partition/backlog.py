@@ -1,0 +1,142 @@
+"""How far the slowest live group is behind, and whether producers are refused for it. Pure.
+
+Owns the readers (`readers.py`), the limits of the topic and the state between them:
+
+    open      --a produce finds the backlog above max_backlog_*--> refusing     BACKPRESSURE, and an alarm
+    refusing  --a report, a lapse or a new limit brings it to LOW_SHARE or below--> open
+
+A backlog of messages is counted in offsets, one of bytes in bytes of the log: the process measures where a group stands
+(`MeasureBacklog`) when that has changed, and what is admitted since adds to it. A request is judged before it is
+admitted, so a backlog may exceed its limit by what one request brings. Called by the partition's machine; `refusal` runs
+with every produce.
+"""
+
+from typing import NamedTuple
+
+from ...transport.machine import CancelTimer, Effect, Received, Reply, SetTimer
+from ...transport.protocol.errors import ErrorCode, ProtocolError
+from ...transport.protocol.progress import ReportProgress, ReportProgressReply
+from ...transport.protocol.topics import TopicConfig
+from .effects import Alarm, MeasureBacklog, SaveReaders
+from .readers import Readers
+
+LOW_SHARE = 0.8
+RETRY_AFTER_MS = 50
+"""What refused producers are told to wait."""
+SAVE_INTERVAL_MS = 1_000
+
+LAPSE_TIMER = "backlog_lapse"
+SAVE_TIMER = "backlog_save"
+
+
+class Admitted(NamedTuple):
+    """Where the log ends once this turn is written, and how many bytes this incarnation has added by then."""
+
+    end_offset: int
+    bytes: int
+
+
+class Backlog:
+    def __init__(self, topic_id: str, readers: Readers) -> None:
+        self._topic_id = topic_id
+        self._readers = readers
+        self._max_messages = self._max_bytes = -1
+        self._timeout_ms = 0
+        self._is_limited = False
+        self._is_tracking = False
+        self._is_saving = False
+        self._slowest: tuple[str, int] | None = None
+        self._bytes_mark: int | None = None
+        """What `bytes_admitted` was, or would have been, when the slowest group's position was admitted."""
+        self._is_refusing = False
+
+    def configure(self, config: TopicConfig, admitted: Admitted, now: int) -> list[Effect]:
+        self._max_messages = config.max_backlog_messages
+        self._max_bytes = config.max_backlog_bytes
+        self._timeout_ms = config.backlog_group_timeout_ms
+        self._is_limited = self._max_messages >= 0 or self._max_bytes >= 0
+        was_tracking, self._is_tracking = self._is_tracking, config.tracks_groups
+        if not self._is_tracking:
+            self._readers.clear()
+        effects = self._look(admitted, now)
+        if was_tracking and not self._is_tracking and not self._readers.is_saved:
+            effects += self._save()
+        return effects
+
+    # -- what coordinators say
+
+    def on_report(
+        self, asked: Received, report: ReportProgress, admitted: Admitted, now: int
+    ) -> list[Effect]:
+        if not self._is_tracking or report.topic_id != self._topic_id:
+            return [Reply(asked.sender, ReportProgressReply(is_urgent=False))]
+        is_due = self._readers.report(report, admitted.end_offset, now)
+        effects = self._look(admitted, now)
+        if is_due:
+            effects += self._save()
+        elif not self._readers.is_saved and not self._is_saving:
+            self._is_saving = True
+            effects.append(SetTimer(SAVE_TIMER, now + SAVE_INTERVAL_MS))
+        is_urgent = self._is_above(LOW_SHARE, admitted)
+        return [*effects, Reply(asked.sender, ReportProgressReply(is_urgent=is_urgent))]
+
+    def on_lapse(self, admitted: Admitted, now: int) -> list[Effect]:
+        """A group without members has been silent for long enough."""
+        return self._look(admitted, now)
+
+    def on_save_timer(self) -> list[Effect]:
+        self._is_saving = False
+        return self._save() if not self._readers.is_saved else []
+
+    def _save(self) -> list[Effect]:
+        self._readers.is_saved = True
+        return [SaveReaders(self._readers.encode())]
+
+    def _look(self, admitted: Admitted, now: int) -> list[Effect]:
+        """Who is the slowest now, and what follows from it."""
+        before, self._slowest = self._slowest, None
+        if self._is_limited:
+            self._slowest = self._readers.slowest(now, self._timeout_ms)
+        lapse = self._readers.next_lapse(now, self._timeout_ms) if self._is_limited else None
+        effects: list[Effect] = [CancelTimer(LAPSE_TIMER) if lapse is None else SetTimer(LAPSE_TIMER, lapse)]
+        if self._max_bytes < 0 or self._slowest is None:
+            self._bytes_mark = None
+        elif self._bytes_mark is None or before is None or before[1] != self._slowest[1]:
+            return [*effects, MeasureBacklog(self._slowest[1])]
+        return effects + self._settle(admitted)
+
+    def on_measured(self, behind_bytes: int, bytes_written: int, admitted: Admitted) -> list[Effect]:
+        self._bytes_mark = bytes_written - behind_bytes
+        return self._settle(admitted)
+
+    def _settle(self, admitted: Admitted) -> list[Effect]:
+        if not self._is_refusing or self._is_above(LOW_SHARE, admitted):
+            return []
+        self._is_refusing = False
+        return [Alarm(())]
+
+    def _is_above(self, share: float, admitted: Admitted) -> bool:
+        """Whether a backlog is larger than this share of its limit."""
+        if self._slowest is None:
+            return False
+        messages, behind_bytes = self._behind(admitted)
+        return (0 <= self._max_messages * share < messages) or (0 <= self._max_bytes * share < behind_bytes)
+
+    def _behind(self, admitted: Admitted) -> tuple[int, int]:
+        assert self._slowest is not None
+        behind_bytes = 0 if self._bytes_mark is None else admitted.bytes - self._bytes_mark
+        return admitted.end_offset - self._slowest[1], behind_bytes
+
+    # -- what producers are told
+
+    def refusal(self, admitted: Admitted) -> tuple[ProtocolError | None, list[Effect]]:
+        """Why a request is refused now, if it is."""
+        if self._slowest is None or not (self._is_refusing or self._is_above(1, admitted)):
+            return None, []
+        messages, behind_bytes = self._behind(admitted)
+        reason = f"group {self._slowest[0]} is {messages} messages behind"
+        if self._bytes_mark is not None:
+            reason += f", {behind_bytes} bytes"
+        error = ProtocolError(ErrorCode.BACKPRESSURE, reason, retry_after_ms=RETRY_AFTER_MS)
+        was_refusing, self._is_refusing = self._is_refusing, True
+        return error, [] if was_refusing else [Alarm((f"producers are refused: {reason}",))]

@@ -1,0 +1,118 @@
+"""The groups that read this partition, and how far each has come: as their coordinators report it.
+
+Owns the table and its file `groups`, beside the log: `checked.py` with kind `PLGR`, its body a MessagePack map
+`{"readers": {group: [offset, first_seen_offset, epoch, has_members, heard_ms]}}`. The file may be older than the table by
+the commits of a second, never by a group or by an offset that went back: after a restart groups seem slower than they
+are, which loses nothing. Nobody has members after a restart until its coordinator says so. Called by `backlog.py`.
+
+A group is *live* while it has members, and for a while after it was last heard of: after its last member left, or after a
+commit by one that needs no membership.
+"""
+
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from ...transport.protocol.progress import NOT_COMMITTED, ReportProgress
+from ..log.checked import decode_checked, encode_checked
+
+READERS_NAME = "groups"
+_KIND = b"PLGR"
+
+
+class Reader(Struct, frozen=True, array_like=True):
+    """One group."""
+
+    offset: int
+    """Committed, or NOT_COMMITTED."""
+    first_seen_offset: int
+    """Where the log ended when it was first reported: what stands for its position until it commits."""
+    epoch: int
+    has_members: bool
+    heard_ms: int
+
+    @property
+    def position(self) -> int:
+        return self.offset if self.offset != NOT_COMMITTED else self.first_seen_offset
+
+
+class _File(Struct):
+    readers: dict[str, Reader]
+
+
+class Readers:
+    def __init__(self, readers: dict[str, Reader] | None = None) -> None:
+        self._readers = dict(readers or {})
+        self.is_saved = True
+        """Whether the file says all that the table does."""
+
+    def __len__(self) -> int:
+        return len(self._readers)
+
+    def report(self, report: ReportProgress, end_offset: int, now: int) -> bool:
+        """Take in what a coordinator says; whether it has to be saved before it is answered."""
+        before = self._readers.get(report.group)
+        if before is not None and report.epoch < before.epoch:
+            return False
+        if report.offset == NOT_COMMITTED and not report.has_members:
+            self._readers.pop(report.group, None)
+            self.is_saved = self.is_saved and before is None
+            return False
+        reader = Reader(
+            offset=report.offset,
+            first_seen_offset=before.first_seen_offset if before is not None else end_offset,
+            epoch=report.epoch,
+            has_members=report.has_members,
+            heard_ms=_heard_ms(before, report, now),
+        )
+        if reader == before:
+            return False
+        self._readers[report.group] = reader
+        self.is_saved = False
+        return before is None or reader.offset < before.offset
+
+    def clear(self) -> None:
+        """Nobody needs to know any more; what is known grows old."""
+        self.is_saved = self.is_saved and not self._readers
+        self._readers = {}
+
+    def slowest(self, now: int, timeout_ms: int) -> tuple[str, int] | None:
+        """The live group that is farthest behind, and its position."""
+        live = ((reader.position, name) for name, reader in self._live(now, timeout_ms))
+        found = min(live, default=None)
+        return None if found is None else (found[1], found[0])
+
+    def next_lapse(self, now: int, timeout_ms: int) -> int | None:
+        """When the next group without members is live no more."""
+        lapses = [
+            reader.heard_ms + timeout_ms
+            for _, reader in self._live(now, timeout_ms)
+            if not reader.has_members
+        ]
+        return min(lapses, default=None)
+
+    def _live(self, now: int, timeout_ms: int) -> Iterator[tuple[str, Reader]]:
+        for name, reader in self._readers.items():
+            if reader.has_members or now < reader.heard_ms + timeout_ms:
+                yield name, reader
+
+    def encode(self) -> bytes:
+        return encode_checked(_KIND, _File(self._readers))
+
+
+def _heard_ms(before: Reader | None, report: ReportProgress, now: int) -> int:
+    is_still = before is not None and not before.has_members and before.offset == report.offset
+    return before.heard_ms if before is not None and is_still and not report.has_members else now
+
+
+def decode_readers(data: bytes | None, now: int) -> Readers:
+    """What the file says, as things are after a restart. Without a file, or with a damaged one, nobody."""
+    found = decode_checked(_KIND, data, _File)
+    if found is None:
+        return Readers()
+    return Readers(
+        {
+            name: Reader(reader.offset, reader.first_seen_offset, reader.epoch, False, now)
+            for name, reader in found.readers.items()
+        }
+    )

@@ -1,0 +1,178 @@
+"""A slow group and a fast producer, in real processes: the producer waits or is told, no message is lost."""
+
+import os
+import re
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from live_trees import PATIENCE_S, actor, until, until_reborn
+from planaria import Broker, Consumer, Delivery
+from planaria.transport.client import Backpressure
+
+pytestmark = pytest.mark.processes
+
+PARTITION = "partition/T/0"
+LIMIT = 1_000
+BATCH = 200
+
+
+class FastProducer(threading.Thread):
+    """Publishes 0, 1, 2 ... as fast as it may."""
+
+    def __init__(self, broker: Broker, count: int, **options: int) -> None:
+        super().__init__()
+        self._producer = broker.client.producer(**options)
+        self._count = count
+        self.deliveries: list[Delivery] = []
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            with self._producer as producer:
+                for number in range(self._count):
+                    self.deliveries.append(producer.publish("T", b"%0100d" % number))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the test shows it
+            self.error = error
+
+    def offsets(self) -> list[int]:
+        self.join(PATIENCE_S)
+        assert not self.is_alive()
+        assert self.error is None, self.error
+        return [delivery.result(0).offset for delivery in self.deliveries]
+
+
+def joined(broker: Broker, directory: Path) -> Consumer:
+    """A member of the group `slow`, of which the partition has heard."""
+    consumer = broker.client.consumer("slow", ["T"], auto_commit=False, auto_offset_reset="earliest")
+    until(lambda: consumer.poll(0.1) or consumer.assignment(), "the member has its partition")
+    until((directory / "topics/T/0/groups").exists, "the partition knows of the group")
+    return consumer
+
+
+def is_refusing(broker: Broker) -> bool:
+    return any(
+        "producers are refused: group slow" in alarm for alarm in actor(broker.client, PARTITION).alarms
+    )
+
+
+def end_of(broker: Broker) -> int:
+    return broker.client.list_offsets("T", 0, "latest").offset
+
+
+def test_a_slow_group_holds_up_a_fast_producer_over_kills(hardy: Broker, data_dir: Path) -> None:
+    hardy.create_topic("T", 1, max_backlog_messages=LIMIT)
+    consumer = joined(hardy, data_dir)
+    count = 6 * LIMIT
+    producer = FastProducer(hardy, count, batch_records=BATCH)
+    producer.start()
+    until(lambda: is_refusing(hardy), "producers are refused")
+    assert LIMIT < end_of(hardy) <= LIMIT + BATCH
+    for address in (PARTITION, "coordinator/slow"):
+        before = actor(hardy.client, address)
+        hardy.client.kill(address)
+        until_reborn(hardy.client, before)
+    until(lambda: is_refusing(hardy), "producers are refused by the next incarnation")
+    assert end_of(hardy) <= LIMIT + BATCH
+    values: list[int] = []
+    with consumer:
+        while len(values) < count:
+            messages = consumer.poll(PATIENCE_S, max_messages=100)
+            assert messages, f"nothing after {len(values)}"
+            assert end_of(hardy) - len(values) <= LIMIT + BATCH
+            values += [int(message.value) for message in messages]
+            consumer.commit()
+    assert values == list(range(count))
+    assert producer.offsets() == list(range(count))
+    until(lambda: not actor(hardy.client, PARTITION).alarms, "nobody is refused any more")
+
+
+def test_an_impatient_producer_is_told_at_once(broker: Broker, data_dir: Path) -> None:
+    broker.create_topic("T", 1, max_backlog_bytes=10_000)
+    with (
+        joined(broker, data_dir) as consumer,
+        broker.client.producer(on_backpressure="raise", linger_ms=0) as producer,
+    ):
+        taken: list[Delivery] = []
+
+        def is_told() -> bool:
+            try:
+                taken.append(producer.publish("T", b"v" * 1_000))
+            except Backpressure as error:
+                return error.retry_after_ms is not msgspec.UNSET
+            return False
+
+        until(is_told, "publish raises")
+        started = time.monotonic()
+        assert is_told()
+        assert time.monotonic() - started < 0.1
+        seen = 0
+        while seen < len(taken) or is_told():
+            seen += len(consumer.poll(0.2))
+            consumer.commit()
+        producer.flush(PATIENCE_S)
+        assert all(delivery.exception(0) is None for delivery in taken)
+
+
+def own_memory_kb() -> int:
+    return int(re.search(r"VmRSS:\s+(\d+)", Path("/proc/self/status").read_text())[1])  # type: ignore[index]
+
+
+@pytest.mark.chaos
+def test_memory_stays_flat_while_a_slow_group_holds_up_a_fast_producer(
+    broker: Broker, data_dir: Path
+) -> None:
+    broker.create_topic("T", 1, max_backlog_messages=10_000, segment_bytes=8 * 1024 * 1024, retention_bytes=0)
+    consumer = joined(broker, data_dir)
+    duration_s = float(os.environ.get("BACKPRESSURE_S", "60"))
+    stop = threading.Event()
+    published, errors = [0], []
+
+    def publish() -> None:
+        with broker.client.producer(buffer_bytes=4 * 1024 * 1024) as producer:
+            try:
+                while not stop.is_set():
+                    producer.publish("T", b"%0100d" % published[0])
+                    published[0] += 1
+            except Exception as error:  # noqa: BLE001 - whatever it is, the test shows it
+                errors.append(error)
+
+    thread = threading.Thread(target=publish)
+    peaks: list[dict[str, int]] = []
+    seen = worst = 0
+    started = sampled = time.monotonic()
+    thread.start()
+    with consumer:
+        while thread.is_alive() or seen < published[0]:
+            messages = consumer.poll(0.1, max_messages=1_000)
+            assert [int(message.value) for message in messages] == list(range(seen, seen + len(messages)))
+            seen += len(messages)
+            consumer.commit()
+            time.sleep(0.02)  # the slow handler
+            now = time.monotonic()
+            if now - started > duration_s:
+                stop.set()
+            if now - sampled > 1:
+                sampled = now
+                worst = max(worst, end_of(broker) - seen)
+                sample = {each.address: each.memory_bytes // 1024 for each in broker.client.status().actors}
+                peaks.append(sample | {"this program": own_memory_kb()})
+    thread.join()
+    third = len(peaks) // 3
+    memory = {
+        name: (max(each[name] for each in peaks[:third]), max(each[name] for each in peaks[third:]))
+        for name in peaks[0]
+    }
+    print(
+        f"\n{seen} messages in {duration_s:.0f} s, at most {worst} behind; memory at its peak, KiB: first third, after"
+    )
+    for name, (early, late) in memory.items():
+        print(f"    {name:24}{early:9}{late:9}")
+    assert errors == []
+    assert seen == published[0]
+    assert worst <= 10_000 + 20_000
+    for name, (early, late) in memory.items():
+        assert late <= early * 1.1 + 2_048, name

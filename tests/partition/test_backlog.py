@@ -1,0 +1,248 @@
+"""Producers are refused while the slowest live group is too far behind, and until it has caught up well enough."""
+
+import pytest
+
+from planaria.transport.protocol.data import Produce, ProduceReply
+from planaria.transport.protocol.errors import ErrorBody, ErrorCode
+from planaria.transport.protocol.message import Done
+from planaria.transport.protocol.progress import ReportProgress, ReportProgressReply
+from planaria.transport.protocol.topics import ConfigurePartition, TopicConfig
+from simulated_partition import SimulatedPartition, a_batch
+
+LIMITED = TopicConfig(max_backlog_messages=10)
+TIMEOUT_MS = LIMITED.backlog_group_timeout_ms
+
+
+@pytest.fixture
+def partition() -> SimulatedPartition:
+    return SimulatedPartition(LIMITED)
+
+
+def produce(partition: SimulatedPartition, *values: bytes) -> ProduceReply | ErrorBody:
+    reply = partition.ask(Produce(topic="ORDERS", partition=0), [a_batch(*values or (b"v",))])
+    assert reply is not None
+    return reply.body  # type: ignore[return-value]
+
+
+def is_refused(partition: SimulatedPartition) -> bool:
+    """Whether one more message is; it is written if not."""
+    body = produce(partition)
+    return isinstance(body, ErrorBody) and body.code == ErrorCode.BACKPRESSURE
+
+
+def report(
+    partition: SimulatedPartition,
+    offset: int = -1,
+    *,
+    group: str = "slow",
+    has_members: bool = True,
+    epoch: int = 1,
+    topic_id: str = "t1",
+) -> bool:
+    """What a coordinator says; whether the partition wants the next one at once."""
+    request = ReportProgress(
+        topic="ORDERS",
+        partition=0,
+        topic_id=topic_id,
+        group=group,
+        epoch=epoch,
+        offset=offset,
+        has_members=has_members,
+    )
+    reply = partition.ask(request)
+    assert reply is not None
+    assert isinstance(reply.body, ReportProgressReply)
+    return reply.body.is_urgent
+
+
+def fill(partition: SimulatedPartition, messages: int) -> None:
+    for _ in range(messages):
+        assert not is_refused(partition)
+
+
+def test_a_topic_that_nobody_reads_has_no_backlog(partition: SimulatedPartition) -> None:
+    fill(partition, 100)
+
+
+def test_past_the_limit_producers_are_refused_until_the_low_mark(partition: SimulatedPartition) -> None:
+    report(partition, 0)
+    fill(partition, 11)
+    body = produce(partition)
+    assert isinstance(body, ErrorBody)
+    assert body.retriable
+    assert isinstance(body.retry_after_ms, int)
+    assert body.retry_after_ms > 0
+    assert body.message == "group slow is 11 messages behind"
+    assert partition.alarms == ("producers are refused: group slow is 11 messages behind",)
+    report(partition, 2)
+    assert is_refused(partition), "9 behind is below the limit, but above the low mark"
+    report(partition, 3)
+    assert partition.alarms == ()
+    fill(partition, 3)
+    assert is_refused(partition)
+
+
+def test_one_request_may_bring_it_past_the_limit_and_no_second(partition: SimulatedPartition) -> None:
+    report(partition, 0)
+    assert isinstance(produce(partition, *[b"v"] * 100), ProduceReply)
+    assert is_refused(partition)
+
+
+def test_a_refused_request_without_an_answer_is_dropped(partition: SimulatedPartition) -> None:
+    report(partition, 0)
+    produce(partition, *[b"v"] * 100)
+    assert partition.ask(Produce(topic="ORDERS", partition=0, acks=0), [a_batch(b"v")]) is None
+    assert partition.log_end_offset == 100
+
+
+def test_the_slowest_group_counts(partition: SimulatedPartition) -> None:
+    report(partition, 0, group="a")
+    report(partition, 0, group="b")
+    fill(partition, 11)
+    report(partition, 11, group="a")
+    assert is_refused(partition)
+    report(partition, 11, group="b")
+    assert not is_refused(partition)
+
+
+def test_a_group_without_a_commit_counts_from_where_it_was_first_seen(partition: SimulatedPartition) -> None:
+    fill(partition, 50)
+    report(partition)
+    fill(partition, 11)
+    assert is_refused(partition)
+
+
+def test_a_group_without_members_counts_until_it_has_been_silent_for_long_enough(
+    partition: SimulatedPartition,
+) -> None:
+    report(partition, 0)
+    fill(partition, 11)
+    report(partition, 0, has_members=False)
+    partition.advance(TIMEOUT_MS - 1)
+    assert is_refused(partition)
+    report(partition, 1, has_members=False)  # a commit is a sign of life
+    partition.advance(TIMEOUT_MS - 1)
+    assert is_refused(partition)
+    partition.advance(1)
+    assert partition.alarms == ()
+    assert not is_refused(partition)
+
+
+def test_a_group_with_members_counts_however_long_it_is_silent(partition: SimulatedPartition) -> None:
+    report(partition, 0)
+    fill(partition, 11)
+    partition.advance(10 * TIMEOUT_MS)
+    assert is_refused(partition)
+
+
+def test_a_group_that_is_gone_counts_no_more(partition: SimulatedPartition) -> None:
+    report(partition, 0)
+    fill(partition, 11)
+    assert is_refused(partition)
+    report(partition, has_members=False)
+    assert not is_refused(partition)
+
+
+def test_what_an_earlier_coordinator_said_arrives_too_late(partition: SimulatedPartition) -> None:
+    report(partition, 0, epoch=2)
+    report(partition, has_members=False, epoch=1)
+    fill(partition, 11)
+    assert is_refused(partition)
+
+
+def test_reports_of_an_earlier_topic_of_the_name_are_ignored(partition: SimulatedPartition) -> None:
+    report(partition, 0, topic_id="t0")
+    fill(partition, 20)
+
+
+def test_the_next_report_is_urgent_above_the_low_mark(partition: SimulatedPartition) -> None:
+    assert not report(partition, 0)
+    fill(partition, 8)
+    assert not report(partition, 0)
+    fill(partition, 1)
+    assert report(partition, 0)
+
+
+def test_bytes_are_counted_in_the_log() -> None:
+    size = len(a_batch(b"v"))
+    partition = SimulatedPartition(TopicConfig(max_backlog_bytes=10 * size))
+    fill(partition, 5)
+    report(partition, 0)
+    fill(partition, 6)
+    assert is_refused(partition)
+    report(partition, 2)
+    assert is_refused(partition)
+    report(partition, 3)
+    fill(partition, 3)
+    assert is_refused(partition)
+
+
+def test_bytes_that_were_not_written_are_not_counted() -> None:
+    size = len(a_batch(b"v"))
+    partition = SimulatedPartition(TopicConfig(max_backlog_bytes=10 * size))
+    report(partition, 0)
+    partition.is_disk_full = True
+    for _ in range(20):
+        body = produce(partition)
+        assert isinstance(body, ErrorBody)
+        assert body.code == ErrorCode.STORAGE_FULL
+    partition.is_disk_full = False
+    fill(partition, 11)
+    assert is_refused(partition)
+
+
+def test_after_a_restart_producers_are_refused_as_before(partition: SimulatedPartition) -> None:
+    report(partition, 3)
+    fill(partition, 14)
+    assert is_refused(partition)
+    partition.crash()
+    assert is_refused(partition)
+    report(partition, 14, epoch=2)
+    assert not is_refused(partition)
+
+
+def test_after_a_restart_nobody_has_members_until_it_is_said_again(partition: SimulatedPartition) -> None:
+    report(partition, 0)
+    fill(partition, 11)
+    partition.crash()
+    partition.advance(TIMEOUT_MS)
+    assert not is_refused(partition)
+
+
+def test_commits_are_saved_a_little_later_new_groups_and_steps_back_at_once(
+    partition: SimulatedPartition,
+) -> None:
+    report(partition, 5)
+    first = partition.readers_file
+    assert first is not None
+    report(partition, 6)
+    assert partition.readers_file == first
+    partition.advance(1_000)
+    second = partition.readers_file
+    assert second not in (None, first)
+    report(partition, 4)
+    assert partition.readers_file not in (first, second)
+
+
+def test_a_limit_counts_from_the_moment_it_is_set() -> None:
+    partition = SimulatedPartition(TopicConfig())
+    report(partition, 0)
+    fill(partition, 30)
+    reply = partition.ask(ConfigurePartition(config=LIMITED))
+    assert reply is not None
+    assert isinstance(reply.body, Done)
+    assert not is_refused(partition), "its coordinator has not spoken yet"
+    report(partition, 0)
+    assert is_refused(partition)
+    partition.ask(ConfigurePartition(config=TopicConfig()))
+    assert not is_refused(partition)
+    assert partition.alarms == ()
+
+
+def test_a_damaged_file_is_no_file(partition: SimulatedPartition) -> None:
+    report(partition, 0)
+    fill(partition, 11)
+    assert partition.readers_file is not None
+    partition.readers_file = partition.readers_file[:-1] + b"\xff"
+    partition.crash()
+    assert not is_refused(partition)
