@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from ..transport import patterns
 from ..transport.endpoints import DEFAULT_ENDPOINT
 from ..transport.protocol.topics import TopicConfig
 
@@ -30,9 +31,7 @@ class ConfigError(Exception):
 class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     data: Annotated[str, Meta(min_length=1)] = DEFAULT_DATA
     """The data directory."""
-    endpoint: Annotated[
-        str, Meta(pattern=r"^tcp://[^/:]+:([0-9]{1,5}|\*)$|^tcp://\[[^/]+\]:([0-9]{1,5}|\*)$")
-    ] = DEFAULT_ENDPOINT
+    endpoint: Annotated[str, Meta(pattern=patterns.ENDPOINT)] = DEFAULT_ENDPOINT
     """The public door; `tcp://127.0.0.1:*` takes a free port and keeps it as long as the supervisor lives."""
     heartbeat_interval_ms: PositiveMilliseconds = 500
     hang_timeout_ms: PositiveMilliseconds = 5_000
@@ -148,5 +147,5 @@ def _convert(values: dict[str, Any], source: str, *, is_text: bool = False) -> B
     try:
         return msgspec.convert(values, BrokerConfig, strict=not is_text)
     except msgspec.ValidationError as error:
-        what, _, where = str(error).partition(" - at `$.")
+        what, _, where = patterns.in_words(str(error)).partition(" - at `$.")
         raise ConfigError(f"{source}: {where.rstrip('`') or 'configuration'}: {what}") from error

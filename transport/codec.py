@@ -11,6 +11,7 @@ from typing import Any, Union
 
 import msgspec
 
+from . import patterns
 from .protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from .protocol.message import MAX_FRAMES, MAX_HEADER_BYTES, Reply, Request, RequestId
 
@@ -124,7 +125,7 @@ class RequestDecoder:
 
     def _explain(self, header: bytes, error: Exception) -> ProtocolError:
         op = _op_of(header)
-        why = str(error)[:MAX_EXPLANATION_CHARACTERS]
+        why = patterns.in_words(str(error))[:MAX_EXPLANATION_CHARACTERS]
         if op is None:
             return ProtocolError(ErrorCode.INVALID_REQUEST, f"header without a readable `op`: {why}")
         if op not in self._ops:

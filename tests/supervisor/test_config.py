@@ -57,7 +57,7 @@ def test_topic_defaults_from_the_environment() -> None:
             "flags: topic_defaults.retention_ms: Expected `int`, got `str`",
         ),
         ({"topic_defaults": 3}, "flags: topic_defaults: Expected `object`, got `int`"),
-        ({"endpoint": "udp://127.0.0.1:1"}, "flags: endpoint: Expected `str` matching regex"),
+        ({"endpoint": "udp://127.0.0.1:1"}, "flags: endpoint: Expected tcp://HOST:PORT, or *"),
     ],
 )
 def test_wrong_flags(flags: dict[str, Any], complaint: str) -> None:

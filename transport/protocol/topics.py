@@ -13,6 +13,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from .. import patterns
 from .data import WaitMilliseconds
 from .message import Reply, Request
 
@@ -28,7 +29,7 @@ Cleanup: TypeAlias = Literal["delete", "compact", "compact,delete"]
 DedupMilliseconds = Annotated[int, Meta(ge=0, le=24 * 3600 * 1000)]
 DedupCount = Annotated[int, Meta(ge=0, le=1_000_000)]
 Backlog = Annotated[int, Meta(ge=-1, le=2**63 - 1)]
-FlushPolicy = Annotated[str, Meta(pattern=r"^(batch|os|interval:[0-9]+(ms|s))$")]
+FlushPolicy = Annotated[str, Meta(pattern=patterns.FLUSH)]
 
 
 class TopicConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

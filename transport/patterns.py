@@ -1,0 +1,20 @@
+"""Texts that must have a form: the pattern that checks each, and the words in which a person is told of it. Pure.
+
+A pattern is what msgspec needs to refuse a value, and nothing for people to read. So whoever passes a refusal on passes
+it through `in_words`. Used where requests are decoded and where the configuration is read.
+"""
+
+ENDPOINT = r"^tcp://[^/:]+:([0-9]{1,5}|\*)$|^tcp://\[[^/]+\]:([0-9]{1,5}|\*)$"
+FLUSH = r"^(batch|os|interval:[0-9]+(ms|s))$"
+
+_WORDS = {
+    ENDPOINT: "tcp://HOST:PORT, or * as the port for one that is free",
+    FLUSH: "batch, os, or interval: and a time such as 100ms or 5s",
+}
+
+
+def in_words(refusal: str) -> str:
+    """The refusal with its pattern, if it quotes one, said in words."""
+    for pattern, words in _WORDS.items():
+        refusal = refusal.replace(f"`str` matching regex {pattern!r}", words)
+    return refusal
