@@ -408,14 +408,16 @@ class PartitionLog:
 
     # -- deleting
 
-    def apply_retention(self, now_ms: int) -> int:
+    def apply_retention(self, now_ms: int, consumed_offset: int | None = None) -> int:
         """Delete the segments that have outlived the topic's retention; the new log_start_offset.
+
+        From `consumed_offset` on some group still has to read; None: nobody holds anything back.
 
         When even the newest record is too old the active segment is rolled and goes too, as in Kafka.
         """
         with self._usable:
             self.producers.expire(now_ms)
-            count = expired_count(self.config, self._segments, now_ms)
+            count = expired_count(self.config, self._segments, now_ms, consumed_offset)
             if count == len(self._segments):
                 try:
                     self._roll()

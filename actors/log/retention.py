@@ -4,6 +4,7 @@ Pure decisions over segments' sizes and newest timestamps; `log.py` acts on them
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 
 import msgspec
 
@@ -20,6 +21,7 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
     segment may exceed its size by one append. `retention_ms` counts from a segment's newest record,
     `retention_bytes` is what is kept at least (whole segments are deleted, the active one never for its size). Both count
     only where `is_deleting`; `delete_retention_ms` and the two after it only where `is_compacting` (`compaction.py`).
+    `retain_max_bytes` and `retain_max_ms` bound what is left for groups that have not consumed it.
     `dedup_window_ms` and `dedup_window_count` bound for how long, and for how many, identities are remembered.
     """
 
@@ -32,6 +34,8 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
     delete_retention_ms: int
     min_compaction_lag_ms: int
     min_cleanable_ratio: float
+    retain_max_bytes: int = UNLIMITED
+    retain_max_ms: int = UNLIMITED
     dedup_window_ms: int = DEDUP_WINDOW_MS
     dedup_window_count: int = DEDUP_WINDOW_COUNT
 
@@ -45,17 +49,35 @@ def is_roll_due(config: LogConfig, size_bytes: int, more_bytes: int, age_ms: int
     return config.segment_ms != UNLIMITED and age_ms >= config.segment_ms
 
 
-def expired_count(config: LogConfig, segments: Sequence[Segment], now_ms: int) -> int:
-    """How many of the first segments may go. All of them only when even the last one's newest record is too old."""
+def expired_count(
+    config: LogConfig, segments: Sequence[Segment], now_ms: int, consumed_offset: int | None = None
+) -> int:
+    """How many of the first segments may go. All of them only when even the last one's newest record is too old.
+
+    What lies at `consumed_offset` or after it some group still has to read: it stays, unless it is past
+    `retain_max_bytes` or `retain_max_ms`. None: nobody holds anything back.
+    """
     if not config.is_deleting:
         return 0
-    return max(_too_many_bytes(config, segments), _too_old(config, segments, now_ms))
+    count = _expired_count(segments, now_ms, config.retention_bytes, config.retention_ms)
+    if consumed_offset is None:
+        return count
+    left = _expired_count(segments, now_ms, config.retain_max_bytes, config.retain_max_ms)
+    return min(count, max(_consumed_count(segments, consumed_offset), left))
 
 
-def _too_many_bytes(config: LogConfig, segments: Sequence[Segment]) -> int:
-    if config.retention_bytes == UNLIMITED:
+def _expired_count(segments: Sequence[Segment], now_ms: int, max_bytes: int, max_ms: int) -> int:
+    return max(_too_many_bytes(segments, max_bytes), _too_old(segments, now_ms, max_ms))
+
+
+def _consumed_count(segments: Sequence[Segment], consumed_offset: int) -> int:
+    return sum(1 for _ in takewhile(lambda segment: segment.next_offset <= consumed_offset, segments))
+
+
+def _too_many_bytes(segments: Sequence[Segment], max_bytes: int) -> int:
+    if max_bytes == UNLIMITED:
         return 0
-    excess_bytes = sum(segment.size_bytes for segment in segments) - config.retention_bytes
+    excess_bytes = sum(segment.size_bytes for segment in segments) - max_bytes
     count = 0
     for segment in segments[:-1]:
         excess_bytes -= segment.size_bytes
@@ -65,12 +87,12 @@ def _too_many_bytes(config: LogConfig, segments: Sequence[Segment]) -> int:
     return count
 
 
-def _too_old(config: LogConfig, segments: Sequence[Segment], now_ms: int) -> int:
-    if config.retention_ms == UNLIMITED:
+def _too_old(segments: Sequence[Segment], now_ms: int, max_ms: int) -> int:
+    if max_ms == UNLIMITED:
         return 0
     count = 0
     for index, newest_ms in _newest_timestamps(segments):
-        if newest_ms >= now_ms - config.retention_ms:
+        if newest_ms >= now_ms - max_ms:
             break
         count = index + 1
     return count

@@ -127,6 +127,11 @@ class Backlog:
         behind_bytes = 0 if self._bytes_mark is None else admitted.bytes - self._bytes_mark
         return admitted.end_offset - self._slowest[1], behind_bytes
 
+    @property
+    def consumed_offset(self) -> int | None:
+        """What every group has committed past, whether it is live or not; None when there is no group."""
+        return self._readers.consumed_offset
+
     # -- what producers are told
 
     def refusal(self, admitted: Admitted) -> tuple[ProtocolError | None, list[Effect]]:

@@ -63,7 +63,9 @@ class DeleteBefore(Struct, frozen=True):
 
 
 class ApplyRetention(Struct, frozen=True):
-    """Drop the segments that have grown too old or too many."""
+    """Drop the segments that have grown too old or too many, but for what some group still has to read."""
+
+    consumed_offset: int | None = None
 
 
 class CompactSlice(Struct, frozen=True):

@@ -325,7 +325,11 @@ class PartitionMachine:
             was_due, self._is_sync_due = self._is_sync_due, False
             return [Sync()] if was_due else []
         if fired.key == RETENTION_TIMER:
-            return [ApplyRetention(), SetTimer(RETENTION_TIMER, now + self._retention_check_ms())]
+            consumed_offset = self._backlog.consumed_offset if self._config.retain_until_consumed else None
+            return [
+                ApplyRetention(consumed_offset),
+                SetTimer(RETENTION_TIMER, now + self._retention_check_ms()),
+            ]
         if fired.key == COMPACTION_TIMER:
             return [CompactSlice(COMPACTION_SLICE_BYTES)]
         if fired.key == LAPSE_TIMER:

@@ -185,8 +185,8 @@ class PartitionProcess(Actor):
             return
         self.loop.dispatch(Trimmed(self._log.log_start_offset, self._log.size_bytes, effect.asked))
 
-    def _apply_retention(self, _: ApplyRetention) -> None:
-        self._log.apply_retention(self.loop.now)
+    def _apply_retention(self, effect: ApplyRetention) -> None:
+        self._log.apply_retention(self.loop.now, effect.consumed_offset)
         self.loop.dispatch(Trimmed(self._log.log_start_offset, self._log.size_bytes))
 
     def _compact(self, effect: CompactSlice) -> None:
@@ -225,6 +225,8 @@ def log_config(config: TopicConfig) -> LogConfig:
         delete_retention_ms=config.delete_retention_ms,
         min_compaction_lag_ms=config.min_compaction_lag_ms,
         min_cleanable_ratio=config.min_cleanable_ratio,
+        retain_max_bytes=config.retain_max_bytes,
+        retain_max_ms=config.retain_max_ms,
         dedup_window_ms=config.dedup_window_ms,
         dedup_window_count=config.dedup_window_count,
     )

@@ -82,6 +82,11 @@ class Readers:
         found = min(live, default=None)
         return None if found is None else (found[1], found[0])
 
+    @property
+    def consumed_offset(self) -> int | None:
+        """What every group has committed past; a group that has never committed may begin at the beginning."""
+        return min((max(reader.offset, 0) for reader in self._readers.values()), default=None)
+
     def next_lapse(self, now: int, timeout_ms: int) -> int | None:
         """When the next group without members is live no more."""
         lapses = [

@@ -37,11 +37,13 @@ def parse_settings(pairs: Sequence[str], known: Sequence[str]) -> dict[str, Any]
 
 
 def parse_value(key: str, text: str) -> Any:
-    """A number where the key ends in a unit or the text is one, the text otherwise. Raises BadParameter."""
+    """A number where the key ends in a unit or the text is one, true or false, or the text. Raises BadParameter."""
     if key.endswith("_ms"):
         return -1 if text.lower() in _NO_LIMIT else _quantity(key, text, _MILLISECONDS, "500ms, 30s, 7d")
     if key.endswith("_bytes"):
         return -1 if text.lower() in _NO_LIMIT else _quantity(key, text, _BYTES, "4096, 64KiB, 1GiB")
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
     if re.fullmatch(r"[0-9]*\.[0-9]+", text):
         return float(text)
     return int(text) if re.fullmatch(r"-?[0-9]+", text) else text

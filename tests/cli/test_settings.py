@@ -5,12 +5,21 @@ import typer
 
 from planaria.supervisor.cli.settings import parse_settings
 
-KNOWN = ("retention_ms", "segment_bytes", "flush", "restart_intensity", "min_cleanable_ratio")
+KNOWN = (
+    "retain_until_consumed",
+    "retention_ms",
+    "segment_bytes",
+    "flush",
+    "restart_intensity",
+    "min_cleanable_ratio",
+)
 
 
 @pytest.mark.parametrize(
     ("pair", "value"),
     [
+        ("retain_until_consumed=true", True),
+        ("retain_until_consumed=False", False),
         ("retention_ms=7d", 7 * 24 * 3600 * 1000),
         ("retention_ms=1.5s", 1500),
         ("retention_ms=250", 250),

@@ -156,3 +156,14 @@ def test_the_next_coordinator_speaks_with_a_higher_epoch(group: SimulatedGroup) 
     group.drain()
     [after] = {each.epoch for each in group.reports}
     assert after > before
+
+
+def test_offsets_are_kept_until_the_group_is_deleted(group: SimulatedGroup) -> None:
+    commit(group, ORDERS=9)
+    for _ in range(3):
+        group.advance(365 * 24 * 3600 * 1000)
+        group.start(with_snapshot=False)
+        group.drain()
+        assert group.state.offsets["ORDERS", 0].offset == 9
+    group.request("operator", DeleteGroup(group=group.group))
+    assert group.state.offsets == {}

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from live_trees import PATIENCE_S, actor, until, until_reborn
+from live_trees import PATIENCE_S, actor, read_topic, until, until_reborn
 from planaria import Broker, Consumer, Delivery
 from planaria.transport.client import Backpressure
 
@@ -115,6 +115,36 @@ def test_an_impatient_producer_is_told_at_once(broker: Broker, data_dir: Path) -
             consumer.commit()
         producer.flush(PATIENCE_S)
         assert all(delivery.exception(0) is None for delivery in taken)
+
+
+def test_what_a_group_has_not_read_outlives_retention_and_kills(hardy: Broker, data_dir: Path) -> None:
+    settings = {"segment_bytes": 1_024, "retention_ms": 0, "segment_ms": 200}
+    hardy.create_topic("T", 1, retain_until_consumed=True, **settings)
+    hardy.create_topic("PLAIN", 1, **settings)
+    client = hardy.client
+
+    def start_of(topic: str) -> int:
+        return client.list_offsets(topic, 0, "earliest").offset
+
+    def commit(offset: int) -> None:
+        with client.consumer("slow", partitions=[("T", 0)]) as consumer:
+            consumer.commit({("T", 0): offset})
+
+    commit(0)
+    until((data_dir / "topics/T/0/groups").exists, "the partition knows of the group")
+    for topic in ("T", "PLAIN"):
+        for number in range(10):
+            hardy.publish(topic, None, "v" * 900 + str(number))
+    until(lambda: start_of("PLAIN") == 10, "retention deletes everything where nobody is asked")
+    assert start_of("T") == 0
+    before = actor(client, PARTITION)
+    client.kill(PARTITION)
+    until_reborn(client, before)
+    commit(4)
+    until(lambda: start_of("T") == 4, "what is consumed goes")
+    assert [message.data[-1] for message in read_topic(client, "T")] == ["4", "5", "6", "7", "8", "9"]
+    client.delete_group("slow")
+    until(lambda: start_of("T") == 10, "a deleted group holds back nothing")
 
 
 def own_memory_kb() -> int:

@@ -6,6 +6,7 @@ import pytest
 
 from log_batches import BIG, NOW_MS, abandon, append, batch, contents, open_log, unlimited
 from planaria.actors.log.errors import OffsetOutOfRange, StorageFailed
+from planaria.actors.log.log import PartitionLog
 from planaria.transport.batch import LOG_APPEND_TIME, BatchHeader, checksum, parse_header, split, stamp
 
 
@@ -258,3 +259,45 @@ def test_bytes_from_an_offset_on(tmp_path: Path) -> None:
         assert behind <= log.bytes_from(offset) <= behind + 5_000
     log.delete_before(20)
     assert log.bytes_from(3) == log.bytes_from(20) <= log.size_bytes
+
+
+def fill_by_the_second(log: PartitionLog, count: int) -> None:
+    """A segment each."""
+    for number in range(count):
+        append(log, [b"%d" % number], timestamps_ms=[NOW_MS + number * 1000])
+
+
+def test_retention_leaves_what_some_group_has_not_consumed(tmp_path: Path) -> None:
+    log = open_log(tmp_path, segment_bytes=100, retention_ms=1000)
+    fill_by_the_second(log, 10)
+    late_ms = NOW_MS + 8500  # by age 7 may go
+    assert log.apply_retention(late_ms, consumed_offset=0) == 0
+    assert log.apply_retention(late_ms, consumed_offset=3) == 3
+    assert log.apply_retention(late_ms, consumed_offset=10) == 8, (
+        "what is consumed goes when it is old enough"
+    )
+    assert log.apply_retention(NOW_MS + 99_000, consumed_offset=9) == 9
+    assert log.apply_retention(NOW_MS + 99_000, consumed_offset=10) == 10
+    log.close()
+
+
+def test_retention_by_size_leaves_what_some_group_has_not_consumed(tmp_path: Path) -> None:
+    log = open_log(tmp_path, segment_bytes=100, retention_bytes=0)
+    fill_by_the_second(log, 10)
+    assert log.apply_retention(NOW_MS, consumed_offset=4) == 4
+    assert log.apply_retention(NOW_MS) == 9
+    log.close()
+
+
+def test_past_the_hard_bounds_it_goes_all_the_same(tmp_path: Path) -> None:
+    log = open_log(tmp_path, segment_bytes=100, retention_ms=0, retain_max_ms=5_000)
+    fill_by_the_second(log, 10)
+    assert log.apply_retention(NOW_MS + 7_500, consumed_offset=0) == 3
+    one = log.size_bytes // 7
+    log.reconfigure(unlimited(segment_bytes=100, retention_ms=0, retain_max_bytes=4 * one))
+    assert log.apply_retention(NOW_MS + 10_000, consumed_offset=0) == 6
+    log.reconfigure(unlimited(segment_bytes=100, retain_max_bytes=0))
+    assert log.apply_retention(NOW_MS + 10_000, consumed_offset=0) == 6, (
+        "they bound no more than retention asks"
+    )
+    log.close()

@@ -2,6 +2,7 @@
 
 import pytest
 
+from planaria.actors.partition.effects import ApplyRetention
 from planaria.transport.protocol.data import Produce, ProduceReply
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.message import Done
@@ -246,3 +247,45 @@ def test_a_damaged_file_is_no_file(partition: SimulatedPartition) -> None:
     partition.readers_file = partition.readers_file[:-1] + b"\xff"
     partition.crash()
     assert not is_refused(partition)
+
+
+def consumed_offset(partition: SimulatedPartition) -> int | None:
+    """What retention is told."""
+    partition.performed.clear()
+    partition.advance(60_000)
+    return next(
+        effect for effect in partition.performed if isinstance(effect, ApplyRetention)
+    ).consumed_offset
+
+
+def test_retention_is_told_what_every_group_has_consumed_live_or_not() -> None:
+    partition = SimulatedPartition(TopicConfig(retain_until_consumed=True))
+    fill(partition, 20)
+    assert consumed_offset(partition) is None, "nobody reads"
+    report(partition, 7, group="a")
+    report(partition, 5, group="b", has_members=False)
+    partition.advance(10 * TIMEOUT_MS)
+    assert consumed_offset(partition) == 5
+    report(partition, group="c")
+    assert consumed_offset(partition) == 0, "who has never committed may begin at the beginning"
+    report(partition, 9, group="c")
+    partition.advance(1_000)
+    partition.crash()
+    assert consumed_offset(partition) == 5, "a restart frees nothing"
+    report(partition, group="b", has_members=False, epoch=2)
+    assert consumed_offset(partition) == 7
+    assert not is_refused(partition), "it is no limit to producers"
+
+
+def test_a_group_that_is_reset_is_taken_for_slower_also_after_a_restart() -> None:
+    partition = SimulatedPartition(TopicConfig(retain_until_consumed=True))
+    fill(partition, 20)
+    report(partition, 15)
+    report(partition, 2)
+    partition.crash()
+    assert consumed_offset(partition) == 2
+
+
+def test_retention_that_is_not_tied_to_groups_is_told_nothing(partition: SimulatedPartition) -> None:
+    report(partition, 0)
+    assert consumed_offset(partition) is None

@@ -62,11 +62,16 @@ class TopicConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     """The same in bytes of the log."""
     backlog_group_timeout_ms: LagMilliseconds = 600_000
     """A group that has had no members and committed nothing for so long holds up no producer."""
+    retain_until_consumed: bool = False
+    """Retention leaves what some group has not committed past, up to the two limits that follow."""
+    retain_max_bytes: Bytes = 10 * 1024 * 1024 * 1024
+    """Per partition."""
+    retain_max_ms: Milliseconds = 30 * 24 * 3600 * 1000
 
     @property
     def tracks_groups(self) -> bool:
         """Whether the partitions have to know how far each group has come."""
-        return self.max_backlog_messages >= 0 or self.max_backlog_bytes >= 0
+        return self.retain_until_consumed or self.max_backlog_messages >= 0 or self.max_backlog_bytes >= 0
 
 
 class TopicConfigChange(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -87,6 +92,9 @@ class TopicConfigChange(Struct, frozen=True, forbid_unknown_fields=True, kw_only
     max_backlog_messages: Backlog | UnsetType = UNSET
     max_backlog_bytes: Backlog | UnsetType = UNSET
     backlog_group_timeout_ms: LagMilliseconds | UnsetType = UNSET
+    retain_until_consumed: bool | UnsetType = UNSET
+    retain_max_bytes: Bytes | UnsetType = UNSET
+    retain_max_ms: Milliseconds | UnsetType = UNSET
 
 
 class CreateTopic(Request, tag="create_topic", frozen=True):
