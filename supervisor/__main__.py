@@ -177,6 +177,7 @@ def serve(arguments: Arguments, data: DataDirectory, status: StatusLine) -> str:
 def build_machine(config: BrokerConfig, data: DataDirectory, instance_id: str) -> SupervisorMachine:
     controller_arguments = {
         "offsets_partitions": config.offsets_partitions,
+        "delayed_partitions": config.delayed_partitions,
         "topic_defaults": msgspec.to_builtins(config.topic_defaults),
     }
     return SupervisorMachine(

@@ -5,6 +5,7 @@
       partitions       dynamic, side by side
       gateway/0        when all partitions known by then are ready or quarantined
       coordinators     dynamic
+      schedulers       dynamic
       subscribers      dynamic
 
 A crash of one restarts that one only. Stopped from the last to the first: the door closes before what is behind it.
@@ -38,6 +39,7 @@ def broker_tree(endpoint: str, controller_arguments: dict[str, Any]) -> Supervis
                 directory=True,
             ),
             DynamicSpec(name="coordinators", prefix="coordinator/"),
+            DynamicSpec(name="schedulers", prefix="scheduler/"),
             DynamicSpec(name="subscribers", prefix="subscriber/"),
         ),
     )
@@ -45,7 +47,7 @@ def broker_tree(endpoint: str, controller_arguments: dict[str, Any]) -> Supervis
 
 def preloaded_modules() -> list[str]:
     """What the fork server loads, so that a child has only its own work to do. Names alone: never imported here."""
-    actors = ("controller", "partition", "gateway", "coordinator", "subscriber")
+    actors = ("controller", "partition", "gateway", "coordinator", "scheduler", "subscriber")
     return [
         "google_crc32c",
         f"{_PACKAGE}.supervisor.child",

@@ -47,6 +47,8 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """A quarantined actor is tried again after so long; 0: only when an operator revives it."""
     offsets_partitions: Annotated[int, Meta(ge=1, le=1_000)] = 4
     """Partitions of the internal topic that holds the groups' offsets; counts when it is created."""
+    delayed_partitions: Annotated[int, Meta(ge=1, le=1_000)] = 2
+    """Partitions of the internal topic that holds delayed messages, each with a scheduler; counts when it is created."""
     topic_defaults: TopicConfig = TopicConfig()
     """What a topic gets that is created without a word on it."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -12,6 +12,8 @@ INTERNAL_PREFIX = "__"
 """Topics whose names begin with it are the broker's own: clients may read them and nothing else."""
 OFFSETS_TOPIC = "__offsets"
 """The internal topic in which coordinators keep their groups."""
+DELAYED_TOPIC = "__delayed"
+"""The internal topic in which schedulers keep delayed messages."""
 
 
 Place: TypeAlias = tuple[str, int]
@@ -31,6 +33,11 @@ def partition_address(topic: str, partition: int) -> str:
 
 def coordinator_address(group: str) -> str:
     return f"coordinator/{group}"
+
+
+def scheduler_address(number: int) -> str:
+    """Of the scheduler that keeps its messages in this partition of `__delayed`."""
+    return f"scheduler/{number}"
 
 
 def subscriber_address(group: str, number: int) -> str:

@@ -1,4 +1,4 @@
-"""The processes that the catalog calls for: addresses and child specs of partitions and coordinators. Pure.
+"""The processes that the catalog calls for: addresses and child specs of partitions, coordinators, schedulers. Pure.
 
 The supervisor knows none of this; it starts what the controller orders.
 """
@@ -7,13 +7,21 @@ from zlib import crc32
 
 import msgspec
 
-from ...transport.addresses import OFFSETS_TOPIC, coordinator_address, partition_address
+from ...transport.addresses import (
+    DELAYED_TOPIC,
+    OFFSETS_TOPIC,
+    coordinator_address,
+    is_internal,
+    partition_address,
+    scheduler_address,
+)
 from ...transport.protocol.control import ChildSpec
 from .catalog import Catalog, TopicEntry
 
 _ACTORS = __package__.rpartition(".")[0]
 PARTITION_ENTRY = f"{_ACTORS}.partition.process:main"
 COORDINATOR_ENTRY = f"{_ACTORS}.coordinator.process:main"
+SCHEDULER_ENTRY = f"{_ACTORS}.scheduler.process:main"
 
 
 def offsets_partition_for(group: str, partitions: int) -> int:
@@ -51,13 +59,28 @@ def coordinator_spec(group: str, offsets_partition: int) -> ChildSpec:
     )
 
 
+def scheduler_specs(entry: TopicEntry) -> list[ChildSpec]:
+    """One for each partition of `__delayed`."""
+    return [
+        ChildSpec(
+            address=scheduler_address(number),
+            start=SCHEDULER_ENTRY,
+            arguments={"topic": entry.topic, "number": number, "schedulers": entry.partitions},
+            directory=True,
+        )
+        for number in range(entry.partitions)
+    ]
+
+
 def partition_specs(entry: TopicEntry) -> list[ChildSpec]:
     return [partition_spec(entry, partition) for partition in range(entry.partitions)]
 
 
 def all_specs(catalog: Catalog) -> list[ChildSpec]:
-    """Everything that must run: the partitions that keep the groups first, for the coordinators need them."""
-    topics = sorted(catalog.topics.values(), key=lambda entry: (entry.topic != OFFSETS_TOPIC, entry.topic))
+    """Everything that must run: internal partitions first, for the actors need them that keep their records there."""
+    topics = sorted(catalog.topics.values(), key=lambda entry: (not is_internal(entry.topic), entry.topic))
     partitions = [spec for entry in topics for spec in partition_specs(entry)]
     coordinators = [coordinator_spec(group, number) for group, number in sorted(catalog.groups.items())]
-    return partitions + coordinators
+    delayed = catalog.topics.get(DELAYED_TOPIC)
+    schedulers = scheduler_specs(delayed) if delayed is not None else []
+    return partitions + coordinators + schedulers

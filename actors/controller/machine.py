@@ -31,7 +31,7 @@ from ...transport.machine import (
     StopRequested,
     TimerFired,
 )
-from ...transport.protocol.control import EnsureGroup
+from ...transport.protocol.control import EnsureDelayed, EnsureGroup
 from ...transport.protocol.data import InitProducer
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.groups import DeleteGroup, ListGroups
@@ -50,6 +50,7 @@ from ...transport.protocol.topics import (
 from .catalog import Catalog
 from .children import all_specs
 from .decisions import Consequence, Decisions
+from .delayed import Delayed
 from .descriptions import Descriptions
 from .effects import CatalogNotSaved, CatalogSaved, Loaded, TopicNotRemoved, TopicRemoved
 from .groups import Groups
@@ -69,6 +70,7 @@ REQUESTS: tuple[type[Request], ...] = (
     WatchCatalog,
     InitProducer,
     EnsureGroup,
+    EnsureDelayed,
     ListGroups,
     DeleteGroup,
 )
@@ -76,7 +78,12 @@ REQUESTS: tuple[type[Request], ...] = (
 
 class ControllerMachine:
     def __init__(
-        self, catalog: Catalog, *, topic_defaults: TopicConfig | None = None, offsets_partitions: int = 4
+        self,
+        catalog: Catalog,
+        *,
+        topic_defaults: TopicConfig | None = None,
+        offsets_partitions: int = 4,
+        delayed_partitions: int = 2,
     ) -> None:
         self._decisions = Decisions(catalog)
         self._orders = Orders()
@@ -86,6 +93,7 @@ class ControllerMachine:
             self._decisions, self._orders, self._peers, self._descriptions, topic_defaults or TopicConfig()
         )
         self._groups = Groups(self._decisions, self._orders, self._peers, offsets_partitions)
+        self._delayed = Delayed(self._decisions, self._orders, delayed_partitions)
         self._producers = ProducerIds(self._decisions)
         self._watches = Watches(self._decisions)
         self._strays = Strays(self._decisions, self._orders)
@@ -156,6 +164,8 @@ class ControllerMachine:
                 return self._producers.on_init(sender)
             case EnsureGroup():
                 return self._groups.on_ensure(sender, request)
+            case EnsureDelayed():
+                return self._delayed.on_ensure(sender)
             case ListGroups():
                 return self._groups.on_list(sender)
             case DeleteGroup():
@@ -198,6 +208,8 @@ class ControllerMachine:
                 return self._groups.apply_deleted(consequence.name)
             case "producer_ids_reserved":
                 return self._producers.apply_reserved()
+            case "delayed_created":
+                return self._delayed.apply_created(consequence)
 
     def _on_not_saved(self, event: CatalogNotSaved, now: int) -> list[Effect]:
         effects: list[Effect] = []

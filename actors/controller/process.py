@@ -34,6 +34,8 @@ class ControllerArguments(msgspec.Struct):
     """What a topic's configuration leaves out."""
     offsets_partitions: int = 4
     """Of the internal topic that keeps the groups; counts when it is created."""
+    delayed_partitions: int = 2
+    """Of the internal topic that keeps delayed messages; counts when it is created."""
 
 
 class ControllerActor(Actor):
@@ -55,6 +57,7 @@ class ControllerActor(Actor):
             catalog,
             topic_defaults=self._arguments.topic_defaults,
             offsets_partitions=self._arguments.offsets_partitions,
+            delayed_partitions=self._arguments.delayed_partitions,
         )
         self.loop.dispatch(Loaded())
 

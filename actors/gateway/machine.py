@@ -11,6 +11,7 @@ metadata polls, requests that wait for an actor. Called by `process.py` alone. N
     groups             forwarded to the coordinator, which is started when it is missing (`group_routes`)
     status, kill,      asked of the supervisor
       revive
+    scheduled          lists and cancels are forwarded to the scheduler (`schedule_routes`)
 
 Stopping: what only waits is answered SHUTTING_DOWN at once; writes in flight get until the deadline.
 """
@@ -35,6 +36,7 @@ from ...transport.machine import (
     TimerFired,
 )
 from ...transport.protocol.data import Fetch, InitProducer, ListOffsets, Produce, Publish
+from ...transport.protocol.delayed import CancelScheduled, ListScheduled
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.groups import (
     CommitOffsets,
@@ -59,12 +61,14 @@ from ...transport.protocol.topics import (
     ListTopics,
     WatchCatalogReply,
 )
+from .delays import ScheduledIds
 from .forwarding import CALL_TIMEOUT_MS, ask_for, forward
 from .group_routes import GroupRoutes
 from .metadata import MetadataPolls
 from .partition_routes import PartitionRoutes
 from .peers import Peers
 from .publish import Publisher
+from .schedule_routes import ScheduleRoutes
 from .tickets import Tickets
 from .topic_table import TopicTable, cannot_tell
 from .waiting import Attempt, WaitingRoom
@@ -81,8 +85,9 @@ REQUESTS: tuple[type[Request], ...] = (
     Hello, Metadata, Status, Kill, Revive, *CONTROLLER_REQUESTS,
     Produce, Publish, Fetch, ListOffsets, DeleteRecords,
     GroupHeartbeat, CommitOffsets, FetchOffsets, LeaveGroup, DescribeGroup, ResetOffsets,
+    ListScheduled, CancelScheduled,
 )  # fmt: skip
-_MAY_BE_CUT = (Metadata, Fetch, GroupHeartbeat, Status)
+_MAY_BE_CUT = (Metadata, Fetch, GroupHeartbeat, Status, ListScheduled)
 
 CONTROLLER_TIMEOUT_MS = 60_000
 """A topic of many partitions takes its time to come up."""
@@ -104,9 +109,11 @@ class GatewayMachine:
         self._table = TopicTable()
         self._waiting_room = WaitingRoom()
         self._metadata = MetadataPolls(self._tickets, self._table, self._peers, instance_id, incarnation)
-        self._publisher = Publisher(self._tickets, self._peers)
+        ids = ScheduledIds(instance_id, incarnation)
+        self._publisher = Publisher(self._tickets, self._peers, ids)
+        self._schedules = ScheduleRoutes(self._tickets, self._table, self._peers, self._waiting_room, ids)
         self._partitions = PartitionRoutes(
-            self._tickets, self._table, self._peers, self._waiting_room, self._publisher
+            self._tickets, self._table, self._peers, self._waiting_room, self._publisher, self._schedules
         )
         self._groups = GroupRoutes(self._tickets, self._peers, self._waiting_room)
         self._is_stopping = False
@@ -171,6 +178,8 @@ class GatewayMachine:
                 | ResetOffsets()
             ):
                 return self._groups.route(attempt, request, now)
+            case ListScheduled() | CancelScheduled():
+                return self._schedules.route(attempt, request, now)
             case Metadata():
                 return self._route_metadata(attempt, request, now)
         if isinstance(request, CONTROLLER_REQUESTS):
@@ -209,8 +218,12 @@ class GatewayMachine:
                 return self._partitions.on_records(event)
             case ("publish", *_):
                 return self._publisher.on_answered(event)
+            case ("schedule", *_):
+                return self._publisher.on_scheduled(event)
             case ("ensure", group, create):
                 return self._groups.on_ensured(group, create)
+            case ("ensure_delayed",):
+                return self._schedules.on_ensured()
             case ("watch",):
                 self._table.on_watch_ended()
                 return self._update(event.reply) + self._table.watch()
@@ -226,8 +239,12 @@ class GatewayMachine:
                 return self._tickets.answer(number, event.error)
             case ("publish", *_):
                 return self._publisher.on_failed(event)
+            case ("schedule", *_):
+                return self._publisher.on_not_scheduled(event)
             case ("ensure", group, create):
                 return self._groups.on_not_ensured(group, create, event.error)
+            case ("ensure_delayed",):
+                return self._schedules.on_not_ensured(event.error)
             case ("watch",):
                 return self._table.on_watch_failed(now)
             case ("ask",):
@@ -238,7 +255,7 @@ class GatewayMachine:
         attempts, effects = self._table.on_asked()
         for attempt in attempts:
             request = attempt.event.request
-            topic = request.topic if not isinstance(request, Metadata) else "asked for"  # type: ignore[attr-defined]
+            topic = getattr(request, "topic", None) or "asked for"
             effects += self._tickets.answer(attempt.number, cannot_tell(topic, error))
         return effects
 

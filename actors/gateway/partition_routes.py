@@ -15,6 +15,7 @@ from .forwarding import CALL_TIMEOUT_MS, forward
 from .peers import Peers
 from .publish import PRODUCE_TIMEOUT_MS, Publisher
 from .records import batches_request, inline_records
+from .schedule_routes import ScheduleRoutes
 from .tickets import Tickets
 from .topic_table import TopicTable
 from .waiting import Attempt, WaitingRoom
@@ -33,12 +34,14 @@ class PartitionRoutes:
         peers: Peers,
         waiting_room: WaitingRoom,
         publisher: Publisher,
+        schedules: ScheduleRoutes,
     ) -> None:
         self._tickets = tickets
         self._table = table
         self._peers = peers
         self._waiting_room = waiting_room
         self._publisher = publisher
+        self._schedules = schedules
 
     def pass_unacknowledged(self, event: Received, request: Produce) -> list[Effect]:
         """acks = 0: passed on when the partition is up, otherwise lost, as was asked for."""
@@ -64,7 +67,11 @@ class PartitionRoutes:
         if starting is not None and (attempt.deadline is None or now < attempt.deadline):
             return self._wait(attempt, starting, now)
         if isinstance(request, Publish):
-            return self._publisher.on_publish(attempt.number, request, entry, now)
+            waiting = self._schedules.prepare(attempt, request, now)
+            if waiting is not None:
+                return waiting
+            schedulers = self._schedules.schedulers
+            return self._publisher.on_publish(attempt.number, request, entry, schedulers, now)
         return self._forward(attempt, request)
 
     def _refusal(self, request: PartitionRequest | Publish) -> ProtocolError | None:

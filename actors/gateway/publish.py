@@ -4,14 +4,14 @@ A record with a key goes to crc32(key) % partitions; without one it goes where t
 partition that is up, the next one with each request. Not idempotent: after TIMED_OUT or the death of a partition the
 outcome is unknown, and a client that repeats may publish twice, unless it names its records by a `dedup_id`. Such a
 record travels in a batch of its own; without a key its identity decides where it goes. Producers of batches have
-sequences.
+sequences. A record with a time of delivery goes to a scheduler instead (delays.py).
 """
 
 from collections.abc import Sequence
 
 from msgspec import Struct
 
-from ...transport.addresses import partition_address
+from ...transport.addresses import partition_address, scheduler_address
 from ...transport.batch import HEADER_BYTES, Record, build
 from ...transport.deduplication import (
     dedup_id_fault,
@@ -29,8 +29,10 @@ from ...transport.protocol.data import (
     PublishRecord,
     PublishReply,
 )
+from ...transport.protocol.delayed import Schedule, ScheduleRecord, ScheduleReply, scheduler_of
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.topics import CatalogTopic
+from .delays import ScheduledIds, check_fits, due_ms
 from .peers import Peers
 from .tickets import Tickets
 
@@ -60,28 +62,36 @@ class Row(Struct, frozen=True):
 
 
 class _Publication:
-    """A request whose batches are out."""
+    """A request whose batches are out, and whose delayed records."""
 
     def __init__(self, results: list[PublishedRecord | None]) -> None:
         self.results = results
         self.calls: dict[int, tuple[int, list[list[Row]]]] = {}
         """Call -> partition and the rows of each of its batches."""
+        self.schedules: dict[int, list[tuple[int, str]]] = {}
+        """Scheduler -> places and ids of the records it was given."""
 
 
 class Publisher:
-    def __init__(self, tickets: Tickets, peers: Peers) -> None:
+    def __init__(self, tickets: Tickets, peers: Peers, ids: ScheduledIds) -> None:
         self._tickets = tickets
         self._peers = peers
+        self._ids = ids
         self._open: dict[int, _Publication] = {}
         self._turns: dict[str, int] = {}
         """Topic -> how many of its requests had records without a key."""
 
-    def on_publish(self, number: int, request: Publish, entry: CatalogTopic, now: int) -> list[Effect]:
+    def on_publish(
+        self, number: int, request: Publish, entry: CatalogTopic, schedulers: int, now: int
+    ) -> list[Effect]:
         """Raises ProtocolError when the request is wrong as a whole."""
+        dues = [due_ms(index, record, now) for index, record in enumerate(request.records)]
         rows = [to_row(index, record, now) for index, record in enumerate(request.records)]
-        by_partition = self._by_partition(rows, request, entry)
+        by_partition = self._by_partition(
+            [row for row, due in zip(rows, dues, strict=True) if due is None], request, entry
+        )
         publication = _Publication([None] * len(rows))
-        effects: list[Effect] = []
+        effects = self._schedule(number, publication, request, rows, dues, entry, schedulers)
         for partition, share in by_partition.items():
             fitting = self._refuse_too_large(publication, partition, share, entry)
             batches = gather(fitting, entry.max_message_bytes)
@@ -105,6 +115,24 @@ class Publisher:
                 publication.results[row.index] = PublishedRecord(
                     partition, offset, error, duplicate=result is not None and result.duplicate
                 )
+        return self._finish_if_complete(number)
+
+    def on_scheduled(self, event: Answered) -> list[Effect]:
+        _, number, scheduler = event.key
+        publication = self._open[number]
+        reply: ScheduleReply = event.reply
+        named = publication.schedules.pop(scheduler)
+        for (index, scheduled_id), result in zip(named, reply.results, strict=True):
+            publication.results[index] = PublishedRecord(
+                -1, -1, result.error, duplicate=result.duplicate, scheduled_id=scheduled_id
+            )
+        return self._finish_if_complete(number)
+
+    def on_not_scheduled(self, event: Failed) -> list[Effect]:
+        _, number, scheduler = event.key
+        publication = self._open[number]
+        for index, scheduled_id in publication.schedules.pop(scheduler):
+            publication.results[index] = PublishedRecord(-1, -1, event.error, scheduled_id=scheduled_id)
         return self._finish_if_complete(number)
 
     def on_failed(self, event: Failed) -> list[Effect]:
@@ -133,6 +161,50 @@ class Publisher:
                 partition = keyless
             shares.setdefault(partition, []).append(row)
         return shares
+
+    def _schedule(
+        self,
+        number: int,
+        publication: _Publication,
+        request: Publish,
+        rows: Sequence[Row],
+        dues: Sequence[int | None],
+        entry: CatalogTopic,
+        schedulers: int,
+    ) -> list[Effect]:
+        """Hand the delayed records to their schedulers."""
+        shares: dict[int, list[ScheduleRecord]] = {}
+        for index, scheduled_id in self._ids.of(request, number).items():
+            row, due = rows[index], dues[index]
+            assert due is not None
+            record = ScheduleRecord(
+                scheduled_id=scheduled_id,
+                topic=request.topic,
+                deliver_at_ms=due,
+                partition=request.partition,
+                key=row.key,
+                value=row.value,
+                headers=row.headers,
+                timestamp_ms=request.records[index].timestamp_ms,
+            )
+            try:
+                check_fits(index, record, entry.max_message_bytes)
+            except ProtocolError as error:
+                publication.results[index] = PublishedRecord(-1, -1, error.body, scheduled_id=scheduled_id)
+                continue
+            scheduler = scheduler_of(scheduled_id, schedulers)
+            shares.setdefault(scheduler, []).append(record)
+            publication.schedules.setdefault(scheduler, []).append((index, scheduled_id))
+        return [
+            Call(
+                ("schedule", number, scheduler),
+                scheduler_address(scheduler),
+                Schedule(records=records),
+                ScheduleReply,
+                timeout_ms=PRODUCE_TIMEOUT_MS,
+            )
+            for scheduler, records in shares.items()
+        ]
 
     def _next_partition(self, entry: CatalogTopic) -> int:
         turn = self._turns.get(entry.topic, 0)
@@ -179,7 +251,7 @@ class Publisher:
 
     def _finish_if_complete(self, number: int) -> list[Effect]:
         publication = self._open[number]
-        if publication.calls:
+        if publication.calls or publication.schedules:
             return []
         del self._open[number]
         results = [result for result in publication.results if result is not None]

@@ -31,6 +31,7 @@ IMPURE: dict[str, str] = {
     "actors/log/snapshots.py": "reads and writes producer snapshots",
     "actors/log/timestamps.py": "reads an open segment",
     "actors/partition/process.py": "the partition's process",
+    "actors/scheduler/process.py": "the scheduler's process: its snapshot file",
     "actors/subscriber/feed.py": "a thread that waits for the group's consumer",
     "actors/subscriber/flight_recorder.py": "maps the recorder's file",
     "actors/subscriber/mail.py": "publishes dead letters",

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET
 
 from planaria.transport.codec import encode_header
-from planaria.transport.protocol import data, groups, message, operations, session, topics
+from planaria.transport.protocol import data, delayed, groups, message, operations, session, topics
 from planaria.transport.protocol.errors import RETRIABLE, ErrorBody, ErrorCode
 from planaria.transport.protocol.message import ErrorReply, Reply
 
@@ -79,6 +79,13 @@ OTHER_REQUESTS: dict[str, dict[str, Any]] = {
     "status": {"op": "status", "id": 36},
     "kill": {"op": "kill", "id": 37, "address": "partition/ORDERS/1", "signal": "SIGKILL"},
     "revive": {"op": "revive", "id": 38, "address": "partition/ORDERS/1"},
+    "publish, delayed": {
+        "op": "publish", "id": 39, "topic": "ORDERS",
+        "records": [{"value_text": "v", "delay_ms": 5_000, "scheduled_id": "reminder-17"},
+                    {"value_text": "w", "deliver_at_ms": 1_700_000_000_000}],
+    },
+    "list_scheduled": {"op": "list_scheduled", "id": 40, "topic": "ORDERS", "limit": 10, "after": "1:17"},
+    "cancel_scheduled": {"op": "cancel_scheduled", "id": 41, "scheduled_id": "reminder-17"},
 }  # fmt: skip
 
 REQUESTS = SESSION_REQUESTS | OTHER_REQUESTS
@@ -177,6 +184,22 @@ REPLIES: dict[str, Reply] = {
             data.PublishedRecord(partition=0, offset=12, duplicate=True),
         ]
     ),
+    "publish, delayed": data.PublishReply(
+        records=[
+            data.PublishedRecord(partition=-1, offset=-1, scheduled_id="reminder-17"),
+            data.PublishedRecord(partition=-1, offset=-1, scheduled_id="c0ffee.1.39.1"),
+        ]
+    ),
+    "list_scheduled": delayed.ListScheduledReply(
+        messages=[
+            delayed.ScheduledMessage(
+                scheduled_id="reminder-17", topic="ORDERS", key=b"order_id_1", key_text="order_id_1",
+                deliver_at_ms=1_700_000_005_000, scheduled_at_ms=1_700_000_000_000, size_bytes=11,
+                reason="there is no topic 'ORDERS'",
+            )
+        ],
+        next="1:52",
+    ),
     "fetch of batches": data.FetchReply(
         topic="ORDERS", partition=1, log_start_offset=0, high_watermark=2**53 + 3, next_offset=2**53 + 3
     ),
@@ -208,6 +231,7 @@ REPLIES: dict[str, Reply] = {
     ),
     "kill": operations.KillReply(pid=107, incarnation=2),
     "revive": message.Done(),
+    "cancel_scheduled": message.Done(),
 }  # fmt: skip
 
 

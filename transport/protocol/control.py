@@ -92,6 +92,10 @@ class StopChild(Request, tag="stop_child", frozen=True):
     address: str
 
 
+class EnsureDelayed(Request, tag="ensure_delayed", frozen=True):
+    """The gateway asks the controller that there be schedulers; done once their start is ordered."""
+
+
 class EnsureGroup(Request, tag="ensure_group", frozen=True):
     """The gateway asks the controller that a group's coordinator be there; done once its start is ordered."""
 

@@ -7,14 +7,15 @@
     list_offsets(topic, partition, at)                 -> offset
 
 A batch of an idempotent producer (producer_id >= 0) that repeats one of its last five is answered with the first
-one's offset; so is a record with a `dedup_id` seen within the topic's window. A fetch below what it asks
+one's offset; so is a record with a `dedup_id` seen within the topic's window. A published record with a time of
+delivery is held back (delayed.py) and answered with an id. A fetch below what it asks
 for is parked until `min_bytes` are there or `max_wait_ms` have passed. Fetched batches are whole: the first may begin
 before `offset`, and the reader skips to it.
 """
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from .errors import ErrorBody
 from .message import Reply, Request
@@ -24,6 +25,8 @@ Acks = Literal[0, 1, "all"]
 
 Offset = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 TimestampMilliseconds = Annotated[int, Meta(ge=0, le=2**53)]
+MAX_DELAY_MS = 366 * 24 * 3600 * 1000
+"""How far ahead a record may be held back."""
 MAX_WAIT_MS = 60_000
 """The longest a request may ask to be parked."""
 WaitMilliseconds = Annotated[int, Meta(ge=0, le=MAX_WAIT_MS)]
@@ -68,6 +71,11 @@ class PublishRecord(Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tru
     timestamp_ms: TimestampMilliseconds | None = None
     dedup_id: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
     """A repeat within the topic's window is not written again, but answered with the first one's offset."""
+    deliver_at_ms: TimestampMilliseconds | None = None
+    delay_ms: Annotated[int, Meta(ge=0, le=MAX_DELAY_MS)] | None = None
+    """Held back until then or for so long. Not both, and not with `dedup_id`."""
+    scheduled_id: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
+    """Of a record that is held back: its name, by which a repeat is recognised. None: the broker makes one."""
 
 
 class Publish(Request, tag="publish", frozen=True):
@@ -83,6 +91,8 @@ class PublishedRecord(Struct, frozen=True):
     offset: int
     error: ErrorBody | None = None
     duplicate: bool = False
+    scheduled_id: str | UnsetType = UNSET
+    """Of a record that is held back; it has no place yet."""
 
 
 class PublishReply(Reply):

@@ -1,0 +1,66 @@
+"""Records that are to be delivered later: what a publish says of them, and where they are held. Pure.
+
+A record's id is the client's own, so that a repeat is recognised, or one that no other record ever gets: the broker's
+instance, the gateway's incarnation, the request's ticket, the record's place. Called by publish.py and by
+schedule_routes.py.
+"""
+
+from ...transport.batch import HEADER_BYTES
+from ...transport.protocol.data import MAX_DELAY_MS, Publish, PublishRecord
+from ...transport.protocol.delayed import ScheduleRecord, scheduled_id_fault
+from ...transport.protocol.errors import ErrorCode, ProtocolError
+from ..scheduler.delivered import delivered_bytes
+
+
+def is_delayed(record: PublishRecord) -> bool:
+    return record.deliver_at_ms is not None or record.delay_ms is not None
+
+
+class ScheduledIds:
+    """Names for records that have none."""
+
+    def __init__(self, instance_id: str, incarnation: int) -> None:
+        self._prefix = f"{instance_id}.{incarnation}"
+
+    def of(self, request: Publish, number: int) -> dict[int, str]:
+        """The ids of a request's delayed records, by their place in it; `number` is the request's ticket."""
+        return {
+            index: record.scheduled_id or f"{self._prefix}.{number}.{index}"
+            for index, record in enumerate(request.records)
+            if is_delayed(record)
+        }
+
+
+def due_ms(index: int, record: PublishRecord, now: int) -> int | None:
+    """When a record is to be delivered, None when at once. Raises ProtocolError naming the field that is wrong."""
+    if not is_delayed(record):
+        if record.scheduled_id is not None:
+            raise _refused(index, "scheduled_id: is for records with deliver_at_ms or delay_ms")
+        return None
+    if record.deliver_at_ms is not None and record.delay_ms is not None:
+        raise _refused(index, "deliver_at_ms and delay_ms are both given")
+    if record.dedup_id is not None:
+        raise _refused(index, "dedup_id: a delayed record is recognised by its scheduled_id")
+    fault = None if record.scheduled_id is None else scheduled_id_fault(record.scheduled_id)
+    if fault is not None:
+        raise _refused(index, fault)
+    if record.deliver_at_ms is None:
+        return now + (record.delay_ms or 0)
+    if record.deliver_at_ms > now + MAX_DELAY_MS:
+        raise _refused(index, f"deliver_at_ms: is more than {MAX_DELAY_MS} ms ahead")
+    return record.deliver_at_ms
+
+
+def check_fits(index: int, record: ScheduleRecord, max_message_bytes: int) -> None:
+    """Raises ProtocolError when the topic would not take it with the headers of its delivery."""
+    size_bytes = HEADER_BYTES + delivered_bytes(record.scheduled_id, record)
+    if size_bytes > max_message_bytes:
+        message = (
+            f"records[{index}]: the topic takes {max_message_bytes} bytes, delivered this has {size_bytes}"
+        )
+        raise ProtocolError(ErrorCode.MESSAGE_TOO_LARGE, message)
+
+
+def _refused(index: int, why: str) -> ProtocolError:
+    separator = "." if why.partition(":")[1] else ": "
+    return ProtocolError(ErrorCode.INVALID_REQUEST, f"records[{index}]{separator}{why}")

@@ -1,0 +1,17 @@
+"""What the scheduler's machine orders beyond the loop's own effects, and the event it begins with."""
+
+from msgspec import Struct
+
+
+class Started(Struct, frozen=True):
+    """The first event."""
+
+
+class BecomeReady(Struct, frozen=True):
+    """The partition's messages are taken over and served from now on."""
+
+
+class SaveSnapshot(Struct, frozen=True):
+    """Replace the snapshot file. It is a cache: that it could not be saved is no failure."""
+
+    data: bytes

@@ -1,0 +1,143 @@
+"""Pages of pending messages, read from the log in the order in which they were scheduled. Pure.
+
+Owns the pages that are being read. A page ends when it is full, when FETCHES_A_PAGE fetches have brought no more, or
+at the log's end; the next one goes on where it ended. Called by serving.py, which sees to it that what is told is
+durable.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from ...transport.addresses import partition_address
+from ...transport.batch import BatchHeader, Buffer, InvalidBatch, decode_records, split, verify
+from ...transport.fetched_records import as_text
+from ...transport.machine import Answered, Call, Effect, Failed, Reply, Sender
+from ...transport.protocol.data import Fetch, FetchReply
+from ...transport.protocol.delayed import ListScheduled, ListScheduledReply, ScheduledMessage, page_after
+from ...transport.protocol.errors import ErrorCode, ProtocolError
+from ..journal.identity import start_of
+from .pending import Pending, digest_of, offset_of
+from .records import Message, MessageKey, decode_key, decode_message
+
+LIST = "list"
+FETCH_BYTES = 1024 * 1024
+FETCHES_A_PAGE = 4
+PAGE_BYTES = 512 * 1024
+"""Of keys and ids in one page."""
+MAX_PAGES = 16
+"""Pages that are being read; more are refused OVERLOADED."""
+
+
+class _Page(NamedTuple):
+    sender: Sender
+    request: ListScheduled
+    offset: int
+    found: list[ScheduledMessage]
+    size_bytes: int = 0
+    fetches: int = 0
+
+
+class Listing:
+    def __init__(
+        self,
+        address: str,
+        topic: str,
+        partition: int,
+        schedulers: int,
+        pending: Pending,
+        reason_of: Callable[[str, Message], str | None],
+    ) -> None:
+        self._address = address
+        self._topic = topic
+        self._partition = partition
+        self._schedulers = schedulers
+        self._pending = pending
+        self._reason_of = reason_of
+        self._pages: dict[int, _Page] = {}
+        self._last_number = 0
+
+    def begin(self, sender: Sender, request: ListScheduled, offset: int) -> list[Effect]:
+        """Raises ProtocolError."""
+        if len(self._pages) >= MAX_PAGES:
+            raise ProtocolError(ErrorCode.OVERLOADED, f"{MAX_PAGES} lists are being made already")
+        self._last_number += 1
+        return [self._fetch(self._last_number, _Page(sender, request, offset, []))]
+
+    def handle(self, event: Answered | Failed, now: int) -> list[Effect]:
+        number = event.key[1]
+        page = self._pages.pop(number)
+        if isinstance(event, Failed):
+            return [Reply(page.sender, event.error)]
+        try:
+            page, is_full = self._read(page, event.payload, now)
+        except InvalidBatch as error:
+            return [Reply(page.sender, ProtocolError(ErrorCode.CORRUPT_LOG, str(error)).body)]
+        if is_full:
+            return [_reply(page, page_after(self._partition, page.offset))]
+        reached = max(page.offset, event.reply.next_offset)
+        page = page._replace(offset=reached, fetches=page.fetches + 1)
+        if reached >= event.reply.high_watermark:
+            following = self._partition + 1
+            return [_reply(page, page_after(following, 0) if following < self._schedulers else None)]
+        if page.fetches >= FETCHES_A_PAGE:
+            return [_reply(page, page_after(self._partition, page.offset))]
+        return [self._fetch(number, page)]
+
+    def _read(self, page: _Page, payload: Sequence[Buffer], now: int) -> tuple[_Page, bool]:
+        """The page with what was fetched, and whether it is full; then its offset is where to go on."""
+        for frame in payload:
+            for header, batch in split(frame):
+                if header.next_offset <= page.offset or start_of(self._address, header) is None:
+                    continue
+                for offset, message in self._messages(header, batch, page, now):
+                    is_full = len(page.found) >= page.request.limit or page.size_bytes >= PAGE_BYTES
+                    if is_full:
+                        return page._replace(offset=offset), True
+                    page.found.append(message)
+                    page = page._replace(size_bytes=page.size_bytes + len(message.key or b"") + 300)
+        return page, False
+
+    def _messages(
+        self, header: BatchHeader, batch: Buffer, page: _Page, now: int
+    ) -> list[tuple[int, ScheduledMessage]]:
+        verify(batch)
+        found: list[tuple[int, ScheduledMessage]] = []
+        for offset, (key, value, _, _) in enumerate(decode_records(batch, header), header.base_offset):
+            decoded = decode_key(key or b"")
+            if offset < page.offset or value is None or not isinstance(decoded, MessageKey):
+                continue
+            entry = self._pending.find(digest_of(decoded.scheduled_id))
+            if entry is None or offset_of(entry) != offset:
+                continue
+            message = decode_message(value)
+            if page.request.topic in (None, message.topic):
+                found.append((offset, self._described(decoded.scheduled_id, message, now)))
+        return found
+
+    def _described(self, scheduled_id: str, message: Message, now: int) -> ScheduledMessage:
+        return ScheduledMessage(
+            scheduled_id=scheduled_id,
+            topic=message.topic,
+            partition=message.partition,
+            key=message.key,
+            key_text=as_text(message.key),
+            deliver_at_ms=message.deliver_at_ms,
+            scheduled_at_ms=message.scheduled_at_ms,
+            size_bytes=message.size_bytes,
+            reason=self._reason_of(scheduled_id, message) if message.deliver_at_ms <= now else None,
+        )
+
+    def _fetch(self, number: int, page: _Page) -> Call:
+        self._pages[number] = page
+        request = Fetch(
+            topic=self._topic,
+            partition=self._partition,
+            offset=page.offset,
+            max_bytes=FETCH_BYTES,
+            format="batches",
+        )
+        return Call((LIST, number), partition_address(self._topic, self._partition), request, FetchReply)
+
+
+def _reply(page: _Page, following: str | None) -> Reply:
+    return Reply(page.sender, ListScheduledReply(messages=page.found, next=following))

@@ -1,0 +1,70 @@
+"""The scheduler's process: reads the snapshot, runs the machine, keeps the snapshot. Impure and thin.
+
+Started by the supervisor through `main`; ready only once the machine has replayed its messages, which needs its partition
+of `__delayed` to be up. A newer incarnation's fence, a refused append or an unreadable record crashes it: the supervisor
+starts the next one, and that one replays.
+"""
+
+from pathlib import Path
+from typing import ClassVar
+
+import msgspec
+
+from ...transport.loop import Actor, ActorContext, run_actor
+from ...transport.machine import Effect
+from ...transport.protocol.message import Request
+from ..log.errors import StorageFull
+from ..log.files import Files
+from .effects import BecomeReady, SaveSnapshot, Started
+from .machine import REQUESTS, SchedulerMachine
+from .snapshot import decode_snapshot
+
+
+class SchedulerArguments(msgspec.Struct):
+    topic: str
+    number: int
+    """Of the scheduler, and of its partition of the topic."""
+    schedulers: int
+
+
+class SchedulerActor(Actor):
+    requests: ClassVar[tuple[type[Request], ...]] = REQUESTS
+    ready_by_itself: ClassVar[bool] = True
+
+    def __init__(self, context: ActorContext, files: Files | None = None) -> None:
+        super().__init__(context)
+        self._files = files or Files()
+        self._arguments = msgspec.convert(context.arguments, SchedulerArguments)
+        name = f"{self._arguments.number}.snapshot"
+        self._snapshot_path = Path(context.data_directory) / "delayed" / name
+
+    def start(self) -> None:
+        self._files.make_directory(self._snapshot_path.parent)
+        data = self._files.read_whole(self._snapshot_path)
+        self.machine = SchedulerMachine(
+            self._arguments.topic,
+            self._arguments.number,
+            self._arguments.schedulers,
+            starter=f"{self.context.instance_id}.{self.context.incarnation}",
+            snapshot=decode_snapshot(data) if data is not None else None,
+        )
+        self.loop.dispatch(Started())
+
+    def perform(self, effect: Effect) -> None:
+        match effect:
+            case BecomeReady():
+                self.loop.ready()
+            case SaveSnapshot(data=data):
+                self._save(data)
+            case _:
+                super().perform(effect)
+
+    def _save(self, data: bytes) -> None:
+        try:
+            self._files.replace(self._snapshot_path, data)
+        except StorageFull:
+            pass  # a full disk must not stop the messages: the older snapshot stays good, the next replay is longer
+
+
+def main(context: ActorContext) -> None:
+    run_actor(SchedulerActor(context), context)

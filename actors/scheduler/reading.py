@@ -1,0 +1,188 @@
+"""The contents of pending messages, read back from the scheduler's partition of `__delayed`. Pure.
+
+Owns one job at a time: entries in, the messages found in the same order out. Neighbours in the log are read in one
+sweep, up to SWEEPS of them side by side. A job that meets more bytes than it may ends early, with what it found without
+a gap and the entries that are left. What compaction has dropped is not found: it was cancelled. Called by moves.py.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ...transport.batch import BatchHeader, Buffer, InvalidBatch, decode_records, split, verify
+from ...transport.machine import Answered, Call, Effect, Event, Failed
+from ...transport.protocol.data import Fetch, FetchReply
+from ..journal.identity import start_of
+from ..journal.pause import Pause
+from .pending import offset_of
+from .records import Message, MessageKey, decode_key, decode_message
+
+READ = "read"
+SWEEPS = 8
+FETCH_BYTES = 256 * 1024
+GAP = 256
+"""Offsets between two wanted messages beyond which another sweep begins."""
+
+
+class Unreadable(RuntimeError):
+    """The scheduler's own records cannot be read back."""
+
+
+class Found(NamedTuple):
+    entry: int
+    scheduled_id: str
+    message: Message
+
+
+class Job(NamedTuple):
+    """What was asked for, and what came of it."""
+
+    purpose: Any
+    found: list[Found]
+    left: list[int]
+    """Entries that were not read: there was too much before them."""
+
+
+class Reading:
+    def __init__(self, address: str, topic: str, partition: int, partition_address: str) -> None:
+        self._address = address
+        """The scheduler's own: what others wrote does not count."""
+        self._topic = topic
+        self._partition = partition
+        self._partition_address = partition_address
+        self._purpose: Any = None
+        self._entries: Sequence[int] = ()
+        self._found: dict[int, Found] = {}
+        self._read_up_to: dict[int, int] = {}
+        """Sweep -> the position in its offsets."""
+        self._sweeps: list[list[int]] = []
+        self._next_sweep = 0
+        self._size_bytes = 0
+        self._most_bytes: int | None = None
+        self._in_flight = 0
+        self._paused: list[int] = []
+        self._pause = Pause("read_retry", partition_address)
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._entries
+
+    @property
+    def _has_room(self) -> bool:
+        return self._most_bytes is None or self._size_bytes < self._most_bytes
+
+    def begin(self, purpose: Any, entries: Sequence[int], most_bytes: int | None = None) -> list[Effect]:
+        """`most_bytes`: of keys and values; None reads all, however much."""
+        assert self.is_idle, "one job at a time"
+        assert entries, "a job wants something"
+        self._purpose, self._entries = purpose, entries
+        self._most_bytes = most_bytes
+        self._found, self._size_bytes = {}, 0
+        # The first one begins a sweep, so that a job with much to read finds at least that.
+        first = offset_of(entries[0])
+        offsets = sorted(offset_of(entry) for entry in entries)
+        self._sweeps = [
+            *_sweeps([offset for offset in offsets if offset >= first]),
+            *_sweeps([offset for offset in offsets if offset < first]),
+        ]
+        self._read_up_to = dict.fromkeys(range(len(self._sweeps)), 0)
+        self._next_sweep = self._in_flight = 0
+        self._paused = []
+        return self._go_on()
+
+    def handle(self, event: Event, now: int) -> tuple[list[Effect], Job | None]:
+        """Effects, and the job when it is done."""
+        if isinstance(event, Answered | Failed) and isinstance(event.key, tuple) and event.key[0] == READ:
+            self._in_flight -= 1
+            if isinstance(event, Failed):
+                if not event.error.retriable:
+                    raise Unreadable(f"{self._partition_address}: {event.error.code}: {event.error.message}")
+                self._paused.append(event.key[1])
+                return self._pause.begin(now), None
+            effects = self._on_read(event.key[1], event.reply, event.payload)
+            effects += self._go_on()
+            return effects, self._done()
+        if self._pause.is_over(event):
+            paused, self._paused = self._paused, []
+            return [self._pause.end, *(self._fetch(sweep) for sweep in paused)], None
+        return [], None
+
+    def _go_on(self) -> list[Effect]:
+        effects: list[Effect] = []
+        while self._in_flight < SWEEPS and self._next_sweep < len(self._sweeps) and self._has_room:
+            effects.append(self._fetch(self._next_sweep))
+            self._next_sweep += 1
+        return effects
+
+    def _fetch(self, sweep: int) -> Call:
+        self._in_flight += 1
+        offset = self._sweeps[sweep][self._read_up_to[sweep]]
+        request = Fetch(
+            topic=self._topic,
+            partition=self._partition,
+            offset=offset,
+            max_bytes=FETCH_BYTES,
+            format="batches",
+        )
+        return Call((READ, sweep), self._partition_address, request, FetchReply)
+
+    def _on_read(self, sweep: int, reply: FetchReply, payload: Sequence[Buffer]) -> list[Effect]:
+        offsets = self._sweeps[sweep]
+        position = self._read_up_to[sweep]
+        wanted = set(offsets[position:])
+        for frame in payload:
+            for header, batch in split(frame):
+                if not wanted.isdisjoint(range(header.base_offset, header.next_offset)):
+                    self._take(header, batch, wanted)
+        # At least one further, or what compaction has dropped would be asked for again and again.
+        reached = max(reply.next_offset, offsets[position] + 1)
+        while position < len(offsets) and offsets[position] < reached:
+            position += 1
+        self._read_up_to[sweep] = position
+        if position < len(offsets) and self._has_room:
+            return [self._fetch(sweep)]
+        return []
+
+    def _take(self, header: BatchHeader, batch: Buffer, wanted: set[int]) -> None:
+        if start_of(self._address, header) is None:
+            return
+        try:
+            verify(batch)
+            records = decode_records(batch, header)
+        except InvalidBatch as error:
+            raise Unreadable(f"batch {header.base_offset} of {self._partition_address}: {error}") from error
+        for offset, (key, value, _, _) in enumerate(records, header.base_offset):
+            if offset not in wanted or value is None:
+                continue
+            decoded = decode_key(key or b"")
+            if isinstance(decoded, MessageKey):
+                message = decode_message(value)
+                self._size_bytes += message.size_bytes
+                self._found[offset] = Found(-1, decoded.scheduled_id, message)
+
+    def _done(self) -> Job | None:
+        if self._in_flight or self._paused:
+            return None
+        unread = {
+            offset
+            for sweep, offsets in enumerate(self._sweeps)
+            for offset in offsets[self._read_up_to[sweep] :]
+        }
+        found: list[Found] = []
+        entries, self._entries = self._entries, ()
+        for number, entry in enumerate(entries):
+            offset = offset_of(entry)
+            if offset in unread:
+                return Job(self._purpose, found, list(entries[number:]))
+            if offset in self._found:
+                found.append(self._found[offset]._replace(entry=entry))
+        return Job(self._purpose, found, [])
+
+
+def _sweeps(offsets: Sequence[int]) -> list[list[int]]:
+    """The offsets, which rise, divided where they lie far apart."""
+    sweeps: list[list[int]] = []
+    for offset in offsets:
+        if not sweeps or offset - sweeps[-1][-1] > GAP:
+            sweeps.append([])
+        sweeps[-1].append(offset)
+    return sweeps

@@ -1,0 +1,78 @@
+"""Whether a batch is in a partition's log, for when the partition cannot be asked by repeating it. Pure.
+
+Reads from where the batch can be to the end, and then once more: what this scheduler sent before its first question at
+the end is taken in an earlier turn of the partition than the second, so it is durable or will never be. Of the batch what
+compaction has left counts as well. Called by moves.py.
+
+    beginning --where the log begins--> reading --at its end--> confirming --still at its end--> missing
+                                        reading, confirming --a record of the batch--> found
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+from ...transport.addresses import Place, partition_address
+from ...transport.batch import SEQUENCE_LIMIT, BatchHeader, Buffer, split
+from ...transport.machine import Call
+from ...transport.protocol.data import Fetch, FetchReply, ListOffsets, ListOffsetsReply
+
+FETCH_BYTES = 1024 * 1024
+
+Verdict = Literal["reading", "found", "missing"]
+
+
+class Wanted(NamedTuple):
+    producer_id: int
+    epoch: int
+    base_sequence: int
+    record_count: int
+
+
+class Scan:
+    def __init__(self, key: Any, place: Place, wanted: Wanted, from_offset: int) -> None:
+        self._key = key
+        self._place = place
+        self._wanted = wanted
+        self._position = from_offset
+        self._is_confirming = False
+        self._address = partition_address(*place)
+
+    def begin(self) -> Call:
+        topic, partition = self._place
+        request = ListOffsets(topic=topic, partition=partition, at="earliest")
+        return Call(self._key, self._address, request, ListOffsetsReply)
+
+    def on_begin(self, reply: ListOffsetsReply) -> Call:
+        self._position = max(self._position, reply.offset)
+        return self.fetch()
+
+    def fetch(self) -> Call:
+        topic, partition = self._place
+        request = Fetch(
+            topic=topic,
+            partition=partition,
+            offset=self._position,
+            max_bytes=FETCH_BYTES,
+            format="batches",
+        )
+        return Call(self._key, self._address, request, FetchReply)
+
+    def on_fetched(self, reply: FetchReply, payload: Sequence[Buffer]) -> Verdict:
+        """`reading` asks for another fetch."""
+        for frame in payload:
+            for header, _ in split(frame):
+                if self._is_of_batch(header):
+                    return "found"
+        is_at_end = reply.next_offset >= reply.high_watermark
+        self._position = max(self._position, reply.next_offset)
+        if is_at_end and self._is_confirming:
+            return "missing"
+        self._is_confirming = is_at_end
+        return "reading"
+
+    def _is_of_batch(self, header: BatchHeader) -> bool:
+        wanted = self._wanted
+        is_ours = (header.producer_id, header.producer_epoch) == (wanted.producer_id, wanted.epoch)
+        return (
+            is_ours and (header.base_sequence - wanted.base_sequence) % SEQUENCE_LIMIT < wanted.record_count
+        )

@@ -1,0 +1,179 @@
+"""What a scheduler answers: messages to be held back, lists of them, and those that are called off. Pure.
+
+Owns the decisions that wait for the disk and which ids they name. A refusal is raised before anything has changed;
+success is told once it is durable. Called by machine.py, which flushes.
+
+    request             durable state before            effect
+    schedule            its id is pending or recent     answered as a duplicate, once the first is durable
+                        otherwise                       Scheduled
+    cancel_scheduled    pending, not on its way         Cancelled; from then on it is not delivered
+                        cancelled a short while ago     done
+                        otherwise                       UNKNOWN_SCHEDULED_ID
+    list_scheduled                                      a page, once all that was decided before is durable
+"""
+
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from ...transport.machine import Effect, Received, Reply, Sender
+from ...transport.protocol.delayed import (
+    CancelScheduled,
+    ListScheduled,
+    Schedule,
+    ScheduleRecord,
+    ScheduleReply,
+    ScheduleResult,
+    page_of,
+)
+from ...transport.protocol.errors import ErrorCode, ProtocolError
+from ...transport.protocol.message import Done, Request
+from ...transport.protocol.message import Reply as ReplyBody
+from ..journal.recorder import Durable, Recorder, Waiting
+from . import pending as limits
+from .listing import Listing
+from .moves import Moves
+from .pending import Pending, digest_of, entry_of
+from .records import Cancelled, Change, Message, ProducerChosen, Scheduled, record_count
+
+REQUESTS: tuple[type[Request], ...] = (Schedule, ListScheduled, CancelScheduled)
+
+
+class ParkedList(Struct, frozen=True):
+    """A list that waits until what it tells is durable."""
+
+    sender: Sender
+    request: ListScheduled
+
+
+Answer: TypeAlias = Waiting | ParkedList
+
+
+class Serving:
+    def __init__(
+        self, pending: Pending, moves: Moves, listing: Listing, recorder: Recorder[Change, Answer]
+    ) -> None:
+        self._pending = pending
+        self._moves = moves
+        self._listing = listing
+        self._recorder = recorder
+        self._decided: list[Change] = []
+        self._undurable: dict[bytes, bool] = {}
+        """Messages without an offset yet, by the hash of their id; False when they are cancelled already."""
+
+    def take(self) -> list[Change]:
+        decided, self._decided = self._decided, []
+        return decided
+
+    def choose(self, producer_id: int) -> None:
+        """Messages are moved under this id from now on."""
+        self._decided.append(ProducerChosen(producer_id))
+
+    def on_request(self, event: Received, now: int) -> list[Effect]:
+        sender, request = event.sender, event.request
+        try:
+            self._recorder.check_room(len(self._decided))
+            match request:
+                case Schedule():
+                    results = [self._schedule(record, now) for record in request.records]
+                    return self._answer_when_durable(sender, ScheduleReply(results=results))
+                case CancelScheduled(scheduled_id=scheduled_id):
+                    self._cancel(scheduled_id, now)
+                    return self._answer_when_durable(sender, Done())
+                case ListScheduled():
+                    page_of(request.after)
+                    return self._list(sender, request)
+        except ProtocolError as error:
+            return [Reply(sender, error.body)]
+        raise AssertionError(f"{request!r} is not for a scheduler")
+
+    def on_durable(self, durable: Durable[Change, Answer], now: int) -> list[Effect]:
+        """Messages have their offsets, and the answers that waited go."""
+        effects: list[Effect] = []
+        for offset, change in offsets_of(durable):
+            if isinstance(change, Scheduled):
+                digest = digest_of(change.scheduled_id)
+                self._pending.add(digest, entry_of(change.message.deliver_at_ms, offset))
+                if not self._undurable.pop(digest):
+                    self._pending.withdraw(digest)
+            elif isinstance(change, Cancelled):
+                self._pending.end(digest_of(change.scheduled_id), now, "cancelled")
+        for answer in durable.waiting:
+            if isinstance(answer, Waiting):
+                effects.append(Reply(answer.sender, answer.body))
+            else:
+                effects += self._begin_list(answer.sender, answer.request)
+        return effects
+
+    def _schedule(self, record: ScheduleRecord, now: int) -> ScheduleResult:
+        digest = digest_of(record.scheduled_id)
+        is_pending = digest in self._undurable or self._pending.find(digest) is not None
+        if is_pending or self._pending.is_withdrawn(digest) or self._pending.ending(digest, now) is not None:
+            return ScheduleResult(duplicate=True)
+        if len(self._pending) + len(self._undurable) >= limits.PENDING_LIMIT:
+            why = f"{limits.PENDING_LIMIT} messages are scheduled here, which is the limit"
+            return ScheduleResult(error=ProtocolError(ErrorCode.OVERLOADED, why).body)
+        message = Message(
+            topic=record.topic,
+            partition=record.partition,
+            deliver_at_ms=record.deliver_at_ms,
+            scheduled_at_ms=now,
+            key=record.key,
+            value=record.value,
+            headers=record.headers,
+            timestamp_ms=record.timestamp_ms,
+        )
+        self._undurable[digest] = True
+        self._decided.append(Scheduled(record.scheduled_id, message))
+        return ScheduleResult()
+
+    def _cancel(self, scheduled_id: str, now: int) -> None:
+        digest = digest_of(scheduled_id)
+        ending = self._pending.ending(digest, now)
+        is_undurable = self._undurable.get(digest)
+        if ending == "cancelled" or is_undurable is False or self._pending.is_withdrawn(digest):
+            return
+        if is_undurable:
+            self._undurable[digest] = False
+        else:
+            entry = self._pending.find(digest)
+            if entry is None:
+                why = "has been delivered" if ending == "delivered" else "is not scheduled"
+                raise _unknown(scheduled_id, why)
+            if not self._moves.withdraw(entry):
+                raise _unknown(scheduled_id, "is being delivered")
+            self._pending.withdraw(digest)
+        self._decided.append(Cancelled(scheduled_id))
+
+    def _list(self, sender: Sender, request: ListScheduled) -> list[Effect]:
+        if not self._decided and self._recorder.is_idle:
+            return self._begin_list(sender, request)
+        self._recorder.wait(ParkedList(sender, request), is_gathered=bool(self._decided))
+        return []
+
+    def _begin_list(self, sender: Sender, request: ListScheduled) -> list[Effect]:
+        _, offset = page_of(request.after)
+        try:
+            return self._listing.begin(sender, request, offset)
+        except ProtocolError as error:
+            return [Reply(sender, error.body)]
+
+    def _answer_when_durable(self, sender: Sender, body: ReplyBody) -> list[Effect]:
+        if not self._decided and self._recorder.is_idle:
+            return [Reply(sender, body)]
+        self._recorder.wait(Waiting(sender, body), is_gathered=bool(self._decided))
+        return []
+
+
+def offsets_of(durable: Durable[Change, Answer]) -> list[tuple[int, Change]]:
+    """Each change with the offset of its first record."""
+    found: list[tuple[int, Change]] = []
+    offset = durable.mark.base_offset
+    for change in durable.changes:
+        found.append((offset, change))
+        offset += record_count(change)
+    return found
+
+
+def _unknown(scheduled_id: str, why: str) -> ProtocolError:
+    return ProtocolError(ErrorCode.UNKNOWN_SCHEDULED_ID, f"message {scheduled_id[:250]!r} {why}")

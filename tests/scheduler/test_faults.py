@@ -1,0 +1,193 @@
+"""Any order of schedules, cancels, lost answers, crashes, deleted topics and forgetful partitions: nothing twice,
+nothing lost.
+
+Hypothesis plays the scheduler's surroundings: each call is answered, lost or failed when it likes, the scheduler dies
+with what it has sent arriving or not, its log is compacted, partitions forget producers and go down, topics grow, vanish
+and come back. After each step no message is in a topic twice; at the end faults stop, and everything that was
+acknowledged and not cancelled has arrived.
+"""
+
+from collections import Counter
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from planaria.actors.scheduler.pending import ENDED_KEPT_MS
+from planaria.transport.protocol.delayed import CancelScheduled, Schedule, ScheduleRecord
+from planaria.transport.protocol.errors import ErrorBody, ErrorCode
+from planaria.transport.protocol.message import Done
+from simulated_schedule import LOST, OWN, SimulatedSchedule
+
+TOPICS = ("ORDERS", "PAYMENTS")
+FULL = ErrorBody(ErrorCode.STORAGE_FULL, "no room", True)
+HOURS_MS = 3_600_000
+
+picks = st.integers(0, 1_000)
+delays = st.sampled_from([0, 0, 10, 50, 300, 2_000])
+
+
+class ScheduleUnderFaults(RuleBasedStateMachine):
+    @initialize(partitions=st.integers(1, 3))
+    def begin(self, partitions: int) -> None:
+        self.world = SimulatedSchedule(ORDERS=partitions, PAYMENTS=1).run()
+        self.topic_of: dict[str, str] = {}
+        self.first_asked_ms: dict[str, int] = {}
+        self.asked: dict[int, str] = {}
+        """Requests to schedule, by number."""
+        self.asked_to_cancel: dict[int, str] = {}
+
+    # Requests
+
+    @rule(topic=st.sampled_from(TOPICS), after_ms=delays, count=st.integers(1, 4), has_key=st.booleans())
+    def schedule(self, topic: str, after_ms: int, count: int, has_key: bool) -> None:
+        for _ in range(count):
+            name = f"m{len(self.topic_of)}"
+            self.topic_of[name] = topic
+            self.first_asked_ms[name] = self.world.now
+            self.ask_for(name, after_ms, has_key)
+
+    @precondition(lambda self: self.topic_of)
+    @rule(pick=picks)
+    def schedule_again(self, pick: int) -> None:
+        name = f"m{pick % len(self.topic_of)}"
+        if self.world.now - self.first_asked_ms[name] < ENDED_KEPT_MS:
+            self.ask_for(name, 0, has_key=True)
+
+    def ask_for(self, name: str, after_ms: int, has_key: bool) -> None:
+        record = ScheduleRecord(
+            scheduled_id=name,
+            topic=self.topic_of[name],
+            deliver_at_ms=self.world.now + after_ms,
+            key=name.encode() if has_key else None,
+            value=name.encode(),
+        )
+        self.asked[self.world.ask(Schedule(records=[record]))] = name
+
+    @precondition(lambda self: self.topic_of)
+    @rule(pick=picks)
+    def cancel(self, pick: int) -> None:
+        name = f"m{pick % len(self.topic_of)}"
+        self.asked_to_cancel[self.world.ask(CancelScheduled(scheduled_id=name))] = name
+
+    # Faults
+
+    @rule(pick=picks, count=st.integers(1, 8))
+    def answer(self, pick: int, count: int) -> None:
+        for _ in range(count):
+            calls = self.world.answerable()
+            if calls:
+                self.world.answer(calls[pick % len(calls)])
+
+    @rule()
+    def answer_all(self) -> None:
+        self.world.drain()
+
+    @rule(pick=picks)
+    def lose_answer(self, pick: int) -> None:
+        calls = self.world.answerable()
+        if calls:
+            self.world.lose_answer(calls[pick % len(calls)])
+
+    @rule(pick=picks)
+    def lose_call(self, pick: int) -> None:
+        calls = self.world.answerable()
+        if calls:
+            self.world.fail(calls[pick % len(calls)], LOST)
+
+    @rule(arriving=st.integers(0, 3), with_snapshot=st.booleans())
+    def crash(self, arriving: int, with_snapshot: bool) -> None:
+        self.world.crash(arriving=arriving, with_snapshot=with_snapshot)
+
+    @rule()
+    def stop(self) -> None:
+        """In good order, so with a snapshot; then a start."""
+        self.world.drain()
+        self.world.machine._since_snapshot += 1
+        data = self.world.machine._snapshot(self.world.now, least=1) if self.world.is_ready else []
+        for effect in data:
+            self.world._perform(effect)
+        self.world.start()
+
+    @rule(milliseconds=st.sampled_from([1, 10, 100, 500, 13 * HOURS_MS]))
+    def wait(self, milliseconds: int) -> None:
+        self.world.now += milliseconds
+        self.world.fire()
+
+    @rule()
+    def compact(self) -> None:
+        self.world.compact()
+
+    @rule(pick=picks)
+    def forget_producers(self, pick: int) -> None:
+        """As a partition does after a day of silence: the intents of such times are old."""
+        self.world.now += 25 * HOURS_MS
+        places = [place for place in sorted(self.world.logs) if place != OWN]
+        self.world.forget_producers(places[pick % len(places)])
+
+    @rule(pick=picks)
+    def go_down(self, pick: int) -> None:
+        places = sorted(self.world.logs)
+        self.world.down[places[pick % len(places)]] = FULL
+
+    @rule()
+    def come_up(self) -> None:
+        for place in list(self.world.down):
+            self.world.up(place)
+
+    @precondition(lambda self: "PAYMENTS" in self.world.topics)
+    @rule()
+    def delete_topic(self) -> None:
+        self.world.delete("PAYMENTS")
+        self.world.down.pop(("PAYMENTS", 0), None)
+        # Calls to a process that is gone come to nothing.
+        for call in [each for each in self.world.calls if each.address == "partition/PAYMENTS/0"]:
+            self.world.fail(call, ErrorBody(ErrorCode.PARTITION_OFFLINE, "died", True))
+
+    @precondition(lambda self: "PAYMENTS" not in self.world.topics)
+    @rule()
+    def create_topic(self) -> None:
+        self.world.create("PAYMENTS", 1)
+
+    @precondition(lambda self: self.world.topics["ORDERS"].partitions < 5)
+    @rule()
+    def grow_topic(self) -> None:
+        self.world.grow("ORDERS", self.world.topics["ORDERS"].partitions + 1)
+
+    # What must hold
+
+    @invariant()
+    def nothing_is_there_twice(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        for topic in TOPICS:
+            doubled = [name for name, count in Counter(self.world.delivered(topic)).items() if count > 1]
+            assert not doubled, f"{topic} has {doubled} twice"
+
+    def teardown(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        world = self.world
+        if "PAYMENTS" not in world.topics:
+            world.create("PAYMENTS", 1)
+        for place in list(world.down):
+            world.up(place)
+        world.advance(60_000)
+        self.nothing_is_there_twice()
+        arrived = {*world.delivered("ORDERS"), *world.delivered("PAYMENTS"), *world.delivered_before()}
+        cancelled = {
+            name
+            for number, name in self.asked_to_cancel.items()
+            if isinstance(world.replies.get(number), Done)
+        }
+        acknowledged = {
+            name for number, name in self.asked.items() if getattr(world.replies.get(number), "results", None)
+        }
+        assert not cancelled & arrived
+        tried = set(self.asked_to_cancel.values())
+        assert acknowledged - tried <= arrived, f"lost: {sorted(acknowledged - tried - arrived)}"
+        assert world.listed() == []
+
+
+ScheduleUnderFaults.TestCase.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+TestScheduleUnderFaults = ScheduleUnderFaults.TestCase

@@ -1,0 +1,326 @@
+"""A scheduler without processes: its machine over simulated partitions, a simulated controller, and a clock that moves
+when it is told to.
+
+Nothing happens by itself: calls wait in `calls` until `answer`, `lose_answer`, `fail` or `drain`, timers until `advance`.
+So a test chooses what is in flight when the scheduler dies.
+"""
+
+from typing import Any
+
+from model_partition import ModelPartition
+from planaria.actors.journal.identity import start_of
+from planaria.actors.log.key_map import KeyMap
+from planaria.actors.log.survivors import rewritten, survivors
+from planaria.actors.scheduler.effects import BecomeReady, SaveSnapshot, Started
+from planaria.actors.scheduler.machine import SchedulerMachine
+from planaria.actors.scheduler.snapshot import decode_snapshot
+from planaria.transport.addresses import CONTROLLER, Place, partition_address, place_of
+from planaria.transport.batch import decode_records, parse_header
+from planaria.transport.machine import (
+    Answered,
+    Call,
+    CancelTimer,
+    Failed,
+    PeerUp,
+    Received,
+    Reply,
+    Sender,
+    SetTimer,
+    Stop,
+    TimerFired,
+)
+from planaria.transport.protocol.data import (
+    Fetch,
+    FetchReply,
+    InitProducer,
+    InitProducerReply,
+    ListOffsets,
+    ListOffsetsReply,
+    Produce,
+    ProduceReply,
+)
+from planaria.transport.protocol.delayed import (
+    CancelScheduled,
+    ListScheduled,
+    Schedule,
+    ScheduledMessage,
+    ScheduleRecord,
+)
+from planaria.transport.protocol.errors import ErrorBody, ErrorCode
+from planaria.transport.protocol.message import Done
+from planaria.transport.protocol.topics import CatalogTopic, WatchCatalog, WatchCatalogReply
+
+OWN: Place = ("__delayed", 0)
+LOST = ErrorBody(ErrorCode.TIMED_OUT, "no answer in time", True)
+
+
+class SimulatedSchedule:
+    """Replies go to `replies` by the request's number."""
+
+    def __init__(self, **topics: int) -> None:
+        self.now = 1_700_000_000_000
+        self.logs: dict[Place, ModelPartition] = {OWN: ModelPartition()}
+        self.topics: dict[str, CatalogTopic] = {}
+        self.lives: dict[str, int] = {}
+        self.past: list[tuple[Place, ModelPartition]] = []
+        """Partitions of topics that have been deleted."""
+        self.version = 1
+        self.down: dict[Place, ErrorBody] = {}
+        """What each partition answers that takes nothing."""
+        self.calls: list[Call] = []
+        self.timers: dict[Any, int] = {}
+        self.replies: dict[int, Any] = {}
+        self.snapshot: bytes | None = None
+        self.producer_ids = 100
+        self.starts = 0
+        self.is_ready = self.is_stopped = False
+        self.machine: SchedulerMachine
+        self._requests = 0
+        for topic, partitions in topics.items():
+            self.create(topic, partitions)
+
+    # The scheduler's life
+
+    def start(self, *, with_snapshot: bool = True) -> None:
+        self.starts += 1
+        self.calls, self.timers = [], {}
+        self.is_ready = self.is_stopped = False
+        stored = decode_snapshot(self.snapshot) if self.snapshot and with_snapshot else None
+        self.machine = SchedulerMachine(*OWN, 1, starter=f"run.{self.starts}", snapshot=stored)
+        self.handle(Started())
+
+    def run(self) -> "SimulatedSchedule":
+        self.start()
+        self.drain()
+        assert self.is_ready
+        return self
+
+    def crash(self, *, arriving: int = 0, with_snapshot: bool = True) -> None:
+        """The scheduler dies; so many of the batches that it had sent still arrive, in order."""
+        sent = [call for call in self.calls if isinstance(call.request, Produce)]
+        for call in sent[:arriving]:
+            self._outcome(call)
+        self.start(with_snapshot=with_snapshot)
+
+    # Requests
+
+    def ask(self, request: Any) -> int:
+        self._requests += 1
+        self.handle(Received(Sender((b"x",), self._requests), request))
+        return self._requests
+
+    def request(self, request: Any) -> Any:
+        """Ask, let everything become durable, and take the answer."""
+        number = self.ask(request)
+        self.drain()
+        return self.replies[number]
+
+    def schedule(self, scheduled_id: str, topic: str, after_ms: int, **fields: Any) -> Any:
+        fields = {"key": scheduled_id.encode(), "value": scheduled_id.encode(), **fields}
+        record = ScheduleRecord(
+            scheduled_id=scheduled_id, topic=topic, deliver_at_ms=self.now + after_ms, **fields
+        )
+        return self.request(Schedule(records=[record])).results[0]
+
+    def cancel(self, scheduled_id: str) -> str:
+        body = self.request(CancelScheduled(scheduled_id=scheduled_id))
+        return "done" if isinstance(body, Done) else body.code
+
+    def listed(self, topic: str | None = None, limit: int = 100) -> list[ScheduledMessage]:
+        found: list[ScheduledMessage] = []
+        after: str | None = None
+        while True:
+            reply = self.request(ListScheduled(topic=topic, limit=limit, after=after))
+            found += reply.messages
+            after = reply.next
+            if after is None:
+                return found
+
+    # Effects
+
+    def handle(self, event: Any) -> None:
+        for effect in self.machine.handle(event, self.now):
+            self._perform(effect)
+
+    def _perform(self, effect: Any) -> None:
+        match effect:
+            case Reply(to=sender, body=body):
+                assert isinstance(sender.id, int)
+                self.replies[sender.id] = body
+            case Call():
+                self.calls.append(effect)
+            case SetTimer(key=key, at=at):
+                self.timers[key] = at
+            case CancelTimer(key=key):
+                self.timers.pop(key, None)
+            case BecomeReady():
+                self.is_ready = True
+            case SaveSnapshot(data=data):
+                self.snapshot = data
+            case Stop():
+                self.is_stopped = True
+            case _:
+                raise AssertionError(effect)
+
+    # Calls
+
+    def answerable(self) -> list[Call]:
+        """Calls that have an answer now: a poll for topics has none until they change."""
+        return [call for call in self.calls if not self._is_parked(call)]
+
+    def _is_parked(self, call: Call) -> bool:
+        return isinstance(call.request, WatchCatalog) and call.request.after_version == self.version
+
+    def answer(self, call: Call) -> None:
+        self.calls.remove(call)
+        outcome = self._outcome(call)
+        if isinstance(outcome, ErrorBody):
+            self.handle(Failed(call.key, outcome))
+        else:
+            self.handle(Answered(call.key, *outcome))
+
+    def lose_answer(self, call: Call) -> None:
+        """It is done, and nobody hears of it."""
+        self.calls.remove(call)
+        self._outcome(call)
+        self.handle(Failed(call.key, LOST))
+
+    def fail(self, call: Call, error: ErrorBody = LOST) -> None:
+        """Nothing is done."""
+        self.calls.remove(call)
+        self.handle(Failed(call.key, error))
+
+    def drain(self) -> None:
+        """Answer every call until none is left that has an answer."""
+        while calls := self.answerable():
+            self.answer(calls[0])
+
+    def _outcome(self, call: Call) -> Any:
+        request = call.request
+        if isinstance(request, WatchCatalog):
+            return (WatchCatalogReply(version=self.version, topics=list(self.topics.values())),)
+        if isinstance(request, InitProducer):
+            assert call.address == CONTROLLER
+            self.producer_ids += 1
+            return (InitProducerReply(producer_id=self.producer_ids, producer_epoch=0),)
+        place = place_of(call.address)
+        assert place is not None
+        log = self.logs.get(place)
+        if log is None:
+            return ErrorBody(ErrorCode.PARTITION_OFFLINE, f"{call.address} is not running", True)
+        if place in self.down:
+            return self.down[place]
+        if isinstance(request, Produce):
+            return (
+                ProduceReply(batches=[log.produce(bytes(call.payload[0]))], high_watermark=log.end_offset),
+            )
+        if isinstance(request, ListOffsets):
+            return (ListOffsetsReply(offset=log.log_start_offset),)
+        assert isinstance(request, Fetch)
+        return _fetched(log, request)
+
+    # Topics and partitions
+
+    def create(self, topic: str, partitions: int, max_message_bytes: int = 1_000_000) -> None:
+        self.lives[topic] = self.lives.get(topic, 0) + 1
+        for partition in range(partitions):
+            self.logs[topic, partition] = ModelPartition()
+        topic_id = f"{topic}.{self.lives[topic]}"
+        self._set(CatalogTopic(topic, topic_id, partitions, max_message_bytes))
+
+    def grow(self, topic: str, partitions: int) -> None:
+        known = self.topics[topic]
+        for partition in range(known.partitions, partitions):
+            self.logs[topic, partition] = ModelPartition()
+        self._set(CatalogTopic(topic, known.topic_id, partitions, known.max_message_bytes))
+
+    def limit(self, topic: str, max_message_bytes: int) -> None:
+        known = self.topics[topic]
+        self._set(CatalogTopic(topic, known.topic_id, known.partitions, max_message_bytes))
+
+    def delete(self, topic: str) -> None:
+        for partition in range(self.topics.pop(topic).partitions):
+            self.past.append(((topic, partition), self.logs.pop((topic, partition))))
+        self.version += 1
+
+    def _set(self, topic: CatalogTopic) -> None:
+        self.topics[topic.topic] = topic
+        self.version += 1
+
+    def forget_producers(self, place: Place) -> None:
+        self.logs[place].producers.clear()
+
+    def up(self, place: Place) -> None:
+        self.down.pop(place, None)
+        self.handle(PeerUp(address=partition_address(*place), incarnation=2, endpoint="ipc://p"))
+
+    def compact(self) -> None:
+        """What compaction leaves of the scheduler's partition but for its last batch, tombstones included."""
+        log = self.logs[OWN]
+        keys = KeyMap()
+        opened = [(header, frame, decode_records(frame, header)) for header, frame in log.batches]
+        for header, _, records in opened:
+            keys.add(header, records)
+        kept: list[bytes] = []
+        for header, frame, records in opened[:-1]:
+            positions = survivors(header, records, keys, _never)
+            whole = len(positions) == header.record_count
+            kept += [frame] if whole else rewritten(header, records, positions)
+        log.batches = [(parse_header(frame), frame) for frame in kept] + log.batches[-1:]
+
+    # Time
+
+    def advance(self, milliseconds: int) -> None:
+        """Move the clock, firing every timer on its way at its own moment, and answering everything."""
+        end = self.now + milliseconds
+        self.drain()
+        while self.timers and min(self.timers.values()) <= end:
+            key = min(self.timers, key=lambda key: self.timers[key])
+            self.now = max(self.now, self.timers.pop(key))
+            self.handle(TimerFired(key))
+            self.drain()
+        self.now = end
+
+    def fire(self) -> None:
+        """Fire what is due, and answer nothing."""
+        for key in [key for key, at in self.timers.items() if at <= self.now]:
+            if self.timers.get(key, self.now + 1) <= self.now:
+                del self.timers[key]
+                self.handle(TimerFired(key))
+
+    # What was delivered
+
+    def delivered(self, topic: str) -> list[str]:
+        """The values in the topic as it is now, partition by partition."""
+        values = []
+        for place, log in sorted(self.logs.items()):
+            if place[0] == topic:
+                values += [(value or b"").decode() for value in log.values()]
+        return values
+
+    def delivered_before(self) -> list[str]:
+        """The values in topics that have been deleted since."""
+        return [(value or b"").decode() for _, log in self.past for value in log.values()]
+
+    @property
+    def own_starts(self) -> list[int | None]:
+        return [start_of("scheduler/0", header) for header, _ in self.logs[OWN].batches]
+
+
+def _never(offset: int) -> bool:
+    return False
+
+
+def _fetched(log: ModelPartition, request: Fetch) -> Any:
+    if request.offset > log.end_offset:
+        return ErrorBody(ErrorCode.OFFSET_OUT_OF_RANGE, f"the log ends at {log.end_offset}", False)
+    frames, next_offset = log.read(request.offset, min(request.max_bytes, 2_000))
+    is_last = not any(header.base_offset >= next_offset for header, _ in log.batches)
+    reply = FetchReply(
+        topic=request.topic,
+        partition=request.partition,
+        log_start_offset=log.log_start_offset,
+        high_watermark=log.end_offset,
+        next_offset=log.end_offset if is_last else next_offset,
+    )
+    return reply, (b"".join(frames),) if frames else ()
