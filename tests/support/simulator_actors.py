@@ -154,7 +154,7 @@ class SimulatedLog:
             None,
         )
 
-    def apply_retention(self, now_ms: int) -> int:
+    def apply_retention(self, now_ms: int, consumed_offset: int | None = None) -> int:
         return 0
 
     def compact(self, now_ms: int, budget_bytes: int) -> bool:
