@@ -11,7 +11,16 @@ from header_vectors import SESSION_REQUESTS
 from planaria.actors.controller.process import ControllerActor
 from planaria.actors.gateway.machine import REQUESTS as PUBLIC
 from planaria.actors.partition.process import PartitionProcess
-from planaria.transport.protocol import control, data, delayed, groups, operations, session, topics
+from planaria.transport.protocol import (
+    control,
+    data,
+    delayed,
+    groups,
+    operations,
+    session,
+    topics,
+    transactions,
+)
 from planaria.transport.protocol.errors import RETRIABLE, ErrorCode
 from planaria.transport.protocol.message import Reply, Request
 from planaria.transport.protocol.topics import TopicConfig
@@ -19,7 +28,7 @@ from planaria.transport.protocol.topics import TopicConfig
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
 VECTORS = ROOT / "tests" / "vectors"
-DIALOGS = (control, data, delayed, groups, operations, session, topics)
+DIALOGS = (control, data, delayed, groups, operations, session, topics, transactions)
 
 
 def op_of(kind: type[Request]) -> str:

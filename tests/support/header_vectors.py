@@ -84,6 +84,14 @@ OTHER_REQUESTS: dict[str, dict[str, Any]] = {
         "records": [{"value_text": "v", "delay_ms": 5_000, "scheduled_id": "reminder-17"},
                     {"value_text": "w", "deliver_at_ms": 1_700_000_000_000}],
     },
+    "init_producer, transactional": {
+        "op": "init_producer", "id": 42, "transactional_id": "orders-to-payments", "transaction_timeout_ms": 30_000,
+    },
+    "commit_offsets, in a transaction": {
+        "op": "commit_offsets", "id": 46, "group": "billing", "member_id": MEMBER, "generation": 2,
+        "offsets": [{"topic": "ORDERS", "partition": 1, "offset": 1}],
+        "producer_id": 2**40 + 7, "producer_epoch": 3,
+    },
     "list_scheduled": {"op": "list_scheduled", "id": 40, "topic": "ORDERS", "limit": 10, "after": "1:17"},
     "cancel_scheduled": {"op": "cancel_scheduled", "id": 41, "scheduled_id": "reminder-17"},
 }  # fmt: skip
@@ -124,7 +132,7 @@ REPLIES: dict[str, Reply] = {
     "create_topic": CREATED,
     "publish": data.PublishReply(records=[data.PublishedRecord(partition=1, offset=0)]),
     "fetch": data.FetchReply(
-        topic="ORDERS", partition=1, log_start_offset=0, high_watermark=1, next_offset=1,
+        topic="ORDERS", partition=1, log_start_offset=0, high_watermark=1, next_offset=1, last_stable_offset=1,
         records=[
             data.FetchedRecord(
                 offset=0, timestamp_ms=1_700_000_000_000, key=b"order_id_1", key_text="order_id_1",
@@ -201,7 +209,8 @@ REPLIES: dict[str, Reply] = {
         next="1:52",
     ),
     "fetch of batches": data.FetchReply(
-        topic="ORDERS", partition=1, log_start_offset=0, high_watermark=2**53 + 3, next_offset=2**53 + 3
+        topic="ORDERS", partition=1, log_start_offset=0, high_watermark=2**53 + 3, next_offset=2**53 + 3,
+        last_stable_offset=2**53 + 3, aborted=[data.AbortedTransaction(2**40 + 7, 2, 2**53)],
     ),
     "list_offsets, latest": data.ListOffsetsReply(offset=3),
     "list_offsets, by time": data.ListOffsetsReply(offset=1, timestamp_ms=1_700_000_000_005),
@@ -232,6 +241,8 @@ REPLIES: dict[str, Reply] = {
     "kill": operations.KillReply(pid=107, incarnation=2),
     "revive": message.Done(),
     "cancel_scheduled": message.Done(),
+    "init_producer, transactional": data.InitProducerReply(producer_id=2**40 + 7, producer_epoch=3),
+    "commit_offsets, in a transaction": groups.CommitOffsetsReply(),
 }  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """The data dialog, answered by partitions; through the gateway, or at a partition's own endpoint.
 
-    init_producer()                                    -> producer_id, producer_epoch       (answered by the controller)
+    init_producer(transactional_id?)                   -> producer_id, producer_epoch       (answered by the controller,
+                                                          with a transactional_id by its coordinator: transactions.py)
     produce(topic, partition, acks) batch+             -> one result a batch, in order; no reply when acks = 0
     publish(topic, partition?, acks, records)          -> partition and offset of each      (answered by the gateway)
     fetch(topic, partition, offset, max_wait_ms, ...)  -> format batches: batch frames; format records: records inline
@@ -23,6 +24,9 @@ from .message import Reply, Request
 Acks = Literal[0, 1, "all"]
 """How many replicas must hold a batch before it is acknowledged: none, the leader, all in sync."""
 
+Isolation = Literal["read_committed", "read_uncommitted"]
+"""Whether a reader waits for open transactions and is spared the aborted ones."""
+
 Offset = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 TimestampMilliseconds = Annotated[int, Meta(ge=0, le=2**53)]
 MAX_DELAY_MS = 366 * 24 * 3600 * 1000
@@ -33,7 +37,14 @@ WaitMilliseconds = Annotated[int, Meta(ge=0, le=MAX_WAIT_MS)]
 
 
 class InitProducer(Request, tag="init_producer", frozen=True):
-    pass
+    transactional_id: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
+    """Who has it from now on is the only one: what an earlier holder left open is aborted, what it still sends is
+    PRODUCER_FENCED."""
+    transaction_timeout_ms: Annotated[int, Meta(ge=100, le=900_000)] = 60_000
+    """A transaction open for longer is aborted."""
+    producer_id: int | None = None
+    producer_epoch: int | None = None
+    """What the asker had before, if it only goes on after an error: PRODUCER_FENCED when somebody else has come."""
 
 
 class InitProducerReply(Reply):
@@ -111,6 +122,15 @@ class Fetch(Request, tag="fetch", frozen=True):
     max_wait_ms: WaitMilliseconds = 0
     format: Literal["batches", "records"] | None = None
     """None: `records` to a JSON request, `batches` to a MessagePack one."""
+    isolation: Isolation = "read_committed"
+
+
+class AbortedTransaction(Struct, frozen=True, array_like=True):
+    """A reader leaves out the batches of this producer and epoch that lie at `first_offset` or after it."""
+
+    producer_id: int
+    producer_epoch: int
+    first_offset: int
 
 
 class FetchedRecord(Struct, kw_only=True, frozen=True):
@@ -131,6 +151,10 @@ class FetchReply(Reply):
     high_watermark: int
     next_offset: int
     """Where to fetch on. A compacted topic lacks offsets: it may lie far behind the last record."""
+    last_stable_offset: int = -1
+    """No transaction is open below it, and a read_committed fetch ends there."""
+    aborted: list[AbortedTransaction] | UnsetType = UNSET
+    """With read_committed and batches: what is to be left out of them."""
     records: list[FetchedRecord] | None = None
 
 
@@ -139,6 +163,8 @@ class ListOffsets(Request, tag="list_offsets", frozen=True):
     partition: int
     at: Literal["earliest", "latest"] | int
     """A number is a timestamp in milliseconds: the first offset at or after it."""
+    isolation: Isolation = "read_uncommitted"
+    """With read_committed `latest` is the last stable offset."""
 
 
 class ListOffsetsReply(Reply):

@@ -70,6 +70,9 @@ class CommitOffsets(Request, tag="commit_offsets", frozen=True):
     """None: a free-standing consumer; refused while the group has members."""
     generation: int = 0
     """The generation of the last heartbeat's reply; older than the partition's grant is STALE_GENERATION."""
+    producer_id: int | None = None
+    producer_epoch: int | None = None
+    """Of a transaction (transactions.py): the offsets take effect if and when it commits."""
 
 
 class CommitOffsetsReply(Reply):
@@ -80,6 +83,8 @@ class FetchOffsets(Request, tag="fetch_offsets", frozen=True):
     group: str
     partitions: TopicPartitions | None = None
     """None asks for everything the group has committed."""
+    require_stable: bool = True
+    """Wait for transactions that are about to move the offsets; refused with UNSTABLE_OFFSETS if that takes long."""
 
 
 class FetchOffsetsReply(Reply):
