@@ -180,7 +180,8 @@ class Ownership:
                 self._owner[event.partition] = event.member
             case "-":
                 assert self._owner.pop(event.partition) == event.member, f"{event}: not the owner"
-                self._is_continued[event.partition] = True
+                # Who was handed nothing lets go of what its predecessor left, in order or not.
+                self._is_continued.setdefault(event.partition, True)
             case "!":
                 if self._owner.get(event.partition) == event.member:
                     del self._owner[event.partition]
