@@ -8,6 +8,7 @@ started again on the same port and the same data, and the subscriptions are inst
 import atexit
 import os
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any
 
@@ -103,15 +104,28 @@ class Broker:
         *,
         headers: dict[str, str] | None = None,
         dedup_id: str | None = None,
+        deliver_at: datetime | int | None = None,
+        delay: timedelta | float | None = None,
+        scheduled_id: str | None = None,
         timeout: float | None = 30.0,
     ) -> RecordMetadata:
         """Publish one message and wait until it is durable. For many messages use `producer()`.
 
         A repeat of a `dedup_id` within the topic's window is not written again: the first one's place is returned.
+        With `deliver_at` or `delay` (seconds) it is held back until then, under the `scheduled_id` that is returned.
         """
         if self._producer is None:
             self._producer = self.client.producer(linger_ms=0)
-        delivery = self._producer.publish(topic, value, key=key, headers=headers, dedup_id=dedup_id)
+        delivery = self._producer.publish(
+            topic,
+            value,
+            key=key,
+            headers=headers,
+            dedup_id=dedup_id,
+            deliver_at=deliver_at,
+            delay=delay,
+            scheduled_id=scheduled_id,
+        )
         return delivery.result(timeout)
 
     def producer(self, **options: Any) -> Producer:

@@ -9,22 +9,19 @@ import re
 import sys
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from .output import duration_text, note, plural, print_json, print_table, table
-from .positions import AtTime, parse_target
 from .records import json_line
+from .times import duration_ms, time_ms, utc_text
 
 if TYPE_CHECKING:
     from ...transport.client.dead_letters import DeadLetter, LetterFilter
     from ...transport.client.redrive import RedriveReport
 
 _PLACE = re.compile(r"(?:([0-9]{1,9}):)?([0-9]{1,18})")
-_AGO = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
-_UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 def parse_place(text: str) -> tuple[int, int]:
@@ -37,16 +34,13 @@ def parse_place(text: str) -> tuple[int, int]:
 
 def parse_since(text: str, now_ms: int) -> int:
     """A time, or so long ago. Raises BadParameter."""
-    found = _AGO.fullmatch(text)
-    if found is not None:
-        return now_ms - int(found[1]) * _UNITS_MS[found[2]]
-    if not text.isdigit():
-        target = parse_target(text)
-        if isinstance(target, AtTime):
-            return target.timestamp_ms
-    raise typer.BadParameter(
-        f"{text!r} is neither a time like 2026-01-31T12:00 nor like 90m", param_hint="--since"
-    )
+    ago_ms = duration_ms(text)
+    at_ms = time_ms(text) if ago_ms is None else now_ms - ago_ms
+    if at_ms is None:
+        raise typer.BadParameter(
+            f"{text!r} is neither a time like 2026-01-31T12:00 nor like 90m", param_hint="--since"
+        )
+    return at_ms
 
 
 def letter_filter(
@@ -91,10 +85,6 @@ def _origin(letter: "DeadLetter") -> str:
     return "-" if letter.topic is None else f"{letter.topic}/{letter.partition}@{letter.offset}"
 
 
-def _at(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-
-
 def print_histogram(reasons: Sequence[tuple[str, int]]) -> None:
     most = max(count for _, count in reasons)
     rows = [(str(count), "█" * max(1, round(20 * count / most)), text) for text, count in reasons]
@@ -108,7 +98,7 @@ def print_letters(letters: Sequence["DeadLetter"]) -> None:
             _origin(letter),
             letter.group or "-",
             str(letter.failures),
-            _at(letter.failed_ms),
+            utc_text(letter.failed_ms),
             letter.reason[:60],
         )
         for letter in letters
@@ -117,12 +107,13 @@ def print_letters(letters: Sequence["DeadLetter"]) -> None:
 
 
 def print_letter(letter: "DeadLetter") -> None:
+    last = utc_text(letter.failed_ms)
     lasted = duration_text(max(0, letter.last_failure_ms - letter.first_failure_ms))
     lines = [
         f"letter     {letter.message.topic}/{letter.message.partition}@{letter.message.offset}",
         f"from       {_origin(letter)}",
         f"group      {letter.group or '-'}",
-        f"failed     {letter.failures} of {letter.deliveries} times within {lasted}, last at {_at(letter.failed_ms)}",
+        f"failed     {letter.failures} of {letter.deliveries} times within {lasted}, last at {last}",
         f"reason     {letter.reason}",
         f"exception  {letter.exception or '-'}",
         f"process    {letter.exit or '-'}",

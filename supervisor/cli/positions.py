@@ -1,7 +1,6 @@
 """Where `planaria group reset` moves a group: what was typed, as offsets of partitions. Changes nothing itself."""
 
 import re
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 import typer
@@ -10,6 +9,7 @@ from msgspec import Struct, field
 from ...transport.addresses import Place
 from .failures import CommandFailed
 from .group_report import log_ends
+from .times import time_ms
 
 if TYPE_CHECKING:
     from ...transport.client.client import Client
@@ -40,16 +40,13 @@ def parse_target(text: str) -> Target:
         return cast("Literal['earliest', 'latest']", text)
     if re.fullmatch(r"[0-9]+", text):
         return AtOffset(int(text))
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
+    at_ms = time_ms(text)
+    if at_ms is None:
         raise typer.BadParameter(
             f"{text!r} is neither earliest, latest, an offset, nor a time like 2026-01-31T12:00",
             param_hint="--to",
-        ) from None
-    if at.tzinfo is None:
-        at = at.replace(tzinfo=UTC)
-    return AtTime(int(at.timestamp() * 1000))
+        )
+    return AtTime(at_ms)
 
 
 def moves_to(

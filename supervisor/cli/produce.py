@@ -18,6 +18,7 @@ from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
 from .failures import CommandFailed
 from .output import error_console, note, plural, print_json, rate_text
 from .records import JSON_HEADERS, Parser, json_parser, line_parser
+from .times import duration_ms, time_ms
 
 if TYPE_CHECKING:
     from ...transport.client.delivery import Delivery
@@ -70,6 +71,16 @@ def produce(
     acks: Annotated[
         Literal["0", "1", "all"], typer.Option("--acks", help="How many replicas must have it first.")
     ] = "all",
+    delay: Annotated[
+        str | None,
+        typer.Option("--delay", metavar="DURATION", help="Delivered so much later: 500ms, 90s, 15m, 2h, 3d."),
+    ] = None,
+    deliver_at: Annotated[
+        str | None,
+        typer.Option(
+            "--deliver-at", metavar="TIME", help="Delivered then: 2026-01-31T12:00 (UTC unless it says)."
+        ),
+    ] = None,
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
@@ -79,11 +90,16 @@ def produce(
       echo hello | planaria produce ORDERS
       planaria produce ORDERS --file orders.txt --key-separator :
       planaria produce ORDERS --file orders.jsonl --format json --key-field id
+      echo wake up | planaria produce ORDERS --delay 15m
 
     [dim]--json:[/dim] {"topic", "messages", "bytes", "seconds"}
     """
     parser = _parser(input_format, key_field, key_separator)
-    headers = {**(JSON_HEADERS if input_format == "json" else {}), **_headers(header or [])} or None
+    options: dict[str, Any] = {
+        "partition": partition,
+        "headers": {**(JSON_HEADERS if input_format == "json" else {}), **_headers(header or [])} or None,
+        **_time_of_delivery(delay, deliver_at, acks),
+    }
     produced = Produced(topic=topic)
     with (
         _opened(file) as (source, size_bytes),
@@ -91,7 +107,7 @@ def produce(
         _progress(produced, size_bytes) as advance,
         client.producer(acks=_ACKS[acks], delivery_timeout_ms=DELIVERY_TIMEOUT_MS) as producer,
     ):
-        _Publishing(producer, produced, partition, headers).run(source, parser, advance)
+        _Publishing(producer, produced, options).run(source, parser, advance)
     if as_json:
         print_json(produced)
     else:
@@ -103,12 +119,10 @@ def produce(
 class _Publishing:
     """From lines to acknowledged messages; stops at the first one that fails."""
 
-    def __init__(
-        self, producer: "Producer", produced: Produced, partition: int | None, headers: dict[str, str] | None
-    ) -> None:
+    def __init__(self, producer: "Producer", produced: Produced, options: dict[str, Any]) -> None:
         self._producer = producer
         self._produced = produced
-        self._options: dict[str, Any] = {"partition": partition, "headers": headers}
+        self._options = options
         self._unconfirmed: deque[Delivery] = deque()
         self._started_at = time.monotonic()
 
@@ -165,6 +179,27 @@ def _parser(input_format: str, key_field: str | None, key_separator: str | None)
     if key_separator == "":
         raise typer.BadParameter("must not be empty", param_hint="--key-separator")
     return line_parser(key_separator)
+
+
+def _time_of_delivery(delay: str | None, deliver_at: str | None, acks: str) -> dict[str, Any]:
+    """What `publish` is told of it."""
+    if delay is not None and deliver_at is not None:
+        raise typer.BadParameter("--delay and --deliver-at are both given", param_hint="--delay")
+    if (delay is not None or deliver_at is not None) and acks == "0":
+        raise typer.BadParameter("a delayed message needs an answer: 1 or all", param_hint="--acks")
+    if delay is not None:
+        wait_ms = duration_ms(delay)
+        if wait_ms is None:
+            raise typer.BadParameter(f"{delay!r} is not like 90s or 15m", param_hint="--delay")
+        return {"delay": wait_ms / 1000}
+    if deliver_at is not None:
+        at_ms = time_ms(deliver_at)
+        if at_ms is None:
+            raise typer.BadParameter(
+                f"{deliver_at!r} is no time like 2026-01-31T12:00", param_hint="--deliver-at"
+            )
+        return {"deliver_at": at_ms}
+    return {}
 
 
 def _headers(pairs: list[str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ import pytest
 from planaria.transport.batch import build
 from planaria.transport.client import accumulator as accumulator_module
 from planaria.transport.client.accumulator import Accumulator, Lane
-from planaria.transport.client.delivery import Delivery
+from planaria.transport.client.delivery import Delivery, RecordMetadata
 from planaria.transport.client.errors import Backpressure, BufferFull, Closed, TimedOut
 from planaria.transport.client.gate import Gate
 from planaria.transport.client.options import InvalidOption
@@ -85,7 +85,8 @@ def test_a_record_is_announced_once_and_sealed_when_taken() -> None:
     (batch,) = sealer.take()
     assert [record.value for record in batch.records] == [b"a", b"b"]
     sealer.accumulator.finish(batch, 40, None)
-    assert (first.result(0), second.result(0)) == (("T", 0, 40, False), ("T", 0, 41, False))
+    assert first.result(0) == RecordMetadata("T", 0, 40)
+    assert second.result(0) == RecordMetadata("T", 0, 41)
     assert sealer.accumulator.buffered_bytes == 0
 
 
@@ -99,7 +100,7 @@ def test_a_record_with_an_identity_is_alone_and_sealed_at_birth() -> None:
     assert not batch.is_open
     assert batch in sealer.accumulator.unfinished()
     sealer.accumulator.finish(batch, 7, None, True)
-    assert delivery.result(0) == ("T", 2, 7, True)
+    assert delivery.result(0) == RecordMetadata("T", 2, 7, True)
     assert sealer.accumulator.buffered_bytes == 0
 
 
@@ -209,7 +210,7 @@ def test_everybody_who_waits_for_a_batch_is_let_pass() -> None:
     sealer.accumulator.finish(batch, 7, None)
     for thread in waiting:
         thread.join(5)
-    assert results == [("T", 0, 7, False)] * 3
+    assert results == [RecordMetadata("T", 0, 7)] * 3
 
 
 def test_whoever_gives_up_waiting_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,7 +230,7 @@ def test_whoever_gives_up_waiting_leaves_nothing_behind(monkeypatch: pytest.Monk
     assert delivery.batch.gates == []
     (batch,) = sealer.take()
     sealer.accumulator.finish(batch, 7, None)
-    assert delivery.result() == ("T", 0, 7, False)
+    assert delivery.result() == RecordMetadata("T", 0, 7)
 
 
 def test_a_straggler_goes_into_the_next_batch() -> None:

@@ -8,20 +8,19 @@ import pytest
 from fake_broker import FakeBroker
 from planaria.transport.client import Client, InvalidOption
 from planaria.transport.client.asking import Answered, Ask, Failed, SetTimer, TimerFired
-from planaria.transport.client.identified import REQUEST_BATCHES, Identified
+from planaria.transport.client.identified import REQUEST_BATCHES, Identified, identified_dialog
 from planaria.transport.client.producing import LaneFreed, LaneHeld, Outcome
 from planaria.transport.protocol.data import ProducedBatch, ProduceReply
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 
 LANE = ("T", 0)
+DIALOG = identified_dialog("all", lambda batch: batch.frame)
 HELD = ErrorBody(ErrorCode.BACKPRESSURE, "a group is behind", True, 50)
 LOST = ErrorBody(ErrorCode.TIMED_OUT, "no answer", True)
 
 
 def machine() -> Identified:
-    return Identified(
-        acks="all", delivery_timeout_ms=1_000, request_timeout_ms=100, frame_of=lambda batch: batch.frame
-    )
+    return Identified(DIALOG, delivery_timeout_ms=1_000, request_timeout_ms=100)
 
 
 def batch(number: int, size_bytes: int = 10, created_ms: int = 0) -> Any:
@@ -116,8 +115,8 @@ def test_a_lost_answer_doubles_nothing(client: Client, broker: FakeBroker) -> No
         broker.fault("produce", "answer lost")
         delivery = producer.publish("T", b"1", partition=0, dedup_id="a")
         assert delivery.result(10).offset == 0
-        assert producer.publish("T", b"2", partition=0, dedup_id="a").result(10) == ("T", 0, 0, True)
-        assert producer.publish("T", b"3", partition=0, dedup_id="b").result(10) == ("T", 0, 1, False)
+        assert producer.publish("T", b"2", partition=0, dedup_id="a").result(10) == ("T", 0, 0, True, None)
+        assert producer.publish("T", b"3", partition=0, dedup_id="b").result(10) == ("T", 0, 1, False, None)
     assert broker.partitions["T", 0].values() == [b"1", b"3"]
 
 
@@ -155,13 +154,7 @@ def test_a_held_partition_is_tried_with_one_record_and_nothing_grows_old() -> No
 
 
 def test_an_impatient_producers_records_expire_while_they_are_held() -> None:
-    lane = Identified(
-        acks="all",
-        delivery_timeout_ms=1_000,
-        request_timeout_ms=100,
-        frame_of=lambda batch: batch.frame,
-        is_patient=False,
-    )
+    lane = Identified(DIALOG, delivery_timeout_ms=1_000, request_timeout_ms=100, is_patient=False)
     lane.put(LANE, batch(0), 0)
     lane.handle(Failed(("identified", LANE), HELD), 990)
     effects = lane.handle(TimerFired(("identified", LANE)), 1_040)

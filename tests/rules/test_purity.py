@@ -69,6 +69,7 @@ IMPURE: dict[str, str] = {
     "transport/client/dead_letters.py": "asks the broker for letters and waits",
     "transport/client/network.py": "the client's socket, its thread and its clock",
     "transport/client/producer.py": "the program's thread waits for the network's",
+    "transport/client/schedule.py": "reads a program's datetimes, makes ids at random",
     "transport/client/redrive.py": "publishes letters, waits, keeps a pace",
     "transport/clock.py": "reads the clock, once for everybody",
     "transport/loop.py": "polls sockets and performs effects",

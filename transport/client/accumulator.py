@@ -29,6 +29,7 @@ A Delivery holds its record, not its index: an index would need the lock. It is 
 import logging
 import threading
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from time import monotonic, time
 from typing import Any
 
@@ -38,8 +39,10 @@ from ..deduplication import partition_for_dedup_id
 from ..partitioner import partition_for_key
 from ..protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from .content import content_size_bytes, encode_key, encode_value, identify
+from .delayed import ANY_PARTITION, Schedule
 from .delivery import Delivery, Entry, ProducerBatch
 from .errors import Backpressure, BufferFull
+from .schedule import schedule
 
 RECORD_OVERHEAD_BYTES = 16
 """What a record takes in a batch beside key, value and headers, rounded up."""
@@ -126,6 +129,9 @@ class Accumulator:
         partition: int | None = None,
         timestamp_ms: int | None = None,
         dedup_id: str | None = None,
+        deliver_at: datetime | int | None = None,
+        delay: timedelta | float | None = None,
+        scheduled_id: str | None = None,
     ) -> Delivery:
         """Hand a message over; returns at once unless the buffer is full. Safe from any thread.
 
@@ -137,6 +143,10 @@ class Accumulator:
         not written, and its Delivery tells where the first is. Such messages travel one to a batch; without a key the
         name decides the partition. Among themselves they keep their order in a partition, not with others.
 
+        With `deliver_at` (a datetime, or milliseconds since the epoch) or `delay` (seconds, counted from this call) the
+        broker holds the message back until then; its Delivery is done when that is durable. `scheduled_id` is its name
+        until it is delivered, to cancel it by, and to recognise a repeat; without one it gets a new one.
+
         Raises UnknownTopic, BufferFull after `max_block_ms`, Backpressure if told to, Closed, or what ended this producer
         for good.
         """
@@ -147,6 +157,9 @@ class Accumulator:
             and partition is None
             and timestamp_ms is None
             and dedup_id is None
+            and deliver_at is None
+            and delay is None
+            and scheduled_id is None
         ):
             try:
                 batch = self._sticky[topic]
@@ -161,14 +174,17 @@ class Accumulator:
                     return Delivery(batch, record)
         data, headers = encode_value(value, headers)
         key = encode_key(key)
+        if deliver_at is not None or delay is not None or scheduled_id is not None:
+            when = self._schedule(deliver_at, delay, scheduled_id, dedup_id)
+            return self._send_later(topic, partition, key, data, headers, timestamp_ms, when)
         if dedup_id is not None:
             headers = self._identify(headers, dedup_id)
             if partition is None and key is None:
                 partition = partition_for_dedup_id(dedup_id, self._partitions_of(topic))
         if partition is None and key is not None:
             partition = partition_for_key(key, self._partitions_of(topic))
-        elif partition is not None and not 0 <= partition < self._partitions_of(topic):
-            raise ProtocolError(ErrorCode.UNKNOWN_PARTITION, f"{topic!r} has no partition {partition}")
+        elif partition is not None:
+            self._check_partition(topic, partition)
         if dedup_id is not None:
             assert partition is not None
             return self._send_alone(topic, partition, key, data, headers, timestamp_ms)
@@ -176,6 +192,35 @@ class Accumulator:
 
     def _identify(self, headers: Headers | None, dedup_id: str) -> Headers:
         return identify(headers, dedup_id)
+
+    def _schedule(
+        self,
+        deliver_at: datetime | int | None,
+        delay: timedelta | float | None,
+        scheduled_id: str | None,
+        dedup_id: str | None,
+    ) -> Schedule:
+        return schedule(deliver_at, delay, scheduled_id, dedup_id)
+
+    def _send_later(
+        self,
+        topic: str,
+        partition: int | None,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers | None,
+        timestamp_ms: int | None,
+        when: Schedule,
+    ) -> Delivery:
+        self._check_partition(topic, partition)
+        place = ANY_PARTITION if partition is None else partition
+        return self._send_alone(topic, place, key, value, headers, timestamp_ms, when)
+
+    def _check_partition(self, topic: str, partition: int | None) -> None:
+        """That there is such a topic, and such a partition of it."""
+        partitions = self._partitions_of(topic)
+        if partition is not None and not 0 <= partition < partitions:
+            raise ProtocolError(ErrorCode.UNKNOWN_PARTITION, f"{topic!r} has no partition {partition}")
 
     def _append(
         self,
@@ -240,11 +285,13 @@ class Accumulator:
         value: bytes | None,
         headers: Headers | None,
         timestamp_ms: int | None,
+        when: Schedule | None = None,
     ) -> Delivery:
         """Behind nothing, in a sealed batch that belongs to no lane."""
         size_bytes = RECORD_OVERHEAD_BYTES + content_size_bytes(key, value, headers)
         record = Entry(key, value, 0, headers)
         batch = self._batch_of_one(topic, partition, record, size_bytes, timestamp_ms)
+        batch.schedule = when
         with self._lock:
             self._check_held((topic, partition))
             self._wait_for_room()

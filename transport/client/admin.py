@@ -11,6 +11,7 @@ from msgspec import structs
 
 from ..addresses import Place, TopicPartition
 from ..protocol.data import Fetch, FetchReply, ListOffsets, ListOffsetsReply
+from ..protocol.delayed import CancelScheduled, ListScheduled, ListScheduledReply, ScheduledMessage
 from ..protocol.errors import ErrorCode, ProtocolError
 from ..protocol.groups import (
     DeleteGroup,
@@ -42,6 +43,8 @@ from .asking import GATEWAY, Ask, Payload, partition_address
 from .network import Network
 
 ReplyT = TypeVar("ReplyT", bound=Reply)
+SCHEDULED_PAGE = 1_000
+"""Delayed messages asked for at once."""
 OffsetPoint = Literal["earliest", "latest"] | int
 """A number is a timestamp in milliseconds: the first offset at or after it."""
 
@@ -148,6 +151,28 @@ class Admin:
     ) -> ReplyT:
         address = partition_address(topic, partition)
         return self._network.call(address, request, reply_type, timeout_ms=self._request_timeout_ms)
+
+    # Delayed messages.
+
+    def list_scheduled(self, topic: str | None = None, limit: int = 1_000) -> list[ScheduledMessage]:
+        """Messages that are held back, at most `limit`, in the order in which each scheduler got them."""
+        found: list[ScheduledMessage] = []
+        after: str | None = None
+        while len(found) < limit:
+            page = min(limit - len(found), SCHEDULED_PAGE)
+            reply = self._ask(ListScheduled(topic=topic, limit=page, after=after), ListScheduledReply)
+            found += reply.messages
+            after = reply.next
+            if after is None:
+                break
+        return found
+
+    def cancel_scheduled(self, scheduled_id: str) -> None:
+        """Call a delayed message off; once this returns it will not be delivered.
+
+        Raises a ProtocolError with code UNKNOWN_SCHEDULED_ID when none of that name is held back any more.
+        """
+        self._ask(CancelScheduled(scheduled_id=scheduled_id), Done)
 
     # Groups.
 

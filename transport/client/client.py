@@ -6,6 +6,7 @@ embedded broker. Never decides where a request goes; that is the exchange's busi
 
 import threading
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
@@ -85,12 +86,17 @@ class Client(Admin):
         partition: int | None = None,
         timestamp_ms: int | None = None,
         dedup_id: str | None = None,
+        deliver_at: datetime | int | None = None,
+        delay: timedelta | float | None = None,
+        scheduled_id: str | None = None,
     ) -> RecordMetadata:
         """Publish one message and wait for its acknowledgement. For more than a few, hold a producer."""
         with self._lock:
             if self._publisher is None:
                 self._publisher = self.producer(delivery_timeout_ms=self._request_timeout_ms)
-        delivery = self._publisher.publish(topic, value, key, headers, partition, timestamp_ms, dedup_id)
+        delivery = self._publisher.publish(
+            topic, value, key, headers, partition, timestamp_ms, dedup_id, deliver_at, delay, scheduled_id
+        )
         return delivery.result()
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from ..batch import Headers
+from .delayed import Schedule
 from .errors import TimedOut
 from .gate import Gate
 
@@ -37,6 +38,8 @@ class RecordMetadata(NamedTuple):
     offset: int
     duplicate: bool = False
     """Its `dedup_id` was known: this is where the first of that name is, and nothing was written."""
+    scheduled_id: str | None = None
+    """Of a message that is to be delivered later: its name until then. Partition and offset are -1 yet."""
 
 
 class ProducerBatch:
@@ -45,7 +48,7 @@ class ProducerBatch:
     __slots__ = (
         "_positions", "append", "base_offset", "callbacks", "created_ms", "delta_ms", "error", "first_ms", "frame",
         "gates", "has_own_times", "hasten", "is_announced", "is_done", "is_duplicate", "is_open", "is_urgent",
-        "large_bytes", "lock", "mark", "partition", "records", "room", "size_bytes", "topic",
+        "large_bytes", "lock", "mark", "partition", "records", "room", "schedule", "size_bytes", "topic",
     )  # fmt: skip
 
     def __init__(
@@ -82,6 +85,7 @@ class ProducerBatch:
         self.gates: list[Gate] = []
         self.callbacks: list[tuple[Callable[[Delivery], object], Delivery]] = []
         self.lock = lock
+        self.schedule: Schedule | None = None
         self._positions: dict[int, int] | None = None
 
     @property
@@ -141,6 +145,8 @@ class Delivery(Struct, gc=False, eq=False):
         if error is not None:
             raise error
         batch = self.batch
+        if batch.schedule is not None:
+            return RecordMetadata(batch.topic, -1, -1, batch.is_duplicate, batch.schedule.scheduled_id)
         return RecordMetadata(batch.topic, batch.partition, batch.offset_of(self.record), batch.is_duplicate)
 
     def exception(self, timeout: float | None = None) -> Exception | None:

@@ -1,46 +1,80 @@
-"""Records with an identity on their way: by partition in order, several in a request, one request at a time. Pure.
+"""Records with a name on their way: by lane in order, several in a request, one request at a time. Pure.
 
-Their identity makes repeats harmless, so a request is repeated until it is answered or the time of its oldest record
-is over. A partition that refuses for backpressure is left alone for as long as it asks, and then tried with a single
-record. No producer id is involved: the partition may recognise one batch of a request and write the next,
-which a sequence could not tell from a gap. Called by the producer's half on the network thread.
+Lanes are partitions, for records with an identity; what a lane is asked and what its answer says is the dialog's
+business (`delayed.py` has another one). The name makes repeats harmless, so a request is repeated until it is answered
+or the time of its oldest record is over. A partition that refuses for backpressure is left alone for as long as it asks,
+and then tried with a single record. No producer id is involved: the partition may recognise one batch of a request and
+write the next, which a sequence could not tell from a gap. Called by the producer's half on the network thread.
 """
 
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from msgspec import UNSET
 
 from ..addresses import Place, partition_address
-from ..protocol.data import Acks, Produce, ProduceReply
+from ..protocol.data import Acks, Produce, ProducedBatch, ProduceReply
 from ..protocol.errors import ErrorBody, ErrorCode
-from .asking import Answered, Ask, Effect, Event, Failed, SetTimer, TimerFired
+from ..protocol.message import Reply, Request
+from .asking import Answered, Ask, Effect, Event, Failed, Payload, SetTimer, TimerFired
 from .lanes import HELD_MS
 from .producing import LaneFreed, LaneHeld, Outcome
 
-IDENTIFIED = "identified"
-"""The first part of this machine's keys."""
 REQUEST_BATCHES = 128
 REQUEST_BYTES = 4 * 1024 * 1024
 
 
+class Question(NamedTuple):
+    """How some batches of a lane are asked for."""
+
+    address: str
+    request: Request
+    reply_type: type[Reply]
+    payload: Payload = ()
+
+
+class Dialog(NamedTuple):
+    """What lanes of one kind say: `question(lane, batches, now)`, and of each batch `results(reply)`.
+
+    `name` is the first part of the machine's keys.
+    """
+
+    name: str
+    question: Callable[[Place, Sequence[Any], int], Question]
+    results: Callable[[Any], Sequence[ProducedBatch]]
+
+
+def identified_dialog(acks: Acks, frame_of: Callable[[Any], bytes]) -> Dialog:
+    """`frame_of(batch)` is a batch's bytes."""
+
+    def question(place: Place, batches: Sequence[Any], _: int) -> Question:
+        topic, partition = place
+        request = Produce(topic=topic, partition=partition, acks=acks)
+        payload = tuple(frame_of(batch) for batch in batches)
+        return Question(partition_address(topic, partition), request, ProduceReply, payload)
+
+    def results(reply: ProduceReply) -> Sequence[ProducedBatch]:
+        return reply.batches
+
+    return Dialog("identified", question, results)
+
+
 class Identified:
-    """`frame_of(batch)` is a batch's bytes; a batch has `size_bytes` and `created_ms`."""
+    """A batch has `size_bytes` and `created_ms`."""
 
     def __init__(
         self,
+        dialog: Dialog,
         *,
-        acks: Acks,
         delivery_timeout_ms: int,
         request_timeout_ms: int,
-        frame_of: Callable[[Any], bytes],
         is_patient: bool = True,
     ) -> None:
-        self._acks: Acks = acks
+        self.name = dialog.name
+        self._dialog = dialog
         self._delivery_timeout_ms = delivery_timeout_ms
         self._request_timeout_ms = request_timeout_ms
-        self._frame_of = frame_of
         self._is_patient = is_patient
         """Whether time in which a partition refuses for backpressure counts for no record."""
         self._held: set[Place] = set()
@@ -72,7 +106,7 @@ class Identified:
         else:
             effects = [LaneFreed(key)] if key in self._held else []
             self._held.discard(key)
-            effects += _outcomes(key, batches, event.reply)
+            effects += self._outcomes(key, batches, event.reply)
         return effects + self._send(key, now)
 
     def _hold(self, key: Place, batches: list[Any], error: ErrorBody, now: int) -> list[Effect]:
@@ -82,7 +116,7 @@ class Identified:
         if self._is_patient:
             self._excused_ms[key] = now
         wait_ms = HELD_MS if error.retry_after_ms is UNSET else error.retry_after_ms
-        return [LaneHeld(key, error), SetTimer((IDENTIFIED, key), now + wait_ms)]
+        return [LaneHeld(key, error), SetTimer((self.name, key), now + wait_ms)]
 
     def abandon(self, error: ErrorBody) -> list[Effect]:
         """Fail everything that is not done."""
@@ -112,26 +146,19 @@ class Identified:
 
     def _ask(self, key: Place, batches: list[Any], now: int) -> Ask:
         self._under_way[key] = batches
-        topic, partition = key
-        return Ask(
-            (IDENTIFIED, key),
-            partition_address(topic, partition),
-            Produce(topic=topic, partition=partition, acks=self._acks),
-            ProduceReply,
-            tuple(self._frame_of(batch) for batch in batches),
-            min(self._request_timeout_ms, self._left_ms(key, batches[0], now)),
-        )
+        address, request, reply_type, payload = self._dialog.question(key, batches, now)
+        timeout_ms = min(self._request_timeout_ms, self._left_ms(key, batches[0], now))
+        return Ask((self.name, key), address, request, reply_type, payload, timeout_ms)
+
+    def _outcomes(self, key: Place, batches: list[Any], reply: Reply) -> list[Effect]:
+        return [
+            Outcome(key, batch, result.base_offset, result.error, is_duplicate=result.duplicate)
+            for batch, result in zip(batches, self._dialog.results(reply), strict=True)
+        ]
 
     def _left_ms(self, key: Place, batch: Any, now: int) -> int:
         counts_from_ms: int = max(batch.created_ms, self._excused_ms.get(key, 0))
         return counts_from_ms + self._delivery_timeout_ms - now
-
-
-def _outcomes(key: Place, batches: list[Any], reply: ProduceReply) -> list[Effect]:
-    return [
-        Outcome(key, batch, result.base_offset, result.error, is_duplicate=result.duplicate)
-        for batch, result in zip(batches, reply.batches, strict=True)
-    ]
 
 
 def _failures(key: Place, batches: list[Any], error: ErrorBody) -> list[Effect]:

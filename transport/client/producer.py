@@ -6,6 +6,7 @@ the machine, the machine's effects to the network, outcomes back. Called by `Cli
 
 import random
 from collections import deque
+from datetime import datetime, timedelta
 from time import monotonic
 from types import TracebackType
 from typing import Self
@@ -13,14 +14,15 @@ from typing import Self
 from ..addresses import Place
 from ..batch import CODEC_NONE, CODEC_ZSTD, Headers, build
 from ..deduplication import identified_batch
-from ..protocol.data import Acks, Produce, ProduceReply
+from ..protocol.data import Acks, Produce, ProduceReply, PublishRecord
 from ..protocol.errors import ErrorBody, ErrorCode
 from .accumulator import Accumulator, Lane
 from .asking import Answered, Ask, Effect, Event, Failed, SetTimer, TimerFired, partition_address
+from .delayed import Schedule, delayed_dialog
 from .delivery import ProducerBatch
 from .errors import Closed, DeliveryFailed, DeliveryUncertain, TimedOut, error_from
 from .exchange import Withdrawn
-from .identified import IDENTIFIED, Identified
+from .identified import Identified, identified_dialog
 from .network import Network
 from .options import InvalidOption, ProducerOptions
 from .producing import BatchTaken, LaneFreed, LaneHeld, LaneIdle, Outcome, Producing, Transmit
@@ -40,8 +42,8 @@ class LaneReady:
         self.lane = lane
 
 
-class IdentifiedReady:
-    """A publisher hands over a batch of one record with an identity."""
+class NamedReady:
+    """A publisher hands over a batch of one record that has a name: an identity, or a time of delivery."""
 
     __slots__ = ("batch",)
 
@@ -69,6 +71,7 @@ class Pump:
         accumulator: Accumulator,
         machine: Producing,
         identified: Identified,
+        delayed: Identified,
         *,
         acks: Acks,
         linger_ms: int,
@@ -78,6 +81,8 @@ class Pump:
         self._accumulator = accumulator
         self._machine = machine
         self._identified = identified
+        self._delayed = delayed
+        self._named = {machine.name: machine for machine in (identified, delayed)}
         self._acks: Acks = acks
         self._linger_ms = linger_ms
         self._request_timeout_ms = request_timeout_ms
@@ -92,15 +97,15 @@ class Pump:
                 return self._take(lane, now)
             case TimerFired(key=("linger", tuple() as key)):
                 return self._take(self._lanes[key], now)
-            case IdentifiedReady(batch=batch):
-                effects = self._identified.put((batch.topic, batch.partition), batch, now)
-                return self._perform(effects, now)
+            case NamedReady(batch=batch):
+                lanes = self._identified if batch.schedule is None else self._delayed
+                return self._perform(lanes.put((batch.topic, batch.partition), batch, now), now)
             case (
                 Answered(key=(first, tuple()))
                 | Failed(key=(first, tuple()))
                 | TimerFired(key=(first, tuple()))
-            ) if first == IDENTIFIED:
-                return self._perform(self._identified.handle(event, now), now)
+            ) if first in self._named:
+                return self._perform(self._named[first].handle(event, now), now)
             case FlushRequested():
                 self._flushes += 1
                 return self._take_all(now)
@@ -112,7 +117,9 @@ class Pump:
                 error = ErrorBody(
                     ErrorCode.SHUTTING_DOWN, "the producer was closed before the acknowledgement"
                 )
-                failed = self._machine.abandon(error) + self._identified.abandon(error)
+                failed = self._machine.abandon(error)
+                for lanes in self._named.values():
+                    failed += lanes.abandon(error)
                 return effects + self._perform(failed, now)
         return self._perform(self._machine.handle(event, now), now)
 
@@ -199,6 +206,12 @@ def _identified_frame(batch: ProducerBatch) -> bytes:
     return identified_batch((entry.key, entry.value, 0, entry.headers), batch.first_ms)
 
 
+def _delayed_record(batch: ProducerBatch) -> PublishRecord:
+    entry = batch.records[0]
+    timestamp_ms = batch.first_ms if batch.has_own_times else None
+    return PublishRecord(key=entry.key, value=entry.value, headers=entry.headers, timestamp_ms=timestamp_ms)
+
+
 def _error_of(outcome: Outcome) -> Exception | None:
     error = outcome.error
     if error is None:
@@ -245,18 +258,24 @@ class Producer(Accumulator):
             is_patient=is_patient,
             topic_id_of=network.directory.topic_id,
         )
-        identified = Identified(
-            acks=options.acks,
-            delivery_timeout_ms=options.delivery_timeout_ms,
-            request_timeout_ms=options.request_timeout_ms,
-            frame_of=_identified_frame,
-            is_patient=is_patient,
+        identified, delayed = (
+            Identified(
+                dialog,
+                delivery_timeout_ms=options.delivery_timeout_ms,
+                request_timeout_ms=options.request_timeout_ms,
+                is_patient=is_patient,
+            )
+            for dialog in (
+                identified_dialog(options.acks, _identified_frame),
+                delayed_dialog(_delayed_record),
+            )
         )
         self._acks = options.acks
         self._pump = Pump(
             self,
             machine,
             identified,
+            delayed,
             acks=options.acks,
             linger_ms=options.linger_ms,
             request_timeout_ms=options.request_timeout_ms,
@@ -289,8 +308,19 @@ class Producer(Accumulator):
             raise InvalidOption("dedup_id: needs acks 1 or 'all'; with 0 no repeat would ever be answered")
         return super()._identify(headers, dedup_id)
 
+    def _schedule(
+        self,
+        deliver_at: datetime | int | None,
+        delay: timedelta | float | None,
+        scheduled_id: str | None,
+        dedup_id: str | None,
+    ) -> Schedule:
+        if self._acks == 0:
+            raise InvalidOption("delay: needs acks 1 or 'all'; with 0 nobody would know what is held back")
+        return super()._schedule(deliver_at, delay, scheduled_id, dedup_id)
+
     def _announce_identified(self, batch: ProducerBatch) -> None:
-        self._network.post(self._pump, IdentifiedReady(batch))
+        self._network.post(self._pump, NamedReady(batch))
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait up to `timeout` seconds until everything published so far is acknowledged or failed.

@@ -1,0 +1,29 @@
+"""Times and durations as they are typed: `2026-01-31T12:00`, `90m`. Pure."""
+
+import re
+from datetime import UTC, datetime
+
+_DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
+_UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+def duration_ms(text: str) -> int | None:
+    """Milliseconds of a duration such as 500ms, 90s, 15m, 2h or 3d; None when it is none."""
+    found = _DURATION.fullmatch(text)
+    return None if found is None else int(found[1]) * _UNITS_MS[found[2]]
+
+
+def time_ms(text: str) -> int | None:
+    """Milliseconds since the epoch of an ISO 8601 time, UTC unless it says; None when it is none."""
+    if text.isdigit():
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return int((at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def utc_text(milliseconds: int) -> str:
+    """To the second."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")

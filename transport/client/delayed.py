@@ -1,0 +1,54 @@
+"""Messages that are to be delivered later: how the broker is asked to hold them back. Pure.
+
+They go to the gateway in `publish` requests, under ids that this side makes, so a request may be repeated until it is
+answered. A delay is counted from the call of `publish`, whatever the clocks of the two machines say.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from ..addresses import Place
+from ..protocol.data import ProducedBatch, Publish, PublishRecord, PublishReply
+from .asking import GATEWAY
+from .identified import Dialog, Question
+
+ANY_PARTITION = -1
+"""Stands in a lane's place for: decided when the message is due."""
+
+
+class Schedule(Struct, frozen=True):
+    """When a message is to be delivered, and what it is called until then; one of the times is None."""
+
+    scheduled_id: str
+    deliver_at_ms: int | None
+    delay_ms: int | None
+
+
+def delayed_dialog(record_of: Callable[[Any], PublishRecord]) -> Dialog:
+    """`record_of(batch)` is a batch's one record without its time; a batch has a `schedule` and `created_ms`."""
+
+    def question(place: Place, batches: Sequence[Any], now: int) -> Question:
+        topic, partition = place
+        records = [_timed(record_of(batch), batch.schedule, now - batch.created_ms) for batch in batches]
+        chosen = None if partition == ANY_PARTITION else partition
+        return Question(GATEWAY, Publish(topic=topic, partition=chosen, records=records), PublishReply)
+
+    return Dialog("delayed", question, _results)
+
+
+def _timed(record: PublishRecord, when: Schedule, age_ms: int) -> PublishRecord:
+    return PublishRecord(
+        key=record.key,
+        value=record.value,
+        headers=record.headers,
+        timestamp_ms=record.timestamp_ms,
+        scheduled_id=when.scheduled_id,
+        deliver_at_ms=when.deliver_at_ms,
+        delay_ms=None if when.delay_ms is None else max(0, when.delay_ms - age_ms),
+    )
+
+
+def _results(reply: PublishReply) -> list[ProducedBatch]:
+    return [ProducedBatch(each.offset, each.duplicate, each.error) for each in reply.records]
