@@ -32,7 +32,8 @@ def partition_addresses(entry: TopicEntry) -> list[str]:
     return [partition_address(entry.topic, partition) for partition in range(entry.partitions)]
 
 
-def partition_spec(entry: TopicEntry, partition: int) -> ChildSpec:
+def partition_spec(entry: TopicEntry, partition: int, disk_reserve_bytes: int = 0) -> ChildSpec:
+    """The broker's own topics may use the reserve: it is there for them."""
     return ChildSpec(
         address=partition_address(entry.topic, partition),
         start=PARTITION_ENTRY,
@@ -42,6 +43,7 @@ def partition_spec(entry: TopicEntry, partition: int) -> ChildSpec:
             "topic_id": entry.topic_id,
             "config": msgspec.to_builtins(entry.config),
             "directory": f"topics/{entry.topic}/{partition}",
+            "disk_reserve_bytes": 0 if is_internal(entry.topic) else disk_reserve_bytes,
         },
     )
 
@@ -72,14 +74,14 @@ def scheduler_specs(entry: TopicEntry) -> list[ChildSpec]:
     ]
 
 
-def partition_specs(entry: TopicEntry) -> list[ChildSpec]:
-    return [partition_spec(entry, partition) for partition in range(entry.partitions)]
+def partition_specs(entry: TopicEntry, disk_reserve_bytes: int = 0) -> list[ChildSpec]:
+    return [partition_spec(entry, partition, disk_reserve_bytes) for partition in range(entry.partitions)]
 
 
-def all_specs(catalog: Catalog) -> list[ChildSpec]:
+def all_specs(catalog: Catalog, disk_reserve_bytes: int = 0) -> list[ChildSpec]:
     """Everything that must run: internal partitions first, for the actors need them that keep their records there."""
     topics = sorted(catalog.topics.values(), key=lambda entry: (not is_internal(entry.topic), entry.topic))
-    partitions = [spec for entry in topics for spec in partition_specs(entry)]
+    partitions = [spec for entry in topics for spec in partition_specs(entry, disk_reserve_bytes)]
     coordinators = [coordinator_spec(group, number) for group, number in sorted(catalog.groups.items())]
     delayed = catalog.topics.get(DELAYED_TOPIC)
     schedulers = scheduler_specs(delayed) if delayed is not None else []

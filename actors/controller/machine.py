@@ -84,13 +84,20 @@ class ControllerMachine:
         topic_defaults: TopicConfig | None = None,
         offsets_partitions: int = 4,
         delayed_partitions: int = 2,
+        disk_reserve_bytes: int = 0,
     ) -> None:
         self._decisions = Decisions(catalog)
         self._orders = Orders()
         self._peers = Peers()
         self._descriptions = Descriptions(self._peers)
+        self._disk_reserve_bytes = disk_reserve_bytes
         self._topics = Topics(
-            self._decisions, self._orders, self._peers, self._descriptions, topic_defaults or TopicConfig()
+            self._decisions,
+            self._orders,
+            self._peers,
+            self._descriptions,
+            topic_defaults or TopicConfig(),
+            disk_reserve_bytes,
         )
         self._groups = Groups(self._decisions, self._orders, self._peers, offsets_partitions)
         self._delayed = Delayed(self._decisions, self._orders, delayed_partitions)
@@ -134,7 +141,7 @@ class ControllerMachine:
         raise AssertionError(f"the controller does not know the event {event!r}")
 
     def _on_loaded(self) -> list[Effect]:
-        effects = self._orders.start(all_specs(self.catalog))
+        effects = self._orders.start(all_specs(self.catalog, self._disk_reserve_bytes))
         for topic in sorted(self.catalog.removing):
             effects += self._topics.remove(topic)
         return effects + self._groups.on_loaded() + self._strays.ask()

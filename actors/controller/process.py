@@ -36,6 +36,8 @@ class ControllerArguments(msgspec.Struct):
     """Of the internal topic that keeps the groups; counts when it is created."""
     delayed_partitions: int = 2
     """Of the internal topic that keeps delayed messages; counts when it is created."""
+    disk_reserve_bytes: int = 0
+    """What the partitions of users' topics leave free on the disk."""
 
 
 class ControllerActor(Actor):
@@ -58,6 +60,7 @@ class ControllerActor(Actor):
             topic_defaults=self._arguments.topic_defaults,
             offsets_partitions=self._arguments.offsets_partitions,
             delayed_partitions=self._arguments.delayed_partitions,
+            disk_reserve_bytes=self._arguments.disk_reserve_bytes,
         )
         self.loop.dispatch(Loaded())
 

@@ -42,12 +42,14 @@ class Topics:
         peers: Peers,
         descriptions: Descriptions,
         defaults: TopicConfig,
+        disk_reserve_bytes: int,
     ) -> None:
         self._decisions = decisions
         self._orders = orders
         self._peers = peers
         self._descriptions = descriptions
         self._defaults = defaults
+        self._disk_reserve_bytes = disk_reserve_bytes
         self._altered: dict[str, str] = {}
         """Address -> topic of partitions that may have been started with an older configuration."""
         self._stopping: dict[str, set[str]] = {}
@@ -103,7 +105,7 @@ class Topics:
 
     def apply_created(self, consequence: Consequence, now: int) -> list[Effect]:
         entry = self._decisions.durable.topics.get(consequence.name)
-        ordered = self._orders.start(partition_specs(entry)) if entry is not None else []
+        ordered = self._start(entry) if entry is not None else []
         return ordered + self.apply_awaited(consequence, now)
 
     def apply_altered(self, consequence: Consequence, now: int) -> list[Effect]:
@@ -111,12 +113,15 @@ class Topics:
         entry = self._decisions.durable.topics.get(consequence.name)
         effects: list[Effect] = []
         if entry is not None:
-            effects += self._orders.start(partition_specs(entry))
+            effects += self._start(entry)
             for address in partition_addresses(entry):
                 self._altered[address] = entry.topic
                 if self._peers.is_up(address):
                     effects.append(Cast(address, ConfigurePartition(config=entry.config)))
         return effects + self.apply_awaited(consequence, now)
+
+    def _start(self, entry: TopicEntry) -> list[Effect]:
+        return self._orders.start(partition_specs(entry, self._disk_reserve_bytes))
 
     def apply_deleted(self, consequence: Consequence) -> list[Effect]:
         if consequence.asker is not None:

@@ -64,6 +64,12 @@ class Files:
         with _translated("cannot stat", path):
             return os.stat(path).st_size
 
+    def free_bytes(self, directory: Path) -> int:
+        """What a process without privileges may still write to the file system of `directory`."""
+        with _translated("cannot measure the disk of", directory):
+            usage = os.statvfs(directory)
+        return usage.f_bavail * usage.f_frsize
+
     def open_append(self, path: Path) -> int:
         """Open for appending and reading; creates the file. Sync the directory before relying on a new one."""
         with _translated("cannot open", path):

@@ -113,7 +113,7 @@ class Backlog:
         if not self._is_refusing or self._is_above(LOW_SHARE, admitted):
             return []
         self._is_refusing = False
-        return [Alarm(())]
+        return [Alarm("backlog", ())]
 
     def _is_above(self, share: float, admitted: Admitted) -> bool:
         """Whether a backlog is larger than this share of its limit."""
@@ -144,4 +144,4 @@ class Backlog:
             reason += f", {behind_bytes} bytes"
         error = ProtocolError(ErrorCode.BACKPRESSURE, reason, retry_after_ms=RETRY_AFTER_MS)
         was_refusing, self._is_refusing = self._is_refusing, True
-        return error, [] if was_refusing else [Alarm((f"producers are refused: {reason}",))]
+        return error, [] if was_refusing else [Alarm("backlog", (f"producers are refused: {reason}",))]

@@ -9,6 +9,7 @@ DeleteBefore               at once                      Trimmed | RequestFailed
 ApplyRetention             at once                      Trimmed
 CompactSlice               at once                      Compacted
 MeasureBacklog             at once                      BacklogMeasured
+MeasureDisk                at once                      DiskMeasured
 SaveReaders                at once                      not at all; on a full disk the older file stays
 Alarm                      with the next heartbeat      not at all
 Checkpoint, Reconfigure    at once                      not at all
@@ -88,6 +89,10 @@ class MeasureBacklog(Struct, frozen=True):
     offset: int
 
 
+class MeasureDisk(Struct, frozen=True):
+    """How much may still be written to the disk that the log is on?"""
+
+
 class SaveReaders(Struct, frozen=True):
     """Replace the file of `readers.py`, before any reply leaves."""
 
@@ -95,8 +100,9 @@ class SaveReaders(Struct, frozen=True):
 
 
 class Alarm(Struct, frozen=True):
-    """What `status` shows of this partition from now on; empty when all is well."""
+    """What `status` shows of this partition from now on about one matter; empty when that is well."""
 
+    about: str
     alarms: tuple[str, ...]
 
 
@@ -157,6 +163,10 @@ class BacklogMeasured(Struct, frozen=True):
     """Of what is written; this turn's appends are not counted."""
 
     behind_bytes: int
+
+
+class DiskMeasured(Struct, frozen=True):
+    free_bytes: int
 
 
 class RequestFailed(Struct, frozen=True):

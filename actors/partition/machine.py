@@ -11,6 +11,7 @@ returns effects (`effects.py`), and `process.py` performs them. Called by the lo
     ListOffsets           from memory, or LookUp
     DeleteRecords         DeleteBefore, never beyond the high watermark
     ReportProgress        `backlog.py`; by it a Produce is refused while a group is too far behind
+    DiskMeasured          `disk.py`; by it a Produce is refused while the disk's reserve is touched
     ConfigurePartition    Reconfigure, and Sync if what was left to a timer may not wait any longer
     TimerFired            parked: expired fetches; sync: flush = interval; retention; compaction: CompactSlice; checkpoint
     Compacted             the next slice soon if there is more to do, else a look later
@@ -51,6 +52,7 @@ from ...transport.protocol.topics import (
 from ..log.producers import ProducerStates
 from .appends import Appends, PendingProduce
 from .backlog import LAPSE_TIMER, SAVE_TIMER, Admitted, Backlog
+from .disk import DISK_TIMER, DiskReserve
 from .effects import (
     Append,
     Appended,
@@ -61,6 +63,7 @@ from .effects import (
     Compacted,
     CompactSlice,
     DeleteBefore,
+    DiskMeasured,
     LookedUp,
     LookUp,
     ReadDone,
@@ -113,12 +116,14 @@ class PartitionMachine:
         parked: ParkedFetches | None = None,
         topic_id: str = "",
         readers: Readers | None = None,
+        disk_reserve_bytes: int = 0,
     ) -> None:
         self._topic = topic
         self._partition = partition
         self._incarnation = incarnation
         self._leader_epoch = leader_epoch
         self._backlog = Backlog(topic_id, Readers() if readers is None else readers)
+        self._disk = DiskReserve(disk_reserve_bytes)
         self._adopt(config)
         self._size_bytes = size_bytes
         self._watermarks = Watermarks(log_start_offset, log_end_offset)
@@ -135,6 +140,7 @@ class PartitionMachine:
             LookedUp: self._on_looked_up,
             Trimmed: self._on_trimmed,
             BacklogMeasured: self._on_backlog_measured,
+            DiskMeasured: self._on_disk_measured,
             Compacted: self._on_compacted,
             RequestFailed: self._on_request_failed,
             TimerFired: self._on_timer,
@@ -165,6 +171,7 @@ class PartitionMachine:
             SetTimer(RETENTION_TIMER, now + self._retention_check_ms()),
             SetTimer(CHECKPOINT_TIMER, now + CHECKPOINT_INTERVAL_MS),
             *self._look_for_compaction(now),
+            *self._disk.look(),
             *self._backlog.configure(self._config, self._admitted, now),
         ]
 
@@ -195,11 +202,13 @@ class PartitionMachine:
     def _on_produce(self, asked: Received, request: Produce, now: int) -> list[Effect]:
         if not asked.payload:
             return self._refuse(asked, ErrorCode.INVALID_REQUEST, "produce: no batch frames")
-        refusal, alarm = self._backlog.refusal(self._admitted)
+        refusal, effects = self._disk.on_produce(self._appends.bytes_admitted, now)
+        if refusal is None:
+            refusal, alarm = self._backlog.refusal(self._admitted)
+            effects += alarm
         if refusal is not None:
-            return alarm if request.acks == 0 else [*alarm, Reply(asked.sender, refusal.body)]
+            return effects if request.acks == 0 else [*effects, Reply(asked.sender, refusal.body)]
         admission = self._appends.admit(asked.payload, self._config.max_message_bytes, now)
-        effects: list[Effect] = []
         if admission.frames:
             effects.append(Append(admission.frames, admission.headers))
             if self._flush.is_every_turn:
@@ -269,6 +278,9 @@ class PartitionMachine:
     def _on_backlog_measured(self, event: BacklogMeasured, _: int) -> list[Effect]:
         return self._backlog.on_measured(event.behind_bytes, self._appends.bytes_written, self._admitted)
 
+    def _on_disk_measured(self, event: DiskMeasured, now: int) -> list[Effect]:
+        return self._disk.on_measured(event.free_bytes, now)
+
     # -- administration
 
     def _on_delete_records(self, asked: Received, request: DeleteRecords, _: int) -> list[Effect]:
@@ -334,6 +346,8 @@ class PartitionMachine:
             return [CompactSlice(COMPACTION_SLICE_BYTES)]
         if fired.key == LAPSE_TIMER:
             return self._backlog.on_lapse(self._admitted, now)
+        if fired.key == DISK_TIMER:
+            return self._disk.look()
         if fired.key == SAVE_TIMER:
             return self._backlog.on_save_timer()
         assert fired.key == CHECKPOINT_TIMER, f"unknown timer {fired.key}"

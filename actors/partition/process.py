@@ -37,9 +37,11 @@ from .effects import (
     Compacted,
     CompactSlice,
     DeleteBefore,
+    DiskMeasured,
     LookedUp,
     LookUp,
     MeasureBacklog,
+    MeasureDisk,
     Read,
     ReadDone,
     Reconfigure,
@@ -66,6 +68,8 @@ class Arguments(msgspec.Struct, kw_only=True):
     config: TopicConfig
     directory: str
     """Below the data directory, or absolute."""
+    disk_reserve_bytes: int = 0
+    """Producers are refused before less is free; 0: only when nothing is."""
 
 
 class PartitionProcess(Actor):
@@ -89,6 +93,7 @@ class PartitionProcess(Actor):
         self._frames: list[Buffer] = []
         self._headers: list[BatchHeader] = []
         self._is_sync_wanted = False
+        self._alarms: dict[str, tuple[str, ...]] = {}
         self._performers: dict[type, Callable[[Any], None]] = {
             Append: self._gather,
             Sync: self._want_sync,
@@ -100,6 +105,7 @@ class PartitionProcess(Actor):
             Checkpoint: self._checkpoint,
             Reconfigure: self._reconfigure,
             MeasureBacklog: self._measure_backlog,
+            MeasureDisk: self._measure_disk,
             SaveReaders: self._save_readers,
             Alarm: self._raise_alarm,
         }
@@ -127,6 +133,7 @@ class PartitionProcess(Actor):
             producers=self._log.producers,
             topic_id=arguments.topic_id,
             readers=decode_readers(self._files.read_whole(directory / READERS_NAME), self.loop.now),
+            disk_reserve_bytes=arguments.disk_reserve_bytes,
         )
         self.loop.dispatch(Started())
 
@@ -202,12 +209,16 @@ class PartitionProcess(Actor):
     def _measure_backlog(self, effect: MeasureBacklog) -> None:
         self.loop.dispatch(BacklogMeasured(self._log.bytes_from(effect.offset)))
 
+    def _measure_disk(self, _: MeasureDisk) -> None:
+        self.loop.dispatch(DiskMeasured(self._files.free_bytes(self._log.directory)))
+
     def _save_readers(self, effect: SaveReaders) -> None:
         with suppress(StorageFull):
             self._files.replace(self._log.directory / READERS_NAME, effect.data)
 
     def _raise_alarm(self, effect: Alarm) -> None:
-        self.alarms = effect.alarms
+        self._alarms[effect.about] = effect.alarms
+        self.alarms = tuple(alarm for alarms in self._alarms.values() for alarm in alarms)
 
     def _fail(self, asked: Received, code: ErrorCode, message: str) -> None:
         self.loop.dispatch(RequestFailed(asked, ProtocolError(code, message).body))

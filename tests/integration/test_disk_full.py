@@ -49,7 +49,10 @@ def incarnations(broker: Broker) -> dict[str, int]:
 
 
 def test_a_full_disk_stops_producers_and_nothing_else(small_disk: Path) -> None:
-    with Broker(small_disk / "data") as broker, broker.producer(linger_ms=0) as producer:
+    with (
+        Broker(small_disk / "data", disk_reserve_bytes=0) as broker,
+        broker.producer(linger_ms=0) as producer,
+    ):
         broker.create_topic("T", 1)
         with broker.consumer("g", ["T"], auto_offset_reset="earliest", auto_commit=False) as consumer:
             producer.publish("T", b"first").result(PATIENCE_S)
@@ -81,7 +84,7 @@ def test_a_full_disk_stops_producers_and_nothing_else(small_disk: Path) -> None:
         assert incarnations(broker) == before
         sizes = [len(message.value or b"") for message in read_topic(broker.client, "T")]
         assert sizes.count(200_000) == 4
-    with Broker(small_disk / "data") as broker:
+    with Broker(small_disk / "data", disk_reserve_bytes=0) as broker:
         assert [len(message.value or b"") for message in read_topic(broker.client, "T")] == sizes
 
 
@@ -97,7 +100,7 @@ def publish_once(endpoint: str, value: str) -> dict[str, Any]:
 
 
 def test_actors_that_die_on_a_full_disk_come_back(small_disk: Path) -> None:
-    with Broker(small_disk / "data") as broker:
+    with Broker(small_disk / "data", disk_reserve_bytes=0) as broker:
         broker.create_topic("T", 2)
         for number in range(10):
             broker.publish("T", f"k{number}", number)
@@ -116,3 +119,35 @@ def test_actors_that_die_on_a_full_disk_come_back(small_disk: Path) -> None:
         broker.publish("T", "k", 10)
         assert sum(broker.client.group_offsets("g").values()) == 10
         assert all(each.restarts <= 3 for each in broker.status().actors)
+
+
+def free_bytes(disk: Path) -> int:
+    usage = os.statvfs(disk)
+    return usage.f_bavail * usage.f_frsize
+
+
+def test_the_reserve_is_left_for_everything_but_messages(small_disk: Path) -> None:
+    reserve = DISK_BYTES // 2
+    with Broker(small_disk / "data", disk_reserve_bytes=reserve) as broker:
+        broker.create_topic("T", 1, segment_bytes=1024 * 1024)
+        with broker.consumer("g", ["T"], auto_offset_reset="earliest", auto_commit=False) as consumer:
+            deliveries = []
+            with broker.producer(linger_ms=0, delivery_timeout_ms=2_000) as producer:
+                deliveries = [producer.publish("T", bytes(200_000)) for _ in range(30)]
+            errors = [error for each in deliveries if (error := each.exception(PATIENCE_S))]
+            assert errors
+            assert all("STORAGE_FULL" in str(error) for error in errors)
+            assert free_bytes(small_disk) > reserve - 2 * 1024 * 1024, "it is a reserve"
+            (alarmed,) = [each for each in broker.status().actors if each.alarms]
+            assert alarmed.address == "partition/T/0"
+            assert "the reserve is" in alarmed.alarms[0]
+            # A new group, its commits, a new topic's catalog: the broker's own records find room.
+            written = len(deliveries) - len(errors)
+            seen = 0
+            while seen < written:
+                seen += len(consumer.poll(PATIENCE_S))
+            consumer.commit()
+            broker.create_topic("OTHER", 1)
+            broker.client.delete_records("T", 0, written)
+            until(lambda: not any(each.alarms for each in broker.status().actors), "there is room again")
+            broker.publish("T", None, "x")

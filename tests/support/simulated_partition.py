@@ -18,9 +18,11 @@ from planaria.actors.partition.effects import (
     Compacted,
     CompactSlice,
     DeleteBefore,
+    DiskMeasured,
     LookedUp,
     LookUp,
     MeasureBacklog,
+    MeasureDisk,
     Read,
     ReadDone,
     Reconfigure,
@@ -56,18 +58,28 @@ def a_batch(*values: bytes, attributes: int = 0, **sequencing: int) -> bytes:
 class SimulatedPartition:
     """Partition ORDERS/0. `log` holds (header, frame); the first `durable_count` survive a crash."""
 
-    def __init__(self, config: TopicConfig | None = None, parked_limit: int = 100, now: int = 0) -> None:
+    def __init__(
+        self,
+        config: TopicConfig | None = None,
+        parked_limit: int = 100,
+        now: int = 0,
+        disk_reserve_bytes: int = 0,
+    ) -> None:
         self.config = config or TopicConfig()
         self.now = now
         self.log: list[tuple[BatchHeader, bytes]] = []
         self.durable_count = 0
         self.log_start_offset = 0
         self.is_disk_full = False
+        self.free_bytes = 1_000_000_000
+        self.disk_measured = 0
+        self._disk_reserve_bytes = disk_reserve_bytes
         self.stopped = False
         self.performed: list[Any] = []
         """Effects that only the process cares about, for a test to look at."""
         self.readers_file: bytes | None = None
         self.alarms: tuple[str, ...] = ()
+        self._alarms: dict[str, tuple[str, ...]] = {}
         self.slices_due = 0
         """Of compaction."""
         self._parked_limit = parked_limit
@@ -98,6 +110,7 @@ class SimulatedPartition:
             parked=ParkedFetches(self._parked_limit),
             topic_id="t1",
             readers=decode_readers(self.readers_file, self.now),
+            disk_reserve_bytes=self._disk_reserve_bytes,
         )
         self.dispatch(Started())
 
@@ -209,8 +222,12 @@ class SimulatedPartition:
                 self.dispatch(BacklogMeasured(behind))
             case SaveReaders(data=data):
                 self.readers_file = data
-            case Alarm(alarms=alarms):
-                self.alarms = alarms
+            case MeasureDisk():
+                self.disk_measured += 1
+                self.dispatch(DiskMeasured(self.free_bytes))
+            case Alarm(about=about, alarms=alarms):
+                self._alarms[about] = alarms
+                self.alarms = tuple(alarm for each in self._alarms.values() for alarm in each)
             case ApplyRetention() | Checkpoint() | Reconfigure():
                 self.performed.append(effect)
             case _:

@@ -1,0 +1,59 @@
+"""Whether the disk has room to spare, and whether producers are refused for want of it. Pure.
+
+Owns the reserve and the state against it:
+
+    open      --a measurement finds less than the reserve free--> refusing    STORAGE_FULL, and an alarm
+    refusing  --one finds RESUME_SHARE of the reserve free--> open
+
+The process measures (`MeasureDisk`). While open it does so when something is produced, at most every MEASURE_AFTER_MS and
+at least every MEASURE_AFTER_BYTES of it, or every sixteenth of a small reserve: so much may be written into it.
+While refusing a timer asks, so that nobody has to try in vain. Called by the partition's machine.
+"""
+
+from ...transport.machine import Effect, SetTimer
+from ...transport.protocol.errors import ErrorCode, ProtocolError
+from .effects import Alarm, MeasureDisk
+
+RESUME_SHARE = 1.25
+MEASURE_AFTER_MS = 100
+MEASURE_AFTER_BYTES = 4 * 1024 * 1024
+MEASURE_AGAIN_MS = 500
+
+DISK_TIMER = "disk"
+
+
+class DiskReserve:
+    def __init__(self, reserve_bytes: int) -> None:
+        self._reserve_bytes = reserve_bytes
+        self._measure_after_bytes = min(MEASURE_AFTER_BYTES, reserve_bytes // 16)
+        self._refusal: ProtocolError | None = None
+        self._measured_at = 0
+        self._measured_bytes = 0
+
+    def on_produce(self, bytes_admitted: int, now: int) -> tuple[ProtocolError | None, list[Effect]]:
+        """Why the request is refused, if it is; and a measurement, when one is due."""
+        if not self._reserve_bytes or self._refusal is not None:
+            return self._refusal, []
+        if (
+            now - self._measured_at < MEASURE_AFTER_MS
+            and 0 <= bytes_admitted - self._measured_bytes < self._measure_after_bytes
+        ):
+            return None, []
+        self._measured_at, self._measured_bytes = now, bytes_admitted
+        return None, [MeasureDisk()]
+
+    def look(self) -> list[Effect]:
+        return [MeasureDisk()] if self._reserve_bytes else []
+
+    def on_measured(self, free_bytes: int, now: int) -> list[Effect]:
+        was_refusing = self._refusal is not None
+        enough_bytes = self._reserve_bytes * (RESUME_SHARE if was_refusing else 1)
+        if free_bytes >= enough_bytes:
+            self._refusal = None
+            return [Alarm("disk", ())] if was_refusing else []
+        again = SetTimer(DISK_TIMER, now + MEASURE_AGAIN_MS)
+        if was_refusing:
+            return [again]
+        reason = f"the disk has {free_bytes} bytes free, the reserve is {self._reserve_bytes}"
+        self._refusal = ProtocolError(ErrorCode.STORAGE_FULL, reason)
+        return [Alarm("disk", (f"producers are refused: {reason}",)), again]
