@@ -15,7 +15,7 @@ after the turn at hand.
 
 import logging
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 import zmq
@@ -42,14 +42,15 @@ from .machine import (
 )
 from .protocol.control import Heartbeat, PeerDown, PeerUp, Phase, Ready
 from .protocol.control import Stop as StopOrder
-from .protocol.errors import ErrorBody, ProtocolError
+from .protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from .protocol.message import ErrorReply, Request
 from .timers import Timers
+from .untaken import Untaken
 
 MAX_MESSAGES_PER_TURN = 256
 MAX_BYTES_PER_TURN = 16 * 1024 * 1024
 COPY_LIMIT_BYTES = 64 * 1024
-"""A payload frame above this is handed to ZeroMQ without a copy."""
+"""A reply from this size on is handed to ZeroMQ without a copy, and counted until it has left."""
 FAREWELL_MS = 500
 """How long a stopping actor's last replies may take to leave."""
 
@@ -115,6 +116,12 @@ class Actor:
         """Last act of an orderly end."""
 
 
+class _Answer(NamedTuple):
+    frames: list[Any]
+    tracked_bytes: int
+    """What `Untaken` counts for it; 0 for a small one."""
+
+
 class Loop:
     """Runs one actor until it stops."""
 
@@ -124,7 +131,9 @@ class Loop:
         actor.loop = self
         self._clock = Clock()
         self._timers = Timers()
-        self._outbox: list[tuple[list[Any], bool]] = []
+        self._outbox: list[_Answer] = []
+        self._outbox_bytes = 0
+        self._untaken = Untaken()
         self._outgoing: list[Call | Cast] = []
         self._watched: dict[Any, Callable[[], None]] = {}
         self._decoder = RequestDecoder(actor.requests) if actor.requests else None
@@ -258,8 +267,9 @@ class Loop:
                 return
             take(frames)
             size += sum(map(len, frames))
+            is_enough = size > MAX_BYTES_PER_TURN or self._outbox_bytes > MAX_BYTES_PER_TURN
             # To ask is cheaper than to be refused by an exception.
-            if size > MAX_BYTES_PER_TURN or not int(socket.get(_EVENTS)) & _READABLE:
+            if is_enough or not int(socket.get(_EVENTS)) & _READABLE:
                 return
 
     def _on_control(self, frames: list[bytes]) -> None:
@@ -309,23 +319,40 @@ class Loop:
         if not isinstance(body, bytes):
             body.id = reply.to.id
             body = encode_header(body, reply.to.is_json)
-        copy = not reply.payload or all(len(frame) < COPY_LIMIT_BYTES for frame in reply.payload)
-        self._outbox.append(([*reply.to.route, body, *reply.payload], copy))
+        size_bytes = len(body) + sum(map(len, reply.payload))
+        if size_bytes < COPY_LIMIT_BYTES:
+            self._outbox.append(_Answer([*reply.to.route, body, *reply.payload], 0))
+        elif self._untaken.take_room(reply.to.route[0], size_bytes):
+            self._outbox.append(_Answer([*reply.to.route, body, *reply.payload], size_bytes))
+            self._outbox_bytes += size_bytes
+        else:
+            message = (
+                "replies to this connection, or to all together, wait to be read: there is no room for more"
+            )
+            self._answer(Reply(reply.to, ErrorBody(ErrorCode.OVERLOADED, message, True)))
 
     def _release(self) -> None:
         while self._outbox or self._outgoing:
-            outbox, self._outbox = self._outbox, []
-            for frames, copy in outbox:
-                self._send_reply(frames, copy)
+            outbox, self._outbox, self._outbox_bytes = self._outbox, [], 0
+            for answer in outbox:
+                self._send_reply(answer)
             outgoing, self._outgoing = self._outgoing, []
             for effect in outgoing:
                 self._send_out(effect)
 
-    def _send_reply(self, frames: list[Any], copy: bool) -> None:
+    def _send_reply(self, answer: _Answer) -> None:
         assert self._server is not None
+        frames, tracked_bytes = answer
         try:
-            self._server.send_multipart(frames, _DONTWAIT, copy=copy)
+            if not tracked_bytes:
+                self._server.send_multipart(frames, _DONTWAIT)
+                return
+            tracker = self._server.send_multipart(frames, _DONTWAIT, copy=False, track=True)
+            assert tracker is not None
+            self._untaken.on_sent(frames[0], tracked_bytes, tracker)
         except zmq.ZMQError as error:
+            if tracked_bytes:
+                self._untaken.give_back(frames[0], tracked_bytes)
             if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
                 raise
             self._note_drop()
@@ -345,6 +372,7 @@ class Loop:
 
     def _beat(self) -> None:
         self._next_beat = self.now + self.context.heartbeat_interval_ms
+        self._untaken.settle_all()
         self._calls.tell_supervisor(
             Heartbeat(
                 address=self.context.address,

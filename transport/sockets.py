@@ -13,7 +13,9 @@ from .endpoints import peer_id
 from .protocol.message import MAX_FRAME_BYTES
 
 SERVER_HIGH_WATER_MARK = 1_000
-"""Messages a peer may have queued in either direction at an actor's server socket."""
+"""Replies that may wait for one peer at an actor's server socket."""
+UNREAD_HIGH_WATER_MARK = 128
+"""Requests of one peer that are read ahead of the actor; those behind them wait at the peer."""
 CALLS_HIGH_WATER_MARK = 10_000
 CONTROL_HIGH_WATER_MARK = 100_000
 RECONNECT_MS = 20
@@ -48,6 +50,7 @@ def server_socket(context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> "
     """A ROUTER bound at `endpoint`. Raises zmq.ZMQError when it cannot be bound."""
     socket = _socket(context, zmq.ROUTER, SERVER_HIGH_WATER_MARK)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    socket.setsockopt(zmq.RCVHWM, UNREAD_HIGH_WATER_MARK)
     socket.setsockopt(zmq.BACKLOG, TCP_BACKLOG)
     socket.bind(endpoint)
     return socket

@@ -151,7 +151,9 @@ class GatewayMachine:
                 return [Reply(event.sender, SHUTTING_DOWN)]
             if isinstance(request, Hello):
                 return [Reply(event.sender, self._hello(request))]
-            number = self._tickets.open(event.sender, may_be_cut=isinstance(request, _MAY_BE_CUT))
+            size_bytes = len(event.raw) + sum(map(len, event.payload))
+            may_be_cut = isinstance(request, _MAY_BE_CUT)
+            number = self._tickets.open(event.sender, size_bytes, may_be_cut=may_be_cut)
         except ProtocolError as error:
             return [Reply(event.sender, error.body)]
         return self._route(Attempt(number=number, event=event), now)

@@ -1,4 +1,4 @@
-"""The requests that are not answered yet, counted: in all and for each connection. Pure.
+"""The requests that are not answered yet, and their bytes, counted: in all and for each connection. Pure.
 
 Every request that cannot be answered at once takes a ticket and gives it back with its answer. So a client can neither
 fill the gateway nor be answered twice, whatever arrives late.
@@ -12,37 +12,74 @@ from ...transport.protocol.message import Reply as ReplyBody
 
 MAX_OPEN = 10_000
 MAX_OPEN_PER_CONNECTION = 1_000
+MAX_OPEN_BYTES = 256 * 1024 * 1024
+MAX_OPEN_BYTES_PER_CONNECTION = 64 * 1024 * 1024
+"""Also the largest request there can be."""
 
 
 class _Ticket(Struct, frozen=True):
     sender: Sender
     may_be_cut: bool
+    size_bytes: int
+
+
+class _Use(Struct):
+    """What one connection has open."""
+
+    requests: int = 0
+    bytes: int = 0
 
 
 class Tickets:
-    def __init__(self, max_open: int = MAX_OPEN, max_per_connection: int = MAX_OPEN_PER_CONNECTION) -> None:
+    def __init__(
+        self,
+        max_open: int = MAX_OPEN,
+        max_per_connection: int = MAX_OPEN_PER_CONNECTION,
+        max_bytes: int = MAX_OPEN_BYTES,
+        max_bytes_per_connection: int = MAX_OPEN_BYTES_PER_CONNECTION,
+    ) -> None:
         self._max_open = max_open
         self._max_per_connection = max_per_connection
+        self._max_bytes = max_bytes
+        self._max_bytes_per_connection = max_bytes_per_connection
         self._open: dict[int, _Ticket] = {}
-        self._of_connection: dict[bytes, int] = {}
+        self._bytes = 0
+        self._of_connection: dict[bytes, _Use] = {}
         self._last_number = 0
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def open(self, sender: Sender, *, may_be_cut: bool) -> int:
-        """A ticket's number; `may_be_cut` says that a stop need not wait for the answer. Raises OVERLOADED."""
+    def open(self, sender: Sender, size_bytes: int, *, may_be_cut: bool) -> int:
+        """A ticket's number; `may_be_cut` says that a stop need not wait for the answer. Raises ProtocolError."""
         connection = sender.route[0]
-        used = self._of_connection.get(connection, 0)
-        if used >= self._max_per_connection:
-            message = f"this connection has {used} requests in flight, which is the limit"
-            raise ProtocolError(ErrorCode.OVERLOADED, message)
-        if len(self._open) >= self._max_open:
-            raise ProtocolError(ErrorCode.OVERLOADED, "the gateway has too many requests in flight")
+        use = self._of_connection.get(connection) or _Use()
+        refusal = self._refusal(use, size_bytes)
+        if refusal is not None:
+            raise refusal
         self._last_number += 1
-        self._open[self._last_number] = _Ticket(sender, may_be_cut)
-        self._of_connection[connection] = used + 1
+        self._open[self._last_number] = _Ticket(sender, may_be_cut, size_bytes)
+        self._bytes += size_bytes
+        use.requests += 1
+        use.bytes += size_bytes
+        self._of_connection[connection] = use
         return self._last_number
+
+    def _refusal(self, use: _Use, size_bytes: int) -> ProtocolError | None:
+        if size_bytes > self._max_bytes_per_connection:
+            message = (
+                f"the request has {size_bytes} bytes, at most {self._max_bytes_per_connection} are taken"
+            )
+            return ProtocolError(ErrorCode.MESSAGE_TOO_LARGE, message)
+        if use.requests >= self._max_per_connection:
+            message = f"this connection has {use.requests} requests in flight, which is the limit"
+            return ProtocolError(ErrorCode.OVERLOADED, message)
+        if use.bytes + size_bytes > self._max_bytes_per_connection:
+            message = f"this connection has {use.bytes} bytes in flight, {size_bytes} more are too many"
+            return ProtocolError(ErrorCode.OVERLOADED, message)
+        if len(self._open) >= self._max_open or self._bytes + size_bytes > self._max_bytes:
+            return ProtocolError(ErrorCode.OVERLOADED, "the gateway has too many requests in flight")
+        return None
 
     def sender(self, number: int) -> Sender | None:
         ticket = self._open.get(number)
@@ -54,10 +91,11 @@ class Tickets:
         if ticket is None:
             return []
         connection = ticket.sender.route[0]
-        left = self._of_connection[connection] - 1
-        if left:
-            self._of_connection[connection] = left
-        else:
+        self._bytes -= ticket.size_bytes
+        use = self._of_connection[connection]
+        use.requests -= 1
+        use.bytes -= ticket.size_bytes
+        if not use.requests:
             del self._of_connection[connection]
         return [Reply(ticket.sender, body, payload)]
 

@@ -304,6 +304,19 @@ def test_one_connection_cannot_take_it_all() -> None:
     assert len(gateway.calls) == 5
 
 
+def test_requests_in_flight_are_bounded_by_bytes() -> None:
+    gateway = GatewayDriver(tickets=Tickets(max_bytes=5_000, max_bytes_per_connection=3_000)).start(ORDERS=1)
+    assert gateway.reply(produce(), bytes(3_000)).code == "MESSAGE_TOO_LARGE"
+    gateway.ask(produce(), bytes(2_000))
+    refusal = gateway.reply(produce(), bytes(2_000))
+    assert (refusal.code, refusal.retriable) == ("OVERLOADED", True)
+    gateway.ask(produce(), bytes(2_000), client=b"other")
+    assert gateway.reply(produce(), bytes(2_000), client=b"third").code == "OVERLOADED"
+    gateway.answer(b"{}")
+    gateway.ask(produce(), bytes(2_000))
+    assert len(gateway.calls) == 2
+
+
 def test_what_waits_is_bounded_by_bytes(gateway: GatewayDriver) -> None:
     gateway.set_topics(ORDERS=3)
     gateway.ask(produce(partition=2), bytes(40 * 1024 * 1024))

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import zmq
 
-from partition_process import PROGRAM, PartitionProcess
+from partition_process import PATIENCE_MS, PROGRAM, PartitionProcess
 from planaria.actors.log.lock import LOCK_NAME, DirectoryLock
 from planaria.transport.batch import build, decode_records, split
 from planaria.transport.codec import decode_reply, encode_header
@@ -21,6 +22,7 @@ from planaria.transport.protocol.data import (
     Produce,
     ProduceReply,
 )
+from planaria.transport.protocol.errors import ErrorBody
 from planaria.transport.protocol.topics import TopicConfig
 
 pytestmark = pytest.mark.processes
@@ -133,6 +135,44 @@ def test_full_disk_refuses_and_recovers_without_a_restart(partition: PartitionPr
     partition.start()
     reply, _ = partition.ask(fetch(0), FetchReply)
     assert reply.next_offset == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_client_that_asks_for_much_and_does_not_read_cannot_fill_the_memory(
+    partition: PartitionProcess,
+) -> None:
+    partition.start()
+    for _ in range(16):
+        partition.ask(produce(), ProduceReply, [a_batch(bytes(1_000_000))])
+    reader = partition.zmq.socket(zmq.DEALER)
+    reader.linger = 0
+    reader.rcvhwm = 1
+    reader.connect(partition.endpoint)
+    asked = 300
+    for _ in range(asked):
+        reader.send(encode_header(fetch(0, max_bytes=16_000_000)))
+    for _ in range(asked):
+        # Each takes a turn, and each turn one more of the reader's: after these, all of those are done with.
+        reply, _ = partition.ask(fetch(15), FetchReply)
+        assert reply.next_offset == 16
+    answers = []
+    while len(answers) < asked:
+        assert reader.poll(PATIENCE_MS), "no reply"
+        answers.append(decode_reply(reader.recv_multipart()[0], FetchReply))
+    refusals = [each for each in answers if isinstance(each, ErrorBody)]
+    assert {(each.code, each.retriable) for each in refusals} == {("OVERLOADED", True)}
+    peak_bytes = 1024 * int(status_of(partition)["VmHWM"].split()[0])
+    print(
+        f"\n{asked} fetches of 16 MB, {len(refusals)} refused; the partition's peak: {peak_bytes >> 20} MiB"
+    )
+    assert peak_bytes < 300 * 1024 * 1024
+    reader.close()
+
+
+def status_of(partition: PartitionProcess) -> dict[str, str]:
+    assert partition.process is not None
+    lines = Path(f"/proc/{partition.process.pid}/status").read_text().splitlines()
+    return dict(line.split(":", 1) for line in lines)
 
 
 KILLS = 12

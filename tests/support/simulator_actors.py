@@ -257,9 +257,9 @@ class SimulatedLoop(Loop):
         self._host.taps.on_received(self._host, event)
         super().dispatch(event)
 
-    def _send_reply(self, frames: list[Any], copy: bool) -> None:
-        self._host.taps.on_reply(self._host, frames)
-        super()._send_reply(frames, copy)
+    def _send_reply(self, answer: Any) -> None:
+        self._host.taps.on_reply(self._host, answer.frames)
+        super()._send_reply(answer)
 
 
 class _Begun(Exception):

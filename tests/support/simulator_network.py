@@ -148,6 +148,12 @@ class Connection:
             )
 
 
+class Departed:
+    """The tracker of a message: it is under way, and no memory of the sender's any more."""
+
+    done = True
+
+
 class SimulatedSocket:
     """The part of zmq.Socket that the loop, its calls and the clients use."""
 
@@ -203,7 +209,9 @@ class SimulatedSocket:
         del self.inbox[index]
         return found
 
-    def send_multipart(self, frames: list[Any], flags: int = 0, copy: bool = True) -> None:
+    def send_multipart(
+        self, frames: list[Any], flags: int = 0, copy: bool = True, track: bool = False
+    ) -> "Departed | None":
         self.host.step()
         if self.kind == zmq.DEALER:
             connection, rest = next(iter(self.routes.values())), frames
@@ -213,6 +221,7 @@ class SimulatedSocket:
                 raise zmq.ZMQError(zmq.EHOSTUNREACH)
             connection, rest = found, frames[1:]
         connection.send(self, [bytes(frame) for frame in rest])
+        return Departed() if track else None
 
     def close(self, linger: int | None = None) -> None:
         self.is_closed = True

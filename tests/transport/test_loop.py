@@ -16,6 +16,7 @@ from planaria.transport.endpoints import endpoint_for
 from planaria.transport.loop import MAX_MESSAGES_PER_TURN
 from planaria.transport.protocol.control import Heartbeat, PeerDown, PeerUp, Ready, Stop
 from planaria.transport.protocol.errors import ErrorCode
+from planaria.transport.untaken import MAX_UNTAKEN_BYTES_PER_CONNECTION
 
 
 @pytest.fixture
@@ -155,6 +156,18 @@ def test_replies_to_one_who_does_not_read_are_dropped_and_counted(
     assert run.loop.dropped_replies > 0
     told = [record.fields["total"] for record in caplog.records if record.message == "replies dropped"]  # type: ignore[attr-defined]
     assert told == [2**power for power in range(run.loop.dropped_replies.bit_length())]
+
+
+def test_large_replies_to_one_who_does_not_read_are_refused_before_they_pile_up(run: LoopRun) -> None:
+    run.start()
+    client = run.client()
+    size = 4 * 1024 * 1024
+    send(client, "flood", replies=100, text="x" * size)
+    replies = [receive(client) for _ in range(100)]
+    refusals = [reply["error"] for reply in replies if "error" in reply]
+    assert 0 < len(replies) - len(refusals) <= MAX_UNTAKEN_BYTES_PER_CONNECTION // size
+    assert {(error["code"], error["retriable"]) for error in refusals} == {("OVERLOADED", True)}
+    assert len(ask(client, "echo", text="x" * size)["text"]) == size, "what was taken makes room"
 
 
 def test_timers_fire_and_cancelled_ones_do_not(run: LoopRun) -> None:
