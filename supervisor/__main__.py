@@ -179,6 +179,7 @@ def build_machine(config: BrokerConfig, data: DataDirectory, instance_id: str) -
         "offsets_partitions": config.offsets_partitions,
         "delayed_partitions": config.delayed_partitions,
         "disk_reserve_bytes": config.disk_reserve_bytes,
+        "transaction_coordinators": config.transaction_coordinators,
         "topic_defaults": msgspec.to_builtins(config.topic_defaults),
     }
     return SupervisorMachine(

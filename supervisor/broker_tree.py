@@ -5,6 +5,7 @@
       partitions       dynamic, side by side
       gateway/0        when all partitions known by then are ready or quarantined
       coordinators     dynamic
+      transactions     dynamic
       schedulers       dynamic
       subscribers      dynamic
 
@@ -14,7 +15,7 @@ A crash of one restarts that one only. Stopped from the last to the first: the d
 from typing import Any
 
 from ..transport.addresses import CONTROLLER
-from ..transport.protocol.control import ChildSpec
+from ..transport.protocol.control import EVERYBODY, ChildSpec
 from .child_spec import DynamicSpec, SupervisorSpec
 
 GATEWAY = "gateway/0"
@@ -29,16 +30,17 @@ def broker_tree(endpoint: str, controller_arguments: dict[str, Any]) -> Supervis
                 address=CONTROLLER,
                 start=f"{_PACKAGE}.actors.controller.process:main",
                 arguments=controller_arguments,
-                directory=True,
+                directory=EVERYBODY,
             ),
             DynamicSpec(name="partitions", prefix="partition/"),
             ChildSpec(
                 address=GATEWAY,
                 start=f"{_PACKAGE}.actors.gateway.process:main",
                 arguments={"endpoint": endpoint},
-                directory=True,
+                directory=EVERYBODY,
             ),
             DynamicSpec(name="coordinators", prefix="coordinator/"),
+            DynamicSpec(name="transactions", prefix="transactions/"),
             DynamicSpec(name="schedulers", prefix="scheduler/"),
             DynamicSpec(name="subscribers", prefix="subscriber/"),
         ),
@@ -47,7 +49,7 @@ def broker_tree(endpoint: str, controller_arguments: dict[str, Any]) -> Supervis
 
 def preloaded_modules() -> list[str]:
     """What the fork server loads, so that a child has only its own work to do. Names alone: never imported here."""
-    actors = ("controller", "partition", "gateway", "coordinator", "scheduler", "subscriber")
+    actors = ("controller", "partition", "gateway", "coordinator", "transactions", "scheduler", "subscriber")
     return [
         "google_crc32c",
         f"{_PACKAGE}.supervisor.child",

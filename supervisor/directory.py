@@ -1,4 +1,4 @@
-"""Who is told when an actor comes and goes: PeerUp and PeerDown to every child whose spec asks for the directory.
+"""Who is told when an actor comes and goes: PeerUp and PeerDown to every child whose spec asks for it.
 
 A child is told everything once when it is first heard of (its control socket is connected then), and each change after
 that; so it can talk to others before it is ready itself. Called by machine.py. Pure.
@@ -16,6 +16,8 @@ def snapshot(tree: Tree, newcomer: Child) -> list[Tell]:
         return []
     told: list[Tell] = []
     for child in tree:
+        if not _hears_of(newcomer, child):
+            continue
         if child.state is State.READY:
             told.append(_tell(newcomer, _up(child)))
         elif child.state is State.QUARANTINED:
@@ -48,8 +50,12 @@ def _publish(tree: Tree, subject: Child, news: PeerUp | PeerDown) -> list[Tell]:
     return [
         _tell(child, news)
         for child in tree
-        if child.spec.directory and child.is_listening and child is not subject
+        if _hears_of(child, subject) and child.is_listening and child is not subject
     ]
+
+
+def _hears_of(child: Child, other: Child) -> bool:
+    return other.address.startswith(child.spec.directory)
 
 
 def _tell(child: Child, news: PeerUp | PeerDown) -> Tell:

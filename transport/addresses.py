@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeAlias
 
 SUPERVISOR = "supervisor"
 CONTROLLER = "controller"
+TRANSACTIONS_PREFIX = "transactions/"
 
 INTERNAL_PREFIX = "__"
 """Topics whose names begin with it are the broker's own: clients may read them and nothing else."""
@@ -14,6 +15,8 @@ OFFSETS_TOPIC = "__offsets"
 """The internal topic in which coordinators keep their groups."""
 DELAYED_TOPIC = "__delayed"
 """The internal topic in which schedulers keep delayed messages."""
+TRANSACTIONS_TOPIC = "__transactions"
+"""The internal topic in which the coordinators of transactions keep them."""
 
 
 Place: TypeAlias = tuple[str, int]
@@ -38,6 +41,11 @@ def coordinator_address(group: str) -> str:
 def scheduler_address(number: int) -> str:
     """Of the scheduler that keeps its messages in this partition of `__delayed`."""
     return f"scheduler/{number}"
+
+
+def transactions_address(number: int) -> str:
+    """Of the coordinator that keeps its transactions in this partition of `__transactions`."""
+    return f"{TRANSACTIONS_PREFIX}{number}"
 
 
 def subscriber_address(group: str, number: int) -> str:

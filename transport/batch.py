@@ -15,6 +15,9 @@ first 24 bytes and do not open the rest, consumers verify and decode them. Big-e
 `length` and `crc32c`; so what a consumer verifies is what the producer computed. Attributes: bits 0-2 the codec (0 none,
 1 zstd), bit 3 transactional, bit 4 control, bit 5 the leader's own append time, bit 6 one record with an identity
 (`deduplication.py`): the one kind that partitions open.
+
+A transactional batch belongs to the transaction that its producer id and epoch name. A control batch is the marker that
+ends one in its partition: one empty record, the outcome in base_sequence, -1 abort, -2 commit. Only leaders write these.
 """
 
 import struct
@@ -37,6 +40,8 @@ LOG_APPEND_TIME = 1 << 5
 DEDUP = 1 << 6
 
 NO_PRODUCER = -1
+ABORT_MARKER = -1
+COMMIT_MARKER = -2
 SEQUENCE_LIMIT = 2**31
 """Sequences run from 0 to this, exclusive, and wrap."""
 
@@ -83,6 +88,14 @@ class BatchHeader(NamedTuple):
     @property
     def next_offset(self) -> int:
         return self.base_offset + self.record_count
+
+    @property
+    def is_transactional(self) -> bool:
+        return bool(self.attributes & TRANSACTIONAL)
+
+    @property
+    def is_control(self) -> bool:
+        return bool(self.attributes & CONTROL)
 
     @property
     def last_sequence(self) -> int:
@@ -173,6 +186,24 @@ def build(
     crc32c = google_crc32c.extend(google_crc32c.value(description), body)
     head = _HEAD.pack(0, -1, len(description) + len(body), crc32c)
     return b"".join((head, _HEAD_CRC.pack(checksum(head)), description, body))
+
+
+def marker(producer_id: int, producer_epoch: int, is_committed: bool, now_ms: int) -> bytes:
+    """The control batch that ends a transaction."""
+    return build(
+        [(None, None, 0, None)],
+        first_timestamp_ms=now_ms,
+        max_timestamp_ms=now_ms,
+        producer_id=producer_id,
+        producer_epoch=producer_epoch,
+        base_sequence=COMMIT_MARKER if is_committed else ABORT_MARKER,
+        attributes=TRANSACTIONAL | CONTROL,
+    )
+
+
+def is_commit(header: BatchHeader) -> bool:
+    """Of a control batch: whether its transaction was committed."""
+    return header.base_sequence == COMMIT_MARKER
 
 
 def decode_records(frame: Buffer, header: BatchHeader) -> list[Record]:

@@ -4,8 +4,12 @@ The one place outside the clients where batches are decoded, for askers that spe
 of the format `records`.
 """
 
+from collections.abc import Collection, Sequence
+
 from .batch import (
+    CONTROL,
     LOG_APPEND_TIME,
+    TRANSACTIONAL,
     BatchHeader,
     Buffer,
     CodecUnavailable,
@@ -14,7 +18,7 @@ from .batch import (
     split,
     verify,
 )
-from .protocol.data import FetchedRecord
+from .protocol.data import AbortedTransaction, FetchedRecord
 from .protocol.errors import ErrorCode, ProtocolError
 
 MAX_INLINE_BYTES = 1024 * 1024
@@ -24,9 +28,14 @@ MAX_TIMESTAMP_MS = 2**62
 
 
 def decode_for_json(
-    batches: Buffer, offset: int, max_records: int, max_bytes: int, end_offset: int = 0
+    batches: Buffer,
+    offset: int,
+    max_records: int,
+    max_bytes: int,
+    end_offset: int = 0,
+    aborted: Sequence[AbortedTransaction] = (),
 ) -> tuple[list[FetchedRecord], int]:
-    """The records from `offset` on, and the offset to fetch on from.
+    """The records from `offset` on but those of `aborted` transactions, and the offset to fetch on from.
 
     That is `end_offset` at least when all are taken: behind the last batch compaction may have left a gap.
     At most `max_records`, and no more than `max_bytes` or MAX_INLINE_BYTES of keys and values unless the first record
@@ -37,8 +46,12 @@ def decode_for_json(
     next_offset = offset
     size_bytes = 0
     max_bytes = min(max_bytes, MAX_INLINE_BYTES)
+    left_out = {(each.producer_id, each.producer_epoch) for each in aborted}
     for header, frame in _split(batches, offset):
         if header.next_offset <= offset:
+            continue
+        if not is_for_readers(header, left_out):
+            next_offset = header.next_offset
             continue
         try:
             records = open_batch(header, frame)
@@ -56,6 +69,13 @@ def decode_for_json(
             next_offset = record.offset + 1
         next_offset = header.next_offset
     return found, max(next_offset, end_offset)
+
+
+def is_for_readers(header: BatchHeader, aborted: Collection[tuple[int, int]]) -> bool:
+    """Whether a batch is neither a marker nor of an aborted transaction, named by producer id and epoch."""
+    if not header.attributes & (CONTROL | TRANSACTIONAL):
+        return True
+    return not header.is_control and (header.producer_id, header.producer_epoch) not in aborted
 
 
 def _split(batches: Buffer, offset: int) -> list[tuple[BatchHeader, memoryview]]:

@@ -1,4 +1,4 @@
-"""The processes that the catalog calls for: addresses and child specs of partitions, coordinators, schedulers. Pure.
+"""The processes that the catalog calls for: addresses and child specs. Pure.
 
 The supervisor knows none of this; it starts what the controller orders.
 """
@@ -10,18 +10,22 @@ import msgspec
 from ...transport.addresses import (
     DELAYED_TOPIC,
     OFFSETS_TOPIC,
+    TRANSACTIONS_PREFIX,
+    TRANSACTIONS_TOPIC,
     coordinator_address,
     is_internal,
     partition_address,
     scheduler_address,
+    transactions_address,
 )
-from ...transport.protocol.control import ChildSpec
+from ...transport.protocol.control import EVERYBODY, ChildSpec
 from .catalog import Catalog, TopicEntry
 
 _ACTORS = __package__.rpartition(".")[0]
 PARTITION_ENTRY = f"{_ACTORS}.partition.process:main"
 COORDINATOR_ENTRY = f"{_ACTORS}.coordinator.process:main"
 SCHEDULER_ENTRY = f"{_ACTORS}.scheduler.process:main"
+TRANSACTIONS_ENTRY = f"{_ACTORS}.transactions.process:main"
 
 
 def offsets_partition_for(group: str, partitions: int) -> int:
@@ -45,6 +49,7 @@ def partition_spec(entry: TopicEntry, partition: int, disk_reserve_bytes: int = 
             "directory": f"topics/{entry.topic}/{partition}",
             "disk_reserve_bytes": 0 if is_internal(entry.topic) else disk_reserve_bytes,
         },
+        directory=(TRANSACTIONS_PREFIX,),
     )
 
 
@@ -57,7 +62,7 @@ def coordinator_spec(group: str, offsets_partition: int) -> ChildSpec:
             "offsets_topic": OFFSETS_TOPIC,
             "offsets_partition": offsets_partition,
         },
-        directory=True,
+        directory=EVERYBODY,
     )
 
 
@@ -68,7 +73,20 @@ def scheduler_specs(entry: TopicEntry) -> list[ChildSpec]:
             address=scheduler_address(number),
             start=SCHEDULER_ENTRY,
             arguments={"topic": entry.topic, "number": number, "schedulers": entry.partitions},
-            directory=True,
+            directory=EVERYBODY,
+        )
+        for number in range(entry.partitions)
+    ]
+
+
+def transactions_specs(entry: TopicEntry) -> list[ChildSpec]:
+    """One coordinator for each partition of `__transactions`."""
+    return [
+        ChildSpec(
+            address=transactions_address(number),
+            start=TRANSACTIONS_ENTRY,
+            arguments={"topic": entry.topic, "number": number},
+            directory=EVERYBODY,
         )
         for number in range(entry.partitions)
     ]
@@ -85,4 +103,6 @@ def all_specs(catalog: Catalog, disk_reserve_bytes: int = 0) -> list[ChildSpec]:
     coordinators = [coordinator_spec(group, number) for group, number in sorted(catalog.groups.items())]
     delayed = catalog.topics.get(DELAYED_TOPIC)
     schedulers = scheduler_specs(delayed) if delayed is not None else []
-    return partitions + coordinators + schedulers
+    transactions = catalog.topics.get(TRANSACTIONS_TOPIC)
+    transactions_coordinators = transactions_specs(transactions) if transactions is not None else []
+    return partitions + coordinators + transactions_coordinators + schedulers

@@ -17,7 +17,7 @@ from .effects import SaveCatalog
 
 ConsequenceKind = Literal[
     "topic_created", "topic_altered", "topic_awaited", "topic_deleted", "remains_removed",
-    "group_created", "group_deleted", "producer_ids_reserved", "delayed_created",
+    "group_created", "group_deleted", "producer_ids_reserved", "companions_created",
 ]  # fmt: skip
 
 

@@ -16,7 +16,7 @@ orders to the supervisor, strays, descriptions, watches. Called by `process.py` 
 from collections.abc import Callable
 from typing import Any
 
-from ...transport.addresses import is_internal
+from ...transport.addresses import DELAYED_TOPIC, TRANSACTIONS_TOPIC, is_internal
 from ...transport.machine import (
     Answered,
     Effect,
@@ -31,7 +31,7 @@ from ...transport.machine import (
     StopRequested,
     TimerFired,
 )
-from ...transport.protocol.control import EnsureDelayed, EnsureGroup
+from ...transport.protocol.control import EnsureCompanions, EnsureGroup
 from ...transport.protocol.data import InitProducer
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.groups import DeleteGroup, ListGroups
@@ -49,8 +49,8 @@ from ...transport.protocol.topics import (
 )
 from .catalog import Catalog
 from .children import all_specs
+from .companions import Companions
 from .decisions import Consequence, Decisions
-from .delayed import Delayed
 from .descriptions import Descriptions
 from .effects import CatalogNotSaved, CatalogSaved, Loaded, TopicNotRemoved, TopicRemoved
 from .groups import Groups
@@ -70,7 +70,7 @@ REQUESTS: tuple[type[Request], ...] = (
     WatchCatalog,
     InitProducer,
     EnsureGroup,
-    EnsureDelayed,
+    EnsureCompanions,
     ListGroups,
     DeleteGroup,
 )
@@ -85,6 +85,7 @@ class ControllerMachine:
         offsets_partitions: int = 4,
         delayed_partitions: int = 2,
         disk_reserve_bytes: int = 0,
+        transaction_coordinators: int = 2,
     ) -> None:
         self._decisions = Decisions(catalog)
         self._orders = Orders()
@@ -100,7 +101,8 @@ class ControllerMachine:
             disk_reserve_bytes,
         )
         self._groups = Groups(self._decisions, self._orders, self._peers, offsets_partitions)
-        self._delayed = Delayed(self._decisions, self._orders, delayed_partitions)
+        counts = {DELAYED_TOPIC: delayed_partitions, TRANSACTIONS_TOPIC: transaction_coordinators}
+        self._companions = Companions(self._decisions, self._orders, counts)
         self._producers = ProducerIds(self._decisions)
         self._watches = Watches(self._decisions)
         self._strays = Strays(self._decisions, self._orders)
@@ -171,8 +173,8 @@ class ControllerMachine:
                 return self._producers.on_init(sender)
             case EnsureGroup():
                 return self._groups.on_ensure(sender, request)
-            case EnsureDelayed():
-                return self._delayed.on_ensure(sender)
+            case EnsureCompanions(topic=topic):
+                return self._companions.on_ensure(topic, sender)
             case ListGroups():
                 return self._groups.on_list(sender)
             case DeleteGroup():
@@ -215,8 +217,8 @@ class ControllerMachine:
                 return self._groups.apply_deleted(consequence.name)
             case "producer_ids_reserved":
                 return self._producers.apply_reserved()
-            case "delayed_created":
-                return self._delayed.apply_created(consequence)
+            case "companions_created":
+                return self._companions.apply_created(consequence)
 
     def _on_not_saved(self, event: CatalogNotSaved, now: int) -> list[Effect]:
         effects: list[Effect] = []

@@ -38,6 +38,8 @@ class ControllerArguments(msgspec.Struct):
     """Of the internal topic that keeps delayed messages; counts when it is created."""
     disk_reserve_bytes: int = 0
     """What the partitions of users' topics leave free on the disk."""
+    transaction_coordinators: int = 2
+    """And partitions of the internal topic that keeps transactions; counts when it is created."""
 
 
 class ControllerActor(Actor):
@@ -61,6 +63,7 @@ class ControllerActor(Actor):
             offsets_partitions=self._arguments.offsets_partitions,
             delayed_partitions=self._arguments.delayed_partitions,
             disk_reserve_bytes=self._arguments.disk_reserve_bytes,
+            transaction_coordinators=self._arguments.transaction_coordinators,
         )
         self.loop.dispatch(Loaded())
 

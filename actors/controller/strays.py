@@ -17,7 +17,7 @@ from .orders import Orders
 
 KEY = ("strays",)
 TIMEOUT_MS = 10_000
-KINDS = frozenset({"partition", "coordinator", "scheduler"})
+KINDS = frozenset({"partition", "coordinator", "scheduler", "transactions"})
 """Of these the catalog says which must run; others have somebody else to start and stop them."""
 
 

@@ -19,12 +19,28 @@ from ...transport.addresses import Place, is_internal
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.groups import CommitOffsets, GroupHeartbeat, PartitionOffset
 from ...transport.protocol.topics import CatalogTopic
+from ...transport.protocol.transactions import coordinator_of
+from ..transactions.reports import TransactionId
 from .assignors import ASSIGNORS, Assignment
 from .members import MAX_MEMBERS, Member, check_identity, checked_topics, flattened, preferred_assignor
 from .offsets import CommittedOffset, check_holder, check_offsets
+from .pending import Fence, PendingOffsets
 from .reconcile import let_go, reconcile
-from .records import Change, GroupKey, GroupProgress, KnownTopic, MemberKey, OffsetKey, TopicKey
+from .records import (
+    Change,
+    FenceKey,
+    GroupKey,
+    GroupProgress,
+    KnownTopic,
+    MemberKey,
+    OffsetKey,
+    PendingKey,
+    TopicKey,
+)
 from .state import GroupState
+
+MAX_PENDING = 10_000
+"""Transactions that may have offsets of a group waiting for their end."""
 
 
 class Decisions:
@@ -111,7 +127,32 @@ class Decisions:
         elif self.state.members:
             message = f"the group has {len(self.state.members)} members; a commit must name the one it is of"
             raise ProtocolError(ErrorCode.GROUP_NOT_EMPTY, message)
-        self._record_offsets(request.offsets)
+        if request.producer_id is None or request.producer_epoch is None:
+            self._record_offsets(request.offsets)
+            return
+        self._postpone(TransactionId(request.producer_id, request.producer_epoch), request.offsets)
+
+    def _postpone(self, key: TransactionId, offsets: list[PartitionOffset]) -> None:
+        """Until the transaction commits."""
+        if coordinator_of(key.producer_id) is None:
+            message = f"producer_id: {key.producer_id} was not given out for a transactional_id"
+            raise ProtocolError(ErrorCode.INVALID_TRANSACTION, message)
+        self.state.pending.check(key)
+        pending = self.state.pending.open.get(key, PendingOffsets(()))
+        if key not in self.state.pending.open and len(self.state.pending.open) >= MAX_PENDING:
+            message = f"{MAX_PENDING} transactions are about to move offsets of the group"
+            raise ProtocolError(ErrorCode.OVERLOADED, message)
+        self._record(Change(PendingKey(self.state.group, *key), pending.with_more(offsets)))
+
+    def end_transaction(self, key: TransactionId, is_committed: bool) -> None:
+        """Its offsets take effect or are forgotten, and what comes late for it is refused. Repeating it does no harm."""
+        pending = self.state.pending.open.get(key)
+        if pending is not None:
+            if is_committed:
+                self._record_offsets(pending.offsets)
+            self._record(Change(PendingKey(self.state.group, *key), None))
+        if key.producer_epoch > self.state.pending.fences.get(key.producer_id, -1):
+            self._record(Change(FenceKey(self.state.group, key.producer_id), Fence(key.producer_epoch)))
 
     def reset(self, offsets: Iterable[PartitionOffset]) -> None:
         self._check_empty()
@@ -122,6 +163,11 @@ class Decisions:
     def delete(self) -> None:
         """Forget offsets and generation; only the start records stay, for epochs must never go back."""
         self._check_empty()
+        if self.state.pending.open:
+            message = "a transaction is about to move the group's offsets"
+            raise ProtocolError(ErrorCode.CONCURRENT_TRANSACTIONS, message)
+        for producer_id in list(self.state.pending.fences):
+            self._record(Change(FenceKey(self.state.group, producer_id), None))
         for topic in {topic for topic, _ in self.state.offsets}:
             self._forget_offsets(topic)
         for topic in list(self.state.topic_ids):

@@ -10,11 +10,23 @@ the group is taken over. The work is done by its parts: the replay, serving.py (
 """
 
 from ...transport.addresses import coordinator_address
-from ...transport.machine import Effect, Event, Received, Reply, SetTimer, Stop, StopRequested, TimerFired
+from ...transport.machine import (
+    Answered,
+    Effect,
+    Event,
+    Failed,
+    Received,
+    Reply,
+    SetTimer,
+    Stop,
+    StopRequested,
+    TimerFired,
+)
 from ...transport.protocol.errors import ErrorBody, ErrorCode
 from ..journal.mark import LogMark
 from ..journal.recorder import Durable, Recorder
 from ..journal.replay import Replay
+from ..transactions.reports import REPORT, Reports
 from .decisions import Decisions
 from .effects import BecomeReady, SaveSnapshot, Started
 from .ledger import GroupLedger
@@ -61,6 +73,7 @@ class CoordinatorMachine:
         self._decisions: Decisions
         self._recorder: Recorder[Change, Answer]
         self._progress: ProgressReports
+        self._reports = Reports(groups=[group])
         self._mark: LogMark
         self._since_snapshot = 0
 
@@ -69,10 +82,15 @@ class CoordinatorMachine:
             return self._while_replaying(event, now)
         effects = self._while_serving(self._serving, event, now)
         effects += self._flush(now)
+        effects += self._look_for_open_transactions(now)
         effects += self._progress.flush(now, at_once=self._is_stopping)
         if self._is_stopping and self._recorder.is_idle:
             effects += self._stop(now)
         return effects
+
+    def _look_for_open_transactions(self, now: int) -> list[Effect]:
+        pending = self._decisions.state.pending
+        return self._reports.look(pending.open, now) if pending.open or self._reports.is_watching else []
 
     def _while_replaying(self, event: Event, now: int) -> list[Effect]:
         if isinstance(event, Started):
@@ -117,8 +135,13 @@ class CoordinatorMachine:
                     return serving.on_session_timer(member_id, now)
                 case ("parked", str(member_id)):
                     return serving.on_parked_timer(member_id)
+                case _ if event.key == REPORT:
+                    return self._reports.on_timer(now)
                 case "stop":
                     return [Stop("the outstanding append was not answered in time")]
+        is_of_report = isinstance(event, Answered | Failed) and isinstance(event.key, tuple)
+        if is_of_report and event.key[0] == REPORT:
+            return self._reports.on_outcome(event, now)
         effects, topics = self._watch.handle(event, now)
         if topics is not None:
             self._decisions.set_topics(topics)

@@ -10,6 +10,8 @@ batches carry producer ids of its own.
            | ["member", group, member_id]                       {instance_id, ..., target, held} | nil
            | ["topic", group, topic]                            {topic_id} | nil
            | ["offset", group, topic, partition]                {offset, metadata} | nil
+           | ["pending", group, producer_id, epoch]             {offsets: [...]} | nil: what a transaction moves
+           | ["fence", group, producer_id]                      {epoch} | nil
     target = {topic: [partition, ...]}                  held  = [[topic, generation, [partition, ...]], ...]
 
 `start` is the first record of every incarnation and is never deleted: the epochs of a group only rise, even when the
@@ -28,6 +30,7 @@ from ...transport.protocol.message import TopicPartitions
 from ..journal.identity import Start
 from .members import Member, by_topic, flattened
 from .offsets import CommittedOffset
+from .pending import Fence, PendingOffsets
 
 
 class InvalidRecord(ValueError):
@@ -58,7 +61,18 @@ class OffsetKey(Struct, frozen=True, array_like=True, tag="offset"):
     partition: int
 
 
-Key: TypeAlias = StartKey | GroupKey | MemberKey | TopicKey | OffsetKey
+class PendingKey(Struct, frozen=True, array_like=True, tag="pending"):
+    group: str
+    producer_id: int
+    producer_epoch: int
+
+
+class FenceKey(Struct, frozen=True, array_like=True, tag="fence"):
+    group: str
+    producer_id: int
+
+
+Key: TypeAlias = StartKey | GroupKey | MemberKey | TopicKey | OffsetKey | PendingKey | FenceKey
 
 
 class GroupProgress(Struct, frozen=True):
@@ -73,7 +87,7 @@ class Change(Struct, frozen=True):
     """One record, decoded. `value` None deletes."""
 
     key: Key
-    value: Start | GroupProgress | Member | KnownTopic | CommittedOffset | None
+    value: Start | GroupProgress | Member | KnownTopic | CommittedOffset | PendingOffsets | Fence | None
 
 
 HeldRun: TypeAlias = tuple[str, int, list[int]]
@@ -99,6 +113,8 @@ _VALUES: dict[type[Any], msgspec.msgpack.Decoder[Any]] = {
     MemberKey: msgspec.msgpack.Decoder(_MemberValue),
     TopicKey: msgspec.msgpack.Decoder(KnownTopic),
     OffsetKey: msgspec.msgpack.Decoder(CommittedOffset),
+    PendingKey: msgspec.msgpack.Decoder(PendingOffsets),
+    FenceKey: msgspec.msgpack.Decoder(Fence),
 }
 
 

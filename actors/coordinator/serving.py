@@ -12,7 +12,9 @@ and answers recorder.py's. Called by machine.py.
     session timer                the member is removed as if it had left; late by LATE_MS: the coordinator itself was
                                  asleep, and whoever is late because of that starts a new session
     commit, leave, reset, delete refused at once, or recorded and answered when durable
-    fetch_offsets                answered once everything decided before it is durable
+    fetch_offsets                answered once everything decided before it is durable; UNSTABLE_OFFSETS while a
+                                 transaction is about to move what is asked for
+    end_group_transaction        recorded and answered when durable
     describe                     answered at once
 """
 
@@ -40,7 +42,9 @@ from ...transport.protocol.groups import (
 )
 from ...transport.protocol.message import Done, Request
 from ...transport.protocol.message import Reply as ReplyBody
+from ...transport.protocol.transactions import EndGroupTransaction
 from ..journal.recorder import Durable, Recorder, Waiting
+from ..transactions.reports import TransactionId
 from .decisions import Decisions
 from .effects import RemoveSnapshot
 from .members import Member, by_topic, flattened, preferred_assignor
@@ -62,6 +66,7 @@ REQUESTS: tuple[type[Request], ...] = (
     DescribeGroup,
     ResetOffsets,
     DeleteGroup,
+    EndGroupTransaction,
 )
 
 
@@ -96,6 +101,7 @@ class Serving:
             DescribeGroup: self._on_describe_group,
             ResetOffsets: self._on_reset_offsets,
             DeleteGroup: self._on_delete_group,
+            EndGroupTransaction: self._on_end_transaction,
         }
 
     def start(self, now: int) -> list[Effect]:
@@ -271,8 +277,20 @@ class Serving:
     def _on_fetch_offsets(self, sender: Sender, request: FetchOffsets, now: int) -> list[Effect]:
         # Of the decided state, told once that is durable: who asks after a commit must not be sent back behind it.
         self._check_room()
+        partitions = request.partitions
+        places = (
+            None if partitions is None else [(topic, n) for topic in partitions for n in partitions[topic]]
+        )
+        if request.require_stable and self._decisions.state.pending.is_touching(places):
+            message = "a transaction that is not over is about to move these offsets"
+            raise ProtocolError(ErrorCode.UNSTABLE_OFFSETS, message)
         offsets = selected(self._decisions.state.offsets, request.partitions)
         return self._answer_when_durable(sender, FetchOffsetsReply(offsets=offsets))
+
+    def _on_end_transaction(self, sender: Sender, request: EndGroupTransaction, now: int) -> list[Effect]:
+        key = TransactionId(request.producer_id, request.producer_epoch)
+        self._decisions.end_transaction(key, request.committed)
+        return self._answer_when_durable(sender, Done())
 
     def _on_describe_group(self, sender: Sender, request: DescribeGroup, now: int) -> list[Effect]:
         members = sorted(self._durable.members.values(), key=lambda member: member.order)

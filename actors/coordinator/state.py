@@ -7,15 +7,19 @@ partition to two members raises: a coordinator that decided so must not go on.
 
 from ...transport.addresses import Place
 from ..journal.identity import NO_START, Start
+from ..transactions.reports import TransactionId
 from .members import Member
 from .offsets import CommittedOffset
+from .pending import Fence, Pending, PendingOffsets
 from .records import (
     Change,
+    FenceKey,
     GroupKey,
     GroupProgress,
     KnownTopic,
     MemberKey,
     OffsetKey,
+    PendingKey,
     StartKey,
     TopicKey,
 )
@@ -34,6 +38,7 @@ class GroupState:
         self.topic_ids: dict[str, str] = {}
         """Which topic of a name the offsets and the grants are of."""
         self.offsets: dict[Place, CommittedOffset] = {}
+        self.pending = Pending()
         self.holders: dict[Place, str] = {}
         """Who was granted a partition and has not let go of it."""
 
@@ -48,6 +53,12 @@ class GroupState:
         elif isinstance(key, TopicKey):
             assert value is None or isinstance(value, KnownTopic)
             self._apply_topic(key.topic, value)
+        elif isinstance(key, PendingKey):
+            assert value is None or isinstance(value, PendingOffsets)
+            self._apply_pending(TransactionId(key.producer_id, key.producer_epoch), value)
+        elif isinstance(key, FenceKey):
+            assert value is None or isinstance(value, Fence)
+            self._apply_fence(key.producer_id, value)
         elif isinstance(key, GroupKey):
             assert value is None or isinstance(value, GroupProgress)
             self.generation = value.generation if value else 0
@@ -65,6 +76,11 @@ class GroupState:
             Change(TopicKey(self.group, name), KnownTopic(known)) for name, known in self.topic_ids.items()
         ]
         found += [Change(OffsetKey(self.group, *place), offset) for place, offset in self.offsets.items()]
+        found += [Change(PendingKey(self.group, *key), offsets) for key, offsets in self.pending.open.items()]
+        found += [
+            Change(FenceKey(self.group, producer_id), Fence(epoch))
+            for producer_id, epoch in self.pending.fences.items()
+        ]
         return found
 
     def instance(self, instance_id: str) -> Member | None:
@@ -78,7 +94,8 @@ class GroupState:
     @property
     def is_blank(self) -> bool:
         """Whether there is nothing but a start record: the group is new, or deleted."""
-        return not (self.generation or self.members or self.offsets or self.topic_ids)
+        is_fencing = self.pending.open or self.pending.fences
+        return not (self.generation or self.members or self.offsets or self.topic_ids or is_fencing)
 
     @property
     def is_settled(self) -> bool:
@@ -96,6 +113,18 @@ class GroupState:
             self.offsets.pop(place, None)
         else:
             self.offsets[place] = value
+
+    def _apply_pending(self, key: TransactionId, value: PendingOffsets | None) -> None:
+        if value is None:
+            self.pending.open.pop(key, None)
+        else:
+            self.pending.open[key] = value
+
+    def _apply_fence(self, producer_id: int, value: Fence | None) -> None:
+        if value is None:
+            self.pending.fences.pop(producer_id, None)
+        else:
+            self.pending.fences[producer_id] = value.epoch
 
     def _apply_member(self, member_id: str, member: Member | None) -> None:
         before = self.members.pop(member_id, None)

@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ... import __version__
-from ...transport.addresses import CONTROLLER, SUPERVISOR, topic_of
+from ...transport.addresses import CONTROLLER, DELAYED_TOPIC, SUPERVISOR, TRANSACTIONS_TOPIC, topic_of
 from ...transport.machine import (
     Answered,
     Effect,
@@ -61,6 +61,7 @@ from ...transport.protocol.topics import (
     ListTopics,
     WatchCatalogReply,
 )
+from ...transport.protocol.transactions import AddToTransaction, EndTransaction, ListTransactions
 from .delays import ScheduledIds
 from .forwarding import CALL_TIMEOUT_MS, ask_for, forward
 from .group_routes import GroupRoutes
@@ -71,6 +72,7 @@ from .publish import Publisher
 from .schedule_routes import ScheduleRoutes
 from .tickets import Tickets
 from .topic_table import TopicTable, cannot_tell
+from .transaction_routes import TransactionRoutes
 from .waiting import Attempt, WaitingRoom
 
 CONTROLLER_REQUESTS = (
@@ -85,7 +87,7 @@ REQUESTS: tuple[type[Request], ...] = (
     Hello, Metadata, Status, Kill, Revive, *CONTROLLER_REQUESTS,
     Produce, Publish, Fetch, ListOffsets, DeleteRecords,
     GroupHeartbeat, CommitOffsets, FetchOffsets, LeaveGroup, DescribeGroup, ResetOffsets,
-    ListScheduled, CancelScheduled,
+    ListScheduled, CancelScheduled, AddToTransaction, EndTransaction, ListTransactions,
 )  # fmt: skip
 _MAY_BE_CUT = (Metadata, Fetch, GroupHeartbeat, Status, ListScheduled)
 
@@ -116,6 +118,11 @@ class GatewayMachine:
             self._tickets, self._table, self._peers, self._waiting_room, self._publisher, self._schedules
         )
         self._groups = GroupRoutes(self._tickets, self._peers, self._waiting_room)
+        self._transactions = TransactionRoutes(self._tickets, self._table, self._peers, self._waiting_room)
+        self._companions = {
+            DELAYED_TOPIC: self._schedules.companions,
+            TRANSACTIONS_TOPIC: self._transactions.coordinators,
+        }
         self._is_stopping = False
 
     def handle(self, event: Event, now: int) -> list[Effect]:
@@ -182,6 +189,10 @@ class GatewayMachine:
                 return self._groups.route(attempt, request, now)
             case ListScheduled() | CancelScheduled():
                 return self._schedules.route(attempt, request, now)
+            case InitProducer() if request.transactional_id is not None:
+                return self._transactions.route(attempt, request, now)
+            case AddToTransaction() | EndTransaction() | ListTransactions():
+                return self._transactions.route(attempt, request, now)
             case Metadata():
                 return self._route_metadata(attempt, request, now)
         if isinstance(request, CONTROLLER_REQUESTS):
@@ -224,8 +235,10 @@ class GatewayMachine:
                 return self._publisher.on_scheduled(event)
             case ("ensure", group, create):
                 return self._groups.on_ensured(group, create)
-            case ("ensure_delayed",):
-                return self._schedules.on_ensured()
+            case ("ensure_companions", topic):
+                return self._companions[topic].on_ensured()
+            case ("transactions", *_):
+                return self._transactions.on_listed(event, now)
             case ("watch",):
                 self._table.on_watch_ended()
                 return self._update(event.reply) + self._table.watch()
@@ -245,8 +258,10 @@ class GatewayMachine:
                 return self._publisher.on_not_scheduled(event)
             case ("ensure", group, create):
                 return self._groups.on_not_ensured(group, create, event.error)
-            case ("ensure_delayed",):
-                return self._schedules.on_not_ensured(event.error)
+            case ("ensure_companions", topic):
+                return self._companions[topic].on_not_ensured(event.error)
+            case ("transactions", attempt, *_):
+                return self._tickets.answer(attempt.number, event.error)
             case ("watch",):
                 return self._table.on_watch_failed(now)
             case ("ask",):

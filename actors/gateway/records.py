@@ -22,10 +22,12 @@ def batches_request(request: Fetch) -> Fetch:
 
 def inline_records(request: Fetch, reply: FetchReply, payload: Payload) -> FetchReply:
     """The reply with its batches' records from `request.offset` on. Raises ProtocolError when one cannot be read."""
+    aborted = [] if reply.aborted is msgspec.UNSET else reply.aborted
+    reply = msgspec.structs.replace(reply, aborted=msgspec.UNSET)
     if not payload:
         return msgspec.structs.replace(reply, records=[])
     batches = payload[0] if len(payload) == 1 else b"".join(payload)
     records, next_offset = decode_for_json(
-        batches, request.offset, request.max_records, request.max_bytes, reply.next_offset
+        batches, request.offset, request.max_records, request.max_bytes, reply.next_offset, aborted
     )
     return msgspec.structs.replace(reply, records=records, next_offset=next_offset)

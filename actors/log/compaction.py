@@ -44,6 +44,7 @@ from .scan import Damaged, SegmentReader
 from .segment import Segment, segment_path
 from .snapshots import SNAPSHOTS_KEPT, snapshot_offsets
 from .survivors import records_of, rewritten, survivors
+from .transactions import Transactions
 
 RECORD_COST_BYTES = 100
 """To decode, look up and encode a record takes about as long as to move so many bytes."""
@@ -62,7 +63,10 @@ _log = logging.getLogger(__name__)
 class Compactor:
     """Compaction of one log. `replace` is told when segments have been swapped for another."""
 
-    def __init__(self, directory: Path, files: Files, cleaned: Cleaned, replace: Replace) -> None:
+    def __init__(
+        self, directory: Path, files: Files, cleaned: Cleaned, replace: Replace, transactions: Transactions
+    ) -> None:
+        self.transactions = transactions
         self._directory = directory
         self._files = files
         self.cleaned = cleaned
@@ -138,6 +142,9 @@ class Compactor:
     def _cleanable(self, config: LogConfig, segments: Sequence[Segment], now_ms: int) -> list[Segment]:
         snapshots = snapshot_offsets(self._directory, self._files)
         safe_offset = snapshots[0] if len(snapshots) >= SNAPSHOTS_KEPT else 0
+        unstable_offset = self.transactions.first_unstable_offset()
+        if unstable_offset is not None:
+            safe_offset = min(safe_offset, unstable_offset)
         found: list[Segment] = []
         for segment in segments[:-1]:
             if segment.next_offset > safe_offset:
@@ -210,7 +217,7 @@ class _Pass:
                 for header, frame in self._batches(segment):
                     if header.next_offset <= start_offset:
                         continue
-                    records = records_of(frame, header)
+                    records = None if self._is_aborted(header) else records_of(frame, header)
                     if records is not None:
                         self._keys.add(header, records)
                     self._end_offset = header.next_offset
@@ -311,6 +318,9 @@ class _Pass:
 
     def _survivors(self, header: BatchHeader, frame: bytes, output: "_Output") -> list[bytes]:
         output.leader_epoch = max(output.leader_epoch, header.leader_epoch)
+        if self._is_aborted(header):
+            output.is_shorter = True
+            return []
         records = records_of(frame, header)
         if records is None:
             return [frame]
@@ -319,6 +329,11 @@ class _Pass:
             return [frame]
         output.is_shorter = True
         return rewritten(header, records, kept)
+
+    def _is_aborted(self, header: BatchHeader) -> bool:
+        """Nobody is to see such records; nor does a newer one of a key count that is among them."""
+        is_of_records = header.is_transactional and not header.is_control
+        return is_of_records and self._compactor.transactions.is_aborted(header)
 
     def _is_expired(self, offset: int) -> bool:
         cleaned = self._compactor.cleaned

@@ -91,7 +91,9 @@ class PartitionLog:
         self._usable = Usable()
         self._opened: OrderedDict[int, Segment] = OrderedDict()
         self._cursors: OrderedDict[int, tuple[Segment, int]] = OrderedDict()
-        self._compactor = Compactor(directory, files, recovered.cleaned, self._replace)
+        self._compactor = Compactor(
+            directory, files, recovered.cleaned, self._replace, self.producers.transactions
+        )
 
     @classmethod
     def open(

@@ -1,7 +1,8 @@
 """What each idempotent producer wrote last: the memory by which a repeated batch is recognised and a missing one
 noticed.
 
-Pure: no file, no clock. Keeps the identities of records (`identities.py`) along, so that one snapshot has both.
+Pure: no file, no clock. Keeps the identities of records (`identities.py`) and the transactions (`transactions.py`) along,
+so that one snapshot has all.
 A function of the log: replaying the headers of the log's batches in order gives the same
 state (`last_seen_ms` apart, which only decides when a silent producer is forgotten). The partition's machine calls
 `check` and `apply` when it decides; the log calls `confirm` when the batches are written and `revert` when the disk
@@ -20,6 +21,9 @@ begin at any sequence.
     known         same      one of the last five, exactly     Duplicate(the first answer)
     known         same      last + 1 (after 2^31 - 1: 0)      Accept
     known         same      other                             OutOfOrderSequence
+
+A marker, the end of a transaction (`transactions.py`), raises its producer's epoch by one: what comes late for the
+transaction that has ended is ProducerFenced.
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,6 +34,7 @@ from ...transport.batch import NO_PRODUCER, SEQUENCE_LIMIT, BatchHeader
 from .checked import decode_checked, encode_checked
 from .errors import OutOfOrderSequence, ProducerFenced, UnknownProducer
 from .identities import Identities, Sighting
+from .transactions import Transactions, TransactionsSnapshot
 
 BATCHES_KEPT = 5
 PRODUCER_LIMIT = 100_000
@@ -60,7 +65,7 @@ class WrittenBatch(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Producer(msgspec.Struct, frozen=True, array_like=True):
-    """One producer's epoch and its last batches, the newest last; never empty."""
+    """One producer's epoch and its last batches in it, the newest last; none yet after a marker."""
 
     epoch: int
     last_seen_ms: int
@@ -68,7 +73,7 @@ class Producer(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def next_sequence(self) -> int:
-        return (self.batches[-1].last_sequence + 1) % SEQUENCE_LIMIT
+        return (self.batches[-1].last_sequence + 1) % SEQUENCE_LIMIT if self.batches else 0
 
 
 class _Snapshot(msgspec.Struct, frozen=True, array_like=True):
@@ -76,6 +81,7 @@ class _Snapshot(msgspec.Struct, frozen=True, array_like=True):
     producers: dict[int, Producer]
     identities: list[Sighting] = []
     """Missing in snapshots of versions that knew none."""
+    transactions: TransactionsSnapshot = TransactionsSnapshot()
 
 
 class ProducerStates:
@@ -83,10 +89,13 @@ class ProducerStates:
 
     def __init__(self, limit: int = PRODUCER_LIMIT, expiry_ms: int = PRODUCER_EXPIRY_MS) -> None:
         self.identities = Identities()
+        self.transactions = Transactions()
         self._limit = limit
         self._expiry_ms = expiry_ms
         self._producers: dict[int, Producer] = {}  # the one seen last is last
         self._undo: list[tuple[int, Producer | None]] = []
+        self._applied_end = self._confirmed_end = 0
+        """Batches below it have been applied."""
 
     def __len__(self) -> int:
         return len(self._producers)
@@ -148,19 +157,31 @@ class ProducerStates:
             return
         known = self._producers.pop(header.producer_id, None)
         seen_ms = header.max_timestamp_ms if now_ms is None else now_ms
-        if known is not None and header.base_offset <= known.batches[-1].base_offset:
-            if seen_ms > known.last_seen_ms:
-                known = Producer(known.epoch, seen_ms, known.batches)
-            self._producers[header.producer_id] = known
+        if header.base_offset < self._applied_end:
+            if known is not None:
+                seen_ms = max(seen_ms, known.last_seen_ms)
+                self._producers[header.producer_id] = Producer(known.epoch, seen_ms, known.batches)
             return
+        self._applied_end = header.next_offset
         self._undo.append((header.producer_id, known))
-        written = WrittenBatch(header.base_sequence, header.last_sequence, header.base_offset)
-        kept: tuple[WrittenBatch, ...] = ()
-        if known is not None and known.epoch == header.producer_epoch:
-            kept = known.batches[1 - BATCHES_KEPT :]
-        self._producers[header.producer_id] = Producer(header.producer_epoch, seen_ms, (*kept, written))
+        if header.is_transactional:
+            self.transactions.apply(header)
+        if header.is_control:
+            self._producers[header.producer_id] = _after_marker(header, known, seen_ms)
+        else:
+            written = WrittenBatch(header.base_sequence, header.last_sequence, header.base_offset)
+            kept: tuple[WrittenBatch, ...] = ()
+            if known is not None and known.epoch == header.producer_epoch:
+                kept = known.batches[1 - BATCHES_KEPT :]
+            self._producers[header.producer_id] = Producer(header.producer_epoch, seen_ms, (*kept, written))
         if len(self._producers) > self._limit:
-            self._forget(next(iter(self._producers)))
+            self._forget_one()
+
+    def _forget_one(self) -> None:
+        busy = self.transactions.open_producers()
+        silent = next((producer_id for producer_id in self._producers if producer_id not in busy), None)
+        if silent is not None:
+            self._forget(silent)
 
     def _forget(self, producer_id: int) -> None:
         self._undo.append((producer_id, self._producers.pop(producer_id)))
@@ -170,7 +191,9 @@ class ProducerStates:
         for header in headers:
             self.apply(header, now_ms)
         self._undo.clear()
+        self._confirmed_end = self._applied_end
         self.identities.confirm(now_ms)
+        self.transactions.confirm()
 
     def revert(self) -> None:
         """Take back everything applied since the last `confirm`: those batches were not written."""
@@ -180,13 +203,15 @@ class ProducerStates:
             else:
                 self._producers[producer_id] = before
         self._undo.clear()
+        self._applied_end = self._confirmed_end
         self.identities.revert()
+        self.transactions.revert()
 
     def expire(self, now_ms: int) -> None:
         """Forget producers silent for longer than the expiry."""
         limit_ms = now_ms - self._expiry_ms
         silent = [key for key, known in self._producers.items() if known.last_seen_ms < limit_ms]
-        pending = {producer_id for producer_id, _ in self._undo}
+        pending = {producer_id for producer_id, _ in self._undo} | self.transactions.open_producers()
         for producer_id in silent:
             if producer_id not in pending:
                 del self._producers[producer_id]
@@ -201,7 +226,8 @@ class ProducerStates:
                 producers.pop(producer_id, None)
             else:
                 producers[producer_id] = before
-        return encode_checked(_KIND, _Snapshot(offset, producers, self.identities.sightings()))
+        snapshot = _Snapshot(offset, producers, self.identities.sightings(), self.transactions.snapshot())
+        return encode_checked(_KIND, snapshot)
 
     def load(self, data: bytes | None, offset: int) -> bool:
         """Take over a snapshot that verifies and was made for `offset`; whether it was."""
@@ -210,6 +236,8 @@ class ProducerStates:
             return False
         self._producers = dict(snapshot.producers)
         self.identities.load(snapshot.identities)
+        self.transactions.load(snapshot.transactions)
+        self._applied_end = self._confirmed_end = offset
         return True
 
     def replay(self, batches: Iterable[tuple[BatchHeader, str | None]], now_ms: int) -> None:
@@ -217,5 +245,14 @@ class ProducerStates:
         for header, dedup_id in batches:
             self.apply(header, now_ms)
             self._undo.clear()
+            self._confirmed_end = self._applied_end
+            self.transactions.confirm()
             if dedup_id is not None:
                 self.identities.replay(dedup_id, header.base_offset, now_ms)
+
+
+def _after_marker(header: BatchHeader, known: Producer | None, seen_ms: int) -> Producer:
+    """The next epoch, unless its batches have come already."""
+    if known is not None and known.epoch > header.producer_epoch:
+        return Producer(known.epoch, seen_ms, known.batches)
+    return Producer(header.producer_epoch + 1, seen_ms, ())

@@ -11,7 +11,8 @@ and first timestamp, and each record its sequence. A batch that loses nothing st
     newest, nil value, and its kind has been visible long enough      dropped
     anything else                                                     kept
 
-Control batches, and batches that a producer filled with what cannot be decoded, are kept whole.
+Batches of aborted transactions are dropped before they come here. Control batches, and batches that a producer filled
+with what cannot be decoded, are kept whole.
 """
 
 from collections.abc import Callable, Iterator, Sequence

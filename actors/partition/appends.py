@@ -7,6 +7,7 @@ turn, so undoing takes two things: the end offset goes back, and the log takes b
 were told. Called by the partition's machine.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -26,6 +27,8 @@ from ...transport.batch import (
     BatchHeader,
     Buffer,
     InvalidBatch,
+    marker,
+    parse_header,
     stamped_head,
     verify,
 )
@@ -33,11 +36,12 @@ from ...transport.deduplication import dedup_id_of
 from ...transport.machine import Payload, Sender
 from ...transport.protocol.data import Acks, ProducedBatch
 from ...transport.protocol.errors import ErrorBody, ErrorCode
+from ...transport.protocol.transactions import Marker, coordinator_of
 from ..log.errors import SequenceError
 from ..log.producers import Duplicate, ProducerStates
 from .replication import Watermarks
 
-BROKER_ATTRIBUTES = TRANSACTIONAL | CONTROL | LOG_APPEND_TIME
+BROKER_ATTRIBUTES = CONTROL | LOG_APPEND_TIME
 """Only the broker writes such batches: a client that could would forge commits."""
 SMALLEST_RECORD_BYTES = 5
 """An array of four, each in one byte."""
@@ -56,7 +60,8 @@ class Admission(Struct):
 class PendingProduce(NamedTuple):
     sender: Sender
     acks: Acks
-    results: list[ProducedBatch]
+    results: list[ProducedBatch] | None
+    """None: markers, of which there is nothing to tell."""
     complete_at_offset: int
 
 
@@ -104,9 +109,33 @@ class Appends:
         if first_offset is not None:
             # Its first may be a moment old and not durable yet; then the repeat waits as long.
             return ProducedBatch(first_offset, True), first_offset + header.record_count
-        base_offset = self.log_end_offset
         if dedup_id is not None:
-            self._identities.note(dedup_id, base_offset, now)
+            self._identities.note(dedup_id, self.log_end_offset, now)
+        return ProducedBatch(self._append(frame, header, admission, now)), self.log_end_offset
+
+    def admit_markers(self, markers: Sequence[Marker], now: int) -> Admission:
+        """Place the markers that are not there yet."""
+        admission = Admission([], [], [])
+        for each in markers:
+            if self._has_ended(each):
+                # Its marker may be a moment old and not durable yet.
+                admission.complete_at_offset = self.log_end_offset
+                continue
+            frame = marker(each.producer_id, each.producer_epoch, each.committed, now)
+            self._append(frame, parse_header(frame), admission, now)
+            admission.complete_at_offset = self.log_end_offset
+        return admission
+
+    def _has_ended(self, each: Marker) -> bool:
+        """Where nothing is open a marker is still needed once: it keeps out what comes late."""
+        if self._producers.transactions.is_open(each.producer_id, each.producer_epoch):
+            return False
+        known = self._producers.get(each.producer_id)
+        return known is not None and known.epoch > each.producer_epoch
+
+    def _append(self, frame: Buffer, header: BatchHeader, admission: Admission, now: int) -> int:
+        """The batch's offset."""
+        base_offset = self.log_end_offset
         placed = BatchHeader(base_offset, self._leader_epoch, *header[2:])
         self._producers.apply(placed, now)
         # Two buffers a batch: the body is written from where it was received.
@@ -115,7 +144,7 @@ class Appends:
         admission.headers.append(placed)
         self.log_end_offset = base_offset + header.record_count
         self.bytes_admitted += len(frame)
-        return ProducedBatch(base_offset), self.log_end_offset
+        return base_offset
 
     def park(self, pending: PendingProduce) -> None:
         """Let an acknowledgement wait. The turn's bound on requests bounds these too."""
@@ -163,8 +192,8 @@ def judge(frame: Buffer, max_batch_bytes: int) -> BatchHeader | ErrorBody:
 def fault_of(frame: Buffer, header: BatchHeader) -> str | None:
     """What is wrong with an undamaged batch, as far as can be told without opening it."""
     if header.attributes & BROKER_ATTRIBUTES:
-        return "transactional, control and log-append-time batches are the broker's own"
-    if header.attributes & ~(CODEC_MASK | DEDUP):
+        return "control and log-append-time batches are the broker's own"
+    if header.attributes & ~(CODEC_MASK | DEDUP | TRANSACTIONAL):
         return f"unknown batch attributes {header.attributes:#x}"
     if header.attributes & CODEC_MASK not in (CODEC_NONE, CODEC_ZSTD):
         return f"unknown batch codec {header.attributes & CODEC_MASK}"
@@ -172,6 +201,8 @@ def fault_of(frame: Buffer, header: BatchHeader) -> str | None:
         return f"a batch cannot hold {header.record_count} records"
     if header.producer_id != NO_PRODUCER and not is_sequenced(header):
         return "an idempotent batch needs a producer id, an epoch and a sequence from zero up"
+    if header.is_transactional is (coordinator_of(header.producer_id) is None):
+        return "a batch is transactional if and only if its producer id was given for a transactional_id"
     # Offsets are given by this count: one that the bytes cannot back would tear a hole into the offsets.
     if header.attributes & CODEC_MASK == CODEC_NONE and records_announced(frame) != header.record_count:
         return f"the batch says {header.record_count} records, its contents do not"

@@ -6,14 +6,18 @@
     at the high watermark                parked; empty at once if it may not wait
     beyond the high watermark            OFFSET_OUT_OF_RANGE
 
+For readers of committed records the last stable offset stands in the high watermark's place, but that what lies between
+the two is not out of range: it waits as if it were not there yet. They are told which transactions were aborted.
+
 Owns the parked fetches and their timer. Pure; called by the partition's machine.
 """
 
 from ...transport.fetched_records import MAX_INLINE_BYTES, decode_for_json
 from ...transport.machine import Effect, Payload, Received, Reply, SetTimer
-from ...transport.protocol.data import Fetch, FetchedRecord, FetchReply
+from ...transport.protocol.data import AbortedTransaction, Fetch, FetchedRecord, FetchReply
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import MAX_FRAME_BYTES
+from ..log.transactions import Transactions
 from .effects import Read, ReadDone
 from .parked import ParkedFetches
 from .replication import Watermarks
@@ -22,47 +26,69 @@ PARKED_TIMER = "parked"
 
 
 class Fetches:
-    def __init__(self, watermarks: Watermarks, parked: ParkedFetches) -> None:
+    def __init__(self, watermarks: Watermarks, transactions: Transactions, parked: ParkedFetches) -> None:
+        """`parked` is for readers of committed records; the others get a list of the same size."""
         self._watermarks = watermarks
+        self._transactions = transactions
         self._parked = parked
+        self._uncommitted = ParkedFetches(parked.limit)
+        self._stable_offset = self.last_stable_offset
+        self._stable_bytes = 0
+        """What was visible when nothing was open last."""
         self._timer_at: int | None = None
+
+    @property
+    def last_stable_offset(self) -> int:
+        return self._transactions.last_stable_offset(self._watermarks.high_watermark)
 
     def on_fetch(self, asked: Received, now: int, visible_bytes: int) -> list[Effect]:
         request = fetch_of(asked)
         if request.max_wait_ms == 0 or request.min_bytes == 0:
             return self._read(asked, is_final=True)
-        if request.offset == self._watermarks.high_watermark:
-            return self._park(asked, now, visible_bytes + min_bytes(request))
+        if self._end_for(request) <= request.offset <= self._watermarks.high_watermark:
+            return self._park(asked, now, self._bytes_for(request, visible_bytes) + min_bytes(request))
         return self._read(asked, is_final=False)
+
+    def _end_for(self, request: Fetch) -> int:
+        is_committed = request.isolation == "read_committed"
+        return self.last_stable_offset if is_committed else self._watermarks.high_watermark
+
+    def _bytes_for(self, request: Fetch, visible_bytes: int) -> int:
+        return self._stable_bytes if request.isolation == "read_committed" else visible_bytes
 
     def on_read_done(self, done: ReadDone, now: int, visible_bytes: int) -> list[Effect]:
         asked, request = done.read.asked, fetch_of(done.read.asked)
         missing_bytes = min_bytes(request) - len(done.batches)
         # A read that stopped early for a reason of its own (a segment's end) has more to come: then nothing is missing.
-        has_read_all = done.next_offset == self._watermarks.high_watermark
+        has_read_all = done.next_offset == done.read.up_to_offset
         if missing_bytes > 0 and has_read_all and not done.read.is_final:
-            return self._park(asked, now, visible_bytes + missing_bytes)
+            return self._park(asked, now, self._bytes_for(request, visible_bytes) + missing_bytes)
         if wants_records(asked):
             return [self._answer_inline(done)]
         return [self._answer(asked, done.next_offset, [done.batches] if len(done.batches) else [])]
 
     def on_visible(self, visible_bytes: int) -> list[Effect]:
         """The high watermark has moved."""
-        return [
-            effect
-            for asked in self._parked.wake(visible_bytes)
-            for effect in self._read(asked, is_final=True)
-        ]
+        stable_offset = self.last_stable_offset
+        awake = self._uncommitted.wake(visible_bytes)
+        if stable_offset == self._watermarks.high_watermark:
+            self._stable_bytes = visible_bytes
+            awake += self._parked.wake(visible_bytes)
+        elif stable_offset > self._stable_offset:
+            awake += self._parked.drain()  # by how many bytes nobody knows
+        self._stable_offset = stable_offset
+        return [effect for asked in awake for effect in self._read(asked, is_final=True)]
 
     def on_timer(self, now: int) -> list[Effect]:
         self._timer_at = None
-        expired = self._parked.expire(now)
+        expired = self._parked.expire(now) + self._uncommitted.expire(now)
         effects = [effect for asked in expired for effect in self._read(asked, is_final=True)]
         return effects + self._set_timer()
 
     def send_away(self, error: ProtocolError) -> list[Effect]:
         """Answer all that wait."""
-        return [Reply(asked.sender, error.body) for asked in self._parked.drain()]
+        waiting = self._parked.drain() + self._uncommitted.drain()
+        return [Reply(asked.sender, error.body) for asked in waiting]
 
     def _read(self, asked: Received, is_final: bool) -> list[Effect]:
         request, marks = fetch_of(asked), self._watermarks
@@ -70,19 +96,23 @@ class Fetches:
             held = f"offsets {marks.log_start_offset} to {marks.high_watermark} (exclusive) are here"
             error = ProtocolError(ErrorCode.OFFSET_OUT_OF_RANGE, f"{held}, not {request.offset}")
             return [Reply(asked.sender, error.body)]
-        if request.offset == marks.high_watermark:
+        end_offset = self._end_for(request)
+        if request.offset >= end_offset:
             return [self._answer(asked, request.offset, [])]
         limit_bytes = MAX_INLINE_BYTES if wants_records(asked) else MAX_FRAME_BYTES
-        return [Read(asked, min(request.max_bytes, limit_bytes), marks.high_watermark, is_final)]
+        return [Read(asked, min(request.max_bytes, limit_bytes), end_offset, is_final)]
 
     def _park(self, asked: Received, now: int, wake_at_bytes: int) -> list[Effect]:
-        evicted = self._parked.park(asked, now + fetch_of(asked).max_wait_ms, wake_at_bytes)
+        request = fetch_of(asked)
+        parked = self._parked if request.isolation == "read_committed" else self._uncommitted
+        evicted = parked.park(asked, now + request.max_wait_ms, wake_at_bytes)
         effects = [] if evicted is None else self._read(evicted, is_final=True)
         return effects + self._set_timer()
 
     def _set_timer(self) -> list[Effect]:
         """One timer, at or before the earliest deadline: a fetch that is woken leaves it set, and it fires in vain."""
-        deadline = self._parked.next_deadline()
+        deadlines = (self._parked.next_deadline(), self._uncommitted.next_deadline())
+        deadline = min((at for at in deadlines if at is not None), default=None)
         if deadline is None or (self._timer_at is not None and self._timer_at <= deadline):
             return []
         self._timer_at = deadline
@@ -92,7 +122,12 @@ class Fetches:
         asked, request = done.read.asked, fetch_of(done.read.asked)
         try:
             records, next_offset = decode_for_json(
-                done.batches, request.offset, request.max_records, request.max_bytes, done.next_offset
+                done.batches,
+                request.offset,
+                request.max_records,
+                request.max_bytes,
+                done.next_offset,
+                self._aborted(request, done.next_offset),
             )
         except ProtocolError as error:
             return Reply(asked.sender, error.body)
@@ -111,8 +146,16 @@ class Fetches:
             high_watermark=marks.high_watermark,
             next_offset=next_offset,
             records=records,
+            last_stable_offset=self.last_stable_offset,
         )
+        if payload and (aborted := self._aborted(request, next_offset)):
+            body.aborted = aborted
         return Reply(asked.sender, body, payload)
+
+    def _aborted(self, request: Fetch, next_offset: int) -> list[AbortedTransaction]:
+        if request.isolation != "read_committed":
+            return []
+        return self._transactions.aborted_between(request.offset, next_offset)
 
 
 def fetch_of(asked: Received) -> Fetch:

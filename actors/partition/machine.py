@@ -7,6 +7,7 @@ returns effects (`effects.py`), and `process.py` performs them. Called by the lo
     Produce               judge, stamp, place each batch: Append (and Sync); the acknowledgement waits
     Appended              high watermark up; acknowledgements and fetches that waited for it leave
     AppendFailed          the log is as it was before the turn; its produces are answered STORAGE_FULL
+    WriteMarkers          Append the markers that are missing; answered when they are visible
     Fetch, ReadDone       `fetches.py`
     ListOffsets           from memory, or LookUp
     DeleteRecords         DeleteBefore, never beyond the high watermark
@@ -15,6 +16,7 @@ returns effects (`effects.py`), and `process.py` performs them. Called by the lo
     ConfigurePartition    Reconfigure, and Sync if what was left to a timer may not wait any longer
     TimerFired            parked: expired fetches; sync: flush = interval; retention; compaction: CompactSlice; checkpoint
     Compacted             the next slice soon if there is more to do, else a look later
+    Answered, Failed      `reports.py`: what a coordinator said of transactions that stay open
     StopRequested         whoever waits for data is sent away; Stop once nobody waits for the disk
 
 Durable before visible: under flush = batch an offset falls below the high watermark only by the Appended that follows the
@@ -25,9 +27,11 @@ from collections.abc import Callable
 from typing import Any
 
 from ...transport.machine import (
+    Answered,
     CancelTimer,
     Effect,
     Event,
+    Failed,
     Received,
     Reply,
     SetTimer,
@@ -49,8 +53,10 @@ from ...transport.protocol.topics import (
     PartitionDescription,
     TopicConfig,
 )
+from ...transport.protocol.transactions import WriteMarkers
 from ..log.producers import ProducerStates
-from .appends import Appends, PendingProduce
+from ..transactions.reports import REPORT, Reports
+from .appends import Admission, Appends, PendingProduce
 from .backlog import LAPSE_TIMER, SAVE_TIMER, Admitted, Backlog
 from .disk import DISK_TIMER, DiskReserve
 from .effects import (
@@ -95,7 +101,7 @@ COMPACTION_PAUSE_MS = 2
 
 OFFSET_UNKNOWN = -1
 
-_NAMING_A_PARTITION = (Produce, Fetch, ListOffsets, DeleteRecords, ReportProgress)
+_NAMING_A_PARTITION = (Produce, Fetch, ListOffsets, DeleteRecords, ReportProgress, WriteMarkers)
 
 
 class PartitionMachine:
@@ -128,7 +134,11 @@ class PartitionMachine:
         self._size_bytes = size_bytes
         self._watermarks = Watermarks(log_start_offset, log_end_offset)
         self._appends = Appends(producers, log_end_offset, leader_epoch)
-        self._fetches = Fetches(self._watermarks, ParkedFetches() if parked is None else parked)
+        self._transactions = producers.transactions
+        self._fetches = Fetches(
+            self._watermarks, self._transactions, ParkedFetches() if parked is None else parked
+        )
+        self._reports = Reports({topic: [partition]})
         self._is_sync_due = False
         self._is_checkpoint_due = False
         self._is_stopping = False
@@ -143,6 +153,8 @@ class PartitionMachine:
             DiskMeasured: self._on_disk_measured,
             Compacted: self._on_compacted,
             RequestFailed: self._on_request_failed,
+            Answered: self._on_outcome,
+            Failed: self._on_outcome,
             TimerFired: self._on_timer,
             Started: self._on_started,
             StopRequested: self._on_stop,
@@ -157,6 +169,7 @@ class PartitionMachine:
             DescribePartition: self._on_describe,
             ConfigurePartition: self._on_configure,
             ReportProgress: self._on_report_progress,
+            WriteMarkers: self._on_write_markers,
         }
 
     def handle(self, event: Event, now: int) -> list[Effect]:
@@ -173,10 +186,19 @@ class PartitionMachine:
             *self._look_for_compaction(now),
             *self._disk.look(),
             *self._backlog.configure(self._config, self._admitted, now),
+            *self._look_for_open_transactions(now),
         ]
 
     def _on_peer(self, _: PeerUp | PeerDown, __: int) -> list[Effect]:
-        return []  # a partition calls nobody
+        return []  # whom it calls it calls again
+
+    def _look_for_open_transactions(self, now: int) -> list[Effect]:
+        if self._transactions.first_unstable_offset() is None and not self._reports.is_watching:
+            return []
+        return self._reports.look(self._transactions.open(), now)
+
+    def _on_outcome(self, event: Answered | Failed, now: int) -> list[Effect]:
+        return self._reports.on_outcome(event, now)
 
     # -- requests
 
@@ -209,19 +231,33 @@ class PartitionMachine:
         if refusal is not None:
             return effects if request.acks == 0 else [*effects, Reply(asked.sender, refusal.body)]
         admission = self._appends.admit(asked.payload, self._config.max_message_bytes, now)
-        if admission.frames:
-            effects.append(Append(admission.frames, admission.headers))
-            if self._flush.is_every_turn:
-                effects.append(Sync())
+        effects += self._append(admission, self._flush.is_every_turn)
         if request.acks == 0:
             return effects
         pending = PendingProduce(asked.sender, request.acks, admission.results, admission.complete_at_offset)
-        if pending.complete_at_offset <= self._watermarks.held(request.acks):
-            return [*effects, self._acknowledge(pending)]
+        return effects + self._acknowledge_when_held(pending)
+
+    def _on_write_markers(self, asked: Received, request: WriteMarkers, now: int) -> list[Effect]:
+        admission = self._appends.admit_markers(request.markers, now)
+        pending = PendingProduce(asked.sender, "all", None, admission.complete_at_offset)
+        # Coordinators forget a transaction once its markers are written: whatever the topic's flush, they are synced.
+        return self._append(admission, is_synced=True) + self._acknowledge_when_held(pending)
+
+    def _append(self, admission: Admission, is_synced: bool) -> list[Effect]:
+        if not admission.frames:
+            return []
+        append = Append(admission.frames, admission.headers)
+        return [append, Sync()] if is_synced else [append]
+
+    def _acknowledge_when_held(self, pending: PendingProduce) -> list[Effect]:
+        if pending.complete_at_offset <= self._watermarks.held(pending.acks):
+            return [self._acknowledge(pending)]
         self._appends.park(pending)
-        return effects
+        return []
 
     def _acknowledge(self, pending: PendingProduce) -> Effect:
+        if pending.results is None:
+            return Reply(pending.sender, Done())
         body = ProduceReply(batches=pending.results, high_watermark=self._watermarks.high_watermark)
         return Reply(pending.sender, body)
 
@@ -232,6 +268,7 @@ class PartitionMachine:
         self._is_checkpoint_due = True
         effects = [self._acknowledge(pending) for pending in self._appends.release(self._watermarks)]
         effects += self._fetches.on_visible(self._appends.bytes_written)
+        effects += self._look_for_open_transactions(now)
         if self._flush.interval_ms is not None and not self._is_sync_due:
             self._is_sync_due = True
             effects.append(SetTimer(SYNC_TIMER, now + self._flush.interval_ms))
@@ -257,7 +294,10 @@ class PartitionMachine:
         if request.at == "earliest":
             return [Reply(asked.sender, ListOffsetsReply(offset=self._watermarks.log_start_offset))]
         if request.at == "latest":
-            return [Reply(asked.sender, ListOffsetsReply(offset=self._watermarks.high_watermark))]
+            is_committed = request.isolation == "read_committed"
+            marks = self._watermarks
+            offset = self._fetches.last_stable_offset if is_committed else marks.high_watermark
+            return [Reply(asked.sender, ListOffsetsReply(offset=offset))]
         return [LookUp(asked, request.at)]
 
     def _on_looked_up(self, found: LookedUp, _: int) -> list[Effect]:
@@ -295,6 +335,7 @@ class PartitionMachine:
 
     def _on_trimmed(self, event: Trimmed, _: int) -> list[Effect]:
         self._watermarks.log_start_offset = event.log_start_offset
+        self._transactions.trim(event.log_start_offset)
         self._size_bytes = event.size_bytes
         if event.asked is None:
             return []
@@ -350,6 +391,8 @@ class PartitionMachine:
             return self._disk.look()
         if fired.key == SAVE_TIMER:
             return self._backlog.on_save_timer()
+        if fired.key == REPORT:
+            return self._reports.on_timer(now)
         assert fired.key == CHECKPOINT_TIMER, f"unknown timer {fired.key}"
         again = SetTimer(CHECKPOINT_TIMER, now + CHECKPOINT_INTERVAL_MS)
         was_due, self._is_checkpoint_due = self._is_checkpoint_due, False

@@ -17,7 +17,7 @@ class ParkedFetches:
     """Waiting fetches in the order they came."""
 
     def __init__(self, limit: int = MAX_PARKED_FETCHES) -> None:
-        self._limit = limit
+        self.limit = limit
         self._serial = 0
         self._waiting: dict[int, Received] = {}
         # Both heaps may name a fetch that is gone; such entries are skipped when they surface.
@@ -32,7 +32,7 @@ class ParkedFetches:
 
         Returns the fetch that had to make room for it, if any.
         """
-        evicted = self._evict_longest_waiting() if len(self._waiting) >= self._limit else None
+        evicted = self._evict_longest_waiting() if len(self._waiting) >= self.limit else None
         self._serial += 1
         self._waiting[self._serial] = asked
         heappush(self._by_bytes, (wake_at_bytes, self._serial))

@@ -21,6 +21,7 @@ from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import Request
 from ...transport.protocol.progress import ReportProgress
 from ...transport.protocol.topics import ConfigurePartition, DeleteRecords, DescribePartition, TopicConfig
+from ...transport.protocol.transactions import WriteMarkers
 from ..log.errors import CorruptLog, StorageFull
 from ..log.files import Files
 from ..log.lock import LOCK_NAME, DirectoryLock
@@ -81,6 +82,7 @@ class PartitionProcess(Actor):
         DescribePartition,
         ConfigurePartition,
         ReportProgress,
+        WriteMarkers,
     )
     machine: PartitionMachine
 

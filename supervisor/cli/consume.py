@@ -34,6 +34,10 @@ def consume(
         list[int] | None,
         typer.Option("--partition", min=0, help="Only this one; not with --group. Repeatable."),
     ] = None,
+    isolation: Annotated[
+        Literal["read_committed", "read_uncommitted"],
+        typer.Option("--isolation", help="Whether to leave out open and aborted transactions."),
+    ] = "read_committed",
     output_format: Annotated[
         Literal["value", "json", "full"], typer.Option("--format", help="How a message looks.")
     ] = "value",
@@ -69,7 +73,7 @@ def consume(
     try:
         with (
             attached(connect) as client,
-            _consumer(client, group, topics, partition or [], from_beginning) as consumer,
+            _consumer(client, group, topics, partition or [], from_beginning, isolation) as consumer,
         ):
             printing.run(consumer, count, timeout)
     except KeyboardInterrupt:
@@ -80,7 +84,12 @@ def consume(
 
 
 def _consumer(
-    client: "Client", group: str | None, topics: list[str], partitions: list[int], from_beginning: bool
+    client: "Client",
+    group: str | None,
+    topics: list[str],
+    partitions: list[int],
+    from_beginning: bool,
+    isolation: str,
 ) -> "Consumer":
     """Automatic commits cover what earlier polls returned, so nothing is committed that was not printed."""
     known = {summary.topic for summary in client.list_topics(internal=True)}
@@ -95,6 +104,7 @@ def _consumer(
         partitions=chosen,
         auto_offset_reset="earliest" if from_beginning else "latest",
         auto_commit_interval_ms=COMMIT_INTERVAL_MS,
+        isolation=isolation,
     )
 
 

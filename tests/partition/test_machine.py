@@ -99,7 +99,7 @@ def test_acks_zero_gets_no_reply_but_is_appended(partition: SimulatedPartition) 
         (b"short", "header"),
         (a_batch(b"a") + b"x", "bytes"),
         (a_batch(b"a")[:-1] + b"?", "checksum"),
-        (a_batch(b"a", attributes=TRANSACTIONAL), "broker's own"),
+        (a_batch(b"a", attributes=TRANSACTIONAL), "if and only if"),
         (a_batch(b"a", attributes=CONTROL), "broker's own"),
         (a_batch(b"a", attributes=LOG_APPEND_TIME), "broker's own"),
         (a_batch(b"a", attributes=1 << 7), "attributes"),

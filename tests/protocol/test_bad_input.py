@@ -237,7 +237,7 @@ def test_the_largest_frame_is_refused_and_a_larger_one_closes_the_connection(att
     sock = attack.socket(zmq.DEALER, attack.endpoint)
     sock.send_multipart([produce, bytes(MAX_FRAME_BYTES)])
     assert sock.poll(PATIENCE_MS), "no reply"
-    assert msgspec.msgpack.decode(sock.recv())["batches"][0]["error"]["code"] == "MESSAGE_TOO_LARGE"
+    assert msgspec.msgpack.decode(sock.recv())["error"]["code"] == "MESSAGE_TOO_LARGE"
     with sock.get_monitor_socket(zmq.EVENT_DISCONNECTED) as monitor:
         sock.send(bytes(MAX_FRAME_BYTES + 1))
         assert monitor.poll(PATIENCE_MS), "the connection stays open"

@@ -39,6 +39,7 @@ IMPURE: dict[str, str] = {
     "actors/subscriber/rehearsal.py": "the process in which dead letters are tried",
     "actors/subscriber/threads.py": "threads, and the pipe that wakes the loop",
     "actors/subscriber/worker.py": "runs the handler on its thread",
+    "actors/transactions/process.py": "the process of a coordinator of transactions",
     "supervisor/__main__.py": "the supervisor's process",
     "supervisor/admin_link.py": "a socket to the supervisor",
     "supervisor/bench/": "runs brokers, measures time",

@@ -22,7 +22,9 @@ def nested(strategy: Any) -> SupervisorSpec:
     inner = SupervisorSpec(name="inner", strategy="rest_for_one", children=(worker("x"), worker("y")))
     partitions = DynamicSpec(name="partitions", prefix="partition/", max_starting=2)
     return SupervisorSpec(
-        name="root", strategy=strategy, children=(worker("a"), inner, partitions, worker("b", directory=True))
+        name="root",
+        strategy=strategy,
+        children=(worker("a"), inner, partitions, worker("b", directory=("",))),
     )
 
 

@@ -42,6 +42,7 @@ def test_the_brokers_tree_names_the_actors_of_this_package() -> None:
         "partitions",
         "gateway/0",
         "coordinators",
+        "transactions",
         "schedulers",
         "subscribers",
     ]

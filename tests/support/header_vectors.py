@@ -11,7 +11,16 @@ import msgspec
 from msgspec import UNSET
 
 from planaria.transport.codec import encode_header
-from planaria.transport.protocol import data, delayed, groups, message, operations, session, topics
+from planaria.transport.protocol import (
+    data,
+    delayed,
+    groups,
+    message,
+    operations,
+    session,
+    topics,
+    transactions,
+)
 from planaria.transport.protocol.errors import RETRIABLE, ErrorBody, ErrorCode
 from planaria.transport.protocol.message import ErrorReply, Reply
 
@@ -87,6 +96,15 @@ OTHER_REQUESTS: dict[str, dict[str, Any]] = {
     "init_producer, transactional": {
         "op": "init_producer", "id": 42, "transactional_id": "orders-to-payments", "transaction_timeout_ms": 30_000,
     },
+    "add_to_transaction": {
+        "op": "add_to_transaction", "id": 43, "producer_id": 2**40 + 7, "producer_epoch": 3,
+        "partitions": {"ORDERS": [0, 1]}, "groups": ["billing"],
+    },
+    "end_transaction": {
+        "op": "end_transaction", "id": 44, "producer_id": 2**40 + 7, "producer_epoch": 3, "commit": True,
+        "partitions": {"ORDERS": [0, 1]}, "groups": ["billing"],
+    },
+    "list_transactions": {"op": "list_transactions", "id": 45},
     "commit_offsets, in a transaction": {
         "op": "commit_offsets", "id": 46, "group": "billing", "member_id": MEMBER, "generation": 2,
         "offsets": [{"topic": "ORDERS", "partition": 1, "offset": 1}],
@@ -243,6 +261,16 @@ REPLIES: dict[str, Reply] = {
     "cancel_scheduled": message.Done(),
     "init_producer, transactional": data.InitProducerReply(producer_id=2**40 + 7, producer_epoch=3),
     "commit_offsets, in a transaction": groups.CommitOffsetsReply(),
+    "add_to_transaction": message.Done(),
+    "end_transaction": transactions.EndTransactionReply(producer_id=2**40 + 7, producer_epoch=4),
+    "list_transactions": transactions.ListTransactionsReply(
+        transactions=[
+            transactions.TransactionDescription(
+                transactional_id="orders-to-payments", state="Ongoing", producer_id=2**40 + 7, producer_epoch=3,
+                timeout_ms=60_000, started_ms=1_700_000_000_000, partitions={"ORDERS": [0, 1]}, groups=["billing"],
+            )
+        ]
+    ),
 }  # fmt: skip
 
 

@@ -36,7 +36,7 @@ from planaria.actors.partition.parked import ParkedFetches
 from planaria.actors.partition.readers import decode_readers
 from planaria.transport.batch import BatchHeader, build, parse_header, split
 from planaria.transport.deduplication import dedup_id_of
-from planaria.transport.machine import CancelTimer, Received, Reply, Sender, SetTimer, Stop, TimerFired
+from planaria.transport.machine import Call, CancelTimer, Received, Reply, Sender, SetTimer, Stop, TimerFired
 from planaria.transport.protocol.errors import ErrorCode, ProtocolError
 from planaria.transport.protocol.message import Request
 from planaria.transport.protocol.topics import TopicConfig
@@ -228,7 +228,7 @@ class SimulatedPartition:
             case Alarm(about=about, alarms=alarms):
                 self._alarms[about] = alarms
                 self.alarms = tuple(alarm for each in self._alarms.values() for alarm in each)
-            case ApplyRetention() | Checkpoint() | Reconfigure():
+            case ApplyRetention() | Checkpoint() | Reconfigure() | Call():
                 self.performed.append(effect)
             case _:
                 raise AssertionError(f"unknown effect {effect!r}")

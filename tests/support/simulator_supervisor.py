@@ -67,7 +67,7 @@ class SimulatedSupervisor(Host):
                 address="controller",
                 start="controller",
                 arguments={"offsets_partitions": self.world.between(1, 2)},
-                directory=True,
+                directory=("",),
             )
         )
 
@@ -101,7 +101,7 @@ class SimulatedSupervisor(Host):
             return
         if not child.is_heard:
             child.is_heard = True
-            if child.spec.directory:
+            if child.spec.directory == ("",):
                 for other in self.children.values():
                     if other.is_ready and other is not child:
                         self._tell(child, self._up(other))
@@ -111,7 +111,9 @@ class SimulatedSupervisor(Host):
             self._publish(child, self._up(child))
             if news.address == "controller" and "gateway/0" not in self.children:
                 arguments = {"endpoint": GATEWAY_ENDPOINT}
-                self.add(ChildSpec(address="gateway/0", start="gateway", arguments=arguments, directory=True))
+                self.add(
+                    ChildSpec(address="gateway/0", start="gateway", arguments=arguments, directory=("",))
+                )
 
     def _on_call(self, peer: bytes, call_id: bytes, request: Any) -> None:
         if isinstance(request, StartChild):
@@ -176,7 +178,12 @@ class SimulatedSupervisor(Host):
 
     def _publish(self, subject: Child, news: PeerUp | PeerDown) -> None:
         for child in self.children.values():
-            if child.spec.directory and child.is_heard and child.host is not None and child is not subject:
+            if (
+                subject.spec.address.startswith(child.spec.directory)
+                and child.is_heard
+                and child.host is not None
+                and child is not subject
+            ):
                 self._tell(child, news)
 
     def _up(self, child: Child) -> PeerUp:

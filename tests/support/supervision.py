@@ -59,9 +59,9 @@ def broker_like() -> SupervisorSpec:
     return SupervisorSpec(
         name="root",
         children=(
-            worker("controller", directory=True),
+            worker("controller", directory=("",)),
             DynamicSpec(name="partitions", prefix="partition/", max_starting=2),
-            worker("gateway/0", directory=True, arguments={"endpoint": "tcp://127.0.0.1:*"}),
+            worker("gateway/0", directory=("",), arguments={"endpoint": "tcp://127.0.0.1:*"}),
             DynamicSpec(name="coordinators", prefix="coordinator/"),
         ),
     )

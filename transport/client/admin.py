@@ -184,7 +184,9 @@ class Admin:
 
     def group_offsets(self, group: str) -> dict[TopicPartition, int]:
         """Everything the group has committed."""
-        return by_partition(self._ask(FetchOffsets(group=group), FetchOffsetsReply).offsets)
+        return by_partition(
+            self._ask(FetchOffsets(group=group, require_stable=False), FetchOffsetsReply).offsets
+        )
 
     def reset_offsets(self, group: str, offsets: Mapping[Place, int]) -> None:
         """Set committed offsets by (topic, partition). Refused with GROUP_NOT_EMPTY while the group has members."""

@@ -482,6 +482,7 @@ def _fetching(group: str | None, options: ConsumerOptions, *, is_member: bool) -
         group=group,
         is_member=is_member,
         reset=options.auto_offset_reset,
+        isolation=options.isolation,
         max_bytes=options.fetch_max_bytes,
         max_wait_ms=options.fetch_max_wait_ms,
         min_bytes=options.fetch_min_bytes,

@@ -8,11 +8,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from ..batch import split
+from ..fetched_records import is_for_readers
 from .admin import Admin
-from .messages import Message, is_for_programs, messages_of, verify_batch
+from .messages import Message, messages_of, verify_batch
 
 PREFIX = "dead-letter-"
 REDRIVES = f"{PREFIX}redrives"
@@ -110,10 +111,12 @@ def read_partition(client: Admin, topic: str, partition: int, start: int = 0) ->
     offset = max(start, client.list_offsets(topic, partition, "earliest").offset)
     while offset < end:
         reply, payload = client.fetch(topic, partition, offset, max_bytes=FETCH_BYTES)
+        aborted = () if reply.aborted is UNSET else reply.aborted
+        left_out = {(each.producer_id, each.producer_epoch) for each in aborted}
         for run in payload:
             for _, frame in split(run):
                 header = verify_batch(topic, partition, frame, offset)
-                if is_for_programs(header):
+                if is_for_readers(header, left_out):
                     found = messages_of(topic, partition, header, frame, offset)
                     yield from (message for message in found if message.offset < end)
         if reply.next_offset <= offset:

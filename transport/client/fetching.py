@@ -11,11 +11,11 @@ an epoch: every start, seek or stop ends the epoch before, and whatever belongs 
 
 from itertools import count
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from ..addresses import Place
 from ..batch import Buffer
-from ..protocol.data import Fetch, FetchReply, ListOffsets, ListOffsetsReply
+from ..protocol.data import Fetch, FetchReply, Isolation, ListOffsets, ListOffsetsReply
 from ..protocol.errors import ErrorBody, ErrorCode
 from ..protocol.groups import FetchOffsets, FetchOffsetsReply
 from .asking import GATEWAY, Answered, Ask, Effect, Event, Failed, SetTimer, TimerFired, partition_address
@@ -64,6 +64,8 @@ class Chunk(Struct, frozen=True):
     frames: tuple[Buffer, ...]
     size_bytes: int
     next_offset: int
+    aborted: frozenset[tuple[int, int]] = frozenset()
+    """Producer ids and epochs of the transactions in it that were aborted."""
 
 
 class Trouble(Struct, frozen=True):
@@ -93,6 +95,7 @@ class Fetching:
         group: str | None,
         is_member: bool,
         reset: OffsetReset,
+        isolation: Isolation = "read_committed",
         max_bytes: int,
         max_wait_ms: int,
         min_bytes: int,
@@ -102,6 +105,7 @@ class Fetching:
         self._group = group
         self._is_member = is_member
         self._reset = reset
+        self._isolation: Isolation = isolation
         self._max_bytes = max_bytes
         self._max_wait_ms = max_wait_ms
         self._min_bytes = min_bytes
@@ -212,7 +216,7 @@ class Fetching:
         if self._reset == "error":
             return self._halt(place, epoch, ErrorBody("NO_OFFSET", "no committed offset"))
         topic, partition = place
-        request = ListOffsets(topic=topic, partition=partition, at=self._reset)
+        request = ListOffsets(topic=topic, partition=partition, at=self._reset, isolation=self._isolation)
         address = partition_address(topic, partition)
         key = ("reset", place, epoch)
         return [Ask(key, address, request, ListOffsetsReply, timeout_ms=self._request_timeout_ms)]
@@ -247,6 +251,7 @@ class Fetching:
             min_bytes=self._min_bytes,
             max_wait_ms=self._max_wait_ms,
             format="batches",
+            isolation=self._isolation,
         )
         key = ("fetch", place, follower.epoch)
         timeout_ms = self._max_wait_ms + self._request_timeout_ms
@@ -266,7 +271,9 @@ class Fetching:
         # The next fetch goes out before the program hears of this chunk: it decodes while the broker reads.
         effects = self._fetch(place, follower)
         if frames or has_moved:  # compaction may have left nothing of a stretch: the position passes it
-            effects.append(Chunk(place, epoch, frames, size_bytes, reply.next_offset))
+            aborted = () if reply.aborted is UNSET else reply.aborted
+            left_out = frozenset((each.producer_id, each.producer_epoch) for each in aborted)
+            effects.append(Chunk(place, epoch, frames, size_bytes, reply.next_offset, left_out))
         return effects
 
     def _on_failed(self, kind: str, place: Place, epoch: int, error: ErrorBody, now: int) -> list[Effect]:

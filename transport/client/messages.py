@@ -9,7 +9,6 @@ from typing import Any
 from msgspec import Struct
 
 from ..batch import (
-    CONTROL,
     LOG_APPEND_TIME,
     BatchHeader,
     Buffer,
@@ -59,11 +58,6 @@ def verify_batch(topic: str, partition: int, frame: Buffer, expected_offset: int
     if not is_head_intact(frame):
         raise CorruptData(topic, partition, expected_offset, "the batch's head does not match its checksum")
     return header
-
-
-def is_for_programs(header: BatchHeader) -> bool:
-    """Control batches are the broker's own: they take offsets and carry nothing for programs."""
-    return not header.attributes & CONTROL
 
 
 def messages_of(

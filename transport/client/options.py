@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from ..addresses import Place, TopicPartition
-from ..protocol.data import Acks, WaitMilliseconds
+from ..protocol.data import Acks, Isolation, WaitMilliseconds
 from ..protocol.errors import PlanariaError
 from ..protocol.groups import AssignorName, SessionMilliseconds
 
@@ -62,7 +62,8 @@ class ProducerOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class ConsumerOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`auto_offset_reset` decides where to start without a committed offset, and where to go on when the position has
+    """With `isolation` "read_committed" nothing of an open or aborted transaction is handed out.
+    `auto_offset_reset` decides where to start without a committed offset, and where to go on when the position has
     left the log: "latest", "earliest", or "error" (NoOffset, OffsetOutOfRange).
 
     Callbacks run inside `poll`; `on_revoked` before the partitions are released, with what earlier polls returned already
@@ -72,6 +73,7 @@ class ConsumerOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     partitions: Sequence[Place] | None = None
     auto_offset_reset: OffsetReset = "latest"
+    isolation: Isolation = "read_committed"
     auto_commit: bool = True
     auto_commit_interval_ms: Milliseconds = 5_000
     session_timeout_ms: SessionMilliseconds = 10_000

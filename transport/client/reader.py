@@ -13,10 +13,11 @@ from msgspec import Struct, field
 
 from ..addresses import Place
 from ..batch import BatchHeader, InvalidBatch, split
+from ..fetched_records import is_for_readers
 from ..protocol.errors import ErrorBody, ErrorCode, PlanariaError
 from .errors import CorruptData, NoOffset, error_from
 from .fetching import Chunk, Consumed, Located, Trouble
-from .messages import Message, MessageBatch, is_for_programs, messages_of, verify_batch
+from .messages import Message, MessageBatch, messages_of, verify_batch
 
 
 class _Held(Struct, eq=False):
@@ -31,6 +32,8 @@ class _Held(Struct, eq=False):
     chunks: deque[Chunk] = field(default_factory=deque)
     batches: "deque[tuple[BatchHeader, memoryview]]" = field(default_factory=deque)
     """What is left of the chunk at hand."""
+    aborted: frozenset[tuple[int, int]] = frozenset()
+    """The aborted transactions in it."""
     chunk_end: int = 0
     messages: Sequence[Message] = ()
     """What is left of the batch at hand, from `cursor` on."""
@@ -210,7 +213,7 @@ class Reader:
             except CorruptData as error:
                 self._give_up(held, error)
                 return None
-            if is_for_programs(header):
+            if is_for_readers(header, held.aborted):
                 return header, frame
             held.position = header.next_offset
 
@@ -220,6 +223,7 @@ class Reader:
         chunk = held.chunks.popleft()
         self._consumed.append(Consumed(chunk.place, chunk.epoch, chunk.size_bytes))
         held.chunk_end = chunk.next_offset
+        held.aborted = chunk.aborted
         try:
             for frame in chunk.frames:
                 held.batches.extend(split(frame))

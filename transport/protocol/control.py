@@ -21,6 +21,10 @@ RestartKind = Literal["permanent", "transient", "temporary"]
 Phase = Literal["starting", "recovering", "ready", "stopping"]
 
 
+EVERYBODY = ("",)
+"""The directory of those who may talk to anybody."""
+
+
 class ChildSpec(Struct, frozen=True, kw_only=True):
     """How to start and keep one child, in OTP's words."""
 
@@ -31,8 +35,8 @@ class ChildSpec(Struct, frozen=True, kw_only=True):
     restart: RestartKind = "permanent"
     shutdown_ms: int = 5_000
     """How long it may take to stop before it is killed."""
-    directory: bool = False
-    """Whether it is told of every other actor's Up and Down."""
+    directory: tuple[str, ...] = ()
+    """It is told of the Up and Down of those whose addresses begin with one of these."""
     start_timeout_ms: int = 30_000
     """How long it may stay silent while starting; recovery counts as silence unless it makes progress."""
 
@@ -92,8 +96,11 @@ class StopChild(Request, tag="stop_child", frozen=True):
     address: str
 
 
-class EnsureDelayed(Request, tag="ensure_delayed", frozen=True):
-    """The gateway asks the controller that there be schedulers; done once their start is ordered."""
+class EnsureCompanions(Request, tag="ensure_companions", frozen=True):
+    """The gateway asks the controller that there be an internal topic with its actors; done once their start is
+    ordered."""
+
+    topic: str
 
 
 class EnsureGroup(Request, tag="ensure_group", frozen=True):

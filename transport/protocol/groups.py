@@ -84,7 +84,7 @@ class FetchOffsets(Request, tag="fetch_offsets", frozen=True):
     partitions: TopicPartitions | None = None
     """None asks for everything the group has committed."""
     require_stable: bool = True
-    """Wait for transactions that are about to move the offsets; refused with UNSTABLE_OFFSETS if that takes long."""
+    """Refused with UNSTABLE_OFFSETS while a transaction is about to move the offsets."""
 
 
 class FetchOffsetsReply(Reply):

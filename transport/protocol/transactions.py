@@ -42,6 +42,7 @@ State = Literal[
     "Empty", "Ongoing", "PrepareCommit", "CompleteCommit", "PrepareAbort", "CompleteAbort", "Dead"
 ]
 
+MAX_COORDINATORS = 2**16
 _COORDINATOR_SHIFT = 40
 
 
@@ -130,4 +131,5 @@ def transactional_producer_id(coordinator: int, number: int) -> int:
 
 def coordinator_of(producer_id: int) -> int | None:
     """The coordinator that a producer id was given out by, None for a producer without transactions."""
-    return (producer_id >> _COORDINATOR_SHIFT) - 1 if producer_id >> _COORDINATOR_SHIFT > 0 else None
+    number = (producer_id >> _COORDINATOR_SHIFT) - 1
+    return number if 0 <= number < MAX_COORDINATORS else None

@@ -1,0 +1,50 @@
+"""Offsets that wait for the end of a transaction, and which producers' epochs are over. Pure; part of a group's state.
+
+A commit within a transaction is judged like any other when it comes, and takes effect when the transaction commits. An
+ended epoch is fenced: a commit that comes late for it would wait for ever.
+"""
+
+from collections.abc import Iterable
+
+from msgspec import Struct, field
+
+from ...transport.addresses import Place
+from ...transport.protocol.errors import ErrorCode, ProtocolError
+from ...transport.protocol.groups import PartitionOffset
+from ..transactions.reports import TransactionId
+
+
+class PendingOffsets(Struct, frozen=True):
+    """What a transaction moves when it commits."""
+
+    offsets: tuple[PartitionOffset, ...]
+
+    def with_more(self, offsets: Iterable[PartitionOffset]) -> "PendingOffsets":
+        """The newest of each partition holds."""
+        latest = {(item.topic, item.partition): item for item in (*self.offsets, *offsets)}
+        return PendingOffsets(tuple(latest.values()))
+
+
+class Fence(Struct, frozen=True):
+    """Transactions of a producer up to this epoch are over."""
+
+    epoch: int
+
+
+class Pending(Struct):
+    open: dict[TransactionId, PendingOffsets] = field(default_factory=dict)
+    fences: dict[int, int] = field(default_factory=dict)
+    """The last ended epoch by producer id."""
+
+    def check(self, key: TransactionId) -> None:
+        """Raises ProtocolError when the transaction is over."""
+        if key.producer_epoch <= self.fences.get(key.producer_id, -1):
+            message = f"the transaction of epoch {key.producer_epoch} is over"
+            raise ProtocolError(ErrorCode.PRODUCER_FENCED, message)
+
+    def is_touching(self, places: Iterable[Place] | None) -> bool:
+        """Whether some transaction is about to move one of these; None: any."""
+        if not self.open:
+            return False
+        moved = {(item.topic, item.partition) for pending in self.open.values() for item in pending.offsets}
+        return bool(moved) if places is None else not moved.isdisjoint(places)

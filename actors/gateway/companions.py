@@ -1,0 +1,89 @@
+"""The actors beside the partitions of an internal topic: created when first needed, waited for. Pure.
+
+no topic             the controller is asked to ensure it, and the table is asked for anew
+actor quarantined    refused with the reason
+actor not up         the request waits for it
+"""
+
+from collections.abc import Callable, Iterable
+
+from ...transport.addresses import CONTROLLER
+from ...transport.machine import Call, Effect
+from ...transport.protocol.control import EnsureCompanions
+from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
+from ...transport.protocol.message import Done
+from .peers import Peers
+from .tickets import Tickets
+from .topic_table import MAX_ASKING, TopicTable
+from .waiting import Attempt, WaitingRoom
+
+PATIENCE_MS = 10_000
+"""How long a request waits for its actor to come up."""
+ENSURE_TIMEOUT_MS = 10_000
+ENSURE = "ensure_companions"
+
+
+class Companions:
+    def __init__(
+        self,
+        topic: str,
+        address_of: Callable[[int], str],
+        tickets: Tickets,
+        table: TopicTable,
+        peers: Peers,
+        waiting_room: WaitingRoom,
+    ) -> None:
+        self._topic = topic
+        self._address_of = address_of
+        self._tickets = tickets
+        self._table = table
+        self._peers = peers
+        self._waiting_room = waiting_room
+        self._ensuring: list[Attempt] = []
+
+    @property
+    def count(self) -> int:
+        entry = self._table.get(self._topic)
+        return 0 if entry is None else entry.partitions
+
+    def ensure(self, attempt: Attempt) -> list[Effect]:
+        """Raises ProtocolError when too many wait."""
+        if len(self._ensuring) >= MAX_ASKING:
+            raise ProtocolError(
+                ErrorCode.OVERLOADED, f"too many requests wait for {self._topic} to be created"
+            )
+        self._ensuring.append(attempt)
+        if len(self._ensuring) > 1:
+            return []
+        request = EnsureCompanions(topic=self._topic)
+        return [Call((ENSURE, self._topic), CONTROLLER, request, Done, timeout_ms=ENSURE_TIMEOUT_MS)]
+
+    def on_ensured(self) -> list[Effect]:
+        """Their start is ordered; the new table brings the requests on."""
+        attempts, self._ensuring = self._ensuring, []
+        effects: list[Effect] = []
+        for attempt in attempts:
+            try:
+                effects += self._table.ask(attempt)
+            except ProtocolError as error:
+                effects += self._tickets.answer(attempt.number, error.body)
+        return effects
+
+    def on_not_ensured(self, error: ErrorBody) -> list[Effect]:
+        attempts, self._ensuring = self._ensuring, []
+        return [effect for attempt in attempts for effect in self._tickets.answer(attempt.number, error)]
+
+    def wait(self, attempt: Attempt, numbers: Iterable[int], now: int) -> list[Effect] | None:
+        """What waits for the first that is not up; None: all are. Raises ProtocolError."""
+        addresses = [self._address_of(number) for number in sorted(numbers)]
+        missing = next((address for address in addresses if self._peers.up(address) is None), None)
+        if missing is None:
+            return None
+        down = self._peers.down(missing)
+        if down is not None and down.quarantined:
+            raise ProtocolError(ErrorCode.ACTOR_UNAVAILABLE, self._peers.why_down(missing))
+        deadline = now + PATIENCE_MS if attempt.deadline is None else attempt.deadline
+        waiting = Attempt(
+            number=attempt.number, event=attempt.event, has_asked=attempt.has_asked, deadline=deadline
+        )
+        return self._waiting_room.park(missing, waiting, deadline)

@@ -1,0 +1,155 @@
+"""Which transactions are open in a partition, and which of its batches belong to aborted ones.
+
+Pure: no file, no clock. Part of the producers' states, and with them a function of the log's batch headers: a
+transactional batch opens its producer's transaction, the marker of the same producer and epoch ends it. A producer id and
+an epoch name one transaction (KIP-890), and the next may begin before the marker of the last has come; so several of one
+producer may be open.
+
+    offset   10   11   12   13   14
+             a1   b7   a1   A!   b7        a1, b7: batches; A!: abort of a1
+    open after 14: b7, from 11    the last stable offset is 11    aborted: a1, 10 to 13
+
+The last stable offset is where the first transaction begins that is open, or whose marker is not visible yet; there
+readers that want committed records end. Below it they leave out the batches of aborted transactions.
+"""
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from ...transport.batch import BatchHeader, is_commit
+from ...transport.protocol.data import AbortedTransaction
+from ..transactions.reports import TransactionId
+
+
+class Aborted(NamedTuple):
+    """Sorted by its last offset, the marker's."""
+
+    last_offset: int
+    first_offset: int
+    producer_id: int
+    producer_epoch: int
+
+
+class _Opened(NamedTuple):
+    key: TransactionId
+
+
+class _Ended(NamedTuple):
+    key: TransactionId
+    first_offset: int
+    marker_offset: int
+
+
+class TransactionsSnapshot(Struct, frozen=True, array_like=True):
+    open: list[tuple[int, int, int]] = []
+    """Producer id, epoch, first offset."""
+    aborted: list[Aborted] = []
+
+
+class Transactions:
+    def __init__(self) -> None:
+        self._open: dict[TransactionId, int] = {}
+        self._aborted: list[Aborted] = []
+        self._ended: list[_Ended] = []
+        """Those whose markers may not be visible yet."""
+        self._undo: list[_Opened | _Ended] = []
+
+    # -- asking
+
+    def is_open(self, producer_id: int, producer_epoch: int) -> bool:
+        return (producer_id, producer_epoch) in self._open
+
+    def open(self) -> dict[TransactionId, int]:
+        """The first offset of each."""
+        return dict(self._open)
+
+    def open_producers(self) -> set[int]:
+        return {key.producer_id for key in self._open}
+
+    def first_unstable_offset(self) -> int | None:
+        """Where the first transaction begins that is open by what has been decided."""
+        return min(self._open.values(), default=None)
+
+    def last_stable_offset(self, high_watermark: int) -> int:
+        """Where a reader of committed records ends, when everything below `high_watermark` is visible."""
+        if not self._open and not self._ended:
+            return high_watermark
+        self._ended = [ended for ended in self._ended if ended.marker_offset >= high_watermark]
+        unstable = [*self._open.values(), *(ended.first_offset for ended in self._ended)]
+        return min(high_watermark, *unstable) if unstable else high_watermark
+
+    def aborted_between(self, start_offset: int, end_offset: int) -> list[AbortedTransaction]:
+        """What a reader of these offsets has to leave out."""
+        first = bisect_left(self._aborted, (start_offset,))
+        return [
+            AbortedTransaction(each.producer_id, each.producer_epoch, each.first_offset)
+            for each in self._aborted[first:]
+            if each.first_offset < end_offset
+        ]
+
+    def is_aborted(self, header: BatchHeader) -> bool:
+        """Whether a batch of records belongs to an aborted transaction."""
+        key = (header.producer_id, header.producer_epoch)
+        first = bisect_left(self._aborted, (header.base_offset,))
+        return any((each.producer_id, each.producer_epoch) == key for each in self._aborted[first:])
+
+    # -- recording
+
+    def apply(self, header: BatchHeader) -> None:
+        """Record a transactional batch or a marker that has its base offset; each once, in order."""
+        key = TransactionId(header.producer_id, header.producer_epoch)
+        if not header.is_control:
+            if key not in self._open:
+                self._open[key] = header.base_offset
+                self._undo.append(_Opened(key))
+            return
+        first_offset = self._open.pop(key, None)
+        if first_offset is None:
+            return
+        ended = _Ended(key, first_offset, header.base_offset)
+        self._ended.append(ended)
+        self._undo.append(ended)
+        if not is_commit(header):
+            insort(self._aborted, Aborted(header.base_offset, first_offset, *key))
+
+    def confirm(self) -> None:
+        self._undo.clear()
+
+    def revert(self) -> None:
+        """Take back everything applied since the last `confirm`."""
+        for change in reversed(self._undo):
+            if isinstance(change, _Opened):
+                del self._open[change.key]
+                continue
+            self._open[change.key] = change.first_offset
+            self._ended.remove(change)
+            at = bisect_left(self._aborted, (change.marker_offset,))
+            if at < len(self._aborted) and self._aborted[at].last_offset == change.marker_offset:
+                del self._aborted[at]
+        self._undo.clear()
+
+    def trim(self, log_start_offset: int) -> None:
+        """What is below the log's start nobody will read."""
+        del self._aborted[: bisect_left(self._aborted, (log_start_offset,))]
+
+    # -- snapshots
+
+    def snapshot(self) -> TransactionsSnapshot:
+        """Of what is confirmed."""
+        confirmed = Transactions()
+        confirmed._open, confirmed._aborted = dict(self._open), list(self._aborted)
+        confirmed._ended, confirmed._undo = list(self._ended), list(self._undo)
+        confirmed.revert()
+        return TransactionsSnapshot(list(confirmed._rows()), confirmed._aborted)
+
+    def _rows(self) -> Iterator[tuple[int, int, int]]:
+        return ((*key, first_offset) for key, first_offset in self._open.items())
+
+    def load(self, snapshot: TransactionsSnapshot) -> None:
+        self._open = {TransactionId(pid, epoch): first for pid, epoch, first in snapshot.open}
+        self._aborted = list(snapshot.aborted)
+        self._ended.clear()
+        self._undo.clear()

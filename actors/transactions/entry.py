@@ -1,0 +1,120 @@
+"""What is known of one transactional id, and which states may follow which. Pure.
+
+    Empty            no transaction yet under this epoch
+    Ongoing          open, and the coordinator has heard of it
+    PrepareCommit    decided: committed; the markers are on their way
+    CompleteCommit   every participant has its marker
+    PrepareAbort, CompleteAbort     the same of an abort
+    Dead             forgotten
+
+`producer_id` and `producer_epoch` name the transaction that is open or will be next. The one before is `ended`: a
+repeated end is known by it. With Prepare*, `partitions` and `groups` are those of the ended one. (KIP-98's states; the
+epoch goes on with every end, as in KIP-890.)
+"""
+
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from ...transport.addresses import Place
+from ...transport.protocol.message import TopicPartitions
+from ...transport.protocol.transactions import State
+
+Why = Literal["asked", "timeout", "fenced"]
+
+LEGAL_PREDECESSORS: dict[State, tuple[State, ...]] = {
+    "Empty": ("Empty", "CompleteCommit", "CompleteAbort"),
+    "Ongoing": ("Empty", "Ongoing", "CompleteCommit", "CompleteAbort"),
+    "PrepareCommit": ("Ongoing",),
+    "PrepareAbort": ("Ongoing",),
+    "CompleteCommit": ("PrepareCommit",),
+    "CompleteAbort": ("PrepareAbort",),
+    "Dead": ("Empty", "CompleteCommit", "CompleteAbort"),
+}
+
+
+class Ended(Struct, frozen=True, array_like=True):
+    """A transaction that is over, or an epoch that was skipped to shut out its holder."""
+
+    producer_id: int
+    producer_epoch: int
+    is_committed: bool
+    why: Why
+
+
+class Entry(Struct, frozen=True, array_like=True):
+    state: State
+    producer_id: int
+    producer_epoch: int
+    timeout_ms: int
+    changed_ms: int
+    started_ms: int | None = None
+    partitions: tuple[Place, ...] = ()
+    groups: tuple[str, ...] = ()
+    ended: Ended | None = None
+
+    @property
+    def is_ending(self) -> bool:
+        return self.state in ("PrepareCommit", "PrepareAbort")
+
+    @property
+    def deadline_ms(self) -> int | None:
+        """When an open transaction is aborted."""
+        return (
+            self.started_ms + self.timeout_ms
+            if self.state == "Ongoing" and self.started_ms is not None
+            else None
+        )
+
+    def moved(self, state: State, now: int, **changes: Any) -> "Entry":
+        """In another state. An illegal step is a bug, and ends the actor."""
+        assert self.state in LEGAL_PREDECESSORS[state], f"{self.state} is not followed by {state}"
+        return msgspec.structs.replace(self, state=state, changed_ms=now, **changes)
+
+    def joined(self, partitions: TopicPartitions, groups: list[str], now: int) -> "Entry":
+        """With more participants."""
+        places = {(topic, number) for topic, numbers in partitions.items() for number in numbers}
+        return self.moved(
+            "Ongoing",
+            now,
+            started_ms=now if self.started_ms is None else self.started_ms,
+            partitions=tuple(sorted({*self.partitions, *places})),
+            groups=tuple(sorted({*self.groups, *groups})),
+        )
+
+    def decided(self, is_committed: bool, why: Why, next_id: tuple[int, int], now: int) -> "Entry":
+        """At the commit point: how it ends, and the identity of the next one."""
+        ended = Ended(self.producer_id, self.producer_epoch, is_committed, why)
+        return self.moved(
+            "PrepareCommit" if is_committed else "PrepareAbort",
+            now,
+            producer_id=next_id[0],
+            producer_epoch=next_id[1],
+            started_ms=None,
+            ended=ended,
+        )
+
+    def completed(self, now: int) -> "Entry":
+        assert self.is_ending, self.state
+        state: State = "CompleteCommit" if self.state == "PrepareCommit" else "CompleteAbort"
+        return self.moved(state, now, partitions=(), groups=())
+
+    def reopened(self, next_id: tuple[int, int], timeout_ms: int, why: Why, now: int) -> "Entry":
+        """For a holder that begins; whoever had the identity before is shut out."""
+        ended = Ended(self.producer_id, self.producer_epoch, False, why)
+        return self.moved(
+            "Empty",
+            now,
+            producer_id=next_id[0],
+            producer_epoch=next_id[1],
+            timeout_ms=timeout_ms,
+            ended=ended,
+        )
+
+
+def topic_partitions(places: tuple[Place, ...]) -> TopicPartitions:
+    found: TopicPartitions = {}
+    for topic, partition in places:
+        found.setdefault(topic, []).append(partition)
+    return found

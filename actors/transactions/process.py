@@ -1,0 +1,46 @@
+"""The process of a coordinator of transactions: runs the machine. Impure and thin.
+
+Started by the supervisor through `main`; ready only once the machine has replayed its entries, which needs its partition
+of `__transactions` to be up. A newer incarnation's fence, a refused append or an unreadable record crashes it: the
+supervisor starts the next one, and that one replays.
+"""
+
+from typing import ClassVar
+
+import msgspec
+
+from ...transport.loop import Actor, ActorContext, run_actor
+from ...transport.machine import Effect
+from ...transport.protocol.message import Request
+from .effects import BecomeReady, Started
+from .machine import REQUESTS, TransactionsMachine
+
+
+class TransactionsArguments(msgspec.Struct):
+    topic: str
+    number: int
+    """Of the coordinator, and of its partition of the topic."""
+
+
+class TransactionsActor(Actor):
+    requests: ClassVar[tuple[type[Request], ...]] = REQUESTS
+    ready_by_itself: ClassVar[bool] = True
+
+    def __init__(self, context: ActorContext) -> None:
+        super().__init__(context)
+        arguments = msgspec.convert(context.arguments, TransactionsArguments)
+        starter = f"{context.instance_id}.{context.incarnation}"
+        self.machine = TransactionsMachine(arguments.topic, arguments.number, starter=starter)
+
+    def start(self) -> None:
+        self.loop.dispatch(Started())
+
+    def perform(self, effect: Effect) -> None:
+        if isinstance(effect, BecomeReady):
+            self.loop.ready()
+        else:
+            super().perform(effect)
+
+
+def main(context: ActorContext) -> None:
+    run_actor(TransactionsActor(context), context)

@@ -1,0 +1,81 @@
+"""The records of `__transactions`: what a coordinator must remember, the newest by key. Pure.
+
+    record = key value                            key and value MessagePack
+    key    = ["start"] | ["transaction", transactional_id]
+    value  = {epoch, starter} | Entry | nil (forgotten)
+
+Each partition has one coordinator; what others write there is passed over.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import Struct
+
+from ...transport.batch import BatchHeader, Record
+from ..journal.identity import NO_START, Start
+from .entry import Entry
+
+
+class InvalidRecord(ValueError):
+    """A record of `__transactions` that this version cannot read."""
+
+
+class StartKey(Struct, frozen=True, array_like=True, tag="start"):
+    pass
+
+
+class TransactionKey(Struct, frozen=True, array_like=True, tag="transaction"):
+    transactional_id: str
+
+
+class Change(Struct, frozen=True):
+    transactional_id: str
+    entry: Entry | None
+    """None: forgotten."""
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_key = msgspec.msgpack.Decoder(StartKey | TransactionKey).decode
+_decode_entry = msgspec.msgpack.Decoder(Entry).decode
+_decode_start = msgspec.msgpack.Decoder(Start).decode
+
+
+def encode(change: Change) -> Sequence[Record]:
+    value = None if change.entry is None else _encode(change.entry)
+    return ((_encode(TransactionKey(change.transactional_id)), value, 0, None),)
+
+
+class Ledger:
+    """What the records make, for the replay (`journal/replay.py`)."""
+
+    def __init__(self) -> None:
+        self.start = Start(NO_START, "")
+        self.entries: dict[str, Entry] = {}
+
+    def claim(self, start: Start) -> Record:
+        return (_encode(StartKey()), _encode(start), 0, None)
+
+    def forget(self) -> None:
+        self.start = Start(NO_START, "")
+        self.entries = {}
+
+    def read(self, header: BatchHeader, records: Sequence[Record]) -> None:
+        """Raises InvalidRecord."""
+        for offset, (key, value, _, _) in enumerate(records, header.base_offset):
+            try:
+                self._read(key, value)
+            except msgspec.MsgspecError as error:
+                raise InvalidRecord(f"offset {offset} of __transactions cannot be read: {error}") from error
+
+    def settle(self) -> None:
+        """Each record was applied as it came."""
+
+    def _read(self, key: bytes | None, value: bytes | None) -> None:
+        match _decode_key(key or b""):
+            case TransactionKey(transactional_id=name) if value is not None:
+                self.entries[name] = _decode_entry(value)
+            case TransactionKey(transactional_id=name):
+                self.entries.pop(name, None)
+            case StartKey() if value is not None:
+                self.start = _decode_start(value)

@@ -1,0 +1,81 @@
+"""What a participant tells the coordinators of transactions: which have been open with it for a while. Pure.
+
+A producer names all participants when it ends a transaction; one that has died names nobody. So what stays open for
+REPORT_AFTER_MS is reported, by every incarnation anew, and again now and then: the coordinator takes the participant in
+and ends the transaction by its timeout, or, when it has ended already, sends the marker. Owns a timer. Called by the
+machines of partitions and of groups.
+
+    opened -> (REPORT_AFTER_MS) -> reported -> Answered: again after REPORT_LATER_MS    Failed: after REPORT_AGAIN_MS
+    any of them, when the transaction ends: forgotten
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from ...transport.addresses import transactions_address
+from ...transport.machine import Answered, Call, Effect, Failed, SetTimer
+from ...transport.protocol.message import Done, TopicPartitions
+from ...transport.protocol.transactions import REPORT_AFTER_MS, AddToTransaction, coordinator_of
+
+REPORT = "report"
+"""The timer's key, and the first part of the calls'."""
+REPORT_AGAIN_MS = 1_000
+REPORT_LATER_MS = 30_000
+
+
+class TransactionId(NamedTuple):
+    producer_id: int
+    producer_epoch: int
+
+
+class Reports:
+    def __init__(self, partitions: TopicPartitions | None = None, groups: list[str] | None = None) -> None:
+        """Of this participant."""
+        self._partitions = partitions or {}
+        self._groups = groups or []
+        self._due: dict[TransactionId, int | None] = {}
+        """When each open transaction is to be reported; None: it is being reported."""
+        self._timer_at: int | None = None
+
+    @property
+    def is_watching(self) -> bool:
+        return bool(self._due)
+
+    def look(self, open_now: Iterable[TransactionId], now: int) -> list[Effect]:
+        """These are open at the moment."""
+        self._due = {key: self._due.get(key, now + REPORT_AFTER_MS) for key in open_now}
+        return self._set_timer()
+
+    def on_timer(self, now: int) -> list[Effect]:
+        self._timer_at = None
+        effects: list[Effect] = []
+        for key, due in self._due.items():
+            if due is not None and due <= now:
+                self._due[key] = None
+                effects.append(self._report(key))
+        return effects + self._set_timer()
+
+    def on_outcome(self, event: Answered | Failed, now: int) -> list[Effect]:
+        _, key = event.key
+        if key not in self._due:
+            return []
+        self._due[key] = now + (REPORT_LATER_MS if isinstance(event, Answered) else REPORT_AGAIN_MS)
+        return self._set_timer()
+
+    def _report(self, key: TransactionId) -> Effect:
+        coordinator = coordinator_of(key.producer_id)
+        assert coordinator is not None, f"producer {key.producer_id} has no transactions"
+        request = AddToTransaction(
+            producer_id=key.producer_id,
+            producer_epoch=key.producer_epoch,
+            partitions=self._partitions,
+            groups=self._groups,
+        )
+        return Call((REPORT, key), transactions_address(coordinator), request, Done)
+
+    def _set_timer(self) -> list[Effect]:
+        due = min((at for at in self._due.values() if at is not None), default=None)
+        if due is None or (self._timer_at is not None and self._timer_at <= due):
+            return []
+        self._timer_at = due
+        return [SetTimer(REPORT, due)]

@@ -1,0 +1,369 @@
+"""What a coordinator of transactions answers and decides. Pure.
+
+Owns the entries as decided: the records follow, and every answer waits until they are durable. So the answer to
+`end_transaction` is the commit point, and markers go out after it. Called by machine.py, which flushes.
+
+    request              entry                          decision
+    init_producer        none                           a new producer id, epoch 0
+                         is ending                      waits
+                         Ongoing                        PrepareAbort; the answer waits for CompleteAbort
+                         Empty, Complete*               the next epoch; who had the one before is fenced
+                         (same holder, named by its identity: as above, but it is not fenced by somebody else)
+    add_to_transaction   the current epoch              Ongoing, with these participants
+                         an older one, or unknown       these are sent its marker: an abort, if nothing is known
+    end_transaction      the current epoch              PrepareCommit | PrepareAbort, the next epoch
+                         is ending (the one before)     waits
+                         the one before, same outcome   answered as the first time
+                         anything else                  PRODUCER_FENCED, TRANSACTION_ABORTED, INVALID_TRANSACTION
+    (time)               Ongoing for too long           PrepareAbort
+"""
+
+from collections import deque
+
+from ...transport.machine import Effect, Received, Reply
+from ...transport.protocol.data import InitProducer, InitProducerReply
+from ...transport.protocol.errors import ErrorCode, ProtocolError
+from ...transport.protocol.message import Done, Request
+from ...transport.protocol.transactions import (
+    LAST_EPOCH,
+    AddToTransaction,
+    EndTransaction,
+    EndTransactionReply,
+    ListTransactions,
+    ListTransactionsReply,
+    TransactionDescription,
+    transactional_producer_id,
+)
+from ..journal.recorder import Recorder, Waiting
+from .entry import Ended, Entry, Why, topic_partitions
+from .markers import Markers
+from .records import Change
+
+REQUESTS: tuple[type[Request], ...] = (InitProducer, AddToTransaction, EndTransaction, ListTransactions)
+ID_EXPIRY_MS = 7 * 24 * 3600 * 1000
+"""How long an unused transactional id is remembered."""
+MAX_IDS = 100_000
+MAX_PARKED = 10
+"""Requests that wait for one transaction to be complete."""
+SPARE_NUMBERS = 2
+"""Numbers for producer ids that are kept ready."""
+
+
+class Serving:
+    def __init__(
+        self, number: int, entries: dict[str, Entry], recorder: Recorder[Change, Waiting], markers: Markers
+    ) -> None:
+        self._number = number
+        self._entries = entries
+        self._recorder = recorder
+        self._markers = markers
+        self._changes: dict[str, Change] = {}
+        self._lazy: dict[str, Change] = {}
+        """Completions: the next start would find them out by itself, so they wait for company."""
+        self._deadlines: dict[str, int] = {}
+        self._names: dict[int, str] = {}
+        self._parked: dict[str, deque[Received]] = {}
+        self._numbers: deque[int] = deque()
+        self._wanting: deque[Received] = deque()
+        for name, entry in entries.items():
+            self._know(name, entry)
+
+    def _know(self, name: str, entry: Entry) -> None:
+        self._deadlines.pop(name, None)
+        if entry.deadline_ms is not None:
+            self._deadlines[name] = entry.deadline_ms
+        self._names[entry.producer_id] = name
+        if entry.ended is not None:
+            self._names[entry.ended.producer_id] = name
+
+    # -- what is decided
+
+    def take(self) -> list[Change]:
+        """What is to be recorded now."""
+        changes = [*self._lazy.values(), *self._changes.values()] if self._changes else []
+        if changes:
+            self._lazy, self._changes = {}, {}
+        return changes
+
+    def hasten(self) -> None:
+        """Completions have waited long enough."""
+        self._changes.update(self._lazy)
+        self._lazy = {}
+
+    def _decide(self, name: str, entry: Entry | None) -> None:
+        self._lazy.pop(name, None)
+        self._changes[name] = Change(name, entry)
+        if entry is None:
+            forgotten = self._entries.pop(name)
+            for producer_id in {
+                forgotten.producer_id,
+                *([forgotten.ended.producer_id] if forgotten.ended else []),
+            }:
+                self._names.pop(producer_id, None)
+        else:
+            self._entries[name] = entry
+            self._know(name, entry)
+
+    def _answer(
+        self, asked: Received, body: InitProducerReply | EndTransactionReply | Done | ListTransactionsReply
+    ) -> list[Effect]:
+        """Once all that has been decided is durable."""
+        if not self._changes and self._recorder.is_idle:
+            return [Reply(asked.sender, body)]
+        self._recorder.wait(Waiting(asked.sender, body), is_gathered=bool(self._changes))
+        return []
+
+    # -- requests
+
+    def on_request(self, asked: Received, now: int) -> list[Effect]:
+        try:
+            self._recorder.check_room(len(self._changes))
+            return self._on_request(asked, now)
+        except ProtocolError as error:
+            return [Reply(asked.sender, error.body)]
+
+    def _on_request(self, asked: Received, now: int) -> list[Effect]:
+        match asked.request:
+            case InitProducer() as request:
+                return self._on_init(asked, request, now)
+            case AddToTransaction() as request:
+                return self._on_add(asked, request, now)
+            case EndTransaction() as request:
+                return self._on_end(asked, request, now)
+            case ListTransactions():
+                found = [_described(name, entry) for name, entry in sorted(self._entries.items())]
+                return self._answer(asked, ListTransactionsReply(transactions=found))
+        raise AssertionError(f"unknown request {asked.request!r}")
+
+    def _on_init(self, asked: Received, request: InitProducer, now: int) -> list[Effect]:
+        name = request.transactional_id
+        assert name is not None, "the gateway sends others to the controller"
+        entry = self._entries.get(name)
+        if entry is None:
+            return self._on_first(asked, request, name, now)
+        if entry.is_ending:
+            return self._park(name, asked)
+        is_same = _is_same_holder(entry, request)
+        if request.producer_id is not None and not is_same:
+            raise ProtocolError(ErrorCode.PRODUCER_FENCED, f"transactional id {name!r} has another holder")
+        next_id = self._next_id(entry)
+        if next_id is None:
+            return self._want(asked)
+        why: Why = "asked" if is_same else "fenced"
+        if entry.state == "Ongoing":
+            self._decide(name, entry.decided(False, why, next_id, now))
+            return self._park(name, asked, is_first=True)
+        if is_same and (request.producer_id, request.producer_epoch) != (
+            entry.producer_id,
+            entry.producer_epoch,
+        ):
+            # Its last transaction has ended, and nobody has had the identity that came of it.
+            return self._answer(
+                asked, InitProducerReply(producer_id=entry.producer_id, producer_epoch=entry.producer_epoch)
+            )
+        entry = entry.reopened(next_id, request.transaction_timeout_ms, why, now)
+        self._decide(name, entry)
+        return self._answer(
+            asked, InitProducerReply(producer_id=entry.producer_id, producer_epoch=entry.producer_epoch)
+        )
+
+    def _on_first(self, asked: Received, request: InitProducer, name: str, now: int) -> list[Effect]:
+        if request.producer_id is not None:
+            raise ProtocolError(ErrorCode.PRODUCER_FENCED, f"transactional id {name!r} is not known any more")
+        if len(self._entries) >= MAX_IDS:
+            raise ProtocolError(ErrorCode.OVERLOADED, f"there are {MAX_IDS} transactional ids")
+        if not self._numbers:
+            return self._want(asked)
+        producer_id = transactional_producer_id(self._number, self._numbers.popleft())
+        self._decide(name, Entry("Empty", producer_id, 0, request.transaction_timeout_ms, now))
+        return self._answer(asked, InitProducerReply(producer_id=producer_id, producer_epoch=0))
+
+    def _on_add(self, asked: Received, request: AddToTransaction, now: int) -> list[Effect]:
+        identity = (request.producer_id, request.producer_epoch)
+        name = self._names.get(request.producer_id)
+        entry = None if name is None else self._entries[name]
+        if name is not None and entry is not None and identity == (entry.producer_id, entry.producer_epoch):
+            if entry.is_ending:
+                raise ProtocolError(
+                    ErrorCode.CONCURRENT_TRANSACTIONS, "the transaction before is still being ended"
+                )
+            joined = entry.joined(request.partitions, request.groups, now)
+            if (joined.partitions, joined.groups) != (entry.partitions, entry.groups):
+                self._decide(name, joined)
+            return self._answer(asked, Done())
+        is_ahead = entry is not None and request.producer_id == entry.producer_id
+        if is_ahead and entry is not None and request.producer_epoch > entry.producer_epoch:
+            raise ProtocolError(
+                ErrorCode.INVALID_TRANSACTION, f"there is no epoch {request.producer_epoch} yet"
+            )
+        ended = Ended(*identity, False, "fenced")
+        if entry is not None and entry.ended is not None and identity == _identity(entry.ended):
+            ended = entry.ended
+        places = [(topic, number) for topic, numbers in request.partitions.items() for number in numbers]
+        return [Reply(asked.sender, Done()), *self._markers.send_late(ended, places, request.groups)]
+
+    def _on_end(self, asked: Received, request: EndTransaction, now: int) -> list[Effect]:
+        identity = (request.producer_id, request.producer_epoch)
+        name = self._names.get(request.producer_id)
+        if name is None:
+            raise ProtocolError(
+                ErrorCode.INVALID_TRANSACTION, f"producer {request.producer_id} has no transactions"
+            )
+        entry = self._entries[name]
+        current = (entry.producer_id, entry.producer_epoch)
+        if identity != current:
+            return self._on_repeated_end(asked, request, entry)
+        if entry.is_ending:
+            return self._park(name, asked)
+        has_participants = request.partitions or request.groups or entry.state == "Ongoing"
+        if not has_participants:
+            return self._answer(asked, EndTransactionReply(producer_id=current[0], producer_epoch=current[1]))
+        next_id = self._next_id(entry)
+        if next_id is None:
+            return self._want(asked)
+        joined = entry.joined(request.partitions, request.groups, now)
+        self._decide(name, joined.decided(request.commit, "asked", next_id, now))
+        return self._answer(asked, EndTransactionReply(producer_id=next_id[0], producer_epoch=next_id[1]))
+
+    def _on_repeated_end(self, asked: Received, request: EndTransaction, entry: Entry) -> list[Effect]:
+        identity = (request.producer_id, request.producer_epoch)
+        ended = entry.ended
+        if ended is None or identity != _identity(ended) or ended.why == "fenced":
+            if (
+                identity > (entry.producer_id, entry.producer_epoch)
+                and request.producer_id == entry.producer_id
+            ):
+                raise ProtocolError(
+                    ErrorCode.INVALID_TRANSACTION, f"there is no epoch {request.producer_epoch} yet"
+                )
+            raise ProtocolError(ErrorCode.PRODUCER_FENCED, "somebody else has the transactional id now")
+        if request.commit == ended.is_committed:
+            body = EndTransactionReply(producer_id=entry.producer_id, producer_epoch=entry.producer_epoch)
+            return self._answer(asked, body)
+        if ended.why == "timeout":
+            raise ProtocolError(
+                ErrorCode.TRANSACTION_ABORTED, "the transaction was open for longer than its timeout"
+            )
+        outcome = "committed" if ended.is_committed else "aborted"
+        raise ProtocolError(ErrorCode.INVALID_TRANSACTION, f"the transaction has been {outcome}")
+
+    # -- waiting
+
+    def _park(self, name: str, asked: Received, *, is_first: bool = False) -> list[Effect]:
+        waiting = self._parked.setdefault(name, deque())
+        if len(waiting) >= MAX_PARKED:
+            raise ProtocolError(
+                ErrorCode.CONCURRENT_TRANSACTIONS, "the transaction before is still being ended"
+            )
+        if is_first:
+            waiting.appendleft(asked)
+        else:
+            waiting.append(asked)
+        return []
+
+    def _want(self, asked: Received) -> list[Effect]:
+        """Until there is a number for a producer id."""
+        if len(self._wanting) >= MAX_IDS:
+            raise ProtocolError(ErrorCode.OVERLOADED, "too many wait for producer ids")
+        self._wanting.append(asked)
+        return []
+
+    @property
+    def is_wanting_numbers(self) -> bool:
+        return len(self._numbers) < SPARE_NUMBERS + len(self._wanting)
+
+    def on_number(self, number: int, now: int) -> list[Effect]:
+        self._numbers.append(number)
+        return self.on_request(self._wanting.popleft(), now) if self._wanting else []
+
+    def _next_id(self, entry: Entry) -> tuple[int, int] | None:
+        """The identity after the current one; None while there is no number for a new producer id."""
+        if entry.producer_epoch < LAST_EPOCH:
+            return entry.producer_id, entry.producer_epoch + 1
+        if not self._numbers:
+            return None
+        return transactional_producer_id(self._number, self._numbers.popleft()), 0
+
+    # -- what becomes of decisions
+
+    def begin(self) -> tuple[list[Effect], list[str]]:
+        """After the replay: markers that may not have been written go out again."""
+        return self._send_markers([(name, entry) for name, entry in self._entries.items() if entry.is_ending])
+
+    def on_durable(self, changes: list[Change]) -> tuple[list[Effect], list[str]]:
+        return self._send_markers(
+            [
+                (each.transactional_id, each.entry)
+                for each in changes
+                if each.entry is not None and each.entry.is_ending
+            ]
+        )
+
+    def _send_markers(self, ending: list[tuple[str, Entry]]) -> tuple[list[Effect], list[str]]:
+        effects: list[Effect] = []
+        finished: list[str] = []
+        for name, entry in ending:
+            more, done = self._markers.send(name, entry)
+            effects += more
+            finished += done
+        return effects, finished
+
+    def on_complete(self, names: list[str], now: int) -> list[Effect]:
+        """All participants of these know."""
+        effects: list[Effect] = []
+        for name in names:
+            entry = self._entries[name] = self._entries[name].completed(now)
+            self._lazy[name] = Change(name, entry)
+            waiting = self._parked.pop(name, deque())
+            while waiting:
+                effects += self.on_request(waiting.popleft(), now)
+        return effects
+
+    @property
+    def has_lazy(self) -> bool:
+        return bool(self._lazy)
+
+    # -- time
+
+    def next_deadline(self) -> int | None:
+        return min(self._deadlines.values(), default=None)
+
+    def abort_overdue(self, now: int) -> None:
+        """What has been open for too long."""
+        for name in [name for name, at in self._deadlines.items() if at <= now]:
+            entry = self._entries[name]
+            next_id = self._next_id(entry)
+            if next_id is not None:
+                self._decide(name, entry.decided(False, "timeout", next_id, now))
+
+    def forget_unused(self, now: int) -> None:
+        for name, entry in list(self._entries.items()):
+            is_busy = entry.state == "Ongoing" or entry.is_ending
+            if not is_busy and entry.changed_ms + ID_EXPIRY_MS <= now:
+                assert entry.moved("Dead", now).state == "Dead"
+                self._decide(name, None)
+
+
+def _identity(ended: Ended) -> tuple[int, int]:
+    return ended.producer_id, ended.producer_epoch
+
+
+def _is_same_holder(entry: Entry, request: InitProducer) -> bool:
+    """Whether the asker is the last to have had an identity of this transactional id."""
+    given = (request.producer_id, request.producer_epoch)
+    if given == (entry.producer_id, entry.producer_epoch):
+        return True
+    return entry.ended is not None and given == _identity(entry.ended) and entry.ended.why != "fenced"
+
+
+def _described(name: str, entry: Entry) -> TransactionDescription:
+    return TransactionDescription(
+        transactional_id=name,
+        state=entry.state,
+        producer_id=entry.producer_id,
+        producer_epoch=entry.producer_epoch,
+        timeout_ms=entry.timeout_ms,
+        started_ms=entry.started_ms,
+        partitions=topic_partitions(entry.partitions),
+        groups=list(entry.groups),
+    )

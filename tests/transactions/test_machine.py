@@ -1,0 +1,235 @@
+"""The coordinator of transactions: who may begin, end and repeat, what is told to whom, and what a crash changes."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from planaria.actors.transactions.entry import LEGAL_PREDECESSORS, Entry
+from planaria.transport.protocol.data import InitProducer, Produce
+from planaria.transport.protocol.errors import ErrorCode
+from planaria.transport.protocol.message import Done
+from planaria.transport.protocol.transactions import (
+    LAST_EPOCH,
+    EndTransaction,
+    WriteMarkers,
+    coordinator_of,
+)
+from simulated_transactions import SimulatedTransactions, ending, identity
+
+T0, T1, GROUP = "partition/T/0", "partition/T/1", "coordinator/billing"
+
+
+@pytest.fixture
+def coordinator() -> SimulatedTransactions:
+    return SimulatedTransactions()
+
+
+def test_an_end_is_told_to_every_participant(coordinator: SimulatedTransactions) -> None:
+    who = coordinator.begin()
+    assert coordinator_of(who[0]) == 0
+    coordinator.add(who, 1)
+    request = EndTransaction(
+        producer_id=who[0], producer_epoch=who[1], commit=True, partitions={"T": [0]}, groups=["billing"]
+    )
+    assert identity(coordinator.request(request)) == (who[0], who[1] + 1)
+    assert coordinator.told(who) == {(T0, True), (T1, True), (GROUP, True)}
+    assert coordinator.states() == {"x": "CompleteCommit"}
+    assert identity(coordinator.request(request)) == (who[0], who[1] + 1), "a repeat is answered as before"
+
+
+def test_the_decision_is_durable_before_anybody_hears_of_it(coordinator: SimulatedTransactions) -> None:
+    who = coordinator.begin()
+    number = coordinator.ask(ending(who, commit=True))
+    (append,) = [call for call in coordinator.calls if isinstance(call.request, Produce)]
+    assert number not in coordinator.replies
+    assert not any(isinstance(call.request, WriteMarkers) for call in coordinator.calls)
+    coordinator.answer(append)
+    assert identity(coordinator.replies[number]) == (who[0], who[1] + 1)
+    assert any(isinstance(call.request, WriteMarkers) for call in coordinator.calls)
+
+
+def test_a_repeated_or_delayed_end_touches_no_later_transaction(coordinator: SimulatedTransactions) -> None:
+    first = coordinator.begin()
+    second = identity(coordinator.end(first, commit=True))
+    coordinator.add(second, 1)
+    assert coordinator.end(first, commit=False).code == ErrorCode.INVALID_TRANSACTION
+    assert identity(coordinator.end(first, commit=True)) == second
+    assert coordinator.states() == {"x": "Ongoing"}
+    third = identity(coordinator.end(second, commit=False))
+    assert coordinator.told(second) == {(T0, False), (T1, False)}
+    assert coordinator.end(first, commit=True).code == ErrorCode.PRODUCER_FENCED
+    assert coordinator.end((third[0], third[1] + 1)).code == ErrorCode.INVALID_TRANSACTION
+    assert coordinator.end((12345, 0)).code == ErrorCode.INVALID_TRANSACTION
+
+
+def test_a_new_holder_ends_what_is_open_and_fences_the_old_one(coordinator: SimulatedTransactions) -> None:
+    old = coordinator.begin()
+    coordinator.add(old, 0)
+    new = coordinator.begin()
+    assert new[0] == old[0]
+    assert new[1] > old[1]
+    assert coordinator.told(old) == {(T0, False)}
+    for commit in (True, False):
+        assert coordinator.end(old, commit).code == ErrorCode.PRODUCER_FENCED
+    refused = coordinator.request(
+        InitProducer(transactional_id="x", producer_id=old[0], producer_epoch=old[1])
+    )
+    assert refused.code == ErrorCode.PRODUCER_FENCED
+    assert identity(coordinator.end(new))[1] == new[1] + 1
+
+
+def test_the_same_holder_may_go_on_after_an_error(coordinator: SimulatedTransactions) -> None:
+    who = coordinator.begin()
+    coordinator.add(who, 0)
+    again = coordinator.begin(producer_id=who[0], producer_epoch=who[1])
+    assert coordinator.told(who) == {(T0, False)}
+    coordinator.end(again)  # whose answer is lost: it asks with what it had
+    once_more = coordinator.begin(producer_id=again[0], producer_epoch=again[1])
+    assert once_more[1] == again[1] + 1
+    assert coordinator.told(again) == {(T0, True)}
+    assert coordinator.begin(producer_id=once_more[0], producer_epoch=once_more[1])[1] > once_more[1]
+
+
+def test_what_is_open_for_too_long_is_aborted(coordinator: SimulatedTransactions) -> None:
+    who = coordinator.begin(transaction_timeout_ms=1_000)
+    coordinator.add(who, 0)
+    coordinator.advance(999)
+    assert coordinator.told(who) == set()
+    coordinator.advance(1)
+    assert coordinator.told(who) == {(T0, False)}
+    assert coordinator.end(who).code == ErrorCode.TRANSACTION_ABORTED
+    assert identity(coordinator.end(who, commit=False))[1] == who[1] + 1
+    assert coordinator.begin(producer_id=who[0], producer_epoch=who[1])[1] == who[1] + 1
+
+
+def test_who_comes_late_is_sent_the_marker(coordinator: SimulatedTransactions) -> None:
+    who = coordinator.begin()
+    coordinator.end(who, commit=True, partitions=(0,))
+    assert coordinator.add(who, 1) == Done()
+    assert (T1, True) in coordinator.told(who)
+    coordinator.begin()
+    fenced = (who[0], who[1] + 1)
+    assert coordinator.add(fenced, 1) == Done()
+    assert coordinator.told(fenced) == {(T1, False)}
+    assert coordinator.add((999, 0), 1) == Done(), "no transaction hangs for that nobody knows it"
+    assert coordinator.told((999, 0)) == {(T1, False)}
+
+
+def test_nothing_written_is_nothing_to_end(coordinator: SimulatedTransactions) -> None:
+    who = coordinator.begin()
+    assert identity(coordinator.end(who, partitions=())) == who
+    assert coordinator.markers == []
+
+
+def test_the_next_end_waits_for_the_markers_of_the_last(coordinator: SimulatedTransactions) -> None:
+    first = coordinator.begin()
+    coordinator.ask(ending(first, commit=True))
+    (append,) = [call for call in coordinator.calls if isinstance(call.request, Produce)]
+    coordinator.answer(append)
+    (markers,) = [call for call in coordinator.calls if isinstance(call.request, WriteMarkers)]
+    second = (first[0], first[1] + 1)
+    number = coordinator.ask(ending(second, commit=False))
+    assert not any(isinstance(call.request, Produce) for call in coordinator.calls)
+    coordinator.lose_answer(markers)
+    coordinator.advance(1_000)
+    coordinator.drain()
+    assert identity(coordinator.replies[number])[1] == second[1] + 1
+    assert coordinator.told(second) == {(T0, False)}
+
+
+def test_a_participant_whose_topic_is_gone_is_not_waited_for(coordinator: SimulatedTransactions) -> None:
+    who = coordinator.begin()
+    coordinator.ask(ending(who, commit=True))
+    (append,) = [call for call in coordinator.calls if isinstance(call.request, Produce)]
+    coordinator.answer(append)
+    coordinator.topics.clear()
+    coordinator.version += 1
+    (markers,) = [call for call in coordinator.calls if isinstance(call.request, WriteMarkers)]
+    coordinator.answer(next(call for call in coordinator.calls if call.key == "watch"))
+    coordinator.fail(markers)
+    coordinator.drain()
+    assert coordinator.states() == {"x": "CompleteCommit"}
+
+
+def test_epochs_used_up_go_on_under_another_id(coordinator: SimulatedTransactions) -> None:
+    who = coordinator.begin()
+    entry = coordinator.machine._serving._entries["x"]
+    last = Entry("Empty", who[0], LAST_EPOCH, entry.timeout_ms, entry.changed_ms)
+    coordinator.machine._serving._entries["x"] = last
+    following = identity(coordinator.end((who[0], LAST_EPOCH)))
+    assert following[0] != who[0]
+    assert following[1] == 0
+    assert identity(coordinator.end((who[0], LAST_EPOCH))) == following
+    assert identity(coordinator.end(following)) == (following[0], 1)
+
+
+def test_unused_ids_are_forgotten(coordinator: SimulatedTransactions) -> None:
+    coordinator.begin("unused")
+    coordinator.advance(6 * 24 * 3600 * 1000)
+    coordinator.begin("used")
+    coordinator.advance(25 * 3600 * 1000)
+    assert coordinator.states() == {"used": "Empty"}
+    coordinator.start()
+    coordinator.drain()
+    assert coordinator.states() == {"used": "Empty"}
+
+
+def test_every_state_has_its_predecessors() -> None:
+    for state, predecessors in LEGAL_PREDECESSORS.items():
+        for before in LEGAL_PREDECESSORS:
+            entry = Entry(before, 1, 0, 1, 0)
+            if before in predecessors:
+                assert entry.moved(state, 1).state == state
+            else:
+                with pytest.raises(AssertionError):
+                    entry.moved(state, 1)
+
+
+@given(st.data())
+def test_a_transaction_ends_one_way_whatever_crashes(data: st.DataObject) -> None:
+    """Holders come, end, repeat; the coordinator dies with any of its calls done or not, heard of or not."""
+    coordinator = SimulatedTransactions()
+    holder = coordinator.begin(transaction_timeout_ms=1_000)
+    used = {holder}
+    answered: dict[tuple[int, int], bool] = {}
+    asked: list[tuple[int, tuple[int, int], bool]] = []
+    for _ in range(data.draw(st.integers(1, 25))):
+        step = data.draw(
+            st.sampled_from(["end", "repeat", "take over", "crash", "call", "call", "call", "time"])
+        )
+        if step == "end":
+            commit = data.draw(st.booleans())
+            asked.append((coordinator.ask(ending(holder, commit, (0, 1))), holder, commit))
+        elif step == "repeat" and asked:
+            _, who, commit = data.draw(st.sampled_from(asked))
+            asked.append((coordinator.ask(ending(who, commit, (0, 1))), who, commit))
+        elif step == "take over":
+            coordinator.drain()
+            holder = coordinator.begin(transaction_timeout_ms=1_000)
+            assert holder not in used, "an identity has one holder"
+            used.add(holder)
+        elif step == "crash":
+            coordinator.start()
+            coordinator.drain()
+        elif step == "call" and coordinator.answerable():
+            call = data.draw(st.sampled_from(coordinator.answerable()))
+            data.draw(st.sampled_from([coordinator.answer, coordinator.lose_answer, coordinator.fail]))(call)
+        elif step == "time":
+            coordinator.advance(data.draw(st.sampled_from([50, 200, 1_500])))
+        for number, who, commit in asked:
+            reply = coordinator.replies.get(number)
+            if reply is not None and not hasattr(reply, "code"):
+                assert answered.setdefault(who, commit) == commit, "two answers"
+                if who == holder:
+                    holder = identity(reply)
+                    used.add(holder)
+    coordinator.start()
+    coordinator.advance(5_000)
+    coordinator.drain()
+    ends: dict[tuple[int, int], set[bool]] = {}
+    for _, marker in coordinator.markers:
+        ends.setdefault((marker.producer_id, marker.producer_epoch), set()).add(marker.committed)
+    assert all(len(ways) == 1 for ways in ends.values()), "a transaction ended both ways"
+    for who, commit in answered.items():
+        assert coordinator.told(who) == {(T0, commit), (T1, commit)}
+    assert set(coordinator.states().values()) <= {"Empty", "CompleteCommit", "CompleteAbort"}, "one hangs"
