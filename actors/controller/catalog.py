@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from ...transport.batch import checksum
 from ...transport.protocol.errors import PlanariaError
+from ...transport.protocol.quotas import Quota
 from ...transport.protocol.topics import TopicConfig
 
 CATALOG_FORMAT = 1
@@ -35,7 +36,7 @@ class Catalog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     revision: int = 0
     """Counts the changes."""
     topics_revision: int = 0
-    """The revision of the last change of a topic."""
+    """The revision of the last change that watchers hear of: of a topic or a quota."""
     topics_created: int = 0
     """Counts the topics ever created: the source of topic ids."""
     producer_ids_reserved: int = 0
@@ -45,6 +46,8 @@ class Catalog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Topics that are deleted, but whose processes or files may still be there."""
     groups: dict[str, int] = msgspec.field(default_factory=dict)
     """The partition of `__offsets` that keeps each group."""
+    quotas: dict[str, Quota] = msgspec.field(default_factory=dict)
+    """By client id."""
 
     def with_topic(self, topic: str, partitions: int, config: TopicConfig) -> "Catalog":
         """A new topic with an id of its own, or a known one changed."""
@@ -69,12 +72,18 @@ class Catalog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def without_group(self, group: str) -> "Catalog":
         return self._next(groups={name: number for name, number in self.groups.items() if name != group})
 
+    def with_quota(self, client_id: str, quota: Quota) -> "Catalog":
+        return self._next(quotas={**self.quotas, client_id: quota})
+
+    def without_quota(self, client_id: str) -> "Catalog":
+        return self._next(quotas={name: quota for name, quota in self.quotas.items() if name != client_id})
+
     def with_producer_id_block(self) -> "Catalog":
         return self._next(producer_ids_reserved=self.producer_ids_reserved + PRODUCER_ID_BLOCK)
 
     def _next(self, **changes: object) -> "Catalog":
         revision = self.revision + 1
-        if "topics" in changes:
+        if "topics" in changes or "quotas" in changes:
             changes["topics_revision"] = revision
         return msgspec.structs.replace(self, revision=revision, **changes)
 

@@ -17,7 +17,7 @@ from .effects import SaveCatalog
 
 ConsequenceKind = Literal[
     "topic_created", "topic_altered", "topic_awaited", "topic_deleted", "remains_removed",
-    "group_created", "group_deleted", "producer_ids_reserved", "companions_created",
+    "group_created", "group_deleted", "producer_ids_reserved", "companions_created", "quota_changed",
 ]  # fmt: skip
 
 
@@ -26,7 +26,7 @@ class Consequence(Struct, frozen=True):
 
     kind: ConsequenceKind
     name: str = ""
-    """Of the topic or group."""
+    """Of the topic, group or client."""
     asker: Sender | None = None
 
 

@@ -1,7 +1,7 @@
 """The controller's machine: every event to the role that decides it. Pure.
 
 Owns nothing itself; the roles own: the catalog and what is not durable yet (`decisions`), topics, groups, producer ids,
-orders to the supervisor, strays, descriptions, watches. Called by `process.py` alone.
+quotas, orders to the supervisor, strays, descriptions, watches. Called by `process.py` alone.
 
     event            state before               effects, state after
     Loaded           nothing                    all that must run is ordered, all that runs is asked for (`strays`)
@@ -36,6 +36,7 @@ from ...transport.protocol.data import InitProducer
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.groups import DeleteGroup, ListGroups
 from ...transport.protocol.message import Request
+from ...transport.protocol.quotas import ListQuotas, RemoveQuota, SetQuota
 from ...transport.protocol.topics import (
     AlterTopic,
     CreateTopic,
@@ -57,6 +58,7 @@ from .groups import Groups
 from .orders import Orders
 from .peers import Peers
 from .producers import ProducerIds
+from .quotas import Quotas
 from .strays import Strays
 from .topics import Topics, known_topic
 from .watches import Watches
@@ -73,6 +75,9 @@ REQUESTS: tuple[type[Request], ...] = (
     EnsureCompanions,
     ListGroups,
     DeleteGroup,
+    SetQuota,
+    RemoveQuota,
+    ListQuotas,
 )
 
 
@@ -104,6 +109,7 @@ class ControllerMachine:
         counts = {DELAYED_TOPIC: delayed_partitions, TRANSACTIONS_TOPIC: transaction_coordinators}
         self._companions = Companions(self._decisions, self._orders, counts)
         self._producers = ProducerIds(self._decisions)
+        self._quotas = Quotas(self._decisions)
         self._watches = Watches(self._decisions)
         self._strays = Strays(self._decisions, self._orders)
 
@@ -179,6 +185,12 @@ class ControllerMachine:
                 return self._groups.on_list(sender)
             case DeleteGroup():
                 return self._groups.on_delete(sender, request)
+            case SetQuota():
+                return self._quotas.on_set(sender, request)
+            case RemoveQuota():
+                return self._quotas.on_remove(sender, request)
+            case ListQuotas():
+                return self._quotas.on_list(sender)
         raise ProtocolError(ErrorCode.UNKNOWN_OP, "not served by the controller")
 
     def _list_topics(self, internal: bool) -> ListTopicsReply:
@@ -219,6 +231,8 @@ class ControllerMachine:
                 return self._producers.apply_reserved()
             case "companions_created":
                 return self._companions.apply_created(consequence)
+            case "quota_changed":
+                return self._quotas.apply_changed(consequence)
 
     def _on_not_saved(self, event: CatalogNotSaved, now: int) -> list[Effect]:
         effects: list[Effect] = []

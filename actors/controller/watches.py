@@ -56,4 +56,4 @@ class Watches:
             )
             for entry in entries
         ]
-        return WatchCatalogReply(version=self._version, topics=topics)
+        return WatchCatalogReply(version=self._version, topics=topics, quotas=self._decisions.durable.quotas)

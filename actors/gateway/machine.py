@@ -5,7 +5,9 @@ metadata polls, requests that wait for an actor. Called by `process.py` alone. N
 
     request            effect
     hello, metadata    answered here (metadata may be parked)
-    topics, groups'    forwarded to the controller
+    any of a client    held back as long as its quota says (`quotas`)
+      under a quota
+    topics, quotas, groups'    forwarded to the controller
       list and end
     data               forwarded to the partition (`partition_routes`), `publish` as batches (`publish`)
     groups             forwarded to the coordinator, which is started when it is missing (`group_routes`)
@@ -51,6 +53,7 @@ from ...transport.protocol.groups import (
 from ...transport.protocol.message import PROTOCOL_VERSION, Done, Request
 from ...transport.protocol.message import Reply as ReplyBody
 from ...transport.protocol.operations import Kill, KillReply, Revive, Status, StatusReply
+from ...transport.protocol.quotas import ListQuotas, RemoveQuota, SetQuota
 from ...transport.protocol.session import Hello, HelloReply, Metadata
 from ...transport.protocol.topics import (
     AlterTopic,
@@ -69,6 +72,7 @@ from .metadata import MetadataPolls
 from .partition_routes import PartitionRoutes
 from .peers import Peers
 from .publish import Publisher
+from .quotas import Quotas
 from .schedule_routes import ScheduleRoutes
 from .tickets import Tickets
 from .topic_table import TopicTable, cannot_tell
@@ -77,6 +81,7 @@ from .waiting import Attempt, WaitingRoom
 
 CONTROLLER_REQUESTS = (
     CreateTopic, AlterTopic, DeleteTopic, ListTopics, DescribeTopic, InitProducer, ListGroups, DeleteGroup,
+    SetQuota, RemoveQuota, ListQuotas,
 )  # fmt: skip
 SUPERVISOR_REPLIES: dict[type[Request], type[ReplyBody]] = {
     Status: StatusReply,
@@ -110,7 +115,12 @@ class GatewayMachine:
         self._peers = Peers()
         self._table = TopicTable()
         self._waiting_room = WaitingRoom()
-        self._metadata = MetadataPolls(self._tickets, self._table, self._peers, instance_id, incarnation)
+        self._quotas = Quotas()
+        self._held: dict[int, Attempt] = {}
+        """By ticket: requests that wait for their client's quota."""
+        self._metadata = MetadataPolls(
+            self._tickets, self._table, self._peers, self._quotas, instance_id, incarnation
+        )
         ids = ScheduledIds(instance_id, incarnation)
         self._publisher = Publisher(self._tickets, self._peers, ids)
         self._schedules = ScheduleRoutes(self._tickets, self._table, self._peers, self._waiting_room, ids)
@@ -151,19 +161,25 @@ class GatewayMachine:
 
     def _on_request(self, event: Received, now: int) -> list[Effect]:
         request = event.request
-        if isinstance(request, Produce) and request.acks == 0:
-            return [] if self._is_stopping else self._partitions.pass_unacknowledged(event, request)
+        is_answered = not (isinstance(request, Produce) and request.acks == 0)
+        if self._is_stopping:
+            return [Reply(event.sender, SHUTTING_DOWN)] if is_answered else []
+        size_bytes = len(event.raw) + sum(map(len, event.payload))
         try:
-            if self._is_stopping:
-                return [Reply(event.sender, SHUTTING_DOWN)]
             if isinstance(request, Hello):
-                return [Reply(event.sender, self._hello(request))]
-            size_bytes = len(event.raw) + sum(map(len, event.payload))
+                return [Reply(event.sender, self._hello(event.sender.route[0], request))]
+            toll = self._quotas.admit(event, size_bytes, now)
+            if isinstance(request, Produce) and request.acks == 0:
+                return self._partitions.pass_unacknowledged(event, request)
             may_be_cut = isinstance(request, _MAY_BE_CUT)
-            number = self._tickets.open(event.sender, size_bytes, may_be_cut=may_be_cut)
+            number = self._tickets.open(event.sender, size_bytes, may_be_cut=may_be_cut, toll=toll)
         except ProtocolError as error:
-            return [Reply(event.sender, error.body)]
-        return self._route(Attempt(number=number, event=event), now)
+            return [Reply(event.sender, error.body)] if is_answered else []
+        attempt = Attempt(number=number, event=event)
+        if toll is None or not toll.throttle_ms:
+            return self._route(attempt, now)
+        self._held[number] = attempt
+        return [SetTimer(("quota", number), now + toll.throttle_ms)]
 
     def _route(self, attempt: Attempt, now: int) -> list[Effect]:
         if self._tickets.sender(attempt.number) is None:
@@ -200,12 +216,13 @@ class GatewayMachine:
         reply_type = SUPERVISOR_REPLIES[type(request)]
         return [ask_for(attempt, SUPERVISOR, request, reply_type, CALL_TIMEOUT_MS)]
 
-    def _hello(self, request: Hello) -> HelloReply:
+    def _hello(self, connection: bytes, request: Hello) -> HelloReply:
         if request.version != PROTOCOL_VERSION:
             raise ProtocolError(
                 ErrorCode.UNSUPPORTED_VERSION,
                 f"version: {request.version} is asked for, this broker speaks {PROTOCOL_VERSION}",
             )
+        self._quotas.on_hello(connection, request.client_id)
         return HelloReply(
             version=PROTOCOL_VERSION,
             server=f"planaria/{__version__}",
@@ -278,10 +295,13 @@ class GatewayMachine:
 
     def _update(self, reply: WatchCatalogReply) -> list[Effect]:
         change = self._table.update(reply)
+        changed = change.came | change.changed
+        if self._quotas.configure(reply.quotas):
+            changed = changed.union(self._table.names)
         for topic in change.went:
             self._peers.forget_down(topic)
             self._publisher.forget_topic(topic)
-        return self._metadata.on_changed(change.came | change.changed, gone=change.went)
+        return self._metadata.on_changed(changed, gone=change.went)
 
     def _route_again(self, attempts: Iterable[Attempt], now: int, *, has_asked: bool) -> list[Effect]:
         effects: list[Effect] = []
@@ -330,6 +350,8 @@ class GatewayMachine:
                 return self._on_patience_ended(number, now)
             case ("poll", number):
                 return self._metadata.on_timer(number)
+            case ("quota", number):
+                return self._route(self._held.pop(number), now)
             case ("watch",):
                 return self._table.watch()
             case ("stop",):

@@ -11,17 +11,25 @@ from ...transport.addresses import is_internal, partition_address
 from ...transport.machine import CancelTimer, Effect, SetTimer
 from ...transport.protocol.session import Metadata, MetadataReply, PartitionMetadata, TopicMetadata
 from .peers import Peers
+from .quotas import Quotas
 from .tickets import Tickets
 from .topic_table import TopicTable
 
 
 class MetadataPolls:
     def __init__(
-        self, tickets: Tickets, table: TopicTable, peers: Peers, instance_id: str, incarnation: int
+        self,
+        tickets: Tickets,
+        table: TopicTable,
+        peers: Peers,
+        quotas: Quotas,
+        instance_id: str,
+        incarnation: int,
     ) -> None:
         self._tickets = tickets
         self._table = table
         self._peers = peers
+        self._quotas = quotas
         self._instance_id = instance_id
         self._version = incarnation << 32
         self._changed_at: dict[str, int] = {}
@@ -34,13 +42,13 @@ class MetadataPolls:
 
     def on_metadata(self, number: int, request: Metadata, now: int) -> list[Effect]:
         if request.max_wait_ms <= 0 or self._is_news(request):
-            return self._tickets.answer(number, self._reply(request))
+            return self._answer(number, request)
         self._parked[number] = request
         return [SetTimer(("poll", number), now + request.max_wait_ms)]
 
     def on_timer(self, number: int) -> list[Effect]:
         request = self._parked.pop(number, None)
-        return [] if request is None else self._tickets.answer(number, self._reply(request))
+        return [] if request is None else self._answer(number, request)
 
     def on_changed(self, topics: Iterable[str], gone: Iterable[str] = ()) -> list[Effect]:
         """Metadata of these topics shows something else now; `gone` ones are shown no more."""
@@ -73,7 +81,13 @@ class MetadataPolls:
             return self._listing_changed_at > after
         return any(self._changed_at.get(topic, 0) > after for topic in request.topics)
 
-    def _reply(self, request: Metadata) -> MetadataReply:
+    def _answer(self, number: int, request: Metadata) -> list[Effect]:
+        asker = self._tickets.sender(number)
+        # Where quotas are kept is the gateway: a client under one is shown no way past it.
+        is_limited = asker is not None and self._quotas.is_limited(asker.route[0])
+        return self._tickets.answer(number, self._reply(request, is_limited))
+
+    def _reply(self, request: Metadata, is_limited: bool) -> MetadataReply:
         names = request.topics
         if names is None:
             names = [name for name in self._table.names if not is_internal(name)]
@@ -81,17 +95,17 @@ class MetadataPolls:
         return MetadataReply(
             version=self._version,
             instance_id=self._instance_id,
-            topics=[self._topic(name) for name in known],
+            topics=[self._topic(name, is_limited) for name in known],
             unknown_topics=[name for name in dict.fromkeys(names) if self._table.get(name) is None],
         )
 
-    def _topic(self, name: str) -> TopicMetadata:
+    def _topic(self, name: str, is_limited: bool) -> TopicMetadata:
         entry = self._table.get(name)
         assert entry is not None
-        partitions = [self._partition(name, partition) for partition in range(entry.partitions)]
+        partitions = [self._partition(name, partition, is_limited) for partition in range(entry.partitions)]
         return TopicMetadata(name, entry.topic_id, entry.max_message_bytes, partitions)
 
-    def _partition(self, topic: str, partition: int) -> PartitionMetadata:
+    def _partition(self, topic: str, partition: int, is_limited: bool) -> PartitionMetadata:
         address = partition_address(topic, partition)
         peer = self._peers.up(address)
         if peer is None:
@@ -99,4 +113,5 @@ class MetadataPolls:
             incarnation = 0 if down is None else down.incarnation
             reason = self._peers.why_down(address)
             return PartitionMetadata(partition, online=False, incarnation=incarnation, reason=reason)
-        return PartitionMetadata(partition, online=True, incarnation=peer.incarnation, endpoint=peer.endpoint)
+        endpoint = None if is_limited else peer.endpoint
+        return PartitionMetadata(partition, online=True, incarnation=peer.incarnation, endpoint=endpoint)

@@ -6,9 +6,11 @@ fill the gateway nor be answered twice, whatever arrives late.
 
 from msgspec import Struct
 
+from ...transport.codec import encode_header
 from ...transport.machine import Effect, Payload, Reply, Sender
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.message import Reply as ReplyBody
+from .quotas import Toll, with_throttle
 
 MAX_OPEN = 10_000
 MAX_OPEN_PER_CONNECTION = 1_000
@@ -21,6 +23,7 @@ class _Ticket(Struct, frozen=True):
     sender: Sender
     may_be_cut: bool
     size_bytes: int
+    toll: Toll | None
 
 
 class _Use(Struct):
@@ -50,7 +53,7 @@ class Tickets:
     def __len__(self) -> int:
         return len(self._open)
 
-    def open(self, sender: Sender, size_bytes: int, *, may_be_cut: bool) -> int:
+    def open(self, sender: Sender, size_bytes: int, *, may_be_cut: bool, toll: Toll | None = None) -> int:
         """A ticket's number; `may_be_cut` says that a stop need not wait for the answer. Raises ProtocolError."""
         connection = sender.route[0]
         use = self._of_connection.get(connection) or _Use()
@@ -58,7 +61,7 @@ class Tickets:
         if refusal is not None:
             raise refusal
         self._last_number += 1
-        self._open[self._last_number] = _Ticket(sender, may_be_cut, size_bytes)
+        self._open[self._last_number] = _Ticket(sender, may_be_cut, size_bytes, toll)
         self._bytes += size_bytes
         use.requests += 1
         use.bytes += size_bytes
@@ -97,6 +100,10 @@ class Tickets:
         use.bytes -= ticket.size_bytes
         if not use.requests:
             del self._of_connection[connection]
+        if ticket.toll is not None:
+            if ticket.toll.fetcher is not None:
+                ticket.toll.settle(_size_bytes(body, payload))
+            body = with_throttle(body, ticket.toll.throttle_ms)
         return [Reply(ticket.sender, body, payload)]
 
     def cut(self, error: ErrorBody) -> list[Effect]:
@@ -106,3 +113,11 @@ class Tickets:
 
     def answer_all(self, error: ErrorBody) -> list[Effect]:
         return [effect for number in list(self._open) for effect in self.answer(number, error)]
+
+
+def _size_bytes(body: ReplyBody | ErrorBody | bytes, payload: Payload) -> int:
+    """What an answer takes on the wire, near enough."""
+    if isinstance(body, ErrorBody):
+        return 0
+    header = body if isinstance(body, bytes) else encode_header(body)
+    return len(header) + sum(map(len, payload))

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ... import __version__
-from . import consume, delayed, dlq, group, operate, produce, serve, topic, trials
+from . import consume, delayed, dlq, group, operate, produce, quota, serve, topic, trials
 from .failures import exit_code_for
 from .output import note
 
@@ -64,6 +64,7 @@ app.command(rich_help_panel=BROKER)(serve.serve)
 app.command(rich_help_panel=BROKER)(operate.status)
 app.command(rich_help_panel=BROKER)(operate.kill)
 app.command(rich_help_panel=BROKER)(operate.revive)
+app.add_typer(quota.app, name="quota", rich_help_panel=BROKER)
 app.command(rich_help_panel=BROKER)(version)
 app.add_typer(topic.app, name="topic", rich_help_panel=MESSAGES)
 app.command(rich_help_panel=MESSAGES)(produce.produce)

@@ -17,6 +17,7 @@ from planaria.transport.protocol import (
     delayed,
     groups,
     operations,
+    quotas,
     session,
     topics,
     transactions,
@@ -28,7 +29,7 @@ from planaria.transport.protocol.topics import TopicConfig
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
 VECTORS = ROOT / "tests" / "vectors"
-DIALOGS = (control, data, delayed, groups, operations, session, topics, transactions)
+DIALOGS = (control, data, delayed, groups, operations, quotas, session, topics, transactions)
 
 
 def op_of(kind: type[Request]) -> str:

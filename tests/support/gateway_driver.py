@@ -24,6 +24,7 @@ from planaria.transport.machine import (
 )
 from planaria.transport.protocol.errors import ErrorBody
 from planaria.transport.protocol.message import Request
+from planaria.transport.protocol.quotas import Quota
 from planaria.transport.protocol.topics import CatalogTopic, WatchCatalog, WatchCatalogReply
 
 DECODER = RequestDecoder(REQUESTS)
@@ -45,6 +46,7 @@ class GatewayDriver:
         self.timers: dict[Any, int] = {}
         self.topics: list[CatalogTopic] = []
         self.version = 1
+        self.quotas: dict[str, Quota] = {}
         self.controller_answers = True
         self.asked = 0
         self.stopped = False
@@ -139,7 +141,7 @@ class GatewayDriver:
             self._perform(effect)
 
     def _table(self) -> WatchCatalogReply:
-        return WatchCatalogReply(version=self.version, topics=list(self.topics))
+        return WatchCatalogReply(version=self.version, topics=list(self.topics), quotas=dict(self.quotas))
 
     def _perform(self, effect: Any) -> None:
         match effect:

@@ -17,6 +17,7 @@ from planaria.transport.protocol import (
     groups,
     message,
     operations,
+    quotas,
     session,
     topics,
     transactions,
@@ -112,6 +113,10 @@ OTHER_REQUESTS: dict[str, dict[str, Any]] = {
     },
     "list_scheduled": {"op": "list_scheduled", "id": 40, "topic": "ORDERS", "limit": 10, "after": "1:17"},
     "cancel_scheduled": {"op": "cancel_scheduled", "id": 41, "scheduled_id": "reminder-17"},
+    "produce, held back": {"op": "produce", "id": 53, "topic": "ORDERS", "partition": 1},
+    "set_quota": {"op": "set_quota", "id": 50, "client_id": "reports", "quota": {"fetch_bytes": 1_000_000}},
+    "remove_quota": {"op": "remove_quota", "id": 51, "client_id": "reports"},
+    "list_quotas": {"op": "list_quotas", "id": 52},
 }  # fmt: skip
 
 REQUESTS = SESSION_REQUESTS | OTHER_REQUESTS
@@ -259,6 +264,12 @@ REPLIES: dict[str, Reply] = {
     "kill": operations.KillReply(pid=107, incarnation=2),
     "revive": message.Done(),
     "cancel_scheduled": message.Done(),
+    "set_quota": message.Done(),
+    "remove_quota": message.Done(),
+    "list_quotas": quotas.ListQuotasReply(quotas={"reports": quotas.Quota(fetch_bytes=1_000_000)}),
+    "produce, held back": data.ProduceReply(
+        batches=[data.ProducedBatch(base_offset=1000)], high_watermark=1001, throttle_ms=250
+    ),
     "init_producer, transactional": data.InitProducerReply(producer_id=2**40 + 7, producer_epoch=3),
     "commit_offsets, in a transaction": groups.CommitOffsetsReply(),
     "add_to_transaction": message.Done(),

@@ -26,6 +26,7 @@ from ..protocol.groups import (
 )
 from ..protocol.message import Done, Reply, Request
 from ..protocol.operations import Kill, KillReply, Revive, SignalName, Status, StatusReply
+from ..protocol.quotas import ListQuotas, ListQuotasReply, Quota, QuotaChange, RemoveQuota, SetQuota
 from ..protocol.topics import (
     AlterTopic,
     CreateTopic,
@@ -195,6 +196,33 @@ class Admin:
     def delete_group(self, group: str) -> None:
         """Forget a group that has no members, offsets included."""
         self._ask(DeleteGroup(group=group), Done)
+
+    # Quotas.
+
+    def set_quota(self, client_id: str, **rates: int) -> None:
+        """Limit what a client id may do in a second; `rates` are fields of Quota, -1 takes one away.
+
+        `client_id` "default" is for every client that has no quota of its own, each by itself. What is left out stays.
+        """
+        self._ask(SetQuota(client_id=client_id, quota=QuotaChange(**rates)), Done)
+
+    def remove_quota(self, client_id: str) -> None:
+        """The default quota holds for this client again, if there is one. UNKNOWN_QUOTA when it has none of its own."""
+        try:
+            self._ask(RemoveQuota(client_id=client_id), Done, is_retried=False)
+            return
+        except ProtocolError as error:
+            if not error.retriable:
+                raise
+        try:
+            self._ask(RemoveQuota(client_id=client_id), Done)
+        except ProtocolError as error:
+            if error.code != ErrorCode.UNKNOWN_QUOTA:
+                raise
+
+    def list_quotas(self) -> dict[str, Quota]:
+        """The quotas that were set, by client id."""
+        return self._ask(ListQuotas(), ListQuotasReply).quotas
 
     # The supervision tree.
 

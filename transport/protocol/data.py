@@ -69,6 +69,8 @@ class ProducedBatch(Struct, frozen=True):
 class ProduceReply(Reply):
     batches: list[ProducedBatch]
     high_watermark: int
+    throttle_ms: int | UnsetType = UNSET
+    """So long the gateway held the request back for its client's quota (quotas.py)."""
 
 
 class PublishRecord(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -108,6 +110,7 @@ class PublishedRecord(Struct, frozen=True):
 
 class PublishReply(Reply):
     records: list[PublishedRecord]
+    throttle_ms: int | UnsetType = UNSET
 
 
 class Fetch(Request, tag="fetch", frozen=True):
@@ -156,6 +159,7 @@ class FetchReply(Reply):
     aborted: list[AbortedTransaction] | UnsetType = UNSET
     """With read_committed and batches: what is to be left out of them."""
     records: list[FetchedRecord] | None = None
+    throttle_ms: int | UnsetType = UNSET
 
 
 class ListOffsets(Request, tag="list_offsets", frozen=True):

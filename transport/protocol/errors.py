@@ -46,6 +46,7 @@ class ErrorCode(StrEnum):
     GROUP_FULL = "GROUP_FULL"
     FORBIDDEN = "FORBIDDEN"
     UNKNOWN_SCHEDULED_ID = "UNKNOWN_SCHEDULED_ID"
+    UNKNOWN_QUOTA = "UNKNOWN_QUOTA"
 
 
 RETRIABLE = frozenset(
@@ -71,7 +72,7 @@ class ErrorBody(msgspec.Struct, frozen=True):
     message: str
     retriable: bool = False
     retry_after_ms: int | msgspec.UnsetType = msgspec.UNSET
-    """When it is worth trying again, where that is known: with BACKPRESSURE."""
+    """When it is worth trying again, where that is known: with BACKPRESSURE, and OVERLOADED for a quota."""
 
 
 class PlanariaError(Exception):

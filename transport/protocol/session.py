@@ -18,6 +18,7 @@ from .message import MAX_FRAME_BYTES, MAX_FRAMES, PROTOCOL_VERSION, Reply, Reque
 class Hello(Request, tag="hello", frozen=True):
     version: int = PROTOCOL_VERSION
     client_id: str = ""
+    """What the client calls itself: quotas go by it."""
 
 
 class HelloReply(Reply):
@@ -45,7 +46,8 @@ class PartitionMetadata(Struct):
     online: bool
     incarnation: int = 0
     endpoint: str | None = None
-    """Where a client on the broker's machine may reach the partition itself; None while it is offline."""
+    """Where a client on the broker's machine may reach the partition itself; None while it is offline, and for a client
+    under a quota."""
     reason: str | None = None
     """Why it is offline."""
 

@@ -11,11 +11,13 @@ watch_catalog(after_version, max_wait_ms)                 -> version, topics (as
 
 from typing import Annotated, Literal, TypeAlias
 
+import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from .. import patterns
 from .data import WaitMilliseconds
 from .message import Reply, Request
+from .quotas import Quota
 
 PartitionCount = Annotated[int, Meta(ge=1, le=10_000)]
 Milliseconds = Annotated[int, Meta(ge=-1, le=2**63 - 1)]
@@ -200,3 +202,5 @@ class WatchCatalogReply(Reply):
     version: int
     topics: list[CatalogTopic]
     """Every topic, the internal ones too."""
+    quotas: dict[str, Quota] = msgspec.field(default_factory=dict)
+    """By client id; a change of them counts as one of the topics'."""

@@ -1,0 +1,169 @@
+"""What each client may produce and fetch, and how long a request has to wait for it. Pure.
+
+Owns the quotas as the controller tells them, which client each connection said it is, and a bucket for each rate of each
+client that is under one. A request is charged when it comes, and held back as long as its buckets say:
+
+    up to MAX_HOLD_MS              held here, then routed; the reply says for how long in `throttle_ms`
+    longer, produce or publish     BACKPRESSURE with `retry_after_ms`, uncharged: the producer keeps the batch meanwhile
+    longer, fetch                  OVERLOADED with `retry_after_ms`, uncharged
+    acks = 0                       lost when it would have to wait
+
+What a fetch brings is known only afterwards: it is charged with what this client's fetches brought lately, and the
+difference when it is answered. Buckets are not kept over a restart. Called by the gateway's machine.
+"""
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from ...transport.codec import is_json
+from ...transport.machine import Received
+from ...transport.protocol.data import Fetch, FetchReply, Produce, ProduceReply, Publish, PublishReply
+from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
+from ...transport.protocol.message import Reply
+from ...transport.protocol.quotas import DEFAULT_CLIENT, Quota
+from .token_bucket import TokenBucket
+
+MAX_HOLD_MS = 1_000
+MAX_NAMED_CONNECTIONS = 20_000
+"""Beyond them the longest known is forgotten, and counts as one that gave no name."""
+MAX_CLIENTS = 20_000
+"""Clients with buckets; beyond them the longest known starts with full ones again."""
+MAX_NAME_CHARACTERS = 256
+WEIGHT_OF_NEWEST = 0.3
+"""In the average of what fetches bring."""
+
+
+class _Account(Struct):
+    """One client's buckets; None where there is no limit."""
+
+    produce_bytes: TokenBucket | None
+    fetch_bytes: TokenBucket | None
+    produce_requests: TokenBucket | None
+    fetch_requests: TokenBucket | None
+    usual_fetch_bytes: float = 0
+
+
+class Toll(Struct, frozen=True):
+    """What a request under a quota has been charged, for its answer to settle."""
+
+    throttle_ms: int = 0
+    fetcher: _Account | None = None
+    charged_bytes: float = 0
+
+    def settle(self, size_bytes: int) -> None:
+        """It has been answered with so much."""
+        if self.fetcher is None or self.fetcher.fetch_bytes is None:
+            return
+        self.fetcher.fetch_bytes.charge(size_bytes - self.charged_bytes)
+        usual = self.fetcher.usual_fetch_bytes
+        self.fetcher.usual_fetch_bytes = usual + WEIGHT_OF_NEWEST * (size_bytes - usual)
+
+
+class Quotas:
+    def __init__(self) -> None:
+        self._quotas: dict[str, Quota] = {}
+        self._names: dict[bytes, str] = {}
+        self._accounts: dict[str, _Account] = {}
+
+    def configure(self, quotas: dict[str, Quota]) -> bool:
+        """Take these in force; whether anything is different from before."""
+        if quotas == self._quotas:
+            return False
+        before, self._quotas = self._quotas, quotas
+        for client in list(self._accounts):
+            if self._quota_of(client) != before.get(client, before.get(DEFAULT_CLIENT)):
+                del self._accounts[client]
+        return True
+
+    def on_hello(self, connection: bytes, client_id: str) -> None:
+        """A connection says whose it is."""
+        self._names.pop(connection, None)
+        if client_id:
+            self._names[connection] = client_id[:MAX_NAME_CHARACTERS]
+            forget_oldest(self._names, MAX_NAMED_CONNECTIONS)
+
+    def is_limited(self, connection: bytes) -> bool:
+        if not self._quotas:
+            return False
+        quota = self._quota_of(self._names.get(connection, ""))
+        return quota is not None and quota.is_limit
+
+    def admit(self, event: Received, size_bytes: int, now: int) -> Toll | None:
+        """What it has to wait; None for a request under no quota. Raises ProtocolError when that is too long."""
+        request = event.request
+        if not self._quotas or not isinstance(request, Produce | Publish | Fetch):
+            return None
+        account = self._account_of(self._names.get(event.sender.route[0], ""), now)
+        if account is None:
+            return None
+        if isinstance(request, Fetch):
+            throttle_ms = _wait_ms(account.fetch_bytes, account.fetch_requests, now)
+            if throttle_ms > MAX_HOLD_MS:
+                raise _refusal(ErrorCode.OVERLOADED, "fetch", throttle_ms)
+            _charge(account.fetch_bytes, account.usual_fetch_bytes)
+            _charge(account.fetch_requests, 1)
+            return Toll(throttle_ms, account, account.usual_fetch_bytes)
+        throttle_ms = _wait_ms(account.produce_bytes, account.produce_requests, now)
+        if throttle_ms > (0 if request.acks == 0 else MAX_HOLD_MS):
+            raise _refusal(ErrorCode.BACKPRESSURE, "produce", throttle_ms)
+        _charge(account.produce_bytes, size_bytes)
+        _charge(account.produce_requests, 1)
+        return Toll(throttle_ms)
+
+    def _quota_of(self, client: str) -> Quota | None:
+        return self._quotas.get(client, self._quotas.get(DEFAULT_CLIENT))
+
+    def _account_of(self, client: str, now: int) -> _Account | None:
+        account = self._accounts.get(client)
+        if account is None:
+            quota = self._quota_of(client)
+            if quota is None or not quota.is_limit:
+                return None
+            account = _Account(
+                produce_bytes=_bucket(quota.produce_bytes, now),
+                fetch_bytes=_bucket(quota.fetch_bytes, now),
+                produce_requests=_bucket(quota.produce_requests, now),
+                fetch_requests=_bucket(quota.fetch_requests, now),
+            )
+            self._accounts[client] = account
+            forget_oldest(self._accounts, MAX_CLIENTS)
+        return account
+
+
+def with_throttle(body: Reply | ErrorBody | bytes, throttle_ms: int) -> Reply | ErrorBody | bytes:
+    """The answer, saying how long its request was held back, if it was."""
+    if not throttle_ms or isinstance(body, ErrorBody):
+        return body
+    if isinstance(body, bytes):
+        if is_json(body):
+            return msgspec.json.encode({**msgspec.json.decode(body), "throttle_ms": throttle_ms})
+        return msgspec.msgpack.encode({**msgspec.msgpack.decode(body), "throttle_ms": throttle_ms})
+    if isinstance(body, ProduceReply | PublishReply | FetchReply):
+        return msgspec.structs.replace(body, throttle_ms=throttle_ms)
+    return body
+
+
+def forget_oldest(known: dict[Any, Any], limit: int) -> None:
+    while len(known) > limit:
+        del known[next(iter(known))]
+
+
+def _bucket(rate: int, now: int) -> TokenBucket | None:
+    return TokenBucket(rate, now) if rate > 0 else None
+
+
+def _wait_ms(size: TokenBucket | None, requests: TokenBucket | None, now: int) -> int:
+    return max((bucket.wait_ms(now) for bucket in (size, requests) if bucket is not None), default=0)
+
+
+def _charge(bucket: TokenBucket | None, amount: float) -> None:
+    if bucket is not None:
+        bucket.charge(amount)
+
+
+def _refusal(code: ErrorCode, what: str, wait_ms: int) -> ProtocolError:
+    # So early that its bucket is not empty-handed while the request is on its way again.
+    retry_after_ms = wait_ms - MAX_HOLD_MS // 2
+    return ProtocolError(code, f"the client's {what} quota is used up", retry_after_ms=retry_after_ms)

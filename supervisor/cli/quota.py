@@ -1,0 +1,103 @@
+"""`planaria quota`: how much each client may produce and fetch in a second."""
+
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
+from .output import note, print_json, print_table, table
+from .settings import parse_value
+
+app = typer.Typer(no_args_is_help=True, help="Limit what clients produce and fetch, by client id.")
+
+FIELDS = ("produce_bytes", "fetch_bytes", "produce_requests", "fetch_requests")
+
+ClientArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="CLIENT_ID|default",
+        show_default=False,
+        help="What the client calls itself; default: all without a quota of their own, each by itself.",
+    ),
+]
+
+
+def _rate(option: str, what: str) -> Any:
+    return typer.Option(
+        option, metavar="N", show_default=False, help=f"{what} a second; unlimited: no limit."
+    )
+
+
+@app.command("set")
+def set_quota(
+    client_id: ClientArgument,
+    produce_bytes: Annotated[str | None, _rate("--produce-bytes", "Bytes published, such as 1MB,")] = None,
+    fetch_bytes: Annotated[str | None, _rate("--fetch-bytes", "Bytes fetched, such as 1MB,")] = None,
+    produce_requests: Annotated[str | None, _rate("--produce-requests", "Requests that publish,")] = None,
+    fetch_requests: Annotated[str | None, _rate("--fetch-requests", "Requests that fetch,")] = None,
+    as_json: JsonOption = False,
+    connect: ConnectOption = DEFAULT_ENDPOINT,
+) -> None:
+    """Set limits of one client; those that are not named stay as they are. They hold at once, and over restarts.
+
+    [dim]--json:[/dim] {"client_id", "quota": {"produce_bytes", "fetch_bytes", "produce_requests", "fetch_requests"}}
+    """
+    given = dict(zip(FIELDS, (produce_bytes, fetch_bytes, produce_requests, fetch_requests), strict=True))
+    rates = {field: _parsed(field, text) for field, text in given.items() if text is not None}
+    if not rates:
+        raise typer.BadParameter("name at least one limit, such as --produce-bytes 1MB")
+    with attached(connect) as client:
+        client.set_quota(client_id, **rates)
+        quota = client.list_quotas()[client_id]
+    if as_json:
+        print_json({"client_id": client_id, "quota": msgspec.to_builtins(quota)})
+    else:
+        note(f"{client_id}: " + ", ".join(f"{field} {_text(getattr(quota, field))}" for field in FIELDS))
+
+
+@app.command("list")
+def list_quotas(as_json: JsonOption = False, connect: ConnectOption = DEFAULT_ENDPOINT) -> None:
+    """Show the limits that are set, in bytes and requests a second.
+
+    [dim]--json:[/dim] {"quotas": {client_id: {"produce_bytes", "fetch_bytes", "produce_requests", "fetch_requests"}}}
+    """
+    with attached(connect) as client:
+        quotas = client.list_quotas()
+    if as_json:
+        print_json({"quotas": msgspec.to_builtins(quotas)})
+        return
+    if not quotas:
+        note("no client has a quota")
+        return
+    columns = table("client", *(field.replace("_", " ") for field in FIELDS))
+    rows = [(name, *(_text(getattr(quota, field)) for field in FIELDS)) for name, quota in quotas.items()]
+    print_table(columns, rows)
+
+
+@app.command("remove")
+def remove_quota(
+    client_id: ClientArgument, as_json: JsonOption = False, connect: ConnectOption = DEFAULT_ENDPOINT
+) -> None:
+    """Forget the limits of one client; those of default, if there are any, hold for it then.
+
+    [dim]--json:[/dim] {"removed": client_id}
+    """
+    with attached(connect) as client:
+        client.remove_quota(client_id)
+    if as_json:
+        print_json({"removed": client_id})
+    else:
+        note(f"{client_id} has no quota of its own")
+
+
+def _parsed(field: str, text: str) -> int:
+    option = f"--{field.replace('_', '-')}"
+    value = -1 if text.lower() in ("unlimited", "none") else parse_value(field, text)
+    if not isinstance(value, int) or isinstance(value, bool) or (value < 1 and value != -1):
+        raise typer.BadParameter(f"{text!r} is no number from 1 up, and not unlimited", param_hint=option)
+    return value
+
+
+def _text(rate: int) -> str:
+    return "unlimited" if rate < 0 else f"{rate:,}"

@@ -1,0 +1,41 @@
+"""`planaria quota` as a person types it."""
+
+import pytest
+
+from command_line import ServedBroker, planaria
+
+
+@pytest.mark.processes
+def test_quotas_are_set_shown_and_removed(broker: ServedBroker) -> None:
+    broker.run("quota", "set", "reports", "--produce-bytes", "1MB", "--fetch-requests", "50")
+    changed = broker.json("quota", "set", "reports", "--fetch-requests", "unlimited")
+    assert changed["quota"] == {
+        "produce_bytes": 1_000_000,
+        "fetch_bytes": -1,
+        "produce_requests": -1,
+        "fetch_requests": -1,
+    }
+    assert list(broker.json("quota", "list")["quotas"]) == ["reports"]
+    text = broker.run("quota", "list")
+    assert "reports" in text
+    assert "1,000,000" in text
+    assert "has no quota of its own" in broker.run("quota", "remove", "reports")
+    assert "no client has a quota" in broker.run("quota", "list")
+    done = planaria("quota", "remove", "reports", "--connect", broker.endpoint)
+    assert done.returncode == 1
+    assert "'reports' has no quota" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wrong"),
+    [
+        ((), "name at least one limit"),
+        (("--produce-bytes", "much"), "'much' is not like"),
+        (("--fetch-requests", "0"), "'0' is no number from 1 up"),
+        (("--fetch-requests", "many"), "'many' is no number from 1 up"),
+    ],
+)
+def test_a_wrong_limit_is_a_usage_error(arguments: tuple[str, ...], wrong: str) -> None:
+    done = planaria("quota", "set", "reports", *arguments)
+    assert done.returncode == 2
+    assert wrong in done.stderr

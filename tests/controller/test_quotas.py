@@ -1,0 +1,65 @@
+"""Quotas are decided, durable, told to whoever watches the catalog, and there after a restart."""
+
+import pytest
+
+from controller_driver import ControllerDriver
+from planaria.actors.controller.catalog import decode_catalog, encode_catalog
+from planaria.transport.protocol.quotas import ListQuotas, Quota, QuotaChange, RemoveQuota, SetQuota
+from planaria.transport.protocol.topics import WatchCatalog
+
+
+@pytest.fixture
+def controller() -> ControllerDriver:
+    return ControllerDriver()
+
+
+def quotas_of(controller: ControllerDriver) -> dict[str, Quota]:
+    found: dict[str, Quota] = controller.replies[controller.ask(ListQuotas())].quotas
+    return found
+
+
+def test_limits_are_set_one_by_one_and_survive(controller: ControllerDriver) -> None:
+    controller.ask(SetQuota(client_id="reports", quota=QuotaChange(fetch_bytes=10)))
+    controller.ask(SetQuota(client_id="reports", quota=QuotaChange(produce_requests=5)))
+    controller.ask(SetQuota(client_id="reports", quota=QuotaChange(fetch_bytes=-1, produce_bytes=7)))
+    expected = {"reports": Quota(produce_bytes=7, produce_requests=5)}
+    assert quotas_of(controller) == expected
+    saved = decode_catalog(encode_catalog(controller.saved[-1]), "catalog.json")
+    assert quotas_of(ControllerDriver(saved)) == expected
+    controller.ask(RemoveQuota(client_id="reports"))
+    assert quotas_of(controller) == {}
+
+
+def test_who_watches_the_catalog_hears_of_them(controller: ControllerDriver) -> None:
+    version = controller.replies[controller.ask(WatchCatalog())].version
+    watching = controller.ask(WatchCatalog(after_version=version, max_wait_ms=60_000))
+    assert watching not in controller.replies
+    controller.ask(SetQuota(client_id="reports", quota=QuotaChange(fetch_bytes=10)))
+    assert controller.replies[watching].quotas == {"reports": Quota(fetch_bytes=10)}
+
+
+def test_what_is_not_durable_is_not_said(controller: ControllerDriver) -> None:
+    controller.is_full = True
+    refusal = controller.replies[controller.ask(SetQuota(client_id="c", quota=QuotaChange(fetch_bytes=10)))]
+    assert (refusal.code, refusal.retriable) == ("STORAGE_FULL", True)
+    assert quotas_of(controller) == {}
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "says"),
+    [
+        (SetQuota(client_id="c", quota=QuotaChange()), "INVALID_CONFIG", "names no limit"),
+        (
+            SetQuota(client_id="c", quota=QuotaChange(fetch_bytes=0)),
+            "INVALID_CONFIG",
+            "quota.fetch_bytes: at least 1",
+        ),
+        (RemoveQuota(client_id="c"), "UNKNOWN_QUOTA", "'c' has no quota"),
+    ],
+)
+def test_bad_input_is_told_what_is_wrong(
+    controller: ControllerDriver, request_: SetQuota | RemoveQuota, code: str, says: str
+) -> None:
+    refusal = controller.replies[controller.ask(request_)]
+    assert refusal.code == code
+    assert says in refusal.message

@@ -1,0 +1,128 @@
+"""Quotas with real processes: a client is held to its rate, others are not, and no restart forgets it."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from live_trees import PATIENCE_S, actor, read_topic, until
+from planaria import Broker, Client, Delivery
+
+pytestmark = pytest.mark.processes
+
+RATE = 1_000_000
+WINDOW_S = 4.0
+MESSAGE = 10_000
+
+
+class Publishing:
+    """A client that publishes as fast as it may, in a thread of its own."""
+
+    def __init__(self, endpoint: str, client_id: str) -> None:
+        self.acknowledged = 0
+        self.errors: list[BaseException] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(endpoint, client_id))
+        self._thread.start()
+
+    def _run(self, endpoint: str, client_id: str) -> None:
+        with (
+            Client(endpoint, client_id=client_id) as client,
+            client.producer(linger_ms=0, batch_bytes=20_000, buffer_bytes=200_000) as producer,
+        ):
+            number = 0
+            while not self._stop.is_set():
+                delivery = producer.publish("T", b"%0*d" % (MESSAGE, number), headers={"from": client_id})
+                delivery.add_callback(self._on_done)
+                number += 1
+
+    def _on_done(self, delivery: Delivery) -> None:
+        error = delivery.exception(0)
+        if error is None:
+            self.acknowledged += MESSAGE
+        else:
+            self.errors.append(error)
+
+    def rate(self, window_s: float = WINDOW_S) -> float:
+        started, before = time.monotonic(), self.acknowledged
+        time.sleep(window_s)
+        return (self.acknowledged - before) / (time.monotonic() - started)
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(PATIENCE_S)
+        assert not self._thread.is_alive()
+
+
+@contextmanager
+def publishing(broker: Broker, client_id: str) -> Iterator[Publishing]:
+    client = Publishing(broker.endpoint, client_id)
+    try:
+        yield client
+    finally:
+        client.stop()
+
+
+def test_a_producer_is_held_to_its_quota_and_no_other_is(broker: Broker) -> None:
+    broker.create_topic("T", 2)
+    broker.client.set_quota("greedy", produce_bytes=RATE)
+    with publishing(broker, "greedy") as greedy:
+        until(lambda: greedy.acknowledged > RATE, "it is on its way")
+        alone = greedy.rate()
+        with publishing(broker, "other") as other:
+            until(lambda: other.acknowledged > 0, "the other is on its way")
+            beside, free = greedy.rate(), other.rate(1)
+        # Batches have headers of their own.
+        print(
+            f"\nquota {RATE}: {alone:,.0f} bytes a second alone, {beside:,.0f} beside another's {free:,.0f}"
+        )
+        assert alone == pytest.approx(RATE, rel=0.1)
+        assert beside == pytest.approx(RATE, rel=0.1)
+        assert free > 5 * RATE
+        broker.kill("gateway/0")
+        broker.kill("controller")
+        until(lambda: actor(broker.client, "gateway/0").state == "ready", "the gateway is back")
+        until(lambda: actor(broker.client, "controller").state == "ready", "the controller is back")
+        before = greedy.acknowledged
+        until(lambda: greedy.acknowledged > before, "it goes on")
+        assert greedy.rate() < 1.1 * RATE, "no restart forgets a quota"
+        broker.client.remove_quota("greedy")
+        until(lambda: greedy.rate(0.5) > 3 * RATE, "it is free again at once")
+    assert not greedy.errors
+    assert not other.errors
+    values = [
+        message.value for message in read_topic(broker.client, "T") if message.headers["from"] == "greedy"
+    ]
+    assert len(values) == len(set(values)) == greedy.acknowledged // MESSAGE, (
+        "nothing is lost, nothing doubled"
+    )
+
+
+def test_a_consumer_is_held_to_its_quota(broker: Broker) -> None:
+    broker.create_topic("T", 1)
+    with broker.client.producer(batch_bytes=20_000) as producer:
+        for number in range(1_000):
+            producer.publish("T", (b"%d" % number).ljust(MESSAGE))
+    broker.client.set_quota("default", fetch_bytes=RATE)
+    broker.client.set_quota("embedded", fetch_bytes=-1)
+    with (
+        Client(broker.endpoint, client_id="reader") as client,
+        client.consumer(
+            partitions=[("T", 0)], auto_offset_reset="earliest", fetch_max_bytes=100_000
+        ) as consumer,
+    ):
+        seen: list[int] = []
+        while len(seen) < 100:
+            seen += [int(message.value or b"") for message in consumer.poll(PATIENCE_S)]
+        started, before = time.monotonic(), len(seen)
+        while len(seen) < before + 400:
+            seen += [int(message.value or b"") for message in consumer.poll(PATIENCE_S)]
+        rate = (len(seen) - before) * MESSAGE / (time.monotonic() - started)
+        print(f"\nquota {RATE}: {rate:,.0f} bytes a second fetched")
+        assert rate == pytest.approx(RATE, rel=0.1)
+        assert seen == list(range(len(seen)))
+        started = time.monotonic()
+        assert len(read_topic(broker.client, "T")) == 1_000
+        assert time.monotonic() - started < 5, "who has no limit of his own is not held"
