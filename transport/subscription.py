@@ -22,6 +22,7 @@ Delivery = Literal["at-most-once", "at-least-once"]
 DELIVERIES: tuple[str, ...] = get_args(Delivery)
 SHUTDOWN_MS = 30_000
 """How long a stopping subscriber may take to finish the record at hand before it is killed."""
+MAX_CONCURRENCY = 256
 STOP_MARGIN_MS = 2_000
 """What of that is kept for the last commit and for leaving the group."""
 
@@ -66,6 +67,8 @@ class SubscriberOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Each wait is longer or shorter by up to this share. A list is taken as it is; its last entry goes on."""
     dead_letter: str | None = None
     """The topic for what failed for good. None parks it: tried again every longest wait, under an alarm in `status`."""
+    concurrency: int = 1
+    """How many records are handled at a time, each in a thread: those of one key one after another."""
     handler_timeout_ms: int | None = None
     """The longest one record may take; None is for ever."""
     session_timeout_ms: int = 10_000
@@ -135,6 +138,10 @@ def _check_numbers(options: SubscriberOptions) -> None:
     _at_least("retries", options.retries, 0)
     _at_least("session_timeout_ms", options.session_timeout_ms, 100)
     _at_least("max_records", options.max_records, 1)
+    if not 1 <= options.concurrency <= MAX_CONCURRENCY:
+        raise InvalidSubscription(
+            f"concurrency: must be from 1 to {MAX_CONCURRENCY}, not {options.concurrency}"
+        )
     if options.handler_timeout_ms is not None:
         _at_least("handler_timeout_ms", options.handler_timeout_ms, 1)
     _check_backoff(options)

@@ -10,7 +10,7 @@ ordered before that would take the group back to where it was.
 from collections.abc import Sequence
 
 from ...transport.machine import Effect, SetTimer
-from .effects import Commit, Offsets, Record
+from .effects import Commit, Metadata, Offsets, Record
 
 TIMER = "commit"
 COMMIT_MS = 100
@@ -31,17 +31,21 @@ class Commits:
         self._is_planned = False
         self._finished = 0
 
+    @property
+    def can_plan(self) -> bool:
+        return not (
+            (self._is_planned and self._finished < COMMIT_RECORDS) or self.is_under_way or self.is_due
+        )
+
     def count(self, finished: int) -> None:
         self._finished += finished
 
     def plan(self, offsets: Offsets, now: int, delay_ms: int = COMMIT_MS) -> list[Effect]:
         """There may be something to commit."""
-        if not offsets or self.is_under_way or self.is_due:
+        if not offsets or not self.can_plan:
             return []
         if self._finished >= COMMIT_RECORDS:
             self.is_due = True
-            return []
-        if self._is_planned:
             return []
         self._is_planned = True
         return [SetTimer(TIMER, now + delay_ms)]
@@ -55,13 +59,13 @@ class Commits:
         """Somebody waits for the next commit."""
         self.is_due = True
 
-    def commit(self, offsets: Offsets, held_back: Sequence[Record] = ()) -> list[Effect]:
+    def commit(self, offsets: Offsets, metadata: Metadata, held_back: Sequence[Record] = ()) -> list[Effect]:
         assert not self.is_under_way
         self.is_under_way = True
         self.is_due = False
         self.held_back = held_back
         self._finished = 0
-        return [Commit(offsets)]
+        return [Commit(offsets, metadata)]
 
     def answered(self) -> Sequence[Record]:
         """The commit under way was answered; returns what was held back for it."""

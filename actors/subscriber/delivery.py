@@ -15,7 +15,7 @@ from typing import Protocol
 
 from ...transport.addresses import Place
 from .effects import Offsets, Record
-from .lanes import Lane
+from .partitions import Partition
 
 
 class DeliveryStrategy(Protocol):
@@ -33,7 +33,7 @@ class DeliveryStrategy(Protocol):
         """What must be committed before any of these is handled; empty: nothing."""
         ...
 
-    def after_handling(self, lanes: Iterable[Lane]) -> Offsets:
+    def after_handling(self, partitions: Iterable[Partition]) -> Offsets:
         """What may be committed now that some records are done."""
         ...
 
@@ -45,12 +45,9 @@ class AtLeastOnce:
     def before_handling(self, records: Sequence[Record]) -> Offsets:
         return {}
 
-    def after_handling(self, lanes: Iterable[Lane]) -> Offsets:
-        return {
-            lane.key: lane.done_offset
-            for lane in lanes
-            if lane.done_offset is not None and lane.done_offset != lane.committed_offset
-        }
+    def after_handling(self, partitions: Iterable[Partition]) -> Offsets:
+        done = ((partition.key, partition.done_offset) for partition in partitions)
+        return {key: offset for key, offset in done if offset is not None}
 
 
 class AtMostOnce:
@@ -60,7 +57,7 @@ class AtMostOnce:
     def before_handling(self, records: Sequence[Record]) -> Offsets:
         return ends(records)
 
-    def after_handling(self, lanes: Iterable[Lane]) -> Offsets:
+    def after_handling(self, partitions: Iterable[Partition]) -> Offsets:
         return {}
 
 

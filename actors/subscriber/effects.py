@@ -6,7 +6,7 @@ Commit                 the feed's thread            Committed | CommitRefused
 Leave                  the feed's thread            Left
 Pause, Resume, Rewind  the feed's thread            not at all
 LetGo                  the feed's thread            not at all; the feed waits for it after Revoking
-Run                    the worker's thread          Ran
+Run                    a worker's thread            Ran
 Bury                   the mail's thread            Buried | BuryFailed
 NoteTimeout            at once                      TimedOut
 Forget, Abandon        at once                      not at all
@@ -25,9 +25,12 @@ from typing import Any, Literal, Protocol, TypeAlias
 from msgspec import Struct
 
 from ...transport.addresses import Place
+from .progress import Ranges
 
 Offsets: TypeAlias = Mapping[Place, int]
 """By partition, the offset to go on from."""
+Metadata: TypeAlias = Mapping[Place, str]
+"""By partition, what goes with its offset."""
 Cause = Literal["failed", "rejected", "released", "timed out", "killed"]
 Verdict = Literal["failed", "rejected", "released"]
 
@@ -106,18 +109,21 @@ class Poll(Struct, frozen=True):
 
 class Commit(Struct, frozen=True):
     offsets: Offsets
+    metadata: Metadata = {}
 
 
 class LetGo(Struct, frozen=True):
     """Answer Revoking: commit these offsets, then the partitions may go to another member."""
 
     offsets: Offsets
+    metadata: Metadata = {}
 
 
 class Leave(Struct, frozen=True):
     """Commit, leave the group and close the client."""
 
     offsets: Offsets
+    metadata: Metadata = {}
 
 
 class Pause(Struct, frozen=True):
@@ -145,6 +151,9 @@ class Run(Struct, frozen=True):
     """How often the first record was given to the handler before."""
     first_failed_ms: int = 0
     last_failed_ms: int = 0
+    worker: int = 0
+    committed: int = 0
+    """The offset of the group in this partition, as far as known."""
 
 
 class Bury(Struct, frozen=True):
@@ -158,12 +167,14 @@ class NoteTimeout(Struct, frozen=True):
     """The record at hand takes too long; see which it is and charge it."""
 
     number: int
+    worker: int = 0
 
 
 class Forget(Struct, frozen=True):
-    """The partition's charged record is dealt with."""
+    """This charged record is dealt with."""
 
     key: Place
+    offset: int
 
 
 class Retire(Struct, frozen=True):
@@ -201,6 +212,8 @@ class Started(Struct, frozen=True):
 
 class Polled(Struct, frozen=True):
     records: Sequence[Record]
+    ahead: Mapping[Place, Ranges] = {}
+    """Of partitions that are new here: what their last owner had done beyond the committed offset."""
 
 
 class Revoking(Struct, frozen=True):

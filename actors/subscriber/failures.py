@@ -19,19 +19,20 @@ from .backoff import Draw, backoff_ms, longest_backoff_ms
 from .dead_letters import letter_for
 from .delivery import DeliveryStrategy
 from .effects import CRITICAL, ERROR, WARNING, Alarm, Bury, BuryFailed, Failure, Ran, Tell, tell_of
-from .lanes import Lane, Lanes
+from .lanes import Lane
+from .partitions import Partitions
 
 MAX_ALARM_CHARS = 300
 
 
 class Failures:
     def __init__(
-        self, options: SubscriberOptions, strategy: DeliveryStrategy, lanes: Lanes, draw: Draw
+        self, options: SubscriberOptions, strategy: DeliveryStrategy, partitions: Partitions, draw: Draw
     ) -> None:
         self._options = options
         self._attempts = options.retries + 1 if strategy.tries_again else 1
         self._tries_again = strategy.tries_again
-        self._lanes = lanes
+        self._partitions = partitions
         self._draw = draw
         self._alarms: tuple[str, ...] = ()
 
@@ -95,7 +96,7 @@ class Failures:
 
     def alarms(self) -> list[Effect]:
         """The alarms anew, if they have changed."""
-        alarms = tuple(lane.alarm for lane in self._lanes.at_work.values() if lane.alarm is not None)
+        alarms = tuple(lane.alarm for lane in self._partitions.at_work.values() if lane.alarm is not None)
         if alarms == self._alarms:
             return []
         self._alarms = alarms

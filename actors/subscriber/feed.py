@@ -23,6 +23,7 @@ from .effects import (
     Left,
     LetGo,
     Lost,
+    Metadata,
     Offsets,
     Pause,
     Poll,
@@ -32,6 +33,7 @@ from .effects import (
     Rewind,
     Started,
 )
+from .progress import Ranges, from_metadata
 from .threads import Inbox, WorkThread
 
 POLL_S = 0.1
@@ -55,6 +57,8 @@ class Feed:
         self._consumer: Consumer
         self._answers: queue.SimpleQueue[LetGo] = queue.SimpleQueue()
         self._is_leaving = False
+        self._known: set[Place] = set()
+        """Partitions of which the last owner's progress has been read."""
         self._thread = WorkThread("planaria-feed", inbox)
 
     def open(self) -> None:
@@ -84,7 +88,8 @@ class Feed:
 
     def _poll(self, effect: Poll) -> Polled:
         try:
-            return Polled(self._consumer.poll(BRIEF_POLL_S if effect.is_brief else POLL_S, self._max_records))
+            records = self._consumer.poll(BRIEF_POLL_S if effect.is_brief else POLL_S, self._max_records)
+            return Polled(records, self._read_ahead({(record.topic, record.partition) for record in records}))
         except CorruptData as error:
             # The rest is served: a partition that is paused is not complained of again.
             self._consumer.pause((error.topic, error.partition))
@@ -97,9 +102,27 @@ class Feed:
             _log.warning("poll failed", extra={"fields": {"reason": str(error)}})
             return Polled(())
 
+    def _read_ahead(self, places: set[Place]) -> dict[Place, Ranges]:
+        """What the last owners of partitions that are new here had done beyond what they had committed."""
+        if places <= self._known:
+            return {}
+        new = places - self._known
+        self._known |= places
+        try:
+            committed = self._consumer.committed_with_metadata()
+        except PlanariaError as error:
+            _log.warning("progress cannot be read", extra={"fields": {"reason": str(error)}})
+            return {}
+        found = {(item.topic, item.partition): item for item in committed}
+        return {
+            place: from_metadata(found[place].offset, found[place].metadata)
+            for place in new & found.keys()
+            if found[place].metadata
+        }
+
     def _commit(self, effect: Commit) -> Committed | CommitRefused:
         try:
-            self._commit_assigned(effect.offsets)
+            self._commit_assigned(effect.offsets, effect.metadata)
         except PlanariaError as error:
             return CommitRefused(effect.offsets, str(error))
         return Committed(effect.offsets)
@@ -114,10 +137,10 @@ class Feed:
             case Resume(key=key):
                 self._consumer.resume(*self._assigned({key: 0}))
 
-    def _commit_assigned(self, offsets: Offsets) -> None:
+    def _commit_assigned(self, offsets: Offsets, metadata: Metadata) -> None:
         left = self._assigned(offsets)
         if left:
-            self._consumer.commit(left)
+            self._consumer.commit(left, metadata)
 
     def _assigned(self, offsets: Offsets) -> Offsets:
         """Those of partitions that have not gone since the order was given."""
@@ -126,7 +149,7 @@ class Feed:
 
     def _leave(self, effect: Leave) -> Left:
         self._is_leaving = True
-        self._commit_last(effect.offsets)
+        self._commit_last(effect)
         with suppress(PlanariaError):  # the session ends by itself when nobody answers
             self._consumer.close(leave_group=True)
         return Left()
@@ -135,14 +158,16 @@ class Feed:
         if self._is_leaving:
             return
         self._inbox.post(Revoking(list(partitions)))
-        self._commit_last(self._answers.get().offsets)
+        self._known -= set(partitions)
+        self._commit_last(self._answers.get())
 
     def _on_lost(self, partitions: Sequence[Place]) -> None:
+        self._known -= set(partitions)
         self._inbox.post(Lost(list(partitions)))
 
-    def _commit_last(self, offsets: Offsets) -> None:
+    def _commit_last(self, effect: LetGo | Leave) -> None:
         """Without it the partition's next owner repeats what was done since the last commit."""
         try:
-            self._commit_assigned(offsets)
+            self._commit_assigned(effect.offsets, effect.metadata)
         except PlanariaError as error:
             _log.warning("last commit refused", extra={"fields": {"reason": str(error)}})

@@ -1,57 +1,66 @@
-"""The flight recorder: which record the handler has at hand, in a mapped file that outlives the process.
+"""The flight recorder: which records the handler has at hand, in a mapped file that outlives the process.
 
 Owns `subscribers/<group>-<number>.flight`, big-endian:
 
-    header            0 magic "PLFLIGHT" | 8 version u16 = 2 | 10 slot_bytes u16 = 312 | 12 slots u32 = 256 | 16 zeros
-    slot n            from 64 + 312 n
+    header            0 magic "PLFLIGHT" | 8 version u16 = 3 | 10 slot_bytes u16 = 320 | 12 slots u32 = 1279 | 16 zeros
+    slot n            from 64 + 320 n
       +-------------+-----------+-------------+---------------+------------------+----------------+---------------+
       | 0 state u8  | 4 crc u32 | 8 notes u64 | 16 offset i64 | 24 partition u32 | 28 attempt u32 | 32 handed u32 |
       +-------------+-----------+-------------+---------------+------------------+----------------+---------------+
-      | 36 first_failed_ms u64 | 44 last_failed_ms u64 | 52 length u16 | 54 topic, `length` bytes of UTF-8        |
+      | 36 first_failed_ms u64 | 44 last_failed_ms u64 | 52 committed i64 | 60 length u16 | 62 topic, in UTF-8     |
       +----------------------------------------------------------------------------------------------------------+
       zeros or leftovers to the end of the slot
-      notes         how many notes this process had written
+      notes         how many notes had been written, by this process and those before it
       attempt       how often it has failed, this time included unless it was released
       handed        how often it was given to the handler, this time included
       ..._failed_ms ms since the epoch; 0: not yet
+      committed     the group's offset in the partition, as far as known, when the record was started
       crc           zlib CRC-32 of the bytes from 8 to the end of the topic
       state         0 empty   1 started   2 failed   3 timed out   4 killed the process   5 released   6 rejected
-    slot 0            the record at hand
-    slots 1 to 255    records that failed and wait for their next attempt, at most one a partition
+                    7 finished   8 suspect: one of several that were at hand when the process ended
+    slots 0 to 1023   a ring of records given to the handler, in equal parts for the workers; each of them goes round in
+                      its part, so that the last ones finished can still be read there
+    slots 1024 on     255 records that failed and wait for their next attempt
 
 A note is written into an emptied slot and then made valid by storing one byte, the state. So a process killed in the
 middle of a note leaves an empty slot, and rightly: the handler had not begun. The CRC is for the disk: after a power
 failure a page may be half old, half new, and such a note does not count.
 
 No call to the system is made for a record: the pages belong to the kernel, which keeps them when the process is killed.
-Only a record that was *started* is ever charged. When all slots are taken, a further failed record is counted in memory
-alone.
+Only a record that was *started* is ever charged, and only when it was alone: several at hand are suspects
+(bisection.py). A record that timed out is charged, and those beside it are neither. When all slots are taken, a further
+failed record is counted in memory alone.
 
-Called by the worker thread (`start`, `finish`, `settle`) and, between runs, by the loop's thread (`forget`); `time_out`
-and `abandon` come from the loop's thread while a handler does not return, and store one byte.
+Called by the worker threads (`start`, `finish`, `settle`) and by the loop's thread (`forget`); `time_out` and `abandon`
+come from the loop's thread while a handler does not return, and store a byte.
 """
 
+import itertools
 import mmap
 import os
 import struct
+import threading
 import zlib
 from pathlib import Path
 from urllib.parse import quote
 
 from msgspec import Struct
 
-from ...transport.addresses import Place
+from .bisection import Spot
 from .effects import Cause, Charge, Verdict
+from .past import Finished, Past
 
 MAGIC = b"PLFLIGHT"
-VERSION = 2
-SLOTS = 256
-SLOT_BYTES = 312
+VERSION = 3
+RING_SLOTS = 1024
+CHARGE_SLOTS = 255
+SLOTS = RING_SLOTS + CHARGE_SLOTS
+SLOT_BYTES = 320
 _FIRST = 64
 _FILE_BYTES = _FIRST + SLOTS * SLOT_BYTES
-_MAX_TOPIC_BYTES = SLOT_BYTES - 54
+_MAX_TOPIC_BYTES = SLOT_BYTES - 62
 
-_EMPTY, _STARTED, _FAILED, _TIMED_OUT, _KILLED, _RELEASED, _REJECTED = range(7)
+_EMPTY, _STARTED, _FAILED, _TIMED_OUT, _KILLED, _RELEASED, _REJECTED, _FINISHED, _SUSPECT = range(9)
 _CAUSES: dict[int, Cause] = {
     _FAILED: "failed",
     _TIMED_OUT: "timed out",
@@ -63,7 +72,7 @@ _STATES: dict[Verdict, int] = {"failed": _FAILED, "released": _RELEASED, "reject
 
 _HEADER = struct.Struct(">8sHHI")
 _CRC = struct.Struct(">I")
-_NOTE = struct.Struct(">QqIIIQQH")
+_NOTE = struct.Struct(">QqIIIQQqH")
 
 
 class Note(Struct, frozen=True):
@@ -73,32 +82,58 @@ class Note(Struct, frozen=True):
     topic: str
     partition: int
     offset: int
+    notes: int
     attempt: int
     handed: int
     first_failed_ms: int
     last_failed_ms: int
+    committed: int
 
     @property
-    def key(self) -> Place:
-        return (self.topic, self.partition)
+    def spot(self) -> Spot:
+        return (self.topic, self.partition, self.offset)
 
 
 class FlightRecorder:
     """One subscriber's file, mapped. Opening it settles what the last incarnation left."""
 
-    def __init__(self, path: Path, now_ms: int = 0, last_end: str | None = None) -> None:
+    def __init__(self, path: Path, now_ms: int = 0, last_end: str | None = None, workers: int = 1) -> None:
         """`now_ms` is taken for the time of the last incarnation's death, `last_end` says how it ended, if known."""
         self._path = path
         self._map = open_map(path)
         self._now_ms = now_ms
         self._last_end = last_end
-        self._killer: Place | None = None
-        self._notes = 0
-        self._slots: dict[Place, int] = {}
+        self._killer: Spot | None = None
+        self._lock = threading.Lock()
+        self._slots: dict[Spot, int] = {}
         self._free: list[int] = []
         self.is_death_explained = False
-        """Whether the last incarnation ended with a record at hand, which has been charged for it."""
-        self._settle()
+        """Whether the last incarnation ended with records at hand: one is charged for it, of several each is suspect."""
+        ring = self._read(range(RING_SLOTS))
+        charges = self._read(range(RING_SLOTS, SLOTS))
+        last = max((note.notes for note in (*ring.values(), *charges.values())), default=0)
+        self._notes = itertools.count(last + 1)
+        share = RING_SLOTS // workers
+        self._parts = [
+            (_position(first), _position(first + share)) for first in range(0, share * workers, share)
+        ]
+        """By worker, where its part of the ring begins and ends."""
+        self._at = [_position(_newest(ring, first, share)) for first in range(0, share * workers, share)]
+        """By worker, where it has written last."""
+        self._settle(ring, charges)
+
+    def past(self) -> Past:
+        """What the machine goes on from."""
+        latest: dict[Spot, Note] = {}
+        for note in self._read(range(RING_SLOTS)).values():
+            if note.spot not in latest or latest[note.spot].notes < note.notes:
+                latest[note.spot] = note
+        finished = [note for note in latest.values() if note.state == _FINISHED]
+        return Past(
+            self.charges(),
+            [Finished(*note.spot, note.committed) for note in finished],
+            [spot for spot, note in latest.items() if note.state == _SUSPECT],
+        )
 
     def charges(self) -> list[Charge]:
         """The records that have failed attempts behind them."""
@@ -112,9 +147,10 @@ class FlightRecorder:
                 note.handed,
                 note.first_failed_ms,
                 note.last_failed_ms,
-                self._last_end if note.key == self._killer and note.state == _KILLED else None,
+                self._last_end if note.spot == self._killer and note.state == _KILLED else None,
             )
-            for note in self._waiting().values()
+            for note in self._read(range(RING_SLOTS, SLOTS)).values()
+            if note.state in _CAUSES
         ]
 
     def start(
@@ -125,13 +161,21 @@ class FlightRecorder:
         attempt: int,
         handed: int = 1,
         first_failed_ms: int = 0,
+        worker: int = 0,
+        committed: int = 0,
     ) -> None:
-        """The handler is about to be given this record, for the `handed`-th time."""
-        self._write(0, _STARTED, topic, partition, offset, attempt, handed, first_failed_ms, 0)
+        """The handler is about to be given this record, for the `handed`-th time, by this worker."""
+        at = self._at[worker] + SLOT_BYTES
+        first, end = self._parts[worker]
+        if at == end:
+            at = first
+        self._at[worker] = at
+        tally = (attempt, handed, first_failed_ms, 0, committed)
+        self._write(at, _STARTED, topic, partition, offset, tally)
 
-    def finish(self) -> None:
-        """The handler is done with the record at hand."""
-        self._map[_FIRST] = _EMPTY
+    def finish(self, worker: int = 0) -> None:
+        """The handler is done with the record that the worker has at hand."""
+        self._map[self._at[worker]] = _FINISHED
 
     def settle(
         self,
@@ -143,76 +187,92 @@ class FlightRecorder:
         handed: int = 1,
         first_failed_ms: int = 0,
         last_failed_ms: int = 0,
+        worker: int = 0,
     ) -> None:
         """The handler raised; the record waits for what is to become of it."""
-        self._charge(
-            _STATES[verdict], topic, partition, offset, attempt, handed, first_failed_ms, last_failed_ms
-        )
-        self.finish()
+        state = _STATES[verdict]
+        self._charge(state, topic, partition, offset, attempt, handed, first_failed_ms, last_failed_ms)
+        self._map[self._at[worker]] = _EMPTY
 
-    def forget(self, key: Place) -> None:
-        """The record that was charged in this partition is dealt with."""
-        slot = self._slots.pop(key, None)
-        if slot is not None:
-            self._map[_position(slot)] = _EMPTY
-            self._free.append(slot)
+    def forget(self, spot: Spot) -> None:
+        """This record, which was charged, is dealt with."""
+        with self._lock:
+            slot = self._slots.pop(spot, None)
+            if slot is not None:
+                self._map[_position(slot)] = _EMPTY
+                self._free.append(slot)
 
-    def time_out(self) -> int | None:
-        """The record at hand has taken too long, the process is about to end for it.
+    def time_out(self, worker: int = 0) -> int | None:
+        """The record that the worker has at hand has taken too long, the process is about to end for it.
 
         Returns its offset, None when the handler has come back in the meantime.
         """
-        note = read_slot(self._map, 0)
+        at = self._at[worker]
+        note = read_note(self._map, at)
         if note is None or note.state != _STARTED:
             return None
-        self._map[_FIRST] = _TIMED_OUT
+        self._map[at] = _TIMED_OUT
         return note.offset
 
     def abandon(self) -> None:
-        """The process ends by order while the handler is at work: no fault of the record's."""
-        self.finish()
+        """The process ends by order while the handler is at work: no fault of the records'."""
+        for at in self._at:
+            if self._map[at] == _STARTED:
+                self._map[at] = _EMPTY
 
     def discard(self) -> None:
         """The subscriber stops for good as far as it knows: remove the file, unless a successor needs what it says."""
-        if read_slot(self._map, 0) is None and not self._waiting():
+        at_hand = (self._map[_position(slot)] for slot in range(RING_SLOTS))
+        if not self._slots and not any(state in (_STARTED, _TIMED_OUT) for state in at_hand):
             self._path.unlink(missing_ok=True)
 
     def close(self) -> None:
         self._map.close()
 
-    def _settle(self) -> None:
+    def _settle(self, ring: dict[int, Note], charges: dict[int, Note]) -> None:
         """Turn the record that was at hand when the last incarnation ended into a charge like the others."""
-        waiting = self._waiting()
-        self._slots = {note.key: slot for slot, note in waiting.items()}
-        self._free = [slot for slot in range(SLOTS - 1, 0, -1) if slot not in waiting]
-        left = read_slot(self._map, 0)
-        self.is_death_explained = left is not None
-        if left is not None:
-            state = _KILLED if left.state == _STARTED else left.state
-            first_failed_ms = left.first_failed_ms or self._now_ms
-            tally = (left.attempt, left.handed, first_failed_ms, self._now_ms)
-            self._charge(state, left.topic, left.partition, left.offset, *tally)
-            self._killer = left.key
-        self.finish()
+        waiting = {slot: note for slot, note in charges.items() if note.state in _CAUSES}
+        self._slots = {note.spot: slot for slot, note in waiting.items()}
+        self._free = [slot for slot in range(SLOTS - 1, RING_SLOTS - 1, -1) if slot not in waiting]
+        started = [slot for slot, note in ring.items() if note.state == _STARTED]
+        culprits = [slot for slot, note in ring.items() if note.state == _TIMED_OUT]
+        self.is_death_explained = bool(started or culprits)
+        if not culprits and len(started) == 1:
+            culprits, started = started, []
+            self._killer = ring[culprits[0]].spot
+        for slot in culprits:
+            note = ring[slot]
+            state = _KILLED if note.state == _STARTED else note.state
+            first_failed_ms = note.first_failed_ms or self._now_ms
+            self._charge(state, *note.spot, note.attempt, note.handed, first_failed_ms, self._now_ms)
+        if self._killer is not None or (started and not culprits):
+            # They alone: whoever was a suspect before and not at hand now has not done this.
+            for slot in (slot for slot, note in ring.items() if note.state == _SUSPECT):
+                self._map[_position(slot)] = _EMPTY
+        for slot in started:
+            self._map[_position(slot)] = _EMPTY if culprits else _SUSPECT
+        for slot in culprits:
+            self._map[_position(slot)] = _EMPTY
 
-    def _waiting(self) -> dict[int, Note]:
-        notes = ((slot, read_slot(self._map, slot)) for slot in range(1, SLOTS))
-        return {slot: note for slot, note in notes if note is not None and note.state in _CAUSES}
+    def _read(self, slots: range) -> dict[int, Note]:
+        notes = ((slot, read_note(self._map, _position(slot))) for slot in slots)
+        return {slot: note for slot, note in notes if note is not None}
 
     def _charge(self, state: int, topic: str, partition: int, offset: int, *tally: int) -> None:
-        key = (topic, partition)
-        slot = self._slots.get(key)
-        if slot is None:
-            if not self._free:
-                return
-            slot = self._slots[key] = self._free.pop()
-        self._write(slot, state, topic, partition, offset, *tally)
+        spot = (topic, partition, offset)
+        with self._lock:
+            slot = self._slots.get(spot)
+            if slot is None:
+                if not self._free:
+                    return
+                slot = self._slots[spot] = self._free.pop()
+        self._write(_position(slot), state, topic, partition, offset, (*tally, 0))
 
-    def _write(self, slot: int, state: int, topic: str, partition: int, offset: int, *tally: int) -> None:
-        self._notes += 1
-        at = _position(slot)
+    def _write(
+        self, at: int, state: int, topic: str, partition: int, offset: int, tally: tuple[int, ...]
+    ) -> None:
         name = topic.encode()
-        body = _NOTE.pack(self._notes, offset, partition, *tally, len(name)) + name
+        body = _NOTE.pack(next(self._notes), offset, partition, *tally, len(name)) + name
         assert len(name) <= _MAX_TOPIC_BYTES, f"topic name too long: {topic}"
         flight = self._map
         flight[at] = _EMPTY
@@ -242,18 +302,24 @@ def open_map(path: Path) -> mmap.mmap:
         os.close(file)
 
 
-def read_slot(flight: mmap.mmap, slot: int) -> Note | None:
-    """What a slot says; None when it is empty, or its note is torn."""
-    at = _position(slot)
+def read_note(flight: mmap.mmap, at: int) -> Note | None:
+    """What the slot there says; None when it is empty, or its note is torn."""
     state = flight[at]
-    _, offset, partition, *tally, length = _NOTE.unpack_from(flight, at + 8)
-    if state not in (_STARTED, *_CAUSES) or length > _MAX_TOPIC_BYTES:
+    if not _EMPTY < state <= _SUSPECT:
+        return None
+    notes, offset, partition, *tally, length = _NOTE.unpack_from(flight, at + 8)
+    if length > _MAX_TOPIC_BYTES:
         return None
     end = at + 8 + _NOTE.size + length
     if _CRC.unpack_from(flight, at + 4)[0] != zlib.crc32(flight[at + 8 : end]):
         return None
-    return Note(state, flight[end - length : end].decode(), partition, offset, *tally)
+    return Note(state, flight[end - length : end].decode(), partition, offset, notes, *tally)
 
 
 def _position(slot: int) -> int:
     return _FIRST + slot * SLOT_BYTES
+
+
+def _newest(ring: dict[int, Note], first: int, share: int) -> int:
+    """The slot of the newest note in one part of the ring."""
+    return max(range(first, first + share), key=lambda slot: ring[slot].notes if slot in ring else 0)

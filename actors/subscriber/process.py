@@ -1,8 +1,8 @@
-"""The hosted subscriber's process: a loop, a machine, a flight recorder, and the three threads that work for it. Impure.
+"""The hosted subscriber's process: a loop, a machine, a flight recorder, and the threads that work for it. Impure.
 
     loop          control, heartbeats, the machine     never blocks, whatever the handler does
     feed.py       the member of the group              polls and commits
-    worker.py     the handler                          one record at a time
+    worker.py     the handler                          `concurrency` records at a time
     mail.py       the dead letters                     only when there are any
     the client's  sockets of consumer and producer
 
@@ -30,7 +30,7 @@ from .handler import load_handler
 from .machine import SubscriberMachine
 from .mail import Mail
 from .threads import Inbox, ThreadFailed
-from .worker import Worker
+from .worker import Workers
 
 LETTER_TIMEOUT_MS = 30_000
 
@@ -51,7 +51,7 @@ class SubscriberProcess(Actor):
         self._recorder: FlightRecorder
         self._client: Client
         self._feed: Feed
-        self._worker: Worker
+        self._workers: Workers
         self._mail: Mail
 
     def endpoint(self) -> None:
@@ -63,12 +63,12 @@ class SubscriberProcess(Actor):
         handler = load_handler(options.handler, options.sys_path)
         number = context.address.rpartition("/")[2]
         path = flight_path(context.data_directory, options.group, number)
-        self._recorder = FlightRecorder(path, self.loop.now, context.last_end)
+        self._recorder = FlightRecorder(path, self.loop.now, context.last_end, options.concurrency)
         # The retries bound how often a record may do that; the supervisor need not.
         self.is_death_accounted = self._recorder.is_death_explained
-        self.machine = SubscriberMachine(options, self._recorder.charges(), random.random)
+        self.machine = SubscriberMachine(options, self._recorder.past(), random.random)
         self._client = Client(options.endpoint, client_id=context.address)
-        self._worker = Worker(handler, self._recorder, self._inbox)
+        self._workers = Workers(handler, self._recorder, self._inbox, options.concurrency)
         self._mail = Mail(self._client.producer(delivery_timeout_ms=LETTER_TIMEOUT_MS), self._inbox)
         self._feed = Feed(self._join, options.max_records, self._inbox)
         self.loop.watch(self._inbox.fileno(), self._take_posted)
@@ -77,11 +77,11 @@ class SubscriberProcess(Actor):
     def perform(self, effect: Effect) -> None:
         match effect:
             case Run():
-                self._worker.run(effect)
+                self._workers.run(effect)
             case Bury():
                 self._mail.send(effect)
             case Forget():
-                self._recorder.forget(effect.key)
+                self._recorder.forget((*effect.key, effect.offset))
             case Retire():
                 self._recorder.discard()
             case Tell():
@@ -89,7 +89,7 @@ class SubscriberProcess(Actor):
             case Alarm():
                 self.alarms = effect.alarms
             case NoteTimeout():
-                self.loop.dispatch(TimedOut(effect.number, self._recorder.time_out()))
+                self.loop.dispatch(TimedOut(effect.number, self._recorder.time_out(effect.worker)))
             case Abandon():
                 self.close()
             case Crash():
@@ -99,7 +99,7 @@ class SubscriberProcess(Actor):
 
     def close(self) -> None:
         """A handler still at work is abandoned; if the supervisor is gone, the group is not left either."""
-        self._worker.stop()
+        self._workers.stop()
         self._recorder.abandon()
 
     def _take_posted(self) -> None:

@@ -1,4 +1,4 @@
-"""The worker: runs the handler on its own thread, each record noted in the flight recorder before and after. Impure.
+"""The workers: they run the handler, each on its own thread, each record noted before and after. Impure.
 
 The subscriber's hot path. Per record it makes no system call of its own but the reading of a clock.
 """
@@ -12,30 +12,35 @@ from .machine import SLICE_MS
 from .threads import Inbox, WorkThread
 
 
-class Worker:
-    def __init__(self, handler: Handler, recorder: FlightRecorder, inbox: Inbox) -> None:
+class Workers:
+    def __init__(
+        self, handler: Handler, recorder: FlightRecorder, inbox: Inbox, concurrency: int = 1
+    ) -> None:
         self._handler = handler
         self._recorder = recorder
         self._is_stopping = False
-        self._thread = WorkThread("planaria-handler", inbox)
+        self._threads = [WorkThread(f"planaria-handler-{number}", inbox) for number in range(concurrency)]
 
     def run(self, order: Run) -> None:
-        self._thread.order(self._run, order)
+        self._threads[order.worker].order(self._run, order)
 
     def stop(self) -> None:
-        """Start no further record, not even of the run under way."""
+        """Start no further record, not even of the runs under way."""
         self._is_stopping = True
 
     def _run(self, order: Run) -> Ran:
         handler, recorder = self._handler, self._recorder
         attempt, handed = order.attempt, order.handed + 1
         first_ms, last_ms = order.first_failed_ms, order.last_failed_ms
+        worker, committed = order.worker, order.committed
         done = 0
         over_at = monotonic() + SLICE_MS / 1000
         for record in order.records:
             if self._is_stopping:
                 break
-            recorder.start(record.topic, record.partition, record.offset, attempt, handed, first_ms)
+            recorder.start(
+                record.topic, record.partition, record.offset, attempt, handed, first_ms, worker, committed
+            )
             try:
                 handler(record)
             except BaseException as error:  # noqa: BLE001 - sys.exit() in a handler is a failure like any other
@@ -45,9 +50,9 @@ class Worker:
                     tally = (attempt - 1, handed, first_ms, last_ms)
                 else:
                     tally = (attempt, handed, first_ms or now_ms, now_ms)
-                recorder.settle(verdict, record.topic, record.partition, record.offset, *tally)
+                recorder.settle(verdict, record.topic, record.partition, record.offset, *tally, worker)
                 return Ran(order.number, done, failure_of(error), verdict)
-            recorder.finish()
+            recorder.finish(worker)
             done += 1
             attempt = handed = 1
             first_ms = last_ms = 0

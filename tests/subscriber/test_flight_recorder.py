@@ -13,11 +13,14 @@ import pytest
 
 from planaria.actors.subscriber.effects import Charge
 from planaria.actors.subscriber.flight_recorder import (
+    CHARGE_SLOTS,
+    RING_SLOTS,
     SLOT_BYTES,
     SLOTS,
     FlightRecorder,
     flight_path,
 )
+from planaria.actors.subscriber.past import Finished
 
 FIRST_SLOT = 64
 
@@ -97,7 +100,7 @@ def test_only_a_recorder_without_a_charge_is_discarded(path: Path) -> None:
     recorder.settle("failed", "ORDERS", 0, 41, 1)
     recorder.discard()
     assert path.exists(), "a record waits for its next attempt"
-    recorder.forget(("ORDERS", 0))
+    recorder.forget(("ORDERS", 0, 41))
     recorder.discard()
     assert not path.exists()
 
@@ -109,7 +112,7 @@ def test_a_charge_outlives_further_incarnations_until_it_is_forgotten(path: Path
     second.start("ORDERS", 1, 8, 1)
     third = FlightRecorder(path)
     assert sorted(charge.key for charge in third.charges()) == [("ORDERS", 0), ("ORDERS", 1)]
-    third.forget(("ORDERS", 0))
+    third.forget(("ORDERS", 0, 41))
     assert reopened(path) == [Charge("ORDERS", 1, 8, 1, "killed")]
 
 
@@ -136,10 +139,10 @@ def test_a_timeout_is_charged_as_such_unless_the_handler_came_back(path: Path) -
 
 def test_more_failures_than_slots_cost_the_count_of_the_last_only(path: Path) -> None:
     recorder = FlightRecorder(path)
-    for partition in range(SLOTS + 5):
+    for partition in range(CHARGE_SLOTS + 5):
         recorder.start("ORDERS", partition, 1, 1)
         recorder.settle("failed", "ORDERS", partition, 1, 1)
-    assert len(reopened(path)) == SLOTS - 1
+    assert len(reopened(path)) == CHARGE_SLOTS
 
 
 def test_a_torn_note_charges_nobody(path: Path, seed: int) -> None:
@@ -148,6 +151,7 @@ def test_a_torn_note_charges_nobody(path: Path, seed: int) -> None:
     recorder = FlightRecorder(path)
     recorder.start("ORDERS", 0, 41, 1)
     before = path.read_bytes()
+    recorder.finish()
     recorder.start("PAYMENTS", 3, 1_000_000, 2)
     after = path.read_bytes()
     recorder.close()
@@ -161,10 +165,65 @@ def test_a_torn_note_charges_nobody(path: Path, seed: int) -> None:
         assert reopened(path) in ([], *whole)
 
 
+# Several at hand.
+
+
+def test_several_at_hand_are_suspects_and_what_has_finished_is_known(path: Path) -> None:
+    recorder = FlightRecorder(path, workers=3)
+    for worker in range(3):
+        recorder.start("ORDERS", 0, worker, 1, worker=worker, committed=0)
+    recorder.finish(1)
+    second = FlightRecorder(path, workers=3)
+    past = second.past()
+    assert second.is_death_explained
+    assert past.charges == []
+    assert sorted(past.suspects) == [("ORDERS", 0, 0), ("ORDERS", 0, 2)]
+    assert past.finished == [Finished("ORDERS", 0, 1, 0)]
+    assert FlightRecorder(path, workers=2).past() == past, "nobody has tried anything since"
+
+
+def test_whoever_was_at_hand_at_the_next_death_is_suspect_alone(path: Path) -> None:
+    first = FlightRecorder(path, workers=4)
+    for worker in range(4):
+        first.start("ORDERS", 0, worker, 1, worker=worker)
+    second = FlightRecorder(path, workers=4)
+    second.start("ORDERS", 0, 0, 1, worker=2)
+    second.start("ORDERS", 0, 1, 1, worker=3)
+    third = FlightRecorder(path, workers=4)
+    assert sorted(third.past().suspects) == [("ORDERS", 0, 0), ("ORDERS", 0, 1)]
+    third.start("ORDERS", 0, 1, 1, worker=0)
+    third.finish(0)
+    third.start("ORDERS", 0, 0, 1, worker=0)
+    past = FlightRecorder(path, workers=4).past()
+    assert past.charges == [Charge("ORDERS", 0, 0, 1, "killed")]
+    assert past.suspects == []
+    assert past.finished == [Finished("ORDERS", 0, 1, 0)]
+
+
+def test_a_timeout_is_charged_to_one_and_makes_nobody_suspect(path: Path) -> None:
+    recorder = FlightRecorder(path, workers=2)
+    recorder.start("ORDERS", 0, 0, 1, worker=0)
+    recorder.start("ORDERS", 0, 1, 1, worker=1)
+    assert recorder.time_out(1) == 1
+    past = FlightRecorder(path, workers=2).past()
+    assert past.charges == [Charge("ORDERS", 0, 1, 1, "timed out")]
+    assert past.suspects == []
+
+
+def test_the_last_finished_outlive_several_processes(path: Path) -> None:
+    for offset in range(20):
+        recorder = FlightRecorder(path, workers=64)
+        recorder.start("ORDERS", 0, offset, 1, worker=5, committed=offset)
+        recorder.finish(5)
+    found = {finished.offset for finished in FlightRecorder(path, workers=64).past().finished}
+    assert found == set(range(20 - RING_SLOTS // 64, 20))
+
+
 def test_a_note_under_way_is_empty_until_its_last_byte(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed between any two stores of a note, the record is either charged as a whole or not at all."""
     recorder = FlightRecorder(path)
     recorder.start("ORDERS", 0, 41, 1)
+    recorder.finish()
     seen: list[list[Charge]] = []
     copy = path.with_name("copy.flight")
 
@@ -184,7 +243,8 @@ def test_a_note_under_way_is_empty_until_its_last_byte(path: Path, monkeypatch: 
 
     monkeypatch.setattr(recorder, "_map", Watched(recorder._map))
     recorder.start("ORDERS", 0, 42, 1)
-    assert seen == [[Charge("ORDERS", 0, 41, 1, "killed")], [], []]
+    assert seen == [[], [], []]
+    assert reopened(path) == [Charge("ORDERS", 0, 42, 1, "killed")]
 
 
 @pytest.mark.parametrize(

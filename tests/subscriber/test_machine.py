@@ -2,8 +2,8 @@
 
 from planaria.actors.subscriber.commits import COMMIT_MS, COMMIT_RECORDS
 from planaria.actors.subscriber.effects import Bury, Charge
-from planaria.actors.subscriber.lanes import HELD_BYTES
 from planaria.actors.subscriber.machine import SLICE_MS
+from planaria.actors.subscriber.partitions import HELD_BYTES
 from subscriber_script import FakeMessage, Script, messages
 
 
@@ -291,7 +291,7 @@ def test_two_records_in_a_row_that_kill_are_both_buried() -> None:
 def test_a_charge_for_a_record_dealt_with_elsewhere_is_forgotten() -> None:
     script = Script([Charge("A", 0, 2, 3, "killed")], retries=2, dead_letter="A.dlq")
     script.start()
-    assert script.polled(*messages("A", 0, 3)) == ["poll", "forget A/0", "run A/0 3, attempt 1"]
+    assert script.polled(*messages("A", 0, 3)) == ["forget A/0", "poll", "run A/0 3, attempt 1"]
 
 
 def test_poison_without_a_dead_letter_topic_waits_its_longest_between_attempts() -> None:

@@ -14,7 +14,7 @@ from planaria.actors.subscriber.effects import Charge, Ran, Run
 from planaria.actors.subscriber.flight_recorder import FlightRecorder
 from planaria.actors.subscriber.handler import HandlerUnusable, load_handler
 from planaria.actors.subscriber.threads import Inbox, ThreadFailed, WorkThread
-from planaria.actors.subscriber.worker import Worker
+from planaria.actors.subscriber.worker import Workers
 from planaria.transport.subscription import HandlerSource, source_of
 from subscriber_script import FakeMessage, messages
 
@@ -48,7 +48,7 @@ def test_runs_records_in_order_and_notes_each(recorder: FlightRecorder, inbox: I
         copy.write_bytes((tmp_path / "billing-1.flight").read_bytes())
         seen.append((message.offset, FlightRecorder(copy).charges()))
 
-    Worker(handler, recorder, inbox).run(Run(1, messages("A", 0, 4, 5), 3))
+    Workers(handler, recorder, inbox).run(Run(1, messages("A", 0, 4, 5), 3))
     assert heard(inbox) == Ran(1, 2)
     assert seen == [(4, [Charge("A", 0, 4, 3, "killed")]), (5, [Charge("A", 0, 5, 1, "killed")])]
     assert recorder.charges() == []
@@ -68,7 +68,7 @@ def test_a_failure_ends_the_run_and_is_charged(
         if message.offset == 5:
             raise error
 
-    Worker(handler, recorder, inbox).run(Run(1, messages("A", 0, 4, 5, 6), 1))
+    Workers(handler, recorder, inbox).run(Run(1, messages("A", 0, 4, 5, 6), 1))
     ran = heard(inbox)
     assert (ran.done, ran.failure.reason, ran.failure.exception) == (1, reason, kind)
     assert "in handler" in ran.failure.traceback
@@ -88,7 +88,7 @@ def test_what_is_raised_decides_what_is_charged(
     def handler(_: FakeMessage) -> None:
         raise error
 
-    Worker(handler, recorder, inbox).run(Run(1, messages("A", 0, 4), 3, 6, 111, 222))
+    Workers(handler, recorder, inbox).run(Run(1, messages("A", 0, 4), 3, 6, 111, 222))
     ran = heard(inbox)
     assert (ran.done, ran.verdict) == (0, verdict)
     [charge] = recorder.charges()
@@ -107,7 +107,7 @@ def test_an_exception_that_cannot_even_be_printed_is_a_failure(
     def handler(_: FakeMessage) -> None:
         raise Hostile
 
-    Worker(handler, recorder, inbox).run(Run(1, messages("A", 0, 4), 1))
+    Workers(handler, recorder, inbox).run(Run(1, messages("A", 0, 4), 1))
     assert "Hostile" in heard(inbox).failure.reason
 
 
@@ -115,15 +115,15 @@ def test_a_long_traceback_is_bounded(recorder: FlightRecorder, inbox: Inbox) -> 
     def handler(_: FakeMessage) -> None:
         raise ValueError("x" * 1_000_000)
 
-    Worker(handler, recorder, inbox).run(Run(1, messages("A", 0, 4), 1))
+    Workers(handler, recorder, inbox).run(Run(1, messages("A", 0, 4), 1))
     assert len(heard(inbox).failure.traceback) <= 8_000
 
 
 def test_a_worker_told_to_stop_finishes_the_record_at_hand_alone(
     recorder: FlightRecorder, inbox: Inbox
 ) -> None:
-    workers: list[Worker] = []
-    workers.append(Worker(lambda _: workers[0].stop(), recorder, inbox))
+    workers: list[Workers] = []
+    workers.append(Workers(lambda _: workers[0].stop(), recorder, inbox))
     workers[0].run(Run(1, messages("A", 0, 4, 5, 6), 1))
     assert heard(inbox) == Ran(1, 1)
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from planaria.actors.subscriber.bisection import Spot
 from planaria.actors.subscriber.effects import (
     Alarm,
     Buried,
@@ -34,6 +35,7 @@ from planaria.actors.subscriber.effects import (
     Verdict,
 )
 from planaria.actors.subscriber.machine import SubscriberMachine
+from planaria.actors.subscriber.past import Finished, Past
 from planaria.transport.machine import CancelTimer, Event, SetTimer, Stop, StopRequested, TimerFired
 from planaria.transport.subscription import HandlerSource, SubscriberOptions
 from planaria.transport.timers import Timers
@@ -70,9 +72,15 @@ def options(**changed: Any) -> SubscriberOptions:
 class Script:
     """A machine, and what it did, line by line."""
 
-    def __init__(self, charges: Sequence[Charge] = (), **changed: Any) -> None:
+    def __init__(
+        self,
+        charges: Sequence[Charge] = (),
+        finished: Sequence[Finished] = (),
+        suspects: Sequence[Spot] = (),
+        **changed: Any,
+    ) -> None:
         self.options = options(**changed)
-        self.machine = SubscriberMachine(self.options, charges)
+        self.machine = SubscriberMachine(self.options, Past(charges, finished, suspects))
         self.now = 0
         self.timers = Timers()
         self.effects: list[Any] = []

@@ -249,8 +249,11 @@ class Admin:
         self._ask(Revive(address=address), Done)
 
 
-def as_offsets(offsets: Mapping[Place, int]) -> list[PartitionOffset]:
-    return [PartitionOffset(topic, partition, offset) for (topic, partition), offset in offsets.items()]
+def as_offsets(
+    offsets: Mapping[Place, int], metadata: Mapping[Place, str] | None = None
+) -> list[PartitionOffset]:
+    told = metadata or {}
+    return [PartitionOffset(*place, offset, told.get(place, "")) for place, offset in offsets.items()]
 
 
 def by_partition(offsets: Sequence[PartitionOffset]) -> dict[TopicPartition, int]:

@@ -283,14 +283,14 @@ class Consumer:
 
     # Offsets.
 
-    def commit(self, offsets: Offsets | None = None) -> None:
-        """Commit and wait: the given offsets, or everything handed out so far.
+    def commit(self, offsets: Offsets | None = None, metadata: Mapping[Place, str] | None = None) -> None:
+        """Commit and wait: the given offsets, or everything handed out so far; `metadata` goes with them.
 
         Raises CommitFailed when the partitions are not this member's any more, MemberFenced when its place in the
         group is somebody else's.
         """
         self._refuse_when_closed()
-        self._commit_now(self._read_positions(self._lent_read) if offsets is None else offsets)
+        self._commit_now(self._read_positions(self._lent_read) if offsets is None else offsets, metadata)
 
     def _read_positions(self, read: int) -> dict[Place, int]:
         """Positions, not counting what an iteration holds back beyond its first `read` messages."""
@@ -301,10 +301,10 @@ class Consumer:
                 positions[place] = message.offset
         return positions
 
-    def _commit_now(self, offsets: Offsets) -> None:
+    def _commit_now(self, offsets: Offsets, metadata: Mapping[Place, str] | None = None) -> None:
         if not offsets:
             return
-        request = self._commit_request(as_offsets(offsets))
+        request = self._commit_request(as_offsets(offsets, metadata))
         self._network.call(GATEWAY, request, CommitOffsetsReply, timeout_ms=self._request_timeout_ms)
         self._committed.update(offsets)
 
@@ -360,15 +360,18 @@ class Consumer:
 
     def committed(self, partitions: Sequence[Place] | None = None) -> dict[TopicPartition, int]:
         """The group's committed offsets, of these partitions or of all; those without one are left out."""
-        if self._group is None:
-            raise PlanariaError("a consumer without a group has no committed offsets")
-        request = FetchOffsets(group=self._group)
-        reply = self._network.call(GATEWAY, request, FetchOffsetsReply, timeout_ms=self._request_timeout_ms)
-        found = by_partition(reply.offsets)
+        found = by_partition(self.committed_with_metadata())
         if partitions is None:
             return found
         wanted = {(topic, partition) for topic, partition in partitions}
         return {place: offset for place, offset in found.items() if place in wanted}
+
+    def committed_with_metadata(self) -> list[PartitionOffset]:
+        if self._group is None:
+            raise PlanariaError("a consumer without a group has no committed offsets")
+        request = FetchOffsets(group=self._group)
+        timeout_ms = self._request_timeout_ms
+        return self._network.call(GATEWAY, request, FetchOffsetsReply, timeout_ms=timeout_ms).offsets
 
     def offsets_for_times(self, times_ms: Mapping[Place, int]) -> dict[TopicPartition, int]:
         """The first offset at or after a time, by partition; -1 when no message is that young."""

@@ -1,0 +1,231 @@
+"""A subscriber's partitions: which records are held, in which lanes, how far each partition is done. Pure.
+
+    concurrency   lanes of a partition
+    1             one for all its records. When a record fails, those with its key move to a lane of their own (a
+                  detour), until that is empty; so a stuck key stops nothing but itself
+    more          one for each key; a record without a key has one of its own
+
+Records without a key keep the partition's order with concurrency 1: None is a key like any other there. At most DETOURS
+keys leave the main lane; with more failing ones at once the main lane waits, and so it does when the partition is full.
+
+What is done is what was polled and is no longer held or dropped: its contiguous beginning ends at `done_offset`, and
+`ahead` lists what is done beyond it.
+"""
+
+import itertools
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from ...transport.addresses import Place
+from .effects import Metadata, Offsets, Record
+from .lanes import MAIN, Lane, LaneName
+from .progress import Ranges, gaps, is_in, to_metadata
+
+HELD_BYTES = 8 * 1024 * 1024
+"""A partition of which so much is held is full, however few its records."""
+DETOURS = 100
+
+
+class Partition:
+    def __init__(self, key: Place) -> None:
+        self.key = key
+        self.lanes: dict[LaneName, Lane] = {}
+        self.held_count = 0
+        self.held_bytes = 0
+        self.committed_offset = 0
+        """As far as is known here."""
+        self.is_paused = False
+        self.is_leaving = False
+        """Wanted elsewhere; goes when what is at hand is finished."""
+        self._polled_end: int | None = None
+        self._dropped: list[int] = []
+        """Offsets that were held and will not be handled here."""
+        self._finished = 0
+        self._ordered: tuple[int, int, Ranges] = (0, 0, ())
+        """Of the commit under way: how many were finished, its offset and what it says is done beyond."""
+        self._committed_finished = 0
+
+    def took(self, records: Sequence[Record]) -> None:
+        if self._polled_end is None:
+            self.committed_offset = records[0].offset
+        self._polled_end = records[-1].offset + 1
+        self.held_count += len(records)
+        self.held_bytes += sum(map(_size_bytes, records))
+
+    def finished(self, records: Sequence[Record]) -> None:
+        self._gave_up(records)
+        self._finished += len(records)
+
+    def dropped(self, records: Sequence[Record]) -> None:
+        self._gave_up(records)
+        self._dropped += [record.offset for record in records]
+
+    def _gave_up(self, records: Sequence[Record]) -> None:
+        self.held_count -= len(records)
+        self.held_bytes -= sum(map(_size_bytes, records))
+
+    def is_full(self, max_records: int) -> bool:
+        return self.held_count >= max_records or self.held_bytes > HELD_BYTES
+
+    def has_room(self, max_records: int) -> bool:
+        return self.held_count <= max_records // 2 and self.held_bytes <= HELD_BYTES // 2
+
+    @property
+    def is_busy(self) -> bool:
+        return any(lane.is_busy for lane in self.lanes.values())
+
+    @property
+    def done_offset(self) -> int | None:
+        """Everything before it is done; None: nothing that is not committed."""
+        if self._finished == self._committed_finished or self._polled_end is None:
+            return None
+        firsts = [lane.held[0].offset for lane in self.lanes.values() if lane.held]
+        return min(min(firsts, default=self._polled_end), min(self._dropped, default=self._polled_end))
+
+    def ahead(self) -> Ranges:
+        """What is done beyond `done_offset`."""
+        if self._polled_end is None:
+            return ()
+        outstanding = [record.offset for lane in self.lanes.values() for record in lane.held]
+        first = min(outstanding, default=self._polled_end)
+        if not self._dropped and self._polled_end - first == len(outstanding):
+            return ()
+        return gaps(sorted([*outstanding, *self._dropped]), self._polled_end)
+
+    def ordered(self, offset: int, ahead: Ranges) -> None:
+        """A commit of this is under way."""
+        self._ordered = (self._finished, offset, ahead)
+
+    def was_committed(self) -> list[Lane]:
+        """That commit was made; returns the lanes that waited for it."""
+        self._committed_finished, self.committed_offset, ahead = self._ordered
+        return [lane for lane in self.lanes.values() if self._is_settled(lane, ahead)]
+
+    def _is_settled(self, lane: Lane, ahead: Ranges) -> bool:
+        at = lane.settling
+        if at is None:
+            return False
+        return at < self.committed_offset or is_in(at, ahead)
+
+
+def _size_bytes(record: Record) -> int:
+    return len(record.key or b"") + len(record.value or b"")
+
+
+class Partitions:
+    """All of them, their lanes by number, and whose turn it is."""
+
+    def __init__(self, concurrency: int) -> None:
+        self._is_by_key = concurrency > 1
+        self.owned: dict[Place, Partition] = {}
+        """This member's."""
+        self.at_work: dict[int, Lane] = {}
+        """The lanes of these, and those of which the partition went while what they hold is still to be handled here."""
+        self._turns: dict[int, Lane] = {}
+        self._numbers = itertools.count(1)
+
+    def get(self, key: Place) -> Partition:
+        """The partition, made when it is new."""
+        partition = self.owned.get(key)
+        if partition is None:
+            partition = self.owned[key] = Partition(key)
+        return partition
+
+    def of(self, keys: Iterable[Place]) -> list[Partition]:
+        return [self.owned[key] for key in keys if key in self.owned]
+
+    def owner(self, lane: Lane) -> Partition | None:
+        """The lane's partition, unless it has gone."""
+        partition = self.owned.get(lane.key)
+        return partition if partition is not None and partition.lanes.get(lane.name) is lane else None
+
+    def metadata(self, offsets: Offsets) -> Metadata:
+        """What goes with these offsets, which are about to be committed."""
+        found: dict[Place, str] = {}
+        for partition in self.of(offsets):
+            offset = offsets[partition.key]
+            text, told = to_metadata(offset, partition.ahead())
+            partition.ordered(offset, told)
+            if text:
+                found[partition.key] = text
+        return found
+
+    def hold(self, partition: Partition, records: Sequence[Record]) -> None:
+        """Records that were polled, in their order, and are to be handled."""
+        if not records:
+            return
+        if not self._is_by_key and partition.lanes.keys() <= {MAIN}:
+            lane = partition.lanes.get(MAIN) or self._add(partition, MAIN)
+            lane.held.extend(records)
+            self.queue(lane)
+            return
+        for record in records:
+            name = self._name_of(partition, record)
+            lane = partition.lanes.get(name) or self._add(partition, name)
+            lane.held.append(record)
+            self.queue(lane)
+
+    def _name_of(self, partition: Partition, record: Record) -> LaneName:
+        if not self._is_by_key:
+            return record.key if record.key in partition.lanes else MAIN
+        return record.offset if record.key is None else record.key
+
+    def _add(self, partition: Partition, name: LaneName) -> Lane:
+        lane = Lane(next(self._numbers), partition.key, name)
+        partition.lanes[name] = self.at_work[lane.number] = lane
+        return lane
+
+    def detour(self, lane: Lane) -> None:
+        """The main lane's first record is in trouble: leave it, with those of its key, a lane of its own."""
+        partition = self.owner(lane)
+        if lane.name != MAIN or partition is None or len(partition.lanes) > DETOURS:
+            return
+        key = lane.held[0].key
+        main = Lane(next(self._numbers), lane.key, MAIN)
+        main.held = deque(record for record in lane.held if record.key != key)
+        lane.held = deque(record for record in lane.held if record.key == key)
+        lane.name = key
+        partition.lanes[key] = lane
+        partition.lanes[MAIN] = self.at_work[main.number] = main
+        self.queue(main)
+
+    def clear(self, lane: Lane) -> None:
+        """Remove a lane that has nothing left."""
+        if lane.held or lane.state != "idle":
+            return
+        partition = self.owner(lane)
+        if partition is None or lane.name != MAIN:
+            del self.at_work[lane.number]
+        if partition is not None and lane.name != MAIN:
+            del partition.lanes[lane.name]
+
+    def queue(self, lane: Lane) -> None:
+        """Let it have its turn after those that wait already."""
+        if lane.held and lane.state == "idle":
+            self._turns[lane.number] = lane
+
+    def next(self) -> Lane | None:
+        """The lane whose turn it is."""
+        while self._turns:
+            lane = self._turns.pop(next(iter(self._turns)))
+            if lane.held and lane.state == "idle":
+                return lane
+        return None
+
+    def ready(self) -> list[Lane]:
+        """All that could have their turn."""
+        return [lane for lane in self._turns.values() if lane.held and lane.state == "idle"]
+
+    def take(self, lane: Lane) -> Lane:
+        """It has its turn now."""
+        self._turns.pop(lane.number, None)
+        return lane
+
+    def let_go(self, partitions: list[Partition], *, is_handled_to_the_end: bool) -> None:
+        """They are no longer this member's."""
+        for partition in partitions:
+            del self.owned[partition.key]
+            for lane in partition.lanes.values():
+                if not (lane.held and is_handled_to_the_end):
+                    self._turns.pop(lane.number, None)
+                    del self.at_work[lane.number]

@@ -1,0 +1,142 @@
+"""Several records in progress in one subscriber, in real processes: a killer among them, a stuck key, a restart."""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from live_trees import PATIENCE_S, actor, read_topic, until
+from planaria import Broker, Message
+from planaria.transport.client.dead_letters import LetterFilter
+from planaria.transport.client.redrive import Redrive
+
+pytestmark = pytest.mark.processes
+
+CONCURRENCY = 64
+POISON = 41
+
+
+def killer_among_others(notes: Path) -> Callable[[Message], None]:
+    """Handles all but the poison. The first process dies when all of its workers are at work and none can end."""
+
+    def note(line: str) -> None:
+        with (notes / "log").open("a") as file:
+            file.write(line + "\n")
+
+    def handle(message: Message) -> None:
+        import ctypes
+        import sys
+        import threading
+
+        def are_others_at_work() -> bool:
+            frames = sys._current_frames()
+            mine = threading.get_ident()
+            for thread in threading.enumerate():
+                if not thread.name.startswith("planaria-handler") or thread.ident in (None, mine):
+                    continue
+                frame = frames.get(thread.ident)
+                while frame is not None:
+                    if frame.f_code.co_name == "_run":
+                        return True
+                    frame = frame.f_back
+            return False
+
+        number = message.data
+        if (notes / "fixed").exists():
+            note(f"done {number}")
+            return
+        if number < 64 and not (notes / "died").exists():
+            barrier = sys.__dict__.setdefault("_planaria_test_barrier", threading.Barrier(64))
+            barrier.wait(30)
+            if number != 41:
+                threading.Event().wait()
+            (notes / "died").touch()
+            note("killed")
+            ctypes.string_at(0)
+        if number == 41:
+            note("killed")
+            # What the others have done is done: the process does not die between their last line and their note.
+            while are_others_at_work():
+                pass
+            ctypes.string_at(0)
+        note(f"done {number}")
+
+    return handle
+
+
+def test_one_killer_among_64_is_found_and_the_others_are_handled_once(broker: Broker, tmp_path: Path) -> None:
+    broker.create_topic("T", 2)
+    broker.create_topic("T.dlq", 1)
+    with broker.producer() as producer:
+        for number in range(200):
+            producer.publish("T", number, key=f"k{number}", partition=number % 2)
+    options = {"concurrency": CONCURRENCY, "retries": 2, "backoff_ms": [10], "dead_letter": "T.dlq"}
+    broker.subscribe("g", "T", handler=killer_among_others(tmp_path), **options)
+
+    def lines() -> Counter[str]:
+        return (
+            Counter((tmp_path / "log").read_text().splitlines()) if (tmp_path / "log").exists() else Counter()
+        )
+
+    until(lambda: len(lines()) == 200, "all but one are handled, and one has killed", 60)
+    letters = until(lambda: read_topic(broker.client, "T.dlq"), "the dead letter", 60)
+    counts = lines()
+    deaths = counts.pop("killed")
+    assert counts == {f"done {number}": 1 for number in range(200) if number != POISON}
+    assert [letter.data for letter in letters] == [POISON]
+    assert letters[0].headers["dead-letter-failures"] == "3"
+    assert letters[0].headers["dead-letter-exit"] == "killed by SIGSEGV"
+    assert 3 < deaths <= 7 + 2, "at most 7 to find it, of which the last is charged, and two retries"
+    assert actor(broker.client, "subscriber/g/1").state == "ready", "not quarantined"
+    until(lambda: sum(broker.client.group_offsets("g").values()) == 200, "all is committed")
+
+    (tmp_path / "fixed").touch()
+    assert Redrive(broker.client, "T.dlq").run(LetterFilter()).moved == 1
+    until(lambda: lines()[f"done {POISON}"] == 1, "the redriven record is handled")
+    until(lambda: sum(broker.client.group_offsets("g").values()) == 201, "and committed")
+    assert lines() == {**{f"done {number}": 1 for number in range(200)}, "killed": deaths}
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_what_is_done_behind_a_stuck_key_is_not_repeated(
+    broker: Broker, tmp_path: Path, concurrency: int, how: str
+) -> None:
+    log = tmp_path / "log"
+
+    def handle(message: Message) -> None:
+        with log.open("a") as file:
+            file.write(f"{message.key.decode()} {message.data}\n")
+        if message.key == b"stuck" and not (tmp_path / "fixed").exists():
+            raise ValueError("no")
+
+    broker.create_topic("T", 1)
+    with broker.producer() as producer:
+        for number in range(60):
+            producer.publish("T", number, key="stuck" if number % 10 == 3 else f"k{number % 5}")
+    options = {"concurrency": concurrency, "retries": 100, "backoff_ms": [500]}
+    subscription = broker.subscribe("g", "T", handler=handle, **options)
+
+    def handled() -> list[tuple[str, int]]:
+        lines = log.read_text().splitlines() if log.exists() else []
+        return [(line.split()[0], int(line.split()[1])) for line in lines]
+
+    def others() -> list[int]:
+        return [number for key, number in handled() if key != "stuck"]
+
+    until(lambda: len(others()) == 54, "the other keys flow")
+    until(lambda: broker.client.group_offsets("g").get(("T", 0)) == 3, "the gap is committed")  # type: ignore[call-overload]
+    (tmp_path / "fixed").touch()
+    if how == "stop":
+        subscription.stop()
+        broker.subscribe("g", "T", handler=handle, **options)
+    else:
+        broker.client.kill("subscriber/g/1")
+    until(lambda: broker.client.group_offsets("g").get(("T", 0)) == 60, "all is done", PATIENCE_S)  # type: ignore[call-overload]
+    assert sorted(others()) == sorted(number for number in range(60) if number % 10 != 3)
+    stuck = [number for key, number in handled() if key == "stuck"]
+    assert list(dict.fromkeys(stuck)) == [3, 13, 23, 33, 43, 53], "in their order"
+    assert len(set(stuck)) + stuck.count(3) - 1 == len(stuck), "only the first was tried again"
+    for key in range(5):
+        assert (order := [number for name, number in handled() if name == f"k{key}"]) == sorted(order)

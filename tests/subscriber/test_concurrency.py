@@ -1,0 +1,197 @@
+"""Several records in progress: who may start, what is committed beyond the first gap, who is tried alone."""
+
+from typing import Any
+
+from planaria.actors.subscriber.commits import COMMIT_MS
+from planaria.actors.subscriber.effects import Charge, Commit, Committed, Failure, LetGo, Polled, Ran, Run
+from planaria.actors.subscriber.past import Finished
+from planaria.actors.subscriber.progress import from_metadata
+from subscriber_script import FakeMessage, Script
+
+
+def keyed(keys: str, first: int = 0, partition: int = 0) -> list[FakeMessage]:
+    """One record a letter; a dot is a record without a key."""
+    return [
+        FakeMessage("A", partition, first + at, None if key == "." else key.encode())
+        for at, key in enumerate(keys)
+    ]
+
+
+class Pool:
+    """A script whose runs end in any order."""
+
+    def __init__(self, concurrency: int, **changed: Any) -> None:
+        self.script = Script(concurrency=concurrency, **changed)
+        self.runs: dict[int, Run] = {}
+        self.script.start()
+
+    def hear(self) -> list[int]:
+        """The offsets that were started since."""
+        started = [effect for effect in self.script.take_effects() if isinstance(effect, Run)]
+        for run in started:
+            self.runs[run.records[0].offset] = run
+        return [run.records[0].offset for run in started]
+
+    def polled(self, records: list[FakeMessage], **told: Any) -> list[int]:
+        self.script.give(Polled(records, **told))
+        return self.hear()
+
+    def ran(self, offset: int, failure: str | None = None) -> list[int]:
+        run = self.runs.pop(offset)
+        done = 0 if failure else len(run.records)
+        self.script.give(Ran(run.number, done, Failure(failure) if failure else None))
+        return self.hear()
+
+    def commit(self) -> tuple[int, str]:
+        """What is committed next."""
+        self.script.after(COMMIT_MS)
+        self.script.polled()
+        commit = self.script.commit
+        assert commit is not None
+        self.script.commit = None
+        self.script.give(Committed(commit.offsets))
+        self.hear()
+        return commit.offsets["A", 0], commit.metadata.get(("A", 0), "")
+
+
+def test_keys_side_by_side_and_each_in_order() -> None:
+    pool = Pool(3)
+    assert pool.polled(keyed("abaacb")) == [0, 1, 4]
+    assert pool.ran(1) == [5]
+    assert pool.ran(0) == [2]
+    assert pool.ran(4) == []
+    assert pool.ran(2) == [3]
+
+
+def test_records_without_a_key_are_free() -> None:
+    assert Pool(3).polled(keyed("....")) == [0, 1, 2]
+
+
+def test_what_is_done_beyond_a_gap_travels_with_the_commit() -> None:
+    pool = Pool(4)
+    pool.polled(keyed("abcdef"))
+    for offset in (1, 2, 5 if 5 in pool.runs else 3):
+        pool.ran(offset)
+    offset, metadata = pool.commit()
+    assert offset == 0
+    assert from_metadata(offset, metadata) == ((1, 4),)
+    pool.ran(0)
+    offset, metadata = pool.commit()
+    assert (offset, metadata) == (4, "")
+
+
+def test_what_the_last_owner_had_done_is_not_handled_again() -> None:
+    pool = Pool(8)
+    assert pool.polled(keyed("abcdef"), ahead={("A", 0): ((1, 3), (5, 6))}) == [0, 3, 4]
+    for offset in (0, 3, 4):
+        pool.ran(offset)
+    assert pool.commit() == (6, "")
+
+
+def test_what_the_last_incarnation_finished_is_not_handled_again() -> None:
+    finished = [Finished("A", 0, 11, 10), Finished("A", 0, 12, 10)]
+    pool = Pool(8, finished=finished)
+    assert pool.polled(keyed("abcd", 10)) == [10, 13]
+
+
+def test_a_group_that_was_set_back_handles_all_again() -> None:
+    finished = [Finished("A", 0, 11, 10), Finished("A", 0, 12, 10)]
+    pool = Pool(8, finished=finished)
+    assert pool.polled(keyed("abcdef", 9)) == [9, 10, 11, 12, 13, 14]
+
+
+def test_a_partition_that_goes_says_what_was_done_beyond_its_gap() -> None:
+    pool = Pool(2)
+    pool.polled(keyed("abcd"))
+    pool.ran(1)
+    pool.script.revoking(0)
+    pool.ran(2)
+    pool.script.take_effects()
+    pool.script.give(Ran(pool.runs[0].number, 0, Failure("no")))
+    [let_go] = [effect for effect in pool.script.take_effects() if isinstance(effect, LetGo)]
+    assert let_go.offsets == {("A", 0): 0}
+    assert from_metadata(0, let_go.metadata["A", 0]) == ((1, 3),)
+
+
+# A stuck key.
+
+
+def test_a_stuck_key_stops_nothing_but_itself() -> None:
+    script = Script(backoff_ms=1_000)
+    script.start()
+    script.polled(*keyed("abacb"))
+    assert script.ran(failure="ValueError: no") == ["warning: handler failed", "run A/0 1-4, attempt 1"]
+    assert script.run is not None
+    assert [record.offset for record in script.run.records] == [1, 3, 4]
+    script.ran()
+    script.after(COMMIT_MS)
+    script.polled(*keyed("ad", 5))
+    commit = script.commit
+    assert commit is not None
+    assert commit.offsets == {("A", 0): 0}
+    assert from_metadata(0, commit.metadata["A", 0]) == ((1, 2), (3, 5))
+    assert script.run is not None
+    assert [record.offset for record in script.run.records] == [6]
+    script.ran()
+    script.committed()
+    assert script.after(1_000) == ["run A/0 0, attempt 2"]
+    script.ran()
+    script.polled()
+    assert script.commit is not None
+    assert script.commit.offsets == {("A", 0): 2}
+    assert script.committed() == ["forget A/0", "run A/0 2-5, attempt 1"]
+    assert script.run is not None
+    assert [record.offset for record in script.run.records] == [2, 5]
+    script.ran()
+    assert script.polled(*keyed("a", 7))[-1] == "run A/0 7, attempt 1"
+
+
+def test_the_records_behind_a_stuck_key_are_bounded() -> None:
+    script = Script(backoff_ms=1_000, max_records=4)
+    script.start()
+    script.polled(*keyed("aaa"))
+    script.ran(failure="ValueError: no")
+    assert script.polled(*keyed("ab", 3)) == ["pause A/0", "poll briefly", "run A/0 4, attempt 1"]
+    assert script.ran() == []
+
+
+# Death.
+
+
+def test_suspects_are_tried_in_halves_and_nothing_else_meanwhile() -> None:
+    pool = Pool(8, suspects=[("A", 0, offset) for offset in range(4)])
+    assert pool.polled(keyed("abcdef")) == [0, 1]
+    assert pool.ran(1) == []
+    assert pool.ran(0) == [2]
+    assert pool.ran(2) == [3]
+    assert pool.ran(3) == [4, 5]
+
+
+def test_a_suspect_that_fails_is_cleared_and_so_is_one_that_goes_elsewhere() -> None:
+    pool = Pool(8, suspects=[("A", 0, 0), ("A", 0, 1), ("A", 1, 0)])
+    assert pool.polled([*keyed("ab"), *keyed("c", partition=1)]) == [0]
+    assert pool.ran(0, "ValueError: no") == [1]
+    pool.script.lost(1)
+    pool.script.lost(0)
+    pool.script.take_effects()
+    assert pool.polled(keyed("xyz", 10)) == [10, 11, 12]
+
+
+def test_a_killer_is_tried_again_alone() -> None:
+    pool = Pool(4, charges=[Charge("A", 0, 1, 1, "killed")], retries=3, backoff_ms=100)
+    assert pool.polled(keyed("abcdef")) == [0, 2, 3, 4]
+    pool.script.after(100)
+    for offset in (0, 2, 3):
+        assert pool.ran(offset) == []
+    assert pool.ran(4) == [1]
+    assert pool.ran(1, "ValueError: no") == [5]
+
+
+def test_the_commit_effect_has_no_metadata_when_all_is_in_order() -> None:
+    script = Script()
+    script.start()
+    script.polled(*keyed("abc"))
+    script.ran(2)
+    script.after(COMMIT_MS)
+    script.polled()
+    assert script.commit == Commit({("A", 0): 2})
