@@ -109,7 +109,7 @@ class ControllerMachine:
         counts = {DELAYED_TOPIC: delayed_partitions, TRANSACTIONS_TOPIC: transaction_coordinators}
         self._companions = Companions(self._decisions, self._orders, counts)
         self._producers = ProducerIds(self._decisions)
-        self._quotas = Quotas(self._decisions)
+        self._quotas = Quotas(self._decisions, self._peers)
         self._watches = Watches(self._decisions)
         self._strays = Strays(self._decisions, self._orders)
 
@@ -134,7 +134,11 @@ class ControllerMachine:
                 return self._on_timer(key)
             case PeerUp(address=address):
                 self._peers.up(event)
-                return self._topics.on_up(address) + self._descriptions.on_up(address)
+                return [
+                    *self._topics.on_up(address),
+                    *self._quotas.on_up(address),
+                    *self._descriptions.on_up(address),
+                ]
             case PeerDown():
                 self._peers.down(event)
                 return []

@@ -28,6 +28,9 @@ class Peers:
     def is_up(self, address: str) -> bool:
         return address in self._incarnations
 
+    def all_up(self) -> list[str]:
+        return list(self._incarnations)
+
     def is_unheard_of(self, address: str) -> bool:
         """Neither up nor known to be down: it is starting, or the directory has not come yet."""
         return address not in self._incarnations and address not in self._reasons

@@ -1,19 +1,29 @@
-"""Quotas by client id: decided, kept in the catalog, told to the gateway with it. Pure."""
+"""Quotas by client id: decided, kept in the catalog, told to the gateway with it, and to partitions. Pure."""
 
 import msgspec
 
-from ...transport.machine import Effect, Reply, Sender
+from ...transport.addresses import place_of
+from ...transport.machine import Cast, Effect, Reply, Sender
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import Done
-from ...transport.protocol.quotas import ListQuotasReply, Quota, RemoveQuota, SetQuota
+from ...transport.protocol.quotas import (
+    DEFAULT_CLIENT,
+    ListQuotasReply,
+    Quota,
+    QuotasInForce,
+    RemoveQuota,
+    SetQuota,
+)
 from .decisions import Consequence, Decisions
+from .peers import Peers
 
 MAX_QUOTAS = 10_000
 
 
 class Quotas:
-    def __init__(self, decisions: Decisions) -> None:
+    def __init__(self, decisions: Decisions, peers: Peers) -> None:
         self._decisions = decisions
+        self._peers = peers
 
     def on_set(self, asker: Sender, request: SetQuota) -> list[Effect]:
         latest = self._decisions.latest
@@ -44,4 +54,24 @@ class Quotas:
         return [Reply(asker, ListQuotasReply(quotas=dict(sorted(self._decisions.durable.quotas.items()))))]
 
     def apply_changed(self, consequence: Consequence) -> list[Effect]:
-        return [] if consequence.asker is None else [Reply(consequence.asker, Done())]
+        order = self._in_force()
+        told: list[Effect] = [
+            Cast(address, order) for address in self._peers.all_up() if place_of(address) is not None
+        ]
+        return told if consequence.asker is None else [*told, Reply(consequence.asker, Done())]
+
+    def on_up(self, address: str) -> list[Effect]:
+        """A partition that has just started knows of no quota."""
+        if place_of(address) is None or not self._decisions.durable.quotas:
+            return []
+        return [Cast(address, self._in_force())]
+
+    def _in_force(self) -> QuotasInForce:
+        quotas = self._decisions.durable.quotas
+        named = {client: quota.is_limit for client, quota in quotas.items() if client != DEFAULT_CLIENT}
+        default = quotas.get(DEFAULT_CLIENT)
+        return QuotasInForce(
+            clients=frozenset(client for client, is_limit in named.items() if is_limit),
+            exempt=frozenset(client for client, is_limit in named.items() if not is_limit),
+            default=default is not None and default.is_limit,
+        )

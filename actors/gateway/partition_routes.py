@@ -6,7 +6,10 @@ partition down                 PARTITION_OFFLINE with the reason, retriable
 partition up                   forwarded as it came; a fetch of records is translated (`records.py`)
 """
 
+from msgspec import structs
+
 from ...transport.addresses import is_internal, partition_address
+from ...transport.codec import encode_header
 from ...transport.machine import Answered, Call, Cast, Effect, Received
 from ...transport.protocol.data import Fetch, FetchReply, ListOffsets, Produce, Publish
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
@@ -99,6 +102,12 @@ class PartitionRoutes:
         return self._waiting_room.park(address, waiting, deadline)
 
     def _forward(self, attempt: Attempt, request: PartitionRequest) -> list[Effect]:
+        if isinstance(request, Produce | Fetch) and request.client_id:
+            # It has passed its quota here; at the partition a name says that nobody has looked.
+            request = structs.replace(request, client_id="")
+            event = attempt.event
+            raw = encode_header(request, event.sender.is_json)
+            attempt = structs.replace(attempt, event=structs.replace(event, request=request, raw=raw))
         address = partition_address(request.topic, request.partition)
         if self._peers.up(address) is None:
             message = self._peers.why_down(address)

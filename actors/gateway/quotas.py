@@ -95,7 +95,9 @@ class Quotas:
         request = event.request
         if not self._quotas or not isinstance(request, Produce | Publish | Fetch):
             return None
-        account = self._account_of(self._names.get(event.sender.route[0], ""), now)
+        named = "" if isinstance(request, Publish) else request.client_id
+        client = named[:MAX_NAME_CHARACTERS] or self._names.get(event.sender.route[0], "")
+        account = self._account_of(client, now)
         if account is None:
             return None
         if isinstance(request, Fetch):

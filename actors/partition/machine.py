@@ -44,6 +44,7 @@ from ...transport.protocol.data import Fetch, ListOffsets, ListOffsetsReply, Pro
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import Done
 from ...transport.protocol.progress import ReportProgress
+from ...transport.protocol.quotas import QuotasInForce
 from ...transport.protocol.topics import (
     ConfigurePartition,
     DeleteRecords,
@@ -129,6 +130,7 @@ class PartitionMachine:
         self._incarnation = incarnation
         self._leader_epoch = leader_epoch
         self._backlog = Backlog(topic_id, Readers() if readers is None else readers)
+        self._quotas = QuotasInForce()
         self._disk = DiskReserve(disk_reserve_bytes)
         self._adopt(config)
         self._size_bytes = size_bytes
@@ -169,6 +171,7 @@ class PartitionMachine:
             DescribePartition: self._on_describe,
             ConfigurePartition: self._on_configure,
             ReportProgress: self._on_report_progress,
+            QuotasInForce: self._on_quotas,
             WriteMarkers: self._on_write_markers,
         }
 
@@ -212,6 +215,15 @@ class PartitionMachine:
             here = f"{self._topic}/{self._partition}"
             there = f"{request.topic}/{request.partition}"
             return self._refuse(asked, ErrorCode.UNKNOWN_PARTITION, f"this is {here}, not {there}")
+        if (
+            isinstance(request, Produce | Fetch)
+            and request.client_id
+            and self._quotas.limits(request.client_id)
+        ):
+            message = (
+                f"client {request.client_id[:256]!r} is under a quota, which the gateway keeps: ask there"
+            )
+            return self._refuse(asked, ErrorCode.ACTOR_UNAVAILABLE, message)
         return self._requests[type(request)](asked, request, now)
 
     def _refuse(self, asked: Received, code: ErrorCode, message: str) -> list[Effect]:
@@ -320,6 +332,10 @@ class PartitionMachine:
 
     def _on_disk_measured(self, event: DiskMeasured, now: int) -> list[Effect]:
         return self._disk.on_measured(event.free_bytes, now)
+
+    def _on_quotas(self, _: Received, request: QuotasInForce, __: int) -> list[Effect]:
+        self._quotas = request
+        return []
 
     # -- administration
 

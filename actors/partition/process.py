@@ -20,6 +20,7 @@ from ...transport.protocol.data import Fetch, ListOffsets, Produce
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import Request
 from ...transport.protocol.progress import ReportProgress
+from ...transport.protocol.quotas import QuotasInForce
 from ...transport.protocol.topics import ConfigurePartition, DeleteRecords, DescribePartition, TopicConfig
 from ...transport.protocol.transactions import WriteMarkers
 from ..log.errors import CorruptLog, StorageFull
@@ -82,6 +83,7 @@ class PartitionProcess(Actor):
         DescribePartition,
         ConfigurePartition,
         ReportProgress,
+        QuotasInForce,
         WriteMarkers,
     )
     machine: PartitionMachine

@@ -4,8 +4,15 @@ import pytest
 
 from controller_driver import ControllerDriver
 from planaria.actors.controller.catalog import decode_catalog, encode_catalog
-from planaria.transport.protocol.quotas import ListQuotas, Quota, QuotaChange, RemoveQuota, SetQuota
-from planaria.transport.protocol.topics import WatchCatalog
+from planaria.transport.protocol.quotas import (
+    ListQuotas,
+    Quota,
+    QuotaChange,
+    QuotasInForce,
+    RemoveQuota,
+    SetQuota,
+)
+from planaria.transport.protocol.topics import CreateTopic, WatchCatalog
 
 
 @pytest.fixture
@@ -36,6 +43,28 @@ def test_who_watches_the_catalog_hears_of_them(controller: ControllerDriver) -> 
     assert watching not in controller.replies
     controller.ask(SetQuota(client_id="reports", quota=QuotaChange(fetch_bytes=10)))
     assert controller.replies[watching].quotas == {"reports": Quota(fetch_bytes=10)}
+
+
+def test_partitions_hear_of_them_when_they_change_and_when_they_start(controller: ControllerDriver) -> None:
+    controller.ask(CreateTopic(topic="T", partitions=2))
+    assert told(controller) == []
+    controller.ask(SetQuota(client_id="reports", quota=QuotaChange(fetch_bytes=10)))
+    controller.ask(SetQuota(client_id="default", quota=QuotaChange(produce_bytes=10)))
+    expected = QuotasInForce(clients=frozenset({"reports"}), default=True)
+    assert told(controller)[-2:] == [("partition/T/0", expected), ("partition/T/1", expected)]
+    controller.ask(SetQuota(client_id="reports", quota=QuotaChange(fetch_bytes=-1)))
+    expected = QuotasInForce(exempt=frozenset({"reports"}), default=True)
+    controller.casts.clear()
+    controller.ask(CreateTopic(topic="NEW"))
+    assert told(controller) == [("partition/NEW/0", expected)]
+    assert expected.limits("anybody")
+    assert not expected.limits("reports")
+
+
+def told(controller: ControllerDriver) -> list[tuple[str, QuotasInForce]]:
+    return [
+        (cast.address, cast.request) for cast in controller.casts if isinstance(cast.request, QuotasInForce)
+    ]
 
 
 def test_what_is_not_durable_is_not_said(controller: ControllerDriver) -> None:

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from gateway_driver import GatewayDriver
+from gateway_driver import DECODER, GatewayDriver
 from planaria.actors.gateway.quotas import MAX_HOLD_MS, Quotas, forget_oldest
 from planaria.actors.gateway.token_bucket import BURST_S, TokenBucket
 from planaria.transport.codec import encode_header
@@ -188,6 +188,16 @@ def test_who_is_under_a_quota_is_shown_no_way_past_the_gateway(gateway: GatewayD
     gateway.quotas = {}
     gateway.set_topics(ORDERS=2)
     assert gateway.replies[waiting].topics[0].partitions[0].endpoint is not None
+
+
+def test_a_name_in_the_request_counts_and_goes_no_further(gateway: GatewayDriver) -> None:
+    named = Produce(topic="ORDERS", partition=0, client_id="greedy")
+    gateway.ask(named, bytes(2 * BURST), client=b"other")
+    (call,) = gateway.calls
+    assert DECODER.decode(call.request) == msgspec.structs.replace(named, id=3, client_id="")
+    gateway.answer(PRODUCED)
+    gateway.ask(named, bytes(1), client=b"third")
+    assert gateway.calls == []
 
 
 def test_what_is_held_ends_with_the_gateway(gateway: GatewayDriver) -> None:

@@ -100,6 +100,21 @@ def test_a_producer_is_held_to_its_quota_and_no_other_is(broker: Broker) -> None
     )
 
 
+def test_a_client_that_talks_to_partitions_is_called_back_to_the_gateway(broker: Broker) -> None:
+    broker.create_topic("T", 2)
+    with publishing(broker, "greedy") as greedy:
+        until(lambda: greedy.acknowledged > 0, "it is on its way")
+        assert greedy.rate(1) > 5 * RATE
+        broker.client.set_quota("greedy", produce_bytes=RATE)
+        until(lambda: greedy.rate(1) < 1.2 * RATE, "its quota holds", timeout_s=10)
+        assert greedy.rate() == pytest.approx(RATE, rel=0.1)
+        broker.kill("partition/T/0")
+        broker.kill("controller")
+        until(lambda: actor(broker.client, "partition/T/0").state == "ready", "the partition is back")
+        assert greedy.rate() < 1.1 * RATE
+    assert not greedy.errors
+
+
 def test_a_consumer_is_held_to_its_quota(broker: Broker) -> None:
     broker.create_topic("T", 1)
     with broker.client.producer(batch_bytes=20_000) as producer:

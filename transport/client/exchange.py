@@ -20,6 +20,7 @@ from msgspec import Struct, structs
 
 from ..addresses import place_of
 from ..codec import decode_reply, id_of
+from ..protocol.data import Fetch, Produce
 from ..protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ..protocol.message import Reply, Request
 from ..protocol.session import Hello, HelloReply, Metadata, MetadataReply
@@ -289,6 +290,9 @@ class Exchange:
         self._held.pop(pending.serial, None)
         pending.attempt = next(self._attempts)
         request = structs.replace(pending.ask.request, id=pending.attempt)
+        if connection is not self._gateway and isinstance(request, Produce | Fetch):
+            # A partition hears no greeting.
+            request = structs.replace(request, client_id=self._client_id)
         effects.append(Send(connection.route, pending.attempt, request, pending.ask.payload))
         if not pending.ask.has_reply:
             return effects + self._forget(pending)

@@ -56,6 +56,8 @@ class Produce(Request, tag="produce", frozen=True):
     topic: str
     partition: int
     acks: Acks = "all"
+    client_id: str = ""
+    """Who asks, at a partition's own endpoint, where nobody says `hello`: quotas go by it."""
 
 
 class ProducedBatch(Struct, frozen=True):
@@ -125,6 +127,8 @@ class Fetch(Request, tag="fetch", frozen=True):
     max_wait_ms: WaitMilliseconds = 0
     format: Literal["batches", "records"] | None = None
     """None: `records` to a JSON request, `batches` to a MessagePack one."""
+    client_id: str = ""
+    """As in Produce."""
     isolation: Isolation = "read_committed"
 
 

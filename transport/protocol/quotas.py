@@ -6,7 +6,10 @@ list_quotas()                     -> quotas by client id
 
 A client names itself by `client_id` in `hello`. The quota of DEFAULT_CLIENT is that of every client id without one of
 its own, each by itself; connections that gave no name share one. The gateway keeps them: it holds a request back until
-there is room, and says so in the reply's `throttle_ms`. Clients under a quota are told no partition's own endpoint.
+there is room, and says so in the reply's `throttle_ms`. Clients under a quota are told no partition's own endpoint, and
+refused there if they name themselves.
+
+quotas_in_force(clients, exempt, default)     no answer; the controller tells every partition
 """
 
 from typing import Annotated
@@ -59,3 +62,16 @@ class ListQuotas(Request, tag="list_quotas", frozen=True):
 
 class ListQuotasReply(Reply):
     quotas: dict[str, Quota]
+
+
+class QuotasInForce(Request, tag="quotas_in_force", frozen=True):
+    """Who must go through the gateway."""
+
+    clients: frozenset[str] = frozenset()
+    exempt: frozenset[str] = frozenset()
+    """Of the default quota, by one of their own without a limit."""
+    default: bool = False
+    """Whether all others must, too."""
+
+    def limits(self, client_id: str) -> bool:
+        return client_id in self.clients or (self.default and client_id not in self.exempt)
