@@ -23,6 +23,7 @@ DELIVERIES: tuple[str, ...] = get_args(Delivery)
 SHUTDOWN_MS = 30_000
 """How long a stopping subscriber may take to finish the record at hand before it is killed."""
 MAX_CONCURRENCY = 256
+MIN_MEMORY_LIMIT_BYTES = 16 * 1024 * 1024
 STOP_MARGIN_MS = 2_000
 """What of that is kept for the last commit and for leaving the group."""
 
@@ -71,6 +72,10 @@ class SubscriberOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How many records are handled at a time, each in a thread: those of one key one after another."""
     handler_timeout_ms: int | None = None
     """The longest one record may take; None is for ever."""
+    cpu_limit: float | None = None
+    """The most CPU time, in seconds, that one record may take; None is no limit."""
+    memory_limit: int | None = None
+    """The most memory, in bytes, that a process may take beyond what it starts with; None is no limit. Linux only."""
     session_timeout_ms: int = 10_000
     auto_offset_reset: OffsetReset = "earliest"
     max_records: int = 10_000
@@ -144,6 +149,10 @@ def _check_numbers(options: SubscriberOptions) -> None:
         )
     if options.handler_timeout_ms is not None:
         _at_least("handler_timeout_ms", options.handler_timeout_ms, 1)
+    if options.cpu_limit is not None and not 0.1 <= options.cpu_limit <= 86_400:
+        raise InvalidSubscription(f"cpu_limit: must be from 0.1 to 86400 seconds, not {options.cpu_limit}")
+    if options.memory_limit is not None:
+        _at_least("memory_limit", options.memory_limit, MIN_MEMORY_LIMIT_BYTES)
     _check_backoff(options)
 
 

@@ -11,6 +11,8 @@
     dead-letter-exception        the exception's type, if there was one
     dead-letter-traceback        the end of its traceback, at most MAX_TRACEBACK_CHARS
     dead-letter-exit             for a record that ended its process: the signal or the exit code, where known
+    dead-letter-stack            where it was then, for a signal that Python could still tell of
+    dead-letter-peak-memory      the most memory that the process had needed by then, in bytes
     dead-letter-redrives         how often it has been sent back already, if it has
     dead-letter-dedup-id         its own identity, if it had one
 
@@ -35,6 +37,7 @@ CAUSES: dict[Cause, str] = {
     "rejected": "the handler rejected the record, in a process that has ended since",
     "released": "the handler released the record",
     "timed out": "the handler exceeded handler_timeout_ms",
+    "cpu exceeded": "the handler exceeded cpu_limit",
     "killed": "the handler killed its process",
 }
 
@@ -61,6 +64,8 @@ def letter_for(lane: Lane, dead_letter: str, group: str) -> Letter:
         # The end: there the exception is, and the frame that raised it.
         "traceback": failure.traceback and failure.traceback[-MAX_TRACEBACK_CHARS:],
         "exit": failure.exit,
+        "stack": failure.stack,
+        "peak-memory": None if failure.peak_bytes is None else str(failure.peak_bytes),
         "dedup-id": identity,
     }
     headers = own | {PREFIX + name: text for name, text in told.items() if text is not None}

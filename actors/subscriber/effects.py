@@ -31,7 +31,7 @@ Offsets: TypeAlias = Mapping[Place, int]
 """By partition, the offset to go on from."""
 Metadata: TypeAlias = Mapping[Place, str]
 """By partition, what goes with its offset."""
-Cause = Literal["failed", "rejected", "released", "timed out", "killed"]
+Cause = Literal["failed", "rejected", "released", "timed out", "cpu exceeded", "killed"]
 Verdict = Literal["failed", "rejected", "released"]
 
 
@@ -70,6 +70,9 @@ class Charge(Struct, frozen=True):
     last_failed_ms: int = 0
     exit: str | None = None
     """How the process ended that it killed, where known."""
+    stack: str | None = None
+    peak_bytes: int | None = None
+    """The most memory that process had."""
 
     @property
     def key(self) -> Place:
@@ -85,6 +88,9 @@ class Failure(Struct, frozen=True):
     traceback: str | None = None
     exit: str | None = None
     """How the process ended, if this was its end."""
+    stack: str | None = None
+    """Where the process was when a signal killed it."""
+    peak_bytes: int | None = None
 
 
 class Letter(Struct, frozen=True):
@@ -164,10 +170,13 @@ class Bury(Struct, frozen=True):
 
 
 class NoteTimeout(Struct, frozen=True):
-    """The record at hand takes too long; see which it is and charge it."""
+    """The record at hand takes too long, or too much; see which it is and charge it."""
 
     number: int
     worker: int = 0
+    cause: Literal["timed out", "cpu exceeded"] = "timed out"
+    offset: int | None = None
+    """Only this one."""
 
 
 class Forget(Struct, frozen=True):
@@ -254,6 +263,14 @@ class TimedOut(Struct, frozen=True):
     number: int
     offset: int | None
     """Of the record at hand; None when the handler came back after all."""
+    cause: Literal["timed out", "cpu exceeded"] = "timed out"
+
+
+class CpuExceeded(Struct, frozen=True):
+    """The record that this worker has at hand has used more than cpu_limit."""
+
+    worker: int
+    offset: int
 
 
 class Buried(Struct, frozen=True):

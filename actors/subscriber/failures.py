@@ -16,9 +16,22 @@ Owns the letters and the alarms; a lane's counts and state are written here and 
 from ...transport.machine import Effect, SetTimer
 from ...transport.subscription import SubscriberOptions
 from .backoff import Draw, backoff_ms, longest_backoff_ms
-from .dead_letters import letter_for
+from .dead_letters import CAUSES, letter_for
 from .delivery import DeliveryStrategy
-from .effects import CRITICAL, ERROR, WARNING, Alarm, Bury, BuryFailed, Failure, Ran, Tell, tell_of
+from .effects import (
+    CRITICAL,
+    ERROR,
+    WARNING,
+    Alarm,
+    Bury,
+    BuryFailed,
+    Charge,
+    Failure,
+    Forget,
+    Ran,
+    Tell,
+    tell_of,
+)
 from .lanes import Lane
 from .partitions import Partitions
 
@@ -111,3 +124,16 @@ class Failures:
     def _wait(self, lane: Lane, now: int, delay_ms: int) -> SetTimer:
         lane.state = "waiting"
         return SetTimer(("again", lane.number), now + delay_ms)
+
+
+def failure_before(charge: Charge) -> Failure:
+    """What an earlier incarnation has left of a failure."""
+    reason = CAUSES[charge.cause]
+    return Failure(reason, exit=charge.exit, stack=charge.stack, peak_bytes=charge.peak_bytes)
+
+
+def lost_before(charge: Charge) -> list[Effect]:
+    """At-most-once does not try again what an earlier incarnation had at hand."""
+    fields = {"topic": charge.topic, "partition": charge.partition, "offset": charge.offset}
+    told = Tell(ERROR, "record lost", {**fields, "reason": CAUSES[charge.cause]})
+    return [told, Forget(charge.key, charge.offset)]

@@ -2,7 +2,8 @@
 
 Owns `subscribers/<group>-<number>.flight`, big-endian:
 
-    header            0 magic "PLFLIGHT" | 8 version u16 = 3 | 10 slot_bytes u16 = 320 | 12 slots u32 = 1279 | 16 zeros
+    header            0 magic "PLFLIGHT" | 8 version u16 = 3 | 10 slot_bytes u16 = 320 | 12 slots u32 = 1279
+                      16 the most memory the process has had, bytes, u64 | 24 zeros
     slot n            from 64 + 320 n
       +-------------+-----------+-------------+---------------+------------------+----------------+---------------+
       | 0 state u8  | 4 crc u32 | 8 notes u64 | 16 offset i64 | 24 partition u32 | 28 attempt u32 | 32 handed u32 |
@@ -18,6 +19,7 @@ Owns `subscribers/<group>-<number>.flight`, big-endian:
       crc           zlib CRC-32 of the bytes from 8 to the end of the topic
       state         0 empty   1 started   2 failed   3 timed out   4 killed the process   5 released   6 rejected
                     7 finished   8 suspect: one of several that were at hand when the process ended
+                    9 exceeded its share of the processor
     slots 0 to 1023   a ring of records given to the handler, in equal parts for the workers; each of them goes round in
                       its part, so that the last ones finished can still be read there
     slots 1024 on     255 records that failed and wait for their next attempt
@@ -44,7 +46,7 @@ import zlib
 from pathlib import Path
 from urllib.parse import quote
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from .bisection import Spot
 from .effects import Cause, Charge, Verdict
@@ -60,17 +62,23 @@ _FIRST = 64
 _FILE_BYTES = _FIRST + SLOTS * SLOT_BYTES
 _MAX_TOPIC_BYTES = SLOT_BYTES - 62
 
-_EMPTY, _STARTED, _FAILED, _TIMED_OUT, _KILLED, _RELEASED, _REJECTED, _FINISHED, _SUSPECT = range(9)
+_EMPTY, _STARTED, _FAILED, _TIMED_OUT, _KILLED, _RELEASED, _REJECTED, _FINISHED, _SUSPECT, _CPU_EXCEEDED = (
+    range(10)
+)
 _CAUSES: dict[int, Cause] = {
     _FAILED: "failed",
     _TIMED_OUT: "timed out",
+    _CPU_EXCEEDED: "cpu exceeded",
     _KILLED: "killed",
     _RELEASED: "released",
     _REJECTED: "rejected",
 }
+_ENDED_FOR = frozenset({_TIMED_OUT, _CPU_EXCEEDED})
+"""Whoever is left in such a state has had the process ended for it."""
 _STATES: dict[Verdict, int] = {"failed": _FAILED, "released": _RELEASED, "rejected": _REJECTED}
 
 _HEADER = struct.Struct(">8sHHI")
+_PEAK = struct.Struct(">Q")
 _CRC = struct.Struct(">I")
 _NOTE = struct.Struct(">QqIIIQQqH")
 
@@ -97,13 +105,24 @@ class Note(Struct, frozen=True):
 class FlightRecorder:
     """One subscriber's file, mapped. Opening it settles what the last incarnation left."""
 
-    def __init__(self, path: Path, now_ms: int = 0, last_end: str | None = None, workers: int = 1) -> None:
-        """`now_ms` is taken for the time of the last incarnation's death, `last_end` says how it ended, if known."""
+    def __init__(
+        self,
+        path: Path,
+        now_ms: int = 0,
+        last_end: str | None = None,
+        last_stack: str | None = None,
+        workers: int = 1,
+    ) -> None:
+        """`now_ms` is taken for the time of the last incarnation's death, `last_end` and `last_stack` tell how."""
         self._path = path
         self._map = open_map(path)
         self._now_ms = now_ms
         self._last_end = last_end
         self._killer: Spot | None = None
+        self._last_stack = last_stack
+        [peak_bytes] = _PEAK.unpack_from(self._map, _HEADER.size)
+        self._last_peak_bytes: int | None = peak_bytes or None
+        self.note_peak(0)
         self._lock = threading.Lock()
         self._slots: dict[Spot, int] = {}
         self._free: list[int] = []
@@ -137,21 +156,8 @@ class FlightRecorder:
 
     def charges(self) -> list[Charge]:
         """The records that have failed attempts behind them."""
-        return [
-            Charge(
-                note.topic,
-                note.partition,
-                note.offset,
-                note.attempt,
-                _CAUSES[note.state],
-                note.handed,
-                note.first_failed_ms,
-                note.last_failed_ms,
-                self._last_end if note.spot == self._killer and note.state == _KILLED else None,
-            )
-            for note in self._read(range(RING_SLOTS, SLOTS)).values()
-            if note.state in _CAUSES
-        ]
+        notes = self._read(range(RING_SLOTS, SLOTS)).values()
+        return [self._as_charge(note) for note in notes if note.state in _CAUSES]
 
     def start(
         self,
@@ -202,16 +208,16 @@ class FlightRecorder:
                 self._map[_position(slot)] = _EMPTY
                 self._free.append(slot)
 
-    def time_out(self, worker: int = 0) -> int | None:
-        """The record that the worker has at hand has taken too long, the process is about to end for it.
+    def time_out(self, worker: int = 0, cause: Cause = "timed out", offset: int | None = None) -> int | None:
+        """The record that the worker has at hand has taken too much, the process is about to end for it.
 
         Returns its offset, None when the handler has come back in the meantime.
         """
         at = self._at[worker]
         note = read_note(self._map, at)
-        if note is None or note.state != _STARTED:
+        if note is None or note.state != _STARTED or offset not in (None, note.offset):
             return None
-        self._map[at] = _TIMED_OUT
+        self._map[at] = _CPU_EXCEEDED if cause == "cpu exceeded" else _TIMED_OUT
         return note.offset
 
     def abandon(self) -> None:
@@ -223,8 +229,13 @@ class FlightRecorder:
     def discard(self) -> None:
         """The subscriber stops for good as far as it knows: remove the file, unless a successor needs what it says."""
         at_hand = (self._map[_position(slot)] for slot in range(RING_SLOTS))
-        if not self._slots and not any(state in (_STARTED, _TIMED_OUT) for state in at_hand):
+        if not self._slots and not any(state == _STARTED or state in _ENDED_FOR for state in at_hand):
             self._path.unlink(missing_ok=True)
+            self._path.with_suffix(".stack").unlink(missing_ok=True)
+
+    def note_peak(self, peak_bytes: int) -> None:
+        """The most memory that this process has had so far."""
+        _PEAK.pack_into(self._map, _HEADER.size, peak_bytes)
 
     def close(self) -> None:
         self._map.close()
@@ -235,7 +246,7 @@ class FlightRecorder:
         self._slots = {note.spot: slot for slot, note in waiting.items()}
         self._free = [slot for slot in range(SLOTS - 1, RING_SLOTS - 1, -1) if slot not in waiting]
         started = [slot for slot, note in ring.items() if note.state == _STARTED]
-        culprits = [slot for slot, note in ring.items() if note.state == _TIMED_OUT]
+        culprits = [slot for slot, note in ring.items() if note.state in _ENDED_FOR]
         self.is_death_explained = bool(started or culprits)
         if not culprits and len(started) == 1:
             culprits, started = started, []
@@ -253,6 +264,14 @@ class FlightRecorder:
             self._map[_position(slot)] = _EMPTY if culprits else _SUSPECT
         for slot in culprits:
             self._map[_position(slot)] = _EMPTY
+
+    def _as_charge(self, note: Note) -> Charge:
+        tally = (note.handed, note.first_failed_ms, note.last_failed_ms)
+        charge = Charge(*note.spot, note.attempt, _CAUSES[note.state], *tally)
+        if note.spot != self._killer or note.state != _KILLED:
+            return charge
+        told = (self._last_end, self._last_stack, self._last_peak_bytes)
+        return structs.replace(charge, exit=told[0], stack=told[1], peak_bytes=told[2])
 
     def _read(self, slots: range) -> dict[int, Note]:
         notes = ((slot, read_note(self._map, _position(slot))) for slot in slots)
@@ -305,7 +324,7 @@ def open_map(path: Path) -> mmap.mmap:
 def read_note(flight: mmap.mmap, at: int) -> Note | None:
     """What the slot there says; None when it is empty, or its note is torn."""
     state = flight[at]
-    if not _EMPTY < state <= _SUSPECT:
+    if not _EMPTY < state <= _CPU_EXCEEDED:
         return None
     notes, offset, partition, *tally, length = _NOTE.unpack_from(flight, at + 8)
     if length > _MAX_TOPIC_BYTES:

@@ -22,7 +22,7 @@ LaneName = bytes | int | None
 """A key, the offset of a record without one, or MAIN."""
 MAIN = -1
 
-DEADLY: frozenset[Cause] = frozenset({"killed", "timed out"})
+DEADLY: frozenset[Cause] = frozenset({"killed", "timed out", "cpu exceeded"})
 """Who has ended a process is tried again with nothing else at hand, so that the next death speaks of it alone."""
 
 

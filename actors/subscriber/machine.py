@@ -39,8 +39,8 @@ from .effects import (
     BuryFailed,
     CommitRefused,
     Committed,
+    CpuExceeded,
     Crash,
-    Failure,
     Forget,
     Leave,
     Left,
@@ -62,7 +62,7 @@ from .effects import (
     TimedOut,
     tell_of,
 )
-from .failures import Failures
+from .failures import Failures, failure_before, lost_before
 from .lanes import Lane
 from .partitions import Partition, Partitions
 from .past import NO_PAST, Memory, Past
@@ -103,6 +103,7 @@ class SubscriberMachine:
             Revoking: self._on_revoking,
             Lost: self._on_lost,
             TimedOut: self._on_timed_out,
+            CpuExceeded: self._on_cpu_exceeded,
             TimerFired: self._on_timer,
             StopRequested: self._on_stop_requested,
             Left: self._on_left,
@@ -132,9 +133,7 @@ class SubscriberMachine:
     def _on_started(self, event: Started, now: int) -> None:
         if not self._strategy.tries_again:
             for charge in self._memory.charges():
-                fields = {"topic": charge.topic, "partition": charge.partition, "offset": charge.offset}
-                self._do(Tell(ERROR, "record lost", {**fields, "reason": CAUSES[charge.cause]}))
-                self._do(Forget(charge.key, charge.offset))
+                self._out += lost_before(charge)
             self._memory = Memory(NO_PAST)
         self._poll()
 
@@ -191,7 +190,7 @@ class SubscriberMachine:
         charge = self._memory.take_charge(lane.key, lane.held[0].offset)
         if charge is None:
             return False
-        lane.charge(charge, Failure(CAUSES[charge.cause], exit=charge.exit))
+        lane.charge(charge, failure_before(charge))
         self._runs.beware(lane)
         if charge.cause == "released":
             self._partitions.detour(lane)
@@ -390,10 +389,8 @@ class SubscriberMachine:
         if self._wanted is None:
             return
         partitions = self._partitions.of(self._wanted)
-        for partition in partitions:
-            for lane in partition.lanes.values():
-                if lane.is_busy:
-                    self._do(tell_of(lane.held[0], WARNING, "partition goes while its record is at hand"))
+        for lane in (lane for partition in partitions for lane in partition.lanes.values() if lane.is_busy):
+            self._do(tell_of(lane.held[0], WARNING, "partition goes while its record is at hand"))
         self._let_go(partitions)
 
     def _on_lost(self, event: Lost, now: int) -> None:
@@ -425,6 +422,10 @@ class SubscriberMachine:
         if running is not None:
             self._do(NoteTimeout(number, running.worker))
 
+    def _on_cpu_exceeded(self, event: CpuExceeded, now: int) -> None:
+        for number in self._runs.of_worker(event.worker):
+            self._do(NoteTimeout(number, event.worker, "cpu exceeded", event.offset))
+
     def _on_timed_out(self, event: TimedOut, now: int) -> None:
         run = self._runs.running.get(event.number)
         if run is None or event.offset is None or self._phase == "doomed":
@@ -432,8 +433,8 @@ class SubscriberMachine:
         self._phase = "doomed"
         stuck = next(record for record in run.records if record.offset == event.offset)
         place = f"{stuck.topic}/{stuck.partition} offset {stuck.offset}"
-        self._crash_reason = f"the handler exceeded handler_timeout_ms at {place}"
-        self._do(tell_of(stuck, ERROR, "handler timed out", timeout_ms=self._options.handler_timeout_ms))
+        self._crash_reason = f"{CAUSES[event.cause]} at {place}"
+        self._do(tell_of(stuck, ERROR, f"handler {event.cause}"))
         if run.lane.number in self._partitions.at_work:
             self._finish(run.lane, sum(record.offset < event.offset for record in run.records))
         self._do(SetTimer("doom", now + DOOM_MS))

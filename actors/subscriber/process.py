@@ -26,6 +26,7 @@ from ...transport.subscription import SubscriberOptions
 from .effects import Abandon, Alarm, Bury, Crash, Forget, NoteTimeout, Retire, Run, Tell, TimedOut
 from .feed import Feed, OnPartitions
 from .flight_recorder import FlightRecorder, flight_path
+from .gauge import Gauge, limit_memory, take_stack
 from .handler import load_handler
 from .machine import SubscriberMachine
 from .mail import Mail
@@ -52,6 +53,7 @@ class SubscriberProcess(Actor):
         self._client: Client
         self._feed: Feed
         self._workers: Workers
+        self._gauge: Gauge
         self._mail: Mail
 
     def endpoint(self) -> None:
@@ -63,16 +65,29 @@ class SubscriberProcess(Actor):
         handler = load_handler(options.handler, options.sys_path)
         number = context.address.rpartition("/")[2]
         path = flight_path(context.data_directory, options.group, number)
-        self._recorder = FlightRecorder(path, self.loop.now, context.last_end, options.concurrency)
+        # The stack of whoever is killed by a signal goes there, and into the log when the next one starts.
+        stack = take_stack(path.with_suffix(".stack"))
+        if stack is not None:
+            _log.error("the last process was killed", extra={"fields": {"stack": stack}})
+        self._recorder = FlightRecorder(path, self.loop.now, context.last_end, stack, options.concurrency)
         # The retries bound how often a record may do that; the supervisor need not.
         self.is_death_accounted = self._recorder.is_death_explained
         self.machine = SubscriberMachine(options, self._recorder.past(), random.random)
         self._client = Client(options.endpoint, client_id=context.address)
-        self._workers = Workers(handler, self._recorder, self._inbox, options.concurrency)
+        self._workers = Workers(
+            handler,
+            self._recorder,
+            self._inbox,
+            options.concurrency,
+            is_metered=options.cpu_limit is not None,
+        )
+        self._gauge = Gauge(self._recorder, self._workers, self._inbox, options.cpu_limit)
         self._mail = Mail(self._client.producer(delivery_timeout_ms=LETTER_TIMEOUT_MS), self._inbox)
         self._feed = Feed(self._join, options.max_records, self._inbox)
         self.loop.watch(self._inbox.fileno(), self._take_posted)
         self._feed.open()
+        if options.memory_limit is not None:
+            limit_memory(options.memory_limit)
 
     def perform(self, effect: Effect) -> None:
         match effect:
@@ -89,7 +104,8 @@ class SubscriberProcess(Actor):
             case Alarm():
                 self.alarms = effect.alarms
             case NoteTimeout():
-                self.loop.dispatch(TimedOut(effect.number, self._recorder.time_out(effect.worker)))
+                offset = self._recorder.time_out(effect.worker, effect.cause, effect.offset)
+                self.loop.dispatch(TimedOut(effect.number, offset, effect.cause))
             case Abandon():
                 self.close()
             case Crash():
@@ -100,6 +116,7 @@ class SubscriberProcess(Actor):
     def close(self) -> None:
         """A handler still at work is abandoned; if the supervisor is gone, the group is not left either."""
         self._workers.stop()
+        self._gauge.stop()
         self._recorder.abandon()
 
     def _take_posted(self) -> None:

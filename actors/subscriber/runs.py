@@ -68,6 +68,10 @@ class Runs:
                     self._bisection.clear(spot_of(record))
         return running
 
+    def of_worker(self, worker: int) -> list[int]:
+        """The number of its run, if it has one."""
+        return [number for number, running in self.running.items() if running.worker == worker]
+
     def at_hand(self, lane: Lane) -> int:
         """How many of the lane's records a worker has."""
         return sum(len(running.records) for running in self.running.values() if running.lane is lane)

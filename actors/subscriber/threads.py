@@ -68,6 +68,11 @@ class WorkThread:
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
+    @property
+    def ident(self) -> int:
+        assert self._thread.ident is not None
+        return self._thread.ident
+
     def order(self, perform: Perform, effect: Effect) -> None:
         self._orders.put((perform, effect))
 

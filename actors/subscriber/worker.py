@@ -3,7 +3,7 @@
 The subscriber's hot path. Per record it makes no system call of its own but the reading of a clock.
 """
 
-from time import monotonic, time
+from time import monotonic, thread_time, time
 
 from .effects import Ran, Run
 from .flight_recorder import FlightRecorder
@@ -14,12 +14,25 @@ from .threads import Inbox, WorkThread
 
 class Workers:
     def __init__(
-        self, handler: Handler, recorder: FlightRecorder, inbox: Inbox, concurrency: int = 1
+        self,
+        handler: Handler,
+        recorder: FlightRecorder,
+        inbox: Inbox,
+        concurrency: int = 1,
+        *,
+        is_metered: bool = False,
     ) -> None:
+        """`is_metered`: say when the record at hand has begun, in CPU time."""
         self._handler = handler
         self._recorder = recorder
         self._is_stopping = False
+        self._is_metered = is_metered
+        self._began: list[tuple[int, float] | None] = [None] * concurrency
         self._threads = [WorkThread(f"planaria-handler-{number}", inbox) for number in range(concurrency)]
+
+    def at_hand(self) -> list[tuple[int, tuple[int, float] | None]]:
+        """By worker, its thread, and the offset and the CPU time at which its record began, if it has one."""
+        return [(thread.ident, began) for thread, began in zip(self._threads, self._began, strict=True)]
 
     def run(self, order: Run) -> None:
         self._threads[order.worker].order(self._run, order)
@@ -41,9 +54,12 @@ class Workers:
             recorder.start(
                 record.topic, record.partition, record.offset, attempt, handed, first_ms, worker, committed
             )
+            if self._is_metered:
+                self._began[worker] = (record.offset, thread_time())
             try:
                 handler(record)
             except BaseException as error:  # noqa: BLE001 - sys.exit() in a handler is a failure like any other
+                self._began[worker] = None
                 verdict = verdict_of(error)
                 now_ms = int(time() * 1000)
                 if verdict == "released":
@@ -58,4 +74,5 @@ class Workers:
             first_ms = last_ms = 0
             if monotonic() > over_at:
                 break
+        self._began[worker] = None
         return Ran(order.number, done)

@@ -85,3 +85,57 @@ def test_a_parked_record_shows_in_the_status_until_it_is_handled(broker: Broker,
     fixed.touch()
     until(lambda: not actor(broker.client, address).alarms, "no alarm any more")
     until(lambda: broker.client.group_offsets("g").get(("T", 0)) == 1, "it is committed")  # type: ignore[call-overload]
+
+
+def test_a_letter_of_a_killer_tells_where_it_was_and_what_memory_it_had(broker: Broker) -> None:
+    def crash_here(message: Message) -> None:
+        import ctypes
+
+        ctypes.string_at(0)
+
+    broker.create_topic("T", 1)
+    broker.create_topic("T.dlq", 1)
+    broker.publish("T", None, 1)
+    broker.subscribe("g", "T", handler=crash_here, retries=0, dead_letter="T.dlq", concurrency=4)
+    [letter] = letters(broker, "T.dlq", 1)
+    stack = letter.headers["dead-letter-stack"]
+    assert stack.startswith("Fatal Python error: Segmentation fault")
+    assert "in crash_here" in stack
+
+
+def test_a_record_that_needs_too_much_memory_has_failed_and_its_process_goes_on(broker: Broker) -> None:
+    def grow(message: Message) -> None:
+        if message.data == "large":
+            bytearray(512 * 1024 * 1024)
+
+    broker.create_topic("T", 1)
+    broker.create_topic("T.dlq", 1)
+    for value in ("small", "large", "small"):
+        broker.publish("T", None, value)
+    limit = {"memory_limit": 256 * 1024 * 1024}
+    broker.subscribe("g", "T", handler=grow, retries=1, backoff_ms=[10], dead_letter="T.dlq", **limit)
+    [letter] = letters(broker, "T.dlq", 1)
+    assert letter.data == "large"
+    assert letter.headers["dead-letter-reason"] == "MemoryError"
+    assert letter.headers["dead-letter-failures"] == "2"
+    until(lambda: broker.client.group_offsets("g").get(("T", 0)) == 3, "all is committed")  # type: ignore[call-overload]
+    assert actor(broker.client, "subscriber/g/1").incarnation == 1
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_a_record_that_computes_for_too_long_has_failed(broker: Broker, concurrency: int) -> None:
+    def spin(message: Message) -> None:
+        while message.data == "endless":
+            pass
+
+    broker.create_topic("T", 1)
+    broker.create_topic("T.dlq", 1)
+    for value in ("short", "endless", "short"):
+        broker.publish("T", None, value)
+    options = {"cpu_limit": 0.2, "concurrency": concurrency, "dead_letter": "T.dlq"}
+    broker.subscribe("g", "T", handler=spin, retries=1, backoff_ms=[10], **options)
+    [letter] = letters(broker, "T.dlq", 1)
+    assert letter.data == "endless"
+    assert letter.headers["dead-letter-reason"] == "the handler exceeded cpu_limit"
+    assert letter.headers["dead-letter-failures"] == "2"
+    until(lambda: broker.client.group_offsets("g").get(("T", 0)) == 3, "all is committed")  # type: ignore[call-overload]

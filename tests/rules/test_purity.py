@@ -33,6 +33,7 @@ IMPURE: dict[str, str] = {
     "actors/partition/process.py": "the partition's process",
     "actors/scheduler/process.py": "the scheduler's process: its snapshot file",
     "actors/subscriber/feed.py": "a thread that waits for the group's consumer",
+    "actors/subscriber/gauge.py": "a thread that looks at the process it is in",
     "actors/subscriber/flight_recorder.py": "maps the recorder's file",
     "actors/subscriber/mail.py": "publishes dead letters",
     "actors/subscriber/process.py": "the subscriber's process",
