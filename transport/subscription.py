@@ -70,6 +70,12 @@ class SubscriberOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The topic for what failed for good. None parks it: tried again every longest wait, under an alarm in `status`."""
     concurrency: int = 1
     """How many records are handled at a time, each in a thread: those of one key one after another."""
+    breaker_window: int = 20
+    """Of how many records the breaker looks at the ends; 0: it never opens."""
+    breaker_share: float = 0.5
+    """The share of these that must have failed, each counted once, for the member to pause."""
+    breaker_pause_ms: int = 1_000
+    """The first pause, twice as long each time, until a minute."""
     handler_timeout_ms: int | None = None
     """The longest one record may take; None is for ever."""
     cpu_limit: float | None = None
@@ -154,6 +160,7 @@ def _check_numbers(options: SubscriberOptions) -> None:
     if options.memory_limit is not None:
         _at_least("memory_limit", options.memory_limit, MIN_MEMORY_LIMIT_BYTES)
     _check_backoff(options)
+    _check_breaker(options)
 
 
 def _check_backoff(options: SubscriberOptions) -> None:
@@ -168,6 +175,17 @@ def _check_backoff(options: SubscriberOptions) -> None:
         raise InvalidSubscription(f"backoff_factor: must be from 1 to 100, not {options.backoff_factor}")
     if not 0 <= options.backoff_jitter <= 1:
         raise InvalidSubscription(f"backoff_jitter: must be from 0 to 1, not {options.backoff_jitter}")
+
+
+def _check_breaker(options: SubscriberOptions) -> None:
+    if not 0 <= options.breaker_window <= 10_000:
+        raise InvalidSubscription(f"breaker_window: must be from 0 to 10000, not {options.breaker_window}")
+    if not 0.01 <= options.breaker_share <= 1:
+        raise InvalidSubscription(f"breaker_share: must be from 0.01 to 1, not {options.breaker_share}")
+    if not 1 <= options.breaker_pause_ms <= 60_000:
+        raise InvalidSubscription(
+            f"breaker_pause_ms: must be from 1 to 60000, not {options.breaker_pause_ms}"
+        )
 
 
 def _at_least(name: str, value: int, least: int) -> None:

@@ -10,12 +10,18 @@
     lost         at-most-once without a dead-letter topic: told in the log
 
 At-most-once has committed the record already and gives none out twice: there, a release is a failure like any other.
-Owns the letters and the alarms; a lane's counts and state are written here and in lanes.py. Called by the machine.
+While the circuit is not closed (breaker.py) a failure counts like a release: nobody knows whose fault it was.
+
+Owns the letters, the alarms and the breaker; a lane's counts and state are written here and in lanes.py. Called by the
+machine.
 """
+
+from collections.abc import Sequence
 
 from ...transport.machine import Effect, SetTimer
 from ...transport.subscription import SubscriberOptions
 from .backoff import Draw, backoff_ms, longest_backoff_ms
+from .breaker import Breaker
 from .dead_letters import CAUSES, letter_for
 from .delivery import DeliveryStrategy
 from .effects import (
@@ -29,11 +35,13 @@ from .effects import (
     Failure,
     Forget,
     Ran,
+    Record,
     Tell,
     tell_of,
 )
 from .lanes import Lane
 from .partitions import Partitions
+from .past import spot_of
 
 MAX_ALARM_CHARS = 300
 
@@ -48,16 +56,36 @@ class Failures:
         self._partitions = partitions
         self._draw = draw
         self._alarms: tuple[str, ...] = ()
+        self._circuit_alarm: str | None = None
+        self.is_alarmed = False
+        """Whether there has ever been an alarm."""
+        self.breaker = Breaker(options.breaker_window, options.breaker_share, options.breaker_pause_ms)
 
     def is_released(self, ran: Ran) -> bool:
-        return ran.verdict == "released" and self._tries_again
+        is_excused = self.breaker.state != "closed" and ran.failure is not None and ran.verdict == "failed"
+        return self._tries_again and (ran.verdict == "released" or is_excused)
 
     def released(self, lane: Lane) -> list[Effect]:
         """The first record was given out in vain. A handler that does nothing else must not fill the log."""
         lane.handed += 1
-        if lane.handed.bit_count() > 1:
+        if lane.handed.bit_count() > 1 or self.breaker.state != "closed":
             return []
         return [tell_of(lane.held[0], WARNING, "handler released the record", handed=lane.handed)]
+
+    def judge(self, records: Sequence[Record], ran: Ran, now: int) -> list[Effect]:
+        """What a run says about the circuit. A rejection is an answer, as good as any."""
+        breaker = self.breaker
+        breaker.handled(ran.done + (ran.verdict == "rejected"))
+        if breaker.state == "closed":
+            self._circuit_alarm = None
+        if ran.failure is None or ran.verdict != "failed" or not breaker.failed(spot_of(records[ran.done])):
+            return []
+        count, reason = breaker.failing, ran.failure.reason
+        alarm = f"circuit open: {count} different records failed, the last one with {reason}"
+        self._circuit_alarm = " ".join(alarm.split())[:MAX_ALARM_CHARS]
+        self.is_alarmed = True
+        told = Tell(ERROR, "circuit open", {"records": count, "reason": reason, "pause_ms": breaker.pause_ms})
+        return [told, SetTimer("breaker", now + breaker.pause_ms)]
 
     def failed(self, lane: Lane, failure: Failure, now: int, *, is_rejected: bool) -> Tell:
         """Count a failure of the first record."""
@@ -110,12 +138,15 @@ class Failures:
     def alarms(self) -> list[Effect]:
         """The alarms anew, if they have changed."""
         alarms = tuple(lane.alarm for lane in self._partitions.at_work.values() if lane.alarm is not None)
+        if self._circuit_alarm is not None:
+            alarms = (self._circuit_alarm, *alarms)
         if alarms == self._alarms:
             return []
         self._alarms = alarms
         return [Alarm(alarms)]
 
     def _park(self, lane: Lane, now: int, why: str) -> list[Effect]:
+        self.is_alarmed = True
         record = lane.held[0]
         place = f"{record.topic}/{record.partition} offset {record.offset}"
         lane.alarm = " ".join(f"parked: {place} {why}".split())[:MAX_ALARM_CHARS]

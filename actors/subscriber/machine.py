@@ -83,9 +83,9 @@ class SubscriberMachine:
         self._memory = Memory(past)
         self._phase: Phase = "serving"
         self._partitions = Partitions(options.concurrency)
-        self._runs = Runs(options.concurrency, self._partitions, self._memory, past.suspects)
         self._failures = Failures(options, self._strategy, self._partitions, draw)
-        self._is_alarmed = False
+        gate = self._failures.breaker
+        self._runs = Runs(options.concurrency, self._partitions, self._memory, past.suspects, gate)
         self._commits = Commits()
         self._is_polling = False
         self._wanted: list[Place] | None = None
@@ -113,6 +113,7 @@ class SubscriberMachine:
             "again": self._on_again,
         }
         self._timers: dict[str, Callable[[int], None]] = {
+            "breaker": lambda _: self._failures.breaker.pause_over(),
             "commit": self._on_commit_due,
             "let go": self._on_let_go_late,
             "finish": self._on_finish_late,
@@ -124,7 +125,7 @@ class SubscriberMachine:
         self._out = []
         self._events[type(event)](event, now)
         self._run_next(now)
-        if self._is_alarmed:
+        if self._failures.is_alarmed:
             self._out += self._failures.alarms()
         return self._out
 
@@ -223,6 +224,7 @@ class SubscriberMachine:
                 is_rejected = event.verdict == "rejected"
                 self._do(self._failures.failed(lane, event.failure, now, is_rejected=is_rejected))
                 self._treat(lane, now)
+            self._out += self._failures.judge(running.records, event, now)
             self._settle(lane, now)
         self._try_leave()
 
@@ -269,7 +271,6 @@ class SubscriberMachine:
         else:
             self._out += self._failures.treat(lane, now)
             self._partitions.detour(lane)
-            self._is_alarmed = self._is_alarmed or lane.alarm is not None
 
     def _on_again(self, number: int, now: int) -> None:
         lane = self._partitions.at_work.get(number)
@@ -295,7 +296,6 @@ class SubscriberMachine:
         if lane is None:
             return
         self._out += self._failures.bury_failed(lane, event, now)
-        self._is_alarmed = True
         self._settle(lane, now)
 
     # What is done is committed.

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from ...transport.addresses import Place
 from .bisection import Bisection, Spot
+from .breaker import Breaker
 from .effects import Record, Run
 from .lanes import Lane
 from .partitions import Partitions
@@ -30,10 +31,16 @@ class Running(Struct, frozen=True):
 
 class Runs:
     def __init__(
-        self, concurrency: int, partitions: Partitions, memory: Memory, suspects: Iterable[Spot]
+        self,
+        concurrency: int,
+        partitions: Partitions,
+        memory: Memory,
+        suspects: Iterable[Spot],
+        breaker: Breaker,
     ) -> None:
         self._partitions = partitions
         self._memory = memory
+        self._breaker = breaker
         self._free = list(range(concurrency - 1, -1, -1))
         self._is_single = concurrency == 1
         self._bisection = Bisection(() if self._is_single else suspects)
@@ -43,7 +50,7 @@ class Runs:
 
     def next_lane(self) -> Lane | None:
         """Who starts next; None while nobody may."""
-        if not self._free:
+        if not (self._free and self._breaker.lets(len(self.running))):
             return None
         if self._is_single or not (self._bisection.suspects or self._has_deadly()):
             return self._partitions.next()
