@@ -20,8 +20,14 @@ from .protocol.control import PeerDown, PeerUp
 from .protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from .protocol.message import Reply, Request
 from .timers import Timers
+from .untaken import Untaken
 
 MAX_IN_FLIGHT = 50_000
+COUNTED_CAST_BYTES = 1024
+"""A cast with so much payload is counted until it has left; of smaller ones the socket holds few bytes."""
+
+
+_LOST = (zmq.EAGAIN, zmq.EHOSTUNREACH)
 
 
 class _InFlight(NamedTuple):
@@ -44,6 +50,7 @@ class Calls:
         self._in_flight: dict[int, _InFlight] = {}
         self._of_peer: dict[bytes, set[int]] = {SUPERVISOR.encode(): set()}
         self._deadlines = Timers()
+        self._untaken = Untaken()
         self._last_id = 0
 
     def peer_up(self, peer: PeerUp) -> list[Failed]:
@@ -85,9 +92,24 @@ class Calls:
         return None
 
     def cast(self, cast: Cast) -> None:
+        """Send it, or lose it: nobody is there, or does not read and has enough waiting already."""
         name = self._reach(cast.address)
-        if name is not None:
-            self._send(name, [encode_header(cast.request), *cast.payload])
+        if name is None:
+            return
+        frames = [encode_header(cast.request), *cast.payload]
+        size_bytes = sum(map(len, cast.payload))
+        if size_bytes < COUNTED_CAST_BYTES:
+            self._send(name, frames)
+        elif self._untaken.take_room(name, size_bytes):
+            try:
+                tracker = self.socket.send_multipart([name, *frames], zmq.DONTWAIT, copy=False, track=True)
+            except zmq.ZMQError as error:
+                self._untaken.give_back(name, size_bytes)
+                if error.errno not in _LOST:
+                    raise
+                return
+            assert tracker is not None
+            self._untaken.on_sent(name, size_bytes, tracker)
 
     def tell_supervisor(self, request: Request) -> None:
         self._send(SUPERVISOR.encode(), [encode_header(request)])
@@ -147,7 +169,7 @@ class Calls:
             else:
                 self.socket.send_multipart([name, *frames], zmq.DONTWAIT)
         except zmq.ZMQError as error:
-            if error.errno in (zmq.EAGAIN, zmq.EHOSTUNREACH):
+            if error.errno in _LOST:
                 return False
             raise
         return True
@@ -166,6 +188,7 @@ class Calls:
             assert peer.endpoint is not None
             self._connected.remove(name)
             self.arrived.extend(sockets.disconnect_peer(self.socket, peer.endpoint))
+        self._untaken.settle_all()
         lost = [self._end(call_id) for call_id in sorted(self._of_peer[name])]
         del self._of_peer[name]
         return [_unavailable(each.key, peer.address, f"died: {reason}") for each in lost if each is not None]

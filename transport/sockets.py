@@ -60,6 +60,7 @@ def calls_socket(context: "zmq.Context[zmq.Socket[bytes]]") -> "zmq.Socket[bytes
     """A ROUTER that connects out; `connect_peer` gives each connection the name it is addressed by."""
     socket = _socket(context, zmq.ROUTER, CALLS_HIGH_WATER_MARK)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    socket.copy_threshold = 0  # what is tracked is to be told of when it has left, however small
     return socket
 
 

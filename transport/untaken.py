@@ -1,9 +1,10 @@
-"""Large replies that have not left yet, counted in bytes: by connection and in all. Pure.
+"""Large messages that have not left yet, counted in bytes: by connection and in all. Pure.
 
 ZeroMQ bounds what waits for a connection in messages, and a message may have 64 MiB. So a peer that asks for much
 and does not read would fill the actor's memory, and the kernel would end it. The loop takes room here for each large
 reply before gathering it; where there is none, the asker gets OVERLOADED, which is small. A reply counts until ZeroMQ
-has passed it on to the system, or has dropped it with the connection.
+has passed it on to the system, or has dropped it with the connection. Casts with a payload count likewise (`calls.py`):
+beyond the limit they are lost, as casts are.
 """
 
 from collections import deque

@@ -17,6 +17,7 @@ from planaria.transport.machine import Answered, Call, Cast, Failed
 from planaria.transport.protocol.control import PeerDown, PeerUp
 from planaria.transport.protocol.data import InitProducer, InitProducerReply
 from planaria.transport.protocol.errors import ErrorCode
+from planaria.transport.untaken import MAX_UNTAKEN_BYTES_PER_CONNECTION
 
 PATIENCE_MS = 10_000
 
@@ -52,6 +53,23 @@ def table(run_dir: Path) -> Iterator[Table]:
 
 def call(key: object, address: str = "controller", timeout_ms: int = 1_000) -> Call:
     return Call(key, address, InitProducer(), InitProducerReply, timeout_ms=timeout_ms)
+
+
+def test_casts_to_one_who_does_not_read_are_lost_before_they_pile_up(table: Table) -> None:
+    peer = table.peer("partition/T/0", 1)
+    peer.rcvhwm = 1
+    size = 1024 * 1024
+    sent = 5 * MAX_UNTAKEN_BYTES_PER_CONNECTION // size
+    for _ in range(sent):
+        table.calls.cast(Cast("partition/T/0", InitProducer(), [bytes(size)]))
+    received = 0
+    while peer.poll(500):
+        assert len(peer.recv_multipart()[-1]) == size
+        received += 1
+    # Those that the peer's own end took do not count any more.
+    assert 0 < received < sent
+    table.calls.cast(Cast("partition/T/0", InitProducer(), [bytes(size)]))
+    assert peer.poll(PATIENCE_MS), "what was taken makes room"
 
 
 def code_of(failed: object) -> str:
