@@ -18,7 +18,7 @@ from enum import Enum
 
 from ..transport.machine import Sender
 from ..transport.protocol.control import ChildSpec, Heartbeat
-from ..transport.protocol.operations import ActorState
+from ..transport.protocol.operations import ActorState, InFlight
 from .child_spec import Strategy
 from .restart import RestartHistory
 
@@ -80,6 +80,7 @@ class Child:
     traceback: str | None = None
     alarms: tuple[str, ...] = ()
     """As it told with its last heartbeat."""
+    in_flight: tuple[InFlight, ...] = ()
     doom: str | None = None
     """Why we are killing it; it will be part of the reason of its death."""
     last_word: str | None = None
@@ -130,6 +131,7 @@ class Child:
             self.turns = heartbeat.turns
             self.progress_at = now
         self.alarms = heartbeat.alarms
+        self.in_flight = heartbeat.in_flight
         if self.state is State.STARTING and heartbeat.phase == "recovering":
             self.state = State.RECOVERING
             return True
@@ -149,5 +151,6 @@ class Child:
         self.reason = reason
         self.pid = self.ready_since = self.endpoint = None
         self.alarms = ()
+        self.in_flight = ()
         self.is_listening = self.is_stuck = False
         return ready_for_ms

@@ -136,4 +136,5 @@ def _status_of(child: Child, now: int) -> ActorStatus:
         reason=child.reason,
         traceback=child.traceback,
         alarms=list(child.alarms),
+        in_flight=list(child.in_flight),
     )

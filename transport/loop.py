@@ -44,6 +44,7 @@ from .protocol.control import Heartbeat, PeerDown, PeerUp, Phase, Ready
 from .protocol.control import Stop as StopOrder
 from .protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from .protocol.message import ErrorReply, Request
+from .protocol.operations import InFlight
 from .timers import Timers
 from .untaken import Untaken
 
@@ -111,6 +112,10 @@ class Actor:
 
     def end_turn(self) -> None:
         """Make durable what the turn gathered and dispatch what the machine must hear of it."""
+
+    def in_flight(self) -> tuple[InFlight, ...]:
+        """The records at hand, shown by `status` from the next heartbeat on."""
+        return ()
 
     def close(self) -> None:
         """Last act of an orderly end."""
@@ -380,6 +385,7 @@ class Loop:
                 phase=self._phase,
                 turns=self._turns,
                 alarms=self._actor.alarms,
+                in_flight=self._actor.in_flight() if self._phase == "ready" else (),
             )
         )
 

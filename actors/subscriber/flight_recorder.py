@@ -14,7 +14,7 @@ Owns `subscribers/<group>-<number>.flight`, big-endian:
       notes         how many notes had been written, by this process and those before it
       attempt       how often it has failed, this time included unless it was released
       handed        how often it was given to the handler, this time included
-      ..._failed_ms ms since the epoch; 0: not yet
+      ..._failed_ms ms since the epoch; 0: not yet. Of a record that is started, the last is when it was
       committed     the group's offset in the partition, as far as known, when the record was started
       crc           zlib CRC-32 of the bytes from 8 to the end of the topic
       state         0 empty   1 started   2 failed   3 timed out   4 killed the process   5 released   6 rejected
@@ -169,6 +169,7 @@ class FlightRecorder:
         first_failed_ms: int = 0,
         worker: int = 0,
         committed: int = 0,
+        started_ms: int = 0,
     ) -> None:
         """The handler is about to be given this record, for the `handed`-th time, by this worker."""
         at = self._at[worker] + SLOT_BYTES
@@ -176,7 +177,7 @@ class FlightRecorder:
         if at == end:
             at = first
         self._at[worker] = at
-        tally = (attempt, handed, first_failed_ms, 0, committed)
+        tally = (attempt, handed, first_failed_ms, started_ms, committed)
         self._write(at, _STARTED, topic, partition, offset, tally)
 
     def finish(self, worker: int = 0) -> None:
@@ -219,6 +220,11 @@ class FlightRecorder:
             return None
         self._map[at] = _CPU_EXCEEDED if cause == "cpu exceeded" else _TIMED_OUT
         return note.offset
+
+    def at_hand(self) -> list[Note]:
+        """What the workers have now."""
+        notes = [read_note(self._map, at) for at in self._at]
+        return [note for note in notes if note is not None and note.state == _STARTED]
 
     def abandon(self) -> None:
         """The process ends by order while the handler is at work: no fault of the records'."""

@@ -22,6 +22,7 @@ from ...transport.client.consumer import Consumer
 from ...transport.loop import Actor, ActorContext, run_actor
 from ...transport.machine import Effect
 from ...transport.protocol.errors import PlanariaError
+from ...transport.protocol.operations import InFlight
 from ...transport.subscription import SubscriberOptions
 from .effects import Abandon, Alarm, Bury, Crash, Forget, NoteTimeout, Retire, Run, Tell, TimedOut
 from .feed import Feed, OnPartitions
@@ -112,6 +113,11 @@ class SubscriberProcess(Actor):
                 raise SubscriberCrashed(effect.reason)
             case _:
                 self._feed.perform(effect)
+
+    def in_flight(self) -> tuple[InFlight, ...]:
+        return tuple(
+            InFlight(*note.spot, note.attempt, note.last_failed_ms) for note in self._recorder.at_hand()
+        )
 
     def close(self) -> None:
         """A handler still at work is abandoned; if the supervisor is gone, the group is not left either."""

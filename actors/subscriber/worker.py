@@ -47,12 +47,21 @@ class Workers:
         first_ms, last_ms = order.first_failed_ms, order.last_failed_ms
         worker, committed = order.worker, order.committed
         done = 0
+        started_ms = int(time() * 1000)
         over_at = monotonic() + SLICE_MS / 1000
         for record in order.records:
             if self._is_stopping:
                 break
             recorder.start(
-                record.topic, record.partition, record.offset, attempt, handed, first_ms, worker, committed
+                record.topic,
+                record.partition,
+                record.offset,
+                attempt,
+                handed,
+                first_ms,
+                worker,
+                committed,
+                started_ms,
             )
             if self._is_metered:
                 self._began[worker] = (record.offset, thread_time())

@@ -50,7 +50,7 @@ def status(
     [dim]--json:[/dim] {"supervisor_pid", "instance_id", "data_directory",
     "endpoint", "uptime_ms", "actors": [{"address", "pid", "incarnation",
     "restarts", "state", "uptime_ms", "memory_bytes", "endpoint", "reason",
-    "traceback", "alarms"}]}; with --watch one such object a line. States: starting,
+    "traceback", "alarms", "in_flight"}]}; with --watch one such object a line. States: starting,
     recovering, ready, stopping, stopped, backing_off, quarantined
     """
     with attached(connect) as client:

@@ -1,11 +1,15 @@
 """Several records in progress in one subscriber, in real processes: a killer among them, a stuck key, a restart."""
 
+import json
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from command_line import planaria
 from live_trees import PATIENCE_S, actor, read_topic, until
 from planaria import Broker, Message
 from planaria.transport.client.dead_letters import LetterFilter
@@ -140,3 +144,37 @@ def test_what_is_done_behind_a_stuck_key_is_not_repeated(
     assert len(set(stuck)) + stuck.count(3) - 1 == len(stuck), "only the first was tried again"
     for key in range(5):
         assert (order := [number for name, number in handled() if name == f"k{key}"]) == sorted(order)
+
+
+def test_what_is_at_hand_is_shown(broker: Broker, tmp_path: Path) -> None:
+    def wait(message: Message) -> None:
+        import time
+
+        while not (tmp_path / "go on").exists():
+            time.sleep(0.01)
+
+    broker.create_topic("T", 2)
+    with broker.producer() as producer:
+        for number in range(10):
+            producer.publish("T", number, key=f"k{number}", partition=number % 2)
+    broker.subscribe("g", "T", handler=wait, concurrency=3)
+    broker.subscribe("other", "T", handler=wait)
+
+    def records(*options: str) -> list[dict[str, Any]]:
+        done = planaria("inflight", "T", *options, "--json", "--connect", broker.endpoint)
+        assert done.returncode == 0, done.stderr
+        found: list[dict[str, Any]] = json.loads(done.stdout)["records"]
+        return found
+
+    found = until(lambda: each if len(each := records("--group", "g")) == 3 else None, "three at hand")
+    subscriber = actor(broker.client, "subscriber/g/1")
+    assert {(each["member"], each["pid"], each["group"]) for each in found} == {
+        ("subscriber/g/1", subscriber.pid, "g")
+    }
+    assert len({(each["partition"], each["offset"]) for each in found}) == 3
+    assert all(each["attempt"] == 1 and 0 < each["since_ms"] <= time.time() * 1000 for each in found)
+    until(lambda: len(records()) == 4, "and one of the other group")
+    assert "subscriber/other/1" in planaria("inflight", "T", "--connect", broker.endpoint).stdout
+    (tmp_path / "go on").touch()
+    until(lambda: not records(), "nothing is at hand any more")
+    assert "no hosted handler" in planaria("inflight", "T", "--connect", broker.endpoint).stdout

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from .message import Request
+from .operations import InFlight
 
 RestartKind = Literal["permanent", "transient", "temporary"]
 Phase = Literal["starting", "recovering", "ready", "stopping"]
@@ -56,6 +57,7 @@ class Heartbeat(Request, tag="heartbeat", frozen=True):
     turns: int
     """Counts turns of the loop, or steps of recovery: a number that stands still is a hang."""
     alarms: tuple[str, ...] = ()
+    in_flight: tuple[InFlight, ...] = ()
 
 
 class ActorFailed(Request, tag="failed", frozen=True):

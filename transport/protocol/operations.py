@@ -15,6 +15,18 @@ ActorState = Literal["starting", "recovering", "ready", "stopping", "stopped", "
 SignalName = Literal["SIGKILL", "SIGTERM", "SIGSTOP", "SIGCONT", "SIGABRT", "SIGSEGV"]
 
 
+class InFlight(Struct, frozen=True):
+    """A record that a hosted handler has at hand."""
+
+    topic: str
+    partition: int
+    offset: int
+    attempt: int
+    """Which one this is; 1 for the first."""
+    since_ms: int
+    """Ms since the epoch; may be 50 ms early."""
+
+
 class ActorStatus(Struct, kw_only=True):
     address: str
     pid: int | None
@@ -30,6 +42,8 @@ class ActorStatus(Struct, kw_only=True):
     traceback: str | None = None
     alarms: list[str] = []
     """What it tells its operator while it runs, such as records that it cannot get rid of."""
+    in_flight: list[InFlight] = []
+    """Of a hosted subscriber, as of its last heartbeat."""
 
 
 class Status(Request, tag="status", frozen=True):
