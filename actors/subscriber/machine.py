@@ -173,8 +173,8 @@ class SubscriberMachine:
 
     def _begin(self, key: Place, position: int, ahead: Ranges) -> None:
         self._memory.begin(key, position, ahead)
-        for charge in self._memory.take_charges_before(key, position):
-            self._do(Forget(key, charge.offset))
+        self._partitions.get(key).inherited = ahead
+        self._out += [Forget(key, each.offset) for each in self._memory.take_charges_before(key, position)]
 
     # Records are handled.
 
@@ -430,6 +430,7 @@ class SubscriberMachine:
         run = self._runs.running.get(event.number)
         if run is None or event.offset is None or self._phase == "doomed":
             return
+        self._runs.ended(event.number)  # should it come back after all, that is too late
         self._phase = "doomed"
         stuck = next(record for record in run.records if record.offset == event.offset)
         place = f"{stuck.topic}/{stuck.partition} offset {stuck.offset}"

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from ...transport.addresses import Place
 from .effects import Metadata, Offsets, Record
 from .lanes import MAIN, Lane, LaneName
-from .progress import Ranges, gaps, is_in, to_metadata
+from .progress import Ranges, beyond, gaps, is_in, to_metadata
 
 HELD_BYTES = 8 * 1024 * 1024
 """A partition of which so much is held is full, however few its records."""
@@ -37,6 +37,8 @@ class Partition:
         self.is_paused = False
         self.is_leaving = False
         """Wanted elsewhere; goes when what is at hand is finished."""
+        self.inherited: Ranges = ()
+        """What the last owner had done beyond the committed offset; told on until it has been polled."""
         self._polled_end: int | None = None
         self._dropped: list[int] = []
         """Offsets that were held and will not be handled here."""
@@ -88,9 +90,10 @@ class Partition:
             return ()
         outstanding = [record.offset for lane in self.lanes.values() for record in lane.held]
         first = min(outstanding, default=self._polled_end)
-        if not self._dropped and self._polled_end - first == len(outstanding):
-            return ()
-        return gaps(sorted([*outstanding, *self._dropped]), self._polled_end)
+        found: Ranges = ()
+        if self._dropped or self._polled_end - first != len(outstanding):
+            found = gaps(sorted([*outstanding, *self._dropped]), self._polled_end)
+        return found + beyond(self.inherited, self._polled_end)
 
     def ordered(self, offset: int, ahead: Ranges) -> None:
         """A commit of this is under way."""

@@ -30,6 +30,11 @@ def gaps(outstanding: Iterable[int], end: int) -> Ranges:
     return tuple(found)
 
 
+def beyond(ranges: Ranges, offset: int) -> Ranges:
+    """What of these lies at or beyond this offset."""
+    return tuple((max(first, offset), end) for first, end in ranges if end > offset)
+
+
 def to_metadata(offset: int, ahead: Ranges) -> tuple[str, Ranges]:
     """The text, and the ranges that had room in it."""
     parts: list[str] = []

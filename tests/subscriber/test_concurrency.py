@@ -88,6 +88,29 @@ def test_what_the_last_owner_had_done_is_not_handled_again() -> None:
     assert pool.commit() == (6, "")
 
 
+def test_what_the_last_owner_had_done_is_told_on_until_it_has_been_polled() -> None:
+    pool = Pool(8)
+    pool.polled(keyed("ab"), ahead={("A", 0): ((3, 5), (8, 9))})
+    pool.ran(0)
+    offset, metadata = pool.commit()
+    assert offset == 1
+    assert from_metadata(offset, metadata) == ((3, 5), (8, 9))
+    assert pool.polled(keyed("cdef", 2)) == [2, 5]
+
+
+def test_a_handler_that_comes_back_after_its_time_changes_nothing() -> None:
+    script = Script(handler_timeout_ms=1_000)
+    script.start()
+    script.polled(*keyed("abcd"))
+    run = script.run
+    assert run is not None
+    script.after(COMMIT_MS)
+    script.timed_out(2)
+    script.give(Ran(run.number, 2, Failure("no")))
+    commits = [effect for effect in script.take_effects() if isinstance(effect, Commit)]
+    assert [commit.offsets for commit in commits] == [{("A", 0): 2}]
+
+
 def test_what_the_last_incarnation_finished_is_not_handled_again() -> None:
     finished = [Finished("A", 0, 11, 10), Finished("A", 0, 12, 10)]
     pool = Pool(8, finished=finished)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from planaria.actors.subscriber.bisection import Spot
 from planaria.actors.subscriber.effects import (
     Bury,
     Cause,
@@ -15,15 +16,21 @@ from planaria.actors.subscriber.effects import (
     Commit,
     Committed,
     Crash,
+    Failure,
     Forget,
     Leave,
     LetGo,
     Pause,
     Poll,
+    Polled,
+    Ran,
     Resume,
     Rewind,
     Run,
+    TimedOut,
 )
+from planaria.actors.subscriber.past import Finished, spot_of
+from planaria.actors.subscriber.progress import Ranges, from_metadata
 from planaria.transport.addresses import Place
 from planaria.transport.machine import Stop
 from subscriber_script import FakeMessage, Script
@@ -37,7 +44,8 @@ STEPS = 4_000
 class World:
     """The broker, the handler and the flight recorder around one subscriber after another."""
 
-    def __init__(self, seed: int, delivery: str, *, is_rough: bool) -> None:
+    def __init__(self, seed: int, delivery: str, *, is_rough: bool, concurrency: int = 1) -> None:
+        self.concurrency = concurrency
         self.draw = random.Random(seed)
         self.delivery = delivery
         self.is_rough = is_rough
@@ -51,7 +59,11 @@ class World:
             for key in self.committed
             for offset in self.draw.sample(range(RECORDS), 4)
         }
-        self.charges: dict[Place, Charge] = {}
+        self.charges: dict[tuple[Place, int], Charge] = {}
+        self.suspects: list[Spot] = []
+        self.finished: dict[Spot, Finished] = {}
+        self.ahead: dict[Place, Ranges] = {}
+        """What the last commits have told of what is done beyond them."""
         self.incarnations = 0
         self.be_born()
 
@@ -61,6 +73,9 @@ class World:
         self.incarnations += 1
         self.script = Script(
             list(self.charges.values()),
+            list(self.finished.values()) if self.concurrency > 1 else [],
+            self.suspects,
+            concurrency=self.concurrency,
             delivery=self.delivery,
             retries=RETRIES,
             dead_letter="A.dlq",
@@ -70,7 +85,9 @@ class World:
         self.position = dict(self.committed)
         self.assigned = set(self.committed)
         self.paused: set[Place] = set()
-        self.run: Run | None = None
+        self.runs: list[Run] = []
+        self.fresh = set(self.committed)
+        """Partitions of which the progress is still to be read."""
         self.orders: list[object] = []
         self.let_go: LetGo | None = None
         self.is_over = False
@@ -81,8 +98,8 @@ class World:
         for effect in self.script.take_effects():
             match effect:
                 case Run():
-                    assert self.run is None, "one run at a time"
-                    self.run = effect
+                    self.runs.append(effect)
+                    assert len(self.runs) <= self.concurrency, "so many at a time"
                 case Poll() | Commit() | Bury() | Leave():
                     self.orders.append(effect)
                 case Pause(key=key):
@@ -93,8 +110,8 @@ class World:
                     self.position.update({key: at for key, at in offsets.items() if key in self.assigned})
                 case LetGo():
                     self.let_go = effect
-                case Forget(key=key):
-                    self.charges.pop(key, None)
+                case Forget(key=key, offset=offset):
+                    self.charges.pop((key, offset), None)
                 case Crash() | Stop():
                     self.is_over = True
 
@@ -102,7 +119,7 @@ class World:
 
     def step(self) -> None:
         choices = [self.pass_time]
-        if self.run is not None:
+        if self.runs:
             choices += [self.work] * 4
         if self.orders:
             choices += [self.obey] * 4
@@ -122,8 +139,7 @@ class World:
             script.now += wait_ms
 
     def work(self) -> None:
-        run, self.run = self.run, None
-        assert run is not None
+        run = self.draw.choice(self.runs)
         done = 0
         for record in run.records:
             place = ((record.topic, record.partition), record.offset)
@@ -131,44 +147,57 @@ class World:
             self.tries[place] = self.tries.get(place, 0) + 1
             what = self.poison.get(place, "")
             if what == "kills":
-                self.charge(place, attempt, "killed")
-                self.be_born()
+                self.die(place, attempt)
                 return
             if what == "hangs":
                 self.charge(place, attempt, "timed out")
-                self.run = run
-                self.script.run = run
-                self.act(self.script.timed_out, record.offset)
-                self.run = None
+                self.runs = [each for each in self.runs if each is not run]
+                self.act(self.script.give, TimedOut(run.number, record.offset))
+                if not self.is_over and self.draw.random() < 0.5:
+                    # It comes back after all, too late.
+                    self.act(self.script.give, Ran(run.number, done, Failure("ValueError: no")))
                 return
+            self.runs = [each for each in self.runs if each is not run or record is not run.records[-1]]
             if what == "raises":
+                self.runs = [each for each in self.runs if each is not run]
                 self.charge(place, attempt, "failed")
-                self.script.run = run
-                self.act(self.script.ran, done, "ValueError: no")
+                self.act(self.script.give, Ran(run.number, done, Failure("ValueError: no")))
                 return
             self.handled[place] = self.handled.get(place, 0) + 1
+            self.finished[*place[0], record.offset] = Finished(*place[0], record.offset, run.committed)
             done += 1
             if self.draw.random() < 0.1:
                 break
-        self.script.run = run
-        self.act(self.script.ran, done)
+        self.runs = [each for each in self.runs if each is not run]
+        self.act(self.script.give, Ran(run.number, done))
+
+    def die(self, place: tuple[Place, int], attempt: int) -> None:
+        """Alone it is charged; otherwise everything at hand is suspect."""
+        if len(self.runs) == 1:
+            self.charge(place, attempt, "killed")
+            self.suspects = []
+        else:
+            # Such an attempt is not charged.
+            self.tries[place] -= self.delivery == "at-least-once"
+            self.suspects = [spot_of(run.records[0]) for run in self.runs]
+        self.be_born()
 
     def charge(self, place: tuple[Place, int], attempt: int, cause: Cause) -> None:
         key, offset = place
-        self.charges[key] = Charge(*key, offset, attempt, cause)
+        self.charges[place] = Charge(*key, offset, attempt, cause)
 
     def obey(self) -> None:
         order = self.orders.pop(0)
         match order:
             case Poll():
                 found = self.fetch()
-                self.act(self.script.polled, *found)
+                self.act(self.script.give, Polled(found, self.read_ahead(found)))
             case Commit(offsets=offsets):
                 self.script.commit = order
                 if not self.is_calm and self.draw.random() < 0.1:
                     self.act(self.script.refused)
                 else:
-                    self.commit(offsets)
+                    self.commit(order)
                     self.script.commit = None
                     self.act(self.script.give, Committed(offsets))
             case Bury(letter=letter):
@@ -180,35 +209,49 @@ class World:
                 else:
                     self.buried.add((key, int(headers["dead-letter-offset"])))
                     self.act(self.script.buried)
-            case Leave(offsets=offsets):
-                self.commit(offsets)
+            case Leave():
+                self.commit(order)
                 self.act(self.script.left)
 
     def fetch(self) -> list[FakeMessage]:
         found: list[FakeMessage] = []
         for key in sorted(self.assigned - self.paused):
             end = min(RECORDS, self.position[key] + self.draw.randrange(1, 6))
-            found += [FakeMessage(*key, offset) for offset in range(self.position[key], end)]
+            found += [
+                FakeMessage(*key, offset, b"key" if self.concurrency == 1 else self.key_of(offset))
+                for offset in range(self.position[key], end)
+            ]
             self.position[key] = max(self.position[key], end)
         return found
 
-    def commit(self, offsets: object) -> None:
-        for key, offset in offsets.items():  # type: ignore[attr-defined]
+    def key_of(self, offset: int) -> bytes | None:
+        return None if offset % 7 == 0 else b"key %d" % (offset % 7)
+
+    def read_ahead(self, found: list[FakeMessage]) -> dict[Place, Ranges]:
+        new = self.fresh & {(record.topic, record.partition) for record in found}
+        self.fresh -= new
+        return {key: self.ahead[key] for key in new if key in self.ahead}
+
+    def commit(self, order: Commit | LetGo | Leave) -> None:
+        for key, offset in order.offsets.items():
             assert offset >= self.committed[key], "a commit never goes back"
+            self.ahead[key] = from_metadata(offset, order.metadata.get(key, ""))
             if self.delivery == "at-least-once":
-                for place in ((key, before) for before in range(self.committed[key], offset)):
+                beyond = [at for first, end in self.ahead[key] for at in range(first, end)]
+                for place in ((key, at) for at in [*range(self.committed[key], offset), *beyond]):
                     assert place in self.handled or place in self.buried, f"committed unhandled: {place}"
             self.committed[key] = offset
 
     def kill(self) -> None:
         """SIGKILL from outside: the record at hand, if any, is charged."""
-        if self.run is not None and not self.is_rough:
+        if self.runs and not self.is_rough:
             return
-        if self.run is not None:
-            record = self.run.records[0]
-            place = ((record.topic, record.partition), record.offset)
+        if self.runs:
+            run = self.runs[0]
+            place = ((run.records[0].topic, run.records[0].partition), run.records[0].offset)
             self.tries[place] = self.tries.get(place, 0) + 1
-            self.charge(place, self.run.attempt, "killed")
+            self.die(place, run.attempt)
+            return
         self.be_born()
 
     def stop(self) -> None:
@@ -217,7 +260,7 @@ class World:
         for _ in range(10_000):
             if self.is_over or self.incarnations != incarnation:
                 return
-            if self.run is not None:
+            if self.runs:
                 self.work()
             elif self.orders:
                 self.obey()
@@ -238,13 +281,14 @@ class World:
             self.act(self.script.revoking, key[1])
             while self.let_go is None:
                 self.draw.choice(
-                    [self.pass_time, self.work] if self.run else [self.pass_time, self.send_letters]
+                    [self.pass_time, self.work] if self.runs else [self.pass_time, self.send_letters]
                 )()
                 if self.incarnations != incarnation or self.is_over:
                     return
-            self.commit(self.let_go.offsets)
+            self.commit(self.let_go)
         self.position[key] = self.committed[key]
         self.paused.discard(key)
+        self.fresh.add(key)
 
     def send_letters(self) -> None:
         """The mail goes on while the feed waits."""
@@ -257,13 +301,14 @@ class World:
 
     @property
     def is_finished(self) -> bool:
-        return all(offset == RECORDS for offset in self.committed.values()) and self.run is None
+        return all(offset == RECORDS for offset in self.committed.values()) and not self.runs
 
 
+@pytest.mark.parametrize("concurrency", [1, 2, 8])
 @pytest.mark.parametrize("delivery", ["at-least-once", "at-most-once"])
-def test_random_histories(delivery: str, seed: int) -> None:
+def test_random_histories(delivery: str, concurrency: int, seed: int) -> None:
     for history in range(15):
-        world = World(seed + history, delivery, is_rough=history % 2 == 0)
+        world = World(seed + history, delivery, is_rough=history % 2 == 0, concurrency=concurrency)
         for _ in range(STEPS):
             if world.is_finished:
                 break
@@ -285,6 +330,7 @@ def check(world: World) -> None:
         assert all(place in world.buried for place in world.poison)
         # A partition that is lost takes its count with it, and so does a kill from outside in a record before it.
         if not world.is_rough:
-            assert all(world.tries[place] <= RETRIES + 1 for place in world.poison), "tried too often"
+            often = {place: (world.tries[place], world.poison[place]) for place in world.poison}
+            assert all(tries <= RETRIES + 1 for tries, _ in often.values()), f"tried too often: {often}"
     else:
         assert all(count == 1 for count in world.tries.values()), "at most once"
