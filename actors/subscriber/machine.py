@@ -118,7 +118,7 @@ class SubscriberMachine:
             "let go": self._on_let_go_late,
             "finish": self._on_finish_late,
             "leave": self._on_leave_late,
-            "doom": self._on_doom_late,
+            "doom": lambda _: self._do(Crash(self._crash_reason)),
         }
 
     def handle(self, event: Event, now: int) -> list[Effect]:
@@ -438,6 +438,8 @@ class SubscriberMachine:
         self._do(tell_of(stuck, ERROR, f"handler {event.cause}"))
         if run.lane.number in self._partitions.at_work:
             self._finish(run.lane, sum(record.offset < event.offset for record in run.records))
+        if self._wanted is not None:
+            self._let_go(self._partitions.of(self._wanted))
         self._do(SetTimer("doom", now + DOOM_MS))
         if not self._commits.is_under_way:
             self._commit_and_crash()
@@ -448,9 +450,6 @@ class SubscriberMachine:
             self._out += self._commits.commit(offsets, self._partitions.metadata(offsets))
         else:
             self._do(Crash(self._crash_reason))
-
-    def _on_doom_late(self, now: int) -> None:
-        self._do(Crash(self._crash_reason))
 
     def _on_stop_requested(self, event: StopRequested, now: int) -> None:
         if self._phase != "serving":
