@@ -10,13 +10,14 @@ import os
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any
+from typing import Any, overload
 
 from ..transport.client.client import Client
 from ..transport.client.consumer import Consumer
 from ..transport.client.delivery import RecordMetadata
 from ..transport.client.messages import Message
 from ..transport.client.producer import Producer
+from ..transport.client.transactional import TransactionalProducer
 from ..transport.protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from ..transport.protocol.operations import KillReply, StatusReply
 from ..transport.protocol.topics import DescribeTopicReply
@@ -128,8 +129,15 @@ class Broker:
         )
         return delivery.result(timeout)
 
-    def producer(self, **options: Any) -> Producer:
-        return self.client.producer(**options)
+    @overload
+    def producer(self, *, transactional_id: str, **options: Any) -> TransactionalProducer: ...
+
+    @overload
+    def producer(self, *, transactional_id: None = None, **options: Any) -> Producer: ...
+
+    def producer(self, **options: Any) -> Producer | TransactionalProducer:
+        found: Producer | TransactionalProducer = self.client.producer(**options)
+        return found
 
     def consumer(
         self, group: str | None = None, topics: str | Sequence[str] = (), **options: Any

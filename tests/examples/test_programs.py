@@ -88,3 +88,9 @@ def test_dead_letters(tmp_path: Path) -> None:
         "and again: 0",
         "charged: [0, 1, 2, 3, 4]",
     ]
+
+
+def test_exactly_once(tmp_path: Path) -> None:
+    lines = run("exactly_once", tmp_path).splitlines()
+    assert lines[-1] == "200 orders, 200 payments, 200 different ones"
+    assert [line for line in lines if "was killed" in line]

@@ -85,10 +85,13 @@ def read_topic(client: Client, topic: str) -> list[Message]:
     for partition in range(len(client.describe_topic(topic).partitions)):
         end = client.list_offsets(topic, partition, "latest").offset
         with client.consumer(partitions=[(topic, partition)], auto_offset_reset="earliest") as consumer:
-            position = client.list_offsets(topic, partition, "earliest").offset
-            while position < end:
-                found = consumer.poll(PATIENCE_S, max_messages=10_000)
-                assert found, f"{topic}/{partition}: nothing at {position} of {end}"
+            deadline = time.monotonic() + PATIENCE_S
+            while (
+                consumer.position(topic, partition, PATIENCE_S) < end
+            ):  # behind the last message there may be markers
+                found = consumer.poll(0.1, max_messages=10_000)
+                if found:
+                    deadline = time.monotonic() + PATIENCE_S
+                assert time.monotonic() < deadline, f"{topic}/{partition}: nothing more of {end}"
                 messages += found
-                position = found[-1].offset + 1
     return messages

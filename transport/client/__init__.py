@@ -18,11 +18,14 @@ from .errors import (
     OffsetOutOfRange,
     ProducerFenced,
     TimedOut,
+    TransactionAborted,
+    TransactionUncertain,
     UnknownTopic,
 )
 from .messages import Message, MessageBatch
 from .options import InvalidOption
 from .producer import Producer
+from .transactional import Transaction, TransactionalProducer
 
 __all__ = [
     "DEFAULT_ENDPOINT",
@@ -47,5 +50,9 @@ __all__ = [
     "RecordMetadata",
     "TimedOut",
     "TopicPartition",
+    "Transaction",
+    "TransactionAborted",
+    "TransactionUncertain",
+    "TransactionalProducer",
     "UnknownTopic",
 ]

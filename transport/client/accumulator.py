@@ -437,13 +437,8 @@ class Accumulator:
                 return
             # Whoever publishes has to look, and is refused.
             lane = self._lanes.get(key)
-            batch = lane.open if lane is not None else None
-            if lane is None or batch is None:
-                return
-            self._seal(lane, batch)
-            if not batch.records:
-                lane.sealed.remove(batch)
-                del self._unfinished[batch]
+            if lane is not None:
+                self._close_empty(lane)
 
     def release(self, key: Place) -> None:
         """It takes messages again, or there is nothing left to ask it with."""
@@ -466,6 +461,29 @@ class Accumulator:
             self._closed_by = self._closed_by or error
             self._sticky.clear()
             self._changed.notify_all()
+
+    def suspend(self, error: Exception) -> None:
+        """Take nothing until `reopen`. A publisher that is on its way into an open batch is turned back."""
+        with self._lock:
+            self._closed_by = error
+            self._sticky.clear()
+            for lane in self._lanes.values():
+                self._close_empty(lane)
+            self._changed.notify_all()
+
+    def reopen(self) -> None:
+        with self._lock:
+            self._closed_by = None
+
+    def _close_empty(self, lane: Lane) -> None:
+        """Seal the open batch; one with nothing in it goes nowhere."""
+        batch = lane.open
+        if batch is None:
+            return
+        self._seal(lane, batch)
+        if not batch.records:
+            lane.sealed.remove(batch)
+            del self._unfinished[batch]
 
 
 def _call_back(callback: Callable[[Delivery], object], delivery: Delivery) -> None:

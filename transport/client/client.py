@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, overload
 
 from ..batch import Headers
 from ..endpoints import DEFAULT_ENDPOINT
@@ -20,11 +20,13 @@ from .options import (
     REQUEST_TIMEOUT_MS,
     ClientOptions,
     ConsumerOptions,
+    InvalidOption,
     ProducerOptions,
     as_topics,
     checked,
 )
 from .producer import Producer
+from .transactional import TransactionalProducer
 
 
 class Client(Admin):
@@ -60,10 +62,22 @@ class Client(Admin):
         self._lock = threading.Lock()
         self._is_closed = False
 
-    def producer(self, **options: Any) -> Producer:
-        """A new producer; `options` are the fields of ProducerOptions."""
+    @overload
+    def producer(self, *, transactional_id: str, **options: Any) -> TransactionalProducer: ...
+
+    @overload
+    def producer(self, *, transactional_id: None = None, **options: Any) -> Producer: ...
+
+    def producer(
+        self, *, transactional_id: str | None = None, **options: Any
+    ) -> Producer | TransactionalProducer:
+        """A new producer, with a `transactional_id` one of transactions; `options` are the fields of ProducerOptions."""
         options.setdefault("request_timeout_ms", self._request_timeout_ms)
-        producer = Producer(self._network, checked(ProducerOptions, options))
+        found = checked(ProducerOptions, {**options, "transactional_id": transactional_id})
+        if found.transactional_id is not None and found.acks != "all":
+            raise InvalidOption("acks: must be 'all' with a transactional_id")
+        kind = Producer if found.transactional_id is None else TransactionalProducer
+        producer = kind(self._network, found)
         self._open.append(producer)
         return producer
 

@@ -1,13 +1,11 @@
-"""The consumer that programs hold, and its half on the network thread.
+"""The consumer that programs hold. Its half on the network thread is the courier (`courier.py`).
 
 The halves share no state: the program's thread posts events, the network thread fills a mailbox. Decisions are made by
 the machines: membership and fetching there, the reader here. Called by `Client.consumer`.
 """
 
 import random
-import threading
 import uuid
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
@@ -16,7 +14,7 @@ from typing import Any, Self, TypeAlias
 
 from ..addresses import Place, TopicPartition
 from ..protocol.data import ListOffsets, ListOffsetsReply
-from ..protocol.errors import PlanariaError, ProtocolError
+from ..protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from ..protocol.groups import (
     CommitOffsets,
     CommitOffsetsReply,
@@ -25,81 +23,24 @@ from ..protocol.groups import (
     PartitionOffset,
 )
 from .admin import as_offsets, by_partition
-from .asking import GATEWAY, Answered, Ask, Effect, Event, Failed, SetTimer, TimerFired, partition_address
-from .errors import Closed, TimedOut, error_from
+from .asking import GATEWAY, Answered, Ask, Failed, partition_address
+from .courier import Courier
+from .errors import Closed, CommitFailed, TimedOut, error_from
 from .exchange import Withdrawn
 from .fetching import (
-    Chunk,
-    Fetching,
-    Located,
     SetPaused,
     StartFetching,
     StopFetching,
-    Trouble,
+    fetching_for,
 )
-from .membership import Confirmed, GroupTrouble, LeaveRequested, Left, Membership, PollChecked, Polled, Target
+from .membership import Confirmed, GroupTrouble, LeaveRequested, Left, Membership, Polled, Target
 from .messages import Message, MessageBatch
 from .network import Network
-from .options import ConsumerOptions, Rebalanced
+from .options import ConsumerOptions, InvalidOption, Rebalanced
 from .reader import Reader
 from .retry import RetryPolicy
 
 Offsets: TypeAlias = Mapping[Place, int]
-_POLL_CHECK = "poll check"
-
-
-class Courier:
-    """The consumer's half on the network thread: events to the machines, what they find into the mailbox."""
-
-    def __init__(self, fetching: Fetching, membership: Membership | None, max_poll_interval_ms: int) -> None:
-        self.mailbox: deque[Any] = deque()
-        self.has_mail = threading.Event()
-        self.is_polling = False
-        self.last_poll_ms = 0
-        self._fetching = fetching
-        self._membership = membership
-        self._check_ms = max(10, max_poll_interval_ms // 4)
-
-    def handle(self, event: Event, now: int) -> list[Effect]:
-        match event:
-            case TimerFired(key=key) if key == _POLL_CHECK:
-                assert self._membership is not None
-                at = now if self.is_polling else self.last_poll_ms
-                effects = self._membership.handle(PollChecked(at), now)
-                if self._membership.state != "out":
-                    effects.append(SetTimer(_POLL_CHECK, now + self._check_ms))
-            case Polled() | Confirmed() | LeaveRequested():
-                assert self._membership is not None
-                effects = self._membership.handle(event, now)
-                if isinstance(event, Polled):
-                    effects.append(SetTimer(_POLL_CHECK, now + self._check_ms))
-            case Answered(key=("commit", _)) | Failed(key=("commit", _)):
-                effects = [event]
-            case Answered(key=key) | Failed(key=key) | TimerFired(key=key) if _is_of_group(key):
-                assert self._membership is not None
-                effects = self._membership.handle(event, now)
-            case Ask():
-                effects = [event]
-            case _:
-                effects = self._fetching.handle(event, now)
-        return self._keep_mail(effects)
-
-    def _keep_mail(self, effects: list[Effect]) -> list[Effect]:
-        left: list[Effect] = []
-        for effect in effects:
-            if isinstance(
-                effect, Chunk | Located | Trouble | Target | GroupTrouble | Left | Answered | Failed
-            ):
-                self.mailbox.append(effect)
-            else:
-                left.append(effect)
-        if self.mailbox:
-            self.has_mail.set()
-        return left
-
-
-def _is_of_group(key: Any) -> bool:
-    return isinstance(key, str) or key[0] == "beat"
 
 
 class Consumer:
@@ -132,7 +73,7 @@ class Consumer:
         if group is not None and options.partitions is None:
             self._membership = _membership(group, topics, options)
         self._is_static = options.instance_id is not None
-        fetching = _fetching(group, options, is_member=self._membership is not None)
+        fetching = fetching_for(group, options, is_member=self._membership is not None)
         self._courier = Courier(fetching, self._membership, options.max_poll_interval_ms)
         self._begin()
         if self._membership is None:
@@ -314,6 +255,21 @@ class Consumer:
         member_id, generation = self._membership.identity if self._membership is not None else (None, 0)
         return CommitOffsets(group=self._group, offsets=offsets, member_id=member_id, generation=generation)
 
+    def commit_request(self) -> CommitOffsets | None:
+        """What `commit` would ask, for a transaction; None for nothing. Raises InvalidOption with `auto_commit`.
+
+        Raises CommitFailed when a partition went since its messages were handed out: somebody else handles them.
+        """
+        self._refuse_when_closed()
+        if self._auto_commit:
+            raise InvalidOption("auto_commit: must be False where a transaction commits the offsets")
+        self._open_mail()
+        if lost := self._reader.take_lost():
+            raise CommitFailed(ErrorCode.NOT_ASSIGNED, f"taken away since it was handed out: {lost}")
+        positions = self._read_positions(self._lent_read)
+        self._reader.mark(positions)
+        return self._commit_request(as_offsets(positions)) if positions else None
+
     def _commit_when_due(self) -> None:
         if not self._auto_commit or self._is_committing or monotonic() < self._next_commit_at:
             return
@@ -477,20 +433,6 @@ def _membership(group: str, topics: Sequence[str], options: ConsumerOptions) -> 
         client_id=options.client_id,
         retry=RetryPolicy(),
         jitter=random.random,
-    )
-
-
-def _fetching(group: str | None, options: ConsumerOptions, *, is_member: bool) -> Fetching:
-    return Fetching(
-        group=group,
-        is_member=is_member,
-        reset=options.auto_offset_reset,
-        isolation=options.isolation,
-        max_bytes=options.fetch_max_bytes,
-        max_wait_ms=options.fetch_max_wait_ms,
-        min_bytes=options.fetch_min_bytes,
-        prefetch_bytes=options.prefetch_bytes,
-        request_timeout_ms=options.request_timeout_ms,
     )
 
 

@@ -48,6 +48,14 @@ class ProducerFenced(ProtocolError):
     """A newer owner of this producer id has written; this producer can never write again."""
 
 
+class TransactionAborted(ProtocolError):
+    """The transaction was not committed, and nothing of it will be read: it failed on the way, or took too long."""
+
+
+class TransactionUncertain(ProtocolError):
+    """No answer came to the end of a transaction: it may be committed. The next one begins once that is settled."""
+
+
 class NoOffset(PlanariaError):
     """The group has no committed offset for a partition, and `auto_offset_reset` is "error"."""
 

@@ -19,7 +19,7 @@ from ..protocol.data import Fetch, FetchReply, Isolation, ListOffsets, ListOffse
 from ..protocol.errors import ErrorBody, ErrorCode
 from ..protocol.groups import FetchOffsets, FetchOffsetsReply
 from .asking import GATEWAY, Answered, Ask, Effect, Event, Failed, SetTimer, TimerFired, partition_address
-from .options import OffsetReset
+from .options import ConsumerOptions, OffsetReset
 
 UNKNOWN_TOPIC_PAUSE_MS = 500
 
@@ -302,3 +302,17 @@ class Fetching:
         follower.is_halted = True
         follower.is_busy = False
         return [Trouble(place, epoch, -1 if follower.offset is None else follower.offset, error)]
+
+
+def fetching_for(group: str | None, options: ConsumerOptions, *, is_member: bool) -> Fetching:
+    return Fetching(
+        group=group,
+        is_member=is_member,
+        reset=options.auto_offset_reset,
+        isolation=options.isolation,
+        max_bytes=options.fetch_max_bytes,
+        max_wait_ms=options.fetch_max_wait_ms,
+        min_bytes=options.fetch_min_bytes,
+        prefetch_bytes=options.prefetch_bytes,
+        request_timeout_ms=options.request_timeout_ms,
+    )

@@ -204,6 +204,11 @@ class ProducerLane:
     def is_under_way(self, token: int) -> bool:
         return self._flight(token) is not None
 
+    def is_lost(self, token: int, error: ErrorBody) -> bool:
+        """Whether a refusal says that nothing sent under this identity can be placed any more."""
+        is_head = bool(self._flights) and self._flights[0].token == token
+        return is_head and error.code in (ErrorCode.OUT_OF_ORDER_SEQUENCE, ErrorCode.UNKNOWN_PRODUCER)
+
     def _flight(self, token: int) -> Flight | None:
         return next((flight for flight in self._flights if flight.token == token), None)
 

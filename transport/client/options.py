@@ -47,6 +47,9 @@ class ProducerOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     is not acknowledged after `delivery_timeout_ms` fails. While a partition refuses for backpressure its messages wait
     and do not grow old, and `publish` blocks when the buffer is full (`on_backpressure` "block"), or `publish` raises
     Backpressure ("raise").
+
+    With a `transactional_id` the producer writes in transactions; who has it is the only one, and one that is open for
+    longer than `transaction_timeout_ms` is aborted.
     """
 
     acks: Acks = "all"
@@ -59,6 +62,8 @@ class ProducerOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     request_timeout_ms: PositiveMilliseconds = REQUEST_TIMEOUT_MS
     compression: Compression = "none"
     on_backpressure: OnBackpressure = "block"
+    transactional_id: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
+    transaction_timeout_ms: Annotated[int, Meta(ge=100, le=900_000)] = 60_000
 
 
 class ConsumerOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

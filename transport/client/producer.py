@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from ..addresses import Place
-from ..batch import CODEC_NONE, CODEC_ZSTD, Headers, build
+from ..batch import CODEC_NONE, CODEC_ZSTD, TRANSACTIONAL, Headers, build
 from ..deduplication import identified_batch
 from ..protocol.data import Acks, Produce, ProduceReply, PublishRecord
 from ..protocol.errors import ErrorBody, ErrorCode
@@ -23,6 +23,7 @@ from .delivery import ProducerBatch
 from .errors import Closed, DeliveryFailed, DeliveryUncertain, TimedOut, error_from
 from .exchange import Withdrawn
 from .identified import Identified, identified_dialog
+from .lanes import Identity
 from .network import Network
 from .options import InvalidOption, ProducerOptions
 from .producing import BatchTaken, LaneFreed, LaneHeld, LaneIdle, Outcome, Producing, Transmit
@@ -57,6 +58,17 @@ class FlushRequested:
 
 class FlushEnded:
     """A flush is over."""
+
+
+class Adopted:
+    """A transaction begins, under this identity."""
+
+    def __init__(self, identity: Identity) -> None:
+        self.identity = identity
+
+
+class Dropped:
+    """The transaction is aborted: what is not done by now fails."""
 
 
 class Abandoned:
@@ -112,6 +124,13 @@ class Pump:
             case FlushEnded():
                 self._flushes -= 1
                 return []
+            case Adopted(identity=identity):
+                self._machine.adopt(identity)
+                return []
+            case Dropped():
+                error = ErrorBody(ErrorCode.TRANSACTION_ABORTED, "the transaction was aborted")
+                effects = self._take_all(now)
+                return effects + self._perform(self._machine.abandon(error), now)
             case Abandoned():
                 effects = self._take_all(now)
                 error = ErrorBody(
@@ -151,7 +170,7 @@ class Pump:
                     left += self._transmit(effect, now)
                 case Outcome(batch=batch, base_offset=base_offset):
                     self._accumulator.finish(batch, base_offset, _error_of(effect), effect.is_duplicate)
-                    if self._machine.fatal is not None:
+                    if self._machine.fatal is not None and not self._machine.is_transactional:
                         self._accumulator.stop(error_from(self._machine.fatal))
                 case LaneHeld(lane=key, error=error):
                     self._accumulator.hold(key, error)
@@ -195,7 +214,7 @@ class Pump:
             producer_id=identity.producer_id if identity else -1,
             producer_epoch=identity.epoch if identity else -1,
             base_sequence=effect.sequence,
-            attributes=self._codec,
+            attributes=self._codec | (TRANSACTIONAL if self._machine.is_transactional else 0),
         )
         batch.frame = (numbers, frame)
         return frame
@@ -256,6 +275,7 @@ class Producer(Accumulator):
             retry=RetryPolicy(),
             jitter=random.random,
             is_patient=is_patient,
+            is_transactional=options.transactional_id is not None,
             topic_id_of=network.directory.topic_id,
         )
         identified, delayed = (
@@ -271,6 +291,7 @@ class Producer(Accumulator):
             )
         )
         self._acks = options.acks
+        self._is_transactional = options.transactional_id is not None
         self._pump = Pump(
             self,
             machine,
@@ -303,7 +324,19 @@ class Producer(Accumulator):
     def _announce(self, lane: Lane) -> None:
         self._network.post(self._pump, LaneReady(lane))
 
+    def adopt(self, identity: Identity) -> None:
+        """Publish under this identity from now on; what came before is done."""
+        self._network.post(self._pump, Adopted(identity))
+
+    def drop(self) -> None:
+        """Fail what is not done, and wait until it has failed."""
+        self._network.post(self._pump, Dropped())
+        for batch in self.unfinished():
+            batch.wait(None)
+
     def _identify(self, headers: Headers | None, dedup_id: str) -> Headers:
+        if self._is_transactional:
+            raise InvalidOption("dedup_id: not within a transaction, which is written once as it is")
         if self._acks == 0:
             raise InvalidOption("dedup_id: needs acks 1 or 'all'; with 0 no repeat would ever be answered")
         return super()._identify(headers, dedup_id)
@@ -315,6 +348,8 @@ class Producer(Accumulator):
         scheduled_id: str | None,
         dedup_id: str | None,
     ) -> Schedule:
+        if self._is_transactional:
+            raise InvalidOption("delay: not within a transaction; publish it afterwards")
         if self._acks == 0:
             raise InvalidOption("delay: needs acks 1 or 'all'; with 0 nobody would know what is held back")
         return super()._schedule(deliver_at, delay, scheduled_id, dedup_id)

@@ -84,8 +84,11 @@ class Producing:
         retry: RetryPolicy,
         jitter: Jitter,
         is_patient: bool = True,
+        is_transactional: bool = False,
         topic_id_of: Callable[[str], str | None],
     ) -> None:
+        self.is_transactional = is_transactional
+        """Its identity comes by `adopt`, and a batch that cannot be placed fails everything under it."""
         self.fatal: ErrorBody | None = None
         self._acks = acks
         self._delivery_timeout_ms = delivery_timeout_ms
@@ -107,6 +110,13 @@ class Producing:
         lane = self._lanes.get(key)
         return lane is None or lane.is_idle or self.fatal is not None
 
+    def adopt(self, identity: Identity) -> None:
+        """Begin anew under another identity: whatever was under way has had its outcome."""
+        assert not self.pending, "the transaction before is not over"
+        self._identity = identity
+        self._lanes.clear()
+        self.fatal = None
+
     @property
     def pending(self) -> int:
         return sum(len(lane) for lane in self._lanes.values())
@@ -122,13 +132,15 @@ class Producing:
             case Answered(key=(lane_key, token), reply=ProduceReply() as reply):
                 return self._on_answer(lane_key, token, reply, now)
             case Failed(key=(lane_key, token), error=error):
-                return self._on_refusal(self._lanes[lane_key], token, error, now)
+                lane = self._lanes.get(lane_key)
+                return [] if lane is None else self._on_refusal(lane, token, error, now)
             case TimerFired(key=key) if key == _EXPIRY:
                 return self._on_expiry(now)
             case TimerFired(key=key) if key == _INIT:
                 return self._ask_identity()
             case TimerFired(key=lane_key):
-                return self._transmit(lane_key, self._lanes[lane_key].resume())
+                lane = self._lanes.get(lane_key)
+                return [] if lane is None else self._transmit(lane_key, lane.resume())
         raise AssertionError(f"no such event: {event!r}")
 
     def _on_batch(self, event: BatchTaken, now: int) -> list[Effect]:
@@ -184,7 +196,9 @@ class Producing:
     # Answers.
 
     def _on_answer(self, key: Place, token: int, reply: ProduceReply, now: int) -> list[Effect]:
-        lane = self._lanes[key]
+        lane = self._lanes.get(key)
+        if lane is None:
+            return []  # of a transaction that is over
         result = reply.batches[0]
         if result.error is not None:
             return self._on_refusal(lane, token, result.error, now)
@@ -201,7 +215,9 @@ class Producing:
         ]
 
     def _on_refusal(self, lane: ProducerLane, token: int, error: ErrorBody, now: int) -> list[Effect]:
-        if error.code == ErrorCode.PRODUCER_FENCED and lane.is_under_way(token):
+        if lane.is_under_way(token) and (
+            error.code == ErrorCode.PRODUCER_FENCED or (self.is_transactional and lane.is_lost(token, error))
+        ):
             return self._fail_for_good(error)
         effects: list[Effect] = []
         if error.code == ErrorCode.BACKPRESSURE and lane.is_under_way(token):

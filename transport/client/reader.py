@@ -27,6 +27,8 @@ class _Held(Struct, eq=False):
     epoch: int
     position: int | None
     """The offset of the next message to hand out; None until it is known."""
+    marked: int | None = None
+    """The position when it was last committed in a transaction, or where reading began."""
     is_paused: bool = False
     trouble: PlanariaError | None = None
     chunks: deque[Chunk] = field(default_factory=deque)
@@ -60,6 +62,7 @@ class Reader:
         self._turns: deque[Place] = deque()
         self._epochs = count(1)
         self._consumed: list[Consumed] = []
+        self._lost: set[Place] = set()
 
     # What is owned.
 
@@ -78,14 +81,26 @@ class Reader:
 
     def remove(self, places: Iterable[Place]) -> None:
         for place in places:
-            del self._held[place]
+            held = self._held.pop(place)
+            if held.position != held.marked:
+                self._lost.add(place)
             self._turns.remove(place)
+
+    def mark(self, positions: Mapping[Place, int]) -> None:
+        """What was handed out up to here is taken care of."""
+        for place, position in positions.items():
+            self._held[place].marked = position
+
+    def take_lost(self) -> list[Place]:
+        """Partitions that went away with messages handed out and not marked since; told once."""
+        lost, self._lost = sorted(self._lost), set()
+        return lost
 
     def seek(self, place: Place, offset: int | None) -> int:
         """Go on from `offset` (None: to be located); the partition's new epoch."""
         held = self._held[place]
         held.drop()
-        held.position = offset
+        held.position = held.marked = offset
         held.epoch = next(self._epochs)
         return held.epoch
 
@@ -118,7 +133,7 @@ class Reader:
             case Chunk():
                 held.chunks.append(item)
             case Located(offset=offset):
-                held.position = offset
+                held.position = held.marked = offset
             case Trouble():
                 held.trouble = _error_of(item)
 

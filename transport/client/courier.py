@@ -1,0 +1,65 @@
+"""A consumer's half on the network thread, between its machines and the program's half (`consumer.py`). No socket."""
+
+import threading
+from collections import deque
+from typing import Any
+
+from .asking import Answered, Ask, Effect, Event, Failed, SetTimer, TimerFired
+from .fetching import Chunk, Fetching, Located, Trouble
+from .membership import Confirmed, GroupTrouble, LeaveRequested, Left, Membership, PollChecked, Polled, Target
+
+_POLL_CHECK = "poll check"
+
+
+class Courier:
+    """The consumer's half on the network thread: events to the machines, what they find into the mailbox."""
+
+    def __init__(self, fetching: Fetching, membership: Membership | None, max_poll_interval_ms: int) -> None:
+        self.mailbox: deque[Any] = deque()
+        self.has_mail = threading.Event()
+        self.is_polling = False
+        self.last_poll_ms = 0
+        self._fetching = fetching
+        self._membership = membership
+        self._check_ms = max(10, max_poll_interval_ms // 4)
+
+    def handle(self, event: Event, now: int) -> list[Effect]:
+        match event:
+            case TimerFired(key=key) if key == _POLL_CHECK:
+                assert self._membership is not None
+                at = now if self.is_polling else self.last_poll_ms
+                effects = self._membership.handle(PollChecked(at), now)
+                if self._membership.state != "out":
+                    effects.append(SetTimer(_POLL_CHECK, now + self._check_ms))
+            case Polled() | Confirmed() | LeaveRequested():
+                assert self._membership is not None
+                effects = self._membership.handle(event, now)
+                if isinstance(event, Polled):
+                    effects.append(SetTimer(_POLL_CHECK, now + self._check_ms))
+            case Answered(key=("commit", _)) | Failed(key=("commit", _)):
+                effects = [event]
+            case Answered(key=key) | Failed(key=key) | TimerFired(key=key) if _is_of_group(key):
+                assert self._membership is not None
+                effects = self._membership.handle(event, now)
+            case Ask():
+                effects = [event]
+            case _:
+                effects = self._fetching.handle(event, now)
+        return self._keep_mail(effects)
+
+    def _keep_mail(self, effects: list[Effect]) -> list[Effect]:
+        left: list[Effect] = []
+        for effect in effects:
+            if isinstance(
+                effect, Chunk | Located | Trouble | Target | GroupTrouble | Left | Answered | Failed
+            ):
+                self.mailbox.append(effect)
+            else:
+                left.append(effect)
+        if self.mailbox:
+            self.has_mail.set()
+        return left
+
+
+def _is_of_group(key: Any) -> bool:
+    return isinstance(key, str) or key[0] == "beat"

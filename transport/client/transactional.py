@@ -1,0 +1,278 @@
+"""A producer that writes in transactions, and the transaction that programs hold.
+
+    with producer.transaction() as tx:
+        tx.publish("PAYMENTS", value, key=...)
+        tx.commit_offsets(consumer)
+
+Messages go out as they fill their batches, under the producer id and epoch that name this transaction alone. Its end
+waits until all are acknowledged, then asks the coordinator, once, naming every partition and group; the answer is the
+commit point and has the epoch of the next. Whatever fails on the way, the transaction is aborted: nothing of it is ever
+read, and what still comes late is refused by its epoch. Called by `Client.producer`.
+
+    idle --transaction()--> open --commit--> idle | outcome unknown | fenced
+                            open --abort, or anything failed--> idle | fenced
+    outcome unknown --transaction()--> the coordinator is asked for a new epoch, which settles the old one
+    fenced: somebody else has the transactional id; for ever
+"""
+
+import threading
+from types import TracebackType
+from typing import Any, NoReturn, Protocol, Self
+
+from ..addresses import Place
+from ..protocol.data import InitProducer, InitProducerReply
+from ..protocol.errors import ErrorCode, PlanariaError, ProtocolError
+from ..protocol.groups import CommitOffsets, CommitOffsetsReply
+from ..protocol.message import TopicPartitions
+from ..protocol.transactions import EndTransaction, EndTransactionReply
+from .asking import GATEWAY
+from .delivery import Delivery
+from .errors import Closed, ProducerFenced, TimedOut, TransactionAborted, TransactionUncertain
+from .lanes import Identity
+from .network import Network
+from .options import ProducerOptions
+from .producer import Producer
+
+
+class Committing(Protocol):
+    """A consumer whose offsets can be committed by somebody else."""
+
+    def commit_request(self) -> CommitOffsets | None: ...
+
+
+class TransactionalProducer:
+    """Publishes in transactions, one after the other; for one thread at a time but for `Transaction.publish`."""
+
+    def __init__(self, network: Network, options: ProducerOptions) -> None:
+        assert options.transactional_id is not None
+        self._network = network
+        self._transactional_id = options.transactional_id
+        self._timeout_ms = options.transaction_timeout_ms
+        self._request_timeout_ms = options.request_timeout_ms
+        self._producer = _Part(network, options)
+        self._producer.suspend(
+            PlanariaError("publish within a transaction: with producer.transaction() as tx")
+        )
+        self._identity: Identity | None = None
+        self._last_identity: Identity | None = None
+        """What this producer had when an outcome became unknown: by it the coordinator knows it again."""
+        self._current: Transaction | None = None
+        self._fenced: ProtocolError | None = None
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    @property
+    def transactional_id(self) -> str:
+        return self._transactional_id
+
+    def transaction(self) -> "Transaction":
+        """Begin one. Raises ProducerFenced when somebody else has the transactional id, TimedOut, or Closed."""
+        with self._lock:
+            if self._is_closed:
+                raise Closed("the producer is closed")
+            if self._current is not None:
+                raise PlanariaError("a transaction is open already; end it first")
+            if self._fenced is not None:
+                raise self._fenced
+            identity = self._identity or self._init()
+            self._current = Transaction(self, identity)
+            self._producer.begin(identity)
+            return self._current
+
+    def _init(self) -> Identity:
+        last = self._last_identity
+        request = InitProducer(
+            transactional_id=self._transactional_id,
+            transaction_timeout_ms=self._timeout_ms,
+            producer_id=None if last is None else last.producer_id,
+            producer_epoch=None if last is None else last.epoch,
+        )
+        try:
+            reply = self._network.call(
+                GATEWAY, request, InitProducerReply, timeout_ms=self._request_timeout_ms
+            )
+        except ProducerFenced as error:
+            self._fenced = error
+            raise
+        self._identity = self._last_identity = Identity(reply.producer_id, reply.producer_epoch)
+        return self._identity
+
+    # For the transaction.
+
+    def commit_offsets(self, request: CommitOffsets) -> None:
+        self._network.call(GATEWAY, request, CommitOffsetsReply, timeout_ms=self._request_timeout_ms)
+
+    def settle(self) -> Exception | None:
+        """Take no more, and wait until everything is acknowledged or has failed; the first failure."""
+        self._producer.suspend(PlanariaError("the transaction has ended"))
+        self._producer.flush()
+        return self._producer.failure
+
+    def end(self, transaction: "Transaction", commit: bool, groups: list[str]) -> None:
+        """Nothing more goes out, and the coordinator is told. Raises what became of it instead."""
+        assert self._current is transaction
+        if not commit:
+            self._producer.suspend(PlanariaError("the transaction has ended"))
+            self._producer.drop()
+        self._current = None
+        identity, self._identity = transaction.identity, None
+        request = EndTransaction(
+            producer_id=identity.producer_id,
+            producer_epoch=identity.epoch,
+            commit=commit,
+            partitions=_by_topic(self._producer.places),
+            groups=groups,
+        )
+        try:
+            reply = self._network.call(
+                GATEWAY, request, EndTransactionReply, timeout_ms=self._request_timeout_ms
+            )
+        except ProducerFenced as error:
+            self._fenced = error
+            raise
+        except ProtocolError as error:
+            if error.code == ErrorCode.TRANSACTION_ABORTED:
+                raise TransactionAborted(error.code, error.message) from None
+            if not error.retriable and not isinstance(error, TimedOut):
+                raise
+            message = f"whether it was {'committed' if commit else 'aborted'} is not known: {error.message}"
+            raise TransactionUncertain(error.code, message) from error
+        self._identity = self._last_identity = Identity(reply.producer_id, reply.producer_epoch)
+
+    def close(self, timeout: float | None = None) -> None:
+        """Abort what is open, and refuse further transactions."""
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+        current = self._current
+        if current is not None:
+            current.abort()
+        self._producer.close(timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+            return
+        try:
+            self.close()
+        except PlanariaError:
+            pass  # the exception that ends the block is the one to report; the transaction's timeout does the rest
+
+
+class Transaction:
+    """Committed at the end of its `with` block, aborted by an exception that leaves it."""
+
+    def __init__(self, producer: TransactionalProducer, identity: Identity) -> None:
+        self.identity = identity
+        self._owner = producer
+        self._groups: set[str] = set()
+        self._has_ended = False
+        self._publish = producer._producer.publish
+
+    def publish(self, topic: str, value: Any, key: bytes | str | None = None, **options: Any) -> Delivery:
+        """As `Producer.publish`, without `dedup_id`, `delay` and `deliver_at`. Raises when the transaction has ended.
+
+        The Delivery tells when the broker has the message; it counts once the transaction commits.
+        """
+        if self._has_ended:
+            self._refuse()
+        return self._publish(topic, value, key, **options)
+
+    def commit_offsets(self, consumer: Committing) -> None:
+        """Commit what the consumer has handed out so far, if and when the transaction commits.
+
+        Raises CommitFailed when the partitions are not its member's any more; then nothing but an abort is left.
+        """
+        if self._has_ended:
+            self._refuse()
+        request = consumer.commit_request()
+        if request is None:
+            return
+        self._groups.add(request.group)
+        self._owner.commit_offsets(
+            CommitOffsets(
+                group=request.group,
+                offsets=request.offsets,
+                member_id=request.member_id,
+                generation=request.generation,
+                producer_id=self.identity.producer_id,
+                producer_epoch=self.identity.epoch,
+            )
+        )
+
+    def commit(self) -> None:
+        """Wait for every message, then commit; once this returns it is durable.
+
+        Raises TransactionAborted when something in it failed or it took too long, TransactionUncertain when no answer
+        came, ProducerFenced when somebody else has the transactional id.
+        """
+        if self._has_ended:
+            self._refuse()
+        failure = self._owner.settle()
+        if failure is not None:
+            self.abort()
+            code = failure.code if isinstance(failure, ProtocolError) else ErrorCode.TRANSACTION_ABORTED
+            raise TransactionAborted(code, f"a message of it failed: {failure}") from failure
+        self._has_ended = True
+        self._owner.end(self, True, sorted(self._groups))
+
+    def abort(self) -> None:
+        """Nothing of it will be read. A transaction that has ended stays as it is."""
+        if self._has_ended:
+            return
+        self._has_ended = True
+        self._owner.end(self, False, sorted(self._groups))
+
+    def _refuse(self) -> NoReturn:
+        raise PlanariaError("the transaction has ended")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            if not self._has_ended:
+                self.commit()
+            return
+        try:
+            self.abort()
+        except PlanariaError:
+            pass  # the exception that ends the block is the one to report; the timeout aborts what nobody could
+
+
+class _Part(Producer):
+    """The producer underneath: told its identity, and where it wrote."""
+
+    def __init__(self, network: Network, options: ProducerOptions) -> None:
+        super().__init__(network, options)
+        self.places: set[Place] = set()
+        """Partitions that something was meant for since the last begin."""
+        self.failure: Exception | None = None
+
+    def begin(self, identity: Identity) -> None:
+        self.places.clear()
+        self.failure = None
+        self.adopt(identity)
+        self.reopen()
+
+    def finish(
+        self, batch: Any, base_offset: int, error: Exception | None, is_duplicate: bool = False
+    ) -> None:
+        self.places.add((batch.topic, batch.partition))
+        self.failure = self.failure or error
+        super().finish(batch, base_offset, error, is_duplicate)
+
+
+def _by_topic(places: set[Place]) -> TopicPartitions:
+    found: TopicPartitions = {}
+    for topic, partition in sorted(places):
+        found.setdefault(topic, []).append(partition)
+    return found
