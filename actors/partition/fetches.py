@@ -39,7 +39,9 @@ class Fetches:
 
     @property
     def last_stable_offset(self) -> int:
-        return self._transactions.last_stable_offset(self._watermarks.high_watermark)
+        stable_offset = self._transactions.last_stable_offset(self._watermarks.high_watermark)
+        # Retention may have taken the beginning of an open transaction: readers still start at the log's start.
+        return max(stable_offset, self._watermarks.log_start_offset)
 
     def on_fetch(self, asked: Received, now: int, visible_bytes: int) -> list[Effect]:
         request = fetch_of(asked)

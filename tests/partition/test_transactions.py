@@ -12,6 +12,7 @@ from planaria.transport.machine import Answered, Call, Failed
 from planaria.transport.protocol.data import Fetch, ListOffsets, Produce
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.message import Done
+from planaria.transport.protocol.topics import DeleteRecords
 from planaria.transport.protocol.transactions import (
     REPORT_AFTER_MS,
     AddToTransaction,
@@ -145,6 +146,19 @@ def test_latest_is_where_a_reader_of_committed_records_would_go_on(partition: Si
         reply = partition.ask(ListOffsets(**PLACE, at="latest", isolation=isolation))  # type: ignore[arg-type]
         assert reply is not None
         assert reply.body.offset == expected  # type: ignore[union-attr]
+
+
+def test_readers_end_at_the_logs_start_at_least(partition: SimulatedPartition) -> None:
+    publish(partition, b"a")
+    partition.ask(Produce(**PLACE), [a_batch(b"behind")])
+    partition.ask(DeleteRecords(**PLACE, before_offset=1))
+    reply = partition.ask(ListOffsets(**PLACE, at="latest", isolation="read_committed"))
+    assert reply is not None
+    assert reply.body.offset == 1  # type: ignore[union-attr]
+    found = read(partition, 1)
+    assert (found.log_start_offset, found.last_stable_offset, found.records) == (1, 1, [])
+    end(partition, True)
+    assert values(partition, offset=1) == [b"behind"]
 
 
 def reports(partition: SimulatedPartition) -> list[Call]:
