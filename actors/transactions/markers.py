@@ -1,8 +1,9 @@
 """Markers on their way to the participants of transactions that have been decided. Pure.
 
 Owns which participants have still to be told, and one call at a time to each: what gathers meanwhile for a partition goes
-out together. A marker is repeated until it is answered, over the participant's restarts; a partition whose topic is gone,
-or that does not exist, has nothing to end. Telling twice does no harm. Called by machine.py.
+out together. A marker is repeated until it is answered, over the participant's restarts; a partition whose topic is gone
+has nothing to end. The list of topics may be older than a topic, so only one that came after the marker tells that.
+Telling twice does no harm. Called by machine.py.
 """
 
 from collections import deque
@@ -44,7 +45,11 @@ class Markers:
         self._paused: set[_Way] = set()
         self._left: dict[str, int] = {}
         """Participants that have still to answer, by transactional id."""
-        self._topics: frozenset[str] | None = None
+        self._topics: frozenset[str] = frozenset()
+        self._lists = 0
+        """How many lists of the topics have come."""
+        self._put_at: dict[_Way, int] = {}
+        """How many had come when a participant last had something to be told."""
 
     @property
     def is_idle(self) -> bool:
@@ -74,6 +79,7 @@ class Markers:
 
     def set_topics(self, topics: frozenset[str]) -> tuple[list[Effect], list[str]]:
         self._topics = topics
+        self._lists += 1
         finished: list[str] = []
         for way in [way for way in self._waiting if self._is_gone(way) and way not in self._under_way]:
             finished += self._drop(way)
@@ -83,9 +89,10 @@ class Markers:
         """Effects, and the transactional ids whose participants all know."""
         match event:
             case Answered(key=(first, way)) if first == MARKERS:
-                finished = [
-                    name for item in self._under_way.pop(way) for name in self._done(item.transactional_id)
-                ]
+                items = self._under_way.pop(way)
+                if way not in self._waiting:
+                    del self._put_at[way]
+                finished = [name for item in items for name in self._done(item.transactional_id)]
                 return self._call(way), finished
             case Failed(key=(first, way), error=error) if first == MARKERS:
                 self._waiting.setdefault(way, deque()).extendleft(reversed(self._under_way.pop(way)))
@@ -103,16 +110,16 @@ class Markers:
         return [], []
 
     def _put(self, way: _Way, item: _Item) -> tuple[list[Effect], list[str]]:
-        if self._is_gone(way):
-            return [], self._done(item.transactional_id)
+        self._put_at[way] = self._lists
         self._waiting.setdefault(way, deque()).append(item)
         return self._call(way), []
 
     def _is_gone(self, way: _Way) -> bool:
-        return way.partition >= 0 and self._topics is not None and way.name not in self._topics
+        return way.partition >= 0 and self._lists > self._put_at[way] and way.name not in self._topics
 
     def _drop(self, way: _Way) -> list[str]:
         self._paused.discard(way)
+        self._put_at.pop(way, None)
         items = self._waiting.pop(way, deque())
         return [name for item in items for name in self._done(item.transactional_id)]
 

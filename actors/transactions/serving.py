@@ -60,6 +60,8 @@ class Serving:
         self._changes: dict[str, Change] = {}
         self._lazy: dict[str, Change] = {}
         """Completions: the next start would find them out by itself, so they wait for company."""
+        self._recording: set[str] = set()
+        """Whose changes are being appended."""
         self._deadlines: dict[str, int] = {}
         self._names: dict[int, str] = {}
         self._parked: dict[str, deque[Received]] = {}
@@ -82,6 +84,7 @@ class Serving:
         """What is to be recorded now."""
         changes = [*self._lazy.values(), *self._changes.values()] if self._changes else []
         if changes:
+            self._recording.update(change.transactional_id for change in changes)
             self._lazy, self._changes = {}, {}
         return changes
 
@@ -94,12 +97,8 @@ class Serving:
         self._lazy.pop(name, None)
         self._changes[name] = Change(name, entry)
         if entry is None:
-            forgotten = self._entries.pop(name)
-            for producer_id in {
-                forgotten.producer_id,
-                *([forgotten.ended.producer_id] if forgotten.ended else []),
-            }:
-                self._names.pop(producer_id, None)
+            del self._entries[name]
+            self._names = {known: other for known, other in self._names.items() if other != name}
         else:
             self._entries[name] = entry
             self._know(name, entry)
@@ -196,6 +195,9 @@ class Serving:
             raise ProtocolError(
                 ErrorCode.INVALID_TRANSACTION, f"there is no epoch {request.producer_epoch} yet"
             )
+        if name is not None and (name in self._changes or name in self._recording):
+            # A crash may still undo how it ended, so nobody may hear of that yet.
+            raise ProtocolError(ErrorCode.CONCURRENT_TRANSACTIONS, "the end is still being recorded")
         ended = Ended(*identity, False, "fenced")
         if entry is not None and entry.ended is not None and identity == _identity(entry.ended):
             ended = entry.ended
@@ -291,6 +293,7 @@ class Serving:
         return self._send_markers([(name, entry) for name, entry in self._entries.items() if entry.is_ending])
 
     def on_durable(self, changes: list[Change]) -> tuple[list[Effect], list[str]]:
+        self._recording.difference_update(change.transactional_id for change in changes)
         return self._send_markers(
             [
                 (each.transactional_id, each.entry)

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from planaria.actors.transactions.entry import LEGAL_PREDECESSORS, Entry
 from planaria.transport.protocol.data import InitProducer, Produce
@@ -10,6 +11,7 @@ from planaria.transport.protocol.errors import ErrorCode
 from planaria.transport.protocol.message import Done
 from planaria.transport.protocol.transactions import (
     LAST_EPOCH,
+    AddToTransaction,
     EndTransaction,
     WriteMarkers,
     coordinator_of,
@@ -151,6 +153,37 @@ def test_a_participant_whose_topic_is_gone_is_not_waited_for(coordinator: Simula
     assert coordinator.states() == {"x": "CompleteCommit"}
 
 
+def test_a_topic_that_is_too_new_to_be_known_is_told(coordinator: SimulatedTransactions) -> None:
+    who = coordinator.begin()
+    request = EndTransaction(producer_id=who[0], producer_epoch=who[1], commit=True, partitions={"New": [0]})
+    coordinator.request(request)
+    assert coordinator.told(who) == {("partition/New/0", True)}
+
+
+def test_a_report_is_not_told_of_an_end_that_is_not_durable(coordinator: SimulatedTransactions) -> None:
+    who = coordinator.begin(transaction_timeout_ms=1_000)
+    coordinator.ask(ending(who, True, (0, 1)))
+    report = AddToTransaction(producer_id=who[0], producer_epoch=who[1], partitions={"T": [0]})
+    number = coordinator.ask(report)
+    assert coordinator.replies[number].code == ErrorCode.CONCURRENT_TRANSACTIONS
+    assert coordinator.replies[number].retriable
+    assert not any(isinstance(call.request, WriteMarkers) for call in coordinator.calls)
+    coordinator.drain()
+    assert coordinator.told(who) == {(T0, True), (T1, True)}
+
+
+def test_ids_that_were_used_up_are_forgotten_too(coordinator: SimulatedTransactions) -> None:
+    first = who = coordinator.begin()
+    for _ in range(2):
+        entry = coordinator.machine._serving._entries["x"]
+        coordinator.machine._serving._entries["x"] = replace(entry, producer_epoch=LAST_EPOCH)
+        who = identity(coordinator.end((who[0], LAST_EPOCH)))
+    coordinator.end(who)
+    coordinator.advance(8 * 24 * 3600 * 1000)
+    assert coordinator.states() == {}
+    assert coordinator.end(first).code == ErrorCode.INVALID_TRANSACTION
+
+
 def test_epochs_used_up_go_on_under_another_id(coordinator: SimulatedTransactions) -> None:
     who = coordinator.begin()
     entry = coordinator.machine._serving._entries["x"]
@@ -195,7 +228,7 @@ def test_a_transaction_ends_one_way_whatever_crashes(data: st.DataObject) -> Non
     asked: list[tuple[int, tuple[int, int], bool]] = []
     for _ in range(data.draw(st.integers(1, 25))):
         step = data.draw(
-            st.sampled_from(["end", "repeat", "take over", "crash", "call", "call", "call", "time"])
+            st.sampled_from(["end", "repeat", "report", "take over", "crash", "call", "call", "call", "time"])
         )
         if step == "end":
             commit = data.draw(st.booleans())
@@ -203,6 +236,10 @@ def test_a_transaction_ends_one_way_whatever_crashes(data: st.DataObject) -> Non
         elif step == "repeat" and asked:
             _, who, commit = data.draw(st.sampled_from(asked))
             asked.append((coordinator.ask(ending(who, commit, (0, 1))), who, commit))
+        elif step == "report":
+            who = data.draw(st.sampled_from(sorted({holder, *(each for _, each, _ in asked)})))
+            place = {"T": [data.draw(st.integers(0, 1))]}
+            coordinator.ask(AddToTransaction(producer_id=who[0], producer_epoch=who[1], partitions=place))
         elif step == "take over":
             coordinator.drain()
             holder = coordinator.begin(transaction_timeout_ms=1_000)
@@ -224,12 +261,18 @@ def test_a_transaction_ends_one_way_whatever_crashes(data: st.DataObject) -> Non
                     holder = identity(reply)
                     used.add(holder)
     coordinator.start()
+    coordinator.drain()
     coordinator.advance(5_000)
     coordinator.drain()
-    ends: dict[tuple[int, int], set[bool]] = {}
-    for _, marker in coordinator.markers:
-        ends.setdefault((marker.producer_id, marker.producer_epoch), set()).add(marker.committed)
-    assert all(len(ways) == 1 for ways in ends.values()), "a transaction ended both ways"
+    # What has ended with a participant is over: it passes by whatever it is told after that.
+    first: dict[tuple[int, int], dict[str, bool]] = {}
+    for address, marker in coordinator.markers:
+        told = first.setdefault((marker.producer_id, marker.producer_epoch), {})
+        told.setdefault(address, marker.committed)
+    assert all(len(set(told.values())) == 1 for told in first.values()), "a transaction ended both ways"
     for who, commit in answered.items():
-        assert coordinator.told(who) == {(T0, commit), (T1, commit)}
+        if commit:
+            assert first[who] == {T0: True, T1: True}
+        else:
+            assert True not in first.get(who, {}).values(), "one that joins an abort late reports by itself"
     assert set(coordinator.states().values()) <= {"Empty", "CompleteCommit", "CompleteAbort"}, "one hangs"
