@@ -27,11 +27,20 @@ def chaos(
     seed: Annotated[int, typer.Option("--seed", help="Repeats the faults of a run.")] = 7,
     partitions: Annotated[int, typer.Option("--partitions", min=1, help="Of the topic under load.")] = 4,
     interval_ms: Annotated[
-        int, typer.Option("--interval-ms", min=10, metavar="MS", help="Between two faults, on average.")
-    ] = 700,
+        int | None,
+        typer.Option(
+            "--interval-ms",
+            min=10,
+            metavar="MS",
+            help="Between two faults, on average: 700, with --exactly-once 300.",
+        ),
+    ] = None,
     faults: Annotated[
         int | None, typer.Option("--faults", min=1, help="End after so many, however long it takes.")
     ] = None,
+    exactly_once: Annotated[
+        bool, typer.Option("--exactly-once", help="Two stages of transactions; clients are killed too.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Kill and freeze processes under load, then check that nothing was lost, reordered or doubled.
@@ -39,15 +48,28 @@ def chaos(
     Exit code 1 on any violation. Ctrl-C ends the faults early and checks what there is.
 
     [dim]--json:[/dim] {"seed", "duration_s", "faults", "victims", "verdict":
-    {...}, "not_recovered", "recovery"}
+    {...}, "not_recovered", "recovery"}; with --exactly-once {"seed", "duration_s", "faults",
+    "input", "output", "transactions", "stages": [...]}
     """
+    if exactly_once:
+        from ..chaos.pipeline import PipelineOptions, run_pipeline  # noqa: PLC0415
+
+        pipeline = PipelineOptions(
+            duration_s=duration,
+            seed=seed,
+            partitions=partitions,
+            interval_ms=interval_ms or 300,
+            faults=faults,
+            json=as_json,
+        )
+        raise typer.Exit(run_pipeline(pipeline, Console()))
     from ..chaos import ChaosOptions, run_chaos  # noqa: PLC0415
 
     options = ChaosOptions(
         duration_s=duration,
         seed=seed,
         partitions=partitions,
-        interval_ms=interval_ms,
+        interval_ms=interval_ms or 700,
         faults=faults,
         json=as_json,
     )

@@ -1,0 +1,312 @@
+"""`planaria chaos --exactly-once`: two stages that consume, transform and publish in transactions while everything dies.
+
+Actors of the broker and the workers of the stages are killed, and workers are frozen until they have a successor, so that
+they come back as zombies. At the end the output has to be the input, once each, in order by key.
+"""
+
+import itertools
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from ...transport.client.client import Client
+from ..broker import Broker
+from .history import Entry, History
+from .nemesis import Nemesis
+from .probes import Probes
+from .stage import Stage, read_journals
+from .transaction_history import Findings, check_stage, origin
+from .workload import TOPIC
+
+TOPICS = ("CHAOS-SOURCE", "CHAOS-MIDDLE", "CHAOS-OUTPUT")
+WORKERS = 2
+KEYS = 20
+CLIENT_SHARE = 0.25
+"""Of the faults, how many strike a worker instead of an actor."""
+ZOMBIE_S = 1.0
+SETTLE_S = 120.0
+SETTLE_POLL_S = 0.5
+
+
+class PipelineOptions(msgspec.Struct, frozen=True, kw_only=True):
+    duration_s: float = 60.0
+    seed: int = 7
+    interval_ms: int = 300
+    """Mean time between faults."""
+    faults: int | None = None
+    partitions: int = 4
+    messages_per_second: int = 200
+    json: bool = False
+
+
+class PipelineReport(msgspec.Struct, frozen=True, kw_only=True):
+    seed: int
+    duration_s: float
+    faults: dict[str, int]
+    input: int
+    output: int
+    transactions: dict[str, int]
+    stages: list[Findings]
+
+    @property
+    def is_clean(self) -> bool:
+        return self.input == self.output and all(findings.is_clean for findings in self.stages)
+
+
+class Workers:
+    """The processes of the stages: whoever ends is started again under the same transactional id."""
+
+    def __init__(self, stages: list[Stage], chance: random.Random) -> None:
+        self._stages = stages
+        self._chance = chance
+        self._processes = [self._start(stage) for stage in stages]
+        self._zombies: list[tuple[float, subprocess.Popen[bytes]]] = []
+
+    def strike(self) -> str:
+        number = self._chance.randrange(len(self._stages))
+        process = self._processes[number]
+        kind = self._chance.choice(("kill", "kill", "zombie"))
+        if kind == "kill":
+            process.kill()
+            process.wait()
+        else:
+            process.send_signal(signal.SIGSTOP)
+            self._zombies.append((time.monotonic() + ZOMBIE_S, process))
+        self._processes[number] = self._start(self._stages[number])
+        return f"{kind} client {self._stages[number].transactional_id}"
+
+    def tend(self) -> None:
+        """Start again who ended; wake whoever has been frozen long enough."""
+        for number, process in enumerate(self._processes):
+            if process.poll() is not None:
+                self._processes[number] = self._start(self._stages[number])
+        for due, process in list(self._zombies):
+            if time.monotonic() > due:
+                process.send_signal(signal.SIGCONT)
+            if time.monotonic() > due + ZOMBIE_S or process.poll() is not None:
+                process.kill()
+                process.wait()
+                self._zombies.remove((due, process))
+
+    def close(self) -> None:
+        for process in [*self._processes, *(process for _, process in self._zombies)]:
+            process.kill()
+            process.wait()
+
+    def _start(self, stage: Stage) -> subprocess.Popen[bytes]:
+        package = __name__.rpartition(".")[0]
+        with open(f"{stage.journal}.log", "ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", f"{package}.stage", msgspec.json.encode(stage).decode()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+
+def run_pipeline(options: PipelineOptions, console: Console) -> int:
+    """Run, print the report, return the exit code."""
+    log = Console(stderr=True) if options.json else console
+    log.print(
+        f"exactly-once chaos for {options.duration_s:.0f} s with seed {options.seed}; Ctrl-C ends it early"
+    )
+    report = pipeline_run(options, lambda line: log.print(line, highlight=False))
+    if options.json:
+        sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
+    else:
+        _print(report, console)
+    return 0 if report.is_clean else 1
+
+
+def pipeline_run(options: PipelineOptions, say: Callable[[str], None]) -> PipelineReport:
+    """One run on a fresh data directory, which is kept when something was violated."""
+    scratch = Path(tempfile.mkdtemp(prefix="planaria-chaos-"))
+    report = _run_in(scratch, options, say)
+    if report.is_clean:
+        shutil.rmtree(scratch)
+    else:
+        say(f"what the run left behind is kept for examination in {scratch}")
+    return report
+
+
+def _run_in(scratch: Path, options: PipelineOptions, say: Callable[[str], None]) -> PipelineReport:
+    chance = random.Random(options.seed)
+    started = time.monotonic()
+    with Broker(scratch / "data", restart_intensity=1_000_000, backoff_reset_ms=1) as broker:
+        for topic in TOPICS:
+            broker.create_topic(topic, options.partitions)
+        broker.create_topic(TOPIC, 1)  # the probes' own
+        stages = _stages(broker.endpoint, scratch)
+        probes = Probes(broker.client, History())
+        nemesis = Nemesis(
+            broker, probes, seed=options.seed, interval_s=options.interval_ms / 1000, kinds=("kill", "pair")
+        )
+        source = Source(broker.endpoint, options.messages_per_second)
+        workers = Workers(stages, chance)
+        try:
+            struck = _strike_until_over(options, nemesis, workers, chance, say)
+            nemesis.finish()
+            count = source.stop()
+            say(f"faults are over: waiting until {count} messages have come through")
+            _settle(broker.client, options.partitions, count, workers, say)
+        finally:
+            workers.close()
+            probes.close()
+        logs = [_read(broker.client, topic, options.partitions) for topic in TOPICS]
+        committed = [
+            _committed(broker.client, stages[number * WORKERS].group, TOPICS[number], options.partitions)
+            for number in range(2)
+        ]
+    findings, outcomes = [], Counter[str]()
+    for number in range(2):
+        attempts, sessions = read_journals(scratch / f"stage{number}")
+        outcomes.update(attempt.outcome for attempt in attempts)
+        findings.append(check_stage(attempts, sessions, logs[number], committed[number], logs[number + 1]))
+    return PipelineReport(
+        seed=options.seed,
+        duration_s=round(time.monotonic() - started, 1),
+        faults=dict(sorted(struck.items())),
+        input=count,
+        output=len({origin(entry.value) for entry in logs[2]}),
+        transactions=dict(sorted(outcomes.items())),
+        stages=findings,
+    )
+
+
+def _stages(endpoint: str, scratch: Path) -> list[Stage]:
+    found = []
+    for number in range(2):
+        journal = scratch / f"stage{number}"
+        journal.mkdir()
+        found += [
+            Stage(
+                endpoint=endpoint,
+                group=f"chaos-stage{number}",
+                source=TOPICS[number],
+                target=TOPICS[number + 1],
+                transactional_id=f"stage{number}-{worker}",
+                journal=str(journal),
+            )
+            for worker in range(WORKERS)
+        ]
+    return found
+
+
+class Source:
+    """Publishes numbered values until told to stop; every one of them has to be acknowledged."""
+
+    def __init__(self, endpoint: str, messages_per_second: int) -> None:
+        self._client = Client(endpoint, client_id="chaos-source")
+        self._producer = self._client.producer(delivery_timeout_ms=120_000)
+        self._pause_s = 10 / messages_per_second
+        self._is_over = threading.Event()
+        self._count = 0
+        self._thread = threading.Thread(target=self._publish, name="chaos-source", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> int:
+        """How many were published. Raises what a message met."""
+        self._is_over.set()
+        self._thread.join()
+        self._producer.flush()
+        self._producer.close()
+        self._client.close()
+        return self._count
+
+    def _publish(self) -> None:
+        numbers = itertools.count()
+        while not self._is_over.wait(self._pause_s):
+            for number in itertools.islice(numbers, 10):
+                key = f"k{number % KEYS}"
+                self._producer.publish(TOPICS[0], f"{key}:{number}".encode(), key=key)
+                self._count += 1
+
+
+def _strike_until_over(
+    options: PipelineOptions,
+    nemesis: Nemesis,
+    workers: Workers,
+    chance: random.Random,
+    say: Callable[[str], None],
+) -> Counter[str]:
+    started = time.monotonic()
+    struck: Counter[str] = Counter()
+    try:
+        while options.faults is None or struck.total() < options.faults:
+            time.sleep(nemesis.pause_s())
+            elapsed_s = time.monotonic() - started
+            if elapsed_s > options.duration_s:
+                break
+            workers.tend()
+            what = workers.strike() if chance.random() < CLIENT_SHARE else nemesis.strike()
+            struck[what.partition("/")[0] if "client" not in what else what.rpartition(" ")[0]] += 1
+            say(f"{elapsed_s:7.2f} s  {what}")
+    except KeyboardInterrupt:
+        say("ended early")
+    return struck
+
+
+def _settle(
+    client: Client, partitions: int, count: int, workers: Workers, say: Callable[[str], None]
+) -> None:
+    """Wait until as many outputs can be read as there was input, or long enough to call them lost."""
+    started = time.monotonic()
+    places = [(TOPICS[2], partition) for partition in range(partitions)]
+    seen: set[str] = set()
+    with client.consumer(partitions=places, auto_offset_reset="earliest") as consumer:
+        while (waited_s := time.monotonic() - started) < SETTLE_S:
+            workers.tend()
+            found = consumer.poll(SETTLE_POLL_S, max_messages=10_000)
+            seen.update(origin((message.value or b"").decode()) for message in found)
+            if len(seen) >= count:
+                say(f"everything had come through {waited_s:.1f} s after the last fault")
+                return
+    say(f"after {waited_s:.0f} s {len(seen)} of {count} had come through")
+
+
+def _read(client: Client, topic: str, partitions: int) -> list[Entry]:
+    """Everything committed, partition by partition."""
+    entries: list[Entry] = []
+    for partition in range(partitions):
+        end = client.list_offsets(topic, partition, "latest").offset
+        with client.consumer(partitions=[(topic, partition)], auto_offset_reset="earliest") as consumer:
+            # The end may be that of a marker, which nobody is handed: then a poll finds nothing more.
+            while found := consumer.poll(3.0, max_messages=10_000):
+                entries += [Entry(partition, m.offset, (m.value or b"").decode()) for m in found]
+                if found[-1].offset + 1 >= end:
+                    break
+    return entries
+
+
+def _committed(client: Client, group: str, topic: str, partitions: int) -> dict[int, int]:
+    """The group's offsets once no transaction is between the decision and its marker."""
+    places = [(topic, partition) for partition in range(partitions)]
+    with client.consumer(group, partitions=places, auto_commit=False) as consumer:
+        return {place.partition: at for place, at in consumer.committed(places).items()}
+
+
+def _print(report: PipelineReport, console: Console) -> None:
+    for name, count in {
+        **{f"faults: {kind}": count for kind, count in report.faults.items()},
+        **{f"transactions: {outcome}": count for outcome, count in report.transactions.items()},
+        "input": report.input,
+        "output": report.output,
+    }.items():
+        console.print(f"{name:40} {count:>10,}", highlight=False)
+    for number, findings in enumerate(report.stages, 1):
+        for kind, count in findings.counts.items():
+            console.print(f"{f'stage {number}: {kind}':40} {count:>10,}", highlight=False)
+        for line in findings.examples:
+            console.print(f"[red]{line}[/red]")
+    console.print("[green]no violation[/green]" if report.is_clean else "[red]VIOLATED[/red]")

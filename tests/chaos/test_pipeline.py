@@ -1,0 +1,33 @@
+"""Two stages of transactions under faults: the output is the input, once each, in order by key."""
+
+import math
+
+import pytest
+
+from planaria.supervisor.chaos.pipeline import PipelineOptions, PipelineReport, pipeline_run
+
+pytestmark = pytest.mark.processes
+
+
+def run(options: PipelineOptions) -> PipelineReport:
+    report = pipeline_run(options, print)
+    print(report)
+    for findings in report.stages:
+        assert findings.is_clean, findings.examples
+    assert report.output == report.input > 0
+    assert report.transactions["ok"] > 0
+    assert report.is_clean
+    return report
+
+
+@pytest.mark.timeout(200)
+def test_output_is_input_whoever_is_killed(seed: int) -> None:
+    report = run(PipelineOptions(seed=seed, duration_s=math.inf, faults=15))
+    assert sum(report.faults.values()) >= 15
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(400)
+def test_a_fault_every_300_ms_for_a_minute(seed: int) -> None:
+    report = run(PipelineOptions(seed=seed))
+    assert sum(report.faults.values()) >= 100
