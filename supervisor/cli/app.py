@@ -11,7 +11,20 @@ from typing import Annotated
 import typer
 
 from ... import __version__
-from . import consume, delayed, dlq, group, inflight, operate, produce, quota, serve, topic, trials
+from . import (
+    consume,
+    delayed,
+    dlq,
+    group,
+    inflight,
+    operate,
+    produce,
+    quota,
+    serve,
+    topic,
+    transaction,
+    trials,
+)
 from .failures import exit_code_for
 from .output import note
 
@@ -71,6 +84,7 @@ app.command(rich_help_panel=MESSAGES)(produce.produce)
 app.command(rich_help_panel=MESSAGES)(consume.consume)
 app.add_typer(group.app, name="group", rich_help_panel=MESSAGES)
 app.add_typer(delayed.app, name="delayed", rich_help_panel=MESSAGES)
+app.add_typer(transaction.app, name="transaction", rich_help_panel=MESSAGES)
 app.command(rich_help_panel=MESSAGES)(inflight.inflight)
 app.add_typer(dlq.app, name="dlq", rich_help_panel=MESSAGES)
 app.command(rich_help_panel=PROOF)(trials.demo)

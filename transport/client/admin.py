@@ -40,6 +40,7 @@ from ..protocol.topics import (
     TopicConfigChange,
     TopicSummary,
 )
+from ..protocol.transactions import ListTransactions, ListTransactionsReply, TransactionDescription
 from .asking import GATEWAY, Ask, Payload, partition_address
 from .network import Network
 
@@ -174,6 +175,12 @@ class Admin:
         Raises a ProtocolError with code UNKNOWN_SCHEDULED_ID when none of that name is held back any more.
         """
         self._ask(CancelScheduled(scheduled_id=scheduled_id), Done)
+
+    # Transactions.
+
+    def list_transactions(self) -> list[TransactionDescription]:
+        """Every transactional id that is known, and how its last transaction stands."""
+        return self._ask(ListTransactions(), ListTransactionsReply).transactions
 
     # Groups.
 
