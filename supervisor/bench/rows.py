@@ -8,9 +8,10 @@ import os
 import signal
 import statistics
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,15 @@ import msgspec
 
 from ...transport.client.client import Client
 from ...transport.client.producer import Producer
+from ...transport.client.transactional import TransactionalProducer
 from ..broker import Broker
 from .ceilings import Ceilings
 
 VALUE = b"v" * 100
 TOPIC = "BENCH"
 POLL_MESSAGES = 10_000
+TRANSACTION_MESSAGES = 1_000
+TRANSACTION_PRODUCERS = 4
 LOAD_S = 1.2
 """Load between two kills: longer than it takes until a restarted actor counts as well again (`backoff_reset_ms`)."""
 
@@ -81,6 +85,31 @@ def publish_row(scale: Scale, ceilings: Ceilings) -> Row:
         is_higher_better=True,
         ceiling=ceilings.zmq_stream_mb_s * 1e6 / (len(VALUE) + 8),
         detail="1 partition, fdatasync before each acknowledgement",
+    )
+
+
+def transactions_row(scale: Scale, _: Ceilings) -> Row:
+    """Transactions of TRANSACTION_MESSAGES, by several producers at once, beside plain publishing on the same broker."""
+    rounds = max(1, scale.messages // 5 // TRANSACTION_MESSAGES // TRANSACTION_PRODUCERS)
+    with fresh_broker() as broker:
+        plain = max(_publish(broker, scale.messages // 5) for _ in range(2))
+        with ExitStack() as stack:
+            producers = [
+                stack.enter_context(broker.producer(transactional_id=f"bench-{number}"))
+                for number in range(TRANSACTION_PRODUCERS)
+            ]
+            _run_transactions(producers[:1], 10)  # the coordinators exist from here on
+            alone = _run_transactions(producers[:1], rounds)
+            rate = _run_transactions(producers, rounds)
+    return Row(
+        name=f"publish in transactions of {TRANSACTION_MESSAGES}",
+        figure=rate,
+        unit="messages/s",
+        bar=0.6 * plain,
+        is_higher_better=True,
+        ceiling=plain,
+        detail=f"{TRANSACTION_PRODUCERS} producers; one alone {alone / 1e6:.2f} M/s; bar: 0.6 of plain publishing,"
+        " the ceiling here",
     )
 
 
@@ -212,6 +241,7 @@ def memory_row(scale: Scale, _: Ceilings) -> Row:
 
 ROWS: dict[str, Callable[[Scale, Ceilings], Row]] = {
     "publish": publish_row,
+    "transactions": transactions_row,
     "consume": consume_row,
     "both": both_row,
     "latency": latency_row,
@@ -230,6 +260,25 @@ def _publish(broker: Broker, messages: int) -> float:
             publish(TOPIC, VALUE)
         producer.flush()
         return messages / (time.perf_counter() - started)
+
+
+def _run_transactions(producers: list[TransactionalProducer], rounds: int) -> float:
+    """Messages a second, all producers together, each in a thread of its own."""
+
+    def run(producer: TransactionalProducer) -> None:
+        for _ in range(rounds):
+            with producer.transaction() as tx:
+                publish = tx.publish
+                for _ in range(TRANSACTION_MESSAGES):
+                    publish(TOPIC, VALUE)
+
+    threads = [threading.Thread(target=run, args=(producer,)) for producer in producers]
+    started = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return len(producers) * rounds * TRANSACTION_MESSAGES / (time.perf_counter() - started)
 
 
 def _consume_all(pipe: Connection, endpoint: str, messages: int) -> None:
