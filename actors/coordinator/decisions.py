@@ -127,9 +127,12 @@ class Decisions:
         elif self.state.members:
             message = f"the group has {len(self.state.members)} members; a commit must name the one it is of"
             raise ProtocolError(ErrorCode.GROUP_NOT_EMPTY, message)
-        if request.producer_id is None or request.producer_epoch is None:
+        if request.producer_id is None and request.producer_epoch is None:
             self._record_offsets(request.offsets)
             return
+        if request.producer_id is None or request.producer_epoch is None:
+            message = "producer_id, producer_epoch: a transaction has both, any other commit neither"
+            raise ProtocolError(ErrorCode.INVALID_REQUEST, message)
         self._postpone(TransactionId(request.producer_id, request.producer_epoch), request.offsets)
 
     def _postpone(self, key: TransactionId, offsets: list[PartitionOffset]) -> None:
@@ -138,14 +141,18 @@ class Decisions:
             message = f"producer_id: {key.producer_id} was not given out for a transactional_id"
             raise ProtocolError(ErrorCode.INVALID_TRANSACTION, message)
         self.state.pending.check(key)
-        pending = self.state.pending.open.get(key, PendingOffsets(()))
         if key not in self.state.pending.open and len(self.state.pending.open) >= MAX_PENDING:
             message = f"{MAX_PENDING} transactions are about to move offsets of the group"
             raise ProtocolError(ErrorCode.OVERLOADED, message)
+        self._replace_gone_topics()
+        for item in offsets:
+            self._note_topic(item.topic)
+        pending = self.state.pending.open.get(key, PendingOffsets(()))
         self._record(Change(PendingKey(self.state.group, *key), pending.with_more(offsets)))
 
     def end_transaction(self, key: TransactionId, is_committed: bool) -> None:
         """Its offsets take effect or are forgotten, and what comes late for it is refused. Repeating it does no harm."""
+        self._replace_gone_topics()
         pending = self.state.pending.open.get(key)
         if pending is not None:
             if is_committed:
@@ -181,7 +188,7 @@ class Decisions:
             return
         self._topics = dict(topics)
         self._are_targets_stale = True
-        for topic in {topic for topic, _ in self.state.offsets}:
+        for topic in {topic for topic, _ in self.state.offsets} | self.state.pending.topics():
             if self._is_gone(topic):
                 self._forget_offsets(topic)
             else:
@@ -282,8 +289,13 @@ class Decisions:
             self._are_targets_stale = True
 
     def _forget_offsets(self, topic: str) -> None:
+        """Those that wait for the end of a transaction as well; the transaction itself goes on waiting for it."""
         for place in [place for place in self.state.offsets if place[0] == topic]:
             self._record(Change(OffsetKey(self.state.group, *place), None))
+        for key, pending in list(self.state.pending.open.items()):
+            left = pending.without(topic)
+            if left != pending:
+                self._record(Change(PendingKey(self.state.group, *key), left))
 
     def _record_offsets(self, offsets: Iterable[PartitionOffset]) -> None:
         self._replace_gone_topics()

@@ -24,6 +24,9 @@ class PendingOffsets(Struct, frozen=True):
         latest = {(item.topic, item.partition): item for item in (*self.offsets, *offsets)}
         return PendingOffsets(tuple(latest.values()))
 
+    def without(self, topic: str) -> "PendingOffsets":
+        return PendingOffsets(tuple(item for item in self.offsets if item.topic != topic))
+
 
 class Fence(Struct, frozen=True):
     """Transactions of a producer up to this epoch are over."""
@@ -41,6 +44,10 @@ class Pending(Struct):
         if key.producer_epoch <= self.fences.get(key.producer_id, -1):
             message = f"the transaction of epoch {key.producer_epoch} is over"
             raise ProtocolError(ErrorCode.PRODUCER_FENCED, message)
+
+    def topics(self) -> set[str]:
+        """Those with offsets that some transaction is about to move."""
+        return {item.topic for pending in self.open.values() for item in pending.offsets}
 
     def is_touching(self, places: Iterable[Place] | None) -> bool:
         """Whether some transaction is about to move one of these; None: any."""

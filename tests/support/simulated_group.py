@@ -44,8 +44,10 @@ from planaria.transport.protocol.groups import (
     LeaveGroup,
     PartitionOffset,
 )
+from planaria.transport.protocol.message import Done
 from planaria.transport.protocol.progress import ReportProgress, ReportProgressReply
 from planaria.transport.protocol.topics import CatalogTopic, WatchCatalog, WatchCatalogReply
+from planaria.transport.protocol.transactions import AddToTransaction
 
 GROUP = "billing"
 PARTITION = "partition/__offsets/0"
@@ -117,8 +119,10 @@ class SimulatedGroup:
         self.tracked: set[str] = set()
         """Topics whose partitions want to know how far the group has come."""
         self.down: set[str] = set()
-        """Addresses of their partitions that do not answer."""
+        """Addresses of what does not answer: their partitions, and coordinators of transactions."""
         self.reports: list[ReportProgress] = []
+        self.open_transactions: list[tuple[str, AddToTransaction]] = []
+        """What coordinators of transactions were told is open, and which of them."""
         self.is_urgent = False
         self.is_partition_up = True
         self.is_ready = False
@@ -232,6 +236,11 @@ class SimulatedGroup:
                 return OFFLINE
             self.reports.append(request)
             return (ReportProgressReply(is_urgent=self.is_urgent),)
+        if isinstance(request, AddToTransaction):
+            if call.address in self.down:
+                return OFFLINE
+            self.open_transactions.append((call.address, request))
+            return (Done(),)
         assert call.address == PARTITION
         if not self.is_partition_up:
             return OFFLINE
