@@ -20,6 +20,7 @@ from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.groups import CommitOffsets, GroupHeartbeat, PartitionOffset
 from ...transport.protocol.topics import CatalogTopic
 from ...transport.protocol.transactions import coordinator_of
+from ..share.records import ShareProgress, ShareSettings
 from ..transactions.reports import TransactionId
 from .assignors import ASSIGNORS, Assignment
 from .members import MAX_MEMBERS, Member, check_identity, checked_topics, flattened, preferred_assignor
@@ -35,6 +36,8 @@ from .records import (
     MemberKey,
     OffsetKey,
     PendingKey,
+    ShareGroupKey,
+    ShareKey,
     TopicKey,
 )
 from .state import GroupState
@@ -181,6 +184,25 @@ class Decisions:
             self._record(Change(TopicKey(self.state.group, topic), None))
         if self.state.generation:
             self._record(Change(GroupKey(self.state.group), None))
+        for place in list(self.state.shares):
+            self._record(Change(ShareKey(self.state.group, *place), None))
+        if self.state.share_settings is not None:
+            self._record(Change(ShareGroupKey(self.state.group), None))
+
+    def why_no_share_group(self) -> str | None:
+        """A group that has had members or offsets is a consumer group for life."""
+        if not (self.state.generation or self.state.members or self.state.offsets):
+            return None
+        return f"{self.state.group!r} is a consumer group: its members are assigned partitions and commit offsets"
+
+    def record_share(
+        self, settings: ShareSettings | None, changed: Mapping[Place, ShareProgress | None]
+    ) -> None:
+        """What a share group has decided (`share/serving.py`): its settings if they are new, and partitions."""
+        if settings is not None:
+            self._record(Change(ShareGroupKey(self.state.group), settings))
+        for place, progress in changed.items():
+            self._record(Change(ShareKey(self.state.group, *place), progress))
 
     def set_topics(self, topics: Mapping[str, CatalogTopic]) -> None:
         """Topics have changed. Offsets of a topic that is gone go with it: its successor starts anew."""

@@ -17,5 +17,11 @@ class SaveSnapshot(Struct, frozen=True):
     data: bytes
 
 
+class Alarm(Struct, frozen=True):
+    """What `status` says of the group from now on."""
+
+    alarms: tuple[str, ...]
+
+
 class RemoveSnapshot(Struct, frozen=True):
     """Delete the snapshot file of a deleted group."""

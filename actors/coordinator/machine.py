@@ -2,7 +2,8 @@
 
 Owns the phases and the flush, the moment at which gathered decisions go out as one append. Must never serve before
 the group is taken over. The work is done by its parts: the replay, serving.py (requests and sessions), watch.py
-(topics), the recorder, progress.py (what partitions are told). Run by process.py, and in tests by a simulator.
+(topics), the recorder, progress.py (what partitions are told), and for a share group share/serving.py.
+Run by process.py, and in tests by a simulator.
 
     replaying --replay done--> serving     requests are refused, sessions stand still; then BecomeReady, full sessions
     serving --StopRequested--> stopping    parked heartbeats are refused; what is outstanding may become durable
@@ -22,20 +23,39 @@ from ...transport.machine import (
     StopRequested,
     TimerFired,
 )
-from ...transport.protocol.errors import ErrorBody, ErrorCode
+from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
+from ...transport.protocol.groups import (
+    CommitOffsets,
+    DeleteGroup,
+    DescribeGroup,
+    FetchOffsets,
+    GroupHeartbeat,
+    LeaveGroup,
+    ResetOffsets,
+)
 from ..journal.mark import LogMark
-from ..journal.recorder import Durable, Recorder
+from ..journal.recorder import Durable, Recorder, Waiting
 from ..journal.replay import Replay
+from ..share.reading import Acquired
+from ..share.records import ShareProgress
+from ..share.serving import REQUESTS as SHARE_REQUESTS
+from ..share.serving import ShareServing
+from ..share.tails import SHARE
 from ..transactions.reports import REPORT, Reports
 from .decisions import Decisions
-from .effects import BecomeReady, SaveSnapshot, Started
+from .effects import Alarm, BecomeReady, SaveSnapshot, Started
 from .ledger import GroupLedger
 from .progress import ProgressReports
-from .records import Change, encode
-from .serving import REQUESTS, Answer, Serving
+from .records import Change, ShareKey, encode
+from .serving import REQUESTS as CONSUMER_REQUESTS
+from .serving import Answer, Serving
 from .snapshot import Snapshot, encode_snapshot
 from .state import GroupState
 from .watch import TopicsWatch
+
+MEMBERS_REQUESTS = (GroupHeartbeat, CommitOffsets, FetchOffsets, LeaveGroup, ResetOffsets)
+"""What makes no sense to a share group."""
+REQUESTS = (*CONSUMER_REQUESTS, *SHARE_REQUESTS)
 
 SNAPSHOT_RECORDS = 1_000
 """Records read or applied after which the snapshot is renewed."""
@@ -74,6 +94,8 @@ class CoordinatorMachine:
         self._recorder: Recorder[Change, Answer]
         self._progress: ProgressReports
         self._reports = Reports(groups=[group])
+        self._share: ShareServing
+        self._alarms: tuple[str, ...] = ()
         self._mark: LogMark
         self._since_snapshot = 0
 
@@ -81,6 +103,7 @@ class CoordinatorMachine:
         if self._serving is None:
             return self._while_replaying(event, now)
         effects = self._while_serving(self._serving, event, now)
+        effects += self._advance_share(now)
         effects += self._flush(now)
         effects += self._look_for_open_transactions(now)
         effects += self._progress.flush(now, at_once=self._is_stopping)
@@ -119,6 +142,9 @@ class CoordinatorMachine:
         )
         self._serving = Serving(self._state, self._decisions, self._recorder)
         self._progress = ProgressReports(self._state)
+        self._share = ShareServing(
+            self._group, self._state.share_settings, self._state.shares, self._decisions.why_no_share_group
+        )
         self._since_snapshot = replay.records_read
         effects = [BecomeReady(), *self._serving.start(now), *self._watch.start(), *self._snapshot(now)]
         return effects + self._flush(now)
@@ -128,7 +154,9 @@ class CoordinatorMachine:
             return self._on_request(serving, event, now)
         if isinstance(event, StopRequested):
             self._is_stopping = True
-            return [*serving.close(), SetTimer("stop", now + STOP_WAIT_MS)]
+            return [*serving.close(), *self._share.close(), SetTimer("stop", now + STOP_WAIT_MS)]
+        if _is_share_group_s(event):
+            return self._share.handle(event, now)
         if isinstance(event, TimerFired):
             match event.key:
                 case ("session", str(member_id)):
@@ -146,6 +174,7 @@ class CoordinatorMachine:
         if topics is not None:
             self._decisions.set_topics(topics)
             self._progress.set_topics(topics)
+            self._share.set_topics(topics)
         effects += self._progress.handle(event, now)
         more, durable = self._recorder.handle(event, now)
         effects += more
@@ -157,13 +186,58 @@ class CoordinatorMachine:
         if self._is_stopping:
             error = ErrorBody(ErrorCode.SHUTTING_DOWN, "the coordinator is stopping", True)
             return [Reply(event.sender, error)]
+        if isinstance(event.request, SHARE_REQUESTS):
+            return self._on_share_request(serving, event, now)
+        if self._share.is_share and isinstance(event.request, DescribeGroup):
+            return [Reply(event.sender, self._share.describe())]
+        if self._share.is_share and isinstance(event.request, DeleteGroup):
+            return self._delete_share_group(serving, event, now)
+        if self._share.is_share and isinstance(event.request, MEMBERS_REQUESTS):
+            return [Reply(event.sender, self._share.refuse())]
         return serving.on_request(event, now)
+
+    def _on_share_request(self, serving: Serving, event: Received, now: int) -> list[Effect]:
+        try:
+            serving.check_served(event.request, now)
+            self._recorder.check_room(0)
+            effects, body = self._share.on_request(event, now)
+        except ProtocolError as error:
+            return [Reply(event.sender, error.body)]
+        if body is not None:
+            self._recorder.wait(Waiting(event.sender, body), is_gathered=True)
+        return effects
+
+    def _delete_share_group(self, serving: Serving, event: Received, now: int) -> list[Effect]:
+        try:
+            self._share.check_unused()
+        except ProtocolError as error:
+            return [Reply(event.sender, error.body)]
+        self._share.forget()
+        return serving.on_request(event, now)
+
+    def _advance_share(self, now: int) -> list[Effect]:
+        """What a share group gives out is recorded with the next flush, and told when that is durable."""
+        effects, given = self._share.advance(now)
+        for acquired in given:
+            self._recorder.wait(acquired, is_gathered=True)
+        alarms = self._share.alarms()
+        if alarms != self._alarms:
+            self._alarms = alarms
+            effects.append(Alarm(alarms))
+        return effects
 
     def _on_durable(self, serving: Serving, durable: Durable[Change, Answer], now: int) -> list[Effect]:
         self._mark = durable.mark
         self._since_snapshot += len(durable.changes)
         effects = serving.on_durable(durable, now)
         self._progress.on_durable(durable.changes)
+        for change in durable.changes:
+            if isinstance(change.key, ShareKey):
+                assert change.value is None or isinstance(change.value, ShareProgress)
+                self._share.on_durable((change.key.topic, change.key.partition), change.value)
+        for answer in durable.waiting:
+            if isinstance(answer, Acquired):
+                effects += self._share.tell(answer)
         return [*effects, *self._snapshot(now)]
 
     def _flush(self, now: int) -> list[Effect]:
@@ -171,6 +245,7 @@ class CoordinatorMachine:
         if not self._recorder.is_idle:
             return []
         self._decisions.settle()
+        self._decisions.record_share(*self._share.take())
         changes = self._decisions.take()
         return self._recorder.flush(changes, now) if changes else []
 
@@ -184,3 +259,9 @@ class CoordinatorMachine:
 
     def _stop(self, now: int) -> list[Effect]:
         return [*self._snapshot(now, least=1), Stop("stopped")]
+
+
+def _is_share_group_s(event: Event) -> bool:
+    """Whether it is an answer or a timer of the share group's own."""
+    is_keyed = isinstance(event, Answered | Failed | TimerFired) and isinstance(event.key, tuple)
+    return is_keyed and event.key[0] == SHARE

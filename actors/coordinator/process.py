@@ -17,7 +17,7 @@ from ...transport.machine import Effect
 from ...transport.protocol.message import Request
 from ..log.errors import StorageFull
 from ..log.files import Files
-from .effects import BecomeReady, RemoveSnapshot, SaveSnapshot, Started
+from .effects import Alarm, BecomeReady, RemoveSnapshot, SaveSnapshot, Started
 from .machine import REQUESTS, CoordinatorMachine
 from .snapshot import decode_snapshot
 
@@ -59,6 +59,8 @@ class CoordinatorActor(Actor):
                 self._save(data)
             case RemoveSnapshot():
                 self._files.unlink(self._snapshot_path)
+            case Alarm(alarms=alarms):
+                self.alarms = alarms
             case _:
                 super().perform(effect)
 

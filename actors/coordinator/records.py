@@ -12,6 +12,8 @@ batches carry producer ids of its own.
            | ["offset", group, topic, partition]                {offset, metadata} | nil
            | ["pending", group, producer_id, epoch]             {offsets: [...]} | nil: what a transaction moves
            | ["fence", group, producer_id]                      {epoch} | nil
+           | ["share_group", group]                             settings | nil      } what they are, and how they are
+           | ["share", group, topic, partition]                 progress | nil      } written: share/records.py
     target = {topic: [partition, ...]}                  held  = [[topic, generation, [partition, ...]], ...]
 
 `start` is the first record of every incarnation and is never deleted: the epochs of a group only rise, even when the
@@ -28,6 +30,7 @@ from ...transport.batch import Record
 from ...transport.protocol.groups import AssignorName
 from ...transport.protocol.message import TopicPartitions
 from ..journal.identity import Start
+from ..share.records import ShareProgress, ShareSettings
 from .members import Member, by_topic, flattened
 from .offsets import CommittedOffset
 from .pending import Fence, PendingOffsets
@@ -72,7 +75,19 @@ class FenceKey(Struct, frozen=True, array_like=True, tag="fence"):
     producer_id: int
 
 
-Key: TypeAlias = StartKey | GroupKey | MemberKey | TopicKey | OffsetKey | PendingKey | FenceKey
+class ShareGroupKey(Struct, frozen=True, array_like=True, tag="share_group"):
+    group: str
+
+
+class ShareKey(Struct, frozen=True, array_like=True, tag="share"):
+    group: str
+    topic: str
+    partition: int
+
+
+Key: TypeAlias = (
+    StartKey | GroupKey | MemberKey | TopicKey | OffsetKey | PendingKey | FenceKey | ShareGroupKey | ShareKey
+)
 
 
 class GroupProgress(Struct, frozen=True):
@@ -87,7 +102,18 @@ class Change(Struct, frozen=True):
     """One record, decoded. `value` None deletes."""
 
     key: Key
-    value: Start | GroupProgress | Member | KnownTopic | CommittedOffset | PendingOffsets | Fence | None
+    value: (
+        Start
+        | GroupProgress
+        | Member
+        | KnownTopic
+        | CommittedOffset
+        | PendingOffsets
+        | Fence
+        | ShareSettings
+        | ShareProgress
+        | None
+    )
 
 
 HeldRun: TypeAlias = tuple[str, int, list[int]]
@@ -115,6 +141,8 @@ _VALUES: dict[type[Any], msgspec.msgpack.Decoder[Any]] = {
     OffsetKey: msgspec.msgpack.Decoder(CommittedOffset),
     PendingKey: msgspec.msgpack.Decoder(PendingOffsets),
     FenceKey: msgspec.msgpack.Decoder(Fence),
+    ShareGroupKey: msgspec.msgpack.Decoder(ShareSettings),
+    ShareKey: msgspec.msgpack.Decoder(ShareProgress),
 }
 
 

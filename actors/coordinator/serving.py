@@ -44,6 +44,7 @@ from ...transport.protocol.message import Done, Request
 from ...transport.protocol.message import Reply as ReplyBody
 from ...transport.protocol.transactions import EndGroupTransaction
 from ..journal.recorder import Durable, Recorder, Waiting
+from ..share.reading import Acquired
 from ..transactions.reports import TransactionId
 from .decisions import Decisions
 from .effects import RemoveSnapshot
@@ -70,7 +71,7 @@ REQUESTS: tuple[type[Request], ...] = (
 )
 
 
-Answer: TypeAlias = Waiting | ParkedHeartbeat
+Answer: TypeAlias = Waiting | ParkedHeartbeat | Acquired
 
 
 class _Report(Struct, frozen=True):
@@ -113,7 +114,7 @@ class Serving:
 
     def on_request(self, event: Received, now: int) -> list[Effect]:
         try:
-            self._check_served(event.request, now)
+            self.check_served(event.request, now)
             return self._handlers[type(event.request)](event.sender, event.request, now)
         except ProtocolError as error:
             return [Reply(event.sender, error.body)]
@@ -140,7 +141,7 @@ class Serving:
         for answer in durable.waiting:
             if isinstance(answer, Waiting):
                 effects.append(Reply(answer.sender, answer.body))
-            else:
+            elif isinstance(answer, ParkedHeartbeat):
                 effects += self._park_or_answer(answer, now)
         if any(isinstance(change.key, MemberKey) for change in durable.changes):
             for heartbeat in self._parked.all():
@@ -157,7 +158,8 @@ class Serving:
             effects += [*self._parked.unpark(heartbeat.member_id), Reply(heartbeat.sender, error)]
         return effects
 
-    def _check_served(self, request: Any, now: int) -> None:
+    def check_served(self, request: Any, now: int) -> None:
+        """Raises ProtocolError unless this is the group that is asked for, and it is not just being deleted."""
         if request.group != self._durable.group:
             message = f"this is the coordinator of {self._durable.group!r}, not of {request.group[:250]!r}"
             raise ProtocolError(ErrorCode.INVALID_GROUP, message)

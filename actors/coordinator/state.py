@@ -7,6 +7,7 @@ partition to two members raises: a coordinator that decided so must not go on.
 
 from ...transport.addresses import Place
 from ..journal.identity import NO_START, Start
+from ..share.records import ShareProgress, ShareSettings
 from ..transactions.reports import TransactionId
 from .members import Member
 from .offsets import CommittedOffset
@@ -20,6 +21,8 @@ from .records import (
     MemberKey,
     OffsetKey,
     PendingKey,
+    ShareGroupKey,
+    ShareKey,
     StartKey,
     TopicKey,
 )
@@ -41,6 +44,9 @@ class GroupState:
         self.pending = Pending()
         self.holders: dict[Place, str] = {}
         """Who was granted a partition and has not let go of it."""
+        self.share_settings: ShareSettings | None = None
+        """Of a share group, which has neither members nor offsets."""
+        self.shares: dict[Place, ShareProgress] = {}
 
     def apply(self, change: Change) -> None:
         key, value = change.key, change.value
@@ -62,6 +68,12 @@ class GroupState:
         elif isinstance(key, GroupKey):
             assert value is None or isinstance(value, GroupProgress)
             self.generation = value.generation if value else 0
+        elif isinstance(key, ShareGroupKey):
+            assert value is None or isinstance(value, ShareSettings)
+            self.share_settings = value
+        elif isinstance(key, ShareKey):
+            assert value is None or isinstance(value, ShareProgress)
+            self._apply_share((key.topic, key.partition), value)
         else:
             assert isinstance(value, Start)
             self.start = value
@@ -81,6 +93,9 @@ class GroupState:
             Change(FenceKey(self.group, producer_id), Fence(epoch))
             for producer_id, epoch in self.pending.fences.items()
         ]
+        if self.share_settings is not None:
+            found.append(Change(ShareGroupKey(self.group), self.share_settings))
+        found += [Change(ShareKey(self.group, *place), each) for place, each in self.shares.items()]
         return found
 
     def instance(self, instance_id: str) -> Member | None:
@@ -95,7 +110,8 @@ class GroupState:
     def is_blank(self) -> bool:
         """Whether there is nothing but a start record: the group is new, or deleted."""
         is_fencing = self.pending.open or self.pending.fences
-        return not (self.generation or self.members or self.offsets or self.topic_ids or is_fencing)
+        is_used = self.generation or self.members or self.offsets or self.topic_ids
+        return not (is_used or is_fencing or self.share_settings)
 
     @property
     def is_settled(self) -> bool:
@@ -107,6 +123,12 @@ class GroupState:
             self.topic_ids.pop(topic, None)
         else:
             self.topic_ids[topic] = value.topic_id
+
+    def _apply_share(self, place: Place, value: ShareProgress | None) -> None:
+        if value is None:
+            self.shares.pop(place, None)
+        else:
+            self.shares[place] = value
 
     def _apply_offset(self, place: Place, value: CommittedOffset | None) -> None:
         if value is None:

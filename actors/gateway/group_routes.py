@@ -2,8 +2,8 @@
 
     coordinator up       forwarded as it came
     quarantined          refused with the reason
-    otherwise            the controller is asked to ensure the group (creating it only for requests that join or commit),
-                         and the request waits for the coordinator to come up
+    otherwise            the controller is asked to ensure the group (creating it only for requests that join,
+                         commit or acquire), and the request waits for the coordinator to come up
 
 A group that nobody created has no offsets: `fetch_offsets` of it is answered empty, anything else UNKNOWN_GROUP.
 """
@@ -22,13 +22,24 @@ from ...transport.protocol.groups import (
     ResetOffsets,
 )
 from ...transport.protocol.message import Done
+from ...transport.protocol.shares import Acknowledge, Acquire, ConfigureShareGroup
 from .forwarding import CALL_TIMEOUT_MS, forward
 from .peers import Peers
 from .tickets import Tickets
 from .waiting import Attempt, WaitingRoom
 
-GroupRequest = GroupHeartbeat | CommitOffsets | FetchOffsets | LeaveGroup | DescribeGroup | ResetOffsets
-_CREATING = (GroupHeartbeat, CommitOffsets)
+GroupRequest = (
+    GroupHeartbeat
+    | CommitOffsets
+    | FetchOffsets
+    | LeaveGroup
+    | DescribeGroup
+    | ResetOffsets
+    | Acquire
+    | Acknowledge
+    | ConfigureShareGroup
+)
+_CREATING = (GroupHeartbeat, CommitOffsets, Acquire, ConfigureShareGroup)
 
 COORDINATOR_PATIENCE_MS = 10_000
 """How long a request waits for its coordinator to come up."""
@@ -45,7 +56,7 @@ class GroupRoutes:
     def route(self, attempt: Attempt, request: GroupRequest, now: int) -> list[Effect]:
         address = coordinator_address(request.group)
         if self._peers.up(address) is not None:
-            wait_ms = request.max_wait_ms if isinstance(request, GroupHeartbeat) else 0
+            wait_ms = request.max_wait_ms if isinstance(request, GroupHeartbeat | Acquire) else 0
             return [forward(attempt, address, wait_ms + CALL_TIMEOUT_MS)]
         down = self._peers.down(address)
         if down is not None and down.quarantined:

@@ -55,6 +55,7 @@ from ...transport.protocol.message import Reply as ReplyBody
 from ...transport.protocol.operations import Kill, KillReply, Revive, Status, StatusReply
 from ...transport.protocol.quotas import ListQuotas, RemoveQuota, SetQuota
 from ...transport.protocol.session import Hello, HelloReply, Metadata
+from ...transport.protocol.shares import Acknowledge, Acquire, ConfigureShareGroup
 from ...transport.protocol.topics import (
     AlterTopic,
     CreateTopic,
@@ -93,8 +94,9 @@ REQUESTS: tuple[type[Request], ...] = (
     Produce, Publish, Fetch, ListOffsets, DeleteRecords,
     GroupHeartbeat, CommitOffsets, FetchOffsets, LeaveGroup, DescribeGroup, ResetOffsets,
     ListScheduled, CancelScheduled, AddToTransaction, EndTransaction, ListTransactions,
+    Acquire, Acknowledge, ConfigureShareGroup,
 )  # fmt: skip
-_MAY_BE_CUT = (Metadata, Fetch, GroupHeartbeat, Status, ListScheduled)
+_MAY_BE_CUT = (Metadata, Fetch, GroupHeartbeat, Acquire, Status, ListScheduled)
 
 CONTROLLER_TIMEOUT_MS = 60_000
 """A topic of many partitions takes its time to come up."""
@@ -201,6 +203,9 @@ class GatewayMachine:
                 | LeaveGroup()
                 | DescribeGroup()
                 | ResetOffsets()
+                | Acquire()
+                | Acknowledge()
+                | ConfigureShareGroup()
             ):
                 return self._groups.route(attempt, request, now)
             case ListScheduled() | CancelScheduled():

@@ -74,5 +74,9 @@ def letter_for(lane: Lane, dead_letter: str, group: str) -> Letter:
 
 def identity_of(record: Record, group: str) -> str:
     """One name for all letters of a record. The timestamp tells it from one of an earlier topic of that name."""
-    place = f"{group}\0{record.topic}\0{record.partition}\0{record.offset}\0{record.timestamp}"
+    return place_identity(group, record.topic, record.partition, record.offset, record.timestamp)
+
+
+def place_identity(group: str, topic: str, partition: int, offset: int, timestamp_ms: int) -> str:
+    place = f"{group}\0{topic}\0{partition}\0{offset}\0{timestamp_ms}"
     return f"dead-letter/{hashlib.sha256(place.encode()).hexdigest()[:40]}"

@@ -19,6 +19,7 @@ from planaria.transport.protocol import (
     operations,
     quotas,
     session,
+    shares,
     topics,
     transactions,
 )
@@ -29,7 +30,7 @@ from planaria.transport.protocol.topics import TopicConfig
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
 VECTORS = ROOT / "tests" / "vectors"
-DIALOGS = (control, data, delayed, groups, operations, quotas, session, topics, transactions)
+DIALOGS = (control, data, delayed, groups, operations, quotas, session, shares, topics, transactions)
 
 
 def op_of(kind: type[Request]) -> str:

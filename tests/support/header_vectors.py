@@ -19,6 +19,7 @@ from planaria.transport.protocol import (
     operations,
     quotas,
     session,
+    shares,
     topics,
     transactions,
 )
@@ -112,6 +113,26 @@ OTHER_REQUESTS: dict[str, dict[str, Any]] = {
         "producer_id": 2**40 + 7, "producer_epoch": 3,
     },
     "list_scheduled": {"op": "list_scheduled", "id": 40, "topic": "ORDERS", "limit": 10, "after": "1:17"},
+    "acquire": {
+        "op": "acquire", "id": 60, "group": "resize", "topics": ["IMAGES"], "member_id": "worker-1", "max_records": 10,
+        "max_wait_ms": 30_000,
+    },
+    "acquire ranges": {
+        "op": "acquire", "id": 61, "group": "resize", "topics": ["IMAGES"], "member_id": "worker-1",
+        "max_records": 1_000, "lock_ms": 60_000, "format": "ranges",
+    },
+    "acknowledge": {
+        "op": "acknowledge", "id": 62, "group": "resize", "member_id": "worker-1",
+        "acknowledgements": [
+            {"topic": "IMAGES", "partition": 0, "first_offset": 0, "last_offset": 6, "verdict": "accept"},
+            {"topic": "IMAGES", "partition": 0, "first_offset": 7, "verdict": "fail", "delay_ms": 5_000},
+            {"topic": "IMAGES", "partition": 0, "first_offset": 8, "verdict": "reject", "reason": "no image"},
+        ],
+    },
+    "configure_share_group": {
+        "op": "configure_share_group", "id": 63, "group": "resize", "max_deliveries": 3, "dead_letter": "IMAGES.dlq",
+    },
+    "describe_group, share": {"op": "describe_group", "id": 64, "group": "resize"},
     "cancel_scheduled": {"op": "cancel_scheduled", "id": 41, "scheduled_id": "reminder-17"},
     "produce, held back": {"op": "produce", "id": 53, "topic": "ORDERS", "partition": 1},
     "set_quota": {"op": "set_quota", "id": 50, "client_id": "reports", "quota": {"fetch_bytes": 1_000_000}},
@@ -269,6 +290,38 @@ REPLIES: dict[str, Reply] = {
     "list_quotas": quotas.ListQuotasReply(quotas={"reports": quotas.Quota(fetch_bytes=1_000_000)}),
     "produce, held back": data.ProduceReply(
         batches=[data.ProducedBatch(base_offset=1000)], high_watermark=1001, throttle_ms=250
+    "acquire": shares.AcquireReply(
+        lock_ms=30_000,
+        records=[
+            shares.AcquiredRecord(
+                topic="IMAGES", partition=0, offset=7, delivery_count=1, timestamp_ms=1_700_000_000_000,
+                key=b"cat", key_text="cat", value=b"\x00\xff", headers={"source": "web"},
+            )
+        ],
+    ),
+    "acquire ranges": shares.AcquireReply(
+        lock_ms=60_000, ranges=[shares.AcquiredRange("IMAGES", 0, 7, 7, 2), shares.AcquiredRange("IMAGES", 0, 10, 99, 1)]
+    ),
+    "acknowledge": shares.AcknowledgeReply(
+        results=[
+            shares.AcknowledgeResult(),
+            shares.AcknowledgeResult(),
+            shares.AcknowledgeResult(ErrorBody("NOT_ACQUIRED", "worker-1 does not hold all of IMAGES/0, offsets 8 to 8")),
+        ]
+    ),
+    "configure_share_group": shares.ConfigureShareGroupReply(
+        lock_ms=30_000, max_deliveries=3, dead_letter="IMAGES.dlq", start="earliest"
+    ),
+    "describe_group, share": groups.DescribeGroupReply(
+        group="resize", state="stable", generation=0, assignor="", members=[], offsets=[], type="share",
+        share=shares.ShareDescription(
+            lock_ms=30_000, max_deliveries=3, dead_letter="IMAGES.dlq", start="earliest", members=["worker-1"],
+            partitions=[
+                shares.SharePartitionDescription(
+                    topic="IMAGES", partition=0, start_offset=7, acquired=2, returned=1, dead=0
+                )
+            ],
+        ),
     ),
     "init_producer, transactional": data.InitProducerReply(producer_id=2**40 + 7, producer_epoch=3),
     "commit_offsets, in a transaction": groups.CommitOffsetsReply(),

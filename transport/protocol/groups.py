@@ -18,6 +18,7 @@ from msgspec import Meta, Struct
 
 from .data import Offset, WaitMilliseconds
 from .message import Reply, Request, TopicPartitions
+from .shares import ShareDescription
 
 AssignorName = Literal["sticky", "range", "round_robin"]
 SessionMilliseconds = Annotated[int, Meta(ge=100, le=1_800_000)]
@@ -126,6 +127,9 @@ class DescribeGroupReply(Reply):
     assignor: str
     members: list[MemberDescription]
     offsets: list[PartitionOffset]
+    type: Literal["consumer", "share"] = "consumer"
+    share: ShareDescription | None = None
+    """Of a share group; it has no generation, assignor, members or offsets."""
 
 
 class ResetOffsets(Request, tag="reset_offsets", frozen=True):

@@ -1,0 +1,193 @@
+"""Dead records of a share group on their way into the dead-letter topic, one at a time from each partition. Pure.
+
+Owns the copies under way and the alarms. Must never write a letter of a record whose death is not durable: it might be
+delivered again. The record is done only when its letter is durable; a copy that is repeated by a successor has the
+identity of the first, and the dead-letter topic recognises it. Called by serving.py.
+
+    dead, durable --read from its partition--> letter --produced--> done
+    no dead-letter topic configured            parked: stays dead, keeps its place, under an alarm
+    it does not exist, or refuses              as parked, tried again every REFUSED_MS
+    a partition is away                        tried again every RETRY_MS
+    retention has taken the record away        done: there is nothing left to copy
+
+The headers are those of a hosted subscriber's letters (`subscriber/dead_letters.py`).
+"""
+
+from collections.abc import Callable, Mapping
+
+from msgspec import Struct
+
+from ...transport.addresses import Place, partition_address
+from ...transport.batch import InvalidBatch
+from ...transport.deduplication import (
+    DEDUP_HEADER,
+    identified_batch,
+    identified_headers,
+    partition_for_dedup_id,
+)
+from ...transport.fetched_records import decode_for_json
+from ...transport.machine import Call, Effect, Event, Failed, Payload, SetTimer, TimerFired
+from ...transport.partitioner import partition_for_key
+from ...transport.protocol.data import Fetch, FetchedRecord, FetchReply, Produce, ProduceReply
+from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
+from ...transport.protocol.topics import CatalogTopic
+from ..subscriber.dead_letters import PREFIX, REDRIVES, place_identity
+from .partition import Dead, SharePartition
+from .records import ShareProgress, ShareSettings
+from .spans import State
+from .tails import RETRY_MS, SHARE
+
+REFUSED_MS = 2_000
+REASON = "not accepted within the deliveries it is allowed"
+
+
+class _Copy(Struct, frozen=True):
+    part: SharePartition
+    dead: Dead
+
+
+class Letters:
+    def __init__(self, group: str, partitions: Mapping[Place, SharePartition]) -> None:
+        self._group = group
+        self._partitions = partitions
+        self._durable: dict[Place, list[range]] = {}
+        """Offsets that are dead for good."""
+        self._copies: dict[Place, _Copy] = {}
+        self._refused: dict[Place, str] = {}
+
+    def on_durable(self, place: Place, progress: ShareProgress | None) -> None:
+        found: list[range] = []
+        position = progress.start if progress is not None else 0
+        for count, state, _, _ in progress.runs if progress is not None else ():
+            if state == State.DEAD:
+                found.append(range(position, position + count))
+            position += count
+        if found:
+            self._durable[place] = found
+        else:
+            self._durable.pop(place, None)
+            self._refused.pop(place, None)
+
+    def alarms(self, settings: ShareSettings) -> tuple[str, ...]:
+        told = []
+        for place, offsets in sorted(self._durable.items()):
+            why = (
+                "no dead-letter topic is configured"
+                if settings.dead_letter is None
+                else self._refused.get(place)
+            )
+            if why is not None:
+                count = sum(len(some) for some in offsets)
+                told.append(
+                    f"{place[0]}/{place[1]}: dead records wait, {count} of them, from offset {offsets[0][0]}: {why}"
+                )
+        return tuple(told[:10])
+
+    def advance(self, settings: ShareSettings) -> list[Effect]:
+        """Begin what can be begun."""
+        if settings.dead_letter is None:
+            return []
+        effects: list[Effect] = []
+        for place, offsets in self._durable.items():
+            part = self._partitions.get(place)
+            if part is None or place in self._copies:
+                continue
+            dead = next((dead for dead in part.dead() if any(dead.offset in some for some in offsets)), None)
+            if dead is not None:
+                self._copies[place] = _Copy(part, dead)
+                effects.append(_read(place, dead.offset))
+        return effects
+
+    def handle(
+        self,
+        kind: str,
+        place: Place,
+        event: Event,
+        now: int,
+        settings: ShareSettings,
+        find: Callable[[str], CatalogTopic | None],
+    ) -> tuple[list[Effect], bool]:
+        """Effects, and whether a record is done."""
+        copy, part = self._copies[place], self._partitions.get(place)
+        if part is not copy.part or isinstance(event, TimerFired):
+            del self._copies[place]
+            return [], False
+        if isinstance(event, Failed):
+            if kind != "letter_read" or event.error.code != ErrorCode.OFFSET_OUT_OF_RANGE:
+                return self._rest(place, event.error, now), False
+        elif kind == "letter_read":
+            try:
+                record = _record_at(event.payload, copy.dead.offset)
+            except (ProtocolError, InvalidBatch) as error:
+                return self._rest(place, ErrorBody("CORRUPT_LOG", str(error)), now), False
+            if record is not None:
+                return self._produce(place, copy.dead, record, now, settings, find), False
+        else:
+            refusal = event.reply.batches[0].error
+            if refusal is not None:
+                return self._rest(place, refusal, now), False
+        copy.part.settle(copy.dead.offset, copy.dead.offset + 1)
+        del self._copies[place]
+        self._refused.pop(place, None)
+        return [], True
+
+    def _produce(
+        self,
+        place: Place,
+        dead: Dead,
+        record: FetchedRecord,
+        now: int,
+        settings: ShareSettings,
+        find: Callable[[str], CatalogTopic | None],
+    ) -> list[Effect]:
+        topic = settings.dead_letter
+        entry = find(topic) if topic is not None else None
+        if topic is None or entry is None:
+            error = ErrorBody(ErrorCode.UNKNOWN_TOPIC, f"there is no topic {topic!r} for dead letters")
+            return self._rest(place, error, now)
+        identity = place_identity(self._group, *place, dead.offset, record.timestamp_ms)
+        headers = identified_headers(letter_headers(self._group, place, dead, record, now), identity)
+        if record.key is not None:
+            partition = partition_for_key(record.key, entry.partitions)
+        else:
+            partition = partition_for_dedup_id(identity, entry.partitions)
+        batch = identified_batch((record.key, record.value, 0, headers), now)
+        request = Produce(topic=topic, partition=partition, acks="all")
+        address = partition_address(topic, partition)
+        return [Call((SHARE, "letter_write", place), address, request, ProduceReply, (batch,))]
+
+    def _rest(self, place: Place, error: ErrorBody, now: int) -> list[Effect]:
+        if not error.retriable:
+            self._refused[place] = f"{error.code}: {error.message}"
+        pause_ms = RETRY_MS if error.retriable else REFUSED_MS
+        return [SetTimer((SHARE, "letter_again", place), now + pause_ms)]
+
+
+def letter_headers(group: str, place: Place, dead: Dead, record: FetchedRecord, now: int) -> dict[str, str]:
+    before = record.headers or {}
+    own = {name: text for name, text in before.items() if not name.startswith(PREFIX) or name == REDRIVES}
+    identity = own.pop(DEDUP_HEADER, None)
+    told = {
+        "topic": place[0],
+        "partition": str(place[1]),
+        "offset": str(dead.offset),
+        "timestamp": str(record.timestamp_ms),
+        "group": group,
+        "failures": str(dead.deliveries),
+        "deliveries": str(dead.deliveries),
+        "last-failure": str(now),
+        "reason": " ".join(dead.reason.split()) or REASON,
+        "dedup-id": identity,
+    }
+    return own | {PREFIX + name: text for name, text in told.items() if text is not None}
+
+
+def _read(place: Place, offset: int) -> Call:
+    request = Fetch(topic=place[0], partition=place[1], offset=offset, max_bytes=1, format="batches")
+    return Call((SHARE, "letter_read", place), partition_address(*place), request, FetchReply)
+
+
+def _record_at(payload: Payload, offset: int) -> FetchedRecord | None:
+    """None when the log holds no record there."""
+    found, _ = decode_for_json(b"".join(payload), offset, 1, 1)
+    return found[0] if found and found[0].offset == offset else None

@@ -1,0 +1,188 @@
+"""One partition of a share group: which records are whose, decided. Pure.
+
+Owns the runs (`spans.py`), the reasons of dead records and the limits. Must never give a record that is acquired, done or
+dead to anybody. Every change shows in `progress`, which serving.py has recorded before it answers. Called by serving.py.
+
+    available --acquire--> acquired (deliveries + 1)        available: not before its `until`
+    acquired --accept--> done        --release--> available (deliveries - 1)       --renew--> acquired
+             --fail, lock over--> available; with as many deliveries as allowed: dead
+             --reject--> dead --its letter is written--> done
+"""
+
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from ...transport.protocol.errors import ErrorCode, ProtocolError
+from ...transport.protocol.shares import MAX_LOCKED, Acknowledgement, SharePartitionDescription
+from .records import ShareProgress, runs_of, spans_of
+from .spans import Span, State
+
+MAX_RUNS = 10_000
+"""Of records in different states: beyond, nothing that was never delivered is given out until some are done."""
+EXPIRED = "its lock expired"
+
+
+class Dead(Struct, frozen=True):
+    offset: int
+    deliveries: int
+    reason: str
+
+
+class SharePartition:
+    def __init__(self, progress: ShareProgress) -> None:
+        self.topic_id = progress.topic_id
+        self._spans = spans_of(progress)
+        self._reasons = dict(progress.reasons)
+        self.tail = self._spans.end
+        """Where the readable log ended when somebody looked last."""
+
+    @property
+    def progress(self) -> ShareProgress:
+        return ShareProgress(self.topic_id, self._spans.start, runs_of(self._spans), dict(self._reasons))
+
+    @property
+    def end(self) -> int:
+        return self._spans.end
+
+    @property
+    def wants_tail(self) -> bool:
+        """Whether all that is known to be there has been delivered."""
+        return self._spans.end >= self.tail and len(self._spans) < MAX_RUNS
+
+    def acquire(self, member: str, limit: int, now: int, until: int) -> list[Span]:
+        """Lock up to `limit` records for the member; the earliest that are available."""
+        limit = min(limit, MAX_LOCKED - self._count(State.ACQUIRED))
+        taken: list[Span] = []
+        for span in [span for span in self._spans if span.state == State.AVAILABLE and span.until <= now]:
+            if limit <= 0:
+                break
+            end = min(span.end, span.first + limit)
+            taken.append(Span(span.first, end, State.ACQUIRED, span.deliveries + 1, until, member))
+            self._spans.put(taken[-1])
+            limit -= end - span.first
+        fresh = min(limit, self.tail - self._spans.end)
+        if fresh > 0 and len(self._spans) < MAX_RUNS:
+            first = self._spans.end
+            taken.append(Span(first, first + fresh, State.ACQUIRED, 1, until, member))
+            self._spans.append(taken[-1])
+        return taken
+
+    def acknowledge(self, member: str, said: Acknowledgement, now: int, until: int, limit: int) -> None:
+        """Raises ProtocolError, and changes nothing, unless the member holds all that it speaks of."""
+        end = said.first_offset + 1 if said.last_offset is None else said.last_offset + 1
+        where = f"{said.topic}/{said.partition}, offsets {said.first_offset} to {end - 1}"
+        if end <= said.first_offset:
+            raise ProtocolError(
+                ErrorCode.INVALID_REQUEST, f"last_offset: lies before first_offset in {where}"
+            )
+        held = self._spans.within(said.first_offset, end)
+        if sum(span.count for span in held if _holds(span, member, now)) != end - said.first_offset:
+            message = f"{member} does not hold all of {where}: it never did, its lock expired, or it has acknowledged"
+            raise ProtocolError(ErrorCode.NOT_ACQUIRED, message)
+        for span in held:
+            self._judge(span, said, now, until, limit)
+
+    def _judge(self, span: Span, said: Acknowledgement, now: int, until: int, limit: int) -> None:
+        first, end, deliveries = span.first, span.end, span.deliveries
+        match said.verdict:
+            case "accept":
+                self._spans.put(Span(first, end, State.DONE))
+            case "release":
+                self._spans.put(Span(first, end, State.AVAILABLE, deliveries - 1))
+            case "renew":
+                self._spans.put(Span(first, end, State.ACQUIRED, deliveries, until, span.member))
+            case "reject":
+                self._bury(span, said.reason)
+            case "fail" if deliveries >= limit:
+                self._bury(span, said.reason)
+            case "fail":
+                ready_at = now + said.delay_ms if said.delay_ms else 0
+                self._spans.put(Span(first, end, State.AVAILABLE, deliveries, ready_at))
+
+    def _bury(self, span: Span, reason: str) -> None:
+        self._spans.put(Span(span.first, span.end, State.DEAD, span.deliveries))
+        if reason:
+            self._reasons.update(dict.fromkeys(range(span.first, span.end), reason))
+
+    def expire(self, now: int, limit: int) -> bool:
+        """Take back what was locked until now; whether there was any."""
+        over = [span for span in self._spans if span.state == State.ACQUIRED and span.until <= now]
+        for span in over:
+            if span.deliveries >= limit:
+                self._bury(span, EXPIRED)
+            else:
+                self._spans.put(Span(span.first, span.end, State.AVAILABLE, span.deliveries))
+        return bool(over)
+
+    def next_due(self, now: int) -> int | None:
+        """When a lock or a delay ends next."""
+        is_timed = (State.ACQUIRED, State.AVAILABLE)
+        return min(
+            (span.until for span in self._spans if span.state in is_timed and span.until > now), default=None
+        )
+
+    def bury_unreadable(self, span: Span, reason: str) -> None:
+        """Nobody can be given what cannot be read."""
+        for held in self._still_locked(span):
+            self._bury(held, reason)
+
+    def settle_gap(self, span: Span) -> None:
+        """There are no records at these offsets, which are locked."""
+        for held in self._still_locked(span):
+            self._spans.put(Span(held.first, held.end, State.DONE))
+
+    def return_unread(self, span: Span) -> None:
+        """Of this lock nobody has heard: as if it had never been."""
+        for held in self._still_locked(span):
+            self._spans.put(Span(held.first, held.end, State.AVAILABLE, held.deliveries - 1))
+
+    def _still_locked(self, span: Span) -> list[Span]:
+        return [
+            held
+            for held in self._spans.within(span.first, span.end)
+            if held.state == State.ACQUIRED and held.member == span.member and held.until == span.until
+        ]
+
+    def settle(self, first: int, end: int) -> None:
+        """Nothing more is to be done for these: their dead letters are written."""
+        if max(first, self._spans.start) < end:
+            self._spans.put(Span(max(first, self._spans.start), end, State.DONE))
+            for offset in range(first, end):
+                self._reasons.pop(offset, None)
+
+    def on_tail(self, log_start: int, tail: int) -> bool:
+        """The log is known to reach so far; whether what retention took away has changed anything."""
+        self.tail = max(tail, self._spans.end)
+        if log_start <= self._spans.start:
+            return False
+        self._spans.skip_to(log_start)
+        self.tail = max(tail, self._spans.end)
+        self._reasons = {offset: text for offset, text in self._reasons.items() if offset >= log_start}
+        return True
+
+    def dead(self) -> Iterator[Dead]:
+        for span in self._spans:
+            if span.state == State.DEAD:
+                for offset in range(span.first, span.end):
+                    yield Dead(offset, span.deliveries, self._reasons.get(offset, ""))
+
+    def members(self) -> set[str]:
+        return {span.member for span in self._spans if span.state == State.ACQUIRED}
+
+    def describe(self, topic: str, partition: int) -> SharePartitionDescription:
+        return SharePartitionDescription(
+            topic=topic,
+            partition=partition,
+            start_offset=self._spans.start,
+            acquired=self._count(State.ACQUIRED),
+            returned=self._count(State.AVAILABLE),
+            dead=self._count(State.DEAD),
+        )
+
+    def _count(self, state: State) -> int:
+        return sum(span.count for span in self._spans if span.state == state)
+
+
+def _holds(span: Span, member: str, now: int) -> bool:
+    return span.state == State.ACQUIRED and span.member == member and span.until > now

@@ -1,0 +1,154 @@
+"""Acquired records read for members who cannot open batches, one request after its turn at each partition. Pure.
+
+Owns the requests that are being read for. What does not fit the reply is given back as if it had never been acquired;
+an offset that holds no record is done. Called by serving.py once the acquisition is durable.
+
+    queue of runs --fetch--> records taken, gaps settled --more--> fetch on
+                         --bytes used up | partition away--> the rest given back; answered with what there is
+                         --cannot be opened--> that one record is dead, the rest given back
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import UNSET, Struct
+
+from ...transport.addresses import Place, partition_address
+from ...transport.fetched_records import MAX_INLINE_BYTES, decode_for_json
+from ...transport.machine import Answered, Call, Effect, Failed, Reply, Sender
+from ...transport.protocol.data import Fetch, FetchedRecord, FetchReply
+from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
+from ...transport.protocol.shares import Acquire, AcquiredRecord, AcquireReply
+from .partition import SharePartition
+from .spans import Span
+from .tails import SHARE
+
+
+class Acquired(Struct, frozen=True):
+    """What a request got, to be told once it is durable."""
+
+    sender: Sender
+    request: Acquire
+    taken: list[tuple[Place, Span]]
+    lock_ms: int
+
+
+class _Job(Struct):
+    acquired: Acquired
+    left: list[tuple[Place, Span]]
+    bytes_left: int
+    records: list[AcquiredRecord]
+
+
+class Reading:
+    def __init__(self, partitions: Mapping[Place, SharePartition]) -> None:
+        self._partitions = partitions
+        self._jobs: dict[int, _Job] = {}
+        self._started = 0
+        self.changed: set[Place] = set()
+        """Where something was given back or settled; the caller records it."""
+
+    def begin(self, acquired: Acquired) -> list[Effect]:
+        self._started += 1
+        bytes_left = min(acquired.request.max_bytes, MAX_INLINE_BYTES)
+        self._jobs[self._started] = _Job(acquired, list(acquired.taken), bytes_left, [])
+        return self._go_on(self._started)
+
+    def _go_on(self, number: int) -> list[Effect]:
+        job = self._jobs[number]
+        if not job.left:
+            return self._end(number)
+        (topic, partition), span = job.left[0]
+        request = Fetch(
+            topic=topic,
+            partition=partition,
+            offset=span.first,
+            max_bytes=job.bytes_left,
+            format="batches",
+        )
+        return [Call((SHARE, "read", number), partition_address(topic, partition), request, FetchReply)]
+
+    def handle(self, number: int, event: Answered | Failed) -> list[Effect]:
+        job = self._jobs[number]
+        if isinstance(event, Failed):
+            return self._break_off(number, event.error)
+        place, span = job.left[0]
+        batches = event.payload[0] if len(event.payload) == 1 else b"".join(event.payload)
+        aborted = () if event.reply.aborted is UNSET else event.reply.aborted
+        try:
+            found, end = decode_for_json(
+                batches,
+                span.first,
+                span.count,
+                job.bytes_left,
+                max(event.reply.next_offset, span.first),
+                aborted,
+            )
+        except ProtocolError as error:
+            return self._break_off(number, error.body)
+        end = min(end, span.end)
+        if end == span.first:
+            return self._break_off(number, _nothing(place, span.first))
+        self._take(job, place, span, [record for record in found if record.offset < end], end)
+        if end < span.end:
+            job.left[0] = (place, span.cut(end, span.end))
+        else:
+            del job.left[0]
+        return self._go_on(number) if job.bytes_left > 0 else self._end(number)
+
+    def _take(self, job: _Job, place: Place, span: Span, found: list[FetchedRecord], end: int) -> None:
+        position = span.first
+        for record in found:
+            self._settle(place, span, position, record.offset)
+            position = record.offset + 1
+            job.bytes_left -= len(record.key or b"") + len(record.value or b"")
+            job.records.append(_inline(place, span.deliveries, record))
+        self._settle(place, span, position, end)
+
+    def _settle(self, place: Place, span: Span, first: int, end: int) -> None:
+        part = self._partitions.get(place)
+        if first < end and part is not None:
+            part.settle_gap(span.cut(first, end))
+            self.changed.add(place)
+
+    def _break_off(self, number: int, error: ErrorBody) -> list[Effect]:
+        job = self._jobs[number]
+        place, span = job.left[0]
+        part = self._partitions.get(place)
+        if not error.retriable and error.code != ErrorCode.OFFSET_OUT_OF_RANGE and part is not None:
+            part.bury_unreadable(span.cut(span.first, span.first + 1), error.message)
+            job.left[0] = (place, span.cut(span.first + 1, span.end))
+            self.changed.add(place)
+        return self._end(number, error)
+
+    def _end(self, number: int, error: ErrorBody | None = None) -> list[Effect]:
+        job = self._jobs.pop(number)
+        for place, span in job.left:
+            part = self._partitions.get(place)
+            if part is not None:
+                part.return_unread(span)
+                self.changed.add(place)
+        body: Any = AcquireReply(lock_ms=job.acquired.lock_ms, records=job.records)
+        if error is not None and not job.records:
+            body = ErrorBody(error.code, error.message, True)
+        return [Reply(job.acquired.sender, body)]
+
+
+def _nothing(place: Place, offset: int) -> ErrorBody:
+    message = f"{place[0]}/{place[1]} cannot be read at offset {offset} now"
+    return ErrorBody(ErrorCode.ACTOR_UNAVAILABLE, message, True)
+
+
+def _inline(place: Place, deliveries: int, record: FetchedRecord) -> AcquiredRecord:
+    return AcquiredRecord(
+        topic=place[0],
+        partition=place[1],
+        offset=record.offset,
+        delivery_count=deliveries,
+        timestamp_ms=record.timestamp_ms,
+        key=record.key,
+        key_text=record.key_text,
+        value=record.value,
+        value_text=record.value_text,
+        headers=record.headers,
+    )

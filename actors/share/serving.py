@@ -1,0 +1,468 @@
+"""A share group being served: who acquires, who acknowledges, what is dead. Pure.
+
+Owns the partitions' decided state, the requests that wait for records, and the group's settings. Must never tell what is
+not durable: a change marks its partition, the machine's next flush records it (`settle`), and the answer waits for that.
+Called by the coordinator's machine, which owns the phases and the recorder.
+
+    acquire       takes what there is; with nothing, parked until there is something or `max_wait_ms` are over, and at
+                  least until it is known whether there is. A member's newer acquire ends the older one
+    acknowledge   judged range by range; what succeeded is answered when durable, `renew` and refusals at once
+    configure     makes the group, or changes it
+    due timer     locks and delays that are over, and requests that have waited long enough
+
+A group is of one kind for life: the first request that needs a kind decides, the others are refused INVALID_GROUP.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ...transport.addresses import Place, is_internal
+from ...transport.machine import (
+    Answered,
+    CancelTimer,
+    Effect,
+    Event,
+    Failed,
+    Received,
+    Reply,
+    Sender,
+    SetTimer,
+)
+from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
+from ...transport.protocol.groups import DescribeGroupReply
+from ...transport.protocol.message import Request
+from ...transport.protocol.shares import (
+    Acknowledge,
+    Acknowledgement,
+    AcknowledgeReply,
+    AcknowledgeResult,
+    Acquire,
+    AcquiredRange,
+    AcquireReply,
+    ConfigureShareGroup,
+    ShareDescription,
+)
+from ...transport.protocol.topics import CatalogTopic
+from .letters import Letters
+from .partition import SharePartition
+from .reading import Acquired, Reading
+from .records import ShareProgress, ShareSettings
+from .spans import Span
+from .tails import SHARE, Tails, bounds_of
+
+REQUESTS: tuple[type[Request], ...] = (Acquire, Acknowledge, ConfigureShareGroup)
+MAX_PARKED = 1_000
+TOPIC_GRACE_MS = 1_000
+"""How long a topic may be unknown here that was created a moment ago."""
+DUE = (SHARE, "due")
+
+
+class _Parked(Struct):
+    sender: Sender
+    request: Acquire
+    deadline: int
+    topic_deadline: int
+    heard: set[Place]
+    """Partitions that have said since whether they have something."""
+
+
+class ShareServing:
+    def __init__(
+        self,
+        group: str,
+        settings: ShareSettings | None,
+        progress: Mapping[Place, ShareProgress],
+        why_not: Callable[[], str | None],
+    ) -> None:
+        """`why_not` tells why the group cannot become a share group, if it has no settings yet."""
+        self._group = group
+        self._settings = settings
+        self._why_not = why_not
+        self._partitions = {place: SharePartition(each) for place, each in progress.items()}
+        self._tails = Tails()
+        self._reading = Reading(self._partitions)
+        self._letters = Letters(group, self._partitions)
+        for place, each in progress.items():
+            self._letters.on_durable(place, each)
+        self._topics: Mapping[str, CatalogTopic] | None = None
+        self._parked: dict[str, _Parked] = {}
+        """By member."""
+        self._dirty: dict[Place, None] = {}
+        self._are_settings_dirty = False
+        self._turn = 0
+        self._due_at: int | None = None
+        self._is_stirred = True
+        """Whether something has changed for those who wait."""
+
+    @property
+    def is_share(self) -> bool:
+        return self._settings is not None
+
+    @property
+    def is_dirty(self) -> bool:
+        return bool(self._dirty) or self._are_settings_dirty
+
+    def take(self) -> tuple[ShareSettings | None, dict[Place, ShareProgress | None]]:
+        """What has to be recorded now: the settings if they are new, and partitions; None forgets one."""
+        settings = self._settings if self._are_settings_dirty else None
+        self._are_settings_dirty = False
+        changed = {
+            place: self._partitions[place].progress if place in self._partitions else None
+            for place in self._dirty
+        }
+        self._dirty = {}
+        return settings, changed
+
+    # Requests.
+
+    def on_request(self, event: Received, now: int) -> tuple[list[Effect], Any]:
+        """Effects, and the body of an answer that has to wait until what was decided is durable."""
+        match event.request:
+            case Acquire():
+                return self._on_acquire(event.sender, event.request, now), None
+            case Acknowledge():
+                return self._on_acknowledge(event.sender, event.request, now)
+            case ConfigureShareGroup():
+                return [], self._configure(event.request).reply
+        raise AssertionError(f"{event.request!r} is not for a share group")
+
+    def _on_acquire(self, sender: Sender, request: Acquire, now: int) -> list[Effect]:
+        self._check_topics(request)
+        self._become_share()
+        effects = self._end_parked(request.member_id)
+        if len(self._parked) >= MAX_PARKED:
+            raise ProtocolError(ErrorCode.OVERLOADED, f"{MAX_PARKED} members wait for records")
+        self._parked[request.member_id] = _Parked(
+            sender, request, now + request.max_wait_ms, now + TOPIC_GRACE_MS, set()
+        )
+        self._is_stirred = True
+        return effects
+
+    def _check_topics(self, request: Acquire) -> None:
+        dead_letter = self._settings.dead_letter if self._settings is not None else None
+        for topic in request.topics:
+            if is_internal(topic):
+                raise ProtocolError(ErrorCode.INVALID_TOPIC, f"topics: {topic!r} is the broker's own")
+            if topic == dead_letter:
+                message = f"topics: {topic!r} is the group's own dead-letter topic"
+                raise ProtocolError(ErrorCode.INVALID_REQUEST, message)
+
+    def _on_acknowledge(self, sender: Sender, request: Acknowledge, now: int) -> tuple[list[Effect], Any]:
+        if self._settings is None:
+            message = f"{self._group!r} is no share group: there is nothing to acknowledge"
+            raise ProtocolError(ErrorCode.INVALID_GROUP, message)
+        results = [self._acknowledge(request.member_id, said, now) for said in request.acknowledgements]
+        self._is_stirred = True
+        body = AcknowledgeReply(results=results)
+        is_changing = any(
+            result.error is None and said.verdict != "renew"
+            for said, result in zip(request.acknowledgements, results, strict=True)
+        )
+        return ([], body) if is_changing else ([Reply(sender, body)], None)
+
+    def _acknowledge(self, member: str, said: Acknowledgement, now: int) -> AcknowledgeResult:
+        assert self._settings is not None
+        place = (said.topic, said.partition)
+        part = self._partitions.get(place)
+        try:
+            if part is None:
+                message = f"{member} holds nothing of {said.topic}/{said.partition}"
+                raise ProtocolError(ErrorCode.NOT_ACQUIRED, message)
+            until = now + (said.lock_ms or self._settings.lock_ms)
+            part.acknowledge(member, said, now, until, self._settings.max_deliveries)
+        except ProtocolError as error:
+            return AcknowledgeResult(error.body)
+        if said.verdict != "renew":
+            self._dirty[place] = None
+        return AcknowledgeResult()
+
+    def _configure(self, request: ConfigureShareGroup) -> ShareSettings:
+        if request.dead_letter:
+            self._check_dead_letter(request.dead_letter)
+        self._become_share()
+        assert self._settings is not None
+        given = {
+            name: value
+            for name in ("lock_ms", "max_deliveries", "start")
+            if (value := getattr(request, name)) is not None
+        }
+        if request.dead_letter is not None:
+            given["dead_letter"] = request.dead_letter or None
+        self._settings = replace(self._settings, **given)
+        self._are_settings_dirty = True
+        return self._settings
+
+    def _check_dead_letter(self, topic: str) -> None:
+        if is_internal(topic):
+            raise ProtocolError(ErrorCode.INVALID_TOPIC, f"dead_letter: {topic!r} is the broker's own")
+        if any(topic == consumed for consumed, _ in self._partitions):
+            message = f"dead_letter: {topic!r} is a topic that the group consumes"
+            raise ProtocolError(ErrorCode.INVALID_REQUEST, message)
+        if self._topics is not None and topic not in self._topics:
+            raise ProtocolError(ErrorCode.UNKNOWN_TOPIC, f"dead_letter: there is no topic {topic[:250]!r}")
+
+    def _become_share(self) -> None:
+        if self._settings is not None:
+            return
+        reason = self._why_not()
+        if reason is not None:
+            raise ProtocolError(ErrorCode.INVALID_GROUP, reason)
+        self._settings = ShareSettings()
+        self._are_settings_dirty = True
+
+    def refuse(self) -> ErrorBody:
+        """What a consumer's request to a share group is answered."""
+        message = (
+            f"{self._group!r} is a share group: its members acquire and acknowledge, and hold no partitions"
+        )
+        return ErrorBody(ErrorCode.INVALID_GROUP, message)
+
+    def check_unused(self) -> None:
+        """Raises ProtocolError while records are held or waited for."""
+        members = self._members()
+        if members:
+            message = f"the group is not empty; members that hold records or wait for some: {len(members)}"
+            raise ProtocolError(ErrorCode.GROUP_NOT_EMPTY, message)
+
+    def forget(self) -> None:
+        """The group is deleted."""
+        self._partitions.clear()
+        self._dirty = {}
+        self._settings, self._are_settings_dirty = None, False
+
+    def describe(self) -> DescribeGroupReply:
+        assert self._settings is not None
+        members = self._members()
+        partitions = [part.describe(*place) for place, part in sorted(self._partitions.items())]
+        settings = self._settings
+        share = ShareDescription(
+            lock_ms=settings.lock_ms,
+            max_deliveries=settings.max_deliveries,
+            dead_letter=settings.dead_letter,
+            start=settings.start,
+            members=members,
+            partitions=partitions,
+        )
+        return DescribeGroupReply(
+            group=self._group,
+            state="stable" if members else "empty",
+            generation=0,
+            assignor="",
+            members=[],
+            offsets=[],
+            type="share",
+            share=share,
+        )
+
+    def _members(self) -> list[str]:
+        holders = set(self._parked).union(*(part.members() for part in self._partitions.values()))
+        return sorted(holders)
+
+    def close(self) -> list[Effect]:
+        """Those who wait are told to ask again."""
+        error = ErrorBody(ErrorCode.SHUTTING_DOWN, "the coordinator is stopping", True)
+        effects: list[Effect] = [Reply(parked.sender, error) for parked in self._parked.values()]
+        self._parked = {}
+        return effects
+
+    # What happens.
+
+    def set_topics(self, topics: Mapping[str, CatalogTopic]) -> None:
+        self._topics = topics
+        self._is_stirred = True
+        for place in list(self._partitions):
+            entry = topics.get(place[0])
+            if entry is None or entry.topic_id != self._partitions[place].topic_id:
+                del self._partitions[place]
+                self._dirty[place] = None
+
+    def on_durable(self, place: Place, progress: ShareProgress | None) -> None:
+        self._letters.on_durable(place, progress)
+
+    def tell(self, acquired: Acquired) -> list[Effect]:
+        """What was acquired is durable: the member hears of it."""
+        request, sender = acquired.request, acquired.sender
+        if request.format == "records" or (request.format is None and sender.is_json):
+            return self._reading.begin(acquired)
+        ranges = [
+            AcquiredRange(*place, span.first, span.end - 1, span.deliveries) for place, span in acquired.taken
+        ]
+        return [Reply(sender, AcquireReply(lock_ms=acquired.lock_ms, ranges=ranges))]
+
+    def handle(self, event: Event, now: int) -> list[Effect]:
+        """Timers and answers whose key begins with SHARE."""
+        match event.key:
+            case (_, "due"):
+                self._due_at = None
+                self._expire(now)
+                return []
+            case (_, "again", place):
+                self._tails.on_rested(place)
+                self._is_stirred = True
+                return []
+            case (_, "read", number):
+                effects = self._reading.handle(number, event)
+                self._note_reading()
+                return effects
+            case (_, "letter_read" | "letter_write" | "letter_again" as kind, place):
+                return self._on_letter(kind, place, event, now)
+            case (_, kind, place):
+                return self._on_tail(kind, place, event, now)
+        raise AssertionError(f"nobody used the key {event.key!r}")
+
+    def _note_reading(self) -> None:
+        self._dirty.update(dict.fromkeys(self._reading.changed))
+        self._reading.changed.clear()
+        self._is_stirred = True
+
+    def _on_letter(self, kind: str, place: Place, event: Event, now: int) -> list[Effect]:
+        settings = self._settings or ShareSettings()
+        effects, is_done = self._letters.handle(kind, place, event, now, settings, self._entry)
+        if is_done:
+            self._dirty[place] = None
+        return effects
+
+    def _on_tail(self, kind: str, place: Place, event: Answered | Failed, now: int) -> list[Effect]:
+        self._is_stirred = True
+        if kind == "tail" or isinstance(event, Failed):
+            for parked in self._parked.values():
+                parked.heard.add(place)
+        part, entry = self._partitions.get(place), self._entry(place[0])
+        if entry is None:
+            self._tails.on_outcome(place)
+            return []
+        if isinstance(event, Failed):
+            if event.error.code == ErrorCode.OFFSET_OUT_OF_RANGE:
+                self._tails.on_outcome(place)
+                return self._tails.earliest(place)
+            return self._tails.on_failed(place, now)
+        self._tails.on_outcome(place)
+        if kind == "begin":
+            if part is None and event.reply.offset >= 0:
+                self._partitions[place] = SharePartition(ShareProgress(entry.topic_id, event.reply.offset))
+                self._dirty[place] = None
+        elif part is not None:
+            bounds = (event.reply.offset, part.end) if kind == "earliest" else bounds_of(event.reply)
+            if part.on_tail(*bounds):
+                self._dirty[place] = None
+        return []
+
+    def _expire(self, now: int) -> None:
+        self._is_stirred = True
+        for place, part in self._partitions.items():
+            assert self._settings is not None
+            if part.expire(now, self._settings.max_deliveries):
+                self._dirty[place] = None
+
+    # Those who wait.
+
+    def advance(self, now: int) -> tuple[list[Effect], list[Acquired]]:
+        """After every event: give what there is to whoever waits, ask for more, bury what is dead, set the timer.
+
+        Effects, and what was given, to be told by `tell` once it is durable.
+        """
+        if self._settings is None:
+            return [], []
+        effects: list[Effect] = []
+        given: list[Acquired] = []
+        if self._is_stirred:
+            self._is_stirred = False
+            for parked in list(self._parked.values()):
+                taken = self._acquire(parked.request, now)
+                if taken:
+                    del self._parked[parked.request.member_id]
+                    lock_ms = parked.request.lock_ms or self._settings.lock_ms
+                    given.append(Acquired(parked.sender, parked.request, taken, lock_ms))
+                else:
+                    effects += self._wait(parked, now)
+        effects += self._letters.advance(self._settings)
+        return effects + self._set_timer(now), given
+
+    def alarms(self) -> tuple[str, ...]:
+        return self._letters.alarms(self._settings) if self._settings is not None else ()
+
+    def _acquire(self, request: Acquire, now: int) -> list[tuple[Place, Span]]:
+        assert self._settings is not None
+        until = now + (request.lock_ms or self._settings.lock_ms)
+        places = self._places(request)
+        self._turn += 1
+        taken: list[tuple[Place, Span]] = []
+        left = request.max_records
+        for index in range(len(places)):
+            place = places[(index + self._turn) % len(places)]
+            part = self._partitions.get(place)
+            if part is None or left <= 0:
+                continue
+            for span in part.acquire(request.member_id, left, now, until):
+                taken.append((place, span))
+                self._dirty[place] = None
+                left -= span.count
+        return taken
+
+    def _wait(self, parked: _Parked, now: int) -> list[Effect]:
+        """Ask what is not known, or answer that there is nothing."""
+        assert self._settings is not None
+        effects: list[Effect] = []
+        is_unknown = False
+        for place in self._places(parked.request):
+            part = self._partitions.get(place)
+            is_heard = place in parked.heard
+            if (part is not None and not part.wants_tail) or (is_heard and now >= parked.deadline):
+                continue
+            if part is None:
+                asked = self._tails.begins(place, self._settings.start)
+            else:
+                asked = self._tails.poll(place, part.end, parked.deadline - now)
+            effects += asked
+            is_unknown |= not is_heard and (bool(asked) or self._tails.is_news_coming(place))
+        return effects + self._end_if_over(parked, now, is_unknown)
+
+    def _end_if_over(self, parked: _Parked, now: int, is_unknown: bool) -> list[Effect]:
+        missing = [topic for topic in parked.request.topics if self._entry(topic) is None]
+        if self._topics is None or (missing and now < parked.topic_deadline):
+            return []
+        if missing:
+            del self._parked[parked.request.member_id]
+            error = ErrorBody(ErrorCode.UNKNOWN_TOPIC, f"there is no topic {missing[0][:250]!r}")
+            return [Reply(parked.sender, error)]
+        if now < parked.deadline or is_unknown:
+            return []
+        return self._end_parked(parked.request.member_id)
+
+    def _end_parked(self, member: str) -> list[Effect]:
+        parked = self._parked.pop(member, None)
+        if parked is None:
+            return []
+        assert self._settings is not None
+        request = parked.request
+        is_inline = request.format == "records" or (request.format is None and parked.sender.is_json)
+        body = AcquireReply(lock_ms=request.lock_ms or self._settings.lock_ms)
+        if is_inline:
+            body.records = []
+        else:
+            body.ranges = []
+        return [Reply(parked.sender, body)]
+
+    def _set_timer(self, now: int) -> list[Effect]:
+        times = [due for part in self._partitions.values() if (due := part.next_due(now)) is not None]
+        for parked in self._parked.values():
+            times += [at for at in (parked.deadline, parked.topic_deadline) if at > now]
+        due_at = min(times, default=None)
+        if due_at == self._due_at:
+            return []
+        self._due_at = due_at
+        return [CancelTimer(DUE)] if due_at is None else [SetTimer(DUE, due_at)]
+
+    def _places(self, request: Acquire) -> list[Place]:
+        return [
+            (topic, partition)
+            for topic in dict.fromkeys(request.topics)
+            if (entry := self._entry(topic)) is not None
+            for partition in range(entry.partitions)
+        ]
+
+    def _entry(self, topic: str) -> CatalogTopic | None:
+        return self._topics.get(topic) if self._topics is not None else None

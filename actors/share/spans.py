@@ -1,0 +1,117 @@
+"""The offsets of a partition as a share group sees them: runs of equal state, one behind the other, without gaps. Pure.
+
+Owns the runs and their order; knows nothing of members' requests or time. A run stands for any number of records, so that
+a thousand records acquired and accepted at once cost what one costs. Called by partition.py.
+
+    [start ... end)     what has been delivered at least once; below `start` everything is done
+    available   may be delivered, from `until` on           acquired    `member` has it, until `until`
+    done        accepted, or its dead letter is written     dead        its dead letter is to be written, or it is parked
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from enum import IntEnum
+from operator import attrgetter
+
+from msgspec import Struct
+
+
+class State(IntEnum):
+    AVAILABLE = 0
+    ACQUIRED = 1
+    DONE = 2
+    DEAD = 3
+
+
+class Span(Struct, frozen=True):
+    first: int
+    end: int
+    """Behind the last."""
+    state: State
+    deliveries: int = 0
+    until: int = 0
+    member: str = ""
+
+    @property
+    def count(self) -> int:
+        return self.end - self.first
+
+    def cut(self, first: int, end: int) -> "Span":
+        return Span(first, end, self.state, self.deliveries, self.until, self.member)
+
+    def continues(self, before: "Span") -> bool:
+        return (
+            self.state == before.state
+            and self.deliveries == before.deliveries
+            and self.until == before.until
+            and self.member == before.member
+        )
+
+
+_first = attrgetter("first")
+
+
+class Spans:
+    def __init__(self, start: int) -> None:
+        self.start = start
+        self._spans: list[Span] = []
+
+    def __iter__(self) -> Iterator[Span]:
+        return iter(self._spans)
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+    @property
+    def end(self) -> int:
+        """The first offset that was never delivered."""
+        return self._spans[-1].end if self._spans else self.start
+
+    def append(self, span: Span) -> None:
+        assert span.first == self.end, "runs lie one behind the other"
+        if self._spans and span.continues(self._spans[-1]):
+            self._spans[-1] = self._spans[-1].cut(self._spans[-1].first, span.end)
+        else:
+            self._spans.append(span)
+
+    def within(self, first: int, end: int) -> list[Span]:
+        """The runs of [first, end), cut to it; fewer where nothing was ever delivered."""
+        found: list[Span] = []
+        for span in self._spans[max(0, bisect_right(self._spans, first, key=_first) - 1) :]:
+            if span.first >= end:
+                break
+            if span.end > first:
+                found.append(span.cut(max(first, span.first), min(end, span.end)))
+        return found
+
+    def put(self, span: Span) -> None:
+        """What was said of these offsets is replaced. They have been delivered."""
+        low = max(0, bisect_right(self._spans, span.first, key=_first) - 1)
+        high = bisect_right(self._spans, span.end - 1, key=_first)
+        before, after = self._spans[low], self._spans[high - 1]
+        pieces = [before.cut(before.first, span.first), span, after.cut(span.end, after.end)]
+        # The neighbours on both sides may be one with what is put between them.
+        low, high = max(0, low - 1), min(len(self._spans), high + 1)
+        edge_before = [self._spans[low]] if self._spans[low].end <= before.first else []
+        edge_after = [self._spans[high - 1]] if self._spans[high - 1].first >= after.end else []
+        joined: list[Span] = []
+        for piece in [*edge_before, *(piece for piece in pieces if piece.count), *edge_after]:
+            if joined and piece.continues(joined[-1]):
+                joined[-1] = joined[-1].cut(joined[-1].first, piece.end)
+            else:
+                joined.append(piece)
+        self._spans[low:high] = joined
+        self._drop_done()
+
+    def skip_to(self, start: int) -> None:
+        """What lies below is done, whatever it was."""
+        while self._spans and self._spans[0].end <= start:
+            del self._spans[0]
+        if self._spans and self._spans[0].first < start:
+            self._spans[0] = self._spans[0].cut(start, self._spans[0].end)
+        self.start = max(self.start, start)
+        self._drop_done()
+
+    def _drop_done(self) -> None:
+        while self._spans and self._spans[0].state == State.DONE:
+            self.start = self._spans.pop(0).end

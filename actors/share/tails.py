@@ -1,0 +1,87 @@
+"""How far the logs of a share group's partitions reach, and where the group begins in one that is new to it. Pure.
+
+Owns one question to each partition: a long poll at its end while somebody waits for records. Of what it answers the
+bounds of the log count; the records are left to whoever acquires them. Called by serving.py.
+
+    look     where the group begins: `list_offsets`, once in the life of group and partition
+             where the log ends: `fetch` of what lies behind the known end, parked at the partition
+    failed   asked again after RETRY_MS, if somebody still waits
+"""
+
+from typing import Literal, NamedTuple
+
+from ...transport.addresses import Place, partition_address
+from ...transport.machine import Call, Effect, SetTimer
+from ...transport.protocol.data import Fetch, FetchReply, ListOffsets, ListOffsetsReply
+
+SHARE = "share"
+"""The first word of every key of a call or timer that a share group makes."""
+POLL_MS = 5_000
+RETRY_MS = 100
+CALL_TIMEOUT_MS = 5_000
+
+
+class LogBounds(NamedTuple):
+    start: int
+    tail: int
+
+
+class Tails:
+    def __init__(self) -> None:
+        self._asking: dict[Place, bool] = {}
+        """Who is asked; True where that is parked at the partition, and everything up to now is known."""
+        self._resting: set[Place] = set()
+
+    def begins(self, place: Place, at: Literal["earliest", "latest"]) -> list[Effect]:
+        """Ask where the group begins."""
+        return self._ask("begin", place, ListOffsets(topic=place[0], partition=place[1], at=at))
+
+    def earliest(self, place: Place) -> list[Effect]:
+        """Ask what retention has left."""
+        return self._ask("earliest", place, ListOffsets(topic=place[0], partition=place[1], at="earliest"))
+
+    def poll(self, place: Place, offset: int, wait_ms: int) -> list[Effect]:
+        """Ask for the end of the log, which is at `offset` or behind it."""
+        wait_ms = max(0, min(wait_ms, POLL_MS))
+        request = Fetch(
+            topic=place[0],
+            partition=place[1],
+            offset=offset,
+            max_bytes=1,
+            max_wait_ms=wait_ms,
+            format="batches",
+        )
+        effects = self._ask("tail", place, request, wait_ms)
+        if effects:
+            self._asking[place] = wait_ms > 0
+        return effects
+
+    def is_news_coming(self, place: Place) -> bool:
+        """Whether what is there already may still be unknown."""
+        return self._asking.get(place) is False
+
+    def on_outcome(self, place: Place) -> None:
+        self._asking.pop(place, None)
+
+    def on_failed(self, place: Place, now: int) -> list[Effect]:
+        self._asking.pop(place, None)
+        self._resting.add(place)
+        return [SetTimer((SHARE, "again", place), now + RETRY_MS)]
+
+    def on_rested(self, place: Place) -> None:
+        self._resting.discard(place)
+
+    def _ask(self, kind: str, place: Place, request: Fetch | ListOffsets, wait_ms: int = 0) -> list[Effect]:
+        if place in self._asking or place in self._resting:
+            return []
+        self._asking[place] = False
+        reply_type = FetchReply if isinstance(request, Fetch) else ListOffsetsReply
+        key = (SHARE, kind, place)
+        timeout_ms = wait_ms + CALL_TIMEOUT_MS
+        return [Call(key, partition_address(*place), request, reply_type, timeout_ms=timeout_ms)]
+
+
+def bounds_of(reply: FetchReply) -> LogBounds:
+    """What of a log may be delivered: with transactions open, not what lies behind the first one's begin."""
+    stable = reply.last_stable_offset
+    return LogBounds(reply.log_start_offset, reply.high_watermark if stable < 0 else stable)

@@ -1,0 +1,106 @@
+"""Work queues through real processes: the two ops as any language would send them."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import zmq
+
+from live_trees import actor, read_topic, until, until_reborn
+from planaria import Broker
+
+pytestmark = pytest.mark.processes
+
+PATIENCE_MS = 20_000
+
+
+class RawWorker:
+    """A ZeroMQ socket and a JSON parser, nothing more."""
+
+    def __init__(self, socket: "zmq.Socket[bytes]", name: str, group: str = "resize") -> None:
+        self._socket = socket
+        self._name, self._group = name, group
+
+    def ask(self, op: str, **fields: Any) -> dict[str, Any]:
+        self._socket.send(json.dumps({"op": op, "group": self._group, **fields}).encode())
+        assert self._socket.poll(PATIENCE_MS), f"no reply to {op}"
+        reply: dict[str, Any] = json.loads(self._socket.recv())
+        return reply
+
+    def acquire(self, **fields: Any) -> list[dict[str, Any]]:
+        reply = self.ask("acquire", member_id=self._name, topics=["T"], **fields)
+        assert "error" not in reply, reply
+        records: list[dict[str, Any]] = reply["records"]
+        return records
+
+    def acknowledge(self, record: dict[str, Any], verdict: str, **fields: Any) -> str | None:
+        said = {"topic": record["topic"], "partition": record["partition"], "first_offset": record["offset"]}
+        reply = self.ask(
+            "acknowledge", member_id=self._name, acknowledgements=[{**said, "verdict": verdict, **fields}]
+        )
+        (result,) = reply["results"]
+        return result["error"]["code"] if result["error"] else None
+
+
+@pytest.fixture
+def sockets(broker: Broker) -> "Iterator[list[zmq.Socket[bytes]]]":
+    with zmq.Context() as context:
+        found = [context.socket(zmq.REQ) for _ in range(2)]
+        for socket in found:
+            socket.linger = 0
+            socket.connect(broker.endpoint)
+        yield found
+        for socket in found:
+            socket.close()
+
+
+def test_two_workers_share_one_partition(broker: Broker, sockets: "list[zmq.Socket[bytes]]") -> None:
+    broker.create_topic("T", 1)
+    broker.create_topic("DLQ", 1)
+    first, second = (RawWorker(socket, f"worker-{number}") for number, socket in enumerate(sockets))
+    first.ask("configure_share_group", dead_letter="DLQ", max_deliveries=2)
+    for number in range(4):
+        broker.publish("T", None, f"job {number}")
+    ours = first.acquire(max_records=2)
+    theirs = second.acquire(max_records=2, max_wait_ms=5_000)
+    assert [record["value_text"] for record in ours + theirs] == [f'"job {number}"' for number in range(4)]
+    assert first.acknowledge(theirs[0], "accept") == "NOT_ACQUIRED"
+    assert first.acknowledge(ours[0], "accept") is None
+    assert first.acknowledge(ours[1], "fail") is None
+    assert second.acknowledge(theirs[0], "reject", reason="cannot be done") is None
+    assert second.acknowledge(theirs[1], "accept") is None
+    (again,) = second.acquire(max_wait_ms=5_000)
+    assert (again["offset"], again["delivery_count"]) == (1, 2)
+    assert second.acknowledge(again, "fail", reason="once more") is None
+    letters = until(lambda: len(found := read_topic(broker.client, "DLQ")) == 2 and found, "two letters")
+    assert {(each.headers or {})["dead-letter-reason"] for each in letters} == {"cannot be done", "once more"}
+    assert first.acquire(max_wait_ms=50) == []
+
+
+def test_a_new_coordinator_knows_what_was_accepted(
+    broker: Broker, sockets: "list[zmq.Socket[bytes]]"
+) -> None:
+    broker.create_topic("T", 1)
+    worker = RawWorker(sockets[0], "worker")
+    for number in range(3):
+        broker.publish("T", None, number)
+    records = worker.acquire()
+    assert worker.acknowledge(records[1], "accept") is None
+    before = actor(broker.client, "coordinator/resize")
+    broker.client.kill("coordinator/resize")
+    until_reborn(broker.client, before)
+    again = worker.acquire(max_wait_ms=5_000)
+    assert [(record["offset"], record["delivery_count"]) for record in again] == [(0, 2), (2, 2)]
+    assert all(worker.acknowledge(record, "accept") is None for record in again)
+
+
+def test_a_group_is_of_one_type(broker: Broker, sockets: "list[zmq.Socket[bytes]]") -> None:
+    broker.create_topic("T", 1)
+    RawWorker(sockets[0], "worker").acquire()
+    refused = RawWorker(sockets[1], "x").ask("group_heartbeat", topics=["T"], owned={})
+    assert refused["error"]["code"] == "INVALID_GROUP"
+    consumer = RawWorker(sockets[1], "x", "readers")
+    consumer.ask("group_heartbeat", topics=["T"], owned={})
+    clash = consumer.ask("acquire", member_id="x", topics=["T"])
+    assert "consumer group" in clash["error"]["message"]

@@ -1,0 +1,262 @@
+"""A share group's coordinator: acquire, acknowledge, expire, bury, come back. No process, no sleep."""
+
+import pytest
+
+from planaria.transport.batch import decode_records, parse_header
+from planaria.transport.machine import Received, Sender
+from planaria.transport.protocol.data import Produce
+from planaria.transport.protocol.errors import ErrorBody
+from planaria.transport.protocol.groups import CommitOffsets, DeleteGroup, DescribeGroup, GroupHeartbeat
+from planaria.transport.protocol.message import Done
+from planaria.transport.protocol.shares import (
+    Acknowledge,
+    Acknowledgement,
+    Acquire,
+    AcquiredRange,
+    AcquireReply,
+    ConfigureShareGroup,
+)
+from simulated_group import GROUP
+from simulated_share import SimulatedShare
+
+
+@pytest.fixture
+def group() -> SimulatedShare:
+    group = SimulatedShare()
+    group.run()
+    return group
+
+
+def some(first: int, last: int, deliveries: int = 1) -> AcquiredRange:
+    return AcquiredRange("ORDERS", 0, first, last, deliveries)
+
+
+def test_each_record_goes_to_one_member(group: SimulatedShare) -> None:
+    group.publish(10)
+    assert group.acquire("a", 4) == [some(0, 3)]
+    assert group.acquire("b", 100) == [some(4, 9)]
+    assert group.acquire("a") == []
+    assert group.acknowledge("a", 0, 3, "accept") is None
+    assert group.acknowledge("b", 0, 0, "accept") == "NOT_ACQUIRED"
+    assert group.state.shares["ORDERS", 0].start == 4
+
+
+def test_what_is_acquired_is_told_when_it_is_durable(group: SimulatedShare) -> None:
+    group.publish(1)
+    group.acquire("a")
+    group.publish(1)
+    asked = group.ask("a", Acquire(group=GROUP, topics=["ORDERS"], member_id="a"))
+    while not (appends := [call for call in group.answerable() if call.key == "append"]):
+        group.answer(group.answerable()[0])
+    assert group.answer_of("a", asked) is None
+    group.answer(appends[0])
+    assert group.answer_of("a", asked).ranges == [some(1, 1)]
+
+
+def test_a_request_waits_for_records(group: SimulatedShare) -> None:
+    request = Acquire(group=GROUP, topics=["ORDERS"], member_id="a", max_wait_ms=1_000)
+    asked = group.ask("a", request)
+    group.drain()
+    assert group.answer_of("a", asked) is None
+    group.publish(3)
+    assert group.answer_of("a", asked).ranges == [some(0, 2)]
+    again = group.ask("a", request)
+    group.drain()
+    group.advance(1_000)
+    group.calls = [call for call in group.calls if call.key[1] != "tail"]
+    assert group.answer_of("a", again).ranges == []
+
+
+def test_what_is_released_is_not_charged_and_what_fails_is(group: SimulatedShare) -> None:
+    group.publish(3)
+    group.acquire("a")
+    assert group.acknowledge("a", 0, 0, "release") is None
+    assert group.acknowledge("a", 1, 1, "fail") is None
+    assert group.acknowledge("a", 2, 2, "fail", delay_ms=500) is None
+    assert group.acquire("b") == [some(0, 0, 1), some(1, 1, 2)]
+    group.advance(500)
+    assert group.acquire("b") == [some(2, 2, 2)]
+
+
+def test_a_lock_expires_and_is_renewed(group: SimulatedShare) -> None:
+    group.publish(2)
+    group.acquire("a")
+    group.advance(20_000)
+    assert group.acknowledge("a", 0, 0, "renew") is None
+    group.advance(15_000)
+    assert group.acknowledge("a", 1, 1, "accept") == "NOT_ACQUIRED"
+    assert group.acquire("b") == [some(1, 1, 2)]
+    assert group.acknowledge("a", 0, 0, "accept") is None
+
+
+def test_a_range_is_judged_as_a_whole(group: SimulatedShare) -> None:
+    group.publish(4)
+    group.acquire("a", 2)
+    group.acquire("b", 2)
+    assert group.acknowledge("a", 0, 2, "accept") == "NOT_ACQUIRED"
+    assert group.acknowledge("a", 0, 1, "accept") is None
+    assert group.acknowledge("a", 0, 1, "accept") == "NOT_ACQUIRED"
+    assert group.acknowledge("b", 5, 2, "accept") == "INVALID_REQUEST"
+
+
+def letters(group: SimulatedShare) -> list[dict[str, str]]:
+    found = []
+    for batch in group.log_of("DLQ").batches:
+        for _, _, _, headers in decode_records(batch, parse_header(batch)):
+            found.append(headers or {})
+    return found
+
+
+def test_what_is_rejected_or_fails_too_often_is_dead_lettered(group: SimulatedShare) -> None:
+    group.request("x", ConfigureShareGroup(group=GROUP, dead_letter="DLQ", max_deliveries=2))
+    group.publish(3)
+    group.acquire("a")
+    assert group.acknowledge("a", 1, 1, "reject", reason="no such\ncustomer") is None
+    assert group.acknowledge("a", 0, 0, "fail") is None
+    assert group.acquire("a", 1) == [some(0, 0, 2)]
+    assert group.acknowledge("a", 0, 0, "fail", reason="again") is None
+    assert group.acknowledge("a", 2, 2, "accept") is None
+    group.drain()
+    found = letters(group)
+    assert [each["dead-letter-offset"] for each in found] == ["1", "0"]
+    assert [each["dead-letter-reason"] for each in found] == ["no such customer", "again"]
+    assert [each["dead-letter-deliveries"] for each in found] == ["1", "2"]
+    assert group.state.shares["ORDERS", 0].start == 3
+    assert group.alarms == ()
+
+
+def test_dead_records_without_a_topic_are_parked_until_there_is_one(group: SimulatedShare) -> None:
+    group.publish(2)
+    group.acquire("a")
+    group.acknowledge("a", 0, 0, "reject")
+    group.acknowledge("a", 1, 1, "accept")
+    assert "no dead-letter topic" in group.alarms[0]
+    assert group.state.shares["ORDERS", 0].start == 0
+    group.request("x", ConfigureShareGroup(group=GROUP, dead_letter="DLQ"))
+    assert len(letters(group)) == 1
+    assert group.alarms == ()
+    assert group.state.shares["ORDERS", 0].start == 2
+
+
+def test_no_letter_is_written_before_the_death_is_durable(group: SimulatedShare) -> None:
+    group.request("x", ConfigureShareGroup(group=GROUP, dead_letter="DLQ"))
+    group.publish(1)
+    group.acquire("a")
+    group.is_partition_up = False
+    group.handle(Received(Sender((b"a",), 99), _reject_first()))
+    for call in group.answerable():
+        group.answer(call)
+    assert letters(group) == []
+    group.partition_up()
+    group.drain()
+    assert len(letters(group)) == 1
+
+
+def _reject_first() -> object:
+    said = Acknowledgement(topic="ORDERS", partition=0, first_offset=0, verdict="reject")
+    return Acknowledge(group=GROUP, member_id="a", acknowledgements=[said])
+
+
+@pytest.mark.parametrize("with_snapshot", [True, False])
+def test_it_comes_back_with_what_was_accepted_and_counted(group: SimulatedShare, with_snapshot: bool) -> None:
+    group.publish(6)
+    group.acquire("a", 4)
+    group.acknowledge("a", 1, 2, "accept")
+    group.acknowledge("a", 3, 3, "reject", reason="why")
+    group.start(with_snapshot=with_snapshot)
+    group.drain()
+    assert group.acquire("b") == [some(0, 0, 2)]
+    assert group.acquire("b") == [some(4, 5, 1)]
+    assert group.acknowledge("a", 0, 0, "accept") == "NOT_ACQUIRED"
+    assert "1 of them, from offset 3" in group.alarms[0]
+
+
+def test_a_group_has_one_type_for_life(group: SimulatedShare) -> None:
+    group.publish(1)
+    group.acquire("a")
+    joined = group.request("b", GroupHeartbeat(group=GROUP, topics=["ORDERS"], owned={}))
+    assert isinstance(joined, ErrorBody)
+    assert joined.code == "INVALID_GROUP"
+    assert "share group" in joined.message
+    refused = group.request("b", CommitOffsets(group=GROUP, offsets=[]))
+    assert isinstance(refused, ErrorBody)
+    other = SimulatedShare()
+    other.run()
+    other.request("b", GroupHeartbeat(group=GROUP, topics=["ORDERS"], owned={}))
+    clash = other.request("a", Acquire(group=GROUP, topics=["ORDERS"], member_id="a"))
+    assert isinstance(clash, ErrorBody)
+    assert "consumer group" in clash.message
+
+
+def test_it_is_described_and_deleted(group: SimulatedShare) -> None:
+    group.publish(2)
+    group.acquire("a", 1)
+    described = group.request("x", DescribeGroup(group=GROUP))
+    assert (described.type, described.state) == ("share", "stable")
+    assert described.share.members == ["a"]
+    assert described.share.partitions[0].acquired == 1
+    refused = group.request("x", DeleteGroup(group=GROUP))
+    assert isinstance(refused, ErrorBody)
+    assert refused.code == "GROUP_NOT_EMPTY"
+    group.acknowledge("a", 0, 0, "accept")
+    assert isinstance(group.request("x", DeleteGroup(group=GROUP)), Done)
+    assert group.state.is_blank
+
+
+def test_a_topic_created_anew_is_another_topic(group: SimulatedShare) -> None:
+    group.publish(3)
+    group.acquire("a")
+    group.logs.clear()
+    group.recreate("ORDERS")
+    group.drain()
+    assert group.acknowledge("a", 0, 2, "accept") == "NOT_ACQUIRED"
+    group.publish(1)
+    assert group.acquire("a") == [some(0, 0)]
+
+
+def test_a_topic_that_does_not_exist(group: SimulatedShare) -> None:
+    asked = group.ask("a", Acquire(group=GROUP, topics=["NOPE"], member_id="a"))
+    group.advance(1_000)
+    answer = group.answer_of("a", asked)
+    assert isinstance(answer, ErrorBody)
+    assert answer.code == "UNKNOWN_TOPIC"
+
+
+def test_records_come_inline_to_who_asks_for_them(group: SimulatedShare) -> None:
+    group.publish(3)
+    request = Acquire(group=GROUP, topics=["ORDERS"], member_id="a", format="records", max_bytes=2)
+    reply = group.request("a", request)
+    assert isinstance(reply, AcquireReply)
+    assert [record.value_text for record in reply.records] == ["0", "1"]
+    # What did not fit is given back uncharged.
+    assert group.acquire("b") == [some(2, 2, 1)]
+
+
+def test_a_partition_that_is_away_gives_back_what_was_acquired(group: SimulatedShare) -> None:
+    group.publish(3)
+    group.acquire("a", 1)
+    group.down.add("partition/ORDERS/0")
+    request = Acquire(group=GROUP, topics=["ORDERS"], member_id="b", format="records")
+    refused = group.request("b", request)
+    assert isinstance(refused, ErrorBody)
+    assert refused.retriable
+    group.down.clear()
+    assert group.acquire("b") == [some(1, 2, 1)]
+
+
+def test_a_letter_is_written_once_though_its_answer_is_lost(group: SimulatedShare) -> None:
+    group.request("x", ConfigureShareGroup(group=GROUP, dead_letter="DLQ"))
+    group.publish(1)
+    group.acquire("a")
+    group.handle(Received(Sender((b"a",), 99), _reject_first()))
+    while not (writes := [call for call in group.calls if call.key[1] == "letter_write"]):
+        group.answer(group.answerable()[0])
+    assert isinstance(writes[0].request, Produce)
+    group.lose_answer(writes[0])
+    group.advance(100)
+    group.drain()
+    found = letters(group)
+    # The partition would have recognised the second by its identity.
+    assert len(found) == 2
+    assert found[0]["dedup-id"] == found[1]["dedup-id"]
+    assert group.state.shares["ORDERS", 0].start == 1

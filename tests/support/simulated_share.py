@@ -1,0 +1,79 @@
+"""A share group's coordinator with partitions around it: logs that are fetched from, and a dead-letter topic."""
+
+from typing import Any
+
+from planaria.actors.coordinator.effects import Alarm
+from planaria.transport.addresses import place_of
+from planaria.transport.batch import build
+from planaria.transport.machine import Call
+from planaria.transport.protocol.data import Fetch, ListOffsets, ListOffsetsReply, Produce, ProduceReply
+from planaria.transport.protocol.errors import ErrorBody, ErrorCode
+from planaria.transport.protocol.shares import Acknowledge, Acknowledgement, Acquire, AcquiredRange
+from simulated_group import GROUP, SimulatedGroup, SimulatedLog
+
+OFFLINE = ErrorBody(ErrorCode.PARTITION_OFFLINE, "down", True)
+
+
+class SimulatedShare(SimulatedGroup):
+    def __init__(self, topics: dict[str, int] | None = None) -> None:
+        super().__init__(topics or {"ORDERS": 1, "DLQ": 1})
+        self.logs: dict[tuple[str, int], SimulatedLog] = {}
+        self.alarms: tuple[str, ...] = ()
+
+    def log_of(self, topic: str, partition: int = 0) -> SimulatedLog:
+        return self.logs.setdefault((topic, partition), SimulatedLog())
+
+    def publish(self, count: int, topic: str = "ORDERS", partition: int = 0) -> None:
+        log = self.log_of(topic, partition)
+        records = [(None, f"{log.end + number}".encode(), 0, {"n": "1"}) for number in range(count)]
+        log.append(build(records, first_timestamp_ms=1, max_timestamp_ms=1))
+        self.drain()
+
+    def acquire(self, member: str, count: int = 100, **options: Any) -> list[AcquiredRange]:
+        """What a request with no patience gets."""
+        reply = self.request(
+            member, Acquire(group=GROUP, topics=["ORDERS"], member_id=member, max_records=count, **options)
+        )
+        assert reply is not None
+        assert not isinstance(reply, ErrorBody), reply
+        found: list[AcquiredRange] = reply.ranges
+        return found
+
+    def acknowledge(self, member: str, first: int, last: int, verdict: Any, **options: Any) -> str | None:
+        """The error's code, if it is refused."""
+        said = Acknowledgement(
+            topic="ORDERS", partition=0, first_offset=first, last_offset=last, verdict=verdict, **options
+        )
+        reply = self.request(member, Acknowledge(group=GROUP, member_id=member, acknowledgements=[said]))
+        (result,) = reply.results
+        return result.error.code if result.error is not None else None
+
+    def _perform(self, effect: Any) -> None:
+        if isinstance(effect, Alarm):
+            self.alarms = effect.alarms
+        else:
+            super()._perform(effect)
+
+    def _is_parked(self, call: Call) -> bool:
+        place, request = place_of(call.address), call.request
+        if place in self.places and isinstance(request, Fetch) and call.address not in self.down:
+            return request.offset >= self.log_of(*place).end and request.max_wait_ms > 0
+        return super()._is_parked(call)
+
+    @property
+    def places(self) -> set[Any]:
+        return {(topic, number) for topic, count in self.topics.items() for number in range(count)}
+
+    def _outcome(self, call: Call) -> Any:
+        place, request = place_of(call.address), call.request
+        if place not in self.places:
+            return super()._outcome(call)
+        if call.address in self.down:
+            return OFFLINE
+        log = self.log_of(*place)
+        if isinstance(request, Produce):
+            return (ProduceReply(batches=[log.append(bytes(call.payload[0]))], high_watermark=log.end),)
+        if isinstance(request, ListOffsets):
+            return (ListOffsetsReply(offset=0 if request.at == "earliest" else log.end),)
+        assert isinstance(request, Fetch)
+        return log.fetch(request.offset)
