@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .transport.client.delivery import Delivery, RecordMetadata
     from .transport.client.messages import Message
     from .transport.client.producer import Producer
+    from .transport.client.share_consumer import ShareConsumer, ShareMessage
     from .transport.protocol.errors import PlanariaError, ProtocolError
     from .transport.verdicts import Reject, Release
 
@@ -34,6 +35,8 @@ _HOMES = {
     "RecordMetadata": ".transport.client.delivery",
     "Reject": ".transport.verdicts",
     "Release": ".transport.verdicts",
+    "ShareConsumer": ".transport.client.share_consumer",
+    "ShareMessage": ".transport.client.share_consumer",
 }
 
 
@@ -59,5 +62,7 @@ __all__ = [
     "RecordMetadata",
     "Reject",
     "Release",
+    "ShareConsumer",
+    "ShareMessage",
     "__version__",
 ]

@@ -17,6 +17,7 @@ from ..transport.client.consumer import Consumer
 from ..transport.client.delivery import RecordMetadata
 from ..transport.client.messages import Message
 from ..transport.client.producer import Producer
+from ..transport.client.share_consumer import ShareConsumer
 from ..transport.client.transactional import TransactionalProducer
 from ..transport.protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from ..transport.protocol.operations import KillReply, StatusReply
@@ -143,6 +144,9 @@ class Broker:
         self, group: str | None = None, topics: str | Sequence[str] = (), **options: Any
     ) -> Consumer:
         return self.client.consumer(group, topics, **options)
+
+    def share_consumer(self, group: str, topics: str | Sequence[str], **options: Any) -> ShareConsumer:
+        return self.client.share_consumer(group, topics, **options)
 
     def subscribe(
         self,

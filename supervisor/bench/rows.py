@@ -206,6 +206,31 @@ def recovery_row(scale: Scale, _: Ceilings) -> Row:
     )
 
 
+def share_row(scale: Scale, _: Ceilings) -> Row:
+    """A share group: acquired, fetched, made into messages, accepted; each accept durable before it is answered."""
+    messages = scale.messages // 10
+    with fresh_broker() as broker:
+        _publish(broker, messages)
+        with broker.share_consumer("bench", [TOPIC]) as consumer:
+            consumer.acknowledge(consumer.poll(10.0, max_messages=1_000))  # the group exists from here on
+            left = messages - 1_000
+            started = time.perf_counter()
+            while left > 0:
+                found = consumer.poll(5.0, max_messages=1_000)
+                consumer.acknowledge(found)
+                left -= len(found)
+            consumer.flush()
+            took_s = time.perf_counter() - started
+    return Row(
+        name="share group, accepted messages",
+        figure=(messages - 1_000) / took_s,
+        unit="messages/s",
+        bar=50_000,
+        is_higher_better=True,
+        detail="1 partition, 1 member, locked and accepted durably",
+    )
+
+
 def start_row(scale: Scale, _: Ceilings) -> Row:
     """A broker that finds many partitions in its data directory, until it serves them all."""
     with tempfile.TemporaryDirectory(prefix="planaria-bench-") as directory:
@@ -246,6 +271,7 @@ ROWS: dict[str, Callable[[Scale, Ceilings], Row]] = {
     "both": both_row,
     "latency": latency_row,
     "recovery": recovery_row,
+    "share": share_row,
     "start": start_row,
     "memory": memory_row,
 }

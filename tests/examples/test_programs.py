@@ -78,6 +78,16 @@ def test_kill_and_watch(tmp_path: Path) -> None:
     assert lines[-1] == "published 2000, consumed 2000, in order: True"
 
 
+def test_work_queue(tmp_path: Path) -> None:
+    first, *lines, last = run("work_queue", tmp_path).splitlines()
+    assert first == "a worker died with job 0 in its hands"
+    assert last == "dead: job 5, nobody can do this"
+    done = [re.fullmatch(r"(ann|bob|cid) did job (\d+) \(delivery (\d)\)", line) for line in lines]
+    deliveries = {int(found[2]): int(found[3]) for found in done if found is not None}
+    assert len(lines) == len(deliveries) == 11
+    assert {number for number, count in deliveries.items() if count == 2} == {0, 7}
+
+
 def test_dead_letters(tmp_path: Path) -> None:
     assert run("dead_letters", tmp_path).splitlines() == [
         "1 dead: planaria.transport.verdicts.Reject: no currency in 'Nx'",

@@ -72,6 +72,8 @@ IMPURE: dict[str, str] = {
     "transport/client/dead_letters.py": "asks the broker for letters and waits",
     "transport/client/network.py": "the client's socket, its thread and its clock",
     "transport/client/producer.py": "the program's thread waits for the network's",
+    "transport/client/acquired.py": "asks partitions for records and waits",
+    "transport/client/share_consumer.py": "the program's thread waits for the network's, and has one beside it",
     "transport/client/schedule.py": "reads a program's datetimes, makes ids at random",
     "transport/client/transactional.py": "the program's thread waits for the network's",
     "transport/client/redrive.py": "publishes letters, waits, keeps a pace",

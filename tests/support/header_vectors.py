@@ -290,6 +290,7 @@ REPLIES: dict[str, Reply] = {
     "list_quotas": quotas.ListQuotasReply(quotas={"reports": quotas.Quota(fetch_bytes=1_000_000)}),
     "produce, held back": data.ProduceReply(
         batches=[data.ProducedBatch(base_offset=1000)], high_watermark=1001, throttle_ms=250
+    ),
     "acquire": shares.AcquireReply(
         lock_ms=30_000,
         records=[

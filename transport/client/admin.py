@@ -27,6 +27,7 @@ from ..protocol.groups import (
 from ..protocol.message import Done, Reply, Request
 from ..protocol.operations import Kill, KillReply, Revive, SignalName, Status, StatusReply
 from ..protocol.quotas import ListQuotas, ListQuotasReply, Quota, QuotaChange, RemoveQuota, SetQuota
+from ..protocol.shares import ConfigureShareGroup, ConfigureShareGroupReply
 from ..protocol.topics import (
     AlterTopic,
     CreateTopic,
@@ -189,6 +190,24 @@ class Admin:
 
     def describe_group(self, group: str) -> DescribeGroupReply:
         return self._ask(DescribeGroup(group=group), DescribeGroupReply)
+
+    def configure_share_group(
+        self,
+        group: str,
+        *,
+        lock_ms: int | None = None,
+        max_deliveries: int | None = None,
+        dead_letter: str | None = None,
+        start: Literal["earliest", "latest"] | None = None,
+    ) -> ConfigureShareGroupReply:
+        """Make a share group, or change one; what is None stays as it is. An empty `dead_letter` is none.
+
+        Raises a ProtocolError with code INVALID_GROUP when it is a consumer group.
+        """
+        request = ConfigureShareGroup(
+            group=group, lock_ms=lock_ms, max_deliveries=max_deliveries, dead_letter=dead_letter, start=start
+        )
+        return self._ask(request, ConfigureShareGroupReply)
 
     def group_offsets(self, group: str) -> dict[TopicPartition, int]:
         """Everything the group has committed."""

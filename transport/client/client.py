@@ -26,6 +26,7 @@ from .options import (
     checked,
 )
 from .producer import Producer
+from .share_consumer import ShareConsumer, ShareOptions
 from .transactional import TransactionalProducer
 
 
@@ -88,6 +89,13 @@ class Client(Admin):
         options.setdefault("request_timeout_ms", self._request_timeout_ms)
         options.setdefault("client_id", self._client_id)
         consumer = Consumer(self._network, group, as_topics(topics), checked(ConsumerOptions, options))
+        self._open.append(consumer)
+        return consumer
+
+    def share_consumer(self, group: str, topics: str | Sequence[str], **options: Any) -> ShareConsumer:
+        """A member of a share group, to whom single records are locked; `options` are the fields of ShareOptions."""
+        options.setdefault("request_timeout_ms", self._request_timeout_ms)
+        consumer = ShareConsumer(self._network, group, as_topics(topics), checked(ShareOptions, options))
         self._open.append(consumer)
         return consumer
 

@@ -1,0 +1,77 @@
+"""A work queue: many workers share one partition, each job is done by one of them, what cannot be done is put aside.
+
+Run it:      python examples/work_queue.py
+You will see a worker die with a job in its hands, whose lock expires so that another one does it; a job that fails once
+and is done the second time; and a job that nobody can do, which ends in the dead-letter topic.
+"""
+
+import multiprocessing
+import tempfile
+import threading
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from planaria import Broker, Client
+
+JOBS = 12
+LOCK_MS = 1_000
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as directory, Broker(Path(directory) / "data") as broker:
+        broker.create_topic("JOBS", 1)
+        broker.create_topic("JOBS.dead", 1)
+        broker.client.configure_share_group(
+            "workers", lock_ms=LOCK_MS, max_deliveries=3, dead_letter="JOBS.dead"
+        )
+        for number in range(JOBS):
+            broker.publish("JOBS", None, {"number": number})
+
+        lose_a_worker(broker.endpoint)
+        names = ("ann", "bob", "cid")
+        workers = [threading.Thread(target=work, args=(broker.endpoint, name)) for name in names]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+
+        with broker.consumer(partitions=[("JOBS.dead", 0)], auto_offset_reset="earliest") as consumer:
+            (letter,) = consumer.poll(10.0)
+        headers = letter.headers or {}
+        print(f"dead: job {letter.data['number']}, {headers['dead-letter-reason']}")
+
+
+def work(endpoint: str, name: str) -> None:
+    """Takes one job after the other, until none has come for longer than a lock lasts."""
+    with Client(endpoint) as client, client.share_consumer("workers", "JOBS") as consumer:
+        while jobs := consumer.poll(3 * LOCK_MS / 1000, max_messages=1):
+            (job,) = jobs
+            number = job.data["number"]
+            if number == 5:
+                job.reject("nobody can do this")
+            elif number == 7 and job.delivery_count == 1:
+                job.fail(delay=0.2, reason="the database was away")
+            else:
+                print(f"{name} did job {number} (delivery {job.delivery_count})", flush=True)
+                job.accept()
+
+
+def lose_a_worker(endpoint: str) -> None:
+    """It takes the first job and is killed."""
+    ours, theirs = multiprocessing.Pipe()
+    worker = multiprocessing.get_context("spawn").Process(target=take_one, args=(endpoint, theirs))
+    worker.start()
+    print(f"a worker died with job {ours.recv()} in its hands", flush=True)
+    worker.kill()
+    worker.join()
+
+
+def take_one(endpoint: str, pipe: Connection) -> None:
+    client = Client(endpoint)
+    (job,) = client.share_consumer("workers", "JOBS").poll(30.0, max_messages=1)
+    pipe.send(job.data["number"])
+    threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

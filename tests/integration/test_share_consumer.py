@@ -1,0 +1,135 @@
+"""The share consumer through real processes: locks, verdicts, renewal, batching, the end."""
+
+import time
+
+import pytest
+
+from live_trees import read_topic, until
+from planaria import Broker, PlanariaError
+from planaria.transport.protocol.errors import ProtocolError
+
+pytestmark = pytest.mark.processes
+
+
+def publish(broker: Broker, count: int, topic: str = "T") -> None:
+    with broker.producer() as producer:
+        for number in range(count):
+            producer.publish(topic, {"number": number})
+
+
+def done(broker: Broker, group: str = "g") -> int:
+    share = broker.client.describe_group(group).share
+    assert share is not None
+    return sum(each.start_offset for each in share.partitions)
+
+
+def test_many_records_are_taken_from_large_batches_each_once(broker: Broker) -> None:
+    broker.create_topic("T", 3)
+    publish(broker, 30_000)
+    seen = []
+    with broker.share_consumer("g", "T") as consumer:
+        while len(seen) < 30_000:
+            messages = consumer.poll(10.0, max_messages=1_000)
+            assert messages
+            assert {message.delivery_count for message in messages} == {1}
+            consumer.acknowledge(messages)
+            seen += [message.data["number"] for message in messages]
+        assert consumer.flush() == []
+        assert consumer.poll(0.0) == []
+    assert sorted(seen) == list(range(30_000))
+    assert done(broker) == 30_000
+
+
+def test_implicitly_a_poll_accepts_what_the_last_one_returned(broker: Broker) -> None:
+    broker.create_topic("T", 1)
+    publish(broker, 10)
+    with broker.share_consumer("g", "T", acknowledge="implicit") as consumer:
+        first = consumer.poll(10.0, max_messages=6)
+        first[2].fail()
+        assert [message.offset for message in consumer.poll(10.0, max_messages=1)] == [2]
+        assert len(consumer.poll(10.0)) == 4
+    assert done(broker) == 10
+
+
+def test_what_a_closed_consumer_held_goes_to_the_next_uncharged(broker: Broker) -> None:
+    broker.create_topic("T", 1)
+    publish(broker, 3)
+    with broker.share_consumer("g", "T") as consumer:
+        consumer.poll(10.0)[0].accept()
+    with broker.share_consumer("g", "T") as consumer:
+        found = consumer.poll(10.0)
+        assert [(message.offset, message.delivery_count) for message in found] == [(1, 1), (2, 1)]
+
+
+def test_locks_are_renewed_while_a_program_works(broker: Broker) -> None:
+    broker.create_topic("T", 1)
+    publish(broker, 2)
+    broker.client.configure_share_group("g", lock_ms=600)
+    with broker.share_consumer("g", "T") as consumer, broker.share_consumer("g", "T") as other:
+        (kept, lost) = consumer.poll(10.0)
+        assert other.poll(1.5) == []
+        kept.accept()
+        lost.fail()
+        consumer.flush()
+        assert [message.offset for message in other.poll(10.0)] == [1]
+
+
+def test_what_is_said_too_late_is_told(broker: Broker) -> None:
+    broker.create_topic("T", 1)
+    publish(broker, 2)
+    broker.client.configure_share_group("g", lock_ms=200)
+    with broker.share_consumer("g", "T", renew=False) as consumer, broker.share_consumer("g", "T") as other:
+        messages = consumer.poll(10.0)
+        assert len(other.poll(10.0)) == 2
+        consumer.acknowledge(messages)
+        refused = consumer.flush()
+        assert [(each.offset, each.error.code) for each in refused] == [
+            (0, "NOT_ACQUIRED"),
+            (1, "NOT_ACQUIRED"),
+        ]
+        with pytest.raises(PlanariaError, match="not held"):
+            messages[0].accept()
+
+
+def test_acknowledgements_are_sent_without_another_poll(broker: Broker) -> None:
+    broker.create_topic("T", 1)
+    publish(broker, 1)
+    with broker.share_consumer("g", "T") as consumer:
+        consumer.poll(10.0)[0].accept()
+        until(lambda: done(broker) == 1, "it is accepted")
+
+
+def test_dead_letters_and_bad_input(broker: Broker) -> None:
+    broker.create_topic("T", 1)
+    broker.create_topic("DLQ", 1)
+    publish(broker, 1)
+    client = broker.client
+    with pytest.raises(ProtocolError, match="no topic 'NOPE'"):
+        client.configure_share_group("g", dead_letter="NOPE")
+    client.configure_share_group("g", dead_letter="DLQ", max_deliveries=2)
+    with broker.share_consumer("g", "T") as consumer:
+        for count in (1, 2):
+            (message,) = consumer.poll(10.0)
+            assert message.delivery_count == count
+            message.fail(reason=f"failure {count}")
+        consumer.flush()
+        (letter,) = until(lambda: read_topic(client, "DLQ"), "the letter")
+        assert letter.headers["dead-letter-reason"] == "failure 2"
+        assert letter.data == {"number": 0}
+    with (
+        pytest.raises(ProtocolError, match="own dead-letter topic"),
+        client.share_consumer("g", "DLQ") as other,
+    ):
+        other.poll(0.0)
+    with pytest.raises(PlanariaError, match="acknowledge"):
+        client.share_consumer("g", "T", acknowledge="sometimes")
+    with pytest.raises(ProtocolError, match="share group"), client.consumer("g", ["T"]) as member:
+        until(lambda: member.poll(0.1), "refused")
+
+
+def test_an_idle_poll_waits_as_long_as_it_is_told(broker: Broker) -> None:
+    broker.create_topic("T", 1)
+    with broker.share_consumer("g", "T") as consumer:
+        started = time.monotonic()
+        assert consumer.poll(0.5) == []
+        assert time.monotonic() - started > 0.45

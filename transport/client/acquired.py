@@ -1,0 +1,85 @@
+"""The records of acquired ranges, fetched from their partitions and kept for the next range of the same batch.
+
+Owns one stretch of read messages for each partition: members that take a thousand records each time from batches of ten
+thousand fetch and open each batch once. Called by the share consumer; asks by the network and waits.
+"""
+
+from msgspec import UNSET
+
+from ..addresses import Place, partition_address
+from ..batch import split
+from ..fetched_records import is_for_readers
+from ..protocol.data import Fetch, FetchReply
+from ..protocol.errors import ErrorCode, ProtocolError
+from ..protocol.shares import AcquiredRange
+from .asking import Ask
+from .messages import Message, messages_of, verify_batch
+from .network import Network
+
+FETCH_BYTES = 1024 * 1024
+
+
+class RangeReader:
+    def __init__(self, network: Network, request_timeout_ms: int) -> None:
+        self._network = network
+        self._request_timeout_ms = request_timeout_ms
+        self._stretches: dict[Place, _Stretch] = {}
+
+    def read(self, wanted: AcquiredRange) -> list[Message]:
+        """The messages of the range, without those that are not there.
+
+        Raises ProtocolError when the partition cannot be read, and CorruptData.
+        """
+        found: list[Message] = []
+        position, end = wanted.first_offset, wanted.last_offset + 1
+        while position < end:
+            stretch = self._stretches.get((wanted.topic, wanted.partition))
+            if stretch is None or not stretch.first <= position < stretch.end:
+                stretch = self._fetch(wanted.topic, wanted.partition, position)
+                if stretch is None:
+                    break
+            found += stretch.within(position, end)
+            position = stretch.end
+        return found
+
+    def _fetch(self, topic: str, partition: int, offset: int) -> "_Stretch | None":
+        """What lies at `offset` and behind; None when it is below what retention has left."""
+        request = Fetch(
+            topic=topic, partition=partition, offset=offset, max_bytes=FETCH_BYTES, format="batches"
+        )
+        address = partition_address(topic, partition)
+        ask = Ask(None, address, request, FetchReply, timeout_ms=self._request_timeout_ms)
+        try:
+            answer = self._network.exchange(ask)
+        except ProtocolError as error:
+            if error.code == ErrorCode.OFFSET_OUT_OF_RANGE:
+                return None
+            raise
+        reply: FetchReply = answer.reply
+        if reply.next_offset <= offset:
+            message = f"{topic}/{partition} cannot be read at offset {offset} now"
+            raise ProtocolError(ErrorCode.ACTOR_UNAVAILABLE, message)
+        aborted = () if reply.aborted is UNSET else reply.aborted
+        left_out = {(each.producer_id, each.producer_epoch) for each in aborted}
+        messages: list[Message] = []
+        for frame in answer.payload:
+            for _, batch in split(frame):
+                header = verify_batch(topic, partition, batch, offset)
+                if is_for_readers(header, left_out) and header.next_offset > offset:
+                    messages += messages_of(topic, partition, header, batch, offset)
+        stretch = _Stretch(offset, reply.next_offset, messages)
+        self._stretches[topic, partition] = stretch
+        return stretch
+
+
+class _Stretch:
+    def __init__(self, first: int, end: int, messages: list[Message]) -> None:
+        self.first = first
+        self.end = end
+        self._messages = messages
+        self._is_whole = len(messages) == end - first
+
+    def within(self, first: int, end: int) -> list[Message]:
+        if self._is_whole:
+            return self._messages[first - self.first : max(0, end - self.first)]
+        return [message for message in self._messages if first <= message.offset < end]

@@ -1,0 +1,418 @@
+"""The consumer of a share group: single records under locks, acknowledged one by one. The program's thread waits.
+
+Owns what this member holds and which acknowledgements have not been sent. A thread beside the program's sends those that
+wait, and renews the locks of what is held, so that neither depends on when the program polls next. Records are fetched
+from their partitions, not through the coordinator, and a batch is fetched once however many polls it serves
+(`acquired.py`). Called by programs.
+
+    poll      sends what waits, acquires, fetches           accept, release, fail, reject     wait to be sent
+    flush     sends what waits, tells what was refused      close     sends what waits, releases what is held
+"""
+
+import threading
+import uuid
+from collections.abc import Iterable, Iterator
+from time import monotonic
+from types import TracebackType
+from typing import Literal, NamedTuple, Self
+
+from msgspec import Struct
+
+from ..addresses import Place
+from ..protocol.errors import ErrorCode, PlanariaError, ProtocolError
+from ..protocol.shares import (
+    MAX_LOCKED,
+    Acknowledge,
+    Acknowledgement,
+    AcknowledgeReply,
+    Acquire,
+    AcquiredRange,
+    AcquireReply,
+    LockMilliseconds,
+    ShareMemberId,
+    Verdict,
+)
+from .acquired import RangeReader
+from .asking import GATEWAY
+from .errors import Closed
+from .messages import Message
+from .network import Network
+from .options import REQUEST_TIMEOUT_MS, PositiveCount, PositiveMilliseconds
+
+MAX_WAIT_MS = 30_000
+SEND_EVERY_S = 0.1
+SEND_AT = 10_000
+"""Acknowledgements that wait are sent at the latest when there are so many, and so many in one request."""
+
+
+class ShareOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """With `acknowledge` "implicit", a poll accepts what the one before it returned and nobody has spoken of.
+
+    Locks are renewed in the background, for `max_poll_interval_ms` after the last poll at the longest.
+    """
+
+    member_id: ShareMemberId | None = None
+    acknowledge: Literal["explicit", "implicit"] = "explicit"
+    lock_ms: LockMilliseconds | None = None
+    renew: bool = True
+    max_poll_interval_ms: PositiveMilliseconds = 300_000
+    max_bytes: PositiveCount = 16 * 1024 * 1024
+    request_timeout_ms: PositiveMilliseconds = REQUEST_TIMEOUT_MS
+
+
+class ShareMessage(Message, frozen=True, gc=False, kw_only=True):
+    """A message that is locked to this consumer until it is acknowledged."""
+
+    delivery_count: int
+    """1 the first time."""
+    consumer: "ShareConsumer"
+
+    def accept(self) -> None:
+        """It is done, and will never be delivered again."""
+        self.consumer.acknowledge([self], "accept")
+
+    def release(self) -> None:
+        """Another member may have it at once; this delivery is not charged."""
+        self.consumer.acknowledge([self], "release")
+
+    def fail(self, delay: float = 0.0, reason: str = "") -> None:
+        """It is delivered again after `delay` seconds, or dead-lettered if it has been delivered often enough."""
+        self.consumer.acknowledge([self], "fail", delay=delay, reason=reason)
+
+    def reject(self, reason: str = "") -> None:
+        """It is dead-lettered: no further attempt can help."""
+        self.consumer.acknowledge([self], "reject", reason=reason)
+
+
+class Refused(NamedTuple):
+    """An acknowledgement that came too late: somebody else may have the record by now."""
+
+    topic: str
+    partition: int
+    offset: int
+    verdict: Verdict
+    error: ProtocolError
+
+
+class _Said(NamedTuple):
+    verdict: Verdict
+    delay_ms: int
+    reason: str
+
+
+class ShareConsumer:
+    """Takes records from a work queue. `poll` and `close` for one thread; acknowledgements from any."""
+
+    def __init__(self, network: Network, group: str, topics: list[str], options: ShareOptions) -> None:
+        self.group = group
+        self.member_id = options.member_id or f"{group}-{uuid.uuid4().hex[:12]}"
+        self._network = network
+        self._topics = topics
+        self._options = options
+        self._ranges = RangeReader(network, options.request_timeout_ms)
+        self._lock = threading.Lock()
+        """Of the tables below; never held while the broker is asked."""
+        self._sending = threading.Lock()
+        """One request of acknowledgements is out at a time."""
+        self._held: dict[Place, set[int]] = {}
+        self._said: dict[Place, dict[int, _Said]] = {}
+        self._waiting = 0
+        self._refused: list[Refused] = []
+        self._lock_ms = options.lock_ms or 30_000
+        self._renew_at = 0.0
+        self._polled_at = monotonic()
+        self._is_closed = False
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    # Taking.
+
+    def poll(self, timeout: float | None = 1.0, max_messages: int = 500) -> list[ShareMessage]:
+        """Wait up to `timeout` seconds (None: for ever) for messages; at most `max_messages`, empty when none came."""
+        if self._is_closed:
+            raise Closed("the share consumer is closed")
+        if self._options.acknowledge == "implicit":
+            self._accept_held()
+        self._send()
+        give_up_at = None if timeout is None else monotonic() + timeout
+        while True:
+            self._polled_at = monotonic()
+            left_ms = MAX_WAIT_MS if give_up_at is None else int(max(0.0, give_up_at - monotonic()) * 1000)
+            found = self._acquire(min(max_messages, MAX_LOCKED), min(left_ms, MAX_WAIT_MS))
+            if found or (give_up_at is not None and monotonic() >= give_up_at):
+                return found
+
+    def __iter__(self) -> Iterator[ShareMessage]:
+        while True:
+            yield from self.poll(None)
+
+    def _acquire(self, count: int, wait_ms: int) -> list[ShareMessage]:
+        request = Acquire(
+            group=self.group,
+            topics=self._topics,
+            member_id=self.member_id,
+            max_records=count,
+            max_bytes=self._options.max_bytes,
+            max_wait_ms=wait_ms,
+            lock_ms=self._options.lock_ms,
+            format="ranges",
+        )
+        asked_at = monotonic()
+        timeout_ms = wait_ms + self._options.request_timeout_ms
+        reply = self._network.call(GATEWAY, request, AcquireReply, timeout_ms=timeout_ms)
+        if not reply.ranges:
+            return []
+        ranges: list[AcquiredRange] = reply.ranges
+        with self._lock:
+            self._lock_ms = reply.lock_ms
+            renew_at = asked_at + reply.lock_ms / 3000
+            self._renew_at = renew_at if not any(self._held.values()) else min(self._renew_at, renew_at)
+            for each in ranges:
+                offsets = self._held.setdefault((each.topic, each.partition), set())
+                offsets.update(range(each.first_offset, each.last_offset + 1))
+        self._start_thread()
+        return self._read(ranges)
+
+    def _read(self, ranges: list[AcquiredRange]) -> list[ShareMessage]:
+        """The records; what holds none is accepted, what cannot be had now is released."""
+        found: list[ShareMessage] = []
+        size_bytes = 0
+        for index, each in enumerate(ranges):
+            place = (each.topic, each.partition)
+            if size_bytes > self._options.max_bytes:
+                self._say(place, range(each.first_offset, each.last_offset + 1), _RELEASED)
+                continue
+            try:
+                messages = self._ranges.read(each)
+            except PlanariaError:
+                for unread in ranges[index:]:
+                    offsets = range(unread.first_offset, unread.last_offset + 1)
+                    self._say((unread.topic, unread.partition), offsets, _RELEASED)
+                self._send()
+                if found:
+                    return found
+                raise
+            found += [
+                ShareMessage(
+                    message.topic,
+                    message.partition,
+                    message.offset,
+                    message.key,
+                    message.value,
+                    message.timestamp,
+                    message.headers,
+                    delivery_count=each.delivery_count,
+                    consumer=self,
+                )
+                for message in messages
+            ]
+            size_bytes += sum(len(message.value or b"") for message in messages)
+            if len(messages) <= each.last_offset - each.first_offset:
+                there = {message.offset for message in messages}
+                gaps = [at for at in range(each.first_offset, each.last_offset + 1) if at not in there]
+                self._say(place, gaps, _ACCEPTED)
+        return found
+
+    # Acknowledging.
+
+    def acknowledge(
+        self,
+        messages: Iterable[Message],
+        verdict: Literal["accept", "release", "fail", "reject"] = "accept",
+        *,
+        delay: float = 0.0,
+        reason: str = "",
+    ) -> None:
+        """Say what became of messages; sent with the next poll, `flush` or `close`, and a moment later in any case.
+
+        Raises PlanariaError for a message that this consumer does not hold.
+        """
+        said = _Said(verdict, int(delay * 1000), reason[:1_000])
+        for message in messages:
+            if not self._say((message.topic, message.partition), (message.offset,), said):
+                where = f"{message.topic}/{message.partition}, offset {message.offset}"
+                raise PlanariaError(f"{where} is not held: it has been acknowledged, or its lock expired")
+        if self._waiting >= SEND_AT:
+            self._wake.set()
+
+    def flush(self) -> list[Refused]:
+        """Send what waits, and tell which acknowledgements came too late since the last time."""
+        self._send()
+        with self._lock:
+            refused, self._refused = self._refused, []
+        return refused
+
+    def renew(self) -> None:
+        """Lock everything that is held for another `lock_ms`. Without `renew=False` this happens by itself."""
+        with self._sending:
+            self._renew()
+
+    def _say(self, place: Place, offsets: Iterable[int], said: _Said) -> bool:
+        """Whether all of them were held."""
+        with self._lock:
+            held = self._held.get(place, set())
+            waiting = self._said.setdefault(place, {})
+            for offset in offsets:
+                if offset not in held:
+                    return False
+                held.discard(offset)
+                waiting[offset] = said
+                self._waiting += 1
+        return True
+
+    def _accept_held(self) -> None:
+        with self._lock:
+            held = [(place, sorted(offsets)) for place, offsets in self._held.items() if offsets]
+        for place, offsets in held:
+            self._say(place, offsets, _ACCEPTED)
+
+    def _send(self) -> None:
+        with self._sending:
+            with self._lock:
+                said, self._said, self._waiting = self._said, {}, 0
+            acknowledgements = [each for place, offsets in said.items() for each in _merged(place, offsets)]
+            try:
+                self._ask(acknowledgements)
+            except ProtocolError:
+                # Whether it has taken effect is unknown; it is said again, and may then come too late.
+                with self._lock:
+                    for place, offsets in said.items():
+                        self._said[place] = offsets | self._said.get(place, {})
+                raise
+
+    def _ask(self, acknowledgements: list[Acknowledgement]) -> None:
+        singles: list[Acknowledgement] = []
+        for start in range(0, len(acknowledgements), SEND_AT):
+            part = acknowledgements[start : start + SEND_AT]
+            request = Acknowledge(group=self.group, member_id=self.member_id, acknowledgements=part)
+            timeout_ms = self._options.request_timeout_ms
+            reply = self._network.call(GATEWAY, request, AcknowledgeReply, timeout_ms=timeout_ms)
+            for each, result in zip(part, reply.results, strict=True):
+                if result.error is None:
+                    continue
+                last = each.first_offset if each.last_offset is None else each.last_offset
+                if result.error.code == ErrorCode.NOT_ACQUIRED and last > each.first_offset:
+                    # One lost lock must not cost the others their verdict.
+                    singles += [_single(each, offset) for offset in range(each.first_offset, last + 1)]
+                    continue
+                error = ProtocolError.from_body(result.error)
+                with self._lock:
+                    self._refused.append(
+                        Refused(each.topic, each.partition, each.first_offset, each.verdict, error)
+                    )
+        if singles:
+            self._ask(singles)
+
+    def _renew(self) -> None:
+        with self._lock:
+            renewal = _Said("renew", 0, "")
+            held = [(place, dict.fromkeys(sorted(offsets), renewal)) for place, offsets in self._held.items()]
+            self._renew_at = monotonic() + self._lock_ms / 3000
+            lock_ms = self._options.lock_ms
+        self._ask([each for place, offsets in held for each in _merged(place, offsets, lock_ms)])
+        self._forget_lost()
+
+    def _forget_lost(self) -> None:
+        """What could not be renewed is not held any more."""
+        with self._lock:
+            lost = [each for each in self._refused if each.verdict == "renew"]
+            for each in lost:
+                self._held.get((each.topic, each.partition), set()).discard(each.offset)
+            self._refused = [each for each in self._refused if each.verdict != "renew"]
+
+    # In the background.
+
+    def _start_thread(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="planaria-share", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        while not self._is_closed:
+            self._wake.wait(SEND_EVERY_S)
+            self._wake.clear()
+            try:
+                if self._waiting:
+                    self._send()
+                is_polling = monotonic() - self._polled_at < self._options.max_poll_interval_ms / 1000
+                if (
+                    self._options.renew
+                    and is_polling
+                    and any(self._held.values())
+                    and monotonic() >= self._renew_at
+                ):
+                    self.renew()
+            except (ProtocolError, Closed):
+                continue  # tried again; a poll or flush tells the program
+
+    # The end.
+
+    def close(self) -> None:
+        """Send what was said, give back what is held, and let others have it at once."""
+        if self._is_closed:
+            return
+        if self._options.acknowledge == "implicit":
+            self._accept_held()
+        self._end()
+
+    def _end(self) -> None:
+        self._is_closed = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join()
+        with self._lock:
+            held = [(place, sorted(offsets)) for place, offsets in self._held.items()]
+        for place, offsets in held:
+            self._say(place, offsets, _RELEASED)
+        self._send()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        elif not self._is_closed:
+            self._end()
+
+
+_ACCEPTED = _Said("accept", 0, "")
+_RELEASED = _Said("release", 0, "")
+
+
+def _merged(place: Place, offsets: dict[int, _Said], lock_ms: int | None = None) -> list[Acknowledgement]:
+    """One acknowledgement for each run of offsets of which the same was said."""
+    runs: list[tuple[int, int, _Said]] = []
+    for offset in sorted(offsets):
+        said = offsets[offset]
+        if runs and runs[-1][1] == offset - 1 and runs[-1][2] == said:
+            runs[-1] = (runs[-1][0], offset, said)
+        else:
+            runs.append((offset, offset, said))
+    return [
+        Acknowledgement(
+            topic=place[0],
+            partition=place[1],
+            first_offset=first,
+            last_offset=last,
+            verdict=said.verdict,
+            delay_ms=said.delay_ms,
+            reason=said.reason,
+            lock_ms=lock_ms,
+        )
+        for first, last, said in runs
+    ]
+
+
+def _single(each: Acknowledgement, offset: int) -> Acknowledgement:
+    return Acknowledgement(
+        topic=each.topic,
+        partition=each.partition,
+        first_offset=offset,
+        verdict=each.verdict,
+        delay_ms=each.delay_ms,
+        reason=each.reason,
+        lock_ms=each.lock_ms,
+    )
