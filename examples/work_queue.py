@@ -52,7 +52,7 @@ def work(endpoint: str, name: str) -> None:
             elif number == 7 and job.delivery_count == 1:
                 job.fail(delay=0.2, reason="the database was away")
             else:
-                print(f"{name} did job {number} (delivery {job.delivery_count})", flush=True)
+                print(f"{name} did job {number} (delivery {job.delivery_count})\n", end="", flush=True)
                 job.accept()
 
 

@@ -201,7 +201,11 @@ class ShareServing:
         if any(topic == consumed for consumed, _ in self._partitions):
             message = f"dead_letter: {topic!r} is a topic that the group consumes"
             raise ProtocolError(ErrorCode.INVALID_REQUEST, message)
-        if self._topics is not None and topic not in self._topics:
+        if self._topics is None:
+            raise ProtocolError(
+                ErrorCode.ACTOR_UNAVAILABLE, "the group has yet to hear which topics there are"
+            )
+        if topic not in self._topics:
             raise ProtocolError(ErrorCode.UNKNOWN_TOPIC, f"dead_letter: there is no topic {topic[:250]!r}")
 
     def _become_share(self) -> None:

@@ -1,7 +1,7 @@
-"""`planaria group`: list, describe, reset, delete."""
+"""`planaria group`: list, create, describe, reset, delete."""
 
 import sys
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
@@ -9,8 +9,9 @@ from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
 from .group_report import GroupReport, report_on
 from .output import console, note, number_text, plural, print_json, print_table, table
 from .positions import Move, moves_to, parse_target
+from .share_report import settings_text, show_share
 
-app = typer.Typer(no_args_is_help=True, help="List, describe, reset and delete consumer groups.")
+app = typer.Typer(no_args_is_help=True, help="List, describe, reset and delete groups; make share groups.")
 
 GroupArgument: TypeAlias = Annotated[str, typer.Argument(metavar="GROUP", show_default=False)]
 
@@ -34,6 +35,54 @@ def list_groups(as_json: JsonOption = False, connect: ConnectOption = DEFAULT_EN
 
 
 @app.command()
+def create(
+    group: GroupArgument,
+    kind: Annotated[
+        Literal["share"], typer.Option("--type", help="share: a work queue. A consumer group makes itself.")
+    ] = "share",
+    lock_ms: Annotated[
+        int | None,
+        typer.Option("--lock-ms", min=100, max=3_600_000, help="How long a record is locked; 30000."),
+    ] = None,
+    max_deliveries: Annotated[
+        int | None,
+        typer.Option("--max-deliveries", min=1, max=1_000, help="After so many a record is dead; 5."),
+    ] = None,
+    dead_letter: Annotated[
+        str | None,
+        typer.Option(
+            "--dead-letter", metavar="TOPIC", help='For dead records; "" for none: they are parked.'
+        ),
+    ] = None,
+    start: Annotated[
+        Literal["earliest", "latest"] | None,
+        typer.Option("--start", help="Where it begins in a partition that is new to it; earliest."),
+    ] = None,
+    as_json: JsonOption = False,
+    connect: ConnectOption = DEFAULT_ENDPOINT,
+) -> None:
+    """Make a share group, or change one: what is not given stays as it is.
+
+    [dim]Example:[/dim]
+      planaria group create resize --dead-letter IMAGES.dead --max-deliveries 3
+
+    [dim]--json:[/dim] {"group", "type", "lock_ms", "max_deliveries",
+    "dead_letter", "start"}
+    """
+    with attached(connect) as client:
+        found = client.configure_share_group(
+            group, lock_ms=lock_ms, max_deliveries=max_deliveries, dead_letter=dead_letter, start=start
+        )
+    if as_json:
+        settings = {
+            name: getattr(found, name) for name in ("lock_ms", "max_deliveries", "dead_letter", "start")
+        }
+        print_json({"group": group, "type": kind, **settings})
+        return
+    note(f"share group {group}: {settings_text(found)}")
+
+
+@app.command()
 def describe(
     group: GroupArgument, as_json: JsonOption = False, connect: ConnectOption = DEFAULT_ENDPOINT
 ) -> None:
@@ -43,10 +92,17 @@ def describe(
     "members": [{"member_id", "instance_id", "client_id", "topics",
     "generation", "assignment", "owned"}], "partitions": [{"topic",
     "partition", "committed", "log_end_offset", "lag", "member_id",
-    "metadata"}]}; null is unknown. States: empty, rebalancing, stable
+    "metadata"}]}; null is unknown. States: empty, rebalancing, stable.
+    Of a share group: {"group", "type", "state", "share": {"lock_ms",
+    "max_deliveries", "dead_letter", "start", "members", "partitions":
+    [{"topic", "partition", "start_offset", "acquired", "returned", "dead"}]}}
     """
     with attached(connect) as client:
-        found = report_on(client, client.describe_group(group))
+        description = client.describe_group(group)
+        if description.share is not None:
+            show_share(description, description.share, as_json=as_json)
+            return
+        found = report_on(client, description)
     if as_json:
         print_json(found)
     else:

@@ -59,7 +59,9 @@ def test_two_workers_share_one_partition(broker: Broker, sockets: "list[zmq.Sock
     broker.create_topic("T", 1)
     broker.create_topic("DLQ", 1)
     first, second = (RawWorker(socket, f"worker-{number}") for number, socket in enumerate(sockets))
-    first.ask("configure_share_group", dead_letter="DLQ", max_deliveries=2)
+    # A coordinator that has just begun has yet to hear of the topics, and says so.
+    settings = {"dead_letter": "DLQ", "max_deliveries": 2}
+    until(lambda: "error" not in first.ask("configure_share_group", **settings), "the group is configured")
     for number in range(4):
         broker.publish("T", None, f"job {number}")
     ours = first.acquire(max_records=2)

@@ -1,0 +1,33 @@
+"""What `planaria group` shows of a share group."""
+
+from ...transport.protocol.groups import DescribeGroupReply
+from ...transport.protocol.shares import ConfigureShareGroupReply, ShareDescription
+from .output import console, plural, print_json, print_table, table
+
+
+def settings_text(settings: ShareDescription | ConfigureShareGroupReply) -> str:
+    dead_letter = settings.dead_letter or "parked"
+    return f"locks of {settings.lock_ms} ms, dead after delivery {settings.max_deliveries}, dead letters: {dead_letter}"
+
+
+def show_share(description: DescribeGroupReply, share: ShareDescription, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"group": description.group, "type": "share", "state": description.state, "share": share})
+        return
+    members = plural(len(share.members), "member")
+    console().print(
+        f"share group {description.group} is {description.state}, {members}; {settings_text(share)}\n"
+    )
+    numbers = ["partition", "done below", "acquired", "returned", "dead"]
+    rows = [
+        (
+            each.topic,
+            str(each.partition),
+            str(each.start_offset),
+            str(each.acquired),
+            str(each.returned),
+            str(each.dead),
+        )
+        for each in share.partitions
+    ]
+    print_table(table("topic", *numbers, numbers=numbers), rows, empty="nothing has been acquired yet")

@@ -1,0 +1,114 @@
+"""Members, coordinator and partitions of a share group killed at random: each record is accepted once, or dead."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from live_trees import actor, read_topic, until, until_reborn
+from planaria import Broker
+
+pytestmark = pytest.mark.processes
+
+MEMBER = Path(__file__).parents[1] / "support" / "share_member.py"
+LOCK_MS = 1_000
+
+
+class Members:
+    """Processes that come and go; what each of them told is kept."""
+
+    def __init__(self, endpoint: str, directory: Path, chance: random.Random) -> None:
+        self._endpoint, self._directory, self._chance = endpoint, directory, chance
+        self._running: list[subprocess.Popen[bytes]] = []
+        self._outputs: list[Path] = []
+
+    def start(self) -> None:
+        output = self._directory / f"member-{len(self._outputs)}"
+        self._outputs.append(output)
+        command = [sys.executable, str(MEMBER), self._endpoint, "g", "T", str(self._chance.random())]
+        with output.open("wb") as file:
+            self._running.append(subprocess.Popen(command, stdout=file))
+
+    def kill(self) -> None:
+        victim = self._running.pop(self._chance.randrange(len(self._running)))
+        os.kill(victim.pid, signal.SIGKILL)
+        victim.wait()
+
+    def kill_all(self) -> None:
+        while self._running:
+            self.kill()
+
+    def told(self, sign: str, verdict: str) -> Counter[str]:
+        """How often each record was told of, by `partition:offset`."""
+        found: Counter[str] = Counter()
+        for output in self._outputs:
+            for line in output.read_text().splitlines():
+                said, of, *places = line.split(" ")
+                if (said, of) == (sign, verdict):
+                    found.update(places)
+        return found
+
+
+@pytest.mark.parametrize(
+    ("members", "records", "kills"),
+    [(4, 3_000, 8), pytest.param(32, 100_000, 120, marks=pytest.mark.chaos)],
+)
+def test_each_record_is_accepted_once_or_dead_whoever_is_killed(
+    hardy: Broker, tmp_path: Path, seed: int, members: int, records: int, kills: int
+) -> None:
+    chance = random.Random(seed)
+    hardy.create_topic("T", 2)
+    hardy.create_topic("DLQ", 1)
+    client = hardy.client
+    client.configure_share_group("g", lock_ms=LOCK_MS, max_deliveries=5, dead_letter="DLQ")
+    with hardy.producer() as producer:
+        for number in range(records):
+            producer.publish("T", str(number).encode())
+    everybody = Members(hardy.endpoint, tmp_path, chance)
+    try:
+        for _ in range(members):
+            everybody.start()
+        for _ in range(kills):
+            time.sleep(chance.uniform(0.0, 0.3))
+            address = chance.choice(
+                ["", "", "coordinator/g", "partition/T/0", "partition/T/1", "partition/DLQ/0"]
+            )
+            if address:
+                before = actor(client, address)
+                client.kill(address)
+                until_reborn(client, before)
+            else:
+                everybody.kill()
+                everybody.start()
+        until(lambda: is_over(hardy, records), "all is done", 300)
+    finally:
+        everybody.kill_all()
+    letters = read_topic(client, "DLQ")
+    dead = Counter(
+        f"{(each.headers or {})['dead-letter-partition']}:{(each.headers or {})['dead-letter-offset']}"
+        for each in letters
+    )
+    accepted, tried = everybody.told("!", "accept"), everybody.told("?", "accept")
+    assert set(accepted.values()) <= {1}, "accepted twice"
+    assert set(dead.values()) <= {1}, "dead twice"
+    assert accepted.keys().isdisjoint(dead), "accepted and dead"
+    places = {
+        f"{partition}:{offset}"
+        for partition in (0, 1)
+        for offset in range(client.list_offsets("T", partition).offset)
+    }
+    assert len(places) == records
+    missing = places - accepted.keys() - dead.keys()
+    assert missing <= tried.keys(), "done without having been accepted"
+
+
+def is_over(broker: Broker, records: int) -> bool:
+    share = broker.client.describe_group("g").share
+    assert share is not None
+    return sum(each.start_offset for each in share.partitions) == records
