@@ -1,4 +1,4 @@
-"""Dead records of a share group on their way into the dead-letter topic, one at a time from each partition. Pure.
+"""Dead records of a share group on their way into the dead-letter topic, some at a time from each partition. Pure.
 
 Owns the copies under way and the alarms. Must never write a letter of a record whose death is not durable: it might be
 delivered again. The record is done only when its letter is durable; a copy that is repeated by a successor has the
@@ -13,6 +13,7 @@ identity of the first, and the dead-letter topic recognises it. Called by servin
 The headers are those of a hosted subscriber's letters (`subscriber/dead_letters.py`).
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Mapping
 
 from msgspec import Struct
@@ -38,6 +39,8 @@ from .spans import State
 from .tails import RETRY_MS, SHARE
 
 REFUSED_MS = 2_000
+MAX_COPIES = 64
+"""Under way at a time from one partition: each end is recorded, and one record tells of many."""
 REASON = "not accepted within the deliveries it is allowed"
 
 
@@ -52,7 +55,9 @@ class Letters:
         self._partitions = partitions
         self._durable: dict[Place, list[range]] = {}
         """Offsets that are dead for good."""
-        self._copies: dict[Place, _Copy] = {}
+        self._copies: dict[tuple[Place, int], _Copy] = {}
+        """By place and offset."""
+        self._under_way: dict[Place, int] = {}
         self._refused: dict[Place, str] = {}
 
     def on_durable(self, place: Place, progress: ShareProgress | None) -> None:
@@ -89,47 +94,57 @@ class Letters:
             return []
         effects: list[Effect] = []
         for place, offsets in self._durable.items():
-            part = self._partitions.get(place)
-            if part is None or place in self._copies:
+            part, under_way = self._partitions.get(place), self._under_way.get(place, 0)
+            # The next ones when half of them have ended: looking for them takes a walk over all runs.
+            if part is None or under_way > MAX_COPIES // 2:
                 continue
-            dead = next((dead for dead in part.dead() if any(dead.offset in some for some in offsets)), None)
-            if dead is not None:
-                self._copies[place] = _Copy(part, dead)
-                effects.append(_read(place, dead.offset))
+            for dead in part.dead():
+                if under_way >= MAX_COPIES:
+                    break
+                if (place, dead.offset) not in self._copies and _is_in(dead.offset, offsets):
+                    under_way += 1
+                    self._copies[place, dead.offset] = _Copy(part, dead)
+                    effects.append(_read(place, dead.offset))
+            self._under_way[place] = under_way
         return effects
 
     def handle(
         self,
         kind: str,
         place: Place,
+        offset: int,
         event: Event,
         now: int,
         settings: ShareSettings,
         find: Callable[[str], CatalogTopic | None],
     ) -> tuple[list[Effect], bool]:
         """Effects, and whether a record is done."""
-        copy, part = self._copies[place], self._partitions.get(place)
+        copy, part = self._copies[place, offset], self._partitions.get(place)
         if part is not copy.part or isinstance(event, TimerFired):
-            del self._copies[place]
+            self._end(place, offset)
             return [], False
         if isinstance(event, Failed):
             if kind != "letter_read" or event.error.code != ErrorCode.OFFSET_OUT_OF_RANGE:
-                return self._rest(place, event.error, now), False
+                return self._rest(place, offset, event.error, now), False
         elif kind == "letter_read":
             try:
                 record = _record_at(event.payload, copy.dead.offset)
             except (ProtocolError, InvalidBatch) as error:
-                return self._rest(place, ErrorBody("CORRUPT_LOG", str(error)), now), False
+                return self._rest(place, offset, ErrorBody("CORRUPT_LOG", str(error)), now), False
             if record is not None:
                 return self._produce(place, copy.dead, record, now, settings, find), False
         else:
             refusal = event.reply.batches[0].error
             if refusal is not None:
-                return self._rest(place, refusal, now), False
+                return self._rest(place, offset, refusal, now), False
         copy.part.settle(copy.dead.offset, copy.dead.offset + 1)
-        del self._copies[place]
+        self._end(place, offset)
         self._refused.pop(place, None)
         return [], True
+
+    def _end(self, place: Place, offset: int) -> None:
+        del self._copies[place, offset]
+        self._under_way[place] -= 1
 
     def _produce(
         self,
@@ -144,7 +159,7 @@ class Letters:
         entry = find(topic) if topic is not None else None
         if topic is None or entry is None:
             error = ErrorBody(ErrorCode.UNKNOWN_TOPIC, f"there is no topic {topic!r} for dead letters")
-            return self._rest(place, error, now)
+            return self._rest(place, dead.offset, error, now)
         identity = place_identity(self._group, *place, dead.offset, record.timestamp_ms)
         headers = identified_headers(letter_headers(self._group, place, dead, record, now), identity)
         if record.key is not None:
@@ -154,13 +169,18 @@ class Letters:
         batch = identified_batch((record.key, record.value, 0, headers), now)
         request = Produce(topic=topic, partition=partition, acks="all")
         address = partition_address(topic, partition)
-        return [Call((SHARE, "letter_write", place), address, request, ProduceReply, (batch,))]
+        return [Call((SHARE, "letter_write", place, dead.offset), address, request, ProduceReply, (batch,))]
 
-    def _rest(self, place: Place, error: ErrorBody, now: int) -> list[Effect]:
+    def _rest(self, place: Place, offset: int, error: ErrorBody, now: int) -> list[Effect]:
         if not error.retriable:
             self._refused[place] = f"{error.code}: {error.message}"
         pause_ms = RETRY_MS if error.retriable else REFUSED_MS
-        return [SetTimer((SHARE, "letter_again", place), now + pause_ms)]
+        return [SetTimer((SHARE, "letter_again", place, offset), now + pause_ms)]
+
+
+def _is_in(offset: int, ranges: list[range]) -> bool:
+    index = bisect_right(ranges, offset, key=lambda some: some.start) - 1
+    return index >= 0 and offset in ranges[index]
 
 
 def letter_headers(group: str, place: Place, dead: Dead, record: FetchedRecord, now: int) -> dict[str, str]:
@@ -184,7 +204,7 @@ def letter_headers(group: str, place: Place, dead: Dead, record: FetchedRecord, 
 
 def _read(place: Place, offset: int) -> Call:
     request = Fetch(topic=place[0], partition=place[1], offset=offset, max_bytes=1, format="batches")
-    return Call((SHARE, "letter_read", place), partition_address(*place), request, FetchReply)
+    return Call((SHARE, "letter_read", place, offset), partition_address(*place), request, FetchReply)
 
 
 def _record_at(payload: Payload, offset: int) -> FetchedRecord | None:

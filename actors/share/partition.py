@@ -50,6 +50,13 @@ class SharePartition:
         """Whether all that is known to be there has been delivered."""
         return self._spans.end >= self.tail and len(self._spans) < MAX_RUNS
 
+    def can_give(self, now: int) -> bool:
+        """Whether an `acquire` would find something: one look for all who wait."""
+        is_fresh = self.tail > self._spans.end and len(self._spans) < MAX_RUNS
+        return (
+            is_fresh or any(span.state == State.AVAILABLE and span.until <= now for span in self._spans)
+        ) and self._count(State.ACQUIRED) < MAX_LOCKED
+
     def acquire(self, member: str, limit: int, now: int, until: int) -> list[Span]:
         """Lock up to `limit` records for the member; the earliest that are available."""
         limit = min(limit, MAX_LOCKED - self._count(State.ACQUIRED))

@@ -311,8 +311,8 @@ class ShareServing:
                 effects = self._reading.handle(number, event)
                 self._note_reading()
                 return effects
-            case (_, "letter_read" | "letter_write" | "letter_again" as kind, place):
-                return self._on_letter(kind, place, event, now)
+            case (_, "letter_read" | "letter_write" | "letter_again" as kind, place, offset):
+                return self._on_letter(kind, place, offset, event, now)
             case (_, kind, place):
                 return self._on_tail(kind, place, event, now)
         raise AssertionError(f"nobody used the key {event.key!r}")
@@ -322,9 +322,9 @@ class ShareServing:
         self._reading.changed.clear()
         self._is_stirred = True
 
-    def _on_letter(self, kind: str, place: Place, event: Event, now: int) -> list[Effect]:
+    def _on_letter(self, kind: str, place: Place, offset: int, event: Event, now: int) -> list[Effect]:
         settings = self._settings or ShareSettings()
-        effects, is_done = self._letters.handle(kind, place, event, now, settings, self._entry)
+        effects, is_done = self._letters.handle(kind, place, offset, event, now, settings, self._entry)
         if is_done:
             self._dirty[place] = None
         return effects
@@ -374,8 +374,9 @@ class ShareServing:
         given: list[Acquired] = []
         if self._is_stirred:
             self._is_stirred = False
+            giving = {place for place, part in self._partitions.items() if part.can_give(now)}
             for parked in list(self._parked.values()):
-                taken = self._acquire(parked.request, now)
+                taken = self._acquire(parked.request, giving, now) if giving else []
                 if taken:
                     del self._parked[parked.request.member_id]
                     lock_ms = parked.request.lock_ms or self._settings.lock_ms
@@ -388,7 +389,8 @@ class ShareServing:
     def alarms(self) -> tuple[str, ...]:
         return self._letters.alarms(self._settings) if self._settings is not None else ()
 
-    def _acquire(self, request: Acquire, now: int) -> list[tuple[Place, Span]]:
+    def _acquire(self, request: Acquire, giving: set[Place], now: int) -> list[tuple[Place, Span]]:
+        """Taken from the partitions that have something to give; those that have no more leave `giving`."""
         assert self._settings is not None
         until = now + (request.lock_ms or self._settings.lock_ms)
         places = self._places(request)
@@ -398,12 +400,14 @@ class ShareServing:
         for index in range(len(places)):
             place = places[(index + self._turn) % len(places)]
             part = self._partitions.get(place)
-            if part is None or left <= 0:
+            if part is None or place not in giving or left <= 0:
                 continue
             for span in part.acquire(request.member_id, left, now, until):
                 taken.append((place, span))
                 self._dirty[place] = None
                 left -= span.count
+            if left > 0 or not part.can_give(now):
+                giving.discard(place)
         return taken
 
     def _wait(self, parked: _Parked, now: int) -> list[Effect]:
