@@ -60,10 +60,17 @@ def killer_among_others(notes: Path) -> Callable[[Message], None]:
             ctypes.string_at(0)
         if number == 41:
             note("killed")
-            # What the others have done is done: the process does not die between their last line and their note.
-            while are_others_at_work():
-                pass
-            ctypes.string_at(0)
+            # What the others have done is done: the process does not die between their last line and their note. So they
+            # are let finish, and then no other thread gets the interpreter any more (those that wait for it already ask
+            # for it within 5 ms).
+            interval_s = sys.getswitchinterval()
+            while True:
+                while are_others_at_work():
+                    pass
+                sys.setswitchinterval(1_000)
+                if not any(are_others_at_work() for _ in range(200)):
+                    ctypes.string_at(0)
+                sys.setswitchinterval(interval_s)
         note(f"done {number}")
 
     return handle
