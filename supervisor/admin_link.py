@@ -42,7 +42,7 @@ class AdminLink:
 
     def __exit__(self, *_: object) -> None:
         self._socket.close()
-        self._context.term()
+        sockets.end_context(self._context)
 
     def start_child(self, spec: ChildSpec) -> None:
         """Have a child started and kept. Raises ProtocolError."""

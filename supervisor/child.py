@@ -100,4 +100,4 @@ def _send_last_word(context: ActorContext, word: ActorFailed) -> None:
     link = sockets.unnamed_link(zmq_context, context.control_endpoint, LAST_WORD_LINGER_MS)
     link.send(encode_header(word))
     link.close()
-    zmq_context.term()
+    sockets.end_context(zmq_context)

@@ -115,7 +115,7 @@ class SupervisorProcess:
         while not self._is_done:
             self._turn()
         self._control.close()
-        context.term()
+        sockets.end_context(context)
         self._selector.close()
 
     def _turn(self) -> None:

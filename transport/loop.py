@@ -395,7 +395,7 @@ class Loop:
         self._calls.close()
         self._link.setsockopt(zmq.LINGER, FAREWELL_MS)
         self._link.close()
-        self._zmq.term()
+        sockets.end_context(self._zmq)
 
 
 def is_order(frames: list[bytes]) -> bool:

@@ -21,7 +21,7 @@ from planaria.transport.codec import RequestDecoder, encode_header, split_envelo
 from planaria.transport.protocol import data, groups, operations, session, topics
 from planaria.transport.protocol.errors import RETRIABLE, ErrorBody, ErrorCode
 from planaria.transport.protocol.message import Done, ErrorReply, Reply, Request
-from planaria.transport.sockets import server_socket
+from planaria.transport.sockets import end_context, server_socket
 
 REQUESTS = (
     session.Hello, session.Metadata, topics.CreateTopic, topics.DeleteTopic, topics.DescribeTopic, data.InitProducer,
@@ -169,7 +169,7 @@ class FakeBroker:
             self._serve_parked()
         for name in list(self._sockets):
             self._close(name)
-        self._context.term()
+        end_context(self._context)
 
     def _open(self, name: str, endpoint: str) -> None:
         for attempt in range(BIND_ATTEMPTS):

@@ -1,9 +1,12 @@
-"""Sockets under the one order of events that libzmq does not survive by itself."""
+"""Sockets under the events that libzmq does not survive by itself."""
 
+import threading
 from pathlib import Path
 
+import pytest
 import zmq
 
+from planaria.transport import sockets
 from planaria.transport.sockets import calls_socket, connect_peer, disconnect_peer, new_context, server_socket
 
 PATIENCE_MS = 5_000
@@ -32,3 +35,14 @@ def test_a_peer_is_disconnected_with_a_message_half_read(run_dir: Path) -> None:
     for socket in (client, *servers.values()):
         socket.close()
     context.term()
+
+
+def test_a_context_that_does_not_end_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets, "END_S", 0.05)
+    context = zmq.Context()
+    left_open = context.socket(zmq.PAIR)
+    sockets.end_context(context)
+    left_open.close(0)
+    until_ended = next(each for each in threading.enumerate() if each.name == "planaria-context-end")
+    until_ended.join(20)
+    assert not until_ended.is_alive(), "it ends once it can"

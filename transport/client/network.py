@@ -26,7 +26,7 @@ from ..codec import encode_header, split_envelope
 from ..protocol.errors import ErrorBody, ErrorCode, PlanariaError, ProtocolError
 from ..protocol.message import Reply, Request
 from ..protocol.session import Metadata, MetadataReply
-from ..sockets import calls_socket, connect_peer, disconnect_peer, new_context
+from ..sockets import calls_socket, connect_peer, disconnect_peer, end_context, new_context
 from ..timers import Timers
 from .asking import GATEWAY, Answered, Ask, CancelTimer, Effect, Event, Failed, Owner, SetTimer, TimerFired
 from .directory import Directory
@@ -226,7 +226,7 @@ class Network:
             self._socket.disable_monitor()
             self._monitor.close(0)
             self._socket.close(0)
-            self._context.term()
+            end_context(self._context)
             os.close(self._wake_reader)
             os.close(self._wake_writer)
 
