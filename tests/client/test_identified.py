@@ -101,6 +101,41 @@ def test_a_refusal_is_final() -> None:
     assert not effects[0].is_uncertain
 
 
+def test_a_record_that_is_refused_for_now_is_asked_for_again_and_the_others_are_done() -> None:
+    died = ErrorBody(ErrorCode.ACTOR_UNAVAILABLE, "the actor died", True)
+    lane = machine()
+    lane.put(LANE, batch(0), 0)
+    for number in (1, 2, 3):
+        lane.put(LANE, batch(number), 0)
+    lane.handle(answer(ProducedBatch(0)), 0)
+    refused = ProducedBatch(-1, error=died)
+    effects = lane.handle(answer(refused, ProducedBatch(7), refused), 10)
+    assert outcomes(effects) == [(b"2", 7, False, None)]
+    (timer,) = (effect for effect in effects if isinstance(effect, SetTimer))
+    assert lane.put(LANE, batch(4), 10) == []
+    assert asks(lane.handle(TimerFired(timer.key), timer.at)) == [(b"1", b"3")]
+    effects = lane.handle(answer(ProducedBatch(3, True), ProducedBatch(8)), timer.at)
+    assert outcomes(effects) == [(b"1", 3, True, None), (b"3", 8, False, None)]
+    assert asks(effects) == [(b"4",)]
+
+
+def test_what_is_refused_for_now_until_its_time_is_over_may_have_been_written() -> None:
+    died = ErrorBody(ErrorCode.ACTOR_UNAVAILABLE, "the actor died", True)
+    lane = machine()
+    lane.put(LANE, batch(0), 0)
+    effects = lane.handle(answer(ProducedBatch(-1, error=died)), 990)
+    assert outcomes(effects) == []
+    lane.put(LANE, batch(1, created_ms=995), 995)
+    (timer,) = (effect for effect in effects if isinstance(effect, SetTimer))
+    effects = lane.handle(TimerFired(timer.key), timer.at)
+    assert outcomes(effects) == [(b"0", -1, False, "TIMED_OUT")]
+    assert effects[0].is_uncertain
+    assert asks(effects) == [(b"1",)]
+    effects = lane.handle(answer(ProducedBatch(-1, error=died)), 1_995)
+    assert outcomes(effects) == [(b"1", -1, False, "ACTOR_UNAVAILABLE")]
+    assert effects[0].is_uncertain
+
+
 def test_abandoning_fails_all() -> None:
     lane = machine()
     for number in range(3):

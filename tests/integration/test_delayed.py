@@ -64,14 +64,20 @@ def test_each_comes_once_whoever_is_killed(hardy: Broker, seed: int) -> None:
     ]
     assert any(address.startswith("scheduler/") for address in addresses)
     values = []
+    deliveries = []
     with hardy.producer() as producer:
         for address in chance.sample(addresses, len(addresses)):
             for _ in range(100):
                 values.append(f"{len(values)}")
-                producer.publish("T", values[-1].encode(), key=values[-1], delay=chance.uniform(0, 1.5))
+                told = producer.publish(
+                    "T", values[-1].encode(), key=values[-1], delay=chance.uniform(0, 1.5)
+                )
+                deliveries.append(told)
             before = actor(hardy.client, address)
             hardy.client.kill(address)
             until_reborn(hardy.client, before)
+    for delivery in deliveries:
+        delivery.result(0)
     until(lambda: not hardy.client.list_scheduled(), "nothing is held back any more")
     came = sorted(message.value.decode() for message in read_topic(hardy.client, "T") if message.key)
     assert came == sorted(values)

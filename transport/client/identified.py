@@ -2,9 +2,10 @@
 
 Lanes are partitions, for records with an identity; what a lane is asked and what its answer says is the dialog's
 business (`delayed.py` has another one). The name makes repeats harmless, so a request is repeated until it is answered
-or the time of its oldest record is over. A partition that refuses for backpressure is left alone for as long as it asks,
-and then tried with a single record. No producer id is involved: the partition may recognise one batch of a request and
-write the next, which a sequence could not tell from a gap. Called by the producer's half on the network thread.
+or the time of its oldest record is over; and so is every record of it whose own answer says that it may pass later. A
+partition that refuses for backpressure is left alone for as long as it asks, and then tried with a single record. No
+producer id is involved: the partition may recognise one batch of a request and write the next, which a sequence could
+not tell from a gap. Called by the producer's half on the network thread.
 """
 
 from collections import deque
@@ -23,6 +24,8 @@ from .producing import LaneFreed, LaneHeld, Outcome
 
 REQUEST_BATCHES = 128
 REQUEST_BYTES = 4 * 1024 * 1024
+AGAIN_MS = 20
+"""How long a lane waits before it repeats what was refused one by one."""
 
 
 class Question(NamedTuple):
@@ -95,7 +98,7 @@ class Identified:
         key: Place = event.key[1]
         if isinstance(event, TimerFired):
             self._paused.discard(key)
-            return self._send(key, now)
+            return self._repeat(key, now) if key in self._under_way else self._send(key, now)
         batches = self._under_way.pop(key, [])
         if isinstance(event, Failed):
             if batches and event.error.code == ErrorCode.BACKPRESSURE:
@@ -106,17 +109,26 @@ class Identified:
         else:
             effects = [LaneFreed(key)] if key in self._held else []
             self._held.discard(key)
-            effects += self._outcomes(key, batches, event.reply)
+            effects += self._on_results(key, batches, event.reply, now)
         return effects + self._send(key, now)
 
     def _hold(self, key: Place, batches: list[Any], error: ErrorBody, now: int) -> list[Effect]:
+        """Nothing of them was written: they wait before all others."""
         self._waiting.setdefault(key, deque()).extendleft(reversed(batches))
         self._held.add(key)
         self._paused.add(key)
         if self._is_patient:
             self._excused_ms[key] = now
-        wait_ms = HELD_MS if error.retry_after_ms is UNSET else error.retry_after_ms
-        return [LaneHeld(key, error), SetTimer((self.name, key), now + wait_ms)]
+        return [LaneHeld(key, error), SetTimer((self.name, key), now + _wait_ms(error, HELD_MS))]
+
+    def _repeat(self, key: Place, now: int) -> list[Effect]:
+        """The pause after refusals one by one is over."""
+        batches = self._under_way.pop(key)
+        late = [batch for batch in batches if self._left_ms(key, batch, now) <= 0]
+        in_time = [batch for batch in batches if self._left_ms(key, batch, now) > 0]
+        error = ErrorBody(ErrorCode.TIMED_OUT, f"refused for {self._delivery_timeout_ms} ms", True)
+        effects = _failures(key, late, error)
+        return [*effects, *([self._ask(key, in_time, now)] if in_time else self._send(key, now))]
 
     def abandon(self, error: ErrorBody) -> list[Effect]:
         """Fail everything that is not done."""
@@ -150,15 +162,35 @@ class Identified:
         timeout_ms = min(self._request_timeout_ms, self._left_ms(key, batches[0], now))
         return Ask((self.name, key), address, request, reply_type, payload, timeout_ms)
 
-    def _outcomes(self, key: Place, batches: list[Any], reply: Reply) -> list[Effect]:
-        return [
-            Outcome(key, batch, result.base_offset, result.error, is_duplicate=result.duplicate)
-            for batch, result in zip(batches, self._dialog.results(reply), strict=True)
-        ]
+    def _on_results(self, key: Place, batches: list[Any], reply: Reply, now: int) -> list[Effect]:
+        effects: list[Effect] = []
+        again: list[Any] = []
+        for batch, result in zip(batches, self._dialog.results(reply), strict=True):
+            error = result.error
+            if error is not None and error.retriable and self._left_ms(key, batch, now) > 0:
+                again.append(batch)
+                refusal = error
+            else:
+                is_uncertain = error is not None and error.retriable
+                effects.append(
+                    Outcome(
+                        key, batch, result.base_offset, error, is_uncertain, is_duplicate=result.duplicate
+                    )
+                )
+        if again and refusal.code == ErrorCode.BACKPRESSURE:
+            effects += self._hold(key, again, refusal, now)
+        elif again:
+            self._under_way[key] = again
+            effects.append(SetTimer((self.name, key), now + _wait_ms(refusal, AGAIN_MS)))
+        return effects
 
     def _left_ms(self, key: Place, batch: Any, now: int) -> int:
         counts_from_ms: int = max(batch.created_ms, self._excused_ms.get(key, 0))
         return counts_from_ms + self._delivery_timeout_ms - now
+
+
+def _wait_ms(error: ErrorBody, otherwise: int) -> int:
+    return otherwise if error.retry_after_ms is UNSET else error.retry_after_ms
 
 
 def _failures(key: Place, batches: list[Any], error: ErrorBody) -> list[Effect]:
