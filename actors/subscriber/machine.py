@@ -2,7 +2,7 @@
 
 Threads work for it, each at one thing: the feed polls and commits, the workers run the handler, the mail publishes dead
 letters. It decides what they do; lanes.py has the states of records that go one after another, partitions.py says which
-do, runs.py which may start, delivery.py what depends on the promise made.
+do, runs.py which may start, departures.py how partitions go, delivery.py what depends on the promise made.
 
     phase      means                                             left by
     serving    polls, runs, commits now and then             a stop order -> stopping; a stuck handler -> doomed
@@ -31,6 +31,7 @@ from .backoff import Draw, in_the_middle
 from .commits import RETRY_MS, Commits
 from .dead_letters import CAUSES
 from .delivery import STRATEGIES, beginnings, key_of
+from .departures import Departures
 from .effects import (
     ERROR,
     WARNING,
@@ -44,7 +45,6 @@ from .effects import (
     Forget,
     Leave,
     Left,
-    LetGo,
     Lost,
     NoteTimeout,
     Offsets,
@@ -86,10 +86,9 @@ class SubscriberMachine:
         self._failures = Failures(options, self._strategy, self._partitions, draw)
         gate = self._failures.breaker
         self._runs = Runs(options.concurrency, self._partitions, self._memory, past.suspects, gate)
+        self._departures = Departures(options, self._strategy, self._partitions, self._runs, self._memory)
         self._commits = Commits()
         self._is_polling = False
-        self._wanted: list[Place] | None = None
-        """Partitions the feed waits to let go."""
         self._crash_reason = ""
         self._out: list[Effect] = []
         self._events: dict[type, Callable[[Any, int], None]] = {
@@ -115,7 +114,7 @@ class SubscriberMachine:
         self._timers: dict[str, Callable[[int], None]] = {
             "breaker": lambda _: self._failures.breaker.pause_over(),
             "commit": self._on_commit_due,
-            "let go": self._on_let_go_late,
+            "let go": lambda _: self._out.extend(self._departures.late()),
             "finish": self._on_finish_late,
             "leave": self._on_leave_late,
             "doom": lambda _: self._do(Crash(self._crash_reason)),
@@ -135,7 +134,7 @@ class SubscriberMachine:
         if not self._strategy.tries_again:
             for charge in self._memory.charges():
                 self._out += lost_before(charge)
-            self._memory = Memory(NO_PAST)
+            self._memory.clear()
         self._poll()
 
     def _poll(self) -> None:
@@ -248,10 +247,10 @@ class SubscriberMachine:
         """Something at hand was finished, or failed: what that makes possible."""
         partition = self._partitions.owner(lane)
         if partition is None:
-            self._drop(lane, None)
+            self._departures.drop(lane, None)
         else:
             if partition.is_leaving or self._phase != "serving":
-                self._drop(lane, partition)
+                self._departures.drop(lane, partition)
             has_room = partition.has_room(self._options.max_records)
             if partition.is_paused and not partition.is_leaving and has_room:
                 partition.is_paused = False
@@ -259,7 +258,7 @@ class SubscriberMachine:
             self._plan_commit(now)
         self._partitions.clear(lane)
         self._partitions.queue(lane)
-        self._try_let_go()
+        self._out += self._departures.try_let_go()
         self._try_leave()
 
     # Records fail.
@@ -359,61 +358,10 @@ class SubscriberMachine:
     # Partitions go.
 
     def _on_revoking(self, event: Revoking, now: int) -> None:
-        self._wanted = list(event.keys)
-        for partition in self._partitions.of(event.keys):
-            partition.is_leaving = True
-            self._drop_all(partition)
-        self._do(SetTimer("let go", now + self._options.session_timeout_ms))
-        self._try_let_go()
-
-    def _try_let_go(self) -> None:
-        if self._wanted is None:
-            return
-        partitions = self._partitions.of(self._wanted)
-        if self._strategy.keeps_what_it_holds or not any(partition.is_busy for partition in partitions):
-            self._let_go(partitions)
-
-    def _let_go(self, partitions: list[Partition]) -> None:
-        self._wanted = None
-        self._do(CancelTimer("let go"))
-        offsets = self._strategy.after_handling(partitions)
-        self._do(LetGo(offsets, self._partitions.metadata(offsets)))
-        self._part(partitions)
-
-    def _part(self, partitions: list[Partition]) -> None:
-        for partition in partitions:
-            self._runs.acquit(partition.key)
-        self._partitions.let_go(partitions, is_handled_to_the_end=self._strategy.keeps_what_it_holds)
-
-    def _on_let_go_late(self, now: int) -> None:
-        if self._wanted is None:
-            return
-        partitions = self._partitions.of(self._wanted)
-        for lane in (lane for partition in partitions for lane in partition.lanes.values() if lane.is_busy):
-            self._do(tell_of(lane.held[0], WARNING, "partition goes while its record is at hand"))
-        self._let_go(partitions)
+        self._out += self._departures.revoking(event.keys, now)
 
     def _on_lost(self, event: Lost, now: int) -> None:
-        partitions = self._partitions.of(event.keys)
-        for partition in partitions:
-            self._drop_all(partition)
-        self._part(partitions)
-
-    def _drop_all(self, partition: Partition) -> None:
-        for lane in list(partition.lanes.values()):
-            self._drop(lane, partition)
-
-    def _drop(self, lane: Lane, partition: Partition | None) -> None:
-        """Hold only what is at hand, unless nobody else would ever handle the rest."""
-        if self._strategy.keeps_what_it_holds:
-            return
-        at_hand = 1 if lane.state == "burying" else self._runs.at_hand(lane)
-        if not at_hand and lane.handed and lane.held:
-            # The count goes on if the partition comes back.
-            self._memory.charge(lane.as_charge())
-        dropped = lane.keep(at_hand)
-        if partition is not None:
-            partition.dropped(dropped)
+        self._departures.lost(event.keys)
 
     # The end.
 
@@ -438,8 +386,7 @@ class SubscriberMachine:
         self._do(tell_of(stuck, ERROR, f"handler {event.cause}"))
         if run.lane.number in self._partitions.at_work:
             self._finish(run.lane, sum(record.offset < event.offset for record in run.records))
-        if self._wanted is not None:
-            self._let_go(self._partitions.of(self._wanted))
+        self._out += self._departures.let_go()
         self._do(SetTimer("doom", now + DOOM_MS))
         if not self._commits.is_under_way:
             self._commit_and_crash()
@@ -458,7 +405,7 @@ class SubscriberMachine:
         self._do(SetTimer("finish", max(now, event.deadline - STOP_MARGIN_MS)))
         self._do(SetTimer("leave", max(now, event.deadline - STOP_MARGIN_MS // 2)))
         for partition in self._partitions.owned.values():
-            self._drop_all(partition)
+            self._departures.drop_all(partition)
         self._try_leave()
 
     def _try_leave(self) -> None:
@@ -476,8 +423,7 @@ class SubscriberMachine:
 
     def _leave(self) -> None:
         self._phase = "leaving"
-        if self._wanted is not None:
-            self._let_go(self._partitions.of(self._wanted))
+        self._out += self._departures.let_go()
         offsets = self._committable()
         self._do(Leave(offsets, self._partitions.metadata(offsets)))
 

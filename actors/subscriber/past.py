@@ -49,6 +49,12 @@ class Memory:
         for finished in past.finished:
             self._finished.setdefault((finished.topic, finished.partition), []).append(finished)
 
+    def clear(self) -> None:
+        """It matters no more."""
+        self._charges.clear()
+        self._finished.clear()
+        self._done.clear()
+
     def charge(self, charge: Charge) -> None:
         self._charges.setdefault(charge.key, {})[charge.offset] = charge
 

@@ -1,0 +1,100 @@
+"""How partitions go: asked back by the group, or gone already; and what is dropped for it. Pure.
+
+    revoking   the feed waits: what is at hand is finished, the rest dropped, then LetGo; late after a session's time
+    lost       nothing is left to do but to drop
+    a stop     what is not at hand is dropped, the partitions stay until the group is left
+
+What the strategy keeps is never dropped: nobody else would handle it. A dropped record that had failed keeps its count:
+the partition may come back. Called by the machine.
+"""
+
+from collections.abc import Sequence
+
+from ...transport.addresses import Place
+from ...transport.machine import CancelTimer, Effect, SetTimer
+from ...transport.subscription import SubscriberOptions
+from .delivery import DeliveryStrategy
+from .effects import WARNING, LetGo, tell_of
+from .lanes import Lane
+from .partitions import Partition, Partitions
+from .past import Memory
+from .runs import Runs
+
+TIMER = "let go"
+
+
+class Departures:
+    def __init__(
+        self,
+        options: SubscriberOptions,
+        strategy: DeliveryStrategy,
+        partitions: Partitions,
+        runs: Runs,
+        memory: Memory,
+    ) -> None:
+        self._patience_ms = options.session_timeout_ms
+        self._strategy = strategy
+        self._partitions = partitions
+        self._runs = runs
+        self._memory = memory
+        self._wanted: list[Place] | None = None
+        """Partitions the feed waits to let go."""
+
+    def revoking(self, keys: Sequence[Place], now: int) -> list[Effect]:
+        self._wanted = list(keys)
+        for partition in self._partitions.of(keys):
+            partition.is_leaving = True
+            self.drop_all(partition)
+        return [SetTimer(TIMER, now + self._patience_ms), *self.try_let_go()]
+
+    def try_let_go(self) -> list[Effect]:
+        """Let go what is wanted, unless something of it is still at hand."""
+        if self._wanted is None:
+            return []
+        is_busy = any(partition.is_busy for partition in self._partitions.of(self._wanted))
+        return [] if is_busy and not self._strategy.keeps_what_it_holds else self.let_go()
+
+    def let_go(self) -> list[Effect]:
+        """Let go what is wanted, whatever is at hand."""
+        if self._wanted is None:
+            return []
+        partitions = self._partitions.of(self._wanted)
+        self._wanted = None
+        offsets = self._strategy.after_handling(partitions)
+        order = LetGo(offsets, self._partitions.metadata(offsets))
+        self._part(partitions)
+        return [CancelTimer(TIMER), order]
+
+    def late(self) -> list[Effect]:
+        """The group's patience is over."""
+        partitions = self._partitions.of(self._wanted or ())
+        busy = (lane for partition in partitions for lane in partition.lanes.values() if lane.is_busy)
+        told = [tell_of(lane.held[0], WARNING, "partition goes while its record is at hand") for lane in busy]
+        return [*told, *self.let_go()]
+
+    def lost(self, keys: Sequence[Place]) -> None:
+        partitions = self._partitions.of(keys)
+        for partition in partitions:
+            self.drop_all(partition)
+        self._part(partitions)
+
+    def _part(self, partitions: list[Partition]) -> None:
+        for partition in partitions:
+            self._runs.acquit(partition.key)
+        self._partitions.let_go(partitions, is_handled_to_the_end=self._strategy.keeps_what_it_holds)
+
+    def drop_all(self, partition: Partition) -> None:
+        for lane in list(partition.lanes.values()):
+            self.drop(lane, partition)
+
+    def drop(self, lane: Lane, partition: Partition | None) -> None:
+        """Hold only what is at hand, unless nobody else would ever handle the rest."""
+        if self._strategy.keeps_what_it_holds:
+            return
+        at_hand = 1 if lane.state == "burying" else self._runs.at_hand(lane)
+        if not at_hand and lane.handed and lane.held:
+            # The count goes on if the partition comes back.
+            self._memory.charge(lane.as_charge())
+        dropped = lane.keep(at_hand)
+        if partition is not None:
+            partition.dropped(dropped)
