@@ -7,13 +7,9 @@ Everything random comes from the seed; what the operating system does with it do
 not the run.
 """
 
-import shutil
 import statistics
-import sys
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -24,6 +20,7 @@ from ..broker import Broker
 from .history import History, Verdict
 from .nemesis import WEIGHTS, Fault, FaultKind, Nemesis
 from .probes import Probes
+from .run import ENOUGH_RESTARTS, RunOptions, Say, in_scratch, run_and_report, strike_until_over
 from .workload import (
     HOSTED_GROUP,
     MEMBERS_GROUP,
@@ -37,24 +34,17 @@ from .workload import (
 
 SETTLE_S = 90.0
 SETTLE_POLL_S = 0.25
-ENOUGH_RESTARTS = 1_000_000
 
 
-class ChaosOptions(msgspec.Struct, frozen=True, kw_only=True):
-    duration_s: float = 60.0
-    seed: int = 7
+class ChaosOptions(RunOptions, frozen=True, kw_only=True):
     interval_ms: int = 700
     """Mean time between faults."""
-    faults: int | None = None
-    """Stop after so many faults, whatever the duration."""
     kinds: tuple[FaultKind, ...] = tuple(WEIGHTS)
     victims: tuple[str, ...] = ()
     """Kinds of actors to strike: partition, coordinator, gateway, controller, subscriber; all when empty."""
-    partitions: int = 4
     hosted_workers: int = 2
     hang_timeout_ms: int = 1_000
     load: Load = Load()
-    json: bool = False
 
 
 class Recovery(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,34 +72,20 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 def run_chaos(options: ChaosOptions, console: Console) -> int:
     """Run, print the report, return the exit code."""
-    log = Console(stderr=True) if options.json else console
-    log.print(f"chaos for {options.duration_s:.0f} s with seed {options.seed}; Ctrl-C ends it early")
-    report = chaos_run(options, lambda line: log.print(line, highlight=False))
-    if options.json:
-        sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
-    else:
-        print_report(report, console)
-    return 0 if report.is_clean else 1
+    return run_and_report("chaos", options, console, chaos_run, print_report)
 
 
-def chaos_run(options: ChaosOptions, say: Callable[[str], None]) -> Report:
+def chaos_run(options: ChaosOptions, say: Say) -> Report:
     """One run on a fresh data directory. Raises what a thread of the workload met."""
-    scratch = Path(tempfile.mkdtemp(prefix="planaria-chaos-"))
-    report = _run_in(scratch, options, say)
-    if report.is_clean:
-        shutil.rmtree(scratch)
-    else:
-        say(f"what the run left behind is kept for examination in {scratch}")
-    return report
+    return in_scratch(lambda scratch: _run_in(scratch, options, say), say)
 
 
-def _run_in(scratch: Path, options: ChaosOptions, say: Callable[[str], None]) -> Report:
+def _run_in(scratch: Path, options: ChaosOptions, say: Say) -> Report:
     history = History()
     journals = scratch / "journals"
     journals.mkdir()
     with Broker(
         scratch / "data",
-        # The faults are no crash loop: whoever was ready is started again at once, however often.
         restart_intensity=ENOUGH_RESTARTS,
         backoff_reset_ms=1,
         hang_timeout_ms=options.hang_timeout_ms,
@@ -135,7 +111,7 @@ def _run_in(scratch: Path, options: ChaosOptions, say: Callable[[str], None]) ->
         )
         started = time.monotonic()
         workload.start()
-        _strike_until_over(options, nemesis, say)
+        strike_until_over(options, nemesis.pause_s, nemesis.strike, say)
         nemesis.finish()
         say("faults are over: waiting until everything acknowledged has been delivered")
         workload.stop_producing()
@@ -148,26 +124,11 @@ def _run_in(scratch: Path, options: ChaosOptions, say: Callable[[str], None]) ->
     return _report(options, took_s, nemesis.faults, verdict)
 
 
-def _strike_until_over(options: ChaosOptions, nemesis: Nemesis, say: Callable[[str], None]) -> None:
-    started = time.monotonic()
-    struck = 0
-    try:
-        while options.faults is None or struck < options.faults:
-            time.sleep(nemesis.pause_s())
-            elapsed_s = time.monotonic() - started
-            if elapsed_s > options.duration_s:
-                return
-            say(f"{elapsed_s:7.2f} s  {nemesis.strike()}")
-            struck += 1
-    except KeyboardInterrupt:
-        say("ended early")
-
-
 def _collect(history: History, journals: Path) -> None:
     history.deliveries[HOSTED_GROUP] = read_journals(journals)
 
 
-def _settle(history: History, journals: Path, say: Callable[[str], None]) -> None:
+def _settle(history: History, journals: Path, say: Say) -> None:
     """Wait until both groups have been given everything, or long enough to call it lost."""
     started = time.monotonic()
     while (waited_s := time.monotonic() - started) < SETTLE_S:
@@ -237,7 +198,6 @@ def print_report(report: Report, console: Console) -> None:
     console.print(recovery)
     for line in verdict.violations:
         console.print(f"[red]{line}[/red]")
-    console.print("[green]no violation[/green]" if report.is_clean else "[red]VIOLATED[/red]")
 
 
 __all__ = ["ChaosOptions", "Report", "chaos_run", "run_chaos"]

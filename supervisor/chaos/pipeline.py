@@ -6,15 +6,12 @@ they come back as zombies. At the end the output has to be the input, once each,
 
 import itertools
 import random
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -25,6 +22,7 @@ from ..broker import Broker
 from .history import Entry, History
 from .nemesis import Nemesis
 from .probes import Probes
+from .run import ENOUGH_RESTARTS, RunOptions, Say, in_scratch, run_and_report, strike_until_over
 from .stage import Stage, read_journals
 from .transaction_history import Findings, check_stage, origin
 from .workload import TOPIC
@@ -39,15 +37,10 @@ SETTLE_S = 120.0
 SETTLE_POLL_S = 0.5
 
 
-class PipelineOptions(msgspec.Struct, frozen=True, kw_only=True):
-    duration_s: float = 60.0
-    seed: int = 7
+class PipelineOptions(RunOptions, frozen=True, kw_only=True):
     interval_ms: int = 300
     """Mean time between faults."""
-    faults: int | None = None
-    partitions: int = 4
     messages_per_second: int = 200
-    json: bool = False
 
 
 class PipelineReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +66,8 @@ class Workers:
         self._processes = [self._start(stage) for stage in stages]
         self._zombies: list[tuple[float, subprocess.Popen[bytes]]] = []
 
-    def strike(self) -> str:
+    def strike(self) -> tuple[str, str]:
+        """The kind of fault, and what it was."""
         number = self._chance.randrange(len(self._stages))
         process = self._processes[number]
         kind = self._chance.choice(("kill", "kill", "zombie"))
@@ -84,7 +78,7 @@ class Workers:
             process.send_signal(signal.SIGSTOP)
             self._zombies.append((time.monotonic() + ZOMBIE_S, process))
         self._processes[number] = self._start(self._stages[number])
-        return f"{kind} client {self._stages[number].transactional_id}"
+        return f"{kind} client", f"{kind} client {self._stages[number].transactional_id}"
 
     def tend(self) -> None:
         """Start again who ended; wake whoever has been frozen long enough."""
@@ -117,33 +111,19 @@ class Workers:
 
 def run_pipeline(options: PipelineOptions, console: Console) -> int:
     """Run, print the report, return the exit code."""
-    log = Console(stderr=True) if options.json else console
-    log.print(
-        f"exactly-once chaos for {options.duration_s:.0f} s with seed {options.seed}; Ctrl-C ends it early"
-    )
-    report = pipeline_run(options, lambda line: log.print(line, highlight=False))
-    if options.json:
-        sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
-    else:
-        _print(report, console)
-    return 0 if report.is_clean else 1
+    return run_and_report("exactly-once chaos", options, console, pipeline_run, _print)
 
 
-def pipeline_run(options: PipelineOptions, say: Callable[[str], None]) -> PipelineReport:
+def pipeline_run(options: PipelineOptions, say: Say) -> PipelineReport:
     """One run on a fresh data directory, which is kept when something was violated."""
-    scratch = Path(tempfile.mkdtemp(prefix="planaria-chaos-"))
-    report = _run_in(scratch, options, say)
-    if report.is_clean:
-        shutil.rmtree(scratch)
-    else:
-        say(f"what the run left behind is kept for examination in {scratch}")
-    return report
+    return in_scratch(lambda scratch: _run_in(scratch, options, say), say)
 
 
-def _run_in(scratch: Path, options: PipelineOptions, say: Callable[[str], None]) -> PipelineReport:
+def _run_in(scratch: Path, options: PipelineOptions, say: Say) -> PipelineReport:
     chance = random.Random(options.seed)
+    struck: Counter[str] = Counter()
     started = time.monotonic()
-    with Broker(scratch / "data", restart_intensity=1_000_000, backoff_reset_ms=1) as broker:
+    with Broker(scratch / "data", restart_intensity=ENOUGH_RESTARTS, backoff_reset_ms=1) as broker:
         for topic in TOPICS:
             broker.create_topic(topic, options.partitions)
         broker.create_topic(TOPIC, 1)  # the probes' own
@@ -154,8 +134,19 @@ def _run_in(scratch: Path, options: PipelineOptions, say: Callable[[str], None])
         )
         source = Source(broker.endpoint, options.messages_per_second)
         workers = Workers(stages, chance)
+
+        def strike() -> str:
+            workers.tend()
+            if chance.random() < CLIENT_SHARE:
+                kind, what = workers.strike()
+            else:
+                what = nemesis.strike()
+                kind = what.partition("/")[0]
+            struck[kind] += 1
+            return what
+
         try:
-            struck = _strike_until_over(options, nemesis, workers, chance, say)
+            strike_until_over(options, nemesis.pause_s, strike, say)
             nemesis.finish()
             count = source.stop()
             say(f"faults are over: waiting until {count} messages have come through")
@@ -233,33 +224,7 @@ class Source:
                 self._count += 1
 
 
-def _strike_until_over(
-    options: PipelineOptions,
-    nemesis: Nemesis,
-    workers: Workers,
-    chance: random.Random,
-    say: Callable[[str], None],
-) -> Counter[str]:
-    started = time.monotonic()
-    struck: Counter[str] = Counter()
-    try:
-        while options.faults is None or struck.total() < options.faults:
-            time.sleep(nemesis.pause_s())
-            elapsed_s = time.monotonic() - started
-            if elapsed_s > options.duration_s:
-                break
-            workers.tend()
-            what = workers.strike() if chance.random() < CLIENT_SHARE else nemesis.strike()
-            struck[what.partition("/")[0] if "client" not in what else what.rpartition(" ")[0]] += 1
-            say(f"{elapsed_s:7.2f} s  {what}")
-    except KeyboardInterrupt:
-        say("ended early")
-    return struck
-
-
-def _settle(
-    client: Client, partitions: int, count: int, workers: Workers, say: Callable[[str], None]
-) -> None:
+def _settle(client: Client, partitions: int, count: int, workers: Workers, say: Say) -> None:
     """Wait until as many outputs can be read as there was input, or long enough to call them lost."""
     started = time.monotonic()
     places = [(TOPICS[2], partition) for partition in range(partitions)]
@@ -309,4 +274,3 @@ def _print(report: PipelineReport, console: Console) -> None:
             console.print(f"{f'stage {number}: {kind}':40} {count:>10,}", highlight=False)
         for line in findings.examples:
             console.print(f"[red]{line}[/red]")
-    console.print("[green]no violation[/green]" if report.is_clean else "[red]VIOLATED[/red]")
