@@ -42,6 +42,7 @@ from .content import content_size_bytes, encode_key, encode_value, identify
 from .delayed import ANY_PARTITION, Schedule
 from .delivery import Delivery, Entry, ProducerBatch
 from .errors import Backpressure, BufferFull
+from .lanes import Identity
 from .schedule import schedule
 
 RECORD_OVERHEAD_BYTES = 16
@@ -108,6 +109,8 @@ class Accumulator:
         self._unfinished: dict[ProducerBatch, None] = {}
         self._buffered_bytes = 0
         self._closed_by: Exception | None = None
+        self.identity: Identity | None = None
+        """Of the transaction that everything is published in which is not done."""
         self._is_patient = is_patient
         self._held: dict[Place, ErrorBody] = {}
         """The partitions that refuse for backpressure, and what they said last."""
@@ -471,8 +474,10 @@ class Accumulator:
                 self._close_empty(lane)
             self._changed.notify_all()
 
-    def reopen(self) -> None:
+    def reopen(self, identity: Identity) -> None:
+        """Gather again, for another transaction; all of the one before is done."""
         with self._lock:
+            self.identity = identity
             self._closed_by = None
 
     def _close_empty(self, lane: Lane) -> None:

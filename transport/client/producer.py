@@ -60,11 +60,8 @@ class FlushEnded:
     """A flush is over."""
 
 
-class Adopted:
-    """A transaction begins, under this identity."""
-
-    def __init__(self, identity: Identity) -> None:
-        self.identity = identity
+class Begun:
+    """A transaction begins, under the accumulator's identity."""
 
 
 class Dropped:
@@ -124,8 +121,9 @@ class Pump:
             case FlushEnded():
                 self._flushes -= 1
                 return []
-            case Adopted(identity=identity):
-                self._machine.adopt(identity)
+            case Begun():
+                assert self._accumulator.identity is not None
+                self._machine.adopt(self._accumulator.identity)
                 return []
             case Dropped():
                 error = ErrorBody(ErrorCode.TRANSACTION_ABORTED, "the transaction was aborted")
@@ -152,6 +150,9 @@ class Pump:
     def _take(self, lane: Lane, now: int) -> list[Effect]:
         linger_ms = 0 if self._flushes else self._linger_ms
         batches, due_ms = self._accumulator.take(lane, now, linger_ms, self._machine.is_idle(lane.key))
+        if batches and self._accumulator.identity is not None:
+            # They may be of a transaction of which this thread has not heard yet.
+            self._machine.adopt(self._accumulator.identity)
         effects: list[Effect] = []
         for batch in batches:
             effects += self._perform(self._machine.handle(BatchTaken(lane.key, batch), now), now)
@@ -324,9 +325,10 @@ class Producer(Accumulator):
     def _announce(self, lane: Lane) -> None:
         self._network.post(self._pump, LaneReady(lane))
 
-    def adopt(self, identity: Identity) -> None:
+    def begin(self, identity: Identity) -> None:
         """Publish under this identity from now on; what came before is done."""
-        self._network.post(self._pump, Adopted(identity))
+        self.reopen(identity)
+        self._network.post(self._pump, Begun())
 
     def drop(self) -> None:
         """Fail what is not done, and wait until it has failed."""

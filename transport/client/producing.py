@@ -111,7 +111,12 @@ class Producing:
         return lane is None or lane.is_idle or self.fatal is not None
 
     def adopt(self, identity: Identity) -> None:
-        """Begin anew under another identity: whatever was under way has had its outcome."""
+        """Begin anew under another identity: whatever was under way has had its outcome. The same one again is nothing.
+
+        The same object: a transaction in which nothing was written leaves its numbers to the next.
+        """
+        if identity is self._identity:
+            return
         assert not self.pending, "the transaction before is not over"
         self._identity = identity
         self._lanes.clear()

@@ -260,8 +260,7 @@ class _Part(Producer):
     def begin(self, identity: Identity) -> None:
         self.places.clear()
         self.failure = None
-        self.adopt(identity)
-        self.reopen()
+        super().begin(identity)
 
     def finish(
         self, batch: Any, base_offset: int, error: Exception | None, is_duplicate: bool = False

@@ -1,0 +1,105 @@
+"""A transactional producer's two halves: whatever the network thread does first, a message keeps to its transaction."""
+
+from collections import deque
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from planaria.transport.batch import BatchHeader, split
+from planaria.transport.client.asking import Answered, Ask, TimerFired
+from planaria.transport.client.lanes import Identity
+from planaria.transport.client.options import ProducerOptions
+from planaria.transport.client.transactional import _Part
+from planaria.transport.protocol.data import ProducedBatch, ProduceReply
+from planaria.transport.protocol.errors import PlanariaError
+
+
+class StillNetwork:
+    """Keeps what is posted until it is asked to go on."""
+
+    def __init__(self) -> None:
+        self.posted: deque[tuple[Any, Any]] = deque()
+        self.directory = SimpleNamespace(
+            topic_id=lambda _: "id",
+            largest_batch_bytes=lambda _: None,
+            is_online=lambda *_: True,
+        )
+
+    def now_ms(self) -> int:
+        return 0
+
+    def post(self, owner: Any, event: Any) -> None:
+        self.posted.append((owner, event))
+
+    def partitions_of(self, *_: Any) -> int:
+        return 1
+
+
+@pytest.fixture
+def network() -> StillNetwork:
+    return StillNetwork()
+
+
+@pytest.fixture
+def producer(network: StillNetwork) -> _Part:
+    return _Part(network, ProducerOptions(transactional_id="t", linger_ms=0))  # type: ignore[arg-type]
+
+
+def go_on(network: StillNetwork, count: int | None = None) -> list[Ask]:
+    """Handle what was posted; returns what goes out."""
+    asks: list[Ask] = []
+    for _ in range(len(network.posted) if count is None else count):
+        owner, event = network.posted.popleft()
+        asks += [effect for effect in owner.handle(event, 0) if isinstance(effect, Ask)]
+    return asks
+
+
+def header(ask: Ask) -> BatchHeader:
+    ((found, _),) = split(ask.payload[0])
+    return found
+
+
+def acknowledge(producer: _Part, ask: Ask) -> None:
+    reply = ProduceReply(batches=[ProducedBatch(0)], high_watermark=1)
+    producer._pump.handle(Answered(ask.key, reply), 0)
+
+
+def test_a_message_goes_out_under_the_transaction_it_was_published_in(
+    producer: _Part, network: StillNetwork
+) -> None:
+    producer.begin(Identity(7, 0))
+    first = producer.publish("T", b"1", partition=0)
+    (ask,) = go_on(network)
+    assert (header(ask).producer_epoch, header(ask).base_sequence) == (0, 0)
+    acknowledge(producer, ask)
+    assert first.done()
+    producer.suspend(PlanariaError("it has ended"))
+    producer.begin(Identity(7, 1))
+    second = producer.publish("T", b"2", partition=0)
+    # A timer of the transaction before comes first.
+    asks = [
+        effect
+        for effect in producer._pump.handle(TimerFired(("linger", ("T", 0))), 0)
+        if isinstance(effect, Ask)
+    ]
+    assert (header(asks[0]).producer_epoch, header(asks[0]).base_sequence) == (1, 0)
+    assert go_on(network) == []
+    acknowledge(producer, asks[0])
+    assert second.done()
+
+
+def test_what_was_dropped_with_one_transaction_does_not_fail_the_next(
+    producer: _Part, network: StillNetwork
+) -> None:
+    producer.begin(Identity(7, 0))
+    go_on(network)
+    producer.suspend(PlanariaError("it has ended"))
+    producer.drop()
+    go_on(network)
+    # Nothing was written, so the numbers are the same.
+    producer.begin(Identity(7, 0))
+    delivery = producer.publish("T", b"1", partition=0)
+    (ask,) = go_on(network)
+    acknowledge(producer, ask)
+    assert delivery.exception(0) is None
