@@ -7,6 +7,7 @@ be the other way, but a connection made with it loses the name that CONNECT_ROUT
 
 import contextlib
 import threading
+from collections.abc import Callable
 
 import zmq
 
@@ -60,14 +61,25 @@ def _socket(
     return socket
 
 
+def _opened(
+    socket: "zmq.Socket[bytes]", open_at: Callable[[str], object], endpoint: str
+) -> "zmq.Socket[bytes]":
+    """The socket, bound or connected; closed when it cannot be."""
+    try:
+        open_at(endpoint)
+    except zmq.ZMQError:
+        socket.close()
+        raise
+    return socket
+
+
 def server_socket(context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> "zmq.Socket[bytes]":
     """A ROUTER bound at `endpoint`. Raises zmq.ZMQError when it cannot be bound."""
     socket = _socket(context, zmq.ROUTER, SERVER_HIGH_WATER_MARK)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     socket.setsockopt(zmq.RCVHWM, UNREAD_HIGH_WATER_MARK)
     socket.setsockopt(zmq.BACKLOG, TCP_BACKLOG)
-    socket.bind(endpoint)
-    return socket
+    return _opened(socket, socket.bind, endpoint)
 
 
 def calls_socket(context: "zmq.Context[zmq.Socket[bytes]]") -> "zmq.Socket[bytes]":
@@ -118,17 +130,11 @@ def unnamed_link(
     """
     socket = _socket(context, zmq.DEALER, CONTROL_HIGH_WATER_MARK)
     socket.setsockopt(zmq.LINGER, linger_ms)
-    try:
-        socket.connect(endpoint)
-    except zmq.ZMQError:
-        socket.close()
-        raise
-    return socket
+    return _opened(socket, socket.connect, endpoint)
 
 
 def control_socket(context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> "zmq.Socket[bytes]":
-    """The supervisor's ROUTER."""
+    """The supervisor's ROUTER. Raises zmq.ZMQError when it cannot be bound."""
     socket = _socket(context, zmq.ROUTER, CONTROL_HIGH_WATER_MARK)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-    socket.bind(endpoint)
-    return socket
+    return _opened(socket, socket.bind, endpoint)

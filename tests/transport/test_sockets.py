@@ -1,13 +1,22 @@
 """Sockets under the events that libzmq does not survive by itself."""
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import zmq
 
 from planaria.transport import sockets
-from planaria.transport.sockets import calls_socket, connect_peer, disconnect_peer, new_context, server_socket
+from planaria.transport.sockets import (
+    calls_socket,
+    connect_peer,
+    control_socket,
+    disconnect_peer,
+    new_context,
+    server_socket,
+    unnamed_link,
+)
 
 PATIENCE_MS = 5_000
 
@@ -46,3 +55,11 @@ def test_a_context_that_does_not_end_is_left_behind(monkeypatch: pytest.MonkeyPa
     until_ended = next(each for each in threading.enumerate() if each.name == "planaria-context-end")
     until_ended.join(20)
     assert not until_ended.is_alive(), "it ends once it can"
+
+
+@pytest.mark.parametrize("open_at", [server_socket, control_socket, unnamed_link])
+def test_a_socket_that_cannot_be_opened_leaves_nothing_behind(open_at: Callable[..., object]) -> None:
+    context = new_context()
+    with pytest.raises(zmq.ZMQError):
+        open_at(context, "tcp://no such host:1")
+    context.term()  # would wait for a socket that is open
