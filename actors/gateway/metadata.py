@@ -102,10 +102,12 @@ class MetadataPolls:
     def _topic(self, name: str, is_limited: bool) -> TopicMetadata:
         entry = self._table.get(name)
         assert entry is not None
-        partitions = [self._partition(name, partition, is_limited) for partition in range(entry.partitions)]
+        # The broker's own topics are written by its actors alone: the gateway is where others are refused.
+        is_hidden = is_limited or is_internal(name)
+        partitions = [self._partition(name, partition, is_hidden) for partition in range(entry.partitions)]
         return TopicMetadata(name, entry.topic_id, entry.max_message_bytes, partitions)
 
-    def _partition(self, topic: str, partition: int, is_limited: bool) -> PartitionMetadata:
+    def _partition(self, topic: str, partition: int, is_hidden: bool) -> PartitionMetadata:
         address = partition_address(topic, partition)
         peer = self._peers.up(address)
         if peer is None:
@@ -113,5 +115,5 @@ class MetadataPolls:
             incarnation = 0 if down is None else down.incarnation
             reason = self._peers.why_down(address)
             return PartitionMetadata(partition, online=False, incarnation=incarnation, reason=reason)
-        endpoint = None if is_limited else peer.endpoint
+        endpoint = None if is_hidden else peer.endpoint
         return PartitionMetadata(partition, online=True, incarnation=peer.incarnation, endpoint=endpoint)

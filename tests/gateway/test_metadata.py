@@ -35,6 +35,13 @@ def test_internal_topics_are_shown_on_demand_only(gateway: GatewayDriver) -> Non
     assert [each.topic for each in gateway.reply(Metadata(topics=["__offsets"])).topics] == ["__offsets"]
 
 
+def test_no_client_is_shown_a_way_past_the_gateway_to_an_internal_topic() -> None:
+    gateway = GatewayDriver().start(__offsets=1)
+    (topic,) = gateway.reply(Metadata(topics=["__offsets"])).topics
+    (partition,) = topic.partitions
+    assert (partition.online, partition.endpoint) == (True, None)
+
+
 def test_before_the_first_table_the_controller_is_asked() -> None:
     gateway = GatewayDriver()
     gateway.hold_topics(ORDERS=1)
