@@ -17,9 +17,10 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from ...transport.addresses import Place
+from ...transport.addresses import Place, is_internal
+from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import TopicPartitions
-from ...transport.protocol.transactions import State
+from ...transport.protocol.transactions import MAX_PARTICIPANTS, State
 
 Why = Literal["asked", "timeout", "fenced"]
 
@@ -73,14 +74,17 @@ class Entry(Struct, frozen=True, array_like=True):
         return msgspec.structs.replace(self, state=state, changed_ms=now, **changes)
 
     def joined(self, partitions: TopicPartitions, groups: list[str], now: int) -> "Entry":
-        """With more participants."""
-        places = {(topic, number) for topic, numbers in partitions.items() for number in numbers}
+        """With more participants. Raises ProtocolError for what can be none."""
+        places, names = {*self.partitions, *places_of(partitions)}, {*self.groups, *groups}
+        if len(places) + len(names) > MAX_PARTICIPANTS:
+            message = f"partitions, groups: a transaction has {MAX_PARTICIPANTS} participants at most"
+            raise ProtocolError(ErrorCode.INVALID_REQUEST, message)
         return self.moved(
             "Ongoing",
             now,
             started_ms=now if self.started_ms is None else self.started_ms,
-            partitions=tuple(sorted({*self.partitions, *places})),
-            groups=tuple(sorted({*self.groups, *groups})),
+            partitions=tuple(sorted(places)),
+            groups=tuple(sorted(names)),
         )
 
     def decided(self, is_committed: bool, why: Why, next_id: tuple[int, int], now: int) -> "Entry":
@@ -111,6 +115,17 @@ class Entry(Struct, frozen=True, array_like=True):
             timeout_ms=timeout_ms,
             ended=ended,
         )
+
+
+def places_of(partitions: TopicPartitions) -> set[Place]:
+    """Participants as an entry keeps them. Raises ProtocolError for what can be none."""
+    places = {(topic, number) for topic, numbers in partitions.items() for number in numbers}
+    for topic, number in places:
+        if number < 0:
+            raise ProtocolError(ErrorCode.INVALID_REQUEST, f"partitions: {topic[:250]!r} has no {number}")
+        if is_internal(topic):
+            raise ProtocolError(ErrorCode.FORBIDDEN, f"partitions: {topic[:250]!r} is internal")
+    return places
 
 
 def topic_partitions(places: tuple[Place, ...]) -> TopicPartitions:

@@ -108,7 +108,9 @@ class TransactionsMachine:
         effects, topics = self._watch.handle(event, now)
         finished: list[str] = []
         if topics is not None:
-            more, finished = self._markers.set_topics(frozenset(topics))
+            more, finished = self._markers.set_topics(
+                {name: each.partitions for name, each in topics.items()}
+            )
             effects += more
         effects += self._on_number(event, now)
         more, durable = self._recorder.handle(event, now)

@@ -1,22 +1,34 @@
 """Markers on their way to the participants of transactions that have been decided. Pure.
 
 Owns which participants have still to be told, and one call at a time to each: what gathers meanwhile for a partition goes
-out together. A marker is repeated until it is answered, over the participant's restarts; a partition whose topic is gone
-has nothing to end. The list of topics may be older than a topic, so only one that came after the marker tells that.
-Telling twice does no harm. Called by machine.py.
+out together. Must never take a marker for done unless something says that it is. Telling twice does no harm. Called by
+machine.py.
+
+    answered                               done
+    failed, may succeed later              again after RETRY_MS, or when the participant is up; if a group's is not, the
+                                           controller is asked before that whether there is one
+    refused for good (nobody does that)    what went out together goes out one by one; what is refused alone is put aside,
+                                           and goes out again after LATER_MS: it holds up nothing but its own transaction
+    there is no such topic or partition    done, nothing is open there. The list of topics may be older than a topic, so
+                                           only one that came after the marker tells
+    there is no such group                 done: none is deleted while it waits for an end
 """
 
 from collections import deque
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ...transport.addresses import coordinator_address, partition_address
+from ...transport.addresses import CONTROLLER, coordinator_address, partition_address
 from ...transport.machine import Answered, Call, Effect, Event, Failed, PeerUp, SetTimer, TimerFired
+from ...transport.protocol.control import EnsureGroup
+from ...transport.protocol.errors import ErrorBody, ErrorCode
 from ...transport.protocol.message import Done, Request
 from ...transport.protocol.transactions import EndGroupTransaction, Marker, WriteMarkers
 from .entry import Ended, Entry
 
-MARKERS = "markers"
+MARKERS, GROUP, REFUSED = "markers", "marker_group", "marker_refused"
 RETRY_MS = 100
+LATER_MS = 1_000
 MARKERS_AT_ONCE = 1_000
 
 
@@ -33,9 +45,14 @@ class _Way(NamedTuple):
     partition: int
 
     @property
+    def is_group(self) -> bool:
+        return self.partition < 0
+
+    @property
     def address(self) -> str:
-        is_group = self.partition < 0
-        return coordinator_address(self.name) if is_group else partition_address(self.name, self.partition)
+        if self.is_group:
+            return coordinator_address(self.name)
+        return partition_address(self.name, self.partition)
 
 
 class Markers:
@@ -43,17 +60,16 @@ class Markers:
         self._waiting: dict[_Way, deque[_Item]] = {}
         self._under_way: dict[_Way, list[_Item]] = {}
         self._paused: set[_Way] = set()
+        self._one_by_one: set[_Way] = set()
+        """Where something was refused, until nothing waits."""
+        self._refused: dict[_Way, list[_Item]] = {}
         self._left: dict[str, int] = {}
         """Participants that have still to answer, by transactional id."""
-        self._topics: frozenset[str] = frozenset()
+        self._topics: Mapping[str, int] = {}
         self._lists = 0
         """How many lists of the topics have come."""
         self._put_at: dict[_Way, int] = {}
         """How many had come when a participant last had something to be told."""
-
-    @property
-    def is_idle(self) -> bool:
-        return not self._waiting and not self._under_way
 
     def send(self, transactional_id: str, entry: Entry) -> tuple[list[Effect], list[str]]:
         """Tell the participants of what has ended; effects, and the ids that are complete already."""
@@ -77,11 +93,13 @@ class Markers:
             effects += self._put(way, _Item(None, _marker(ended)))[0]
         return effects
 
-    def set_topics(self, topics: frozenset[str]) -> tuple[list[Effect], list[str]]:
+    def set_topics(self, topics: Mapping[str, int]) -> tuple[list[Effect], list[str]]:
+        """How many partitions each has."""
         self._topics = topics
         self._lists += 1
         finished: list[str] = []
-        for way in [way for way in self._waiting if self._is_gone(way) and way not in self._under_way]:
+        known = [*self._waiting, *self._refused]
+        for way in [way for way in known if self._is_gone(way) and way not in self._under_way]:
             finished += self._drop(way)
         return [], finished
 
@@ -89,19 +107,20 @@ class Markers:
         """Effects, and the transactional ids whose participants all know."""
         match event:
             case Answered(key=(first, way)) if first == MARKERS:
-                items = self._under_way.pop(way)
-                if way not in self._waiting:
-                    del self._put_at[way]
-                finished = [name for item in items for name in self._done(item.transactional_id)]
-                return self._call(way), finished
+                return self._on_told(way)
             case Failed(key=(first, way), error=error) if first == MARKERS:
-                self._waiting.setdefault(way, deque()).extendleft(reversed(self._under_way.pop(way)))
-                if self._is_gone(way) or not error.retriable:
-                    return [], self._drop(way)
-                self._paused.add(way)
-                return [SetTimer((MARKERS, way), now + RETRY_MS)], []
+                return self._on_failed(way, error, now)
+            case Answered(key=(first, way)) if first == GROUP:
+                return self._pause(way, now + LATER_MS), []
+            case Failed(key=(first, way), error=error) if first == GROUP:
+                is_gone = error.code == ErrorCode.UNKNOWN_GROUP
+                return self._on_told(way) if is_gone else (self._pause(way, now + RETRY_MS), [])
             case TimerFired(key=(first, way)) if first == MARKERS:
                 self._paused.discard(way)
+                return self._call(way), []
+            case TimerFired(key=(first, way)) if first == REFUSED and way in self._refused:
+                self._one_by_one.add(way)
+                self._waiting.setdefault(way, deque()).extend(self._refused.pop(way))
                 return self._call(way), []
             case PeerUp(address=address):
                 ways = [way for way in self._paused if way.address == address]
@@ -109,18 +128,49 @@ class Markers:
                 return [effect for way in ways for effect in self._call(way)], []
         return [], []
 
+    def _on_told(self, way: _Way) -> tuple[list[Effect], list[str]]:
+        items = self._under_way.pop(way)
+        if way not in self._waiting and way not in self._refused:
+            del self._put_at[way]
+        finished = [name for item in items for name in self._done(item.transactional_id)]
+        return self._call(way), finished
+
+    def _on_failed(self, way: _Way, error: ErrorBody, now: int) -> tuple[list[Effect], list[str]]:
+        if error.code == ErrorCode.ACTOR_UNAVAILABLE and way.is_group:
+            return [Call((GROUP, way), CONTROLLER, EnsureGroup(group=way.name, create=False), Done)], []
+        if error.retriable:
+            effects = self._pause(way, now + RETRY_MS)
+            return ([], self._drop(way)) if self._is_gone(way) else (effects, [])
+        return self._on_refused(way, now), []
+
+    def _on_refused(self, way: _Way, now: int) -> list[Effect]:
+        items = self._under_way.pop(way)
+        if len(items) > 1:
+            self._one_by_one.add(way)
+            self._waiting.setdefault(way, deque()).extendleft(reversed(items))
+            return self._call(way)
+        self._refused.setdefault(way, []).extend(items)
+        return [SetTimer((REFUSED, way), now + LATER_MS), *self._call(way)]
+
+    def _pause(self, way: _Way, until: int) -> list[Effect]:
+        """Until what is under way goes out again."""
+        self._waiting.setdefault(way, deque()).extendleft(reversed(self._under_way.pop(way)))
+        self._paused.add(way)
+        return [SetTimer((MARKERS, way), until)]
+
     def _put(self, way: _Way, item: _Item) -> tuple[list[Effect], list[str]]:
         self._put_at[way] = self._lists
         self._waiting.setdefault(way, deque()).append(item)
         return self._call(way), []
 
     def _is_gone(self, way: _Way) -> bool:
-        return way.partition >= 0 and self._lists > self._put_at[way] and way.name not in self._topics
+        is_known = way.is_group or way.partition < self._topics.get(way.name, 0)
+        return not is_known and self._lists > self._put_at[way]
 
     def _drop(self, way: _Way) -> list[str]:
         self._paused.discard(way)
         self._put_at.pop(way, None)
-        items = self._waiting.pop(way, deque())
+        items = [*self._waiting.pop(way, ()), *self._refused.pop(way, ())]
         return [name for item in items for name in self._done(item.transactional_id)]
 
     def _done(self, transactional_id: str | None, count: int = 1) -> list[str]:
@@ -136,10 +186,11 @@ class Markers:
         queue = self._waiting.get(way)
         if queue is None or way in self._under_way or way in self._paused:
             return []
-        most = MARKERS_AT_ONCE if way.partition >= 0 else 1
+        most = 1 if way.is_group or way in self._one_by_one else MARKERS_AT_ONCE
         items = [queue.popleft() for _ in range(min(most, len(queue)))]
         if not queue:
             del self._waiting[way]
+            self._one_by_one.discard(way)
         self._under_way[way] = items
         return [Call((MARKERS, way), way.address, _request(way, items), Done)]
 
@@ -149,7 +200,7 @@ def _marker(ended: Ended) -> Marker:
 
 
 def _request(way: _Way, items: list[_Item]) -> Request:
-    if way.partition >= 0:
+    if not way.is_group:
         return WriteMarkers(topic=way.name, partition=way.partition, markers=[item.marker for item in items])
     marker: Any = items[0].marker
     return EndGroupTransaction(

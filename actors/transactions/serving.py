@@ -35,7 +35,7 @@ from ...transport.protocol.transactions import (
     transactional_producer_id,
 )
 from ..journal.recorder import Recorder, Waiting
-from .entry import Ended, Entry, Why, topic_partitions
+from .entry import Ended, Entry, Why, places_of, topic_partitions
 from .markers import Markers
 from .records import Change
 
@@ -201,7 +201,7 @@ class Serving:
         ended = Ended(*identity, False, "fenced")
         if entry is not None and entry.ended is not None and identity == _identity(entry.ended):
             ended = entry.ended
-        places = [(topic, number) for topic, numbers in request.partitions.items() for number in numbers]
+        places = sorted(places_of(request.partitions))
         return [Reply(asked.sender, Done()), *self._markers.send_late(ended, places, request.groups)]
 
     def _on_end(self, asked: Received, request: EndTransaction, now: int) -> list[Effect]:

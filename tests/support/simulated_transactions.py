@@ -21,6 +21,7 @@ from planaria.transport.machine import (
     Stop,
     TimerFired,
 )
+from planaria.transport.protocol.control import EnsureGroup
 from planaria.transport.protocol.data import (
     Fetch,
     FetchReply,
@@ -42,6 +43,7 @@ from planaria.transport.protocol.transactions import (
 )
 
 LOST = ErrorBody(ErrorCode.TIMED_OUT, "no answer in time", True)
+REFUSED = ErrorBody(ErrorCode.INVALID_REQUEST, "what is that", False)
 
 
 class SimulatedTransactions:
@@ -53,6 +55,8 @@ class SimulatedTransactions:
         self.topics = {"T"}
         self.version = 1
         self.markers: list[tuple[str, Marker]] = []
+        self.refused: set[tuple[int, int]] = set()
+        """Transactions whose markers partitions cannot take."""
         self.calls: list[Call] = []
         self.timers: dict[Any, int] = {}
         self.replies: dict[int, Any] = {}
@@ -152,8 +156,15 @@ class SimulatedTransactions:
         return isinstance(call.request, WatchCatalog) and call.request.after_version == self.version
 
     def answer(self, call: Call) -> None:
+        if self._is_refused(call):
+            self.fail(call, REFUSED)
+            return
         self.calls.remove(call)
         self.handle(Answered(call.key, *self._outcome(call)))
+
+    def _is_refused(self, call: Call) -> bool:
+        named = call.request.markers if isinstance(call.request, WriteMarkers) else []
+        return not self.refused.isdisjoint((each.producer_id, each.producer_epoch) for each in named)
 
     def lose_answer(self, call: Call) -> None:
         """It is done, and nobody hears of it."""
@@ -161,9 +172,9 @@ class SimulatedTransactions:
         self._outcome(call)
         self.handle(Failed(call.key, LOST))
 
-    def fail(self, call: Call) -> None:
+    def fail(self, call: Call, error: ErrorBody = LOST) -> None:
         self.calls.remove(call)
-        self.handle(Failed(call.key, LOST))
+        self.handle(Failed(call.key, error))
 
     def drain(self) -> None:
         while calls := self.answerable():
@@ -187,6 +198,8 @@ class SimulatedTransactions:
                     high_watermark=self.log.end_offset, next_offset=next_offset,
                 )  # fmt: skip
                 return body, (b"".join(frames),)
+            case EnsureGroup():
+                pass
             case WriteMarkers(markers=markers):
                 self.markers += [(call.address, marker) for marker in markers]
             case EndGroupTransaction(producer_id=producer_id, producer_epoch=epoch, committed=committed):

@@ -19,6 +19,7 @@ from msgspec import Meta, Struct
 from .data import Offset, WaitMilliseconds
 from .message import Reply, Request, TopicPartitions
 from .shares import ShareDescription
+from .transactions import ProducerEpoch, ProducerId
 
 AssignorName = Literal["sticky", "range", "round_robin"]
 SessionMilliseconds = Annotated[int, Meta(ge=100, le=1_800_000)]
@@ -71,8 +72,8 @@ class CommitOffsets(Request, tag="commit_offsets", frozen=True):
     """None: a free-standing consumer; refused while the group has members."""
     generation: int = 0
     """The generation of the last heartbeat's reply; older than the partition's grant is STALE_GENERATION."""
-    producer_id: int | None = None
-    producer_epoch: int | None = None
+    producer_id: ProducerId | None = None
+    producer_epoch: ProducerEpoch | None = None
     """Of a transaction (transactions.py): the offsets take effect if and when it commits."""
 
 

@@ -35,6 +35,9 @@ MAX_PARTICIPANTS = 10_000
 LAST_EPOCH = 2**15 - 2
 """Of a producer id. After it the coordinator gives out another id."""
 
+ProducerId = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+ProducerEpoch = Annotated[int, Meta(ge=0, le=2**15 - 1)]
+"""As a batch has it."""
 TimeoutMilliseconds = Annotated[int, Meta(ge=100, le=MAX_TIMEOUT_MS)]
 TransactionalId = Annotated[str, Meta(min_length=1, max_length=256)]
 ParticipantGroups = Annotated[list[str], Meta(max_length=MAX_PARTICIPANTS)]
@@ -49,8 +52,8 @@ _COORDINATOR_SHIFT = 40
 class AddToTransaction(Request, tag="add_to_transaction", frozen=True):
     """Refused as `end_transaction` is. Of a transaction that has ended, participants are sent its marker."""
 
-    producer_id: int
-    producer_epoch: int
+    producer_id: ProducerId
+    producer_epoch: ProducerEpoch
     partitions: TopicPartitions = field(default_factory=dict)
     groups: ParticipantGroups = field(default_factory=list)
 
@@ -58,8 +61,8 @@ class AddToTransaction(Request, tag="add_to_transaction", frozen=True):
 class EndTransaction(Request, tag="end_transaction", frozen=True):
     """Repeating it with the same outcome is answered as before. The answer is the commit point."""
 
-    producer_id: int
-    producer_epoch: int
+    producer_id: ProducerId
+    producer_epoch: ProducerEpoch
     commit: bool
     partitions: TopicPartitions = field(default_factory=dict)
     """All it wrote to, unless added before."""
@@ -97,8 +100,8 @@ class ListTransactionsReply(Reply):
 class Marker(Struct, frozen=True):
     """The end of one transaction in one partition."""
 
-    producer_id: int
-    producer_epoch: int
+    producer_id: ProducerId
+    producer_epoch: ProducerEpoch
     committed: bool
 
 
@@ -114,8 +117,8 @@ class EndGroupTransaction(Request, tag="end_group_transaction", frozen=True):
     """Offsets committed under this producer's epoch take effect, or are forgotten."""
 
     group: str
-    producer_id: int
-    producer_epoch: int
+    producer_id: ProducerId
+    producer_epoch: ProducerEpoch
     committed: bool
 
 
