@@ -47,6 +47,8 @@ MAX_PARKED = 10
 """Requests that wait for one transaction to be complete."""
 SPARE_NUMBERS = 2
 """Numbers for producer ids that are kept ready."""
+OVERDUE_AGAIN_MS = 1_000
+"""When an overdue transaction is looked at again that cannot be ended for want of a number."""
 
 
 class Serving:
@@ -336,7 +338,9 @@ class Serving:
         for name in [name for name, at in self._deadlines.items() if at <= now]:
             entry = self._entries[name]
             next_id = self._next_id(entry)
-            if next_id is not None:
+            if next_id is None:
+                self._deadlines[name] = now + OVERDUE_AGAIN_MS
+            else:
                 self._decide(name, entry.decided(False, "timeout", next_id, now))
 
     def forget_unused(self, now: int) -> None:

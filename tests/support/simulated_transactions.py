@@ -63,6 +63,8 @@ class SimulatedTransactions:
         self.numbers = 0
         self.starts = 0
         self.is_ready = False
+        self.is_controller_up = True
+        self.fired: list[Any] = []
         self.machine: TransactionsMachine
         self._requests = 0
         self.start()
@@ -143,6 +145,7 @@ class SimulatedTransactions:
             self.now = max(self.now, due)
             for key in [key for key, at in self.timers.items() if at <= self.now]:
                 del self.timers[key]
+                self.fired.append(key)
                 self.handle(TimerFired(key))
             self.drain()
         self.now = end
@@ -158,6 +161,9 @@ class SimulatedTransactions:
     def answer(self, call: Call) -> None:
         if self._is_refused(call):
             self.fail(call, REFUSED)
+            return
+        if call.address == "controller" and not self.is_controller_up:
+            self.fail(call)
             return
         self.calls.remove(call)
         self.handle(Answered(call.key, *self._outcome(call)))

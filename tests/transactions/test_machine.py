@@ -104,6 +104,23 @@ def test_what_is_open_for_too_long_is_aborted(coordinator: SimulatedTransactions
     assert coordinator.begin(producer_id=who[0], producer_epoch=who[1])[1] == who[1] + 1
 
 
+def test_what_is_overdue_without_a_number_is_looked_at_now_and_then(
+    coordinator: SimulatedTransactions,
+) -> None:
+    who = coordinator.begin(transaction_timeout_ms=1_000)
+    entry = coordinator.machine._serving._entries["x"]
+    coordinator.machine._serving._entries["x"] = replace(entry, producer_epoch=LAST_EPOCH)
+    coordinator.add((who[0], LAST_EPOCH), 0)
+    coordinator.machine._serving._numbers.clear()
+    coordinator.is_controller_up = False
+    coordinator.fired.clear()
+    coordinator.advance(3_500)
+    assert coordinator.fired.count("overdue") == 3
+    coordinator.is_controller_up = True
+    coordinator.advance(1_500)
+    assert coordinator.told((who[0], LAST_EPOCH)) == {(T0, False)}
+
+
 def test_who_comes_late_is_sent_the_marker(coordinator: SimulatedTransactions) -> None:
     who = coordinator.begin()
     coordinator.end(who, commit=True, partitions=(0,))
