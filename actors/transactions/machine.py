@@ -39,7 +39,9 @@ COMPLETION_WAIT_MS = 1_000
 """How long a completion waits for something else to be recorded with."""
 FORGET_CHECK_MS = 3600 * 1000
 NUMBER = "number"
-OVERDUE, COMPLETIONS, FORGET, STOP = "overdue", "completions", "forget", "stop"
+OVERDUE, PATIENCE, COMPLETIONS, FORGET, STOP = "overdue", "patience", "completions", "forget", "stop"
+
+TIMERS = (OVERDUE, PATIENCE, COMPLETIONS, FORGET, STOP)
 
 __all__ = ["REQUESTS", "TransactionsMachine"]
 
@@ -56,6 +58,7 @@ class TransactionsMachine:
         self._is_asking = False
         self._is_serving = self._is_stopping = False
         self._overdue_at: int | None = None
+        self._patience_at: int | None = None
         self._is_completion_timed = False
         self._recorder: Recorder[Change, Waiting]
         self._serving: Serving
@@ -103,7 +106,7 @@ class TransactionsMachine:
             self._is_stopping = True
             self._serving.hasten()
             return [SetTimer(STOP, now + STOP_WAIT_MS)]
-        if isinstance(event, TimerFired) and event.key in (OVERDUE, COMPLETIONS, FORGET, STOP):
+        if isinstance(event, TimerFired) and event.key in TIMERS:
             return self._on_timer(event.key, now)
         effects, topics = self._watch.handle(event, now)
         finished: list[str] = []
@@ -127,6 +130,9 @@ class TransactionsMachine:
         if key == OVERDUE:
             self._overdue_at = None
             self._serving.abort_overdue(now)
+        elif key == PATIENCE:
+            self._patience_at = None
+            return self._serving.send_away(now)
         elif key == COMPLETIONS:
             self._is_completion_timed = False
             self._serving.hasten()
@@ -168,6 +174,10 @@ class TransactionsMachine:
         if overdue_at is not None and (self._overdue_at is None or overdue_at < self._overdue_at):
             self._overdue_at = overdue_at
             effects.append(SetTimer(OVERDUE, max(now, overdue_at)))
+        patience_at = self._serving.next_impatience()
+        if patience_at is not None and self._patience_at is None:
+            self._patience_at = patience_at
+            effects.append(SetTimer(PATIENCE, patience_at))
         if self._serving.has_lazy and not self._is_completion_timed:
             self._is_completion_timed = True
             effects.append(SetTimer(COMPLETIONS, now + COMPLETION_WAIT_MS))

@@ -93,6 +93,15 @@ class Markers:
             effects += self._put(way, _Item(None, _marker(ended)))[0]
         return effects
 
+    def unheard(self, transactional_id: str) -> list[str]:
+        """The addresses of participants that have still to answer."""
+        found: set[str] = set()
+        for table in (self._waiting, self._under_way, self._refused):
+            for way, items in table.items():
+                if any(item.transactional_id == transactional_id for item in items):
+                    found.add(way.address)
+        return sorted(found)
+
     def set_topics(self, topics: Mapping[str, int]) -> tuple[list[Effect], list[str]]:
         """How many partitions each has."""
         self._topics = topics

@@ -5,20 +5,21 @@ Owns the entries as decided: the records follow, and every answer waits until th
 
     request              entry                          decision
     init_producer        none                           a new producer id, epoch 0
-                         is ending                      waits
-                         Ongoing                        PrepareAbort; the answer waits for CompleteAbort
+                         is ending                      waits for the markers, PATIENCE_MS; then CONCURRENT_TRANSACTIONS
+                         Ongoing                        PrepareAbort; the answer waits as above
                          Empty, Complete*               the next epoch; who had the one before is fenced
                          (same holder, named by its identity: as above, but it is not fenced by somebody else)
     add_to_transaction   the current epoch              Ongoing, with these participants
                          an older one, or unknown       these are sent its marker: an abort, if nothing is known
     end_transaction      the current epoch              PrepareCommit | PrepareAbort, the next epoch
-                         is ending (the one before)     waits
+                         is ending (the one before)     waits as above
                          the one before, same outcome   answered as the first time
                          anything else                  PRODUCER_FENCED, TRANSACTION_ABORTED, INVALID_TRANSACTION
     (time)               Ongoing for too long           PrepareAbort
 """
 
 from collections import deque
+from typing import NamedTuple
 
 from ...transport.machine import Effect, Received, Reply
 from ...transport.protocol.data import InitProducer, InitProducerReply
@@ -43,12 +44,21 @@ REQUESTS: tuple[type[Request], ...] = (InitProducer, AddToTransaction, EndTransa
 ID_EXPIRY_MS = 7 * 24 * 3600 * 1000
 """How long an unused transactional id is remembered."""
 MAX_IDS = 100_000
+MAX_NAMED = 5
+"""Participants that an error names."""
 MAX_PARKED = 10
 """Requests that wait for one transaction to be complete."""
+PATIENCE_MS = 1_000
+"""How long they wait."""
 SPARE_NUMBERS = 2
 """Numbers for producer ids that are kept ready."""
 OVERDUE_AGAIN_MS = 1_000
 """When an overdue transaction is looked at again that cannot be ended for want of a number."""
+
+
+class _Parked(NamedTuple):
+    asked: Received
+    until: int
 
 
 class Serving:
@@ -66,7 +76,7 @@ class Serving:
         """Whose changes are being appended."""
         self._deadlines: dict[str, int] = {}
         self._names: dict[int, str] = {}
-        self._parked: dict[str, deque[Received]] = {}
+        self._parked: dict[str, deque[_Parked]] = {}
         self._numbers: deque[int] = deque()
         self._wanting: deque[Received] = deque()
         for name, entry in entries.items():
@@ -143,7 +153,7 @@ class Serving:
         if entry is None:
             return self._on_first(asked, request, name, now)
         if entry.is_ending:
-            return self._park(name, asked)
+            return self._park(name, asked, now)
         is_same = _is_same_holder(entry, request)
         if request.producer_id is not None and not is_same:
             raise ProtocolError(ErrorCode.PRODUCER_FENCED, f"transactional id {name!r} has another holder")
@@ -153,7 +163,7 @@ class Serving:
         why: Why = "asked" if is_same else "fenced"
         if entry.state == "Ongoing":
             self._decide(name, entry.decided(False, why, next_id, now))
-            return self._park(name, asked, is_first=True)
+            return self._park(name, asked, now)
         if is_same and (request.producer_id, request.producer_epoch) != (
             entry.producer_id,
             entry.producer_epoch,
@@ -218,7 +228,7 @@ class Serving:
         if identity != current:
             return self._on_repeated_end(asked, request, entry)
         if entry.is_ending:
-            return self._park(name, asked)
+            return self._park(name, asked, now)
         has_participants = request.partitions or request.groups or entry.state == "Ongoing"
         if not has_participants:
             return self._answer(asked, EndTransactionReply(producer_id=current[0], producer_epoch=current[1]))
@@ -253,17 +263,33 @@ class Serving:
 
     # -- waiting
 
-    def _park(self, name: str, asked: Received, *, is_first: bool = False) -> list[Effect]:
+    def _park(self, name: str, asked: Received, now: int) -> list[Effect]:
         waiting = self._parked.setdefault(name, deque())
         if len(waiting) >= MAX_PARKED:
-            raise ProtocolError(
-                ErrorCode.CONCURRENT_TRANSACTIONS, "the transaction before is still being ended"
-            )
-        if is_first:
-            waiting.appendleft(asked)
-        else:
-            waiting.append(asked)
+            raise self._still_ending(name)
+        waiting.append(_Parked(asked, now + PATIENCE_MS))
         return []
+
+    def next_impatience(self) -> int | None:
+        """When somebody will have waited for long enough."""
+        return min((waiting[0].until for waiting in self._parked.values()), default=None)
+
+    def send_away(self, now: int) -> list[Effect]:
+        """Those who have waited for long enough. Who still wants it asks again; who has gone is given nothing."""
+        effects: list[Effect] = []
+        for name, waiting in list(self._parked.items()):
+            while waiting and waiting[0].until <= now:
+                effects.append(Reply(waiting.popleft().asked.sender, self._still_ending(name).body))
+            if not waiting:
+                del self._parked[name]
+        return effects
+
+    def _still_ending(self, name: str) -> ProtocolError:
+        missing = self._markers.unheard(name)
+        who = ", ".join(missing[:MAX_NAMED]) + (" and others" if len(missing) > MAX_NAMED else "")
+        why = f"{who} has not answered" if missing else "its record is not durable"
+        message = f"the transaction before is still being ended: {why}"
+        return ProtocolError(ErrorCode.CONCURRENT_TRANSACTIONS, message)
 
     def _want(self, asked: Received) -> list[Effect]:
         """Until there is a number for a producer id."""
@@ -320,8 +346,8 @@ class Serving:
             entry = self._entries[name] = self._entries[name].completed(now)
             self._lazy[name] = Change(name, entry)
             waiting = self._parked.pop(name, deque())
-            while waiting:
-                effects += self.on_request(waiting.popleft(), now)
+            for parked in waiting:
+                effects += self.on_request(parked.asked, now)
         return effects
 
     @property

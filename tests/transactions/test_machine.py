@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from planaria.actors.transactions.entry import LEGAL_PREDECESSORS, Entry
+from planaria.actors.transactions.serving import PATIENCE_MS
 from planaria.transport.protocol.data import InitProducer, Produce
 from planaria.transport.protocol.errors import ErrorCode
 from planaria.transport.protocol.message import Done
@@ -154,6 +155,29 @@ def test_the_next_end_waits_for_the_markers_of_the_last(coordinator: SimulatedTr
     coordinator.drain()
     assert identity(coordinator.replies[number])[1] == second[1] + 1
     assert coordinator.told(second) == {(T0, False)}
+
+
+def test_the_next_holder_is_told_whom_it_waits_for(coordinator: SimulatedTransactions) -> None:
+    old = coordinator.begin()
+    coordinator.ask(ending(old, commit=True))
+    for call in coordinator.answerable():
+        if isinstance(call.request, Produce):
+            coordinator.answer(call)
+    (markers,) = [call for call in coordinator.calls if isinstance(call.request, WriteMarkers)]
+    numbers = [coordinator.ask(InitProducer(transactional_id="x")) for _ in range(2)]
+    numbers.append(coordinator.ask(ending((old[0], old[1] + 1), commit=True)))
+    assert not coordinator.replies.keys() & set(numbers), "the markers are on their way"
+    coordinator.calls.remove(markers)
+    coordinator.advance(PATIENCE_MS)
+    for number in numbers:
+        refusal = coordinator.replies[number]
+        assert (refusal.code, refusal.retriable) == (ErrorCode.CONCURRENT_TRANSACTIONS, True)
+        assert T0 in refusal.message
+    coordinator.calls.append(markers)
+    coordinator.drain()
+    entry = coordinator.machine._serving._entries["x"]
+    assert (entry.producer_id, entry.producer_epoch) == (old[0], old[1] + 1), "who has gone gets nothing"
+    assert coordinator.begin() == (old[0], old[1] + 2)
 
 
 def test_a_participant_whose_topic_is_gone_is_not_waited_for(coordinator: SimulatedTransactions) -> None:
