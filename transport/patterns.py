@@ -4,6 +4,8 @@ A pattern is what msgspec needs to refuse a value, and nothing for people to rea
 it through `in_words`. Used where requests are decoded and where the configuration is read.
 """
 
+import re
+
 ENDPOINT = r"^tcp://[^/:]+:([0-9]{1,5}|\*)$|^tcp://\[[^/]+\]:([0-9]{1,5}|\*)$"
 FLUSH = r"^(batch|os|interval:[0-9]+(ms|s))$"
 
@@ -11,6 +13,16 @@ _WORDS = {
     ENDPOINT: "tcp://HOST:PORT, or * as the port for one that is free",
     FLUSH: "batch, os, or interval: and a time such as 100ms or 5s",
 }
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
+_NAME_IN_WORDS = "1 to 200 of the characters A-Z a-z 0-9 . _ - and neither '.' nor '..'"
+
+
+def name_fault(name: object) -> str | None:
+    """Why no topic and no group can be called so: names become those of directories and parts of addresses."""
+    if isinstance(name, str) and _NAME.fullmatch(name) and name not in (".", ".."):
+        return None
+    return f"{repr(name)[:250]} is no name: {_NAME_IN_WORDS}"
 
 
 def in_words(refusal: str) -> str:

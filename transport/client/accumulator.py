@@ -38,7 +38,7 @@ from ..batch import Headers
 from ..deduplication import partition_for_dedup_id
 from ..partitioner import partition_for_key
 from ..protocol.errors import ErrorBody, ErrorCode, ProtocolError
-from .content import content_size_bytes, encode_key, encode_value, identify
+from .content import check_details, content_size_bytes, encode_key, encode_value, identify
 from .delayed import ANY_PARTITION, Schedule
 from .delivery import Delivery, Entry, ProducerBatch
 from .errors import Backpressure, BufferFull
@@ -150,8 +150,7 @@ class Accumulator:
         broker holds the message back until then; its Delivery is done when that is durable. `scheduled_id` is its name
         until it is delivered, to cancel it by, and to recognise a repeat; without one it gets a new one.
 
-        Raises UnknownTopic, BufferFull after `max_block_ms`, Backpressure if told to, Closed, or what ended this producer
-        for good.
+        Raises InvalidOption, UnknownTopic, BufferFull after `max_block_ms`, Backpressure if told to, Closed, or its end.
         """
         if (
             type(value) is bytes
@@ -175,6 +174,8 @@ class Accumulator:
                 room = batch.room = batch.room - size_bytes
                 if room >= batch.mark or self._settle(batch, record):
                     return Delivery(batch, record)
+        if headers is not None or partition is not None or timestamp_ms is not None:
+            check_details(headers, partition, timestamp_ms)
         data, headers = encode_value(value, headers)
         key = encode_key(key)
         if deliver_at is not None or delay is not None or scheduled_id is not None:

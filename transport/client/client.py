@@ -23,6 +23,7 @@ from .options import (
     InvalidOption,
     ProducerOptions,
     as_topics,
+    check_name,
     checked,
 )
 from .producer import Producer
@@ -88,6 +89,8 @@ class Client(Admin):
         """A new consumer, for one thread at a time; `options` are the fields of ConsumerOptions."""
         options.setdefault("request_timeout_ms", self._request_timeout_ms)
         options.setdefault("client_id", self._client_id)
+        if group is not None:
+            check_name("group", group)
         consumer = Consumer(self._network, group, as_topics(topics), checked(ConsumerOptions, options))
         self._open.append(consumer)
         return consumer
@@ -95,6 +98,7 @@ class Client(Admin):
     def share_consumer(self, group: str, topics: str | Sequence[str], **options: Any) -> ShareConsumer:
         """A member of a share group, to whom single records are locked; `options` are the fields of ShareOptions."""
         options.setdefault("request_timeout_ms", self._request_timeout_ms)
+        check_name("group", group)
         consumer = ShareConsumer(self._network, group, as_topics(topics), checked(ShareOptions, options))
         self._open.append(consumer)
         return consumer

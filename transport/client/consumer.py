@@ -36,7 +36,7 @@ from .fetching import (
 from .membership import Confirmed, GroupTrouble, LeaveRequested, Left, Membership, Polled, Target
 from .messages import Message, MessageBatch
 from .network import Network
-from .options import ConsumerOptions, InvalidOption, Rebalanced
+from .options import ConsumerOptions, InvalidOption, Rebalanced, check_offset
 from .reader import Reader
 from .retry import RetryPolicy
 
@@ -292,6 +292,7 @@ class Consumer:
     def seek(self, topic: str, partition: int, offset: int) -> None:
         """Go on reading from `offset`."""
         place = self._owned_place(topic, partition)
+        check_offset(offset)
         self._give_back()
         epoch = self._reader.seek(place, offset)
         self._network.post(self._courier, StartFetching({place: (epoch, offset)}))

@@ -6,6 +6,7 @@ import msgspec
 
 from ..batch import Headers
 from ..deduplication import dedup_id_fault, identified_headers
+from ..protocol.data import MAX_TIMESTAMP_MS
 from .options import InvalidOption
 
 CONTENT_TYPE = "content-type"
@@ -35,8 +36,37 @@ def encode_key(key: bytes | str | None) -> bytes | None:
     raise TypeError(f"a key is bytes or text, not {type(key).__name__}")
 
 
+def check_details(headers: Headers | None, partition: int | None, timestamp_ms: int | None) -> None:
+    """Raises InvalidOption for what no batch can hold: it is made in the network's thread, long after `publish`."""
+    if headers is not None:
+        if not isinstance(headers, dict):
+            raise InvalidOption(f"headers: a dict of text to text, not {type(headers).__name__}")
+        for name, text in headers.items():
+            check_text("headers: a name", name)
+            check_text(f"headers: {name!r}", text)
+    if partition is not None and not _is_number(partition):
+        raise InvalidOption(f"partition: must be a number, not {partition!r}")
+    if timestamp_ms is not None and not (_is_number(timestamp_ms) and 0 <= timestamp_ms <= MAX_TIMESTAMP_MS):
+        raise InvalidOption(f"timestamp_ms: must be milliseconds since 1970, not {timestamp_ms!r}")
+
+
+def check_text(what: str, text: object) -> None:
+    """Raises InvalidOption for what is no text, or has no UTF-8."""
+    if not isinstance(text, str):
+        raise InvalidOption(f"{what} must be text, not {text!r}")
+    try:
+        text.isascii() or text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidOption(f"{what} has no UTF-8: {error}") from error
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def identify(headers: Headers | None, dedup_id: str) -> Headers:
     """The headers of a record with an identity. Raises InvalidOption for one that is none."""
+    check_text("dedup_id:", dedup_id)
     fault = dedup_id_fault(dedup_id)
     if fault is not None:
         raise InvalidOption(fault)

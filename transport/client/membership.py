@@ -23,6 +23,7 @@ from ..protocol.errors import ErrorBody, ErrorCode
 from ..protocol.groups import AssignorName, GroupHeartbeat, GroupHeartbeatReply, LeaveGroup
 from ..protocol.message import Done, TopicPartitions
 from .asking import GATEWAY, Answered, Ask, CancelTimer, Effect, Event, Failed, SetTimer, TimerFired
+from .options import InvalidOption
 from .retry import Jitter, RetryPolicy
 
 MAX_PARK_MS = 5_000
@@ -100,7 +101,7 @@ class Membership:
         self.identity: tuple[str | None, int] = (None, 0)
         """Member id and generation, as one value: read by the program's thread for commits."""
         if not topics:
-            raise ValueError("a member of a group needs topics")
+            raise InvalidOption("topics: a member of a group needs at least one")
         self._group = group
         self._name = name
         self._joins = 0

@@ -21,6 +21,7 @@ from typing import Any, TypeVar, cast
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+from ..addresses import place_of
 from ..clock import Clock
 from ..codec import encode_header, split_envelope
 from ..protocol.errors import ErrorBody, ErrorCode, PlanariaError, ProtocolError
@@ -48,6 +49,7 @@ from .exchange import (
     Withdrawn,
 )
 from .gate import Gate
+from .options import InvalidOption, check_name
 from .retry import RetryPolicy
 
 MAX_RECEIVED_A_TURN = 256
@@ -151,11 +153,12 @@ class Network:
         return self.exchange(Ask(None, address, request, reply_type, (), timeout_ms, is_retried)).reply  # type: ignore[no-any-return]
 
     def exchange(self, ask: Ask) -> Answered:
-        """As `call`, for those who need the payload as well."""
+        """As `call`, for those who need the payload as well. Raises InvalidOption for what no message can hold."""
         if self.is_network_thread():
             raise PlanariaError(
                 "a callback must not wait for the broker: it runs in the network's own thread"
             )
+        _refuse_unsendable(ask)
         waiter = Waiter()
         self._waiters.add(waiter)
         try:
@@ -177,6 +180,7 @@ class Network:
         known = self.directory.partition_count(topic)
         if known is not None:
             return known
+        check_name("topic", topic)
         self.post(self._exchange, Wanted(topic))
         give_up_at = self.now_ms() + self.metadata_timeout_ms
         version: int | None = None
@@ -321,6 +325,16 @@ class Network:
                 raise
             return self._exchange.handle(Undeliverable(effect.route, effect.attempt), now)
         return []
+
+
+def _refuse_unsendable(ask: Ask) -> None:
+    """What a program got wrong fails in its own thread: that of the network is everybody's."""
+    try:
+        place_of(ask.address)
+        encode_header(ask.request)
+    except (OverflowError, TypeError, ValueError) as error:
+        op = ask.request.__struct_config__.tag
+        raise InvalidOption(f"{op} to {ask.address!r} cannot be sent: {error}") from error
 
 
 def _numeric(endpoint: str) -> str:

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from ..addresses import Place, TopicPartition
+from ..patterns import name_fault
 from ..protocol.data import Acks, Isolation, WaitMilliseconds
 from ..protocol.errors import PlanariaError
 from ..protocol.groups import AssignorName, SessionMilliseconds
@@ -117,11 +118,24 @@ def checked(kind: type[OptionsT], given: Mapping[str, Any]) -> OptionsT:
 
 
 def as_topics(topics: str | Sequence[str]) -> list[str]:
-    """One topic's name or several. Raises InvalidOption for an empty name."""
-    found = [topics] if isinstance(topics, str) else list(topics)
-    if not all(found):
-        raise InvalidOption("topics: a name must not be empty")
+    """One topic's name or several. Raises InvalidOption for what can be no topic's name."""
+    given: Any = topics
+    found = [given] if isinstance(given, str) or not isinstance(given, Sequence) else list(given)
+    for topic in found:
+        check_name("topics", topic)
     return found
+
+
+def check_name(what: str, name: str) -> None:
+    """Raises InvalidOption for what can be no topic's and no group's name."""
+    fault = name_fault(name)
+    if fault is not None:
+        raise InvalidOption(f"{what}: {fault}")
+
+
+def check_offset(offset: object) -> None:
+    if not isinstance(offset, int) or not 0 <= offset < 2**63:
+        raise InvalidOption(f"offset: must be a number from 0 up, not {offset!r}")
 
 
 def _choices(hint: Any) -> tuple[Any, ...]:

@@ -1,11 +1,14 @@
-"""When a message is to be delivered, as programs say it: checked, and named. Used by `publish`."""
+"""When a message is to be delivered, as programs say it: checked, and named. Used by `publish`, and by those who fail a
+record of a work queue for a while.
+"""
 
 import math
 from datetime import datetime, timedelta
 from uuid import uuid4
 
-from ..protocol.data import MAX_DELAY_MS
+from ..protocol.data import MAX_DELAY_MS, MAX_TIMESTAMP_MS
 from ..protocol.delayed import scheduled_id_fault
+from .content import check_text
 from .delayed import Schedule
 from .options import InvalidOption
 
@@ -21,22 +24,48 @@ def schedule(
         raise InvalidOption("dedup_id: a delayed message is recognised by its scheduled_id")
     if deliver_at is not None and delay is not None:
         raise InvalidOption("deliver_at and delay are both given")
-    fault = None if scheduled_id is None else scheduled_id_fault(scheduled_id)
-    if fault is not None:
-        raise InvalidOption(fault)
+    if scheduled_id is not None:
+        _check_id(scheduled_id)
     name = scheduled_id or uuid4().hex
     if delay is not None:
-        return Schedule(name, None, _delay_ms(delay))
+        return Schedule(name, None, milliseconds_of(delay))
     if deliver_at is None:
         raise InvalidOption("scheduled_id: is for messages with deliver_at or delay")
-    at_ms = int(deliver_at.timestamp() * 1000) if isinstance(deliver_at, datetime) else deliver_at
-    if at_ms < 0:
-        raise InvalidOption(f"deliver_at: must be a time after 1970, not {deliver_at}")
-    return Schedule(name, at_ms, None)
+    return Schedule(name, _time_ms(deliver_at), None)
 
 
-def _delay_ms(delay: timedelta | float) -> int:
+def milliseconds_of(delay: object) -> int:
+    """A delay in seconds, or as a timedelta. Raises InvalidOption for one that is no time, negative or too long."""
     seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+        raise InvalidOption(f"delay: must be seconds or a timedelta, not {delay!r}")
     if not (math.isfinite(seconds) and 0 <= seconds * 1000 <= MAX_DELAY_MS):
         raise InvalidOption(f"delay: must be 0 to {MAX_DELAY_MS // 1000} seconds, not {delay}")
     return math.ceil(seconds * 1000)
+
+
+def _time_ms(deliver_at: object) -> int:
+    """A datetime without a time zone is local time, as everywhere in Python."""
+    if isinstance(deliver_at, datetime):
+        try:
+            at_ms: object = int(deliver_at.timestamp() * 1000)
+        except (OverflowError, ValueError) as error:
+            raise InvalidOption(f"deliver_at: {deliver_at} cannot be used: {error}") from error
+    else:
+        at_ms = deliver_at
+    if not isinstance(at_ms, int) or isinstance(at_ms, bool):
+        raise InvalidOption(
+            f"deliver_at: must be a datetime, or whole milliseconds since 1970, not {deliver_at!r}"
+        )
+    if at_ms < 0:
+        raise InvalidOption(f"deliver_at: must be a time after 1970, not {deliver_at}")
+    if at_ms > MAX_TIMESTAMP_MS:  # how far ahead it may be is for the broker's clock to say
+        raise InvalidOption(f"deliver_at: must be a time within a year, not {deliver_at}")
+    return at_ms
+
+
+def _check_id(scheduled_id: str) -> None:
+    check_text("scheduled_id:", scheduled_id)
+    fault = scheduled_id_fault(scheduled_id)
+    if fault is not None:
+        raise InvalidOption(fault)

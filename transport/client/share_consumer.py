@@ -12,6 +12,7 @@ from their partitions, not through the coordinator, and a batch is fetched once 
 import threading
 import uuid
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from time import monotonic
 from types import TracebackType
 from typing import Literal, NamedTuple, Self
@@ -34,10 +35,12 @@ from ..protocol.shares import (
 )
 from .acquired import RangeReader
 from .asking import GATEWAY
+from .content import check_text
 from .errors import Closed
 from .messages import Message
 from .network import Network
-from .options import REQUEST_TIMEOUT_MS, PositiveCount, PositiveMilliseconds
+from .options import REQUEST_TIMEOUT_MS, InvalidOption, PositiveCount, PositiveMilliseconds
+from .schedule import milliseconds_of
 
 MAX_WAIT_MS = 30_000
 SEND_EVERY_S = 0.1
@@ -75,8 +78,8 @@ class ShareMessage(Message, frozen=True, gc=False, kw_only=True):
         """Another member may have it at once; this delivery is not charged."""
         self.consumer.acknowledge([self], "release")
 
-    def fail(self, delay: float = 0.0, reason: str = "") -> None:
-        """It is delivered again after `delay` seconds, or dead-lettered if it has been delivered often enough."""
+    def fail(self, delay: timedelta | float = 0.0, reason: str = "") -> None:
+        """It is delivered again after `delay` (seconds), or dead-lettered if it has been delivered often enough."""
         self.consumer.acknowledge([self], "fail", delay=delay, reason=reason)
 
     def reject(self, reason: str = "") -> None:
@@ -220,14 +223,17 @@ class ShareConsumer:
         messages: Iterable[Message],
         verdict: Literal["accept", "release", "fail", "reject"] = "accept",
         *,
-        delay: float = 0.0,
+        delay: timedelta | float = 0.0,
         reason: str = "",
     ) -> None:
         """Say what became of messages; sent with the next poll, `flush` or `close`, and a moment later in any case.
 
-        Raises PlanariaError for a message that this consumer does not hold.
+        Raises InvalidOption, and PlanariaError for a message that this consumer does not hold.
         """
-        said = _Said(verdict, int(delay * 1000), reason[:1_000])
+        if verdict not in _VERDICTS:
+            raise InvalidOption(f"verdict: {verdict!r} is unknown; choose one of {', '.join(_VERDICTS)}")
+        check_text("reason:", reason)
+        said = _Said(verdict, milliseconds_of(delay), reason[:1_000])
         for message in messages:
             if not self._say((message.topic, message.partition), (message.offset,), said):
                 where = f"{message.topic}/{message.partition}, offset {message.offset}"
@@ -378,6 +384,7 @@ class ShareConsumer:
             self._end()
 
 
+_VERDICTS = ("accept", "release", "fail", "reject")
 _ACCEPTED = _Said("accept", 0, "")
 _RELEASED = _Said("release", 0, "")
 

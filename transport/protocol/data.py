@@ -28,7 +28,8 @@ Isolation = Literal["read_committed", "read_uncommitted"]
 """Whether a reader waits for open transactions and is spared the aborted ones."""
 
 Offset = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-TimestampMilliseconds = Annotated[int, Meta(ge=0, le=2**53)]
+MAX_TIMESTAMP_MS = 2**53
+TimestampMilliseconds = Annotated[int, Meta(ge=0, le=MAX_TIMESTAMP_MS)]
 MAX_DELAY_MS = 366 * 24 * 3600 * 1000
 """How far ahead a record may be held back."""
 MAX_WAIT_MS = 60_000

@@ -1,0 +1,100 @@
+"""What a program gets wrong is told to it at once, in one line that names it, and harms nothing else of the client."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from planaria.transport.client import Client, InvalidOption
+
+
+def is_unharmed(client: Client) -> bool:
+    return client.publish("T", b"v", headers={"a": "b"}).offset >= 0
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"headers": {"a": b"b"}}, "headers: 'a' must be text, not b'b'"),
+        ({"headers": {1: "b"}}, "headers: a name must be text, not 1"),
+        ({"headers": [("a", "b")]}, "headers: a dict of text to text, not list"),
+        ({"headers": {"a": "\ud800"}}, "headers: 'a' has no UTF-8"),
+        ({"partition": "0"}, "partition: must be a number, not '0'"),
+        ({"partition": True}, "partition: must be a number, not True"),
+        ({"timestamp_ms": 10**30}, "timestamp_ms: must be milliseconds since 1970"),
+        ({"timestamp_ms": -1}, "timestamp_ms: must be milliseconds since 1970, not -1"),
+        ({"timestamp_ms": 1.5}, "timestamp_ms: must be milliseconds since 1970, not 1.5"),
+        ({"dedup_id": 7}, "dedup_id: must be text, not 7"),
+        ({"dedup_id": "\ud800"}, "dedup_id: has no UTF-8"),
+        ({"delay": "1"}, "delay: must be seconds or a timedelta, not '1'"),
+        ({"delay": 1, "scheduled_id": 7}, "scheduled_id: must be text, not 7"),
+        ({"delay": 1, "scheduled_id": "\ud800"}, "scheduled_id: has no UTF-8"),
+        ({"deliver_at": 10**30}, "deliver_at: must be a time within a year"),
+        ({"deliver_at": 1.5}, "deliver_at: must be a datetime, or whole milliseconds since 1970, not 1.5"),
+        (
+            {"deliver_at": "noon"},
+            "deliver_at: must be a datetime, or whole milliseconds since 1970, not 'noon'",
+        ),
+        ({"deliver_at": datetime.min}, "deliver_at: 0001-01-01 00:00:00 cannot be used"),
+    ],
+)
+def test_what_no_message_can_hold(client: Client, given: dict[str, Any], told: str) -> None:
+    with pytest.raises(InvalidOption) as refused:
+        client.publish("T", b"v", **given)
+    assert str(refused.value).startswith(told)
+    assert is_unharmed(client)
+
+
+@pytest.mark.parametrize("topic", ["", "a b", 5, "\ud800", "x" * 201, ".."])
+def test_what_no_topic_can_be_called(client: Client, topic: Any) -> None:
+    for attempt in (
+        lambda: client.publish(topic, b"v"),
+        lambda: client.consumer("g", [topic]),
+        lambda: client.share_consumer("g", topic),
+    ):
+        with pytest.raises(InvalidOption, match="is no name: 1 to 200 of the characters"):
+            attempt()
+    assert is_unharmed(client)
+
+
+@pytest.mark.parametrize(
+    ("ask", "told"),
+    [
+        (lambda client: client.create_topic("N", retention_ms=10**30), "create_topic"),
+        (lambda client: client.delete_topic("\ud800"), "delete_topic"),
+        (lambda client: client.describe_topic(object()), "describe_topic"),
+        (lambda client: client.delete_records("T", "x"), "delete_records"),
+        (lambda client: client.reset_offsets("g", {("T", 0): 10**30}), "reset_offsets"),
+        (lambda client: client.consumer("", "T"), "group: '' is no name"),
+        (lambda client: client.consumer("g"), "topics: a member of a group needs at least one"),
+        (lambda client: client.share_consumer("a b", "T"), "group: 'a b' is no name"),
+    ],
+)
+def test_what_cannot_be_asked(client: Client, ask: Callable[[Client], object], told: str) -> None:
+    with pytest.raises(InvalidOption, match=told):
+        ask(client)
+    assert is_unharmed(client)
+
+
+@pytest.mark.parametrize("offset", [-1, "5", 2**63])
+def test_a_seek_to_what_is_no_offset(client: Client, offset: Any) -> None:
+    with client.consumer(None, "T", auto_offset_reset="earliest") as consumer:
+        with pytest.raises(InvalidOption, match="offset: must be a number from 0 up"):
+            consumer.seek("T", 0, offset)
+        assert consumer.position("T", 0) == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"verdict": "nack"}, "verdict: 'nack' is unknown; choose one of accept, release, fail, reject"),
+        ({"verdict": "fail", "delay": -1}, "delay: must be 0 to 31622400 seconds, not -1"),
+        ({"verdict": "fail", "delay": float("nan")}, "delay: must be 0 to 31622400 seconds, not nan"),
+        ({"verdict": "reject", "reason": 5}, "reason: must be text, not 5"),
+    ],
+)
+def test_a_verdict_that_is_none(client: Client, given: dict[str, Any], told: str) -> None:
+    with pytest.raises(InvalidOption) as refused:
+        client.share_consumer("g", "T").acknowledge([], **given)
+    assert str(refused.value) == told
