@@ -47,9 +47,10 @@ __all__ = ["REQUESTS", "TransactionsMachine"]
 
 
 class TransactionsMachine:
-    def __init__(self, topic: str, number: int, *, starter: str) -> None:
-        """Of partition `number` of the internal topic."""
+    def __init__(self, topic: str, number: int, *, starter: str, endpoint: str | None = None) -> None:
+        """Of partition `number` of the internal topic; reached at `endpoint` on this machine."""
         self._number = number
+        self._endpoint = endpoint
         self._ledger = Ledger()
         self._replay = Replay(transactions_address(number), topic, number, starter, self._ledger)
         self._watch = TopicsWatch()
@@ -90,7 +91,9 @@ class TransactionsMachine:
         self._recorder = Recorder(
             self._replay.appender, self._replay.identity, next_sequence=1, encode=encode
         )
-        self._serving = Serving(self._number, self._ledger.entries, self._recorder, self._markers)
+        self._serving = Serving(
+            self._number, self._endpoint, self._ledger.entries, self._recorder, self._markers
+        )
         effects: list[Effect] = [BecomeReady(), *self._watch.start(), SetTimer(FORGET, now + FORGET_CHECK_MS)]
         more, finished = self._serving.begin()
         effects += more + self._serving.on_complete(finished, now)

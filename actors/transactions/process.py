@@ -30,7 +30,9 @@ class TransactionsActor(Actor):
         super().__init__(context)
         arguments = msgspec.convert(context.arguments, TransactionsArguments)
         starter = f"{context.instance_id}.{context.incarnation}"
-        self.machine = TransactionsMachine(arguments.topic, arguments.number, starter=starter)
+        self.machine = TransactionsMachine(
+            arguments.topic, arguments.number, starter=starter, endpoint=self.endpoint()
+        )
 
     def start(self) -> None:
         self.loop.dispatch(Started())

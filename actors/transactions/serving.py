@@ -63,9 +63,16 @@ class _Parked(NamedTuple):
 
 class Serving:
     def __init__(
-        self, number: int, entries: dict[str, Entry], recorder: Recorder[Change, Waiting], markers: Markers
+        self,
+        number: int,
+        endpoint: str | None,
+        entries: dict[str, Entry],
+        recorder: Recorder[Change, Waiting],
+        markers: Markers,
     ) -> None:
         self._number = number
+        self._endpoint = endpoint
+        """Told to whoever is given an identity."""
         self._entries = entries
         self._recorder = recorder
         self._markers = markers
@@ -119,6 +126,8 @@ class Serving:
         self, asked: Received, body: InitProducerReply | EndTransactionReply | Done | ListTransactionsReply
     ) -> list[Effect]:
         """Once all that has been decided is durable."""
+        if self._endpoint is not None and isinstance(body, InitProducerReply | EndTransactionReply):
+            body.endpoint = self._endpoint
         if not self._changes and self._recorder.is_idle:
             return [Reply(asked.sender, body)]
         self._recorder.wait(Waiting(asked.sender, body), is_gathered=bool(self._changes))

@@ -4,15 +4,14 @@ from typing import Any
 
 from planaria.transport.client.asking import GATEWAY, Answered, Ask, CancelTimer, Failed, SetTimer, TimerFired
 from planaria.transport.client.directory import SUSPICION_MS
-from planaria.transport.client.exchange import (
+from planaria.transport.client.exchange import Exchange
+from planaria.transport.client.exchange_events import (
     Arrived,
     CheckLocality,
     Connect,
     Deliver,
-    DirectoryChanged,
     Disconnect,
     Disconnected,
-    Exchange,
     LocalityKnown,
     Send,
     Submitted,
@@ -85,8 +84,6 @@ class Wire:
                     self.timers.pop(key, None)
                 case CheckLocality(instance_id=instance_id):
                     self.feed(LocalityKnown(instance_id, self.is_local))
-                case DirectoryChanged():
-                    pass
 
     def take(self, kind: type) -> list[Send]:
         """What was sent of this kind, once."""
@@ -164,6 +161,33 @@ def test_a_partition_is_reached_directly_here_and_by_the_gateway_elsewhere() -> 
         wire.directory(metadata, 1)
         (send,) = wire.take(ListOffsets)
         assert send.route == wire.routes[door]
+
+
+def test_who_is_asked_at_an_endpoint_of_its_own_is_asked_through_the_gateway_once_it_has_gone() -> None:
+    wire = Wire().settled()
+    for _ in range(2):
+        wire.ask_gateway(endpoint="ipc://ACTOR.1")
+    first, second = wire.take(ListTopics)
+    assert first.route == second.route == wire.routes["ipc://ACTOR.1"]
+    wire.answer(first, ListTopicsReply(topics=[]))
+    wire.feed(Disconnected("ipc://ACTOR.1"))
+    (send,) = wire.take(ListTopics)
+    assert send.route == wire.routes[DOOR]
+    wire.ask_gateway(endpoint="ipc://ACTOR.1")
+    (send,) = wire.take(ListTopics)
+    assert send.route == wire.routes[DOOR]
+    wire.ask_gateway(endpoint="ipc://ACTOR.2")
+    (send,) = wire.take(ListTopics)
+    wire.feed(Disconnected("ipc://ACTOR.2", is_refused=True))
+    (send,) = wire.take(ListTopics)
+    assert send.route == wire.routes[DOOR], "it had gone before it was asked"
+
+
+def test_from_elsewhere_everybody_is_asked_through_the_gateway() -> None:
+    wire = Wire(is_local=False).settled()
+    wire.ask_gateway(endpoint="ipc://ACTOR.1")
+    (send,) = wire.take(ListTopics)
+    assert send.route == wire.routes[DOOR]
 
 
 def test_a_lost_gateway_is_greeted_anew_and_asked_again() -> None:

@@ -327,7 +327,9 @@ REPLIES: dict[str, Reply] = {
     "init_producer, transactional": data.InitProducerReply(producer_id=2**40 + 7, producer_epoch=3),
     "commit_offsets, in a transaction": groups.CommitOffsetsReply(),
     "add_to_transaction": message.Done(),
-    "end_transaction": transactions.EndTransactionReply(producer_id=2**40 + 7, producer_epoch=4),
+    "end_transaction": transactions.EndTransactionReply(
+        producer_id=2**40 + 7, producer_epoch=4, endpoint="ipc:///run/user/1000/planaria/3/transactions-1.2"
+    ),
     "list_transactions": transactions.ListTransactionsReply(
         transactions=[
             transactions.TransactionDescription(

@@ -75,7 +75,9 @@ class SimulatedTransactions:
         self.starts += 1
         self.calls, self.timers = [], {}
         self.is_ready = False
-        self.machine = TransactionsMachine("__transactions", 0, starter=f"run.{self.starts}")
+        self.machine = TransactionsMachine(
+            "__transactions", 0, starter=f"run.{self.starts}", endpoint=f"ipc://{self.starts}"
+        )
         self.handle(Started())
 
     # Requests

@@ -28,15 +28,14 @@ from planaria.transport.client.asking import (
 from planaria.transport.client.consumer import Consumer
 from planaria.transport.client.directory import Directory
 from planaria.transport.client.errors import MemberFenced, error_from
-from planaria.transport.client.exchange import (
+from planaria.transport.client.exchange import Exchange
+from planaria.transport.client.exchange_events import (
     Arrived,
     CheckLocality,
     Connect,
     Deliver,
-    DirectoryChanged,
     Disconnect,
     Disconnected,
-    Exchange,
     LocalityKnown,
     Send,
     Submitted,
@@ -224,8 +223,6 @@ class ClientHost(Host):
                     self._socket.disconnect(endpoint)
                 case CheckLocality(instance_id=instance_id):
                     more = self._exchange.handle(LocalityKnown(instance_id, self._is_local), now)
-                case DirectoryChanged():
-                    pass
                 case _:
                     raise AssertionError(f"no such effect: {effect!r}")
             work.extend((owner, effect) for effect in more)

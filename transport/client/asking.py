@@ -30,6 +30,8 @@ class Ask(Struct, frozen=True, gc=False):
     timeout_ms: int = 30_000
     is_retried: bool = True
     has_reply: bool = True
+    endpoint: str | None = None
+    """Where a client on the broker's machine may ask as well, without the way through the gateway."""
 
 
 class Owner(Protocol):

@@ -13,7 +13,7 @@ class Connection(Struct, eq=False):
     route: bytes
     endpoint: str
     partition: tuple[str, int, int] | None = None
-    """Topic, partition and incarnation at the other end; None for the gateway."""
+    """Topic, partition and incarnation at the other end; None for another actor."""
     in_flight: "dict[int, Pending | None]" = field(default_factory=dict)
     """By attempt; None for the exchange's own requests."""
 

@@ -26,7 +26,7 @@ from .admin import as_offsets, by_partition
 from .asking import GATEWAY, Answered, Ask, Failed, partition_address
 from .courier import Courier
 from .errors import Closed, CommitFailed, TimedOut, error_from
-from .exchange import Withdrawn
+from .exchange_events import Withdrawn
 from .fetching import (
     SetPaused,
     StartFetching,

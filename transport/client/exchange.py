@@ -7,26 +7,40 @@ socket reports. Never touches a socket.
     greeting     `hello` is sent, nothing else goes out         its reply -> open; connection lost -> greeting anew
     open         asks go to the gateway                         connection lost -> greeting
 
-Partitions are reached directly, by their own endpoints, when the broker runs on this machine, and through the
-gateway otherwise. An ask to a partition that is offline, and any ask while there is no session, is held, not sent:
-so nothing waits in a socket for a peer it was not meant for. As long as something is held a `metadata` long poll is
-out, so what is held goes as soon as the directory changes.
+Partitions, and others whose endpoint an ask comes with, are reached directly when the broker runs on this machine, and
+through the gateway otherwise. An ask to a partition that is offline, and any ask while there is no session, is held,
+not sent: so nothing waits in a socket for a peer it was not meant for. As long as something is held a `metadata` long
+poll is out, so what is held goes as soon as the directory changes.
 """
 
 from itertools import count
 from typing import Any
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from ..addresses import place_of
 from ..codec import decode_reply, id_of
 from ..protocol.data import Fetch, Produce
 from ..protocol.errors import ErrorBody, ErrorCode, ProtocolError
-from ..protocol.message import Reply, Request
+from ..protocol.message import Reply
 from ..protocol.session import Hello, HelloReply, Metadata, MetadataReply
-from .asking import Answered, Ask, CancelTimer, Effect, Event, Failed, Owner, Payload, SetTimer, TimerFired
+from .asking import Answered, Ask, CancelTimer, Effect, Event, Failed, Owner, SetTimer, TimerFired
 from .connections import Connection, Pending
 from .directory import Directory
+from .exchange_events import (
+    Arrived,
+    CheckLocality,
+    Connect,
+    Deliver,
+    Disconnect,
+    Disconnected,
+    LocalityKnown,
+    Send,
+    Submitted,
+    Undeliverable,
+    Wanted,
+    Withdrawn,
+)
 from .retry import Jitter, RetryPolicy
 
 HELLO_TIMEOUT_MS = 10_000
@@ -41,88 +55,6 @@ _HELLO = "hello"
 _POLL = "poll"
 _REFRESH = "refresh"
 _BELIEVE = "believe"
-
-
-class Submitted(Struct, frozen=True, gc=False):
-    """Somebody asks."""
-
-    owner: Owner
-    ask: Ask
-
-
-class Withdrawn(Struct, frozen=True):
-    """An owner is gone: its asks need no outcome."""
-
-    owner: Owner
-
-
-class Wanted(Struct, frozen=True):
-    """Somebody wants to know about a topic; the directory will."""
-
-    topic: str
-
-
-class Arrived(Struct, frozen=True, gc=False):
-    """A message came in."""
-
-    route: bytes
-    header: bytes
-    payload: Payload = ()
-
-
-class Disconnected(Struct, frozen=True):
-    """The socket lost a connection, or (`is_refused`) found nobody to connect to and will try again by itself."""
-
-    endpoint: str
-    is_refused: bool = False
-
-
-class Undeliverable(Struct, frozen=True):
-    """The socket has no such route, or no room for it (`is_full`)."""
-
-    route: bytes
-    attempt: int
-    is_full: bool = False
-
-
-class LocalityKnown(Struct, frozen=True):
-    instance_id: str
-    is_local: bool
-
-
-class Connect(Struct, frozen=True):
-    route: bytes
-    endpoint: str
-
-
-class Disconnect(Struct, frozen=True):
-    route: bytes
-    endpoint: str
-
-
-class Send(Struct, frozen=True, gc=False):
-    route: bytes
-    attempt: int
-    request: Request
-    payload: Payload = ()
-
-
-class Deliver(Struct, frozen=True, gc=False):
-    """Hand the owner its Answered or Failed."""
-
-    owner: Owner
-    event: Event
-
-
-class CheckLocality(Struct, frozen=True):
-    """Find out whether the file `instance` in this directory holds this id; answer with LocalityKnown."""
-
-    run_directory: str
-    instance_id: str
-
-
-class DirectoryChanged(Struct, frozen=True):
-    """Those who wait for a topic may look again."""
 
 
 class Exchange:
@@ -146,6 +78,8 @@ class Exchange:
         self._gateway = Connection(b"", endpoint)
         self._connections: dict[str, Connection] = {}
         self._by_route: dict[bytes, Connection] = {}
+        self._lost: set[str] = set()
+        """Endpoints that asks came with, of incarnations that have gone."""
         self._session: HelloReply | None = None
         self._is_local: bool | None = None
         self._hello_attempt = 0
@@ -251,6 +185,8 @@ class Exchange:
             effects += self._greet(now)
         elif connection.partition is not None:
             self.directory.suspect(*connection.partition, now)
+        else:
+            self._lost.add(connection.endpoint)
         error = ErrorBody(
             ErrorCode.ACTOR_UNAVAILABLE, f"lost the connection to {connection.endpoint}", retriable=True
         )
@@ -303,6 +239,9 @@ class Exchange:
     def _connection_for(self, pending: Pending, now: int) -> tuple[Connection | None, list[Effect]]:
         gateway = self._gateway if self._session is not None else None
         if pending.partition is None:
+            endpoint = pending.ask.endpoint
+            if endpoint is not None and self._is_local and endpoint not in self._lost:
+                return self._connection_at(endpoint, None)
             return gateway, []
         topic, number = pending.partition
         found = self.directory.partition(topic, number)
@@ -315,10 +254,15 @@ class Exchange:
             return None, []
         if not self._is_local or found.endpoint is None:
             return gateway, []
-        connection = self._connections.get(found.endpoint)
+        return self._connection_at(found.endpoint, (topic, number, found.incarnation))
+
+    def _connection_at(
+        self, endpoint: str, partition: tuple[str, int, int] | None
+    ) -> tuple[Connection, list[Effect]]:
+        connection = self._connections.get(endpoint)
         if connection is not None:
             return connection, []
-        connection = self._new_connection(found.endpoint, (topic, number, found.incarnation))
+        connection = self._new_connection(endpoint, partition)
         return connection, [Connect(connection.route, connection.endpoint)]
 
     def _watch_unknown(self, pending: Pending, now: int) -> list[Effect]:
@@ -471,7 +415,7 @@ class Exchange:
         for connection in list(self._connections.values()):
             if connection.partition is not None and self._is_replaced(connection):
                 effects += self._on_lost(connection, now)
-        return [*effects, *self._release(now), *self._poll(now), DirectoryChanged()]
+        return [*effects, *self._release(now), *self._poll(now)]
 
     def _is_replaced(self, connection: Connection) -> bool:
         assert connection.partition is not None

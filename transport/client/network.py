@@ -32,15 +32,14 @@ from ..timers import Timers
 from .asking import GATEWAY, Answered, Ask, CancelTimer, Effect, Event, Failed, Owner, SetTimer, TimerFired
 from .directory import Directory
 from .errors import Closed, UnknownTopic, error_from
-from .exchange import (
+from .exchange import Exchange
+from .exchange_events import (
     Arrived,
     CheckLocality,
     Connect,
     Deliver,
-    DirectoryChanged,
     Disconnect,
     Disconnected,
-    Exchange,
     LocalityKnown,
     Send,
     Submitted,
@@ -148,9 +147,19 @@ class Network:
         *,
         timeout_ms: int,
         is_retried: bool = True,
+        endpoint: str | None = None,
     ) -> ReplyT:
         """Ask and wait for the answer. Raises a ProtocolError, TimedOut above all, or Closed."""
-        return self.exchange(Ask(None, address, request, reply_type, (), timeout_ms, is_retried)).reply  # type: ignore[no-any-return]
+        ask = Ask(
+            None,
+            address,
+            request,
+            reply_type,
+            timeout_ms=timeout_ms,
+            is_retried=is_retried,
+            endpoint=endpoint,
+        )
+        return self.exchange(ask).reply  # type: ignore[no-any-return]
 
     def exchange(self, ask: Ask) -> Answered:
         """As `call`, for those who need the payload as well. Raises InvalidOption for what no message can hold."""
@@ -307,8 +316,6 @@ class Network:
                 case CheckLocality(run_directory=directory, instance_id=instance_id):
                     known = LocalityKnown(instance_id, _is_here(directory, instance_id))
                     more = self._exchange.handle(known, now)
-                case DirectoryChanged():
-                    pass
                 case _:
                     raise AssertionError(f"no such effect: {effect!r}")
             work.extend((owner, effect) for effect in more)

@@ -21,7 +21,7 @@ from .asking import Answered, Ask, Effect, Event, Failed, SetTimer, TimerFired, 
 from .delayed import Schedule, delayed_dialog
 from .delivery import ProducerBatch
 from .errors import Closed, DeliveryFailed, DeliveryUncertain, TimedOut, error_from
-from .exchange import Withdrawn
+from .exchange_events import Withdrawn
 from .identified import Identified, identified_dialog
 from .lanes import Identity
 from .network import Network

@@ -56,6 +56,8 @@ class TransactionalProducer:
         self._identity: Identity | None = None
         self._last_identity: Identity | None = None
         """What this producer had when an outcome became unknown: by it the coordinator knows it again."""
+        self._coordinator: str | None = None
+        """Its endpoint, for a client on its machine."""
         self._current: Transaction | None = None
         self._fenced: ProtocolError | None = None
         self._lock = threading.Lock()
@@ -94,6 +96,10 @@ class TransactionalProducer:
         except ProducerFenced as error:
             self._fenced = error
             raise
+        return self._take(reply)
+
+    def _take(self, reply: InitProducerReply | EndTransactionReply) -> Identity:
+        self._coordinator = reply.endpoint or None
         self._identity = self._last_identity = Identity(reply.producer_id, reply.producer_epoch)
         return self._identity
 
@@ -125,7 +131,11 @@ class TransactionalProducer:
         )
         try:
             reply = self._network.call(
-                GATEWAY, request, EndTransactionReply, timeout_ms=self._request_timeout_ms
+                GATEWAY,
+                request,
+                EndTransactionReply,
+                timeout_ms=self._request_timeout_ms,
+                endpoint=self._coordinator,
             )
         except ProducerFenced as error:
             self._fenced = error
@@ -137,7 +147,7 @@ class TransactionalProducer:
                 raise
             message = f"whether it was {'committed' if commit else 'aborted'} is not known: {error.message}"
             raise TransactionUncertain(error.code, message) from error
-        self._identity = self._last_identity = Identity(reply.producer_id, reply.producer_epoch)
+        self._take(reply)
 
     def close(self, timeout: float | None = None) -> None:
         """Abort what is open, and refuse further transactions."""

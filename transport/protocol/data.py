@@ -51,6 +51,8 @@ class InitProducer(Request, tag="init_producer", frozen=True):
 class InitProducerReply(Reply):
     producer_id: int
     producer_epoch: int
+    endpoint: str | UnsetType = UNSET
+    """Where a client on the broker's machine may reach the coordinator of its transactions itself."""
 
 
 class Produce(Request, tag="produce", frozen=True):

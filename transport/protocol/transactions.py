@@ -23,7 +23,7 @@ The decision is the coordinator's record; markers follow it, and may be repeated
 from typing import Annotated, Literal
 from zlib import crc32
 
-from msgspec import Meta, Struct, field
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from .message import Reply, Request, TopicPartitions
 
@@ -75,6 +75,8 @@ class EndTransactionReply(Reply):
 
     producer_id: int
     producer_epoch: int
+    endpoint: str | UnsetType = UNSET
+    """As in the answer to `init_producer`; another one after a restart of the coordinator."""
 
 
 class ListTransactions(Request, tag="list_transactions", frozen=True):

@@ -1,0 +1,94 @@
+"""What the exchange and its network say to each other: events in, effects out. Structs only, no behaviour.
+
+event            from                              effect              performed by
+Submitted        whoever asks                      Send                the socket
+Withdrawn        an owner that is closed           Connect, Disconnect the socket
+Wanted           whoever needs to know a topic     Deliver             the owner's machine, or the thread that waits
+Arrived          the socket                        CheckLocality       a look at the broker's run directory
+Disconnected     the socket's monitor
+Undeliverable    a Send that failed
+LocalityKnown    CheckLocality
+"""
+
+from msgspec import Struct
+
+from ..protocol.message import Request
+from .asking import Ask, Event, Owner, Payload
+
+
+class Submitted(Struct, frozen=True, gc=False):
+    """Somebody asks."""
+
+    owner: Owner
+    ask: Ask
+
+
+class Withdrawn(Struct, frozen=True):
+    """An owner is gone: its asks need no outcome."""
+
+    owner: Owner
+
+
+class Wanted(Struct, frozen=True):
+    """Somebody wants to know about a topic; the directory will."""
+
+    topic: str
+
+
+class Arrived(Struct, frozen=True, gc=False):
+    """A message came in."""
+
+    route: bytes
+    header: bytes
+    payload: Payload = ()
+
+
+class Disconnected(Struct, frozen=True):
+    """The socket lost a connection, or (`is_refused`) found nobody to connect to and will try again by itself."""
+
+    endpoint: str
+    is_refused: bool = False
+
+
+class Undeliverable(Struct, frozen=True):
+    """The socket has no such route, or no room for it (`is_full`)."""
+
+    route: bytes
+    attempt: int
+    is_full: bool = False
+
+
+class LocalityKnown(Struct, frozen=True):
+    instance_id: str
+    is_local: bool
+
+
+class Connect(Struct, frozen=True):
+    route: bytes
+    endpoint: str
+
+
+class Disconnect(Struct, frozen=True):
+    route: bytes
+    endpoint: str
+
+
+class Send(Struct, frozen=True, gc=False):
+    route: bytes
+    attempt: int
+    request: Request
+    payload: Payload = ()
+
+
+class Deliver(Struct, frozen=True, gc=False):
+    """Hand the owner its Answered or Failed."""
+
+    owner: Owner
+    event: Event
+
+
+class CheckLocality(Struct, frozen=True):
+    """Find out whether the file `instance` in this directory holds this id; answer with LocalityKnown."""
+
+    run_directory: str
+    instance_id: str
