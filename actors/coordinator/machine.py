@@ -1,13 +1,9 @@
 """The coordinator's machine: it replays the group, serves it, and stops.
 
-Owns the phases and the flush, the moment at which gathered decisions go out as one append. Must never serve before
-the group is taken over. The work is done by its parts: the replay, serving.py (requests and sessions), watch.py
-(topics), the recorder, progress.py (what partitions are told), and for a share group share/serving.py.
-Run by process.py, and in tests by a simulator.
-
-    replaying --replay done--> serving     requests are refused, sessions stand still; then BecomeReady, full sessions
-    serving --StopRequested--> stopping    parked heartbeats are refused; what is outstanding may become durable
-    stopping --nothing outstanding | STOP_WAIT_MS--> Stop
+Owns the flush, the moment at which gathered decisions go out as one append. The work is done by its parts: the phases
+and the replay, serving.py (requests and sessions), watch.py (topics), the recorder, progress.py (what partitions are
+told), and for a share group share/serving.py. During the replay sessions stand still, and begin anew after it; at a stop
+parked heartbeats are refused. Run by process.py, and in tests by a simulator.
 """
 
 from ...transport.addresses import coordinator_address
@@ -18,12 +14,10 @@ from ...transport.machine import (
     Failed,
     Received,
     Reply,
-    SetTimer,
     Stop,
-    StopRequested,
     TimerFired,
 )
-from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
+from ...transport.protocol.errors import ProtocolError
 from ...transport.protocol.groups import (
     CommitOffsets,
     DeleteGroup,
@@ -33,7 +27,9 @@ from ...transport.protocol.groups import (
     LeaveGroup,
     ResetOffsets,
 )
+from ..journal.effects import BecomeReady, SaveSnapshot
 from ..journal.mark import LogMark
+from ..journal.phases import Left, Phases
 from ..journal.recorder import Durable, Recorder, Waiting
 from ..journal.replay import Replay
 from ..share.reading import Acquired
@@ -43,7 +39,7 @@ from ..share.serving import ShareServing
 from ..share.tails import SHARE
 from ..transactions.reports import REPORT, Reports
 from .decisions import Decisions
-from .effects import Alarm, BecomeReady, SaveSnapshot, Started
+from .effects import Alarm
 from .ledger import GroupLedger
 from .progress import ProgressReports
 from .records import Change, ShareKey, encode
@@ -59,8 +55,6 @@ REQUESTS = (*CONSUMER_REQUESTS, *SHARE_REQUESTS)
 
 SNAPSHOT_RECORDS = 1_000
 """Records read or applied after which the snapshot is renewed."""
-STOP_WAIT_MS = 1_000
-"""How long a stop waits for the outstanding append."""
 
 __all__ = ["REQUESTS", "CoordinatorMachine"]
 
@@ -86,9 +80,13 @@ class CoordinatorMachine:
             snapshot.mark if snapshot else None,
             snapshot.taken_at_ms if snapshot else None,
         )
+        self._phases = Phases(
+            self._replay,
+            while_replaying="the group is being replayed",
+            while_stopping="the coordinator is stopping",
+        )
         self._watch = TopicsWatch()
-        self._serving: Serving | None = None
-        self._is_stopping = False
+        self._serving: Serving
         self._state: GroupState
         self._decisions: Decisions
         self._recorder: Recorder[Change, Answer]
@@ -100,33 +98,27 @@ class CoordinatorMachine:
         self._since_snapshot = 0
 
     def handle(self, event: Event, now: int) -> list[Effect]:
-        if self._serving is None:
-            return self._while_replaying(event, now)
-        effects = self._while_serving(self._serving, event, now)
+        effects, left = self._phases.handle(event, now)
+        match left:
+            case Left.NOTHING:
+                return effects
+            case Left.BEGIN:
+                return effects + self._begin_serving(now)
+            case Left.CLOSE:
+                effects += [*self._serving.close(), *self._share.close()]
+            case Left.EVENT:
+                effects += self._while_serving(event, now)
         effects += self._advance_share(now)
         effects += self._flush(now)
         effects += self._look_for_open_transactions(now)
-        effects += self._progress.flush(now, at_once=self._is_stopping)
-        if self._is_stopping and self._recorder.is_idle:
-            effects += self._stop(now)
+        effects += self._progress.flush(now, at_once=self._phases.is_stopping)
+        if self._phases.is_stopping and self._recorder.is_idle:
+            effects += [*self._snapshot(now, least=1), Stop("stopped")]
         return effects
 
     def _look_for_open_transactions(self, now: int) -> list[Effect]:
         pending = self._decisions.state.pending
         return self._reports.look(pending.open, now) if pending.open or self._reports.is_watching else []
-
-    def _while_replaying(self, event: Event, now: int) -> list[Effect]:
-        if isinstance(event, Started):
-            return self._replay.start(now)
-        if isinstance(event, Received):
-            error = ErrorBody(ErrorCode.ACTOR_UNAVAILABLE, "the group is being replayed", True)
-            return [Reply(event.sender, error)]
-        if isinstance(event, StopRequested):
-            return [Stop("stopped while replaying")]
-        effects = self._replay.handle(event, now)
-        if self._replay.is_done:
-            effects += self._begin_serving(now)
-        return effects
 
     def _begin_serving(self, now: int) -> list[Effect]:
         replay = self._replay
@@ -149,24 +141,19 @@ class CoordinatorMachine:
         effects = [BecomeReady(), *self._serving.start(now), *self._watch.start(), *self._snapshot(now)]
         return effects + self._flush(now)
 
-    def _while_serving(self, serving: Serving, event: Event, now: int) -> list[Effect]:
+    def _while_serving(self, event: Event, now: int) -> list[Effect]:
         if isinstance(event, Received):
-            return self._on_request(serving, event, now)
-        if isinstance(event, StopRequested):
-            self._is_stopping = True
-            return [*serving.close(), *self._share.close(), SetTimer("stop", now + STOP_WAIT_MS)]
+            return self._on_request(event, now)
         if _is_share_group_s(event):
             return self._share.handle(event, now)
         if isinstance(event, TimerFired):
             match event.key:
                 case ("session", str(member_id)):
-                    return serving.on_session_timer(member_id, now)
+                    return self._serving.on_session_timer(member_id, now)
                 case ("parked", str(member_id)):
-                    return serving.on_parked_timer(member_id)
+                    return self._serving.on_parked_timer(member_id)
                 case _ if event.key == REPORT:
                     return self._reports.on_timer(now)
-                case "stop":
-                    return [Stop("the outstanding append was not answered in time")]
         is_of_report = isinstance(event, Answered | Failed) and isinstance(event.key, tuple)
         if is_of_report and event.key[0] == REPORT:
             return self._reports.on_outcome(event, now)
@@ -179,26 +166,23 @@ class CoordinatorMachine:
         more, durable = self._recorder.handle(event, now)
         effects += more
         if durable is not None:
-            effects += self._on_durable(serving, durable, now)
+            effects += self._on_durable(durable, now)
         return effects
 
-    def _on_request(self, serving: Serving, event: Received, now: int) -> list[Effect]:
-        if self._is_stopping:
-            error = ErrorBody(ErrorCode.SHUTTING_DOWN, "the coordinator is stopping", True)
-            return [Reply(event.sender, error)]
+    def _on_request(self, event: Received, now: int) -> list[Effect]:
         if isinstance(event.request, SHARE_REQUESTS):
-            return self._on_share_request(serving, event, now)
+            return self._on_share_request(event, now)
         if self._share.is_share and isinstance(event.request, DescribeGroup):
             return [Reply(event.sender, self._share.describe())]
         if self._share.is_share and isinstance(event.request, DeleteGroup):
-            return self._delete_share_group(serving, event, now)
+            return self._delete_share_group(event, now)
         if self._share.is_share and isinstance(event.request, MEMBERS_REQUESTS):
             return [Reply(event.sender, self._share.refuse())]
-        return serving.on_request(event, now)
+        return self._serving.on_request(event, now)
 
-    def _on_share_request(self, serving: Serving, event: Received, now: int) -> list[Effect]:
+    def _on_share_request(self, event: Received, now: int) -> list[Effect]:
         try:
-            serving.check_served(event.request, now)
+            self._serving.check_served(event.request, now)
             self._recorder.check_room(0)
             effects, body = self._share.on_request(event, now)
         except ProtocolError as error:
@@ -207,13 +191,13 @@ class CoordinatorMachine:
             self._recorder.wait(Waiting(event.sender, body), is_gathered=True)
         return effects
 
-    def _delete_share_group(self, serving: Serving, event: Received, now: int) -> list[Effect]:
+    def _delete_share_group(self, event: Received, now: int) -> list[Effect]:
         try:
             self._share.check_unused()
         except ProtocolError as error:
             return [Reply(event.sender, error.body)]
         self._share.forget()
-        return serving.on_request(event, now)
+        return self._serving.on_request(event, now)
 
     def _advance_share(self, now: int) -> list[Effect]:
         """What a share group gives out is recorded with the next flush, and told when that is durable."""
@@ -226,10 +210,10 @@ class CoordinatorMachine:
             effects.append(Alarm(alarms))
         return effects
 
-    def _on_durable(self, serving: Serving, durable: Durable[Change, Answer], now: int) -> list[Effect]:
+    def _on_durable(self, durable: Durable[Change, Answer], now: int) -> list[Effect]:
         self._mark = durable.mark
         self._since_snapshot += len(durable.changes)
-        effects = serving.on_durable(durable, now)
+        effects = self._serving.on_durable(durable, now)
         self._progress.on_durable(durable.changes)
         for change in durable.changes:
             if isinstance(change.key, ShareKey):
@@ -250,15 +234,11 @@ class CoordinatorMachine:
         return self._recorder.flush(changes, now) if changes else []
 
     def _snapshot(self, now: int, least: int = SNAPSHOT_RECORDS) -> list[Effect]:
-        assert self._serving is not None
         # Of a deleted group no file is left behind, however late its coordinator is stopped.
         if self._since_snapshot < least or self._serving.is_deleted(now) or self._state.is_blank:
             return []
         self._since_snapshot = 0
         return [SaveSnapshot(encode_snapshot(self._state, self._mark, now))]
-
-    def _stop(self, now: int) -> list[Effect]:
-        return [*self._snapshot(now, least=1), Stop("stopped")]
 
 
 def _is_share_group_s(event: Event) -> bool:

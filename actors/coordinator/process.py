@@ -15,9 +15,10 @@ from ...transport.addresses import OFFSETS_TOPIC
 from ...transport.loop import Actor, ActorContext, run_actor
 from ...transport.machine import Effect
 from ...transport.protocol.message import Request
-from ..log.errors import StorageFull
+from ..journal.effects import BecomeReady, SaveSnapshot, Started
+from ..journal.snapshot_file import SnapshotFile
 from ..log.files import Files
-from .effects import Alarm, BecomeReady, RemoveSnapshot, SaveSnapshot, Started
+from .effects import Alarm, RemoveSnapshot
 from .machine import REQUESTS, CoordinatorMachine
 from .snapshot import decode_snapshot
 
@@ -34,13 +35,12 @@ class CoordinatorActor(Actor):
 
     def __init__(self, context: ActorContext, files: Files | None = None) -> None:
         super().__init__(context)
-        self._files = files or Files()
         self._arguments = msgspec.convert(context.arguments, CoordinatorArguments)
-        self._snapshot_path = snapshot_path(Path(context.data_directory), self._arguments.group)
+        path = snapshot_path(Path(context.data_directory), self._arguments.group)
+        self._snapshot = SnapshotFile(path, files or Files())
 
     def start(self) -> None:
-        self._files.make_directory(self._snapshot_path.parent)
-        data = self._files.read_whole(self._snapshot_path)
+        data = self._snapshot.read()
         group = self._arguments.group
         self.machine = CoordinatorMachine(
             group,
@@ -56,19 +56,13 @@ class CoordinatorActor(Actor):
             case BecomeReady():
                 self.loop.ready()
             case SaveSnapshot(data=data):
-                self._save(data)
+                self._snapshot.save(data)
             case RemoveSnapshot():
-                self._files.unlink(self._snapshot_path)
+                self._snapshot.remove()
             case Alarm(alarms=alarms):
                 self.alarms = alarms
             case _:
                 super().perform(effect)
-
-    def _save(self, data: bytes) -> None:
-        try:
-            self._files.replace(self._snapshot_path, data)
-        except StorageFull:
-            pass  # a full disk must not stop the group: the older snapshot stays good, the next replay is longer
 
 
 def snapshot_path(data_directory: Path, group: str) -> Path:

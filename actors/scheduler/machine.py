@@ -1,39 +1,21 @@
 """The scheduler's machine: it replays its messages, serves them, moves what is due, and stops.
 
-Owns the phases, the flush and the snapshot. Must never serve or move before the partition is taken over. The work is done
-by its parts: the replay with ledger.py, serving.py (requests), moves.py (deliveries), the watch of topics, the recorder.
-Run by process.py, and in tests by a simulator.
-
-    replaying --replay done--> serving     requests are refused; then BecomeReady
-    serving --StopRequested--> stopping    nothing new; what is outstanding may become durable
-    stopping --nothing outstanding | STOP_WAIT_MS--> Stop
+Owns the flush and the snapshot. The work is done by its parts: the phases and the replay with ledger.py, serving.py
+(requests), moves.py (deliveries), the watch of topics, the recorder. Run by process.py, and in tests by a simulator.
 
 A batch that is on its way at a stop is repeated by the next incarnation, as after a crash.
 """
 
-from ...transport.addresses import CONTROLLER, partition_address, scheduler_address
-from ...transport.machine import (
-    Answered,
-    Call,
-    Effect,
-    Event,
-    Failed,
-    Received,
-    Reply,
-    SetTimer,
-    Stop,
-    StopRequested,
-    TimerFired,
-)
-from ...transport.protocol.data import InitProducer, InitProducerReply
-from ...transport.protocol.errors import ErrorBody, ErrorCode
+from ...transport.addresses import partition_address, scheduler_address
+from ...transport.machine import Answered, Effect, Event, Failed, Received, Stop
 from ..coordinator.watch import TopicsWatch
+from ..journal.effects import BecomeReady, SaveSnapshot
 from ..journal.identity import Start
 from ..journal.mark import LogMark
-from ..journal.pause import Pause
+from ..journal.phases import Left, Phases
+from ..journal.producer_ids import ProducerIds
 from ..journal.recorder import Recorder
 from ..journal.replay import Replay
-from .effects import BecomeReady, SaveSnapshot, Started
 from .ledger import SchedulerLedger
 from .listing import LIST, Listing
 from .moves import Moves
@@ -44,9 +26,6 @@ from .snapshot import Snapshot, encode_snapshot
 
 SNAPSHOT_RECORDS = 10_000
 """Records after which the snapshot is renewed, or twice the pending messages if those are more."""
-STOP_WAIT_MS = 1_000
-"""How long a stop waits for the outstanding append."""
-INIT = "init_producer"
 
 __all__ = ["REQUESTS", "SchedulerMachine"]
 
@@ -70,9 +49,13 @@ class SchedulerMachine:
             snapshot.mark if snapshot else None,
             snapshot.taken_at_ms if snapshot else None,
         )
+        self._phases = Phases(
+            self._replay,
+            while_replaying="the scheduled messages are being replayed",
+            while_stopping="the scheduler is stopping",
+        )
         self._watch = TopicsWatch()
-        self._init_pause = Pause("init_retry", CONTROLLER)
-        self._is_serving = self._is_stopping = False
+        self._producer_ids = ProducerIds()
         self._recorder: Recorder[Change, Answer]
         self._moves: Moves
         self._listing: Listing
@@ -82,33 +65,23 @@ class SchedulerMachine:
         self._since_snapshot = 0
 
     def handle(self, event: Event, now: int) -> list[Effect]:
-        if not self._is_serving:
-            return self._while_replaying(event, now)
-        effects = self._while_serving(event, now)
-        if not self._is_stopping:
+        effects, left = self._phases.handle(event, now)
+        if left is Left.NOTHING:
+            return effects
+        if left is Left.BEGIN:
+            return effects + self._begin_serving(now)
+        if left is Left.EVENT:
+            effects += self._while_serving(event, now)
+        if not self._phases.is_stopping:
             effects += self._moves.advance(now)
             effects += self._flush(now)
         elif self._recorder.is_idle:
             effects += [*self._snapshot(now, least=1), Stop("stopped")]
         return effects
 
-    def _while_replaying(self, event: Event, now: int) -> list[Effect]:
-        if isinstance(event, Started):
-            return self._replay.start(now)
-        if isinstance(event, Received):
-            error = ErrorBody(ErrorCode.ACTOR_UNAVAILABLE, "the scheduled messages are being replayed", True)
-            return [Reply(event.sender, error)]
-        if isinstance(event, StopRequested):
-            return [Stop("stopped while replaying")]
-        effects = self._replay.handle(event, now)
-        if self._replay.is_done:
-            effects += self._begin_serving(now)
-        return effects
-
     def _begin_serving(self, now: int) -> list[Effect]:
         replay, ledger = self._replay, self._ledger
         assert replay.mark is not None, "the start record has been read"
-        self._is_serving = True
         self._mark, self._start = replay.mark, ledger.start
         own_partition = partition_address(self._topic, self._number)
         self._recorder = Recorder(replay.appender, replay.identity, next_sequence=1, encode=encode)
@@ -127,26 +100,22 @@ class SchedulerMachine:
         self._since_snapshot = replay.records_read
         effects: list[Effect] = [BecomeReady(), *self._watch.start(), *self._snapshot(now)]
         if ledger.producer_id is None:
-            effects.append(_init())
+            effects += self._producer_ids.ask()
         return effects
 
     def _while_serving(self, event: Event, now: int) -> list[Effect]:
         if isinstance(event, Received):
-            if self._is_stopping:
-                error = ErrorBody(ErrorCode.SHUTTING_DOWN, "the scheduler is stopping", True)
-                return [Reply(event.sender, error)]
             return self._serving.on_request(event, now)
-        if isinstance(event, StopRequested):
-            self._is_stopping = True
-            return [SetTimer("stop", now + STOP_WAIT_MS)]
-        if isinstance(event, TimerFired) and event.key == "stop":
-            return [Stop("the outstanding append was not answered in time")]
         if isinstance(event, Answered | Failed) and isinstance(event.key, tuple) and event.key[0] == LIST:
             return self._listing.handle(event, now)
         effects, topics = self._watch.handle(event, now)
         if topics is not None:
             effects += self._moves.set_topics(topics, now)
-        effects += self._on_init(event, now)
+        more, producer_id = self._producer_ids.handle(event, now)
+        effects += more
+        if producer_id is not None:
+            # Messages are moved under it: chosen once in the life of the partition.
+            self._serving.choose(producer_id)
         more, durable = self._recorder.handle(event, now)
         effects += more
         if durable is not None:
@@ -170,16 +139,6 @@ class SchedulerMachine:
                 self._ledger.producer_id = self._moves.producer_id = producer_id
         return []
 
-    def _on_init(self, event: Event, now: int) -> list[Effect]:
-        """The producer id under which messages are moved, asked for once in the life of the partition."""
-        if isinstance(event, Answered) and event.key == INIT:
-            self._serving.choose(event.reply.producer_id)
-        elif isinstance(event, Failed) and event.key == INIT:
-            return self._init_pause.begin(now)
-        elif self._init_pause.is_over(event):
-            return [self._init_pause.end, _init()]
-        return []
-
     def _flush(self, now: int) -> list[Effect]:
         """One append is outstanding at a time; what is decided meanwhile gathers for the next."""
         if not self._recorder.is_idle:
@@ -196,7 +155,3 @@ class SchedulerMachine:
         targets = [(*place, target) for place, target in self._ledger.targets.items()]
         data = encode_snapshot(self._start, self._ledger.producer_id, targets, pending, self._mark, now)
         return [SaveSnapshot(data)]
-
-
-def _init() -> Call:
-    return Call(INIT, CONTROLLER, InitProducer(), InitProducerReply)

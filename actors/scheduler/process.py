@@ -13,9 +13,9 @@ import msgspec
 from ...transport.loop import Actor, ActorContext, run_actor
 from ...transport.machine import Effect
 from ...transport.protocol.message import Request
-from ..log.errors import StorageFull
+from ..journal.effects import BecomeReady, SaveSnapshot, Started
+from ..journal.snapshot_file import SnapshotFile
 from ..log.files import Files
-from .effects import BecomeReady, SaveSnapshot, Started
 from .machine import REQUESTS, SchedulerMachine
 from .snapshot import decode_snapshot
 
@@ -33,14 +33,12 @@ class SchedulerActor(Actor):
 
     def __init__(self, context: ActorContext, files: Files | None = None) -> None:
         super().__init__(context)
-        self._files = files or Files()
         self._arguments = msgspec.convert(context.arguments, SchedulerArguments)
         name = f"{self._arguments.number}.snapshot"
-        self._snapshot_path = Path(context.data_directory) / "delayed" / name
+        self._snapshot = SnapshotFile(Path(context.data_directory) / "delayed" / name, files or Files())
 
     def start(self) -> None:
-        self._files.make_directory(self._snapshot_path.parent)
-        data = self._files.read_whole(self._snapshot_path)
+        data = self._snapshot.read()
         self.machine = SchedulerMachine(
             self._arguments.topic,
             self._arguments.number,
@@ -55,15 +53,9 @@ class SchedulerActor(Actor):
             case BecomeReady():
                 self.loop.ready()
             case SaveSnapshot(data=data):
-                self._save(data)
+                self._snapshot.save(data)
             case _:
                 super().perform(effect)
-
-    def _save(self, data: bytes) -> None:
-        try:
-            self._files.replace(self._snapshot_path, data)
-        except StorageFull:
-            pass  # a full disk must not stop the messages: the older snapshot stays good, the next replay is longer
 
 
 def main(context: ActorContext) -> None:

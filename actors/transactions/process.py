@@ -12,7 +12,7 @@ import msgspec
 from ...transport.loop import Actor, ActorContext, run_actor
 from ...transport.machine import Effect
 from ...transport.protocol.message import Request
-from .effects import BecomeReady, Started
+from ..journal.effects import BecomeReady, Started
 from .machine import REQUESTS, TransactionsMachine
 
 

@@ -8,10 +8,11 @@ a test chooses what is in flight when the coordinator dies.
 from collections.abc import Callable
 from typing import Any
 
-from planaria.actors.coordinator.effects import BecomeReady, RemoveSnapshot, SaveSnapshot, Started
+from planaria.actors.coordinator.effects import RemoveSnapshot
 from planaria.actors.coordinator.machine import CoordinatorMachine
 from planaria.actors.coordinator.snapshot import decode_snapshot
 from planaria.actors.coordinator.state import GroupState
+from planaria.actors.journal.effects import BecomeReady, SaveSnapshot, Started
 from planaria.transport.batch import parse_header, stamp, verify
 from planaria.transport.machine import (
     Answered,

@@ -8,10 +8,10 @@ So a test chooses what is in flight when the scheduler dies.
 from typing import Any
 
 from model_partition import ModelPartition
+from planaria.actors.journal.effects import BecomeReady, SaveSnapshot, Started
 from planaria.actors.journal.identity import start_of
 from planaria.actors.log.key_map import KeyMap
 from planaria.actors.log.survivors import rewritten, survivors
-from planaria.actors.scheduler.effects import BecomeReady, SaveSnapshot, Started
 from planaria.actors.scheduler.machine import SchedulerMachine
 from planaria.actors.scheduler.snapshot import decode_snapshot
 from planaria.transport.addresses import CONTROLLER, Place, partition_address, place_of

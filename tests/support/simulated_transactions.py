@@ -7,7 +7,7 @@ flight when the coordinator dies.
 from typing import Any
 
 from model_partition import ModelPartition
-from planaria.actors.transactions.effects import BecomeReady, Started
+from planaria.actors.journal.effects import BecomeReady, Started
 from planaria.actors.transactions.machine import TransactionsMachine
 from planaria.transport.machine import (
     Answered,

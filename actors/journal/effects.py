@@ -1,4 +1,4 @@
-"""What the scheduler's machine orders beyond the loop's own effects, and the event it begins with."""
+"""What a machine that keeps a journal orders beyond the loop's own effects, and the event it begins with."""
 
 from msgspec import Struct
 
@@ -8,7 +8,7 @@ class Started(Struct, frozen=True):
 
 
 class BecomeReady(Struct, frozen=True):
-    """The partition's messages are taken over and served from now on."""
+    """The actor's state is taken over and served from now on."""
 
 
 class SaveSnapshot(Struct, frozen=True):

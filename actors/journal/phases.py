@@ -1,0 +1,70 @@
+"""The life of an actor that keeps a journal: it replays, serves, and stops. Pure.
+
+Owns the phase, and what every such actor answers by it. Must never let the state be served before it is taken over, nor
+a request be heard once a stop was asked for. Knows nothing of the state. Called by the actor's machine with every event,
+before anything else; it hears what is left to do.
+
+    replaying --replay done--> serving     requests are refused                          BEGIN: make the parts, serve
+    serving                                everything is the machine's                   EVENT
+    serving --StopRequested--> stopping    requests are refused, other events are not    CLOSE, then EVENT
+    stopping --nothing outstanding: the machine says so | STOP_WAIT_MS--> Stop
+    replaying --StopRequested--> Stop      nothing was changed
+
+What is on its way at a stop may become durable; later than STOP_WAIT_MS it counts as after a crash.
+"""
+
+from enum import Enum, auto
+
+from ...transport.machine import Effect, Event, Received, Reply, SetTimer, Stop, StopRequested, TimerFired
+from ...transport.protocol.errors import ErrorBody, ErrorCode
+from .effects import Started
+from .replay import Replay
+
+STOP_WAIT_MS = 1_000
+"""How long a stop waits for the outstanding append."""
+STOP = "stop"
+
+
+class Left(Enum):
+    """What the machine has to do with an event."""
+
+    NOTHING = auto()
+    BEGIN = auto()
+    """The state is complete and nobody else can change it: serve it. Once."""
+    EVENT = auto()
+    """Handle the event, and then whatever follows from it."""
+    CLOSE = auto()
+    """Nothing new may begin. Once."""
+
+
+class Phases:
+    def __init__(self, replay: Replay, *, while_replaying: str, while_stopping: str) -> None:
+        """The two texts are what a refused request is told."""
+        self._replay = replay
+        self._while_replaying = ErrorBody(ErrorCode.ACTOR_UNAVAILABLE, while_replaying, True)
+        self._while_stopping = ErrorBody(ErrorCode.SHUTTING_DOWN, while_stopping, True)
+        self._is_serving = False
+        self.is_stopping = False
+
+    def handle(self, event: Event, now: int) -> tuple[list[Effect], Left]:
+        if not self._is_serving:
+            effects = self._replaying(event, now)
+            self._is_serving = self._replay.is_done
+            return effects, Left.BEGIN if self._is_serving else Left.NOTHING
+        if isinstance(event, StopRequested):
+            self.is_stopping = True
+            return [SetTimer(STOP, now + STOP_WAIT_MS)], Left.CLOSE
+        if self.is_stopping and isinstance(event, Received):
+            return [Reply(event.sender, self._while_stopping)], Left.NOTHING
+        if self.is_stopping and isinstance(event, TimerFired) and event.key == STOP:
+            return [Stop("the outstanding append was not answered in time")], Left.NOTHING
+        return [], Left.EVENT
+
+    def _replaying(self, event: Event, now: int) -> list[Effect]:
+        if isinstance(event, Started):
+            return self._replay.start(now)
+        if isinstance(event, Received):
+            return [Reply(event.sender, self._while_replaying)]
+        if isinstance(event, StopRequested):
+            return [Stop("stopped while replaying")]
+        return self._replay.handle(event, now)

@@ -1,0 +1,29 @@
+"""The file of a journal's snapshot. Impure and thin.
+
+A cache: whoever cannot read it replays more. Called by the processes of the actors that keep one.
+"""
+
+from pathlib import Path
+
+from ..log.errors import StorageFull
+from ..log.files import Files
+
+
+class SnapshotFile:
+    def __init__(self, path: Path, files: Files) -> None:
+        self._path = path
+        self._files = files
+
+    def read(self) -> bytes | None:
+        """What was saved last; makes the folder on the way."""
+        self._files.make_directory(self._path.parent)
+        return self._files.read_whole(self._path)
+
+    def save(self, data: bytes) -> None:
+        try:
+            self._files.replace(self._path, data)
+        except StorageFull:
+            pass  # a full disk must not stop the actor: the older snapshot stays good, the next replay is longer
+
+    def remove(self) -> None:
+        self._files.unlink(self._path)
