@@ -55,6 +55,7 @@ class Decisions:
         self._are_targets_stale = True
         self._are_grants_due = True
         self._joined = 0
+        self._next_order = decided.pending.next_order
 
     def take(self) -> list[Change]:
         """The changes to append now."""
@@ -131,7 +132,7 @@ class Decisions:
             message = f"the group has {len(self.state.members)} members; a commit must name the one it is of"
             raise ProtocolError(ErrorCode.GROUP_NOT_EMPTY, message)
         if request.producer_id is None and request.producer_epoch is None:
-            self._record_offsets(request.offsets)
+            self._commit_at_once(request.offsets)
             return
         if request.producer_id is None or request.producer_epoch is None:
             message = "producer_id, producer_epoch: a transaction has both, any other commit neither"
@@ -151,7 +152,8 @@ class Decisions:
         for item in offsets:
             self._note_topic(item.topic)
         pending = self.state.pending.open.get(key, PendingOffsets(()))
-        self._record(Change(PendingKey(self.state.group, *key), pending.with_more(offsets)))
+        self._record(Change(PendingKey(self.state.group, *key), pending.with_more(offsets, self._next_order)))
+        self._next_order += 1
 
     def end_transaction(self, key: TransactionId, is_committed: bool) -> None:
         """Its offsets take effect or are forgotten, and what comes late for it is refused. Repeating it does no harm."""
@@ -160,6 +162,7 @@ class Decisions:
         if pending is not None:
             if is_committed:
                 self._record_offsets(pending.offsets)
+                self._outdate({item.place: item.order for item in pending.offsets})
             self._record(Change(PendingKey(self.state.group, *key), None))
         if key.producer_epoch > self.state.pending.fences.get(key.producer_id, -1):
             self._record(Change(FenceKey(self.state.group, key.producer_id), Fence(key.producer_epoch)))
@@ -168,7 +171,7 @@ class Decisions:
         self._check_empty()
         offsets = list(offsets)
         check_offsets(offsets)
-        self._record_offsets(offsets)
+        self._commit_at_once(offsets)
 
     def delete(self) -> None:
         """Forget offsets and generation; only the start records stay, for epochs must never go back."""
@@ -325,6 +328,17 @@ class Decisions:
             self._note_topic(item.topic)
             key = OffsetKey(self.state.group, item.topic, item.partition)
             self._record(Change(key, CommittedOffset(item.offset, item.metadata)))
+
+    def _commit_at_once(self, offsets: list[PartitionOffset]) -> None:
+        self._record_offsets(offsets)
+        self._outdate({(item.topic, item.partition): self._next_order for item in offsets})
+
+    def _outdate(self, orders: Mapping[Place, int]) -> None:
+        """These have taken effect: what waits, and came before them, is not to undo them."""
+        for key, pending in list(self.state.pending.open.items()):
+            left = pending.outdated(orders)
+            if left != pending:
+                self._record(Change(PendingKey(self.state.group, *key), left))
 
     def _record_member(self, member: Member) -> None:
         self._record(Change(MemberKey(self.state.group, member.member_id), member))

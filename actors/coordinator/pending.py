@@ -1,10 +1,12 @@
 """Offsets that wait for the end of a transaction, and which producers' epochs are over. Pure; part of a group's state.
 
-A commit within a transaction is judged like any other when it comes, and takes effect when the transaction commits. An
-ended epoch is fenced: a commit that comes late for it would wait for ever.
+A commit within a transaction is judged like any other when it comes, and takes effect when the transaction commits. The
+commit that came later counts, whichever takes effect first, as in Kafka; so what waits is newer than what is committed,
+and goes when something still newer takes effect. An ended epoch is fenced: a commit that comes late for it would wait
+for ever.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from msgspec import Struct, field
 
@@ -14,18 +16,34 @@ from ...transport.protocol.groups import PartitionOffset
 from ..transactions.reports import TransactionId
 
 
+class PendingOffset(PartitionOffset, frozen=True):
+    order: int = 0
+    """Higher than that of every commit before it that still waits."""
+
+    @property
+    def place(self) -> Place:
+        return self.topic, self.partition
+
+
 class PendingOffsets(Struct, frozen=True):
     """What a transaction moves when it commits."""
 
-    offsets: tuple[PartitionOffset, ...]
+    offsets: tuple[PendingOffset, ...]
 
-    def with_more(self, offsets: Iterable[PartitionOffset]) -> "PendingOffsets":
+    def with_more(self, offsets: Iterable[PartitionOffset], order: int) -> "PendingOffsets":
         """The newest of each partition holds."""
-        latest = {(item.topic, item.partition): item for item in (*self.offsets, *offsets)}
+        more = [
+            PendingOffset(item.topic, item.partition, item.offset, item.metadata, order) for item in offsets
+        ]
+        latest = {item.place: item for item in (*self.offsets, *more)}
         return PendingOffsets(tuple(latest.values()))
 
     def without(self, topic: str) -> "PendingOffsets":
         return PendingOffsets(tuple(item for item in self.offsets if item.topic != topic))
+
+    def outdated(self, orders: Mapping[Place, int]) -> "PendingOffsets":
+        """Without what came before these commits took effect or came themselves."""
+        return PendingOffsets(tuple(item for item in self.offsets if item.order >= orders.get(item.place, 0)))
 
 
 class Fence(Struct, frozen=True):
@@ -45,6 +63,10 @@ class Pending(Struct):
             message = f"the transaction of epoch {key.producer_epoch} is over"
             raise ProtocolError(ErrorCode.PRODUCER_FENCED, message)
 
+    @property
+    def next_order(self) -> int:
+        return 1 + max((item.order for pending in self.open.values() for item in pending.offsets), default=0)
+
     def topics(self) -> set[str]:
         """Those with offsets that some transaction is about to move."""
         return {item.topic for pending in self.open.values() for item in pending.offsets}
@@ -53,5 +75,5 @@ class Pending(Struct):
         """Whether some transaction is about to move one of these; None: any."""
         if not self.open:
             return False
-        moved = {(item.topic, item.partition) for pending in self.open.values() for item in pending.offsets}
+        moved = {item.place for pending in self.open.values() for item in pending.offsets}
         return bool(moved) if places is None else not moved.isdisjoint(places)

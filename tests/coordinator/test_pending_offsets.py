@@ -86,6 +86,40 @@ def test_they_are_forgotten_when_it_aborts(group: SimulatedGroup) -> None:
     assert (found.offset, found.metadata) == (3, "kept")
 
 
+def test_a_commit_that_came_later_is_not_undone(group: SimulatedGroup) -> None:
+    """As in Kafka: of two commits the later one counts, whichever takes effect first."""
+    commit(group, 5, partition=0)
+    commit(group, 5, partition=1)
+    group.request("x", committing(9, partition=0, by=None, epoch=None))
+    group.request("x", ResetOffsets(group=GROUP, offsets=[PartitionOffset("ORDERS", 2, 3)]))
+    assert offsets(group) == {0: 9, 2: 3}
+    assert group.request("x", fetching(0)).offsets, "nothing is about to move it any more"
+    end(group, True)
+    assert offsets(group, require_stable=True) == {0: 9, 1: 5, 2: 3}
+
+
+def test_of_two_transactions_the_later_commit_counts(group: SimulatedGroup) -> None:
+    commit(group, 5, by=A)
+    commit(group, 6, by=A, partition=1)
+    commit(group, 7, by=B)
+    commit(group, 8, by=B, partition=1)
+    commit(group, 9, by=A, partition=1)
+    end(group, True, by=B)
+    assert offsets(group) == {0: 7, 1: 8}
+    group.crash(is_append_durable=False)
+    group.drain()
+    end(group, True, by=A)
+    assert offsets(group) == {0: 7, 1: 9}
+
+
+def test_a_later_commit_that_is_aborted_undoes_nothing(group: SimulatedGroup) -> None:
+    commit(group, 5, by=A)
+    commit(group, 7, by=B)
+    end(group, False, by=B)
+    end(group, True, by=A)
+    assert offsets(group) == {0: 5}
+
+
 @pytest.mark.parametrize("committed", [True, False])
 def test_a_repeated_end_does_no_harm(group: SimulatedGroup, committed: bool) -> None:
     commit(group, 5)
@@ -337,13 +371,22 @@ def test_offsets_are_those_of_the_transactions_that_committed(data: st.DataObjec
     epochs = {A: 0, B: 0}
     waiting: dict[int, dict[int, int]] = {A: {}, B: {}}
     expected: dict[int, int] = {}
+    """By partition; offsets fall, so that the later commit is the lower one."""
     for number in range(data.draw(st.integers(1, 25))):
         by = data.draw(st.sampled_from([A, B]))
         partition = data.draw(st.integers(0, PARTITIONS - 1))
-        step = data.draw(st.sampled_from(["commit", "commit", "end", "repeat", "late", "crash", "snapshot"]))
+        step = data.draw(
+            st.sampled_from(["commit", "commit", "at once", "end", "repeat", "late", "crash", "snapshot"])
+        )
+        offset = 100 - number
         if step == "commit":
-            commit(group, number, partition, by, epochs[by])
-            waiting[by][partition] = number
+            commit(group, offset, partition, by, epochs[by])
+            waiting[by][partition] = offset
+        elif step == "at once":
+            group.request("x", committing(offset, partition, None, None))
+            expected[partition] = offset
+            for each in waiting.values():
+                each.pop(partition, None)
         elif step == "end":
             committed, is_durable = data.draw(st.booleans()), data.draw(st.booleans())
             group.ask("c", ending(committed, by, epochs[by]))
@@ -351,8 +394,12 @@ def test_offsets_are_those_of_the_transactions_that_committed(data: st.DataObjec
                 group.crash(is_append_durable=is_durable)
                 group.drain()
             end(group, committed, by, epochs[by])
-            expected |= waiting[by] if committed else {}
-            waiting[by], epochs[by] = {}, epochs[by] + 1
+            ended, waiting[by], epochs[by] = waiting[by], {}, epochs[by] + 1
+            if committed:
+                expected |= ended
+                for each in waiting.values():
+                    for moved in [moved for moved in each if each[moved] > ended.get(moved, 100)]:
+                        del each[moved]
         elif step == "repeat" and epochs[by]:
             end(group, data.draw(st.booleans()), by, data.draw(st.integers(0, epochs[by] - 1)))
         elif step == "late" and epochs[by]:
