@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from planaria.actors.coordinator import decisions as decisions_module
 from planaria.actors.coordinator import machine as machine_module
+from planaria.actors.journal import recorder as recorder_module
 from planaria.actors.transactions.reports import REPORT_AGAIN_MS, REPORT_LATER_MS
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.groups import (
@@ -415,3 +416,31 @@ def test_offsets_are_those_of_the_transactions_that_committed(data: st.DataObjec
         is_open = any(waiting.values())
         body = group.request("x", FetchOffsets(group=GROUP))
         assert isinstance(body, ErrorBody) == is_open
+
+
+@given(st.data())
+def test_a_crash_between_the_batches_of_an_end_leaves_no_half(data: st.DataObject) -> None:
+    """An end with many offsets takes several batches; whichever of them is the last, nobody is told of a half."""
+    before = recorder_module.MAX_BATCH_BYTES
+    recorder_module.MAX_BATCH_BYTES = data.draw(st.sampled_from([1, 150]))
+    try:
+        group = SimulatedGroup({"ORDERS": 5}).run()
+        for partition in range(5):
+            commit(group, 7, partition, by=B)
+        for partition in range(5):
+            commit(group, 5, partition)
+        group.ask("c", ending(True))
+        for _ in range(data.draw(st.integers(0, 12))):
+            if appends := [call for call in group.calls if call.key == "append"]:
+                group.answer(appends[0])
+        group.crash(is_append_durable=data.draw(st.booleans()))
+        group.drain()
+        found = group.request("x", FetchOffsets(group=GROUP))
+        whole = dict.fromkeys(range(5), 5)
+        is_waiting = isinstance(found, ErrorBody) and found.code == ErrorCode.UNSTABLE_OFFSETS
+        assert is_waiting or {item.partition: item.offset for item in found.offsets} == whole
+        end(group, True, by=B)
+        end(group, True)
+        assert offsets(group, require_stable=True) == whole
+    finally:
+        recorder_module.MAX_BATCH_BYTES = before
