@@ -155,7 +155,7 @@ class Decisions:
         self._record(Change(PendingKey(self.state.group, *key), pending.with_more(offsets, self._next_order)))
         self._next_order += 1
 
-    def end_transaction(self, key: TransactionId, is_committed: bool) -> None:
+    def end_transaction(self, key: TransactionId, is_committed: bool, now: int) -> None:
         """Its offsets take effect or are forgotten, and what comes late for it is refused. Repeating it does no harm."""
         self._replace_gone_topics()
         pending = self.state.pending.open.get(key)
@@ -164,8 +164,13 @@ class Decisions:
                 self._record_offsets(pending.offsets)
                 self._outdate({item.place: item.order for item in pending.offsets})
             self._record(Change(PendingKey(self.state.group, *key), None))
-        if key.producer_epoch > self.state.pending.fences.get(key.producer_id, -1):
-            self._record(Change(FenceKey(self.state.group, key.producer_id), Fence(key.producer_epoch)))
+        if not self.state.pending.has_ended(key):
+            fence = Fence(key.producer_epoch, now)
+            self._record(Change(FenceKey(self.state.group, key.producer_id), fence))
+
+    def drop_spent_fences(self, now: int) -> None:
+        for producer_id in self.state.pending.spent_fences(now):
+            self._record(Change(FenceKey(self.state.group, producer_id), None))
 
     def reset(self, offsets: Iterable[PartitionOffset]) -> None:
         self._check_empty()

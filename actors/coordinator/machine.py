@@ -14,6 +14,7 @@ from ...transport.machine import (
     Failed,
     Received,
     Reply,
+    SetTimer,
     Stop,
     TimerFired,
 )
@@ -55,6 +56,7 @@ REQUESTS = (*CONSUMER_REQUESTS, *SHARE_REQUESTS)
 
 SNAPSHOT_RECORDS = 1_000
 """Records read or applied after which the snapshot is renewed."""
+FENCES, FENCES_CHECK_MS = "fences", 3600 * 1000
 
 __all__ = ["REQUESTS", "CoordinatorMachine"]
 
@@ -139,7 +141,11 @@ class CoordinatorMachine:
         )
         self._since_snapshot = replay.records_read
         effects = [BecomeReady(), *self._serving.start(now), *self._watch.start(), *self._snapshot(now)]
-        return effects + self._flush(now)
+        return effects + self._drop_spent_fences(now) + self._flush(now)
+
+    def _drop_spent_fences(self, now: int) -> list[Effect]:
+        self._decisions.drop_spent_fences(now)
+        return [SetTimer(FENCES, now + FENCES_CHECK_MS)]
 
     def _while_serving(self, event: Event, now: int) -> list[Effect]:
         if isinstance(event, Received):
@@ -154,6 +160,8 @@ class CoordinatorMachine:
                     return self._serving.on_parked_timer(member_id)
                 case _ if event.key == REPORT:
                     return self._reports.on_timer(now)
+                case _ if event.key == FENCES:
+                    return self._drop_spent_fences(now)
         is_of_report = isinstance(event, Answered | Failed) and isinstance(event.key, tuple)
         if is_of_report and event.key[0] == REPORT:
             return self._reports.on_outcome(event, now)

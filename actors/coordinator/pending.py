@@ -3,7 +3,8 @@
 A commit within a transaction is judged like any other when it comes, and takes effect when the transaction commits. The
 commit that came later counts, whichever takes effect first, as in Kafka; so what waits is newer than what is committed,
 and goes when something still newer takes effect. An ended epoch is fenced: a commit that comes late for it would wait
-for ever.
+until its coordinator has been asked, and might be applied a second time. After FENCE_MS it would not: that coordinator
+has forgotten by then how the transaction ended, or has ended others since, and answers with an abort.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,7 +14,11 @@ from msgspec import Struct, field
 from ...transport.addresses import Place
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.groups import PartitionOffset
+from ..transactions.entry import ID_EXPIRY_MS
 from ..transactions.reports import TransactionId
+
+FENCE_MS = ID_EXPIRY_MS + 24 * 3600 * 1000
+"""How long an ended epoch is fenced."""
 
 
 class PendingOffset(PartitionOffset, frozen=True):
@@ -50,18 +55,27 @@ class Fence(Struct, frozen=True):
     """Transactions of a producer up to this epoch are over."""
 
     epoch: int
+    ended_ms: int = 0
 
 
 class Pending(Struct):
     open: dict[TransactionId, PendingOffsets] = field(default_factory=dict)
-    fences: dict[int, int] = field(default_factory=dict)
-    """The last ended epoch by producer id."""
+    fences: dict[int, Fence] = field(default_factory=dict)
+    """By producer id."""
 
     def check(self, key: TransactionId) -> None:
         """Raises ProtocolError when the transaction is over."""
-        if key.producer_epoch <= self.fences.get(key.producer_id, -1):
+        if self.has_ended(key):
             message = f"the transaction of epoch {key.producer_epoch} is over"
             raise ProtocolError(ErrorCode.PRODUCER_FENCED, message)
+
+    def has_ended(self, key: TransactionId) -> bool:
+        fence = self.fences.get(key.producer_id)
+        return fence is not None and key.producer_epoch <= fence.epoch
+
+    def spent_fences(self, now: int) -> list[int]:
+        """Producers whose fence keeps nothing out any more."""
+        return [name for name, fence in self.fences.items() if fence.ended_ms + FENCE_MS <= now]
 
     @property
     def next_order(self) -> int:

@@ -11,7 +11,7 @@ batches carry producer ids of its own.
            | ["topic", group, topic]                            {topic_id} | nil
            | ["offset", group, topic, partition]                {offset, metadata} | nil
            | ["pending", group, producer_id, epoch]             {offsets: [...]} | nil: what a transaction moves
-           | ["fence", group, producer_id]                      {epoch} | nil
+           | ["fence", group, producer_id]                      {epoch, ended_ms} | nil
            | ["share_group", group]                             settings | nil      } what they are, and how they are
            | ["share", group, topic, partition]                 progress | nil      } written: share/records.py
     target = {topic: [partition, ...]}                  held  = [[topic, generation, [partition, ...]], ...]

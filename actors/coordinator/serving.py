@@ -291,7 +291,7 @@ class Serving:
 
     def _on_end_transaction(self, sender: Sender, request: EndGroupTransaction, now: int) -> list[Effect]:
         key = TransactionId(request.producer_id, request.producer_epoch)
-        self._decisions.end_transaction(key, request.committed)
+        self._decisions.end_transaction(key, request.committed, now)
         return self._answer_when_durable(sender, Done())
 
     def _on_describe_group(self, sender: Sender, request: DescribeGroup, now: int) -> list[Effect]:

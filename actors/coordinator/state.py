@@ -90,8 +90,8 @@ class GroupState:
         found += [Change(OffsetKey(self.group, *place), offset) for place, offset in self.offsets.items()]
         found += [Change(PendingKey(self.group, *key), offsets) for key, offsets in self.pending.open.items()]
         found += [
-            Change(FenceKey(self.group, producer_id), Fence(epoch))
-            for producer_id, epoch in self.pending.fences.items()
+            Change(FenceKey(self.group, producer_id), fence)
+            for producer_id, fence in self.pending.fences.items()
         ]
         if self.share_settings is not None:
             found.append(Change(ShareGroupKey(self.group), self.share_settings))
@@ -146,7 +146,7 @@ class GroupState:
         if value is None:
             self.pending.fences.pop(producer_id, None)
         else:
-            self.pending.fences[producer_id] = value.epoch
+            self.pending.fences[producer_id] = value
 
     def _apply_member(self, member_id: str, member: Member | None) -> None:
         before = self.members.pop(member_id, None)

@@ -36,13 +36,11 @@ from ...transport.protocol.transactions import (
     transactional_producer_id,
 )
 from ..journal.recorder import Recorder, Waiting
-from .entry import Ended, Entry, Why, places_of, topic_partitions
+from .entry import ID_EXPIRY_MS, Ended, Entry, Why, places_of, topic_partitions
 from .markers import Markers
 from .records import Change
 
 REQUESTS: tuple[type[Request], ...] = (InitProducer, AddToTransaction, EndTransaction, ListTransactions)
-ID_EXPIRY_MS = 7 * 24 * 3600 * 1000
-"""How long an unused transactional id is remembered."""
 MAX_IDS = 100_000
 MAX_NAMED = 5
 """Participants that an error names."""

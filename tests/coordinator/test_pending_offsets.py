@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from planaria.actors.coordinator import decisions as decisions_module
 from planaria.actors.coordinator import machine as machine_module
+from planaria.actors.coordinator.pending import FENCE_MS
 from planaria.actors.journal import recorder as recorder_module
 from planaria.actors.transactions.reports import REPORT_AGAIN_MS, REPORT_LATER_MS
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
@@ -325,6 +326,32 @@ def test_an_end_on_its_way_at_the_crash_may_be_repeated(group: SimulatedGroup, i
     assert offsets(group) == ({0: 5} if is_durable else {})
     end(group, True)
     assert offsets(group, require_stable=True) == {0: 5}
+
+
+@pytest.mark.parametrize("is_restarted", [True, False])
+def test_fences_are_kept_for_as_long_as_they_keep_something_out(
+    group: SimulatedGroup, is_restarted: bool
+) -> None:
+    commit(group, 5)
+    end(group, True)
+    group.advance(FENCE_MS // 2, group.drain)
+    commit(group, 6, by=B)
+    end(group, True, by=B)
+    group.advance(FENCE_MS // 2 - 2 * 3600 * 1000, group.drain)
+    assert code(group, committing(9)) == ErrorCode.PRODUCER_FENCED
+    if is_restarted:
+        group.now += 3 * 3600 * 1000
+        group.crash(is_append_durable=False)
+        group.drain()
+    else:
+        group.advance(3 * 3600 * 1000, group.drain)
+    assert list(group.state.pending.fences) == [B]
+    assert code(group, committing(9, by=B)) == ErrorCode.PRODUCER_FENCED
+    group.advance(FENCE_MS, group.drain)
+    group.crash(is_append_durable=False)
+    group.drain()
+    assert group.state.pending.fences == {}
+    assert offsets(group, require_stable=True) == {0: 6}
 
 
 def reported(group: SimulatedGroup, milliseconds: int) -> list[tuple[str, AddToTransaction]]:
