@@ -3,6 +3,7 @@
     Broker      a broker of your own, embedded in this program
     Client      a connection to a running one; producers and consumers come from it
     Message     what a consumer hands out        Delivery    what `publish` returns
+    Context     what a handler publishes by
 
 Every process of a broker imports this module, so the names are loaded when they are first used and not before.
 """
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from .transport.client.messages import Message
     from .transport.client.producer import Producer
     from .transport.client.share_consumer import ShareConsumer, ShareMessage
+    from .transport.context import Context
     from .transport.protocol.errors import PlanariaError, ProtocolError
     from .transport.verdicts import Reject, Release
 
@@ -27,6 +29,7 @@ _HOMES = {
     "Broker": ".supervisor.broker",
     "Client": ".transport.client.client",
     "Consumer": ".transport.client.consumer",
+    "Context": ".transport.context",
     "Delivery": ".transport.client.delivery",
     "Message": ".transport.client.messages",
     "PlanariaError": ".transport.protocol.errors",
@@ -54,6 +57,7 @@ __all__ = [
     "Broker",
     "Client",
     "Consumer",
+    "Context",
     "Delivery",
     "Message",
     "PlanariaError",

@@ -154,14 +154,15 @@ class Broker:
         topic: str | list[str],
         consumer: str | None = None,
         *,
-        handler: Callable[[Message], object] | str | None = None,
+        handler: Callable[..., object] | str | None = None,
         workers: int = 1,
         **options: Any,
     ) -> "Subscription | None":
         """Let a group have a topic.
 
         With a `handler` (a function, or `"module:function"`), `workers` supervised processes run it, with the options
-        of SubscriberOptions (delivery, retries, dead_letter, handler_timeout_ms). Without one, `consumer` names a
+        of SubscriberOptions (delivery, retries, dead_letter, handler_timeout_ms). It is given a message, and a Context
+        to publish by if it takes two arguments. Without one, `consumer` names a
         member in this program, whose messages `consume` returns.
         """
         topics = [topic] if isinstance(topic, str) else list(topic)

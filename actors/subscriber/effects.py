@@ -25,6 +25,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 from msgspec import Struct
 
 from ...transport.addresses import Place
+from ...transport.context import Publication
 from .progress import Ranges
 
 Offsets: TypeAlias = Mapping[Place, int]
@@ -257,6 +258,8 @@ class Ran(Struct, frozen=True):
     done: int
     failure: Failure | None = None
     verdict: Verdict = "failed"
+    published: Mapping[int, Sequence[Publication]] = {}
+    """By offset, what the handler made of these, where a transaction is to publish it."""
 
 
 class TimedOut(Struct, frozen=True):

@@ -33,8 +33,8 @@ Only a record that was *started* is ever charged, and only when it was alone: se
 (bisection.py). A record that timed out is charged, and those beside it are neither. When all slots are taken, a further
 failed record is counted in memory alone.
 
-Called by the worker threads (`start`, `finish`, `settle`) and by the loop's thread (`forget`); `time_out` and `abandon`
-come from the loop's thread while a handler does not return, and store a byte.
+Called by the worker threads (`start`, `finish`, `set_aside`, `settle`) and by the loop's thread (`forget`); `time_out`
+and `abandon` come from the loop's thread while a handler does not return, and store a byte.
 """
 
 import itertools
@@ -183,6 +183,10 @@ class FlightRecorder:
     def finish(self, worker: int = 0) -> None:
         """The handler is done with the record that the worker has at hand."""
         self._map[self._at[worker]] = _FINISHED
+
+    def set_aside(self, worker: int = 0) -> None:
+        """The handler is done with it, and it does not count yet: a successor is to give it out again."""
+        self._map[self._at[worker]] = _EMPTY
 
     def settle(
         self,

@@ -19,7 +19,8 @@ from ...transport.verdicts import Reject, Release
 from .dead_letters import MAX_TRACEBACK_CHARS
 from .effects import Failure, Verdict
 
-Handler: TypeAlias = Callable[[Any], object]
+Handler: TypeAlias = Callable[..., object]
+"""Takes a message, or a message and a context."""
 
 
 class HandlerUnusable(PlanariaError):
@@ -38,7 +39,27 @@ def load_handler(source: HandlerSource, sys_path: Sequence[str]) -> Handler:
         raise HandlerUnusable(f"the handler is not callable: {handler!r}")
     if inspect.iscoroutinefunction(handler):
         raise HandlerUnusable("the handler is a coroutine function; a handler is called and not awaited")
+    needed = len(_needed(handler))
+    if needed > 2:
+        raise HandlerUnusable(
+            f"the handler wants {needed} arguments; it is given a message, and a context at most"
+        )
     return handler  # type: ignore[no-any-return]
+
+
+def takes_context(handler: Handler) -> bool:
+    """Whether it wants a second argument: one without a default."""
+    return len(_needed(handler)) == 2
+
+
+def _needed(handler: Handler) -> list[inspect.Parameter]:
+    """The arguments that it cannot be called without."""
+    try:
+        parameters = inspect.signature(handler).parameters.values()
+    except ValueError:  # some callables written in C tell nothing
+        return []
+    by_place = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [each for each in parameters if each.kind in by_place and each.default is inspect.Parameter.empty]
 
 
 def verdict_of(error: BaseException) -> Verdict:

@@ -16,6 +16,7 @@ import logging
 import random
 
 import msgspec
+from msgspec import structs
 
 from ...transport.client.client import Client
 from ...transport.client.consumer import Consumer
@@ -34,7 +35,8 @@ from .mail import Mail
 from .threads import Inbox, ThreadFailed
 from .worker import Workers
 
-LETTER_TIMEOUT_MS = 30_000
+OUTPUT_TIMEOUT_MS = 30_000
+"""How long a dead letter, or what a handler publishes, may be on its way."""
 
 _log = logging.getLogger("planaria.subscriber")
 
@@ -75,15 +77,18 @@ class SubscriberProcess(Actor):
         self.is_death_accounted = self._recorder.is_death_explained
         self.machine = SubscriberMachine(options, self._recorder.past(), random.random)
         self._client = Client(options.endpoint, client_id=context.address)
+        producer = self._client.producer(delivery_timeout_ms=OUTPUT_TIMEOUT_MS)
         self._workers = Workers(
             handler,
             self._recorder,
             self._inbox,
             options.concurrency,
+            check=lambda message: producer.check(message.topic, message.partition, message.size_bytes),
+            send=lambda message: producer.publish(*structs.astuple(message)),
             is_metered=options.cpu_limit is not None,
         )
         self._gauge = Gauge(self._recorder, self._workers, self._inbox, options.cpu_limit)
-        self._mail = Mail(self._client.producer(delivery_timeout_ms=LETTER_TIMEOUT_MS), self._inbox)
+        self._mail = Mail(producer, self._inbox)
         self._feed = Feed(self._join, options.max_records, self._inbox)
         self.loop.watch(self._inbox.fileno(), self._take_posted)
         self._feed.open()

@@ -6,7 +6,8 @@
 
 The handler's own output goes to standard error, and so does the stack of one that crashes. Which message was at hand when
 the process died, its parent knows by counting. Run as `python -m ...rehearsal MODULE:FUNCTION PATH...`; it connects to
-nothing. The handler can: what it does to databases and networks is done.
+nothing, and what the handler publishes through its context goes nowhere. The handler itself can connect: what it does to
+databases and networks is done.
 """
 
 import faulthandler
@@ -19,8 +20,9 @@ from typing import Any, BinaryIO
 import msgspec
 
 from ...transport.client.messages import Message
+from ...transport.context import Context, Publication
 from ...transport.subscription import HandlerSource
-from .handler import Handler, HandlerUnusable, failure_of, load_handler, verdict_of
+from .handler import Handler, HandlerUnusable, failure_of, load_handler, takes_context, verdict_of
 
 
 def main() -> None:
@@ -41,12 +43,16 @@ def main() -> None:
 
 def _rehearse(handler: Handler, message: Message) -> dict[str, Any]:
     try:
-        handler(message)
+        handler(message, Context(_take)) if takes_context(handler) else handler(message)
     except BaseException as error:  # noqa: BLE001 - sys.exit() in a handler is a failure like any other
         failure = failure_of(error)
         told = {"reason": failure.reason, "traceback": failure.traceback}
         return {"passed": False, "verdict": verdict_of(error), **told}
     return {"passed": True}
+
+
+def _take(message: Publication) -> None:
+    """A rehearsal publishes nothing."""
 
 
 def _tell(results: BinaryIO, told: dict[str, Any]) -> None:

@@ -1,15 +1,25 @@
 """The workers: they run the handler, each on its own thread, each record noted before and after. Impure.
 
 The subscriber's hot path. Per record it makes no system call of its own but the reading of a clock.
+
+What a handler publishes is sent when it has returned, and awaited at the end of the run: a record counts as done when
+what was made of it is durable. Under `exactly-once` nothing is sent here: it goes to the machine with Ran, and into the
+transaction that moves the offset.
 """
 
+from collections.abc import Callable, Sequence
 from time import monotonic, thread_time, time
 
+from ...transport.client.delivery import Delivery
+from ...transport.context import Context, Publication
 from .effects import Ran, Run
 from .flight_recorder import FlightRecorder
-from .handler import Handler, failure_of, verdict_of
+from .handler import Handler, failure_of, takes_context, verdict_of
 from .machine import SLICE_MS
 from .threads import Inbox, WorkThread
+
+Check = Callable[[Publication], None]
+Send = Callable[[Publication], Delivery]
 
 
 class Workers:
@@ -20,11 +30,18 @@ class Workers:
         inbox: Inbox,
         concurrency: int = 1,
         *,
+        check: Check,
+        send: Send | None,
         is_metered: bool = False,
     ) -> None:
-        """`is_metered`: say when the record at hand has begun, in CPU time."""
+        """`check` raises what a message that the handler publishes would be refused for; `send` publishes it, None
+        leaves that to a transaction. `is_metered`: say when the record at hand has begun, in CPU time.
+        """
         self._handler = handler
+        self._takes_context = takes_context(handler)
         self._recorder = recorder
+        self._check = check
+        self._send = send
         self._is_stopping = False
         self._is_metered = is_metered
         self._began: list[tuple[int, float] | None] = [None] * concurrency
@@ -42,46 +59,70 @@ class Workers:
         self._is_stopping = True
 
     def _run(self, order: Run) -> Ran:
-        handler, recorder = self._handler, self._recorder
-        attempt, handed = order.attempt, order.handed + 1
-        first_ms, last_ms = order.first_failed_ms, order.last_failed_ms
-        worker, committed = order.worker, order.committed
+        handler, recorder, worker = self._handler, self._recorder, order.worker
+        takes_context, send = self._takes_context, self._send
+        tally = (order.attempt, order.handed + 1, order.first_failed_ms)
         done = 0
+        published: dict[int, Sequence[Publication]] = {}
+        sent: list[tuple[int, Delivery]] = []
+        made: Sequence[Publication] = ()
         started_ms = int(time() * 1000)
         over_at = monotonic() + SLICE_MS / 1000
         for record in order.records:
             if self._is_stopping:
                 break
             recorder.start(
-                record.topic,
-                record.partition,
-                record.offset,
-                attempt,
-                handed,
-                first_ms,
-                worker,
-                committed,
-                started_ms,
+                record.topic, record.partition, record.offset, *tally, worker, order.committed, started_ms
             )
             if self._is_metered:
                 self._began[worker] = (record.offset, thread_time())
             try:
-                handler(record)
+                if takes_context:
+                    context = Context(self._check)
+                    handler(record, context)
+                    made = context.end()
+                    if send is not None:
+                        sent += [(done, send(each)) for each in made]
+                else:
+                    handler(record)
             except BaseException as error:  # noqa: BLE001 - sys.exit() in a handler is a failure like any other
                 self._began[worker] = None
-                verdict = verdict_of(error)
-                now_ms = int(time() * 1000)
-                if verdict == "released":
-                    tally = (attempt - 1, handed, first_ms, last_ms)
-                else:
-                    tally = (attempt, handed, first_ms or now_ms, now_ms)
-                recorder.settle(verdict, record.topic, record.partition, record.offset, *tally, worker)
-                return Ran(order.number, done, failure_of(error), verdict)
-            recorder.finish(worker)
+                return self._undelivered(order, sent) or self._failed(order, done, error, published)
+            if send is None or made:
+                recorder.set_aside(worker)
+            else:
+                recorder.finish(worker)
+            if send is None and made:
+                published[record.offset] = made
             done += 1
-            attempt = handed = 1
-            first_ms = last_ms = 0
+            tally = (1, 1, 0)
             if monotonic() > over_at:
                 break
         self._began[worker] = None
-        return Ran(order.number, done)
+        return self._undelivered(order, sent) or Ran(order.number, done, published=published)
+
+    def _undelivered(self, order: Run, sent: list[tuple[int, Delivery]]) -> Ran | None:
+        """Wait until what was sent is durable. The first record of which something is not has failed."""
+        for at, delivery in sent:
+            error = delivery.exception()
+            if error is not None:
+                return self._failed(order, at, error, {})
+        return None
+
+    def _failed(
+        self, order: Run, at: int, error: BaseException, published: dict[int, Sequence[Publication]]
+    ) -> Ran:
+        """Charge the record at this place of the run."""
+        verdict, record = verdict_of(error), order.records[at]
+        attempt, handed, first_ms, last_ms = (1, 1, 0, 0)
+        if at == 0:
+            attempt, handed = order.attempt, order.handed + 1
+            first_ms, last_ms = order.first_failed_ms, order.last_failed_ms
+        if verdict == "released":
+            attempt -= 1
+        else:
+            last_ms = int(time() * 1000)
+            first_ms = first_ms or last_ms
+        tally = (attempt, handed, first_ms, last_ms)
+        self._recorder.settle(verdict, record.topic, record.partition, record.offset, *tally, order.worker)
+        return Ran(order.number, at, failure_of(error), verdict, published)

@@ -1,20 +1,26 @@
 """The handler on its thread: loaded, run, noted, its failures put into words."""
 
+import functools
 import os
 import select
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from planaria import Reject, Release
+from planaria import Context, PlanariaError, Reject, Release
 from planaria.actors.subscriber.effects import Charge, Ran, Run
 from planaria.actors.subscriber.flight_recorder import FlightRecorder
-from planaria.actors.subscriber.handler import HandlerUnusable, load_handler
+from planaria.actors.subscriber.handler import HandlerUnusable, load_handler, takes_context
 from planaria.actors.subscriber.threads import Inbox, ThreadFailed, WorkThread
 from planaria.actors.subscriber.worker import Workers
+from planaria.transport.client.delivery import Delivery, Entry, ProducerBatch
+from planaria.transport.client.errors import DeliveryFailed, UnknownTopic
+from planaria.transport.client.options import InvalidOption
+from planaria.transport.context import Publication
 from planaria.transport.subscription import HandlerSource, source_of
 from subscriber_script import FakeMessage, messages
 
@@ -39,6 +45,45 @@ def recorder(tmp_path: Path) -> FlightRecorder:
     return FlightRecorder(tmp_path / "billing-1.flight")
 
 
+class Outlet:
+    """Takes what handlers publish; `acknowledge` says what became of it."""
+
+    def __init__(self) -> None:
+        self.sent: list[Publication] = []
+        self._batches: list[ProducerBatch] = []
+        self._are_sent = threading.Condition()
+
+    def check(self, message: Publication) -> None:
+        if message.topic == "NOWHERE":
+            raise UnknownTopic("NOWHERE")
+
+    def send(self, message: Publication) -> Delivery:
+        with self._are_sent:
+            self.sent.append(message)
+            batch = ProducerBatch(message.topic, 0, 1_000, 100, 0, threading.Lock(), lambda _: None)
+            self._batches.append(batch)
+            self._are_sent.notify_all()
+        return Delivery(batch, Entry(None, b"", 0, None))
+
+    def acknowledge(self, *errors: Exception | None) -> None:
+        """Of so many messages, which are awaited."""
+        with self._are_sent:
+            assert self._are_sent.wait_for(lambda: len(self._batches) >= len(errors), 10)
+        for batch, error in zip(self._batches, errors, strict=True):
+            with batch.lock:
+                batch.error, batch.is_done = error, True
+                gates, batch.gates = batch.gates, []
+            for gate in gates:
+                gate.open()
+
+
+def workers_of(
+    handler: Any, recorder: FlightRecorder, inbox: Inbox, outlet: Outlet | None = None, **options: Any
+) -> Workers:
+    outlet = outlet or Outlet()
+    return Workers(handler, recorder, inbox, **{"check": outlet.check, "send": outlet.send, **options})
+
+
 def test_runs_records_in_order_and_notes_each(recorder: FlightRecorder, inbox: Inbox, tmp_path: Path) -> None:
     seen: list[tuple[int, list[Charge]]] = []
     copy = tmp_path / "copy.flight"
@@ -48,7 +93,7 @@ def test_runs_records_in_order_and_notes_each(recorder: FlightRecorder, inbox: I
         copy.write_bytes((tmp_path / "billing-1.flight").read_bytes())
         seen.append((message.offset, FlightRecorder(copy).charges()))
 
-    Workers(handler, recorder, inbox).run(Run(1, messages("A", 0, 4, 5), 3))
+    workers_of(handler, recorder, inbox).run(Run(1, messages("A", 0, 4, 5), 3))
     assert heard(inbox) == Ran(1, 2)
     assert seen == [(4, [Charge("A", 0, 4, 3, "killed")]), (5, [Charge("A", 0, 5, 1, "killed")])]
     assert recorder.charges() == []
@@ -68,7 +113,7 @@ def test_a_failure_ends_the_run_and_is_charged(
         if message.offset == 5:
             raise error
 
-    Workers(handler, recorder, inbox).run(Run(1, messages("A", 0, 4, 5, 6), 1))
+    workers_of(handler, recorder, inbox).run(Run(1, messages("A", 0, 4, 5, 6), 1))
     ran = heard(inbox)
     assert (ran.done, ran.failure.reason, ran.failure.exception) == (1, reason, kind)
     assert "in handler" in ran.failure.traceback
@@ -88,7 +133,7 @@ def test_what_is_raised_decides_what_is_charged(
     def handler(_: FakeMessage) -> None:
         raise error
 
-    Workers(handler, recorder, inbox).run(Run(1, messages("A", 0, 4), 3, 6, 111, 222))
+    workers_of(handler, recorder, inbox).run(Run(1, messages("A", 0, 4), 3, 6, 111, 222))
     ran = heard(inbox)
     assert (ran.done, ran.verdict) == (0, verdict)
     [charge] = recorder.charges()
@@ -107,7 +152,7 @@ def test_an_exception_that_cannot_even_be_printed_is_a_failure(
     def handler(_: FakeMessage) -> None:
         raise Hostile
 
-    Workers(handler, recorder, inbox).run(Run(1, messages("A", 0, 4), 1))
+    workers_of(handler, recorder, inbox).run(Run(1, messages("A", 0, 4), 1))
     assert "Hostile" in heard(inbox).failure.reason
 
 
@@ -115,7 +160,7 @@ def test_a_long_traceback_is_bounded(recorder: FlightRecorder, inbox: Inbox) -> 
     def handler(_: FakeMessage) -> None:
         raise ValueError("x" * 1_000_000)
 
-    Workers(handler, recorder, inbox).run(Run(1, messages("A", 0, 4), 1))
+    workers_of(handler, recorder, inbox).run(Run(1, messages("A", 0, 4), 1))
     assert len(heard(inbox).failure.traceback) <= 8_000
 
 
@@ -123,7 +168,7 @@ def test_a_worker_told_to_stop_finishes_the_record_at_hand_alone(
     recorder: FlightRecorder, inbox: Inbox
 ) -> None:
     workers: list[Workers] = []
-    workers.append(Workers(lambda _: workers[0].stop(), recorder, inbox))
+    workers.append(workers_of(lambda _: workers[0].stop(), recorder, inbox))
     workers[0].run(Run(1, messages("A", 0, 4, 5, 6), 1))
     assert heard(inbox) == Ran(1, 1)
 
@@ -149,7 +194,104 @@ def test_nothing_posted_by_many_threads_is_lost(inbox: Inbox) -> None:
         assert [count for thread, count in found if thread == number] == list(range(1_000))
 
 
+# Publishing.
+
+
+def echo(message: FakeMessage, context: Context) -> None:
+    context.publish("OUT", {"at": message.offset}, key="k", headers={"a": "b"})
+
+
+def test_a_record_is_done_when_what_was_made_of_it_is_durable(recorder: FlightRecorder, inbox: Inbox) -> None:
+    outlet = Outlet()
+    workers_of(echo, recorder, inbox, outlet).run(Run(1, messages("A", 0, 4, 5), 1))
+    outlet.acknowledge(None, None)
+    assert heard(inbox) == Ran(1, 2)
+    headers = {"a": "b", "content-type": "application/json"}
+    assert outlet.sent == [Publication("OUT", b'{"at":%d}' % at, b"k", headers) for at in (4, 5)]
+    # A successor must not take them for done: they may have gone with their process.
+    assert recorder.past().finished == []
+    assert recorder.at_hand() == []
+
+
+def test_the_first_record_of_which_something_is_not_durable_has_failed(
+    recorder: FlightRecorder, inbox: Inbox
+) -> None:
+    outlet = Outlet()
+    workers_of(echo, recorder, inbox, outlet).run(Run(1, messages("A", 0, 4, 5, 6), 2, 3, 111, 222))
+    outlet.acknowledge(None, DeliveryFailed("STORAGE_FULL", "no room"), None)
+    ran = heard(inbox)
+    assert (ran.done, ran.failure.reason) == (
+        1,
+        "planaria.transport.client.errors.DeliveryFailed: STORAGE_FULL: no room",
+    )
+    [charge] = recorder.charges()
+    assert (charge.offset, charge.attempts, charge.handed, charge.cause) == (5, 1, 1, "failed")
+
+
+def test_nothing_of_a_failed_call_is_published(recorder: FlightRecorder, inbox: Inbox) -> None:
+    def handler(message: FakeMessage, context: Context) -> None:
+        echo(message, context)
+        if message.offset == 5:
+            raise ValueError("no")
+
+    outlet = Outlet()
+    workers_of(handler, recorder, inbox, outlet).run(Run(1, messages("A", 0, 4, 5), 1))
+    outlet.acknowledge(None)
+    assert heard(inbox).done == 1
+    assert len(outlet.sent) == 1
+
+
+def test_in_a_transaction_what_is_published_goes_with_the_run(recorder: FlightRecorder, inbox: Inbox) -> None:
+    def handler(message: FakeMessage, context: Context) -> None:
+        if message.offset != 5:
+            echo(message, context)
+        if message.offset == 7:
+            raise ValueError("no")
+
+    workers_of(handler, recorder, inbox, send=None).run(Run(1, messages("A", 0, 4, 5, 6, 7), 1))
+    ran = heard(inbox)
+    assert (ran.done, sorted(ran.published)) == (3, [4, 6])
+    assert [each.value for each in ran.published[6]] == [b'{"at":6}']
+    # None of them is done before its transaction is: a successor gives them out again.
+    assert recorder.past().finished == []
+    assert [charge.offset for charge in recorder.charges()] == [7]
+
+
+def test_what_cannot_be_published_fails_in_the_handler(recorder: FlightRecorder, inbox: Inbox) -> None:
+    def handler(message: FakeMessage, context: Context) -> None:
+        context.publish("NOWHERE", b"")
+
+    workers_of(handler, recorder, inbox).run(Run(1, messages("A", 0, 4), 1))
+    assert "unknown topic 'NOWHERE'" in heard(inbox).failure.reason
+
+
+def test_a_context_is_of_no_use_after_its_call(recorder: FlightRecorder, inbox: Inbox) -> None:
+    kept: list[Context] = []
+    workers_of(lambda _, context: kept.append(context), recorder, inbox).run(Run(1, messages("A", 0, 4), 1))
+    heard(inbox)
+    with pytest.raises(PlanariaError, match="the handler has returned"):
+        kept[0].publish("OUT", b"")
+    with pytest.raises(InvalidOption, match="must be text"):
+        Context(lambda _: None).publish("OUT", b"", headers={"a": 1})
+
+
 # Loading.
+
+
+@pytest.mark.parametrize(
+    ("handler", "expected"),
+    [
+        (lambda _m: None, False),
+        (lambda _m, _c: None, True),
+        (lambda _m, _retries=3: None, False),
+        (lambda *_all: None, False),
+        (print, False),
+        (functools.partial(lambda _a, _m, _c: None, 1), True),
+        (Outlet().check, False),
+    ],
+)
+def test_who_wants_two_arguments_is_given_a_context(handler: Any, expected: bool) -> None:
+    assert takes_context(handler) == expected
 
 
 def test_a_handler_by_path_is_found_where_the_embedding_program_finds_it(tmp_path: Path) -> None:
@@ -177,6 +319,7 @@ async def a_coroutine(_: object) -> None: ...
         (HandlerSource(pickled=b"not a pickle"), "cannot be loaded: UnpicklingError"),
         (HandlerSource(pickled=b""), "cannot be loaded: EOFError"),
         (source_of(a_coroutine), "is a coroutine function"),
+        (source_of(lambda _a, _b, _c: None), "wants 3 arguments"),
     ],
 )
 def test_a_handler_that_cannot_be_loaded_is_refused_in_plain_words(

@@ -11,12 +11,12 @@ from time import monotonic
 from types import TracebackType
 from typing import Self
 
-from ..addresses import Place
+from ..addresses import Place, is_internal
 from ..batch import CODEC_NONE, CODEC_ZSTD, TRANSACTIONAL, Headers, build
 from ..deduplication import identified_batch
 from ..protocol.data import Acks, Produce, ProduceReply, PublishRecord
-from ..protocol.errors import ErrorBody, ErrorCode
-from .accumulator import Accumulator, Lane
+from ..protocol.errors import ErrorBody, ErrorCode, ProtocolError
+from .accumulator import BATCH_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES, Accumulator, Lane
 from .asking import Answered, Ask, Effect, Event, Failed, SetTimer, TimerFired, partition_address
 from .delayed import Schedule, delayed_dialog
 from .delivery import ProducerBatch
@@ -324,6 +324,18 @@ class Producer(Accumulator):
 
     def _announce(self, lane: Lane) -> None:
         self._network.post(self._pump, LaneReady(lane))
+
+    def check(self, topic: str, partition: int | None, size_bytes: int) -> None:
+        """Raises what a message with contents of that size would be refused for, as far as can be told beforehand."""
+        if is_internal(topic):
+            raise ProtocolError(ErrorCode.FORBIDDEN, f"topic {topic!r} is internal")
+        self._check_partition(topic, partition)
+        most_bytes = self._largest_batch(topic) - BATCH_OVERHEAD_BYTES - RECORD_OVERHEAD_BYTES
+        if size_bytes > most_bytes:
+            raise ProtocolError(
+                ErrorCode.MESSAGE_TOO_LARGE,
+                f"{size_bytes} bytes; topic {topic!r} takes messages of {most_bytes}",
+            )
 
     def begin(self, identity: Identity) -> None:
         """Publish under this identity from now on; what came before is done."""
