@@ -2,16 +2,17 @@
 
 Run it:      python examples/exactly_once.py
 You will see a program that turns orders into payments end in the middle of a transaction, twice, each time with an actor
-of the broker killed; and at the end as many payments as orders, one for each.
+of the broker killed, and so is the hosted handler that turns payments into receipts; and at the end as many payments and
+receipts as orders, one for each.
 """
 
 import random
 import tempfile
 
-from planaria import Broker, Consumer, PlanariaError
+from planaria import Broker, Consumer, Context, Message, PlanariaError
 
 ORDERS = 200
-KILLED = ("partition/PAYMENTS/0", "transactions/0", "coordinator/payments", "gateway/0")
+KILLED = ("partition/PAYMENTS/0", "transactions/0", "subscriber/receipts/1", "coordinator/payments")
 
 
 class Crash(Exception):
@@ -44,10 +45,27 @@ def poll(consumer: Consumer) -> list:
     return consumer.poll(2, max_messages=20)
 
 
+def acknowledge(payment: Message, context: Context) -> None:
+    """Runs in a process of the broker's: what it publishes and the offset of the payment count together."""
+    context.publish("RECEIPTS", {"order": payment.data["order"]}, key=payment.key)
+
+
+def read(broker: Broker, topic: str) -> list[int]:
+    """The orders that all messages there are of, once no new one comes."""
+    found = []
+    places = [(topic, 0), (topic, 1)]
+    with broker.consumer(partitions=places, auto_offset_reset="earliest") as reader:
+        while messages := reader.poll(1):
+            found += [message.data["order"] for message in messages]
+    return found
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as directory, Broker(directory) as broker:
         broker.create_topic("ORDERS", 2)
         broker.create_topic("PAYMENTS", 2)
+        broker.create_topic("RECEIPTS", 2)
+        broker.subscribe("receipts", "PAYMENTS", handler=acknowledge, delivery="exactly-once", workers=2)
         for number in range(ORDERS):
             broker.publish(
                 "ORDERS", f"customer-{number % 7}", {"order": number, "amount": random.randrange(100)}
@@ -62,14 +80,9 @@ def main() -> None:
                 victim = KILLED[lives % len(KILLED)]
                 broker.kill(victim)
                 print(f"life {lives} ended in the middle of a transaction, and {victim} was killed")
-        paid = []
-        with broker.consumer(
-            partitions=[("PAYMENTS", 0), ("PAYMENTS", 1)], auto_offset_reset="earliest"
-        ) as reader:
-            while found := reader.poll(1):
-                paid += [message.data["order"] for message in found]
-        print(f"{ORDERS} orders, {len(paid)} payments, {len(set(paid))} different ones")
-        if sorted(paid) != list(range(ORDERS)):
+        paid, receipts = read(broker, "PAYMENTS"), read(broker, "RECEIPTS")
+        print(f"{ORDERS} orders, {len(paid)} payments, {len(receipts)} receipts")
+        if sorted(paid) != list(range(ORDERS)) or sorted(receipts) != list(range(ORDERS)):
             raise SystemExit("not exactly once")
 
 

@@ -18,12 +18,13 @@ from .client.options import OFFSET_RESETS, OffsetReset
 from .protocol.control import ChildSpec
 from .protocol.errors import PlanariaError
 
-Delivery = Literal["at-most-once", "at-least-once"]
+Delivery = Literal["at-most-once", "at-least-once", "exactly-once"]
 DELIVERIES: tuple[str, ...] = get_args(Delivery)
 SHUTDOWN_MS = 30_000
 """How long a stopping subscriber may take to finish the record at hand before it is killed."""
 MAX_CONCURRENCY = 256
 MIN_MEMORY_LIMIT_BYTES = 16 * 1024 * 1024
+MAX_EXACT_GROUP_LENGTH = 235
 STOP_MARGIN_MS = 2_000
 """What of that is kept for the last commit and for leaving the group."""
 
@@ -59,7 +60,7 @@ class SubscriberOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Where the embedding process finds modules, so that the handler's are found too."""
     delivery: Delivery = "at-least-once"
     retries: int = 5
-    """How often a failed record is tried again. Only at-least-once tries again."""
+    """How often a failed record is tried again. At-most-once tries none again."""
     backoff_ms: int | list[int] = 1_000
     """The wait before the first retry, `backoff_factor` times longer with each; or a list of all waits."""
     backoff_factor: float = 2.0
@@ -133,12 +134,13 @@ def _check_source(options: SubscriberOptions) -> None:
 
 def _check_delivery(options: SubscriberOptions) -> None:
     delivery: str = options.delivery
-    if delivery == "exactly-once":
-        raise InvalidSubscription(
-            "delivery: 'exactly-once' is not available in this version; use 'at-least-once' and an idempotent handler"
-        )
     if delivery not in DELIVERIES:
         raise InvalidSubscription(f"delivery: {delivery!r} is unknown; choose one of {', '.join(DELIVERIES)}")
+    if delivery == "exactly-once" and len(options.group) > MAX_EXACT_GROUP_LENGTH:
+        # The address of a member is its transactional id.
+        raise InvalidSubscription(
+            f"group: at most {MAX_EXACT_GROUP_LENGTH} characters with exactly-once, not {len(options.group)}"
+        )
     if options.auto_offset_reset not in OFFSET_RESETS:
         raise InvalidSubscription(
             f"auto_offset_reset: {options.auto_offset_reset!r} is unknown; choose one of {', '.join(OFFSET_RESETS)}"

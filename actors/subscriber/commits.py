@@ -10,7 +10,7 @@ ordered before that would take the group back to where it was.
 from collections.abc import Sequence
 
 from ...transport.machine import Effect, SetTimer
-from .effects import Commit, Metadata, Offsets, Record
+from .effects import Commit, Offsets, Record
 
 TIMER = "commit"
 COMMIT_MS = 100
@@ -59,13 +59,13 @@ class Commits:
         """Somebody waits for the next commit."""
         self.is_due = True
 
-    def commit(self, offsets: Offsets, metadata: Metadata, held_back: Sequence[Record] = ()) -> list[Effect]:
+    def commit(self, order: Commit, held_back: Sequence[Record] = ()) -> list[Effect]:
         assert not self.is_under_way
         self.is_under_way = True
         self.is_due = False
         self.held_back = held_back
         self._finished = 0
-        return [Commit(offsets, metadata)]
+        return [order]
 
     def answered(self) -> Sequence[Record]:
         """The commit under way was answered; returns what was held back for it."""

@@ -61,7 +61,7 @@ class Departures:
         partitions = self._partitions.of(self._wanted)
         self._wanted = None
         offsets = self._strategy.after_handling(partitions)
-        order = LetGo(offsets, self._partitions.metadata(offsets))
+        order = LetGo(*self._partitions.tell(offsets))
         self._part(partitions)
         return [CancelTimer(TIMER), order]
 

@@ -2,7 +2,7 @@
 
 effect                 performed by                 answered by
 Poll                   the feed's thread            Polled; Revoking or Lost may come before it
-Commit                 the feed's thread            Committed | CommitRefused
+Commit                 the feed's thread            Committed | CommitRefused | CommitUncertain
 Leave                  the feed's thread            Left
 Pause, Resume, Rewind  the feed's thread            not at all
 LetGo                  the feed's thread            not at all; the feed waits for it after Revoking
@@ -115,22 +115,27 @@ class Poll(Struct, frozen=True):
 
 
 class Commit(Struct, frozen=True):
+    """Commit the offsets, and publish `outputs` in the same transaction."""
+
     offsets: Offsets
     metadata: Metadata = {}
+    outputs: Sequence[Publication] = ()
 
 
 class LetGo(Struct, frozen=True):
-    """Answer Revoking: commit these offsets, then the partitions may go to another member."""
+    """Answer Revoking: commit this as Commit does, then the partitions may go to another member."""
 
     offsets: Offsets
     metadata: Metadata = {}
+    outputs: Sequence[Publication] = ()
 
 
 class Leave(Struct, frozen=True):
-    """Commit, leave the group and close the client."""
+    """Commit this as Commit does, leave the group and close the client."""
 
     offsets: Offsets
     metadata: Metadata = {}
+    outputs: Sequence[Publication] = ()
 
 
 class Pause(Struct, frozen=True):
@@ -164,7 +169,7 @@ class Run(Struct, frozen=True):
 
 
 class Bury(Struct, frozen=True):
-    """Publish to the dead-letter topic and wait until it is durable there."""
+    """Publish to the dead-letter topic and wait until it is durable there; or see that a transaction can publish it."""
 
     lane: int
     letter: Letter
@@ -243,6 +248,15 @@ class Committed(Struct, frozen=True):
 
 
 class CommitRefused(Struct, frozen=True):
+    """It was not made."""
+
+    offsets: Offsets
+    reason: str
+
+
+class CommitUncertain(Struct, frozen=True):
+    """Whether it was made nobody knows, or nothing like it can be made any more."""
+
     offsets: Offsets
     reason: str
 
@@ -262,11 +276,21 @@ class Ran(Struct, frozen=True):
     """By offset, what the handler made of these, where a transaction is to publish it."""
 
 
+class SoFar(Struct, frozen=True):
+    """What is to be known of the records of a run that come before the one at hand."""
+
+    published: Mapping[int, Sequence[Publication]] = {}
+    """As in Ran."""
+    undelivered: int | None = None
+    """The place of the first of which something published is not durable yet; it does not count as done."""
+
+
 class TimedOut(Struct, frozen=True):
     number: int
     offset: int | None
     """Of the record at hand; None when the handler came back after all."""
     cause: Literal["timed out", "cpu exceeded"] = "timed out"
+    before: SoFar = SoFar()
 
 
 class CpuExceeded(Struct, frozen=True):
@@ -277,7 +301,10 @@ class CpuExceeded(Struct, frozen=True):
 
 
 class Buried(Struct, frozen=True):
+    """It is durable, or its transaction is to publish it."""
+
     lane: int
+    published: Sequence[Publication] = ()
 
 
 class BuryFailed(Struct, frozen=True):

@@ -2,7 +2,8 @@
 
 Owns the consumer, which no other thread touches. Before a partition goes, the consumer asks on this thread, inside a
 poll: the feed posts Revoking and waits for the machine's LetGo, so that what is at hand is finished and committed by the
-partition's old owner. The session is kept meanwhile by the client's own thread.
+partition's old owner. The session is kept meanwhile by the client's own thread. How a commit is made, with or without a
+transaction, it is told (committing.py).
 """
 
 import logging
@@ -10,20 +11,24 @@ import queue
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from msgspec import structs
+
 from ...transport.addresses import Place
 from ...transport.client.consumer import Consumer
-from ...transport.client.errors import CorruptData
+from ...transport.client.errors import CommitFailed, CorruptData, TimedOut
 from ...transport.machine import Effect
-from ...transport.protocol.errors import PlanariaError, ProtocolError
+from ...transport.protocol.errors import ErrorCode, PlanariaError, ProtocolError
+from ...transport.protocol.groups import PartitionOffset
+from .committing import CommitOrder, Committing, Undecided
 from .effects import (
     Commit,
     CommitRefused,
     Committed,
+    CommitUncertain,
     Leave,
     Left,
     LetGo,
     Lost,
-    Metadata,
     Offsets,
     Pause,
     Poll,
@@ -50,8 +55,11 @@ OpenConsumer = Callable[[OnPartitions, OnPartitions], Consumer]
 
 
 class Feed:
-    def __init__(self, open_consumer: OpenConsumer, max_records: int, inbox: Inbox) -> None:
+    def __init__(
+        self, open_consumer: OpenConsumer, max_records: int, inbox: Inbox, commits: Committing
+    ) -> None:
         self._open_consumer = open_consumer
+        self._commits = commits
         self._max_records = min(max_records, POLL_RECORDS)
         self._inbox = inbox
         self._consumer: Consumer
@@ -83,6 +91,7 @@ class Feed:
     # On the feed's thread.
 
     def _open(self, _: None) -> Started:
+        self._commits.prepare()
         self._consumer = self._open_consumer(self._on_revoked, self._on_lost)
         return Started()
 
@@ -108,11 +117,7 @@ class Feed:
             return {}
         new = places - self._known
         self._known |= places
-        try:
-            committed = self._consumer.committed_with_metadata()
-        except PlanariaError as error:
-            _log.warning("progress cannot be read", extra={"fields": {"reason": str(error)}})
-            return {}
+        committed = self._read_committed(new)
         found = {(item.topic, item.partition): item for item in committed}
         return {
             place: from_metadata(found[place].offset, found[place].metadata)
@@ -120,9 +125,24 @@ class Feed:
             if found[place].metadata
         }
 
-    def _commit(self, effect: Commit) -> Committed | CommitRefused:
+    def _read_committed(self, places: set[Place]) -> list[PartitionOffset]:
+        while True:
+            try:
+                return self._consumer.committed_with_metadata(sorted(places))
+            except PlanariaError as error:
+                _log.warning("progress cannot be read", extra={"fields": {"reason": str(error)}})
+                if not self._commits.is_exact:
+                    return []
+                if not (
+                    isinstance(error, ProtocolError) and (error.retriable or isinstance(error, TimedOut))
+                ):
+                    raise
+
+    def _commit(self, effect: Commit) -> Committed | CommitRefused | CommitUncertain:
         try:
-            self._commit_assigned(effect.offsets, effect.metadata)
+            self._commit_assigned(effect)
+        except Undecided as error:
+            return CommitUncertain(effect.offsets, str(error))
         except PlanariaError as error:
             return CommitRefused(effect.offsets, str(error))
         return Committed(effect.offsets)
@@ -137,10 +157,13 @@ class Feed:
             case Resume(key=key):
                 self._consumer.resume(*self._assigned({key: 0}))
 
-    def _commit_assigned(self, offsets: Offsets, metadata: Metadata) -> None:
-        left = self._assigned(offsets)
+    def _commit_assigned(self, order: CommitOrder) -> None:
+        """Without those that have gone since the order was given: nothing is left of these but their offsets."""
+        left = self._assigned(order.offsets)
+        if len(left) < len(order.offsets) and order.outputs:
+            raise CommitFailed(ErrorCode.NOT_ASSIGNED, "a partition has gone since the commit was ordered")
         if left:
-            self._consumer.commit(left, metadata)
+            self._commits.commit(self._consumer, structs.replace(order, offsets=left))
 
     def _assigned(self, offsets: Offsets) -> Offsets:
         """Those of partitions that have not gone since the order was given."""
@@ -168,6 +191,6 @@ class Feed:
     def _commit_last(self, effect: LetGo | Leave) -> None:
         """Without it the partition's next owner repeats what was done since the last commit."""
         try:
-            self._commit_assigned(effect.offsets, effect.metadata)
+            self._commit_assigned(effect)
         except PlanariaError as error:
             _log.warning("last commit refused", extra={"fields": {"reason": str(error)}})

@@ -6,12 +6,16 @@ do, runs.py which may start, departures.py how partitions go, delivery.py what d
 
     phase      means                                             left by
     serving    polls, runs, commits now and then             a stop order -> stopping; a stuck handler -> doomed
-    stopping   finishes what is at hand, takes nothing new       nothing at hand, or the deadline -> leaving
+    stopping   finishes what is at hand, takes nothing new       nothing at hand nor out, or the deadline -> leaving
     leaving    the feed commits and leaves the group             Left, or the deadline -> ended
     doomed     commits what is done; nothing else is started     the commit's answer, or DOOM_MS -> ended by Crash
 
 A failing record blocks its own key alone; failures.py says what becomes of it. Attempts of earlier incarnations
 count (flight_recorder.py), so a record that kills its process is buried without being run once more.
+
+What is to be published goes with one order at a time, Commit, LetGo or Leave, and stays here until that is answered: so
+none is given while a commit is under way, and none but LetGo during a poll, which may let a partition go. A commit in
+doubt ends the process: the next incarnation reads what became of it.
 
 A record that had failed is committed before the next one of its key is tried. Otherwise two that kill the process,
 one behind the other, would do so for ever: each death would bring the first one back as if it had never been tried.
@@ -25,6 +29,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from ...transport.addresses import Place
+from ...transport.context import Publication
 from ...transport.machine import CancelTimer, Effect, Event, SetTimer, Stop, StopRequested, TimerFired
 from ...transport.subscription import STOP_MARGIN_MS, SubscriberOptions
 from .backoff import Draw, in_the_middle
@@ -38,8 +43,10 @@ from .effects import (
     Abandon,
     Buried,
     BuryFailed,
+    Commit,
     CommitRefused,
     Committed,
+    CommitUncertain,
     CpuExceeded,
     Crash,
     Forget,
@@ -64,7 +71,7 @@ from .effects import (
 )
 from .failures import Failures, failure_before, lost_before
 from .lanes import Lane
-from .partitions import Partition, Partitions
+from .partitions import NOTHING, Partition, Partitions
 from .past import NO_PAST, Memory, Past
 from .progress import Ranges
 from .runs import Runs
@@ -96,6 +103,7 @@ class SubscriberMachine:
             Polled: self._on_polled,
             Committed: self._on_committed,
             CommitRefused: self._on_commit_refused,
+            CommitUncertain: self._on_commit_uncertain,
             Ran: self._on_ran,
             Buried: self._on_buried,
             BuryFailed: self._on_bury_failed,
@@ -145,10 +153,12 @@ class SubscriberMachine:
     def _on_polled(self, event: Polled, now: int) -> None:
         self._is_polling = False
         if self._phase != "serving":
+            self._commit_and_crash()
+            self._try_leave()
             return
         offsets = self._strategy.before_handling(event.records)
         if offsets:
-            self._out += self._commits.commit(offsets, {}, event.records)
+            self._out += self._commits.commit(Commit(offsets), event.records)
         else:
             self._take(event.records, event.ahead)
             self._plan_commit(now)
@@ -172,7 +182,7 @@ class SubscriberMachine:
 
     def _begin(self, key: Place, position: int, ahead: Ranges) -> None:
         self._memory.begin(key, position, ahead)
-        self._partitions.get(key).inherited = ahead
+        self._partitions.get(key).inherit(ahead)
         self._out += [Forget(key, each.offset) for each in self._memory.take_charges_before(key, position)]
 
     # Records are handled.
@@ -215,7 +225,7 @@ class SubscriberMachine:
             self._do(CancelTimer(("handler", event.number)))
         if lane.number in self._partitions.at_work:
             lane.state = "idle"
-            self._finish(lane, event.done)
+            self._finish(lane, event.done, event.published)
             if self._failures.is_released(event):
                 self._out += self._failures.released(lane)
                 self._partitions.detour(lane)
@@ -227,12 +237,14 @@ class SubscriberMachine:
             self._settle(lane, now)
         self._try_leave()
 
-    def _finish(self, lane: Lane, count: int) -> None:
+    def _finish(
+        self, lane: Lane, count: int, published: Mapping[int, Sequence[Publication]] = NOTHING
+    ) -> None:
         was_charged = bool(count and lane.handed)
         done = lane.finish(count)
         partition = self._partitions.owner(lane)
         if partition is not None:
-            partition.finished(done)
+            partition.finished(done, published)
         self._commits.count(count)
         if not was_charged:
             return
@@ -251,15 +263,18 @@ class SubscriberMachine:
         else:
             if partition.is_leaving or self._phase != "serving":
                 self._departures.drop(lane, partition)
-            has_room = partition.has_room(self._options.max_records)
-            if partition.is_paused and not partition.is_leaving and has_room:
-                partition.is_paused = False
-                self._do(Resume(lane.key))
+            self._resume(partition)
             self._plan_commit(now)
         self._partitions.clear(lane)
         self._partitions.queue(lane)
         self._out += self._departures.try_let_go()
         self._try_leave()
+
+    def _resume(self, partition: Partition) -> None:
+        has_room = partition.has_room(self._options.max_records)
+        if partition.is_paused and not partition.is_leaving and has_room:
+            partition.is_paused = False
+            self._do(Resume(partition.key))
 
     # Records fail.
 
@@ -287,7 +302,7 @@ class SubscriberMachine:
             return
         self._do(self._failures.buried(lane))
         lane.state = "idle"
-        self._finish(lane, 1)
+        self._finish(lane, 1, {lane.held[0].offset: event.published})
         self._settle(lane, now)
 
     def _on_bury_failed(self, event: BuryFailed, now: int) -> None:
@@ -317,7 +332,7 @@ class SubscriberMachine:
             return
         offsets = self._committable()
         if offsets:
-            self._out += commits.commit(offsets, self._partitions.metadata(offsets))
+            self._out += commits.commit(Commit(*self._partitions.tell(offsets)))
 
     def _on_committed(self, event: Committed, now: int) -> None:
         held_back = self._commits.answered()
@@ -326,8 +341,7 @@ class SubscriberMachine:
             self._poll()
         for partition in self._partitions.of(event.offsets):
             self._on_passed(partition)
-        if self._phase == "doomed":
-            self._commit_and_crash()
+        self._commit_and_crash()
         self._plan_commit(now)
         self._try_leave()
 
@@ -342,6 +356,7 @@ class SubscriberMachine:
         for charge in self._memory.take_charges_before(key, partition.committed_offset):
             self._do(Forget(key, charge.offset))
         self._runs.acquit(key, partition.committed_offset)
+        self._resume(partition)
 
     def _on_commit_refused(self, event: CommitRefused, now: int) -> None:
         held_back = self._commits.answered()
@@ -354,6 +369,11 @@ class SubscriberMachine:
         elif self._phase == "doomed":
             self._do(Crash(self._crash_reason))
         self._try_leave()
+
+    def _on_commit_uncertain(self, event: CommitUncertain, now: int) -> None:
+        """The next incarnation finds out what was committed, and goes on from there."""
+        self._phase = "doomed"
+        self._out += [Abandon(), Crash(event.reason)]
 
     # Partitions go.
 
@@ -385,16 +405,23 @@ class SubscriberMachine:
         self._crash_reason = f"{CAUSES[event.cause]} at {place}"
         self._do(tell_of(stuck, ERROR, f"handler {event.cause}"))
         if run.lane.number in self._partitions.at_work:
-            self._finish(run.lane, sum(record.offset < event.offset for record in run.records))
+            done = sum(record.offset < event.offset for record in run.records[: event.before.undelivered])
+            self._finish(run.lane, done, event.before.published)
         self._out += self._departures.let_go()
         self._do(SetTimer("doom", now + DOOM_MS))
-        if not self._commits.is_under_way:
-            self._commit_and_crash()
+        self._commit_and_crash()
+
+    @property
+    def _is_quiet(self) -> bool:
+        """Nothing is out that may commit, or let a partition go: what is committed now is committed once."""
+        return not (self._is_polling or self._commits.is_under_way)
 
     def _commit_and_crash(self) -> None:
+        if self._phase != "doomed" or not self._is_quiet:
+            return
         offsets = self._committable()
         if offsets:
-            self._out += self._commits.commit(offsets, self._partitions.metadata(offsets))
+            self._out += self._commits.commit(Commit(*self._partitions.tell(offsets)))
         else:
             self._do(Crash(self._crash_reason))
 
@@ -410,22 +437,23 @@ class SubscriberMachine:
 
     def _try_leave(self) -> None:
         is_at_work = self._runs.running or any(lane.held for lane in self._partitions.at_work.values())
-        if self._phase == "stopping" and not is_at_work and not self._commits.held_back:
+        if self._phase == "stopping" and not is_at_work and self._is_quiet:
             self._leave()
 
     def _on_finish_late(self, now: int) -> None:
         if self._phase != "stopping":
             return
         held = sum(len(lane.held) for lane in self._partitions.at_work.values())
-        self._do(Tell(WARNING, "stopped before all at hand was handled", {"records": held}))
+        if held:
+            self._do(Tell(WARNING, "stopped before all at hand was handled", {"records": held}))
         self._do(Abandon())
         self._leave()
 
     def _leave(self) -> None:
         self._phase = "leaving"
         self._out += self._departures.let_go()
-        offsets = self._committable()
-        self._do(Leave(offsets, self._partitions.metadata(offsets)))
+        offsets = self._committable() if self._is_quiet else {}
+        self._do(Leave(*self._partitions.tell(offsets)))
 
     def _on_left(self, event: Left, now: int) -> None:
         self._do(Retire())

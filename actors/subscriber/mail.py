@@ -1,15 +1,25 @@
-"""The mail: publishes dead letters, on a thread of its own, because finding a topic may take its time. Impure."""
+"""The mail: publishes dead letters, on a thread of its own, because finding a topic may take its time. Impure.
+
+Where a transaction publishes them, it sees that the topic takes the letter, and hands it back to go with the offset.
+"""
+
+from collections.abc import Callable
 
 from ...transport.client.delivery import Delivery
 from ...transport.client.producer import Producer
+from ...transport.context import Publication
 from ...transport.protocol.errors import PlanariaError
 from .effects import Buried, Bury, BuryFailed
 from .threads import Inbox, WorkThread
 
 
 class Mail:
-    def __init__(self, producer: Producer, inbox: Inbox) -> None:
+    def __init__(
+        self, producer: Producer, inbox: Inbox, check: Callable[[Publication], None] | None = None
+    ) -> None:
+        """`check`: only see that a letter can be published, by what this raises."""
         self._producer = producer
+        self._check = check
         self._inbox = inbox
         self._thread = WorkThread("planaria-mail", inbox)
 
@@ -17,9 +27,13 @@ class Mail:
         """Buried or BuryFailed follows, once the letter is durable or will not be."""
         self._thread.order(self._send, order)
 
-    def _send(self, order: Bury) -> BuryFailed | None:
+    def _send(self, order: Bury) -> Buried | BuryFailed | None:
         letter = order.letter
         try:
+            if self._check is not None:
+                message = Publication(letter.topic, letter.value, letter.key, letter.headers)
+                self._check(message)
+                return Buried(order.lane, (message,))
             delivery = self._producer.publish(
                 letter.topic,
                 letter.value,

@@ -9,21 +9,24 @@ Records without a key keep the partition's order with concurrency 1: None is a k
 keys leave the main lane; with more failing ones at once the main lane waits, and so it does when the partition is full.
 
 What is done is what was polled and is no longer held or dropped: its contiguous beginning ends at `done_offset`, and
-`ahead` lists what is done beyond it.
+`ahead` lists what is done beyond it. What was made of records that are not committed yet counts as held.
 """
 
 import itertools
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ...transport.addresses import Place
+from ...transport.context import Publication
 from .effects import Metadata, Offsets, Record
 from .lanes import MAIN, Lane, LaneName
+from .outputs import Outputs
 from .progress import Ranges, beyond, gaps, is_in, to_metadata
 
 HELD_BYTES = 8 * 1024 * 1024
 """A partition of which so much is held is full, however few its records."""
 DETOURS = 100
+NOTHING: Mapping[int, Sequence[Publication]] = {}
 
 
 class Partition:
@@ -37,8 +40,11 @@ class Partition:
         self.is_paused = False
         self.is_leaving = False
         """Wanted elsewhere; goes when what is at hand is finished."""
-        self.inherited: Ranges = ()
+        self.outputs = Outputs()
+        self._inherited: Ranges = ()
         """What the last owner had done beyond the committed offset; told on until it has been polled."""
+        self._told: Ranges = ()
+        """What the last commit said of what is done beyond it."""
         self._polled_end: int | None = None
         self._dropped: list[int] = []
         """Offsets that were held and will not be handled here."""
@@ -47,6 +53,9 @@ class Partition:
         """Of the commit under way: how many were finished, its offset and what it says is done beyond."""
         self._committed_finished = 0
 
+    def inherit(self, ahead: Ranges) -> None:
+        self._inherited = self._told = ahead
+
     def took(self, records: Sequence[Record]) -> None:
         if self._polled_end is None:
             self.committed_offset = records[0].offset
@@ -54,9 +63,15 @@ class Partition:
         self.held_count += len(records)
         self.held_bytes += sum(map(_size_bytes, records))
 
-    def finished(self, records: Sequence[Record]) -> None:
+    def finished(
+        self, records: Sequence[Record], published: Mapping[int, Sequence[Publication]] = NOTHING
+    ) -> None:
         self._gave_up(records)
         self._finished += len(records)
+        if published:
+            for record in records:
+                if made := published.get(record.offset):
+                    self.outputs.keep(record.offset, made)
 
     def dropped(self, records: Sequence[Record]) -> None:
         self._gave_up(records)
@@ -67,10 +82,12 @@ class Partition:
         self.held_bytes -= sum(map(_size_bytes, records))
 
     def is_full(self, max_records: int) -> bool:
-        return self.held_count >= max_records or self.held_bytes > HELD_BYTES
+        held_bytes = self.held_bytes + self.outputs.size_bytes
+        return self.held_count + len(self.outputs) >= max_records or held_bytes > HELD_BYTES
 
     def has_room(self, max_records: int) -> bool:
-        return self.held_count <= max_records // 2 and self.held_bytes <= HELD_BYTES // 2
+        held_bytes = self.held_bytes + self.outputs.size_bytes
+        return self.held_count + len(self.outputs) <= max_records // 2 and held_bytes <= HELD_BYTES // 2
 
     @property
     def is_busy(self) -> bool:
@@ -93,15 +110,19 @@ class Partition:
         found: Ranges = ()
         if self._dropped or self._polled_end - first != len(outstanding):
             found = gaps(sorted([*outstanding, *self._dropped]), self._polled_end)
-        return found + beyond(self.inherited, self._polled_end)
+        return found + beyond(self._inherited, self._polled_end)
 
-    def ordered(self, offset: int, ahead: Ranges) -> None:
-        """A commit of this is under way."""
-        self._ordered = (self._finished, offset, ahead)
+    def tell(self, offset: int) -> tuple[str, list[Publication]]:
+        """This is about to be committed: the metadata that goes with it, and what is to be published with it."""
+        text, told = to_metadata(offset, self.ahead(), self._told)
+        self._ordered = (self._finished, offset, told)
+        return text, self.outputs.take(offset, told)
 
     def was_committed(self) -> list[Lane]:
         """That commit was made; returns the lanes that waited for it."""
         self._committed_finished, self.committed_offset, ahead = self._ordered
+        self._told = ahead
+        self.outputs.drop(self.committed_offset, ahead)
         return [lane for lane in self.lanes.values() if self._is_settled(lane, ahead)]
 
     def _is_settled(self, lane: Lane, ahead: Ranges) -> bool:
@@ -142,16 +163,16 @@ class Partitions:
         partition = self.owned.get(lane.key)
         return partition if partition is not None and partition.lanes.get(lane.name) is lane else None
 
-    def metadata(self, offsets: Offsets) -> Metadata:
-        """What goes with these offsets, which are about to be committed."""
-        found: dict[Place, str] = {}
+    def tell(self, offsets: Offsets) -> tuple[Offsets, Metadata, tuple[Publication, ...]]:
+        """These are about to be committed: all that the order for it says."""
+        metadata: dict[Place, str] = {}
+        outputs: list[Publication] = []
         for partition in self.of(offsets):
-            offset = offsets[partition.key]
-            text, told = to_metadata(offset, partition.ahead())
-            partition.ordered(offset, told)
+            text, published = partition.tell(offsets[partition.key])
+            outputs += published
             if text:
-                found[partition.key] = text
-        return found
+                metadata[partition.key] = text
+        return offsets, metadata, tuple(outputs)
 
     def hold(self, partition: Partition, records: Sequence[Record]) -> None:
         """Records that were polled, in their order, and are to be handled."""

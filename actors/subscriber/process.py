@@ -7,7 +7,8 @@
     the client's  sockets of consumer and producer
 
 It is a client like any other: it reaches the broker by the gateway's endpoint, and its address is its instance id, so
-that it keeps its partitions over a restart within the session timeout. Offsets live with the group's coordinator; the
+that it keeps its partitions over a restart within the session timeout, and its transactional id, so that it shuts out
+whatever is left of its predecessor. Offsets live with the group's coordinator; the
 flight recorder is all it keeps. Started by the supervisor through `main`. A handler that cannot be loaded ends it before
 it is ready.
 """
@@ -20,11 +21,14 @@ from msgspec import structs
 
 from ...transport.client.client import Client
 from ...transport.client.consumer import Consumer
+from ...transport.client.transactional import TransactionalProducer
+from ...transport.context import Publication
 from ...transport.loop import Actor, ActorContext, run_actor
 from ...transport.machine import Effect
 from ...transport.protocol.errors import PlanariaError
 from ...transport.protocol.operations import InFlight
 from ...transport.subscription import SubscriberOptions
+from .committing import DELIVERY_TIMEOUT_MS, TRANSACTION_TIMEOUT_MS, AtomicCommits, PlainCommits
 from .effects import Abandon, Alarm, Bury, Crash, Forget, NoteTimeout, Retire, Run, Tell, TimedOut
 from .feed import Feed, OnPartitions
 from .flight_recorder import FlightRecorder, flight_path
@@ -78,18 +82,24 @@ class SubscriberProcess(Actor):
         self.machine = SubscriberMachine(options, self._recorder.past(), random.random)
         self._client = Client(options.endpoint, client_id=context.address)
         producer = self._client.producer(delivery_timeout_ms=OUTPUT_TIMEOUT_MS)
+        is_exact = options.delivery == "exactly-once"
+
+        def check(message: Publication) -> None:
+            producer.check(message.topic, message.partition, message.size_bytes)
+
         self._workers = Workers(
             handler,
             self._recorder,
             self._inbox,
             options.concurrency,
-            check=lambda message: producer.check(message.topic, message.partition, message.size_bytes),
-            send=lambda message: producer.publish(*structs.astuple(message)),
+            check=check,
+            send=None if is_exact else lambda message: producer.publish(*structs.astuple(message)),
             is_metered=options.cpu_limit is not None,
         )
         self._gauge = Gauge(self._recorder, self._workers, self._inbox, options.cpu_limit)
-        self._mail = Mail(producer, self._inbox)
-        self._feed = Feed(self._join, options.max_records, self._inbox)
+        self._mail = Mail(producer, self._inbox, check if is_exact else None)
+        commits = AtomicCommits(self._transactions()) if is_exact else PlainCommits()
+        self._feed = Feed(self._join, options.max_records, self._inbox, commits)
         self.loop.watch(self._inbox.fileno(), self._take_posted)
         self._feed.open()
         if options.memory_limit is not None:
@@ -111,7 +121,8 @@ class SubscriberProcess(Actor):
                 self.alarms = effect.alarms
             case NoteTimeout():
                 offset = self._recorder.time_out(effect.worker, effect.cause, effect.offset)
-                self.loop.dispatch(TimedOut(effect.number, offset, effect.cause))
+                before = self._workers.so_far(effect.worker)
+                self.loop.dispatch(TimedOut(effect.number, offset, effect.cause, before))
             case Abandon():
                 self.close()
             case Crash():
@@ -135,6 +146,15 @@ class SubscriberProcess(Actor):
             if isinstance(event, ThreadFailed):
                 raise event.error
             self.loop.dispatch(event)
+
+    def _transactions(self) -> TransactionalProducer:
+        return self._client.producer(
+            transactional_id=self.context.address,
+            transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+            delivery_timeout_ms=DELIVERY_TIMEOUT_MS,
+            # Who waits for a backlog to shrink must not keep a transaction open meanwhile.
+            on_backpressure="raise",
+        )
 
     def _join(self, on_revoked: OnPartitions, on_lost: OnPartitions) -> Consumer:
         options = self._options

@@ -2,8 +2,9 @@
 
     metadata    "done ahead: 2-4,9" on the committed offset 100: 102 to 104 and 109 are done too, 100 is not
 
-Bounded by MAX_CHARS: of more ranges than that holds the lowest are told, and a successor repeats the others. Whatever
-else stands in the metadata of a commit, a program's own words, tells nothing.
+Bounded by MAX_CHARS: of more ranges than that holds the lowest are told, and a successor repeats the others; but what was
+told once is told until the offset has passed it, for nobody may repeat what a transaction has made of it. Whatever else
+stands in the metadata of a commit, a program's own words, tells nothing.
 """
 
 import re
@@ -35,17 +36,33 @@ def beyond(ranges: Ranges, offset: int) -> Ranges:
     return tuple((max(first, offset), end) for first, end in ranges if end > offset)
 
 
-def to_metadata(offset: int, ahead: Ranges) -> tuple[str, Ranges]:
-    """The text, and the ranges that had room in it."""
-    parts: list[str] = []
-    room = MAX_CHARS - len(_PREFIX)
-    for first, end in ahead:
-        part = str(first - offset) if end == first + 1 else f"{first - offset}-{end - 1 - offset}"
-        room -= len(part) + 1
-        if room < 0:
-            break
-        parts.append(part)
-    return (_PREFIX + ",".join(parts) if parts else "", ahead[: len(parts)])
+def to_metadata(offset: int, ahead: Ranges, before: Ranges = ()) -> tuple[str, Ranges]:
+    """The text, and the ranges that had room in it: all that were told `before`, and the lowest of the others."""
+    told = _told(offset, ahead, beyond(before, offset))
+    return (_PREFIX + ",".join(_text(offset, each) for each in told) if told else "", told)
+
+
+def _told(offset: int, ahead: Ranges, before: Ranges) -> Ranges:
+    """The most ranges of `ahead` that there is room for, from the first on, and of `before` what lies behind them."""
+    room = MAX_CHARS - len(_PREFIX) + 1
+    lengths = [len(_text(offset, each)) + 1 for each in ahead]
+    if sum(lengths) <= room:
+        return ahead
+    left = list(before)
+    taken = sum(len(_text(offset, each)) + 1 for each in left)
+    told = before
+    for count, length in enumerate(lengths, 1):
+        taken += length
+        while left and left[0][0] < ahead[count - 1][1]:
+            taken -= len(_text(offset, left.pop(0))) + 1
+        if taken <= room:
+            told = (*ahead[:count], *left)
+    return told
+
+
+def _text(offset: int, part: tuple[int, int]) -> str:
+    first, end = part
+    return str(first - offset) if end == first + 1 else f"{first - offset}-{end - 1 - offset}"
 
 
 def from_metadata(offset: int, metadata: str) -> Ranges:

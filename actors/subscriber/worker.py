@@ -12,7 +12,7 @@ from time import monotonic, thread_time, time
 
 from ...transport.client.delivery import Delivery
 from ...transport.context import Context, Publication
-from .effects import Ran, Run
+from .effects import Ran, Run, SoFar
 from .flight_recorder import FlightRecorder
 from .handler import Handler, failure_of, takes_context, verdict_of
 from .machine import SLICE_MS
@@ -20,6 +20,8 @@ from .threads import Inbox, WorkThread
 
 Check = Callable[[Publication], None]
 Send = Callable[[Publication], Delivery]
+_UnderWay = tuple[dict[int, Sequence[Publication]], list[tuple[int, Delivery]]]
+"""By offset, what is left to a transaction; by place in the run, what was sent."""
 
 
 class Workers:
@@ -45,11 +47,18 @@ class Workers:
         self._is_stopping = False
         self._is_metered = is_metered
         self._began: list[tuple[int, float] | None] = [None] * concurrency
+        self._under_way: list[_UnderWay] = [({}, [])] * concurrency
         self._threads = [WorkThread(f"planaria-handler-{number}", inbox) for number in range(concurrency)]
 
     def at_hand(self) -> list[tuple[int, tuple[int, float] | None]]:
         """By worker, its thread, and the offset and the CPU time at which its record began, if it has one."""
         return [(thread.ident, began) for thread, began in zip(self._threads, self._began, strict=True)]
+
+    def so_far(self, worker: int) -> SoFar:
+        """What its run, which is stuck, has made of the records before the one at hand."""
+        published, sent = self._under_way[worker]
+        undelivered = (at for at, delivery in list(sent) if not delivery.done() or delivery.exception())
+        return SoFar(dict(published), next(undelivered, None))
 
     def run(self, order: Run) -> None:
         self._threads[order.worker].order(self._run, order)
@@ -63,8 +72,7 @@ class Workers:
         takes_context, send = self._takes_context, self._send
         tally = (order.attempt, order.handed + 1, order.first_failed_ms)
         done = 0
-        published: dict[int, Sequence[Publication]] = {}
-        sent: list[tuple[int, Delivery]] = []
+        published, sent = self._under_way[worker] = ({}, [])
         made: Sequence[Publication] = ()
         started_ms = int(time() * 1000)
         over_at = monotonic() + SLICE_MS / 1000

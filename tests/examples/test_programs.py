@@ -102,5 +102,5 @@ def test_dead_letters(tmp_path: Path) -> None:
 
 def test_exactly_once(tmp_path: Path) -> None:
     lines = run("exactly_once", tmp_path).splitlines()
-    assert lines[-1] == "200 orders, 200 payments, 200 different ones"
+    assert lines[-1] == "200 orders, 200 payments, 200 receipts"
     assert [line for line in lines if "was killed" in line]

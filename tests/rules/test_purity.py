@@ -33,6 +33,7 @@ IMPURE: dict[str, str] = {
     "actors/log/timestamps.py": "reads an open segment",
     "actors/partition/process.py": "the partition's process",
     "actors/scheduler/process.py": "the scheduler's process: its snapshot file",
+    "actors/subscriber/committing.py": "commits by the client and waits",
     "actors/subscriber/feed.py": "a thread that waits for the group's consumer",
     "actors/subscriber/gauge.py": "a thread that looks at the process it is in",
     "actors/subscriber/flight_recorder.py": "maps the recorder's file",

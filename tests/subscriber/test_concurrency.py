@@ -107,6 +107,7 @@ def test_a_handler_that_comes_back_after_its_time_changes_nothing() -> None:
     script.after(COMMIT_MS)
     script.timed_out(2)
     script.give(Ran(run.number, 2, Failure("no")))
+    script.polled()
     commits = [effect for effect in script.take_effects() if isinstance(effect, Commit)]
     assert [commit.offsets for commit in commits] == [{("A", 0): 2}]
 

@@ -10,6 +10,7 @@ import pytest
 
 from planaria.actors.subscriber.bisection import Spot
 from planaria.actors.subscriber.effects import (
+    Buried,
     Bury,
     Cause,
     Charge,
@@ -27,13 +28,15 @@ from planaria.actors.subscriber.effects import (
     Resume,
     Rewind,
     Run,
+    SoFar,
     TimedOut,
 )
 from planaria.actors.subscriber.past import Finished, spot_of
 from planaria.actors.subscriber.progress import Ranges, from_metadata
 from planaria.transport.addresses import Place
+from planaria.transport.context import Publication
 from planaria.transport.machine import Stop
-from subscriber_script import FakeMessage, Script
+from subscriber_script import FakeMessage, Script, made_of
 
 PARTITIONS = 3
 RECORDS = 60
@@ -48,6 +51,9 @@ class World:
         self.concurrency = concurrency
         self.draw = random.Random(seed)
         self.delivery = delivery
+        self.is_exact = delivery == "exactly-once"
+        self.published: list[str] = []
+        """What is in committed transactions, each value naming its record."""
         self.is_rough = is_rough
         self.is_calm = False
         self.committed = {("A", partition): 0 for partition in range(PARTITIONS)}
@@ -73,7 +79,7 @@ class World:
         self.incarnations += 1
         self.script = Script(
             list(self.charges.values()),
-            list(self.finished.values()) if self.concurrency > 1 else [],
+            list(self.finished.values()) if self.concurrency > 1 and not self.is_exact else [],
             self.suspects,
             concurrency=self.concurrency,
             delivery=self.delivery,
@@ -141,6 +147,7 @@ class World:
     def work(self) -> None:
         run = self.draw.choice(self.runs)
         done = 0
+        published: dict[int, tuple[Publication, ...]] = {}
         for record in run.records:
             place = ((record.topic, record.partition), record.offset)
             attempt = run.attempt if done == 0 else 1
@@ -152,7 +159,7 @@ class World:
             if what == "hangs":
                 self.charge(place, attempt, "timed out")
                 self.runs = [each for each in self.runs if each is not run]
-                self.act(self.script.give, TimedOut(run.number, record.offset))
+                self.act(self.script.give, TimedOut(run.number, record.offset, before=SoFar(dict(published))))
                 if not self.is_over and self.draw.random() < 0.5:
                     # It comes back after all, too late.
                     self.act(self.script.give, Ran(run.number, done, Failure("ValueError: no")))
@@ -161,15 +168,19 @@ class World:
             if what == "raises":
                 self.runs = [each for each in self.runs if each is not run]
                 self.charge(place, attempt, "failed")
-                self.act(self.script.give, Ran(run.number, done, Failure("ValueError: no")))
+                self.act(
+                    self.script.give, Ran(run.number, done, Failure("ValueError: no"), published=published)
+                )
                 return
             self.handled[place] = self.handled.get(place, 0) + 1
             self.finished[*place[0], record.offset] = Finished(*place[0], record.offset, run.committed)
+            if self.is_exact:
+                published[record.offset] = (made_of(record),)
             done += 1
             if self.draw.random() < 0.1:
                 break
         self.runs = [each for each in self.runs if each is not run]
-        self.act(self.script.give, Ran(run.number, done))
+        self.act(self.script.give, Ran(run.number, done, published=published))
 
     def die(self, place: tuple[Place, int], attempt: int) -> None:
         """Alone it is charged; otherwise everything at hand is suspect."""
@@ -178,7 +189,7 @@ class World:
             self.suspects = []
         else:
             # Such an attempt is not charged.
-            self.tries[place] -= self.delivery == "at-least-once"
+            self.tries[place] -= self.delivery != "at-most-once"
             self.suspects = [spot_of(run.records[0]) for run in self.runs]
         self.be_born()
 
@@ -196,6 +207,10 @@ class World:
                 self.script.commit = order
                 if not self.is_calm and self.draw.random() < 0.1:
                     self.act(self.script.refused)
+                elif not self.is_calm and self.is_exact and self.draw.random() < 0.05:
+                    if self.draw.random() < 0.5:
+                        self.commit(order)
+                    self.act(self.script.uncertain)
                 else:
                     self.commit(order)
                     self.script.commit = None
@@ -206,11 +221,15 @@ class World:
                 self.script.bury = order
                 if not self.is_calm and self.draw.random() < 0.3:
                     self.act(self.script.bury_failed)
+                elif self.is_exact:
+                    value = f"{key[1]}:{headers['dead-letter-offset']}".encode()
+                    self.script.bury = None
+                    self.act(self.script.give, Buried(order.lane, (Publication(letter.topic, value),)))
                 else:
                     self.buried.add((key, int(headers["dead-letter-offset"])))
                     self.act(self.script.buried)
             case Leave():
-                self.commit(order)
+                self.commit_last(order)
                 self.act(self.script.left)
 
     def fetch(self) -> list[FakeMessage]:
@@ -232,15 +251,37 @@ class World:
         self.fresh -= new
         return {key: self.ahead[key] for key in new if key in self.ahead}
 
+    def commit_last(self, order: LetGo | Leave) -> None:
+        """Nobody is told whether it was made."""
+        if self.is_calm or not self.is_exact or self.draw.random() < 0.9:
+            self.commit(order)
+
     def commit(self, order: Commit | LetGo | Leave) -> None:
+        self.buried.update(
+            (("A", int(partition)), int(offset))
+            for each in order.outputs
+            if each.topic == "A.dlq"
+            for partition, offset in [each.value.decode().split(":")]
+        )
         for key, offset in order.offsets.items():
             assert offset >= self.committed[key], "a commit never goes back"
             self.ahead[key] = from_metadata(offset, order.metadata.get(key, ""))
-            if self.delivery == "at-least-once":
+            if self.delivery != "at-most-once":
                 beyond = [at for first, end in self.ahead[key] for at in range(first, end)]
                 for place in ((key, at) for at in [*range(self.committed[key], offset), *beyond]):
                     assert place in self.handled or place in self.buried, f"committed unhandled: {place}"
             self.committed[key] = offset
+        self.published += [each.value.decode() for each in order.outputs]
+        if self.is_exact:
+            self.check_published()
+
+    def check_published(self) -> None:
+        """One output for each record that is said to be done, and for no other."""
+        said = {f"{key[1]}:{at}" for key, offset in self.committed.items() for at in range(offset)}
+        for key, ahead in self.ahead.items():
+            said |= {f"{key[1]}:{at}" for first, end in ahead for at in range(first, end)}
+        assert len(self.published) == len(set(self.published)), "twice"
+        assert set(self.published) == said
 
     def kill(self) -> None:
         """SIGKILL from outside: the record at hand, if any, is charged."""
@@ -285,7 +326,7 @@ class World:
                 )()
                 if self.incarnations != incarnation or self.is_over:
                     return
-            self.commit(self.let_go)
+            self.commit_last(self.let_go)
         self.position[key] = self.committed[key]
         self.paused.discard(key)
         self.fresh.add(key)
@@ -305,7 +346,7 @@ class World:
 
 
 @pytest.mark.parametrize("concurrency", [1, 2, 8])
-@pytest.mark.parametrize("delivery", ["at-least-once", "at-most-once"])
+@pytest.mark.parametrize("delivery", ["at-least-once", "at-most-once", "exactly-once"])
 def test_random_histories(delivery: str, concurrency: int, seed: int) -> None:
     for history in range(15):
         world = World(seed + history, delivery, is_rough=history % 2 == 0, concurrency=concurrency)
@@ -324,7 +365,7 @@ def test_random_histories(delivery: str, concurrency: int, seed: int) -> None:
 def check(world: World) -> None:
     assert world.is_finished, f"stuck: {world.committed}"
     places = [(key, offset) for key in world.committed for offset in range(RECORDS)]
-    if world.delivery == "at-least-once":
+    if world.delivery != "at-most-once":
         missing = [place for place in places if place not in world.handled and place not in world.buried]
         assert missing == []
         assert all(place in world.buried for place in world.poison)

@@ -30,7 +30,7 @@ def options(**changed: Any) -> SubscriberOptions:
 @pytest.mark.parametrize(
     ("changed", "complaint"),
     [
-        ({"delivery": "exactly-once"}, "'exactly-once' is not available in this version"),
+        ({"delivery": "exactly-once", "group": "g" * 236}, "group: at most 235 characters with exactly-once"),
         ({"delivery": "sometimes"}, "delivery: 'sometimes' is unknown"),
         ({"dead_letter": "ORDERS"}, "dead_letter: 'ORDERS' is subscribed to"),
         ({"dead_letter": ""}, "dead_letter: must not be empty"),

@@ -257,6 +257,31 @@ def test_in_a_transaction_what_is_published_goes_with_the_run(recorder: FlightRe
     assert [charge.offset for charge in recorder.charges()] == [7]
 
 
+@pytest.mark.parametrize("is_transactional", [True, False])
+def test_of_a_stuck_run_is_known_what_came_before(
+    recorder: FlightRecorder, inbox: Inbox, is_transactional: bool
+) -> None:
+    stuck, let_go = threading.Event(), threading.Event()
+
+    def handler(message: FakeMessage, context: Context) -> None:
+        if message.offset == 6:
+            stuck.set()
+            let_go.wait(10)
+        echo(message, context)
+
+    outlet = Outlet()
+    workers = workers_of(handler, recorder, inbox, outlet, **({"send": None} if is_transactional else {}))
+    workers.run(Run(1, messages("A", 0, 4, 5, 6), 1))
+    assert stuck.wait(10)
+    assert sorted(workers.so_far(0).published) == ([4, 5] if is_transactional else [])
+    assert workers.so_far(0).undelivered == (None if is_transactional else 0)
+    if not is_transactional:
+        outlet.acknowledge(None, DeliveryFailed("STORAGE_FULL", "no room"))
+        assert workers.so_far(0).undelivered == 1
+    let_go.set()
+    assert heard(inbox).done == (3 if is_transactional else 1)
+
+
 def test_what_cannot_be_published_fails_in_the_handler(recorder: FlightRecorder, inbox: Inbox) -> None:
     def handler(message: FakeMessage, context: Context) -> None:
         context.publish("NOWHERE", b"")

@@ -421,6 +421,7 @@ class FakeBroker:
                 groups.PartitionOffset(topic, partition, offset)
                 for (group, topic, partition), offset in self.offsets.items()
                 if group == request.group
+                and (request.partitions is None or partition in request.partitions.get(topic, ()))
             ]
         )
 

@@ -14,6 +14,7 @@ from planaria.actors.subscriber.effects import (
     Commit,
     CommitRefused,
     Committed,
+    CommitUncertain,
     Crash,
     Failure,
     Forget,
@@ -25,6 +26,7 @@ from planaria.actors.subscriber.effects import (
     Poll,
     Polled,
     Ran,
+    Record,
     Resume,
     Revoking,
     Rewind,
@@ -36,6 +38,7 @@ from planaria.actors.subscriber.effects import (
 )
 from planaria.actors.subscriber.machine import SubscriberMachine
 from planaria.actors.subscriber.past import Finished, Past
+from planaria.transport.context import Publication
 from planaria.transport.machine import CancelTimer, Event, SetTimer, Stop, StopRequested, TimerFired
 from planaria.transport.subscription import HandlerSource, SubscriberOptions
 from planaria.transport.timers import Timers
@@ -53,6 +56,11 @@ class FakeMessage(NamedTuple):
 
 def messages(topic: str, partition: int, *offsets: int) -> list[FakeMessage]:
     return [FakeMessage(topic, partition, offset) for offset in offsets]
+
+
+def made_of(record: Record) -> Publication:
+    """What a handler that publishes makes of a record."""
+    return Publication("OUT", f"{record.partition}:{record.offset}".encode(), record.key)
 
 
 def options(**changed: Any) -> SubscriberOptions:
@@ -120,15 +128,20 @@ class Script:
         return self.give(Polled(found))
 
     def ran(
-        self, done: int | None = None, failure: str | None = None, verdict: Verdict = "failed"
+        self,
+        done: int | None = None,
+        failure: str | None = None,
+        verdict: Verdict = "failed",
+        publishes: bool = False,
     ) -> list[str]:
-        """The worker comes back; by default with everything done."""
+        """The worker comes back; by default with everything done. `publishes`: it has made one message of each record."""
         run, self.run = self.run, None
         assert run is not None
         if done is None:
             done = 0 if failure else len(run.records)
         reason = Failure(failure, "builtins.ValueError", "Traceback ...") if failure else None
-        return self.give(Ran(run.number, done, reason, verdict))
+        published = {each.offset: (made_of(each),) for each in run.records[:done]} if publishes else {}
+        return self.give(Ran(run.number, done, reason, verdict, published))
 
     def committed(self) -> list[str]:
         commit, self.commit = self.commit, None
@@ -140,10 +153,17 @@ class Script:
         assert commit is not None
         return self.give(CommitRefused(commit.offsets, "NOT_ASSIGNED: gone"))
 
-    def buried(self) -> list[str]:
+    def uncertain(self) -> list[str]:
+        commit, self.commit = self.commit, None
+        assert commit is not None
+        return self.give(CommitUncertain(commit.offsets, "TIMED_OUT: no answer"))
+
+    def buried(self, publishes: bool = False) -> list[str]:
+        """`publishes`: a transaction is to publish the letter."""
         bury, self.bury = self.bury, None
         assert bury is not None
-        return self.give(Buried(bury.lane))
+        letter = Publication(bury.letter.topic, b"letter")
+        return self.give(Buried(bury.lane, (letter,) if publishes else ()))
 
     def bury_failed(self) -> list[str]:
         bury, self.bury = self.bury, None
@@ -193,7 +213,9 @@ def line_of(effect: Any) -> str:
             | Rewind(offsets=offsets)
         ):
             places = [f"{topic}/{partition}={offset}" for (topic, partition), offset in offsets.items()]
-            return " ".join([type(effect).__name__.lower(), *places])
+            outputs = [] if isinstance(effect, Rewind) else [each.value.decode() for each in effect.outputs]
+            with_outputs = ["with", *outputs] if outputs else []
+            return " ".join([type(effect).__name__.lower(), *places, *with_outputs])
         case Pause(key=key) | Resume(key=key) | Forget(key=key):
             return f"{type(effect).__name__.lower()} {key[0]}/{key[1]}"
         case Bury(letter=letter):

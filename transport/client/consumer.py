@@ -6,7 +6,7 @@ the machines: membership and fetching there, the reader here. Called by `Client.
 
 import random
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
 from types import TracebackType
@@ -22,6 +22,7 @@ from ..protocol.groups import (
     FetchOffsetsReply,
     PartitionOffset,
 )
+from ..protocol.message import TopicPartitions
 from .admin import as_offsets, by_partition
 from .asking import GATEWAY, Answered, Ask, Failed, partition_address
 from .courier import Courier
@@ -245,30 +246,46 @@ class Consumer:
     def _commit_now(self, offsets: Offsets, metadata: Mapping[Place, str] | None = None) -> None:
         if not offsets:
             return
-        request = self._commit_request(as_offsets(offsets, metadata))
+        request = self._commit_request(as_offsets(offsets, metadata), self._identity)
         self._network.call(GATEWAY, request, CommitOffsetsReply, timeout_ms=self._request_timeout_ms)
         self._committed.update(offsets)
 
-    def _commit_request(self, offsets: list[PartitionOffset]) -> CommitOffsets:
+    @property
+    def _identity(self) -> tuple[str | None, int]:
+        """Member id and generation."""
+        return self._membership.identity if self._membership is not None else (None, 0)
+
+    def _commit_request(
+        self, offsets: list[PartitionOffset], identity: tuple[str | None, int]
+    ) -> CommitOffsets:
         if self._group is None:
             raise PlanariaError("a consumer without a group has nowhere to commit to")
-        member_id, generation = self._membership.identity if self._membership is not None else (None, 0)
+        member_id, generation = identity
         return CommitOffsets(group=self._group, offsets=offsets, member_id=member_id, generation=generation)
 
-    def commit_request(self) -> CommitOffsets | None:
+    def commit_request(
+        self, offsets: Offsets | None = None, metadata: Mapping[Place, str] | None = None
+    ) -> CommitOffsets | None:
         """What `commit` would ask, for a transaction; None for nothing. Raises InvalidOption with `auto_commit`.
 
-        Raises CommitFailed when a partition went since its messages were handed out: somebody else handles them.
+        Raises CommitFailed when a partition went since its messages were handed out: somebody else handles them. With
+        `offsets` no callback is called: of what was not lost by now the caller has heard in its last poll.
         """
         self._refuse_when_closed()
         if self._auto_commit:
             raise InvalidOption("auto_commit: must be False where a transaction commits the offsets")
+        # Before the mail: a member that is lost and joins anew just then must not commit as the new one.
+        identity = self._identity
+        if offsets is not None:
+            if any(isinstance(item, Target) and item.is_lost for item in self._courier.mailbox.copy()):
+                raise CommitFailed(ErrorCode.NOT_ASSIGNED, "the partitions have been lost")
+            return self._commit_request(as_offsets(offsets, metadata), identity)
         self._open_mail()
         if lost := self._reader.take_lost():
             raise CommitFailed(ErrorCode.NOT_ASSIGNED, f"taken away since it was handed out: {lost}")
         positions = self._read_positions(self._lent_read)
         self._reader.mark(positions)
-        return self._commit_request(as_offsets(positions)) if positions else None
+        return self._commit_request(as_offsets(positions), identity) if positions else None
 
     def _commit_when_due(self) -> None:
         if not self._auto_commit or self._is_committing or monotonic() < self._next_commit_at:
@@ -277,7 +294,7 @@ class Consumer:
         news = {place: at for place, at in self._settled.items() if self._committed.get(place) != at}
         if news:
             self._is_committing = True
-            request = self._commit_request(as_offsets(news))
+            request = self._commit_request(as_offsets(news), self._identity)
             # Not tried again by itself: a commit that the program makes meanwhile would be undone by this older one.
             ask = Ask(
                 ("commit", news),
@@ -317,16 +334,17 @@ class Consumer:
 
     def committed(self, partitions: Sequence[Place] | None = None) -> dict[TopicPartition, int]:
         """The group's committed offsets, of these partitions or of all; those without one are left out."""
-        found = by_partition(self.committed_with_metadata())
-        if partitions is None:
-            return found
-        wanted = {(topic, partition) for topic, partition in partitions}
-        return {place: offset for place, offset in found.items() if place in wanted}
+        return by_partition(self.committed_with_metadata(partitions))
 
-    def committed_with_metadata(self) -> list[PartitionOffset]:
+    def committed_with_metadata(self, partitions: Iterable[Place] | None = None) -> list[PartitionOffset]:
+        """As `committed`; waits for transactions that are about to move these offsets."""
         if self._group is None:
             raise PlanariaError("a consumer without a group has no committed offsets")
-        request = FetchOffsets(group=self._group)
+        wanted: TopicPartitions | None = None if partitions is None else {}
+        for topic, partition in partitions or ():
+            assert wanted is not None
+            wanted.setdefault(topic, []).append(partition)
+        request = FetchOffsets(group=self._group, partitions=wanted)
         timeout_ms = self._request_timeout_ms
         return self._network.call(GATEWAY, request, FetchOffsetsReply, timeout_ms=timeout_ms).offsets
 

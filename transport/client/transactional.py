@@ -16,6 +16,7 @@ read, and what still comes late is refused by its epoch. Called by `Client.produ
 """
 
 import threading
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, NoReturn, Protocol, Self
 
@@ -37,7 +38,9 @@ from .producer import Producer
 class Committing(Protocol):
     """A consumer whose offsets can be committed by somebody else."""
 
-    def commit_request(self) -> CommitOffsets | None: ...
+    def commit_request(
+        self, offsets: Mapping[Place, int] | None = None, metadata: Mapping[Place, str] | None = None
+    ) -> CommitOffsets | None: ...
 
 
 class TransactionalProducer:
@@ -80,6 +83,15 @@ class TransactionalProducer:
             self._current = Transaction(self, identity)
             self._producer.begin(identity)
             return self._current
+
+    def claim(self) -> None:
+        """Take the transactional id now, and end what an earlier holder left open; else the first transaction does.
+
+        Raises what `transaction` does.
+        """
+        with self._lock:
+            if self._identity is None and self._current is None:
+                self._init()
 
     def _init(self) -> Identity:
         last = self._last_identity
@@ -194,14 +206,19 @@ class Transaction:
             self._refuse()
         return self._publish(topic, value, key, **options)
 
-    def commit_offsets(self, consumer: Committing) -> None:
-        """Commit what the consumer has handed out so far, if and when the transaction commits.
+    def commit_offsets(
+        self,
+        consumer: Committing,
+        offsets: Mapping[Place, int] | None = None,
+        metadata: Mapping[Place, str] | None = None,
+    ) -> None:
+        """Commit the given offsets, or what the consumer has handed out so far, if and when the transaction commits.
 
         Raises CommitFailed when the partitions are not its member's any more; then nothing but an abort is left.
         """
         if self._has_ended:
             self._refuse()
-        request = consumer.commit_request()
+        request = consumer.commit_request(offsets, metadata)
         if request is None:
             return
         self._groups.add(request.group)
