@@ -113,7 +113,7 @@ class GroupUnderFaults(RuleBasedStateMachine):
         held = decided.held if decided is not None else {}
         for topic, partition in sorted(member.owned - held.keys()):
             request_id = member.commit(topic, partition, 10**9)
-            body = self.group.answer_of(member.name, request_id)
+            body = self.group.answer_of(request_id)
             assert isinstance(body, ErrorBody)
             assert body.code in (ErrorCode.UNKNOWN_MEMBER, ErrorCode.FENCED_MEMBER, ErrorCode.NOT_ASSIGNED)
 
@@ -175,7 +175,7 @@ class GroupUnderFaults(RuleBasedStateMachine):
     def note_answers(self) -> None:
         open_commits = []
         for client, request_id, partition, offset in self.issued:
-            body = self.group.answer_of(client, request_id)
+            body = self.group.answer_of(request_id)
             if body is None:
                 open_commits.append((client, request_id, partition, offset))
             elif not isinstance(body, ErrorBody):

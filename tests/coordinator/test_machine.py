@@ -131,7 +131,7 @@ def test_a_newer_heartbeat_answers_the_older_one(group: SimulatedGroup) -> None:
     older = member.outstanding
     member.heartbeat(max_wait_ms=1_000)
     assert older is not None
-    assert group.answer_of("a", older) is not None
+    assert group.answer_of(older) is not None
     assert member.receive() is None
 
 
@@ -153,9 +153,9 @@ def test_of_two_heartbeats_that_waited_for_one_append_only_the_newer_is_parked(g
         )
         ids.append(group.ask("a", request))
     group.drain()
-    assert group.answer_of("a", commit) is not None
-    assert group.answer_of("a", ids[0]) is not None
-    assert group.answer_of("a", ids[1]) is None
+    assert group.answer_of(commit) is not None
+    assert group.answer_of(ids[0]) is not None
+    assert group.answer_of(ids[1]) is None
 
 
 def test_nobody_is_told_of_an_assignment_that_is_not_durable(group: SimulatedGroup) -> None:
@@ -417,11 +417,11 @@ def test_too_many_waiting_requests_are_refused(
     monkeypatch.setattr(recorder_module, "MAX_WAITING", 3)
     commit = CommitOffsets(group=GROUP, offsets=[PartitionOffset("ORDERS", 0, 3)])
     ids = [group.ask("x", commit) for _ in range(5)]
-    assert [group.answer_of("x", number) is None for number in ids] == [True] * 3 + [False] * 2
-    assert group.answer_of("x", ids[3]).code == ErrorCode.OVERLOADED
-    assert group.answer_of("x", ids[3]).retriable
+    assert [group.answer_of(number) is None for number in ids] == [True] * 3 + [False] * 2
+    assert group.answer_of(ids[3]).code == ErrorCode.OVERLOADED
+    assert group.answer_of(ids[3]).retriable
     group.drain()
-    assert all(not isinstance(group.answer_of("x", number), ErrorBody) for number in ids[:3])
+    assert all(not isinstance(group.answer_of(number), ErrorBody) for number in ids[:3])
 
 
 def test_a_large_commit_goes_out_in_batches_and_is_answered_after_the_last(
@@ -431,7 +431,7 @@ def test_a_large_commit_goes_out_in_batches_and_is_answered_after_the_last(
     offsets = [PartitionOffset("ORDERS", number, number) for number in range(100)]
     number = group.ask("x", CommitOffsets(group=GROUP, offsets=offsets))
     before = len(group.log.batches)
-    while group.answer_of("x", number) is None:
+    while group.answer_of(number) is None:
         [append] = [call for call in group.answerable() if isinstance(call.request, Produce)]
         group.answer(append)
     assert len(group.log.batches) - before > 5
@@ -447,10 +447,10 @@ def test_an_append_whose_answer_is_lost_goes_again_and_counts_once(group: Simula
     batches = len(group.log.batches)
     [append] = [call for call in group.answerable() if isinstance(call.request, Produce)]
     group.lose_answer(append)
-    assert group.answer_of("x", number) is None
+    assert group.answer_of(number) is None
     group.advance(100)
     group.drain()
-    assert not isinstance(group.answer_of("x", number), ErrorBody)
+    assert not isinstance(group.answer_of(number), ErrorBody)
     assert len(group.log.batches) == batches + 1
 
 
@@ -461,10 +461,10 @@ def test_an_append_waits_for_the_partition_and_goes_as_soon_as_it_is_up(group: S
         group.drain()
         group.advance(100)
     group.drain()
-    assert group.answer_of("x", number) is None
+    assert group.answer_of(number) is None
     group.partition_up()
     group.drain()
-    assert not isinstance(group.answer_of("x", number), ErrorBody)
+    assert not isinstance(group.answer_of(number), ErrorBody)
 
 
 @pytest.mark.parametrize(
@@ -523,10 +523,10 @@ def test_a_stop_refuses_the_parked_and_waits_for_what_is_outstanding(group: Simu
     assert code(member.receive()) == ErrorCode.SHUTTING_DOWN
     assert not group.is_stopped
     late = group.ask("x", DescribeGroup(group=GROUP))
-    assert group.answer_of("x", late).code == ErrorCode.SHUTTING_DOWN
+    assert group.answer_of(late).code == ErrorCode.SHUTTING_DOWN
     group.drain()
     assert group.is_stopped
-    assert not isinstance(group.answer_of("a", commit), ErrorBody)
+    assert not isinstance(group.answer_of(commit), ErrorBody)
     assert group.snapshot is not None
 
 

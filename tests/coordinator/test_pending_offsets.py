@@ -168,11 +168,11 @@ def test_an_end_counts_for_nobody_until_it_is_durable(group: SimulatedGroup) -> 
     commit(group, 5)
     ended = group.ask("c", ending(True))
     asked = group.ask("x", fetching(0))
-    assert group.answer_of("c", ended) is None
-    assert group.answer_of("x", asked) is None
+    assert group.answer_of(ended) is None
+    assert group.answer_of(asked) is None
     group.drain()
-    assert group.answer_of("c", ended) == Done()
-    assert [item.offset for item in group.answer_of("x", asked).offsets] == [5]
+    assert group.answer_of(ended) == Done()
+    assert [item.offset for item in group.answer_of(asked).offsets] == [5]
 
 
 def test_it_is_judged_like_any_other_commit(group: SimulatedGroup) -> None:

@@ -13,9 +13,9 @@ def test_offsets_are_told_once_the_commits_before_are_durable() -> None:
     assert member.commits("ORDERS", 0, 5) == "ok"
     member.commit("ORDERS", 0, 23)
     asked = group.ask("a", FetchOffsets(group=GROUP))
-    assert group.answer_of("a", asked) is None
+    assert group.answer_of(asked) is None
     group.drain()
-    assert [item.offset for item in group.answer_of("a", asked).offsets] == [23]
+    assert [item.offset for item in group.answer_of(asked).offsets] == [23]
 
 
 def test_a_member_that_was_removed_and_is_back_is_not_told_what_it_had() -> None:

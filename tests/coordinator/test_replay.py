@@ -65,7 +65,7 @@ def test_requests_before_the_end_of_the_replay_are_refused_as_retriable() -> Non
     group = SimulatedGroup()
     group.start()
     number = group.ask("x", GroupHeartbeat(group=GROUP, topics=["ORDERS"]))
-    body = group.answer_of("x", number)
+    body = group.answer_of(number)
     assert (body.code, body.retriable) == (ErrorCode.ACTOR_UNAVAILABLE, True)
 
 

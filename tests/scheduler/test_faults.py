@@ -17,7 +17,8 @@ from planaria.actors.scheduler.pending import ENDED_KEPT_MS
 from planaria.transport.protocol.delayed import CancelScheduled, Schedule, ScheduleRecord
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.message import Done
-from simulated_schedule import LOST, OWN, SimulatedSchedule
+from simulated_actor import LOST
+from simulated_schedule import OWN, SimulatedSchedule
 
 TOPICS = ("ORDERS", "PAYMENTS")
 FULL = ErrorBody(ErrorCode.STORAGE_FULL, "no room", True)

@@ -9,7 +9,8 @@ from planaria.transport.machine import StopRequested
 from planaria.transport.protocol.data import Produce
 from planaria.transport.protocol.delayed import CancelScheduled, Schedule, ScheduleRecord
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
-from simulated_schedule import LOST, OWN, SimulatedSchedule
+from simulated_actor import LOST
+from simulated_schedule import OWN, SimulatedSchedule
 
 FULL = ErrorBody(ErrorCode.STORAGE_FULL, "no room", True)
 

@@ -48,23 +48,23 @@ def test_what_is_acquired_is_told_when_it_is_durable(group: SimulatedShare) -> N
     asked = group.ask("a", Acquire(group=GROUP, topics=["ORDERS"], member_id="a"))
     while not (appends := [call for call in group.answerable() if call.key == "append"]):
         group.answer(group.answerable()[0])
-    assert group.answer_of("a", asked) is None
+    assert group.answer_of(asked) is None
     group.answer(appends[0])
-    assert group.answer_of("a", asked).ranges == [some(1, 1)]
+    assert group.answer_of(asked).ranges == [some(1, 1)]
 
 
 def test_a_request_waits_for_records(group: SimulatedShare) -> None:
     request = Acquire(group=GROUP, topics=["ORDERS"], member_id="a", max_wait_ms=1_000)
     asked = group.ask("a", request)
     group.drain()
-    assert group.answer_of("a", asked) is None
+    assert group.answer_of(asked) is None
     group.publish(3)
-    assert group.answer_of("a", asked).ranges == [some(0, 2)]
+    assert group.answer_of(asked).ranges == [some(0, 2)]
     again = group.ask("a", request)
     group.drain()
     group.advance(1_000)
     group.calls = [call for call in group.calls if call.key[1] != "tail"]
-    assert group.answer_of("a", again).ranges == []
+    assert group.answer_of(again).ranges == []
 
 
 def test_what_is_released_is_not_charged_and_what_fails_is(group: SimulatedShare) -> None:
@@ -217,7 +217,7 @@ def test_a_topic_created_anew_is_another_topic(group: SimulatedShare) -> None:
 def test_a_topic_that_does_not_exist(group: SimulatedShare) -> None:
     asked = group.ask("a", Acquire(group=GROUP, topics=["NOPE"], member_id="a"))
     group.advance(1_000)
-    answer = group.answer_of("a", asked)
+    answer = group.answer_of(asked)
     assert isinstance(answer, ErrorBody)
     assert answer.code == "UNKNOWN_TOPIC"
 

@@ -1,31 +1,17 @@
 """A group without processes: the coordinator's machine over a simulated partition of `__offsets`, a simulated controller,
 simulated members, and a clock that moves when it is told to.
-
-Nothing happens by itself: calls of the coordinator wait in `calls` until `answer` or `drain`, timers until `advance`. So
-a test chooses what is in flight when the coordinator dies.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from planaria.actors.coordinator.effects import RemoveSnapshot
 from planaria.actors.coordinator.machine import CoordinatorMachine
 from planaria.actors.coordinator.snapshot import decode_snapshot
 from planaria.actors.coordinator.state import GroupState
-from planaria.actors.journal.effects import BecomeReady, SaveSnapshot, Started
 from planaria.transport.batch import parse_header, stamp, verify
 from planaria.transport.machine import (
-    Answered,
     Call,
-    CancelTimer,
-    Failed,
     PeerUp,
-    Received,
-    Reply,
-    Sender,
-    SetTimer,
-    Stop,
-    TimerFired,
 )
 from planaria.transport.protocol.data import (
     Fetch,
@@ -49,6 +35,7 @@ from planaria.transport.protocol.message import Done
 from planaria.transport.protocol.progress import ReportProgress, ReportProgressReply
 from planaria.transport.protocol.topics import CatalogTopic, WatchCatalog, WatchCatalogReply
 from planaria.transport.protocol.transactions import AddToTransaction
+from simulated_actor import SimulatedActor
 
 GROUP = "billing"
 PARTITION = "partition/__offsets/0"
@@ -106,15 +93,15 @@ class SimulatedLog:
         return reply, (b"".join(found),) if found else ()
 
 
-class SimulatedGroup:
-    """The coordinator and what surrounds it. Replies go to `inbox[client]` as (request id, body)."""
+class SimulatedGroup(SimulatedActor):
+    """The coordinator and what surrounds it."""
 
     def __init__(self, topics: dict[str, int] | None = None, group: str = GROUP) -> None:
+        super().__init__()
         self.group = group
         self.now = 1_000_000
         self.log = SimulatedLog()
         self.topics = dict(topics or {"ORDERS": 6})
-        self.version = 1
         self.lives: dict[str, int] = {}
         """How often each topic has been deleted."""
         self.tracked: set[str] = set()
@@ -126,16 +113,7 @@ class SimulatedGroup:
         """What coordinators of transactions were told is open, and which of them."""
         self.is_urgent = False
         self.is_partition_up = True
-        self.is_ready = False
-        self.is_stopped = False
-        self.calls: list[Call] = []
-        self.timers: dict[Any, int] = {}
-        self.inbox: dict[str, list[tuple[Any, Any]]] = {}
-        self.snapshot: bytes | None = None
-        self.snapshots_saved = 0
-        self.starts = 0
         self.machine: CoordinatorMachine
-        self._requests = 0
 
     @property
     def state(self) -> GroupState:
@@ -143,20 +121,10 @@ class SimulatedGroup:
         return self.machine._state
 
     def start(self, *, with_snapshot: bool = True) -> None:
-        self.starts += 1
-        self.calls, self.timers = [], {}
-        self.is_ready = self.is_stopped = False
         stored = decode_snapshot(self.snapshot, self.group) if self.snapshot and with_snapshot else None
-        self.machine = CoordinatorMachine(
-            self.group, "__offsets", 0, starter=f"run.{self.starts}", snapshot=stored
+        self.launch(
+            lambda starter: CoordinatorMachine(self.group, "__offsets", 0, starter=starter, snapshot=stored)
         )
-        self.handle(Started())
-
-    def run(self) -> "SimulatedGroup":
-        self.start()
-        self.drain()
-        assert self.is_ready
-        return self
 
     def crash(self, *, is_append_durable: bool) -> None:
         """The coordinator dies; an append on its way may still arrive."""
@@ -166,61 +134,24 @@ class SimulatedGroup:
         self.start()
 
     def ask(self, client: str, request: Any) -> int:
-        """Send a request; the answer will be in the client's inbox under the returned id."""
-        self._requests += 1
-        self.handle(Received(Sender((client.encode(),), self._requests), request))
-        return self._requests
+        """Send a request; `answer_of` will have the answer under the returned id."""
+        return super().ask(request, client)
 
-    def answer_of(self, client: str, request_id: int) -> Any:
+    def answer_of(self, request_id: int) -> Any:
         """The body answered to a request, or None while there is none."""
-        return next((body for known, body in self.inbox.get(client, []) if known == request_id), None)
+        return self.replies.get(request_id)
 
     def request(self, client: str, request: Any) -> Any:
         """Ask, let everything become durable, and take the answer (None: parked)."""
         request_id = self.ask(client, request)
         self.drain()
-        return self.answer_of(client, request_id)
-
-    def handle(self, event: Any) -> None:
-        for effect in self.machine.handle(event, self.now):
-            self._perform(effect)
+        return self.answer_of(request_id)
 
     def _perform(self, effect: Any) -> None:
-        match effect:
-            case Reply(to=sender, body=body):
-                self.inbox.setdefault(sender.route[0].decode(), []).append((sender.id, body))
-            case Call():
-                self.calls.append(effect)
-            case SetTimer(key=key, at=at):
-                self.timers[key] = at
-            case CancelTimer(key=key):
-                self.timers.pop(key, None)
-            case BecomeReady():
-                self.is_ready = True
-            case SaveSnapshot(data=data):
-                self.snapshot = data
-                self.snapshots_saved += 1
-            case RemoveSnapshot():
-                self.snapshot = None
-            case Stop():
-                self.is_stopped = True
-            case _:
-                raise AssertionError(effect)
-
-    def answerable(self) -> list[Call]:
-        """Calls that have an answer now: a poll for topics has none until they change."""
-        return [call for call in self.calls if not self._is_parked(call)]
-
-    def _is_parked(self, call: Call) -> bool:
-        return isinstance(call.request, WatchCatalog) and call.request.after_version == self.version
-
-    def answer(self, call: Call) -> None:
-        self.calls.remove(call)
-        outcome = self._outcome(call)
-        if isinstance(outcome, ErrorBody):
-            self.handle(Failed(call.key, outcome))
+        if isinstance(effect, RemoveSnapshot):
+            self.snapshot = None
         else:
-            self.handle(Answered(call.key, *outcome))
+            super()._perform(effect)
 
     def _outcome(self, call: Call) -> Any:
         request = call.request
@@ -253,17 +184,6 @@ class SimulatedGroup:
         assert isinstance(request, Fetch)
         return self.log.fetch(request.offset)
 
-    def lose_answer(self, call: Call) -> None:
-        """The partition takes the batch, and its answer never comes."""
-        self.calls.remove(call)
-        self._outcome(call)
-        self.handle(Failed(call.key, ErrorBody(ErrorCode.TIMED_OUT, "no answer in time", True)))
-
-    def drain(self) -> None:
-        """Answer every call until none is left that has an answer."""
-        while calls := self.answerable():
-            self.answer(calls[0])
-
     def recreate(self, *topics: str) -> None:
         """Delete topics and create them anew before anybody looks."""
         for topic in topics:
@@ -279,25 +199,10 @@ class SimulatedGroup:
         self.is_partition_up = True
         self.handle(PeerUp(address=PARTITION, incarnation=2, endpoint="ipc://p"))
 
-    def advance(self, milliseconds: int, each: Callable[[], None] = lambda: None) -> None:
-        """Move the clock, firing every timer on its way at its own moment."""
-        end = self.now + milliseconds
-        while self.timers and min(self.timers.values()) <= end:
-            key = min(self.timers, key=lambda key: self.timers[key])
-            self.now = max(self.now, self.timers.pop(key))
-            self.handle(TimerFired(key))
-            each()
-        self.now = end
-
     def freeze(self, milliseconds: int) -> None:
         """The coordinator's process is stopped for a while: its timers fire late, all at once."""
         self.now += milliseconds
-        for key in [
-            key for key, at in sorted(self.timers.items(), key=lambda item: item[1]) if at <= self.now
-        ]:
-            if key in self.timers:
-                del self.timers[key]
-                self.handle(TimerFired(key))
+        self.fire()
 
 
 class SimulatedMember:
@@ -349,7 +254,7 @@ class SimulatedMember:
         """Take the answer to the outstanding heartbeat, if it is there; late answers to earlier ones are nobody's."""
         if self.outstanding is None or self.is_frozen:
             return None
-        body = self.group.answer_of(self.name, self.outstanding)
+        body = self.group.answer_of(self.outstanding)
         if body is None:
             return None
         self.outstanding = None
@@ -400,7 +305,7 @@ class SimulatedMember:
         """Commit and wait: "ok" or the error's code."""
         request_id = self.commit(topic, partition, offset, generation=generation)
         self.group.drain()
-        body = self.group.answer_of(self.name, request_id)
+        body = self.group.answer_of(request_id)
         return "ok" if isinstance(body, CommitOffsetsReply) else body.code
 
     def leave(self) -> Any:

@@ -1,14 +1,10 @@
 """A scheduler without processes: its machine over simulated partitions, a simulated controller, and a clock that moves
 when it is told to.
-
-Nothing happens by itself: calls wait in `calls` until `answer`, `lose_answer`, `fail` or `drain`, timers until `advance`.
-So a test chooses what is in flight when the scheduler dies.
 """
 
 from typing import Any
 
 from model_partition import ModelPartition
-from planaria.actors.journal.effects import BecomeReady, SaveSnapshot, Started
 from planaria.actors.journal.identity import start_of
 from planaria.actors.log.key_map import KeyMap
 from planaria.actors.log.survivors import rewritten, survivors
@@ -17,17 +13,8 @@ from planaria.actors.scheduler.snapshot import decode_snapshot
 from planaria.transport.addresses import CONTROLLER, Place, partition_address, place_of
 from planaria.transport.batch import decode_records, parse_header
 from planaria.transport.machine import (
-    Answered,
     Call,
-    CancelTimer,
-    Failed,
     PeerUp,
-    Received,
-    Reply,
-    Sender,
-    SetTimer,
-    Stop,
-    TimerFired,
 )
 from planaria.transport.protocol.data import (
     Fetch,
@@ -49,51 +36,31 @@ from planaria.transport.protocol.delayed import (
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.message import Done
 from planaria.transport.protocol.topics import CatalogTopic, WatchCatalog, WatchCatalogReply
+from simulated_actor import SimulatedActor
 
 OWN: Place = ("__delayed", 0)
-LOST = ErrorBody(ErrorCode.TIMED_OUT, "no answer in time", True)
 
 
-class SimulatedSchedule:
-    """Replies go to `replies` by the request's number."""
-
+class SimulatedSchedule(SimulatedActor):
     def __init__(self, **topics: int) -> None:
-        self.now = 1_700_000_000_000
+        super().__init__()
         self.logs: dict[Place, ModelPartition] = {OWN: ModelPartition()}
         self.topics: dict[str, CatalogTopic] = {}
         self.lives: dict[str, int] = {}
         self.past: list[tuple[Place, ModelPartition]] = []
         """Partitions of topics that have been deleted."""
-        self.version = 1
         self.down: dict[Place, ErrorBody] = {}
         """What each partition answers that takes nothing."""
-        self.calls: list[Call] = []
-        self.timers: dict[Any, int] = {}
-        self.replies: dict[int, Any] = {}
-        self.snapshot: bytes | None = None
         self.producer_ids = 100
-        self.starts = 0
-        self.is_ready = self.is_stopped = False
         self.machine: SchedulerMachine
-        self._requests = 0
         for topic, partitions in topics.items():
             self.create(topic, partitions)
 
     # The scheduler's life
 
     def start(self, *, with_snapshot: bool = True) -> None:
-        self.starts += 1
-        self.calls, self.timers = [], {}
-        self.is_ready = self.is_stopped = False
         stored = decode_snapshot(self.snapshot) if self.snapshot and with_snapshot else None
-        self.machine = SchedulerMachine(*OWN, 1, starter=f"run.{self.starts}", snapshot=stored)
-        self.handle(Started())
-
-    def run(self) -> "SimulatedSchedule":
-        self.start()
-        self.drain()
-        assert self.is_ready
-        return self
+        self.launch(lambda starter: SchedulerMachine(*OWN, 1, starter=starter, snapshot=stored))
 
     def crash(self, *, arriving: int = 0, with_snapshot: bool = True) -> None:
         """The scheduler dies; so many of the batches that it had sent still arrive, in order."""
@@ -103,11 +70,6 @@ class SimulatedSchedule:
         self.start(with_snapshot=with_snapshot)
 
     # Requests
-
-    def ask(self, request: Any) -> int:
-        self._requests += 1
-        self.handle(Received(Sender((b"x",), self._requests), request))
-        return self._requests
 
     def request(self, request: Any) -> Any:
         """Ask, let everything become durable, and take the answer."""
@@ -136,64 +98,7 @@ class SimulatedSchedule:
             if after is None:
                 return found
 
-    # Effects
-
-    def handle(self, event: Any) -> None:
-        for effect in self.machine.handle(event, self.now):
-            self._perform(effect)
-
-    def _perform(self, effect: Any) -> None:
-        match effect:
-            case Reply(to=sender, body=body):
-                assert isinstance(sender.id, int)
-                self.replies[sender.id] = body
-            case Call():
-                self.calls.append(effect)
-            case SetTimer(key=key, at=at):
-                self.timers[key] = at
-            case CancelTimer(key=key):
-                self.timers.pop(key, None)
-            case BecomeReady():
-                self.is_ready = True
-            case SaveSnapshot(data=data):
-                self.snapshot = data
-            case Stop():
-                self.is_stopped = True
-            case _:
-                raise AssertionError(effect)
-
     # Calls
-
-    def answerable(self) -> list[Call]:
-        """Calls that have an answer now: a poll for topics has none until they change."""
-        return [call for call in self.calls if not self._is_parked(call)]
-
-    def _is_parked(self, call: Call) -> bool:
-        return isinstance(call.request, WatchCatalog) and call.request.after_version == self.version
-
-    def answer(self, call: Call) -> None:
-        self.calls.remove(call)
-        outcome = self._outcome(call)
-        if isinstance(outcome, ErrorBody):
-            self.handle(Failed(call.key, outcome))
-        else:
-            self.handle(Answered(call.key, *outcome))
-
-    def lose_answer(self, call: Call) -> None:
-        """It is done, and nobody hears of it."""
-        self.calls.remove(call)
-        self._outcome(call)
-        self.handle(Failed(call.key, LOST))
-
-    def fail(self, call: Call, error: ErrorBody = LOST) -> None:
-        """Nothing is done."""
-        self.calls.remove(call)
-        self.handle(Failed(call.key, error))
-
-    def drain(self) -> None:
-        """Answer every call until none is left that has an answer."""
-        while calls := self.answerable():
-            self.answer(calls[0])
 
     def _outcome(self, call: Call) -> Any:
         request = call.request
@@ -270,23 +175,10 @@ class SimulatedSchedule:
 
     # Time
 
-    def advance(self, milliseconds: int) -> None:
+    def advance(self, milliseconds: int, *_: Any) -> None:
         """Move the clock, firing every timer on its way at its own moment, and answering everything."""
-        end = self.now + milliseconds
         self.drain()
-        while self.timers and min(self.timers.values()) <= end:
-            key = min(self.timers, key=lambda key: self.timers[key])
-            self.now = max(self.now, self.timers.pop(key))
-            self.handle(TimerFired(key))
-            self.drain()
-        self.now = end
-
-    def fire(self) -> None:
-        """Fire what is due, and answer nothing."""
-        for key in [key for key, at in self.timers.items() if at <= self.now]:
-            if self.timers.get(key, self.now + 1) <= self.now:
-                del self.timers[key]
-                self.handle(TimerFired(key))
+        super().advance(milliseconds, self.drain)
 
     # What was delivered
 
