@@ -52,7 +52,7 @@ class Broker:
         self.client = Client(self.endpoint, client_id="embedded")
         self._producer: Producer | None = None
         self._consumers: dict[tuple[str, str], _NamedConsumer] = {}
-        self._hosted = HostedSubscriptions(self._keeper)
+        self._hosted = HostedSubscriptions(self._keeper, self.client)
         self._is_closed = False
         atexit.register(self.close)
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..transport.addresses import subscriber_address
+from ..transport.client.client import Client
 from ..transport.protocol.control import ChildSpec
 from ..transport.protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from ..transport.protocol.operations import ActorStatus
@@ -19,6 +20,7 @@ from ..transport.subscription import (
     InvalidSubscription,
     SubscriberOptions,
     child_spec,
+    options_of,
     source_of,
 )
 from .keeper import SupervisorKeeper
@@ -26,13 +28,6 @@ from .keeper import SupervisorKeeper
 SUBSCRIBER_ENTRY = f"{(__package__ or '').partition('.')[0]}.actors.subscriber.process:main"
 READY_TIMEOUT_S = 30.0
 STATUS_POLL_S = 0.02
-_BY_CALLER = frozenset(SubscriberOptions.__struct_fields__) - {
-    "group",
-    "topics",
-    "handler",
-    "endpoint",
-    "sys_path",
-}
 
 
 class SubscriptionFailed(PlanariaError):
@@ -55,8 +50,9 @@ class Subscription:
 class HostedSubscriptions:
     """Installs subscribers through the supervisor's own endpoint."""
 
-    def __init__(self, keeper: SupervisorKeeper) -> None:
+    def __init__(self, keeper: SupervisorKeeper, client: Client) -> None:
         self._keeper = keeper
+        self._client = client
         self._specs: dict[str, ChildSpec] = {}
         self._lock = threading.Lock()
         keeper.on_restart(self._install_again)
@@ -74,21 +70,18 @@ class HostedSubscriptions:
 
         Raises InvalidSubscription for wrong options, SubscriptionFailed when a process cannot start.
         """
-        if workers < 1:
-            raise InvalidSubscription(f"workers: must be at least 1, not {workers}")
-        unknown = sorted(set(options) - _BY_CALLER)
-        if unknown:
-            raise InvalidSubscription(
-                f"unknown option {unknown[0]!r}; known are {', '.join(sorted(_BY_CALLER))}"
-            )
+        count: object = workers
+        if not isinstance(count, int) or count < 1:
+            raise InvalidSubscription(f"workers: must be at least 1, not {workers!r}")
         subscriber = SubscriberOptions(
             group=group,
             topics=topics,
             handler=source_of(handler),
             endpoint=endpoint,
             sys_path=[path for path in sys.path if path],
-            **options,
+            **options_of(options),
         )
+        self._check_named(group, subscriber.dead_letter)
         with self._lock:
             addresses = self._free_addresses(group, workers)
             numbers = [int(address.rpartition("/")[2]) for address in addresses]
@@ -99,6 +92,24 @@ class HostedSubscriptions:
                 self._start(specs)
         self._await_ready(addresses)
         return Subscription(self, addresses)
+
+    def _check_named(self, group: str, dead_letter: str | None) -> None:
+        """What is named must be there, and fit for it, when a subscription begins."""
+        if dead_letter is not None and dead_letter not in self._names_of_topics():
+            raise InvalidSubscription(f"dead_letter: there is no topic {dead_letter!r}; create it first")
+        try:
+            kind = self._client.describe_group(group).type
+        except ProtocolError as error:
+            if error.code == ErrorCode.UNKNOWN_GROUP or error.retriable:
+                return  # the members will make it, or find out
+            raise
+        if kind == "share":
+            raise InvalidSubscription(
+                f"group: {group!r} is a share group, whose members acquire records; use share_consumer"
+            )
+
+    def _names_of_topics(self) -> set[str]:
+        return {summary.topic for summary in self._client.list_topics()}
 
     def remove(self, addresses: list[str]) -> None:
         with self._lock:

@@ -6,17 +6,20 @@ InvalidSubscription, one plain line. Handlers are only written here (`source_of`
 them.
 """
 
+import difflib
 import re
-from collections.abc import Callable
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, get_args, get_type_hints
 
 import cloudpickle
 import msgspec
 
-from .addresses import subscriber_address
-from .client.options import OFFSET_RESETS, OffsetReset
+from .addresses import is_internal, subscriber_address
+from .client.options import OFFSET_RESETS, OffsetReset, choices_of
+from .patterns import name_fault
 from .protocol.control import ChildSpec
 from .protocol.errors import PlanariaError
+from .protocol.groups import MAX_SESSION_MS
 
 Delivery = Literal["at-most-once", "at-least-once", "exactly-once"]
 DELIVERIES: tuple[str, ...] = get_args(Delivery)
@@ -93,6 +96,30 @@ class SubscriberOptions(msgspec.Struct, frozen=True, kw_only=True):
             check(self)
 
 
+_BY_BROKER = frozenset({"group", "topics", "handler", "endpoint", "sys_path"})
+
+
+def options_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a program said of a subscription, each option known and of its type. Raises InvalidSubscription."""
+    hints = get_type_hints(SubscriberOptions)
+    known = sorted(set(hints) - _BY_BROKER)
+    taken = dict(given)
+    for name, value in given.items():
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
+            raise InvalidSubscription(
+                f"unknown option {name!r}, the nearest is {nearest!r}; known are {', '.join(known)}"
+            )
+        if choices_of(hints[name]):
+            continue  # told which there are by `_check_delivery`
+        try:
+            taken[name] = msgspec.convert(value, hints[name])
+        except msgspec.ValidationError as error:
+            what = str(error).partition(" - at ")[0]
+            raise InvalidSubscription(f"{name}: {what[0].lower()}{what[1:]}, {value!r}") from error
+    return taken
+
+
 def source_of(handler: Callable[[Any], Any] | str) -> HandlerSource:
     """A handler made ready to travel. Raises InvalidSubscription when it cannot."""
     if isinstance(handler, str):
@@ -122,14 +149,26 @@ def _check_source(options: SubscriberOptions) -> None:
         raise InvalidSubscription("group: must not be empty")
     if not options.topics:
         raise InvalidSubscription("topics: name at least one")
+    for what, name in [("group", options.group), *(("topics", topic) for topic in options.topics)]:
+        _check_name(what, name)
     if len(set(options.topics)) != len(options.topics):
         raise InvalidSubscription("topics: one is named twice")
     if options.dead_letter == "":
         raise InvalidSubscription("dead_letter: must not be empty")
+    if options.dead_letter is not None:
+        _check_name("dead_letter", options.dead_letter)
+        if is_internal(options.dead_letter):
+            raise InvalidSubscription(f"dead_letter: {options.dead_letter!r} is the broker's own")
     if options.dead_letter in options.topics:
         raise InvalidSubscription(
             f"dead_letter: {options.dead_letter!r} is subscribed to; failed records would come round again"
         )
+
+
+def _check_name(what: str, name: str) -> None:
+    fault = name_fault(name)
+    if fault is not None:
+        raise InvalidSubscription(f"{what}: {fault}")
 
 
 def _check_delivery(options: SubscriberOptions) -> None:
@@ -149,7 +188,10 @@ def _check_delivery(options: SubscriberOptions) -> None:
 
 def _check_numbers(options: SubscriberOptions) -> None:
     _at_least("retries", options.retries, 0)
-    _at_least("session_timeout_ms", options.session_timeout_ms, 100)
+    if not 100 <= options.session_timeout_ms <= MAX_SESSION_MS:
+        raise InvalidSubscription(
+            f"session_timeout_ms: must be from 100 to {MAX_SESSION_MS}, not {options.session_timeout_ms}"
+        )
     _at_least("max_records", options.max_records, 1)
     if not 1 <= options.concurrency <= MAX_CONCURRENCY:
         raise InvalidSubscription(

@@ -7,6 +7,7 @@ import pytest
 
 from live_trees import PATIENCE_S, actor, read_topic, until
 from planaria import Broker, Message, Reject, Release
+from planaria.transport.subscription import InvalidSubscription
 
 pytestmark = pytest.mark.processes
 
@@ -16,6 +17,20 @@ def letters(broker: Broker, topic: str, count: int) -> list[Message]:
         lambda: found if len(found := read_topic(broker.client, topic)) >= count else None,
         f"{count} letters in {topic}",
     )
+
+
+def test_a_subscription_that_could_never_work_is_refused_at_once(broker: Broker) -> None:
+    broker.create_topic("T", 1)
+    broker.client.configure_share_group("queue")
+
+    def refusal(group: str, **options: Any) -> str:
+        with pytest.raises(InvalidSubscription) as refused:
+            broker.subscribe(group, "T", handler="shop:charge", **options)
+        return str(refused.value)
+
+    assert refusal("g", dead_letter="T.dql") == "dead_letter: there is no topic 'T.dql'; create it first"
+    assert refusal("queue").startswith("group: 'queue' is a share group")
+    assert not [each for each in broker.status().actors if each.address.startswith("subscriber/")]
 
 
 def test_release_and_reject(broker: Broker, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from planaria.transport.subscription import (
     InvalidSubscription,
     SubscriberOptions,
     child_spec,
+    options_of,
     source_of,
 )
 
@@ -38,7 +39,12 @@ def options(**changed: Any) -> SubscriberOptions:
         ({"backoff_ms": 0}, "backoff_ms: must be at least 1"),
         ({"backoff_ms": 50, "backoff_max_ms": 49}, "backoff_max_ms: must not be less than backoff_ms"),
         ({"handler_timeout_ms": 0}, "handler_timeout_ms: must be at least 1"),
-        ({"session_timeout_ms": 99}, "session_timeout_ms: must be at least 100"),
+        ({"session_timeout_ms": 99}, "session_timeout_ms: must be from 100 to 1800000, not 99"),
+        ({"session_timeout_ms": 1_800_001}, "session_timeout_ms: must be from 100 to 1800000, not 1800001"),
+        ({"group": "a b"}, "group: 'a b' is no name"),
+        ({"topics": ["A", "a/b"]}, "topics: 'a/b' is no name"),
+        ({"dead_letter": "a b"}, "dead_letter: 'a b' is no name"),
+        ({"dead_letter": "__offsets"}, "dead_letter: '__offsets' is the broker's own"),
         ({"max_records": 0}, "max_records: must be at least 1"),
         ({"auto_offset_reset": "newest"}, "auto_offset_reset: 'newest' is unknown"),
         ({"topics": []}, "topics: name at least one"),
@@ -51,6 +57,31 @@ def test_refuses(changed: dict[str, Any], complaint: str) -> None:
         options(**changed)
     assert complaint in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ({"retry": 1}, "unknown option 'retry', the nearest is 'retries'; known are auto_offset_reset, "),
+        ({"group": "g"}, "unknown option 'group', the nearest is "),
+        ({"retries": "x"}, "retries: expected `int`, got `str`, 'x'"),
+        ({"retries": None}, "retries: expected `int`, got `null`, None"),
+        ({"retries": True}, "retries: expected `int`, got `bool`, True"),
+        ({"backoff_ms": "1s"}, "backoff_ms: expected `int | array`, got `str`, '1s'"),
+        ({"backoff_ms": [10, "x"]}, "backoff_ms: expected `int`, got `str`, [10, 'x']"),
+        ({"cpu_limit": "1"}, "cpu_limit: expected `float | null`, got `str`, '1'"),
+        ({"dead_letter": 5}, "dead_letter: expected `str | null`, got `int`, 5"),
+    ],
+)
+def test_refuses_what_is_unknown_or_of_another_type(given: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(InvalidSubscription) as caught:
+        options_of(given)
+    assert str(caught.value).startswith(complaint)
+
+
+def test_takes_what_can_stand_for_an_option() -> None:
+    given = {"backoff_ms": (10, 20), "cpu_limit": 1, "delivery": "sometimes", "dead_letter": None}
+    assert options_of(given) == {**given, "backoff_ms": [10, 20]}
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def checked(kind: type[OptionsT], given: Mapping[str, Any]) -> OptionsT:
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at `$.")
         name = where.rstrip("`").partition("[")[0]
-        choices = _choices(get_type_hints(kind)[name])
+        choices = choices_of(get_type_hints(kind)[name])
         if choices:
             what = f"{given[name]!r} is unknown; choose one of {', '.join(map(str, choices))}"
         raise InvalidOption(f"{name}: {what[0].lower()}{what[1:]}") from error
@@ -138,8 +138,8 @@ def check_offset(offset: object) -> None:
         raise InvalidOption(f"offset: must be a number from 0 up, not {offset!r}")
 
 
-def _choices(hint: Any) -> tuple[Any, ...]:
+def choices_of(hint: Any) -> tuple[Any, ...]:
     """The values of a Literal, alone or in a union."""
     if get_origin(hint) is Literal:
         return get_args(hint)
-    return next((found for each in get_args(hint) if (found := _choices(each))), ())
+    return next((found for each in get_args(hint) if (found := choices_of(each))), ())

@@ -22,7 +22,8 @@ from .shares import ShareDescription
 from .transactions import ProducerEpoch, ProducerId
 
 AssignorName = Literal["sticky", "range", "round_robin"]
-SessionMilliseconds = Annotated[int, Meta(ge=100, le=1_800_000)]
+MAX_SESSION_MS = 1_800_000
+SessionMilliseconds = Annotated[int, Meta(ge=100, le=MAX_SESSION_MS)]
 
 
 class GroupHeartbeat(Request, tag="group_heartbeat", frozen=True):
