@@ -4,6 +4,7 @@
     Client      a connection to a running one; producers and consumers come from it
     Message     what a consumer hands out        Delivery    what `publish` returns
     Context     what a handler publishes by
+    PlanariaError   what calls raise; what the broker refused is a ProtocolError with its code
 
 Every process of a broker imports this module, so the names are loaded when they are first used and not before.
 """
@@ -13,33 +14,81 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .supervisor.broker import Broker
+    from .supervisor.config import ConfigError
+    from .supervisor.hosted import Subscription, SubscriptionFailed
+    from .supervisor.launch import StartFailed
+    from .transport.addresses import TopicPartition
     from .transport.client.client import Client
     from .transport.client.consumer import Consumer
     from .transport.client.delivery import Delivery, RecordMetadata
+    from .transport.client.errors import (
+        Backpressure,
+        BufferFull,
+        Closed,
+        CommitFailed,
+        CorruptData,
+        DeliveryFailed,
+        DeliveryUncertain,
+        MemberFenced,
+        NoOffset,
+        OffsetOutOfRange,
+        ProducerFenced,
+        TimedOut,
+        TransactionAborted,
+        TransactionUncertain,
+        UnknownTopic,
+    )
     from .transport.client.messages import Message
+    from .transport.client.options import InvalidOption
     from .transport.client.producer import Producer
     from .transport.client.share_consumer import ShareConsumer, ShareMessage
+    from .transport.client.transactional import Transaction, TransactionalProducer
     from .transport.context import Context
     from .transport.protocol.errors import PlanariaError, ProtocolError
+    from .transport.subscription import InvalidSubscription
     from .transport.verdicts import Reject, Release
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Backpressure": ".transport.client.errors",
     "Broker": ".supervisor.broker",
+    "BufferFull": ".transport.client.errors",
     "Client": ".transport.client.client",
+    "Closed": ".transport.client.errors",
+    "CommitFailed": ".transport.client.errors",
+    "ConfigError": ".supervisor.config",
     "Consumer": ".transport.client.consumer",
     "Context": ".transport.context",
+    "CorruptData": ".transport.client.errors",
     "Delivery": ".transport.client.delivery",
+    "DeliveryFailed": ".transport.client.errors",
+    "DeliveryUncertain": ".transport.client.errors",
+    "InvalidOption": ".transport.client.options",
+    "InvalidSubscription": ".transport.subscription",
+    "MemberFenced": ".transport.client.errors",
     "Message": ".transport.client.messages",
+    "NoOffset": ".transport.client.errors",
+    "OffsetOutOfRange": ".transport.client.errors",
     "PlanariaError": ".transport.protocol.errors",
     "Producer": ".transport.client.producer",
+    "ProducerFenced": ".transport.client.errors",
     "ProtocolError": ".transport.protocol.errors",
     "RecordMetadata": ".transport.client.delivery",
     "Reject": ".transport.verdicts",
     "Release": ".transport.verdicts",
     "ShareConsumer": ".transport.client.share_consumer",
     "ShareMessage": ".transport.client.share_consumer",
+    "StartFailed": ".supervisor.launch",
+    "Subscription": ".supervisor.hosted",
+    "SubscriptionFailed": ".supervisor.hosted",
+    "TimedOut": ".transport.client.errors",
+    "TopicPartition": ".transport.addresses",
+    "Transaction": ".transport.client.transactional",
+    "TransactionAborted": ".transport.client.errors",
+    "TransactionUncertain": ".transport.client.errors",
+    "TransactionalProducer": ".transport.client.transactional",
+    "UnknownTopic": ".transport.client.errors",
 }
 
 
@@ -54,19 +103,43 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "Backpressure",
     "Broker",
+    "BufferFull",
     "Client",
+    "Closed",
+    "CommitFailed",
+    "ConfigError",
     "Consumer",
     "Context",
+    "CorruptData",
     "Delivery",
+    "DeliveryFailed",
+    "DeliveryUncertain",
+    "InvalidOption",
+    "InvalidSubscription",
+    "MemberFenced",
     "Message",
+    "NoOffset",
+    "OffsetOutOfRange",
     "PlanariaError",
     "Producer",
+    "ProducerFenced",
     "ProtocolError",
     "RecordMetadata",
     "Reject",
     "Release",
     "ShareConsumer",
     "ShareMessage",
+    "StartFailed",
+    "Subscription",
+    "SubscriptionFailed",
+    "TimedOut",
+    "TopicPartition",
+    "Transaction",
+    "TransactionAborted",
+    "TransactionUncertain",
+    "TransactionalProducer",
+    "UnknownTopic",
     "__version__",
 ]

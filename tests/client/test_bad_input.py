@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from planaria import PlanariaError, UnknownTopic
 from planaria.transport.client import Client, InvalidOption
 
 
@@ -66,6 +67,18 @@ def test_what_no_topic_can_be_called(client: Client, topic: Any) -> None:
         (lambda client: client.describe_topic(object()), "describe_topic"),
         (lambda client: client.delete_records("T", "x"), "delete_records"),
         (lambda client: client.reset_offsets("g", {("T", 0): 10**30}), "reset_offsets"),
+        (
+            lambda client: client.create_topic("N", retention=5),
+            "retention: no such option; the nearest is retention_",
+        ),
+        (
+            lambda client: client.alter_topic("T", cleanup_=5),
+            "cleanup_: no such option; the nearest is cleanup",
+        ),
+        (
+            lambda client: client.set_quota("c", produce_byte=5),
+            "produce_byte: no such option; the nearest is produce_bytes",
+        ),
         (lambda client: client.consumer("", "T"), "group: '' is no name"),
         (lambda client: client.consumer("g"), "topics: a member of a group needs at least one"),
         (lambda client: client.share_consumer("a b", "T"), "group: 'a b' is no name"),
@@ -98,3 +111,25 @@ def test_a_verdict_that_is_none(client: Client, given: dict[str, Any], told: str
     with pytest.raises(InvalidOption) as refused:
         client.share_consumer("g", "T").acknowledge([], **given)
     assert str(refused.value) == told
+
+
+def test_a_consumer_without_a_group_commits_nothing(client: Client) -> None:
+    with client.consumer(None, "T") as consumer:
+        for commit in (consumer.commit, consumer.commit_request):
+            with pytest.raises(PlanariaError, match="a consumer without a group has nowhere to commit to"):
+                commit()
+
+
+def test_publishing_outside_a_transaction(client: Client) -> None:
+    with (
+        client.producer(transactional_id="t") as producer,
+        pytest.raises(PlanariaError, match="within a transaction"),
+    ):
+        producer.publish("T", b"v")
+
+
+def test_a_topic_of_the_brokers_own_is_not_to_be_created(client: Client) -> None:
+    with pytest.raises(
+        UnknownTopic, match="unknown topic '__mine'; names that begin with __ are the broker's own"
+    ):
+        client.publish("__mine", b"v")

@@ -44,6 +44,7 @@ from ..protocol.topics import (
 from ..protocol.transactions import ListTransactions, ListTransactionsReply, TransactionDescription
 from .asking import GATEWAY, Ask, Payload, partition_address
 from .network import Network
+from .options import known
 
 ReplyT = TypeVar("ReplyT", bound=Reply)
 SCHEDULED_PAGE = 1_000
@@ -74,7 +75,7 @@ class Admin:
         returned as it is. If an attempt has no answer, an existing topic with the very partitions and configuration
         asked for counts as created: it is this call's own, or cannot be told from it.
         """
-        wanted = TopicConfigChange(**config)
+        wanted = TopicConfigChange(**known(TopicConfigChange, config))
         request = CreateTopic(topic=topic, partitions=partitions, config=wanted, if_not_exists=if_not_exists)
         try:
             return self._ask(request, DescribeTopicReply, is_retried=if_not_exists)
@@ -105,7 +106,7 @@ class Admin:
 
     def alter_topic(self, topic: str, partitions: int | None = None, **config: Any) -> DescribeTopicReply:
         """Change a topic's configuration; partitions can grow, never shrink."""
-        change = TopicConfigChange(**config)
+        change = TopicConfigChange(**known(TopicConfigChange, config))
         return self._ask(AlterTopic(topic=topic, partitions=partitions, config=change), DescribeTopicReply)
 
     def describe_topic(self, topic: str) -> DescribeTopicReply:
@@ -230,7 +231,7 @@ class Admin:
 
         `client_id` "default" is for every client that has no quota of its own, each by itself. What is left out stays.
         """
-        self._ask(SetQuota(client_id=client_id, quota=QuotaChange(**rates)), Done)
+        self._ask(SetQuota(client_id=client_id, quota=QuotaChange(**known(QuotaChange, rates))), Done)
 
     def remove_quota(self, client_id: str) -> None:
         """The default quota holds for this client again, if there is one. UNKNOWN_QUOTA when it has none of its own."""

@@ -232,6 +232,7 @@ class Consumer:
         group is somebody else's.
         """
         self._refuse_when_closed()
+        self._refuse_without_group()
         self._commit_now(self._read_positions(self._lent_read) if offsets is None else offsets, metadata)
 
     def _read_positions(self, read: int) -> dict[Place, int]:
@@ -258,8 +259,7 @@ class Consumer:
     def _commit_request(
         self, offsets: list[PartitionOffset], identity: tuple[str | None, int]
     ) -> CommitOffsets:
-        if self._group is None:
-            raise PlanariaError("a consumer without a group has nowhere to commit to")
+        assert self._group is not None
         member_id, generation = identity
         return CommitOffsets(group=self._group, offsets=offsets, member_id=member_id, generation=generation)
 
@@ -272,6 +272,7 @@ class Consumer:
         `offsets` no callback is called: of what was not lost by now the caller has heard in its last poll.
         """
         self._refuse_when_closed()
+        self._refuse_without_group()
         if self._auto_commit:
             raise InvalidOption("auto_commit: must be False where a transaction commits the offsets")
         # Before the mail: a member that is lost and joins anew just then must not commit as the new one.
@@ -425,6 +426,10 @@ class Consumer:
     def _refuse_when_closed(self) -> None:
         if self._is_closed:
             raise Closed("the consumer is closed")
+
+    def _refuse_without_group(self) -> None:
+        if self._group is None:
+            raise PlanariaError("a consumer without a group has nowhere to commit to")
 
     def __enter__(self) -> Self:
         return self

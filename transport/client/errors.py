@@ -1,5 +1,6 @@
 """What a client raises: PlanariaErrors; what the broker refused is a ProtocolError with its code. Pure."""
 
+from ..addresses import INTERNAL_PREFIX, is_internal
 from ..protocol.errors import ErrorBody, ErrorCode, PlanariaError, ProtocolError
 
 
@@ -14,10 +15,7 @@ class UnknownTopic(ProtocolError):
     """The topic does not exist."""
 
     def __init__(self, topic: str) -> None:
-        super().__init__(
-            ErrorCode.UNKNOWN_TOPIC,
-            f"unknown topic {topic!r}; create it with client.create_topic({topic!r})",
-        )
+        super().__init__(ErrorCode.UNKNOWN_TOPIC, unknown_topic(topic).message)
         self.topic = topic
 
 
@@ -93,6 +91,15 @@ _BY_CODE: dict[str, type[ProtocolError]] = {
     ErrorCode.NOT_ASSIGNED: CommitFailed,
     ErrorCode.UNKNOWN_MEMBER: CommitFailed,
 }
+
+
+def unknown_topic(topic: str) -> ErrorBody:
+    advice = (
+        f"names that begin with {INTERNAL_PREFIX} are the broker's own"
+        if is_internal(topic)
+        else f"create it with client.create_topic({topic!r})"
+    )
+    return ErrorBody(ErrorCode.UNKNOWN_TOPIC, f"unknown topic {topic!r}; {advice}")
 
 
 def error_from(body: ErrorBody) -> ProtocolError:

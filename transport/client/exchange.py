@@ -27,6 +27,7 @@ from ..protocol.session import Hello, HelloReply, Metadata, MetadataReply
 from .asking import Answered, Ask, CancelTimer, Effect, Event, Failed, Owner, SetTimer, TimerFired
 from .connections import Connection, Pending
 from .directory import Directory
+from .errors import unknown_topic
 from .exchange_events import (
     Arrived,
     CheckLocality,
@@ -434,9 +435,3 @@ def _decode(header: bytes, reply_type: type[Reply]) -> Any:
         return decode_reply(header, reply_type)
     except ProtocolError as error:
         return error.body
-
-
-def unknown_topic(topic: str) -> ErrorBody:
-    return ErrorBody(
-        ErrorCode.UNKNOWN_TOPIC, f"unknown topic {topic!r}; create it with client.create_topic({topic!r})"
-    )

@@ -102,12 +102,8 @@ OptionsT = TypeVar("OptionsT", bound=Struct)
 
 def checked(kind: type[OptionsT], given: Mapping[str, Any]) -> OptionsT:
     """The options of `kind`. Raises InvalidOption, one line that names the option."""
-    for name in given:
-        if name not in kind.__struct_fields__:
-            nearest = difflib.get_close_matches(name, kind.__struct_fields__, n=1, cutoff=0)[0]
-            raise InvalidOption(f"{name}: no such option; the nearest is {nearest}")
     try:
-        return msgspec.convert(given, kind)
+        return msgspec.convert(known(kind, given), kind)
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at `$.")
         name = where.rstrip("`").partition("[")[0]
@@ -115,6 +111,15 @@ def checked(kind: type[OptionsT], given: Mapping[str, Any]) -> OptionsT:
         if choices:
             what = f"{given[name]!r} is unknown; choose one of {', '.join(map(str, choices))}"
         raise InvalidOption(f"{name}: {what[0].lower()}{what[1:]}") from error
+
+
+def known(kind: type[Struct], given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What was given. Raises InvalidOption for a name that `kind` does not have."""
+    for name in given:
+        if name not in kind.__struct_fields__:
+            nearest = difflib.get_close_matches(name, kind.__struct_fields__, n=1, cutoff=0)[0]
+            raise InvalidOption(f"{name}: no such option; the nearest is {nearest}")
+    return given
 
 
 def as_topics(topics: str | Sequence[str]) -> list[str]:

@@ -93,6 +93,12 @@ class TransactionalProducer:
             if self._identity is None and self._current is None:
                 self._init()
 
+    def publish(self, *_: Any, **__: Any) -> NoReturn:
+        """Always raises: there is no message outside a transaction."""
+        raise PlanariaError(
+            "publish within a transaction: with producer.transaction() as tx: tx.publish(...)"
+        )
+
     def _init(self) -> Identity:
         last = self._last_identity
         request = InitProducer(
