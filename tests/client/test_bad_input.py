@@ -133,3 +133,15 @@ def test_a_topic_of_the_brokers_own_is_not_to_be_created(client: Client) -> None
         UnknownTopic, match="unknown topic '__mine'; names that begin with __ are the broker's own"
     ):
         client.publish("__mine", b"v")
+
+
+@pytest.mark.parametrize("count", [0, -1, "5"])
+def test_polls_for_nothing(client: Client, count: Any) -> None:
+    with client.consumer(None, "T") as consumer:
+        for poll in (
+            lambda: consumer.poll(0, count),
+            lambda: consumer.poll_batches(0, count),
+            lambda: client.share_consumer("g", "T").poll(0, count),
+        ):
+            with pytest.raises(InvalidOption, match="must be at least 1"):
+                poll()

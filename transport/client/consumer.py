@@ -37,7 +37,7 @@ from .fetching import (
 from .membership import Confirmed, GroupTrouble, LeaveRequested, Left, Membership, Polled, Target
 from .messages import Message, MessageBatch
 from .network import Network
-from .options import ConsumerOptions, InvalidOption, Rebalanced, check_offset
+from .options import ConsumerOptions, InvalidOption, Rebalanced, check_count, check_offset
 from .reader import Reader
 from .retry import RetryPolicy
 
@@ -109,10 +109,12 @@ class Consumer:
         Raises what keeps a partition from being read (CorruptData, OffsetOutOfRange, NoOffset, UnknownTopic), again at
         each poll until a `seek`, and what keeps the group from being joined.
         """
+        check_count("max_messages", max_messages)
         return self._poll(timeout, lambda: self._reader.take(max_messages))
 
     def poll_batches(self, timeout: float | None = 1.0, max_batches: int = 16) -> list[MessageBatch]:
         """As `poll`, in whole batches, verified and not decoded; the first may begin before the position."""
+        check_count("max_batches", max_batches)
         return self._poll(timeout, lambda: self._reader.take_batches(max_batches))
 
     def _poll(self, timeout: float | None, take: Callable[[], list[Any]]) -> list[Any]:

@@ -143,6 +143,11 @@ def check_offset(offset: object) -> None:
         raise InvalidOption(f"offset: must be a number from 0 up, not {offset!r}")
 
 
+def check_count(what: str, count: object) -> None:
+    if not isinstance(count, int) or count < 1:
+        raise InvalidOption(f"{what}: must be at least 1, not {count!r}")
+
+
 def choices_of(hint: Any) -> tuple[Any, ...]:
     """The values of a Literal, alone or in a union."""
     if get_origin(hint) is Literal:

@@ -39,7 +39,7 @@ from .content import check_text
 from .errors import Closed
 from .messages import Message
 from .network import Network
-from .options import REQUEST_TIMEOUT_MS, InvalidOption, PositiveCount, PositiveMilliseconds
+from .options import REQUEST_TIMEOUT_MS, InvalidOption, PositiveCount, PositiveMilliseconds, check_count
 from .schedule import milliseconds_of
 
 MAX_WAIT_MS = 30_000
@@ -134,6 +134,7 @@ class ShareConsumer:
         """Wait up to `timeout` seconds (None: for ever) for messages; at most `max_messages`, empty when none came."""
         if self._is_closed:
             raise Closed("the share consumer is closed")
+        check_count("max_messages", max_messages)
         if self._options.acknowledge == "implicit":
             self._accept_held()
         self._send()
