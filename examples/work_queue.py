@@ -29,7 +29,7 @@ def main() -> None:
 
         lose_a_worker(broker.endpoint)
         names = ("ann", "bob", "cid")
-        workers = [threading.Thread(target=work, args=(broker.endpoint, name)) for name in names]
+        workers = [threading.Thread(target=work, args=(broker.endpoint, name), daemon=True) for name in names]
         for worker in workers:
             worker.start()
         for worker in workers:

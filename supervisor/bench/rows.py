@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from ...transport.client.client import Client
+from ...transport.client.errors import Closed
 from ...transport.client.producer import Producer
 from ...transport.client.transactional import TransactionalProducer
 from ..broker import Broker
@@ -292,11 +293,12 @@ def _run_transactions(producers: list[TransactionalProducer], rounds: int) -> fl
     """Messages a second, all producers together, each in a thread of its own."""
 
     def run(producer: TransactionalProducer) -> None:
-        for _ in range(rounds):
-            with producer.transaction() as tx:
-                publish = tx.publish
-                for _ in range(TRANSACTION_MESSAGES):
-                    publish(TOPIC, VALUE)
+        with suppress(Closed):  # the bench was interrupted
+            for _ in range(rounds):
+                with producer.transaction() as tx:
+                    publish = tx.publish
+                    for _ in range(TRANSACTION_MESSAGES):
+                        publish(TOPIC, VALUE)
 
     threads = [threading.Thread(target=run, args=(producer,)) for producer in producers]
     started = time.perf_counter()

@@ -8,9 +8,11 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from ...transport.client.delivery import Delivery
+from ...transport.client.errors import Closed
 from ...transport.client.messages import Message
 from ...transport.client.producer import Producer
 from ..chaos.history import History
@@ -55,6 +57,10 @@ class FlightStream:
             return self._newest[partition][1] - moment
 
     def _run(self) -> None:
+        with suppress(Closed):  # the demo was interrupted
+            self._publish_all()
+
+    def _publish_all(self) -> None:
         next_burst = time.monotonic()
         for position, departure in enumerate(self._departures):
             if position % BURST == 0:
