@@ -1,5 +1,6 @@
 """`planaria dlq`: list, show, redrive, purge the letters of a dead-letter topic. How they look is in letters.py."""
 
+import re
 import sys
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -152,6 +153,8 @@ def redrive(
 
     if handler is not None and not dry_run:
         raise typer.BadParameter("needs --dry-run", param_hint="--handler")
+    if handler is not None and not re.fullmatch(r"[\w.]+:\w+", handler):
+        raise typer.BadParameter(f"{handler!r} is not like shop:charge", param_hint="--handler")
     wanted = letter_filter(reason, group, since, offset)
     with attached(connect) as client:
         job = Redrive(client, topic, target=to, max_redrives=max_redrives, rate=rate, actor=who())

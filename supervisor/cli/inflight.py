@@ -26,6 +26,9 @@ def inflight(
     [dim]--json:[/dim] {"records": [{"group", "topic", "partition", "offset", "member", "pid", "attempt", "since_ms"}]}
     """
     with attached(connect) as client:
+        client.describe_topic(topic)  # a person who misspelled it is told
+        if group is not None:
+            client.describe_group(group)
         records = records_of(client.status(), topic, group)
     if as_json:
         print_json({"records": records})

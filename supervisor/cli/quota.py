@@ -93,7 +93,7 @@ def remove_quota(
 
 def _parsed(field: str, text: str) -> int:
     option = f"--{field.replace('_', '-')}"
-    value = -1 if text.lower() in ("unlimited", "none") else parse_value(field, text)
+    value = -1 if text.lower() in ("unlimited", "none") else parse_value(field, text, option)
     if not isinstance(value, int) or isinstance(value, bool) or (value < 1 and value != -1):
         raise typer.BadParameter(f"{text!r} is no number from 1 up, and not unlimited", param_hint=option)
     return value

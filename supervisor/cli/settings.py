@@ -36,12 +36,14 @@ def parse_settings(pairs: Sequence[str], known: Sequence[str]) -> dict[str, Any]
     return found
 
 
-def parse_value(key: str, text: str) -> Any:
+def parse_value(key: str, text: str, option: str = "--set") -> Any:
     """A number where the key ends in a unit or the text is one, true or false, or the text. Raises BadParameter."""
     if key.endswith("_ms"):
-        return -1 if text.lower() in _NO_LIMIT else _quantity(key, text, _MILLISECONDS, "500ms, 30s, 7d")
+        return (
+            -1 if text.lower() in _NO_LIMIT else _quantity(key, text, _MILLISECONDS, "500ms, 30s, 7d", option)
+        )
     if key.endswith("_bytes"):
-        return -1 if text.lower() in _NO_LIMIT else _quantity(key, text, _BYTES, "4096, 64KiB, 1GiB")
+        return -1 if text.lower() in _NO_LIMIT else _quantity(key, text, _BYTES, "4096, 64KiB, 1GiB", option)
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     if re.fullmatch(r"[0-9]*\.[0-9]+", text):
@@ -49,9 +51,10 @@ def parse_value(key: str, text: str) -> Any:
     return int(text) if re.fullmatch(r"-?[0-9]+", text) else text
 
 
-def _quantity(key: str, text: str, units: dict[str, int], examples: str) -> int:
+def _quantity(key: str, text: str, units: dict[str, int], examples: str, option: str) -> int:
     match = _QUANTITY.fullmatch(text)
     unit = match.group(2).lower() if match else ""
     if match is None or (unit and unit not in units):
-        raise typer.BadParameter(f"{key}: {text!r} is not like {examples}", param_hint="--set")
+        told = f"{text!r} is not like {examples}"
+        raise typer.BadParameter(f"{key}: {told}" if option == "--set" else told, param_hint=option)
     return int(float(match.group(1)) * units[unit]) if unit else int(float(match.group(1)))

@@ -102,6 +102,7 @@ def test_purge_wants_to_be_sure(broker: ServedBroker) -> None:
     "arguments",
     [
         ["redrive", "T", "--handler", "a:b"],
+        ["redrive", "T", "--dry-run", "--handler", "charge"],
         ["show", "T", "x:y"],
         ["redrive", "T", "--since", "yesterday"],
         ["redrive", "T", "--since", "17"],

@@ -30,7 +30,8 @@ def test_quotas_are_set_shown_and_removed(broker: ServedBroker) -> None:
     ("arguments", "wrong"),
     [
         ((), "name at least one limit"),
-        (("--produce-bytes", "much"), "'much' is not like"),
+        (("--produce-bytes", "much"), "--produce-bytes: 'much' is not like"),
+        (("--fetch-bytes", "-5"), "--fetch-bytes: '-5' is not like"),
         (("--fetch-requests", "0"), "'0' is no number from 1 up"),
         (("--fetch-requests", "many"), "'many' is no number from 1 up"),
     ],

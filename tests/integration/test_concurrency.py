@@ -182,6 +182,9 @@ def test_what_is_at_hand_is_shown(broker: Broker, tmp_path: Path) -> None:
     assert all(each["attempt"] == 1 and 0 < each["since_ms"] <= time.time() * 1000 for each in found)
     until(lambda: len(records()) == 4, "and one of the other group")
     assert "subscriber/other/1" in planaria("inflight", "T", "--connect", broker.endpoint).stdout
+    for wrong in (["NOPE"], ["T", "--group", "nobody"]):
+        done = planaria("inflight", *wrong, "--connect", broker.endpoint)
+        assert (done.returncode, "there is no" in done.stderr) == (1, True)
     (tmp_path / "go on").touch()
     until(lambda: not records(), "nothing is at hand any more")
     assert "no hosted handler" in planaria("inflight", "T", "--connect", broker.endpoint).stdout
