@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from live_trees import PATIENCE_S, read_topic, until
-from planaria import Broker, Client, Message
+from planaria import Broker, Client, Message, PlanariaError
 from planaria.supervisor.rehearsal import RehearsalFailed, rehearse
 from planaria.transport.client.dead_letters import LetterFilter
 from planaria.transport.client.redrive import Redrive, RedriveRefused
@@ -87,13 +87,27 @@ def test_a_letter_does_not_go_round_for_ever(broker: Broker) -> None:
 def test_letters_that_cannot_go_are_counted_and_stay(broker: Broker) -> None:
     bury(broker, 1)
     broker.publish("T.dlq", None, "a stray")
+    for topic in ("GONE", "GONE", "no name"):
+        broker.client.publish("T.dlq", b"x", headers={"dead-letter-topic": topic})
     broker.client.alter_topic("T", max_message_bytes=200)
     report = Redrive(broker.client, "T.dlq").run(ALL)
-    assert (report.moved, report.homeless, report.refused) == (0, 1, 1)
+    assert (report.moved, report.homeless, report.refused) == (0, 1, 4)
     broker.client.alter_topic("T", max_message_bytes=100_000)
     assert Redrive(broker.client, "T.dlq").run(ALL).moved == 1
     with pytest.raises(RedriveRefused):
         Redrive(broker.client, "T.dlq", target="T.dlq")
+
+
+def test_what_cannot_be_meant_is_refused_before_anything_is_noted(broker: Broker) -> None:
+    bury(broker, 1)
+    for wrong, told in (
+        ({"target": "NOPE"}, "there is no topic 'NOPE'"),
+        ({"target": "T.dlq"}, "cannot be sent to where they are"),
+        ({"rate": 0.0}, "rate: must be more than 0"),
+    ):
+        with pytest.raises(PlanariaError, match=told):
+            Redrive(broker.client, "T.dlq", **wrong)  # type: ignore[arg-type]
+    assert [each.topic for each in broker.client.list_topics()] == ["T", "T.dlq"]
 
 
 def test_the_letters_of_a_topic_made_again_are_others(broker: Broker) -> None:

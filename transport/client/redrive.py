@@ -37,7 +37,9 @@ from .dead_letters import (
     read_letters,
     read_partition,
 )
-from .errors import DeliveryUncertain
+from .delivery import Delivery
+from .errors import DeliveryUncertain, UnknownTopic
+from .options import InvalidOption
 from .producer import Producer
 
 MAX_REDRIVES = 3
@@ -60,7 +62,7 @@ class RedriveReport(Struct, kw_only=True):
     homeless: int = 0
     """They do not tell where they came from, and no topic was given."""
     refused: int = 0
-    """The broker does not take them, for one because they are too large; they stay."""
+    """The broker does not take them: they are too large, or their topic is gone; they stay."""
     settled: int = 0
     """Found to have been moved by a run that was killed."""
 
@@ -78,16 +80,25 @@ class Redrive:
         rate: float | None = None,
         actor: str = "",
     ) -> None:
-        """`rate` is in letters a second; `actor` says in the audit record who did it."""
+        """`rate` is in letters a second; `actor` says in the audit record who did it.
+
+        Raises a ProtocolError with UNKNOWN_TOPIC when one of the topics does not exist, RedriveRefused.
+        """
         if target == topic:
             raise RedriveRefused(f"{topic}: letters cannot be sent to where they are")
+        if rate is not None and rate <= 0:
+            raise RedriveRefused(f"rate: must be more than 0 letters a second, not {rate}")
         self._client = client
         self._topic = topic
         self._target = target
         self._max_redrives = max_redrives
         self._rate = rate
         self._actor = actor
+        self._gone: set[str] = set()
+        """Topics that are not there to take letters, found out once."""
         self._topic_id = client.describe_topic(topic).topic_id
+        if target is not None:
+            client.describe_topic(target)
         self.audit_topic = f"{topic}.redriven"
         self.group = f"dlq-redrive.{topic}"
 
@@ -165,17 +176,13 @@ class Redrive:
         named = [[*letter.place, target] for letter, target in zip(chunk, targets, strict=True)]
         self._note("moving", run, letters=named)
         deliveries = [
-            producer.publish(
-                target,
-                letter.message.value,
-                key=letter.message.key,
-                headers=self._headers(letter),
-                dedup_id=self._origin(letter.place),
-            )
-            for letter, target in zip(chunk, targets, strict=True)
+            self._publish(producer, letter, target) for letter, target in zip(chunk, targets, strict=True)
         ]
         outcomes: dict[str, list[list[int]]] = {"moved": [], "refused": []}
         for letter, delivery in zip(chunk, deliveries, strict=True):
+            if delivery is None:
+                outcomes["refused"].append(list(letter.place))
+                continue
             error = delivery.exception()
             if isinstance(error, DeliveryUncertain):
                 raise error
@@ -184,6 +191,22 @@ class Redrive:
             if places:
                 self._note(event, run, letters=places)
         return len(outcomes["moved"])
+
+    def _publish(self, producer: Producer, letter: DeadLetter, target: str) -> Delivery | None:
+        """None when there is no such topic any more: the other letters go all the same."""
+        if target in self._gone:
+            return None
+        try:
+            return producer.publish(
+                target,
+                letter.message.value,
+                key=letter.message.key,
+                headers=self._headers(letter),
+                dedup_id=self._origin(letter.place),
+            )
+        except (UnknownTopic, InvalidOption):  # a header may say what can be no topic's name
+            self._gone.add(target)
+            return None
 
     def _headers(self, letter: DeadLetter) -> Headers:
         """The record's own, and what keeps it from going round for ever."""
