@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import typer
 
+from planaria.supervisor.cli.app import app
 from planaria.supervisor.config import BrokerConfig
 from planaria.transport.client.options import ConsumerOptions, ProducerOptions
 from planaria.transport.protocol.topics import TopicConfig
@@ -196,6 +198,38 @@ def test_every_option_is_documented() -> None:
         "producer": wrong_rows(page, "Producers", fields_of(ProducerOptions)),
     }
     assert found == {"consumer": [], "subscriber": [], "producer": []}
+
+
+def commands(group: Any, path: tuple[str, ...]) -> Iterator[tuple[str, set[str]]]:
+    """Each command of a group, and its options by their long names."""
+    for name, command in group.commands.items():
+        here = (*path, name)
+        if hasattr(command, "commands"):
+            yield from commands(command, here)
+        else:
+            found = {option for each in command.params for option in each.opts if option.startswith("--")}
+            yield " ".join(here), found - {"--help", "--connect", "--json"}
+
+
+def command_rows(page: str) -> dict[str, set[str]]:
+    """What the table says: the command without its arguments, and its options."""
+    text = page.partition("\n## Commands\n")[2].partition("\n## ")[0]
+    rows: dict[str, set[str]] = {}
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split(" | ")]
+        if len(cells) > 1 and (command := re.match(r"`(planaria(?: [a-z]+)+)", cells[0])):
+            rows[command[1]] = set(re.findall(r"`(--[\w-]+)`", cells[1]))
+    return rows
+
+
+def test_every_command_is_documented() -> None:
+    rows = command_rows((ROOT / "docs/operations.md").read_text())
+    assert rows == dict(commands(typer.main.get_command(app), ("planaria",)))
+
+
+def test_rule_sees_commands() -> None:
+    page = "\n## Commands\n\n| command | options |\n|---|---|\n| `planaria a b TOPIC` | `--x`, `--y` (2) |\n"
+    assert command_rows(page) == {"planaria a b": {"--x", "--y"}}
 
 
 def test_rule_sees_wrong_rows() -> None:
