@@ -27,7 +27,6 @@ SHUTDOWN_MS = 30_000
 """How long a stopping subscriber may take to finish the record at hand before it is killed."""
 MAX_CONCURRENCY = 256
 MIN_MEMORY_LIMIT_BYTES = 16 * 1024 * 1024
-MAX_EXACT_GROUP_LENGTH = 235
 STOP_MARGIN_MS = 2_000
 """What of that is kept for the last commit and for leaving the group."""
 
@@ -175,11 +174,6 @@ def _check_delivery(options: SubscriberOptions) -> None:
     delivery: str = options.delivery
     if delivery not in DELIVERIES:
         raise InvalidSubscription(f"delivery: {delivery!r} is unknown; choose one of {', '.join(DELIVERIES)}")
-    if delivery == "exactly-once" and len(options.group) > MAX_EXACT_GROUP_LENGTH:
-        # The address of a member is its transactional id.
-        raise InvalidSubscription(
-            f"group: at most {MAX_EXACT_GROUP_LENGTH} characters with exactly-once, not {len(options.group)}"
-        )
     if options.auto_offset_reset not in OFFSET_RESETS:
         raise InvalidSubscription(
             f"auto_offset_reset: {options.auto_offset_reset!r} is unknown; choose one of {', '.join(OFFSET_RESETS)}"

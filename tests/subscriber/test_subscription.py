@@ -31,7 +31,7 @@ def options(**changed: Any) -> SubscriberOptions:
 @pytest.mark.parametrize(
     ("changed", "complaint"),
     [
-        ({"delivery": "exactly-once", "group": "g" * 236}, "group: at most 235 characters with exactly-once"),
+        ({"group": "g" * 201}, "is no name: 1 to 200 of the characters"),
         ({"delivery": "sometimes"}, "delivery: 'sometimes' is unknown"),
         ({"dead_letter": "ORDERS"}, "dead_letter: 'ORDERS' is subscribed to"),
         ({"dead_letter": ""}, "dead_letter: must not be empty"),
