@@ -7,12 +7,16 @@ from typing import Any
 import pytest
 
 from planaria.transport.batch import BatchHeader, split
-from planaria.transport.client.asking import Answered, Ask, TimerFired
+from planaria.transport.client.asking import GATEWAY, Answered, Ask, TimerFired
+from planaria.transport.client.errors import DeliveryUncertain
+from planaria.transport.client.exchange_events import Deliver
 from planaria.transport.client.lanes import Identity
 from planaria.transport.client.options import ProducerOptions
+from planaria.transport.client.producer import Concluded, Dropped
 from planaria.transport.client.transactional import _Part
 from planaria.transport.protocol.data import ProducedBatch, ProduceReply
 from planaria.transport.protocol.errors import PlanariaError
+from planaria.transport.protocol.transactions import EndTransaction, EndTransactionReply
 
 
 class StillNetwork:
@@ -60,9 +64,9 @@ def header(ask: Ask) -> BatchHeader:
     return found
 
 
-def acknowledge(producer: _Part, ask: Ask) -> None:
+def acknowledge(producer: _Part, ask: Ask) -> list[Any]:
     reply = ProduceReply(batches=[ProducedBatch(0)], high_watermark=1)
-    producer._pump.handle(Answered(ask.key, reply), 0)
+    return producer._pump.handle(Answered(ask.key, reply), 0)
 
 
 def test_a_message_goes_out_under_the_transaction_it_was_published_in(
@@ -103,3 +107,40 @@ def test_what_was_dropped_with_one_transaction_does_not_fail_the_next(
     (ask,) = go_on(network)
     acknowledge(producer, ask)
     assert delivery.exception(0) is None
+
+
+END = Ask(None, GATEWAY, EndTransaction(producer_id=7, producer_epoch=0, commit=True), EndTransactionReply)
+
+
+def test_the_end_is_asked_for_once_all_is_acknowledged(producer: _Part, network: StillNetwork) -> None:
+    asker: Any = object()
+    producer.begin(Identity(7, 0))
+    producer.publish("T", b"1", partition=0)
+    (batch,) = go_on(network)
+    producer.publish("T", b"2", partition=0)
+    assert go_on(network) == [], "it waits for company while one is under way"
+    producer.suspend(PlanariaError("it has ended"))
+    (late,) = producer._pump.handle(Concluded(asker, lambda: END), 0)
+    assert acknowledge(producer, batch) == []
+    (end,) = acknowledge(producer, late)
+    assert (end.address, end.request) == (GATEWAY, END.request)
+    reply = Answered(end.key, EndTransactionReply(producer_id=7, producer_epoch=1))
+    assert producer._pump.handle(reply, 0) == [Deliver(asker, reply)]
+
+
+def test_a_transaction_in_which_nothing_was_published_ends_at_once(producer: _Part) -> None:
+    producer.begin(Identity(7, 0))
+    asker: Any = object()
+    (end,) = producer._pump.handle(Concluded(asker, lambda: END), 0)
+    assert end.request is END.request
+
+
+def test_an_end_that_was_interrupted_is_not_asked_for(producer: _Part, network: StillNetwork) -> None:
+    asker: Any = object()
+    producer.begin(Identity(7, 0))
+    delivery = producer.publish("T", b"1", partition=0)
+    (batch,) = go_on(network)
+    producer._pump.handle(Concluded(asker, lambda: END), 0)
+    assert producer._pump.handle(Dropped(), 0) == []
+    assert isinstance(delivery.exception(0), DeliveryUncertain)
+    assert acknowledge(producer, batch) == []

@@ -14,6 +14,7 @@ import random
 import socket
 import threading
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -163,16 +164,20 @@ class Network:
 
     def exchange(self, ask: Ask) -> Answered:
         """As `call`, for those who need the payload as well. Raises InvalidOption for what no message can hold."""
+        _refuse_unsendable(ask)
+        return self.outcome(self._exchange, lambda waiter: Submitted(waiter, ask))
+
+    def outcome(self, owner: Owner, event_for: Callable[[Owner], Event]) -> Answered:
+        """Post to `owner` an event that brings whoever waits one outcome, and wait for it. Raises as `call`."""
         if self.is_network_thread():
             raise PlanariaError(
                 "a callback must not wait for the broker: it runs in the network's own thread"
             )
-        _refuse_unsendable(ask)
         waiter = Waiter()
         self._waiters.add(waiter)
         try:
             self.refuse_when_closed()
-            self.post(self._exchange, Submitted(waiter, ask))
+            self.post(owner, event_for(waiter))
             waiter.wait()
         finally:
             self._waiters.discard(waiter)

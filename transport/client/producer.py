@@ -6,22 +6,25 @@ the machine, the machine's effects to the network, outcomes back. Called by `Cli
 
 import random
 from collections import deque
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from time import monotonic
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
+
+from msgspec import structs
 
 from ..addresses import Place, is_internal
 from ..batch import CODEC_NONE, CODEC_ZSTD, TRANSACTIONAL, Headers, build
 from ..deduplication import identified_batch
 from ..protocol.data import Acks, Produce, ProduceReply, PublishRecord
-from ..protocol.errors import ErrorBody, ErrorCode, ProtocolError
+from ..protocol.errors import ErrorBody, ErrorCode, PlanariaError, ProtocolError
 from .accumulator import BATCH_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES, Accumulator, Lane
-from .asking import Answered, Ask, Effect, Event, Failed, SetTimer, TimerFired, partition_address
+from .asking import Answered, Ask, Effect, Event, Failed, Owner, SetTimer, TimerFired, partition_address
 from .delayed import Schedule, delayed_dialog
 from .delivery import ProducerBatch
 from .errors import Closed, DeliveryFailed, DeliveryUncertain, TimedOut, error_from
-from .exchange_events import Withdrawn
+from .exchange_events import Deliver, Withdrawn
 from .identified import Identified, identified_dialog
 from .lanes import Identity
 from .network import Network
@@ -30,6 +33,7 @@ from .producing import BatchTaken, LaneFreed, LaneHeld, LaneIdle, Outcome, Produ
 from .retry import RetryPolicy
 
 _CODECS = {"none": CODEC_NONE, "zstd": CODEC_ZSTD}
+_END: Final = "end of the transaction"
 INTERRUPTED_FLUSH_S = 5.0
 """How long a `with` block that ends by an exception waits for what was published in it."""
 
@@ -68,6 +72,14 @@ class Dropped:
     """The transaction is aborted: what is not done by now fails."""
 
 
+class Concluded:
+    """The transaction is to be ended, and suspended: once all of it is done `ask()` is asked, and `owner` hears of it."""
+
+    def __init__(self, owner: Owner, ask: Callable[[], Ask]) -> None:
+        self.owner = owner
+        self.ask = ask
+
+
 class Abandoned:
     """The producer closes; what is not done by now fails."""
 
@@ -97,9 +109,18 @@ class Pump:
         self._request_timeout_ms = request_timeout_ms
         self._codec = codec
         self._flushes = 0
+        self._concluded: Concluded | None = None
         self._lanes: dict[Place, Lane] = {}
 
     def handle(self, event: Event, now: int) -> list[Effect]:
+        effects = self._on_event(event, now)
+        concluded = self._concluded
+        if concluded is not None and not self._accumulator.unfinished():
+            self._concluded = None
+            effects.append(structs.replace(concluded.ask(), key=(_END, concluded.owner)))
+        return effects
+
+    def _on_event(self, event: Event, now: int) -> list[Effect]:
         match event:
             case LaneReady(lane=lane):
                 self._lanes[lane.key] = lane
@@ -125,7 +146,13 @@ class Pump:
                 assert self._accumulator.identity is not None
                 self._machine.adopt(self._accumulator.identity)
                 return []
+            case Concluded():
+                self._concluded = event
+                return self._take_all(now)
+            case Answered(key=(first, owner)) | Failed(key=(first, owner)) if first is _END:
+                return [Deliver(owner, event)]
             case Dropped():
+                self._concluded = None
                 error = ErrorBody(ErrorCode.TRANSACTION_ABORTED, "the transaction was aborted")
                 effects = self._take_all(now)
                 return effects + self._perform(self._machine.abandon(error), now)
@@ -341,6 +368,19 @@ class Producer(Accumulator):
         """Publish under this identity from now on; what came before is done."""
         self.reopen(identity)
         self._network.post(self._pump, Begun())
+
+    def conclude(self, ask: Callable[[], Ask]) -> Answered:
+        """Wait until everything published is done, and for the answer to what is asked then: in the network's own thread.
+
+        Raises as the asking does. Interrupted, it leaves nothing that is not done.
+        """
+        try:
+            return self._network.outcome(self._pump, lambda waiter: Concluded(waiter, ask))
+        except PlanariaError:
+            raise
+        except BaseException:
+            self.drop()
+            raise
 
     def drop(self) -> None:
         """Fail what is not done, and wait until it has failed."""

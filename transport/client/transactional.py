@@ -26,7 +26,7 @@ from ..protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from ..protocol.groups import CommitOffsets, CommitOffsetsReply
 from ..protocol.message import TopicPartitions
 from ..protocol.transactions import EndTransaction, EndTransactionReply
-from .asking import GATEWAY
+from .asking import GATEWAY, Ask
 from .delivery import Delivery
 from .errors import Closed, ProducerFenced, TimedOut, TransactionAborted, TransactionUncertain
 from .lanes import Identity
@@ -126,46 +126,55 @@ class TransactionalProducer:
     def commit_offsets(self, request: CommitOffsets) -> None:
         self._network.call(GATEWAY, request, CommitOffsetsReply, timeout_ms=self._request_timeout_ms)
 
-    def settle(self) -> Exception | None:
-        """Take no more, and wait until everything is acknowledged or has failed; the first failure."""
-        self._producer.suspend(PlanariaError("the transaction has ended"))
-        self._producer.flush()
-        return self._producer.failure
-
     def end(self, transaction: "Transaction", commit: bool, groups: list[str]) -> None:
-        """Nothing more goes out, and the coordinator is told. Raises what became of it instead."""
+        """Once everything is acknowledged, the coordinator is told. Raises what became of it instead.
+
+        An abort does not wait: what is not acknowledged fails. A commit with a failure in it becomes one.
+        """
         assert self._current is transaction
+        self._producer.suspend(PlanariaError("the transaction has ended"))
         if not commit:
-            self._producer.suspend(PlanariaError("the transaction has ended"))
             self._producer.drop()
         self._current = None
         identity, self._identity = transaction.identity, None
-        request = EndTransaction(
-            producer_id=identity.producer_id,
-            producer_epoch=identity.epoch,
-            commit=commit,
-            partitions=_by_topic(self._producer.places),
-            groups=groups,
-        )
-        try:
-            reply = self._network.call(
+
+        def ask() -> Ask:
+            request = EndTransaction(
+                producer_id=identity.producer_id,
+                producer_epoch=identity.epoch,
+                commit=commit and self._producer.failure is None,
+                partitions=_by_topic(self._producer.places),
+                groups=groups,
+            )
+            return Ask(
+                None,
                 GATEWAY,
                 request,
                 EndTransactionReply,
                 timeout_ms=self._request_timeout_ms,
                 endpoint=self._coordinator,
             )
+
+        try:
+            self._take(self._producer.conclude(ask).reply)
         except ProducerFenced as error:
             self._fenced = error
             raise
         except ProtocolError as error:
-            if error.code == ErrorCode.TRANSACTION_ABORTED:
-                raise TransactionAborted(error.code, error.message) from None
-            if not error.retriable and not isinstance(error, TimedOut):
-                raise
+            self._explain(error, commit)
+            raise
+        if commit and self._producer.failure is not None:
+            raise _aborted_by(self._producer.failure)
+
+    def _explain(self, error: ProtocolError, commit: bool) -> None:
+        """Raises what an end that was refused, or not answered, means to the program, if that is more than it says."""
+        if error.code == ErrorCode.TRANSACTION_ABORTED:
+            raise TransactionAborted(error.code, error.message) from None
+        if commit and self._producer.failure is not None:
+            raise _aborted_by(self._producer.failure)
+        if error.retriable or isinstance(error, TimedOut):
             message = f"whether it was {'committed' if commit else 'aborted'} is not known: {error.message}"
             raise TransactionUncertain(error.code, message) from error
-        self._take(reply)
 
     def close(self, timeout: float | None = None) -> None:
         """Abort what is open, and refuse further transactions."""
@@ -247,11 +256,6 @@ class Transaction:
         """
         if self._has_ended:
             self._refuse()
-        failure = self._owner.settle()
-        if failure is not None:
-            self.abort()
-            code = failure.code if isinstance(failure, ProtocolError) else ErrorCode.TRANSACTION_ABORTED
-            raise TransactionAborted(code, f"a message of it failed: {failure}") from failure
         self._has_ended = True
         self._owner.end(self, True, sorted(self._groups))
 
@@ -301,6 +305,13 @@ class _Part(Producer):
         self.places.add((batch.topic, batch.partition))
         self.failure = self.failure or error
         super().finish(batch, base_offset, error, is_duplicate)
+
+
+def _aborted_by(failure: Exception) -> TransactionAborted:
+    code = failure.code if isinstance(failure, ProtocolError) else ErrorCode.TRANSACTION_ABORTED
+    aborted = TransactionAborted(code, f"a message of it failed: {failure}")
+    aborted.__cause__ = failure
+    return aborted
 
 
 def _by_topic(places: set[Place]) -> TopicPartitions:
