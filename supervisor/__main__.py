@@ -141,7 +141,18 @@ def serve(arguments: Arguments, data: DataDirectory, status: StatusLine) -> str:
     instance_id = uuid.uuid4().hex
     run_directory = run_directory_of(data.path, data.starts)
     create_run_directory(run_directory, instance_id)
-    control = control_endpoint(str(run_directory))
+    try:
+        return run_tree(arguments, data, status, str(run_directory), instance_id)
+    finally:
+        remove_run_directory(run_directory)
+
+
+def run_tree(
+    arguments: Arguments, data: DataDirectory, status: StatusLine, run_directory: str, instance_id: str
+) -> str:
+    """Start the processes and keep them until a stop. Why that was no orderly end; empty if it was."""
+    config = arguments.config
+    control = control_endpoint(run_directory)
 
     def on_up(endpoint: str) -> None:
         status.write(
@@ -155,9 +166,9 @@ def serve(arguments: Arguments, data: DataDirectory, status: StatusLine) -> str:
 
     supervisor = SupervisorProcess(
         build_machine(config, data, instance_id),
-        Launcher(preloaded_modules()),
+        Launcher(preloaded_modules(), run_directory),
         Settings(
-            run_directory=str(run_directory),
+            run_directory=run_directory,
             data_directory=str(data.path),
             control_endpoint=control,
             instance_id=instance_id,
@@ -170,7 +181,6 @@ def serve(arguments: Arguments, data: DataDirectory, status: StatusLine) -> str:
         on_failed=lambda reason: status.write(error=reason),
     )
     supervisor.run()
-    remove_run_directory(run_directory)
     return supervisor.failure
 
 

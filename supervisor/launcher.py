@@ -13,10 +13,13 @@ from collections.abc import Iterator, Sequence
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 
+from ..transport.endpoints import MAX_PATH_BYTES, PathTooLong
 from .child import ChildOrder, run_child
 
 LAUNCH_TIMEOUT_S = 10.0
 """How long a launch may take. Most of it is for a new fork server, which has to load everything first."""
+SOCKET_NAME_BYTES = len("/listener-12345678")
+"""multiprocessing's name for the fork server's socket."""
 
 
 class LaunchFailed(Exception):
@@ -28,7 +31,18 @@ class ForkServerSilent(Exception):
 
 
 class Launcher:
-    def __init__(self, preload: Sequence[str], timeout_s: float = LAUNCH_TIMEOUT_S) -> None:
+    def __init__(self, preload: Sequence[str], directory: str, timeout_s: float = LAUNCH_TIMEOUT_S) -> None:
+        """The fork server's socket will be in `directory`, and whatever else multiprocessing needs.
+
+        Raises PathTooLong.
+        """
+        if len(directory.encode()) + SOCKET_NAME_BYTES > MAX_PATH_BYTES:
+            raise PathTooLong(
+                f"run directory {directory!r} is too long for sockets ({MAX_PATH_BYTES} bytes a path)"
+            )
+        # Else it makes one of its own in the system's, which nobody would remove: this process is killed, or ends
+        # without the interpreter's farewell. multiprocessing has no word for it; children inherit it.
+        multiprocessing.current_process()._config["tempdir"] = directory  # type: ignore[attr-defined]
         self._timeout_s = timeout_s
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(preload))

@@ -3,6 +3,7 @@
     $XDG_RUNTIME_DIR or /tmp / planaria-<uid>-<digest of the data directory> / <number of the start> /
         instance                  the instance id: a client that can read it is on the same machine
         supervisor, <actor>.<n>   sockets
+        listener-<random>         the fork server's socket
 
 Made by __main__.py once the data directory's lock is held; that is why what earlier starts have left can be removed.
 """

@@ -1,6 +1,7 @@
 """What every test may ask for: a free port, a data directory, a short run directory, a printed seed.
 
-Also holds two promises for the whole session: no process is left running, and random tests can be replayed.
+Also holds three promises for the whole session: no process is left running, no socket of a killed broker is left behind,
+and random tests can be replayed.
 """
 
 import os
@@ -33,6 +34,7 @@ settings.load_profile("planaria")
 
 _mark_key = pytest.StashKey[str]()
 _leaks_key = pytest.StashKey[list[Leak]]()
+_runtime_key = pytest.StashKey[Path]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -45,6 +47,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_mark_key] = mark_session()
+    # A broker that a test kills is swept by its next start, which a test may never make.
+    config.stash[_runtime_key] = Path(tempfile.mkdtemp(prefix="pl-", dir="/tmp"))
+    os.environ["XDG_RUNTIME_DIR"] = str(config.stash[_runtime_key])
     # A job in a shell's background ignores Ctrl-C, and so would every process that a test starts and interrupts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -52,6 +57,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     leaks = session.config.stash.setdefault(_leaks_key, [])
     leaks += kill_leaked(session.config.stash[_mark_key])
+    shutil.rmtree(session.config.stash[_runtime_key], ignore_errors=True)
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["leaks"] = [astuple(leak) for leak in leaks]
     if leaks:

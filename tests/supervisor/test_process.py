@@ -47,6 +47,26 @@ def test_a_tree_starts_says_so_and_stops_leaving_nothing(start: Start, survivors
     assert "Traceback" not in supervisor.log
 
 
+def test_nothing_is_left_of_a_stop_and_nothing_of_a_kill_but_what_the_next_start_sweeps(
+    start: Start, survivors: Survivors, tmp_path: Path, run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(run_dir))
+    killed = start()
+    pids = [actor.pid for actor in killed.status().values()]
+    killed.process.kill()
+    killed.process.wait()
+    assert survivors(pids, 5.0) == []
+    [swept_later] = run_dir.iterdir()
+    assert [each.name for each in swept_later.iterdir()] == ["1"]
+    following = start()
+    assert [each.name for each in swept_later.iterdir()] == ["2"]
+    assert following.stop() == 0
+    assert [*run_dir.iterdir(), *temporary.iterdir()] == []
+
+
 def test_the_end_of_the_lifeline_stops_the_tree(start: Start) -> None:
     supervisor = start()
     supervisor.cut_lifeline()
