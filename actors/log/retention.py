@@ -21,7 +21,7 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
     segment may exceed its size by one append. `retention_ms` counts from a segment's newest record,
     `retention_bytes` is what is kept at least (whole segments are deleted, the active one never for its size). Both count
     only where `is_deleting`; `delete_retention_ms` and the two after it only where `is_compacting` (`compaction.py`).
-    `retain_max_bytes` and `retain_max_ms` bound what is left for groups that have not consumed it.
+    `retain_max_bytes` and `retain_max_ms` bound what is left for groups that have not consumed it: at most so much.
     `dedup_window_ms` and `dedup_window_count` bound for how long, and for how many, identities are remembered.
     """
 
@@ -59,25 +59,24 @@ def expired_count(
     """
     if not config.is_deleting:
         return 0
-    count = _expired_count(segments, now_ms, config.retention_bytes, config.retention_ms)
+    count = max(
+        _dispensable(segments, config.retention_bytes), _too_old(segments, now_ms, config.retention_ms)
+    )
     if consumed_offset is None:
         return count
-    left = _expired_count(segments, now_ms, config.retain_max_bytes, config.retain_max_ms)
+    left = max(
+        _too_many_bytes(segments, config.retain_max_bytes), _too_old(segments, now_ms, config.retain_max_ms)
+    )
     return min(count, max(_consumed_count(segments, consumed_offset), left))
-
-
-def _expired_count(segments: Sequence[Segment], now_ms: int, max_bytes: int, max_ms: int) -> int:
-    return max(_too_many_bytes(segments, max_bytes), _too_old(segments, now_ms, max_ms))
 
 
 def _consumed_count(segments: Sequence[Segment], consumed_offset: int) -> int:
     return sum(1 for _ in takewhile(lambda segment: segment.next_offset <= consumed_offset, segments))
 
 
-def _too_many_bytes(segments: Sequence[Segment], max_bytes: int) -> int:
-    if max_bytes == UNLIMITED:
-        return 0
-    excess_bytes = sum(segment.size_bytes for segment in segments) - max_bytes
+def _dispensable(segments: Sequence[Segment], kept_bytes: int) -> int:
+    """Without how many as much as `kept_bytes` is there."""
+    excess_bytes = _excess_bytes(segments, kept_bytes)
     count = 0
     for segment in segments[:-1]:
         excess_bytes -= segment.size_bytes
@@ -85,6 +84,22 @@ def _too_many_bytes(segments: Sequence[Segment], max_bytes: int) -> int:
             break
         count += 1
     return count
+
+
+def _too_many_bytes(segments: Sequence[Segment], max_bytes: int) -> int:
+    """Without how many no more than `max_bytes` are there; the active one stays."""
+    excess_bytes = _excess_bytes(segments, max_bytes)
+    count = 0
+    for segment in segments[:-1]:
+        if excess_bytes <= 0:
+            break
+        excess_bytes -= segment.size_bytes
+        count += 1
+    return count
+
+
+def _excess_bytes(segments: Sequence[Segment], limit_bytes: int) -> int:
+    return -1 if limit_bytes == UNLIMITED else sum(segment.size_bytes for segment in segments) - limit_bytes
 
 
 def _too_old(segments: Sequence[Segment], now_ms: int, max_ms: int) -> int:

@@ -296,8 +296,10 @@ def test_past_the_hard_bounds_it_goes_all_the_same(tmp_path: Path) -> None:
     one = log.size_bytes // 7
     log.reconfigure(unlimited(segment_bytes=100, retention_ms=0, retain_max_bytes=4 * one))
     assert log.apply_retention(NOW_MS + 10_000, consumed_offset=0) == 6
+    log.reconfigure(unlimited(segment_bytes=100, retention_ms=0, retain_max_bytes=3 * one - 1))
+    assert log.apply_retention(NOW_MS + 10_000, consumed_offset=0) == 8, "a cap is not exceeded by a segment"
     log.reconfigure(unlimited(segment_bytes=100, retain_max_bytes=0))
-    assert log.apply_retention(NOW_MS + 10_000, consumed_offset=0) == 6, (
+    assert log.apply_retention(NOW_MS + 10_000, consumed_offset=0) == 8, (
         "they bound no more than retention asks"
     )
     log.close()
