@@ -19,6 +19,7 @@ from ..transport.protocol.operations import ActorStatus
 from ..transport.subscription import (
     InvalidSubscription,
     SubscriberOptions,
+    check_enforceable,
     child_spec,
     options_of,
     source_of,
@@ -80,6 +81,11 @@ class HostedSubscriptions:
             endpoint=endpoint,
             sys_path=[path for path in sys.path if path],
             **options_of(options),
+        )
+        check_enforceable(
+            subscriber,
+            is_linux=sys.platform == "linux",
+            has_thread_clocks=hasattr(time, "pthread_getcpuclockid"),
         )
         self._check_named(group, subscriber.dead_letter)
         with self._lock:

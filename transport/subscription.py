@@ -119,6 +119,14 @@ def options_of(given: Mapping[str, Any]) -> dict[str, Any]:
     return taken
 
 
+def check_enforceable(options: SubscriberOptions, *, is_linux: bool, has_thread_clocks: bool) -> None:
+    """Raises InvalidSubscription for a budget that this machine cannot hold a handler to."""
+    if options.memory_limit is not None and not is_linux:
+        raise InvalidSubscription("memory_limit: the kernel of this machine does not enforce it; Linux does")
+    if options.cpu_limit is not None and not has_thread_clocks:
+        raise InvalidSubscription("cpu_limit: this machine cannot tell the CPU time of another thread")
+
+
 def source_of(handler: Callable[[Any], Any] | str) -> HandlerSource:
     """A handler made ready to travel. Raises InvalidSubscription when it cannot."""
     if isinstance(handler, str):

@@ -82,6 +82,10 @@ def test_what_no_topic_can_be_called(client: Client, topic: Any) -> None:
         (lambda client: client.consumer("", "T"), "group: '' is no name"),
         (lambda client: client.consumer("g"), "topics: a member of a group needs at least one"),
         (lambda client: client.share_consumer("a b", "T"), "group: 'a b' is no name"),
+        (
+            lambda client: client.share_consumer("g", "T", max_bytes=2**25),
+            "max_bytes: expected `int` <= 16777216",
+        ),
     ],
 )
 def test_what_cannot_be_asked(client: Client, ask: Callable[[Client], object], told: str) -> None:

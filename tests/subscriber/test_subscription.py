@@ -10,6 +10,7 @@ from planaria.transport.subscription import (
     HandlerSource,
     InvalidSubscription,
     SubscriberOptions,
+    check_enforceable,
     child_spec,
     options_of,
     source_of,
@@ -77,6 +78,15 @@ def test_refuses_what_is_unknown_or_of_another_type(given: dict[str, Any], compl
     with pytest.raises(InvalidSubscription) as caught:
         options_of(given)
     assert str(caught.value).startswith(complaint)
+
+
+@pytest.mark.parametrize("budget", ["memory_limit", "cpu_limit"])
+def test_a_budget_that_the_machine_cannot_enforce_is_refused(budget: str) -> None:
+    wanted = options(**{budget: 64 * 1024 * 1024 if budget == "memory_limit" else 1.0})
+    check_enforceable(wanted, is_linux=True, has_thread_clocks=True)
+    check_enforceable(options(), is_linux=False, has_thread_clocks=False)
+    with pytest.raises(InvalidSubscription, match=f"^{budget}: "):
+        check_enforceable(wanted, is_linux=False, has_thread_clocks=False)
 
 
 def test_takes_what_can_stand_for_an_option() -> None:

@@ -15,13 +15,14 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from time import monotonic
 from types import TracebackType
-from typing import Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from ..addresses import Place
 from ..protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from ..protocol.shares import (
+    MAX_ACQUIRED_BYTES,
     MAX_LOCKED,
     Acknowledge,
     Acknowledgement,
@@ -39,7 +40,7 @@ from .content import check_text
 from .errors import Closed
 from .messages import Message
 from .network import Network
-from .options import REQUEST_TIMEOUT_MS, InvalidOption, PositiveCount, PositiveMilliseconds, check_count
+from .options import REQUEST_TIMEOUT_MS, InvalidOption, PositiveMilliseconds, check_count
 from .schedule import milliseconds_of
 
 MAX_WAIT_MS = 30_000
@@ -59,7 +60,7 @@ class ShareOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     lock_ms: LockMilliseconds | None = None
     renew: bool = True
     max_poll_interval_ms: PositiveMilliseconds = 300_000
-    max_bytes: PositiveCount = 16 * 1024 * 1024
+    max_bytes: Annotated[int, Meta(ge=1, le=MAX_ACQUIRED_BYTES)] = MAX_ACQUIRED_BYTES
     request_timeout_ms: PositiveMilliseconds = REQUEST_TIMEOUT_MS
 
 
