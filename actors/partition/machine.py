@@ -306,15 +306,18 @@ class PartitionMachine:
         if request.at == "earliest":
             return [Reply(asked.sender, ListOffsetsReply(offset=self._watermarks.log_start_offset))]
         if request.at == "latest":
-            is_committed = request.isolation == "read_committed"
-            marks = self._watermarks
-            offset = self._fetches.last_stable_offset if is_committed else marks.high_watermark
-            return [Reply(asked.sender, ListOffsetsReply(offset=offset))]
+            return [Reply(asked.sender, ListOffsetsReply(offset=self._end_for(request)))]
         return [LookUp(asked, request.at)]
 
+    def _end_for(self, request: ListOffsets) -> int:
+        if request.isolation == "read_committed":
+            return self._fetches.last_stable_offset
+        return self._watermarks.high_watermark
+
     def _on_looked_up(self, found: LookedUp, _: int) -> list[Effect]:
+        assert isinstance(found.asked.request, ListOffsets)
         body = ListOffsetsReply(offset=OFFSET_UNKNOWN)
-        if found.offset is not None and found.offset < self._watermarks.high_watermark:
+        if found.offset is not None and found.offset < self._end_for(found.asked.request):
             body = ListOffsetsReply(offset=found.offset, timestamp_ms=found.timestamp_ms)
         return [Reply(found.asked.sender, body)]
 

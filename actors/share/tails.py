@@ -34,7 +34,8 @@ class Tails:
 
     def begins(self, place: Place, at: Literal["earliest", "latest"]) -> list[Effect]:
         """Ask where the group begins."""
-        return self._ask("begin", place, ListOffsets(topic=place[0], partition=place[1], at=at))
+        request = ListOffsets(topic=place[0], partition=place[1], at=at, isolation="read_committed")
+        return self._ask("begin", place, request)
 
     def earliest(self, place: Place) -> list[Effect]:
         """Ask what retention has left."""

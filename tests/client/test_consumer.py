@@ -7,6 +7,7 @@ import pytest
 
 from fake_broker import FakeBroker
 from planaria.transport.client import Client, Closed, MemberFenced, NoOffset, OffsetOutOfRange
+from planaria.transport.protocol.data import ListOffsets
 from planaria.transport.protocol.errors import ErrorCode, PlanariaError
 
 
@@ -303,6 +304,9 @@ def test_offsets_for_times_and_whole_batches(client: Client, broker: FakeBroker)
     fill(client, 20)
     consumer = client.consumer(partitions=[("T", 0)], auto_offset_reset="earliest")
     assert consumer.offsets_for_times({("T", 0): 0, ("T", 1): 0}) == {("T", 0): 0, ("T", 1): -1}
+    assert consumer.end_offsets([("T", 0), ("T", 1)]) == {("T", 0): 20, ("T", 1): 0}
+    asked = [request for request in broker.seen if isinstance(request, ListOffsets)]
+    assert {request.isolation for request in asked} == {"read_committed"}
     count = 0
     while count < 20:
         count += sum(item.header.record_count for item in consumer.poll_batches(10))

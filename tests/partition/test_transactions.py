@@ -148,6 +148,20 @@ def test_latest_is_where_a_reader_of_committed_records_would_go_on(partition: Si
         assert reply.body.offset == expected  # type: ignore[union-attr]
 
 
+def test_by_time_nothing_open_is_found(partition: SimulatedPartition) -> None:
+    publish(partition, b"a")
+    partition.ask(Produce(**PLACE), [a_batch(b"behind")])
+
+    def found(isolation: Any) -> int:
+        reply = partition.ask(ListOffsets(**PLACE, at=0, isolation=isolation))
+        assert reply is not None
+        return reply.body.offset  # type: ignore[union-attr]
+
+    assert (found("read_committed"), found("read_uncommitted")) == (-1, 0)
+    end(partition, False)
+    assert found("read_committed") == 0
+
+
 def test_readers_end_at_the_logs_start_at_least(partition: SimulatedPartition) -> None:
     publish(partition, b"a")
     partition.ask(Produce(**PLACE), [a_batch(b"behind")])

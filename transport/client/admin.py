@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar, cast
 from msgspec import structs
 
 from ..addresses import Place, TopicPartition
-from ..protocol.data import Fetch, FetchReply, ListOffsets, ListOffsetsReply
+from ..protocol.data import Fetch, FetchReply, Isolation, ListOffsets, ListOffsetsReply
 from ..protocol.delayed import CancelScheduled, ListScheduled, ListScheduledReply, ScheduledMessage
 from ..protocol.errors import ErrorCode, ProtocolError
 from ..protocol.groups import (
@@ -122,9 +122,19 @@ class Admin:
         request = DeleteRecords(topic=topic, partition=partition, before_offset=before_offset)
         return self._ask_partition(topic, partition, request, DeleteRecordsReply).log_start_offset
 
-    def list_offsets(self, topic: str, partition: int, at: OffsetPoint = "latest") -> ListOffsetsReply:
-        """The offset at a point of a partition's log; -1 when no record is that young."""
-        request = ListOffsets(topic=topic, partition=partition, at=at)
+    def list_offsets(
+        self,
+        topic: str,
+        partition: int,
+        at: OffsetPoint = "latest",
+        *,
+        isolation: Isolation = "read_uncommitted",
+    ) -> ListOffsetsReply:
+        """The offset at a point of a partition's log; -1 when no record is that young.
+
+        With `isolation` "read_committed" the log ends where the first open transaction begins.
+        """
+        request = ListOffsets(topic=topic, partition=partition, at=at, isolation=isolation)
         return self._ask_partition(topic, partition, request, ListOffsetsReply)
 
     def fetch(

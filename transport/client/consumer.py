@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 from ..addresses import Place, TopicPartition
 from ..protocol.data import ListOffsets, ListOffsetsReply
@@ -67,6 +67,7 @@ class Consumer:
         self._auto_commit = options.auto_commit and group is not None
         self._auto_commit_interval_s = options.auto_commit_interval_ms / 1000
         self._request_timeout_ms = options.request_timeout_ms
+        self._isolation = options.isolation
         self._on_assigned = options.on_assigned
         self._on_revoked = options.on_revoked
         self._on_lost = options.on_lost or options.on_revoked
@@ -352,16 +353,18 @@ class Consumer:
         return self._network.call(GATEWAY, request, FetchOffsetsReply, timeout_ms=timeout_ms).offsets
 
     def offsets_for_times(self, times_ms: Mapping[Place, int]) -> dict[TopicPartition, int]:
-        """The first offset at or after a time, by partition; -1 when no message is that young."""
-        found: dict[TopicPartition, int] = {}
-        for (topic, partition), at_ms in times_ms.items():
-            request = ListOffsets(topic=topic, partition=partition, at=at_ms)
-            address = partition_address(topic, partition)
-            reply = self._network.call(
-                address, request, ListOffsetsReply, timeout_ms=self._request_timeout_ms
-            )
-            found[TopicPartition(topic, partition)] = reply.offset
-        return found
+        """The first offset at or after a time, by partition; -1 when no message that can be read is that young."""
+        return {TopicPartition(*place): self._offset_at(place, at_ms) for place, at_ms in times_ms.items()}
+
+    def end_offsets(self, partitions: Sequence[Place]) -> dict[TopicPartition, int]:
+        """Where each log ends for this consumer: with `isolation` "read_committed" before the first open transaction."""
+        return {TopicPartition(*place): self._offset_at(place, "latest") for place in partitions}
+
+    def _offset_at(self, place: Place, at: int | Literal["latest"]) -> int:
+        topic, partition = place
+        request = ListOffsets(topic=topic, partition=partition, at=at, isolation=self._isolation)
+        address, timeout_ms = partition_address(topic, partition), self._request_timeout_ms
+        return self._network.call(address, request, ListOffsetsReply, timeout_ms=timeout_ms).offset
 
     # Flow.
 

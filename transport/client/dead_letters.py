@@ -107,7 +107,7 @@ def read_letters(client: Admin, topic: str) -> Iterator[DeadLetter]:
 
 def read_partition(client: Admin, topic: str, partition: int, start: int = 0) -> Iterator[Message]:
     """The messages from `start`, or the log's start if that is later, to what is its end now."""
-    end = client.list_offsets(topic, partition, "latest").offset
+    end = client.list_offsets(topic, partition, isolation="read_committed").offset
     offset = max(start, client.list_offsets(topic, partition, "earliest").offset)
     while offset < end:
         reply, payload = client.fetch(topic, partition, offset, max_bytes=FETCH_BYTES)

@@ -291,7 +291,10 @@ class Redrive:
 
     def _ends(self) -> dict[int, int]:
         partitions = len(self._client.describe_topic(self._topic).partitions)
-        return {n: self._client.list_offsets(self._topic, n, "latest").offset for n in range(partitions)}
+        return {
+            n: self._client.list_offsets(self._topic, n, isolation="read_committed").offset
+            for n in range(partitions)
+        }
 
     def _advance_group(self) -> None:
         moved, _ = self._history()

@@ -175,7 +175,7 @@ class ListOffsets(Request, tag="list_offsets", frozen=True):
     at: Literal["earliest", "latest"] | int
     """A number is a timestamp in milliseconds: the first offset at or after it."""
     isolation: Isolation = "read_uncommitted"
-    """With read_committed `latest` is the last stable offset."""
+    """With read_committed `latest` is the last stable offset, and by time nothing from there on is found."""
 
 
 class ListOffsetsReply(Reply):
