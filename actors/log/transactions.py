@@ -31,6 +31,8 @@ class Aborted(NamedTuple):
     first_offset: int
     producer_id: int
     producer_epoch: int
+    stable_offset: int = -1
+    """What is aborted later begins here or later: where the first of those began that were open then (as in Kafka)."""
 
 
 class _Opened(NamedTuple):
@@ -83,18 +85,25 @@ class Transactions:
 
     def aborted_between(self, start_offset: int, end_offset: int) -> list[AbortedTransaction]:
         """What a reader of these offsets has to leave out."""
-        first = bisect_left(self._aborted, (start_offset,))
         return [
             AbortedTransaction(each.producer_id, each.producer_epoch, each.first_offset)
-            for each in self._aborted[first:]
-            if each.first_offset < end_offset
+            for each in self._overlapping(start_offset, end_offset)
         ]
 
     def is_aborted(self, header: BatchHeader) -> bool:
         """Whether a batch of records belongs to an aborted transaction."""
         key = (header.producer_id, header.producer_epoch)
-        first = bisect_left(self._aborted, (header.base_offset,))
-        return any((each.producer_id, each.producer_epoch) == key for each in self._aborted[first:])
+        overlapping = self._overlapping(header.base_offset, header.next_offset)
+        return any((each.producer_id, each.producer_epoch) == key for each in overlapping)
+
+    def _overlapping(self, start_offset: int, end_offset: int) -> Iterator[Aborted]:
+        """However many there are, it looks at few beyond these: those that ended while one of these was open."""
+        for at in range(bisect_left(self._aborted, (start_offset,)), len(self._aborted)):
+            each = self._aborted[at]
+            if each.first_offset < end_offset:
+                yield each
+            if each.stable_offset >= end_offset:
+                return
 
     # -- recording
 
@@ -113,7 +122,8 @@ class Transactions:
         self._ended.append(ended)
         self._undo.append(ended)
         if not is_commit(header):
-            insort(self._aborted, Aborted(header.base_offset, first_offset, *key))
+            stable_offset = min(self._open.values(), default=header.next_offset)
+            insort(self._aborted, Aborted(header.base_offset, first_offset, *key, stable_offset))
 
     def confirm(self) -> None:
         self._undo.clear()

@@ -1,7 +1,10 @@
 """Open and aborted transactions: against a plain model, over reverts, snapshots and replay."""
 
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,7 +12,7 @@ from keyed_logs import append_keyed, compact, held, seal
 from log_batches import NOW_MS, unlimited
 from planaria.actors.log.log import PartitionLog
 from planaria.actors.log.producers import ProducerStates
-from planaria.actors.log.transactions import Transactions
+from planaria.actors.log.transactions import Transactions, TransactionsSnapshot
 from planaria.transport.batch import (
     ABORT_MARKER,
     COMMIT_MARKER,
@@ -90,6 +93,71 @@ def test_readers_are_told_of_the_aborted_ones_they_meet() -> None:
     assert not transactions.is_aborted(header(16, A, 1))
     transactions.trim(13)
     assert len(transactions.aborted_between(0, 99)) == 1
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), st.sampled_from([None, None, ABORT_MARKER, COMMIT_MARKER]))))
+def test_who_is_met_is_found_without_looking_at_all(steps: list[tuple[int, int | None]]) -> None:
+    epochs: Counter[int] = Counter()
+    log: list[BatchHeader] = []
+    for offset, (producer, end) in enumerate(steps):
+        log.append(header(offset, producer, epochs[producer], end=end))
+        epochs[producer] += end is not None
+    transactions = after(*log)
+    aborted = {
+        (each.producer_id, each.producer_epoch): each.base_offset
+        for each in log
+        if each.is_control and not is_commit(each)
+    }
+    begun: dict[tuple[int, int], int] = {}
+    for each in log:
+        if not each.is_control:
+            key = (each.producer_id, each.producer_epoch)
+            begun.setdefault(key, each.base_offset)
+            assert transactions.is_aborted(each) == (key in aborted)
+    for start in range(len(log)):
+        for stop in range(start, len(log) + 1):
+            met = {key for key, first in begun.items() if first < stop and aborted.get(key, -1) >= start}
+            found = transactions.aborted_between(start, stop)
+            assert {(each.producer_id, each.producer_epoch) for each in found} == met
+
+
+def test_few_are_looked_at_however_many_were_aborted() -> None:
+    count = 1_000
+    transactions = after(
+        *(
+            found
+            for epoch in range(count)
+            for found in (header(2 * epoch, A, epoch), header(2 * epoch + 1, A, epoch, end=ABORT_MARKER))
+        )
+    )
+    looked_at = CountedRows(transactions._aborted)
+    transactions._aborted = looked_at
+    assert len(transactions.aborted_between(100, 110)) == 5
+    assert not transactions.is_aborted(header(100, B))
+    assert looked_at.count < 40
+
+
+class CountedRows(list[Any]):
+    """Counts how often a row is taken out."""
+
+    count = 0
+
+    def __getitem__(self, at: Any) -> Any:
+        self.count += 1 if isinstance(at, int) else count_of(at, len(self))
+        return super().__getitem__(at)
+
+
+def count_of(rows: slice, length: int) -> int:
+    return len(range(*rows.indices(length)))
+
+
+def test_a_snapshot_that_says_less_is_read() -> None:
+    """Snapshots from before the stable offset was noted."""
+    rows = [[12, 10, A, 0], [15, 13, A, 1]]
+    transactions = Transactions()
+    transactions.load(msgspec.convert([[], rows], TransactionsSnapshot))
+    assert [each.first_offset for each in transactions.aborted_between(0, 99)] == [10, 13]
+    assert transactions.is_aborted(header(10, A))
 
 
 def test_the_next_transaction_may_begin_before_the_marker_of_the_last() -> None:
