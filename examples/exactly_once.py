@@ -10,6 +10,7 @@ import random
 import tempfile
 
 from planaria import Broker, Consumer, Context, Message, PlanariaError
+from planaria.transport.client import TransactionAborted
 
 ORDERS = 200
 KILLED = ("partition/PAYMENTS/0", "transactions/0", "subscriber/receipts/1", "coordinator/payments")
@@ -27,17 +28,17 @@ def work(broker: Broker, crash_after: int) -> int:
         broker.consumer("payments", ["ORDERS"], auto_commit=False, auto_offset_reset="earliest") as consumer,
     ):
         while orders := poll(consumer):
-            with producer.transaction() as tx:
-                for order in orders:
-                    tx.publish(
-                        "PAYMENTS",
-                        {"order": order.data["order"], "paid": order.data["amount"]},
-                        key=order.key,
-                    )
-                tx.commit_offsets(consumer)
-                if finished >= crash_after:
-                    raise Crash  # nothing of this transaction will be read, and its orders come again
-            finished += len(orders)
+            try:
+                with producer.transaction() as tx:
+                    for order in orders:
+                        payment = {"order": order.data["order"], "paid": order.data["amount"]}
+                        tx.publish("PAYMENTS", payment, key=order.key)
+                    tx.commit_offsets(consumer)
+                    if finished >= crash_after:
+                        raise Crash  # nothing of this transaction will be read, and its orders come again
+                finished += len(orders)
+            except TransactionAborted:
+                consumer.seek_to_committed()  # nothing has happened: read the orders again
     return finished
 
 

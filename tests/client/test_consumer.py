@@ -80,6 +80,22 @@ def test_reset_by_error(client: Client, broker: FakeBroker) -> None:
     assert [m.offset for m in read(consumer, 2)] == [1, 2]
 
 
+def test_what_is_not_committed_is_read_again(client: Client, broker: FakeBroker) -> None:
+    fill(client, 6)
+    fill(client, 4, partition=1)
+    broker.offsets["g", "T", 0] = 2
+    consumer = client.consumer("g", partitions=[("T", 0), ("T", 1)], auto_commit=False)
+    assert consumer.position("T", 1, 10) == 4, "nothing is committed here, so it began at the end"
+    fill(client, 3, start=4, partition=1)
+    first = {(m.partition, m.offset) for m in read(consumer, 7)}
+    consumer.seek_to_committed()
+    assert {(m.partition, m.offset) for m in read(consumer, 7)} == first
+    consumer.commit()
+    consumer.seek_to_committed()
+    assert consumer.poll(0) == []
+    assert consumer.position("T", 0, 10) == 6
+
+
 def test_an_offset_out_of_range_is_reset(client: Client, broker: FakeBroker) -> None:
     fill(client, 5)
     consumer = client.consumer(partitions=[("T", 0)], auto_offset_reset="earliest")

@@ -318,6 +318,20 @@ class Consumer:
         epoch = self._reader.seek(place, offset)
         self._network.post(self._courier, StartFetching({place: (epoch, offset)}))
 
+    def seek_to_committed(self) -> None:
+        """Read again what was handed out and not committed, above all after a transaction was aborted.
+
+        Where nothing is committed, reading goes on from where it began. Waits while a transaction is about to move the
+        offsets. Raises TimedOut.
+        """
+        self._refuse_when_closed()
+        self._open_mail()
+        begun = self._reader.beginnings()
+        committed = self.committed(sorted(begun))
+        for (topic, partition), began in begun.items():
+            self.seek(topic, partition, committed.get(TopicPartition(topic, partition), began))
+        self._reader.take_lost()  # others have those, from where they are committed
+
     def position(self, topic: str, partition: int, timeout: float | None = None) -> int:
         """The offset of the next message; waits until the start is known. Raises TimedOut."""
         place = self._owned_place(topic, partition)

@@ -29,6 +29,8 @@ class _Held(Struct, eq=False):
     """The offset of the next message to hand out; None until it is known."""
     marked: int | None = None
     """The position when it was last committed in a transaction, or where reading began."""
+    began: int | None = None
+    """Where reading began, at first or after a seek."""
     is_paused: bool = False
     trouble: PlanariaError | None = None
     chunks: deque[Chunk] = field(default_factory=deque)
@@ -113,6 +115,10 @@ class Reader:
     def epoch(self, place: Place) -> int:
         return self._held[place].epoch
 
+    def beginnings(self) -> dict[Place, int]:
+        """Where reading began, by partition, where it is known."""
+        return {place: held.began for place, held in self._held.items() if held.began is not None}
+
     def position(self, place: Place) -> int | None:
         return self._held[place].position
 
@@ -133,7 +139,7 @@ class Reader:
             case Chunk():
                 held.chunks.append(item)
             case Located(offset=offset):
-                held.position = held.marked = offset
+                held.position = held.marked = held.began = offset
             case Trouble():
                 held.trouble = _error_of(item)
 
