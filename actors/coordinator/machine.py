@@ -113,6 +113,7 @@ class CoordinatorMachine:
         effects += self._advance_share(now)
         effects += self._flush(now)
         effects += self._look_for_open_transactions(now)
+        self._progress.on_sharing(self._share.topics_in_use)
         effects += self._progress.flush(now, at_once=self._phases.is_stopping)
         if self._phases.is_stopping and self._recorder.is_idle:
             effects += [*self._snapshot(now, least=1), Stop("stopped")]

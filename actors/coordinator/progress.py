@@ -4,13 +4,14 @@ Owns what each partition is known to have been told. Speaks of the durable state
 whose configuration asks for it (`transport/protocol/progress.py`). Called by machine.py.
 
     a start, a topic newly asking, a partition that came up   everything is told anew, also that there is nothing
-    commits, members come and go                              told at most every REPORT_INTERVAL_MS, a partition at a time
+    commits, members come and go, of a share group: the first
+    record that is not done                                   told at most every REPORT_INTERVAL_MS, a partition at a time
                                                               one report; an urgent one when it has answered the last
     a report fails                                            told again after the interval, or when the partition is up
     the coordinator stops                                     what is due is told at once: a deleted group says so last
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from msgspec import Struct
 
@@ -19,7 +20,7 @@ from ...transport.machine import Answered, Call, Effect, Event, Failed, PeerUp, 
 from ...transport.protocol.errors import ErrorCode
 from ...transport.protocol.progress import NOT_COMMITTED, ReportProgress, ReportProgressReply
 from ...transport.protocol.topics import CatalogTopic
-from .records import Change, MemberKey, OffsetKey, TopicKey
+from .records import Change, MemberKey, OffsetKey, ShareKey, TopicKey
 from .state import GroupState
 
 PROGRESS = "progress"
@@ -36,6 +37,8 @@ class ProgressReports:
     def __init__(self, durable: GroupState) -> None:
         self._state = durable
         self._tracked: dict[str, CatalogTopic] = {}
+        self._sharing: frozenset[str] = frozenset()
+        """Topics that members of a share group are at work on."""
         self._subscribed = self._subscriptions()
         self._told: dict[Place, _Said] = {}
         """What a partition has answered for."""
@@ -64,12 +67,18 @@ class ProgressReports:
         are_members_changed = False
         for change in changes:
             key = change.key
-            if isinstance(key, OffsetKey) and key.topic in self._tracked:
+            if isinstance(key, OffsetKey | ShareKey) and key.topic in self._tracked:
                 self._due[key.topic, key.partition] = None
             elif isinstance(key, TopicKey) and key.topic in self._tracked:
                 self._look_at(key.topic)
             are_members_changed = are_members_changed or isinstance(key, MemberKey)
         if are_members_changed:
+            self._on_members()
+
+    def on_sharing(self, topics: Callable[[], frozenset[str]]) -> None:
+        """`topics` are those that members of a share group hold records of, or wait for; asked for when it matters."""
+        if self._tracked and not self._is_resting and topics() != self._sharing:
+            self._sharing = topics()
             self._on_members()
 
     def _on_members(self) -> None:
@@ -78,7 +87,7 @@ class ProgressReports:
             self._look_at(topic)
 
     def _subscriptions(self) -> frozenset[str]:
-        return frozenset(topic for member in self._state.members.values() for topic in member.topics)
+        return self._sharing.union(*(member.topics for member in self._state.members.values()))
 
     def _look_at(self, topic: str) -> None:
         self._due.update(((topic, number), None) for number in range(self._tracked[topic].partitions))
@@ -142,8 +151,13 @@ class ProgressReports:
         return [Call((PROGRESS, place), address, request, ReportProgressReply, timeout_ms=TIMEOUT_MS)]
 
     def _said(self, place: Place, entry: CatalogTopic) -> _Said:
+        return _Said(self._offset(place, entry), entry.topic in self._subscribed)
+
+    def _offset(self, place: Place, entry: CatalogTopic) -> int:
+        # What is of an earlier topic of this name stays until its removal is durable.
+        shared = self._state.shares.get(place)
+        if shared is not None:
+            return shared.start if shared.topic_id == entry.topic_id else NOT_COMMITTED
         committed = self._state.offsets.get(place)
-        # Offsets of an earlier topic of this name stay until their removal is durable.
         is_of_this = self._state.topic_ids.get(entry.topic, entry.topic_id) == entry.topic_id
-        offset = committed.offset if committed is not None and is_of_this else NOT_COMMITTED
-        return _Said(offset, entry.topic in self._subscribed)
+        return committed.offset if committed is not None and is_of_this else NOT_COMMITTED

@@ -174,6 +174,10 @@ class SharePartition:
                 for offset in range(span.first, span.end):
                     yield Dead(offset, span.deliveries, self._reasons.get(offset, ""))
 
+    @property
+    def is_held(self) -> bool:
+        return any(span.state == State.ACQUIRED for span in self._spans)
+
     def members(self) -> set[str]:
         return {span.member for span in self._spans if span.state == State.ACQUIRED}
 

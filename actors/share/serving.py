@@ -265,6 +265,11 @@ class ShareServing:
         holders = set(self._parked).union(*(part.members() for part in self._partitions.values()))
         return sorted(holders)
 
+    def topics_in_use(self) -> frozenset[str]:
+        """Those of which members hold records, or wait for some."""
+        held = {place[0] for place, part in self._partitions.items() if part.is_held}
+        return frozenset(held.union(*(parked.request.topics for parked in self._parked.values())))
+
     def close(self) -> list[Effect]:
         """Those who wait are told to ask again."""
         error = ErrorBody(ErrorCode.SHUTTING_DOWN, "the coordinator is stopping", True)

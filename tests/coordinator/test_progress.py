@@ -5,7 +5,9 @@ import pytest
 from planaria.transport.machine import PeerUp, StopRequested
 from planaria.transport.protocol.groups import CommitOffsets, DeleteGroup, PartitionOffset
 from planaria.transport.protocol.message import Done
+from planaria.transport.protocol.shares import Acquire
 from simulated_group import SimulatedGroup, SimulatedMember
+from simulated_share import SimulatedShare
 
 INTERVAL_MS = 100
 
@@ -167,3 +169,41 @@ def test_offsets_are_kept_until_the_group_is_deleted(group: SimulatedGroup) -> N
         assert group.state.offsets["ORDERS", 0].offset == 9
     group.request("operator", DeleteGroup(group=group.group))
     assert group.state.offsets == {}
+
+
+def test_a_share_group_tells_up_to_where_all_is_done() -> None:
+    group = SimulatedShare({"ORDERS": 1, "AUDIT": 1})
+    group.tracked = {"ORDERS"}
+    group.run()
+    group.publish(10)
+    group.acquire("worker", 4)
+    settle(group)
+    assert told(group)[-1] == ("ORDERS", 0, 0, True)
+    group.acknowledge("worker", 1, 3, "accept")
+    settle(group)
+    assert told(group) == [], "the first one is at work still"
+    group.acknowledge("worker", 0, 0, "accept")
+    settle(group)
+    assert told(group) == [("ORDERS", 0, 4, False)]
+    group.crash(is_append_durable=True)
+    group.run()
+    settle(group)
+    assert told(group) == [("ORDERS", 0, 4, False)]
+    group.request("operator", DeleteGroup(group=group.group))
+    settle(group)
+    assert told(group) == [("ORDERS", 0, -1, False)]
+
+
+def test_members_of_a_share_group_are_those_who_hold_records_or_wait_for_some() -> None:
+    group = SimulatedShare({"ORDERS": 1, "AUDIT": 1})
+    group.tracked = {"ORDERS"}
+    group.run()
+    settle(group)
+    told(group)
+    group.ask("worker", Acquire(group=group.group, topics=["ORDERS"], member_id="w", max_wait_ms=5_000))
+    settle(group)
+    assert told(group)[-1] == ("ORDERS", 0, 0, True)
+    group.advance(6_000)
+    group.drain()
+    settle(group)
+    assert told(group) == [("ORDERS", 0, 0, False)]

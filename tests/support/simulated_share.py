@@ -8,6 +8,7 @@ from planaria.transport.batch import build
 from planaria.transport.machine import Call
 from planaria.transport.protocol.data import Fetch, ListOffsets, ListOffsetsReply, Produce, ProduceReply
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
+from planaria.transport.protocol.progress import ReportProgress
 from planaria.transport.protocol.shares import Acknowledge, Acknowledgement, Acquire, AcquiredRange
 from simulated_group import GROUP, SimulatedGroup, SimulatedLog
 
@@ -66,7 +67,7 @@ class SimulatedShare(SimulatedGroup):
 
     def _outcome(self, call: Call) -> Any:
         place, request = place_of(call.address), call.request
-        if place not in self.places:
+        if place not in self.places or isinstance(request, ReportProgress):
             return super()._outcome(call)
         if call.address in self.down:
             return OFFLINE
