@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from ..transport import sockets
-from ..transport.codec import encode_header
+from ..transport.codec import encode_header, sendable
 from ..transport.loop import ActorContext
 from ..transport.protocol.control import ActorFailed
 from . import data_directory, logs
@@ -82,8 +82,8 @@ def raise_file_limit() -> None:
 
 
 def _fail(context: ActorContext, error: Exception) -> None:
-    reason = f"{type(error).__name__}: {error}"
-    text = traceback.format_exc()
+    reason = sendable(f"{type(error).__name__}: {error}")
+    text = sendable(traceback.format_exc())
     logs.event(logging.getLogger(__name__), logging.ERROR, "actor failed", reason=reason, traceback=text)
     _send_last_word(
         context,

@@ -87,6 +87,11 @@ def encode_header(header: msgspec.Struct, as_json: bool = False) -> bytes:
     return _to_json(header) if as_json else _to_msgpack(header)
 
 
+def sendable(text: str) -> str:
+    """With what has no UTF-8, as in the name of a file that is none, escaped: a message could not hold it."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def id_of(header: bytes) -> RequestId:
     """The id of a header that may be wrong otherwise; None when it cannot be read."""
     try:

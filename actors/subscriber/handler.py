@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import cloudpickle
 
+from ...transport.codec import sendable
 from ...transport.protocol.errors import PlanariaError
 from ...transport.subscription import HandlerSource
 from ...transport.verdicts import Reject, Release
@@ -76,9 +77,9 @@ def failure_of(error: BaseException) -> Failure:
     frames = error.__traceback__ and error.__traceback__.tb_next
     text = "".join(traceback.format_exception(kind, error, frames))
     return Failure(
-        traceback.format_exception_only(error)[-1].strip(),
+        sendable(traceback.format_exception_only(error)[-1].strip()),
         f"{kind.__module__}.{kind.__qualname__}",
-        text[-MAX_TRACEBACK_CHARS:],
+        sendable(text[-MAX_TRACEBACK_CHARS:])[-MAX_TRACEBACK_CHARS:],
     )
 
 

@@ -14,7 +14,7 @@ import pytest
 from planaria import Context, PlanariaError, Reject, Release
 from planaria.actors.subscriber.effects import Charge, Ran, Run
 from planaria.actors.subscriber.flight_recorder import FlightRecorder
-from planaria.actors.subscriber.handler import HandlerUnusable, load_handler, takes_context
+from planaria.actors.subscriber.handler import HandlerUnusable, failure_of, load_handler, takes_context
 from planaria.actors.subscriber.threads import Inbox, ThreadFailed, WorkThread
 from planaria.actors.subscriber.worker import Workers
 from planaria.transport.client.delivery import Delivery, Entry, ProducerBatch
@@ -154,6 +154,15 @@ def test_an_exception_that_cannot_even_be_printed_is_a_failure(
 
     workers_of(handler, recorder, inbox).run(Run(1, messages("A", 0, 4), 1))
     assert "Hostile" in heard(inbox).failure.reason
+
+
+def test_what_has_no_utf8_is_told_escaped() -> None:
+    failure = failure_of(FileNotFoundError(2, "No such file", b"caf\xe9".decode("utf-8", "surrogateescape")))
+    assert failure.reason == "FileNotFoundError: [Errno 2] No such file: 'caf\\udce9'"
+    for raised in (ValueError("\udce9"), Reject("\udce9")):
+        failure = failure_of(raised)
+        assert failure.reason.endswith(": \\udce9")
+        assert failure.traceback.encode().endswith(b"\\udce9\n")
 
 
 def test_a_long_traceback_is_bounded(recorder: FlightRecorder, inbox: Inbox) -> None:

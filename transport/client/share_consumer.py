@@ -20,6 +20,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 from msgspec import Meta, Struct
 
 from ..addresses import Place
+from ..codec import sendable
 from ..protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from ..protocol.shares import (
     MAX_ACQUIRED_BYTES,
@@ -36,7 +37,6 @@ from ..protocol.shares import (
 )
 from .acquired import RangeReader
 from .asking import GATEWAY
-from .content import check_text
 from .errors import Closed
 from .messages import Message
 from .network import Network
@@ -234,8 +234,9 @@ class ShareConsumer:
         """
         if verdict not in _VERDICTS:
             raise InvalidOption(f"verdict: {verdict!r} is unknown; choose one of {', '.join(_VERDICTS)}")
-        check_text("reason:", reason)
-        said = _Said(verdict, milliseconds_of(delay), reason[:1_000])
+        if not isinstance(reason, str):
+            raise InvalidOption(f"reason: must be text, not {reason!r}")
+        said = _Said(verdict, milliseconds_of(delay), sendable(reason)[:1_000])
         for message in messages:
             if not self._say((message.topic, message.partition), (message.offset,), said):
                 where = f"{message.topic}/{message.partition}, offset {message.offset}"
