@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from fake_broker import FakeBroker
-from planaria.transport.client import Client, Closed, MemberFenced, NoOffset, OffsetOutOfRange
+from planaria.transport.client import Client, Closed, CommitFailed, MemberFenced, NoOffset, OffsetOutOfRange
 from planaria.transport.protocol.data import ListOffsets
 from planaria.transport.protocol.errors import ErrorCode, PlanariaError
 
@@ -222,6 +222,25 @@ def test_a_fenced_member_drops_everything_and_joins_again(client: Client, broker
     poll_until(consumer, lambda: lost and consumer.assignment() == [])
     assert lost == [[("T", 0), ("T", 1)]]
     assert ("g", "T", 0) not in broker.offsets, "a fenced member cannot commit"
+
+
+def test_who_was_lost_and_came_back_does_not_commit_what_was_reached_before(
+    client: Client, broker: FakeBroker
+) -> None:
+    fill(client, 10)
+    consumer = client.consumer("g", ["T"], auto_offset_reset="earliest", auto_commit=False)
+    read(consumer, 10)
+    broker.do(broker.members.clear)
+    broker.assign("member-1", {"T": [0, 1]})
+    # Lost, joined anew and given the same partitions, and the program has heard of nothing.
+    wait_for(lambda: consumer._membership.identity.losses == 1 and consumer._membership.state == "member")
+    for commit in (consumer.commit, lambda: consumer.commit({("T", 0): 3})):
+        with pytest.raises(CommitFailed, match="lost"):
+            commit()
+    assert ("g", "T", 0) not in broker.offsets
+    assert [m.offset for m in read(consumer, 10)] == list(range(10))
+    consumer.commit()
+    assert broker.offsets["g", "T", 0] == 10
 
 
 def test_a_program_that_does_not_poll_loses_its_partitions(client: Client, broker: FakeBroker) -> None:

@@ -120,6 +120,9 @@ def test_a_fenced_member_drops_everything_and_joins_anew() -> None:
         dialog.join([0])
         assert dialog.refuse(code) == [Target(frozenset(), is_lost=True)]
         assert (dialog.last.member_id, dialog.last.owned) == ("n-2", {})
+        assert dialog.machine.identity == ("n-2", 0, 1), (
+            "what was reached before is not committed as this one"
+        )
 
 
 def test_a_static_member_that_is_replaced_does_not_fight_back() -> None:
@@ -161,6 +164,7 @@ def test_a_session_without_contact_is_over() -> None:
     assert dialog.timers["lease"] <= dialog.now + 9_000
     assert dialog.feed(TimerFired("lease")) == [Target(frozenset(), is_lost=True)]
     assert (dialog.last.member_id, dialog.last.generation, dialog.last.owned) == ("m", 0, {})
+    assert dialog.machine.identity.losses == 1
     assert dialog.reply([0]) == [Target(frozenset({A0}))], "given back if the coordinator still knows it"
 
 

@@ -27,7 +27,7 @@ from planaria.transport.client.asking import (
 )
 from planaria.transport.client.consumer import Consumer
 from planaria.transport.client.directory import Directory
-from planaria.transport.client.errors import MemberFenced, error_from
+from planaria.transport.client.errors import MemberFenced, TimedOut, error_from
 from planaria.transport.client.exchange import Exchange
 from planaria.transport.client.exchange_events import (
     Arrived,
@@ -373,7 +373,7 @@ class SimulatedConsumer:
 
     def _run(self) -> None:
         network: Any = self.host
-        self.consumer = consumer = Consumer(network, self.group, self._topics, self.options)
+        self.consumer = consumer = self._opened(network)
         world = self.host.world
         name = self.group or self.host.name
         while not self.is_closing:
@@ -388,6 +388,14 @@ class SimulatedConsumer:
             world.note("poll", self.host.name, str(len(messages)))
             self.host.world.current_program.sleep(world.between(50, self._think_us))  # type: ignore[union-attr]
         consumer.close()
+
+    def _opened(self, network: Any) -> Consumer:
+        """Opening it may take longer than one request has: a program tries again."""
+        while True:
+            try:
+                return Consumer(network, self.group, self._topics, self.options)
+            except TimedOut as error:
+                self.host.world.note("timed out", self.host.name, error.message)
 
 
 class Asker:

@@ -34,7 +34,16 @@ from .fetching import (
     StopFetching,
     fetching_for,
 )
-from .membership import Confirmed, GroupTrouble, LeaveRequested, Left, Membership, Polled, Target
+from .membership import (
+    Confirmed,
+    GroupTrouble,
+    LeaveRequested,
+    Left,
+    MemberIdentity,
+    Membership,
+    Polled,
+    Target,
+)
 from .messages import Message, MessageBatch
 from .network import Network
 from .options import ConsumerOptions, InvalidOption, Rebalanced, check_count, check_offset
@@ -84,6 +93,8 @@ class Consumer:
     def _begin(self) -> None:
         self._reader = Reader()
         self._has_left = False
+        self._losses = 0
+        """How many losses of all that was owned the program has heard of."""
         self._is_closed = False
         self._lent: Sequence[Message] = ()
         self._lent_epochs: dict[Place, int] = {}
@@ -190,6 +201,7 @@ class Consumer:
         revoked = self._reader.owned - target.places
         added = target.places - self._reader.owned
         if target.is_lost:
+            self._losses += 1
             self._release(revoked)
             _call(self._on_lost, revoked)
         elif revoked:
@@ -250,21 +262,22 @@ class Consumer:
     def _commit_now(self, offsets: Offsets, metadata: Mapping[Place, str] | None = None) -> None:
         if not offsets:
             return
-        request = self._commit_request(as_offsets(offsets, metadata), self._identity)
+        request = self._commit_request(as_offsets(offsets, metadata))
         self._network.call(GATEWAY, request, CommitOffsetsReply, timeout_ms=self._request_timeout_ms)
         self._committed.update(offsets)
 
-    @property
-    def _identity(self) -> tuple[str | None, int]:
-        """Member id and generation."""
-        return self._membership.identity if self._membership is not None else (None, 0)
-
-    def _commit_request(
-        self, offsets: list[PartitionOffset], identity: tuple[str | None, int]
-    ) -> CommitOffsets:
+    def _commit_request(self, offsets: list[PartitionOffset]) -> CommitOffsets:
+        """Raises CommitFailed when all was lost meanwhile: who joins anew must not commit what was reached before."""
         assert self._group is not None
-        member_id, generation = identity
-        return CommitOffsets(group=self._group, offsets=offsets, member_id=member_id, generation=generation)
+        identity = self._membership.identity if self._membership is not None else MemberIdentity()
+        if identity.losses != self._losses:
+            raise CommitFailed(ErrorCode.NOT_ASSIGNED, "the partitions have been lost")
+        return CommitOffsets(
+            group=self._group,
+            offsets=offsets,
+            member_id=identity.member_id,
+            generation=identity.generation,
+        )
 
     def commit_request(
         self, offsets: Offsets | None = None, metadata: Mapping[Place, str] | None = None
@@ -278,18 +291,14 @@ class Consumer:
         self._refuse_without_group()
         if self._auto_commit:
             raise InvalidOption("auto_commit: must be False where a transaction commits the offsets")
-        # Before the mail: a member that is lost and joins anew just then must not commit as the new one.
-        identity = self._identity
         if offsets is not None:
-            if any(isinstance(item, Target) and item.is_lost for item in self._courier.mailbox.copy()):
-                raise CommitFailed(ErrorCode.NOT_ASSIGNED, "the partitions have been lost")
-            return self._commit_request(as_offsets(offsets, metadata), identity)
+            return self._commit_request(as_offsets(offsets, metadata))
         self._open_mail()
         if lost := self._reader.take_lost():
             raise CommitFailed(ErrorCode.NOT_ASSIGNED, f"taken away since it was handed out: {lost}")
         positions = self._read_positions(self._lent_read)
         self._reader.mark(positions)
-        return self._commit_request(as_offsets(positions), identity) if positions else None
+        return self._commit_request(as_offsets(positions)) if positions else None
 
     def _commit_when_due(self) -> None:
         if not self._auto_commit or self._is_committing or monotonic() < self._next_commit_at:
@@ -297,8 +306,11 @@ class Consumer:
         self._next_commit_at = monotonic() + self._auto_commit_interval_s
         news = {place: at for place, at in self._settled.items() if self._committed.get(place) != at}
         if news:
+            try:
+                request = self._commit_request(as_offsets(news))
+            except CommitFailed:
+                return
             self._is_committing = True
-            request = self._commit_request(as_offsets(news), self._identity)
             # Not tried again by itself: a commit that the program makes meanwhile would be undone by this older one.
             ask = Ask(
                 ("commit", news),

@@ -14,7 +14,7 @@ stops as if it had been told (a Target that is lost) and asks again with empty h
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
@@ -77,6 +77,15 @@ class GroupTrouble(Struct, frozen=True):
     error: ErrorBody
 
 
+class MemberIdentity(NamedTuple):
+    """As what a member speaks, told apart from what it was before: read by the program's thread for commits."""
+
+    member_id: str | None = None
+    generation: int = 0
+    losses: int = 0
+    """How often it has lost what it owned. Positions are not committed as a later one than they were reached as."""
+
+
 class Membership:
     """Joins, heartbeats, leaves."""
 
@@ -98,8 +107,7 @@ class Membership:
         whose answer is lost finds itself again, and a member that ends before the answer can still leave.
         """
         self.state: Literal["out", "joining", "member"] = "out"
-        self.identity: tuple[str | None, int] = (None, 0)
-        """Member id and generation, as one value: read by the program's thread for commits."""
+        self.identity = MemberIdentity()
         if not topics:
             raise InvalidOption("topics: a member of a group needs at least one")
         self._group = group
@@ -148,10 +156,13 @@ class Membership:
     def _take_name(self) -> None:
         self.state = "joining"
         self._joins += 1
-        self.identity = (f"{self._name}-{self._joins}", 0)
+        self._become(f"{self._name}-{self._joins}")
+
+    def _become(self, member_id: str | None, generation: int = 0) -> None:
+        self.identity = MemberIdentity(member_id, generation, self.identity.losses)
 
     def _send(self, now: int) -> list[Effect]:
-        member_id, generation = self.identity
+        member_id, generation, _ = self.identity
         # After a failure the session counts more than news: a peer that dies often never answers what it has parked.
         is_urgent = self.state == "joining" or self._failures > 0
         wait_ms = 0 if is_urgent else min(MAX_PARK_MS, self._session_timeout_ms // 3)
@@ -182,10 +193,10 @@ class Membership:
         ]
 
     def _on_reply(self, reply: GroupHeartbeatReply, now: int) -> list[Effect]:
-        generation = self.identity[1]
+        generation = self.identity.generation
         self._failures = 0
         self.state = "member"
-        self.identity = (reply.member_id, reply.generation)
+        self._become(reply.member_id, reply.generation)
         effects: list[Effect] = [SetTimer(_LEASE, self._sent_at + self._session_timeout_ms)]
         target = frozenset(
             (topic, partition) for topic, partitions in reply.assignment.items() for partition in partitions
@@ -217,13 +228,13 @@ class Membership:
             return [SetTimer(_BEAT_AGAIN, now + self._retry.delay_ms(self._failures, self._jitter))]
         effects = [*self._lose(), GroupTrouble(error)]
         self.state = "out"
-        self.identity = (None, 0)
+        self._become(None)
         return effects
 
     def _on_lease_over(self, now: int) -> list[Effect]:
         if self.state != "member":
             return []
-        self.identity = (self.identity[0], 0)
+        self._become(self.identity.member_id)
         return [*self._lose(), *self._send(now)]
 
     def _on_poll_checked(self, at: int, now: int) -> list[Effect]:
@@ -235,12 +246,15 @@ class Membership:
         """Whatever was owned is not any more."""
         had = self._owned | self._target
         self._owned = self._target = frozenset()
-        return [CancelTimer(_LEASE), *([Target(frozenset(), is_lost=True)] if had else [])]
+        if not had:
+            return [CancelTimer(_LEASE)]
+        self.identity = self.identity._replace(losses=self.identity.losses + 1)
+        return [CancelTimer(_LEASE), Target(frozenset(), is_lost=True)]
 
     def _leave(self, otherwise: Effect | None, *, is_told: bool = True) -> list[Effect]:
-        member_id = self.identity[0]
+        member_id = self.identity.member_id
         self.state = "out"
-        self.identity = (None, 0)
+        self._become(None)
         self._beat += 1
         self._owned = self._target = frozenset()
         effects: list[Effect] = [CancelTimer(_LEASE), CancelTimer(_BEAT_AGAIN)]
