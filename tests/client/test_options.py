@@ -5,7 +5,13 @@ from typing import Any
 import pytest
 
 from planaria.transport.client import Client, InvalidOption, TopicPartition
-from planaria.transport.client.options import ConsumerOptions, ProducerOptions, as_topics, checked
+from planaria.transport.client.options import (
+    ClientOptions,
+    ConsumerOptions,
+    ProducerOptions,
+    as_topics,
+    checked,
+)
 
 
 def refusal(kind: Any, **given: Any) -> str:
@@ -30,13 +36,15 @@ def test_a_wrong_choice_names_the_right_ones() -> None:
         (ProducerOptions, {"request_timeout_ms": 1.5}, "request_timeout_ms: expected `int`, got `float`"),
         (ConsumerOptions, {"session_timeout_ms": 5}, "session_timeout_ms: expected `int` >= 100"),
         (ConsumerOptions, {"fetch_max_wait_ms": 90_000}, "fetch_max_wait_ms: expected `int` <= 60000"),
+        (ConsumerOptions, {"instance_id": "\ud800"}, "instance_id: has no UTF-8: 'utf-8' codec can't encode"),
+        (ClientOptions, {"client_id": "\ud800"}, "client_id: has no UTF-8: 'utf-8' codec can't encode"),
         (ConsumerOptions, {"on_lost": "f"}, "on_lost: expected `Callable`, got `str`"),
         (ConsumerOptions, {"partitions": [("T", "0")]}, "partitions: expected `int`, got `str`"),
         (ConsumerOptions, {"autocommit": True}, "autocommit: no such option; the nearest is auto_commit"),
     ],
 )
 def test_what_is_wrong_is_named(kind: Any, given: dict[str, Any], told: str) -> None:
-    assert refusal(kind, **given) == told
+    assert refusal(kind, **given).startswith(told)
 
 
 def test_what_is_right_is_taken() -> None:

@@ -7,7 +7,7 @@ import msgspec
 from ..batch import Headers
 from ..deduplication import dedup_id_fault, identified_headers
 from ..protocol.data import MAX_TIMESTAMP_MS
-from .options import InvalidOption
+from .options import InvalidOption, check_text
 
 CONTENT_TYPE = "content-type"
 JSON = "application/json"
@@ -48,16 +48,6 @@ def check_details(headers: Headers | None, partition: int | None, timestamp_ms: 
         raise InvalidOption(f"partition: must be a number, not {partition!r}")
     if timestamp_ms is not None and not (_is_number(timestamp_ms) and 0 <= timestamp_ms <= MAX_TIMESTAMP_MS):
         raise InvalidOption(f"timestamp_ms: must be milliseconds since 1970, not {timestamp_ms!r}")
-
-
-def check_text(what: str, text: object) -> None:
-    """Raises InvalidOption for what is no text, or has no UTF-8."""
-    if not isinstance(text, str):
-        raise InvalidOption(f"{what} must be text, not {text!r}")
-    try:
-        text.isascii() or text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidOption(f"{what} has no UTF-8: {error}") from error
 
 
 def _is_number(value: object) -> bool:

@@ -102,6 +102,9 @@ OptionsT = TypeVar("OptionsT", bound=Struct)
 
 def checked(kind: type[OptionsT], given: Mapping[str, Any]) -> OptionsT:
     """The options of `kind`. Raises InvalidOption, one line that names the option."""
+    for name, value in given.items():
+        if isinstance(value, str):
+            check_text(f"{name}:", value)
     try:
         return msgspec.convert(known(kind, given), kind)
     except msgspec.ValidationError as error:
@@ -136,6 +139,16 @@ def check_name(what: str, name: str) -> None:
     fault = name_fault(name)
     if fault is not None:
         raise InvalidOption(f"{what}: {fault}")
+
+
+def check_text(what: str, text: object) -> None:
+    """Raises InvalidOption for what is no text, or has no UTF-8."""
+    if not isinstance(text, str):
+        raise InvalidOption(f"{what} must be text, not {text!r}")
+    try:
+        text.isascii() or text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidOption(f"{what} has no UTF-8: {error}") from error
 
 
 def check_offset(offset: object) -> None:

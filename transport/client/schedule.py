@@ -8,9 +8,8 @@ from uuid import uuid4
 
 from ..protocol.data import MAX_DELAY_MS, MAX_TIMESTAMP_MS
 from ..protocol.delayed import scheduled_id_fault
-from .content import check_text
 from .delayed import Schedule
-from .options import InvalidOption
+from .options import InvalidOption, check_text
 
 
 def schedule(
