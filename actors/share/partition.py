@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from ...transport.protocol.errors import ErrorCode, ProtocolError
-from ...transport.protocol.shares import MAX_LOCKED, Acknowledgement, SharePartitionDescription
+from ...transport.protocol.shares import MAX_LOCKED, Acknowledgement, HeldRange, SharePartitionDescription
 from .records import ShareProgress, runs_of, spans_of
 from .spans import Span, State
 
@@ -65,13 +65,13 @@ class SharePartition:
             if limit <= 0:
                 break
             end = min(span.end, span.first + limit)
-            taken.append(Span(span.first, end, State.ACQUIRED, span.deliveries + 1, until, member))
+            taken.append(Span(span.first, end, State.ACQUIRED, span.deliveries + 1, until, member, now))
             self._spans.put(taken[-1])
             limit -= end - span.first
         fresh = min(limit, self.tail - self._spans.end)
         if fresh > 0 and len(self._spans) < MAX_RUNS:
             first = self._spans.end
-            taken.append(Span(first, first + fresh, State.ACQUIRED, 1, until, member))
+            taken.append(Span(first, first + fresh, State.ACQUIRED, 1, until, member, now))
             self._spans.append(taken[-1])
         return taken
 
@@ -98,7 +98,7 @@ class SharePartition:
             case "release":
                 self._spans.put(Span(first, end, State.AVAILABLE, deliveries - 1))
             case "renew":
-                self._spans.put(Span(first, end, State.ACQUIRED, deliveries, until, span.member))
+                self._spans.put(Span(first, end, State.ACQUIRED, deliveries, until, span.member, span.since))
             case "reject":
                 self._bury(span, said.reason)
             case "fail" if deliveries >= limit:
@@ -189,6 +189,18 @@ class SharePartition:
             acquired=self._count(State.ACQUIRED),
             returned=self._count(State.AVAILABLE),
             dead=self._count(State.DEAD),
+            held=[
+                HeldRange(
+                    member_id=span.member,
+                    first_offset=span.first,
+                    last_offset=span.end - 1,
+                    delivery_count=span.deliveries,
+                    since_ms=span.since,
+                    locked_until_ms=span.until,
+                )
+                for span in self._spans
+                if span.state == State.ACQUIRED
+            ],
         )
 
     def _count(self, state: State) -> int:

@@ -31,13 +31,15 @@ class Span(Struct, frozen=True):
     deliveries: int = 0
     until: int = 0
     member: str = ""
+    since: int = 0
+    """When the member got it."""
 
     @property
     def count(self) -> int:
         return self.end - self.first
 
     def cut(self, first: int, end: int) -> "Span":
-        return Span(first, end, self.state, self.deliveries, self.until, self.member)
+        return Span(first, end, self.state, self.deliveries, self.until, self.member, self.since)
 
     def continues(self, before: "Span") -> bool:
         return (
@@ -45,6 +47,7 @@ class Span(Struct, frozen=True):
             and self.deliveries == before.deliveries
             and self.until == before.until
             and self.member == before.member
+            and self.since == before.since
         )
 
 

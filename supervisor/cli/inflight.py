@@ -1,4 +1,4 @@
-"""`planaria inflight`: which records of a topic hosted handlers have at hand, and since when."""
+"""`planaria inflight`: who has which records of a topic at hand: hosted handlers, and members of share groups."""
 
 import time
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,9 +7,10 @@ import msgspec
 import typer
 
 from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
-from .output import duration_text, note, print_json, print_table, table
+from .output import UNKNOWN, duration_text, note, print_json, print_table, table
 
 if TYPE_CHECKING:
+    from ...transport.protocol.groups import DescribeGroupReply
     from ...transport.protocol.operations import StatusReply
 
 
@@ -21,15 +22,20 @@ def inflight(
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Show which records of TOPIC hosted handlers have at hand, as of the last heartbeats.
+    """Show who has which records of TOPIC at hand, and since when.
+
+    Hosted handlers, as of their last heartbeats, and members of share
+    groups, whose process ids nobody knows.
 
     [dim]--json:[/dim] {"records": [{"group", "topic", "partition", "offset", "member", "pid", "attempt", "since_ms"}]}
     """
     with attached(connect) as client:
         client.describe_topic(topic)  # a person who misspelled it is told
-        if group is not None:
-            client.describe_group(group)
+        groups = client.list_groups() if group is None else [group]
         records = records_of(client.status(), topic, group)
+        for name in groups:
+            records += locked_records(client.describe_group(name), topic)
+    records.sort(key=lambda record: (record["partition"], record["offset"], record["group"]))
     if as_json:
         print_json({"records": records})
     elif records:
@@ -40,20 +46,42 @@ def inflight(
         )  # fmt: skip
         print_table(columns, [_row(record, now_ms) for record in records])
     else:
-        note(f"no hosted handler has a record of {topic} at hand")
+        note(f"nobody has a record of {topic} at hand")
 
 
 def records_of(found: "StatusReply", topic: str, group: str | None) -> list[dict[str, Any]]:
-    """In the order of the log."""
+    """Those that hosted handlers have at hand."""
     records: list[dict[str, Any]] = []
     for actor in found.actors:
         name = actor.address.removeprefix("subscriber/").rpartition("/")[0]
         who = {"group": name, "member": actor.address, "pid": actor.pid}
         if group in (None, name):
             records += [who | msgspec.to_builtins(each) for each in actor.in_flight if each.topic == topic]
-    return sorted(records, key=lambda record: (record["partition"], record["offset"], record["group"]))
+    return records
+
+
+def locked_records(found: "DescribeGroupReply", topic: str) -> list[dict[str, Any]]:
+    """Those that are locked to members of a share group."""
+    return [
+        {
+            "group": found.group,
+            "member": held.member_id,
+            "pid": None,
+            "topic": topic,
+            "partition": part.partition,
+            "offset": offset,
+            "attempt": held.delivery_count,
+            "since_ms": held.since_ms,
+        }
+        for part in (found.share.partitions if found.share is not None else ())
+        if part.topic == topic
+        for held in part.held
+        for offset in range(held.first_offset, held.last_offset + 1)
+    ]
 
 
 def _row(record: dict[str, Any], now_ms: int) -> tuple[str, ...]:
-    told = (str(record[name]) for name in ("partition", "offset", "group", "member", "pid", "attempt"))
-    return *told, duration_text(max(0, now_ms - record["since_ms"]))
+    told = (record[name] for name in ("partition", "offset", "group", "member", "pid", "attempt"))
+    return *(UNKNOWN if value is None else str(value) for value in told), duration_text(
+        max(0, now_ms - record["since_ms"])
+    )

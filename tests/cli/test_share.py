@@ -3,6 +3,7 @@
 import pytest
 
 from command_line import ServedBroker, planaria
+from planaria import Client
 
 pytestmark = pytest.mark.processes
 
@@ -17,6 +18,22 @@ def test_a_share_group_is_made_and_shown(broker: ServedBroker) -> None:
     assert (found["type"], found["state"], found["share"]["partitions"]) == ("share", "empty", [])
     assert "share group workers is empty" in broker.run("group", "describe", "workers")
     assert "workers" in broker.json("group", "list")["groups"]
+
+
+def test_who_holds_a_job_is_shown(broker: ServedBroker) -> None:
+    broker.run("topic", "create", "HELD")
+    with Client(broker.endpoint) as client, client.share_consumer("holders", "HELD", member_id="ann") as ann:
+        for number in range(3):
+            client.publish("HELD", number)
+        jobs = ann.poll(10.0, max_messages=2)
+        jobs[0].accept()
+        ann.flush()
+        [found] = broker.json("inflight", "HELD")["records"]
+        assert found.pop("since_ms") > 0
+        told = {"group": "holders", "member": "ann", "pid": None, "topic": "HELD", "partition": 0}
+        assert found == told | {"offset": 1, "attempt": 1}
+        assert "ann" in broker.run("inflight", "HELD", "--group", "holders")
+    assert broker.json("inflight", "HELD")["records"] == []
 
 
 def test_what_is_wrong_is_said(broker: ServedBroker) -> None:

@@ -195,6 +195,9 @@ def test_it_is_described_and_deleted(group: SimulatedShare) -> None:
     assert (described.type, described.state) == ("share", "stable")
     assert described.share.members == ["a"]
     assert described.share.partitions[0].acquired == 1
+    [held] = described.share.partitions[0].held
+    assert (held.member_id, held.first_offset, held.last_offset, held.delivery_count) == ("a", 0, 0, 1)
+    assert held.locked_until_ms - held.since_ms == 30_000
     refused = group.request("x", DeleteGroup(group=GROUP))
     assert isinstance(refused, ErrorBody)
     assert refused.code == "GROUP_NOT_EMPTY"

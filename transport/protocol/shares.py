@@ -131,6 +131,18 @@ class ConfigureShareGroupReply(Reply):
     start: Literal["earliest", "latest"]
 
 
+class HeldRange(Struct, kw_only=True, frozen=True):
+    """Records that are locked to a member."""
+
+    member_id: str
+    first_offset: int
+    last_offset: int
+    delivery_count: int
+    since_ms: int
+    """When it acquired them."""
+    locked_until_ms: int
+
+
 class SharePartitionDescription(Struct, kw_only=True, frozen=True):
     topic: str
     partition: int
@@ -141,6 +153,8 @@ class SharePartitionDescription(Struct, kw_only=True, frozen=True):
     """Delivered before, and available again at once or after a delay."""
     dead: int
     """On their way to the dead-letter topic, or parked because there is none."""
+    held: list[HeldRange]
+    """Those that are acquired: by whom, and since when."""
 
 
 class ShareDescription(Struct, kw_only=True, frozen=True):
