@@ -27,6 +27,7 @@ def work(broker: Broker, crash_after: int) -> int:
         broker.producer(transactional_id="orders-to-payments") as producer,
         broker.consumer("payments", ["ORDERS"], auto_commit=False, auto_offset_reset="earliest") as consumer,
     ):
+        producer.claim()  # what the last life left open is not waited for
         while orders := poll(consumer):
             try:
                 with producer.transaction() as tx:

@@ -1,7 +1,8 @@
 """`planaria chaos --exactly-once`: two stages that consume, transform and publish in transactions while everything dies.
 
-Actors of the broker and the workers of the stages are killed, and workers are frozen until they have a successor, so that
-they come back as zombies. At the end the output has to be the input, once each, in order by key.
+Each stage is a group of workers, which are programs of their own, and of hosted members. Actors of the broker, its
+supervisor and the workers are killed and frozen, workers until they have a successor, so that they come back as zombies.
+At the end the output has to be the input, once each, in order by key.
 """
 
 import itertools
@@ -20,7 +21,8 @@ from rich.console import Console
 from ...transport.client.client import Client
 from ..broker import Broker
 from .history import Entry, History
-from .nemesis import Nemesis
+from .hosted_stage import HOSTED, read_calls, transforming
+from .nemesis import WEIGHTS, Nemesis
 from .probes import Probes
 from .run import ENOUGH_RESTARTS, RunOptions, Say, in_scratch, run_and_report, strike_until_over
 from .stage import Stage, read_journals
@@ -29,6 +31,8 @@ from .workload import TOPIC
 
 TOPICS = ("CHAOS-SOURCE", "CHAOS-MIDDLE", "CHAOS-OUTPUT")
 WORKERS = 2
+"""Programs by stage; and as many hosted members."""
+HANG_TIMEOUT_MS = 1_000
 KEYS = 20
 CLIENT_SHARE = 0.25
 """Of the faults, how many strike a worker instead of an actor."""
@@ -50,6 +54,9 @@ class PipelineReport(msgspec.Struct, frozen=True, kw_only=True):
     input: int
     output: int
     transactions: dict[str, int]
+    """Of the workers."""
+    hosted: dict[str, int]
+    """Calls of the hosted members' handlers that returned, that failed, and outputs of theirs."""
     stages: list[Findings]
 
     @property
@@ -123,14 +130,21 @@ def _run_in(scratch: Path, options: PipelineOptions, say: Say) -> PipelineReport
     chance = random.Random(options.seed)
     struck: Counter[str] = Counter()
     started = time.monotonic()
-    with Broker(scratch / "data", restart_intensity=ENOUGH_RESTARTS, backoff_reset_ms=1) as broker:
+    with Broker(
+        scratch / "data",
+        restart_intensity=ENOUGH_RESTARTS,
+        backoff_reset_ms=1,
+        hang_timeout_ms=HANG_TIMEOUT_MS,
+        heartbeat_interval_ms=HANG_TIMEOUT_MS // 4,
+    ) as broker:
         for topic in TOPICS:
             broker.create_topic(topic, options.partitions)
         broker.create_topic(TOPIC, 1)  # the probes' own
         stages = _stages(broker.endpoint, scratch)
+        _host(broker, stages, scratch)
         probes = Probes(broker.client, History())
         nemesis = Nemesis(
-            broker, probes, seed=options.seed, interval_s=options.interval_ms / 1000, kinds=("kill", "pair")
+            broker, probes, seed=options.seed, interval_s=options.interval_ms / 1000, kinds=tuple(WEIGHTS)
         )
         source = Source(broker.endpoint, options.messages_per_second)
         workers = Workers(stages, chance)
@@ -141,7 +155,7 @@ def _run_in(scratch: Path, options: PipelineOptions, say: Say) -> PipelineReport
                 kind, what = workers.strike()
             else:
                 what = nemesis.strike()
-                kind = what.partition("/")[0]
+                kind = what.partition("/")[0] if "/" in what else what.partition(" ")[0]
             struck[kind] += 1
             return what
 
@@ -159,10 +173,14 @@ def _run_in(scratch: Path, options: PipelineOptions, say: Say) -> PipelineReport
             _committed(broker.client, stages[number * WORKERS].group, TOPICS[number], options.partitions)
             for number in range(2)
         ]
-    findings, outcomes = [], Counter[str]()
+    findings, outcomes, hosted = [], Counter[str](), Counter[str]()
     for number in range(2):
         attempts, sessions = read_journals(scratch / f"stage{number}")
+        calls = read_calls(scratch / f"hosted{number}")
         outcomes.update(attempt.outcome for attempt in attempts)
+        hosted.update("failed" if call.outcome == "fail" else "returned" for call in calls)
+        hosted["outputs"] += sum(f"|{HOSTED}" in entry.value for entry in logs[number + 1])
+        attempts += calls
         findings.append(check_stage(attempts, sessions, logs[number], committed[number], logs[number + 1]))
     return PipelineReport(
         seed=options.seed,
@@ -171,6 +189,7 @@ def _run_in(scratch: Path, options: PipelineOptions, say: Say) -> PipelineReport
         input=count,
         output=len({origin(entry.value) for entry in logs[2]}),
         transactions=dict(sorted(outcomes.items())),
+        hosted=dict(sorted(hosted.items())),
         stages=findings,
     )
 
@@ -192,6 +211,22 @@ def _stages(endpoint: str, scratch: Path) -> list[Stage]:
             for worker in range(WORKERS)
         ]
     return found
+
+
+def _host(broker: Broker, stages: list[Stage], scratch: Path) -> None:
+    """Let each stage's group have hosted members as well."""
+    for number, stage in enumerate(stages[::WORKERS]):
+        folder = scratch / f"hosted{number}"
+        folder.mkdir()
+        broker.subscribe(
+            stage.group,
+            stage.source,
+            handler=transforming(stage.target, folder),
+            delivery="exactly-once",
+            workers=WORKERS,
+            concurrency=number + 1,
+            backoff_ms=[10],
+        )
 
 
 class Source:
@@ -241,16 +276,14 @@ def _settle(client: Client, partitions: int, count: int, workers: Workers, say: 
 
 
 def _read(client: Client, topic: str, partitions: int) -> list[Entry]:
-    """Everything committed, partition by partition."""
+    """Everything committed, partition by partition; what a worker that was killed left open ends by its timeout."""
     entries: list[Entry] = []
     for partition in range(partitions):
         end = client.list_offsets(topic, partition, "latest").offset
         with client.consumer(partitions=[(topic, partition)], auto_offset_reset="earliest") as consumer:
-            # The end may be that of a marker, which nobody is handed: then a poll finds nothing more.
-            while found := consumer.poll(3.0, max_messages=10_000):
+            while consumer.position(topic, partition) < end:
+                found = consumer.poll(0.1, max_messages=10_000)
                 entries += [Entry(partition, m.offset, (m.value or b"").decode()) for m in found]
-                if found[-1].offset + 1 >= end:
-                    break
     return entries
 
 
@@ -265,6 +298,7 @@ def _print(report: PipelineReport, console: Console) -> None:
     for name, count in {
         **{f"faults: {kind}": count for kind, count in report.faults.items()},
         **{f"transactions: {outcome}": count for outcome, count in report.transactions.items()},
+        **{f"hosted: {what}": count for what, count in report.hosted.items()},
         "input": report.input,
         "output": report.output,
     }.items():

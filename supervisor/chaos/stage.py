@@ -86,6 +86,8 @@ def work(client: Client, stage: Stage, journal: Journal) -> None:
     """One life. Raises what ended it."""
     producer = client.producer(transactional_id=stage.transactional_id)
     assert not isinstance(producer, Producer)
+    # What the last life left open keeps its partitions' offsets from being read, by this member among others.
+    producer.claim()
     consumer = client.consumer(stage.group, [stage.source], auto_commit=False, auto_offset_reset="earliest")
     session: int | None = None
     with producer, consumer:

@@ -49,7 +49,7 @@ def chaos(
 
     [dim]--json:[/dim] {"seed", "duration_s", "faults", "victims", "verdict":
     {...}, "not_recovered", "recovery"}; with --exactly-once {"seed", "duration_s", "faults",
-    "input", "output", "transactions", "stages": [...]}
+    "input", "output", "transactions", "hosted", "stages": [...]}
     """
     if exactly_once:
         from ..chaos.pipeline import PipelineOptions, run_pipeline  # noqa: PLC0415

@@ -87,6 +87,7 @@ class TransactionalProducer:
     def claim(self) -> None:
         """Take the transactional id now, and end what an earlier holder left open; else the first transaction does.
 
+        For programs that read before they write: what is open may keep the offsets that they begin at from being read.
         Raises what `transaction` does.
         """
         with self._lock:
