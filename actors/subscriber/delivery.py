@@ -7,8 +7,10 @@
     a revocation     drops what is not yet handled          handles what is committed to the end: nobody else will
     a stop           drops what is not yet handled          handles what is committed, until the deadline
 
-The machine asks the strategy and knows no delivery by name. To it exactly-once is at-least-once whose commits take along
-what the handler published and the dead letters: a repeat finds nothing of the first time. committing.py makes them so.
+The machine asks the strategy and knows no delivery by name. Exactly-once is at-least-once whose commits take along what
+the handler published and the dead letters: a repeat finds nothing of the first time (committing.py). So what is done
+beyond the committed offset is published when the offset passes it, and no sooner: a partition may go to a member that
+knows offsets alone, a program in any language, which would make it once more.
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,6 +32,11 @@ class DeliveryStrategy(Protocol):
         """Whether records held at a revocation or a stop are still to be handled here."""
         ...
 
+    @property
+    def tells_ahead(self) -> bool:
+        """Whether a commit says what is done beyond its offset, for those who can read it."""
+        ...
+
     def before_handling(self, records: Sequence[Record]) -> Offsets:
         """What must be committed before any of these is handled; empty: nothing."""
         ...
@@ -42,6 +49,7 @@ class DeliveryStrategy(Protocol):
 class AtLeastOnce:
     tries_again = True
     keeps_what_it_holds = False
+    tells_ahead = True
 
     def before_handling(self, records: Sequence[Record]) -> Offsets:
         return {}
@@ -51,9 +59,14 @@ class AtLeastOnce:
         return {key: offset for key, offset in done if offset is not None}
 
 
+class ExactlyOnce(AtLeastOnce):
+    tells_ahead = False
+
+
 class AtMostOnce:
     tries_again = False
     keeps_what_it_holds = True
+    tells_ahead = False
 
     def before_handling(self, records: Sequence[Record]) -> Offsets:
         return ends(records)
@@ -65,7 +78,7 @@ class AtMostOnce:
 STRATEGIES: dict[str, DeliveryStrategy] = {
     "at-least-once": AtLeastOnce(),
     "at-most-once": AtMostOnce(),
-    "exactly-once": AtLeastOnce(),
+    "exactly-once": ExactlyOnce(),
 }
 
 

@@ -89,7 +89,7 @@ class SubscriberMachine:
         self._strategy = STRATEGIES[options.delivery]
         self._memory = Memory(past)
         self._phase: Phase = "serving"
-        self._partitions = Partitions(options.concurrency)
+        self._partitions = Partitions(options.concurrency, tells_ahead=self._strategy.tells_ahead)
         self._failures = Failures(options, self._strategy, self._partitions, draw)
         gate = self._failures.breaker
         self._runs = Runs(options.concurrency, self._partitions, self._memory, past.suspects, gate)
@@ -248,7 +248,8 @@ class SubscriberMachine:
         self._commits.count(count)
         if not was_charged:
             return
-        if partition is not None and self._strategy.after_handling([partition]):
+        self._runs.dealt_with(done[0])
+        if partition is not None and self._strategy.tries_again:
             lane.state = "settling"
             lane.settling = done[0].offset
             self._commits.hurry()

@@ -9,7 +9,8 @@ Records without a key keep the partition's order with concurrency 1: None is a k
 keys leave the main lane; with more failing ones at once the main lane waits, and so it does when the partition is full.
 
 What is done is what was polled and is no longer held or dropped: its contiguous beginning ends at `done_offset`, and
-`ahead` lists what is done beyond it. What was made of records that are not committed yet counts as held.
+`ahead` lists what is done beyond it, unless the delivery leaves that untold. What was made of records that are not
+committed yet counts as held.
 """
 
 import itertools
@@ -30,8 +31,9 @@ NOTHING: Mapping[int, Sequence[Publication]] = {}
 
 
 class Partition:
-    def __init__(self, key: Place) -> None:
+    def __init__(self, key: Place, *, tells_ahead: bool) -> None:
         self.key = key
+        self._tells_ahead = tells_ahead
         self.lanes: dict[LaneName, Lane] = {}
         self.held_count = 0
         self.held_bytes = 0
@@ -99,7 +101,8 @@ class Partition:
         if self._finished == self._committed_finished or self._polled_end is None:
             return None
         firsts = [lane.held[0].offset for lane in self.lanes.values() if lane.held]
-        return min(min(firsts, default=self._polled_end), min(self._dropped, default=self._polled_end))
+        offset = min(min(firsts, default=self._polled_end), min(self._dropped, default=self._polled_end))
+        return offset if self._tells_ahead or offset > self.committed_offset else None
 
     def ahead(self) -> Ranges:
         """What is done beyond `done_offset`."""
@@ -114,15 +117,17 @@ class Partition:
 
     def tell(self, offset: int) -> tuple[str, list[Publication]]:
         """This is about to be committed: the metadata that goes with it, and what is to be published with it."""
-        text, told = to_metadata(offset, self.ahead(), self._told)
+        # What was told once is told on, whoever has done it.
+        ahead = self.ahead() if self._tells_ahead else beyond(self._told, offset)
+        text, told = to_metadata(offset, ahead, self._told)
         self._ordered = (self._finished, offset, told)
-        return text, self.outputs.take(offset, told)
+        return text, self.outputs.take(offset)
 
     def was_committed(self) -> list[Lane]:
         """That commit was made; returns the lanes that waited for it."""
         self._committed_finished, self.committed_offset, ahead = self._ordered
         self._told = ahead
-        self.outputs.drop(self.committed_offset, ahead)
+        self.outputs.drop(self.committed_offset)
         return [lane for lane in self.lanes.values() if self._is_settled(lane, ahead)]
 
     def _is_settled(self, lane: Lane, ahead: Ranges) -> bool:
@@ -139,8 +144,9 @@ def _size_bytes(record: Record) -> int:
 class Partitions:
     """All of them, their lanes by number, and whose turn it is."""
 
-    def __init__(self, concurrency: int) -> None:
+    def __init__(self, concurrency: int, *, tells_ahead: bool) -> None:
         self._is_by_key = concurrency > 1
+        self._tells_ahead = tells_ahead
         self.owned: dict[Place, Partition] = {}
         """This member's."""
         self.at_work: dict[int, Lane] = {}
@@ -152,7 +158,7 @@ class Partitions:
         """The partition, made when it is new."""
         partition = self.owned.get(key)
         if partition is None:
-            partition = self.owned[key] = Partition(key)
+            partition = self.owned[key] = Partition(key, tells_ahead=self._tells_ahead)
         return partition
 
     def of(self, keys: Iterable[Place]) -> list[Partition]:

@@ -2,9 +2,9 @@
 
     metadata    "done ahead: 2-4,9" on the committed offset 100: 102 to 104 and 109 are done too, 100 is not
 
-Bounded by MAX_CHARS: of more ranges than that holds the lowest are told, and a successor repeats the others; but what was
-told once is told until the offset has passed it, for nobody may repeat what a transaction has made of it. Whatever else
-stands in the metadata of a commit, a program's own words, tells nothing.
+Bounded by MAX_CHARS: of more ranges than that holds the lowest are told, and a successor repeats the others. What was
+told once is told until the offset has passed it. Whatever else stands in the metadata of a commit, a program's own words,
+tells nothing.
 """
 
 import re

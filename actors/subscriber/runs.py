@@ -75,6 +75,10 @@ class Runs:
                     self._bisection.clear(spot_of(record))
         return running
 
+    def dealt_with(self, record: Record) -> None:
+        """It is done, with a run or without one: nobody waits for its trial."""
+        self._bisection.clear(spot_of(record))
+
     def of_worker(self, worker: int) -> list[int]:
         """The number of its run, if it has one."""
         return [number for number, running in self.running.items() if running.worker == worker]

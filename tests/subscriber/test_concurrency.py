@@ -219,3 +219,16 @@ def test_the_commit_effect_has_no_metadata_when_all_is_in_order() -> None:
     script.after(COMMIT_MS)
     script.polled()
     assert script.commit == Commit({("A", 0): 2})
+
+
+def test_a_suspect_that_is_buried_without_a_run_keeps_nobody_waiting() -> None:
+    charge, suspect = Charge("A", 0, 1, 1, "failed"), ("A", 0, 1)
+    script = Script([charge], [], [suspect], concurrency=2, retries=0, dead_letter="A.dlq")
+    script.start()
+    found = [FakeMessage("A", 0, offset, b"%d" % offset) for offset in range(3)]
+    assert script.polled(*found)[-1] == "bury A/0/1 in A.dlq after 1"
+    assert script.buried() == [
+        "error: record dead-lettered",
+        "run A/0 0, attempt 1",
+        "run A/0 2, attempt 1",
+    ]

@@ -2,14 +2,11 @@
 
 import random
 
-from hypothesis import given
-from hypothesis import strategies as st
-
 from planaria.actors.subscriber.commits import COMMIT_MS, RETRY_MS
-from planaria.actors.subscriber.effects import Polled, SoFar, TimedOut
+from planaria.actors.subscriber.effects import Failure, Polled, Ran, Run, SoFar, TimedOut
 from planaria.actors.subscriber.outputs import Outputs
 from planaria.actors.subscriber.partitions import HELD_BYTES
-from planaria.actors.subscriber.progress import MAX_CHARS, Ranges, from_metadata, gaps, is_in, to_metadata
+from planaria.actors.subscriber.progress import MAX_CHARS, Ranges, from_metadata, gaps, to_metadata
 from planaria.transport.context import Publication
 from subscriber_script import FakeMessage, Script, made_of, messages
 
@@ -167,20 +164,37 @@ def test_a_dead_letter_is_published_with_the_offset_that_passes_its_record() -> 
     assert script.committed() == ["forget A/0", "run A/0 1, attempt 1"]
 
 
-def test_records_done_behind_a_stuck_key_are_published_once() -> None:
+def test_what_is_done_behind_a_stuck_key_is_published_when_the_offset_passes_it() -> None:
+    """Whoever had the partition next, and knew offsets alone, would make it again."""
     script = started(backoff_ms=[1_000])
     found = [FakeMessage("A", 0, offset, b"bad" if offset == 0 else b"k%d" % offset) for offset in range(4)]
     script.polled(*found)
     assert script.ran(0, "ValueError: no") == ["warning: handler failed", "run A/0 1-3, attempt 1"]
     script.ran(publishes=True)
     script.after(COMMIT_MS)
-    assert script.polled() == ["commit A/0=0 with 0:1 0:2 0:3", "poll"]
-    assert script.commit is not None
-    assert script.commit.metadata == {("A", 0): "done ahead: 1-3"}
-    script.committed()
+    assert script.polled() == ["poll"]
     assert script.after(1_000) == ["run A/0 0, attempt 2"]
     script.ran(publishes=True)
-    assert script.polled() == ["commit A/0=4 with 0:0", "poll"]
+    assert script.polled() == ["commit A/0=4 with 0:1 0:2 0:3 0:0", "poll"]
+    assert script.commit is not None
+    assert script.commit.metadata == {}
+
+
+def test_a_count_is_kept_until_the_offset_has_passed_its_record() -> None:
+    script = started(backoff_ms=[50, 1_000], concurrency=2)
+    script.polled(FakeMessage("A", 0, 0, b"a"), FakeMessage("A", 0, 1, b"b"))
+    first, second = [run for run in script.take_effects() if isinstance(run, Run)]
+    script.give(Ran(first.number, 0, Failure("ValueError: no")))
+    script.give(Ran(second.number, 0, Failure("ValueError: no")))
+    assert script.after(50) == ["run A/0 0, attempt 2", "run A/0 1, attempt 2"]
+    first, second = [run for run in script.take_effects() if isinstance(run, Run)]
+    script.give(Ran(first.number, 0, Failure("ValueError: no")))
+    assert script.give(Ran(second.number, 1, published={1: (made_of(second.records[0]),)})) == []
+    assert script.polled() == ["poll"]
+    assert script.after(1_000) == ["run A/0 0, attempt 3"]
+    script.ran(publishes=True)
+    assert script.polled() == ["commit A/0=2 with 0:1 0:0", "poll"]
+    assert sorted(script.committed()) == ["forget A/0", "forget A/0"]
 
 
 def test_what_the_last_owner_has_published_is_not_made_again() -> None:
@@ -192,6 +206,17 @@ def test_what_the_last_owner_has_published_is_not_made_again() -> None:
     script.ran(publishes=True)
     script.after(COMMIT_MS)
     assert script.polled() == ["commit A/0=9 with 0:5 0:8", "poll"]
+
+
+def test_what_was_told_before_is_told_on() -> None:
+    """By a delivery that tells it: this group has had another one."""
+    script = started()
+    script.give(Polled(messages("A", 0, 5), {("A", 0): ((7, 8),)}))
+    script.ran(publishes=True)
+    script.after(COMMIT_MS)
+    assert script.polled() == ["commit A/0=6 with 0:5", "poll"]
+    assert script.commit is not None
+    assert script.commit.metadata == {("A", 0): "done ahead: 1"}
 
 
 def test_what_is_not_committed_counts_as_held() -> None:
@@ -207,20 +232,8 @@ def test_large_outputs_pause_their_partition() -> None:
     outputs = Outputs()
     outputs.keep(3, (Publication("OUT", bytes(HELD_BYTES)), Publication("OUT", b"", b"key", {"a": "ü"})))
     assert outputs.size_bytes == HELD_BYTES + 3 + 3 + 10
-    outputs.drop(4, ())
+    outputs.drop(4)
     assert (outputs.size_bytes, len(outputs)) == (0, 0)
-
-
-@given(st.sets(st.integers(0, 60)), st.integers(0, 60), st.sets(st.integers(0, 60)))
-def test_outputs_go_with_what_is_said_to_be_done(kept: set[int], before: int, outstanding: set[int]) -> None:
-    outputs = Outputs()
-    for offset in kept:
-        outputs.keep(offset, (Publication("OUT", b"%d" % offset),))
-    ranges = gaps(sorted(at for at in outstanding if at >= before), 50)
-    said = [offset for offset in kept if offset < before or is_in(offset, ranges)]
-    assert [each.value for each in outputs.take(before, ranges)] == [b"%d" % offset for offset in said]
-    outputs.drop(before, ranges)
-    assert len(outputs) == len(kept) - len(said)
 
 
 def test_what_was_told_is_told_again_until_it_is_passed(seed: int) -> None:
