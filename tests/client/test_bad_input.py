@@ -149,3 +149,12 @@ def test_polls_for_nothing(client: Client, count: Any) -> None:
         ):
             with pytest.raises(InvalidOption, match="must be at least 1"):
                 poll()
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["localhost:5570", "http://localhost:5570", "", "tcp://localhost", "tcp://127.0.0.1:99999", 5570],
+)
+def test_an_endpoint_that_is_none(endpoint: Any) -> None:
+    with pytest.raises(PlanariaError, match="is not of the form tcp://HOST:PORT"):
+        Client(endpoint)

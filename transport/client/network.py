@@ -11,6 +11,7 @@ way out: others set them too, some behind Python's back.
 
 import os
 import random
+import re
 import socket
 import threading
 from collections import deque
@@ -62,6 +63,8 @@ _EVENTS = int(zmq.EVENTS)
 _READABLE = int(zmq.POLLIN)
 
 ReplyT = TypeVar("ReplyT", bound=Reply)
+MAX_PORT = 65_535
+_TCP = re.compile(r"tcp://(?P<host>[^/]+):(?P<port>[0-9]{1,5})")
 
 
 class Waiter:
@@ -349,18 +352,19 @@ def _refuse_unsendable(ask: Ask) -> None:
         raise InvalidOption(f"{op} to {ask.address!r} cannot be sent: {error}") from error
 
 
-def _numeric(endpoint: str) -> str:
+def _numeric(endpoint: object) -> str:
     """The endpoint with its host as a number: so the monitor names it. Raises a plain error for one that is wrong."""
-    if not endpoint.startswith("tcp://"):
+    if isinstance(endpoint, str) and endpoint.startswith("ipc://"):
         return endpoint
-    host, separator, port = endpoint.removeprefix("tcp://").rpartition(":")
-    if not separator or not port.isdigit():
+    found = _TCP.fullmatch(endpoint) if isinstance(endpoint, str) else None
+    if found is None or not 1 <= int(found["port"]) <= MAX_PORT:
         raise PlanariaError(f"endpoint {endpoint!r} is not of the form tcp://HOST:PORT")
+    host, port = found["host"], found["port"]
     try:
-        found = socket.getaddrinfo(host.strip("[]"), int(port), socket.AF_INET, socket.SOCK_STREAM)
+        known = socket.getaddrinfo(host.strip("[]"), int(port), socket.AF_INET, socket.SOCK_STREAM)
     except OSError as error:
         raise PlanariaError(f"endpoint {endpoint!r}: {error}") from error
-    return f"tcp://{found[0][4][0]}:{port}"
+    return f"tcp://{known[0][4][0]}:{port}"
 
 
 def _is_here(run_directory: str, instance_id: str) -> bool:
