@@ -14,7 +14,13 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from ...transport.protocol.errors import ErrorCode, ProtocolError
-from ...transport.protocol.shares import MAX_LOCKED, Acknowledgement, HeldRange, SharePartitionDescription
+from ...transport.protocol.shares import (
+    MAX_LOCKED,
+    MAX_LOCKED_BYTES,
+    Acknowledgement,
+    HeldRange,
+    SharePartitionDescription,
+)
 from .records import ShareProgress, runs_of, spans_of
 from .spans import Span, State
 
@@ -36,6 +42,7 @@ class SharePartition:
         self._reasons = dict(progress.reasons)
         self.tail = self._spans.end
         """Where the readable log ended when somebody looked last."""
+        self._record_bytes = 1
 
     @property
     def progress(self) -> ShareProgress:
@@ -55,11 +62,17 @@ class SharePartition:
         is_fresh = self.tail > self._spans.end and len(self._spans) < MAX_RUNS
         return (
             is_fresh or any(span.state == State.AVAILABLE and span.until <= now for span in self._spans)
-        ) and self._count(State.ACQUIRED) < MAX_LOCKED
+        ) and self._room > 0
+
+    @property
+    def _room(self) -> int:
+        """How many records may be locked besides those that are: one at least, if there is none."""
+        limit = min(MAX_LOCKED, max(1, MAX_LOCKED_BYTES // self._record_bytes))
+        return max(0, limit - self._count(State.ACQUIRED))
 
     def acquire(self, member: str, limit: int, now: int, until: int) -> list[Span]:
         """Lock up to `limit` records for the member; the earliest that are available."""
-        limit = min(limit, MAX_LOCKED - self._count(State.ACQUIRED))
+        limit = min(limit, self._room)
         taken: list[Span] = []
         for span in [span for span in self._spans if span.state == State.AVAILABLE and span.until <= now]:
             if limit <= 0:
@@ -158,8 +171,11 @@ class SharePartition:
             for offset in range(first, end):
                 self._reasons.pop(offset, None)
 
-    def on_tail(self, log_start: int, tail: int) -> bool:
-        """The log is known to reach so far; whether what retention took away has changed anything."""
+    def on_tail(self, log_start: int, tail: int, record_bytes: int | None = None) -> bool:
+        """The log is known to reach so far, with records of such a size; whether what retention took away has changed
+        anything.
+        """
+        self._record_bytes = record_bytes or self._record_bytes
         self.tail = max(tail, self._spans.end)
         if log_start <= self._spans.start:
             return False

@@ -51,7 +51,7 @@ from .partition import SharePartition
 from .reading import Acquired, Reading
 from .records import ShareProgress, ShareSettings
 from .spans import Span
-from .tails import SHARE, Tails, bounds_of
+from .tails import SHARE, Tails, bounds_of, record_bytes_of
 
 REQUESTS: tuple[type[Request], ...] = (Acquire, Acknowledge, ConfigureShareGroup)
 MAX_PARKED = 1_000
@@ -355,7 +355,7 @@ class ShareServing:
                 self._dirty[place] = None
         elif part is not None:
             bounds = (event.reply.offset, part.end) if kind == "earliest" else bounds_of(event.reply)
-            if part.on_tail(*bounds):
+            if part.on_tail(bounds[0], bounds[1], record_bytes_of(event.payload)):
                 self._dirty[place] = None
         return []
 

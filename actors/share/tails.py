@@ -1,7 +1,7 @@
 """How far the logs of a share group's partitions reach, and where the group begins in one that is new to it. Pure.
 
 Owns one question to each partition: a long poll at its end while somebody waits for records. Of what it answers the
-bounds of the log count; the records are left to whoever acquires them. Called by serving.py.
+bounds of the log count, and how large its records are; they are left to whoever acquires them. Called by serving.py.
 
     look     where the group begins: `list_offsets`, once in the life of group and partition
              where the log ends: `fetch` of what lies behind the known end, parked at the partition
@@ -11,7 +11,8 @@ bounds of the log count; the records are left to whoever acquires them. Called b
 from typing import Literal, NamedTuple
 
 from ...transport.addresses import Place, partition_address
-from ...transport.machine import Call, Effect, SetTimer
+from ...transport.batch import parse_header
+from ...transport.machine import Call, Effect, Payload, SetTimer
 from ...transport.protocol.data import Fetch, FetchReply, ListOffsets, ListOffsetsReply
 
 SHARE = "share"
@@ -80,6 +81,16 @@ class Tails:
         key = (SHARE, kind, place)
         timeout_ms = wait_ms + CALL_TIMEOUT_MS
         return [Call(key, partition_address(*place), request, reply_type, timeout_ms=timeout_ms)]
+
+
+def record_bytes_of(payload: Payload) -> int | None:
+    """What a record takes there: the average of the first batch that has not been delivered yet."""
+    if not payload:
+        return None
+    header = parse_header(payload[0])
+    if header.is_control:
+        return None
+    return max(1, header.size_bytes // header.record_count)
 
 
 def bounds_of(reply: FetchReply) -> LogBounds:

@@ -2,13 +2,17 @@
 
 import pytest
 
-from planaria.transport.batch import decode_records, parse_header
+from planaria.actors.share.partition import SharePartition
+from planaria.actors.share.records import ShareProgress
+from planaria.actors.share.tails import record_bytes_of
+from planaria.transport.batch import build, decode_records, parse_header
 from planaria.transport.machine import Received, Sender
 from planaria.transport.protocol.data import Produce
 from planaria.transport.protocol.errors import ErrorBody
 from planaria.transport.protocol.groups import CommitOffsets, DeleteGroup, DescribeGroup, GroupHeartbeat
 from planaria.transport.protocol.message import Done
 from planaria.transport.protocol.shares import (
+    MAX_LOCKED_BYTES,
     Acknowledge,
     Acknowledgement,
     Acquire,
@@ -65,6 +69,35 @@ def test_a_request_waits_for_records(group: SimulatedShare) -> None:
     group.advance(1_000)
     group.calls = [call for call in group.calls if call.key[1] != "tail"]
     assert group.answer_of(again).ranges == []
+
+
+def test_large_records_are_locked_within_a_bound_in_bytes() -> None:
+    part = SharePartition(ShareProgress("id", 0))
+    part.on_tail(0, 5_000, record_bytes=1024 * 1024)
+    locked = MAX_LOCKED_BYTES // (1024 * 1024)
+    assert sum(span.count for span in part.acquire("a", 1_000, 0, 30_000)) == locked
+    assert not part.can_give(0)
+    part.acknowledge(
+        "a",
+        Acknowledgement(topic="T", partition=0, first_offset=0, last_offset=9, verdict="accept"),
+        0,
+        0,
+        5,
+    )
+    assert sum(span.count for span in part.acquire("b", 1_000, 0, 30_000)) == 10
+    part.expire(30_000, 5)
+    part.on_tail(0, 5_000, record_bytes=10 * MAX_LOCKED_BYTES)
+    assert sum(span.count for span in part.acquire("c", 1_000, 30_000, 60_000)) == 1, "one is always given"
+
+
+def test_what_a_record_takes_is_learned_where_the_log_is_looked_at(group: SimulatedShare) -> None:
+    batch = build([(None, b"x" * 1_000, 0, None)] * 10, first_timestamp_ms=1, max_timestamp_ms=1)
+    assert record_bytes_of((batch + batch,)) == len(batch) // 10
+    assert record_bytes_of(()) is None
+    records = [(None, b"x" * (MAX_LOCKED_BYTES // 10), 0, None)]
+    for _ in range(20):
+        group.log_of("ORDERS").append(build(records, first_timestamp_ms=1, max_timestamp_ms=1))
+    assert [each.last_offset for each in group.acquire("a")] == [8]
 
 
 def test_what_is_released_is_not_charged_and_what_fails_is(group: SimulatedShare) -> None:

@@ -4,6 +4,9 @@ Owns one stretch of read messages for each partition: members that take a thousa
 thousand fetch and open each batch once. Called by the share consumer; asks by the network and waits.
 """
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
 from msgspec import UNSET
 
 from ..addresses import Place, partition_address
@@ -19,18 +22,27 @@ from .network import Network
 FETCH_BYTES = 1024 * 1024
 
 
+class Read(NamedTuple):
+    messages: list[Message]
+    end: int
+    """Behind what was read of the range."""
+    size_bytes: int
+
+
 class RangeReader:
     def __init__(self, network: Network, request_timeout_ms: int) -> None:
         self._network = network
         self._request_timeout_ms = request_timeout_ms
         self._stretches: dict[Place, _Stretch] = {}
 
-    def read(self, wanted: AcquiredRange) -> list[Message]:
-        """The messages of the range, without those that are not there.
+    def read(self, wanted: AcquiredRange, room_bytes: int, *, is_first: bool) -> Read:
+        """The messages of the range, without those that are not there, as far as there is room for their values.
 
-        Raises ProtocolError when the partition cannot be read, and CorruptData.
+        The first of all is read however large it is. Raises ProtocolError when the partition cannot be read, and
+        CorruptData.
         """
         found: list[Message] = []
+        size_bytes = 0
         position, end = wanted.first_offset, wanted.last_offset + 1
         while position < end:
             stretch = self._stretches.get((wanted.topic, wanted.partition))
@@ -38,9 +50,19 @@ class RangeReader:
                 stretch = self._fetch(wanted.topic, wanted.partition, position)
                 if stretch is None:
                     break
-            found += stretch.within(position, end)
+            more = stretch.within(position, end)
+            more_bytes = _size_bytes(more)
+            if size_bytes + more_bytes > room_bytes:
+                for message in more:
+                    size_bytes += len(message.value or b"")
+                    if size_bytes > room_bytes and (found or not is_first):
+                        return Read(found, message.offset, size_bytes)
+                    found.append(message)
+            else:
+                found += more
+                size_bytes += more_bytes
             position = stretch.end
-        return found
+        return Read(found, end, size_bytes)
 
     def _fetch(self, topic: str, partition: int, offset: int) -> "_Stretch | None":
         """What lies at `offset` and behind; None when it is below what retention has left."""
@@ -70,6 +92,10 @@ class RangeReader:
         stretch = _Stretch(offset, reply.next_offset, messages)
         self._stretches[topic, partition] = stretch
         return stretch
+
+
+def _size_bytes(messages: Iterable[Message]) -> int:
+    return sum(len(message.value or b"") for message in messages)
 
 
 class _Stretch:

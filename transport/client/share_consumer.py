@@ -181,14 +181,15 @@ class ShareConsumer:
     def _read(self, ranges: list[AcquiredRange]) -> list[ShareMessage]:
         """The records; what holds none is accepted, what cannot be had now is released."""
         found: list[ShareMessage] = []
-        size_bytes = 0
+        room_bytes = self._options.max_bytes
+        is_full = False
         for index, each in enumerate(ranges):
             place = (each.topic, each.partition)
-            if size_bytes > self._options.max_bytes:
+            if is_full:
                 self._say(place, range(each.first_offset, each.last_offset + 1), _RELEASED)
                 continue
             try:
-                messages = self._ranges.read(each)
+                messages, end, size_bytes = self._ranges.read(each, room_bytes, is_first=not found)
             except PlanariaError:
                 for unread in ranges[index:]:
                     offsets = range(unread.first_offset, unread.last_offset + 1)
@@ -211,10 +212,13 @@ class ShareConsumer:
                 )
                 for message in messages
             ]
-            size_bytes += sum(len(message.value or b"") for message in messages)
-            if len(messages) <= each.last_offset - each.first_offset:
+            room_bytes -= size_bytes
+            is_full = end <= each.last_offset
+            if is_full:
+                self._say(place, range(end, each.last_offset + 1), _RELEASED)
+            if len(messages) < end - each.first_offset:
                 there = {message.offset for message in messages}
-                gaps = [at for at in range(each.first_offset, each.last_offset + 1) if at not in there]
+                gaps = [at for at in range(each.first_offset, end) if at not in there]
                 self._say(place, gaps, _ACCEPTED)
         return found
 

@@ -25,6 +25,8 @@ from .message import Reply, Request
 
 MAX_LOCKED = 1_000
 """Records of a partition that members of one group may hold at a time."""
+MAX_LOCKED_BYTES = 64 * 1024 * 1024
+"""The same in bytes, as far as the size of records can be told by that of the batch where nobody has read yet."""
 MAX_ACQUIRED_BYTES = 16 * 1024 * 1024
 
 GroupName = Annotated[str, Meta(min_length=1)]

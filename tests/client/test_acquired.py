@@ -1,0 +1,56 @@
+"""What is read of acquired ranges: all that is there, as far as there is room."""
+
+from typing import Any
+
+from planaria.transport.batch import build, parse_header, stamp
+from planaria.transport.client.acquired import RangeReader
+from planaria.transport.client.asking import Answered
+from planaria.transport.protocol.data import FetchReply
+from planaria.transport.protocol.shares import AcquiredRange
+
+MIB = 1024 * 1024
+
+
+class OnePartition:
+    """A network at whose end is one log, whole batches of two records each."""
+
+    def __init__(self, batches: int, record_bytes: int) -> None:
+        records = [(None, b"x" * record_bytes, 0, None)] * 2
+        frame = build(records, first_timestamp_ms=1, max_timestamp_ms=1)
+        self.batches = [bytes(stamp(frame, 2 * number, 0)) for number in range(batches)]
+        self.fetches = 0
+
+    def exchange(self, ask: Any) -> Answered:
+        self.fetches += 1
+        batch = next(each for each in self.batches if parse_header(each).next_offset > ask.request.offset)
+        reply = FetchReply(
+            topic="T",
+            partition=0,
+            log_start_offset=0,
+            high_watermark=2 * len(self.batches),
+            next_offset=parse_header(batch).next_offset,
+        )
+        return Answered(None, reply, (batch,))
+
+
+def offsets(network: OnePartition, room_bytes: int, *, is_first: bool = True) -> tuple[list[int], int]:
+    reader = RangeReader(network, 1_000)  # type: ignore[arg-type]
+    wanted = AcquiredRange("T", 0, 1, 8, 1)
+    found = reader.read(wanted, room_bytes, is_first=is_first)
+    return [message.offset for message in found.messages], found.end
+
+
+def test_all_of_a_range_is_read_where_there_is_room() -> None:
+    assert offsets(OnePartition(5, 10), 1_000) == ([*range(1, 9)], 9)
+
+
+def test_reading_ends_where_the_room_does() -> None:
+    network = OnePartition(5, MIB)
+    assert offsets(network, 3 * MIB) == ([1, 2, 3], 4)
+    assert network.fetches == 3
+    assert offsets(network, 3 * MIB - 1) == ([1, 2], 3)
+
+
+def test_one_record_is_read_however_large() -> None:
+    assert offsets(OnePartition(5, MIB), 10) == ([1], 2)
+    assert offsets(OnePartition(5, MIB), 10, is_first=False) == ([], 1)
