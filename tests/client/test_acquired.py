@@ -2,10 +2,14 @@
 
 from typing import Any
 
-from planaria.transport.batch import build, parse_header, stamp
-from planaria.transport.client.acquired import RangeReader
+import pytest
+
+from planaria.transport.batch import CodecUnavailable, build, parse_header, stamp
+from planaria.transport.client.acquired import RangeReader, is_unreadable
 from planaria.transport.client.asking import Answered
+from planaria.transport.client.errors import CorruptData
 from planaria.transport.protocol.data import FetchReply
+from planaria.transport.protocol.errors import ErrorCode, ProtocolError
 from planaria.transport.protocol.shares import AcquiredRange
 
 MIB = 1024 * 1024
@@ -19,18 +23,20 @@ class OnePartition:
         frame = build(records, first_timestamp_ms=1, max_timestamp_ms=1)
         self.batches = [bytes(stamp(frame, 2 * number, 0)) for number in range(batches)]
         self.fetches = 0
+        self.at_once = 1
 
     def exchange(self, ask: Any) -> Answered:
         self.fetches += 1
-        batch = next(each for each in self.batches if parse_header(each).next_offset > ask.request.offset)
+        found = [each for each in self.batches if parse_header(each).next_offset > ask.request.offset]
+        found = found[: self.at_once]
         reply = FetchReply(
             topic="T",
             partition=0,
             log_start_offset=0,
             high_watermark=2 * len(self.batches),
-            next_offset=parse_header(batch).next_offset,
+            next_offset=parse_header(found[-1]).next_offset,
         )
-        return Answered(None, reply, (batch,))
+        return Answered(None, reply, (b"".join(found),))
 
 
 def offsets(network: OnePartition, room_bytes: int, *, is_first: bool = True) -> tuple[list[int], int]:
@@ -54,3 +60,28 @@ def test_reading_ends_where_the_room_does() -> None:
 def test_one_record_is_read_however_large() -> None:
     assert offsets(OnePartition(5, MIB), 10) == ([1], 2)
     assert offsets(OnePartition(5, MIB), 10, is_first=False) == ([], 1)
+
+
+@pytest.mark.parametrize("at_once", [1, 5])
+def test_what_lies_before_something_damaged_is_read_first(at_once: int) -> None:
+    network = OnePartition(5, 10)
+    network.at_once = at_once
+    damaged = bytearray(network.batches[2])
+    damaged[-1] ^= 1
+    network.batches[2] = bytes(damaged)
+    assert offsets(network, 1_000) == ([1, 2, 3], 4)
+    reader = RangeReader(network, 1_000)  # type: ignore[arg-type]
+    with pytest.raises(CorruptData) as told:
+        reader.read(AcquiredRange("T", 0, 4, 8, 1), 1_000, is_first=True)
+    assert told.value.offset == 4
+    assert is_unreadable(told.value)
+    found = reader.read(AcquiredRange("T", 0, 6, 8, 1), 1_000, is_first=True)
+    assert [message.offset for message in found.messages] == [6, 7, 8]
+
+
+def test_what_can_be_read_elsewhere_is_not_unreadable() -> None:
+    error = CorruptData("T", 0, 4, "compressed")
+    error.__cause__ = CodecUnavailable("no zstd")
+    assert not is_unreadable(error)
+    assert not is_unreadable(ProtocolError(ErrorCode.PARTITION_OFFLINE, "down", retriable=True))
+    assert is_unreadable(ProtocolError(ErrorCode.CORRUPT_LOG, "rot"))

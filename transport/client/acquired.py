@@ -10,12 +10,13 @@ from typing import NamedTuple
 from msgspec import UNSET
 
 from ..addresses import Place, partition_address
-from ..batch import split
+from ..batch import CodecUnavailable, split
 from ..fetched_records import is_for_readers
 from ..protocol.data import Fetch, FetchReply
-from ..protocol.errors import ErrorCode, ProtocolError
+from ..protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from ..protocol.shares import AcquiredRange
 from .asking import Ask
+from .errors import CorruptData
 from .messages import Message, messages_of, verify_batch
 from .network import Network
 
@@ -39,7 +40,7 @@ class RangeReader:
         """The messages of the range, without those that are not there, as far as there is room for their values.
 
         The first of all is read however large it is. Raises ProtocolError when the partition cannot be read, and
-        CorruptData.
+        CorruptData, both only where the range begins: what lies before something damaged is read first.
         """
         found: list[Message] = []
         size_bytes = 0
@@ -47,7 +48,12 @@ class RangeReader:
         while position < end:
             stretch = self._stretches.get((wanted.topic, wanted.partition))
             if stretch is None or not stretch.first <= position < stretch.end:
-                stretch = self._fetch(wanted.topic, wanted.partition, position)
+                try:
+                    stretch = self._fetch(wanted.topic, wanted.partition, position)
+                except (ProtocolError, CorruptData):
+                    if position > wanted.first_offset:
+                        return Read(found, position, size_bytes)
+                    raise
                 if stretch is None:
                     break
             more = stretch.within(position, end)
@@ -84,14 +90,29 @@ class RangeReader:
         aborted = () if reply.aborted is UNSET else reply.aborted
         left_out = {(each.producer_id, each.producer_epoch) for each in aborted}
         messages: list[Message] = []
-        for frame in answer.payload:
-            for _, batch in split(frame):
-                header = verify_batch(topic, partition, batch, offset)
+        position = offset
+        for _, batch in [each for frame in answer.payload for each in split(frame)]:
+            try:
+                header = verify_batch(topic, partition, batch, position)
                 if is_for_readers(header, left_out) and header.next_offset > offset:
                     messages += messages_of(topic, partition, header, batch, offset)
-        stretch = _Stretch(offset, reply.next_offset, messages)
+            except CorruptData:
+                if position == offset:
+                    raise
+                return self._keep(topic, partition, _Stretch(offset, position, messages))
+            position = max(offset, header.next_offset)
+        return self._keep(topic, partition, _Stretch(offset, reply.next_offset, messages))
+
+    def _keep(self, topic: str, partition: int, stretch: "_Stretch") -> "_Stretch":
         self._stretches[topic, partition] = stretch
         return stretch
+
+
+def is_unreadable(error: PlanariaError) -> bool:
+    """Whether nobody can ever read what this was raised for: damaged, and not only for want of a codec here."""
+    if isinstance(error, CorruptData):
+        return not isinstance(error.__cause__, CodecUnavailable)
+    return isinstance(error, ProtocolError) and error.code == ErrorCode.CORRUPT_LOG
 
 
 def _size_bytes(messages: Iterable[Message]) -> int:

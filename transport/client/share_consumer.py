@@ -35,7 +35,7 @@ from ..protocol.shares import (
     ShareMemberId,
     Verdict,
 )
-from .acquired import RangeReader
+from .acquired import RangeReader, is_unreadable
 from .asking import GATEWAY
 from .errors import Closed
 from .messages import Message
@@ -186,16 +186,18 @@ class ShareConsumer:
         for index, each in enumerate(ranges):
             place = (each.topic, each.partition)
             if is_full:
-                self._say(place, range(each.first_offset, each.last_offset + 1), _RELEASED)
+                self._release(each)
                 continue
             try:
                 messages, end, size_bytes = self._ranges.read(each, room_bytes, is_first=not found)
-            except PlanariaError:
+            except PlanariaError as error:
+                if is_unreadable(error):
+                    # As the coordinator does for those whose records it reads: it is dead, and all others go on.
+                    self._say(place, (each.first_offset,), _Said("reject", 0, sendable(str(error))[:1_000]))
                 for unread in ranges[index:]:
-                    offsets = range(unread.first_offset, unread.last_offset + 1)
-                    self._say((unread.topic, unread.partition), offsets, _RELEASED)
+                    self._release(unread)
                 self._send()
-                if found:
+                if found or is_unreadable(error):
                     return found
                 raise
             found += [
@@ -221,6 +223,14 @@ class ShareConsumer:
                 gaps = [at for at in range(each.first_offset, end) if at not in there]
                 self._say(place, gaps, _ACCEPTED)
         return found
+
+    def _release(self, unread: AcquiredRange) -> None:
+        """What of it has not been spoken of."""
+        place = (unread.topic, unread.partition)
+        with self._lock:
+            held = self._held.get(place, set())
+            offsets = [at for at in range(unread.first_offset, unread.last_offset + 1) if at in held]
+        self._say(place, offsets, _RELEASED)
 
     # Acknowledging.
 
