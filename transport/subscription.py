@@ -113,6 +113,9 @@ def options_of(given: Mapping[str, Any]) -> dict[str, Any]:
             continue  # told which there are by `_check_delivery`
         try:
             taken[name] = msgspec.convert(value, hints[name])
+            msgspec.msgpack.encode(value)
+        except OverflowError as error:
+            raise InvalidSubscription(f"{name}: must have at most 64 bits, not {value}") from error
         except msgspec.ValidationError as error:
             what = str(error).partition(" - at ")[0]
             raise InvalidSubscription(f"{name}: {what[0].lower()}{what[1:]}, {value!r}") from error

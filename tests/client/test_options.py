@@ -38,6 +38,11 @@ def test_a_wrong_choice_names_the_right_ones() -> None:
         (ConsumerOptions, {"fetch_max_wait_ms": 90_000}, "fetch_max_wait_ms: expected `int` <= 60000"),
         (ConsumerOptions, {"instance_id": "\ud800"}, "instance_id: has no UTF-8: 'utf-8' codec can't encode"),
         (ClientOptions, {"client_id": "\ud800"}, "client_id: has no UTF-8: 'utf-8' codec can't encode"),
+        (
+            ConsumerOptions,
+            {"fetch_max_bytes": 2**63},
+            "fetch_max_bytes: expected `int` <= 9223372036854775807",
+        ),
         (ConsumerOptions, {"on_lost": "f"}, "on_lost: expected `Callable`, got `str`"),
         (ConsumerOptions, {"partitions": [("T", "0")]}, "partitions: expected `int`, got `str`"),
         (ConsumerOptions, {"autocommit": True}, "autocommit: no such option; the nearest is auto_commit"),

@@ -71,6 +71,8 @@ def test_refuses(changed: dict[str, Any], complaint: str) -> None:
         ({"backoff_ms": "1s"}, "backoff_ms: expected `int | array`, got `str`, '1s'"),
         ({"backoff_ms": [10, "x"]}, "backoff_ms: expected `int`, got `str`, [10, 'x']"),
         ({"cpu_limit": "1"}, "cpu_limit: expected `float | null`, got `str`, '1'"),
+        ({"retries": 10**30}, "retries: must have at most 64 bits, not 1000"),
+        ({"backoff_ms": [10**30]}, "backoff_ms: must have at most 64 bits, not [1000"),
         ({"dead_letter": 5}, "dead_letter: expected `str | null`, got `int`, 5"),
     ],
 )

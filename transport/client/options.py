@@ -22,9 +22,10 @@ OffsetReset = Literal["earliest", "latest", "error"]
 OFFSET_RESETS: tuple[str, ...] = get_args(OffsetReset)
 Rebalanced: TypeAlias = Callable[[list[TopicPartition]], object]
 
-Milliseconds = Annotated[int, Meta(ge=0)]
-PositiveMilliseconds = Annotated[int, Meta(ge=1)]
-PositiveCount = Annotated[int, Meta(ge=1)]
+MAX_NUMBER = 2**63 - 1
+Milliseconds = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
+PositiveMilliseconds = Annotated[int, Meta(ge=1, le=MAX_NUMBER)]
+PositiveCount = Annotated[int, Meta(ge=1, le=MAX_NUMBER)]
 
 REQUEST_TIMEOUT_MS = 30_000
 
@@ -85,7 +86,7 @@ class ConsumerOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     session_timeout_ms: SessionMilliseconds = 10_000
     max_poll_interval_ms: PositiveMilliseconds = 300_000
     fetch_max_bytes: PositiveCount = 1024 * 1024
-    fetch_min_bytes: Annotated[int, Meta(ge=0)] = 1
+    fetch_min_bytes: Annotated[int, Meta(ge=0, le=MAX_NUMBER)] = 1
     fetch_max_wait_ms: WaitMilliseconds = 500
     prefetch_bytes: PositiveCount = 16 * 1024 * 1024
     on_assigned: Rebalanced | None = None
@@ -152,7 +153,7 @@ def check_text(what: str, text: object) -> None:
 
 
 def check_offset(offset: object) -> None:
-    if not isinstance(offset, int) or not 0 <= offset < 2**63:
+    if not isinstance(offset, int) or not 0 <= offset <= MAX_NUMBER:
         raise InvalidOption(f"offset: must be a number from 0 up, not {offset!r}")
 
 
