@@ -7,6 +7,7 @@ Leave                  the feed's thread            Left
 Pause, Resume, Rewind  the feed's thread            not at all
 LetGo                  the feed's thread            not at all; the feed waits for it after Revoking
 Run                    a worker's thread            Ran
+Recall                 at once                      Recalled
 Bury                   the mail's thread            Buried | BuryFailed
 NoteTimeout            at once                      TimedOut
 Forget, Abandon        at once                      not at all
@@ -157,6 +158,7 @@ class Run(Struct, frozen=True):
 
     number: int
     records: Sequence[Record]
+    """Of one partition."""
     attempt: int
     """Of the first record; the others are tried for the first time."""
     handed: int = 0
@@ -166,6 +168,13 @@ class Run(Struct, frozen=True):
     worker: int = 0
     committed: int = 0
     """The offset of the group in this partition, as far as known."""
+
+
+class Recall(Struct, frozen=True):
+    """Take back what the worker has not begun with: its record at hand takes long."""
+
+    number: int
+    worker: int
 
 
 class Bury(Struct, frozen=True):
@@ -298,6 +307,13 @@ class CpuExceeded(Struct, frozen=True):
 
     worker: int
     offset: int
+
+
+class Recalled(Struct, frozen=True):
+    """The last `count` records of the run were not begun, and Ran will not speak of them."""
+
+    number: int
+    count: int
 
 
 class Buried(Struct, frozen=True):

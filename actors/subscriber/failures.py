@@ -87,8 +87,10 @@ class Failures:
         told = Tell(ERROR, "circuit open", {"records": count, "reason": reason, "pause_ms": breaker.pause_ms})
         return [told, SetTimer("breaker", now + breaker.pause_ms)]
 
-    def failed(self, lane: Lane, failure: Failure, now: int, *, is_rejected: bool) -> Tell:
+    def failed(self, lane: Lane, ran: Ran, now: int) -> Tell:
         """Count a failure of the first record."""
+        assert ran.failure is not None
+        failure, is_rejected = ran.failure, ran.verdict == "rejected"
         lane.handed += 1
         lane.fail(failure, now)
         lane.is_rejected = is_rejected

@@ -59,6 +59,8 @@ from .effects import (
     Poll,
     Polled,
     Ran,
+    Recall,
+    Recalled,
     Record,
     Resume,
     Retire,
@@ -105,6 +107,7 @@ class SubscriberMachine:
             CommitRefused: self._on_commit_refused,
             CommitUncertain: self._on_commit_uncertain,
             Ran: self._on_ran,
+            Recalled: self._on_recalled,
             Buried: self._on_buried,
             BuryFailed: self._on_bury_failed,
             Revoking: self._on_revoking,
@@ -117,6 +120,7 @@ class SubscriberMachine:
         }
         self._numbered_timers: dict[str, Callable[[int, int], None]] = {
             "handler": self._on_handler_late,
+            "recall": self._on_run_slow,
             "again": self._on_again,
         }
         self._timers: dict[str, Callable[[int], None]] = {
@@ -211,31 +215,53 @@ class SubscriberMachine:
 
     def _start_run(self, lane: Lane, now: int) -> None:
         partition = self._partitions.owner(lane)
-        run = self._runs.start(lane, partition.committed_offset if partition is not None else 0)
+        run = self._runs.start(lane, partition.committed_offset if partition is not None else 0, now)
         self._do(run)
+        if len(self._runs.running[run.number].lanes) > 1:
+            self._do(SetTimer(("recall", run.number), now + SLICE_MS))
         if self._options.handler_timeout_ms is not None:
             self._do(SetTimer(("handler", run.number), now + SLICE_MS + self._options.handler_timeout_ms))
 
     def _on_ran(self, event: Ran, now: int) -> None:
-        running = self._runs.ended(event.number)
+        running = self._runs.ended(event.number, now)
         if running is None:
             return
-        lane = running.lane
+        if len(running.lanes) > 1:
+            self._do(CancelTimer(("recall", event.number)))
         if self._options.handler_timeout_ms is not None:
             self._do(CancelTimer(("handler", event.number)))
-        if lane.number in self._partitions.at_work:
+        at_work = self._partitions.at_work
+        lanes = [(lane, done) for lane, done in running.done(event.done) if lane.number in at_work]
+        for lane, done in lanes:
             lane.state = "idle"
-            self._finish(lane, event.done, event.published)
-            if self._failures.is_released(event):
-                self._out += self._failures.released(lane)
-                self._partitions.detour(lane)
-            elif event.failure is not None:
-                is_rejected = event.verdict == "rejected"
-                self._do(self._failures.failed(lane, event.failure, now, is_rejected=is_rejected))
-                self._treat(lane, now)
+            self._finish(lane, done, event.published)
+        failed = running.lane_at(event.done) if event.failure is not None else None
+        if failed is not None and failed.number in at_work:
+            self._on_failed(failed, event, now)
+        if lanes:
             self._out += self._failures.judge(running.records, event, now)
-            self._settle(lane, now)
+            self._settle([lane for lane, _ in lanes], now)
         self._try_leave()
+
+    def _on_failed(self, lane: Lane, event: Ran, now: int) -> None:
+        if self._failures.is_released(event):
+            self._out += self._failures.released(lane)
+            self._partitions.detour(lane)
+        else:
+            self._do(self._failures.failed(lane, event, now))
+            self._treat(lane, now)
+
+    def _on_run_slow(self, number: int, now: int) -> None:
+        """One record holds up others, of other keys."""
+        running = self._runs.running.get(number)
+        if running is not None:
+            self._do(Recall(number, running.worker))
+
+    def _on_recalled(self, event: Recalled, now: int) -> None:
+        running = self._runs.running.get(event.number)
+        if running is not None:
+            lanes = running.give_back(event.count)
+            self._settle([lane for lane in lanes if lane.number in self._partitions.at_work], now)
 
     def _finish(
         self, lane: Lane, count: int, published: Mapping[int, Sequence[Publication]] = NOTHING
@@ -256,18 +282,17 @@ class SubscriberMachine:
         else:
             self._do(Forget(lane.key, done[0].offset))
 
-    def _settle(self, lane: Lane, now: int) -> None:
-        """Something at hand was finished, or failed: what that makes possible."""
-        partition = self._partitions.owner(lane)
-        if partition is None:
-            self._departures.drop(lane, None)
-        else:
-            if partition.is_leaving or self._phase != "serving":
+    def _settle(self, lanes: Sequence[Lane], now: int) -> None:
+        """Something at hand was finished, or failed: what that makes possible. All are of one partition."""
+        for lane in lanes:
+            partition = self._partitions.owner(lane)
+            if partition is None or partition.is_leaving or self._phase != "serving":
                 self._departures.drop(lane, partition)
+            self._partitions.clear(lane)
+            self._partitions.queue(lane)
+        for partition in self._partitions.of({lane.key for lane in lanes}):
             self._resume(partition)
-            self._plan_commit(now)
-        self._partitions.clear(lane)
-        self._partitions.queue(lane)
+        self._plan_commit(now)
         self._out += self._departures.try_let_go()
         self._try_leave()
 
@@ -304,14 +329,14 @@ class SubscriberMachine:
         self._do(self._failures.buried(lane))
         lane.state = "idle"
         self._finish(lane, 1, {lane.held[0].offset: event.published})
-        self._settle(lane, now)
+        self._settle([lane], now)
 
     def _on_bury_failed(self, event: BuryFailed, now: int) -> None:
         lane = self._partitions.at_work.get(event.lane)
         if lane is None:
             return
         self._out += self._failures.bury_failed(lane, event, now)
-        self._settle(lane, now)
+        self._settle([lane], now)
 
     # What is done is committed.
 
@@ -399,15 +424,16 @@ class SubscriberMachine:
         run = self._runs.running.get(event.number)
         if run is None or event.offset is None or self._phase == "doomed":
             return
-        self._runs.ended(event.number)  # should it come back after all, that is too late
+        self._runs.ended(event.number, now)  # should it come back after all, that is too late
         self._phase = "doomed"
         stuck = next(record for record in run.records if record.offset == event.offset)
         place = f"{stuck.topic}/{stuck.partition} offset {stuck.offset}"
         self._crash_reason = f"{CAUSES[event.cause]} at {place}"
         self._do(tell_of(stuck, ERROR, f"handler {event.cause}"))
-        if run.lane.number in self._partitions.at_work:
-            done = sum(record.offset < event.offset for record in run.records[: event.before.undelivered])
-            self._finish(run.lane, done, event.before.published)
+        before = run.records[: run.records.index(stuck)][: event.before.undelivered]
+        for lane, done in run.done(len(before)):
+            if lane.number in self._partitions.at_work:
+                self._finish(lane, done, event.before.published)
         self._out += self._departures.let_go()
         self._do(SetTimer("doom", now + DOOM_MS))
         self._commit_and_crash()

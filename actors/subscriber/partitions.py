@@ -242,6 +242,23 @@ class Partitions:
                 return lane
         return None
 
+    def next_beside(self, lane: Lane, apart: Mapping[int, object]) -> Lane | None:
+        """The lane whose turn it is, if it can share a run: of the same partition, and its first record never tried."""
+        number = next(iter(self._turns), None)
+        if number is None:
+            return None
+        other = self._turns[number]
+        if not (other.held and other.state == "idle"):
+            return None
+        if other.key != lane.key or other.handed or other.held[0].offset in apart:
+            return None
+        return self._turns.pop(number)
+
+    @property
+    def waiting_count(self) -> int:
+        """How many wait for their turn, about."""
+        return len(self._turns)
+
     def ready(self) -> list[Lane]:
         """All that could have their turn."""
         return [lane for lane in self._turns.values() if lane.held and lane.state == "idle"]

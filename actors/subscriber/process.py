@@ -29,7 +29,20 @@ from ...transport.protocol.errors import PlanariaError
 from ...transport.protocol.operations import InFlight
 from ...transport.subscription import SubscriberOptions
 from .committing import DELIVERY_TIMEOUT_MS, TRANSACTION_TIMEOUT_MS, AtomicCommits, PlainCommits
-from .effects import Abandon, Alarm, Bury, Crash, Forget, NoteTimeout, Retire, Run, Tell, TimedOut
+from .effects import (
+    Abandon,
+    Alarm,
+    Bury,
+    Crash,
+    Forget,
+    NoteTimeout,
+    Recall,
+    Recalled,
+    Retire,
+    Run,
+    Tell,
+    TimedOut,
+)
 from .feed import Feed, OnPartitions
 from .flight_recorder import FlightRecorder, flight_path
 from .gauge import Gauge, limit_memory, take_stack
@@ -109,6 +122,8 @@ class SubscriberProcess(Actor):
         match effect:
             case Run():
                 self._workers.run(effect)
+            case Recall(number=number, worker=worker):
+                self.loop.dispatch(Recalled(number, self._workers.recall(worker)))
             case Bury():
                 self._mail.send(effect)
             case Forget():

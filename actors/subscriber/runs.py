@@ -1,13 +1,17 @@
 """Which worker has what, and who may start next. Pure.
 
+A hop to a thread and back costs as much as many handlers do, so a run may hold the first records of several lanes, of one
+partition. How many is found out: twice as many after a run that was over at once, half as many after one that took its
+time. So handlers that wait get a record each and as many threads as there are, and those that do nothing cost no hop
+each. A record waits behind another key's for SLICE_MS at most: then what its worker has not begun is taken back.
+
 A lane that has ended a process runs with nothing else in progress, and suspects run in halves (bisection.py); until that
 is over nothing else is started. With one worker nothing is ever in progress beside it.
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
-
-from msgspec import Struct
+from collections import deque
+from collections.abc import Iterable, Iterator
 
 from ...transport.addresses import Place
 from .bisection import Bisection, Spot
@@ -18,15 +22,63 @@ from .partitions import Partitions
 from .past import Memory, spot_of
 
 RUN_RECORDS = 500
+POOL_RECORDS = 1_000
+"""In the runs of all workers together: as many as the flight recorder remembers to be finished."""
+QUICK_MS = 2
+SLOW_MS = 10
 
 
-class Running(Struct, frozen=True):
+class Running:
     """What a worker has."""
 
-    number: int
-    worker: int
-    lane: Lane
-    records: Sequence[Record]
+    def __init__(self, number: int, worker: int, now: int) -> None:
+        self.number = number
+        self.worker = worker
+        self.started_ms = now
+        self.records: list[Record] = []
+        self._parts: list[tuple[Lane, int]] = []
+        """Whose they are, one lane after the other, and how many."""
+
+    def add(self, lane: Lane, count: int) -> None:
+        self._parts.append((lane, count))
+        self.records += itertools.islice(lane.held, count)
+        lane.state = "running"
+
+    @property
+    def lanes(self) -> list[Lane]:
+        return [lane for lane, _ in self._parts]
+
+    def count_of(self, lane: Lane) -> int:
+        return sum(count for each, count in self._parts if each is lane)
+
+    def done(self, count: int) -> Iterator[tuple[Lane, int]]:
+        """Each lane, and how many of its records are among the first `count`."""
+        for lane, taken in self._parts:
+            yield lane, min(count, taken)
+            count -= min(count, taken)
+
+    def lane_at(self, place: int) -> Lane:
+        """Whose record that is."""
+        for lane, taken in self._parts:
+            if place < taken:
+                return lane
+            place -= taken
+        raise IndexError(place)
+
+    def give_back(self, count: int) -> list[Lane]:
+        """The last `count` records; returns whose they were. Those of which nothing is left here are idle."""
+        del self.records[len(self.records) - count :]
+        lanes: list[Lane] = []
+        while count:
+            lane, taken = self._parts.pop()
+            kept = max(0, taken - count)
+            count -= taken - kept
+            if kept:
+                self._parts.append((lane, kept))
+            else:
+                lane.state = "idle"
+            lanes.insert(0, lane)
+        return lanes
 
 
 class Runs:
@@ -41,8 +93,13 @@ class Runs:
         self._partitions = partitions
         self._memory = memory
         self._breaker = breaker
-        self._free = list(range(concurrency - 1, -1, -1))
+        self._free = deque(range(concurrency))
+        """Workers take turns: the flight recorder remembers the last finished records of each."""
+        self._concurrency = concurrency
         self._is_single = concurrency == 1
+        self._size = RUN_RECORDS if self._is_single else 1
+        """How many records go with a run."""
+        self._most = min(RUN_RECORDS, max(1, POOL_RECORDS // concurrency))
         self._bisection = Bisection(() if self._is_single else suspects)
         self._deadly: set[int] = set()
         self._numbers = itertools.count(1)
@@ -52,24 +109,38 @@ class Runs:
         """Who starts next; None while nobody may."""
         if not (self._free and self._breaker.lets(len(self.running))):
             return None
-        if self._is_single or not (self._bisection.suspects or self._has_deadly()):
+        if not self._is_guarded:
             return self._partitions.next()
         return self._next_guarded()
 
-    def start(self, lane: Lane, committed: int) -> Run:
-        apart = self._memory.charged(lane.key)
-        most = RUN_RECORDS if self._is_single else 1
-        records = list(itertools.islice(lane.held, lane.run_length(most, apart)))
-        running = Running(next(self._numbers), self._free.pop(), lane, records)
-        self.running[running.number] = running
-        lane.state = "running"
-        tally = (lane.attempts + 1, lane.handed, lane.first_failed_ms, lane.last_failed_ms)
-        return Run(running.number, records, *tally, running.worker, committed)
+    @property
+    def _is_guarded(self) -> bool:
+        return not self._is_single and bool(self._bisection.suspects or self._has_deadly())
 
-    def ended(self, number: int) -> Running | None:
+    def start(self, lane: Lane, committed: int, now: int) -> Run:
+        apart = self._memory.charged(lane.key)
+        running = Running(next(self._numbers), self._free.popleft(), now)
+        self.running[running.number] = running
+        is_careful = not self._is_single and (self._is_guarded or self._breaker.state != "closed")
+        most = 1 if is_careful else self._size
+        running.add(lane, lane.run_length(most, apart))
+        if not (self._is_single or lane.attempts):
+            # The others are to have their share.
+            beside = min(most - len(running.records), self._partitions.waiting_count // self._concurrency)
+            while len(running.records) < most and beside > 0:
+                other = self._partitions.next_beside(lane, apart)
+                if other is None:
+                    break
+                running.add(other, other.run_length(most - len(running.records), apart))
+                beside -= 1
+        tally = (lane.attempts + 1, lane.handed, lane.first_failed_ms, lane.last_failed_ms)
+        return Run(running.number, tuple(running.records), *tally, running.worker, committed)
+
+    def ended(self, number: int, now: int) -> Running | None:
         running = self.running.pop(number, None)
         if running is not None:
             self._free.append(running.worker)
+            self._measure(len(running.records), now - running.started_ms)
             if self._bisection.suspects:
                 for record in running.records:
                     self._bisection.clear(spot_of(record))
@@ -85,7 +156,7 @@ class Runs:
 
     def at_hand(self, lane: Lane) -> int:
         """How many of the lane's records a worker has."""
-        return sum(len(running.records) for running in self.running.values() if running.lane is lane)
+        return sum(running.count_of(lane) for running in self.running.values())
 
     def acquit(self, key: Place, before: int | None = None) -> None:
         """The partition is not this process's any more, or is done up to there."""
@@ -98,6 +169,14 @@ class Runs:
         if lane.is_deadly:
             self._deadly.add(lane.number)
 
+    def _measure(self, count: int, took_ms: int) -> None:
+        if self._is_single:
+            return
+        if took_ms > SLOW_MS:
+            self._size = max(1, self._size // 2)
+        elif took_ms <= QUICK_MS and count >= self._size:
+            self._size = min(2 * self._size, self._most)
+
     def _has_deadly(self) -> bool:
         if self._deadly:
             lanes = self._partitions.at_work
@@ -105,7 +184,7 @@ class Runs:
         return bool(self._deadly)
 
     def _next_guarded(self) -> Lane | None:
-        if any(running.lane.is_deadly for running in self.running.values()):
+        if any(lane.is_deadly for running in self.running.values() for lane in running.lanes):
             return None
         ready = self._partitions.ready()
         suspects = {spot: lane for lane in ready if (spot := self._suspect_in(lane)) is not None}

@@ -7,12 +7,14 @@ what was made of it is durable. Under `exactly-once` nothing is sent here: it go
 transaction that moves the offset.
 """
 
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from time import monotonic, thread_time, time
 
 from ...transport.client.delivery import Delivery
 from ...transport.context import Context, Publication
-from .effects import Ran, Run, SoFar
+from .effects import Ran, Record, Run, SoFar
 from .flight_recorder import FlightRecorder
 from .handler import Handler, failure_of, takes_context, verdict_of
 from .machine import SLICE_MS
@@ -48,6 +50,8 @@ class Workers:
         self._is_metered = is_metered
         self._began: list[tuple[int, float] | None] = [None] * concurrency
         self._under_way: list[_UnderWay] = [({}, [])] * concurrency
+        self._left: list[deque[Record]] = [deque()] * concurrency
+        """By worker, what it has not begun with; taken one by one from both ends, which is safe between threads."""
         self._threads = [WorkThread(f"planaria-handler-{number}", inbox) for number in range(concurrency)]
 
     def at_hand(self) -> list[tuple[int, tuple[int, float] | None]]:
@@ -61,7 +65,17 @@ class Workers:
         return SoFar(dict(published), next(undelivered, None))
 
     def run(self, order: Run) -> None:
+        self._left[order.worker] = deque(order.records)
         self._threads[order.worker].order(self._run, order)
+
+    def recall(self, worker: int) -> int:
+        """Take back what the worker has not begun with; returns how many records."""
+        left, count = self._left[worker], 0
+        with suppress(IndexError):
+            while True:
+                left.pop()
+                count += 1
+        return count
 
     def stop(self) -> None:
         """Start no further record, not even of the runs under way."""
@@ -76,8 +90,11 @@ class Workers:
         made: Sequence[Publication] = ()
         started_ms = int(time() * 1000)
         over_at = monotonic() + SLICE_MS / 1000
-        for record in order.records:
-            if self._is_stopping:
+        take = self._left[worker].popleft
+        while not self._is_stopping:
+            try:
+                record = take()
+            except IndexError:
                 break
             recorder.start(
                 record.topic, record.partition, record.offset, *tally, worker, order.committed, started_ms

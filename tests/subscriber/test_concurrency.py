@@ -3,7 +3,19 @@
 from typing import Any
 
 from planaria.actors.subscriber.commits import COMMIT_MS
-from planaria.actors.subscriber.effects import Charge, Commit, Committed, Failure, LetGo, Polled, Ran, Run
+from planaria.actors.subscriber.effects import (
+    Charge,
+    Commit,
+    Committed,
+    Failure,
+    LetGo,
+    Polled,
+    Ran,
+    Recall,
+    Recalled,
+    Run,
+)
+from planaria.actors.subscriber.machine import SLICE_MS
 from planaria.actors.subscriber.past import Finished
 from planaria.actors.subscriber.progress import from_metadata
 from subscriber_script import FakeMessage, Script
@@ -60,7 +72,73 @@ def test_keys_side_by_side_and_each_in_order() -> None:
     assert pool.ran(1) == [5]
     assert pool.ran(0) == [2]
     assert pool.ran(4) == []
-    assert pool.ran(2) == [3]
+    assert [record.offset for record in pool.runs[2].records] == [2, 3]
+
+
+def warmed_up(concurrency: int, **changed: Any) -> Pool:
+    """Its handler has been quick so far: runs are long."""
+    pool = Pool(concurrency, **changed)
+    first = 0
+    for size in (1, 2, 4, 8):
+        assert pool.polled(keyed("z" * size, first)) == [first]
+        assert pool.ran(first) == []
+        first += size
+    return pool
+
+
+def test_a_quick_handler_is_given_the_records_of_several_keys_at_a_time() -> None:
+    pool = warmed_up(2)
+    assert pool.polled(keyed("abcdefghab", 15)) == [15, 19]
+    runs = [[record.offset for record in pool.runs[first].records] for first in (15, 19)]
+    assert runs == [[15, 23, 16, 24, 17, 18], [19, 20]]
+    assert pool.ran(15) == [21]
+    assert pool.ran(19) == [22]
+    assert pool.ran(22) == pool.ran(21) == []
+    assert pool.commit() == (25, "")
+
+
+def test_a_slow_handler_is_given_one_record_at_a_time() -> None:
+    pool = warmed_up(2)
+    pool.polled(keyed("abcdefghijklmnop", 15))
+    while pool.runs:
+        pool.script.now += 20
+        pool.ran(min(pool.runs))
+    assert pool.polled(keyed("abcdefgh", 95)) == [95, 96]
+    assert [len(run.records) for run in pool.runs.values()] == [1, 1]
+
+
+def test_a_failure_in_the_middle_of_a_run_is_its_own_key_s() -> None:
+    pool = warmed_up(2, backoff_ms=1_000)
+    assert pool.polled(keyed("abacdbe", 15)) == [15, 19]
+    run = pool.runs.pop(15)
+    assert [record.offset for record in run.records] == [15, 17, 16, 20, 18]
+    pool.script.give(Ran(run.number, 2, Failure("no")))
+    assert pool.hear() == [21]
+    assert pool.ran(19) == [18]
+    assert pool.ran(21) == pool.ran(18) == []
+    offset, metadata = pool.commit()
+    assert (offset, from_metadata(offset, metadata)) == (16, ((17, 20), (21, 22)))
+
+
+def test_what_waits_behind_another_key_in_a_run_is_taken_back() -> None:
+    pool = warmed_up(2)
+    assert pool.polled(keyed("abcde", 15)) == [15, 18]
+    stuck = pool.runs.pop(15)
+    assert [record.offset for record in stuck.records] == [15, 16, 17]
+    assert pool.ran(18) == [19]
+    assert pool.ran(19) == []
+    pool.script.after(SLICE_MS)
+    assert [each for each in pool.script.take_effects() if isinstance(each, Recall)] == [
+        Recall(stuck.number, stuck.worker)
+    ]
+    pool.script.give(Recalled(stuck.number, 2))
+    assert pool.hear() == [16]
+    assert pool.ran(16) == [17]
+    assert pool.ran(17) == []
+    offset, metadata = pool.commit()
+    assert (offset, from_metadata(offset, metadata)) == (15, ((16, 20),))
+    pool.script.give(Ran(stuck.number, 1))
+    assert pool.commit() == (20, "")
 
 
 def test_records_without_a_key_are_free() -> None:

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 
 import pytest
+from msgspec import structs
 
 from planaria.actors.subscriber.bisection import Spot
 from planaria.actors.subscriber.effects import (
@@ -25,6 +26,8 @@ from planaria.actors.subscriber.effects import (
     Poll,
     Polled,
     Ran,
+    Recall,
+    Recalled,
     Resume,
     Rewind,
     Run,
@@ -97,15 +100,21 @@ class World:
         self.orders: list[object] = []
         self.let_go: LetGo | None = None
         self.is_over = False
+        if self.concurrency > 1:
+            # How quick the handler has been so far.
+            self.script.machine._runs._size = self.draw.choice([1, 3, 500])
         self.act(self.script.start)
 
     def act(self, do: Callable[..., object], *arguments: object) -> None:
         do(*arguments)
+        recalls: list[Recall] = []
         for effect in self.script.take_effects():
             match effect:
                 case Run():
                     self.runs.append(effect)
                     assert len(self.runs) <= self.concurrency, "so many at a time"
+                case Recall():
+                    recalls.append(effect)
                 case Poll() | Commit() | Bury() | Leave():
                     self.orders.append(effect)
                 case Pause(key=key):
@@ -120,6 +129,16 @@ class World:
                     self.charges.pop((key, offset), None)
                 case Crash() | Stop():
                     self.is_over = True
+        for recall in recalls:
+            self.recall(recall.number)
+
+    def recall(self, number: int) -> None:
+        """So many of a run's records had not been begun."""
+        [at] = [at for at, run in enumerate(self.runs) if run.number == number]
+        run = self.runs[at]
+        count = self.draw.randrange(len(run.records))
+        self.runs[at] = structs.replace(run, records=run.records[: len(run.records) - count])
+        self.act(self.script.give, Recalled(number, count))
 
     # What may happen.
 
@@ -154,7 +173,7 @@ class World:
             self.tries[place] = self.tries.get(place, 0) + 1
             what = self.poison.get(place, "")
             if what == "kills":
-                self.die(place, attempt)
+                self.die(place, attempt, run)
                 return
             if what == "hangs":
                 self.charge(place, attempt, "timed out")
@@ -182,7 +201,7 @@ class World:
         self.runs = [each for each in self.runs if each is not run]
         self.act(self.script.give, Ran(run.number, done, published=published))
 
-    def die(self, place: tuple[Place, int], attempt: int) -> None:
+    def die(self, place: tuple[Place, int], attempt: int, run: Run) -> None:
         """Alone it is charged; otherwise everything at hand is suspect."""
         if len(self.runs) == 1:
             self.charge(place, attempt, "killed")
@@ -190,7 +209,8 @@ class World:
         else:
             # Such an attempt is not charged.
             self.tries[place] -= self.delivery != "at-most-once"
-            self.suspects = [spot_of(run.records[0]) for run in self.runs]
+            others = [spot_of(each.records[0]) for each in self.runs if each is not run]
+            self.suspects = [(*place[0], place[1]), *others]
         self.be_born()
 
     def charge(self, place: tuple[Place, int], attempt: int, cause: Cause) -> None:
@@ -291,7 +311,7 @@ class World:
             run = self.runs[0]
             place = ((run.records[0].topic, run.records[0].partition), run.records[0].offset)
             self.tries[place] = self.tries.get(place, 0) + 1
-            self.die(place, run.attempt)
+            self.die(place, run.attempt, run)
             return
         self.be_born()
 

@@ -182,6 +182,22 @@ def test_a_worker_told_to_stop_finishes_the_record_at_hand_alone(
     assert heard(inbox) == Ran(1, 1)
 
 
+def test_what_was_taken_back_from_a_worker_is_not_begun(recorder: FlightRecorder, inbox: Inbox) -> None:
+    handled: list[int] = []
+    workers: list[Workers] = []
+
+    def handler(record: FakeMessage) -> None:
+        handled.append(record.offset)
+        if record.offset == 5:
+            assert workers[0].recall(0) == 2
+            assert workers[0].recall(0) == 0
+
+    workers.append(workers_of(handler, recorder, inbox))
+    workers[0].run(Run(1, messages("A", 0, 4, 5, 6, 7), 1))
+    assert heard(inbox) == Ran(1, 2)
+    assert handled == [4, 5]
+
+
 def test_a_thread_that_fails_says_so(inbox: Inbox) -> None:
     WorkThread("test", inbox).order(lambda _: 1 // 0, None)
     failed = heard(inbox)
