@@ -6,8 +6,16 @@ from typing import Any
 import pytest
 
 from fake_broker import FakeBroker
-from planaria.transport.client import Client, Closed, CommitFailed, MemberFenced, NoOffset, OffsetOutOfRange
-from planaria.transport.protocol.data import ListOffsets
+from planaria.transport.client import (
+    Client,
+    Closed,
+    CommitFailed,
+    InvalidOption,
+    MemberFenced,
+    NoOffset,
+    OffsetOutOfRange,
+)
+from planaria.transport.protocol.data import Fetch, ListOffsets
 from planaria.transport.protocol.errors import ErrorCode, PlanariaError
 
 
@@ -333,6 +341,23 @@ def test_a_refused_group_raises(client: Client, broker: FakeBroker) -> None:
     consumer = client.consumer("g", ["T"])
     with pytest.raises(PlanariaError, match="GROUP_FULL"):
         consumer.poll(10)
+
+
+@pytest.mark.parametrize("isolation", ["read_committed", "read_uncommitted"])
+def test_what_isolation_a_consumer_asks_for(client: Client, broker: FakeBroker, isolation: str) -> None:
+    fill(client, 5)
+    consumer = client.consumer(
+        partitions=[("T", 0)], auto_offset_reset="earliest", fetch_max_wait_ms=20, isolation=isolation
+    )
+    assert len(read(consumer, 5)) == 5
+    assert consumer.end_offsets([("T", 0)]) == {("T", 0): 5}
+    asked = [request for request in broker.seen if isinstance(request, Fetch | ListOffsets)]
+    assert {request.isolation for request in asked} == {isolation}
+
+
+def test_an_unknown_isolation_is_refused_by_name(client: Client) -> None:
+    with pytest.raises(InvalidOption, match="isolation"):
+        client.consumer(partitions=[("T", 0)], isolation="serializable")
 
 
 def test_offsets_for_times_and_whole_batches(client: Client, broker: FakeBroker) -> None:

@@ -1,8 +1,9 @@
 """What a program is handed: contiguous, verified, of its own partitions and of the present epoch only."""
 
 import pytest
+from msgspec import structs
 
-from planaria.transport.batch import CONTROL, build, stamp
+from planaria.transport.batch import CONTROL, TRANSACTIONAL, build, stamp
 from planaria.transport.client.errors import CorruptData, NoOffset, OffsetOutOfRange
 from planaria.transport.client.fetching import Chunk, Consumed, Located, Trouble
 from planaria.transport.client.reader import Reader
@@ -11,9 +12,9 @@ from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 P, Q = ("A", 0), ("A", 1)
 
 
-def batch(first: int, count: int, attributes: int = 0) -> bytes:
+def batch(first: int, count: int, attributes: int = 0, **producer: int) -> bytes:
     records = [(None, b"%d" % offset, 0, None) for offset in range(first, first + count)]
-    frame = build(records, first_timestamp_ms=5, max_timestamp_ms=5, attributes=attributes)
+    frame = build(records, first_timestamp_ms=5, max_timestamp_ms=5, attributes=attributes, **producer)
     return bytes(stamp(frame, first, 0))
 
 
@@ -61,6 +62,19 @@ def test_control_batches_and_gaps_are_passed_over() -> None:
     reader.accept(chunk(reader, P, batch(0, 2), batch(2, 1, CONTROL), batch(8, 1), next_offset=12))
     assert offsets(reader) == [0, 1, 8]
     assert reader.position(P) == 12
+
+
+def test_aborted_records_are_passed_over_where_the_broker_names_them() -> None:
+    def written(first: int, by: int, epoch: int = 0) -> bytes:
+        producer = {"producer_id": by, "producer_epoch": epoch, "base_sequence": 0}
+        return batch(first, 2, TRANSACTIONAL, **producer)
+
+    frames = (written(0, by=7), written(2, by=8), batch(4, 2), written(6, by=7, epoch=1))
+    reader = reader_at(0)
+    reader.accept(structs.replace(chunk(reader, P, *frames, next_offset=8), aborted=frozenset({(7, 0)})))
+    assert offsets(reader) == [2, 3, 4, 5, 6, 7]
+    reader.accept(chunk(reader, P, written(8, by=7), next_offset=10))
+    assert offsets(reader) == [8, 9], "and only there"
 
 
 def test_chunks_are_reported_as_consumed_when_opened() -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 import zmq
+from msgspec import UNSET
 
 from partition_process import PATIENCE_MS, PROGRAM, PartitionProcess
 from planaria.actors.log.lock import LOCK_NAME, DirectoryLock
-from planaria.transport.batch import build, decode_records, split
+from planaria.transport.batch import TRANSACTIONAL, build, decode_records, split
 from planaria.transport.codec import decode_reply, encode_header
 from planaria.transport.protocol.data import (
     Fetch,
@@ -23,7 +24,9 @@ from planaria.transport.protocol.data import (
     ProduceReply,
 )
 from planaria.transport.protocol.errors import ErrorBody
+from planaria.transport.protocol.message import Done
 from planaria.transport.protocol.topics import TopicConfig
+from planaria.transport.protocol.transactions import Marker, WriteMarkers, transactional_producer_id
 
 pytestmark = pytest.mark.processes
 
@@ -64,6 +67,47 @@ def test_produce_fetch_stop_and_start_again(partition: PartitionProcess) -> None
     assert split(payload[0])[0][0].leader_epoch == 1, "each start is an epoch of its own"
     reply, _ = partition.ask(ListOffsets(topic="ORDERS", partition=0, at=999), ListOffsetsReply)
     assert (reply.offset, reply.timestamp_ms) == (0, 1_000)
+
+
+def test_what_is_open_and_what_was_aborted_outlive_a_kill(partition: PartitionProcess) -> None:
+    first, second = transactional_producer_id(0, 1), transactional_producer_id(0, 2)
+
+    def publish(value: bytes, by: int) -> None:
+        batch = a_batch(value, attributes=TRANSACTIONAL, producer_id=by, producer_epoch=0, base_sequence=0)
+        reply, _ = partition.ask(produce(), ProduceReply, [batch])
+        assert reply.batches[0].error is None
+
+    def end(by: int, is_committed: bool) -> None:
+        markers = [Marker(by, 0, is_committed)]
+        reply, _ = partition.ask(WriteMarkers(topic="ORDERS", partition=0, markers=markers), Done)
+        assert reply == Done()
+
+    def restart_by_kill() -> None:
+        partition.kill()
+        partition.start()
+
+    def seen() -> tuple[int, list[bytes], list[int]]:
+        """Where readers of committed records end, what they get, and whose transactions they are told to leave out."""
+        records, _ = partition.ask(fetch(0), FetchReply, as_json=True)
+        batches, _ = partition.ask(fetch(0), FetchReply)
+        aborted = [] if batches.aborted is UNSET else [each.producer_id for each in batches.aborted]
+        return records.last_stable_offset, [record.value for record in records.records], aborted
+
+    partition.start()
+    publish(b"aborted", first)
+    end(first, False)
+    partition.ask(produce(), ProduceReply, [a_batch(b"plain")])
+    publish(b"open", second)
+    partition.ask(produce(), ProduceReply, [a_batch(b"behind")])
+    before = seen()
+    assert before == (3, [b"plain"], [first])
+    restart_by_kill()
+    assert seen() == before
+    end(second, True)
+    after = seen()
+    assert after == (6, [b"plain", b"open", b"behind"], [first])
+    restart_by_kill()
+    assert seen() == after, "nobody waits for what has ended"
 
 
 def test_parked_fetch_hears_of_new_data(partition: PartitionProcess) -> None:

@@ -167,6 +167,14 @@ def test_a_letter_tells_how_the_process_ended() -> None:
     assert letter_headers(script)["dead-letter-exit"] == "killed by SIGSEGV"
 
 
+def test_a_letter_tells_what_memory_the_process_had() -> None:
+    for peak_bytes, told in ((120_000_000, "120000000"), (None, None)):
+        charge = Charge("A", 0, 0, 1, "killed", peak_bytes=peak_bytes)
+        script = started(charges=[charge], retries=0, dead_letter="A.dlq")
+        script.polled(*messages("A", 0, 0))
+        assert letter_headers(script).get("dead-letter-peak-memory") == told
+
+
 def test_letters_of_one_record_have_one_name() -> None:
     def name_of(message: FakeMessage, **changed: object) -> str | None:
         script = started(retries=0, dead_letter="A.dlq", **changed)

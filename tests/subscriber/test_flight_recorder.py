@@ -66,6 +66,16 @@ def test_the_end_of_the_process_is_told_of_the_record_that_was_at_hand(path: Pat
     assert third.charges() == [Charge("ORDERS", 0, 41, 2, "killed", 3, 111, 500)], "not of an earlier one"
 
 
+def test_the_memory_that_the_process_had_is_told_of_who_ended_it_alone(path: Path) -> None:
+    recorder = FlightRecorder(path)
+    recorder.note_peak(120_000_000)
+    recorder.start("ORDERS", 0, 41, 1)
+    second = FlightRecorder(path)
+    assert [charge.peak_bytes for charge in second.charges()] == [120_000_000]
+    third = FlightRecorder(path)
+    assert [charge.peak_bytes for charge in third.charges()] == [None], "not of an earlier one"
+
+
 def test_both_counts_outlive_the_process(path: Path) -> None:
     recorder = FlightRecorder(path)
     recorder.start("ORDERS", 0, 41, 3, 7, 111)

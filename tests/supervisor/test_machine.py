@@ -380,6 +380,25 @@ def test_whoever_asks_for_the_directory_is_told_of_all_others() -> None:
     assert "partition/T/0" not in world.news
 
 
+def test_who_asks_for_some_addresses_is_told_of_those_alone() -> None:
+    world = World(broker_like())
+    world.ready("controller", "gateway/0")
+    for address in ("partition/__offsets/0", "partition/T/1", "coordinator/g"):
+        world.ask(StartChild(spec=worker(address)))
+        world.ready(address)
+    world.ask(StartChild(spec=worker("partition/T/0", directory=("partition/__offsets/", "coordinator/"))))
+    world.beat("partition/T/0", 1, "starting")
+    assert [news.address for news in world.news["partition/T/0"]] == [
+        "partition/__offsets/0",
+        "coordinator/g",
+    ]
+    world.ready("partition/T/0")
+    world.die("partition/T/1")
+    world.die("coordinator/g")
+    [last] = world.news["partition/T/0"][2:]
+    assert (type(last), last.address) == (PeerDown, "coordinator/g")
+
+
 def test_a_newcomer_is_told_everything_once_and_before_it_is_ready() -> None:
     world = World(broker_like())
     world.ready("controller")
