@@ -106,7 +106,7 @@ def test_a_log_of_which_nothing_is_left_but_its_end_is_read_to_its_end(tmp_path:
     abandon(again)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.randoms(use_true_random=False), st.sampled_from([3, 10, 1000]), st.sampled_from([300, 1_000, 10_000])
 )

@@ -180,5 +180,5 @@ class LogAgainstList(RuleBasedStateMachine):
         shutil.rmtree(self.directory)
 
 
-LogAgainstList.TestCase.settings = settings(max_examples=70, stateful_step_count=30, deadline=None)
+LogAgainstList.TestCase.settings = settings(max_examples=45, stateful_step_count=30, deadline=None)
 TestLogAgainstList = LogAgainstList.TestCase
