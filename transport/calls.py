@@ -165,9 +165,9 @@ class Calls:
     def _send(self, name: bytes, frames: list[Any]) -> bool:
         try:
             if name == SUPERVISOR.encode():
-                self._link.send_multipart(frames, zmq.DONTWAIT)
+                sockets.send_frames(self._link, frames)
             else:
-                self.socket.send_multipart([name, *frames], zmq.DONTWAIT)
+                sockets.send_frames(self.socket, [name, *frames])
         except zmq.ZMQError as error:
             if error.errno in _LOST:
                 return False

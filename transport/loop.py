@@ -267,7 +267,7 @@ class Loop:
         size = 0
         for _ in range(MAX_MESSAGES_PER_TURN):
             try:
-                frames = socket.recv_multipart(_DONTWAIT)
+                frames = sockets.receive_frames(socket)
             except zmq.Again:
                 return
             take(frames)
@@ -350,7 +350,7 @@ class Loop:
         frames, tracked_bytes = answer
         try:
             if not tracked_bytes:
-                self._server.send_multipart(frames, _DONTWAIT)
+                sockets.send_frames(self._server, frames)
                 return
             tracker = self._server.send_multipart(frames, _DONTWAIT, copy=False, track=True)
             assert tracker is not None

@@ -7,7 +7,8 @@ be the other way, but a connection made with it loses the name that CONNECT_ROUT
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import zmq
 
@@ -27,6 +28,10 @@ TCP_BACKLOG = 4_096
 MAX_SOCKETS = 8_192
 END_S = 2.0
 """How long the end of a context is waited for; it takes a millisecond."""
+
+# As plain numbers: arithmetic on ZeroMQ's enumerations takes longer than the calls they are given to.
+_DONTWAIT = int(zmq.DONTWAIT)
+_MORE_DONTWAIT = int(zmq.SNDMORE) | _DONTWAIT
 
 
 def new_context() -> "zmq.Context[zmq.Socket[bytes]]":
@@ -90,6 +95,26 @@ def calls_socket(context: "zmq.Context[zmq.Socket[bytes]]") -> "zmq.Socket[bytes
     return socket
 
 
+def send_frames(socket: "zmq.Socket[bytes]", frames: Sequence[Any], copy: bool = True) -> None:
+    """Send one message, or raise zmq.ZMQError at once: zmq.Again when there is no room for it.
+
+    As `send_multipart` does, in half its time, which is spent on flags: frames must be bytes or memoryviews.
+    """
+    for frame in frames[:-1]:
+        socket.send(frame, _MORE_DONTWAIT, copy)
+    socket.send(frames[-1], _DONTWAIT, copy)
+
+
+def receive_frames(socket: "zmq.Socket[bytes]") -> list[bytes]:
+    """One message that is there. Raises zmq.Again when none is. A frame knows whether it is the last; nobody is asked."""
+    frames: list[bytes] = []
+    while True:
+        frame = socket.recv(_DONTWAIT, copy=False)
+        frames.append(frame.bytes)
+        if not frame.more:
+            return frames
+
+
 def connect_peer(socket: "zmq.Socket[bytes]", name: bytes, endpoint: str) -> None:
     """Connect a calls socket to `endpoint`, to be addressed as `name`."""
     socket.setsockopt(zmq.CONNECT_ROUTING_ID, name)
@@ -105,7 +130,7 @@ def disconnect_peer(socket: "zmq.Socket[bytes]", endpoint: str) -> list[list[byt
     arrived: list[list[bytes]] = []
     with contextlib.suppress(zmq.Again):
         while True:
-            arrived.append(socket.recv_multipart(zmq.DONTWAIT))
+            arrived.append(receive_frames(socket))
     with contextlib.suppress(zmq.ZMQError):  # the socket has dropped it by itself
         socket.disconnect(endpoint)
     return arrived

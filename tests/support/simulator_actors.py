@@ -396,6 +396,8 @@ def replacing_the_world(world: World, network: Network) -> Iterator[None]:
         "planaria.transport.loop.Clock": lambda: clock,
         "planaria.transport.loop.zmq": _ZmqWithoutWaiting(),
         "planaria.transport.sockets.new_context": new_context,
+        "planaria.transport.sockets.receive_frames": lambda socket: socket.recv_multipart(),
+        "planaria.transport.sockets.send_frames": lambda socket, frames: socket.send_multipart(frames),
         "planaria.actors.partition.process.PartitionLog": SimpleNamespace(open=open_log),
         "planaria.actors.partition.process.DirectoryLock": lock,
         "planaria.transport.client.consumer.monotonic": world.monotonic,

@@ -14,6 +14,8 @@ from planaria.transport.sockets import (
     control_socket,
     disconnect_peer,
     new_context,
+    receive_frames,
+    send_frames,
     server_socket,
     unnamed_link,
 )
@@ -42,6 +44,30 @@ def test_a_peer_is_disconnected_with_a_message_half_read(run_dir: Path) -> None:
     assert client.recv_multipart(zmq.DONTWAIT) == [b"two", b"first", b"second", b"third"]
     assert disconnect_peer(client, "ipc:///never/connected") == []
     for socket in (client, *servers.values()):
+        socket.close()
+    context.term()
+
+
+def test_messages_go_and_come_whole(run_dir: Path) -> None:
+    context = new_context()
+    client, endpoint = calls_socket(context), f"ipc://{run_dir}/server"
+    server = server_socket(context, endpoint)
+    connect_peer(client, b"server", endpoint)
+    large = bytes(range(256)) * 4_000
+    messages = [[b"one"], [b"", b"two", memoryview(b"frames")], [b"large", large, large]]
+    for number, message in enumerate(messages):
+        send_frames(client, [b"server", *message], copy=number % 2 == 0)
+    for message in messages:
+        assert server.poll(PATIENCE_MS)
+        assert receive_frames(server)[1:] == message
+    with pytest.raises(zmq.Again):
+        receive_frames(server)
+    with pytest.raises(zmq.ZMQError):
+        send_frames(client, [b"nobody", b"lost", b"altogether"])
+    send_frames(client, [b"server", b"not mixed up"])
+    assert server.poll(PATIENCE_MS)
+    assert receive_frames(server)[1:] == [b"not mixed up"]
+    for socket in (client, server):
         socket.close()
     context.term()
 

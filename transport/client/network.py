@@ -29,7 +29,15 @@ from ..codec import encode_header, split_envelope
 from ..protocol.errors import ErrorBody, ErrorCode, PlanariaError, ProtocolError
 from ..protocol.message import Reply, Request
 from ..protocol.session import Metadata, MetadataReply
-from ..sockets import calls_socket, connect_peer, disconnect_peer, end_context, new_context
+from ..sockets import (
+    calls_socket,
+    connect_peer,
+    disconnect_peer,
+    end_context,
+    new_context,
+    receive_frames,
+    send_frames,
+)
 from ..timers import Timers
 from .asking import GATEWAY, Answered, Ask, CancelTimer, Effect, Event, Failed, Owner, SetTimer, TimerFired
 from .directory import Directory
@@ -58,7 +66,6 @@ COPY_LIMIT_BYTES = 64 * 1024
 """Frames above this are handed to ZeroMQ without a copy."""
 
 # As plain numbers: arithmetic on ZeroMQ's enumerations takes longer than the calls they are given to.
-_DONTWAIT = int(zmq.DONTWAIT)
 _EVENTS = int(zmq.EVENTS)
 _READABLE = int(zmq.POLLIN)
 
@@ -137,8 +144,10 @@ class Network:
             self._wake()
 
     def _wake(self) -> None:
-        with suppress(BlockingIOError, OSError):  # full: it is awake; closed: it has ended
+        try:
             os.write(self._wake_writer, b"\0")
+        except OSError:  # full: it is awake; closed: it has ended
+            return
 
     def is_network_thread(self) -> bool:
         return threading.current_thread() is self._thread
@@ -232,7 +241,8 @@ class Network:
 
     def _run(self) -> None:
         try:
-            self._perform(self._exchange, self._exchange.start(self.now_ms()))
+            now = self.now_ms()
+            self._perform(self._exchange, self._exchange.start(now), now)
             poller = zmq.Poller()
             for source in (self._socket, self._monitor, self._wake_reader):
                 poller.register(source, zmq.POLLIN)
@@ -288,20 +298,21 @@ class Network:
             if self._arrived:
                 frames = self._arrived.popleft()
             elif int(self._socket.get(_EVENTS)) & _READABLE:  # to ask is cheaper than to be refused
-                frames = self._socket.recv_multipart(_DONTWAIT)
+                frames = receive_frames(self._socket)
             else:
                 return
-            with suppress(ProtocolError):  # not an answer at all: nobody waits for it
+            try:
                 _, header, payload = split_envelope(frames[1:])
-                self._hand(self._exchange, Arrived(frames[0], header, payload), now)
+            except ProtocolError:
+                continue  # not an answer at all: nobody waits for it
+            self._hand(self._exchange, Arrived(frames[0], header, payload), now)
 
     def _hand(self, owner: Owner, event: Event, now: int) -> None:
-        self._perform(owner, owner.handle(event, now))
+        self._perform(owner, owner.handle(event, now), now)
 
-    def _perform(self, owner: Owner, effects: list[Effect]) -> None:
+    def _perform(self, owner: Owner, effects: list[Effect], now: int) -> None:
         """Perform effects in order; those they lead to come after, not between."""
-        now = self.now_ms()
-        work: deque[tuple[Owner, Effect]] = deque((owner, effect) for effect in effects)
+        work: deque[tuple[Owner, Effect]] = deque([(owner, effect) for effect in effects])
         while work:
             owner, effect = work.popleft()
             more: list[Effect] = []
@@ -326,13 +337,14 @@ class Network:
                     more = self._exchange.handle(known, now)
                 case _:
                     raise AssertionError(f"no such effect: {effect!r}")
-            work.extend((owner, effect) for effect in more)
+            for effect in more:
+                work.append((owner, effect))
 
     def _send(self, effect: Send, now: int) -> list[Effect]:
         try:
             frames: list[Any] = [effect.route, encode_header(effect.request), *effect.payload]
             is_copied = sum(map(len, effect.payload)) < COPY_LIMIT_BYTES
-            self._socket.send_multipart(frames, _DONTWAIT, copy=is_copied)
+            send_frames(self._socket, frames, is_copied)
         except zmq.Again:
             return self._exchange.handle(Undeliverable(effect.route, effect.attempt, is_full=True), now)
         except zmq.ZMQError as error:

@@ -340,7 +340,11 @@ class Producer(Accumulator):
     def _next_partition(self, topic: str) -> int:
         """Round robin among the partitions that are online and take messages, among all when none is."""
         partitions = self._count_partitions(topic)
-        turn = self._turns.get(topic, random.randrange(partitions))
+        if partitions == 1:
+            return 0
+        turn = self._turns.get(topic)
+        if turn is None:
+            turn = random.randrange(partitions)
         self._turns[topic] = turn + 1
         now = self._network.now_ms()
         for step in range(partitions):
