@@ -127,6 +127,16 @@ def test_lingering_ends_when_somebody_waits() -> None:
     assert len(sealer.take(linger_ms=5_000)) == 1
 
 
+def test_who_waits_for_a_batch_that_never_lingers_announces_nothing() -> None:
+    sealer = Sealer(is_lingering=False)
+    delivery = sealer.accumulator.publish("T", b"a")
+    with pytest.raises(TimedOut):
+        delivery.result(0)
+    assert len(sealer.announced) == 1
+    assert sealer.take(is_idle=False) == []
+    assert len(sealer.take()) == 1
+
+
 def test_a_batch_that_is_not_full_waits_for_its_lane_to_be_idle() -> None:
     sealer = Sealer()
     sealer.accumulator.publish("T", b"a")

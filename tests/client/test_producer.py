@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -152,6 +153,23 @@ def test_a_full_buffer_blocks_then_refuses(client: Client, broker: FakeBroker) -
         publish(producer, 10_000)
     broker.start_partition("T", 0)
     producer.flush(10)
+
+
+def test_who_waits_is_let_pass_when_the_network_thread_has_done_its_work(
+    client: Client, broker: FakeBroker
+) -> None:
+    broker.kill_partition("T", 0)
+    producer = client.producer()
+    (delivery,) = publish(producer, 1)
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(delivery.result, 10)
+        while not (gates := list(delivery.batch.gates)):
+            assert not waiting.done()
+        passed: list[bool] = []
+        delivery.add_callback(lambda _: passed.append(not gates[0]._lock.locked()))
+        broker.start_partition("T", 0)
+        assert waiting.result(10).offset == 0
+    assert passed == [False]
 
 
 def test_flush_says_when_it_is_not_done(client: Client, broker: FakeBroker) -> None:

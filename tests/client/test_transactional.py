@@ -10,6 +10,7 @@ from planaria.transport.batch import BatchHeader, split
 from planaria.transport.client.asking import GATEWAY, Answered, Ask, TimerFired
 from planaria.transport.client.errors import DeliveryUncertain
 from planaria.transport.client.exchange_events import Deliver
+from planaria.transport.client.gate import Gate
 from planaria.transport.client.lanes import Identity
 from planaria.transport.client.options import ProducerOptions
 from planaria.transport.client.producer import Concluded, Dropped
@@ -38,6 +39,9 @@ class StillNetwork:
 
     def partitions_of(self, *_: Any) -> int:
         return 1
+
+    def let_pass(self, gate: Gate) -> None:
+        gate.open()
 
 
 @pytest.fixture

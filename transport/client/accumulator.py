@@ -26,7 +26,6 @@ CPython does not switch threads inside it, and if it did a batch would only be c
 A Delivery holds its record, not its index: an index would need the lock. It is looked up when somebody asks.
 """
 
-import logging
 import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -40,8 +39,9 @@ from ..partitioner import partition_for_key
 from ..protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from .content import check_details, content_size_bytes, encode_key, encode_value, identify
 from .delayed import ANY_PARTITION, Schedule
-from .delivery import Delivery, Entry, ProducerBatch
+from .delivery import Delivery, Entry, ProducerBatch, call_back
 from .errors import Backpressure, BufferFull
+from .gate import Gate
 from .lanes import Identity
 from .schedule import schedule
 
@@ -53,8 +53,6 @@ LARGE_BYTES = 64 * 1024
 BATCH_OVERHEAD_BYTES = 128
 """What a batch takes beside its records, rounded up."""
 _SEALED = 1 << 62
-
-_log = logging.getLogger(__name__)
 
 
 class Lane:
@@ -85,12 +83,15 @@ class Accumulator:
         notify_identified: Callable[[ProducerBatch], None],
         now_ms: Callable[[], int],
         is_patient: bool = True,
+        is_lingering: bool = True,
+        let_pass: Callable[[Gate], None] = Gate.open,
     ) -> None:
         """`partitions_of(topic)` may block until the topic is known. `largest_batch_of(topic)`, in bytes, is what its
         partitions accept. `place(topic)` chooses the next partition for records without a key.
         `is_patient` says whether publishers wait for partitions that refuse for backpressure, or are refused themselves.
         `notify(lane)` tells the network thread that there is something to take, `notify_identified(batch)` hands it a
-        batch of one record that waits for no other.
+        batch of one record that waits for no other. With `is_lingering` a batch may wait for more records, until
+        somebody waits for it. `let_pass(gate)` opens the gates of those who wait for a batch that is done, soon.
         """
         self._batch_bytes = batch_bytes
         self._batch_records = batch_records
@@ -112,6 +113,8 @@ class Accumulator:
         self.identity: Identity | None = None
         """Of the transaction that everything is published in which is not done."""
         self._is_patient = is_patient
+        self._is_lingering = is_lingering
+        self._let_pass = let_pass
         self._held: dict[Place, ErrorBody] = {}
         """The partitions that refuse for backpressure, and what they said last."""
         self._excused_s = 0.0
@@ -279,7 +282,9 @@ class Accumulator:
         largest_bytes = self._largest_batch_of(topic) - BATCH_OVERHEAD_BYTES
         large_bytes = min(LARGE_BYTES, largest_bytes // 16)
         room = min(self._batch_bytes, largest_bytes - 8 * large_bytes)
-        return ProducerBatch(topic, partition, room, large_bytes, self._now_ms(), self._lock, self._hasten)
+        batch = ProducerBatch(topic, partition, room, large_bytes, self._now_ms(), self._lock, self._hasten)
+        batch.is_urgent = not self._is_lingering
+        return batch
 
     def _send_alone(
         self,
@@ -425,9 +430,9 @@ class Accumulator:
             self._changed.notify_all()
             gates, batch.gates = batch.gates, []
         for gate in gates:
-            gate.open()
+            self._let_pass(gate)
         for callback, delivery in callbacks:
-            _call_back(callback, delivery)
+            call_back(callback, delivery)
 
     def is_held(self, key: Place) -> bool:
         return key in self._held
@@ -490,11 +495,3 @@ class Accumulator:
         if not batch.records:
             lane.sealed.remove(batch)
             del self._unfinished[batch]
-
-
-def _call_back(callback: Callable[[Delivery], object], delivery: Delivery) -> None:
-    try:
-        callback(delivery)
-    except Exception:  # noqa: BLE001 - the program's own code, of which nothing is known
-        # As concurrent.futures does: a fault of the program's callback must not end the network thread.
-        _log.exception("a delivery callback failed")

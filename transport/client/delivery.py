@@ -5,6 +5,7 @@ alone changes them; it says which thread may do what, and lends each batch its l
 and `RecordMetadata` are what programs hold.
 """
 
+import logging
 import threading
 from collections.abc import Callable
 from time import time
@@ -16,6 +17,8 @@ from ..batch import Headers
 from .delayed import Schedule
 from .errors import TimedOut
 from .gate import Gate
+
+_log = logging.getLogger(__name__)
 
 
 class Entry(Struct, array_like=True, gc=False, eq=False):
@@ -166,3 +169,11 @@ class Delivery(Struct, gc=False, eq=False):
                 batch.callbacks.append((callback, self))
                 return
         callback(self)
+
+
+def call_back(callback: Callable[[Delivery], object], delivery: Delivery) -> None:
+    try:
+        callback(delivery)
+    except Exception:  # noqa: BLE001 - the program's own code, of which nothing is known
+        # As concurrent.futures does: a fault of the program's callback must not end the network thread.
+        _log.exception("a delivery callback failed")

@@ -77,14 +77,15 @@ _TCP = re.compile(r"tcp://(?P<host>[^/]+):(?P<port>[0-9]{1,5})")
 class Waiter:
     """A user's thread that waits for one outcome."""
 
-    def __init__(self) -> None:
+    def __init__(self, let_pass: Callable[[Gate], None]) -> None:
         self.event: Event = None
         self._gate = Gate()
+        self._let_pass = let_pass
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         if self.event is None:
             self.event = event
-            self._gate.open()
+            self._let_pass(self._gate)
         return []
 
     def wait(self) -> None:
@@ -109,6 +110,7 @@ class Network:
         self._arrived: deque[list[bytes]] = deque()
         """Messages that were read when a connection went; they come before those in the socket."""
         self._waiters: set[Waiter] = set()
+        self._passed: list[Gate] = []
         self._is_asleep = False
         self._is_stopping = False
         self._failure: BaseException | None = None
@@ -185,7 +187,7 @@ class Network:
             raise PlanariaError(
                 "a callback must not wait for the broker: it runs in the network's own thread"
             )
-        waiter = Waiter()
+        waiter = Waiter(self.let_pass)
         self._waiters.add(waiter)
         try:
             self.refuse_when_closed()
@@ -254,12 +256,26 @@ class Network:
         finally:
             self._is_stopping = True
             self._fail_waiters()
+            self._open_gates()
             self._socket.disable_monitor()
             self._monitor.close(0)
             self._socket.close(0)
             end_context(self._context)
             os.close(self._wake_reader)
             os.close(self._wake_writer)
+
+    def let_pass(self, gate: Gate) -> None:
+        """Open a gate at the end of the turn.
+
+        Whoever waits there needs the interpreter, which this thread gives up only when it has nothing left to do. Woken
+        earlier it would go back to sleep for it, and have to be woken again.
+        """
+        self._passed.append(gate)
+
+    def _open_gates(self) -> None:
+        passed, self._passed = self._passed, []
+        for gate in passed:
+            gate.open()
 
     def _fail_waiters(self) -> None:
         error = ErrorBody(ErrorCode.SHUTTING_DOWN, "the client is closed")
@@ -269,6 +285,7 @@ class Network:
     def _turn(self, poller: zmq.Poller) -> None:
         next_at = self._timers.next_at()
         timeout_ms = None if next_at is None else max(0, next_at - self.now_ms())
+        self._open_gates()
         self._is_asleep = True
         ready = dict(poller.poll(0 if self._inbox or self._arrived else timeout_ms))
         self._is_asleep = False

@@ -290,6 +290,8 @@ class Producer(Accumulator):
             notify_identified=self._announce_identified,
             now_ms=network.now_ms,
             is_patient=options.on_backpressure == "block",
+            is_lingering=options.linger_ms > 0,
+            let_pass=network.let_pass,
         )
         self._network = network
         self._request_timeout_ms = options.request_timeout_ms
