@@ -175,6 +175,8 @@ class Pump:
         return effects
 
     def _take(self, lane: Lane, now: int) -> list[Effect]:
+        if lane.open is None and not lane.sealed:
+            return []  # what comes next is announced
         linger_ms = 0 if self._flushes else self._linger_ms
         batches, due_ms = self._accumulator.take(lane, now, linger_ms, self._machine.is_idle(lane.key))
         if batches and self._accumulator.identity is not None:
