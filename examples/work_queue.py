@@ -15,15 +15,14 @@ from planaria import Broker, Client
 
 JOBS = 12
 LOCK_MS = 1_000
+"""Of the worker that dies. The others have half a minute for a job: a lock that expires gives the job to a second one."""
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as directory, Broker(Path(directory) / "data") as broker:
         broker.create_topic("JOBS", 1)
         broker.create_topic("JOBS.dead", 1)
-        broker.client.configure_share_group(
-            "workers", lock_ms=LOCK_MS, max_deliveries=3, dead_letter="JOBS.dead"
-        )
+        broker.client.configure_share_group("workers", max_deliveries=3, dead_letter="JOBS.dead")
         for number in range(JOBS):
             broker.publish("JOBS", None, {"number": number})
 
@@ -42,7 +41,7 @@ def main() -> None:
 
 
 def work(endpoint: str, name: str) -> None:
-    """Takes one job after the other, until none has come for longer than a lock lasts."""
+    """Takes one job after the other, until none has come for longer than the dead worker's lock lasts."""
     with Client(endpoint) as client, client.share_consumer("workers", "JOBS") as consumer:
         while jobs := consumer.poll(3 * LOCK_MS / 1000, max_messages=1):
             (job,) = jobs
@@ -68,7 +67,7 @@ def lose_a_worker(endpoint: str) -> None:
 
 def take_one(endpoint: str, pipe: Connection) -> None:
     client = Client(endpoint)
-    (job,) = client.share_consumer("workers", "JOBS").poll(30.0, max_messages=1)
+    (job,) = client.share_consumer("workers", "JOBS", lock_ms=LOCK_MS).poll(30.0, max_messages=1)
     pipe.send(job.data["number"])
     threading.Event().wait()
 
