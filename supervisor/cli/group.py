@@ -6,8 +6,8 @@ from typing import Annotated, Literal, TypeAlias
 import typer
 
 from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
-from .group_report import GroupReport, report_on
-from .output import console, note, number_text, plural, print_json, print_table, table
+from .group_report import GroupReport, entries_of, report_on
+from .output import UNKNOWN, console, note, number_text, plural, print_json, print_table, table
 from .positions import Move, moves_to, parse_target
 from .share_report import settings_text, show_share
 
@@ -18,18 +18,19 @@ GroupArgument: TypeAlias = Annotated[str, typer.Argument(metavar="GROUP", show_d
 
 @app.command("list")
 def list_groups(as_json: JsonOption = False, connect: ConnectOption = DEFAULT_ENDPOINT) -> None:
-    """List the consumer groups.
+    """List the groups: consumer groups, and share groups, which are work queues.
 
-    [dim]--json:[/dim] {"groups": [name]}
+    [dim]--json:[/dim] {"groups": [{"group", "type", "state"}]}; null is
+    unknown: its coordinator does not run. Types: consumer, share.
     """
     with attached(connect) as client:
-        groups = sorted(client.list_groups())
+        entries = entries_of(client)
     if as_json:
-        print_json({"groups": groups})
+        print_json({"groups": entries})
         return
     print_table(
-        table("group"),
-        [(group,) for group in groups],
+        table("group", "type", "state"),
+        [(entry.group, entry.type or UNKNOWN, entry.state or UNKNOWN) for entry in entries],
         empty="no groups yet: a consumer with --group makes one",
     )
 

@@ -1,15 +1,45 @@
-"""What `planaria group describe` shows: the coordinator's answer joined with the ends of the logs."""
+"""What `planaria group describe` and `list` show: the coordinators' answers, joined with the ends of the logs."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from ...transport.addresses import Place
+from ...transport.addresses import Place, coordinator_address
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.groups import DescribeGroupReply, MemberDescription
 
 if TYPE_CHECKING:
     from ...transport.client.client import Client
+
+
+ASKED_AT_ONCE = 16
+
+
+class GroupEntry(Struct, kw_only=True):
+    group: str
+    type: str | None
+    """None when its coordinator does not run."""
+    state: str | None
+
+
+def entries_of(client: "Client") -> list[GroupEntry]:
+    """Every group. Each coordinator is asked, many at a time; one that does not run is not waited for."""
+    ready = {actor.address for actor in client.status().actors if actor.state == "ready"}
+
+    def entry_of(group: str) -> GroupEntry | None:
+        if coordinator_address(group) not in ready:
+            return GroupEntry(group=group, type=None, state=None)
+        try:
+            found = client.describe_group(group)
+        except ProtocolError as error:
+            if error.code != ErrorCode.UNKNOWN_GROUP:
+                raise
+            return None  # deleted meanwhile
+        return GroupEntry(group=group, type=found.type, state=found.state)
+
+    with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
+        return [entry for entry in pool.map(entry_of, sorted(client.list_groups())) if entry is not None]
 
 
 class PartitionReport(Struct, kw_only=True):

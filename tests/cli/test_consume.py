@@ -181,10 +181,11 @@ def test_reset(broker: ServedBroker) -> None:
 
 def test_a_group_is_forgotten(broker: ServedBroker, orders: str) -> None:
     consume(broker, orders, "--group", "forgotten", "--from-beginning", "-n", "1")
-    assert "forgotten" in broker.json("group", "list")["groups"]
+    entry = {"group": "forgotten", "type": "consumer", "state": "empty"}
+    assert entry in broker.json("group", "list")["groups"]
     assert "forgotten" in broker.run("group", "list")
     assert broker.run("group", "delete", "forgotten") == "group forgotten is deleted\n"
-    assert "forgotten" not in broker.json("group", "list")["groups"]
+    assert entry not in broker.json("group", "list")["groups"]
 
 
 def lag(broker: ServedBroker, group: str) -> Any:
