@@ -17,7 +17,9 @@ from ..transport.endpoints import MAX_PATH_BYTES, PathTooLong
 from .child import ChildOrder, run_child
 
 LAUNCH_TIMEOUT_S = 10.0
-"""How long a launch may take. Most of it is for a new fork server, which has to load everything first."""
+"""How long a launch may take."""
+LOADING_TIMEOUT_S = 30.0
+"""The same of a new fork server's first one: it has to load everything before, and the machine may be busy."""
 SOCKET_NAME_BYTES = len("/listener-12345678")
 """multiprocessing's name for the fork server's socket."""
 
@@ -44,6 +46,8 @@ class Launcher:
         # without the interpreter's farewell. multiprocessing has no word for it; children inherit it.
         multiprocessing.current_process()._config["tempdir"] = directory  # type: ignore[attr-defined]
         self._timeout_s = timeout_s
+        self._proven_pid: int | None = 0
+        """Of the fork server that has launched something; 0: none."""
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(preload))
 
@@ -61,10 +65,13 @@ class Launcher:
         name = f"{order.context.address}.{order.context.incarnation}"
         process = self._context.Process(target=run_child, args=(order,), name=name)
         try:
-            with _alarm(self._timeout_s):
+            is_proven = _fork_server_pid() == self._proven_pid
+            with _alarm(self._timeout_s if is_proven else LOADING_TIMEOUT_S):
                 process.start()
+            self._proven_pid = _fork_server_pid()
         except ForkServerSilent as error:
             self._kill_fork_server()
+            self._proven_pid = 0
             raise LaunchFailed("the fork server did not answer and was killed") from error
         except (OSError, EOFError) as error:
             raise LaunchFailed(f"{type(error).__name__}: {error}") from error
@@ -72,11 +79,17 @@ class Launcher:
 
     @staticmethod
     def _kill_fork_server() -> None:
-        """multiprocessing has no word for it. The next launch starts another one; a child that this one may have
-        forked without telling us finds its parent's end of the pipe closed, and ends."""
-        pid = getattr(forkserver, "_forkserver")._forkserver_pid  # noqa: B009 - mypy knows nothing of it
+        """The next launch starts another one; a child that this one may have forked without telling us finds its
+        parent's end of the pipe closed, and ends."""
+        pid = _fork_server_pid()
         if pid is not None:
             os.kill(pid, signal.SIGKILL)
+
+
+def _fork_server_pid() -> int | None:
+    """multiprocessing has no word for it."""
+    pid: int | None = getattr(forkserver, "_forkserver")._forkserver_pid  # noqa: B009 - mypy knows nothing of it
+    return pid
 
 
 @contextlib.contextmanager
