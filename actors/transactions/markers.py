@@ -120,7 +120,7 @@ class Markers:
             case Failed(key=(first, way), error=error) if first == MARKERS:
                 return self._on_failed(way, error, now)
             case Answered(key=(first, way)) if first == GROUP:
-                return self._pause(way, now + LATER_MS), []
+                return self._pause(way, now + RETRY_MS), []
             case Failed(key=(first, way), error=error) if first == GROUP:
                 is_gone = error.code == ErrorCode.UNKNOWN_GROUP
                 return self._on_told(way) if is_gone else (self._pause(way, now + RETRY_MS), [])
