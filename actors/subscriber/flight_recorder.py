@@ -20,8 +20,8 @@ Owns `subscribers/<group>-<number>.flight`, big-endian:
       state         0 empty   1 started   2 failed   3 timed out   4 killed the process   5 released   6 rejected
                     7 finished   8 suspect: one of several that were at hand when the process ended
                     9 exceeded its share of the processor
-    slots 0 to 1023   a ring of records given to the handler, in equal parts for the workers; each of them goes round in
-                      its part, so that the last ones finished can still be read there
+    slots 0 to 1023   a ring of records given to the handler, so that the last ones finished can still be read there;
+                      a note's number says where it goes, and it passes over what the workers wrote last
     slots 1024 on     255 records that failed and wait for their next attempt
 
 A note is written into an emptied slot and then made valid by storing one byte, the state. So a process killed in the
@@ -132,13 +132,9 @@ class FlightRecorder:
         charges = self._read(range(RING_SLOTS, SLOTS))
         last = max((note.notes for note in (*ring.values(), *charges.values())), default=0)
         self._notes = itertools.count(last + 1)
-        share = RING_SLOTS // workers
-        self._parts = [
-            (_position(first), _position(first + share)) for first in range(0, share * workers, share)
-        ]
-        """By worker, where its part of the ring begins and ends."""
-        self._at = [_position(_newest(ring, first, share)) for first in range(0, share * workers, share)]
-        """By worker, where it has written last."""
+        self._at = [_position(slot) for slot in range(workers)]
+        """By worker, where it has written last; nobody else writes there."""
+        self._claim = threading.Lock()
         self._settle(ring, charges)
 
     def past(self) -> Past:
@@ -172,13 +168,14 @@ class FlightRecorder:
         started_ms: int = 0,
     ) -> None:
         """The handler is about to be given this record, for the `handed`-th time, by this worker."""
-        at = self._at[worker] + SLOT_BYTES
-        first, end = self._parts[worker]
-        if at == end:
-            at = first
-        self._at[worker] = at
+        with self._claim:
+            at = -1
+            while at < 0 or at in self._at:
+                number = next(self._notes)
+                at = _FIRST + number % RING_SLOTS * SLOT_BYTES
+            self._at[worker] = at
         tally = (attempt, handed, first_failed_ms, started_ms, committed)
-        self._write(at, _STARTED, topic, partition, offset, tally)
+        self._write(at, _STARTED, number, topic, partition, offset, tally)
 
     def finish(self, worker: int = 0) -> None:
         """The handler is done with the record that the worker has at hand."""
@@ -295,13 +292,20 @@ class FlightRecorder:
                 if not self._free:
                     return
                 slot = self._slots[spot] = self._free.pop()
-        self._write(_position(slot), state, topic, partition, offset, (*tally, 0))
+        self._write(_position(slot), state, next(self._notes), topic, partition, offset, (*tally, 0))
 
     def _write(
-        self, at: int, state: int, topic: str, partition: int, offset: int, tally: tuple[int, ...]
+        self,
+        at: int,
+        state: int,
+        number: int,
+        topic: str,
+        partition: int,
+        offset: int,
+        tally: tuple[int, ...],
     ) -> None:
         name = topic.encode()
-        body = _NOTE.pack(next(self._notes), offset, partition, *tally, len(name)) + name
+        body = _NOTE.pack(number, offset, partition, *tally, len(name)) + name
         assert len(name) <= _MAX_TOPIC_BYTES, f"topic name too long: {topic}"
         flight = self._map
         flight[at] = _EMPTY
@@ -347,8 +351,3 @@ def read_note(flight: mmap.mmap, at: int) -> Note | None:
 
 def _position(slot: int) -> int:
     return _FIRST + slot * SLOT_BYTES
-
-
-def _newest(ring: dict[int, Note], first: int, share: int) -> int:
-    """The slot of the newest note in one part of the ring."""
-    return max(range(first, first + share), key=lambda slot: ring[slot].notes if slot in ring else 0)

@@ -22,8 +22,8 @@ from .partitions import Partitions
 from .past import Memory, spot_of
 
 RUN_RECORDS = 500
-POOL_RECORDS = 1_000
-"""In the runs of all workers together: as many as the flight recorder remembers to be finished."""
+POOL_RECORDS = 500
+"""In the runs of all workers together: fewer than the finished ones that the flight recorder remembers."""
 QUICK_MS = 2
 SLOW_MS = 10
 
@@ -94,7 +94,7 @@ class Runs:
         self._memory = memory
         self._breaker = breaker
         self._free = deque(range(concurrency))
-        """Workers take turns: the flight recorder remembers the last finished records of each."""
+        """Workers, in turn."""
         self._concurrency = concurrency
         self._is_single = concurrency == 1
         self._size = RUN_RECORDS if self._is_single else 1
