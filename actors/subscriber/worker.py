@@ -84,7 +84,8 @@ class Workers:
     def _run(self, order: Run) -> Ran:
         handler, recorder, worker = self._handler, self._recorder, order.worker
         takes_context, send = self._takes_context, self._send
-        tally = (order.attempt, order.handed + 1, order.first_failed_ms)
+        attempt, handed, first_ms = order.attempt, order.handed + 1, order.first_failed_ms
+        committed, finish = order.committed, recorder.set_aside if send is None else recorder.finish
         done = 0
         published, sent = self._under_way[worker] = ({}, [])
         made: Sequence[Publication] = ()
@@ -97,7 +98,15 @@ class Workers:
             except IndexError:
                 break
             recorder.start(
-                record.topic, record.partition, record.offset, *tally, worker, order.committed, started_ms
+                record.topic,
+                record.partition,
+                record.offset,
+                attempt,
+                handed,
+                first_ms,
+                worker,
+                committed,
+                started_ms,
             )
             if self._is_metered:
                 self._began[worker] = (record.offset, thread_time())
@@ -113,14 +122,15 @@ class Workers:
             except BaseException as error:  # noqa: BLE001 - sys.exit() in a handler is a failure like any other
                 self._began[worker] = None
                 return self._undelivered(order, sent) or self._failed(order, done, error, published)
-            if send is None or made:
+            if made:
                 recorder.set_aside(worker)
+                if send is None:
+                    published[record.offset] = made
             else:
-                recorder.finish(worker)
-            if send is None and made:
-                published[record.offset] = made
+                finish(worker)
             done += 1
-            tally = (1, 1, 0)
+            attempt = handed = 1
+            first_ms = 0
             if monotonic() > over_at:
                 break
         self._began[worker] = None
