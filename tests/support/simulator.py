@@ -282,7 +282,15 @@ class Simulation:
 
     def _add_successor(self, before: SimulatedConsumer) -> None:
         assert before.group is not None
-        self._expect_member(self.world.between(1, 3_000) * MS, before.group, before.options.instance_id)
+        delay_us = self.world.between(1, 3_000) * MS
+        if before.options.instance_id is not None:
+            # Who starts it again ends it first, however long it takes to close: of two the later to join would stay.
+            self.world.after(delay_us, self._end, before)
+        self._expect_member(delay_us, before.group, before.options.instance_id)
+
+    def _end(self, consumer: SimulatedConsumer) -> None:
+        if consumer.host.is_alive:
+            consumer.kill()
 
     def _freeze_client(self) -> None:
         hosts = [each.host for each in [*self.consumers, *self.producers]]
