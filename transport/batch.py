@@ -241,6 +241,12 @@ class CodecUnavailable(RuntimeError):
     """A batch is compressed by a codec this process has no library for."""
 
 
+def require(codec: int) -> None:
+    """Raises CodecUnavailable when batches of this codec can be neither made nor opened here."""
+    if codec != CODEC_NONE:
+        _zstandard(codec)
+
+
 def compress(body: Buffer, codec: int) -> bytes:
     return bytes(_zstandard(codec).ZstdCompressor().compress(body))
 

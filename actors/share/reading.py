@@ -14,6 +14,7 @@ from typing import Any
 from msgspec import UNSET, Struct
 
 from ...transport.addresses import Place, partition_address
+from ...transport.batch import CodecUnavailable
 from ...transport.fetched_records import MAX_INLINE_BYTES, decode_for_json
 from ...transport.machine import Answered, Call, Effect, Failed, Reply, Sender
 from ...transport.protocol.data import Fetch, FetchedRecord, FetchReply
@@ -85,7 +86,9 @@ class Reading:
                 aborted,
             )
         except ProtocolError as error:
-            return self._break_off(number, error.body)
+            # What lacks a codec here is no worse for it: others may open it.
+            is_damaged = not isinstance(error.__cause__, CodecUnavailable)
+            return self._break_off(number, error.body, is_damaged=is_damaged)
         end = min(end, span.end)
         if end == span.first:
             return self._break_off(number, _nothing(place, span.first))
@@ -111,11 +114,16 @@ class Reading:
             part.settle_gap(span.cut(first, end))
             self.changed.add(place)
 
-    def _break_off(self, number: int, error: ErrorBody) -> list[Effect]:
+    def _break_off(self, number: int, error: ErrorBody, *, is_damaged: bool = True) -> list[Effect]:
         job = self._jobs[number]
         place, span = job.left[0]
         part = self._partitions.get(place)
-        if not error.retriable and error.code != ErrorCode.OFFSET_OUT_OF_RANGE and part is not None:
+        if (
+            is_damaged
+            and not error.retriable
+            and error.code != ErrorCode.OFFSET_OUT_OF_RANGE
+            and part is not None
+        ):
             part.bury_unreadable(span.cut(span.first, span.first + 1), error.message)
             job.left[0] = (place, span.cut(span.first + 1, span.end))
             self.changed.add(place)

@@ -1,5 +1,6 @@
 """What a program gets wrong is told to it at once, in one line that names it, and harms nothing else of the client."""
 
+import sys
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -158,3 +159,10 @@ def test_polls_for_nothing(client: Client, count: Any) -> None:
 def test_an_endpoint_that_is_none(endpoint: Any) -> None:
     with pytest.raises(PlanariaError, match="is not of the form tcp://HOST:PORT"):
         Client(endpoint)
+
+
+def test_a_codec_that_is_not_installed(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    with pytest.raises(InvalidOption, match="compression: zstd batches need the extra"):
+        client.producer(compression="zstd")
+    assert is_unharmed(client)

@@ -1,11 +1,13 @@
 """A share group's coordinator: acquire, acknowledge, expire, bury, come back. No process, no sleep."""
 
+import sys
+
 import pytest
 
 from planaria.actors.share.partition import SharePartition
 from planaria.actors.share.records import ShareProgress
 from planaria.actors.share.tails import record_bytes_of
-from planaria.transport.batch import build, decode_records, parse_header
+from planaria.transport.batch import CODEC_ZSTD, build, decode_records, parse_header
 from planaria.transport.machine import Received, Sender
 from planaria.transport.protocol.data import Produce
 from planaria.transport.protocol.errors import ErrorBody
@@ -296,3 +298,23 @@ def test_a_letter_is_written_once_though_its_answer_is_lost(group: SimulatedShar
     assert len(found) == 2
     assert found[0]["dedup-id"] == found[1]["dedup-id"]
     assert group.state.shares["ORDERS", 0].start == 1
+
+
+def test_what_lacks_a_codec_here_is_given_back_and_what_is_damaged_is_dead(
+    group: SimulatedShare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = [(None, b"x" * 100, 0, None)]
+    frame = build(records, first_timestamp_ms=1, max_timestamp_ms=1, attributes=CODEC_ZSTD)
+    group.log_of("ORDERS").append(frame)
+    request = Acquire(group=GROUP, topics=["ORDERS"], member_id="a", format="records")
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "zstandard", None)
+        refused = group.request("a", request)
+    assert "need the extra" in refused.message
+    assert group.request("x", DescribeGroup(group=GROUP)).share.partitions[0].dead == 0
+    assert [record.value for record in group.request("a", request).records] == [b"x" * 100]
+    group.log_of("ORDERS").append(
+        build([(None, b"v", 0, {"a": b"b"})], first_timestamp_ms=1, max_timestamp_ms=1)
+    )  # type: ignore[dict-item]
+    assert "cannot be decoded" in group.request("b", request).message
+    assert group.request("x", DescribeGroup(group=GROUP)).share.partitions[0].dead == 1

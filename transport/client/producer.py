@@ -15,7 +15,7 @@ from typing import Final, Self
 from msgspec import structs
 
 from ..addresses import Place, is_internal
-from ..batch import CODEC_NONE, CODEC_ZSTD, TRANSACTIONAL, Headers, build
+from ..batch import CODEC_NONE, CODEC_ZSTD, TRANSACTIONAL, CodecUnavailable, Headers, build, require
 from ..deduplication import identified_batch
 from ..protocol.data import Acks, Produce, ProduceReply, PublishRecord
 from ..protocol.errors import ErrorBody, ErrorCode, PlanariaError, ProtocolError
@@ -280,6 +280,10 @@ class Producer(Accumulator):
 
     def __init__(self, network: Network, options: ProducerOptions | None = None) -> None:
         options = options or ProducerOptions()
+        try:
+            require(_CODECS[options.compression])
+        except CodecUnavailable as error:
+            raise InvalidOption(f"compression: {error}") from error
         super().__init__(
             batch_bytes=options.batch_bytes,
             batch_records=options.batch_records,
