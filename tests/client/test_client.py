@@ -1,11 +1,13 @@
 """What an operator asks: retries that do no harm, plain errors, a clean end."""
 
+import queue
 import threading
+from typing import Any
 
 import pytest
 
 from fake_broker import FakeBroker
-from planaria.transport.client import Client, Closed, TimedOut
+from planaria.transport.client import Client, Closed, DeliveryUncertain, TimedOut
 from planaria.transport.protocol.errors import ErrorCode, PlanariaError, ProtocolError
 
 
@@ -135,3 +137,33 @@ def test_a_callback_that_would_wait_for_itself_is_told(client: Client, broker: F
     client.producer().publish("T", b"x").add_callback(callback)
     assert done.wait(10)
     assert "callback" in str(heard[0])
+
+
+class Broken:
+    def handle(self, event: Any, now: int) -> list[Any]:
+        raise RuntimeError("a bug")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_network_thread_that_fails_leaves_nobody_waiting(client: Client) -> None:
+    producer = client.producer(linger_ms=60_000)
+    delivery = producer.publish("T", b"v")
+    consumer = client.consumer(None, "T")
+    told = queue.Queue[Exception]()
+
+    def wait() -> None:
+        try:
+            consumer.poll(None)
+        except PlanariaError as error:
+            told.put(error)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    client._network.post(Broken(), None)
+    with pytest.raises(DeliveryUncertain, match="network thread failed: RuntimeError"):
+        delivery.result(10)
+    assert "network thread failed" in str(told.get(timeout=10))
+    waiting.join()
+    for late in (lambda: producer.publish("T", b"v"), client.list_topics):
+        with pytest.raises(PlanariaError, match="network thread failed"):
+            late()

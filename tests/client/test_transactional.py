@@ -34,6 +34,9 @@ class StillNetwork:
     def now_ms(self) -> int:
         return 0
 
+    def tell_of_failure(self, _: Any) -> None:
+        """It never fails."""
+
     def post(self, owner: Any, event: Any) -> None:
         self.posted.append((owner, event))
 

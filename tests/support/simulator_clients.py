@@ -116,6 +116,9 @@ class ClientHost(Host):
     def now_ms(self) -> int:
         return self.world.now_ms
 
+    def tell_of_failure(self, dependant: object) -> None:
+        """A failure here ends the simulation."""
+
     def post(self, owner: Owner, event: Event) -> None:
         self._inbox.append((owner, event))
         self.wake(self.world.between(1, 30))

@@ -87,8 +87,12 @@ class Consumer:
         fetching = fetching_for(group, options, is_member=self._membership is not None)
         self._courier = Courier(fetching, self._membership, options.max_poll_interval_ms)
         self._begin()
+        network.tell_of_failure(self)
         if self._membership is None:
             self._assign(self._free_standing(topics, options.partitions))
+
+    def on_network_failure(self, error: PlanariaError) -> None:
+        self._courier.has_mail.set()
 
     def _begin(self) -> None:
         self._reader = Reader()
@@ -149,8 +153,8 @@ class Consumer:
                 left = None if deadline is None else deadline - monotonic()
                 if not self._courier.mailbox and (left is not None and left <= 0):
                     return []
-                self._courier.has_mail.wait(left)
                 self._network.refuse_when_closed()
+                self._courier.has_mail.wait(left)
         finally:
             self._courier.last_poll_ms = self._network.now_ms()
             self._courier.is_polling = False

@@ -18,7 +18,8 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
+from weakref import WeakSet
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
@@ -92,12 +93,20 @@ class Waiter:
         self._gate.wait()
 
 
+class Dependant(Protocol):
+    """Whoever has threads of the program waiting for what only the network thread can bring."""
+
+    def on_network_failure(self, error: PlanariaError) -> None: ...
+
+
 class Network:
     """Runs the exchange and its owners on a thread of its own."""
 
     def __init__(self, endpoint: str, *, client_id: str, metadata_timeout_ms: int) -> None:
         self.metadata_timeout_ms = metadata_timeout_ms
         self._clock = Clock()
+        self._dependants: WeakSet[Dependant] = WeakSet()
+        self._dependants_lock = threading.Lock()
         self._exchange = Exchange(
             _numeric(endpoint),
             client_id=client_id,
@@ -150,6 +159,11 @@ class Network:
             os.write(self._wake_writer, b"\0")
         except OSError:  # full: it is awake; closed: it has ended
             return
+
+    def tell_of_failure(self, dependant: Dependant) -> None:
+        """Call its `on_network_failure` when the network thread ends by an error, which only a bug can bring about."""
+        with self._dependants_lock:
+            self._dependants.add(dependant)
 
     def is_network_thread(self) -> bool:
         return threading.current_thread() is self._thread
@@ -229,9 +243,12 @@ class Network:
     def refuse_when_closed(self) -> None:
         """Raise why nothing can be asked any more, if so."""
         if self._failure is not None:
-            raise PlanariaError(f"the client's network thread failed: {self._failure!r}") from self._failure
+            raise self._failed() from self._failure
         if self._is_stopping:
             raise Closed("the client is closed")
+
+    def _failed(self) -> PlanariaError:
+        return PlanariaError(f"the client's network thread failed: {self._failure!r}")
 
     def close(self) -> None:
         """Stop the thread and fail whoever still waits."""
@@ -252,6 +269,10 @@ class Network:
                 self._turn(poller)
         except BaseException as error:
             self._failure = error
+            with self._dependants_lock:
+                left = list(self._dependants)
+            for dependant in left:
+                dependant.on_network_failure(self._failed())
             raise
         finally:
             self._is_stopping = True

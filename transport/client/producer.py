@@ -339,6 +339,14 @@ class Producer(Accumulator):
             codec=_CODECS[options.compression],
         )
 
+        network.tell_of_failure(self)
+
+    def on_network_failure(self, error: PlanariaError) -> None:
+        """Nothing is taken any more, and of what is not acknowledged nobody will hear."""
+        self.stop(error)
+        for batch in self.unfinished():
+            self.finish(batch, -1, DeliveryUncertain(ErrorCode.SHUTTING_DOWN, str(error)))
+
     def _largest_batch(self, topic: str) -> int:
         return self._network.directory.largest_batch_bytes(topic) or self._batch_bytes
 
