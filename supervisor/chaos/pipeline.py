@@ -162,6 +162,7 @@ def _run_in(scratch: Path, options: PipelineOptions, say: Say) -> PipelineReport
         try:
             strike_until_over(options, nemesis.pause_s, strike, say)
             nemesis.finish()
+            _await_everybody(scratch, workers)
             count = source.stop()
             say(f"faults are over: waiting until {count} messages have come through")
             _settle(broker.client, options.partitions, count, workers, say)
@@ -257,6 +258,20 @@ class Source:
                 key = f"k{number % KEYS}"
                 self._producer.publish(TOPICS[0], f"{key}:{number}".encode(), key=key)
                 self._count += 1
+
+
+def _await_everybody(scratch: Path, workers: Workers) -> None:
+    """Until programs and hosted members have had their part in each stage, however short the run; or not for ever."""
+
+    def has_everybody(number: int) -> bool:
+        attempts, _ = read_journals(scratch / f"stage{number}")
+        calls = read_calls(scratch / f"hosted{number}")
+        return any(each.outcome == "ok" for each in attempts) and any(c.outcome != "fail" for c in calls)
+
+    give_up_at = time.monotonic() + SETTLE_S
+    while not all(map(has_everybody, range(2))) and time.monotonic() < give_up_at:
+        workers.tend()
+        time.sleep(SETTLE_POLL_S)
 
 
 def _settle(client: Client, partitions: int, count: int, workers: Workers, say: Say) -> None:

@@ -16,7 +16,7 @@ def run(options: PipelineOptions) -> PipelineReport:
         assert findings.is_clean, findings.examples
     assert report.output == report.input > 0
     assert report.transactions["ok"] > 0
-    assert report.hosted["outputs"] > 0
+    assert report.hosted["returned"] > 0
     assert report.is_clean
     return report
 
