@@ -10,8 +10,8 @@ import pytest
 
 from planaria.transport.batch import build
 from planaria.transport.client import accumulator as accumulator_module
-from planaria.transport.client.accumulator import Accumulator, Lane
-from planaria.transport.client.delivery import Delivery, RecordMetadata
+from planaria.transport.client.accumulator import Accumulator
+from planaria.transport.client.delivery import Delivery, Lane, RecordMetadata
 from planaria.transport.client.errors import Backpressure, BufferFull, Closed, TimedOut
 from planaria.transport.client.gate import Gate
 from planaria.transport.client.options import InvalidOption
@@ -128,7 +128,7 @@ def test_lingering_ends_when_somebody_waits() -> None:
 
 
 def test_who_waits_for_a_batch_that_never_lingers_announces_nothing() -> None:
-    sealer = Sealer(is_lingering=False)
+    sealer = Sealer(lingers="not at all")
     delivery = sealer.accumulator.publish("T", b"a")
     with pytest.raises(TimedOut):
         delivery.result(0)

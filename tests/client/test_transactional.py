@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from planaria.transport.batch import BatchHeader, split
-from planaria.transport.client.asking import GATEWAY, Answered, Ask, TimerFired
+from planaria.transport.client.asking import GATEWAY, Answered, Ask, SetTimer, TimerFired
 from planaria.transport.client.errors import DeliveryUncertain
 from planaria.transport.client.exchange_events import Deliver
 from planaria.transport.client.gate import Gate
@@ -25,6 +25,7 @@ class StillNetwork:
 
     def __init__(self) -> None:
         self.posted: deque[tuple[Any, Any]] = deque()
+        self.now = 0
         self.directory = SimpleNamespace(
             topic_id=lambda _: "id",
             largest_batch_bytes=lambda _: None,
@@ -32,7 +33,7 @@ class StillNetwork:
         )
 
     def now_ms(self) -> int:
-        return 0
+        return self.now
 
     def tell_of_failure(self, _: Any) -> None:
         """It never fails."""
@@ -151,3 +152,34 @@ def test_an_end_that_was_interrupted_is_not_asked_for(producer: _Part, network: 
     assert producer._pump.handle(Dropped(), 0) == []
     assert isinstance(delivery.exception(0), DeliveryUncertain)
     assert acknowledge(producer, batch) == []
+
+
+def test_messages_of_a_short_transaction_go_out_with_its_end(network: StillNetwork) -> None:
+    producer = _Part(network, ProducerOptions(transactional_id="t"))  # type: ignore[arg-type]
+    producer.begin(Identity(7, 0))
+    go_on(network)
+    producer.publish("T", b"1", partition=0)
+    assert not network.posted, "one message is no reason to wake the network thread"
+    network.now = 50
+    producer.suspend(PlanariaError("it has ended"))
+    asker: Any = object()
+    sent = producer._pump.handle(Concluded(asker, lambda: END), network.now)
+    assert [header(effect).record_count for effect in sent if isinstance(effect, Ask)] == [1]
+    assert producer.unfinished()[0].created_ms == network.now, "the time to deliver it begins here"
+    producer.begin(Identity(7, 1))
+    assert not network.posted, "somebody sweeps already"
+
+
+def test_messages_of_a_long_transaction_do_not_wait_for_its_end(network: StillNetwork) -> None:
+    producer = _Part(network, ProducerOptions(transactional_id="t"))  # type: ignore[arg-type]
+    producer.begin(Identity(7, 0))
+    owner, event = network.posted.popleft()
+    (timer,) = owner.handle(event, 0)
+    producer.publish("T", b"1", partition=0)
+    effects = owner.handle(TimerFired(timer.key), timer.at)
+    assert [header(effect).record_count for effect in effects if isinstance(effect, Ask)] == [1]
+    assert timer.key in [effect.key for effect in effects if isinstance(effect, SetTimer)]
+    producer.suspend(PlanariaError("it has ended"))
+    assert owner.handle(TimerFired(timer.key), timer.at) == []
+    producer.begin(Identity(7, 1))
+    assert len(network.posted) == 1, "the sweep begins anew"

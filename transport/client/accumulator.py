@@ -30,7 +30,7 @@ import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from time import monotonic, time
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from ..addresses import Place
 from ..batch import Headers
@@ -39,7 +39,7 @@ from ..partitioner import partition_for_key
 from ..protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from .content import check_details, content_size_bytes, encode_key, encode_value, identify
 from .delayed import ANY_PARTITION, Schedule
-from .delivery import Delivery, Entry, ProducerBatch, call_back
+from .delivery import Delivery, Entry, Lane, ProducerBatch, call_back
 from .errors import Backpressure, BufferFull
 from .gate import Gate
 from .lanes import Identity
@@ -53,17 +53,8 @@ LARGE_BYTES = 64 * 1024
 BATCH_OVERHEAD_BYTES = 128
 """What a batch takes beside its records, rounded up."""
 _SEALED = 1 << 62
-
-
-class Lane:
-    """The batches of one partition that are not yet under way."""
-
-    __slots__ = ("key", "open", "sealed")
-
-    def __init__(self, key: Place) -> None:
-        self.key = key
-        self.open: ProducerBatch | None = None
-        self.sealed: list[ProducerBatch] = []
+Lingers: TypeAlias = Literal["not at all", "for a time", "to the end"]
+"""The last: until `suspend`, or until somebody comes and takes it: no hand-over to the network thread is for it alone."""
 
 
 class Accumulator:
@@ -83,14 +74,14 @@ class Accumulator:
         notify_identified: Callable[[ProducerBatch], None],
         now_ms: Callable[[], int],
         is_patient: bool = True,
-        is_lingering: bool = True,
+        lingers: Lingers = "for a time",
         let_pass: Callable[[Gate], None] = Gate.open,
     ) -> None:
         """`partitions_of(topic)` may block until the topic is known. `largest_batch_of(topic)`, in bytes, is what its
         partitions accept. `place(topic)` chooses the next partition for records without a key.
         `is_patient` says whether publishers wait for partitions that refuse for backpressure, or are refused themselves.
         `notify(lane)` tells the network thread that there is something to take, `notify_identified(batch)` hands it a
-        batch of one record that waits for no other. With `is_lingering` a batch may wait for more records, until
+        batch of one record that waits for no other. `lingers`: how a batch that is not full waits for more records, until
         somebody waits for it. `let_pass(gate)` opens the gates of those who wait for a batch that is done, soon.
         """
         self._batch_bytes = batch_bytes
@@ -113,7 +104,7 @@ class Accumulator:
         self.identity: Identity | None = None
         """Of the transaction that everything is published in which is not done."""
         self._is_patient = is_patient
-        self._is_lingering = is_lingering
+        self._lingers = lingers
         self._let_pass = let_pass
         self._held: dict[Place, ErrorBody] = {}
         """The partitions that refuse for backpressure, and what they said last."""
@@ -283,7 +274,8 @@ class Accumulator:
         large_bytes = min(LARGE_BYTES, largest_bytes // 16)
         room = min(self._batch_bytes, largest_bytes - 8 * large_bytes)
         batch = ProducerBatch(topic, partition, room, large_bytes, self._now_ms(), self._lock, self._hasten)
-        batch.is_urgent = not self._is_lingering
+        batch.is_urgent = self._lingers == "not at all"
+        batch.is_announced = self._lingers == "to the end"
         return batch
 
     def _send_alone(
@@ -408,6 +400,8 @@ class Accumulator:
 
     def _close(self, batch: ProducerBatch) -> None:
         batch.is_open = False
+        if self._lingers == "to the end":
+            batch.created_ms = self._now_ms()  # it may have been open for as long as the program took
         batch.mark = _SEALED
         batch.records = batch.records[:]
         batch.size_bytes -= batch.room
@@ -485,6 +479,10 @@ class Accumulator:
         with self._lock:
             self.identity = identity
             self._closed_by = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._closed_by is None
 
     def _close_empty(self, lane: Lane) -> None:
         """Seal the open batch; one with nothing in it goes nowhere."""

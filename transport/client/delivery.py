@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
+from ..addresses import Place
 from ..batch import Headers
 from .delayed import Schedule
 from .errors import TimedOut
@@ -131,6 +132,17 @@ class ProducerBatch:
         if not self.has_own_times:
             return self.first_ms + self.records[-1].delta_ms
         return self.first_ms + max(record.delta_ms for record in self.records)
+
+
+class Lane:
+    """The batches of one partition that are not yet under way."""
+
+    __slots__ = ("key", "open", "sealed")
+
+    def __init__(self, key: Place) -> None:
+        self.key = key
+        self.open: ProducerBatch | None = None
+        self.sealed: list[ProducerBatch] = []
 
 
 class Delivery(Struct, gc=False, eq=False):

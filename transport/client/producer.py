@@ -19,10 +19,10 @@ from ..batch import CODEC_NONE, CODEC_ZSTD, TRANSACTIONAL, CodecUnavailable, Hea
 from ..deduplication import identified_batch
 from ..protocol.data import Acks, Produce, ProduceReply, PublishRecord
 from ..protocol.errors import ErrorBody, ErrorCode, PlanariaError, ProtocolError
-from .accumulator import BATCH_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES, Accumulator, Lane
+from .accumulator import BATCH_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES, Accumulator, Lingers
 from .asking import Answered, Ask, Effect, Event, Failed, Owner, SetTimer, TimerFired, partition_address
 from .delayed import Schedule, delayed_dialog
-from .delivery import ProducerBatch
+from .delivery import Lane, ProducerBatch
 from .errors import Closed, DeliveryFailed, DeliveryUncertain, TimedOut, error_from
 from .exchange_events import Deliver, Withdrawn
 from .identified import Identified, identified_dialog
@@ -33,6 +33,9 @@ from .producing import BatchTaken, LaneFreed, LaneHeld, LaneIdle, Outcome, Produ
 from .retry import RetryPolicy
 
 _CODECS = {"none": CODEC_NONE, "zstd": CODEC_ZSTD}
+SWEEP_MS = 100
+"""How long a message in a transaction may lie there before it goes out, if the transaction stays open."""
+_SWEEP: Final = "sweep"
 _END: Final = "end of the transaction"
 INTERRUPTED_FLUSH_S = 5.0
 """How long a `with` block that ends by an exception waits for what was published in it."""
@@ -65,7 +68,7 @@ class FlushEnded:
 
 
 class Begun:
-    """A transaction begins, under the accumulator's identity."""
+    """A transaction begins, and nobody sweeps."""
 
 
 class Dropped:
@@ -110,6 +113,8 @@ class Pump:
         self._codec = codec
         self._flushes = 0
         self._concluded: Concluded | None = None
+        self.is_sweeping = False
+        """While transactions are open, what lies in batches is taken every SWEEP_MS."""
         self._lanes: dict[Place, Lane] = {}
 
     def handle(self, event: Event, now: int) -> list[Effect]:
@@ -143,9 +148,10 @@ class Pump:
                 self._flushes -= 1
                 return []
             case Begun():
-                assert self._accumulator.identity is not None
-                self._machine.adopt(self._accumulator.identity)
-                return []
+                self.is_sweeping = True
+                return [SetTimer(_SWEEP, now + SWEEP_MS)]
+            case TimerFired(key=key) if key is _SWEEP:
+                return self._sweep(now)
             case Concluded():
                 self._concluded = event
                 return self._take_all(now)
@@ -167,6 +173,15 @@ class Pump:
                 return effects + self._perform(failed, now)
         return self._perform(self._machine.handle(event, now), now)
 
+    def _sweep(self, now: int) -> list[Effect]:
+        effects = self._take_all(now)
+        # In this order, as `begin` opens first and looks then: one of the two sees the other.
+        self.is_sweeping = False
+        if self._accumulator.is_open:
+            self.is_sweeping = True
+            effects.append(SetTimer(_SWEEP, now + SWEEP_MS))
+        return effects
+
     def _take_all(self, now: int) -> list[Effect]:
         effects: list[Effect] = []
         for lane in self._accumulator.lanes():
@@ -180,7 +195,7 @@ class Pump:
         linger_ms = 0 if self._flushes else self._linger_ms
         batches, due_ms = self._accumulator.take(lane, now, linger_ms, self._machine.is_idle(lane.key))
         if batches and self._accumulator.identity is not None:
-            # They may be of a transaction of which this thread has not heard yet.
+            # The first of a transaction are how this thread hears of it.
             self._machine.adopt(self._accumulator.identity)
         effects: list[Effect] = []
         for batch in batches:
@@ -250,6 +265,12 @@ class Pump:
         return frame
 
 
+def _lingers(options: ProducerOptions) -> Lingers:
+    if options.linger_ms == 0:
+        return "not at all"
+    return "for a time" if options.transactional_id is None else "to the end"
+
+
 def _identified_frame(batch: ProducerBatch) -> bytes:
     entry = batch.records[0]
     return identified_batch((entry.key, entry.value, 0, entry.headers), batch.first_ms)
@@ -296,7 +317,7 @@ class Producer(Accumulator):
             notify_identified=self._announce_identified,
             now_ms=network.now_ms,
             is_patient=options.on_backpressure == "block",
-            is_lingering=options.linger_ms > 0,
+            lingers=_lingers(options),
             let_pass=network.let_pass,
         )
         self._network = network
@@ -387,7 +408,8 @@ class Producer(Accumulator):
     def begin(self, identity: Identity) -> None:
         """Publish under this identity from now on; what came before is done."""
         self.reopen(identity)
-        self._network.post(self._pump, Begun())
+        if not self._pump.is_sweeping:
+            self._network.post(self._pump, Begun())
 
     def conclude(self, ask: Callable[[], Ask]) -> Answered:
         """Wait until everything published is done, and for the answer to what is asked then: in the network's own thread.
