@@ -29,7 +29,7 @@ VALUE = b"v" * 100
 TOPIC = "BENCH"
 POLL_MESSAGES = 10_000
 TRANSACTION_MESSAGES = 1_000
-TRANSACTION_PRODUCERS = 16
+TRANSACTION_PRODUCERS = 32
 LOAD_S = 1.2
 """Load between two kills: longer than it takes until a restarted actor counts as well again (`backoff_reset_ms`)."""
 
