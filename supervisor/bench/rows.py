@@ -91,7 +91,7 @@ def publish_row(scale: Scale, ceilings: Ceilings) -> Row:
 
 def transactions_row(scale: Scale, _: Ceilings) -> Row:
     """Transactions of TRANSACTION_MESSAGES, by several producers at once, beside plain publishing on the same broker."""
-    rounds = max(1, scale.messages // 5 // TRANSACTION_MESSAGES // TRANSACTION_PRODUCERS)
+    rounds = max(1, scale.messages // 2 // TRANSACTION_MESSAGES // TRANSACTION_PRODUCERS)
     with fresh_broker() as broker:
         plain = max(_publish(broker, scale.messages // 5) for _ in range(2))
         with ExitStack() as stack:
@@ -99,8 +99,8 @@ def transactions_row(scale: Scale, _: Ceilings) -> Row:
                 stack.enter_context(broker.producer(transactional_id=f"bench-{number}"))
                 for number in range(TRANSACTION_PRODUCERS)
             ]
-            _run_transactions(producers[:1], 10)  # the coordinators exist from here on
-            alone = _run_transactions(producers[:1], rounds)
+            _run_transactions(producers, 2)  # from here on the coordinators exist and know them all
+            alone = _run_transactions(producers[:1], 4 * rounds)
             rate = _run_transactions(producers, rounds)
     return Row(
         name=f"publish in transactions of {TRANSACTION_MESSAGES}",
