@@ -18,8 +18,8 @@ from typing import Any
 import msgspec
 
 from ..transport import sockets
+from ..transport.actor import ActorContext
 from ..transport.codec import encode_header, sendable
-from ..transport.loop import ActorContext
 from ..transport.protocol.control import ActorFailed
 from . import data_directory, logs
 

@@ -21,10 +21,10 @@ import msgspec
 import zmq
 
 from ..transport import sockets
+from ..transport.actor import ActorContext
 from ..transport.clock import Clock
 from ..transport.codec import RequestDecoder, encode_header, envelope_of, id_of, is_json, split_envelope
 from ..transport.endpoints import peer_id
-from ..transport.loop import ActorContext
 from ..transport.machine import (
     CancelTimer,
     Effect,

@@ -15,37 +15,29 @@ after the turn at hand.
 
 import logging
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
-import msgspec
 import zmq
 
 from . import sockets
+from .actor import Actor, ActorContext
 from .calls import Calls
 from .clock import Clock
 from .codec import RequestDecoder, encode_header, envelope_of, id_of, is_json, split_envelope
-from .endpoints import endpoint_for
 from .machine import (
     Call,
-    CancelTimer,
     Cast,
-    Effect,
-    Event,
-    Machine,
+    Failed,
     Received,
     Reply,
     Sender,
-    SetTimer,
-    Stop,
     StopRequested,
-    TimerFired,
 )
 from .protocol.control import Heartbeat, PeerDown, PeerUp, Phase, Ready
 from .protocol.control import Stop as StopOrder
 from .protocol.errors import ErrorBody, ErrorCode, ProtocolError
-from .protocol.message import ErrorReply, Request
-from .protocol.operations import InFlight
-from .timers import Timers
+from .protocol.message import ErrorReply
+from .turns import Turns
 from .untaken import Untaken
 
 MAX_MESSAGES_PER_TURN = 256
@@ -64,88 +56,25 @@ _READABLE = int(zmq.POLLIN)
 _FROM_SUPERVISOR = RequestDecoder((PeerUp, PeerDown, StopOrder))
 
 
-class ActorContext(msgspec.Struct, kw_only=True):
-    """What a child is born with."""
-
-    address: str
-    incarnation: int
-    arguments: dict[str, Any]
-    run_directory: str
-    data_directory: str
-    control_endpoint: str
-    instance_id: str
-    heartbeat_interval_ms: int = 500
-    parent_sentinel: int | None = None
-    """A file descriptor that becomes readable when the supervisor is gone."""
-    last_end: str | None = None
-    """How the incarnation before ended; None for the first, and after a restart of the supervisor."""
-
-
-class Actor:
-    """The process around a machine: subclass it, set `machine`, perform the effects that are your own."""
-
-    requests: ClassVar[tuple[type[Request], ...]] = ()
-    """What the server socket accepts; the loop refuses the rest."""
-    ready_by_itself: ClassVar[bool] = False
-    """Whether the actor calls `Loop.ready` itself, instead of being ready when `start` returns."""
-    is_death_accounted: bool = False
-    """Set by an actor that found out what ended its predecessor, and bounds it itself."""
-
-    alarms: tuple[str, ...] = ()
-    """What an operator should know of, one line each: shown by `status` from the next heartbeat on."""
-
-    machine: Machine
-
-    def __init__(self, context: ActorContext) -> None:
-        self.context = context
-        self.loop: Loop
-
-    def endpoint(self) -> str | None:
-        """What to bind; None for an actor that nobody asks."""
-        return endpoint_for(self.context.run_directory, self.context.address, self.context.incarnation)
-
-    def start(self) -> None:
-        """Open, recover; call `self.loop.progress()` now and then when it takes long."""
-
-    def perform(self, effect: Effect) -> None:
-        raise AssertionError(f"{type(self).__name__} was given an effect that it does not know: {effect!r}")
-
-    def end_turn(self) -> None:
-        """Make durable what the turn gathered and dispatch what the machine must hear of it."""
-
-    def in_flight(self) -> tuple[InFlight, ...]:
-        """The records at hand, shown by `status` from the next heartbeat on."""
-        return ()
-
-    def close(self) -> None:
-        """Last act of an orderly end."""
-
-
 class _Answer(NamedTuple):
     frames: list[Any]
     tracked_bytes: int
     """What `Untaken` counts for it; 0 for a small one."""
 
 
-class Loop:
+class Loop(Turns):
     """Runs one actor until it stops."""
 
     def __init__(self, actor: Actor, context: ActorContext) -> None:
-        self.context = context
-        self._actor = actor
-        actor.loop = self
+        super().__init__(actor, context)
         self._clock = Clock()
-        self._timers = Timers()
-        self._outbox: list[_Answer] = []
         self._outbox_bytes = 0
         self._untaken = Untaken()
-        self._outgoing: list[Call | Cast] = []
         self._watched: dict[Any, Callable[[], None]] = {}
         self._decoder = RequestDecoder(actor.requests) if actor.requests else None
         self._phase: Phase = "starting"
         self._turns = 0
         self._next_beat = 0
-        self._stopping = False
         self.dropped_replies = 0
         """Replies that nobody was there to take, or whose taker did not read; logged each time the number doubles."""
         self._zmq = sockets.new_context()
@@ -181,14 +110,12 @@ class Loop:
         self._close()
 
     def progress(self) -> None:
-        """Tell the supervisor that a long start is moving."""
         if self._phase == "starting" and self._turns:
             self._phase = "recovering"
         self._turns += 1
         self._beat()
 
     def ready(self) -> None:
-        """Tell the supervisor, and by it everybody, that this actor serves."""
         self._phase = "ready"
         endpoint = self._server.getsockopt_string(zmq.LAST_ENDPOINT) if self._server is not None else None
         self._calls.tell_supervisor(
@@ -202,29 +129,8 @@ class Loop:
         self._beat()
 
     def watch(self, source: Any, callback: Callable[[], None]) -> None:
-        """Call `callback` in the loop's thread whenever `source`, a file descriptor or socket, is readable."""
         self._watched[source] = callback
         self._poller.register(source, zmq.POLLIN)
-
-    def dispatch(self, event: Event) -> None:
-        """Give the machine an event in this turn and take up its effects."""
-        for effect in self._actor.machine.handle(event, self.now):
-            self._take_up(effect)
-
-    def _take_up(self, effect: Effect) -> None:
-        kind = type(effect)
-        if kind is Reply:
-            self._answer(effect)
-        elif kind is Call or kind is Cast:
-            self._outgoing.append(effect)
-        elif kind is SetTimer:
-            self._timers.set(effect.key, effect.at)
-        elif kind is CancelTimer:
-            self._timers.cancel(effect.key)
-        elif kind is Stop:
-            self._stopping = True
-        else:
-            self._actor.perform(effect)
 
     def _turn(self) -> None:
         ready = dict(self._poller.poll(self._patience_ms()))
@@ -246,15 +152,12 @@ class Loop:
 
     def _end_turn(self) -> None:
         self._turns += 1
-        now = self.now
-        for failed in self._calls.expire(now):
-            self.dispatch(failed)
-        for key in self._timers.pop_due(now):
-            self.dispatch(TimerFired(key))
-        self._actor.end_turn()
-        self._release()
+        super()._end_turn()
         if self.now >= self._next_beat:
             self._beat()
+
+    def _expired(self, now: int) -> list[Failed]:
+        return self._calls.expire(now)
 
     def _patience_ms(self) -> int:
         wake_at = self._next_beat
@@ -337,13 +240,8 @@ class Loop:
             self._answer(Reply(reply.to, ErrorBody(ErrorCode.OVERLOADED, message, True)))
 
     def _release(self) -> None:
-        while self._outbox or self._outgoing:
-            outbox, self._outbox, self._outbox_bytes = self._outbox, [], 0
-            for answer in outbox:
-                self._send_reply(answer)
-            outgoing, self._outgoing = self._outgoing, []
-            for effect in outgoing:
-                self._send_out(effect)
+        super()._release()
+        self._outbox_bytes = 0
 
     def _send_reply(self, answer: _Answer) -> None:
         assert self._server is not None

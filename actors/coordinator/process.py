@@ -11,8 +11,9 @@ from urllib.parse import quote
 
 import msgspec
 
+from ...transport.actor import Actor, ActorContext
 from ...transport.addresses import OFFSETS_TOPIC
-from ...transport.loop import Actor, ActorContext, run_actor
+from ...transport.loop import run_actor
 from ...transport.machine import Effect
 from ...transport.protocol.message import Request
 from ..journal.effects import BecomeReady, SaveSnapshot, Started

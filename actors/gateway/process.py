@@ -4,7 +4,8 @@ from typing import ClassVar
 
 import msgspec
 
-from ...transport.loop import Actor, ActorContext, run_actor
+from ...transport.actor import Actor, ActorContext
+from ...transport.loop import run_actor
 from ...transport.protocol.message import Request
 from .machine import REQUESTS, GatewayMachine
 

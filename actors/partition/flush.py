@@ -2,7 +2,7 @@
 
 batch            at the end of every turn that appended, before anything is acknowledged
 interval:<time>  acknowledged once written, synced this long after the first write since the last sync
-os               acknowledged once written, synced by the kernel when it likes, and when a segment is rolled
+os               acknowledged once written, synced by the kernel when it likes, with the next checkpoint, and with a roll
 """
 
 from dataclasses import dataclass

@@ -120,7 +120,6 @@ class PartitionMachine:
         log_end_offset: int,
         size_bytes: int,
         producers: ProducerStates,
-        parked: ParkedFetches | None = None,
         topic_id: str = "",
         readers: Readers | None = None,
         disk_reserve_bytes: int = 0,
@@ -137,9 +136,7 @@ class PartitionMachine:
         self._watermarks = Watermarks(log_start_offset, log_end_offset)
         self._appends = Appends(producers, log_end_offset, leader_epoch)
         self._transactions = producers.transactions
-        self._fetches = Fetches(
-            self._watermarks, self._transactions, ParkedFetches() if parked is None else parked
-        )
+        self._fetches = Fetches(self._watermarks, self._transactions, ParkedFetches())
         self._reports = Reports({topic: [partition]})
         self._is_sync_due = False
         self._is_checkpoint_due = False

@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from ...transport.actor import Actor, ActorContext
 from ...transport.batch import BatchHeader, Buffer
-from ...transport.loop import Actor, ActorContext, run_actor
+from ...transport.loop import run_actor
 from ...transport.machine import Effect, Received
 from ...transport.protocol.data import Fetch, ListOffsets, Produce
 from ...transport.protocol.errors import ErrorCode, ProtocolError
@@ -88,12 +89,21 @@ class PartitionProcess(Actor):
     )
     machine: PartitionMachine
 
-    def __init__(self, context: ActorContext) -> None:
+    def __init__(
+        self,
+        context: ActorContext,
+        files: Files | None = None,
+        open_log: Callable[..., PartitionLog] = PartitionLog.open,
+        lock_directory: Callable[[Path, int], DirectoryLock] = DirectoryLock,
+    ) -> None:
+        """The last three are the operating system; tests give it another one."""
         super().__init__(context)
         self._arguments = msgspec.convert(context.arguments, Arguments)
+        self._open_log = open_log
+        self._lock_directory = lock_directory
         self._lock: DirectoryLock
         self._log: PartitionLog
-        self._files = Files()
+        self._files = files or Files()
         self._frames: list[Buffer] = []
         self._headers: list[BatchHeader] = []
         self._is_sync_wanted = False
@@ -118,8 +128,8 @@ class PartitionProcess(Actor):
         """Raises LogLocked when another process keeps the directory."""
         arguments = self._arguments
         directory = Path(self.context.data_directory) / arguments.directory
-        self._lock = DirectoryLock(directory / LOCK_NAME, LOCK_WAIT_MS)
-        self._log = PartitionLog.open(
+        self._lock = self._lock_directory(directory / LOCK_NAME, LOCK_WAIT_MS)
+        self._log = self._open_log(
             directory,
             log_config(arguments.config),
             self.loop.now,

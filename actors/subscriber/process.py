@@ -19,11 +19,12 @@ import random
 import msgspec
 from msgspec import structs
 
+from ...transport.actor import Actor, ActorContext
 from ...transport.client.client import Client
 from ...transport.client.consumer import Consumer
 from ...transport.client.transactional import TransactionalProducer
 from ...transport.context import Publication
-from ...transport.loop import Actor, ActorContext, run_actor
+from ...transport.loop import run_actor
 from ...transport.machine import Effect
 from ...transport.protocol.errors import PlanariaError
 from ...transport.protocol.operations import InFlight

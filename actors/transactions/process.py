@@ -9,7 +9,8 @@ from typing import ClassVar
 
 import msgspec
 
-from ...transport.loop import Actor, ActorContext, run_actor
+from ...transport.actor import Actor, ActorContext
+from ...transport.loop import run_actor
 from ...transport.machine import Effect
 from ...transport.protocol.message import Request
 from ..journal.effects import BecomeReady, Started

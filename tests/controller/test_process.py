@@ -10,7 +10,7 @@ from faulty_files import FaultyFiles
 from planaria.actors.controller.effects import Loaded, RemoveTopic, TopicNotRemoved, TopicRemoved
 from planaria.actors.controller.process import ControllerActor
 from planaria.actors.log.errors import StorageFailed
-from planaria.transport.loop import ActorContext
+from planaria.transport.actor import ActorContext
 from planaria.transport.machine import Received, Reply, Sender
 from planaria.transport.protocol.control import EnsureGroup
 from planaria.transport.protocol.data import InitProducer

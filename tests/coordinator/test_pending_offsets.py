@@ -438,7 +438,7 @@ def test_offsets_are_those_of_the_transactions_that_committed(data: st.DataObjec
             group.drain()
         elif step == "snapshot":
             for effect in group.machine._snapshot(group.now, least=0):
-                group._perform(effect)
+                group.actor.perform(effect)
         assert offsets(group) == expected
         is_open = any(waiting.values())
         body = group.request("x", FetchOffsets(group=GROUP))

@@ -7,7 +7,7 @@ import pytest
 
 from planaria.actors.coordinator import machine as machine_module
 from planaria.actors.coordinator.offsets import CommittedOffset
-from planaria.actors.coordinator.process import CoordinatorActor, snapshot_path
+from planaria.actors.coordinator.process import snapshot_path
 from planaria.actors.coordinator.records import Change, InvalidRecord, OffsetKey, StartKey, encode
 from planaria.actors.coordinator.snapshot import decode_snapshot
 from planaria.actors.journal.identity import STARTS_PER_ID, Start, closing_identity, identity_of, start_of
@@ -16,7 +16,6 @@ from planaria.actors.log.errors import StorageFull
 from planaria.actors.log.files import Files
 from planaria.transport.addresses import coordinator_address
 from planaria.transport.batch import build, parse_header
-from planaria.transport.loop import ActorContext
 from planaria.transport.machine import Answered, Failed, StopRequested
 from planaria.transport.protocol.data import Fetch, Produce
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
@@ -295,67 +294,24 @@ def test_a_snapshot_of_another_log_is_thrown_away(monkeypatch: pytest.MonkeyPatc
     assert not group.state.members
 
 
-def context(data_directory: Path, group: str = GROUP) -> ActorContext:
-    return ActorContext(
-        address=f"coordinator/{group}",
-        incarnation=1,
-        arguments={"group": group, "offsets_topic": "__offsets", "offsets_partition": 0},
-        run_directory="unused",
-        data_directory=str(data_directory),
-        control_endpoint="unused",
-        instance_id="run",
-    )
-
-
-class RecordingLoop:
-    """Stands where the loop would: hands effects to the actor and keeps those that are the loop's own."""
-
-    def __init__(self, actor: CoordinatorActor, group: SimulatedGroup) -> None:
-        self.actor, self.group = actor, group
-        self.is_ready = False
-        actor.loop = self  # type: ignore[assignment]
-
-    def dispatch(self, event: Any) -> None:
-        self.group.machine = self.actor.machine  # type: ignore[assignment]
-        self.group.handle(event)
-
-    def ready(self) -> None:
-        self.is_ready = True
-
-
-def started(tmp_path: Path, group: SimulatedGroup, files: Files | None = None) -> RecordingLoop:
-    actor = CoordinatorActor(context(tmp_path), files)
-    loop = RecordingLoop(actor, group)
-    simulated = group._perform
-
-    def perform(effect: Any) -> None:
-        if type(effect).__name__ in ("BecomeReady", "SaveSnapshot", "RemoveSnapshot"):
-            actor.perform(effect)
-        else:
-            simulated(effect)
-
-    group._perform = perform  # type: ignore[method-assign]
-    actor.start()
-    group.drain()
-    assert loop.is_ready
-    group._perform = perform  # type: ignore[method-assign]
-    return loop
+def on_disk(directory: Path, files: Files | None = None) -> SimulatedGroup:
+    """A group whose snapshot is a real file."""
+    group = SimulatedGroup()
+    group.files, group.data_directory = files or Files(), str(directory)
+    return group
 
 
 def test_the_process_keeps_and_uses_the_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine_module.CoordinatorMachine._snapshot, "__defaults__", (2,))
-    group = SimulatedGroup()
-    started(tmp_path, group)
+    group = on_disk(tmp_path).run()
     for number in range(6):
         commit(group, number)
     path = snapshot_path(tmp_path, GROUP)
     assert path.name == f"{GROUP}.snapshot"
     assert path.exists()
-    again = SimulatedGroup()
+    again = on_disk(tmp_path)
     again.log = group.log
-    loop = CoordinatorActor(context(tmp_path))
-    RecordingLoop(loop, again)
-    loop.start()
+    again.start()
     assert again.calls[0].request.offset > 0
     again.drain()
     assert committed(again) == 5
@@ -365,8 +321,7 @@ def test_the_process_deletes_a_deleted_groups_snapshot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machine_module.CoordinatorMachine._snapshot, "__defaults__", (1,))
-    group = SimulatedGroup()
-    started(tmp_path, group)
+    group = on_disk(tmp_path).run()
     commit(group, 1)
     assert snapshot_path(tmp_path, GROUP).exists()
     group.request("x", DeleteGroup(group=GROUP))
@@ -380,8 +335,7 @@ def test_a_full_disk_costs_only_the_snapshot(tmp_path: Path, monkeypatch: pytest
         def replace(self, path: Path, data: bytes) -> None:
             raise StorageFull("full")
 
-    group = SimulatedGroup()
-    started(tmp_path, group, FullDisk())
+    group = on_disk(tmp_path, FullDisk()).run()
     for number in range(6):
         commit(group, number)
     assert committed(group) == 5

@@ -12,9 +12,9 @@ import msgspec
 import pytest
 import zmq
 
+from planaria.transport.actor import ActorContext
 from planaria.transport.codec import encode_header, split_envelope
 from planaria.transport.endpoints import control_endpoint, peer_id
-from planaria.transport.loop import ActorContext
 from planaria.transport.protocol.control import Heartbeat, PeerUp, Ready, Stop
 from planaria.transport.protocol.operations import Status
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.processes
 
 PROGRAM = """
 import sys, msgspec, importlib
-from planaria.transport.loop import ActorContext
+from planaria.transport.actor import ActorContext
 module = importlib.import_module(sys.argv[1])
 module.main(msgspec.json.decode(sys.argv[2], type=ActorContext))
 """

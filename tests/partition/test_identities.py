@@ -49,7 +49,7 @@ def test_a_repeat_of_what_is_not_durable_waits_for_it() -> None:
     repeat = partition.received(produce(), [named("a")])
     partition.dispatch(first)
     partition.dispatch(repeat)
-    assert partition._replies == []
+    assert partition.trace == []
     replies = partition.turn()
     assert [reply.to for reply in replies] == [first.sender, repeat.sender]
 

@@ -8,11 +8,10 @@ from planaria.actors.partition.effects import (
     ApplyRetention,
     Checkpoint,
     CompactSlice,
-    Read,
-    ReadDone,
     Reconfigure,
 )
 from planaria.actors.partition.machine import (
+    CHECKPOINT_INTERVAL_MS,
     COMPACTION_CHECK_MS,
     COMPACTION_PAUSE_MS,
     COMPACTION_SLICE_BYTES,
@@ -82,7 +81,17 @@ def test_no_acknowledgement_before_the_sync(partition: SimulatedPartition) -> No
     for point in ("before the write", "after the write", "after the sync"):
         with pytest.raises(Crashed):
             partition.turn(partition.received(produce(), [a_batch(b"a")]), crash_at=point)
+        assert "reply" not in partition.trace, f"answered though it died {point}"
     assert partition.log_end_offset == 1, "only what was synced is there"
+
+
+def test_a_turn_writes_then_syncs_then_answers(partition: SimulatedPartition) -> None:
+    """All that a turn appended shares one write and one sync; a fetch that waits is answered behind it as well."""
+    assert partition.ask(fetch(0, max_wait_ms=60_000)) is None
+    produces = [partition.received(produce(), [a_batch(b"a")]) for _ in range(3)]
+    replies = partition.turn(*produces)
+    assert len(replies) == 4
+    assert partition.trace == ["append", *["batch"] * 3, "appended", "sync", "synced", *["reply"] * 4]
 
 
 def test_acks_zero_gets_no_reply_but_is_appended(partition: SimulatedPartition) -> None:
@@ -353,11 +362,20 @@ def test_interval_acknowledges_at_once_and_syncs_later() -> None:
     assert partition.durable_end_offset == 3
 
 
-def test_os_never_syncs() -> None:
+def test_with_another_policy_the_answer_does_not_wait_for_the_sync() -> None:
+    for flush in ("interval:200ms", "os"):
+        partition = SimulatedPartition(TopicConfig(flush=flush))
+        answered(partition.ask(produce(), [a_batch(b"a")]))
+        assert partition.trace == ["append", "batch", "appended", "reply"]
+
+
+def test_os_syncs_at_the_checkpoint_only() -> None:
     partition = SimulatedPartition(TopicConfig(flush="os"))
     answered(partition.ask(produce(), [a_batch(b"a")]))
-    partition.advance(60_000)
+    partition.advance(CHECKPOINT_INTERVAL_MS - 1)
     assert partition.durable_end_offset == 0
+    partition.advance(1)
+    assert partition.durable_end_offset == 1
 
 
 def test_change_to_batch_syncs_what_was_left() -> None:
@@ -458,19 +476,15 @@ def test_compaction_is_looked_for_and_goes_on_in_slices_with_pauses() -> None:
     assert partition.performed.count(slice_) == 11
 
 
-def test_a_fetch_in_a_gap_waits_for_what_comes_and_ends_behind_the_gap(partition: SimulatedPartition) -> None:
+def test_a_fetch_in_a_gap_waits_for_what_comes_and_ends_behind_the_gap(
+    partition: SimulatedPartition, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Compaction left nothing between 1 and the high watermark."""
     answered(partition.ask(produce(), [a_batch(b"a", b"b", b"c")]))
-    true_read = partition._read
-
-    def read(wanted: Read) -> None:
-        partition.dispatch(ReadDone(wanted, b"", 3))
-
-    partition._read = read  # type: ignore[method-assign]
+    monkeypatch.setattr(partition.process._log, "read", lambda *_: (b"", 3))
     for as_json in (False, True):
         reply = answered(partition.ask(fetch(1), as_json=as_json))
         assert reply.next_offset == 3
     assert partition.ask(fetch(1, max_wait_ms=100)) is None
     (reply,) = partition.advance(100)
     assert reply.body.next_offset == 3
-    partition._read = true_read  # type: ignore[method-assign]

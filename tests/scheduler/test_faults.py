@@ -107,7 +107,7 @@ class ScheduleUnderFaults(RuleBasedStateMachine):
         self.world.machine._since_snapshot += 1
         data = self.world.machine._snapshot(self.world.now, least=1) if self.world.is_ready else []
         for effect in data:
-            self.world._perform(effect)
+            self.world.actor.perform(effect)
         self.world.start()
 
     @rule(milliseconds=st.sampled_from([1, 10, 100, 500, 13 * HOURS_MS]))

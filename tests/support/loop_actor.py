@@ -10,9 +10,10 @@ import zmq
 from msgspec import Struct
 
 from planaria.transport import sockets
+from planaria.transport.actor import Actor, ActorContext
 from planaria.transport.codec import RequestDecoder, encode_header
 from planaria.transport.endpoints import control_endpoint, endpoint_for, peer_id
-from planaria.transport.loop import Actor, ActorContext, Loop
+from planaria.transport.loop import Loop
 from planaria.transport.machine import (
     Answered,
     Call,

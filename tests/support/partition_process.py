@@ -13,16 +13,16 @@ from typing import Any
 import msgspec
 import zmq
 
+from planaria.transport.actor import ActorContext
 from planaria.transport.codec import decode_reply, encode_header
 from planaria.transport.endpoints import control_endpoint
-from planaria.transport.loop import ActorContext
 from planaria.transport.protocol.control import Heartbeat, Ready, Stop
 from planaria.transport.protocol.message import Reply, Request
 from planaria.transport.protocol.topics import TopicConfig
 
 PROGRAM = """
 import sys, msgspec
-from planaria.transport.loop import ActorContext
+from planaria.transport.actor import ActorContext
 from planaria.actors.partition import process
 process.main(msgspec.json.decode(sys.argv[1], type=ActorContext))
 """

@@ -1,26 +1,17 @@
-"""An actor without a process: its machine, and a clock, calls and timers that move when they are told to.
+"""An actor without a process: the real one, with a clock, calls and timers that move when they are told to.
 
 Nothing happens by itself: calls wait in `calls` until `answer`, `lose_answer`, `fail` or `drain`, timers until `advance`
-or `fire`. So a test chooses what is in flight when the actor dies. Who makes one says what surrounds it: the machine
-in `start`, and in `_outcome` what others answer.
+or `fire`. So a test chooses what is in flight when the actor dies. Who makes one says what surrounds it: the actor in
+`start`, and in `_outcome` what others answer.
 """
 
 from collections.abc import Callable
 from typing import Any, Self
 
-from planaria.actors.journal.effects import BecomeReady, SaveSnapshot, Started
-from planaria.transport.machine import (
-    Answered,
-    Call,
-    CancelTimer,
-    Failed,
-    Received,
-    Reply,
-    Sender,
-    SetTimer,
-    Stop,
-    TimerFired,
-)
+from manual_loop import ManualLoop, OneFile, context_of
+from planaria.actors.log.files import Files
+from planaria.transport.actor import Actor, ActorContext
+from planaria.transport.machine import Answered, Call, Failed, Received, Sender
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.topics import WatchCatalog
 
@@ -31,19 +22,20 @@ class SimulatedActor:
     """Replies go to `replies` by the request's number."""
 
     machine: Any
+    actor: Actor
+    loop: ManualLoop
 
     def __init__(self) -> None:
         self.now = 1_700_000_000_000
         self.version = 1
         """Of the controller's topics."""
         self.calls: list[Call] = []
-        self.timers: dict[Any, int] = {}
         self.fired: list[Any] = []
         self.replies: dict[int, Any] = {}
-        self.snapshot: bytes | None = None
-        self.snapshots_saved = 0
+        self.files: Files = OneFile()
+        """What the incarnations leave to one another; a test may put real ones here, with a directory."""
+        self.data_directory = "/nowhere"
         self.starts = 0
-        self.is_ready = self.is_stopped = False
         self._requests = 0
 
     # The actor's life
@@ -52,19 +44,46 @@ class SimulatedActor:
         """A next incarnation; whatever the last one had in flight is lost."""
         raise NotImplementedError
 
-    def launch(self, make_machine: Callable[[str], Any]) -> None:
-        """What `start` does with the machine, made for the starter it is given."""
+    def launch(
+        self,
+        make_actor: Callable[[ActorContext, Files], Actor],
+        address: str,
+        arguments: dict[str, Any],
+    ) -> None:
+        """What `start` does with an actor's process."""
         self.starts += 1
-        self.calls, self.timers = [], {}
-        self.is_ready = self.is_stopped = False
-        self.machine = make_machine(f"run.{self.starts}")
-        self.handle(Started())
+        self.calls = []
+        context = context_of(address, self.starts, arguments, self.data_directory)
+        self.actor = make_actor(context, self.files)
+        self.loop = ManualLoop(self.actor, context, lambda: self.now)
+        self.loop.fired = self.fired
+        self.loop.start()
+        self.machine = self.actor.machine
+        self._gather()
 
     def run(self) -> Self:
         self.start()
         self.drain()
         assert self.is_ready
         return self
+
+    @property
+    def is_ready(self) -> bool:
+        return self.loop.is_ready
+
+    @property
+    def is_stopped(self) -> bool:
+        return self.loop.is_stopped
+
+    @property
+    def snapshot(self) -> bytes | None:
+        assert isinstance(self.files, OneFile)
+        return self.files.content
+
+    @snapshot.setter
+    def snapshot(self, content: bytes | None) -> None:
+        assert isinstance(self.files, OneFile)
+        self.files.content = content
 
     # Events and effects
 
@@ -75,30 +94,21 @@ class SimulatedActor:
         return self._requests
 
     def handle(self, event: Any) -> None:
-        for effect in self.machine.handle(event, self.now):
-            self._perform(effect)
+        """A turn with one event in it."""
+        self.loop.turn(event)
+        self._gather()
 
-    def _perform(self, effect: Any) -> None:
-        match effect:
-            case Reply(to=sender, body=body):
-                assert isinstance(sender.id, int)
-                assert sender.id not in self.replies, "a request is answered once"
-                self.replies[sender.id] = body
-            case Call():
-                self.calls.append(effect)
-            case SetTimer(key=key, at=at):
-                self.timers[key] = at
-            case CancelTimer(key=key):
-                self.timers.pop(key, None)
-            case BecomeReady():
-                self.is_ready = True
-            case SaveSnapshot(data=data):
-                self.snapshot = data
-                self.snapshots_saved += 1
-            case Stop():
-                self.is_stopped = True
-            case _:
-                raise AssertionError(effect)
+    def _gather(self) -> None:
+        """Take what the turn has sent."""
+        for reply in self.loop.replies:
+            assert isinstance(reply.to.id, int)
+            assert reply.to.id not in self.replies, "a request is answered once"
+            self.replies[reply.to.id] = reply.body
+        self.loop.replies.clear()
+        for call in self.loop.calls:
+            assert isinstance(call, Call)
+            self.calls.append(call)
+        self.loop.calls.clear()
 
     # Calls
 
@@ -142,18 +152,13 @@ class SimulatedActor:
     def advance(self, milliseconds: int, each: Callable[[], None] = lambda: None) -> None:
         """Move the clock, firing every timer on its way at its own moment."""
         end = self.now + milliseconds
-        while self.timers and min(self.timers.values()) <= end:
-            self._fire(min(self.timers, key=lambda key: self.timers[key]))
+        while (at := self.loop.next_timer_at) is not None and at <= end:
+            self.now = max(self.now, at)
+            self.fire()
             each()
         self.now = end
 
     def fire(self) -> None:
-        """Fire what is due now, the oldest first."""
-        for key, at in sorted(self.timers.items(), key=lambda item: item[1]):
-            if at <= self.now and self.timers.get(key, self.now + 1) <= self.now:
-                self._fire(key)
-
-    def _fire(self, key: Any) -> None:
-        self.now = max(self.now, self.timers.pop(key))
-        self.fired.append(key)
-        self.handle(TimerFired(key))
+        """A turn that has nothing but the timers that are due."""
+        self.loop.turn()
+        self._gather()

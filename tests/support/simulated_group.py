@@ -4,9 +4,8 @@ simulated members, and a clock that moves when it is told to.
 
 from typing import Any
 
-from planaria.actors.coordinator.effects import RemoveSnapshot
 from planaria.actors.coordinator.machine import CoordinatorMachine
-from planaria.actors.coordinator.snapshot import decode_snapshot
+from planaria.actors.coordinator.process import CoordinatorActor
 from planaria.actors.coordinator.state import GroupState
 from planaria.transport.batch import parse_header, stamp, verify
 from planaria.transport.machine import (
@@ -121,9 +120,12 @@ class SimulatedGroup(SimulatedActor):
         return self.machine._state
 
     def start(self, *, with_snapshot: bool = True) -> None:
-        stored = decode_snapshot(self.snapshot, self.group) if self.snapshot and with_snapshot else None
+        if not with_snapshot:
+            self.snapshot = None
         self.launch(
-            lambda starter: CoordinatorMachine(self.group, "__offsets", 0, starter=starter, snapshot=stored)
+            CoordinatorActor,
+            f"coordinator/{self.group}",
+            {"group": self.group, "offsets_topic": "__offsets", "offsets_partition": 0},
         )
 
     def crash(self, *, is_append_durable: bool) -> None:
@@ -146,12 +148,6 @@ class SimulatedGroup(SimulatedActor):
         request_id = self.ask(client, request)
         self.drain()
         return self.answer_of(request_id)
-
-    def _perform(self, effect: Any) -> None:
-        if isinstance(effect, RemoveSnapshot):
-            self.snapshot = None
-        else:
-            super()._perform(effect)
 
     def _outcome(self, call: Call) -> Any:
         request = call.request

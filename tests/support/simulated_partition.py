@@ -1,47 +1,29 @@
-"""A partition without a process: the real machine on a log that is a list, with turns, a full disk and crashes at will.
+"""A partition without a process: the real one on a log that is a list, with turns, a full disk and crashes at will.
 
-Performs effects as the partition's process does (appends at the end of the turn, then the sync, then the news), so that a
-test may stop it between any two of these steps.
+`PartitionProcess` and `Turns` do what they do in production; only the log, the directory's one other file and the clock
+are the test's. So a test may stop it between any two system calls of a turn.
 """
 
 from typing import Any, Literal
 
-from planaria.actors.log.producers import ProducerStates
-from planaria.actors.partition.effects import (
-    Alarm,
-    Append,
-    Appended,
-    AppendFailed,
-    ApplyRetention,
-    BacklogMeasured,
-    Checkpoint,
-    Compacted,
-    CompactSlice,
-    DeleteBefore,
-    DiskMeasured,
-    LookedUp,
-    LookUp,
-    MeasureBacklog,
-    MeasureDisk,
-    Read,
-    ReadDone,
-    Reconfigure,
-    SaveReaders,
-    Started,
-    Sync,
-    Trimmed,
-)
-from planaria.actors.partition.machine import PartitionMachine
-from planaria.actors.partition.parked import ParkedFetches
-from planaria.actors.partition.readers import decode_readers
-from planaria.transport.batch import BatchHeader, build, parse_header, split
-from planaria.transport.deduplication import dedup_id_of
-from planaria.transport.machine import Call, CancelTimer, Received, Reply, Sender, SetTimer, Stop, TimerFired
-from planaria.transport.protocol.errors import ErrorCode, ProtocolError
+import msgspec
+
+from manual_loop import ManualLoop, OneFile, context_of
+from memory_log import MemoryDisk, MemoryLog, Step, opener
+from planaria.actors.log.lock import DirectoryLock
+from planaria.actors.partition.effects import ApplyRetention, Checkpoint, CompactSlice, Reconfigure
+from planaria.actors.partition.process import PartitionProcess
+from planaria.transport.batch import BatchHeader, build, parse_header
+from planaria.transport.machine import Effect, Received, Reply, Sender
 from planaria.transport.protocol.message import Request
 from planaria.transport.protocol.topics import TopicConfig
 
 CrashPoint = Literal["before the write", "after the write", "after the sync"]
+_CRASH_STEPS: dict[CrashPoint, Step] = {
+    "before the write": "append",
+    "after the write": "appended",
+    "after the sync": "synced",
+}
 
 
 class Crashed(Exception):
@@ -53,6 +35,55 @@ def a_batch(*values: bytes, attributes: int = 0, **sequencing: int) -> bytes:
     return build(
         records, first_timestamp_ms=1_000, max_timestamp_ms=1_000, attributes=attributes, **sequencing
     )
+
+
+class _Log(MemoryLog):
+    """Dies where the partition is told to, and has as many slices to compact as it is told."""
+
+    def __init__(self, partition: "SimulatedPartition", config: Any, now_ms: int) -> None:
+        super().__init__(partition.disk, config, now_ms)
+        self._partition = partition
+
+    def _step(self, step: Step, header: BatchHeader | None = None) -> None:
+        self._partition.trace.append(step)
+        if self._partition.crash_step == step:
+            raise Crashed
+
+    def _is_full(self) -> bool:
+        return self._partition.is_disk_full
+
+    def compact(self, now_ms: int, budget_bytes: int) -> bool:
+        self._partition.slices_due = max(0, self._partition.slices_due - 1)
+        return self._partition.slices_due > 0
+
+
+class _Lock(DirectoryLock):
+    def __init__(self, *_: Any) -> None:
+        """Nobody else is there."""
+
+    def release(self) -> None:
+        pass
+
+
+class _Process(PartitionProcess):
+    """Remembers what it was asked to do beside appending and reading, for a test to look at."""
+
+    performed: list[Effect]
+
+    def perform(self, effect: Effect) -> None:
+        if isinstance(effect, ApplyRetention | Checkpoint | CompactSlice | Reconfigure):
+            self.performed.append(effect)
+        super().perform(effect)
+
+
+class _Loop(ManualLoop):
+    """Notes what leaves the process among the system calls."""
+
+    trace: list[str]
+
+    def _send_reply(self, answer: Reply) -> None:
+        self.trace.append("reply")
+        super()._send_reply(answer)
 
 
 class SimulatedPartition:
@@ -67,21 +98,16 @@ class SimulatedPartition:
     ) -> None:
         self.config = config or TopicConfig()
         self.now = now
-        self.log: list[tuple[BatchHeader, bytes]] = []
-        self.durable_count = 0
-        self.log_start_offset = 0
-        self.is_disk_full = False
-        self.free_bytes = 1_000_000_000
-        self.disk_measured = 0
-        self._disk_reserve_bytes = disk_reserve_bytes
-        self.stopped = False
+        self.disk = MemoryDisk()
+        self.files = OneFile()
+        """With what the groups have read."""
         self.performed: list[Any] = []
-        """Effects that only the process cares about, for a test to look at."""
-        self.readers_file: bytes | None = None
-        self.alarms: tuple[str, ...] = ()
-        self._alarms: dict[str, tuple[str, ...]] = {}
+        self.trace: list[str] = []
+        """System calls and replies of the turn at hand, in order, over a crash as well."""
         self.slices_due = 0
         """Of compaction."""
+        self.crash_step: Step | None = None
+        self._disk_reserve_bytes = disk_reserve_bytes
         self._parked_limit = parked_limit
         self._incarnation = 0
         self._last_id = 0
@@ -89,42 +115,101 @@ class SimulatedPartition:
 
     def _start(self) -> None:
         self._incarnation += 1
-        self._timers: dict[Any, int] = {}
-        self._replies: list[Reply] = []
-        self._appends: list[tuple[BatchHeader, bytes]] = []
-        self._is_sync_wanted = False
-        self.producers = ProducerStates()
-        self.producers.identities.reconfigure(self.config.dedup_window_ms, self.config.dedup_window_count)
-        self.producers.replay(((header, dedup_id_of(frame, header)) for header, frame in self.log), self.now)
-        self.leader_epoch = self.log[-1][0].leader_epoch + 1 if self.log else 0
-        self.machine = PartitionMachine(
-            topic="ORDERS",
-            partition=0,
-            incarnation=self._incarnation,
-            config=self.config,
-            leader_epoch=self.leader_epoch,
-            log_start_offset=self.log_start_offset,
-            log_end_offset=self.log_end_offset,
-            size_bytes=self.size_bytes,
-            producers=self.producers,
-            parked=ParkedFetches(self._parked_limit),
-            topic_id="t1",
-            readers=decode_readers(self.readers_file, self.now),
-            disk_reserve_bytes=self._disk_reserve_bytes,
+        self.crash_step = None
+        context = context_of(
+            "partition/ORDERS/0",
+            self._incarnation,
+            {
+                "topic": "ORDERS",
+                "partition": 0,
+                "topic_id": "t1",
+                "config": msgspec.to_builtins(self.config),
+                "directory": "topics/ORDERS/0",
+                "disk_reserve_bytes": self._disk_reserve_bytes,
+            },
         )
-        self.dispatch(Started())
+        open_log = opener(lambda config, now_ms: _Log(self, config, now_ms))
+        self.process = _Process(context, self.files, open_log, _Lock)
+        self.process.performed = self.performed
+        self._loop = _Loop(self.process, context, lambda: self.now)
+        self._loop.trace = self.trace
+        self._loop.start()
+        fetches = self.machine._fetches
+        fetches._parked.limit = fetches._uncommitted.limit = self._parked_limit
+
+    # What is on the disk, and what may go wrong with it.
+
+    @property
+    def log(self) -> list[tuple[BatchHeader, bytes]]:
+        return self.disk.batches
+
+    @property
+    def durable_count(self) -> int:
+        return self.disk.durable
+
+    @durable_count.setter
+    def durable_count(self, count: int) -> None:
+        self.disk.durable = count
+
+    @property
+    def log_start_offset(self) -> int:
+        return self.disk.log_start_offset
 
     @property
     def log_end_offset(self) -> int:
-        return self.log[-1][0].next_offset if self.log else 0
+        return self.disk.end_offset
 
     @property
     def durable_end_offset(self) -> int:
-        return self.log[self.durable_count - 1][0].next_offset if self.durable_count else 0
+        return self.disk.durable_end_offset
 
     @property
     def size_bytes(self) -> int:
-        return sum(len(frame) for _, frame in self.log)
+        return self.disk.size_bytes
+
+    @property
+    def is_disk_full(self) -> bool:
+        return self.files.is_full
+
+    @is_disk_full.setter
+    def is_disk_full(self, is_full: bool) -> None:
+        self.files.is_full = is_full
+
+    @property
+    def readers_file(self) -> bytes | None:
+        return self.files.content
+
+    @readers_file.setter
+    def readers_file(self, content: bytes | None) -> None:
+        self.files.content = content
+
+    @property
+    def free_bytes(self) -> int:
+        return self.files.free
+
+    @free_bytes.setter
+    def free_bytes(self, free: int) -> None:
+        self.files.free = free
+
+    @property
+    def disk_measured(self) -> int:
+        return self.files.measured
+
+    # What the process is.
+
+    @property
+    def machine(self) -> Any:
+        return self.process.machine
+
+    @property
+    def alarms(self) -> tuple[str, ...]:
+        return self.process.alarms
+
+    @property
+    def stopped(self) -> bool:
+        return self._loop.is_stopped
+
+    # Its life.
 
     def received(self, request: Request, payload: Any = (), as_json: bool = False) -> Received:
         self._last_id += 1
@@ -138,119 +223,41 @@ class SimulatedPartition:
     def advance(self, duration_ms: int) -> list[Reply]:
         """Let time pass, timer by timer."""
         end, replies = self.now + duration_ms, []
-        while (next_at := min(self._timers.values(), default=end + 1)) <= end:
+        while (next_at := self._loop.next_timer_at) is not None and next_at <= end:
             self.now = max(self.now, next_at)
             replies += self.turn()
         self.now = end
         return replies
 
     def turn(self, *events: Any, crash_at: CrashPoint | None = None) -> list[Reply]:
-        """One turn of the loop. Raises Crashed, with the partition restarted from what was durable, if told to."""
-        for event in events:
-            self.dispatch(event)
-        for key in [key for key, at in self._timers.items() if at <= self.now]:
-            del self._timers[key]
-            self.dispatch(TimerFired(key))
-        self._end_turn(crash_at)
-        replies, self._replies = self._replies, []
-        return replies
+        """One turn of the loop. Raises Crashed, with the partition restarted from what was durable, if told to.
 
-    def _end_turn(self, crash_at: CrashPoint | None) -> None:
-        appends, is_sync_wanted = self._appends, self._is_sync_wanted
-        self._appends, self._is_sync_wanted = [], False
-        self._crash_if(crash_at == "before the write")
-        if appends and self.is_disk_full:
-            self.producers.revert()
-            refusal = ProtocolError(ErrorCode.STORAGE_FULL, "no space left on device").body
-            self.dispatch(AppendFailed(refusal, self.log_end_offset))
-            appends = []
-        if appends:
-            self.log += appends
-            self.producers.confirm([header for header, _ in appends], self.now)
-        self._crash_if(crash_at == "after the write")
-        if is_sync_wanted:
-            self.durable_count = len(self.log)
-        self._crash_if(crash_at == "after the sync")
-        if appends:
-            self.dispatch(Appended(self.log_end_offset, self.size_bytes))
-
-    def _crash_if(self, is_due: bool) -> None:
-        if is_due:
+        A turn that makes no such call dies when it has ended, with everything unsaid.
+        """
+        self.crash_step = _CRASH_STEPS[crash_at] if crash_at is not None else None
+        self.trace.clear()
+        try:
+            self._loop.turn(*events)
+        except Crashed:
+            self.crash()
+            raise
+        if crash_at is not None:
             self.crash()
             raise Crashed
+        replies, self._loop.replies = self._loop.replies, []
+        self.performed += self._loop.calls
+        self._loop.calls = []
+        return replies
+
+    def dispatch(self, event: Any) -> None:
+        """An event in the middle of a turn."""
+        self._loop.dispatch(event)
 
     def crash(self, is_power_lost: bool = True) -> None:
         """Start again, with the durable part of the log, or with all that was written."""
         if is_power_lost:
             del self.log[self.durable_count :]
-        self.durable_count = len(self.log)
         self._start()
-
-    def dispatch(self, event: Any) -> None:
-        for effect in self.machine.handle(event, self.now):
-            self._take_up(effect)
-
-    def _take_up(self, effect: Any) -> None:
-        match effect:
-            case Reply():
-                self._replies.append(effect)
-            case SetTimer(key=key, at=at):
-                self._timers[key] = at
-            case CancelTimer(key=key):
-                self._timers.pop(key, None)
-            case Stop():
-                self.stopped = True
-            case Append(frames=frames, headers=headers):
-                run = b"".join(frames)
-                assert [each[:3] for each, _ in split(run)] == [header[:3] for header in headers]
-                self._appends += [(header, bytes(frame)) for header, frame in split(run)]
-            case Sync():
-                self._is_sync_wanted = True
-            case Read():
-                self._read(effect)
-            case LookUp(asked=asked, timestamp_ms=timestamp_ms):
-                self._look_up(asked, timestamp_ms)
-            case DeleteBefore(asked=asked, offset=offset):
-                self.log_start_offset = max(self.log_start_offset, offset)
-                self.dispatch(Trimmed(self.log_start_offset, self.size_bytes, asked))
-            case CompactSlice():
-                self.performed.append(effect)
-                self.slices_due = max(0, self.slices_due - 1)
-                self.dispatch(Compacted(self.slices_due > 0, self.size_bytes))
-            case MeasureBacklog(offset=offset):
-                behind = sum(len(frame) for header, frame in self.log if header.next_offset > offset)
-                self.dispatch(BacklogMeasured(behind))
-            case SaveReaders(data=data):
-                self.readers_file = data
-            case MeasureDisk():
-                self.disk_measured += 1
-                self.dispatch(DiskMeasured(self.free_bytes))
-            case Alarm(about=about, alarms=alarms):
-                self._alarms[about] = alarms
-                self.alarms = tuple(alarm for each in self._alarms.values() for alarm in each)
-            case ApplyRetention() | Checkpoint() | Reconfigure() | Call():
-                self.performed.append(effect)
-            case _:
-                raise AssertionError(f"unknown effect {effect!r}")
-
-    def _read(self, read: Read) -> None:
-        offset = read.asked.request.offset  # type: ignore[attr-defined]
-        run, next_offset = b"", offset
-        for header, frame in self.log:
-            if header.next_offset <= offset:
-                continue
-            if header.next_offset > read.up_to_offset or (run and len(run) + len(frame) > read.max_bytes):
-                break
-            run += frame
-            next_offset = header.next_offset
-        self.dispatch(ReadDone(read, run, next_offset))
-
-    def _look_up(self, asked: Received, timestamp_ms: int) -> None:
-        for header, _ in self.log:
-            if header.max_timestamp_ms >= timestamp_ms:
-                self.dispatch(LookedUp(asked, header.base_offset, header.max_timestamp_ms))
-                return
-        self.dispatch(LookedUp(asked, None))
 
 
 def offsets_in(run: Any) -> list[int]:

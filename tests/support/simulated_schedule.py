@@ -9,7 +9,7 @@ from planaria.actors.journal.identity import start_of
 from planaria.actors.log.key_map import KeyMap
 from planaria.actors.log.survivors import rewritten, survivors
 from planaria.actors.scheduler.machine import SchedulerMachine
-from planaria.actors.scheduler.snapshot import decode_snapshot
+from planaria.actors.scheduler.process import SchedulerActor
 from planaria.transport.addresses import CONTROLLER, Place, partition_address, place_of
 from planaria.transport.batch import decode_records, parse_header
 from planaria.transport.machine import (
@@ -59,8 +59,12 @@ class SimulatedSchedule(SimulatedActor):
     # The scheduler's life
 
     def start(self, *, with_snapshot: bool = True) -> None:
-        stored = decode_snapshot(self.snapshot) if self.snapshot and with_snapshot else None
-        self.launch(lambda starter: SchedulerMachine(*OWN, 1, starter=starter, snapshot=stored))
+        if not with_snapshot:
+            self.snapshot = None
+        topic, number = OWN
+        self.launch(
+            SchedulerActor, f"scheduler/{number}", {"topic": topic, "number": number, "schedulers": 1}
+        )
 
     def crash(self, *, arriving: int = 0, with_snapshot: bool = True) -> None:
         """The scheduler dies; so many of the batches that it had sent still arrive, in order."""

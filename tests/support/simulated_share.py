@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from planaria.actors.coordinator.effects import Alarm
 from planaria.transport.addresses import place_of
 from planaria.transport.batch import build
 from planaria.transport.machine import Call
@@ -19,7 +18,6 @@ class SimulatedShare(SimulatedGroup):
     def __init__(self, topics: dict[str, int] | None = None) -> None:
         super().__init__(topics or {"ORDERS": 1, "DLQ": 1})
         self.logs: dict[tuple[str, int], SimulatedLog] = {}
-        self.alarms: tuple[str, ...] = ()
 
     def log_of(self, topic: str, partition: int = 0) -> SimulatedLog:
         return self.logs.setdefault((topic, partition), SimulatedLog())
@@ -49,11 +47,9 @@ class SimulatedShare(SimulatedGroup):
         (result,) = reply.results
         return result.error.code if result.error is not None else None
 
-    def _perform(self, effect: Any) -> None:
-        if isinstance(effect, Alarm):
-            self.alarms = effect.alarms
-        else:
-            super()._perform(effect)
+    @property
+    def alarms(self) -> tuple[str, ...]:
+        return self.actor.alarms
 
     def _is_parked(self, call: Call) -> bool:
         place, request = place_of(call.address), call.request

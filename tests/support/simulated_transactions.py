@@ -4,6 +4,7 @@ from typing import Any
 
 from model_partition import ModelPartition
 from planaria.actors.transactions.machine import TransactionsMachine
+from planaria.actors.transactions.process import TransactionsActor
 from planaria.transport.addresses import CONTROLLER
 from planaria.transport.machine import (
     Call,
@@ -50,9 +51,9 @@ class SimulatedTransactions(SimulatedActor):
 
     def start(self) -> None:
         self.launch(
-            lambda starter: TransactionsMachine(
-                "__transactions", 0, starter=starter, endpoint=f"ipc://{self.starts}"
-            )
+            lambda context, _: TransactionsActor(context),
+            "transactions/0",
+            {"topic": "__transactions", "number": 0},
         )
 
     # Requests

@@ -5,7 +5,7 @@ imported; everything between those places is the product's own code. An ActorHos
 die at any effect, write, sync or message of a turn.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,16 +14,18 @@ from unittest import mock
 
 import zmq
 
+from memory_log import MemoryDisk, MemoryLog, Step, opener
 from planaria.actors.controller.process import ControllerActor
 from planaria.actors.coordinator.process import CoordinatorActor
 from planaria.actors.gateway.process import GatewayActor
-from planaria.actors.log.errors import OffsetOutOfRange, StorageFull
-from planaria.actors.log.producers import ProducerStates
+from planaria.actors.log.errors import StorageFull
+from planaria.actors.log.files import Files
+from planaria.actors.log.lock import DirectoryLock
 from planaria.actors.partition.process import PartitionProcess
-from planaria.transport.batch import BatchHeader, Buffer, split
-from planaria.transport.deduplication import dedup_id_of
+from planaria.transport.actor import Actor, ActorContext
+from planaria.transport.batch import BatchHeader
 from planaria.transport.endpoints import control_endpoint
-from planaria.transport.loop import Actor, ActorContext, Loop
+from planaria.transport.loop import Loop
 from planaria.transport.machine import Event
 from planaria.transport.protocol.control import ChildSpec
 from simulator_network import Network, SimulatedContext, SimulatedPoller
@@ -36,24 +38,14 @@ GATEWAY_ENDPOINT = "tcp://127.0.0.1:5570"
 HEARTBEAT_INTERVAL_MS = 1_000
 
 
-class PartitionDisk:
-    """One partition's directory: batches, of which the first `durable` survive a loss of power."""
+class PartitionDisk(MemoryDisk):
+    """One partition's directory, with the rule that each leader epoch belongs to one incarnation."""
 
     def __init__(self) -> None:
-        self.batches: list[tuple[BatchHeader, bytes]] = []
-        self.durable = 0
-        self.snapshot: tuple[bytes, int] | None = None
+        super().__init__()
         self.is_locked = False
         self.written_by: dict[int, str] = {}
         """Leader epoch -> the one incarnation whose batches may bear it."""
-
-    @property
-    def end_offset(self) -> int:
-        return self.batches[-1][0].next_offset if self.batches else 0
-
-    @property
-    def durable_end_offset(self) -> int:
-        return self.batches[self.durable - 1][0].next_offset if self.durable else 0
 
     def crash(self, world: World) -> None:
         """What was not synced is lost, but for a part of it."""
@@ -78,104 +70,31 @@ class Disks:
         )
 
 
-class SimulatedLog:
-    """PartitionLog over a PartitionDisk."""
+class SimulatedLog(MemoryLog):
+    """The log of one incarnation: it may die at each step, and a sync takes time."""
 
-    def __init__(self, disk: PartitionDisk, host: "ActorHost", now_ms: int) -> None:
-        self._disk = disk
+    _disk: PartitionDisk
+
+    def __init__(self, disk: PartitionDisk, host: "ActorHost", config: Any, now_ms: int) -> None:
         self._host = host
-        self.log_start_offset = 0
-        self.producers = ProducerStates()
-        start = 0
-        if disk.snapshot is not None and disk.snapshot[1] <= disk.end_offset:
-            start = disk.snapshot[1]
-            assert self.producers.load(*disk.snapshot)
-        behind = [(header, frame) for header, frame in disk.batches if header.base_offset >= start]
-        self.producers.replay(((header, dedup_id_of(frame, header)) for header, frame in behind), now_ms)
-        disk.durable = len(disk.batches)
-        self.last_leader_epoch = disk.batches[-1][0].leader_epoch if disk.batches else -1
+        super().__init__(disk, config, now_ms)
 
-    @property
-    def log_end_offset(self) -> int:
-        return self._disk.end_offset
-
-    @property
-    def size_bytes(self) -> int:
-        return len(self._disk.batches) * 100
-
-    def append(self, frames: Sequence[Buffer], headers: Sequence[BatchHeader], now_ms: int) -> None:
+    def _step(self, step: Step, header: BatchHeader | None = None) -> None:
+        if step == "synced":
+            self._host.busy(self._host.sync_us)
         self._host.step()
-        if self._host.world.now_us < self._host.disks.full_until:
-            self.producers.revert()
-            raise StorageFull("no space left on the simulated device")
-        found = [
-            (header, bytes(frame)) for header, frame in split(b"".join(bytes(frame) for frame in frames))
-        ]
-        assert [header.base_offset for header, _ in found] == [header.base_offset for header in headers]
-        for each in found:
-            assert each[0].base_offset == self._disk.end_offset, "the log's offsets are not dense"
-            if self._disk.written_by.setdefault(each[0].leader_epoch, self._host.name) != self._host.name:
+        if header is not None:
+            writer = self._disk.written_by.setdefault(header.leader_epoch, self._host.name)
+            if writer != self._host.name:
                 raise Violation(
-                    f"{self._host.name} writes in the epoch {each[0].leader_epoch} of another incarnation"
+                    f"{self._host.name} writes in the epoch {header.leader_epoch} of another incarnation"
                 )
-            self._disk.batches.append(each)
-            self._host.step()
-        self.producers.confirm(headers, now_ms)
-        self.last_leader_epoch = headers[-1].leader_epoch
 
-    def sync(self) -> None:
-        self._host.step()
-        if self._disk.durable == len(self._disk.batches):
-            return
-        self._disk.durable = len(self._disk.batches)
-        self._host.busy(self._host.sync_us)
-        self._host.step()
-
-    def read(self, offset: int, max_bytes: int, up_to_offset: int) -> tuple[Buffer, int]:
-        if not 0 <= offset <= self.log_end_offset:
-            raise OffsetOutOfRange(offset, 0, self.log_end_offset)
-        run, next_offset = b"", offset
-        for header, frame in self._disk.batches:
-            if header.next_offset <= offset:
-                continue
-            if header.next_offset > up_to_offset or (run and len(run) + len(frame) > max_bytes):
-                break
-            run += frame
-            next_offset = header.next_offset
-        return run, next_offset
-
-    def offset_for_timestamp(self, timestamp_ms: int) -> tuple[int, int] | None:
-        return next(
-            (
-                (h.base_offset, h.max_timestamp_ms)
-                for h, _ in self._disk.batches
-                if h.max_timestamp_ms >= timestamp_ms
-            ),
-            None,
-        )
-
-    def apply_retention(self, now_ms: int, consumed_offset: int | None = None) -> int:
-        return 0
-
-    def compact(self, now_ms: int, budget_bytes: int) -> bool:
-        return False  # nothing is ever due: tests/log and tests/coordinator compact real logs
-
-    def checkpoint(self) -> bool:
-        self.sync()
-        if self._host.world.now_us < self._host.disks.full_until:
-            return False
-        self._disk.snapshot = (self.producers.encode(self.log_end_offset), self.log_end_offset)
-        self._host.step()
-        return True
-
-    def reconfigure(self, config: Any) -> None:
-        pass
-
-    def close(self, clean: bool = True) -> None:
-        self.checkpoint()
+    def _is_full(self) -> bool:
+        return self._host.world.now_us < self._host.disks.full_until
 
 
-class SimulatedLock:
+class SimulatedLock(DirectoryLock):
     """One process at a time."""
 
     def __init__(self, disk: PartitionDisk) -> None:
@@ -187,10 +106,11 @@ class SimulatedLock:
         self._disk.is_locked = False
 
 
-class SimulatedFiles:
+class SimulatedFiles(Files):
     """The part of Files that catalog and snapshots use; replaced as a whole, durably."""
 
     def __init__(self, host: "ActorHost") -> None:
+        super().__init__()
         self._host = host
 
     def read_whole(self, path: Path) -> bytes | None:
@@ -210,6 +130,9 @@ class SimulatedFiles:
 
     def make_directory(self, path: Path) -> None:
         pass
+
+    def free_bytes(self, directory: Path) -> int:
+        return 1_000_000_000
 
 
 class Taps:
@@ -357,12 +280,17 @@ class ActorHost(Host):
             instance_id=INSTANCE_ID,
             heartbeat_interval_ms=HEARTBEAT_INTERVAL_MS,
         )
-        files: Any = SimulatedFiles(self)
+        files = SimulatedFiles(self)
         makers: dict[str, Callable[[], Actor]] = {
             "controller": lambda: ControllerActor(context, files),
             "coordinator": lambda: CoordinatorActor(context, files),
             "gateway": lambda: GatewayActor(context),
-            "partition": lambda: PartitionProcess(context),
+            "partition": lambda: PartitionProcess(
+                context,
+                files,
+                opener(lambda config, now_ms: SimulatedLog(self.disk, self, config, now_ms)),
+                lambda *_: SimulatedLock(self.disk),
+            ),
         }
         self.actor = makers[self.address.partition("/")[0]]()
         return SimulatedLoop(self, self.actor, context)
@@ -379,15 +307,6 @@ def replacing_the_world(world: World, network: Network) -> Iterator[None]:
     def new_context() -> Any:
         return SimulatedContext(network, CURRENT.host)
 
-    def open_log(
-        directory: Path, config: Any, now_ms: int, on_progress: Callable[[int], None]
-    ) -> SimulatedLog:
-        on_progress(0)
-        return SimulatedLog(CURRENT.host.disk, CURRENT.host, now_ms)
-
-    def lock(path: Path, wait_ms: int) -> SimulatedLock:
-        return SimulatedLock(CURRENT.host.disk)
-
     def uuid4() -> Any:
         return SimpleNamespace(hex=f"{world.random.getrandbits(128):032x}")
 
@@ -398,8 +317,6 @@ def replacing_the_world(world: World, network: Network) -> Iterator[None]:
         "planaria.transport.sockets.new_context": new_context,
         "planaria.transport.sockets.receive_frames": lambda socket: socket.recv_multipart(),
         "planaria.transport.sockets.send_frames": lambda socket, frames: socket.send_multipart(frames),
-        "planaria.actors.partition.process.PartitionLog": SimpleNamespace(open=open_log),
-        "planaria.actors.partition.process.DirectoryLock": lock,
         "planaria.transport.client.consumer.monotonic": world.monotonic,
         "planaria.transport.client.consumer.random": SimpleNamespace(random=world.random.random),
         "planaria.transport.client.consumer.uuid": SimpleNamespace(uuid4=uuid4),

@@ -42,10 +42,11 @@ def test_an_end_is_told_to_every_participant(coordinator: SimulatedTransactions)
 
 def test_who_is_given_an_identity_is_told_where_to_ask_next(coordinator: SimulatedTransactions) -> None:
     reply = coordinator.request(InitProducer(transactional_id="x"))
-    assert reply.endpoint == "ipc://1"
+    first = reply.endpoint
+    assert first.endswith(".1")
     coordinator.start()
     coordinator.drain()
-    assert coordinator.end(identity(reply), commit=True).endpoint == "ipc://2"
+    assert coordinator.end(identity(reply), commit=True).endpoint == first[:-1] + "2"
 
 
 def test_the_decision_is_durable_before_anybody_hears_of_it(coordinator: SimulatedTransactions) -> None:

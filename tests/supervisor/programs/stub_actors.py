@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from planaria.transport.loop import Actor, ActorContext, run_actor
+from planaria.transport.actor import Actor, ActorContext
+from planaria.transport.loop import run_actor
 from planaria.transport.machine import Cast, Stop, StopRequested
 from planaria.transport.protocol.control import ChildSpec, StartChild
 from planaria.transport.protocol.message import Request

@@ -1,0 +1,117 @@
+"""The turns of a real actor with the clock of a test: no socket, no thread, nothing that moves by itself.
+
+Everything between an event and a reply is the product's own: the actor's process, and `Turns` around it. What leaves at
+the end of a turn is in `replies` and `calls` until the test takes it. `OneFile` is the directory of an actor that keeps
+one file.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from planaria.actors.log.errors import StorageFull
+from planaria.actors.log.files import Files
+from planaria.transport.actor import Actor, ActorContext
+from planaria.transport.machine import Call, Cast, Event, Reply, TimerFired
+from planaria.transport.turns import Turns
+
+
+def context_of(
+    address: str, incarnation: int, arguments: dict[str, Any], data_directory: str = "/nowhere"
+) -> ActorContext:
+    return ActorContext(
+        address=address,
+        incarnation=incarnation,
+        arguments=arguments,
+        run_directory="/nowhere/run",
+        data_directory=data_directory,
+        control_endpoint="unused",
+        instance_id="run",
+    )
+
+
+class ManualLoop(Turns):
+    """`clock` is asked for the time. A turn begins when the test has an event, or when time has passed."""
+
+    def __init__(self, actor: Actor, context: ActorContext, clock: Callable[[], int]) -> None:
+        super().__init__(actor, context)
+        self._clock = clock
+        self.replies: list[Reply] = []
+        self.calls: list[Call | Cast] = []
+        self.fired: list[Any] = []
+        """The keys of timers, in the order they fired."""
+        self.is_ready = False
+
+    def start(self) -> None:
+        """What the start of a process does before its first turn."""
+        self._actor.start()
+        self._end_turn()
+
+    def turn(self, *events: Event) -> None:
+        for event in events:
+            self.dispatch(event)
+        self._end_turn()
+
+    @property
+    def now(self) -> int:
+        return self._clock()
+
+    @property
+    def next_timer_at(self) -> int | None:
+        return self._timers.next_at()
+
+    @property
+    def is_stopped(self) -> bool:
+        return self._stopping
+
+    def dispatch(self, event: Event) -> None:
+        if isinstance(event, TimerFired):
+            self.fired.append(event.key)
+        super().dispatch(event)
+
+    def progress(self) -> None:
+        """There is no supervisor to tell."""
+
+    def ready(self) -> None:
+        self.is_ready = True
+
+    def _expired(self, now: int) -> list[Event]:
+        return []  # whether a call is answered is the test's to say
+
+    def _answer(self, reply: Reply) -> None:
+        self._outbox.append(reply)
+
+    def _send_reply(self, answer: Reply) -> None:
+        self.replies.append(answer)
+
+    def _send_out(self, effect: Call | Cast) -> None:
+        self.calls.append(effect)
+
+
+class OneFile(Files):
+    """A directory in memory with one file in it, replaced as a whole and durably."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.content: bytes | None = None
+        self.is_full = False
+        self.free = 1_000_000_000
+        self.measured = 0
+
+    def make_directory(self, path: Path) -> None:
+        pass
+
+    def read_whole(self, path: Path) -> bytes | None:
+        return self.content
+
+    def replace(self, path: Path, data: bytes) -> None:
+        if self.is_full:
+            raise StorageFull("no space left in memory")
+        self.content = data
+
+    def unlink(self, path: Path) -> None:
+        self.content = None
+
+    def free_bytes(self, directory: Path) -> int:
+        self.measured += 1
+        return self.free

@@ -1,0 +1,154 @@
+"""A partition's log in memory: what `PartitionLog` offers to the partition's process, over a list of batches.
+
+The first `durable` batches of a MemoryDisk survive a loss of power. A subclass says what happens between two system
+calls: `_step` comes before and after each, and may raise.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from planaria.actors.log.errors import OffsetOutOfRange, StorageFull
+from planaria.actors.log.producers import ProducerStates
+from planaria.transport.batch import BatchHeader, Buffer, split
+from planaria.transport.deduplication import dedup_id_of
+
+Step = Literal["append", "batch", "appended", "sync", "synced", "checkpoint"]
+
+
+class MemoryDisk:
+    def __init__(self) -> None:
+        self.batches: list[tuple[BatchHeader, bytes]] = []
+        self.durable = 0
+        self.log_start_offset = 0
+        self.snapshot: tuple[bytes, int] | None = None
+        """Of the producers, and the offset it speaks for."""
+
+    @property
+    def end_offset(self) -> int:
+        return self.batches[-1][0].next_offset if self.batches else 0
+
+    @property
+    def durable_end_offset(self) -> int:
+        return self.batches[self.durable - 1][0].next_offset if self.durable else 0
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(len(frame) for _, frame in self.batches)
+
+
+class MemoryLog:
+    """Opening recovers: what is there is durable from then on."""
+
+    def __init__(self, disk: MemoryDisk, config: Any, now_ms: int) -> None:
+        self._disk = disk
+        self.directory = Path("/nowhere/log")
+        self.producers = ProducerStates()
+        self.producers.identities.reconfigure(config.dedup_window_ms, config.dedup_window_count)
+        start = 0
+        if disk.snapshot is not None and disk.snapshot[1] <= disk.end_offset:
+            start = disk.snapshot[1]
+            assert self.producers.load(*disk.snapshot)
+        behind = [(header, frame) for header, frame in disk.batches if header.base_offset >= start]
+        self.producers.replay(((header, dedup_id_of(frame, header)) for header, frame in behind), now_ms)
+        disk.durable = len(disk.batches)
+        self.last_leader_epoch = disk.batches[-1][0].leader_epoch if disk.batches else -1
+
+    # What a subclass adds.
+
+    def _step(self, step: Step, header: BatchHeader | None = None) -> None:
+        """A system call is about to be made, or has just been made."""
+
+    def _is_full(self) -> bool:
+        return False
+
+    # What the process calls.
+
+    @property
+    def log_start_offset(self) -> int:
+        return self._disk.log_start_offset
+
+    @property
+    def log_end_offset(self) -> int:
+        return self._disk.end_offset
+
+    @property
+    def size_bytes(self) -> int:
+        return self._disk.size_bytes
+
+    def append(self, frames: Sequence[Buffer], headers: Sequence[BatchHeader], now_ms: int) -> None:
+        self._step("append")
+        if self._is_full():
+            self.producers.revert()
+            raise StorageFull("no space left in memory")
+        found = [
+            (header, bytes(frame)) for header, frame in split(b"".join(bytes(frame) for frame in frames))
+        ]
+        assert [each[:3] for each, _ in found] == [header[:3] for header in headers]
+        for each in found:
+            assert each[0].base_offset == self._disk.end_offset, "the log's offsets are not dense"
+            self._step("batch", each[0])
+            self._disk.batches.append(each)
+        self.producers.confirm(headers, now_ms)
+        self.last_leader_epoch = headers[-1].leader_epoch
+        self._step("appended")
+
+    def sync(self) -> None:
+        self._step("sync")
+        if self._disk.durable == len(self._disk.batches):
+            return
+        self._disk.durable = len(self._disk.batches)
+        self._step("synced")
+
+    def read(self, offset: int, max_bytes: int, up_to_offset: int) -> tuple[Buffer, int]:
+        if not 0 <= offset <= self.log_end_offset:
+            raise OffsetOutOfRange(offset, 0, self.log_end_offset)
+        run, next_offset = b"", offset
+        for header, frame in self._disk.batches:
+            if header.next_offset <= offset:
+                continue
+            if header.next_offset > up_to_offset or (run and len(run) + len(frame) > max_bytes):
+                break
+            run += frame
+            next_offset = header.next_offset
+        return run, next_offset
+
+    def offset_for_timestamp(self, timestamp_ms: int) -> tuple[int, int] | None:
+        found = ((h.base_offset, h.max_timestamp_ms) for h, _ in self._disk.batches)
+        return next((each for each in found if each[1] >= timestamp_ms), None)
+
+    def bytes_from(self, offset: int) -> int:
+        return sum(len(frame) for header, frame in self._disk.batches if header.next_offset > offset)
+
+    def delete_before(self, offset: int) -> None:
+        self._disk.log_start_offset = max(self._disk.log_start_offset, offset)
+
+    def apply_retention(self, now_ms: int, consumed_offset: int | None = None) -> int:
+        return 0
+
+    def compact(self, now_ms: int, budget_bytes: int) -> bool:
+        return False  # nothing is ever due: tests/log and tests/coordinator compact real logs
+
+    def checkpoint(self) -> bool:
+        self.sync()
+        if self._is_full():
+            return False
+        self._disk.snapshot = (self.producers.encode(self.log_end_offset), self.log_end_offset)
+        self._step("checkpoint")
+        return True
+
+    def reconfigure(self, config: Any) -> None:
+        self.producers.identities.reconfigure(config.dedup_window_ms, config.dedup_window_count)
+
+    def close(self, clean: bool = True) -> None:
+        self.checkpoint()
+
+
+def opener(make: Callable[[Any, int], MemoryLog]) -> Any:
+    """What the partition's process opens its log with."""
+
+    def open_log(directory: Path, config: Any, now_ms: int, on_progress: Callable[[int], None]) -> MemoryLog:
+        on_progress(0)
+        return make(config, now_ms)
+
+    return open_log

@@ -1,0 +1,74 @@
+"""The process around a machine, without its sockets: what an actor is born with, and what its loop calls.
+
+Owns the effects that are the actor's own and what the end of a turn makes durable. Must never decide anything, and must
+never send or receive: `Turns` calls it, in the loop of a real process and in simulations alike.
+"""
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import msgspec
+
+from .endpoints import endpoint_for
+from .machine import Effect, Machine
+from .protocol.message import Request
+from .protocol.operations import InFlight
+
+if TYPE_CHECKING:
+    from .turns import Turns
+
+
+class ActorContext(msgspec.Struct, kw_only=True):
+    """What a child is born with."""
+
+    address: str
+    incarnation: int
+    arguments: dict[str, Any]
+    run_directory: str
+    data_directory: str
+    control_endpoint: str
+    instance_id: str
+    heartbeat_interval_ms: int = 500
+    parent_sentinel: int | None = None
+    """A file descriptor that becomes readable when the supervisor is gone."""
+    last_end: str | None = None
+    """How the incarnation before ended; None for the first, and after a restart of the supervisor."""
+
+
+class Actor:
+    """The process around a machine: subclass it, set `machine`, perform the effects that are your own."""
+
+    requests: ClassVar[tuple[type[Request], ...]] = ()
+    """What the server socket accepts; the loop refuses the rest."""
+    ready_by_itself: ClassVar[bool] = False
+    """Whether the actor calls `Loop.ready` itself, instead of being ready when `start` returns."""
+    is_death_accounted: bool = False
+    """Set by an actor that found out what ended its predecessor, and bounds it itself."""
+
+    alarms: tuple[str, ...] = ()
+    """What an operator should know of, one line each: shown by `status` from the next heartbeat on."""
+
+    machine: Machine
+
+    def __init__(self, context: ActorContext) -> None:
+        self.context = context
+        self.loop: Turns
+
+    def endpoint(self) -> str | None:
+        """What to bind; None for an actor that nobody asks."""
+        return endpoint_for(self.context.run_directory, self.context.address, self.context.incarnation)
+
+    def start(self) -> None:
+        """Open, recover; call `self.loop.progress()` now and then when it takes long."""
+
+    def perform(self, effect: Effect) -> None:
+        raise AssertionError(f"{type(self).__name__} was given an effect that it does not know: {effect!r}")
+
+    def end_turn(self) -> None:
+        """Make durable what the turn gathered and dispatch what the machine must hear of it."""
+
+    def in_flight(self) -> tuple[InFlight, ...]:
+        """The records at hand, shown by `status` from the next heartbeat on."""
+        return ()
+
+    def close(self) -> None:
+        """Last act of an orderly end."""

@@ -1,0 +1,104 @@
+"""The turns of an actor without its sockets: events go to the machine, effects are performed, or kept until the end.
+
+Owns the timers, what the turn has to send, and the order of a turn's end:
+
+    expire        calls that nobody answered in time, and timers that are due
+    make durable  `Actor.end_turn`: one write and one sync for all appends of the turn; the machine hears of it
+    release       replies, calls and casts leave now and not before
+
+Must never release anything before `Actor.end_turn` has returned. Knows no socket and no clock: a subclass supplies both.
+`Loop` does in every process, and the simulations of the tests do, so that what they try is what runs.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from .actor import Actor, ActorContext
+from .machine import Call, CancelTimer, Cast, Effect, Event, Reply, SetTimer, Stop, TimerFired
+from .timers import Timers
+
+
+class Turns:
+    """Takes one actor through its turns until it stops."""
+
+    def __init__(self, actor: Actor, context: ActorContext) -> None:
+        self.context = context
+        self._actor = actor
+        actor.loop = self
+        self._timers = Timers()
+        self._outbox: list[Any] = []
+        self._outgoing: list[Call | Cast] = []
+        self._stopping = False
+
+    # What a subclass supplies.
+
+    @property
+    def now(self) -> int:
+        """Milliseconds since the epoch."""
+        raise NotImplementedError
+
+    def progress(self) -> None:
+        """Tell the supervisor that a long start is moving."""
+        raise NotImplementedError
+
+    def ready(self) -> None:
+        """Tell the supervisor, and by it everybody, that this actor serves."""
+        raise NotImplementedError
+
+    def watch(self, source: Any, callback: Callable[[], None]) -> None:
+        """Call `callback` in the loop's thread whenever `source`, a file descriptor or socket, is readable."""
+        raise NotImplementedError
+
+    def _expired(self, now: int) -> Iterable[Event]:
+        """The failures of calls that were not answered in time."""
+        raise NotImplementedError
+
+    def _answer(self, reply: Reply) -> None:
+        """Put a reply into the outbox, in the form that `_send_reply` takes."""
+        raise NotImplementedError
+
+    def _send_reply(self, answer: Any) -> None:
+        raise NotImplementedError
+
+    def _send_out(self, effect: Call | Cast) -> None:
+        raise NotImplementedError
+
+    # The turn.
+
+    def dispatch(self, event: Event) -> None:
+        """Give the machine an event in this turn and take up its effects."""
+        for effect in self._actor.machine.handle(event, self.now):
+            self._take_up(effect)
+
+    def _take_up(self, effect: Effect) -> None:
+        kind = type(effect)
+        if kind is Reply:
+            self._answer(effect)
+        elif kind is Call or kind is Cast:
+            self._outgoing.append(effect)
+        elif kind is SetTimer:
+            self._timers.set(effect.key, effect.at)
+        elif kind is CancelTimer:
+            self._timers.cancel(effect.key)
+        elif kind is Stop:
+            self._stopping = True
+        else:
+            self._actor.perform(effect)
+
+    def _end_turn(self) -> None:
+        now = self.now
+        for failed in self._expired(now):
+            self.dispatch(failed)
+        for key in self._timers.pop_due(now):
+            self.dispatch(TimerFired(key))
+        self._actor.end_turn()
+        self._release()
+
+    def _release(self) -> None:
+        while self._outbox or self._outgoing:
+            outbox, self._outbox = self._outbox, []
+            for answer in outbox:
+                self._send_reply(answer)
+            outgoing, self._outgoing = self._outgoing, []
+            for effect in outgoing:
+                self._send_out(effect)
