@@ -316,7 +316,9 @@ def replacing_the_world(world: World, network: Network) -> Iterator[None]:
         "planaria.transport.loop.zmq": _ZmqWithoutWaiting(),
         "planaria.transport.sockets.new_context": new_context,
         "planaria.transport.sockets.receive_frames": lambda socket: socket.recv_multipart(),
-        "planaria.transport.sockets.send_frames": lambda socket, frames: socket.send_multipart(frames),
+        "planaria.transport.sockets.send_frames": lambda socket, frames, _=True: socket.send_multipart(
+            frames
+        ),
         "planaria.transport.client.consumer.monotonic": world.monotonic,
         "planaria.transport.client.consumer.random": SimpleNamespace(random=world.random.random),
         "planaria.transport.client.consumer.uuid": SimpleNamespace(uuid4=uuid4),

@@ -1,7 +1,7 @@
 """Programs that use the broker in a simulation: producers, consumers, askers, on simulated connections.
 
-A ClientHost does for the real exchange what the client's network thread does. Consumers are the real Consumer, on a
-program's thread; producers are the real delivery machine under batches that tests can tell apart.
+A ClientHost takes the client's Dispatch through its turns, as the network thread does. Consumers are the real Consumer,
+on a program's thread; producers are the real delivery machine under batches that tests can tell apart.
 """
 
 from collections import deque
@@ -16,48 +16,34 @@ from planaria.transport.client.asking import (
     GATEWAY,
     Answered,
     Ask,
-    CancelTimer,
     Effect,
     Event,
     Failed,
     Owner,
-    SetTimer,
-    TimerFired,
     partition_address,
 )
 from planaria.transport.client.consumer import Consumer
 from planaria.transport.client.directory import Directory
+from planaria.transport.client.dispatch import Dispatch
 from planaria.transport.client.errors import MemberFenced, TimedOut, error_from
 from planaria.transport.client.exchange import Exchange
 from planaria.transport.client.exchange_events import (
-    Arrived,
-    CheckLocality,
-    Connect,
-    Deliver,
-    Disconnect,
     Disconnected,
-    LocalityKnown,
-    Send,
     Submitted,
-    Undeliverable,
     Wanted,
 )
 from planaria.transport.client.options import ConsumerOptions
 from planaria.transport.client.producing import BatchTaken, LaneIdle, Outcome, Producing, Transmit
 from planaria.transport.client.retry import RetryPolicy
-from planaria.transport.codec import encode_header, split_envelope
 from planaria.transport.protocol.data import Produce, ProduceReply
 from planaria.transport.protocol.errors import ProtocolError
 from planaria.transport.protocol.message import Reply, Request
 from planaria.transport.protocol.session import Metadata, MetadataReply
-from planaria.transport.sockets import connect_peer
-from planaria.transport.timers import Timers
 from simulator_actors import GATEWAY_ENDPOINT
 from simulator_checks import Checks
 from simulator_network import Network, SimulatedSocket
 from simulator_world import MS, BatonEvent, Host, Program, World
 
-MAX_RECEIVED_A_TURN = 256
 ReplyT = TypeVar("ReplyT", bound=Reply)
 
 
@@ -89,8 +75,7 @@ class ClientHost(Host):
             retry=RetryPolicy(),
             jitter=world.random.random,
         )
-        self._timers = Timers()
-        self._inbox: deque[tuple[Owner, Event]] = deque()
+        self._dispatch = Dispatch(self._exchange, self._socket, lambda *_: self._is_local)
         self._monitor: deque[tuple[str, bool]] = deque()
         self._is_begun = False
         self._next_timer_at: int | None = None
@@ -120,7 +105,7 @@ class ClientHost(Host):
         """A failure here ends the simulation."""
 
     def post(self, owner: Owner, event: Event) -> None:
-        self._inbox.append((owner, event))
+        self._dispatch.inbox.append((owner, event))
         self.wake(self.world.between(1, 30))
 
     def call(
@@ -165,27 +150,17 @@ class ClientHost(Host):
         now = self.world.now_ms
         if not self._is_begun:
             self._is_begun = True
-            self._perform(self._exchange, self._exchange.start(now))
+            self._dispatch.start(now)
         while self._monitor:
-            self._hand(self._exchange, Disconnected(*self._monitor.popleft()))
-        for _ in range(min(MAX_RECEIVED_A_TURN, len(self._socket.inbox))):
-            if not self._socket.inbox:
-                break
-            route, *frames = self._socket.recv_multipart()
-            _, header, payload = split_envelope(frames)
-            self._hand(self._exchange, Arrived(route, header, payload))
-        for _ in range(len(self._inbox)):
-            self._hand(*self._inbox.popleft())
-        for timer in self._timers.pop_due(now):
-            owner, key = timer  # type: ignore[misc]
-            self._hand(owner, TimerFired(key))
+            self._dispatch.hand(self._exchange, Disconnected(*self._monitor.popleft()), now)
+        self._dispatch.turn(now)
         self.busy(self.world.between(3, 40))
         self._sleep()
 
     def _sleep(self) -> None:
-        if self._socket.inbox or self._inbox or self._monitor:
+        if self._socket.inbox or self._dispatch.is_busy or self._monitor:
             self.wake()
-        at = self._timers.next_at()
+        at = self._dispatch.timers.next_at()
         if at is not None and not self.world.now_ms < (self._next_timer_at or 0) <= at:
             self._next_timer_at = at
             self.world.after(max(0, at - self.world.now_ms) * MS, self._on_timer, at)
@@ -198,44 +173,6 @@ class ClientHost(Host):
     def thaw(self) -> None:
         self._next_timer_at = None
         super().thaw()
-
-    def _hand(self, owner: Owner, event: Event) -> None:
-        self._perform(owner, owner.handle(event, self.world.now_ms))
-
-    def _perform(self, owner: Owner, effects: list[Effect]) -> None:
-        now = self.world.now_ms
-        work: deque[tuple[Owner, Effect]] = deque((owner, effect) for effect in effects)
-        while work:
-            owner, effect = work.popleft()
-            more: list[Effect] = []
-            match effect:
-                case Ask():
-                    owner, more = self._exchange, self._exchange.handle(Submitted(owner, effect), now)
-                case Send():
-                    owner, more = self._exchange, self._send(effect, now)
-                case Deliver():
-                    owner = effect.owner
-                    more = owner.handle(effect.event, now)
-                case SetTimer(key=key, at=at):
-                    self._timers.set((owner, key), at)
-                case CancelTimer(key=key):
-                    self._timers.cancel((owner, key))
-                case Connect(route=route, endpoint=endpoint):
-                    connect_peer(self._socket, route, endpoint)
-                case Disconnect(endpoint=endpoint):
-                    self._socket.disconnect(endpoint)
-                case CheckLocality(instance_id=instance_id):
-                    more = self._exchange.handle(LocalityKnown(instance_id, self._is_local), now)
-                case _:
-                    raise AssertionError(f"no such effect: {effect!r}")
-            work.extend((owner, effect) for effect in more)
-
-    def _send(self, effect: Send, now: int) -> list[Effect]:
-        try:
-            self._socket.send_multipart([effect.route, encode_header(effect.request), *effect.payload])
-        except zmq.ZMQError:
-            return self._exchange.handle(Undeliverable(effect.route, effect.attempt), now)
-        return []
 
     def kill(self) -> None:
         self.is_alive = False

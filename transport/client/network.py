@@ -1,4 +1,4 @@
-"""The network thread of a client: owns the socket and its monitor, performs what the exchange and its owners decide.
+"""The network thread of a client: owns the socket and its monitor, and takes the exchange through its turns.
 
 One thread, one ROUTER, one turn of the loop: what the monitor saw, what the socket received, what users posted, which
 timers are due. User threads only append to the inbox and wake the thread if it sleeps. Nothing here decides anything.
@@ -14,11 +14,10 @@ import random
 import re
 import socket
 import threading
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Protocol, TypeVar
 from weakref import WeakSet
 
 import zmq
@@ -26,49 +25,29 @@ from zmq.utils.monitor import recv_monitor_message
 
 from ..addresses import place_of
 from ..clock import Clock
-from ..codec import encode_header, split_envelope
-from ..protocol.errors import ErrorBody, ErrorCode, PlanariaError, ProtocolError
+from ..codec import encode_header
+from ..protocol.errors import ErrorBody, ErrorCode, PlanariaError
 from ..protocol.message import Reply, Request
 from ..protocol.session import Metadata, MetadataReply
 from ..sockets import (
     calls_socket,
-    connect_peer,
-    disconnect_peer,
     end_context,
     new_context,
-    receive_frames,
-    send_frames,
 )
-from ..timers import Timers
-from .asking import GATEWAY, Answered, Ask, CancelTimer, Effect, Event, Failed, Owner, SetTimer, TimerFired
+from .asking import GATEWAY, Answered, Ask, Effect, Event, Failed, Owner
 from .directory import Directory
+from .dispatch import Dispatch
 from .errors import Closed, UnknownTopic, error_from
 from .exchange import Exchange
 from .exchange_events import (
-    Arrived,
-    CheckLocality,
-    Connect,
-    Deliver,
-    Disconnect,
     Disconnected,
-    LocalityKnown,
-    Send,
     Submitted,
-    Undeliverable,
     Wanted,
     Withdrawn,
 )
 from .gate import Gate
 from .options import InvalidOption, check_name
 from .retry import RetryPolicy
-
-MAX_RECEIVED_A_TURN = 256
-COPY_LIMIT_BYTES = 64 * 1024
-"""Frames above this are handed to ZeroMQ without a copy."""
-
-# As plain numbers: arithmetic on ZeroMQ's enumerations takes longer than the calls they are given to.
-_EVENTS = int(zmq.EVENTS)
-_READABLE = int(zmq.POLLIN)
 
 ReplyT = TypeVar("ReplyT", bound=Reply)
 MAX_PORT = 65_535
@@ -114,10 +93,6 @@ class Network:
             retry=RetryPolicy(),
             jitter=random.random,
         )
-        self._timers = Timers()
-        self._inbox: deque[tuple[Owner, Event]] = deque()
-        self._arrived: deque[list[bytes]] = deque()
-        """Messages that were read when a connection went; they come before those in the socket."""
         self._waiters: set[Waiter] = set()
         self._passed: list[Gate] = []
         self._is_asleep = False
@@ -125,6 +100,7 @@ class Network:
         self._failure: BaseException | None = None
         self._context = new_context()
         self._socket = calls_socket(self._context)
+        self._dispatch = Dispatch(self._exchange, self._socket, _is_here)
         self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED)
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_reader, False)
@@ -149,7 +125,7 @@ class Network:
 
     def post(self, owner: Owner, event: Event) -> None:
         """Have `owner.handle(event)` called on the network thread, its effects performed."""
-        self._inbox.append((owner, event))
+        self._dispatch.inbox.append((owner, event))
         if self._is_asleep:
             self._is_asleep = False
             self._wake()
@@ -251,8 +227,7 @@ class Network:
 
     def _run(self) -> None:
         try:
-            now = self.now_ms()
-            self._perform(self._exchange, self._exchange.start(now), now)
+            self._dispatch.start(self.now_ms())
             poller = zmq.Poller()
             for source in (self._socket, self._monitor, self._wake_reader):
                 poller.register(source, zmq.POLLIN)
@@ -295,92 +270,25 @@ class Network:
             waiter.handle(Failed(None, error), 0)
 
     def _turn(self, poller: zmq.Poller) -> None:
-        next_at = self._timers.next_at()
+        next_at = self._dispatch.timers.next_at()
         timeout_ms = None if next_at is None else max(0, next_at - self.now_ms())
         self._open_gates()
         self._is_asleep = True
-        ready = dict(poller.poll(0 if self._inbox or self._arrived else timeout_ms))
+        ready = dict(poller.poll(0 if self._dispatch.is_busy else timeout_ms))
         self._is_asleep = False
         if self._wake_reader in ready:
             os.read(self._wake_reader, 4096)
         now = self.now_ms()
         if self._monitor in ready:
             self._hear_monitor(now)
-        if self._socket in ready or self._arrived:
-            self._receive(now)
-        for _ in range(len(self._inbox)):
-            owner, event = self._inbox.popleft()
-            self._hand(owner, event, now)
-        for timer in self._timers.pop_due(now):
-            owner, key = cast("tuple[Owner, Any]", timer)
-            self._hand(owner, TimerFired(key), now)
+        self._dispatch.turn(now)
 
     def _hear_monitor(self, now: int) -> None:
         with suppress(zmq.Again):
             while True:
                 seen = recv_monitor_message(self._monitor, zmq.NOBLOCK)
                 is_refused = seen["event"] == zmq.EVENT_CONNECT_RETRIED
-                self._hand(self._exchange, Disconnected(seen["endpoint"].decode(), is_refused), now)
-
-    def _receive(self, now: int) -> None:
-        for _ in range(MAX_RECEIVED_A_TURN):
-            if self._arrived:
-                frames = self._arrived.popleft()
-            elif int(self._socket.get(_EVENTS)) & _READABLE:  # to ask is cheaper than to be refused
-                frames = receive_frames(self._socket)
-            else:
-                return
-            try:
-                _, header, payload = split_envelope(frames[1:])
-            except ProtocolError:
-                continue  # not an answer at all: nobody waits for it
-            self._hand(self._exchange, Arrived(frames[0], header, payload), now)
-
-    def _hand(self, owner: Owner, event: Event, now: int) -> None:
-        self._perform(owner, owner.handle(event, now), now)
-
-    def _perform(self, owner: Owner, effects: list[Effect], now: int) -> None:
-        """Perform effects in order; those they lead to come after, not between."""
-        work: deque[tuple[Owner, Effect]] = deque([(owner, effect) for effect in effects])
-        while work:
-            owner, effect = work.popleft()
-            more: list[Effect] = []
-            match effect:
-                case Ask():
-                    owner, more = self._exchange, self._exchange.handle(Submitted(owner, effect), now)
-                case Send():
-                    owner, more = self._exchange, self._send(effect, now)
-                case Deliver():
-                    owner = effect.owner
-                    more = owner.handle(effect.event, now)
-                case SetTimer(key=key, at=at):
-                    self._timers.set((owner, key), at)
-                case CancelTimer(key=key):
-                    self._timers.cancel((owner, key))
-                case Connect(route=route, endpoint=endpoint):
-                    connect_peer(self._socket, route, endpoint)
-                case Disconnect(endpoint=endpoint):
-                    self._arrived.extend(disconnect_peer(self._socket, endpoint))
-                case CheckLocality(run_directory=directory, instance_id=instance_id):
-                    known = LocalityKnown(instance_id, _is_here(directory, instance_id))
-                    more = self._exchange.handle(known, now)
-                case _:
-                    raise AssertionError(f"no such effect: {effect!r}")
-            for effect in more:
-                work.append((owner, effect))
-
-    def _send(self, effect: Send, now: int) -> list[Effect]:
-        try:
-            frames: list[Any] = [effect.route, encode_header(effect.request), *effect.payload]
-            is_copied = sum(map(len, effect.payload)) < COPY_LIMIT_BYTES
-            send_frames(self._socket, frames, is_copied)
-        except zmq.Again:
-            return self._exchange.handle(Undeliverable(effect.route, effect.attempt, is_full=True), now)
-        except zmq.ZMQError as error:
-            if error.errno != zmq.EHOSTUNREACH:
-                raise
-            return self._exchange.handle(Undeliverable(effect.route, effect.attempt), now)
-        return []
+                self._dispatch.hand(self._exchange, Disconnected(seen["endpoint"].decode(), is_refused), now)
 
 
 def _refuse_unsendable(ask: Ask) -> None:
