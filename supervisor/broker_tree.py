@@ -3,7 +3,7 @@
     broker, one_for_one
       controller       has its state on disk and announces the partitions and coordinators again by start_child
       partitions       dynamic, side by side
-      gateway/0        when all partitions known by then are ready or quarantined
+      gateway/0        when the controller is ready; partitions become available one by one behind it
       coordinators     dynamic
       transactions     dynamic
       schedulers       dynamic

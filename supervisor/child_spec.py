@@ -28,7 +28,8 @@ class SupervisorSpec(Struct, frozen=True, kw_only=True):
 class DynamicSpec(Struct, frozen=True, kw_only=True):
     """An inner node whose children come and go by start_child and stop_child, equal among each other.
 
-    Always one_for_one; children start and stop side by side, which OTP calls simple_one_for_one.
+    Always one_for_one; children start and stop side by side, which OTP calls simple_one_for_one. What comes after in the
+    order of start does not wait for them.
     """
 
     name: str

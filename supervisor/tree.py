@@ -2,7 +2,8 @@
 
 Order is decided here and nowhere else. machine.py asks after each change and performs. Pure.
 
-    start   a child gets its turn when all before it are settled (ready, or given up); within a dynamic group all at once
+    start   a child gets its turn when all fixed children before it are settled (ready, or given up); a dynamic group
+            starts side by side and holds up nobody, as OTP's simple_one_for_one, which starts without children
     stop    from the last to the first, each waiting until the one after it is gone; within a dynamic group all at once
     death   of a worker that is to be restarted: its supervisor's strategy sends siblings on a cycle (down, then up)
 """
@@ -150,10 +151,10 @@ class Tree:
         return is_gone
 
     def next_starts(self) -> tuple[list[Child], bool]:
-        """Children that are to be launched now, and whether the whole tree is settled."""
+        """Children that are to be launched now, and whether all fixed children are settled."""
         found: list[Child] = []
         is_settled = self._find_starts(self.root, True, found)
-        return found, is_settled and not found
+        return found, is_settled
 
     def _find_starts(self, group: Group, has_turn: bool, found: list[Child]) -> bool:
         group.has_turn = group.has_turn or has_turn
@@ -171,8 +172,8 @@ class Tree:
                 if node.state is State.WAITING and node.goal is Goal.UP and node.has_turn and room > 0:
                     found.append(node)
                     room -= 1
-            are_settled = are_settled and is_settled
             if group.dynamic is None:
+                are_settled = are_settled and is_settled
                 may_start = may_start and is_settled
         return are_settled
 

@@ -66,7 +66,7 @@ class PartitionRoutes:
             return self._table.ask(attempt)
         entry = self._table.get(request.topic)
         assert entry is not None
-        starting = self._starting_address(request, entry)
+        starting = self._starting_address(request, entry, now)
         if starting is not None and (attempt.deadline is None or now < attempt.deadline):
             return self._wait(attempt, starting, now)
         if isinstance(request, Publish):
@@ -89,8 +89,14 @@ class PartitionRoutes:
             f"not {request.partition}",
         )
 
-    def _starting_address(self, request: PartitionRequest | Publish, entry: CatalogTopic) -> str | None:
-        partitions = range(entry.partitions) if request.partition is None else (request.partition,)
+    def _starting_address(
+        self, request: PartitionRequest | Publish, entry: CatalogTopic, now: int
+    ) -> str | None:
+        """A partition that the request needs and whose first start is not over. Raises ProtocolError."""
+        if isinstance(request, Publish):
+            partitions = self._publisher.partitions_needed(request, entry, now)
+        else:
+            partitions = (request.partition,)
         addresses = (partition_address(entry.topic, partition) for partition in partitions)
         return next((address for address in addresses if self._peers.is_starting(address)), None)
 

@@ -7,7 +7,7 @@ record travels in a batch of its own; without a key its identity decides where i
 sequences. A record with a time of delivery goes to a scheduler instead (delays.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
@@ -144,21 +144,32 @@ class Publisher:
                 publication.results[row.index] = PublishedRecord(partition, -1, event.error)
         return self._finish_if_complete(number)
 
+    def partitions_needed(self, request: Publish, entry: CatalogTopic, now: int) -> Iterable[int]:
+        """Partitions that the records can go to and no other; all of them when any would do and none is up.
+
+        Raises ProtocolError when the request is wrong as a whole.
+        """
+        if request.partition is not None:
+            return (request.partition,)
+        every = range(entry.partitions)
+        if not any(self._peers.is_starting(partition_address(entry.topic, each)) for each in every):
+            return ()
+        rows = [to_row(index, record, now) for index, record in enumerate(request.records)]
+        chosen = [_partition_of(row, entry) for row in rows]
+        needed = {each for each in chosen if each is not None}
+        if None in chosen and not any(self._peers.up(partition_address(entry.topic, each)) for each in every):
+            return every
+        return sorted(needed)
+
     def _by_partition(
         self, rows: Sequence[Row], request: Publish, entry: CatalogTopic
     ) -> dict[int, list[Row]]:
         shares: dict[int, list[Row]] = {}
         keyless = request.partition
-        if keyless is None and any(row.key is None and row.dedup_id is None for row in rows):
-            keyless = self._next_partition(entry)
         for row in rows:
-            if request.partition is None and row.key is not None:
-                partition = partition_for_key(row.key, entry.partitions)
-            elif request.partition is None and row.dedup_id is not None:
-                partition = partition_for_dedup_id(row.dedup_id, entry.partitions)
-            else:
-                assert keyless is not None
-                partition = keyless
+            partition = _partition_of(row, entry) if request.partition is None else request.partition
+            if partition is None:
+                keyless = partition = self._next_partition(entry) if keyless is None else keyless
             shares.setdefault(partition, []).append(row)
         return shares
 
@@ -280,6 +291,15 @@ def to_row(index: int, record: PublishRecord, now: int) -> Row:
             raise ProtocolError(ErrorCode.INVALID_REQUEST, f"records[{index}].{fault}")
         headers = identified_headers(headers, record.dedup_id)
     return Row(index, key, value, headers, timestamp_ms, record.dedup_id)
+
+
+def _partition_of(row: Row, entry: CatalogTopic) -> int | None:
+    """None when any partition will do."""
+    if row.key is not None:
+        return partition_for_key(row.key, entry.partitions)
+    if row.dedup_id is not None:
+        return partition_for_dedup_id(row.dedup_id, entry.partitions)
+    return None
 
 
 def gather(rows: Sequence[Row], max_batch_bytes: int) -> list[list[Row]]:

@@ -178,11 +178,22 @@ def test_unknown_topics_are_asked_for_once(gateway: GatewayDriver) -> None:
 def test_a_topic_that_is_starting_is_waited_for(gateway: GatewayDriver) -> None:
     gateway.set_topics(ORDERS=3, NEW=2)
     number = gateway.ask(Publish(topic="NEW", records=[PublishRecord(value=b"x")]))
-    gateway.up("partition/NEW/0")
     assert gateway.calls == []
-    gateway.up("partition/NEW/1")
+    gateway.up("partition/NEW/0")
     gateway.answer(produced(0))
     assert gateway.replies[number].records[0].offset == 0
+
+
+def test_a_partition_that_is_slow_to_start_holds_up_only_what_must_go_there(gateway: GatewayDriver) -> None:
+    gateway.set_topics(ORDERS=3, NEW=2)
+    gateway.up("partition/NEW/1")
+    keys = {crc32(key) % 2: key for key in (b"a", b"b", b"c", b"d")}
+    gateway.ask(Publish(topic="NEW", records=[PublishRecord(value=b"x")]))
+    gateway.ask(Publish(topic="NEW", records=[PublishRecord(value=b"x", key=keys[1])]))
+    gateway.ask(Publish(topic="NEW", records=[PublishRecord(value=b"x", key=keys[0])]))
+    assert [call.address for call in gateway.calls] == ["partition/NEW/1", "partition/NEW/1"]
+    gateway.up("partition/NEW/0")
+    assert [call.address for call in gateway.calls][2:] == ["partition/NEW/0"]
 
 
 def test_the_wait_ends(gateway: GatewayDriver) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from live_trees import PATIENCE_S, actor, pid_of, read_topic, until, until_state
 from planaria import Broker
+from planaria.actors.log.lock import LOCK_NAME, DirectoryLock
 from planaria.supervisor.hosted import SubscriptionFailed
 from planaria.transport.client.errors import DeliveryFailed
 
@@ -97,15 +98,23 @@ def test_a_handler_that_cannot_be_loaded(
     assert not [each for each in strict.status().actors if each.address.startswith("subscriber/")]
 
 
-def test_a_broker_starts_though_a_partition_cannot(data_dir: Path) -> None:
+def test_the_door_opens_before_partitions_that_are_slow_or_cannot_start(data_dir: Path) -> None:
+    """One directory is a file; the lock of one is held, so that its process waits as long as it is willing to."""
     with Broker(data_dir) as broker:
         broker.create_topic("BROKEN", 1)
+        broker.create_topic("LOCKED", 1)
         broker.create_topic("SOUND", 1)
         directory = partition_directory(broker)
     shutil.rmtree(directory)
     directory.write_text("not a directory")
+    locked = data_dir / "topics" / "LOCKED" / "0"
 
-    with Broker(data_dir, restart_intensity=1) as broker:
+    with DirectoryLock(locked / LOCK_NAME), Broker(data_dir, restart_intensity=1) as broker:
+        state = actor(broker.client, "partition/LOCKED/0").state
         broker.publish("SOUND", "k", 3)
-        assert "BROKEN" in until_state(broker.client, BROKEN, "quarantined").address
         assert [message.data for message in read_topic(broker.client, "SOUND")] == [3]
+        assert state in ("stopped", "starting")
+        # No time is measured: all of the above was done while LOCKED was on its first attempt.
+        assert actor(broker.client, "partition/LOCKED/0").incarnation == 1
+        down = until_state(broker.client, BROKEN, "quarantined")
+        assert down.reason
