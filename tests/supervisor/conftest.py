@@ -101,14 +101,17 @@ Start = Callable[..., RunningSupervisor]
 
 @pytest.fixture
 def start(data_dir: Path) -> Iterator[Start]:
-    """Start a supervisor over `data_dir`: start(partitions=2, restart_intensity=1, ...)."""
+    """Start a supervisor over `data_dir` and wait for its partitions: start(partitions=2, restart_intensity=1, ...)."""
     running: list[RunningSupervisor] = []
 
     def start_one(
         partitions: int = 1, tree: dict[str, Any] | None = None, data: Path = data_dir, **config: Any
     ) -> RunningSupervisor:
-        running.append(RunningSupervisor(data, {"partitions": partitions, **(tree or {})}, config))
-        return running[-1]
+        started = RunningSupervisor(data, {"partitions": partitions, **(tree or {})}, config)
+        running.append(started)
+        for number in range(partitions if started.status_line.get("ready") else 0):
+            started.wait_for(f"partition/ORDERS/{number}", lambda child: child.state == "ready")
+        return started
 
     yield start_one
     for each in reversed(running):
