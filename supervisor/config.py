@@ -51,7 +51,7 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Partitions of the internal topic that holds delayed messages, each with a scheduler; counts when it is created."""
     disk_reserve_bytes: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 128 * 1024 * 1024
     """Producers are refused while less than this is free on the disk; 0: only when nothing is."""
-    transaction_coordinators: Annotated[int, Meta(ge=1, le=1_000)] = 2
+    transaction_coordinators: Annotated[int, Meta(ge=1, le=250)] = 2
     """Coordinators of transactions, each with a partition of the internal topic; counts when it is created."""
     topic_defaults: TopicConfig = TopicConfig()
     """What a topic gets that is created without a word on it."""

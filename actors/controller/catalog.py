@@ -1,9 +1,9 @@
-"""What the controller knows: topics, groups, producer ids given away; and the bytes it is kept in. Pure.
+"""What the controller knows: topics, groups, which eras of identities were begun; and the bytes it is kept in. Pure.
 
 A catalog is a value: every change makes a new one, so that the durable one is still there when a save fails. The file is
 one JSON object; `crc32c` covers the bytes of `catalog` as they stand:
 
-    {"format":1,"crc32c":<number>,"catalog":{"catalog_id":...,"revision":...,"topics":{...},"groups":{...},...}}
+    {"format":2,"crc32c":<number>,"catalog":{"catalog_id":...,"revision":...,"topics":{...},"groups":{...},...}}
 
 The controller alone writes it; it is small (some hundred bytes a topic), so it is always written whole.
 """
@@ -14,13 +14,12 @@ import msgspec
 from msgspec import Struct
 
 from ...transport.batch import checksum
+from ...transport.producer_ids import era_after
 from ...transport.protocol.errors import PlanariaError
 from ...transport.protocol.quotas import Quota
 from ...transport.protocol.topics import TopicConfig
 
-CATALOG_FORMAT = 1
-PRODUCER_ID_BLOCK = 1_000
-"""Producer ids reserved by one save. A crash skips what is left of a block and never repeats an id."""
+CATALOG_FORMAT = 2
 
 
 class TopicEntry(Struct, frozen=True, kw_only=True):
@@ -37,10 +36,9 @@ class Catalog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Counts the changes."""
     topics_revision: int = 0
     """The revision of the last change that watchers hear of: of a topic or a quota."""
-    topics_created: int = 0
-    """Counts the topics ever created: the source of topic ids."""
-    producer_ids_reserved: int = 0
-    """Every producer id below this may have been given away."""
+    era: int = 0
+    """The last one begun: by a block of producer ids or by a new topic. No identity repeats within a catalog, and because
+    eras follow the clock (`transport/producer_ids.py`), none is repeated by a catalog from a backup."""
     topics: dict[str, TopicEntry] = msgspec.field(default_factory=dict)
     removing: dict[str, TopicEntry] = msgspec.field(default_factory=dict)
     """Topics that are deleted, but whose processes or files may still be there."""
@@ -49,13 +47,17 @@ class Catalog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     quotas: dict[str, Quota] = msgspec.field(default_factory=dict)
     """By client id."""
 
-    def with_topic(self, topic: str, partitions: int, config: TopicConfig) -> "Catalog":
-        """A new topic with an id of its own, or a known one changed."""
-        known = self.topics.get(topic)
-        created = self.topics_created + (known is None)
-        topic_id = self._topic_id(created) if known is None else known.topic_id
+    def with_topic(self, topic: str, partitions: int, config: TopicConfig, now_ms: int) -> "Catalog":
+        """A new topic, with an id that no other one has or had."""
+        assert topic not in self.topics
+        era = era_after(self.era, now_ms)
+        topic_id = blake2b(f"{self.catalog_id}/{era}".encode(), digest_size=16).hexdigest()
         entry = TopicEntry(topic=topic, topic_id=topic_id, partitions=partitions, config=config)
-        return self._next(topics={**self.topics, topic: entry}, topics_created=created)
+        return self._next(topics={**self.topics, topic: entry}, era=era)
+
+    def with_topic_changed(self, topic: str, partitions: int, config: TopicConfig) -> "Catalog":
+        entry = msgspec.structs.replace(self.topics[topic], partitions=partitions, config=config)
+        return self._next(topics={**self.topics, topic: entry})
 
     def without_topic(self, topic: str) -> "Catalog":
         """The topic is deleted, and its remains are to be removed."""
@@ -78,17 +80,15 @@ class Catalog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def without_quota(self, client_id: str) -> "Catalog":
         return self._next(quotas={name: quota for name, quota in self.quotas.items() if name != client_id})
 
-    def with_producer_id_block(self) -> "Catalog":
-        return self._next(producer_ids_reserved=self.producer_ids_reserved + PRODUCER_ID_BLOCK)
+    def with_era(self, era: int) -> "Catalog":
+        assert era > self.era
+        return self._next(era=era)
 
     def _next(self, **changes: object) -> "Catalog":
         revision = self.revision + 1
         if "topics" in changes or "quotas" in changes:
             changes["topics_revision"] = revision
         return msgspec.structs.replace(self, revision=revision, **changes)
-
-    def _topic_id(self, number: int) -> str:
-        return blake2b(f"{self.catalog_id}/{number}".encode(), digest_size=16).hexdigest()
 
 
 class CatalogCorrupt(PlanariaError):

@@ -42,13 +42,13 @@ class Companions:
         self._partitions = partitions
         """Of each topic, when it is created."""
 
-    def on_ensure(self, topic: str, asker: Sender) -> list[Effect]:
+    def on_ensure(self, topic: str, asker: Sender, now: int) -> list[Effect]:
         if topic not in SPECS:
             raise ProtocolError(ErrorCode.INVALID_TOPIC, f"no actors belong to {topic[:250]!r}")
         latest = self._decisions.latest
         consequence = Consequence("companions_created", topic, asker)
         if topic not in latest.topics:
-            catalog = latest.with_topic(topic, self._partitions[topic], CONFIG)
+            catalog = latest.with_topic(topic, self._partitions[topic], CONFIG, now)
             return self._decisions.decide(catalog, consequence)
         if self._decisions.wait_for_latest(consequence):
             return []

@@ -26,7 +26,7 @@ class Consequence(Struct, frozen=True):
 
     kind: ConsequenceKind
     name: str = ""
-    """Of the topic, group or client."""
+    """Of the topic, group or client; the era of producer ids."""
     asker: Sender | None = None
 
 

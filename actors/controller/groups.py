@@ -37,7 +37,7 @@ class Groups:
         self._deleting: dict[str, Sender] = {}
         """Groups whose coordinator has been asked to forget, or is being stopped."""
 
-    def on_ensure(self, asker: Sender, request: EnsureGroup) -> list[Effect]:
+    def on_ensure(self, asker: Sender, request: EnsureGroup, now: int) -> list[Effect]:
         group = request.group
         latest = self._decisions.latest
         if group in self._deleting:
@@ -54,7 +54,7 @@ class Groups:
             message = f"group: there are {MAX_GROUPS} groups, which is the limit; delete one first"
             raise ProtocolError(ErrorCode.INVALID_GROUP, message)
         if OFFSETS_TOPIC not in latest.topics:
-            latest = latest.with_topic(OFFSETS_TOPIC, self._offsets_partitions, OFFSETS_CONFIG)
+            latest = latest.with_topic(OFFSETS_TOPIC, self._offsets_partitions, OFFSETS_CONFIG, now)
         partitions = latest.topics[OFFSETS_TOPIC].partitions
         catalog = latest.with_group(group, offsets_partition_for(group, partitions))
         return self._decisions.decide(catalog, consequence)
@@ -64,7 +64,7 @@ class Groups:
         entry = self._decisions.latest.topics.get(OFFSETS_TOPIC)
         if entry is None or entry.config == OFFSETS_CONFIG:
             return []
-        catalog = self._decisions.latest.with_topic(OFFSETS_TOPIC, entry.partitions, OFFSETS_CONFIG)
+        catalog = self._decisions.latest.with_topic_changed(OFFSETS_TOPIC, entry.partitions, OFFSETS_CONFIG)
         return self._decisions.decide(catalog, Consequence("topic_altered", OFFSETS_TOPIC))
 
     def apply_created(self, consequence: Consequence) -> list[Effect]:

@@ -137,6 +137,7 @@ class ControllerMachine:
                 return [
                     *self._topics.on_up(address),
                     *self._quotas.on_up(address),
+                    *self._producers.on_up(address),
                     *self._descriptions.on_up(address),
                 ]
             case PeerDown():
@@ -180,11 +181,11 @@ class ControllerMachine:
             case WatchCatalog():
                 return self._watches.on_watch(sender, request, now)
             case InitProducer():
-                return self._producers.on_init(sender)
+                return self._producers.on_init(sender, now)
             case EnsureGroup():
-                return self._groups.on_ensure(sender, request)
+                return self._groups.on_ensure(sender, request, now)
             case EnsureCompanions(topic=topic):
-                return self._companions.on_ensure(topic, sender)
+                return self._companions.on_ensure(topic, sender, now)
             case ListGroups():
                 return self._groups.on_list(sender)
             case DeleteGroup():
@@ -232,7 +233,7 @@ class ControllerMachine:
             case "group_deleted":
                 return self._groups.apply_deleted(consequence.name)
             case "producer_ids_reserved":
-                return self._producers.apply_reserved()
+                return self._producers.apply_reserved(consequence.name, now)
             case "companions_created":
                 return self._companions.apply_created(consequence)
             case "quota_changed":
@@ -261,6 +262,8 @@ class ControllerMachine:
                 return self._groups.on_forgotten(event.key[1])
             case "strays":
                 return self._strays.on_answered(event.reply)
+            case "highest_era":
+                return self._producers.on_answered(event)
         raise AssertionError(f"nobody called with the key {event.key!r}")
 
     def _on_failed(self, event: Failed, now: int) -> list[Effect]:
@@ -274,6 +277,8 @@ class ControllerMachine:
                 return self._groups.on_not_forgotten(event.key[1], event.error)
             case "strays":
                 return self._strays.on_failed(now)
+            case "highest_era":
+                return []  # it is asked again when it is up again
         raise AssertionError(f"nobody called with the key {event.key!r}")
 
     def _on_order_done(self, address: str | None) -> list[Effect]:

@@ -1,48 +1,79 @@
-"""Producer ids, given away once each, from blocks that are reserved durably before their first id is used. Pure.
+"""Producer ids, given out once each: an era of them is reserved durably before its first id is used. Pure.
 
-After a crash the rest of a block is skipped: an id that was never used hurts nobody, one used twice would let a producer
-be taken for another.
+    era used up, or doubted  --SaveCatalog of the next era--> ids of that era, from counter 0
+
+The rest of an era is dropped with its controller; an id that is never used does no harm, one used twice would let the
+records of one producer be taken for repeats of another's. A partition that comes up is asked for the highest era among
+the producers it remembers. If that is ahead of ours, the catalog is older than the partition's log and the clock went
+back as well; then the era at hand is doubted, and the next one begins above what the partition knows.
 """
 
-from ...transport.machine import Effect, Reply, Sender
+from ...transport.addresses import place_of
+from ...transport.machine import Answered, Call, Effect, Reply, Sender
+from ...transport.producer_ids import IDS_PER_ERA, era_after, producer_id_of
 from ...transport.protocol.data import InitProducerReply
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
+from ...transport.protocol.topics import HighestEra, HighestEraReply
 from .decisions import Consequence, Decisions
 
 MAX_WAITING = 1_000
-"""Producers that may wait for a block; more are refused with OVERLOADED."""
+"""Producers that may wait for an era; more are refused with OVERLOADED."""
+KEY = "highest_era"
+TIMEOUT_MS = 10_000
 
 
 class ProducerIds:
     def __init__(self, decisions: Decisions) -> None:
         self._decisions = decisions
-        self._next = decisions.durable.producer_ids_reserved
+        self._era: int | None = None
+        """Whose ids are given out."""
+        self._next = 0
+        """The counter of the next one."""
+        self._highest_known = 0
+        """The highest era that any partition has told."""
         self._waiting: list[Sender] = []
 
-    def on_init(self, asker: Sender) -> list[Effect]:
-        if self._next < self._decisions.durable.producer_ids_reserved:
+    def on_init(self, asker: Sender, now: int) -> list[Effect]:
+        if self._has_ids:
             return [self._give(asker)]
         if len(self._waiting) >= MAX_WAITING:
             raise ProtocolError(ErrorCode.OVERLOADED, "too many producers are waiting for an id")
         self._waiting.append(asker)
-        return self._reserve() if len(self._waiting) == 1 else []
+        return self._reserve(now) if len(self._waiting) == 1 else []
 
-    def apply_reserved(self) -> list[Effect]:
+    def apply_reserved(self, era: str, now: int) -> list[Effect]:
+        self._era, self._next = int(era), 0
         effects: list[Effect] = []
-        while self._waiting and self._next < self._decisions.durable.producer_ids_reserved:
+        while self._waiting and self._has_ids:
             effects.append(self._give(self._waiting.pop(0)))
-        return effects + (self._reserve() if self._waiting else [])
+        return effects + (self._reserve(now) if self._waiting else [])
 
     def on_not_reserved(self, error: ErrorBody) -> list[Effect]:
         refused, self._waiting = self._waiting, []
         return [Reply(asker, error) for asker in refused]
 
-    def _reserve(self) -> list[Effect]:
-        return self._decisions.decide(
-            self._decisions.latest.with_producer_id_block(), Consequence("producer_ids_reserved")
-        )
+    def on_up(self, address: str) -> list[Effect]:
+        if place_of(address) is None:
+            return []
+        return [Call((KEY, address), address, HighestEra(), HighestEraReply, timeout_ms=TIMEOUT_MS)]
+
+    def on_answered(self, event: Answered) -> list[Effect]:
+        reply: HighestEraReply = event.reply
+        # What a partition knows of the era at hand was given out by us.
+        self._highest_known = max(self._highest_known, reply.era)
+        return []
+
+    @property
+    def _has_ids(self) -> bool:
+        return self._era is not None and self._era >= self._highest_known and self._next < IDS_PER_ERA
+
+    def _reserve(self, now: int) -> list[Effect]:
+        latest = self._decisions.latest
+        era = era_after(max(latest.era, self._highest_known), now)
+        return self._decisions.decide(latest.with_era(era), Consequence("producer_ids_reserved", str(era)))
 
     def _give(self, asker: Sender) -> Effect:
-        producer_id = self._next
+        assert self._era is not None
+        producer_id = producer_id_of(self._era, self._next)
         self._next += 1
         return Reply(asker, InitProducerReply(producer_id=producer_id, producer_epoch=0))

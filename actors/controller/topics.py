@@ -69,7 +69,7 @@ class Topics:
         config = merge(self._defaults, request.config)
         consequence = Consequence("topic_created", request.topic, asker)
         return self._decisions.decide(
-            latest.with_topic(request.topic, request.partitions, config), consequence
+            latest.with_topic(request.topic, request.partitions, config, now), consequence
         )
 
     def _on_existing(self, asker: Sender, request: CreateTopic, now: int) -> list[Effect]:
@@ -92,7 +92,7 @@ class Topics:
                 "for that would lose records; create another topic instead",
             )
         check_room_for(self._decisions.latest, partitions - entry.partitions)
-        catalog = self._decisions.latest.with_topic(
+        catalog = self._decisions.latest.with_topic_changed(
             request.topic, partitions, merge(entry.config, request.config)
         )
         return self._decisions.decide(catalog, Consequence("topic_altered", request.topic, asker))

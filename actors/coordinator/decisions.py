@@ -16,10 +16,10 @@ from collections.abc import Iterable, Mapping
 from msgspec.structs import replace
 
 from ...transport.addresses import Place, is_internal
+from ...transport.producer_ids import coordinator_of
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.groups import CommitOffsets, GroupHeartbeat, PartitionOffset
 from ...transport.protocol.topics import CatalogTopic
-from ...transport.protocol.transactions import coordinator_of
 from ..share.records import ShareProgress, ShareSettings
 from ..transactions.reports import TransactionId
 from .assignors import ASSIGNORS, Assignment

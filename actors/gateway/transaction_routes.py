@@ -7,6 +7,7 @@ list_transactions                               all of them, one after the other
 
 from ...transport.addresses import TRANSACTIONS_TOPIC, transactions_address
 from ...transport.machine import Answered, Call, Effect
+from ...transport.producer_ids import coordinator_of
 from ...transport.protocol.data import InitProducer
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.transactions import (
@@ -16,7 +17,6 @@ from ...transport.protocol.transactions import (
     ListTransactionsReply,
     TransactionDescription,
     coordinator_for,
-    coordinator_of,
 )
 from .companions import Companions
 from .forwarding import CALL_TIMEOUT_MS, forward

@@ -31,6 +31,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from ...transport.batch import NO_PRODUCER, SEQUENCE_LIMIT, BatchHeader
+from ...transport.producer_ids import era_of
 from .checked import decode_checked, encode_checked
 from .errors import OutOfOrderSequence, ProducerFenced, UnknownProducer
 from .identities import Identities, Sighting
@@ -102,6 +103,11 @@ class ProducerStates:
 
     def get(self, producer_id: int) -> Producer | None:
         return self._producers.get(producer_id)
+
+    def highest_era(self) -> int:
+        """Of the ids that the controller gave out; -1 when there is none."""
+        eras = (era_of(producer_id) for producer_id in self._producers)
+        return max((era for era in eras if era is not None), default=-1)
 
     # -- deciding
 

@@ -34,9 +34,10 @@ from ...transport.batch import (
 )
 from ...transport.deduplication import dedup_id_of
 from ...transport.machine import Payload, Sender
+from ...transport.producer_ids import coordinator_of
 from ...transport.protocol.data import Acks, ProducedBatch
 from ...transport.protocol.errors import ErrorBody, ErrorCode
-from ...transport.protocol.transactions import Marker, coordinator_of
+from ...transport.protocol.transactions import Marker
 from ..log.errors import SequenceError
 from ..log.producers import Duplicate, ProducerStates
 from .replication import Watermarks

@@ -51,6 +51,8 @@ from ...transport.protocol.topics import (
     DeleteRecordsReply,
     DescribePartition,
     DescribePartitionReply,
+    HighestEra,
+    HighestEraReply,
     PartitionDescription,
     TopicConfig,
 )
@@ -134,6 +136,7 @@ class PartitionMachine:
         self._adopt(config)
         self._size_bytes = size_bytes
         self._watermarks = Watermarks(log_start_offset, log_end_offset)
+        self._producers = producers
         self._appends = Appends(producers, log_end_offset, leader_epoch)
         self._transactions = producers.transactions
         self._fetches = Fetches(self._watermarks, self._transactions, ParkedFetches())
@@ -166,6 +169,7 @@ class PartitionMachine:
             ListOffsets: self._on_list_offsets,
             DeleteRecords: self._on_delete_records,
             DescribePartition: self._on_describe,
+            HighestEra: self._on_highest_era,
             ConfigurePartition: self._on_configure,
             ReportProgress: self._on_report_progress,
             QuotasInForce: self._on_quotas,
@@ -369,6 +373,9 @@ class PartitionMachine:
             size_bytes=self._size_bytes,
         )
         return [Reply(asked.sender, DescribePartitionReply(description=description))]
+
+    def _on_highest_era(self, asked: Received, _: HighestEra, __: int) -> list[Effect]:
+        return [Reply(asked.sender, HighestEraReply(era=self._producers.highest_era()))]
 
     def _on_configure(self, asked: Received, request: ConfigurePartition, now: int) -> list[Effect]:
         self._adopt(request.config)

@@ -22,7 +22,13 @@ from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import Request
 from ...transport.protocol.progress import ReportProgress
 from ...transport.protocol.quotas import QuotasInForce
-from ...transport.protocol.topics import ConfigurePartition, DeleteRecords, DescribePartition, TopicConfig
+from ...transport.protocol.topics import (
+    ConfigurePartition,
+    DeleteRecords,
+    DescribePartition,
+    HighestEra,
+    TopicConfig,
+)
 from ...transport.protocol.transactions import WriteMarkers
 from ..log.errors import CorruptLog, StorageFull
 from ..log.files import Files
@@ -82,6 +88,7 @@ class PartitionProcess(Actor):
         ListOffsets,
         DeleteRecords,
         DescribePartition,
+        HighestEra,
         ConfigurePartition,
         ReportProgress,
         QuotasInForce,

@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 from ...transport.addresses import transactions_address
 from ...transport.machine import Answered, Call, Effect, Failed, SetTimer
+from ...transport.producer_ids import coordinator_of
 from ...transport.protocol.message import Done, TopicPartitions
-from ...transport.protocol.transactions import REPORT_AFTER_MS, AddToTransaction, coordinator_of
+from ...transport.protocol.transactions import REPORT_AFTER_MS, AddToTransaction
 
 REPORT = "report"
 """The timer's key, and the first part of the calls'."""

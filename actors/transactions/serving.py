@@ -22,6 +22,7 @@ from collections import deque
 from typing import NamedTuple
 
 from ...transport.machine import Effect, Received, Reply
+from ...transport.producer_ids import transactional_producer_id
 from ...transport.protocol.data import InitProducer, InitProducerReply
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import Done, Request
@@ -33,7 +34,6 @@ from ...transport.protocol.transactions import (
     ListTransactions,
     ListTransactionsReply,
     TransactionDescription,
-    transactional_producer_id,
 )
 from ..journal.recorder import Recorder, Waiting
 from .entry import ID_EXPIRY_MS, Ended, Entry, Why, places_of, topic_partitions

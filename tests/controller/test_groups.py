@@ -5,8 +5,9 @@ from zlib import crc32
 import pytest
 
 from controller_driver import ControllerDriver
-from planaria.actors.controller.catalog import PRODUCER_ID_BLOCK, Catalog
+from planaria.actors.controller.catalog import Catalog
 from planaria.actors.controller.groups import MAX_GROUPS
+from planaria.transport.producer_ids import IDS_PER_ERA, era_after, era_of, producer_id_of
 from planaria.transport.protocol.control import EnsureGroup
 from planaria.transport.protocol.data import InitProducer
 from planaria.transport.protocol.errors import ErrorBody
@@ -21,6 +22,8 @@ from planaria.transport.protocol.topics import (
     TopicConfigChange,
     WatchCatalog,
 )
+
+SOME_DAY_MS = 1_900_000_000_000
 
 
 @pytest.fixture
@@ -153,7 +156,7 @@ def test_the_offsets_topic_is_nobodys_to_change(controller: ControllerDriver) ->
 
 def test_producer_ids_never_repeat_over_crashes() -> None:
     catalog, given = None, []
-    for count in (3, PRODUCER_ID_BLOCK + 5, 1):
+    for count in (3, IDS_PER_ERA + 5, 1):
         controller = ControllerDriver(catalog)
         given += [controller.answer(InitProducer()).producer_id for _ in range(count)]
         catalog = controller.saved[-1]
@@ -161,14 +164,49 @@ def test_producer_ids_never_repeat_over_crashes() -> None:
     assert given[0] >= 0
 
 
-def test_a_block_costs_one_save(controller: ControllerDriver) -> None:
-    numbers = [controller.send(InitProducer()) for _ in range(PRODUCER_ID_BLOCK)]
+def test_no_identity_repeats_when_an_older_catalog_is_restored() -> None:
+    """Restored is what a backup held: the catalog before the ids below and the topic."""
+    controller = ControllerDriver()
+    controller.now = SOME_DAY_MS
+    controller.answer(InitProducer())
+    backup = controller.saved[-1]
+    lost = [controller.answer(InitProducer()).producer_id for _ in range(2 * IDS_PER_ERA)]
+    lost_topic = controller.answer(CreateTopic(topic="A", partitions=1)).topic_id
+
+    restored = ControllerDriver(backup)
+    restored.now = controller.now + 60_000
+    given = [restored.answer(InitProducer()).producer_id for _ in range(2 * IDS_PER_ERA)]
+    assert not set(given) & set(lost)
+    assert restored.answer(CreateTopic(topic="A", partitions=1)).topic_id != lost_topic
+
+
+def test_an_era_that_a_partition_knows_is_passed_over_even_when_the_clock_went_back() -> None:
+    controller = ControllerDriver()
+    controller.now = SOME_DAY_MS
+    controller.eras["partition/A/0"] = era_after(0, SOME_DAY_MS) + 5
+    before = controller.answer(InitProducer()).producer_id
+    controller.ask(CreateTopic(topic="A", partitions=1))
+    after = controller.answer(InitProducer()).producer_id
+    assert era_of(before) == era_after(0, SOME_DAY_MS)
+    assert era_of(after) == era_after(0, SOME_DAY_MS) + 6
+
+
+def test_what_a_partition_knows_of_the_era_at_hand_is_no_doubt(controller: ControllerDriver) -> None:
+    first = controller.answer(InitProducer()).producer_id
+    controller.eras["partition/A/0"] = era_of(first) or 0
+    controller.ask(CreateTopic(topic="A", partitions=1))
+    assert controller.answer(InitProducer()).producer_id == first + 1
+
+
+def test_an_era_costs_one_save(controller: ControllerDriver) -> None:
+    numbers = [controller.ask(InitProducer())]
+    numbers += [controller.send(InitProducer()) for _ in range(IDS_PER_ERA - 1)]
     controller.run()
-    assert len({controller.replies[number].producer_id for number in numbers}) == PRODUCER_ID_BLOCK
+    assert len({controller.replies[number].producer_id for number in numbers}) == IDS_PER_ERA
     assert len(controller.saved) == 1
 
 
-def test_ids_wait_for_their_block_to_be_durable(controller: ControllerDriver) -> None:
+def test_ids_wait_for_their_era_to_be_durable(controller: ControllerDriver) -> None:
     controller.is_save_held = True
     number = controller.ask(InitProducer())
     assert controller.replies == {}
@@ -176,7 +214,7 @@ def test_ids_wait_for_their_block_to_be_durable(controller: ControllerDriver) ->
     controller.run()
     assert controller.replies[number].code == "STORAGE_FULL"
     controller.is_full = False
-    assert controller.answer(InitProducer()).producer_id == 0
+    assert controller.answer(InitProducer()).producer_id == producer_id_of(1, 0)
 
 
 def test_waiting_producers_are_bounded(controller: ControllerDriver) -> None:
@@ -239,7 +277,7 @@ def test_an_offsets_topic_from_before_it_was_compacted_is_brought_up_to_date(
 ) -> None:
     controller.ask(EnsureGroup(group="g"))
     catalog = controller.machine.catalog
-    old = catalog.with_topic("__offsets", 4, TopicConfig(retention_ms=-1))
+    old = catalog.with_topic_changed("__offsets", 4, TopicConfig(retention_ms=-1))
     successor = ControllerDriver(old)
     successor.load()
     successor.run()

@@ -12,6 +12,7 @@ from planaria.actors.controller.process import ControllerActor
 from planaria.actors.log.errors import StorageFailed
 from planaria.transport.actor import ActorContext
 from planaria.transport.machine import Received, Reply, Sender
+from planaria.transport.producer_ids import producer_id_of
 from planaria.transport.protocol.control import EnsureGroup
 from planaria.transport.protocol.data import InitProducer
 from planaria.transport.protocol.topics import CreateTopic
@@ -82,7 +83,7 @@ def test_no_room_is_told_and_survived(tmp_path: Path) -> None:
     assert (error.code, error.retriable) == ("STORAGE_FULL", True)
     files.space_bytes = None
     (reply,) = loop.turn(InitProducer())
-    assert reply.producer_id == 0
+    assert reply.producer_id == producer_id_of(1, 0)
 
 
 def test_a_failed_sync_ends_the_process(tmp_path: Path) -> None:

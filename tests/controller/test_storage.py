@@ -13,8 +13,8 @@ from planaria.actors.log.errors import StorageFailed, StorageFull
 from planaria.actors.log.files import Files
 from planaria.transport.protocol.topics import TopicConfig
 
-OLD = Catalog(catalog_id="c").with_topic("ORDERS", 3, TopicConfig()).with_group("billing", 2)
-NEW = OLD.with_topic("SHIPMENTS", 1, TopicConfig(retention_ms=-1)).with_producer_id_block()
+OLD = Catalog(catalog_id="c").with_topic("ORDERS", 3, TopicConfig(), 0).with_group("billing", 2)
+NEW = OLD.with_topic("SHIPMENTS", 1, TopicConfig(retention_ms=-1), 0).with_era(9)
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_any_damage_is_named(tmp_path: Path, seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"{}", b"null", b"\xff\xfe", b'{"format":2,"crc32c":0,"catalog":{}}', b"[" * 100_000]
+    "data", [b"", b"{}", b"null", b"\xff\xfe", b'{"format":3,"crc32c":0,"catalog":{}}', b"[" * 100_000]
 )
 def test_nonsense_is_refused(data: bytes) -> None:
     with pytest.raises(CatalogCorrupt, match=r"^here/catalog\.json: "):

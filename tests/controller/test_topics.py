@@ -281,7 +281,7 @@ def test_topic_ids_differ_between_catalogs() -> None:
 
 
 def test_partitions_of_all_topics_together_are_bounded() -> None:
-    catalog = Catalog(catalog_id="c").with_topic("A", MAX_PARTITIONS - 1, TopicConfig())
+    catalog = Catalog(catalog_id="c").with_topic("A", MAX_PARTITIONS - 1, TopicConfig(), 0)
     controller = ControllerDriver(catalog)
     refusal = controller.answer(create("B", 2))
     assert (refusal.code, refusal.message.startswith("partitions:")) == ("INVALID_CONFIG", True)

@@ -11,6 +11,7 @@ from planaria.actors.coordinator import machine as machine_module
 from planaria.actors.coordinator.pending import FENCE_MS
 from planaria.actors.journal import recorder as recorder_module
 from planaria.actors.transactions.reports import REPORT_AGAIN_MS, REPORT_LATER_MS
+from planaria.transport.producer_ids import transactional_producer_id
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.groups import (
     CommitOffsets,
@@ -26,7 +27,6 @@ from planaria.transport.protocol.transactions import (
     REPORT_AFTER_MS,
     AddToTransaction,
     EndGroupTransaction,
-    transactional_producer_id,
 )
 from simulated_group import GROUP, SimulatedGroup, SimulatedMember, converge
 

@@ -15,6 +15,7 @@ from partition_process import PATIENCE_MS, PROGRAM, PartitionProcess
 from planaria.actors.log.lock import LOCK_NAME, DirectoryLock
 from planaria.transport.batch import TRANSACTIONAL, build, decode_records, split
 from planaria.transport.codec import decode_reply, encode_header
+from planaria.transport.producer_ids import transactional_producer_id
 from planaria.transport.protocol.data import (
     Fetch,
     FetchReply,
@@ -26,7 +27,7 @@ from planaria.transport.protocol.data import (
 from planaria.transport.protocol.errors import ErrorBody
 from planaria.transport.protocol.message import Done
 from planaria.transport.protocol.topics import TopicConfig
-from planaria.transport.protocol.transactions import Marker, WriteMarkers, transactional_producer_id
+from planaria.transport.protocol.transactions import Marker, WriteMarkers
 
 pytestmark = pytest.mark.processes
 

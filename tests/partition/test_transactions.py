@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from planaria.actors.transactions.reports import REPORT_LATER_MS
 from planaria.transport.batch import TRANSACTIONAL
 from planaria.transport.machine import Answered, Call, Failed
+from planaria.transport.producer_ids import transactional_producer_id
 from planaria.transport.protocol.data import Fetch, ListOffsets, Produce
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.message import Done
@@ -18,7 +19,6 @@ from planaria.transport.protocol.transactions import (
     AddToTransaction,
     Marker,
     WriteMarkers,
-    transactional_producer_id,
 )
 from simulated_partition import Crashed, SimulatedPartition, a_batch
 

@@ -36,6 +36,8 @@ from planaria.transport.protocol.operations import ActorStatus, Status, StatusRe
 from planaria.transport.protocol.topics import (
     DescribePartition,
     DescribePartitionReply,
+    HighestEra,
+    HighestEraReply,
     PartitionDescription,
 )
 
@@ -53,6 +55,8 @@ class ControllerDriver:
         self.up: dict[str, int] = {}
         self.strays: set[str] = set()
         """Children that run without this controller's order."""
+        self.eras: dict[str, int] = {}
+        """The highest era that partitions know."""
         self.casts: list[Cast] = []
         self.removed: list[RemoveTopic] = []
         self.timers: dict[Any, int] = {}
@@ -176,6 +180,8 @@ class ControllerDriver:
                 partition = int(call.address.rpartition("/")[2])
                 description = PartitionDescription(partition=partition, online=True, high_watermark=7)
                 return Answered(call.key, DescribePartitionReply(description=description))
+            case HighestEra():
+                return Answered(call.key, HighestEraReply(era=self.eras.get(call.address, -1)))
             case DeleteGroup():
                 if self.forgets is not None:
                     return Failed(call.key, self.forgets)

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from planaria.actors.transactions.entry import LEGAL_PREDECESSORS, Entry
 from planaria.actors.transactions.serving import PATIENCE_MS
+from planaria.transport.producer_ids import coordinator_of
 from planaria.transport.protocol.data import InitProducer, Produce
 from planaria.transport.protocol.errors import ErrorCode
 from planaria.transport.protocol.message import Done
@@ -15,7 +16,6 @@ from planaria.transport.protocol.transactions import (
     AddToTransaction,
     EndTransaction,
     WriteMarkers,
-    coordinator_of,
 )
 from simulated_transactions import SimulatedTransactions, ending, identity
 

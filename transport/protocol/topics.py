@@ -161,6 +161,15 @@ class DescribePartitionReply(Reply):
     description: PartitionDescription
 
 
+class HighestEra(Request, tag="highest_era", frozen=True):
+    """Asked of a partition by the controller: which producer ids may it not give out?"""
+
+
+class HighestEraReply(Reply):
+    era: int
+    """The highest of the producers that the partition remembers (`producer_ids.py`); -1: of none."""
+
+
 class DeleteRecords(Request, tag="delete_records", frozen=True):
     topic: str
     partition: int

@@ -45,9 +45,6 @@ State = Literal[
     "Empty", "Ongoing", "PrepareCommit", "CompleteCommit", "PrepareAbort", "CompleteAbort", "Dead"
 ]
 
-MAX_COORDINATORS = 2**16
-_COORDINATOR_SHIFT = 40
-
 
 class AddToTransaction(Request, tag="add_to_transaction", frozen=True):
     """Refused as `end_transaction` is. Of a transaction that has ended, participants are sent its marker."""
@@ -127,14 +124,3 @@ class EndGroupTransaction(Request, tag="end_group_transaction", frozen=True):
 def coordinator_for(transactional_id: str, coordinators: int) -> int:
     """Which coordinator a transactional id belongs to."""
     return crc32(transactional_id.encode("utf-8", "surrogatepass")) % coordinators
-
-
-def transactional_producer_id(coordinator: int, number: int) -> int:
-    """The producer id that a coordinator makes of one that nobody else has."""
-    return (coordinator + 1) << _COORDINATOR_SHIFT | number
-
-
-def coordinator_of(producer_id: int) -> int | None:
-    """The coordinator that a producer id was given out by, None for a producer without transactions."""
-    number = (producer_id >> _COORDINATOR_SHIFT) - 1
-    return number if 0 <= number < MAX_COORDINATORS else None
