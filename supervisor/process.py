@@ -47,6 +47,7 @@ from .child import ChildOrder
 from .deaths import DeathWatch
 from .launcher import Launcher, LaunchFailed
 from .machine import SupervisorMachine
+from .run_directory import remove_socket
 from .status_reports import StatusReports
 
 MAX_MESSAGES_PER_TURN = 4_096
@@ -127,6 +128,7 @@ class SupervisorProcess:
             else:
                 self._deaths.on_readable(key.data, self._clock.now_ms())
         for death in self._deaths.deaths(self._clock.now_ms()):
+            remove_socket(self._settings.run_directory, death.address, death.incarnation)
             self._dispatch(death)
         for timer in self._timers.pop_due(self._clock.now_ms()):
             self._dispatch(TimerFired(timer))

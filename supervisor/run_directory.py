@@ -14,6 +14,8 @@ import shutil
 import stat
 from pathlib import Path
 
+from ..transport.endpoints import endpoint_for
+
 
 class RunDirectoryError(Exception):
     """The directory cannot be used; the message is one line for the operator."""
@@ -42,6 +44,11 @@ def create_run_directory(path: Path, instance_id: str) -> None:
 
 def remove_run_directory(path: Path) -> None:
     shutil.rmtree(path.parent, ignore_errors=True)
+
+
+def remove_socket(run_directory: str, address: str, incarnation: int) -> None:
+    """Remove the socket file of an actor that has ended: ZeroMQ leaves it when a process is killed."""
+    Path(endpoint_for(run_directory, address, incarnation).removeprefix("ipc://")).unlink(missing_ok=True)
 
 
 def _make_private(path: Path) -> None:

@@ -5,10 +5,10 @@ Owns the readers (`readers.py`), the limits of the topic and the state between t
     open      --a produce finds the backlog above max_backlog_*--> refusing     BACKPRESSURE, and an alarm
     refusing  --a report, a lapse or a new limit brings it to LOW_SHARE or below--> open
 
-A backlog of messages is counted in offsets, one of bytes in bytes of the log: the process measures where a group stands
-(`MeasureBacklog`) when that has changed, and what is admitted since adds to it. A request is judged before it is
-admitted, so a backlog may exceed its limit by what one request brings. Called by the partition's machine; `refusal` runs
-with every produce.
+A backlog of messages is counted in offsets, one of bytes in bytes of the log, from max(committed offset, log start): a
+deleted record is in no group's backlog. The process measures where a group stands (`MeasureBacklog`) when that has
+changed, and what is admitted since adds to it. A request is judged before it is admitted, so a backlog may exceed its
+limit by what one request brings. Called by the partition's machine; `refusal` runs with every produce.
 """
 
 from typing import NamedTuple
@@ -37,9 +37,10 @@ class Admitted(NamedTuple):
 
 
 class Backlog:
-    def __init__(self, topic_id: str, readers: Readers) -> None:
+    def __init__(self, topic_id: str, readers: Readers, log_start_offset: int = 0) -> None:
         self._topic_id = topic_id
         self._readers = readers
+        self._log_start_offset = log_start_offset
         self._max_messages = self._max_bytes = -1
         self._timeout_ms = 0
         self._is_limited = False
@@ -96,7 +97,7 @@ class Backlog:
         """Who is the slowest now, and what follows from it."""
         before, self._slowest = self._slowest, None
         if self._is_limited:
-            self._slowest = self._readers.slowest(now, self._timeout_ms)
+            self._slowest = self._slowest_live(now)
         lapse = self._readers.next_lapse(now, self._timeout_ms) if self._is_limited else None
         effects: list[Effect] = [CancelTimer(LAPSE_TIMER) if lapse is None else SetTimer(LAPSE_TIMER, lapse)]
         if self._max_bytes < 0 or self._slowest is None:
@@ -104,6 +105,17 @@ class Backlog:
         elif self._bytes_mark is None or before is None or before[1] != self._slowest[1]:
             return [*effects, MeasureBacklog(self._slowest[1])]
         return effects + self._settle(admitted)
+
+    def _slowest_live(self, now: int) -> tuple[str, int] | None:
+        found = self._readers.slowest(now, self._timeout_ms)
+        return None if found is None else (found[0], max(found[1], self._log_start_offset))
+
+    def on_log_start(self, log_start_offset: int, admitted: Admitted, now: int) -> list[Effect]:
+        """Records below this offset have been deleted."""
+        if log_start_offset == self._log_start_offset:
+            return []
+        self._log_start_offset = log_start_offset
+        return self._look(admitted, now) if self._is_limited else []
 
     def on_measured(self, behind_bytes: int, bytes_written: int, admitted: Admitted) -> list[Effect]:
         self._bytes_mark = bytes_written - behind_bytes
@@ -129,8 +141,9 @@ class Backlog:
 
     @property
     def consumed_offset(self) -> int | None:
-        """What every group has committed past, whether it is live or not; None when there is no group."""
-        return self._readers.consumed_offset
+        """What every group has committed past or lost, whether it is live or not; None when there is no group."""
+        consumed_offset = self._readers.consumed_offset
+        return None if consumed_offset is None else max(consumed_offset, self._log_start_offset)
 
     # -- what producers are told
 

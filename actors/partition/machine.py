@@ -26,6 +26,7 @@ sync, so neither its acknowledgement nor a fetch can run ahead of the disk.
 from collections.abc import Callable
 from typing import Any
 
+from ...transport.addresses import is_internal
 from ...transport.machine import (
     Answered,
     CancelTimer,
@@ -130,7 +131,7 @@ class PartitionMachine:
         self._partition = partition
         self._incarnation = incarnation
         self._leader_epoch = leader_epoch
-        self._backlog = Backlog(topic_id, Readers() if readers is None else readers)
+        self._backlog = Backlog(topic_id, Readers() if readers is None else readers, log_start_offset)
         self._quotas = QuotasInForce()
         self._disk = DiskReserve(disk_reserve_bytes)
         self._adopt(config)
@@ -344,6 +345,8 @@ class PartitionMachine:
     # -- administration
 
     def _on_delete_records(self, asked: Received, request: DeleteRecords, _: int) -> list[Effect]:
+        if is_internal(self._topic):
+            return self._refuse(asked, ErrorCode.FORBIDDEN, f"topic {self._topic!r} is internal")
         high_watermark = self._watermarks.high_watermark
         before_offset = high_watermark if request.before_offset == -1 else request.before_offset
         if not 0 <= before_offset <= high_watermark:
@@ -353,13 +356,17 @@ class PartitionMachine:
             return self._refuse(asked, ErrorCode.OFFSET_OUT_OF_RANGE, message)
         return [DeleteBefore(asked, before_offset)]
 
-    def _on_trimmed(self, event: Trimmed, _: int) -> list[Effect]:
+    def _on_trimmed(self, event: Trimmed, now: int) -> list[Effect]:
         self._watermarks.log_start_offset = event.log_start_offset
         self._transactions.trim(event.log_start_offset)
         self._size_bytes = event.size_bytes
+        effects = self._backlog.on_log_start(event.log_start_offset, self._admitted, now)
         if event.asked is None:
-            return []
-        return [Reply(event.asked.sender, DeleteRecordsReply(log_start_offset=event.log_start_offset))]
+            return effects
+        return [
+            *effects,
+            Reply(event.asked.sender, DeleteRecordsReply(log_start_offset=event.log_start_offset)),
+        ]
 
     def _on_describe(self, asked: Received, _: DescribePartition, __: int) -> list[Effect]:
         description = PartitionDescription(

@@ -78,8 +78,8 @@ def report_on(client: "Client", found: DescribeGroupReply) -> GroupReport:
     for topic, partition in places:
         entry = committed.get((topic, partition))
         start, end = ends.get((topic, partition), (None, None))
-        # What was never committed will be read from the start at most.
-        read = entry.offset if entry is not None else start
+        # What was never committed is read from the log's start at most, and so is what was committed before it.
+        read = start if entry is None or start is None else max(entry.offset, start)
         rows.append(
             PartitionReport(
                 topic=topic,

@@ -3,8 +3,11 @@
 from types import SimpleNamespace
 from typing import Any
 
-from planaria.supervisor.cli.group_report import GroupEntry, entries_of
+import pytest
+
+from planaria.supervisor.cli.group_report import GroupEntry, entries_of, report_on
 from planaria.transport.protocol.errors import ErrorCode, ProtocolError
+from planaria.transport.protocol.groups import DescribeGroupReply, PartitionOffset
 
 
 class Answers:
@@ -32,3 +35,24 @@ def test_a_group_whose_coordinator_does_not_run_is_listed_without_waiting() -> N
         GroupEntry(group="down", type=None, state=None),
         GroupEntry(group="queue", type="share", state="empty"),
     ]
+
+
+class OneLog:
+    """A client of a topic with one partition that holds the offsets from 50 to 60."""
+
+    def describe_topic(self, topic: str) -> Any:
+        partition = SimpleNamespace(partition=0, log_start_offset=50, high_watermark=60)
+        return SimpleNamespace(partitions=[partition])
+
+
+@pytest.mark.parametrize(("committed", "lag"), [(0, 10), (50, 10), (55, 5), (60, 0), (70, 0)])
+def test_deleted_records_are_no_lag(committed: int, lag: int) -> None:
+    found = DescribeGroupReply(
+        group="g",
+        state="empty",
+        generation=1,
+        assignor="sticky",
+        members=[],
+        offsets=[PartitionOffset(topic="T", partition=0, offset=committed, metadata="")],
+    )
+    assert report_on(OneLog(), found).lag == lag  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from planaria.transport.protocol.data import Produce, ProduceReply
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.message import Done
 from planaria.transport.protocol.progress import ReportProgress, ReportProgressReply
-from planaria.transport.protocol.topics import ConfigurePartition, TopicConfig
+from planaria.transport.protocol.topics import ConfigurePartition, DeleteRecords, TopicConfig
 from simulated_partition import SimulatedPartition, a_batch
 
 LIMITED = TopicConfig(max_backlog_messages=10)
@@ -289,3 +289,39 @@ def test_a_group_that_is_reset_is_taken_for_slower_also_after_a_restart() -> Non
 def test_retention_that_is_not_tied_to_groups_is_told_nothing(partition: SimulatedPartition) -> None:
     report(partition, 0)
     assert consumed_offset(partition) is None
+
+
+def delete_records(partition: SimulatedPartition, before_offset: int) -> None:
+    partition.ask(DeleteRecords(topic="ORDERS", partition=0, before_offset=before_offset))
+
+
+def test_deleted_records_are_in_no_groups_backlog(partition: SimulatedPartition) -> None:
+    report(partition, 1)
+    fill(partition, 12)
+    assert is_refused(partition)
+    delete_records(partition, 12)
+    assert partition.alarms == (), "nothing is left to read"
+    fill(partition, 11)
+    assert is_refused(partition), "the backlog counts from the start of the log"
+    partition.crash()
+    report(partition, 1)
+    assert is_refused(partition), "a restarted partition counts 11 messages, not 22"
+    delete_records(partition, 20)
+    assert not is_refused(partition)
+
+
+def test_deleted_records_are_not_held_by_a_backlog_in_bytes() -> None:
+    partition = SimulatedPartition(TopicConfig(max_backlog_bytes=500))
+    report(partition, 0)
+    while not is_refused(partition):
+        pass
+    delete_records(partition, -1)
+    assert not is_refused(partition)
+
+
+def test_retention_waits_for_no_group_over_deleted_records() -> None:
+    partition = SimulatedPartition(TopicConfig(retain_until_consumed=True))
+    fill(partition, 20)
+    report(partition, 3)
+    delete_records(partition, 15)
+    assert consumed_offset(partition) == 15

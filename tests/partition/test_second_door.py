@@ -2,9 +2,13 @@
 
 import pytest
 
+from planaria.actors.log.producers import ProducerStates
+from planaria.actors.partition.machine import PartitionMachine
+from planaria.transport.machine import Received, Reply, Sender
 from planaria.transport.protocol.data import Fetch, FetchReply, Produce, ProduceReply
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.quotas import QuotasInForce
+from planaria.transport.protocol.topics import DeleteRecords, TopicConfig
 from simulated_partition import SimulatedPartition, a_batch
 
 
@@ -35,3 +39,22 @@ def test_who_is_under_a_quota_is_sent_to_the_gateway(is_fetch: bool) -> None:
     partition.ask(QuotasInForce(exempt=frozenset({"greedy"}), default=True))
     # Without a name it is the gateway that asks, or one of the broker's own.
     assert [outcome(client) for client in ("greedy", "other", "")] == ["served", "sent away", "served"]
+
+
+def test_records_of_an_internal_topic_are_deleted_by_nobody() -> None:
+    machine = PartitionMachine(
+        topic="__offsets",
+        partition=0,
+        incarnation=1,
+        config=TopicConfig(),
+        leader_epoch=0,
+        log_start_offset=0,
+        log_end_offset=5,
+        size_bytes=500,
+        producers=ProducerStates(),
+    )
+    request = DeleteRecords(topic="__offsets", partition=0, before_offset=5)
+    [reply] = machine.handle(Received(Sender((b"c",), 1), request), 1)
+    assert isinstance(reply, Reply)
+    assert isinstance(reply.body, ErrorBody)
+    assert reply.body.code == ErrorCode.FORBIDDEN

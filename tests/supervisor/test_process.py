@@ -67,6 +67,16 @@ def test_nothing_is_left_of_a_stop_and_nothing_of_a_kill_but_what_the_next_start
     assert [*run_dir.iterdir(), *temporary.iterdir()] == []
 
 
+def test_an_ended_actor_leaves_no_socket(start: Start) -> None:
+    supervisor = start()
+    run_directory = Path(supervisor.status_line["control"].removeprefix("ipc://")).parent
+    socket_path = run_directory / "partition-ORDERS-0.1"
+    socket_path.touch()  # as an actor that binds there leaves it when it is killed
+    supervisor.ask("kill", address=PARTITION)
+    supervisor.wait_ready(PARTITION, 2)
+    assert not socket_path.exists()
+
+
 def test_the_end_of_the_lifeline_stops_the_tree(start: Start) -> None:
     supervisor = start()
     supervisor.cut_lifeline()
