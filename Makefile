@@ -32,6 +32,10 @@ chaos: $(STAMP) ## long runs under random kills
 bench: $(STAMP) ## throughput, latency and recovery beside the machine's own ceiling
 	$(BIN)/python -m planaria bench
 
+.PHONY: mutants
+mutants: $(STAMP) ## break the product here and there; print the breaks that no test notices
+	nice -n 10 $(BIN)/python tests/mutants.py
+
 .PHONY: lint
 lint: $(STAMP) ## formatting and lint rules
 	$(BIN)/python -m ruff format --check .

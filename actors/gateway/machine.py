@@ -66,6 +66,7 @@ from ...transport.protocol.topics import (
     WatchCatalogReply,
 )
 from ...transport.protocol.transactions import AddToTransaction, EndTransaction, ListTransactions
+from .controller_calls import ControllerCalls
 from .delays import ScheduledIds
 from .forwarding import CALL_TIMEOUT_MS, ask_for, forward
 from .group_routes import GroupRoutes
@@ -115,6 +116,7 @@ class GatewayMachine:
         self._run_directory = run_directory
         self._tickets = Tickets() if tickets is None else tickets
         self._peers = Peers()
+        self._controller = ControllerCalls(self._peers)
         self._table = TopicTable()
         self._waiting_room = WaitingRoom()
         self._quotas = Quotas()
@@ -157,7 +159,7 @@ class GatewayMachine:
                 raise AssertionError(f"the gateway does not know the event {event!r}")
         if self._is_stopping and not len(self._tickets):
             effects.append(Stop("asked to stop"))
-        return effects
+        return self._controller.keep(effects, now)
 
     # Requests
 
@@ -320,13 +322,16 @@ class GatewayMachine:
             effects += self._route(again, now)
         return effects
 
+    def _refuse(self, failures: list[Failed], now: int) -> list[Effect]:
+        return [effect for failed in failures for effect in self._on_failed(failed, now)]
+
     # The directory
 
     def _on_up(self, event: PeerUp, now: int) -> list[Effect]:
         self._peers.on_up(event)
         effects: list[Effect] = []
         if event.address == CONTROLLER:
-            effects += self._table.watch()
+            effects += self._table.watch() + self._controller.on_up()
         topic = topic_of(event.address)
         if topic is not None:
             effects += self._metadata.on_changed([topic])
@@ -336,6 +341,8 @@ class GatewayMachine:
     def _on_down(self, event: PeerDown, now: int) -> list[Effect]:
         if not self._peers.on_down(event):
             return []
+        if event.address == CONTROLLER:
+            return self._refuse(self._controller.on_down(), now)
         topic = topic_of(event.address)
         if topic is not None:
             if self._table.is_loaded and self._table.get(topic) is None:
@@ -359,6 +366,8 @@ class GatewayMachine:
                 return self._route(self._held.pop(number), now)
             case ("watch",):
                 return self._table.watch()
+            case ("controller", number):
+                return self._refuse(self._controller.on_patience_ended(number), now)
             case ("stop",):
                 return self._tickets.answer_all(SHUTTING_DOWN)
         raise AssertionError(f"nobody set a timer with the key {key!r}")

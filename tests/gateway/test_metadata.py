@@ -44,9 +44,11 @@ def test_no_client_is_shown_a_way_past_the_gateway_to_an_internal_topic() -> Non
 
 def test_before_the_first_table_the_controller_is_asked() -> None:
     gateway = GatewayDriver()
+    gateway.up("controller")
     gateway.hold_topics(ORDERS=1)
     assert [each.topic for each in gateway.reply(Metadata()).topics] == ["ORDERS"]
     gateway = GatewayDriver()
+    gateway.up("controller")
     gateway.controller_answers = False
     number = gateway.ask(Metadata())
     gateway.fail("ACTOR_UNAVAILABLE")

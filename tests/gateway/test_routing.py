@@ -3,11 +3,13 @@
 import pytest
 
 from gateway_driver import GatewayDriver
+from planaria.actors.gateway.controller_calls import CONTROLLER_PATIENCE_MS
 from planaria.actors.gateway.tickets import Tickets
 from planaria.transport.batch import build
 from planaria.transport.protocol.data import Fetch, FetchReply, InitProducer, ListOffsets, Produce, Publish
+from planaria.transport.protocol.delayed import ListScheduled
 from planaria.transport.protocol.errors import ErrorBody
-from planaria.transport.protocol.groups import DeleteGroup, ListGroups
+from planaria.transport.protocol.groups import DeleteGroup, GroupHeartbeat, ListGroups
 from planaria.transport.protocol.message import Done, Request
 from planaria.transport.protocol.operations import Kill, KillReply, Revive, Status
 from planaria.transport.protocol.session import Hello, Metadata
@@ -175,8 +177,48 @@ def test_without_a_controller_known_topics_are_served(gateway: GatewayDriver) ->
     gateway.ask(produce())
     assert gateway.calls.pop().address == "partition/ORDERS/0"
     number = gateway.ask(produce("NEW"))
-    gateway.fail("ACTOR_UNAVAILABLE")
+    gateway.advance(CONTROLLER_PATIENCE_MS)
     assert (gateway.replies[number].code, gateway.replies[number].retriable) == ("ACTOR_UNAVAILABLE", True)
+
+
+WAITING = [
+    CreateTopic(topic="X"),
+    ListGroups(),
+    Metadata(topics=["NEW"]),
+    produce("NEW"),
+    GroupHeartbeat(group="g", topics=["ORDERS"], owned={}),
+    InitProducer(transactional_id="x"),
+    ListScheduled(),
+]
+"""Each needs the controller, by a way of its own."""
+
+
+@pytest.mark.parametrize("request_", WAITING)
+@pytest.mark.parametrize("was_there", [False, True])
+def test_what_needs_the_controller_waits_until_it_is_up(request_: Request, was_there: bool) -> None:
+    """A young gateway may hear a client before it hears of the controller; a restart looks the same to a client."""
+    gateway = GatewayDriver().start(ORDERS=1) if was_there else GatewayDriver()
+    gateway.controller_answers = False
+    if was_there:
+        gateway.down("controller")
+    number = gateway.ask(request_)
+    gateway.advance(CONTROLLER_PATIENCE_MS - 1)
+    assert number not in gateway.replies
+    assert [call for call in gateway.calls if call.address == "controller"] == []
+    gateway.up("controller")
+    assert len([call for call in gateway.calls if call.address == "controller"]) == 1
+    gateway.advance(1)
+    assert number not in gateway.replies, "its time was over when the controller came"
+
+
+@pytest.mark.parametrize("request_", WAITING)
+def test_nothing_waits_for_a_controller_that_is_quarantined(request_: Request) -> None:
+    gateway = GatewayDriver().start(ORDERS=1)
+    gateway.down("controller")
+    number = gateway.ask(request_)
+    gateway.down("controller", "again and again", quarantined=True)
+    assert gateway.replies[number].code == "ACTOR_UNAVAILABLE"
+    assert "again and again" in gateway.replies[number].message
 
 
 def test_the_watch_is_taken_up_again(gateway: GatewayDriver) -> None:

@@ -1,0 +1,71 @@
+"""Calls to the controller, which is not there for a moment: when the gateway is young, and while the controller restarts.
+Pure.
+
+    controller up     called at once
+    quarantined       called as well: the loop refuses it at once
+    otherwise         kept until it is up, CONTROLLER_PATIENCE_MS at most, then ACTOR_UNAVAILABLE with the reason
+
+What is kept is bounded by the tickets: each such call belongs to a request that is not answered yet. The watch is no
+such call, it begins anew with each controller.
+"""
+
+from collections.abc import Iterable
+
+from ...transport.addresses import CONTROLLER
+from ...transport.machine import Call, CancelTimer, Effect, Failed, SetTimer
+from ...transport.protocol.errors import ErrorBody, ErrorCode
+from .peers import Peers
+
+CONTROLLER_PATIENCE_MS = 5_000
+"""A restart takes a tenth of it."""
+WATCH = ("watch",)
+
+
+class ControllerCalls:
+    def __init__(self, peers: Peers) -> None:
+        self._peers = peers
+        self._kept: dict[int, Call] = {}
+        self._last = 0
+
+    def keep(self, effects: list[Effect], now: int) -> list[Effect]:
+        """The effects without those calls that have to wait."""
+        if self._peers.up(CONTROLLER) is not None or self._is_quarantined:
+            return effects
+        return [self._kept_back(effect, now) if _may_wait(effect) else effect for effect in effects]
+
+    def on_up(self) -> list[Effect]:
+        kept, self._kept = self._kept, {}
+        return [effect for number, call in kept.items() for effect in (CancelTimer(_timer(number)), call)]
+
+    def on_down(self) -> list[Failed]:
+        """Nothing waits for a controller that nobody starts again."""
+        if not self._is_quarantined:
+            return []
+        kept, self._kept = self._kept, {}
+        return list(self._failed(kept.values()))
+
+    def on_patience_ended(self, number: int) -> list[Failed]:
+        call = self._kept.pop(number, None)
+        return list(self._failed([call] if call is not None else []))
+
+    @property
+    def _is_quarantined(self) -> bool:
+        down = self._peers.down(CONTROLLER)
+        return down is not None and down.quarantined
+
+    def _kept_back(self, call: Call, now: int) -> Effect:
+        self._last += 1
+        self._kept[self._last] = call
+        return SetTimer(_timer(self._last), now + CONTROLLER_PATIENCE_MS)
+
+    def _failed(self, calls: Iterable[Call]) -> Iterable[Failed]:
+        error = ErrorBody(ErrorCode.ACTOR_UNAVAILABLE, self._peers.why_down(CONTROLLER), True)
+        return (Failed(call.key, error) for call in calls)
+
+
+def _may_wait(effect: Effect) -> bool:
+    return isinstance(effect, Call) and effect.address == CONTROLLER and effect.key != WATCH
+
+
+def _timer(number: int) -> tuple[str, int]:
+    return ("controller", number)
