@@ -19,6 +19,7 @@ segment needs to read nothing before it.
 import struct
 from array import array
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -135,6 +136,11 @@ class SegmentIndex:
             return
         self._offsets.add(point.offset, point.position)
         self._times.add(point.max_timestamp_ms, point.offset)
+
+    def points_before(self, offset: int) -> Iterator[IndexPoint]:
+        """The entries at or before `offset`, the nearest first."""
+        for entry in range(bisect_right(self._offsets.keys, offset) - 1, -1, -1):
+            yield IndexPoint(self._offsets.keys[entry], self._offsets.values[entry], self._times.keys[entry])
 
     def position_of(self, offset: int) -> int:
         """The position of some batch that begins at or before `offset`."""

@@ -11,7 +11,7 @@ must end.
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,10 +23,11 @@ from .files import Buffer, Files
 from .producers import ProducerStates
 from .recovery import Recovered, recover
 from .retention import LogConfig, expired_count, is_roll_due
-from .scan import Damaged
 from .segment import Segment
 from .snapshots import write_snapshot
 from .timestamps import first_at_or_after
+from .usable import Usable
+from .verification import damage_in
 
 CHECKPOINT_BYTES = 32 * 1024 * 1024
 CHECKPOINT_BATCHES = 50_000
@@ -39,28 +40,6 @@ CURSORS_LIMIT = 256
 
 def _ignore(_: int) -> None:
     """No progress is reported."""
-
-
-class Usable:
-    """`with` it: refuses when the storage has failed before, and remembers it when it fails now.
-
-    A class and no generator, for it is entered twice in every turn.
-    """
-
-    def __init__(self) -> None:
-        self._failure: str | None = None
-
-    def end(self, reason: str) -> None:
-        self._failure = self._failure or reason
-
-    def __enter__(self) -> None:
-        if self._failure is not None:
-            raise StorageFailed(f"the log failed before: {self._failure}")
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        # A bad sector says nothing of what is written elsewhere.
-        if isinstance(error, StorageFailed) and not isinstance(error, Unreadable):
-            self._failure = str(error)
 
 
 class PartitionLog:
@@ -301,7 +280,8 @@ class PartitionLog:
         compaction left out is passed: the offset may lie far behind the batches, or have moved without any.
 
         Raises OffsetOutOfRange outside log_start_offset to log_end_offset, and CorruptLog when the batch that holds
-        `offset` is damaged or gone; its `next_offset` is where reading can go on.
+        `offset` is damaged or gone; its `next_offset` is where reading can go on. To find that place in a long damaged
+        stretch takes several calls: SearchUnfinished asks for the next one.
         """
         if not self.log_start_offset <= offset <= self.log_end_offset:
             raise OffsetOutOfRange(offset, self.log_start_offset, self.log_end_offset)
@@ -309,12 +289,31 @@ class PartitionLog:
         if offset >= min(up_to_offset, self.log_end_offset):
             return b"", max(asked, min(offset, up_to_offset))
         with self._usable:
-            segment, position = self._find(offset)
-            run, next_offset = segment.read(position, offset, max_bytes, up_to_offset)
+            try:
+                segment, run, next_offset, position = self._read_run(offset, max_bytes, up_to_offset)
+            except CorruptLog as loss:
+                raise self._extended(loss) from loss
             if not run:
                 return b"", offset
             self._remember(next_offset, segment, position + len(run))
             return run, min(self.after_gap(next_offset), up_to_offset)
+
+    def _read_run(
+        self, offset: int, max_bytes: int, up_to_offset: int
+    ) -> tuple[Segment, memoryview, int, int]:
+        segment, position = self._find(offset)
+        return segment, *segment.read(position, offset, max_bytes, up_to_offset), position
+
+    def _extended(self, loss: CorruptLog) -> CorruptLog:
+        """With the losses that follow at once: at the beginning of the next segments."""
+        next_offset = loss.next_offset
+        while self._segment_of(next_offset).base_offset == next_offset < self.log_end_offset:
+            try:
+                self._read_run(self.after_gap(next_offset), 0, self.log_end_offset)
+                break
+            except CorruptLog as following:
+                next_offset = following.next_offset
+        return CorruptLog(loss.segment, loss.position, loss.offset, next_offset, loss.reason)
 
     def after_gap(self, offset: int) -> int:
         """Where to read on: elsewhere only when compaction left nothing from `offset` to its segment's end."""
@@ -382,31 +381,12 @@ class PartitionLog:
     def verify(self) -> list[CorruptLog]:
         """Read everything and report all damage, without changing anything."""
         with self._usable:
-            return [damage for segment in self._segments for damage in self._damage_in(segment)]
-
-    def _damage_in(self, segment: Segment) -> Iterator[CorruptLog]:
-        expected_offset = segment.base_offset
-        reader = segment.reader()
-        found: list[Damaged] = []
-        try:
-            for header, _ in reader.walk_intact(0, found.append):
-                if found:
-                    yield self._corrupt(segment, found.pop(0), expected_offset, header.base_offset)
-                    found.clear()
-                expected_offset = header.next_offset
-        except Unreadable as error:
-            yield segment.unreadable(segment.index().position_of(expected_offset), expected_offset, error)
-            return
-        if expected_offset < (segment.end_offset if segment.is_compacted else segment.next_offset):
-            damage = (
-                found[0] if found else Damaged(reader.end, "the file ends before the next segment begins")
-            )
-            yield self._corrupt(segment, damage, expected_offset, segment.next_offset)
-        if segment is not self._active:
-            segment.close()
-
-    def _corrupt(self, segment: Segment, damage: Damaged, offset: int, next_offset: int) -> CorruptLog:
-        return CorruptLog(segment.path.name, damage.position, offset, next_offset, damage.reason)
+            found: list[CorruptLog] = []
+            for segment in self._segments:
+                found += damage_in(segment)
+                if segment is not self._active:
+                    segment.close()
+        return found
 
     # -- deleting
 

@@ -38,7 +38,7 @@ from .cleaned import Cleaned, recover_cleaned
 from .errors import StorageFailed, StorageFull, Unreadable
 from .files import TEMPORARY_SUFFIX, Files
 from .producers import ProducerStates
-from .scan import CHUNK_BYTES, Damaged, SegmentReader
+from .scan import CHUNK_BYTES, Damaged, Search, SegmentReader
 from .segment import INDEX_SUFFIXES, LOG_SUFFIX, Segment
 from .snapshots import load_newest
 
@@ -264,7 +264,7 @@ class _Recovery:
             last.next_offset,
             damage.reason,
         )
-        if reader.resume_after(damage, last.next_offset) < reader.end:
+        if reader.next_whole(Search(damage.position, last.next_offset)) < reader.end:
             self._keep_aside(last, damage.position)
         last.cut(damage.position)
 

@@ -4,10 +4,12 @@ Owns the judgement whether bytes at a position are a batch. Recovery, index rebu
 walk here with every checksum; reads use `whole_batches` on what they are about to hand out. Never writes.
 
 A batch's head has a checksum of its own, so a damaged body never hides where the next batch begins. A body's fields
-(`record_count`, timestamps, producer) may be believed only after its checksum has been.
+(`record_count`, timestamps, producer) may be believed only after its checksum has been. Behind a damaged head the next
+batch is searched byte by byte: both of its checksums must hold, and its offset lie between those around it.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from ...transport.batch import (
     HEAD_BYTES,
@@ -22,7 +24,9 @@ from .errors import Unreadable
 from .files import Files
 
 CHUNK_BYTES = 1024 * 1024
+HIGHEST_OFFSET = 2**63 - 1
 _SHORTEST_LENGTH = HEADER_BYTES - HEAD_BYTES
+_MAGIC = bytes((MAGIC,))
 
 
 class Damaged(Exception):
@@ -59,10 +63,23 @@ def judge_body(buffer: bytes, at: int, position: int, header: BatchHeader) -> No
         )
 
 
-class SegmentReader:
-    """One segment's bytes, from 0 to `end`, read in chunks."""
+class SearchUnfinished(Exception):
+    """The search for the next whole batch has used up its budget. Repeating the call goes on with it."""
 
-    def __init__(self, files: Files, descriptor: int, end: int) -> None:
+
+@dataclass
+class Search:
+    """A search for the next whole batch behind damage: how far it has come, and the highest offset it has passed."""
+
+    position: int
+    previous_offset: int
+
+
+class SegmentReader:
+    """One segment's bytes, from 0 to `end`, read in chunks. Every offset in it is below `end_offset`."""
+
+    def __init__(self, files: Files, descriptor: int, end: int, end_offset: int = HIGHEST_OFFSET) -> None:
+        self.end_offset = end_offset
         self._files = files
         self._descriptor = descriptor
         self.end = end
@@ -121,31 +138,70 @@ class SegmentReader:
             except Damaged as damage:
                 if on_damage is not None:
                     on_damage(damage)
-                position = self.resume_after(damage, previous_offset)
+                position = self.next_whole(Search(damage.position, previous_offset))
 
-    def resume_after(self, damage: Damaged, previous_offset: int) -> int:
-        """Where the first batch behind the damage begins; the end when there is none."""
-        if damage.resume is not None:
-            return damage.resume
-        position = damage.position + 1
-        while self.end - position >= HEADER_BYTES:
-            at = self._at(position, HEADER_BYTES, CHUNK_BYTES)
-            # Only a byte of the right magic can be byte 24 of a header: one search in C skips nearly everything.
-            magic = self._chunk.find(bytes((MAGIC,)), at + HEAD_BYTES)
-            if magic < 0:
-                position = max(position + 1, self._chunk_start + len(self._chunk) - HEAD_BYTES)
-                continue
-            position = self._chunk_start + magic - HEAD_BYTES
-            if self._is_batch(position, previous_offset):
-                return position
-            position += 1
+    def next_whole(self, search: Search, budget_bytes: int | None = None) -> int:
+        """Where the first whole batch behind damage begins; the end when there is none.
+
+        With a budget, raises SearchUnfinished after about so many bytes; the same `search` then goes on where it was.
+        """
+        stop = self.end if budget_bytes is None else search.position + budget_bytes
+        while search.position < self.end:
+            if search.position >= stop:
+                raise SearchUnfinished(search.position)
+            try:
+                header = self.batch(search.position)
+                if self._is_plausible(header, search.previous_offset):
+                    return search.position
+                search.position += 1
+            except Damaged as damage:
+                search.position = damage.position + 1
+                if damage.resume is not None:
+                    header = self.head(damage.position)
+                    if self._is_plausible(header, search.previous_offset):
+                        search.position, search.previous_offset = damage.resume, header.base_offset
+                        continue
+            search.position = self._next_head(search.position, search.previous_offset, stop)
         return self.end
 
-    def _is_batch(self, position: int, previous_offset: int) -> bool:
+    def _is_plausible(self, header: BatchHeader, previous_offset: int) -> bool:
+        return previous_offset < header.base_offset < self.end_offset
+
+    def _next_head(self, position: int, previous_offset: int, stop: int) -> int:
+        """The next position of an intact, plausible head, or one at or beyond `stop` before which there is none.
+
+        Two byte searches in C take turns, so that neither zeros nor random bytes cost a step of Python for each byte:
+        for the leading bytes that all offsets between the bounds share, and for the magic at byte 24.
+        """
+        prefix = _shared_prefix(previous_offset + 1, self.end_offset - 1)
+        while position < stop and self.end - position >= HEADER_BYTES:
+            start = self._at(position, HEADER_BYTES, CHUNK_BYTES)
+            at, last = start, min(len(self._chunk) - HEADER_BYTES, stop - 1 - self._chunk_start)
+            while (at := self._chunk.find(prefix, at, last + len(prefix))) >= 0:
+                magic = self._chunk.find(_MAGIC, at + HEAD_BYTES) - HEAD_BYTES
+                if magic < at:
+                    break
+                if magic == at:
+                    if self._is_head(self._chunk_start + at, previous_offset):
+                        return self._chunk_start + at
+                    magic += 1
+                at = magic
+            position = max(position + 1, self._chunk_start + last + 1)
+        return position if self.end - position >= HEADER_BYTES else self.end
+
+    def _is_head(self, position: int, previous_offset: int) -> bool:
         try:
-            return self.head(position).base_offset > previous_offset
+            header = judge_head(self._chunk, position - self._chunk_start, position, self.end)
         except Damaged:
             return False
+        return self._is_plausible(header, previous_offset)
+
+
+def _shared_prefix(lowest: int, highest: int) -> bytes:
+    """The leading bytes that every offset from `lowest` to `highest` has in common."""
+    low, high = max(0, lowest).to_bytes(8, "big"), max(0, highest).to_bytes(8, "big")
+    differing = next((at for at in range(8) if low[at] != high[at]), 8)
+    return low[:differing]
 
 
 def whole_batches(chunk: bytes, up_to_offset: int) -> tuple[int, int]:

@@ -23,7 +23,7 @@ from ...transport.batch import HEADER_BYTES, BatchHeader
 from .errors import CorruptLog, StorageFull, Unreadable
 from .files import Buffer, Files
 from .index import INDEX_INTERVAL_BYTES, NO_TIMESTAMP_MS, IndexPoint, SegmentIndex
-from .scan import Damaged, SegmentReader, judge_head, whole_batches
+from .scan import HIGHEST_OFFSET, Damaged, Search, SegmentReader, judge_head, whole_batches
 
 LOG_SUFFIX = ".log"
 SMALL_APPEND_BYTES = 16 * 1024
@@ -31,6 +31,9 @@ SMALL_APPENDS_BEFORE_ROOM = 32
 """So many small appends in a row, and room is made: a log that is hardly written to takes no more than its batches."""
 ROOM_BYTES = 256 * 1024
 _ZEROS = bytes(ROOM_BYTES)
+SEARCH_BYTES = 16 * 1024 * 1024
+"""How much of a damaged stretch one read searches; the next one goes on."""
+SEARCHES_LIMIT = 1000
 INDEX_SUFFIXES = (".index", ".timeindex")
 
 
@@ -57,6 +60,8 @@ class Segment:
         self._is_sealed = False
         self._descriptor = -1
         self._index: SegmentIndex | None = None
+        self._searches: dict[int, Search] = {}
+        """By the position of the damage: what was found behind it, or how far the search has come."""
         self._max_timestamp_ms = NO_TIMESTAMP_MS
 
     # -- opening and closing
@@ -203,52 +208,58 @@ class Segment:
     # -- reading
 
     def reader(self, end: int | None = None) -> SegmentReader:
-        return SegmentReader(self._files, self._readable(), self.size_bytes if end is None else end)
+        end_offset = self.next_offset if self._is_sealed else HIGHEST_OFFSET
+        return SegmentReader(
+            self._files, self._readable(), self.size_bytes if end is None else end, end_offset
+        )
 
     def bytes_at(self, position: int, size_bytes: int) -> bytes:
         return self._files.read(self._readable(), size_bytes, position)
 
     def locate(self, offset: int) -> int:
         """The position of the batch that holds `offset`, or the next one behind a gap. Raises CorruptLog when
-        damage swallowed it, or hides it.
+        damage swallowed it, or hides it, and SearchUnfinished when it takes longer to tell.
         """
         try:
-            return self._locate(offset)
+            return self._walk_to(offset)
         except Unreadable as error:
             raise self.unreadable(self.index().position_of(offset), offset, error) from error
 
-    def _locate(self, offset: int) -> int:
-        index = self.index()
-        reader = self.reader()
-        position = index.position_of(offset)
-        try:
-            if position and reader.head(position, HEADER_BYTES).base_offset > offset:
-                raise Damaged(position, "the index points beyond the offset")
-        except Damaged:
-            # An entry may verify and still be wrong about a segment that was swapped or cut. The walk from the first
-            # byte is slow and needs no index; should the segment itself be at fault, it says so.
-            index.clear()
+    def _start_of_walk(self, reader: SegmentReader, offset: int) -> int:
+        """The position of the last indexed batch at or before `offset` whose head is intact."""
+        for point in self.index().points_before(offset):
+            try:
+                header = reader.head(point.position, HEADER_BYTES)
+            except Damaged:
+                continue
+            if header.base_offset == point.offset:
+                return point.position
+            # An entry may verify and still be wrong about a segment that was swapped or cut.
+            self.index().clear()
             self._index = None
-            position = 0
-        return self._walk_to(reader, position, offset)
+            break
+        return 0
 
-    def _walk_to(self, reader: SegmentReader, position: int, offset: int) -> int:
+    def _walk_to(self, offset: int) -> int:
+        reader = self._bounded_reader()
+        position = self._start_of_walk(reader, offset)
         found, found_end, previous_offset = -1, -1, -1
         damage: Damaged | None = None
         while position < reader.end:
             try:
                 header = reader.head(position, INDEX_INTERVAL_BYTES)
             except Damaged as reached:
+                damage = reached
+                position = self._next_whole(reader, position, previous_offset)
+                if position < reader.end and reader.head(position).base_offset <= offset:
+                    continue
                 if found >= 0 and offset < self._end_of(reader, found):
                     return found
-                damage, found = reached, -1
-                position = reader.resume_after(reached, previous_offset)
-                continue
+                raise self._lost(damage, reader, position, offset) from reached
             if header.base_offset > offset:
-                if found >= 0 and (offset < found_end or offset < self._end_of(reader, found)):
-                    return found
                 if found >= 0 or (self.is_compacted and damage is None):
-                    return position  # compaction left a gap, and the offset is in it
+                    is_inside = found >= 0 and (offset < found_end or offset < self._end_of(reader, found))
+                    return found if is_inside else position  # compaction left a gap, and the offset is in it
                 break
             found, found_end, previous_offset = position, header.next_offset, header.base_offset
             damage = None
@@ -257,8 +268,20 @@ class Segment:
             return found
         raise self._lost(damage, reader, position, offset)
 
+    def _bounded_reader(self) -> SegmentReader:
+        return SegmentReader(self._files, self._readable(), self.size_bytes, self.next_offset)
+
+    def _next_whole(self, reader: SegmentReader, position: int, previous_offset: int) -> int:
+        """Where the first whole batch behind the damage at `position` begins. Raises SearchUnfinished."""
+        search = self._searches.get(position)
+        if search is None:
+            if len(self._searches) >= SEARCHES_LIMIT:
+                self._searches.clear()
+            search = self._searches[position] = Search(position, previous_offset)
+        return reader.next_whole(search, SEARCH_BYTES)
+
     def _end_of(self, reader: SegmentReader, position: int) -> int:
-        """The offset after a batch that nothing intact follows. If its body is damaged too, reading it will tell."""
+        """The offset after a batch that damage follows. If its body is damaged too, reading it will tell."""
         try:
             return reader.batch(position).next_offset
         except (Damaged, Unreadable):
@@ -321,15 +344,7 @@ class Segment:
         return CorruptLog(self.path.name, position, offset, next_offset, str(error))
 
     def _corrupt(self, position: int, offset: int, damage: Damaged) -> CorruptLog:
-        reader = self.reader()
-        try:
-            header = reader.head(position)
-            previous_offset, resume = header.base_offset, position + header.size_bytes
-        except Damaged as bad_head:
-            previous_offset, resume = offset, reader.resume_after(bad_head, offset)
-        next_offset = self.next_offset
-        for header, _ in reader.walk_intact(resume):
-            if header.base_offset > previous_offset:
-                next_offset = header.base_offset
-                break
-        return CorruptLog(self.path.name, position, offset, next_offset, damage.reason)
+        reader = self._bounded_reader()
+        # The batch holds `offset`, so what follows it lies beyond.
+        following = self._next_whole(reader, position, offset)
+        return self._lost(Damaged(position, damage.reason), reader, following, offset)

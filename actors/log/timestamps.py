@@ -13,28 +13,20 @@ from ...transport.batch import (
     InvalidBatch,
     decode_records,
 )
-from .errors import CorruptLog
-from .scan import Damaged
 from .segment import Segment
 
 
 def first_at_or_after(segment: Segment, timestamp_ms: int, from_offset: int) -> tuple[int, int] | None:
-    """(offset, timestamp) of the first record from `from_offset` on that is not older. Raises CorruptLog."""
+    """(offset, timestamp) of the first record from `from_offset` on that is not older. Damaged batches are
+    passed over: nobody can read them, whatever their time."""
     start = segment.index().position_before(timestamp_ms)
     reader = segment.reader()
-    expected_offset = segment.base_offset
-    try:
-        for header, position in reader.walk(start):
-            expected_offset = header.next_offset
-            if header.max_timestamp_ms < timestamp_ms or header.next_offset <= from_offset:
-                continue
-            for offset, found_ms in _timestamps(reader.frame(position, header), header):
-                if found_ms >= timestamp_ms and offset >= from_offset:
-                    return offset, found_ms
-    except Damaged as damage:
-        raise CorruptLog(
-            segment.path.name, damage.position, expected_offset, segment.next_offset, damage.reason
-        ) from damage
+    for header, position in reader.walk_intact(start):
+        if header.max_timestamp_ms < timestamp_ms or header.next_offset <= from_offset:
+            continue
+        for offset, found_ms in _timestamps(reader.frame(position, header), header):
+            if found_ms >= timestamp_ms and offset >= from_offset:
+                return offset, found_ms
     return None
 
 

@@ -3,7 +3,7 @@
 effect                     performed                    answered by
 Append                     at the end of the turn       Appended | AppendFailed, one for all of a turn
 Sync                       at the end of the turn       by the Appended of the turn; a failed sync ends the actor
-Read                       at once                      ReadDone | RequestFailed
+Read                       at once                      ReadDone | ReadUnfinished | RequestFailed
 LookUp                     at once                      LookedUp
 DeleteBefore               at once                      Trimmed | RequestFailed
 ApplyRetention             at once                      Trimmed
@@ -134,6 +134,12 @@ class ReadDone(Struct, frozen=True):
     read: Read
     batches: Buffer
     next_offset: int
+
+
+class ReadUnfinished(Struct, frozen=True):
+    """The offset lies in a long damaged stretch: part of it has been searched, and the same Read goes on."""
+
+    read: Read
 
 
 class LookedUp(Struct, frozen=True):

@@ -23,6 +23,7 @@ from .parked import ParkedFetches
 from .replication import Watermarks
 
 PARKED_TIMER = "parked"
+SEARCH_TIMER = "search"
 
 
 class Fetches:
@@ -36,6 +37,8 @@ class Fetches:
         self._stable_bytes = 0
         """What was visible when nothing was open last."""
         self._timer_at: int | None = None
+        self._searching: list[Read] = []
+        """Fetches of damaged stretches, each of a request that the turn's bounds and the client's own wait bound."""
 
     @property
     def last_stable_offset(self) -> int:
@@ -69,6 +72,19 @@ class Fetches:
             return [self._answer_inline(done)]
         return [self._answer(asked, done.next_offset, [done.batches] if len(done.batches) else [])]
 
+    def on_read_unfinished(self, read: Read, now: int) -> list[Effect]:
+        """The read meets much damage. Others have their turn before it goes on."""
+        self._searching.append(read)
+        return [SetTimer(SEARCH_TIMER, now)]
+
+    def on_search_timer(self, now: int) -> list[Effect]:
+        """One of them goes on, so that a turn searches once whatever waits."""
+        if not self._searching:
+            return []
+        read, *self._searching = self._searching
+        again: list[Effect] = [SetTimer(SEARCH_TIMER, now)] if self._searching else []
+        return [read, *again]
+
     def on_visible(self, visible_bytes: int) -> list[Effect]:
         """The high watermark has moved."""
         stable_offset = self.last_stable_offset
@@ -89,7 +105,8 @@ class Fetches:
 
     def send_away(self, error: ProtocolError) -> list[Effect]:
         """Answer all that wait."""
-        waiting = self._parked.drain() + self._uncommitted.drain()
+        waiting = self._parked.drain() + self._uncommitted.drain() + [read.asked for read in self._searching]
+        self._searching = []
         return [Reply(asked.sender, error.body) for asked in waiting]
 
     def _read(self, asked: Received, is_final: bool) -> list[Effect]:

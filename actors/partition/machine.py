@@ -77,13 +77,14 @@ from .effects import (
     LookedUp,
     LookUp,
     ReadDone,
+    ReadUnfinished,
     Reconfigure,
     RequestFailed,
     Started,
     Sync,
     Trimmed,
 )
-from .fetches import PARKED_TIMER, Fetches
+from .fetches import PARKED_TIMER, SEARCH_TIMER, Fetches
 from .flush import FlushPolicy
 from .parked import ParkedFetches
 from .readers import Readers
@@ -150,6 +151,7 @@ class PartitionMachine:
             Appended: self._on_appended,
             AppendFailed: self._on_append_failed,
             ReadDone: self._on_read_done,
+            ReadUnfinished: self._on_read_unfinished,
             LookedUp: self._on_looked_up,
             Trimmed: self._on_trimmed,
             BacklogMeasured: self._on_backlog_measured,
@@ -301,6 +303,9 @@ class PartitionMachine:
     def _on_read_done(self, done: ReadDone, now: int) -> list[Effect]:
         return self._fetches.on_read_done(done, now, self._appends.bytes_written)
 
+    def _on_read_unfinished(self, event: ReadUnfinished, now: int) -> list[Effect]:
+        return self._fetches.on_read_unfinished(event.read, now)
+
     def _on_request_failed(self, failed: RequestFailed, _: int) -> list[Effect]:
         return [Reply(failed.asked.sender, failed.error)]
 
@@ -404,6 +409,8 @@ class PartitionMachine:
     def _on_timer(self, fired: TimerFired, now: int) -> list[Effect]:
         if fired.key == PARKED_TIMER:
             return self._fetches.on_timer(now)
+        if fired.key == SEARCH_TIMER:
+            return self._fetches.on_search_timer(now)
         if fired.key == SYNC_TIMER:
             was_due, self._is_sync_due = self._is_sync_due, False
             return [Sync()] if was_due else []

@@ -35,6 +35,7 @@ from ..log.files import Files
 from ..log.lock import LOCK_NAME, DirectoryLock
 from ..log.log import PartitionLog
 from ..log.retention import LogConfig
+from ..log.scan import SearchUnfinished
 from .effects import (
     Alarm,
     Append,
@@ -53,6 +54,7 @@ from .effects import (
     MeasureDisk,
     Read,
     ReadDone,
+    ReadUnfinished,
     Reconfigure,
     RequestFailed,
     SaveReaders,
@@ -192,8 +194,11 @@ class PartitionProcess(Actor):
         offset = fetch_of(effect.asked).offset
         try:
             batches, next_offset = self._log.read(offset, effect.max_bytes, effect.up_to_offset)
+        except SearchUnfinished:
+            self.loop.dispatch(ReadUnfinished(effect))
+            return
         except CorruptLog as error:
-            self._fail(effect.asked, ErrorCode.CORRUPT_LOG, str(error))
+            self._corrupt(effect.asked, error)
             return
         self.loop.dispatch(ReadDone(effect, batches, next_offset))
 
@@ -201,7 +206,7 @@ class PartitionProcess(Actor):
         try:
             found = self._log.offset_for_timestamp(effect.timestamp_ms)
         except CorruptLog as error:
-            self._fail(effect.asked, ErrorCode.CORRUPT_LOG, str(error))
+            self._corrupt(effect.asked, error)
             return
         self.loop.dispatch(LookedUp(effect.asked, *found) if found else LookedUp(effect.asked, None))
 
@@ -240,6 +245,10 @@ class PartitionProcess(Actor):
     def _raise_alarm(self, effect: Alarm) -> None:
         self._alarms[effect.about] = effect.alarms
         self.alarms = tuple(alarm for alarms in self._alarms.values() for alarm in alarms)
+
+    def _corrupt(self, asked: Received, error: CorruptLog) -> None:
+        refusal = ProtocolError(ErrorCode.CORRUPT_LOG, str(error), next_offset=error.next_offset)
+        self.loop.dispatch(RequestFailed(asked, refusal.body))
 
     def _fail(self, asked: Received, code: ErrorCode, message: str) -> None:
         self.loop.dispatch(RequestFailed(asked, ProtocolError(code, message).body))

@@ -154,6 +154,7 @@ def test_damaged_batch_is_named_and_the_rest_is_served(partition: PartitionProce
     assert error.code == "CORRUPT_LOG"
     assert segment.name in error.message
     assert f"byte {len(data) // 3}" in error.message
+    assert error.next_offset == 2
     for offset in (0, 2):
         reply, payload = partition.ask(fetch(offset, max_bytes=1), FetchReply)
         assert (reply.next_offset, len(payload)) == (offset + 1, 1)

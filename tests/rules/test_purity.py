@@ -31,6 +31,7 @@ IMPURE: dict[str, str] = {
     "actors/log/segment.py": "reads and appends a segment's file",
     "actors/log/snapshots.py": "reads and writes producer snapshots",
     "actors/log/timestamps.py": "reads an open segment",
+    "actors/log/verification.py": "reads a segment whole",
     "actors/partition/process.py": "the partition's process",
     "actors/scheduler/process.py": "the scheduler's process: its snapshot file",
     "actors/subscriber/committing.py": "commits by the client and waits",

@@ -63,12 +63,20 @@ class OffsetOutOfRange(ProtocolError):
 
 
 class CorruptData(PlanariaError):
-    """Data of a partition does not match its producer's checksum. Nothing of the damaged batch was delivered."""
+    """Data of a partition is damaged or gone. Nothing of the damaged batch was delivered.
 
-    def __init__(self, topic: str, partition: int, offset: int, reason: str) -> None:
+    `next_offset` is the first offset behind the damage, where a seek lets reading go on; None where the broker did not
+    name it, and the next batch has to be tried.
+    """
+
+    def __init__(
+        self, topic: str, partition: int, offset: int, reason: str, next_offset: int | None = None
+    ) -> None:
+        way_out = "past it" if next_offset is None else f"to {next_offset}"
         super().__init__(
-            f"corrupt data in {topic}/{partition} at offset {offset}: {reason}; seek past it to go on"
+            f"corrupt data in {topic}/{partition} at offset {offset}: {reason}; seek {way_out} to go on"
         )
+        self.next_offset = next_offset
         self.topic = topic
         self.partition = partition
         self.offset = offset

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 
-from msgspec import Struct, field
+from msgspec import UNSET, Struct, field
 
 from ..addresses import Place
 from ..batch import BatchHeader, InvalidBatch, split
@@ -269,7 +269,8 @@ def _error_of(item: Trouble) -> PlanariaError:
     if item.error.code == "NO_OFFSET":
         return NoOffset(f'the group has no offset for {where}, and auto_offset_reset is "error"')
     if item.error.code == ErrorCode.CORRUPT_LOG:
-        return CorruptData(topic, partition, item.offset, item.error.message)
+        next_offset = None if item.error.next_offset is UNSET else item.error.next_offset
+        return CorruptData(topic, partition, item.offset, item.error.message, next_offset)
     if item.error.code == ErrorCode.OFFSET_OUT_OF_RANGE:
         message = f"offset {item.offset} is not in the log of {where}: {item.error.message}"
         return error_from(ErrorBody(item.error.code, message))

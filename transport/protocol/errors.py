@@ -74,6 +74,8 @@ class ErrorBody(msgspec.Struct, frozen=True):
     retriable: bool = False
     retry_after_ms: int | msgspec.UnsetType = msgspec.UNSET
     """When it is worth trying again, where that is known: with BACKPRESSURE, and OVERLOADED for a quota."""
+    next_offset: int | msgspec.UnsetType = msgspec.UNSET
+    """Where reading can go on behind what is lost: with CORRUPT_LOG."""
 
 
 class PlanariaError(Exception):
@@ -90,17 +92,25 @@ class ProtocolError(PlanariaError):
         *,
         retriable: bool | None = None,
         retry_after_ms: int | msgspec.UnsetType = msgspec.UNSET,
+        next_offset: int | msgspec.UnsetType = msgspec.UNSET,
     ) -> None:
         super().__init__(f"{code}: {message}")
         self.code = str(code)
         self.message = message
         self.retriable = code in RETRIABLE if retriable is None else retriable
         self.retry_after_ms = retry_after_ms
+        self.next_offset = next_offset
 
     @property
     def body(self) -> ErrorBody:
-        return ErrorBody(self.code, self.message, self.retriable, self.retry_after_ms)
+        return ErrorBody(self.code, self.message, self.retriable, self.retry_after_ms, self.next_offset)
 
     @classmethod
     def from_body(cls, body: ErrorBody) -> Self:
-        return cls(body.code, body.message, retriable=body.retriable, retry_after_ms=body.retry_after_ms)
+        return cls(
+            body.code,
+            body.message,
+            retriable=body.retriable,
+            retry_after_ms=body.retry_after_ms,
+            next_offset=body.next_offset,
+        )
