@@ -209,8 +209,26 @@ def test_a_refused_group_is_the_programs_business() -> None:
     dialog.feed(Polled())
     (trouble,) = dialog.refuse(ErrorCode.GROUP_FULL)
     assert trouble.error.code == ErrorCode.GROUP_FULL
-    dialog.feed(Polled())
+    dialog.feed(Polled(refusals=1))
     assert len(dialog.beats) == 2
+
+
+def test_a_program_that_has_not_heard_of_a_refusal_does_not_ask_again() -> None:
+    dialog = Dialog()
+    dialog.feed(Polled())
+    dialog.refuse(ErrorCode.GROUP_FULL)
+    dialog.feed(Polled(refusals=0))
+    assert len(dialog.beats) == 1
+
+
+def test_a_replaced_static_member_never_takes_its_place_back() -> None:
+    dialog = Dialog(instance_id="i")
+    dialog.join([0])
+    beats = len(dialog.beats)
+    dialog.refuse(ErrorCode.FENCED_MEMBER)
+    for refusals in range(3):
+        dialog.feed(Polled(refusals=refusals))
+    assert (len(dialog.beats), dialog.machine.state) == (beats, "out")
 
 
 def test_a_join_whose_answer_is_lost_finds_itself() -> None:

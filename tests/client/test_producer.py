@@ -1,7 +1,9 @@
 """The producer against a fake broker: restarts, lost answers, deadlines, flush and close."""
 
 import signal
+import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -240,3 +242,29 @@ def test_nobody_waits_when_nobody_acknowledges(client: Client, broker: FakeBroke
     assert publish(producer, 1)[0].result(10).offset == -1
     client.producer().publish("T", b"1", partition=0).result(10)
     assert numbers(broker) == [0, 1]
+
+
+def _publish_and_wait(client: Client) -> None:
+    client.publish("T", b"from a callback")
+
+
+def _exit(client: Client) -> None:
+    sys.exit(3)
+
+
+def _divide(client: Client) -> None:
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("act", [_publish_and_wait, _exit, _divide])
+def test_whatever_a_delivery_callback_does_the_client_goes_on(
+    client: Client, caplog: pytest.LogCaptureFixture, act: Callable[[Client], None]
+) -> None:
+    client.publish("T", b"0")  # the callback's own producer is there
+    producer = client.producer()
+    delivery = producer.publish("T", b"1")
+    delivery.add_callback(lambda _: act(client))
+    assert delivery.result(10).offset >= 0
+    assert producer.publish("T", b"2").result(10).offset >= 0
+    assert len(caplog.records) == 1
+    assert caplog.records[0].exc_info is not None

@@ -5,7 +5,7 @@ from msgspec import structs
 
 from planaria.transport.batch import CONTROL, TRANSACTIONAL, build, stamp
 from planaria.transport.client.errors import CorruptData, NoOffset, OffsetOutOfRange
-from planaria.transport.client.fetching import Chunk, Consumed, Located, Trouble
+from planaria.transport.client.fetching import Chunk, Consumed, GaveUp, Located, Trouble
 from planaria.transport.client.reader import Reader
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 
@@ -80,9 +80,9 @@ def test_aborted_records_are_passed_over_where_the_broker_names_them() -> None:
 def test_chunks_are_reported_as_consumed_when_opened() -> None:
     reader = reader_at(0)
     reader.accept(chunk(reader, P, batch(0, 2), next_offset=2))
-    assert reader.consumed() == []
+    assert reader.told() == []
     offsets(reader, 1)
-    assert reader.consumed() == [Consumed(P, reader.epoch(P), len(batch(0, 2)))]
+    assert reader.told() == [Consumed(P, reader.epoch(P), len(batch(0, 2)))]
 
 
 def test_nothing_of_a_partition_that_is_not_owned() -> None:
@@ -170,6 +170,58 @@ def test_damage_is_named_and_what_precedes_it_is_delivered(position: int) -> Non
             reader.raise_trouble()
     reader.seek(P, 10)
     reader.raise_trouble()
+
+
+def test_data_fetched_before_an_error_is_handed_out_first() -> None:
+    reader = reader_at(0)
+    reader.accept(chunk(reader, P, batch(0, 3), next_offset=3))
+    reader.accept(Trouble(P, reader.epoch(P), 3, ErrorBody(ErrorCode.CORRUPT_LOG, "why")))
+    reader.raise_trouble()
+    assert offsets(reader, 2) == [0, 1]
+    reader.raise_trouble()
+    assert offsets(reader) == [2]
+    with pytest.raises(CorruptData):
+        reader.raise_trouble()
+
+
+def test_an_error_is_raised_although_other_partitions_have_data() -> None:
+    reader = reader_at(0, P, Q)
+    reader.accept(Trouble(P, reader.epoch(P), 0, ErrorBody(ErrorCode.CORRUPT_LOG, "why")))
+    reader.accept(chunk(reader, Q, batch(0, 3), next_offset=3))
+    with pytest.raises(CorruptData):
+        reader.raise_trouble(is_new=True)
+    reader.raise_trouble(is_new=True)
+    reader.raise_trouble(Q)
+    assert offsets(reader) == [0, 1, 2]
+    with pytest.raises(CorruptData):
+        reader.raise_trouble()
+
+
+def test_nothing_behind_damage_is_kept_or_handed_out() -> None:
+    damaged = bytearray(batch(0, 5))
+    damaged[70] ^= 1
+    reader = reader_at(0)
+    reader.accept(chunk(reader, P, bytes(damaged), next_offset=5))
+    assert offsets(reader) == []
+    assert GaveUp(P, reader.epoch(P)) in reader.told()
+    reader.accept(chunk(reader, P, batch(5, 5), next_offset=10))
+    reader.accept(Located(P, reader.epoch(P), 7))
+    assert offsets(reader) == []
+    for _ in range(2):
+        with pytest.raises(CorruptData, match="A/0 at offset 0"):
+            reader.raise_trouble()
+
+
+def test_a_new_location_takes_effect_behind_the_data_before_it() -> None:
+    reader = reader_at(5)
+    reader.accept(chunk(reader, P, batch(5, 5), next_offset=10))
+    reader.accept(Located(P, reader.epoch(P), 0))  # the log begins anew
+    reader.accept(chunk(reader, P, batch(0, 3), next_offset=3))
+    assert offsets(reader) == [5, 6, 7, 8, 9, 0, 1, 2]
+    assert reader.position(P) == 3
+    reader.accept(Located(P, reader.epoch(P), 0))
+    reader.accept(chunk(reader, P, batch(0, 3), next_offset=3))
+    assert offsets(reader) == [0, 1, 2]
 
 
 def test_trouble_has_plain_names() -> None:

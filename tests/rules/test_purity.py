@@ -74,6 +74,7 @@ IMPURE: dict[str, str] = {
     "transport/client/consumer.py": "the program's thread waits for the network's",
     "transport/client/dead_letters.py": "asks the broker for letters and waits",
     "transport/client/dispatch.py": "sends and receives on the client's socket",
+    "transport/client/offset_queries.py": "asks by the network and waits",
     "transport/client/network.py": "the client's socket, its thread and its clock",
     "transport/client/producer.py": "the program's thread waits for the network's",
     "transport/client/acquired.py": "asks partitions for records and waits",

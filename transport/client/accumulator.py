@@ -41,7 +41,7 @@ from .content import check_details, content_size_bytes, encode_key, encode_value
 from .delayed import ANY_PARTITION, Schedule
 from .delivery import Delivery, Entry, Lane, ProducerBatch, call_back
 from .errors import Backpressure, BufferFull
-from .gate import Gate
+from .gate import Gate, may_wait
 from .lanes import Identity
 from .schedule import schedule
 
@@ -333,7 +333,7 @@ class Accumulator:
             now = monotonic()
             deadline = deadline or now + self._max_block_s
             deadline = max(deadline, self._excused_s + self._max_block_s)
-            if now >= deadline:
+            if now >= deadline or not may_wait():
                 raise BufferFull(
                     f"{self._buffered_bytes} bytes wait for the broker; buffer_bytes is {self._buffer_bytes}"
                 )

@@ -6,27 +6,24 @@ the machines: membership and fetching there, the reader here. Called by `Client.
 
 import random
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 from ..addresses import Place, TopicPartition
-from ..protocol.data import ListOffsets, ListOffsetsReply
 from ..protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from ..protocol.groups import (
     CommitOffsets,
     CommitOffsetsReply,
-    FetchOffsets,
-    FetchOffsetsReply,
     PartitionOffset,
 )
-from ..protocol.message import TopicPartitions
-from .admin import as_offsets, by_partition
-from .asking import GATEWAY, Answered, Ask, Failed, partition_address
+from .admin import as_offsets
+from .asking import GATEWAY, Answered, Ask, Failed
+from .auto_commit import AutoCommit
 from .courier import Courier
-from .errors import Closed, CommitFailed, TimedOut, error_from
+from .errors import Closed, CommitFailed, MemberFenced, TimedOut, error_from
 from .exchange_events import Withdrawn
 from .fetching import (
     SetPaused,
@@ -34,6 +31,7 @@ from .fetching import (
     StopFetching,
     fetching_for,
 )
+from .iteration import Iteration
 from .membership import (
     Confirmed,
     GroupTrouble,
@@ -46,14 +44,16 @@ from .membership import (
 )
 from .messages import Message, MessageBatch
 from .network import Network
+from .offset_queries import OffsetQueries
 from .options import ConsumerOptions, InvalidOption, Rebalanced, check_count, check_offset
 from .reader import Reader
+from .rebalancing import CALLS, Step, no_change
 from .retry import RetryPolicy
 
 Offsets: TypeAlias = Mapping[Place, int]
 
 
-class Consumer:
+class Consumer(OffsetQueries):
     """Reads partitions, as a member of a group or by itself; for one thread at a time.
 
     Automatic commits cover what earlier polls returned, never the messages just handed out. `close` counts as such a
@@ -71,15 +71,14 @@ class Consumer:
         `group` only as the place to commit to; or `topics` alone: all their partitions, uncommitted.
         """
         options = options or ConsumerOptions()
-        self._network = network
-        self._group = group
-        self._auto_commit = options.auto_commit and group is not None
-        self._auto_commit_interval_s = options.auto_commit_interval_ms / 1000
-        self._request_timeout_ms = options.request_timeout_ms
-        self._isolation = options.isolation
-        self._on_assigned = options.on_assigned
-        self._on_revoked = options.on_revoked
-        self._on_lost = options.on_lost or options.on_revoked
+        super().__init__(network, group, options.isolation, options.request_timeout_ms)
+        interval_s = options.auto_commit_interval_ms / 1000
+        self._auto_commit = AutoCommit(options.auto_commit and group is not None, interval_s, monotonic())
+        self._callbacks: dict[str, Rebalanced | None] = {
+            "assigned": options.on_assigned,
+            "revoked": options.on_revoked,
+            "lost": options.on_lost or options.on_revoked,
+        }
         self._membership = None
         if group is not None and options.partitions is None:
             self._membership = _membership(group, topics, options)
@@ -100,13 +99,11 @@ class Consumer:
         self._losses = 0
         """How many losses of all that was owned the program has heard of."""
         self._is_closed = False
-        self._lent: Sequence[Message] = ()
-        self._lent_epochs: dict[Place, int] = {}
-        self._lent_read = 0
-        self._settled: dict[Place, int] = {}
-        self._committed: dict[Place, int] = {}
-        self._is_committing = False
-        self._next_commit_at = monotonic() + self._auto_commit_interval_s
+        self._refusals = 0
+        """How many refusals of the group the program has heard of."""
+        self._fenced: MemberFenced | None = None
+        self._iteration = Iteration()
+        self._rebalancing = no_change()
 
     def _free_standing(self, topics: Sequence[str], partitions: Sequence[Place] | None) -> list[Place]:
         if partitions is not None:
@@ -122,8 +119,10 @@ class Consumer:
     def poll(self, timeout: float | None = 1.0, max_messages: int = 500) -> list[Message]:
         """Wait up to `timeout` seconds (None: for ever) for messages; at most `max_messages`, empty when none came.
 
-        Raises what keeps a partition from being read (CorruptData, OffsetOutOfRange, NoOffset, UnknownTopic), again at
-        each poll until a `seek`, and what keeps the group from being joined.
+        Raises what keeps a partition from being read (CorruptData, OffsetOutOfRange, NoOffset, UnknownTopic): once what
+        lies before it has been handed out, then at each poll that finds nothing else, until a `seek`. Raises what keeps
+        the group from being joined, and what a callback raised, when the rebalance it was called in is complete.
+        MemberFenced is final: this consumer never joins again.
         """
         check_count("max_messages", max_messages)
         return self._poll(timeout, lambda: self._reader.take(max_messages))
@@ -139,13 +138,18 @@ class Consumer:
         self._courier.is_polling = True
         try:
             self._give_back()
-            self._settled = self._reader.positions()
-            self._join_when_out()
+            self._auto_commit.settled = self._reader.positions()
             self._commit_when_due()
             while True:
                 self._open_mail()
+                if self._fenced is not None:
+                    raise self._fenced
+                if self._is_closed:  # by a callback
+                    return []
+                self._join_when_out()
+                self._reader.raise_trouble(is_new=True)
                 taken = take()
-                for item in self._reader.consumed():
+                for item in self._reader.told():
                     self._network.post(self._courier, item)
                 if taken:
                     return taken
@@ -163,73 +167,80 @@ class Consumer:
         """Messages without end. One that was yielded counts as read when the next is asked for, or at `close`."""
         while not self._is_closed:
             messages = self.poll(None)
-            self._lent_epochs = self._reader.epochs()
-            self._lent = messages
-            for read, message in enumerate(messages, 1):
-                self._lent_read = read
-                yield message
-                if self._lent is not messages:  # a seek, a commit of other positions, a close
-                    break
-            else:
-                self._lent = ()
+            yield from self._iteration.yield_all(messages, self._reader.epochs())
 
     def _give_back(self) -> None:
         """What an iteration has not yielded is to be read again."""
-        if self._lent:
-            self._reader.give_back(self._lent[self._lent_read :], self._lent_epochs)
-            self._lent = ()
+        self._reader.give_back(*self._iteration.take_back())
 
     # Mail from the network thread.
 
     def _open_mail(self) -> None:
         self._courier.has_mail.clear()
+        self._finish_change()
         mailbox = self._courier.mailbox
         while mailbox:
             match mailbox.popleft():
                 case Target() as target:
-                    self._reconcile(target)
+                    self._losses += target.is_lost
+                    self._rebalancing.begin(target, self._reader.owned)
+                    self._finish_change()
                 case GroupTrouble(error=error):
-                    raise error_from(error)
+                    self._refusals += 1
+                    refusal = error_from(error)
+                    if isinstance(refusal, MemberFenced):
+                        self._fenced = refusal
+                    raise refusal
                 case Left():
                     self._has_left = True
                 case Answered(key=("commit", offsets)):
-                    self._is_committing = False
-                    self._committed.update(offsets)
+                    self._auto_commit.end()
+                    self._auto_commit.committed(offsets)
                 case Failed(key=("commit", _)):
-                    self._is_committing = False  # the next automatic commit covers it
+                    self._auto_commit.end()  # the next automatic commit covers it
                 case item:
                     self._reader.accept(item)
 
-    def _reconcile(self, target: Target) -> None:
-        """Let go, then take on; the group hears of it when the program's callbacks have run."""
-        revoked = self._reader.owned - target.places
-        added = target.places - self._reader.owned
-        if target.is_lost:
-            self._losses += 1
-            self._release(revoked)
-            _call(self._on_lost, revoked)
-        elif revoked:
-            if self._auto_commit:
-                with suppress(
-                    ProtocolError
-                ):  # fenced or out of reach: the next owner reads these messages again
-                    self._commit_now(
-                        {place: self._settled[place] for place in sorted(revoked & self._settled.keys())}
-                    )
-            _call(self._on_revoked, revoked)
-            self._release(revoked)
-        if not target.is_lost:
-            self._network.post(self._courier, Confirmed(target.places))
-        if added:
-            self._assign(added)
-            _call(self._on_assigned, added)
+    def _finish_change(self) -> None:
+        """Perform the steps that are left of a rebalance; raises what a callback raised, once they are done."""
+        change = self._rebalancing
+        while (step := change.next_step) is not None:
+            if step.kind in CALLS or step.kind == "commit":
+                change.done(step)  # never twice
+                try:
+                    self._perform_for_program(step)
+                except BaseException as error:  # noqa: BLE001 - raised below, when the change is complete
+                    change.errors.append(error)
+            else:
+                self._perform(step)
+                change.done(step)
+            if self._is_closed:
+                change.drop()
+        change.raise_error()
+
+    def _perform_for_program(self, step: Step) -> None:
+        if step.kind != "commit":
+            callback = self._callbacks[step.kind]
+            if callback is not None and step.places:
+                callback([TopicPartition(*place) for place in sorted(step.places)])
+        elif self._auto_commit.is_on:
+            with suppress(ProtocolError):  # fenced or out of reach: the next owner reads these messages again
+                self._commit_now(self._auto_commit.settled_of(step.places))
+
+    def _perform(self, step: Step) -> None:
+        match step.kind:
+            case "release":
+                self._release(step.places & self._reader.owned)
+            case "confirm":
+                self._network.post(self._courier, Confirmed(step.places))
+            case "assign":
+                self._reader.remove(step.places & self._reader.owned)  # of a step that was interrupted
+                self._assign(step.places)
 
     def _release(self, places: frozenset[Place]) -> None:
         self._network.post(self._courier, StopFetching(tuple(places)))
         self._reader.remove(places)
-        for place in places:
-            self._settled.pop(place, None)
-            self._committed.pop(place, None)
+        self._auto_commit.forget(places)
 
     def _assign(self, places: Sequence[Place] | frozenset[Place]) -> None:
         epochs = self._reader.add(places)
@@ -239,8 +250,9 @@ class Consumer:
         self._network.post(self._courier, StartFetching(starts))
 
     def _join_when_out(self) -> None:
+        """Only what the mail has told counts: who was refused hears of it before it asks again."""
         if self._membership is not None and self._membership.state == "out":
-            self._network.post(self._courier, Polled())
+            self._network.post(self._courier, Polled(self._refusals))
 
     # Offsets.
 
@@ -252,23 +264,17 @@ class Consumer:
         """
         self._refuse_when_closed()
         self._refuse_without_group()
-        self._commit_now(self._read_positions(self._lent_read) if offsets is None else offsets, metadata)
+        self._commit_now(self._read_positions() if offsets is None else offsets, metadata)
 
-    def _read_positions(self, read: int) -> dict[Place, int]:
-        """Positions, not counting what an iteration holds back beyond its first `read` messages."""
-        positions = self._reader.positions()
-        for message in reversed(self._lent[read:]):
-            place = (message.topic, message.partition)
-            if place in positions:
-                positions[place] = message.offset
-        return positions
+    def _read_positions(self, *, without_last: bool = False) -> dict[Place, int]:
+        return self._iteration.positions(self._reader.positions(), without_last=without_last)
 
     def _commit_now(self, offsets: Offsets, metadata: Mapping[Place, str] | None = None) -> None:
         if not offsets:
             return
         request = self._commit_request(as_offsets(offsets, metadata))
         self._network.call(GATEWAY, request, CommitOffsetsReply, timeout_ms=self._request_timeout_ms)
-        self._committed.update(offsets)
+        self._auto_commit.committed(offsets)
 
     def _commit_request(self, offsets: list[PartitionOffset]) -> CommitOffsets:
         """Raises CommitFailed when all was lost meanwhile: who joins anew must not commit what was reached before."""
@@ -293,28 +299,24 @@ class Consumer:
         """
         self._refuse_when_closed()
         self._refuse_without_group()
-        if self._auto_commit:
+        if self._auto_commit.is_on:
             raise InvalidOption("auto_commit: must be False where a transaction commits the offsets")
         if offsets is not None:
             return self._commit_request(as_offsets(offsets, metadata))
         self._open_mail()
         if lost := self._reader.take_lost():
             raise CommitFailed(ErrorCode.NOT_ASSIGNED, f"taken away since it was handed out: {lost}")
-        positions = self._read_positions(self._lent_read)
+        positions = self._read_positions()
         self._reader.mark(positions)
         return self._commit_request(as_offsets(positions)) if positions else None
 
     def _commit_when_due(self) -> None:
-        if not self._auto_commit or self._is_committing or monotonic() < self._next_commit_at:
-            return
-        self._next_commit_at = monotonic() + self._auto_commit_interval_s
-        news = {place: at for place, at in self._settled.items() if self._committed.get(place) != at}
-        if news:
+        if news := self._auto_commit.due(monotonic()):
             try:
                 request = self._commit_request(as_offsets(news))
             except CommitFailed:
                 return
-            self._is_committing = True
+            self._auto_commit.begin()
             # Not tried again by itself: a commit that the program makes meanwhile would be undone by this older one.
             ask = Ask(
                 ("commit", news),
@@ -353,7 +355,7 @@ class Consumer:
         place = self._owned_place(topic, partition)
         deadline = None if timeout is None else monotonic() + timeout
         while True:
-            found = self._read_positions(self._lent_read).get(place)
+            found = self._read_positions().get(place)
             if found is not None:
                 return found
             left = None if deadline is None else deadline - monotonic()
@@ -364,37 +366,7 @@ class Consumer:
             self._open_mail()
             if place not in self._reader.owned:
                 raise PlanariaError(f"{topic}/{partition} has been taken away")
-            self._reader.raise_trouble()
-
-    def committed(self, partitions: Sequence[Place] | None = None) -> dict[TopicPartition, int]:
-        """The group's committed offsets, of these partitions or of all; those without one are left out."""
-        return by_partition(self.committed_with_metadata(partitions))
-
-    def committed_with_metadata(self, partitions: Iterable[Place] | None = None) -> list[PartitionOffset]:
-        """As `committed`; waits for transactions that are about to move these offsets."""
-        if self._group is None:
-            raise PlanariaError("a consumer without a group has no committed offsets")
-        wanted: TopicPartitions | None = None if partitions is None else {}
-        for topic, partition in partitions or ():
-            assert wanted is not None
-            wanted.setdefault(topic, []).append(partition)
-        request = FetchOffsets(group=self._group, partitions=wanted)
-        timeout_ms = self._request_timeout_ms
-        return self._network.call(GATEWAY, request, FetchOffsetsReply, timeout_ms=timeout_ms).offsets
-
-    def offsets_for_times(self, times_ms: Mapping[Place, int]) -> dict[TopicPartition, int]:
-        """The first offset at or after a time, by partition; -1 when no message that can be read is that young."""
-        return {TopicPartition(*place): self._offset_at(place, at_ms) for place, at_ms in times_ms.items()}
-
-    def end_offsets(self, partitions: Sequence[Place]) -> dict[TopicPartition, int]:
-        """Where each log ends for this consumer: with `isolation` "read_committed" before the first open transaction."""
-        return {TopicPartition(*place): self._offset_at(place, "latest") for place in partitions}
-
-    def _offset_at(self, place: Place, at: int | Literal["latest"]) -> int:
-        topic, partition = place
-        request = ListOffsets(topic=topic, partition=partition, at=at, isolation=self._isolation)
-        address, timeout_ms = partition_address(topic, partition), self._request_timeout_ms
-        return self._network.call(address, request, ListOffsetsReply, timeout_ms=timeout_ms).offset
+            self._reader.raise_trouble(place)
 
     # Flow.
 
@@ -433,15 +405,15 @@ class Consumer:
         A static member does not leave unless told to by `leave_group`: its partitions stay reserved for whoever comes
         back as the same `instance_id` within the session timeout (as in Kafka, KIP-345).
         """
-        self._end(self._read_positions(self._lent_read), leave_group)
+        self._end(self._read_positions(), leave_group)
 
     def _end(self, positions: Offsets, leave_group: bool | None = None) -> None:
         if self._is_closed:
             return
         self._is_closed = True
         try:
-            news = {place: at for place, at in positions.items() if self._committed.get(place) != at}
-            if self._auto_commit and news:
+            news = self._auto_commit.news(positions)
+            if self._auto_commit.is_on and news:
                 with suppress(ProtocolError):  # fenced or out of reach: these messages are delivered again
                     self._commit_now(news)
         finally:
@@ -474,10 +446,10 @@ class Consumer:
     ) -> None:
         if kind is None:
             self.close()
-        elif self._lent:
-            self._end(self._read_positions(self._lent_read - 1))
+        elif self._iteration.messages:
+            self._end(self._read_positions(without_last=True))
         else:
-            self._end(self._settled)
+            self._end(self._auto_commit.settled)
 
 
 def _membership(group: str, topics: Sequence[str], options: ConsumerOptions) -> Membership:
@@ -493,8 +465,3 @@ def _membership(group: str, topics: Sequence[str], options: ConsumerOptions) -> 
         retry=RetryPolicy(),
         jitter=random.random,
     )
-
-
-def _call(callback: Rebalanced | None, places: frozenset[Place]) -> None:
-    if callback is not None and places:
-        callback([TopicPartition(*place) for place in sorted(places)])

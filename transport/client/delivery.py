@@ -173,19 +173,23 @@ class Delivery(Struct, gc=False, eq=False):
     def add_callback(self, callback: "Callable[[Delivery], object]") -> None:
         """Call `callback(delivery)` when done: in the network thread, or here and now when it is already.
 
-        It must be quick and must not wait for other deliveries.
+        It must be quick and must not wait for other deliveries. What it raises is logged, wherever it runs; only
+        KeyboardInterrupt and SystemExit leave it, and only here and now.
         """
         batch = self.batch
         with batch.lock:
             if not batch.is_done:
                 batch.callbacks.append((callback, self))
                 return
-        callback(self)
+        try:
+            callback(self)
+        except Exception:  # noqa: BLE001 - the program's own code
+            _log.exception("a delivery callback failed")
 
 
 def call_back(callback: Callable[[Delivery], object], delivery: Delivery) -> None:
     try:
         callback(delivery)
-    except Exception:  # noqa: BLE001 - the program's own code, of which nothing is known
-        # As concurrent.futures does: a fault of the program's callback must not end the network thread.
+    except BaseException:  # noqa: BLE001 - the program's own code, of which nothing is known
+        # The network thread is everybody's: neither a fault nor sys.exit() of one callback may end it.
         _log.exception("a delivery callback failed")

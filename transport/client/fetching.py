@@ -48,8 +48,15 @@ class Consumed(Struct, frozen=True):
     size_bytes: int
 
 
+class GaveUp(Struct, frozen=True):
+    """The program cannot read on: what was fetched is damaged. Nothing more is fetched until a start at an offset."""
+
+    place: Place
+    epoch: int
+
+
 class Located(Struct, frozen=True):
-    """Where a partition starts."""
+    """Where a partition starts, or goes on after its position has left the log."""
 
     place: Place
     epoch: int
@@ -139,6 +146,12 @@ class Fetching:
                 follower = self._follower(place, epoch)
                 if follower is not None:
                     follower.buffered_bytes -= size_bytes
+                return self._fetch_all()
+            case GaveUp(place=place, epoch=epoch):
+                follower = self._follower(place, epoch)
+                if follower is not None:
+                    follower.is_halted = True
+                    follower.buffered_bytes = 0
                 return self._fetch_all()
             case Answered(key=("fetch", place, epoch), reply=FetchReply() as reply, payload=payload):
                 return self._on_fetched(place, epoch, reply, tuple(payload))
@@ -261,7 +274,7 @@ class Fetching:
         self, place: Place, epoch: int, reply: FetchReply, frames: tuple[Buffer, ...]
     ) -> list[Effect]:
         follower = self._follower(place, epoch)
-        if follower is None:
+        if follower is None or follower.is_halted:
             return []
         follower.is_busy = False
         has_moved = follower.offset is not None and reply.next_offset > follower.offset

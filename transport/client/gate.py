@@ -6,6 +6,19 @@ same for many threads with three locks and a queue, and takes 10 us more from on
 
 import threading
 
+from ..protocol.errors import PlanariaError
+
+_here = threading.local()
+
+
+def forbid_waiting() -> None:
+    """The calling thread is the one that opens gates: whoever waits in it would wait for ever."""
+    _here.is_opener = True
+
+
+def may_wait() -> bool:
+    return not getattr(_here, "is_opener", False)
+
 
 class Gate:
     """Shut until `open` is called, once; passed by one thread. Ctrl-C at any point leaves nobody else waiting."""
@@ -20,5 +33,12 @@ class Gate:
         self._lock.release()
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Whether it was opened within `timeout_s` seconds (None: however long it takes)."""
+        """Whether it was opened within `timeout_s` seconds (None: however long it takes).
+
+        Raises PlanariaError in the thread that opens gates.
+        """
+        if not may_wait():
+            raise PlanariaError(
+                "a callback must not wait for the broker: it runs in the network's own thread"
+            )
         return self._lock.acquire(timeout=-1 if timeout_s is None else max(0.0, timeout_s))

@@ -5,7 +5,8 @@ told to the program's thread as a Target; what it does own is what that thread l
 reported: a partition counts as released only when the program has let it go.
 
     state     meaning                                     left by
-    out       no member                                   a poll -> joining
+    out       no member                                   a poll of a program that has heard every refusal -> joining;
+                                                          never, once another process has the place of a static member
     joining   the first heartbeat is out                  its reply -> member; refusal -> out
     member    heartbeats                                  fenced, unknown -> joining; no poll for too long, left -> out
 
@@ -39,7 +40,10 @@ _LEAVE = "leave"
 
 
 class Polled(Struct, frozen=True):
-    """The program polls; a consumer that is out of its group joins."""
+    """The program polls; a consumer that is out of its group joins, if the program has heard of every refusal."""
+
+    refusals: int = 0
+    """How many it has heard of."""
 
 
 class PollChecked(Struct, frozen=True):
@@ -126,11 +130,15 @@ class Membership:
         self._beat = 0
         self._sent_at = 0
         self._failures = 0
+        self._refusals = 0
+        self._is_replaced = False
+        """Another process has this member's place: to join again would take it back."""
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         match event:
-            case Polled():
-                return self._join(now) if self.state == "out" else []
+            case Polled(refusals=refusals):
+                is_joining = self.state == "out" and refusals == self._refusals and not self._is_replaced
+                return self._join(now) if is_joining else []
             case PollChecked(at=at):
                 return self._on_poll_checked(at, now)
             case Confirmed(owned=owned):
@@ -219,13 +227,14 @@ class Membership:
         if error.retriable:
             self._failures += 1
             return [SetTimer(_BEAT_AGAIN, now + self._retry.delay_ms(self._failures, self._jitter))]
-        is_replaced = error.code == ErrorCode.FENCED_MEMBER and self._instance_id is not None
-        if error.code in _FENCED and not is_replaced:
+        self._is_replaced = error.code == ErrorCode.FENCED_MEMBER and self._instance_id is not None
+        if error.code in _FENCED and not self._is_replaced:
             if self.state == "member":
                 return [*self._lose(), *self._join(now)]
             self._take_name()
             self._failures += 1
             return [SetTimer(_BEAT_AGAIN, now + self._retry.delay_ms(self._failures, self._jitter))]
+        self._refusals += 1
         effects = [*self._lose(), GroupTrouble(error)]
         self.state = "out"
         self._become(None)

@@ -45,7 +45,7 @@ from .exchange_events import (
     Wanted,
     Withdrawn,
 )
-from .gate import Gate
+from .gate import Gate, forbid_waiting
 from .options import InvalidOption, check_name
 from .retry import RetryPolicy
 
@@ -226,6 +226,7 @@ class Network:
     # The thread.
 
     def _run(self) -> None:
+        forbid_waiting()
         try:
             self._dispatch.start(self.now_ms())
             poller = zmq.Poller()

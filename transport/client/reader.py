@@ -3,6 +3,10 @@
 Lives on the thread that polls. It is told what the network thread fetched (Chunk, Located, Trouble) and hands out
 messages, never one of a partition it does not own, never one twice or out of order within an epoch. Every assignment and
 every seek begins a new epoch of its partition, so whatever was under way for the one before is dropped on arrival.
+
+What arrives keeps its order. Data that was fetched before an error is handed out before the error is raised, and a new
+location takes effect behind the data that was fetched before it. An error is raised as soon as it is next in its
+partition, even while other partitions have data, and from then on whenever no partition has data.
 """
 
 from collections import deque
@@ -16,7 +20,7 @@ from ..batch import BatchHeader, InvalidBatch, split
 from ..fetched_records import is_for_readers
 from ..protocol.errors import ErrorBody, ErrorCode, PlanariaError
 from .errors import CorruptData, NoOffset, error_from
-from .fetching import Chunk, Consumed, Located, Trouble
+from .fetching import Chunk, Consumed, GaveUp, Located, Trouble
 from .messages import Message, MessageBatch, messages_of, verify_batch
 
 
@@ -33,7 +37,9 @@ class _Held(Struct, eq=False):
     """Where reading began, at first or after a seek."""
     is_paused: bool = False
     trouble: PlanariaError | None = None
-    chunks: deque[Chunk] = field(default_factory=deque)
+    """What comes behind the data that is left."""
+    is_trouble_raised: bool = False
+    chunks: deque[Chunk | Located] = field(default_factory=deque)
     batches: "deque[tuple[BatchHeader, memoryview]]" = field(default_factory=deque)
     """What is left of the chunk at hand."""
     aborted: frozenset[tuple[int, int]] = frozenset()
@@ -54,6 +60,11 @@ class _Held(Struct, eq=False):
         self.cursor = 0
         self.chunk_end = 0
         self.trouble = None
+        self.is_trouble_raised = False
+
+    def locate(self, offset: int) -> None:
+        self.position = self.marked = self.began = offset
+        self.chunk_end = 0
 
 
 class Reader:
@@ -63,7 +74,7 @@ class Reader:
         self._held: dict[Place, _Held] = {}
         self._turns: deque[Place] = deque()
         self._epochs = count(1)
-        self._consumed: list[Consumed] = []
+        self._told: list[Consumed | GaveUp] = []
         self._lost: set[Place] = set()
 
     # What is owned.
@@ -136,22 +147,30 @@ class Reader:
         if held is None or held.epoch != item.epoch:
             return
         match item:
-            case Chunk():
-                held.chunks.append(item)
-            case Located(offset=offset):
-                held.position = held.marked = held.began = offset
+            case _ if held.trouble is not None:
+                return  # it lies behind what cannot be read
             case Trouble():
                 held.trouble = _error_of(item)
+            case Located(offset=offset) if not held.has_data:
+                held.locate(offset)
+            case Chunk() | Located():
+                held.chunks.append(item)
 
-    def consumed(self) -> list[Consumed]:
-        """Chunks taken up since the last call."""
-        taken, self._consumed = self._consumed, []
-        return taken
+    def told(self) -> list[Consumed | GaveUp]:
+        """What the network thread has to know of the last calls."""
+        told, self._told = self._told, []
+        return told
 
-    def raise_trouble(self) -> None:
-        """Raise what keeps a partition from being read, if there is nothing to hand out before it."""
+    def raise_trouble(self, place: Place | None = None, *, is_new: bool = False) -> None:
+        """Raise what keeps a partition (or this one) from being read, if there is nothing to hand out before it.
+
+        With `is_new` only what has not been raised before.
+        """
         for held in self._held.values():
-            if held.trouble is not None and not held.is_paused and not held.has_data:
+            if held.trouble is None or held.is_paused or held.has_data or place not in (None, held.place):
+                continue
+            if not (is_new and held.is_trouble_raised):
+                held.is_trouble_raised = True
                 raise held.trouble
 
     # To the program.
@@ -161,7 +180,7 @@ class Reader:
         taken: list[Message] = []
         for _ in range(len(self._turns)):
             held = self._held[self._turns[0]]
-            while not held.is_paused and held.trouble is None and self._open_batch(held):
+            while not held.is_paused and self._open_batch(held):
                 room = max_messages - len(taken)
                 part = held.messages[held.cursor : held.cursor + room]
                 taken += part
@@ -178,7 +197,7 @@ class Reader:
         taken: list[MessageBatch] = []
         for _ in range(len(self._turns)):
             held = self._held[self._turns[0]]
-            while not held.is_paused and held.trouble is None and len(taken) < max_batches:
+            while not held.is_paused and len(taken) < max_batches:
                 found = self._next_batch(held)
                 if found is None:
                     break
@@ -239,10 +258,14 @@ class Reader:
             held.position = header.next_offset
 
     def _open_chunk(self, held: _Held) -> bool:
+        while held.chunks and isinstance(located := held.chunks[0], Located):
+            held.chunks.popleft()
+            held.locate(located.offset)
         if not held.chunks:
             return False
         chunk = held.chunks.popleft()
-        self._consumed.append(Consumed(chunk.place, chunk.epoch, chunk.size_bytes))
+        assert isinstance(chunk, Chunk)
+        self._told.append(Consumed(chunk.place, chunk.epoch, chunk.size_bytes))
         held.chunk_end = chunk.next_offset
         held.aborted = chunk.aborted
         try:
@@ -261,6 +284,7 @@ class Reader:
     def _give_up(self, held: _Held, error: CorruptData) -> None:
         held.drop()
         held.trouble = error
+        self._told.append(GaveUp(held.place, held.epoch))
 
 
 def _error_of(item: Trouble) -> PlanariaError:

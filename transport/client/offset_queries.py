@@ -1,0 +1,55 @@
+"""What a consumer can ask about offsets: of its group, and of the logs it reads. Waits for the broker."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+from ..addresses import Place, TopicPartition
+from ..protocol.data import Isolation, ListOffsets, ListOffsetsReply
+from ..protocol.errors import PlanariaError
+from ..protocol.groups import FetchOffsets, FetchOffsetsReply, PartitionOffset
+from ..protocol.message import TopicPartitions
+from .admin import by_partition
+from .asking import GATEWAY, partition_address
+from .network import Network
+
+
+class OffsetQueries:
+    """The part of a consumer that reads offsets and changes nothing."""
+
+    def __init__(
+        self, network: Network, group: str | None, isolation: Isolation, request_timeout_ms: int
+    ) -> None:
+        self._network = network
+        self._group = group
+        self._isolation: Isolation = isolation
+        self._request_timeout_ms = request_timeout_ms
+
+    def committed(self, partitions: Sequence[Place] | None = None) -> dict[TopicPartition, int]:
+        """The group's committed offsets, of these partitions or of all; those without one are left out."""
+        return by_partition(self.committed_with_metadata(partitions))
+
+    def committed_with_metadata(self, partitions: Iterable[Place] | None = None) -> list[PartitionOffset]:
+        """As `committed`; waits for transactions that are about to move these offsets."""
+        if self._group is None:
+            raise PlanariaError("a consumer without a group has no committed offsets")
+        wanted: TopicPartitions | None = None if partitions is None else {}
+        for topic, partition in partitions or ():
+            assert wanted is not None
+            wanted.setdefault(topic, []).append(partition)
+        request = FetchOffsets(group=self._group, partitions=wanted)
+        timeout_ms = self._request_timeout_ms
+        return self._network.call(GATEWAY, request, FetchOffsetsReply, timeout_ms=timeout_ms).offsets
+
+    def offsets_for_times(self, times_ms: Mapping[Place, int]) -> dict[TopicPartition, int]:
+        """The first offset at or after a time, by partition; -1 when no message that can be read is that young."""
+        return {TopicPartition(*place): self._offset_at(place, at_ms) for place, at_ms in times_ms.items()}
+
+    def end_offsets(self, partitions: Sequence[Place]) -> dict[TopicPartition, int]:
+        """Where each log ends for this consumer: with `isolation` "read_committed" before the first open transaction."""
+        return {TopicPartition(*place): self._offset_at(place, "latest") for place in partitions}
+
+    def _offset_at(self, place: Place, at: int | Literal["latest"]) -> int:
+        topic, partition = place
+        request = ListOffsets(topic=topic, partition=partition, at=at, isolation=self._isolation)
+        address, timeout_ms = partition_address(topic, partition), self._request_timeout_ms
+        return self._network.call(address, request, ListOffsetsReply, timeout_ms=timeout_ms).offset

@@ -1,0 +1,73 @@
+"""How a group member moves from the partitions it owns to those it should own, in steps. Pure.
+
+The steps of one change, in order; the consumer (`consumer.py`) performs them on the program's thread:
+
+    gained, given up    commit, call on_revoked, release, confirm, assign, call on_assigned
+    lost                release, call on_lost
+
+Callbacks are the program's code and may raise anything. A change that has begun is finished whatever they raise: the
+error is kept and raised by the call that performed the change, a second one by the next call. Steps that an interrupt
+left undone are performed by the next call.
+"""
+
+from collections import deque
+from typing import Literal, NamedTuple
+
+from msgspec import Struct
+
+from ..addresses import Place
+from .membership import Target
+
+StepKind = Literal["commit", "revoked", "lost", "assigned", "release", "confirm", "assign"]
+CALLS = frozenset({"revoked", "lost", "assigned"})
+"""The kinds of steps that call the program's code."""
+
+
+class Step(NamedTuple):
+    kind: StepKind
+    places: frozenset[Place]
+
+
+class Rebalancing(Struct, eq=False):
+    """The change under way."""
+
+    steps: "deque[Step]"
+    errors: "deque[BaseException]"
+
+    @property
+    def next_step(self) -> Step | None:
+        return self.steps[0] if self.steps else None
+
+    def begin(self, target: Target, owned: frozenset[Place]) -> None:
+        self.steps.extend(steps_to(target, owned))
+
+    def done(self, step: Step) -> None:
+        """The step has been performed. It may have been dropped meanwhile."""
+        if self.steps and self.steps[0] is step:
+            self.steps.popleft()
+
+    def drop(self) -> None:
+        """The consumer is closed: what it owns is released with the membership."""
+        self.steps.clear()
+
+    def raise_error(self) -> None:
+        """Raise the oldest error that has not been raised."""
+        if self.errors:
+            raise self.errors.popleft()
+
+
+def no_change() -> Rebalancing:
+    return Rebalancing(deque(), deque())
+
+
+def steps_to(target: Target, owned: frozenset[Place]) -> list[Step]:
+    revoked, added = owned - target.places, target.places - owned
+    if target.is_lost:
+        return [Step("release", revoked), Step("lost", revoked)]
+    steps: list[Step] = []
+    if revoked:
+        steps += [Step("commit", revoked), Step("revoked", revoked), Step("release", revoked)]
+    steps.append(Step("confirm", target.places))
+    if added:
+        steps += [Step("assign", added), Step("assigned", added)]
+    return steps
