@@ -361,8 +361,18 @@ class PartitionLog:
             size_bytes = sum(segment.size_bytes for segment in self._segments[first:])
             return size_bytes - self._segments[first].index().position_of(offset)
 
-    def offset_for_timestamp(self, timestamp_ms: int) -> tuple[int, int] | None:
-        """(offset, timestamp) of the first record at or after a time; None when all are older. Raises CorruptLog."""
+    def offset_for_timestamp(self, timestamp_ms: int, is_committed: bool = False) -> tuple[int, int] | None:
+        """(offset, timestamp) of the first record at or after a time; None when all are older. Raises CorruptLog.
+
+        A marker is no record. With `is_committed` the records of aborted transactions are left out as well.
+        """
+        transactions = self.producers.transactions
+
+        def is_readable(header: BatchHeader) -> bool:
+            if header.is_control:
+                return False
+            return not (is_committed and header.is_transactional and transactions.is_aborted(header))
+
         with self._usable:
             for segment in self._segments:
                 newest_ms = segment.max_timestamp_ms
@@ -371,7 +381,7 @@ class PartitionLog:
                 if newest_ms is None or newest_ms < timestamp_ms:
                     continue
                 try:
-                    found = first_at_or_after(segment, timestamp_ms, self.log_start_offset)
+                    found = first_at_or_after(segment, timestamp_ms, self.log_start_offset, is_readable)
                 except Unreadable as error:
                     raise segment.unreadable(0, segment.base_offset, error) from error
                 if found is not None:

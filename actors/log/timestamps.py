@@ -1,10 +1,11 @@
 """The first record at or after a point in time, exactly, in one segment.
 
-Batches are found by the time index and their headers; only the batch that may hold the record is decoded. Called by
-`log.py` for `list_offsets` by timestamp: rare, so clarity wins over speed.
+Batches are found by the time index and their headers; only the batch that may hold the record is decoded. Markers are
+not records: the index counts their times like any other, which makes a search begin too early at most, and the search
+passes over them. Called by `log.py` for `list_offsets` by timestamp: rare, so clarity wins over speed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ...transport.batch import (
     LOG_APPEND_TIME,
@@ -16,13 +17,17 @@ from ...transport.batch import (
 from .segment import Segment
 
 
-def first_at_or_after(segment: Segment, timestamp_ms: int, from_offset: int) -> tuple[int, int] | None:
-    """(offset, timestamp) of the first record from `from_offset` on that is not older. Damaged batches are
+def first_at_or_after(
+    segment: Segment, timestamp_ms: int, from_offset: int, is_readable: Callable[[BatchHeader], bool]
+) -> tuple[int, int] | None:
+    """(offset, timestamp) of the first readable record from `from_offset` on that is not older. Damaged batches are
     passed over: nobody can read them, whatever their time."""
     start = segment.index().position_before(timestamp_ms)
     reader = segment.reader()
     for header, position in reader.walk_intact(start):
         if header.max_timestamp_ms < timestamp_ms or header.next_offset <= from_offset:
+            continue
+        if not is_readable(header):
             continue
         for offset, found_ms in _timestamps(reader.frame(position, header), header):
             if found_ms >= timestamp_ms and offset >= from_offset:

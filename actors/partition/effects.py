@@ -54,6 +54,8 @@ class LookUp(Struct, frozen=True):
 
     asked: Received
     timestamp_ms: int
+    is_committed: bool = False
+    """Whether records of aborted transactions are left out."""
 
 
 class DeleteBefore(Struct, frozen=True):

@@ -314,7 +314,7 @@ class PartitionMachine:
             return [Reply(asked.sender, ListOffsetsReply(offset=self._watermarks.log_start_offset))]
         if request.at == "latest":
             return [Reply(asked.sender, ListOffsetsReply(offset=self._end_for(request)))]
-        return [LookUp(asked, request.at)]
+        return [LookUp(asked, request.at, request.isolation == "read_committed")]
 
     def _end_for(self, request: ListOffsets) -> int:
         if request.isolation == "read_committed":

@@ -204,7 +204,7 @@ class PartitionProcess(Actor):
 
     def _look_up(self, effect: LookUp) -> None:
         try:
-            found = self._log.offset_for_timestamp(effect.timestamp_ms)
+            found = self._log.offset_for_timestamp(effect.timestamp_ms, effect.is_committed)
         except CorruptLog as error:
             self._corrupt(effect.asked, error)
             return

@@ -4,8 +4,9 @@ Owns the decisions that wait for the disk and which ids they name. A refusal is 
 success is told once it is durable. Called by machine.py, which flushes.
 
     request             durable state before            effect
-    schedule            its id is pending or recent     answered as a duplicate, once the first is durable
-                        otherwise                       Scheduled
+    schedule            its id is pending, or was       answered as a duplicate, once the first is durable
+                        delivered a short while ago
+                        otherwise, also cancelled       Scheduled, in the log behind the cancellation
     cancel_scheduled    pending, not on its way         Cancelled; from then on it is not delivered
                         cancelled a short while ago     done
                         otherwise                       UNKNOWN_SCHEDULED_ID
@@ -58,8 +59,9 @@ class Serving:
         self._listing = listing
         self._recorder = recorder
         self._decided: list[Change] = []
-        self._undurable: dict[bytes, bool] = {}
-        """Messages without an offset yet, by the hash of their id; False when they are cancelled already."""
+        self._undurable: dict[bytes, list[bool]] = {}
+        """Messages without an offset yet, by the hash of their id, in the order of their decisions; False: cancelled
+        already. A name that was cancelled is free at once, so there may be several."""
 
     def take(self) -> list[Change]:
         decided, self._decided = self._decided, []
@@ -94,8 +96,11 @@ class Serving:
             if isinstance(change, Scheduled):
                 digest = digest_of(change.scheduled_id)
                 self._pending.add(digest, entry_of(change.message.deliver_at_ms, offset))
-                if not self._undurable.pop(digest):
+                decided = self._undurable[digest]
+                if not decided.pop(0):
                     self._pending.withdraw(digest)
+                if not decided:
+                    del self._undurable[digest]
             elif isinstance(change, Cancelled):
                 self._pending.end(digest_of(change.scheduled_id), now, "cancelled")
         for answer in durable.waiting:
@@ -107,8 +112,8 @@ class Serving:
 
     def _schedule(self, record: ScheduleRecord, now: int) -> ScheduleResult:
         digest = digest_of(record.scheduled_id)
-        is_pending = digest in self._undurable or self._pending.find(digest) is not None
-        if is_pending or self._pending.is_withdrawn(digest) or self._pending.ending(digest, now) is not None:
+        is_pending = self._is_undurable(digest) or self._pending.find(digest) is not None
+        if is_pending or self._pending.ending(digest, now) == "delivered":
             return ScheduleResult(duplicate=True)
         if len(self._pending) + len(self._undurable) >= limits.PENDING_LIMIT:
             why = f"{limits.PENDING_LIMIT} messages are scheduled here, which is the limit"
@@ -123,27 +128,30 @@ class Serving:
             headers=record.headers,
             timestamp_ms=record.timestamp_ms,
         )
-        self._undurable[digest] = True
+        self._undurable.setdefault(digest, []).append(True)
         self._decided.append(Scheduled(record.scheduled_id, message))
         return ScheduleResult()
 
     def _cancel(self, scheduled_id: str, now: int) -> None:
         digest = digest_of(scheduled_id)
-        ending = self._pending.ending(digest, now)
-        is_undurable = self._undurable.get(digest)
-        if ending == "cancelled" or is_undurable is False or self._pending.is_withdrawn(digest):
-            return
-        if is_undurable:
-            self._undurable[digest] = False
+        if self._is_undurable(digest):
+            self._undurable[digest][-1] = False
         else:
             entry = self._pending.find(digest)
             if entry is None:
+                ending = self._pending.ending(digest, now)
+                if ending == "cancelled" or digest in self._undurable or self._pending.is_withdrawn(digest):
+                    return
                 why = "has been delivered" if ending == "delivered" else "is not scheduled"
                 raise _unknown(scheduled_id, why)
             if not self._moves.withdraw(entry):
                 raise _unknown(scheduled_id, "is being delivered")
             self._pending.withdraw(digest)
         self._decided.append(Cancelled(scheduled_id))
+
+    def _is_undurable(self, digest: bytes) -> bool:
+        """Whether the latest message of an id is scheduled, and not durable yet."""
+        return digest in self._undurable and self._undurable[digest][-1]
 
     def _list(self, sender: Sender, request: ListScheduled) -> list[Effect]:
         if not self._decided and self._recorder.is_idle:

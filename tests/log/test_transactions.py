@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyed_logs import append_keyed, compact, held, seal
-from log_batches import NOW_MS, unlimited
+from log_batches import NOW_MS, append, open_log, unlimited
 from planaria.actors.log.log import PartitionLog
 from planaria.actors.log.producers import ProducerStates
 from planaria.actors.log.transactions import Transactions, TransactionsSnapshot
@@ -266,4 +266,26 @@ def test_compaction_drops_what_was_aborted_and_waits_for_what_is_open(tmp_path: 
     left = {offset: record for offset, record in held(log).items() if record[0] in (b"k", b"j")}
     assert left == {0: (b"k", b"old"), 4: (b"j", b"committed")}
     assert sealed_below == 6
+    log.close()
+
+
+def test_no_marker_is_found_by_time(tmp_path: Path) -> None:
+    """Old data loaded in transactions: the markers have the time of the load. Aborted records have no time either."""
+    log = open_log(tmp_path, segment_bytes=300)
+    for load in range(6):
+        for time in (1_000 + load * 10, 1_005 + load * 10):
+            append(log, [b"x"], timestamps_ms=[time], producer_id=A, producer_epoch=load, base_sequence=0,
+                   attributes=TRANSACTIONAL)  # fmt: skip
+            if time % 10 == 0:
+                continue
+            end = marker(A, load, load % 2 == 0, NOW_MS)
+            log.append([stamped := bytes(stamp(end, log.log_end_offset, 0))], [parse_header(stamped)], NOW_MS)
+    for _ in range(2):
+        assert log.offset_for_timestamp(1_001) == (1, 1_005)
+        assert log.offset_for_timestamp(1_006) == (3, 1_010)
+        assert log.offset_for_timestamp(1_006, is_committed=True) == (6, 1_020)
+        assert log.offset_for_timestamp(1_055, is_committed=True) is None
+        assert log.offset_for_timestamp(1_056) is None
+        log.close()
+        log = open_log(tmp_path, segment_bytes=300)
     log.close()

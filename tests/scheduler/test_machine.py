@@ -122,6 +122,40 @@ def test_a_cancelled_message_is_not_delivered(world: SimulatedSchedule) -> None:
     assert world.cancel("never") == ErrorCode.UNKNOWN_SCHEDULED_ID
 
 
+def test_a_cancelled_name_is_free(world: SimulatedSchedule) -> None:
+    """At once, with or without a restart, and as often as it is wanted."""
+    world.schedule("a", "ORDERS", 1_000, value=b"first")
+    assert world.cancel("a") == "done"
+    assert not world.schedule("a", "ORDERS", 2_000, value=b"second").duplicate
+    assert world.schedule("a", "ORDERS", 2_000, value=b"second").duplicate
+    assert world.cancel("a") == "done"
+    for with_snapshot in (True, False):
+        world.crash(with_snapshot=with_snapshot)
+        world.drain()
+        assert not world.schedule("a", "ORDERS", 3_000, value=b"third").duplicate
+        assert world.cancel("a") == "done"
+    assert not world.schedule("a", "ORDERS", 4_000, value=b"fourth").duplicate
+    world.crash(with_snapshot=False)
+    world.advance(5_000)
+    assert world.delivered("ORDERS") == ["fourth"]
+
+
+def test_a_name_is_free_before_its_cancellation_is_durable(world: SimulatedSchedule) -> None:
+    """All of it is decided while one append is out; the log has it in the order of the requests."""
+    asked = []
+    for value in (b"first", b"second", b"third"):
+        record = ScheduleRecord(
+            scheduled_id="a", topic="ORDERS", deliver_at_ms=world.now + 1_000, key=b"a", value=value
+        )
+        asked.append(world.ask(Schedule(records=[record])))
+        if value != b"third":
+            world.ask(CancelScheduled(scheduled_id="a"))
+    world.drain()
+    assert [world.replies[number].results[0].duplicate for number in asked] == [False] * 3
+    world.advance(1_000)
+    assert world.delivered("ORDERS") == ["third"]
+
+
 def test_a_message_is_cancelled_before_it_is_durable(world: SimulatedSchedule) -> None:
     record = ScheduleRecord(scheduled_id="a", topic="ORDERS", deliver_at_ms=world.now)
     world.ask(Schedule(records=[record]))

@@ -113,7 +113,7 @@ class MemoryLog:
             next_offset = header.next_offset
         return run, next_offset
 
-    def offset_for_timestamp(self, timestamp_ms: int) -> tuple[int, int] | None:
+    def offset_for_timestamp(self, timestamp_ms: int, is_committed: bool = False) -> tuple[int, int] | None:
         found = ((h.base_offset, h.max_timestamp_ms) for h, _ in self._disk.batches)
         return next((each for each in found if each[1] >= timestamp_ms), None)
 

@@ -38,7 +38,7 @@ class Schedule(Request, tag="schedule", frozen=True):
 
 class ScheduleResult(Struct, frozen=True):
     duplicate: bool = False
-    """A message of this id is pending, or was delivered or cancelled a short while ago; nothing was written."""
+    """A message of this id is pending, or was delivered a short while ago; nothing was written."""
     error: ErrorBody | None = None
 
 
