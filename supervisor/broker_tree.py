@@ -20,6 +20,8 @@ from .child_spec import DynamicSpec, SupervisorSpec
 
 GATEWAY = "gateway/0"
 _PACKAGE = __package__.rpartition(".")[0]
+RECOVERY = f"{_PACKAGE}.actors.controller.recovery"
+"""The module that mends a stopped broker's data directory."""
 
 
 def broker_tree(endpoint: str, controller_arguments: dict[str, Any]) -> SupervisorSpec:

@@ -21,6 +21,7 @@ from ..transport import sockets
 from ..transport.actor import ActorContext
 from ..transport.codec import encode_header, sendable
 from ..transport.protocol.control import ActorFailed
+from ..transport.protocol.errors import OperatorNeeded
 from . import data_directory, logs
 
 LAST_WORD_LINGER_MS = 500
@@ -48,8 +49,10 @@ def run_child(order: ChildOrder) -> None:
     presence = data_directory.hold_presence(context.data_directory)
     try:
         resolve(order.start)(context)
+    except OperatorNeeded as error:
+        _fail(context, error, "")
     except Exception as error:  # noqa: BLE001 - the outermost frame: the failure is reported and the process ends
-        _fail(context, error)
+        _fail(context, error, traceback.format_exc())
     finally:
         os.close(presence)
 
@@ -81,13 +84,19 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (10_240, hard))
 
 
-def _fail(context: ActorContext, error: Exception) -> None:
+def _fail(context: ActorContext, error: Exception, trace: str) -> None:
     reason = sendable(f"{type(error).__name__}: {error}")
-    text = sendable(traceback.format_exc())
+    text = sendable(trace)
     logs.event(logging.getLogger(__name__), logging.ERROR, "actor failed", reason=reason, traceback=text)
     _send_last_word(
         context,
-        ActorFailed(address=context.address, incarnation=context.incarnation, reason=reason, traceback=text),
+        ActorFailed(
+            address=context.address,
+            incarnation=context.incarnation,
+            reason=reason,
+            traceback=text,
+            needs_operator=isinstance(error, OperatorNeeded),
+        ),
     )
     sys.stderr.flush()
     # Not sys.exit: threads and sockets that the actor has left behind must not keep the process.

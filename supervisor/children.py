@@ -85,6 +85,8 @@ class Child:
     """Why we are killing it; it will be part of the reason of its death."""
     last_word: str | None = None
     """The reason it gave itself before it died."""
+    needs_operator: bool = False
+    """It said that another start would fail in the same way."""
     is_death_ordered: bool = False
     """An operator has sent it a signal; its death will not count."""
     is_stuck: bool = False
@@ -122,7 +124,7 @@ class Child:
         self.incarnation = incarnation
         self.started_at = self.progress_at = now
         self.turns = -1
-        self.is_listening = self.is_death_ordered = False
+        self.is_listening = self.is_death_ordered = self.needs_operator = False
         self.pid = self.ready_since = self.endpoint = self.doom = self.last_word = None
 
     def heard(self, heartbeat: Heartbeat, now: int) -> bool:

@@ -17,6 +17,7 @@ import signal
 import struct
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -72,6 +73,16 @@ def open_data_directory(path: Path) -> DataDirectory:
         os.close(lock)
         raise
     return DataDirectory(path, starts, lock)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep supervisors out of an existing directory meanwhile. Raises DataDirectoryError when one has it."""
+    lock = _lock(path)
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 def hold_presence(path: str) -> int:

@@ -217,6 +217,7 @@ class SupervisorMachine:
         if child is not None:
             child.last_word = event.reason
             child.traceback = event.traceback
+            child.needs_operator = event.needs_operator
 
     # Deaths.
 
@@ -250,7 +251,12 @@ class SupervisorMachine:
             if kind == "temporary" and child.is_dynamic:
                 self.tree.set_goal(child, Goal.DOWN)
             return
-        decision = child.history.decide(now, ready_for_ms, self._jitter(), is_ordered=child.is_death_ordered)
+        if child.needs_operator:
+            decision = child.history.give_up()
+        else:
+            decision = child.history.decide(
+                now, ready_for_ms, self._jitter(), is_ordered=child.is_death_ordered
+            )
         if decision.is_quarantined:
             child.state = State.QUARANTINED
             self.log(

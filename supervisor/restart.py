@@ -48,6 +48,11 @@ class RestartHistory:
             self._restarts.pop()
             self._step = max(0, self._step - 1)
 
+    def give_up(self) -> Decision:
+        """Another start would fail in the same way until an operator has acted."""
+        self._is_on_probation = True
+        return Decision(self._policy.quarantine_retry_ms or None, is_quarantined=True)
+
     def decide(self, now: int, ready_for_ms: int, jitter: float, *, is_ordered: bool = False) -> Decision:
         """The child has died at `now` after being ready for `ready_for_ms` (0: never was); `jitter` is near 1."""
         policy = self._policy

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from ...transport.batch import checksum
 from ...transport.producer_ids import era_after
-from ...transport.protocol.errors import PlanariaError
+from ...transport.protocol.errors import OperatorNeeded
 from ...transport.protocol.quotas import Quota
 from ...transport.protocol.topics import TopicConfig
 
@@ -91,8 +91,12 @@ class Catalog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return msgspec.structs.replace(self, revision=revision, **changes)
 
 
-class CatalogCorrupt(PlanariaError):
-    """The catalog's bytes are not what was written. Nothing is guessed: an operator must bring back the file."""
+class CatalogCorrupt(OperatorNeeded):
+    """The catalog's bytes are not what was written. Nothing is guessed."""
+
+
+class CatalogMissing(OperatorNeeded):
+    """There is no catalog, but there are records."""
 
 
 class _CatalogFile(Struct, kw_only=True):

@@ -3,6 +3,7 @@
 Of all the catalogs a turn decides only the last is written: the earlier ones are contained in it.
 """
 
+import logging
 from pathlib import Path
 from typing import ClassVar
 
@@ -27,7 +28,9 @@ from .effects import (
     TopicRemoved,
 )
 from .machine import REQUESTS, ControllerMachine
-from .storage import CatalogFile, TopicDirectories
+from .storage import CatalogFile
+
+_log = logging.getLogger(__name__)
 
 
 class ControllerArguments(msgspec.Struct):
@@ -52,12 +55,13 @@ class ControllerActor(Actor):
         self._arguments = msgspec.convert(context.arguments, ControllerArguments)
         data_directory = Path(context.data_directory)
         self._catalog_file = CatalogFile(data_directory, self._files)
-        self._directories = TopicDirectories(data_directory, self._files)
+        self._folders = self._catalog_file.folders
         self._unsaved: Catalog | None = None
 
     def start(self) -> None:
         catalog = self._catalog_file.load(self.context.instance_id)
-        self._directories.remove_leftovers(self.loop.progress)
+        self._folders.remove_leftovers(self.loop.progress)
+        self._compare(catalog)
         self.machine = ControllerMachine(
             catalog,
             topic_defaults=self._arguments.topic_defaults,
@@ -86,11 +90,19 @@ class ControllerActor(Actor):
             except StorageFull as error:
                 self.loop.dispatch(CatalogNotSaved(ErrorBody(ErrorCode.STORAGE_FULL, str(error), True)))
             else:
+                if self.alarms:
+                    self._compare(catalog)
                 self.loop.dispatch(CatalogSaved(catalog.revision))
+
+    def _compare(self, catalog: Catalog) -> None:
+        before, self.alarms = self.alarms, tuple(self._folders.differences(catalog))
+        for line in self.alarms:
+            if line not in before:
+                _log.error("%s", line)
 
     def _remove(self, order: RemoveTopic) -> None:
         try:
-            self._directories.remove(order.topic, order.topic_id, self.loop.progress)
+            self._folders.remove(order.topic, order.topic_id, self.loop.progress)
         except (LogError, OSError) as error:
             body = ErrorBody(
                 ErrorCode.STORAGE_FULL, f"topic {order.topic!r} left files behind: {error}", True

@@ -1,70 +1,53 @@
-"""The controller's files: the catalog and the removal of deleted topics. Impure; called by `process.py` alone.
+"""The catalog's file. Impure; called by `process.py` and `recovery.py` alone.
 
-    data directory/catalog.json                    replaced whole: written aside, synced, renamed, directory synced
-    data directory/topics/<topic>/                 the partitions' own directories
-    data directory/topics/.deleted~<topic id>/     a deleted topic on its way out: `~` is in no topic's name
+    data directory/catalog.json     replaced whole: written aside, synced, renamed, directory synced
 
-A failed sync crashes the controller (it is never tried again on the same file); no room is told and changes nothing.
+What the catalog names has its folders first (`folders.py`). What is read at the start is written anew before it is
+believed: a predecessor may have died between its rename and the sync of the directory, so the cache may show a file
+that the medium lacks. A failed sync crashes the controller (it is never tried again on the same file); no room is told
+and changes nothing.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
+from ..log.errors import StorageFull
 from ..log.files import Files
-from .catalog import Catalog, decode_catalog, encode_catalog
+from .catalog import Catalog, CatalogCorrupt, CatalogMissing, decode_catalog, encode_catalog
+from .folders import TOPICS_NAME, TopicFolders
 
 CATALOG_NAME = "catalog.json"
-TOPICS_NAME = "topics"
-DELETED_PREFIX = ".deleted~"
+_WAY_OUT = 'bring it back from a backup, or run "planaria recover --catalog"'
 
 
 class CatalogFile:
     def __init__(self, data_directory: Path, files: Files) -> None:
-        self._path = data_directory / CATALOG_NAME
+        self.path = data_directory / CATALOG_NAME
         self._files = files
+        self._folders = TopicFolders(data_directory, files)
 
     def load(self, new_catalog_id: str) -> Catalog:
-        """The catalog on disk, or a new and empty one. Raises CatalogCorrupt, which names the file."""
-        data = self._files.read_whole(self._path)
+        """The catalog on disk, or a new and empty one. Raises CatalogCorrupt and CatalogMissing, which name the file."""
+        data = self._files.read_whole(self.path)
         if data is None:
+            if self._folders.hold_records():
+                raise CatalogMissing(f"{self.path} is missing, but {TOPICS_NAME}/ holds records; {_WAY_OUT}")
             return Catalog(catalog_id=new_catalog_id)
-        return decode_catalog(data, str(self._path))
+        try:
+            catalog = decode_catalog(data, str(self.path))
+        except CatalogCorrupt as error:
+            raise CatalogCorrupt(f"{error}; {_WAY_OUT}") from error
+        try:
+            self._files.replace(self.path, data)
+        except StorageFull:
+            self._files.sync_directory(self.path.parent)
+        self._folders.adopt(catalog)
+        return catalog
 
     def save(self, catalog: Catalog) -> None:
         """Durable when it returns. Raises StorageFull when there is no room and StorageFailed for the rest."""
-        self._files.replace(self._path, encode_catalog(catalog))
+        self._folders.make(catalog)
+        self._files.replace(self.path, encode_catalog(catalog))
 
-
-class TopicDirectories:
-    def __init__(self, data_directory: Path, files: Files) -> None:
-        self._path = data_directory / TOPICS_NAME
-        self._files = files
-
-    def remove(self, topic: str, topic_id: str, progress: Callable[[], None]) -> None:
-        """Take the topic's directory out of the way durably, then delete it. Repeating it does no harm."""
-        directory = self._path / topic
-        aside = self._path / f"{DELETED_PREFIX}{topic_id}"
-        if directory.is_dir():
-            self._files.rename(directory, aside)
-            self._files.sync_directory(self._path)
-        if aside.is_dir():
-            self._delete(aside, progress)
-
-    def remove_leftovers(self, progress: Callable[[], None]) -> None:
-        """Delete what a crash left of deleted topics."""
-        if not self._path.is_dir():
-            return
-        for name in self._files.names(self._path):
-            if name.startswith(DELETED_PREFIX):
-                self._delete(self._path / name, progress)
-
-    def _delete(self, directory: Path, progress: Callable[[], None]) -> None:
-        # File by file: unlinking a large file takes its time, and the supervisor must see that this moves.
-        for name in self._files.names(directory):
-            entry = directory / name
-            if entry.is_dir() and not entry.is_symlink():
-                self._delete(entry, progress)
-            else:
-                self._files.unlink(entry)
-            progress()
-        directory.rmdir()
+    @property
+    def folders(self) -> TopicFolders:
+        return self._folders

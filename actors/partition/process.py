@@ -32,6 +32,7 @@ from ...transport.protocol.topics import (
 from ...transport.protocol.transactions import WriteMarkers
 from ..log.errors import CorruptLog, StorageFull
 from ..log.files import Files
+from ..log.labels import partition_label_of
 from ..log.lock import LOCK_NAME, DirectoryLock
 from ..log.log import PartitionLog
 from ..log.retention import LogConfig
@@ -63,6 +64,7 @@ from .effects import (
     Trimmed,
 )
 from .fetches import fetch_of
+from .folder import check_folder
 from .machine import PartitionMachine
 from .readers import READERS_NAME, decode_readers
 
@@ -134,9 +136,11 @@ class PartitionProcess(Actor):
         }
 
     def start(self) -> None:
-        """Raises LogLocked when another process keeps the directory."""
+        """Raises PartitionLost, and LogLocked when another process keeps the directory."""
         arguments = self._arguments
         directory = Path(self.context.data_directory) / arguments.directory
+        label = partition_label_of(directory, self._files)
+        check_folder(arguments.directory, label.topic_id if label else None, arguments.topic_id)
         self._lock = self._lock_directory(directory / LOCK_NAME, LOCK_WAIT_MS)
         self._log = self._open_log(
             directory,

@@ -20,6 +20,7 @@ from . import (
     operate,
     produce,
     quota,
+    recover,
     serve,
     topic,
     transaction,
@@ -77,6 +78,7 @@ app.command(rich_help_panel=BROKER)(serve.serve)
 app.command(rich_help_panel=BROKER)(operate.status)
 app.command(rich_help_panel=BROKER)(operate.kill)
 app.command(rich_help_panel=BROKER)(operate.revive)
+app.command(rich_help_panel=BROKER)(recover.recover)
 app.add_typer(quota.app, name="quota", rich_help_panel=BROKER)
 app.command(rich_help_panel=BROKER)(version)
 app.add_typer(topic.app, name="topic", rich_help_panel=MESSAGES)

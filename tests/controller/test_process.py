@@ -7,7 +7,13 @@ import msgspec
 import pytest
 
 from faulty_files import FaultyFiles
-from planaria.actors.controller.effects import Loaded, RemoveTopic, TopicNotRemoved, TopicRemoved
+from planaria.actors.controller.effects import (
+    CatalogSaved,
+    Loaded,
+    RemoveTopic,
+    TopicNotRemoved,
+    TopicRemoved,
+)
 from planaria.actors.controller.process import ControllerActor
 from planaria.actors.log.errors import StorageFailed
 from planaria.transport.actor import ActorContext
@@ -70,7 +76,7 @@ def test_a_turn_is_saved_once_and_loaded_again(tmp_path: Path) -> None:
     loop = start(tmp_path, files, offsets_partitions=2)
     assert loop.events == [Loaded()]
     loop.turn(CreateTopic(topic="A"), CreateTopic(topic="B"), EnsureGroup(group="g"), InitProducer())
-    assert files.calls.count("rename") == 1
+    assert [type(event) for event in loop.events].count(CatalogSaved) == 1
     found = start(tmp_path).actor.machine.catalog  # type: ignore[attr-defined]
     assert (sorted(found.topics), sorted(found.groups)) == (["A", "B", "__offsets"], ["g"])
     assert found.catalog_id == "instance"

@@ -2,15 +2,28 @@
 
 import random
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 from faulty_files import Died, FaultyFiles
-from planaria.actors.controller.catalog import Catalog, CatalogCorrupt, decode_catalog, encode_catalog
-from planaria.actors.controller.storage import CatalogFile, TopicDirectories
+from planaria.actors.controller.catalog import (
+    Catalog,
+    CatalogCorrupt,
+    CatalogMissing,
+    decode_catalog,
+    encode_catalog,
+)
+from planaria.actors.controller.folders import TopicFolders, has_records, label_of
+from planaria.actors.controller.recovery import RecoveryFailed, recover_catalog, recover_partition
+from planaria.actors.controller.storage import CatalogFile
 from planaria.actors.log.errors import StorageFailed, StorageFull
 from planaria.actors.log.files import Files
+from planaria.actors.log.labels import partition_label_of, topic_label_of
+from planaria.actors.log.log import PartitionLog
+from planaria.actors.partition.folder import check_folder
+from planaria.actors.partition.process import log_config
 from planaria.transport.protocol.topics import TopicConfig
 
 OLD = Catalog(catalog_id="c").with_topic("ORDERS", 3, TopicConfig(), 0).with_group("billing", 2)
@@ -20,7 +33,7 @@ NEW = OLD.with_topic("SHIPMENTS", 1, TopicConfig(retention_ms=-1), 0).with_era(9
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     CatalogFile(tmp_path, Files()).save(NEW)
     assert CatalogFile(tmp_path, Files()).load("another id") == NEW
-    assert [path.name for path in tmp_path.iterdir()] == ["catalog.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["catalog.json", "topics"]
 
 
 def test_without_a_file_the_catalog_is_new(tmp_path: Path) -> None:
@@ -30,7 +43,7 @@ def test_without_a_file_the_catalog_is_new(tmp_path: Path) -> None:
 def test_a_crash_at_any_step_leaves_the_old_or_the_new(tmp_path: Path, seed: int) -> None:
     draw = random.Random(seed)
     seen = []
-    for step in range(20):
+    for step in range(100):
         directory = tmp_path / str(step)
         directory.mkdir()
         CatalogFile(directory, Files()).save(OLD)
@@ -49,6 +62,88 @@ def test_a_crash_at_any_step_leaves_the_old_or_the_new(tmp_path: Path, seed: int
         assert CatalogFile(directory, Files()).load("id") == NEW
     assert OLD in seen
     assert NEW in seen
+
+
+@pytest.mark.parametrize("space_bytes", [None, 0])
+def test_what_a_dead_predecessor_left_is_durable_before_it_is_believed(
+    tmp_path: Path, space_bytes: int | None
+) -> None:
+    """It may have died between the rename and the sync of the directory."""
+    CatalogFile(tmp_path, Files()).save(NEW)
+    files = FaultyFiles(space_bytes=space_bytes)
+    assert CatalogFile(tmp_path, files).load("id") == NEW
+    assert files.calls[-1] == "sync_directory"
+
+
+def fill_topic(data_directory: Path, topic: str) -> None:
+    for partition in (data_directory / "topics" / topic).glob("*/"):
+        (partition / "00000000000000000000.log").write_bytes(b"x")
+
+
+def test_records_without_a_catalog_are_no_new_broker(tmp_path: Path) -> None:
+    CatalogFile(tmp_path, Files()).save(OLD)
+    fill_topic(tmp_path, "ORDERS")
+    (tmp_path / "catalog.json").unlink()
+    with pytest.raises(CatalogMissing, match="planaria recover --catalog"):
+        CatalogFile(tmp_path, Files()).load("id")
+
+
+def test_a_topic_made_again_does_not_take_over_a_folder_that_the_catalog_does_not_know(
+    tmp_path: Path,
+) -> None:
+    CatalogFile(tmp_path, Files()).save(NEW)
+    fill_topic(tmp_path, "SHIPMENTS")
+    CatalogFile(tmp_path, Files()).path.write_bytes(encode_catalog(OLD))
+    catalog_file = CatalogFile(tmp_path, Files())
+    older = catalog_file.load("id")
+    (line,) = catalog_file.folders.differences(older)
+    assert "'SHIPMENTS'" in line
+    catalog_file.save(older.with_topic("SHIPMENTS", 1, TopicConfig(), 1_900_000_000_000))
+    made = tmp_path / "topics" / "SHIPMENTS"
+    assert not has_records(made)
+    assert topic_label_of(made, Files()) != label_of(NEW.topics["SHIPMENTS"])
+    (aside,) = (tmp_path / "topics").glob(".unclaimed~*")
+    assert has_records(aside)
+
+
+def test_a_removal_spares_the_folder_of_another_topic(tmp_path: Path) -> None:
+    catalog_file = CatalogFile(tmp_path, Files())
+    catalog_file.save(OLD)
+    fill_topic(tmp_path, "ORDERS")
+    catalog_file.folders.remove("ORDERS", "another id", lambda: None)
+    assert has_records(tmp_path / "topics" / "ORDERS")
+
+
+@pytest.mark.parametrize("state", ["missing", "damaged", "older"])
+def test_a_catalog_is_recovered_from_the_folders(tmp_path: Path, state: str) -> None:
+    CatalogFile(tmp_path, Files()).save(NEW)
+    fill_topic(tmp_path, "SHIPMENTS")
+    path = tmp_path / "catalog.json"
+    if state == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(b"{}" if state == "damaged" else encode_catalog(OLD))
+    lines = recover_catalog(str(tmp_path))
+    found = CatalogFile(tmp_path, Files()).load("id")
+    assert found.topics == NEW.topics
+    assert any("SHIPMENTS" in line for line in lines)
+
+
+def test_a_lost_partition_begins_again_above_all_it_ever_had(tmp_path: Path) -> None:
+    catalog_file = CatalogFile(tmp_path, Files())
+    catalog_file.save(OLD)
+    fill_topic(tmp_path, "ORDERS")
+    with pytest.raises(RecoveryFailed, match="not lost"):
+        recover_partition(str(tmp_path), "ORDERS", 1, 500)
+    lost = tmp_path / "topics" / "ORDERS" / "1"
+    shutil.rmtree(lost)
+    recover_partition(str(tmp_path), "ORDERS", 1, 500)
+    check_folder(
+        "here", getattr(partition_label_of(lost, Files()), "topic_id", None), OLD.topics["ORDERS"].topic_id
+    )
+    log = PartitionLog.open(lost, log_config(TopicConfig()), 0)
+    assert (log.log_start_offset, log.log_end_offset) == (500, 500)
+    log.close(clean=True)
 
 
 def test_no_room_leaves_the_old(tmp_path: Path) -> None:
@@ -128,7 +223,7 @@ def fill(data_directory: Path) -> Path:
 def test_a_topic_is_removed_and_no_other(tmp_path: Path) -> None:
     topics = fill(tmp_path)
     moves: list[None] = []
-    TopicDirectories(tmp_path, Files()).remove("ORDERS", "1f", lambda: moves.append(None))
+    TopicFolders(tmp_path, Files()).remove("ORDERS", "1f", lambda: moves.append(None))
     assert sorted(path.name for path in topics.iterdir()) == [".deleted", "KEPT"]
     assert (topics / "KEPT" / "1" / "00000000000000000000.log").exists()
     assert moves
@@ -139,9 +234,9 @@ def test_a_removal_can_be_repeated_after_a_crash_at_any_step(tmp_path: Path) -> 
         data_directory = tmp_path / str(step)
         topics = fill(data_directory)
         try:
-            TopicDirectories(data_directory, DyingFiles(step)).remove("ORDERS", "1f", lambda: None)
+            TopicFolders(data_directory, DyingFiles(step)).remove("ORDERS", "1f", lambda: None)
         except Died:
-            again = TopicDirectories(data_directory, Files())
+            again = TopicFolders(data_directory, Files())
             again.remove_leftovers(lambda: None)
             again.remove("ORDERS", "1f", lambda: None)
         else:
@@ -151,6 +246,6 @@ def test_a_removal_can_be_repeated_after_a_crash_at_any_step(tmp_path: Path) -> 
 
 
 def test_nothing_to_remove(tmp_path: Path) -> None:
-    directories = TopicDirectories(tmp_path, Files())
+    directories = TopicFolders(tmp_path, Files())
     directories.remove("ORDERS", "1f", lambda: None)
     directories.remove_leftovers(lambda: None)

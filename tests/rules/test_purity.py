@@ -14,7 +14,9 @@ from source_tree import FOLDERS, PACKAGE, Source, package_sources
 # File, or folder with a slash at its end -> why it has to touch the world.
 IMPURE: dict[str, str] = {
     "actors/controller/process.py": "the controller's process",
-    "actors/controller/storage.py": "reads and replaces the catalog, removes deleted topics",
+    "actors/controller/folders.py": "makes, compares and removes the topics' folders",
+    "actors/controller/recovery.py": "rebuilds the catalog from the folders of a stopped broker",
+    "actors/controller/storage.py": "reads and replaces the catalog",
     "actors/coordinator/process.py": "the coordinator's process: its snapshot file",
     "actors/gateway/process.py": "the gateway's process",
     "actors/journal/snapshot_file.py": "reads and replaces the snapshot of an actor's state",
@@ -23,6 +25,7 @@ IMPURE: dict[str, str] = {
     "actors/log/compaction.py": "rewrites segments",
     "actors/log/files.py": "the system calls of the log, with every result checked",
     "actors/log/index.py": "reads and writes index files",
+    "actors/log/labels.py": "reads the labels of folders",
     "actors/log/lock.py": "holds the flock on a directory",
     "actors/log/log.py": "the log over its files",
     "actors/log/recovery.py": "reads the log's folder, cuts torn tails",

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import zmq
 
+from labelled_folders import label_partition
 from planaria.transport.actor import ActorContext
 from planaria.transport.codec import decode_reply, encode_header
 from planaria.transport.endpoints import control_endpoint
@@ -36,6 +37,7 @@ class PartitionProcess:
         self.data_directory = data_directory
         self.run_directory = run_directory
         self.config = config or TopicConfig()
+        label_partition(data_directory / "topics" / "ORDERS" / "0")
         self.incarnation = 0
         self.endpoint = ""
         self.process: subprocess.Popen[bytes] | None = None

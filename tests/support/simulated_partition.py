@@ -4,12 +4,14 @@
 are the test's. So a test may stop it between any two system calls of a turn.
 """
 
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from manual_loop import ManualLoop, OneFile, context_of
 from memory_log import MemoryDisk, MemoryLog, Step, opener
+from planaria.actors.log.labels import PARTITION_LABEL, PartitionLabel, encode_label
 from planaria.actors.log.lock import DirectoryLock
 from planaria.actors.partition.effects import ApplyRetention, Checkpoint, CompactSlice, Reconfigure
 from planaria.actors.partition.process import PartitionProcess
@@ -57,6 +59,15 @@ class _Log(MemoryLog):
         return self._partition.slices_due > 0
 
 
+class _Files(OneFile):
+    """With the label that the controller has written."""
+
+    def read_whole(self, path: Path) -> bytes | None:
+        if path.name == PARTITION_LABEL:
+            return encode_label(PartitionLabel(topic="ORDERS", topic_id="t1", partition=0))
+        return super().read_whole(path)
+
+
 class _Lock(DirectoryLock):
     def __init__(self, *_: Any) -> None:
         """Nobody else is there."""
@@ -99,7 +110,7 @@ class SimulatedPartition:
         self.config = config or TopicConfig()
         self.now = now
         self.disk = MemoryDisk()
-        self.files = OneFile()
+        self.files = _Files()
         """With what the groups have read."""
         self.performed: list[Any] = []
         self.trace: list[str] = []

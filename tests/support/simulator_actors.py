@@ -131,6 +131,9 @@ class SimulatedFiles(Files):
     def make_directory(self, path: Path) -> None:
         pass
 
+    def sync_directory(self, path: Path) -> None:
+        pass
+
     def free_bytes(self, directory: Path) -> int:
         return 1_000_000_000
 

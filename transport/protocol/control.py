@@ -65,6 +65,8 @@ class ActorFailed(Request, tag="failed", frozen=True):
     incarnation: int
     reason: str
     traceback: str
+    needs_operator: bool = False
+    """Another start would fail in the same way."""
 
 
 class PeerUp(Request, tag="peer_up", frozen=True):

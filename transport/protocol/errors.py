@@ -82,6 +82,13 @@ class PlanariaError(Exception):
     """The root of every error that Planaria raises on purpose."""
 
 
+class OperatorNeeded(PlanariaError):
+    """An actor cannot serve until an operator has acted: starting it again would change nothing.
+
+    The message is one line and says what to do.
+    """
+
+
 class ProtocolError(PlanariaError):
     """A request was refused. `code` says why, `retriable` whether the same request may succeed later."""
 

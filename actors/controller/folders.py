@@ -1,0 +1,184 @@
+"""The topics' folders: made and labelled before the catalog names them, compared with it, removed after it. Impure.
+
+    data directory/topics/<topic>/                 label and partitions: `log/labels.py`
+    data directory/topics/.deleted~<topic id>/     a deleted topic on its way out: `~` is in no topic's name
+    data directory/topics/.unclaimed~<topic id>/   records of a topic that the catalog does not know, put aside when
+                                                   another topic of its name was created
+
+A partition in the durable catalog has a folder that was made durably, so one that is missing was lost and is never made
+anew in silence. Called by `storage.py`, `process.py` and `recovery.py`.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ...transport.protocol.topics import TopicConfig
+from ..log.files import Files
+from ..log.labels import (
+    PARTITION_LABEL,
+    TOPIC_LABEL,
+    PartitionLabel,
+    TopicLabel,
+    encode_label,
+    partition_label_of,
+    topic_label_of,
+)
+from ..log.segment import LOG_SUFFIX
+from .catalog import Catalog, TopicEntry
+
+TOPICS_NAME = "topics"
+DELETED_PREFIX = ".deleted~"
+UNCLAIMED_PREFIX = ".unclaimed~"
+WAY_OUT = 'stop the broker and run "planaria recover --catalog"'
+
+
+class TopicFolders:
+    def __init__(self, data_directory: Path, files: Files) -> None:
+        self._path = data_directory / TOPICS_NAME
+        self._files = files
+        self._labelled: dict[str, TopicLabel] = {}
+        """Topics whose folders are known to be as their label says."""
+
+    def make(self, catalog: Catalog) -> None:
+        """Make and label what this catalog names and no folder has yet. Durable when it returns. Raises StorageFull."""
+        for entry in catalog.topics.values():
+            label = label_of(entry)
+            if self._labelled.get(entry.topic) != label:
+                self._make_topic(label)
+                self._labelled[entry.topic] = label
+
+    def adopt(self, catalog: Catalog) -> None:
+        """Everything that this durable catalog names was made; what is missing of it was lost."""
+        self._labelled = {entry.topic: label_of(entry) for entry in catalog.topics.values()}
+
+    def _make_topic(self, label: TopicLabel) -> None:
+        directory = self._path / label.topic
+        known = self._labelled.get(label.topic)
+        if known is None or known.topic_id != label.topic_id:
+            known = None
+            self._put_aside(directory)
+        self._make_directory(self._path)
+        self._make_directory(directory)
+        for number in range(0 if known is None else known.partitions, label.partitions):
+            partition = directory / str(number)
+            self._make_directory(partition)
+            own = PartitionLabel(topic=label.topic, topic_id=label.topic_id, partition=number)
+            self._files.replace(partition / PARTITION_LABEL, encode_label(own))
+        self._files.replace(directory / TOPIC_LABEL, encode_label(label))
+
+    def _make_directory(self, path: Path) -> None:
+        if not path.is_dir():
+            self._files.make_directory(path)
+            self._files.sync_directory(path.parent)
+
+    def _put_aside(self, directory: Path) -> None:
+        """Whatever has this name is no folder of the topic to come: it must not show records of an earlier one."""
+        if not directory.exists():
+            return
+        if not has_records(directory):
+            self._delete(directory, lambda: None)
+            return
+        label = topic_label_of(directory, self._files)
+        name = label.topic_id if label is not None else directory.name
+        aside = self._path / f"{UNCLAIMED_PREFIX}{name}"
+        number = 0
+        while aside.exists():
+            number += 1
+            aside = self._path / f"{UNCLAIMED_PREFIX}{name}.{number}"
+        self._files.rename(directory, aside)
+        self._files.sync_directory(self._path)
+
+    def hold_records(self) -> bool:
+        """Whether any topic but deleted ones has records."""
+        return any(has_records(folder) for folder in self.folders())
+
+    def folders(self) -> Iterator[Path]:
+        """Of all topics that are not being deleted, unclaimed ones included."""
+        if not self._path.is_dir():
+            return
+        for name in self._files.names(self._path):
+            if not name.startswith(DELETED_PREFIX) and (self._path / name).is_dir():
+                yield self._path / name
+
+    def differences(self, catalog: Catalog) -> list[str]:
+        """What the folders hold beyond the catalog, one line each: the catalog is older than the data."""
+        found = []
+        for folder in self.folders():
+            if not has_records(folder):
+                continue
+            place = f"{TOPICS_NAME}/{folder.name}"
+            label = topic_label_of(folder, self._files)
+            entry = catalog.topics.get(folder.name) or catalog.removing.get(folder.name)
+            if entry is None:
+                topic = folder.name if label is None else label.topic
+                found.append(
+                    f"{place} holds records of a topic {topic!r} that the catalog does not know; {WAY_OUT}"
+                )
+            elif label is not None and label.topic_id != entry.topic_id:
+                found.append(f"{place} belongs to another topic of this name than the catalog's; {WAY_OUT}")
+            elif label is not None and label.partitions > entry.partitions:
+                found.append(
+                    f"{place} has {label.partitions} partitions, the catalog knows {entry.partitions}; {WAY_OUT}"
+                )
+        return found
+
+    def remove(self, topic: str, topic_id: str, progress: Callable[[], None]) -> None:
+        """Take the topic's folder out of the way durably, then delete it. Repeating it does no harm.
+
+        A folder whose label names another topic is not this topic's, and stays.
+        """
+        directory = self._path / topic
+        aside = self._path / f"{DELETED_PREFIX}{topic_id}"
+        self._labelled.pop(topic, None)
+        if directory.is_dir():
+            label = topic_label_of(directory, self._files)
+            if label is None or label.topic_id == topic_id:
+                self._files.rename(directory, aside)
+                self._files.sync_directory(self._path)
+        if aside.is_dir():
+            self._delete(aside, progress)
+
+    def remove_leftovers(self, progress: Callable[[], None]) -> None:
+        """Delete what a crash left of deleted topics."""
+        if not self._path.is_dir():
+            return
+        for name in self._files.names(self._path):
+            if name.startswith(DELETED_PREFIX):
+                self._delete(self._path / name, progress)
+
+    def _delete(self, directory: Path, progress: Callable[[], None]) -> None:
+        # File by file: unlinking a large file takes its time, and the supervisor must see that this moves.
+        for name in self._files.names(directory):
+            entry = directory / name
+            if entry.is_dir() and not entry.is_symlink():
+                self._delete(entry, progress)
+            else:
+                self._files.unlink(entry)
+            progress()
+        directory.rmdir()
+
+
+def label_of(entry: TopicEntry) -> TopicLabel:
+    return TopicLabel(
+        topic=entry.topic, topic_id=entry.topic_id, partitions=entry.partitions, config=entry.config
+    )
+
+
+def has_records(folder: Path) -> bool:
+    """Whether any partition in it was ever started; a folder that a crash left behind its creation has no segment."""
+    return any(folder.glob(f"*/*{LOG_SUFFIX}"))
+
+
+def label_found_in(folder: Path, files: Files) -> TopicLabel | None:
+    """The folder's label, or what the labels of its partitions tell; the configuration is the default then."""
+    label = topic_label_of(folder, files)
+    if label is not None:
+        return label
+    numbers = [int(each.name) for each in folder.iterdir() if each.is_dir() and each.name.isdigit()]
+    for number in sorted(numbers):
+        own = partition_label_of(folder / str(number), files)
+        if own is not None:
+            return TopicLabel(
+                topic=own.topic, topic_id=own.topic_id, partitions=max(numbers) + 1, config=TopicConfig()
+            )
+    return None

@@ -1,0 +1,70 @@
+"""Whose folder this is: files that say which topic a folder belongs to, so that no record depends on the catalog for it.
+
+    topics/<topic>/topic.json                    id, number of partitions and configuration of the topic
+    topics/<topic>/<partition>/partition.json    id of the topic; there since the partition was created
+
+    {"format":1,"crc32c":<of the bytes of label>,"label":{...}}
+
+The controller writes them before the catalog names what they label, so a folder without its label is one that was lost
+or never belonged here. A partition's process reads its own. A label that cannot be read counts as missing.
+"""
+
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from ...transport.batch import checksum
+from ...transport.protocol.topics import TopicConfig
+from .files import Files
+
+TOPIC_LABEL = "topic.json"
+PARTITION_LABEL = "partition.json"
+LABEL_FORMAT = 1
+
+
+class TopicLabel(Struct, frozen=True, kw_only=True):
+    topic: str
+    topic_id: str
+    partitions: int
+    config: TopicConfig
+
+
+class PartitionLabel(Struct, frozen=True, kw_only=True):
+    topic: str
+    topic_id: str
+    partition: int
+
+
+class _File(Struct, kw_only=True):
+    format: int
+    crc32c: int
+    label: msgspec.Raw
+
+
+Label = TypeVar("Label", TopicLabel, PartitionLabel)
+
+
+def encode_label(label: TopicLabel | PartitionLabel) -> bytes:
+    body = msgspec.json.encode(label)
+    file = _File(format=LABEL_FORMAT, crc32c=checksum(body), label=msgspec.Raw(body))
+    return msgspec.json.encode(file) + b"\n"
+
+
+def decode_label(data: bytes | None, kind: type[Label]) -> Label | None:
+    try:
+        file = msgspec.json.decode(data or b"", type=_File)
+        if file.format != LABEL_FORMAT or checksum(bytes(file.label)) != file.crc32c:
+            return None
+        return msgspec.json.decode(file.label, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
+def topic_label_of(directory: Path, files: Files) -> TopicLabel | None:
+    return decode_label(files.read_whole(directory / TOPIC_LABEL), TopicLabel)
+
+
+def partition_label_of(directory: Path, files: Files) -> PartitionLabel | None:
+    return decode_label(files.read_whole(directory / PARTITION_LABEL), PartitionLabel)

@@ -1,0 +1,72 @@
+"""`planaria recover`: what an operator does with a stopped broker about a lost catalog or a lost partition.
+
+Holds the lock of the data directory meanwhile. The work is done by the module named by RECOVERY, reached by name: this
+package does not load actors.
+"""
+
+import importlib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..broker_tree import RECOVERY
+from ..config import BrokerConfig
+from ..data_directory import DataDirectoryError, locked, wait_for_predecessors
+from .failures import CommandFailed
+from .output import note
+
+
+def recover(
+    catalog: Annotated[
+        bool, typer.Option("--catalog", help="Rebuild catalog.json from the topics' folders.")
+    ] = False,
+    partition: Annotated[
+        str | None,
+        typer.Option(
+            "--partition", metavar="TOPIC/N", help="Make an empty partition in the place of a lost one."
+        ),
+    ] = None,
+    from_offset: Annotated[
+        int | None,
+        typer.Option(
+            "--from-offset", min=0, metavar="OFFSET", help="Where it begins: above all it ever had."
+        ),
+    ] = None,
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data", metavar="DIRECTORY", envvar="PLANARIA_DATA", help="The stopped broker's directory."
+        ),
+    ] = BrokerConfig().data,
+) -> None:
+    """Recover a stopped broker's data directory from the loss of its catalog or of a partition.
+
+    [dim]Examples:[/dim]
+      planaria recover --catalog --data /var/lib/planaria
+      planaria recover --partition ORDERS/0 --from-offset 1000000
+    """
+    if catalog == (partition is not None):
+        raise typer.BadParameter("give either --catalog or --partition")
+    if (partition is None) != (from_offset is None):
+        raise typer.BadParameter("--partition and --from-offset go together")
+    topic, _, number = (partition or "").rpartition("/")
+    if partition is not None and not (topic and number.isdigit()):
+        raise typer.BadParameter(f"{partition!r} is not TOPIC/N", param_hint="--partition")
+    path = Path(data)
+    if not path.is_dir():
+        raise CommandFailed(f"there is no data directory {data}")
+    module = importlib.import_module(RECOVERY)
+    try:
+        with locked(path):
+            if not wait_for_predecessors(path):
+                raise CommandFailed(f"actors still work in {data}")
+            if catalog:
+                lines = module.recover_catalog(data)
+            else:
+                lines = module.recover_partition(data, topic, int(number), from_offset)
+    except DataDirectoryError as error:
+        raise CommandFailed(str(error)) from error
+    for line in lines:
+        note(line)
+    note("the catalog is recovered" if catalog else "done")

@@ -1,0 +1,32 @@
+"""A child that says that only an operator can help is not started again and again."""
+
+from planaria.transport.protocol.control import ActorFailed, StartChild
+from supervision import World, broker_like, worker
+
+
+def refuse(world: World, address: str) -> None:
+    reason = "Lost: bring it back"
+    world.give(
+        ActorFailed(
+            address=address,
+            incarnation=world.incarnations[address],
+            reason=reason,
+            traceback="",
+            needs_operator=True,
+        )
+    )
+    world.die(address, "exit code 1")
+
+
+def test_it_is_quarantined_at_its_first_death_and_can_be_revived() -> None:
+    world = World(broker_like())
+    world.ask(StartChild(spec=worker("partition/T/0")))
+    world.ready("controller")
+    refuse(world, "partition/T/0")
+    assert world.state("partition/T/0") == "quarantined"
+
+
+def test_a_fixed_child_fails_the_start_at_once() -> None:
+    world = World(broker_like())
+    refuse(world, "controller")
+    assert world.failed == "controller cannot start: Lost: bring it back"
