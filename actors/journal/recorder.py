@@ -106,7 +106,8 @@ class Recorder(Generic[ChangeT, AnswerT]):
         batch = self._batches.popleft()
         if self._batches:
             effects += self._appender.append(self._batches[0].frame)
-        mark = LogMark(base_offset, parse_header(batch.frame).crc32c)
+        header = parse_header(batch.frame)
+        mark = LogMark(base_offset, header.crc32c, base_offset + header.record_count)
         return effects, Durable(batch.changes, batch.waiting, mark)
 
     def _build(self, records: list[Record], now: int) -> bytes:

@@ -12,11 +12,13 @@ records mean is the ledger's: it hears them in the order of the log, and makes t
 
 The newest record of each key counts, and the state is what they make at the end of the log: compaction drops the older
 ones, even while the log is read, so what lies between is no state that ever was. A partition that is down is waited for.
-The log's damage is not: it raises ReplayFailed.
+The log's damage is not: where the snapshot does not cover it, it raises ReplayFailed.
 """
 
 from collections.abc import Sequence
 from typing import Literal, Protocol
+
+from msgspec import UNSET
 
 from ...transport.batch import BatchHeader, Buffer, InvalidBatch, Record, build, decode_records, split, verify
 from ...transport.machine import (
@@ -164,7 +166,7 @@ class Replay:
 
     def _is_marked(self, header: BatchHeader) -> bool:
         """Whether the first batch fetched is the last one of the snapshot."""
-        if self.mark != LogMark(header.base_offset, header.crc32c):
+        if self.mark != LogMark(header.base_offset, header.crc32c, header.next_offset):
             return False
         self._position = header.next_offset
         self._step = "reading"
@@ -174,7 +176,7 @@ class Replay:
         if header.base_offset < self._position:
             return
         self._position = header.next_offset
-        self.mark = LogMark(header.base_offset, header.crc32c)
+        self.mark = LogMark(header.base_offset, header.crc32c, header.next_offset)
         self.records_read += header.record_count
         # Each actor writes under its own ids: batches of others are passed over unopened.
         start = start_of(self._address, header)
@@ -211,9 +213,25 @@ class Replay:
         if error.code == ErrorCode.OFFSET_OUT_OF_RANGE:
             self._forget()
             return [self._earliest()]
+        if error.code == ErrorCode.CORRUPT_LOG and self._is_covered(error):
+            return [self._fetch()]
         if not error.retriable:
             raise ReplayFailed(f"{self.appender.address} answers {error.code}: {error.message}")
         return self._pause.begin(now)
+
+    def _is_covered(self, error: ErrorBody) -> bool:
+        """Whether the snapshot holds all that is lost: then the replay goes on behind it.
+
+        The batch that says whether the log continues the snapshot is lost as well. It is this log's: offsets are
+        never given again.
+        """
+        if self._step != "checking" or self.mark is None or error.next_offset is UNSET:
+            return False
+        if error.next_offset > self.mark.next_offset:
+            return False
+        self._position = self.mark.next_offset
+        self._step = "reading"
+        return True
 
     def _begin_anew(self) -> list[Effect]:
         self._forget()

@@ -28,7 +28,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     """Every byte of `recovery_segment` before `recovery_position`, and all of every earlier segment, was synced.
 
     `recovery_offset` is the first offset after those bytes, `last_leader_epoch` the epoch of the batch before it (-1:
-    none). `active_since_ms` is when `recovery_segment` got its first batch (0: it has none).
+    none), `leader_epoch` the highest one that an opening of the log took, used or not. `active_since_ms` is when
+    `recovery_segment` got its first batch (0: it has none).
     """
 
     log_start_offset: int
@@ -36,6 +37,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     recovery_segment: int
     recovery_position: int
     last_leader_epoch: int
+    leader_epoch: int
     active_since_ms: int
 
 

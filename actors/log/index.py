@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...transport.batch import checksum
-from .errors import StorageFull
+from .errors import StorageFull, Unreadable
 from .files import Files
 
 INDEX_INTERVAL_BYTES = 64 * 1024
@@ -99,6 +99,25 @@ class _Entries:
         finally:
             self._files.close(descriptor)
         self._written = len(self.keys)
+
+
+def last_entry(segment_path: Path, base_offset: int, files: Files) -> tuple[int, int] | None:
+    """(offset, position) of the last pair of a segment's index, reading no more; None when it does not verify."""
+    path = segment_path.with_suffix(".index")
+    if not path.exists():
+        return None
+    size_bytes = files.size_bytes(path)
+    descriptor = files.open_read(path)
+    try:
+        data = files.read(descriptor, _ENTRY.size, max(0, size_bytes - _ENTRY.size))
+    except Unreadable:
+        return None
+    finally:
+        files.close(descriptor)
+    if len(data) < _ENTRY.size:
+        return None
+    key, value, crc32c = _ENTRY.unpack(data)
+    return (key, value) if crc32c == checksum(_CHECKED.pack(base_offset, key, value)) else None
 
 
 class SegmentIndex:

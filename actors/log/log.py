@@ -54,6 +54,12 @@ class PartitionLog:
         self.was_clean = recovered.was_clean
         self.log_start_offset = recovered.log_start_offset
         self.last_leader_epoch = recovered.last_leader_epoch
+        self.losses = recovered.losses
+        """What the files prove to be missing, as of the opening."""
+        taken = -1 if recovered.checkpoint is None else recovered.checkpoint.leader_epoch
+        self.leader_epoch = max(taken, recovered.last_leader_epoch) + 1
+        """This opening's own: durable before anything is appended, so that no batch of an earlier opening, kept or
+        lost by a power cut, has the same offset and epoch as one of this."""
         self._files = files
         self._segments = recovered.segments
         self._bases = [segment.base_offset for segment in recovered.segments]
@@ -247,6 +253,7 @@ class PartitionLog:
             recovery_segment=self._active.base_offset,
             recovery_position=self._active.size_bytes,
             last_leader_epoch=self.last_leader_epoch,
+            leader_epoch=self.leader_epoch,
             active_since_ms=self._active_since_ms,
         )
         if checkpoint != self._checkpoint:

@@ -8,6 +8,8 @@ locked.
 3. Everything up to the checkpoint's recovery point, and every segment but the last, was synced: it is believed unread,
    and damage in it is rot. Rot is never cut; whoever reads there is told. Offsets once given out are never given out
    again: a log shorter than its recovery point goes on in a new segment there, with a gap before it.
+   The same holds for a log shorter than a snapshot of producers says. Where the checkpoint's start, or the index of a
+   segment, proves that a segment is missing, an empty place stays, and the loss is reported.
 4. Above it only the last segment's tail remains. It is checked batch by batch, every checksum, and cut at the first
    that fails. When good batches lie behind the cut, this was more than a write torn by a crash, and the cut bytes are
    kept as `<segment>.torn` (the latest only, at most TORN_COPY_BYTES).
@@ -35,15 +37,17 @@ from .checkpoint import (
     note_sync_failure,
 )
 from .cleaned import Cleaned, recover_cleaned
-from .errors import StorageFailed, StorageFull, Unreadable
+from .errors import CorruptLog, StorageFailed, StorageFull, Unreadable
 from .files import TEMPORARY_SUFFIX, Files
 from .producers import ProducerStates
 from .scan import CHUNK_BYTES, Damaged, Search, SegmentReader
 from .segment import INDEX_SUFFIXES, LOG_SUFFIX, Segment
-from .snapshots import load_newest
+from .snapshots import load_newest, snapshot_offsets
 
 TORN_SUFFIX = ".torn"
 TORN_COPY_BYTES = 16 * 1024 * 1024
+FOLDERS_ABOVE = 3
+"""A partition's folder, its topic's, and `topics` are made by whoever comes first: each is an entry of the one above."""
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +65,7 @@ class Recovered:
     checkpoint: Checkpoint | None
     cleaned: Cleaned
     was_clean: bool
+    losses: list[CorruptLog]
 
 
 def recover(
@@ -96,9 +101,12 @@ class _Recovery:
         self._checked_bytes = 0
         self._last_leader_epoch = -1
         self._cleaned = Cleaned()
+        self._losses: list[CorruptLog] = []
 
     def run(self) -> Recovered:
         self._make_directory()
+        # What the last owner did to names may be in the cache alone. Nothing may be built on it before it is durable.
+        self._files.sync_directory(self._directory)
         names = self._files.names(self._directory)
         was_clean = CLEAN_NAME in names
         if was_clean:
@@ -110,6 +118,8 @@ class _Recovery:
         self._delete_leftovers(names)
         segments = self._segments(names, checkpoint)
         active = self._recover_last(segments, checkpoint, sync_failed=SYNC_FAILED_NAME in names)
+        active = self._go_on_behind_snapshots(segments, active)
+        self._note_gaps(segments)
         snapshot_offset = load_newest(self._directory, self._files, self._producers, active.next_offset)
         self._producers.replay(self._batches_from(segments, snapshot_offset or 0), self._now_ms)
         if self._last_leader_epoch < 0 and checkpoint is None and len(segments) > 1:
@@ -125,14 +135,16 @@ class _Recovery:
             checkpoint=checkpoint,
             cleaned=self._cleaned,
             was_clean=was_clean,
+            losses=self._losses,
         )
 
     # -- the directory
 
     def _make_directory(self) -> None:
-        if not self._directory.is_dir():
-            self._files.make_directory(self._directory)
-            self._files.sync_directory(self._directory.parent)
+        """The folders above it may be new as well, or made by an owner that died before it synced them."""
+        self._files.make_directory(self._directory)
+        for folder in tuple(self._directory.parents)[:FOLDERS_ABOVE]:
+            self._files.sync_directory(folder)
 
     def _delete_leftovers(self, names: list[str]) -> None:
         logs = {Path(name).stem for name in names if name.endswith(LOG_SUFFIX)}
@@ -166,6 +178,12 @@ class _Recovery:
         log_start_offset = checkpoint.log_start_offset if checkpoint else 0
         while len(segments) > 1 and segments[0].next_offset <= log_start_offset:
             segments.pop(0).unlink()
+        if segments and checkpoint is not None and log_start_offset < segments[0].base_offset:
+            # An empty segment holds the place of what is missing, so that whoever reads there is told.
+            missing = self._begin_segment([], log_start_offset)
+            missing.close()
+            missing.seal(segments[0].base_offset)
+            segments.insert(0, missing)
         if not segments:
             self._begin_segment(segments, checkpoint.recovery_offset if checkpoint else 0)
         return segments
@@ -189,13 +207,7 @@ class _Recovery:
 
     def _log_start(self, segments: list[Segment], checkpoint: Checkpoint | None) -> int:
         first = segments[0].base_offset
-        if checkpoint is None:
-            return first
-        if checkpoint.log_start_offset < first:
-            _log.warning(
-                "%s: offsets %d to %d are gone", self._directory, checkpoint.log_start_offset, first - 1
-            )
-        return max(first, checkpoint.log_start_offset)
+        return first if checkpoint is None else max(first, checkpoint.log_start_offset)
 
     # -- the last segment
 
@@ -235,8 +247,30 @@ class _Recovery:
             last.path,
             recovery_offset,
         )
+        with suppress(StorageFull):
+            if last.is_open:
+                last.write_index()  # remembers where it ended
         last.seal(recovery_offset)
+        last.close()
         return self._begin_segment(segments, recovery_offset)
+
+    def _go_on_behind_snapshots(self, segments: list[Segment], active: Segment) -> Segment:
+        """A snapshot of producers is written after what it speaks of was synced: it proves how far the log reached."""
+        proven_offset = max(snapshot_offsets(self._directory, self._files), default=0)
+        if proven_offset <= active.next_offset:
+            return active
+        return self._go_on_after_gap(segments, proven_offset)
+
+    def _note_gaps(self, segments: list[Segment]) -> None:
+        for segment in segments[:-1]:
+            end_offset = segment.known_end()
+            if end_offset is None or segment.is_compacted or end_offset >= segment.next_offset:
+                continue
+            loss = CorruptLog(
+                segment.path.name, segment.size_bytes, end_offset, segment.next_offset, segment.gap_reason()
+            )
+            _log.error("%s: %s", self._directory, loss)
+            self._losses.append(loss)
 
     def _check_tail(self, last: Segment, position: int) -> None:
         """Check everything from `position` and cut the file at the first batch that is not whole."""

@@ -22,7 +22,7 @@ from pathlib import Path
 from ...transport.batch import HEADER_BYTES, BatchHeader
 from .errors import CorruptLog, StorageFull, Unreadable
 from .files import Buffer, Files
-from .index import INDEX_INTERVAL_BYTES, NO_TIMESTAMP_MS, IndexPoint, SegmentIndex
+from .index import INDEX_INTERVAL_BYTES, NO_TIMESTAMP_MS, IndexPoint, SegmentIndex, last_entry
 from .scan import HIGHEST_OFFSET, Damaged, Search, SegmentReader, judge_head, whole_batches
 
 LOG_SUFFIX = ".log"
@@ -90,6 +90,18 @@ class Segment:
         self._files.unlink(self.path)
         for suffix in INDEX_SUFFIXES:
             self._files.unlink(self.path.with_suffix(suffix))
+
+    def known_end(self) -> int | None:
+        """The offset after the last batch, as far as it is known without reading the segment."""
+        if self.size_bytes == 0:
+            return self.base_offset
+        last = last_entry(self.path, self.base_offset, self._files)
+        return last[0] if last is not None and last[1] == self.size_bytes else None
+
+    def gap_reason(self) -> str:
+        if self.size_bytes == 0:
+            return f"segment {self.base_offset} is missing"
+        return "the segment behind it is missing, or this one was cut short"
 
     # -- writing
 
@@ -181,16 +193,21 @@ class Segment:
         if index.last.position >= trusted_bytes:
             return
         reader = SegmentReader(self._files, self._readable(), trusted_bytes)
+        end_offset = -1
         try:
             for header, position in reader.walk_intact(index.last.position):
                 self.note(header, position)
+                is_last = position + header.size_bytes == trusted_bytes
+                end_offset = header.next_offset if is_last else -1
         except Unreadable:
             if not self._is_sealed:
                 raise
             return  # what was indexed up to there serves; whoever reads beyond is told
         if self._is_sealed:
             with suppress(StorageFull):  # what cannot be kept is made again by the next incarnation
-                self.write_index()
+                if end_offset >= 0:
+                    index.add(IndexPoint(end_offset, self.size_bytes, self._max_timestamp_ms))
+                index.write()
 
     def note(self, header: BatchHeader, position: int) -> None:
         """Index a batch that was found on disk."""
@@ -292,7 +309,7 @@ class Segment:
         if position < reader.end:
             next_offset = reader.head(position).base_offset
         if damage is None:
-            damage = Damaged(reader.end, "the file ends before the next segment begins")
+            damage = Damaged(reader.end, self.gap_reason())
         return CorruptLog(self.path.name, damage.position, offset, next_offset, damage.reason)
 
     def read(self, position: int, offset: int, max_bytes: int, up_to_offset: int) -> tuple[memoryview, int]:

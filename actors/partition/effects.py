@@ -108,6 +108,14 @@ class Alarm(Struct, frozen=True):
     alarms: tuple[str, ...]
 
 
+class Loss(Struct, frozen=True):
+    """Offsets from `offset` up to `next_offset` cannot be read; the message names the file."""
+
+    offset: int
+    next_offset: int
+    message: str
+
+
 class Started(Struct, frozen=True):
     """The log is open and the machine may set its timers: the first event."""
 
@@ -178,7 +186,8 @@ class DiskMeasured(Struct, frozen=True):
 
 
 class RequestFailed(Struct, frozen=True):
-    """A Read or DeleteBefore could not be done."""
+    """A Read or DeleteBefore could not be done. `loss` is what it met, if it met damage."""
 
     asked: Received
     error: ErrorBody
+    loss: Loss | None = None

@@ -23,7 +23,7 @@ Durable before visible: under flush = batch an offset falls below the high water
 sync, so neither its acknowledgement nor a fetch can run ahead of the disk.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...transport.addresses import is_internal
@@ -62,6 +62,7 @@ from ..log.producers import ProducerStates
 from ..transactions.reports import REPORT, Reports
 from .appends import Admission, Appends, PendingProduce
 from .backlog import LAPSE_TIMER, SAVE_TIMER, Admitted, Backlog
+from .damage import KnownDamage
 from .disk import DISK_TIMER, DiskReserve
 from .effects import (
     Append,
@@ -76,6 +77,7 @@ from .effects import (
     DiskMeasured,
     LookedUp,
     LookUp,
+    Loss,
     ReadDone,
     ReadUnfinished,
     Reconfigure,
@@ -127,6 +129,7 @@ class PartitionMachine:
         topic_id: str = "",
         readers: Readers | None = None,
         disk_reserve_bytes: int = 0,
+        losses: Sequence[Loss] = (),
     ) -> None:
         self._topic = topic
         self._partition = partition
@@ -135,6 +138,7 @@ class PartitionMachine:
         self._backlog = Backlog(topic_id, Readers() if readers is None else readers, log_start_offset)
         self._quotas = QuotasInForce()
         self._disk = DiskReserve(disk_reserve_bytes)
+        self._damage = KnownDamage(losses)
         self._adopt(config)
         self._size_bytes = size_bytes
         self._watermarks = Watermarks(log_start_offset, log_end_offset)
@@ -192,6 +196,7 @@ class PartitionMachine:
             SetTimer(CHECKPOINT_TIMER, now + CHECKPOINT_INTERVAL_MS),
             *self._look_for_compaction(now),
             *self._disk.look(),
+            *self._damage.alarm(),
             *self._backlog.configure(self._config, self._admitted, now),
             *self._look_for_open_transactions(now),
         ]
@@ -307,7 +312,8 @@ class PartitionMachine:
         return self._fetches.on_read_unfinished(event.read, now)
 
     def _on_request_failed(self, failed: RequestFailed, _: int) -> list[Effect]:
-        return [Reply(failed.asked.sender, failed.error)]
+        reply = Reply(failed.asked.sender, failed.error)
+        return [reply] if failed.loss is None else [reply, *self._damage.on_loss(failed.loss)]
 
     def _on_list_offsets(self, asked: Received, request: ListOffsets, _: int) -> list[Effect]:
         if request.at == "earliest":
@@ -366,6 +372,7 @@ class PartitionMachine:
         self._transactions.trim(event.log_start_offset)
         self._size_bytes = event.size_bytes
         effects = self._backlog.on_log_start(event.log_start_offset, self._admitted, now)
+        effects += self._damage.on_trimmed(event.log_start_offset)
         if event.asked is None:
             return effects
         return [

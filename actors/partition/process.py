@@ -51,6 +51,7 @@ from .effects import (
     DiskMeasured,
     LookedUp,
     LookUp,
+    Loss,
     MeasureBacklog,
     MeasureDisk,
     Read,
@@ -153,7 +154,7 @@ class PartitionProcess(Actor):
             partition=arguments.partition,
             incarnation=self.context.incarnation,
             config=arguments.config,
-            leader_epoch=self._log.last_leader_epoch + 1,
+            leader_epoch=self._log.leader_epoch,
             log_start_offset=self._log.log_start_offset,
             log_end_offset=self._log.log_end_offset,
             size_bytes=self._log.size_bytes,
@@ -161,6 +162,7 @@ class PartitionProcess(Actor):
             topic_id=arguments.topic_id,
             readers=decode_readers(self._files.read_whole(directory / READERS_NAME), self.loop.now),
             disk_reserve_bytes=arguments.disk_reserve_bytes,
+            losses=[loss_of(loss) for loss in self._log.losses],
         )
         self.loop.dispatch(Started())
 
@@ -252,10 +254,14 @@ class PartitionProcess(Actor):
 
     def _corrupt(self, asked: Received, error: CorruptLog) -> None:
         refusal = ProtocolError(ErrorCode.CORRUPT_LOG, str(error), next_offset=error.next_offset)
-        self.loop.dispatch(RequestFailed(asked, refusal.body))
+        self.loop.dispatch(RequestFailed(asked, refusal.body, loss_of(error)))
 
     def _fail(self, asked: Received, code: ErrorCode, message: str) -> None:
         self.loop.dispatch(RequestFailed(asked, ProtocolError(code, message).body))
+
+
+def loss_of(error: CorruptLog) -> Loss:
+    return Loss(error.offset, error.next_offset, str(error))
 
 
 def log_config(config: TopicConfig) -> LogConfig:

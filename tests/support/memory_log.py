@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from planaria.actors.log.errors import OffsetOutOfRange, StorageFull
+from planaria.actors.log.errors import CorruptLog, OffsetOutOfRange, StorageFull
 from planaria.actors.log.producers import ProducerStates
 from planaria.transport.batch import BatchHeader, Buffer, split
 from planaria.transport.deduplication import dedup_id_of
@@ -20,6 +20,7 @@ class MemoryDisk:
     def __init__(self) -> None:
         self.batches: list[tuple[BatchHeader, bytes]] = []
         self.durable = 0
+        self.leader_epoch = -1
         self.log_start_offset = 0
         self.snapshot: tuple[bytes, int] | None = None
         """Of the producers, and the offset it speaks for."""
@@ -53,6 +54,8 @@ class MemoryLog:
         self.producers.replay(((header, dedup_id_of(frame, header)) for header, frame in behind), now_ms)
         disk.durable = len(disk.batches)
         self.last_leader_epoch = disk.batches[-1][0].leader_epoch if disk.batches else -1
+        disk.leader_epoch = self.leader_epoch = max(disk.leader_epoch, self.last_leader_epoch) + 1
+        self.losses: list[CorruptLog] = []
 
     # What a subclass adds.
 

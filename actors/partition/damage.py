@@ -1,0 +1,37 @@
+"""What is known to be lost of a partition's log, and the alarm in `status` that says so. Pure.
+
+Owns the list: what recovery found missing, and what readers have met since. A loss is forgotten once the log's start has
+passed it, for then nobody can ask for it. Called by the partition's machine.
+"""
+
+from collections.abc import Iterable
+
+from ...transport.machine import Effect
+from .effects import Alarm, Loss
+
+MAX_LOSSES = 10
+"""Shown in an alarm; further ones are told to whoever reads there."""
+
+
+class KnownDamage:
+    def __init__(self, losses: Iterable[Loss] = ()) -> None:
+        self._losses = {loss.next_offset: loss for loss in losses}
+
+    def on_loss(self, loss: Loss) -> list[Effect]:
+        """A reader met it. Readers within one loss are told different beginnings of it; the first counts."""
+        known = self._losses.get(loss.next_offset)
+        if (known is not None and known.offset <= loss.offset) or len(self._losses) >= MAX_LOSSES:
+            return []
+        self._losses[loss.next_offset] = loss
+        return self.alarm()
+
+    def on_trimmed(self, log_start_offset: int) -> list[Effect]:
+        left = {end: loss for end, loss in self._losses.items() if end > log_start_offset}
+        if len(left) == len(self._losses):
+            return []
+        self._losses = left
+        return self.alarm()
+
+    def alarm(self) -> list[Effect]:
+        told = sorted(self._losses.values(), key=lambda loss: loss.offset)[:MAX_LOSSES]
+        return [Alarm("damage", tuple(f"records are lost: {loss.message}" for loss in told))]
