@@ -25,6 +25,7 @@ CONFIG = TopicConfig(
     segment_bytes=16 * 1024 * 1024,
     flush="batch",
     max_message_bytes=32 * 1024 * 1024,
+    max_timestamp_ahead_ms=-1,
     cleanup="compact",
 )
 """As durable as records can be, kept until newer ones of their keys come."""

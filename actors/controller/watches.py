@@ -53,6 +53,7 @@ class Watches:
                 entry.partitions,
                 entry.config.max_message_bytes,
                 entry.config.tracks_groups,
+                entry.config.max_timestamp_ahead_ms,
             )
             for entry in entries
         ]

@@ -19,6 +19,7 @@ from ...transport.deduplication import (
     identified_headers,
     partition_for_dedup_id,
 )
+from ...transport.future import latest_ms, too_far_ahead
 from ...transport.machine import Answered, Call, Effect, Failed
 from ...transport.partitioner import partition_for_key
 from ...transport.protocol.data import (
@@ -87,10 +88,14 @@ class Publisher:
         """Raises ProtocolError when the request is wrong as a whole."""
         dues = [due_ms(index, record, now) for index, record in enumerate(request.records)]
         rows = [to_row(index, record, now) for index, record in enumerate(request.records)]
-        by_partition = self._by_partition(
-            [row for row, due in zip(rows, dues, strict=True) if due is None], request, entry
-        )
         publication = _Publication([None] * len(rows))
+        last_ms = latest_ms(now, entry.max_timestamp_ahead_ms)
+        for row in rows:
+            if row.timestamp_ms > last_ms:
+                error = too_far_ahead(row.timestamp_ms, last_ms)
+                publication.results[row.index] = PublishedRecord(-1, -1, error)
+        fit = [row for row in rows if publication.results[row.index] is None]
+        by_partition = self._by_partition([row for row in fit if dues[row.index] is None], request, entry)
         effects = self._schedule(number, publication, request, rows, dues, entry, schedulers)
         for partition, share in by_partition.items():
             fitting = self._refuse_too_large(publication, partition, share, entry)
@@ -186,6 +191,8 @@ class Publisher:
         """Hand the delayed records to their schedulers."""
         shares: dict[int, list[ScheduleRecord]] = {}
         for index, scheduled_id in self._ids.of(request, number).items():
+            if publication.results[index] is not None:
+                continue
             row, due = rows[index], dues[index]
             assert due is not None
             record = ScheduleRecord(

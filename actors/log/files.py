@@ -64,6 +64,11 @@ class Files:
         with _translated("cannot stat", path):
             return os.stat(path).st_size
 
+    def modified_ms(self, path: Path) -> int:
+        """When the file was last written to, by the machine's wall clock."""
+        with _translated("cannot stat", path):
+            return os.stat(path).st_mtime_ns // 1_000_000
+
     def free_bytes(self, directory: Path) -> int:
         """What a process without privileges may still write to the file system of `directory`."""
         with _translated("cannot measure the disk of", directory):

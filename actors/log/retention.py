@@ -18,7 +18,8 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A topic's settings that concern its logs; -1 means without limit.
 
     `segment_bytes` and `segment_ms` decide when a new segment is begun; a single append is never divided, so a
-    segment may exceed its size by one append. `retention_ms` counts from a segment's newest record,
+    segment may exceed its size by one append. `retention_ms` counts from a segment's newest record
+    (from its last append when that record's timestamp lies in the future),
     `retention_bytes` is what is kept at least (whole segments are deleted, the active one never for its size). Both count
     only where `is_deleting`; `delete_retention_ms` and the two after it only where `is_compacting` (`compaction.py`).
     `retain_max_bytes` and `retain_max_ms` bound what is left for groups that have not consumed it: at most so much.
@@ -106,16 +107,16 @@ def _too_old(segments: Sequence[Segment], now_ms: int, max_ms: int) -> int:
     if max_ms == UNLIMITED:
         return 0
     count = 0
-    for index, newest_ms in _newest_timestamps(segments):
-        if newest_ms >= now_ms - max_ms:
+    for index, since_ms in _beginnings_of_age(segments, now_ms):
+        if since_ms >= now_ms - max_ms:
             break
         count = index + 1
     return count
 
 
-def _newest_timestamps(segments: Sequence[Segment]) -> Iterator[tuple[int, int]]:
+def _beginnings_of_age(segments: Sequence[Segment], now_ms: int) -> Iterator[tuple[int, int]]:
     """By index; a segment in which nothing can be read is left out, and goes when one after it goes."""
     for index, segment in enumerate(segments):
-        newest_ms = segment.max_timestamp_ms
-        if newest_ms is not None:
-            yield index, newest_ms
+        since_ms = segment.ages_from_ms(now_ms)
+        if since_ms is not None:
+            yield index, since_ms

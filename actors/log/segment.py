@@ -63,6 +63,7 @@ class Segment:
         self._searches: dict[int, Search] = {}
         """By the position of the damage: what was found behind it, or how far the search has come."""
         self._max_timestamp_ms = NO_TIMESTAMP_MS
+        self._noticed_ms: int | None = None
 
     # -- opening and closing
 
@@ -221,6 +222,22 @@ class Segment:
         """The newest record's timestamp; None when no batch can be read."""
         self.index()
         return None if self._max_timestamp_ms == NO_TIMESTAMP_MS else self._max_timestamp_ms
+
+    def ages_from_ms(self, now_ms: int) -> int | None:
+        """When retention by time begins to count: at the newest record's timestamp, while that is not in the future.
+
+        In the future it says nothing: then the last append counts, and where that lies in the future too (the wall
+        clock was set back), the moment when this was noticed. None when no batch can be read.
+        """
+        newest_ms = self.max_timestamp_ms
+        if newest_ms is None or newest_ms <= now_ms:
+            return newest_ms
+        appended_ms = self._files.modified_ms(self.path)
+        if appended_ms <= now_ms:
+            return appended_ms
+        if self._noticed_ms is None or self._noticed_ms > now_ms:
+            self._noticed_ms = now_ms
+        return self._noticed_ms
 
     # -- reading
 

@@ -33,6 +33,7 @@ from ...transport.batch import (
     verify,
 )
 from ...transport.deduplication import dedup_id_of
+from ...transport.future import LATEST_MS, too_far_ahead
 from ...transport.machine import Payload, Sender
 from ...transport.producer_ids import coordinator_of
 from ...transport.protocol.data import Acks, ProducedBatch
@@ -81,11 +82,17 @@ class Appends:
     def __len__(self) -> int:
         return len(self._pending)
 
-    def admit(self, payload: Payload, max_batch_bytes: int, now: int) -> Admission:
-        """Judge, stamp and place each batch."""
+    def admit(
+        self, payload: Payload, max_batch_bytes: int, now: int, latest_ms: int = LATEST_MS
+    ) -> Admission:
+        """Judge, stamp and place each batch; one with a timestamp after `latest_ms` is refused."""
         admission = Admission([], [], [])
         for frame in payload:
             judged = judge(frame, max_batch_bytes)
+            if not isinstance(judged, ErrorBody):
+                newest_ms = max(judged.first_timestamp_ms, judged.max_timestamp_ms)
+                if newest_ms > latest_ms:
+                    judged = too_far_ahead(newest_ms, latest_ms)
             if isinstance(judged, ErrorBody):
                 admission.results.append(ProducedBatch(-1, error=judged))
                 continue

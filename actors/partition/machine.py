@@ -27,6 +27,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...transport.addresses import is_internal
+from ...transport.future import latest_ms
 from ...transport.machine import (
     Answered,
     CancelTimer,
@@ -251,7 +252,12 @@ class PartitionMachine:
             effects += alarm
         if refusal is not None:
             return effects if request.acks == 0 else [*effects, Reply(asked.sender, refusal.body)]
-        admission = self._appends.admit(asked.payload, self._config.max_message_bytes, now)
+        admission = self._appends.admit(
+            asked.payload,
+            self._config.max_message_bytes,
+            now,
+            latest_ms(now, self._config.max_timestamp_ahead_ms),
+        )
         effects += self._append(admission, self._flush.is_every_turn)
         if request.acks == 0:
             return effects

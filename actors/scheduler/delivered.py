@@ -26,12 +26,12 @@ def delivered_bytes(scheduled_id: str, message: Message | ScheduleRecord) -> int
 
 
 def delivery_batch(
-    batch: Sequence[Found], now: int, producer_id: int, epoch: int, base_sequence: int
+    batch: Sequence[Found], now: int, producer_id: int, epoch: int, base_sequence: int, latest_ms: int
 ) -> bytes:
-    """A record without a time of its own has that of its delivery."""
+    """A record without a time of its own has that of its delivery; `latest_ms` is the last that the topic takes."""
     records: list[Record] = []
     for _, scheduled_id, message in batch:
-        time_ms = now if message.timestamp_ms is None else message.timestamp_ms
+        time_ms = now if message.timestamp_ms is None else min(message.timestamp_ms, latest_ms)
         records.append((message.key, message.value, time_ms - now, _headers(scheduled_id, message)))
     return build(
         records,

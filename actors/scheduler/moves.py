@@ -14,6 +14,7 @@ from typing import Any
 
 from ...transport.addresses import Place, partition_address, place_of
 from ...transport.batch import HEADER_BYTES
+from ...transport.future import latest_ms
 from ...transport.machine import (
     Answered,
     Call,
@@ -300,7 +301,12 @@ class Moves:
         lane.call += 1
         topic, partition = lane.place
         frame = delivery_batch(
-            lane.batch, now, self.producer_id, lane.target.epoch, lane.target.intent.base_sequence
+            lane.batch,
+            now,
+            self.producer_id,
+            lane.target.epoch,
+            lane.target.intent.base_sequence,
+            self._latest_ms(lane, now),
         )
         return [
             Call(
@@ -313,6 +319,10 @@ class Moves:
             ),
             SetTimer((SLOW, lane.place), now + SLOW_MS),
         ]
+
+    def _latest_ms(self, lane: Lane, now: int) -> int:
+        topic = self._topic(lane)
+        return now if topic is None else latest_ms(now, topic.max_timestamp_ahead_ms)
 
     def _on_outcome(self, event: Answered | Failed, now: int) -> list[Effect]:
         kind, place, call = event.key if len(event.key) == 3 else (None, NOWHERE, 0)

@@ -1,10 +1,11 @@
 """The log as its owner sees it: append, read, roll, retain, delete, find by time."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from log_batches import BIG, NOW_MS, abandon, append, batch, contents, open_log, unlimited
+from log_batches import BIG, NOW_MS, abandon, append, batch, contents, open_log, segment, unlimited
 from planaria.actors.log.errors import OffsetOutOfRange, StorageFailed
 from planaria.actors.log.log import PartitionLog
 from planaria.transport.batch import LOG_APPEND_TIME, BatchHeader, checksum, parse_header, split, stamp
@@ -145,6 +146,27 @@ def test_retention_by_time_deletes_whole_segments(tmp_path: Path) -> None:
     with pytest.raises(OffsetOutOfRange):
         log.read(2, 100, BIG)
     assert len(list(tmp_path.glob("*.log"))) == len(list(tmp_path.glob("*.timeindex"))) == 2
+    log.close()
+
+
+def test_a_record_dated_far_ahead_does_not_stop_retention(tmp_path: Path) -> None:
+    """Retention counts from the last append then, or, where the clock was set back, from when it is noticed."""
+    log = open_log(tmp_path, segment_bytes=100, retention_ms=1000)
+    append(log, [b"far"], timestamps_ms=[NOW_MS * 1000])
+    for number in range(3):
+        append(log, [b"%d" % number], timestamps_ms=[NOW_MS])
+    far = segment(tmp_path, 0)
+    os.utime(far, ns=(NOW_MS * 1_000_000, NOW_MS * 1_000_000))
+    assert log.apply_retention(NOW_MS + 900) == 0
+    os.utime(far, ns=((NOW_MS + 9_999_000) * 1_000_000,) * 2)
+    assert log.apply_retention(NOW_MS + 1500) == 0, "noticed"
+    assert log.apply_retention(NOW_MS + 2400) == 0
+    os.utime(far, ns=(NOW_MS * 1_000_000, NOW_MS * 1_000_000))
+    assert log.apply_retention(NOW_MS + 2400) == 4
+    append(log, [b"far"], timestamps_ms=[NOW_MS * 1000])
+    append(log, [b"y" * 100], timestamps_ms=[NOW_MS + 2400])
+    assert log.apply_retention(NOW_MS + 2500) == 4, "noticed"
+    assert log.apply_retention(NOW_MS + 3600) == 6
     log.close()
 
 

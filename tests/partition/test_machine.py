@@ -128,6 +128,20 @@ def test_bad_batch_is_refused_and_the_others_kept(
     assert partition.log_end_offset == 2
 
 
+def test_a_batch_dated_too_far_ahead_is_refused(partition: SimulatedPartition) -> None:
+    """By its first timestamp as by its highest; with no limit, any goes."""
+    limit = partition.now + 3_600_000
+    frames = [
+        build([(None, b"x", 0, None)], first_timestamp_ms=first, max_timestamp_ms=highest)
+        for first, highest in ((limit, limit), (0, limit + 1), (limit + 1, 0), (limit * 1_000, limit * 1_000))
+    ]
+    errors = [result.error for result in answered(partition.ask(produce(), frames)).batches]
+    assert errors[0] is None
+    assert [(error.code, error.retriable) for error in errors[1:]] == [("INVALID_TIMESTAMP", False)] * 3
+    free = SimulatedPartition(TopicConfig(max_timestamp_ahead_ms=-1))
+    assert answered(free.ask(produce(), frames[-1:])).batches[0].error is None
+
+
 @pytest.mark.parametrize("count", [1, 15, 16, 70_000])
 def test_record_count_is_what_the_contents_say(partition: SimulatedPartition, count: int) -> None:
     values = [(None, b"", 0, None)] * count

@@ -46,6 +46,8 @@ class TopicConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     """When an append is synced: `batch`, before it is acknowledged; `interval:200ms`; or `os`, when the kernel likes."""
     max_message_bytes: MessageBytes = 1024 * 1024
     """The largest batch a producer may send."""
+    max_timestamp_ahead_ms: Milliseconds = 3600 * 1000
+    """How far ahead of the broker's clock a record's timestamp may be."""
     cleanup: Cleanup = "delete"
     """`delete`: segments go by retention. `compact`: the newest record of each key stays. Or both."""
     delete_retention_ms: LagMilliseconds = 24 * 3600 * 1000
@@ -85,6 +87,7 @@ class TopicConfigChange(Struct, frozen=True, forbid_unknown_fields=True, kw_only
     segment_ms: SegmentMilliseconds | UnsetType = UNSET
     flush: FlushPolicy | UnsetType = UNSET
     max_message_bytes: MessageBytes | UnsetType = UNSET
+    max_timestamp_ahead_ms: Milliseconds | UnsetType = UNSET
     cleanup: Cleanup | UnsetType = UNSET
     delete_retention_ms: LagMilliseconds | UnsetType = UNSET
     min_compaction_lag_ms: LagMilliseconds | UnsetType = UNSET
@@ -205,6 +208,7 @@ class CatalogTopic(Struct, frozen=True):
     max_message_bytes: int
     tracks_groups: bool = False
     """Whether its partitions have to be told how far each group has come (`progress.py`)."""
+    max_timestamp_ahead_ms: int = -1
 
 
 class WatchCatalogReply(Reply):
