@@ -15,7 +15,7 @@ import msgspec
 
 from ...transport.client.client import Client
 from ...transport.client.delivery import Delivery
-from ...transport.client.errors import DeliveryFailed, DeliveryUncertain
+from ...transport.client.errors import DeliveryFailed
 from ...transport.client.messages import Message
 from ...transport.client.producer import Producer
 from .history import Entry, History
@@ -118,7 +118,7 @@ def publish_value(
         if error is None:
             metadata = delivery.result()
             history.on_acknowledged(value, metadata.partition, metadata.offset)
-        elif isinstance(error, DeliveryFailed) and not isinstance(error, DeliveryUncertain):
+        elif isinstance(error, DeliveryFailed):
             history.on_refused(value)
         else:
             history.on_unknown(value)

@@ -2,7 +2,16 @@
 
 from typing import Any
 
-from planaria.transport.client.asking import GATEWAY, Answered, Ask, CancelTimer, Failed, SetTimer, TimerFired
+from planaria.transport.client.asking import (
+    GATEWAY,
+    Answered,
+    Ask,
+    CancelTimer,
+    Failed,
+    Receipt,
+    SetTimer,
+    TimerFired,
+)
 from planaria.transport.client.directory import SUSPICION_MS
 from planaria.transport.client.exchange import Exchange
 from planaria.transport.client.exchange_events import (
@@ -356,3 +365,21 @@ def test_an_unreadable_answer_is_a_refusal() -> None:
     (send,) = wire.take(Status)
     wire.answer(send, ListTopicsReply(topics=[]))
     assert [event.error.code for event in wire.owner.heard] == [ErrorCode.INVALID_REQUEST]
+
+
+def test_a_receipt_tells_whether_an_attempt_has_left() -> None:
+    wire = Wire()
+    receipt = Receipt()
+    ask = Ask("k", "partition/T/0", OFFSETS, ListOffsetsReply, receipt=receipt)
+    assert not receipt.is_unsent, "nobody keeps it yet"
+    wire.feed(Submitted(wire.owner, ask))
+    assert receipt.is_unsent, "held: there is no session"
+
+
+def test_patience_ends_what_is_held_and_lets_what_is_under_way_finish() -> None:
+    wire = Wire()
+    ask = Ask("k", GATEWAY, ListTopics(), ListTopicsReply, timeout_ms=5_000, patience_ms=100)
+    wire.feed(Submitted(wire.owner, ask))
+    wire.feed(TimerFired(("patience", 1)))
+    (failed,) = wire.owner.heard
+    assert failed.error.code == ErrorCode.TIMED_OUT

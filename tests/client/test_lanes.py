@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -416,3 +417,37 @@ def test_an_impatient_producer_gives_up_in_time_and_knows_that_nothing_was_writt
     world.publish()
     world.finish()
     assert world.appended() == [2]
+
+
+@pytest.mark.parametrize("ending", ["expired", "failed", "closed"])
+@pytest.mark.parametrize("sends", [0, 1])
+def test_what_never_left_is_not_uncertain(ending: str, sends: int) -> None:
+    machine = new_machine(topic_id_of=lambda _: "a")
+    machine.handle(BatchTaken(LANE, FakeBatch(0, 1, 0)), 0)
+    (transmit, *_) = machine.handle(
+        Answered("init_producer", InitProducerReply(producer_id=1, producer_epoch=0)), 0
+    )
+    assert transmit.receipt is not None
+    transmit.receipt.is_kept = True
+    transmit.receipt.sends = sends
+    if ending == "failed":
+        machine.handle(Failed((LANE, transmit.token), LOST), 1)
+    if ending == "closed":
+        effects = machine.abandon(LOST)
+    else:
+        effects = machine.handle(TimerFired("expiry"), 10_001)
+    (outcome,) = [effect for effect in effects if isinstance(effect, Outcome)]
+    assert outcome.error is not None
+    assert outcome.is_uncertain == bool(sends)
+
+
+@pytest.mark.parametrize("code", [ErrorCode.STORAGE_FULL, ErrorCode.OVERLOADED])
+def test_what_was_refused_before_it_was_written_is_not_uncertain(code: ErrorCode) -> None:
+    machine = new_machine(topic_id_of=lambda _: "a")
+    machine.handle(BatchTaken(LANE, FakeBatch(0, 1, 0)), 0)
+    (transmit, *_) = machine.handle(
+        Answered("init_producer", InitProducerReply(producer_id=1, producer_epoch=0)), 0
+    )
+    machine.handle(Failed((LANE, transmit.token), ErrorBody(code, "not now", retriable=True)), 1)
+    effects = machine.handle(TimerFired("expiry"), 10_001)
+    assert [effect.is_uncertain for effect in effects if isinstance(effect, Outcome)] == [False]

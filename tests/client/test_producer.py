@@ -15,6 +15,7 @@ from planaria.transport.client import (
     BufferFull,
     Client,
     Closed,
+    DeliveryError,
     DeliveryFailed,
     DeliveryUncertain,
     TimedOut,
@@ -268,3 +269,30 @@ def test_whatever_a_delivery_callback_does_the_client_goes_on(
     assert producer.publish("T", b"2").result(10).offset >= 0
     assert len(caplog.records) == 1
     assert caplog.records[0].exc_info is not None
+
+
+def publish_one(publisher: Any, options: dict[str, Any]) -> None:
+    published = publisher.publish("T", b"2", partition=0, **options)
+    if not isinstance(publisher, Client):
+        published.result(10)
+
+
+@pytest.mark.parametrize("kind", ["plain", "dedup", "delayed", "client"])
+def test_what_is_published_while_the_broker_is_down_has_surely_failed(broker: FakeBroker, kind: str) -> None:
+    options: dict[str, Any] = {"dedup": {"dedup_id": "x"}, "delayed": {"delay": 60}}.get(kind, {})
+    with Client(broker.endpoint, request_timeout_ms=400) as client:
+        producer = client.producer(delivery_timeout_ms=400)
+        producer.publish("T", b"1", partition=0).result(10)
+        broker.kill_partition("T", 0)
+        broker.kill_partition("T", 1)
+        broker.kill_gateway()
+        until(lambda: client._network._exchange._session is None, "the client notices")
+        with pytest.raises(DeliveryFailed):
+            publish_one(client if kind == "client" else producer, options)
+    assert numbers(broker) == [1]
+
+
+def test_failed_and_uncertain_are_siblings() -> None:
+    assert issubclass(DeliveryFailed, DeliveryError)
+    assert issubclass(DeliveryUncertain, DeliveryError)
+    assert not issubclass(DeliveryUncertain, DeliveryFailed)

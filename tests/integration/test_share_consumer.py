@@ -133,3 +133,49 @@ def test_an_idle_poll_waits_as_long_as_it_is_told(broker: Broker) -> None:
         started = time.monotonic()
         assert consumer.poll(0.5) == []
         assert time.monotonic() - started > 0.45
+
+
+@pytest.mark.parametrize("mode", ["explicit", "implicit"])
+def test_what_a_loop_has_not_yielded_is_never_accepted_and_comes_again(broker: Broker, mode: str) -> None:
+    broker.create_topic("T", 1)
+    publish(broker, 10)
+    seen = []
+    with broker.share_consumer("g", "T", acknowledge=mode) as consumer:
+        for _ in range(3):
+            for message in consumer:
+                seen.append(message.offset)
+                if mode == "explicit":
+                    message.accept()
+                break
+        assert seen == [0, 1, 2]
+    with broker.share_consumer("g", "T", acknowledge=mode) as consumer:
+        left = consumer.poll(10.0)
+        assert [(message.offset, message.delivery_count) for message in left] == [
+            (offset, 1) for offset in range(3, 10)
+        ]
+
+
+def test_what_a_loop_has_left_behind_goes_to_others_before_its_lock_ends(broker: Broker) -> None:
+    broker.create_topic("T", 1)
+    publish(broker, 10)
+    broker.client.configure_share_group("g", lock_ms=600)
+    first, second = broker.share_consumer("g", "T"), broker.share_consumer("g", "T")
+    for message in first:
+        message.accept()
+        break
+    found = []
+    while len(found) < 9:
+        found += second.poll(10.0)
+    assert {message.delivery_count for message in found} == {1}
+
+
+def test_a_loop_whose_body_closes_the_consumer_ends(broker: Broker) -> None:
+    broker.create_topic("T", 1)
+    publish(broker, 3)
+    consumer = broker.share_consumer("g", "T", acknowledge="implicit")
+    seen = []
+    for message in consumer:
+        seen.append(message.offset)
+        consumer.close()
+    assert seen == [0]
+    assert done(broker) == 1

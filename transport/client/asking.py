@@ -16,10 +16,24 @@ GATEWAY = "gateway"
 """The address of the public endpoint."""
 
 
+class Receipt(Struct):
+    """Kept by the exchange for whoever asks: whether the request may have reached anybody."""
+
+    sends: int = 0
+    """Attempts that were handed to the socket and not handed back by it."""
+    is_kept: bool = False
+
+    @property
+    def is_unsent(self) -> bool:
+        """Whether it is certain that no attempt has left."""
+        return self.is_kept and self.sends == 0
+
+
 class Ask(Struct, frozen=True, gc=False):
     """Send `request` to `address`; exactly one Answered or Failed with `key` follows within `timeout_ms`.
 
     With `is_retried` a retriable refusal or a lost connection is retried until then: only for what may be done twice.
+    After `patience_ms` no further attempt begins: it fails as soon as none is under way.
     """
 
     key: Any
@@ -28,6 +42,8 @@ class Ask(Struct, frozen=True, gc=False):
     reply_type: type[Reply]
     payload: Payload = ()
     timeout_ms: int = 30_000
+    patience_ms: int | None = None
+    receipt: "Receipt | None" = None
     is_retried: bool = True
     has_reply: bool = True
     endpoint: str | None = None
@@ -50,6 +66,7 @@ __all__ = [
     "Failed",
     "Owner",
     "Payload",
+    "Receipt",
     "SetTimer",
     "TimerFired",
     "partition_address",

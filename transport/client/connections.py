@@ -17,6 +17,13 @@ class Connection(Struct, eq=False):
     in_flight: "dict[int, Pending | None]" = field(default_factory=dict)
     """By attempt; None for the exchange's own requests."""
 
+    def hand_back(self, attempt: int | None = None) -> None:
+        """The socket did not send this attempt, or any that is in flight here."""
+        for number in self.in_flight if attempt is None else (attempt,):
+            pending = self.in_flight.get(number)
+            if pending is not None and pending.ask.receipt is not None:
+                pending.ask.receipt.sends -= 1
+
 
 class Pending(Struct, eq=False):
     """An ask that has no outcome yet."""
@@ -32,6 +39,8 @@ class Pending(Struct, eq=False):
     last_error: ErrorBody | None = None
     partition: Place | None = None
     waits_for_topic: bool = False
+    is_impatient: bool = False
+    """No further attempt is to begin."""
 
     def land(self) -> None:
         """The attempt has ended."""

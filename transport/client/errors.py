@@ -34,11 +34,15 @@ class Backpressure(ProtocolError):
     """
 
 
-class DeliveryFailed(ProtocolError):
-    """A message was refused for good; it is not in the log."""
+class DeliveryError(ProtocolError):
+    """A message was not acknowledged, and is not sent again by itself."""
 
 
-class DeliveryUncertain(DeliveryFailed):
+class DeliveryFailed(DeliveryError):
+    """A message is surely not in the log: it was refused, or never sent. It may be published again."""
+
+
+class DeliveryUncertain(DeliveryError):
     """A message may or may not be in the log: attempts without an answer, and no way left to find out."""
 
 

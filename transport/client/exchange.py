@@ -101,6 +101,8 @@ class Exchange:
                 connection = self._connections.get(endpoint)
                 if connection is None or (is_refused and connection is self._gateway):
                     return []  # a gateway that is not there yet is waited for: its endpoint stays the same
+                if is_refused:
+                    connection.hand_back()  # there has been no connection: nothing has left
                 return self._on_lost(connection, now)
             case Undeliverable():
                 return self._on_undeliverable(event, now)
@@ -125,6 +127,8 @@ class Exchange:
                 return self._dispatch(self._pending[serial], now)
             case ("unknown", serial):
                 return self._on_still_unknown(self._pending[serial])
+            case ("patience", serial):
+                return self._on_patience_over(self._pending[serial])
             case (kind, attempt) if kind == _POLL:
                 return self._on_poll_overdue(attempt, now)
         if key == _HELLO:
@@ -202,7 +206,9 @@ class Exchange:
         if connection is None:
             return []
         if not event.is_full:
+            connection.hand_back(event.attempt)
             return self._on_lost(connection, now)
+        connection.hand_back(event.attempt)
         pending = connection.in_flight.pop(event.attempt, None)
         if pending is None:
             return []
@@ -216,7 +222,16 @@ class Exchange:
         pending = Pending(next(self._serials), owner, ask, now + ask.timeout_ms)
         pending.partition = place_of(ask.address)
         self._pending[pending.serial] = pending
-        return [SetTimer(("deadline", pending.serial), pending.deadline), *self._dispatch(pending, now)]
+        effects: list[Effect] = [SetTimer(("deadline", pending.serial), pending.deadline)]
+        if ask.receipt is not None:
+            ask.receipt.is_kept = True
+        if ask.patience_ms is not None:
+            effects.append(SetTimer(("patience", pending.serial), now + ask.patience_ms))
+        return effects + self._dispatch(pending, now)
+
+    def _on_patience_over(self, pending: Pending) -> list[Effect]:
+        pending.is_impatient = True
+        return self._on_deadline(pending) if pending.connection is None else []
 
     def _dispatch(self, pending: Pending, now: int) -> list[Effect]:
         """Send it, or hold it until it can be sent."""
@@ -231,6 +246,8 @@ class Exchange:
             # A partition hears no greeting.
             request = structs.replace(request, client_id=self._client_id)
         effects.append(Send(connection.route, pending.attempt, request, pending.ask.payload))
+        if pending.ask.receipt is not None:
+            pending.ask.receipt.sends += 1
         if not pending.ask.has_reply:
             return effects + self._forget(pending)
         pending.connection = connection
@@ -308,7 +325,7 @@ class Exchange:
                 self.directory.suspect(*pending.partition, found.incarnation, now)
         # When to ask again for backpressure is for those to say who hold what is refused.
         is_held = error.code == ErrorCode.BACKPRESSURE
-        if not pending.ask.is_retried or not error.retriable or is_held:
+        if not pending.ask.is_retried or not error.retriable or is_held or pending.is_impatient:
             return self._finish(pending, Failed(pending.ask.key, error))
         pending.last_error = error
         pending.failures += 1
@@ -345,6 +362,8 @@ class Exchange:
             effects.append(CancelTimer(("retry", serial)))
         if pending.waits_for_topic:
             effects.append(CancelTimer(("unknown", serial)))
+        if pending.ask.patience_ms is not None:
+            effects.append(CancelTimer(("patience", serial)))
         return effects
 
     def _withdraw(self, owner: Owner) -> list[Effect]:

@@ -18,8 +18,8 @@ from ..addresses import Place, partition_address
 from ..protocol.data import Acks, Produce, ProducedBatch, ProduceReply
 from ..protocol.errors import ErrorBody, ErrorCode
 from ..protocol.message import Reply, Request
-from .asking import Answered, Ask, Effect, Event, Failed, Payload, SetTimer, TimerFired
-from .lanes import HELD_MS
+from .asking import Answered, Ask, Effect, Event, Failed, Payload, Receipt, SetTimer, TimerFired
+from .lanes import HELD_MS, NOT_APPENDED
 from .producing import LaneFreed, LaneHeld, Outcome
 
 REQUEST_BATCHES = 128
@@ -87,6 +87,10 @@ class Identified:
         self._excused_ms: dict[Place, int] = {}
         self._waiting: dict[Place, deque[Any]] = {}
         self._under_way: dict[Place, list[Any]] = {}
+        self._receipts: dict[Place, Receipt] = {}
+        """Of the requests under way."""
+        self._doubtful: set[int] = set()
+        """By `id`, batches that were in a request which left and was not answered."""
 
     def put(self, key: Place, batch: Any, now: int) -> list[Effect]:
         """One more record of a partition."""
@@ -101,11 +105,13 @@ class Identified:
             return self._repeat(key, now) if key in self._under_way else self._send(key, now)
         batches = self._under_way.pop(key, [])
         if isinstance(event, Failed):
+            if not self._receipts[key].is_unsent and event.error.code not in NOT_APPENDED:
+                self._doubtful.update(map(id, batches))
             if batches and event.error.code == ErrorCode.BACKPRESSURE:
                 return self._hold(key, batches, event.error, now)
             if batches and event.error.retriable and self._left_ms(key, batches[0], now) > 0:
                 return [self._ask(key, batches, now)]
-            effects = _failures(key, batches, event.error)
+            effects = self._failures(key, batches, event.error)
         else:
             effects = [LaneFreed(key)] if key in self._held else []
             self._held.discard(key)
@@ -127,15 +133,18 @@ class Identified:
         late = [batch for batch in batches if self._left_ms(key, batch, now) <= 0]
         in_time = [batch for batch in batches if self._left_ms(key, batch, now) > 0]
         error = ErrorBody(ErrorCode.TIMED_OUT, f"refused for {self._delivery_timeout_ms} ms", True)
-        effects = _failures(key, late, error)
+        effects = self._failures(key, late, error)
         return [*effects, *([self._ask(key, in_time, now)] if in_time else self._send(key, now))]
 
     def abandon(self, error: ErrorBody) -> list[Effect]:
         """Fail everything that is not done."""
+        for key, batches in self._under_way.items():
+            if not self._receipts[key].is_unsent:
+                self._doubtful.update(map(id, batches))
         lanes = [*self._under_way.items(), *((key, list(queue)) for key, queue in self._waiting.items())]
         self._under_way.clear()
         self._waiting.clear()
-        return [effect for key, batches in lanes for effect in _failures(key, batches, error)]
+        return [effect for key, batches in lanes for effect in self._failures(key, batches, error)]
 
     def _send(self, key: Place, now: int) -> list[Effect]:
         queue = self._waiting.get(key)
@@ -145,7 +154,7 @@ class Identified:
         while queue and self._left_ms(key, queue[0], now) <= 0:
             late.append(queue.popleft())
         message = f"not sent within {self._delivery_timeout_ms} ms"
-        effects = [Outcome(key, batch, error=ErrorBody(ErrorCode.TIMED_OUT, message, True)) for batch in late]
+        effects = self._failures(key, late, ErrorBody(ErrorCode.TIMED_OUT, message, True))
         if not queue:
             return effects
         batches = [queue.popleft()]
@@ -160,18 +169,23 @@ class Identified:
         self._under_way[key] = batches
         address, request, reply_type, payload = self._dialog.question(key, batches, now)
         timeout_ms = min(self._request_timeout_ms, self._left_ms(key, batches[0], now))
-        return Ask((self.name, key), address, request, reply_type, payload, timeout_ms)
+        receipt = self._receipts[key] = Receipt()
+        return Ask((self.name, key), address, request, reply_type, payload, timeout_ms, receipt=receipt)
 
     def _on_results(self, key: Place, batches: list[Any], reply: Reply, now: int) -> list[Effect]:
         effects: list[Effect] = []
         again: list[Any] = []
         for batch, result in zip(batches, self._dialog.results(reply), strict=True):
             error = result.error
+            if error is not None and error.retriable and error.code not in NOT_APPENDED:
+                self._doubtful.add(id(batch))
             if error is not None and error.retriable and self._left_ms(key, batch, now) > 0:
                 again.append(batch)
                 refusal = error
             else:
-                is_uncertain = error is not None and error.retriable
+                is_doubtful = id(batch) in self._doubtful
+                self._doubtful.discard(id(batch))
+                is_uncertain = error is not None and error.retriable and is_doubtful
                 effects.append(
                     Outcome(
                         key, batch, result.base_offset, error, is_uncertain, is_duplicate=result.duplicate
@@ -184,6 +198,15 @@ class Identified:
             effects.append(SetTimer((self.name, key), now + _wait_ms(refusal, AGAIN_MS)))
         return effects
 
+    def _failures(self, key: Place, batches: list[Any], error: ErrorBody) -> list[Effect]:
+        """What was in a request without an answer may have been written."""
+        doubtful = self._doubtful & set(map(id, batches))
+        self._doubtful -= doubtful
+        return [
+            Outcome(key, batch, error=error, is_uncertain=error.retriable and id(batch) in doubtful)
+            for batch in batches
+        ]
+
     def _left_ms(self, key: Place, batch: Any, now: int) -> int:
         counts_from_ms: int = max(batch.created_ms, self._excused_ms.get(key, 0))
         return counts_from_ms + self._delivery_timeout_ms - now
@@ -191,8 +214,3 @@ class Identified:
 
 def _wait_ms(error: ErrorBody, otherwise: int) -> int:
     return otherwise if error.retry_after_ms is UNSET else error.retry_after_ms
-
-
-def _failures(key: Place, batches: list[Any], error: ErrorBody) -> list[Effect]:
-    """What may pass may also have been written before it was refused the last time."""
-    return [Outcome(key, batch, error=error, is_uncertain=error.retriable) for batch in batches]

@@ -25,15 +25,18 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Protocol
 
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Struct, field
 
 from ..addresses import Place
 from ..batch import SEQUENCE_LIMIT
 from ..protocol.errors import ErrorBody, ErrorCode
+from .asking import Receipt
 
 MAX_IN_FLIGHT = 5
 """As many batches as a partition remembers of a producer id."""
 MAX_EPOCH = 2**15 - 1
+NOT_APPENDED = frozenset({ErrorCode.BACKPRESSURE, ErrorCode.OVERLOADED, ErrorCode.STORAGE_FULL})
+"""Retriable refusals that say that the refused attempt has written nothing."""
 HELD_MS = 100
 """How long a partition is left alone that does not say for how long."""
 
@@ -63,7 +66,13 @@ class Flight(Struct, eq=False):
     token: int = 0
     """Of the attempt under way; 0 when none is. Answers to others are stale."""
     is_doubtful: bool = False
-    """An attempt ended without an answer: it may have been appended."""
+    """An attempt that left ended without an answer: it may have been appended."""
+    receipt: Receipt = field(default_factory=Receipt)
+    """Of the last attempt."""
+
+    @property
+    def may_be_appended(self) -> bool:
+        return self.is_doubtful or (self.token != 0 and not self.receipt.is_unsent)
 
 
 class Transmission(Struct, frozen=True):
@@ -73,6 +82,7 @@ class Transmission(Struct, frozen=True):
     identity: Identity
     sequence: int
     token: int
+    receipt: Receipt
 
 
 class GivenUp(Struct, frozen=True):
@@ -161,7 +171,8 @@ class ProducerLane:
     def _send(self, flight: Flight) -> Transmission:
         assert self.identity is not None
         flight.token = next(self._tokens)
-        return Transmission(flight.batch, self.identity, flight.sequence, flight.token)
+        flight.receipt = Receipt()
+        return Transmission(flight.batch, self.identity, flight.sequence, flight.token, flight.receipt)
 
     def acknowledge(self, token: int) -> Batch | None:
         """The batch that this answer is about; None when it is stale."""
@@ -194,7 +205,7 @@ class ProducerLane:
             self.held_ms = HELD_MS if wait_ms is UNSET else wait_ms
             self._last_error = error
         elif error.retriable:
-            flight.is_doubtful = True
+            flight.is_doubtful |= not flight.receipt.is_unsent and error.code not in NOT_APPENDED
             self._last_error = error
         else:
             self._flights.remove(flight)
@@ -262,8 +273,7 @@ class ProducerLane:
         while self._flights and self._flights[0].batch.created_ms < created_before:
             flight = self._flights.popleft()
             self._is_probing = False
-            is_uncertain = flight.is_doubtful or flight.token != 0
-            expired.append(GivenUp(flight.batch, error, is_uncertain))
+            expired.append(GivenUp(flight.batch, error, flight.may_be_appended))
         if not self._flights:
             while self._queue and self._queue[0].created_ms < created_before:
                 expired.append(GivenUp(self._queue.popleft(), error, False))
@@ -274,9 +284,10 @@ class ProducerLane:
         oldest = self._flights[0].batch if self._flights else self._queue[0] if self._queue else None
         return None if oldest is None else max(oldest.created_ms, self.excused_ms)
 
-    def clear(self) -> list[Batch]:
+    def give_up(self, error: ErrorBody) -> list[GivenUp]:
         """Take everything out: the producer is at its end."""
-        batches = [flight.batch for flight in self._flights] + list(self._queue)
+        given_up = [GivenUp(flight.batch, error, flight.may_be_appended) for flight in self._flights]
+        given_up += [GivenUp(batch, error, False) for batch in self._queue]
         self._flights.clear()
         self._queue.clear()
-        return batches
+        return given_up

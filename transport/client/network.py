@@ -152,9 +152,18 @@ class Network:
         *,
         timeout_ms: int,
         is_retried: bool = True,
+        patience_ms: int | None = None,
     ) -> ReplyT:
         """Ask and wait for the answer. Raises a ProtocolError, TimedOut above all, or Closed."""
-        ask = Ask(None, address, request, reply_type, timeout_ms=timeout_ms, is_retried=is_retried)
+        ask = Ask(
+            None,
+            address,
+            request,
+            reply_type,
+            timeout_ms=timeout_ms,
+            is_retried=is_retried,
+            patience_ms=patience_ms,
+        )
         return self.exchange(ask).reply  # type: ignore[no-any-return]
 
     def exchange(self, ask: Ask) -> Answered:

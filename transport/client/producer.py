@@ -242,6 +242,7 @@ class Pump:
                 self._request_timeout_ms,
                 is_retried=False,
                 has_reply=effect.identity is not None,
+                receipt=effect.receipt,
             )
         ]
 
@@ -372,7 +373,11 @@ class Producer(Accumulator):
         return self._network.directory.largest_batch_bytes(topic) or self._batch_bytes
 
     def _count_partitions(self, topic: str) -> int:
-        return self._network.partitions_of(topic, self._request_timeout_ms)
+        try:
+            return self._network.partitions_of(topic, self._request_timeout_ms)
+        except TimedOut as error:
+            message = f"never sent, the partitions of {topic!r} are not known: {error.message}"
+            raise DeliveryFailed(error.code, message, retriable=True) from error
 
     def _next_partition(self, topic: str) -> int:
         """Round robin among the partitions that are online and take messages, among all when none is."""

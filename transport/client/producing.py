@@ -13,7 +13,7 @@ from msgspec import Struct
 from ..addresses import Place
 from ..protocol.data import Acks, InitProducer, InitProducerReply, ProduceReply
 from ..protocol.errors import ErrorBody, ErrorCode
-from .asking import GATEWAY, Answered, Ask, Effect, Event, Failed, SetTimer, TimerFired
+from .asking import GATEWAY, Answered, Ask, Effect, Event, Failed, Receipt, SetTimer, TimerFired
 from .lanes import Batch, GivenUp, Identity, ProducerLane, Transmission
 from .retry import Jitter, RetryPolicy
 
@@ -39,6 +39,7 @@ class Transmit(Struct, frozen=True):
     identity: Identity | None = None
     sequence: int = -1
     token: int = 0
+    receipt: Receipt | None = None
 
 
 class Outcome(Struct, frozen=True):
@@ -166,7 +167,7 @@ class Producing:
 
     def _transmit(self, key: Place, sent: Iterable[Transmission]) -> list[Effect]:
         effects: list[Effect] = [
-            Transmit(key, item.batch, item.identity, item.sequence, item.token) for item in sent
+            Transmit(key, item.batch, item.identity, item.sequence, item.token, item.receipt) for item in sent
         ]
         if self._lanes[key].is_idle:
             effects.append(LaneIdle(key))
@@ -279,9 +280,7 @@ class Producing:
     def _fail_for_good(self, error: ErrorBody) -> list[Effect]:
         self.fatal = error
         return [
-            Outcome(lane.key, batch, error=error, is_uncertain=True)
-            for lane in self._lanes.values()
-            for batch in lane.clear()
+            effect for lane in self._lanes.values() for effect in _outcomes(lane.key, lane.give_up(error))
         ]
 
 

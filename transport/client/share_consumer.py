@@ -9,9 +9,12 @@ from their partitions, not through the coordinator, and a batch is fetched once 
     flush     sends what waits, tells what was refused      close     sends what waits, releases what is held
 """
 
+import random
 import threading
 import uuid
+from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from time import monotonic
 from types import TracebackType
@@ -35,12 +38,14 @@ from ..protocol.shares import (
     ShareMemberId,
     Verdict,
 )
+from .acknowledgements import ACCEPTED, RELEASED, Said, merged, single
 from .acquired import RangeReader, is_unreadable
 from .asking import GATEWAY
-from .errors import Closed
+from .errors import Closed, TimedOut
 from .messages import Message
 from .network import Network
 from .options import REQUEST_TIMEOUT_MS, InvalidOption, PositiveMilliseconds, check_count
+from .retry import RetryPolicy
 from .schedule import milliseconds_of
 
 MAX_WAIT_MS = 30_000
@@ -98,12 +103,6 @@ class Refused(NamedTuple):
     error: ProtocolError
 
 
-class _Said(NamedTuple):
-    verdict: Verdict
-    delay_ms: int
-    reason: str
-
-
 class ShareConsumer:
     """Takes records from a work queue. `poll` and `close` for one thread; acknowledgements from any."""
 
@@ -119,7 +118,11 @@ class ShareConsumer:
         self._sending = threading.Lock()
         """One request of acknowledgements is out at a time."""
         self._held: dict[Place, set[int]] = {}
-        self._said: dict[Place, dict[int, _Said]] = {}
+        self._said: dict[Place, dict[int, Said]] = {}
+        self._unread: deque[ShareMessage] = deque()
+        """What a loop has acquired and not yielded; held, and never accepted unseen."""
+        self._left_at: float | None = None
+        """When the loop over them was left."""
         self._waiting = 0
         self._refused: list[Refused] = []
         self._lock_ms = options.lock_ms or 30_000
@@ -127,29 +130,84 @@ class ShareConsumer:
         self._polled_at = monotonic()
         self._is_closed = False
         self._wake = threading.Event()
+        self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
     # Taking.
 
     def poll(self, timeout: float | None = 1.0, max_messages: int = 500) -> list[ShareMessage]:
-        """Wait up to `timeout` seconds (None: for ever) for messages; at most `max_messages`, empty when none came."""
+        """Wait up to `timeout` seconds (None: for ever) for messages; at most `max_messages`, empty when none came.
+
+        What a loop over the consumer has not yielded comes first. While the broker, the group or a partition is out of
+        reach no messages come, as with a Consumer; what will not pass by itself is raised.
+        """
         if self._is_closed:
             raise Closed("the share consumer is closed")
         check_count("max_messages", max_messages)
+        self._polled_at = monotonic()
         if self._options.acknowledge == "implicit":
             self._accept_held()
-        self._send()
+        if unread := self._take_unread(max_messages):
+            return unread
         give_up_at = None if timeout is None else monotonic() + timeout
+        failures = 0
         while True:
             self._polled_at = monotonic()
             left_ms = MAX_WAIT_MS if give_up_at is None else int(max(0.0, give_up_at - monotonic()) * 1000)
-            found = self._acquire(min(max_messages, MAX_LOCKED), min(left_ms, MAX_WAIT_MS))
-            if found or (give_up_at is not None and monotonic() >= give_up_at):
+            wait_ms = min(left_ms, MAX_WAIT_MS)
+            try:
+                self._send(patience_ms=wait_ms)
+                found = self._acquire(min(max_messages, MAX_LOCKED), wait_ms)
+            except ProtocolError as error:
+                if not (error.retriable or isinstance(error, TimedOut)):
+                    raise
+                found = []
+                failures += 1
+                pause_s = _RETRY.delay_ms(failures, random.random) / 1000
+                self._stopped.wait(pause_s if give_up_at is None else min(pause_s, left_ms / 1000))
+            if found or self._is_closed or (give_up_at is not None and monotonic() >= give_up_at):
                 return found
 
     def __iter__(self) -> Iterator[ShareMessage]:
-        while True:
-            yield from self.poll(None)
+        """Messages without end. What has not been yielded when the loop is left comes with the next poll or loop.
+
+        If none follows within a third of the lock it is released, uncharged. With `acknowledge` "implicit" a message is
+        accepted when the next one is asked for, or by the next poll or `close`.
+        """
+        while not self._is_closed:
+            unread = deque(self.poll(None))
+            with self._lock:
+                unread.extend(self._unread)
+                self._unread, self._left_at = unread, None
+            try:
+                while unread and self._unread is unread and not self._is_closed:
+                    message = unread.popleft()
+                    yield message
+                    if self._options.acknowledge == "implicit":
+                        self._say((message.topic, message.partition), (message.offset,), ACCEPTED)
+            finally:
+                with self._lock:
+                    self._left_at = monotonic() if unread and self._unread is unread else None
+
+    def _take_unread(self, count: int) -> list[ShareMessage]:
+        with self._lock:
+            left = [each for each in self._unread if self._is_held(each)]
+            self._unread = deque(left[count:])
+            self._left_at = monotonic() if self._unread else None
+            return left[:count]
+
+    def _is_held(self, message: ShareMessage) -> bool:
+        return message.offset in self._held.get((message.topic, message.partition), ())
+
+    def _release_unread(self) -> None:
+        """The program has left a loop and does not come back."""
+        with self._lock:
+            is_due = self._left_at is not None and monotonic() >= self._left_at + self._lock_ms / 3000
+            unread = [each for each in self._unread if self._is_held(each)] if is_due else []
+            if is_due:
+                self._unread, self._left_at = deque(), None
+        for message in unread:
+            self._say((message.topic, message.partition), (message.offset,), RELEASED)
 
     def _acquire(self, count: int, wait_ms: int) -> list[ShareMessage]:
         request = Acquire(
@@ -164,7 +222,9 @@ class ShareConsumer:
         )
         asked_at = monotonic()
         timeout_ms = wait_ms + self._options.request_timeout_ms
-        reply = self._network.call(GATEWAY, request, AcquireReply, timeout_ms=timeout_ms)
+        reply = self._network.call(
+            GATEWAY, request, AcquireReply, timeout_ms=timeout_ms, patience_ms=max(wait_ms, 1)
+        )
         if not reply.ranges:
             return []
         ranges: list[AcquiredRange] = reply.ranges
@@ -176,7 +236,12 @@ class ShareConsumer:
                 offsets = self._held.setdefault((each.topic, each.partition), set())
                 offsets.update(range(each.first_offset, each.last_offset + 1))
         self._start_thread()
-        return self._read(ranges)
+        try:
+            return self._read(ranges)
+        except BaseException:  # whatever it is: the program is not given these records
+            for unread in ranges:
+                self._release(unread)
+            raise
 
     def _read(self, ranges: list[AcquiredRange]) -> list[ShareMessage]:
         """The records; what holds none is accepted, what cannot be had now is released."""
@@ -193,10 +258,9 @@ class ShareConsumer:
             except PlanariaError as error:
                 if is_unreadable(error):
                     # As the coordinator does for those whose records it reads: it is dead, and all others go on.
-                    self._say(place, (each.first_offset,), _Said("reject", 0, sendable(str(error))[:1_000]))
+                    self._say(place, (each.first_offset,), Said("reject", 0, sendable(str(error))[:1_000]))
                 for unread in ranges[index:]:
                     self._release(unread)
-                self._send()
                 if found or is_unreadable(error):
                     return found
                 raise
@@ -217,11 +281,11 @@ class ShareConsumer:
             room_bytes -= size_bytes
             is_full = end <= each.last_offset
             if is_full:
-                self._say(place, range(end, each.last_offset + 1), _RELEASED)
+                self._say(place, range(end, each.last_offset + 1), RELEASED)
             if len(messages) < end - each.first_offset:
                 there = {message.offset for message in messages}
                 gaps = [at for at in range(each.first_offset, end) if at not in there]
-                self._say(place, gaps, _ACCEPTED)
+                self._say(place, gaps, ACCEPTED)
         return found
 
     def _release(self, unread: AcquiredRange) -> None:
@@ -230,7 +294,7 @@ class ShareConsumer:
         with self._lock:
             held = self._held.get(place, set())
             offsets = [at for at in range(unread.first_offset, unread.last_offset + 1) if at in held]
-        self._say(place, offsets, _RELEASED)
+        self._say(place, offsets, RELEASED)
 
     # Acknowledging.
 
@@ -250,7 +314,7 @@ class ShareConsumer:
             raise InvalidOption(f"verdict: {verdict!r} is unknown; choose one of {', '.join(_VERDICTS)}")
         if not isinstance(reason, str):
             raise InvalidOption(f"reason: must be text, not {reason!r}")
-        said = _Said(verdict, milliseconds_of(delay), sendable(reason)[:1_000])
+        said = Said(verdict, milliseconds_of(delay), sendable(reason)[:1_000])
         for message in messages:
             if not self._say((message.topic, message.partition), (message.offset,), said):
                 where = f"{message.topic}/{message.partition}, offset {message.offset}"
@@ -270,7 +334,7 @@ class ShareConsumer:
         with self._sending:
             self._renew()
 
-    def _say(self, place: Place, offsets: Iterable[int], said: _Said) -> bool:
+    def _say(self, place: Place, offsets: Iterable[int], said: Said) -> bool:
         """Whether all of them were held."""
         with self._lock:
             held = self._held.get(place, set())
@@ -285,38 +349,50 @@ class ShareConsumer:
 
     def _accept_held(self) -> None:
         with self._lock:
-            held = [(place, sorted(offsets)) for place, offsets in self._held.items() if offsets]
+            unread = {(each.topic, each.partition, each.offset) for each in self._unread}
+            held = [
+                (place, [at for at in sorted(offsets) if (*place, at) not in unread])
+                for place, offsets in self._held.items()
+                if offsets
+            ]
         for place, offsets in held:
-            self._say(place, offsets, _ACCEPTED)
+            self._say(place, offsets, ACCEPTED)
 
-    def _send(self) -> None:
-        with self._sending:
+    def _send(self, patience_ms: int | None = None) -> None:
+        if not self._sending.acquire(timeout=-1 if patience_ms is None else patience_ms / 1000):
+            return  # the thread beside is at it
+        try:
             with self._lock:
                 said, self._said, self._waiting = self._said, {}, 0
-            acknowledgements = [each for place, offsets in said.items() for each in _merged(place, offsets)]
+            acknowledgements = [each for place, offsets in said.items() for each in merged(place, offsets)]
             try:
-                self._ask(acknowledgements)
+                self._ask(acknowledgements, patience_ms)
             except ProtocolError:
                 # Whether it has taken effect is unknown; it is said again, and may then come too late.
                 with self._lock:
                     for place, offsets in said.items():
                         self._said[place] = offsets | self._said.get(place, {})
+                    self._waiting = sum(map(len, self._said.values()))
                 raise
+        finally:
+            self._sending.release()
 
-    def _ask(self, acknowledgements: list[Acknowledgement]) -> None:
+    def _ask(self, acknowledgements: list[Acknowledgement], patience_ms: int | None = None) -> None:
         singles: list[Acknowledgement] = []
         for start in range(0, len(acknowledgements), SEND_AT):
             part = acknowledgements[start : start + SEND_AT]
             request = Acknowledge(group=self.group, member_id=self.member_id, acknowledgements=part)
             timeout_ms = self._options.request_timeout_ms
-            reply = self._network.call(GATEWAY, request, AcknowledgeReply, timeout_ms=timeout_ms)
+            reply = self._network.call(
+                GATEWAY, request, AcknowledgeReply, timeout_ms=timeout_ms, patience_ms=patience_ms
+            )
             for each, result in zip(part, reply.results, strict=True):
                 if result.error is None:
                     continue
                 last = each.first_offset if each.last_offset is None else each.last_offset
                 if result.error.code == ErrorCode.NOT_ACQUIRED and last > each.first_offset:
                     # One lost lock must not cost the others their verdict.
-                    singles += [_single(each, offset) for offset in range(each.first_offset, last + 1)]
+                    singles += [single(each, offset) for offset in range(each.first_offset, last + 1)]
                     continue
                 error = ProtocolError.from_body(result.error)
                 with self._lock:
@@ -324,15 +400,15 @@ class ShareConsumer:
                         Refused(each.topic, each.partition, each.first_offset, each.verdict, error)
                     )
         if singles:
-            self._ask(singles)
+            self._ask(singles, patience_ms)
 
     def _renew(self) -> None:
         with self._lock:
-            renewal = _Said("renew", 0, "")
+            renewal = Said("renew", 0, "")
             held = [(place, dict.fromkeys(sorted(offsets), renewal)) for place, offsets in self._held.items()]
             self._renew_at = monotonic() + self._lock_ms / 3000
             lock_ms = self._options.lock_ms
-        self._ask([each for place, offsets in held for each in _merged(place, offsets, lock_ms)])
+        self._ask([each for place, offsets in held for each in merged(place, offsets, lock_ms)])
         self._forget_lost()
 
     def _forget_lost(self) -> None:
@@ -355,6 +431,7 @@ class ShareConsumer:
             self._wake.wait(SEND_EVERY_S)
             self._wake.clear()
             try:
+                self._release_unread()
                 if self._waiting:
                     self._send()
                 is_polling = monotonic() - self._polled_at < self._options.max_poll_interval_ms / 1000
@@ -366,12 +443,15 @@ class ShareConsumer:
                 ):
                     self.renew()
             except (ProtocolError, Closed):
-                continue  # tried again; a poll or flush tells the program
+                continue  # tried again; a flush tells the program
 
     # The end.
 
     def close(self) -> None:
-        """Send what was said, give back what is held, and let others have it at once."""
+        """Send what was said, give back what is held, and let others have it at once.
+
+        With `acknowledge` "implicit" everything that was handed out counts as accepted, but what a loop has not yielded.
+        """
         if self._is_closed:
             return
         if self._options.acknowledge == "implicit":
@@ -380,13 +460,14 @@ class ShareConsumer:
 
     def _end(self) -> None:
         self._is_closed = True
+        self._stopped.set()
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
         with self._lock:
             held = [(place, sorted(offsets)) for place, offsets in self._held.items()]
         for place, offsets in held:
-            self._say(place, offsets, _RELEASED)
+            self._say(place, offsets, RELEASED)
         self._send()
 
     def __enter__(self) -> Self:
@@ -398,45 +479,9 @@ class ShareConsumer:
         if kind is None:
             self.close()
         elif not self._is_closed:
-            self._end()
+            with suppress(ProtocolError):  # the exception that ends the block is the one to report
+                self._end()
 
 
+_RETRY = RetryPolicy()
 _VERDICTS = ("accept", "release", "fail", "reject")
-_ACCEPTED = _Said("accept", 0, "")
-_RELEASED = _Said("release", 0, "")
-
-
-def _merged(place: Place, offsets: dict[int, _Said], lock_ms: int | None = None) -> list[Acknowledgement]:
-    """One acknowledgement for each run of offsets of which the same was said."""
-    runs: list[tuple[int, int, _Said]] = []
-    for offset in sorted(offsets):
-        said = offsets[offset]
-        if runs and runs[-1][1] == offset - 1 and runs[-1][2] == said:
-            runs[-1] = (runs[-1][0], offset, said)
-        else:
-            runs.append((offset, offset, said))
-    return [
-        Acknowledgement(
-            topic=place[0],
-            partition=place[1],
-            first_offset=first,
-            last_offset=last,
-            verdict=said.verdict,
-            delay_ms=said.delay_ms,
-            reason=said.reason,
-            lock_ms=lock_ms,
-        )
-        for first, last, said in runs
-    ]
-
-
-def _single(each: Acknowledgement, offset: int) -> Acknowledgement:
-    return Acknowledgement(
-        topic=each.topic,
-        partition=each.partition,
-        first_offset=offset,
-        verdict=each.verdict,
-        delay_ms=each.delay_ms,
-        reason=each.reason,
-        lock_ms=each.lock_ms,
-    )

@@ -26,7 +26,7 @@ from ..protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from ..protocol.groups import CommitOffsets, CommitOffsetsReply
 from ..protocol.message import TopicPartitions
 from ..protocol.transactions import EndTransaction, EndTransactionReply
-from .asking import GATEWAY, Ask
+from .asking import GATEWAY, Ask, Receipt
 from .delivery import Delivery
 from .errors import Closed, ProducerFenced, TimedOut, TransactionAborted, TransactionUncertain
 from .lanes import Identity
@@ -138,6 +138,7 @@ class TransactionalProducer:
             self._producer.drop()
         self._current = None
         identity, self._identity = transaction.identity, None
+        receipt = Receipt()
 
         def ask() -> Ask:
             request = EndTransaction(
@@ -154,6 +155,7 @@ class TransactionalProducer:
                 EndTransactionReply,
                 timeout_ms=self._request_timeout_ms,
                 endpoint=self._coordinator,
+                receipt=receipt,
             )
 
         try:
@@ -162,17 +164,19 @@ class TransactionalProducer:
             self._fenced = error
             raise
         except ProtocolError as error:
-            self._explain(error, commit)
+            self._explain(error, commit, receipt)
             raise
         if commit and self._producer.failure is not None:
             raise _aborted_by(self._producer.failure)
 
-    def _explain(self, error: ProtocolError, commit: bool) -> None:
+    def _explain(self, error: ProtocolError, commit: bool, receipt: Receipt) -> None:
         """Raises what an end that was refused, or not answered, means to the program, if that is more than it says."""
         if error.code == ErrorCode.TRANSACTION_ABORTED:
             raise TransactionAborted(error.code, error.message) from None
         if commit and self._producer.failure is not None:
             raise _aborted_by(self._producer.failure)
+        if commit and receipt.is_unsent:
+            raise TransactionAborted(error.code, f"its end was never sent: {error.message}") from error
         if error.retriable or isinstance(error, TimedOut):
             message = f"whether it was {'committed' if commit else 'aborted'} is not known: {error.message}"
             raise TransactionUncertain(error.code, message) from error

@@ -1,0 +1,52 @@
+"""What a member of a share group has said of records, and the requests that say it to the broker. Pure."""
+
+from typing import NamedTuple
+
+from ..addresses import Place
+from ..protocol.shares import Acknowledgement, Verdict
+
+
+class Said(NamedTuple):
+    verdict: Verdict
+    delay_ms: int
+    reason: str
+
+
+ACCEPTED = Said("accept", 0, "")
+RELEASED = Said("release", 0, "")
+
+
+def merged(place: Place, offsets: dict[int, Said], lock_ms: int | None = None) -> list[Acknowledgement]:
+    """One acknowledgement for each run of offsets of which the same was said."""
+    runs: list[tuple[int, int, Said]] = []
+    for offset in sorted(offsets):
+        said = offsets[offset]
+        if runs and runs[-1][1] == offset - 1 and runs[-1][2] == said:
+            runs[-1] = (runs[-1][0], offset, said)
+        else:
+            runs.append((offset, offset, said))
+    return [
+        Acknowledgement(
+            topic=place[0],
+            partition=place[1],
+            first_offset=first,
+            last_offset=last,
+            verdict=said.verdict,
+            delay_ms=said.delay_ms,
+            reason=said.reason,
+            lock_ms=lock_ms,
+        )
+        for first, last, said in runs
+    ]
+
+
+def single(each: Acknowledgement, offset: int) -> Acknowledgement:
+    return Acknowledgement(
+        topic=each.topic,
+        partition=each.partition,
+        first_offset=offset,
+        verdict=each.verdict,
+        delay_ms=each.delay_ms,
+        reason=each.reason,
+        lock_ms=each.lock_ms,
+    )
