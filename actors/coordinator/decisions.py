@@ -24,7 +24,7 @@ from ..share.records import ShareProgress, ShareSettings
 from ..transactions.reports import TransactionId
 from .assignors import ASSIGNORS, Assignment
 from .members import MAX_MEMBERS, Member, check_identity, checked_topics, flattened, preferred_assignor
-from .offsets import CommittedOffset, check_holder, check_offsets
+from .offsets import CommittedOffset, check_epochs, check_holder, check_offsets
 from .pending import Fence, PendingOffsets
 from .reconcile import let_go, reconcile
 from .records import (
@@ -36,6 +36,8 @@ from .records import (
     MemberKey,
     OffsetKey,
     PendingKey,
+    Resets,
+    ResetsKey,
     ShareGroupKey,
     ShareKey,
     TopicKey,
@@ -131,6 +133,8 @@ class Decisions:
         elif self.state.members:
             message = f"the group has {len(self.state.members)} members; a commit must name the one it is of"
             raise ProtocolError(ErrorCode.GROUP_NOT_EMPTY, message)
+        self._replace_gone_topics()
+        check_epochs(request.offsets, self._topic_id, self.state.reset_epoch)
         if request.producer_id is None and request.producer_epoch is None:
             self._commit_at_once(request.offsets)
             return
@@ -176,14 +180,18 @@ class Decisions:
         self._check_empty()
         offsets = list(offsets)
         check_offsets(offsets)
-        self._commit_at_once(offsets)
+        resets = self.state.resets
+        self._record(Change(ResetsKey(self.state.group), Resets(resets.count + 1, resets.floor)))
+        self._commit_at_once(offsets, resets.count + 1)
 
     def delete(self) -> None:
-        """Forget offsets and generation; only the start records stay, for epochs must never go back."""
+        """Forget offsets and generation; start and reset records stay, for epochs must never go back."""
         self._check_empty()
         if self.state.pending.open:
             message = "a transaction is about to move the group's offsets"
             raise ProtocolError(ErrorCode.CONCURRENT_TRANSACTIONS, message)
+        count = self.state.resets.count + 1
+        self._record(Change(ResetsKey(self.state.group), Resets(count, count)))
         for producer_id in list(self.state.pending.fences):
             self._record(Change(FenceKey(self.state.group, producer_id), None))
         for topic in {topic for topic, _ in self.state.offsets}:
@@ -300,6 +308,11 @@ class Decisions:
         current = self._topics.get(topic)
         return current is None or self.state.topic_ids.get(topic, current.topic_id) != current.topic_id
 
+    def _topic_id(self, topic: str) -> str | None:
+        """Of the topic of this name that the group reads; of one that it does not read yet, the controller's."""
+        current = (self._topics or {}).get(topic)
+        return self.state.topic_ids.get(topic, current.topic_id if current is not None else None)
+
     def _note_topic(self, topic: str) -> None:
         """From now on the group knows this topic and no other of its name."""
         current = self._topics.get(topic) if self._topics is not None else None
@@ -327,15 +340,17 @@ class Decisions:
             if left != pending:
                 self._record(Change(PendingKey(self.state.group, *key), left))
 
-    def _record_offsets(self, offsets: Iterable[PartitionOffset]) -> None:
+    def _record_offsets(self, offsets: Iterable[PartitionOffset], reset_epoch: int | None = None) -> None:
         self._replace_gone_topics()
         for item in offsets:
             self._note_topic(item.topic)
             key = OffsetKey(self.state.group, item.topic, item.partition)
-            self._record(Change(key, CommittedOffset(item.offset, item.metadata)))
+            current = self.state.reset_epoch((item.topic, item.partition))
+            epoch = current if reset_epoch is None else reset_epoch
+            self._record(Change(key, CommittedOffset(item.offset, item.metadata, epoch)))
 
-    def _commit_at_once(self, offsets: list[PartitionOffset]) -> None:
-        self._record_offsets(offsets)
+    def _commit_at_once(self, offsets: list[PartitionOffset], reset_epoch: int | None = None) -> None:
+        self._record_offsets(offsets, reset_epoch)
         self._outdate({(item.topic, item.partition): self._next_order for item in offsets})
 
     def _outdate(self, orders: Mapping[Place, int]) -> None:

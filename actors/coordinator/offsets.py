@@ -2,12 +2,13 @@
 
 Owns the fencing of commits. A commit counts when its member is one of the group, its generation is no later than the
 group's, and it holds every partition it names since that generation or an earlier one: a partition that went away
-and came back is not moved by a commit from before (the assignment epochs of KIP-1251). Called by decisions.py.
+and came back is not moved by a commit from before (the assignment epochs of KIP-1251). A commit that names a topic id
+or a reset epoch is refused unless they are the current ones. Called by decisions.py.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from ...transport.addresses import Place
 from ...transport.protocol.errors import ErrorCode, ProtocolError
@@ -19,9 +20,11 @@ MAX_METADATA_BYTES = 4_096
 MAX_PARTITION = 2**31 - 1
 
 
-class CommittedOffset(Struct, frozen=True):
+class CommittedOffset(Struct, frozen=True, omit_defaults=True):
     offset: int
     metadata: str = ""
+    reset_epoch: int = 0
+    """That of the latest reset of this partition's offset; commits leave it as it is."""
 
 
 def check_offsets(offsets: Iterable[PartitionOffset]) -> None:
@@ -48,16 +51,42 @@ def check_holder(member: Member, generation: int, offsets: Iterable[PartitionOff
             raise ProtocolError(ErrorCode.STALE_GENERATION, message)
 
 
+def check_epochs(
+    offsets: Iterable[PartitionOffset],
+    topic_id: Callable[[str], str | None],
+    reset_epoch: Callable[[Place], int],
+) -> None:
+    """Raises ProtocolError when an offset belongs to an earlier topic, or to a time before a reset."""
+    for item in offsets:
+        name = f"{item.topic}/{item.partition}"
+        known = topic_id(item.topic)
+        if item.topic_id is not UNSET and known is not None and item.topic_id != known:
+            message = f"{name}: the offset is of topic {item.topic_id[:64]}, the group reads {known}"
+            raise ProtocolError(ErrorCode.UNKNOWN_TOPIC_ID, message)
+        current = reset_epoch((item.topic, item.partition))
+        if item.reset_epoch is not UNSET and item.reset_epoch != current:
+            message = f"{name}: reset epoch {item.reset_epoch} is not the group's, which is {current}"
+            raise ProtocolError(ErrorCode.STALE_GENERATION, message)
+
+
 def selected(
-    offsets: Mapping[Place, CommittedOffset], partitions: TopicPartitions | None
+    offsets: Mapping[Place, CommittedOffset],
+    partitions: TopicPartitions | None,
+    floor: int = 0,
 ) -> list[PartitionOffset]:
-    """The committed offsets of `partitions`, or all of them, ascending."""
+    """The committed offsets of `partitions`, or all of them, ascending; reset epochs where they are not `floor`."""
     if partitions is None:
         wanted = sorted(offsets)
     else:
         wanted = sorted((topic, number) for topic, numbers in partitions.items() for number in set(numbers))
     return [
-        PartitionOffset(topic, number, offsets[topic, number].offset, offsets[topic, number].metadata)
+        PartitionOffset(
+            topic,
+            number,
+            found.offset,
+            found.metadata,
+            reset_epoch=UNSET if found.reset_epoch == floor else found.reset_epoch,
+        )
         for topic, number in wanted
-        if (topic, number) in offsets
+        if (found := offsets.get((topic, number))) is not None
     ]

@@ -38,7 +38,8 @@ class PendingOffsets(Struct, frozen=True):
     def with_more(self, offsets: Iterable[PartitionOffset], order: int) -> "PendingOffsets":
         """The newest of each partition holds."""
         more = [
-            PendingOffset(item.topic, item.partition, item.offset, item.metadata, order) for item in offsets
+            PendingOffset(item.topic, item.partition, item.offset, item.metadata, order=order)
+            for item in offsets
         ]
         latest = {item.place: item for item in (*self.offsets, *more)}
         return PendingOffsets(tuple(latest.values()))

@@ -9,16 +9,18 @@ batches carry producer ids of its own.
            | ["group", group]                                   {generation}
            | ["member", group, member_id]                       {instance_id, ..., target, held} | nil
            | ["topic", group, topic]                            {topic_id} | nil
-           | ["offset", group, topic, partition]                {offset, metadata} | nil
+           | ["offset", group, topic, partition]                {offset, metadata, reset_epoch} | nil
            | ["pending", group, producer_id, epoch]             {offsets: [...]} | nil: what a transaction moves
            | ["fence", group, producer_id]                      {epoch, ended_ms} | nil
+           | ["resets", group]                                  {count, floor}
            | ["share_group", group]                             settings | nil      } what they are, and how they are
            | ["share", group, topic, partition]                 progress | nil      } written: share/records.py
     target = {topic: [partition, ...]}                  held  = [[topic, generation, [partition, ...]], ...]
 
 `start` is the first record of every incarnation and is never deleted: the epochs of a group only rise, even when the
-group is deleted and comes back. `topic` says which topic of that name the offsets and the grants are of. Every prefix of
-the records is a state in which no partition has two holders.
+group is deleted and comes back. Nor is `resets`, which counts resets of offsets and deletions. `topic` says which
+topic of that name the offsets and the grants are of. Every prefix of the records is a state in which no partition has
+two holders.
 """
 
 from typing import Any, TypeAlias
@@ -75,6 +77,10 @@ class FenceKey(Struct, frozen=True, array_like=True, tag="fence"):
     producer_id: int
 
 
+class ResetsKey(Struct, frozen=True, array_like=True, tag="resets"):
+    group: str
+
+
 class ShareGroupKey(Struct, frozen=True, array_like=True, tag="share_group"):
     group: str
 
@@ -86,12 +92,28 @@ class ShareKey(Struct, frozen=True, array_like=True, tag="share"):
 
 
 Key: TypeAlias = (
-    StartKey | GroupKey | MemberKey | TopicKey | OffsetKey | PendingKey | FenceKey | ShareGroupKey | ShareKey
+    StartKey
+    | GroupKey
+    | MemberKey
+    | TopicKey
+    | OffsetKey
+    | PendingKey
+    | FenceKey
+    | ResetsKey
+    | ShareGroupKey
+    | ShareKey
 )
 
 
 class GroupProgress(Struct, frozen=True):
     generation: int
+
+
+class Resets(Struct, frozen=True):
+    count: int
+    """Resets and deletions in the group's whole history."""
+    floor: int
+    """The count at the latest deletion: the reset epoch of partitions without a committed offset."""
 
 
 class KnownTopic(Struct, frozen=True):
@@ -110,6 +132,7 @@ class Change(Struct, frozen=True):
         | CommittedOffset
         | PendingOffsets
         | Fence
+        | Resets
         | ShareSettings
         | ShareProgress
         | None
@@ -141,6 +164,7 @@ _VALUES: dict[type[Any], msgspec.msgpack.Decoder[Any]] = {
     OffsetKey: msgspec.msgpack.Decoder(CommittedOffset),
     PendingKey: msgspec.msgpack.Decoder(PendingOffsets),
     FenceKey: msgspec.msgpack.Decoder(Fence),
+    ResetsKey: msgspec.msgpack.Decoder(Resets),
     ShareGroupKey: msgspec.msgpack.Decoder(ShareSettings),
     ShareKey: msgspec.msgpack.Decoder(ShareProgress),
 }

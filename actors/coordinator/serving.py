@@ -286,8 +286,17 @@ class Serving:
         if request.require_stable and self._decisions.state.pending.is_touching(places):
             message = "a transaction that is not over is about to move these offsets"
             raise ProtocolError(ErrorCode.UNSTABLE_OFFSETS, message)
-        offsets = selected(self._decisions.state.offsets, request.partitions)
-        return self._answer_when_durable(sender, FetchOffsetsReply(offsets=offsets))
+        state = self._decisions.state
+        body = FetchOffsetsReply(
+            offsets=selected(state.offsets, partitions, state.resets.floor),
+            reset_epoch=state.resets.floor,
+            topic_ids={
+                topic: known
+                for topic, known in state.topic_ids.items()
+                if partitions is None or topic in partitions
+            },
+        )
+        return self._answer_when_durable(sender, body)
 
     def _on_end_transaction(self, sender: Sender, request: EndGroupTransaction, now: int) -> list[Effect]:
         key = TransactionId(request.producer_id, request.producer_epoch)
@@ -303,7 +312,7 @@ class Serving:
             generation=self._durable.generation,
             assignor=preferred_assignor(members),
             members=[self._description(member) for member in members],
-            offsets=selected(self._durable.offsets, None),
+            offsets=selected(self._durable.offsets, None, self._durable.resets.floor),
         )
         return [Reply(sender, body)]
 

@@ -21,11 +21,15 @@ from .records import (
     MemberKey,
     OffsetKey,
     PendingKey,
+    Resets,
+    ResetsKey,
     ShareGroupKey,
     ShareKey,
     StartKey,
     TopicKey,
 )
+
+NO_RESETS = Resets(0, 0)
 
 
 class TwoHolders(AssertionError):
@@ -42,6 +46,7 @@ class GroupState:
         """Which topic of a name the offsets and the grants are of."""
         self.offsets: dict[Place, CommittedOffset] = {}
         self.pending = Pending()
+        self.resets = NO_RESETS
         self.holders: dict[Place, str] = {}
         """Who was granted a partition and has not let go of it."""
         self.share_settings: ShareSettings | None = None
@@ -68,6 +73,9 @@ class GroupState:
         elif isinstance(key, GroupKey):
             assert value is None or isinstance(value, GroupProgress)
             self.generation = value.generation if value else 0
+        elif isinstance(key, ResetsKey):
+            assert isinstance(value, Resets)
+            self.resets = value
         elif isinstance(key, ShareGroupKey):
             assert value is None or isinstance(value, ShareSettings)
             self.share_settings = value
@@ -81,6 +89,8 @@ class GroupState:
     def changes(self) -> list[Change]:
         """The shortest list of changes that makes this state."""
         found = [Change(StartKey(self.group), self.start)] if self.start.epoch != NO_START else []
+        if self.resets != NO_RESETS:
+            found.append(Change(ResetsKey(self.group), self.resets))
         if self.generation:
             found.append(Change(GroupKey(self.group), GroupProgress(self.generation)))
         found += [Change(MemberKey(self.group, name), member) for name, member in self.members.items()]
@@ -102,13 +112,18 @@ class GroupState:
         """The static member that runs under this instance id."""
         return next((member for member in self.members.values() if member.instance_id == instance_id), None)
 
+    def reset_epoch(self, place: Place) -> int:
+        """Changes with every reset of the partition's offset, and when the group is deleted."""
+        committed = self.offsets.get(place)
+        return committed.reset_epoch if committed is not None else self.resets.floor
+
     def is_replaced(self, member_id: str) -> bool:
         """Whether this was a static member's earlier process."""
         return any(member.replaced == member_id for member in self.members.values())
 
     @property
     def is_blank(self) -> bool:
-        """Whether there is nothing but a start record: the group is new, or deleted."""
+        """Whether there is nothing but what outlives a deletion: the group is new, or deleted."""
         is_fencing = self.pending.open or self.pending.fences
         is_used = self.generation or self.members or self.offsets or self.topic_ids
         return not (is_used or is_fencing or self.share_settings)

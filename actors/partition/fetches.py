@@ -5,6 +5,7 @@
     below the high watermark             Read; parked if less than `min_bytes` is there and it may wait
     at the high watermark                parked; empty at once if it may not wait
     beyond the high watermark            OFFSET_OUT_OF_RANGE
+    of an earlier topic of this name     UNKNOWN_TOPIC_ID
 
 For readers of committed records the last stable offset stands in the high watermark's place, but that what lies between
 the two is not out of range: it waits as if it were not there yet. They are told which transactions were aborted.
@@ -27,8 +28,11 @@ SEARCH_TIMER = "search"
 
 
 class Fetches:
-    def __init__(self, watermarks: Watermarks, transactions: Transactions, parked: ParkedFetches) -> None:
+    def __init__(
+        self, topic_id: str, watermarks: Watermarks, transactions: Transactions, parked: ParkedFetches
+    ) -> None:
         """`parked` is for readers of committed records; the others get a list of the same size."""
+        self._topic_id = topic_id
         self._watermarks = watermarks
         self._transactions = transactions
         self._parked = parked
@@ -48,6 +52,9 @@ class Fetches:
 
     def on_fetch(self, asked: Received, now: int, visible_bytes: int) -> list[Effect]:
         request = fetch_of(asked)
+        if request.topic_id is not None and request.topic_id != self._topic_id:
+            message = f"{request.topic} was created again: its id is {self._topic_id}"
+            return [Reply(asked.sender, ProtocolError(ErrorCode.UNKNOWN_TOPIC_ID, message).body)]
         if request.max_wait_ms == 0 or request.min_bytes == 0:
             return self._read(asked, is_final=True)
         if self._end_for(request) <= request.offset <= self._watermarks.high_watermark:
@@ -166,6 +173,7 @@ class Fetches:
             next_offset=next_offset,
             records=records,
             last_stable_offset=self.last_stable_offset,
+            topic_id=self._topic_id,
         )
         if payload and (aborted := self._aborted(request, next_offset)):
             body.aborted = aborted

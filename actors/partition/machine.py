@@ -136,6 +136,7 @@ class PartitionMachine:
         self._partition = partition
         self._incarnation = incarnation
         self._leader_epoch = leader_epoch
+        self._topic_id = topic_id
         self._backlog = Backlog(topic_id, Readers() if readers is None else readers, log_start_offset)
         self._quotas = QuotasInForce()
         self._disk = DiskReserve(disk_reserve_bytes)
@@ -146,7 +147,7 @@ class PartitionMachine:
         self._producers = producers
         self._appends = Appends(producers, log_end_offset, leader_epoch)
         self._transactions = producers.transactions
-        self._fetches = Fetches(self._watermarks, self._transactions, ParkedFetches())
+        self._fetches = Fetches(topic_id, self._watermarks, self._transactions, ParkedFetches())
         self._reports = Reports({topic: [partition]})
         self._is_sync_due = False
         self._is_checkpoint_due = False
@@ -323,10 +324,13 @@ class PartitionMachine:
 
     def _on_list_offsets(self, asked: Received, request: ListOffsets, _: int) -> list[Effect]:
         if request.at == "earliest":
-            return [Reply(asked.sender, ListOffsetsReply(offset=self._watermarks.log_start_offset))]
+            return [self._located(asked, self._watermarks.log_start_offset)]
         if request.at == "latest":
-            return [Reply(asked.sender, ListOffsetsReply(offset=self._end_for(request)))]
+            return [self._located(asked, self._end_for(request))]
         return [LookUp(asked, request.at, request.isolation == "read_committed")]
+
+    def _located(self, asked: Received, offset: int, timestamp_ms: int = -1) -> Reply:
+        return Reply(asked.sender, ListOffsetsReply(offset, timestamp_ms, self._topic_id))
 
     def _end_for(self, request: ListOffsets) -> int:
         if request.isolation == "read_committed":
@@ -335,10 +339,9 @@ class PartitionMachine:
 
     def _on_looked_up(self, found: LookedUp, _: int) -> list[Effect]:
         assert isinstance(found.asked.request, ListOffsets)
-        body = ListOffsetsReply(offset=OFFSET_UNKNOWN)
         if found.offset is not None and found.offset < self._end_for(found.asked.request):
-            body = ListOffsetsReply(offset=found.offset, timestamp_ms=found.timestamp_ms)
-        return [Reply(found.asked.sender, body)]
+            return [self._located(found.asked, found.offset, found.timestamp_ms)]
+        return [self._located(found.asked, OFFSET_UNKNOWN)]
 
     # -- the groups' progress
 

@@ -13,9 +13,9 @@ from planaria.transport.client.fetching import (
     StopFetching,
     Trouble,
 )
-from planaria.transport.protocol.data import Fetch, FetchReply, ListOffsetsReply
+from planaria.transport.protocol.data import Fetch, FetchReply, ListOffsets, ListOffsetsReply
 from planaria.transport.protocol.errors import RETRIABLE, ErrorBody, ErrorCode
-from planaria.transport.protocol.groups import FetchOffsetsReply, PartitionOffset
+from planaria.transport.protocol.groups import FetchOffsets, FetchOffsetsReply, PartitionOffset
 
 P, Q = ("A", 0), ("A", 1)
 
@@ -107,9 +107,57 @@ def test_where_a_group_was_and_where_it_was_not() -> None:
     desk.start(None, P, Q)
     (committed,) = desk.asks
     reply = FetchOffsetsReply(offsets=[PartitionOffset("A", 0, 7)])
-    assert desk.feed(Answered(committed.key, reply)) == [Located(P, 1, 7)]
+    assert desk.feed(Answered(committed.key, reply)) == [Located(P, 1, 7, reset_epoch=0)]
     reset = desk.asks[-1]
-    assert desk.feed(Answered(reset.key, ListOffsetsReply(offset=3))) == [Located(Q, 1, 3)]
+    assert desk.feed(Answered(reset.key, ListOffsetsReply(offset=3))) == [Located(Q, 1, 3, reset_epoch=0)]
+
+
+def test_a_position_names_the_topic_and_the_reset_it_belongs_to() -> None:
+    desk = Desk(group="g", is_member=True)
+    desk.start(None)
+    offsets = [PartitionOffset("A", 0, 7, reset_epoch=3)]
+    reply = FetchOffsetsReply(offsets=offsets, reset_epoch=2, topic_ids={"A": "old"})
+    assert desk.feed(Answered(desk.asks[-1].key, reply)) == [Located(P, 1, 7, "old", 3)]
+    assert desk.asks[-1].request.topic_id == "old"
+    desk.fail(desk.asks[-1], ErrorCode.UNKNOWN_TOPIC_ID)
+    assert len(desk.asks) == 2, (
+        "the coordinator takes the partition away; until then nothing of the new topic is read"
+    )
+
+
+def test_without_a_group_a_position_in_a_topic_created_anew_is_void() -> None:
+    desk = Desk()
+    desk.start(7)
+    assert desk.asks[-1].request.topic_id is None
+    answer = FetchReply("A", 0, 0, 99, 8, topic_id="old")
+    desk.feed(Answered(desk.asks[-1].key, answer, (b"x",)))
+    assert desk.asks[-1].request.topic_id == "old"
+    assert desk.fail(desk.asks[-1], ErrorCode.UNKNOWN_TOPIC_ID) == []
+    assert isinstance(desk.asks[-1].request, ListOffsets)
+    assert desk.asks[-1].request.at == "earliest"
+    located = desk.feed(Answered(desk.asks[-1].key, ListOffsetsReply(offset=0, topic_id="new")))
+    assert located == [Located(P, 1, 0, "new")]
+    assert (desk.asks[-1].request.offset, desk.asks[-1].request.topic_id) == (0, "new")
+
+
+def test_without_a_reset_policy_a_topic_created_anew_is_trouble() -> None:
+    desk = Desk(reset="error")
+    desk.start(7)
+    desk.feed(Answered(desk.asks[-1].key, FetchReply("A", 0, 0, 99, 8, topic_id="old"), (b"x",)))
+    (trouble,) = desk.fail(desk.asks[-1], ErrorCode.UNKNOWN_TOPIC_ID)
+    assert trouble.error.code == ErrorCode.UNKNOWN_TOPIC_ID
+    desk.feed(StartFetching({P: (2, 0)}))
+    assert desk.asks[-1].request.topic_id is None, "a seek takes the topic that is there"
+
+
+def test_a_commit_to_a_group_s_place_is_looked_up_again_when_the_topic_is_created_anew() -> None:
+    desk = Desk(group="g")
+    desk.start(None)
+    desk.feed(Answered(desk.asks[-1].key, FetchOffsetsReply(offsets=[], topic_ids={"A": "old"})))
+    desk.feed(Answered(desk.asks[-1].key, ListOffsetsReply(offset=0, topic_id="old")))
+    assert desk.fail(desk.asks[-1], ErrorCode.UNKNOWN_TOPIC_ID) == [SetTimer(("again", P, 1), 500)]
+    desk.feed(TimerFired(("again", P, 1)))
+    assert isinstance(desk.asks[-1].request, FetchOffsets)
 
 
 def test_without_an_offset_and_without_a_reset_there_is_trouble() -> None:

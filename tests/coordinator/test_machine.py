@@ -360,7 +360,8 @@ def test_free_standing_commits_reset_and_delete_need_an_empty_group(group: Simul
     member.leave()
     reset = ResetOffsets(group=GROUP, offsets=[PartitionOffset("ORDERS", 0, 0)])
     assert isinstance(group.request("x", reset), Done)
-    assert group.request("x", FetchOffsets(group=GROUP)).offsets == [PartitionOffset("ORDERS", 0, 0)]
+    reset_to = [PartitionOffset("ORDERS", 0, 0, reset_epoch=1)]
+    assert group.request("x", FetchOffsets(group=GROUP)).offsets == reset_to
 
 
 def test_a_deleted_group_stays_deleted_and_can_begin_anew(group: SimulatedGroup) -> None:

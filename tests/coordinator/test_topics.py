@@ -1,11 +1,21 @@
 """Topics that are deleted and created anew under a group: what was of the old one is of no use with the new one."""
 
+from typing import Any
+
 import pytest
+from msgspec import UNSET
 
 from planaria.actors.coordinator.machine import CoordinatorMachine
 from planaria.transport.protocol.data import Produce
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
-from planaria.transport.protocol.groups import CommitOffsets, FetchOffsets, PartitionOffset, ResetOffsets
+from planaria.transport.protocol.groups import (
+    CommitOffsets,
+    DeleteGroup,
+    FetchOffsets,
+    FetchOffsetsReply,
+    PartitionOffset,
+    ResetOffsets,
+)
 from planaria.transport.protocol.topics import WatchCatalog
 from simulated_group import GROUP, SimulatedGroup, SimulatedMember, converge
 
@@ -125,3 +135,52 @@ def test_what_is_committed_before_the_topics_are_known_is_of_the_topic_known_bef
     group.answer(watch)
     group.drain()
     assert offsets(group) == [("PAYMENTS", 0, 8)]
+
+
+def epochs(group: SimulatedGroup) -> tuple[int, ...]:
+    """The reset epochs of ORDERS/0 and ORDERS/1."""
+    reply = group.request("x", FetchOffsets(group=GROUP))
+    assert isinstance(reply, FetchOffsetsReply)
+    found = {item.partition: item.reset_epoch for item in reply.offsets if item.topic == "ORDERS"}
+    told = (found.get(number, UNSET) for number in (0, 1))
+    return tuple(reply.reset_epoch if epoch is UNSET else epoch for epoch in told)
+
+
+@pytest.mark.parametrize("with_snapshot", [True, False])
+def test_a_reset_is_counted_for_its_partition_and_a_deletion_for_all(
+    group: SimulatedGroup, monkeypatch: pytest.MonkeyPatch, with_snapshot: bool
+) -> None:
+    monkeypatch.setattr(CoordinatorMachine._snapshot, "__defaults__", (1,))
+    assert epochs(group) == (0, 0)
+    for count in (1, 2):
+        group.request("x", ResetOffsets(group=GROUP, offsets=[PartitionOffset("ORDERS", 0, 0)]))
+        assert epochs(group) == (count, 0)
+    commit(group, "ORDERS", 7)
+    assert epochs(group) == (2, 0), "a commit is no reset"
+    group.start(with_snapshot=with_snapshot)
+    group.drain()
+    assert epochs(group) == (2, 0)
+    group.request("x", DeleteGroup(group=GROUP))
+    group.start(with_snapshot=with_snapshot)
+    group.drain()
+    assert epochs(group) == (3, 3)
+
+
+def test_a_commit_of_an_earlier_topic_or_of_before_a_reset_is_refused(group: SimulatedGroup) -> None:
+    commit(group, "ORDERS", 7)
+
+    def code_of(**identity: Any) -> str:
+        offsets = [PartitionOffset("ORDERS", 0, 9, **identity)]
+        reply = group.request("x", CommitOffsets(group=GROUP, offsets=offsets))
+        return reply.code if isinstance(reply, ErrorBody) else "ok"
+
+    known = group.request("x", FetchOffsets(group=GROUP)).topic_ids["ORDERS"]
+    assert code_of(topic_id=known, reset_epoch=0) == "ok"
+    group.request("x", ResetOffsets(group=GROUP, offsets=[PartitionOffset("ORDERS", 0, 0)]))
+    assert code_of(reset_epoch=0) == ErrorCode.STALE_GENERATION
+    assert code_of(reset_epoch=1) == "ok"
+    group.recreate("ORDERS")
+    group.drain()
+    assert code_of(topic_id=known) == ErrorCode.UNKNOWN_TOPIC_ID
+    assert offsets(group) == []
+    assert code_of() == "ok"

@@ -280,6 +280,14 @@ def test_fetch_at_the_end_does_not_wait_unless_told(partition: SimulatedPartitio
         assert (answered(reply).next_offset, reply.payload) == (0, [])  # type: ignore[union-attr]
 
 
+def test_a_position_in_an_earlier_topic_of_the_name_reads_nothing(partition: SimulatedPartition) -> None:
+    answered(partition.ask(produce(), [a_batch(b"a")]))
+    for options in ({}, {"max_wait_ms": 1_000}):
+        assert refused(partition.ask(fetch(0, topic_id="t0", **options))).code == "UNKNOWN_TOPIC_ID"
+    reply = answered(partition.ask(fetch(0)))
+    assert answered(partition.ask(fetch(0, topic_id=reply.topic_id))).next_offset == 1  # type: ignore[union-attr]
+
+
 def test_fetch_outside_names_the_bounds(partition: SimulatedPartition) -> None:
     answered(partition.ask(produce(), [a_batch(b"a", b"b", b"c")]))
     answered(partition.ask(DeleteRecords(topic="ORDERS", partition=0, before_offset=2)))

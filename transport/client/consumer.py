@@ -38,9 +38,9 @@ from .membership import (
     LeaveRequested,
     Left,
     MemberIdentity,
-    Membership,
     Polled,
     Target,
+    membership_for,
 )
 from .messages import Message, MessageBatch
 from .network import Network
@@ -48,7 +48,6 @@ from .offset_queries import OffsetQueries
 from .options import ConsumerOptions, InvalidOption, Rebalanced, check_count, check_offset
 from .reader import Reader
 from .rebalancing import CALLS, Step, no_change
-from .retry import RetryPolicy
 
 Offsets: TypeAlias = Mapping[Place, int]
 
@@ -81,7 +80,7 @@ class Consumer(OffsetQueries):
         }
         self._membership = None
         if group is not None and options.partitions is None:
-            self._membership = _membership(group, topics, options)
+            self._membership = membership_for(group, topics, options, uuid.uuid4().hex, random.random)
         self._is_static = options.instance_id is not None
         fetching = fetching_for(group, options, is_member=self._membership is not None)
         self._courier = Courier(fetching, self._membership, options.max_poll_interval_ms)
@@ -196,8 +195,10 @@ class Consumer(OffsetQueries):
                 case Answered(key=("commit", offsets)):
                     self._auto_commit.end()
                     self._auto_commit.committed(offsets)
-                case Failed(key=("commit", _)):
-                    self._auto_commit.end()  # the next automatic commit covers it
+                case Failed(key=("commit", _), error=error):
+                    self._auto_commit.end()  # the next automatic commit covers it, unless offsets were reset
+                    if self._membership is None and error.code == ErrorCode.STALE_GENERATION:
+                        raise error_from(error)
                 case item:
                     self._reader.accept(item)
 
@@ -284,7 +285,7 @@ class Consumer(OffsetQueries):
             raise CommitFailed(ErrorCode.NOT_ASSIGNED, "the partitions have been lost")
         return CommitOffsets(
             group=self._group,
-            offsets=offsets,
+            offsets=[self._reader.stamped(item) for item in offsets],
             member_id=identity.member_id,
             generation=identity.generation,
         )
@@ -368,6 +369,10 @@ class Consumer(OffsetQueries):
                 raise PlanariaError(f"{topic}/{partition} has been taken away")
             self._reader.raise_trouble(place)
 
+    def origin(self, place: Place) -> tuple[str | None, int | None]:
+        """The topic id and the group's reset epoch that a position belongs to, as far as they are known."""
+        return self._reader.origin(place)
+
     # Flow.
 
     def pause(self, *partitions: Place) -> None:
@@ -450,18 +455,3 @@ class Consumer(OffsetQueries):
             self._end(self._read_positions(without_last=True))
         else:
             self._end(self._auto_commit.settled)
-
-
-def _membership(group: str, topics: Sequence[str], options: ConsumerOptions) -> Membership:
-    return Membership(
-        group,
-        topics,
-        name=uuid.uuid4().hex,
-        instance_id=options.instance_id,
-        assignor=options.assignor,
-        session_timeout_ms=options.session_timeout_ms,
-        max_poll_interval_ms=options.max_poll_interval_ms,
-        client_id=options.client_id,
-        retry=RetryPolicy(),
-        jitter=random.random,
-    )

@@ -66,6 +66,10 @@ class OffsetOutOfRange(ProtocolError):
     """The position is outside the log, and `auto_offset_reset` is "error"."""
 
 
+class TopicReplaced(ProtocolError):
+    """The topic was deleted and created again: the position or the offset belongs to the earlier one."""
+
+
 class CorruptData(PlanariaError):
     """Data of a partition is damaged or gone. Nothing of the damaged batch was delivered.
 
@@ -99,6 +103,7 @@ _BY_CODE: dict[str, type[ProtocolError]] = {
     ErrorCode.BACKPRESSURE: Backpressure,
     ErrorCode.OFFSET_OUT_OF_RANGE: OffsetOutOfRange,
     ErrorCode.FENCED_MEMBER: MemberFenced,
+    ErrorCode.UNKNOWN_TOPIC_ID: TopicReplaced,
     ErrorCode.STALE_GENERATION: CommitFailed,
     ErrorCode.NOT_ASSIGNED: CommitFailed,
     ErrorCode.UNKNOWN_MEMBER: CommitFailed,

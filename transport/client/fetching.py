@@ -7,6 +7,10 @@ an epoch: every start, seek or stop ends the epoch before, and whatever belongs 
     locating                the committed or the reset offset is asked  its answer -> following
     following               one fetch is out, unless buffers are full   OFFSET_OUT_OF_RANGE -> locating; refusal -> halted
     halted                  an error was reported                       a start at an offset -> following
+
+A position belongs to one topic: each fetch after the first names its id. When the topic has been deleted and created
+again (UNKNOWN_TOPIC_ID), the position is void. A member waits for the coordinator, which assigns the new partition; any
+other consumer is located anew, by what the group has committed in the new topic and `auto_offset_reset`.
 """
 
 from itertools import count
@@ -56,11 +60,15 @@ class GaveUp(Struct, frozen=True):
 
 
 class Located(Struct, frozen=True):
-    """Where a partition starts, or goes on after its position has left the log."""
+    """Where a partition starts, or goes on after its position was void, and what the position belongs to."""
 
     place: Place
     epoch: int
     offset: int
+    topic_id: str | None = None
+    """None: not known before the first chunk."""
+    reset_epoch: int | None = None
+    """The group's for this partition; None when the position is not the group's."""
 
 
 class Chunk(Struct, frozen=True):
@@ -73,6 +81,7 @@ class Chunk(Struct, frozen=True):
     next_offset: int
     aborted: frozenset[tuple[int, int]] = frozenset()
     """Producer ids and epochs of the transactions in it that were aborted."""
+    topic_id: str | None = None
 
 
 class Trouble(Struct, frozen=True):
@@ -91,6 +100,9 @@ class _Follower(Struct, eq=False):
     """A question about this partition is out."""
     is_halted: bool = False
     buffered_bytes: int = 0
+    topic_id: str | None = None
+    """Which topic of this name the offset belongs to, once that is known."""
+    reset_epoch: int | None = None
 
 
 class Fetching:
@@ -158,7 +170,7 @@ class Fetching:
             case Answered(key=("committed", serial), reply=FetchOffsetsReply() as reply):
                 return self._on_committed(serial, reply)
             case Answered(key=("reset", place, epoch), reply=ListOffsetsReply() as reply):
-                return self._on_located(place, epoch, reply.offset)
+                return self._on_reset(place, epoch, reply)
             case Failed(key=("committed", serial), error=error):
                 return self._on_no_committed(serial, error)
             case Failed(key=(kind, place, epoch), error=error):
@@ -178,11 +190,14 @@ class Fetching:
         effects: list[Effect] = []
         unlocated: dict[Place, int] = {}
         for place, (epoch, offset) in starts.items():
-            self._followers[place] = _Follower(epoch, offset)
+            before = self._followers.get(place)
+            # Where a program seeks is its own decision: only a member's position stays the group's.
+            reset_epoch = before.reset_epoch if before is not None and self._is_member else None
+            self._followers[place] = _Follower(epoch, offset, reset_epoch=reset_epoch)
             if offset is None:
                 unlocated[place] = epoch
             else:
-                effects.append(Located(place, epoch, offset))
+                effects.append(Located(place, epoch, offset, reset_epoch=reset_epoch))
         return effects + self._locate(unlocated) + self._fetch_all()
 
     def _locate(self, places: dict[Place, int]) -> list[Effect]:
@@ -202,13 +217,17 @@ class Fetching:
         return [Ask(key, GATEWAY, request, FetchOffsetsReply, timeout_ms=self._request_timeout_ms)]
 
     def _on_committed(self, serial: int, reply: FetchOffsetsReply) -> list[Effect]:
-        committed = {(item.topic, item.partition): item.offset for item in reply.offsets}
+        committed = {(item.topic, item.partition): item for item in reply.offsets}
         effects: list[Effect] = []
         for place, epoch in self._locating.pop(serial).items():
-            if self._follower(place, epoch) is None:
+            follower = self._follower(place, epoch)
+            if follower is None:
                 continue
-            if place in committed:
-                effects += self._on_located(place, epoch, committed[place])
+            follower.topic_id = reply.topic_ids.get(place[0])
+            follower.reset_epoch = reply.reset_epoch
+            if (item := committed.get(place)) is not None:
+                follower.reset_epoch = reply.reset_epoch if item.reset_epoch is UNSET else item.reset_epoch
+                effects += self._on_located(place, follower, item.offset)
             else:
                 effects += self._ask_reset(place, epoch)
         return effects
@@ -234,13 +253,19 @@ class Fetching:
         key = ("reset", place, epoch)
         return [Ask(key, address, request, ListOffsetsReply, timeout_ms=self._request_timeout_ms)]
 
-    def _on_located(self, place: Place, epoch: int, offset: int) -> list[Effect]:
+    def _on_reset(self, place: Place, epoch: int, reply: ListOffsetsReply) -> list[Effect]:
         follower = self._follower(place, epoch)
         if follower is None:
             return []
+        if follower.topic_id is None and reply.topic_id is not UNSET:
+            follower.topic_id = reply.topic_id
+        return self._on_located(place, follower, reply.offset)
+
+    def _on_located(self, place: Place, follower: _Follower, offset: int) -> list[Effect]:
         follower.offset = offset
         follower.is_busy = False
-        return [Located(place, epoch, offset), *self._fetch(place, follower)]
+        located = Located(place, follower.epoch, offset, follower.topic_id, follower.reset_epoch)
+        return [located, *self._fetch(place, follower)]
 
     # Reading ahead.
 
@@ -265,6 +290,7 @@ class Fetching:
             max_wait_ms=self._max_wait_ms,
             format="batches",
             isolation=self._isolation,
+            topic_id=follower.topic_id,
         )
         key = ("fetch", place, follower.epoch)
         timeout_ms = self._max_wait_ms + self._request_timeout_ms
@@ -279,6 +305,8 @@ class Fetching:
         follower.is_busy = False
         has_moved = follower.offset is not None and reply.next_offset > follower.offset
         follower.offset = reply.next_offset
+        if reply.topic_id is not UNSET:
+            follower.topic_id = reply.topic_id
         size_bytes = sum(len(frame) for frame in frames)
         follower.buffered_bytes += size_bytes
         # The next fetch goes out before the program hears of this chunk: it decodes while the broker reads.
@@ -286,7 +314,9 @@ class Fetching:
         if frames or has_moved:  # compaction may have left nothing of a stretch: the position passes it
             aborted = () if reply.aborted is UNSET else reply.aborted
             left_out = frozenset((each.producer_id, each.producer_epoch) for each in aborted)
-            effects.append(Chunk(place, epoch, frames, size_bytes, reply.next_offset, left_out))
+            effects.append(
+                Chunk(place, epoch, frames, size_bytes, reply.next_offset, left_out, follower.topic_id)
+            )
         return effects
 
     def _on_failed(self, kind: str, place: Place, epoch: int, error: ErrorBody, now: int) -> list[Effect]:
@@ -301,12 +331,28 @@ class Fetching:
         if self._is_member and error.code in (ErrorCode.UNKNOWN_TOPIC, ErrorCode.UNKNOWN_PARTITION):
             # The topic is gone and the coordinator will take the partition away; until then there is nothing to do.
             return [SetTimer(("again", place, epoch), now + UNKNOWN_TOPIC_PAUSE_MS)]
+        if error.code == ErrorCode.UNKNOWN_TOPIC_ID:
+            return self._on_replaced(place, follower, error, now)
         return self._halt(place, epoch, error)
+
+    def _on_replaced(self, place: Place, follower: _Follower, error: ErrorBody, now: int) -> list[Effect]:
+        """The position is of an earlier topic of this name, and void."""
+        again = SetTimer(("again", place, follower.epoch), now + UNKNOWN_TOPIC_PAUSE_MS)
+        if self._is_member:
+            return [again]  # the coordinator takes the partition away, and assigns that of the new topic
+        if self._reset == "error":
+            return self._halt(place, follower.epoch, error)
+        follower.offset = follower.topic_id = follower.reset_epoch = None
+        if self._group is None:
+            return self._ask_reset(place, follower.epoch)
+        return [again]  # until the group's coordinator has heard of it too
 
     def _resume(self, place: Place, follower: _Follower) -> list[Effect]:
         follower.is_busy = False
         if follower.offset is not None:
             return self._fetch(place, follower)
+        if follower.topic_id is None:
+            return self._locate({place: follower.epoch})
         follower.is_busy = True
         return self._ask_reset(place, follower.epoch)
 

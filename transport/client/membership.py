@@ -24,7 +24,7 @@ from ..protocol.errors import ErrorBody, ErrorCode
 from ..protocol.groups import AssignorName, GroupHeartbeat, GroupHeartbeatReply, LeaveGroup
 from ..protocol.message import Done, TopicPartitions
 from .asking import GATEWAY, Answered, Ask, CancelTimer, Effect, Event, Failed, SetTimer, TimerFired
-from .options import InvalidOption
+from .options import ConsumerOptions, InvalidOption
 from .retry import Jitter, RetryPolicy
 
 MAX_PARK_MS = 5_000
@@ -279,3 +279,20 @@ def _by_topic(places: Iterable[Place]) -> TopicPartitions:
     for topic, partition in sorted(places):
         found.setdefault(topic, []).append(partition)
     return found
+
+
+def membership_for(
+    group: str, topics: Sequence[str], options: ConsumerOptions, name: str, jitter: Jitter
+) -> Membership:
+    return Membership(
+        group,
+        topics,
+        name=name,
+        instance_id=options.instance_id,
+        assignor=options.assignor,
+        session_timeout_ms=options.session_timeout_ms,
+        max_poll_interval_ms=options.max_poll_interval_ms,
+        client_id=options.client_id,
+        retry=RetryPolicy(),
+        jitter=jitter,
+    )

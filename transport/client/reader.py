@@ -14,11 +14,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 
 from msgspec import UNSET, Struct, field
+from msgspec.structs import replace
 
 from ..addresses import Place
 from ..batch import BatchHeader, InvalidBatch, split
 from ..fetched_records import is_for_readers
 from ..protocol.errors import ErrorBody, ErrorCode, PlanariaError
+from ..protocol.groups import PartitionOffset
 from .errors import CorruptData, NoOffset, error_from
 from .fetching import Chunk, Consumed, GaveUp, Located, Trouble
 from .messages import Message, MessageBatch, messages_of, verify_batch
@@ -35,6 +37,10 @@ class _Held(Struct, eq=False):
     """The position when it was last committed in a transaction, or where reading began."""
     began: int | None = None
     """Where reading began, at first or after a seek."""
+    topic_id: str | None = None
+    """Which topic of this name the position belongs to, once that is known."""
+    reset_epoch: int | None = None
+    """The group's, when the position was the group's committed offset."""
     is_paused: bool = False
     trouble: PlanariaError | None = None
     """What comes behind the data that is left."""
@@ -62,8 +68,9 @@ class _Held(Struct, eq=False):
         self.trouble = None
         self.is_trouble_raised = False
 
-    def locate(self, offset: int) -> None:
-        self.position = self.marked = self.began = offset
+    def locate(self, located: Located) -> None:
+        self.position = self.marked = self.began = located.offset
+        self.topic_id, self.reset_epoch = located.topic_id or self.topic_id, located.reset_epoch
         self.chunk_end = 0
 
 
@@ -114,6 +121,7 @@ class Reader:
         held = self._held[place]
         held.drop()
         held.position = held.marked = offset
+        held.topic_id = None
         held.epoch = next(self._epochs)
         return held.epoch
 
@@ -133,6 +141,20 @@ class Reader:
     def position(self, place: Place) -> int | None:
         return self._held[place].position
 
+    def origin(self, place: Place) -> tuple[str | None, int | None]:
+        """The topic id and the group's reset epoch that the position belongs to, as far as they are known."""
+        held = self._held.get(place)
+        return (None, None) if held is None else (held.topic_id, held.reset_epoch)
+
+    def stamped(self, item: PartitionOffset) -> PartitionOffset:
+        """The offset with what the partition's position belongs to, for its commit."""
+        topic_id, reset_epoch = self.origin((item.topic, item.partition))
+        return replace(
+            item,
+            topic_id=UNSET if topic_id is None else topic_id,
+            reset_epoch=UNSET if reset_epoch is None else reset_epoch,
+        )
+
     def positions(self) -> dict[Place, int]:
         """By partition, where it is known."""
         return {place: held.position for place, held in self._held.items() if held.position is not None}
@@ -151,8 +173,8 @@ class Reader:
                 return  # it lies behind what cannot be read
             case Trouble():
                 held.trouble = _error_of(item)
-            case Located(offset=offset) if not held.has_data:
-                held.locate(offset)
+            case Located() if not held.has_data:
+                held.locate(item)
             case Chunk() | Located():
                 held.chunks.append(item)
 
@@ -260,7 +282,7 @@ class Reader:
     def _open_chunk(self, held: _Held) -> bool:
         while held.chunks and isinstance(located := held.chunks[0], Located):
             held.chunks.popleft()
-            held.locate(located.offset)
+            held.locate(located)
         if not held.chunks:
             return False
         chunk = held.chunks.popleft()
@@ -268,6 +290,7 @@ class Reader:
         self._told.append(Consumed(chunk.place, chunk.epoch, chunk.size_bytes))
         held.chunk_end = chunk.next_offset
         held.aborted = chunk.aborted
+        held.topic_id = chunk.topic_id or held.topic_id
         try:
             for frame in chunk.frames:
                 held.batches.extend(split(frame))

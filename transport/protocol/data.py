@@ -133,6 +133,8 @@ class Fetch(Request, tag="fetch", frozen=True):
     client_id: str = ""
     """As in Produce."""
     isolation: Isolation = "read_committed"
+    topic_id: str | None = None
+    """Which topic of this name `offset` belongs to; another one answers UNKNOWN_TOPIC_ID. None: whichever is there."""
 
 
 class AbortedTransaction(Struct, frozen=True, array_like=True):
@@ -167,6 +169,8 @@ class FetchReply(Reply):
     """With read_committed and batches: what is to be left out of them."""
     records: list[FetchedRecord] | None = None
     throttle_ms: int | UnsetType = UNSET
+    topic_id: str | UnsetType = UNSET
+    """Of the topic that was read."""
 
 
 class ListOffsets(Request, tag="list_offsets", frozen=True):
@@ -182,3 +186,5 @@ class ListOffsetsReply(Reply):
     offset: int
     """-1 when no record is that young."""
     timestamp_ms: int = -1
+    topic_id: str | UnsetType = UNSET
+    """Of the topic that the offset belongs to."""

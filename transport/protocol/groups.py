@@ -14,7 +14,7 @@ is known, its generation is not ahead, and it may still hold the partition.
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from .data import Offset, WaitMilliseconds
 from .message import Reply, Request, TopicPartitions
@@ -61,6 +61,11 @@ class PartitionOffset(Struct, frozen=True):
     partition: int
     offset: Offset
     metadata: str = ""
+    topic_id: str | UnsetType = UNSET
+    """Which topic of this name the offset belongs to."""
+    reset_epoch: Annotated[int, Meta(ge=0)] | UnsetType = UNSET
+    """How often the group's offsets had been reset, or the group deleted, when this partition was last affected. In a
+    commit both are optional; one of an earlier topic or epoch is refused."""
 
 
 PartitionOffsets = Annotated[list[PartitionOffset], Meta(max_length=100_000)]
@@ -93,6 +98,10 @@ class FetchOffsets(Request, tag="fetch_offsets", frozen=True):
 class FetchOffsetsReply(Reply):
     offsets: list[PartitionOffset]
     """Partitions without a committed offset are left out."""
+    reset_epoch: int = 0
+    """Of the partitions that are left out, and of those for which none stands here."""
+    topic_ids: dict[str, str] = field(default_factory=dict)
+    """Of the topics asked for, as far as the group knows them."""
 
 
 class LeaveGroup(Request, tag="leave_group", frozen=True):
