@@ -171,6 +171,7 @@ def recover_partition(data_directory: str, topic: str, partition: int, from_offs
         recovery_segment=from_offset,
         recovery_position=0,
         last_leader_epoch=-1,
+        leader_epoch=-1,
         active_since_ms=0,
     )
     files.replace(directory / CHECKPOINT_NAME, encode_checkpoint(checkpoint))

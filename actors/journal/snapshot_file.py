@@ -17,6 +17,7 @@ class SnapshotFile:
     def read(self) -> bytes | None:
         """What was saved last; makes the folder on the way."""
         self._files.make_directory(self._path.parent)
+        self._files.sync_directory(self._path.parent.parent)
         return self._files.read_whole(self._path)
 
     def save(self, data: bytes) -> None:

@@ -100,3 +100,41 @@ def test_every_new_name_is_durable_before_anything_relies_on_it(tmp_path: Path) 
             unsynced_names = 0
         assert unsynced_names <= 2, "a snapshot and its checkpoint share one"
     assert unsynced_names == 0
+
+
+@pytest.mark.parametrize("has_lock", [False, True], ids=["by the log", "by the lock"])
+def test_the_folders_of_a_new_partition_survive_a_power_cut(tmp_path: Path, has_lock: bool) -> None:
+    """Whoever makes them first, all of them are durable before anything in them is acknowledged."""
+    for seed in range(10):
+        files = FaultyFiles()
+        directory = tmp_path / str(seed) / "topics" / "T" / "0"
+        directory.parents[2].mkdir()
+        if has_lock:
+            files.make_directory(directory)
+        log = PartitionLog.open(directory, SMALL, NOW_MS, files)
+        append(log, [b"acknowledged"])
+        log.sync()
+        abandon(log)
+        files.lose_unsynced(random.Random(seed))
+        log = PartitionLog.open(directory, SMALL, NOW_MS)
+        assert contents(log) == [(0, b"acknowledged")]
+        abandon(log)
+
+
+def test_a_successor_makes_durable_what_it_found_before_it_relies_on_it(tmp_path: Path) -> None:
+    """Its predecessor was killed between writing and syncing; the power goes when the successor has shown the record."""
+    for seed in range(20):
+        files = FaultyFiles()
+        directory = tmp_path / str(seed)
+        log = PartitionLog.open(directory, SMALL, NOW_MS, files)
+        for number in range(6):
+            append(log, [b"%d" % number * 60], producer_id=5, producer_epoch=0, base_sequence=number)
+        abandon(log)
+        log = PartitionLog.open(directory, SMALL, NOW_MS, files)
+        shown = contents(log)
+        abandon(log)
+        files.lose_unsynced(random.Random(seed))
+        log = PartitionLog.open(directory, SMALL, NOW_MS)
+        assert contents(log) == shown
+        assert len(shown) == 6
+        abandon(log)

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,8 @@ class FaultyFiles(Files):
         self._paths: dict[int, Path] = {}
         self._open: set[int] = set()
         self._synced: dict[Path, bytes] = {}
+        self._unsynced_names: dict[Path, list[Callable[[], None]]] = {}
+        """By directory: how to undo each change of its entries since it was synced, in order."""
 
     def __getattribute__(self, name: str) -> Any:
         if name in _CHANGES:
@@ -75,6 +78,8 @@ class FaultyFiles(Files):
 
     def _opened(self, path: Path, call: Callable[[Path], int]) -> int:
         existing = path.read_bytes() if path.exists() else b""
+        if not path.exists():
+            self._changed(path.parent, lambda: self._take_away(path))
         descriptor = call(path)
         self._paths[descriptor] = path
         self._open.add(descriptor)
@@ -111,14 +116,29 @@ class FaultyFiles(Files):
     def unlink(self, path: Path) -> None:
         if self.space_bytes is not None and path.exists():
             self.space_bytes += path.stat().st_size
+        if path.exists():
+            content = self._synced.get(path, path.read_bytes())
+            self._changed(path.parent, lambda: self._put_back(path, content))
         super().unlink(path)
         self._synced.pop(path, None)
 
     def rename(self, source: Path, target: Path) -> None:
         if self.space_bytes is not None and target.exists():
             self.space_bytes += target.stat().st_size
+        content = self._synced.get(source, source.read_bytes())
+        replaced = self._synced.get(target, target.read_bytes()) if target.exists() else None
         super().rename(source, target)
-        self._synced[target] = self._synced.pop(source, target.stat().st_size)
+        self._synced.pop(source, None)
+        self._synced[target] = content
+
+        def undo() -> None:
+            self._put_back(source, self._synced.get(target, content))
+            if replaced is None:
+                self._take_away(target)
+            else:
+                self._put_back(target, replaced)
+
+        self._changed(target.parent, undo)
 
     def sync_data(self, descriptor: int) -> None:
         if self.fail_syncs:
@@ -126,8 +146,42 @@ class FaultyFiles(Files):
         path = self._paths[descriptor]
         self._synced[path] = path.read_bytes()
 
+    def make_directory(self, path: Path) -> None:
+        new = [folder for folder in (path, *path.parents) if not folder.exists()]
+        super().make_directory(path)
+        for folder in reversed(new):
+            self._changed(folder.parent, lambda folder=folder: shutil.rmtree(folder, ignore_errors=True))  # type: ignore[misc]
+
+    def sync_directory(self, path: Path) -> None:
+        super().sync_directory(path)
+        self._unsynced_names.pop(path, None)
+
+    def _changed(self, directory: Path, undo: Callable[[], None]) -> None:
+        self._unsynced_names.setdefault(directory, []).append(undo)
+
+    def _put_back(self, path: Path, content: bytes) -> None:
+        if path.parent.is_dir():
+            path.write_bytes(content)
+            self._synced[path] = content
+
+    def _take_away(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+        self._synced.pop(path, None)
+
+    def lose_names(self, draw: random.Random) -> None:
+        """Leave every directory as it was synced, with the first of the changes that came after, or none of them."""
+        for undos in self._unsynced_names.values():
+            kept = draw.choice([0, draw.randint(0, len(undos))])
+            for undo in reversed(undos[kept:]):
+                undo()
+        self._unsynced_names.clear()
+
     def lose_unsynced(self, draw: random.Random) -> None:
-        """Leave every file as it was synced, with a part of what came after: all bytes up to some point."""
+        """Leave every file as it was synced, with a part of what came after: all bytes up to some point.
+
+        Names are lost first: what a directory was not synced for is not there, or is there again.
+        """
+        self.lose_names(draw)
         for path, synced in self._synced.items():
             if path.exists() and (now := path.read_bytes()) != synced:
                 reached = draw.randint(0, len(now))
