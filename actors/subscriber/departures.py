@@ -94,7 +94,7 @@ class Departures:
         at_hand = 1 if lane.state == "burying" else self._runs.at_hand(lane)
         if not at_hand and lane.handed and lane.held:
             # The count goes on if the partition comes back.
-            self._memory.charge(lane.as_charge())
+            self._memory.charge(lane.as_charge(self._memory.lineage(lane.key)))
         dropped = lane.keep(at_hand)
         if partition is not None:
             partition.dropped(dropped)

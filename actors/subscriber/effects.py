@@ -27,6 +27,7 @@ from msgspec import Struct
 
 from ...transport.addresses import Place
 from ...transport.context import Publication
+from .lineage import UNTRACED
 from .progress import Ranges
 
 Offsets: TypeAlias = Mapping[Place, int]
@@ -54,6 +55,8 @@ class Record(Protocol):
     def timestamp(self) -> int: ...
     @property
     def headers(self) -> Mapping[str, str] | None: ...
+    @property
+    def leader_epoch(self) -> int: ...
 
 
 class Charge(Struct, frozen=True):
@@ -75,6 +78,9 @@ class Charge(Struct, frozen=True):
     stack: str | None = None
     peak_bytes: int | None = None
     """The most memory that process had."""
+    leader_epoch: int = 0
+    lineage: bytes = UNTRACED
+    """Which topic of the name, and which reading of it by the group: see lineage.py."""
 
     @property
     def key(self) -> Place:
@@ -168,6 +174,8 @@ class Run(Struct, frozen=True):
     worker: int = 0
     committed: int = 0
     """The offset of the group in this partition, as far as known."""
+    lineage: bytes = UNTRACED
+    """That of the partition."""
 
 
 class Recall(Struct, frozen=True):
@@ -238,6 +246,8 @@ class Polled(Struct, frozen=True):
     records: Sequence[Record]
     ahead: Mapping[Place, Ranges] = {}
     """Of partitions that are new here: what their last owner had done beyond the committed offset."""
+    lineages: Mapping[Place, bytes] = {}
+    """Of partitions that are new here."""
 
 
 class Revoking(Struct, frozen=True):

@@ -38,6 +38,7 @@ from .effects import (
     Rewind,
     Started,
 )
+from .lineage import lineage_of
 from .progress import Ranges, from_metadata
 from .threads import Inbox, WorkThread
 
@@ -98,7 +99,9 @@ class Feed:
     def _poll(self, effect: Poll) -> Polled:
         try:
             records = self._consumer.poll(BRIEF_POLL_S if effect.is_brief else POLL_S, self._max_records)
-            return Polled(records, self._read_ahead({(record.topic, record.partition) for record in records}))
+            new = {(record.topic, record.partition) for record in records} - self._known
+            lineages = {place: lineage_of(*self._consumer.origin(place)) for place in new}
+            return Polled(records, self._read_ahead(new), lineages)
         except CorruptData as error:
             # The rest is served: a partition that is paused is not complained of again.
             self._consumer.pause((error.topic, error.partition))
@@ -111,12 +114,11 @@ class Feed:
             _log.warning("poll failed", extra={"fields": {"reason": str(error)}})
             return Polled(())
 
-    def _read_ahead(self, places: set[Place]) -> dict[Place, Ranges]:
+    def _read_ahead(self, new: set[Place]) -> dict[Place, Ranges]:
         """What the last owners of partitions that are new here had done beyond what they had committed."""
-        if places <= self._known:
+        if not new:
             return {}
-        new = places - self._known
-        self._known |= places
+        self._known |= new
         committed = self._read_committed(new)
         found = {(item.topic, item.partition): item for item in committed}
         return {

@@ -2,19 +2,22 @@
 
 Owns `subscribers/<group>-<number>.flight`, big-endian:
 
-    header            0 magic "PLFLIGHT" | 8 version u16 = 3 | 10 slot_bytes u16 = 320 | 12 slots u32 = 1279
+    header            0 magic "PLFLIGHT" | 8 version u16 = 4 | 10 slot_bytes u16 = 352 | 12 slots u32 = 1279
                       16 the most memory the process has had, bytes, u64 | 24 zeros
-    slot n            from 64 + 320 n
+    slot n            from 64 + 352 n
       +-------------+-----------+-------------+---------------+------------------+----------------+---------------+
       | 0 state u8  | 4 crc u32 | 8 notes u64 | 16 offset i64 | 24 partition u32 | 28 attempt u32 | 32 handed u32 |
       +-------------+-----------+-------------+---------------+------------------+----------------+---------------+
-      | 36 first_failed_ms u64 | 44 last_failed_ms u64 | 52 committed i64 | 60 length u16 | 62 topic, in UTF-8     |
+      | 36 first_failed_ms u64 | 44 last_failed_ms u64 | 52 committed i64 | 60 leader_epoch u32 | 64 lineage, 16 B |
+      +----------------------------------------------------------------------------------------------------------+
+      | 80 length u16 | 82 topic, in UTF-8                                                                       |
       +----------------------------------------------------------------------------------------------------------+
       zeros or leftovers to the end of the slot
       notes         how many notes had been written, by this process and those before it
       attempt       how often it has failed, this time included unless it was released
       handed        how often it was given to the handler, this time included
       ..._failed_ms ms since the epoch; 0: not yet. Of a record that is started, the last is when it was
+      leader_epoch  the record's; with the lineage (lineage.py) it tells the record from others that have had its offset
       committed     the group's offset in the partition, as far as known, when the record was started
       crc           zlib CRC-32 of the bytes from 8 to the end of the topic
       state         0 empty   1 started   2 failed   3 timed out   4 killed the process   5 released   6 rejected
@@ -44,23 +47,25 @@ import struct
 import threading
 import zlib
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from msgspec import Struct, structs
 
 from .bisection import Spot
 from .effects import Cause, Charge, Verdict
-from .past import Finished, Past
+from .lineage import UNTRACED
+from .past import Finished, Past, Suspect
 
 MAGIC = b"PLFLIGHT"
-VERSION = 3
+VERSION = 4
 RING_SLOTS = 1024
 CHARGE_SLOTS = 255
 SLOTS = RING_SLOTS + CHARGE_SLOTS
-SLOT_BYTES = 320
+SLOT_BYTES = 352
 _FIRST = 64
 _FILE_BYTES = _FIRST + SLOTS * SLOT_BYTES
-_MAX_TOPIC_BYTES = SLOT_BYTES - 62
+_MAX_TOPIC_BYTES = SLOT_BYTES - 82
 
 _EMPTY, _STARTED, _FAILED, _TIMED_OUT, _KILLED, _RELEASED, _REJECTED, _FINISHED, _SUSPECT, _CPU_EXCEEDED = (
     range(10)
@@ -80,7 +85,7 @@ _STATES: dict[Verdict, int] = {"failed": _FAILED, "released": _RELEASED, "reject
 _HEADER = struct.Struct(">8sHHI")
 _PEAK = struct.Struct(">Q")
 _CRC = struct.Struct(">I")
-_NOTE = struct.Struct(">QqIIIQQqH")
+_NOTE = struct.Struct(">QqIIIQQqI16sH")
 
 
 class Note(Struct, frozen=True):
@@ -96,6 +101,8 @@ class Note(Struct, frozen=True):
     first_failed_ms: int
     last_failed_ms: int
     committed: int
+    leader_epoch: int
+    lineage: bytes
 
     @property
     def spot(self) -> Spot:
@@ -144,10 +151,11 @@ class FlightRecorder:
             if note.spot not in latest or latest[note.spot].notes < note.notes:
                 latest[note.spot] = note
         finished = [note for note in latest.values() if note.state == _FINISHED]
+        suspects = [note for note in latest.values() if note.state == _SUSPECT]
         return Past(
             self.charges(),
-            [Finished(*note.spot, note.committed) for note in finished],
-            [spot for spot, note in latest.items() if note.state == _SUSPECT],
+            [Finished(*note.spot, note.committed, note.leader_epoch, note.lineage) for note in finished],
+            [Suspect(*note.spot, note.leader_epoch, note.lineage) for note in suspects],
         )
 
     def charges(self) -> list[Charge]:
@@ -166,6 +174,8 @@ class FlightRecorder:
         worker: int = 0,
         committed: int = 0,
         started_ms: int = 0,
+        leader_epoch: int = 0,
+        lineage: bytes = UNTRACED,
     ) -> None:
         """The handler is about to be given this record, for the `handed`-th time, by this worker."""
         with self._claim:
@@ -174,7 +184,7 @@ class FlightRecorder:
                 number = next(self._notes)
                 at = _FIRST + number % RING_SLOTS * SLOT_BYTES
             self._at[worker] = at
-        tally = (attempt, handed, first_failed_ms, started_ms, committed)
+        tally = (attempt, handed, first_failed_ms, started_ms, committed, leader_epoch, lineage)
         self._write(at, _STARTED, number, topic, partition, offset, tally)
 
     def finish(self, worker: int = 0) -> None:
@@ -196,10 +206,13 @@ class FlightRecorder:
         first_failed_ms: int = 0,
         last_failed_ms: int = 0,
         worker: int = 0,
+        leader_epoch: int = 0,
+        lineage: bytes = UNTRACED,
     ) -> None:
         """The handler raised; the record waits for what is to become of it."""
         state = _STATES[verdict]
-        self._charge(state, topic, partition, offset, attempt, handed, first_failed_ms, last_failed_ms)
+        tally = (attempt, handed, first_failed_ms, last_failed_ms, 0, leader_epoch, lineage)
+        self._charge(state, topic, partition, offset, tally)
         self._map[self._at[worker]] = _EMPTY
 
     def forget(self, spot: Spot) -> None:
@@ -249,7 +262,16 @@ class FlightRecorder:
 
     def _settle(self, ring: dict[int, Note], charges: dict[int, Note]) -> None:
         """Turn the record that was at hand when the last incarnation ended into a charge like the others."""
-        waiting = {slot: note for slot, note in charges.items() if note.state in _CAUSES}
+        finished: dict[Spot, int] = {}
+        for note in ring.values():
+            if note.state == _FINISHED:
+                finished[note.spot] = max(note.notes, finished.get(note.spot, 0))
+        waiting: dict[int, Note] = {}
+        for slot, note in charges.items():
+            if finished.get(note.spot, 0) > note.notes:  # it succeeded after it had failed
+                self._map[_position(slot)] = _EMPTY
+            elif note.state in _CAUSES:
+                waiting[slot] = note
         self._slots = {note.spot: slot for slot, note in waiting.items()}
         self._free = [slot for slot in range(SLOTS - 1, RING_SLOTS - 1, -1) if slot not in waiting]
         started = [slot for slot, note in ring.items() if note.state == _STARTED]
@@ -262,7 +284,8 @@ class FlightRecorder:
             note = ring[slot]
             state = _KILLED if note.state == _STARTED else note.state
             first_failed_ms = note.first_failed_ms or self._now_ms
-            self._charge(state, *note.spot, note.attempt, note.handed, first_failed_ms, self._now_ms)
+            tally = (note.attempt, note.handed, first_failed_ms, self._now_ms, 0)
+            self._charge(state, *note.spot, (*tally, note.leader_epoch, note.lineage))
         if self._killer is not None or (started and not culprits):
             # They alone: whoever was a suspect before and not at hand now has not done this.
             for slot in (slot for slot, note in ring.items() if note.state == _SUSPECT):
@@ -274,7 +297,14 @@ class FlightRecorder:
 
     def _as_charge(self, note: Note) -> Charge:
         tally = (note.handed, note.first_failed_ms, note.last_failed_ms)
-        charge = Charge(*note.spot, note.attempt, _CAUSES[note.state], *tally)
+        charge = Charge(
+            *note.spot,
+            note.attempt,
+            _CAUSES[note.state],
+            *tally,
+            leader_epoch=note.leader_epoch,
+            lineage=note.lineage,
+        )
         if note.spot != self._killer or note.state != _KILLED:
             return charge
         told = (self._last_end, self._last_stack, self._last_peak_bytes)
@@ -284,7 +314,7 @@ class FlightRecorder:
         notes = ((slot, read_note(self._map, _position(slot))) for slot in slots)
         return {slot: note for slot, note in notes if note is not None}
 
-    def _charge(self, state: int, topic: str, partition: int, offset: int, *tally: int) -> None:
+    def _charge(self, state: int, topic: str, partition: int, offset: int, tally: tuple[Any, ...]) -> None:
         spot = (topic, partition, offset)
         with self._lock:
             slot = self._slots.get(spot)
@@ -292,7 +322,7 @@ class FlightRecorder:
                 if not self._free:
                     return
                 slot = self._slots[spot] = self._free.pop()
-        self._write(_position(slot), state, next(self._notes), topic, partition, offset, (*tally, 0))
+        self._write(_position(slot), state, next(self._notes), topic, partition, offset, tally)
 
     def _write(
         self,
@@ -302,7 +332,7 @@ class FlightRecorder:
         topic: str,
         partition: int,
         offset: int,
-        tally: tuple[int, ...],
+        tally: tuple[Any, ...],
     ) -> None:
         name = topic.encode()
         body = _NOTE.pack(number, offset, partition, *tally, len(name)) + name

@@ -102,7 +102,7 @@ class Lane:
         self.is_deadly = charge.cause in DEADLY
         self.last_failure = failure
 
-    def as_charge(self) -> Charge:
+    def as_charge(self, lineage: bytes) -> Charge:
         """What `charge` would take up again."""
         cause: Cause = "failed" if self.attempts else "released"
         return Charge(
@@ -113,6 +113,8 @@ class Lane:
             self.handed,
             self.first_failed_ms,
             self.last_failed_ms,
+            leader_epoch=self.held[0].leader_epoch,
+            lineage=lineage,
         )
 
     def finish(self, count: int) -> list[Record]:

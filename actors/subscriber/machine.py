@@ -24,18 +24,16 @@ A handler that exceeds its time cannot be interrupted: a thread has no kill. So 
 commits what is done, and ends; the next incarnation goes on with that record charged. It is noticed up to SLICE_MS late.
 """
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from ...transport.addresses import Place
 from ...transport.context import Publication
 from ...transport.machine import CancelTimer, Effect, Event, SetTimer, Stop, StopRequested, TimerFired
 from ...transport.subscription import STOP_MARGIN_MS, SubscriberOptions
 from .backoff import Draw, in_the_middle
 from .commits import RETRY_MS, Commits
 from .dead_letters import CAUSES
-from .delivery import STRATEGIES, beginnings, key_of
+from .delivery import STRATEGIES, beginnings
 from .departures import Departures
 from .effects import (
     ERROR,
@@ -55,13 +53,11 @@ from .effects import (
     Lost,
     NoteTimeout,
     Offsets,
-    Pause,
     Poll,
     Polled,
     Ran,
     Recall,
     Recalled,
-    Record,
     Resume,
     Retire,
     Revoking,
@@ -72,10 +68,10 @@ from .effects import (
     tell_of,
 )
 from .failures import Failures, failure_before, lost_before
+from .intake import Intake
 from .lanes import Lane
 from .partitions import NOTHING, Partition, Partitions
 from .past import NO_PAST, Memory, Past
-from .progress import Ranges
 from .runs import Runs
 
 SLICE_MS = 50
@@ -97,6 +93,9 @@ class SubscriberMachine:
         self._runs = Runs(options.concurrency, self._partitions, self._memory, past.suspects, gate)
         self._departures = Departures(options, self._strategy, self._partitions, self._runs, self._memory)
         self._commits = Commits()
+        self._intake = Intake(
+            options, self._strategy, self._partitions, self._runs, self._memory, self._commits
+        )
         self._is_polling = False
         self._crash_reason = ""
         self._out: list[Effect] = []
@@ -160,34 +159,15 @@ class SubscriberMachine:
             self._commit_and_crash()
             self._try_leave()
             return
+        self._intake.learn(event)
         offsets = self._strategy.before_handling(event.records)
         if offsets:
             self._out += self._commits.commit(Commit(offsets), event.records)
         else:
-            self._take(event.records, event.ahead)
+            self._out += self._intake.take(event.records, event.ahead)
             self._plan_commit(now)
             self._commit_if_due()
             self._poll()
-
-    def _take(self, records: Sequence[Record], ahead: Mapping[Place, Ranges]) -> None:
-        for key, group in itertools.groupby(records, key_of):
-            polled = list(group)
-            if key not in self._partitions.owned and self._strategy.tries_again:
-                self._begin(key, polled[0].offset, ahead.get(key, ()))
-            partition = self._partitions.get(key)
-            partition.took(polled)
-            fresh, done = self._memory.sort(key, polled)
-            self._commits.count(len(done))
-            partition.finished(done)
-            self._partitions.hold(partition, fresh)
-            if not partition.is_paused and partition.is_full(self._options.max_records):
-                partition.is_paused = True
-                self._do(Pause(key))
-
-    def _begin(self, key: Place, position: int, ahead: Ranges) -> None:
-        self._memory.begin(key, position, ahead)
-        self._partitions.get(key).inherit(ahead)
-        self._out += [Forget(key, each.offset) for each in self._memory.take_charges_before(key, position)]
 
     # Records are handled.
 
@@ -201,8 +181,11 @@ class SubscriberMachine:
 
     def _is_charged(self, lane: Lane, now: int) -> bool:
         """Whether the first record was tried by an earlier incarnation; it is then put off, or buried."""
-        charge = self._memory.take_charge(lane.key, lane.held[0].offset)
+        charge = self._memory.take_charge(lane.held[0])
         if charge is None:
+            return False
+        if charge.leader_epoch != lane.held[0].leader_epoch:
+            self._do(Forget(lane.key, charge.offset))
             return False
         lane.charge(charge, failure_before(charge))
         self._runs.beware(lane)
@@ -363,7 +346,7 @@ class SubscriberMachine:
     def _on_committed(self, event: Committed, now: int) -> None:
         held_back = self._commits.answered()
         if held_back:
-            self._take(held_back, {})
+            self._out += self._intake.take(held_back, {})
             self._poll()
         for partition in self._partitions.of(event.offsets):
             self._on_passed(partition)

@@ -19,7 +19,7 @@ from .breaker import Breaker
 from .effects import Record, Run
 from .lanes import Lane
 from .partitions import Partitions
-from .past import Memory, spot_of
+from .past import Memory, Suspect, spot_of
 
 RUN_RECORDS = 500
 POOL_RECORDS = 500
@@ -87,7 +87,7 @@ class Runs:
         concurrency: int,
         partitions: Partitions,
         memory: Memory,
-        suspects: Iterable[Spot],
+        suspects: Iterable[Suspect],
         breaker: Breaker,
     ) -> None:
         self._partitions = partitions
@@ -100,7 +100,8 @@ class Runs:
         self._size = RUN_RECORDS if self._is_single else 1
         """How many records go with a run."""
         self._most = min(RUN_RECORDS, max(1, POOL_RECORDS // concurrency))
-        self._bisection = Bisection(() if self._is_single else suspects)
+        self._suspects = {} if self._is_single else {each.spot: each for each in suspects}
+        self._bisection = Bisection(self._suspects)
         self._deadly: set[int] = set()
         self._numbers = itertools.count(1)
         self.running: dict[int, Running] = {}
@@ -134,7 +135,14 @@ class Runs:
                 running.add(other, other.run_length(most - len(running.records), apart))
                 beside -= 1
         tally = (lane.attempts + 1, lane.handed, lane.first_failed_ms, lane.last_failed_ms)
-        return Run(running.number, tuple(running.records), *tally, running.worker, committed)
+        return Run(
+            running.number,
+            tuple(running.records),
+            *tally,
+            running.worker,
+            committed,
+            self._memory.lineage(lane.key),
+        )
 
     def ended(self, number: int, now: int) -> Running | None:
         running = self.running.pop(number, None)
@@ -162,6 +170,12 @@ class Runs:
         """The partition is not this process's any more, or is done up to there."""
         for spot in list(self._bisection.suspects):
             if spot[:2] == key and (before is None or spot[2] < before):
+                self._bisection.clear(spot)
+
+    def acquit_void(self, key: Place, lineage: bytes) -> None:
+        """Suspects of another lineage are not to be tried: other records have their offsets."""
+        for spot in list(self._bisection.suspects):
+            if spot[:2] == key and self._suspects[spot].lineage != lineage:
                 self._bisection.clear(spot)
 
     def beware(self, lane: Lane) -> None:
@@ -199,5 +213,8 @@ class Runs:
 
     def _suspect_in(self, lane: Lane) -> Spot | None:
         """The first suspect among the lane's records; those before it are tried with it."""
-        suspects = self._bisection.suspects
-        return next((spot for record in lane.held if (spot := spot_of(record)) in suspects), None)
+        return next((spot_of(record) for record in lane.held if self._is_suspect(record)), None)
+
+    def _is_suspect(self, record: Record) -> bool:
+        spot = spot_of(record)
+        return spot in self._bisection.suspects and self._suspects[spot].leader_epoch == record.leader_epoch

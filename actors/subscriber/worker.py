@@ -85,7 +85,8 @@ class Workers:
         handler, recorder, worker = self._handler, self._recorder, order.worker
         takes_context, send = self._takes_context, self._send
         attempt, handed, first_ms = order.attempt, order.handed + 1, order.first_failed_ms
-        committed, finish = order.committed, recorder.set_aside if send is None else recorder.finish
+        committed, lineage = order.committed, order.lineage
+        finish = recorder.set_aside if send is None else recorder.finish
         done = 0
         published, sent = self._under_way[worker] = ({}, [])
         made: Sequence[Publication] = ()
@@ -107,6 +108,8 @@ class Workers:
                 worker,
                 committed,
                 started_ms,
+                record.leader_epoch,
+                lineage,
             )
             if self._is_metered:
                 self._began[worker] = (record.offset, thread_time())
@@ -159,5 +162,14 @@ class Workers:
             last_ms = int(time() * 1000)
             first_ms = first_ms or last_ms
         tally = (attempt, handed, first_ms, last_ms)
-        self._recorder.settle(verdict, record.topic, record.partition, record.offset, *tally, order.worker)
+        self._recorder.settle(
+            verdict,
+            record.topic,
+            record.partition,
+            record.offset,
+            *tally,
+            order.worker,
+            record.leader_epoch,
+            order.lineage,
+        )
         return Ran(order.number, at, failure_of(error), verdict, published)

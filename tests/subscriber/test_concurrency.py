@@ -16,7 +16,7 @@ from planaria.actors.subscriber.effects import (
     Run,
 )
 from planaria.actors.subscriber.machine import SLICE_MS
-from planaria.actors.subscriber.past import Finished
+from planaria.actors.subscriber.past import Finished, Suspect
 from planaria.actors.subscriber.progress import from_metadata
 from subscriber_script import FakeMessage, Script
 
@@ -261,7 +261,7 @@ def test_the_records_behind_a_stuck_key_are_bounded() -> None:
 
 
 def test_suspects_are_tried_in_halves_and_nothing_else_meanwhile() -> None:
-    pool = Pool(8, suspects=[("A", 0, offset) for offset in range(4)])
+    pool = Pool(8, suspects=[Suspect("A", 0, offset) for offset in range(4)])
     assert pool.polled(keyed("abcdef")) == [0, 1]
     assert pool.ran(1) == []
     assert pool.ran(0) == [2]
@@ -270,7 +270,7 @@ def test_suspects_are_tried_in_halves_and_nothing_else_meanwhile() -> None:
 
 
 def test_a_suspect_that_fails_is_cleared_and_so_is_one_that_goes_elsewhere() -> None:
-    pool = Pool(8, suspects=[("A", 0, 0), ("A", 0, 1), ("A", 1, 0)])
+    pool = Pool(8, suspects=[Suspect("A", 0, 0), Suspect("A", 0, 1), Suspect("A", 1, 0)])
     assert pool.polled([*keyed("ab"), *keyed("c", partition=1)]) == [0]
     assert pool.ran(0, "ValueError: no") == [1]
     pool.script.lost(1)
@@ -300,7 +300,7 @@ def test_the_commit_effect_has_no_metadata_when_all_is_in_order() -> None:
 
 
 def test_a_suspect_that_is_buried_without_a_run_keeps_nobody_waiting() -> None:
-    charge, suspect = Charge("A", 0, 1, 1, "failed"), ("A", 0, 1)
+    charge, suspect = Charge("A", 0, 1, 1, "failed"), Suspect("A", 0, 1)
     script = Script([charge], [], [suspect], concurrency=2, retries=0, dead_letter="A.dlq")
     script.start()
     found = [FakeMessage("A", 0, offset, b"%d" % offset) for offset in range(3)]

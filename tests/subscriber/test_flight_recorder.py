@@ -21,6 +21,7 @@ from planaria.actors.subscriber.flight_recorder import (
     FlightRecorder,
     flight_path,
 )
+from planaria.actors.subscriber.lineage import lineage_of
 from planaria.actors.subscriber.past import Finished
 
 FIRST_SLOT = 64
@@ -188,7 +189,7 @@ def test_several_at_hand_are_suspects_and_what_has_finished_is_known(path: Path)
     past = second.past()
     assert second.is_death_explained
     assert past.charges == []
-    assert sorted(past.suspects) == [("ORDERS", 0, 0), ("ORDERS", 0, 2)]
+    assert sorted(each.spot for each in past.suspects) == [("ORDERS", 0, 0), ("ORDERS", 0, 2)]
     assert past.finished == [Finished("ORDERS", 0, 1, 0)]
     assert FlightRecorder(path, workers=2).past() == past, "nobody has tried anything since"
 
@@ -201,7 +202,7 @@ def test_whoever_was_at_hand_at_the_next_death_is_suspect_alone(path: Path) -> N
     second.start("ORDERS", 0, 0, 1, worker=2)
     second.start("ORDERS", 0, 1, 1, worker=3)
     third = FlightRecorder(path, workers=4)
-    assert sorted(third.past().suspects) == [("ORDERS", 0, 0), ("ORDERS", 0, 1)]
+    assert sorted(each.spot for each in third.past().suspects) == [("ORDERS", 0, 0), ("ORDERS", 0, 1)]
     third.start("ORDERS", 0, 1, 1, worker=0)
     third.finish(0)
     third.start("ORDERS", 0, 0, 1, worker=0)
@@ -339,3 +340,25 @@ def test_survives_sigkill(child: subprocess.Popen[str], path: Path) -> None:
         # Killed at any moment: between two records nobody is charged, within one that one is.
         assert all(charge.offset >= 99 and charge.key == ("ORDERS", 2) for charge in charges)
         assert len(charges) <= 1
+
+
+def test_a_finish_that_is_newer_than_a_charge_counts(path: Path) -> None:
+    recorder = FlightRecorder(path)
+    recorder.start("ORDERS", 0, 5, 1)
+    recorder.settle("failed", "ORDERS", 0, 5, 1)
+    recorder.start("ORDERS", 0, 5, 2)
+    recorder.finish()
+    recorder.start("ORDERS", 0, 9, 1)
+    past = FlightRecorder(path).past()
+    assert [charge.offset for charge in past.charges] == [9], "the first one succeeded after it had failed"
+    assert [finished.offset for finished in past.finished] == [5]
+
+
+def test_a_note_says_which_record_of_an_offset_it_is_of(path: Path) -> None:
+    recorder, lineage = FlightRecorder(path, workers=2), lineage_of("topic", 3)
+    recorder.start("ORDERS", 0, 4, 1, leader_epoch=2, lineage=lineage)
+    recorder.finish()
+    recorder.start("ORDERS", 0, 5, 1, leader_epoch=2, lineage=lineage)
+    past = FlightRecorder(path).past()
+    assert past.finished == [Finished("ORDERS", 0, 4, 0, 2, lineage)]
+    assert [(each.leader_epoch, each.lineage) for each in past.charges] == [(2, lineage)]

@@ -1,9 +1,13 @@
 """The subscriber's machine, scene by scene: what it does on each event, in its own order."""
 
+import pytest
+
 from planaria.actors.subscriber.commits import COMMIT_MS, COMMIT_RECORDS
-from planaria.actors.subscriber.effects import Bury, Charge
+from planaria.actors.subscriber.effects import Bury, Charge, Polled
+from planaria.actors.subscriber.lineage import lineage_of
 from planaria.actors.subscriber.machine import SLICE_MS
 from planaria.actors.subscriber.partitions import HELD_BYTES
+from planaria.actors.subscriber.past import Finished
 from subscriber_script import FakeMessage, Script, messages
 
 
@@ -455,3 +459,25 @@ def test_at_most_once_stops_when_all_it_has_committed_is_handled() -> None:
     assert script.committed() == ["run A/0 0-1, attempt 1"]
     assert script.ran(1) == ["run A/0 1, attempt 1"]
     assert script.ran() == ["leave"]
+
+
+@pytest.mark.parametrize("other", ["lineage", "leader epoch"])
+def test_what_was_noted_of_another_record_of_the_offset_is_void(other: str) -> None:
+    noted, current = lineage_of("old", 0), lineage_of("new" if other == "lineage" else "old", 0)
+    epoch = int(other == "leader epoch")
+    script = Script(
+        [Charge("A", 0, 0, 9, "killed", lineage=noted)],
+        [Finished("A", 0, offset, 0, lineage=noted) for offset in range(1, 4)],
+        retries=0,
+        dead_letter="A.dlq",
+    )
+    script.start()
+    found = [FakeMessage("A", 0, offset, leader_epoch=epoch) for offset in range(4)]
+    script.give(Polled(found, lineages={("A", 0): current}))
+    assert script.bury is None
+    assert script.run is not None
+    handled = 0
+    while handled < 4:
+        handled += len(script.run.records)
+        script.ran(len(script.run.records))
+    assert handled == 4

@@ -34,7 +34,8 @@ from planaria.actors.subscriber.effects import (
     SoFar,
     TimedOut,
 )
-from planaria.actors.subscriber.past import Finished, spot_of
+from planaria.actors.subscriber.lineage import lineage_of
+from planaria.actors.subscriber.past import Finished, Suspect
 from planaria.actors.subscriber.progress import Ranges, from_metadata
 from planaria.transport.addresses import Place
 from planaria.transport.context import Publication
@@ -69,17 +70,35 @@ class World:
             for offset in self.draw.sample(range(RECORDS), 4)
         }
         self.charges: dict[tuple[Place, int], Charge] = {}
-        self.suspects: list[Spot] = []
+        self.suspects: list[Suspect] = []
         self.finished: dict[Spot, Finished] = {}
         self.ahead: dict[Place, Ranges] = {}
         """What the last commits have told of what is done beyond them."""
+        self.resets = dict.fromkeys(self.committed, 0)
         self.incarnations = 0
         self.be_born()
+
+    def lineage(self, key: Place) -> bytes:
+        return lineage_of("topic", self.resets[key])
+
+    def reset(self) -> None:
+        """While nobody runs, a partition is read anew, or is another topic's: the recorder's notes are void."""
+        key = self.draw.choice(sorted(self.committed))
+        self.resets[key] += 1
+        self.committed[key] = 0
+        self.ahead.pop(key, None)
+        for table in (self.handled, self.tries):
+            for place in [place for place in table if place[0] == key]:
+                del table[place]
+        self.buried = {place for place in self.buried if place[0] != key}
+        self.published = [each for each in self.published if not each.startswith(f"{key[1]}:")]
 
     # The subscriber's life.
 
     def be_born(self) -> None:
         self.incarnations += 1
+        if self.delivery != "at-most-once" and not self.is_calm and self.draw.random() < 0.1:
+            self.reset()
         self.script = Script(
             list(self.charges.values()),
             list(self.finished.values()) if self.concurrency > 1 and not self.is_exact else [],
@@ -192,7 +211,9 @@ class World:
                 )
                 return
             self.handled[place] = self.handled.get(place, 0) + 1
-            self.finished[*place[0], record.offset] = Finished(*place[0], record.offset, run.committed)
+            self.finished[*place[0], record.offset] = Finished(
+                *place[0], record.offset, run.committed, lineage=run.lineage
+            )
             if self.is_exact:
                 published[record.offset] = (made_of(record),)
             done += 1
@@ -209,20 +230,21 @@ class World:
         else:
             # Such an attempt is not charged.
             self.tries[place] -= self.delivery != "at-most-once"
-            others = [spot_of(each.records[0]) for each in self.runs if each is not run]
-            self.suspects = [(*place[0], place[1]), *others]
+            others = [each.records[0] for each in self.runs if each is not run]
+            spots = [(*place[0], place[1]), *((each.topic, each.partition, each.offset) for each in others)]
+            self.suspects = [Suspect(*spot, lineage=self.lineage(spot[:2])) for spot in spots]
         self.be_born()
 
     def charge(self, place: tuple[Place, int], attempt: int, cause: Cause) -> None:
         key, offset = place
-        self.charges[place] = Charge(*key, offset, attempt, cause)
+        self.charges[place] = Charge(*key, offset, attempt, cause, lineage=self.lineage(key))
 
     def obey(self) -> None:
         order = self.orders.pop(0)
         match order:
             case Poll():
                 found = self.fetch()
-                self.act(self.script.give, Polled(found, self.read_ahead(found)))
+                self.act(self.script.give, Polled(found, *self.read_ahead(found)))
             case Commit(offsets=offsets):
                 self.script.commit = order
                 if not self.is_calm and self.draw.random() < 0.1:
@@ -266,10 +288,11 @@ class World:
     def key_of(self, offset: int) -> bytes | None:
         return None if offset % 7 == 0 else b"key %d" % (offset % 7)
 
-    def read_ahead(self, found: list[FakeMessage]) -> dict[Place, Ranges]:
+    def read_ahead(self, found: list[FakeMessage]) -> tuple[dict[Place, Ranges], dict[Place, bytes]]:
         new = self.fresh & {(record.topic, record.partition) for record in found}
         self.fresh -= new
-        return {key: self.ahead[key] for key in new if key in self.ahead}
+        ahead = {key: self.ahead[key] for key in new if key in self.ahead}
+        return ahead, {key: self.lineage(key) for key in new}
 
     def commit_last(self, order: LetGo | Leave) -> None:
         """Nobody is told whether it was made."""

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from planaria.actors.subscriber.bisection import Spot
 from planaria.actors.subscriber.effects import (
     Alarm,
     Buried,
@@ -37,7 +36,7 @@ from planaria.actors.subscriber.effects import (
     Verdict,
 )
 from planaria.actors.subscriber.machine import SubscriberMachine
-from planaria.actors.subscriber.past import Finished, Past
+from planaria.actors.subscriber.past import Finished, Past, Suspect
 from planaria.transport.context import Publication
 from planaria.transport.machine import CancelTimer, Event, SetTimer, Stop, StopRequested, TimerFired
 from planaria.transport.subscription import HandlerSource, SubscriberOptions
@@ -52,6 +51,7 @@ class FakeMessage(NamedTuple):
     value: bytes | None = b"value"
     timestamp: int = 1_700_000_000_000
     headers: dict[str, str] = {}  # noqa: RUF012 - never changed
+    leader_epoch: int = 0
 
 
 def messages(topic: str, partition: int, *offsets: int) -> list[FakeMessage]:
@@ -84,7 +84,7 @@ class Script:
         self,
         charges: Sequence[Charge] = (),
         finished: Sequence[Finished] = (),
-        suspects: Sequence[Spot] = (),
+        suspects: Sequence[Suspect] = (),
         **changed: Any,
     ) -> None:
         self.options = options(**changed)

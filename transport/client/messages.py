@@ -33,6 +33,8 @@ class Message(Struct, frozen=True, gc=False):
     value: bytes | None
     timestamp: int
     headers: Headers | None = None
+    leader_epoch: int = 0
+    """Of its batch. A record that has the offset of one that a power cut took has a higher one."""
 
     @property
     def data(self) -> Any:
@@ -68,18 +70,18 @@ def messages_of(
         records = decode_records(frame, header)
     except (InvalidBatch, CodecUnavailable) as error:
         raise CorruptData(topic, partition, max(from_offset, header.base_offset), str(error)) from error
-    first = header.base_offset
+    first, epoch = header.base_offset, header.leader_epoch
     if from_offset > first:
         records = records[from_offset - first :]
         first = from_offset
     if header.attributes & LOG_APPEND_TIME:
         time_ms = header.max_timestamp_ms
         return [
-            Message(topic, partition, offset, key, value, time_ms, headers)
+            Message(topic, partition, offset, key, value, time_ms, headers, epoch)
             for offset, (key, value, _, headers) in enumerate(records, first)
         ]
     time_ms = header.first_timestamp_ms
     return [
-        Message(topic, partition, offset, key, value, time_ms + delta_ms, headers)
+        Message(topic, partition, offset, key, value, time_ms + delta_ms, headers, epoch)
         for offset, (key, value, delta_ms, headers) in enumerate(records, first)
     ]

@@ -1,0 +1,66 @@
+"""How polled records come in: what is done already is passed, the rest is held in lanes. Pure.
+
+Owns the beginning of a partition: what is remembered of it counts from here on, or is void. Called by the machine.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+from ...transport.addresses import Place
+from ...transport.machine import Effect
+from ...transport.subscription import SubscriberOptions
+from .commits import Commits
+from .delivery import DeliveryStrategy, key_of
+from .effects import Forget, Pause, Polled, Record
+from .partitions import Partitions
+from .past import Memory
+from .progress import Ranges
+from .runs import Runs
+
+
+class Intake:
+    def __init__(
+        self,
+        options: SubscriberOptions,
+        strategy: DeliveryStrategy,
+        partitions: Partitions,
+        runs: Runs,
+        memory: Memory,
+        commits: Commits,
+    ) -> None:
+        self._max_records = options.max_records
+        self._tries_again = strategy.tries_again
+        self._partitions = partitions
+        self._runs = runs
+        self._memory = memory
+        self._commits = commits
+
+    def learn(self, event: Polled) -> None:
+        """What the polled records' partitions belong to, before any of the records is taken."""
+        self._memory.learn(event.lineages)
+        for key in event.lineages:
+            self._runs.acquit_void(key, self._memory.lineage(key))
+
+    def take(self, records: Sequence[Record], ahead: Mapping[Place, Ranges]) -> list[Effect]:
+        effects: list[Effect] = []
+        for key, group in itertools.groupby(records, key_of):
+            polled = list(group)
+            if key not in self._partitions.owned and self._tries_again:
+                effects += self._begin(key, polled[0].offset, ahead.get(key, ()))
+            partition = self._partitions.get(key)
+            partition.took(polled)
+            fresh, done = self._memory.sort(key, polled)
+            self._commits.count(len(done))
+            partition.finished(done)
+            self._partitions.hold(partition, fresh)
+            if not partition.is_paused and partition.is_full(self._max_records):
+                partition.is_paused = True
+                effects.append(Pause(key))
+        return effects
+
+    def _begin(self, key: Place, position: int, ahead: Ranges) -> list[Effect]:
+        void = self._memory.take_void_charges(key)
+        self._memory.begin(key, position, ahead)
+        self._partitions.get(key).inherit(ahead)
+        passed = self._memory.take_charges_before(key, position)
+        return [Forget(key, each.offset) for each in (*void, *passed)]
