@@ -1,14 +1,14 @@
 """The layout of producer ids: 53 bits, so that any JSON reader can carry them. Pure.
 
-     52      48 47         40 39                 10 9           0
+     52      48 47         40 39                  6 5           0
     +----------+-------------+---------------------+-------------+
     | cluster  | coordinator | era                 | counter     |
-    | 5 bits   | 8 bits      | 30 bits             | 10 bits     |
+    | 5 bits   | 8 bits      | 34 bits             | 6 bits      |
     +----------+-------------+---------------------+-------------+
 
     cluster      0; reserved for linked clusters, which must not share ids
     coordinator  of transactions, plus 1; 0: a producer without transactions
-    era          seconds since 2026-01-01 (until 2060), or one more than the era before, whichever is larger
+    era          sixteenths of a second since 2026-01-01 (until 2060), or one more than the last era, if that is larger
     counter      ids of one era
 
 An era is reserved durably before its first id is given out, and never resumed after a restart. Because eras follow the
@@ -18,8 +18,8 @@ out after the backup. Ids with bit 62 are the broker's own (`actors/journal/iden
 
 CLUSTER_BITS = 5
 COORDINATOR_BITS = 8
-ERA_BITS = 30
-COUNTER_BITS = 10
+ERA_BITS = 34
+COUNTER_BITS = 6
 
 MAX_COORDINATORS = 2**COORDINATOR_BITS - 1
 IDS_PER_ERA = 2**COUNTER_BITS
@@ -27,13 +27,15 @@ IDS_PER_ERA = 2**COUNTER_BITS
 _COORDINATOR_SHIFT = COUNTER_BITS + ERA_BITS
 _CLUSTER_SHIFT = _COORDINATOR_SHIFT + COORDINATOR_BITS
 _END = 1 << (_CLUSTER_SHIFT + CLUSTER_BITS)
-_FIRST_SECOND = 1_767_225_600
+_ERAS_PER_SECOND = 16
+"""So short that no broker is stopped, restored and started again within an era."""
+_FIRST_MS = 1_767_225_600_000
 """2026-01-01 00:00 UTC."""
 
 
 def era_after(era: int, now_ms: int) -> int:
     """The era to begin at `now_ms` when every era up to `era` may have been used."""
-    following = max(era + 1, now_ms // 1000 - _FIRST_SECOND)
+    following = max(era + 1, (now_ms - _FIRST_MS) * _ERAS_PER_SECOND // 1000)
     assert following < 1 << ERA_BITS, f"era {following} does not fit"
     return following
 

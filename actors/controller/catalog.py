@@ -14,7 +14,6 @@ import msgspec
 from msgspec import Struct
 
 from ...transport.batch import checksum
-from ...transport.producer_ids import era_after
 from ...transport.protocol.errors import OperatorNeeded
 from ...transport.protocol.quotas import Quota
 from ...transport.protocol.topics import TopicConfig
@@ -37,8 +36,8 @@ class Catalog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     topics_revision: int = 0
     """The revision of the last change that watchers hear of: of a topic or a quota."""
     era: int = 0
-    """The last one begun: by a block of producer ids or by a new topic. No identity repeats within a catalog, and because
-    eras follow the clock (`transport/producer_ids.py`), none is repeated by a catalog from a backup."""
+    """The last one of which producer ids may have been given out. Because eras follow the clock
+    (`transport/producer_ids.py`), none is repeated by a catalog from a backup."""
     topics: dict[str, TopicEntry] = msgspec.field(default_factory=dict)
     removing: dict[str, TopicEntry] = msgspec.field(default_factory=dict)
     """Topics that are deleted, but whose processes or files may still be there."""
@@ -50,10 +49,11 @@ class Catalog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def with_topic(self, topic: str, partitions: int, config: TopicConfig, now_ms: int) -> "Catalog":
         """A new topic, with an id that no other one has or had."""
         assert topic not in self.topics
-        era = era_after(self.era, now_ms)
-        topic_id = blake2b(f"{self.catalog_id}/{era}".encode(), digest_size=16).hexdigest()
+        # The time tells it from a topic that an earlier life of this catalog created at the same revision.
+        origin = f"{self.catalog_id}/{self.revision}/{now_ms}"
+        topic_id = blake2b(origin.encode(), digest_size=16).hexdigest()
         entry = TopicEntry(topic=topic, topic_id=topic_id, partitions=partitions, config=config)
-        return self._next(topics={**self.topics, topic: entry}, era=era)
+        return self._next(topics={**self.topics, topic: entry})
 
     def with_topic_changed(self, topic: str, partitions: int, config: TopicConfig) -> "Catalog":
         entry = msgspec.structs.replace(self.topics[topic], partitions=partitions, config=config)
