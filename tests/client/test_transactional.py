@@ -13,7 +13,7 @@ from planaria.transport.client.exchange_events import Deliver
 from planaria.transport.client.gate import Gate
 from planaria.transport.client.lanes import Identity
 from planaria.transport.client.options import ProducerOptions
-from planaria.transport.client.producer import Concluded, Dropped
+from planaria.transport.client.pump import Concluded, Dropped
 from planaria.transport.client.transactional import _Part
 from planaria.transport.protocol.data import ProducedBatch, ProduceReply
 from planaria.transport.protocol.errors import PlanariaError

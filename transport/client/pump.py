@@ -1,0 +1,263 @@
+"""The producer's half on the network thread: between the accumulator, the machines and the exchange.
+
+Takes batches from the accumulator, hands them to the machines, gives the network what they order, and brings outcomes
+back. Never called by user threads, which post to it. Made by `Producer`.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from msgspec import structs
+
+from ..addresses import Place
+from ..batch import TRANSACTIONAL, build
+from ..protocol.data import Acks, Produce, ProduceReply
+from ..protocol.errors import ErrorBody, ErrorCode
+from .accumulator import Accumulator
+from .asking import Answered, Ask, Effect, Event, Failed, Owner, SetTimer, TimerFired, partition_address
+from .delivery import Lane, ProducerBatch
+from .errors import DeliveryFailed, DeliveryUncertain, error_from
+from .exchange_events import Deliver
+from .identified import Identified
+from .producing import BatchTaken, LaneFreed, LaneHeld, LaneIdle, Outcome, Producing, Transmit
+
+SWEEP_MS = 100
+"""How long a message in a transaction may lie there before it goes out, if the transaction stays open."""
+_SWEEP: Final = "sweep"
+_END: Final = "end of the transaction"
+
+
+class LaneReady:
+    """A publisher says that a lane has something to take."""
+
+    __slots__ = ("lane",)
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+
+
+class NamedReady:
+    """A publisher hands over a batch of one record that has a name: an identity, or a time of delivery."""
+
+    __slots__ = ("batch",)
+
+    def __init__(self, batch: ProducerBatch) -> None:
+        self.batch = batch
+
+
+class FlushRequested:
+    """Take everything that is open, however young; ended by FlushEnded."""
+
+
+class FlushEnded:
+    """A flush is over."""
+
+
+class Begun:
+    """A transaction begins, and nobody sweeps."""
+
+
+class Dropped:
+    """The transaction is aborted: what is not done by now fails."""
+
+
+class Concluded:
+    """The transaction is to be ended, and suspended: once all of it is done `ask()` is asked, and `owner` hears of it."""
+
+    def __init__(self, owner: Owner, ask: Callable[[], Ask]) -> None:
+        self.owner = owner
+        self.ask = ask
+
+
+class Abandoned:
+    """The producer closes; what is not done by now fails."""
+
+
+class Pump:
+    """The producer's half on the network thread; between accumulator, machine and exchange."""
+
+    def __init__(
+        self,
+        accumulator: Accumulator,
+        machine: Producing,
+        identified: Identified,
+        delayed: Identified,
+        *,
+        acks: Acks,
+        linger_ms: int,
+        request_timeout_ms: int,
+        codec: int,
+    ) -> None:
+        self._accumulator = accumulator
+        self._machine = machine
+        self._identified = identified
+        self._delayed = delayed
+        self._named = {machine.name: machine for machine in (identified, delayed)}
+        self._acks: Acks = acks
+        self._linger_ms = linger_ms
+        self._request_timeout_ms = request_timeout_ms
+        self._codec = codec
+        self._flushes = 0
+        self._concluded: Concluded | None = None
+        self.is_sweeping = False
+        """While transactions are open, what lies in batches is taken every SWEEP_MS."""
+        self._lanes: dict[Place, Lane] = {}
+
+    def handle(self, event: Event, now: int) -> list[Effect]:
+        effects = self._on_event(event, now)
+        concluded = self._concluded
+        if concluded is not None and not self._accumulator.unfinished():
+            self._concluded = None
+            effects.append(structs.replace(concluded.ask(), key=(_END, concluded.owner)))
+        return effects
+
+    def _on_event(self, event: Event, now: int) -> list[Effect]:
+        match event:
+            case LaneReady(lane=lane):
+                self._lanes[lane.key] = lane
+                return self._take(lane, now)
+            case TimerFired(key=("linger", tuple() as key)):
+                return self._take(self._lanes[key], now)
+            case NamedReady(batch=batch):
+                lanes = self._identified if batch.schedule is None else self._delayed
+                return self._perform(lanes.put((batch.topic, batch.partition), batch, now), now)
+            case (
+                Answered(key=(first, tuple()))
+                | Failed(key=(first, tuple()))
+                | TimerFired(key=(first, tuple()))
+            ) if first in self._named:
+                return self._perform(self._named[first].handle(event, now), now)
+            case FlushRequested():
+                self._flushes += 1
+                return self._take_all(now)
+            case FlushEnded():
+                self._flushes -= 1
+                return []
+            case Begun():
+                self.is_sweeping = True
+                return [SetTimer(_SWEEP, now + SWEEP_MS)]
+            case TimerFired(key=key) if key is _SWEEP:
+                return self._sweep(now)
+            case Concluded():
+                self._concluded = event
+                return self._take_all(now)
+            case Answered(key=(first, owner)) | Failed(key=(first, owner)) if first is _END:
+                return [Deliver(owner, event)]
+            case Dropped():
+                self._concluded = None
+                error = ErrorBody(ErrorCode.TRANSACTION_ABORTED, "the transaction was aborted")
+                effects = self._take_all(now)
+                return effects + self._perform(self._machine.abandon(error), now)
+            case Abandoned():
+                effects = self._take_all(now)
+                error = ErrorBody(
+                    ErrorCode.SHUTTING_DOWN, "the producer was closed before the acknowledgement"
+                )
+                failed = self._machine.abandon(error)
+                for lanes in self._named.values():
+                    failed += lanes.abandon(error)
+                return effects + self._perform(failed, now)
+        return self._perform(self._machine.handle(event, now), now)
+
+    def _sweep(self, now: int) -> list[Effect]:
+        effects = self._take_all(now)
+        # In this order, as `begin` opens first and looks then: one of the two sees the other.
+        self.is_sweeping = False
+        if self._accumulator.is_open:
+            self.is_sweeping = True
+            effects.append(SetTimer(_SWEEP, now + SWEEP_MS))
+        return effects
+
+    def _take_all(self, now: int) -> list[Effect]:
+        effects: list[Effect] = []
+        for lane in self._accumulator.lanes():
+            self._lanes[lane.key] = lane
+            effects += self._take(lane, now)
+        return effects
+
+    def _take(self, lane: Lane, now: int) -> list[Effect]:
+        if lane.open is None and not lane.sealed:
+            return []  # what comes next is announced
+        linger_ms = 0 if self._flushes else self._linger_ms
+        batches, due_ms = self._accumulator.take(lane, now, linger_ms, self._machine.is_idle(lane.key))
+        if batches and self._accumulator.identity is not None:
+            # The first of a transaction are how this thread hears of it.
+            self._machine.adopt(self._accumulator.identity)
+        effects: list[Effect] = []
+        for batch in batches:
+            effects += self._perform(self._machine.handle(BatchTaken(lane.key, batch), now), now)
+        if due_ms is not None and due_ms > now:
+            effects.append(SetTimer(("linger", lane.key), due_ms))
+        return effects
+
+    def _perform(self, effects: list[Effect], now: int) -> list[Effect]:
+        """Perform the producer's own effects; return those of the network."""
+        left: list[Effect] = []
+        work = deque(effects)
+        while work:
+            effect = work.popleft()
+            match effect:
+                case Transmit():
+                    left += self._transmit(effect, now)
+                case Outcome(batch=batch, base_offset=base_offset):
+                    self._accumulator.finish(batch, base_offset, _error_of(effect), effect.is_duplicate)
+                    if self._machine.fatal is not None and not self._machine.is_transactional:
+                        self._accumulator.stop(error_from(self._machine.fatal))
+                case LaneHeld(lane=key, error=error):
+                    self._accumulator.hold(key, error)
+                    if key in self._lanes:
+                        left += self._take(self._lanes[key], now)
+                case LaneFreed(lane=key):
+                    self._accumulator.release(key)
+                case LaneIdle(lane=key):
+                    self._accumulator.release(key)
+                    left += self._take(self._lanes[key], now)
+                case _:
+                    left.append(effect)
+        return left
+
+    def _transmit(self, effect: Transmit, now: int) -> list[Effect]:
+        topic, partition = effect.lane
+        return [
+            Ask(
+                (effect.lane, effect.token),
+                partition_address(topic, partition),
+                Produce(topic=topic, partition=partition, acks=self._acks),
+                ProduceReply,
+                (self._frame(effect),),
+                self._request_timeout_ms,
+                is_retried=False,
+                has_reply=effect.identity is not None,
+                receipt=effect.receipt,
+            )
+        ]
+
+    def _frame(self, effect: Transmit) -> bytes:
+        """The batch as it goes out; built once for all attempts under the same numbers."""
+        batch: ProducerBatch = effect.batch
+        numbers = (effect.identity, effect.sequence)
+        if batch.frame is not None and batch.frame[0] == numbers:
+            return batch.frame[1]
+        identity = effect.identity
+        frame = build(
+            batch.records,
+            first_timestamp_ms=batch.first_ms,
+            max_timestamp_ms=batch.max_timestamp_ms(),
+            producer_id=identity.producer_id if identity else -1,
+            producer_epoch=identity.epoch if identity else -1,
+            base_sequence=effect.sequence,
+            attributes=self._codec | (TRANSACTIONAL if self._machine.is_transactional else 0),
+        )
+        batch.frame = (numbers, frame)
+        return frame
+
+
+def _error_of(outcome: Outcome) -> Exception | None:
+    error = outcome.error
+    if error is None:
+        return None
+    if error.code == ErrorCode.PRODUCER_FENCED:
+        return error_from(error)
+    kind = DeliveryUncertain if outcome.is_uncertain else DeliveryFailed
+    return kind(error.code, error.message, retriable=error.retriable)
