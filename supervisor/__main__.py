@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import random
+import signal
 import socket
 import sys
 import time
@@ -82,6 +83,7 @@ def greeting(*, endpoint: str, data: str, pid: int, **_: Any) -> str:
 
 
 def main(argv: list[str]) -> int:
+    _open_standard_descriptors()
     try:
         arguments = parse(argv)
     except (ValueError, IndexError) as error:
@@ -101,6 +103,16 @@ def main(argv: list[str]) -> int:
         status.write(error=str(error))
         return 1
     return 1 if failure else 0
+
+
+def _open_standard_descriptors() -> None:
+    """Else a socket or a file gets one of their numbers, and whatever is printed or logged goes there."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            os.set_inheritable(descriptor, True)
 
 
 def parse(argv: list[str]) -> Arguments:
@@ -266,4 +278,5 @@ def leave(code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     leave(main(sys.argv[1:]))

@@ -50,7 +50,6 @@ class Broker:
         self.endpoint = self._keeper.started.endpoint
         """Where clients of any language connect."""
         self.client = Client(self.endpoint, client_id="embedded")
-        self._producer: Producer | None = None
         self._consumers: dict[tuple[str, str], _NamedConsumer] = {}
         self._hosted = HostedSubscriptions(self._keeper, self.client)
         self._is_closed = False
@@ -65,16 +64,17 @@ class Broker:
         self.close()
 
     def close(self) -> None:
-        """Stop everything in order: consumers commit, handlers finish, logs are synced. Closing twice is nothing."""
-        if self._is_closed:
+        """Stop everything in order: consumers commit, handlers finish, logs are synced. Closing twice is nothing.
+
+        Does nothing in a forked child: the broker is its parent's.
+        """
+        if self._is_closed or self.client.is_inherited:
             return
         self._is_closed = True
         atexit.unregister(self.close)
         try:
             for named in self._consumers.values():
                 named.consumer.close()
-            if self._producer is not None:
-                self._producer.close()
             self.client.close()
         finally:
             self._keeper.close()
@@ -116,9 +116,7 @@ class Broker:
         A repeat of a `dedup_id` within the topic's window is not written again: the first one's place is returned.
         With `deliver_at` or `delay` (seconds) it is held back until then, under the `scheduled_id` that is returned.
         """
-        if self._producer is None:
-            self._producer = self.client.producer(linger_ms=0)
-        delivery = self._producer.publish(
+        return self.client.publish(
             topic,
             value,
             key=key,
@@ -127,8 +125,8 @@ class Broker:
             deliver_at=deliver_at,
             delay=delay,
             scheduled_id=scheduled_id,
+            timeout=timeout,
         )
-        return delivery.result(timeout)
 
     @overload
     def producer(self, *, transactional_id: str, **options: Any) -> TransactionalProducer: ...

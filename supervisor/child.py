@@ -20,6 +20,7 @@ import msgspec
 from ..transport import sockets
 from ..transport.actor import ActorContext
 from ..transport.codec import encode_header, sendable
+from ..transport.forks import tell_of_fork
 from ..transport.protocol.control import ActorFailed
 from ..transport.protocol.errors import OperatorNeeded
 from . import data_directory, logs
@@ -46,7 +47,7 @@ def run_child(order: ChildOrder) -> None:
     assert parent is not None
     context.parent_sentinel = parent.sentinel
     # Held until the process ends, whichever way.
-    presence = data_directory.hold_presence(context.data_directory)
+    presence = Presence(context.data_directory)
     try:
         resolve(order.start)(context)
     except OperatorNeeded as error:
@@ -54,7 +55,25 @@ def run_child(order: ChildOrder) -> None:
     except Exception as error:  # noqa: BLE001 - the outermost frame: the failure is reported and the process ends
         _fail(context, error, traceback.format_exc())
     finally:
-        os.close(presence)
+        presence.end()
+
+
+class Presence:
+    """Says that an actor works in the data directory. What a handler forks off is no actor."""
+
+    def __init__(self, directory: str) -> None:
+        self._descriptor: int | None = data_directory.hold_presence(directory)
+        tell_of_fork(self)
+
+    def on_fork(self) -> None:
+        """As any program, it is to end by Ctrl-C."""
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.end()
+
+    def end(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
 def resolve(path: str) -> Callable[[ActorContext], Any]:
@@ -65,8 +84,8 @@ def resolve(path: str) -> Callable[[ActorContext], Any]:
 
 
 def _prepare(order: ChildOrder) -> None:
-    # The supervisor decides about stopping, not the terminal.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The supervisor decides about stopping, not the terminal. A function, as what a handler starts would inherit SIG_IGN.
+    signal.signal(signal.SIGINT, lambda *_: None)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     raise_file_limit()
     logs.set_up(order.log_level, order.log_format, order.context.address, order.context.incarnation)

@@ -4,6 +4,7 @@ Owns the child specs it has installed, and installs them again after a restart o
 went with it. Pickles handlers and never unpickles one. Called by Broker.
 """
 
+import os
 import sys
 import threading
 import time
@@ -79,7 +80,7 @@ class HostedSubscriptions:
             topics=topics,
             handler=source_of(handler),
             endpoint=endpoint,
-            sys_path=[path for path in sys.path if path],
+            sys_path=[os.path.abspath(path) for path in sys.path if path],
             **options_of(options),
         )
         check_enforceable(

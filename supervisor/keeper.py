@@ -9,11 +9,14 @@ know; one that dies or falls silent before that has not started. Called by the e
 """
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 
 import msgspec
 
+from ..transport.client.errors import Forked
+from ..transport.forks import tell_of_fork
 from ..transport.protocol.errors import ProtocolError
 from .admin_link import AdminLink
 from .config import BrokerConfig
@@ -28,19 +31,28 @@ class SupervisorKeeper:
     """Starts a supervisor, and starts it again on the same port when it dies unasked. Raises StartFailed."""
 
     def __init__(self, config: BrokerConfig) -> None:
+        """The directory that `config` names, and the working directory, stay those of this moment."""
+        self._directory = os.getcwd()
+        config = msgspec.structs.replace(config, data=os.path.abspath(config.data))
         self._handle = launch_supervisor(config)
         # A restart must come back where the clients look for it.
         self._config = msgspec.structs.replace(config, endpoint=self._handle.started.endpoint)
         self._listeners: list[Callable[[], None]] = []
         self._closing = threading.Event()
         self._lock = threading.Lock()
-        self._failure: StartFailed | None = None
+        self._failure: StartFailed | Forked | None = None
+        self._pid = os.getpid()
+        tell_of_fork(self)
         self._thread = threading.Thread(target=self._watch, name="planaria-keeper", daemon=True)
         self._thread.start()
 
+    def on_fork(self) -> None:
+        """Have nothing to do with the parent's supervisor."""
+        self._failure = Forked(self._pid)
+
     @property
     def started(self) -> Started:
-        """The supervisor that serves now. Raises StartFailed when it could not be started again."""
+        """The supervisor that serves now. Raises StartFailed when it could not be started again, Forked in a child."""
         if self._failure is not None:
             raise self._failure
         return self._handle.started
@@ -54,8 +66,8 @@ class SupervisorKeeper:
 
     def link(self) -> AdminLink:
         """A link to the supervisor that serves now. Raises StartFailed when there is none."""
-        handle = self._handle
-        return AdminLink(self.started.control, lambda: handle.wait(0) is not None)
+        handle, control = self._handle, self.started.control
+        return AdminLink(control, lambda: handle.wait(0) is not None)
 
     def close(self) -> None:
         self._closing.set()
@@ -87,7 +99,8 @@ class SupervisorKeeper:
         with self._lock:
             if self._closing.is_set():
                 return False
-            self._handle = launch_supervisor(self._config)
+            directory = self._directory if os.path.isdir(self._directory) else "/"
+            self._handle = launch_supervisor(self._config, working_directory=directory)
         try:
             for listener in self._listeners:
                 listener()

@@ -4,6 +4,7 @@ Two pipes tie them together: on the status pipe the supervisor says in a line of
 never written to, and its end tells the supervisor that nobody is there any more, however its starter died.
 """
 
+import fcntl
 import os
 import select
 import subprocess
@@ -12,6 +13,7 @@ import time
 
 import msgspec
 
+from ..transport.forks import tell_of_fork
 from .config import BrokerConfig, to_json
 
 START_TIMEOUT_S = 60.0
@@ -40,12 +42,28 @@ class _StatusLine(msgspec.Struct):
     error: str | None = None
 
 
+class Lifeline:
+    """The end of a pipe that its owner holds for as long as the supervisor is to live. A forked child lets go of it."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor: int | None = descriptor
+        tell_of_fork(self)
+
+    def on_fork(self) -> None:
+        self.cut()
+
+    def cut(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
 class SupervisorHandle:
     """A running supervisor: where it is, and the ways to end it."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", lifeline: int, started: Started) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", lifeline: Lifeline, started: Started) -> None:
         self._process = process
-        self._lifeline: int | None = lifeline
+        self._lifeline = lifeline
         self.started = started
 
     @property
@@ -61,7 +79,7 @@ class SupervisorHandle:
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
         """In good order by the end of the lifeline; killed when that takes longer than `timeout_s`."""
-        self._cut_lifeline()
+        self._lifeline.cut()
         if self.wait(timeout_s) is None:
             self.kill()
 
@@ -69,18 +87,16 @@ class SupervisorHandle:
         """SIGKILL: its actors notice and exit by themselves."""
         self._process.kill()
         self._process.wait()
-        self._cut_lifeline()
-
-    def _cut_lifeline(self) -> None:
-        if self._lifeline is not None:
-            os.close(self._lifeline)
-            self._lifeline = None
+        self._lifeline.cut()
 
 
-def launch_supervisor(config: BrokerConfig, timeout_s: float = START_TIMEOUT_S) -> SupervisorHandle:
+def launch_supervisor(
+    config: BrokerConfig, timeout_s: float = START_TIMEOUT_S, working_directory: str | None = None
+) -> SupervisorHandle:
     """Start a supervisor and wait until it serves. Raises StartFailed."""
-    status_read, status_write = os.pipe()
-    lifeline_read, lifeline_write = os.pipe()
+    status_read, status_write = _pipe()
+    lifeline_read, lifeline_write = _pipe()
+    lifeline = Lifeline(lifeline_write)
     package = __package__ or "planaria.supervisor"
     process = subprocess.Popen(
         [
@@ -88,7 +104,10 @@ def launch_supervisor(config: BrokerConfig, timeout_s: float = START_TIMEOUT_S) 
             *("--status-fd", str(status_write), "--lifeline-fd", str(lifeline_read)),
         ],
         pass_fds=(status_write, lifeline_read),
+        cwd=working_directory,
         stdin=subprocess.DEVNULL,
+        stdout=_unless_closed(1),
+        stderr=_unless_closed(2),
         # A group of its own: Ctrl-C in a terminal is for the embedding program, which stops the broker in order.
         process_group=0,
     )
@@ -97,13 +116,31 @@ def launch_supervisor(config: BrokerConfig, timeout_s: float = START_TIMEOUT_S) 
     try:
         started = _await_start(status_read, process, timeout_s)
     except BaseException:
-        os.close(lifeline_write)
+        lifeline.cut()
         process.kill()
         process.wait()
         raise
     finally:
         os.close(status_read)
-    return SupervisorHandle(process, lifeline_write, started)
+    return SupervisorHandle(process, lifeline, started)
+
+
+def _pipe() -> tuple[int, int]:
+    """A pipe whose ends are none of the standard descriptors, even where a daemon has closed those."""
+    ends = []
+    for end in os.pipe():
+        ends.append(fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3))
+        os.close(end)
+    return ends[0], ends[1]
+
+
+def _unless_closed(descriptor: int) -> int | None:
+    """What a child gets as its standard descriptor: the one of this process, unless that is closed."""
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return subprocess.DEVNULL
+    return None
 
 
 def _await_start(status: int, process: "subprocess.Popen[bytes]", timeout_s: float) -> Started:

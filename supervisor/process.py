@@ -102,10 +102,10 @@ class SupervisorProcess:
         self._interrupts = 0
 
     def run(self) -> None:
+        self._listen_to_signals()
         self._launcher.warm_up()
         context = sockets.new_context()
         self._control = sockets.control_socket(context, self._settings.control_endpoint)
-        self._listen_to_signals()
         if self._settings.lifeline is not None:
             self._selector.register(self._settings.lifeline, selectors.EVENT_READ, self._on_lifeline)
         self._poller = zmq.Poller()
@@ -156,6 +156,8 @@ class SupervisorProcess:
         signal.set_wakeup_fd(writer)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
+        # Held back since the start of the program: what has come meanwhile is handled now.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
         self._selector.register(self._signals, selectors.EVENT_READ, self._on_signal)
 
     def _on_signal(self) -> None:

@@ -1,7 +1,7 @@
 """Timers by key: setting one replaces the one before. Pure bookkeeping; the loop asks what is due."""
 
 import heapq
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 
 STALE_ALLOWANCE = 256
 """Stale entries kept before the heap is swept, beside as many as there are timers."""
@@ -29,6 +29,12 @@ class Timers:
 
     def cancel(self, key: Hashable) -> None:
         self._current.pop(key, None)
+
+    def discard(self, is_gone: Callable[[Hashable], bool]) -> None:
+        """Cancel every timer whose key `is_gone`, and keep no reference to it."""
+        self._current = {key: turn for key, turn in self._current.items() if not is_gone(key)}
+        self._heap = [entry for entry in self._heap if not is_gone(entry[2])]
+        heapq.heapify(self._heap)
 
     def next_at(self) -> int | None:
         """When the earliest timer is due, None when there is none."""

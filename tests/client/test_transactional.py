@@ -35,7 +35,10 @@ class StillNetwork:
     def now_ms(self) -> int:
         return self.now
 
-    def tell_of_failure(self, _: Any) -> None:
+    def forget(self, _: Any) -> None:
+        """Nothing is closed with it."""
+
+    def tell_of_end(self, _: Any) -> None:
         """It never fails."""
 
     def post(self, owner: Any, event: Any) -> None:

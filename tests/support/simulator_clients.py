@@ -87,9 +87,14 @@ class ClientHost(Host):
     def directory(self) -> Directory:
         return self._exchange.directory
 
+    is_inherited = False
+
     @property
     def owner(self) -> Owner:
         return self._exchange
+
+    def forget(self, item: object) -> None:
+        """Nobody closes what is left here."""
 
     @property
     def is_running(self) -> bool:
@@ -101,7 +106,7 @@ class ClientHost(Host):
     def now_ms(self) -> int:
         return self.world.now_ms
 
-    def tell_of_failure(self, dependant: object) -> None:
+    def tell_of_end(self, dependant: object) -> None:
         """A failure here ends the simulation."""
 
     def post(self, owner: Owner, event: Event) -> None:

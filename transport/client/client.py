@@ -7,6 +7,7 @@ embedded broker. Never decides where a request goes; that is the exchange's busi
 import threading
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from time import monotonic
 from types import TracebackType
 from typing import Any, Self, overload
 
@@ -15,6 +16,7 @@ from ..endpoints import DEFAULT_ENDPOINT
 from .admin import Admin
 from .consumer import Consumer
 from .delivery import RecordMetadata
+from .farewell import at_exit
 from .network import Network
 from .options import (
     REQUEST_TIMEOUT_MS,
@@ -59,10 +61,14 @@ class Client(Admin):
         self._network = Network(endpoint, client_id=client_id, metadata_timeout_ms=metadata_timeout_ms)
         super().__init__(self._network, request_timeout_ms)
         self._client_id = client_id
-        self._open: list[Any] = []
         self._publisher: Producer | None = None
         self._lock = threading.Lock()
         self._is_closed = False
+
+    @property
+    def is_inherited(self) -> bool:
+        """Whether this process is a fork of the one that made the client: then every call raises Forked."""
+        return self._network.is_inherited
 
     @overload
     def producer(self, *, transactional_id: str, **options: Any) -> TransactionalProducer: ...
@@ -74,34 +80,36 @@ class Client(Admin):
         self, *, transactional_id: str | None = None, **options: Any
     ) -> Producer | TransactionalProducer:
         """A new producer, with a `transactional_id` one of transactions; `options` are the fields of ProducerOptions."""
+        self._network.refuse_when_closed()
         options.setdefault("request_timeout_ms", self._request_timeout_ms)
         found = checked(ProducerOptions, {**options, "transactional_id": transactional_id})
         if found.transactional_id is not None and found.acks != "all":
             raise InvalidOption("acks: must be 'all' with a transactional_id")
-        kind = Producer if found.transactional_id is None else TransactionalProducer
-        producer = kind(self._network, found)
-        self._open.append(producer)
+        if found.transactional_id is not None:
+            return self._network.keep(TransactionalProducer(self._network, found))
+        producer = self._network.keep(Producer(self._network, found))
+        at_exit(producer)
         return producer
 
     def consumer(
         self, group: str | None = None, topics: str | Sequence[str] = (), **options: Any
     ) -> Consumer:
         """A new consumer, for one thread at a time; `options` are the fields of ConsumerOptions."""
+        self._network.refuse_when_closed()
         options.setdefault("request_timeout_ms", self._request_timeout_ms)
         options.setdefault("client_id", self._client_id)
         if group is not None:
             check_name("group", group)
         consumer = Consumer(self._network, group, as_topics(topics), checked(ConsumerOptions, options))
-        self._open.append(consumer)
-        return consumer
+        return self._network.keep(consumer)
 
     def share_consumer(self, group: str, topics: str | Sequence[str], **options: Any) -> ShareConsumer:
         """A member of a share group, to whom single records are locked; `options` are the fields of ShareOptions."""
+        self._network.refuse_when_closed()
         options.setdefault("request_timeout_ms", self._request_timeout_ms)
         check_name("group", group)
         consumer = ShareConsumer(self._network, group, as_topics(topics), checked(ShareOptions, options))
-        self._open.append(consumer)
-        return consumer
+        return self._network.keep(consumer)
 
     def publish(
         self,
@@ -115,23 +123,35 @@ class Client(Admin):
         deliver_at: datetime | int | None = None,
         delay: timedelta | float | None = None,
         scheduled_id: str | None = None,
+        timeout: float | None = None,
     ) -> RecordMetadata:
-        """Publish one message and wait for its acknowledgement. For more than a few, hold a producer."""
+        """Publish one message and wait for its acknowledgement. For more than a few, hold a producer.
+
+        Raises what `Producer.publish` and `Delivery.result` do; TimedOut after `timeout` seconds, those of
+        `request_timeout_ms` unless given.
+        """
+        patience_s = self._request_timeout_ms / 1000 if timeout is None else timeout
+        deadline = monotonic() + patience_s
+        self._network.refuse_when_closed()
+        self._network.partitions_of(topic, int(patience_s * 1000))
         with self._lock:
             if self._publisher is None:
-                self._publisher = self.producer(delivery_timeout_ms=self._request_timeout_ms)
+                timeout_ms = self._request_timeout_ms
+                self._publisher = self.producer(
+                    delivery_timeout_ms=timeout_ms, max_block_ms=timeout_ms, linger_ms=0
+                )
         delivery = self._publisher.publish(
             topic, value, key, headers, partition, timestamp_ms, dedup_id, deliver_at, delay, scheduled_id
         )
-        return delivery.result()
+        return delivery.result(max(0.0, deadline - monotonic()))
 
     def close(self) -> None:
-        """Close the producers and consumers that are still open, then the connection."""
-        if self._is_closed:
+        """Close the producers and consumers that are still open, then the connection. Does nothing in a forked child."""
+        if self._is_closed or self._network.is_inherited:
             return
         self._is_closed = True
         try:
-            for item in self._open:
+            for item in self._network.open_items():
                 item.close()
         finally:
             self._network.close()
@@ -142,12 +162,12 @@ class Client(Admin):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
+        if kind is None or self._network.is_inherited:
             self.close()
             return
         self._is_closed = True
         try:
-            for item in self._open:
+            for item in self._network.open_items():
                 item.__exit__(kind, error, trace)
         finally:
             self._network.close()

@@ -85,11 +85,11 @@ class Consumer(OffsetQueries):
         fetching = fetching_for(group, options, is_member=self._membership is not None)
         self._courier = Courier(fetching, self._membership, options.max_poll_interval_ms)
         self._begin()
-        network.tell_of_failure(self)
+        network.tell_of_end(self)
         if self._membership is None:
             self._assign(self._free_standing(topics, options.partitions))
 
-    def on_network_failure(self, error: PlanariaError) -> None:
+    def on_network_end(self, error: PlanariaError) -> None:
         self._courier.has_mail.set()
 
     def _begin(self) -> None:
@@ -156,7 +156,7 @@ class Consumer(OffsetQueries):
                 left = None if deadline is None else deadline - monotonic()
                 if not self._courier.mailbox and (left is not None and left <= 0):
                     return []
-                self._network.refuse_when_closed()
+                self._refuse_when_closed()
                 self._courier.has_mail.wait(left)
         finally:
             self._courier.last_poll_ms = self._network.now_ms()
@@ -363,7 +363,7 @@ class Consumer(OffsetQueries):
             if left is not None and left <= 0:
                 raise TimedOut(f"the start of {topic}/{partition} is not known after {timeout} s")
             self._courier.has_mail.wait(left)
-            self._network.refuse_when_closed()
+            self._refuse_when_closed()
             self._open_mail()
             if place not in self._reader.owned:
                 raise PlanariaError(f"{topic}/{partition} has been taken away")
@@ -413,7 +413,7 @@ class Consumer(OffsetQueries):
         self._end(self._read_positions(), leave_group)
 
     def _end(self, positions: Offsets, leave_group: bool | None = None) -> None:
-        if self._is_closed:
+        if self._is_closed or self._network.is_inherited:
             return
         self._is_closed = True
         try:
@@ -423,6 +423,7 @@ class Consumer(OffsetQueries):
                     self._commit_now(news)
         finally:
             self._leave(not self._is_static if leave_group is None else leave_group)
+            self._courier.has_mail.set()  # for a poll in another thread, which finds the consumer closed
 
     def _leave(self, is_told: bool) -> None:
         self._network.post(self._courier, StopFetching(tuple(self._reader.owned)))
@@ -434,10 +435,12 @@ class Consumer(OffsetQueries):
                 while self._courier.mailbox:
                     self._has_left |= isinstance(self._courier.mailbox.popleft(), Left)
         self._network.post(self._network.owner, Withdrawn(self._courier))
+        self._network.forget(self)
 
     def _refuse_when_closed(self) -> None:
         if self._is_closed:
             raise Closed("the consumer is closed")
+        self._network.refuse_when_closed()
 
     def _refuse_without_group(self) -> None:
         if self._group is None:

@@ -18,6 +18,7 @@ from .asking import Ask, CancelTimer, Effect, Event, Owner, SetTimer, TimerFired
 from .exchange import Exchange
 from .exchange_events import (
     Arrived,
+    CancelTimers,
     CheckLocality,
     Connect,
     Deliver,
@@ -104,6 +105,8 @@ class Dispatch:
                     self.timers.set((owner, key), at)
                 case CancelTimer(key=key):
                     self.timers.cancel((owner, key))
+                case CancelTimers(owner=gone):
+                    self.timers.discard(lambda key: cast("tuple[Owner, Any]", key)[0] is gone)
                 case Connect(route=route, endpoint=endpoint):
                     sockets.connect_peer(self._socket, route, endpoint)
                 case Disconnect(endpoint=endpoint):

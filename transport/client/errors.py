@@ -27,6 +27,15 @@ class Closed(PlanariaError):
     """The object has been closed."""
 
 
+class Forked(PlanariaError):
+    """The object was made before `os.fork`, by the parent process; a child makes its own."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(
+            f"made in process {pid}, before this process was forked from it; make a new one here"
+        )
+
+
 class Backpressure(ProtocolError):
     """A group is too far behind in the partition, and the producer is to raise rather than wait. Nothing was taken.
 

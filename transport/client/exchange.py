@@ -30,6 +30,7 @@ from .directory import Directory
 from .errors import unknown_topic
 from .exchange_events import (
     Arrived,
+    CancelTimers,
     CheckLocality,
     Connect,
     Deliver,
@@ -368,7 +369,7 @@ class Exchange:
 
     def _withdraw(self, owner: Owner) -> list[Effect]:
         gone = [pending for pending in self._pending.values() if pending.owner is owner]
-        return [effect for pending in gone for effect in self._forget(pending)]
+        return [*(effect for pending in gone for effect in self._forget(pending)), CancelTimers(owner)]
 
     # Messages.
 

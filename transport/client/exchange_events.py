@@ -87,6 +87,12 @@ class Deliver(Struct, frozen=True, gc=False):
     event: Event
 
 
+class CancelTimers(Struct, frozen=True):
+    """Cancel all timers of an owner that is gone."""
+
+    owner: Owner
+
+
 class CheckLocality(Struct, frozen=True):
     """Find out whether the file `instance` in this directory holds this id; answer with LocalityKnown."""
 

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Protocol, TypeVar
 from weakref import WeakSet
 
@@ -26,6 +27,7 @@ from zmq.utils.monitor import recv_monitor_message
 from ..addresses import place_of
 from ..clock import Clock
 from ..codec import encode_header
+from ..forks import tell_of_fork
 from ..protocol.errors import ErrorBody, ErrorCode, PlanariaError
 from ..protocol.message import Reply, Request
 from ..protocol.session import Metadata, MetadataReply
@@ -37,7 +39,7 @@ from ..sockets import (
 from .asking import GATEWAY, Answered, Ask, Effect, Event, Failed, Owner
 from .directory import Directory
 from .dispatch import Dispatch
-from .errors import Closed, UnknownTopic, error_from
+from .errors import Closed, Forked, UnknownTopic, error_from
 from .exchange import Exchange
 from .exchange_events import (
     Disconnected,
@@ -73,9 +75,22 @@ class Waiter:
 
 
 class Dependant(Protocol):
-    """Whoever has threads of the program waiting for what only the network thread can bring."""
+    """An object with threads of the program that wait for what only the network thread can bring."""
 
-    def on_network_failure(self, error: PlanariaError) -> None: ...
+    def on_network_end(self, error: PlanariaError) -> None: ...
+
+
+class Closable(Protocol):
+    """A producer or a consumer of a client."""
+
+    def close(self) -> None: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+ClosableT = TypeVar("ClosableT", bound=Closable)
 
 
 class Network:
@@ -98,6 +113,10 @@ class Network:
         self._is_asleep = False
         self._is_stopping = False
         self._failure: BaseException | None = None
+        self._pid = os.getpid()
+        self._open: dict[Closable, None] = {}
+        self.is_inherited = False
+        """Whether this process is a fork of the one that the network thread runs in."""
         self._context = new_context()
         self._socket = calls_socket(self._context)
         self._dispatch = Dispatch(self._exchange, self._socket, _is_here)
@@ -107,6 +126,17 @@ class Network:
         os.set_blocking(self._wake_writer, False)
         self._thread = threading.Thread(target=self._run, name="planaria-network", daemon=True)
         self._thread.start()
+        tell_of_fork(self)
+
+    def on_fork(self) -> None:
+        """Refuse everything from now on, and give up the pipe; pyzmq leaves the parent's sockets alone by itself."""
+        self.is_inherited = self._is_stopping = True
+        self._failure = Forked(self._pid)
+        self._is_asleep = False
+        for descriptor in (self._wake_reader, self._wake_writer):
+            with suppress(OSError):
+                os.close(descriptor)
+        self._wake_reader = self._wake_writer = -1
 
     @property
     def directory(self) -> Directory:
@@ -136,10 +166,21 @@ class Network:
         except OSError:  # full: it is awake; closed: it has ended
             return
 
-    def tell_of_failure(self, dependant: Dependant) -> None:
-        """Call its `on_network_failure` when the network thread ends by an error, which only a bug can bring about."""
+    def tell_of_end(self, dependant: Dependant) -> None:
+        """Call its `on_network_end` when the network thread ends: the client was closed, or a bug ended it."""
         with self._dependants_lock:
             self._dependants.add(dependant)
+
+    def keep(self, item: ClosableT) -> ClosableT:
+        """Have an object closed with the client, unless it is closed before."""
+        self._open[item] = None
+        return item
+
+    def forget(self, item: Closable) -> None:
+        self._open.pop(item, None)
+
+    def open_items(self) -> list[Closable]:
+        return list(self._open)
 
     def is_network_thread(self) -> bool:
         return threading.current_thread() is self._thread
@@ -201,14 +242,16 @@ class Network:
         check_name("topic", topic)
         self.post(self._exchange, Wanted(topic))
         give_up_at = self.now_ms() + self.metadata_timeout_ms
+        deadline = self.now_ms() + timeout_ms
         version: int | None = None
         while True:
-            wait_ms = max(0, give_up_at - self.now_ms()) if version is not None else 0
+            wait_ms = 0 if version is None else max(0, min(give_up_at, deadline) - self.now_ms())
             request = Metadata(topics=[topic], after_version=version, max_wait_ms=wait_ms)
-            reply = self.call(GATEWAY, request, MetadataReply, timeout_ms=timeout_ms)
+            left_ms = max(0, deadline - self.now_ms())
+            reply = self.call(GATEWAY, request, MetadataReply, timeout_ms=left_ms)
             if reply.topics:
                 return len(reply.topics[0].partitions)
-            if self.now_ms() >= give_up_at:
+            if self.now_ms() >= min(give_up_at, deadline):
                 raise UnknownTopic(topic)
             version = reply.version
 
@@ -218,16 +261,22 @@ class Network:
 
     def refuse_when_closed(self) -> None:
         """Raise why nothing can be asked any more, if so."""
-        if self._failure is not None:
-            raise self._failed() from self._failure
         if self._is_stopping:
-            raise Closed("the client is closed")
+            raise self._end()
 
-    def _failed(self) -> PlanariaError:
-        return PlanariaError(f"the client's network thread failed: {self._failure!r}")
+    def _end(self) -> PlanariaError:
+        if self._failure is None:
+            return Closed("the client is closed")
+        if isinstance(self._failure, Forked):
+            return self._failure
+        error = PlanariaError(f"the client's network thread failed: {self._failure!r}")
+        error.__cause__ = self._failure
+        return error
 
     def close(self) -> None:
-        """Stop the thread and fail whoever still waits."""
+        """Stop the thread and fail whoever still waits. Does nothing in a forked child."""
+        if self.is_inherited:
+            return
         self._is_stopping = True
         self._wake()
         self._thread.join()
@@ -245,21 +294,28 @@ class Network:
                 self._turn(poller)
         except BaseException as error:
             self._failure = error
-            with self._dependants_lock:
-                left = list(self._dependants)
-            for dependant in left:
-                dependant.on_network_failure(self._failed())
             raise
         finally:
             self._is_stopping = True
-            self._fail_waiters()
-            self._open_gates()
-            self._socket.disable_monitor()
-            self._monitor.close(0)
-            self._socket.close(0)
-            end_context(self._context)
-            os.close(self._wake_reader)
-            os.close(self._wake_writer)
+            if not self.is_inherited:  # else a callback has forked, and nothing here is the child's own
+                self._clean_up()
+
+    def _clean_up(self) -> None:
+        self._tell_of_end()
+        self._socket.disable_monitor()
+        self._monitor.close(0)
+        self._socket.close(0)
+        end_context(self._context)
+        os.close(self._wake_reader)
+        os.close(self._wake_writer)
+
+    def _tell_of_end(self) -> None:
+        with self._dependants_lock:
+            left = list(self._dependants)
+        for dependant in left:
+            dependant.on_network_end(self._end())
+        self._fail_waiters()
+        self._open_gates()
 
     def let_pass(self, gate: Gate) -> None:
         """Open a gate at the end of the turn.

@@ -3,6 +3,7 @@
 The hot path is inherited from the accumulator as it stands. Called by `Client.producer`.
 """
 
+import os
 import random
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -13,14 +14,16 @@ from typing import Self
 from ..addresses import is_internal
 from ..batch import CODEC_NONE, CODEC_ZSTD, CodecUnavailable, Headers, require
 from ..deduplication import identified_batch
+from ..forks import tell_of_fork
 from ..protocol.data import PublishRecord
 from ..protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from .accumulator import BATCH_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES, Accumulator, Lingers
 from .asking import Answered, Ask
 from .delayed import Schedule, delayed_dialog
 from .delivery import Lane, ProducerBatch
-from .errors import Closed, DeliveryFailed, DeliveryUncertain, TimedOut
+from .errors import Closed, DeliveryFailed, DeliveryUncertain, Forked, TimedOut
 from .exchange_events import Withdrawn
+from .farewell import flush_with_warning, not_at_exit
 from .identified import Identified, identified_dialog
 from .lanes import Identity
 from .network import Network
@@ -90,9 +93,10 @@ class Producer(Accumulator):
             let_pass=network.let_pass,
         )
         self._network = network
-        self._request_timeout_ms = options.request_timeout_ms
+        self._metadata_timeout_ms = min(options.request_timeout_ms, options.max_block_ms)
         self._turns: dict[str, int] = {}
         self._is_closed = False
+        self._pid = os.getpid()
         is_patient = options.on_backpressure == "block"
         machine = Producing(
             acks=options.acks,
@@ -129,11 +133,28 @@ class Producer(Accumulator):
             codec=_CODECS[options.compression],
         )
 
-        network.tell_of_failure(self)
+        network.tell_of_end(self)
+        tell_of_fork(self)
 
-    def on_network_failure(self, error: PlanariaError) -> None:
-        """Nothing is taken any more, and of what is not acknowledged nobody will hear."""
+    def on_network_end(self, error: PlanariaError) -> None:
+        """Take nothing any more, and fail what is not acknowledged."""
         self.stop(error)
+        self._fail_unfinished(error)
+
+    def on_fork(self) -> None:
+        """As at the network's end, but that the parent's threads hold no lock here, and wait for nothing."""
+        self._changed._at_fork_reinit()  # type: ignore[attr-defined]  # of the lock as well, as the standard library does
+        for batch in self.unfinished():
+            batch.callbacks, batch.gates = [], []
+        self.suspend(Forked(self._pid))
+        self._fail_unfinished(Forked(self._pid))
+
+    def flush_at_exit(self) -> None:
+        batches = self.unfinished()
+        if batches:
+            flush_with_warning(self, sum(batch.record_count for batch in batches))
+
+    def _fail_unfinished(self, error: PlanariaError) -> None:
         for batch in self.unfinished():
             self.finish(batch, -1, DeliveryUncertain(ErrorCode.SHUTTING_DOWN, str(error)))
 
@@ -141,8 +162,9 @@ class Producer(Accumulator):
         return self._network.directory.largest_batch_bytes(topic) or self._batch_bytes
 
     def _count_partitions(self, topic: str) -> int:
+        """Waits for a topic that is new here no longer than for room in the buffer."""
         try:
-            return self._network.partitions_of(topic, self._request_timeout_ms)
+            return self._network.partitions_of(topic, self._metadata_timeout_ms)
         except TimedOut as error:
             message = f"never sent, the partitions of {topic!r} are not known: {error.message}"
             raise DeliveryFailed(error.code, message, retriable=True) from error
@@ -242,16 +264,21 @@ class Producer(Accumulator):
             self._network.post(self._pump, FlushEnded())
 
     def close(self, timeout: float | None = None) -> None:
-        """Flush, then refuse further messages. After `timeout` seconds what is left fails. Raises TimedOut then."""
-        if self._is_closed:
+        """Flush, then refuse further messages. After `timeout` seconds what is left fails. Raises TimedOut then.
+
+        Does nothing in a forked child: what the parent published is the parent's to send.
+        """
+        if self._is_closed or self._network.is_inherited:
             return
         self._is_closed = True
+        not_at_exit(self)
         self.stop(Closed("the producer is closed"))
         try:
             self.flush(timeout)
         finally:
             self._network.post(self._pump, Abandoned())
             self._network.post(self._network.owner, Withdrawn(self._pump))
+            self._network.forget(self)
 
     def __enter__(self) -> Self:
         return self

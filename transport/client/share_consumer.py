@@ -143,6 +143,7 @@ class ShareConsumer:
         """
         if self._is_closed:
             raise Closed("the share consumer is closed")
+        self._network.refuse_when_closed()
         check_count("max_messages", max_messages)
         self._polled_at = monotonic()
         if self._options.acknowledge == "implicit":
@@ -152,6 +153,8 @@ class ShareConsumer:
         give_up_at = None if timeout is None else monotonic() + timeout
         failures = 0
         while True:
+            if self._is_closed:  # by another thread
+                raise Closed("the share consumer is closed")
             self._polled_at = monotonic()
             left_ms = MAX_WAIT_MS if give_up_at is None else int(max(0.0, give_up_at - monotonic()) * 1000)
             wait_ms = min(left_ms, MAX_WAIT_MS)
@@ -452,7 +455,7 @@ class ShareConsumer:
 
         With `acknowledge` "implicit" everything that was handed out counts as accepted, but what a loop has not yielded.
         """
-        if self._is_closed:
+        if self._is_closed or self._network.is_inherited:
             return
         if self._options.acknowledge == "implicit":
             self._accept_held()
@@ -468,7 +471,10 @@ class ShareConsumer:
             held = [(place, sorted(offsets)) for place, offsets in self._held.items()]
         for place, offsets in held:
             self._say(place, offsets, RELEASED)
-        self._send()
+        try:
+            self._send()
+        finally:
+            self._network.forget(self)
 
     def __enter__(self) -> Self:
         return self
@@ -478,7 +484,7 @@ class ShareConsumer:
     ) -> None:
         if kind is None:
             self.close()
-        elif not self._is_closed:
+        elif not self._is_closed and not self._network.is_inherited:
             with suppress(ProtocolError):  # the exception that ends the block is the one to report
                 self._end()
 

@@ -72,6 +72,7 @@ class TransactionalProducer:
 
     def transaction(self) -> "Transaction":
         """Begin one. Raises ProducerFenced when somebody else has the transactional id, TimedOut, or Closed."""
+        self._network.refuse_when_closed()
         with self._lock:
             if self._is_closed:
                 raise Closed("the producer is closed")
@@ -182,7 +183,9 @@ class TransactionalProducer:
             raise TransactionUncertain(error.code, message) from error
 
     def close(self, timeout: float | None = None) -> None:
-        """Abort what is open, and refuse further transactions."""
+        """Abort what is open, and refuse further transactions. Does nothing in a forked child."""
+        if self._network.is_inherited:
+            return
         with self._lock:
             if self._is_closed:
                 return
@@ -191,6 +194,7 @@ class TransactionalProducer:
         if current is not None:
             current.abort()
         self._producer.close(timeout)
+        self._network.forget(self)
 
     def __enter__(self) -> Self:
         return self

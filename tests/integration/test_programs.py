@@ -1,0 +1,242 @@
+"""Programs that are forked, change their directory, have no standard descriptors, end without closing."""
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from live_trees import until
+from planaria import Broker, Client, Closed, Message, TimedOut
+from planaria.transport.client.errors import Forked
+
+pytestmark = pytest.mark.processes
+
+PATIENCE_S = 20.0
+
+
+def in_fork(action: Callable[[], object]) -> str:
+    """What the action raises in a forked child, or "nothing"; fails when the child has no answer in time."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            action()
+            os.write(writer, b"nothing")
+        except BaseException as error:  # noqa: BLE001 - told to the parent
+            os.write(writer, type(error).__name__.encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    killer = threading.Timer(PATIENCE_S, os.kill, (pid, signal.SIGKILL))
+    killer.start()
+    said = os.read(reader, 100).decode()
+    killer.cancel()
+    os.waitpid(pid, 0)
+    os.close(reader)
+    return said
+
+
+def test_fork_every_object_of_the_parent_refuses_at_once_and_harms_nothing(broker: Broker) -> None:
+    broker.create_topic("T", 1)
+    client = Client(broker.endpoint)
+    producer, consumer = client.producer(), client.consumer("g", ["T"])
+    transactional = client.producer(transactional_id="t")
+    share = client.share_consumer("s", ["T"])
+    open_delivery = producer.publish("T", b"before")
+    consumer.poll(0.1)
+    refused: list[Callable[[], Any]] = [
+        client.list_topics,
+        lambda: client.publish("T", b"x"),
+        lambda: producer.publish("T", b"x"),
+        lambda: producer.publish("T", b"x", partition=0),
+        lambda: consumer.poll(5),
+        consumer.commit,
+        lambda: share.poll(5),
+        transactional.transaction,
+        lambda: client.consumer("h", ["T"]),
+        lambda: broker.publish("T", None, b"x"),
+        lambda: broker.supervisor_pid,
+        broker.status,
+    ]
+    for action in refused:
+        assert in_fork(action) == Forked.__name__
+    assert in_fork(lambda: open_delivery.result(5)) in ("nothing", "DeliveryUncertain")
+    for action in (producer.flush, producer.close, consumer.close, share.close, client.close, broker.close):
+        assert in_fork(action) == "nothing"
+    assert open_delivery.result(10).offset == 0
+    assert producer.publish("T", b"after").result(10).offset == 1
+    client.close()
+
+
+def test_fork_a_child_makes_a_client_of_its_own(broker: Broker) -> None:
+    broker.create_topic("T", 1)
+    broker.publish("T", None, b"parent")
+    endpoint = broker.endpoint
+
+    def publish() -> None:
+        with Client(endpoint) as client:
+            client.publish("T", b"child")
+
+    assert in_fork(publish) == "nothing"
+    assert broker.client.list_offsets("T", 0).offset == 2
+
+
+def test_fork_a_child_does_not_keep_the_broker_alive(data_dir: Path) -> None:
+    program = (
+        "import os, sys, time\n"
+        "from planaria import Broker\n"
+        "broker = Broker(sys.argv[1])\n"
+        "if os.fork() == 0:\n"
+        "    os.close(1); sys.stdin.read(); os._exit(0)\n"
+        "print(broker.supervisor_pid, flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    command = [sys.executable, "-c", program, str(data_dir)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        until(lambda: not Path(f"/proc/{pid}").exists(), "the supervisor ends with its program")
+
+
+def test_chdir_a_relative_data_directory_stays_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "first").mkdir()
+    (tmp_path / "second").mkdir()
+    monkeypatch.chdir(tmp_path / "first")
+    with Broker("data") as broker:
+        broker.create_topic("T", 1)
+        broker.publish("T", None, b"0")
+        monkeypatch.chdir(tmp_path / "second")
+        old = broker.supervisor_pid
+        os.kill(old, signal.SIGKILL)
+        until(lambda: broker.supervisor_pid != old, "another supervisor")
+        assert broker.publish("T", None, b"1").offset == 1
+    assert os.listdir(tmp_path / "second") == []
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_descriptors_a_daemon_without_standard_ones_has_a_broker(data_dir: Path, closed: str) -> None:
+    program = (
+        "import sys\n"
+        "from planaria import Broker\n"
+        "with Broker(sys.argv[1]) as broker:\n"
+        "    broker.create_topic('T', 1)\n"
+        "    sys.exit(40 + broker.publish('T', None, b'x').offset)\n"
+    )
+    command = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-c", program, str(data_dir)]
+    assert subprocess.run(command, timeout=60, check=False).returncode == 40
+
+
+def test_signal_what_a_handler_starts_can_be_interrupted(broker: Broker, tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+
+    def start(_: Message) -> None:
+        line = subprocess.run(["cat", "/proc/self/status"], capture_output=True, text=True, check=True)
+        seen.write_text(next(row for row in line.stdout.splitlines() if row.startswith("SigIgn")))
+
+    broker.create_topic("T", 1)
+    broker.publish("T", None, b"x")
+    broker.subscribe("g", "T", handler=start)
+    until(lambda: seen.exists() and seen.read_text(), "the handler has run")
+    ignored = int(seen.read_text().split()[1], 16)
+    assert not ignored & 1 << (signal.SIGINT - 1)
+
+
+@pytest.mark.parametrize("what", ["consumer", "client"])
+@pytest.mark.parametrize("group", ["g", None])
+def test_thread_close_ends_a_poll_that_waits(broker: Broker, group: str | None, what: str) -> None:
+    broker.create_topic("T", 1)
+    client = Client(broker.endpoint)
+    consumer = client.consumer(group, ["T"])
+    ended: list[BaseException] = []
+
+    def poll() -> None:
+        try:
+            consumer.poll(None)
+        except Closed as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=poll, daemon=True)
+    thread.start()
+    until(lambda: consumer._courier.is_polling, "it polls")
+    (consumer if what == "consumer" else client).close()
+    thread.join(PATIENCE_S)
+    assert ended
+    client.close()
+
+
+def test_exit_an_unclosed_producer_is_flushed_and_told_of(broker: Broker) -> None:
+    broker.create_topic("T", 1)
+    program = (
+        "import sys\n"
+        "from planaria import Client\n"
+        "producer = Client(sys.argv[1]).producer(linger_ms=60_000)\n"
+        "for number in range(2000): producer.publish('T', {'n': number})\n"
+    )
+    command = [sys.executable, "-c", program, broker.endpoint]
+    done = subprocess.run(command, timeout=60, check=True, capture_output=True, text=True)
+    assert broker.client.list_offsets("T", 0).offset == 2000
+    assert "not closed" in done.stderr
+
+
+def test_leak_a_closed_consumer_is_not_kept(broker: Broker) -> None:
+    broker.create_topic("T", 1)
+    with Client(broker.endpoint) as client:
+        kept = []
+        for kind in ("consumer", "producer", "share", "transactional"):
+            item: Any
+            if kind == "consumer":
+                item = client.consumer("g", ["T"])
+                item.poll(0.1)
+            elif kind == "share":
+                item = client.share_consumer("s", ["T"])
+                item.poll(0.1)
+            elif kind == "producer":
+                item = client.producer()
+                item.publish("T", b"x").result(10)
+            else:
+                item = client.producer(transactional_id="t")
+            item.close()
+            kept.append((kind, weakref.ref(item)))
+            del item
+
+        def left() -> list[str]:
+            gc.collect()
+            return [kind for kind, each in kept if each() is not None]
+
+        until(lambda: not left(), "nothing is kept")
+
+
+def test_timeout_publishing_without_a_broker_takes_no_longer_than_told(endpoint: str) -> None:
+    with Client(endpoint) as client:
+        producer = client.producer(max_block_ms=300)
+        begun = time.monotonic()
+        with pytest.raises(TimedOut):
+            producer.publish("T", b"x")
+        with pytest.raises(TimedOut):
+            client.publish("T", b"x", timeout=0.3)
+        assert time.monotonic() - begun < 5
+
+
+def test_signal_a_stop_while_it_starts_is_a_stop_in_order(data_dir: Path, endpoint: str) -> None:
+    command = [sys.executable, "-m", "planaria", "serve", "--data", str(data_dir), "--endpoint", endpoint]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+
+        def is_prepared() -> bool:
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            row = next(line for line in status.splitlines() if line.startswith("SigBlk"))
+            return bool(int(row.split()[1], 16) & 1 << (signal.SIGTERM - 1))
+
+        until(is_prepared, "it is prepared for a stop")
+        process.terminate()
+        assert process.wait(PATIENCE_S) == 0
