@@ -158,6 +158,7 @@ class Consumer(OffsetQueries):
                     return []
                 self._refuse_when_closed()
                 self._courier.has_mail.wait(left)
+                self._refuse_when_closed()  # by another thread
         finally:
             self._courier.last_poll_ms = self._network.now_ms()
             self._courier.is_polling = False
