@@ -133,17 +133,18 @@ class Client(Admin):
         patience_s = self._request_timeout_ms / 1000 if timeout is None else timeout
         deadline = monotonic() + patience_s
         self._network.refuse_when_closed()
-        self._network.partitions_of(topic, int(patience_s * 1000))
         with self._lock:
             if self._publisher is None:
                 timeout_ms = self._request_timeout_ms
                 self._publisher = self.producer(
                     delivery_timeout_ms=timeout_ms, max_block_ms=timeout_ms, linger_ms=0
                 )
+        self._publisher.find(topic, int(patience_s * 1000))
         delivery = self._publisher.publish(
             topic, value, key, headers, partition, timestamp_ms, dedup_id, deliver_at, delay, scheduled_id
         )
-        return delivery.result(max(0.0, deadline - monotonic()))
+        # Without a timeout the delivery ends by itself, and can say whether the message was ever sent.
+        return delivery.result(None if timeout is None else max(0.0, deadline - monotonic()))
 
     def close(self) -> None:
         """Close the producers and consumers that are still open, then the connection. Does nothing in a forked child."""

@@ -162,9 +162,12 @@ class Producer(Accumulator):
         return self._network.directory.largest_batch_bytes(topic) or self._batch_bytes
 
     def _count_partitions(self, topic: str) -> int:
-        """Waits for a topic that is new here no longer than for room in the buffer."""
+        return self.find(topic, self._metadata_timeout_ms)
+
+    def find(self, topic: str, timeout_ms: int) -> int:
+        """How many partitions the topic has. Raises UnknownTopic, DeliveryFailed when that is not known in time."""
         try:
-            return self._network.partitions_of(topic, self._metadata_timeout_ms)
+            return self._network.partitions_of(topic, timeout_ms)
         except TimedOut as error:
             message = f"never sent, the partitions of {topic!r} are not known: {error.message}"
             raise DeliveryFailed(error.code, message, retriable=True) from error
