@@ -27,13 +27,12 @@ from typing import Any, NamedTuple, TypeAlias
 import google_crc32c
 import msgspec
 
+from .compression import CODEC_MASK, Buffer, DamagedBody, compress, decompress, stated_size_bytes
+
 HEAD_BYTES = 24
 HEADER_BYTES = 60
 MAGIC = 1
 
-CODEC_MASK = 0b111
-CODEC_NONE = 0
-CODEC_ZSTD = 1
 TRANSACTIONAL = 1 << 3
 CONTROL = 1 << 4
 LOG_APPEND_TIME = 1 << 5
@@ -44,8 +43,11 @@ ABORT_MARKER = -1
 COMMIT_MARKER = -2
 SEQUENCE_LIMIT = 2**31
 """Sequences run from 0 to this, exclusive, and wrap."""
+SMALLEST_RECORD_BYTES = 5
+"""An array of four, each in one byte."""
+MAX_RECORDS_PER_BATCH = 1_000_000
+"""No reader decodes more than this from one batch, whatever a topic's `max_records_per_batch` was."""
 
-Buffer: TypeAlias = bytes | bytearray | memoryview
 Headers: TypeAlias = dict[str, str]
 Record: TypeAlias = tuple[bytes | None, bytes | None, int, Headers | None]
 """Key, value, milliseconds since the batch's first timestamp, headers."""
@@ -207,17 +209,50 @@ def is_commit(header: BatchHeader) -> bool:
 
 
 def decode_records(frame: Buffer, header: BatchHeader) -> list[Record]:
-    """The records of a verified batch. Raises InvalidBatch when they are not what the header says."""
+    """The records of a verified batch. Raises InvalidBatch when they are not what the header says, and CodecUnavailable.
+
+    Costs what the header and the compressed body's own header state, at most MAX_UNPACKED_BYTES and
+    MAX_RECORDS_PER_BATCH: a body that holds more than it states is refused before it is decoded.
+    """
+    if header.record_count > MAX_RECORDS_PER_BATCH:
+        raise InvalidBatch(
+            f"batch says {header.record_count} records, at most {MAX_RECORDS_PER_BATCH} are read"
+        )
     body: Buffer = memoryview(frame)[HEADER_BYTES : header.size_bytes]
     if header.attributes & CODEC_MASK:
-        body = decompress(body, header.attributes & CODEC_MASK)
+        try:
+            body = decompress(body, header.attributes & CODEC_MASK)
+        except DamagedBody as error:
+            raise InvalidBatch(f"batch records cannot be decompressed: {error}") from error
+    if records_announced(body) != header.record_count:
+        raise InvalidBatch(f"batch says {header.record_count} records, its contents do not")
     try:
-        records = _decode_records(body)
+        return _decode_records(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidBatch(f"batch records cannot be decoded: {error}") from error
-    if len(records) != header.record_count:
-        raise InvalidBatch(f"batch says {header.record_count} records and holds {len(records)}")
-    return records
+
+
+def records_announced(body: Buffer) -> int | None:
+    """How many records the MessagePack array at the head of a body holds.
+
+    None when there is no such array or the bytes behind it cannot hold so many.
+    """
+    kind = body[0] if len(body) else 0
+    if 0x90 <= kind <= 0x9F:
+        count, start = kind & 0x0F, 1
+    elif kind == 0xDC:
+        count, start = int.from_bytes(body[1:3], "big"), 3
+    elif kind == 0xDD:
+        count, start = int.from_bytes(body[1:5], "big"), 5
+    else:
+        return None
+    return count if start + count * SMALLEST_RECORD_BYTES <= len(body) else None
+
+
+def unpacked_bytes(frame: Buffer, header: BatchHeader) -> int | None:
+    """The size of a batch's records once they are decompressed, as stated; None when a compressed body states none."""
+    body = memoryview(frame)[HEADER_BYTES : header.size_bytes]
+    return stated_size_bytes(body) if header.attributes & CODEC_MASK else len(body)
 
 
 def split(buffer: Buffer) -> list[tuple[BatchHeader, memoryview]]:
@@ -235,42 +270,3 @@ def split(buffer: Buffer) -> list[tuple[BatchHeader, memoryview]]:
         batches.append((header, view[position:end]))
         position = end
     return batches
-
-
-class CodecUnavailable(RuntimeError):
-    """A batch is compressed by a codec this process has no library for."""
-
-
-def require(codec: int) -> None:
-    """Raises CodecUnavailable when batches of this codec can be neither made nor opened here."""
-    if codec != CODEC_NONE:
-        _zstandard(codec)
-
-
-def compress(body: Buffer, codec: int) -> bytes:
-    return bytes(_zstandard(codec).ZstdCompressor().compress(body))
-
-
-def decompress(body: Buffer, codec: int) -> bytes:
-    """Raises InvalidBatch on damaged data and CodecUnavailable without the codec's library."""
-    zstandard = _zstandard(codec)
-    try:
-        # A frame that states its size is given that much memory, whatever `max_output_size` says.
-        if zstandard.frame_content_size(body) > MAX_DECOMPRESSED_BYTES:
-            raise InvalidBatch(f"batch records are larger than {MAX_DECOMPRESSED_BYTES} bytes")
-        return bytes(zstandard.ZstdDecompressor().decompress(body, max_output_size=MAX_DECOMPRESSED_BYTES))
-    except zstandard.ZstdError as error:
-        raise InvalidBatch(f"batch records cannot be decompressed: {error}") from error
-
-
-MAX_DECOMPRESSED_BYTES = 256 * 1024 * 1024
-
-
-def _zstandard(codec: int) -> Any:
-    if codec != CODEC_ZSTD:
-        raise InvalidBatch(f"unknown batch codec {codec}")
-    try:
-        import zstandard  # noqa: PLC0415 - an optional dependency, loaded by the first compressed batch
-    except ImportError as error:
-        raise CodecUnavailable("zstd batches need the extra: pip install 'planaria[zstd]'") from error
-    return zstandard

@@ -7,19 +7,8 @@ partition remembers is a function of its log. Made by producers and gateways, re
 
 from collections.abc import Mapping
 
-from .batch import (
-    CODEC_MASK,
-    CODEC_NONE,
-    DEDUP,
-    NO_PRODUCER,
-    BatchHeader,
-    Buffer,
-    Headers,
-    InvalidBatch,
-    Record,
-    build,
-    decode_records,
-)
+from .batch import DEDUP, NO_PRODUCER, BatchHeader, Headers, InvalidBatch, Record, build, decode_records
+from .compression import CODEC_MASK, CODEC_NONE, Buffer
 from .partitioner import partition_for_key
 
 DEDUP_HEADER = "dedup-id"

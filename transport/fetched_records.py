@@ -11,18 +11,20 @@ from .batch import (
     LOG_APPEND_TIME,
     TRANSACTIONAL,
     BatchHeader,
-    Buffer,
-    CodecUnavailable,
     InvalidBatch,
     decode_records,
     split,
+    unpacked_bytes,
     verify,
 )
+from .compression import Buffer, CodecUnavailable
 from .protocol.data import AbortedTransaction, FetchedRecord
 from .protocol.errors import ErrorCode, ProtocolError
 
 MAX_INLINE_BYTES = 1024 * 1024
 """Of keys and values in one reply, whoever gives it: base64 and text make about three times that, within one turn."""
+MAX_UNPACKED_INLINE_BYTES = 16 * 1024 * 1024
+"""Of batches opened for one reply: a little compressed data may be much to open, and to look through in one turn."""
 MAX_TIMESTAMP_MS = 2**62
 """No time of a record is further from 1970: a larger number could not be encoded in the reply."""
 
@@ -39,12 +41,13 @@ def decode_for_json(
 
     That is `end_offset` at least when all are taken: behind the last batch compaction may have left a gap.
     At most `max_records`, and no more than `max_bytes` or MAX_INLINE_BYTES of keys and values unless the first record
-    alone has more. Ends before a batch that cannot be opened; when that is the first, raises ProtocolError: CORRUPT_LOG
-    when its checksum does not match or its length cannot be, INVALID_BATCH when a producer sent what cannot be decoded.
+    alone has more. Ends after the batch with which MAX_UNPACKED_INLINE_BYTES have been opened, and before a batch that
+    cannot be opened; when that is the first, raises ProtocolError: CORRUPT_LOG when its checksum does not match or its
+    length cannot be, INVALID_BATCH when a producer sent what cannot be decoded.
     """
     found: list[FetchedRecord] = []
     next_offset = offset
-    size_bytes = 0
+    size_bytes = unpacked = 0
     max_bytes = min(max_bytes, MAX_INLINE_BYTES)
     left_out = {(each.producer_id, each.producer_epoch) for each in aborted}
     for header, frame in _split(batches, offset):
@@ -54,20 +57,24 @@ def decode_for_json(
             next_offset = header.next_offset
             continue
         try:
-            records = open_batch(header, frame)
+            records = open_batch(header, frame, max(offset, header.base_offset), max_records - len(found))
         except ProtocolError:
             if found:  # what comes before it is good; the next fetch will meet the fault at its first batch
                 return found, next_offset
             raise
         for record in records:
-            if record.offset < offset:
-                continue
             size_bytes += len(record.key or b"") + len(record.value or b"")
-            if found and (len(found) >= max_records or size_bytes > max_bytes):
+            if found and size_bytes > max_bytes:
                 return found, next_offset
             found.append(record)
             next_offset = record.offset + 1
-        next_offset = header.next_offset
+        unpacked += unpacked_bytes(frame, header) or 0
+        if (
+            next_offset < header.next_offset
+            or len(found) >= max_records
+            or unpacked >= MAX_UNPACKED_INLINE_BYTES
+        ):
+            return found, next_offset
     return found, max(next_offset, end_offset)
 
 
@@ -85,8 +92,8 @@ def _split(batches: Buffer, offset: int) -> list[tuple[BatchHeader, memoryview]]
         raise ProtocolError(ErrorCode.CORRUPT_LOG, f"the batches from offset {offset} on: {error}") from error
 
 
-def open_batch(header: BatchHeader, frame: Buffer) -> list[FetchedRecord]:
-    """A verified batch's records, each with its offset and time."""
+def open_batch(header: BatchHeader, frame: Buffer, from_offset: int, max_records: int) -> list[FetchedRecord]:
+    """At most so many of a batch's records from an offset within it on, each with its offset and time."""
     where = f"batch at offset {header.base_offset} (the next one is at {header.next_offset})"
     try:
         verify(frame)
@@ -96,12 +103,14 @@ def open_batch(header: BatchHeader, frame: Buffer) -> list[FetchedRecord]:
         records = decode_records(frame, header)
     except (InvalidBatch, CodecUnavailable) as error:
         raise ProtocolError(ErrorCode.INVALID_BATCH, f"{where}: {error}") from error
+    skipped = from_offset - header.base_offset
+    records = records[skipped : skipped + max_records]
     is_log_time = bool(header.attributes & LOG_APPEND_TIME)
     if any(abs(header.first_timestamp_ms + record[2]) > MAX_TIMESTAMP_MS for record in records):
         raise ProtocolError(ErrorCode.INVALID_BATCH, f"{where}: a record's time is out of range")
     return [
         FetchedRecord(
-            offset=header.base_offset + position,
+            offset=offset,
             timestamp_ms=header.max_timestamp_ms if is_log_time else header.first_timestamp_ms + delta_ms,
             key=key,
             key_text=as_text(key),
@@ -109,7 +118,7 @@ def open_batch(header: BatchHeader, frame: Buffer) -> list[FetchedRecord]:
             value_text=as_text(value),
             headers=headers,
         )
-        for position, (key, value, delta_ms, headers) in enumerate(records)
+        for offset, (key, value, delta_ms, headers) in enumerate(records, from_offset)
     ]
 
 

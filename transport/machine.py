@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeAlias
 
 from msgspec import Struct
 
-from .batch import Buffer
+from .compression import Buffer
 from .protocol.control import PeerDown, PeerUp
 from .protocol.errors import ErrorBody
 from .protocol.message import Reply as ReplyBody

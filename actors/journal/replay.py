@@ -20,7 +20,8 @@ from typing import Literal, Protocol
 
 from msgspec import UNSET
 
-from ...transport.batch import BatchHeader, Buffer, InvalidBatch, Record, build, decode_records, split, verify
+from ...transport.batch import BatchHeader, InvalidBatch, Record, build, decode_records, split, verify
+from ...transport.compression import Buffer
 from ...transport.machine import (
     Answered,
     Call,

@@ -25,7 +25,8 @@ from pathlib import Path
 
 import msgspec
 
-from ...transport.batch import BatchHeader, CodecUnavailable, parse_header
+from ...transport.batch import BatchHeader, parse_header, unpacked_bytes
+from ...transport.compression import CodecUnavailable
 from .cleaned import (
     Cleaned,
     CleanedSegment,
@@ -223,7 +224,7 @@ class _Pass:
                     self._end_offset = header.next_offset
                     if self._keys.is_full:
                         return
-                    yield _cost(header)
+                    yield _cost(header, frame)
             except (Damaged, Unreadable, CodecUnavailable) as fault:
                 self._leave(segment, fault)
             self._end_offset = segment.next_offset
@@ -286,7 +287,7 @@ class _Pass:
             try:
                 for header, frame in self._batches(segment):
                     output.add(self._survivors(header, frame, output))
-                    yield _cost(header)
+                    yield _cost(header, frame)
                     if output.write_some():
                         yield _SLICE_ENDS
             except (Damaged, Unreadable, CodecUnavailable) as fault:
@@ -457,5 +458,5 @@ class _Output:
         return segment
 
 
-def _cost(header: BatchHeader) -> int:
-    return header.size_bytes + RECORD_COST_BYTES * header.record_count
+def _cost(header: BatchHeader, frame: Buffer) -> int:
+    return (unpacked_bytes(frame, header) or header.size_bytes) + RECORD_COST_BYTES * header.record_count

@@ -7,13 +7,8 @@ passes over them. Called by `log.py` for `list_offsets` by timestamp: rare, so c
 
 from collections.abc import Callable, Iterator
 
-from ...transport.batch import (
-    LOG_APPEND_TIME,
-    BatchHeader,
-    CodecUnavailable,
-    InvalidBatch,
-    decode_records,
-)
+from ...transport.batch import LOG_APPEND_TIME, BatchHeader, InvalidBatch, decode_records
+from ...transport.compression import CodecUnavailable
 from .segment import Segment
 
 
@@ -29,9 +24,16 @@ def first_at_or_after(
             continue
         if not is_readable(header):
             continue
+        is_as_new_as_stated = False
         for offset, found_ms in _timestamps(reader.frame(position, header), header):
-            if found_ms >= timestamp_ms and offset >= from_offset:
-                return offset, found_ms
+            if found_ms >= timestamp_ms:
+                if offset >= from_offset:
+                    return offset, found_ms
+                is_as_new_as_stated = True
+        if not is_as_new_as_stated:
+            # No record is as new as the header states. The header answers: otherwise one request would open every
+            # batch of a producer whose headers are wrong.
+            return max(header.base_offset, from_offset), header.max_timestamp_ms
     return None
 
 

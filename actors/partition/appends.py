@@ -13,9 +13,6 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from ...transport.batch import (
-    CODEC_MASK,
-    CODEC_NONE,
-    CODEC_ZSTD,
     CONTROL,
     DEDUP,
     HEAD_BYTES,
@@ -23,21 +20,25 @@ from ...transport.batch import (
     LOG_APPEND_TIME,
     NO_PRODUCER,
     SEQUENCE_LIMIT,
+    SMALLEST_RECORD_BYTES,
     TRANSACTIONAL,
     BatchHeader,
-    Buffer,
     InvalidBatch,
     marker,
     parse_header,
+    records_announced,
     stamped_head,
+    unpacked_bytes,
     verify,
 )
+from ...transport.compression import CODEC_MASK, CODEC_NONE, CODECS, Buffer
 from ...transport.deduplication import dedup_id_of
 from ...transport.future import LATEST_MS, too_far_ahead
 from ...transport.machine import Payload, Sender
 from ...transport.producer_ids import coordinator_of
 from ...transport.protocol.data import Acks, ProducedBatch
 from ...transport.protocol.errors import ErrorBody, ErrorCode
+from ...transport.protocol.topics import TopicConfig
 from ...transport.protocol.transactions import Marker
 from ..log.errors import SequenceError
 from ..log.producers import Duplicate, ProducerStates
@@ -45,8 +46,6 @@ from .replication import Watermarks
 
 BROKER_ATTRIBUTES = CONTROL | LOG_APPEND_TIME
 """Only the broker writes such batches: a client that could would forge commits."""
-SMALLEST_RECORD_BYTES = 5
-"""An array of four, each in one byte."""
 
 
 class Admission(Struct):
@@ -82,13 +81,11 @@ class Appends:
     def __len__(self) -> int:
         return len(self._pending)
 
-    def admit(
-        self, payload: Payload, max_batch_bytes: int, now: int, latest_ms: int = LATEST_MS
-    ) -> Admission:
+    def admit(self, payload: Payload, config: TopicConfig, now: int, latest_ms: int = LATEST_MS) -> Admission:
         """Judge, stamp and place each batch; one with a timestamp after `latest_ms` is refused."""
         admission = Admission([], [], [])
         for frame in payload:
-            judged = judge(frame, max_batch_bytes)
+            judged = judge(frame, config)
             if not isinstance(judged, ErrorBody):
                 newest_ms = max(judged.first_timestamp_ms, judged.max_timestamp_ms)
                 if newest_ms > latest_ms:
@@ -182,19 +179,22 @@ class Appends:
         return lost
 
 
-def judge(frame: Buffer, max_batch_bytes: int) -> BatchHeader | ErrorBody:
+def judge(frame: Buffer, config: TopicConfig) -> BatchHeader | ErrorBody:
     """The header of a batch that is fit, or why it is refused before its place in the log is even considered."""
-    if len(frame) > max_batch_bytes:
+    if len(frame) > config.max_message_bytes:
         return ErrorBody(
             ErrorCode.MESSAGE_TOO_LARGE,
-            f"the batch has {len(frame)} bytes, the topic takes {max_batch_bytes}",
+            f"the batch has {len(frame)} bytes, the topic takes {config.max_message_bytes}",
         )
     try:
         header = verify(frame)
     except InvalidBatch as error:
         return ErrorBody(ErrorCode.INVALID_BATCH, str(error))
     fault = fault_of(frame, header)
-    return header if fault is None else ErrorBody(ErrorCode.INVALID_BATCH, fault)
+    if fault is not None:
+        return ErrorBody(ErrorCode.INVALID_BATCH, fault)
+    excess = excess_of(frame, header, config)
+    return header if excess is None else ErrorBody(ErrorCode.MESSAGE_TOO_LARGE, excess)
 
 
 def fault_of(frame: Buffer, header: BatchHeader) -> str | None:
@@ -203,7 +203,7 @@ def fault_of(frame: Buffer, header: BatchHeader) -> str | None:
         return "control and log-append-time batches are the broker's own"
     if header.attributes & ~(CODEC_MASK | DEDUP | TRANSACTIONAL):
         return f"unknown batch attributes {header.attributes:#x}"
-    if header.attributes & CODEC_MASK not in (CODEC_NONE, CODEC_ZSTD):
+    if header.attributes & CODEC_MASK not in CODECS.values():
         return f"unknown batch codec {header.attributes & CODEC_MASK}"
     if header.record_count >= SEQUENCE_LIMIT:
         return f"a batch cannot hold {header.record_count} records"
@@ -211,26 +211,31 @@ def fault_of(frame: Buffer, header: BatchHeader) -> str | None:
         return "an idempotent batch needs a producer id, an epoch and a sequence from zero up"
     if header.is_transactional is (coordinator_of(header.producer_id) is None):
         return "a batch is transactional if and only if its producer id was given for a transactional_id"
-    # Offsets are given by this count: one that the bytes cannot back would tear a hole into the offsets.
-    if header.attributes & CODEC_MASK == CODEC_NONE and records_announced(frame) != header.record_count:
-        return f"the batch says {header.record_count} records, its contents do not"
+    return fault_of_contents(frame, header)
+
+
+def fault_of_contents(frame: Buffer, header: BatchHeader) -> str | None:
+    """Offsets are given by the header's count: one that the contents cannot back would tear a hole into them."""
+    if header.attributes & CODEC_MASK == CODEC_NONE:
+        is_backed = records_announced(memoryview(frame)[HEADER_BYTES:]) == header.record_count
+        return None if is_backed else f"the batch says {header.record_count} records, its contents do not"
+    stated_bytes = unpacked_bytes(frame, header)
+    if stated_bytes is None:
+        return "a compressed batch is one zstd frame that states the size of its contents"
+    if header.record_count * SMALLEST_RECORD_BYTES >= stated_bytes:
+        return f"the batch says {header.record_count} records, which do not fit {stated_bytes} unpacked bytes"
+    return None
+
+
+def excess_of(frame: Buffer, header: BatchHeader, config: TopicConfig) -> str | None:
+    """What the batch has too much of. Its size on the wire says little of what its readers have to do and hold."""
+    if header.record_count > config.max_records_per_batch:
+        return f"the batch has {header.record_count} records, the topic takes {config.max_records_per_batch}"
+    stated_bytes = unpacked_bytes(frame, header) or 0
+    if stated_bytes > config.max_unpacked_bytes:
+        return f"the batch unpacks to {stated_bytes} bytes, the topic takes {config.max_unpacked_bytes}"
     return None
 
 
 def is_sequenced(header: BatchHeader) -> bool:
     return header.producer_id >= 0 and header.producer_epoch >= 0 and header.base_sequence >= 0
-
-
-def records_announced(frame: Buffer) -> int | None:
-    """How many records the MessagePack array at the head of the body holds; None when there is no such array."""
-    body_bytes = len(frame) - HEADER_BYTES
-    kind = frame[HEADER_BYTES] if body_bytes else 0
-    if 0x90 <= kind <= 0x9F:
-        count = kind & 0x0F
-    elif kind == 0xDC:
-        count = int.from_bytes(frame[HEADER_BYTES + 1 : HEADER_BYTES + 3], "big")
-    elif kind == 0xDD:
-        count = int.from_bytes(frame[HEADER_BYTES + 1 : HEADER_BYTES + 5], "big")
-    else:
-        return None
-    return count if count * SMALLEST_RECORD_BYTES < body_bytes else None

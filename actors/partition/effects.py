@@ -19,7 +19,8 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from ...transport.batch import BatchHeader, Buffer
+from ...transport.batch import BatchHeader
+from ...transport.compression import Buffer
 from ...transport.machine import Received
 from ...transport.protocol.errors import ErrorBody
 from ...transport.protocol.topics import TopicConfig

@@ -253,12 +253,8 @@ class PartitionMachine:
             effects += alarm
         if refusal is not None:
             return effects if request.acks == 0 else [*effects, Reply(asked.sender, refusal.body)]
-        admission = self._appends.admit(
-            asked.payload,
-            self._config.max_message_bytes,
-            now,
-            latest_ms(now, self._config.max_timestamp_ahead_ms),
-        )
+        latest = latest_ms(now, self._config.max_timestamp_ahead_ms)
+        admission = self._appends.admit(asked.payload, self._config, now, latest)
         effects += self._append(admission, self._flush.is_every_turn)
         if request.acks == 0:
             return effects

@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 import msgspec
 
 from ...transport.actor import Actor, ActorContext
-from ...transport.batch import BatchHeader, Buffer
+from ...transport.batch import BatchHeader
+from ...transport.compression import Buffer
 from ...transport.loop import run_actor
 from ...transport.machine import Effect, Received
 from ...transport.protocol.data import Fetch, ListOffsets, Produce

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ...transport.addresses import partition_address
-from ...transport.batch import BatchHeader, Buffer, InvalidBatch, decode_records, split, verify
+from ...transport.batch import BatchHeader, InvalidBatch, decode_records, split, verify
+from ...transport.compression import Buffer
 from ...transport.fetched_records import as_text
 from ...transport.machine import Answered, Call, Effect, Failed, Reply, Sender
 from ...transport.protocol.data import Fetch, FetchReply

@@ -8,7 +8,8 @@ a gap and the entries that are left. What compaction has dropped is not found: i
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ...transport.batch import BatchHeader, Buffer, InvalidBatch, decode_records, split, verify
+from ...transport.batch import BatchHeader, InvalidBatch, decode_records, split, verify
+from ...transport.compression import Buffer
 from ...transport.machine import Answered, Call, Effect, Event, Failed
 from ...transport.protocol.data import Fetch, FetchReply
 from ..journal.identity import start_of

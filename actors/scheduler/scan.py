@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from ...transport.addresses import Place, partition_address
-from ...transport.batch import SEQUENCE_LIMIT, BatchHeader, Buffer, split
+from ...transport.batch import SEQUENCE_LIMIT, BatchHeader, split
+from ...transport.compression import Buffer
 from ...transport.machine import Call
 from ...transport.protocol.data import Fetch, FetchReply, ListOffsets, ListOffsetsReply
 

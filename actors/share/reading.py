@@ -14,7 +14,7 @@ from typing import Any
 from msgspec import UNSET, Struct
 
 from ...transport.addresses import Place, partition_address
-from ...transport.batch import CodecUnavailable
+from ...transport.compression import CodecUnavailable
 from ...transport.fetched_records import MAX_INLINE_BYTES, decode_for_json
 from ...transport.machine import Answered, Call, Effect, Failed, Reply, Sender
 from ...transport.protocol.data import Fetch, FetchedRecord, FetchReply

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from planaria.transport.batch import CodecUnavailable, build, parse_header, stamp
+from planaria.transport.batch import build, parse_header, stamp
 from planaria.transport.client.acquired import RangeReader, is_unreadable
 from planaria.transport.client.asking import Answered
 from planaria.transport.client.errors import CorruptData
+from planaria.transport.compression import CodecUnavailable
 from planaria.transport.protocol.data import FetchReply
 from planaria.transport.protocol.errors import ErrorCode, ProtocolError
 from planaria.transport.protocol.shares import AcquiredRange

@@ -18,7 +18,8 @@ from planaria.actors.log.errors import CorruptLog, Unreadable
 from planaria.actors.log.files import Files
 from planaria.actors.log.log import PartitionLog
 from planaria.actors.log.retention import LogConfig
-from planaria.transport.batch import CODEC_ZSTD, CodecUnavailable, split
+from planaria.transport.batch import split
+from planaria.transport.compression import CODEC_ZSTD, CodecUnavailable
 
 DAY_MS = 24 * 3600 * 1000
 

@@ -11,7 +11,6 @@ from planaria.actors.journal.identity import identity_of
 from planaria.actors.log.key_map import KeyMap
 from planaria.actors.log.survivors import records_of, rewritten, survivors
 from planaria.transport.batch import (
-    CODEC_ZSTD,
     CONTROL,
     LOG_APPEND_TIME,
     SEQUENCE_LIMIT,
@@ -23,6 +22,7 @@ from planaria.transport.batch import (
     stamp,
     verify,
 )
+from planaria.transport.compression import CODEC_ZSTD
 
 KEYS = st.none() | st.sampled_from([b"a", b"b", b"c", b"x" * 31, b"x" * 32, b"y" * 500])
 RECORDS = st.lists(

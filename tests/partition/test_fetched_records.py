@@ -3,6 +3,7 @@
 import pytest
 
 from planaria.transport.batch import HEADER_BYTES, LOG_APPEND_TIME, build, checksum, stamp
+from planaria.transport.compression import CODEC_ZSTD
 from planaria.transport.fetched_records import MAX_INLINE_BYTES, decode_for_json
 from planaria.transport.protocol.errors import ProtocolError
 
@@ -113,3 +114,23 @@ def test_all_taken_is_to_go_on_behind_the_gap_that_compaction_left() -> None:
     assert decode_for_json(run, 0, 100, 100, end_offset=9)[1] == 9
     assert decode_for_json(run, 0, 1, 100, end_offset=9)[1] == 1
     assert decode_for_json(b"", 4, 100, 100, end_offset=9) == ([], 9)
+
+
+def test_what_is_opened_for_one_reply_is_bounded_in_unpacked_bytes() -> None:
+    zstandard = pytest.importorskip("zstandard")
+    assert zstandard
+    # Headers count neither as keys nor as values, and 64 KiB of them take a hundred bytes on the wire.
+    headers = {"h": "x" * (1024 * 1024)}
+    one = build(
+        [(None, b"", 0, headers)] * 8, first_timestamp_ms=0, max_timestamp_ms=0, attributes=CODEC_ZSTD
+    )
+    run = b"".join(bytes(stamp(one, 8 * index, 0)) for index in range(100))
+    records, next_offset = decode_for_json(run, 0, 10_000, 1_000_000)
+    assert (len(records), next_offset) == (16, 16)
+
+
+def test_only_the_records_asked_for_are_made() -> None:
+    run = a_run([b"x"] * 50_000)
+    records, next_offset = decode_for_json(run, 49_990, 3, 1_000)
+    assert [record.offset for record in records] == [49_990, 49_991, 49_992]
+    assert next_offset == 49_993

@@ -4,16 +4,8 @@ import struct
 import zlib
 from typing import Any
 
-from planaria.transport.batch import (
-    CODEC_ZSTD,
-    DEDUP,
-    HEAD_BYTES,
-    Record,
-    build,
-    checksum,
-    parse_header,
-    stamp,
-)
+from planaria.transport.batch import DEDUP, HEAD_BYTES, Record, build, checksum, parse_header, stamp
+from planaria.transport.compression import CODEC_ZSTD
 from planaria.transport.partitioner import partition_for_key
 
 FIRST_MS = 1_700_000_000_000

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from planaria.actors.log.errors import CorruptLog, OffsetOutOfRange, StorageFull
 from planaria.actors.log.producers import ProducerStates
-from planaria.transport.batch import BatchHeader, Buffer, split
+from planaria.transport.batch import BatchHeader, split
+from planaria.transport.compression import Buffer
 from planaria.transport.deduplication import dedup_id_of
 
 Step = Literal["append", "batch", "appended", "sync", "synced", "checkpoint"]

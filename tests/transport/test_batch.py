@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planaria.transport import batch
-from planaria.transport.batch import CODEC_ZSTD, HEADER_BYTES, CodecUnavailable, InvalidBatch, Record
+from planaria.transport import batch, compression
+from planaria.transport.batch import HEADER_BYTES, InvalidBatch, Record
+from planaria.transport.compression import CODEC_ZSTD, CodecUnavailable
 
 RECORDS: list[Record] = [(b"k", b"v", 0, {"h": "\u2713"}), (None, None, 5, None), (b"", b"", -1, {})]
 
@@ -105,7 +106,7 @@ def test_a_batch_of_nothing_and_one_of_another_version_are_refused() -> None:
 @pytest.mark.parametrize(
     "records",
     [
-        ["x"],
+        ["a longer text"],
         [{"key": b"k"}],
         [(b"k", b"v", 0)],
         [("text", b"v", 0, None)],
@@ -218,11 +219,23 @@ def test_a_little_that_becomes_too_much_is_refused(
     monkeypatch: pytest.MonkeyPatch, states_its_size: bool
 ) -> None:
     zstandard = pytest.importorskip("zstandard")
-    monkeypatch.setattr(batch, "MAX_DECOMPRESSED_BYTES", 10_000)
+    monkeypatch.setattr(compression, "MAX_UNPACKED_BYTES", 10_000)
     body = zstandard.ZstdCompressor(write_content_size=states_its_size).compress(bytes(1_000_000))
     frame = reseal(build(), body, 1, CODEC_ZSTD)
     with pytest.raises(InvalidBatch):
         batch.decode_records(frame, batch.verify(frame))
+
+
+def test_contents_with_other_records_than_the_header_says_are_refused_undecoded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("zstandard")
+    monkeypatch.setattr(batch, "_decode_records", None)
+    many = build([(None, None, 0, None)] * 5_000, attributes=CODEC_ZSTD)[HEADER_BYTES:]
+    for count in (1, 4_999, 5_001, batch.MAX_RECORDS_PER_BATCH + 1):
+        frame = reseal(build(), many, count, CODEC_ZSTD)
+        with pytest.raises(InvalidBatch, match=f"batch says {count} records"):
+            batch.decode_records(frame, batch.verify(frame))
 
 
 def test_damaged_compression_is_refused(seed: int) -> None:

@@ -14,7 +14,7 @@ import pytest
 from batch_vectors import FIRST_MS, batch_vectors, key_vectors
 from header_vectors import REPLIES, REQUESTS, header_vectors
 from planaria.actors.gateway.machine import REQUESTS as PUBLIC
-from planaria.transport import batch
+from planaria.transport import batch, compression
 from planaria.transport.codec import RequestDecoder, decode_reply, encode_header
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.message import Reply
@@ -84,7 +84,7 @@ def test_batches_are_read(vector: dict[str, Any]) -> None:
     header = batch.verify(frame)
     assert batch.is_head_intact(frame)
     assert header._asdict() == vector["header"]
-    if header.attributes & batch.CODEC_MASK and importlib.util.find_spec("zstandard") is None:
+    if header.attributes & compression.CODEC_MASK and importlib.util.find_spec("zstandard") is None:
         pytest.skip("zstandard is not installed")
     records = batch.decode_records(frame, header)
     assert [

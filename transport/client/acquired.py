@@ -10,7 +10,8 @@ from typing import NamedTuple
 from msgspec import UNSET
 
 from ..addresses import Place, partition_address
-from ..batch import CodecUnavailable, split
+from ..batch import split
+from ..compression import CodecUnavailable
 from ..fetched_records import is_for_readers
 from ..protocol.data import Fetch, FetchReply
 from ..protocol.errors import ErrorCode, PlanariaError, ProtocolError

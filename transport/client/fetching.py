@@ -18,7 +18,7 @@ from itertools import count
 from msgspec import UNSET, Struct
 
 from ..addresses import Place
-from ..batch import Buffer
+from ..compression import Buffer
 from ..protocol.data import Fetch, FetchReply, Isolation, ListOffsets, ListOffsetsReply
 from ..protocol.errors import ErrorBody, ErrorCode
 from ..protocol.groups import FetchOffsets, FetchOffsetsReply

@@ -11,14 +11,13 @@ from msgspec import Struct
 from ..batch import (
     LOG_APPEND_TIME,
     BatchHeader,
-    Buffer,
-    CodecUnavailable,
     Headers,
     InvalidBatch,
     decode_records,
     is_head_intact,
     verify,
 )
+from ..compression import Buffer, CodecUnavailable
 from .content import decode_value
 from .errors import CorruptData
 

@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import Self
 
 from ..addresses import is_internal
-from ..batch import CODEC_NONE, CODEC_ZSTD, CodecUnavailable, Headers, require
+from ..batch import Headers
+from ..compression import CODECS, CodecUnavailable, require
 from ..deduplication import identified_batch
 from ..forks import tell_of_fork
 from ..protocol.data import PublishRecord
@@ -42,7 +43,6 @@ from .pump import (
 )
 from .retry import RetryPolicy
 
-_CODECS = {"none": CODEC_NONE, "zstd": CODEC_ZSTD}
 INTERRUPTED_FLUSH_S = 5.0
 """How long a `with` block that ends by an exception waits for what was published in it."""
 
@@ -74,7 +74,7 @@ class Producer(Accumulator):
     def __init__(self, network: Network, options: ProducerOptions | None = None) -> None:
         options = options or ProducerOptions()
         try:
-            require(_CODECS[options.compression])
+            require(CODECS[options.compression])
         except CodecUnavailable as error:
             raise InvalidOption(f"compression: {error}") from error
         super().__init__(
@@ -130,7 +130,7 @@ class Producer(Accumulator):
             acks=options.acks,
             linger_ms=options.linger_ms,
             request_timeout_ms=options.request_timeout_ms,
-            codec=_CODECS[options.compression],
+            codec=CODECS[options.compression],
         )
 
         network.tell_of_end(self)

@@ -15,6 +15,8 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from .. import patterns
+from ..batch import MAX_RECORDS_PER_BATCH
+from ..compression import MAX_UNPACKED_BYTES
 from .data import WaitMilliseconds
 from .message import Reply, Request
 from .quotas import Quota
@@ -25,6 +27,8 @@ Bytes = Annotated[int, Meta(ge=-1, le=2**63 - 1)]
 SegmentBytes = Annotated[int, Meta(ge=1024, le=2**31 - 1)]
 SegmentMilliseconds = Annotated[int, Meta(ge=100, le=2**63 - 1)]
 MessageBytes = Annotated[int, Meta(ge=1, le=32 * 1024 * 1024)]
+RecordsPerBatch = Annotated[int, Meta(ge=20_000, le=MAX_RECORDS_PER_BATCH)]
+UnpackedBytes = Annotated[int, Meta(ge=1024 * 1024, le=MAX_UNPACKED_BYTES)]
 LagMilliseconds = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Ratio = Annotated[float, Meta(ge=0, le=1)]
 Cleanup: TypeAlias = Literal["delete", "compact", "compact,delete"]
@@ -48,6 +52,10 @@ class TopicConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     """The largest batch a producer may send."""
     max_timestamp_ahead_ms: Milliseconds = 3600 * 1000
     """How far ahead of the broker's clock a record's timestamp may be."""
+    max_records_per_batch: RecordsPerBatch = 100_000
+    """The most records that one batch may hold."""
+    max_unpacked_bytes: UnpackedBytes = 64 * 1024 * 1024
+    """The most bytes that a batch's records may take once they are decompressed."""
     cleanup: Cleanup = "delete"
     """`delete`: segments go by retention. `compact`: the newest record of each key stays. Or both."""
     delete_retention_ms: LagMilliseconds = 24 * 3600 * 1000
@@ -88,6 +96,8 @@ class TopicConfigChange(Struct, frozen=True, forbid_unknown_fields=True, kw_only
     flush: FlushPolicy | UnsetType = UNSET
     max_message_bytes: MessageBytes | UnsetType = UNSET
     max_timestamp_ahead_ms: Milliseconds | UnsetType = UNSET
+    max_records_per_batch: RecordsPerBatch | UnsetType = UNSET
+    max_unpacked_bytes: UnpackedBytes | UnsetType = UNSET
     cleanup: Cleanup | UnsetType = UNSET
     delete_retention_ms: LagMilliseconds | UnsetType = UNSET
     min_compaction_lag_ms: LagMilliseconds | UnsetType = UNSET

@@ -1,0 +1,70 @@
+"""What a batch costs its readers is bounded where it enters: records and unpacked bytes, not only bytes on the wire."""
+
+import pytest
+
+from planaria.actors.partition.appends import judge
+from planaria.transport.batch import BatchHeader, Record, build, checksum
+from planaria.transport.compression import CODEC_ZSTD
+from planaria.transport.protocol.errors import ErrorBody, ErrorCode
+from planaria.transport.protocol.topics import TopicConfig
+
+CONFIG = TopicConfig(max_records_per_batch=20_000, max_unpacked_bytes=1024 * 1024)
+
+
+def a_batch(records: list[Record], attributes: int = 0) -> bytes:
+    return build(records, first_timestamp_ms=1, max_timestamp_ms=1, attributes=attributes)
+
+
+def with_count(frame: bytes, count: int) -> bytes:
+    """The batch with another record count in its header, sealed again."""
+    described = frame[24:26] + count.to_bytes(4, "big") + frame[30:]
+    return frame[:16] + checksum(described).to_bytes(4, "big") + frame[20:24] + described
+
+
+def refusal(frame: bytes) -> ErrorBody | None:
+    judged = judge(frame, CONFIG)
+    return judged if isinstance(judged, ErrorBody) else None
+
+
+@pytest.mark.parametrize("attributes", [0, CODEC_ZSTD], ids=["plain", "zstd"])
+def test_records_are_counted(attributes: int) -> None:
+    if attributes:
+        pytest.importorskip("zstandard")
+    tiny: Record = (None, None, 0, None)
+    assert isinstance(judge(a_batch([tiny] * 20_000, attributes), CONFIG), BatchHeader)
+    refused = refusal(a_batch([tiny] * 20_001, attributes))
+    assert refused is not None
+    assert refused.code == ErrorCode.MESSAGE_TOO_LARGE
+    assert refused.message == "the batch has 20001 records, the topic takes 20000"
+
+
+def test_unpacked_bytes_are_counted() -> None:
+    pytest.importorskip("zstandard")
+    at_most = 1024 * 1024
+    overhead = len(a_batch([(None, bytes(at_most // 2), 0, None)])) - 60 - at_most // 2
+    fits = a_batch([(None, bytes(at_most - overhead), 0, None)], CODEC_ZSTD)
+    assert isinstance(judge(fits, CONFIG), BatchHeader)
+    refused = refusal(a_batch([(None, bytes(at_most - overhead + 1), 0, None)], CODEC_ZSTD))
+    assert refused is not None
+    assert refused.code == ErrorCode.MESSAGE_TOO_LARGE
+    assert "unpacks to 1048577 bytes" in refused.message
+
+
+def test_a_count_that_the_contents_cannot_back_is_refused() -> None:
+    pytest.importorskip("zstandard")
+    good = a_batch([(None, b"value", 0, None)] * 10, CODEC_ZSTD)
+    refused = refusal(with_count(good, 10_000))
+    assert refused is not None
+    assert refused.code == ErrorCode.INVALID_BATCH
+
+
+def test_a_compressed_batch_states_its_size() -> None:
+    zstandard = pytest.importorskip("zstandard")
+    plain = a_batch([(None, b"value", 0, None)])
+    body = zstandard.ZstdCompressor(write_content_size=False).compress(plain[60:])
+    described = plain[24:25] + bytes([CODEC_ZSTD]) + plain[26:60] + body
+    head = plain[:12] + len(described).to_bytes(4, "big") + checksum(described).to_bytes(4, "big")
+    refused = refusal(head + plain[20:24] + described)
+    assert refused is not None
+    assert refused.code == ErrorCode.INVALID_BATCH
+    assert "states the size" in refused.message
