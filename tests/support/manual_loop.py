@@ -101,6 +101,9 @@ class OneFile(Files):
     def make_directory(self, path: Path) -> None:
         pass
 
+    def sync_directory(self, path: Path) -> None:
+        pass
+
     def read_whole(self, path: Path) -> bytes | None:
         return self.content
 
