@@ -9,6 +9,10 @@ changes are durable. Called by serving.py alone.
 
 A topic that was deleted and created anew is another topic. What the group has of the old one is of no use with the new:
 its offsets go, and its partitions are assigned to nobody until whoever holds one has let go of it.
+
+A partition that is younger than the group's knowledge of its topic is read from its beginning, whatever their policy:
+nobody could have chosen to pass what is in it. The group records how many partitions of each topic it knows, and that a
+topic it subscribes to does not exist; what is added later gets offset 0 committed before anybody is granted it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -226,6 +230,8 @@ class Decisions:
             return
         self._topics = dict(topics)
         self._are_targets_stale = True
+        for topic in list(self.state.topic_ids):
+            self._note_growth(topic)
         for topic in {topic for topic, _ in self.state.offsets} | self.state.pending.topics():
             if self._is_gone(topic):
                 self._forget_offsets(topic)
@@ -269,6 +275,7 @@ class Decisions:
         subscriptions = {member.member_id: frozenset(member.topics) for member in members}
         for topic in sorted(frozenset[str]().union(*subscriptions.values())):
             self._note_topic(topic)
+            self._note_absence(topic)
         partitions = {
             topic: entry.partitions for topic, entry in self._topics.items() if not self._is_gone(topic)
         }
@@ -306,7 +313,10 @@ class Decisions:
         if self._topics is None or is_internal(topic):
             return False
         current = self._topics.get(topic)
-        return current is None or self.state.topic_ids.get(topic, current.topic_id) != current.topic_id
+        known = self.state.topic_ids.get(topic)
+        if known == "":
+            return False
+        return current is None or (known is not None and known != current.topic_id)
 
     def _topic_id(self, topic: str) -> str | None:
         """Of the topic of this name that the group reads; of one that it does not read yet, the controller's."""
@@ -316,8 +326,32 @@ class Decisions:
     def _note_topic(self, topic: str) -> None:
         """From now on the group knows this topic and no other of its name."""
         current = self._topics.get(topic) if self._topics is not None else None
-        if current is not None and topic not in self.state.topic_ids:
-            self._record(Change(TopicKey(self.state.group, topic), KnownTopic(current.topic_id)))
+        if current is None or topic in self.state.topic_ids:
+            return
+        known = KnownTopic(current.topic_id, current.partitions)
+        self._record(Change(TopicKey(self.state.group, topic), known))
+
+    def _note_absence(self, topic: str) -> None:
+        """A member subscribes to a topic that does not exist: when it does, it is read from its beginning."""
+        if self._topics is not None and topic not in self._topics and topic not in self.state.topic_ids:
+            self._record(Change(TopicKey(self.state.group, topic), KnownTopic("", 0)))
+
+    def _note_growth(self, topic: str) -> None:
+        """Partitions that have been added since the group knows the topic begin at their beginning."""
+        current = self._topics.get(topic) if self._topics is not None else None
+        known_id, count = self.state.topic_ids[topic], self.state.partition_counts[topic]
+        if current is None or known_id not in ("", current.topic_id) or current.partitions <= count:
+            return
+        known = KnownTopic(current.topic_id, current.partitions)
+        self._record(Change(TopicKey(self.state.group, topic), known))
+        members = self.state.members.values()
+        if members and not any(topic in member.topics for member in members):
+            return  # nobody reads it
+        for partition in range(count, current.partitions):
+            if (topic, partition) not in self.state.offsets:
+                key = OffsetKey(self.state.group, topic, partition)
+                epoch = self.state.reset_epoch((topic, partition))
+                self._record(Change(key, CommittedOffset(0, reset_epoch=epoch)))
 
     def _replace_gone_topics(self) -> None:
         """Once nobody holds a partition of one any more: until then its holders commit, and that counts for nothing."""

@@ -8,7 +8,7 @@ batches carry producer ids of its own.
     key    = ["start", group]                           value = {epoch, starter}
            | ["group", group]                                   {generation}
            | ["member", group, member_id]                       {instance_id, ..., target, held} | nil
-           | ["topic", group, topic]                            {topic_id} | nil
+           | ["topic", group, topic]                            {topic_id, partitions} | nil
            | ["offset", group, topic, partition]                {offset, metadata, reset_epoch} | nil
            | ["pending", group, producer_id, epoch]             {offsets: [...]} | nil: what a transaction moves
            | ["fence", group, producer_id]                      {epoch, ended_ms} | nil
@@ -116,8 +116,11 @@ class Resets(Struct, frozen=True):
     """The count at the latest deletion: the reset epoch of partitions without a committed offset."""
 
 
-class KnownTopic(Struct, frozen=True):
+class KnownTopic(Struct, frozen=True, omit_defaults=True):
     topic_id: str
+    """Empty for a topic that did not exist when the group subscribed to it."""
+    partitions: int = 0
+    """As many as the group knows: what comes beyond is read from its beginning."""
 
 
 class Change(Struct, frozen=True):

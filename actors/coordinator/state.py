@@ -43,7 +43,9 @@ class GroupState:
         self.generation = 0
         self.members: dict[str, Member] = {}
         self.topic_ids: dict[str, str] = {}
-        """Which topic of a name the offsets and the grants are of."""
+        """Which topic of a name the offsets and the grants are of. Empty: none of that name when the group subscribed."""
+        self.partition_counts: dict[str, int] = {}
+        """How many partitions of it the group knows."""
         self.offsets: dict[Place, CommittedOffset] = {}
         self.pending = Pending()
         self.resets = NO_RESETS
@@ -95,7 +97,8 @@ class GroupState:
             found.append(Change(GroupKey(self.group), GroupProgress(self.generation)))
         found += [Change(MemberKey(self.group, name), member) for name, member in self.members.items()]
         found += [
-            Change(TopicKey(self.group, name), KnownTopic(known)) for name, known in self.topic_ids.items()
+            Change(TopicKey(self.group, name), KnownTopic(known, self.partition_counts[name]))
+            for name, known in self.topic_ids.items()
         ]
         found += [Change(OffsetKey(self.group, *place), offset) for place, offset in self.offsets.items()]
         found += [Change(PendingKey(self.group, *key), offsets) for key, offsets in self.pending.open.items()]
@@ -136,8 +139,10 @@ class GroupState:
     def _apply_topic(self, topic: str, value: KnownTopic | None) -> None:
         if value is None:
             self.topic_ids.pop(topic, None)
+            self.partition_counts.pop(topic, None)
         else:
             self.topic_ids[topic] = value.topic_id
+            self.partition_counts[topic] = value.partitions
 
     def _apply_share(self, place: Place, value: ShareProgress | None) -> None:
         if value is None:

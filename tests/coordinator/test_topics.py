@@ -184,3 +184,15 @@ def test_a_commit_of_an_earlier_topic_or_of_before_a_reset_is_refused(group: Sim
     assert code_of(topic_id=known) == ErrorCode.UNKNOWN_TOPIC_ID
     assert offsets(group) == []
     assert code_of() == "ok"
+
+
+@pytest.mark.parametrize("is_down", [True, False])
+def test_a_partition_younger_than_the_group_is_read_from_its_beginning(
+    group: SimulatedGroup, is_down: bool
+) -> None:
+    commit(group, "ORDERS", 7)
+    group.set_topics({"ORDERS": 3, "PAYMENTS": 1})
+    if is_down:
+        group.start()
+    group.drain()
+    assert offsets(group) == [("ORDERS", 0, 7), ("ORDERS", 2, 0)]

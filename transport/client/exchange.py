@@ -49,7 +49,7 @@ HELLO_TIMEOUT_MS = 10_000
 """A connection that does not answer a greeting for so long is made anew."""
 LONG_POLL_MS = 20_000
 POLL_GRACE_MS = 5_000
-REFRESH_MS = 30_000
+REFRESH_MS = 1_000
 """How old the picture of the topics in use may become; a topic that grew is noticed by then."""
 
 _OFFLINE = frozenset({ErrorCode.PARTITION_OFFLINE, ErrorCode.ACTOR_UNAVAILABLE, ErrorCode.SHUTTING_DOWN})

@@ -244,11 +244,12 @@ class Fetching:
             return [effect for place, epoch in places.items() for effect in self._ask_reset(place, epoch)]
         return [effect for place, epoch in places.items() for effect in self._halt(place, epoch, error)]
 
-    def _ask_reset(self, place: Place, epoch: int) -> list[Effect]:
-        if self._reset == "error":
+    def _ask_reset(self, place: Place, epoch: int, at: OffsetReset | None = None) -> list[Effect]:
+        at = at or self._reset
+        if at == "error":
             return self._halt(place, epoch, ErrorBody("NO_OFFSET", "no committed offset"))
         topic, partition = place
-        request = ListOffsets(topic=topic, partition=partition, at=self._reset, isolation=self._isolation)
+        request = ListOffsets(topic=topic, partition=partition, at=at, isolation=self._isolation)
         address = partition_address(topic, partition)
         key = ("reset", place, epoch)
         return [Ask(key, address, request, ListOffsetsReply, timeout_ms=self._request_timeout_ms)]
@@ -326,8 +327,9 @@ class Fetching:
         if error.retriable:
             return self._resume(place, follower)
         if error.code == ErrorCode.OFFSET_OUT_OF_RANGE and kind == "fetch" and self._reset != "error":
+            is_beginning = follower.offset == 0  # of which retention has left less
             follower.offset = None
-            return self._ask_reset(place, epoch)
+            return self._ask_reset(place, epoch, "earliest" if is_beginning else self._reset)
         if self._is_member and error.code in (ErrorCode.UNKNOWN_TOPIC, ErrorCode.UNKNOWN_PARTITION):
             # The topic is gone and the coordinator will take the partition away; until then there is nothing to do.
             return [SetTimer(("again", place, epoch), now + UNKNOWN_TOPIC_PAUSE_MS)]
