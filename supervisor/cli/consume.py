@@ -8,7 +8,7 @@ import typer
 
 from ...transport.client.errors import UnknownTopic
 from .connection import DEFAULT_ENDPOINT, ConnectOption, attached
-from .failures import CommandFailed
+from .failures import EXIT_INTERRUPTED, CommandFailed
 from .records import FORMATS
 
 if TYPE_CHECKING:
@@ -77,8 +77,7 @@ def consume(
         ):
             printing.run(consumer, count, timeout)
     except KeyboardInterrupt:
-        # The usual end of a reader that follows a topic, and no failure.
-        return
+        raise typer.Exit(EXIT_INTERRUPTED) from None
     if count is not None and printing.printed < count:
         raise CommandFailed(f"{printing.printed} of {count} messages came: none in the last {timeout:g} s")
 
@@ -92,11 +91,14 @@ def _consumer(
     isolation: str,
 ) -> "Consumer":
     """Automatic commits cover what earlier polls returned, so nothing is committed that was not printed."""
-    known = {summary.topic for summary in client.list_topics(internal=True)}
+    known = {summary.topic: summary.partitions for summary in client.list_topics(internal=True)}
     for topic in topics:
         # A group would wait for it to be created, and a person who misspelled it as long.
         if topic not in known:
             raise UnknownTopic(topic)
+        for partition in partitions:
+            if partition >= known[topic]:
+                raise CommandFailed(f"topic {topic!r} has {known[topic]} partitions: there is no {partition}")
     chosen = [(topic, partition) for topic in topics for partition in partitions] or None
     return client.consumer(
         group,

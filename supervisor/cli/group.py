@@ -1,6 +1,7 @@
 """`planaria group`: list, create, describe, reset, delete."""
 
 import sys
+import time
 from typing import Annotated, Literal, TypeAlias
 
 import typer
@@ -119,7 +120,8 @@ def reset(
             "--to",
             metavar="WHERE",
             show_default=False,
-            help="earliest, latest, an offset, or a time such as 2026-01-31 or 2026-01-31T12:00 (UTC unless it says).",
+            help="earliest, latest, an offset, a time (2026-01-31, 2026-01-31T12:00, yesterday; UTC unless it says),"
+            " how long ago (24h), or epoch milliseconds (1790000000000ms).",
         ),
     ],
     topic: Annotated[
@@ -131,13 +133,16 @@ def reset(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Take an offset outside the log for the nearer end.")
+    ] = False,
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
     """Set where a group goes on. The group must have no members while that is done.
 
-    An offset outside the log is moved to its nearer end. A time stands for
-    the first message at or after it.
+    An offset outside the log is refused; with --force it is moved to the
+    nearer end. A time stands for the first message at or after it.
 
     [dim]Examples:[/dim]
       planaria group reset billing --to earliest --dry-run
@@ -146,11 +151,11 @@ def reset(
     [dim]--json:[/dim] {"group", "dry_run", "partitions": [{"topic",
     "partition", "from", "to"}]}; null where nothing was committed
     """
-    target = parse_target(to)
+    target = parse_target(to, int(time.time() * 1000))
     if partition is not None and topic is None:
         raise typer.BadParameter("needs --topic", param_hint="--partition")
     with attached(connect) as client:
-        moves = moves_to(client, group, target, topic, partition)
+        moves = moves_to(client, group, target, topic, partition, is_forced=force)
         if not dry_run:
             client.reset_offsets(group, {(move.topic, move.partition): move.after for move in moves})
     if as_json:

@@ -9,11 +9,14 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from ...transport.protocol.errors import PlanariaError
 from ...transport.protocol.operations import ActorState, ActorStatus, SignalName, StatusReply
 from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
-from .output import bytes_text, console, duration_text, note, plural, print_json, table
+from .failures import EXIT_FAILED, CommandFailed, describe
+from .output import bytes_text, console, duration_text, error_console, note, plural, print_json, table
 
 SIGNALS: tuple[SignalName, ...] = get_args(SignalName)
+EXIT_UNREACHABLE = 2
 TRACEBACK_LINES = 3
 """Of each traceback, the last so many: what was raised and where. All of it is in --json."""
 
@@ -42,6 +45,10 @@ def status(
         bool, typer.Option("--watch", "-w", help="Show it again and again, until Ctrl-C.")
     ] = False,
     interval: Annotated[float, typer.Option("--interval", min=0.1, help="Seconds between two looks.")] = 1.0,
+    is_check: Annotated[
+        bool,
+        typer.Option("--check", help="For probes: exit code 0 all is well, 1 trouble, 2 not reachable."),
+    ] = False,
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
@@ -53,6 +60,9 @@ def status(
     "traceback", "alarms", "in_flight"}]}; with --watch one such object a line. States: starting,
     recovering, ready, stopping, stopped, backing_off, quarantined
     """
+    if is_check:
+        _check(connect)
+        return
     with attached(connect) as client:
         if not watch:
             found = client.status()
@@ -69,6 +79,25 @@ def status(
                 while True:
                     time.sleep(interval)
                     live.update(render(client.status()), refresh=True)
+
+
+def _check(endpoint: str) -> None:
+    """Raises typer.Exit unless all is well; what is wrong goes to standard error, a line each."""
+    try:
+        with attached(endpoint) as client:
+            actors = client.status().actors
+    except (CommandFailed, PlanariaError) as error:
+        error_console().print(f"planaria: {describe(error)}", soft_wrap=True)
+        raise typer.Exit(EXIT_UNREACHABLE) from error
+    troubles = [f"{actor.address}: {alarm}" for actor in actors for alarm in actor.alarms]
+    troubles += [
+        f"{actor.address} is quarantined: {actor.reason}" for actor in actors if actor.state == "quarantined"
+    ]
+    for trouble in troubles:
+        error_console().print(trouble, soft_wrap=True)
+    if troubles:
+        raise typer.Exit(EXIT_FAILED)
+    note(f"all is well: {plural(len(actors), 'actor')}")
 
 
 def kill(

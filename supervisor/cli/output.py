@@ -4,6 +4,7 @@ Results go to standard output and everything else to standard error, so that a p
 command; decides nothing about what is shown.
 """
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -15,11 +16,19 @@ from rich.table import Table
 from rich.text import Text
 
 UNKNOWN = "-"
+PIPE_COLUMNS = 10_000
+"""Wider than any table, which takes no more than its contents need."""
 
 
 def console() -> Console:
-    """Standard output; made anew each time, as a test or a pipe may have put another file there."""
-    return Console(highlight=False, emoji=False, markup=False)
+    """Standard output; made anew each time, as a test or a pipe may have put another file there.
+
+    Outside a terminal as wide as it takes: a line of a table stays one line for whatever reads it.
+    """
+    made = Console(highlight=False, emoji=False, markup=False)
+    if not made.is_terminal and "COLUMNS" not in os.environ:
+        made.width = PIPE_COLUMNS
+    return made
 
 
 def error_console() -> Console:

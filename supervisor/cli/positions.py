@@ -9,7 +9,7 @@ from msgspec import Struct, field
 from ...transport.addresses import Place
 from .failures import CommandFailed
 from .group_report import log_ends
-from .times import time_ms
+from .times import past_ms
 
 if TYPE_CHECKING:
     from ...transport.client.client import Client
@@ -34,25 +34,34 @@ class Move(Struct, kw_only=True):
     after: int = field(name="to")
 
 
-def parse_target(text: str) -> Target:
+def parse_target(text: str, now_ms: int) -> Target:
     """Raises BadParameter."""
     if text in {"earliest", "latest"}:
         return cast("Literal['earliest', 'latest']", text)
     if re.fullmatch(r"[0-9]+", text):
         return AtOffset(int(text))
-    at_ms = time_ms(text)
+    at_ms = past_ms(text, now_ms)
     if at_ms is None:
         raise typer.BadParameter(
-            f"{text!r} is neither earliest, latest, an offset, nor a time like 2026-01-31T12:00",
+            f"{text!r} is neither earliest, latest, an offset, nor a time like 2026-01-31T12:00, yesterday or 24h",
             param_hint="--to",
         )
     return AtTime(at_ms)
 
 
 def moves_to(
-    client: "Client", group: str, target: Target, topic: str | None, partition: int | None
+    client: "Client",
+    group: str,
+    target: Target,
+    topic: str | None,
+    partition: int | None,
+    *,
+    is_forced: bool = False,
 ) -> list[Move]:
-    """One move for each partition meant. Raises CommandFailed when there is none, or one is offline."""
+    """One move for each partition meant.
+
+    Raises CommandFailed when there is none, or one is offline, or an offset is outside its log and not `is_forced`.
+    """
     committed = {
         (entry.topic, entry.partition): entry.offset for entry in client.describe_group(group).offsets
     }
@@ -70,10 +79,22 @@ def moves_to(
         raise CommandFailed(
             f'partition {where} is not online or does not exist: "planaria topic describe" says more'
         )
+    if isinstance(target, AtOffset) and not is_forced:
+        _refuse_outside(target.offset, places, ends)
     return [
         Move(topic=name, partition=number, before=committed.get((name, number)), after=after)
         for (name, number), after in _offsets(client, target, places, ends).items()
     ]
+
+
+def _refuse_outside(offset: int, places: list[Place], ends: dict[Place, tuple[int, int]]) -> None:
+    for place in places:
+        first, end = ends[place]
+        if not first <= offset <= end:
+            raise CommandFailed(
+                f"offset {offset} is outside {place[0]}/{place[1]}, which holds {first} to {end}: --force goes to the"
+                " nearer end; a date is written 2026-11-28, epoch milliseconds with the suffix ms"
+            )
 
 
 def _offsets(

@@ -5,7 +5,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, TypeAlias
 
@@ -13,6 +13,7 @@ import msgspec
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ...transport.client.errors import TimedOut
 from ...transport.protocol.errors import ProtocolError
 from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
 from .failures import CommandFailed
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 MAX_UNCONFIRMED = 100_000
 """Deliveries kept to be looked at; past that the older half is waited for."""
 DELIVERY_TIMEOUT_MS = 30_000
+LAST_FLUSH_S = 5.0
+"""How long a command that is interrupted, or has failed, waits to know what became of what it published."""
 LINES_A_LOOK = 1_000
 """The progress bar moves once in so many lines."""
 
@@ -107,6 +110,7 @@ def produce(
         _progress(produced, size_bytes) as advance,
         client.producer(acks=_ACKS[acks], delivery_timeout_ms=DELIVERY_TIMEOUT_MS) as producer,
     ):
+        client.describe_topic(topic)  # refused when there is none, whatever the input is
         _Publishing(producer, produced, options).run(source, parser, advance)
     if as_json:
         print_json(produced)
@@ -123,7 +127,8 @@ class _Publishing:
         self._producer = producer
         self._produced = produced
         self._options = options
-        self._unconfirmed: deque[Delivery] = deque()
+        self._unconfirmed: deque[tuple[int, Delivery]] = deque()
+        """With the number of its line."""
         self._started_at = time.monotonic()
 
     def run(self, source: BinaryIO, parser: Parser, advance: Advance) -> None:
@@ -141,21 +146,33 @@ class _Publishing:
             before = plural(self._produced.messages, "message")
             raise CommandFailed(f"line {number}: {error}; published before it: {before}") from error
         except (ProtocolError, KeyboardInterrupt):
-            before = plural(self._produced.messages, "message")
-            error_console().print(f"acknowledged so far: {before}")
+            self._tell_of_the_rest(number)
             raise
         finally:
             self._produced.seconds = round(time.monotonic() - self._started_at, 3)
             advance(self._produced)
+
+    def _tell_of_the_rest(self, lines_read: int) -> None:
+        """What became of all that was published, and the line to go on from: all before it is acknowledged."""
+        with suppress(TimedOut):
+            self._producer.flush(LAST_FLUSH_S)
+        go_on_at = lines_read + 1
+        while self._unconfirmed:
+            line, delivery = self._unconfirmed.popleft()
+            if delivery.done() and delivery.exception() is None:
+                self._produced.messages += 1
+            else:
+                go_on_at = min(go_on_at, line)
+        before = plural(self._produced.messages, "message")
+        error_console().print(f"acknowledged: {before}; go on from line {go_on_at}", soft_wrap=True)
 
     def _publish(self, parser: Parser, line: bytes, number: int) -> None:
         parsed = parser(line.rstrip(b"\r\n"))
         if parsed is None:
             return
         key, value = parsed
-        self._unconfirmed.append(
-            self._producer.publish(self._produced.topic, value, key=key, **self._options)
-        )
+        delivery = self._producer.publish(self._produced.topic, value, key=key, **self._options)
+        self._unconfirmed.append((number, delivery))
         self._produced.bytes += len(line)
         if len(self._unconfirmed) > MAX_UNCONFIRMED:
             self._confirm(MAX_UNCONFIRMED // 2)
@@ -163,9 +180,10 @@ class _Publishing:
     def _confirm(self, at_most: int) -> None:
         """Look at the oldest deliveries until so many are left. Raises what went wrong with one."""
         while len(self._unconfirmed) > at_most:
-            error = self._unconfirmed.popleft().exception()
+            error = self._unconfirmed[0][1].exception()  # it stays, for whoever tells of the rest
             if error is not None:
                 raise error
+            self._unconfirmed.popleft()
             self._produced.messages += 1
 
 

@@ -1,9 +1,10 @@
-"""Times and durations as they are typed: `2026-01-31T12:00`, `90m`. Pure."""
+"""Times and durations as they are typed: `2026-01-31T12:00`, `yesterday`, `1790000000000ms`, `24h`. Pure."""
 
 import re
 from datetime import UTC, datetime
 
 _DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
+_EPOCH = re.compile(r"([0-9]{12,15})ms")
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
@@ -14,14 +15,31 @@ def duration_ms(text: str) -> int | None:
 
 
 def time_ms(text: str) -> int | None:
-    """Milliseconds since the epoch of an ISO 8601 time, UTC unless it says; None when it is none."""
+    """Milliseconds since the epoch of an ISO 8601 time, UTC unless it says; None when it is none.
+
+    Also of milliseconds since the epoch with the suffix `ms`: at least twelve digits, so that no duration is meant.
+    """
     if text.isdigit():
         return None
+    if found := _EPOCH.fullmatch(text):
+        return int(found[1])
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
         return None
     return int((at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def past_ms(text: str, now_ms: int) -> int | None:
+    """As `time_ms`; also `today`, `yesterday` (their beginning, UTC), and a duration, which is so long ago."""
+    midnight_ms = now_ms - now_ms % _UNITS_MS["d"]
+    if text in {"today", "yesterday"}:
+        return midnight_ms - (_UNITS_MS["d"] if text == "yesterday" else 0)
+    at_ms = time_ms(text)
+    if at_ms is not None:
+        return at_ms
+    ago_ms = duration_ms(text)
+    return None if ago_ms is None else now_ms - ago_ms
 
 
 def utc_text(milliseconds: int) -> str:

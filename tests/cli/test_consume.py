@@ -123,7 +123,7 @@ def test_ctrl_c_commits_what_was_printed(broker: ServedBroker) -> None:
         assert refused.returncode == 1
         assert "stop its members first (GROUP_NOT_EMPTY)" in refused.stderr
         reading.interrupt()
-        assert reading.finish() == (0, "", "")
+        assert reading.finish() == (130, "", "")
     finally:
         reading.close()
     assert lag(broker, "ctrl-c") == 0
@@ -137,7 +137,7 @@ def test_a_service_manager_ends_it_in_order(broker: ServedBroker, orders: str) -
     try:
         assert [reading.line() for _ in range(3)][1] == "a value"
         reading.process.terminate()
-        assert reading.finish() == (0, "", "")
+        assert reading.finish() == (130, "", "")
     finally:
         reading.close()
     assert lag(broker, "terminated") == 0
@@ -167,7 +167,7 @@ def test_reset(broker: ServedBroker) -> None:
         return [(move["from"], move["to"]) for move in found["partitions"]]
 
     assert reset("--to", "earliest", "--dry-run") == [(5, 0), (2, 0)]
-    assert reset("--to", "3", "--topic", "RESET") == [(5, 3), (2, 2)]
+    assert reset("--to", "3", "--topic", "RESET", "--force") == [(5, 3), (2, 2)]
     assert reset("--to", "2020-01-31T12:00") == [(3, 0), (2, 0)]
     assert reset("--to", "2099-01-01", "--topic", "RESET", "--partition", "1") == [(0, 2)]
     assert reset("--to", "latest") == [(0, 5), (2, 2)]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from planaria.supervisor.cli.output import bytes_text, duration_text, plural, rate_text
+from planaria.supervisor.cli.output import bytes_text, duration_text, plural, print_table, rate_text, table
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,12 @@ def test_counts() -> None:
     assert plural(12_000, "message") == "12,000 messages"
     assert rate_text(1000, 0.5) == "2,000 a second"
     assert rate_text(1000, 0.0) == "-"
+
+
+def test_piped_tables_are_never_wrapped(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    made = table("address", "text")
+    print_table(made, [("partition/" + "N" * 200 + "/0", "word " * 50)])
+    assert len(capsys.readouterr().out.splitlines()) == 3

@@ -1,5 +1,7 @@
 """What a value and a key are as bytes, and back. Pure; used by producers and consumers."""
 
+from collections.abc import Collection
+from math import isfinite
 from typing import Any
 
 import msgspec
@@ -12,17 +14,61 @@ from .options import InvalidOption, check_text
 CONTENT_TYPE = "content-type"
 JSON = "application/json"
 
+_PLAIN = frozenset({str, int, float, bool, type(None), bytes})
+"""Types of values that hold no others."""
 _encode_json = msgspec.json.Encoder().encode
 _decode_json = msgspec.json.Decoder().decode
 
 
 def encode_value(value: Any, headers: Headers | None) -> tuple[bytes | None, Headers | None]:
-    """Bytes (and None) as they are; anything else as JSON, which the headers then say."""
+    """Bytes (and None) as they are; anything else as JSON, which the headers then say. The headers are copied.
+
+    Raises InvalidOption for a key that is no text, NaN and infinity; TypeError for what has no JSON at all.
+    """
     if value is None or type(value) is bytes:
-        return value, headers
+        return value, headers and dict(headers)
     if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value), headers
-    return _encode_json(value), {**(headers or {}), CONTENT_TYPE: JSON}
+        return bytes(value), headers and dict(headers)
+    data = _encode_json(value)
+    if type(value) not in _PLAIN:
+        _check_keys(value)
+    if b"null" in data:
+        _check_floats(value)
+    return data, {**(headers or {}), CONTENT_TYPE: JSON}
+
+
+def _check_keys(value: Any) -> None:
+    """Raises InvalidOption for keys that are no text: as JSON, 1 and "1" would be one."""
+    if isinstance(value, dict):
+        try:
+            "".join(value)
+        except TypeError:
+            wrong = next(key for key in value if not isinstance(key, str))
+            raise InvalidOption(f"value: a key is text in JSON, not {wrong!r}") from None
+        parts: Collection[Any] = value.values()
+    elif isinstance(value, list | tuple | set | frozenset):
+        parts = value
+    else:
+        parts = (msgspec.to_builtins(value),)
+    if not _PLAIN.issuperset(map(type, parts)):
+        for part in parts:
+            if type(part) not in _PLAIN:
+                _check_keys(part)
+
+
+def _check_floats(value: Any) -> None:
+    """Raises InvalidOption for what JSON has no number for, and would silently be null."""
+    if isinstance(value, float):
+        if not isfinite(value):
+            raise InvalidOption(f"value: {value} has no JSON")
+    elif isinstance(value, dict):
+        for part in value.values():
+            _check_floats(part)
+    elif isinstance(value, list | tuple | set | frozenset):
+        for part in value:
+            _check_floats(part)
+    elif type(value) not in _PLAIN:
+        _check_floats(msgspec.to_builtins(value))
 
 
 def encode_key(key: bytes | str | None) -> bytes | None:

@@ -173,14 +173,19 @@ class Delivery(Struct, gc=False, eq=False):
     def add_callback(self, callback: "Callable[[Delivery], object]") -> None:
         """Call `callback(delivery)` when done: in the network thread, or here and now when it is already.
 
-        It must be quick and must not wait for other deliveries. What it raises is logged, wherever it runs; only
+        It must be quick and must not wait for the broker: there `result` and `client.publish` raise. Its message's batch
+        lingers no longer, as when somebody waits for it. What it raises is logged, wherever it runs; only
         KeyboardInterrupt and SystemExit leave it, and only here and now.
         """
         batch = self.batch
         with batch.lock:
-            if not batch.is_done:
+            is_done = batch.is_done
+            if not is_done:
                 batch.callbacks.append((callback, self))
-                return
+        if not is_done:
+            if batch.is_open and not batch.is_urgent:
+                batch.hasten(batch)
+            return
         try:
             callback(self)
         except Exception:  # noqa: BLE001 - the program's own code

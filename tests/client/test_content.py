@@ -1,0 +1,43 @@
+"""What a value becomes: nothing is kept by reference, nothing changes its meaning on the way."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from planaria.transport.client import InvalidOption
+from planaria.transport.client.content import encode_value
+
+
+@dataclass
+class Holder:
+    inner: Any
+
+
+@pytest.mark.parametrize("value", [b"x", None, bytearray(b"x"), {"a": 1}])
+def test_mutable_headers_are_copied(value: Any) -> None:
+    headers = {"n": "1"}
+    _, kept = encode_value(value, headers)
+    headers["n"] = "2"
+    assert kept is not None
+    assert kept["n"] == "1"
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("wrap", [lambda n: n, lambda n: {"a": [n]}, lambda n: Holder({"b": (n,)})])
+def test_what_json_has_no_number_for_is_refused(number: float, wrap: Any) -> None:
+    with pytest.raises(InvalidOption, match="has no JSON"):
+        encode_value(wrap(number), None)
+
+
+@pytest.mark.parametrize("wrong", [{1: "a", "1": "b"}, {"a": [{2: 3}]}, [({1.5: 1},)], Holder({1: 2})])
+def test_keys_that_are_not_text_are_refused(wrong: Any) -> None:
+    with pytest.raises(InvalidOption, match="a key is text"):
+        encode_value(wrong, None)
+
+
+@pytest.mark.parametrize(
+    "value", [{"null": None}, {"a": [None, {"b": 1.5}]}, Holder({"x": None}), "null", 1, [], {}]
+)
+def test_what_has_json_passes(value: Any) -> None:
+    assert encode_value(value, None)[0] is not None
