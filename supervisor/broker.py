@@ -6,6 +6,7 @@ started again on the same port and the same data, and the subscriptions are inst
 """
 
 import atexit
+import logging
 import os
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -29,6 +30,9 @@ from .keeper import SupervisorKeeper
 EMBEDDED_ENDPOINT = "tcp://127.0.0.1:*"
 """A free port, so that embedded brokers do not get in each other's way; `Broker.endpoint` says which."""
 LOG_FILE = "logs/broker.log"
+
+
+_log = logging.getLogger(__name__)
 
 
 class Broker:
@@ -85,12 +89,19 @@ class Broker:
         return self._keeper.started.pid
 
     def create_topic(self, topic: str, partitions: int = 1, **config: Any) -> DescribeTopicReply:
-        """Declare a topic: created when it is new, left as it is when it has as many partitions already.
+        """Declare a topic: created when it is new, left as it is when it has at least so many partitions already.
 
-        Raises ProtocolError with TOPIC_EXISTS when it exists with another number of partitions.
+        A setting of an existing topic that differs from `config` stays, and a warning in the log tells of it. Raises
+        ProtocolError with TOPIC_EXISTS when the topic has fewer partitions.
         """
         description = self.client.create_topic(topic, partitions, if_not_exists=True, **config)
-        if len(description.partitions) != partitions:
+        for name, value in config.items():
+            found = getattr(description.config, name)
+            if value is not None and found != value:
+                _log.warning(
+                    "topic %s has %s = %r, not %r; alter_topic changes it", topic, name, found, value
+                )
+        if len(description.partitions) < partitions:
             raise ProtocolError(
                 ErrorCode.TOPIC_EXISTS,
                 f"topic {topic!r} exists with {len(description.partitions)} partitions, not {partitions};"

@@ -4,6 +4,8 @@ Owns the child specs it has installed, and installs them again after a restart o
 went with it. Pickles handlers and never unpickles one. Called by Broker.
 """
 
+import importlib.util
+import inspect
 import os
 import sys
 import threading
@@ -34,6 +36,22 @@ STATUS_POLL_S = 0.02
 
 class SubscriptionFailed(PlanariaError):
     """A hosted subscriber did not come up; the message says why."""
+
+
+def _check_handler(handler: Callable[..., object] | str) -> None:
+    """Refuse at once what no process could run. Raises InvalidSubscription."""
+    if inspect.iscoroutinefunction(handler):
+        raise InvalidSubscription("handler: a coroutine function is not supported; use a plain function")
+    if isinstance(handler, str):
+        module = handler.partition(":")[0]
+        try:
+            is_found = importlib.util.find_spec(module) is not None
+        except (ImportError, ValueError):
+            is_found = False
+        if not is_found:
+            raise InvalidSubscription(
+                f"handler: there is no module {module!r} where this program finds modules"
+            )
 
 
 class Subscription:
@@ -75,6 +93,7 @@ class HostedSubscriptions:
         count: object = workers
         if not isinstance(count, int) or count < 1:
             raise InvalidSubscription(f"workers: must be at least 1, not {workers!r}")
+        _check_handler(handler)
         subscriber = SubscriberOptions(
             group=group,
             topics=topics,

@@ -1,10 +1,12 @@
 """Headers to structs and back, in MessagePack or JSON, and the frames around them. Pure.
 
 A message is `envelope header payload*`. The envelope is what ZeroMQ's own conventions put in front: nothing, an empty
-frame (a REQ socket), or one frame of the asker's and an empty one. It is echoed. The header is the first frame that
-begins as a map does: with `{` in JSON, with a map byte in MessagePack.
+frame (a REQ socket), or one frame of the asker's and an empty one (ZMQ_REQ_CORRELATE). It is echoed. It ends with an
+empty frame that is followed by the header, a map; without one, the first map is the header. A map begins with `{` in
+JSON, behind white space or a byte-order mark, with a map byte in MessagePack.
 """
 
+import codecs
 import re
 from collections.abc import Sequence
 from typing import Any, Union
@@ -20,6 +22,9 @@ MAX_EXPLANATION_CHARACTERS = 500
 """Of an error's text: it may quote what the asker sent, and that is not echoed at length."""
 
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+_BEFORE_JSON = frozenset({b" ", b"\t", b"\r", b"\n", codecs.BOM_UTF8[:1]})
+"""What a JSON header may begin with; no map in MessagePack begins so."""
 
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
 """What a JSON header must have in it for a number beyond 64 bits, which MessagePack cannot carry on."""
@@ -65,14 +70,28 @@ def split_envelope(frames: Sequence[bytes]) -> tuple[tuple[bytes, ...], bytes, S
 
     The envelope does not count towards MAX_FRAMES: a message that is passed on gets another one.
     """
-    for position, frame in enumerate(frames[: MAX_ENVELOPE_FRAMES + 1]):
-        if _is_map(frame):
-            if len(frames) - position > MAX_FRAMES:
-                raise ProtocolError(ErrorCode.MESSAGE_TOO_LARGE, f"a message has at most {MAX_FRAMES} frames")
-            return tuple(frames[:position]), frame, frames[position + 1 :]
+    position = _header_at(frames)
+    if position is not None:
+        if len(frames) - position > MAX_FRAMES:
+            raise ProtocolError(ErrorCode.MESSAGE_TOO_LARGE, f"a message has at most {MAX_FRAMES} frames")
+        return tuple(frames[:position]), _trimmed(frames[position]), frames[position + 1 :]
     raise ProtocolError(
         ErrorCode.INVALID_REQUEST, "no header: a request begins with a MessagePack or JSON map"
     )
+
+
+def _trimmed(frame: bytes) -> bytes:
+    return frame.removeprefix(codecs.BOM_UTF8).lstrip() if frame[:1] in _BEFORE_JSON else frame
+
+
+def _header_at(frames: Sequence[bytes]) -> int | None:
+    """Behind the delimiter, if there is a map: what stands before it may look like one as well. Else the first map."""
+    if len(frames) > MAX_ENVELOPE_FRAMES and not frames[1] and _is_map(_trimmed(frames[2])):
+        return MAX_ENVELOPE_FRAMES
+    for position, frame in enumerate(frames[: MAX_ENVELOPE_FRAMES + 1]):
+        if _is_map(frame) or (frame[:1] in _BEFORE_JSON and _is_map(_trimmed(frame))):
+            return position
+    return None
 
 
 def envelope_of(frames: Sequence[bytes]) -> tuple[bytes, ...]:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from live_trees import until
-from planaria import Broker, Client, Closed, DeliveryFailed, Message
+from planaria import Broker, Client, Closed, DeliveryFailed, InvalidSubscription, Message, ProtocolError
 from planaria.transport.client.errors import Forked
 
 pytestmark = pytest.mark.processes
@@ -240,3 +240,26 @@ def test_signal_a_stop_while_it_starts_is_a_stop_in_order(data_dir: Path, endpoi
         until(is_prepared, "it is prepared for a stop")
         process.terminate()
         assert process.wait(PATIENCE_S) == 0
+
+
+def test_declared_a_topic_may_have_grown_and_what_differs_is_told(
+    broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker.create_topic("T", 3, retention_ms=1_000_000)
+    broker.client.alter_topic("T", partitions=5)
+    assert len(broker.create_topic("T", 3, retention_ms=2_000_000).partitions) == 5
+    assert "retention_ms = 1000000, not 2000000" in caplog.text
+    with pytest.raises(ProtocolError, match="TOPIC_EXISTS"):
+        broker.create_topic("T", 6)
+
+
+def test_handlers_that_no_process_could_run_are_refused_at_once(broker: Broker) -> None:
+    broker.create_topic("T", 1)
+
+    async def handle(_: Message) -> None: ...
+
+    with pytest.raises(InvalidSubscription, match="coroutine"):
+        broker.subscribe("g", "T", handler=handle)
+    for path in ("nowhere_at_all:handle", "nowhere.at.all:handle"):
+        with pytest.raises(InvalidSubscription, match="no module"):
+            broker.subscribe("g", "T", handler=path)

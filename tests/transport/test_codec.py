@@ -42,7 +42,7 @@ def test_the_header_is_the_first_map(envelope: list[bytes], header: bytes) -> No
 
 
 @pytest.mark.parametrize(
-    "frames", [[], [b""], [b"", b"", b"", b"{}"], [b"a", b"b", b"c", b"{}"], [b"[]"], [b"\x90"], [b" {}"]]
+    "frames", [[], [b""], [b"", b"", b"", b"{}"], [b"a", b"b", b"c", b"{}"], [b"[]"], [b"\x90"]]
 )
 def test_no_header_within_three_frames_is_refused(frames: list[bytes]) -> None:
     with pytest.raises(ProtocolError, match="INVALID_REQUEST"):
@@ -268,3 +268,22 @@ def test_an_unreadable_reply_is_said_to_be_one(header: bytes) -> None:
 def test_json_of_ours_is_json_to_others() -> None:
     header = json.loads(encode_header(Metadata(id=1, topics=["ä"]), as_json=True))
     assert header == {"op": "metadata", "id": 1, "topics": ["ä"], "after_version": None, "max_wait_ms": 0}
+
+
+@pytest.mark.parametrize("first", range(256))
+def test_the_header_behind_a_request_id_is_found_by_the_delimiter(first: int) -> None:
+    """ZMQ_REQ_CORRELATE puts four bytes in front, which may begin as a map does."""
+    number = bytes([first, 0, 0, 1])
+    for header in (b'{"op": "status"}', b"\x81\xa2op\xa6status"):
+        assert split_envelope([number, b"", header, b"p"]) == ((number, b""), header, [b"p"])
+
+
+@pytest.mark.parametrize("before", [b" ", b"\n\t", b"\xef\xbb\xbf", b"\xef\xbb\xbf \r\n"])
+@pytest.mark.parametrize("envelope", [[], [b""], [b"x", b""]])
+def test_a_json_header_may_begin_with_white_space_or_a_mark(before: bytes, envelope: list[bytes]) -> None:
+    header = b'{"op": "status"}'
+    assert split_envelope([*envelope, before + header]) == (tuple(envelope), header, [])
+
+
+def test_an_empty_payload_frame_is_no_delimiter() -> None:
+    assert split_envelope([b"{}", b"", b"p"]) == ((), b"{}", [b"", b"p"])
