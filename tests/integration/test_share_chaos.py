@@ -13,11 +13,13 @@ import pytest
 
 from live_trees import actor, read_topic, until, until_reborn
 from planaria import Broker
+from planaria.actors.share.partition import EXPIRED
 
 pytestmark = pytest.mark.processes
 
 MEMBER = Path(__file__).parents[1] / "support" / "share_member.py"
 LOCK_MS = 1_000
+MAX_DELIVERIES = 5
 
 
 class Members:
@@ -44,6 +46,11 @@ class Members:
         while self._running:
             self.kill()
 
+    def delivery_counts(self) -> set[int]:
+        """Every count that any member was given with a record."""
+        lines = (line for output in self._outputs for line in output.read_text().splitlines())
+        return {int(line.split(" ")[1]) for line in lines if line.startswith("# ")}
+
     def told(self, sign: str, verdict: str) -> Counter[str]:
         """How often each record was told of, by `partition:offset`."""
         found: Counter[str] = Counter()
@@ -66,10 +73,11 @@ def test_each_record_is_accepted_once_or_dead_whoever_is_killed(
     hardy.create_topic("T", 2)
     hardy.create_topic("DLQ", 1)
     client = hardy.client
-    client.configure_share_group("g", lock_ms=LOCK_MS, max_deliveries=5, dead_letter="DLQ")
+    client.configure_share_group("g", lock_ms=LOCK_MS, max_deliveries=MAX_DELIVERIES, dead_letter="DLQ")
     with hardy.producer() as producer:
         for number in range(records):
             producer.publish("T", str(number).encode())
+    coordinator_kills = 0
     everybody = Members(hardy.endpoint, tmp_path, chance)
     try:
         for _ in range(members):
@@ -80,6 +88,7 @@ def test_each_record_is_accepted_once_or_dead_whoever_is_killed(
                 ["", "", "coordinator/g", "partition/T/0", "partition/T/1", "partition/DLQ/0"]
             )
             if address:
+                coordinator_kills += address == "coordinator/g"
                 before = actor(client, address)
                 client.kill(address)
                 until_reborn(client, before)
@@ -106,6 +115,13 @@ def test_each_record_is_accepted_once_or_dead_whoever_is_killed(
     assert len(places) == records
     missing = places - accepted.keys() - dead.keys()
     assert missing <= tried.keys(), "done without having been accepted"
+    # A lock that ends with its coordinator is charged, and buries nothing.
+    bound = MAX_DELIVERIES + coordinator_kills
+    assert everybody.delivery_counts() <= set(range(1, bound + 1)), "delivered too often"
+    for letter in letters:
+        headers = letter.headers or {}
+        if headers["dead-letter-reason"] == EXPIRED:
+            assert MAX_DELIVERIES <= int(headers["dead-letter-deliveries"]) <= bound
 
 
 def is_over(broker: Broker, records: int) -> bool:

@@ -15,6 +15,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.chaos]
 PREPARED_BATCHES = 1_000
 PROBES = 1_500
 PAUSE_S = 0.001
+LONGEST_P99_MS = 50
 
 
 def a_batch(first: int, count: int = 1_000, keys: int = 10_000) -> bytes:
@@ -83,4 +84,6 @@ def test_appends_hardly_wait_for_compaction(data_dir: Path, run_dir: Path) -> No
     print(
         f"\nbefore: {shown(before)}\nduring: {shown(during)}\n{size_bytes >> 20} MiB compacted in {took_s:.1f} s"
     )
-    assert during[len(during) * 99 // 100] <= 3 * before[len(before) * 99 // 100]
+    p99_before, p99_during = (waits[len(waits) * 99 // 100] for waits in (before, during))
+    assert p99_during <= 3 * p99_before
+    assert p99_during <= LONGEST_P99_MS, "a slow machine excuses no long wait"

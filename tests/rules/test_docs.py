@@ -26,6 +26,8 @@ CODE_SPAN = re.compile(r"`[^`\n]*`")
 HEADING = re.compile(r"^#{1,6}\s+(.*?)\s*#*\s*$", re.MULTILINE)
 ELSEWHERE = re.compile(r"^[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 NAMED_PATH = re.compile(r"((?:transport|actors|supervisor|tests|examples|docs)/[\w./-]*)(?:::(\w+))?")
+GUARANTEES = re.compile(r"\| (guarantee|claim|promise) \| (test|how it is shown) \|")
+TEST_FUNCTION = re.compile(r"(tests/[\w/]+\.py)::(\w+)")
 NAMED_MEMBER = re.compile(r"([A-Z]\w*[a-z]\w*)\.(\w+)")
 
 
@@ -98,10 +100,14 @@ def false_names(file: Path) -> list[str]:
 def is_there(span: str) -> bool:
     if path := NAMED_PATH.fullmatch(span):
         found = ROOT / path[1]
-        return found.exists() and (path[2] is None or f"def {path[2]}(" in found.read_text())
+        return found.exists() and (path[2] is None or defines(found.read_text(), path[2]))
     if member := NAMED_MEMBER.fullmatch(span):
         return member[2] in members_of(member[1])
     return True
+
+
+def defines(text: str, name: str) -> bool:
+    return f"def {name}(" in text or bool(re.search(rf"^(class )?{name}\b( =|:|\()", text, re.MULTILINE))
 
 
 def members_of(name: str) -> set[str]:
@@ -150,6 +156,74 @@ def test_rule_sees_false_names(tmp_path: Path) -> None:
         "a.md: Accumulator.nothing",
         "a.md: Nobody.publish",
     ]
+
+
+def weak_rows(file: Path) -> list[str]:
+    """Rows of guarantees that name no test function, or a folder, or hide that a test is one of the long ones."""
+    found = []
+    for row in guarantee_rows(file.read_text()):
+        *_, shown = [cell.strip() for cell in row.strip().strip("|").split(" | ")]
+        named = re.findall(r"`(tests/[^`]*)`( \(chaos\))?", shown)
+        functions = [(TEST_FUNCTION.fullmatch(span), bool(mark)) for span, mark in named]
+        if not functions or not all(match for match, _ in functions):
+            found.append(f"{file.name}: names no test function: {row}")
+        for match, is_said in functions:
+            if match and is_chaos(match[1], match[2]) != is_said:
+                found.append(f"{file.name}: chaos: {match[0]}")
+    return found
+
+
+def guarantee_rows(text: str) -> Iterator[str]:
+    is_inside = False
+    for line in text.splitlines():
+        is_head = bool(GUARANTEES.match(line))
+        is_inside = is_head or (is_inside and line.startswith("|"))
+        if is_inside and not is_head and not line.startswith("|---"):
+            yield line
+
+
+def is_chaos(path: str, name: str) -> bool:
+    """Whether the ordinary run leaves a test out: it is marked, or its whole module is."""
+    tree = ast.parse((ROOT / path).read_text())
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and "pytestmark" in ast.unparse(node.targets[0]):
+            return "mark.chaos" in ast.unparse(node.value) or is_marked(node_of(tree, name))
+    return is_marked(node_of(tree, name))
+
+
+def node_of(tree: ast.Module, name: str) -> ast.FunctionDef | None:
+    found = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name)
+    return next(found, None)
+
+
+def is_marked(function: ast.FunctionDef | None) -> bool:
+    return function is not None and "pytest.mark.chaos" in map(ast.unparse, function.decorator_list)
+
+
+def test_every_guarantee_names_a_test_function() -> None:
+    files = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    assert sum(1 for file in files for _ in guarantee_rows(file.read_text())) > 100
+    found = [fault for file in files for fault in weak_rows(file)]
+    assert not found, "\n".join(found)
+
+
+def test_rule_sees_weak_rows(tmp_path: Path) -> None:
+    file = tmp_path / "a.md"
+    good = "tests/rules/test_docs.py::test_links_lead_somewhere"
+    long = "tests/partition/test_compaction_latency.py::test_appends_hardly_wait_for_compaction"
+    rows = [
+        "`tests/rules`",
+        f"`{good}`, `tests/rules/test_docs.py`",
+        "by hand",
+        f"`{long}`",
+        f"`{good}` (chaos)",
+    ]
+    fine = [f"`{good}`", f"`{long}` (chaos)", f"`{good}`, `planaria chaos`"]
+    for head in ("guarantee | test", "claim | test", "promise | how it is shown"):
+        file.write_text(
+            f"| {head} |\n|---|---|\n" + "".join(f"| it holds | {row} |\n" for row in fine + rows)
+        )
+        assert len(weak_rows(file)) == len(rows)
 
 
 def wrong_rows(page: str, heading: str, defaults: Mapping[str, Any]) -> list[str]:

@@ -161,6 +161,36 @@ def test_what_is_rejected_or_fails_too_often_is_dead_lettered(group: SimulatedSh
     assert group.alarms == ()
 
 
+def test_a_lock_that_expires_counts_and_the_last_one_buries(group: SimulatedShare) -> None:
+    """A member that dies says nothing: what it held is charged, and dead when it was held too often."""
+    limit = 3
+    group.request(
+        "x", ConfigureShareGroup(group=GROUP, dead_letter="DLQ", max_deliveries=limit, lock_ms=1_000)
+    )
+    group.publish(1)
+    for delivery in range(1, limit + 1):
+        assert letters(group) == []
+        assert group.acquire("a") == [some(0, 0, delivery)]
+        group.advance(1_000, group.drain)
+    group.drain()
+    (letter,) = letters(group)
+    assert (letter["dead-letter-deliveries"], letter["dead-letter-reason"]) == (
+        str(limit),
+        "its lock expired",
+    )
+    assert group.acquire("a") == []
+    assert group.state.shares["ORDERS", 0].start == 1
+
+
+def test_what_retention_took_away_is_not_waited_for() -> None:
+    part = SharePartition(ShareProgress("ORDERS.0", 0, (), {}))
+    assert not part.on_tail(0, 6), "nothing was taken away"
+    part.acquire("a", 2, 0, 1_000)
+    assert part.on_tail(4, 6)
+    assert [(span.first, span.end) for span in part.acquire("b", 10, 0, 1_000)] == [(4, 6)]
+    assert not part.on_tail(4, 6), "nothing new"
+
+
 def test_dead_records_without_a_topic_are_parked_until_there_is_one(group: SimulatedShare) -> None:
     group.publish(2)
     group.acquire("a")

@@ -31,6 +31,20 @@ def test_later_sources_win(file: Path) -> None:
     assert config.endpoint == BrokerConfig().endpoint
 
 
+def test_each_source_alone_wins_over_those_before_it(file: Path) -> None:
+    """Defaults, file, environment, flags: added one by one, each decides."""
+    default = BrokerConfig().log_level
+    sources: dict[str, Any] = {"file": file}
+    assert load().log_level == default != "debug"
+    assert load(**sources).log_level == "debug"
+    sources["environment"] = {"PLANARIA_LOG_LEVEL": "warning"}
+    assert load(**sources).log_level == "warning"
+    assert load({"log_level": "error"}, **sources).log_level == "error"
+    assert load({"log_level": None}, **sources).log_level == "warning", (
+        "a flag that is not given decides nothing"
+    )
+
+
 def test_topic_defaults_are_merged_key_by_key(file: Path) -> None:
     config = load({"topic_defaults": {"flush": "os"}}, file=file)
     assert (config.topic_defaults.retention_ms, config.topic_defaults.flush) == (60_000, "os")

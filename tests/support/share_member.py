@@ -2,8 +2,9 @@
 
     python -m share_member ENDPOINT GROUP TOPIC SEED       (run as a file)
 
-Before an acknowledgement is sent, `? verdict record...`; when it has been answered, `! verdict record...` for those that
-it was not too late for. So what was accepted, and what may have been, is known whenever the process is killed.
+`# count record` tells how often a record was delivered. Before an acknowledgement is sent, `? verdict record...`; when it
+has been answered, `! verdict record...` for those that it was not too late for. So what was accepted, and what may have
+been, is known whenever the process is killed.
 """
 
 import random
@@ -24,6 +25,8 @@ def main(endpoint: str, group: str, topic: str, seed: str) -> None:
             except PlanariaError:
                 continue
             by_verdict: dict[str, list[ShareMessage]] = {}
+            for message in messages:
+                tell("#", str(message.delivery_count), [message])
             for message in messages:
                 by_verdict.setdefault(chance.choice(VERDICTS), []).append(message)
             for verdict, some in by_verdict.items():
