@@ -123,7 +123,7 @@ class ClientHost(Host):
         is_retried: bool = True,
     ) -> ReplyT:
         waiter = _Waiter(self.world)
-        ask = Ask(None, address, request, reply_type, (), timeout_ms, is_retried)
+        ask = Ask(None, address, request, reply_type, timeout_ms=timeout_ms, is_retried=is_retried)
         self.post(self._exchange, Submitted(waiter, ask))
         waiter.is_done.wait()
         if isinstance(waiter.event, Failed):
