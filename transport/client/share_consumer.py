@@ -168,7 +168,7 @@ class ShareConsumer:
                 failures += 1
                 pause_s = _RETRY.delay_ms(failures, random.random) / 1000
                 self._stopped.wait(pause_s if give_up_at is None else min(pause_s, left_ms / 1000))
-            if found or self._is_closed or (give_up_at is not None and monotonic() >= give_up_at):
+            if found or self._stopped.is_set() or (give_up_at is not None and monotonic() >= give_up_at):
                 return found
 
     def __iter__(self) -> Iterator[ShareMessage]:
