@@ -22,7 +22,7 @@ from ...transport.client.client import Client
 from ...transport.client.errors import Closed
 from ...transport.client.producer import Producer
 from ...transport.client.transactional import TransactionalProducer
-from ..broker import Broker
+from ..broker import EMBEDDED_ENDPOINT, Broker
 from .ceilings import Ceilings
 
 VALUE = b"v" * 100
@@ -67,7 +67,7 @@ QUICK = Scale(messages=500_000, rounds=100, kills=10, partitions=50)
 def fresh_broker(partitions: int = 1, **settings: Any) -> Iterator[Broker]:
     with (
         tempfile.TemporaryDirectory(prefix="planaria-bench-") as directory,
-        Broker(Path(directory) / "data", log_level="error", **settings) as broker,
+        Broker(Path(directory) / "data", endpoint=EMBEDDED_ENDPOINT, log_level="error", **settings) as broker,
     ):
         broker.create_topic(TOPIC, partitions)
         yield broker
@@ -236,10 +236,10 @@ def start_row(scale: Scale, _: Ceilings) -> Row:
     """A broker that finds many partitions in its data directory, until it serves them all."""
     with tempfile.TemporaryDirectory(prefix="planaria-bench-") as directory:
         data = Path(directory) / "data"
-        with Broker(data, log_level="error") as broker:
+        with Broker(data, endpoint=EMBEDDED_ENDPOINT, log_level="error") as broker:
             broker.create_topic(TOPIC, scale.partitions)
         started = time.perf_counter()
-        with Broker(data, log_level="error"):
+        with Broker(data, endpoint=EMBEDDED_ENDPOINT, log_level="error"):
             took_s = time.perf_counter() - started
     return Row(
         name=f"start with {scale.partitions} partitions",

@@ -16,7 +16,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from ..broker import Broker
+from ..broker import EMBEDDED_ENDPOINT, Broker
 from .history import History, Verdict
 from .nemesis import WEIGHTS, Fault, FaultKind, Nemesis
 from .probes import Probes
@@ -86,6 +86,7 @@ def _run_in(scratch: Path, options: ChaosOptions, say: Say) -> Report:
     journals.mkdir()
     with Broker(
         scratch / "data",
+        endpoint=EMBEDDED_ENDPOINT,
         restart_intensity=ENOUGH_RESTARTS,
         backoff_reset_ms=1,
         hang_timeout_ms=options.hang_timeout_ms,

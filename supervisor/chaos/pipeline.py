@@ -19,7 +19,7 @@ import msgspec
 from rich.console import Console
 
 from ...transport.client.client import Client
-from ..broker import Broker
+from ..broker import EMBEDDED_ENDPOINT, Broker
 from .history import Entry, History
 from .hosted_stage import HOSTED, read_calls, transforming
 from .nemesis import WEIGHTS, Nemesis
@@ -132,6 +132,7 @@ def _run_in(scratch: Path, options: PipelineOptions, say: Say) -> PipelineReport
     started = time.monotonic()
     with Broker(
         scratch / "data",
+        endpoint=EMBEDDED_ENDPOINT,
         restart_intensity=ENOUGH_RESTARTS,
         backoff_reset_ms=1,
         hang_timeout_ms=HANG_TIMEOUT_MS,

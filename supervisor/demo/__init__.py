@@ -21,7 +21,7 @@ from ...transport.addresses import place_of
 from ...transport.client.messages import Message
 from ...transport.protocol.errors import PlanariaError
 from ...transport.protocol.operations import ActorStatus
-from ..broker import Broker
+from ..broker import EMBEDDED_ENDPOINT, Broker
 from ..chaos.history import Entry, History, Verdict
 from ..chaos.probes import Probes
 from ..chaos.workload import read_journals
@@ -56,7 +56,7 @@ def run_demo(options: DemoOptions, console: Console) -> int:
     with tempfile.TemporaryDirectory(prefix="planaria-demo-") as scratch:
         board = Path(scratch) / "board"
         board.mkdir()
-        with Broker(Path(scratch) / "data") as broker:
+        with Broker(Path(scratch) / "data", endpoint=EMBEDDED_ENDPOINT) as broker:
             _introduce(broker, console)
             broker.create_topic(TOPIC, PARTITIONS)
             broker.subscribe(GROUP, TOPIC, handler=departure_board(board), workers=WORKERS)
