@@ -39,6 +39,8 @@ class Actor:
 
     requests: ClassVar[tuple[type[Request], ...]] = ()
     """What the server socket accepts; the loop refuses the rest."""
+    follows_connections: ClassVar[bool] = False
+    """Whether the machine is told of connections that are gone (`Disconnected`)."""
     ready_by_itself: ClassVar[bool] = False
     """Whether the actor calls `Loop.ready` itself, instead of being ready when `start` returns."""
     is_death_accounted: bool = False

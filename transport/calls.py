@@ -19,6 +19,7 @@ from .machine import Answered, Call, Cast, Failed
 from .protocol.control import PeerDown, PeerUp
 from .protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from .protocol.message import Reply, Request
+from .protocol.session import Cancel
 from .timers import Timers
 from .untaken import Untaken
 
@@ -34,6 +35,7 @@ class _InFlight(NamedTuple):
     key: Any
     peer: bytes
     reply_type: type[Reply] | None
+    token: int | None
 
 
 class Calls:
@@ -48,6 +50,7 @@ class Calls:
         self._newest: dict[str, int] = {}
         self._connected: set[bytes] = set()
         self._in_flight: dict[int, _InFlight] = {}
+        self._tokens: dict[int, int] = {}
         self._of_peer: dict[bytes, set[int]] = {SUPERVISOR.encode(): set()}
         self._deadlines = Timers()
         self._untaken = Untaken()
@@ -86,10 +89,19 @@ class Calls:
         header = call.request if isinstance(call.request, bytes) else encode_header(call.request)
         if not self._send(name, [call_id.to_bytes(8, "big"), b"", header, *call.payload]):
             return _unavailable(call.key, call.address, "does not take messages")
-        self._in_flight[call_id] = _InFlight(call.key, name, call.reply_type)
+        self._in_flight[call_id] = _InFlight(call.key, name, call.reply_type, call.token)
+        if call.token is not None:
+            self._tokens[call.token] = call_id
         self._of_peer[name].add(call_id)
         self._deadlines.set(call_id, now + call.timeout_ms)
         return None
+
+    def cancel(self, token: int) -> None:
+        """Tell the peer that nobody waits for the answer; it goes in the call's own envelope."""
+        call_id = self._tokens.get(token)
+        pending = self._end(call_id) if call_id is not None else None
+        if pending is not None and call_id is not None:
+            self._send(pending.peer, [call_id.to_bytes(8, "big"), b"", encode_header(Cancel())])
 
     def cast(self, cast: Cast) -> None:
         """Send it, or lose it: nobody is there, or does not read and has enough waiting already."""
@@ -179,6 +191,8 @@ class Calls:
         if pending is not None:
             self._of_peer[pending.peer].discard(call_id)
             self._deadlines.cancel(call_id)
+            if pending.token is not None:
+                del self._tokens[pending.token]
         return pending
 
     def _forget(self, peer: PeerUp, reason: str) -> list[Failed]:

@@ -26,7 +26,9 @@ from .clock import Clock
 from .codec import RequestDecoder, encode_header, envelope_of, id_of, is_json, split_envelope
 from .machine import (
     Call,
+    CancelCall,
     Cast,
+    Disconnected,
     Failed,
     Received,
     Reply,
@@ -37,6 +39,7 @@ from .protocol.control import Heartbeat, PeerDown, PeerUp, Phase, Ready
 from .protocol.control import Stop as StopOrder
 from .protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from .protocol.message import ErrorReply
+from .server_connections import ServerConnections
 from .turns import Turns
 from .untaken import Untaken
 
@@ -83,6 +86,7 @@ class Loop(Turns):
         )
         self._calls = Calls(self._zmq, self._link)
         self._server: zmq.Socket[bytes] | None = None
+        self._connections: ServerConnections | None = None
         self._poller = zmq.Poller()
 
     @property
@@ -96,6 +100,9 @@ class Loop(Turns):
         if endpoint is not None:
             self._server = sockets.server_socket(self._zmq, endpoint)
             self._server.setsockopt(zmq.LINGER, FAREWELL_MS)
+            if self._actor.follows_connections:
+                self._connections = ServerConnections(self._zmq, self._server)
+                self._poller.register(self._connections.monitor, zmq.POLLIN)
         self._actor.start()
         for source in (self._link, self._calls.socket, self._server, self.context.parent_sentinel):
             if source is not None:
@@ -145,6 +152,10 @@ class Loop(Turns):
             self._drain(self._calls.socket, self._on_call_reply)
         if self._server is not None and self._server in ready:
             self._drain(self._server, self._on_request)
+        if self._connections is not None and self._connections.monitor in ready:
+            # After the requests: one that came by a connection before it ended is known, and forgotten again.
+            for connection in self._connections.gone():
+                self.dispatch(Disconnected(connection))
         for source in ready:
             if source in self._watched:
                 self._watched[source]()
@@ -168,9 +179,10 @@ class Loop(Turns):
 
     def _drain(self, socket: "zmq.Socket[bytes]", take: Callable[[list[bytes]], None]) -> None:
         size = 0
+        note = self._connections.note if self._connections is not None and socket is self._server else None
         for _ in range(MAX_MESSAGES_PER_TURN):
             try:
-                frames = sockets.receive_frames(socket)
+                frames = sockets.receive_frames(socket, note)
             except zmq.Again:
                 return
             take(frames)
@@ -265,7 +277,10 @@ class Loop(Turns):
         if self.dropped_replies.bit_count() == 1:
             _log.warning("replies dropped", extra={"fields": {"total": self.dropped_replies}})
 
-    def _send_out(self, effect: Call | Cast) -> None:
+    def _send_out(self, effect: Call | CancelCall | Cast) -> None:
+        if isinstance(effect, CancelCall):
+            self._calls.cancel(effect.token)
+            return
         if isinstance(effect, Cast):
             self._calls.cast(effect)
             return
@@ -288,6 +303,8 @@ class Loop(Turns):
         )
 
     def _close(self) -> None:
+        if self._connections is not None:
+            self._connections.close()
         if self._server is not None:
             self._server.close()
         self._calls.close()

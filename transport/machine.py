@@ -20,12 +20,13 @@ from .protocol.control import PeerDown, PeerUp
 from .protocol.errors import ErrorBody
 from .protocol.message import Reply as ReplyBody
 from .protocol.message import Request, RequestId
+from .protocol.session import Cancel
 
 Payload: TypeAlias = Sequence[Buffer]
 Event: TypeAlias = Any
-"""Received, Answered, Failed, TimerFired, PeerUp, PeerDown, StopRequested, or an actor's own."""
+"""Received, Answered, Failed, TimerFired, PeerUp, PeerDown, Disconnected, StopRequested, or an actor's own."""
 Effect: TypeAlias = Any
-"""Reply, Call, Cast, SetTimer, CancelTimer, Stop, or an actor's own."""
+"""Reply, Call, CancelCall, Cast, SetTimer, CancelTimer, Stop, or an actor's own."""
 
 
 class Machine(Protocol):
@@ -50,6 +51,12 @@ class Received(Struct, frozen=True):
     payload: Payload = ()
     raw: bytes = b""
 
+    def cancels(self, sender: Sender) -> bool:
+        """Whether this, a Cancel, is about the request of this sender."""
+        assert isinstance(self.request, Cancel)
+        number = self.request.request_id
+        return self.sender.route == sender.route and (number is None or number == sender.id)
+
 
 class Answered(Struct, frozen=True):
     """The reply to a Call: typed as its `reply_type` asked, or the raw header."""
@@ -64,6 +71,15 @@ class Failed(Struct, frozen=True):
 
     key: Any
     error: ErrorBody
+
+
+class Disconnected(Struct, frozen=True):
+    """A connection of the server socket is gone: whoever asked by it waits for no answer.
+
+    For actors with `follows_connections`. `connection` is the first frame of `Sender.route`.
+    """
+
+    connection: bytes
 
 
 class TimerFired(Struct, frozen=True):
@@ -96,6 +112,14 @@ class Call(Struct, frozen=True):
     reply_type: type[ReplyBody] | None = None
     payload: Payload = ()
     timeout_ms: int = 5_000
+    token: int | None = None
+    """By which CancelCall names it."""
+
+
+class CancelCall(Struct, frozen=True):
+    """Nobody waits for this call any more: the peer is told (`Cancel`), and no outcome follows. Void once it has one."""
+
+    token: int
 
 
 class Cast(Struct, frozen=True):
@@ -126,8 +150,10 @@ class Stop(Struct, frozen=True):
 __all__ = [
     "Answered",
     "Call",
+    "CancelCall",
     "CancelTimer",
     "Cast",
+    "Disconnected",
     "Effect",
     "Event",
     "Failed",

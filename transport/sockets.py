@@ -105,11 +105,18 @@ def send_frames(socket: "zmq.Socket[bytes]", frames: Sequence[Any], copy: bool =
     socket.send(frames[-1], _DONTWAIT, copy)
 
 
-def receive_frames(socket: "zmq.Socket[bytes]") -> list[bytes]:
-    """One message that is there. Raises zmq.Again when none is. A frame knows whether it is the last; nobody is asked."""
+def receive_frames(
+    socket: "zmq.Socket[bytes]", note: Callable[[zmq.Frame], None] | None = None
+) -> list[bytes]:
+    """One message that is there, its first frame shown to `note`. Raises zmq.Again when there is none.
+
+    A frame knows whether it is the last: the socket is not asked.
+    """
     frames: list[bytes] = []
     while True:
         frame = socket.recv(_DONTWAIT, copy=False)
+        if note is not None and not frames:
+            note(frame)
         frames.append(frame.bytes)
         if not frame.more:
             return frames

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from .actor import Actor, ActorContext
-from .machine import Call, CancelTimer, Cast, Effect, Event, Reply, SetTimer, Stop, TimerFired
+from .machine import Call, CancelCall, CancelTimer, Cast, Effect, Event, Reply, SetTimer, Stop, TimerFired
 from .timers import Timers
 
 
@@ -27,7 +27,7 @@ class Turns:
         actor.loop = self
         self._timers = Timers()
         self._outbox: list[Any] = []
-        self._outgoing: list[Call | Cast] = []
+        self._outgoing: list[Call | CancelCall | Cast] = []
         self._stopping = False
 
     # What a subclass supplies.
@@ -60,7 +60,7 @@ class Turns:
     def _send_reply(self, answer: Any) -> None:
         raise NotImplementedError
 
-    def _send_out(self, effect: Call | Cast) -> None:
+    def _send_out(self, effect: Call | CancelCall | Cast) -> None:
         raise NotImplementedError
 
     # The turn.
@@ -74,7 +74,7 @@ class Turns:
         kind = type(effect)
         if kind is Reply:
             self._answer(effect)
-        elif kind is Call or kind is Cast:
+        elif kind is Call or kind is Cast or kind is CancelCall:
             self._outgoing.append(effect)
         elif kind is SetTimer:
             self._timers.set(effect.key, effect.at)

@@ -19,6 +19,7 @@ from typing import Any
 from ...transport.addresses import DELAYED_TOPIC, TRANSACTIONS_TOPIC, is_internal
 from ...transport.machine import (
     Answered,
+    Disconnected,
     Effect,
     Event,
     Failed,
@@ -140,6 +141,8 @@ class ControllerMachine:
                     *self._producers.on_up(address),
                     *self._descriptions.on_up(address),
                 ]
+            case Disconnected(connection=connection):
+                return self._watches.forget(connection)
             case PeerDown():
                 self._peers.down(event)
                 return []

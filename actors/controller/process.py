@@ -47,6 +47,7 @@ class ControllerArguments(msgspec.Struct):
 
 
 class ControllerActor(Actor):
+    follows_connections: ClassVar[bool] = True
     requests: ClassVar[tuple[type[Request], ...]] = REQUESTS
 
     def __init__(self, context: ActorContext, files: Files | None = None) -> None:

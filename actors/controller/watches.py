@@ -31,6 +31,13 @@ class Watches:
         parked = self._parked.pop(number, None)
         return [] if parked is None else [Reply(parked[0], self._answer())]
 
+    def forget(self, connection: bytes) -> list[Effect]:
+        """The connection is gone: its watches are dropped."""
+        gone = [number for number, (asker, _) in self._parked.items() if asker.route[0] == connection]
+        for number in gone:
+            del self._parked[number]
+        return [CancelTimer(("watch", number)) for number in gone]
+
     def on_saved(self) -> list[Effect]:
         """Something became durable: those who have not seen these topics hear of them."""
         effects: list[Effect] = []

@@ -6,14 +6,18 @@ told), and for a share group share/serving.py. During the replay sessions stand 
 parked heartbeats are refused. Run by process.py, and in tests by a simulator.
 """
 
+from collections.abc import Callable
+
 from ...transport.addresses import coordinator_address
 from ...transport.machine import (
     Answered,
+    Disconnected,
     Effect,
     Event,
     Failed,
     Received,
     Reply,
+    Sender,
     SetTimer,
     Stop,
     TimerFired,
@@ -28,6 +32,9 @@ from ...transport.protocol.groups import (
     LeaveGroup,
     ResetOffsets,
 )
+from ...transport.protocol.message import Done
+from ...transport.protocol.session import Cancel
+from ...transport.protocol.shares import ShareMemberGone
 from ..journal.effects import BecomeReady, SaveSnapshot
 from ..journal.mark import LogMark
 from ..journal.phases import Left, Phases
@@ -50,9 +57,9 @@ from .snapshot import Snapshot, encode_snapshot
 from .state import GroupState
 from .watch import TopicsWatch
 
-MEMBERS_REQUESTS = (GroupHeartbeat, CommitOffsets, FetchOffsets, LeaveGroup, ResetOffsets)
+MEMBERS_REQUESTS = (GroupHeartbeat, CommitOffsets, FetchOffsets, ResetOffsets)
 """What makes no sense to a share group."""
-REQUESTS = (*CONSUMER_REQUESTS, *SHARE_REQUESTS)
+REQUESTS = (*CONSUMER_REQUESTS, *SHARE_REQUESTS, Cancel, ShareMemberGone)
 
 SNAPSHOT_RECORDS = 1_000
 """Records read or applied after which the snapshot is renewed."""
@@ -151,6 +158,9 @@ class CoordinatorMachine:
     def _while_serving(self, event: Event, now: int) -> list[Effect]:
         if isinstance(event, Received):
             return self._on_request(event, now)
+        if isinstance(event, Disconnected):
+            # Of a gateway or of a client: what was told by it may have arrived.
+            return self._forget(lambda asker: asker.route[0] == event.connection, also_told=False)
         if _is_share_group_s(event):
             return self._share.handle(event, now)
         if isinstance(event, TimerFired):
@@ -178,7 +188,18 @@ class CoordinatorMachine:
             effects += self._on_durable(durable, now)
         return effects
 
+    def _forget(self, is_gone: Callable[[Sender], bool], *, also_told: bool) -> list[Effect]:
+        """Nobody waits for the answers to these requests any more."""
+        self._share.cancel(is_gone, also_told=also_told)
+        return self._serving.forget(is_gone)
+
     def _on_request(self, event: Received, now: int) -> list[Effect]:
+        if isinstance(event.request, Cancel):
+            return self._forget(event.cancels, also_told=True)
+        if isinstance(event.request, ShareMemberGone):
+            return self._share.leave(event.request.member_id, is_charged=True)
+        if self._share.is_share and isinstance(event.request, LeaveGroup):
+            return self._on_share_leave(event, event.request, now)
         if isinstance(event.request, SHARE_REQUESTS):
             return self._on_share_request(event, now)
         if self._share.is_share and isinstance(event.request, DescribeGroup):
@@ -198,6 +219,18 @@ class CoordinatorMachine:
             return [Reply(event.sender, error.body)]
         if body is not None:
             self._recorder.wait(Waiting(event.sender, body), is_gathered=True)
+        return effects
+
+    def _on_share_leave(self, event: Received, request: LeaveGroup, now: int) -> list[Effect]:
+        try:
+            self._serving.check_served(request, now)
+            self._recorder.check_room(0)
+        except ProtocolError as error:
+            return [Reply(event.sender, error.body)]
+        effects = self._share.leave(request.member_id, is_charged=False)
+        if not self._share.is_dirty:
+            return [*effects, Reply(event.sender, Done())]
+        self._recorder.wait(Waiting(event.sender, Done()), is_gathered=True)
         return effects
 
     def _delete_share_group(self, event: Received, now: int) -> list[Effect]:

@@ -33,6 +33,7 @@ class CoordinatorArguments(msgspec.Struct):
 class CoordinatorActor(Actor):
     requests: ClassVar[tuple[type[Request], ...]] = REQUESTS
     ready_by_itself: ClassVar[bool] = True
+    follows_connections: ClassVar[bool] = True
 
     def __init__(self, context: ActorContext, files: Files | None = None) -> None:
         super().__init__(context)

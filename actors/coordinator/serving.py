@@ -150,6 +150,11 @@ class Serving:
                     effects += self._unpark(heartbeat.member_id)
         return effects
 
+    def forget(self, is_gone: Callable[[Sender], bool]) -> list[Effect]:
+        """Drop the parked heartbeats of askers that are gone. The members stay: their sessions decide."""
+        gone = [heartbeat.member_id for heartbeat in self._parked.all() if is_gone(heartbeat.sender)]
+        return [effect for member_id in gone for effect in self._parked.unpark(member_id)]
+
     def close(self) -> list[Effect]:
         """Refuse the parked heartbeats: the next coordinator will answer their next ones."""
         error = ErrorBody(ErrorCode.SHUTTING_DOWN, "the coordinator is stopping", True)

@@ -9,7 +9,7 @@ A group that nobody created has no offsets: `fetch_offsets` of it is answered em
 """
 
 from ...transport.addresses import CONTROLLER, coordinator_address
-from ...transport.machine import Call, Effect
+from ...transport.machine import Call, Cast, Effect
 from ...transport.protocol.control import EnsureGroup
 from ...transport.protocol.errors import ErrorBody, ErrorCode
 from ...transport.protocol.groups import (
@@ -22,9 +22,10 @@ from ...transport.protocol.groups import (
     ResetOffsets,
 )
 from ...transport.protocol.message import Done
-from ...transport.protocol.shares import Acknowledge, Acquire, ConfigureShareGroup
+from ...transport.protocol.shares import Acknowledge, Acquire, ConfigureShareGroup, ShareMemberGone
 from .forwarding import CALL_TIMEOUT_MS, forward
 from .peers import Peers
+from .share_members import ShareMembers
 from .tickets import Tickets
 from .waiting import Attempt, WaitingRoom
 
@@ -52,9 +53,12 @@ class GroupRoutes:
         self._peers = peers
         self._waiting_room = waiting_room
         self._ensuring: set[tuple[str, bool]] = set()
+        self._share_members = ShareMembers()
 
     def route(self, attempt: Attempt, request: GroupRequest, now: int) -> list[Effect]:
         address = coordinator_address(request.group)
+        if isinstance(request, Acquire | Acknowledge):
+            self._share_members.note(attempt.event.sender.route[0], request.group, request.member_id)
         if self._peers.up(address) is not None:
             wait_ms = request.max_wait_ms if isinstance(request, GroupHeartbeat | Acquire) else 0
             return [forward(attempt, address, wait_ms + CALL_TIMEOUT_MS)]
@@ -65,6 +69,13 @@ class GroupRoutes:
         waiting = Attempt(number=attempt.number, event=attempt.event, deadline=deadline)
         parked = self._waiting_room.park(address, waiting, deadline)
         return parked + self._ensure(request.group, isinstance(request, _CREATING))
+
+    def on_disconnected(self, connection: bytes) -> list[Effect]:
+        """The locks of share groups' members that spoke by this connection last are taken back."""
+        return [
+            Cast(coordinator_address(group), ShareMemberGone(group=group, member_id=member))
+            for group, member in self._share_members.forget(connection)
+        ]
 
     def _ensure(self, group: str, create: bool) -> list[Effect]:
         if (group, create) in self._ensuring:

@@ -25,6 +25,8 @@ from ... import __version__
 from ...transport.addresses import CONTROLLER, DELAYED_TOPIC, SUPERVISOR, TRANSACTIONS_TOPIC, topic_of
 from ...transport.machine import (
     Answered,
+    CancelTimer,
+    Disconnected,
     Effect,
     Event,
     Failed,
@@ -54,7 +56,7 @@ from ...transport.protocol.message import PROTOCOL_VERSION, Done, Request
 from ...transport.protocol.message import Reply as ReplyBody
 from ...transport.protocol.operations import Kill, KillReply, Revive, Status, StatusReply
 from ...transport.protocol.quotas import ListQuotas, RemoveQuota, SetQuota
-from ...transport.protocol.session import Hello, HelloReply, Metadata
+from ...transport.protocol.session import Cancel, Hello, HelloReply, Metadata
 from ...transport.protocol.shares import Acknowledge, Acquire, ConfigureShareGroup
 from ...transport.protocol.topics import (
     AlterTopic,
@@ -91,7 +93,7 @@ SUPERVISOR_REPLIES: dict[type[Request], type[ReplyBody]] = {
     Revive: Done,
 }
 REQUESTS: tuple[type[Request], ...] = (
-    Hello, Metadata, Status, Kill, Revive, *CONTROLLER_REQUESTS,
+    Hello, Metadata, Cancel, Status, Kill, Revive, *CONTROLLER_REQUESTS,
     Produce, Publish, Fetch, ListOffsets, DeleteRecords,
     GroupHeartbeat, CommitOffsets, FetchOffsets, LeaveGroup, DescribeGroup, ResetOffsets,
     ListScheduled, CancelScheduled, AddToTransaction, EndTransaction, ListTransactions,
@@ -147,6 +149,8 @@ class GatewayMachine:
                 effects = self._on_answered(event, now)
             case Failed():
                 effects = self._on_failed(event, now)
+            case Disconnected(connection=connection):
+                effects = self._on_disconnected(connection)
             case PeerUp():
                 effects = self._on_up(event, now)
             case PeerDown():
@@ -168,6 +172,8 @@ class GatewayMachine:
         is_answered = not (isinstance(request, Produce) and request.acks == 0)
         if self._is_stopping:
             return [Reply(event.sender, SHUTTING_DOWN)] if is_answered else []
+        if isinstance(request, Cancel):
+            return self._on_cancel(event)
         size_bytes = len(event.raw) + sum(map(len, event.payload))
         try:
             if isinstance(request, Hello):
@@ -184,6 +190,30 @@ class GatewayMachine:
             return self._route(attempt, now)
         self._held[number] = attempt
         return [SetTimer(("quota", number), now + toll.throttle_ms)]
+
+    def _on_cancel(self, event: Received) -> list[Effect]:
+        return self._forget(
+            number
+            for number in self._tickets.of_connection(event.sender.route[0])
+            if (sender := self._tickets.sender(number)) is not None and event.cancels(sender)
+        )
+
+    def _on_disconnected(self, connection: bytes) -> list[Effect]:
+        self._quotas.on_disconnected(connection)
+        effects = self._forget(self._tickets.of_connection(connection))
+        return effects + self._groups.on_disconnected(connection)
+
+    def _forget(self, numbers: Iterable[int]) -> list[Effect]:
+        """Requests whose askers are gone, wherever they wait."""
+        effects: list[Effect] = []
+        for number in numbers:
+            effects += self._metadata.forget(number)
+            if self._waiting_room.release(number) is not None:
+                effects.append(CancelTimer(("wait", number)))
+            if self._held.pop(number, None) is not None:
+                effects.append(CancelTimer(("quota", number)))
+            effects += self._tickets.drop([number])
+        return effects
 
     def _route(self, attempt: Attempt, now: int) -> list[Effect]:
         if self._tickets.sender(attempt.number) is None:

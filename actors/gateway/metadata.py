@@ -50,6 +50,10 @@ class MetadataPolls:
         request = self._parked.pop(number, None)
         return [] if request is None else self._answer(number, request)
 
+    def forget(self, number: int) -> list[Effect]:
+        """Nobody waits for this poll any more."""
+        return [] if self._parked.pop(number, None) is None else [CancelTimer(("poll", number))]
+
     def on_changed(self, topics: Iterable[str], gone: Iterable[str] = ()) -> list[Effect]:
         """Metadata of these topics shows something else now; `gone` ones are shown no more."""
         changed = [*topics, *gone]

@@ -126,7 +126,16 @@ class PartitionRoutes:
         if (request.format or ("records" if is_json else "batches")) == "batches":
             return [forward(attempt, address, timeout_ms)]
         key = ("records", attempt.number, request)
-        return [Call(key, address, batches_request(request), FetchReply, timeout_ms=timeout_ms)]
+        return [
+            Call(
+                key,
+                address,
+                batches_request(request),
+                FetchReply,
+                timeout_ms=timeout_ms,
+                token=attempt.number,
+            )
+        ]
 
     def on_records(self, event: Answered) -> list[Effect]:
         """A partition's batches, for a client that asked for records."""

@@ -16,6 +16,7 @@ class GatewayArguments(msgspec.Struct):
 
 
 class GatewayActor(Actor):
+    follows_connections: ClassVar[bool] = True
     requests: ClassVar[tuple[type[Request], ...]] = REQUESTS
 
     def __init__(self, context: ActorContext) -> None:

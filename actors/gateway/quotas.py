@@ -84,6 +84,9 @@ class Quotas:
             self._names[connection] = client_id[:MAX_NAME_CHARACTERS]
             forget_oldest(self._names, MAX_NAMED_CONNECTIONS)
 
+    def on_disconnected(self, connection: bytes) -> None:
+        self._names.pop(connection, None)
+
     def is_limited(self, connection: bytes) -> bool:
         if not self._quotas:
             return False

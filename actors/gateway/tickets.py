@@ -4,10 +4,12 @@ Every request that cannot be answered at once takes a ticket and gives it back w
 fill the gateway nor be answered twice, whatever arrives late.
 """
 
-from msgspec import Struct
+from collections.abc import Iterable
+
+from msgspec import Struct, field
 
 from ...transport.codec import encode_header
-from ...transport.machine import Effect, Payload, Reply, Sender
+from ...transport.machine import CancelCall, Effect, Payload, Reply, Sender
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.message import Reply as ReplyBody
 from .quotas import Toll, with_throttle
@@ -29,7 +31,7 @@ class _Ticket(Struct, frozen=True):
 class _Use(Struct):
     """What one connection has open."""
 
-    requests: int = 0
+    numbers: set[int] = field(default_factory=set)
     bytes: int = 0
 
 
@@ -63,7 +65,7 @@ class Tickets:
         self._last_number += 1
         self._open[self._last_number] = _Ticket(sender, may_be_cut, size_bytes, toll)
         self._bytes += size_bytes
-        use.requests += 1
+        use.numbers.add(self._last_number)
         use.bytes += size_bytes
         self._of_connection[connection] = use
         return self._last_number
@@ -74,8 +76,8 @@ class Tickets:
                 f"the request has {size_bytes} bytes, at most {self._max_bytes_per_connection} are taken"
             )
             return ProtocolError(ErrorCode.MESSAGE_TOO_LARGE, message)
-        if use.requests >= self._max_per_connection:
-            message = f"this connection has {use.requests} requests in flight, which is the limit"
+        if len(use.numbers) >= self._max_per_connection:
+            message = f"this connection has {len(use.numbers)} requests in flight, which is the limit"
             return ProtocolError(ErrorCode.OVERLOADED, message)
         if use.bytes + size_bytes > self._max_bytes_per_connection:
             message = f"this connection has {use.bytes} bytes in flight, {size_bytes} more are too many"
@@ -90,21 +92,35 @@ class Tickets:
 
     def answer(self, number: int, body: ReplyBody | ErrorBody | bytes, payload: Payload = ()) -> list[Effect]:
         """The reply; nothing when the ticket has been answered before."""
-        ticket = self._open.pop(number, None)
+        ticket = self._close(number)
         if ticket is None:
             return []
-        connection = ticket.sender.route[0]
-        self._bytes -= ticket.size_bytes
-        use = self._of_connection[connection]
-        use.requests -= 1
-        use.bytes -= ticket.size_bytes
-        if not use.requests:
-            del self._of_connection[connection]
         if ticket.toll is not None:
             if ticket.toll.fetcher is not None:
                 ticket.toll.settle(_size_bytes(body, payload))
             body = with_throttle(body, ticket.toll.throttle_ms)
         return [Reply(ticket.sender, body, payload)]
+
+    def _close(self, number: int) -> _Ticket | None:
+        ticket = self._open.pop(number, None)
+        if ticket is None:
+            return None
+        connection = ticket.sender.route[0]
+        self._bytes -= ticket.size_bytes
+        use = self._of_connection[connection]
+        use.numbers.remove(number)
+        use.bytes -= ticket.size_bytes
+        if not use.numbers:
+            del self._of_connection[connection]
+        return ticket
+
+    def of_connection(self, connection: bytes) -> list[int]:
+        use = self._of_connection.get(connection)
+        return sorted(use.numbers) if use is not None else []
+
+    def drop(self, numbers: Iterable[int]) -> list[Effect]:
+        """Close them without an answer: the askers are gone. Actors at which they wait are told."""
+        return [CancelCall(number) for number in numbers if self._close(number) is not None]
 
     def cut(self, error: ErrorBody) -> list[Effect]:
         """Answer everything that a stop need not wait for."""

@@ -15,7 +15,17 @@ What is on its way at a stop may become durable; later than STOP_WAIT_MS it coun
 
 from enum import Enum, auto
 
-from ...transport.machine import Effect, Event, Received, Reply, SetTimer, Stop, StopRequested, TimerFired
+from ...transport.machine import (
+    Disconnected,
+    Effect,
+    Event,
+    Received,
+    Reply,
+    SetTimer,
+    Stop,
+    StopRequested,
+    TimerFired,
+)
 from ...transport.protocol.errors import ErrorBody, ErrorCode
 from .effects import Started
 from .replay import Replay
@@ -63,6 +73,8 @@ class Phases:
     def _replaying(self, event: Event, now: int) -> list[Effect]:
         if isinstance(event, Started):
             return self._replay.start(now)
+        if isinstance(event, Disconnected):
+            return []
         if isinstance(event, Received):
             return [Reply(event.sender, self._while_replaying)]
         if isinstance(event, StopRequested):

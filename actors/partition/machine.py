@@ -31,6 +31,7 @@ from ...transport.future import latest_ms
 from ...transport.machine import (
     Answered,
     CancelTimer,
+    Disconnected,
     Effect,
     Event,
     Failed,
@@ -47,6 +48,7 @@ from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import Done
 from ...transport.protocol.progress import ReportProgress
 from ...transport.protocol.quotas import QuotasInForce
+from ...transport.protocol.session import Cancel
 from ...transport.protocol.topics import (
     ConfigurePartition,
     DeleteRecords,
@@ -170,6 +172,9 @@ class PartitionMachine:
             Started: self._on_started,
             StopRequested: self._on_stop,
             PeerUp: self._on_peer,
+            Disconnected: lambda gone, _: self._fetches.forget(
+                lambda asker: asker.route[0] == gone.connection
+            ),
             PeerDown: self._on_peer,
         }
         self._requests: dict[type, Callable[[Received, Any, int], list[Effect]]] = {
@@ -183,6 +188,7 @@ class PartitionMachine:
             ReportProgress: self._on_report_progress,
             QuotasInForce: self._on_quotas,
             WriteMarkers: self._on_write_markers,
+            Cancel: lambda asked, _, __: self._fetches.forget(asked.cancels),
         }
 
     def handle(self, event: Event, now: int) -> list[Effect]:
@@ -218,7 +224,7 @@ class PartitionMachine:
 
     def _on_received(self, asked: Received, now: int) -> list[Effect]:
         request = asked.request
-        if self._is_stopping:
+        if self._is_stopping and not isinstance(request, Cancel):
             return self._refuse(asked, ErrorCode.SHUTTING_DOWN, "the partition is stopping")
         if isinstance(request, _NAMING_A_PARTITION) and (
             request.partition != self._partition or request.topic != self._topic

@@ -6,9 +6,10 @@ fetch that has waited longest makes room and is answered with what there is: a f
 client has gone, and an early, empty answer is never wrong.
 """
 
+from collections.abc import Callable
 from heapq import heappop, heappush
 
-from ...transport.machine import Received
+from ...transport.machine import Received, Sender
 
 MAX_PARKED_FETCHES = 10_000
 
@@ -46,6 +47,11 @@ class ParkedFetches:
     def expire(self, now: int) -> list[Received]:
         """Take out those whose time is up."""
         return self._take(self._by_deadline, now)
+
+    def forget(self, is_gone: Callable[[Sender], bool]) -> None:
+        """Drop those that nobody waits for any more."""
+        for serial in [serial for serial, asked in self._waiting.items() if is_gone(asked.sender)]:
+            del self._waiting[serial]
 
     def drain(self) -> list[Received]:
         """Take out all."""

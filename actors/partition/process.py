@@ -23,6 +23,7 @@ from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import Request
 from ...transport.protocol.progress import ReportProgress
 from ...transport.protocol.quotas import QuotasInForce
+from ...transport.protocol.session import Cancel
 from ...transport.protocol.topics import (
     ConfigurePartition,
     DeleteRecords,
@@ -99,7 +100,9 @@ class PartitionProcess(Actor):
         ReportProgress,
         QuotasInForce,
         WriteMarkers,
+        Cancel,
     )
+    follows_connections: ClassVar[bool] = True
     machine: PartitionMachine
 
     def __init__(

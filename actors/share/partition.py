@@ -27,6 +27,7 @@ from .spans import Span, State
 MAX_RUNS = 10_000
 """Of records in different states: beyond, nothing that was never delivered is given out until some are done."""
 EXPIRED = "its lock expired"
+GONE = "the connection of its member was lost"
 
 
 class Dead(Struct, frozen=True):
@@ -151,6 +152,22 @@ class SharePartition:
         """There are no records at these offsets, which are locked."""
         for held in self._still_locked(span):
             self._spans.put(Span(held.first, held.end, State.DONE))
+
+    def take_back(self, member: str, limit: int | None) -> bool:
+        """Take back all that the member holds; whether there was any.
+
+        With `limit` the deliveries count as failed, as if the locks had expired: the member may have died of a record.
+        None: the member gives the records back, and was not charged for them.
+        """
+        held = [span for span in self._spans if span.state == State.ACQUIRED and span.member == member]
+        for span in held:
+            if limit is None:
+                self._spans.put(Span(span.first, span.end, State.AVAILABLE, span.deliveries - 1))
+            elif span.deliveries >= limit:
+                self._bury(span, GONE)
+            else:
+                self._spans.put(Span(span.first, span.end, State.AVAILABLE, span.deliveries))
+        return bool(held)
 
     def return_unread(self, span: Span) -> None:
         """Of this lock nobody has heard: as if it had never been."""

@@ -46,10 +46,12 @@ from ...transport.protocol.shares import (
     ShareDescription,
 )
 from ...transport.protocol.topics import CatalogTopic
+from .answers import Answers
 from .letters import Letters
 from .partition import SharePartition
 from .reading import Acquired, Reading
 from .records import ShareProgress, ShareSettings
+from .requests import check_topics
 from .spans import Span
 from .tails import SHARE, Tails, bounds_of, record_bytes_of
 
@@ -84,6 +86,7 @@ class ShareServing:
         self._partitions = {place: SharePartition(each) for place, each in progress.items()}
         self._tails = Tails()
         self._reading = Reading(self._partitions)
+        self._answers = Answers()
         self._letters = Letters(group, self._partitions)
         for place, each in progress.items():
             self._letters.on_durable(place, each)
@@ -130,7 +133,7 @@ class ShareServing:
         raise AssertionError(f"{event.request!r} is not for a share group")
 
     def _on_acquire(self, sender: Sender, request: Acquire, now: int) -> list[Effect]:
-        self._check_topics(request)
+        check_topics(request, self._settings.dead_letter if self._settings is not None else None)
         self._become_share()
         effects = self._end_parked(request.member_id)
         if len(self._parked) >= MAX_PARKED:
@@ -140,15 +143,6 @@ class ShareServing:
         )
         self._is_stirred = True
         return effects
-
-    def _check_topics(self, request: Acquire) -> None:
-        dead_letter = self._settings.dead_letter if self._settings is not None else None
-        for topic in request.topics:
-            if is_internal(topic):
-                raise ProtocolError(ErrorCode.INVALID_TOPIC, f"topics: {topic!r} is the broker's own")
-            if topic == dead_letter:
-                message = f"topics: {topic!r} is the group's own dead-letter topic"
-                raise ProtocolError(ErrorCode.INVALID_REQUEST, message)
 
     def _on_acknowledge(self, sender: Sender, request: Acknowledge, now: int) -> tuple[list[Effect], Any]:
         if self._settings is None:
@@ -270,6 +264,28 @@ class ShareServing:
         held = {place[0] for place, part in self._partitions.items() if part.is_held}
         return frozenset(held.union(*(parked.request.topics for parked in self._parked.values())))
 
+    def cancel(self, is_gone: Callable[[Sender], bool], *, also_told: bool) -> None:
+        """Askers are gone: what they waited for is given to others, and what they were not told is not charged."""
+        for member in [member for member, parked in self._parked.items() if is_gone(parked.sender)]:
+            del self._parked[member]
+        for acquired in self._answers.void(lambda each: is_gone(each.sender), also_told=also_told):
+            for place, span in acquired.taken:
+                if (part := self._partitions.get(place)) is not None:
+                    part.return_unread(span)
+                    self._dirty[place] = None
+        self._is_stirred = True
+
+    def leave(self, member: str, *, is_charged: bool) -> list[Effect]:
+        """The member ends: others may have what it holds. Charged where it did not say so itself."""
+        effects = self._end_parked(member)
+        self._answers.void(lambda each: each.request.member_id == member, also_told=True)
+        limit = self._settings.max_deliveries if is_charged and self._settings is not None else None
+        for place, part in self._partitions.items():
+            if part.take_back(member, limit):
+                self._dirty[place] = None
+        self._is_stirred = True
+        return effects
+
     def close(self) -> list[Effect]:
         """Those who wait are told to ask again."""
         error = ErrorBody(ErrorCode.SHUTTING_DOWN, "the coordinator is stopping", True)
@@ -293,6 +309,8 @@ class ShareServing:
 
     def tell(self, acquired: Acquired) -> list[Effect]:
         """What was acquired is durable: the member hears of it."""
+        if not self._answers.tell(acquired):
+            return []
         request, sender = acquired.request, acquired.sender
         if request.format == "records" or (request.format is None and sender.is_json):
             return self._reading.begin(acquired)
@@ -386,6 +404,7 @@ class ShareServing:
                     del self._parked[parked.request.member_id]
                     lock_ms = parked.request.lock_ms or self._settings.lock_ms
                     given.append(Acquired(parked.sender, parked.request, taken, lock_ms))
+                    self._answers.give(given[-1])
                 else:
                     effects += self._wait(parked, now)
         effects += self._letters.advance(self._settings)

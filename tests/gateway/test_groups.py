@@ -3,7 +3,9 @@
 import pytest
 
 from gateway_driver import GatewayDriver
+from planaria.transport.machine import Disconnected
 from planaria.transport.protocol.control import EnsureGroup
+from planaria.transport.protocol.data import Fetch
 from planaria.transport.protocol.groups import (
     CommitOffsets,
     DescribeGroup,
@@ -13,6 +15,8 @@ from planaria.transport.protocol.groups import (
     ResetOffsets,
 )
 from planaria.transport.protocol.message import Done, Request
+from planaria.transport.protocol.session import Cancel, Metadata
+from planaria.transport.protocol.shares import Acquire, ShareMemberGone
 
 HEARTBEAT = GroupHeartbeat(group="g", topics=["ORDERS"])
 CREATING = [HEARTBEAT, CommitOffsets(group="g", offsets=[])]
@@ -129,3 +133,58 @@ def test_a_bad_group_name_is_the_controllers_to_refuse(gateway: GatewayDriver) -
     number = gateway.ask(GroupHeartbeat(group="a/b", topics=["ORDERS"]))
     gateway.fail("INVALID_GROUP")
     assert gateway.replies[number].code == "INVALID_GROUP"
+
+
+ACQUIRE = Acquire(group="g", topics=["ORDERS"], member_id="m", max_wait_ms=30_000)
+WAITING = [
+    GroupHeartbeat(group="g", max_wait_ms=30_000),
+    ACQUIRE,
+    Fetch(topic="ORDERS", partition=0, offset=0, max_wait_ms=30_000),
+    Metadata(topics=["ORDERS"], after_version=(1 << 32) + 1_000, max_wait_ms=30_000),
+]
+
+
+@pytest.mark.parametrize("request_", WAITING)
+def test_what_a_lost_connection_asked_waits_nowhere(gateway: GatewayDriver, request_: Request) -> None:
+    gateway.up("coordinator/g")
+    gateway.up("partition/ORDERS/0")
+    number = gateway.ask(request_, client=b"gone")
+    gateway.give(Disconnected(b"other"))
+    assert gateway.cancelled == []
+    gateway.give(Disconnected(b"gone"))
+    assert gateway.calls == []
+    gateway.advance(60_000)
+    assert isinstance(request_, Metadata) or number not in gateway.replies
+    gateway.stop()
+    assert gateway.stopped
+
+
+def test_a_request_that_waits_for_its_coordinator_is_not_sent_for_a_lost_connection(
+    gateway: GatewayDriver,
+) -> None:
+    gateway.ask(ACQUIRE, client=b"gone")
+    gateway.give(Disconnected(b"gone"))
+    gateway.answer(Done())
+    gateway.up("coordinator/g")
+    assert gateway.calls == []
+
+
+def test_a_cancelled_request_is_cancelled_alone(gateway: GatewayDriver) -> None:
+    gateway.up("coordinator/g")
+    first, second = gateway.ask(ACQUIRE), gateway.ask(ACQUIRE)
+    gateway.ask(Cancel(request_id=first))
+    assert len(gateway.calls) == 1
+    gateway.answer(b"raw")
+    assert gateway.replies == {second: b"raw"}
+
+
+def test_a_share_groups_member_ends_with_the_connection_it_spoke_by_last(gateway: GatewayDriver) -> None:
+    gateway.up("coordinator/g")
+    gateway.ask(ACQUIRE, client=b"first")
+    gateway.ask(ACQUIRE, client=b"second")
+    gateway.give(Disconnected(b"first"))
+    assert gateway.casts == []
+    gateway.give(Disconnected(b"second"))
+    assert [(cast.address, cast.request) for cast in gateway.casts] == [
+        ("coordinator/g", ShareMemberGone(group="g", member_id="m"))
+    ]

@@ -15,6 +15,7 @@ from planaria.transport.protocol.data import FetchReply, ProducedBatch, ProduceR
 from planaria.transport.protocol.errors import ProtocolError
 from planaria.transport.protocol.message import Done
 from planaria.transport.protocol.operations import KillReply, StatusReply
+from planaria.transport.protocol.session import Cancel
 
 NAMES = st.sampled_from(["ORDERS", "NEW", "NOPE", "__offsets", "", "g", "../x", "a/b", "\x00"]) | st.text(
     max_size=9
@@ -61,7 +62,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "config": st.sampled_from([{}, {"retention_ms": -1}, {"flush": "never"}]),
     "version": st.sampled_from([1, 2, -(2**70)]),
 }
-BY_OP = {str(struct.__struct_config__.tag): struct for struct in REQUESTS}
+BY_OP = {str(struct.__struct_config__.tag): struct for struct in REQUESTS if struct is not Cancel}
 
 
 @st.composite

@@ -7,13 +7,20 @@ import pytest
 from planaria.actors.share.partition import SharePartition
 from planaria.actors.share.records import ShareProgress
 from planaria.actors.share.tails import record_bytes_of
-from planaria.transport.batch import build, decode_records, parse_header
+from planaria.transport.batch import CODEC_ZSTD, build, decode_records, parse_header
 from planaria.transport.compression import CODEC_ZSTD
-from planaria.transport.machine import Received, Sender
+from planaria.transport.machine import Disconnected, Received, Sender
 from planaria.transport.protocol.data import Produce
 from planaria.transport.protocol.errors import ErrorBody
-from planaria.transport.protocol.groups import CommitOffsets, DeleteGroup, DescribeGroup, GroupHeartbeat
+from planaria.transport.protocol.groups import (
+    CommitOffsets,
+    DeleteGroup,
+    DescribeGroup,
+    GroupHeartbeat,
+    LeaveGroup,
+)
 from planaria.transport.protocol.message import Done
+from planaria.transport.protocol.session import Cancel
 from planaria.transport.protocol.shares import (
     MAX_LOCKED_BYTES,
     Acknowledge,
@@ -22,6 +29,7 @@ from planaria.transport.protocol.shares import (
     AcquiredRange,
     AcquireReply,
     ConfigureShareGroup,
+    ShareMemberGone,
 )
 from simulated_group import GROUP
 from simulated_share import SimulatedShare
@@ -349,3 +357,39 @@ def test_what_lacks_a_codec_here_is_given_back_and_what_is_damaged_is_dead(
     )  # type: ignore[dict-item]
     assert "cannot be decoded" in group.request("b", request).message
     assert group.request("x", DescribeGroup(group=GROUP)).share.partitions[0].dead == 1
+
+
+WAITING = Acquire(group=GROUP, topics=["ORDERS"], member_id="a", max_wait_ms=30_000)
+
+
+def test_a_lost_connections_acquire_locks_nothing(group: SimulatedShare) -> None:
+    group.ask("a", WAITING)
+    group.drain()
+    group.handle(Disconnected(b"a"))
+    group.publish(1)
+    assert group.acquire("b") == [some(0, 0)]
+
+
+def test_what_a_cancelled_acquire_was_given_is_not_charged(group: SimulatedShare) -> None:
+    group.publish(1)
+    group.ask("a", WAITING)
+    group.drain()
+    group.ask("a", Cancel())
+    group.drain()
+    assert group.acquire("b") == [some(0, 0)]
+
+
+def test_a_member_that_is_gone_is_charged_and_its_locks_return_at_once(group: SimulatedShare) -> None:
+    group.publish(2)
+    group.acquire("a", 1)
+    group.acquire("b", 1)
+    group.ask("a", ShareMemberGone(group=GROUP, member_id="a"))
+    group.drain()
+    assert group.acquire("c") == [some(0, 0, 2)], "and b keeps its own"
+
+
+def test_a_member_that_leaves_gives_back_what_it_holds(group: SimulatedShare) -> None:
+    group.publish(3)
+    group.acquire("a")
+    assert isinstance(group.request("a", LeaveGroup(group=GROUP, member_id="a")), Done)
+    assert group.acquire("b") == [some(0, 2)]

@@ -24,7 +24,8 @@ from planaria.transport.protocol.message import Done, ErrorReply, Reply, Request
 from planaria.transport.sockets import end_context, server_socket
 
 REQUESTS = (
-    session.Hello, session.Metadata, topics.CreateTopic, topics.DeleteTopic, topics.DescribeTopic, data.InitProducer,
+    session.Hello, session.Metadata, session.Cancel, topics.CreateTopic, topics.DeleteTopic, topics.DescribeTopic,
+    data.InitProducer,
     data.Produce, data.Fetch, data.ListOffsets, groups.GroupHeartbeat, groups.CommitOffsets, groups.FetchOffsets,
     groups.LeaveGroup, groups.ListGroups, operations.Status, operations.Kill,
 )  # fmt: skip
@@ -218,6 +219,8 @@ class FakeBroker:
             return  # the sender was lost between the poll and now
         _, header, payload = split_envelope(frames[1:])
         request = self._decode(header)
+        if isinstance(request, session.Cancel):
+            return
         self.seen.append(request)
         self.doors.append(name)
         op = request.__struct_config__.tag

@@ -9,6 +9,7 @@ from planaria.transport.codec import RequestDecoder, encode_header
 from planaria.transport.machine import (
     Answered,
     Call,
+    CancelCall,
     CancelTimer,
     Cast,
     Failed,
@@ -43,6 +44,8 @@ class GatewayDriver:
         self.payloads: dict[int, Any] = {}
         self.calls: list[Call] = []
         self.casts: list[Cast] = []
+        self.cancelled: list[int] = []
+        """The tokens of calls that nobody waits for."""
         self.timers: dict[Any, int] = {}
         self.topics: list[CatalogTopic] = []
         self.version = 1
@@ -165,6 +168,9 @@ class GatewayDriver:
                 if not isinstance(effect.request, bytes):
                     encode_header(effect.request)
                 self.calls.append(effect)
+            case CancelCall(token=token):
+                self.cancelled.append(token)
+                self.calls = [call for call in self.calls if call.token != token]
             case Cast():
                 encode_header(effect.request)
                 self.casts.append(effect)

@@ -57,6 +57,7 @@ SESSION_REQUESTS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 OTHER_REQUESTS: dict[str, dict[str, Any]] = {
+    "cancel": {"op": "cancel", "request_id": 4},
     "metadata": {"op": "metadata", "id": 20, "topics": ["ORDERS"], "after_version": 4294967296, "max_wait_ms": 30_000},
     "alter_topic": {"op": "alter_topic", "id": 21, "topic": "ORDERS", "partitions": 4, "config": {"flush": "os"}},
     "delete_topic": {"op": "delete_topic", "id": 22, "topic": "ORDERS"},

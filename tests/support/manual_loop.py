@@ -12,7 +12,7 @@ from typing import Any
 from planaria.actors.log.errors import StorageFull
 from planaria.actors.log.files import Files
 from planaria.transport.actor import Actor, ActorContext
-from planaria.transport.machine import Call, Cast, Event, Reply, TimerFired
+from planaria.transport.machine import Call, CancelCall, Cast, Event, Reply, TimerFired
 from planaria.transport.turns import Turns
 
 
@@ -37,7 +37,7 @@ class ManualLoop(Turns):
         super().__init__(actor, context)
         self._clock = clock
         self.replies: list[Reply] = []
-        self.calls: list[Call | Cast] = []
+        self.calls: list[Call | CancelCall | Cast] = []
         self.fired: list[Any] = []
         """The keys of timers, in the order they fired."""
         self.is_ready = False
@@ -84,7 +84,7 @@ class ManualLoop(Turns):
     def _send_reply(self, answer: Reply) -> None:
         self.replies.append(answer)
 
-    def _send_out(self, effect: Call | Cast) -> None:
+    def _send_out(self, effect: Call | CancelCall | Cast) -> None:
         self.calls.append(effect)
 
 

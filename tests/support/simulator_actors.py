@@ -317,8 +317,9 @@ def replacing_the_world(world: World, network: Network) -> Iterator[None]:
     replaced: dict[str, Any] = {
         "planaria.transport.loop.Clock": lambda: clock,
         "planaria.transport.loop.zmq": _ZmqWithoutWaiting(),
+        "planaria.transport.loop.ServerConnections": _NoMonitor,
         "planaria.transport.sockets.new_context": new_context,
-        "planaria.transport.sockets.receive_frames": lambda socket: socket.recv_multipart(),
+        "planaria.transport.sockets.receive_frames": lambda socket, _=None: socket.recv_multipart(),
         "planaria.transport.sockets.send_frames": lambda socket, frames, _=True: socket.send_multipart(
             frames
         ),
@@ -336,6 +337,21 @@ def replacing_the_world(world: World, network: Network) -> Iterator[None]:
         for patch in reversed(patches):
             patch.stop()
         CURRENT.host = None
+
+
+class _NoMonitor:
+    """Simulated connections end without a word: what waits on them ends by its time."""
+
+    def __init__(self, *_: Any) -> None:
+        self.monitor = SimpleNamespace(inbox=())
+
+    note = None
+
+    def gone(self) -> list[bytes]:
+        return []
+
+    def close(self) -> None:
+        pass
 
 
 class _ZmqWithoutWaiting:

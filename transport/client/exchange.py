@@ -23,7 +23,7 @@ from ..codec import decode_reply, id_of
 from ..protocol.data import Fetch, Produce
 from ..protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ..protocol.message import Reply
-from ..protocol.session import Hello, HelloReply, Metadata, MetadataReply
+from ..protocol.session import Cancel, Hello, HelloReply, Metadata, MetadataReply
 from .asking import Answered, Ask, CancelTimer, Effect, Event, Failed, Owner, SetTimer, TimerFired
 from .connections import Connection, Pending
 from .directory import Directory
@@ -336,6 +336,7 @@ class Exchange:
         return [SetTimer(("retry", pending.serial), now + delay_ms)]
 
     def _on_deadline(self, pending: Pending) -> list[Effect]:
+        cancelled = self._cancel(pending)
         pending.land()
         op = pending.ask.request.__struct_config__.tag
         if pending.last_error is not None:
@@ -348,7 +349,7 @@ class Exchange:
             reason = ""
         message = f"{op} to {pending.ask.address} was not answered within {pending.ask.timeout_ms} ms{reason}"
         error = ErrorBody(ErrorCode.TIMED_OUT, message, retriable=True)
-        return self._finish(pending, Failed(pending.ask.key, error))
+        return [*cancelled, *self._finish(pending, Failed(pending.ask.key, error))]
 
     def _finish(self, pending: Pending, event: Event) -> list[Effect]:
         return [*self._forget(pending), Deliver(pending.owner, event)]
@@ -369,7 +370,14 @@ class Exchange:
 
     def _withdraw(self, owner: Owner) -> list[Effect]:
         gone = [pending for pending in self._pending.values() if pending.owner is owner]
-        return [*(effect for pending in gone for effect in self._forget(pending)), CancelTimers(owner)]
+        effects = [effect for pending in gone for effect in (*self._cancel(pending), *self._forget(pending))]
+        return [*effects, CancelTimers(owner)]
+
+    def _cancel(self, pending: Pending) -> list[Effect]:
+        """Tell whoever is asked that nobody waits, so that nothing is kept or locked for this client."""
+        if pending.connection is None or pending.attempt not in pending.connection.in_flight:
+            return []
+        return [Send(pending.connection.route, 0, Cancel(request_id=pending.attempt))]
 
     # Messages.
 

@@ -25,6 +25,8 @@ from msgspec import Meta, Struct
 from ..addresses import Place
 from ..codec import sendable
 from ..protocol.errors import ErrorCode, PlanariaError, ProtocolError
+from ..protocol.groups import LeaveGroup
+from ..protocol.message import Done
 from ..protocol.shares import (
     MAX_ACQUIRED_BYTES,
     MAX_LOCKED,
@@ -129,6 +131,7 @@ class ShareConsumer:
         self._renew_at = 0.0
         self._polled_at = monotonic()
         self._is_closed = False
+        self._has_acquired = False
         self._wake = threading.Event()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
@@ -223,6 +226,7 @@ class ShareConsumer:
             lock_ms=self._options.lock_ms,
             format="ranges",
         )
+        self._has_acquired = True
         asked_at = monotonic()
         timeout_ms = wait_ms + self._options.request_timeout_ms
         reply = self._network.call(
@@ -473,6 +477,9 @@ class ShareConsumer:
             self._say(place, offsets, RELEASED)
         try:
             self._send()
+            if self._has_acquired:
+                leave = LeaveGroup(group=self.group, member_id=self.member_id)
+                self._network.call(GATEWAY, leave, Done, timeout_ms=self._options.request_timeout_ms)
         finally:
             self._network.forget(self)
 

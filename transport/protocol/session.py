@@ -1,6 +1,7 @@
 """The session dialog: who is there and where things are.
 
     C: hello(version, client_id)                       S: limits, instance_id, run_directory
+    C: cancel(request_id)                              not answered
     C: metadata(topics, after_version, max_wait_ms)    S: version, topics, their partitions and endpoints
 
 `metadata` is a long poll: with `after_version` it is parked until the directory has changed past that version or
@@ -12,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from .data import MAX_WAIT_MS, WaitMilliseconds
-from .message import MAX_FRAME_BYTES, MAX_FRAMES, PROTOCOL_VERSION, Reply, Request
+from .message import MAX_FRAME_BYTES, MAX_FRAMES, PROTOCOL_VERSION, Reply, Request, RequestId
 
 
 class Hello(Request, tag="hello", frozen=True):
@@ -32,6 +33,13 @@ class HelloReply(Reply):
     max_frames: int = MAX_FRAMES
     max_fetch_bytes: int = MAX_FRAME_BYTES
     max_wait_ms: int = MAX_WAIT_MS
+
+
+class Cancel(Request, tag="cancel", frozen=True):
+    """The asker waits no longer for one of its requests. It gets no answer, unless that was on its way already."""
+
+    request_id: RequestId = None
+    """Of a request on this connection, in the same envelope; None: all of them."""
 
 
 class Metadata(Request, tag="metadata", frozen=True):

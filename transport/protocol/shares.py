@@ -99,6 +99,13 @@ class Acknowledgement(Struct, kw_only=True, frozen=True, forbid_unknown_fields=T
     """With `renew`; None: the group's."""
 
 
+class ShareMemberGone(Request, tag="share_member_gone", frozen=True):
+    """The gateway tells a coordinator that a member's connection is gone. Not answered."""
+
+    group: GroupName
+    member_id: ShareMemberId
+
+
 class Acknowledge(Request, tag="acknowledge", frozen=True):
     group: GroupName
     member_id: ShareMemberId

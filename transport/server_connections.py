@@ -1,0 +1,72 @@
+"""Which connections the server socket has, and which of them are gone.
+
+Owns the socket's monitor and the table from file descriptor to connection. ZeroMQ reports the end of a connection by its
+descriptor alone, and a frame knows the descriptor it came from (`SRCFD`), so a connection is entered with its first
+message. The kernel gives a descriptor again as soon as it is closed, but the event is queued before that: when a new
+connection arrives at a known descriptor, the monitor is read first. Called by the loop alone.
+"""
+
+from contextlib import suppress
+from itertools import count
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+_DONTWAIT = int(zmq.DONTWAIT)
+_numbers = count(1)
+
+
+class ServerConnections:
+    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", server: "zmq.Socket[bytes]") -> None:
+        endpoint = f"inproc://planaria-connections-{next(_numbers)}"
+        self._server = server
+        self._by_descriptor: dict[int, bytes] = {}
+        self._descriptors: dict[bytes, int] = {}
+        self._gone: list[bytes] = []
+        self.monitor: zmq.Socket[bytes] = context.socket(zmq.PAIR)
+        self.monitor.setsockopt(zmq.LINGER, 0)
+        # Without a limit: ZeroMQ's own thread would wait for room.
+        self.monitor.setsockopt(zmq.RCVHWM, 0)
+        server.monitor(endpoint, zmq.EVENT_DISCONNECTED)
+        self.monitor.connect(endpoint)
+
+    def __len__(self) -> int:
+        return len(self._descriptors)
+
+    def note(self, frame: zmq.Frame) -> None:
+        """The first frame of a message: the name of the connection it came by."""
+        connection = frame.bytes
+        if connection in self._descriptors:
+            return
+        try:
+            descriptor = int(frame.get(zmq.SRCFD))
+        except zmq.ZMQError:
+            return  # an in-process peer has none
+        if descriptor in self._by_descriptor:
+            self._read_monitor()
+            if descriptor in self._by_descriptor:
+                return  # a late message of a connection that is gone: the descriptor is another's
+        self._by_descriptor[descriptor] = connection
+        self._descriptors[connection] = descriptor
+
+    def gone(self) -> list[bytes]:
+        """The connections that have ended since the last call, of those that have sent something."""
+        self._read_monitor()
+        gone, self._gone = self._gone, []
+        return gone
+
+    def close(self) -> None:
+        self._server.disable_monitor()
+        self.monitor.close()
+
+    def _read_monitor(self) -> None:
+        with suppress(zmq.Again):
+            while True:
+                seen = parse_monitor_message(self.monitor.recv_multipart(_DONTWAIT))
+                self._end(int(seen["value"]))
+
+    def _end(self, descriptor: int) -> None:
+        connection = self._by_descriptor.pop(descriptor, None)
+        if connection is not None:
+            del self._descriptors[connection]
+            self._gone.append(connection)
