@@ -32,7 +32,7 @@ from ...transport.protocol.groups import (
     LeaveGroup,
     ResetOffsets,
 )
-from ...transport.protocol.message import Done
+from ...transport.protocol.message import Done, Request
 from ...transport.protocol.session import Cancel
 from ...transport.protocol.shares import ShareMemberGone
 from ..journal.effects import BecomeReady, SaveSnapshot
@@ -59,7 +59,7 @@ from .watch import TopicsWatch
 
 MEMBERS_REQUESTS = (GroupHeartbeat, CommitOffsets, FetchOffsets, ResetOffsets)
 """What makes no sense to a share group."""
-REQUESTS = (*CONSUMER_REQUESTS, *SHARE_REQUESTS, Cancel, ShareMemberGone)
+REQUESTS: tuple[type[Request], ...] = (*CONSUMER_REQUESTS, *SHARE_REQUESTS, Cancel, ShareMemberGone)
 
 SNAPSHOT_RECORDS = 1_000
 """Records read or applied after which the snapshot is renewed."""

@@ -171,11 +171,8 @@ class PartitionMachine:
             TimerFired: self._on_timer,
             Started: self._on_started,
             StopRequested: self._on_stop,
-            PeerUp: self._on_peer,
-            Disconnected: lambda gone, _: self._fetches.forget(
-                lambda asker: asker.route[0] == gone.connection
-            ),
-            PeerDown: self._on_peer,
+            **dict.fromkeys((PeerUp, PeerDown), self._on_peer),
+            Disconnected: self._on_disconnected,
         }
         self._requests: dict[type, Callable[[Received, Any, int], list[Effect]]] = {
             Produce: self._on_produce,
@@ -211,6 +208,9 @@ class PartitionMachine:
 
     def _on_peer(self, _: PeerUp | PeerDown, __: int) -> list[Effect]:
         return []  # whom it calls it calls again
+
+    def _on_disconnected(self, gone: Disconnected, _: int) -> list[Effect]:
+        return self._fetches.forget(lambda asker: asker.route[0] == gone.connection)
 
     def _look_for_open_transactions(self, now: int) -> list[Effect]:
         if self._transactions.first_unstable_offset() is None and not self._reports.is_watching:
