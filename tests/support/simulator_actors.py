@@ -339,11 +339,17 @@ def replacing_the_world(world: World, network: Network) -> Iterator[None]:
         CURRENT.host = None
 
 
+class _Unread:
+    """A socket to which nothing ever comes."""
+
+    inbox = ()
+
+
 class _NoMonitor:
     """Simulated connections end without a word: what waits on them ends by its time."""
 
     def __init__(self, *_: Any) -> None:
-        self.monitor = SimpleNamespace(inbox=())
+        self.monitor = _Unread()
 
     note = None
 
