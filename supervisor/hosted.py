@@ -93,7 +93,6 @@ class HostedSubscriptions:
         count: object = workers
         if not isinstance(count, int) or count < 1:
             raise InvalidSubscription(f"workers: must be at least 1, not {workers!r}")
-        _check_handler(handler)
         subscriber = SubscriberOptions(
             group=group,
             topics=topics,
@@ -108,6 +107,7 @@ class HostedSubscriptions:
             has_thread_clocks=hasattr(time, "pthread_getcpuclockid"),
         )
         self._check_named(group, subscriber.dead_letter)
+        _check_handler(handler)
         with self._lock:
             addresses = self._free_addresses(group, workers)
             numbers = [int(address.rpartition("/")[2]) for address in addresses]
