@@ -178,6 +178,7 @@ REPLIES: dict[str, Reply] = {
     "publish": data.PublishReply(records=[data.PublishedRecord(partition=1, offset=0)]),
     "fetch": data.FetchReply(
         topic="ORDERS", partition=1, log_start_offset=0, high_watermark=1, next_offset=1, last_stable_offset=1,
+        topic_id="9a1c",
         records=[
             data.FetchedRecord(
                 offset=0, timestamp_ms=1_700_000_000_000, key=b"order_id_1", key_text="order_id_1",
@@ -255,10 +256,10 @@ REPLIES: dict[str, Reply] = {
     ),
     "fetch of batches": data.FetchReply(
         topic="ORDERS", partition=1, log_start_offset=0, high_watermark=2**53 + 3, next_offset=2**53 + 3,
-        last_stable_offset=2**53 + 3, aborted=[data.AbortedTransaction(2**40 + 7, 2, 2**53)],
+        last_stable_offset=2**53 + 3, topic_id="9a1c", aborted=[data.AbortedTransaction(2**40 + 7, 2, 2**53)],
     ),
-    "list_offsets, latest": data.ListOffsetsReply(offset=3),
-    "list_offsets, by time": data.ListOffsetsReply(offset=1, timestamp_ms=1_700_000_000_005),
+    "list_offsets, latest": data.ListOffsetsReply(offset=3, topic_id="9a1c"),
+    "list_offsets, by time": data.ListOffsetsReply(offset=1, timestamp_ms=1_700_000_000_005, topic_id="9a1c"),
     "fetch_offsets": groups.FetchOffsetsReply(offsets=OFFSETS),
     "list_groups": groups.ListGroupsReply(groups=["billing"]),
     "describe_group": groups.DescribeGroupReply(
