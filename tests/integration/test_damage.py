@@ -1,0 +1,240 @@
+"""Segment files damaged or deleted under a whole broker: every kind of reader is told which offsets are lost, passes them
+as docs/operations.md says, and reads all that is intact.
+"""
+
+import base64
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import zmq
+
+from command_line import planaria
+from live_trees import actor, read_topic, until
+from planaria import Broker, CorruptData, Message
+from planaria.supervisor.broker import LOG_FILE
+from planaria.transport.batch import split
+
+pytestmark = pytest.mark.processes
+
+PAGE_BYTES = 4096
+RECORDS = 240
+PRODUCERS = 3
+SEGMENT_BYTES = 16 * 1024
+FOLDER = Path("topics/ORDERS/0")
+
+Loss = tuple[int, int]
+"""The first offset lost, and the first intact one behind it."""
+
+
+def write(data_dir: Path) -> dict[int, bytes]:
+    """Records of several producers by offset, in several segments of several batches each; the broker has stopped."""
+    with Broker(data_dir) as broker:
+        broker.create_topic("ORDERS", 1, segment_bytes=SEGMENT_BYTES)
+        producers = [broker.producer(linger_ms=0) for _ in range(PRODUCERS)]
+        draw = random.Random(7)
+        for number in range(RECORDS):
+            published = producers[number % PRODUCERS].publish("ORDERS", b"%d:" % number + draw.randbytes(300))
+            published.result(20)
+        for producer in producers:
+            producer.close()
+        return {message.offset: message.value or b"" for message in read_topic(broker.client, "ORDERS")}
+
+
+def segments(data_dir: Path) -> list[Path]:
+    found = sorted((data_dir / FOLDER).glob("*.log"))
+    assert len(found) >= 5
+    return found
+
+
+def base(path: Path) -> int:
+    return int(path.stem)
+
+
+def overwrite(path: Path, position: int, rot: bytes) -> list[Loss]:
+    """What is lost: every batch that has a byte in the stretch."""
+    whole = path.read_bytes()
+    data = bytearray(whole)
+    data[position : position + len(rot)] = rot
+    path.write_bytes(data)
+    at, lost = 0, []
+    for header, _ in split(whole):
+        if at < position + len(rot) and position < at + header.size_bytes:
+            lost.append(header)
+        at += header.size_bytes
+    return [(lost[0].base_offset, lost[-1].next_offset)]
+
+
+def zero_a_page(data_dir: Path) -> list[Loss]:
+    return overwrite(segments(data_dir)[1], PAGE_BYTES, bytes(PAGE_BYTES))
+
+
+def write_random_bytes(data_dir: Path) -> list[Loss]:
+    return overwrite(segments(data_dir)[2], 1_000, random.Random(1).randbytes(9_000))
+
+
+def damage_two_places(data_dir: Path) -> list[Loss]:
+    return zero_a_page(data_dir) + write_random_bytes(data_dir)
+
+
+def delete(which: int) -> Callable[[Path], list[Loss]]:
+    def damage(data_dir: Path) -> list[Loss]:
+        paths = segments(data_dir)
+        paths[which].unlink()
+        bases = [*map(base, paths), RECORDS]
+        return [(bases[which % len(paths)], bases[which % len(paths) + 1])]
+
+    return damage
+
+
+def delete_newest_and_checkpoint(data_dir: Path) -> list[Loss]:
+    (data_dir / FOLDER / "checkpoint").unlink()
+    return delete(-1)(data_dir)
+
+
+DAMAGES = {
+    "a page of zeros": zero_a_page,
+    "random bytes": write_random_bytes,
+    "two places": damage_two_places,
+    "first segment": delete(0),
+    "middle segment": delete(2),
+    "newest segment": delete(-1),
+    "newest segment and checkpoint": delete_newest_and_checkpoint,
+}
+MISSING = [name for name in DAMAGES if "segment" in name]
+
+
+def damage_alarms(broker: Broker) -> list[str]:
+    return [
+        alarm for alarm in actor(broker.client, "partition/ORDERS/0").alarms if "records are lost" in alarm
+    ]
+
+
+def intact(values: dict[int, bytes], losses: list[Loss]) -> dict[int, bytes]:
+    return {
+        offset: value
+        for offset, value in values.items()
+        if not any(first <= offset < following for first, following in losses)
+    }
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_consumer_is_told_what_is_lost_and_reads_the_rest(data_dir: Path, name: str) -> None:
+    values = write(data_dir)
+    losses = DAMAGES[name](data_dir)
+    with Broker(data_dir) as broker:
+        if name in MISSING:
+            [alarm] = until(lambda: damage_alarms(broker), "the alarm")
+            [(first, following)] = losses
+            assert f"offsets {first} to {following - 1}" in alarm
+        seen: dict[int, bytes] = {}
+        met: list[Loss] = []
+        with broker.client.consumer(partitions=[("ORDERS", 0)], auto_offset_reset="earliest") as consumer:
+            while (position := consumer.position("ORDERS", 0, 20)) < RECORDS:
+                try:
+                    seen.update((message.offset, message.value or b"") for message in consumer.poll(20))
+                except CorruptData as error:
+                    following = error.next_offset or position
+                    met.append((position, following))
+                    consumer.seek("ORDERS", 0, following)
+        assert met == losses
+        assert seen == intact(values, losses)
+        alarms = until(lambda: damage_alarms(broker), "the alarm")
+        assert len(alarms) == len(losses)
+        for (first, following), alarm in zip(losses, alarms, strict=True):
+            assert f"offsets {first} to {following - 1}" in alarm
+        assert broker.publish("ORDERS", None, b"new").offset == RECORDS
+    if name in MISSING:
+        assert f"offsets {losses[0][0]} to {losses[0][1] - 1} are lost" in (data_dir / LOG_FILE).read_text()
+
+
+def test_a_group_passes_the_damage_by_a_reset_and_reads_the_rest(data_dir: Path) -> None:
+    values = write(data_dir)
+    [(first, following)] = zero_a_page(data_dir)
+    with Broker(data_dir) as broker:
+        seen: dict[int, bytes] = {}
+
+        def read_until(stop: int) -> None:
+            with broker.client.consumer("G", ["ORDERS"], auto_offset_reset="earliest") as consumer:
+                while max(seen, default=0) < stop - 1:
+                    seen.update((message.offset, message.value or b"") for message in consumer.poll(20))
+                    consumer.commit()
+
+        with pytest.raises(CorruptData) as caught:
+            read_until(RECORDS)
+        assert (caught.value.offset, caught.value.next_offset) == (first, following)
+        connect = ("--connect", broker.endpoint)
+        reset = ("--topic", "ORDERS", "--partition", "0", "--to", str(following))
+        done = planaria("group", "reset", "G", *reset, *connect)
+        assert done.returncode == 0, done.stderr
+        read_until(RECORDS)
+        assert seen == intact(values, [(first, following)])
+
+
+@pytest.mark.parametrize("name", ["two places", "middle segment"])
+def test_a_share_consumer_gets_all_that_is_intact(data_dir: Path, name: str) -> None:
+    values = write(data_dir)
+    losses = DAMAGES[name](data_dir)
+    with Broker(data_dir) as broker:
+        seen: dict[int, bytes] = {}
+        with broker.share_consumer("S", "ORDERS", acknowledge="implicit") as consumer:
+
+            def is_all_read() -> bool:
+                seen.update((message.offset, message.value or b"") for message in consumer.poll(0.2))
+                return len(seen) >= len(intact(values, losses))
+
+            until(is_all_read, "all that is intact")
+        assert seen == intact(values, losses)
+
+
+def test_a_hosted_subscriber_handles_what_lies_before_the_damage_and_says_where_it_stopped(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    write(data_dir)
+    [(first, following)] = DAMAGES["middle segment"](data_dir)
+    log = tmp_path / "seen"
+
+    def handle(message: Message) -> None:
+        with log.open("a") as file:
+            file.write(f"{message.offset}\n")
+
+    with Broker(data_dir) as broker:
+        broker.subscribe("H", "ORDERS", handler=handle)
+        until(lambda: "partition paused" in (data_dir / LOG_FILE).read_text(), "the partition is paused")
+        until(
+            lambda: broker.client.group_offsets("H").get(("ORDERS", 0)) == first,  # type: ignore[call-overload]
+            "all before the damage is committed",
+        )
+        assert sorted(set(map(int, log.read_text().split()))) == list(range(first))
+        [line] = [
+            line for line in (data_dir / LOG_FILE).read_text().splitlines() if "partition paused" in line
+        ]
+        assert f"offsets {first} to {following - 1} are lost" in line
+
+
+@pytest.mark.parametrize("name", ["a page of zeros", "middle segment"])
+def test_a_fetch_in_json_is_told_where_to_go_on(data_dir: Path, name: str) -> None:
+    values = write(data_dir)
+    losses = DAMAGES[name](data_dir)
+    with Broker(data_dir) as broker, zmq.Context() as context, context.socket(zmq.DEALER) as peer:
+        peer.linger = 0
+        peer.connect(broker.endpoint)
+        seen: dict[int, bytes] = {}
+        met: list[Loss] = []
+        offset = 0
+        while offset < RECORDS:
+            request = {"op": "fetch", "id": 1, "topic": "ORDERS", "partition": 0, "offset": offset}
+            peer.send(json.dumps(request).encode())
+            assert peer.poll(20_000)
+            reply = json.loads(peer.recv())
+            if (error := reply.get("error")) is not None:
+                assert (error["code"], error["retriable"]) == ("CORRUPT_LOG", False)
+                met.append((offset, error["next_offset"]))
+                offset = error["next_offset"]
+                continue
+            seen.update((record["offset"], base64.b64decode(record["value"])) for record in reply["records"])
+            offset = reply["next_offset"]
+        assert met == losses
+        assert seen == intact(values, losses)
