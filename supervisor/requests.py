@@ -11,12 +11,23 @@ from ..transport.protocol.control import ChildSpec, StartChild, StopChild
 from ..transport.protocol.errors import ErrorCode, ProtocolError
 from ..transport.protocol.message import Done
 from ..transport.protocol.message import Reply as ReplyBody
-from ..transport.protocol.operations import ActorStatus, Kill, KillReply, Revive, Status, StatusReply
+from ..transport.protocol.operations import (
+    ActorStatus,
+    Kill,
+    KillReply,
+    Revive,
+    ReviveReply,
+    Status,
+    StatusReply,
+)
 from .children import Child, Goal, State
 from .events import ReportStatus
 
 if TYPE_CHECKING:
     from .machine import SupervisorMachine
+
+SUPERVISOR = "supervisor"
+"""As `status` shows the process whose children the actors are."""
 
 
 class Requests:
@@ -95,17 +106,24 @@ class Requests:
         self._machine.signal(child, request.signal)
         return KillReply(pid=child.pid, incarnation=child.incarnation)
 
-    def _revive(self, request: Revive, sender: Sender, now: int) -> Done:
+    def _revive(self, request: Revive, sender: Sender, now: int) -> ReviveReply:
         child = self._child(request.address)
+        answer = ReviveReply(state=child.shown_state)
         if child.state in (State.QUARANTINED, State.BACKING_OFF):
             self._machine.log("info", "child revived", child=child.address)
             child.history.forgive()
             child.state = State.WAITING
             self._machine.advance(now)
-        return Done()
+        return answer
 
     def _child(self, address: str) -> Child:
         child = self._machine.tree.get(address)
+        if address == SUPERVISOR:
+            pid = self._machine.identity.pid
+            raise ProtocolError(
+                ErrorCode.INVALID_REQUEST,
+                f"the supervisor is not one of its own children: send the signal to its process, pid {pid}",
+            )
         if child is None:
             raise ProtocolError(ErrorCode.UNKNOWN_ACTOR, f"there is no actor {address!r}")
         return child

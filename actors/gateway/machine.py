@@ -52,9 +52,9 @@ from ...transport.protocol.groups import (
     ListGroups,
     ResetOffsets,
 )
-from ...transport.protocol.message import PROTOCOL_VERSION, Done, Request
+from ...transport.protocol.message import PROTOCOL_VERSION, Request
 from ...transport.protocol.message import Reply as ReplyBody
-from ...transport.protocol.operations import Kill, KillReply, Revive, Status, StatusReply
+from ...transport.protocol.operations import Kill, KillReply, Revive, ReviveReply, Status, StatusReply
 from ...transport.protocol.quotas import ListQuotas, RemoveQuota, SetQuota
 from ...transport.protocol.session import Cancel, Hello, HelloReply, Metadata
 from ...transport.protocol.shares import Acknowledge, Acquire, ConfigureShareGroup
@@ -90,7 +90,7 @@ CONTROLLER_REQUESTS = (
 SUPERVISOR_REPLIES: dict[type[Request], type[ReplyBody]] = {
     Status: StatusReply,
     Kill: KillReply,
-    Revive: Done,
+    Revive: ReviveReply,
 }
 REQUESTS: tuple[type[Request], ...] = (
     Hello, Metadata, Cancel, Status, Kill, Revive, *CONTROLLER_REQUESTS,

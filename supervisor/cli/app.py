@@ -5,6 +5,7 @@ Owns no command. Exceptions end in failures.py, so no traceback reaches a user.
 
 import os
 import platform
+import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -96,6 +97,16 @@ app.command(rich_help_panel=PROOF)(trials.bench)
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command; its exit code."""
+    code = _invoke(arguments)
+    try:
+        # Now, and not when the interpreter ends: a pipe that is closed by then could only be told of as a bug.
+        sys.stdout.flush()
+    except OSError as error:
+        return code or exit_code_for(error)
+    return code
+
+
+def _invoke(arguments: Sequence[str]) -> int:
     if _COMPLETION_VARIABLE in os.environ:
         app(args=list(arguments), prog_name=PROGRAM)
     try:

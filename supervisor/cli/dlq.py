@@ -1,11 +1,11 @@
 """`planaria dlq`: list, show, redrive, purge the letters of a dead-letter topic. How they look is in letters.py."""
 
 import re
-import sys
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from .confirmation import YesOption, confirm
 from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
 from .failures import CommandFailed
 from .letters import (
@@ -174,7 +174,7 @@ def redrive(
 @app.command()
 def purge(
     topic: TopicArgument,
-    is_confirmed: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    is_confirmed: YesOption = False,
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
@@ -186,10 +186,7 @@ def purge(
         ends = {n: client.list_offsets(topic, n).offset for n in _partitions(client, topic)}
         starts = {n: client.list_offsets(topic, n, "earliest").offset for n in ends}
         count = sum(ends[n] - starts[n] for n in ends)
-        if not is_confirmed:
-            if not sys.stdin.isatty():
-                raise CommandFailed(f"{plural(count, 'letter')} of {topic} would be deleted; say --yes")
-            typer.confirm(f"Delete {plural(count, 'letter')} of {topic} for good?", abort=True, err=True)
+        confirm(f"{plural(count, 'letter')} of {topic}", is_confirmed=is_confirmed)
         for partition, end in ends.items():
             client.delete_records(topic, partition, end)
     if as_json:

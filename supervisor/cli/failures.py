@@ -49,6 +49,8 @@ def exit_code_for(error: BaseException) -> int:
             return int(error.exit_code)
         case KeyboardInterrupt() | typer.Abort():
             return EXIT_INTERRUPTED
+        case SystemExit(__context__=BrokenPipeError()):
+            return 0  # from rich, which has put the null device in the place of our output
         case BrokenPipeError():
             # Whoever read our output has seen enough. What is still buffered must not fail again at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

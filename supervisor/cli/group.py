@@ -1,11 +1,11 @@
 """`planaria group`: list, create, describe, reset, delete."""
 
-import sys
 import time
 from typing import Annotated, Literal, TypeAlias
 
 import typer
 
+from .confirmation import YesOption, confirm
 from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
 from .group_report import GroupReport, entries_of, report_on
 from .output import UNKNOWN, console, note, number_text, plural, print_json, print_table, table
@@ -167,12 +167,14 @@ def reset(
 @app.command()
 def delete(
     group: GroupArgument,
-    is_confirmed: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    is_confirmed: YesOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Forget a group that has no members, its offsets included. Asks first in a terminal."""
-    if not is_confirmed and sys.stdin.isatty():
-        typer.confirm(f"Forget group {group} and its offsets?", abort=True, err=True)
+    """Forget a group that has no members, and its offsets.
+
+    Asks first in a terminal, and needs --yes elsewhere.
+    """
+    confirm(f"group {group} with its offsets", is_confirmed=is_confirmed)
     with attached(connect) as client:
         client.delete_group(group)
     note(f"group {group} is deleted")

@@ -129,10 +129,13 @@ def kill(
 
 
 def revive(address: AddressArgument, connect: ConnectOption = DEFAULT_ENDPOINT) -> None:
-    """Start a quarantined process again at once, its count of restarts forgotten."""
+    """Start a process that is quarantined or waits for its restart, its count of restarts forgotten."""
     with attached(connect) as client:
-        client.revive(address)
-    note(f"{address} is started again")
+        state = client.revive(address).state
+    if state in {"quarantined", "backing_off"}:
+        note(f"{address} is started again")
+    else:
+        note(f"{address} is {state}: nothing to do")
 
 
 def render(found: StatusReply) -> RenderableType:

@@ -1,12 +1,12 @@
 """`planaria topic`: create, list, describe, alter, delete."""
 
-import sys
 from typing import Annotated, Any, TypeAlias
 
 import msgspec
 import typer
 
 from ...transport.protocol.topics import DescribeTopicReply, PartitionDescription, TopicConfig
+from .confirmation import YesOption, confirm
 from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
 from .output import (
     bytes_text,
@@ -140,12 +140,11 @@ def alter(
 @app.command()
 def delete(
     topic: TopicArgument,
-    is_confirmed: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    is_confirmed: YesOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Delete a topic and every message in it. Asks first in a terminal."""
-    if not is_confirmed and sys.stdin.isatty():
-        typer.confirm(f"Delete topic {topic} and all its messages?", abort=True, err=True)
+    """Delete a topic and every message in it. Asks first in a terminal, and needs --yes elsewhere."""
+    confirm(f"topic {topic} with all its messages", is_confirmed=is_confirmed)
     with attached(connect) as client:
         client.delete_topic(topic)
     note(f"topic {topic} is deleted")

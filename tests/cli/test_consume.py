@@ -184,7 +184,7 @@ def test_a_group_is_forgotten(broker: ServedBroker, orders: str) -> None:
     entry = {"group": "forgotten", "type": "consumer", "state": "empty"}
     assert entry in broker.json("group", "list")["groups"]
     assert "forgotten" in broker.run("group", "list")
-    assert broker.run("group", "delete", "forgotten") == "group forgotten is deleted\n"
+    assert broker.run("group", "delete", "forgotten", "--yes") == "group forgotten is deleted\n"
     assert entry not in broker.json("group", "list")["groups"]
 
 

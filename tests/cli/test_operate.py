@@ -105,7 +105,7 @@ def test_the_gateway_takes_its_answer_with_it(broker: ServedBroker) -> None:
 @pytest.mark.processes
 def test_signals_by_their_short_names(broker: ServedBroker) -> None:
     assert broker.run("kill", "controller", "-s", "cont").startswith("sent SIGCONT to controller (pid ")
-    assert broker.run("revive", "controller") == "controller is started again\n"
+    assert broker.run("revive", "controller") == "controller is ready: nothing to do\n"
 
 
 @pytest.mark.processes

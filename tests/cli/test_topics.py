@@ -21,7 +21,7 @@ def test_a_topic_from_its_creation_to_its_end(broker: ServedBroker) -> None:
     assert len(altered["partitions"]) == 3
     config = broker.json("topic", "describe", "LIFE")["config"]
     assert (config["retention_ms"], config["segment_bytes"]) == (3 * 86_400_000, 1 << 20)
-    assert broker.run("topic", "delete", "LIFE") == "topic LIFE is deleted\n"
+    assert broker.run("topic", "delete", "LIFE", "--yes") == "topic LIFE is deleted\n"
     assert "LIFE" not in broker.run("topic", "list")
 
 
@@ -53,7 +53,7 @@ def test_tables(broker: ServedBroker) -> None:
     [
         (["topic", "create", "EXISTS"], "--if-not-exists accepts that (TOPIC_EXISTS)"),
         (["topic", "describe", "NONE"], '"planaria topic list" shows what there is (UNKNOWN_TOPIC)'),
-        (["topic", "delete", "NONE"], '"planaria topic list" shows what there is (UNKNOWN_TOPIC)'),
+        (["topic", "delete", "NONE", "--yes"], '"planaria topic list" shows what there is (UNKNOWN_TOPIC)'),
         (["topic", "create", "no/slash"], "(INVALID_TOPIC)"),
         (["topic", "create", "A", "--set", "segment_bytes=1"], "(INVALID_"),
         (["produce", "NONE"], "(UNKNOWN_TOPIC)"),
@@ -112,3 +112,16 @@ def test_a_partition_that_is_not_there(broker: ServedBroker) -> None:
     done = planaria("produce", "SMALL", "--partition", "7", "--connect", broker.endpoint, given="x\n")
     assert done.returncode == 1
     assert "UNKNOWN_PARTITION" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["topic", "group"])
+def test_what_cannot_be_undone_needs_consent_where_nobody_can_be_asked(
+    broker: ServedBroker, kind: str
+) -> None:
+    broker.run("topic", "create", "PRECIOUS", "--if-not-exists")
+    broker.run("group", "create", "PRECIOUS")
+    done = planaria(kind, "delete", "PRECIOUS", "--connect", broker.endpoint)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"planaria: {kind} PRECIOUS with ")
+    assert done.stderr.endswith(" would be deleted; say --yes\n")
+    assert broker.run(kind, "describe", "PRECIOUS")

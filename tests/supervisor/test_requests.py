@@ -7,7 +7,7 @@ import pytest
 from planaria.transport.protocol.control import StartChild, StopChild
 from planaria.transport.protocol.errors import ErrorBody
 from planaria.transport.protocol.message import Done
-from planaria.transport.protocol.operations import Kill, KillReply, Revive, Status
+from planaria.transport.protocol.operations import Kill, KillReply, Revive, ReviveReply, Status
 from supervision import World, broker_like, worker
 
 PARTITION = "partition/T/0"
@@ -142,17 +142,24 @@ def test_kill_of_nobody_and_of_somebody_down_is_refused(world: World) -> None:
     assert refusal(world.ask(Kill(address="controller"))) == "ACTOR_UNAVAILABLE"
 
 
+def test_the_supervisor_is_not_unknown_but_takes_no_signal_from_itself(world: World) -> None:
+    for request in (Kill(address="supervisor"), Revive(address="supervisor")):
+        answer = world.ask(request)
+        assert refusal(answer) == "INVALID_REQUEST"
+        assert "pid 1" in answer.message
+
+
 def test_revive_ends_a_quarantine_with_a_clean_record(world: World) -> None:
     world.ask(StartChild(spec=worker(PARTITION)))
     world.crash_until_quarantined(PARTITION)
-    assert world.ask(Revive(address=PARTITION)) == Done()
+    assert world.ask(Revive(address=PARTITION)) == ReviveReply(state="quarantined")
     assert PARTITION in world.processes
     world.die(PARTITION)
     assert world.state(PARTITION) == "backing_off"
 
 
-def test_revive_of_somebody_who_lives_changes_nothing(world: World) -> None:
-    assert world.ask(Revive(address="controller")) == Done()
+def test_revive_of_a_ready_actor_changes_nothing_and_says_so(world: World) -> None:
+    assert world.ask(Revive(address="controller")) == ReviveReply(state="ready")
     assert world.launched.count("controller") == 1
 
 

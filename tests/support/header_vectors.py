@@ -285,7 +285,7 @@ REPLIES: dict[str, Reply] = {
         ],
     ),
     "kill": operations.KillReply(pid=107, incarnation=2),
-    "revive": message.Done(),
+    "revive": operations.ReviveReply(state="quarantined"),
     "cancel_scheduled": message.Done(),
     "set_quota": message.Done(),
     "remove_quota": message.Done(),

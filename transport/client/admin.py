@@ -25,7 +25,7 @@ from ..protocol.groups import (
     ResetOffsets,
 )
 from ..protocol.message import Done, Reply, Request
-from ..protocol.operations import Kill, KillReply, Revive, SignalName, Status, StatusReply
+from ..protocol.operations import Kill, KillReply, Revive, ReviveReply, SignalName, Status, StatusReply
 from ..protocol.quotas import ListQuotas, ListQuotasReply, Quota, QuotaChange, RemoveQuota, SetQuota
 from ..protocol.shares import ConfigureShareGroup, ConfigureShareGroupReply
 from ..protocol.topics import (
@@ -281,9 +281,12 @@ class Admin:
                 raise
         return KillReply(pid=gateways[0].pid or 0, incarnation=gateways[0].incarnation)
 
-    def revive(self, address: str) -> None:
-        """End an actor's quarantine."""
-        self._ask(Revive(address=address), Done)
+    def revive(self, address: str) -> ReviveReply:
+        """Start an actor that is quarantined or waits for its restart; `state` of the reply is what it was in.
+
+        An actor in any other state is left alone.
+        """
+        return self._ask(Revive(address=address), ReviveReply)
 
 
 def as_offsets(

@@ -1,6 +1,6 @@
 """The operator's dialog: `status` shows the supervision tree, `kill` proves it, `revive` ends a quarantine.
 
-    status() -> actors        kill(address, signal) -> pid, incarnation        revive(address) -> done
+    status() -> actors        kill(address, signal) -> pid, incarnation        revive(address) -> state
 
 Answered by the supervisor; the gateway passes them on.
 """
@@ -71,3 +71,8 @@ class KillReply(Reply):
 
 class Revive(Request, tag="revive", frozen=True):
     address: str
+
+
+class ReviveReply(Reply):
+    state: ActorState
+    """Before the request. The actor was started if it is `quarantined` or `backing_off`; else nothing was done."""
