@@ -24,11 +24,13 @@ import msgspec
 from ..transport.endpoints import DEFAULT_ENDPOINT, PathTooLong, control_endpoint
 from . import logs
 from .broker_tree import GATEWAY, broker_tree, preloaded_modules
+from .capacity import Capacity, capacity_of
 from .child import raise_file_limit
 from .config import BrokerConfig, ConfigError, from_json
 from .data_directory import DataDirectory, DataDirectoryError, open_data_directory, wait_for_predecessors
 from .launcher import Launcher
 from .machine import Identity, SupervisorMachine, Timing
+from .measurement import measure
 from .process import Settings, SupervisorProcess
 from .restart import RestartPolicy
 from .run_directory import RunDirectoryError, create_run_directory, remove_run_directory, run_directory_of
@@ -177,7 +179,7 @@ def run_tree(
         )
 
     supervisor = SupervisorProcess(
-        build_machine(config, data, instance_id),
+        build_machine(config, data, instance_id, capacity_of(measure(), config.max_actors)),
         Launcher(preloaded_modules(), run_directory),
         Settings(
             run_directory=run_directory,
@@ -196,12 +198,16 @@ def run_tree(
     return supervisor.failure
 
 
-def build_machine(config: BrokerConfig, data: DataDirectory, instance_id: str) -> SupervisorMachine:
+def build_machine(
+    config: BrokerConfig, data: DataDirectory, instance_id: str, capacity: Capacity
+) -> SupervisorMachine:
     controller_arguments = {
         "offsets_partitions": config.offsets_partitions,
         "delayed_partitions": config.delayed_partitions,
         "disk_reserve_bytes": config.disk_reserve_bytes,
         "transaction_coordinators": config.transaction_coordinators,
+        "max_actors": capacity.new_actors,
+        "actors_limit": capacity.limit,
         "topic_defaults": msgspec.to_builtins(config.topic_defaults),
     }
     return SupervisorMachine(
@@ -224,6 +230,7 @@ def build_machine(config: BrokerConfig, data: DataDirectory, instance_id: str) -
             check_interval_ms=config.heartbeat_interval_ms,
         ),
         jitter=lambda: random.uniform(*JITTER),
+        capacity=capacity,
     )
 
 

@@ -44,9 +44,9 @@ class AdminLink:
         self._socket.close()
         sockets.end_context(self._context)
 
-    def start_child(self, spec: ChildSpec) -> None:
-        """Have a child started and kept. Raises ProtocolError."""
-        self._answer(self._send(StartChild(spec=spec)), Done, PATIENCE_MS)
+    def start_child(self, spec: ChildSpec, *, must_fit: bool = False) -> None:
+        """Have a child started and kept. Raises ProtocolError; LIMIT_REACHED only with `must_fit`."""
+        self._answer(self._send(StartChild(spec=spec, must_fit=must_fit)), Done, PATIENCE_MS)
 
     def stop_children(self, specs: Iterable[ChildSpec]) -> None:
         """Have children stopped, all at once, and forgotten; returns when they are gone. Raises ProtocolError."""

@@ -115,7 +115,7 @@ class HostedSubscriptions:
             self._specs.update((spec.address, spec) for spec in specs)
             # A supervisor that has just ended is followed by one that is told of them by the keeper.
             with self._unless_gone():
-                self._start(specs)
+                self._start_new(specs)
         self._await_ready(addresses)
         return Subscription(self, addresses)
 
@@ -157,6 +157,20 @@ class HostedSubscriptions:
     def _install_again(self) -> None:
         with self._lock:
             self._start(list(self._specs.values()))
+
+    def _start_new(self, specs: list[ChildSpec]) -> None:
+        """All of them, or none where the machine has no room for all. Raises SubscriptionFailed."""
+        with self._keeper.link() as link:
+            try:
+                for spec in specs:
+                    link.start_child(spec, must_fit=True)
+            except ProtocolError as error:
+                if error.code != ErrorCode.LIMIT_REACHED:
+                    raise
+                for spec in specs:
+                    del self._specs[spec.address]
+                link.stop_children(specs)
+                raise SubscriptionFailed(str(error)) from error
 
     def _start(self, specs: list[ChildSpec]) -> None:
         with self._keeper.link() as link:

@@ -39,6 +39,8 @@ from ..transport.protocol.control import Stop as StopOrder
 from ..transport.protocol.message import Done
 from ..transport.protocol.operations import SignalName
 from . import directory
+from .admission import Admission
+from .capacity import UNLIMITED, Capacity
 from .child_spec import SupervisorSpec, with_endpoint
 from .children import Child, Goal, State
 from .events import (
@@ -93,9 +95,11 @@ class SupervisorMachine:
         policy: RestartPolicy,
         timing: Timing,
         jitter: Callable[[], float],
+        capacity: Capacity = UNLIMITED,
     ) -> None:
         self.tree = Tree(spec, policy)
         self.identity = identity
+        self.admission = Admission(self.tree, capacity)
         self.stale_messages = 0
         self.started_at = 0
         self.is_up = False
@@ -142,9 +146,12 @@ class SupervisorMachine:
             if not self._is_finished and not any(child.is_awaited for child in self.tree):
                 self._finish()
             return
+        for child in self.admission.readmit():
+            child.state = State.WAITING
         starts, is_settled = self.tree.next_starts()
-        for child in starts:
-            self._launch(child, now)
+        while starts and self._launch_admitted(starts, now):
+            # Those that were refused have given up their turn to others behind them.
+            starts, is_settled = self.tree.next_starts()
         if is_settled and not self.is_up:
             self.is_up = True
             self.log("info", "tree up", endpoint=self.endpoint, after_ms=now - self.started_at)
@@ -161,6 +168,18 @@ class SupervisorMachine:
         return front.endpoint or str(front.spec.arguments.get("endpoint", ""))
 
     # Lives.
+
+    def _launch_admitted(self, children: list[Child], now: int) -> bool:
+        """Launch those for which there is room; whether there were others, which are quarantined."""
+        admitted, refused = self.admission.admit(children)
+        for child in admitted:
+            self._launch(child, now)
+        for child in refused:
+            child.state = State.QUARANTINED
+            child.reason = self.admission.reason
+            self.log("error", "child quarantined", child=child.address, reason=child.reason)
+            self.order(*directory.announce_down(self.tree, child))
+        return bool(refused)
 
     def _launch(self, child: Child, now: int) -> None:
         last_end = child.reason

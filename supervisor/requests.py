@@ -60,6 +60,8 @@ class Requests:
             raise ProtocolError(ErrorCode.SHUTTING_DOWN, "the supervisor is stopping")
         child = machine.tree.get(spec.address)
         if child is None:
+            if request.must_fit:
+                machine.admission.check_new()
             if machine.tree.add(spec) is None:
                 raise ProtocolError(
                     ErrorCode.INVALID_REQUEST, f"no supervisor takes a child {spec.address!r}"

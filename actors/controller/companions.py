@@ -18,6 +18,7 @@ from .catalog import TopicEntry
 from .children import partition_specs, scheduler_specs, transactions_specs
 from .decisions import Consequence, Decisions
 from .orders import Orders
+from .room import Room
 
 CONFIG = TopicConfig(
     retention_ms=-1,
@@ -37,9 +38,10 @@ SPECS: dict[str, Callable[[TopicEntry], list[ChildSpec]]] = {
 
 
 class Companions:
-    def __init__(self, decisions: Decisions, orders: Orders, partitions: dict[str, int]) -> None:
+    def __init__(self, decisions: Decisions, orders: Orders, room: Room, partitions: dict[str, int]) -> None:
         self._decisions = decisions
         self._orders = orders
+        self._room = room
         self._partitions = partitions
         """Of each topic, when it is created."""
 
@@ -49,6 +51,7 @@ class Companions:
         latest = self._decisions.latest
         consequence = Consequence("companions_created", topic, asker)
         if topic not in latest.topics:
+            self._room.check(latest, 2 * self._partitions[topic])
             catalog = latest.with_topic(topic, self._partitions[topic], CONFIG, now)
             return self._decisions.decide(catalog, consequence)
         if self._decisions.wait_for_latest(consequence):

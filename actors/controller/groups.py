@@ -18,21 +18,23 @@ from .decisions import Consequence, Decisions
 from .names import check_group_name
 from .orders import Orders
 from .peers import Peers
+from .room import Room
 
 OFFSETS_CONFIG = TopicConfig(
     retention_ms=-1, retention_bytes=-1, segment_bytes=16 * 1024 * 1024, flush="batch", cleanup="compact"
 )
 """Commits are as durable as records, and never expire with age; of each the newest is kept."""
 DELETE_TIMEOUT_MS = 10_000
-MAX_GROUPS = 5_000
-"""Each has a process, and any client that joins may create one."""
 
 
 class Groups:
-    def __init__(self, decisions: Decisions, orders: Orders, peers: Peers, offsets_partitions: int) -> None:
+    def __init__(
+        self, decisions: Decisions, orders: Orders, peers: Peers, room: Room, offsets_partitions: int
+    ) -> None:
         self._decisions = decisions
         self._orders = orders
         self._peers = peers
+        self._room = room
         self._offsets_partitions = offsets_partitions
         self._deleting: dict[str, Sender] = {}
         """Groups whose coordinator has been asked to forget, or is being stopped."""
@@ -50,10 +52,9 @@ class Groups:
         if not request.create:
             raise _unknown(group)
         check_group_name(group)
-        if len(latest.groups) >= MAX_GROUPS:
-            message = f"group: there are {MAX_GROUPS} groups, which is the limit; delete one first"
-            raise ProtocolError(ErrorCode.INVALID_GROUP, message)
-        if OFFSETS_TOPIC not in latest.topics:
+        is_first = OFFSETS_TOPIC not in latest.topics
+        self._room.check_group(latest, self._offsets_partitions if is_first else 0)
+        if is_first:
             latest = latest.with_topic(OFFSETS_TOPIC, self._offsets_partitions, OFFSETS_CONFIG, now)
         partitions = latest.topics[OFFSETS_TOPIC].partitions
         catalog = latest.with_group(group, offsets_partition_for(group, partitions))

@@ -60,6 +60,7 @@ from .orders import Orders
 from .peers import Peers
 from .producers import ProducerIds
 from .quotas import Quotas
+from .room import Room
 from .strays import Strays
 from .topics import Topics, known_topic
 from .watches import Watches
@@ -92,23 +93,27 @@ class ControllerMachine:
         delayed_partitions: int = 2,
         disk_reserve_bytes: int = 0,
         transaction_coordinators: int = 2,
+        max_actors: int = 2**31,
+        actors_limit: str = "",
     ) -> None:
         self._decisions = Decisions(catalog)
         self._orders = Orders()
         self._peers = Peers()
         self._descriptions = Descriptions(self._peers)
+        room = Room(self._peers, max_actors, actors_limit)
         self._disk_reserve_bytes = disk_reserve_bytes
         self._topics = Topics(
             self._decisions,
             self._orders,
             self._peers,
             self._descriptions,
+            room,
             topic_defaults or TopicConfig(),
             disk_reserve_bytes,
         )
-        self._groups = Groups(self._decisions, self._orders, self._peers, offsets_partitions)
+        self._groups = Groups(self._decisions, self._orders, self._peers, room, offsets_partitions)
         counts = {DELAYED_TOPIC: delayed_partitions, TRANSACTIONS_TOPIC: transaction_coordinators}
-        self._companions = Companions(self._decisions, self._orders, counts)
+        self._companions = Companions(self._decisions, self._orders, room, counts)
         self._producers = ProducerIds(self._decisions)
         self._quotas = Quotas(self._decisions, self._peers)
         self._watches = Watches(self._decisions)

@@ -42,6 +42,10 @@ class ControllerArguments(msgspec.Struct):
     """Of the internal topic that keeps delayed messages; counts when it is created."""
     disk_reserve_bytes: int = 0
     """What the partitions of users' topics leave free on the disk."""
+    max_actors: int = 2**31
+    """That the machine has room for, when a new one is added."""
+    actors_limit: str = ""
+    """Which limit of the system `max_actors` comes from."""
     transaction_coordinators: int = 2
     """And partitions of the internal topic that keeps transactions; counts when it is created."""
 
@@ -70,6 +74,8 @@ class ControllerActor(Actor):
             delayed_partitions=self._arguments.delayed_partitions,
             disk_reserve_bytes=self._arguments.disk_reserve_bytes,
             transaction_coordinators=self._arguments.transaction_coordinators,
+            max_actors=self._arguments.max_actors,
+            actors_limit=self._arguments.actors_limit,
         )
         self.loop.dispatch(Loaded())
 

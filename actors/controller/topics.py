@@ -29,9 +29,7 @@ from .effects import RETRY_MS, RemoveTopic
 from .names import check_topic_name
 from .orders import Orders
 from .peers import Peers
-
-MAX_PARTITIONS = 10_000
-"""Of all topics together."""
+from .room import Room
 
 
 class Topics:
@@ -41,6 +39,7 @@ class Topics:
         orders: Orders,
         peers: Peers,
         descriptions: Descriptions,
+        room: Room,
         defaults: TopicConfig,
         disk_reserve_bytes: int,
     ) -> None:
@@ -48,6 +47,7 @@ class Topics:
         self._orders = orders
         self._peers = peers
         self._descriptions = descriptions
+        self._room = room
         self._defaults = defaults
         self._disk_reserve_bytes = disk_reserve_bytes
         self._altered: dict[str, str] = {}
@@ -65,7 +65,7 @@ class Topics:
             raise ProtocolError(ErrorCode.TOPIC_EXISTS, message, retriable=True)
         if request.topic in latest.topics:
             return self._on_existing(asker, request, now)
-        check_room_for(latest, request.partitions)
+        self._room.check_partitions(latest, request.partitions)
         config = merge(self._defaults, request.config)
         consequence = Consequence("topic_created", request.topic, asker)
         return self._decisions.decide(
@@ -91,7 +91,7 @@ class Topics:
                 f"partitions: topic {request.topic!r} has {entry.partitions} and cannot shrink to {partitions}, "
                 "for that would lose records; create another topic instead",
             )
-        check_room_for(self._decisions.latest, partitions - entry.partitions)
+        self._room.check_partitions(self._decisions.latest, partitions - entry.partitions)
         catalog = self._decisions.latest.with_topic_changed(
             request.topic, partitions, merge(entry.config, request.config)
         )
@@ -192,16 +192,6 @@ def known_topic(catalog: Catalog, topic: str) -> TopicEntry:
     if entry is None:
         raise ProtocolError(ErrorCode.UNKNOWN_TOPIC, f"there is no topic {topic[:250]!r}")
     return entry
-
-
-def check_room_for(catalog: Catalog, partitions: int) -> None:
-    """Raises ProtocolError when the broker cannot run so many more: each is a process."""
-    running = sum(entry.partitions for entry in catalog.topics.values())
-    if running + partitions > MAX_PARTITIONS:
-        raise ProtocolError(
-            ErrorCode.INVALID_CONFIG,
-            f"partitions: {running} are there, and a broker runs at most {MAX_PARTITIONS} in all",
-        )
 
 
 def refuse_internal(topic: str) -> None:

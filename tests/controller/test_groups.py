@@ -6,7 +6,7 @@ import pytest
 
 from controller_driver import ControllerDriver
 from planaria.actors.controller.catalog import Catalog
-from planaria.actors.controller.groups import MAX_GROUPS
+from planaria.actors.controller.room import MAX_GROUPS
 from planaria.transport.producer_ids import IDS_PER_ERA, era_after, era_of, producer_id_of
 from planaria.transport.protocol.control import EnsureGroup
 from planaria.transport.protocol.data import InitProducer
@@ -88,7 +88,7 @@ def test_bad_group_names_are_refused(controller: ControllerDriver, name: str) ->
 def test_groups_are_bounded() -> None:
     groups = {f"g{number}": 0 for number in range(MAX_GROUPS)}
     controller = ControllerDriver(Catalog(catalog_id="c", groups=groups))
-    assert controller.answer(EnsureGroup(group="one-more")).code == "INVALID_GROUP"
+    assert controller.answer(EnsureGroup(group="one-more")).code == "LIMIT_REACHED"
     assert isinstance(controller.answer(EnsureGroup(group="g7")), Done)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from controller_driver import ControllerDriver
 from planaria.actors.controller.catalog import Catalog
-from planaria.actors.controller.topics import MAX_PARTITIONS
+from planaria.actors.controller.room import MAX_PARTITIONS
 from planaria.transport.machine import StopRequested
 from planaria.transport.protocol.errors import ErrorBody
 from planaria.transport.protocol.message import Done
@@ -284,7 +284,7 @@ def test_partitions_of_all_topics_together_are_bounded() -> None:
     catalog = Catalog(catalog_id="c").with_topic("A", MAX_PARTITIONS - 1, TopicConfig(), 0)
     controller = ControllerDriver(catalog)
     refusal = controller.answer(create("B", 2))
-    assert (refusal.code, refusal.message.startswith("partitions:")) == ("INVALID_CONFIG", True)
-    assert controller.answer(AlterTopic(topic="A", partitions=MAX_PARTITIONS + 1)).code == "INVALID_CONFIG"
+    assert (refusal.code, refusal.message.startswith("partitions:")) == ("LIMIT_REACHED", True)
+    assert controller.answer(AlterTopic(topic="A", partitions=MAX_PARTITIONS + 1)).code == "LIMIT_REACHED"
     controller.ask(create("B", 1))
     assert "partition/B/0" in controller.specs

@@ -63,6 +63,7 @@ IMPURE: dict[str, str] = {
     "supervisor/launch.py": "starts the supervisor, holds its pipes",
     "supervisor/launcher.py": "starts and kills children",
     "supervisor/logs.py": "reads the time that log lines carry",
+    "supervisor/measurement.py": "asks the system for its limits",
     "supervisor/process.py": "the supervisor's process",
     "supervisor/rehearsal.py": "starts and kills the processes in which dead letters are tried",
     "supervisor/run_directory.py": "makes and removes the run directory",

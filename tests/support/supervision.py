@@ -6,6 +6,7 @@ one incarnation, nothing launched once the tree has stopped.
 
 from typing import Any
 
+from planaria.supervisor.capacity import UNLIMITED, Capacity
 from planaria.supervisor.child_spec import DynamicSpec, SupervisorSpec
 from planaria.supervisor.events import (
     Begin,
@@ -69,11 +70,21 @@ def broker_like() -> SupervisorSpec:
 
 class World:
     def __init__(
-        self, spec: SupervisorSpec, *, policy: RestartPolicy | None = None, jitter: float = 1.0
+        self,
+        spec: SupervisorSpec,
+        *,
+        policy: RestartPolicy | None = None,
+        jitter: float = 1.0,
+        capacity: Capacity = UNLIMITED,
     ) -> None:
         self.now = 1_000_000
         self.machine = SupervisorMachine(
-            spec, IDENTITY, policy=policy or RestartPolicy(), timing=Timing(), jitter=lambda: jitter
+            spec,
+            IDENTITY,
+            policy=policy or RestartPolicy(),
+            timing=Timing(),
+            jitter=lambda: jitter,
+            capacity=capacity,
         )
         self.timers = Timers()
         self.processes: dict[str, int] = {}

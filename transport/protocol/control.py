@@ -92,6 +92,8 @@ class Stop(Request, tag="stop", frozen=True):
 
 class StartChild(Request, tag="start_child", frozen=True):
     spec: ChildSpec
+    must_fit: bool = False
+    """A new child for which the machine has no room is refused with LIMIT_REACHED. Otherwise it is quarantined."""
 
 
 class StopChild(Request, tag="stop_child", frozen=True):

@@ -1,0 +1,71 @@
+"""Which children of a tree may have a process, as many as the capacity says. Pure. Called by machine.py.
+
+fixed child                      always
+dynamic child, and there is room its process is launched; it keeps its place until it is stopped or quarantined
+otherwise                        quarantined with the limit as its reason, until a place is free or it is revived
+start_child(must_fit)            refused with LIMIT_REACHED above the share of the capacity that is for new children
+"""
+
+from collections.abc import Iterable
+
+from ..transport.protocol.errors import ErrorCode, ProtocolError
+from .capacity import Capacity
+from .children import Child, State
+from .tree import Tree
+
+_WITHOUT_PLACE = frozenset({State.WAITING, State.QUARANTINED, State.STOPPED})
+
+
+class Admission:
+    def __init__(self, tree: Tree, capacity: Capacity) -> None:
+        self._tree = tree
+        self._capacity = capacity
+        self._left_out: dict[str, Child] = {}
+        """Quarantined for want of room."""
+
+    def admit(self, children: Iterable[Child]) -> tuple[list[Child], list[Child]]:
+        """Those of the children that may be launched now, and those for which there is no room."""
+        admitted: list[Child] = []
+        refused: list[Child] = []
+        room = self._room()
+        for child in children:
+            if child.is_dynamic and room <= 0:
+                refused.append(child)
+                continue
+            admitted.append(child)
+            room -= 1
+        for child in refused:
+            self._left_out[child.address] = child
+        return admitted, refused
+
+    def readmit(self) -> list[Child]:
+        """Children that were left out and for which there is room by now; they are to be launched next."""
+        if not self._left_out:
+            return []
+        room = self._room()
+        found: list[Child] = []
+        for address, child in list(self._left_out.items()):
+            if self._tree.get(address) is not child or child.state is not State.QUARANTINED:
+                del self._left_out[address]
+            elif len(found) < room:
+                found.append(self._left_out.pop(address))
+        return found
+
+    def check_new(self) -> None:
+        """Raises ProtocolError when the share for new children is used up."""
+        if self._taken() >= self._capacity.new_actors:
+            raise ProtocolError(
+                ErrorCode.LIMIT_REACHED,
+                f"there are {self._taken()} actors, and this machine has room for "
+                f"{self._capacity.new_actors}: {self._capacity.limit}",
+            )
+
+    @property
+    def reason(self) -> str:
+        return f"LIMIT_REACHED: no room for more than {self._capacity.actors} actors: {self._capacity.limit}"
+
+    def _room(self) -> int:
+        return self._capacity.actors - self._taken()
+
+    def _taken(self) -> int:
+        return sum(child.state not in _WITHOUT_PLACE for child in self._tree)
