@@ -179,3 +179,13 @@ def test_a_loop_whose_body_closes_the_consumer_ends(broker: Broker) -> None:
         consumer.close()
     assert seen == [0]
     assert done(broker) == 1
+
+
+@pytest.mark.parametrize("mode", ["explicit", "implicit"])
+def test_a_loop_over_a_work_queue_leaves_the_work_to_others(broker: Broker, mode: str) -> None:
+    broker.create_topic("T", 1)
+    publish(broker, 10)
+    with broker.share_consumer("g", "T", acknowledge=mode) as first, broker.share_consumer("g", "T") as other:
+        jobs = iter(first)
+        assert next(jobs).data == {"number": 0}
+        assert len(other.poll(10.0)) == 8  # one is at hand, one more has been taken

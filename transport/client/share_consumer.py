@@ -175,13 +175,13 @@ class ShareConsumer:
                 return found
 
     def __iter__(self) -> Iterator[ShareMessage]:
-        """Messages without end. What has not been yielded when the loop is left comes with the next poll or loop.
+        """Messages without end, at most one taken beyond the one at hand. What was not yielded comes with the next poll.
 
         If none follows within a third of the lock it is released, uncharged. With `acknowledge` "implicit" a message is
         accepted when the next one is asked for, or by the next poll or `close`.
         """
         while not self._is_closed:
-            unread = deque(self.poll(None))
+            unread = deque(self.poll(None, max_messages=2))
             with self._lock:
                 unread.extend(self._unread)
                 self._unread, self._left_at = unread, None
