@@ -18,7 +18,7 @@ from .letters import (
     print_report,
     print_trials,
 )
-from .output import console, note, plural, print_json
+from .output import console, error_console, note, plural, print_json
 
 if TYPE_CHECKING:
     from ...transport.client.client import Client
@@ -73,6 +73,10 @@ def list_letters(
             letters = [letter for letter in read_letters(client, topic) if wanted.matches(letter)]
         else:
             letters = Redrive(client, topic).pending(wanted)
+    if letters and all(letter.topic is None and letter.group is None for letter in letters):
+        error_console().print(
+            f"{topic} holds no dead letters: none of its messages says where it failed", soft_wrap=True
+        )
     newest = sorted(letters, key=lambda letter: letter.failed_ms, reverse=True)[:limit]
     if as_json:
         reasons = [{"reason": text, "letters": count} for text, count in histogram(letters)]

@@ -118,3 +118,11 @@ def test_times_and_places() -> None:
     assert parse_place("17") == (0, 17)
     assert parse_since("90m", 10_000_000) == 10_000_000 - 90 * 60_000
     assert parse_since("2026-01-31T12:00", 0) == 1_769_860_800_000
+
+
+def test_a_topic_without_dead_letters_is_told_from_one_with(broker: ServedBroker, letters: str) -> None:
+    broker.run("topic", "create", "PLAIN")
+    broker.run("produce", "PLAIN", given="a\nb\n")
+    told = "PLAIN holds no dead letters"
+    assert told in planaria("dlq", "list", "PLAIN", "--connect", broker.endpoint).stderr
+    assert planaria("dlq", "list", letters, "--all", "--connect", broker.endpoint).stderr == ""
