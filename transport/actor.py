@@ -43,6 +43,8 @@ class Actor:
     """Whether the machine is told of connections that are gone (`Disconnected`)."""
     ready_by_itself: ClassVar[bool] = False
     """Whether the actor calls `Loop.ready` itself, instead of being ready when `start` returns."""
+    follows_wall_clock: ClassVar[bool] = False
+    """Whether the machine is told by `WallClockStepped` what the wall clock is ahead of `now`."""
     is_death_accounted: bool = False
     """Set by an actor that found out what ended its predecessor, and bounds it itself."""
 

@@ -34,6 +34,7 @@ from .machine import (
     Reply,
     Sender,
     StopRequested,
+    WallClockStepped,
 )
 from .protocol.control import Heartbeat, PeerDown, PeerUp, Phase, Ready
 from .protocol.control import Stop as StopOrder
@@ -71,6 +72,7 @@ class Loop(Turns):
     def __init__(self, actor: Actor, context: ActorContext) -> None:
         super().__init__(actor, context)
         self._clock = Clock()
+        self._told_offset_ms = 0
         self._outbox_bytes = 0
         self._untaken = Untaken()
         self._watched: dict[Any, Callable[[], None]] = {}
@@ -92,6 +94,10 @@ class Loop(Turns):
     @property
     def now(self) -> int:
         return self._clock.now_ms()
+
+    @property
+    def wall(self) -> int:
+        return self._clock.now_ms() + self._clock.offset_ms
 
     def run(self) -> None:
         """Start the actor, serve until it stops or the supervisor is gone, close."""
@@ -288,7 +294,18 @@ class Loop(Turns):
         if failed is not None:
             self.dispatch(failed)
 
+    def _follow_the_wall_clock(self) -> None:
+        step_ms = self._clock.follow()
+        if step_ms:
+            fields = {"step_ms": step_ms, "offset_ms": self._clock.offset_ms}
+            _log.warning("the wall clock has stepped", extra={"fields": fields})
+        is_news = self._clock.offset_ms != self._told_offset_ms
+        if is_news and self._actor.follows_wall_clock and self._phase == "ready":
+            self._told_offset_ms = self._clock.offset_ms
+            self.dispatch(WallClockStepped(self._told_offset_ms))
+
     def _beat(self) -> None:
+        self._follow_the_wall_clock()
         self._next_beat = self.now + self.context.heartbeat_interval_ms
         self._untaken.settle_all()
         self._calls.tell_supervisor(

@@ -30,7 +30,7 @@ Effect: TypeAlias = Any
 
 
 class Machine(Protocol):
-    """A state machine: `now` is in milliseconds since the epoch and never goes back."""
+    """A state machine: `now` is in milliseconds since the epoch and never steps, whatever the wall clock does."""
 
     def handle(self, event: Event, now: int) -> list[Effect]: ...
 
@@ -84,6 +84,12 @@ class Disconnected(Struct, frozen=True):
 
 class TimerFired(Struct, frozen=True):
     key: Any
+
+
+class WallClockStepped(Struct, frozen=True):
+    """The machine's wall clock is ahead of `now` by so much from here on; at the start of a process by nothing."""
+
+    offset_ms: int
 
 
 class StopRequested(Struct, frozen=True):
@@ -168,4 +174,5 @@ __all__ = [
     "Stop",
     "StopRequested",
     "TimerFired",
+    "WallClockStepped",
 ]

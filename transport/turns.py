@@ -34,7 +34,12 @@ class Turns:
 
     @property
     def now(self) -> int:
-        """Milliseconds since the epoch."""
+        """Milliseconds since the epoch, by a clock that never steps: for durations, timers and deadlines."""
+        raise NotImplementedError
+
+    @property
+    def wall(self) -> int:
+        """Milliseconds since the epoch, by a clock that follows steps of the machine's within a second."""
         raise NotImplementedError
 
     def progress(self) -> None:

@@ -38,6 +38,7 @@ from ...transport.machine import (
     Stop,
     StopRequested,
     TimerFired,
+    WallClockStepped,
 )
 from ...transport.protocol.data import Fetch, InitProducer, ListOffsets, Produce, Publish
 from ...transport.protocol.delayed import CancelScheduled, ListScheduled
@@ -155,6 +156,9 @@ class GatewayMachine:
                 effects = self._on_up(event, now)
             case PeerDown():
                 effects = self._on_down(event, now)
+            case WallClockStepped(offset_ms=offset_ms):
+                self._publisher.wall_offset_ms = offset_ms
+                effects = []
             case TimerFired(key=key):
                 effects = self._on_timer(key, now)
             case StopRequested(deadline=deadline):

@@ -17,6 +17,7 @@ class GatewayArguments(msgspec.Struct):
 
 class GatewayActor(Actor):
     follows_connections: ClassVar[bool] = True
+    follows_wall_clock: ClassVar[bool] = True
     requests: ClassVar[tuple[type[Request], ...]] = REQUESTS
 
     def __init__(self, context: ActorContext) -> None:

@@ -78,6 +78,8 @@ class Publisher:
         self._tickets = tickets
         self._peers = peers
         self._ids = ids
+        self.wall_offset_ms = 0
+        """What the machine's clock is ahead of `now`: the times of records and of delays are those of the wall clock."""
         self._open: dict[int, _Publication] = {}
         self._turns: dict[str, int] = {}
         """Topic -> how many of its requests had records without a key."""
@@ -86,10 +88,11 @@ class Publisher:
         self, number: int, request: Publish, entry: CatalogTopic, schedulers: int, now: int
     ) -> list[Effect]:
         """Raises ProtocolError when the request is wrong as a whole."""
-        dues = [due_ms(index, record, now) for index, record in enumerate(request.records)]
-        rows = [to_row(index, record, now) for index, record in enumerate(request.records)]
+        wall = now + self.wall_offset_ms
+        dues = [due_ms(index, record, wall) for index, record in enumerate(request.records)]
+        rows = [to_row(index, record, wall) for index, record in enumerate(request.records)]
         publication = _Publication([None] * len(rows))
-        last_ms = latest_ms(now, entry.max_timestamp_ahead_ms)
+        last_ms = latest_ms(max(now, wall), entry.max_timestamp_ahead_ms)
         for row in rows:
             if row.timestamp_ms > last_ms:
                 error = too_far_ahead(row.timestamp_ms, last_ms)

@@ -41,6 +41,7 @@ from ...transport.machine import (
     Stop,
     StopRequested,
     TimerFired,
+    WallClockStepped,
 )
 from ...transport.protocol.control import PeerDown, PeerUp
 from ...transport.protocol.data import Fetch, ListOffsets, ListOffsetsReply, Produce, ProduceReply
@@ -151,6 +152,7 @@ class PartitionMachine:
         self._transactions = producers.transactions
         self._fetches = Fetches(topic_id, self._watermarks, self._transactions, ParkedFetches())
         self._reports = Reports({topic: [partition]})
+        self._wall_offset_ms = 0
         self._is_sync_due = False
         self._is_checkpoint_due = False
         self._is_stopping = False
@@ -169,6 +171,7 @@ class PartitionMachine:
             Answered: self._on_outcome,
             Failed: self._on_outcome,
             TimerFired: self._on_timer,
+            WallClockStepped: self._on_wall_clock_stepped,
             Started: self._on_started,
             StopRequested: self._on_stop,
             **dict.fromkeys((PeerUp, PeerDown), self._on_peer),
@@ -190,6 +193,10 @@ class PartitionMachine:
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         return self._events[type(event)](event, now)
+
+    def _on_wall_clock_stepped(self, stepped: WallClockStepped, _: int) -> list[Effect]:
+        self._wall_offset_ms = stepped.offset_ms
+        return []
 
     def _adopt(self, config: TopicConfig) -> None:
         self._config = config
@@ -259,7 +266,8 @@ class PartitionMachine:
             effects += alarm
         if refusal is not None:
             return effects if request.acks == 0 else [*effects, Reply(asked.sender, refusal.body)]
-        latest = latest_ms(now, self._config.max_timestamp_ahead_ms)
+        # The later of the two clocks: nobody is shut out when the machine's clock is set back.
+        latest = latest_ms(now + max(0, self._wall_offset_ms), self._config.max_timestamp_ahead_ms)
         admission = self._appends.admit(asked.payload, self._config, now, latest)
         effects += self._append(admission, self._flush.is_every_turn)
         if request.acks == 0:

@@ -89,6 +89,7 @@ class Arguments(msgspec.Struct, kw_only=True):
 
 
 class PartitionProcess(Actor):
+    follows_wall_clock: ClassVar[bool] = True
     requests: ClassVar[tuple[type[Request], ...]] = (
         Produce,
         Fetch,
@@ -229,11 +230,11 @@ class PartitionProcess(Actor):
         self.loop.dispatch(Trimmed(self._log.log_start_offset, self._log.size_bytes, effect.asked))
 
     def _apply_retention(self, effect: ApplyRetention) -> None:
-        self._log.apply_retention(self.loop.now, effect.consumed_offset)
+        self._log.apply_retention(self.loop.wall, effect.consumed_offset)
         self.loop.dispatch(Trimmed(self._log.log_start_offset, self._log.size_bytes))
 
     def _compact(self, effect: CompactSlice) -> None:
-        is_more = self._log.compact(self.loop.now, effect.budget_bytes)
+        is_more = self._log.compact(self.loop.wall, effect.budget_bytes)
         self.loop.dispatch(Compacted(is_more, self._log.size_bytes))
 
     def _checkpoint(self, _: Checkpoint) -> None:

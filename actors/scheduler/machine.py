@@ -7,7 +7,7 @@ A batch that is on its way at a stop is repeated by the next incarnation, as aft
 """
 
 from ...transport.addresses import partition_address, scheduler_address
-from ...transport.machine import Answered, Effect, Event, Failed, Received, Stop
+from ...transport.machine import Answered, Effect, Event, Failed, Received, Stop, WallClockStepped
 from ..coordinator.watch import TopicsWatch
 from ..journal.effects import BecomeReady, SaveSnapshot
 from ..journal.identity import Start
@@ -104,6 +104,9 @@ class SchedulerMachine:
         return effects
 
     def _while_serving(self, event: Event, now: int) -> list[Effect]:
+        if isinstance(event, WallClockStepped):
+            self._moves.follow_wall_clock(event.offset_ms)
+            return []
         if isinstance(event, Received):
             return self._serving.on_request(event, now)
         if isinstance(event, Answered | Failed) and isinstance(event.key, tuple) and event.key[0] == LIST:

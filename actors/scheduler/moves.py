@@ -80,6 +80,7 @@ class Moves:
         self._messages = 0
         self._bytes = 0
         self._wake_ms: int | None = None
+        self._wall_offset_ms = 0
 
     # What the machine asks
 
@@ -114,6 +115,11 @@ class Moves:
         return None if lane is None else lane.reason
 
     # What happens
+
+    def follow_wall_clock(self, offset_ms: int) -> None:
+        """Due times are compared with `now` and so much more from here on."""
+        self._wall_offset_ms = offset_ms
+        self._wake_ms = None
 
     def set_topics(self, topics: dict[str, CatalogTopic], now: int) -> list[Effect]:
         before, self._topics = self._topics or {}, topics
@@ -177,15 +183,15 @@ class Moves:
             lane = self._rereading.popleft()
             if lane.step in ("reading", "naming"):
                 return self._reading.begin(lane.place, lane.flight)
-        due = self._pending.take_due(now, WINDOW_MESSAGES)
+        due = self._pending.take_due(now + self._wall_offset_ms, WINDOW_MESSAGES)
         return self._reading.begin(None, due, READ_BYTES) if due else []
 
     def _wake(self, now: int) -> list[Effect]:
         due_ms = self._pending.next_due_ms()
-        if due_ms is None or due_ms <= now or due_ms == self._wake_ms:
+        if due_ms is None or due_ms <= now + self._wall_offset_ms or due_ms == self._wake_ms:
             return []
         self._wake_ms = due_ms
-        return [SetTimer(DUE, due_ms)]
+        return [SetTimer(DUE, due_ms - self._wall_offset_ms)]
 
     def _on_read(self, job: Job, now: int) -> list[Effect]:
         if job.purpose is not None:
@@ -302,7 +308,7 @@ class Moves:
         topic, partition = lane.place
         frame = delivery_batch(
             lane.batch,
-            now,
+            now + self._wall_offset_ms,
             self.producer_id,
             lane.target.epoch,
             lane.target.intent.base_sequence,
@@ -322,7 +328,7 @@ class Moves:
 
     def _latest_ms(self, lane: Lane, now: int) -> int:
         topic = self._topic(lane)
-        return now if topic is None else latest_ms(now, topic.max_timestamp_ahead_ms)
+        return now if topic is None else latest_ms(now + self._wall_offset_ms, topic.max_timestamp_ahead_ms)
 
     def _on_outcome(self, event: Answered | Failed, now: int) -> list[Effect]:
         kind, place, call = event.key if len(event.key) == 3 else (None, NOWHERE, 0)

@@ -29,6 +29,7 @@ class SchedulerArguments(msgspec.Struct):
 
 
 class SchedulerActor(Actor):
+    follows_wall_clock: ClassVar[bool] = True
     requests: ClassVar[tuple[type[Request], ...]] = REQUESTS
     ready_by_itself: ClassVar[bool] = True
 

@@ -70,7 +70,7 @@ class TransactionsMachine:
             self._replay.appender, self._replay.identity, next_sequence=1, encode=encode
         )
         self._serving = Serving(
-            self._number, self._endpoint, self._ledger.entries, self._recorder, self._markers
+            self._number, self._endpoint, self._ledger.entries, self._recorder, self._markers, now
         )
         effects: list[Effect] = [BecomeReady(), *self._watch.start(), SetTimer(FORGET, now + FORGET_CHECK_MS)]
         more, finished = self._serving.begin()

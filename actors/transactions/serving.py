@@ -67,6 +67,7 @@ class Serving:
         entries: dict[str, Entry],
         recorder: Recorder[Change, Waiting],
         markers: Markers,
+        now: int,
     ) -> None:
         self._number = number
         self._endpoint = endpoint
@@ -85,12 +86,15 @@ class Serving:
         self._numbers: deque[int] = deque()
         self._wanting: deque[Received] = deque()
         for name, entry in entries.items():
+            # Recorded by the clock of an earlier process, which may have been hours ahead of this one's.
+            if entry.state == "Ongoing":
+                self._deadlines[name] = now + entry.timeout_ms
             self._know(name, entry)
 
     def _know(self, name: str, entry: Entry) -> None:
-        self._deadlines.pop(name, None)
+        before = self._deadlines.pop(name, None)
         if entry.deadline_ms is not None:
-            self._deadlines[name] = entry.deadline_ms
+            self._deadlines[name] = entry.deadline_ms if before is None else min(before, entry.deadline_ms)
         self._names[entry.producer_id] = name
         if entry.ended is not None:
             self._names[entry.ended.producer_id] = name

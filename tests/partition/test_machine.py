@@ -17,7 +17,7 @@ from planaria.actors.partition.machine import (
     COMPACTION_SLICE_BYTES,
 )
 from planaria.transport.batch import CONTROL, LOG_APPEND_TIME, TRANSACTIONAL, build, parse_header, verify
-from planaria.transport.machine import Reply, StopRequested
+from planaria.transport.machine import Reply, StopRequested, WallClockStepped
 from planaria.transport.protocol.data import Fetch, ListOffsets, Produce
 from planaria.transport.protocol.errors import ErrorBody
 from planaria.transport.protocol.topics import (
@@ -140,6 +140,18 @@ def test_a_batch_dated_too_far_ahead_is_refused(partition: SimulatedPartition) -
     assert [(error.code, error.retriable) for error in errors[1:]] == [("INVALID_TIMESTAMP", False)] * 3
     free = SimulatedPartition(TopicConfig(max_timestamp_ahead_ms=-1))
     assert answered(free.ask(produce(), frames[-1:])).batches[0].error is None
+
+
+def test_a_step_of_the_clock_shuts_no_producer_out(partition: SimulatedPartition) -> None:
+    """Forward the producers' times are hours ahead of the steady clock; back those that did not step are."""
+    hours_ms = 2 * 3_600_000
+    ahead = build([(None, b"x", 0, None)], first_timestamp_ms=0, max_timestamp_ms=partition.now + hours_ms)
+    same = build([(None, b"x", 0, None)], first_timestamp_ms=0, max_timestamp_ms=partition.now)
+    assert answered(partition.ask(produce(), [ahead])).batches[0].error.code == "INVALID_TIMESTAMP"
+    partition.turn(WallClockStepped(hours_ms))
+    assert answered(partition.ask(produce(), [ahead])).batches[0].error is None
+    partition.turn(WallClockStepped(-hours_ms))
+    assert answered(partition.ask(produce(), [same])).batches[0].error is None
 
 
 @pytest.mark.parametrize("count", [1, 15, 16, 70_000])

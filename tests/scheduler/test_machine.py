@@ -5,7 +5,7 @@ import pytest
 from planaria.actors.scheduler import moves as moves_module
 from planaria.actors.scheduler import pending as pending_module
 from planaria.transport.batch import decode_records
-from planaria.transport.machine import StopRequested
+from planaria.transport.machine import StopRequested, WallClockStepped
 from planaria.transport.protocol.data import Produce
 from planaria.transport.protocol.delayed import CancelScheduled, Schedule, ScheduleRecord
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
@@ -86,6 +86,20 @@ def test_a_key_finds_its_partition_at_delivery(world: SimulatedSchedule) -> None
     assert len(world.logs["ORDERS", 0].values()) < 21
     assert sorted(world.delivered("ORDERS")) == sorted([*(f"m{number}" for number in range(20)), "named"])
     assert b"named" in world.logs["ORDERS", 0].values()
+
+
+@pytest.mark.parametrize("step_ms", [7_200_000, -7_200_000])
+def test_a_time_of_day_follows_the_wall_clock(world: SimulatedSchedule, step_ms: int) -> None:
+    """Hours forward: what has become due goes at once, the rest as much earlier. Back: as much later, and not before."""
+    world.schedule("a", "ORDERS", 3_600_000)
+    world.schedule("b", "ORDERS", 10_800_000)
+    world.handle(WallClockStepped(step_ms))
+    world.drain()
+    assert world.delivered("ORDERS") == (["a"] if step_ms > 0 else [])
+    world.advance(10_800_000 - step_ms - 1)
+    assert "b" not in world.delivered("ORDERS")
+    world.advance(1)
+    assert world.delivered("ORDERS") == ["a", "b"]
 
 
 def test_a_repeat_is_recognised_while_it_is_pending_and_for_a_while_after(world: SimulatedSchedule) -> None:

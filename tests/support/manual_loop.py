@@ -57,6 +57,10 @@ class ManualLoop(Turns):
         return self._clock()
 
     @property
+    def wall(self) -> int:
+        return self._clock()
+
+    @property
     def next_timer_at(self) -> int | None:
         return self._timers.next_at()
 

@@ -313,7 +313,7 @@ def replacing_the_world(world: World, network: Network) -> Iterator[None]:
     def uuid4() -> Any:
         return SimpleNamespace(hex=f"{world.random.getrandbits(128):032x}")
 
-    clock = SimpleNamespace(now_ms=lambda: world.now_ms)
+    clock = SimpleNamespace(now_ms=lambda: world.now_ms, offset_ms=0, follow=lambda: 0)
     replaced: dict[str, Any] = {
         "planaria.transport.loop.Clock": lambda: clock,
         "planaria.transport.loop.zmq": _ZmqWithoutWaiting(),

@@ -268,6 +268,24 @@ def test_every_state_has_its_predecessors() -> None:
                     entry.moved(state, 1)
 
 
+@pytest.mark.parametrize("step_ms", [7_200_000, -7_200_000])
+def test_a_timeout_is_a_duration_when_the_clock_steps_before_a_restart(
+    coordinator: SimulatedTransactions, step_ms: int
+) -> None:
+    """Hours back it stays open no longer than its timeout from the restart on, also when it is joined again."""
+    who = coordinator.begin(transaction_timeout_ms=3_000)
+    coordinator.add(who, 0)
+    coordinator.now += step_ms
+    coordinator.start()
+    coordinator.drain()
+    if step_ms < 0:
+        coordinator.advance(2_000)
+        coordinator.add(who, 1)
+        assert coordinator.states() == {"x": "Ongoing"}
+    coordinator.advance(1_500)
+    assert coordinator.states() == {"x": "CompleteAbort"}
+
+
 @given(st.data())
 def test_a_transaction_ends_one_way_whatever_crashes(data: st.DataObject) -> None:
     """Holders come, end, repeat; the coordinator dies with any of its calls done or not, heard of or not."""

@@ -1,4 +1,4 @@
-"""The clock: wall-clock milliseconds that stay put when somebody sets the time."""
+"""The clock: one reading stays put when somebody sets the time, the other follows."""
 
 import time
 
@@ -28,3 +28,20 @@ def test_it_moves_with_the_monotonic_clock(monkeypatch: pytest.MonkeyPatch) -> N
     first = clock.now_ms()
     monkeypatch.setattr(time, "monotonic_ns", lambda: started + 5_000_000_000)
     assert clock.now_ms() == first + 5_000
+
+
+@pytest.mark.parametrize("step_ms", [7_200_000, -7_200_000])
+def test_the_wall_clock_is_followed_and_the_steady_one_stays(
+    monkeypatch: pytest.MonkeyPatch, step_ms: int
+) -> None:
+    clock = Clock()
+    assert (clock.follow(), clock.offset_ms) == (0, 0)
+    before, real = clock.now_ms(), time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() + step_ms * 1_000_000)
+    assert abs(clock.follow() - step_ms) < 100
+    assert abs(clock.offset_ms - step_ms) < 100
+    assert 0 <= clock.now_ms() - before < 60_000
+    assert clock.follow() == 0, "a step is told once"
+    monkeypatch.undo()
+    assert abs(clock.follow() + step_ms) < 100
+    assert abs(clock.offset_ms) < 100
