@@ -153,9 +153,7 @@ class PartitionMachine:
         self._fetches = Fetches(topic_id, self._watermarks, self._transactions, ParkedFetches())
         self._reports = Reports({topic: [partition]})
         self._wall_offset_ms = 0
-        self._is_sync_due = False
-        self._is_checkpoint_due = False
-        self._is_stopping = False
+        self._is_sync_due = self._is_checkpoint_due = self._is_stopping = False
         self._events: dict[type, Callable[[Any, int], list[Effect]]] = {
             Received: self._on_received,
             Appended: self._on_appended,
