@@ -165,6 +165,10 @@ class ScheduleUnderFaults(RuleBasedStateMachine):
             doubled = [name for name, count in Counter(self.world.delivered(topic)).items() if count > 1]
             assert not doubled, f"{topic} has {doubled} twice"
 
+    def _is_asked_again(self, name: str, after: int) -> bool:
+        """Whether the name was used once more after its cancel: then it was free, and what has it may arrive."""
+        return any(number > after and asked == name for number, asked in self.asked.items())
+
     def teardown(self) -> None:
         if not hasattr(self, "world"):
             return
@@ -179,7 +183,7 @@ class ScheduleUnderFaults(RuleBasedStateMachine):
         cancelled = {
             name
             for number, name in self.asked_to_cancel.items()
-            if isinstance(world.replies.get(number), Done)
+            if isinstance(world.replies.get(number), Done) and not self._is_asked_again(name, after=number)
         }
         acknowledged = {
             name for number, name in self.asked.items() if getattr(world.replies.get(number), "results", None)
