@@ -39,7 +39,7 @@ SinceOption: TypeAlias = Annotated[
     typer.Option(
         "--since",
         metavar="TIME",
-        help="Failed since: 2026-01-31T12:00 (UTC unless it says), or 90m, 2h, 3d ago.",
+        help="Failed since: 2026-01-31T12:00 (local unless it says), or 90m, 2h, 3d ago.",
     ),
 ]
 OffsetOption: TypeAlias = Annotated[

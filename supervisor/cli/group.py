@@ -120,7 +120,7 @@ def reset(
             "--to",
             metavar="WHERE",
             show_default=False,
-            help="earliest, latest, an offset, a time (2026-01-31, 2026-01-31T12:00, yesterday; UTC unless it says),"
+            help="earliest, latest, an offset, a time (2026-01-31, 2026-01-31T12:00, yesterday; local unless it says),"
             " how long ago (24h), or epoch milliseconds (1790000000000ms).",
         ),
     ],

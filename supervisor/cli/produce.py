@@ -81,7 +81,7 @@ def produce(
     deliver_at: Annotated[
         str | None,
         typer.Option(
-            "--deliver-at", metavar="TIME", help="Delivered then: 2026-01-31T12:00 (UTC unless it says)."
+            "--deliver-at", metavar="TIME", help="Delivered then: 2026-01-31T12:00 (local unless it says)."
         ),
     ] = None,
     as_json: JsonOption = False,

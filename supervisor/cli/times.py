@@ -1,7 +1,7 @@
 """Times and durations as they are typed: `2026-01-31T12:00`, `yesterday`, `1790000000000ms`, `24h`. Pure."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 _DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
 _EPOCH = re.compile(r"([0-9]{12,15})ms")
@@ -15,7 +15,7 @@ def duration_ms(text: str) -> int | None:
 
 
 def time_ms(text: str) -> int | None:
-    """Milliseconds since the epoch of an ISO 8601 time, UTC unless it says; None when it is none.
+    """Milliseconds since the epoch of an ISO 8601 time, local unless it says a zone; None when it is none.
 
     Also of milliseconds since the epoch with the suffix `ms`: at least twelve digits, so that no duration is meant.
     """
@@ -27,14 +27,14 @@ def time_ms(text: str) -> int | None:
         at = datetime.fromisoformat(text)
     except ValueError:
         return None
-    return int((at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp() * 1000)
+    return int(at.timestamp() * 1000)
 
 
 def past_ms(text: str, now_ms: int) -> int | None:
-    """As `time_ms`; also `today`, `yesterday` (their beginning, UTC), and a duration, which is so long ago."""
-    midnight_ms = now_ms - now_ms % _UNITS_MS["d"]
+    """As `time_ms`; also `today`, `yesterday` (their beginning, local), and a duration, which is so long ago."""
     if text in {"today", "yesterday"}:
-        return midnight_ms - (_UNITS_MS["d"] if text == "yesterday" else 0)
+        day = datetime.fromtimestamp(now_ms / 1000).date() - timedelta(days=text == "yesterday")
+        return time_ms(day.isoformat())
     at_ms = time_ms(text)
     if at_ms is not None:
         return at_ms

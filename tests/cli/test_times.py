@@ -1,5 +1,7 @@
 """Times as they are typed."""
 
+import time
+
 import pytest
 
 from planaria.supervisor.cli.positions import AtOffset, AtTime, parse_target
@@ -35,3 +37,14 @@ def test_a_duration_is_no_time_to_come() -> None:
 def test_a_bare_number_is_an_offset_and_never_a_time() -> None:
     assert parse_target("20261128", NOW_MS) == AtOffset(20261128)
     assert parse_target("1790000000000ms", NOW_MS) == AtTime(NOW_MS)
+
+
+def test_a_time_without_a_zone_is_local_as_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "XYZ-5")
+    time.tzset()
+    try:
+        assert time_ms("1970-01-02T05:00") == time_ms("1970-01-02T00:00Z") == 86_400_000
+        assert past_ms("yesterday", 3 * 86_400_000) == 2 * 86_400_000 - 5 * 3_600_000
+    finally:
+        monkeypatch.undo()
+        time.tzset()
