@@ -370,7 +370,9 @@ def _replies() -> Iterator[dict[str, Any]]:
 def _errors() -> Iterator[dict[str, Any]]:
     for code in ErrorCode:
         wait_ms = 50 if code == ErrorCode.BACKPRESSURE else UNSET
-        body = ErrorBody(code, f"what is wrong, in words ({code})", code in RETRIABLE, wait_ms)
+        next_offset = 1_000 if code == ErrorCode.CORRUPT_LOG else UNSET
+        message = f"what is wrong, in words ({code})"
+        body = ErrorBody(code, message, code in RETRIABLE, wait_ms, next_offset=next_offset)
         reply = ErrorReply(id=99, error=body)
         yield _vector(code, "error", None, encode_header(reply, True), encode_header(reply))
 
