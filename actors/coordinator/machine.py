@@ -41,7 +41,7 @@ from ..journal.phases import Left, Phases
 from ..journal.recorder import Durable, Recorder, Waiting
 from ..journal.replay import Replay
 from ..share.reading import Acquired
-from ..share.records import ShareProgress
+from ..share.records import ShareProgress, by_this_clock
 from ..share.serving import REQUESTS as SHARE_REQUESTS
 from ..share.serving import ShareServing
 from ..share.tails import SHARE
@@ -145,7 +145,10 @@ class CoordinatorMachine:
         self._serving = Serving(self._state, self._decisions, self._recorder)
         self._progress = ProgressReports(self._state)
         self._share = ShareServing(
-            self._group, self._state.share_settings, self._state.shares, self._decisions.why_no_share_group
+            self._group,
+            self._state.share_settings,
+            {place: by_this_clock(each, now) for place, each in self._state.shares.items()},
+            self._decisions.why_no_share_group,
         )
         self._since_snapshot = replay.records_read
         effects = [BecomeReady(), *self._serving.start(now), *self._watch.start(), *self._snapshot(now)]
@@ -271,7 +274,7 @@ class CoordinatorMachine:
         if not self._recorder.is_idle:
             return []
         self._decisions.settle()
-        self._decisions.record_share(*self._share.take())
+        self._decisions.record_share(*self._share.take(now))
         changes = self._decisions.take()
         return self._recorder.flush(changes, now) if changes else []
 

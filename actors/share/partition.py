@@ -45,9 +45,8 @@ class SharePartition:
         """Where the readable log ended when somebody looked last."""
         self._record_bytes = 1
 
-    @property
-    def progress(self) -> ShareProgress:
-        return ShareProgress(self.topic_id, self._spans.start, runs_of(self._spans), dict(self._reasons))
+    def progress(self, now: int) -> ShareProgress:
+        return ShareProgress(self.topic_id, self._spans.start, runs_of(self._spans), dict(self._reasons), now)
 
     @property
     def end(self) -> int:

@@ -4,7 +4,7 @@ Owns the two values and their limits. The keys, and how they are encoded, are th
 (`coordinator/records.py`); what a partition's runs mean is partition.py's.
 
     settings  = {lock_ms, max_deliveries, dead_letter, start}
-    progress  = {topic_id, start, runs: [[records, state, deliveries, until], ...], reasons: {offset: text}}
+    progress  = {topic_id, start, runs: [[records, state, deliveries, until], ...], reasons: {offset: text}, written_ms}
 
 One progress record says all of a partition, and the newest holds. Who holds a lock is not in it: a coordinator that comes
 back finds what was acquired available, with its delivery counted.
@@ -12,7 +12,7 @@ back finds what was acquired available, with its delivery counted.
 
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from ...transport.protocol.shares import ConfigureShareGroupReply
 from .spans import Span, Spans, State
@@ -47,6 +47,18 @@ class ShareProgress(Struct, frozen=True):
     runs: list[Run] = []
     reasons: dict[int, str] = {}
     """Why records are dead, where somebody said so."""
+    written_ms: int = 0
+    """By the clock that every `until` is of."""
+
+
+def by_this_clock(progress: ShareProgress, now: int) -> ShareProgress:
+    """With each delay bounded by what was left of it when it was written.
+
+    The clock of an earlier process may have been hours ahead of this one's.
+    """
+    left = [(run, run[3] - progress.written_ms) for run in progress.runs]
+    runs = [(*run[:3], min(run[3], now + left_ms)) if left_ms > 0 else run for run, left_ms in left]
+    return structs.replace(progress, runs=runs, written_ms=now)
 
 
 def runs_of(spans: Spans) -> list[Run]:

@@ -108,12 +108,12 @@ class ShareServing:
     def is_dirty(self) -> bool:
         return bool(self._dirty) or self._are_settings_dirty
 
-    def take(self) -> tuple[ShareSettings | None, dict[Place, ShareProgress | None]]:
+    def take(self, now: int) -> tuple[ShareSettings | None, dict[Place, ShareProgress | None]]:
         """What has to be recorded now: the settings if they are new, and partitions; None forgets one."""
         settings = self._settings if self._are_settings_dirty else None
         self._are_settings_dirty = False
         changed = {
-            place: self._partitions[place].progress if place in self._partitions else None
+            place: self._partitions[place].progress(now) if place in self._partitions else None
             for place in self._dirty
         }
         self._dirty = {}

@@ -199,6 +199,18 @@ def test_what_retention_took_away_is_not_waited_for() -> None:
     assert not part.on_tail(4, 6), "nothing new"
 
 
+def test_a_delay_is_a_duration_when_the_clock_steps_before_a_restart(group: SimulatedShare) -> None:
+    group.publish(1)
+    group.acquire("a")
+    assert group.acknowledge("a", 0, 0, "fail", delay_ms=3_000) is None
+    group.now -= 900_000
+    group.crash(is_append_durable=True)
+    group.drain()
+    assert group.acquire("a") == []
+    group.advance(3_000)
+    assert group.acquire("a") == [some(0, 0, 2)]
+
+
 def test_dead_records_without_a_topic_are_parked_until_there_is_one(group: SimulatedShare) -> None:
     group.publish(2)
     group.acquire("a")
