@@ -167,3 +167,26 @@ def test_a_network_thread_that_fails_leaves_nobody_waiting(client: Client) -> No
     for late in (lambda: producer.publish("T", b"v"), client.list_topics):
         with pytest.raises(PlanariaError, match="network thread failed"):
             late()
+
+
+@pytest.mark.parametrize("is_block_raising", [False, True])
+def test_one_that_cannot_be_closed_leaves_none_of_the_others_open(
+    remote_broker: FakeBroker, monkeypatch: pytest.MonkeyPatch, is_block_raising: bool
+) -> None:
+    def fail(*_: object) -> None:
+        raise PlanariaError("cannot close")
+
+    client = Client(remote_broker.endpoint)
+    first, second = client.producer(), client.consumer(topics="T")
+    closed: list[bool] = []
+    close, leave = second.close, second.__exit__
+    monkeypatch.setattr(first, "close", fail)
+    monkeypatch.setattr(first, "__exit__", fail, raising=False)
+    monkeypatch.setattr(second, "close", lambda: closed.append(close() is None))
+    monkeypatch.setattr(second, "__exit__", lambda *why: closed.append(leave(*why) is None), raising=False)
+    why = ValueError("left") if is_block_raising else None
+    with pytest.raises(PlanariaError, match="cannot close"):
+        client.__exit__(type(why) if why else None, why, None)
+    assert closed == [True]
+    with pytest.raises(Closed):
+        second.poll(0)

@@ -6,6 +6,7 @@ embedded broker. Never decides where a request goes; that is the exchange's busi
 
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from time import monotonic
 from types import TracebackType
@@ -147,15 +148,17 @@ class Client(Admin):
         return delivery.result(None if timeout is None else max(0.0, deadline - monotonic()))
 
     def close(self) -> None:
-        """Close the producers and consumers that are still open, then the connection. Does nothing in a forked child."""
+        """Close the producers and consumers that are still open, then the connection. Does nothing in a forked child.
+
+        All are closed even when one raises; the error is raised at the end.
+        """
         if self._is_closed or self._network.is_inherited:
             return
         self._is_closed = True
-        try:
-            for item in self._network.open_items():
-                item.close()
-        finally:
-            self._network.close()
+        with ExitStack() as ends:
+            ends.callback(self._network.close)
+            for item in reversed(self._network.open_items()):
+                ends.callback(item.close)
 
     def __enter__(self) -> Self:
         return self
@@ -167,8 +170,7 @@ class Client(Admin):
             self.close()
             return
         self._is_closed = True
-        try:
-            for item in self._network.open_items():
-                item.__exit__(kind, error, trace)
-        finally:
-            self._network.close()
+        with ExitStack() as ends:
+            ends.callback(self._network.close)
+            for item in reversed(self._network.open_items()):
+                ends.callback(item.__exit__, kind, error, trace)
