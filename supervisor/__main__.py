@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import random
+import select
 import signal
 import socket
 import sys
@@ -96,7 +97,7 @@ def main(argv: list[str]) -> int:
         return 1
     status = StatusLine(arguments.status_fd)
     try:
-        data = open_data_directory(Path(arguments.config.data))
+        data = open_data_directory(Path(arguments.config.data), lambda: is_cancelled(arguments.lifeline_fd))
         try:
             failure = serve(arguments, data, status)
         finally:
@@ -105,6 +106,18 @@ def main(argv: list[str]) -> int:
         status.write(error=str(error))
         return 1
     return 1 if failure else 0
+
+
+def is_cancelled(lifeline: int | None) -> bool:
+    """Whether a start that waits has been called off: by a signal, which is held back, or by its program's end."""
+    if signal.sigpending() & {signal.SIGTERM, signal.SIGINT}:
+        return True
+    if lifeline is None:
+        return False
+    # Not `select`, which refuses descriptors from 1024 on: the embedding program may have had many.
+    poll = select.poll()
+    poll.register(lifeline, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _open_standard_descriptors() -> None:
@@ -193,6 +206,7 @@ def run_tree(
         ),
         on_up=on_up,
         on_failed=lambda reason: status.write(error=reason),
+        on_stopping=data.say_stopping,
     )
     supervisor.run()
     return supervisor.failure

@@ -1,7 +1,9 @@
 """The data directory as a whole: its format, who owns it, how often it was started. What is inside belongs to the actors.
 
     format.json        {"format": 1}: an older program refuses a newer directory
-    supervisor.lock    flock, held by the one supervisor for life; its process id is inside
+    supervisor.lock    flock and record lock, held by the one supervisor for life; its process id is inside, followed by
+                       "stopping" once it stops: a new supervisor waits for one that stops, and kills it when that takes
+                       longer than STOPPING_MS
     supervisor.json    {"starts": n}: numbers the run directories
     actors.lock        shared flock and record lock, held by every actor for life: a new supervisor waits until the last
                        actors of its predecessor are gone, and kills those that do not go (stopped ones never do): the
@@ -17,21 +19,37 @@ import signal
 import struct
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 
 FORMAT = 1
+NOTICE_MS = 1_000
+"""How long a supervisor whose program has died may take to notice and say that it stops."""
+STOPPING_MS = 40_000
+"""How long a supervisor that stops may take: the time of its handlers (SHUTDOWN_MS of a subscriber) and of the others."""
 PREDECESSORS_MS = 2_000
 """How long the actors of a killed supervisor may take to leave. Each has its own lock as well, so it is no promise."""
 KILLED_MS = 1_000
 """How long they may take to be gone once they are killed."""
 _PAUSE_S = 0.01
+_STOPPING = "stopping"
 
 
 class DataDirectoryError(Exception):
     """The directory cannot be used; the message is one line for the operator."""
+
+
+class DirectoryInUse(DataDirectoryError):
+    """Another supervisor has the directory."""
+
+    def __init__(self, path: Path, pid: str, is_stopping: bool) -> None:
+        super().__init__(
+            f"data directory {path} is in use by the supervisor with process id {pid}"
+            f"{', which is stopping' if is_stopping else ''}"
+        )
+        self.is_stopping = is_stopping
 
 
 class _Format(msgspec.Struct):
@@ -51,16 +69,23 @@ class DataDirectory:
         """This start's number, from 1."""
         self._lock = lock
 
+    def say_stopping(self) -> None:
+        """Tell a successor that it may wait for this supervisor's end."""
+        os.pwrite(self._lock, f"{os.getpid()} {_STOPPING}\n".encode(), 0)
+
     def close(self) -> None:
         os.close(self._lock)
 
 
-def open_data_directory(path: Path) -> DataDirectory:
-    """Create or check, lock, count the start. Raises DataDirectoryError."""
+def open_data_directory(path: Path, is_cancelled: Callable[[], bool] = lambda: False) -> DataDirectory:
+    """Create or check, lock, count the start.
+
+    Waits for a supervisor that stops, until `is_cancelled`. Raises DataDirectoryError.
+    """
     path = Path(os.path.realpath(path))
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = _lock(path)
+        lock = _await_lock(path, is_cancelled)
     except OSError as error:
         raise DataDirectoryError(f"data directory {path} is not usable: {error.strerror}") from error
     try:
@@ -113,6 +138,26 @@ def wait_for_predecessors(path: Path, patience_ms: int = PREDECESSORS_MS) -> boo
 
 def _kill_holder(descriptor: int) -> bool:
     """Kill one process that holds the record lock; whether there is one."""
+    pid = _holder(descriptor)
+    # It is 0 when nobody holds the lock; another container's process has no id here.
+    if pid <= 0:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        if not hasattr(os, "pidfd_open"):
+            os.kill(pid, signal.SIGKILL)
+            return True
+        pidfd = os.pidfd_open(pid)
+        try:
+            # Another process may have been given the id since, unless its owner still holds the lock.
+            if _holder(descriptor) == pid:
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        finally:
+            os.close(pidfd)
+    return True
+
+
+def _holder(descriptor: int) -> int:
+    """The process id of one that holds the record lock."""
     # The C library's struct flock; Python has no wrapper for asking.
     if sys.platform == "darwin":
         layout, question, at = "qqihh", (0, 0, 0, fcntl.F_WRLCK, os.SEEK_SET), 2
@@ -120,24 +165,45 @@ def _kill_holder(descriptor: int) -> bool:
         layout, question, at = "hhqqi", (fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0), 4
     answer = struct.unpack(layout, fcntl.fcntl(descriptor, fcntl.F_GETLK, struct.pack(layout, *question)))
     pid: int = answer[at]
-    # The type is F_UNLCK and the id 0 when nobody holds it; another container's process has no id here.
-    if pid <= 0:
-        return False
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-    return True
+    return pid
+
+
+def _await_lock(path: Path, is_cancelled: Callable[[], bool]) -> int:
+    """Lock the directory, once a supervisor that stops has ended. Raises DataDirectoryError."""
+    began = time.monotonic()
+    noticed_by, ended_by = began + NOTICE_MS / 1000, began + STOPPING_MS / 1000
+    killed_by = ended_by + KILLED_MS / 1000
+    while True:
+        try:
+            return _lock(path)
+        except DirectoryInUse as refusal:
+            now = time.monotonic()
+            is_over = now > killed_by if refusal.is_stopping else now > noticed_by
+            if is_over or is_cancelled():
+                raise
+            if refusal.is_stopping and now > ended_by:
+                _kill_supervisor(path)
+        # A blocking flock has no timeout, so ask again.
+        time.sleep(_PAUSE_S)
+
+
+def _kill_supervisor(path: Path) -> None:
+    descriptor = os.open(path / "supervisor.lock", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        _kill_holder(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _lock(path: Path) -> int:
     descriptor = os.open(path / "supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+        pid, _, state = os.read(descriptor, 64).decode(errors="replace").strip().partition(" ")
         os.close(descriptor)
-        raise DataDirectoryError(
-            f"data directory {path} is in use by the supervisor with process id {holder}"
-        ) from error
+        raise DirectoryInUse(path, pid or "unknown", state == _STOPPING) from error
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return descriptor

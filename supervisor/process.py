@@ -74,7 +74,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 class SupervisorProcess:
     """Runs one tree until it has stopped; then `failure` says why that was no orderly end, and is empty if it was.
 
-    `on_up` and `on_failed` are called once at most, from `run`.
+    `on_up` and `on_failed` are called once at most, from `run`; `on_stopping` before a stop that was asked for.
     """
 
     def __init__(
@@ -85,12 +85,14 @@ class SupervisorProcess:
         *,
         on_up: Callable[[str], None],
         on_failed: Callable[[str], None],
+        on_stopping: Callable[[], None],
     ) -> None:
         self._machine = machine
         self._launcher = launcher
         self._settings = settings
         self._on_up = on_up
         self._on_failed = on_failed
+        self._on_stopping = on_stopping
         self._clock = Clock()
         self._timers = Timers()
         self._pending: deque[Event] = deque()
@@ -176,6 +178,7 @@ class SupervisorProcess:
             self._request_stop()
 
     def _request_stop(self) -> None:
+        self._on_stopping()
         # Each child's own shutdown_ms bounds the stop; there is no deadline for the whole.
         self._dispatch(StopRequested(0))
 

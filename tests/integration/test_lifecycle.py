@@ -13,6 +13,7 @@ import pytest
 
 from live_trees import PATIENCE_S, marked_processes, read_topic, until, wait_gone
 from planaria import Broker, Client, Message
+from planaria.supervisor import data_directory
 from planaria.supervisor.config import load
 from planaria.supervisor.launch import StartFailed, launch_supervisor
 from planaria.transport.subscription import InvalidSubscription
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.processes
 def started_after(data: Path, pid: int) -> int | None:
     """The process id of a supervisor that follows `pid`, from the moment it holds the data directory."""
     text = (data / "supervisor.lock").read_text().strip()
-    return int(text) if text and int(text) != pid else None
+    return int(text) if text.isdigit() and int(text) != pid else None
 
 
 def refusal(data: Path, **settings: str) -> str:
@@ -136,6 +137,36 @@ def test_a_second_broker_on_the_same_data_is_refused(data_dir: Path) -> None:
     with Broker(data_dir) as broker:
         line = refusal(data_dir)
         assert line.endswith(f"in use by the supervisor with process id {broker.supervisor_pid}")
+
+
+def test_a_killed_program_starts_again_while_its_handler_is_at_work(data_dir: Path, tmp_path: Path) -> None:
+    """The old supervisor stops in order, which takes as long as the handler; the new one waits for it."""
+    begun, end = tmp_path / "begun", tmp_path / "end"
+    os.mkfifo(end)
+    program = (
+        "import os, sys, time\n"
+        "from pathlib import Path\n"
+        "from planaria import Broker\n"
+        "def work(message):\n"
+        "    Path(sys_argv[1]).touch()\n"
+        "    open(sys_argv[2]).read()\n"
+        "sys_argv = sys.argv[1:]\n"
+        "broker = Broker(sys.argv[1])\n"
+        "broker.create_topic('T', 1)\n"
+        "broker.subscribe('g', 'T', handler=work)\n"
+        "broker.publish('T', 'k', 1)\n"
+        "while not Path(sys.argv[2]).exists():\n"
+        "    time.sleep(0.01)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    command = [sys.executable, "-c", program, str(data_dir), str(begun), str(end)]
+    assert subprocess.run(command, timeout=60, check=False).returncode == -9
+    # Longer than a supervisor in use is given to say that it stops.
+    release = threading.Timer(data_directory.NOTICE_MS / 1000 + 1, end.write_text, ["now"])
+    release.start()
+    with Broker(data_dir) as broker:
+        assert broker.client.group_offsets("g") == {("T", 0): 1}
+    release.join()
 
 
 def test_a_port_in_use_is_refused(tmp_path: Path) -> None:

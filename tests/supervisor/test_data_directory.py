@@ -1,14 +1,17 @@
 """The data directory: created, checked, locked; the run directory beside it."""
 
+import contextlib
 import fcntl
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from planaria.supervisor import data_directory
 from planaria.supervisor.data_directory import (
     DataDirectoryError,
     hold_presence,
@@ -104,6 +107,71 @@ def test_an_actor_that_does_not_leave_is_killed(data_dir: Path) -> None:
         assert process.stdout.readline() == b"held\n"
         assert wait_for_predecessors(data_dir, patience_ms=50)
     assert process.returncode == -signal.SIGKILL
+
+
+HOLDER = (
+    "import os, signal, sys; from pathlib import Path;"
+    " from planaria.supervisor.data_directory import open_data_directory;"
+    " data = open_data_directory(Path(sys.argv[1]));"
+    " data.say_stopping() if sys.argv[2] == 'stopping' else None;"
+    " print('held', flush=True); sys.stdin.read()"
+)
+
+
+@contextlib.contextmanager
+def holder(data_dir: Path, state: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Another process that has the directory until its standard input ends."""
+    command = [sys.executable, "-c", HOLDER, str(data_dir), state]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        yield process
+
+
+def test_a_supervisor_that_stops_is_waited_for(data_dir: Path) -> None:
+    with holder(data_dir, "stopping") as process:
+        asked = 0
+
+        def let_it_end() -> bool:
+            nonlocal asked
+            asked += 1
+            if asked == 3:
+                assert process.stdin is not None
+                process.stdin.close()
+            return False
+
+        open_data_directory(data_dir, let_it_end).close()
+        assert asked >= 3
+    assert process.returncode == 0
+
+
+def test_a_supervisor_that_does_not_end_is_killed(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data_directory, "STOPPING_MS", 50)
+    with holder(data_dir, "stopping") as process:
+        process.send_signal(signal.SIGSTOP)
+        data = open_data_directory(data_dir)
+        assert (data_dir / "supervisor.lock").read_text() == f"{os.getpid()}\n"
+        data.close()
+    assert process.returncode == -signal.SIGKILL
+
+
+def test_a_supervisor_that_serves_is_neither_waited_for_nor_killed(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data_directory, "STOPPING_MS", 0)
+    monkeypatch.setattr(data_directory, "NOTICE_MS", 50)
+    with holder(data_dir, "serving") as process:
+        with pytest.raises(DataDirectoryError, match=f"process id {process.pid}$"):
+            open_data_directory(data_dir)
+        assert process.poll() is None
+
+
+def test_a_wait_for_a_supervisor_can_be_cancelled(data_dir: Path) -> None:
+    with (
+        holder(data_dir, "stopping") as process,
+        pytest.raises(DataDirectoryError, match=f"process id {process.pid}, which is stopping$"),
+    ):
+        open_data_directory(data_dir, lambda: True)
 
 
 def test_each_start_has_a_run_directory_of_its_own(
