@@ -5,6 +5,7 @@ and in each reader by what it opens in one turn.
 """
 
 import struct
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -23,6 +24,8 @@ pytestmark = pytest.mark.processes
 
 TOPIC = "COSTLY"
 BATCHES = 40
+SERVED_WITHIN_S = 5.0
+"""Far below the hang limit, and far above one reply on a busy machine."""
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +129,33 @@ def test_readers_of_records_pass_them(broker: Broker, costly: str) -> None:
     assert offset > 300_000
     assert incarnations(broker) == before
     print(f"slowest fetch of records: {slowest_s:.3f} s")
+
+
+def test_others_are_served_meanwhile(broker: Broker, costly: str) -> None:
+    """A publish through the gateway waits for the batches that one reply opens, and not for those of the next."""
+    broker.create_topic("HONEST", 1)
+    publish = {"op": "publish", "topic": "HONEST", "records": [{"value_text": "x"}]}
+    fetch = {"op": "fetch", "topic": costly, "partition": 0, "offset": 0, "max_records": 10_000}
+    is_over = threading.Event()
+
+    def fetch_all_the_time() -> None:
+        while not is_over.is_set():
+            ask(broker, fetch, as_json=True)
+
+    abuser = threading.Thread(target=fetch_all_the_time)
+    abuser.start()
+    try:
+        waits_s = []
+        for _ in range(30):
+            asked_at = time.monotonic()
+            assert "error" not in ask(broker, publish, as_json=True)
+            waits_s.append(time.monotonic() - asked_at)
+    finally:
+        is_over.set()
+        abuser.join()
+    waits_s.sort()
+    print(f"publishing meanwhile: median {waits_s[15]:.3f} s, longest {waits_s[-1]:.3f} s")
+    assert waits_s[-1] < SERVED_WITHIN_S
 
 
 def test_a_search_by_time_opens_one_batch(broker: Broker, costly: str) -> None:

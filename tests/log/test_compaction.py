@@ -324,6 +324,18 @@ def test_compressed_batches_are_compacted(tmp_path: Path) -> None:
     abandon(log)
 
 
+def test_a_slice_is_bounded_in_unpacked_bytes(tmp_path: Path) -> None:
+    pytest.importorskip("zstandard")
+    log = opened(tmp_path)
+    for number in range(20):
+        append_keyed(log, [(b"a%d" % number, bytes(1 << 20))], attributes=CODEC_ZSTD)
+    assert log.size_bytes < 20_000
+    seal(log)
+    # Each batch is opened twice, and a slice ends with the batch that uses its budget up.
+    assert compact(log, budget_bytes=1 << 20) >= 40
+    abandon(log)
+
+
 # -- damage
 
 

@@ -214,6 +214,23 @@ def test_an_unknown_codec_is_refused() -> None:
         batch.decode_records(frame, batch.verify(frame))
 
 
+def test_no_reader_unpacks_or_decodes_more_than_its_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the partition let in: its topic may have had other limits."""
+    pytest.importorskip("zstandard")
+    frame = build([(None, b"value", 0, None)] * 200, attributes=CODEC_ZSTD)
+    header = batch.verify(frame)
+    assert len(batch.decode_records(frame, header)) == 200
+    with monkeypatch.context() as patch:
+        patch.setattr(batch, "MAX_RECORDS_PER_BATCH", 199)
+        with pytest.raises(InvalidBatch, match="at most 199 are read"):
+            batch.decode_records(frame, header)
+    unpacked = batch.unpacked_bytes(frame, header)
+    assert unpacked is not None
+    monkeypatch.setattr(compression, "MAX_UNPACKED_BYTES", unpacked - 1)
+    with pytest.raises(InvalidBatch, match=f"at most {unpacked - 1} are unpacked"):
+        batch.decode_records(frame, header)
+
+
 @pytest.mark.parametrize("states_its_size", [True, False])
 def test_a_little_that_becomes_too_much_is_refused(
     monkeypatch: pytest.MonkeyPatch, states_its_size: bool
