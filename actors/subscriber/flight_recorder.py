@@ -2,15 +2,15 @@
 
 Owns `subscribers/<group>-<number>.flight`, big-endian:
 
-    header            0 magic "PLFLIGHT" | 8 version u16 = 4 | 10 slot_bytes u16 = 352 | 12 slots u32 = 1279
+    header            0 magic "PLFLIGHT" | 8 version u16 = 5 | 10 slot_bytes u16 = 384 | 12 slots u32 = 1279
                       16 the most memory the process has had, bytes, u64 | 24 zeros
-    slot n            from 64 + 352 n
+    slot n            from 64 + 384 n
       +-------------+-----------+-------------+---------------+------------------+----------------+---------------+
       | 0 state u8  | 4 crc u32 | 8 notes u64 | 16 offset i64 | 24 partition u32 | 28 attempt u32 | 32 handed u32 |
       +-------------+-----------+-------------+---------------+------------------+----------------+---------------+
       | 36 first_failed_ms u64 | 44 last_failed_ms u64 | 52 committed i64 | 60 leader_epoch u32 | 64 lineage, 16 B |
       +----------------------------------------------------------------------------------------------------------+
-      | 80 length u16 | 82 topic, in UTF-8                                                                       |
+      | 80 length u16 | 82 exit length u16 | 84 topic, in UTF-8 | exit, in UTF-8, at most MAX_EXIT_BYTES         |
       +----------------------------------------------------------------------------------------------------------+
       zeros or leftovers to the end of the slot
       notes         how many notes had been written, by this process and those before it
@@ -19,7 +19,8 @@ Owns `subscribers/<group>-<number>.flight`, big-endian:
       ..._failed_ms ms since the epoch; 0: not yet. Of a record that is started, the last is when it was
       leader_epoch  the record's; with the lineage (lineage.py) it tells the record from others that have had its offset
       committed     the group's offset in the partition, as far as known, when the record was started
-      crc           zlib CRC-32 of the bytes from 8 to the end of the topic
+      exit          how the process ended that the record has killed, where known
+      crc           zlib CRC-32 of the bytes from 8 to the end of exit
       state         0 empty   1 started   2 failed   3 timed out   4 killed the process   5 released   6 rejected
                     7 finished   8 suspect: one of several that were at hand when the process ended
                     9 exceeded its share of the processor
@@ -58,14 +59,15 @@ from .lineage import UNTRACED
 from .past import Finished, Past, Suspect
 
 MAGIC = b"PLFLIGHT"
-VERSION = 4
+VERSION = 5
 RING_SLOTS = 1024
 CHARGE_SLOTS = 255
 SLOTS = RING_SLOTS + CHARGE_SLOTS
-SLOT_BYTES = 352
+SLOT_BYTES = 384
 _FIRST = 64
 _FILE_BYTES = _FIRST + SLOTS * SLOT_BYTES
-_MAX_TOPIC_BYTES = SLOT_BYTES - 82
+MAX_EXIT_BYTES = 40
+_MAX_TOPIC_BYTES = SLOT_BYTES - 84 - MAX_EXIT_BYTES
 
 _EMPTY, _STARTED, _FAILED, _TIMED_OUT, _KILLED, _RELEASED, _REJECTED, _FINISHED, _SUSPECT, _CPU_EXCEEDED = (
     range(10)
@@ -85,7 +87,7 @@ _STATES: dict[Verdict, int] = {"failed": _FAILED, "released": _RELEASED, "reject
 _HEADER = struct.Struct(">8sHHI")
 _PEAK = struct.Struct(">Q")
 _CRC = struct.Struct(">I")
-_NOTE = struct.Struct(">QqIIIQQqI16sH")
+_NOTE = struct.Struct(">QqIIIQQqI16sHH")
 
 
 class Note(Struct, frozen=True):
@@ -96,6 +98,7 @@ class Note(Struct, frozen=True):
     partition: int
     offset: int
     notes: int
+    exit: str | None
     attempt: int
     handed: int
     first_failed_ms: int
@@ -285,7 +288,8 @@ class FlightRecorder:
             state = _KILLED if note.state == _STARTED else note.state
             first_failed_ms = note.first_failed_ms or self._now_ms
             tally = (note.attempt, note.handed, first_failed_ms, self._now_ms, 0)
-            self._charge(state, *note.spot, (*tally, note.leader_epoch, note.lineage))
+            told = self._last_end if note.spot == self._killer and state == _KILLED else None
+            self._charge(state, *note.spot, (*tally, note.leader_epoch, note.lineage), told)
         if self._killer is not None or (started and not culprits):
             # They alone: whoever was a suspect before and not at hand now has not done this.
             for slot in (slot for slot, note in ring.items() if note.state == _SUSPECT):
@@ -302,19 +306,27 @@ class FlightRecorder:
             note.attempt,
             _CAUSES[note.state],
             *tally,
+            note.exit,
             leader_epoch=note.leader_epoch,
             lineage=note.lineage,
         )
         if note.spot != self._killer or note.state != _KILLED:
             return charge
-        told = (self._last_end, self._last_stack, self._last_peak_bytes)
-        return structs.replace(charge, exit=told[0], stack=told[1], peak_bytes=told[2])
+        return structs.replace(charge, stack=self._last_stack, peak_bytes=self._last_peak_bytes)
 
     def _read(self, slots: range) -> dict[int, Note]:
         notes = ((slot, read_note(self._map, _position(slot))) for slot in slots)
         return {slot: note for slot, note in notes if note is not None}
 
-    def _charge(self, state: int, topic: str, partition: int, offset: int, tally: tuple[Any, ...]) -> None:
+    def _charge(
+        self,
+        state: int,
+        topic: str,
+        partition: int,
+        offset: int,
+        tally: tuple[Any, ...],
+        exit_told: str | None = None,
+    ) -> None:
         spot = (topic, partition, offset)
         with self._lock:
             slot = self._slots.get(spot)
@@ -322,7 +334,7 @@ class FlightRecorder:
                 if not self._free:
                     return
                 slot = self._slots[spot] = self._free.pop()
-        self._write(_position(slot), state, next(self._notes), topic, partition, offset, tally)
+        self._write(_position(slot), state, next(self._notes), topic, partition, offset, tally, exit_told)
 
     def _write(
         self,
@@ -333,9 +345,11 @@ class FlightRecorder:
         partition: int,
         offset: int,
         tally: tuple[Any, ...],
+        exit_told: str | None = None,
     ) -> None:
         name = topic.encode()
-        body = _NOTE.pack(number, offset, partition, *tally, len(name)) + name
+        told = exit_told.encode()[:MAX_EXIT_BYTES] if exit_told else b""
+        body = _NOTE.pack(number, offset, partition, *tally, len(name), len(told)) + name + told
         assert len(name) <= _MAX_TOPIC_BYTES, f"topic name too long: {topic}"
         flight = self._map
         flight[at] = _EMPTY
@@ -370,13 +384,16 @@ def read_note(flight: mmap.mmap, at: int) -> Note | None:
     state = flight[at]
     if not _EMPTY < state <= _CPU_EXCEEDED:
         return None
-    notes, offset, partition, *tally, length = _NOTE.unpack_from(flight, at + 8)
-    if length > _MAX_TOPIC_BYTES:
+    notes, offset, partition, *tally, length, exit_length = _NOTE.unpack_from(flight, at + 8)
+    if length > _MAX_TOPIC_BYTES or exit_length > MAX_EXIT_BYTES:
         return None
-    end = at + 8 + _NOTE.size + length
+    topic_end = at + 8 + _NOTE.size + length
+    end = topic_end + exit_length
     if _CRC.unpack_from(flight, at + 4)[0] != zlib.crc32(flight[at + 8 : end]):
         return None
-    return Note(state, flight[end - length : end].decode(), partition, offset, notes, *tally)
+    topic = flight[topic_end - length : topic_end].decode()
+    told = flight[topic_end:end].decode(errors="replace") or None
+    return Note(state, topic, partition, offset, notes, told, *tally)
 
 
 def _position(slot: int) -> int:

@@ -105,6 +105,7 @@ class Lane:
     def as_charge(self, lineage: bytes) -> Charge:
         """What `charge` would take up again."""
         cause: Cause = "failed" if self.attempts else "released"
+        failure = self.last_failure
         return Charge(
             *self.key,
             self.held[0].offset,
@@ -113,6 +114,9 @@ class Lane:
             self.handed,
             self.first_failed_ms,
             self.last_failed_ms,
+            exit=failure.exit if failure is not None else None,
+            stack=failure.stack if failure is not None else None,
+            peak_bytes=failure.peak_bytes if failure is not None else None,
             leader_epoch=self.held[0].leader_epoch,
             lineage=lineage,
         )

@@ -167,6 +167,22 @@ def test_a_letter_tells_how_the_process_ended() -> None:
     assert letter_headers(script)["dead-letter-exit"] == "killed by SIGSEGV"
 
 
+def test_how_the_process_ended_is_known_when_the_partition_comes_back() -> None:
+    told = ("killed by SIGSEGV", "Fatal Python error", 120_000_000)
+    charge = Charge("A", 0, 2, 1, "killed", 1, 5, 5, *told)
+    script = started(charges=[charge], retries=0, dead_letter="A.dlq")
+    script.polled(*messages("A", 0, 2))
+    script.bury_failed()
+    script.revoking(0)
+    script.polled(*messages("A", 0, 2))
+    headers = letter_headers(script)
+    assert [headers[f"dead-letter-{name}"] for name in ("exit", "stack", "peak-memory")] == [
+        "killed by SIGSEGV",
+        "Fatal Python error",
+        "120000000",
+    ]
+
+
 def test_a_letter_tells_what_memory_the_process_had() -> None:
     for peak_bytes, told in ((120_000_000, "120000000"), (None, None)):
         charge = Charge("A", 0, 0, 1, "killed", peak_bytes=peak_bytes)

@@ -15,6 +15,7 @@ import pytest
 from planaria.actors.subscriber.effects import Charge
 from planaria.actors.subscriber.flight_recorder import (
     CHARGE_SLOTS,
+    MAX_EXIT_BYTES,
     RING_SLOTS,
     SLOT_BYTES,
     SLOTS,
@@ -65,7 +66,28 @@ def test_the_end_of_the_process_is_told_of_the_record_that_was_at_hand(path: Pat
     second = FlightRecorder(path, 500, "killed by SIGSEGV")
     assert second.charges() == [Charge("ORDERS", 0, 41, 2, "killed", 3, 111, 500, "killed by SIGSEGV")]
     third = FlightRecorder(path, 900, "killed by SIGKILL")
-    assert third.charges() == [Charge("ORDERS", 0, 41, 2, "killed", 3, 111, 500)], "not of an earlier one"
+    assert third.charges() == second.charges(), "of the end that the record caused, not of a later one"
+
+
+def test_how_a_process_ended_is_told_although_another_ends_before_it_is_used(path: Path) -> None:
+    FlightRecorder(path).start("ORDERS", 0, 41, 1)
+    FlightRecorder(path, 500, "killed by SIGSEGV").start("ORDERS", 1, 7, 1)
+    third = FlightRecorder(path, 900, "exit code 3")
+    assert {charge.key: charge.exit for charge in third.charges()} == {
+        ("ORDERS", 0): "killed by SIGSEGV",
+        ("ORDERS", 1): "exit code 3",
+    }
+    third.settle("failed", "ORDERS", 0, 41, 2)
+    assert {charge.key: charge.exit for charge in reopened(path)}["ORDERS", 0] is None, (
+        "the last attempt raised"
+    )
+
+
+def test_the_longest_name_and_the_longest_end_fit_into_a_note(path: Path) -> None:
+    topic = "T" * 200  # the longest: actors/controller/names.py
+    FlightRecorder(path).start(topic, 0, 41, 1)
+    [charge] = FlightRecorder(path, 500, "x" * 1_000).charges()
+    assert charge == Charge(topic, 0, 41, 1, "killed", 1, 500, 500, "x" * MAX_EXIT_BYTES)
 
 
 def test_the_memory_that_the_process_had_is_told_of_who_ended_it_alone(path: Path) -> None:
