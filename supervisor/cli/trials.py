@@ -4,6 +4,7 @@ Only reads options; what runs is in supervisor/demo, chaos and bench, loaded whe
 their own and leave nothing behind.
 """
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,12 +15,18 @@ from .connection import JsonOption
 
 def demo(
     duration: Annotated[float, typer.Option("--duration", min=1, metavar="SECONDS", help="How long.")] = 20.0,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            "--record", metavar="FILE", dir_okay=False, help="Also write the screen to FILE, as SVG."
+        ),
+    ] = None,
     no_color: Annotated[bool, typer.Option("--no-color", help="Plain text.")] = False,
 ) -> None:
     """Watch a broker at work: flights published, consumed, and its processes killed and regrown."""
     from ..demo import DemoOptions, run_demo  # noqa: PLC0415
 
-    raise typer.Exit(run_demo(DemoOptions(duration_s=duration), Console(no_color=no_color)))
+    raise typer.Exit(run_demo(DemoOptions(duration_s=duration, record=record), Console(no_color=no_color)))
 
 
 def chaos(

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import msgspec
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -26,6 +26,7 @@ from ..chaos.history import Entry, History, Verdict
 from ..chaos.probes import Probes
 from ..chaos.workload import read_journals
 from .flights import load_departures
+from .recording import Recording
 from .stream import GROUP, TOPIC, FlightStream, departure_board
 
 PARTITIONS = 3
@@ -40,6 +41,8 @@ RESPITE_S = 0.5
 class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
     duration_s: float = 20.0
     """How long the departures are streamed."""
+    record: Path | None = None
+    """File that receives the finished screen as SVG."""
 
 
 class Regrowth(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,46 +52,70 @@ class Regrowth(msgspec.Struct, frozen=True, kw_only=True):
     incarnation: int
 
 
+class Screen:
+    """The terminal and, with `--record`, the recording beside it."""
+
+    def __init__(self, console: Console, record: Path | None) -> None:
+        self.console = console
+        self._recording = None if record is None else Recording(record)
+
+    def print(self, renderable: RenderableType) -> None:
+        self.console.print(renderable)
+        if self._recording is not None:
+            self._recording.print(renderable)
+
+    def keep(self, progress: Progress) -> None:
+        """Record the bars as they stand: the terminal shows them already."""
+        if self._recording is not None:
+            self._recording.print(progress.get_renderable())
+
+    def save(self) -> None:
+        if self._recording is not None:
+            self._recording.save()
+
+
 def run_demo(options: DemoOptions, console: Console) -> int:
-    """Play the demo and return its exit code."""
+    """Play the demo and return its exit code. Raises OSError when the recording cannot be written."""
     departures = load_departures()
     history = History()
+    screen = Screen(console, options.record)
     with tempfile.TemporaryDirectory(prefix="planaria-demo-") as scratch:
         board = Path(scratch) / "board"
         board.mkdir()
         with Broker(Path(scratch) / "data", endpoint=EMBEDDED_ENDPOINT) as broker:
-            _introduce(broker, console)
+            screen.print(
+                f"[bold]planaria[/bold] serves on {broker.endpoint}, every actor a process of its own"
+            )
             broker.create_topic(TOPIC, PARTITIONS)
             broker.subscribe(GROUP, TOPIC, handler=departure_board(board), workers=WORKERS)
-            console.print(f"streaming {len(departures):,} departures, keyed by tail number")
+            screen.print(f"streaming {len(departures):,} departures, keyed by tail number")
             stream = FlightStream(broker.producer(), departures, options.duration_s, history)
-            regrowths = _play(stream, broker, board, console, len(departures))
+            regrowths = _play(stream, broker, board, screen, len(departures))
             verdict = _check(broker, history, board)
-    _print_regrowths(regrowths, console)
-    return _conclude(stream, verdict, regrowths, console)
+    _print_regrowths(regrowths, screen)
+    exit_code = _conclude(stream, verdict, regrowths, screen)
+    screen.save()
+    return exit_code
 
 
-def _introduce(broker: Broker, console: Console) -> None:
-    console.print(f"[bold]planaria[/bold] serves on {broker.endpoint}, every actor a process of its own")
-
-
-def _play(stream: FlightStream, broker: Broker, board: Path, console: Console, total: int) -> list[Regrowth]:
+def _play(stream: FlightStream, broker: Broker, board: Path, screen: Screen, total: int) -> list[Regrowth]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.completed:>6,}"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=screen.console) as progress:
         bars = {name: progress.add_task(name, total=total) for name in ("published", "consumed")}
         stream.start()
         probes = Probes(broker.client, History(), TOPIC)
         _follow(stream, board, progress, bars, until=total // 2)
-        regrowths = [_kill(victim, stream, broker, probes, progress) for victim in VICTIMS]
+        regrowths = [_kill(victim, stream, broker, probes, screen) for victim in VICTIMS]
         probes.close()
         _follow(stream, board, progress, bars, until=total)
         stream.join()
         _follow_board(stream, board, progress, bars, total)
+    screen.keep(progress)
     return regrowths
 
 
@@ -116,7 +143,7 @@ def _show(stream: FlightStream, board: Path, progress: Progress, bars: dict[str,
     return consumed
 
 
-def _kill(address: str, stream: FlightStream, broker: Broker, probes: Probes, progress: Progress) -> Regrowth:
+def _kill(address: str, stream: FlightStream, broker: Broker, probes: Probes, screen: Screen) -> Regrowth:
     victim = _actor(broker, address)
     assert victim.pid is not None
     os.kill(victim.pid, signal.SIGKILL)
@@ -124,9 +151,7 @@ def _kill(address: str, stream: FlightStream, broker: Broker, probes: Probes, pr
     served_s = _served_again_s(victim, moment, stream, probes)
     incarnation = _actor(broker, address).incarnation
     served = "not served again" if served_s is None else f"served again after {served_s * 1000:.0f} ms"
-    progress.console.print(
-        f"[red]killed[/red] {address} (pid {victim.pid}): {served}, incarnation {incarnation}"
-    )
+    screen.print(f"[red]killed[/red] {address} (pid {victim.pid}): {served}, incarnation {incarnation}")
     time.sleep(RESPITE_S)
     return Regrowth(
         victim=address,
@@ -167,17 +192,17 @@ def _entry(message: Message) -> Entry:
     return Entry(message.partition, message.offset, f"{(message.key or b'').decode()}:{number}")
 
 
-def _print_regrowths(regrowths: list[Regrowth], console: Console) -> None:
+def _print_regrowths(regrowths: list[Regrowth], screen: Screen) -> None:
     table = Table(title="killed under load")
     for column in ("actor", "pid killed", "served again after", "incarnation"):
         table.add_column(column, justify="left" if column == "actor" else "right")
     for each in regrowths:
         served = "never" if each.served_again_ms is None else f"{each.served_again_ms:.0f} ms"
         table.add_row(each.victim, str(each.pid), served, str(each.incarnation))
-    console.print(table)
+    screen.print(table)
 
 
-def _conclude(stream: FlightStream, verdict: Verdict, regrowths: list[Regrowth], console: Console) -> int:
+def _conclude(stream: FlightStream, verdict: Verdict, regrowths: list[Regrowth], screen: Screen) -> int:
     counts = {
         "published": stream.published,
         "acknowledged": verdict.acknowledged,
@@ -187,20 +212,20 @@ def _conclude(stream: FlightStream, verdict: Verdict, regrowths: list[Regrowth],
         "duplicated in the log": verdict.duplicated,
         "out of order per key": verdict.reordered,
     }
-    table = Table(title="the account")
+    table = Table(title="result")
     table.add_column("departures")
     table.add_column("count", justify="right")
     for name, count in counts.items():
         table.add_row(name, f"{count:,}")
-    console.print(table)
+    screen.print(table)
     for line in [*verdict.violations, *(str(error) for error in stream.refused[:3])]:
-        console.print(f"[red]{line}[/red]")
+        screen.print(f"[red]{line}[/red]")
     is_good = (
         verdict.is_clean
         and verdict.acknowledged == stream.published == verdict.delivered.get(GROUP)
         and all(each.served_again_ms is not None and each.incarnation > 1 for each in regrowths)
     )
-    console.print("[green]nothing lost, nothing out of order[/green]" if is_good else "[red]FAILED[/red]")
+    screen.print("[green]nothing lost, nothing out of order[/green]" if is_good else "[red]FAILED[/red]")
     return 0 if is_good else 1
 
 

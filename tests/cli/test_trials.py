@@ -1,5 +1,6 @@
 """`planaria demo`, `chaos` and `bench`: options arrive, and the exit code is theirs."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,12 @@ from planaria.supervisor import bench, chaos, demo
     ("arguments", "module", "function", "options"),
     [
         (["demo", "--duration", "5"], demo, "run_demo", demo.DemoOptions(duration_s=5.0)),
+        (
+            ["demo", "--record", "demo.svg"],
+            demo,
+            "run_demo",
+            demo.DemoOptions(record=Path("demo.svg")),
+        ),
         (["chaos"], chaos, "run_chaos", chaos.ChaosOptions()),
         (
             [
