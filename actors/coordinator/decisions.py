@@ -180,6 +180,22 @@ class Decisions:
         for producer_id in self.state.pending.spent_fences(now):
             self._record(Change(FenceKey(self.state.group, producer_id), None))
 
+    def missing(self, offsets: Iterable[PartitionOffset]) -> ProtocolError | None:
+        """The refusal when there is no such topic or partition, as far as the group has heard."""
+        if self._topics is None:
+            message = "the group has yet to hear which topics there are"
+            return ProtocolError(ErrorCode.ACTOR_UNAVAILABLE, message)
+        for item in offsets:
+            if is_internal(item.topic):
+                continue  # of these the group does not hear
+            entry = self._topics.get(item.topic)
+            if entry is None:
+                return ProtocolError(ErrorCode.UNKNOWN_TOPIC, f"there is no topic {item.topic[:250]!r}")
+            if not 0 <= item.partition < entry.partitions:
+                message = f"topic {item.topic!r} has no partition {item.partition}"
+                return ProtocolError(ErrorCode.UNKNOWN_PARTITION, message)
+        return None
+
     def reset(self, offsets: Iterable[PartitionOffset]) -> None:
         self._check_empty()
         offsets = list(offsets)

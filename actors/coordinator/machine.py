@@ -51,6 +51,7 @@ from .effects import Alarm
 from .ledger import GroupLedger
 from .progress import ProgressReports
 from .records import Change, ShareKey, encode
+from .resets import RESET
 from .serving import REQUESTS as CONSUMER_REQUESTS
 from .serving import Answer, Serving
 from .snapshot import Snapshot, encode_snapshot
@@ -172,6 +173,8 @@ class CoordinatorMachine:
                     return self._serving.on_session_timer(member_id, now)
                 case ("parked", str(member_id)):
                     return self._serving.on_parked_timer(member_id)
+                case _ if event.key == RESET:
+                    return self._serving.retry_resets(now)
                 case _ if event.key == REPORT:
                     return self._reports.on_timer(now)
                 case _ if event.key == FENCES:
@@ -184,6 +187,7 @@ class CoordinatorMachine:
             self._decisions.set_topics(topics)
             self._progress.set_topics(topics)
             self._share.set_topics(topics)
+            effects += self._serving.retry_resets(now)
         effects += self._progress.handle(event, now)
         more, durable = self._recorder.handle(event, now)
         effects += more

@@ -11,7 +11,8 @@ and answers recorder.py's. Called by machine.py.
     parked                       answered by a newer assignment, a newer heartbeat, its deadline, or the member's end
     session timer                the member is removed as if it had left; late by LATE_MS: the coordinator itself was
                                  asleep, and whoever is late because of that starts a new session
-    commit, leave, reset, delete refused at once, or recorded and answered when durable
+    commit, leave, delete        refused at once, or recorded and answered when durable
+    reset                        likewise; waits a moment for news of what it names and nobody has heard of (resets.py)
     fetch_offsets                answered once everything decided before it is durable; UNSTABLE_OFFSETS while a
                                  transaction is about to move what is asked for
     end_group_transaction        recorded and answered when durable
@@ -52,6 +53,7 @@ from .members import Member, by_topic, flattened, preferred_assignor
 from .offsets import selected
 from .parked import ParkedHeartbeat, ParkedHeartbeats
 from .records import Change, MemberKey
+from .resets import WaitingReset, WaitingResets
 from .state import GroupState
 
 LATE_MS = 500
@@ -88,6 +90,7 @@ class Serving:
         self._decisions = decisions
         self._recorder = recorder
         self._parked = ParkedHeartbeats()
+        self._resets = WaitingResets()
         self._sessions: dict[str, int] = {}
         self._latest: dict[str, int] = {}
         """The number of each member's newest heartbeat."""
@@ -152,13 +155,15 @@ class Serving:
 
     def forget(self, is_gone: Callable[[Sender], bool]) -> list[Effect]:
         """Drop the parked heartbeats of askers that are gone. The members stay: their sessions decide."""
+        self._resets.forget(is_gone)
         gone = [heartbeat.member_id for heartbeat in self._parked.all() if is_gone(heartbeat.sender)]
         return [effect for member_id in gone for effect in self._parked.unpark(member_id)]
 
     def close(self) -> list[Effect]:
-        """Refuse the parked heartbeats: the next coordinator will answer their next ones."""
+        """Refuse what is parked: the next coordinator will answer the next attempt."""
         error = ErrorBody(ErrorCode.SHUTTING_DOWN, "the coordinator is stopping", True)
-        effects: list[Effect] = []
+        waiting, effects = self._resets.take()
+        effects += [Reply(each.sender, error) for each in waiting]
         for heartbeat in self._parked.all():
             effects += [*self._parked.unpark(heartbeat.member_id), Reply(heartbeat.sender, error)]
         return effects
@@ -272,8 +277,28 @@ class Serving:
 
     def _on_reset_offsets(self, sender: Sender, request: ResetOffsets, now: int) -> list[Effect]:
         self._check_room()
+        if self._decisions.missing(request.offsets) is not None:
+            return self._resets.wait(sender, request, now)
         self._decisions.reset(request.offsets)
         return self._answer_when_durable(sender, Done())
+
+    def retry_resets(self, now: int) -> list[Effect]:
+        """Judge the waiting resets again: topics have changed, or somebody has waited for long enough."""
+        waiting, effects = self._resets.take()
+        for each in waiting:
+            effects += self._retry_reset(each, now)
+        return effects
+
+    def _retry_reset(self, waiting: WaitingReset, now: int) -> list[Effect]:
+        refusal = self._decisions.missing(waiting.request.offsets)
+        if refusal is None:
+            try:
+                return self._on_reset_offsets(waiting.sender, waiting.request, now)
+            except ProtocolError as error:
+                refusal = error
+        elif now < waiting.deadline:
+            return self._resets.put_back(waiting)
+        return [Reply(waiting.sender, refusal.body)]
 
     def _on_delete_group(self, sender: Sender, request: DeleteGroup, now: int) -> list[Effect]:
         self._check_room()

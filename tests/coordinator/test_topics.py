@@ -196,3 +196,37 @@ def test_a_partition_younger_than_the_group_is_read_from_its_beginning(
         group.start()
     group.drain()
     assert offsets(group) == [("ORDERS", 0, 7), ("ORDERS", 2, 0)]
+
+
+def reset(*places: tuple[str, int]) -> ResetOffsets:
+    return ResetOffsets(group=GROUP, offsets=[PartitionOffset(*place, 1) for place in places])
+
+
+@pytest.mark.parametrize(
+    ("place", "code"),
+    [
+        (("NOPE", 0), ErrorCode.UNKNOWN_TOPIC),
+        (("ORDERS", 2), ErrorCode.UNKNOWN_PARTITION),
+        (("ORDERS", -1), ErrorCode.UNKNOWN_PARTITION),
+    ],
+)
+def test_a_reset_of_what_does_not_exist_sets_nothing(
+    group: SimulatedGroup, place: tuple[str, int], code: ErrorCode
+) -> None:
+    asked = group.ask("x", reset(("ORDERS", 0), place))
+    group.drain()
+    assert group.answer_of(asked) is None, "it may have been created a moment ago"
+    group.advance(1_000)
+    group.drain()
+    assert group.answer_of(asked).code == code
+    assert offsets(group) == []
+
+
+def test_a_reset_waits_for_the_news_of_a_topic_that_was_just_created(group: SimulatedGroup) -> None:
+    asked = group.ask("x", reset(("NEW", 0)))
+    group.drain()
+    assert group.answer_of(asked) is None
+    group.set_topics({"ORDERS": 2, "PAYMENTS": 1, "NEW": 1})
+    group.drain()
+    assert not isinstance(group.answer_of(asked), ErrorBody)
+    assert offsets(group) == [("NEW", 0, 1)]

@@ -231,14 +231,6 @@ class Admin:
 
         A topic or partition that does not exist is UNKNOWN_TOPIC or UNKNOWN_PARTITION; then no offset is set.
         """
-        counts = {
-            topic: len(self.describe_topic(topic).partitions) for topic in {topic for topic, _ in offsets}
-        }
-        for topic, partition in offsets:
-            if not 0 <= partition < counts[topic]:
-                raise ProtocolError(
-                    ErrorCode.UNKNOWN_PARTITION, f"topic {topic!r} has no partition {partition}"
-                )
         self._ask(ResetOffsets(group=group, offsets=as_offsets(offsets)), Done)
 
     def delete_group(self, group: str) -> None:

@@ -1,0 +1,51 @@
+"""Resets of offsets that name a topic or partition the group has not heard of: they wait a moment for news. Pure.
+
+Owns the waiting resets. A topic may have been created a moment ago, so a reset is not refused before PATIENCE_MS are
+over; it is judged again whenever the topics change. Called by serving.py.
+"""
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from ...transport.machine import CancelTimer, Effect, Sender, SetTimer
+from ...transport.protocol.errors import ErrorCode, ProtocolError
+from ...transport.protocol.groups import ResetOffsets
+
+PATIENCE_MS = 1_000
+MAX_WAITING = 100
+RESET = "reset"
+
+
+class WaitingReset(Struct, frozen=True):
+    sender: Sender
+    request: ResetOffsets
+    deadline: int
+
+
+class WaitingResets:
+    def __init__(self) -> None:
+        self._waiting: list[WaitingReset] = []
+
+    def wait(self, sender: Sender, request: ResetOffsets, now: int) -> list[Effect]:
+        """Raises ProtocolError when too many wait."""
+        if len(self._waiting) >= MAX_WAITING:
+            raise ProtocolError(ErrorCode.OVERLOADED, f"{MAX_WAITING} resets wait for news of topics")
+        self._waiting.append(WaitingReset(sender, request, now + PATIENCE_MS))
+        return [SetTimer(RESET, self._waiting[0].deadline)]
+
+    def take(self) -> tuple[list[WaitingReset], list[Effect]]:
+        """All of them, to be judged again."""
+        if not self._waiting:
+            return [], []
+        taken, self._waiting = self._waiting, []
+        return taken, [CancelTimer(RESET)]
+
+    def put_back(self, waiting: WaitingReset) -> list[Effect]:
+        """It has to wait on, no longer than before."""
+        self._waiting.append(waiting)
+        return [SetTimer(RESET, self._waiting[0].deadline)]
+
+    def forget(self, is_gone: Callable[[Sender], bool]) -> None:
+        """Drop those whose askers are gone: nothing has been done for them."""
+        self._waiting = [each for each in self._waiting if not is_gone(each.sender)]
