@@ -1,6 +1,10 @@
 """What a program is handed: contiguous, verified, of its own partitions and of the present epoch only."""
 
+from typing import Any
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import structs
 
 from planaria.transport.batch import CONTROL, TRANSACTIONAL, build, stamp
@@ -217,7 +221,8 @@ def test_a_new_location_takes_effect_behind_the_data_before_it() -> None:
     reader.accept(chunk(reader, P, batch(5, 5), next_offset=10))
     reader.accept(Located(P, reader.epoch(P), 0))  # the log begins anew
     reader.accept(chunk(reader, P, batch(0, 3), next_offset=3))
-    assert offsets(reader) == [5, 6, 7, 8, 9, 0, 1, 2]
+    assert offsets(reader) == [5, 6, 7, 8, 9], "what one call hands out belongs to one location"
+    assert offsets(reader) == [0, 1, 2]
     assert reader.position(P) == 3
     reader.accept(Located(P, reader.epoch(P), 0))
     reader.accept(chunk(reader, P, batch(0, 3), next_offset=3))
@@ -242,3 +247,95 @@ def test_whole_batches_are_handed_out_undecoded() -> None:
     taken = reader.take_batches(10)
     assert [item.header.base_offset for item in taken] == [0, 5]
     assert reader.position(P) == 10
+
+
+def test_a_new_location_changes_nothing_of_what_is_given_back() -> None:
+    reader = reader_at(5)
+    reader.accept(structs.replace(chunk(reader, P, batch(5, 5), next_offset=10), topic_id="old"))
+    taken = reader.take(10)
+    reader.accept(Located(P, reader.epoch(P), 0, "new"))
+    reader.give_back(taken[2:], reader.epochs())
+    assert (reader.position(P), reader.origin(P)[0]) == (7, "old")
+    reader.accept(structs.replace(chunk(reader, P, batch(0, 3), next_offset=3), topic_id="new"))
+    assert offsets(reader) == [7, 8, 9]
+    assert offsets(reader) == [0, 1, 2]
+    assert reader.origin(P)[0] == "new"
+
+
+def test_what_was_read_before_damage_can_be_given_back_and_taken_whole() -> None:
+    damaged = bytearray(batch(5, 5))
+    damaged[70] ^= 1
+    reader = reader_at(0)
+    reader.accept(chunk(reader, P, batch(0, 5), bytes(damaged), next_offset=10))
+    reader.give_back(reader.take(100)[2:], reader.epochs())
+    [whole] = reader.take_batches(10)
+    assert (whole.header.base_offset, reader.position(P)) == (0, 5)
+    with pytest.raises(CorruptData):
+        reader.raise_trouble()
+
+
+SIZES = st.lists(st.integers(1, 4), min_size=1, max_size=8)
+CALLS = st.lists(
+    st.one_of(
+        st.tuples(st.just("take"), st.integers(1, 6)),
+        st.tuples(st.just("iterate"), st.integers(1, 6), st.integers(0, 6)),
+        st.tuples(st.just("batches"), st.integers(1, 3)),
+        st.tuples(st.just("seek"), st.integers(0, 32)),
+        st.tuples(st.just("pause")),
+    ),
+    max_size=12,
+)
+
+
+@given(sizes=SIZES, left_out=st.sets(st.integers(0, 7)), cuts=st.sets(st.integers(1, 7)), calls=CALLS)
+def test_calls_of_all_kinds_skip_nothing_and_repeat_nothing(
+    sizes: list[int], left_out: set[int], cuts: set[int], calls: list[Any]
+) -> None:
+    """Iterations, polls and polls for batches, in any order, with seeks between them, read one log."""
+    frames: list[tuple[int, bytes]] = []
+    visible: list[int] = []
+    end = 0
+    for number, size in enumerate(sizes):
+        frames.append((end, batch(end, size, CONTROL if number in left_out else 0)))
+        visible += [] if number in left_out else range(end, end + size)
+        end += size
+    reader = reader_at(0)
+
+    def fetch_from(offset: int) -> None:
+        part: list[bytes] = []
+        for number, (_, frame) in enumerate(frames):
+            after = frames[number + 1][0] if number + 1 < len(frames) else end
+            if after > offset:
+                part.append(frame)
+            if part and (after == end or number + 1 in cuts):
+                reader.accept(chunk(reader, P, *part, next_offset=after))
+                part = []
+
+    fetch_from(0)
+    at = 0
+    for kind, *arguments in [*calls, ("iterate", 100, 100)]:
+        due = [offset for offset in visible if offset >= at]
+        if kind in ("take", "iterate"):
+            taken = reader.take(arguments[0])
+            assert [message.offset for message in taken] == due[: arguments[0]]
+            read = len(taken) if kind == "take" else min(arguments[1], len(taken))
+            reader.give_back(taken[read:], reader.epochs())
+            at = taken[read - 1].offset + 1 if read else at
+        elif kind == "batches":
+            found = [item.header for item in reader.take_batches(arguments[0])]
+            whole = [at for header in found for at in range(header.base_offset, header.next_offset)]
+            read = [offset for offset in whole if offset >= at]
+            assert read == due[: len(read)]
+            assert len(found) == arguments[0] or read == due, "no more only at the end"
+            at = found[-1].next_offset if found else at
+        elif kind == "seek":
+            at = min(arguments[0], end)
+            reader.seek(P, at)
+            fetch_from(at)
+        else:
+            reader.set_paused(P, True)
+            assert reader.take(5) == reader.take_batches(5) == []
+            reader.set_paused(P, False)
+        assert [offset for offset in visible if offset >= (reader.position(P) or 0)] == [
+            offset for offset in visible if offset >= at
+        ]

@@ -5,7 +5,9 @@ messages, never one of a partition it does not own, never one twice or out of or
 every seek begins a new epoch of its partition, so whatever was under way for the one before is dropped on arrival.
 
 What arrives keeps its order. Data that was fetched before an error is handed out before the error is raised, and a new
-location takes effect behind the data that was fetched before it. An error is raised as soon as it is next in its
+location takes effect behind the data that was fetched before it, never within one call: what one call hands out of a
+partition belongs to one topic and one reset of the group. Opened batches are kept until the next call, so that what is
+left of them, or is given back, can also be handed out as whole batches. An error is raised as soon as it is next in its
 partition, even while other partitions have data, and from then on whenever no partition has data.
 """
 
@@ -48,6 +50,10 @@ class _Held(Struct, eq=False):
     chunks: deque[Chunk | Located] = field(default_factory=deque)
     batches: "deque[tuple[BatchHeader, memoryview]]" = field(default_factory=deque)
     """What is left of the chunk at hand."""
+    opened: "deque[tuple[BatchHeader, memoryview]]" = field(default_factory=deque)
+    """Those that `messages` came from, and what the last call took."""
+    closed: "deque[tuple[BatchHeader, memoryview]]" = field(default_factory=deque)
+    """Verified batches that were opened, and come again before `batches`."""
     aborted: frozenset[tuple[int, int]] = frozenset()
     """The aborted transactions in it."""
     chunk_end: int = 0
@@ -57,11 +63,27 @@ class _Held(Struct, eq=False):
 
     @property
     def has_data(self) -> bool:
-        return self.cursor < len(self.messages) or bool(self.batches) or bool(self.chunks)
+        has_open = self.cursor < len(self.messages) or bool(self.closed)
+        return has_open or bool(self.batches) or bool(self.chunks)
+
+    def forget_opened(self) -> None:
+        """Those that have been handed out whole, and cannot be given back any more."""
+        assert self.position is not None
+        while self.opened and self.opened[0][0].next_offset <= self.position:
+            self.opened.popleft()
+
+    def close_opened(self) -> None:
+        """What is left of the opened batches comes again as whole batches."""
+        if self.cursor < len(self.messages):
+            self.closed.extendleft(reversed(self.opened))
+        self.opened.clear()
+        self.messages = ()
+        self.cursor = 0
 
     def drop(self) -> None:
         self.chunks.clear()
         self.batches.clear()
+        self.closed.clear()
         self.messages = ()
         self.cursor = 0
         self.chunk_end = 0
@@ -120,6 +142,7 @@ class Reader:
         """Go on from `offset` (None: to be located); the partition's new epoch."""
         held = self._held[place]
         held.drop()
+        held.opened.clear()
         held.position = held.marked = offset
         held.topic_id = None
         held.epoch = next(self._epochs)
@@ -173,7 +196,7 @@ class Reader:
                 return  # it lies behind what cannot be read
             case Trouble():
                 held.trouble = _error_of(item)
-            case Located() if not held.has_data:
+            case Located() if held.position is None:
                 held.locate(item)
             case Chunk() | Located():
                 held.chunks.append(item)
@@ -202,7 +225,9 @@ class Reader:
         taken: list[Message] = []
         for _ in range(len(self._turns)):
             held = self._held[self._turns[0]]
-            while not held.is_paused and self._open_batch(held):
+            self._begin_call(held)
+            count = len(taken)
+            while not held.is_paused and self._open_batch(held, is_first=len(taken) == count):
                 room = max_messages - len(taken)
                 part = held.messages[held.cursor : held.cursor + room]
                 taken += part
@@ -219,8 +244,12 @@ class Reader:
         taken: list[MessageBatch] = []
         for _ in range(len(self._turns)):
             held = self._held[self._turns[0]]
+            self._begin_call(held)
+            if not held.is_paused:
+                held.close_opened()
+            count = len(taken)
             while not held.is_paused and len(taken) < max_batches:
-                found = self._next_batch(held)
+                found = self._next_batch(held, is_first=len(taken) == count)
                 if found is None:
                     break
                 header, frame = found
@@ -243,12 +272,19 @@ class Reader:
             held.cursor = 0
             held.position = unread[0].offset
 
-    def _open_batch(self, held: _Held) -> bool:
-        """See that there are messages at the cursor. False when there are none, or the next ones are damaged."""
+    def _begin_call(self, held: _Held) -> None:
+        if held.opened:
+            held.forget_opened()
+
+    def _open_batch(self, held: _Held, *, is_first: bool) -> bool:
+        """See that there are messages at the cursor. False when there are none, or the next ones are damaged.
+
+        `is_first`: the call has taken nothing of the partition yet, so that a new location may take effect.
+        """
         while held.cursor >= len(held.messages):
             held.messages = ()
             held.cursor = 0
-            found = self._next_batch(held)
+            found = self._next_batch(held, is_first=is_first)
             if found is None:
                 return False
             header, frame = found
@@ -258,13 +294,16 @@ class Reader:
             except CorruptData as error:
                 self._give_up(held, error)
                 return False
+            held.opened.append(found)
         return True
 
-    def _next_batch(self, held: _Held) -> tuple[BatchHeader, memoryview] | None:
+    def _next_batch(self, held: _Held, *, is_first: bool) -> tuple[BatchHeader, memoryview] | None:
         """The next batch for programs at or after the position, verified."""
+        if held.closed:
+            return held.closed.popleft()
         while True:
             self._settle(held)
-            if not held.batches and not self._open_chunk(held):
+            if not held.batches and not self._open_chunk(held, is_first=is_first):
                 return None
             header, frame = held.batches.popleft()
             assert held.position is not None
@@ -279,8 +318,10 @@ class Reader:
                 return header, frame
             held.position = header.next_offset
 
-    def _open_chunk(self, held: _Held) -> bool:
+    def _open_chunk(self, held: _Held, *, is_first: bool) -> bool:
         while held.chunks and isinstance(located := held.chunks[0], Located):
+            if not is_first:
+                return False
             held.chunks.popleft()
             held.locate(located)
         if not held.chunks:
@@ -301,7 +342,8 @@ class Reader:
 
     def _settle(self, held: _Held) -> None:
         """At the end of a chunk the position is where the broker said to go on: offsets without messages are skipped."""
-        if not held.batches and held.cursor >= len(held.messages) and held.position is not None:
+        is_read = not held.batches and not held.closed and held.cursor >= len(held.messages)
+        if is_read and held.position is not None:
             held.position = max(held.position, held.chunk_end)
 
     def _give_up(self, held: _Held, error: CorruptData) -> None:
