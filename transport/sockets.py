@@ -24,6 +24,16 @@ CONTROL_HIGH_WATER_MARK = 100_000
 RECONNECT_MS = 20
 RECONNECT_MAX_MS = 500
 HANDSHAKE_MS = 5_000
+PING_MS = 2_000
+"""How often a client sends a ZMTP ping over TCP; libzmq answers it in a thread of its own, also for a busy process."""
+PEER_SILENCE_MS = 30_000
+"""A connection that pings ends when no whole frame arrives for so long: at the client, and by the ping's TTL at the
+server. So a frame of MAX_FRAME_BYTES needs a path that carries it in this time."""
+KEEPALIVE_IDLE_S = 15
+KEEPALIVE_INTERVAL_S = 5
+KEEPALIVE_PROBES = 3
+UNACKNOWLEDGED_MS = 60_000
+"""A TCP connection ends when the other host acknowledges nothing, or takes no byte, for so long."""
 TCP_BACKLOG = 4_096
 MAX_SOCKETS = 8_192
 END_S = 2.0
@@ -63,6 +73,11 @@ def _socket(
     socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
     socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, KEEPALIVE_IDLE_S)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, KEEPALIVE_INTERVAL_S)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, KEEPALIVE_PROBES)
+    socket.setsockopt(zmq.TCP_MAXRT, UNACKNOWLEDGED_MS)
     return socket
 
 
@@ -123,7 +138,15 @@ def receive_frames(
 
 
 def connect_peer(socket: "zmq.Socket[bytes]", name: bytes, endpoint: str) -> None:
-    """Connect a calls socket to `endpoint`, to be addressed as `name`."""
+    """Connect a calls socket to `endpoint`, to be addressed as `name`. Over TCP the connection pings.
+
+    The options hold for the connections made after them. A server does not ping of its own accord: client libraries
+    that implement ZMTP 3.0 close the connection at a ping, or take it for a message.
+    """
+    is_remote = endpoint.startswith("tcp://")
+    socket.setsockopt(zmq.HEARTBEAT_IVL, PING_MS if is_remote else 0)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, PEER_SILENCE_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TTL, PEER_SILENCE_MS)
     socket.setsockopt(zmq.CONNECT_ROUTING_ID, name)
     socket.connect(endpoint)
 

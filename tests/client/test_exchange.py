@@ -13,16 +13,18 @@ from planaria.transport.client.asking import (
     TimerFired,
 )
 from planaria.transport.client.directory import SUSPICION_MS
-from planaria.transport.client.exchange import Exchange
+from planaria.transport.client.exchange import SILENCE_MS, Exchange
 from planaria.transport.client.exchange_events import (
     Arrived,
     CheckLocality,
+    CheckSilence,
     Connect,
     Deliver,
     Disconnect,
     Disconnected,
     LocalityKnown,
     Send,
+    SilenceMeasured,
     Submitted,
     Undeliverable,
     Wanted,
@@ -65,6 +67,7 @@ class Wire:
             DOOR, client_id="", metadata_timeout_ms=100, retry=RetryPolicy(), jitter=lambda: 0.0
         )
         self.is_local = is_local
+        self.silence_ms: int | None = None
         self.now = 0
         self.sent: list[Send] = []
         self.routes: dict[str, bytes] = {}
@@ -93,6 +96,9 @@ class Wire:
                     self.timers.pop(key, None)
                 case CheckLocality(instance_id=instance_id):
                     self.feed(LocalityKnown(instance_id, self.is_local))
+                case CheckSilence(endpoint=endpoint):
+                    if self.silence_ms is not None:
+                        self.feed(SilenceMeasured(endpoint, self.silence_ms))
 
     def take(self, kind: type) -> list[Send]:
         """What was sent of this kind, once."""
@@ -345,6 +351,27 @@ def test_a_silent_gateway_is_connected_anew() -> None:
     wire.fire("hello")
     (second,) = wire.take(Hello)
     assert first.route != second.route
+
+
+def test_a_gateway_whose_connection_carries_nothing_is_connected_anew() -> None:
+    wire = Wire().settled()
+    wire.ask_gateway()
+    wire.ask()
+    (first,) = wire.take(ListTopics)
+    (offsets,) = wire.take(ListOffsets)
+    wire.silence_ms = SILENCE_MS - 1
+    wire.fire("refresh")
+    assert wire.take(Hello) == []
+    wire.silence_ms = SILENCE_MS
+    wire.fire("refresh")
+    wire.silence_ms = None
+    wire.greet()
+    (again,) = wire.take(ListTopics)
+    assert again.route != first.route
+    wire.answer(again, ListTopicsReply(topics=[]))
+    assert wire.take(ListOffsets) == [], "the partition's own connection is another one"
+    wire.answer(offsets, ListOffsetsReply(offset=0, timestamp_ms=-1, topic_id="T"))
+    assert [type(event) for event in wire.owner.heard] == [Answered, Answered]
 
 
 def test_a_long_poll_that_gets_lost_is_replaced() -> None:

@@ -20,11 +20,13 @@ from .exchange_events import (
     Arrived,
     CancelTimers,
     CheckLocality,
+    CheckSilence,
     Connect,
     Deliver,
     Disconnect,
     LocalityKnown,
     Send,
+    SilenceMeasured,
     Submitted,
     Undeliverable,
 )
@@ -40,15 +42,21 @@ _READABLE = int(zmq.POLLIN)
 
 class Dispatch:
     def __init__(
-        self, exchange: Exchange, socket: "zmq.Socket[bytes]", is_here: Callable[[str, str], bool]
+        self,
+        exchange: Exchange,
+        socket: "zmq.Socket[bytes]",
+        is_here: Callable[[str, str], bool],
+        silence_ms: Callable[[str], int | None],
     ) -> None:
-        """`is_here` says whether the broker with this run directory and instance runs on this machine."""
+        """`is_here` says whether the broker with this run directory and instance runs on this machine, `silence_ms`
+        for how long no byte has come from an endpoint."""
         self.timers = Timers()
         self.inbox: deque[tuple[Owner, Event]] = deque()
         """Posted by any thread."""
         self._exchange = exchange
         self._socket = socket
         self._is_here = is_here
+        self._silence_ms = silence_ms
         self._arrived: deque[list[bytes]] = deque()
         """Messages that were read when a connection went; they come before those in the socket."""
 
@@ -114,6 +122,10 @@ class Dispatch:
                 case CheckLocality(run_directory=directory, instance_id=instance_id):
                     known = LocalityKnown(instance_id, self._is_here(directory, instance_id))
                     more = self._exchange.handle(known, now)
+                case CheckSilence(endpoint=endpoint):
+                    silence_ms = self._silence_ms(endpoint)
+                    if silence_ms is not None:
+                        more = self._exchange.handle(SilenceMeasured(endpoint, silence_ms), now)
                 case _:
                     raise AssertionError(f"no such effect: {effect!r}")
             for effect in more:

@@ -32,12 +32,14 @@ from .exchange_events import (
     Arrived,
     CancelTimers,
     CheckLocality,
+    CheckSilence,
     Connect,
     Deliver,
     Disconnect,
     Disconnected,
     LocalityKnown,
     Send,
+    SilenceMeasured,
     Submitted,
     Undeliverable,
     Wanted,
@@ -45,10 +47,12 @@ from .exchange_events import (
 )
 from .retry import Jitter, RetryPolicy
 
-HELLO_TIMEOUT_MS = 10_000
+HELLO_TIMEOUT_MS = 5_000
 """A connection that does not answer a greeting for so long is made anew."""
 LONG_POLL_MS = 20_000
 POLL_GRACE_MS = 5_000
+SILENCE_MS = 6_000
+"""A connection that carries no byte for so long, although it pings, is made anew."""
 REFRESH_MS = 1_000
 """How old the picture of the topics in use may become; a topic that grew is noticed by then."""
 
@@ -114,6 +118,9 @@ class Exchange:
                     return []
                 self._is_local = is_local
                 return self._release(now)
+            case SilenceMeasured(endpoint=endpoint, silence_ms=silence_ms):
+                is_dead = endpoint == self._gateway.endpoint and silence_ms >= SILENCE_MS
+                return self._on_lost(self._gateway, now) if is_dead else []
             case Withdrawn(owner=owner):
                 return self._withdraw(owner)
             case TimerFired(key=key):
@@ -135,7 +142,10 @@ class Exchange:
         if key == _HELLO:
             return self._on_lost(self._gateway, now) if self._session is None else []
         if key == _REFRESH:
-            return [*self._ask_metadata(now), SetTimer(_REFRESH, now + REFRESH_MS)]
+            effects = self._ask_metadata(now)
+            if self._session is not None:
+                effects.append(CheckSilence(self._gateway.endpoint))
+            return [*effects, SetTimer(_REFRESH, now + REFRESH_MS)]
         assert key in (_BELIEVE, _POLL), key
         return self._release(now)
 

@@ -5,9 +5,10 @@ Submitted        whoever asks                      Send                the socke
 Withdrawn        an owner that is closed           Connect, Disconnect the socket
 Wanted           whoever needs to know a topic     Deliver             the owner's machine, or the thread that waits
 Arrived          the socket                        CheckLocality       a look at the broker's run directory
-Disconnected     the socket's monitor
+Disconnected     the socket's monitor              CheckSilence        a look at the connection's statistics
 Undeliverable    a Send that failed
 LocalityKnown    CheckLocality
+SilenceMeasured  CheckSilence
 """
 
 from msgspec import Struct
@@ -63,6 +64,11 @@ class LocalityKnown(Struct, frozen=True):
     is_local: bool
 
 
+class SilenceMeasured(Struct, frozen=True):
+    endpoint: str
+    silence_ms: int
+
+
 class Connect(Struct, frozen=True):
     route: bytes
     endpoint: str
@@ -98,3 +104,9 @@ class CheckLocality(Struct, frozen=True):
 
     run_directory: str
     instance_id: str
+
+
+class CheckSilence(Struct, frozen=True):
+    """Find out for how long no byte has come by a connection; answer with SilenceMeasured if that can be told."""
+
+    endpoint: str

@@ -50,9 +50,11 @@ from .exchange_events import (
 from .gate import Gate, forbid_waiting
 from .options import InvalidOption, check_name
 from .retry import RetryPolicy
+from .silence import Silence
 
 ReplyT = TypeVar("ReplyT", bound=Reply)
 MAX_PORT = 65_535
+_MONITORED = zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED
 _TCP = re.compile(r"tcp://(?P<host>[^/]+):(?P<port>[0-9]{1,5})")
 
 
@@ -119,8 +121,9 @@ class Network:
         """Whether this process is a fork of the one that the network thread runs in."""
         self._context = new_context()
         self._socket = calls_socket(self._context)
-        self._dispatch = Dispatch(self._exchange, self._socket, _is_here)
-        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED)
+        self._silence = Silence()
+        self._dispatch = Dispatch(self._exchange, self._socket, _is_here, self._silence.measure_ms)
+        self._monitor = self._socket.get_monitor_socket(_MONITORED)
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_reader, False)
         os.set_blocking(self._wake_writer, False)
@@ -353,8 +356,11 @@ class Network:
         with suppress(zmq.Again):
             while True:
                 seen = recv_monitor_message(self._monitor, zmq.NOBLOCK)
-                is_refused = seen["event"] == zmq.EVENT_CONNECT_RETRIED
-                self._dispatch.hand(self._exchange, Disconnected(seen["endpoint"].decode(), is_refused), now)
+                endpoint = seen["endpoint"].decode()
+                self._silence.on_event(seen["event"], endpoint, seen["value"])
+                if seen["event"] != zmq.EVENT_CONNECTED:
+                    is_refused = seen["event"] == zmq.EVENT_CONNECT_RETRIED
+                    self._dispatch.hand(self._exchange, Disconnected(endpoint, is_refused), now)
 
 
 def _refuse_unsendable(ask: Ask) -> None:

@@ -1,0 +1,38 @@
+"""A connection that a firewall or a NAT on the way has forgotten: open at both ends, and nothing passes."""
+
+import pytest
+
+from fake_broker import FakeBroker
+from planaria.transport import sockets
+from planaria.transport.client import Client, TimedOut, exchange
+from relay import Relay
+
+
+def test_a_silent_connection_is_replaced_and_what_was_asked_on_it_answered(
+    remote_broker: FakeBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockets, "PING_MS", 50)
+    monkeypatch.setattr(exchange, "REFRESH_MS", 50)
+    monkeypatch.setattr(exchange, "SILENCE_MS", 500)
+    port = int(remote_broker.endpoint.rsplit(":", 1)[1])
+    with Relay(port) as relay, Client(relay.endpoint, request_timeout_ms=20_000) as client:
+        client.list_groups()
+        relay.go_silent()
+        assert client.list_groups() == []
+        assert relay.accepted == 2
+
+
+def test_a_broker_that_is_slow_to_answer_is_not_taken_for_a_silent_one(
+    remote_broker: FakeBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockets, "PING_MS", 50)
+    monkeypatch.setattr(exchange, "REFRESH_MS", 50)
+    monkeypatch.setattr(exchange, "SILENCE_MS", 500)
+    port = int(remote_broker.endpoint.rsplit(":", 1)[1])
+    with Relay(port) as relay, Client(relay.endpoint, request_timeout_ms=1_500) as client:
+        client.list_groups()
+        remote_broker.fault("list_groups", "swallow")
+        with pytest.raises(TimedOut):
+            client.list_groups()
+        assert client.list_groups() == []
+        assert relay.accepted == 1

@@ -1,0 +1,75 @@
+"""A relay between a client and a server that can go silent: its connections stay open and carry nothing any more."""
+
+import selectors
+import socket
+import threading
+
+
+class Relay:
+    """Forwards TCP connections to a port of this machine, in a thread of its own."""
+
+    def __init__(self, port_behind: int) -> None:
+        self.accepted = 0
+        self._address_behind = ("127.0.0.1", port_behind)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._wake_reader, self._wake_writer = socket.socketpair()
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._selector.register(self._wake_reader, selectors.EVENT_READ)
+        self._other: dict[socket.socket, socket.socket] = {}
+        self._silent: set[socket.socket] = set()
+        self._is_stopping = False
+        self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
+
+    @property
+    def endpoint(self) -> str:
+        return f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def __enter__(self) -> "Relay":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_stopping = True
+        self._wake_writer.send(b"\0")
+        self._thread.join()
+        for each in (*self._other, self._listener, self._wake_reader, self._wake_writer):
+            each.close()
+        self._selector.close()
+
+    def go_silent(self) -> None:
+        """Swallow what the present connections carry; later ones are forwarded."""
+        self._silent |= set(self._other)
+
+    def _run(self) -> None:
+        while not self._is_stopping:
+            for key, _ in self._selector.select():
+                if key.fileobj is self._listener:
+                    self._accept()
+                elif isinstance(key.fileobj, socket.socket) and key.fileobj is not self._wake_reader:
+                    self._forward(key.fileobj)
+
+    def _accept(self) -> None:
+        client, _ = self._listener.accept()
+        self.accepted += 1
+        server = socket.create_connection(self._address_behind)
+        self._other |= {client: server, server: client}
+        for each in (client, server):
+            self._selector.register(each, selectors.EVENT_READ)
+
+    def _forward(self, source: socket.socket) -> None:
+        try:
+            data = source.recv(65536)
+        except ConnectionError:
+            data = b""
+        if source in self._silent:
+            if not data:
+                self._selector.unregister(source)
+            return
+        if data:
+            self._other[source].sendall(data)
+            return
+        for each in (source, self._other[source]):
+            self._selector.unregister(each)
+            del self._other[each]
+            each.close()
