@@ -18,7 +18,7 @@ from enum import Enum
 
 from ..transport.machine import Sender
 from ..transport.protocol.control import ChildSpec, Heartbeat
-from ..transport.protocol.operations import ActorState, InFlight
+from ..transport.protocol.operations import NO_RETRIES, ActorState, InFlight, RetryReport
 from .child_spec import Strategy
 from .restart import RestartHistory
 
@@ -81,6 +81,7 @@ class Child:
     alarms: tuple[str, ...] = ()
     """As it told with its last heartbeat."""
     in_flight: tuple[InFlight, ...] = ()
+    retrying: RetryReport = NO_RETRIES
     doom: str | None = None
     """Why we are killing it; it will be part of the reason of its death."""
     last_word: str | None = None
@@ -134,6 +135,7 @@ class Child:
             self.progress_at = now
         self.alarms = heartbeat.alarms
         self.in_flight = heartbeat.in_flight
+        self.retrying = heartbeat.retrying
         if self.state is State.STARTING and heartbeat.phase == "recovering":
             self.state = State.RECOVERING
             return True
@@ -154,5 +156,6 @@ class Child:
         self.pid = self.ready_since = self.endpoint = None
         self.alarms = ()
         self.in_flight = ()
+        self.retrying = NO_RETRIES
         self.is_listening = self.is_stuck = False
         return ready_for_ms

@@ -157,4 +157,5 @@ def _status_of(child: Child, now: int) -> ActorStatus:
         traceback=child.traceback,
         alarms=list(child.alarms),
         in_flight=list(child.in_flight),
+        retrying=child.retrying,
     )

@@ -11,7 +11,7 @@ import msgspec
 from .endpoints import endpoint_for
 from .machine import Effect, Machine
 from .protocol.message import Request
-from .protocol.operations import InFlight
+from .protocol.operations import NO_RETRIES, InFlight, RetryReport
 
 if TYPE_CHECKING:
     from .turns import Turns
@@ -73,6 +73,10 @@ class Actor:
     def in_flight(self) -> tuple[InFlight, ...]:
         """The records at hand, shown by `status` from the next heartbeat on."""
         return ()
+
+    def retrying(self) -> RetryReport:
+        """The records that failed and wait for their next attempt, shown by `status` from the next heartbeat on."""
+        return NO_RETRIES
 
     def close(self) -> None:
         """Last act of an orderly end."""

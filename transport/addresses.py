@@ -52,6 +52,12 @@ def subscriber_address(group: str, number: int) -> str:
     return f"subscriber/{group}/{number}"
 
 
+def subscriber_group(address: str) -> str | None:
+    """The group of a hosted subscriber's address, None for any other actor."""
+    kind, _, rest = address.partition("/")
+    return rest.rpartition("/")[0] if kind == "subscriber" else None
+
+
 def place_of(address: str) -> Place | None:
     """Topic and partition of a partition's address, None for any other actor."""
     kind, _, rest = address.partition("/")

@@ -40,6 +40,7 @@ from .protocol.control import Heartbeat, PeerDown, PeerUp, Phase, Ready
 from .protocol.control import Stop as StopOrder
 from .protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from .protocol.message import ErrorReply
+from .protocol.operations import NO_RETRIES
 from .server_connections import ServerConnections
 from .turns import Turns
 from .untaken import Untaken
@@ -316,6 +317,7 @@ class Loop(Turns):
                 turns=self._turns,
                 alarms=self._actor.alarms,
                 in_flight=self._actor.in_flight() if self._phase == "ready" else (),
+                retrying=self._actor.retrying() if self._phase == "ready" else NO_RETRIES,
             )
         )
 

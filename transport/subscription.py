@@ -20,6 +20,7 @@ from .patterns import name_fault
 from .protocol.control import ChildSpec
 from .protocol.errors import PlanariaError
 from .protocol.groups import MAX_SESSION_MS
+from .protocol.operations import RETRY_ALARM_MS
 
 Delivery = Literal["at-most-once", "at-least-once", "exactly-once"]
 DELIVERIES: tuple[str, ...] = get_args(Delivery)
@@ -71,6 +72,8 @@ class SubscriberOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Each wait is longer or shorter by up to this share. A list is taken as it is; its last entry goes on."""
     dead_letter: str | None = None
     """The topic for what failed for good. None parks it: tried again every longest wait, under an alarm in `status`."""
+    retry_alarm_ms: int = RETRY_ALARM_MS
+    """A record that has been failing for so long is an alarm in `status`."""
     concurrency: int = 1
     """How many records are handled at a time, each in a thread: those of one key one after another."""
     breaker_window: int = 20
@@ -198,6 +201,7 @@ def _check_numbers(options: SubscriberOptions) -> None:
             f"session_timeout_ms: must be from 100 to {MAX_SESSION_MS}, not {options.session_timeout_ms}"
         )
     _at_least("max_records", options.max_records, 1)
+    _at_least("retry_alarm_ms", options.retry_alarm_ms, 1)
     if not 1 <= options.concurrency <= MAX_CONCURRENCY:
         raise InvalidSubscription(
             f"concurrency: must be from 1 to {MAX_CONCURRENCY}, not {options.concurrency}"

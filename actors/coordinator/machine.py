@@ -33,6 +33,7 @@ from ...transport.protocol.groups import (
     ResetOffsets,
 )
 from ...transport.protocol.message import Done, Request
+from ...transport.protocol.operations import RetryReport
 from ...transport.protocol.session import Cancel
 from ...transport.protocol.shares import ShareMemberGone
 from ..journal.effects import BecomeReady, SaveSnapshot
@@ -127,6 +128,10 @@ class CoordinatorMachine:
             effects += [*self._snapshot(now, least=1), Stop("stopped")]
         return effects
 
+    def retrying(self) -> RetryReport:
+        """Of a share group's records those that failed and wait for their next delivery."""
+        return self._share.retrying()
+
     def _look_for_open_transactions(self, now: int) -> list[Effect]:
         pending = self._decisions.state.pending
         return self._reports.look(pending.open, now) if pending.open or self._reports.is_watching else []
@@ -204,7 +209,7 @@ class CoordinatorMachine:
         if isinstance(event.request, Cancel):
             return self._forget(event.cancels, also_told=True)
         if isinstance(event.request, ShareMemberGone):
-            return self._share.leave(event.request.member_id, is_charged=True)
+            return self._share.leave(event.request.member_id, now, is_charged=True)
         if self._share.is_share and isinstance(event.request, LeaveGroup):
             return self._on_share_leave(event, event.request, now)
         if isinstance(event.request, SHARE_REQUESTS):
@@ -234,7 +239,7 @@ class CoordinatorMachine:
             self._recorder.check_room(0)
         except ProtocolError as error:
             return [Reply(event.sender, error.body)]
-        effects = self._share.leave(request.member_id, is_charged=False)
+        effects = self._share.leave(request.member_id, now, is_charged=False)
         if not self._share.is_dirty:
             return [*effects, Reply(event.sender, Done())]
         self._recorder.wait(Waiting(event.sender, Done()), is_gathered=True)
@@ -253,7 +258,7 @@ class CoordinatorMachine:
         effects, given = self._share.advance(now)
         for acquired in given:
             self._recorder.wait(acquired, is_gathered=True)
-        alarms = self._share.alarms()
+        alarms = self._share.alarms(now)
         if alarms != self._alarms:
             self._alarms = alarms
             effects.append(Alarm(alarms))

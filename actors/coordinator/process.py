@@ -16,6 +16,7 @@ from ...transport.addresses import OFFSETS_TOPIC
 from ...transport.loop import run_actor
 from ...transport.machine import Effect
 from ...transport.protocol.message import Request
+from ...transport.protocol.operations import RetryReport
 from ..journal.effects import BecomeReady, SaveSnapshot, Started
 from ..journal.snapshot_file import SnapshotFile
 from ..log.files import Files
@@ -31,6 +32,7 @@ class CoordinatorArguments(msgspec.Struct):
 
 
 class CoordinatorActor(Actor):
+    machine: CoordinatorMachine
     requests: ClassVar[tuple[type[Request], ...]] = REQUESTS
     ready_by_itself: ClassVar[bool] = True
     follows_connections: ClassVar[bool] = True
@@ -52,6 +54,9 @@ class CoordinatorActor(Actor):
             snapshot=decode_snapshot(data, group) if data is not None else None,
         )
         self.loop.dispatch(Started())
+
+    def retrying(self) -> RetryReport:
+        return self.machine.retrying()
 
     def perform(self, effect: Effect) -> None:
         match effect:

@@ -19,9 +19,11 @@ from ...transport.protocol.shares import (
     MAX_LOCKED_BYTES,
     Acknowledgement,
     HeldRange,
+    RetryingRange,
     SharePartitionDescription,
 )
 from .records import ShareProgress, runs_of, spans_of
+from .retries import Retries
 from .spans import Span, State
 
 MAX_RUNS = 10_000
@@ -41,6 +43,7 @@ class SharePartition:
         self.topic_id = progress.topic_id
         self._spans = spans_of(progress)
         self._reasons = dict(progress.reasons)
+        self._retries = Retries()
         self.tail = self._spans.end
         """Where the readable log ended when somebody looked last."""
         self._record_bytes = 1
@@ -108,6 +111,7 @@ class SharePartition:
         match said.verdict:
             case "accept":
                 self._spans.put(Span(first, end, State.DONE))
+                self._retries.ended(first, end)
             case "release":
                 self._spans.put(Span(first, end, State.AVAILABLE, deliveries - 1))
             case "renew":
@@ -119,8 +123,10 @@ class SharePartition:
             case "fail":
                 ready_at = now + said.delay_ms if said.delay_ms else 0
                 self._spans.put(Span(first, end, State.AVAILABLE, deliveries, ready_at))
+                self._retries.failed(span, said.reason, now)
 
     def _bury(self, span: Span, reason: str) -> None:
+        self._retries.ended(span.first, span.end)
         self._spans.put(Span(span.first, span.end, State.DEAD, span.deliveries))
         if reason:
             self._reasons.update(dict.fromkeys(range(span.first, span.end), reason))
@@ -133,13 +139,27 @@ class SharePartition:
                 self._bury(span, EXPIRED)
             else:
                 self._spans.put(Span(span.first, span.end, State.AVAILABLE, span.deliveries))
+                self._retries.failed(span, EXPIRED, now)
         return bool(over)
 
     def next_due(self, now: int) -> int | None:
-        """When a lock or a delay ends next."""
+        """When a lock or a delay ends next, or a record has been failing for too long."""
         is_timed = (State.ACQUIRED, State.AVAILABLE)
-        return min(
-            (span.until for span in self._spans if span.state in is_timed and span.until > now), default=None
+        times = [span.until for span in self._spans if span.state in is_timed and span.until > now]
+        alarm_at = self._retries.next_alarm(now)
+        return min(times if alarm_at is None else [*times, alarm_at], default=None)
+
+    def retry_alarm(self, topic: str, partition: int, now: int) -> str | None:
+        return self._retries.alarm(f"{topic}/{partition}", self._spans, now)
+
+    def retrying(self) -> list[RetryingRange]:
+        return self._retries.ranges(self._spans)
+
+    @property
+    def retrying_count(self) -> int:
+        """How many records have failed and wait for their next delivery."""
+        return sum(
+            span.count for span in self._spans if span.state == State.AVAILABLE and span.deliveries > 0
         )
 
     def bury_unreadable(self, span: Span, reason: str) -> None:
@@ -151,8 +171,9 @@ class SharePartition:
         """There are no records at these offsets, which are locked."""
         for held in self._still_locked(span):
             self._spans.put(Span(held.first, held.end, State.DONE))
+            self._retries.ended(held.first, held.end)
 
-    def take_back(self, member: str, limit: int | None) -> bool:
+    def take_back(self, member: str, limit: int | None, now: int) -> bool:
         """Take back all that the member holds; whether there was any.
 
         With `limit` the deliveries count as failed, as if the locks had expired: the member may have died of a record.
@@ -166,6 +187,7 @@ class SharePartition:
                 self._bury(span, GONE)
             else:
                 self._spans.put(Span(span.first, span.end, State.AVAILABLE, span.deliveries))
+                self._retries.failed(span, GONE, now)
         return bool(held)
 
     def return_unread(self, span: Span) -> None:
@@ -196,6 +218,7 @@ class SharePartition:
         if log_start <= self._spans.start:
             return False
         self._spans.skip_to(log_start)
+        self._retries.ended(0, log_start)
         self.tail = max(tail, self._spans.end)
         self._reasons = {offset: text for offset, text in self._reasons.items() if offset >= log_start}
         return True
@@ -233,6 +256,7 @@ class SharePartition:
                 for span in self._spans
                 if span.state == State.ACQUIRED
             ],
+            retrying=self.retrying(),
         )
 
     def _count(self, state: State) -> int:

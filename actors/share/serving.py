@@ -34,6 +34,7 @@ from ...transport.machine import (
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.groups import DescribeGroupReply
 from ...transport.protocol.message import Request
+from ...transport.protocol.operations import RetryReport
 from ...transport.protocol.shares import (
     Acknowledge,
     Acknowledgement,
@@ -43,10 +44,10 @@ from ...transport.protocol.shares import (
     AcquiredRange,
     AcquireReply,
     ConfigureShareGroup,
-    ShareDescription,
 )
 from ...transport.protocol.topics import CatalogTopic
 from .answers import Answers
+from .description import describe, retry_alarms, retry_report
 from .letters import Letters
 from .partition import SharePartition
 from .reading import Acquired, Reading
@@ -233,27 +234,10 @@ class ShareServing:
 
     def describe(self) -> DescribeGroupReply:
         assert self._settings is not None
-        members = self._members()
-        partitions = [part.describe(*place) for place, part in sorted(self._partitions.items())]
-        settings = self._settings
-        share = ShareDescription(
-            lock_ms=settings.lock_ms,
-            max_deliveries=settings.max_deliveries,
-            dead_letter=settings.dead_letter,
-            start=settings.start,
-            members=members,
-            partitions=partitions,
-        )
-        return DescribeGroupReply(
-            group=self._group,
-            state="stable" if members else "empty",
-            generation=0,
-            assignor="",
-            members=[],
-            offsets=[],
-            type="share",
-            share=share,
-        )
+        return describe(self._group, self._settings, self._members(), self._partitions)
+
+    def retrying(self) -> RetryReport:
+        return retry_report(self._partitions)
 
     def _members(self) -> list[str]:
         holders = set(self._parked).union(*(part.members() for part in self._partitions.values()))
@@ -275,13 +259,13 @@ class ShareServing:
                     self._dirty[place] = None
         self._is_stirred = True
 
-    def leave(self, member: str, *, is_charged: bool) -> list[Effect]:
+    def leave(self, member: str, now: int, *, is_charged: bool) -> list[Effect]:
         """The member ends: others may have what it holds. Charged where it did not say so itself."""
         effects = self._end_parked(member)
         self._answers.void(lambda each: each.request.member_id == member, also_told=True)
         limit = self._settings.max_deliveries if is_charged and self._settings is not None else None
         for place, part in self._partitions.items():
-            if part.take_back(member, limit):
+            if part.take_back(member, limit, now):
                 self._dirty[place] = None
         self._is_stirred = True
         return effects
@@ -410,8 +394,10 @@ class ShareServing:
         effects += self._letters.advance(self._settings)
         return effects + self._set_timer(now), given
 
-    def alarms(self) -> tuple[str, ...]:
-        return self._letters.alarms(self._settings) if self._settings is not None else ()
+    def alarms(self, now: int) -> tuple[str, ...]:
+        if self._settings is None:
+            return ()
+        return self._letters.alarms(self._settings) + retry_alarms(self._partitions, now)
 
     def _acquire(self, request: Acquire, giving: set[Place], now: int) -> list[tuple[Place, Span]]:
         """Taken from the partitions that have something to give; those that have no more leave `giving`."""

@@ -12,13 +12,14 @@
 At-most-once has committed the record already and gives none out twice: there, a release is a failure like any other.
 While the circuit is not closed (breaker.py) a failure counts like a release: nobody knows whose fault it was.
 
-Owns the letters, the alarms and the breaker; a lane's counts and state are written here and in lanes.py. Called by the
-machine.
+Owns the letters, the alarms, the records that wait for their retry (retries.py) and the breaker; a lane's counts and
+state are written here and in lanes.py. Called by the machine.
 """
 
 from collections.abc import Sequence
 
 from ...transport.machine import Effect, SetTimer
+from ...transport.protocol.operations import MAX_ALARM_CHARS
 from ...transport.subscription import SubscriberOptions
 from .backoff import Draw, backoff_ms, longest_backoff_ms
 from .breaker import Breaker
@@ -42,8 +43,7 @@ from .effects import (
 from .lanes import Lane
 from .partitions import Partitions
 from .past import spot_of
-
-MAX_ALARM_CHARS = 300
+from .retries import Retries
 
 
 class Failures:
@@ -59,6 +59,7 @@ class Failures:
         self._circuit_alarm: str | None = None
         self.is_alarmed = False
         """Whether there has ever been an alarm."""
+        self.retries = Retries(partitions, options.retry_alarm_ms)
         self.breaker = Breaker(options.breaker_window, options.breaker_share, options.breaker_pause_ms)
 
     def is_released(self, ran: Ran) -> bool:
@@ -114,7 +115,7 @@ class Failures:
         """Let the first record, which has failed, wait, or bury it."""
         options = self._options
         if not self._is_given_up(lane):
-            return [self._wait(lane, now, backoff_ms(options, lane.attempts, self._draw))]
+            return self._wait(lane, now, backoff_ms(options, lane.attempts, self._draw))
         if options.dead_letter is not None:
             lane.letter = letter_for(lane, options.dead_letter, options.group)
             return [self.bury(lane)]
@@ -137,9 +138,13 @@ class Failures:
     def lost(self, lane: Lane) -> Tell:
         return tell_of(lane.held[0], ERROR, "record lost", attempts=lane.attempts)
 
-    def alarms(self) -> list[Effect]:
+    def failing_long(self) -> None:
+        """A record may have been failing for so long that it is an alarm."""
+        self.is_alarmed = True
+
+    def alarms(self, now: int) -> list[Effect]:
         """The alarms anew, if they have changed."""
-        alarms = tuple(lane.alarm for lane in self._partitions.at_work.values() if lane.alarm is not None)
+        alarms = self.retries.alarms(now)
         if self._circuit_alarm is not None:
             alarms = (self._circuit_alarm, *alarms)
         if alarms == self._alarms:
@@ -152,11 +157,18 @@ class Failures:
         record = lane.held[0]
         place = f"{record.topic}/{record.partition} offset {record.offset}"
         lane.alarm = " ".join(f"parked: {place} {why}".split())[:MAX_ALARM_CHARS]
-        return [self._wait(lane, now, longest_backoff_ms(self._options))]
+        return self._wait(lane, now, longest_backoff_ms(self._options))
 
-    def _wait(self, lane: Lane, now: int, delay_ms: int) -> SetTimer:
+    def _wait(self, lane: Lane, now: int, delay_ms: int) -> list[Effect]:
         lane.state = "waiting"
-        return SetTimer(("again", lane.number), now + delay_ms)
+        until, alarm_at = now + delay_ms, self.retries.alarm_at(lane)
+        self.retries.wait(lane, until)
+        again = SetTimer(("again", lane.number), until)
+        if alarm_at <= now:
+            self.failing_long()
+        elif alarm_at <= until:
+            return [again, SetTimer(("failing", lane.number), alarm_at)]
+        return [again]
 
 
 def failure_before(charge: Charge) -> Failure:

@@ -30,6 +30,7 @@ class Lane:
     """The records of one lane that are held, and what became of the first."""
 
     __slots__ = (
+        "again_ms",
         "alarm",
         "attempts",
         "first_failed_ms",
@@ -71,6 +72,8 @@ class Lane:
         """How often it was given to the handler in vain, releases included."""
         self.first_failed_ms = 0
         self.last_failed_ms = 0
+        self.again_ms = 0
+        """When it is tried again, while it waits."""
         self.is_rejected = False
         self.is_deadly = False
         self.last_failure: Failure | None = None

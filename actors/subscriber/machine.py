@@ -29,6 +29,7 @@ from typing import Any, Literal
 
 from ...transport.context import Publication
 from ...transport.machine import CancelTimer, Effect, Event, SetTimer, Stop, StopRequested, TimerFired
+from ...transport.protocol.operations import RetryReport
 from ...transport.subscription import STOP_MARGIN_MS, SubscriberOptions
 from .backoff import Draw, in_the_middle
 from .commits import RETRY_MS, Commits
@@ -121,6 +122,7 @@ class SubscriberMachine:
             "handler": self._on_handler_late,
             "recall": self._on_run_slow,
             "again": self._on_again,
+            "failing": lambda *_: self._failures.failing_long(),
         }
         self._timers: dict[str, Callable[[int], None]] = {
             "breaker": lambda _: self._failures.breaker.pause_over(),
@@ -131,12 +133,16 @@ class SubscriberMachine:
             "doom": lambda _: self._do(Crash(self._crash_reason)),
         }
 
+    def retrying(self) -> RetryReport:
+        """The records that failed and wait for their next attempt."""
+        return self._failures.retries.report()
+
     def handle(self, event: Event, now: int) -> list[Effect]:
         self._out = []
         self._events[type(event)](event, now)
         self._run_next(now)
         if self._failures.is_alarmed:
-            self._out += self._failures.alarms()
+            self._out += self._failures.alarms(now)
         return self._out
 
     # Records come in.

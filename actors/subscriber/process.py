@@ -27,7 +27,7 @@ from ...transport.context import Publication
 from ...transport.loop import run_actor
 from ...transport.machine import Effect
 from ...transport.protocol.errors import PlanariaError
-from ...transport.protocol.operations import InFlight
+from ...transport.protocol.operations import InFlight, RetryReport
 from ...transport.subscription import SubscriberOptions
 from .committing import DELIVERY_TIMEOUT_MS, TRANSACTION_TIMEOUT_MS, AtomicCommits, PlainCommits
 from .effects import (
@@ -150,6 +150,9 @@ class SubscriberProcess(Actor):
         return tuple(
             InFlight(*note.spot, note.attempt, note.last_failed_ms) for note in self._recorder.at_hand()
         )
+
+    def retrying(self) -> RetryReport:
+        return self.machine.retrying()
 
     def close(self) -> None:
         """A handler still at work is abandoned; if the supervisor is gone, the group is not left either."""

@@ -10,6 +10,7 @@ from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
 from .group_report import GroupReport, entries_of, report_on
 from .output import UNKNOWN, console, note, number_text, plural, print_json, print_table, table
 from .positions import Move, moves_to, parse_target
+from .retries import RetryingRecords, of_share_group, print_retrying
 from .share_report import settings_text, show_share
 
 app = typer.Typer(no_args_is_help=True, help="List, describe, reset and delete groups; make share groups.")
@@ -94,15 +95,18 @@ def describe(
     "members": [{"member_id", "instance_id", "client_id", "topics",
     "generation", "assignment", "owned"}], "partitions": [{"topic",
     "partition", "committed", "log_end_offset", "lag", "member_id",
-    "metadata"}]}; null is unknown. States: empty, rebalancing, stable.
+    "metadata"}], "retrying_count", "retrying"}; null is unknown; `retrying`
+    as in `planaria inflight`. States: empty, rebalancing, stable.
     Of a share group: {"group", "type", "state", "share": {"lock_ms",
     "max_deliveries", "dead_letter", "start", "members", "partitions":
-    [{"topic", "partition", "start_offset", "acquired", "returned", "dead"}]}}
+    [{"topic", "partition", "start_offset", "acquired", "returned", "dead"}]},
+    "retrying_count", "retrying"}
     """
     with attached(connect) as client:
         description = client.describe_group(group)
         if description.share is not None:
-            show_share(description, description.share, as_json=as_json)
+            retrying = of_share_group(client, description)
+            show_share(description, description.share, retrying, as_json=as_json)
             return
         found = report_on(client, description)
     if as_json:
@@ -212,6 +216,7 @@ def _print_report(found: GroupReport) -> None:
         rows,
         empty="nothing is committed or assigned yet",
     )
+    print_retrying(RetryingRecords(found.retrying_count, found.retrying))
 
 
 def _print_moves(group: str, moves: list[Move], dry_run: bool) -> None:

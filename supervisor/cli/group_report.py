@@ -8,6 +8,7 @@ from msgspec import Struct
 from ...transport.addresses import Place, coordinator_address
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.groups import DescribeGroupReply, MemberDescription
+from .retries import RetryingRecord, of_hosted
 
 if TYPE_CHECKING:
     from ...transport.client.client import Client
@@ -62,6 +63,8 @@ class GroupReport(Struct, kw_only=True):
     """The sum of what is known; None when nothing is."""
     members: list[MemberDescription]
     partitions: list[PartitionReport]
+    retrying_count: int
+    retrying: list[RetryingRecord]
 
 
 def report_on(client: "Client", found: DescribeGroupReply) -> GroupReport:
@@ -91,6 +94,7 @@ def report_on(client: "Client", found: DescribeGroupReply) -> GroupReport:
                 metadata=entry.metadata if entry is not None else "",
             )
         )
+    retrying = of_hosted(client.status(), found.group)
     lags = [row.lag for row in rows if row.lag is not None]
     return GroupReport(
         group=found.group,
@@ -100,6 +104,8 @@ def report_on(client: "Client", found: DescribeGroupReply) -> GroupReport:
         lag=sum(lags) if lags or not rows else None,
         members=found.members,
         partitions=rows,
+        retrying_count=retrying.count,
+        retrying=retrying.records,
     )
 
 

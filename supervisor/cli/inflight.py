@@ -1,4 +1,4 @@
-"""`planaria inflight`: who has which records of a topic at hand: hosted handlers, and members of share groups."""
+"""`planaria inflight`: who has which records of a topic at hand, and which ones wait for their next attempt."""
 
 import time
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,6 +8,7 @@ import typer
 
 from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
 from .output import UNKNOWN, duration_text, note, print_json, print_table, table
+from .retries import of_hosted, of_share_group, print_retrying
 
 if TYPE_CHECKING:
     from ...transport.protocol.groups import DescribeGroupReply
@@ -22,23 +23,30 @@ def inflight(
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Show who has which records of TOPIC at hand, and since when.
+    """Show who has which records of TOPIC at hand, and which ones failed and wait for their next attempt.
 
-    Hosted handlers, as of their last heartbeats, and members of share
+    Of hosted handlers, as of their last heartbeats, and of members of share
     groups, whose process ids nobody knows.
 
-    [dim]--json:[/dim] {"records": [{"group", "topic", "partition", "offset", "member", "pid", "attempt", "since_ms"}]}
+    [dim]--json:[/dim] {"records": [{"group", "topic", "partition", "offset",
+    "member", "pid", "attempt", "since_ms"}], "retrying_count", "retrying":
+    [{"group", "topic", "partition", "offset", "key", "member", "attempts",
+    "reason", "first_failed_ms", "next_try_ms", "parked"}]}
     """
     with attached(connect) as client:
         client.describe_topic(topic)  # a person who misspelled it is told
         groups = client.list_groups() if group is None else [group]
-        records = records_of(client.status(), topic, group)
+        status = client.status()
+        records, retrying = records_of(status, topic, group), of_hosted(status, group, topic)
         for name in groups:
-            records += locked_records(client.describe_group(name), topic)
+            found = client.describe_group(name)
+            records += locked_records(found, topic)
+            retrying += of_share_group(client, found, topic)
     records.sort(key=lambda record: (record["partition"], record["offset"], record["group"]))
     if as_json:
-        print_json({"records": records})
-    elif records:
+        print_json({"records": records, "retrying_count": retrying.count, "retrying": retrying.records})
+        return
+    if records:
         now_ms = int(time.time() * 1000)
         columns = table(
             "partition", "offset", "group", "member", "pid", "attempt", "for",
@@ -47,6 +55,7 @@ def inflight(
         print_table(columns, [_row(record, now_ms) for record in records])
     else:
         note(f"nobody has a record of {topic} at hand")
+    print_retrying(retrying)
 
 
 def records_of(found: "StatusReply", topic: str, group: str | None) -> list[dict[str, Any]]:

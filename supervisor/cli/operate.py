@@ -57,8 +57,9 @@ def status(
     [dim]--json:[/dim] {"supervisor_pid", "instance_id", "data_directory",
     "endpoint", "uptime_ms", "actors": [{"address", "pid", "incarnation",
     "restarts", "state", "uptime_ms", "memory_bytes", "endpoint", "reason",
-    "traceback", "alarms", "in_flight"}]}; with --watch one such object a line. States: starting,
-    recovering, ready, stopping, stopped, backing_off, quarantined
+    "traceback", "alarms", "in_flight", "retrying": {"count", "records"}}]};
+    with --watch one such object a line. States: starting, recovering, ready,
+    stopping, stopped, backing_off, quarantined
     """
     if is_check:
         _check(connect)
@@ -189,6 +190,11 @@ def _troubles(actors: list[ActorStatus]) -> list[Text]:
     lines: list[Text] = []
     for actor in actors:
         lines += [Text(f"\n{actor.address}: {alarm}", "bold red") for alarm in actor.alarms]
+        if actor.retrying.count:
+            told = (
+                f"\n{actor.address}: {plural(actor.retrying.count, 'record')} failed and will be tried again"
+            )
+            lines.append(Text(told, "yellow"))
         if actor.state == "ready" or actor.reason is None:
             continue
         lines.append(

@@ -3,6 +3,7 @@
 from ...transport.protocol.groups import DescribeGroupReply
 from ...transport.protocol.shares import ConfigureShareGroupReply, ShareDescription
 from .output import console, plural, print_json, print_table, table
+from .retries import RetryingRecords, print_retrying
 
 
 def settings_text(settings: ShareDescription | ConfigureShareGroupReply) -> str:
@@ -10,9 +11,12 @@ def settings_text(settings: ShareDescription | ConfigureShareGroupReply) -> str:
     return f"locks of {settings.lock_ms} ms, dead after delivery {settings.max_deliveries}, dead letters: {dead_letter}"
 
 
-def show_share(description: DescribeGroupReply, share: ShareDescription, *, as_json: bool) -> None:
+def show_share(
+    description: DescribeGroupReply, share: ShareDescription, retrying: RetryingRecords, *, as_json: bool
+) -> None:
     if as_json:
-        print_json({"group": description.group, "type": "share", "state": description.state, "share": share})
+        told = {"group": description.group, "type": "share", "state": description.state, "share": share}
+        print_json({**told, "retrying_count": retrying.count, "retrying": retrying.records})
         return
     members = plural(len(share.members), "member")
     console().print(
@@ -31,3 +35,4 @@ def show_share(description: DescribeGroupReply, share: ShareDescription, *, as_j
         for each in share.partitions
     ]
     print_table(table("topic", *numbers, numbers=numbers), rows, empty="nothing has been acquired yet")
+    print_retrying(retrying)

@@ -281,7 +281,22 @@ REPLIES: dict[str, Reply] = {
                 address="partition/ORDERS/1", pid=107, incarnation=2, restarts=1, state="ready", uptime_ms=59_000,
                 memory_bytes=9_000_000, endpoint="ipc:///tmp/planaria-1000-5d41402abc/7/partition-ORDERS-1.2",
                 reason="killed by SIGKILL",
-            )
+            ),
+            operations.ActorStatus(
+                address="subscriber/billing/1", pid=108, incarnation=1, restarts=0, state="ready", uptime_ms=58_000,
+                memory_bytes=9_000_000,
+                in_flight=[operations.InFlight("ORDERS", 1, 1000, 1, 1_700_000_000_000)],
+                retrying=operations.RetryReport(
+                    count=1,
+                    records=[
+                        operations.Retrying(
+                            topic="ORDERS", partition=0, offset=17, key="order-17", attempts=2,
+                            reason="ValueError: no amount", first_failed_ms=1_699_999_990_000,
+                            next_try_ms=1_700_000_060_000,
+                        )
+                    ],
+                ),
+            ),
         ],
     ),
     "kill": operations.KillReply(pid=107, incarnation=2),
@@ -326,6 +341,12 @@ REPLIES: dict[str, Reply] = {
                         shares.HeldRange(
                             member_id="worker-1", first_offset=8, last_offset=9, delivery_count=1,
                             since_ms=1_700_000_000_000, locked_until_ms=1_700_000_030_000,
+                        )
+                    ],
+                    retrying=[
+                        shares.RetryingRange(
+                            first_offset=7, last_offset=7, delivery_count=2, reason="no space left",
+                            first_failed_ms=1_699_999_990_000, next_try_ms=1_700_000_060_000,
                         )
                     ],
                 )

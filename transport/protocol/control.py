@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from .message import Request
-from .operations import InFlight
+from .operations import NO_RETRIES, InFlight, RetryReport
 
 RestartKind = Literal["permanent", "transient", "temporary"]
 Phase = Literal["starting", "recovering", "ready", "stopping"]
@@ -58,6 +58,7 @@ class Heartbeat(Request, tag="heartbeat", frozen=True):
     """Counts turns of the loop, or steps of recovery: a number that stands still is a hang."""
     alarms: tuple[str, ...] = ()
     in_flight: tuple[InFlight, ...] = ()
+    retrying: RetryReport = NO_RETRIES
 
 
 class ActorFailed(Request, tag="failed", frozen=True):

@@ -27,6 +27,58 @@ class InFlight(Struct, frozen=True):
     """Ms since the epoch; may be 50 ms early."""
 
 
+class Retrying(Struct, kw_only=True, frozen=True):
+    """A record that has failed and waits for its next attempt."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: str | None
+    """As text, what is no UTF-8 escaped, cut at MAX_KEY_CHARS; None where there is none, or nobody here knows it."""
+    attempts: int
+    """How many have failed."""
+    reason: str | None
+    """Why the last one did, in one line; None when a coordinator was restarted since."""
+    first_failed_ms: int | None
+    """Ms since the epoch; None as above."""
+    next_try_ms: int
+    """Ms since the epoch; what lies in the past is due."""
+    parked: bool = False
+    """It is out of attempts and has no way to the dead letters: tried until that changes."""
+
+
+class RetryReport(Struct, kw_only=True, frozen=True):
+    count: int = 0
+    records: list[Retrying] = []
+    """Up to MAX_RETRYING_SHOWN, those that are tried next first."""
+
+
+MAX_RETRYING_SHOWN = 100
+MAX_KEY_CHARS = 100
+MAX_REASON_CHARS = 200
+MAX_ALARM_CHARS = 300
+RETRY_ALARM_MS = 600_000
+"""A record that has been failing for so long is an alarm, unless the subscription says otherwise."""
+NO_RETRIES = RetryReport()
+
+
+def shown_key(key: bytes | None) -> str | None:
+    if key is None:
+        return None
+    return key[: 4 * MAX_KEY_CHARS].decode(errors="backslashreplace")[:MAX_KEY_CHARS]
+
+
+def shown_reason(reason: str) -> str:
+    return " ".join(reason.split())[:MAX_REASON_CHARS]
+
+
+def retry_alarm(place: str, alarm_ms: int, attempts: int, reason: str) -> str:
+    text = (
+        f"retrying: {place} has been failing for more than {alarm_ms / 1000:g} s, {attempts} times: {reason}"
+    )
+    return " ".join(text.split())[:MAX_ALARM_CHARS]
+
+
 class ActorStatus(Struct, kw_only=True):
     address: str
     pid: int | None
@@ -44,6 +96,8 @@ class ActorStatus(Struct, kw_only=True):
     """What it tells its operator while it runs, such as records that it cannot get rid of."""
     in_flight: list[InFlight] = []
     """Of a hosted subscriber, as of its last heartbeat."""
+    retrying: RetryReport = NO_RETRIES
+    """Of a hosted subscriber or the coordinator of a share group, as of its last heartbeat."""
 
 
 class Status(Request, tag="status", frozen=True):

@@ -27,6 +27,7 @@ MAX_LOCKED = 1_000
 """Records of a partition that members of one group may hold at a time."""
 MAX_LOCKED_BYTES = 64 * 1024 * 1024
 """The same in bytes, as far as the size of records can be told by that of the batch where nobody has read yet."""
+MAX_RETRYING_RANGES = 100
 MAX_ACQUIRED_BYTES = 16 * 1024 * 1024
 
 GroupName = Annotated[str, Meta(min_length=1)]
@@ -152,6 +153,21 @@ class HeldRange(Struct, kw_only=True, frozen=True):
     locked_until_ms: int
 
 
+class RetryingRange(Struct, kw_only=True, frozen=True):
+    """Records that were delivered in vain and wait for their next delivery."""
+
+    first_offset: int
+    last_offset: int
+    delivery_count: int
+    """How often they were delivered."""
+    reason: str | None
+    """Why the last delivery failed, in one line; None when the coordinator was restarted since."""
+    first_failed_ms: int | None
+    """Ms since the epoch; None as above."""
+    next_try_ms: int
+    """Ms since the epoch: when they are available again. What is 0 or lies in the past is available now."""
+
+
 class SharePartitionDescription(Struct, kw_only=True, frozen=True):
     topic: str
     partition: int
@@ -164,6 +180,8 @@ class SharePartitionDescription(Struct, kw_only=True, frozen=True):
     """On their way to the dead-letter topic, or parked because there is none."""
     held: list[HeldRange]
     """Those that are acquired: by whom, and since when."""
+    retrying: list[RetryingRange]
+    """Of those that are returned, the ones that failed: up to MAX_RETRYING_RANGES ranges, by offset."""
 
 
 class ShareDescription(Struct, kw_only=True, frozen=True):

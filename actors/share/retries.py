@@ -1,0 +1,98 @@
+"""What is known of the failed deliveries of a partition's records: since when, and why the last one failed. Pure.
+
+Owns notes for operators; how often a record was delivered and when it is available again, its run says (spans.py). Not
+recorded: after a restart of the coordinator a record's failures are counted, and why they were is unknown. Called by
+partition.py.
+"""
+
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from ...transport.protocol.operations import RETRY_ALARM_MS, retry_alarm, shown_reason
+from ...transport.protocol.shares import MAX_RETRYING_RANGES, RetryingRange
+from .spans import Span, Spans, State
+
+MAX_NOTES = 1_000
+"""Of a partition; of more failing records the reasons are not kept."""
+
+
+class Note(Struct, frozen=True):
+    first_failed_ms: int
+    reason: str
+
+
+class Retries:
+    def __init__(self) -> None:
+        self._notes: dict[int, Note] = {}
+        """By offset; the one that has been failing for longest first."""
+
+    def failed(self, span: Span, reason: str, now: int) -> None:
+        text = shown_reason(reason)
+        for offset in range(span.first, span.end):
+            before = self._notes.get(offset)
+            if before is not None:
+                self._notes[offset] = Note(before.first_failed_ms, text)
+            elif len(self._notes) < MAX_NOTES:
+                self._notes[offset] = Note(now, text)
+            else:
+                return
+
+    def ended(self, first: int, end: int) -> None:
+        """These are done, or dead."""
+        if not self._notes:
+            return
+        gone = range(first, end) if end - first < len(self._notes) else list(self._notes)
+        for offset in gone:
+            if first <= offset < end:
+                self._notes.pop(offset, None)
+
+    def next_alarm(self, now: int) -> int | None:
+        """When another record will have been failing for too long."""
+        times = (note.first_failed_ms + RETRY_ALARM_MS for note in self._notes.values())
+        return next((at for at in times if at > now), None)
+
+    def alarm(self, place: str, spans: Spans, now: int) -> str | None:
+        """One line for all that have been failing for too long; it names the first of them."""
+        late: list[int] = []
+        for offset, note in self._notes.items():
+            if note.first_failed_ms + RETRY_ALARM_MS > now:
+                break
+            late.append(offset)
+        if not late:
+            return None
+        [span] = spans.within(late[0], late[0] + 1)
+        where = f"{place} offset {late[0]}" + (f" (and {len(late) - 1} more)" if len(late) > 1 else "")
+        return retry_alarm(where, RETRY_ALARM_MS, span.deliveries, self._notes[late[0]].reason)
+
+    def ranges(self, spans: Spans) -> list[RetryingRange]:
+        """The records that wait for their next delivery: up to MAX_RETRYING_RANGES of like ones, by offset."""
+        found: list[RetryingRange] = []
+        for span in spans:
+            if span.state != State.AVAILABLE or not span.deliveries:
+                continue
+            for part in self._alike(span):
+                if len(found) == MAX_RETRYING_RANGES:
+                    return found
+                note = self._notes.get(part.first)
+                found.append(
+                    RetryingRange(
+                        first_offset=part.first,
+                        last_offset=part.end - 1,
+                        delivery_count=part.deliveries,
+                        reason=note.reason if note is not None else None,
+                        first_failed_ms=note.first_failed_ms if note is not None else None,
+                        next_try_ms=part.until,
+                    )
+                )
+        return found
+
+    def _alike(self, span: Span) -> Iterator[Span]:
+        """The run, cut where notes differ."""
+        noted = sorted(at for at in self._notes if span.first <= at < span.end)
+        edges = sorted({span.first, span.end, *noted, *(at + 1 for at in noted)})
+        first = span.first
+        for edge in edges[1:]:
+            if edge == span.end or self._notes.get(edge) != self._notes.get(first):
+                yield span.cut(first, edge)
+                first = edge

@@ -1,0 +1,143 @@
+"""Records that failed and wait for their next attempt, as `planaria inflight` and `planaria group describe` show them.
+
+Those of hosted handlers come with `status`, those of share groups with `describe_group`. A share group's coordinator
+knows no keys: they are read from the partitions.
+"""
+
+import time
+from collections.abc import Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from ...transport.addresses import Place, subscriber_group
+from ...transport.protocol.operations import MAX_RETRYING_SHOWN, shown_key
+from .output import UNKNOWN, console, duration_text, plural, print_table, table
+
+if TYPE_CHECKING:
+    from ...transport.client.client import Client
+    from ...transport.protocol.groups import DescribeGroupReply
+    from ...transport.protocol.operations import StatusReply
+
+KEY_TIMEOUT_S = 2.0
+
+
+class RetryingRecord(Struct, kw_only=True):
+    group: str
+    topic: str
+    partition: int
+    offset: int
+    key: str | None
+    member: str | None
+    """The hosted member that has it; None in a share group."""
+    attempts: int
+    reason: str | None
+    first_failed_ms: int | None
+    next_try_ms: int
+    parked: bool = False
+
+
+class RetryingRecords(Struct):
+    count: int = 0
+    """How many there are, shown or not."""
+    records: list[RetryingRecord] = []
+
+    def __add__(self, other: "RetryingRecords") -> "RetryingRecords":
+        return RetryingRecords(self.count + other.count, self.records + other.records)
+
+
+def of_hosted(found: "StatusReply", group: str | None = None, topic: str | None = None) -> RetryingRecords:
+    """Those of hosted handlers; of this group and this topic only, unless they are None."""
+    count = 0
+    records: list[RetryingRecord] = []
+    for actor in found.actors:
+        name = subscriber_group(actor.address)
+        if name is None or group not in (None, name):
+            continue
+        shown = [each for each in actor.retrying.records if topic in (None, each.topic)]
+        count += len(shown) if topic is not None else actor.retrying.count
+        records += [
+            RetryingRecord(
+                group=name,
+                topic=each.topic,
+                partition=each.partition,
+                offset=each.offset,
+                key=each.key,
+                member=actor.address,
+                attempts=each.attempts,
+                reason=each.reason,
+                first_failed_ms=each.first_failed_ms,
+                next_try_ms=each.next_try_ms,
+                parked=each.parked,
+            )
+            for each in shown
+        ]
+    return RetryingRecords(count, records)
+
+
+def of_share_group(
+    client: "Client", found: "DescribeGroupReply", topic: str | None = None
+) -> RetryingRecords:
+    """Those of a share group, with their keys as far as they can be read now."""
+    count = 0
+    records: list[RetryingRecord] = []
+    for part in found.share.partitions if found.share is not None else ():
+        if topic not in (None, part.topic):
+            continue
+        for each in part.retrying:
+            count += each.last_offset + 1 - each.first_offset
+            shown = range(each.first_offset, each.last_offset + 1)[: MAX_RETRYING_SHOWN - len(records)]
+            records += [
+                RetryingRecord(
+                    group=found.group,
+                    topic=part.topic,
+                    partition=part.partition,
+                    offset=offset,
+                    key=None,
+                    member=None,
+                    attempts=each.delivery_count,
+                    reason=each.reason,
+                    first_failed_ms=each.first_failed_ms,
+                    next_try_ms=each.next_try_ms,
+                )
+                for offset in shown
+            ]
+    for place, some in groupby(records, lambda record: (record.topic, record.partition)):
+        _read_keys(client, place, list(some))
+    return RetryingRecords(count, records)
+
+
+def _read_keys(client: "Client", place: Place, records: Sequence[RetryingRecord]) -> None:
+    with client.consumer(None, partitions=[place], isolation="read_uncommitted") as consumer:
+        for record in records:
+            consumer.seek(*place, record.offset)
+            found = consumer.poll(KEY_TIMEOUT_S, 1)
+            if not found:
+                return  # out of reach now
+            if found[0].offset == record.offset:
+                record.key = shown_key(found[0].key)
+
+
+def print_retrying(found: RetryingRecords) -> None:
+    """Nothing where there are none."""
+    if not found.count:
+        return
+    now_ms = int(time.time() * 1000)
+    columns = table("record", "key", "group", "failed", "next try", "reason", numbers=["failed"])
+    console().print(f"\nfailed, waiting for the next attempt: {plural(found.count, 'record')}\n")
+    print_table(columns, [_row(record, now_ms) for record in found.records])
+    if found.count > len(found.records):
+        console().print(f"and {found.count - len(found.records)} more")
+
+
+def _row(record: RetryingRecord, now_ms: int) -> tuple[str, ...]:
+    left_ms = record.next_try_ms - now_ms
+    return (
+        f"{record.topic}/{record.partition}@{record.offset}",
+        UNKNOWN if record.key is None else record.key,
+        record.group,
+        str(record.attempts),
+        ("in " + duration_text(left_ms) if left_ms > 0 else "now") + (", parked" if record.parked else ""),
+        (UNKNOWN if record.reason is None else record.reason)[:60],
+    )
