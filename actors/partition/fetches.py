@@ -5,7 +5,6 @@
     below the high watermark             Read; parked if less than `min_bytes` is there and it may wait
     at the high watermark                parked; empty at once if it may not wait
     beyond the high watermark            OFFSET_OUT_OF_RANGE
-    of an earlier topic of this name     UNKNOWN_TOPIC_ID
 
 For readers of committed records the last stable offset stands in the high watermark's place, but that what lies between
 the two is not out of range: it waits as if it were not there yet. They are told which transactions were aborted.
@@ -54,9 +53,6 @@ class Fetches:
 
     def on_fetch(self, asked: Received, now: int, visible_bytes: int) -> list[Effect]:
         request = fetch_of(asked)
-        if request.topic_id is not None and request.topic_id != self._topic_id:
-            message = f"{request.topic} was created again: its id is {self._topic_id}"
-            return [Reply(asked.sender, ProtocolError(ErrorCode.UNKNOWN_TOPIC_ID, message).body)]
         if request.max_wait_ms == 0 or request.min_bytes == 0:
             return self._read(asked, is_final=True)
         if self._end_for(request) <= request.offset <= self._watermarks.high_watermark:

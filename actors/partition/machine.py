@@ -237,6 +237,9 @@ class PartitionMachine:
             here = f"{self._topic}/{self._partition}"
             there = f"{request.topic}/{request.partition}"
             return self._refuse(asked, ErrorCode.UNKNOWN_PARTITION, f"this is {here}, not {there}")
+        if isinstance(request, Produce | Fetch) and request.topic_id not in (None, self._topic_id):
+            message = f"{self._topic} was created again: its id is {self._topic_id}"
+            return self._refuse(asked, ErrorCode.UNKNOWN_TOPIC_ID, message, topic_id=self._topic_id)
         if (
             isinstance(request, Produce | Fetch)
             and request.client_id
@@ -248,10 +251,10 @@ class PartitionMachine:
             return self._refuse(asked, ErrorCode.ACTOR_UNAVAILABLE, message)
         return self._requests[type(request)](asked, request, now)
 
-    def _refuse(self, asked: Received, code: ErrorCode, message: str) -> list[Effect]:
+    def _refuse(self, asked: Received, code: ErrorCode, message: str, **hints: Any) -> list[Effect]:
         if isinstance(asked.request, Produce) and asked.request.acks == 0:
             return []
-        return [Reply(asked.sender, ProtocolError(code, message).body)]
+        return [Reply(asked.sender, ProtocolError(code, message, **hints).body)]
 
     # -- produce
 

@@ -10,6 +10,7 @@ import pytest
 
 from planaria.transport.batch import build
 from planaria.transport.client import accumulator as accumulator_module
+from planaria.transport.client import gate as gate_module
 from planaria.transport.client.accumulator import Accumulator
 from planaria.transport.client.delivery import Delivery, Lane, RecordMetadata
 from planaria.transport.client.errors import Backpressure, BufferFull, Closed, TimedOut
@@ -180,6 +181,42 @@ def test_a_full_buffer_refuses_after_a_while() -> None:
         sealer.accumulator.publish("T", b"b")
     sealer.accumulator.finish(batch, 0, None)
     sealer.accumulator.publish("T", b"b")
+
+
+@contextmanager
+def in_the_network_thread() -> Iterator[None]:
+    """As a delivery callback, which must not wait for what only its own thread can do."""
+    try:
+        gate_module._here.is_opener = True
+        yield
+    finally:
+        gate_module._here.is_opener = False
+
+
+def test_a_callback_that_fills_its_own_batch_goes_on() -> None:
+    sealer = Sealer(is_automatic=False, batch_bytes=1_000)
+    finished: list[bool] = []
+
+    def publish_three() -> None:
+        with in_the_network_thread():
+            for number in range(3):
+                sealer.accumulator.publish("T", b"%d" % number * 900)
+            finished.append(True)
+
+    thread = threading.Thread(target=publish_three, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert finished == [True]
+    batches = sealer.take()
+    assert [[record.value[:1] for record in batch.records] for batch in batches] == [[b"0", b"1"], [b"2"]]
+
+
+def test_a_callback_is_refused_at_once_when_the_buffer_is_full() -> None:
+    sealer = Sealer(is_automatic=False, buffer_bytes=1, max_block_ms=60_000, batch_records=1)
+    with in_the_network_thread():
+        sealer.accumulator.publish("T", b"1")
+        with pytest.raises(BufferFull):
+            sealer.accumulator.publish("T", b"2")
 
 
 def test_after_the_end_nothing_is_taken() -> None:

@@ -52,6 +52,9 @@ class World:
     def __init__(self, *, expires: bool = False, **options: Any) -> None:
         self.expires = expires
         self.topic_id: str | None = "a"
+        """As the client knows it."""
+        self.current_topic_id = "a"
+        """As the partition knows it."""
         self.machine = new_machine(topic_id_of=lambda _: self.topic_id, **options)
         self.partition = ModelPartition()
         self.now = 0
@@ -136,6 +139,11 @@ class World:
                 self.append(item)
 
     def answer(self, item: Transmit) -> None:
+        if item.topic_id not in (None, self.current_topic_id):
+            code, told = ErrorCode.UNKNOWN_TOPIC_ID, self.current_topic_id
+            error = ErrorBody(code, "created again", topic_id=told)
+            self.feed(Failed((item.lane, item.token), error))
+            return
         reply = ProduceReply(batches=[self.append(item)], high_watermark=0)
         self.feed(Answered((item.lane, item.token), reply))
 
@@ -271,31 +279,49 @@ def test_a_forgotten_producer_reports_what_is_in_doubt_as_uncertain() -> None:
     assert world.appended() == [0, 1], "it was there, and was not sent again"
 
 
-def test_what_is_in_doubt_goes_to_the_topic_made_anew() -> None:
+@pytest.mark.parametrize("known", ["a", "b", None])
+@pytest.mark.parametrize("fate", ["answer lost", "request lost", "cut"])
+def test_what_is_in_doubt_goes_to_the_topic_created_again(fate: str, known: str | None) -> None:
+    """Whatever the client has heard of it by then."""
     world = World()
     world.publish()
     world.finish()
     world.publish()
     world.publish()
-    world.step("answer lost")
-    world.topic_id = "b"
+    world.step(fate)
+    world.topic_id = known
+    world.current_topic_id = "b"
     world.partition = ModelPartition()
     world.finish()
     assert world.appended() == [1, 2], "nothing of them was in the new topic, nothing is missing there"
+    world.publish()
+    world.finish()
+    assert world.appended() == [1, 2, 3]
     assert all(outcome.error is None for outcome in world.outcomes.values())
 
 
-def test_a_topic_that_is_not_known_at_the_moment_is_not_a_new_one() -> None:
+def test_nothing_is_uncertain_of_a_topic_that_is_gone() -> None:
     world = World()
     world.publish()
-    world.finish()
-    world.publish()
     world.step("answer lost")
-    world.topic_id = None
-    world.partition.producers.clear()
+    world.tick()
+    item = world.wire.popleft()
+    world.feed(Failed((item.lane, item.token), ErrorBody(ErrorCode.UNKNOWN_TOPIC, "deleted")))
+    assert world.outcomes[0].error is not None
+    assert not world.outcomes[0].is_uncertain
+
+
+def test_a_transaction_does_not_go_on_in_a_topic_created_again() -> None:
+    world = World(is_transactional=True)
+    world.machine.adopt(Identity(7, 0))
+    world.publish()
+    world.step("ok")
+    world.current_topic_id = "b"
+    world.partition = ModelPartition()
+    world.publish()
     world.finish()
-    assert world.outcomes[1].is_uncertain
-    assert world.appended() == [0, 1]
+    assert world.outcomes[1].error is not None
+    assert world.appended() == []
 
 
 def test_a_fenced_producer_ends() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from live_trees import PATIENCE_S, actor, read_topic, until
 from planaria import Broker, ProtocolError
-from planaria.transport.client.errors import OffsetOutOfRange
+from planaria.transport.client.errors import DeliveryUncertain, OffsetOutOfRange
 
 pytestmark = pytest.mark.processes
 
@@ -44,10 +44,23 @@ def test_a_producer_goes_on_over_deletion_and_creation(broker: Broker) -> None:
         broker.client.delete_topic("T")
         broker.create_topic("T", 1)
         deliveries = [producer.publish("T", n) for n in range(5)]
-        outcomes = [delivery.exception(PATIENCE_S) for delivery in deliveries]
-        assert producer.publish("T", "last").result(PATIENCE_S)
-    kept = [n for n, error in enumerate(outcomes) if error is None]
-    assert [message.data for message in read_topic(broker.client, "T")] == [*kept, "last"]
+        assert [delivery.result(PATIENCE_S).offset for delivery in deliveries] == list(range(5))
+    assert [message.data for message in read_topic(broker.client, "T")] == list(range(5))
+
+
+def test_what_a_producer_had_in_flight_is_never_uncertain_when_its_topic_is_created_again(
+    broker: Broker,
+) -> None:
+    """What was sent to the old topic went with it; what is sent again is refused by the new one before it is written."""
+    broker.create_topic("T", 1)
+    with broker.producer() as producer:
+        deliveries = []
+        for life in range(4):
+            deliveries += [producer.publish("T", [life, n]) for n in range(200)]
+            broker.client.delete_topic("T")
+            broker.create_topic("T", 1)
+        failures = [delivery.exception(PATIENCE_S) for delivery in deliveries]
+    assert not [failure for failure in failures if isinstance(failure, DeliveryUncertain)]
 
 
 def test_a_topic_grows_under_a_group(broker: Broker) -> None:

@@ -295,9 +295,19 @@ def test_fetch_at_the_end_does_not_wait_unless_told(partition: SimulatedPartitio
 def test_a_position_in_an_earlier_topic_of_the_name_reads_nothing(partition: SimulatedPartition) -> None:
     answered(partition.ask(produce(), [a_batch(b"a")]))
     for options in ({}, {"max_wait_ms": 1_000}):
-        assert refused(partition.ask(fetch(0, topic_id="t0", **options))).code == "UNKNOWN_TOPIC_ID"
+        refusal = refused(partition.ask(fetch(0, topic_id="t0", **options)))
+        assert (refusal.code, refusal.topic_id) == ("UNKNOWN_TOPIC_ID", "t1")
     reply = answered(partition.ask(fetch(0)))
     assert answered(partition.ask(fetch(0, topic_id=reply.topic_id))).next_offset == 1  # type: ignore[union-attr]
+
+
+def test_batches_for_an_earlier_topic_of_the_name_are_not_written(partition: SimulatedPartition) -> None:
+    request = Produce(topic="ORDERS", partition=0, topic_id="t0")
+    refusal = refused(partition.ask(request, [idempotent(0, b"a")]))
+    assert (refusal.code, refusal.topic_id, refusal.retriable) == ("UNKNOWN_TOPIC_ID", "t1", False)
+    assert answered(partition.ask(fetch(0))).high_watermark == 0
+    request = Produce(topic="ORDERS", partition=0, topic_id="t1")
+    assert answered(partition.ask(request, [idempotent(0, b"a")])).batches[0].base_offset == 0
 
 
 def test_fetch_outside_names_the_bounds(partition: SimulatedPartition) -> None:

@@ -65,7 +65,9 @@ OTHER_REQUESTS: dict[str, dict[str, Any]] = {
     "describe_topic": {"op": "describe_topic", "id": 24, "topic": "ORDERS"},
     "delete_records": {"op": "delete_records", "id": 25, "topic": "ORDERS", "partition": 1, "before_offset": -1},
     "init_producer": {"op": "init_producer", "id": 26},
-    "produce": {"op": "produce", "id": 27, "topic": "ORDERS", "partition": 1, "acks": "all"},
+    "produce": {
+        "op": "produce", "id": 27, "topic": "ORDERS", "partition": 1, "acks": "all", "topic_id": "9a1c",
+    },
     "produce without an answer": {"op": "produce", "topic": "ORDERS", "partition": 1, "acks": 0},
     "publish of bytes": {
         "op": "publish", "id": "p-1", "topic": "ORDERS", "partition": 0, "acks": 1,
@@ -393,7 +395,9 @@ def _errors() -> Iterator[dict[str, Any]]:
         wait_ms = 50 if code == ErrorCode.BACKPRESSURE else UNSET
         next_offset = 1_000 if code == ErrorCode.CORRUPT_LOG else UNSET
         message = f"what is wrong, in words ({code})"
-        body = ErrorBody(code, message, code in RETRIABLE, wait_ms, next_offset=next_offset)
+        topic_id = "9a1c" if code == ErrorCode.UNKNOWN_TOPIC_ID else UNSET
+        hints = {"next_offset": next_offset, "topic_id": topic_id}
+        body = ErrorBody(code, message, code in RETRIABLE, wait_ms, **hints)
         reply = ErrorReply(id=99, error=body)
         yield _vector(code, "error", None, encode_header(reply, True), encode_header(reply))
 

@@ -40,8 +40,9 @@ from ..protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from .content import check_details, content_size_bytes, encode_key, encode_value, identify
 from .delayed import ANY_PARTITION, Schedule
 from .delivery import Delivery, Entry, Lane, ProducerBatch, call_back
-from .errors import Backpressure, BufferFull
+from .errors import BufferFull
 from .gate import Gate, may_wait
+from .held import HeldPartitions
 from .lanes import Identity
 from .schedule import schedule
 
@@ -103,13 +104,9 @@ class Accumulator:
         self._closed_by: Exception | None = None
         self.identity: Identity | None = None
         """Of the transaction that everything is published in which is not done."""
-        self._is_patient = is_patient
+        self._held = HeldPartitions(is_patient=is_patient)
         self._lingers = lingers
         self._let_pass = let_pass
-        self._held: dict[Place, ErrorBody] = {}
-        """The partitions that refuse for backpressure, and what they said last."""
-        self._excused_s = 0.0
-        """The time up to which nobody's wait for room counts."""
 
     @property
     def buffered_bytes(self) -> int:
@@ -294,7 +291,7 @@ class Accumulator:
         batch = self._batch_of_one(topic, partition, record, size_bytes, timestamp_ms)
         batch.schedule = when
         with self._lock:
-            self._check_held((topic, partition))
+            self._held.check((topic, partition))
             self._wait_for_room()
             self._close(batch)
         self._notify_identified(batch)
@@ -313,7 +310,7 @@ class Accumulator:
         chosen = self._place(topic) if partition is None else partition
         key = (topic, chosen)
         with self._lock:
-            self._check_held(key)
+            self._held.check(key)
             self._wait_for_room()
             if partition is None and topic in self._sticky:
                 return self._sticky[topic]
@@ -332,7 +329,7 @@ class Accumulator:
         while self._closed_by is None and self._buffered_bytes >= self._buffer_bytes:
             now = monotonic()
             deadline = deadline or now + self._max_block_s
-            deadline = max(deadline, self._excused_s + self._max_block_s)
+            deadline = max(deadline, self._held.excused_s + self._max_block_s)
             if now >= deadline or not may_wait():
                 raise BufferFull(
                     f"{self._buffered_bytes} bytes wait for the broker; buffer_bytes is {self._buffer_bytes}"
@@ -340,10 +337,6 @@ class Accumulator:
             self._changed.wait(deadline - now)
         if self._closed_by is not None:
             raise self._closed_by
-
-    def _check_held(self, key: Place) -> None:
-        if not self._is_patient and key in self._held:
-            raise Backpressure.from_body(self._held[key])
 
     def _settle(self, batch: ProducerBatch, record: Entry) -> bool:
         """The rare case after an append. Whether the record is in its batch."""
@@ -359,6 +352,9 @@ class Accumulator:
         if batch.is_open and self._is_full(batch):
             self._notify(lane)
             with self._lock:
+                if not may_wait() and lane.open is batch:
+                    # A delivery callback, in the thread that seals: nobody else would end the wait.
+                    self._seal(lane, batch)
                 self._changed.wait_for(lambda: not batch.is_open or self._closed_by is not None)
         return batch.is_open or batch.holds(record)
 
@@ -434,9 +430,8 @@ class Accumulator:
     def hold(self, key: Place, error: ErrorBody) -> None:
         """A partition refuses for backpressure."""
         with self._lock:
-            self._held[key] = error
-            if self._is_patient:
-                self._excused_s = monotonic()
+            self._held.hold(key, error, monotonic())
+            if self._held.is_patient:
                 return
             # Whoever publishes has to look, and is refused.
             lane = self._lanes.get(key)
@@ -447,7 +442,7 @@ class Accumulator:
         """It takes messages again, or there is nothing left to ask it with."""
         if key in self._held:
             with self._lock:
-                self._held.pop(key, None)
+                self._held.release(key)
 
     def lanes(self) -> list[Lane]:
         with self._lock:

@@ -48,7 +48,7 @@ class DeliveryError(ProtocolError):
 
 
 class DeliveryFailed(DeliveryError):
-    """A message is surely not in the log: it was refused, or never sent. It may be published again."""
+    """A message is surely not in the log: it was refused, never sent, or its topic is gone. It may be published again."""
 
 
 class DeliveryUncertain(DeliveryError):

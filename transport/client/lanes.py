@@ -17,8 +17,9 @@ appended by an attempt without an answer. Nobody needs to know. If it left a hol
 out of order although nothing before it is missing an answer; then, and only then, is it certain that neither it nor
 anything after it was appended, and the lane starts again at sequence 0 in the next producer epoch (as KIP-360 does),
 which also shuts out any copy still on its way. A broker that has forgotten the producer id is another matter: what was
-sent without an answer may have been appended, so it is reported as uncertain and never sent again. Unless the topic is
-another one by now, of the same name: what the old one had has gone with it, and all in flight start again in the new.
+sent without an answer may have been appended, so it is reported as uncertain and never sent again. A lane's batches name
+the topic they are for. One that was created again under the name refuses them before it looks at anything else
+(UNKNOWN_TOPIC_ID): what the old one had has gone with it, and all in flight start again in the new.
 """
 
 from collections import deque
@@ -83,6 +84,7 @@ class Transmission(Struct, frozen=True):
     sequence: int
     token: int
     receipt: Receipt
+    topic_id: str | None
 
 
 class GivenUp(Struct, frozen=True):
@@ -99,7 +101,7 @@ class ProducerLane:
     def __init__(self, key: Place, tokens: Iterator[int], topic_id: str | None = None) -> None:
         self.key = key
         self.topic_id = topic_id
-        """Of the topic that the sequences count in."""
+        """Of the topic that the sequences count in; None: whichever has the name."""
         self.identity: Identity | None = None
         self.failures = 0
         self.retry_at: int | None = None
@@ -118,6 +120,7 @@ class ProducerLane:
         """The time up to which no batch grows old."""
         self._starts_again = False
         self._is_forgotten = False
+        self._is_replaced = False
         self._last_error: ErrorBody | None = None
 
     def __len__(self) -> int:
@@ -172,7 +175,8 @@ class ProducerLane:
         assert self.identity is not None
         flight.token = next(self._tokens)
         flight.receipt = Receipt()
-        return Transmission(flight.batch, self.identity, flight.sequence, flight.token, flight.receipt)
+        numbers = (self.identity, flight.sequence, flight.token)
+        return Transmission(flight.batch, *numbers, flight.receipt, self.topic_id)
 
     def acknowledge(self, token: int) -> Batch | None:
         """The batch that this answer is about; None when it is stale."""
@@ -199,6 +203,9 @@ class ProducerLane:
             self._starts_again |= is_head
         elif error.code == ErrorCode.UNKNOWN_PRODUCER:
             self._is_forgotten |= is_head
+        elif error.code == ErrorCode.UNKNOWN_TOPIC_ID and self.topic_id is not None:
+            self._is_replaced = True
+            self.topic_id = None if error.topic_id is UNSET else error.topic_id
         elif error.code == ErrorCode.BACKPRESSURE:
             # Nothing was written, and nothing is wrong.
             wait_ms = error.retry_after_ms
@@ -209,7 +216,8 @@ class ProducerLane:
             self._last_error = error
         else:
             self._flights.remove(flight)
-            return GivenUp(flight.batch, error, flight.is_doubtful)
+            # Of a topic that is gone nothing is in a log any more.
+            return GivenUp(flight.batch, error, flight.is_doubtful and error.code != ErrorCode.UNKNOWN_TOPIC)
         return None
 
     def is_under_way(self, token: int) -> bool:
@@ -223,21 +231,16 @@ class ProducerLane:
     def _flight(self, token: int) -> Flight | None:
         return next((flight for flight in self._flights if flight.token == token), None)
 
-    def drain(self, retry_at: int, topic_id: str | None = None) -> list[GivenUp]:
-        """All attempts have ended: begin the backoff. What cannot be sent again without doubt is given up.
-
-        `topic_id` is that of the topic which has the name now, None when that is not known.
-        """
+    def drain(self, retry_at: int) -> list[GivenUp]:
+        """All attempts have ended: begin the backoff. What cannot be sent again without doubt is given up."""
         self._is_draining = False
         lost: list[GivenUp] = []
-        is_same_topic = topic_id is None or topic_id == self.topic_id
-        if self._is_forgotten and is_same_topic:
+        if self._is_forgotten and not self._is_replaced:
             error = ErrorBody(ErrorCode.UNKNOWN_PRODUCER, "the partition has forgotten this producer")
             lost = [GivenUp(flight.batch, error, True) for flight in self._flights if flight.is_doubtful]
             self._flights = deque(flight for flight in self._flights if not flight.is_doubtful)
-        if self._is_forgotten or self._starts_again:
+        if self._is_forgotten or self._starts_again or self._is_replaced:
             self._start_again()
-            self.topic_id = topic_id or self.topic_id
         if self._flights or self._queue:
             self.failures += self.held_ms is None
             self.retry_at = retry_at
@@ -245,7 +248,7 @@ class ProducerLane:
 
     def _start_again(self) -> None:
         assert self.identity is not None
-        self._is_forgotten = self._starts_again = False
+        self._is_forgotten = self._starts_again = self._is_replaced = False
         self._queue.extendleft(flight.batch for flight in reversed(self._flights))
         self._flights.clear()
         self._next_sequence = 0

@@ -40,6 +40,8 @@ class Transmit(Struct, frozen=True):
     sequence: int = -1
     token: int = 0
     receipt: Receipt | None = None
+    topic_id: str | None = None
+    """Of the topic that the sequence counts in."""
 
 
 class Outcome(Struct, frozen=True):
@@ -156,7 +158,8 @@ class Producing:
             return [Transmit(event.lane, event.batch), Outcome(event.lane, event.batch)]
         lane = self._lanes.get(event.lane)
         if lane is None:
-            topic_id = self._topic_id_of(event.lane[0])
+            # What a transaction wrote to a topic that is gone is gone: it must fail and not go on in the next.
+            topic_id = None if self.is_transactional else self._topic_id_of(event.lane[0])
             lane = self._lanes[event.lane] = ProducerLane(event.lane, self._tokens, topic_id)
             lane.identity = self._identity
         lane.put(event.batch)
@@ -167,7 +170,8 @@ class Producing:
 
     def _transmit(self, key: Place, sent: Iterable[Transmission]) -> list[Effect]:
         effects: list[Effect] = [
-            Transmit(key, item.batch, item.identity, item.sequence, item.token, item.receipt) for item in sent
+            Transmit(key, item.batch, item.identity, item.sequence, item.token, item.receipt, item.topic_id)
+            for item in sent
         ]
         if self._lanes[key].is_idle:
             effects.append(LaneIdle(key))
@@ -242,7 +246,7 @@ class Producing:
         if wait_ms is None:
             wait_ms = self._retry.delay_ms(lane.failures + 1, self._jitter)
         retry_at = now + wait_ms
-        effects = _outcomes(lane.key, lane.drain(retry_at, self._topic_id_of(lane.key[0])))
+        effects = _outcomes(lane.key, lane.drain(retry_at))
         if lane.retry_at is not None:
             effects.append(SetTimer(lane.key, retry_at))
         elif lane.is_idle:

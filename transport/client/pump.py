@@ -223,7 +223,7 @@ class Pump:
             Ask(
                 (effect.lane, effect.token),
                 partition_address(topic, partition),
-                Produce(topic=topic, partition=partition, acks=self._acks),
+                Produce(topic=topic, partition=partition, acks=self._acks, topic_id=effect.topic_id),
                 ProduceReply,
                 (self._frame(effect),),
                 self._request_timeout_ms,

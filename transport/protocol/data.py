@@ -61,6 +61,8 @@ class Produce(Request, tag="produce", frozen=True):
     acks: Acks = "all"
     client_id: str = ""
     """Who asks, at a partition's own endpoint, where nobody says `hello`: quotas go by it."""
+    topic_id: str | None = None
+    """Which topic of this name the batches are for; another one answers UNKNOWN_TOPIC_ID and writes nothing."""
 
 
 class ProducedBatch(Struct, frozen=True):

@@ -79,6 +79,8 @@ class ErrorBody(msgspec.Struct, frozen=True):
     """When it is worth trying again, where that is known: with BACKPRESSURE, and OVERLOADED for a quota."""
     next_offset: int | msgspec.UnsetType = msgspec.UNSET
     """Where reading can go on behind what is lost: with CORRUPT_LOG."""
+    topic_id: str | msgspec.UnsetType = msgspec.UNSET
+    """Of the topic that has the name now: with UNKNOWN_TOPIC_ID."""
 
 
 class PlanariaError(Exception):
@@ -103,6 +105,7 @@ class ProtocolError(PlanariaError):
         retriable: bool | None = None,
         retry_after_ms: int | msgspec.UnsetType = msgspec.UNSET,
         next_offset: int | msgspec.UnsetType = msgspec.UNSET,
+        topic_id: str | msgspec.UnsetType = msgspec.UNSET,
     ) -> None:
         super().__init__(f"{code}: {message}")
         self.code = str(code)
@@ -110,10 +113,12 @@ class ProtocolError(PlanariaError):
         self.retriable = code in RETRIABLE if retriable is None else retriable
         self.retry_after_ms = retry_after_ms
         self.next_offset = next_offset
+        self.topic_id = topic_id
 
     @property
     def body(self) -> ErrorBody:
-        return ErrorBody(self.code, self.message, self.retriable, self.retry_after_ms, self.next_offset)
+        hints = (self.retry_after_ms, self.next_offset, self.topic_id)
+        return ErrorBody(self.code, self.message, self.retriable, *hints)
 
     @classmethod
     def from_body(cls, body: ErrorBody) -> Self:
@@ -123,4 +128,5 @@ class ProtocolError(PlanariaError):
             retriable=body.retriable,
             retry_after_ms=body.retry_after_ms,
             next_offset=body.next_offset,
+            topic_id=body.topic_id,
         )
