@@ -275,9 +275,10 @@ class Loop(Turns):
         except zmq.ZMQError as error:
             if tracked_bytes:
                 self._untaken.give_back(frames[0], tracked_bytes)
-            if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
+            if error.errno == zmq.EAGAIN:
+                self._note_drop()
+            elif error.errno != zmq.EHOSTUNREACH:  # that peer has gone, and waits for nothing
                 raise
-            self._note_drop()
 
     def _note_drop(self) -> None:
         self.dropped_replies += 1

@@ -28,6 +28,7 @@ from . import (
     trials,
 )
 from .failures import exit_code_for
+from .help_text import Command, Group
 from .output import note
 
 PROGRAM = "planaria"
@@ -36,17 +37,17 @@ _COMPLETION_VARIABLE = "_PLANARIA_COMPLETE"
 app = typer.Typer(
     name=PROGRAM,
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    cls=Group,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Planaria: a publish-subscribe broker of supervised processes that regrow whatever is killed.",
-    epilog="Start with [bold]planaria demo[/bold]; or with [bold]planaria serve[/bold] in one terminal, and the other"
+    help="Planaria: a publish-subscribe broker made of supervised processes that restart when they die.",
+    epilog="Start with planaria demo; or with planaria serve in one terminal, and the other"
     " commands in another.",
 )
 
 
 def version() -> None:
-    """Say which version this is, and of what it is made."""
+    """Print the versions of Planaria, Python and ZeroMQ."""
     import zmq  # noqa: PLC0415
 
     note(
@@ -65,7 +66,7 @@ def _on_version(is_asked: bool) -> None:
 def options(
     is_version_asked: Annotated[
         bool,
-        typer.Option("--version", is_eager=True, callback=_on_version, help="Say which version this is."),
+        typer.Option("--version", is_eager=True, callback=_on_version, help="Print the version and exit."),
     ] = False,
 ) -> None:
     pass
@@ -75,24 +76,24 @@ BROKER = "The broker"
 MESSAGES = "Messages"
 PROOF = "See it work"
 
-app.command(rich_help_panel=BROKER)(serve.serve)
-app.command(rich_help_panel=BROKER)(operate.status)
-app.command(rich_help_panel=BROKER)(operate.kill)
-app.command(rich_help_panel=BROKER)(operate.revive)
-app.command(rich_help_panel=BROKER)(recover.recover)
+app.command(cls=Command, rich_help_panel=BROKER)(serve.serve)
+app.command(cls=Command, rich_help_panel=BROKER)(operate.status)
+app.command(cls=Command, rich_help_panel=BROKER)(operate.kill)
+app.command(cls=Command, rich_help_panel=BROKER)(operate.revive)
+app.command(cls=Command, rich_help_panel=BROKER)(recover.recover)
 app.add_typer(quota.app, name="quota", rich_help_panel=BROKER)
-app.command(rich_help_panel=BROKER)(version)
+app.command(cls=Command, rich_help_panel=BROKER)(version)
 app.add_typer(topic.app, name="topic", rich_help_panel=MESSAGES)
-app.command(rich_help_panel=MESSAGES)(produce.produce)
-app.command(rich_help_panel=MESSAGES)(consume.consume)
+app.command(cls=Command, rich_help_panel=MESSAGES)(produce.produce)
+app.command(cls=Command, rich_help_panel=MESSAGES)(consume.consume)
 app.add_typer(group.app, name="group", rich_help_panel=MESSAGES)
 app.add_typer(delayed.app, name="delayed", rich_help_panel=MESSAGES)
 app.add_typer(transaction.app, name="transaction", rich_help_panel=MESSAGES)
-app.command(rich_help_panel=MESSAGES)(inflight.inflight)
+app.command(cls=Command, rich_help_panel=MESSAGES)(inflight.inflight)
 app.add_typer(dlq.app, name="dlq", rich_help_panel=MESSAGES)
-app.command(rich_help_panel=PROOF)(trials.demo)
-app.command(rich_help_panel=PROOF)(trials.chaos)
-app.command(rich_help_panel=PROOF)(trials.bench)
+app.command(cls=Command, rich_help_panel=PROOF)(trials.demo)
+app.command(cls=Command, rich_help_panel=PROOF)(trials.chaos)
+app.command(cls=Command, rich_help_panel=PROOF)(trials.bench)
 
 
 def run(arguments: Sequence[str]) -> int:

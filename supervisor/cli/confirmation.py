@@ -10,7 +10,7 @@ import typer
 
 from .failures import CommandFailed
 
-YesOption: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+YesOption: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")]
 
 
 def confirm(what: str, *, is_confirmed: bool) -> None:

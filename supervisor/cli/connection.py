@@ -54,10 +54,10 @@ ConnectOption: TypeAlias = Annotated[
         metavar="URL",
         envvar=CONNECT_VARIABLE,
         callback=checked_endpoint,
-        help="The broker's public endpoint.",
+        help="Endpoint of the broker.",
     ),
 ]
-JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @contextmanager

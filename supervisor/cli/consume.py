@@ -2,7 +2,7 @@
 
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
@@ -18,50 +18,66 @@ if TYPE_CHECKING:
 
 MAX_MESSAGES_A_POLL = 500
 COMMIT_INTERVAL_MS = 1_000
+IsolationOption: TypeAlias = Annotated[
+    Literal["read_committed", "read_uncommitted"],
+    typer.Option(
+        "--isolation",
+        metavar="LEVEL",
+        help="read_committed skips open and aborted transactions; read_uncommitted does not.",
+    ),
+]
 
 
 def consume(
-    topics: Annotated[list[str], typer.Argument(metavar="TOPIC", show_default=False)],
+    topics: Annotated[list[str], typer.Argument(metavar="TOPIC", show_default=False, help="Topics to read.")],
     group: Annotated[
         str | None,
-        typer.Option("--group", "-g", help="Share the work with this group, and remember how far it got."),
+        typer.Option(
+            "--group",
+            "-g",
+            metavar="GROUP",
+            help="Read as a member of this consumer group and commit offsets.",
+        ),
     ] = None,
     from_beginning: Annotated[
         bool,
-        typer.Option("--from-beginning", help="Where nothing is committed, begin at the oldest message."),
+        typer.Option("--from-beginning", help="Start at the oldest message where no offset is committed."),
     ] = False,
     partition: Annotated[
         list[int] | None,
-        typer.Option("--partition", min=0, help="Only this one; not with --group. Repeatable."),
+        typer.Option(
+            "--partition", min=0, metavar="N", help="Read only this partition; not with --group. Repeatable."
+        ),
     ] = None,
-    isolation: Annotated[
-        Literal["read_committed", "read_uncommitted"],
-        typer.Option("--isolation", help="Whether to leave out open and aborted transactions."),
-    ] = "read_committed",
+    isolation: IsolationOption = "read_committed",
     output_format: Annotated[
-        Literal["value", "json", "full"], typer.Option("--format", help="How a message looks.")
+        Literal["value", "json", "full"],
+        typer.Option("--format", metavar="FORMAT", help="value, json or full."),
     ] = "value",
     count: Annotated[
-        int | None, typer.Option("--count", "-n", min=1, help="End after so many messages.")
+        int | None, typer.Option("--count", "-n", min=1, metavar="N", help="Exit after N messages.")
     ] = None,
     timeout: Annotated[
         float | None,
-        typer.Option("--timeout", min=0, metavar="SECONDS", help="End when nothing has come for so long."),
+        typer.Option(
+            "--timeout", min=0, metavar="SECONDS", help="Exit when no message arrives for this long."
+        ),
     ] = None,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Print the messages of topics as they come, until Ctrl-C, --count or --timeout.
+    """Print the messages of topics as they arrive, until Ctrl-C, --count or --timeout.
 
-    Without --from-beginning a new reader sees what comes after it.
-    With --group, what is printed is committed; a reader that is killed
-    prints its last second again. Exit code 1 when --timeout ends it before
-    --count is reached.
+    Without --from-beginning and without committed offsets, only messages
+    published after the start are printed. With --group, offsets of printed
+    messages are committed every second; a command that is killed prints the
+    messages of its last second again. The exit code is 1 when --timeout ends
+    the command before --count is reached, and 130 after Ctrl-C.
 
-    [dim]Examples:[/dim]
+    Examples:
       planaria consume ORDERS --from-beginning --count 10
       planaria consume ORDERS --group billing --format json | jq .value
 
-    [dim]--format json:[/dim] one object a line: {"topic", "partition", "offset",
+    --format json: one object a line: {"topic", "partition", "offset",
     "timestamp_ms", "key", "value", "headers"}; a value published as JSON is
     JSON, and what is not UTF-8 is in "key_base64", "value_base64" instead
     """

@@ -6,28 +6,30 @@ import msgspec
 import typer
 
 from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
-from .output import note, plural, print_json, print_table, table
+from .help_text import Command, Group
+from .output import note, plural, print_json, print_table
+from .tables import Listing
 from .times import utc_text
 
 if TYPE_CHECKING:
     from ...transport.protocol.delayed import ScheduledMessage
 
-app = typer.Typer(no_args_is_help=True, help="List and cancel messages that are to be delivered later.")
+app = typer.Typer(cls=Group, no_args_is_help=True, help="List and cancel delayed messages.")
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_delayed(
     topic: Annotated[
         str | None,
-        typer.Argument(metavar="[TOPIC]", show_default=False, help="Only those for this topic."),
+        typer.Argument(metavar="[TOPIC]", show_default=False, help="List only messages for this topic."),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="So many at most.")] = 100,
+    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="List at most N messages.")] = 100,
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Show what is held back, and since when what is due could not be delivered.
+    """List the messages that wait for their delivery time, and why a message that is due is not delivered.
 
-    [dim]--json:[/dim] {"messages": [{"scheduled_id", "topic", "partition", "key_text", "deliver_at_ms", "reason", ...}]}
+    --json: {"messages": [{"scheduled_id", "topic", "partition", "key_text", "deliver_at_ms", "reason", ...}]}
     """
     with attached(connect) as client:
         messages = client.list_scheduled(topic, limit)
@@ -35,9 +37,9 @@ def list_delayed(
         print_json({"messages": [msgspec.to_builtins(message) for message in messages]})
         return
     if not messages:
-        note("no message is held back")
+        note("no delayed messages")
         return
-    columns = table("id", "topic", "key", "due", "bytes", "reason", numbers=["bytes"])
+    columns = Listing("id", "topic", "key", "due", "bytes", "reason", numbers=["bytes"], prose=["reason"])
     print_table(columns, [_row(message) for message in messages])
     if len(messages) == limit:
         note(f"the first {limit}; --limit shows more")
@@ -50,15 +52,18 @@ def _row(message: "ScheduledMessage") -> tuple[str, ...]:
     return message.scheduled_id, where, key or "-", due, str(message.size_bytes), message.reason or "-"
 
 
-@app.command("cancel")
+@app.command("cancel", cls=Command)
 def cancel_delayed(
-    scheduled_ids: Annotated[list[str], typer.Argument(metavar="ID...", show_default=False)],
+    scheduled_ids: Annotated[
+        list[str],
+        typer.Argument(metavar="ID", show_default=False, help="Ids as `planaria delayed list` prints them."),
+    ],
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Call messages off by their ids; the first that is not held back any more ends it with an error.
+    """Cancel messages by id. The command fails at the first id that is not waiting.
 
-    [dim]--json:[/dim] {"cancelled": [id]}
+    --json: {"cancelled": [id]}
     """
     cancelled: list[Any] = []
     with attached(connect) as client:

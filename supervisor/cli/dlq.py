@@ -8,6 +8,7 @@ import typer
 from .confirmation import YesOption, confirm
 from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
 from .failures import CommandFailed
+from .help_text import Command, Group
 from .letters import (
     letter_filter,
     parse_place,
@@ -18,50 +19,74 @@ from .letters import (
     print_report,
     print_trials,
 )
-from .output import console, error_console, note, plural, print_json
+from .output import note, plural, print_json
 
 if TYPE_CHECKING:
     from ...transport.client.client import Client
     from ...transport.client.dead_letters import DeadLetter
 
-app = typer.Typer(no_args_is_help=True, help="List, show, send back and delete dead letters.")
+app = typer.Typer(cls=Group, no_args_is_help=True, help="List, show, redrive and purge dead letters.")
 
 TopicArgument: TypeAlias = Annotated[
     str,
     typer.Argument(metavar="TOPIC", show_default=False, help="The dead-letter topic, such as ORDERS.dlq."),
 ]
 ReasonOption: TypeAlias = Annotated[
-    str | None, typer.Option("--reason", help="Those whose reason or exception has this text.")
+    str | None,
+    typer.Option(
+        "--reason", metavar="TEXT", help="Only letters whose reason or exception contains this text."
+    ),
 ]
-GroupOption: TypeAlias = Annotated[str | None, typer.Option("--group", help="Those of this group.")]
+GroupOption: TypeAlias = Annotated[
+    str | None, typer.Option("--group", metavar="GROUP", help="Only letters of this group.")
+]
 SinceOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--since",
         metavar="TIME",
-        help="Failed since: 2026-01-31T12:00 (local unless it says), or 90m, 2h, 3d ago.",
+        help="Only failures since 2026-01-31T12:00 (local time unless it names a zone), or 90m, 2h, 3d ago.",
     ),
 ]
 OffsetOption: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--offset", metavar="PARTITION:OFFSET", show_default=False, help="This letter. Repeatable."),
+    typer.Option(
+        "--offset", metavar="PARTITION:OFFSET", show_default=False, help="Only this letter. Repeatable."
+    ),
+]
+ToOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--to", metavar="TOPIC", help="Send to this topic instead of the topic of origin."),
+]
+HandlerOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--handler", metavar="MODULE:FUNCTION", help="The handler that --dry-run runs."),
+]
+DryRunOption: TypeAlias = Annotated[
+    bool, typer.Option("--dry-run", help="Send nothing; with --handler, run the handler on each letter.")
 ]
 
+_NO_LETTERS = "{} holds no dead letters"
 
-@app.command("list")
+
+@app.command("list", cls=Command)
 def list_letters(
     topic: TopicArgument,
     reason: ReasonOption = None,
     group: GroupOption = None,
     since: SinceOption = None,
-    limit: Annotated[int, typer.Option("--limit", min=0, help="So many of the newest are shown.")] = 20,
-    is_all: Annotated[bool, typer.Option("--all", help="Those that were sent back already as well.")] = False,
+    limit: Annotated[
+        int, typer.Option("--limit", min=0, metavar="N", help="Show the newest N letters.")
+    ] = 20,
+    is_all: Annotated[
+        bool, typer.Option("--all", help="Include letters that were redriven already.")
+    ] = False,
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Show how many letters there are for which reasons, and the newest.
+    """Count the letters by reason, and show the newest.
 
-    [dim]--json:[/dim] {"topic", "letters": count, "reasons": [{"reason",
+    --json: {"topic", "letters": count, "reasons": [{"reason",
     "letters"}], "newest": [as "dlq show", without the traceback]}
     """
     from ...transport.client.dead_letters import histogram, read_letters  # noqa: PLC0415
@@ -69,45 +94,53 @@ def list_letters(
 
     wanted = letter_filter(reason, group, since, None)
     with attached(connect) as client:
+        is_empty = not _holds_letters(client, topic)
         if is_all:
             letters = [letter for letter in read_letters(client, topic) if wanted.matches(letter)]
         else:
             letters = Redrive(client, topic).pending(wanted)
-    if letters and all(letter.topic is None and letter.group is None for letter in letters):
-        error_console().print(
-            f"{topic} holds no dead letters: none of its messages says where it failed", soft_wrap=True
-        )
     newest = sorted(letters, key=lambda letter: letter.failed_ms, reverse=True)[:limit]
     if as_json:
         reasons = [{"reason": text, "letters": count} for text, count in histogram(letters)]
         shown = [plain(letter, is_whole=False) for letter in newest]
         print_json({"topic": topic, "letters": len(letters), "reasons": reasons, "newest": shown})
         return
+    if is_empty:
+        note(_NO_LETTERS.format(topic))
+        return
     note(f"{topic} has {plural(len(letters), 'letter')}" + ("" if is_all else " to be sent back"))
     if letters:
-        console().print()
+        note("")
         print_histogram(histogram(letters))
     if newest:
-        console().print()
+        note("")
         print_letters(newest)
 
 
-@app.command()
+@app.command(cls=Command)
 def show(
     topic: TopicArgument,
-    place: Annotated[str, typer.Argument(metavar="[PARTITION:]OFFSET", show_default=False)],
+    place: Annotated[
+        str,
+        typer.Argument(
+            metavar="[PARTITION:]OFFSET",
+            show_default=False,
+            help="The letter; in partition 0 when none is given.",
+        ),
+    ],
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Show one letter: where it comes from, why it failed, what it holds.
+    """Show one letter: its origin, its failures and its content.
 
-    [dim]--json:[/dim] {"partition", "offset", "from": {"topic", "partition",
+    --json: {"partition", "offset", "from": {"topic", "partition",
     "offset", "timestamp_ms"}, "group", "failures", "deliveries",
     "first_failure_ms", "last_failure_ms", "reason", "exception",
     "traceback", "exit", "redrives", "message": as "consume --format json"}
     """
     where = parse_place(place)
     with attached(connect) as client:
+        _holds_letters(client, topic)
         letter = _letter_at(client, topic, where)
     if as_json:
         print_json(plain(letter, is_whole=True))
@@ -115,41 +148,47 @@ def show(
         print_letter(letter)
 
 
-@app.command()
+@app.command(cls=Command)
 def redrive(
     topic: TopicArgument,
-    to: Annotated[
-        str | None, typer.Option("--to", metavar="TOPIC", help="Not to where they came from, but here.")
-    ] = None,
+    to: ToOption = None,
     reason: ReasonOption = None,
     group: GroupOption = None,
     since: SinceOption = None,
     offset: OffsetOption = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="So many at most.")] = None,
-    rate: Annotated[float | None, typer.Option("--rate", min=0.1, help="So many a second at most.")] = None,
-    max_redrives: Annotated[
-        int, typer.Option("--max-redrives", min=1, help="Leave those that were sent back so often already.")
-    ] = 3,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Send nothing; with --handler, try each on today's code.")
-    ] = False,
-    handler: Annotated[
-        str | None, typer.Option("--handler", metavar="MODULE:FUNCTION", help="For --dry-run.")
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, metavar="N", help="Send at most N letters.")
     ] = None,
-    timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds one trial may take.")] = 30.0,
+    rate: Annotated[
+        float | None, typer.Option("--rate", min=0.1, metavar="N", help="Send at most N letters a second.")
+    ] = None,
+    max_redrives: Annotated[
+        int,
+        typer.Option(
+            "--max-redrives", min=1, metavar="N", help="Leave letters that were redriven N times already."
+        ),
+    ] = 3,
+    dry_run: DryRunOption = False,
+    handler: HandlerOption = None,
+    timeout: Annotated[
+        float,
+        typer.Option("--timeout", min=0.1, metavar="SECONDS", help="Time limit of one run of the handler."),
+    ] = 30.0,
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Send letters back to where they came from, each once.
+    """Send letters back to the topics they came from, each letter once.
 
-    Killed at any moment it can be run again. What was sent is noted in the
-    topic TOPIC.redriven; the letters stay until they are purged.
+    The command can be killed and run again at any moment: letters that were
+    sent are recorded in the topic TOPIC.redriven. The letters stay in TOPIC
+    until they are purged. With --dry-run --handler the exit code is 1 when a
+    letter fails.
 
-    [dim]Examples:[/dim]
+    Examples:
       planaria dlq redrive ORDERS.dlq --dry-run --handler shop:charge
       planaria dlq redrive ORDERS.dlq --reason Timeout --since 2h --rate 50
 
-    [dim]--json:[/dim] {"run", "moved", "held_back", "homeless", "refused",
+    --json: {"run", "moved", "held_back", "homeless", "refused",
     "settled"}; with --dry-run {"letters": [{"partition", "offset", "to",
     "passed", "reason", "traceback"}], "held_back", "homeless"}
     """
@@ -162,10 +201,16 @@ def redrive(
     wanted = letter_filter(reason, group, since, offset)
     with attached(connect) as client:
         job = Redrive(client, topic, target=to, max_redrives=max_redrives, rate=rate, actor=who())
-        if dry_run:
+        if is_empty := not _holds_letters(client, topic):
+            letters, left_out = job.judge([])
+            report = left_out
+        elif dry_run:
             letters, left_out = job.judge(job.pending(wanted))
         else:
             report = job.run(wanted, limit)
+    if is_empty and not as_json:
+        note(_NO_LETTERS.format(topic))
+        return
     if dry_run:
         is_good = print_trials(letters[:limit], left_out, to, handler, timeout, as_json=as_json)
         raise typer.Exit(0 if is_good else 1)
@@ -175,28 +220,48 @@ def redrive(
         print_report(report)
 
 
-@app.command()
+@app.command(cls=Command)
 def purge(
     topic: TopicArgument,
     is_confirmed: YesOption = False,
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Delete all letters, whether sent back or not. Asks first in a terminal, and needs --yes elsewhere.
+    """Delete all letters, whether redriven or not. Asks first in a terminal; without one, --yes is required.
 
-    [dim]--json:[/dim] {"topic", "deleted": offsets}
+    --json: {"topic", "deleted": offsets}
     """
     with attached(connect) as client:
+        is_empty = not _holds_letters(client, topic)
         ends = {n: client.list_offsets(topic, n).offset for n in _partitions(client, topic)}
         starts = {n: client.list_offsets(topic, n, "earliest").offset for n in ends}
         count = sum(ends[n] - starts[n] for n in ends)
-        confirm(f"{plural(count, 'letter')} of {topic}", is_confirmed=is_confirmed)
+        if not is_empty:
+            confirm(f"{plural(count, 'letter')} of {topic}", is_confirmed=is_confirmed)
         for partition, end in ends.items():
             client.delete_records(topic, partition, end)
     if as_json:
         print_json({"topic": topic, "deleted": count})
+    elif is_empty:
+        note(_NO_LETTERS.format(topic))
     else:
         note(f"{plural(count, 'letter')} of {topic} deleted")
+
+
+def _holds_letters(client: "Client", topic: str) -> bool:
+    """False when the topic is empty. Raises CommandFailed when it has messages and none is a dead letter."""
+    from ...transport.client.dead_letters import is_letter, read_partition  # noqa: PLC0415
+
+    is_empty = True
+    for partition in _partitions(client, topic):
+        for message in read_partition(client, topic, partition):
+            if is_letter(message):
+                return True
+            is_empty = False
+    if not is_empty:
+        told = _NO_LETTERS.format(topic)
+        raise CommandFailed(f"{told}: its messages are not dead letters")
+    return False
 
 
 def _partitions(client: "Client", topic: str) -> range:

@@ -8,21 +8,26 @@ import typer
 from .confirmation import YesOption, confirm
 from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
 from .group_report import GroupReport, entries_of, report_on
-from .output import UNKNOWN, console, note, number_text, plural, print_json, print_table, table
+from .help_text import Command, Group
+from .output import UNKNOWN, note, number_text, plural, print_json, print_table, show
 from .positions import Move, moves_to, parse_target
 from .retries import RetryingRecords, of_share_group, print_retrying
 from .share_report import settings_text, show_share
+from .tables import Listing
 
-app = typer.Typer(no_args_is_help=True, help="List, describe, reset and delete groups; make share groups.")
+app = typer.Typer(
+    cls=Group, no_args_is_help=True, help="List, describe, reset and delete groups; create share groups."
+)
+GroupArgument: TypeAlias = Annotated[
+    str, typer.Argument(metavar="GROUP", show_default=False, help="The group's name.")
+]
 
-GroupArgument: TypeAlias = Annotated[str, typer.Argument(metavar="GROUP", show_default=False)]
 
-
-@app.command("list")
+@app.command("list", cls=Command)
 def list_groups(as_json: JsonOption = False, connect: ConnectOption = DEFAULT_ENDPOINT) -> None:
-    """List the groups: consumer groups, and share groups, which are work queues.
+    """List consumer groups and share groups (work queues).
 
-    [dim]--json:[/dim] {"groups": [{"group", "type", "state"}]}; null is
+    --json: {"groups": [{"group", "type", "state"}]}; null is
     unknown: its coordinator does not run. Types: consumer, share.
     """
     with attached(connect) as client:
@@ -31,45 +36,60 @@ def list_groups(as_json: JsonOption = False, connect: ConnectOption = DEFAULT_EN
         print_json({"groups": entries})
         return
     print_table(
-        table("group", "type", "state"),
+        Listing("group", "type", "state"),
         [(entry.group, entry.type or UNKNOWN, entry.state or UNKNOWN) for entry in entries],
         empty="no groups yet: a consumer with --group makes one",
     )
 
 
-@app.command()
+@app.command(cls=Command)
 def create(
     group: GroupArgument,
     kind: Annotated[
-        Literal["share"], typer.Option("--type", help="share: a work queue. A consumer group makes itself.")
+        Literal["share"],
+        typer.Option("--type", metavar="share", help="Consumer groups are created by their first member."),
     ] = "share",
     lock_ms: Annotated[
         int | None,
-        typer.Option("--lock-ms", min=100, max=3_600_000, help="How long a record is locked; 30000."),
+        typer.Option(
+            "--lock-ms",
+            min=100,
+            max=3_600_000,
+            metavar="MS",
+            help="How long a record is locked; 30000 at first.",
+        ),
     ] = None,
     max_deliveries: Annotated[
         int | None,
-        typer.Option("--max-deliveries", min=1, max=1_000, help="After so many a record is dead; 5."),
+        typer.Option(
+            "--max-deliveries",
+            min=1,
+            max=1_000,
+            metavar="N",
+            help="A record is dead after N deliveries; 5 at first.",
+        ),
     ] = None,
     dead_letter: Annotated[
         str | None,
         typer.Option(
-            "--dead-letter", metavar="TOPIC", help='For dead records; "" for none: they are parked.'
+            "--dead-letter", metavar="TOPIC", help='Topic that dead records are copied to; "" for none.'
         ),
     ] = None,
     start: Annotated[
         Literal["earliest", "latest"] | None,
-        typer.Option("--start", help="Where it begins in a partition that is new to it; earliest."),
+        typer.Option(
+            "--start", metavar="earliest|latest", help="Where to start in a new partition; earliest at first."
+        ),
     ] = None,
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Make a share group, or change one: what is not given stays as it is.
+    """Create a share group or change its settings. Settings that are not given keep their values.
 
-    [dim]Example:[/dim]
+    Example:
       planaria group create resize --dead-letter IMAGES.dead --max-deliveries 3
 
-    [dim]--json:[/dim] {"group", "type", "lock_ms", "max_deliveries",
+    --json: {"group", "type", "lock_ms", "max_deliveries",
     "dead_letter", "start"}
     """
     with attached(connect) as client:
@@ -85,13 +105,13 @@ def create(
     note(f"share group {group}: {settings_text(found)}")
 
 
-@app.command()
+@app.command(cls=Command)
 def describe(
     group: GroupArgument, as_json: JsonOption = False, connect: ConnectOption = DEFAULT_ENDPOINT
 ) -> None:
-    """Show a group's members, what each has, what is committed, and how far behind that is.
+    """Show the members of a group, their partitions, the committed offsets and the lag.
 
-    [dim]--json:[/dim] {"group", "state", "generation", "assignor", "lag",
+    --json: {"group", "state", "generation", "assignor", "lag",
     "members": [{"member_id", "instance_id", "client_id", "topics",
     "generation", "assignment", "owned"}], "partitions": [{"topic",
     "partition", "committed", "log_end_offset", "lag", "member_id",
@@ -115,7 +135,7 @@ def describe(
         _print_report(found)
 
 
-@app.command()
+@app.command(cls=Command)
 def reset(
     group: GroupArgument,
     to: Annotated[
@@ -124,40 +144,44 @@ def reset(
             "--to",
             metavar="WHERE",
             show_default=False,
-            help="earliest, latest, an offset, a time (2026-01-31, 2026-01-31T12:00, yesterday; local unless it says),"
-            " how long ago (24h), or epoch milliseconds (1790000000000ms).",
+            help="earliest, latest, an offset, a time (2026-01-31, 2026-01-31T12:00, yesterday; local without a zone),"
+            " an age (24h), or epoch milliseconds (1790000000000ms).",
         ),
     ],
     topic: Annotated[
-        str | None, typer.Option("--topic", help="This topic only; else all that the group has offsets in.")
+        str | None,
+        typer.Option(
+            "--topic", metavar="TOPIC", help="Only this topic; otherwise every topic with committed offsets."
+        ),
     ] = None,
     partition: Annotated[
-        int | None, typer.Option("--partition", min=0, help="This partition only; needs --topic.")
+        int | None,
+        typer.Option("--partition", min=0, metavar="N", help="Only this partition; requires --topic."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")
+        bool, typer.Option("--dry-run", help="Print the new offsets without setting them.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Take an offset outside the log for the nearer end.")
+        bool, typer.Option("--force", help="Move an offset outside the log to its nearer end.")
     ] = False,
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Set where a group goes on. The group must have no members while that is done.
+    """Set the committed offsets of a group. The group must have no members.
 
-    An offset outside the log is refused; with --force it is moved to the
-    nearer end. A time stands for the first message at or after it.
+    An offset outside the log is refused unless --force is given. A time
+    selects the first message with that timestamp or a later one.
 
-    [dim]Examples:[/dim]
+    Examples:
       planaria group reset billing --to earliest --dry-run
       planaria group reset billing --topic ORDERS --partition 0 --to 1500
 
-    [dim]--json:[/dim] {"group", "dry_run", "partitions": [{"topic",
+    --json: {"group", "dry_run", "partitions": [{"topic",
     "partition", "from", "to"}]}; null where nothing was committed
     """
     target = parse_target(to, int(time.time() * 1000))
     if partition is not None and topic is None:
-        raise typer.BadParameter("needs --topic", param_hint="--partition")
+        raise typer.BadParameter("requires --topic", param_hint="--partition")
     with attached(connect) as client:
         moves = moves_to(client, group, target, topic, partition, is_forced=force)
         if not dry_run:
@@ -168,15 +192,15 @@ def reset(
         _print_moves(group, moves, dry_run)
 
 
-@app.command()
+@app.command(cls=Command)
 def delete(
     group: GroupArgument,
     is_confirmed: YesOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Forget a group that has no members, and its offsets.
+    """Delete a group without members, and its offsets.
 
-    Asks first in a terminal, and needs --yes elsewhere.
+    Asks first in a terminal; without one, --yes is required.
     """
     confirm(f"group {group} with its offsets", is_confirmed=is_confirmed)
     with attached(connect) as client:
@@ -186,10 +210,10 @@ def delete(
 
 def _print_report(found: GroupReport) -> None:
     lag = "unknown" if found.lag is None else plural(found.lag, "message")
-    console().print(
+    note(
         f"group {found.group} is {found.state}, generation {found.generation}, assignor {found.assignor}, lag {lag}\n"
     )
-    members = table("member", "client", "topics", "partitions", numbers=["partitions"])
+    members = Listing("member", "client", "topics", "partitions", numbers=["partitions"])
     for member in found.members:
         count = sum(len(partitions) for partitions in member.assignment.values())
         name = (
@@ -197,8 +221,8 @@ def _print_report(found: GroupReport) -> None:
         )
         members.add_row(name, member.client_id or "-", ", ".join(member.topics), str(count))
     if found.members:
-        console().print(members)
-        console().print()
+        show(members)
+        note("")
     numbers = ["partition", "committed", "end", "lag"]
     rows = [
         (
@@ -212,7 +236,7 @@ def _print_report(found: GroupReport) -> None:
         for row in found.partitions
     ]
     print_table(
-        table("topic", "partition", "committed", "end", "lag", "member", numbers=numbers),
+        Listing("topic", "partition", "committed", "end", "lag", "member", numbers=numbers),
         rows,
         empty="nothing is committed or assigned yet",
     )
@@ -221,6 +245,6 @@ def _print_report(found: GroupReport) -> None:
 
 def _print_moves(group: str, moves: list[Move], dry_run: bool) -> None:
     rows = [(move.topic, str(move.partition), number_text(move.before), str(move.after)) for move in moves]
-    print_table(table("topic", "partition", "from", "to", numbers=["partition", "from", "to"]), rows)
+    print_table(Listing("topic", "partition", "from", "to", numbers=["partition", "from", "to"]), rows)
     done = "would be" if dry_run else "is"
     note(f"group {group} {done} reset in {plural(len(moves), 'partition')}")

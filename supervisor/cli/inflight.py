@@ -7,8 +7,9 @@ import msgspec
 import typer
 
 from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
-from .output import UNKNOWN, duration_text, note, print_json, print_table, table
+from .output import UNKNOWN, duration_text, note, print_json, print_table
 from .retries import of_hosted, of_share_group, print_retrying
+from .tables import Listing
 
 if TYPE_CHECKING:
     from ...transport.protocol.groups import DescribeGroupReply
@@ -16,19 +17,24 @@ if TYPE_CHECKING:
 
 
 def inflight(
-    topic: Annotated[str, typer.Argument(metavar="TOPIC", show_default=False)],
+    topic: Annotated[
+        str, typer.Argument(metavar="TOPIC", show_default=False, help="The topic of the records.")
+    ],
     group: Annotated[
-        str | None, typer.Option("--group", "-g", show_default=False, help="Only of this group.")
+        str | None,
+        typer.Option(
+            "--group", "-g", metavar="GROUP", show_default=False, help="Only records of this group."
+        ),
     ] = None,
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Show who has which records of TOPIC at hand, and which ones failed and wait for their next attempt.
+    """List the records of TOPIC that are being handled, and those that failed and wait for their next attempt.
 
-    Of hosted handlers, as of their last heartbeats, and of members of share
-    groups, whose process ids nobody knows.
+    Covers hosted subscribers, as of their last heartbeats, and members of
+    share groups, whose process ids are unknown.
 
-    [dim]--json:[/dim] {"records": [{"group", "topic", "partition", "offset",
+    --json: {"records": [{"group", "topic", "partition", "offset",
     "member", "pid", "attempt", "since_ms"}], "retrying_count", "retrying":
     [{"group", "topic", "partition", "offset", "key", "member", "attempts",
     "reason", "first_failed_ms", "next_try_ms", "parked"}]}
@@ -48,13 +54,13 @@ def inflight(
         return
     if records:
         now_ms = int(time.time() * 1000)
-        columns = table(
+        columns = Listing(
             "partition", "offset", "group", "member", "pid", "attempt", "for",
             numbers=["partition", "offset", "pid", "attempt", "for"],
         )  # fmt: skip
         print_table(columns, [_row(record, now_ms) for record in records])
     else:
-        note(f"nobody has a record of {topic} at hand")
+        note(f"no record of {topic} is being handled")
     print_retrying(retrying)
 
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from .output import duration_text, note, plural, print_json, print_table, table
+from .output import duration_text, note, plural, print_json, print_table
 from .records import json_line
+from .tables import Listing
 from .times import duration_ms, time_ms, utc_text
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def _origin(letter: "DeadLetter") -> str:
 def print_histogram(reasons: Sequence[tuple[str, int]]) -> None:
     most = max(count for _, count in reasons)
     rows = [(str(count), "█" * max(1, round(20 * count / most)), text) for text, count in reasons]
-    print_table(table("letters", "", "reason", numbers=["letters"]), rows)
+    print_table(Listing("letters", "", "reason", numbers=["letters"], prose=["reason"]), rows)
 
 
 def print_letters(letters: Sequence["DeadLetter"]) -> None:
@@ -99,11 +100,14 @@ def print_letters(letters: Sequence["DeadLetter"]) -> None:
             letter.group or "-",
             str(letter.failures),
             utc_text(letter.failed_ms),
-            letter.reason[:60],
+            letter.reason,
         )
         for letter in letters
     ]
-    print_table(table("letter", "from", "group", "failures", "last", "reason", numbers=["failures"]), rows)
+    columns = Listing(
+        "letter", "from", "group", "failures", "last", "reason", numbers=["failures"], prose=["reason"]
+    )
+    print_table(columns, rows)
 
 
 def print_letter(letter: "DeadLetter") -> None:

@@ -13,7 +13,8 @@ from ...transport.protocol.errors import PlanariaError
 from ...transport.protocol.operations import ActorState, ActorStatus, SignalName, StatusReply
 from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
 from .failures import EXIT_FAILED, CommandFailed, describe
-from .output import bytes_text, console, duration_text, error_console, note, plural, print_json, table
+from .output import bytes_text, console, duration_text, error_console, note, plural, print_json, show
+from .tables import Listing
 
 SIGNALS: tuple[SignalName, ...] = get_args(SignalName)
 EXIT_UNREACHABLE = 2
@@ -35,30 +36,32 @@ AddressArgument: TypeAlias = Annotated[
     typer.Argument(
         metavar="ADDRESS",
         show_default=False,
-        help='As "planaria status" shows it, such as partition/ORDERS/0.',
+        help='An address in "planaria status", such as partition/ORDERS/0.',
     ),
 ]
 
 
 def status(
-    watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Show it again and again, until Ctrl-C.")
-    ] = False,
-    interval: Annotated[float, typer.Option("--interval", min=0.1, help="Seconds between two looks.")] = 1.0,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until Ctrl-C.")] = False,
+    interval: Annotated[
+        float, typer.Option("--interval", min=0.1, metavar="SECONDS", help="Time between two refreshes.")
+    ] = 1.0,
     is_check: Annotated[
         bool,
-        typer.Option("--check", help="For probes: exit code 0 all is well, 1 trouble, 2 not reachable."),
+        typer.Option(
+            "--check", help="For probes: exit code 0 when all is well, 1 when not, 2 when there is no broker."
+        ),
     ] = False,
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Show the tree of processes: who is there, since when, and how often each has been restarted.
+    """Show the broker's processes: their states, uptimes and restarts.
 
-    [dim]--json:[/dim] {"supervisor_pid", "instance_id", "data_directory",
+    --json: {"supervisor_pid", "instance_id", "data_directory",
     "endpoint", "uptime_ms", "actors": [{"address", "pid", "incarnation",
     "restarts", "state", "uptime_ms", "memory_bytes", "endpoint", "reason",
     "traceback", "alarms", "in_flight", "retrying": {"count", "records"}}]};
-    with --watch one such object a line. States: starting, recovering, ready,
+    with --watch one object a line. States: starting, recovering, ready,
     stopping, stopped, backing_off, quarantined
     """
     if is_check:
@@ -70,7 +73,7 @@ def status(
             if as_json:
                 print_json(found)
             else:
-                console().print(render(found))
+                show(render(found))
         elif as_json:
             while True:
                 print_json(client.status(), is_compact=True)
@@ -109,13 +112,13 @@ def kill(
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Send a process of the tree a signal, and watch it regrow.
+    """Send a signal to one of the broker's processes. The supervisor restarts it.
 
-    [dim]Examples:[/dim]
+    Examples:
       planaria kill partition/ORDERS/0
       planaria kill gateway/0 --signal SIGSTOP
 
-    [dim]--json:[/dim] {"address", "signal", "pid", "incarnation"} of the process
+    --json: {"address", "signal", "pid", "incarnation"} of the process
     that got it
     """
     name = signal.upper() if signal.upper().startswith("SIG") else f"SIG{signal.upper()}"
@@ -130,7 +133,7 @@ def kill(
 
 
 def revive(address: AddressArgument, connect: ConnectOption = DEFAULT_ENDPOINT) -> None:
-    """Start a process that is quarantined or waits for its restart, its count of restarts forgotten."""
+    """Start a process that is quarantined or waits for its restart, and reset its count of restarts."""
     with attached(connect) as client:
         state = client.revive(address).state
     if state in {"quarantined", "backing_off"}:
@@ -141,7 +144,7 @@ def revive(address: AddressArgument, connect: ConnectOption = DEFAULT_ENDPOINT) 
 
 def render(found: StatusReply) -> RenderableType:
     """The whole tree, for a terminal."""
-    made = table(
+    made = Listing(
         "address", "pid", "inc", "restarts", "state", "memory", "uptime",
         numbers=["pid", "inc", "restarts", "memory", "uptime"],
     )  # fmt: skip

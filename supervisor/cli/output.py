@@ -1,4 +1,4 @@
-"""How results look: tables that fit 80 columns for people, JSON for programs, sizes and times in words.
+"""How results look: tables (tables.py) for people, JSON for programs, sizes and times in words.
 
 Results go to standard output and everything else to standard error, so that a pipe carries results alone. Called by every
 command; decides nothing about what is shown.
@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-from rich import box
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, RenderableType
 from rich.text import Text
+
+from .tables import Listing
 
 UNKNOWN = "-"
 PIPE_COLUMNS = 10_000
@@ -37,7 +37,7 @@ def error_console() -> Console:
 
 def note(text: str) -> None:
     """One line for a person: what was done. Never wrapped, so that it stays one line in a log."""
-    console().print(text, soft_wrap=True)
+    show(text)
 
 
 def print_json(value: Any, *, is_compact: bool = False) -> None:
@@ -52,27 +52,17 @@ def print_json(value: Any, *, is_compact: bool = False) -> None:
     sys.stdout.flush()
 
 
-def table(*columns: str, numbers: Sequence[str] = ()) -> Table:
-    """An empty table. Columns in `numbers` are flush right; long words fold rather than vanish."""
-    made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
-    for column in columns:
-        is_number = column in numbers
-        made.add_column(
-            column,
-            justify="right" if is_number else "left",
-            no_wrap=is_number,
-            overflow="fold",
-        )
-    return made
-
-
-def print_table(made: Table, rows: Iterable[Sequence[str | Text]], *, empty: str = "") -> None:
-    for row in rows:
-        made.add_row(*row)
-    if not made.row_count and empty:
-        error_console().print(empty)
+def print_table(made: Listing, rows: Iterable[Sequence[str | Text]] = (), *, empty: str = "") -> None:
+    made.add_rows(rows)
+    if not made.rows and empty:
+        error_console().print(empty, soft_wrap=True)
         return
-    console().print(made)
+    show(made)
+
+
+def show(renderable: RenderableType) -> None:
+    """To standard output, in full: what is wider than the screen is left to the terminal to wrap."""
+    console().print(renderable, soft_wrap=True)
 
 
 def bytes_text(size: int) -> str:

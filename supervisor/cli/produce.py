@@ -46,56 +46,71 @@ class Produced(msgspec.Struct, kw_only=True):
 
 
 Advance: TypeAlias = Callable[[Produced], None]
+DelayOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--delay", metavar="DURATION", help="Deliver after 500ms, 90s, 15m, 2h, 3d."),
+]
+DeliverAtOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--deliver-at",
+        metavar="TIME",
+        help="Deliver at 2026-01-31T12:00 (local time unless it names a zone).",
+    ),
+]
+AcksOption: TypeAlias = Annotated[
+    Literal["0", "1", "all"],
+    typer.Option("--acks", metavar="0|1|all", help="0: do not wait for acknowledgements."),
+]
 
 
 def produce(
-    topic: Annotated[str, typer.Argument(metavar="TOPIC", show_default=False)],
+    topic: Annotated[
+        str, typer.Argument(metavar="TOPIC", show_default=False, help="The topic to publish to.")
+    ],
     file: Annotated[
         Path | None,
-        typer.Option("--file", "-f", metavar="FILE", help="Where to read; standard input unless said."),
+        typer.Option("--file", "-f", metavar="FILE", help="Read this file instead of standard input."),
     ] = None,
     input_format: Annotated[
-        Literal["lines", "json"], typer.Option("--format", help="What a line is: a value, or a JSON value.")
+        Literal["lines", "json"],
+        typer.Option("--format", metavar="lines|json", help="Whether a line is any text or one JSON value."),
     ] = "lines",
     key_field: Annotated[
-        str | None, typer.Option("--key-field", metavar="NAME", help="json: the field that is the key.")
+        str | None,
+        typer.Option("--key-field", metavar="NAME", help="With --format json: the field that is the key."),
     ] = None,
     key_separator: Annotated[
         str | None,
-        typer.Option("--key-separator", metavar="TEXT", help="lines: what ends the key, such as ':'."),
+        typer.Option(
+            "--key-separator", metavar="TEXT", help="With --format lines: the text between key and value."
+        ),
     ] = None,
     header: Annotated[
         list[str] | None,
-        typer.Option("--header", "-H", metavar="NAME=VALUE", help="For every message. Repeatable."),
+        typer.Option("--header", "-H", metavar="NAME=VALUE", help="A header of every message. Repeatable."),
     ] = None,
     partition: Annotated[
-        int | None, typer.Option("--partition", min=0, help="All into this one; else by key, or in turn.")
+        int | None,
+        typer.Option("--partition", min=0, metavar="N", help="Publish to this partition; otherwise by key."),
     ] = None,
-    acks: Annotated[
-        Literal["0", "1", "all"], typer.Option("--acks", help="How many replicas must have it first.")
-    ] = "all",
-    delay: Annotated[
-        str | None,
-        typer.Option("--delay", metavar="DURATION", help="Delivered so much later: 500ms, 90s, 15m, 2h, 3d."),
-    ] = None,
-    deliver_at: Annotated[
-        str | None,
-        typer.Option(
-            "--deliver-at", metavar="TIME", help="Delivered then: 2026-01-31T12:00 (local unless it says)."
-        ),
-    ] = None,
+    acks: AcksOption = "all",
+    delay: DelayOption = None,
+    deliver_at: DeliverAtOption = None,
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Publish one message a line, and say how many were acknowledged.
+    """Publish one message a line, and print how many were acknowledged.
 
-    [dim]Examples:[/dim]
+    On Ctrl-C or an error, the line from which to continue is printed.
+
+    Examples:
       echo hello | planaria produce ORDERS
       planaria produce ORDERS --file orders.txt --key-separator :
       planaria produce ORDERS --file orders.jsonl --format json --key-field id
       echo wake up | planaria produce ORDERS --delay 15m
 
-    [dim]--json:[/dim] {"topic", "messages", "bytes", "seconds"}
+    --json: {"topic", "messages", "bytes", "seconds"}
     """
     parser = _parser(input_format, key_field, key_separator)
     options: dict[str, Any] = {
@@ -235,7 +250,7 @@ def _opened(file: Path | None) -> Iterator[tuple[BinaryIO, int | None]]:
     """What to read, and how long it is where that is known."""
     if file is None or str(file) == "-":
         if sys.stdin.isatty():
-            error_console().print("one message a line; Ctrl-D ends")
+            error_console().print("one message a line; Ctrl-D ends", soft_wrap=True)
         yield sys.stdin.buffer, None
         return
     with file.open("rb") as source:

@@ -6,10 +6,12 @@ import msgspec
 import typer
 
 from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
-from .output import note, print_json, print_table, table
+from .help_text import Command, Group
+from .output import note, print_json, print_table
 from .settings import parse_value
+from .tables import Listing
 
-app = typer.Typer(no_args_is_help=True, help="Limit what clients produce and fetch, by client id.")
+app = typer.Typer(cls=Group, no_args_is_help=True, help="Limit what clients produce and fetch, by client id.")
 
 FIELDS = ("produce_bytes", "fetch_bytes", "produce_requests", "fetch_requests")
 
@@ -18,18 +20,16 @@ ClientArgument = Annotated[
     typer.Argument(
         metavar="CLIENT_ID|default",
         show_default=False,
-        help="What the client calls itself; default: all without a quota of their own, each by itself.",
+        help="The client's client_id, or default for each client without a quota of its own.",
     ),
 ]
 
 
 def _rate(option: str, what: str) -> Any:
-    return typer.Option(
-        option, metavar="N", show_default=False, help=f"{what} a second; unlimited: no limit."
-    )
+    return typer.Option(option, metavar="N", show_default=False, help=f"{what} a second, or unlimited.")
 
 
-@app.command("set")
+@app.command("set", cls=Command)
 def set_quota(
     client_id: ClientArgument,
     produce_bytes: Annotated[str | None, _rate("--produce-bytes", "Bytes published, such as 1MB,")] = None,
@@ -39,9 +39,9 @@ def set_quota(
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Set limits of one client; those that are not named stay as they are. They hold at once, and over restarts.
+    """Set limits of one client. They hold at once and survive restarts; limits that are not named keep their values.
 
-    [dim]--json:[/dim] {"client_id", "quota": {"produce_bytes", "fetch_bytes", "produce_requests", "fetch_requests"}}
+    --json: {"client_id", "quota": {"produce_bytes", "fetch_bytes", "produce_requests", "fetch_requests"}}
     """
     given = dict(zip(FIELDS, (produce_bytes, fetch_bytes, produce_requests, fetch_requests), strict=True))
     rates = {field: _parsed(field, text) for field, text in given.items() if text is not None}
@@ -56,11 +56,11 @@ def set_quota(
         note(f"{client_id}: " + ", ".join(f"{field} {_text(getattr(quota, field))}" for field in FIELDS))
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_quotas(as_json: JsonOption = False, connect: ConnectOption = DEFAULT_ENDPOINT) -> None:
-    """Show the limits that are set, in bytes and requests a second.
+    """List the limits that are set, in bytes and requests a second.
 
-    [dim]--json:[/dim] {"quotas": {client_id: {"produce_bytes", "fetch_bytes", "produce_requests", "fetch_requests"}}}
+    --json: {"quotas": {client_id: {"produce_bytes", "fetch_bytes", "produce_requests", "fetch_requests"}}}
     """
     with attached(connect) as client:
         quotas = client.list_quotas()
@@ -70,18 +70,18 @@ def list_quotas(as_json: JsonOption = False, connect: ConnectOption = DEFAULT_EN
     if not quotas:
         note("no client has a quota")
         return
-    columns = table("client", *(field.replace("_", " ") for field in FIELDS))
+    columns = Listing("client", *(field.replace("_", " ") for field in FIELDS))
     rows = [(name, *(_text(getattr(quota, field)) for field in FIELDS)) for name, quota in quotas.items()]
     print_table(columns, rows)
 
 
-@app.command("remove")
+@app.command("remove", cls=Command)
 def remove_quota(
     client_id: ClientArgument, as_json: JsonOption = False, connect: ConnectOption = DEFAULT_ENDPOINT
 ) -> None:
-    """Forget the limits of one client; those of default, if there are any, hold for it then.
+    """Remove the limits of one client. Those of default apply to it then.
 
-    [dim]--json:[/dim] {"removed": client_id}
+    --json: {"removed": client_id}
     """
     with attached(connect) as client:
         client.remove_quota(client_id)

@@ -24,25 +24,31 @@ def recover(
     partition: Annotated[
         str | None,
         typer.Option(
-            "--partition", metavar="TOPIC/N", help="Make an empty partition in the place of a lost one."
+            "--partition", metavar="TOPIC/N", help="Create an empty partition in place of a lost one."
         ),
     ] = None,
     from_offset: Annotated[
         int | None,
         typer.Option(
-            "--from-offset", min=0, metavar="OFFSET", help="Where it begins: above all it ever had."
+            "--from-offset",
+            min=0,
+            metavar="OFFSET",
+            help="The first offset of the new partition: above every offset it ever had.",
         ),
     ] = None,
     data: Annotated[
         str,
         typer.Option(
-            "--data", metavar="DIRECTORY", envvar="PLANARIA_DATA", help="The stopped broker's directory."
+            "--data",
+            metavar="DIRECTORY",
+            envvar="PLANARIA_DATA",
+            help="Data directory of the stopped broker.",
         ),
     ] = BrokerConfig().data,
 ) -> None:
-    """Recover a stopped broker's data directory from the loss of its catalog or of a partition.
+    """Recover the data directory of a stopped broker after the loss of its catalog or a partition.
 
-    [dim]Examples:[/dim]
+    Examples:
       planaria recover --catalog --data /var/lib/planaria
       planaria recover --partition ORDERS/0 --from-offset 1000000
     """

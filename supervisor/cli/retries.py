@@ -13,7 +13,8 @@ from msgspec import Struct
 
 from ...transport.addresses import Place, subscriber_group
 from ...transport.protocol.operations import MAX_RETRYING_SHOWN, shown_key
-from .output import UNKNOWN, console, duration_text, plural, print_table, table
+from .output import UNKNOWN, duration_text, note, plural, print_table
+from .tables import Listing
 
 if TYPE_CHECKING:
     from ...transport.client.client import Client
@@ -124,11 +125,13 @@ def print_retrying(found: RetryingRecords) -> None:
     if not found.count:
         return
     now_ms = int(time.time() * 1000)
-    columns = table("record", "key", "group", "failed", "next try", "reason", numbers=["failed"])
-    console().print(f"\nfailed, waiting for the next attempt: {plural(found.count, 'record')}\n")
+    columns = Listing(
+        "record", "key", "group", "failed", "next try", "reason", numbers=["failed"], prose=["reason"]
+    )
+    note(f"\nfailed, waiting for the next attempt: {plural(found.count, 'record')}\n")
     print_table(columns, [_row(record, now_ms) for record in found.records])
     if found.count > len(found.records):
-        console().print(f"and {found.count - len(found.records)} more")
+        note(f"and {found.count - len(found.records)} more")
 
 
 def _row(record: RetryingRecord, now_ms: int) -> tuple[str, ...]:
@@ -139,5 +142,5 @@ def _row(record: RetryingRecord, now_ms: int) -> tuple[str, ...]:
         record.group,
         str(record.attempts),
         ("in " + duration_text(left_ms) if left_ms > 0 else "now") + (", parked" if record.parked else ""),
-        (UNKNOWN if record.reason is None else record.reason)[:60],
+        UNKNOWN if record.reason is None else record.reason,
     )

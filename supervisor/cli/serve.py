@@ -25,50 +25,54 @@ def serve(
         typer.Option(
             "--data",
             metavar="DIRECTORY",
-            help="Where everything that lasts is kept; ./planaria-data unless said.",
+            help="The data directory; ./planaria-data by default.",
         ),
     ] = None,
     endpoint: Annotated[
         str | None,
         typer.Option(
-            "--endpoint", metavar="URL", help="Where clients connect; tcp://127.0.0.1:5570 unless said."
+            "--endpoint", metavar="URL", help="Endpoint for clients; tcp://127.0.0.1:5570 by default."
         ),
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option("--config", metavar="FILE", help="A configuration; ./planaria.toml when there is one."),
+        typer.Option("--config", metavar="FILE", help="A configuration file; ./planaria.toml if it exists."),
     ] = None,
     log_format: Annotated[
         str | None,
-        typer.Option("--log-format", metavar="text|json", help="How log lines look; text unless said."),
+        typer.Option("--log-format", metavar="text|json", help="Format of log lines; text by default."),
     ] = None,
     log_level: Annotated[
         str | None,
-        typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error; info unless said."),
+        typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error; info by default."),
     ] = None,
     log_file: Annotated[
         str | None,
-        typer.Option("--log-file", metavar="FILE", help="In the data directory; standard error unless said."),
+        typer.Option(
+            "--log-file",
+            metavar="FILE",
+            help="Log to this file in the data directory instead of standard error.",
+        ),
     ] = None,
     hang_timeout_ms: Annotated[
         int | None,
         typer.Option(
             "--hang-timeout-ms",
             metavar="MS",
-            help="A process silent for so long is restarted; 5000 unless said.",
+            help="Restart a process that is silent for this long; 5000 by default.",
         ),
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any other key of the configuration. Repeatable."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the configuration. Repeatable."),
     ] = None,
 ) -> None:
-    """Run a broker in this terminal until Ctrl-C, which stops it in order.
+    """Run a broker in this terminal. Ctrl-C stops it in order.
 
     Later sources win: defaults, planaria.toml, PLANARIA_* variables (such as
     PLANARIA_DATA and PLANARIA_ENDPOINT), options.
 
-    [dim]Examples:[/dim]
+    Examples:
       planaria serve
       planaria serve --data /var/lib/planaria --endpoint tcp://0.0.0.0:5570
       planaria serve --set topic_defaults.flush=interval:200ms

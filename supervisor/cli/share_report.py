@@ -2,8 +2,9 @@
 
 from ...transport.protocol.groups import DescribeGroupReply
 from ...transport.protocol.shares import ConfigureShareGroupReply, ShareDescription
-from .output import console, plural, print_json, print_table, table
+from .output import note, plural, print_json, print_table
 from .retries import RetryingRecords, print_retrying
+from .tables import Listing
 
 
 def settings_text(settings: ShareDescription | ConfigureShareGroupReply) -> str:
@@ -19,9 +20,7 @@ def show_share(
         print_json({**told, "retrying_count": retrying.count, "retrying": retrying.records})
         return
     members = plural(len(share.members), "member")
-    console().print(
-        f"share group {description.group} is {description.state}, {members}; {settings_text(share)}\n"
-    )
+    note(f"share group {description.group} is {description.state}, {members}; {settings_text(share)}\n")
     numbers = ["partition", "done below", "acquired", "returned", "dead"]
     rows = [
         (
@@ -34,5 +33,5 @@ def show_share(
         )
         for each in share.partitions
     ]
-    print_table(table("topic", *numbers, numbers=numbers), rows, empty="nothing has been acquired yet")
+    print_table(Listing("topic", *numbers, numbers=numbers), rows, empty="nothing has been acquired yet")
     print_retrying(retrying)

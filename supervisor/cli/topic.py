@@ -8,6 +8,7 @@ import typer
 from ...transport.protocol.topics import DescribeTopicReply, PartitionDescription, TopicConfig
 from .confirmation import YesOption, confirm
 from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
+from .help_text import Command, Group
 from .output import (
     bytes_text,
     duration_text,
@@ -16,43 +17,47 @@ from .output import (
     plural,
     print_json,
     print_table,
-    table,
 )
 from .settings import parse_settings
+from .tables import Listing
 
-app = typer.Typer(no_args_is_help=True, help="Create, list, describe, alter and delete topics.")
+app = typer.Typer(cls=Group, no_args_is_help=True, help="Create, list, describe, alter and delete topics.")
 
-TopicArgument: TypeAlias = Annotated[str, typer.Argument(metavar="TOPIC", show_default=False)]
+TopicArgument: TypeAlias = Annotated[
+    str, typer.Argument(metavar="TOPIC", show_default=False, help="The topic's name.")
+]
 SettingsOption: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
         show_default=False,
-        help=f"{', '.join(TopicConfig.__struct_fields__)}. With units: retention_ms=7d, segment_bytes=64MiB."
-        " Repeatable.",
+        help="Set a key of the configuration, with a unit where it has one: retention_ms=7d, segment_bytes=64MiB."
+        f" Repeatable. Keys: {', '.join(TopicConfig.__struct_fields__)}.",
     ),
 ]
 
 
-@app.command()
+@app.command(cls=Command)
 def create(
     topic: TopicArgument,
-    partitions: Annotated[int, typer.Option("--partitions", "-p", min=1, help="How many logs it has.")] = 1,
+    partitions: Annotated[
+        int, typer.Option("--partitions", "-p", min=1, metavar="N", help="Number of partitions.")
+    ] = 1,
     settings: SettingsOption = None,
     if_not_exists: Annotated[
-        bool, typer.Option("--if-not-exists", help="Leave a topic that is there as it is.")
+        bool, typer.Option("--if-not-exists", help="Succeed and change nothing when the topic exists.")
     ] = False,
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Create a topic. It serves when the command returns.
+    """Create a topic. It is ready for use when the command returns.
 
-    [dim]Examples:[/dim]
+    Examples:
       planaria topic create ORDERS --partitions 3
       planaria topic create AUDIT --set retention_ms=unlimited --set flush=batch
 
-    [dim]--json:[/dim] as "topic describe".
+    --json: as "topic describe".
     """
     config = _config(settings)
     with attached(connect) as client:
@@ -63,15 +68,15 @@ def create(
         note(f"topic {topic} has {plural(len(found.partitions), 'partition')}")
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_topics(
-    internal: Annotated[bool, typer.Option("--internal", help="The broker's own topics as well.")] = False,
+    internal: Annotated[bool, typer.Option("--internal", help="Include the broker's own topics.")] = False,
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """List the topics and how many partitions each has.
+    """List the topics and their numbers of partitions.
 
-    [dim]--json:[/dim] {"topics": [{"topic", "partitions"}]}
+    --json: {"topics": [{"topic", "partitions"}]}
     """
     with attached(connect) as client:
         topics = sorted(client.list_topics(internal=internal), key=lambda summary: summary.topic)
@@ -80,19 +85,19 @@ def list_topics(
         return
     rows = [(summary.topic, str(summary.partitions)) for summary in topics]
     print_table(
-        table("topic", "partitions", numbers=["partitions"]),
+        Listing("topic", "partitions", numbers=["partitions"]),
         rows,
         empty='no topics yet: "planaria topic create NAME" makes one',
     )
 
 
-@app.command()
+@app.command(cls=Command)
 def describe(
     topic: TopicArgument, as_json: JsonOption = False, connect: ConnectOption = DEFAULT_ENDPOINT
 ) -> None:
-    """Show a topic's configuration and the figures of its partitions.
+    """Show the configuration of a topic, and the offsets, size and state of its partitions.
 
-    [dim]--json:[/dim] {"topic", "topic_id", "config": {...}, "partitions":
+    --json: {"topic", "topic_id", "config": {...}, "partitions":
     [{"partition", "online", "incarnation", "leader_epoch",
     "log_start_offset", "high_watermark", "log_end_offset", "size_bytes",
     "reason"}]}; -1 is unknown
@@ -105,26 +110,28 @@ def describe(
         _print_description(found)
 
 
-@app.command()
+@app.command(cls=Command)
 def alter(
     topic: TopicArgument,
     partitions: Annotated[
         int | None,
-        typer.Option("--partitions", "-p", min=1, help="The new number: it can grow, never shrink."),
+        typer.Option(
+            "--partitions", "-p", min=1, metavar="N", help="The new number of partitions; it cannot shrink."
+        ),
     ] = None,
     settings: SettingsOption = None,
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Change a topic's configuration, or let it grow. What is not named stays.
+    """Change the configuration of a topic or add partitions. Keys that are not named keep their values.
 
-    Keys move to other partitions when their number changes.
+    With more partitions, messages of a key may go to another partition than before.
 
-    [dim]Examples:[/dim]
+    Examples:
       planaria topic alter ORDERS --set retention_ms=30d
       planaria topic alter ORDERS --partitions 6
 
-    [dim]--json:[/dim] as "topic describe".
+    --json: as "topic describe".
     """
     config = _config(settings)
     if partitions is None and not config:
@@ -137,13 +144,13 @@ def alter(
         _print_description(found)
 
 
-@app.command()
+@app.command(cls=Command)
 def delete(
     topic: TopicArgument,
     is_confirmed: YesOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Delete a topic and every message in it. Asks first in a terminal, and needs --yes elsewhere."""
+    """Delete a topic and all its messages. Asks first in a terminal; without one, --yes is required."""
     confirm(f"topic {topic} with all its messages", is_confirmed=is_confirmed)
     with attached(connect) as client:
         client.delete_topic(topic)
@@ -160,7 +167,15 @@ def _print_description(found: DescribeTopicReply) -> None:
     note(f"topic {found.topic}, id {found.topic_id}")
     note("".join(f"  {key:{width}}  {_setting_text(key, value)}\n" for key, value in settings.items()))
     print_table(
-        table("partition", "start", "end", "size", "state", numbers=["partition", "start", "end", "size"]),
+        Listing(
+            "partition",
+            "start",
+            "end",
+            "size",
+            "state",
+            numbers=["partition", "start", "end", "size"],
+            prose=["state"],
+        ),
         [_row(partition) for partition in found.partitions],
     )
 

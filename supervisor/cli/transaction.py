@@ -7,19 +7,21 @@ import msgspec
 import typer
 
 from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
-from .output import UNKNOWN, duration_text, note, plural, print_json, print_table, table
+from .help_text import Command, Group
+from .output import UNKNOWN, duration_text, note, plural, print_json, print_table
+from .tables import Listing
 
 if TYPE_CHECKING:
     from ...transport.protocol.transactions import TransactionDescription
 
-app = typer.Typer(no_args_is_help=True, help="Show transactions and who holds them.")
+app = typer.Typer(cls=Group, no_args_is_help=True, help="Show transactional ids and their transactions.")
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_transactions(as_json: JsonOption = False, connect: ConnectOption = DEFAULT_ENDPOINT) -> None:
-    """Show all transactional ids: how the last transaction of each stands, and for how long it has been open.
+    """List all transactional ids with the state of the last transaction of each.
 
-    [dim]--json:[/dim] {"transactions": [{"transactional_id", "state", "started_ms", "partitions", "groups", ...}]}
+    --json: {"transactions": [{"transactional_id", "state", "started_ms", "partitions", "groups", ...}]}
     """
     with attached(connect) as client:
         transactions = client.list_transactions()
@@ -30,7 +32,7 @@ def list_transactions(as_json: JsonOption = False, connect: ConnectOption = DEFA
         note("no transactional id is known")
         return
     now_ms = time.time_ns() // 1_000_000
-    columns = table("id", "state", "epoch", "open for", "timeout", "takes part", numbers=["epoch"])
+    columns = Listing("id", "state", "epoch", "open for", "timeout", "takes part", numbers=["epoch"])
     print_table(columns, [_row(each, now_ms) for each in transactions])
 
 

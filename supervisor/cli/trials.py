@@ -14,47 +14,56 @@ from .connection import JsonOption
 
 
 def demo(
-    duration: Annotated[float, typer.Option("--duration", min=1, metavar="SECONDS", help="How long.")] = 20.0,
+    duration: Annotated[
+        float, typer.Option("--duration", min=1, metavar="SECONDS", help="How long to run.")
+    ] = 20.0,
     record: Annotated[
         Path | None,
         typer.Option(
             "--record", metavar="FILE", dir_okay=False, help="Also write the screen to FILE, as SVG."
         ),
     ] = None,
-    no_color: Annotated[bool, typer.Option("--no-color", help="Plain text.")] = False,
+    no_color: Annotated[bool, typer.Option("--no-color", help="Print without colors.")] = False,
 ) -> None:
-    """Watch a broker at work: flights published, consumed, and its processes killed and regrown."""
+    """Watch a broker publish and deliver flights while its processes are killed and restarted."""
     from ..demo import DemoOptions, run_demo  # noqa: PLC0415
 
     raise typer.Exit(run_demo(DemoOptions(duration_s=duration, record=record), Console(no_color=no_color)))
 
 
 def chaos(
-    duration: Annotated[float, typer.Option("--duration", min=1, metavar="SECONDS", help="How long.")] = 60.0,
-    seed: Annotated[int, typer.Option("--seed", help="Repeats the faults of a run.")] = 7,
-    partitions: Annotated[int, typer.Option("--partitions", min=1, help="Of the topic under load.")] = 4,
+    duration: Annotated[
+        float, typer.Option("--duration", min=1, metavar="SECONDS", help="How long to run.")
+    ] = 60.0,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", help="The same seed repeats the same faults.")
+    ] = 7,
+    partitions: Annotated[
+        int, typer.Option("--partitions", min=1, metavar="N", help="Partitions of the topic under load.")
+    ] = 4,
     interval_ms: Annotated[
         int | None,
         typer.Option(
             "--interval-ms",
             min=10,
             metavar="MS",
-            help="Between two faults, on average: 700, with --exactly-once 300.",
+            help="Mean time between two faults; 700, with --exactly-once 300.",
         ),
     ] = None,
     faults: Annotated[
-        int | None, typer.Option("--faults", min=1, help="End after so many, however long it takes.")
+        int | None,
+        typer.Option("--faults", min=1, metavar="N", help="End after N faults instead of --duration."),
     ] = None,
     exactly_once: Annotated[
-        bool, typer.Option("--exactly-once", help="Two stages of transactions; clients are killed too.")
+        bool, typer.Option("--exactly-once", help="Run two stages of transactions, and kill clients too.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Kill and freeze processes under load, then check that nothing was lost, reordered or doubled.
+    """Kill and freeze processes under load, then check for lost, reordered and duplicate messages.
 
-    Exit code 1 on any violation. Ctrl-C ends the faults early and checks what there is.
+    Exit code 1 on any violation. Ctrl-C ends the faults early and starts the check.
 
-    [dim]--json:[/dim] {"seed", "duration_s", "faults", "victims", "verdict":
+    --json: {"seed", "duration_s", "faults", "victims", "verdict":
     {...}, "not_recovered", "recovery"}; with --exactly-once {"seed", "duration_s", "faults",
     "input", "output", "transactions", "hosted", "stages": [...]}
     """
@@ -86,16 +95,16 @@ def chaos(
 def bench(
     rows: Annotated[
         list[str] | None,
-        typer.Option("--rows", metavar="NAME", help="Measure this one only. Repeatable; all unless said."),
+        typer.Option("--rows", metavar="NAME", help="Measure only this row. Repeatable."),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A sixth of the work: a look, not a claim.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Do a sixth of the work.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure the broker's speed on this machine, beside what the machine itself can do.
+    """Measure the broker's speed on this machine, next to the limits of the machine.
 
-    Exit code 1 when a row falls short of its bar.
+    Exit code 1 when a row misses its target.
 
-    [dim]--json:[/dim] {"machine", "ceilings": {...}, "rows": [...], "reached"}
+    --json: {"machine", "ceilings": {...}, "rows": [...], "reached"}
     """
     from ..bench import BenchOptions, run_bench  # noqa: PLC0415
     from ..bench.rows import ROWS  # noqa: PLC0415

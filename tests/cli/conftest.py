@@ -21,3 +21,4 @@ def broker() -> Iterator[ServedBroker]:
     served.close()
     shutil.rmtree(data)
     assert code == 0, errors
+    assert "replies dropped" not in errors  # however the commands before ended

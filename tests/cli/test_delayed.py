@@ -16,7 +16,7 @@ def test_what_is_held_back_is_shown_and_called_off(broker: ServedBroker) -> None
     assert "reminder-17" in text
     assert "order" in text
     assert "1 message will not be delivered" in broker.run("delayed", "cancel", "reminder-17")
-    assert "no message is held back" in broker.run("delayed", "list", "LATER")
+    assert "no delayed messages" in broker.run("delayed", "list", "LATER")
     done = planaria("delayed", "cancel", "reminder-17", "reminder-18", "--connect", broker.endpoint)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1

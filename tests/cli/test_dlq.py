@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from command_line import ServedBroker, planaria
+from command_line import Done, ServedBroker, planaria
 from planaria import Client
 from planaria.supervisor.cli.letters import parse_place, parse_since
 
@@ -91,7 +91,7 @@ def test_purge_wants_to_be_sure(broker: ServedBroker) -> None:
     with Client(broker.endpoint) as client:
         client.create_topic("OLD.dlq", 2)
         for number in range(5):
-            client.publish("OLD.dlq", number, key=f"{number}")
+            client.publish("OLD.dlq", number, key=f"{number}", headers={"dead-letter-reason": "old"})
     done = planaria("dlq", "purge", "OLD.dlq", "--connect", broker.endpoint)
     assert (done.returncode, "5 letters of OLD.dlq would be deleted; say --yes" in done.stderr) == (1, True)
     assert "5 letters of OLD.dlq deleted" in broker.run("dlq", "purge", "OLD.dlq", "--yes")
@@ -120,9 +120,37 @@ def test_times_and_places() -> None:
     assert parse_since("2026-01-31T12:00", 0) == 1_769_860_800_000
 
 
-def test_a_topic_without_dead_letters_is_told_from_one_with(broker: ServedBroker, letters: str) -> None:
-    broker.run("topic", "create", "PLAIN")
-    broker.run("produce", "PLAIN", given="a\nb\n")
-    told = "PLAIN holds no dead letters"
-    assert told in planaria("dlq", "list", "PLAIN", "--connect", broker.endpoint).stderr
-    assert planaria("dlq", "list", letters, "--all", "--connect", broker.endpoint).stderr == ""
+COMMANDS = [["list"], ["list", "--all"], ["show", "0"], ["redrive"], ["redrive", "--dry-run"], ["purge"]]
+
+
+def dlq(broker: ServedBroker, topic: str, command: list[str], *options: str) -> Done:
+    name, *rest = command
+    return planaria("dlq", name, topic, *rest, *options, "--connect", broker.endpoint)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_messages_that_are_not_dead_letters_are_refused(broker: ServedBroker, command: list[str]) -> None:
+    broker.run("topic", "create", "PLAIN", "--if-not-exists", "--partitions", "2")
+    broker.run("produce", "PLAIN", given="a\nb\nc\n")
+    before = broker.json("topic", "describe", "PLAIN")["partitions"]
+    options = ["--yes"] if command == ["purge"] else []
+    told = "planaria: PLAIN holds no dead letters: its messages are not dead letters\n"
+    assert dlq(broker, "PLAIN", command, *options) == (1, "", told)
+    after = broker.json("topic", "describe", "PLAIN")["partitions"]
+    assert [each["log_start_offset"] for each in after] == [each["log_start_offset"] for each in before]
+    assert "PLAIN.redriven" not in broker.run("topic", "list")
+
+
+@pytest.mark.parametrize("command", [each for each in COMMANDS if each != ["show", "0"]], ids=" ".join)
+def test_an_empty_topic_holds_no_dead_letters(broker: ServedBroker, command: list[str]) -> None:
+    broker.run("topic", "create", "EMPTY.dlq", "--if-not-exists")
+    assert dlq(broker, "EMPTY.dlq", command) == (0, "EMPTY.dlq holds no dead letters\n", "")
+    assert dlq(broker, "EMPTY.dlq", command, "--json").returncode == 0
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_topic_that_does_not_exist(broker: ServedBroker, command: list[str]) -> None:
+    done = dlq(broker, "NOPE.dlq", command)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("planaria: there is no topic 'NOPE.dlq'")
+    assert done.stderr.count("\n") == 1

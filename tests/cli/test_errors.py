@@ -40,7 +40,7 @@ def one_line(text: str) -> str:
         (["kill", "gateway/0", "--signal", "HUP"], "none of SIGKILL, SIGTERM"),
         (["group", "reset", "g", "--to", "soonish"], "neither earliest, latest"),
         (["group", "reset", "g"], "Missing option '--to'"),
-        (["group", "reset", "g", "--to", "latest", "--partition", "1"], "needs --topic"),
+        (["group", "reset", "g", "--to", "latest", "--partition", "1"], "requires --topic"),
         (["produce", "A", "--key-field", "id"], "is for --format json"),
         (["produce", "A", "--format", "json", "--key-separator", ":"], "is for --format lines"),
         (["produce", "A", "--header", "x"], "not like NAME=VALUE"),

@@ -2,7 +2,8 @@
 
 import pytest
 
-from planaria.supervisor.cli.output import bytes_text, duration_text, plural, print_table, rate_text, table
+from planaria.supervisor.cli.output import bytes_text, duration_text, plural, print_table, rate_text
+from planaria.supervisor.cli.tables import Listing
 
 
 @pytest.mark.parametrize(
@@ -38,6 +39,6 @@ def test_piped_tables_are_never_wrapped(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
-    made = table("address", "text")
+    made = Listing("address", "text")
     print_table(made, [("partition/" + "N" * 200 + "/0", "word " * 50)])
     assert len(capsys.readouterr().out.splitlines()) == 3

@@ -36,14 +36,14 @@ class Done(NamedTuple):
     stderr: str
 
 
-def planaria(*arguments: str, given: str | bytes = "") -> Done:
+def planaria(*arguments: str, given: str | bytes = "", columns: int = 80) -> Done:
     """Run one command in this process, as `Command` would in one of its own, only faster."""
     given = given.encode() if isinstance(given, str) else given
     stdin, stdout, stderr = (
         io.TextIOWrapper(io.BytesIO(data), encoding="utf-8") for data in (given, b"", b"")
     )
     with (
-        mock.patch.dict(os.environ, environment(), clear=True),
+        mock.patch.dict(os.environ, environment(COLUMNS=str(columns)), clear=True),
         mock.patch.multiple(sys, stdin=stdin, stdout=stdout, stderr=stderr),
     ):
         code = run(arguments)
@@ -55,10 +55,10 @@ def planaria(*arguments: str, given: str | bytes = "") -> Done:
 class Command:
     """A command that runs until it is told to stop."""
 
-    def __init__(self, *arguments: str, cwd: Path | None = None) -> None:
+    def __init__(self, *arguments: str, cwd: Path | None = None, is_typed_into: bool = False) -> None:
         self.process = subprocess.Popen(
             [*PROGRAM, *arguments],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if is_typed_into else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment(),

@@ -98,6 +98,11 @@ def letter_of(message: Message) -> DeadLetter:
     )
 
 
+def is_letter(message: Message) -> bool:
+    """Whether the message has any header of a dead letter."""
+    return any(name.startswith(PREFIX) for name in message.headers or {})
+
+
 def read_letters(client: Admin, topic: str) -> Iterator[DeadLetter]:
     """Every letter that is there now, partition by partition."""
     for partition in range(len(client.describe_topic(topic).partitions)):
