@@ -6,12 +6,18 @@ the path of a socket (macOS: 103); a longer name is replaced by a digest of it.
 """
 
 import hashlib
+import ipaddress
+import re
 import sys
 
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:5570"
 """Where a broker listens, and a client looks for one, when nobody says otherwise."""
 
 MAX_PATH_BYTES = 103 if sys.platform == "darwin" else 107
+
+
+MAX_PORT = 65_535
+_TCP = re.compile(r"tcp://(?P<host>[^/]+):(?P<port>[0-9]{1,5})")
 
 
 class PathTooLong(ValueError):
@@ -31,6 +37,30 @@ def control_endpoint(run_directory: str) -> str:
 def peer_id(address: str, incarnation: int) -> bytes:
     """How one incarnation of an actor is called inside ZeroMQ."""
     return f"{address}.{incarnation}".encode()
+
+
+def tcp_place(endpoint: object) -> tuple[str, int] | None:
+    """Host and port of an endpoint that one can connect to; None when it is not of the form tcp://HOST:PORT."""
+    found = _TCP.fullmatch(endpoint) if isinstance(endpoint, str) else None
+    if found is None or not 1 <= int(found["port"]) <= MAX_PORT:
+        return None
+    return found["host"].removeprefix("[").removesuffix("]"), int(found["port"])
+
+
+def tcp_endpoint(address: str, port: int) -> str:
+    """The endpoint of a numeric address, spelled as ZeroMQ's monitor spells it."""
+    return f"tcp://[{address}]:{port}" if ":" in address else f"tcp://{address}:{port}"
+
+
+def numeric_endpoint(endpoint: str) -> str | None:
+    """The endpoint, spelled so, when its host is an address; None when the host is a name that has to be looked up."""
+    place = tcp_place(endpoint)
+    if place is None:
+        return endpoint  # ipc
+    try:
+        return tcp_endpoint(str(ipaddress.ip_address(place[0])), place[1])
+    except ValueError:
+        return None
 
 
 def _ipc(run_directory: str, name: str) -> str:

@@ -24,6 +24,8 @@ CONTROL_HIGH_WATER_MARK = 100_000
 RECONNECT_MS = 20
 RECONNECT_MAX_MS = 500
 HANDSHAKE_MS = 5_000
+CONNECT_TIMEOUT_MS = 3_000
+"""How long an address may neither take nor refuse a connection; then it counts as one that refuses."""
 PING_MS = 2_000
 """How often a client sends a ZMTP ping over TCP; libzmq answers it in a thread of its own, also for a busy process."""
 PEER_SILENCE_MS = 30_000
@@ -73,6 +75,7 @@ def _socket(
     socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
     socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+    socket.setsockopt(zmq.CONNECT_TIMEOUT, CONNECT_TIMEOUT_MS)
     socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
     socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, KEEPALIVE_IDLE_S)
     socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, KEEPALIVE_INTERVAL_S)
@@ -85,12 +88,18 @@ def _opened(
     socket: "zmq.Socket[bytes]", open_at: Callable[[str], object], endpoint: str
 ) -> "zmq.Socket[bytes]":
     """The socket, bound or connected; closed when it cannot be."""
+    _choose_family(socket, endpoint)
     try:
         open_at(endpoint)
     except zmq.ZMQError:
         socket.close()
         raise
     return socket
+
+
+def _choose_family(socket: "zmq.Socket[bytes]", endpoint: str) -> None:
+    """IPv6 for an address that is one: `tcp://[::]` is bound for both families, `tcp://127.0.0.1` for one."""
+    socket.setsockopt(zmq.IPV6, int(endpoint.startswith("tcp://[")))
 
 
 def server_socket(context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> "zmq.Socket[bytes]":
@@ -147,6 +156,7 @@ def connect_peer(socket: "zmq.Socket[bytes]", name: bytes, endpoint: str) -> Non
     socket.setsockopt(zmq.HEARTBEAT_IVL, PING_MS if is_remote else 0)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, PEER_SILENCE_MS)
     socket.setsockopt(zmq.HEARTBEAT_TTL, PEER_SILENCE_MS)
+    _choose_family(socket, endpoint)
     socket.setsockopt(zmq.CONNECT_ROUTING_ID, name)
     socket.connect(endpoint)
 

@@ -286,7 +286,7 @@ def test_what_is_published_while_the_broker_is_down_has_surely_failed(broker: Fa
         broker.kill_partition("T", 0)
         broker.kill_partition("T", 1)
         broker.kill_gateway()
-        until(lambda: client._network._exchange._session is None, "the client notices")
+        until(lambda: client._network._exchange._link.session is None, "the client notices")
         with pytest.raises(DeliveryFailed):
             publish_one(client if kind == "client" else producer, options)
     assert numbers(broker) == [1]

@@ -80,6 +80,7 @@ IMPURE: dict[str, str] = {
     "transport/client/dispatch.py": "sends and receives on the client's socket",
     "transport/client/offset_queries.py": "asks by the network and waits",
     "transport/client/network.py": "the client's socket, its thread and its clock",
+    "transport/client/resolver.py": "asks the system's resolver, in a thread",
     "transport/client/silence.py": "asks the kernel about a connection",
     "transport/client/farewell.py": "the end of the interpreter",
     "transport/client/pump.py": "holds the accumulator's batches, which threads wait for",

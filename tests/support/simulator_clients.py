@@ -75,7 +75,9 @@ class ClientHost(Host):
             retry=RetryPolicy(),
             jitter=world.random.random,
         )
-        self._dispatch = Dispatch(self._exchange, self._socket, lambda *_: self._is_local, lambda _: None)
+        self._dispatch = Dispatch(
+            self._exchange, self._socket, lambda *_: self._is_local, lambda _: None, lambda _: None
+        )
         self._monitor: deque[tuple[str, bool]] = deque()
         self._is_begun = False
         self._next_timer_at: int | None = None

@@ -14,7 +14,9 @@ from typing import Any, Self, overload
 
 from ..batch import Headers
 from ..endpoints import DEFAULT_ENDPOINT
+from ..protocol.session import Hello, HelloReply
 from .admin import Admin
+from .asking import GATEWAY
 from .consumer import Consumer
 from .delivery import RecordMetadata
 from .farewell import at_exit
@@ -70,6 +72,15 @@ class Client(Admin):
     def is_inherited(self) -> bool:
         """Whether this process is a fork of the one that made the client: then every call raises Forked."""
         return self._network.is_inherited
+
+    def wait_for_broker(self, timeout: float) -> None:
+        """Wait until the broker has answered a greeting; raises TimedOut after `timeout` seconds.
+
+        No other call needs this: each waits for the broker by itself.
+        """
+        self._network.call(
+            GATEWAY, Hello(client_id=self._client_id), HelloReply, timeout_ms=int(timeout * 1000)
+        )
 
     @overload
     def producer(self, *, transactional_id: str, **options: Any) -> TransactionalProducer: ...

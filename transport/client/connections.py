@@ -1,5 +1,8 @@
 """What the exchange knows of its connections and of the asks under way. Plain records with their bookkeeping. Pure."""
 
+from collections.abc import Iterator
+from itertools import count
+
 from msgspec import Struct, field
 
 from ..addresses import Place
@@ -48,3 +51,31 @@ class Pending(Struct, eq=False):
             self.connection.in_flight.pop(self.attempt, None)
         self.connection = None
         self.attempt = 0
+
+
+class Connections:
+    """The connections there are, by endpoint and by route."""
+
+    def __init__(self) -> None:
+        self._routes = count(1)
+        self._by_endpoint: dict[str, Connection] = {}
+        self._by_route: dict[bytes, Connection] = {}
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(list(self._by_endpoint.values()))
+
+    def new(self, endpoint: str, partition: tuple[str, int, int] | None = None) -> Connection:
+        connection = Connection(b"%d" % next(self._routes), endpoint, partition)
+        self._by_endpoint[endpoint] = self._by_route[connection.route] = connection
+        return connection
+
+    def at(self, endpoint: str) -> Connection | None:
+        return self._by_endpoint.get(endpoint)
+
+    def on_route(self, route: bytes) -> Connection | None:
+        return self._by_route.get(route)
+
+    def drop(self, connection: Connection) -> None:
+        if self._by_endpoint.get(connection.endpoint) is connection:
+            del self._by_endpoint[connection.endpoint]
+        self._by_route.pop(connection.route, None)

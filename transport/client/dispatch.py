@@ -25,6 +25,7 @@ from .exchange_events import (
     Deliver,
     Disconnect,
     LocalityKnown,
+    Resolve,
     Send,
     SilenceMeasured,
     Submitted,
@@ -47,9 +48,10 @@ class Dispatch:
         socket: "zmq.Socket[bytes]",
         is_here: Callable[[str, str], bool],
         silence_ms: Callable[[str], int | None],
+        resolve: Callable[[str], None],
     ) -> None:
         """`is_here` says whether the broker with this run directory and instance runs on this machine, `silence_ms`
-        for how long no byte has come from an endpoint."""
+        for how long no byte has come from an endpoint; `resolve` posts Resolved to the exchange, later."""
         self.timers = Timers()
         self.inbox: deque[tuple[Owner, Event]] = deque()
         """Posted by any thread."""
@@ -57,6 +59,7 @@ class Dispatch:
         self._socket = socket
         self._is_here = is_here
         self._silence_ms = silence_ms
+        self._resolve = resolve
         self._arrived: deque[list[bytes]] = deque()
         """Messages that were read when a connection went; they come before those in the socket."""
 
@@ -122,6 +125,8 @@ class Dispatch:
                 case CheckLocality(run_directory=directory, instance_id=instance_id):
                     known = LocalityKnown(instance_id, self._is_here(directory, instance_id))
                     more = self._exchange.handle(known, now)
+                case Resolve(endpoint=endpoint):
+                    self._resolve(endpoint)
                 case CheckSilence(endpoint=endpoint):
                     silence_ms = self._silence_ms(endpoint)
                     if silence_ms is not None:

@@ -3,9 +3,7 @@
 It keeps the promise made at `Ask`: exactly one Answered or Failed. Called by the network with what users ask and what the
 socket reports. Never touches a socket.
 
-    session      meaning                                        left by
-    greeting     `hello` is sent, nothing else goes out         its reply -> open; connection lost -> greeting anew
-    open         asks go to the gateway                         connection lost -> greeting
+The way to the gateway, with its greeting, is in `gateway_link.py`; without a session nothing is sent to it.
 
 Partitions, and others whose endpoint an ask comes with, are reached directly when the broker runs on this machine, and
 through the gateway otherwise. An ask to a partition that is offline, and any ask while there is no session, is held,
@@ -23,9 +21,9 @@ from ..codec import decode_reply, id_of
 from ..protocol.data import Fetch, Produce
 from ..protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ..protocol.message import Reply
-from ..protocol.session import Cancel, Hello, HelloReply, Metadata, MetadataReply
+from ..protocol.session import Cancel, HelloReply, Metadata, MetadataReply
 from .asking import Answered, Ask, CancelTimer, Effect, Event, Failed, Owner, SetTimer, TimerFired
-from .connections import Connection, Pending
+from .connections import Connection, Connections, Pending
 from .directory import Directory
 from .errors import unknown_topic
 from .exchange_events import (
@@ -38,6 +36,7 @@ from .exchange_events import (
     Disconnect,
     Disconnected,
     LocalityKnown,
+    Resolved,
     Send,
     SilenceMeasured,
     Submitted,
@@ -45,10 +44,9 @@ from .exchange_events import (
     Wanted,
     Withdrawn,
 )
+from .gateway_link import DIAL, HELLO, GatewayLink
 from .retry import Jitter, RetryPolicy
 
-HELLO_TIMEOUT_MS = 5_000
-"""A connection that does not answer a greeting for so long is made anew."""
 LONG_POLL_MS = 20_000
 POLL_GRACE_MS = 5_000
 SILENCE_MS = 6_000
@@ -57,7 +55,6 @@ REFRESH_MS = 1_000
 """How old the picture of the topics in use may become; a topic that grew is noticed by then."""
 
 _OFFLINE = frozenset({ErrorCode.PARTITION_OFFLINE, ErrorCode.ACTOR_UNAVAILABLE, ErrorCode.SHUTTING_DOWN})
-_HELLO = "hello"
 _POLL = "poll"
 _REFRESH = "refresh"
 _BELIEVE = "believe"
@@ -76,25 +73,22 @@ class Exchange:
         self._jitter = jitter
         self._serials = count(1)
         self._attempts = count(1)
-        self._routes = count(1)
         self._pending: dict[int, Pending] = {}
         self._held: dict[int, Pending] = {}
         self._interest: dict[str, None] = {}
-        self._endpoint = endpoint
-        self._gateway = Connection(b"", endpoint)
-        self._connections: dict[str, Connection] = {}
-        self._by_route: dict[bytes, Connection] = {}
+        self._connections = Connections()
+        self._link = GatewayLink(
+            endpoint, self._connections, self._attempts, client_id=client_id, retry=retry, jitter=jitter
+        )
         self._lost: set[str] = set()
         """Endpoints that asks came with, of incarnations that have gone."""
-        self._session: HelloReply | None = None
         self._is_local: bool | None = None
-        self._hello_attempt = 0
         self._polls: dict[int, int | None] = {}
 
     # Events.
 
     def start(self, now: int) -> list[Effect]:
-        return [*self._greet(now), SetTimer(_REFRESH, now + REFRESH_MS)]
+        return [*self._link.dial(now), SetTimer(_REFRESH, now + REFRESH_MS)]
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         match event:
@@ -103,9 +97,10 @@ class Exchange:
             case Arrived():
                 return self._on_message(event, now)
             case Disconnected(endpoint=endpoint, is_refused=is_refused):
-                connection = self._connections.get(endpoint)
-                if connection is None or (is_refused and connection is self._gateway):
-                    return []  # a gateway that is not there yet is waited for: its endpoint stays the same
+                connection = self._connections.at(endpoint)
+                is_gateway = connection is not None and connection is self._link.connection
+                if connection is None or (is_refused and is_gateway and self._link.is_dialled_by_zeromq):
+                    return []
                 if is_refused:
                     connection.hand_back()  # there has been no connection: nothing has left
                 return self._on_lost(connection, now)
@@ -114,13 +109,18 @@ class Exchange:
             case Wanted(topic=topic):
                 return self._want(topic, now)
             case LocalityKnown(instance_id=instance_id, is_local=is_local):
-                if self._session is None or self._session.instance_id != instance_id:
+                session = self._link.session
+                if session is None or session.instance_id != instance_id:
                     return []
                 self._is_local = is_local
                 return self._release(now)
             case SilenceMeasured(endpoint=endpoint, silence_ms=silence_ms):
-                is_dead = endpoint == self._gateway.endpoint and silence_ms >= SILENCE_MS
-                return self._on_lost(self._gateway, now) if is_dead else []
+                connection = self._connections.at(endpoint)
+                if connection is None or silence_ms < SILENCE_MS:
+                    return []
+                return self._on_lost(connection, now)
+            case Resolved():
+                return self._link.on_resolved(event, now)
             case Withdrawn(owner=owner):
                 return self._withdraw(owner)
             case TimerFired(key=key):
@@ -139,38 +139,20 @@ class Exchange:
                 return self._on_patience_over(self._pending[serial])
             case (kind, attempt) if kind == _POLL:
                 return self._on_poll_overdue(attempt, now)
-        if key == _HELLO:
-            return self._on_lost(self._gateway, now) if self._session is None else []
+        gateway = self._link.connection
+        if key == HELLO:
+            return self._on_lost(gateway, now) if gateway is not None and self._link.session is None else []
+        if key == DIAL:
+            return self._link.on_time_to_dial()
         if key == _REFRESH:
             effects = self._ask_metadata(now)
-            if self._session is not None:
-                effects.append(CheckSilence(self._gateway.endpoint))
+            if gateway is not None and self._link.session is not None:
+                effects.append(CheckSilence(gateway.endpoint))
             return [*effects, SetTimer(_REFRESH, now + REFRESH_MS)]
         assert key in (_BELIEVE, _POLL), key
         return self._release(now)
 
     # The session.
-
-    def _greet(self, now: int) -> list[Effect]:
-        self._session = None
-        self._polls.clear()
-        self._gateway = connection = self._new_connection(self._endpoint, None)
-        self._hello_attempt = next(self._attempts)
-        connection.in_flight[self._hello_attempt] = None
-        return [
-            Connect(connection.route, connection.endpoint),
-            Send(
-                connection.route,
-                self._hello_attempt,
-                Hello(id=self._hello_attempt, client_id=self._client_id),
-            ),
-            SetTimer(_HELLO, now + HELLO_TIMEOUT_MS),
-        ]
-
-    def _new_connection(self, endpoint: str, partition: tuple[str, int, int] | None) -> Connection:
-        connection = Connection(b"%d" % next(self._routes), endpoint, partition)
-        self._connections[endpoint] = self._by_route[connection.route] = connection
-        return connection
 
     def _on_hello(self, reply: Any, now: int) -> list[Effect]:
         if isinstance(reply, ErrorBody):
@@ -181,11 +163,10 @@ class Exchange:
                 for pending in list(self._pending.values())
             ]
             return [effect for effects in failed for effect in effects]
-        effects: list[Effect] = [CancelTimer(_HELLO)]
-        if self._session is None and self.directory.instance_id not in (None, reply.instance_id):
+        if self.directory.instance_id not in (None, reply.instance_id):
             self.directory.forget()
             self._is_local = None
-        self._session = reply
+        effects = self._link.on_hello(reply)
         self.directory.expire_version()
         if self._is_local is None:
             effects.append(CheckLocality(reply.run_directory, reply.instance_id))
@@ -193,12 +174,11 @@ class Exchange:
 
     def _on_lost(self, connection: Connection, now: int) -> list[Effect]:
         """A connection broke: what was in flight on it has no answer."""
-        if self._connections.get(connection.endpoint) is connection:
-            del self._connections[connection.endpoint]
-        self._by_route.pop(connection.route, None)
+        self._connections.drop(connection)
         effects: list[Effect] = [Disconnect(connection.route, connection.endpoint)]
-        if connection is self._gateway:
-            effects += self._greet(now)
+        if connection is self._link.connection:
+            self._polls.clear()
+            effects += self._link.dial(now)
         elif connection.partition is not None:
             self.directory.suspect(*connection.partition, now)
         else:
@@ -213,7 +193,7 @@ class Exchange:
         return effects
 
     def _on_undeliverable(self, event: Undeliverable, now: int) -> list[Effect]:
-        connection = self._by_route.get(event.route)
+        connection = self._connections.on_route(event.route)
         if connection is None:
             return []
         if not event.is_full:
@@ -253,7 +233,7 @@ class Exchange:
         self._held.pop(pending.serial, None)
         pending.attempt = next(self._attempts)
         request = structs.replace(pending.ask.request, id=pending.attempt)
-        if connection is not self._gateway and isinstance(request, Produce | Fetch):
+        if connection is not self._link.connection and isinstance(request, Produce | Fetch):
             # A partition hears no greeting.
             request = structs.replace(request, client_id=self._client_id)
         effects.append(Send(connection.route, pending.attempt, request, pending.ask.payload))
@@ -266,7 +246,7 @@ class Exchange:
         return effects
 
     def _connection_for(self, pending: Pending, now: int) -> tuple[Connection | None, list[Effect]]:
-        gateway = self._gateway if self._session is not None else None
+        gateway = self._link.connection if self._link.session is not None else None
         if pending.partition is None:
             endpoint = pending.ask.endpoint
             if endpoint is not None and self._is_local and endpoint not in self._lost:
@@ -288,10 +268,10 @@ class Exchange:
     def _connection_at(
         self, endpoint: str, partition: tuple[str, int, int] | None
     ) -> tuple[Connection, list[Effect]]:
-        connection = self._connections.get(endpoint)
+        connection = self._connections.at(endpoint)
         if connection is not None:
             return connection, []
-        connection = self._new_connection(endpoint, partition)
+        connection = self._connections.new(endpoint, partition)
         return connection, [Connect(connection.route, connection.endpoint)]
 
     def _watch_unknown(self, pending: Pending, now: int) -> list[Effect]:
@@ -351,8 +331,8 @@ class Exchange:
         op = pending.ask.request.__struct_config__.tag
         if pending.last_error is not None:
             reason = f"; last answer: {pending.last_error.code}: {pending.last_error.message}"
-        elif self._session is None:
-            reason = f"; no broker answers at {self._endpoint}"
+        elif self._link.session is None:
+            reason = f"; {self._link.absence}"
         elif pending.serial in self._held:
             reason = "; it is offline"
         else:
@@ -393,11 +373,11 @@ class Exchange:
 
     def _on_message(self, event: Arrived, now: int) -> list[Effect]:
         attempt = id_of(event.header)
-        connection = self._by_route.get(event.route)
+        connection = self._connections.on_route(event.route)
         if connection is None or not isinstance(attempt, int) or attempt not in connection.in_flight:
             return []  # an answer that nobody waits for any more
         pending = connection.in_flight.pop(attempt)
-        if attempt == self._hello_attempt:
+        if attempt == self._link.hello_attempt:
             return self._on_hello(_decode(event.header, HelloReply), now)
         if pending is None:
             return self._on_metadata(attempt, _decode(event.header, MetadataReply), now)
@@ -417,17 +397,18 @@ class Exchange:
 
     def _ask_metadata(self, now: int, after_version: int | None = None) -> list[Effect]:
         """Ask where the topics of interest are; with `after_version`, once that has changed."""
-        if self._session is None or not self._interest:
+        gateway, session = self._link.connection, self._link.session
+        if gateway is None or session is None or not self._interest:
             return []
-        wait_ms = min(LONG_POLL_MS, self._session.max_wait_ms) if after_version is not None else 0
+        wait_ms = min(LONG_POLL_MS, session.max_wait_ms) if after_version is not None else 0
         attempt = next(self._attempts)
         self._polls[attempt] = after_version
-        self._gateway.in_flight[attempt] = None
+        gateway.in_flight[attempt] = None
         request = Metadata(
             id=attempt, topics=list(self._interest), after_version=after_version, max_wait_ms=wait_ms
         )
         return [
-            Send(self._gateway.route, attempt, request),
+            Send(gateway.route, attempt, request),
             SetTimer((_POLL, attempt), now + wait_ms + POLL_GRACE_MS),
         ]
 
@@ -442,7 +423,8 @@ class Exchange:
         if attempt not in self._polls:
             return []
         del self._polls[attempt]
-        self._gateway.in_flight.pop(attempt, None)
+        if self._link.connection is not None:
+            self._link.connection.in_flight.pop(attempt, None)
         return self._ask_metadata(now)
 
     def _on_metadata(self, attempt: int, reply: Any, now: int) -> list[Effect]:
@@ -451,7 +433,7 @@ class Exchange:
         if isinstance(reply, ErrorBody):
             return [*effects, SetTimer(_POLL, now + self._retry.delay_ms(4, self._jitter))]
         self.directory.update(reply)
-        for connection in list(self._connections.values()):
+        for connection in self._connections:
             if connection.partition is not None and self._is_replaced(connection):
                 effects += self._on_lost(connection, now)
         return [*effects, *self._release(now), *self._poll(now)]

@@ -8,7 +8,8 @@ Arrived          the socket                        CheckLocality       a look at
 Disconnected     the socket's monitor              CheckSilence        a look at the connection's statistics
 Undeliverable    a Send that failed
 LocalityKnown    CheckLocality
-SilenceMeasured  CheckSilence
+SilenceMeasured  CheckSilence                      Resolve             the system's resolver, in a thread of its own
+Resolved         Resolve
 """
 
 from msgspec import Struct
@@ -64,6 +65,13 @@ class LocalityKnown(Struct, frozen=True):
     is_local: bool
 
 
+class Resolved(Struct, frozen=True):
+    """What the endpoint's host is called in numbers, or why that cannot be told."""
+
+    endpoints: tuple[str, ...] = ()
+    fault: str = ""
+
+
 class SilenceMeasured(Struct, frozen=True):
     endpoint: str
     silence_ms: int
@@ -108,5 +116,11 @@ class CheckLocality(Struct, frozen=True):
 
 class CheckSilence(Struct, frozen=True):
     """Find out for how long no byte has come by a connection; answer with SilenceMeasured if that can be told."""
+
+    endpoint: str
+
+
+class Resolve(Struct, frozen=True):
+    """Look up the host of an endpoint; answer with Resolved, however long that takes."""
 
     endpoint: str

@@ -11,8 +11,6 @@ way out: others set them too, some behind Python's back.
 
 import os
 import random
-import re
-import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,6 +25,7 @@ from zmq.utils.monitor import recv_monitor_message
 from ..addresses import place_of
 from ..clock import Clock
 from ..codec import encode_header
+from ..endpoints import tcp_place
 from ..forks import tell_of_fork
 from ..protocol.errors import ErrorBody, ErrorCode, PlanariaError
 from ..protocol.message import Reply, Request
@@ -43,19 +42,19 @@ from .errors import Closed, Forked, UnknownTopic, error_from
 from .exchange import Exchange
 from .exchange_events import (
     Disconnected,
+    Resolved,
     Submitted,
     Wanted,
     Withdrawn,
 )
 from .gate import Gate, forbid_waiting
 from .options import InvalidOption, check_name
+from .resolver import resolve
 from .retry import RetryPolicy
 from .silence import Silence
 
 ReplyT = TypeVar("ReplyT", bound=Reply)
-MAX_PORT = 65_535
 _MONITORED = zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED
-_TCP = re.compile(r"tcp://(?P<host>[^/]+):(?P<port>[0-9]{1,5})")
 
 
 class Waiter:
@@ -104,7 +103,7 @@ class Network:
         self._dependants: WeakSet[Dependant] = WeakSet()
         self._dependants_lock = threading.Lock()
         self._exchange = Exchange(
-            _numeric(endpoint),
+            _checked(endpoint),
             client_id=client_id,
             metadata_timeout_ms=metadata_timeout_ms,
             retry=RetryPolicy(),
@@ -122,7 +121,9 @@ class Network:
         self._context = new_context()
         self._socket = calls_socket(self._context)
         self._silence = Silence()
-        self._dispatch = Dispatch(self._exchange, self._socket, _is_here, self._silence.measure_ms)
+        self._dispatch = Dispatch(
+            self._exchange, self._socket, _is_here, self._silence.measure_ms, self._resolve
+        )
         self._monitor = self._socket.get_monitor_socket(_MONITORED)
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_reader, False)
@@ -352,6 +353,12 @@ class Network:
             self._hear_monitor(now)
         self._dispatch.turn(now)
 
+    def _resolve(self, endpoint: str) -> None:
+        def tell(found: Resolved) -> None:
+            self.post(self._exchange, found)
+
+        resolve(endpoint, tell)
+
     def _hear_monitor(self, now: int) -> None:
         with suppress(zmq.Again):
             while True:
@@ -373,19 +380,11 @@ def _refuse_unsendable(ask: Ask) -> None:
         raise InvalidOption(f"{op} to {ask.address!r} cannot be sent: {error}") from error
 
 
-def _numeric(endpoint: object) -> str:
-    """The endpoint with its host as a number: so the monitor names it. Raises a plain error for one that is wrong."""
-    if isinstance(endpoint, str) and endpoint.startswith("ipc://"):
+def _checked(endpoint: object) -> str:
+    """The endpoint. Raises a plain error for one that has not the form of one."""
+    if isinstance(endpoint, str) and (endpoint.startswith("ipc://") or tcp_place(endpoint) is not None):
         return endpoint
-    found = _TCP.fullmatch(endpoint) if isinstance(endpoint, str) else None
-    if found is None or not 1 <= int(found["port"]) <= MAX_PORT:
-        raise PlanariaError(f"endpoint {endpoint!r} is not of the form tcp://HOST:PORT")
-    host, port = found["host"], found["port"]
-    try:
-        known = socket.getaddrinfo(host.strip("[]"), int(port), socket.AF_INET, socket.SOCK_STREAM)
-    except OSError as error:
-        raise PlanariaError(f"endpoint {endpoint!r}: {error}") from error
-    return f"tcp://{known[0][4][0]}:{port}"
+    raise PlanariaError(f"endpoint {endpoint!r} is not of the form tcp://HOST:PORT")
 
 
 def _is_here(run_directory: str, instance_id: str) -> bool:

@@ -1,0 +1,152 @@
+"""The exchange of a client with the network, the resolver and the clock played by hand."""
+
+from typing import Any
+
+from planaria.transport.client.asking import (
+    GATEWAY,
+    Ask,
+    CancelTimer,
+    SetTimer,
+    TimerFired,
+)
+from planaria.transport.client.exchange import Exchange
+from planaria.transport.client.exchange_events import (
+    Arrived,
+    CheckLocality,
+    CheckSilence,
+    Connect,
+    Deliver,
+    Disconnect,
+    LocalityKnown,
+    Resolve,
+    Send,
+    SilenceMeasured,
+    Submitted,
+    Wanted,
+)
+from planaria.transport.client.retry import RetryPolicy
+from planaria.transport.codec import encode_header
+from planaria.transport.protocol.data import ListOffsets, ListOffsetsReply
+from planaria.transport.protocol.errors import RETRIABLE, ErrorBody, ErrorCode
+from planaria.transport.protocol.message import ErrorReply, Reply
+from planaria.transport.protocol.session import (
+    Hello,
+    HelloReply,
+    Metadata,
+    MetadataReply,
+    PartitionMetadata,
+    TopicMetadata,
+)
+from planaria.transport.protocol.topics import ListTopics, ListTopicsReply
+
+DOOR = "tcp://127.0.0.1:1"
+OFFSETS = ListOffsets(topic="T", partition=0, at="latest")
+
+
+class Owner:
+    def __init__(self) -> None:
+        self.heard: list[Any] = []
+
+    def handle(self, event: Any, now: int) -> list[Any]:
+        self.heard.append(event)
+        return []
+
+
+class Wire:
+    """The network, played by hand."""
+
+    def __init__(self, is_local: bool = True, door: str = DOOR) -> None:
+        self.exchange = Exchange(
+            door, client_id="", metadata_timeout_ms=100, retry=RetryPolicy(), jitter=lambda: 0.0
+        )
+        self.is_local = is_local
+        self.silence_ms: int | None = None
+        self.now = 0
+        self.sent: list[Send] = []
+        self.routes: dict[str, bytes] = {}
+        self.timers: dict[Any, int] = {}
+        self.lookups: list[str] = []
+        self.owner = Owner()
+        self.perform(self.exchange.start(0))
+
+    def feed(self, event: Any) -> None:
+        self.perform(self.exchange.handle(event, self.now))
+
+    def perform(self, effects: list[Any]) -> None:
+        for effect in effects:
+            match effect:
+                case Send():
+                    self.sent.append(effect)
+                case Connect(route=route, endpoint=endpoint):
+                    assert route not in self.routes.values(), "a route is never used twice"
+                    self.routes[endpoint] = route
+                case Disconnect(endpoint=endpoint):
+                    assert self.routes.pop(endpoint)
+                case Deliver(owner=owner, event=event):
+                    owner.handle(event, self.now)
+                case SetTimer(key=key, at=at):
+                    self.timers[key] = at
+                case CancelTimer(key=key):
+                    self.timers.pop(key, None)
+                case CheckLocality(instance_id=instance_id):
+                    self.feed(LocalityKnown(instance_id, self.is_local))
+                case Resolve(endpoint=endpoint):
+                    self.lookups.append(endpoint)
+                case CheckSilence(endpoint=endpoint):
+                    if self.silence_ms is not None:
+                        self.feed(SilenceMeasured(endpoint, self.silence_ms))
+
+    def take(self, kind: type) -> list[Send]:
+        """What was sent of this kind, once."""
+        found = [send for send in self.sent if isinstance(send.request, kind)]
+        self.sent = [send for send in self.sent if not isinstance(send.request, kind)]
+        return found
+
+    def answer(self, send: Send, reply: Reply) -> None:
+        reply.id = send.attempt
+        self.feed(Arrived(send.route, encode_header(reply)))
+
+    def refuse(self, send: Send, code: ErrorCode) -> None:
+        self.answer(send, ErrorReply(error=ErrorBody(code, "no", code in RETRIABLE)))
+
+    def greet(self, instance_id: str = "i") -> None:
+        (hello,) = self.take(Hello)
+        self.answer(hello, HelloReply(version=1, server="s", instance_id=instance_id, run_directory="/r"))
+
+    def directory(
+        self, send: Send, version: int, incarnation: int = 1, online: bool = True, known: bool = True
+    ) -> None:
+        partition = PartitionMetadata(
+            partition=0,
+            online=online,
+            incarnation=incarnation,
+            endpoint=f"ipc://T.{incarnation}" if online else None,
+        )
+        topic = TopicMetadata(topic="T", topic_id="T", max_message_bytes=1, partitions=[partition])
+        self.answer(
+            send,
+            MetadataReply(
+                version=version,
+                instance_id="i",
+                topics=[topic] if known else [],
+                unknown_topics=[] if known else ["T"],
+            ),
+        )
+
+    def ask(self, key: str = "k", **options: Any) -> None:
+        self.feed(Submitted(self.owner, Ask(key, "partition/T/0", OFFSETS, ListOffsetsReply, **options)))
+
+    def ask_gateway(self, key: str = "k", **options: Any) -> None:
+        self.feed(Submitted(self.owner, Ask(key, GATEWAY, ListTopics(), ListTopicsReply, **options)))
+
+    def fire(self, key: Any) -> None:
+        self.now = max(self.now, self.timers.pop(key))
+        self.feed(TimerFired(key))
+
+    def settled(self) -> "Wire":
+        """Greeted, with the partition online in its first incarnation."""
+        self.greet()
+        self.feed(Wanted("T"))
+        (metadata,) = self.take(Metadata)
+        self.directory(metadata, 1)
+        return self

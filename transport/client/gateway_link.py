@@ -1,0 +1,113 @@
+"""The client's way to the public endpoint: looks the host's name up, tries its addresses in turn, says hello. Pure.
+
+    state        meaning                                       left by
+    resolving    the host's name is being looked up            addresses -> greeting; none -> pausing
+    pausing      no address led to a broker                    time -> resolving
+    greeting     `hello` is sent, nothing else goes out        its reply -> open; refused or silent -> greeting at the
+                                                               next address, pausing after the last one
+    open         asks go to the gateway                        connection lost -> resolving
+
+A name is looked up anew for each reconnection, so a broker that has moved is found. A host given as an address is not
+looked up, and while nothing listens there ZeroMQ itself dials it again. Called by the exchange alone, which knows what
+was in flight on a connection that is lost.
+"""
+
+from collections.abc import Iterator
+from itertools import count
+
+from ..endpoints import numeric_endpoint
+from ..protocol.session import Hello, HelloReply
+from .asking import CancelTimer, Effect, SetTimer
+from .connections import Connection, Connections
+from .exchange_events import Connect, Resolve, Resolved, Send
+from .retry import Jitter, RetryPolicy
+
+HELLO_TIMEOUT_MS = 5_000
+"""A connection that does not answer a greeting for so long is made anew."""
+
+HELLO = "hello"
+DIAL = "dial"
+
+
+class GatewayLink:
+    def __init__(
+        self,
+        endpoint: str,
+        connections: Connections,
+        attempts: Iterator[int],
+        *,
+        client_id: str,
+        retry: RetryPolicy,
+        jitter: Jitter,
+    ) -> None:
+        self.connection: Connection | None = None
+        """None while the name is looked up, and between two rounds of attempts."""
+        self.session: HelloReply | None = None
+        """None while nothing but the greeting may go out."""
+        self.hello_attempt = 0
+        self._endpoint = endpoint
+        self._client_id = client_id
+        self._connections = connections
+        self._attempts = attempts
+        self._retry = retry
+        self._jitter = jitter
+        self._fixed = numeric_endpoint(endpoint)
+        self._addresses: list[str] = []
+        """Those that are still to be tried."""
+        self._rounds = count(1)
+        self._detail = ""
+
+    @property
+    def is_dialled_by_zeromq(self) -> bool:
+        """Whether a refused connection is tried again without the exchange, since there is no other address."""
+        return self._fixed is not None
+
+    @property
+    def absence(self) -> str:
+        """Why nothing can be asked, in words."""
+        return f"no broker answers at {self._endpoint}{self._detail}"
+
+    def dial(self, now: int) -> list[Effect]:
+        """Begin, or begin anew: the connection is lost, or none of the addresses was good."""
+        if self._fixed is not None:
+            return self._greet(self._fixed, now)
+        if self._addresses and self.session is None:
+            return self._greet(self._addresses.pop(0), now)
+        is_first = self.connection is None or self.session is not None
+        self._forget()
+        return [Resolve(self._endpoint)] if is_first else self._pause(now)
+
+    def on_time_to_dial(self) -> list[Effect]:
+        return [Resolve(self._endpoint)]
+
+    def on_resolved(self, event: Resolved, now: int) -> list[Effect]:
+        if not event.endpoints:
+            self._detail = f": {event.fault}"
+            return self._pause(now)
+        self._detail = f" ({', '.join(event.endpoints)})"
+        self._addresses = list(event.endpoints)
+        return self._greet(self._addresses.pop(0), now)
+
+    def on_hello(self, reply: HelloReply) -> list[Effect]:
+        self.session = reply
+        self._rounds = count(1)
+        self._addresses.clear()
+        return [CancelTimer(HELLO)]
+
+    def _pause(self, now: int) -> list[Effect]:
+        return [SetTimer(DIAL, now + self._retry.delay_ms(next(self._rounds), self._jitter))]
+
+    def _forget(self) -> None:
+        self.connection = self.session = None
+        self.hello_attempt = 0
+
+    def _greet(self, endpoint: str, now: int) -> list[Effect]:
+        self._forget()
+        self.connection = connection = self._connections.new(endpoint)
+        self.hello_attempt = attempt = next(self._attempts)
+        connection.in_flight[attempt] = None
+        return [
+            Connect(connection.route, connection.endpoint),
+            Send(connection.route, attempt, Hello(id=attempt, client_id=self._client_id)),
+            SetTimer(HELLO, now + HELLO_TIMEOUT_MS),
+        ]

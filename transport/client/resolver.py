@@ -1,0 +1,30 @@
+"""Looks up the host of the public endpoint, each time in a thread of its own.
+
+`getaddrinfo` may block for half a minute while a name server does not answer, and the network thread must go on:
+requests have deadlines. A lookup is never given up; the machine asks for one at a time. Called by the network.
+"""
+
+import socket
+import threading
+from collections.abc import Callable
+
+from ..endpoints import tcp_endpoint, tcp_place
+from .exchange_events import Resolved
+
+
+def resolve(endpoint: str, tell: Callable[[Resolved], None]) -> None:
+    """Have `tell` called, by another thread, with the addresses of the endpoint's host."""
+    threading.Thread(target=lambda: tell(_lookup(endpoint)), name="planaria-resolver", daemon=True).start()
+
+
+def _lookup(endpoint: str) -> Resolved:
+    place = tcp_place(endpoint)
+    assert place is not None, endpoint
+    host, port = place
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        return Resolved(fault=f"{host!r} cannot be looked up: {getattr(error, 'strerror', None) or error}")
+    # A dict keeps the order, which is the resolver's order of preference.
+    endpoints = {tcp_endpoint(str(address[0]), port): None for *_, address in found}
+    return Resolved(tuple(endpoints), "" if endpoints else f"{host!r} has no address")
