@@ -85,6 +85,7 @@ def open_data_directory(path: Path, is_cancelled: Callable[[], bool] = lambda: F
     path = Path(os.path.realpath(path))
     try:
         path.mkdir(parents=True, exist_ok=True)
+        _sync_names_above(path)
         lock = _await_lock(path, is_cancelled)
     except OSError as error:
         raise DataDirectoryError(f"data directory {path} is not usable: {error.strerror}") from error
@@ -236,6 +237,14 @@ def _count_start(path: Path) -> int:
     return starts + 1
 
 
+def _sync_names_above(path: Path) -> None:
+    """Make the directory's own name durable, and those above it: it may be new, or made by a predecessor that died
+    before it synced them."""
+    while not os.path.ismount(path) and os.access(path.parent, os.R_OK):
+        path = path.parent
+        _sync_directory(path)
+
+
 def _replace(file: Path, content: bytes) -> None:
     """Write aside, sync, rename, sync the directory: the file is the old one or the new one, never a part."""
     aside = file.with_suffix(".new")
@@ -244,8 +253,12 @@ def _replace(file: Path, content: bytes) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     aside.rename(file)
-    directory = os.open(file.parent, os.O_RDONLY)
+    _sync_directory(file.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(directory)
+        os.fsync(descriptor)
     finally:
-        os.close(directory)
+        os.close(descriptor)

@@ -27,4 +27,6 @@ class SnapshotFile:
             pass  # a full disk must not stop the actor: the older snapshot stays good, the next replay is longer
 
     def remove(self) -> None:
+        """Durable when it returns."""
         self._files.unlink(self._path)
+        self._files.sync_directory(self._path.parent)

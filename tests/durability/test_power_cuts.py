@@ -1,0 +1,150 @@
+"""Every file that is kept on disk, with its owner ended before every call to the system: by a kill, by a power cut, and
+by a kill with a power cut after the successor has shown what it found.
+"""
+
+import random
+import re
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from faulty_system import Died, FaultySystem
+from lives_on_disk import (
+    CompactionLife,
+    DamagedLife,
+    DataDirectoryLife,
+    FlightLife,
+    Life,
+    LogLife,
+    ReadersLife,
+    SnapshotLife,
+    TopicsLife,
+)
+from medium import Medium
+from source_tree import ROOT
+
+LIVES: dict[str, Life] = {
+    "data directory": DataDirectoryLife(),
+    "topics": TopicsLife(),
+    "log": LogLife(),
+    "compaction": CompactionLife(),
+    "damage": DamagedLife(),
+    "readers": ReadersLife(),
+    "coordinator": SnapshotLife("groups/billing.snapshot"),
+    "scheduler": SnapshotLife("delayed/0.snapshot"),
+    "subscriber": FlightLife(),
+}
+
+FORMATS: dict[str, tuple[str, str]] = {
+    "format.json": ("data directory", "format.json"),
+    "supervisor.lock": ("data directory", "supervisor.lock"),
+    "supervisor.json": ("data directory", "supervisor.json"),
+    "actors.lock": ("data directory", "actors.lock"),
+    "catalog.json": ("topics", "catalog.json"),
+    "topics/<topic>/topic.json": ("topics", "topic.json"),
+    "topics/<topic>/<partition>/partition.json": ("topics", "partition.json"),
+    "topics/.unclaimed~<id>/": ("topics", ".unclaimed~*"),
+    "topics/.deleted~<id>/": ("topics", ".deleted~*"),
+    "groups/<group>.snapshot": ("coordinator", "billing.snapshot"),
+    "delayed/<number>.snapshot": ("scheduler", "0.snapshot"),
+    "subscribers/<group>-<n>.flight": ("subscriber", "billing-0.flight"),
+    "<base offset, 20 digits>.log": ("log", "0*.log"),
+    "<base offset>.index": ("log", "0*.index"),
+    ".timeindex": ("log", "0*.timeindex"),
+    "<offset>.snapshot": ("log", "0*.snapshot"),
+    "checkpoint": ("log", "checkpoint"),
+    "clean": ("log", "clean"),
+    "sync-failed": ("damage", "sync-failed"),
+    "<base offset>.torn": ("damage", "0*.torn"),
+    "compaction": ("compaction", "compaction"),
+    "<base offset>.cleaned": ("compaction", "0*.cleaned"),
+    "partition.json": ("topics", "partition.json"),
+    "groups": ("readers", "groups"),
+    "partition.lock": ("readers", "partition.lock"),
+}
+"""By the path in the tables of docs: in which life it is made, and the name that it has there."""
+
+UNPROMISED = {
+    "topics/<topic>/<partition>/": "a folder of the log's files",
+    "topics/__offsets/": "a topic",
+    "subscribers/<group>-<n>.stack": "what it says is shown and then deleted",
+    "logs/broker.log": "never read by the broker",
+}
+TABLES = {"docs/operations.md": "| path | what it is |", "docs/architecture.md": "| file | holds |"}
+
+
+def _end(name: str, root: Path, medium: Medium, die_before: int) -> list[Any]:
+    done: list[Any] = []
+    with pytest.raises(Died), FaultySystem(root, medium, die_before) as system:
+        LIVES[name].live(root, done, system)
+    return done
+
+
+def _judge(name: str, root: Path, medium: Medium, done: list[Any], is_cut: bool) -> None:
+    with FaultySystem(root, medium):
+        LIVES[name].judge(root, done, is_cut)
+
+
+def _calls(name: str, root: Path) -> FaultySystem:
+    root.mkdir()
+    with FaultySystem(root, Medium()) as system:
+        LIVES[name].live(root, [], system)
+    return system
+
+
+@pytest.mark.parametrize("name", LIVES)
+def test_a_kill_before_any_call_loses_nothing(tmp_path: Path, name: str) -> None:
+    for die_before in range(len(_calls(name, tmp_path / "all").calls)):
+        root = tmp_path / str(die_before)
+        root.mkdir()
+        medium = Medium()
+        done = _end(name, root, medium, die_before)
+        _judge(name, root, medium, done, is_cut=False)
+
+
+@pytest.mark.parametrize("name", LIVES)
+def test_a_power_cut_before_any_call_loses_nothing_acknowledged(tmp_path: Path, name: str, seed: int) -> None:
+    draw = random.Random(seed)
+    for die_before in range(len(_calls(name, tmp_path / "all").calls)):
+        for attempt in range(2):
+            root = tmp_path / f"{die_before}-{attempt}"
+            root.mkdir()
+            medium = Medium()
+            done = _end(name, root, medium, die_before)
+            medium.lose(draw)
+            _judge(name, root, medium, done, is_cut=True)
+
+
+@pytest.mark.parametrize("name", LIVES)
+def test_what_a_successor_has_shown_is_durable(tmp_path: Path, name: str, seed: int) -> None:
+    """It is killed with the cache intact, so its successor may find what the medium lacks."""
+    draw = random.Random(seed)
+    for die_before in range(len(_calls(name, tmp_path / "all").calls)):
+        root = tmp_path / str(die_before)
+        root.mkdir()
+        medium = Medium()
+        done = _end(name, root, medium, die_before)
+        _judge(name, root, medium, done, is_cut=False)
+        medium.lose(draw)
+        _judge(name, root, medium, done, is_cut=True)
+
+
+@pytest.mark.parametrize("name", LIVES)
+def test_a_life_makes_the_files_that_it_stands_for(tmp_path: Path, name: str) -> None:
+    touched = _calls(name, tmp_path / "all").touched
+    for life, pattern in FORMATS.values():
+        assert life != name or any(fnmatch(found, pattern) for found in touched), pattern
+
+
+def _documented(text: str, head: str) -> set[str]:
+    rows = text[text.index(head) :].split("\n\n", maxsplit=1)[0].splitlines()[2:]
+    return {name for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[1])}
+
+
+def test_every_file_that_the_documents_name_is_here() -> None:
+    documented = set[str]()
+    for file, head in TABLES.items():
+        documented |= _documented((ROOT / file).read_text(), head)
+    assert documented == FORMATS.keys() | UNPROMISED.keys()

@@ -1,0 +1,304 @@
+"""Short lives of everything that keeps files, for the tests that end them anywhere.
+
+A life appends to `done` what it was told is durable, and `judge` starts what comes after it: it asserts that nothing in
+`done` is lost and nothing is believed that never was, and appends in its turn what it has shown.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from faulty_system import FaultySystem
+from keyed_logs import append_keyed, compact, held, newest, seal
+from labelled_folders import label_partition
+from log_batches import NOW_MS, abandon, append, contents, flip, open_log, segment, unlimited
+from manual_loop import ManualLoop, context_of
+from planaria.actors.controller.catalog import Catalog
+from planaria.actors.controller.storage import CatalogFile
+from planaria.actors.journal.snapshot_file import SnapshotFile
+from planaria.actors.log.errors import StorageFailed
+from planaria.actors.log.files import Files
+from planaria.actors.log.labels import partition_label_of, topic_label_of
+from planaria.actors.log.log import PartitionLog
+from planaria.actors.partition.process import PartitionProcess
+from planaria.actors.partition.readers import READERS_NAME, decode_readers
+from planaria.actors.subscriber.flight_recorder import FlightRecorder, flight_path
+from planaria.supervisor.data_directory import hold_presence, open_data_directory
+from planaria.transport.machine import Received, Sender
+from planaria.transport.protocol.progress import NOT_COMMITTED, ReportProgress
+from planaria.transport.protocol.topics import TopicConfig
+
+
+class Life(Protocol):
+    def live(self, root: Path, done: list[Any], system: FaultySystem) -> None: ...
+
+    def judge(self, root: Path, done: list[Any], is_cut: bool) -> None:
+        """`is_cut`: the power went; what is kept for dead processes alone may be gone."""
+
+
+class DataDirectoryLife:
+    """Numbers of starts are never given twice, for the run directories are named by them."""
+
+    def live(self, root: Path, done: list[Any], system: FaultySystem) -> None:
+        for _ in range(2):
+            self._start(root, done)
+
+    def judge(self, root: Path, done: list[Any], is_cut: bool) -> None:
+        self._start(root, done)
+        assert (root / "new" / "data" / "format.json").read_bytes() == b'{"format":1}'
+
+    def _start(self, root: Path, done: list[Any]) -> None:
+        data = open_data_directory(root / "new" / "data")
+        try:
+            assert data.starts > max(done, default=0)
+            done.append(data.starts)
+            os.close(hold_presence(str(data.path)))
+            data.say_stopping()
+        finally:
+            data.close()
+
+
+class TopicsLife:
+    """The catalog is one that was saved, the last or the next one, and every folder that it names is there."""
+
+    def live(self, root: Path, done: list[Any], system: FaultySystem) -> None:
+        file = CatalogFile(root, Files())
+        catalog = file.load("id")
+        for number, change in enumerate(self._changes(file)):
+            catalog = change(catalog)
+            file.save(catalog)
+            done.append(catalog)
+            if number == 1:  # records of a topic that no catalog will name
+                label_partition(root / "topics" / "STRAY" / "0")
+                PartitionLog.open(root / "topics" / "STRAY" / "0", unlimited(), NOW_MS).close(clean=False)
+
+    def _changes(self, file: CatalogFile) -> Sequence[Any]:
+        def removed(catalog: Catalog) -> Catalog:
+            file.folders.remove("ORDERS", catalog.removing["ORDERS"].topic_id, lambda: None)
+            return catalog.without_remains("ORDERS")
+
+        return (
+            lambda catalog: catalog.with_topic("ORDERS", 1, TopicConfig(), NOW_MS),
+            lambda catalog: catalog.with_topic_changed("ORDERS", 2, TopicConfig(retention_ms=-1)),
+            lambda catalog: catalog.with_topic("STRAY", 1, TopicConfig(), NOW_MS),
+            lambda catalog: catalog.without_topic("ORDERS"),
+            removed,
+            lambda catalog: catalog.with_topic("ORDERS", 1, TopicConfig(), NOW_MS + 1),
+        )
+
+    def judge(self, root: Path, done: list[Any], is_cut: bool) -> None:
+        catalog = CatalogFile(root, Files()).load("id")
+        if done:
+            assert catalog == done[-1] or catalog.revision == done[-1].revision + 1
+        for topic, entry in catalog.topics.items():
+            folder = root / "topics" / topic
+            for number in range(entry.partitions):
+                label = partition_label_of(folder / str(number), Files())
+                assert label is not None
+                assert label.topic_id == entry.topic_id
+            found = topic_label_of(folder, Files())
+            assert found is not None
+            assert (found.topic_id, found.partitions >= entry.partitions) == (entry.topic_id, True)
+        done.append(catalog)
+
+
+class LogLife:
+    """What was synced is there, under its offset; the log's start and its producers are what they were."""
+
+    def live(self, root: Path, done: list[Any], system: FaultySystem) -> None:
+        log = open_log(root / "log", segment_bytes=300)
+        for number in range(6):
+            value = b"%d" % number * 20
+            append(log, [value], producer_id=5, producer_epoch=0, base_sequence=number)
+            log.sync()
+            done.append((number, value))
+            if number == 3:
+                log.checkpoint()
+            if number == 4:
+                log.delete_before(2)
+        log.close()
+
+    def judge(self, root: Path, done: list[Any], is_cut: bool) -> None:
+        log = open_log(root / "log", segment_bytes=300)
+        found = contents(log)
+        assert not log.losses
+        assert log.log_start_offset in (0, 2)
+        assert found[: len(done) - log.log_start_offset] == done[log.log_start_offset :]
+        assert len(found) + log.log_start_offset in (len(done), len(done) + 1)
+        producer = log.producers.get(5)
+        assert (producer.next_sequence if producer else 0) == log.log_end_offset
+        done[:] = done[: log.log_start_offset] + found
+        abandon(log)
+
+
+class CompactionLife:
+    """The newest record of each key is there, and what was deleted stays deleted."""
+
+    def live(self, root: Path, done: list[Any], system: FaultySystem) -> None:
+        log = self._open(root)
+        for number in range(4):
+            value = None if number == 2 else b"%d" % number
+            written = append_keyed(log, [(b"k%d" % (number % 2), value)])
+            log.sync()
+            done.append(written)
+        done.append(seal(log))
+        compact(log, NOW_MS + 1, budget_bytes=1)
+        log.close()
+
+    def judge(self, root: Path, done: list[Any], is_cut: bool) -> None:
+        log = self._open(root)
+        written = {offset: record for batch in done for offset, record in batch.items()}
+        found = held(log)
+        for offset, (key, value) in newest(written).items():
+            assert found.get(offset) == (key, value) or (value is None and not self._is_there(found, key))
+        assert {key for key, _ in written.values()} >= {key for key, _ in found.values()} or len(done) < 5
+        assert not log.verify()
+        compact(log)
+        abandon(log)
+
+    @staticmethod
+    def _is_there(found: dict[int, Any], key: bytes | None) -> bool:
+        return any(key == other for other, _ in found.values())
+
+    @staticmethod
+    def _open(root: Path) -> PartitionLog:
+        config = unlimited(segment_bytes=150, is_compacting=True, is_deleting=False, delete_retention_ms=0)
+        return PartitionLog.open(root / "log", config, NOW_MS)
+
+
+class _UnsyncableFiles(Files):
+    def sync_data(self, descriptor: int) -> None:
+        raise StorageFailed("this device cannot sync")
+
+
+class DamagedLife:
+    """A sync fails, and the tail is damaged: what was synced before is there, and nothing shown is lost later."""
+
+    def live(self, root: Path, done: list[Any], system: FaultySystem) -> None:
+        log = open_log(root / "log")
+        append(log, [b"synced"])
+        log.sync()
+        done.append((0, b"synced"))
+        log.checkpoint()
+        for value in (b"second", b"third", b"fourth"):
+            append(log, [value])
+        log._active._files = log._files = _UnsyncableFiles()
+        try:
+            log.sync()
+        except StorageFailed:
+            abandon(log)
+        size_bytes = segment(root / "log").stat().st_size
+        system.step("rot")
+        flip(segment(root / "log"), size_bytes // 2 + 4)
+        log = open_log(root / "log")
+        done[:] = contents(log)
+        abandon(log)
+
+    def judge(self, root: Path, done: list[Any], is_cut: bool) -> None:
+        log = open_log(root / "log")
+        found = contents(log)
+        assert found[: len(done)] == done
+        done[:] = found
+        abandon(log)
+
+
+class ReadersLife:
+    """The partition's process: a group that a report was answered for is known, and no further on than it said."""
+
+    def live(self, root: Path, done: list[Any], system: FaultySystem) -> None:
+        loop = self._start(root)
+        for group, offset in (("a", NOT_COMMITTED), ("b", 0), ("a", 0), ("b", NOT_COMMITTED)):
+            report = ReportProgress(
+                topic="ORDERS",
+                partition=0,
+                topic_id="t1",
+                group=group,
+                epoch=1,
+                offset=offset,
+                has_members=True,
+            )
+            loop.turn(Received(Sender((b"coordinator",), 1), report))
+            assert loop.replies.pop()
+            done.append((group, offset))
+
+    def judge(self, root: Path, done: list[Any], is_cut: bool) -> None:
+        self._start(root)._actor.close()
+        data = Files().read_whole(root / "topics" / "ORDERS" / "0" / READERS_NAME)
+        assert len(decode_readers(data, NOW_MS)) >= len({group for group, _ in done})
+        assert data is None or len(decode_readers(data, NOW_MS))
+
+    @staticmethod
+    def _start(root: Path) -> ManualLoop:
+        directory = root / "topics" / "ORDERS" / "0"
+        if partition_label_of(directory, Files()) is None:
+            label_partition(directory)
+            for folder in (directory.parent, directory.parent.parent, root):
+                Files().sync_directory(folder)
+        config = TopicConfig(retain_until_consumed=True)
+        arguments = {
+            "topic": "ORDERS",
+            "partition": 0,
+            "topic_id": "t1",
+            "config": config,
+            "directory": str(directory),
+        }
+        context = context_of("partition/ORDERS/0", 1, arguments, str(root))
+        loop = ManualLoop(PartitionProcess(context), context, lambda: NOW_MS)
+        loop.start()
+        return loop
+
+
+class SnapshotLife:
+    """The last snapshot or the one that was being saved, whole; none once it was removed."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def live(self, root: Path, done: list[Any], system: FaultySystem) -> None:
+        file = SnapshotFile(root / self._name, Files())
+        done.append(file.read())
+        for number in (1, 2):
+            file.save(b"%d" % number * 2_000)
+            done.append(b"%d" % number * 2_000)
+        file.remove()
+        done.append(None)
+        file.save(b"3" * 2_000)
+        done.append(b"3" * 2_000)
+
+    def judge(self, root: Path, done: list[Any], is_cut: bool) -> None:
+        saved = [None, *(b"%d" % number * 2_000 for number in (1, 2)), None, b"3" * 2_000]
+        last = max(0, len(done) - 1)
+        found = SnapshotFile(root / self._name, Files()).read()
+        assert found in saved[last : last + 2]
+
+
+class FlightLife:
+    """After a kill all that was written is there; after a power cut nothing that never was."""
+
+    def live(self, root: Path, done: list[Any], system: FaultySystem) -> None:
+        recorder = FlightRecorder(self._path(root), NOW_MS)
+        try:
+            for offset in range(40):
+                done.append(offset)
+                recorder.start("ORDERS", 0, offset, 1)
+                system.step("note")
+                if offset % 4:
+                    recorder.finish()
+                else:
+                    recorder.settle("failed", "ORDERS", 0, offset, 1)
+        finally:
+            recorder.close()
+
+    def judge(self, root: Path, done: list[Any], is_cut: bool) -> None:
+        recorder = FlightRecorder(self._path(root), NOW_MS)
+        past = recorder.past()
+        charged = {charge.offset for charge in past.charges}
+        found = charged | {each.offset for each in (*past.finished, *past.suspects)}
+        assert found <= set(done)
+        assert is_cut or found == set(done)
+        recorder.close()
+
+    @staticmethod
+    def _path(root: Path) -> Path:
+        return flight_path(str(root), "billing", "0")

@@ -1,0 +1,199 @@
+"""What is left of files when the power goes: a model of a disk that keeps nothing that was not synced.
+
+Strict POSIX: the contents of a file are durable once it was synced, its name once the directory that it is in was. Of
+what came later any beginning may have reached the medium, of a file's contents any pages. Told of each call before it
+is made, by `FaultyFiles` and by `FaultySystem`; what was on the disk before the model saw it counts as durable.
+"""
+
+import os
+import random
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+PAGE_BYTES = 512
+"""What a device writes at once. Smaller than a page of memory, so that small files have several."""
+
+
+class _File:
+    def __init__(self, path: Path) -> None:
+        self.path: Path | None = path
+        self.synced = self.cached = path.read_bytes() if path.is_file() else b""
+
+    def look(self) -> None:
+        """Take in what was written since."""
+        if self.path is not None and self.path.is_file():
+            self.cached = self.path.read_bytes()
+
+    def survivor(self, draw: random.Random) -> bytes:
+        """What was synced, what is in the cache, or a mixture of both."""
+        old, new = self.synced, self.cached
+        if old == new:
+            return old
+        size_bytes = draw.choice([len(old), len(new), draw.randint(*sorted((len(old), len(new))))])
+        reached = draw.choice([0, len(new), draw.randint(0, len(new))])
+        mixed = bytearray((new[:reached] + old[reached:]).ljust(size_bytes, b"\0")[:size_bytes])
+        if draw.random() < 0.3:
+            for at in range(0, size_bytes, PAGE_BYTES):
+                end = min(at + PAGE_BYTES, size_bytes)
+                mixed[at:end] = draw.choice([old, new])[at:end].ljust(end - at, b"\0")
+        return bytes(mixed)
+
+
+class _Directory:
+    def __init__(self) -> None:
+        self.durable: dict[str, _Node] = {}
+        self.names: dict[str, _Node] = {}
+        self._changes: list[Mapping[str, _Node | None]] = []
+        """Since the directory was synced, in order; each is one call, which happens whole or not at all."""
+
+    def change(self, change: "Mapping[str, _Node | None]") -> None:
+        _apply(change, self.names)
+        self._changes.append(change)
+
+    def sync(self) -> None:
+        self.durable = dict(self.names)
+        self._changes.clear()
+
+    def survivors(self, draw: random.Random) -> "dict[str, _Node]":
+        """What was synced, with the first of the changes that came after."""
+        kept = draw.choice([0, len(self._changes), draw.randint(0, len(self._changes))])
+        found = dict(self.durable)
+        for change in self._changes[:kept]:
+            _apply(change, found)
+        return found
+
+
+_Node = _File | _Directory
+
+
+def _apply(change: Mapping[str, _Node | None], names: dict[str, _Node]) -> None:
+    for name, node in change.items():
+        names.pop(name, None)
+        if node is not None:
+            names[name] = node
+
+
+class Medium:
+    def __init__(self) -> None:
+        self._root = _Directory()
+        self._open: dict[int, _File] = {}
+
+    # -- told before the call
+
+    def create(self, path: Path) -> None:
+        """A file, unless it is there."""
+        if not path.exists():
+            self._directory(path.parent).change({path.name: _File(path)})
+
+    def make_directory(self, path: Path) -> None:
+        self._directory(path.parent).change({path.name: _Directory()})
+
+    def remove(self, path: Path) -> None:
+        node = self._node(path)
+        if node is not None:
+            self._look(node, path, is_all=True)
+            self._directory(path.parent).change({path.name: None})
+            if isinstance(node, _File):
+                node.path = None
+
+    def rename(self, source: Path, target: Path) -> None:
+        assert source.parent == target.parent, "no rename is atomic across directories here"
+        node, replaced = self._node(source), self._node(target)
+        assert node is not None
+        self._look(node, source, is_all=True)
+        if replaced is not None:
+            self._look(replaced, target, is_all=True)
+        self._directory(source.parent).change({source.name: None, target.name: node})
+        if isinstance(replaced, _File):
+            replaced.path = None
+        if isinstance(node, _File):
+            node.path = target
+
+    def sync_directory(self, path: Path) -> None:
+        self._directory(path).sync()
+
+    def sync(self, descriptor: int) -> None:
+        file = self._open[descriptor]
+        file.look()
+        file.synced = file.cached
+
+    # -- told after the call
+
+    def opened(self, descriptor: int, path: Path) -> None:
+        file = self._node(path)
+        assert isinstance(file, _File), path
+        self._open[descriptor] = file
+
+    # -- the power goes
+
+    def lose(self, draw: random.Random) -> None:
+        """Leave on the real disk what a power cut leaves. What is there then is durable."""
+        self._look(self._root, Path("/"))
+        self._settle(self._root, Path("/"), draw)
+        self._root = _Directory()
+        self._open.clear()
+
+    def _settle(self, directory: _Directory, path: Path, draw: random.Random) -> None:
+        survivors = directory.survivors(draw)
+        for name, node in directory.names.items():
+            if survivors.get(name) is not node:
+                _delete(path / name)
+        for name, node in survivors.items():
+            self._put(node, path / name, draw)
+
+    def _put(self, node: _Node, path: Path, draw: random.Random) -> None:
+        if isinstance(node, _Directory):
+            path.mkdir(exist_ok=True)
+            self._settle(node, path, draw)
+        elif (survivor := node.survivor(draw)) != node.cached or not path.exists():
+            path.write_bytes(survivor)
+
+    # -- what is there
+
+    def _directory(self, path: Path) -> _Directory:
+        directory = self._root
+        for at, name in _steps(path):
+            found = self._child(directory, at, name)
+            assert isinstance(found, _Directory), at / name
+            directory = found
+        return directory
+
+    def _node(self, path: Path) -> _Node | None:
+        return self._child(self._directory(path.parent), path.parent, path.name)
+
+    def _child(self, directory: _Directory, at: Path, name: str) -> _Node | None:
+        """What came before the model saw it is durable; what went behind its back is gone."""
+        path = at / name
+        if not path.exists():
+            if directory.names.pop(name, None) is not None:
+                directory.durable.pop(name, None)
+        elif name not in directory.names:
+            node = _Directory() if path.is_dir() else _File(path)
+            directory.names[name] = directory.durable[name] = node
+        return directory.names.get(name)
+
+    def _look(self, node: _Node, path: Path, is_all: bool = False) -> None:
+        """Take in the contents of what is below: all of it before it goes, or what was told of."""
+        if isinstance(node, _File):
+            node.path = path
+            node.look()
+            return
+        for name in sorted({*node.names, *(os.listdir(path) if is_all else ())}):
+            child = self._child(node, path, name)
+            if child is not None:
+                self._look(child, path / name, is_all)
+
+
+def _steps(path: Path) -> Iterator[tuple[Path, str]]:
+    at = Path("/")
+    for name in path.parts[1:]:
+        yield at, name
+        at /= name
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
