@@ -70,6 +70,10 @@ class Actor:
     def end_turn(self) -> None:
         """Make durable what the turn gathered and dispatch what the machine must hear of it."""
 
+    def alarms_now(self) -> tuple[str, ...]:
+        """`alarms`, and what is found out by looking; called for each heartbeat."""
+        return self.alarms
+
     def in_flight(self) -> tuple[InFlight, ...]:
         """The records at hand, shown by `status` from the next heartbeat on."""
         return ()

@@ -316,7 +316,7 @@ class Loop(Turns):
                 incarnation=self.context.incarnation,
                 phase=self._phase,
                 turns=self._turns,
-                alarms=self._actor.alarms,
+                alarms=self._actor.alarms_now(),
                 in_flight=self._actor.in_flight() if self._phase == "ready" else (),
                 retrying=self._actor.retrying() if self._phase == "ready" else NO_RETRIES,
             )

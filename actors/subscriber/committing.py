@@ -5,7 +5,8 @@
                      transaction, open no longer than that                member and generation, when its partition went
     the others       moves the offsets                                    member and generation
 
-A transaction that fails is aborted, and the machine still has all that was in it: the next one says the same. Where the
+A transaction that fails is aborted, and the machine still has all that was in it: the next one says the same. Where that
+can never succeed, because an output topic was deleted or changed, the records are handled again. Where the
 end is in doubt, nobody can go on from here: a new incarnation claims the transactional id, which settles what is open,
 and reads from what is committed. Called by the feed, on its thread.
 """
@@ -32,22 +33,19 @@ TRANSACTION_TIMEOUT_MS = 15_000
 DELIVERY_TIMEOUT_MS = 5_000
 """Then the transaction is aborted, so that its other partitions' readers do not wait for the one that takes nothing."""
 
-_FOR_GOOD = frozenset(
-    {
-        ErrorCode.UNKNOWN_TOPIC,
-        ErrorCode.UNKNOWN_PARTITION,
-        ErrorCode.MESSAGE_TOO_LARGE,
-        ErrorCode.INVALID_BATCH,
-        ErrorCode.FORBIDDEN,
-    }
-)
-"""A topic has changed since the handler published to it; called anew, the handler is told."""
+_CHANGED = frozenset({ErrorCode.UNKNOWN_TOPIC, ErrorCode.UNKNOWN_PARTITION, ErrorCode.MESSAGE_TOO_LARGE})
+"""A topic has changed since the handler published to it. Called anew, the handler is refused as it publishes."""
+_FOR_GOOD = frozenset({ErrorCode.INVALID_BATCH, ErrorCode.FORBIDDEN})
 
 _log = logging.getLogger("planaria.subscriber")
 
 
 class Undecided(PlanariaError):
     """Nobody knows whether the commit was made, or none like it can be made any more."""
+
+
+class Spoiled(PlanariaError):
+    """Nothing was committed, and nothing that holds these outputs can be: a topic has changed since they were made."""
 
 
 class Committing(Protocol):
@@ -58,7 +56,7 @@ class Committing(Protocol):
         """Called before the group is joined."""
 
     def commit(self, consumer: Consumer, order: CommitOrder) -> None:
-        """Raises Undecided, or another PlanariaError when surely nothing was committed."""
+        """Raises Undecided, Spoiled, or another PlanariaError when surely nothing was committed."""
 
 
 class PlainCommits:
@@ -98,10 +96,14 @@ class AtomicCommits:
                         timestamp_ms=each.timestamp_ms,
                     )
                 tx.commit_offsets(consumer, order.offsets, order.metadata)
-        except (TransactionUncertain, ProducerFenced, UnknownTopic) as error:
+        except (TransactionUncertain, ProducerFenced) as error:
             raise Undecided(str(error)) from error
+        except UnknownTopic as error:
+            raise Spoiled(str(error)) from error
         except TransactionAborted as error:
             cause = error.__cause__
+            if isinstance(cause, DeliveryFailed) and cause.code in _CHANGED:
+                raise Spoiled(cause.message) from error
             if isinstance(cause, DeliveryFailed) and cause.code in _FOR_GOOD:
                 raise Undecided(str(error)) from error
             raise

@@ -3,6 +3,8 @@
     revoking   the feed waits: what is at hand is finished, the rest dropped, then LetGo; late after a session's time
     lost       nothing is left to do but to drop
     a stop     what is not at hand is dropped, the partitions stay until the group is left
+    restart    what was handled and cannot be committed is handled again: the rest is dropped, and when nothing is at hand
+               the partition goes and is read again from its committed offset
 
 What the strategy keeps is never dropped: nobody else would handle it. A dropped record that had failed keeps its count:
 the partition may come back. Called by the machine.
@@ -13,8 +15,8 @@ from collections.abc import Sequence
 from ...transport.addresses import Place
 from ...transport.machine import CancelTimer, Effect, SetTimer
 from ...transport.subscription import SubscriberOptions
-from .delivery import DeliveryStrategy
-from .effects import WARNING, LetGo, tell_of
+from .delivery import DeliveryStrategy, key_of
+from .effects import WARNING, LetGo, Record, Resume, Rewind, tell_of
 from .lanes import Lane
 from .partitions import Partition, Partitions
 from .past import Memory
@@ -39,6 +41,29 @@ class Departures:
         self._memory = memory
         self._wanted: list[Place] | None = None
         """Partitions the feed waits to let go."""
+        self._restarting: set[Place] = set()
+
+    def restart(self, keys: Sequence[Place]) -> None:
+        """Read these partitions again from what is committed, once nothing of them is at hand."""
+        for partition in self._partitions.of(keys):
+            self._restarting.add(partition.key)
+            partition.is_leaving = partition.is_spoiled = True
+            self.drop_all(partition)
+
+    def admitted(self, records: Sequence[Record]) -> Sequence[Record]:
+        """Without those of partitions that are to be read again."""
+        if not self._restarting:
+            return records
+        return [record for record in records if key_of(record) not in self._restarting]
+
+    def try_restart(self) -> list[Effect]:
+        """To be called when no poll is under way: what the next one brings is to come from behind the rewind."""
+        ready = [each for each in self._partitions.of(self._restarting) if not each.is_busy]
+        self._restarting &= self._partitions.owned.keys()
+        self._restarting -= {partition.key for partition in ready}
+        self._part(ready)
+        paused = [Resume(partition.key) for partition in ready if partition.is_paused]
+        return [*paused, Rewind({each.key: each.committed_offset for each in ready})] if ready else []
 
     def revoking(self, keys: Sequence[Place], now: int) -> list[Effect]:
         self._wanted = list(keys)

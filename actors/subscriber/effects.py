@@ -271,6 +271,9 @@ class CommitRefused(Struct, frozen=True):
 
     offsets: Offsets
     reason: str
+    is_spoiled: bool = False
+    """None with these outputs can be made: a topic has changed since the handlers published to it. Called anew, they are
+    refused as they publish, and their records have failed like any others."""
 
 
 class CommitUncertain(Struct, frozen=True):

@@ -19,7 +19,7 @@ from ...transport.client.errors import CommitFailed, CorruptData, TimedOut
 from ...transport.machine import Effect
 from ...transport.protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from ...transport.protocol.groups import PartitionOffset
-from .committing import CommitOrder, Committing, Undecided
+from .committing import CommitOrder, Committing, Spoiled, Undecided
 from .effects import (
     Commit,
     CommitRefused,
@@ -145,6 +145,8 @@ class Feed:
             self._commit_assigned(effect)
         except Undecided as error:
             return CommitUncertain(effect.offsets, str(error))
+        except Spoiled as error:
+            return CommitRefused(effect.offsets, str(error), is_spoiled=True)
         except PlanariaError as error:
             return CommitRefused(effect.offsets, str(error))
         return Committed(effect.offsets)
@@ -154,6 +156,8 @@ class Feed:
             case Rewind(offsets=offsets):
                 for key, offset in self._assigned(offsets).items():
                     self._consumer.seek(*key, offset)
+                # They begin anew, and so does what is known of their last owner's progress.
+                self._known -= set(offsets)
             case Pause(key=key):
                 self._consumer.pause(*self._assigned({key: 0}))
             case Resume(key=key):

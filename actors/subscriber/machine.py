@@ -166,11 +166,13 @@ class SubscriberMachine:
             self._try_leave()
             return
         self._intake.learn(event)
-        offsets = self._strategy.before_handling(event.records)
+        records = self._departures.admitted(event.records)
+        offsets = self._strategy.before_handling(records)
         if offsets:
-            self._out += self._commits.commit(Commit(offsets), event.records)
+            self._out += self._commits.commit(Commit(offsets), records)
         else:
-            self._out += self._intake.take(event.records, event.ahead)
+            self._out += self._intake.take(records, event.ahead)
+            self._out += self._departures.try_restart()
             self._plan_commit(now)
             self._commit_if_due()
             self._poll()
@@ -376,6 +378,10 @@ class SubscriberMachine:
     def _on_commit_refused(self, event: CommitRefused, now: int) -> None:
         held_back = self._commits.answered()
         self._do(Tell(WARNING, "commit refused", {"reason": event.reason}))
+        if event.is_spoiled and self._phase == "serving":
+            self._departures.restart(
+                [part.key for part in self._partitions.of(event.offsets) if part.outputs]
+            )
         if held_back:
             self._do(Rewind(beginnings(held_back)))
             self._poll()

@@ -15,11 +15,17 @@ from .threads import Inbox, WorkThread
 
 class Mail:
     def __init__(
-        self, producer: Producer, inbox: Inbox, check: Callable[[Publication], None] | None = None
+        self,
+        producer: Producer,
+        inbox: Inbox,
+        check: Callable[[Publication], None],
+        *,
+        is_only_checked: bool = False,
     ) -> None:
-        """`check`: only see that a letter can be published, by what this raises."""
+        """`check` raises what a letter would be refused for; `is_only_checked`: a transaction publishes it."""
         self._producer = producer
         self._check = check
+        self._is_only_checked = is_only_checked
         self._inbox = inbox
         self._thread = WorkThread("planaria-mail", inbox)
 
@@ -30,9 +36,9 @@ class Mail:
     def _send(self, order: Bury) -> Buried | BuryFailed | None:
         letter = order.letter
         try:
-            if self._check is not None:
-                message = Publication(letter.topic, letter.value, letter.key, letter.headers)
-                self._check(message)
+            message = Publication(letter.topic, letter.value, letter.key, letter.headers)
+            self._check(message)
+            if self._is_only_checked:
                 return Buried(order.lane, (message,))
             delivery = self._producer.publish(
                 letter.topic,

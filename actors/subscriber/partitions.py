@@ -42,6 +42,8 @@ class Partition:
         self.is_paused = False
         self.is_leaving = False
         """Wanted elsewhere; goes when what is at hand is finished."""
+        self.is_spoiled = False
+        """What was made of its records cannot be committed: they are to be handled again."""
         self.outputs = Outputs()
         self._inherited: Ranges = ()
         """What the last owner had done beyond the committed offset; told on until it has been polled."""
@@ -98,7 +100,7 @@ class Partition:
     @property
     def done_offset(self) -> int | None:
         """Everything before it is done; None: nothing that is not committed."""
-        if self._finished == self._committed_finished or self._polled_end is None:
+        if self._finished == self._committed_finished or self._polled_end is None or self.is_spoiled:
             return None
         firsts = [lane.held[0].offset for lane in self.lanes.values() if lane.held]
         offset = min(min(firsts, default=self._polled_end), min(self._dropped, default=self._polled_end))

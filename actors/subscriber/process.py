@@ -15,6 +15,7 @@ it is ready.
 
 import logging
 import random
+import time
 
 import msgspec
 from msgspec import structs
@@ -50,6 +51,7 @@ from .gauge import Gauge, limit_memory, take_stack
 from .handler import load_handler
 from .machine import SubscriberMachine
 from .mail import Mail
+from .output_topics import OutputTopics
 from .threads import Inbox, ThreadFailed
 from .worker import Workers
 
@@ -76,6 +78,7 @@ class SubscriberProcess(Actor):
         self._workers: Workers
         self._gauge: Gauge
         self._mail: Mail
+        self._outputs: OutputTopics | None = None
 
     def endpoint(self) -> None:
         """Nobody asks a subscriber anything."""
@@ -101,17 +104,19 @@ class SubscriberProcess(Actor):
         def check(message: Publication) -> None:
             producer.check(message.topic, message.partition, message.size_bytes)
 
+        self._outputs = OutputTopics(check, producer.partitions_known, time.monotonic)
+        letters = OutputTopics(check, producer.partitions_known, time.monotonic)
         self._workers = Workers(
             handler,
             self._recorder,
             self._inbox,
             options.concurrency,
-            check=check,
+            check=self._outputs.check,
             send=None if is_exact else lambda message: producer.publish(*structs.astuple(message)),
             is_metered=options.cpu_limit is not None,
         )
         self._gauge = Gauge(self._recorder, self._workers, self._inbox, options.cpu_limit)
-        self._mail = Mail(producer, self._inbox, check if is_exact else None)
+        self._mail = Mail(producer, self._inbox, letters.check, is_only_checked=is_exact)
         commits = AtomicCommits(self._transactions()) if is_exact else PlainCommits()
         self._feed = Feed(self._join, options.max_records, self._inbox, commits)
         self.loop.watch(self._inbox.fileno(), self._take_posted)
@@ -145,6 +150,9 @@ class SubscriberProcess(Actor):
                 raise SubscriberCrashed(effect.reason)
             case _:
                 self._feed.perform(effect)
+
+    def alarms_now(self) -> tuple[str, ...]:
+        return self.alarms + (self._outputs.alarms() if self._outputs is not None else ())
 
     def in_flight(self) -> tuple[InFlight, ...]:
         return tuple(

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 import pytest
 
-from planaria.actors.subscriber.committing import AtomicCommits, PlainCommits, Undecided
+from planaria.actors.subscriber.committing import AtomicCommits, PlainCommits, Spoiled, Undecided
 from planaria.actors.subscriber.effects import Buried, Bury, BuryFailed, Commit, Letter
 from planaria.actors.subscriber.mail import Mail
 from planaria.actors.subscriber.threads import Inbox
@@ -105,14 +105,27 @@ def test_what_was_aborted_can_be_said_again(failures: dict[str, Exception]) -> N
         {"commit": TransactionUncertain("TIMED_OUT", "no answer")},
         {"commit": ProducerFenced("PRODUCER_FENCED", "somebody else has it")},
         {"begin": ProducerFenced("PRODUCER_FENCED", "somebody else has it")},
-        # The topic has gone since the handler published to it: called anew, the handler is told.
-        {"publish": UnknownTopic("OUT")},
-        {"commit": aborted_by(DeliveryFailed("UNKNOWN_TOPIC", "gone"))},
-        {"commit": aborted_by(DeliveryFailed("MESSAGE_TOO_LARGE", "it takes smaller ones now"))},
+        {"commit": aborted_by(DeliveryFailed("INVALID_BATCH", "a bug"))},
     ],
 )
 def test_from_what_cannot_be_known_or_done_nobody_goes_on(failures: dict[str, Exception]) -> None:
     with pytest.raises(Undecided):
+        commit(**failures)
+
+
+@pytest.mark.parametrize(
+    "failures",
+    [
+        {"publish": UnknownTopic("OUT")},
+        {"commit": aborted_by(DeliveryFailed("UNKNOWN_TOPIC", "gone"))},
+        {"commit": aborted_by(DeliveryFailed("UNKNOWN_PARTITION", "it has fewer now"))},
+        {"commit": aborted_by(DeliveryFailed("MESSAGE_TOO_LARGE", "it takes smaller ones now"))},
+    ],
+)
+def test_when_an_output_topic_has_changed_the_records_are_handled_again(
+    failures: dict[str, Exception],
+) -> None:
+    with pytest.raises(Spoiled):
         commit(**failures)
 
 
@@ -144,7 +157,7 @@ def test_a_letter_for_a_transaction_is_only_looked_at(is_taken: bool) -> None:
             raise UnknownTopic(message.topic)
 
     letter = Letter("A.dlq", b"k", b"v", {"dead-letter-reason": "no"}, "dead-letter/1")
-    mail = Mail(None, inbox, check)  # type: ignore[arg-type]
+    mail = Mail(None, inbox, check, is_only_checked=True)  # type: ignore[arg-type]
     event = mail._send(Bury(4, letter))
     inbox.close()
     if is_taken:

@@ -3,7 +3,7 @@
 import random
 
 from planaria.actors.subscriber.commits import COMMIT_MS, RETRY_MS
-from planaria.actors.subscriber.effects import Failure, Polled, Ran, Run, SoFar, TimedOut
+from planaria.actors.subscriber.effects import CommitRefused, Failure, Polled, Ran, Run, SoFar, TimedOut
 from planaria.actors.subscriber.outputs import Outputs
 from planaria.actors.subscriber.partitions import HELD_BYTES
 from planaria.actors.subscriber.progress import MAX_CHARS, Ranges, from_metadata, gaps, to_metadata
@@ -42,6 +42,62 @@ def test_after_an_abort_the_next_transaction_has_it_all_and_what_came_since() ->
     assert script.refused() == ["warning: commit refused"]
     script.after(RETRY_MS)
     assert script.polled() == ["commit A/0=2 with 0:0 0:1", "poll"]
+
+
+def spoiled(script: Script) -> list[str]:
+    assert script.commit is not None
+    return script.give(CommitRefused(script.commit.offsets, "UNKNOWN_TOPIC: gone", is_spoiled=True))
+
+
+def test_when_an_output_topic_has_gone_the_records_are_read_and_handled_again() -> None:
+    script = started()
+    script.polled(*messages("A", 0, 0, 1), *messages("A", 1, 7))
+    script.ran(publishes=True)
+    script.ran()
+    script.after(COMMIT_MS)
+    assert script.polled(*messages("A", 0, 2)) == [
+        "commit A/0=2 A/1=8 with 0:0 0:1",
+        "poll",
+        "run A/0 2, attempt 1",
+    ]
+    assert spoiled(script) == ["warning: commit refused"]
+    # What comes of a poll that was under way lies behind the rewind, and a record at hand is waited for.
+    assert script.polled(*messages("A", 0, 3)) == ["poll"]
+    script.ran(publishes=True)
+    assert script.polled(*messages("A", 0, 4)) == ["rewind A/0=0", "poll"]
+    script.after(RETRY_MS)
+    assert script.polled(*messages("A", 0, 0)) == ["commit A/1=8", "poll", "run A/0 0, attempt 1"]
+    script.committed()
+    assert script.ran(failure="UnknownTopic: OUT") == ["warning: handler failed"]
+    [record] = script.machine.retrying().records
+    assert (record.offset, record.attempts) == (0, 1)
+
+
+def test_a_partition_that_was_paused_goes_on_when_it_is_read_again() -> None:
+    script = started(max_records=2)
+    assert "pause A/0" in script.polled(*messages("A", 0, 0, 1))
+    script.ran(1, publishes=True)
+    script.after(COMMIT_MS)
+    assert script.polled()[0] == "commit A/0=1 with 0:0"
+    spoiled(script)
+    script.ran()
+    assert script.polled() == ["resume A/0", "rewind A/0=0", "poll"]
+
+
+def test_a_failed_record_that_is_read_again_keeps_its_count() -> None:
+    script = started(concurrency=2, backoff_ms=5_000)
+    script.polled(FakeMessage("A", 0, 0, b"a"), FakeMessage("A", 0, 1, b"b"))
+    script.take_effects()
+    script.ran(failure="no")
+    script.give(Ran(1, 1, published={0: (made_of(FakeMessage("A", 0, 0)),)}))
+    script.after(COMMIT_MS)
+    script.polled()
+    spoiled(script)
+    script.polled()
+    lines = script.polled(FakeMessage("A", 0, 0, b"a"), FakeMessage("A", 0, 1, b"b"))
+    assert "run A/0 1, attempt 1" not in lines
+    [record] = script.machine.retrying().records
+    assert (record.offset, record.attempts) == (1, 1)
 
 
 def test_nobody_goes_on_from_a_commit_in_doubt() -> None:

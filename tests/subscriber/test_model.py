@@ -16,6 +16,7 @@ from planaria.actors.subscriber.effects import (
     Cause,
     Charge,
     Commit,
+    CommitRefused,
     Committed,
     Crash,
     Failure,
@@ -142,6 +143,7 @@ class World:
                     self.paused.discard(key)
                 case Rewind(offsets=offsets):
                     self.position.update({key: at for key, at in offsets.items() if key in self.assigned})
+                    self.fresh |= offsets.keys()
                 case LetGo():
                     self.let_go = effect
                 case Forget(key=key, offset=offset):
@@ -249,6 +251,10 @@ class World:
                 self.script.commit = order
                 if not self.is_calm and self.draw.random() < 0.1:
                     self.act(self.script.refused)
+                elif self.is_rough and not self.is_calm and self.is_exact and self.draw.random() < 0.1:
+                    # An output topic has gone since.
+                    self.script.commit = None
+                    self.act(self.script.give, CommitRefused(offsets, "UNKNOWN_TOPIC", is_spoiled=True))
                 elif not self.is_calm and self.is_exact and self.draw.random() < 0.05:
                     if self.draw.random() < 0.5:
                         self.commit(order)

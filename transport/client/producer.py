@@ -164,6 +164,10 @@ class Producer(Accumulator):
     def _count_partitions(self, topic: str) -> int:
         return self.find(topic, self._metadata_timeout_ms)
 
+    def partitions_known(self, topic: str) -> int | None:
+        """How many partitions the topic has, as far as is known without asking."""
+        return self._network.directory.partition_count(topic)
+
     def find(self, topic: str, timeout_ms: int) -> int:
         """How many partitions the topic has. Raises UnknownTopic, DeliveryFailed when that is not known in time."""
         try:
