@@ -17,6 +17,7 @@ topic it subscribes to does not exist; what is added later gets offset 0 committ
 
 from collections.abc import Iterable, Mapping
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from ...transport.addresses import Place, is_internal
@@ -397,7 +398,8 @@ class Decisions:
             key = OffsetKey(self.state.group, item.topic, item.partition)
             current = self.state.reset_epoch((item.topic, item.partition))
             epoch = current if reset_epoch is None else reset_epoch
-            self._record(Change(key, CommittedOffset(item.offset, item.metadata, epoch)))
+            leader_epoch = None if item.leader_epoch is UNSET else item.leader_epoch
+            self._record(Change(key, CommittedOffset(item.offset, item.metadata, epoch, leader_epoch)))
 
     def _commit_at_once(self, offsets: list[PartitionOffset], reset_epoch: int | None = None) -> None:
         self._record_offsets(offsets, reset_epoch)

@@ -8,7 +8,7 @@ or a reset epoch is refused unless they are the current ones. Called by decision
 
 from collections.abc import Callable, Iterable, Mapping
 
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from ...transport.addresses import Place
 from ...transport.protocol.errors import ErrorCode, ProtocolError
@@ -25,6 +25,12 @@ class CommittedOffset(Struct, frozen=True, omit_defaults=True):
     metadata: str = ""
     reset_epoch: int = 0
     """That of the latest reset of this partition's offset; commits leave it as it is."""
+    leader_epoch: int | None = None
+    """Of the partition's start that the offset was read from, as its commit said."""
+
+    @property
+    def stamp(self) -> int | UnsetType:
+        return UNSET if self.leader_epoch is None else self.leader_epoch
 
 
 def check_offsets(offsets: Iterable[PartitionOffset]) -> None:
@@ -86,6 +92,7 @@ def selected(
             found.offset,
             found.metadata,
             reset_epoch=UNSET if found.reset_epoch == floor else found.reset_epoch,
+            leader_epoch=found.stamp,
         )
         for topic, number in wanted
         if (found := offsets.get((topic, number))) is not None

@@ -38,7 +38,14 @@ class PendingOffsets(Struct, frozen=True):
     def with_more(self, offsets: Iterable[PartitionOffset], order: int) -> "PendingOffsets":
         """The newest of each partition holds."""
         more = [
-            PendingOffset(item.topic, item.partition, item.offset, item.metadata, order=order)
+            PendingOffset(
+                item.topic,
+                item.partition,
+                item.offset,
+                item.metadata,
+                leader_epoch=item.leader_epoch,
+                order=order,
+            )
             for item in offsets
         ]
         latest = {item.place: item for item in (*self.offsets, *more)}

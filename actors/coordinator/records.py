@@ -9,7 +9,7 @@ batches carry producer ids of its own.
            | ["group", group]                                   {generation}
            | ["member", group, member_id]                       {instance_id, ..., target, held} | nil
            | ["topic", group, topic]                            {topic_id, partitions} | nil
-           | ["offset", group, topic, partition]                {offset, metadata, reset_epoch} | nil
+           | ["offset", group, topic, partition]                {offset, metadata, reset_epoch, leader_epoch} | nil
            | ["pending", group, producer_id, epoch]             {offsets: [...]} | nil: what a transaction moves
            | ["fence", group, producer_id]                      {epoch, ended_ms} | nil
            | ["resets", group]                                  {count, floor}

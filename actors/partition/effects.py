@@ -5,6 +5,7 @@ Append                     at the end of the turn       Appended | AppendFailed,
 Sync                       at the end of the turn       by the Appended of the turn; a failed sync ends the actor
 Read                       at once                      ReadDone | ReadUnfinished | RequestFailed
 LookUp                     at once                      LookedUp
+Compare                    at once                      Compared
 DeleteBefore               at once                      Trimmed | RequestFailed
 ApplyRetention             at once                      Trimmed
 CompactSlice               at once                      Compacted
@@ -57,6 +58,14 @@ class LookUp(Struct, frozen=True):
     timestamp_ms: int
     is_committed: bool = False
     """Whether records of aborted transactions are left out."""
+
+
+class Compare(Struct, frozen=True):
+    """Find out whether the fetch's reader has seen what the log holds before its offset (divergence.py)."""
+
+    asked: Received
+    leader_epoch: int
+    """Of the last partition that it read from."""
 
 
 class DeleteBefore(Struct, frozen=True):
@@ -159,6 +168,13 @@ class LookedUp(Struct, frozen=True):
     asked: Received
     offset: int | None
     timestamp_ms: int = -1
+
+
+class Compared(Struct, frozen=True):
+    """`divergence` is the first offset that the reader has not seen as it is; None when there is none before its own."""
+
+    asked: Received
+    divergence: int | None
 
 
 class Trimmed(Struct, frozen=True):

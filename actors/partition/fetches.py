@@ -5,6 +5,7 @@
     below the high watermark             Read; parked if less than `min_bytes` is there and it may wait
     at the high watermark                parked; empty at once if it may not wait
     beyond the high watermark            OFFSET_OUT_OF_RANGE
+    read up to in an earlier epoch       LOG_TRUNCATED when what was read is not here any more (divergence.py)
 
 For readers of committed records the last stable offset stands in the high watermark's place, but that what lies between
 the two is not out of range: it waits as if it were not there yet. They are told which transactions were aborted.
@@ -20,7 +21,7 @@ from ...transport.protocol.data import AbortedTransaction, Fetch, FetchedRecord,
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import MAX_FRAME_BYTES
 from ..log.transactions import Transactions
-from .effects import Read, ReadDone
+from .effects import Compare, Compared, Read, ReadDone
 from .parked import ParkedFetches
 from .replication import Watermarks
 
@@ -30,10 +31,16 @@ SEARCH_TIMER = "search"
 
 class Fetches:
     def __init__(
-        self, topic_id: str, watermarks: Watermarks, transactions: Transactions, parked: ParkedFetches
+        self,
+        topic_id: str,
+        leader_epoch: int,
+        watermarks: Watermarks,
+        transactions: Transactions,
+        parked: ParkedFetches,
     ) -> None:
         """`parked` is for readers of committed records; the others get a list of the same size."""
         self._topic_id = topic_id
+        self._leader_epoch = leader_epoch
         self._watermarks = watermarks
         self._transactions = transactions
         self._parked = parked
@@ -52,6 +59,24 @@ class Fetches:
         return max(stable_offset, self._watermarks.log_start_offset)
 
     def on_fetch(self, asked: Received, now: int, visible_bytes: int) -> list[Effect]:
+        request = fetch_of(asked)
+        if request.leader_epoch is not None and request.leader_epoch < self._leader_epoch:
+            return [Compare(asked, request.leader_epoch)]
+        return self._start(asked, now, visible_bytes)
+
+    def on_compared(self, event: Compared, now: int, visible_bytes: int) -> list[Effect]:
+        asked, found = event.asked, event.divergence
+        if found is None:
+            return self._start(asked, now, visible_bytes)
+        request = fetch_of(asked)
+        message = (
+            f"the log was cut since epoch {request.leader_epoch}, in which the reader came to offset"
+            f" {request.offset}: from offset {found} on it holds other records"
+        )
+        error = ProtocolError(ErrorCode.LOG_TRUNCATED, message, next_offset=found)
+        return [Reply(asked.sender, error.body)]
+
+    def _start(self, asked: Received, now: int, visible_bytes: int) -> list[Effect]:
         request = fetch_of(asked)
         if request.max_wait_ms == 0 or request.min_bytes == 0:
             return self._read(asked, is_final=True)
@@ -178,6 +203,7 @@ class Fetches:
             records=records,
             last_stable_offset=self.last_stable_offset,
             topic_id=self._topic_id,
+            leader_epoch=self._leader_epoch,
         )
         if payload and (aborted := self._aborted(request, next_offset)):
             body.aborted = aborted

@@ -77,6 +77,7 @@ from .effects import (
     Checkpoint,
     Compacted,
     CompactSlice,
+    Compared,
     DeleteBefore,
     DiskMeasured,
     LookedUp,
@@ -135,8 +136,7 @@ class PartitionMachine:
         disk_reserve_bytes: int = 0,
         losses: Sequence[Loss] = (),
     ) -> None:
-        self._topic = topic
-        self._partition = partition
+        self._topic, self._partition = topic, partition
         self._incarnation = incarnation
         self._leader_epoch = leader_epoch
         self._topic_id = topic_id
@@ -150,7 +150,7 @@ class PartitionMachine:
         self._producers = producers
         self._appends = Appends(producers, log_end_offset, leader_epoch)
         self._transactions = producers.transactions
-        self._fetches = Fetches(topic_id, self._watermarks, self._transactions, ParkedFetches())
+        self._fetches = Fetches(topic_id, leader_epoch, self._watermarks, self._transactions, ParkedFetches())
         self._reports = Reports({topic: [partition]})
         self._wall_offset_ms = 0
         self._is_sync_due = self._is_checkpoint_due = self._is_stopping = False
@@ -161,6 +161,7 @@ class PartitionMachine:
             ReadDone: self._on_read_done,
             ReadUnfinished: self._on_read_unfinished,
             LookedUp: self._on_looked_up,
+            Compared: self._on_compared,
             Trimmed: self._on_trimmed,
             BacklogMeasured: self._on_backlog_measured,
             DiskMeasured: self._on_disk_measured,
@@ -323,6 +324,9 @@ class PartitionMachine:
     def _on_fetch(self, asked: Received, _: Fetch, now: int) -> list[Effect]:
         return self._fetches.on_fetch(asked, now, self._appends.bytes_written)
 
+    def _on_compared(self, event: Compared, now: int) -> list[Effect]:
+        return self._fetches.on_compared(event, now, self._appends.bytes_written)
+
     def _on_read_done(self, done: ReadDone, now: int) -> list[Effect]:
         return self._fetches.on_read_done(done, now, self._appends.bytes_written)
 
@@ -341,7 +345,7 @@ class PartitionMachine:
         return [LookUp(asked, request.at, request.isolation == "read_committed")]
 
     def _located(self, asked: Received, offset: int, timestamp_ms: int = -1) -> Reply:
-        return Reply(asked.sender, ListOffsetsReply(offset, timestamp_ms, self._topic_id))
+        return Reply(asked.sender, ListOffsetsReply(offset, timestamp_ms, self._topic_id, self._leader_epoch))
 
     def _end_for(self, request: ListOffsets) -> int:
         if request.isolation == "read_committed":

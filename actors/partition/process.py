@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from ...transport.actor import Actor, ActorContext
-from ...transport.batch import BatchHeader
+from ...transport.batch import BatchHeader, parse_header
 from ...transport.compression import Buffer
 from ...transport.loop import run_actor
 from ...transport.machine import Effect, Received
@@ -39,6 +39,7 @@ from ..log.lock import LOCK_NAME, DirectoryLock
 from ..log.log import PartitionLog
 from ..log.retention import LogConfig
 from ..log.scan import SearchUnfinished
+from .divergence import divergence
 from .effects import (
     Alarm,
     Append,
@@ -49,6 +50,8 @@ from .effects import (
     Checkpoint,
     Compacted,
     CompactSlice,
+    Compare,
+    Compared,
     DeleteBefore,
     DiskMeasured,
     LookedUp,
@@ -130,6 +133,7 @@ class PartitionProcess(Actor):
             Sync: self._want_sync,
             Read: self._read,
             LookUp: self._look_up,
+            Compare: self._compare,
             DeleteBefore: self._delete_before,
             ApplyRetention: self._apply_retention,
             CompactSlice: self._compact,
@@ -220,6 +224,20 @@ class PartitionProcess(Actor):
             self._corrupt(effect.asked, error)
             return
         self.loop.dispatch(LookedUp(effect.asked, *found) if found else LookedUp(effect.asked, None))
+
+    def _compare(self, effect: Compare) -> None:
+        log, position = self._log, fetch_of(effect.asked).offset
+
+        def header_at(offset: int) -> BatchHeader | None:
+            batches, _ = log.read(offset, 1, log.log_end_offset)
+            return parse_header(batches) if len(batches) else None
+
+        found = None
+        # What damage hides cannot be compared: whoever reads there is told of it.
+        with suppress(CorruptLog, SearchUnfinished):
+            bounds = (log.log_start_offset, log.log_end_offset)
+            found = divergence(header_at, *bounds, position, effect.leader_epoch)
+        self.loop.dispatch(Compared(effect.asked, found))
 
     def _delete_before(self, effect: DeleteBefore) -> None:
         try:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from planaria.transport.client.asking import Answered, Ask, Failed, SetTimer, TimerFired
 from planaria.transport.client.fetching import (
     Chunk,
@@ -185,6 +187,35 @@ def test_a_paused_partition_is_not_fetched() -> None:
     assert len(desk.asks) == 1
     desk.feed(SetPaused((P,), False))
     assert len(desk.asks) == 2
+
+
+def test_a_fetch_names_the_leader_epoch_that_its_position_was_read_from() -> None:
+    desk = Desk(group="g", is_member=True)
+    desk.start(None)
+    reply = FetchOffsetsReply(offsets=[PartitionOffset("A", 0, 7, leader_epoch=3)])
+    [located] = desk.feed(Answered(desk.asks[-1].key, reply))
+    assert (located.offset, located.leader_epoch) == (7, 3)
+    assert desk.asks[-1].request.leader_epoch == 3
+    answer = FetchReply("A", 0, 0, 99, 9, leader_epoch=5)
+    [chunk] = desk.feed(Answered(desk.asks[-1].key, answer, (b"x",)))
+    assert chunk.leader_epoch == 5
+    assert desk.asks[-1].request.leader_epoch == 5
+    desk.feed(StartFetching({P: (2, 4)}))
+    assert desk.asks[-1].request.leader_epoch is None, "where a program seeks was read by nobody"
+
+
+@pytest.mark.parametrize("is_member", [True, False])
+def test_a_log_that_was_cut_goes_on_where_it_differs_or_is_trouble(is_member: bool) -> None:
+    error = ErrorBody(ErrorCode.LOG_TRUNCATED, "cut", next_offset=5)
+    desk = Desk(group="g", is_member=is_member, reset="latest")
+    desk.start(50)
+    [located] = desk.feed(Failed(desk.asks[-1].key, error))
+    assert (located.offset, located.lost_from) == (5, 50)
+    assert (desk.asks[-1].request.offset, desk.asks[-1].request.leader_epoch) == (5, None)
+    strict = Desk(reset="error")
+    strict.start(50)
+    [trouble] = strict.feed(Failed(strict.asks[-1].key, error))
+    assert (trouble.offset, trouble.error) == (50, error)
 
 
 def test_an_offset_out_of_range_is_located_anew_or_trouble() -> None:

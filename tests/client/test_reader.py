@@ -5,13 +5,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from planaria.transport.batch import CONTROL, TRANSACTIONAL, build, stamp
 from planaria.transport.client.errors import CorruptData, NoOffset, OffsetOutOfRange
 from planaria.transport.client.fetching import Chunk, Consumed, GaveUp, Located, Trouble
 from planaria.transport.client.reader import Reader
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
+from planaria.transport.protocol.groups import PartitionOffset
 
 P, Q = ("A", 0), ("A", 1)
 
@@ -272,6 +273,26 @@ def test_what_was_read_before_damage_can_be_given_back_and_taken_whole() -> None
     assert (whole.header.base_offset, reader.position(P)) == (0, 5)
     with pytest.raises(CorruptData):
         reader.raise_trouble()
+
+
+def test_a_commit_names_the_leader_epoch_of_what_was_read_and_of_nothing_else() -> None:
+    reader = Reader()
+    [(place, epoch)] = reader.add((P,)).items()
+    reader.accept(Located(place, epoch, 0, leader_epoch=2))
+    for first, leader_epoch in ((0, 2), (5, 4)):
+        data = chunk(reader, P, batch(first, 5), next_offset=first + 5)
+        reader.accept(structs.replace(data, leader_epoch=leader_epoch))
+
+    def stamp(offset: int) -> Any:
+        return reader.stamped(PartitionOffset(*P, offset)).leader_epoch
+
+    assert stamp(0) == 2
+    reader.take(5)
+    assert (stamp(5), stamp(6)) == (2, UNSET)
+    reader.take(3)
+    assert (stamp(5), stamp(8)) == (4, 4), "an epoch that was read from later says no less"
+    reader.seek(P, 3)
+    assert stamp(3) is UNSET
 
 
 SIZES = st.lists(st.integers(1, 4), min_size=1, max_size=8)

@@ -198,6 +198,17 @@ def test_a_partition_younger_than_the_group_is_read_from_its_beginning(
     assert offsets(group) == [("ORDERS", 0, 7), ("ORDERS", 2, 0)]
 
 
+def test_a_committed_offset_keeps_the_leader_epoch_that_its_commit_named(group: SimulatedGroup) -> None:
+    for leader_epoch in (3, UNSET, 5):
+        item = PartitionOffset("ORDERS", 0, 7, leader_epoch=leader_epoch)
+        assert not isinstance(group.request("x", CommitOffsets(group=GROUP, offsets=[item])), ErrorBody)
+        for _ in range(2):
+            [found] = group.request("x", FetchOffsets(group=GROUP)).offsets
+            assert found.leader_epoch == leader_epoch
+            group.crash(is_append_durable=True)
+            group.drain()
+
+
 def reset(*places: tuple[str, int]) -> ResetOffsets:
     return ResetOffsets(group=GROUP, offsets=[PartitionOffset(*place, 1) for place in places])
 

@@ -310,6 +310,26 @@ def test_batches_for_an_earlier_topic_of_the_name_are_not_written(partition: Sim
     assert answered(partition.ask(request, [idempotent(0, b"a")])).batches[0].base_offset == 0
 
 
+def test_a_reader_of_what_a_power_cut_took_is_told_where_the_log_differs() -> None:
+    partition = SimulatedPartition(TopicConfig(flush="os"))
+    answered(partition.ask(produce(), [a_batch(b"a", b"b")]))
+    partition.durable_count = 1
+    answered(partition.ask(produce(), [a_batch(b"c", b"d")]))
+    epoch = answered(partition.ask(fetch(0))).leader_epoch
+    partition.crash()
+    shorter = refused(partition.ask(fetch(4, leader_epoch=epoch)))
+    assert (shorter.code, shorter.next_offset, shorter.retriable) == ("LOG_TRUNCATED", 2, False)
+    answered(partition.ask(produce(), [a_batch(b"C"), a_batch(b"D"), a_batch(b"E")]))
+    for offset, options in ((4, {}), (3, {}), (4, {"max_wait_ms": 1_000}), (5, {"max_wait_ms": 1_000})):
+        refusal = refused(partition.ask(fetch(offset, leader_epoch=epoch, **options)))
+        assert (refusal.code, refusal.next_offset) == ("LOG_TRUNCATED", 2)
+    reply = answered(partition.ask(fetch(2, leader_epoch=epoch)))
+    assert (reply.next_offset, reply.leader_epoch) == (5, epoch + 1), "nothing before it was lost"
+    partition.crash(is_power_lost=False)
+    assert answered(partition.ask(fetch(5, leader_epoch=epoch + 1))).leader_epoch == epoch + 2
+    assert answered(partition.ask(fetch(4))).next_offset == 5, "who names no epoch is not asked"
+
+
 def test_fetch_outside_names_the_bounds(partition: SimulatedPartition) -> None:
     answered(partition.ask(produce(), [a_batch(b"a", b"b", b"c")]))
     answered(partition.ask(DeleteRecords(topic="ORDERS", partition=0, before_offset=2)))

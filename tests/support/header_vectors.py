@@ -110,6 +110,19 @@ OTHER_REQUESTS: dict[str, dict[str, Any]] = {
         "partitions": {"ORDERS": [0, 1]}, "groups": ["billing"],
     },
     "list_transactions": {"op": "list_transactions", "id": 45},
+    "commit_offsets, with what they belong to": {
+        "op": "commit_offsets", "id": 58, "group": "billing",
+        "offsets": [
+            {
+                "topic": "ORDERS", "partition": 1, "offset": 1, "topic_id": "9a1c", "reset_epoch": 2,
+                "leader_epoch": 7,
+            }
+        ],
+    },
+    "fetch, after another one": {
+        "op": "fetch", "id": 59, "topic": "ORDERS", "partition": 1, "offset": 1, "format": "batches",
+        "topic_id": "9a1c", "leader_epoch": 7,
+    },
     "commit_offsets, in a transaction": {
         "op": "commit_offsets", "id": 46, "group": "billing", "member_id": MEMBER, "generation": 2,
         "offsets": [{"topic": "ORDERS", "partition": 1, "offset": 1}],
@@ -180,7 +193,7 @@ REPLIES: dict[str, Reply] = {
     "publish": data.PublishReply(records=[data.PublishedRecord(partition=1, offset=0)]),
     "fetch": data.FetchReply(
         topic="ORDERS", partition=1, log_start_offset=0, high_watermark=1, next_offset=1, last_stable_offset=1,
-        topic_id="9a1c",
+        topic_id="9a1c", leader_epoch=0,
         records=[
             data.FetchedRecord(
                 offset=0, timestamp_ms=1_700_000_000_000, key=b"order_id_1", key_text="order_id_1",
@@ -258,10 +271,13 @@ REPLIES: dict[str, Reply] = {
     ),
     "fetch of batches": data.FetchReply(
         topic="ORDERS", partition=1, log_start_offset=0, high_watermark=2**53 + 3, next_offset=2**53 + 3,
-        last_stable_offset=2**53 + 3, topic_id="9a1c", aborted=[data.AbortedTransaction(2**40 + 7, 2, 2**53)],
+        last_stable_offset=2**53 + 3, topic_id="9a1c", leader_epoch=7,
+        aborted=[data.AbortedTransaction(2**40 + 7, 2, 2**53)],
     ),
-    "list_offsets, latest": data.ListOffsetsReply(offset=3, topic_id="9a1c"),
-    "list_offsets, by time": data.ListOffsetsReply(offset=1, timestamp_ms=1_700_000_000_005, topic_id="9a1c"),
+    "list_offsets, latest": data.ListOffsetsReply(offset=3, topic_id="9a1c", leader_epoch=7),
+    "list_offsets, by time": data.ListOffsetsReply(
+        offset=1, timestamp_ms=1_700_000_000_005, topic_id="9a1c", leader_epoch=7
+    ),
     "fetch_offsets": groups.FetchOffsetsReply(offsets=OFFSETS),
     "list_groups": groups.ListGroupsReply(groups=["billing"]),
     "describe_group": groups.DescribeGroupReply(
@@ -356,6 +372,11 @@ REPLIES: dict[str, Reply] = {
         ),
     ),
     "init_producer, transactional": data.InitProducerReply(producer_id=2**40 + 7, producer_epoch=3),
+    "commit_offsets, with what they belong to": groups.CommitOffsetsReply(),
+    "fetch, after another one": data.FetchReply(
+        topic="ORDERS", partition=1, log_start_offset=0, high_watermark=1, next_offset=1, last_stable_offset=1,
+        topic_id="9a1c", leader_epoch=8,
+    ),
     "commit_offsets, in a transaction": groups.CommitOffsetsReply(),
     "add_to_transaction": message.Done(),
     "end_transaction": transactions.EndTransactionReply(
@@ -393,7 +414,7 @@ def _replies() -> Iterator[dict[str, Any]]:
 def _errors() -> Iterator[dict[str, Any]]:
     for code in ErrorCode:
         wait_ms = 50 if code == ErrorCode.BACKPRESSURE else UNSET
-        next_offset = 1_000 if code == ErrorCode.CORRUPT_LOG else UNSET
+        next_offset = 1_000 if code in (ErrorCode.CORRUPT_LOG, ErrorCode.LOG_TRUNCATED) else UNSET
         message = f"what is wrong, in words ({code})"
         topic_id = "9a1c" if code == ErrorCode.UNKNOWN_TOPIC_ID else UNSET
         hints = {"next_offset": next_offset, "topic_id": topic_id}

@@ -1,5 +1,6 @@
 """A consumer's half on the network thread, between its machines and the program's half (`consumer.py`). No socket."""
 
+import logging
 import threading
 from collections import deque
 from typing import Any
@@ -9,6 +10,7 @@ from .fetching import Chunk, Fetching, Located, Trouble
 from .membership import Confirmed, GroupTrouble, LeaveRequested, Left, Membership, PollChecked, Polled, Target
 
 _POLL_CHECK = "poll check"
+_log = logging.getLogger(__name__)
 
 
 class Courier:
@@ -50,6 +52,12 @@ class Courier:
     def _keep_mail(self, effects: list[Effect]) -> list[Effect]:
         left: list[Effect] = []
         for effect in effects:
+            if isinstance(effect, Located) and effect.lost_from is not None:
+                where = f"{effect.place[0]}/{effect.place[1]}"
+                _log.warning(
+                    "%s was cut at offset %d, below %d: reading goes on there, with other records",
+                    where, effect.offset, effect.lost_from,
+                )  # fmt: skip
             if isinstance(
                 effect, Chunk | Located | Trouble | Target | GroupTrouble | Left | Answered | Failed
             ):

@@ -75,6 +75,13 @@ class OffsetOutOfRange(ProtocolError):
     """The position is outside the log, and `auto_offset_reset` is "error"."""
 
 
+class LogTruncated(ProtocolError):
+    """Records that were read have been lost since, and `auto_offset_reset` is "error".
+
+    From `next_offset` on the log holds other records; a seek there lets reading go on.
+    """
+
+
 class TopicReplaced(ProtocolError):
     """The topic was deleted and created again: the position or the offset belongs to the earlier one."""
 
@@ -111,6 +118,7 @@ _BY_CODE: dict[str, type[ProtocolError]] = {
     ErrorCode.PRODUCER_FENCED: ProducerFenced,
     ErrorCode.BACKPRESSURE: Backpressure,
     ErrorCode.OFFSET_OUT_OF_RANGE: OffsetOutOfRange,
+    ErrorCode.LOG_TRUNCATED: LogTruncated,
     ErrorCode.FENCED_MEMBER: MemberFenced,
     ErrorCode.UNKNOWN_TOPIC_ID: TopicReplaced,
     ErrorCode.STALE_GENERATION: CommitFailed,

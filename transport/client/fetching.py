@@ -5,7 +5,8 @@ an epoch: every start, seek or stop ends the epoch before, and whatever belongs 
 
     state of a partition    meaning                                     left by
     locating                the committed or the reset offset is asked  its answer -> following
-    following               one fetch is out, unless buffers are full   OFFSET_OUT_OF_RANGE -> locating; refusal -> halted
+    following               one fetch is out, unless buffers are full   OFFSET_OUT_OF_RANGE -> locating; LOG_TRUNCATED ->
+                                                                        following, elsewhere; refusal -> halted
     halted                  an error was reported                       a start at an offset -> following
 
 A position belongs to one topic: each fetch after the first names its id. When the topic has been deleted and created
@@ -69,6 +70,10 @@ class Located(Struct, frozen=True):
     """None: not known before the first chunk."""
     reset_epoch: int | None = None
     """The group's for this partition; None when the position is not the group's."""
+    leader_epoch: int | None = None
+    """Of the partition's start that the position was read from, as far as it is known."""
+    lost_from: int | None = None
+    """The position before, when the log was cut below it."""
 
 
 class Chunk(Struct, frozen=True):
@@ -82,6 +87,8 @@ class Chunk(Struct, frozen=True):
     aborted: frozenset[tuple[int, int]] = frozenset()
     """Producer ids and epochs of the transactions in it that were aborted."""
     topic_id: str | None = None
+    leader_epoch: int | None = None
+    """Of the partition's start that it was read from."""
 
 
 class Trouble(Struct, frozen=True):
@@ -103,6 +110,8 @@ class _Follower(Struct, eq=False):
     topic_id: str | None = None
     """Which topic of this name the offset belongs to, once that is known."""
     reset_epoch: int | None = None
+    leader_epoch: int | None = None
+    """Of the partition's start that the offset was read from: the next one compares."""
 
 
 class Fetching:
@@ -227,6 +236,7 @@ class Fetching:
             follower.reset_epoch = reply.reset_epoch
             if (item := committed.get(place)) is not None:
                 follower.reset_epoch = reply.reset_epoch if item.reset_epoch is UNSET else item.reset_epoch
+                follower.leader_epoch = None if item.leader_epoch is UNSET else item.leader_epoch
                 effects += self._on_located(place, follower, item.offset)
             else:
                 effects += self._ask_reset(place, epoch)
@@ -260,13 +270,16 @@ class Fetching:
             return []
         if follower.topic_id is None and reply.topic_id is not UNSET:
             follower.topic_id = reply.topic_id
+        follower.leader_epoch = None if reply.leader_epoch is UNSET else reply.leader_epoch
         return self._on_located(place, follower, reply.offset)
 
-    def _on_located(self, place: Place, follower: _Follower, offset: int) -> list[Effect]:
+    def _on_located(
+        self, place: Place, follower: _Follower, offset: int, lost_from: int | None = None
+    ) -> list[Effect]:
         follower.offset = offset
         follower.is_busy = False
-        located = Located(place, follower.epoch, offset, follower.topic_id, follower.reset_epoch)
-        return [located, *self._fetch(place, follower)]
+        origin = (follower.topic_id, follower.reset_epoch, follower.leader_epoch)
+        return [Located(place, follower.epoch, offset, *origin, lost_from), *self._fetch(place, follower)]
 
     # Reading ahead.
 
@@ -292,6 +305,7 @@ class Fetching:
             format="batches",
             isolation=self._isolation,
             topic_id=follower.topic_id,
+            leader_epoch=follower.leader_epoch,
         )
         key = ("fetch", place, follower.epoch)
         timeout_ms = self._max_wait_ms + self._request_timeout_ms
@@ -308,6 +322,8 @@ class Fetching:
         follower.offset = reply.next_offset
         if reply.topic_id is not UNSET:
             follower.topic_id = reply.topic_id
+        if reply.leader_epoch is not UNSET:
+            follower.leader_epoch = reply.leader_epoch
         size_bytes = sum(len(frame) for frame in frames)
         follower.buffered_bytes += size_bytes
         # The next fetch goes out before the program hears of this chunk: it decodes while the broker reads.
@@ -316,7 +332,16 @@ class Fetching:
             aborted = () if reply.aborted is UNSET else reply.aborted
             left_out = frozenset((each.producer_id, each.producer_epoch) for each in aborted)
             effects.append(
-                Chunk(place, epoch, frames, size_bytes, reply.next_offset, left_out, follower.topic_id)
+                Chunk(
+                    place,
+                    epoch,
+                    frames,
+                    size_bytes,
+                    reply.next_offset,
+                    left_out,
+                    follower.topic_id,
+                    follower.leader_epoch,
+                )
             )
         return effects
 
@@ -330,12 +355,20 @@ class Fetching:
             is_beginning = follower.offset == 0  # of which retention has left less
             follower.offset = None
             return self._ask_reset(place, epoch, "earliest" if is_beginning else self._reset)
+        if error.code == ErrorCode.LOG_TRUNCATED and kind == "fetch" and self._reset != "error":
+            return self._on_truncated(place, follower, error)
         if self._is_member and error.code in (ErrorCode.UNKNOWN_TOPIC, ErrorCode.UNKNOWN_PARTITION):
             # The topic is gone and the coordinator will take the partition away; until then there is nothing to do.
             return [SetTimer(("again", place, epoch), now + UNKNOWN_TOPIC_PAUSE_MS)]
         if error.code == ErrorCode.UNKNOWN_TOPIC_ID:
             return self._on_replaced(place, follower, error, now)
         return self._halt(place, epoch, error)
+
+    def _on_truncated(self, place: Place, follower: _Follower, error: ErrorBody) -> list[Effect]:
+        """What was read has been lost: go on with what took its place, as Kafka's consumers do (KIP-320)."""
+        assert error.next_offset is not UNSET
+        lost_from, follower.leader_epoch = follower.offset, None
+        return self._on_located(place, follower, error.next_offset, lost_from)
 
     def _on_replaced(self, place: Place, follower: _Follower, error: ErrorBody, now: int) -> list[Effect]:
         """The position is of an earlier topic of this name, and void."""
@@ -344,7 +377,8 @@ class Fetching:
             return [again]  # the coordinator takes the partition away, and assigns that of the new topic
         if self._reset == "error":
             return self._halt(place, follower.epoch, error)
-        follower.offset = follower.topic_id = follower.reset_epoch = None
+        follower.offset = follower.topic_id = None
+        follower.reset_epoch = follower.leader_epoch = None
         if self._group is None:
             return self._ask_reset(place, follower.epoch)
         return [again]  # until the group's coordinator has heard of it too

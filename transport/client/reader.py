@@ -43,6 +43,8 @@ class _Held(Struct, eq=False):
     """Which topic of this name the position belongs to, once that is known."""
     reset_epoch: int | None = None
     """The group's, when the position was the group's committed offset."""
+    leader_epoch: int | None = None
+    """Of the partition's start that the position was read from."""
     is_paused: bool = False
     trouble: PlanariaError | None = None
     """What comes behind the data that is left."""
@@ -93,6 +95,7 @@ class _Held(Struct, eq=False):
     def locate(self, located: Located) -> None:
         self.position = self.marked = self.began = located.offset
         self.topic_id, self.reset_epoch = located.topic_id or self.topic_id, located.reset_epoch
+        self.leader_epoch = located.leader_epoch
         self.chunk_end = 0
 
 
@@ -144,7 +147,7 @@ class Reader:
         held.drop()
         held.opened.clear()
         held.position = held.marked = offset
-        held.topic_id = None
+        held.topic_id = held.leader_epoch = None
         held.epoch = next(self._epochs)
         return held.epoch
 
@@ -171,11 +174,16 @@ class Reader:
 
     def stamped(self, item: PartitionOffset) -> PartitionOffset:
         """The offset with what the partition's position belongs to, for its commit."""
-        topic_id, reset_epoch = self.origin((item.topic, item.partition))
+        held = self._held.get((item.topic, item.partition))
+        if held is None:
+            return item
+        # Beyond the position nothing was read.
+        leader_epoch = held.leader_epoch if item.offset <= (held.position or 0) else None
         return replace(
             item,
-            topic_id=UNSET if topic_id is None else topic_id,
-            reset_epoch=UNSET if reset_epoch is None else reset_epoch,
+            topic_id=UNSET if held.topic_id is None else held.topic_id,
+            reset_epoch=UNSET if held.reset_epoch is None else held.reset_epoch,
+            leader_epoch=UNSET if leader_epoch is None else leader_epoch,
         )
 
     def positions(self) -> dict[Place, int]:
@@ -332,6 +340,7 @@ class Reader:
         held.chunk_end = chunk.next_offset
         held.aborted = chunk.aborted
         held.topic_id = chunk.topic_id or held.topic_id
+        held.leader_epoch = chunk.leader_epoch
         try:
             for frame in chunk.frames:
                 held.batches.extend(split(frame))

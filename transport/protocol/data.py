@@ -137,6 +137,8 @@ class Fetch(Request, tag="fetch", frozen=True):
     isolation: Isolation = "read_committed"
     topic_id: str | None = None
     """Which topic of this name `offset` belongs to; another one answers UNKNOWN_TOPIC_ID. None: whichever is there."""
+    leader_epoch: Annotated[int, Meta(ge=0)] | None = None
+    """Of the reply that `offset` came from. LOG_TRUNCATED when records before it have been lost since."""
 
 
 class AbortedTransaction(Struct, frozen=True, array_like=True):
@@ -173,6 +175,8 @@ class FetchReply(Reply):
     throttle_ms: int | UnsetType = UNSET
     topic_id: str | UnsetType = UNSET
     """Of the topic that was read."""
+    leader_epoch: int | UnsetType = UNSET
+    """Of the partition's start that has answered: it goes with `next_offset`."""
 
 
 class ListOffsets(Request, tag="list_offsets", frozen=True):
@@ -190,3 +194,5 @@ class ListOffsetsReply(Reply):
     timestamp_ms: int = -1
     topic_id: str | UnsetType = UNSET
     """Of the topic that the offset belongs to."""
+    leader_epoch: int | UnsetType = UNSET
+    """As in FetchReply."""

@@ -31,6 +31,7 @@ class ErrorCode(StrEnum):
     STORAGE_FULL = "STORAGE_FULL"
     CORRUPT_LOG = "CORRUPT_LOG"
     OFFSET_OUT_OF_RANGE = "OFFSET_OUT_OF_RANGE"
+    LOG_TRUNCATED = "LOG_TRUNCATED"
     OUT_OF_ORDER_SEQUENCE = "OUT_OF_ORDER_SEQUENCE"
     PRODUCER_FENCED = "PRODUCER_FENCED"
     UNKNOWN_PRODUCER = "UNKNOWN_PRODUCER"
@@ -78,7 +79,7 @@ class ErrorBody(msgspec.Struct, frozen=True):
     retry_after_ms: int | msgspec.UnsetType = msgspec.UNSET
     """When it is worth trying again, where that is known: with BACKPRESSURE, and OVERLOADED for a quota."""
     next_offset: int | msgspec.UnsetType = msgspec.UNSET
-    """Where reading can go on behind what is lost: with CORRUPT_LOG."""
+    """Where reading can go on: behind what is lost with CORRUPT_LOG, where the log differs with LOG_TRUNCATED."""
     topic_id: str | msgspec.UnsetType = msgspec.UNSET
     """Of the topic that has the name now: with UNKNOWN_TOPIC_ID."""
 

@@ -66,6 +66,8 @@ class PartitionOffset(Struct, frozen=True):
     reset_epoch: Annotated[int, Meta(ge=0)] | UnsetType = UNSET
     """How often the group's offsets had been reset, or the group deleted, when this partition was last affected. In a
     commit both are optional; one of an earlier topic or epoch is refused."""
+    leader_epoch: Annotated[int, Meta(ge=0)] | UnsetType = UNSET
+    """Of the partition's start that the offset was read from (data.py): kept with the offset."""
 
 
 PartitionOffsets = Annotated[list[PartitionOffset], Meta(max_length=100_000)]
