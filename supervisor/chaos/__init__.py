@@ -112,13 +112,15 @@ def _run_in(scratch: Path, options: ChaosOptions, say: Say) -> Report:
         )
         started = time.monotonic()
         workload.start()
-        strike_until_over(options, nemesis.pause_s, nemesis.strike, say)
-        nemesis.finish()
-        say("faults are over: waiting until everything acknowledged has been delivered")
-        workload.stop_producing()
-        _settle(history, journals, say)
-        probes.close()
-        workload.stop()
+        try:
+            strike_until_over(options, nemesis.pause_s, nemesis.strike, say)
+            nemesis.finish()
+            say("faults are over: waiting until everything acknowledged has been delivered")
+            workload.stop_producing()
+            _settle(history, journals, say)
+        finally:
+            probes.close()
+            workload.stop()
         _collect(history, journals)
         verdict = history.check(read_log(broker.client, options.partitions), (MEMBERS_GROUP, HOSTED_GROUP))
         took_s = time.monotonic() - started

@@ -170,6 +170,7 @@ def _run_in(scratch: Path, options: PipelineOptions, say: Say) -> PipelineReport
         finally:
             workers.close()
             probes.close()
+            source.close()
         logs = [_read(broker.client, topic, options.partitions) for topic in TOPICS]
         committed = [
             _committed(broker.client, stages[number * WORKERS].group, TOPICS[number], options.partitions)
@@ -248,9 +249,13 @@ class Source:
         self._is_over.set()
         self._thread.join()
         self._producer.flush()
+        return self._count
+
+    def close(self) -> None:
+        self._is_over.set()
+        self._thread.join()
         self._producer.close()
         self._client.close()
-        return self._count
 
     def _publish(self) -> None:
         numbers = itertools.count()

@@ -70,6 +70,9 @@ def in_scratch(run: Callable[[Path], ReportT], say: Say) -> ReportT:
     try:
         report = run(scratch)
         is_clean = report.is_clean
+    except BrokenPipeError:
+        is_clean = True  # the reader of the report has gone
+        raise
     finally:
         if is_clean:
             shutil.rmtree(scratch)

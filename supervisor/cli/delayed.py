@@ -32,6 +32,8 @@ def list_delayed(
     --json: {"messages": [{"scheduled_id", "topic", "partition", "key_text", "deliver_at_ms", "reason", ...}]}
     """
     with attached(connect) as client:
+        if topic is not None:
+            client.describe_topic(topic)  # refused when there is none
         messages = client.list_scheduled(topic, limit)
     if as_json:
         print_json({"messages": [msgspec.to_builtins(message) for message in messages]})

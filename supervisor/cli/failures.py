@@ -5,6 +5,7 @@
 The one place where exceptions end: a traceback is for those who ask by PLANARIA_TRACEBACK=1. Called by app.py.
 """
 
+import errno
 import os
 import sys
 import traceback
@@ -78,6 +79,8 @@ def describe(error: BaseException) -> str:
             return str(error)
         case OSError() if error.filename:
             return f"{error.filename}: {error.strerror}"
+        case OSError(errno=errno.ENOSPC | errno.EIO | errno.EBADF):
+            return f"standard output: {error.strerror}"
     return f"{type(error).__name__}: {error} (an error in Planaria: {TRACEBACK_VARIABLE}=1 shows where)"
 
 

@@ -93,6 +93,8 @@ def create(
     "dead_letter", "start"}
     """
     with attached(connect) as client:
+        if dead_letter:
+            client.describe_topic(dead_letter)  # refused before there is a group
         found = client.configure_share_group(
             group, lock_ms=lock_ms, max_deliveries=max_deliveries, dead_letter=dead_letter, start=start
         )

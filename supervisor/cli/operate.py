@@ -74,9 +74,13 @@ def status(
                 print_json(found)
             else:
                 show(render(found))
-        elif as_json:
+        elif as_json or not console().is_terminal:
             while True:
-                print_json(client.status(), is_compact=True)
+                found = client.status()
+                if as_json:
+                    print_json(found, is_compact=True)
+                else:
+                    show(render(found))
                 time.sleep(interval)
         else:
             with Live(render(client.status()), console=console(), auto_refresh=False) as live:

@@ -14,9 +14,9 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ...transport.client.errors import TimedOut
-from ...transport.protocol.errors import ProtocolError
+from ...transport.protocol.errors import PlanariaError
 from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
-from .failures import CommandFailed
+from .failures import CommandFailed, describe
 from .output import error_console, note, plural, print_json, rate_text
 from .records import JSON_HEADERS, Parser, json_parser, line_parser
 from .times import duration_ms, time_ms
@@ -144,6 +144,8 @@ class _Publishing:
         self._options = options
         self._unconfirmed: deque[tuple[int, Delivery]] = deque()
         """With the number of its line."""
+        self._lines_taken = 0
+        """Lines up to this one hold no message or have a delivery. An interrupt within `publish` leaves its line out."""
         self._started_at = time.monotonic()
 
     def run(self, source: BinaryIO, parser: Parser, advance: Advance) -> None:
@@ -151,6 +153,7 @@ class _Publishing:
         try:
             for number, line in enumerate(source, 1):
                 self._publish(parser, line, number)
+                self._lines_taken = number
                 if not number % LINES_A_LOOK:
                     advance(self._produced)
             self._producer.flush()
@@ -160,18 +163,20 @@ class _Publishing:
             self._confirm(0)
             before = plural(self._produced.messages, "message")
             raise CommandFailed(f"line {number}: {error}; published before it: {before}") from error
-        except (ProtocolError, KeyboardInterrupt):
-            self._tell_of_the_rest(number)
+        except PlanariaError as error:
+            raise CommandFailed(f"{describe(error)}; {self._outcome_of_all()}") from error
+        except KeyboardInterrupt:
+            error_console().print(self._outcome_of_all(), soft_wrap=True)
             raise
         finally:
             self._produced.seconds = round(time.monotonic() - self._started_at, 3)
             advance(self._produced)
 
-    def _tell_of_the_rest(self, lines_read: int) -> None:
+    def _outcome_of_all(self) -> str:
         """What became of all that was published, and the line to go on from: all before it is acknowledged."""
         with suppress(TimedOut):
             self._producer.flush(LAST_FLUSH_S)
-        go_on_at = lines_read + 1
+        go_on_at = self._lines_taken + 1
         while self._unconfirmed:
             line, delivery = self._unconfirmed.popleft()
             if delivery.done() and delivery.exception() is None:
@@ -179,7 +184,7 @@ class _Publishing:
             else:
                 go_on_at = min(go_on_at, line)
         before = plural(self._produced.messages, "message")
-        error_console().print(f"acknowledged: {before}; go on from line {go_on_at}", soft_wrap=True)
+        return f"acknowledged: {before}; go on from line {go_on_at}"
 
     def _publish(self, parser: Parser, line: bytes, number: int) -> None:
         parsed = parser(line.rstrip(b"\r\n"))

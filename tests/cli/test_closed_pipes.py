@@ -2,15 +2,17 @@
 
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
-from command_line import PATIENCE_S, PROGRAM, ServedBroker, environment
+from command_line import PATIENCE_S, PROGRAM, ServedBroker, environment, leaves
+from planaria import Client
 
 pytestmark = pytest.mark.processes
 
 
-def into_a_closed_pipe(*arguments: str) -> tuple[int, bytes]:
+def into_a_closed_pipe(*arguments: str, **variables: str) -> tuple[int, bytes]:
     """Exit code and errors of a command whose reader went before it wrote anything."""
     reader, writer = os.pipe()
     os.close(reader)
@@ -20,7 +22,7 @@ def into_a_closed_pipe(*arguments: str) -> tuple[int, bytes]:
             stdin=subprocess.DEVNULL,
             stdout=writer,
             stderr=subprocess.PIPE,
-            env=environment(),
+            env=environment(**variables),
             timeout=PATIENCE_S,
             check=False,
         )
@@ -34,18 +36,97 @@ def test_what_needs_no_broker(arguments: list[str]) -> None:
     assert into_a_closed_pipe(*arguments) == (0, b"")
 
 
-def test_every_command_that_shows_something(broker: ServedBroker) -> None:
-    broker.run("topic", "create", "SHOWN")
-    broker.run("group", "create", "SHOWN")
-    for arguments in (
-        ["topic", "describe", "SHOWN"],
-        ["topic", "list"],
-        ["group", "describe", "SHOWN"],
-        ["group", "list", "--json"],
-        ["status"],
-        ["status", "--json"],
-    ):
-        assert into_a_closed_pipe(*arguments, "--connect", broker.endpoint) == (0, b""), arguments
+@pytest.fixture(scope="module")
+def filled(broker: ServedBroker) -> ServedBroker:
+    """Something for every command to show, and to delete."""
+    for topic in ("SHOWN", "DELETED", "SHOWN.dlq"):
+        broker.run("topic", "create", topic)
+    broker.run("produce", "SHOWN", given="1\n" * 2_000)
+    broker.run("produce", "SHOWN.dlq", "-H", "dead-letter-reason=why", given="x\ny\n")
+    for group in ("shown", "deleted"):
+        broker.run("consume", "SHOWN", "--group", group, "--from-beginning", "-n", "1")
+    for name in ("kept", "called-off"):
+        with Client(broker.endpoint) as client:
+            client.publish("SHOWN", b"x", delay=3_600, scheduled_id=name)
+    broker.run("quota", "set", "reports", "--produce-bytes", "1MB")
+    return broker
+
+
+ATTACHED = [
+    "status",
+    "status --json",
+    "status --check",
+    "kill partition/SHOWN/0",
+    "revive controller",
+    "quota set reports --fetch-bytes 1MB",
+    "quota list",
+    "quota list --json",
+    "quota remove reports",
+    "topic create CREATED",
+    "topic list",
+    "topic list --json",
+    "topic describe SHOWN",
+    "topic describe SHOWN --json",
+    "topic alter SHOWN --set retention_ms=1d",
+    "topic delete DELETED --yes",
+    "produce SHOWN",
+    "consume SHOWN --from-beginning -n 500",
+    "consume SHOWN --from-beginning --format json",
+    "consume SHOWN --group shown --timeout 5",
+    "inflight SHOWN",
+    "group list",
+    "group list --json",
+    "group describe shown",
+    "group describe shown --json",
+    "group create jobs",
+    "group reset shown --to earliest",
+    "group delete deleted --yes",
+    "delayed list",
+    "delayed list --json",
+    "delayed cancel called-off",
+    "transaction list",
+    "dlq list SHOWN.dlq",
+    "dlq show SHOWN.dlq 0",
+    "dlq redrive SHOWN.dlq --to SHOWN --limit 1",
+    "dlq redrive SHOWN.dlq --dry-run",
+    "dlq purge SHOWN.dlq --yes",
+]
+
+
+@pytest.mark.parametrize("line", ATTACHED)
+def test_every_command_that_asks_a_broker(filled: ServedBroker, line: str) -> None:
+    assert into_a_closed_pipe(*line.split(), "--connect", filled.endpoint) == (0, b"")
+
+
+def test_every_command_is_tried() -> None:
+    tried = {tuple(line.split()[: len(path)]) for line in ATTACHED for path in leaves()}
+    by_themselves = {("serve",), ("recover",), ("version",), ("demo",), ("chaos",), ("bench",)}
+    assert set(leaves()) - tried == by_themselves
+
+
+def test_watching_ends(filled: ServedBroker) -> None:
+    for options in (["--json"], []):
+        watching = ["status", "--watch", "--interval", "0.1", *options]
+        assert into_a_closed_pipe(*watching, "--connect", filled.endpoint) == (0, b"")
+
+
+@pytest.mark.parametrize("arguments", [["demo", "--duration", "1"], ["chaos", "--duration", "1"]])
+def test_what_has_a_broker_of_its_own_ends_it(arguments: list[str], tmp_path: Path) -> None:
+    assert into_a_closed_pipe(*arguments, TMPDIR=str(tmp_path)) == (0, b"")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_told_in_one_line() -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*PROGRAM, "version"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            timeout=PATIENCE_S,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, b"planaria: standard output: No space left on device\n")
 
 
 def test_a_failure_stays_a_failure() -> None:

@@ -3,10 +3,12 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from command_line import ServedBroker, planaria
+from command_line import Command, ServedBroker, planaria
+from planaria.transport.client.producer import Producer
 
 pytestmark = pytest.mark.processes
 
@@ -105,6 +107,54 @@ def test_a_wrong_line_ends_it_and_says_which(broker: ServedBroker) -> None:
         == "planaria: line 2: no field 'id' to take the key from; published before it: 1 message\n"
     )
     assert broker.json("topic", "describe", "WRONG")["partitions"][0]["high_watermark"] == 1
+
+
+def test_ctrl_c_tells_what_was_acknowledged_and_where_to_go_on(broker: ServedBroker) -> None:
+    broker.run("topic", "create", "INTERRUPTED", "--partitions", "3")
+    publishing = Command("produce", "INTERRUPTED", "--connect", broker.endpoint, is_typed_into=True)
+    try:
+        given = publishing.process.stdin
+        assert given is not None
+        number = 0
+        while _stored(broker, "INTERRUPTED") < 50_000:  # it is at work, and more is under way
+            given.write(b"".join(b"%d\n" % each for each in range(number, number + 10_000)))
+            number += 10_000
+            given.flush()
+        publishing.interrupt()
+        code, output, errors = publishing.finish()
+    finally:
+        publishing.close()
+    assert (code, output) == (130, "")
+    told = re.fullmatch(r"acknowledged: ([0-9,]+) messages; go on from line ([0-9]+)\n", errors)
+    assert told is not None, errors
+    acknowledged, go_on_at = int(told[1].replace(",", "")), int(told[2])
+    assert go_on_at == acknowledged + 1
+    # A line whose publishing was interrupted is not counted, and may be stored.
+    assert _stored(broker, "INTERRUPTED") - acknowledged in (0, 1)
+    stored = broker.run("consume", "INTERRUPTED", "--from-beginning", "--timeout", "2").split()
+    assert sorted(map(int, stored))[:acknowledged] == list(range(acknowledged))
+
+
+def test_an_interrupt_within_a_line_leaves_that_line_to_be_sent_again(
+    broker: ServedBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker.run("topic", "create", "WITHIN")
+    publish = Producer.publish
+
+    def interrupted(self: Producer, topic: str, value: bytes, **options: Any) -> Any:
+        delivery = publish(self, topic, value, **options)
+        if value == b"c":
+            raise KeyboardInterrupt
+        return delivery
+
+    monkeypatch.setattr(Producer, "publish", interrupted)
+    done = planaria("produce", "WITHIN", "--connect", broker.endpoint, given="a\nb\nc\nd\n")
+    assert done == (130, "", "acknowledged: 2 messages; go on from line 3\n")
+
+
+def _stored(broker: ServedBroker, topic: str) -> int:
+    partitions = broker.json("topic", "describe", topic)["partitions"]
+    return sum(each["high_watermark"] for each in partitions)
 
 
 def test_a_partition_that_is_not_there(broker: ServedBroker) -> None:

@@ -8,11 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
-from planaria.supervisor.cli.app import run
+import typer
+
+from planaria.supervisor.cli.app import app, run
 
 PATIENCE_S = 30.0
 PROGRAM = [sys.executable, "-P", "-m", "planaria"]
@@ -26,6 +29,18 @@ def environment(**variables: str) -> dict[str, str]:
         if not name.startswith("PLANARIA_") or "TEST" in name
     }
     return {**kept, "COLUMNS": "80", "PYTHONWARNINGS": "error", **variables}
+
+
+def leaves() -> list[tuple[str, ...]]:
+    """All commands that do something, by their words."""
+
+    def below(command: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        if not hasattr(command, "commands"):
+            yield path
+        for name, each in getattr(command, "commands", {}).items():
+            yield from below(each, (*path, name))
+
+    return list(below(typer.main.get_command(app), ()))
 
 
 class Done(NamedTuple):
