@@ -220,6 +220,7 @@ def build_machine(
         "delayed_partitions": config.delayed_partitions,
         "disk_reserve_bytes": config.disk_reserve_bytes,
         "transaction_coordinators": config.transaction_coordinators,
+        "coordinator_idle_ms": config.coordinator_idle_ms,
         "max_actors": capacity.new_actors,
         "actors_limit": capacity.limit,
         "topic_defaults": msgspec.to_builtins(config.topic_defaults),

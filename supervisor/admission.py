@@ -13,7 +13,7 @@ from .capacity import Capacity
 from .children import Child, State
 from .tree import Tree
 
-_WITHOUT_PLACE = frozenset({State.WAITING, State.QUARANTINED, State.STOPPED})
+_WITHOUT_PLACE = frozenset({State.WAITING, State.QUARANTINED, State.STOPPED, State.ASLEEP})
 
 
 class Admission:

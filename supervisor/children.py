@@ -8,7 +8,8 @@
        ├── up ────────▶ backing_off ──timer──▶ waiting          (over the intensity: quarantined, then the same)
        ├── cycle ─────▶ waiting, until its turn in the order comes again
        └── down ──────▶ stopped
-    A child that needs no restart (temporary; transient after exit 0) ends in stopped as well.
+    A child that needs no restart (temporary; transient after exit 0) ends in stopped as well. One that said that it
+    falls asleep, and then exited with 0, is asleep until it is woken: then it waits for a launch, which is no restart.
 
 Only a confirmed death leads out of starting, recovering, ready and stopping: so there are never two of one child.
 """
@@ -32,6 +33,7 @@ class State(Enum):
     BACKING_OFF = "backing_off"
     QUARANTINED = "quarantined"
     STOPPED = "stopped"
+    ASLEEP = "asleep"
 
 
 class Goal(Enum):
@@ -51,6 +53,7 @@ _SHOWN: dict[State, ActorState] = {
     State.BACKING_OFF: "backing_off",
     State.QUARANTINED: "quarantined",
     State.STOPPED: "stopped",
+    State.ASLEEP: "asleep",
 }
 
 
@@ -88,6 +91,12 @@ class Child:
     """The reason it gave itself before it died."""
     needs_operator: bool = False
     """It said that another start would fail in the same way."""
+    is_falling_asleep: bool = False
+    """It said so; its exit is near."""
+    is_wanted: bool = False
+    """It was called while it fell asleep."""
+    has_slept: bool = False
+    """Its last incarnation has fallen asleep, or it was added asleep."""
     is_death_ordered: bool = False
     """An operator has sent it a signal; its death will not count."""
     is_stuck: bool = False
@@ -117,10 +126,11 @@ class Child:
         """Whether those after it may start. Siblings that depend on each other do not pass a quarantined one."""
         if self.state is State.QUARANTINED:
             return strategy == "one_for_one"
-        return self.state in (State.READY, State.STOPPED) or self.goal is Goal.DOWN
+        return self.state in (State.READY, State.STOPPED, State.ASLEEP) or self.goal is Goal.DOWN
 
     def launched(self, incarnation: int, now: int) -> None:
-        self.restarts += self.started_at > 0
+        self.restarts += self.started_at > 0 and not self.has_slept
+        self.is_falling_asleep = self.is_wanted = self.has_slept = False
         self.state = State.STARTING
         self.incarnation = incarnation
         self.started_at = self.progress_at = now
@@ -140,6 +150,17 @@ class Child:
             self.state = State.RECOVERING
             return True
         return False
+
+    def rest(self) -> None:
+        """Its process has ended to sleep. It waits for a launch if it was called meanwhile."""
+        self.state = State.WAITING if self.is_wanted else State.ASLEEP
+        self.has_slept = True
+
+    def wake(self) -> None:
+        if self.state is State.ASLEEP:
+            self.state = State.WAITING
+        elif self.is_falling_asleep:
+            self.is_wanted = True
 
     def silence_limit_ms(self, hang_timeout_ms: int) -> int | None:
         """How long it may go without progress; None while that is no fault."""

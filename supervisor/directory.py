@@ -1,20 +1,21 @@
 """Who is told when an actor comes and goes: PeerUp and PeerDown to every child whose spec asks for it.
 
-A child is told everything once when it is first heard of (its control socket is connected then), and each change after
-that; so it can talk to others before it is ready itself. Called by machine.py. Pure.
+A child is told everything once when it is first heard of (its control socket is connected then), those who sleep in one
+message, and each change after that; so it can talk to others before it is ready itself. Called by machine.py. Pure.
 """
 
-from ..transport.protocol.control import PeerDown, PeerUp
+from ..transport.protocol.control import PeerDown, PeersAsleep, PeerUp
 from .children import Child, State
 from .events import Tell
 from .tree import Tree
 
 
 def snapshot(tree: Tree, newcomer: Child) -> list[Tell]:
-    """All that `newcomer` has to know: who is up, and who is given up. Anybody else is down."""
+    """All that `newcomer` has to know: who is up, asleep, given up. Anybody else is down."""
     if not newcomer.spec.directory:
         return []
     told: list[Tell] = []
+    asleep: list[str] = []
     for child in tree:
         if not _hears_of(newcomer, child):
             continue
@@ -22,7 +23,9 @@ def snapshot(tree: Tree, newcomer: Child) -> list[Tell]:
             told.append(_tell(newcomer, _up(child)))
         elif child.state is State.QUARANTINED:
             told.append(_tell(newcomer, _down(child)))
-    return told
+        elif child.has_slept and child is not newcomer:
+            asleep.append(child.address)
+    return [*told, _tell(newcomer, PeersAsleep(addresses=asleep))] if asleep else told
 
 
 def announce_up(tree: Tree, child: Child) -> list[Tell]:
@@ -43,6 +46,7 @@ def _down(child: Child) -> PeerDown:
         incarnation=child.incarnation,
         reason=child.reason or "",
         quarantined=child.state is State.QUARANTINED,
+        asleep=child.has_slept and child.state is not State.QUARANTINED,
     )
 
 
@@ -58,5 +62,5 @@ def _hears_of(child: Child, other: Child) -> bool:
     return other.address.startswith(child.spec.directory)
 
 
-def _tell(child: Child, news: PeerUp | PeerDown) -> Tell:
+def _tell(child: Child, news: PeerUp | PeerDown | PeersAsleep) -> Tell:
     return Tell(child.address, child.incarnation, news)

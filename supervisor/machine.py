@@ -5,10 +5,12 @@
     ChildStarted                the process exists
     Heartbeat, Ready            recovering, ready; the directory is told; the next in order are launched
     ActorFailed                 its last word is kept for the reason of its death
+    FallingAsleep               its exit with 0 will lead to no restart, unless it is called before it is gone
     ChildDied                   restart with backoff, quarantine, or rest; siblings by strategy; the directory is told
     check timer                 who has made no progress for too long is aborted (its stack goes to the log), then killed
     restart timer               back in line for a launch; a stop may have come in between, and then wins
     start_child, stop_child     dynamic children come and go (requests.py)
+    wake                        who sleeps is launched (requests.py)
     status, kill, revive        the operator's requests (requests.py)
     stuck timer                 SIGKILL has not ended a child: nobody waits for it any more
     StopRequested               everything is stopped in reverse order, then Stop; its reason names who would not die
@@ -34,7 +36,7 @@ from ..transport.machine import (
     StopRequested,
     TimerFired,
 )
-from ..transport.protocol.control import ActorFailed, Heartbeat, Ready
+from ..transport.protocol.control import ActorFailed, FallingAsleep, Heartbeat, Ready
 from ..transport.protocol.control import Stop as StopOrder
 from ..transport.protocol.message import Done
 from ..transport.protocol.operations import SignalName
@@ -119,6 +121,7 @@ class SupervisorMachine:
             Heartbeat: self._on_heartbeat,
             Ready: self._on_ready,
             ActorFailed: self._on_actor_failed,
+            FallingAsleep: self._on_falling_asleep,
             TimerFired: self._on_timer,
             Received: self._requests.on_received,
             StopRequested: self._on_stop_requested,
@@ -238,6 +241,12 @@ class SupervisorMachine:
             child.traceback = event.traceback
             child.needs_operator = event.needs_operator
 
+    def _on_falling_asleep(self, event: FallingAsleep, now: int) -> None:
+        child = self._present(event)
+        if child is not None and child.is_dynamic:
+            child.last_word = event.reason
+            child.is_falling_asleep = True
+
     # Deaths.
 
     def _on_child_died(self, event: ChildDied, now: int) -> None:
@@ -250,7 +259,10 @@ class SupervisorMachine:
             reason = child.last_word or event.reason
         ready_for_ms = child.gone(reason, now)
         self.order(CancelTimer(("kill", child.address)), CancelTimer(("stuck", child.address)))
-        if child.goal is Goal.UP:
+        if child.goal is Goal.UP and child.is_falling_asleep and event.is_normal and child.doom is None:
+            child.rest()
+            self.log("info", "child asleep", child=child.address, n=child.incarnation, reason=reason)
+        elif child.goal is Goal.UP:
             self._decide_restart(child, event.is_normal, ready_for_ms, now)
         else:
             child.state = State.WAITING if child.goal is Goal.CYCLE else State.STOPPED

@@ -37,7 +37,15 @@ from ..transport.machine import (
     StopRequested,
     TimerFired,
 )
-from ..transport.protocol.control import ActorFailed, Heartbeat, Ready, StartChild, StopChild
+from ..transport.protocol.control import (
+    ActorFailed,
+    FallingAsleep,
+    Heartbeat,
+    Ready,
+    StartChild,
+    StopChild,
+    Wake,
+)
 from ..transport.protocol.errors import ErrorBody, ProtocolError
 from ..transport.protocol.message import ErrorReply
 from ..transport.protocol.operations import Kill, Revive, Status
@@ -52,7 +60,9 @@ from .status_reports import StatusReports
 
 MAX_MESSAGES_PER_TURN = 4_096
 
-_REQUESTS = RequestDecoder((Ready, Heartbeat, ActorFailed, StartChild, StopChild, Status, Kill, Revive))
+_REQUESTS = RequestDecoder(
+    (Ready, Heartbeat, ActorFailed, FallingAsleep, StartChild, StopChild, Wake, Status, Kill, Revive)
+)
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _logger = logging.getLogger(__name__)
 
@@ -204,7 +214,7 @@ class SupervisorProcess:
         except ProtocolError as error:
             self._reply(Reply(Sender(route, id_of(header), is_json(header)), error.body))
             return
-        if isinstance(request, Ready | Heartbeat | ActorFailed):
+        if isinstance(request, Ready | Heartbeat | ActorFailed | FallingAsleep):
             if isinstance(request, ActorFailed):
                 self._deaths.note_last_word(request.address, request.incarnation)
             self._dispatch(request)

@@ -1,4 +1,4 @@
-"""What may be asked of the supervisor: start_child and stop_child by actors, status, kill and revive by operators.
+"""What may be asked of the supervisor: start_child, stop_child and wake by actors, status, kill and revive by operators.
 
 Part of the supervision machine, and as pure; a request without an id is a cast and gets no answer.
 """
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..transport.machine import Received, Reply, Sender
-from ..transport.protocol.control import ChildSpec, StartChild, StopChild
+from ..transport.protocol.control import ChildSpec, StartChild, StopChild, Wake
 from ..transport.protocol.errors import ErrorCode, ProtocolError
 from ..transport.protocol.message import Done
 from ..transport.protocol.message import Reply as ReplyBody
@@ -20,6 +20,7 @@ from ..transport.protocol.operations import (
     Status,
     StatusReply,
 )
+from . import directory
 from .children import Child, Goal, State
 from .events import ReportStatus
 
@@ -36,6 +37,7 @@ class Requests:
         self._answers: dict[type, Callable[[Any, Sender, int], ReplyBody | None]] = {
             StartChild: self._start_child,
             StopChild: self._stop_child,
+            Wake: self._wake,
             Status: self._status,
             Kill: self._kill,
             Revive: self._revive,
@@ -62,25 +64,38 @@ class Requests:
         if child is None:
             if request.must_fit:
                 machine.admission.check_new()
-            if machine.tree.add(spec) is None:
+            child = machine.tree.add(spec)
+            if child is None:
                 raise ProtocolError(
                     ErrorCode.INVALID_REQUEST, f"no supervisor takes a child {spec.address!r}"
                 )
+            if request.is_asleep:
+                child.rest()
+                machine.order(*directory.announce_down(machine.tree, child))
+                return Done()
         elif not child.is_dynamic:
             raise ProtocolError(ErrorCode.INVALID_REQUEST, f"{spec.address} is a fixed child")
         elif child.goal is Goal.DOWN:
             child.successor = spec
         else:
-            self._renew(child, spec)
+            self._renew(child, spec, is_asleep=request.is_asleep)
         machine.advance(now)
         return Done()
 
     @staticmethod
-    def _renew(child: Child, spec: ChildSpec) -> None:
+    def _renew(child: Child, spec: ChildSpec, *, is_asleep: bool) -> None:
         if spec != child.announced:
             child.spec = child.announced = spec
         if child.state is State.STOPPED:
             child.state = State.WAITING
+        if not is_asleep:
+            child.wake()
+
+    def _wake(self, request: Wake, sender: Sender, now: int) -> None:
+        child = self._machine.tree.get(request.address)
+        if child is not None and child.goal is Goal.UP:
+            child.wake()
+            self._machine.advance(now)
 
     def _stop_child(self, request: StopChild, sender: Sender, now: int) -> Done | None:
         child = self._machine.tree.get(request.address)
@@ -93,8 +108,11 @@ class Requests:
         child.stop_waiters.append(sender)
         if child.has_process:
             self._machine.advance(now)
-        else:
-            self._machine.bury(child)
+            return None
+        if child.state is State.ASLEEP:
+            child.has_slept = False
+            self._machine.order(*directory.announce_down(self._machine.tree, child))
+        self._machine.bury(child)
         return None
 
     def _kill(self, request: Kill, sender: Sender, now: int) -> KillReply:
@@ -111,7 +129,7 @@ class Requests:
     def _revive(self, request: Revive, sender: Sender, now: int) -> ReviveReply:
         child = self._child(request.address)
         answer = ReviveReply(state=child.shown_state)
-        if child.state in (State.QUARANTINED, State.BACKING_OFF):
+        if child.state in (State.QUARANTINED, State.BACKING_OFF, State.ASLEEP):
             self._machine.log("info", "child revived", child=child.address)
             child.history.forgive()
             child.state = State.WAITING

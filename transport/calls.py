@@ -4,6 +4,13 @@ Owns the calls socket and the table of requests in flight. A call goes to the in
 first to an incarnation makes the connection, since most actors talk to few of those they are told of.
 It ends in exactly one way: the peer answers, the supervisor says that the incarnation is gone, or its time is up.
 Incarnations have endpoints of their own, so nothing can reach a successor by mistake.
+
+    call to one that is up           sent
+    call to one that sleeps          kept, and the supervisor is asked to wake it
+    peer up                          what was kept for it is sent, in the order it was called
+    peer down, asleep                calls it has not answered were not done: they are kept, and it is woken again
+    peer down, but asleep before     what was kept goes on waiting: it is being restarted; quarantined: it fails
+    peer down                        calls it has not answered fail
 """
 
 from collections import deque
@@ -16,7 +23,7 @@ from .addresses import SUPERVISOR, place_of
 from .codec import decode_reply, encode_header, split_envelope
 from .endpoints import peer_id
 from .machine import Answered, Call, Cast, Failed
-from .protocol.control import PeerDown, PeerUp
+from .protocol.control import PeerDown, PeerUp, Wake
 from .protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from .protocol.message import Reply, Request
 from .protocol.session import Cancel
@@ -33,7 +40,10 @@ _LOST = (zmq.EAGAIN, zmq.EHOSTUNREACH)
 
 class _InFlight(NamedTuple):
     key: Any
-    peer: bytes
+    address: str
+    peer: bytes | None
+    """The connection it went by; None while it is kept for an actor that sleeps."""
+    frames: list[Any]
     reply_type: type[Reply] | None
     token: int | None
 
@@ -52,6 +62,10 @@ class Calls:
         self._in_flight: dict[int, _InFlight] = {}
         self._tokens: dict[int, int] = {}
         self._of_peer: dict[bytes, set[int]] = {SUPERVISOR.encode(): set()}
+        self._asleep: set[str] = set()
+        """Sleeping, or woken and not up yet."""
+        self._kept: dict[str, dict[int, None]] = {}
+        """By address of an actor in `_asleep`: calls, in their order."""
         self._deadlines = Timers()
         self._untaken = Untaken()
         self._last_id = 0
@@ -68,39 +82,91 @@ class Calls:
             return failed
         self._peers[peer.address] = peer
         self._of_peer[peer_id(peer.address, peer.incarnation)] = set()
-        return failed
+        self._asleep.discard(peer.address)
+        return failed + self._send_kept(peer.address)
 
     def peer_down(self, down: PeerDown) -> list[Failed]:
-        """Forget an incarnation; everything in flight to it fails now."""
+        """Forget an incarnation; everything in flight to it fails now, or is kept if it has fallen asleep."""
         known = self._peers.get(down.address)
-        if known is None or known.incarnation > down.incarnation:
+        if known is None:
+            return self._still_down(down)
+        if known.incarnation > down.incarnation:
             return []
-        return self._forget(known, down.reason)
+        if not down.asleep:
+            return self._forget(known, down.reason)
+        self._asleep.add(down.address)
+        for call_id in self._disconnect(known):
+            self._keep(call_id, down.address)
+        del self._of_peer[peer_id(known.address, known.incarnation)]
+        return []
+
+    def peers_asleep(self, addresses: list[str]) -> None:
+        self._asleep.update(address for address in addresses if address not in self._peers)
+
+    def _still_down(self, down: PeerDown) -> list[Failed]:
+        """News of an actor that was not up: it is added asleep, or the start that was to wake it has failed."""
+        if down.asleep:
+            if down.incarnation >= self._newest.get(down.address, 0):
+                self._asleep.add(down.address)
+            return []
+        if down.quarantined:
+            kept = [self._end(call_id) for call_id in list(self._kept.get(down.address, ()))]
+            self._asleep.discard(down.address)
+            return [_unavailable(each.key, down.address, down.reason) for each in kept if each is not None]
+        if down.address not in self._kept:
+            self._asleep.discard(down.address)
+        return []
+
+    def _keep(self, call_id: int, address: str) -> None:
+        """Until the actor is up."""
+        if address not in self._kept:
+            self._kept[address] = {}
+            self.tell_supervisor(Wake(address=address))
+        self._kept[address][call_id] = None
+        self._in_flight[call_id] = self._in_flight[call_id]._replace(peer=None)
+
+    def _send_kept(self, address: str) -> list[Failed]:
+        failed: list[Failed] = []
+        for call_id in self._kept.pop(address, ()):
+            name = self._reach(address)
+            assert name is not None, "it is up"
+            pending = self._in_flight[call_id] = self._in_flight[call_id]._replace(peer=name)
+            self._of_peer[name].add(call_id)
+            if not self._send(name, pending.frames):
+                self._end(call_id)
+                failed.append(_unavailable(pending.key, address, "does not take messages"))
+        return failed
 
     def call(self, call: Call, now: int) -> Failed | None:
         """Send a call; a Failed at once when there is nobody to take it."""
         name = self._reach(call.address)
-        if name is None:
+        if name is None and call.address not in self._asleep:
             return _unavailable(call.key, call.address, "is not running")
         if len(self._in_flight) >= MAX_IN_FLIGHT:
             return Failed(call.key, ErrorBody(ErrorCode.OVERLOADED, "too many calls in flight", True))
         self._last_id += 1
         call_id = self._last_id
         header = call.request if isinstance(call.request, bytes) else encode_header(call.request)
-        if not self._send(name, [call_id.to_bytes(8, "big"), b"", header, *call.payload]):
+        frames = [call_id.to_bytes(8, "big"), b"", header, *call.payload]
+        if name is not None and not self._send(name, frames):
             return _unavailable(call.key, call.address, "does not take messages")
-        self._in_flight[call_id] = _InFlight(call.key, name, call.reply_type, call.token)
+        self._in_flight[call_id] = _InFlight(
+            call.key, call.address, name, frames, call.reply_type, call.token
+        )
         if call.token is not None:
             self._tokens[call.token] = call_id
-        self._of_peer[name].add(call_id)
         self._deadlines.set(call_id, now + call.timeout_ms)
+        if name is None:
+            self._keep(call_id, call.address)
+        else:
+            self._of_peer[name].add(call_id)
         return None
 
     def cancel(self, token: int) -> None:
         """Tell the peer that nobody waits for the answer; it goes in the call's own envelope."""
         call_id = self._tokens.get(token)
         pending = self._end(call_id) if call_id is not None else None
-        if pending is not None and call_id is not None:
+        if pending is not None and pending.peer is not None and call_id is not None:
             self._send(pending.peer, [call_id.to_bytes(8, "big"), b"", encode_header(Cancel())])
 
     def cast(self, cast: Cast) -> None:
@@ -153,7 +219,7 @@ class Calls:
         for call_id in self._deadlines.pop_due(now):
             pending = self._end(cast("int", call_id))
             assert pending is not None
-            error = ErrorBody(ErrorCode.TIMED_OUT, f"{pending.peer.decode()} did not answer in time", True)
+            error = ErrorBody(ErrorCode.TIMED_OUT, f"{pending.address} did not answer in time", True)
             failed.append(Failed(pending.key, error))
         return failed
 
@@ -189,13 +255,28 @@ class Calls:
     def _end(self, call_id: int) -> _InFlight | None:
         pending = self._in_flight.pop(call_id, None)
         if pending is not None:
-            self._of_peer[pending.peer].discard(call_id)
+            if pending.peer is not None:
+                self._of_peer[pending.peer].discard(call_id)
+            else:
+                self._unkeep(call_id, pending.address)
             self._deadlines.cancel(call_id)
             if pending.token is not None:
                 del self._tokens[pending.token]
         return pending
 
+    def _unkeep(self, call_id: int, address: str) -> None:
+        kept = self._kept[address]
+        del kept[call_id]
+        if not kept:
+            del self._kept[address]
+
     def _forget(self, peer: PeerUp, reason: str) -> list[Failed]:
+        lost = [self._end(call_id) for call_id in self._disconnect(peer)]
+        del self._of_peer[peer_id(peer.address, peer.incarnation)]
+        return [_unavailable(each.key, peer.address, f"died: {reason}") for each in lost if each is not None]
+
+    def _disconnect(self, peer: PeerUp) -> list[int]:
+        """The calls that are in flight to it."""
         name = peer_id(peer.address, peer.incarnation)
         del self._peers[peer.address]
         if name in self._connected:
@@ -203,9 +284,7 @@ class Calls:
             self._connected.remove(name)
             self.arrived.extend(sockets.disconnect_peer(self.socket, peer.endpoint))
         self._untaken.settle_all()
-        lost = [self._end(call_id) for call_id in sorted(self._of_peer[name])]
-        del self._of_peer[name]
-        return [_unavailable(each.key, peer.address, f"died: {reason}") for each in lost if each is not None]
+        return sorted(self._of_peer[name])
 
 
 def _unavailable(key: Any, address: str, why: str) -> Failed:

@@ -36,7 +36,7 @@ from .machine import (
     StopRequested,
     WallClockStepped,
 )
-from .protocol.control import Heartbeat, PeerDown, PeerUp, Phase, Ready
+from .protocol.control import FallingAsleep, Heartbeat, PeerDown, PeersAsleep, PeerUp, Phase, Ready
 from .protocol.control import Stop as StopOrder
 from .protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from .protocol.message import ErrorReply
@@ -58,7 +58,7 @@ _DONTWAIT = int(zmq.DONTWAIT)
 _EVENTS = int(zmq.EVENTS)
 _READABLE = int(zmq.POLLIN)
 
-_FROM_SUPERVISOR = RequestDecoder((PeerUp, PeerDown, StopOrder))
+_FROM_SUPERVISOR = RequestDecoder((PeerUp, PeerDown, PeersAsleep, StopOrder))
 
 
 class _Answer(NamedTuple):
@@ -121,6 +121,14 @@ class Loop(Turns):
         while not self._stopping:
             self._turn()
         self._actor.close()
+        if self._sleep is not None:
+            self._calls.tell_supervisor(
+                FallingAsleep(
+                    address=self.context.address,
+                    incarnation=self.context.incarnation,
+                    reason=self._sleep.reason,
+                )
+            )
         self._close()
 
     def progress(self) -> None:
@@ -211,6 +219,8 @@ class Loop(Turns):
         failed = self._calls.peer_up(order) if isinstance(order, PeerUp) else []
         if isinstance(order, PeerDown):
             failed = self._calls.peer_down(order)
+        if isinstance(order, PeersAsleep):
+            self._calls.peers_asleep(order.addresses)
         for each in failed:
             self.dispatch(each)
         self.dispatch(order)

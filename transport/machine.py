@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeAlias
 from msgspec import Struct
 
 from .compression import Buffer
-from .protocol.control import PeerDown, PeerUp
+from .protocol.control import PeerDown, PeersAsleep, PeerUp
 from .protocol.errors import ErrorBody
 from .protocol.message import Reply as ReplyBody
 from .protocol.message import Request, RequestId
@@ -24,9 +24,10 @@ from .protocol.session import Cancel
 
 Payload: TypeAlias = Sequence[Buffer]
 Event: TypeAlias = Any
-"""Received, Answered, Failed, TimerFired, PeerUp, PeerDown, Disconnected, StopRequested, or an actor's own."""
+"""Received, Answered, Failed, TimerFired, PeerUp, PeerDown, PeersAsleep, Disconnected, StopRequested, or an actor's
+own."""
 Effect: TypeAlias = Any
-"""Reply, Call, CancelCall, Cast, SetTimer, CancelTimer, Stop, or an actor's own."""
+"""Reply, Call, CancelCall, Cast, SetTimer, CancelTimer, Stop, Sleep, or an actor's own."""
 
 
 class Machine(Protocol):
@@ -109,7 +110,8 @@ class Reply(Struct, frozen=True):
 class Call(Struct, frozen=True):
     """Ask another actor; exactly one Answered or Failed with `key` will follow.
 
-    The request goes to the incarnation that is up now; when there is none, or it dies, the call fails at once.
+    The request goes to the incarnation that is up now; when there is none, or it dies, the call fails at once. An actor
+    that sleeps is woken, and the call waits for it; so does a call that an actor had not taken when it fell asleep.
     """
 
     key: Any
@@ -153,6 +155,16 @@ class Stop(Struct, frozen=True):
     reason: str = ""
 
 
+class Sleep(Struct, frozen=True):
+    """End the actor as Stop does, until somebody calls it.
+
+    The machine must have answered whatever it has done, and must do nothing after this: what it leaves unanswered is
+    asked again of its next incarnation.
+    """
+
+    reason: str
+
+
 __all__ = [
     "Answered",
     "Call",
@@ -167,10 +179,12 @@ __all__ = [
     "Payload",
     "PeerDown",
     "PeerUp",
+    "PeersAsleep",
     "Received",
     "Reply",
     "Sender",
     "SetTimer",
+    "Sleep",
     "Stop",
     "StopRequested",
     "TimerFired",

@@ -14,7 +14,19 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from .actor import Actor, ActorContext
-from .machine import Call, CancelCall, CancelTimer, Cast, Effect, Event, Reply, SetTimer, Stop, TimerFired
+from .machine import (
+    Call,
+    CancelCall,
+    CancelTimer,
+    Cast,
+    Effect,
+    Event,
+    Reply,
+    SetTimer,
+    Sleep,
+    Stop,
+    TimerFired,
+)
 from .timers import Timers
 
 
@@ -29,6 +41,8 @@ class Turns:
         self._outbox: list[Any] = []
         self._outgoing: list[Call | CancelCall | Cast] = []
         self._stopping = False
+        self._sleep: Sleep | None = None
+        """Ordered: the actor stops to sleep."""
 
     # What a subclass supplies.
 
@@ -87,6 +101,9 @@ class Turns:
             self._timers.cancel(effect.key)
         elif kind is Stop:
             self._stopping = True
+        elif kind is Sleep:
+            self._stopping = True
+            self._sleep = effect
         else:
             self._actor.perform(effect)
 

@@ -53,7 +53,7 @@ def partition_spec(entry: TopicEntry, partition: int, disk_reserve_bytes: int = 
     )
 
 
-def coordinator_spec(group: str, offsets_partition: int) -> ChildSpec:
+def coordinator_spec(group: str, offsets_partition: int, idle_ms: int = 0) -> ChildSpec:
     return ChildSpec(
         address=coordinator_address(group),
         start=COORDINATOR_ENTRY,
@@ -61,6 +61,7 @@ def coordinator_spec(group: str, offsets_partition: int) -> ChildSpec:
             "group": group,
             "offsets_topic": OFFSETS_TOPIC,
             "offsets_partition": offsets_partition,
+            "idle_ms": idle_ms,
         },
         directory=EVERYBODY,
     )
@@ -96,11 +97,14 @@ def partition_specs(entry: TopicEntry, disk_reserve_bytes: int = 0) -> list[Chil
     return [partition_spec(entry, partition, disk_reserve_bytes) for partition in range(entry.partitions)]
 
 
-def all_specs(catalog: Catalog, disk_reserve_bytes: int = 0) -> list[ChildSpec]:
+def all_specs(catalog: Catalog, disk_reserve_bytes: int = 0, coordinator_idle_ms: int = 0) -> list[ChildSpec]:
     """Everything that must run: internal partitions first, for the actors need them that keep their records there."""
     topics = sorted(catalog.topics.values(), key=lambda entry: (not is_internal(entry.topic), entry.topic))
     partitions = [spec for entry in topics for spec in partition_specs(entry, disk_reserve_bytes)]
-    coordinators = [coordinator_spec(group, number) for group, number in sorted(catalog.groups.items())]
+    coordinators = [
+        coordinator_spec(group, number, coordinator_idle_ms)
+        for group, number in sorted(catalog.groups.items())
+    ]
     delayed = catalog.topics.get(DELAYED_TOPIC)
     schedulers = scheduler_specs(delayed) if delayed is not None else []
     transactions = catalog.topics.get(TRANSACTIONS_TOPIC)

@@ -8,7 +8,7 @@ What a group holds (members, offsets) is the coordinator's; the controller knows
 
 from ...transport.addresses import OFFSETS_TOPIC, coordinator_address
 from ...transport.machine import Call, Effect, Reply, Sender
-from ...transport.protocol.control import EnsureGroup
+from ...transport.protocol.control import ChildSpec, EnsureGroup
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.groups import DeleteGroup, ListGroupsReply
 from ...transport.protocol.message import Done
@@ -29,13 +29,20 @@ DELETE_TIMEOUT_MS = 10_000
 
 class Groups:
     def __init__(
-        self, decisions: Decisions, orders: Orders, peers: Peers, room: Room, offsets_partitions: int
+        self,
+        decisions: Decisions,
+        orders: Orders,
+        peers: Peers,
+        room: Room,
+        offsets_partitions: int,
+        idle_ms: int,
     ) -> None:
         self._decisions = decisions
         self._orders = orders
         self._peers = peers
         self._room = room
         self._offsets_partitions = offsets_partitions
+        self._idle_ms = idle_ms
         self._deleting: dict[str, Sender] = {}
         """Groups whose coordinator has been asked to forget, or is being stopped."""
 
@@ -74,10 +81,19 @@ class Groups:
         effects: list[Effect] = []
         if group in durable.groups:
             effects += self._orders.start(partition_specs(durable.topics[OFFSETS_TOPIC]))
-            effects += self._orders.start([coordinator_spec(group, durable.groups[group])])
+            effects += self._orders.start([self._spec(group)])
         if consequence.asker is not None:
             effects.append(Reply(consequence.asker, Done()))
         return effects
+
+    def wake(self) -> list[Effect]:
+        """Start the coordinators that sleep: there is something that they have to tell."""
+        groups = sorted(self._decisions.durable.groups)
+        asleep = [group for group in groups if coordinator_address(group) in self._peers.asleep]
+        return self._orders.start(self._spec(group) for group in asleep)
+
+    def _spec(self, group: str) -> ChildSpec:
+        return coordinator_spec(group, self._decisions.durable.groups[group], self._idle_ms)
 
     def on_list(self, asker: Sender) -> list[Effect]:
         return [Reply(asker, ListGroupsReply(groups=sorted(self._decisions.durable.groups)))]

@@ -24,6 +24,7 @@ from ...transport.machine import (
     Event,
     Failed,
     PeerDown,
+    PeersAsleep,
     PeerUp,
     Received,
     Reply,
@@ -95,7 +96,12 @@ class ControllerMachine:
         transaction_coordinators: int = 2,
         max_actors: int = 2**31,
         actors_limit: str = "",
+        coordinator_idle_ms: int = 0,
+        asleep: frozenset[str] = frozenset(),
     ) -> None:
+        """`asleep` are the addresses of the actors that slept when the broker ended."""
+        self._asleep = asleep
+        self._coordinator_idle_ms = coordinator_idle_ms
         self._decisions = Decisions(catalog)
         self._orders = Orders()
         self._peers = Peers()
@@ -111,7 +117,9 @@ class ControllerMachine:
             topic_defaults or TopicConfig(),
             disk_reserve_bytes,
         )
-        self._groups = Groups(self._decisions, self._orders, self._peers, room, offsets_partitions)
+        self._groups = Groups(
+            self._decisions, self._orders, self._peers, room, offsets_partitions, coordinator_idle_ms
+        )
         counts = {DELAYED_TOPIC: delayed_partitions, TRANSACTIONS_TOPIC: transaction_coordinators}
         self._companions = Companions(self._decisions, self._orders, room, counts)
         self._producers = ProducerIds(self._decisions)
@@ -146,6 +154,9 @@ class ControllerMachine:
                     *self._producers.on_up(address),
                     *self._descriptions.on_up(address),
                 ]
+            case PeersAsleep():
+                self._peers.sleep(event)
+                return []
             case Disconnected(connection=connection):
                 return self._watches.forget(connection)
             case PeerDown():
@@ -162,7 +173,8 @@ class ControllerMachine:
         raise AssertionError(f"the controller does not know the event {event!r}")
 
     def _on_loaded(self) -> list[Effect]:
-        effects = self._orders.start(all_specs(self.catalog, self._disk_reserve_bytes))
+        specs = all_specs(self.catalog, self._disk_reserve_bytes, self._coordinator_idle_ms)
+        effects = self._orders.start(specs, self._asleep)
         for topic in sorted(self.catalog.removing):
             effects += self._topics.remove(topic)
         return effects + self._groups.on_loaded() + self._strays.ask()
@@ -229,7 +241,7 @@ class ControllerMachine:
             case "topic_created":
                 return self._topics.apply_created(consequence, now)
             case "topic_altered":
-                return self._topics.apply_altered(consequence, now)
+                return self._topics.apply_altered(consequence, now) + self._wake_groups(consequence.name)
             case "topic_awaited":
                 return self._topics.apply_awaited(consequence, now)
             case "topic_deleted":
@@ -246,6 +258,11 @@ class ControllerMachine:
                 return self._companions.apply_created(consequence)
             case "quota_changed":
                 return self._quotas.apply_changed(consequence)
+
+    def _wake_groups(self, altered: str) -> list[Effect]:
+        """Of a topic that asks for it, perhaps from now on, every group has to say how far it has come."""
+        entry = self.catalog.topics.get(altered)
+        return self._groups.wake() if entry is not None and entry.config.tracks_groups else []
 
     def _on_not_saved(self, event: CatalogNotSaved, now: int) -> list[Effect]:
         effects: list[Effect] = []

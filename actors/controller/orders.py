@@ -24,8 +24,12 @@ class Orders:
         self._open: dict[str, tuple[int, StartChild | StopChild]] = {}
         self._last_number = 0
 
-    def start(self, specs: Iterable[ChildSpec]) -> list[Effect]:
-        return [self._give(spec.address, StartChild(spec=spec)) for spec in specs]
+    def start(self, specs: Iterable[ChildSpec], asleep: frozenset[str] = frozenset()) -> list[Effect]:
+        """Those whose address is in `asleep` are not started before somebody calls them."""
+        return [
+            self._give(spec.address, StartChild(spec=spec, is_asleep=spec.address in asleep))
+            for spec in specs
+        ]
 
     def stop(self, addresses: Iterable[str]) -> list[Effect]:
         return [self._give(address, StopChild(address=address)) for address in addresses]

@@ -1,6 +1,6 @@
 """Who is up, as the supervisor's directory tells the controller. Pure."""
 
-from ...transport.protocol.control import PeerDown, PeerUp
+from ...transport.protocol.control import PeerDown, PeersAsleep, PeerUp
 
 NEVER_UP = "it is starting"
 
@@ -9,21 +9,31 @@ class Peers:
     def __init__(self) -> None:
         self._incarnations: dict[str, int] = {}
         self._reasons: dict[str, str] = {}
+        self.asleep: set[str] = set()
 
     def up(self, peer: PeerUp) -> None:
         self._incarnations[peer.address] = peer.incarnation
         self._reasons.pop(peer.address, None)
+        self.asleep.discard(peer.address)
+
+    def sleep(self, news: PeersAsleep) -> None:
+        self.asleep.update(news.addresses)
 
     def down(self, peer: PeerDown) -> None:
         if self._incarnations.get(peer.address, peer.incarnation) > peer.incarnation:
             return
         self._incarnations.pop(peer.address, None)
+        if peer.asleep:
+            self.asleep.add(peer.address)
+        else:
+            self.asleep.discard(peer.address)
         self._reasons[peer.address] = f"quarantined: {peer.reason}" if peer.quarantined else peer.reason
 
     def forget(self, address: str) -> None:
         """It was stopped for good."""
         self._incarnations.pop(address, None)
         self._reasons.pop(address, None)
+        self.asleep.discard(address)
 
     def is_up(self, address: str) -> bool:
         return address in self._incarnations

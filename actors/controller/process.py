@@ -10,11 +10,13 @@ from typing import ClassVar
 import msgspec
 
 from ...transport.actor import Actor, ActorContext
+from ...transport.addresses import coordinator_address
 from ...transport.loop import run_actor
 from ...transport.machine import Effect
 from ...transport.protocol.errors import ErrorBody, ErrorCode
 from ...transport.protocol.message import Request
 from ...transport.protocol.topics import TopicConfig
+from ..journal.sleep_mark import sleeping_groups
 from ..log.errors import LogError, StorageFull
 from ..log.files import Files
 from .catalog import Catalog
@@ -46,6 +48,8 @@ class ControllerArguments(msgspec.Struct):
     """That the machine has room for, when a new one is added."""
     actors_limit: str = ""
     """Which limit of the system `max_actors` comes from."""
+    coordinator_idle_ms: int = 0
+    """After so long without members and work a group's coordinator sleeps; 0: never."""
     transaction_coordinators: int = 2
     """And partitions of the internal topic that keeps transactions; counts when it is created."""
 
@@ -76,8 +80,14 @@ class ControllerActor(Actor):
             transaction_coordinators=self._arguments.transaction_coordinators,
             max_actors=self._arguments.max_actors,
             actors_limit=self._arguments.actors_limit,
+            coordinator_idle_ms=self._arguments.coordinator_idle_ms,
+            asleep=self._asleep(),
         )
         self.loop.dispatch(Loaded())
+
+    def _asleep(self) -> frozenset[str]:
+        groups = sleeping_groups(Path(self.context.data_directory), self._files)
+        return frozenset(coordinator_address(group) for group in groups)
 
     def perform(self, effect: Effect) -> None:
         match effect:

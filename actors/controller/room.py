@@ -1,6 +1,7 @@
 """Whether there is room for more actors: checked before anything is decided that calls for them. Pure.
 
-Counts what the catalog calls for and the hosted subscribers that are up, which have their place in the supervisor alone.
+Counts what the catalog calls for, without what sleeps, and the hosted subscribers that are up, which have their place in
+the supervisor alone.
 What has been decided is never refused later: the supervisor quarantines what does not fit.
 """
 
@@ -37,6 +38,7 @@ class Room:
         if more <= 0:
             return
         actors = actors_of(catalog) + sum(is_hosted(address) for address in self._peers.all_up())
+        actors -= len(self._peers.asleep)
         if actors + more > self._max_actors:
             raise ProtocolError(
                 ErrorCode.LIMIT_REACHED,

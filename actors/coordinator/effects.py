@@ -9,5 +9,9 @@ class Alarm(Struct, frozen=True):
     alarms: tuple[str, ...]
 
 
+class MarkAsleep(Struct, frozen=True):
+    """Note durably that the coordinator sleeps, for the next start of the broker."""
+
+
 class RemoveSnapshot(Struct, frozen=True):
     """Delete the snapshot file of a deleted group."""

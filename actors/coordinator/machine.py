@@ -2,8 +2,8 @@
 
 Owns the flush, the moment at which gathered decisions go out as one append. The work is done by its parts: the phases
 and the replay, serving.py (requests and sessions), watch.py (topics), the recorder, progress.py (what partitions are
-told), and for a share group share/serving.py. During the replay sessions stand still, and begin anew after it; at a stop
-parked heartbeats are refused. Run by process.py, and in tests by a simulator.
+told), idleness.py (when it falls asleep), and for a share group share/serving.py. During the replay sessions stand
+still, and begin anew after it; at a stop parked heartbeats are refused. Run by process.py, and in tests by a simulator.
 """
 
 from collections.abc import Callable
@@ -19,6 +19,7 @@ from ...transport.machine import (
     Reply,
     Sender,
     SetTimer,
+    Sleep,
     Stop,
     TimerFired,
 )
@@ -48,7 +49,8 @@ from ..share.serving import ShareServing
 from ..share.tails import SHARE
 from ..transactions.reports import REPORT, Reports
 from .decisions import Decisions
-from .effects import Alarm
+from .effects import Alarm, MarkAsleep
+from .idleness import IDLE, Idleness
 from .ledger import GroupLedger
 from .progress import ProgressReports
 from .records import Change, ShareKey, encode
@@ -79,6 +81,7 @@ class CoordinatorMachine:
         *,
         starter: str,
         snapshot: Snapshot | None = None,
+        idle_ms: int = 0,
     ) -> None:
         self._group = group
         self._ledger = GroupLedger(group, snapshot.state if snapshot else None)
@@ -104,6 +107,7 @@ class CoordinatorMachine:
         self._progress: ProgressReports
         self._reports = Reports(groups=[group])
         self._share: ShareServing
+        self._idleness = Idleness(idle_ms)
         self._alarms: tuple[str, ...] = ()
         self._mark: LogMark
         self._since_snapshot = 0
@@ -126,11 +130,30 @@ class CoordinatorMachine:
         effects += self._progress.flush(now, at_once=self._phases.is_stopping)
         if self._phases.is_stopping and self._recorder.is_idle:
             effects += [*self._snapshot(now, least=1), Stop("stopped")]
+        elif isinstance(event, TimerFired) and event.key == IDLE:
+            effects += self._fall_asleep(now)
         return effects
 
     def retrying(self) -> RetryReport:
         """Of a share group's records those that failed and wait for their next delivery."""
         return self._share.retrying()
+
+    def _fall_asleep(self, now: int) -> list[Effect]:
+        """What the timer finds idle sleeps; all it has done is answered by now."""
+        effects, is_time = self._idleness.on_timer(self._is_working(now), now)
+        if not is_time:
+            return effects
+        return [*effects, *self._snapshot(now, least=1), MarkAsleep(), Sleep("no members, no work")]
+
+    def _is_working(self, now: int) -> bool:
+        decided = self._decisions.state
+        return (
+            bool(decided.members or self._state.members or decided.pending.open or self._alarms)
+            or not self._recorder.is_idle
+            or not self._progress.is_told
+            or not self._share.is_quiet
+            or self._serving.is_deleted(now)
+        )
 
     def _look_for_open_transactions(self, now: int) -> list[Effect]:
         pending = self._decisions.state.pending
@@ -158,6 +181,7 @@ class CoordinatorMachine:
         )
         self._since_snapshot = replay.records_read
         effects = [BecomeReady(), *self._serving.start(now), *self._watch.start(), *self._snapshot(now)]
+        effects += self._idleness.start(now)
         return effects + self._drop_spent_fences(now) + self._flush(now)
 
     def _drop_spent_fences(self, now: int) -> list[Effect]:
@@ -166,6 +190,7 @@ class CoordinatorMachine:
 
     def _while_serving(self, event: Event, now: int) -> list[Effect]:
         if isinstance(event, Received):
+            self._idleness.on_request(now)
             return self._on_request(event, now)
         if isinstance(event, Disconnected):
             # Of a gateway or of a client: what was told by it may have arrived.

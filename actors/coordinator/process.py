@@ -7,7 +7,6 @@ starts the next one, and that one replays.
 
 from pathlib import Path
 from typing import ClassVar
-from urllib.parse import quote
 
 import msgspec
 
@@ -18,9 +17,10 @@ from ...transport.machine import Effect
 from ...transport.protocol.message import Request
 from ...transport.protocol.operations import RetryReport
 from ..journal.effects import BecomeReady, SaveSnapshot, Started
+from ..journal.sleep_mark import SUFFIX, SleepMark, group_file
 from ..journal.snapshot_file import SnapshotFile
 from ..log.files import Files
-from .effects import Alarm, RemoveSnapshot
+from .effects import Alarm, MarkAsleep, RemoveSnapshot
 from .machine import REQUESTS, CoordinatorMachine
 from .snapshot import decode_snapshot
 
@@ -29,6 +29,8 @@ class CoordinatorArguments(msgspec.Struct):
     group: str
     offsets_topic: str = OFFSETS_TOPIC
     offsets_partition: int = 0
+    idle_ms: int = 0
+    """After so long without members and work the coordinator sleeps; 0: never."""
 
 
 class CoordinatorActor(Actor):
@@ -40,11 +42,14 @@ class CoordinatorActor(Actor):
     def __init__(self, context: ActorContext, files: Files | None = None) -> None:
         super().__init__(context)
         self._arguments = msgspec.convert(context.arguments, CoordinatorArguments)
-        path = snapshot_path(Path(context.data_directory), self._arguments.group)
-        self._snapshot = SnapshotFile(path, files or Files())
+        files = files or Files()
+        data_directory, group = Path(context.data_directory), self._arguments.group
+        self._snapshot = SnapshotFile(snapshot_path(data_directory, group), files)
+        self._sleep_mark = SleepMark(group_file(data_directory, group, SUFFIX), files)
 
     def start(self) -> None:
         data = self._snapshot.read()
+        self._sleep_mark.clear()
         group = self._arguments.group
         self.machine = CoordinatorMachine(
             group,
@@ -52,6 +57,7 @@ class CoordinatorActor(Actor):
             self._arguments.offsets_partition,
             starter=f"{self.context.instance_id}.{self.context.incarnation}",
             snapshot=decode_snapshot(data, group) if data is not None else None,
+            idle_ms=self._arguments.idle_ms,
         )
         self.loop.dispatch(Started())
 
@@ -64,6 +70,8 @@ class CoordinatorActor(Actor):
                 self.loop.ready()
             case SaveSnapshot(data=data):
                 self._snapshot.save(data)
+            case MarkAsleep():
+                self._sleep_mark.set()
             case RemoveSnapshot():
                 self._snapshot.remove()
             case Alarm(alarms=alarms):
@@ -73,8 +81,7 @@ class CoordinatorActor(Actor):
 
 
 def snapshot_path(data_directory: Path, group: str) -> Path:
-    """One file for each group; no group's name leaves the folder."""
-    return data_directory / "groups" / f"{quote(group, safe='')}.snapshot"
+    return group_file(data_directory, group, ".snapshot")
 
 
 def main(context: ActorContext) -> None:

@@ -47,8 +47,10 @@ class ProgressReports:
         """What may have to be told."""
         self._is_resting = False
         """Between two rounds."""
+        self._are_topics_known = False
 
     def set_topics(self, topics: Mapping[str, CatalogTopic]) -> None:
+        self._are_topics_known = True
         before = self._tracked
         self._tracked = {name: entry for name, entry in topics.items() if entry.tracks_groups}
         for place in [place for place in self._told if self._is_other(place[0], before)]:
@@ -117,6 +119,15 @@ class ProgressReports:
             return []
         self._told[place] = said
         return self._report(place) if event.reply.is_urgent and place in self._due else []
+
+    @property
+    def is_told(self) -> bool:
+        """Whether every partition that asks for it knows how things are."""
+        return self._are_topics_known and all(
+            self._told.get((name, number)) == self._said((name, number), entry)
+            for name, entry in self._tracked.items()
+            for number in range(entry.partitions)
+        )
 
     def flush(self, now: int, *, at_once: bool = False) -> list[Effect]:
         """Tell what is due; `at_once` even between two rounds."""

@@ -1,6 +1,6 @@
 """The way of group requests to their coordinator, which may have to be started first. Pure.
 
-    coordinator up       forwarded as it came
+    up, or asleep        forwarded as it came; one that sleeps is woken by it
     quarantined          refused with the reason
     otherwise            the controller is asked to ensure the group (creating it only for requests that join,
                          commit or acquire), and the request waits for the coordinator to come up
@@ -59,7 +59,7 @@ class GroupRoutes:
         address = coordinator_address(request.group)
         if isinstance(request, Acquire | Acknowledge):
             self._share_members.note(attempt.event.sender.route[0], request.group, request.member_id)
-        if self._peers.up(address) is not None:
+        if self._peers.takes_calls(address):
             wait_ms = request.max_wait_ms if isinstance(request, GroupHeartbeat | Acquire) else 0
             return [forward(attempt, address, wait_ms + CALL_TIMEOUT_MS)]
         down = self._peers.down(address)

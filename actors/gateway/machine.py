@@ -31,6 +31,7 @@ from ...transport.machine import (
     Event,
     Failed,
     PeerDown,
+    PeersAsleep,
     PeerUp,
     Received,
     Reply,
@@ -156,6 +157,9 @@ class GatewayMachine:
                 effects = self._on_up(event, now)
             case PeerDown():
                 effects = self._on_down(event, now)
+            case PeersAsleep():
+                self._peers.on_asleep(event)
+                effects = [each for address in event.addresses for each in self._release(address, now)]
             case WallClockStepped(offset_ms=offset_ms):
                 self._publisher.wall_offset_ms = offset_ms
                 effects = []
@@ -369,8 +373,12 @@ class GatewayMachine:
         topic = topic_of(event.address)
         if topic is not None:
             effects += self._metadata.on_changed([topic])
-        attempts, cancelled = self._waiting_room.release_all(event.address)
-        return effects + cancelled + self._route_again(attempts, now, has_asked=False)
+        return effects + self._release(event.address, now)
+
+    def _release(self, address: str, now: int) -> list[Effect]:
+        """Route again what has waited for an actor."""
+        attempts, cancelled = self._waiting_room.release_all(address)
+        return cancelled + self._route_again(attempts, now, has_asked=False)
 
     def _on_down(self, event: PeerDown, now: int) -> list[Effect]:
         if not self._peers.on_down(event):
@@ -381,9 +389,9 @@ class GatewayMachine:
         if topic is not None:
             if self._table.is_loaded and self._table.get(topic) is None:
                 self._peers.forget_down(topic)
-            attempts, effects = self._waiting_room.release_all(event.address)
-            effects += self._metadata.on_changed([topic])
-            return effects + self._route_again(attempts, now, has_asked=False)
+            return self._metadata.on_changed([topic]) + self._release(event.address, now)
+        if event.asleep:
+            return self._release(event.address, now)
         if event.quarantined:
             return self._groups.on_coordinator_lost(event.address)
         return []

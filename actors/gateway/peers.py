@@ -1,7 +1,7 @@
 """The directory as the gateway hears it: who is up and where, who is down and why. Pure."""
 
 from ...transport.addresses import topic_of
-from ...transport.protocol.control import PeerDown, PeerUp
+from ...transport.protocol.control import PeerDown, PeersAsleep, PeerUp
 
 MAX_DOWN = 20_000
 """Actors remembered as down; the longest known is forgotten first, and then taken for one that starts."""
@@ -11,10 +11,15 @@ class Peers:
     def __init__(self) -> None:
         self._up: dict[str, PeerUp] = {}
         self._down: dict[str, PeerDown] = {}
+        self._asleep: set[str] = set()
 
     def on_up(self, peer: PeerUp) -> None:
         self._up[peer.address] = peer
         self._down.pop(peer.address, None)
+        self._asleep.discard(peer.address)
+
+    def on_asleep(self, news: PeersAsleep) -> None:
+        self._asleep.update(address for address in news.addresses if address not in self._up)
 
     def on_down(self, peer: PeerDown) -> bool:
         """Whether this is news: not of an incarnation that has a successor."""
@@ -23,6 +28,10 @@ class Peers:
             return False
         self._up.pop(peer.address, None)
         self._down.pop(peer.address, None)
+        self._asleep.discard(peer.address)
+        if peer.asleep:
+            self._asleep.add(peer.address)
+            return True
         self._down[peer.address] = peer
         if len(self._down) > MAX_DOWN:
             del self._down[next(iter(self._down))]
@@ -39,13 +48,17 @@ class Peers:
     def up(self, address: str) -> PeerUp | None:
         return self._up.get(address)
 
+    def takes_calls(self, address: str) -> bool:
+        """Whether it is up, or sleeps and is woken by a call."""
+        return address in self._up or address in self._asleep
+
     def down(self, address: str) -> PeerDown | None:
         """None for an actor that is up, or that nobody has heard of yet."""
         return self._down.get(address)
 
     def is_starting(self, address: str) -> bool:
         """Neither up nor known to be down: its first start is not over."""
-        return address not in self._up and address not in self._down
+        return not self.takes_calls(address) and address not in self._down
 
     def why_down(self, address: str) -> str:
         peer = self._down.get(address)

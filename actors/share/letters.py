@@ -60,6 +60,10 @@ class Letters:
         self._under_way: dict[Place, int] = {}
         self._refused: dict[Place, str] = {}
 
+    @property
+    def has_work(self) -> bool:
+        return bool(self._durable or self._copies)
+
     def on_durable(self, place: Place, progress: ShareProgress | None) -> None:
         found: list[range] = []
         position = progress.start if progress is not None else 0

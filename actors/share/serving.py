@@ -109,6 +109,11 @@ class ShareServing:
     def is_dirty(self) -> bool:
         return bool(self._dirty) or self._are_settings_dirty
 
+    @property
+    def is_quiet(self) -> bool:
+        """Nobody waits, nothing is locked or delayed, and no letter is to be written."""
+        return not self._parked and self._due_at is None and not self._letters.has_work and not self.is_dirty
+
     def take(self, now: int) -> tuple[ShareSettings | None, dict[Place, ShareProgress | None]]:
         """What has to be recorded now: the settings if they are new, and partitions; None forgets one."""
         settings = self._settings if self._are_settings_dirty else None

@@ -28,7 +28,9 @@ def list_groups(as_json: JsonOption = False, connect: ConnectOption = DEFAULT_EN
     """List consumer groups and share groups (work queues).
 
     --json: {"groups": [{"group", "type", "state"}]}; null is
-    unknown: its coordinator does not run. Types: consumer, share.
+    unknown: its coordinator sleeps, or does not run. Types: consumer,
+    share. States: empty, rebalancing, stable, asleep (empty, and idle for
+    coordinator_idle_ms; the next request wakes it).
     """
     with attached(connect) as client:
         entries = entries_of(client)

@@ -20,17 +20,19 @@ ASKED_AT_ONCE = 16
 class GroupEntry(Struct, kw_only=True):
     group: str
     type: str | None
-    """None when its coordinator does not run."""
+    """None when its coordinator does not run, or sleeps."""
     state: str | None
+    """`asleep` when its coordinator sleeps: the group is empty."""
 
 
 def entries_of(client: "Client") -> list[GroupEntry]:
-    """Every group. Each coordinator is asked, many at a time; one that does not run is not waited for."""
-    ready = {actor.address for actor in client.status().actors if actor.state == "ready"}
+    """Every group. Each coordinator is asked, many at a time; none is waited for, and none is woken."""
+    states = {actor.address: actor.state for actor in client.status().actors}
 
     def entry_of(group: str) -> GroupEntry | None:
-        if coordinator_address(group) not in ready:
-            return GroupEntry(group=group, type=None, state=None)
+        actor_state = states.get(coordinator_address(group))
+        if actor_state != "ready":
+            return GroupEntry(group=group, type=None, state="asleep" if actor_state == "asleep" else None)
         try:
             found = client.describe_group(group)
         except ProtocolError as error:

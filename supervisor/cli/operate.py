@@ -27,6 +27,7 @@ _STYLES: dict[ActorState, str] = {
     "ready": "green",
     "stopping": "yellow",
     "stopped": "dim",
+    "asleep": "dim",
     "backing_off": "red",
     "quarantined": "bold red",
 }
@@ -62,7 +63,7 @@ def status(
     "restarts", "state", "uptime_ms", "memory_bytes", "endpoint", "reason",
     "traceback", "alarms", "in_flight", "retrying": {"count", "records"}}]};
     with --watch one object a line. States: starting, recovering, ready,
-    stopping, stopped, backing_off, quarantined
+    stopping, stopped, asleep, backing_off, quarantined
     """
     if is_check:
         _check(connect)
@@ -140,7 +141,7 @@ def revive(address: AddressArgument, connect: ConnectOption = DEFAULT_ENDPOINT) 
     """Start a process that is quarantined or waits for its restart, and reset its count of restarts."""
     with attached(connect) as client:
         state = client.revive(address).state
-    if state in {"quarantined", "backing_off"}:
+    if state in {"quarantined", "backing_off", "asleep"}:
         note(f"{address} is started again")
     else:
         note(f"{address} is {state}: nothing to do")
@@ -202,7 +203,7 @@ def _troubles(actors: list[ActorStatus]) -> list[Text]:
                 f"\n{actor.address}: {plural(actor.retrying.count, 'record')} failed and will be tried again"
             )
             lines.append(Text(told, "yellow"))
-        if actor.state == "ready" or actor.reason is None:
+        if actor.state in {"ready", "asleep"} or actor.reason is None:
             continue
         lines.append(
             Text(f"\n{actor.address} is {actor.state}: {actor.reason}", _STYLES.get(actor.state, ""))

@@ -7,6 +7,7 @@ import pytest
 from controller_driver import ControllerDriver
 from planaria.actors.controller.catalog import Catalog
 from planaria.actors.controller.room import MAX_GROUPS
+from planaria.transport.machine import PeerDown
 from planaria.transport.producer_ids import IDS_PER_ERA, era_after, era_of, producer_id_of
 from planaria.transport.protocol.control import EnsureGroup
 from planaria.transport.protocol.data import InitProducer
@@ -40,6 +41,7 @@ def test_the_first_group_brings_the_offsets_topic(controller: ControllerDriver) 
         "group": "billing",
         "offsets_topic": "__offsets",
         "offsets_partition": crc32(b"billing") % 4,
+        "idle_ms": 0,
     }
     config = controller.specs["partition/__offsets/3"].arguments["config"]
     assert (config["retention_ms"], config["segment_bytes"], config["flush"]) == (
@@ -288,3 +290,38 @@ def test_an_offsets_topic_from_before_it_was_compacted_is_brought_up_to_date(
     third.load()
     third.run()
     assert not third.saved
+
+
+def with_groups(**options: object) -> ControllerDriver:
+    """Two groups, of which one slept when the broker ended."""
+    before = ControllerDriver()
+    before.ask(EnsureGroup(group="a"))
+    before.ask(EnsureGroup(group="b"))
+    before.ask(CreateTopic(topic="T", partitions=1))
+    after = ControllerDriver(
+        before.saved[-1], asleep=frozenset(["coordinator/b", "coordinator/gone"]), **options
+    )
+    after.load()
+    return after
+
+
+def test_who_slept_before_is_not_started() -> None:
+    controller = with_groups()
+    assert controller.asleep == {"coordinator/b"}
+    assert "coordinator/a" in controller.up
+
+
+def test_groups_are_woken_when_a_topic_begins_to_ask_for_them() -> None:
+    controller = with_groups()
+    controller.give(PeerDown(address="coordinator/b", incarnation=0, reason="", asleep=True))
+    controller.ask(AlterTopic(topic="T", config=TopicConfigChange(retention_ms=5_000)))
+    assert controller.woken == []
+    controller.ask(AlterTopic(topic="T", config=TopicConfigChange(max_backlog_messages=5)))
+    assert controller.woken == ["coordinator/b"]
+
+
+def test_a_group_that_sleeps_takes_no_room() -> None:
+    controller = with_groups(max_actors=9)
+    assert controller.answer(EnsureGroup(group="c")).code == "LIMIT_REACHED"
+    controller.give(PeerDown(address="coordinator/b", incarnation=0, reason="", asleep=True))
+    assert isinstance(controller.answer(EnsureGroup(group="c")), Done)

@@ -3,7 +3,7 @@
 import pytest
 
 from gateway_driver import GatewayDriver
-from planaria.transport.machine import Disconnected
+from planaria.transport.machine import Disconnected, PeersAsleep
 from planaria.transport.protocol.control import EnsureGroup
 from planaria.transport.protocol.data import Fetch
 from planaria.transport.protocol.groups import (
@@ -188,3 +188,28 @@ def test_a_share_groups_member_ends_with_the_connection_it_spoke_by_last(gateway
     assert [(cast.address, cast.request) for cast in gateway.casts] == [
         ("coordinator/g", ShareMemberGone(group="g", member_id="m"))
     ]
+
+
+@pytest.mark.parametrize("request_", CREATING + LOOKING)
+def test_to_a_coordinator_that_sleeps(gateway: GatewayDriver, request_: Request) -> None:
+    gateway.up("coordinator/g")
+    gateway.down("coordinator/g", "no work", asleep=True)
+    number = gateway.ask(request_)
+    (call,) = gateway.calls
+    assert call.address == "coordinator/g", "the call wakes it"
+    gateway.answer(b"raw")
+    assert gateway.replies[number] == b"raw"
+
+
+def test_what_waits_goes_on_when_its_coordinator_is_found_asleep(gateway: GatewayDriver) -> None:
+    gateway.ask(HEARTBEAT)
+    gateway.answer(Done())
+    gateway.give(PeersAsleep(addresses=["coordinator/other", "coordinator/g"]))
+    (call,) = gateway.calls
+    assert call.address == "coordinator/g"
+
+
+def test_an_unavailable_one_is_not_taken_for_asleep(gateway: GatewayDriver) -> None:
+    gateway.give(PeersAsleep(addresses=["coordinator/g"]))
+    gateway.down("coordinator/g", "no room", quarantined=True)
+    assert gateway.reply(HEARTBEAT).code == "ACTOR_UNAVAILABLE"

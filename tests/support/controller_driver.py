@@ -53,6 +53,8 @@ class ControllerDriver:
         self.replies: dict[int, Any] = {}
         self.specs: dict[str, ChildSpec] = {}
         self.up: dict[str, int] = {}
+        self.asleep: set[str] = set()
+        self.woken: list[str] = []
         self.strays: set[str] = set()
         """Children that run without this controller's order."""
         self.eras: dict[str, int] = {}
@@ -161,8 +163,13 @@ class ControllerDriver:
             return Failed(call.key, ErrorBody(ErrorCode.TIMED_OUT, "no answer", True))
         match request:
             case StartChild(spec=spec):
-                is_new = spec.address not in self.specs
+                is_new = spec.address not in self.specs and not request.is_asleep
                 self.specs[spec.address] = spec
+                if request.is_asleep:
+                    self.asleep.add(spec.address)
+                elif spec.address in self.asleep:
+                    self.asleep.discard(spec.address)
+                    self.woken.append(spec.address)
                 if is_new and self.comes_up:
                     self.up[spec.address] = self.up.get(spec.address, 0) + 1
                     incarnation = self.up[spec.address]

@@ -112,9 +112,11 @@ class GatewayDriver:
             )
         )
 
-    def down(self, address: str, reason: str = "killed", quarantined: bool = False) -> None:
+    def down(self, address: str, reason: str = "killed", quarantined: bool = False, **more: Any) -> None:
         incarnation = self._incarnations.setdefault(address, 1)
-        self.give(PeerDown(address=address, incarnation=incarnation, reason=reason, quarantined=quarantined))
+        self.give(
+            PeerDown(address=address, incarnation=incarnation, reason=reason, quarantined=quarantined, **more)
+        )
 
     def answer(self, reply: Any, *payload: bytes, call: Call | None = None) -> None:
         """Answer the oldest call, or the one given."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from planaria.actors.journal.sleep_mark import SUFFIX
 from planaria.actors.log.errors import StorageFull
 from planaria.actors.log.files import Files
 from planaria.transport.actor import Actor, ActorContext
@@ -68,6 +69,10 @@ class ManualLoop(Turns):
     def is_stopped(self) -> bool:
         return self._stopping
 
+    @property
+    def is_asleep(self) -> bool:
+        return self._sleep is not None
+
     def dispatch(self, event: Event) -> None:
         if isinstance(event, TimerFired):
             self.fired.append(event.key)
@@ -98,6 +103,8 @@ class OneFile(Files):
     def __init__(self) -> None:
         super().__init__()
         self.content: bytes | None = None
+        self.marks: set[str] = set()
+        """Names of files that are empty, and say by being there that an actor sleeps."""
         self.is_full = False
         self.free = 1_000_000_000
         self.measured = 0
@@ -109,15 +116,23 @@ class OneFile(Files):
         pass
 
     def read_whole(self, path: Path) -> bytes | None:
+        if path.suffix == SUFFIX:
+            return b"" if path.name in self.marks else None
         return self.content
 
     def replace(self, path: Path, data: bytes) -> None:
         if self.is_full:
             raise StorageFull("no space left in memory")
-        self.content = data
+        if path.suffix == SUFFIX:
+            self.marks.add(path.name)
+        else:
+            self.content = data
 
     def unlink(self, path: Path) -> None:
-        self.content = None
+        if path.suffix == SUFFIX:
+            self.marks.discard(path.name)
+        else:
+            self.content = None
 
     def free_bytes(self, directory: Path) -> int:
         self.measured += 1

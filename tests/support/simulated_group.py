@@ -111,6 +111,7 @@ class SimulatedGroup(SimulatedActor):
         self.open_transactions: list[tuple[str, AddToTransaction]] = []
         """What coordinators of transactions were told is open, and which of them."""
         self.is_urgent = False
+        self.idle_ms = 0
         self.is_partition_up = True
         self.machine: CoordinatorMachine
 
@@ -125,7 +126,12 @@ class SimulatedGroup(SimulatedActor):
         self.launch(
             CoordinatorActor,
             f"coordinator/{self.group}",
-            {"group": self.group, "offsets_topic": "__offsets", "offsets_partition": 0},
+            {
+                "group": self.group,
+                "offsets_topic": "__offsets",
+                "offsets_partition": 0,
+                "idle_ms": self.idle_ms,
+            },
         )
 
     def crash(self, *, is_append_durable: bool) -> None:

@@ -35,8 +35,10 @@ from planaria.transport.machine import (
 from planaria.transport.protocol.control import (
     ActorFailed,
     ChildSpec,
+    FallingAsleep,
     Heartbeat,
     PeerDown,
+    PeersAsleep,
     PeerUp,
     Phase,
     Ready,
@@ -96,7 +98,7 @@ class World:
         self.launched: list[str] = []
         self.signals: list[tuple[str, str]] = []
         self.asked_to_stop: list[str] = []
-        self.news: dict[str, list[PeerUp | PeerDown]] = {}
+        self.news: dict[str, list[PeerUp | PeerDown | PeersAsleep]] = {}
         """What each child was told of others."""
         self.replies: list[Reply] = []
         self.reports: list[ReportStatus] = []
@@ -130,7 +132,7 @@ class World:
                 if isinstance(effect.request, StopOrder):
                     self.asked_to_stop.append(effect.address)
                 else:
-                    assert isinstance(effect.request, PeerUp | PeerDown)
+                    assert isinstance(effect.request, PeerUp | PeerDown | PeersAsleep)
                     self.news.setdefault(effect.address, []).append(effect.request)
             case SetTimer():
                 self.timers.set(effect.key, effect.at)
@@ -183,6 +185,10 @@ class World:
     def die(self, address: str, reason: str = "killed by SIGKILL") -> None:
         incarnation = self.processes.pop(address)
         self.give(ChildDied(address, incarnation, reason, reason == "exit code 0"))
+
+    def fall_asleep(self, address: str, reason: str = "no work") -> None:
+        """Say so; the process is still there."""
+        self.give(FallingAsleep(address=address, incarnation=self.processes[address], reason=reason))
 
     def crash_until_quarantined(self, address: str) -> None:
         while self.state(address) != "quarantined":

@@ -14,12 +14,13 @@ from planaria.transport import sockets
 from planaria.transport.calls import Calls
 from planaria.transport.endpoints import control_endpoint, endpoint_for
 from planaria.transport.machine import Answered, Call, Cast, Failed
-from planaria.transport.protocol.control import PeerDown, PeerUp
+from planaria.transport.protocol.control import PeerDown, PeerUp, Wake
 from planaria.transport.protocol.data import InitProducer, InitProducerReply
 from planaria.transport.protocol.errors import ErrorCode
 from planaria.transport.untaken import MAX_UNTAKEN_BYTES_PER_CONNECTION
 
 PATIENCE_MS = 10_000
+GROUP = "coordinator/g"
 
 
 class Table:
@@ -34,6 +35,13 @@ class Table:
         )
         self.calls = Calls(self._zmq, link)
         exits.callback(self.calls.close)
+        self.woken: list[str] = []
+
+        def tell(request: object) -> None:
+            assert isinstance(request, Wake)
+            self.woken.append(request.address)
+
+        self.calls.tell_supervisor = tell  # type: ignore[method-assign]
 
     def peer(self, address: str, incarnation: int, binds: bool = True) -> "zmq.Socket[bytes]":
         endpoint = endpoint_for(self._run_directory, address, incarnation)
@@ -206,3 +214,87 @@ def test_a_raw_request_gets_a_raw_reply(table: Table) -> None:
     table.calls.call(Call("key", "controller", b'{"op":"init_producer","id":"theirs"}'), now=0)
     answer(peer, b'{"id":"theirs","whatever":1}')
     assert outcome(table) == Answered("key", b'{"id":"theirs","whatever":1}', [])
+
+
+def fall_asleep(table: Table, incarnation: int) -> list[Failed]:
+    return table.calls.peer_down(PeerDown(address=GROUP, incarnation=incarnation, reason="", asleep=True))
+
+
+def test_a_call_wakes_and_waits_for_one_who_sleeps(table: Table) -> None:
+    table.calls.peers_asleep([GROUP])
+    for key in ("first", "second"):
+        assert table.calls.call(call(key, GROUP), now=0) is None
+    assert table.woken == [GROUP], "once is enough"
+    peer = table.peer(GROUP, 1)
+    answer(peer)
+    answer(peer)
+    keys = [found.key for found in (outcome(table), outcome(table)) if found is not None]
+    assert keys == ["first", "second"]
+
+
+def test_what_was_not_answered_before_the_sleep_is_asked_again(table: Table) -> None:
+    table.peer(GROUP, 1)
+    assert table.calls.call(call("key", GROUP), now=0) is None
+    assert fall_asleep(table, 1) == []
+    assert table.woken == [GROUP]
+    answer(table.peer(GROUP, 2))
+    found = outcome(table)
+    assert isinstance(found, Answered)
+    assert found.key == "key"
+
+
+def test_an_answer_from_before_the_sleep_counts_and_nothing_is_asked_again(table: Table) -> None:
+    peer = table.peer(GROUP, 1)
+    table.calls.call(call("key", GROUP), now=0)
+    answer(peer)
+    assert table.calls.socket.poll(PATIENCE_MS)
+    fall_asleep(table, 1)
+    (arrived,) = table.calls.arrived
+    assert isinstance(table.calls.receive(arrived[1:]), Answered)
+    assert not table.peer(GROUP, 2).poll(100)
+
+
+def test_who_never_called_wakes_nobody(table: Table) -> None:
+    table.peer(GROUP, 1)
+    fall_asleep(table, 1)
+    assert table.woken == []
+    table.calls.cast(Cast(GROUP, InitProducer()))
+    assert table.woken == []
+
+
+def test_calls_wait_for_a_waking_one_that_is_killed_on_its_way(table: Table) -> None:
+    table.calls.peers_asleep([GROUP])
+    table.calls.call(call("key", GROUP), now=0)
+    assert table.calls.peer_down(PeerDown(address=GROUP, incarnation=1, reason="killed")) == []
+    answer(table.peer(GROUP, 2))
+    assert isinstance(outcome(table), Answered)
+
+
+def test_calls_to_a_waking_one_fail_when_it_is_given_up(table: Table) -> None:
+    table.calls.peers_asleep([GROUP])
+    table.calls.call(call("key", GROUP), now=0)
+    (failed,) = table.calls.peer_down(
+        PeerDown(address=GROUP, incarnation=1, reason="no room", quarantined=True)
+    )
+    assert failed.key == "key"
+    assert "no room" in failed.error.message
+    assert code_of(table.calls.call(call("next", GROUP), now=0)) == "ACTOR_UNAVAILABLE"
+
+
+def test_the_time_of_a_call_that_waits_is_bounded_and_it_can_be_cancelled(table: Table) -> None:
+    table.calls.peers_asleep([GROUP])
+    table.calls.call(call("late", GROUP, timeout_ms=10), now=0)
+    table.calls.call(Call("gone", GROUP, InitProducer(), InitProducerReply, token=1), now=0)
+    table.calls.cancel(1)
+    assert [failed.error.code for failed in table.calls.expire(10)] == ["TIMED_OUT"]
+    assert not table.peer(GROUP, 1).poll(100), "nobody waits"
+    # The next to be asked is woken anew.
+    fall_asleep(table, 1)
+    table.calls.call(call("key", GROUP), now=20)
+    assert table.woken == [GROUP, GROUP]
+
+
+def test_one_who_slept_and_was_stopped_is_not_running(table: Table) -> None:
+    table.calls.peers_asleep([GROUP])
+    table.calls.peer_down(PeerDown(address=GROUP, incarnation=0, reason="stopped"))
+    assert code_of(table.calls.call(call("key", GROUP), now=0)) == "ACTOR_UNAVAILABLE"

@@ -3,8 +3,11 @@
     A: ready(address, incarnation, endpoint)     S: peer_up*, peer_down* (the directory, if the child spec asks for it)
     A: heartbeat(phase, turns)                   every heartbeat interval, from the actor's own loop
     A: failed(reason, traceback)                 its last word before it exits on an error
-    S: peer_up(address, incarnation, endpoint)   S: peer_down(address, incarnation, reason, quarantined)
+    A: falling_asleep(reason)                    its last word before it exits 0: it sleeps until it is called
+    S: peer_up(address, incarnation, endpoint)   S: peer_down(address, incarnation, reason, quarantined, asleep)
+    S: peers_asleep(addresses)                   part of the directory at a start
     S: stop(deadline_ms)                         A: finishes, exits 0
+    A: wake(address)                             a cast of anybody who has a call for a sleeping actor
     A: start_child(spec), stop_child(address)    S: done | error        calls, by those whose business it is
 
 Every message of an actor names its incarnation; a stale one is counted and dropped.
@@ -70,6 +73,14 @@ class ActorFailed(Request, tag="failed", frozen=True):
     """Another start would fail in the same way."""
 
 
+class FallingAsleep(Request, tag="falling_asleep", frozen=True):
+    """The actor exits in good order and is not started again before somebody calls it."""
+
+    address: str
+    incarnation: int
+    reason: str
+
+
 class PeerUp(Request, tag="peer_up", frozen=True):
     """An actor is ready at `endpoint`; also an event for machines."""
 
@@ -85,6 +96,20 @@ class PeerDown(Request, tag="peer_down", frozen=True):
     incarnation: int
     reason: str
     quarantined: bool = False
+    asleep: bool = False
+    """It has ended to sleep. What it has not answered it has not done: such calls are kept, and go to the next one."""
+
+
+class PeersAsleep(Request, tag="peers_asleep", frozen=True):
+    """Actors that sleep, told to a newcomer at once. Also an event for machines."""
+
+    addresses: list[str]
+
+
+class Wake(Request, tag="wake", frozen=True):
+    """Start an actor that sleeps; nothing is done about any other."""
+
+    address: str
 
 
 class Stop(Request, tag="stop", frozen=True):
@@ -95,6 +120,8 @@ class StartChild(Request, tag="start_child", frozen=True):
     spec: ChildSpec
     must_fit: bool = False
     """A new child for which the machine has no room is refused with LIMIT_REACHED. Otherwise it is quarantined."""
+    is_asleep: bool = False
+    """The child is added asleep: it is started by the first `wake`. One that is there already stays as it is."""
 
 
 class StopChild(Request, tag="stop_child", frozen=True):

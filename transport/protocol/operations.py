@@ -11,7 +11,9 @@ from msgspec import Struct
 
 from .message import Reply, Request
 
-ActorState = Literal["starting", "recovering", "ready", "stopping", "stopped", "backing_off", "quarantined"]
+ActorState = Literal[
+    "starting", "recovering", "ready", "stopping", "stopped", "asleep", "backing_off", "quarantined"
+]
 SignalName = Literal["SIGKILL", "SIGTERM", "SIGSTOP", "SIGCONT", "SIGABRT", "SIGSEGV"]
 
 
@@ -129,4 +131,5 @@ class Revive(Request, tag="revive", frozen=True):
 
 class ReviveReply(Reply):
     state: ActorState
-    """Before the request. The actor was started if it is `quarantined` or `backing_off`; else nothing was done."""
+    """Before the request. The actor was started if it is `quarantined`, `backing_off` or `asleep`; otherwise nothing was
+    done."""
