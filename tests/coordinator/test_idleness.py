@@ -149,10 +149,19 @@ def test_locks_keep_a_share_group_awake(share: SimulatedShare) -> None:
     assert share.acquire("a", lock_ms=5 * IDLE_MS)
     pass_time(share, 5 * IDLE_MS - 1)
     assert not is_asleep(share)
-    pass_time(share, CHECK_MS + 1)
-    assert is_asleep(share), "the locks are over"
+    share.acknowledge("a", 0, 1, "release")
+    pass_time(share, IDLE_MS)
+    assert is_asleep(share)
     share.run()
-    assert share.acquire("b") == [AcquiredRange("ORDERS", 0, 0, 1, 2)]
+    assert share.acquire("b") == [AcquiredRange("ORDERS", 0, 0, 1, 1)]
+
+
+def test_records_that_failed_keep_a_share_group_awake(share: SimulatedShare) -> None:
+    """Since when and why, and the alarm about it, is in memory alone."""
+    share.publish(2)
+    assert share.acquire("a", lock_ms=1_000)
+    pass_time(share, 10 * IDLE_MS + CHECK_MS)
+    assert not is_asleep(share)
 
 
 def test_delays_keep_a_share_group_awake(share: SimulatedShare) -> None:
