@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from msgspec import Struct
 
 from ...transport.addresses import Place, partition_address
-from ...transport.batch import InvalidBatch
+from ...transport.batch import InvalidBatch, split
 from ...transport.deduplication import (
     DEDUP_HEADER,
     identified_batch,
@@ -33,6 +33,7 @@ from ...transport.protocol.data import Fetch, FetchedRecord, FetchReply, Produce
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.topics import CatalogTopic
 from ..subscriber.dead_letters import PREFIX, REDRIVES, place_identity
+from ..subscriber.lineage import lineage_of
 from .partition import Dead, SharePartition
 from .records import ShareProgress, ShareSettings
 from .spans import State
@@ -132,11 +133,11 @@ class Letters:
                 return self._rest(place, offset, event.error, now), False
         elif kind == "letter_read":
             try:
-                record = _record_at(event.payload, copy.dead.offset)
+                found = _record_at(event.payload, copy.dead.offset)
             except (ProtocolError, InvalidBatch) as error:
                 return self._rest(place, offset, ErrorBody("CORRUPT_LOG", str(error)), now), False
-            if record is not None:
-                return self._produce(place, copy.dead, record, now, settings, find), False
+            if found is not None:
+                return self._produce(place, copy, *found, now, settings, find), False
         else:
             refusal = event.reply.batches[0].error
             if refusal is not None:
@@ -153,18 +154,20 @@ class Letters:
     def _produce(
         self,
         place: Place,
-        dead: Dead,
+        copy: _Copy,
         record: FetchedRecord,
+        leader_epoch: int,
         now: int,
         settings: ShareSettings,
         find: Callable[[str], CatalogTopic | None],
     ) -> list[Effect]:
-        topic = settings.dead_letter
+        topic, dead = settings.dead_letter, copy.dead
         entry = find(topic) if topic is not None else None
         if topic is None or entry is None:
             error = ErrorBody(ErrorCode.UNKNOWN_TOPIC, f"there is no topic {topic!r} for dead letters")
             return self._rest(place, dead.offset, error, now)
-        identity = place_identity(self._group, *place, dead.offset, record.timestamp_ms)
+        lineage = lineage_of(copy.part.topic_id, None)
+        identity = place_identity(self._group, place, dead.offset, leader_epoch, lineage)
         headers = identified_headers(letter_headers(self._group, place, dead, record, now), identity)
         if record.key is not None:
             partition = partition_for_key(record.key, entry.partitions)
@@ -211,7 +214,11 @@ def _read(place: Place, offset: int) -> Call:
     return Call((SHARE, "letter_read", place, offset), partition_address(*place), request, FetchReply)
 
 
-def _record_at(payload: Payload, offset: int) -> FetchedRecord | None:
-    """None when the log holds no record there."""
-    found, _ = decode_for_json(b"".join(payload), offset, 1, 1)
-    return found[0] if found and found[0].offset == offset else None
+def _record_at(payload: Payload, offset: int) -> tuple[FetchedRecord, int] | None:
+    """The record and the leader epoch of its batch; None when the log holds no record there."""
+    batches = b"".join(payload)
+    found, _ = decode_for_json(batches, offset, 1, 1)
+    if not found or found[0].offset != offset:
+        return None
+    [leader_epoch] = [header.leader_epoch for header, _ in split(batches) if offset < header.next_offset][:1]
+    return found[0], leader_epoch

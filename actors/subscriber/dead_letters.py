@@ -18,11 +18,13 @@
 
 The record's own headers are kept, so that its value can be decoded as before. A record from a dead-letter topic that
 fails once more tells of its last failure. A letter has an identity of its own: published again by a successor that does
-not know of it, it is there once.
+not know of it, it is there once. The identity is that of one record in one reading (lineage.py): another record that has
+its offset later, and the same one after a reset of the group, have letters of their own.
 """
 
 import hashlib
 
+from ...transport.addresses import Place
 from ...transport.deduplication import DEDUP_HEADER
 from .effects import Cause, Letter, Record
 from .lanes import Lane
@@ -42,7 +44,7 @@ CAUSES: dict[Cause, str] = {
 }
 
 
-def letter_for(lane: Lane, dead_letter: str, group: str) -> Letter:
+def letter_for(lane: Lane, dead_letter: str, group: str, lineage: bytes) -> Letter:
     """The letter of the lane's first record, which has failed."""
     record, failure = lane.held[0], lane.last_failure
     assert failure is not None
@@ -69,14 +71,15 @@ def letter_for(lane: Lane, dead_letter: str, group: str) -> Letter:
         "dedup-id": identity,
     }
     headers = own | {PREFIX + name: text for name, text in told.items() if text is not None}
-    return Letter(dead_letter, record.key, record.value, headers, identity_of(record, group))
+    return Letter(dead_letter, record.key, record.value, headers, identity_of(record, group, lineage))
 
 
-def identity_of(record: Record, group: str) -> str:
-    """One name for all letters of a record. The timestamp tells it from one of an earlier topic of that name."""
-    return place_identity(group, record.topic, record.partition, record.offset, record.timestamp)
+def identity_of(record: Record, group: str, lineage: bytes) -> str:
+    """One name for all letters of a record."""
+    place = (record.topic, record.partition)
+    return place_identity(group, place, record.offset, record.leader_epoch, lineage)
 
 
-def place_identity(group: str, topic: str, partition: int, offset: int, timestamp_ms: int) -> str:
-    place = f"{group}\0{topic}\0{partition}\0{offset}\0{timestamp_ms}"
+def place_identity(group: str, of: Place, offset: int, leader_epoch: int, lineage: bytes) -> str:
+    place = f"{group}\0{of[0]}\0{of[1]}\0{offset}\0{leader_epoch}\0{lineage.hex()}"
     return f"dead-letter/{hashlib.sha256(place.encode()).hexdigest()[:40]}"

@@ -28,7 +28,7 @@ from msgspec import Struct
 from ...transport.addresses import Place
 from ...transport.context import Publication
 from .lineage import UNTRACED
-from .progress import Ranges
+from .progress import Ahead
 
 Offsets: TypeAlias = Mapping[Place, int]
 """By partition, the offset to go on from."""
@@ -244,7 +244,7 @@ class Started(Struct, frozen=True):
 
 class Polled(Struct, frozen=True):
     records: Sequence[Record]
-    ahead: Mapping[Place, Ranges] = {}
+    ahead: Mapping[Place, Ahead] = {}
     """Of partitions that are new here: what their last owner had done beyond the committed offset."""
     lineages: Mapping[Place, bytes] = {}
     """Of partitions that are new here."""

@@ -16,8 +16,9 @@ Owns the letters, the alarms, the records that wait for their retry (retries.py)
 state are written here and in lanes.py. Called by the machine.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from ...transport.addresses import Place
 from ...transport.machine import Effect, SetTimer
 from ...transport.protocol.operations import MAX_ALARM_CHARS
 from ...transport.subscription import SubscriberOptions
@@ -48,12 +49,18 @@ from .retries import Retries
 
 class Failures:
     def __init__(
-        self, options: SubscriberOptions, strategy: DeliveryStrategy, partitions: Partitions, draw: Draw
+        self,
+        options: SubscriberOptions,
+        strategy: DeliveryStrategy,
+        partitions: Partitions,
+        lineage_of: Callable[[Place], bytes],
+        draw: Draw,
     ) -> None:
         self._options = options
         self._attempts = options.retries + 1 if strategy.tries_again else 1
         self._tries_again = strategy.tries_again
         self._partitions = partitions
+        self._lineage_of = lineage_of
         self._draw = draw
         self._alarms: tuple[str, ...] = ()
         self._circuit_alarm: str | None = None
@@ -117,7 +124,7 @@ class Failures:
         if not self._is_given_up(lane):
             return self._wait(lane, now, backoff_ms(options, lane.attempts, self._draw))
         if options.dead_letter is not None:
-            lane.letter = letter_for(lane, options.dead_letter, options.group)
+            lane.letter = letter_for(lane, options.dead_letter, options.group, self._lineage_of(lane.key))
             return [self.bury(lane)]
         assert lane.last_failure is not None
         alarm = tell_of(lane.held[0], CRITICAL, "record keeps failing", attempts=lane.attempts)

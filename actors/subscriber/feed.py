@@ -6,6 +6,7 @@ partition's old owner. The session is kept meanwhile by the client's own thread.
 transaction, it is told (committing.py).
 """
 
+import itertools
 import logging
 import queue
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from msgspec import structs
 from ...transport.addresses import Place
 from ...transport.client.consumer import Consumer
 from ...transport.client.errors import CommitFailed, CorruptData, TimedOut
+from ...transport.client.messages import Message
 from ...transport.machine import Effect
 from ...transport.protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from ...transport.protocol.groups import PartitionOffset
@@ -39,7 +41,7 @@ from .effects import (
     Started,
 )
 from .lineage import lineage_of
-from .progress import Ranges, from_metadata
+from .progress import Ahead, from_metadata
 from .threads import Inbox, WorkThread
 
 POLL_S = 0.1
@@ -66,8 +68,8 @@ class Feed:
         self._consumer: Consumer
         self._answers: queue.SimpleQueue[LetGo] = queue.SimpleQueue()
         self._is_leaving = False
-        self._known: set[Place] = set()
-        """Partitions of which the last owner's progress has been read."""
+        self._known: dict[Place, int] = {}
+        """Partitions of which the last owner's progress has been read, and the end of what was polled since."""
         self._thread = WorkThread("planaria-feed", inbox)
 
     def open(self) -> None:
@@ -99,7 +101,7 @@ class Feed:
     def _poll(self, effect: Poll) -> Polled:
         try:
             records = self._consumer.poll(BRIEF_POLL_S if effect.is_brief else POLL_S, self._max_records)
-            new = {(record.topic, record.partition) for record in records} - self._known
+            new = self._note(records)
             lineages = {place: lineage_of(*self._consumer.origin(place)) for place in new}
             return Polled(records, self._read_ahead(new), lineages)
         except CorruptData as error:
@@ -114,11 +116,29 @@ class Feed:
             _log.warning("poll failed", extra={"fields": {"reason": str(error)}})
             return Polled(())
 
-    def _read_ahead(self, new: set[Place]) -> dict[Place, Ranges]:
+    def _note(self, records: Sequence[Message]) -> set[Place]:
+        """The partitions that are new here, or begin anew.
+
+        One that goes back although nobody told it to has lost what was polled (LOG_TRUNCATED): the machine must not
+        take what has those offsets now for what it holds.
+        """
+        new: set[Place] = set()
+        cut: list[Place] = []
+        for place, group in itertools.groupby(records, lambda record: (record.topic, record.partition)):
+            polled = list(group)
+            end = self._known.get(place)
+            if end is None or polled[0].offset < end:
+                new.add(place)
+                cut += [] if end is None else [place]
+            self._known[place] = polled[-1].offset + 1
+        if cut:
+            self._inbox.post(Lost(cut))
+        return new
+
+    def _read_ahead(self, new: set[Place]) -> dict[Place, Ahead]:
         """What the last owners of partitions that are new here had done beyond what they had committed."""
         if not new:
             return {}
-        self._known |= new
         committed = self._read_committed(new)
         found = {(item.topic, item.partition): item for item in committed}
         return {
@@ -157,7 +177,7 @@ class Feed:
                 for key, offset in self._assigned(offsets).items():
                     self._consumer.seek(*key, offset)
                 # They begin anew, and so does what is known of their last owner's progress.
-                self._known -= set(offsets)
+                self._forget(list(offsets))
             case Pause(key=key):
                 self._consumer.pause(*self._assigned({key: 0}))
             case Resume(key=key):
@@ -187,12 +207,16 @@ class Feed:
         if self._is_leaving:
             return
         self._inbox.post(Revoking(list(partitions)))
-        self._known -= set(partitions)
+        self._forget(partitions)
         self._commit_last(self._answers.get())
 
     def _on_lost(self, partitions: Sequence[Place]) -> None:
-        self._known -= set(partitions)
+        self._forget(partitions)
         self._inbox.post(Lost(list(partitions)))
+
+    def _forget(self, partitions: Sequence[Place]) -> None:
+        for place in partitions:
+            self._known.pop(place, None)
 
     def _commit_last(self, effect: LetGo | Leave) -> None:
         """Without it the partition's next owner repeats what was done since the last commit."""

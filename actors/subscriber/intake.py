@@ -14,7 +14,7 @@ from .delivery import DeliveryStrategy, key_of
 from .effects import Forget, Pause, Polled, Record
 from .partitions import Partitions
 from .past import Memory
-from .progress import Ranges
+from .progress import NOTHING_AHEAD, Ahead
 from .runs import Runs
 
 
@@ -41,12 +41,12 @@ class Intake:
         for key in event.lineages:
             self._runs.acquit_void(key, self._memory.lineage(key))
 
-    def take(self, records: Sequence[Record], ahead: Mapping[Place, Ranges]) -> list[Effect]:
+    def take(self, records: Sequence[Record], ahead: Mapping[Place, Ahead]) -> list[Effect]:
         effects: list[Effect] = []
         for key, group in itertools.groupby(records, key_of):
             polled = list(group)
             if key not in self._partitions.owned and self._tries_again:
-                effects += self._begin(key, polled[0].offset, ahead.get(key, ()))
+                effects += self._begin(key, polled[0].offset, ahead.get(key, NOTHING_AHEAD))
             partition = self._partitions.get(key)
             partition.took(polled)
             fresh, done = self._memory.sort(key, polled)
@@ -58,7 +58,7 @@ class Intake:
                 effects.append(Pause(key))
         return effects
 
-    def _begin(self, key: Place, position: int, ahead: Ranges) -> list[Effect]:
+    def _begin(self, key: Place, position: int, ahead: Ahead) -> list[Effect]:
         void = self._memory.take_void_charges(key)
         self._memory.begin(key, position, ahead)
         self._partitions.get(key).inherit(ahead)

@@ -89,7 +89,7 @@ class SubscriberMachine:
         self._memory = Memory(past)
         self._phase: Phase = "serving"
         self._partitions = Partitions(options.concurrency, tells_ahead=self._strategy.tells_ahead)
-        self._failures = Failures(options, self._strategy, self._partitions, draw)
+        self._failures = Failures(options, self._strategy, self._partitions, self._memory.lineage, draw)
         gate = self._failures.breaker
         self._runs = Runs(options.concurrency, self._partitions, self._memory, past.suspects, gate)
         self._departures = Departures(options, self._strategy, self._partitions, self._runs, self._memory)

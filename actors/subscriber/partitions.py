@@ -22,7 +22,7 @@ from ...transport.context import Publication
 from .effects import Metadata, Offsets, Record
 from .lanes import MAIN, Lane, LaneName
 from .outputs import Outputs
-from .progress import Ranges, beyond, gaps, is_in, to_metadata
+from .progress import Ahead, Ranges, beyond, gaps, is_in, to_metadata
 
 HELD_BYTES = 8 * 1024 * 1024
 """A partition of which so much is held is full, however few its records."""
@@ -47,8 +47,11 @@ class Partition:
         self.outputs = Outputs()
         self._inherited: Ranges = ()
         """What the last owner had done beyond the committed offset; told on until it has been polled."""
+        self._inherited_epoch = 0
         self._told: Ranges = ()
         """What the last commit said of what is done beyond it."""
+        self._leader_epoch = 0
+        """Of the last record that was polled."""
         self._polled_end: int | None = None
         self._dropped: list[int] = []
         """Offsets that were held and will not be handled here."""
@@ -57,13 +60,15 @@ class Partition:
         """Of the commit under way: how many were finished, its offset and what it says is done beyond."""
         self._committed_finished = 0
 
-    def inherit(self, ahead: Ranges) -> None:
-        self._inherited = self._told = ahead
+    def inherit(self, ahead: Ahead) -> None:
+        self._inherited = self._told = ahead.ranges
+        self._inherited_epoch = ahead.leader_epoch
 
     def took(self, records: Sequence[Record]) -> None:
         if self._polled_end is None:
             self.committed_offset = records[0].offset
         self._polled_end = records[-1].offset + 1
+        self._leader_epoch = records[-1].leader_epoch
         self.held_count += len(records)
         self.held_bytes += sum(map(_size_bytes, records))
 
@@ -121,7 +126,10 @@ class Partition:
         """This is about to be committed: the metadata that goes with it, and what is to be published with it."""
         # What was told once is told on, whoever has done it.
         ahead = self.ahead() if self._tells_ahead else beyond(self._told, offset)
-        text, told = to_metadata(offset, ahead, self._told)
+        # Of what the last owner told and nobody has looked at since, its own epoch holds: the earlier one, for all.
+        is_seen = self._tells_ahead and not beyond(self._inherited, self._polled_end or 0)
+        leader_epoch = self._leader_epoch if is_seen else self._inherited_epoch
+        text, told = to_metadata(offset, ahead, self._told, leader_epoch)
         self._ordered = (self._finished, offset, told)
         return text, self.outputs.take(offset)
 

@@ -15,7 +15,7 @@ from ...transport.addresses import Place
 from .bisection import Spot
 from .effects import Charge, Record
 from .lineage import UNTRACED
-from .progress import Ranges, is_in
+from .progress import Ahead
 
 
 class Finished(Struct, frozen=True):
@@ -61,7 +61,7 @@ class Memory:
     def __init__(self, past: Past) -> None:
         self._charges: dict[Place, dict[int, Charge]] = {}
         self._finished: dict[Place, list[Finished]] = {}
-        self._done: dict[Place, tuple[dict[int, int], Ranges]] = {}
+        self._done: dict[Place, tuple[dict[int, int], Ahead]] = {}
         """The leader epochs of finished records by offset, and what the last owner had done."""
         self._lineages: dict[Place, bytes] = {}
         for charge in past.charges:
@@ -107,7 +107,7 @@ class Memory:
         charges, lineage = self._charges.get(key, {}), self.lineage(key)
         return [charges.pop(each.offset) for each in list(charges.values()) if each.lineage != lineage]
 
-    def begin(self, key: Place, position: int, ahead: Ranges) -> None:
+    def begin(self, key: Place, position: int, ahead: Ahead) -> None:
         """The partition is read from `position` on; its last owner had done what is `ahead`."""
         noted = [each for each in self._finished.get(key, ()) if each.lineage == self.lineage(key)]
         is_set_back = any(finished.committed > position for finished in noted)
@@ -125,7 +125,7 @@ class Memory:
             return records, []
         done, ahead = self._done[key]
         flags = [
-            done.get(record.offset) == record.leader_epoch or is_in(record.offset, ahead)
+            done.get(record.offset) == record.leader_epoch or ahead.has(record.offset, record.leader_epoch)
             for record in records
         ]
         fresh = [record for record, is_done in zip(records, flags, strict=True) if not is_done]

@@ -22,7 +22,7 @@ from planaria.transport.protocol.errors import PlanariaError
 
 ORDER = Commit(
     {("A", 0): 7},
-    {("A", 0): "done ahead: 1"},
+    {("A", 0): "done ahead (epoch 0): 1"},
     (Publication("OUT", b"one", b"k", {"a": "b"}), Publication("OUT", b"two", partition=3, timestamp_ms=5)),
 )
 

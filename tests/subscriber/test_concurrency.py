@@ -17,7 +17,7 @@ from planaria.actors.subscriber.effects import (
 )
 from planaria.actors.subscriber.machine import SLICE_MS
 from planaria.actors.subscriber.past import Finished, Suspect
-from planaria.actors.subscriber.progress import from_metadata
+from planaria.actors.subscriber.progress import Ahead, from_metadata
 from subscriber_script import FakeMessage, Script
 
 
@@ -117,7 +117,7 @@ def test_a_failure_in_the_middle_of_a_run_is_its_own_key_s() -> None:
     assert pool.ran(19) == [18]
     assert pool.ran(21) == pool.ran(18) == []
     offset, metadata = pool.commit()
-    assert (offset, from_metadata(offset, metadata)) == (16, ((17, 20), (21, 22)))
+    assert (offset, from_metadata(offset, metadata).ranges) == (16, ((17, 20), (21, 22)))
 
 
 def test_what_waits_behind_another_key_in_a_run_is_taken_back() -> None:
@@ -136,7 +136,7 @@ def test_what_waits_behind_another_key_in_a_run_is_taken_back() -> None:
     assert pool.ran(16) == [17]
     assert pool.ran(17) == []
     offset, metadata = pool.commit()
-    assert (offset, from_metadata(offset, metadata)) == (15, ((16, 20),))
+    assert (offset, from_metadata(offset, metadata).ranges) == (15, ((16, 20),))
     pool.script.give(Ran(stuck.number, 1))
     assert pool.commit() == (20, "")
 
@@ -152,7 +152,7 @@ def test_what_is_done_beyond_a_gap_travels_with_the_commit() -> None:
         pool.ran(offset)
     offset, metadata = pool.commit()
     assert offset == 0
-    assert from_metadata(offset, metadata) == ((1, 4),)
+    assert from_metadata(offset, metadata).ranges == ((1, 4),)
     pool.ran(0)
     offset, metadata = pool.commit()
     assert (offset, metadata) == (4, "")
@@ -160,7 +160,7 @@ def test_what_is_done_beyond_a_gap_travels_with_the_commit() -> None:
 
 def test_what_the_last_owner_had_done_is_not_handled_again() -> None:
     pool = Pool(8)
-    assert pool.polled(keyed("abcdef"), ahead={("A", 0): ((1, 3), (5, 6))}) == [0, 3, 4]
+    assert pool.polled(keyed("abcdef"), ahead={("A", 0): Ahead(((1, 3), (5, 6)))}) == [0, 3, 4]
     for offset in (0, 3, 4):
         pool.ran(offset)
     assert pool.commit() == (6, "")
@@ -168,12 +168,32 @@ def test_what_the_last_owner_had_done_is_not_handled_again() -> None:
 
 def test_what_the_last_owner_had_done_is_told_on_until_it_has_been_polled() -> None:
     pool = Pool(8)
-    pool.polled(keyed("ab"), ahead={("A", 0): ((3, 5), (8, 9))})
+    pool.polled(keyed("ab"), ahead={("A", 0): Ahead(((3, 5), (8, 9)))})
     pool.ran(0)
     offset, metadata = pool.commit()
     assert offset == 1
-    assert from_metadata(offset, metadata) == ((3, 5), (8, 9))
+    assert from_metadata(offset, metadata).ranges == ((3, 5), (8, 9))
     assert pool.polled(keyed("cdef", 2)) == [2, 5]
+
+
+def test_records_that_a_power_cut_gave_the_offsets_of_done_ones_are_handled() -> None:
+    pool = Pool(8)
+    told = Ahead(((1, 3), (4, 6)), leader_epoch=1)
+    found = [each._replace(leader_epoch=1 + (each.offset > 3)) for each in keyed("abcdef")]
+    assert pool.polled(found, ahead={("A", 0): told}) == [0, 3, 4, 5]
+    for offset in (3, 4, 5):
+        pool.ran(offset)
+    offset, metadata = pool.commit()
+    assert (offset, from_metadata(offset, metadata)) == (0, Ahead(((1, 6),), leader_epoch=2))
+
+
+def test_what_the_last_owner_told_is_told_on_for_the_leader_epoch_it_named() -> None:
+    pool = Pool(8)
+    found = [each._replace(leader_epoch=2) for each in keyed("abc")]
+    pool.polled(found, ahead={("A", 0): Ahead(((8, 9),), leader_epoch=1)})
+    pool.ran(1)
+    offset, metadata = pool.commit()
+    assert (offset, from_metadata(offset, metadata)) == (0, Ahead(((1, 2), (8, 9)), leader_epoch=1))
 
 
 def test_a_handler_that_comes_back_after_its_time_changes_nothing() -> None:
@@ -212,7 +232,7 @@ def test_a_partition_that_goes_says_what_was_done_beyond_its_gap() -> None:
     pool.script.give(Ran(pool.runs[0].number, 0, Failure("no")))
     [let_go] = [effect for effect in pool.script.take_effects() if isinstance(effect, LetGo)]
     assert let_go.offsets == {("A", 0): 0}
-    assert from_metadata(0, let_go.metadata["A", 0]) == ((1, 3),)
+    assert from_metadata(0, let_go.metadata["A", 0]).ranges == ((1, 3),)
 
 
 # A stuck key.
@@ -231,7 +251,7 @@ def test_a_stuck_key_stops_nothing_but_itself() -> None:
     commit = script.commit
     assert commit is not None
     assert commit.offsets == {("A", 0): 0}
-    assert from_metadata(0, commit.metadata["A", 0]) == ((1, 2), (3, 5))
+    assert from_metadata(0, commit.metadata["A", 0]).ranges == ((1, 2), (3, 5))
     assert script.run is not None
     assert [record.offset for record in script.run.records] == [6]
     script.ran()

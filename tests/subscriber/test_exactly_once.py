@@ -6,7 +6,7 @@ from planaria.actors.subscriber.commits import COMMIT_MS, RETRY_MS
 from planaria.actors.subscriber.effects import CommitRefused, Failure, Polled, Ran, Run, SoFar, TimedOut
 from planaria.actors.subscriber.outputs import Outputs
 from planaria.actors.subscriber.partitions import HELD_BYTES
-from planaria.actors.subscriber.progress import MAX_CHARS, Ranges, from_metadata, gaps, to_metadata
+from planaria.actors.subscriber.progress import MAX_CHARS, Ahead, Ranges, from_metadata, gaps, to_metadata
 from planaria.transport.context import Publication
 from subscriber_script import FakeMessage, Script, made_of, messages
 
@@ -256,7 +256,7 @@ def test_a_count_is_kept_until_the_offset_has_passed_its_record() -> None:
 def test_what_the_last_owner_has_published_is_not_made_again() -> None:
     script = started()
     found = messages("A", 0, 5, 6, 7, 8)
-    script.give(Polled(found, {("A", 0): ((6, 8),)}))
+    script.give(Polled(found, {("A", 0): Ahead(((6, 8),))}))
     assert script.run is not None
     assert [record.offset for record in script.run.records] == [5, 8]
     script.ran(publishes=True)
@@ -267,12 +267,12 @@ def test_what_the_last_owner_has_published_is_not_made_again() -> None:
 def test_what_was_told_before_is_told_on() -> None:
     """By a delivery that tells it: this group has had another one."""
     script = started()
-    script.give(Polled(messages("A", 0, 5), {("A", 0): ((7, 8),)}))
+    script.give(Polled(messages("A", 0, 5), {("A", 0): Ahead(((7, 8),))}))
     script.ran(publishes=True)
     script.after(COMMIT_MS)
     assert script.polled() == ["commit A/0=6 with 0:5", "poll"]
     assert script.commit is not None
-    assert script.commit.metadata == {("A", 0): "done ahead: 1"}
+    assert script.commit.metadata == {("A", 0): "done ahead (epoch 0): 1"}
 
 
 def test_what_is_not_committed_counts_as_held() -> None:
@@ -300,7 +300,7 @@ def test_what_was_told_is_told_again_until_it_is_passed(seed: int) -> None:
     while len(held) > 1_000:
         text, again = to_metadata(held[0], gaps(held, 6_000), told)
         assert len(text) <= MAX_CHARS
-        assert from_metadata(held[0], text) == again
+        assert from_metadata(held[0], text).ranges == again
         said = {at for first, end in again for at in range(first, end)}
         assert said >= {at for first, end in told for at in range(first, end) if at >= held[0]}
         assert said.isdisjoint(held)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from planaria.actors.subscriber.backoff import backoff_ms, longest_backoff_ms
-from planaria.actors.subscriber.effects import Bury, Charge
+from planaria.actors.subscriber.effects import Bury, Charge, Polled
 from planaria.actors.subscriber.machine import SubscriberMachine
 from planaria.transport.machine import SetTimer
 from subscriber_script import FakeMessage, Script, messages, options
@@ -192,9 +192,9 @@ def test_a_letter_tells_what_memory_the_process_had() -> None:
 
 
 def test_letters_of_one_record_have_one_name() -> None:
-    def name_of(message: FakeMessage, **changed: object) -> str | None:
+    def name_of(message: FakeMessage, lineage: bytes = b"a", **changed: object) -> str | None:
         script = started(retries=0, dead_letter="A.dlq", **changed)
-        script.polled(message)
+        script.give(Polled([message], lineages={(message.topic, message.partition): lineage}))
         script.ran(failure="ValueError: no")
         assert script.bury is not None
         return script.bury.letter.dedup_id
@@ -202,8 +202,9 @@ def test_letters_of_one_record_have_one_name() -> None:
     first = FakeMessage("A", 0, 7)
     assert name_of(first) == name_of(first)
     others = [name_of(FakeMessage("A", 1, 7)), name_of(FakeMessage("A", 0, 8)), name_of(first, group="b")]
-    others.append(name_of(first._replace(timestamp=5)))
-    assert len({name_of(first), *others}) == 5
+    others.append(name_of(first._replace(leader_epoch=1)))  # given its offset after a power cut
+    others.append(name_of(first, lineage=b"b"))  # of another topic of the name, or read again after a reset
+    assert len({name_of(first), *others}) == 6
 
 
 # Waits.

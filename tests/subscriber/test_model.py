@@ -37,7 +37,7 @@ from planaria.actors.subscriber.effects import (
 )
 from planaria.actors.subscriber.lineage import lineage_of
 from planaria.actors.subscriber.past import Finished, Suspect
-from planaria.actors.subscriber.progress import Ranges, from_metadata
+from planaria.actors.subscriber.progress import Ahead, from_metadata
 from planaria.transport.addresses import Place
 from planaria.transport.context import Publication
 from planaria.transport.machine import Stop
@@ -73,7 +73,7 @@ class World:
         self.charges: dict[tuple[Place, int], Charge] = {}
         self.suspects: list[Suspect] = []
         self.finished: dict[Spot, Finished] = {}
-        self.ahead: dict[Place, Ranges] = {}
+        self.ahead: dict[Place, Ahead] = {}
         """What the last commits have told of what is done beyond them."""
         self.resets = dict.fromkeys(self.committed, 0)
         self.incarnations = 0
@@ -294,7 +294,7 @@ class World:
     def key_of(self, offset: int) -> bytes | None:
         return None if offset % 7 == 0 else b"key %d" % (offset % 7)
 
-    def read_ahead(self, found: list[FakeMessage]) -> tuple[dict[Place, Ranges], dict[Place, bytes]]:
+    def read_ahead(self, found: list[FakeMessage]) -> tuple[dict[Place, Ahead], dict[Place, bytes]]:
         new = self.fresh & {(record.topic, record.partition) for record in found}
         self.fresh -= new
         ahead = {key: self.ahead[key] for key in new if key in self.ahead}
@@ -316,7 +316,7 @@ class World:
             assert offset >= self.committed[key], "a commit never goes back"
             self.ahead[key] = from_metadata(offset, order.metadata.get(key, ""))
             if self.delivery != "at-most-once":
-                beyond = [at for first, end in self.ahead[key] for at in range(first, end)]
+                beyond = [at for first, end in self.ahead[key].ranges for at in range(first, end)]
                 for place in ((key, at) for at in [*range(self.committed[key], offset), *beyond]):
                     assert place in self.handled or place in self.buried, f"committed unhandled: {place}"
             self.committed[key] = offset
@@ -328,7 +328,7 @@ class World:
         """One output for each record that is said to be done, and for no other."""
         said = {f"{key[1]}:{at}" for key, offset in self.committed.items() for at in range(offset)}
         for key, ahead in self.ahead.items():
-            said |= {f"{key[1]}:{at}" for first, end in ahead for at in range(first, end)}
+            said |= {f"{key[1]}:{at}" for first, end in ahead.ranges for at in range(first, end)}
         assert len(self.published) == len(set(self.published)), "twice"
         assert set(self.published) == said
 

@@ -1,0 +1,95 @@
+"""The group's member: what it tells the machine of partitions that are new, or that go back by themselves."""
+
+import select
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from planaria.actors.subscriber.committing import PlainCommits
+from planaria.actors.subscriber.effects import Lost, Poll, Polled, Rewind, Started
+from planaria.actors.subscriber.feed import Feed
+from planaria.actors.subscriber.lineage import lineage_of
+from planaria.actors.subscriber.progress import Ahead
+from planaria.actors.subscriber.threads import Inbox
+from planaria.transport.protocol.groups import PartitionOffset
+from subscriber_script import FakeMessage, messages
+
+P, Q = ("A", 0), ("A", 1)
+
+
+class FakeConsumer:
+    def __init__(self) -> None:
+        self.found: list[list[FakeMessage]] = []
+        self.origins: dict[Any, tuple[str, int]] = {P: ("t1", 0), Q: ("t1", 0)}
+        self.metadata = ""
+        self.sought: list[tuple[str, int, int]] = []
+
+    def poll(self, *_: Any) -> list[FakeMessage]:
+        return self.found.pop(0)
+
+    def origin(self, place: Any) -> tuple[str, int]:
+        return self.origins[place]
+
+    def committed_with_metadata(self, places: Any) -> list[PartitionOffset]:
+        return [PartitionOffset(*place, 4, self.metadata) for place in places]
+
+    def assignment(self) -> list[Any]:
+        return [P, Q]
+
+    def seek(self, *at: Any) -> None:
+        self.sought.append(at)
+
+
+class Desk:
+    def __init__(self, inbox: Inbox) -> None:
+        self.inbox = inbox
+        self.consumer = FakeConsumer()
+        self.feed = Feed(lambda *_: self.consumer, 100, inbox, PlainCommits())  # type: ignore[arg-type,return-value]
+        self.feed.open()
+        assert self.heard() == [Started()]
+
+    def heard(self) -> list[Any]:
+        readable, _, _ = select.select([self.inbox.fileno()], [], [], 10)
+        assert readable, "nothing was posted"
+        return self.inbox.take()
+
+    def poll(self, *found: FakeMessage) -> list[Any]:
+        """What the machine hears, up to the poll's end."""
+        self.consumer.found.append(list(found))
+        self.feed.perform(Poll())
+        events = self.heard()
+        while not isinstance(events[-1], Polled):
+            events += self.heard()
+        return events
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    inbox = Inbox()
+    yield Desk(inbox)
+    inbox.close()
+
+
+def test_a_partition_that_goes_back_by_itself_is_lost_and_begins_anew(desk: Desk) -> None:
+    """What has these offsets now is not what the machine holds."""
+    desk.consumer.metadata = "done ahead (epoch 1): 2-3"
+    lineage, told = lineage_of("t1", 0), Ahead(((6, 8),), 1)
+    [first] = desk.poll(*messages(*P, 4, 5, 6), *messages(*Q, 4))
+    assert first.lineages == {P: lineage, Q: lineage}
+    assert first.ahead == {P: told, Q: told}
+    [second] = desk.poll(*messages(*P, 7), *messages(*Q, 5))
+    assert (second.lineages, second.ahead) == ({}, {})
+    lost, third = desk.poll(*messages(*P, 6, 7), *messages(*Q, 6))
+    assert lost == Lost([P])
+    assert (third.lineages, third.ahead) == ({P: lineage}, {P: told})
+    [fourth] = desk.poll(*messages(*P, 8))
+    assert fourth.lineages == {}
+
+
+def test_a_partition_that_was_told_to_go_back_begins_anew_and_is_not_lost(desk: Desk) -> None:
+    desk.poll(*messages(*P, 4, 5, 6))
+    desk.feed.perform(Rewind({P: 4}))
+    [polled] = desk.poll(*messages(*P, 4, 5))
+    assert polled.lineages == {P: lineage_of("t1", 0)}
+    assert desk.consumer.sought == [(*P, 4)]
