@@ -1,13 +1,15 @@
 """The hot path: every record in exactly one sealed batch, whatever the threads do; bounds; waiting."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 from zlib import crc32
 
 import pytest
 
+from live_trees import until
 from planaria.transport.batch import build
 from planaria.transport.client import accumulator as accumulator_module
 from planaria.transport.client import gate as gate_module
@@ -217,6 +219,46 @@ def test_a_callback_is_refused_at_once_when_the_buffer_is_full() -> None:
         sealer.accumulator.publish("T", b"1")
         with pytest.raises(BufferFull):
             sealer.accumulator.publish("T", b"2")
+
+
+def test_who_waits_for_room_is_refused_at_once_when_the_producer_ends() -> None:
+    sealer = Sealer(buffer_bytes=1, max_block_ms=120_000)
+    sealer.accumulator.publish("T", b"a")
+    sealer.take()
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(sealer.accumulator.publish, "T", b"b")
+        until(waiting.running, "the second publisher to begin")
+        sealer.accumulator.stop(Closed("closed"))
+        with pytest.raises(Closed):
+            waiting.result(30)
+
+
+def test_who_filled_a_batch_waits_for_its_sealing_and_not_for_its_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sealer = Sealer(batch_records=1)
+    condition = sealer.accumulator._changed
+    is_waiting, wait_for = threading.Event(), condition.wait_for
+
+    def noticed(predicate: Callable[[], bool]) -> bool:
+        is_waiting.set()
+        return wait_for(predicate, 60)
+
+    monkeypatch.setattr(condition, "wait_for", noticed)
+    with ThreadPoolExecutor(1) as threads:
+        publishing = threads.submit(sealer.accumulator.publish, "T", b"a")
+        assert is_waiting.wait(30)
+        assert len(sealer.take()) == 1
+        assert not publishing.result(30).done()
+
+
+def test_a_record_takes_as_much_of_the_buffer_alone_as_among_others() -> None:
+    sealer = Sealer()
+    sealer.accumulator.publish("T", b"a" * 100, key="key", headers={"h": "1", "dedup-id": "id"}, partition=0)
+    [among] = sealer.take()
+    sealer.accumulator.publish("T", b"a" * 100, key="key", headers={"h": "1"}, dedup_id="id")
+    [alone] = sealer.taken_alone
+    assert alone.size_bytes == among.size_bytes == sealer.accumulator.buffered_bytes // 2
 
 
 def test_after_the_end_nothing_is_taken() -> None:

@@ -233,8 +233,10 @@ def test_after_a_failure_all_are_sent_again_under_the_same_sequences() -> None:
     world.step("request lost")
     assert len(world.wire) == 2, "those behind it are waited for"
     world.step("ok")
+    assert LANE not in world.timers, "the backoff begins when the last attempt has ended"
     world.step("ok")
     assert not world.wire
+    assert world.timers[LANE] == RetryPolicy().delay_ms(1, lambda: 0.0)
     world.tick()
     assert [(item.batch.number, item.sequence) for item in world.wire] == first
     world.finish()
@@ -388,6 +390,38 @@ def test_what_expires_says_what_was_answered_last() -> None:
     expired = lane.expire(created_before=1)
     assert [item.batch.number for item in expired] == [0, 1]  # type: ignore[attr-defined]
     assert expired[0].error.message.endswith("; last answer: STORAGE_FULL: no room")
+
+
+def test_only_what_is_too_old_expires_whether_it_is_under_way_or_waits() -> None:
+    lane = ProducerLane(LANE, count(1))
+    lane.identity = Identity(7, 0)
+    for number in range(10):
+        lane.put(FakeBatch(number, 1, created_ms=number))
+    assert len(lane.transmit()) == 5
+    assert [item.batch.number for item in lane.expire(created_before=3)] == [0, 1, 2]  # type: ignore[attr-defined]
+    assert [item.batch.number for item in lane.expire(created_before=7)] == [3, 4, 5, 6]  # type: ignore[attr-defined]
+    assert len(lane) == 3
+
+
+@pytest.mark.parametrize(
+    ("code", "is_lost"),
+    [
+        (ErrorCode.OUT_OF_ORDER_SEQUENCE, True),
+        (ErrorCode.UNKNOWN_PRODUCER, True),
+        (ErrorCode.INVALID_BATCH, False),
+        (ErrorCode.STORAGE_FULL, False),
+    ],
+)
+def test_an_identity_is_lost_by_its_oldest_batch_and_only_over_its_sequence(
+    code: ErrorCode, is_lost: bool
+) -> None:
+    lane = ProducerLane(LANE, count(1))
+    lane.identity = Identity(7, 0)
+    for number in range(2):
+        lane.put(FakeBatch(number, 1, created_ms=0))
+    first, second = lane.transmit()
+    assert lane.is_lost(first.token, ErrorBody(code, "refused")) == is_lost
+    assert not lane.is_lost(second.token, ErrorBody(code, "refused"))
 
 
 def test_held_batches_wait_as_long_as_the_partition_asks_and_the_oldest_goes_alone() -> None:

@@ -46,6 +46,7 @@ class SimulatedLog:
 
     def __init__(self) -> None:
         self.batches: list[bytes] = []
+        self.start = 0
         self.end = 0
         self.producers: dict[int, tuple[int, int, dict[int, int]]] = {}
         """Epoch, next sequence, and base offset by base sequence."""
@@ -77,15 +78,24 @@ class SimulatedLog:
         self.end += parse_header(frame).record_count
         return ProducedBatch(base_offset)
 
+    def retain_from(self, offset: int) -> None:
+        """Retention takes away what is before `offset`."""
+        self.start = offset
+        self.batches = [batch for batch in self.batches if parse_header(batch).next_offset > offset]
+
+    def leave_a_gap(self, count: int) -> None:
+        """So many offsets hold no record, as after compaction or an abort."""
+        self.end += count
+
     def fetch(self, offset: int, max_batches: int = 3) -> tuple[FetchReply, tuple[bytes, ...]] | ErrorBody:
-        if offset > self.end:
-            return ErrorBody(ErrorCode.OFFSET_OUT_OF_RANGE, f"the log ends at {self.end}", False)
+        if not self.start <= offset <= self.end:
+            return ErrorBody(ErrorCode.OFFSET_OUT_OF_RANGE, f"the log is {self.start} to {self.end}", False)
         found = [batch for batch in self.batches if parse_header(batch).next_offset > offset][:max_batches]
         next_offset = parse_header(found[-1]).next_offset if found else offset
         reply = FetchReply(
             topic="__offsets",
             partition=0,
-            log_start_offset=0,
+            log_start_offset=self.start,
             high_watermark=self.end,
             next_offset=next_offset,
         )

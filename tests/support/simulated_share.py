@@ -71,6 +71,6 @@ class SimulatedShare(SimulatedGroup):
         if isinstance(request, Produce):
             return (ProduceReply(batches=[log.append(bytes(call.payload[0]))], high_watermark=log.end),)
         if isinstance(request, ListOffsets):
-            return (ListOffsetsReply(offset=0 if request.at == "earliest" else log.end),)
+            return (ListOffsetsReply(offset=log.start if request.at == "earliest" else log.end),)
         assert isinstance(request, Fetch)
         return log.fetch(request.offset)
