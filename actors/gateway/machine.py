@@ -186,6 +186,7 @@ class GatewayMachine:
         try:
             if isinstance(request, Hello):
                 return [Reply(event.sender, self._hello(event.sender.route[0], request))]
+            self._quotas.require_greeting(event)
             toll = self._quotas.admit(event, size_bytes, now)
             if isinstance(request, Produce) and request.acks == 0:
                 return self._partitions.pass_unacknowledged(event, request)

@@ -23,11 +23,12 @@ from ...transport.protocol.data import Fetch, FetchReply, Produce, ProduceReply,
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.message import Reply
 from ...transport.protocol.quotas import DEFAULT_CLIENT, Quota
+from ...transport.protocol.session import Metadata
 from .token_bucket import TokenBucket
 
 MAX_HOLD_MS = 1_000
 MAX_NAMED_CONNECTIONS = 20_000
-"""Beyond them the longest known is forgotten, and counts as one that gave no name."""
+"""Beyond them the longest known is forgotten: it has to say `hello` again, or counts as one that gave no name."""
 MAX_CLIENTS = 20_000
 """Clients with buckets; beyond them the longest known starts with full ones again."""
 MAX_NAME_CHARACTERS = 256
@@ -80,12 +81,22 @@ class Quotas:
     def on_hello(self, connection: bytes, client_id: str) -> None:
         """A connection says whose it is."""
         self._names.pop(connection, None)
-        if client_id:
-            self._names[connection] = client_id[:MAX_NAME_CHARACTERS]
-            forget_oldest(self._names, MAX_NAMED_CONNECTIONS)
+        self._names[connection] = client_id[:MAX_NAME_CHARACTERS]
+        forget_oldest(self._names, MAX_NAMED_CONNECTIONS)
 
     def on_disconnected(self, connection: bytes) -> None:
         self._names.pop(connection, None)
+
+    def require_greeting(self, event: Received) -> None:
+        """Raise HELLO_REQUIRED when a quota may hold for an asker who has given its name on a connection that is gone."""
+        request = event.request
+        if not self._quotas or request.greeted is not True:
+            return
+        is_counted = isinstance(request, Produce | Publish | Fetch | Metadata)
+        if is_counted and event.sender.route[0] not in self._names:
+            raise ProtocolError(
+                ErrorCode.HELLO_REQUIRED, "no `hello` has come by this connection: say it, then ask again"
+            )
 
     def is_limited(self, connection: bytes) -> bool:
         if not self._quotas:

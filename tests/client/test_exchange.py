@@ -1,5 +1,7 @@
 """The exchange: one outcome an ask, whatever happens to gateway and partitions on the way."""
 
+from msgspec import UNSET
+
 from exchange_driver import DOOR, OFFSETS, Wire
 from planaria.transport.client.asking import (
     GATEWAY,
@@ -244,6 +246,40 @@ def test_a_gateway_whose_connection_carries_nothing_is_connected_anew() -> None:
     assert wire.take(ListOffsets) == [], "the partition's own connection is another one"
     wire.answer(offsets, ListOffsetsReply(offset=0, timestamp_ms=-1, topic_id="T"))
     assert [type(event) for event in wire.owner.heard] == [Answered, Answered]
+
+
+def test_a_gateway_that_does_not_know_the_connection_is_greeted_once_and_asked_again() -> None:
+    wire = Wire().settled()
+    wire.ask_gateway("first")
+    wire.ask_gateway("second")
+    sends = wire.take(ListTopics)
+    assert [send.request.greeted for send in sends] == [True, True]
+    for send in sends:
+        wire.refuse(send, ErrorCode.HELLO_REQUIRED)
+    (hello,) = wire.take(Hello)
+    assert hello.route == sends[0].route
+    wire.answer(hello, HelloReply(version=1, server="s", instance_id="i", run_directory="/r"))
+    for key in [key for key in wire.timers if key[0] == "retry"]:
+        wire.fire(key)
+    for send in wire.take(ListTopics):
+        wire.answer(send, ListTopicsReply(topics=[]))
+    assert [type(event) for event in wire.owner.heard] == [Answered, Answered]
+
+
+def test_a_poll_on_a_connection_that_is_not_known_has_it_greeted() -> None:
+    wire = Wire().settled()
+    wire.fire("refresh")
+    (metadata,) = wire.take(Metadata)
+    assert metadata.request.greeted is True
+    wire.refuse(metadata, ErrorCode.HELLO_REQUIRED)
+    assert len(wire.take(Hello)) == 1
+
+
+def test_a_partition_is_told_of_no_greeting() -> None:
+    wire = Wire().settled()
+    wire.ask()
+    (send,) = wire.take(ListOffsets)
+    assert send.request.greeted is UNSET
 
 
 def test_a_long_poll_that_gets_lost_is_replaced() -> None:

@@ -7,9 +7,21 @@ from gateway_driver import DECODER, GatewayDriver
 from planaria.actors.gateway.quotas import MAX_HOLD_MS, Quotas, forget_oldest
 from planaria.actors.gateway.token_bucket import BURST_S, TokenBucket
 from planaria.transport.codec import encode_header
-from planaria.transport.protocol.data import Fetch, FetchReply, Produce, ProducedBatch, ProduceReply
+from planaria.transport.machine import Disconnected
+from planaria.transport.protocol.data import (
+    Fetch,
+    FetchReply,
+    Produce,
+    ProducedBatch,
+    ProduceReply,
+    Publish,
+    PublishRecord,
+)
+from planaria.transport.protocol.errors import ErrorBody, ErrorCode
+from planaria.transport.protocol.message import Request
 from planaria.transport.protocol.quotas import Quota
 from planaria.transport.protocol.session import Hello, Metadata
+from planaria.transport.protocol.topics import ListTopics
 
 RATE = 100_000
 BURST = int(RATE * BURST_S)
@@ -225,3 +237,43 @@ def test_a_bucket_fills_no_further_than_its_burst() -> None:
     assert bucket.wait_ms(1_000_000) == 500
     assert bucket.wait_ms(1_000_499) == 1
     assert bucket.wait_ms(1_000_500) == 0
+
+
+def counted(greeted: bool | msgspec.UnsetType) -> list[Request]:
+    return [
+        Produce(topic="ORDERS", partition=0, greeted=greeted),
+        Publish(topic="ORDERS", records=[PublishRecord(value_text="v")], greeted=greeted),
+        Fetch(topic="ORDERS", partition=0, offset=0, greeted=greeted),
+        Metadata(topics=["ORDERS"], greeted=greeted),
+    ]
+
+
+def is_refused(gateway: GatewayDriver, request: Request, client: bytes) -> bool:
+    number = gateway.ask(request, *([b"batch"] if isinstance(request, Produce) else []), client=client)
+    found = gateway.replies.get(number)
+    return isinstance(found, ErrorBody) and found.code == ErrorCode.HELLO_REQUIRED and found.retriable
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_who_said_hello_on_a_connection_that_is_gone_is_asked_to_say_it_again(
+    gateway: GatewayDriver, number: int
+) -> None:
+    request, simple = counted(True)[number], counted(msgspec.UNSET)[number]
+    assert not is_refused(gateway, request, b"greedy")
+    gateway.give(Disconnected(b"greedy"))
+    assert is_refused(gateway, request, b"greedy")
+    assert is_refused(gateway, request, b"new connection")
+    assert not is_refused(gateway, simple, b"new connection"), "a simple client need not know of it"
+    gateway.reply(Hello(client_id="greedy"), client=b"new connection")
+    assert not is_refused(gateway, request, b"new connection")
+    gateway.reply(Hello(), client=b"without a name")
+    assert not is_refused(gateway, request, b"without a name")
+
+
+def test_without_quotas_and_for_what_they_do_not_count_no_greeting_is_required() -> None:
+    gateway = GatewayDriver().start(ORDERS=1)
+    assert not any(is_refused(gateway, request, b"new connection") for request in counted(True))
+    gateway = GatewayDriver()
+    gateway.quotas = {"greedy": Quota(produce_bytes=RATE)}
+    gateway.start(ORDERS=1)
+    assert not is_refused(gateway, ListTopics(greeted=True), b"new connection")

@@ -78,6 +78,9 @@ OTHER_REQUESTS: dict[str, dict[str, Any]] = {
         "op": "fetch", "id": 28, "topic": "ORDERS", "partition": 1, "offset": 2**53, "max_bytes": 65_536,
         "min_bytes": 1_024, "max_wait_ms": 500, "format": "batches",
     },
+    "publish on a connection that was greeted": {
+        "op": "publish", "id": 47, "greeted": True, "topic": "ORDERS", "records": [{"value_text": "v"}],
+    },
     "list_offsets, latest": {"op": "list_offsets", "id": 29, "topic": "ORDERS", "partition": 1, "at": "latest"},
     "list_offsets, by time": {
         "op": "list_offsets", "id": 30, "topic": "ORDERS", "partition": 1, "at": 1_700_000_000_000,

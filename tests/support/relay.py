@@ -41,12 +41,17 @@ class Relay:
         """Swallow what the present connections carry; later ones are forwarded."""
         self._silent |= set(self._other)
 
+    def cut(self) -> None:
+        """Close the present connections."""
+        for each in list(self._other):
+            each.shutdown(socket.SHUT_RDWR)
+
     def _run(self) -> None:
         while not self._is_stopping:
             for key, _ in self._selector.select():
                 if key.fileobj is self._listener:
                     self._accept()
-                elif isinstance(key.fileobj, socket.socket) and key.fileobj is not self._wake_reader:
+                elif isinstance(key.fileobj, socket.socket) and key.fileobj in self._other:
                     self._forward(key.fileobj)
 
     def _accept(self) -> None:

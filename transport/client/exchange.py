@@ -232,10 +232,14 @@ class Exchange:
             return effects + self._poll(now)
         self._held.pop(pending.serial, None)
         pending.attempt = next(self._attempts)
-        request = structs.replace(pending.ask.request, id=pending.attempt)
-        if connection is not self._link.connection and isinstance(request, Produce | Fetch):
-            # A partition hears no greeting.
-            request = structs.replace(request, client_id=self._client_id)
+        request = pending.ask.request
+        if connection is self._link.connection:
+            request = structs.replace(request, id=pending.attempt, greeted=True)
+        elif isinstance(request, Produce | Fetch):
+            # A partition takes no greeting.
+            request = structs.replace(request, id=pending.attempt, client_id=self._client_id)
+        else:
+            request = structs.replace(request, id=pending.attempt)
         effects.append(Send(connection.route, pending.attempt, request, pending.ask.payload))
         if pending.ask.receipt is not None:
             pending.ask.receipt.sends += 1
@@ -380,12 +384,18 @@ class Exchange:
         if attempt == self._link.hello_attempt:
             return self._on_hello(_decode(event.header, HelloReply), now)
         if pending is None:
-            return self._on_metadata(attempt, _decode(event.header, MetadataReply), now)
+            reply = _decode(event.header, MetadataReply)
+            return [*self._greeting_for(reply), *self._on_metadata(attempt, reply, now)]
         pending.land()
         reply = _decode(event.header, pending.ask.reply_type)
         if isinstance(reply, ErrorBody):
-            return self._retry_or_fail(pending, reply, now)
+            return [*self._greeting_for(reply), *self._retry_or_fail(pending, reply, now)]
         return self._finish(pending, Answered(pending.ask.key, reply, event.payload))
+
+    def _greeting_for(self, reply: Any) -> list[Effect]:
+        """What a refusal asks for before the next attempt."""
+        is_required = isinstance(reply, ErrorBody) and reply.code == ErrorCode.HELLO_REQUIRED
+        return self._link.greet_again() if is_required else []
 
     # The directory.
 
@@ -405,7 +415,11 @@ class Exchange:
         self._polls[attempt] = after_version
         gateway.in_flight[attempt] = None
         request = Metadata(
-            id=attempt, topics=list(self._interest), after_version=after_version, max_wait_ms=wait_ms
+            id=attempt,
+            greeted=True,
+            topics=list(self._interest),
+            after_version=after_version,
+            max_wait_ms=wait_ms,
         )
         return [
             Send(gateway.route, attempt, request),

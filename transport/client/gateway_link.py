@@ -88,6 +88,12 @@ class GatewayLink:
         self._addresses = list(event.endpoints)
         return self._greet(self._addresses.pop(0), now)
 
+    def greet_again(self) -> list[Effect]:
+        """The gateway does not know this connection: say once more who asks, unless that is on its way."""
+        if self.connection is None or self.hello_attempt in self.connection.in_flight:
+            return []
+        return [self._hello(self.connection)]
+
     def on_hello(self, reply: HelloReply) -> list[Effect]:
         self.session = reply
         self._rounds = count(1)
@@ -104,10 +110,13 @@ class GatewayLink:
     def _greet(self, endpoint: str, now: int) -> list[Effect]:
         self._forget()
         self.connection = connection = self._connections.new(endpoint)
-        self.hello_attempt = attempt = next(self._attempts)
-        connection.in_flight[attempt] = None
         return [
             Connect(connection.route, connection.endpoint),
-            Send(connection.route, attempt, Hello(id=attempt, client_id=self._client_id)),
+            self._hello(connection),
             SetTimer(HELLO, now + HELLO_TIMEOUT_MS),
         ]
+
+    def _hello(self, connection: Connection) -> Send:
+        self.hello_attempt = attempt = next(self._attempts)
+        connection.in_flight[attempt] = None
+        return Send(connection.route, attempt, Hello(id=attempt, client_id=self._client_id))

@@ -36,7 +36,9 @@ from .asking import Receipt
 MAX_IN_FLIGHT = 5
 """As many batches as a partition remembers of a producer id."""
 MAX_EPOCH = 2**15 - 1
-NOT_APPENDED = frozenset({ErrorCode.BACKPRESSURE, ErrorCode.OVERLOADED, ErrorCode.STORAGE_FULL})
+NOT_APPENDED = frozenset(
+    {ErrorCode.BACKPRESSURE, ErrorCode.OVERLOADED, ErrorCode.STORAGE_FULL, ErrorCode.HELLO_REQUIRED}
+)
 """Retriable refusals that say that the refused attempt has written nothing."""
 HELD_MS = 100
 """How long a partition is left alone that does not say for how long."""

@@ -23,6 +23,9 @@ class Request(msgspec.Struct, tag_field="op", kw_only=True, frozen=True, forbid_
     """A question to an actor. `id` is the asker's own and comes back in the reply."""
 
     id: RequestId = None
+    greeted: bool | msgspec.UnsetType = msgspec.UNSET
+    """Whether the asker has said `hello` on this connection. A gateway that needs to know who asks, and does not, then
+    answers HELLO_REQUIRED: ZeroMQ has connected again behind the asker's back."""
 
 
 class Reply(msgspec.Struct, kw_only=True):
