@@ -221,6 +221,7 @@ def build_machine(
         "disk_reserve_bytes": config.disk_reserve_bytes,
         "transaction_coordinators": config.transaction_coordinators,
         "coordinator_idle_ms": config.coordinator_idle_ms,
+        "offsets_retention_ms": config.offsets_retention_ms,
         "max_actors": capacity.new_actors,
         "actors_limit": capacity.limit,
         "topic_defaults": msgspec.to_builtins(config.topic_defaults),

@@ -97,6 +97,8 @@ class Child:
     """It was called while it fell asleep."""
     has_slept: bool = False
     """Its last incarnation has fallen asleep, or it was added asleep."""
+    wake_after_ms: int | None = None
+    """As it said when it fell asleep: how long it may sleep though nobody calls."""
     is_death_ordered: bool = False
     """An operator has sent it a signal; its death will not count."""
     is_stuck: bool = False

@@ -49,6 +49,8 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Actors that the broker runs at most; 0: as many as the limits of the system allow."""
     coordinator_idle_ms: Annotated[int, Meta(ge=0)] = 600_000
     """A group's coordinator without members and work sleeps after so long, until somebody asks for it; 0: never."""
+    offsets_retention_ms: Annotated[int, Meta(ge=-1, le=2**53)] = -1
+    """Offsets of a group without members are deleted when nobody has used them for so long; -1: never."""
     offsets_partitions: Annotated[int, Meta(ge=1, le=1_000)] = 4
     """Partitions of the internal topic that holds the groups' offsets; counts when it is created."""
     delayed_partitions: Annotated[int, Meta(ge=1, le=1_000)] = 2

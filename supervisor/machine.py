@@ -8,6 +8,7 @@
     FallingAsleep               its exit with 0 will lead to no restart, unless it is called before it is gone
     ChildDied                   restart with backoff, quarantine, or rest; siblings by strategy; the directory is told
     check timer                 who has made no progress for too long is aborted (its stack goes to the log), then killed
+    wake timer                  who sleeps is launched although nobody has called: it said so when it fell asleep
     restart timer               back in line for a launch; a stop may have come in between, and then wins
     start_child, stop_child     dynamic children come and go (requests.py)
     wake                        who sleeps is launched (requests.py)
@@ -135,6 +136,11 @@ class SupervisorMachine:
 
     # What requests.py needs as well.
 
+    def rest(self, child: Child, now: int) -> None:
+        child.rest()
+        if child.wake_after_ms is not None:
+            self.order(SetTimer(("wake", child.address), now + child.wake_after_ms))
+
     def order(self, *effects: Effect) -> None:
         self._effects.extend(effects)
 
@@ -186,6 +192,8 @@ class SupervisorMachine:
 
     def _launch(self, child: Child, now: int) -> None:
         last_end = child.reason
+        if child.has_slept:
+            self.order(CancelTimer(("wake", child.address)))
         child.launched(self.tree.next_incarnation(child.address), now)
         self.order(Launch(child.spec, child.incarnation, last_end))
 
@@ -246,6 +254,7 @@ class SupervisorMachine:
         if child is not None and child.is_dynamic:
             child.last_word = event.reason
             child.is_falling_asleep = True
+            child.wake_after_ms = event.wake_after_ms
 
     # Deaths.
 
@@ -260,7 +269,7 @@ class SupervisorMachine:
         ready_for_ms = child.gone(reason, now)
         self.order(CancelTimer(("kill", child.address)), CancelTimer(("stuck", child.address)))
         if child.goal is Goal.UP and child.is_falling_asleep and event.is_normal and child.doom is None:
-            child.rest()
+            self.rest(child, now)
             self.log("info", "child asleep", child=child.address, n=child.incarnation, reason=reason)
         elif child.goal is Goal.UP:
             self._decide_restart(child, event.is_normal, ready_for_ms, now)
@@ -323,7 +332,7 @@ class SupervisorMachine:
         """It is gone for good: tell who waits for that, and forget it unless its successor waits."""
         self.order(*(Reply(sender, Done()) for sender in child.stop_waiters))
         child.stop_waiters.clear()
-        self.order(CancelTimer(("restart", child.address)))
+        self.order(CancelTimer(("restart", child.address)), CancelTimer(("wake", child.address)))
         if not child.is_dynamic or self.is_stopping:
             return
         self.tree.remove(child)
@@ -346,6 +355,9 @@ class SupervisorMachine:
             return
         if kind == "restart" and child.state in (State.BACKING_OFF, State.QUARANTINED):
             child.state = State.WAITING
+            self.advance(now)
+        elif kind == "wake":
+            child.wake()
             self.advance(now)
         elif kind == "kill" and child.state is State.STOPPING:
             self.log("warning", "child killed", child=child.address, n=child.incarnation, doom=child.doom)

@@ -70,7 +70,8 @@ class Requests:
                     ErrorCode.INVALID_REQUEST, f"no supervisor takes a child {spec.address!r}"
                 )
             if request.is_asleep:
-                child.rest()
+                child.wake_after_ms = request.wake_after_ms
+                machine.rest(child, now)
                 machine.order(*directory.announce_down(machine.tree, child))
                 return Done()
         elif not child.is_dynamic:

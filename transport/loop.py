@@ -127,6 +127,7 @@ class Loop(Turns):
                     address=self.context.address,
                     incarnation=self.context.incarnation,
                     reason=self._sleep.reason,
+                    wake_after_ms=self._sleep.wake_after_ms,
                 )
             )
         self._close()

@@ -163,6 +163,8 @@ class Sleep(Struct, frozen=True):
     """
 
     reason: str
+    wake_after_ms: int | None = None
+    """It is started by then though nobody has called."""
 
 
 __all__ = [

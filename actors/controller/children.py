@@ -3,6 +3,7 @@
 The supervisor knows none of this; it starts what the controller orders.
 """
 
+from typing import NamedTuple
 from zlib import crc32
 
 import msgspec
@@ -53,7 +54,20 @@ def partition_spec(entry: TopicEntry, partition: int, disk_reserve_bytes: int = 
     )
 
 
-def coordinator_spec(group: str, offsets_partition: int, idle_ms: int = 0) -> ChildSpec:
+class GroupLife(NamedTuple):
+    """How long a group's coordinator and its offsets last unused."""
+
+    idle_ms: int = 0
+    """After so long without members and work a coordinator sleeps; 0: never."""
+    offsets_retention_ms: int = -1
+    """Offsets that nobody has used for so long are deleted; -1: never."""
+
+
+KEPT = GroupLife()
+"""Awake, and for ever."""
+
+
+def coordinator_spec(group: str, offsets_partition: int, life: GroupLife = KEPT) -> ChildSpec:
     return ChildSpec(
         address=coordinator_address(group),
         start=COORDINATOR_ENTRY,
@@ -61,7 +75,8 @@ def coordinator_spec(group: str, offsets_partition: int, idle_ms: int = 0) -> Ch
             "group": group,
             "offsets_topic": OFFSETS_TOPIC,
             "offsets_partition": offsets_partition,
-            "idle_ms": idle_ms,
+            "idle_ms": life.idle_ms,
+            "offsets_retention_ms": life.offsets_retention_ms,
         },
         directory=EVERYBODY,
     )
@@ -97,14 +112,11 @@ def partition_specs(entry: TopicEntry, disk_reserve_bytes: int = 0) -> list[Chil
     return [partition_spec(entry, partition, disk_reserve_bytes) for partition in range(entry.partitions)]
 
 
-def all_specs(catalog: Catalog, disk_reserve_bytes: int = 0, coordinator_idle_ms: int = 0) -> list[ChildSpec]:
+def all_specs(catalog: Catalog, disk_reserve_bytes: int = 0, life: GroupLife = KEPT) -> list[ChildSpec]:
     """Everything that must run: internal partitions first, for the actors need them that keep their records there."""
     topics = sorted(catalog.topics.values(), key=lambda entry: (not is_internal(entry.topic), entry.topic))
     partitions = [spec for entry in topics for spec in partition_specs(entry, disk_reserve_bytes)]
-    coordinators = [
-        coordinator_spec(group, number, coordinator_idle_ms)
-        for group, number in sorted(catalog.groups.items())
-    ]
+    coordinators = [coordinator_spec(group, number, life) for group, number in sorted(catalog.groups.items())]
     delayed = catalog.topics.get(DELAYED_TOPIC)
     schedulers = scheduler_specs(delayed) if delayed is not None else []
     transactions = catalog.topics.get(TRANSACTIONS_TOPIC)

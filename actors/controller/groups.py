@@ -13,7 +13,7 @@ from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.groups import DeleteGroup, ListGroupsReply
 from ...transport.protocol.message import Done
 from ...transport.protocol.topics import TopicConfig
-from .children import coordinator_spec, offsets_partition_for, partition_specs
+from .children import GroupLife, coordinator_spec, offsets_partition_for, partition_specs
 from .decisions import Consequence, Decisions
 from .names import check_group_name
 from .orders import Orders
@@ -35,14 +35,14 @@ class Groups:
         peers: Peers,
         room: Room,
         offsets_partitions: int,
-        idle_ms: int,
+        life: GroupLife,
     ) -> None:
         self._decisions = decisions
         self._orders = orders
         self._peers = peers
         self._room = room
         self._offsets_partitions = offsets_partitions
-        self._idle_ms = idle_ms
+        self._life = life
         self._deleting: dict[str, Sender] = {}
         """Groups whose coordinator has been asked to forget, or is being stopped."""
 
@@ -93,7 +93,7 @@ class Groups:
         return self._orders.start(self._spec(group) for group in asleep)
 
     def _spec(self, group: str) -> ChildSpec:
-        return coordinator_spec(group, self._decisions.durable.groups[group], self._idle_ms)
+        return coordinator_spec(group, self._decisions.durable.groups[group], self._life)
 
     def on_list(self, asker: Sender) -> list[Effect]:
         return [Reply(asker, ListGroupsReply(groups=sorted(self._decisions.durable.groups)))]

@@ -13,7 +13,7 @@ quotas, orders to the supervisor, strays, descriptions, watches. Called by `proc
     StopRequested    any                        Stop; the askers of what is undecided learn it from their own calls
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...transport.addresses import DELAYED_TOPIC, TRANSACTIONS_TOPIC, is_internal
@@ -51,7 +51,7 @@ from ...transport.protocol.topics import (
     WatchCatalog,
 )
 from .catalog import Catalog
-from .children import all_specs
+from .children import GroupLife, all_specs
 from .companions import Companions
 from .decisions import Consequence, Decisions
 from .descriptions import Descriptions
@@ -97,11 +97,12 @@ class ControllerMachine:
         max_actors: int = 2**31,
         actors_limit: str = "",
         coordinator_idle_ms: int = 0,
-        asleep: frozenset[str] = frozenset(),
+        offsets_retention_ms: int = -1,
+        asleep: Mapping[str, int | None] | None = None,
     ) -> None:
-        """`asleep` are the addresses of the actors that slept when the broker ended."""
-        self._asleep = asleep
-        self._coordinator_idle_ms = coordinator_idle_ms
+        """`asleep` are the addresses of the actors that slept when the broker ended, and when each is to be woken."""
+        self._asleep = asleep or {}
+        self._life = GroupLife(coordinator_idle_ms, offsets_retention_ms)
         self._decisions = Decisions(catalog)
         self._orders = Orders()
         self._peers = Peers()
@@ -118,7 +119,7 @@ class ControllerMachine:
             disk_reserve_bytes,
         )
         self._groups = Groups(
-            self._decisions, self._orders, self._peers, room, offsets_partitions, coordinator_idle_ms
+            self._decisions, self._orders, self._peers, room, offsets_partitions, self._life
         )
         counts = {DELAYED_TOPIC: delayed_partitions, TRANSACTIONS_TOPIC: transaction_coordinators}
         self._companions = Companions(self._decisions, self._orders, room, counts)
@@ -167,14 +168,18 @@ class ControllerMachine:
             case TopicNotRemoved(topic=topic, error=error):
                 return self._topics.on_files_left(topic, error)
             case Loaded():
-                return self._on_loaded()
+                return self._on_loaded(now)
             case StopRequested():
                 return [Stop("asked to stop")]
         raise AssertionError(f"the controller does not know the event {event!r}")
 
-    def _on_loaded(self) -> list[Effect]:
-        specs = all_specs(self.catalog, self._disk_reserve_bytes, self._coordinator_idle_ms)
-        effects = self._orders.start(specs, self._asleep)
+    def _on_loaded(self, now: int) -> list[Effect]:
+        specs = all_specs(self.catalog, self._disk_reserve_bytes, self._life)
+        asleep = {
+            address: None if wake_at_ms is None else max(0, wake_at_ms - now)
+            for address, wake_at_ms in self._asleep.items()
+        }
+        effects = self._orders.start(specs, asleep)
         for topic in sorted(self.catalog.removing):
             effects += self._topics.remove(topic)
         return effects + self._groups.on_loaded() + self._strays.ask()

@@ -4,7 +4,7 @@ An order that fails is given again after a while: the catalog says what must run
 address replaces the older one; the older one's answer is ignored.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ...transport.addresses import SUPERVISOR
 from ...transport.machine import Call, Effect, SetTimer
@@ -14,6 +14,7 @@ from ...transport.protocol.message import Done
 from .effects import RETRY_MS
 
 ORDER_TIMEOUT_MS = 30_000
+NOBODY: Mapping[str, int | None] = {}
 
 OrderKey = tuple[str, str, int]
 """("order" or "retry", address, number)."""
@@ -24,10 +25,15 @@ class Orders:
         self._open: dict[str, tuple[int, StartChild | StopChild]] = {}
         self._last_number = 0
 
-    def start(self, specs: Iterable[ChildSpec], asleep: frozenset[str] = frozenset()) -> list[Effect]:
-        """Those whose address is in `asleep` are not started before somebody calls them."""
+    def start(self, specs: Iterable[ChildSpec], asleep: Mapping[str, int | None] = NOBODY) -> list[Effect]:
+        """Those whose address is in `asleep` are started when somebody calls them, or after so many milliseconds."""
         return [
-            self._give(spec.address, StartChild(spec=spec, is_asleep=spec.address in asleep))
+            self._give(
+                spec.address,
+                StartChild(
+                    spec=spec, is_asleep=spec.address in asleep, wake_after_ms=asleep.get(spec.address)
+                ),
+            )
             for spec in specs
         ]
 

@@ -50,6 +50,8 @@ class ControllerArguments(msgspec.Struct):
     """Which limit of the system `max_actors` comes from."""
     coordinator_idle_ms: int = 0
     """After so long without members and work a group's coordinator sleeps; 0: never."""
+    offsets_retention_ms: int = -1
+    """Of a group without members: offsets that nobody has used for so long are deleted; -1: never."""
     transaction_coordinators: int = 2
     """And partitions of the internal topic that keeps transactions; counts when it is created."""
 
@@ -81,13 +83,14 @@ class ControllerActor(Actor):
             max_actors=self._arguments.max_actors,
             actors_limit=self._arguments.actors_limit,
             coordinator_idle_ms=self._arguments.coordinator_idle_ms,
+            offsets_retention_ms=self._arguments.offsets_retention_ms,
             asleep=self._asleep(),
         )
         self.loop.dispatch(Loaded())
 
-    def _asleep(self) -> frozenset[str]:
+    def _asleep(self) -> dict[str, int | None]:
         groups = sleeping_groups(Path(self.context.data_directory), self._files)
-        return frozenset(coordinator_address(group) for group in groups)
+        return {coordinator_address(group): wake_at_ms for group, wake_at_ms in groups.items()}
 
     def perform(self, effect: Effect) -> None:
         match effect:

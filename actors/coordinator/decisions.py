@@ -46,6 +46,8 @@ from .records import (
     ShareGroupKey,
     ShareKey,
     TopicKey,
+    Unused,
+    UnusedKey,
 )
 from .state import GroupState
 
@@ -215,16 +217,27 @@ class Decisions:
         self._record(Change(ResetsKey(self.state.group), Resets(count, count)))
         for producer_id in list(self.state.pending.fences):
             self._record(Change(FenceKey(self.state.group, producer_id), None))
-        for topic in {topic for topic, _ in self.state.offsets}:
-            self._forget_offsets(topic)
-        for topic in list(self.state.topic_ids):
-            self._record(Change(TopicKey(self.state.group, topic), None))
+        self.expire_offsets()
+        self.set_unused_since(None)
         if self.state.generation:
             self._record(Change(GroupKey(self.state.group), None))
         for place in list(self.state.shares):
             self._record(Change(ShareKey(self.state.group, *place), None))
         if self.state.share_settings is not None:
             self._record(Change(ShareGroupKey(self.state.group), None))
+
+    def expire_offsets(self) -> None:
+        """Forget them, and which topics the group has read."""
+        for topic in {topic for topic, _ in self.state.offsets}:
+            self._forget_offsets(topic)
+        for topic in list(self.state.topic_ids):
+            self._record(Change(TopicKey(self.state.group, topic), None))
+
+    def set_unused_since(self, since_ms: int | None) -> None:
+        """Since when nobody uses the offsets."""
+        if since_ms != self.state.unused_since_ms:
+            unused = None if since_ms is None else Unused(since_ms)
+            self._record(Change(UnusedKey(self.state.group), unused))
 
     def why_no_share_group(self) -> str | None:
         """A group that has had members or offsets is a consumer group for life."""

@@ -12,6 +12,9 @@ class Alarm(Struct, frozen=True):
 class MarkAsleep(Struct, frozen=True):
     """Note durably that the coordinator sleeps, for the next start of the broker."""
 
+    wake_at_ms: int | None
+    """When it has to be woken at the latest; None: when somebody asks for it."""
+
 
 class RemoveSnapshot(Struct, frozen=True):
     """Delete the snapshot file of a deleted group."""

@@ -50,6 +50,7 @@ from ..share.tails import SHARE
 from ..transactions.reports import REPORT, Reports
 from .decisions import Decisions
 from .effects import Alarm, MarkAsleep
+from .expiry import EXPIRY, FOR_EVER, OffsetsExpiry
 from .idleness import IDLE, Idleness
 from .ledger import GroupLedger
 from .progress import ProgressReports
@@ -82,6 +83,7 @@ class CoordinatorMachine:
         starter: str,
         snapshot: Snapshot | None = None,
         idle_ms: int = 0,
+        offsets_retention_ms: int = FOR_EVER,
     ) -> None:
         self._group = group
         self._ledger = GroupLedger(group, snapshot.state if snapshot else None)
@@ -108,6 +110,8 @@ class CoordinatorMachine:
         self._reports = Reports(groups=[group])
         self._share: ShareServing
         self._idleness = Idleness(idle_ms)
+        self._offsets_retention_ms = offsets_retention_ms
+        self._expiry: OffsetsExpiry
         self._alarms: tuple[str, ...] = ()
         self._mark: LogMark
         self._since_snapshot = 0
@@ -143,7 +147,10 @@ class CoordinatorMachine:
         effects, is_time = self._idleness.on_timer(self._is_working(now), now)
         if not is_time:
             return effects
-        return [*effects, *self._snapshot(now, least=1), MarkAsleep(), Sleep("no members, no work")]
+        wake_after_ms = self._expiry.due_in_ms(now)
+        wake_at = None if wake_after_ms is None else now + wake_after_ms
+        sleep = Sleep("no members, no work", wake_after_ms)
+        return [*effects, *self._snapshot(now, least=1), MarkAsleep(wake_at), sleep]
 
     def _is_working(self, now: int) -> bool:
         decided = self._decisions.state
@@ -168,6 +175,7 @@ class CoordinatorMachine:
         for change in self._state.changes():
             decided.apply(change)
         self._decisions = Decisions(decided)
+        self._expiry = OffsetsExpiry(self._offsets_retention_ms, self._decisions)
         self._recorder = Recorder(
             replay.appender, replay.identity, next_sequence=1, encode=lambda change: (encode(change),)
         )
@@ -181,7 +189,7 @@ class CoordinatorMachine:
         )
         self._since_snapshot = replay.records_read
         effects = [BecomeReady(), *self._serving.start(now), *self._watch.start(), *self._snapshot(now)]
-        effects += self._idleness.start(now)
+        effects += [*self._idleness.start(now), *self._expiry.start(now)]
         return effects + self._drop_spent_fences(now) + self._flush(now)
 
     def _drop_spent_fences(self, now: int) -> list[Effect]:
@@ -209,6 +217,8 @@ class CoordinatorMachine:
                     return self._reports.on_timer(now)
                 case _ if event.key == FENCES:
                     return self._drop_spent_fences(now)
+                case _ if event.key == EXPIRY:
+                    return self._expiry.on_timer(now)
         is_of_report = isinstance(event, Answered | Failed) and isinstance(event.key, tuple)
         if is_of_report and event.key[0] == REPORT:
             return self._reports.on_outcome(event, now)
@@ -309,8 +319,9 @@ class CoordinatorMachine:
             return []
         self._decisions.settle()
         self._decisions.record_share(*self._share.take(now))
+        effects = self._expiry.settle(self._decisions.gathered, now)
         changes = self._decisions.take()
-        return self._recorder.flush(changes, now) if changes else []
+        return [*effects, *self._recorder.flush(changes, now)] if changes else effects
 
     def _snapshot(self, now: int, least: int = SNAPSHOT_RECORDS) -> list[Effect]:
         # Of a deleted group no file is left behind, however late its coordinator is stopped.

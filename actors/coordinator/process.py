@@ -31,6 +31,8 @@ class CoordinatorArguments(msgspec.Struct):
     offsets_partition: int = 0
     idle_ms: int = 0
     """After so long without members and work the coordinator sleeps; 0: never."""
+    offsets_retention_ms: int = -1
+    """Offsets that nobody has used for so long are deleted; -1: never."""
 
 
 class CoordinatorActor(Actor):
@@ -58,6 +60,7 @@ class CoordinatorActor(Actor):
             starter=f"{self.context.instance_id}.{self.context.incarnation}",
             snapshot=decode_snapshot(data, group) if data is not None else None,
             idle_ms=self._arguments.idle_ms,
+            offsets_retention_ms=self._arguments.offsets_retention_ms,
         )
         self.loop.dispatch(Started())
 
@@ -70,8 +73,8 @@ class CoordinatorActor(Actor):
                 self.loop.ready()
             case SaveSnapshot(data=data):
                 self._snapshot.save(data)
-            case MarkAsleep():
-                self._sleep_mark.set()
+            case MarkAsleep(wake_at_ms=wake_at_ms):
+                self._sleep_mark.set(wake_at_ms)
             case RemoveSnapshot():
                 self._snapshot.remove()
             case Alarm(alarms=alarms):

@@ -13,6 +13,7 @@ batches carry producer ids of its own.
            | ["pending", group, producer_id, epoch]             {offsets: [...]} | nil: what a transaction moves
            | ["fence", group, producer_id]                      {epoch, ended_ms} | nil
            | ["resets", group]                                  {count, floor}
+           | ["unused", group]                                  {since_ms} | nil: since when nobody uses its offsets
            | ["share_group", group]                             settings | nil      } what they are, and how they are
            | ["share", group, topic, partition]                 progress | nil      } written: share/records.py
     target = {topic: [partition, ...]}                  held  = [[topic, generation, [partition, ...]], ...]
@@ -81,6 +82,10 @@ class ResetsKey(Struct, frozen=True, array_like=True, tag="resets"):
     group: str
 
 
+class UnusedKey(Struct, frozen=True, array_like=True, tag="unused"):
+    group: str
+
+
 class ShareGroupKey(Struct, frozen=True, array_like=True, tag="share_group"):
     group: str
 
@@ -100,6 +105,7 @@ Key: TypeAlias = (
     | PendingKey
     | FenceKey
     | ResetsKey
+    | UnusedKey
     | ShareGroupKey
     | ShareKey
 )
@@ -114,6 +120,10 @@ class Resets(Struct, frozen=True):
     """Resets and deletions in the group's whole history."""
     floor: int
     """The count at the latest deletion: the reset epoch of partitions without a committed offset."""
+
+
+class Unused(Struct, frozen=True):
+    since_ms: int
 
 
 class KnownTopic(Struct, frozen=True, omit_defaults=True):
@@ -136,6 +146,7 @@ class Change(Struct, frozen=True):
         | PendingOffsets
         | Fence
         | Resets
+        | Unused
         | ShareSettings
         | ShareProgress
         | None
@@ -168,6 +179,7 @@ _VALUES: dict[type[Any], msgspec.msgpack.Decoder[Any]] = {
     PendingKey: msgspec.msgpack.Decoder(PendingOffsets),
     FenceKey: msgspec.msgpack.Decoder(Fence),
     ResetsKey: msgspec.msgpack.Decoder(Resets),
+    UnusedKey: msgspec.msgpack.Decoder(Unused),
     ShareGroupKey: msgspec.msgpack.Decoder(ShareSettings),
     ShareKey: msgspec.msgpack.Decoder(ShareProgress),
 }

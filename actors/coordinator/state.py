@@ -27,6 +27,8 @@ from .records import (
     ShareKey,
     StartKey,
     TopicKey,
+    Unused,
+    UnusedKey,
 )
 
 NO_RESETS = Resets(0, 0)
@@ -49,6 +51,8 @@ class GroupState:
         self.offsets: dict[Place, CommittedOffset] = {}
         self.pending = Pending()
         self.resets = NO_RESETS
+        self.unused_since_ms: int | None = None
+        """Since when nobody uses the offsets; None while somebody does, and where they are kept for ever."""
         self.holders: dict[Place, str] = {}
         """Who was granted a partition and has not let go of it."""
         self.share_settings: ShareSettings | None = None
@@ -78,6 +82,9 @@ class GroupState:
         elif isinstance(key, ResetsKey):
             assert isinstance(value, Resets)
             self.resets = value
+        elif isinstance(key, UnusedKey):
+            assert value is None or isinstance(value, Unused)
+            self.unused_since_ms = value.since_ms if value else None
         elif isinstance(key, ShareGroupKey):
             assert value is None or isinstance(value, ShareSettings)
             self.share_settings = value
@@ -106,6 +113,8 @@ class GroupState:
             Change(FenceKey(self.group, producer_id), fence)
             for producer_id, fence in self.pending.fences.items()
         ]
+        if self.unused_since_ms is not None:
+            found.append(Change(UnusedKey(self.group), Unused(self.unused_since_ms)))
         if self.share_settings is not None:
             found.append(Change(ShareGroupKey(self.group), self.share_settings))
         found += [Change(ShareKey(self.group, *place), each) for place, each in self.shares.items()]

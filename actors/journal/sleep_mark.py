@@ -1,4 +1,4 @@
-"""The mark of an actor that sleeps: an empty file beside its snapshot. Impure and thin.
+"""The mark of an actor that sleeps: a file beside its snapshot, `{"wake_at_ms": number | null}`. Impure and thin.
 
 Written before the actor's process ends to sleep, removed durably before the next one is ready. So a broker that starts
 leaves asleep who was asleep when it ended, and a death between mark and exit costs nothing: whoever sleeps has no work.
@@ -8,6 +8,8 @@ Called by the processes of the actors that sleep, and by the controller's at its
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+import msgspec
+
 from ..log.errors import StorageFull
 from ..log.files import Files
 
@@ -15,14 +17,19 @@ SUFFIX = ".asleep"
 FOLDER = "groups"
 
 
+class _Mark(msgspec.Struct):
+    wake_at_ms: int | None = None
+
+
 class SleepMark:
     def __init__(self, path: Path, files: Files) -> None:
         self._path = path
         self._files = files
 
-    def set(self) -> None:
+    def set(self, wake_at_ms: int | None) -> None:
+        """`wake_at_ms`: when it is to be woken though nobody has called."""
         try:
-            self._files.replace(self._path, b"")
+            self._files.replace(self._path, msgspec.json.encode(_Mark(wake_at_ms)))
         except StorageFull:
             pass  # without it the next start of the broker starts the actor, which falls asleep again
 
@@ -38,10 +45,21 @@ def group_file(data_directory: Path, group: str, suffix: str) -> Path:
     return data_directory / FOLDER / f"{quote(group, safe='')}{suffix}"
 
 
-def sleeping_groups(data_directory: Path, files: Files) -> frozenset[str]:
-    """The groups whose coordinators slept last."""
+def sleeping_groups(data_directory: Path, files: Files) -> dict[str, int | None]:
+    """The groups whose coordinators slept last, and when each is to be woken.
+
+    What cannot be read does not sleep.
+    """
     folder = data_directory / FOLDER
     if not folder.exists():
-        return frozenset()
-    names = (name for name in files.names(folder) if name.endswith(SUFFIX))
-    return frozenset(unquote(name.removesuffix(SUFFIX)) for name in names)
+        return {}
+    found: dict[str, int | None] = {}
+    for name in files.names(folder):
+        if not name.endswith(SUFFIX):
+            continue
+        try:
+            mark = msgspec.json.decode(files.read_whole(folder / name) or b"", type=_Mark)
+        except msgspec.MsgspecError:
+            continue
+        found[unquote(name.removesuffix(SUFFIX))] = mark.wake_at_ms
+    return found

@@ -42,6 +42,7 @@ def test_the_first_group_brings_the_offsets_topic(controller: ControllerDriver) 
         "offsets_topic": "__offsets",
         "offsets_partition": crc32(b"billing") % 4,
         "idle_ms": 0,
+        "offsets_retention_ms": -1,
     }
     config = controller.specs["partition/__offsets/3"].arguments["config"]
     assert (config["retention_ms"], config["segment_bytes"], config["flush"]) == (
@@ -299,7 +300,7 @@ def with_groups(**options: object) -> ControllerDriver:
     before.ask(EnsureGroup(group="b"))
     before.ask(CreateTopic(topic="T", partitions=1))
     after = ControllerDriver(
-        before.saved[-1], asleep=frozenset(["coordinator/b", "coordinator/gone"]), **options
+        before.saved[-1], asleep={"coordinator/b": None, "coordinator/gone": None}, **options
     )
     after.load()
     return after
@@ -307,7 +308,7 @@ def with_groups(**options: object) -> ControllerDriver:
 
 def test_who_slept_before_is_not_started() -> None:
     controller = with_groups()
-    assert controller.asleep == {"coordinator/b"}
+    assert controller.asleep == {"coordinator/b": None}
     assert "coordinator/a" in controller.up
 
 
@@ -325,3 +326,12 @@ def test_a_group_that_sleeps_takes_no_room() -> None:
     assert controller.answer(EnsureGroup(group="c")).code == "LIMIT_REACHED"
     controller.give(PeerDown(address="coordinator/b", incarnation=0, reason="", asleep=True))
     assert isinstance(controller.answer(EnsureGroup(group="c")), Done)
+
+
+def test_who_has_to_be_woken_is_woken_after_a_restart() -> None:
+    controller = with_groups()
+    woken = ControllerDriver(
+        controller.machine.catalog, asleep={"coordinator/a": controller.now + 5, "coordinator/b": 7}
+    )
+    woken.load()
+    assert woken.asleep == {"coordinator/a": 5, "coordinator/b": 0}, "one of them is late"

@@ -15,6 +15,8 @@ from planaria.actors.coordinator.records import (
     Start,
     StartKey,
     TopicKey,
+    Unused,
+    UnusedKey,
     decode,
     encode,
 )
@@ -39,6 +41,7 @@ VECTORS = [
         b"\x92\xa5start\xa1g",
         b"\x82\xa5epoch\x03\xa7starter\xa5run.1",
     ),
+    (Change(UnusedKey("g"), Unused(7)), b"\x92\xa6unused\xa1g", b"\x81\xa8since_ms\x07"),
     (Change(GroupKey("g"), GroupProgress(7)), b"\x92\xa5group\xa1g", b"\x81\xaageneration\x07"),
     (Change(MemberKey("g", "m"), MEMBER), b"\x93\xa6member\xa1g\xa1m", MEMBER_VALUE),
     (Change(TopicKey("g", "A"), KnownTopic("id")), b"\x93\xa5topic\xa1g\xa1A", b"\x81\xa8topic_id\xa2id"),

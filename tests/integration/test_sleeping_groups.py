@@ -174,3 +174,23 @@ def test_a_crowd_at_the_moment_of_sleep_is_answered_without_one_error(broker: Br
         thread.join()
     assert errors == []
     assert restarts(broker) == 0
+
+
+def test_offsets_of_a_sleeping_group_expire(data_dir: Path) -> None:
+    """Once while it sleeps, and once while the broker is stopped."""
+    with Broker(data_dir, offsets_retention_ms=1_500, **SETTINGS) as broker:
+        broker.client.create_topic("T", 1)
+        set_offset(broker, "g", 7)
+        until(lambda: state(broker, "g") == "asleep", "a sleeping group")
+        until(lambda: incarnation(broker, "g") == 2, "it is woken though nobody asks")
+        assert offset_of(broker, "g") is None
+        set_offset(broker, "h", 8)
+        until(lambda: state(broker, "h") == "asleep", "a sleeping group")
+    time.sleep(1.5)
+    with Broker(data_dir, offsets_retention_ms=1_500, **SETTINGS) as broker:
+        assert offset_of(broker, "h") is None
+        assert broker.client.list_groups() == ["g", "h"]
+
+
+def incarnation(broker: Broker, group: str) -> int:
+    return next(each.incarnation for each in broker.status().actors if each.address == f"coordinator/{group}")

@@ -154,3 +154,27 @@ def test_sleepers_need_no_place() -> None:
     (*_, down) = [news for news in world.news["gateway/0"] if isinstance(news, PeerDown)]
     assert down.quarantined
     assert not down.asleep
+
+
+def test_who_said_how_long_is_woken_by_then(world: World) -> None:
+    world.fall_asleep(GROUP, wake_after_ms=60_000)
+    world.die(GROUP, "exit code 0")
+    world.pass_time(59_999)
+    assert world.state(GROUP) == "asleep"
+    world.pass_time(1)
+    assert world.processes[GROUP] == 2
+
+
+def test_who_was_called_before_is_not_woken_a_second_time(world: World) -> None:
+    world.fall_asleep(GROUP, wake_after_ms=60_000)
+    world.die(GROUP, "exit code 0")
+    world.ask(Wake(address=GROUP))
+    world.ready(GROUP)
+    asleep(world).pass_time(100_000)
+    assert world.state(GROUP) == "asleep"
+
+
+def test_a_child_that_is_added_asleep_may_say_how_long(world: World) -> None:
+    world.ask(StartChild(spec=worker("coordinator/h"), is_asleep=True, wake_after_ms=10))
+    world.pass_time(10)
+    assert world.processes["coordinator/h"] == 1

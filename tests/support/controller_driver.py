@@ -53,7 +53,7 @@ class ControllerDriver:
         self.replies: dict[int, Any] = {}
         self.specs: dict[str, ChildSpec] = {}
         self.up: dict[str, int] = {}
-        self.asleep: set[str] = set()
+        self.asleep: dict[str, int | None] = {}
         self.woken: list[str] = []
         self.strays: set[str] = set()
         """Children that run without this controller's order."""
@@ -166,9 +166,9 @@ class ControllerDriver:
                 is_new = spec.address not in self.specs and not request.is_asleep
                 self.specs[spec.address] = spec
                 if request.is_asleep:
-                    self.asleep.add(spec.address)
+                    self.asleep[spec.address] = request.wake_after_ms
                 elif spec.address in self.asleep:
-                    self.asleep.discard(spec.address)
+                    del self.asleep[spec.address]
                     self.woken.append(spec.address)
                 if is_new and self.comes_up:
                     self.up[spec.address] = self.up.get(spec.address, 0) + 1

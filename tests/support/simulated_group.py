@@ -122,6 +122,7 @@ class SimulatedGroup(SimulatedActor):
         """What coordinators of transactions were told is open, and which of them."""
         self.is_urgent = False
         self.idle_ms = 0
+        self.offsets_retention_ms = -1
         self.is_partition_up = True
         self.machine: CoordinatorMachine
 
@@ -141,6 +142,7 @@ class SimulatedGroup(SimulatedActor):
                 "offsets_topic": "__offsets",
                 "offsets_partition": 0,
                 "idle_ms": self.idle_ms,
+                "offsets_retention_ms": self.offsets_retention_ms,
             },
         )
 

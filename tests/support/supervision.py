@@ -186,9 +186,14 @@ class World:
         incarnation = self.processes.pop(address)
         self.give(ChildDied(address, incarnation, reason, reason == "exit code 0"))
 
-    def fall_asleep(self, address: str, reason: str = "no work") -> None:
+    def fall_asleep(self, address: str, reason: str = "no work", wake_after_ms: int | None = None) -> None:
         """Say so; the process is still there."""
-        self.give(FallingAsleep(address=address, incarnation=self.processes[address], reason=reason))
+        incarnation = self.processes[address]
+        self.give(
+            FallingAsleep(
+                address=address, incarnation=incarnation, reason=reason, wake_after_ms=wake_after_ms
+            )
+        )
 
     def crash_until_quarantined(self, address: str) -> None:
         while self.state(address) != "quarantined":

@@ -74,11 +74,12 @@ class ActorFailed(Request, tag="failed", frozen=True):
 
 
 class FallingAsleep(Request, tag="falling_asleep", frozen=True):
-    """The actor exits in good order and is not started again before somebody calls it."""
+    """The actor exits in good order and is not started again before somebody calls it, or its time has come."""
 
     address: str
     incarnation: int
     reason: str
+    wake_after_ms: int | None = None
 
 
 class PeerUp(Request, tag="peer_up", frozen=True):
@@ -122,6 +123,8 @@ class StartChild(Request, tag="start_child", frozen=True):
     """A new child for which the machine has no room is refused with LIMIT_REACHED. Otherwise it is quarantined."""
     is_asleep: bool = False
     """The child is added asleep: it is started by the first `wake`. One that is there already stays as it is."""
+    wake_after_ms: int | None = None
+    """Of a child that is added asleep: when it is started though nobody has called."""
 
 
 class StopChild(Request, tag="stop_child", frozen=True):
