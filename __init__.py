@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from .transport.client.messages import Message
     from .transport.client.options import InvalidOption
     from .transport.client.producer import Producer
-    from .transport.client.share_consumer import ShareConsumer, ShareMessage
+    from .transport.client.share_consumer import ShareConsumer
+    from .transport.client.share_messages import ShareMessage
     from .transport.client.transactional import Transaction, TransactionalProducer
     from .transport.context import Context
     from .transport.protocol.errors import PlanariaError, ProtocolError
@@ -86,7 +87,7 @@ _HOMES = {
     "Reject": ".transport.verdicts",
     "Release": ".transport.verdicts",
     "ShareConsumer": ".transport.client.share_consumer",
-    "ShareMessage": ".transport.client.share_consumer",
+    "ShareMessage": ".transport.client.share_messages",
     "StartFailed": ".supervisor.launch",
     "Subscription": ".supervisor.hosted",
     "SubscriptionFailed": ".supervisor.hosted",

@@ -78,6 +78,18 @@ def decode_for_json(
     return found, max(next_offset, end_offset)
 
 
+def end_of_batch_at(batches: Buffer, offset: int) -> int | None:
+    """Where the batch ends that has the offset and cannot be decoded; None when its head may be wrong as well."""
+    try:
+        for header, frame in split(batches):
+            if header.next_offset > offset:
+                verify(frame)
+                return header.next_offset
+    except InvalidBatch:
+        return None
+    return None
+
+
 def is_for_readers(header: BatchHeader, aborted: Collection[tuple[int, int]]) -> bool:
     """Whether a batch is neither a marker nor of an aborted transaction, named by producer id and epoch."""
     if not header.attributes & (CONTROL | TRANSACTIONAL):

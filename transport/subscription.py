@@ -23,6 +23,8 @@ from .protocol.groups import MAX_SESSION_MS
 from .protocol.operations import RETRY_ALARM_MS
 
 Delivery = Literal["at-most-once", "at-least-once", "exactly-once"]
+OnDamage = Literal["stop", "skip"]
+ON_DAMAGE: tuple[str, ...] = get_args(OnDamage)
 DELIVERIES: tuple[str, ...] = get_args(Delivery)
 SHUTDOWN_MS = 30_000
 """How long a stopping subscriber may take to finish the record at hand before it is killed."""
@@ -90,6 +92,8 @@ class SubscriberOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The most memory, in bytes, that a process may take beyond what it starts with; None is no limit. Linux only."""
     session_timeout_ms: int = 10_000
     auto_offset_reset: OffsetReset = "earliest"
+    on_damage: OnDamage = "stop"
+    """What to do where records cannot be read: stop in front of them under an alarm, or go on behind them."""
     max_records: int = 10_000
     """The most records held ready for the handler, by partition."""
 
@@ -191,6 +195,10 @@ def _check_delivery(options: SubscriberOptions) -> None:
     if options.auto_offset_reset not in OFFSET_RESETS:
         raise InvalidSubscription(
             f"auto_offset_reset: {options.auto_offset_reset!r} is unknown; choose one of {', '.join(OFFSET_RESETS)}"
+        )
+    if options.on_damage not in ON_DAMAGE:
+        raise InvalidSubscription(
+            f"on_damage: {options.on_damage!r} is unknown; choose one of {', '.join(ON_DAMAGE)}"
         )
 
 

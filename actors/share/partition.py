@@ -28,6 +28,8 @@ from .spans import Span, State
 
 MAX_RUNS = 10_000
 """Of records in different states: beyond, nothing that was never delivered is given out until some are done."""
+MAX_REASONS = 500
+"""Of dead records, each up to 1,000 characters: they are part of every record of progress."""
 EXPIRED = "its lock expired"
 GONE = "the connection of its member was lost"
 
@@ -128,8 +130,9 @@ class SharePartition:
     def _bury(self, span: Span, reason: str) -> None:
         self._retries.ended(span.first, span.end)
         self._spans.put(Span(span.first, span.end, State.DEAD, span.deliveries))
-        if reason:
-            self._reasons.update(dict.fromkeys(range(span.first, span.end), reason))
+        room = MAX_REASONS - len(self._reasons)
+        if reason and room > 0:
+            self._reasons.update(dict.fromkeys(range(span.first, min(span.end, span.first + room)), reason))
 
     def expire(self, now: int, limit: int) -> bool:
         """Take back what was locked until now; whether there was any."""
@@ -163,9 +166,10 @@ class SharePartition:
         )
 
     def bury_unreadable(self, span: Span, reason: str) -> None:
-        """Nobody can be given what cannot be read."""
+        """Nobody can be given what cannot be read. Why, is kept once for all of them: no letters come of it."""
         for held in self._still_locked(span):
-            self._bury(held, reason)
+            self._bury(held, "")
+            self._reasons[held.first] = reason
 
     def settle_gap(self, span: Span) -> None:
         """There are no records at these offsets, which are locked."""

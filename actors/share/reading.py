@@ -5,7 +5,7 @@ an offset that holds no record is done. Called by serving.py once the acquisitio
 
     queue of runs --fetch--> records taken, gaps settled --more--> fetch on
                          --bytes used up | partition away--> the rest given back; answered with what there is
-                         --cannot be opened--> that one record is dead, the rest given back
+                         --cannot be opened--> all of it that the damage covers is dead, and the rest is read
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from msgspec import UNSET, Struct
 
 from ...transport.addresses import Place, partition_address
 from ...transport.compression import CodecUnavailable
-from ...transport.fetched_records import MAX_INLINE_BYTES, decode_for_json
+from ...transport.fetched_records import MAX_INLINE_BYTES, decode_for_json, end_of_batch_at
 from ...transport.machine import Answered, Call, Effect, Failed, Reply, Sender
 from ...transport.protocol.data import Fetch, FetchedRecord, FetchReply
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
@@ -39,6 +39,8 @@ class _Job(Struct):
     left: list[tuple[Place, Span]]
     bytes_left: int
     records: list[AcquiredRecord]
+    error: ErrorBody | None = None
+    """Why some of it could not be read."""
 
 
 class Reading:
@@ -58,7 +60,7 @@ class Reading:
     def _go_on(self, number: int) -> list[Effect]:
         job = self._jobs[number]
         if not job.left:
-            return self._end(number)
+            return self._end(number, job.error)
         (topic, partition), span = job.left[0]
         request = Fetch(
             topic=topic,
@@ -87,11 +89,12 @@ class Reading:
             )
         except ProtocolError as error:
             # What lacks a codec here is no worse for it: others may open it.
-            is_damaged = not isinstance(error.__cause__, CodecUnavailable)
-            return self._break_off(number, error.body, is_damaged=is_damaged)
+            if isinstance(error.__cause__, CodecUnavailable):
+                return self._end(number, error.body)
+            return self._break_off(number, error.body, end_of_batch_at(batches, span.first))
         end = min(end, span.end)
         if end == span.first:
-            return self._break_off(number, _nothing(place, span.first))
+            return self._end(number, _nothing(place, span.first))
         self._take(job, place, span, [record for record in found if record.offset < end], end)
         if end < span.end:
             job.left[0] = (place, span.cut(end, span.end))
@@ -114,20 +117,24 @@ class Reading:
             part.settle_gap(span.cut(first, end))
             self.changed.add(place)
 
-    def _break_off(self, number: int, error: ErrorBody, *, is_damaged: bool = True) -> list[Effect]:
+    def _break_off(self, number: int, error: ErrorBody, damage_end: int | None = None) -> list[Effect]:
+        """The first span cannot be read where it begins; with `damage_end` it can from there on."""
         job = self._jobs[number]
         place, span = job.left[0]
         part = self._partitions.get(place)
-        if (
-            is_damaged
-            and not error.retriable
-            and error.code != ErrorCode.OFFSET_OUT_OF_RANGE
-            and part is not None
-        ):
-            part.bury_unreadable(span.cut(span.first, span.first + 1), error.message)
-            job.left[0] = (place, span.cut(span.first + 1, span.end))
-            self.changed.add(place)
-        return self._end(number, error)
+        if error.retriable or error.code == ErrorCode.OFFSET_OUT_OF_RANGE or part is None:
+            return self._end(number, error)
+        if damage_end is None and error.next_offset is not UNSET:
+            damage_end = error.next_offset
+        end = min(max(span.first + 1, damage_end or 0), span.end)
+        part.bury_unreadable(span.cut(span.first, end), error.message)
+        self.changed.add(place)
+        if end < span.end:
+            job.left[0] = (place, span.cut(end, span.end))
+        else:
+            del job.left[0]
+        job.error = job.error or error
+        return self._go_on(number)
 
     def _end(self, number: int, error: ErrorBody | None = None) -> list[Effect]:
         job = self._jobs.pop(number)

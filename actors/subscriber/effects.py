@@ -262,6 +262,29 @@ class Lost(Struct, frozen=True):
     keys: Sequence[Place]
 
 
+class Damage(Struct, frozen=True):
+    """Records of a partition that cannot be read."""
+
+    topic: str
+    partition: int
+    offset: int
+    """The first of them."""
+    next_offset: int | None
+    """The first one behind them, where that is known."""
+    reason: str
+    is_skipped: bool = False
+
+    @property
+    def place(self) -> Place:
+        return (self.topic, self.partition)
+
+
+class Damaged(Struct, frozen=True):
+    """All damage that the feed stands before or has passed; replaces what was told before."""
+
+    found: Sequence[Damage]
+
+
 class Committed(Struct, frozen=True):
     offsets: Offsets
 

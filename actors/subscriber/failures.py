@@ -34,6 +34,8 @@ from .effects import (
     Bury,
     BuryFailed,
     Charge,
+    Damage,
+    Damaged,
     Failure,
     Forget,
     Ran,
@@ -44,7 +46,7 @@ from .effects import (
 from .lanes import Lane
 from .partitions import Partitions
 from .past import spot_of
-from .retries import Retries
+from .retries import MAX_ALARMS, Retries
 
 
 class Failures:
@@ -64,6 +66,7 @@ class Failures:
         self._draw = draw
         self._alarms: tuple[str, ...] = ()
         self._circuit_alarm: str | None = None
+        self._damage: tuple[str, ...] = ()
         self.is_alarmed = False
         """Whether there has ever been an alarm."""
         self.retries = Retries(partitions, options.retry_alarm_ms)
@@ -145,13 +148,18 @@ class Failures:
     def lost(self, lane: Lane) -> Tell:
         return tell_of(lane.held[0], ERROR, "record lost", attempts=lane.attempts)
 
+    def damaged(self, event: Damaged) -> None:
+        """The feed has met damage, or is past it."""
+        self.is_alarmed = True
+        self._damage = tuple(map(_damage_alarm, event.found[:MAX_ALARMS]))
+
     def failing_long(self) -> None:
         """A record may have been failing for so long that it is an alarm."""
         self.is_alarmed = True
 
     def alarms(self, now: int) -> list[Effect]:
         """The alarms anew, if they have changed."""
-        alarms = self.retries.alarms(now)
+        alarms = self._damage + self.retries.alarms(now)
         if self._circuit_alarm is not None:
             alarms = (self._circuit_alarm, *alarms)
         if alarms == self._alarms:
@@ -176,6 +184,16 @@ class Failures:
         elif alarm_at <= until:
             return [again, SetTimer(("failing", lane.number), alarm_at)]
         return [again]
+
+
+def _damage_alarm(damage: Damage) -> str:
+    lost = f"offset {damage.offset} and what follows"
+    if damage.next_offset is not None:
+        lost = f"offsets {damage.offset} to {damage.next_offset - 1}"
+    what = "were skipped" if damage.is_skipped else "cannot be read, and the group stands before them"
+    return " ".join(f"damaged: {damage.topic}/{damage.partition} {lost} {what}: {damage.reason}".split())[
+        :MAX_ALARM_CHARS
+    ]
 
 
 def failure_before(charge: Charge) -> Failure:

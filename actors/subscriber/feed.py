@@ -11,10 +11,11 @@ import logging
 import queue
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from time import monotonic
 
 from msgspec import structs
 
-from ...transport.addresses import Place
+from ...transport.addresses import Place, TopicPartition
 from ...transport.client.consumer import Consumer
 from ...transport.client.errors import CommitFailed, CorruptData, TimedOut
 from ...transport.client.messages import Message
@@ -22,11 +23,13 @@ from ...transport.machine import Effect
 from ...transport.protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from ...transport.protocol.groups import PartitionOffset
 from .committing import CommitOrder, Committing, Spoiled, Undecided
+from .damage import DamageTable
 from .effects import (
     Commit,
     CommitRefused,
     Committed,
     CommitUncertain,
+    Damage,
     Leave,
     Left,
     LetGo,
@@ -59,7 +62,13 @@ OpenConsumer = Callable[[OnPartitions, OnPartitions], Consumer]
 
 class Feed:
     def __init__(
-        self, open_consumer: OpenConsumer, max_records: int, inbox: Inbox, commits: Committing
+        self,
+        open_consumer: OpenConsumer,
+        max_records: int,
+        inbox: Inbox,
+        commits: Committing,
+        *,
+        skips_damage: bool = False,
     ) -> None:
         self._open_consumer = open_consumer
         self._commits = commits
@@ -68,6 +77,8 @@ class Feed:
         self._consumer: Consumer
         self._answers: queue.SimpleQueue[LetGo] = queue.SimpleQueue()
         self._is_leaving = False
+        self._skips_damage = skips_damage
+        self._damage = DamageTable()
         self._known: dict[Place, int] = {}
         """Partitions of which the last owner's progress has been read, and the end of what was polled since."""
         self._thread = WorkThread("planaria-feed", inbox)
@@ -99,15 +110,21 @@ class Feed:
         return Started()
 
     def _poll(self, effect: Poll) -> Polled:
+        found = self._poll_once(effect)
+        if self._damage.is_news:
+            self._inbox.post(self._damage.tell())
+        return found
+
+    def _poll_once(self, effect: Poll) -> Polled:
         try:
+            self._look_at_damage()
             records = self._consumer.poll(BRIEF_POLL_S if effect.is_brief else POLL_S, self._max_records)
+            self._damage.read(records)
             new = self._note(records)
             lineages = {place: lineage_of(*self._consumer.origin(place)) for place in new}
             return Polled(records, self._read_ahead(new), lineages)
         except CorruptData as error:
-            # The rest is served: a partition that is paused is not complained of again.
-            self._consumer.pause((error.topic, error.partition))
-            _log.critical("partition paused", extra={"fields": {"reason": str(error)}})
+            self._on_damage(error)
             return Polled(())
         except ProtocolError as error:
             # What may pass is waited for; what will not ends the actor, and the supervisor shows why.
@@ -134,6 +151,29 @@ class Feed:
         if cut:
             self._inbox.post(Lost(cut))
         return new
+
+    def _on_damage(self, error: CorruptData) -> None:
+        """Go past it, or stop in front of it. The other partitions are served: a paused one is not complained of."""
+        place = (error.topic, error.partition)
+        damage = Damage(*place, error.offset, error.next_offset, str(error))
+        if self._skips_damage and error.next_offset is not None:
+            self._damage.skip(structs.replace(damage, is_skipped=True))
+            _log.critical("damaged records skipped", extra={"fields": {"reason": str(error)}})
+            self._consumer.seek(*place, error.next_offset)
+            return
+        self._consumer.pause(place)
+        if self._damage.stand(damage, monotonic()):
+            _log.critical("partition paused", extra={"fields": {"reason": str(error)}})
+
+    def _look_at_damage(self) -> None:
+        """Try again where it is time; what lies below the start of the log by now is not waited for."""
+        for damage in self._damage.to_look_at(monotonic()):
+            if damage.place not in self._consumer.assignment():
+                continue
+            with suppress(ProtocolError):  # out of reach now, or deleted
+                start = self._consumer.beginning_offsets([damage.place])[TopicPartition(*damage.place)]
+                self._consumer.seek(*damage.place, max(start, damage.offset))
+                self._consumer.resume(damage.place)
 
     def _read_ahead(self, new: set[Place]) -> dict[Place, Ahead]:
         """What the last owners of partitions that are new here had done beyond what they had committed."""
@@ -208,10 +248,12 @@ class Feed:
             return
         self._inbox.post(Revoking(list(partitions)))
         self._forget(partitions)
+        self._damage.gone(partitions)
         self._commit_last(self._answers.get())
 
     def _on_lost(self, partitions: Sequence[Place]) -> None:
         self._forget(partitions)
+        self._damage.gone(partitions)
         self._inbox.post(Lost(list(partitions)))
 
     def _forget(self, partitions: Sequence[Place]) -> None:

@@ -118,7 +118,8 @@ class SubscriberProcess(Actor):
         self._gauge = Gauge(self._recorder, self._workers, self._inbox, options.cpu_limit)
         self._mail = Mail(producer, self._inbox, letters.check, is_only_checked=is_exact)
         commits = AtomicCommits(self._transactions()) if is_exact else PlainCommits()
-        self._feed = Feed(self._join, options.max_records, self._inbox, commits)
+        skips_damage = options.on_damage == "skip"
+        self._feed = Feed(self._join, options.max_records, self._inbox, commits, skips_damage=skips_damage)
         self.loop.watch(self._inbox.fileno(), self._take_posted)
         self._feed.open()
         if options.memory_limit is not None:

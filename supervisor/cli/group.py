@@ -7,11 +7,11 @@ import typer
 
 from .confirmation import YesOption, confirm
 from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
-from .group_report import GroupReport, entries_of, report_on
+from .group_report import GroupReport, alarms_of, entries_of, report_on
 from .help_text import Command, Group
 from .output import UNKNOWN, note, number_text, plural, print_json, print_table, show
 from .positions import Move, moves_to, parse_target
-from .retries import RetryingRecords, of_share_group, print_retrying
+from .retries import RetryingRecords, of_share_group, print_alarms, print_retrying
 from .share_report import settings_text, show_share
 from .tables import Listing
 
@@ -119,18 +119,19 @@ def describe(
     "members": [{"member_id", "instance_id", "client_id", "topics",
     "generation", "assignment", "owned"}], "partitions": [{"topic",
     "partition", "committed", "log_end_offset", "lag", "member_id",
-    "metadata"}], "retrying_count", "retrying"}; null is unknown; `retrying`
+    "metadata"}], "alarms", "retrying_count", "retrying"}; null is unknown; `retrying`
     as in `planaria inflight`. States: empty, rebalancing, stable.
     Of a share group: {"group", "type", "state", "share": {"lock_ms",
     "max_deliveries", "dead_letter", "start", "members", "partitions":
     [{"topic", "partition", "start_offset", "acquired", "returned", "dead"}]},
-    "retrying_count", "retrying"}
+    "alarms", "retrying_count", "retrying"}
     """
     with attached(connect) as client:
         description = client.describe_group(group)
         if description.share is not None:
             retrying = of_share_group(client, description)
-            show_share(description, description.share, retrying, as_json=as_json)
+            alarms = alarms_of(client.status(), group)
+            show_share(description, description.share, retrying, alarms, as_json=as_json)
             return
         found = report_on(client, description)
     if as_json:
@@ -245,6 +246,7 @@ def _print_report(found: GroupReport) -> None:
         empty="nothing is committed or assigned yet",
     )
     print_retrying(RetryingRecords(found.retrying_count, found.retrying))
+    print_alarms(found.alarms)
 
 
 def _print_moves(group: str, moves: list[Move], dry_run: bool) -> None:

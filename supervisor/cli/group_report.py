@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from ...transport.addresses import Place, coordinator_address
+from ...transport.addresses import Place, coordinator_address, subscriber_group
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.groups import DescribeGroupReply, MemberDescription
 from .retries import RetryingRecord, of_hosted
 
 if TYPE_CHECKING:
     from ...transport.client.client import Client
+    from ...transport.protocol.operations import StatusReply
 
 
 ASKED_AT_ONCE = 16
@@ -65,6 +66,8 @@ class GroupReport(Struct, kw_only=True):
     """The sum of what is known; None when nothing is."""
     members: list[MemberDescription]
     partitions: list[PartitionReport]
+    alarms: list[str]
+    """Of its hosted members."""
     retrying_count: int
     retrying: list[RetryingRecord]
 
@@ -96,7 +99,8 @@ def report_on(client: "Client", found: DescribeGroupReply) -> GroupReport:
                 metadata=entry.metadata if entry is not None else "",
             )
         )
-    retrying = of_hosted(client.status(), found.group)
+    status = client.status()
+    retrying = of_hosted(status, found.group)
     lags = [row.lag for row in rows if row.lag is not None]
     return GroupReport(
         group=found.group,
@@ -106,9 +110,20 @@ def report_on(client: "Client", found: DescribeGroupReply) -> GroupReport:
         lag=sum(lags) if lags or not rows else None,
         members=found.members,
         partitions=rows,
+        alarms=alarms_of(status, found.group),
         retrying_count=retrying.count,
         retrying=retrying.records,
     )
+
+
+def alarms_of(status: "StatusReply", group: str) -> list[str]:
+    """What the group's coordinator and its hosted members tell their operator."""
+    return [
+        f"{actor.address}: {alarm}"
+        for actor in status.actors
+        if actor.address == coordinator_address(group) or subscriber_group(actor.address) == group
+        for alarm in actor.alarms
+    ]
 
 
 def log_ends(client: "Client", topics: list[str]) -> dict[Place, tuple[int, int]]:

@@ -10,10 +10,11 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
+from rich.text import Text
 
 from ...transport.addresses import Place, subscriber_group
 from ...transport.protocol.operations import MAX_RETRYING_SHOWN, shown_key
-from .output import UNKNOWN, duration_text, note, plural, print_table
+from .output import UNKNOWN, duration_text, note, plural, print_table, show
 from .tables import Listing
 
 if TYPE_CHECKING:
@@ -132,6 +133,11 @@ def print_retrying(found: RetryingRecords) -> None:
     print_table(columns, [_row(record, now_ms) for record in found.records])
     if found.count > len(found.records):
         note(f"and {found.count - len(found.records)} more")
+
+
+def print_alarms(alarms: Sequence[str]) -> None:
+    for alarm in alarms:
+        show(Text(f"\n{alarm}", "bold red"))
 
 
 def _row(record: RetryingRecord, now_ms: int) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from ...transport.protocol.groups import DescribeGroupReply
 from ...transport.protocol.shares import ConfigureShareGroupReply, ShareDescription
 from .output import note, plural, print_json, print_table
-from .retries import RetryingRecords, print_retrying
+from .retries import RetryingRecords, print_alarms, print_retrying
 from .tables import Listing
 
 
@@ -13,11 +13,16 @@ def settings_text(settings: ShareDescription | ConfigureShareGroupReply) -> str:
 
 
 def show_share(
-    description: DescribeGroupReply, share: ShareDescription, retrying: RetryingRecords, *, as_json: bool
+    description: DescribeGroupReply,
+    share: ShareDescription,
+    retrying: RetryingRecords,
+    alarms: list[str],
+    *,
+    as_json: bool,
 ) -> None:
     if as_json:
         told = {"group": description.group, "type": "share", "state": description.state, "share": share}
-        print_json({**told, "retrying_count": retrying.count, "retrying": retrying.records})
+        print_json({**told, "alarms": alarms, "retrying_count": retrying.count, "retrying": retrying.records})
         return
     members = plural(len(share.members), "member")
     note(f"share group {description.group} is {description.state}, {members}; {settings_text(share)}\n")
@@ -35,3 +40,4 @@ def show_share(
     ]
     print_table(Listing("topic", *numbers, numbers=numbers), rows, empty="nothing has been acquired yet")
     print_retrying(retrying)
+    print_alarms(alarms)

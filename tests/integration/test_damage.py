@@ -189,29 +189,101 @@ def test_a_share_consumer_gets_all_that_is_intact(data_dir: Path, name: str) -> 
         assert seen == intact(values, losses)
 
 
-def test_a_hosted_subscriber_handles_what_lies_before_the_damage_and_says_where_it_stopped(
-    data_dir: Path, tmp_path: Path
-) -> None:
-    write(data_dir)
-    [(first, following)] = DAMAGES["middle segment"](data_dir)
-    log = tmp_path / "seen"
+def offsets_in(log: Path) -> list[int]:
+    return sorted(set(map(int, log.read_text().split()))) if log.exists() else []
 
+
+def note_offsets(log: Path) -> Callable[[Message], None]:
     def handle(message: Message) -> None:
         with log.open("a") as file:
             file.write(f"{message.offset}\n")
 
+    return handle
+
+
+def committed(broker: Broker) -> int | None:
+    return broker.client.group_offsets("H").get(("ORDERS", 0))  # type: ignore[call-overload, no-any-return]
+
+
+def hosted_alarms(broker: Broker) -> list[str]:
+    return [alarm for alarm in actor(broker.client, "subscriber/H/1").alarms if "damaged" in alarm]
+
+
+@pytest.mark.parametrize("way", ["reset", "delete_records"])
+def test_a_hosted_subscriber_stands_before_the_damage_under_an_alarm_and_passes_it(
+    data_dir: Path, tmp_path: Path, way: str
+) -> None:
+    write(data_dir)
+    [(first, following)] = DAMAGES["middle segment"](data_dir)
+    log = tmp_path / "seen"
+    handle = note_offsets(log)
     with Broker(data_dir) as broker:
-        broker.subscribe("H", "ORDERS", handler=handle)
-        until(lambda: "partition paused" in (data_dir / LOG_FILE).read_text(), "the partition is paused")
-        until(
-            lambda: broker.client.group_offsets("H").get(("ORDERS", 0)) == first,  # type: ignore[call-overload]
-            "all before the damage is committed",
-        )
-        assert sorted(set(map(int, log.read_text().split()))) == list(range(first))
-        [line] = [
-            line for line in (data_dir / LOG_FILE).read_text().splitlines() if "partition paused" in line
-        ]
-        assert f"offsets {first} to {following - 1} are lost" in line
+        subscription = broker.subscribe("H", "ORDERS", handler=handle)
+        [alarm] = until(lambda: hosted_alarms(broker), "the alarm")
+        told = f"damaged: ORDERS/0 offsets {first} to {following - 1} cannot be read"
+        assert alarm.startswith(told)
+        until(lambda: committed(broker) == first, "all before the damage is committed")
+        assert offsets_in(log) == list(range(first))
+        connect = ("--connect", broker.endpoint)
+        assert told in planaria("group", "describe", "H", *connect).stdout
+        [described] = json.loads(planaria("group", "describe", "H", "--json", *connect).stdout)["alarms"]
+        assert described == f"subscriber/H/1: {alarm}"
+        assert told in planaria("status", "--check", *connect).stderr
+        if way == "reset":
+            subscription.stop()
+            reset = ("--topic", "ORDERS", "--partition", "0", "--to", str(following))
+            done = planaria("group", "reset", "H", *reset, *connect)
+            assert done.returncode == 0, done.stderr
+            broker.subscribe("H", "ORDERS", handler=handle)
+        else:
+            broker.client.delete_records("ORDERS", 0, following)
+        until(lambda: committed(broker) == RECORDS, "it has passed the damage")
+        assert offsets_in(log) == [*range(first), *range(following, RECORDS)]
+        until(lambda: not hosted_alarms(broker), "no alarm any more")
+
+
+def test_a_hosted_subscriber_that_may_skip_damage_goes_on_and_says_what_it_skipped(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    values = write(data_dir)
+    losses = DAMAGES["two places"](data_dir)
+    log = tmp_path / "seen"
+    with Broker(data_dir) as broker:
+        broker.subscribe("H", "ORDERS", handler=note_offsets(log), on_damage="skip")
+        until(lambda: committed(broker) == RECORDS, "it has passed the damage")
+        assert offsets_in(log) == sorted(intact(values, losses))
+        alarms = until(lambda: found if len(found := hosted_alarms(broker)) == 2 else None, "both alarms")
+        for (first, following), alarm in zip(losses, alarms, strict=True):
+            assert alarm.startswith(f"damaged: ORDERS/0 offsets {first} to {following - 1} were skipped")
+    assert (data_dir / LOG_FILE).read_text().count("damaged records skipped") == 2
+
+
+@pytest.mark.parametrize("format", ["ranges", "records"])
+def test_an_unreadable_range_of_a_work_queue_is_dead_at_once(data_dir: Path, format: str) -> None:
+    write(data_dir)
+    [(first, following)] = DAMAGES["middle segment"](data_dir)
+    with Broker(data_dir) as broker, broker.share_consumer("S", "ORDERS") as consumer:
+        if format == "ranges":
+            polls = [consumer.poll(20, 1_000)]
+            while len(polls[-1]) and polls[-1][-1].offset < RECORDS - 1:
+                polls.append(consumer.poll(20, 1_000))
+            assert len(polls) <= 3
+            found = [message.offset for poll in polls for message in poll]
+        else:
+            with zmq.Context() as context, context.socket(zmq.DEALER) as peer:
+                peer.linger = 0
+                peer.connect(broker.endpoint)
+                request = {"op": "acquire", "id": 1, "group": "S", "topics": ["ORDERS"], "member_id": "m"}
+                peer.send(json.dumps({**request, "max_records": 1_000, "max_wait_ms": 5_000}).encode())
+                assert peer.poll(20_000)
+                found = [record["offset"] for record in json.loads(peer.recv())["records"]]
+        assert found == [*range(first), *range(following, RECORDS)]
+        consumer.flush()
+        share = broker.client.describe_group("S").share
+        assert share is not None
+        assert share.partitions[0].dead == following - first
+        [alarm] = until(lambda: actor(broker.client, "coordinator/S").alarms, "the alarm")
+        assert f"dead records wait, {following - first} of them, from offset {first}" in alarm
 
 
 @pytest.mark.parametrize("name", ["a page of zeros", "middle segment"])

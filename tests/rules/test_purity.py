@@ -89,6 +89,7 @@ IMPURE: dict[str, str] = {
     "transport/client/producer.py": "the program's thread waits for the network's",
     "transport/client/acquired.py": "asks partitions for records and waits",
     "transport/client/share_consumer.py": "the program's thread waits for the network's, and has one beside it",
+    "transport/client/share_messages.py": "messages ask the consumer that holds them; delays may be timedeltas",
     "transport/client/schedule.py": "reads a program's datetimes, makes ids at random",
     "transport/client/transactional.py": "the program's thread waits for the network's",
     "transport/client/redrive.py": "publishes letters, waits, keeps a pace",

@@ -12,7 +12,7 @@ from msgspec import UNSET
 from ..addresses import Place, partition_address
 from ..batch import split
 from ..compression import CodecUnavailable
-from ..fetched_records import is_for_readers
+from ..fetched_records import end_of_batch_at, is_for_readers
 from ..protocol.data import Fetch, FetchReply
 from ..protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from ..protocol.shares import AcquiredRange
@@ -97,8 +97,9 @@ class RangeReader:
                 header = verify_batch(topic, partition, batch, position)
                 if is_for_readers(header, left_out) and header.next_offset > offset:
                     messages += messages_of(topic, partition, header, batch, offset)
-            except CorruptData:
+            except CorruptData as error:
                 if position == offset:
+                    error.next_offset = end_of_batch_at(batch, offset)
                     raise
                 return self._keep(topic, partition, _Stretch(offset, position, messages))
             position = max(offset, header.next_offset)
@@ -114,6 +115,12 @@ def is_unreadable(error: PlanariaError) -> bool:
     if isinstance(error, CorruptData):
         return not isinstance(error.__cause__, CodecUnavailable)
     return isinstance(error, ProtocolError) and error.code == ErrorCode.CORRUPT_LOG
+
+
+def damage_end(error: PlanariaError, first: int) -> int:
+    """Behind what cannot be read from `first` on: as far as is known, or one offset."""
+    told = error.next_offset if isinstance(error, CorruptData | ProtocolError) else None
+    return max(first + 1, told) if isinstance(told, int) else first + 1
 
 
 def _size_bytes(messages: Iterable[Message]) -> int:

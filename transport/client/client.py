@@ -32,7 +32,8 @@ from .options import (
     checked,
 )
 from .producer import Producer
-from .share_consumer import ShareConsumer, ShareOptions
+from .share_consumer import ShareConsumer
+from .share_messages import ShareOptions
 from .transactional import TransactionalProducer
 
 

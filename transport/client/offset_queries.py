@@ -44,11 +44,15 @@ class OffsetQueries:
         """The first offset at or after a time, by partition; -1 when no message that can be read is that young."""
         return {TopicPartition(*place): self._offset_at(place, at_ms) for place, at_ms in times_ms.items()}
 
+    def beginning_offsets(self, partitions: Sequence[Place]) -> dict[TopicPartition, int]:
+        """Where each log begins: what lies before was deleted."""
+        return {TopicPartition(*place): self._offset_at(place, "earliest") for place in partitions}
+
     def end_offsets(self, partitions: Sequence[Place]) -> dict[TopicPartition, int]:
         """Where each log ends for this consumer: with `isolation` "read_committed" before the first open transaction."""
         return {TopicPartition(*place): self._offset_at(place, "latest") for place in partitions}
 
-    def _offset_at(self, place: Place, at: int | Literal["latest"]) -> int:
+    def _offset_at(self, place: Place, at: int | Literal["earliest", "latest"]) -> int:
         topic, partition = place
         request = ListOffsets(topic=topic, partition=partition, at=at, isolation=self._isolation)
         address, timeout_ms = partition_address(topic, partition), self._request_timeout_ms

@@ -18,9 +18,9 @@ from contextlib import suppress
 from datetime import timedelta
 from time import monotonic
 from types import TracebackType
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Literal, Self
 
-from msgspec import Meta, Struct
+from msgspec import structs
 
 from ..addresses import Place
 from ..codec import sendable
@@ -28,7 +28,6 @@ from ..protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from ..protocol.groups import LeaveGroup
 from ..protocol.message import Done
 from ..protocol.shares import (
-    MAX_ACQUIRED_BYTES,
     MAX_LOCKED,
     Acknowledge,
     Acknowledgement,
@@ -36,73 +35,22 @@ from ..protocol.shares import (
     Acquire,
     AcquiredRange,
     AcquireReply,
-    LockMilliseconds,
-    ShareMemberId,
-    Verdict,
 )
 from .acknowledgements import ACCEPTED, RELEASED, Said, merged, single
-from .acquired import RangeReader, is_unreadable
+from .acquired import RangeReader, damage_end, is_unreadable
 from .asking import GATEWAY
 from .errors import Closed, TimedOut
 from .messages import Message
 from .network import Network
-from .options import REQUEST_TIMEOUT_MS, InvalidOption, PositiveMilliseconds, check_count
+from .options import InvalidOption, check_count
 from .retry import RetryPolicy
 from .schedule import milliseconds_of
+from .share_messages import Refused, ShareMessage, ShareOptions
 
 MAX_WAIT_MS = 30_000
 SEND_EVERY_S = 0.1
 SEND_AT = 10_000
 """Acknowledgements that wait are sent at the latest when there are so many, and so many in one request."""
-
-
-class ShareOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """With `acknowledge` "implicit", a poll accepts what the one before it returned and nobody has spoken of.
-
-    Locks are renewed in the background, for `max_poll_interval_ms` after the last poll at the longest.
-    """
-
-    member_id: ShareMemberId | None = None
-    acknowledge: Literal["explicit", "implicit"] = "explicit"
-    lock_ms: LockMilliseconds | None = None
-    renew: bool = True
-    max_poll_interval_ms: PositiveMilliseconds = 300_000
-    max_bytes: Annotated[int, Meta(ge=1, le=MAX_ACQUIRED_BYTES)] = MAX_ACQUIRED_BYTES
-    request_timeout_ms: PositiveMilliseconds = REQUEST_TIMEOUT_MS
-
-
-class ShareMessage(Message, frozen=True, gc=False, kw_only=True):
-    """A message that is locked to this consumer until it is acknowledged."""
-
-    delivery_count: int
-    """1 the first time."""
-    consumer: "ShareConsumer"
-
-    def accept(self) -> None:
-        """It is done, and will never be delivered again."""
-        self.consumer.acknowledge([self], "accept")
-
-    def release(self) -> None:
-        """Another member may have it at once; this delivery is not charged."""
-        self.consumer.acknowledge([self], "release")
-
-    def fail(self, delay: timedelta | float = 0.0, reason: str = "") -> None:
-        """It is delivered again after `delay` (seconds), or dead-lettered if it has been delivered often enough."""
-        self.consumer.acknowledge([self], "fail", delay=delay, reason=reason)
-
-    def reject(self, reason: str = "") -> None:
-        """It is dead-lettered: no further attempt can help."""
-        self.consumer.acknowledge([self], "reject", reason=reason)
-
-
-class Refused(NamedTuple):
-    """An acknowledgement that came too late: somebody else may have the record by now."""
-
-    topic: str
-    partition: int
-    offset: int
-    verdict: Verdict
-    error: ProtocolError
 
 
 class ShareConsumer:
@@ -255,7 +203,9 @@ class ShareConsumer:
         found: list[ShareMessage] = []
         room_bytes = self._options.max_bytes
         is_full = False
-        for index, each in enumerate(ranges):
+        left = deque(ranges)
+        while left:
+            each = left.popleft()
             place = (each.topic, each.partition)
             if is_full:
                 self._release(each)
@@ -264,11 +214,11 @@ class ShareConsumer:
                 messages, end, size_bytes = self._ranges.read(each, room_bytes, is_first=not found)
             except PlanariaError as error:
                 if is_unreadable(error):
-                    # As the coordinator does for those whose records it reads: it is dead, and all others go on.
-                    self._say(place, (each.first_offset,), Said("reject", 0, sendable(str(error))[:1_000]))
-                for unread in ranges[index:]:
+                    left.extendleft(self._reject_unreadable(each, error))
+                    continue
+                for unread in (each, *left):
                     self._release(unread)
-                if found or is_unreadable(error):
+                if found:
                     return found
                 raise
             found += [
@@ -294,6 +244,13 @@ class ShareConsumer:
                 gaps = [at for at in range(each.first_offset, end) if at not in there]
                 self._say(place, gaps, ACCEPTED)
         return found
+
+    def _reject_unreadable(self, damaged: AcquiredRange, error: PlanariaError) -> list[AcquiredRange]:
+        """All of the range that the damage covers is dead, as for those whose records the coordinator reads; the rest."""
+        end = min(damage_end(error, damaged.first_offset), damaged.last_offset + 1)
+        said = Said("reject", 0, sendable(str(error))[:1_000])
+        self._say((damaged.topic, damaged.partition), range(damaged.first_offset, end), said)
+        return [structs.replace(damaged, first_offset=end)] if end <= damaged.last_offset else []
 
     def _release(self, unread: AcquiredRange) -> None:
         """What of it has not been spoken of."""

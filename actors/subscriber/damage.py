@@ -1,0 +1,62 @@
+"""Damage in the logs that a member reads: where it stands, what it has passed, when it looks again. Pure.
+
+    standing   the partition is paused in front of it; looked at again every LOOK_AGAIN_S, for the log may have been
+               restored, or its start moved past the damage
+    skipped    `on_damage="skip"`: reading went on at the next intact offset
+    gone       read after all, or the partition is somebody else's
+
+Both are alarms as long as the partition is this member's. Called by the feed.
+"""
+
+from collections.abc import Iterable
+
+from ...transport.addresses import Place
+from .effects import Damage, Damaged, Record
+
+LOOK_AGAIN_S = 5.0
+
+
+class DamageTable:
+    def __init__(self) -> None:
+        self._standing: dict[Place, tuple[Damage, float]] = {}
+        """And when to look again."""
+        self._skipped: dict[Place, list[Damage]] = {}
+        self.is_news = False
+
+    def stand(self, damage: Damage, now_s: float) -> bool:
+        """Stop in front of it; whether it is not known yet."""
+        before = self._standing.get(damage.place)
+        self._standing[damage.place] = (damage, now_s + LOOK_AGAIN_S)
+        is_new = before is None or before[0] != damage
+        self.is_news |= is_new
+        return is_new
+
+    def skip(self, damage: Damage) -> None:
+        self._standing.pop(damage.place, None)
+        self._skipped.setdefault(damage.place, []).append(damage)
+        self.is_news = True
+
+    def to_look_at(self, now_s: float) -> list[Damage]:
+        """Where to try again now."""
+        due = [damage for damage, at_s in self._standing.values() if at_s <= now_s]
+        for damage in due:
+            self._standing[damage.place] = (damage, now_s + LOOK_AGAIN_S)
+        return due
+
+    def read(self, records: Iterable[Record]) -> None:
+        """Whatever stood before these has been passed."""
+        if not self._standing:
+            return
+        for place in {(record.topic, record.partition) for record in records} & self._standing.keys():
+            del self._standing[place]
+            self.is_news = True
+
+    def gone(self, places: Iterable[Place]) -> None:
+        for place in places:
+            told = (self._standing.pop(place, None), self._skipped.pop(place, None))
+            self.is_news |= any(told)
+
+    def tell(self) -> Damaged:
+        self.is_news = False
+        skipped = [damage for found in self._skipped.values() for damage in found]
+        return Damaged((*(damage for damage, _ in self._standing.values()), *skipped))
