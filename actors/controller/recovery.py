@@ -16,7 +16,7 @@ import msgspec
 from ...transport.addresses import OFFSETS_TOPIC, is_internal
 from ...transport.batch import InvalidBatch, decode_records, verify
 from ...transport.protocol.errors import PlanariaError
-from ..coordinator.records import group_of
+from ..journal.owners import owner_of
 from ..log.checkpoint import CHECKPOINT_NAME, Checkpoint, encode_checkpoint
 from ..log.files import Files
 from ..log.labels import (
@@ -146,7 +146,7 @@ class _CatalogRecovery:
                     continue
                 alive |= {record[0]: record[1] is not None for record in records if record[0] is not None}
             segment.close()
-        groups = {group_of(key) for key, is_alive in alive.items() if is_alive}
+        groups = {owner_of(key) for key, is_alive in alive.items() if is_alive}
         return sorted(group for group in groups if group is not None)
 
 

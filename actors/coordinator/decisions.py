@@ -25,8 +25,8 @@ from ...transport.producer_ids import coordinator_of
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.groups import CommitOffsets, GroupHeartbeat, PartitionOffset
 from ...transport.protocol.topics import CatalogTopic
+from ...transport.protocol.transactions import TransactionId
 from ..share.records import ShareProgress, ShareSettings
-from ..transactions.reports import TransactionId
 from .assignors import ASSIGNORS, Assignment
 from .members import MAX_MEMBERS, Member, check_identity, checked_topics, flattened, preferred_assignor
 from .offsets import CommittedOffset, check_epochs, check_holder, check_offsets

@@ -42,12 +42,13 @@ from ..journal.mark import LogMark
 from ..journal.phases import Left, Phases
 from ..journal.recorder import Durable, Recorder, Waiting
 from ..journal.replay import Replay
+from ..journal.topics_watch import TopicsWatch
+from ..journal.transaction_reports import REPORT, Reports
 from ..share.reading import Acquired
 from ..share.records import ShareProgress, by_this_clock
 from ..share.serving import REQUESTS as SHARE_REQUESTS
 from ..share.serving import ShareServing
 from ..share.tails import SHARE
-from ..transactions.reports import REPORT, Reports
 from .decisions import Decisions
 from .effects import Alarm, MarkAsleep
 from .expiry import EXPIRY, FOR_EVER, OffsetsExpiry
@@ -60,7 +61,6 @@ from .serving import REQUESTS as CONSUMER_REQUESTS
 from .serving import Answer, Serving
 from .snapshot import Snapshot, encode_snapshot
 from .state import GroupState
-from .watch import TopicsWatch
 
 MEMBERS_REQUESTS = (GroupHeartbeat, CommitOffsets, FetchOffsets, ResetOffsets)
 """What makes no sense to a share group."""

@@ -14,8 +14,7 @@ from msgspec import Struct, field
 from ...transport.addresses import Place
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.groups import PartitionOffset
-from ..transactions.entry import ID_EXPIRY_MS
-from ..transactions.reports import TransactionId
+from ...transport.protocol.transactions import ID_EXPIRY_MS, TransactionId
 
 FENCE_MS = ID_EXPIRY_MS + 24 * 3600 * 1000
 """How long an ended epoch is fenced."""

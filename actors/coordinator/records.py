@@ -192,15 +192,6 @@ def encode(change: Change) -> Record:
     return (_encode(change.key), _encode(_stored(value) if isinstance(value, Member) else value), 0, None)
 
 
-def group_of(key: bytes) -> str | None:
-    """Whose record has this key, None when it proves no group: a start record outlives its group."""
-    try:
-        decoded = _decode_key(key)
-    except msgspec.MsgspecError:
-        return None
-    return None if isinstance(decoded, StartKey) else decoded.group
-
-
 def decode(key: bytes | None, value: bytes | None, group: str) -> Change | None:
     """The change a record stands for; None when it is another group's. Raises InvalidRecord."""
     try:

@@ -43,10 +43,9 @@ from ...transport.protocol.groups import (
 )
 from ...transport.protocol.message import Done, Request
 from ...transport.protocol.message import Reply as ReplyBody
-from ...transport.protocol.transactions import EndGroupTransaction
+from ...transport.protocol.transactions import EndGroupTransaction, TransactionId
 from ..journal.recorder import Durable, Recorder, Waiting
 from ..share.reading import Acquired
-from ..transactions.reports import TransactionId
 from .decisions import Decisions
 from .effects import RemoveSnapshot
 from .members import Member, by_topic, flattened, preferred_assignor

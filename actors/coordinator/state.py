@@ -6,9 +6,9 @@ partition to two members raises: a coordinator that decided so must not go on.
 """
 
 from ...transport.addresses import Place
+from ...transport.protocol.transactions import TransactionId
 from ..journal.identity import NO_START, Start
 from ..share.records import ShareProgress, ShareSettings
-from ..transactions.reports import TransactionId
 from .members import Member
 from .offsets import CommittedOffset
 from .pending import Fence, Pending, PendingOffsets

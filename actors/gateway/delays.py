@@ -6,10 +6,10 @@ schedule_routes.py.
 """
 
 from ...transport.batch import HEADER_BYTES
+from ...transport.delayed_size import delivered_bytes
 from ...transport.protocol.data import MAX_DELAY_MS, Publish, PublishRecord
 from ...transport.protocol.delayed import ScheduleRecord, scheduled_id_fault
 from ...transport.protocol.errors import ErrorCode, ProtocolError
-from ..scheduler.delivered import delivered_bytes
 
 
 def is_delayed(record: PublishRecord) -> bool:

@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from ...transport.batch import BatchHeader, is_commit
 from ...transport.protocol.data import AbortedTransaction
-from ..transactions.reports import TransactionId
+from ...transport.protocol.transactions import TransactionId
 
 
 class Aborted(NamedTuple):

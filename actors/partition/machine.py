@@ -62,8 +62,8 @@ from ...transport.protocol.topics import (
     TopicConfig,
 )
 from ...transport.protocol.transactions import WriteMarkers
+from ..journal.transaction_reports import REPORT, Reports
 from ..log.producers import ProducerStates
-from ..transactions.reports import REPORT, Reports
 from .appends import Admission, Appends, PendingProduce
 from .backlog import LAPSE_TIMER, SAVE_TIMER, Admitted, Backlog
 from .damage import KnownDamage

@@ -8,7 +8,6 @@ A batch that is on its way at a stop is repeated by the next incarnation, as aft
 
 from ...transport.addresses import partition_address, scheduler_address
 from ...transport.machine import Answered, Effect, Event, Failed, Received, Stop, WallClockStepped
-from ..coordinator.watch import TopicsWatch
 from ..journal.effects import BecomeReady, SaveSnapshot
 from ..journal.identity import Start
 from ..journal.mark import LogMark
@@ -16,6 +15,7 @@ from ..journal.phases import Left, Phases
 from ..journal.producer_ids import ProducerIds
 from ..journal.recorder import Recorder
 from ..journal.replay import Replay
+from ..journal.topics_watch import TopicsWatch
 from .ledger import SchedulerLedger
 from .listing import LIST, Listing
 from .moves import Moves

@@ -14,6 +14,7 @@ from typing import Any
 
 from ...transport.addresses import Place, partition_address, place_of
 from ...transport.batch import HEADER_BYTES
+from ...transport.delayed_size import delivered_bytes
 from ...transport.future import latest_ms
 from ...transport.machine import (
     Answered,
@@ -30,7 +31,7 @@ from ...transport.partitioner import partition_for_key
 from ...transport.protocol.data import ListOffsetsReply, Produce, ProduceReply
 from ...transport.protocol.errors import ErrorBody, ErrorCode
 from ...transport.protocol.topics import CatalogTopic
-from .delivered import delivered_bytes, delivery_batch
+from .delivery_batch import delivery_batch
 from .lane import Lane
 from .pending import Pending, digest_of, offset_of
 from .reading import Found, Job, Reading

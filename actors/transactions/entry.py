@@ -22,8 +22,6 @@ from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import TopicPartitions
 from ...transport.protocol.transactions import MAX_PARTICIPANTS, State
 
-ID_EXPIRY_MS = 7 * 24 * 3600 * 1000
-"""How long an unused transactional id is remembered."""
 Why = Literal["asked", "timeout", "fenced"]
 
 LEGAL_PREDECESSORS: dict[State, tuple[State, ...]] = {

@@ -7,12 +7,12 @@ Run by process.py.
 
 from ...transport.addresses import transactions_address
 from ...transport.machine import Effect, Event, Received, Reply, SetTimer, Stop, TimerFired
-from ..coordinator.watch import TopicsWatch
 from ..journal.effects import BecomeReady
 from ..journal.phases import Left, Phases
 from ..journal.producer_ids import ProducerIds
 from ..journal.recorder import Recorder, Waiting
 from ..journal.replay import Replay
+from ..journal.topics_watch import TopicsWatch
 from .markers import Markers
 from .records import Change, Ledger, encode
 from .serving import REQUESTS, Serving

@@ -27,6 +27,7 @@ from ...transport.protocol.data import InitProducer, InitProducerReply
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import Done, Request
 from ...transport.protocol.transactions import (
+    ID_EXPIRY_MS,
     LAST_EPOCH,
     AddToTransaction,
     EndTransaction,
@@ -36,7 +37,7 @@ from ...transport.protocol.transactions import (
     TransactionDescription,
 )
 from ..journal.recorder import Recorder, Waiting
-from .entry import ID_EXPIRY_MS, Ended, Entry, Why, places_of, topic_partitions
+from .entry import Ended, Entry, Why, places_of, topic_partitions
 from .markers import Markers
 from .records import Change
 

@@ -10,7 +10,7 @@ from planaria.actors.coordinator import decisions as decisions_module
 from planaria.actors.coordinator import machine as machine_module
 from planaria.actors.coordinator.pending import FENCE_MS
 from planaria.actors.journal import recorder as recorder_module
-from planaria.actors.transactions.reports import REPORT_AGAIN_MS, REPORT_LATER_MS
+from planaria.actors.journal.transaction_reports import REPORT_AGAIN_MS, REPORT_LATER_MS
 from planaria.transport.producer_ids import transactional_producer_id
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.groups import (

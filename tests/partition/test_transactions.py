@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planaria.actors.transactions.reports import REPORT_LATER_MS
+from planaria.actors.journal.transaction_reports import REPORT_LATER_MS
 from planaria.transport.batch import TRANSACTIONAL
 from planaria.transport.machine import Answered, Call, Failed
 from planaria.transport.producer_ids import transactional_producer_id

@@ -20,7 +20,7 @@ never ended, its participants report themselves, so a transaction whose producer
 The decision is the coordinator's record; markers follow it, and may be repeated.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 from zlib import crc32
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
@@ -32,12 +32,23 @@ REPORT_AFTER_MS = 200
 DEFAULT_TIMEOUT_MS = 60_000
 MAX_TIMEOUT_MS = 900_000
 MAX_PARTICIPANTS = 10_000
+ID_EXPIRY_MS = 7 * 24 * 3600 * 1000
+"""A transactional id without transactions for so long is forgotten."""
 LAST_EPOCH = 2**15 - 2
 """Of a producer id. After it the coordinator gives out another id."""
 
 ProducerId = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 ProducerEpoch = Annotated[int, Meta(ge=0, le=2**15 - 1)]
 """As a batch has it."""
+
+
+class TransactionId(NamedTuple):
+    """Exactly one transaction: each end and each `init_producer` goes on to the next epoch."""
+
+    producer_id: int
+    producer_epoch: int
+
+
 TimeoutMilliseconds = Annotated[int, Meta(ge=100, le=MAX_TIMEOUT_MS)]
 TransactionalId = Annotated[str, Meta(min_length=1, max_length=256)]
 ParticipantGroups = Annotated[list[str], Meta(max_length=MAX_PARTICIPANTS)]

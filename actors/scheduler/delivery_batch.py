@@ -3,26 +3,12 @@
 from collections.abc import Sequence
 
 from ...transport.batch import Headers, Record, build
-from ...transport.protocol.delayed import ScheduleRecord
 from .reading import Found
 from .records import Message
 
 SCHEDULED_ID_HEADER = "scheduled-id"
 SCHEDULED_AT_HEADER = "scheduled-at"
 SCHEDULED_FOR_HEADER = "scheduled-for"
-
-RECORD_OVERHEAD_BYTES = 128
-"""More than MessagePack needs around a record, and for the names and times of the three headers."""
-STRING_OVERHEAD_BYTES = 10
-
-
-def delivered_bytes(scheduled_id: str, message: Message | ScheduleRecord) -> int:
-    """Never less than what the message adds to a batch."""
-    size = RECORD_OVERHEAD_BYTES + len(scheduled_id.encode())
-    size += len(message.key or b"") + len(message.value or b"")
-    for name, text in (message.headers or {}).items():
-        size += STRING_OVERHEAD_BYTES + len(name.encode()) + len(text.encode())
-    return size
 
 
 def delivery_batch(

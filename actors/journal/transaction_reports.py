@@ -10,23 +10,17 @@ machines of partitions and of groups.
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from ...transport.addresses import transactions_address
 from ...transport.machine import Answered, Call, Effect, Failed, SetTimer
 from ...transport.producer_ids import coordinator_of
 from ...transport.protocol.message import Done, TopicPartitions
-from ...transport.protocol.transactions import REPORT_AFTER_MS, AddToTransaction
+from ...transport.protocol.transactions import REPORT_AFTER_MS, AddToTransaction, TransactionId
 
 REPORT = "report"
 """The timer's key, and the first part of the calls'."""
 REPORT_AGAIN_MS = 1_000
 REPORT_LATER_MS = 30_000
-
-
-class TransactionId(NamedTuple):
-    producer_id: int
-    producer_epoch: int
 
 
 class Reports:

@@ -1,0 +1,29 @@
+"""How large a delayed record will be when it is delivered, with the headers that the scheduler adds. Pure.
+
+The gateway refuses by it what the topic would refuse at the time of delivery; a scheduler fills batches by it.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+RECORD_OVERHEAD_BYTES = 128
+"""More than MessagePack needs around a record, and for the names and times of the three headers."""
+STRING_OVERHEAD_BYTES = 10
+
+
+class _Content(Protocol):
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Mapping[str, str] | None: ...
+
+
+def delivered_bytes(scheduled_id: str, record: _Content) -> int:
+    """An upper bound of the bytes that a delayed record adds to the batch in which it is delivered."""
+    size = RECORD_OVERHEAD_BYTES + len(scheduled_id.encode())
+    size += len(record.key or b"") + len(record.value or b"")
+    for name, text in (record.headers or {}).items():
+        size += STRING_OVERHEAD_BYTES + len(name.encode()) + len(text.encode())
+    return size
