@@ -41,6 +41,8 @@ class Actor:
     """What the server socket accepts; the loop refuses the rest."""
     follows_connections: ClassVar[bool] = False
     """Whether the machine is told of connections that are gone (`Disconnected`)."""
+    follows_hosts: ClassVar[bool] = False
+    """Whether the machine is told as well where each new connection comes from (`Connected`)."""
     ready_by_itself: ClassVar[bool] = False
     """Whether the actor calls `Loop.ready` itself, instead of being ready when `start` returns."""
     follows_wall_clock: ClassVar[bool] = False

@@ -3,7 +3,8 @@
 A turn:
 
     wait          for the control link, the calls' replies, the server socket, watched files, the earliest timer
-    drain         control first, then replies, then requests, each bounded, so that none starves another
+    drain         control first, then replies, then requests, each bounded in number, bytes and time, so that none
+                  starves another and a turn stays short; the socket takes from its connections in turn
     handle        every event goes to the machine, every effect is performed or gathered
     make durable  `Actor.end_turn`: one write and one sync for all appends of the turn; the machine hears of it
     release       replies, calls and casts leave the process now and not before
@@ -15,6 +16,7 @@ after the turn at hand.
 
 import logging
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, NamedTuple
 
 import zmq
@@ -28,6 +30,7 @@ from .machine import (
     Call,
     CancelCall,
     Cast,
+    Connected,
     Disconnected,
     Failed,
     Received,
@@ -47,6 +50,8 @@ from .untaken import Untaken
 
 MAX_MESSAGES_PER_TURN = 256
 MAX_BYTES_PER_TURN = 16 * 1024 * 1024
+MAX_DRAIN_S = 0.005
+"""How long one socket's messages may keep the others waiting; the message at hand is finished."""
 COPY_LIMIT_BYTES = 64 * 1024
 """A reply from this size on is handed to ZeroMQ without a copy, and counted until it has left."""
 FAREWELL_MS = 500
@@ -108,7 +113,8 @@ class Loop(Turns):
             self._server = sockets.server_socket(self._zmq, endpoint)
             self._server.setsockopt(zmq.LINGER, FAREWELL_MS)
             if self._actor.follows_connections:
-                self._connections = ServerConnections(self._zmq, self._server)
+                on_new = self._on_connected if self._actor.follows_hosts else None
+                self._connections = ServerConnections(self._zmq, self._server, on_new)
                 self._poller.register(self._connections.monitor, zmq.POLLIN)
         self._actor.start()
         for source in (self._link, self._calls.socket, self._server, self.context.parent_sentinel):
@@ -177,6 +183,9 @@ class Loop(Turns):
                 self._watched[source]()
         self._end_turn()
 
+    def _on_connected(self, connection: bytes, host: str) -> None:
+        self.dispatch(Connected(connection, host))
+
     def _end_turn(self) -> None:
         self._turns += 1
         super()._end_turn()
@@ -195,6 +204,7 @@ class Loop(Turns):
 
     def _drain(self, socket: "zmq.Socket[bytes]", take: Callable[[list[bytes]], None]) -> None:
         size = 0
+        ends_at = monotonic() + MAX_DRAIN_S
         note = self._connections.note if self._connections is not None and socket is self._server else None
         for _ in range(MAX_MESSAGES_PER_TURN):
             try:
@@ -204,6 +214,7 @@ class Loop(Turns):
             take(frames)
             size += sum(map(len, frames))
             is_enough = size > MAX_BYTES_PER_TURN or self._outbox_bytes > MAX_BYTES_PER_TURN
+            is_enough = is_enough or monotonic() > ends_at
             # To ask is cheaper than to be refused by an exception.
             if is_enough or not int(socket.get(_EVENTS)) & _READABLE:
                 return

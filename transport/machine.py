@@ -24,8 +24,8 @@ from .protocol.session import Cancel
 
 Payload: TypeAlias = Sequence[Buffer]
 Event: TypeAlias = Any
-"""Received, Answered, Failed, TimerFired, PeerUp, PeerDown, PeersAsleep, Disconnected, StopRequested, or an actor's
-own."""
+"""Received, Answered, Failed, TimerFired, PeerUp, PeerDown, PeersAsleep, Connected, Disconnected, StopRequested, or an
+actor's own."""
 Effect: TypeAlias = Any
 """Reply, Call, CancelCall, Cast, SetTimer, CancelTimer, Stop, Sleep, or an actor's own."""
 
@@ -72,6 +72,17 @@ class Failed(Struct, frozen=True):
 
     key: Any
     error: ErrorBody
+
+
+class Connected(Struct, frozen=True):
+    """A connection of the server socket has sent its first message, which follows. Disconnected will follow as well.
+
+    For actors with `follows_hosts`.
+    """
+
+    connection: bytes
+    host: str
+    """The IP address that it comes from; for an `ipc` socket `localhost` with user, group and process."""
 
 
 class Disconnected(Struct, frozen=True):
@@ -173,6 +184,7 @@ __all__ = [
     "CancelCall",
     "CancelTimer",
     "Cast",
+    "Connected",
     "Disconnected",
     "Effect",
     "Event",

@@ -6,6 +6,7 @@ message. The kernel gives a descriptor again as soon as it is closed, but the ev
 connection arrives at a known descriptor, the monitor is read first. Called by the loop alone.
 """
 
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
 
@@ -17,9 +18,16 @@ _numbers = count(1)
 
 
 class ServerConnections:
-    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", server: "zmq.Socket[bytes]") -> None:
+    def __init__(
+        self,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        server: "zmq.Socket[bytes]",
+        on_new: Callable[[bytes, str], None] | None = None,
+    ) -> None:
+        """`on_new` is given each connection that is entered, and the host it comes from."""
         endpoint = f"inproc://planaria-connections-{next(_numbers)}"
         self._server = server
+        self._on_new = on_new
         self._by_descriptor: dict[int, bytes] = {}
         self._descriptors: dict[bytes, int] = {}
         self._gone: list[bytes] = []
@@ -48,6 +56,8 @@ class ServerConnections:
                 return  # a late message of a connection that is gone: the descriptor is another's
         self._by_descriptor[descriptor] = connection
         self._descriptors[connection] = descriptor
+        if self._on_new is not None:
+            self._on_new(connection, str(frame.get("Peer-Address")))
 
     def gone(self) -> list[bytes]:
         """The connections that have ended since the last call, of those that have sent something."""

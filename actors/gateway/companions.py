@@ -14,7 +14,7 @@ from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.message import Done
 from .peers import Peers
 from .tickets import Tickets
-from .topic_table import MAX_ASKING, TopicTable
+from .topic_table import TopicTable
 from .waiting import Attempt, WaitingRoom
 
 PATIENCE_MS = 10_000
@@ -47,11 +47,6 @@ class Companions:
         return 0 if entry is None else entry.partitions
 
     def ensure(self, attempt: Attempt) -> list[Effect]:
-        """Raises ProtocolError when too many wait."""
-        if len(self._ensuring) >= MAX_ASKING:
-            raise ProtocolError(
-                ErrorCode.OVERLOADED, f"too many requests wait for {self._topic} to be created"
-            )
         self._ensuring.append(attempt)
         if len(self._ensuring) > 1:
             return []
@@ -63,10 +58,7 @@ class Companions:
         attempts, self._ensuring = self._ensuring, []
         effects: list[Effect] = []
         for attempt in attempts:
-            try:
-                effects += self._table.ask(attempt)
-            except ProtocolError as error:
-                effects += self._tickets.answer(attempt.number, error.body)
+            effects += self._table.ask(attempt)
         return effects
 
     def on_not_ensured(self, error: ErrorBody) -> list[Effect]:

@@ -1,7 +1,8 @@
 """The gateway's machine: every request to whom it concerns, every answer back. Pure and without state of its own.
 
-Owned by its roles: requests that are not answered yet (`tickets`), the directory (`peers`), the table of topics, parked
-metadata polls, requests that wait for an actor. Called by `process.py` alone. Nothing a client sends may crash it.
+Owned by its roles: requests that are not answered yet (`tickets`), whose turn it is at each actor (`lanes`), the
+directory (`peers`), the table of topics, parked metadata polls, requests that wait for an actor. Called by `process.py`
+alone. Nothing a client sends may crash it, and no client may take what others need (`shares`).
 
     request            effect
     hello, metadata    answered here (metadata may be parked)
@@ -11,21 +12,25 @@ metadata polls, requests that wait for an actor. Called by `process.py` alone. N
       list and end
     data               forwarded to the partition (`partition_routes`), `publish` as batches (`publish`)
     groups             forwarded to the coordinator, which is started when it is missing (`group_routes`)
-    status, kill,      asked of the supervisor
-      revive
+    status, kill,      asked of the supervisor; a kill of the gateway itself is answered first, for afterwards it is
+      revive           too late
     scheduled          lists and cancels are forwarded to the scheduler (`schedule_routes`)
 
 Stopping: what only waits is answered SHUTTING_DOWN at once; writes in flight get until the deadline.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import msgspec
 
 from ... import __version__
 from ...transport.addresses import CONTROLLER, DELAYED_TOPIC, SUPERVISOR, TRANSACTIONS_TOPIC, topic_of
 from ...transport.machine import (
     Answered,
     CancelTimer,
+    Cast,
+    Connected,
     Disconnected,
     Effect,
     Event,
@@ -74,13 +79,15 @@ from .controller_calls import ControllerCalls
 from .delays import ScheduledIds
 from .forwarding import CALL_TIMEOUT_MS, ask_for, forward
 from .group_routes import GroupRoutes
+from .lanes import TIMER as LANE_TIMER
+from .lanes import Lanes, weight_of
 from .metadata import MetadataPolls
 from .partition_routes import PartitionRoutes
 from .peers import Peers
 from .publish import Publisher
 from .quotas import Quotas
 from .schedule_routes import ScheduleRoutes
-from .tickets import Tickets
+from .tickets import Tickets, is_poll
 from .topic_table import TopicTable, cannot_tell
 from .transaction_routes import TransactionRoutes
 from .waiting import Attempt, WaitingRoom
@@ -109,16 +116,33 @@ FAREWELL_MS = 2_000
 """How long writes in flight may take when the gateway stops."""
 FAREWELL_MARGIN_MS = 200
 
+TAKEN_BACK = ErrorBody(
+    ErrorCode.THROTTLED, "this connection had most requests open when others needed room", True
+)
+GIVEN_UP = ErrorBody(ErrorCode.TIMED_OUT, "given up when others needed room: it may have taken effect", True)
 SHUTTING_DOWN = ErrorBody(ErrorCode.SHUTTING_DOWN, "the broker is stopping", True)
 
 
 class GatewayMachine:
     def __init__(
-        self, *, instance_id: str, run_directory: str, incarnation: int = 1, tickets: Tickets | None = None
+        self,
+        *,
+        instance_id: str,
+        run_directory: str,
+        address: str = "gateway/0",
+        incarnation: int = 1,
+        pid: int = 0,
+        limits: Mapping[str, int] | None = None,
     ) -> None:
+        """`limits` are those of `Tickets`, for tests."""
         self._instance_id = instance_id
         self._run_directory = run_directory
-        self._tickets = Tickets() if tickets is None else tickets
+        self._address = address
+        self._self = KillReply(pid=pid, incarnation=incarnation)
+        self._hosts: dict[bytes, str] = {}
+        """By connection: the address that it comes from."""
+        self._tickets = Tickets(self._hosts, **(limits or {}))
+        self._lanes = Lanes(self._tickets, self._hosts)
         self._peers = Peers()
         self._controller = ControllerCalls(self._peers)
         self._table = TopicTable()
@@ -148,11 +172,14 @@ class GatewayMachine:
             case Received():
                 effects = self._on_request(event, now)
             case Answered():
-                effects = self._on_answered(event, now)
+                effects = self._lanes.on_ended(event.key, now) + self._on_answered(event, now)
             case Failed():
-                effects = self._on_failed(event, now)
+                effects = self._lanes.on_ended(event.key, now) + self._on_failed(event, now)
+            case Connected(connection=connection, host=host):
+                self._hosts[connection] = host
+                effects = []
             case Disconnected(connection=connection):
-                effects = self._on_disconnected(connection)
+                effects = self._on_disconnected(connection, now)
             case PeerUp():
                 effects = self._on_up(event, now)
             case PeerDown():
@@ -171,7 +198,7 @@ class GatewayMachine:
                 raise AssertionError(f"the gateway does not know the event {event!r}")
         if self._is_stopping and not len(self._tickets):
             effects.append(Stop("asked to stop"))
-        return self._controller.keep(effects, now)
+        return self._controller.keep(self._lanes.admit(effects, now), now)
 
     # Requests
 
@@ -181,7 +208,10 @@ class GatewayMachine:
         if self._is_stopping:
             return [Reply(event.sender, SHUTTING_DOWN)] if is_answered else []
         if isinstance(request, Cancel):
-            return self._on_cancel(event)
+            return self._on_cancel(event, now)
+        if isinstance(request, Kill) and request.address == self._address:
+            reply = msgspec.structs.replace(self._self)
+            return [Reply(event.sender, reply), Cast(SUPERVISOR, msgspec.structs.replace(request, id=None))]
         size_bytes = len(event.raw) + sum(map(len, event.payload))
         try:
             if isinstance(request, Hello):
@@ -190,29 +220,47 @@ class GatewayMachine:
             toll = self._quotas.admit(event, size_bytes, now)
             if isinstance(request, Produce) and request.acks == 0:
                 return self._partitions.pass_unacknowledged(event, request)
-            may_be_cut = isinstance(request, _MAY_BE_CUT)
-            number = self._tickets.open(event.sender, size_bytes, may_be_cut=may_be_cut, toll=toll)
+            number, evicted = self._tickets.open(
+                event.sender,
+                size_bytes,
+                may_be_cut=isinstance(request, _MAY_BE_CUT),
+                toll=toll,
+                is_poll=is_poll(request),
+                weight=weight_of(request, size_bytes),
+            )
         except ProtocolError as error:
             return [Reply(event.sender, error.body)] if is_answered else []
         attempt = Attempt(number=number, event=event)
+        effects = self._evict(evicted, now)
         if toll is None or not toll.throttle_ms:
-            return self._route(attempt, now)
+            return effects + self._route(attempt, now)
         self._held[number] = attempt
-        return [SetTimer(("quota", number), now + toll.throttle_ms)]
+        return [*effects, SetTimer(("quota", number), now + toll.throttle_ms)]
 
-    def _on_cancel(self, event: Received) -> list[Effect]:
-        return self._forget(
+    def _on_cancel(self, event: Received, now: int) -> list[Effect]:
+        cancelled = [
             number
             for number in self._tickets.of_connection(event.sender.route[0])
             if (sender := self._tickets.sender(number)) is not None and event.cancels(sender)
-        )
+        ]
+        return self._forget(cancelled, now)
 
-    def _on_disconnected(self, connection: bytes) -> list[Effect]:
+    def _on_disconnected(self, connection: bytes, now: int) -> list[Effect]:
         self._quotas.on_disconnected(connection)
-        effects = self._forget(self._tickets.of_connection(connection))
+        effects = self._forget(self._tickets.of_connection(connection), now)
+        self._hosts.pop(connection, None)
         return effects + self._groups.on_disconnected(connection)
 
-    def _forget(self, numbers: Iterable[int]) -> list[Effect]:
+    def _evict(self, numbers: Sequence[int], now: int) -> list[Effect]:
+        """Refuse these although they were let in: others, who have less, need their room."""
+        replies = [
+            Reply(ticket.sender, TAKEN_BACK if ticket.is_poll or self._lanes.is_waiting(number) else GIVEN_UP)
+            for number in numbers
+            if (ticket := self._tickets.get(number)) is not None
+        ]
+        return replies + self._forget(numbers, now) if numbers else []
+
+    def _forget(self, numbers: Sequence[int], now: int) -> list[Effect]:
         """Requests whose askers are gone, wherever they wait."""
         effects: list[Effect] = []
         for number in numbers:
@@ -221,8 +269,9 @@ class GatewayMachine:
                 effects.append(CancelTimer(("wait", number)))
             if self._held.pop(number, None) is not None:
                 effects.append(CancelTimer(("quota", number)))
-            effects += self._tickets.drop([number])
-        return effects
+        effects += self._tickets.drop(numbers)
+        following, unsent = self._lanes.withdraw(numbers, now)
+        return effects + self._refuse(unsent, now) + following
 
     def _route(self, attempt: Attempt, now: int) -> list[Effect]:
         if self._tickets.sender(attempt.number) is None:
@@ -290,8 +339,6 @@ class GatewayMachine:
         match event.key:
             case ("forward", number):
                 return self._tickets.answer(number, event.reply, event.payload)
-            case ("records", *_):
-                return self._partitions.on_records(event)
             case ("publish", *_):
                 return self._publisher.on_answered(event)
             case ("schedule", *_):
@@ -313,7 +360,7 @@ class GatewayMachine:
 
     def _on_failed(self, event: Failed, now: int) -> list[Effect]:
         match event.key:
-            case ("forward", number) | ("records", number, _):
+            case ("forward", number):
                 return self._tickets.answer(number, event.error)
             case ("publish", *_):
                 return self._publisher.on_failed(event)
@@ -409,6 +456,8 @@ class GatewayMachine:
                 return self._route(self._held.pop(number), now)
             case ("watch",):
                 return self._table.watch()
+            case (kind, address) if kind == LANE_TIMER:
+                return self._lanes.on_timer(address, now)
             case ("controller", number):
                 return self._refuse(self._controller.on_patience_ended(number), now)
             case ("stop",):

@@ -3,21 +3,20 @@
 topic or partition unknown     the controller is asked once; then UNKNOWN_TOPIC or UNKNOWN_PARTITION
 partition never up yet         the request waits a little, for a topic is usable the moment it is created
 partition down                 PARTITION_OFFLINE with the reason, retriable
-partition up                   forwarded as it came; a fetch of records is translated (`records.py`)
+partition up                   forwarded as it came
 """
 
 from msgspec import structs
 
 from ...transport.addresses import is_internal, partition_address
 from ...transport.codec import encode_header
-from ...transport.machine import Answered, Call, Cast, Effect, Received
-from ...transport.protocol.data import Fetch, FetchReply, ListOffsets, Produce, Publish
+from ...transport.machine import Cast, Effect, Received
+from ...transport.protocol.data import Fetch, ListOffsets, Produce, Publish
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.topics import CatalogTopic, DeleteRecords
 from .forwarding import CALL_TIMEOUT_MS, forward
 from .peers import Peers
 from .publish import PRODUCE_TIMEOUT_MS, Publisher
-from .records import batches_request, inline_records
 from .schedule_routes import ScheduleRoutes
 from .tickets import Tickets
 from .topic_table import TopicTable
@@ -118,32 +117,7 @@ class PartitionRoutes:
         if self._peers.up(address) is None:
             message = self._peers.why_down(address)
             return self._tickets.answer(attempt.number, ErrorBody(ErrorCode.PARTITION_OFFLINE, message, True))
-        if not isinstance(request, Fetch):
-            timeout_ms = PRODUCE_TIMEOUT_MS if isinstance(request, Produce) else CALL_TIMEOUT_MS
-            return [forward(attempt, address, timeout_ms)]
-        timeout_ms = request.max_wait_ms + CALL_TIMEOUT_MS
-        is_json = attempt.event.sender.is_json
-        if (request.format or ("records" if is_json else "batches")) == "batches":
-            return [forward(attempt, address, timeout_ms)]
-        key = ("records", attempt.number, request)
-        return [
-            Call(
-                key,
-                address,
-                batches_request(request),
-                FetchReply,
-                timeout_ms=timeout_ms,
-                token=attempt.number,
-            )
-        ]
-
-    def on_records(self, event: Answered) -> list[Effect]:
-        """A partition's batches, for a client that asked for records."""
-        _, number, request = event.key
-        if self._tickets.sender(number) is None:
-            return []
-        try:
-            reply = inline_records(request, event.reply, event.payload)
-        except ProtocolError as error:
-            return self._tickets.answer(number, error.body)
-        return self._tickets.answer(number, reply)
+        if isinstance(request, Fetch):
+            return [forward(attempt, address, request.max_wait_ms + CALL_TIMEOUT_MS)]
+        timeout_ms = PRODUCE_TIMEOUT_MS if isinstance(request, Produce) else CALL_TIMEOUT_MS
+        return [forward(attempt, address, timeout_ms)]

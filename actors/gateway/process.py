@@ -1,5 +1,6 @@
 """The gateway's process: nothing but the public endpoint around the machine. Impure by what it inherits."""
 
+import os
 from typing import ClassVar
 
 import msgspec
@@ -17,6 +18,7 @@ class GatewayArguments(msgspec.Struct):
 
 class GatewayActor(Actor):
     follows_connections: ClassVar[bool] = True
+    follows_hosts: ClassVar[bool] = True
     follows_wall_clock: ClassVar[bool] = True
     requests: ClassVar[tuple[type[Request], ...]] = REQUESTS
 
@@ -26,7 +28,9 @@ class GatewayActor(Actor):
         self.machine = GatewayMachine(
             instance_id=context.instance_id,
             run_directory=context.run_directory,
+            address=context.address,
             incarnation=context.incarnation,
+            pid=os.getpid(),
         )
 
     def endpoint(self) -> str | None:

@@ -2,7 +2,7 @@
 
     watching   one `watch_catalog` is always out; when it fails it is sent again after a while
     asking     a request names a topic or partition that the table lacks: the controller is asked once, and requests
-               that came before the question left wait for its answer
+               that came before the question left wait for its answer; the tickets bound how many
 
 While the controller is down the table serves as it is.
 """
@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from ...transport.addresses import CONTROLLER
 from ...transport.machine import Call, Effect, SetTimer
-from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
+from ...transport.protocol.errors import ErrorBody, ErrorCode
 from ...transport.protocol.topics import CatalogTopic, WatchCatalog, WatchCatalogReply
 from .waiting import Attempt
 
@@ -19,8 +19,6 @@ WATCH_WAIT_MS = 30_000
 WATCH_RETRY_MS = 200
 WATCH_SLACK_MS = 5_000
 ASK_TIMEOUT_MS = 5_000
-MAX_ASKING = 1_000
-"""Requests that may wait for the controller's answer; more are refused with OVERLOADED."""
 
 
 class TableChange(Struct, frozen=True):
@@ -68,9 +66,7 @@ class TopicTable:
         return [SetTimer(("watch",), now + WATCH_RETRY_MS)]
 
     def ask(self, attempt: Attempt) -> list[Effect]:
-        """Have the controller's answer decide about a request. Raises OVERLOADED."""
-        if len(self._asked) + len(self._to_ask) >= MAX_ASKING:
-            raise ProtocolError(ErrorCode.OVERLOADED, "too many requests wait for the controller")
+        """Have the controller's answer decide about a request."""
         self._to_ask.append(attempt)
         return self._ask()
 

@@ -1,16 +1,11 @@
 """Requests that wait for an actor to come up, or for news from the controller. Pure.
 
-Bounded in number and in bytes; what does not fit is refused with OVERLOADED. Each has its deadline, after which the
-machine answers it as things are.
+Bounded by the tickets: each has one. Each has its deadline, after which the machine answers it as things are.
 """
 
 from msgspec import Struct
 
 from ...transport.machine import CancelTimer, Effect, Received, SetTimer
-from ...transport.protocol.errors import ErrorCode, ProtocolError
-
-MAX_WAITING = 2_000
-MAX_WAITING_BYTES = 64 * 1024 * 1024
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
@@ -26,24 +21,17 @@ class Attempt(Struct, frozen=True, kw_only=True):
 
 
 class WaitingRoom:
-    def __init__(self, max_waiting: int = MAX_WAITING, max_bytes: int = MAX_WAITING_BYTES) -> None:
-        self._max_waiting = max_waiting
-        self._max_bytes = max_bytes
+    def __init__(self) -> None:
         self._waiting: dict[str, dict[int, Attempt]] = {}
         self._addresses: dict[int, str] = {}
-        self._bytes = 0
 
     def __len__(self) -> int:
         return len(self._addresses)
 
     def park(self, address: str, attempt: Attempt, deadline: int) -> list[Effect]:
-        """Keep it until `address` is taken or the timer ("wait", number) fires. Raises OVERLOADED."""
-        size = _size_bytes(attempt)
-        if len(self._addresses) >= self._max_waiting or self._bytes + size > self._max_bytes:
-            raise ProtocolError(ErrorCode.OVERLOADED, f"too many requests wait for {address} and others")
+        """Keep it until `address` is taken or the timer ("wait", number) fires."""
         self._waiting.setdefault(address, {})[attempt.number] = attempt
         self._addresses[attempt.number] = address
-        self._bytes += size
         return [SetTimer(("wait", attempt.number), deadline)]
 
     def waiting_for(self, address: str) -> list[Attempt]:
@@ -58,7 +46,6 @@ class WaitingRoom:
         attempt = attempts.pop(number)
         if not attempts:
             del self._waiting[address]
-        self._bytes -= _size_bytes(attempt)
         return address, attempt
 
     def release_all(self, address: str) -> tuple[list[Attempt], list[Effect]]:
@@ -67,7 +54,3 @@ class WaitingRoom:
         for attempt in attempts:
             self.release(attempt.number)
         return attempts, [CancelTimer(("wait", attempt.number)) for attempt in attempts]
-
-
-def _size_bytes(attempt: Attempt) -> int:
-    return len(attempt.event.raw) + sum(map(len, attempt.event.payload))

@@ -4,11 +4,9 @@ import pytest
 
 from gateway_driver import GatewayDriver
 from planaria.actors.gateway.controller_calls import CONTROLLER_PATIENCE_MS
-from planaria.actors.gateway.tickets import Tickets
 from planaria.transport.batch import build
-from planaria.transport.protocol.data import Fetch, FetchReply, InitProducer, ListOffsets, Produce, Publish
+from planaria.transport.protocol.data import Fetch, InitProducer, ListOffsets, Produce, Publish
 from planaria.transport.protocol.delayed import ListScheduled
-from planaria.transport.protocol.errors import ErrorBody
 from planaria.transport.protocol.groups import DeleteGroup, GroupHeartbeat, ListGroups
 from planaria.transport.protocol.message import Done, Request
 from planaria.transport.protocol.operations import Kill, KillReply, Revive, Status
@@ -50,8 +48,6 @@ DATA = [
 def test_data_goes_to_its_partition_and_back_untouched(
     gateway: GatewayDriver, request_: Request, as_json: bool
 ) -> None:
-    if isinstance(request_, Fetch) and as_json:
-        request_ = fetch(format="batches")
     number = gateway.ask(request_, b"payload", as_json=as_json)
     (call,) = gateway.calls
     assert (call.address, call.payload, call.reply_type) == ("partition/ORDERS/0", (b"payload",), None)
@@ -89,6 +85,15 @@ def test_operations_go_to_the_supervisor(gateway: GatewayDriver, request_: Reque
     answer = KillReply(pid=1, incarnation=2) if isinstance(request_, Kill) else Done()
     gateway.answer(answer)
     assert gateway.replies[number] is answer
+
+
+@pytest.mark.parametrize("signal", ["SIGKILL", "SIGSTOP"])
+def test_a_gateway_that_is_to_kill_itself_answers_first(signal: str) -> None:
+    gateway = GatewayDriver(address="gateway/0", incarnation=3, pid=77).start(ORDERS=1)
+    number = gateway.ask(Kill(address="gateway/0", signal=signal))  # type: ignore[arg-type]
+    assert (gateway.replies[number].pid, gateway.replies[number].incarnation) == (77, 3)
+    (cast,) = gateway.casts
+    assert (cast.address, cast.request) == ("supervisor", Kill(address="gateway/0", signal=signal))  # type: ignore[arg-type]
 
 
 def test_hello(gateway: GatewayDriver) -> None:
@@ -283,86 +288,9 @@ def batch(*values: bytes) -> bytes:
     return build(records, first_timestamp_ms=5, max_timestamp_ms=5)
 
 
-def fetched(next_offset: int) -> FetchReply:
-    return FetchReply(
-        topic="ORDERS", partition=0, log_start_offset=0, high_watermark=9, next_offset=next_offset
-    )
-
-
-def test_json_gets_records(gateway: GatewayDriver) -> None:
-    number = gateway.ask(fetch(max_records=2), as_json=True)
-    (call,) = gateway.calls
-    assert isinstance(call.request, Fetch)
-    assert call.request.format == "batches"
-    gateway.answer(fetched(3), batch(b"a", b"\xff", b"c"))
-    reply = gateway.replies[number]
-    assert [(each.offset, each.value_text, each.value) for each in reply.records] == [
-        (0, "a", b"a"),
-        (1, None, b"\xff"),
-    ]
-    assert (reply.next_offset, gateway.payloads[number]) == (2, ())
-
-
-def test_records_on_demand_and_nothing_new(gateway: GatewayDriver) -> None:
-    number = gateway.ask(fetch(format="records", max_wait_ms=9_000))
-    assert gateway.calls[0].timeout_ms > 9_000
-    gateway.answer(fetched(0))
-    assert gateway.replies[number].records == []
-
-
-@pytest.mark.parametrize("damage", [30, 70, 13, 15])
-def test_damaged_batches_are_an_error(gateway: GatewayDriver, damage: int) -> None:
-    frame = bytearray(batch(b"a", b"b"))
-    frame[damage] ^= 0x40
-    number = gateway.ask(fetch(), as_json=True)
-    gateway.answer(fetched(2), bytes(frame))
-    reply = gateway.replies[number]
-    assert isinstance(reply, ErrorBody) or reply.records == []
-
-
-def test_impossible_times_do_not_crash(gateway: GatewayDriver) -> None:
-    frame = build([(None, b"", 2**64 - 1, None)], first_timestamp_ms=2**63 - 1, max_timestamp_ms=0)
-    number = gateway.ask(fetch(format="records"))
-    gateway.answer(fetched(1), frame)
-    assert gateway.replies[number].code == "INVALID_BATCH"
-
-
 def test_a_fetch_waits_as_long_as_it_may(gateway: GatewayDriver) -> None:
     gateway.ask(fetch(max_wait_ms=60_000))
     assert gateway.calls[0].timeout_ms > 60_000
-
-
-def test_one_connection_cannot_take_it_all() -> None:
-    gateway = GatewayDriver(tickets=Tickets(max_open=5, max_per_connection=3)).start(ORDERS=1)
-    for _ in range(3):
-        gateway.ask(produce())
-    assert gateway.reply(produce()).code == "OVERLOADED"
-    gateway.ask(produce(), client=b"other")
-    gateway.ask(produce(), client=b"other")
-    refusal = gateway.reply(produce(), client=b"third")
-    assert (refusal.code, refusal.retriable) == ("OVERLOADED", True)
-    gateway.answer(b"{}")
-    gateway.ask(produce())
-    assert len(gateway.calls) == 5
-
-
-def test_requests_in_flight_are_bounded_by_bytes() -> None:
-    gateway = GatewayDriver(tickets=Tickets(max_bytes=5_000, max_bytes_per_connection=3_000)).start(ORDERS=1)
-    assert gateway.reply(produce(), bytes(3_000)).code == "MESSAGE_TOO_LARGE"
-    gateway.ask(produce(), bytes(2_000))
-    refusal = gateway.reply(produce(), bytes(2_000))
-    assert (refusal.code, refusal.retriable) == ("OVERLOADED", True)
-    gateway.ask(produce(), bytes(2_000), client=b"other")
-    assert gateway.reply(produce(), bytes(2_000), client=b"third").code == "OVERLOADED"
-    gateway.answer(b"{}")
-    gateway.ask(produce(), bytes(2_000))
-    assert len(gateway.calls) == 2
-
-
-def test_what_waits_is_bounded_by_bytes(gateway: GatewayDriver) -> None:
-    gateway.set_topics(ORDERS=3)
-    gateway.ask(produce(partition=2), bytes(40 * 1024 * 1024))
-    assert gateway.reply(produce(partition=2), bytes(40 * 1024 * 1024)).code == "OVERLOADED"
 
 
 def test_stop_cuts_reads_and_waits_for_writes(gateway: GatewayDriver) -> None:

@@ -65,6 +65,12 @@ def test_log_append_time_is_the_time_of_all() -> None:
     assert decode_for_json(stamp(frame, 0, 0), 0, 10, 10)[0][0].timestamp_ms == 77
 
 
+def test_impossible_times_are_a_damaged_batch() -> None:
+    frame = build([(None, b"", 2**64 - 1, None)], first_timestamp_ms=2**63 - 1, max_timestamp_ms=0)
+    with pytest.raises(ProtocolError, match="INVALID_BATCH"):
+        decode_for_json(stamp(frame, 0, 0), 0, 10, 10)
+
+
 @pytest.mark.parametrize(
     ("body", "attributes"),
     [

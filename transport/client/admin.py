@@ -270,19 +270,9 @@ class Admin:
         return self._ask(Status(), StatusReply)
 
     def kill(self, address: str, signal: str = "SIGKILL") -> KillReply:
-        """Send a signal to an actor; tried once, for the second kill would hit its successor.
-
-        A gateway that is killed cannot answer any more: the connection's end is taken for its answer.
-        """
+        """Send a signal to an actor; tried once, for the second kill would hit its successor."""
         request = Kill(address=address, signal=cast(SignalName, signal))
-        actors = self.status().actors if address.startswith("gateway/") else []
-        gateways = [actor for actor in actors if actor.address == address]
-        try:
-            return self._ask(request, KillReply, is_retried=False)
-        except ProtocolError as error:
-            if not gateways or error.code != ErrorCode.ACTOR_UNAVAILABLE:
-                raise
-        return KillReply(pid=gateways[0].pid or 0, incarnation=gateways[0].incarnation)
+        return self._ask(request, KillReply, is_retried=False)
 
     def revive(self, address: str) -> ReviveReply:
         """Start an actor that is quarantined or waits for its restart; `state` of the reply is what it was in.

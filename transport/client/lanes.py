@@ -37,7 +37,13 @@ MAX_IN_FLIGHT = 5
 """As many batches as a partition remembers of a producer id."""
 MAX_EPOCH = 2**15 - 1
 NOT_APPENDED = frozenset(
-    {ErrorCode.BACKPRESSURE, ErrorCode.OVERLOADED, ErrorCode.STORAGE_FULL, ErrorCode.HELLO_REQUIRED}
+    {
+        ErrorCode.BACKPRESSURE,
+        ErrorCode.OVERLOADED,
+        ErrorCode.THROTTLED,
+        ErrorCode.STORAGE_FULL,
+        ErrorCode.HELLO_REQUIRED,
+    }
 )
 """Retriable refusals that say that the refused attempt has written nothing."""
 HELD_MS = 100

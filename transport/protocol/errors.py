@@ -26,6 +26,7 @@ class ErrorCode(StrEnum):
     ACTOR_UNAVAILABLE = "ACTOR_UNAVAILABLE"
     UNKNOWN_ACTOR = "UNKNOWN_ACTOR"
     OVERLOADED = "OVERLOADED"
+    THROTTLED = "THROTTLED"
     BACKPRESSURE = "BACKPRESSURE"
     TIMED_OUT = "TIMED_OUT"
     SHUTTING_DOWN = "SHUTTING_DOWN"
@@ -61,6 +62,7 @@ RETRIABLE = frozenset(
         ErrorCode.PARTITION_OFFLINE,
         ErrorCode.ACTOR_UNAVAILABLE,
         ErrorCode.OVERLOADED,
+        ErrorCode.THROTTLED,
         ErrorCode.BACKPRESSURE,
         ErrorCode.TIMED_OUT,
         ErrorCode.SHUTTING_DOWN,

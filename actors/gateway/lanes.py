@@ -1,0 +1,234 @@
+"""Turns among clients at each actor: whose request is passed on next when one actor has enough at hand. Pure.
+
+Owns one lane for each actor that has requests of clients: the calls it is working on, and those that wait for them.
+
+    call                  sent at once while its connection and the lane have room; otherwise it waits behind those of its
+                          own connection
+    answered, failed,     gives its room back; the next is taken in turn among hosts, then among the host's connections
+      cancelled
+    slow                  gives its room back after WORK_MS; a poll, and what is asked of the controller, after POLL_MS:
+                          then it waits for something, and is no work
+
+A request counts for its `weight` (`weight_of`). One that exceeds the limit is sent when its connection has no other. So a
+newcomer's request is behind LANE_WEIGHT of others at most, whatever waits here. What waits is bounded by the tickets.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from ...transport.addresses import CONTROLLER
+from ...transport.machine import Call, Effect, Failed, SetTimer
+from ...transport.protocol.data import Fetch
+from ...transport.protocol.errors import ErrorBody, ErrorCode
+from ...transport.protocol.message import Request
+from ...transport.protocol.operations import Status
+from .tickets import Tickets
+
+CONNECTION_WEIGHT = 64
+"""Of one connection at one actor."""
+LANE_WEIGHT = 256
+"""Of all connections at one actor."""
+BYTES_PER_WEIGHT = 64 * 1024
+STATUS_WEIGHT = 32
+"""The supervisor has better things to do."""
+MAX_FETCH_WEIGHT_BYTES = 1024 * 1024
+POLL_MS = 50
+WORK_MS = 1_000
+TIMER = "lane"
+_CLIENTS_CALLS = frozenset({"forward", "publish", "schedule"})
+"""Kinds of keys; the second part of these is a ticket's number."""
+
+
+class _Turn(Struct):
+    """A call that is being worked on, or waits for its turn."""
+
+    call: Call
+    connection: bytes
+    host: str
+    weight: int
+    hold_ms: int
+    since: int
+    """When it was sent; until then when it came."""
+
+
+class _Lane:
+    def __init__(self) -> None:
+        self.active: dict[Any, _Turn] = {}
+        self.weight = 0
+        self.of_connection: dict[bytes, int] = {}
+        self.waiting: OrderedDict[str, OrderedDict[bytes, OrderedDict[Any, _Turn]]] = OrderedDict()
+        self.has_timer = False
+
+    def has_room(self, turn: _Turn) -> bool:
+        held = self.of_connection.get(turn.connection, 0)
+        if held and held + turn.weight > CONNECTION_WEIGHT:
+            return False
+        return not self.weight or self.weight + turn.weight <= LANE_WEIGHT
+
+    def start(self, turn: _Turn, now: int) -> Call:
+        turn.since = now
+        self.active[turn.call.key] = turn
+        self.weight += turn.weight
+        self.of_connection[turn.connection] = self.of_connection.get(turn.connection, 0) + turn.weight
+        return turn.call
+
+    def end(self, key: Any) -> bool:
+        turn = self.active.pop(key, None)
+        if turn is None:
+            return False
+        self.weight -= turn.weight
+        left = self.of_connection[turn.connection] - turn.weight
+        if left:
+            self.of_connection[turn.connection] = left
+        else:
+            del self.of_connection[turn.connection]
+        return True
+
+    def wait(self, turn: _Turn) -> None:
+        connections = self.waiting.setdefault(turn.host, OrderedDict())
+        connections.setdefault(turn.connection, OrderedDict())[turn.call.key] = turn
+
+    def is_behind(self, turn: _Turn) -> bool:
+        """Whether others of its connection wait already."""
+        return turn.connection in self.waiting.get(turn.host, ())
+
+    def take_next(self) -> _Turn | None:
+        """The next that has room: hosts in turn, connections of the host in turn, each in its own order."""
+        for host, connections in self.waiting.items():
+            for connection, turns in connections.items():
+                turn = next(iter(turns.values()))
+                if self.has_room(turn):
+                    self._remove(host, connection, turn.call.key)
+                    if host in self.waiting:
+                        self.waiting.move_to_end(host)
+                    if connection in connections:
+                        connections.move_to_end(connection)
+                    return turn
+        return None
+
+    def withdraw(self, host: str, connection: bytes, key: Any) -> None:
+        """Take out one that waits."""
+        self._remove(host, connection, key)
+
+    def _remove(self, host: str, connection: bytes, key: Any) -> None:
+        connections = self.waiting[host]
+        del connections[connection][key]
+        if not connections[connection]:
+            del connections[connection]
+        if not connections:
+            del self.waiting[host]
+
+
+class Lanes:
+    def __init__(self, tickets: Tickets, hosts: Mapping[bytes, str]) -> None:
+        self._tickets = tickets
+        self._hosts = hosts
+        self._lanes: dict[str, _Lane] = {}
+        self._addresses: dict[Any, str] = {}
+        """By key of a call, from when it comes until it has ended."""
+        self._waiting: dict[int, dict[Any, _Turn]] = {}
+        """By ticket: what waits for its turn."""
+
+    def admit(self, effects: list[Effect], now: int) -> list[Effect]:
+        """The effects, without the calls whose turn has not come."""
+        if not any(map(self._is_new, effects)):
+            return effects
+        admitted: list[Effect] = []
+        for effect in effects:
+            if self._is_new(effect):
+                admitted += self._admit(effect, now)
+            else:
+                admitted.append(effect)
+        return admitted
+
+    def _is_new(self, effect: Effect) -> bool:
+        """Whether this is a client's call that has not been admitted yet."""
+        return type(effect) is Call and effect.key[0] in _CLIENTS_CALLS and effect.key not in self._addresses
+
+    def _admit(self, call: Call, now: int) -> list[Effect]:
+        ticket = self._tickets.get(call.key[1])
+        assert ticket is not None, "who is answered asks nothing more"
+        connection = ticket.sender.route[0]
+        may_be_slow = ticket.is_poll or call.address == CONTROLLER
+        turn = _Turn(
+            call,
+            connection,
+            self._hosts.get(connection, ""),
+            ticket.weight,
+            POLL_MS if may_be_slow else WORK_MS,
+            now,
+        )
+        lane = self._lanes.setdefault(call.address, _Lane())
+        self._addresses[call.key] = call.address
+        if lane.has_room(turn) and not lane.is_behind(turn):
+            return [lane.start(turn, now)]
+        lane.wait(turn)
+        self._waiting.setdefault(call.key[1], {})[call.key] = turn
+        return self._set_timer(call.address, lane, now)
+
+    def is_waiting(self, number: int) -> bool:
+        """Whether the request, which is passed on as it came, waits for its turn and has not left."""
+        return ("forward", number) in self._waiting.get(number, ())
+
+    def on_ended(self, key: Any, now: int) -> list[Effect]:
+        """The call has its outcome: others may go."""
+        if key[0] not in _CLIENTS_CALLS:
+            return []
+        address = self._addresses.pop(key, None)
+        lane = self._lanes.get(address) if address is not None else None
+        if address is None or lane is None:
+            return []
+        lane.end(key)
+        return self._advance(address, lane, now)
+
+    def withdraw(self, numbers: Sequence[int], now: int) -> tuple[list[Effect], list[Failed]]:
+        """Nobody waits for these requests any more: the calls that follow, and the failures of those that never left."""
+        failed: list[Failed] = []
+        # What waits first: else it would take the places of what is under way.
+        for number in numbers:
+            for key, turn in self._waiting.pop(number, {}).items():
+                self._lanes[self._addresses.pop(key)].withdraw(turn.host, turn.connection, key)
+                failed.append(Failed(key, ErrorBody(ErrorCode.TIMED_OUT, "nobody waits for it", True)))
+        following = [effect for number in numbers for effect in self.on_ended(("forward", number), now)]
+        return following, failed
+
+    def on_timer(self, address: str, now: int) -> list[Effect]:
+        lane = self._lanes.get(address)
+        if lane is None:
+            return []
+        lane.has_timer = False
+        for key in [key for key, turn in lane.active.items() if now - turn.since >= turn.hold_ms]:
+            lane.end(key)
+        return self._advance(address, lane, now)
+
+    def _advance(self, address: str, lane: _Lane, now: int) -> list[Effect]:
+        effects: list[Effect] = []
+        while lane.waiting and (turn := lane.take_next()) is not None:
+            number = turn.call.key[1]
+            waiting = self._waiting[number]
+            del waiting[turn.call.key]
+            if not waiting:
+                del self._waiting[number]
+            effects.append(lane.start(turn, now))
+        if not lane.active and not lane.waiting:
+            del self._lanes[address]
+        return effects + self._set_timer(address, lane, now)
+
+    def _set_timer(self, address: str, lane: _Lane, now: int) -> list[Effect]:
+        if lane.has_timer or not lane.waiting:
+            return []
+        lane.has_timer = True
+        due = min((turn.since + turn.hold_ms for turn in lane.active.values()), default=now)
+        return [SetTimer((TIMER, address), max(due, now + 1))]
+
+
+def weight_of(request: Request, size_bytes: int) -> int:
+    """1 for a small request; more for many bytes, sent or asked for."""
+    if isinstance(request, Status):
+        return STATUS_WEIGHT
+    if isinstance(request, Fetch):
+        size_bytes += min(request.max_bytes, MAX_FETCH_WEIGHT_BYTES)
+    return 1 + size_bytes // BYTES_PER_WEIGHT
