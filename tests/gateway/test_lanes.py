@@ -122,3 +122,13 @@ def test_what_waited_for_a_gone_connection_is_never_sent(gateway: GatewayDriver,
     gateway.answer(b"{}")
     assert not gateway.machine._lanes._lanes
     assert not gateway.machine._lanes._waiting
+
+
+def test_the_controller_is_asked_for_one_who_is_gone_meanwhile(gateway: GatewayDriver) -> None:
+    gateway.down("controller")
+    gateway.ask(CreateTopic(topic="NEW", partitions=1), client=b"gone")
+    gateway.give(Disconnected(b"gone"))
+    gateway.up("controller")
+    gateway.answer(b"{}")
+    assert not gateway.replies
+    assert not gateway.machine._lanes._lanes
