@@ -34,7 +34,13 @@ from .machine import Identity, SupervisorMachine, Timing
 from .measurement import measure
 from .process import Settings, SupervisorProcess
 from .restart import RestartPolicy
-from .run_directory import RunDirectoryError, create_run_directory, remove_run_directory, run_directory_of
+from .run_directory import (
+    RunDirectoryError,
+    create_run_directory,
+    remove_run_directory,
+    run_directory_of,
+    say_endpoint,
+)
 
 PORT_PATIENCE_S = 1.0
 """How long the port may still be held, say by the gateway of a supervisor that was killed just now."""
@@ -167,7 +173,7 @@ def serve(arguments: Arguments, data: DataDirectory, status: StatusLine) -> str:
     raise_file_limit()
     instance_id = uuid.uuid4().hex
     run_directory = run_directory_of(data.path, data.starts)
-    create_run_directory(run_directory, instance_id)
+    create_run_directory(run_directory, instance_id, config.endpoint)
     try:
         return run_tree(arguments, data, status, str(run_directory), instance_id)
     finally:
@@ -182,6 +188,7 @@ def run_tree(
     control = control_endpoint(run_directory)
 
     def on_up(endpoint: str) -> None:
+        say_endpoint(Path(run_directory), endpoint)
         status.write(
             ready=True,
             endpoint=endpoint,

@@ -1,13 +1,14 @@
-"""Questions to a supervisor over its own control endpoint. Called by the embedded Broker.
+"""Questions to a supervisor over its own control endpoint. Called by the embedded Broker and by operators' commands.
 
-The socket lies in the run directory, which only its owner may enter: whoever can connect has the owner's rights, and
-only here may code (a handler) be installed.
+The supervisor answers whatever the gateway does, so this is the operators' way in on the broker's machine. The socket
+lies in the run directory, which only its owner may enter: whoever can connect has the owner's rights, and only here may
+code (a handler) be installed.
 """
 
 import itertools
 import time
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import msgspec
 
@@ -16,7 +17,15 @@ from ..transport.codec import decode_reply, encode_header
 from ..transport.protocol.control import ChildSpec, StartChild, StopChild
 from ..transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ..transport.protocol.message import Done, Reply, Request
-from ..transport.protocol.operations import Status, StatusReply
+from ..transport.protocol.operations import (
+    Kill,
+    KillReply,
+    Revive,
+    ReviveReply,
+    SignalName,
+    Status,
+    StatusReply,
+)
 
 PATIENCE_MS = 10_000
 LOOK_MS = 50
@@ -59,6 +68,15 @@ class AdminLink:
 
     def status(self) -> StatusReply:
         return self._answer(self._send(Status()), StatusReply, PATIENCE_MS)
+
+    def kill(self, address: str, signal: str = "SIGKILL") -> KillReply:
+        """Have an actor sent a signal. Raises ProtocolError."""
+        request = Kill(address=address, signal=cast(SignalName, signal))
+        return self._answer(self._send(request), KillReply, PATIENCE_MS)
+
+    def revive(self, address: str) -> ReviveReply:
+        """Have an actor started that is quarantined or waits for its restart. Raises ProtocolError."""
+        return self._answer(self._send(Revive(address=address)), ReviveReply, PATIENCE_MS)
 
     def _send(self, request: Request) -> int:
         number = next(self._ids)

@@ -210,12 +210,14 @@ class Broker:
         return last.offset + 1
 
     def status(self) -> StatusReply:
-        """The tree of processes, as `planaria status` shows it."""
-        return self.client.status()
+        """The tree of processes, as `planaria status` shows it. Asked of the supervisor, whatever the gateway does."""
+        with self._keeper.link() as link:
+            return link.status()
 
     def kill(self, address: str, signal: str = "SIGKILL") -> KillReply:
-        """Send an actor a signal, to watch it regrow."""
-        return self.client.kill(address, signal)
+        """Send an actor a signal, to watch it regrow. Asked of the supervisor, whatever the gateway does."""
+        with self._keeper.link() as link:
+            return link.kill(address, signal)
 
     def _named(self, group: str, consumer: str) -> "_NamedConsumer":
         named = self._consumers.get((group, consumer))

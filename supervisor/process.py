@@ -5,6 +5,7 @@
     signal pipe        SIGTERM and SIGINT stop the tree, a second SIGINT kills it
     lifeline           a pipe from the embedding process: its end of file stops the tree
     timers             restarts, kills, the check for hangs
+    launches           one a turn: each waits for the fork server, and operators are answered in between
 
 It loads no actor's code and holds no data. Messages are drained before deaths and deaths before timers, so that a
 heartbeat that has arrived is never overlooked and a last word comes before the death it explains.
@@ -111,6 +112,8 @@ class SupervisorProcess:
         self._selector = selectors.DefaultSelector()
         self._deaths = DeathWatch(self._selector)
         self._reports = StatusReports()
+        self._launches: dict[tuple[str, int], events.Launch] = {}
+        """Ordered and not done yet, by address and incarnation."""
         self._interrupts = 0
 
     def run(self) -> None:
@@ -144,17 +147,24 @@ class SupervisorProcess:
             self._dispatch(death)
         for timer in self._timers.pop_due(self._clock.now_ms()):
             self._dispatch(TimerFired(timer))
-        if self._reports and (reply := self._reports.step()) is not None:
-            self._reply(reply)
+        if self._launches:
+            self._launch(next(iter(self._launches)))
+            self._handle_pending()
+        if self._reports:
+            for reply in self._reports.step(self._clock.now_ms()):
+                self._reply(reply)
 
     def _patience_ms(self) -> int | None:
-        if self._reports:
+        if self._reports or self._launches:
             return 0
         wakes = [at for at in (self._timers.next_at(), self._deaths.next_at()) if at is not None]
         return max(0, min(wakes) - self._clock.now_ms()) if wakes else None
 
     def _dispatch(self, event: Event) -> None:
         self._pending.append(event)
+        self._handle_pending()
+
+    def _handle_pending(self) -> None:
         while self._pending:
             for effect in self._machine.handle(self._pending.popleft(), self._clock.now_ms()):
                 self._perform(effect)
@@ -226,15 +236,16 @@ class SupervisorProcess:
     def _perform(self, effect: Effect) -> None:
         match effect:
             case events.Launch():
-                self._launch(effect)
+                self._launches[effect.spec.address, effect.incarnation] = effect
             case events.Signal():
+                self._launch((effect.address, effect.incarnation))
                 self._deaths.signal(effect.address, effect.incarnation, signal.Signals[effect.signal])
             case events.Tell():
                 self._tell(effect)
             case Reply():
                 self._reply(effect)
             case events.ReportStatus():
-                self._reports.add(effect)
+                self._reports.add(effect, self._clock.now_ms())
             case SetTimer():
                 self._timers.set(effect.key, effect.at)
             case CancelTimer():
@@ -251,7 +262,11 @@ class SupervisorProcess:
             case _:
                 raise AssertionError(f"unknown effect {effect!r}")
 
-    def _launch(self, launch: events.Launch) -> None:
+    def _launch(self, which: tuple[str, int]) -> None:
+        """Launch it now, if it has not been: what is signalled must have a process."""
+        launch = self._launches.pop(which, None)
+        if launch is None:
+            return
         settings, spec = self._settings, launch.spec
         order = ChildOrder(
             start=spec.start,

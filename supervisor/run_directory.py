@@ -2,6 +2,7 @@
 
     $XDG_RUNTIME_DIR or /tmp / planaria-<uid>-<digest of the data directory> / <number of the start> /
         instance                  the instance id: a client that can read it is on the same machine
+        endpoint                  the public endpoint, by which operators on the same machine find the supervisor
         supervisor, <actor>.<n>   sockets
         listener-<random>         the fork server's socket
 
@@ -11,10 +12,15 @@ Made by __main__.py once the data directory's lock is held; that is why what ear
 import hashlib
 import os
 import shutil
+import socket
 import stat
 from pathlib import Path
 
-from ..transport.endpoints import endpoint_for
+from ..transport.endpoints import control_endpoint, endpoint_for
+
+ENDPOINT_NAME = "endpoint"
+_LOCALHOST = "tcp://localhost"
+_EVERYWHERE = ("tcp://*", "tcp://0.0.0.0", "tcp://[::]")
 
 
 class RunDirectoryError(Exception):
@@ -30,16 +36,73 @@ def run_directory_of(data_directory: Path, starts: int) -> Path:
     return root / f"planaria-{os.getuid()}-{digest}" / str(starts)
 
 
-def create_run_directory(path: Path, instance_id: str) -> None:
-    """Make `path`, remove its predecessors, write `instance`. Raises RunDirectoryError."""
+def create_run_directory(path: Path, instance_id: str, endpoint: str) -> None:
+    """Make `path`, remove its predecessors, write `instance` and `endpoint`. Raises RunDirectoryError."""
     try:
         _make_private(path.parent)
         for stale in path.parent.iterdir():
             shutil.rmtree(stale, ignore_errors=True)
         _make_private(path)
         (path / "instance").write_text(instance_id)
+        say_endpoint(path, endpoint)
     except OSError as error:
         raise RunDirectoryError(f"run directory {path} is not usable: {error.strerror}") from error
+
+
+def say_endpoint(path: Path, endpoint: str) -> None:
+    """Where clients connect; known for certain once the gateway has bound a port that the system chose."""
+    written = path / f"{ENDPOINT_NAME}.new"
+    written.write_text(endpoint)
+    written.replace(path / ENDPOINT_NAME)
+
+
+def supervisors_at(endpoint: str) -> list[str]:
+    """The control endpoints of this user's live brokers on this machine that serve `endpoint`; hardly more than one."""
+    roots = {Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp"), Path("/tmp")}
+    found = [
+        path for root in sorted(roots) for path in root.glob(f"planaria-{os.getuid()}-*/*/{ENDPOINT_NAME}")
+    ]
+    controls = [control_endpoint(str(path.parent)) for path in found if _serves(path, endpoint)]
+    return [control for control in controls if is_listening(control)]
+
+
+def _serves(path: Path, endpoint: str) -> bool:
+    try:
+        return _is_private(path.parent.parent) and same_endpoint(path.read_text(), endpoint)
+    except OSError:  # it is being removed
+        return False
+
+
+def same_endpoint(served: str, asked: str) -> bool:
+    """Whether somebody on this machine who connects to `asked` reaches a broker that listens at `served`."""
+    served_host, _, served_port = served.rpartition(":")
+    asked_host, _, asked_port = asked.rpartition(":")
+    if served_port != asked_port:
+        return False
+    if asked_host == served_host:
+        return True
+    if not _is_loopback(asked_host):
+        return False
+    return served_host in _EVERYWHERE or (
+        _is_loopback(served_host) and _LOCALHOST in (asked_host, served_host)
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    return host in (_LOCALHOST, "tcp://[::1]") or host.startswith("tcp://127.")
+
+
+def is_listening(control: str) -> bool:
+    """Whether a process has this control endpoint open: the files of one that was killed stay behind."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(control.removeprefix("ipc://"))
+        except BlockingIOError:  # its queue is full
+            return True
+        except OSError:
+            return False
+    return True
 
 
 def remove_run_directory(path: Path) -> None:
@@ -54,6 +117,10 @@ def remove_socket(run_directory: str, address: str, incarnation: int) -> None:
 def _make_private(path: Path) -> None:
     """Whoever can write here can take the place of an actor; in /tmp somebody else may have made it before us."""
     path.mkdir(mode=0o700, exist_ok=True)
-    found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+    if not _is_private(path):
         raise RunDirectoryError(f"run directory {path} is not a directory that belongs to you alone")
+
+
+def _is_private(path: Path) -> bool:
+    found = path.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077

@@ -16,6 +16,7 @@ from .failures import CommandFailed
 
 if TYPE_CHECKING:
     from ...transport.client.client import Client
+    from ..admin_link import AdminLink
 
 __all__ = [
     "CONNECT_VARIABLE",
@@ -24,6 +25,7 @@ __all__ = [
     "JsonOption",
     "attached",
     "checked_endpoint",
+    "operating",
 ]
 
 CLIENT_ID = "planaria"
@@ -66,4 +68,22 @@ def attached(endpoint: str) -> Iterator["Client"]:
             if numeric_endpoint(endpoint) is None:
                 raise CommandFailed(error.message) from error
             raise CommandFailed(f'no broker at {endpoint}: is "planaria serve" running?') from error
+        yield client
+
+
+@contextmanager
+def operating(endpoint: str) -> Iterator["AdminLink | Client"]:
+    """Who answers `status`, `kill` and `revive` for the broker at `endpoint`. Raises CommandFailed.
+
+    On the broker's machine the supervisor itself does, whatever its gateway is doing; elsewhere the gateway is asked.
+    """
+    from ..admin_link import AdminLink  # noqa: PLC0415
+    from ..run_directory import is_listening, supervisors_at  # noqa: PLC0415
+
+    controls = supervisors_at(endpoint)
+    if controls:
+        with AdminLink(controls[0], lambda: not is_listening(controls[0])) as link:
+            yield link
+        return
+    with attached(endpoint) as client:
         yield client

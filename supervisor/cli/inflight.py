@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
+from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached, operating
+from .failures import CommandFailed
 from .output import UNKNOWN, duration_text, note, print_json, print_table
 from .retries import of_hosted, of_share_group, print_retrying
 from .tables import Listing
@@ -32,22 +33,26 @@ def inflight(
     """List the records of TOPIC that are being handled, and those that failed and wait for their next attempt.
 
     Covers hosted subscribers, as of their last heartbeats, and members of
-    share groups, whose process ids are unknown.
+    share groups, whose process ids are unknown. On the broker's machine the
+    former are shown even if the gateway does not answer.
 
     --json: {"records": [{"group", "topic", "partition", "offset",
     "member", "pid", "attempt", "since_ms"}], "retrying_count", "retrying":
     [{"group", "topic", "partition", "offset", "key", "member", "attempts",
     "reason", "first_failed_ms", "next_try_ms", "parked"}]}
     """
-    with attached(connect) as client:
-        client.describe_topic(topic)  # a person who misspelled it is told
-        groups = client.list_groups() if group is None else [group]
-        status = client.status()
-        records, retrying = records_of(status, topic, group), of_hosted(status, group, topic)
-        for name in groups:
-            found = client.describe_group(name)
-            records += locked_records(found, topic)
-            retrying += of_share_group(client, found, topic)
+    with operating(connect) as operator:
+        status = operator.status()
+    records, retrying = records_of(status, topic, group), of_hosted(status, group, topic)
+    try:
+        with attached(connect) as client:
+            client.describe_topic(topic)  # a person who misspelled it is told
+            for name in client.list_groups() if group is None else [group]:
+                found = client.describe_group(name)
+                records += locked_records(found, topic)
+                retrying += of_share_group(client, found, topic)
+    except CommandFailed as error:
+        note(f"hosted subscribers only, for members of share groups cannot be asked: {error}")
     records.sort(key=lambda record: (record["partition"], record["offset"], record["group"]))
     if as_json:
         print_json({"records": records, "retrying_count": retrying.count, "retrying": retrying.records})

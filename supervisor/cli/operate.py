@@ -11,7 +11,7 @@ from rich.text import Text
 
 from ...transport.protocol.errors import PlanariaError
 from ...transport.protocol.operations import ActorState, ActorStatus, SignalName, StatusReply
-from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
+from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached, operating
 from .failures import EXIT_FAILED, CommandFailed, describe
 from .output import bytes_text, console, duration_text, error_console, note, plural, print_json, show
 from .tables import Listing
@@ -68,7 +68,7 @@ def status(
     if is_check:
         _check(connect)
         return
-    with attached(connect) as client:
+    with operating(connect) as client:
         if not watch:
             found = client.status()
             if as_json:
@@ -129,7 +129,7 @@ def kill(
     name = signal.upper() if signal.upper().startswith("SIG") else f"SIG{signal.upper()}"
     if name not in SIGNALS:
         raise typer.BadParameter(f"{signal!r} is none of {', '.join(SIGNALS)}", param_hint="--signal")
-    with attached(connect) as client:
+    with operating(connect) as client:
         found = client.kill(address, name)
     if as_json:
         print_json({"address": address, "signal": name, "pid": found.pid, "incarnation": found.incarnation})
@@ -139,7 +139,7 @@ def kill(
 
 def revive(address: AddressArgument, connect: ConnectOption = DEFAULT_ENDPOINT) -> None:
     """Start a process that is quarantined or waits for its restart, and reset its count of restarts."""
-    with attached(connect) as client:
+    with operating(connect) as client:
         state = client.revive(address).state
     if state in {"quarantined", "backing_off", "asleep"}:
         note(f"{address} is started again")

@@ -181,8 +181,8 @@ def test_each_start_has_a_run_directory_of_its_own(
     first, second = run_directory_of(data_dir, 1), run_directory_of(data_dir, 2)
     assert first.parent == second.parent
     assert first.parent.parent == run_dir
-    create_run_directory(first, "one")
-    create_run_directory(second, "two")
+    create_run_directory(first, "one", "tcp://127.0.0.1:1")
+    create_run_directory(second, "two", "tcp://127.0.0.1:2")
     assert not first.exists()
     assert (second / "instance").read_text() == "two"
     assert second.stat().st_mode & 0o777 == second.parent.stat().st_mode & 0o777 == 0o700
@@ -205,7 +205,7 @@ def test_a_directory_open_to_others_is_refused(
     path.parent.mkdir()
     path.parent.chmod(0o755)
     with pytest.raises(RunDirectoryError, match="belongs to you alone"):
-        create_run_directory(path, "one")
+        create_run_directory(path, "one", "tcp://127.0.0.1:1")
 
 
 def test_a_link_in_its_place_is_refused(
@@ -216,4 +216,4 @@ def test_a_link_in_its_place_is_refused(
     (run_dir / "elsewhere").mkdir(mode=0o700)
     path.parent.symlink_to(run_dir / "elsewhere")
     with pytest.raises(RunDirectoryError, match="belongs to you alone"):
-        create_run_directory(path, "one")
+        create_run_directory(path, "one", "tcp://127.0.0.1:1")

@@ -350,6 +350,8 @@ class Network:
             os.read(self._wake_reader, 4096)
         now = self.now_ms()
         if self._monitor in ready:
+            # A connection's last answers come before its end, and must be taken before it.
+            self._dispatch.turn(now)
             self._hear_monitor(now)
         self._dispatch.turn(now)
 

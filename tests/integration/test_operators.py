@@ -1,0 +1,164 @@
+"""Operators have a way in of their own: the supervisor answers whatever the gateway does."""
+
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from live_trees import until
+from planaria import Broker
+from planaria.supervisor.admin_link import AdminLink
+from planaria.supervisor.run_directory import same_endpoint, supervisors_at
+from planaria.transport.protocol.operations import ActorStatus
+
+pytestmark = pytest.mark.processes
+
+ANSWERED_WITHIN_MS = 100
+"""On a machine that has time to run the supervisor; what it has not is added by `busy_ms`."""
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    with Broker(tmp_path / "data", hang_timeout_ms=60_000) as broker:
+        yield broker
+
+
+def actor(broker: Broker, address: str) -> ActorStatus:
+    (found,) = [each for each in broker.status().actors if each.address == address]
+    return found
+
+
+def await_gateway(broker: Broker, state: str, other_than: int | None) -> None:
+    def is_so() -> bool:
+        found = actor(broker, "gateway/0")
+        return found.state == state and found.pid != other_than
+
+    until(is_so, f"a gateway that is {state}")
+
+
+def busy_ms() -> float:
+    """How late this machine runs a process that wants to run now, at most of some tries."""
+    late = []
+    for _ in range(20):
+        began = time.monotonic()
+        time.sleep(0.005)
+        late.append((time.monotonic() - began - 0.005) * 1000)
+    return max(late)
+
+
+def timed(ask: Callable[[], object], times: int = 20) -> list[float]:
+    waits = []
+    for _ in range(times):
+        began = time.monotonic()
+        ask()
+        waits.append((time.monotonic() - began) * 1000)
+    return sorted(waits)
+
+
+def show(what: str, waits: list[float]) -> None:
+    print(f"{what:32} p50 {statistics.median(waits):6.1f} max {waits[-1]:6.1f} ms")
+
+
+def command(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "planaria", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_frozen_gateway_keeps_no_operator_waiting(broker: Broker) -> None:
+    gateway = actor(broker, "gateway/0")
+    assert gateway.pid is not None
+    (control,) = supervisors_at(broker.endpoint)
+    os.kill(gateway.pid, signal.SIGSTOP)
+    with AdminLink(control, lambda: False) as link:
+        waits = timed(link.status)
+        show("status, gateway frozen", waits)
+        assert statistics.median(waits) < ANSWERED_WITHIN_MS + busy_ms()
+        assert link.kill("gateway/0", "SIGCONT").pid == gateway.pid
+        assert link.revive("gateway/0").state == "ready"
+    os.kill(gateway.pid, signal.SIGSTOP)
+    told = command("status", "--connect", broker.endpoint)
+    assert (told.returncode, "gateway/0" in told.stdout) == (0, True), told.stderr
+    told = command("kill", "gateway/0", "--connect", broker.endpoint)
+    assert told.returncode == 0, told.stderr
+    await_gateway(broker, "ready", gateway.pid)
+
+
+def test_a_quarantined_gateway_is_revived(tmp_path: Path) -> None:
+    with Broker(tmp_path / "data", restart_intensity=0, quarantine_retry_ms=3_600_000) as broker:
+        pid = actor(broker, "gateway/0").pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        await_gateway(broker, "quarantined", pid)
+        told = command("revive", "gateway/0", "--connect", broker.endpoint)
+        assert told.returncode == 0, told.stderr
+        await_gateway(broker, "ready", pid)
+
+
+def test_the_gateway_that_kills_itself_says_so_first(broker: Broker) -> None:
+    before = actor(broker, "gateway/0")
+    for _ in range(3):
+        reply = broker.client.kill("gateway/0")
+        assert (reply.pid, reply.incarnation) == (before.pid, before.incarnation)
+        await_gateway(broker, "ready", reply.pid)
+        before = actor(broker, "gateway/0")
+
+
+def test_status_is_answered_while_many_actors_start(broker: Broker) -> None:
+    (control,) = supervisors_at(broker.endpoint)
+    count = 60
+    with AdminLink(control, lambda: False) as link:
+        alone = timed(link.status)
+        starting = subprocess.Popen(
+            [sys.executable, "-m", "planaria", "topic", "create", "MANY", "--partitions", str(count),
+             "--connect", broker.endpoint],
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        waits: list[float] = []
+        while starting.poll() is None:
+            waits += timed(link.status, times=1)
+            time.sleep(0.01)
+        waits.sort()
+        show("status, before", alone)
+        show(f"status, {count} actors start", waits)
+        assert starting.returncode == 0
+        assert statistics.median(waits) < ANSWERED_WITHIN_MS + busy_ms()
+        assert len(link.status().actors) == count + 2
+
+
+def test_only_a_broker_that_is_there_is_found(tmp_path: Path) -> None:
+    with Broker(tmp_path / "data") as broker:
+        endpoint, port = broker.endpoint, broker.endpoint.rpartition(":")[2]
+        assert len(supervisors_at(endpoint)) == 1
+        assert supervisors_at(f"tcp://localhost:{port}") == supervisors_at(endpoint)
+        assert supervisors_at(f"tcp://192.0.2.1:{port}") == []
+    assert supervisors_at(endpoint) == []
+
+
+@pytest.mark.parametrize(
+    ("served", "asked", "is_same"),
+    [
+        ("tcp://127.0.0.1:1", "tcp://127.0.0.1:1", True),
+        ("tcp://127.0.0.1:1", "tcp://127.0.0.1:2", False),
+        ("tcp://127.0.0.1:1", "tcp://localhost:1", True),
+        ("tcp://localhost:1", "tcp://[::1]:1", True),
+        ("tcp://*:1", "tcp://127.0.0.1:1", True),
+        ("tcp://[::]:1", "tcp://localhost:1", True),
+        ("tcp://127.0.0.1:1", "tcp://[::1]:1", False),
+        ("tcp://10.0.0.1:1", "tcp://127.0.0.1:1", False),
+        ("tcp://*:1", "tcp://10.0.0.1:1", False),
+        ("tcp://*:*", "tcp://127.0.0.1:1", False),
+    ],
+)
+def test_which_endpoints_are_the_same(served: str, asked: str, is_same: bool) -> None:
+    assert same_endpoint(served, asked) == is_same

@@ -1,0 +1,93 @@
+"""Status is answered in a bounded time, however many actors there are, and measured completely in the end."""
+
+from planaria.supervisor.events import ReportStatus
+from planaria.supervisor.status_reports import REPORT_MS, StatusReports
+from planaria.transport.machine import Reply, Sender
+from planaria.transport.protocol.operations import ActorStatus, StatusReply
+
+SLICE_MS = 5
+
+
+class Reports:
+    def __init__(self, actors: int) -> None:
+        self.now = 0
+        self.measured: list[int] = []
+        self.actors = actors
+        self._reports = StatusReports(self._measure)
+
+    def _measure(self, pid: int) -> int:
+        self.measured.append(pid)
+        return 1_000 + pid
+
+    def ask(self, who: int = 1) -> None:
+        actors = [
+            ActorStatus(
+                address=f"partition/T/{pid}", pid=pid or None, incarnation=1, restarts=0, state="ready",
+                uptime_ms=1, memory_bytes=0,
+            )
+            for pid in range(self.actors)
+        ]  # fmt: skip
+        body = StatusReply(
+            supervisor_pid=1, instance_id="i", data_directory="d", endpoint="e", uptime_ms=1, actors=actors
+        )
+        self._reports.add(ReportStatus(Sender((b"x",), who), body), self.now)
+
+    def turn(self) -> list[Reply]:
+        replies = self._reports.step(self.now)
+        self.now += SLICE_MS
+        return replies
+
+    def finish(self) -> list[Reply]:
+        replies: list[Reply] = []
+        while self._reports:
+            replies += self.turn()
+        return replies
+
+
+def memories(reply: Reply) -> list[int]:
+    assert isinstance(reply.body, StatusReply)
+    return [actor.memory_bytes for actor in reply.body.actors]
+
+
+def test_a_few_actors_are_all_measured_first() -> None:
+    reports = Reports(actors=25)
+    reports.ask()
+    (reply,) = reports.finish()
+    assert memories(reply) == [0, *range(1_001, 1_025)], "one has no process"
+
+
+def test_a_thousand_actors_are_answered_in_time_and_measured_afterwards() -> None:
+    reports = Reports(actors=1_000)
+    reports.ask()
+    replies: list[Reply] = []
+    while not replies:
+        replies = reports.turn()
+    assert reports.now <= REPORT_MS + 2 * SLICE_MS
+    assert len(reports.measured) < 100
+    assert reports.finish() == [], "answered once"
+    assert sorted(reports.measured) == list(range(1, 1_000))
+    reports.ask()
+    (reply,) = reports.finish()
+    assert memories(reply)[1:] == list(range(1_001, 2_000))
+
+
+def test_actors_that_were_never_measured_come_first() -> None:
+    reports = Reports(actors=50)
+    reports.ask()
+    reports.finish()
+    reports.actors, reports.measured = 60, []
+    reports.ask()
+    reports.finish()
+    assert reports.measured[:10] == list(range(50, 60))
+
+
+def test_each_asker_is_answered_in_time() -> None:
+    reports = Reports(actors=1_000)
+    answered = {}
+    for who in range(5):
+        reports.ask(who)
+        answered |= {reply.to.id: reports.now for reply in reports.turn()}
+    while reports._reports:
+        answered |= {reply.to.id: reports.now for reply in reports.turn()}
+    assert set(answered) == set(range(5))
+    assert max(answered.values()) <= 5 * SLICE_MS + REPORT_MS + SLICE_MS
