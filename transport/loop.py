@@ -4,7 +4,8 @@ A turn:
 
     wait          for the control link, the calls' replies, the server socket, watched files, the earliest timer
     drain         control first, then replies, then requests, each bounded in number, bytes and time, so that none
-                  starves another and a turn stays short; the socket takes from its connections in turn
+                  starves another and a turn stays short; requests of strangers are read ahead and handled in turn
+                  (inbox.py), others are handled as they come, from one connection after the other
     handle        every event goes to the machine, every effect is performed or gathered
     make durable  `Actor.end_turn`: one write and one sync for all appends of the turn; the machine hears of it
     release       replies, calls and casts leave the process now and not before
@@ -16,7 +17,6 @@ after the turn at hand.
 
 import logging
 from collections.abc import Callable
-from time import monotonic
 from typing import Any, NamedTuple
 
 import zmq
@@ -26,6 +26,7 @@ from .actor import Actor, ActorContext
 from .calls import Calls
 from .clock import Clock
 from .codec import RequestDecoder, encode_header, envelope_of, id_of, is_json, split_envelope
+from .inbox import Inbox
 from .machine import (
     Call,
     CancelCall,
@@ -50,8 +51,10 @@ from .untaken import Untaken
 
 MAX_MESSAGES_PER_TURN = 256
 MAX_BYTES_PER_TURN = 16 * 1024 * 1024
-MAX_DRAIN_S = 0.005
+MAX_DRAIN_MS = 5
 """How long one socket's messages may keep the others waiting; the message at hand is finished."""
+MAX_READING_MS = 2
+"""How much of it goes to reading ahead."""
 COPY_LIMIT_BYTES = 64 * 1024
 """A reply from this size on is handed to ZeroMQ without a copy, and counted until it has left."""
 FAREWELL_MS = 500
@@ -95,6 +98,8 @@ class Loop(Turns):
         self._calls = Calls(self._zmq, self._link)
         self._server: zmq.Socket[bytes] | None = None
         self._connections: ServerConnections | None = None
+        self._hosts: dict[bytes, str] = {}
+        self._inbox: Inbox | None = Inbox(self._hosts) if actor.follows_hosts else None
         self._poller = zmq.Poller()
 
     @property
@@ -173,18 +178,35 @@ class Loop(Turns):
         if self._calls.socket in ready:
             self._drain(self._calls.socket, self._on_call_reply)
         if self._server is not None and self._server in ready:
-            self._drain(self._server, self._on_request)
+            if self._inbox is None:
+                self._drain(self._server, self._on_request)
+            elif not self._inbox.is_full:
+                self._drain(self._server, self._inbox.put, MAX_READING_MS)
         if self._connections is not None and self._connections.monitor in ready:
             # After the requests: one that came by a connection before it ended is known, and forgotten again.
             for connection in self._connections.gone():
-                self.dispatch(Disconnected(connection))
+                self._on_disconnected(connection)
+        if self._inbox:
+            self._handle_requests(self._inbox)
         for source in ready:
             if source in self._watched:
                 self._watched[source]()
         self._end_turn()
 
     def _on_connected(self, connection: bytes, host: str) -> None:
+        self._hosts[connection] = host
         self.dispatch(Connected(connection, host))
+
+    def _on_disconnected(self, connection: bytes) -> None:
+        self._hosts.pop(connection, None)
+        if self._inbox is not None:
+            self._inbox.forget(connection)
+        self.dispatch(Disconnected(connection))
+
+    def _handle_requests(self, inbox: Inbox) -> None:
+        ends_at = self.now + MAX_DRAIN_MS
+        while inbox and self.now < ends_at and self._outbox_bytes <= MAX_BYTES_PER_TURN:
+            self._on_request(inbox.take())
 
     def _end_turn(self) -> None:
         self._turns += 1
@@ -196,15 +218,19 @@ class Loop(Turns):
         return self._calls.expire(now)
 
     def _patience_ms(self) -> int:
+        if self._inbox:
+            return 0
         wake_at = self._next_beat
         for at in (self._timers.next_at(), self._calls.next_deadline()):
             if at is not None and at < wake_at:
                 wake_at = at
         return max(0, wake_at - self.now)
 
-    def _drain(self, socket: "zmq.Socket[bytes]", take: Callable[[list[bytes]], None]) -> None:
+    def _drain(
+        self, socket: "zmq.Socket[bytes]", take: Callable[[list[bytes]], None], limit_ms: int = MAX_DRAIN_MS
+    ) -> None:
         size = 0
-        ends_at = monotonic() + MAX_DRAIN_S
+        ends_at = self.now + limit_ms
         note = self._connections.note if self._connections is not None and socket is self._server else None
         for _ in range(MAX_MESSAGES_PER_TURN):
             try:
@@ -214,7 +240,7 @@ class Loop(Turns):
             take(frames)
             size += sum(map(len, frames))
             is_enough = size > MAX_BYTES_PER_TURN or self._outbox_bytes > MAX_BYTES_PER_TURN
-            is_enough = is_enough or monotonic() > ends_at
+            is_enough = is_enough or self.now >= ends_at
             # To ask is cheaper than to be refused by an exception.
             if is_enough or not int(socket.get(_EVENTS)) & _READABLE:
                 return

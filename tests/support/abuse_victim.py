@@ -1,0 +1,70 @@
+"""The client that must not be hurt: few requests at an even pace, each timed from before it is sent."""
+
+import time
+from dataclasses import dataclass, field
+
+import msgspec
+import zmq
+
+TOPIC = "QUIET"
+PACE_S = 0.004
+GIVEN_UP_MS = 5_000
+
+
+@dataclass
+class Seen:
+    """What a victim saw in one phase."""
+
+    waits_ms: list[float] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+    def percentile(self, percent: float) -> float:
+        ordered = sorted(self.waits_ms)
+        return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))] if ordered else 0.0
+
+    def __str__(self) -> str:
+        p50, p99 = self.percentile(50), self.percentile(99)
+        refused = f", refused {len(self.refused)} ({self.refused[0]})" if self.refused else ""
+        return f"p50 {p50:6.1f} p99 {p99:7.1f} max {max(self.waits_ms, default=0):7.1f} ms{refused}"
+
+
+class Victim:
+    def __init__(self, endpoint: str) -> None:
+        self._zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = self._zmq.socket(zmq.DEALER)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.connect(endpoint)
+        self._number = 0
+
+    def close(self) -> None:
+        self._socket.close()
+        self._zmq.term()
+
+    def live(self, seconds: float) -> Seen:
+        """Publish, fetch what is there, ask for metadata, in turn."""
+        seen = Seen()
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            for request in (
+                {"op": "publish", "topic": TOPIC, "records": [{"value_text": "hello"}]},
+                {"op": "metadata", "topics": [TOPIC]},
+                {"op": "fetch", "topic": TOPIC, "partition": 0, "offset": 0, "max_records": 1},
+            ):
+                self._one(request, seen)
+                time.sleep(PACE_S)
+        return seen
+
+    def _one(self, request: dict[str, object], seen: Seen) -> None:
+        self._number += 1
+        started = time.monotonic()
+        self._socket.send(msgspec.json.encode(request | {"id": self._number}))
+        while True:
+            if not self._socket.poll(GIVEN_UP_MS):
+                seen.refused.append("no answer")
+                break
+            reply = msgspec.json.decode(self._socket.recv_multipart()[0])
+            if reply["id"] == self._number:
+                if "error" in reply:
+                    seen.refused.append(reply["error"]["code"])
+                break
+        seen.waits_ms.append((time.monotonic() - started) * 1000)

@@ -1,0 +1,76 @@
+"""Messages that have been read and not been handled: whoever sends much waits behind itself. Pure.
+
+Reading costs a tenth of handling. So the loop of an actor that strangers reach reads ahead for a moment of each turn, and
+handles what it has read in turn: host by host, then connection by connection, each in its own order. A newcomer waits for
+one message of each other host, whatever they have sent. When MAX_MESSAGES or MAX_BYTES are here, nothing more is read
+until there is room: ZeroMQ then takes from the connections in turn, one message each, and holds the senders back.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Mapping
+
+MAX_MESSAGES = 20_000
+MAX_BYTES = 64 * 1024 * 1024
+
+
+class Inbox:
+    def __init__(
+        self, hosts: Mapping[bytes, str], max_messages: int = MAX_MESSAGES, max_bytes: int = MAX_BYTES
+    ) -> None:
+        """`hosts`: which host each connection comes from."""
+        self._hosts = hosts
+        self._max_messages = max_messages
+        self._max_bytes = max_bytes
+        self._host_of: dict[bytes, str] = {}
+        """Of each connection that has something here."""
+        self._waiting: OrderedDict[str, OrderedDict[bytes, deque[list[bytes]]]] = OrderedDict()
+        self._count = 0
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def is_full(self) -> bool:
+        return self._count >= self._max_messages or self._bytes >= self._max_bytes
+
+    def put(self, frames: list[bytes]) -> None:
+        """Add a message; its first frame names the connection."""
+        connection = frames[0]
+        host = self._host_of.setdefault(connection, self._hosts.get(connection, ""))
+        connections = self._waiting.setdefault(host, OrderedDict())
+        connections.setdefault(connection, deque()).append(frames)
+        self._count += 1
+        self._bytes += sum(map(len, frames))
+
+    def take(self) -> list[bytes]:
+        """The next message; there must be one."""
+        host, connections = next(iter(self._waiting.items()))
+        connection, messages = next(iter(connections.items()))
+        frames = messages.popleft()
+        self._count -= 1
+        self._bytes -= sum(map(len, frames))
+        if messages:
+            connections.move_to_end(connection)
+        else:
+            self._remove(host, connection)
+        if host in self._waiting:
+            self._waiting.move_to_end(host)
+        return frames
+
+    def forget(self, connection: bytes) -> None:
+        """The connection is gone: nobody waits for answers."""
+        host = self._host_of.get(connection)
+        if host is None:
+            return
+        for frames in self._waiting[host][connection]:
+            self._count -= 1
+            self._bytes -= sum(map(len, frames))
+        self._remove(host, connection)
+
+    def _remove(self, host: str, connection: bytes) -> None:
+        del self._host_of[connection]
+        connections = self._waiting[host]
+        del connections[connection]
+        if not connections:
+            del self._waiting[host]
