@@ -4,15 +4,17 @@ Owns the start, from nothing or a snapshot to a state that no earlier incarnatio
 the state be served before that. A machine without requests; the actor's own runs it and serves when `is_done`. What the
 records mean is the ledger's: it hears them in the order of the log, and makes the state of them.
 
-    checking --first batch is the snapshot's--> reading         else the snapshot is dropped, and the log read from 0
+    checking --first batch is the snapshot's--> reading         else the snapshot is dropped, and the log read from 0;
+                                a log that ends before it has lost records
     reading --end of the log--> claiming: the start record goes out under the highest start seen + 1, and if that is the
                                 first of a producer id, before it under the id before, which it closes for all earlier
     claiming --durable--> rereading up to that record           earlier starts are refused from here on
+    claiming --fenced--> contested: the newer start is looked for; Fenced if there is one, and if not, its record is lost
     rereading --our record is the newest start--> done          else somebody else claimed that number: claiming anew
 
 The newest record of each key counts, and the state is what they make at the end of the log: compaction drops the older
 ones, even while the log is read, so what lies between is no state that ever was. A partition that is down is waited for.
-The log's damage is not: where the snapshot does not cover it, it raises ReplayFailed.
+The log's damage is not: where the snapshot does not cover it, it raises RecordsLost, which says what is missing.
 """
 
 from collections.abc import Sequence
@@ -30,8 +32,8 @@ from ...transport.machine import (
     Failed,
 )
 from ...transport.protocol.data import Fetch, FetchReply, ListOffsets, ListOffsetsReply
-from ...transport.protocol.errors import ErrorBody, ErrorCode
-from .appender import Appender
+from ...transport.protocol.errors import ErrorBody, ErrorCode, OperatorNeeded
+from .appender import Appender, AppendRefused, Fenced
 from .identity import NO_START, Identity, Start, closing_identity, identity_of, start_of
 from .mark import LogMark
 from .pause import Pause
@@ -45,11 +47,15 @@ was deleted since, the log may tell nothing any more."""
 REREAD_WAIT_MS = 1_000
 """A durable record is visible at once with one replica, and a moment later with several."""
 
-Step = Literal["checking", "reading", "claiming", "rereading", "done"]
+Step = Literal["checking", "reading", "claiming", "contested", "rereading", "done"]
 
 
 class ReplayFailed(RuntimeError):
     """The actor's records cannot be read."""
+
+
+class RecordsLost(ReplayFailed, OperatorNeeded):
+    """Some of them are damaged or missing, and no snapshot has what they said."""
 
 
 class Ledger(Protocol):
@@ -105,6 +111,8 @@ class Replay:
         self._claims: list[Identity] = []
         """Under which the start record has still to become durable."""
         self._claim_offset = -1
+        self._refusal: Fenced | AppendRefused
+        """Of the claim that is contested."""
         self._pause = Pause("replay_retry", self.appender.address)
         self._step: Step = "checking" if mark else "reading"
 
@@ -123,7 +131,11 @@ class Replay:
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         if self._step == "claiming":
-            effects, base_offset = self.appender.handle(event, now)
+            try:
+                effects, base_offset = self.appender.handle(event, now)
+            except (Fenced, AppendRefused) as refusal:
+                self._refusal, self._step = refusal, "contested"
+                return [self._fetch()]
             if base_offset is None:
                 return effects
             if self._claims:
@@ -149,7 +161,7 @@ class Replay:
                     return self._begin_anew()
                 self._read(header, batch)
         if self._step == "checking":
-            return self._begin_anew()  # the log ends before the batch the snapshot was taken after
+            raise self._shorter_than_snapshot(f"ends at offset {reply.high_watermark}")
         self._position = max(self._position, reply.next_offset)
         if self._position < reply.high_watermark:
             if self._position == before:
@@ -158,12 +170,29 @@ class Replay:
         self._ledger.settle()
         if self._step == "reading":
             return self._claim(now)
+        if self._step == "contested":
+            raise self._refusal if self._highest_start >= self._claimed.epoch else self._start_missing()
         if self._position <= self._claim_offset:
             return [self._fetch()]
         if self._ledger.start != self._claimed:
+            if self._highest_start < self._claimed.epoch:
+                raise self._start_missing()  # the claim was taken for a repeat of it
             return self._claim(now)
         self._step = "done"
         return []
+
+    def _start_missing(self) -> RecordsLost:
+        return RecordsLost(
+            f"records of {self._address} are missing from {self.appender.address}: it has taken a start with epoch "
+            f"{self._claimed.epoch} or later, and the newest that can be read is of epoch {self._highest_start}"
+        )
+
+    def _shorter_than_snapshot(self, found: str) -> RecordsLost:
+        assert self.mark is not None
+        return RecordsLost(
+            f"records are missing from {self.appender.address}: it {found}, and the snapshot of {self._address} was "
+            f"taken when it ended at {self.mark.next_offset}; delete the snapshot to go on with what is left"
+        )
 
     def _is_marked(self, header: BatchHeader) -> bool:
         """Whether the first batch fetched is the last one of the snapshot."""
@@ -187,7 +216,7 @@ class Replay:
             verify(batch)
             records = decode_records(batch, header)
         except InvalidBatch as error:
-            raise ReplayFailed(f"batch {header.base_offset} of {self.appender.address}: {error}") from error
+            raise RecordsLost(f"batch {header.base_offset} of {self.appender.address}: {error}") from error
         self._highest_start = max(self._highest_start, start)
         self._ledger.read(header, records)
 
@@ -212,9 +241,10 @@ class Replay:
 
     def _on_failed(self, error: ErrorBody, now: int) -> list[Effect]:
         if error.code == ErrorCode.OFFSET_OUT_OF_RANGE:
-            self._forget()
             return [self._earliest()]
-        if error.code == ErrorCode.CORRUPT_LOG and self._is_covered(error):
+        if error.code == ErrorCode.CORRUPT_LOG:
+            if not self._is_covered(error):
+                raise RecordsLost(f"{self.appender.address} answers {error.code}: {error.message}")
             return [self._fetch()]
         if not error.retriable:
             raise ReplayFailed(f"{self.appender.address} answers {error.code}: {error.message}")
@@ -245,6 +275,9 @@ class Replay:
         self._step = "reading"
 
     def _on_earliest(self, reply: ListOffsetsReply) -> list[Effect]:
+        if reply.offset <= self._position and self.mark is not None:
+            raise self._shorter_than_snapshot(f"ends before offset {self.mark.base_offset}")
+        self._forget()
         self._position = reply.offset
         return [self._fetch()]
 
@@ -254,7 +287,7 @@ class Replay:
             partition=self._partition,
             offset=self._position,
             max_bytes=FETCH_BYTES,
-            max_wait_ms=REREAD_WAIT_MS if self._step == "rereading" else 0,
+            max_wait_ms=REREAD_WAIT_MS if self._step in ("rereading", "contested") else 0,
             format="batches",
         )
         return Call(FETCH, self.appender.address, request, FetchReply)

@@ -34,8 +34,7 @@ class SleepMark:
             pass  # without it the next start of the broker starts the actor, which falls asleep again
 
     def clear(self) -> None:
-        if self._files.read_whole(self._path) is None:
-            return
+        """Durable when it returns, also what a predecessor removed that died before it synced the folder."""
         self._files.unlink(self._path)
         self._files.sync_directory(self._path.parent)
 

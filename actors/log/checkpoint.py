@@ -20,7 +20,6 @@ CLEAN_NAME = "clean"
 """Present when the last owner closed the log in order: written last, deleted first."""
 SYNC_FAILED_NAME = "sync-failed"
 """Present when a sync failed: what the kernel's cache shows may not be on the medium, and is to be written anew."""
-
 _KIND = b"PLCP"
 
 
@@ -39,6 +38,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     last_leader_epoch: int
     leader_epoch: int
     active_since_ms: int
+    companions: tuple[str, ...] = ()
+    """Those of `companions.py` that are there."""
 
 
 def encode_checkpoint(checkpoint: Checkpoint) -> bytes:

@@ -5,8 +5,8 @@ rewritten aside, as `<base offset>.cleaned`, and synced; then this file is repla
 moment it counts**. Before it a crash leaves the old segments and a file to delete, after it recovery carries the swap
 out. The next replacement of the file, which comes before the next `.cleaned`, forgets the swap.
 
-If the file is lost, nothing is lost with it but knowledge: the missing offsets at the ends of a compacted segment
-look like damage (CORRUPT_LOG says where to go on), and compaction begins anew.
+If the file is lost, which is told, nothing is lost with it but knowledge: the missing offsets at the ends of a compacted
+segment look like damage (CORRUPT_LOG says where to go on), and compaction begins anew.
 """
 
 import logging
@@ -16,11 +16,11 @@ from pathlib import Path
 import msgspec
 
 from .checked import decode_checked, encode_checked
+from .companions import COMPACTION_NAME
 from .errors import StorageFailed, StorageFull
 from .files import Files
 from .segment import INDEX_SUFFIXES, segment_path
 
-COMPACTION_NAME = "compaction"
 CLEANED_SUFFIX = ".cleaned"
 MARKS_LIMIT = 100
 
@@ -88,6 +88,12 @@ class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
 
 def load_cleaned(directory: Path, files: Files) -> Cleaned:
     return decode_checked(_KIND, files.read_whole(directory / COMPACTION_NAME), Cleaned) or Cleaned()
+
+
+def is_damaged(directory: Path, files: Files) -> bool:
+    """Whether the file is there and cannot be read."""
+    data = files.read_whole(directory / COMPACTION_NAME)
+    return data is not None and decode_checked(_KIND, data, Cleaned) is None
 
 
 def save_cleaned(directory: Path, files: Files, cleaned: Cleaned) -> None:

@@ -17,7 +17,9 @@ from pathlib import Path
 
 from ...transport.batch import BatchHeader
 from .checkpoint import CHECKPOINT_NAME, CLEAN_NAME, Checkpoint, encode_checkpoint, note_sync_failure
+from .cleaned import Cleaned
 from .compaction import Compactor
+from .companions import COMPACTION_NAME
 from .errors import CorruptLog, OffsetOutOfRange, StorageFailed, StorageFull, Unreadable
 from .files import Buffer, Files
 from .producers import ProducerStates
@@ -25,6 +27,7 @@ from .recovery import Recovered, recover
 from .retention import LogConfig, expired_count, is_roll_due
 from .segment import Segment
 from .snapshots import write_snapshot
+from .start import note_start
 from .timestamps import first_at_or_after
 from .usable import Usable
 from .verification import damage_in
@@ -56,6 +59,9 @@ class PartitionLog:
         self.last_leader_epoch = recovered.last_leader_epoch
         self.losses = recovered.losses
         """What the files prove to be missing, as of the opening."""
+        self.lost_files = recovered.lost_files
+        """Files beside the segments that are missing or damaged, as of the opening."""
+        self._companions = recovered.companions
         taken = -1 if recovered.checkpoint is None else recovered.checkpoint.leader_epoch
         self.leader_epoch = max(taken, recovered.last_leader_epoch) + 1
         """This opening's own: durable before anything is appended, so that no batch of an earlier opening, kept or
@@ -125,6 +131,12 @@ class PartitionLog:
     def _remembered(self) -> int:
         """How much a snapshot holds."""
         return len(self.producers) + len(self.producers.identities)
+
+    def note_companion(self, name: str) -> None:
+        """From now on the folder has this file: if it is missing when the log is opened next, it was lost."""
+        if name not in self._companions:
+            self._companions |= {name}
+            self.checkpoint()
 
     def reconfigure(self, config: LogConfig) -> None:
         """Takes effect with the next append, retention and pass of compaction; for identities at once."""
@@ -255,6 +267,7 @@ class PartitionLog:
             last_leader_epoch=self.last_leader_epoch,
             leader_epoch=self.leader_epoch,
             active_since_ms=self._active_since_ms,
+            companions=tuple(sorted(self._companions)),
         )
         if checkpoint != self._checkpoint:
             self._files.replace(self.directory / CHECKPOINT_NAME, encode_checkpoint(checkpoint))
@@ -423,8 +436,8 @@ class PartitionLog:
                 except StorageFull:
                     count -= 1  # the active segment waits until the others have made room
             if count:
-                self.log_start_offset = max(self.log_start_offset, self._segments[count - 1].next_offset)
-                self._delete_segments_below_start()
+                with suppress(StorageFull):  # without room even for a name it is tried again later
+                    self._move_start(max(self.log_start_offset, self._segments[count - 1].next_offset))
         return self.log_start_offset
 
     def delete_before(self, offset: int) -> None:
@@ -438,22 +451,20 @@ class PartitionLog:
         if offset <= self.log_start_offset:
             return
         with self._usable:
-            self._sync()
-            before, self.log_start_offset = self.log_start_offset, offset
-            try:
-                self._write_checkpoint()
-            except StorageFull:
-                self.log_start_offset = before
-                raise
-            self._delete_segments_below_start()
+            self._move_start(offset)
 
-    def _delete_segments_below_start(self) -> None:
+    def _move_start(self, offset: int) -> None:
+        """Record the start, then delete what lies below. Raises StorageFull, with nothing changed.
+
+        A full disk has room for the name that records it, so that deleting can make room.
+        """
+        self._sync()
+        note_start(self.directory, self._files, offset)
+        self.log_start_offset = offset
+        self._files.sync_directory(self.directory)
         with suppress(StorageFull):
-            # Rolling and recording come first where there is room. Deleting needs none, so a full disk is freed either
-            # way: recovery takes the first segment it finds for the log's start.
             if self._active.size_bytes and self.log_end_offset <= self.log_start_offset:
                 self._roll()
-            self._sync()
             self._write_checkpoint()
         while len(self._segments) > 1 and self._segments[0].next_offset <= self.log_start_offset:
             segment = self._segments.pop(0)
@@ -472,7 +483,10 @@ class PartitionLog:
         if not self.config.is_compacting:
             return False
         with self._usable:
-            return self._compactor.step(self.config, self._segments, now_ms, budget_bytes)
+            is_more = self._compactor.step(self.config, self._segments, now_ms, budget_bytes)
+        if self._compactor.cleaned != Cleaned():
+            self.note_companion(COMPACTION_NAME)
+        return is_more
 
     def _replace(self, replaced: Sequence[Segment], successor: Segment) -> None:
         """Compaction has put one segment in the place of several neighbours."""

@@ -8,8 +8,8 @@ locked.
 3. Everything up to the checkpoint's recovery point, and every segment but the last, was synced: it is believed unread,
    and damage in it is rot. Rot is never cut; whoever reads there is told. Offsets once given out are never given out
    again: a log shorter than its recovery point goes on in a new segment there, with a gap before it.
-   The same holds for a log shorter than a snapshot of producers says. Where the checkpoint's start, or the index of a
-   segment, proves that a segment is missing, an empty place stays, and the loss is reported.
+   The same holds for a log shorter than a snapshot of producers says. Where the log's start (`start.py`, checkpoint), or
+   the index of a segment, proves that a segment is missing, an empty place stays, and the loss is reported.
 4. Above it only the last segment's tail remains. It is checked batch by batch, every checksum, and cut at the first
    that fails. When good batches lie behind the cut, this was more than a write torn by a crash, and the cut bytes are
    kept as `<segment>.torn` (the latest only, at most TORN_COPY_BYTES).
@@ -36,13 +36,15 @@ from .checkpoint import (
     decode_checkpoint,
     note_sync_failure,
 )
-from .cleaned import Cleaned, recover_cleaned
+from .cleaned import Cleaned, is_damaged, recover_cleaned
+from .companions import COMPACTION_NAME, COMPANIONS, loss_of_companion
 from .errors import CorruptLog, StorageFailed, StorageFull, Unreadable
 from .files import TEMPORARY_SUFFIX, Files
 from .producers import ProducerStates
 from .scan import CHUNK_BYTES, Damaged, Search, SegmentReader
 from .segment import INDEX_SUFFIXES, LOG_SUFFIX, Segment
 from .snapshots import load_newest, snapshot_offsets
+from .start import note_start, noted_start
 
 TORN_SUFFIX = ".torn"
 TORN_COPY_BYTES = 16 * 1024 * 1024
@@ -66,6 +68,9 @@ class Recovered:
     cleaned: Cleaned
     was_clean: bool
     losses: list[CorruptLog]
+    companions: frozenset[str]
+    lost_files: list[str]
+    """Of those that the checkpoint names, which are missing; or damaged, where that is known here."""
 
 
 def recover(
@@ -116,20 +121,26 @@ class _Recovery:
         self._cleaned = recover_cleaned(self._directory, self._files, names)
         names = self._files.names(self._directory)
         self._delete_leftovers(names)
-        segments = self._segments(names, checkpoint)
+        start = max(noted_start(names) or 0, checkpoint.log_start_offset if checkpoint else 0)
+        is_start_known = checkpoint is not None or noted_start(names) is not None
+        segments = self._segments(names, checkpoint, start if is_start_known else None)
         active = self._recover_last(segments, checkpoint, sync_failed=SYNC_FAILED_NAME in names)
-        active = self._go_on_behind_snapshots(segments, active)
+        active = self._go_on_behind_proofs(segments, active, start)
         self._note_gaps(segments)
         snapshot_offset = load_newest(self._directory, self._files, self._producers, active.next_offset)
         self._producers.replay(self._batches_from(segments, snapshot_offset or 0), self._now_ms)
         if self._last_leader_epoch < 0 and checkpoint is None and len(segments) > 1:
             self._last_leader_epoch = max(self._epoch_of(segments[-2]), self._cleaned.leader_epoch)
+        log_start_offset = max(segments[0].base_offset, start)
+        self._note_start(log_start_offset)
         is_same_active = checkpoint is not None and checkpoint.recovery_segment == active.base_offset
         return Recovered(
             segments=segments,
-            log_start_offset=self._log_start(segments, checkpoint),
+            log_start_offset=log_start_offset,
             last_leader_epoch=self._last_leader_epoch,
             active_since_ms=checkpoint.active_since_ms if checkpoint and is_same_active else 0,
+            companions=frozenset(COMPANIONS & set(names)),
+            lost_files=self._lost_files(names, checkpoint),
             producers=self._producers,
             snapshot_offset=snapshot_offset,
             checkpoint=checkpoint,
@@ -153,8 +164,11 @@ class _Recovery:
             if is_orphan or name.endswith(TEMPORARY_SUFFIX):
                 self._files.unlink(self._directory / name)
 
-    def _segments(self, names: list[str], checkpoint: Checkpoint | None) -> list[Segment]:
-        """All segments, without those that retention had given up but not deleted yet; at least one."""
+    def _segments(self, names: list[str], checkpoint: Checkpoint | None, start: int | None) -> list[Segment]:
+        """All segments, without those that retention had given up but not deleted yet; at least one.
+
+        `start` is where the log begins, None when nothing tells.
+        """
         bases = [int(name[: -len(LOG_SUFFIX)]) for name in names if _is_segment_name(name)]
         segments = [
             Segment(
@@ -175,17 +189,16 @@ class _Recovery:
             segments[-1].seal(end_offset)
             self._begin_segment(segments, end_offset)
         self._recognise_cleaned(segments)
-        log_start_offset = checkpoint.log_start_offset if checkpoint else 0
-        while len(segments) > 1 and segments[0].next_offset <= log_start_offset:
+        while len(segments) > 1 and segments[0].next_offset <= (start or 0):
             segments.pop(0).unlink()
-        if segments and checkpoint is not None and log_start_offset < segments[0].base_offset:
+        if segments and start is not None and start < segments[0].base_offset:
             # An empty segment holds the place of what is missing, so that whoever reads there is told.
-            missing = self._begin_segment([], log_start_offset)
+            missing = self._begin_segment([], start)
             missing.close()
             missing.seal(segments[0].base_offset)
             segments.insert(0, missing)
         if not segments:
-            self._begin_segment(segments, checkpoint.recovery_offset if checkpoint else 0)
+            self._begin_segment(segments, max(start or 0, checkpoint.recovery_offset if checkpoint else 0))
         return segments
 
     def _recognise_cleaned(self, segments: list[Segment]) -> None:
@@ -205,9 +218,19 @@ class _Recovery:
         segments.append(segment)
         return segment
 
-    def _log_start(self, segments: list[Segment], checkpoint: Checkpoint | None) -> int:
-        first = segments[0].base_offset
-        return first if checkpoint is None else max(first, checkpoint.log_start_offset)
+    def _note_start(self, log_start_offset: int) -> None:
+        with suppress(StorageFull):  # the checkpoint says it as well
+            note_start(self._directory, self._files, log_start_offset)
+            self._files.sync_directory(self._directory)
+
+    def _lost_files(self, names: list[str], checkpoint: Checkpoint | None) -> list[str]:
+        known = set(checkpoint.companions) if checkpoint is not None else set()
+        lost = known - set(names)
+        if COMPACTION_NAME in names and is_damaged(self._directory, self._files):
+            lost.add(COMPACTION_NAME)
+        for name in sorted(lost):
+            _log.error("%s: %s", self._directory, loss_of_companion(name))
+        return sorted(lost)
 
     # -- the last segment
 
@@ -254,9 +277,10 @@ class _Recovery:
         last.close()
         return self._begin_segment(segments, recovery_offset)
 
-    def _go_on_behind_snapshots(self, segments: list[Segment], active: Segment) -> Segment:
-        """A snapshot of producers is written after what it speaks of was synced: it proves how far the log reached."""
-        proven_offset = max(snapshot_offsets(self._directory, self._files), default=0)
+    def _go_on_behind_proofs(self, segments: list[Segment], active: Segment, start: int) -> Segment:
+        """A snapshot of producers is written, and the start moved, after all before was synced: they prove how far the
+        log reached."""
+        proven_offset = max([start, *snapshot_offsets(self._directory, self._files)])
         if proven_offset <= active.next_offset:
             return active
         return self._go_on_after_gap(segments, proven_offset)

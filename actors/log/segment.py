@@ -102,7 +102,10 @@ class Segment:
     def gap_reason(self) -> str:
         if self.size_bytes == 0:
             return f"segment {self.base_offset} is missing"
-        return "the segment behind it is missing, or this one was cut short"
+        end_offset = self.known_end()
+        if end_offset is None:
+            return "the segment behind it is missing, or this one was cut short"
+        return f"segment {end_offset} is missing, or this one was cut short"
 
     # -- writing
 
@@ -335,6 +338,8 @@ class Segment:
         At most `max_bytes`, but always one batch if one is visible below `up_to_offset`. Every checksum is verified.
         """
         available_bytes = self.size_bytes - position
+        if available_bytes <= 0:
+            raise self._lost(None, self._bounded_reader(), position, offset)
         descriptor = self._readable()
         size_bytes = min(max(max_bytes, HEADER_BYTES), available_bytes)
         try:

@@ -6,6 +6,7 @@ not see crashes the actor: after a failed write or sync only a recovery can tell
 supervisor through `main`.
 """
 
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -32,6 +33,7 @@ from ...transport.protocol.topics import (
     TopicConfig,
 )
 from ...transport.protocol.transactions import WriteMarkers
+from ..log.companions import READERS_NAME, loss_of_companion
 from ..log.errors import CorruptLog, StorageFull
 from ..log.files import Files
 from ..log.labels import partition_label_of
@@ -72,7 +74,9 @@ from .effects import (
 from .fetches import fetch_of
 from .folder import check_folder
 from .machine import PartitionMachine
-from .readers import READERS_NAME, decode_readers
+from .readers import Readers, decode_readers
+
+_log = logging.getLogger(__name__)
 
 LOCK_WAIT_MS = 5_000
 """How long a predecessor that is being killed may take to be gone."""
@@ -152,6 +156,8 @@ class PartitionProcess(Actor):
         label = partition_label_of(directory, self._files)
         check_folder(arguments.directory, label.topic_id if label else None, arguments.topic_id)
         self._lock = self._lock_directory(directory / LOCK_NAME, LOCK_WAIT_MS)
+        saved = self._files.read_whole(directory / READERS_NAME)
+        readers = decode_readers(saved, self.loop.now)
         self._log = self._open_log(
             directory,
             log_config(arguments.config),
@@ -169,10 +175,15 @@ class PartitionProcess(Actor):
             size_bytes=self._log.size_bytes,
             producers=self._log.producers,
             topic_id=arguments.topic_id,
-            readers=decode_readers(self._files.read_whole(directory / READERS_NAME), self.loop.now),
+            readers=readers or Readers(),
             disk_reserve_bytes=arguments.disk_reserve_bytes,
             losses=[loss_of(loss) for loss in self._log.losses],
         )
+        lost = list(self._log.lost_files)
+        if saved is not None and readers is None:
+            lost.append(READERS_NAME)
+            _log.error("%s: %s", directory, loss_of_companion(READERS_NAME))
+        self._raise_alarm(Alarm("files", tuple(map(loss_of_companion, lost))))
         self.loop.dispatch(Started())
 
     def perform(self, effect: Effect) -> None:
@@ -270,6 +281,7 @@ class PartitionProcess(Actor):
     def _save_readers(self, effect: SaveReaders) -> None:
         with suppress(StorageFull):
             self._files.replace(self._log.directory / READERS_NAME, effect.data)
+            self._log.note_companion(READERS_NAME)
 
     def _raise_alarm(self, effect: Alarm) -> None:
         self._alarms[effect.about] = effect.alarms

@@ -16,7 +16,6 @@ from msgspec import Struct
 from ...transport.protocol.progress import NOT_COMMITTED, ReportProgress
 from ..log.checked import decode_checked, encode_checked
 
-READERS_NAME = "groups"
 _KIND = b"PLGR"
 
 
@@ -110,11 +109,11 @@ def _heard_ms(before: Reader | None, report: ReportProgress, now: int) -> int:
     return before.heard_ms if before is not None and is_still and not report.has_members else now
 
 
-def decode_readers(data: bytes | None, now: int) -> Readers:
-    """What the file says, as things are after a restart. Without a file, or with a damaged one, nobody."""
+def decode_readers(data: bytes | None, now: int) -> Readers | None:
+    """What the file says, as things are after a restart. None without a file, or with a damaged one."""
     found = decode_checked(_KIND, data, _File)
     if found is None:
-        return Readers()
+        return None
     return Readers(
         {
             name: Reader(reader.offset, reader.first_seen_offset, reader.epoch, False, now)

@@ -19,6 +19,7 @@ from lives_on_disk import (
     Life,
     LogLife,
     ReadersLife,
+    SleepLife,
     SnapshotLife,
     TopicsLife,
 )
@@ -33,6 +34,7 @@ LIVES: dict[str, Life] = {
     "damage": DamagedLife(),
     "readers": ReadersLife(),
     "coordinator": SnapshotLife("groups/billing.snapshot"),
+    "sleep": SleepLife(),
     "scheduler": SnapshotLife("delayed/0.snapshot"),
     "subscriber": FlightLife(),
 }
@@ -47,6 +49,7 @@ FORMATS: dict[str, tuple[str, str]] = {
     "topics/<topic>/<partition>/partition.json": ("topics", "partition.json"),
     "topics/.unclaimed~<id>/": ("topics", ".unclaimed~*"),
     "topics/.deleted~<id>/": ("topics", ".deleted~*"),
+    "groups/<group>.asleep": ("sleep", "billing.asleep"),
     "groups/<group>.snapshot": ("coordinator", "billing.snapshot"),
     "delayed/<number>.snapshot": ("scheduler", "0.snapshot"),
     "subscribers/<group>-<n>.flight": ("subscriber", "billing-0.flight"),
@@ -54,6 +57,7 @@ FORMATS: dict[str, tuple[str, str]] = {
     "<base offset>.index": ("log", "0*.index"),
     ".timeindex": ("log", "0*.timeindex"),
     "<offset>.snapshot": ("log", "0*.snapshot"),
+    "<offset>.start": ("log", "0*.start"),
     "checkpoint": ("log", "checkpoint"),
     "clean": ("log", "clean"),
     "sync-failed": ("damage", "sync-failed"),

@@ -13,7 +13,8 @@ from faulty_files import Died, FaultyFiles
 from keyed_logs import Written, append_keyed, compact, held, in_batches, newest, seal
 from log_batches import BIG, NOW_MS, abandon, flip, segment, unlimited
 from planaria.actors.log import compaction, survivors
-from planaria.actors.log.cleaned import CLEANED_SUFFIX, COMPACTION_NAME, Cleaned, CleanMark, load_cleaned
+from planaria.actors.log.cleaned import CLEANED_SUFFIX, Cleaned, CleanMark, load_cleaned
+from planaria.actors.log.companions import COMPACTION_NAME
 from planaria.actors.log.errors import CorruptLog, Unreadable
 from planaria.actors.log.files import Files
 from planaria.actors.log.log import PartitionLog

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from faulty_files import FaultyFiles
+from faulty_files import Died, FaultyFiles
 from log_batches import BIG, NOW_MS, abandon, append, batch, contents, open_log, unlimited
 from planaria.actors.log.errors import StorageFailed, StorageFull
 from planaria.actors.log.files import Files
+from planaria.actors.log.log import PartitionLog
 from planaria.actors.log.producers import Accept
 
 
@@ -130,15 +131,55 @@ def test_retention_frees_a_full_disk(tmp_path: Path) -> None:
 
 
 def test_a_deletion_that_cannot_be_recorded_does_not_happen(tmp_path: Path) -> None:
-    files = FaultyFiles()
-    log = open_log(tmp_path, files)
-    append(log, [b"a", b"b"])
+    class NoRoomForNames(FaultyFiles):
+        def rename(self, source: Path, target: Path) -> None:
+            if source.suffix == ".start":
+                raise StorageFull("no room for another name")
+            super().rename(source, target)
+
+    log = open_log(tmp_path, NoRoomForNames(), segment_bytes=300)
+    for number in range(6):
+        append(log, [b"%d" % number * 50])
     log.sync()
-    files.space_bytes = 0
     with pytest.raises(StorageFull):
         log.delete_before(1)
-    assert log.log_start_offset == 0
+    log.reconfigure(unlimited(segment_bytes=300, retention_bytes=300))
+    assert log.apply_retention(NOW_MS) == log.log_start_offset == 0
+    assert [offset for offset, _ in contents(log)] == list(range(6))
     log.close()
+
+
+def test_a_kill_in_a_deletion_on_a_full_disk_is_no_loss(tmp_path: Path) -> None:
+    """No checkpoint can be written: the start is known all the same, and what retention deleted is not missed."""
+
+    def live(directory: Path, files: FaultyFiles) -> PartitionLog:
+        log = open_log(directory, files, segment_bytes=300)
+        for number in range(10):
+            append(log, [b"%d" % number * 50])
+        log.sync()
+        files.space_bytes = 0
+        files.calls.clear()
+        files.die_before = die_before
+        log.reconfigure(unlimited(segment_bytes=300, retention_bytes=600))
+        log.apply_retention(NOW_MS)
+        return log
+
+    starts = set()
+    for die_before in range(100):
+        files = FaultyFiles()
+        try:
+            abandon(live(tmp_path / str(die_before), files))
+        except Died:
+            files.die_before = -1
+        else:
+            break
+        files.release()
+        log = open_log(tmp_path / str(die_before), segment_bytes=300)
+        assert not log.losses
+        assert [offset for offset, _ in contents(log)] == list(range(log.log_start_offset, 10))
+        starts.add(log.log_start_offset)
+        abandon(log)
+    assert len(starts) == 2
 
 
 def test_after_a_failed_sync_the_log_refuses_everything(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ IMPURE: dict[str, str] = {
     "actors/log/scan.py": "walks the batches of an open file",
     "actors/log/segment.py": "reads and appends a segment's file",
     "actors/log/snapshots.py": "reads and writes producer snapshots",
+    "actors/log/start.py": "renames the file that says where the log begins",
     "actors/log/timestamps.py": "reads an open segment",
     "actors/log/verification.py": "reads a segment whole",
     "actors/partition/process.py": "the partition's process",

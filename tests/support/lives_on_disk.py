@@ -16,13 +16,15 @@ from log_batches import NOW_MS, abandon, append, contents, flip, open_log, segme
 from manual_loop import ManualLoop, context_of
 from planaria.actors.controller.catalog import Catalog
 from planaria.actors.controller.storage import CatalogFile
+from planaria.actors.journal.sleep_mark import SUFFIX, SleepMark, group_file, sleeping_groups
 from planaria.actors.journal.snapshot_file import SnapshotFile
+from planaria.actors.log.companions import READERS_NAME
 from planaria.actors.log.errors import StorageFailed
 from planaria.actors.log.files import Files
 from planaria.actors.log.labels import partition_label_of, topic_label_of
 from planaria.actors.log.log import PartitionLog
 from planaria.actors.partition.process import PartitionProcess
-from planaria.actors.partition.readers import READERS_NAME, decode_readers
+from planaria.actors.partition.readers import decode_readers
 from planaria.actors.subscriber.flight_recorder import FlightRecorder, flight_path
 from planaria.supervisor.data_directory import hold_presence, open_data_directory
 from planaria.transport.machine import Received, Sender
@@ -225,8 +227,9 @@ class ReadersLife:
     def judge(self, root: Path, done: list[Any], is_cut: bool) -> None:
         self._start(root)._actor.close()
         data = Files().read_whole(root / "topics" / "ORDERS" / "0" / READERS_NAME)
-        assert len(decode_readers(data, NOW_MS)) >= len({group for group, _ in done})
-        assert data is None or len(decode_readers(data, NOW_MS))
+        readers = decode_readers(data, NOW_MS)
+        assert (readers is None) == (data is None)
+        assert len(readers or ()) >= len({group for group, _ in done})
 
     @staticmethod
     def _start(root: Path) -> ManualLoop:
@@ -271,6 +274,34 @@ class SnapshotLife:
         last = max(0, len(done) - 1)
         found = SnapshotFile(root / self._name, Files()).read()
         assert found in saved[last : last + 2]
+
+
+class SleepLife:
+    """Who has cleared the mark is never found asleep, for it may have work."""
+
+    def live(self, root: Path, done: list[Any], system: FaultySystem) -> None:
+        file = SnapshotFile(root / "groups" / "billing.snapshot", Files())
+        for wake_at_ms in (NOW_MS, None):
+            file.read()
+            self._mark(root).clear()
+            done.append("cleared")
+            self._mark(root).set(wake_at_ms)
+            done.append(wake_at_ms)
+
+    def judge(self, root: Path, done: list[Any], is_cut: bool) -> None:
+        found = sleeping_groups(root, Files()).get("billing", "cleared")
+        expected = ["cleared", NOW_MS, "cleared", None]
+        if len(done) <= len(expected):
+            assert found in ["cleared", *expected][len(done) : len(done) + 2]
+        else:
+            assert found == done[-1]
+        SnapshotFile(root / "groups" / "billing.snapshot", Files()).read()
+        self._mark(root).clear()
+        done[len(done) :] = ["cleared"] * (len(expected) + 1 - len(done))
+
+    @staticmethod
+    def _mark(root: Path) -> SleepMark:
+        return SleepMark(group_file(root, "billing", SUFFIX), Files())
 
 
 class FlightLife:

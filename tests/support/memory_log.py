@@ -57,6 +57,7 @@ class MemoryLog:
         self.last_leader_epoch = disk.batches[-1][0].leader_epoch if disk.batches else -1
         disk.leader_epoch = self.leader_epoch = max(disk.leader_epoch, self.last_leader_epoch) + 1
         self.losses: list[CorruptLog] = []
+        self.lost_files: list[str] = []
 
     # What a subclass adds.
 
@@ -67,6 +68,9 @@ class MemoryLog:
         return False
 
     # What the process calls.
+
+    def note_companion(self, name: str) -> None:
+        """A log in memory has no other files."""
 
     @property
     def log_start_offset(self) -> int:

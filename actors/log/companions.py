@@ -1,0 +1,18 @@
+"""The files beside a log's segments whose loss shows nowhere else. Pure.
+
+The checkpoint names those that there are (`checkpoint.py`), so that one that is missing later is known to be lost.
+"""
+
+READERS_NAME = "groups"
+COMPACTION_NAME = "compaction"
+COMPANIONS = frozenset({READERS_NAME, COMPACTION_NAME})
+
+_CONSEQUENCES = {
+    READERS_NAME: "no group holds back retention or producers until its coordinator has reported again",
+    COMPACTION_NAME: "offsets that compaction dropped at the ends of segments read as lost, and it begins anew",
+}
+
+
+def loss_of_companion(name: str) -> str:
+    """What to tell an operator."""
+    return f"the file {name!r} is missing or damaged: {_CONSEQUENCES[name]}"
