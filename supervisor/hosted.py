@@ -5,7 +5,6 @@ went with it. Pickles handlers and never unpickles one. Called by Broker.
 """
 
 import importlib.util
-import inspect
 import os
 import sys
 import threading
@@ -40,8 +39,6 @@ class SubscriptionFailed(PlanariaError):
 
 def _check_handler(handler: Callable[..., object] | str) -> None:
     """Refuse at once what no process could run. Raises InvalidSubscription."""
-    if inspect.iscoroutinefunction(handler):
-        raise InvalidSubscription("handler: a coroutine function is not supported; use a plain function")
     if isinstance(handler, str):
         module = handler.partition(":")[0]
         try:

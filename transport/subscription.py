@@ -7,6 +7,8 @@ them.
 """
 
 import difflib
+import functools
+import inspect
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args, get_type_hints
@@ -143,11 +145,27 @@ def source_of(handler: Callable[[Any], Any] | str) -> HandlerSource:
         return HandlerSource(path=handler)
     if not callable(handler):
         raise InvalidSubscription(f"handler: {handler!r} is not callable")
+    if (fault := handler_fault(handler)) is not None:
+        raise InvalidSubscription(f"handler: {fault}")
     try:
         return HandlerSource(pickled=cloudpickle.dumps(handler))
     except Exception as error:
         # Whatever the function refers to decides what pickling it raises.
         raise InvalidSubscription(f"handler: cannot be sent to another process: {error}") from error
+
+
+def handler_fault(handler: Callable[..., object]) -> str | None:
+    """Why a callable can be no handler: what a call of it returns has to be awaited, or iterated over."""
+    called = handler
+    while isinstance(called, functools.partial):
+        called = called.func
+    if not (inspect.isfunction(called) or inspect.ismethod(called)):
+        called = getattr(type(called), "__call__", called)  # noqa: B004 - its code is looked at, not whether it is there
+    if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
+        return "a coroutine function, which is not supported; a handler is called and not awaited: use a plain function"
+    if inspect.isgeneratorfunction(called):
+        return "a generator function: a call of it runs nothing; use a plain function"
+    return None
 
 
 def child_spec(options: SubscriberOptions, number: int, start: str) -> ChildSpec:

@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 import cloudpickle
 
 from ...transport.codec import sendable
-from ...transport.protocol.errors import PlanariaError
-from ...transport.subscription import HandlerSource
+from ...transport.protocol.errors import OperatorNeeded
+from ...transport.subscription import HandlerSource, handler_fault
 from ...transport.verdicts import Reject, Release
 from .dead_letters import MAX_TRACEBACK_CHARS
 from .effects import Failure, Verdict
@@ -24,7 +24,7 @@ Handler: TypeAlias = Callable[..., object]
 """Takes a message, or a message and a context."""
 
 
-class HandlerUnusable(PlanariaError):
+class HandlerUnusable(OperatorNeeded):
     """The handler cannot be loaded here; no restart will change that."""
 
 
@@ -38,8 +38,8 @@ def load_handler(source: HandlerSource, sys_path: Sequence[str]) -> Handler:
         raise HandlerUnusable(f"the handler cannot be loaded: {type(error).__name__}: {error}") from error
     if not callable(handler):
         raise HandlerUnusable(f"the handler is not callable: {handler!r}")
-    if inspect.iscoroutinefunction(handler):
-        raise HandlerUnusable("the handler is a coroutine function; a handler is called and not awaited")
+    if (fault := handler_fault(handler)) is not None:
+        raise HandlerUnusable(f"the handler is {fault}")
     needed = len(_needed(handler))
     if needed > 2:
         raise HandlerUnusable(
@@ -61,6 +61,16 @@ def _needed(handler: Handler) -> list[inspect.Parameter]:
         return []
     by_place = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return [each for each in parameters if each.kind in by_place and each.default is inspect.Parameter.empty]
+
+
+def refuse_result(result: object) -> None:
+    """Raises TypeError for what has to be awaited or iterated over: nothing of the handler has run."""
+    if inspect.iscoroutine(result):
+        result.close()
+    if inspect.isawaitable(result) or inspect.isasyncgen(result) or inspect.isgenerator(result):
+        raise TypeError(
+            f"the handler returned a {type(result).__name__}, which nobody awaits: its code has not run"
+        )
 
 
 def verdict_of(error: BaseException) -> Verdict:

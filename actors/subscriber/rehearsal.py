@@ -22,7 +22,15 @@ import msgspec
 from ...transport.client.messages import Message
 from ...transport.context import Context, Publication
 from ...transport.subscription import HandlerSource
-from .handler import Handler, HandlerUnusable, failure_of, load_handler, takes_context, verdict_of
+from .handler import (
+    Handler,
+    HandlerUnusable,
+    failure_of,
+    load_handler,
+    refuse_result,
+    takes_context,
+    verdict_of,
+)
 
 
 def main() -> None:
@@ -43,7 +51,7 @@ def main() -> None:
 
 def _rehearse(handler: Handler, message: Message) -> dict[str, Any]:
     try:
-        handler(message, Context(_take)) if takes_context(handler) else handler(message)
+        refuse_result(handler(message, Context(_take)) if takes_context(handler) else handler(message))
     except BaseException as error:  # noqa: BLE001 - sys.exit() in a handler is a failure like any other
         failure = failure_of(error)
         told = {"reason": failure.reason, "traceback": failure.traceback}

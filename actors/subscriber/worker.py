@@ -16,7 +16,7 @@ from ...transport.client.delivery import Delivery
 from ...transport.context import Context, Publication
 from .effects import Ran, Record, Run, SoFar
 from .flight_recorder import FlightRecorder
-from .handler import Handler, failure_of, takes_context, verdict_of
+from .handler import Handler, failure_of, refuse_result, takes_context, verdict_of
 from .machine import SLICE_MS
 from .threads import Inbox, WorkThread
 
@@ -116,12 +116,13 @@ class Workers:
             try:
                 if takes_context:
                     context = Context(self._check)
-                    handler(record, context)
+                    if (result := handler(record, context)) is not None:
+                        refuse_result(result)
                     made = context.end()
                     if send is not None:
                         sent += [(done, send(each)) for each in made]
-                else:
-                    handler(record)
+                elif (result := handler(record)) is not None:
+                    refuse_result(result)
             except BaseException as error:  # noqa: BLE001 - sys.exit() in a handler is a failure like any other
                 self._began[worker] = None
                 return self._undelivered(order, sent) or self._failed(order, done, error, published)

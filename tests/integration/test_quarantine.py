@@ -11,6 +11,7 @@ import pytest
 from live_trees import PATIENCE_S, actor, pid_of, read_topic, until, until_state
 from planaria import Broker
 from planaria.actors.log.lock import LOCK_NAME, DirectoryLock
+from planaria.supervisor.broker import LOG_FILE
 from planaria.supervisor.hosted import SubscriptionFailed
 from planaria.transport.client.errors import DeliveryFailed
 
@@ -99,6 +100,28 @@ def test_a_handler_that_cannot_be_loaded(
     until(lambda: seen.exists() and seen.read_text() == "7\n", "the handler has run")
     subscription.stop()
     assert not [each for each in strict.status().actors if each.address.startswith("subscriber/")]
+
+
+@pytest.mark.parametrize(
+    ("code", "complaint"),
+    [
+        ("raise RuntimeError('half-written')", "half-written"),
+        ("", "has no attribute 'handle'"),
+        ("async def handle(message): ...", "a coroutine function"),
+        ("handle = 7", "is not callable"),
+    ],
+)
+def test_what_no_restart_would_change_is_refused_at_the_first_attempt(
+    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, complaint: str
+) -> None:
+    (tmp_path / "one_attempt.py").write_text(code + "\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    broker.create_topic("SOUND", 1)
+    with pytest.raises(SubscriptionFailed, match=complaint):
+        broker.subscribe("g", "SOUND", handler="one_attempt:handle")
+    log = (Path(broker.status().data_directory) / LOG_FILE).read_text()
+    assert log.count("child=subscriber/g/1") > 0
+    assert 'event="child died" child=subscriber/g/1 n=2' not in log
 
 
 def test_the_door_opens_before_partitions_that_are_slow_or_cannot_start(data_dir: Path) -> None:

@@ -9,19 +9,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import pytest
 
 from planaria import Context, PlanariaError, Reject, Release
 from planaria.actors.subscriber.effects import Charge, Ran, Run
 from planaria.actors.subscriber.flight_recorder import FlightRecorder
-from planaria.actors.subscriber.handler import HandlerUnusable, failure_of, load_handler, takes_context
+from planaria.actors.subscriber.handler import (
+    HandlerUnusable,
+    failure_of,
+    load_handler,
+    refuse_result,
+    takes_context,
+)
 from planaria.actors.subscriber.threads import Inbox, ThreadFailed, WorkThread
 from planaria.actors.subscriber.worker import Workers
 from planaria.transport.client.delivery import Delivery, Entry, ProducerBatch
 from planaria.transport.client.errors import DeliveryFailed, UnknownTopic
 from planaria.transport.client.options import InvalidOption
 from planaria.transport.context import Publication
-from planaria.transport.subscription import HandlerSource, source_of
+from planaria.transport.subscription import HandlerSource, InvalidSubscription, source_of
 from subscriber_script import FakeMessage, messages
 
 
@@ -368,7 +375,7 @@ async def a_coroutine(_: object) -> None: ...
         (HandlerSource(path="os:sep"), "is not callable"),
         (HandlerSource(pickled=b"not a pickle"), "cannot be loaded: UnpicklingError"),
         (HandlerSource(pickled=b""), "cannot be loaded: EOFError"),
-        (source_of(a_coroutine), "is a coroutine function"),
+        (HandlerSource(pickled=cloudpickle.dumps(a_coroutine)), "is a coroutine function"),
         (source_of(lambda _a, _b, _c: None), "wants 3 arguments"),
     ],
 )
@@ -377,3 +384,38 @@ def test_a_handler_that_cannot_be_loaded_is_refused_in_plain_words(
 ) -> None:
     with pytest.raises(HandlerUnusable, match=complaint):
         load_handler(source, [])
+
+
+class Awaited:
+    async def __call__(self, _: object) -> None: ...
+
+
+def a_generator(_: object) -> object:
+    yield
+
+
+async def an_async_generator(_: object) -> object:
+    yield
+
+
+@pytest.mark.parametrize(
+    ("handler", "complaint"),
+    [
+        (a_coroutine, "coroutine function"),
+        (functools.partial(a_coroutine), "coroutine function"),
+        (Awaited(), "coroutine function"),
+        (Awaited().__call__, "coroutine function"),
+        (an_async_generator, "coroutine function"),
+        (a_generator, "generator function"),
+    ],
+)
+def test_what_a_call_would_not_run_is_refused_before_it_travels(handler: Any, complaint: str) -> None:
+    with pytest.raises(InvalidSubscription, match=complaint):
+        source_of(handler)
+
+
+@pytest.mark.parametrize("make", [a_coroutine, a_generator, an_async_generator])
+def test_what_a_handler_returns_to_be_awaited_is_a_failure_of_its_record(make: Any) -> None:
+    with pytest.raises(TypeError, match="its code has not run"):
+        refuse_result(make(None))
+    refuse_result(42)
