@@ -8,10 +8,11 @@ and is done the second time; and a job that nobody can do, which ends in the dea
 import multiprocessing
 import tempfile
 import threading
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from planaria import Broker, Client
+from planaria import Broker, Client, Reject, ShareMessage
 
 JOBS = 12
 LOCK_MS = 1_000
@@ -45,14 +46,21 @@ def work(endpoint: str, name: str) -> None:
     with Client(endpoint) as client, client.share_consumer("workers", "JOBS") as consumer:
         while jobs := consumer.poll(3 * LOCK_MS / 1000, max_messages=1):
             (job,) = jobs
-            number = job.data["number"]
-            if number == 5:
-                job.reject("nobody can do this")
-            elif number == 7 and job.delivery_count == 1:
-                job.fail(delay=0.2, reason="the database was away")
-            else:
-                print(f"{name} did job {number} (delivery {job.delivery_count})\n", end="", flush=True)
-                job.accept()
+            with suppress(Reject, DatabaseAway), job:  # accepted at the end of the block, unless it raises
+                do(job, name)
+
+
+def do(job: ShareMessage, name: str) -> None:
+    number = job.data["number"]
+    if number == 5:
+        raise Reject("nobody can do this")
+    if number == 7 and job.delivery_count == 1:
+        raise DatabaseAway("not now")
+    print(f"{name} did job {number} (delivery {job.delivery_count})\n", end="", flush=True)
+
+
+class DatabaseAway(Exception):
+    """The job has failed, and is done by whoever takes it next."""
 
 
 def lose_a_worker(endpoint: str) -> None:

@@ -76,6 +76,9 @@ class Reading:
         if isinstance(event, Failed):
             return self._break_off(number, event.error)
         place, span = job.left[0]
+        part = self._partitions.get(place)
+        if part is None or event.reply.topic_id not in (UNSET, part.topic_id):
+            return self._end(number, _nothing(place, span.first))
         batches = event.payload[0] if len(event.payload) == 1 else b"".join(event.payload)
         aborted = () if event.reply.aborted is UNSET else event.reply.aborted
         try:

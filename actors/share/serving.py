@@ -304,7 +304,9 @@ class ShareServing:
         if request.format == "records" or (request.format is None and sender.is_json):
             return self._reading.begin(acquired)
         ranges = [
-            AcquiredRange(*place, span.first, span.end - 1, span.deliveries) for place, span in acquired.taken
+            AcquiredRange(*place, span.first, span.end - 1, span.deliveries, self._partitions[place].topic_id)
+            for place, span in acquired.taken
+            if place in self._partitions
         ]
         return [Reply(sender, AcquireReply(lock_ms=acquired.lock_ms, ranges=ranges))]
 

@@ -1,11 +1,14 @@
 """The share consumer through real processes: locks, verdicts, renewal, batching, the end."""
 
+import subprocess
+import sys
+import threading
 import time
 
 import pytest
 
 from live_trees import read_topic, until
-from planaria import Broker, PlanariaError
+from planaria import Broker, Closed, PlanariaError, Reject, Release
 from planaria.transport.protocol.errors import ProtocolError
 
 pytestmark = pytest.mark.processes
@@ -189,3 +192,102 @@ def test_a_loop_over_a_work_queue_leaves_the_work_to_others(broker: Broker, mode
         jobs = iter(first)
         assert next(jobs).data == {"number": 0}
         assert len(other.poll(10.0)) == 8  # one is at hand, one more has been taken
+
+
+def test_a_with_block_accepts_or_fails(broker: Broker) -> None:
+    broker.create_topic("T", 1)
+    broker.create_topic("DLQ", 1)
+    publish(broker, 6)
+    broker.client.configure_share_group("g", dead_letter="DLQ")
+    with broker.share_consumer("g", "T") as consumer:
+        jobs = consumer.poll(10.0)
+        with jobs[0] as job:
+            assert job is jobs[0]
+        with pytest.raises(ValueError, match="no amount"), jobs[1]:
+            raise ValueError("no amount")
+        with pytest.raises(Reject), jobs[2]:
+            raise Reject("does not parse")
+        with pytest.raises(Release), jobs[3]:
+            raise Release("later")
+        with jobs[4] as job:
+            job.fail(delay=600, reason="by itself")
+        with pytest.raises(KeyboardInterrupt), jobs[5]:
+            raise KeyboardInterrupt
+        assert consumer.flush() == []
+        found = {message.offset: message.delivery_count for message in consumer.poll(10.0)}
+        assert found == {1: 2, 3: 1, 5: 1}
+        share = broker.client.describe_group("g").share
+        assert share is not None
+        assert [each.reason for each in share.partitions[0].retrying] == ["by itself"]
+        (letter,) = until(lambda: read_topic(broker.client, "DLQ"), "the letter")
+        assert letter.headers["dead-letter-reason"] == "does not parse"
+
+
+def test_three_workers_share_a_queue_evenly(broker: Broker) -> None:
+    """Each takes one job ahead at most, whoever was first."""
+    broker.create_topic("T", 1)
+    publish(broker, 90)
+    did: dict[str, int] = dict.fromkeys("abc", 0)
+
+    def work(name: str) -> None:
+        with broker.share_consumer("g", "T", member_id=name) as consumer:
+            for job in consumer:
+                with job:
+                    time.sleep(0.02)
+                    did[name] += 1
+                if sum(did.values()) >= 88:  # the others may have the last ones
+                    return
+
+    workers = [threading.Thread(target=work, args=(name,)) for name in did]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(30)
+    assert all(20 <= count <= 40 for count in did.values()), did
+
+
+def test_records_of_a_topic_made_again_are_not_taken_for_those_of_the_old_one(broker: Broker) -> None:
+    def fill(word: str) -> None:
+        broker.create_topic("T", 1)
+        with broker.producer() as producer:
+            for number in range(100):
+                producer.publish("T", f"{word} {number}")
+
+    fill("old")
+    with broker.share_consumer("g", "T", acknowledge="implicit") as consumer:
+        assert [message.data for message in consumer.poll(10.0, 2)] == ["old 0", "old 1"]
+        broker.client.delete_topic("T")
+        fill("new")
+        seen: list[str] = []
+
+        def read() -> bool:
+            seen.extend(message.data for message in consumer.poll(0.5, 7))
+            return "new 99" in seen
+
+        until(read, "the new topic's records")
+        assert [word for word in seen if word.startswith("new")] == [f"new {number}" for number in range(100)]
+
+
+def test_a_program_that_ends_without_close_has_said_what_it_said(broker: Broker) -> None:
+    broker.create_topic("T", 1)
+    publish(broker, 3)
+    program = f"""if True:
+        from planaria import Client
+        jobs = Client({broker.endpoint!r}).share_consumer("g", "T").poll(10.0)
+        jobs[0].accept()
+    """
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
+    assert done(broker) == 1
+    with broker.share_consumer("g", "T") as consumer:
+        assert [(job.offset, job.delivery_count) for job in consumer.poll(10.0)] == [(1, 1), (2, 1)]
+
+
+def test_a_closed_consumer_refuses(broker: Broker) -> None:
+    broker.create_topic("T", 1)
+    publish(broker, 1)
+    consumer = broker.share_consumer("g", "T")
+    (job,) = consumer.poll(10.0)
+    consumer.close()
+    for call in (job.accept, consumer.flush, consumer.renew, lambda: consumer.poll(0.0)):
+        with pytest.raises(Closed):
+            call()

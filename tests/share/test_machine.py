@@ -43,7 +43,7 @@ def group() -> SimulatedShare:
 
 
 def some(first: int, last: int, deliveries: int = 1) -> AcquiredRange:
-    return AcquiredRange("ORDERS", 0, first, last, deliveries)
+    return AcquiredRange("ORDERS", 0, first, last, deliveries, "ORDERS.0")
 
 
 def test_each_record_goes_to_one_member(group: SimulatedShare) -> None:
@@ -300,7 +300,7 @@ def test_a_topic_created_anew_is_another_topic(group: SimulatedShare) -> None:
     group.drain()
     assert group.acknowledge("a", 0, 2, "accept") == "NOT_ACQUIRED"
     group.publish(1)
-    assert group.acquire("a") == [some(0, 0)]
+    assert group.acquire("a") == [AcquiredRange("ORDERS", 0, 0, 0, 1, "ORDERS.1")]
 
 
 def test_a_topic_that_does_not_exist(group: SimulatedShare) -> None:

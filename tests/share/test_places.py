@@ -31,7 +31,7 @@ def group() -> SimulatedShare:
 
 
 def some(first: int, last: int, deliveries: int = 1) -> AcquiredRange:
-    return AcquiredRange("ORDERS", 0, first, last, deliveries)
+    return AcquiredRange("ORDERS", 0, first, last, deliveries, "ORDERS.0")
 
 
 def letter_offsets(group: SimulatedShare) -> list[int]:

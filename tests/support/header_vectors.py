@@ -339,7 +339,11 @@ REPLIES: dict[str, Reply] = {
         ],
     ),
     "acquire ranges": shares.AcquireReply(
-        lock_ms=60_000, ranges=[shares.AcquiredRange("IMAGES", 0, 7, 7, 2), shares.AcquiredRange("IMAGES", 0, 10, 99, 1)]
+        lock_ms=60_000,
+        ranges=[
+            shares.AcquiredRange("IMAGES", 0, 7, 7, 2, "5b1c"),
+            shares.AcquiredRange("IMAGES", 0, 10, 99, 1, "5b1c"),
+        ],
     ),
     "acknowledge": shares.AcknowledgeReply(
         results=[

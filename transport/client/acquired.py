@@ -48,9 +48,9 @@ class RangeReader:
         position, end = wanted.first_offset, wanted.last_offset + 1
         while position < end:
             stretch = self._stretches.get((wanted.topic, wanted.partition))
-            if stretch is None or not stretch.first <= position < stretch.end:
+            if stretch is None or not stretch.holds(position, wanted.topic_id):
                 try:
-                    stretch = self._fetch(wanted.topic, wanted.partition, position)
+                    stretch = self._fetch(wanted, position)
                 except (ProtocolError, CorruptData):
                     if position > wanted.first_offset:
                         return Read(found, position, size_bytes)
@@ -71,8 +71,9 @@ class RangeReader:
             position = stretch.end
         return Read(found, end, size_bytes)
 
-    def _fetch(self, topic: str, partition: int, offset: int) -> "_Stretch | None":
+    def _fetch(self, wanted: AcquiredRange, offset: int) -> "_Stretch | None":
         """What lies at `offset` and behind; None when it is below what retention has left."""
+        topic, partition = wanted.topic, wanted.partition
         request = Fetch(
             topic=topic, partition=partition, offset=offset, max_bytes=FETCH_BYTES, format="batches"
         )
@@ -85,6 +86,10 @@ class RangeReader:
                 return None
             raise
         reply: FetchReply = answer.reply
+        topic_id = wanted.topic_id if reply.topic_id is UNSET else reply.topic_id
+        if wanted.topic_id not in ("", topic_id):
+            message = f"{topic} has been replaced by another topic of its name"
+            raise ProtocolError(ErrorCode.ACTOR_UNAVAILABLE, message, retriable=True)
         if reply.next_offset <= offset:
             message = f"{topic}/{partition} cannot be read at offset {offset} now"
             raise ProtocolError(ErrorCode.ACTOR_UNAVAILABLE, message)
@@ -101,9 +106,9 @@ class RangeReader:
                 if position == offset:
                     error.next_offset = end_of_batch_at(batch, offset)
                     raise
-                return self._keep(topic, partition, _Stretch(offset, position, messages))
+                return self._keep(topic, partition, _Stretch(topic_id, offset, position, messages))
             position = max(offset, header.next_offset)
-        return self._keep(topic, partition, _Stretch(offset, reply.next_offset, messages))
+        return self._keep(topic, partition, _Stretch(topic_id, offset, reply.next_offset, messages))
 
     def _keep(self, topic: str, partition: int, stretch: "_Stretch") -> "_Stretch":
         self._stretches[topic, partition] = stretch
@@ -128,11 +133,16 @@ def _size_bytes(messages: Iterable[Message]) -> int:
 
 
 class _Stretch:
-    def __init__(self, first: int, end: int, messages: list[Message]) -> None:
+    def __init__(self, topic_id: str, first: int, end: int, messages: list[Message]) -> None:
+        self._topic_id = topic_id
         self.first = first
         self.end = end
         self._messages = messages
         self._is_whole = len(messages) == end - first
+
+    def holds(self, offset: int, topic_id: str) -> bool:
+        """Whether it is of that topic, and the offset is in it."""
+        return self.first <= offset < self.end and topic_id in ("", self._topic_id)
 
     def within(self, first: int, end: int) -> list[Message]:
         if self._is_whole:

@@ -122,6 +122,7 @@ class Client(Admin):
         options.setdefault("request_timeout_ms", self._request_timeout_ms)
         check_name("group", group)
         consumer = ShareConsumer(self._network, group, as_topics(topics), checked(ShareOptions, options))
+        at_exit(consumer)
         return self._network.keep(consumer)
 
     def publish(

@@ -1,4 +1,6 @@
-"""What happens to producers that a program leaves open at its end: they are flushed, within a bound, with a warning.
+"""What happens to producers and share consumers that a program leaves open at its end.
+
+Producers are flushed, within a bound, with a warning; share consumers send their acknowledgements and give back the rest.
 
 Registered with `atexit`, which runs while the network threads (daemons) still live. Called by the client that makes
 them. Programs that are killed, or that end by `os._exit`, get no farewell.
@@ -17,19 +19,21 @@ _deadline: float | None = None
 _log = logging.getLogger(__name__)
 
 
-class Flushable(Protocol):
+class Leaves(Protocol):
     def flush_at_exit(self) -> None: ...
 
+
+class Flushable(Leaves, Protocol):
     def flush(self, timeout: float | None = None) -> None: ...
 
 
-def at_exit(producer: Flushable) -> None:
-    """Flush the producer at the end of the interpreter, before whatever was registered earlier: its broker above all."""
-    atexit.register(producer.flush_at_exit)
+def at_exit(item: Leaves) -> None:
+    """Have it flushed at the end of the interpreter, before whatever was registered earlier: its broker above all."""
+    atexit.register(item.flush_at_exit)
 
 
-def not_at_exit(producer: Flushable) -> None:
-    atexit.unregister(producer.flush_at_exit)
+def not_at_exit(item: Leaves) -> None:
+    atexit.unregister(item.flush_at_exit)
 
 
 def flush_with_warning(producer: Flushable, count: int) -> None:

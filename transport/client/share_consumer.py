@@ -35,11 +35,13 @@ from ..protocol.shares import (
     Acquire,
     AcquiredRange,
     AcquireReply,
+    Verdict,
 )
 from .acknowledgements import ACCEPTED, RELEASED, Said, merged, single
 from .acquired import RangeReader, damage_end, is_unreadable
 from .asking import GATEWAY
 from .errors import Closed, TimedOut
+from .farewell import EXIT_FLUSH_S, not_at_exit
 from .messages import Message
 from .network import Network
 from .options import InvalidOption, check_count
@@ -92,9 +94,7 @@ class ShareConsumer:
         What a loop over the consumer has not yielded comes first. While the broker, the group or a partition is out of
         reach no messages come, as with a Consumer; what will not pass by itself is raised.
         """
-        if self._is_closed:
-            raise Closed("the share consumer is closed")
-        self._network.refuse_when_closed()
+        self._refuse_when_closed()
         check_count("max_messages", max_messages)
         self._polled_at = monotonic()
         if self._options.acknowledge == "implicit":
@@ -104,8 +104,7 @@ class ShareConsumer:
         give_up_at = None if timeout is None else monotonic() + timeout
         failures = 0
         while True:
-            if self._is_closed:  # by another thread
-                raise Closed("the share consumer is closed")
+            self._refuse_when_closed()  # by another thread
             self._polled_at = monotonic()
             left_ms = MAX_WAIT_MS if give_up_at is None else int(max(0.0, give_up_at - monotonic()) * 1000)
             wait_ms = min(left_ms, MAX_WAIT_MS)
@@ -274,6 +273,7 @@ class ShareConsumer:
 
         Raises InvalidOption, and PlanariaError for a message that this consumer does not hold.
         """
+        self._refuse_when_closed()
         if verdict not in _VERDICTS:
             raise InvalidOption(f"verdict: {verdict!r} is unknown; choose one of {', '.join(_VERDICTS)}")
         if not isinstance(reason, str):
@@ -286,8 +286,18 @@ class ShareConsumer:
         if self._waiting >= SEND_AT:
             self._wake.set()
 
+    def settle(self, message: ShareMessage, verdict: Verdict, reason: str = "") -> None:
+        """As `acknowledge`, unless the program has spoken of the message, has closed, or the lock is lost."""
+        if self._is_closed:
+            return
+        self._network.refuse_when_closed()
+        self._say(
+            (message.topic, message.partition), (message.offset,), Said(verdict, 0, sendable(reason)[:1_000])
+        )
+
     def flush(self) -> list[Refused]:
         """Send what waits, and tell which acknowledgements came too late since the last time."""
+        self._refuse_when_closed()
         self._send()
         with self._lock:
             refused, self._refused = self._refused, []
@@ -295,6 +305,7 @@ class ShareConsumer:
 
     def renew(self) -> None:
         """Lock everything that is held for another `lock_ms`. Without `renew=False` this happens by itself."""
+        self._refuse_when_closed()
         with self._sending:
             self._renew()
 
@@ -422,12 +433,27 @@ class ShareConsumer:
             self._accept_held()
         self._end()
 
+    def _refuse_when_closed(self) -> None:
+        if self._is_closed:
+            raise Closed("the share consumer is closed")
+        self._network.refuse_when_closed()
+
+    def flush_at_exit(self) -> None:
+        """The program ends without `close`: what it has said counts, and what it holds goes to others uncharged."""
+        if self._is_closed or self._network.is_inherited or not self._network.is_running:
+            return
+        timeout_ms = min(self._options.request_timeout_ms, int(EXIT_FLUSH_S * 1000))
+        self._options = structs.replace(self._options, request_timeout_ms=timeout_ms)
+        with suppress(PlanariaError):
+            self._end()
+
     def _end(self) -> None:
+        not_at_exit(self)
         self._is_closed = True
         self._stopped.set()
         self._wake.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(self._options.request_timeout_ms / 1000)
         with self._lock:
             held = [(place, sorted(offsets)) for place, offsets in self._held.items()]
         for place, offsets in held:

@@ -5,12 +5,14 @@ programs.
 """
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self
 
 from msgspec import Meta, Struct
 
 from ..protocol.errors import ProtocolError
 from ..protocol.shares import MAX_ACQUIRED_BYTES, LockMilliseconds, ShareMemberId, Verdict
+from ..verdicts import Reject, Release
 from .messages import Message
 from .options import REQUEST_TIMEOUT_MS, PositiveMilliseconds
 
@@ -34,7 +36,12 @@ class ShareOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class ShareMessage(Message, frozen=True, gc=False, kw_only=True):
-    """A message that is locked to this consumer until it is acknowledged."""
+    """A message that is locked to this consumer until it is acknowledged.
+
+    `with message:` accepts it when the block ends. When the block raises, the message has failed, with the exception as
+    the reason; `Release` and `Reject` say otherwise, and KeyboardInterrupt and SystemExit release it. The exception goes
+    on. What the block has said itself holds.
+    """
 
     delivery_count: int
     """1 the first time."""
@@ -55,6 +62,24 @@ class ShareMessage(Message, frozen=True, gc=False, kw_only=True):
     def reject(self, reason: str = "") -> None:
         """It is dead-lettered: no further attempt can help."""
         self.consumer.acknowledge([self], "reject", reason=reason)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        verdict: Verdict = "fail"
+        if error is None:
+            verdict = "accept"
+        elif isinstance(error, Release) or not isinstance(error, Exception):
+            verdict = "release"
+        elif isinstance(error, Reject):
+            verdict = "reject"
+        reason = "" if error is None else f"{type(error).__name__}: {error}"
+        if isinstance(error, Reject):
+            reason = str(error) or reason
+        self.consumer.settle(self, verdict, reason)
 
 
 class Refused(NamedTuple):

@@ -62,6 +62,8 @@ class AcquiredRange(Struct, frozen=True):
     last_offset: int
     delivery_count: int
     """1 the first time."""
+    topic_id: str = ""
+    """Of the topic that was acquired from: another one of its name has other records at these offsets."""
 
 
 class AcquiredRecord(Struct, kw_only=True, frozen=True):
