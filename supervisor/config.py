@@ -51,6 +51,8 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """A group's coordinator without members and work sleeps after so long, until somebody asks for it; 0: never."""
     offsets_retention_ms: Annotated[int, Meta(ge=-1, le=2**53)] = -1
     """Offsets of a group without members are deleted when nobody has used them for so long; -1: never."""
+    partition_idle_ms: Annotated[int, Meta(ge=0)] = 0
+    """A partition without traffic sleeps after so long, until somebody asks for it; 0: never."""
     offsets_partitions: Annotated[int, Meta(ge=1, le=1_000)] = 4
     """Partitions of the internal topic that holds the groups' offsets; counts when it is created."""
     delayed_partitions: Annotated[int, Meta(ge=1, le=1_000)] = 2

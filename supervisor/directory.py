@@ -52,9 +52,7 @@ def _down(child: Child) -> PeerDown:
 
 def _publish(tree: Tree, subject: Child, news: PeerUp | PeerDown) -> list[Tell]:
     return [
-        _tell(child, news)
-        for child in tree
-        if _hears_of(child, subject) and child.is_listening and child is not subject
+        _tell(child, news) for child in tree.listening if _hears_of(child, subject) and child is not subject
     ]
 
 

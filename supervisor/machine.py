@@ -239,6 +239,7 @@ class SupervisorMachine:
         if child.is_listening:
             return
         child.is_listening = True
+        self.tree.listening[child] = None
         child.progress_at = now
         self.order(*directory.snapshot(self.tree, child))
 
@@ -267,6 +268,7 @@ class SupervisorMachine:
         else:
             reason = child.last_word or event.reason
         ready_for_ms = child.gone(reason, now)
+        self.tree.listening.pop(child, None)
         self.order(CancelTimer(("kill", child.address)), CancelTimer(("stuck", child.address)))
         if child.goal is Goal.UP and child.is_falling_asleep and event.is_normal and child.doom is None:
             self.rest(child, now)

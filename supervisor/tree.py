@@ -46,6 +46,8 @@ class Tree:
         self._incarnations: dict[str, int] = {}
         # Those whose goal is not up. Nearly always nobody, so that a tree of hundreds is walked through less often.
         self._leaving: set[Child] = set()
+        self.listening: dict[Child, None] = {}
+        """Those that messages reach, in the order in which they were first heard of."""
         self.root = Group(spec)
         self._fill(self.root, spec.children)
 

@@ -37,8 +37,15 @@ def partition_addresses(entry: TopicEntry) -> list[str]:
     return [partition_address(entry.topic, partition) for partition in range(entry.partitions)]
 
 
-def partition_spec(entry: TopicEntry, partition: int, disk_reserve_bytes: int = 0) -> ChildSpec:
-    """The broker's own topics may use the reserve: it is there for them."""
+def partition_folder(topic: str, partition: int) -> str:
+    """Below the data directory."""
+    return f"topics/{topic}/{partition}"
+
+
+def partition_spec(
+    entry: TopicEntry, partition: int, disk_reserve_bytes: int = 0, idle_ms: int = 0
+) -> ChildSpec:
+    """The broker's own topics may use the reserve, which is there for them, and do not sleep."""
     return ChildSpec(
         address=partition_address(entry.topic, partition),
         start=PARTITION_ENTRY,
@@ -47,8 +54,9 @@ def partition_spec(entry: TopicEntry, partition: int, disk_reserve_bytes: int = 
             "partition": partition,
             "topic_id": entry.topic_id,
             "config": msgspec.to_builtins(entry.config),
-            "directory": f"topics/{entry.topic}/{partition}",
+            "directory": partition_folder(entry.topic, partition),
             "disk_reserve_bytes": 0 if is_internal(entry.topic) else disk_reserve_bytes,
+            "idle_ms": 0 if is_internal(entry.topic) else idle_ms,
         },
         directory=(TRANSACTIONS_PREFIX,),
     )
@@ -108,14 +116,20 @@ def transactions_specs(entry: TopicEntry) -> list[ChildSpec]:
     ]
 
 
-def partition_specs(entry: TopicEntry, disk_reserve_bytes: int = 0) -> list[ChildSpec]:
-    return [partition_spec(entry, partition, disk_reserve_bytes) for partition in range(entry.partitions)]
+def partition_specs(entry: TopicEntry, disk_reserve_bytes: int = 0, idle_ms: int = 0) -> list[ChildSpec]:
+    return [
+        partition_spec(entry, partition, disk_reserve_bytes, idle_ms) for partition in range(entry.partitions)
+    ]
 
 
-def all_specs(catalog: Catalog, disk_reserve_bytes: int = 0, life: GroupLife = KEPT) -> list[ChildSpec]:
+def all_specs(
+    catalog: Catalog, disk_reserve_bytes: int = 0, life: GroupLife = KEPT, partition_idle_ms: int = 0
+) -> list[ChildSpec]:
     """Everything that must run: internal partitions first, for the actors need them that keep their records there."""
     topics = sorted(catalog.topics.values(), key=lambda entry: (not is_internal(entry.topic), entry.topic))
-    partitions = [spec for entry in topics for spec in partition_specs(entry, disk_reserve_bytes)]
+    partitions = [
+        spec for entry in topics for spec in partition_specs(entry, disk_reserve_bytes, partition_idle_ms)
+    ]
     coordinators = [coordinator_spec(group, number, life) for group, number in sorted(catalog.groups.items())]
     delayed = catalog.topics.get(DELAYED_TOPIC)
     schedulers = scheduler_specs(delayed) if delayed is not None else []

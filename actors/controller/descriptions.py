@@ -1,7 +1,7 @@
 """Describing a topic: wait until its partitions are up (after a change), ask each, answer with all. Pure.
 
 waiting    after create and alter: until every partition is up, or UP_TIMEOUT_MS have passed
-gathering  each partition that is up has been asked; those that are not are described by the reason
+gathering  each partition that is up or sleeps has been asked; those that are not are described by the reason
 """
 
 from ...transport.addresses import partition_address
@@ -46,7 +46,7 @@ class Descriptions:
         return self._describe_without(unheard, asker, entry, now + HEARSAY_TIMEOUT_MS)
 
     def describe_when_up(self, asker: Sender, entry: TopicEntry, now: int) -> list[Effect]:
-        missing = {address for address in partition_addresses(entry) if not self._peers.is_up(address)}
+        missing = {address for address in partition_addresses(entry) if not self._peers.takes_calls(address)}
         return self._describe_without(missing, asker, entry, now + UP_TIMEOUT_MS)
 
     def _describe_without(
@@ -101,7 +101,7 @@ class Descriptions:
         description = self._open[number]
         for partition in range(description.entry.partitions):
             address = partition_address(description.entry.topic, partition)
-            if self._peers.is_up(address):
+            if self._peers.takes_calls(address):
                 key = ("describe", number, partition)
                 effects.append(
                     Call(

@@ -98,10 +98,12 @@ class ControllerMachine:
         actors_limit: str = "",
         coordinator_idle_ms: int = 0,
         offsets_retention_ms: int = -1,
+        partition_idle_ms: int = 0,
         asleep: Mapping[str, int | None] | None = None,
     ) -> None:
         """`asleep` are the addresses of the actors that slept when the broker ended, and when each is to be woken."""
         self._asleep = asleep or {}
+        self._partition_idle_ms = partition_idle_ms
         self._life = GroupLife(coordinator_idle_ms, offsets_retention_ms)
         self._decisions = Decisions(catalog)
         self._orders = Orders()
@@ -117,6 +119,7 @@ class ControllerMachine:
             room,
             topic_defaults or TopicConfig(),
             disk_reserve_bytes,
+            partition_idle_ms,
         )
         self._groups = Groups(
             self._decisions, self._orders, self._peers, room, offsets_partitions, self._life
@@ -174,7 +177,7 @@ class ControllerMachine:
         raise AssertionError(f"the controller does not know the event {event!r}")
 
     def _on_loaded(self, now: int) -> list[Effect]:
-        specs = all_specs(self.catalog, self._disk_reserve_bytes, self._life)
+        specs = all_specs(self.catalog, self._disk_reserve_bytes, self._life, self._partition_idle_ms)
         asleep = {
             address: None if wake_at_ms is None else max(0, wake_at_ms - now)
             for address, wake_at_ms in self._asleep.items()

@@ -38,12 +38,16 @@ class Peers:
     def is_up(self, address: str) -> bool:
         return address in self._incarnations
 
+    def takes_calls(self, address: str) -> bool:
+        """Whether it is up, or sleeps and is woken by a call."""
+        return address in self._incarnations or address in self.asleep
+
     def all_up(self) -> list[str]:
         return list(self._incarnations)
 
     def is_unheard_of(self, address: str) -> bool:
         """Neither up nor known to be down: it is starting, or the directory has not come yet."""
-        return address not in self._incarnations and address not in self._reasons
+        return not self.takes_calls(address) and address not in self._reasons
 
     def why_down(self, address: str) -> str:
         return self._reasons.get(address, NEVER_UP)

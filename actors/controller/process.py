@@ -10,16 +10,17 @@ from typing import ClassVar
 import msgspec
 
 from ...transport.actor import Actor, ActorContext
-from ...transport.addresses import coordinator_address
+from ...transport.addresses import coordinator_address, partition_address
 from ...transport.loop import run_actor
 from ...transport.machine import Effect
 from ...transport.protocol.errors import ErrorBody, ErrorCode
 from ...transport.protocol.message import Request
 from ...transport.protocol.topics import TopicConfig
-from ..journal.sleep_mark import sleeping_groups
+from ..journal.sleep_mark import sleeping_groups, sleeping_partitions
 from ..log.errors import LogError, StorageFull
 from ..log.files import Files
 from .catalog import Catalog
+from .children import partition_folder
 from .effects import (
     CatalogNotSaved,
     CatalogSaved,
@@ -52,6 +53,8 @@ class ControllerArguments(msgspec.Struct):
     """After so long without members and work a group's coordinator sleeps; 0: never."""
     offsets_retention_ms: int = -1
     """Of a group without members: offsets that nobody has used for so long are deleted; -1: never."""
+    partition_idle_ms: int = 0
+    """After so long without traffic a partition sleeps; 0: never."""
     transaction_coordinators: int = 2
     """And partitions of the internal topic that keeps transactions; counts when it is created."""
 
@@ -84,13 +87,24 @@ class ControllerActor(Actor):
             actors_limit=self._arguments.actors_limit,
             coordinator_idle_ms=self._arguments.coordinator_idle_ms,
             offsets_retention_ms=self._arguments.offsets_retention_ms,
-            asleep=self._asleep(),
+            partition_idle_ms=self._arguments.partition_idle_ms,
+            asleep=self._asleep(catalog),
         )
         self.loop.dispatch(Loaded())
 
-    def _asleep(self) -> dict[str, int | None]:
-        groups = sleeping_groups(Path(self.context.data_directory), self._files)
-        return {coordinator_address(group): wake_at_ms for group, wake_at_ms in groups.items()}
+    def _asleep(self, catalog: Catalog) -> dict[str, int | None]:
+        """Whose life is shorter than a broker's: they sleep on, if the configuration lets them."""
+        data_directory = Path(self.context.data_directory)
+        groups = sleeping_groups(data_directory, self._files) if self._arguments.coordinator_idle_ms else {}
+        found = {coordinator_address(group): wake_at_ms for group, wake_at_ms in groups.items()}
+        if self._arguments.partition_idle_ms:
+            folders = {
+                partition_address(entry.topic, partition): partition_folder(entry.topic, partition)
+                for entry in catalog.topics.values()
+                for partition in range(entry.partitions)
+            }
+            found |= sleeping_partitions(data_directory, folders, self._files)
+        return found
 
     def perform(self, effect: Effect) -> None:
         match effect:

@@ -42,6 +42,7 @@ class Topics:
         room: Room,
         defaults: TopicConfig,
         disk_reserve_bytes: int,
+        partition_idle_ms: int,
     ) -> None:
         self._decisions = decisions
         self._orders = orders
@@ -50,6 +51,7 @@ class Topics:
         self._room = room
         self._defaults = defaults
         self._disk_reserve_bytes = disk_reserve_bytes
+        self._partition_idle_ms = partition_idle_ms
         self._altered: dict[str, str] = {}
         """Address -> topic of partitions that may have been started with an older configuration."""
         self._stopping: dict[str, set[str]] = {}
@@ -121,7 +123,7 @@ class Topics:
         return effects + self.apply_awaited(consequence, now)
 
     def _start(self, entry: TopicEntry) -> list[Effect]:
-        return self._orders.start(partition_specs(entry, self._disk_reserve_bytes))
+        return self._orders.start(partition_specs(entry, self._disk_reserve_bytes, self._partition_idle_ms))
 
     def apply_deleted(self, consequence: Consequence) -> list[Effect]:
         if consequence.asker is not None:

@@ -114,6 +114,10 @@ class MetadataPolls:
     def _partition(self, topic: str, partition: int, is_hidden: bool) -> PartitionMetadata:
         address = partition_address(topic, partition)
         peer = self._peers.up(address)
+        sleeper = self._peers.next_of_sleeper(address)
+        if sleeper is not None:
+            # It has no endpoint yet: the gateway wakes it.
+            return PartitionMetadata(partition, online=True, incarnation=sleeper)
         if peer is None:
             down = self._peers.down(address)
             incarnation = 0 if down is None else down.incarnation

@@ -10,8 +10,8 @@ from msgspec import structs
 
 from ...transport.addresses import is_internal, partition_address
 from ...transport.codec import encode_header
-from ...transport.machine import Cast, Effect, Received
-from ...transport.protocol.data import Fetch, ListOffsets, Produce, Publish
+from ...transport.machine import Call, Cast, Effect, Received
+from ...transport.protocol.data import Fetch, ListOffsets, Produce, ProduceReply, Publish
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.topics import CatalogTopic, DeleteRecords
 from .forwarding import CALL_TIMEOUT_MS, forward
@@ -24,6 +24,7 @@ from .waiting import Attempt, WaitingRoom
 
 PartitionRequest = Produce | Fetch | ListOffsets | DeleteRecords
 
+NO_TICKET = 0
 START_PATIENCE_MS = 5_000
 """How long a request waits for a partition's first start."""
 
@@ -46,13 +47,19 @@ class PartitionRoutes:
         self._schedules = schedules
 
     def pass_unacknowledged(self, event: Received, request: Produce) -> list[Effect]:
-        """acks = 0: passed on when the partition is up, otherwise lost, as was asked for."""
+        """acks = 0: passed on when the partition is up or sleeps, otherwise lost, as was asked for."""
         entry = self._table.get(request.topic)
         is_there = entry is not None and 0 <= request.partition < entry.partitions
         if not is_there or is_internal(request.topic):
             return []
-        unnamed = Produce(topic=request.topic, partition=request.partition, acks=0)
-        return [Cast(partition_address(request.topic, request.partition), unnamed, event.payload)]
+        address = partition_address(request.topic, request.partition)
+        if self._peers.next_of_sleeper(address) is not None:
+            # A cast wakes nobody. The answer of a call is for a ticket that is not there.
+            awaited = Produce(topic=request.topic, partition=request.partition, acks=1)
+            return [Call(("forward", NO_TICKET), address, awaited, ProduceReply, payload=event.payload)]
+        return [
+            Cast(address, Produce(topic=request.topic, partition=request.partition, acks=0), event.payload)
+        ]
 
     def route(self, attempt: Attempt, request: PartitionRequest | Publish, now: int) -> list[Effect]:
         """Raises ProtocolError for a request that is refused."""
@@ -114,7 +121,7 @@ class PartitionRoutes:
             raw = encode_header(request, event.sender.is_json)
             attempt = structs.replace(attempt, event=structs.replace(event, request=request, raw=raw))
         address = partition_address(request.topic, request.partition)
-        if self._peers.up(address) is None:
+        if not self._peers.takes_calls(address):
             message = self._peers.why_down(address)
             return self._tickets.answer(attempt.number, ErrorBody(ErrorCode.PARTITION_OFFLINE, message, True))
         if isinstance(request, Fetch):

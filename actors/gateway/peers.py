@@ -11,15 +11,16 @@ class Peers:
     def __init__(self) -> None:
         self._up: dict[str, PeerUp] = {}
         self._down: dict[str, PeerDown] = {}
-        self._asleep: set[str] = set()
+        self._asleep: dict[str, int] = {}
+        """The last incarnation of each, as far as it is known."""
 
     def on_up(self, peer: PeerUp) -> None:
         self._up[peer.address] = peer
         self._down.pop(peer.address, None)
-        self._asleep.discard(peer.address)
+        self._asleep.pop(peer.address, None)
 
     def on_asleep(self, news: PeersAsleep) -> None:
-        self._asleep.update(address for address in news.addresses if address not in self._up)
+        self._asleep.update((address, 0) for address in news.addresses if address not in self._up)
 
     def on_down(self, peer: PeerDown) -> bool:
         """Whether this is news: not of an incarnation that has a successor."""
@@ -28,9 +29,9 @@ class Peers:
             return False
         self._up.pop(peer.address, None)
         self._down.pop(peer.address, None)
-        self._asleep.discard(peer.address)
+        self._asleep.pop(peer.address, None)
         if peer.asleep:
-            self._asleep.add(peer.address)
+            self._asleep[peer.address] = peer.incarnation
             return True
         self._down[peer.address] = peer
         if len(self._down) > MAX_DOWN:
@@ -51,6 +52,11 @@ class Peers:
     def takes_calls(self, address: str) -> bool:
         """Whether it is up, or sleeps and is woken by a call."""
         return address in self._up or address in self._asleep
+
+    def next_of_sleeper(self, address: str) -> int | None:
+        """The incarnation that a call will wake; None for one that does not sleep."""
+        last = self._asleep.get(address)
+        return None if last is None else last + 1
 
     def down(self, address: str) -> PeerDown | None:
         """None for an actor that is up, or that nobody has heard of yet."""

@@ -165,7 +165,9 @@ class Publisher:
         rows = [to_row(index, record, now) for index, record in enumerate(request.records)]
         chosen = [_partition_of(row, entry) for row in rows]
         needed = {each for each in chosen if each is not None}
-        if None in chosen and not any(self._peers.up(partition_address(entry.topic, each)) for each in every):
+        if None in chosen and not any(
+            self._peers.takes_calls(partition_address(entry.topic, each)) for each in every
+        ):
             return every
         return sorted(needed)
 
@@ -230,7 +232,7 @@ class Publisher:
     def _next_partition(self, entry: CatalogTopic) -> int:
         turn = self._turns.get(entry.topic, 0)
         candidates = [(turn + step) % entry.partitions for step in range(entry.partitions)]
-        up = (each for each in candidates if self._peers.up(partition_address(entry.topic, each)) is not None)
+        up = (each for each in candidates if self._peers.takes_calls(partition_address(entry.topic, each)))
         chosen = next(up, candidates[0])
         self._turns[entry.topic] = chosen + 1
         return chosen

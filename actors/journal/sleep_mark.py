@@ -5,6 +5,7 @@ leaves asleep who was asleep when it ended, and a death between mark and exit co
 Called by the processes of the actors that sleep, and by the controller's at its start.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -44,21 +45,42 @@ def group_file(data_directory: Path, group: str, suffix: str) -> Path:
     return data_directory / FOLDER / f"{quote(group, safe='')}{suffix}"
 
 
-def sleeping_groups(data_directory: Path, files: Files) -> dict[str, int | None]:
-    """The groups whose coordinators slept last, and when each is to be woken.
+def partition_mark(directory: Path) -> Path:
+    """In the folder of a partition."""
+    return directory / f"partition{SUFFIX}"
 
-    What cannot be read does not sleep.
-    """
+
+def sleeping_groups(data_directory: Path, files: Files) -> dict[str, int | None]:
+    """The groups whose coordinators slept last, and when each is to be woken."""
     folder = data_directory / FOLDER
     if not folder.exists():
         return {}
     found: dict[str, int | None] = {}
     for name in files.names(folder):
-        if not name.endswith(SUFFIX):
-            continue
-        try:
-            mark = msgspec.json.decode(files.read_whole(folder / name) or b"", type=_Mark)
-        except msgspec.MsgspecError:
-            continue
-        found[unquote(name.removesuffix(SUFFIX))] = mark.wake_at_ms
+        mark = _read(folder / name, files) if name.endswith(SUFFIX) else None
+        if mark is not None:
+            found[unquote(name.removesuffix(SUFFIX))] = mark.wake_at_ms
     return found
+
+
+def sleeping_partitions(
+    data_directory: Path, folders: Mapping[str, str], files: Files
+) -> dict[str, int | None]:
+    """Of partitions, by address with their folders, those that slept last, and when each is to be woken."""
+    found: dict[str, int | None] = {}
+    for address, folder in folders.items():
+        mark = _read(partition_mark(data_directory / folder), files)
+        if mark is not None:
+            found[address] = mark.wake_at_ms
+    return found
+
+
+def _read(path: Path, files: Files) -> _Mark | None:
+    """None: there is no mark, or none that can be read. Whoever it is of is started."""
+    data = files.read_whole(path)
+    if data is None:
+        return None
+    try:
+        return msgspec.json.decode(data, type=_Mark)
+    except msgspec.MsgspecError:
+        return None

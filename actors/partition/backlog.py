@@ -64,6 +64,11 @@ class Backlog:
             effects += self._save()
         return effects
 
+    @property
+    def is_saved(self) -> bool:
+        """Whether the file says all that is known of the groups."""
+        return self._readers.is_saved
+
     # -- what coordinators say
 
     def on_report(

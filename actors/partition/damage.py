@@ -17,6 +17,10 @@ class KnownDamage:
     def __init__(self, losses: Iterable[Loss] = ()) -> None:
         self._losses = {loss.next_offset: loss for loss in losses}
 
+    @property
+    def is_known(self) -> bool:
+        return bool(self._losses)
+
     def on_loss(self, loss: Loss) -> list[Effect]:
         """A reader met it. Readers within one loss are told different beginnings of it; the first counts."""
         known = self._losses.get(loss.next_offset)

@@ -208,3 +208,10 @@ class RequestFailed(Struct, frozen=True):
     asked: Received
     error: ErrorBody
     loss: Loss | None = None
+
+
+class MarkAsleep(Struct, frozen=True):
+    """Note durably that the partition sleeps, for the next start of the broker."""
+
+    wake_at_ms: int | None
+    """When it has to be woken at the latest; None: when somebody asks for it."""

@@ -53,6 +53,11 @@ class Fetches:
         """Fetches of damaged stretches, each of a request that the turn's bounds and the client's own wait bound."""
 
     @property
+    def is_busy(self) -> bool:
+        """Somebody waits for records, or for the end of a search."""
+        return bool(len(self._parked) or len(self._uncommitted) or self._searching)
+
+    @property
     def last_stable_offset(self) -> int:
         stable_offset = self._transactions.last_stable_offset(self._watermarks.high_watermark)
         # Retention may have taken the beginning of an open transaction: readers still start at the log's start.

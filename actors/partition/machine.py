@@ -9,12 +9,13 @@ returns effects (`effects.py`), and `process.py` performs them. Called by the lo
     AppendFailed          the log is as it was before the turn; its produces are answered STORAGE_FULL
     WriteMarkers          Append the markers that are missing; answered when they are visible
     Fetch, ReadDone       `fetches.py`
-    ListOffsets           from memory, or LookUp
+    ListOffsets           `offset_queries.py`
     DeleteRecords         DeleteBefore, never beyond the high watermark
     ReportProgress        `backlog.py`; by it a Produce is refused while a group is too far behind
     DiskMeasured          `disk.py`; by it a Produce is refused while the disk's reserve is touched
     ConfigurePartition    Reconfigure, and Sync if what was left to a timer may not wait any longer
-    TimerFired            parked: expired fetches; sync: flush = interval; retention; compaction: CompactSlice; checkpoint
+    TimerFired            parked: expired fetches; sync: flush = interval; retention; compaction: CompactSlice;
+                          checkpoint; idle: Sleep, if there is no work (`idleness.py`)
     Compacted             the next slice soon if there is more to do, else a look later
     Answered, Failed      `reports.py`: what a coordinator said of transactions that stay open
     StopRequested         whoever waits for data is sent away; Stop once nobody waits for the disk
@@ -38,13 +39,14 @@ from ...transport.machine import (
     Received,
     Reply,
     SetTimer,
+    Sleep,
     Stop,
     StopRequested,
     TimerFired,
     WallClockStepped,
 )
 from ...transport.protocol.control import PeerDown, PeerUp
-from ...transport.protocol.data import Fetch, ListOffsets, ListOffsetsReply, Produce, ProduceReply
+from ...transport.protocol.data import Fetch, ListOffsets, Produce, ProduceReply
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import Done
 from ...transport.protocol.progress import ReportProgress
@@ -64,6 +66,7 @@ from ...transport.protocol.topics import (
 from ...transport.protocol.transactions import WriteMarkers
 from ..journal.transaction_reports import REPORT, Reports
 from ..log.producers import ProducerStates
+from .ages import compaction_check_ms, longest_sleep_ms, retention_check_ms
 from .appends import Admission, Appends, PendingProduce
 from .backlog import LAPSE_TIMER, SAVE_TIMER, Admitted, Backlog
 from .damage import KnownDamage
@@ -81,8 +84,8 @@ from .effects import (
     DeleteBefore,
     DiskMeasured,
     LookedUp,
-    LookUp,
     Loss,
+    MarkAsleep,
     ReadDone,
     ReadUnfinished,
     Reconfigure,
@@ -93,6 +96,8 @@ from .effects import (
 )
 from .fetches import PARKED_TIMER, SEARCH_TIMER, Fetches
 from .flush import FlushPolicy
+from .idleness import IDLE, Idleness
+from .offset_queries import OffsetQueries
 from .parked import ParkedFetches
 from .readers import Readers
 from .replication import LEADER, Watermarks
@@ -103,15 +108,10 @@ CHECKPOINT_TIMER = "checkpoint"
 COMPACTION_TIMER = "compaction"
 
 CHECKPOINT_INTERVAL_MS = 5_000
-RETENTION_CHECK_MS = 30_000
-RETENTION_CHECK_MIN_MS = 100
-COMPACTION_CHECK_MS = 15_000
 COMPACTION_SLICE_BYTES = 128 * 1024
 """About a millisecond's work: what a request may have to wait for."""
 COMPACTION_PAUSE_MS = 2
 """Between two slices, so that compaction has a third of a busy partition's time at most."""
-
-OFFSET_UNKNOWN = -1
 
 _NAMING_A_PARTITION = (Produce, Fetch, ListOffsets, DeleteRecords, ReportProgress, WriteMarkers)
 
@@ -135,13 +135,13 @@ class PartitionMachine:
         readers: Readers | None = None,
         disk_reserve_bytes: int = 0,
         losses: Sequence[Loss] = (),
+        idle_ms: int = 0,
     ) -> None:
-        self._topic, self._partition = topic, partition
-        self._incarnation = incarnation
-        self._leader_epoch = leader_epoch
-        self._topic_id = topic_id
+        self._topic, self._partition, self._topic_id = topic, partition, topic_id
+        self._incarnation, self._leader_epoch = incarnation, leader_epoch
         self._backlog = Backlog(topic_id, Readers() if readers is None else readers, log_start_offset)
         self._quotas = QuotasInForce()
+        self._idleness = Idleness(idle_ms)
         self._disk = DiskReserve(disk_reserve_bytes)
         self._damage = KnownDamage(losses)
         self._adopt(config)
@@ -151,6 +151,7 @@ class PartitionMachine:
         self._appends = Appends(producers, log_end_offset, leader_epoch)
         self._transactions = producers.transactions
         self._fetches = Fetches(topic_id, leader_epoch, self._watermarks, self._transactions, ParkedFetches())
+        self._offsets = OffsetQueries(topic_id, leader_epoch, self._watermarks, self._fetches)
         self._reports = Reports({topic: [partition]})
         self._wall_offset_ms = 0
         self._is_sync_due = self._is_checkpoint_due = self._is_stopping = False
@@ -160,15 +161,14 @@ class PartitionMachine:
             AppendFailed: self._on_append_failed,
             ReadDone: self._on_read_done,
             ReadUnfinished: self._on_read_unfinished,
-            LookedUp: self._on_looked_up,
+            LookedUp: lambda found, _: self._offsets.on_looked_up(found),
             Compared: self._on_compared,
             Trimmed: self._on_trimmed,
             BacklogMeasured: self._on_backlog_measured,
             DiskMeasured: self._on_disk_measured,
             Compacted: self._on_compacted,
             RequestFailed: self._on_request_failed,
-            Answered: self._on_outcome,
-            Failed: self._on_outcome,
+            **dict.fromkeys((Answered, Failed), self._on_outcome),
             TimerFired: self._on_timer,
             WallClockStepped: self._on_wall_clock_stepped,
             Started: self._on_started,
@@ -179,7 +179,7 @@ class PartitionMachine:
         self._requests: dict[type, Callable[[Received, Any, int], list[Effect]]] = {
             Produce: self._on_produce,
             Fetch: self._on_fetch,
-            ListOffsets: self._on_list_offsets,
+            ListOffsets: lambda asked, request, _: self._offsets.on_list_offsets(asked, request),
             DeleteRecords: self._on_delete_records,
             DescribePartition: self._on_describe,
             HighestEra: self._on_highest_era,
@@ -203,13 +203,14 @@ class PartitionMachine:
 
     def _on_started(self, _: Started, now: int) -> list[Effect]:
         return [
-            SetTimer(RETENTION_TIMER, now + self._retention_check_ms()),
+            SetTimer(RETENTION_TIMER, now + retention_check_ms(self._config)),
             SetTimer(CHECKPOINT_TIMER, now + CHECKPOINT_INTERVAL_MS),
             *self._look_for_compaction(now),
             *self._disk.look(),
             *self._damage.alarm(),
             *self._backlog.configure(self._config, self._admitted, now),
             *self._look_for_open_transactions(now),
+            *self._idleness.start(now),
         ]
 
     def _on_peer(self, _: PeerUp | PeerDown, __: int) -> list[Effect]:
@@ -230,6 +231,7 @@ class PartitionMachine:
 
     def _on_received(self, asked: Received, now: int) -> list[Effect]:
         request = asked.request
+        self._idleness.on_request(now)
         if self._is_stopping and not isinstance(request, Cancel):
             return self._refuse(asked, ErrorCode.SHUTTING_DOWN, "the partition is stopping")
         if isinstance(request, _NAMING_A_PARTITION) and (
@@ -306,6 +308,7 @@ class PartitionMachine:
         self._size_bytes = event.size_bytes
         self._watermarks.advance(LEADER, event.log_end_offset)
         self._is_checkpoint_due = True
+        self._idleness.is_compacted = False
         effects = [self._acknowledge(pending) for pending in self._appends.release(self._watermarks)]
         effects += self._fetches.on_visible(self._appends.bytes_written)
         effects += self._look_for_open_transactions(now)
@@ -336,27 +339,6 @@ class PartitionMachine:
     def _on_request_failed(self, failed: RequestFailed, _: int) -> list[Effect]:
         reply = Reply(failed.asked.sender, failed.error)
         return [reply] if failed.loss is None else [reply, *self._damage.on_loss(failed.loss)]
-
-    def _on_list_offsets(self, asked: Received, request: ListOffsets, _: int) -> list[Effect]:
-        if request.at == "earliest":
-            return [self._located(asked, self._watermarks.log_start_offset)]
-        if request.at == "latest":
-            return [self._located(asked, self._end_for(request))]
-        return [LookUp(asked, request.at, request.isolation == "read_committed")]
-
-    def _located(self, asked: Received, offset: int, timestamp_ms: int = -1) -> Reply:
-        return Reply(asked.sender, ListOffsetsReply(offset, timestamp_ms, self._topic_id, self._leader_epoch))
-
-    def _end_for(self, request: ListOffsets) -> int:
-        if request.isolation == "read_committed":
-            return self._fetches.last_stable_offset
-        return self._watermarks.high_watermark
-
-    def _on_looked_up(self, found: LookedUp, _: int) -> list[Effect]:
-        assert isinstance(found.asked.request, ListOffsets)
-        if found.offset is not None and found.offset < self._end_for(found.asked.request):
-            return [self._located(found.asked, found.offset, found.timestamp_ms)]
-        return [self._located(found.asked, OFFSET_UNKNOWN)]
 
     # -- the groups' progress
 
@@ -424,7 +406,7 @@ class PartitionMachine:
         self._adopt(request.config)
         effects: list[Effect] = [
             Reconfigure(request.config),
-            SetTimer(RETENTION_TIMER, now + self._retention_check_ms()),
+            SetTimer(RETENTION_TIMER, now + retention_check_ms(self._config)),
             *self._look_for_compaction(now),
             *self._backlog.configure(self._config, self._admitted, now),
             Reply(asked.sender, Done()),
@@ -446,11 +428,9 @@ class PartitionMachine:
             was_due, self._is_sync_due = self._is_sync_due, False
             return [Sync()] if was_due else []
         if fired.key == RETENTION_TIMER:
-            consumed_offset = self._backlog.consumed_offset if self._config.retain_until_consumed else None
-            return [
-                ApplyRetention(consumed_offset),
-                SetTimer(RETENTION_TIMER, now + self._retention_check_ms()),
-            ]
+            return [self._retain(), SetTimer(RETENTION_TIMER, now + retention_check_ms(self._config))]
+        if fired.key == IDLE:
+            return self._on_idle(now)
         if fired.key == COMPACTION_TIMER:
             return [CompactSlice(COMPACTION_SLICE_BYTES)]
         if fired.key == LAPSE_TIMER:
@@ -466,23 +446,36 @@ class PartitionMachine:
         was_due, self._is_checkpoint_due = self._is_checkpoint_due, False
         return [Checkpoint(), again] if was_due else [again]
 
+    def _retain(self) -> Effect:
+        return ApplyRetention(self._backlog.consumed_offset if self._config.retain_until_consumed else None)
+
+    def _on_idle(self, now: int) -> list[Effect]:
+        is_working = (
+            self._is_stopping
+            or self._is_sync_due
+            or bool(len(self._appends) or self._fetches.is_busy or self._damage.is_known)
+            or self._reports.is_watching
+            or not self._backlog.is_saved
+            or ("compact" in self._config.cleanup and not self._idleness.is_compacted)
+        )
+        effects, is_time = self._idleness.on_timer(is_working, now)
+        if not is_time:
+            return effects
+        sleep_ms = longest_sleep_ms(self._config, self._size_bytes)
+        wake_at = None if sleep_ms is None else now + sleep_ms
+        return [self._retain(), MarkAsleep(wake_at), Sleep("no traffic", sleep_ms)]
+
     def _look_for_compaction(self, now: int) -> list[Effect]:
         if "compact" not in self._config.cleanup:
             return [CancelTimer(COMPACTION_TIMER)]
-        ages_ms = (self._config.segment_ms, self._config.delete_retention_ms)
-        check_ms = max(RETENTION_CHECK_MIN_MS, min(COMPACTION_CHECK_MS, *(age // 2 for age in ages_ms)))
-        return [SetTimer(COMPACTION_TIMER, now + check_ms)]
+        return [SetTimer(COMPACTION_TIMER, now + compaction_check_ms(self._config))]
 
     def _on_compacted(self, event: Compacted, now: int) -> list[Effect]:
         self._size_bytes = event.size_bytes
+        self._idleness.is_compacted = not event.is_more
         if event.is_more:
             return [SetTimer(COMPACTION_TIMER, now + COMPACTION_PAUSE_MS)]
         return self._look_for_compaction(now)
-
-    def _retention_check_ms(self) -> int:
-        """Often enough that a short retention or segment age is kept to within a half."""
-        ages_ms = [age for age in (self._config.retention_ms, self._config.segment_ms) if age >= 0]
-        return max(RETENTION_CHECK_MIN_MS, min([RETENTION_CHECK_MS, *(age // 2 for age in ages_ms)]))
 
     def _on_stop(self, _: StopRequested, __: int) -> list[Effect]:
         self._is_stopping = True

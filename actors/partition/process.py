@@ -33,6 +33,7 @@ from ...transport.protocol.topics import (
     TopicConfig,
 )
 from ...transport.protocol.transactions import WriteMarkers
+from ..journal.sleep_mark import SleepMark, partition_mark
 from ..log.companions import READERS_NAME, loss_of_companion
 from ..log.errors import CorruptLog, StorageFull
 from ..log.files import Files
@@ -59,6 +60,7 @@ from .effects import (
     LookedUp,
     LookUp,
     Loss,
+    MarkAsleep,
     MeasureBacklog,
     MeasureDisk,
     Read,
@@ -93,6 +95,8 @@ class Arguments(msgspec.Struct, kw_only=True):
     """Below the data directory, or absolute."""
     disk_reserve_bytes: int = 0
     """Producers are refused before less is free; 0: only when nothing is."""
+    idle_ms: int = 0
+    """After so long without traffic the partition sleeps; 0: never."""
 
 
 class PartitionProcess(Actor):
@@ -127,6 +131,7 @@ class PartitionProcess(Actor):
         self._lock_directory = lock_directory
         self._lock: DirectoryLock
         self._log: PartitionLog
+        self._sleep_mark: SleepMark
         self._files = files or Files()
         self._frames: list[Buffer] = []
         self._headers: list[BatchHeader] = []
@@ -147,6 +152,7 @@ class PartitionProcess(Actor):
             MeasureDisk: self._measure_disk,
             SaveReaders: self._save_readers,
             Alarm: self._raise_alarm,
+            MarkAsleep: self._mark_asleep,
         }
 
     def start(self) -> None:
@@ -156,6 +162,8 @@ class PartitionProcess(Actor):
         label = partition_label_of(directory, self._files)
         check_folder(arguments.directory, label.topic_id if label else None, arguments.topic_id)
         self._lock = self._lock_directory(directory / LOCK_NAME, LOCK_WAIT_MS)
+        self._sleep_mark = SleepMark(partition_mark(directory), self._files)
+        self._sleep_mark.clear()
         saved = self._files.read_whole(directory / READERS_NAME)
         readers = decode_readers(saved, self.loop.now)
         self._log = self._open_log(
@@ -164,6 +172,10 @@ class PartitionProcess(Actor):
             self.loop.now,
             on_progress=lambda _: self.loop.progress(),
         )
+        lost = list(self._log.lost_files)
+        if saved is not None and readers is None:
+            lost.append(READERS_NAME)
+            _log.error("%s: %s", directory, loss_of_companion(READERS_NAME))
         self.machine = PartitionMachine(
             topic=arguments.topic,
             partition=arguments.partition,
@@ -178,11 +190,8 @@ class PartitionProcess(Actor):
             readers=readers or Readers(),
             disk_reserve_bytes=arguments.disk_reserve_bytes,
             losses=[loss_of(loss) for loss in self._log.losses],
+            idle_ms=0 if lost else arguments.idle_ms,  # its alarm is to be seen
         )
-        lost = list(self._log.lost_files)
-        if saved is not None and readers is None:
-            lost.append(READERS_NAME)
-            _log.error("%s: %s", directory, loss_of_companion(READERS_NAME))
         self._raise_alarm(Alarm("files", tuple(map(loss_of_companion, lost))))
         self.loop.dispatch(Started())
 
@@ -282,6 +291,9 @@ class PartitionProcess(Actor):
         with suppress(StorageFull):
             self._files.replace(self._log.directory / READERS_NAME, effect.data)
             self._log.note_companion(READERS_NAME)
+
+    def _mark_asleep(self, effect: MarkAsleep) -> None:
+        self._sleep_mark.set(effect.wake_at_ms)
 
     def _raise_alarm(self, effect: Alarm) -> None:
         self._alarms[effect.about] = effect.alarms

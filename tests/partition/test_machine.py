@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from planaria.actors.partition.ages import COMPACTION_CHECK_MS
 from planaria.actors.partition.effects import (
     ApplyRetention,
     Checkpoint,
@@ -12,7 +13,6 @@ from planaria.actors.partition.effects import (
 )
 from planaria.actors.partition.machine import (
     CHECKPOINT_INTERVAL_MS,
-    COMPACTION_CHECK_MS,
     COMPACTION_PAUSE_MS,
     COMPACTION_SLICE_BYTES,
 )

@@ -16,7 +16,7 @@ from planaria.actors.log.lock import DirectoryLock
 from planaria.actors.partition.effects import ApplyRetention, Checkpoint, CompactSlice, Reconfigure
 from planaria.actors.partition.process import PartitionProcess
 from planaria.transport.batch import BatchHeader, build, parse_header
-from planaria.transport.machine import Effect, Received, Reply, Sender
+from planaria.transport.machine import Effect, Received, Reply, Sender, Sleep
 from planaria.transport.protocol.message import Request
 from planaria.transport.protocol.topics import TopicConfig
 
@@ -106,6 +106,7 @@ class SimulatedPartition:
         parked_limit: int = 100,
         now: int = 0,
         disk_reserve_bytes: int = 0,
+        idle_ms: int = 0,
     ) -> None:
         self.config = config or TopicConfig()
         self.now = now
@@ -119,6 +120,7 @@ class SimulatedPartition:
         """Of compaction."""
         self.crash_step: Step | None = None
         self._disk_reserve_bytes = disk_reserve_bytes
+        self._idle_ms = idle_ms
         self._parked_limit = parked_limit
         self._incarnation = 0
         self._last_id = 0
@@ -137,6 +139,7 @@ class SimulatedPartition:
                 "config": msgspec.to_builtins(self.config),
                 "directory": "topics/ORDERS/0",
                 "disk_reserve_bytes": self._disk_reserve_bytes,
+                "idle_ms": self._idle_ms,
             },
         )
         open_log = opener(lambda config, now_ms: _Log(self, config, now_ms))
@@ -215,6 +218,11 @@ class SimulatedPartition:
     @property
     def alarms(self) -> tuple[str, ...]:
         return self.process.alarms
+
+    @property
+    def sleep(self) -> Sleep | None:
+        """What it said when it fell asleep."""
+        return self._loop._sleep
 
     @property
     def stopped(self) -> bool:
