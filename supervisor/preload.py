@@ -1,10 +1,58 @@
-"""The last thing the fork server loads: what is loaded by now moves out of the garbage collector's sight.
+"""The last thing the fork server loads: makes what it has loaded cheap to share.
 
-Otherwise each child's first collection would write to every object's header and so copy the pages it shares. Imported
-by dotted path only, see broker_tree.py; must never create a ZeroMQ context or a thread.
+A page that a child writes to becomes its own, and every object that it touches is written to, for its reference count. So
+the imports' garbage is collected, the holes that it leaves are filled, for a child's own objects to lie side by side on
+fresh pages and not scattered over shared ones, and what is there moves out of the collector's sight, whose first run in
+each child would write to every object's header. Imported by dotted path only, see broker_tree.py; must never create a
+ZeroMQ context or a thread.
 """
 
+import ctypes
 import gc
+import sys
+
+POOL_BYTES = 16 * 1024
+"""What Python's allocator takes at a time for blocks of one size, from 16 to 512 bytes."""
+SMALL_BLOCKS = range(48, 513, 16)
+LARGE_BLOCKS = (*range(64 * 1024, 1024, -1024), *range(1032, 16, -16))
+"""From malloc; ZeroMQ's small ones as well. The largest first, else they would be cut up for the small ones."""
+MAX_FILLED_BYTES = 256 * 1024
+"""Of one size."""
+FRESH_LARGE_BLOCKS = 8
+"""So many side by side come from the end of the heap."""
+
+_fillers: list[bytes] = []
+
+
+def fill_pools() -> None:
+    """Allocate blocks of each size until they fill a pool from its beginning."""
+    header_bytes = sys.getsizeof(b"")
+    for size in SMALL_BLOCKS:
+        last, in_a_row = 0, 0
+        for _ in range(MAX_FILLED_BYTES // size):
+            _fillers.append(bytes(size - header_bytes))
+            address = id(_fillers[-1])
+            in_a_row = in_a_row + 1 if address - last == size else 0
+            last = address
+            if in_a_row >= POOL_BYTES // size - 2:
+                break
+
+
+def fill_heap() -> None:
+    """The same for malloc."""
+    malloc = ctypes.CDLL(None).malloc
+    malloc.restype, malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    for size in LARGE_BLOCKS:
+        last, in_a_row = 0, 0
+        for _ in range(max(2 * FRESH_LARGE_BLOCKS, MAX_FILLED_BYTES // size)):
+            address = malloc(size) or 0
+            in_a_row = in_a_row + 1 if 0 < address - last <= size + 16 else 0
+            last = address
+            if in_a_row == FRESH_LARGE_BLOCKS:
+                break
+
 
 gc.collect()
+fill_pools()
+fill_heap()
 gc.freeze()

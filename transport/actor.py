@@ -4,10 +4,11 @@ Owns the effects that are the actor's own and what the end of a turn makes durab
 never send or receive: `Turns` calls it, in the loop of a real process and in simulations alike.
 """
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import msgspec
 
+from .codec import RequestDecoder
 from .endpoints import endpoint_for
 from .machine import Effect, Machine
 from .protocol.message import Request
@@ -15,6 +16,15 @@ from .protocol.operations import NO_RETRIES, InFlight, RetryReport
 
 if TYPE_CHECKING:
     from .turns import Turns
+
+
+KindT = TypeVar("KindT", bound=type[msgspec.Struct])
+
+
+def built_early(kind: KindT) -> KindT:
+    """Let msgspec look at a type when its module is loaded: once, before the fork, and not in each actor."""
+    msgspec.msgpack.Decoder(kind)
+    return kind
 
 
 class ActorContext(msgspec.Struct, kw_only=True):
@@ -54,6 +64,11 @@ class Actor:
     """What an operator should know of, one line each: shown by `status` from the next heartbeat on."""
 
     machine: Machine
+    decoder: ClassVar[RequestDecoder | None] = None
+    """Of `requests`; built when the class is, which is before the fork."""
+
+    def __init_subclass__(cls) -> None:
+        cls.decoder = RequestDecoder(cls.requests) if cls.requests else None
 
     def __init__(self, context: ActorContext) -> None:
         self.context = context

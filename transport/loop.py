@@ -85,7 +85,7 @@ class Loop(Turns):
         self._outbox_bytes = 0
         self._untaken = Untaken()
         self._watched: dict[Any, Callable[[], None]] = {}
-        self._decoder = RequestDecoder(actor.requests) if actor.requests else None
+        self._decoder = actor.decoder
         self._phase: Phase = "starting"
         self._turns = 0
         self._next_beat = 0

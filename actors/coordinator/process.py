@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import msgspec
 
-from ...transport.actor import Actor, ActorContext
+from ...transport.actor import Actor, ActorContext, built_early
 from ...transport.addresses import OFFSETS_TOPIC
 from ...transport.loop import run_actor
 from ...transport.machine import Effect
@@ -25,6 +25,7 @@ from .machine import REQUESTS, CoordinatorMachine
 from .snapshot import decode_snapshot
 
 
+@built_early
 class CoordinatorArguments(msgspec.Struct):
     group: str
     offsets_topic: str = OFFSETS_TOPIC

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from ...transport.actor import Actor, ActorContext
+from ...transport.actor import Actor, ActorContext, built_early
 from ...transport.batch import BatchHeader, parse_header
 from ...transport.compression import Buffer
 from ...transport.loop import run_actor
@@ -84,6 +84,7 @@ LOCK_WAIT_MS = 5_000
 """How long a predecessor that is being killed may take to be gone."""
 
 
+@built_early
 class Arguments(msgspec.Struct, kw_only=True):
     """What the child spec of a partition says."""
 

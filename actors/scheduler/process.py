@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import msgspec
 
-from ...transport.actor import Actor, ActorContext
+from ...transport.actor import Actor, ActorContext, built_early
 from ...transport.loop import run_actor
 from ...transport.machine import Effect
 from ...transport.protocol.message import Request
@@ -21,6 +21,7 @@ from .machine import REQUESTS, SchedulerMachine
 from .snapshot import decode_snapshot
 
 
+@built_early
 class SchedulerArguments(msgspec.Struct):
     topic: str
     number: int

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import msgspec
 
-from ...transport.actor import Actor, ActorContext
+from ...transport.actor import Actor, ActorContext, built_early
 from ...transport.loop import run_actor
 from ...transport.machine import Effect
 from ...transport.protocol.message import Request
@@ -17,6 +17,7 @@ from ..journal.effects import BecomeReady, Started
 from .machine import REQUESTS, TransactionsMachine
 
 
+@built_early
 class TransactionsArguments(msgspec.Struct):
     topic: str
     number: int
