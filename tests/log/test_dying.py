@@ -138,3 +138,30 @@ def test_a_successor_makes_durable_what_it_found_before_it_relies_on_it(tmp_path
         assert contents(log) == shown
         assert len(shown) == 6
         abandon(log)
+
+
+@pytest.mark.parametrize("end", ["roll", "close"])
+def test_a_segment_whose_room_was_cut_off_stays_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """Zeros that come back behind its last batch would read as damage once it has a successor."""
+    make_room_early(monkeypatch, 600)
+    for seed in range(20):
+        files = FaultyFiles()
+        directory = tmp_path / str(seed)
+        directory.mkdir()
+        log = PartitionLog.open(directory, SMALL, NOW_MS, files)
+        append(log, [b"a" * 100])
+        log.sync()
+        assert segment(directory).stat().st_size > log.size_bytes
+        if end == "roll":
+            append(log, [b"b" * 300])
+            log.sync()
+            abandon(log)
+        else:
+            log.close()
+        files.lose_unsynced(random.Random(seed))
+        assert split(segment(directory).read_bytes()), "nothing behind the last batch"
+        log = PartitionLog.open(directory, SMALL, NOW_MS)
+        assert not log.verify()
+        abandon(log)
