@@ -13,7 +13,8 @@ from typing import Any, Union
 
 import msgspec
 
-from . import patterns
+from . import coercion, patterns
+from .coercion import Coercion
 from .protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from .protocol.message import MAX_FRAMES, MAX_HEADER_BYTES, Reply, Request, RequestId
 
@@ -48,8 +49,9 @@ class _ReplyProbe(msgspec.Struct):
     error: ErrorBody | None = None
 
 
-_id_from_msgpack = msgspec.msgpack.Decoder(_IdProbe).decode
-_id_from_json = msgspec.json.Decoder(_IdProbe).decode
+# Not strict: a float without a fraction is a number, as it is in a header that can be read.
+_id_from_msgpack = msgspec.msgpack.Decoder(_IdProbe, strict=False).decode
+_id_from_json = msgspec.json.Decoder(_IdProbe, strict=False).decode
 _op_from_msgpack = msgspec.msgpack.Decoder(_OpProbe).decode
 _op_from_json = msgspec.json.Decoder(_OpProbe).decode
 _probe_reply_msgpack = msgspec.msgpack.Decoder(_ReplyProbe).decode
@@ -66,14 +68,9 @@ def _is_map(frame: bytes) -> bool:
 
 
 def split_envelope(frames: Sequence[bytes]) -> tuple[tuple[bytes, ...], bytes, Sequence[bytes]]:
-    """(envelope, header, payload). Raises ProtocolError when no header is where one must be.
-
-    The envelope does not count towards MAX_FRAMES: a message that is passed on gets another one.
-    """
+    """(envelope, header, payload). Raises ProtocolError when no header is where one must be."""
     position = _header_at(frames)
     if position is not None:
-        if len(frames) - position > MAX_FRAMES:
-            raise ProtocolError(ErrorCode.MESSAGE_TOO_LARGE, f"a message has at most {MAX_FRAMES} frames")
         return tuple(frames[:position]), _trimmed(frames[position]), frames[position + 1 :]
     raise ProtocolError(
         ErrorCode.INVALID_REQUEST, "no header: a request begins with a MessagePack or JSON map"
@@ -116,6 +113,13 @@ def id_of(header: bytes) -> RequestId:
     try:
         return _id_from_json(header).id if is_json(header) else _id_from_msgpack(header).id
     except _UNREADABLE:
+        return _coerced_id(header)
+
+
+def _coerced_id(header: bytes) -> RequestId:
+    try:
+        return msgspec.convert(coercion.fields_of(header, is_json(header)), _IdProbe, strict=False).id
+    except _UNREADABLE:
         return None
 
 
@@ -133,18 +137,34 @@ class RequestDecoder:
         union: Any = Union[tuple(types)]  # noqa: UP007 - built from a sequence
         self._from_msgpack = msgspec.msgpack.Decoder(union).decode
         self._from_json = msgspec.json.Decoder(union).decode
-        self._ops = {str(struct.__struct_config__.tag) for struct in types}
+        self._kinds = {str(struct.__struct_config__.tag): struct for struct in types}
+        self._coercion = Coercion(self._kinds)
 
-    def decode(self, header: bytes) -> Request:
-        """The typed request. Raises ProtocolError that names the field at fault."""
+    def decode(self, header: bytes, payload_frames: int = 0) -> Request:
+        """The typed request. Raises ProtocolError that names the field at fault.
+
+        The envelope does not count towards MAX_FRAMES: a message that is passed on gets another one.
+        """
+        if payload_frames >= MAX_FRAMES:
+            raise ProtocolError(ErrorCode.MESSAGE_TOO_LARGE, f"a message has at most {MAX_FRAMES} frames")
         if len(header) > MAX_HEADER_BYTES:
             raise ProtocolError(ErrorCode.MESSAGE_TOO_LARGE, f"a header has at most {MAX_HEADER_BYTES} bytes")
         try:
             request: Request = self._from_json(header) if is_json(header) else self._from_msgpack(header)
         except _UNREADABLE as error:
-            raise self._explain(header, error) from error
+            request = self._coerced(header, error)
         if is_json(header) and _LONG_NUMBER.search(header):
             _check_numbers(request)
+        return request
+
+    def _coerced(self, header: bytes, error: Exception) -> Request:
+        """The request, if only types stand in its way that cannot be misunderstood. Raises what is wrong as it stands."""
+        try:
+            request = self._coercion.read(header, is_json(header))
+        except _UNREADABLE:
+            request = None
+        if request is None:
+            raise self._explain(header, error) from error
         return request
 
     def _explain(self, header: bytes, error: Exception) -> ProtocolError:
@@ -152,7 +172,7 @@ class RequestDecoder:
         why = patterns.in_words(str(error))[:MAX_EXPLANATION_CHARACTERS]
         if op is None:
             return ProtocolError(ErrorCode.INVALID_REQUEST, f"header without a readable `op`: {why}")
-        if op not in self._ops:
+        if op not in self._kinds:
             return ProtocolError(ErrorCode.UNKNOWN_OP, f"op {op[:64]!r} is not served here")
         return ProtocolError(ErrorCode.INVALID_REQUEST, f"{op}: {why}")
 

@@ -281,7 +281,7 @@ class Loop(Turns):
         route = (peer, *envelope)
         try:
             assert self._decoder is not None
-            request = self._decoder.decode(header)
+            request = self._decoder.decode(header, len(payload))
         except ProtocolError as error:
             self._answer(Reply(Sender(route, id_of(header), is_json(header)), error.body))
             return

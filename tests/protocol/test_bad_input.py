@@ -204,6 +204,11 @@ def test_too_large_and_too_many(attack: Attack) -> None:
     produce = msgspec.msgpack.encode({"op": "produce", "topic": TOPIC, "partition": 0})
     assert refusal(attack, produce, *[b""] * MAX_FRAMES) == "MESSAGE_TOO_LARGE"
     assert refusal(attack, produce, *[b""] * 20_000) == "MESSAGE_TOO_LARGE"
+    sock = attack.socket(zmq.DEALER, attack.endpoint)
+    sock.send_multipart([b' {"op":"produce","id":"in words"}', *[b""] * MAX_FRAMES])
+    assert sock.poll(PATIENCE_MS), "no reply"
+    answer = json.loads(sock.recv())
+    assert (answer["id"], answer["error"]["code"]) == ("in words", "MESSAGE_TOO_LARGE")
     assert refusal(attack, b'{"op":"hello","id":' + b"[" * 100_000) == "INVALID_REQUEST"
     assert refusal(attack, b"\x81\xa2id" + b"\x91" * 100_000) == "INVALID_REQUEST"
     # Announced by the header of an array, never sent: nothing may be set aside for it.

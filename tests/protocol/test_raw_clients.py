@@ -123,6 +123,41 @@ def test_refusals_say_what_is_wrong(client: RawClient) -> None:
     assert client.refusal("fetch", topic="T", partition=0, offset=0)["code"] == "UNKNOWN_TOPIC"
 
 
+def as_a_poor_library(value: Any) -> Any:
+    """All numbers are floats, all strings bytes, an empty map is an empty array."""
+    match value:
+        case bool() | None:
+            return value
+        case int():
+            return float(value)
+        case str():
+            return value.encode()
+        case dict():
+            return {name.encode(): as_a_poor_library(item) for name, item in value.items()} or []
+        case list():
+            return [as_a_poor_library(item) for item in value]
+    return value
+
+
+def test_a_session_in_the_words_of_a_poor_library(running_broker: SupervisorHandle) -> None:
+    """Through the gateway to every kind of actor: what the gateway passes on, those have to understand as well."""
+    with zmq.Context() as context, context.socket(zmq.REQ) as socket:
+        socket.linger = 0
+        socket.connect(running_broker.started.endpoint)
+        member: dict[str, Any] = {}
+        for name, header in SESSION_REQUESTS.items():
+            actual = {**header, **{field: value for field, value in member.items() if field in header}}
+            if actual.get("max_wait_ms"):
+                actual["max_wait_ms"] = 100
+            socket.send(msgspec.msgpack.encode(as_a_poor_library(actual)))
+            assert socket.poll(PATIENCE_MS), f"no reply to {name}"
+            reply = msgspec.msgpack.decode(socket.recv_multipart()[0])
+            assert "error" not in reply, reply
+            assert reply["id"] == header["id"]
+            if "member_id" in reply:
+                member = {field: reply[field] for field in ("member_id", "generation")}
+
+
 def test_documented_session_is_what_happens(running_broker: SupervisorHandle) -> None:
     with zmq.Context() as context, context.socket(zmq.REQ) as socket:
         socket.linger = 0

@@ -51,9 +51,15 @@ def batch_vectors() -> dict[str, Any]:
         ),
         _vector("stamped by a leader", PLAIN, bytes(stamp(_build(PLAIN), 2**40 + 1, 5))),
         _vector("one record with an identity", IDENTIFIED, _build(IDENTIFIED, attributes=DEDUP)),
-        _vector("zstd", PLAIN, zstd_batch(PLAIN)),
     ]
     return {"crc32c_of_123456789": checksum(CHECK), "batches": batches, "damaged": _damaged()}
+
+
+def compressed_batch_vectors() -> list[dict[str, Any]]:
+    return [
+        _vector(f"zstd: {name}", records, zstd_batch(records))
+        for name, records in (("one record", PLAIN), ("nil and empty keys and values", NIL))
+    ]
 
 
 def _build(records: list[Record], **fields: int) -> bytes:

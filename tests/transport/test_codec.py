@@ -50,11 +50,13 @@ def test_no_header_within_three_frames_is_refused(frames: list[bytes]) -> None:
 
 
 def test_the_bound_on_frames_counts_from_the_header() -> None:
-    frames = [b"{}"] + [b""] * (MAX_FRAMES - 1)
-    assert len(split_envelope([b"name", b"", *frames])[2]) == MAX_FRAMES - 1
+    header = b'{"op":"hello"}'
     for envelope in ([], [b""], [b"name", b""]):
+        _, found, payload = split_envelope([*envelope, header, *[b""] * (MAX_FRAMES - 1)])
+        DECODER.decode(found, len(payload))
+        _, found, payload = split_envelope([*envelope, header, *[b""] * MAX_FRAMES])
         with pytest.raises(ProtocolError, match="MESSAGE_TOO_LARGE"):
-            split_envelope([*envelope, *frames, b""])
+            DECODER.decode(found, len(payload))
 
 
 @pytest.mark.parametrize(

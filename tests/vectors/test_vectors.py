@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from batch_vectors import FIRST_MS, batch_vectors, key_vectors
+from batch_vectors import FIRST_MS, batch_vectors, compressed_batch_vectors, key_vectors
 from header_vectors import REPLIES, REQUESTS, header_vectors
 from planaria.actors.gateway.machine import REQUESTS as PUBLIC
 from planaria.transport import batch, compression
@@ -20,7 +20,12 @@ from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.message import Reply
 
 HERE = Path(__file__).parent
-MAKERS = {"headers.json": header_vectors, "batches.json": batch_vectors, "keys.json": key_vectors}
+MAKERS = {
+    "headers.json": header_vectors,
+    "batches.json": batch_vectors,
+    "compressed_batches.json": compressed_batch_vectors,
+    "keys.json": key_vectors,
+}
 
 
 def stored(name: str) -> Any:
@@ -77,7 +82,11 @@ def test_every_public_op_and_error_is_there() -> None:
 
 
 @pytest.mark.parametrize(
-    "vector", [pytest.param(each, id=each["name"]) for each in batch_vectors()["batches"]]
+    "vector",
+    [
+        pytest.param(each, id=each["name"])
+        for each in (*batch_vectors()["batches"], *compressed_batch_vectors())
+    ],
 )
 def test_batches_are_read(vector: dict[str, Any]) -> None:
     frame = bytes.fromhex(vector["batch"])
@@ -108,6 +117,18 @@ def test_damaged_batches_are_refused(vector: dict[str, str]) -> None:
     except batch.InvalidBatch:
         return
     assert not batch.is_head_intact(frame)
+
+
+def test_a_client_without_zstd_finds_what_it_needs_in_a_file_without_zstd() -> None:
+    codecs = [
+        each["header"]["attributes"] & compression.CODEC_MASK for each in stored("batches.json")["batches"]
+    ]
+    assert set(codecs) == {0}
+    assert len(codecs) > 5
+    compressed = [
+        each["header"]["attributes"] & compression.CODEC_MASK for each in stored("compressed_batches.json")
+    ]
+    assert set(compressed) == {compression.CODEC_ZSTD}
 
 
 def test_nothing_is_stored_that_is_not_compared() -> None:
