@@ -123,6 +123,42 @@ def test_refusals_say_what_is_wrong(client: RawClient) -> None:
     assert client.refusal("fetch", topic="T", partition=0, offset=0)["code"] == "UNKNOWN_TOPIC"
 
 
+@pytest.mark.parametrize("is_json", [True, False])
+def test_every_request_id_of_a_correlating_socket_is_echoed(
+    running_broker: SupervisorHandle, is_json: bool
+) -> None:
+    """Some of them begin as a map does."""
+    header = {"op": "list_topics", "id": 1}
+    encoded = json.dumps(header).encode() if is_json else msgspec.msgpack.encode(header)
+    names = {bytes([first, 2, 3, 4]) for first in range(256)}
+    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+        socket.linger = 0
+        socket.connect(running_broker.started.endpoint)
+        for name in names:
+            socket.send_multipart([name, b"", encoded])
+        for _ in range(len(names)):
+            assert socket.poll(PATIENCE_MS)
+            name, delimiter, answer = socket.recv_multipart()
+            names.remove(name)
+            assert delimiter == b""
+            assert "topics" in (json.loads(answer) if is_json else msgspec.msgpack.decode(answer))
+    assert names == set()
+
+
+def test_a_relaxed_socket_goes_on_after_a_deadline(running_broker: SupervisorHandle) -> None:
+    with zmq.Context() as context, context.socket(zmq.REQ) as socket:
+        socket.linger = 0
+        socket.setsockopt(zmq.REQ_RELAXED, 1)
+        socket.setsockopt(zmq.REQ_CORRELATE, 1)
+        socket.connect(running_broker.started.endpoint)
+        client = RawClient(socket, True, [])
+        client.get("create_topic", topic="ORDERS")
+        for number in range(20):
+            late = {"op": "fetch", "id": "late", "topic": "ORDERS", "partition": 0, "offset": 0}
+            socket.send(json.dumps({**late, "max_wait_ms": number}).encode())
+            assert client.get("list_offsets", topic="ORDERS", partition=0, at="latest")["offset"] == 0
+
+
 def as_a_poor_library(value: Any) -> Any:
     """All numbers are floats, all strings bytes, an empty map is an empty array."""
     match value:
