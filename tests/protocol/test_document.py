@@ -23,7 +23,7 @@ from planaria.transport.protocol import (
     topics,
     transactions,
 )
-from planaria.transport.protocol.errors import RETRIABLE, ErrorCode
+from planaria.transport.protocol.errors import RETRIABLE, ErrorBody, ErrorCode
 from planaria.transport.protocol.message import Reply, Request
 from planaria.transport.protocol.topics import TopicConfig
 
@@ -85,6 +85,23 @@ def test_every_op_there_is_is_named() -> None:
         if isinstance(kind, type) and issubclass(kind, Request) and kind is not Request
     }
     assert sorted(op for op in ops if f"`{op}`" not in DOCUMENT) == []
+
+
+def test_the_grammar_has_every_field_that_all_requests_and_all_errors_may_have() -> None:
+    grammar = section_of_grammar()
+    for name, kind in (("request", Request), ("error", ErrorBody)):
+        (line,) = re.findall(rf"^{name} +=(.*)$", grammar, re.MULTILINE)
+        optional = {field.name for field in msgspec.structs.fields(kind) if field.default is msgspec.UNSET}
+        assert set(re.findall(r'"(\w+)"\?', line)) == optional
+        assert set(re.findall(r'"(\w+)":', line)) == {*kind.__struct_fields__} - optional | (
+            {"op"} if kind is Request else set()
+        )
+
+
+def section_of_grammar() -> str:
+    found = re.search(r"^## Requests and replies\n\n```\n(.*?)```", DOCUMENT, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    return found[1]
 
 
 def test_every_error_code_is_there_with_its_truth() -> None:

@@ -159,6 +159,34 @@ def test_a_relaxed_socket_goes_on_after_a_deadline(running_broker: SupervisorHan
             assert client.get("list_offsets", topic="ORDERS", partition=0, at="latest")["offset"] == 0
 
 
+def test_the_limits_that_hello_tells(client: RawClient) -> None:
+    limits = client.get("hello")
+    client.get("create_topic", topic="T")
+    client.get("publish", topic="T", records=[{"value_text": "v"}])
+    where = {"topic": "T", "partition": 0, "offset": 0, "format": "batches"}
+    _, payload = client.ask("fetch", max_bytes=10 * limits["max_fetch_bytes"], **where)
+    assert len(payload) == 1
+    assert "error" not in client.get("fetch", max_wait_ms=limits["max_wait_ms"], **where)
+    too_long = client.refusal("fetch", max_wait_ms=limits["max_wait_ms"] + 1, **where)
+    assert too_long["code"] == "INVALID_REQUEST"
+
+
+def test_a_number_outside_its_limits_is_no_request_and_one_that_cannot_be_had_no_configuration(
+    client: RawClient,
+) -> None:
+    for partitions in (0, 20_000):
+        assert client.refusal("create_topic", topic="T", partitions=partitions)["code"] == "INVALID_REQUEST"
+    client.get("create_topic", topic="T", partitions=2)
+    assert client.refusal("alter_topic", topic="T", partitions=1)["code"] == "INVALID_CONFIG"
+    for quota, code in ((0, "INVALID_CONFIG"), (-2, "INVALID_REQUEST")):
+        assert client.refusal("set_quota", client_id="c", quota={"produce_bytes": quota})["code"] == code
+    assert client.refusal("create_topic", topic="..")["code"] == "INVALID_TOPIC"
+    assert client.refusal("create_topic", topic="__x")["code"] == "INVALID_TOPIC"
+    assert client.refusal("publish", topic="__offsets", records=[{}])["code"] == "FORBIDDEN"
+    assert client.get("revive", address="partition/T/0") == {"state": "ready"}
+    assert client.refusal("revive", address="partition/T/7")["code"] == "UNKNOWN_ACTOR"
+
+
 def as_a_poor_library(value: Any) -> Any:
     """All numbers are floats, all strings bytes, an empty map is an empty array."""
     match value:
