@@ -12,13 +12,13 @@ from planaria.transport.client.asking import (
     TimerFired,
 )
 from planaria.transport.client.directory import SUSPICION_MS
-from planaria.transport.client.exchange import SILENCE_MS
 from planaria.transport.client.exchange_events import (
     Disconnected,
     Submitted,
     Undeliverable,
     Withdrawn,
 )
+from planaria.transport.client.gateway_link import SILENCE_MS
 from planaria.transport.protocol.data import ListOffsets, ListOffsetsReply
 from planaria.transport.protocol.errors import ErrorCode
 from planaria.transport.protocol.operations import Status, StatusReply
@@ -233,10 +233,11 @@ def test_a_gateway_whose_connection_carries_nothing_is_connected_anew() -> None:
     wire.ask()
     (first,) = wire.take(ListTopics)
     (offsets,) = wire.take(ListOffsets)
-    wire.silence_ms = SILENCE_MS - 1
-    wire.fire("refresh")
-    assert wire.take(Hello) == []
-    wire.silence_ms = SILENCE_MS
+    for silence_ms in (SILENCE_MS - 1, SILENCE_MS, SILENCE_MS + 1_000):
+        wire.silence_ms = silence_ms
+        wire.fire("refresh")
+        assert wire.take(Hello) == []
+    wire.silence_ms = SILENCE_MS + 2_000
     wire.fire("refresh")
     wire.silence_ms = None
     wire.greet()
@@ -246,6 +247,14 @@ def test_a_gateway_whose_connection_carries_nothing_is_connected_anew() -> None:
     assert wire.take(ListOffsets) == [], "the partition's own connection is another one"
     wire.answer(offsets, ListOffsetsReply(offset=0, timestamp_ms=-1, topic_id="T"))
     assert [type(event) for event in wire.owner.heard] == [Answered, Answered]
+
+
+def test_a_connection_is_kept_by_a_client_that_was_suspended_itself() -> None:
+    wire = Wire().settled()
+    for silence_ms in (60_000, 500, 60_000, SILENCE_MS, 500, 1_500):
+        wire.silence_ms = silence_ms
+        wire.fire("refresh")
+    assert wire.take(Hello) == []
 
 
 def test_a_gateway_that_does_not_know_the_connection_is_greeted_once_and_asked_again() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from fake_broker import FakeBroker
 from planaria.transport import sockets
-from planaria.transport.client import Client, TimedOut, exchange
+from planaria.transport.client import Client, TimedOut, exchange, gateway_link
 from relay import Relay
 
 
@@ -13,7 +13,7 @@ def test_a_silent_connection_is_replaced_and_what_was_asked_on_it_answered(
 ) -> None:
     monkeypatch.setattr(sockets, "PING_MS", 50)
     monkeypatch.setattr(exchange, "REFRESH_MS", 50)
-    monkeypatch.setattr(exchange, "SILENCE_MS", 500)
+    monkeypatch.setattr(gateway_link, "SILENCE_MS", 400)
     port = int(remote_broker.endpoint.rsplit(":", 1)[1])
     with Relay(port) as relay, Client(relay.endpoint, request_timeout_ms=20_000) as client:
         client.list_groups()
@@ -27,7 +27,7 @@ def test_a_broker_that_is_slow_to_answer_is_not_taken_for_a_silent_one(
 ) -> None:
     monkeypatch.setattr(sockets, "PING_MS", 50)
     monkeypatch.setattr(exchange, "REFRESH_MS", 50)
-    monkeypatch.setattr(exchange, "SILENCE_MS", 500)
+    monkeypatch.setattr(gateway_link, "SILENCE_MS", 400)
     port = int(remote_broker.endpoint.rsplit(":", 1)[1])
     with Relay(port) as relay, Client(relay.endpoint, request_timeout_ms=1_500) as client:
         client.list_groups()

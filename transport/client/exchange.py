@@ -49,8 +49,6 @@ from .retry import Jitter, RetryPolicy
 
 LONG_POLL_MS = 20_000
 POLL_GRACE_MS = 5_000
-SILENCE_MS = 6_000
-"""A connection that carries no byte for so long, although it pings, is made anew."""
 REFRESH_MS = 1_000
 """How old the picture of the topics in use may become; a topic that grew is noticed by then."""
 
@@ -116,9 +114,8 @@ class Exchange:
                 return self._release(now)
             case SilenceMeasured(endpoint=endpoint, silence_ms=silence_ms):
                 connection = self._connections.at(endpoint)
-                if connection is None or silence_ms < SILENCE_MS:
-                    return []
-                return self._on_lost(connection, now)
+                is_dead = connection is self._link.connection and self._link.is_dead(silence_ms)
+                return self._on_lost(connection, now) if connection is not None and is_dead else []
             case Resolved():
                 return self._link.on_resolved(event, now)
             case Withdrawn(owner=owner):

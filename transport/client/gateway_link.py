@@ -25,6 +25,12 @@ from .retry import Jitter, RetryPolicy
 HELLO_TIMEOUT_MS = 5_000
 """A connection that does not answer a greeting for so long is made anew."""
 
+SILENCE_MS = 4_000
+"""A connection is silent when it has carried no byte for so long, although it pings."""
+SILENT_LOOKS = 3
+"""A connection that is found silent so often in a row is made anew. Once is not enough: when the process itself was
+suspended, its pings have paused as well."""
+
 HELLO = "hello"
 DIAL = "dial"
 
@@ -56,6 +62,7 @@ class GatewayLink:
         """Those that are still to be tried."""
         self._rounds = count(1)
         self._detail = ""
+        self._silent_looks = 0
 
     @property
     def is_dialled_by_zeromq(self) -> bool:
@@ -88,6 +95,11 @@ class GatewayLink:
         self._addresses = list(event.endpoints)
         return self._greet(self._addresses.pop(0), now)
 
+    def is_dead(self, silence_ms: int) -> bool:
+        """Whether the connection, looked at every second or so, carries nothing any more."""
+        self._silent_looks = self._silent_looks + 1 if silence_ms >= SILENCE_MS else 0
+        return self._silent_looks >= SILENT_LOOKS
+
     def greet_again(self) -> list[Effect]:
         """The gateway does not know this connection: say once more who asks, unless that is on its way."""
         if self.connection is None or self.hello_attempt in self.connection.in_flight:
@@ -105,7 +117,7 @@ class GatewayLink:
 
     def _forget(self) -> None:
         self.connection = self.session = None
-        self.hello_attempt = 0
+        self.hello_attempt = self._silent_looks = 0
 
     def _greet(self, endpoint: str, now: int) -> list[Effect]:
         self._forget()
