@@ -58,9 +58,11 @@ def numeric_endpoint(endpoint: str) -> str | None:
     if place is None:
         return endpoint  # ipc
     try:
-        return tcp_endpoint(str(ipaddress.ip_address(place[0])), place[1])
+        address = ipaddress.ip_address(place[0])
     except ValueError:
         return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return tcp_endpoint(str(address) if mapped is None else f"::ffff:{mapped}", place[1])
 
 
 def _ipc(run_directory: str, name: str) -> str:

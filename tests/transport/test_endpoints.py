@@ -1,12 +1,22 @@
 """Endpoints: no two incarnations share one, and none is longer than the kernel takes."""
 
 import itertools
+import queue
 import socket
 from pathlib import Path
 
 import pytest
 
-from planaria.transport.endpoints import MAX_PATH_BYTES, PathTooLong, control_endpoint, endpoint_for, peer_id
+from planaria.transport.client.exchange_events import Resolved
+from planaria.transport.client.resolver import resolve
+from planaria.transport.endpoints import (
+    MAX_PATH_BYTES,
+    PathTooLong,
+    control_endpoint,
+    endpoint_for,
+    numeric_endpoint,
+    peer_id,
+)
 
 RUN = "/tmp/planaria-1000-5d41402abc/7"
 
@@ -47,3 +57,31 @@ def test_the_longest_path_can_be_bound_and_a_longer_one_is_not_tried(run_dir: Pa
 def test_bytes_count_and_not_characters() -> None:
     path = endpoint_for(RUN, f"coordinator/{'ä' * 60}", 1).removeprefix("ipc://")
     assert len(path.encode()) <= MAX_PATH_BYTES
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "expected"),
+    [
+        ("tcp://127.0.0.1:5570", "tcp://127.0.0.1:5570"),
+        ("tcp://[::1]:5570", "tcp://[::1]:5570"),
+        ("tcp://::1:5570", "tcp://[::1]:5570"),
+        ("tcp://[FD00:0:0::2]:1", "tcp://[fd00::2]:1"),
+        ("tcp://[::ffff:127.0.0.1]:1", "tcp://[::ffff:127.0.0.1]:1"),
+        ("tcp://[fe80::1%eth0]:1", "tcp://[fe80::1%eth0]:1"),
+        ("ipc:///run/x", "ipc:///run/x"),
+        ("tcp://localhost:5570", None),
+        ("tcp://10.0.0.256:1", None),
+    ],
+)
+def test_addresses_are_spelled_as_the_monitor_spells_them_and_names_are_told(
+    endpoint: str, expected: str | None
+) -> None:
+    assert numeric_endpoint(endpoint) == expected
+
+
+def test_an_address_of_one_link_keeps_its_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+    link_local = (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("fe80::1", 1, 0, 1))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [link_local])
+    told = queue.Queue[Resolved]()
+    resolve("tcp://broker.test:1", told.put)
+    assert told.get(timeout=10).endpoints == (f"tcp://[fe80::1%{socket.if_indextoname(1)}]:1",)

@@ -23,8 +23,13 @@ def _lookup(endpoint: str) -> Resolved:
     host, port = place
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        # A dict keeps the order, which is the resolver's order of preference.
+        endpoints = {tcp_endpoint(_spelled(*address), port): None for *_, address in found}
     except (OSError, UnicodeError) as error:
         return Resolved(fault=f"{host!r} cannot be looked up: {getattr(error, 'strerror', None) or error}")
-    # A dict keeps the order, which is the resolver's order of preference.
-    endpoints = {tcp_endpoint(str(address[0]), port): None for *_, address in found}
     return Resolved(tuple(endpoints), "" if endpoints else f"{host!r} has no address")
+
+
+def _spelled(address: str, _port: int, _flow: int = 0, scope: int = 0) -> str:
+    """A link-local address with the interface it is for."""
+    return f"{address}%{socket.if_indextoname(scope)}" if scope else address
