@@ -19,6 +19,7 @@ class Relay:
         self._other: dict[socket.socket, socket.socket] = {}
         self._silent: set[socket.socket] = set()
         self._is_stopping = False
+        self._is_cutting = False
         self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
 
     @property
@@ -43,16 +44,22 @@ class Relay:
 
     def cut(self) -> None:
         """Close the present connections."""
-        for each in list(self._other):
-            each.shutdown(socket.SHUT_RDWR)
+        self._is_cutting = True
+        self._wake_writer.send(b"\0")
 
     def _run(self) -> None:
         while not self._is_stopping:
             for key, _ in self._selector.select():
                 if key.fileobj is self._listener:
                     self._accept()
+                elif key.fileobj is self._wake_reader:
+                    self._wake_reader.recv(100)
                 elif isinstance(key.fileobj, socket.socket) and key.fileobj in self._other:
                     self._forward(key.fileobj)
+            if self._is_cutting:
+                self._is_cutting = False
+                while self._other:
+                    self._close(next(iter(self._other)))
 
     def _accept(self) -> None:
         client, _ = self._listener.accept()
@@ -63,18 +70,28 @@ class Relay:
             self._selector.register(each, selectors.EVENT_READ)
 
     def _forward(self, source: socket.socket) -> None:
-        try:
-            data = source.recv(65536)
-        except ConnectionError:
-            data = b""
+        data = _received(source)
         if source in self._silent:
             if not data:
                 self._selector.unregister(source)
             return
-        if data:
+        try:
             self._other[source].sendall(data)
-            return
+        except ConnectionError:
+            data = b""
+        if not data:
+            self._close(source)
+
+    def _close(self, source: socket.socket) -> None:
         for each in (source, self._other[source]):
-            self._selector.unregister(each)
+            if each in self._selector.get_map():
+                self._selector.unregister(each)
             del self._other[each]
             each.close()
+
+
+def _received(source: socket.socket) -> bytes:
+    try:
+        return source.recv(65536)
+    except ConnectionError:
+        return b""
