@@ -207,6 +207,7 @@ def run_tree(
             control_endpoint=control,
             instance_id=instance_id,
             heartbeat_interval_ms=config.heartbeat_interval_ms,
+            clock=data.clock,
             log_level=config.log_level,
             log_format=config.log_format,
             lifeline=arguments.lifeline_fd,

@@ -5,6 +5,8 @@
                        "stopping" once it stops: a new supervisor waits for one that stops, and kills it when that takes
                        longer than STOPPING_MS
     supervisor.json    {"starts": n}: numbers the run directories
+    clock.json         {"boot", "anchor_ns", "slept_ns"}: where the broker's steady clock begins, transport/clock.py;
+                       made anew when the machine has booted since, or when it cannot be read
     actors.lock        shared flock and record lock, held by every actor for life: a new supervisor waits until the last
                        actors of its predecessor are gone, and kills those that do not go (stopped ones never do): the
                        record lock names its holder
@@ -23,6 +25,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
+
+from ..transport.clock import is_current, new_origin
+from ..transport.origin import Origin
 
 FORMAT = 1
 NOTICE_MS = 1_000
@@ -63,8 +68,9 @@ class _Starts(msgspec.Struct):
 class DataDirectory:
     """An open, locked data directory."""
 
-    def __init__(self, path: Path, starts: int, lock: int) -> None:
+    def __init__(self, path: Path, starts: int, clock: Origin, lock: int) -> None:
         self.path = path
+        self.clock = clock
         self.starts = starts
         """This start's number, from 1."""
         self._lock = lock
@@ -92,13 +98,14 @@ def open_data_directory(path: Path, is_cancelled: Callable[[], bool] = lambda: F
     try:
         _check_format(path)
         starts = _count_start(path)
+        clock = _clock(path)
     except OSError as error:
         os.close(lock)
         raise DataDirectoryError(f"data directory {path} is not writable: {error.strerror}") from error
     except DataDirectoryError:
         os.close(lock)
         raise
-    return DataDirectory(path, starts, lock)
+    return DataDirectory(path, starts, clock, lock)
 
 
 @contextlib.contextmanager
@@ -243,6 +250,19 @@ def _sync_names_above(path: Path) -> None:
     while not os.path.ismount(path) and os.access(path.parent, os.R_OK):
         path = path.parent
         _sync_directory(path)
+
+
+def _clock(path: Path) -> Origin:
+    file = path / "clock.json"
+    try:
+        kept = msgspec.json.decode(file.read_bytes(), type=Origin)
+    except (FileNotFoundError, msgspec.MsgspecError):
+        kept = None
+    if kept is not None and is_current(kept):
+        return kept
+    origin = new_origin()
+    _replace(file, msgspec.json.encode(origin))
+    return origin
 
 
 def _replace(file: Path, content: bytes) -> None:

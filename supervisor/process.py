@@ -38,6 +38,7 @@ from ..transport.machine import (
     StopRequested,
     TimerFired,
 )
+from ..transport.origin import Origin
 from ..transport.protocol.control import (
     ActorFailed,
     FallingAsleep,
@@ -76,6 +77,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     control_endpoint: str
     instance_id: str
     heartbeat_interval_ms: int
+    clock: Origin
     log_level: str
     log_format: str
     lifeline: int | None = None
@@ -104,7 +106,7 @@ class SupervisorProcess:
         self._on_up = on_up
         self._on_failed = on_failed
         self._on_stopping = on_stopping
-        self._clock = Clock()
+        self._clock = Clock(settings.clock)
         self._timers = Timers()
         self._pending: deque[Event] = deque()
         self._is_done = False
@@ -279,6 +281,7 @@ class SupervisorProcess:
                 control_endpoint=settings.control_endpoint,
                 instance_id=settings.instance_id,
                 heartbeat_interval_ms=settings.heartbeat_interval_ms,
+                clock=settings.clock,
                 last_end=launch.last_end,
             ),
             log_level=settings.log_level,

@@ -11,6 +11,7 @@ import msgspec
 from .codec import RequestDecoder
 from .endpoints import endpoint_for
 from .machine import Effect, Machine
+from .origin import Origin
 from .protocol.message import Request
 from .protocol.operations import NO_RETRIES, InFlight, RetryReport
 
@@ -38,6 +39,8 @@ class ActorContext(msgspec.Struct, kw_only=True):
     control_endpoint: str
     instance_id: str
     heartbeat_interval_ms: int = 500
+    clock: Origin | None = None
+    """Of the broker's steady clock, the same for all its actors; None makes one of the actor's own."""
     parent_sentinel: int | None = None
     """A file descriptor that becomes readable when the supervisor is gone."""
     last_end: str | None = None

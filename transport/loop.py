@@ -80,8 +80,8 @@ class Loop(Turns):
 
     def __init__(self, actor: Actor, context: ActorContext) -> None:
         super().__init__(actor, context)
-        self._clock = Clock()
-        self._told_offset_ms = 0
+        self._clock = Clock(context.clock, context.address)
+        self._told = WallClockStepped(0)
         self._outbox_bytes = 0
         self._untaken = Untaken()
         self._watched: dict[Any, Callable[[], None]] = {}
@@ -107,8 +107,12 @@ class Loop(Turns):
         return self._clock.now_ms()
 
     @property
-    def wall(self) -> int:
-        return self._clock.now_ms() + self._clock.offset_ms
+    def wall_offset_ms(self) -> int:
+        return self._clock.offset_ms
+
+    @property
+    def slept_ms(self) -> int:
+        return self._clock.slept_ms
 
     def run(self) -> None:
         """Start the actor, serve until it stops or the supervisor is gone, close."""
@@ -349,10 +353,10 @@ class Loop(Turns):
         if step_ms:
             fields = {"step_ms": step_ms, "offset_ms": self._clock.offset_ms}
             _log.warning("the wall clock has stepped", extra={"fields": fields})
-        is_news = self._clock.offset_ms != self._told_offset_ms
-        if is_news and self._actor.follows_wall_clock and self._phase == "ready":
-            self._told_offset_ms = self._clock.offset_ms
-            self.dispatch(WallClockStepped(self._told_offset_ms))
+        reading = WallClockStepped(self._clock.offset_ms, self._clock.slept_ms)
+        if reading != self._told and self._actor.follows_wall_clock and self._phase == "ready":
+            self._told = reading
+            self.dispatch(reading)
 
     def _beat(self) -> None:
         self._follow_the_wall_clock()

@@ -99,9 +99,15 @@ class TimerFired(Struct, frozen=True):
 
 
 class WallClockStepped(Struct, frozen=True):
-    """The machine's wall clock is ahead of `now` by so much from here on; at the start of a process by nothing."""
+    """What other clocks are ahead of `now` from here on; before the first of these events it is nothing.
+
+    For actors with `follows_wall_clock`: when the actor becomes ready, and with each step.
+    """
 
     offset_ms: int
+    """The time of day."""
+    slept_ms: int = 0
+    """The clock that goes on while the machine sleeps."""
 
 
 class StopRequested(Struct, frozen=True):

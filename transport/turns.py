@@ -52,9 +52,19 @@ class Turns:
         raise NotImplementedError
 
     @property
+    def wall_offset_ms(self) -> int:
+        """What the time of day is ahead of `now`; it follows steps of the machine's clock within a second."""
+        return 0
+
+    @property
     def wall(self) -> int:
-        """Milliseconds since the epoch, by a clock that follows steps of the machine's within a second."""
-        raise NotImplementedError
+        """Milliseconds since the epoch, by the time of day."""
+        return self.now + self.wall_offset_ms
+
+    @property
+    def slept_ms(self) -> int:
+        """How long the machine has slept; `now` stood still meanwhile."""
+        return 0
 
     def progress(self) -> None:
         """Tell the supervisor that a long start is moving."""

@@ -22,6 +22,7 @@ from ...transport.machine import (
     Sleep,
     Stop,
     TimerFired,
+    WallClockStepped,
 )
 from ...transport.protocol.errors import ProtocolError
 from ...transport.protocol.groups import (
@@ -102,6 +103,8 @@ class CoordinatorMachine:
             while_stopping="the coordinator is stopping",
         )
         self._watch = TopicsWatch()
+        self._wall_offset_ms = 0
+        """What the time of day is ahead of `now`."""
         self._serving: Serving
         self._state: GroupState
         self._decisions: Decisions
@@ -200,6 +203,9 @@ class CoordinatorMachine:
         if isinstance(event, Received):
             self._idleness.on_request(now)
             return self._on_request(event, now)
+        if isinstance(event, WallClockStepped):
+            self._wall_offset_ms = event.offset_ms
+            return []
         if isinstance(event, Disconnected):
             # Of a gateway or of a client: what was told by it may have arrived.
             return self._forget(lambda asker: asker.route[0] == event.connection, also_told=False)
@@ -250,7 +256,7 @@ class CoordinatorMachine:
         if isinstance(event.request, SHARE_REQUESTS):
             return self._on_share_request(event, now)
         if self._share.is_share and isinstance(event.request, DescribeGroup):
-            return [Reply(event.sender, self._share.describe())]
+            return [Reply(event.sender, self._share.describe(self._wall_offset_ms))]
         if self._share.is_share and isinstance(event.request, DeleteGroup):
             return self._delete_share_group(event, now)
         if self._share.is_share and isinstance(event.request, MEMBERS_REQUESTS):

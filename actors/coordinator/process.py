@@ -38,6 +38,7 @@ class CoordinatorArguments(msgspec.Struct):
 
 class CoordinatorActor(Actor):
     machine: CoordinatorMachine
+    follows_wall_clock: ClassVar[bool] = True
     requests: ClassVar[tuple[type[Request], ...]] = REQUESTS
     ready_by_itself: ClassVar[bool] = True
     follows_connections: ClassVar[bool] = True
@@ -66,7 +67,7 @@ class CoordinatorActor(Actor):
         self.loop.dispatch(Started())
 
     def retrying(self) -> RetryReport:
-        return self.machine.retrying()
+        return self.machine.retrying().by_clock(self.loop.wall_offset_ms)
 
     def perform(self, effect: Effect) -> None:
         match effect:

@@ -77,13 +77,17 @@ class Compactor:
         self._is_unfinished = False
         """The last pass could not take all keys that were due."""
 
-    def step(self, config: LogConfig, segments: Sequence[Segment], now_ms: int, budget_bytes: int) -> bool:
+    def step(
+        self, config: LogConfig, segments: Sequence[Segment], now_ms: int, wall_ms: int, budget_bytes: int
+    ) -> bool:
         """Go on with the pass under way, or begin one that is due; whether there is more to do now.
 
-        `segments` are the log's, the active one last. Raises StorageFailed; a full disk ends the pass.
+        `segments` are the log's, the active one last. How long a tombstone has been clean is counted by `now_ms`, the
+        clock that never steps: whoever has a snapshot of the log trusts in that. The age of records is counted by the
+        time of day, as their timestamps are. Raises StorageFailed; a full disk ends the pass.
         """
         if self._slices is None:
-            self._pass = self._due(config, segments, now_ms)
+            self._pass = self._due(config, segments, now_ms, wall_ms)
             if self._pass is None:
                 return False
             self._slices = self._pass.run()
@@ -123,10 +127,12 @@ class Compactor:
         if self._pass is not None:
             self._pass.gone.add(segment.base_offset)
 
-    def _due(self, config: LogConfig, segments: Sequence[Segment], now_ms: int) -> "_Pass | None":
+    def _due(
+        self, config: LogConfig, segments: Sequence[Segment], now_ms: int, wall_ms: int
+    ) -> "_Pass | None":
         if 0 <= self.cleaned.held_from < segments[0].base_offset:
             self.cleaned = msgspec.structs.replace(self.cleaned, held_from=-1)  # retention took the segment
-        cleanable = self._cleanable(config, segments, now_ms)
+        cleanable = self._cleanable(config, segments, wall_ms)
         dirty_bytes = sum(segment.size_bytes for segment in cleanable if self._is_dirty(segment))
         all_bytes = sum(segment.size_bytes for segment in cleanable)
         least_bytes = 0 if self._is_unfinished else config.min_cleanable_ratio * all_bytes
@@ -140,7 +146,7 @@ class Compactor:
     def _is_dirty(self, segment: Segment) -> bool:
         return segment.next_offset > self.cleaned.cleaned_offset
 
-    def _cleanable(self, config: LogConfig, segments: Sequence[Segment], now_ms: int) -> list[Segment]:
+    def _cleanable(self, config: LogConfig, segments: Sequence[Segment], wall_ms: int) -> list[Segment]:
         snapshots = snapshot_offsets(self._directory, self._files)
         safe_offset = snapshots[0] if len(snapshots) >= SNAPSHOTS_KEPT else 0
         unstable_offset = self.transactions.first_unstable_offset()
@@ -152,7 +158,7 @@ class Compactor:
                 break
             if config.min_compaction_lag_ms > 0 and self._is_dirty(segment):
                 newest_ms = segment.max_timestamp_ms
-                if newest_ms is not None and newest_ms > now_ms - config.min_compaction_lag_ms:
+                if newest_ms is not None and newest_ms > wall_ms - config.min_compaction_lag_ms:
                     break
             found.append(segment)
         return found

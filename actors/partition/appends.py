@@ -118,15 +118,15 @@ class Appends:
             self._identities.note(dedup_id, self.log_end_offset, now)
         return ProducedBatch(self._append(frame, header, admission, now)), self.log_end_offset
 
-    def admit_markers(self, markers: Sequence[Marker], now: int) -> Admission:
-        """Place the markers that are not there yet."""
+    def admit_markers(self, markers: Sequence[Marker], now: int, wall_ms: int) -> Admission:
+        """Place the markers that are not there yet, with the time of day as their timestamp."""
         admission = Admission([], [], [])
         for each in markers:
             if self._has_ended(each):
                 # Its marker may be a moment old and not durable yet.
                 admission.complete_at_offset = self.log_end_offset
                 continue
-            frame = marker(each.producer_id, each.producer_epoch, each.committed, now)
+            frame = marker(each.producer_id, each.producer_epoch, each.committed, wall_ms)
             self._append(frame, parse_header(frame), admission, now)
             admission.complete_at_offset = self.log_end_offset
         return admission

@@ -280,7 +280,7 @@ class PartitionMachine:
         return effects + self._acknowledge_when_held(pending)
 
     def _on_write_markers(self, asked: Received, request: WriteMarkers, now: int) -> list[Effect]:
-        admission = self._appends.admit_markers(request.markers, now)
+        admission = self._appends.admit_markers(request.markers, now, now + self._wall_offset_ms)
         pending = PendingProduce(asked.sender, "all", None, admission.complete_at_offset)
         # Coordinators forget a transaction once its markers are written: whatever the topic's flush, they are synced.
         return self._append(admission, is_synced=True) + self._acknowledge_when_held(pending)

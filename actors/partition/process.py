@@ -273,7 +273,7 @@ class PartitionProcess(Actor):
         self.loop.dispatch(Trimmed(self._log.log_start_offset, self._log.size_bytes))
 
     def _compact(self, effect: CompactSlice) -> None:
-        is_more = self._log.compact(self.loop.wall, effect.budget_bytes)
+        is_more = self._log.compact(self.loop.now, effect.budget_bytes, self.loop.wall)
         self.loop.dispatch(Compacted(is_more, self._log.size_bytes))
 
     def _checkpoint(self, _: Checkpoint) -> None:

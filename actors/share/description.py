@@ -17,15 +17,20 @@ MAX_ALARMS = 10
 
 
 def describe(
-    group: str, settings: ShareSettings, members: Sequence[str], partitions: Mapping[Place, SharePartition]
+    group: str,
+    settings: ShareSettings,
+    members: Sequence[str],
+    partitions: Mapping[Place, SharePartition],
+    wall_offset_ms: int,
 ) -> DescribeGroupReply:
+    """`wall_offset_ms`: what the time of day is ahead of the clock of the partitions."""
     share = ShareDescription(
         lock_ms=settings.lock_ms,
         max_deliveries=settings.max_deliveries,
         dead_letter=settings.dead_letter,
         start=settings.start,
         members=list(members),
-        partitions=[part.describe(*place) for place, part in sorted(partitions.items())],
+        partitions=[part.describe(*place, wall_offset_ms) for place, part in sorted(partitions.items())],
     )
     return DescribeGroupReply(
         group=group,

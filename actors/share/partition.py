@@ -155,8 +155,9 @@ class SharePartition:
     def retry_alarm(self, topic: str, partition: int, now: int) -> str | None:
         return self._retries.alarm(f"{topic}/{partition}", self._spans, now)
 
-    def retrying(self) -> list[RetryingRange]:
-        return self._retries.ranges(self._spans)
+    def retrying(self, ahead_ms: int = 0) -> list[RetryingRange]:
+        """By a clock that is so much ahead of this one's."""
+        return self._retries.ranges(self._spans, ahead_ms)
 
     @property
     def retrying_count(self) -> int:
@@ -240,7 +241,7 @@ class SharePartition:
     def members(self) -> set[str]:
         return {span.member for span in self._spans if span.state == State.ACQUIRED}
 
-    def describe(self, topic: str, partition: int) -> SharePartitionDescription:
+    def describe(self, topic: str, partition: int, wall_offset_ms: int = 0) -> SharePartitionDescription:
         return SharePartitionDescription(
             topic=topic,
             partition=partition,
@@ -254,13 +255,13 @@ class SharePartition:
                     first_offset=span.first,
                     last_offset=span.end - 1,
                     delivery_count=span.deliveries,
-                    since_ms=span.since,
-                    locked_until_ms=span.until,
+                    since_ms=span.since + wall_offset_ms,
+                    locked_until_ms=span.until + wall_offset_ms,
                 )
                 for span in self._spans
                 if span.state == State.ACQUIRED
             ],
-            retrying=self.retrying(),
+            retrying=self.retrying(wall_offset_ms),
         )
 
     def _count(self, state: State) -> int:

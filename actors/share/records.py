@@ -54,7 +54,7 @@ class ShareProgress(Struct, frozen=True):
 def by_this_clock(progress: ShareProgress, now: int) -> ShareProgress:
     """With each delay bounded by what was left of it when it was written.
 
-    The clock of an earlier process may have been hours ahead of this one's.
+    The clock of an earlier process may have been hours ahead of this one's, if the machine has booted since.
     """
     left = [(run, run[3] - progress.written_ms) for run in progress.runs]
     runs = [(*run[:3], min(run[3], now + left_ms)) if left_ms > 0 else run for run, left_ms in left]

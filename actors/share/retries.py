@@ -65,8 +65,11 @@ class Retries:
         where = f"{place} offset {late[0]}" + (f" (and {len(late) - 1} more)" if len(late) > 1 else "")
         return retry_alarm(where, RETRY_ALARM_MS, span.deliveries, self._notes[late[0]].reason)
 
-    def ranges(self, spans: Spans) -> list[RetryingRange]:
-        """The records that wait for their next delivery: up to MAX_RETRYING_RANGES of like ones, by offset."""
+    def ranges(self, spans: Spans, ahead_ms: int) -> list[RetryingRange]:
+        """The records that wait for their next delivery: up to MAX_RETRYING_RANGES of like ones, by offset.
+
+        Their times are by a clock that is so much ahead.
+        """
         found: list[RetryingRange] = []
         for span in spans:
             if span.state != State.AVAILABLE or not span.deliveries:
@@ -81,8 +84,8 @@ class Retries:
                         last_offset=part.end - 1,
                         delivery_count=part.deliveries,
                         reason=note.reason if note is not None else None,
-                        first_failed_ms=note.first_failed_ms if note is not None else None,
-                        next_try_ms=part.until,
+                        first_failed_ms=note.first_failed_ms + ahead_ms if note is not None else None,
+                        next_try_ms=part.until and part.until + ahead_ms,
                     )
                 )
         return found

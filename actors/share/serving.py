@@ -237,9 +237,9 @@ class ShareServing:
         self._dirty = {}
         self._settings, self._are_settings_dirty = None, False
 
-    def describe(self) -> DescribeGroupReply:
+    def describe(self, wall_offset_ms: int) -> DescribeGroupReply:
         assert self._settings is not None
-        return describe(self._group, self._settings, self._members(), self._partitions)
+        return describe(self._group, self._settings, self._members(), self._partitions, wall_offset_ms)
 
     def retrying(self) -> RetryReport:
         return retry_report(self._partitions)

@@ -44,8 +44,8 @@ CAUSES: dict[Cause, str] = {
 }
 
 
-def letter_for(lane: Lane, dead_letter: str, group: str, lineage: bytes) -> Letter:
-    """The letter of the lane's first record, which has failed."""
+def letter_for(lane: Lane, dead_letter: str, group: str, lineage: bytes, wall_offset_ms: int) -> Letter:
+    """The letter of the lane's first record, which has failed. It tells the time of day, so much ahead of the lane's."""
     record, failure = lane.held[0], lane.last_failure
     assert failure is not None
     before = record.headers or {}
@@ -59,8 +59,8 @@ def letter_for(lane: Lane, dead_letter: str, group: str, lineage: bytes) -> Lett
         "group": group,
         "failures": str(lane.attempts),
         "deliveries": str(lane.handed),
-        "first-failure": str(lane.first_failed_ms),
-        "last-failure": str(lane.last_failed_ms),
+        "first-failure": str(lane.first_failed_ms + wall_offset_ms),
+        "last-failure": str(lane.last_failed_ms + wall_offset_ms),
         "reason": " ".join(failure.reason.split())[:MAX_REASON_CHARS],
         "exception": failure.exception,
         # The end: there the exception is, and the frame that raised it.

@@ -17,9 +17,10 @@ state are written here and in lanes.py. Called by the machine.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from ...transport.addresses import Place
-from ...transport.machine import Effect, SetTimer
+from ...transport.machine import Effect, SetTimer, WallClockStepped
 from ...transport.protocol.operations import MAX_ALARM_CHARS
 from ...transport.subscription import SubscriberOptions
 from .backoff import Draw, backoff_ms, longest_backoff_ms
@@ -70,7 +71,17 @@ class Failures:
         self.is_alarmed = False
         """Whether there has ever been an alarm."""
         self.retries = Retries(partitions, options.retry_alarm_ms)
+        self._wall_offset_ms = 0
+        """What the time of day is ahead of `now`: dead letters say when their records failed."""
         self.breaker = Breaker(options.breaker_window, options.breaker_share, options.breaker_pause_ms)
+
+    @property
+    def events(self) -> dict[type, Callable[[Any, int], None]]:
+        """What is to be done with events of which nobody else need know."""
+        return {WallClockStepped: self._follow_wall_clock}
+
+    def _follow_wall_clock(self, stepped: WallClockStepped, _: int) -> None:
+        self._wall_offset_ms = stepped.offset_ms
 
     def is_released(self, ran: Ran) -> bool:
         is_excused = self.breaker.state != "closed" and ran.failure is not None and ran.verdict == "failed"
@@ -127,7 +138,8 @@ class Failures:
         if not self._is_given_up(lane):
             return self._wait(lane, now, backoff_ms(options, lane.attempts, self._draw))
         if options.dead_letter is not None:
-            lane.letter = letter_for(lane, options.dead_letter, options.group, self._lineage_of(lane.key))
+            lineage, ahead_ms = self._lineage_of(lane.key), self._wall_offset_ms
+            lane.letter = letter_for(lane, options.dead_letter, options.group, lineage, ahead_ms)
             return [self.bury(lane)]
         assert lane.last_failure is not None
         alarm = tell_of(lane.held[0], CRITICAL, "record keeps failing", attempts=lane.attempts)

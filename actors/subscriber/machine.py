@@ -119,6 +119,7 @@ class SubscriberMachine:
             TimerFired: self._on_timer,
             StopRequested: self._on_stop_requested,
             Left: self._on_left,
+            **self._failures.events,
         }
         self._numbered_timers: dict[str, Callable[[int, int], None]] = {
             "handler": self._on_handler_late,

@@ -66,6 +66,7 @@ class SubscriberCrashed(PlanariaError):
 
 
 class SubscriberProcess(Actor):
+    follows_wall_clock = True
     machine: SubscriberMachine
 
     def __init__(self, context: ActorContext) -> None:
@@ -114,6 +115,7 @@ class SubscriberProcess(Actor):
             check=self._outputs.check,
             send=None if is_exact else lambda message: producer.publish(*structs.astuple(message)),
             is_metered=options.cpu_limit is not None,
+            now_ms=lambda: self.loop.now,
         )
         self._gauge = Gauge(self._recorder, self._workers, self._inbox, options.cpu_limit)
         self._mail = Mail(producer, self._inbox, letters.check, is_only_checked=is_exact)
@@ -157,11 +159,12 @@ class SubscriberProcess(Actor):
 
     def in_flight(self) -> tuple[InFlight, ...]:
         return tuple(
-            InFlight(*note.spot, note.attempt, note.last_failed_ms) for note in self._recorder.at_hand()
+            InFlight(*note.spot, note.attempt, note.last_failed_ms + self.loop.wall_offset_ms)
+            for note in self._recorder.at_hand()
         )
 
     def retrying(self) -> RetryReport:
-        return self.machine.retrying()
+        return self.machine.retrying().by_clock(self.loop.wall_offset_ms)
 
     def close(self) -> None:
         """A handler still at work is abandoned; if the supervisor is gone, the group is not left either."""

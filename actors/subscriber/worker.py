@@ -10,7 +10,7 @@ transaction that moves the offset.
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from time import monotonic, thread_time, time
+from time import monotonic, thread_time
 
 from ...transport.client.delivery import Delivery
 from ...transport.context import Context, Publication
@@ -37,6 +37,7 @@ class Workers:
         check: Check,
         send: Send | None,
         is_metered: bool = False,
+        now_ms: Callable[[], int],
     ) -> None:
         """`check` raises what a message that the handler publishes would be refused for; `send` publishes it, None
         leaves that to a transaction. `is_metered`: say when the record at hand has begun, in CPU time.
@@ -46,6 +47,7 @@ class Workers:
         self._recorder = recorder
         self._check = check
         self._send = send
+        self._now_ms = now_ms
         self._is_stopping = False
         self._is_metered = is_metered
         self._began: list[tuple[int, float] | None] = [None] * concurrency
@@ -90,7 +92,7 @@ class Workers:
         done = 0
         published, sent = self._under_way[worker] = ({}, [])
         made: Sequence[Publication] = ()
-        started_ms = int(time() * 1000)
+        started_ms = self._now_ms()
         over_at = monotonic() + SLICE_MS / 1000
         take = self._left[worker].popleft
         while not self._is_stopping:
@@ -160,7 +162,7 @@ class Workers:
         if verdict == "released":
             attempt -= 1
         else:
-            last_ms = int(time() * 1000)
+            last_ms = self._now_ms()
             first_ms = first_ms or last_ms
         tally = (attempt, handed, first_ms, last_ms)
         self._recorder.settle(

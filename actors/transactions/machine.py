@@ -6,7 +6,7 @@ Run by process.py.
 """
 
 from ...transport.addresses import transactions_address
-from ...transport.machine import Effect, Event, Received, Reply, SetTimer, Stop, TimerFired
+from ...transport.machine import Effect, Event, Received, Reply, SetTimer, Stop, TimerFired, WallClockStepped
 from ..journal.effects import BecomeReady
 from ..journal.phases import Left, Phases
 from ..journal.producer_ids import ProducerIds
@@ -78,6 +78,9 @@ class TransactionsMachine:
         return effects + self._ask_for_numbers() + self._set_timers(now)
 
     def _while_serving(self, event: Event, now: int) -> list[Effect]:
+        if isinstance(event, WallClockStepped):
+            self._serving.wall_offset_ms = event.offset_ms
+            return []
         if isinstance(event, Received):
             return self._serving.on_request(event, now)
         if isinstance(event, TimerFired) and event.key in TIMERS:

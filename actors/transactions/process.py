@@ -25,6 +25,7 @@ class TransactionsArguments(msgspec.Struct):
 
 
 class TransactionsActor(Actor):
+    follows_wall_clock: ClassVar[bool] = True
     requests: ClassVar[tuple[type[Request], ...]] = REQUESTS
     ready_by_itself: ClassVar[bool] = True
 

@@ -86,8 +86,10 @@ class Serving:
         self._parked: dict[str, deque[_Parked]] = {}
         self._numbers: deque[int] = deque()
         self._wanting: deque[Received] = deque()
+        self.wall_offset_ms = 0
+        """What the time of day is ahead of `now`."""
         for name, entry in entries.items():
-            # Recorded by the clock of an earlier process, which may have been hours ahead of this one's.
+            # Recorded before the machine has booted again, perhaps: its clock may have been hours ahead then.
             if entry.state == "Ongoing":
                 self._deadlines[name] = now + entry.timeout_ms
             self._know(name, entry)
@@ -154,7 +156,8 @@ class Serving:
             case EndTransaction() as request:
                 return self._on_end(asked, request, now)
             case ListTransactions():
-                found = [_described(name, entry) for name, entry in sorted(self._entries.items())]
+                entries = sorted(self._entries.items())
+                found = [_described(name, entry, self.wall_offset_ms) for name, entry in entries]
                 return self._answer(asked, ListTransactionsReply(transactions=found))
         raise AssertionError(f"unknown request {asked.request!r}")
 
@@ -401,14 +404,14 @@ def _is_same_holder(entry: Entry, request: InitProducer) -> bool:
     return entry.ended is not None and given == _identity(entry.ended) and entry.ended.why != "fenced"
 
 
-def _described(name: str, entry: Entry) -> TransactionDescription:
+def _described(name: str, entry: Entry, wall_offset_ms: int) -> TransactionDescription:
     return TransactionDescription(
         transactional_id=name,
         state=entry.state,
         producer_id=entry.producer_id,
         producer_epoch=entry.producer_epoch,
         timeout_ms=entry.timeout_ms,
-        started_ms=entry.started_ms,
+        started_ms=None if entry.started_ms is None else entry.started_ms + wall_offset_ms,
         partitions=topic_partitions(entry.partitions),
         groups=list(entry.groups),
     )

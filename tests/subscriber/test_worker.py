@@ -84,11 +84,15 @@ class Outlet:
                 gate.open()
 
 
+NOW_MS = 1_700_000_000_000
+
+
 def workers_of(
     handler: Any, recorder: FlightRecorder, inbox: Inbox, outlet: Outlet | None = None, **options: Any
 ) -> Workers:
     outlet = outlet or Outlet()
-    return Workers(handler, recorder, inbox, **{"check": outlet.check, "send": outlet.send, **options})
+    usual = {"check": outlet.check, "send": outlet.send, "now_ms": lambda: NOW_MS}
+    return Workers(handler, recorder, inbox, **{**usual, **options})
 
 
 def test_runs_records_in_order_and_notes_each(recorder: FlightRecorder, inbox: Inbox, tmp_path: Path) -> None:

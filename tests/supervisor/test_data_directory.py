@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from planaria.supervisor.run_directory import (
     remove_run_directory,
     run_directory_of,
 )
+from planaria.transport import clock
+from planaria.transport.origin import Origin
 
 
 def test_starts_are_counted(data_dir: Path) -> None:
@@ -58,6 +61,27 @@ def test_a_damaged_file_is_named_and_the_lock_given_back(data_dir: Path, name: s
         open_data_directory(data_dir)
     (data_dir / name).unlink()
     open_data_directory(data_dir).close()
+
+
+def test_the_steady_clock_goes_on_over_restarts_until_the_machine_boots(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def started() -> Origin:
+        data = open_data_directory(data_dir)
+        data.close()
+        return data.clock
+
+    first = started()
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() + 7_200_000_000_000)
+    assert started() == first
+    (data_dir / "clock.json").write_text("{")
+    damaged = started()
+    assert damaged.anchor_ns - first.anchor_ns > 7_000_000_000_000, "it begins anew at the time of day"
+    assert started() == damaged
+    monkeypatch.setattr(clock, "_boot", lambda: "another")
+    monkeypatch.setattr(time, "time_ns", real)
+    assert started().anchor_ns < damaged.anchor_ns
 
 
 def test_a_newer_format_is_refused(data_dir: Path) -> None:

@@ -145,6 +145,7 @@ class Done(Struct, frozen=True):
 
 
 class LoopActor(Actor):
+    follows_wall_clock: ClassVar[bool] = True
     requests: ClassVar[tuple[type[Request], ...]] = (
         Echo, Store, Ask, Tell, Later, Flood, Misdirect, Break
     )  # fmt: skip

@@ -58,10 +58,6 @@ class ManualLoop(Turns):
         return self._clock()
 
     @property
-    def wall(self) -> int:
-        return self._clock()
-
-    @property
     def next_timer_at(self) -> int | None:
         return self._timers.next_at()
 

@@ -134,7 +134,7 @@ class MemoryLog:
     def apply_retention(self, now_ms: int, consumed_offset: int | None = None) -> int:
         return 0
 
-    def compact(self, now_ms: int, budget_bytes: int) -> bool:
+    def compact(self, now_ms: int, budget_bytes: int, wall_ms: int) -> bool:
         return False  # nothing is ever due: tests/log and tests/coordinator compact real logs
 
     def checkpoint(self) -> bool:

@@ -54,7 +54,7 @@ class _Log(MemoryLog):
     def _is_full(self) -> bool:
         return self._partition.is_disk_full
 
-    def compact(self, now_ms: int, budget_bytes: int) -> bool:
+    def compact(self, now_ms: int, budget_bytes: int, wall_ms: int) -> bool:
         self._partition.slices_due = max(0, self._partition.slices_due - 1)
         return self._partition.slices_due > 0
 

@@ -22,6 +22,8 @@ from simulator_world import MS, SECOND, Violation, World
 
 LIVENESS_US = 90 * SECOND
 FAREWELL_US = 60 * SECOND
+MAX_AHEAD_MS = 3_600_000
+"""How far ahead of the broker's clock a record may be: `max_timestamp_ahead_ms`."""
 MAX_TICKETS = 20
 """Of the gateway, once everybody has left: what is parked still, a few polls of each client at most."""
 
@@ -218,8 +220,11 @@ class Simulation:
             self._end_client,
             self._freeze_client,
             self._close_consumer,
+            self._step_a_clock,
+            self._step_all_clocks,
+            self._boot,
         ]
-        weights = [6, 2, 2, 2, 1, 1, 2, 1, 1]
+        weights = [6, 2, 2, 2, 1, 1, 2, 1, 1, 2, 2, 1]
         for _ in range(self.world.between(0, 14)):
             fault = self.world.random.choices(kinds, weights)[0]
             self.world.after(self.world.between(0, self.chaos_us), self._break, fault)
@@ -265,6 +270,29 @@ class Simulation:
 
     def _fill_disk(self) -> None:
         self.disks.full_until = self.world.now_us + self.world.between(20, 1_500) * MS
+
+    def _step_a_clock(self) -> None:
+        """One process sees another time of day than the rest, and so do those after it."""
+        victim = self._victim()
+        if victim is not None:
+            self.world.clocks.wall_of_ms[victim.address] = self._step_ms()
+
+    def _step_all_clocks(self) -> None:
+        self.world.clocks.wall_ms += self._step_ms()
+
+    def _boot(self) -> None:
+        """The machine loses power, and comes back with another time of day."""
+        for host in self.supervisor.actors():
+            if host.is_alive:
+                self.deaths += 1
+                self.supervisor.kill(host)
+        self.world.clocks.boot(self.world.clocks.wall_ms + self._step_ms())
+        # Its clients are other machines: to a broker whose clock is hours slow their records lie hours ahead.
+        self.checks.may_refuse_times |= self.world.clocks.steady_ms < -MAX_AHEAD_MS
+
+    def _step_ms(self) -> int:
+        hours = self.world.random.choice([-30 * 24, -5, -2, -0.01, 0.01, 2, 5, 30 * 24])
+        return int(hours * 3_600_000)
 
     def _end_client(self) -> None:
         """A consumer is killed, and sooner or later its successor comes."""

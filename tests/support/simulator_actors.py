@@ -188,6 +188,28 @@ class SimulatedLoop(Loop):
         super()._send_reply(answer)
 
 
+class SimulatedClock:
+    """The clocks as one process of the broker's machine reads them."""
+
+    slept_ms = 0
+
+    def __init__(self, world: World, name: str) -> None:
+        self._world = world
+        self._name = name
+        self._steady_ms = world.clocks.steady_ms
+        self.offset_ms = 0
+        self.follow()
+
+    def now_ms(self) -> int:
+        return self._world.now_ms + self._steady_ms
+
+    def follow(self) -> int:
+        clocks = self._world.clocks
+        before = self.offset_ms
+        self.offset_ms = clocks.wall_ms + clocks.wall_of_ms.get(self._name, 0) - self._steady_ms
+        return self.offset_ms - before
+
+
 class _Begun(Exception):
     """The loop is about to take its first turn."""
 
@@ -313,9 +335,8 @@ def replacing_the_world(world: World, network: Network) -> Iterator[None]:
     def uuid4() -> Any:
         return SimpleNamespace(hex=f"{world.random.getrandbits(128):032x}")
 
-    clock = SimpleNamespace(now_ms=lambda: world.now_ms, offset_ms=0, follow=lambda: 0)
     replaced: dict[str, Any] = {
-        "planaria.transport.loop.Clock": lambda: clock,
+        "planaria.transport.loop.Clock": lambda _, name: SimulatedClock(world, name),
         "planaria.transport.loop.zmq": _ZmqWithoutWaiting(),
         "planaria.transport.loop.ServerConnections": _NoMonitor,
         "planaria.transport.sockets.new_context": new_context,

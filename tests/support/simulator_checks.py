@@ -17,6 +17,7 @@ from planaria.transport.batch import decode_records, split, verify
 from planaria.transport.client.producing import Outcome
 from planaria.transport.codec import split_envelope
 from planaria.transport.machine import Event, Received
+from planaria.transport.protocol.errors import ErrorCode
 from planaria.transport.protocol.groups import CommitOffsets, GroupHeartbeat, LeaveGroup
 from simulator_actors import ActorHost, Disks, PartitionDisk, Taps
 from simulator_world import Violation, World
@@ -135,6 +136,8 @@ class Checks(Taps):
         self.groups: dict[str, GroupWatch] = {}
         self.delivered: dict[tuple[str, Place], set[int]] = defaultdict(set)
         """Offsets by group, or by reader, and partition."""
+        self.may_refuse_times = False
+        """Whether the machine has booted with its clock so far back that the clients' records lie too far ahead."""
         self._world = world
         self._disks = disks
         self._records = GroupRecords(disks)
@@ -166,6 +169,9 @@ class Checks(Taps):
         self._world.note(
             "outcome", values[0].decode(), f"{outcome.base_offset} {outcome.error and outcome.error.code}"
         )
+        error = outcome.error
+        if error is not None and error.code == ErrorCode.INVALID_TIMESTAMP and not self.may_refuse_times:
+            raise Violation(f"{values[0]!r} is refused for its time: {error.message}")
         for position, value in enumerate(values):
             if value in self._acknowledged or value in self._refused:
                 raise Violation(f"{value!r} has two outcomes")

@@ -140,7 +140,7 @@ class SimulatedSupervisor(Host):
         if child.host is None:
             self._forget(child)
         elif child.is_heard:
-            self._tell(child, Stop(deadline_ms=self.world.now_ms + 5_000))
+            self._tell(child, Stop(deadline_ms=self.world.now_ms + self.world.clocks.steady_ms + 5_000))
             self.world.after(5_000 * MS, self.kill, child.host, "did not stop in time")
         else:
             self.kill(child.host, "stopped while starting")

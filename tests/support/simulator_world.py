@@ -32,11 +32,28 @@ class Killed(BaseException):
     """Ends a program's thread."""
 
 
+class MachineClocks:
+    """The clocks of the broker's machine, by what they are ahead of the world's time. They move by steps alone."""
+
+    def __init__(self) -> None:
+        self.steady_ms = 0
+        """Of the processes that start from now on: it changes when the machine boots."""
+        self.wall_ms = 0
+        self.wall_of_ms: dict[str, int] = {}
+        """What one process is wrong by beyond that, by its address."""
+
+    def boot(self, wall_ms: int) -> None:
+        """The steady clock begins at the time of day, whatever that is."""
+        self.steady_ms = self.wall_ms = wall_ms
+        self.wall_of_ms.clear()
+
+
 class World:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.random = random.Random(seed)
         self.now_us = 0
+        self.clocks = MachineClocks()
         self.events = 0
         self._queue: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self._turns = count()

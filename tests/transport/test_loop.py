@@ -11,9 +11,11 @@ import pytest
 import zmq
 
 from loop_actor import ADDRESS, PATIENCE_MS, Echo, LoopRun
+from planaria.transport.clock import REHEARSAL, new_origin
 from planaria.transport.codec import encode_header
 from planaria.transport.endpoints import endpoint_for
 from planaria.transport.loop import MAX_MESSAGES_PER_TURN
+from planaria.transport.machine import WallClockStepped
 from planaria.transport.protocol.control import Heartbeat, PeerDown, PeerUp, Ready, Stop
 from planaria.transport.protocol.errors import ErrorCode
 from planaria.transport.untaken import MAX_UNTAKEN_BYTES_PER_CONNECTION
@@ -344,3 +346,36 @@ def test_an_effect_nobody_knows_is_a_bug_and_crashes(run: LoopRun) -> None:
     send(run.client(), "break")
     run.join()
     assert "does not know" in str(run.failure)
+
+
+@pytest.mark.parametrize("step_ms", [7_200_000, -7_200_000])
+def test_a_step_of_the_wall_clock_is_told_with_the_next_heartbeat(
+    run: LoopRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, step_ms: int
+) -> None:
+    monkeypatch.setenv(REHEARSAL, str(tmp_path))
+    run.start()
+    run.next_word()
+    assert not run.actor.machine.heard
+    (tmp_path / "all").write_text(str(step_ms))
+    steps = steps_heard(run)
+    assert abs(steps[0].offset_ms - step_ms) < 250
+    assert abs(run.loop.wall - run.loop.now - step_ms) < 250
+
+
+def test_a_step_before_the_start_is_told_before_anything_else(
+    run: LoopRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whoever starts after a step has the steady clock of those that started before it."""
+    run.actor.context.clock = new_origin()
+    monkeypatch.setenv(REHEARSAL, str(tmp_path))
+    (tmp_path / ADDRESS.replace("/", "-")).write_text("-7200000")
+    run.start()
+    assert abs(steps_heard(run)[0].offset_ms + 7_200_000) < 250
+    assert isinstance(run.actor.machine.heard[0], WallClockStepped)
+
+
+def steps_heard(run: LoopRun) -> list[WallClockStepped]:
+    """Turns go by with the heartbeats."""
+    while not (steps := [event for event in run.actor.machine.heard if isinstance(event, WallClockStepped)]):
+        run.next_word()
+    return steps

@@ -7,7 +7,7 @@ Answered by the supervisor; the gateway passes them on.
 
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from .message import Reply, Request
 
@@ -53,6 +53,21 @@ class RetryReport(Struct, kw_only=True, frozen=True):
     count: int = 0
     records: list[Retrying] = []
     """Up to MAX_RETRYING_SHOWN, those that are tried next first."""
+
+    def by_clock(self, ahead_ms: int) -> "RetryReport":
+        """The same by a clock that is so much ahead."""
+        if not ahead_ms:
+            return self
+        return structs.replace(self, records=[_by_clock(each, ahead_ms) for each in self.records])
+
+
+def _by_clock(each: Retrying, ahead_ms: int) -> Retrying:
+    first_ms, next_ms = each.first_failed_ms, each.next_try_ms
+    return structs.replace(
+        each,
+        first_failed_ms=None if first_ms is None else first_ms + ahead_ms,
+        next_try_ms=next_ms and next_ms + ahead_ms,
+    )
 
 
 MAX_RETRYING_SHOWN = 100
