@@ -191,7 +191,13 @@ class CoordinatorMachine:
             self._decisions.why_no_share_group,
         )
         self._since_snapshot = replay.records_read
-        effects = [BecomeReady(), *self._serving.start(now), *self._watch.start(), *self._snapshot(now)]
+        least = 1 if replay.is_snapshot_refused else SNAPSHOT_RECORDS
+        effects = [
+            BecomeReady(),
+            *self._serving.start(now),
+            *self._watch.start(),
+            *self._snapshot(now, least),
+        ]
         effects += [*self._idleness.start(now), *self._expiry.start(now)]
         return effects + self._drop_spent_fences(now) + self._flush(now)
 

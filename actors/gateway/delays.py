@@ -31,12 +31,12 @@ class ScheduledIds:
         }
 
 
-def due_ms(index: int, record: PublishRecord, now: int) -> int | None:
-    """When a record is to be delivered, None when at once. Raises ProtocolError naming the field that is wrong."""
+def check_time(index: int, record: PublishRecord, wall_ms: int) -> None:
+    """Raises ProtocolError naming the field that is wrong."""
     if not is_delayed(record):
         if record.scheduled_id is not None:
             raise _refused(index, "scheduled_id: is for records with deliver_at_ms or delay_ms")
-        return None
+        return
     if record.deliver_at_ms is not None and record.delay_ms is not None:
         raise _refused(index, "deliver_at_ms and delay_ms are both given")
     if record.dedup_id is not None:
@@ -44,11 +44,8 @@ def due_ms(index: int, record: PublishRecord, now: int) -> int | None:
     fault = None if record.scheduled_id is None else scheduled_id_fault(record.scheduled_id)
     if fault is not None:
         raise _refused(index, fault)
-    if record.deliver_at_ms is None:
-        return now + (record.delay_ms or 0)
-    if record.deliver_at_ms > now + MAX_DELAY_MS:
+    if record.deliver_at_ms is not None and record.deliver_at_ms > wall_ms + MAX_DELAY_MS:
         raise _refused(index, f"deliver_at_ms: is more than {MAX_DELAY_MS} ms ahead")
-    return record.deliver_at_ms
 
 
 def check_fits(index: int, record: ScheduleRecord, max_message_bytes: int) -> None:

@@ -33,7 +33,7 @@ from ...transport.protocol.data import (
 from ...transport.protocol.delayed import Schedule, ScheduleRecord, ScheduleReply, scheduler_of
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.topics import CatalogTopic
-from .delays import ScheduledIds, check_fits, due_ms
+from .delays import ScheduledIds, check_fits, check_time, is_delayed
 from .peers import Peers
 from .tickets import Tickets
 
@@ -79,7 +79,7 @@ class Publisher:
         self._peers = peers
         self._ids = ids
         self.wall_offset_ms = 0
-        """What the machine's clock is ahead of `now`: the times of records and of delays are those of the wall clock."""
+        """What the machine's clock is ahead of `now`: the times of records are those of the wall clock."""
         self._open: dict[int, _Publication] = {}
         self._turns: dict[str, int] = {}
         """Topic -> how many of its requests had records without a key."""
@@ -89,7 +89,8 @@ class Publisher:
     ) -> list[Effect]:
         """Raises ProtocolError when the request is wrong as a whole."""
         wall = now + self.wall_offset_ms
-        dues = [due_ms(index, record, wall) for index, record in enumerate(request.records)]
+        for index, record in enumerate(request.records):
+            check_time(index, record, wall)
         rows = [to_row(index, record, wall) for index, record in enumerate(request.records)]
         publication = _Publication([None] * len(rows))
         last_ms = latest_ms(max(now, wall), entry.max_timestamp_ahead_ms)
@@ -98,8 +99,10 @@ class Publisher:
                 error = too_far_ahead(row.timestamp_ms, last_ms)
                 publication.results[row.index] = PublishedRecord(-1, -1, error)
         fit = [row for row in rows if publication.results[row.index] is None]
-        by_partition = self._by_partition([row for row in fit if dues[row.index] is None], request, entry)
-        effects = self._schedule(number, publication, request, rows, dues, entry, schedulers)
+        by_partition = self._by_partition(
+            [row for row in fit if not is_delayed(request.records[row.index])], request, entry
+        )
+        effects = self._schedule(number, publication, request, rows, entry, schedulers)
         for partition, share in by_partition.items():
             fitting = self._refuse_too_large(publication, partition, share, entry)
             batches = gather(fitting, entry.max_message_bytes)
@@ -189,7 +192,6 @@ class Publisher:
         publication: _Publication,
         request: Publish,
         rows: Sequence[Row],
-        dues: Sequence[int | None],
         entry: CatalogTopic,
         schedulers: int,
     ) -> list[Effect]:
@@ -198,17 +200,17 @@ class Publisher:
         for index, scheduled_id in self._ids.of(request, number).items():
             if publication.results[index] is not None:
                 continue
-            row, due = rows[index], dues[index]
-            assert due is not None
+            row, asked = rows[index], request.records[index]
             record = ScheduleRecord(
                 scheduled_id=scheduled_id,
                 topic=request.topic,
-                deliver_at_ms=due,
+                deliver_at_ms=asked.deliver_at_ms,
+                delay_ms=asked.delay_ms,
                 partition=request.partition,
                 key=row.key,
                 value=row.value,
                 headers=row.headers,
-                timestamp_ms=request.records[index].timestamp_ms,
+                timestamp_ms=asked.timestamp_ms,
             )
             try:
                 check_fits(index, record, entry.max_message_bytes)

@@ -99,6 +99,8 @@ class Replay:
         self.mark = mark
         """The last batch read."""
         self.records_read = 0
+        self.is_snapshot_refused = False
+        """Then a new one is to take its place at once: should the clock be set back, the old one would look young."""
         self._address = address
         self._topic = topic
         self._partition = partition
@@ -269,6 +271,7 @@ class Replay:
         return [self._fetch()]
 
     def _forget(self) -> None:
+        self.is_snapshot_refused = self._taken_at_ms is not None
         self._ledger.forget()
         self.mark = None
         self._position = 0

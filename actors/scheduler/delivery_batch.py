@@ -34,5 +34,5 @@ def _headers(scheduled_id: str, message: Message) -> Headers:
         **(message.headers or {}),
         SCHEDULED_ID_HEADER: scheduled_id,
         SCHEDULED_AT_HEADER: str(message.scheduled_at_ms),
-        SCHEDULED_FOR_HEADER: str(message.deliver_at_ms),
+        SCHEDULED_FOR_HEADER: str(message.announced_ms),
     }

@@ -104,7 +104,7 @@ class Lane:
             return Target(topic.topic_id, 0, 0, 0, now)
         if target.topic_id != topic.topic_id:
             return Target(topic.topic_id, _next_epoch(target), 0, 0, now)
-        if now - target.decided_ms > SURE_MS:
+        if not _is_fresh(target, now):
             return Target(topic.topic_id, _next_epoch(target), 0, target.from_offset, now)
         return target
 
@@ -115,7 +115,7 @@ class Lane:
             not self.must_scan
             and topic is not None
             and topic.topic_id == self.target.topic_id
-            and now - self.target.decided_ms <= SURE_MS
+            and _is_fresh(self.target, now)
         )
 
     def arrived(self, base_offset: int | None, delivered: tuple[str, ...]) -> None:
@@ -165,6 +165,11 @@ class Lane:
         delay_ms = self._delay_ms
         self._delay_ms = min(2 * delay_ms, RETRY_MAX_MS)
         return delay_ms
+
+
+def _is_fresh(target: Target, now: int) -> bool:
+    """Not when it was decided in what is the future: the machine has booted since, and how long ago is unknown."""
+    return 0 <= now - target.decided_ms <= SURE_MS
 
 
 def _next_epoch(target: Target) -> int:

@@ -32,6 +32,8 @@ from .records import (
 
 class SchedulerLedger:
     def __init__(self) -> None:
+        self.elapsed_ms = 0
+        """When the replay began."""
         self.start = Start(NO_START, "")
         self.pending = Pending()
         self.targets: dict[Place, Target] = {}
@@ -61,8 +63,9 @@ class SchedulerLedger:
         key, value, _, headers = record
         match decode_key(key or b""):
             case MessageKey(scheduled_id=scheduled_id) if value is not None:
-                due_ms = decode_message(value).deliver_at_ms
-                self.pending.restore(digest_of(scheduled_id), entry_of(due_ms, offset))
+                message = decode_message(value)
+                entry = entry_of(message.due_after(self.elapsed_ms), offset, message.is_delay)
+                self.pending.restore(digest_of(scheduled_id), entry)
             case MessageKey(scheduled_id=scheduled_id):
                 is_cancelled = (headers or {}).get(ENDED) == "cancelled"
                 ending: Ending = "cancelled" if is_cancelled else "delivered"

@@ -17,7 +17,7 @@ from ...transport.protocol.data import Fetch, FetchReply
 from ...transport.protocol.delayed import ListScheduled, ListScheduledReply, ScheduledMessage, page_after
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ..journal.identity import start_of
-from .pending import Pending, digest_of, offset_of
+from .pending import Clocks, Pending, digest_of, offset_of, wait_ms
 from .records import Message, MessageKey, decode_key, decode_message
 
 LIST = "list"
@@ -47,6 +47,7 @@ class Listing:
         schedulers: int,
         pending: Pending,
         reason_of: Callable[[str, Message], str | None],
+        clocks_at: Callable[[int], Clocks],
     ) -> None:
         self._address = address
         self._topic = topic
@@ -54,6 +55,7 @@ class Listing:
         self._schedulers = schedulers
         self._pending = pending
         self._reason_of = reason_of
+        self._clocks_at = clocks_at
         self._pages: dict[int, _Page] = {}
         self._last_number = 0
 
@@ -112,20 +114,22 @@ class Listing:
                 continue
             message = decode_message(value)
             if page.request.topic in (None, message.topic):
-                found.append((offset, self._described(decoded.scheduled_id, message, now)))
+                found.append((offset, self._described(decoded.scheduled_id, message, entry, now)))
         return found
 
-    def _described(self, scheduled_id: str, message: Message, now: int) -> ScheduledMessage:
+    def _described(self, scheduled_id: str, message: Message, entry: int, now: int) -> ScheduledMessage:
+        clocks = self._clocks_at(now)
+        left_ms = wait_ms(entry, clocks)
         return ScheduledMessage(
             scheduled_id=scheduled_id,
             topic=message.topic,
             partition=message.partition,
             key=message.key,
             key_text=as_text(message.key),
-            deliver_at_ms=message.deliver_at_ms,
+            deliver_at_ms=clocks.wall_ms + left_ms,
             scheduled_at_ms=message.scheduled_at_ms,
             size_bytes=message.size_bytes,
-            reason=self._reason_of(scheduled_id, message) if message.deliver_at_ms <= now else None,
+            reason=self._reason_of(scheduled_id, message) if left_ms <= 0 else None,
         )
 
     def _fetch(self, number: int, page: _Page) -> Call:

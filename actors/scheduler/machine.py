@@ -8,7 +8,7 @@ A batch that is on its way at a stop is repeated by the next incarnation, as aft
 
 from ...transport.addresses import partition_address, scheduler_address
 from ...transport.machine import Answered, Effect, Event, Failed, Received, Stop, WallClockStepped
-from ..journal.effects import BecomeReady, SaveSnapshot
+from ..journal.effects import BecomeReady, SaveSnapshot, Started
 from ..journal.identity import Start
 from ..journal.mark import LogMark
 from ..journal.phases import Left, Phases
@@ -32,9 +32,20 @@ __all__ = ["REQUESTS", "SchedulerMachine"]
 
 class SchedulerMachine:
     def __init__(
-        self, topic: str, number: int, schedulers: int, *, starter: str, snapshot: Snapshot | None = None
+        self,
+        topic: str,
+        number: int,
+        schedulers: int,
+        *,
+        starter: str,
+        snapshot: Snapshot | None = None,
+        slept_ms: int = 0,
     ) -> None:
-        """Of partition `number` of the internal topic; there are so many schedulers in all."""
+        """Of partition `number` of the internal topic; there are so many schedulers in all.
+
+        `slept_ms`: what the clock of delays is ahead of `now` when it starts.
+        """
+        self._slept_ms = slept_ms
         self._topic = topic
         self._number = number
         self._schedulers = schedulers
@@ -65,6 +76,8 @@ class SchedulerMachine:
         self._since_snapshot = 0
 
     def handle(self, event: Event, now: int) -> list[Effect]:
+        if isinstance(event, Started):
+            self._ledger.elapsed_ms = now + self._slept_ms
         effects, left = self._phases.handle(event, now)
         if left is Left.NOTHING:
             return effects
@@ -82,6 +95,7 @@ class SchedulerMachine:
     def _begin_serving(self, now: int) -> list[Effect]:
         replay, ledger = self._replay, self._ledger
         assert replay.mark is not None, "the start record has been read"
+        ledger.pending.settle_endings(now)
         self._mark, self._start = replay.mark, ledger.start
         own_partition = partition_address(self._topic, self._number)
         self._recorder = Recorder(replay.appender, replay.identity, next_sequence=1, encode=encode)
@@ -95,17 +109,19 @@ class SchedulerMachine:
             self._schedulers,
             ledger.pending,
             self._moves.reason_of,
+            self._moves.clocks,
         )
         self._serving = Serving(ledger.pending, self._moves, self._listing, self._recorder)
         self._since_snapshot = replay.records_read
-        effects: list[Effect] = [BecomeReady(), *self._watch.start(), *self._snapshot(now)]
+        least = 1 if replay.is_snapshot_refused else None
+        effects: list[Effect] = [BecomeReady(), *self._watch.start(), *self._snapshot(now, least)]
         if ledger.producer_id is None:
             effects += self._producer_ids.ask()
         return effects
 
     def _while_serving(self, event: Event, now: int) -> list[Effect]:
         if isinstance(event, WallClockStepped):
-            self._moves.follow_wall_clock(event.offset_ms)
+            self._moves.follow_clocks(event)
             return []
         if isinstance(event, Received):
             return self._serving.on_request(event, now)

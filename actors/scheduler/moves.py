@@ -26,6 +26,7 @@ from ...transport.machine import (
     PeerUp,
     SetTimer,
     TimerFired,
+    WallClockStepped,
 )
 from ...transport.partitioner import partition_for_key
 from ...transport.protocol.data import ListOffsetsReply, Produce, ProduceReply
@@ -33,7 +34,7 @@ from ...transport.protocol.errors import ErrorBody, ErrorCode
 from ...transport.protocol.topics import CatalogTopic
 from .delivery_batch import delivery_batch
 from .lane import Lane
-from .pending import Pending, digest_of, offset_of
+from .pending import Clocks, Pending, digest_of, offset_of
 from .reading import Found, Job, Reading
 from .records import Change, Message, Moved, Target
 from .scan import Scan, Wanted
@@ -81,7 +82,7 @@ class Moves:
         self._messages = 0
         self._bytes = 0
         self._wake_ms: int | None = None
-        self._wall_offset_ms = 0
+        self._ahead = WallClockStepped(0)
 
     # What the machine asks
 
@@ -117,10 +118,13 @@ class Moves:
 
     # What happens
 
-    def follow_wall_clock(self, offset_ms: int) -> None:
+    def follow_clocks(self, ahead: WallClockStepped) -> None:
         """Due times are compared with `now` and so much more from here on."""
-        self._wall_offset_ms = offset_ms
+        self._ahead = ahead
         self._wake_ms = None
+
+    def clocks(self, now: int) -> Clocks:
+        return Clocks(now + self._ahead.offset_ms, now + self._ahead.slept_ms)
 
     def set_topics(self, topics: dict[str, CatalogTopic], now: int) -> list[Effect]:
         before, self._topics = self._topics or {}, topics
@@ -184,15 +188,15 @@ class Moves:
             lane = self._rereading.popleft()
             if lane.step in ("reading", "naming"):
                 return self._reading.begin(lane.place, lane.flight)
-        due = self._pending.take_due(now + self._wall_offset_ms, WINDOW_MESSAGES)
+        due = self._pending.take_due(self.clocks(now), WINDOW_MESSAGES)
         return self._reading.begin(None, due, READ_BYTES) if due else []
 
     def _wake(self, now: int) -> list[Effect]:
-        due_ms = self._pending.next_due_ms()
-        if due_ms is None or due_ms <= now + self._wall_offset_ms or due_ms == self._wake_ms:
+        wait_ms = self._pending.wait_ms(self.clocks(now))
+        if wait_ms is None or wait_ms <= 0 or now + wait_ms == self._wake_ms:
             return []
-        self._wake_ms = due_ms
-        return [SetTimer(DUE, due_ms - self._wall_offset_ms)]
+        self._wake_ms = now + wait_ms
+        return [SetTimer(DUE, self._wake_ms)]
 
     def _on_read(self, job: Job, now: int) -> list[Effect]:
         if job.purpose is not None:
@@ -309,7 +313,7 @@ class Moves:
         topic, partition = lane.place
         frame = delivery_batch(
             lane.batch,
-            now + self._wall_offset_ms,
+            self.clocks(now).wall_ms,
             self.producer_id,
             lane.target.epoch,
             lane.target.intent.base_sequence,
@@ -329,7 +333,7 @@ class Moves:
 
     def _latest_ms(self, lane: Lane, now: int) -> int:
         topic = self._topic(lane)
-        return now if topic is None else latest_ms(now + self._wall_offset_ms, topic.max_timestamp_ahead_ms)
+        return now if topic is None else latest_ms(self.clocks(now).wall_ms, topic.max_timestamp_ahead_ms)
 
     def _on_outcome(self, event: Answered | Failed, now: int) -> list[Effect]:
         kind, place, call = event.key if len(event.key) == 3 else (None, NOWHERE, 0)

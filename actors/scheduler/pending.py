@@ -1,20 +1,25 @@
 """Which messages are pending and when they are due; which ended a short while ago. Pure, and without their contents.
 
-Owns the index by id and the heap by time. A message is one number here, `due << 63 | offset`: the heap's order is that
-of the due times, and of the offsets where they are equal. The number is in the index and in the heap, one object for
-both: with its id's hash some 170 bytes a message. Ids are kept by 128 bits of BLAKE2b, so no two are taken for one.
+Owns the index by id and two heaps by time. A message is one number here, `due << 64 | is_delay << 63 | offset`: a heap's
+order is that of the due times, and of the offsets where they are equal. The number is in the index and in a heap, one
+object for both: with its id's hash some 170 bytes a message. Ids are kept by 128 bits of BLAKE2b, so no two are taken
+for one.
 
-    add -> waiting in the heap --take_due--> taken --put_back--> waiting
+One heap holds times of day, the other one the ends of delays. They are compared with two clocks (`Clocks`), and so a
+step of the time of day moves the one kind against the other.
+
+    add -> waiting in a heap --take_due--> taken --put_back--> waiting
     any of them --withdraw--> decided to be cancelled: neither found nor delivered any more
     any of them --end--> ended, remembered for ENDED_KEPT_MS
 
-What was cancelled stays in the heap until it is due, or until the heap is half of such.
+What was cancelled stays in its heap until it is due, or until the heaps are half of such.
 """
 
 from collections.abc import Container, Iterable, Iterator
 from hashlib import blake2b
 from heapq import heapify, heappop, heappush
 from itertools import chain
+from typing import NamedTuple
 
 from .records import Ending
 
@@ -26,16 +31,35 @@ ENDED_KEPT_MS = 600_000
 """How long: a repeat whose answer was lost does not come later."""
 STALE_SLACK = 1_000
 
-_OFFSET_BITS = 63
-_OFFSET_MASK = (1 << _OFFSET_BITS) - 1
+_DUE_SHIFT = 64
+_DELAY_BIT = 1 << 63
+_OFFSET_MASK = _DELAY_BIT - 1
 
 
-def entry_of(due_ms: int, offset: int) -> int:
-    return due_ms << _OFFSET_BITS | offset
+class Clocks(NamedTuple):
+    """What due times are compared with, in the order of the heaps."""
+
+    wall_ms: int
+    """The time of day."""
+    elapsed_ms: int
+    """The clock of delays: it never steps, and goes on while the machine sleeps."""
+
+
+def entry_of(due_ms: int, offset: int, is_delay: bool) -> int:
+    return due_ms << _DUE_SHIFT | (_DELAY_BIT if is_delay else 0) | offset
 
 
 def due_of(entry: int) -> int:
-    return entry >> _OFFSET_BITS
+    return entry >> _DUE_SHIFT
+
+
+def is_delay(entry: int) -> bool:
+    return bool(entry & _DELAY_BIT)
+
+
+def wait_ms(entry: int, clocks: Clocks) -> int:
+    """How long until it is due; negative when it is."""
+    return due_of(entry) - clocks[is_delay(entry)]
 
 
 def offset_of(entry: int) -> int:
@@ -50,7 +74,8 @@ class Pending:
     def __init__(self) -> None:
         self._entries: dict[bytes, int] = {}
         self._withdrawn: dict[bytes, int] = {}
-        self._heap: list[int] = []
+        self._heaps: tuple[list[int], list[int]] = ([], [])
+        """Times of day, and delays."""
         self._ended: dict[bytes, tuple[int, Ending]] = {}
 
     def __len__(self) -> int:
@@ -59,17 +84,16 @@ class Pending:
     def add(self, digest: bytes, entry: int) -> None:
         self._entries[digest] = entry
         self._ended.pop(digest, None)
-        heappush(self._heap, entry)
+        self._push(entry)
 
     def restore(self, digest: bytes, entry: int) -> None:
-        """Add while the log is read; the heap follows by `arrange`."""
+        """Add while the log is read; the heaps follow by `arrange`."""
         self._entries[digest] = entry
         self._ended.pop(digest, None)
 
     def arrange(self, taken: Container[int] = ()) -> None:
-        """Make the heap of all that is pending but `taken`."""
-        self._heap = [entry for entry in self._entries.values() if entry not in taken]
-        heapify(self._heap)
+        """Make the heaps of all that is pending but `taken`."""
+        self._fill(entry for entry in self._entries.values() if entry not in taken)
 
     def find(self, digest: bytes) -> int | None:
         return self._entries.get(digest)
@@ -99,29 +123,49 @@ class Pending:
         found = self._ended.get(digest)
         return None if found is None else found[1]
 
-    def next_due_ms(self) -> int | None:
-        return due_of(self._heap[0]) if self._heap else None
+    def wait_ms(self, clocks: Clocks) -> int | None:
+        """How long until the next message is due, not more than 0 when one is; None when none waits."""
+        return min((wait_ms(heap[0], clocks) for heap in self._heaps if heap), default=None)
 
-    def take_due(self, now: int, limit: int) -> list[int]:
+    def take_due(self, clocks: Clocks, limit: int) -> list[int]:
+        """Those that have been due for longest first."""
         taken: list[int] = []
-        while self._heap and len(taken) < limit and due_of(self._heap[0]) <= now:
-            taken.append(heappop(self._heap))
+        while len(taken) < limit:
+            heap = min(filter(None, self._heaps), key=lambda heap: wait_ms(heap[0], clocks), default=None)
+            if heap is None or wait_ms(heap[0], clocks) > 0:
+                break
+            taken.append(heappop(heap))
         return taken
 
     def put_back(self, entries: Iterable[int]) -> None:
         for entry in entries:
-            heappush(self._heap, entry)
+            self._push(entry)
 
     def sweep(self) -> None:
-        """Rid the heap of the cancelled, if they are many."""
-        if len(self._heap) > 2 * len(self._entries) + STALE_SLACK:
+        """Rid the heaps of the cancelled, if they are many."""
+        if sum(map(len, self._heaps)) > 2 * len(self._entries) + STALE_SLACK:
             live = frozenset(self._entries.values())
-            self._heap = [entry for entry in self._heap if entry in live]
-            heapify(self._heap)
+            self._fill([entry for entry in chain(*self._heaps) if entry in live])
+
+    def _push(self, entry: int) -> None:
+        heappush(self._heaps[is_delay(entry)], entry)
+
+    def _fill(self, entries: Iterable[int]) -> None:
+        self._heaps = ([], [])
+        for entry in entries:
+            self._heaps[is_delay(entry)].append(entry)
+        for heap in self._heaps:
+            heapify(heap)
 
     def entries(self) -> Iterator[tuple[bytes, int]]:
         """Of all that has not ended."""
         return chain(self._entries.items(), self._withdrawn.items())
+
+    def settle_endings(self, now: int) -> None:
+        """No ending lies ahead: the clock was set back before the machine booted, and names would be taken for long."""
+        for digest, (ended_ms, ending) in self._ended.items():
+            if ended_ms > now:
+                self._ended[digest] = (now, ending)
 
     def endings(self) -> Iterator[tuple[bytes, tuple[int, Ending]]]:
         """The oldest first."""

@@ -48,6 +48,7 @@ class SchedulerActor(Actor):
             self._arguments.schedulers,
             starter=f"{self.context.instance_id}.{self.context.incarnation}",
             snapshot=decode_snapshot(data) if data is not None else None,
+            slept_ms=self.loop.slept_ms,
         )
         self.loop.dispatch(Started())
 

@@ -58,13 +58,33 @@ class Message(Struct, frozen=True, array_like=True):
     topic: str
     partition: int | None
     """None: by key, and without a key any; decided when it is due."""
-    deliver_at_ms: int
+    due_ms: int
+    """By the time of day; by the scheduler's `elapsed` clock where there is a `delay_ms`."""
+    delay_ms: int | None
+    """How long it is held back; None: until a time of day."""
     scheduled_at_ms: int
+    """The time of day."""
     key: bytes | None
     value: bytes | None
     headers: dict[str, str] | None
     timestamp_ms: int | None
     """None: the time of delivery."""
+
+    @property
+    def is_delay(self) -> bool:
+        return self.delay_ms is not None
+
+    @property
+    def announced_ms(self) -> int:
+        """For which time of day it was scheduled, by the clock as it was then."""
+        return self.due_ms if self.delay_ms is None else self.scheduled_at_ms + self.delay_ms
+
+    def due_after(self, elapsed_ms: int) -> int:
+        """When it is due for a process that started at `elapsed_ms`: no later than its whole delay from then.
+
+        The clock by which it was written down may have been ahead of this one, if the machine has booted since.
+        """
+        return self.due_ms if self.delay_ms is None else min(self.due_ms, elapsed_ms + self.delay_ms)
 
     @property
     def size_bytes(self) -> int:

@@ -34,7 +34,7 @@ from ..journal.recorder import Durable, Recorder, Waiting
 from . import pending as limits
 from .listing import Listing
 from .moves import Moves
-from .pending import Pending, digest_of, entry_of
+from .pending import Clocks, Pending, digest_of, entry_of
 from .records import Cancelled, Change, Message, ProducerChosen, Scheduled, record_count
 
 REQUESTS: tuple[type[Request], ...] = (Schedule, ListScheduled, CancelScheduled)
@@ -95,7 +95,8 @@ class Serving:
         for offset, change in offsets_of(durable):
             if isinstance(change, Scheduled):
                 digest = digest_of(change.scheduled_id)
-                self._pending.add(digest, entry_of(change.message.deliver_at_ms, offset))
+                entry = entry_of(change.message.due_ms, offset, change.message.is_delay)
+                self._pending.add(digest, entry)
                 decided = self._undurable[digest]
                 if not decided.pop(0):
                     self._pending.withdraw(digest)
@@ -118,16 +119,7 @@ class Serving:
         if len(self._pending) + len(self._undurable) >= limits.PENDING_LIMIT:
             why = f"{limits.PENDING_LIMIT} messages are scheduled here, which is the limit"
             return ScheduleResult(error=ProtocolError(ErrorCode.OVERLOADED, why).body)
-        message = Message(
-            topic=record.topic,
-            partition=record.partition,
-            deliver_at_ms=record.deliver_at_ms,
-            scheduled_at_ms=now,
-            key=record.key,
-            value=record.value,
-            headers=record.headers,
-            timestamp_ms=record.timestamp_ms,
-        )
+        message = _message(record, self._moves.clocks(now))
         self._undurable.setdefault(digest, []).append(True)
         self._decided.append(Scheduled(record.scheduled_id, message))
         return ScheduleResult()
@@ -171,6 +163,24 @@ class Serving:
             return [Reply(sender, body)]
         self._recorder.wait(Waiting(sender, body), is_gathered=bool(self._decided))
         return []
+
+
+def _message(record: ScheduleRecord, clocks: Clocks) -> Message:
+    due_ms = record.deliver_at_ms
+    if record.delay_ms is not None:
+        due_ms = clocks.elapsed_ms + record.delay_ms
+    assert due_ms is not None, "a record for a scheduler has a time or a delay"
+    return Message(
+        topic=record.topic,
+        partition=record.partition,
+        due_ms=due_ms,
+        delay_ms=record.delay_ms,
+        scheduled_at_ms=clocks.wall_ms,
+        key=record.key,
+        value=record.value,
+        headers=record.headers,
+        timestamp_ms=record.timestamp_ms,
+    )
 
 
 def offsets_of(durable: Durable[Change, Answer]) -> list[tuple[int, Change]]:

@@ -3,7 +3,7 @@
 Owns the file's layout. A snapshot is verified or thrown away, never repaired; the replay throws it away as well when the
 log does not have the batch it was taken after. Contents of messages are not in it. Big-endian:
 
-     0 magic "PLDS" | 4 version u16 = 1 | 6 reserved u16 | 8 length u32 (of the body) | 12 crc32c u32 (of the body)
+     0 magic "PLDS" | 4 version u16 = 2 | 6 reserved u16 | 8 length u32 (of the body) | 12 crc32c u32 (of the body)
     16 body: MessagePack map {mark: {base_offset, crc32c}, taken_at_ms, start: {epoch, starter}, producer_id,
     targets: [[topic, partition, Target], ...], digests: 16 bytes a message, entries: 16 bytes a message,
     ended: [[digest, ended_ms, ending], ...]}
@@ -22,7 +22,7 @@ from .pending import Pending
 from .records import Ending, Target
 
 MAGIC = b"PLDS"
-VERSION = 1
+VERSION = 2
 ENTRY_BYTES = 16
 
 _HEAD = struct.Struct(">4sHHII")

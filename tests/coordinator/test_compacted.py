@@ -164,6 +164,19 @@ def test_a_snapshot_older_than_the_tombstones_is_not_used(
         assert (group.calls[0].request.offset > 0) == is_used
 
 
+def test_a_snapshot_that_is_not_used_is_replaced_at_once() -> None:
+    """One from the future would look young again later, when tombstones are gone that came after it."""
+    group = SimulatedGroup().run()
+    group.request("x", CommitOffsets(group=GROUP, offsets=[PartitionOffset("ORDERS", 0, 7)]))
+    group.snapshot = encode_snapshot(group.state, group.machine._mark, group.now)
+    group.boot(-500_000)
+    group.drain()
+    assert group.snapshot is not None
+    stored = decode_snapshot(group.snapshot, GROUP)
+    assert stored is not None
+    assert stored.taken_at_ms == group.now
+
+
 def test_a_snapshot_from_before_it_said_its_age_is_not_used() -> None:
     group = SimulatedGroup().run()
     data = encode_snapshot(group.state, group.machine._mark, 0)

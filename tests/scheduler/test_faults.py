@@ -25,6 +25,7 @@ FULL = ErrorBody(ErrorCode.STORAGE_FULL, "no room", True)
 HOURS_MS = 3_600_000
 
 picks = st.integers(0, 1_000)
+steps = st.sampled_from([-30, -2, 0, 2, 30])
 delays = st.sampled_from([0, 0, 10, 50, 300, 2_000])
 
 
@@ -34,19 +35,29 @@ class ScheduleUnderFaults(RuleBasedStateMachine):
         self.world = SimulatedSchedule(ORDERS=partitions, PAYMENTS=1).run()
         self.topic_of: dict[str, str] = {}
         self.first_asked_ms: dict[str, int] = {}
+        self.not_before_ms: dict[str, int] = {}
+        """When the delay of a message ends, by the clock of delays; 0 for times of day."""
+        self.latest_ms = 0
+        """The latest time of day for which anything was scheduled."""
         self.asked: dict[int, str] = {}
         """Requests to schedule, by number."""
         self.asked_to_cancel: dict[int, str] = {}
 
     # Requests
 
-    @rule(topic=st.sampled_from(TOPICS), after_ms=delays, count=st.integers(1, 4), has_key=st.booleans())
-    def schedule(self, topic: str, after_ms: int, count: int, has_key: bool) -> None:
+    @rule(
+        topic=st.sampled_from(TOPICS),
+        after_ms=delays,
+        count=st.integers(1, 4),
+        has_key=st.booleans(),
+        is_delay=st.booleans(),
+    )
+    def schedule(self, topic: str, after_ms: int, count: int, has_key: bool, is_delay: bool) -> None:
         for _ in range(count):
             name = f"m{len(self.topic_of)}"
             self.topic_of[name] = topic
             self.first_asked_ms[name] = self.world.now
-            self.ask_for(name, after_ms, has_key)
+            self.ask_for(name, after_ms, has_key, is_delay)
 
     @precondition(lambda self: self.topic_of)
     @rule(pick=picks)
@@ -55,11 +66,18 @@ class ScheduleUnderFaults(RuleBasedStateMachine):
         if self.world.now - self.first_asked_ms[name] < ENDED_KEPT_MS:
             self.ask_for(name, 0, has_key=True)
 
-    def ask_for(self, name: str, after_ms: int, has_key: bool) -> None:
+    def ask_for(self, name: str, after_ms: int, has_key: bool, is_delay: bool = False) -> None:
+        if is_delay:
+            elapsed_ms = self.world.now + self.world.ahead.slept_ms
+            self.not_before_ms.setdefault(name, elapsed_ms + after_ms)
+        else:
+            self.not_before_ms[name] = 0
+        self.latest_ms = max(self.latest_ms, self.world.now + self.world.ahead.offset_ms + after_ms)
         record = ScheduleRecord(
             scheduled_id=name,
             topic=self.topic_of[name],
-            deliver_at_ms=self.world.now + after_ms,
+            deliver_at_ms=None if is_delay else self.world.now + self.world.ahead.offset_ms + after_ms,
+            delay_ms=after_ms if is_delay else None,
             key=name.encode() if has_key else None,
             value=name.encode(),
         )
@@ -115,6 +133,18 @@ class ScheduleUnderFaults(RuleBasedStateMachine):
         self.world.now += milliseconds
         self.world.fire()
 
+    @rule(hours=steps, slept_ms=st.sampled_from([0, 0, 400, 2 * HOURS_MS]))
+    def step_the_clock(self, hours: int, slept_ms: int) -> None:
+        self.world.step(hours * HOURS_MS, slept_ms)
+
+    @rule(hours=steps)
+    def boot(self, hours: int) -> None:
+        """The machine loses power, and comes back with another time of day."""
+        self.world.boot(hours * HOURS_MS)
+        self.not_before_ms = dict.fromkeys(self.not_before_ms, 0)
+        # How long ago a name was used is known by the wrong clock: it may count as a new one.
+        self.first_asked_ms = dict.fromkeys(self.first_asked_ms, -ENDED_KEPT_MS)
+
     @rule()
     def compact(self) -> None:
         self.world.compact()
@@ -165,6 +195,15 @@ class ScheduleUnderFaults(RuleBasedStateMachine):
             doubled = [name for name, count in Counter(self.world.delivered(topic)).items() if count > 1]
             assert not doubled, f"{topic} has {doubled} twice"
 
+    @invariant()
+    def no_delay_ends_early(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        elapsed_ms = self.world.now + self.world.ahead.slept_ms
+        for topic in TOPICS:
+            early = [name for name in self.world.delivered(topic) if elapsed_ms < self.not_before_ms[name]]
+            assert not early, f"{early} came early"
+
     def _is_asked_again(self, name: str, after: int) -> bool:
         """Whether the name was used once more after its cancel: then it was free, and what has it may arrive."""
         return any(number > after and asked == name for number, asked in self.asked.items())
@@ -177,6 +216,8 @@ class ScheduleUnderFaults(RuleBasedStateMachine):
             world.create("PAYMENTS", 1)
         for place in list(world.down):
             world.up(place)
+        if self.latest_ms > world.now + world.ahead.offset_ms:
+            world.step(self.latest_ms - world.now - world.ahead.offset_ms)  # times of day have come again
         world.advance(60_000)
         self.nothing_is_there_twice()
         arrived = {*world.delivered("ORDERS"), *world.delivered("PAYMENTS"), *world.delivered_before()}

@@ -13,7 +13,7 @@ from planaria.actors.journal.sleep_mark import SUFFIX
 from planaria.actors.log.errors import StorageFull
 from planaria.actors.log.files import Files
 from planaria.transport.actor import Actor, ActorContext
-from planaria.transport.machine import Call, CancelCall, Cast, Event, Reply, TimerFired
+from planaria.transport.machine import Call, CancelCall, Cast, Event, Reply, TimerFired, WallClockStepped
 from planaria.transport.turns import Turns
 
 
@@ -42,6 +42,13 @@ class ManualLoop(Turns):
         self.fired: list[Any] = []
         """The keys of timers, in the order they fired."""
         self.is_ready = False
+        self.ahead = WallClockStepped(0)
+        """What the other clocks are ahead of `clock`; `step` changes it."""
+
+    def step(self, ahead: WallClockStepped) -> None:
+        self.ahead = ahead
+        if self.is_ready:
+            self.turn(ahead)
 
     def start(self) -> None:
         """What the start of a process does before its first turn."""
@@ -77,8 +84,18 @@ class ManualLoop(Turns):
     def progress(self) -> None:
         """There is no supervisor to tell."""
 
+    @property
+    def wall_offset_ms(self) -> int:
+        return self.ahead.offset_ms
+
+    @property
+    def slept_ms(self) -> int:
+        return self.ahead.slept_ms
+
     def ready(self) -> None:
         self.is_ready = True
+        if self._actor.follows_wall_clock:
+            self.dispatch(self.ahead)
 
     def _expired(self, now: int) -> list[Event]:
         return []  # whether a call is answered is the test's to say

@@ -11,7 +11,7 @@ from typing import Any, Self
 from manual_loop import ManualLoop, OneFile, context_of
 from planaria.actors.log.files import Files
 from planaria.transport.actor import Actor, ActorContext
-from planaria.transport.machine import Answered, Call, Failed, Received, Sender
+from planaria.transport.machine import Answered, Call, Failed, Received, Sender, WallClockStepped
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.topics import WatchCatalog
 
@@ -36,6 +36,8 @@ class SimulatedActor:
         """What the incarnations leave to one another; a test may put real ones here, with a directory."""
         self.data_directory = "/nowhere"
         self.starts = 0
+        self.ahead = WallClockStepped(0)
+        """What the machine's other clocks are ahead of `now`."""
         self._requests = 0
 
     # The actor's life
@@ -57,6 +59,7 @@ class SimulatedActor:
         self.actor = make_actor(context, self.files)
         self.loop = ManualLoop(self.actor, context, lambda: self.now)
         self.loop.fired = self.fired
+        self.loop.ahead = self.ahead
         self.loop.start()
         self.machine = self.actor.machine
         self._gather()
@@ -148,6 +151,19 @@ class SimulatedActor:
             self.answer(calls[0])
 
     # Time
+
+    def step(self, wall_ms: int, slept_ms: int = 0) -> None:
+        """The wall clock is set to so much more, and the machine sleeps for so long besides."""
+        before = self.ahead
+        self.ahead = WallClockStepped(before.offset_ms + wall_ms + slept_ms, before.slept_ms + slept_ms)
+        self.loop.step(self.ahead)
+        self._gather()
+
+    def boot(self, wall_ms: int) -> None:
+        """The machine boots with its wall clock set to so much more, and the steady clock begins there."""
+        self.now += self.ahead.offset_ms + wall_ms
+        self.ahead = WallClockStepped(0)
+        self.start()
 
     def advance(self, milliseconds: int, each: Callable[[], None] = lambda: None) -> None:
         """Move the clock, firing every timer on its way at its own moment."""

@@ -82,11 +82,15 @@ class SimulatedSchedule(SimulatedActor):
         return self.replies[number]
 
     def schedule(self, scheduled_id: str, topic: str, after_ms: int, **fields: Any) -> Any:
+        """Until a time of day, or with `delay_ms` for so long."""
         fields = {"key": scheduled_id.encode(), "value": scheduled_id.encode(), **fields}
-        record = ScheduleRecord(
-            scheduled_id=scheduled_id, topic=topic, deliver_at_ms=self.now + after_ms, **fields
-        )
+        if "delay_ms" not in fields:
+            fields["deliver_at_ms"] = self.now + self.ahead.offset_ms + after_ms
+        record = ScheduleRecord(scheduled_id=scheduled_id, topic=topic, **fields)
         return self.request(Schedule(records=[record])).results[0]
+
+    def delay(self, scheduled_id: str, topic: str, delay_ms: int) -> Any:
+        return self.schedule(scheduled_id, topic, 0, delay_ms=delay_ms)
 
     def cancel(self, scheduled_id: str) -> str:
         body = self.request(CancelScheduled(scheduled_id=scheduled_id))

@@ -12,7 +12,7 @@ from zlib import crc32
 
 from msgspec import Meta, Struct
 
-from .data import TimestampMilliseconds
+from .data import MAX_DELAY_MS, TimestampMilliseconds
 from .errors import ErrorBody, ErrorCode, ProtocolError
 from .message import Reply, Request
 
@@ -20,11 +20,12 @@ MAX_SCHEDULED_ID_BYTES = 256
 
 
 class ScheduleRecord(Struct, frozen=True, kw_only=True):
-    """A record as the gateway hands it over: named, checked, its time absolute."""
+    """A record as the gateway hands it over: named, checked, with a time of day or a delay, never both."""
 
     scheduled_id: str
     topic: str
-    deliver_at_ms: TimestampMilliseconds
+    deliver_at_ms: TimestampMilliseconds | None = None
+    delay_ms: Annotated[int, Meta(ge=0, le=MAX_DELAY_MS)] | None = None
     partition: int | None = None
     key: bytes | None = None
     value: bytes | None = None
@@ -63,6 +64,7 @@ class ScheduledMessage(Struct, frozen=True, kw_only=True):
     key_text: str | None = None
     """The key, when it is UTF-8."""
     deliver_at_ms: int
+    """As the clock goes now: that of a delay moves with steps of the time of day."""
     scheduled_at_ms: int
     size_bytes: int
     """Of key and value."""
