@@ -1,4 +1,4 @@
-"""`planaria chaos`: continuous producers and groups while processes are killed and frozen, then a checked report.
+"""`planaria chaos`: continuous producers and groups while processes die or freeze and clocks step, then a checked report.
 
     run_chaos    for a person: live lines, the table, exit code 1 on any violation
     chaos_run    the run itself, for tests: returns the Report
@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..broker import EMBEDDED_ENDPOINT, Broker
+from .clocks import rehearsed
 from .history import History, Verdict
 from .nemesis import WEIGHTS, Fault, FaultKind, Nemesis
 from .probes import Probes
@@ -84,14 +85,17 @@ def _run_in(scratch: Path, options: ChaosOptions, say: Say) -> Report:
     history = History()
     journals = scratch / "journals"
     journals.mkdir()
-    with Broker(
-        scratch / "data",
-        endpoint=EMBEDDED_ENDPOINT,
-        restart_intensity=ENOUGH_RESTARTS,
-        backoff_reset_ms=1,
-        hang_timeout_ms=options.hang_timeout_ms,
-        heartbeat_interval_ms=min(500, options.hang_timeout_ms // 4),
-    ) as broker:
+    with (
+        rehearsed(scratch, options.seed) as clocks,
+        Broker(
+            scratch / "data",
+            endpoint=EMBEDDED_ENDPOINT,
+            restart_intensity=ENOUGH_RESTARTS,
+            backoff_reset_ms=1,
+            hang_timeout_ms=options.hang_timeout_ms,
+            heartbeat_interval_ms=min(500, options.hang_timeout_ms // 4),
+        ) as broker,
+    ):
         broker.create_topic(TOPIC, options.partitions)
         broker.subscribe(
             HOSTED_GROUP,
@@ -105,6 +109,7 @@ def _run_in(scratch: Path, options: ChaosOptions, say: Say) -> Report:
         nemesis = Nemesis(
             broker,
             probes,
+            clocks,
             seed=options.seed,
             interval_s=options.interval_ms / 1000,
             kinds=options.kinds,

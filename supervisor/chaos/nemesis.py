@@ -2,6 +2,8 @@
 
     kill        SIGKILL of one actor            freeze      SIGSTOP of one: nothing but the missing heartbeat tells
     pair        SIGKILL of two at once          supervisor  SIGKILL of the supervisor: its actors end by themselves
+    clock       one actor's wall clock steps    clocks      that of all steps, by hours back or forward
+    boot        as supervisor, and the steady clock begins anew at the time of day, as when the machine boots
 
 Each fault starts a probe in a thread of its own: the time from the signal until the victim's service answers again.
 """
@@ -19,10 +21,19 @@ import msgspec
 from ...transport.protocol.errors import PlanariaError
 from ...transport.protocol.operations import ActorStatus
 from ..broker import Broker
+from .clocks import Clocks
 from .probes import Probes
 
-FaultKind = Literal["kill", "freeze", "pair", "supervisor"]
-WEIGHTS: dict[FaultKind, int] = {"kill": 12, "freeze": 2, "pair": 4, "supervisor": 1}
+FaultKind = Literal["kill", "freeze", "pair", "supervisor", "clock", "clocks", "boot"]
+WEIGHTS: dict[FaultKind, int] = {
+    "kill": 12,
+    "freeze": 2,
+    "pair": 4,
+    "supervisor": 1,
+    "clock": 3,
+    "clocks": 3,
+    "boot": 1,
+}
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +53,7 @@ class Nemesis:
         self,
         broker: Broker,
         probes: Probes,
+        clocks: Clocks,
         *,
         seed: int,
         interval_s: float,
@@ -51,6 +63,7 @@ class Nemesis:
         """`victims`: the kinds of actors to strike, such as "partition"; all when empty."""
         self._broker = broker
         self._probes = probes
+        self._clocks = clocks
         self._chance = random.Random(seed)
         self._interval_s = interval_s
         self._kinds = kinds
@@ -68,10 +81,20 @@ class Nemesis:
         kind = self._chance.choices(self._kinds, [WEIGHTS[kind] for kind in self._kinds])[0]
         if kind == "supervisor":
             return self._strike_supervisor()
+        if kind == "boot":
+            return f"boot with the clock {self._clocks.boot()} h fast: {self._strike_supervisor(kind)}"
+        if kind == "clocks":
+            hours = self._clocks.set()
+            self._watch(kind, "machine", 0, self._probes.gateway)
+            return f"clocks all wrong by {hours} h"
         candidates = self._candidates()
         if not candidates:
             return f"{kind} nobody: none is ready"
         victims = self._chance.sample(candidates, min(len(candidates), 2 if kind == "pair" else 1))
+        if kind == "clock":
+            hours = self._clocks.set(victims[0].address)
+            self._watch(kind, victims[0].address, victims[0].pid or 0, self._probes.gateway)
+            return f"clock {victims[0].address} wrong by {hours} h"
         for victim in victims:
             self._signal(kind, victim)
         return f"{kind} {', '.join(victim.address for victim in victims)}"
@@ -92,12 +115,12 @@ class Nemesis:
             return False
         return not self._victims or actor.address.partition("/")[0] in self._victims
 
-    def _strike_supervisor(self) -> str:
+    def _strike_supervisor(self, kind: FaultKind = "supervisor") -> str:
         # Whoever answers is alive: the keeper's own notion may be of one that was killed just now.
         status = self._broker.status()
         pid = status.supervisor_pid
         os.kill(pid, signal.SIGKILL)
-        self._watch("supervisor", "supervisor", pid, lambda: self._probes.supervisor(status.instance_id))
+        self._watch(kind, "supervisor", pid, lambda: self._probes.supervisor(status.instance_id))
         return f"supervisor {pid}"
 
     def _signal(self, kind: FaultKind, victim: ActorStatus) -> None:

@@ -20,6 +20,7 @@ from rich.console import Console
 
 from ...transport.client.client import Client
 from ..broker import EMBEDDED_ENDPOINT, Broker
+from .clocks import rehearsed
 from .history import Entry, History
 from .hosted_stage import HOSTED, read_calls, transforming
 from .nemesis import WEIGHTS, Nemesis
@@ -130,14 +131,17 @@ def _run_in(scratch: Path, options: PipelineOptions, say: Say) -> PipelineReport
     chance = random.Random(options.seed)
     struck: Counter[str] = Counter()
     started = time.monotonic()
-    with Broker(
-        scratch / "data",
-        endpoint=EMBEDDED_ENDPOINT,
-        restart_intensity=ENOUGH_RESTARTS,
-        backoff_reset_ms=1,
-        hang_timeout_ms=HANG_TIMEOUT_MS,
-        heartbeat_interval_ms=HANG_TIMEOUT_MS // 4,
-    ) as broker:
+    with (
+        rehearsed(scratch, options.seed) as clocks,
+        Broker(
+            scratch / "data",
+            endpoint=EMBEDDED_ENDPOINT,
+            restart_intensity=ENOUGH_RESTARTS,
+            backoff_reset_ms=1,
+            hang_timeout_ms=HANG_TIMEOUT_MS,
+            heartbeat_interval_ms=HANG_TIMEOUT_MS // 4,
+        ) as broker,
+    ):
         for topic in TOPICS:
             broker.create_topic(topic, options.partitions)
         broker.create_topic(TOPIC, 1)  # the probes' own
@@ -145,7 +149,12 @@ def _run_in(scratch: Path, options: PipelineOptions, say: Say) -> PipelineReport
         _host(broker, stages, scratch)
         probes = Probes(broker.client, History())
         nemesis = Nemesis(
-            broker, probes, seed=options.seed, interval_s=options.interval_ms / 1000, kinds=tuple(WEIGHTS)
+            broker,
+            probes,
+            clocks,
+            seed=options.seed,
+            interval_s=options.interval_ms / 1000,
+            kinds=tuple(WEIGHTS),
         )
         source = Source(broker.endpoint, options.messages_per_second)
         workers = Workers(stages, chance)

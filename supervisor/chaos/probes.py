@@ -37,9 +37,13 @@ class Probes:
         elif kind == "coordinator":
             self._client.describe_group(rest)
         elif kind in ("gateway", "controller"):
-            self._client.list_topics()
+            self.gateway()
         else:
             self._ready_again(victim)
+
+    def gateway(self) -> None:
+        """Returns once the gateway answers."""
+        self._client.list_topics()
 
     def supervisor(self, instance_id: str) -> None:
         """Returns once another supervisor than `instance_id` answers through its gateway."""

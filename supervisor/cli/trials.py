@@ -59,7 +59,7 @@ def chaos(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Kill and freeze processes under load, then check for lost, reordered and duplicate messages.
+    """Kill and freeze processes and set clocks wrong under load, then check for lost, reordered and duplicate messages.
 
     Exit code 1 on any violation. Ctrl-C ends the faults early and starts the check.
 

@@ -54,3 +54,18 @@ def test_the_supervisor_is_killed_again_and_again(seed: int) -> None:
 @pytest.mark.chaos
 def test_actors_are_frozen_again_and_again(seed: int) -> None:
     run(seed, faults=30, interval_ms=1_000, kinds=("freeze",))
+
+
+@pytest.mark.timeout(120)
+def test_clocks_step_by_hours_while_actors_die(seed: int) -> None:
+    """Of one actor and of all, back and forward, with restarts, and with boots of the machine."""
+    kinds = ("clock", "clocks", "boot", "kill")
+    report = run(seed, faults=16, interval_ms=300, kinds=kinds, load=LIGHT)
+    assert report.faults.get("clock", 0) + report.faults.get("clocks", 0) > 0
+
+
+@pytest.mark.chaos
+def test_clocks_step_again_and_again(seed: int) -> None:
+    report = run(seed, faults=150, interval_ms=400, kinds=("clock", "clocks", "boot", "kill", "pair"))
+    assert report.faults["clock"] > 10
+    assert report.faults["clocks"] > 10

@@ -20,6 +20,7 @@ def test_promises_hold_under_faults(simulation_seed: int) -> None:
 
 
 @pytest.mark.chaos
+@pytest.mark.timeout(3_600)
 def test_promises_hold_under_thousands_of_faults(fresh_seeds: list[int]) -> None:
     failures: list[str] = []
     for seed in fresh_seeds:

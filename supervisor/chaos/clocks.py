@@ -1,0 +1,56 @@
+"""The clocks of the broker's machine in a chaos run, as the broker's processes see them (REHEARSAL in clock.py).
+
+    set     the wall clock of one actor, or of all, is wrong by so much from now on; they notice with their next heartbeat
+    boot    as after a boot of the machine: the next supervisor begins the steady clock anew, at the time of day
+
+Clients see the right time. Their records lie ahead of a broker whose clock was slow when its machine booted, and more
+than `max_timestamp_ahead_ms` is refused; so a boot here finds the clock right or fast.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+from ...transport.clock import REHEARSAL
+
+STEPS_H = (-5, -2, 0, 2, 5)
+HOUR_MS = 3_600_000
+EVERYBODY = "all"
+
+
+class Clocks:
+    def __init__(self, folder: Path, data: Path, seed: int) -> None:
+        self._folder = folder
+        self._origin = data / "clock.json"
+        self._chance = Random(seed)
+
+    def set(self, address: str = EVERYBODY) -> int:
+        """By how many hours it is wrong from now on."""
+        return self._set(address, self._chance.choice(STEPS_H))
+
+    def boot(self) -> int:
+        """To be followed by the death of the supervisor. By how many hours the clock is fast."""
+        hours = self._set(EVERYBODY, self._chance.choice([step for step in STEPS_H if step >= 0]))
+        self._origin.unlink(missing_ok=True)
+        return hours
+
+    def _set(self, address: str, hours: int) -> int:
+        # Replaced as a whole: a process may read it at any moment.
+        aside = self._folder / ".new"
+        aside.write_text(str(hours * HOUR_MS))
+        aside.rename(self._folder / address.replace("/", "-"))
+        return hours
+
+
+@contextlib.contextmanager
+def rehearsed(scratch: Path, seed: int) -> Iterator[Clocks]:
+    """The broker on `scratch`/data is to be started within, and whatever starts it again."""
+    folder = scratch / "clocks"
+    folder.mkdir()
+    os.environ[REHEARSAL] = str(folder)
+    try:
+        yield Clocks(folder, scratch / "data", seed)
+    finally:
+        del os.environ[REHEARSAL]
