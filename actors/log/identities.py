@@ -87,6 +87,12 @@ class Identities:
         """Take over what a snapshot holds."""
         self._sightings = OrderedDict((each.dedup_id, each) for each in sightings)
 
+    def bound_times(self, now_ms: int) -> None:
+        """Nothing was seen after now."""
+        for dedup_id, sighting in self._sightings.items():
+            if sighting.seen_ms > now_ms:
+                self._sightings[dedup_id] = Sighting(dedup_id, sighting.offset, now_ms)
+
     def replay(self, dedup_id: str, offset: int, now_ms: int) -> None:
         """Note what was read back from the log."""
         self.note(dedup_id, offset, now_ms)

@@ -73,7 +73,7 @@ class PartitionLog:
         self._checkpoint = recovered.checkpoint
         self._snapshot_offset = recovered.snapshot_offset
         self._batches_since_snapshot = self._remembered  # unknown: assume that a snapshot is worth its price
-        self._active_since_ms = recovered.active_since_ms
+        self._active_since_ms = min(recovered.active_since_ms, now_ms)
         if self._active_since_ms == 0 and self._active.size_bytes:
             self._active_since_ms = now_ms
         self._synced_bytes = self._active.size_bytes

@@ -246,6 +246,13 @@ class ProducerStates:
         self._applied_end = self._confirmed_end = offset
         return True
 
+    def bound_times(self, now_ms: int) -> None:
+        """Nothing was seen after now: the clock was ahead before the machine booted, and nothing would be forgotten."""
+        for producer_id, known in self._producers.items():
+            if known.last_seen_ms > now_ms:
+                self._producers[producer_id] = Producer(known.epoch, now_ms, known.batches)
+        self.identities.bound_times(now_ms)
+
     def replay(self, batches: Iterable[tuple[BatchHeader, str | None]], now_ms: int) -> None:
         """Apply batches read back from the log, each with its identity if it has one. All count as seen now."""
         for header, dedup_id in batches:

@@ -128,6 +128,7 @@ class _Recovery:
         active = self._go_on_behind_proofs(segments, active, start)
         self._note_gaps(segments)
         snapshot_offset = load_newest(self._directory, self._files, self._producers, active.next_offset)
+        self._producers.bound_times(self._now_ms)
         self._producers.replay(self._batches_from(segments, snapshot_offset or 0), self._now_ms)
         if self._last_leader_epoch < 0 and checkpoint is None and len(segments) > 1:
             self._last_leader_epoch = max(self._epoch_of(segments[-2]), self._cleaned.leader_epoch)

@@ -80,6 +80,18 @@ def test_snapshots_keep_identities_with_their_times() -> None:
     assert loaded.identities.find("never written", 50) is None
 
 
+def test_a_window_is_no_longer_than_itself_after_a_boot_with_a_slow_clock(tmp_path: Path) -> None:
+    config = unlimited()
+    log = PartitionLog.open(tmp_path, config, NOW_MS)
+    append(log, "a", NOW_MS)
+    log.close()
+    slow_ms = NOW_MS - 48 * 3_600_000
+    log = PartitionLog.open(tmp_path, config, slow_ms)
+    assert log.producers.identities.find("a", slow_ms + 119_999) == 0
+    assert log.producers.identities.find("a", slow_ms + 120_000) is None
+    log.close()
+
+
 def append(log: PartitionLog, dedup_id: str, now: int, key: bytes | None = None) -> int:
     """As the partition's machine and process do it."""
     offset = log.log_end_offset

@@ -111,6 +111,19 @@ def test_segments_roll_by_age_even_over_a_restart(tmp_path: Path) -> None:
     log.close()
 
 
+def test_a_segment_that_began_in_the_future_rolls_by_age_in_time(tmp_path: Path) -> None:
+    """The machine has booted since with a slow clock."""
+    log = open_log(tmp_path, segment_ms=1000)
+    append(log, [b"a"], now_ms=NOW_MS + 500_000)
+    log.close()
+    log = open_log(tmp_path, segment_ms=1000, now_ms=NOW_MS)
+    append(log, [b"b"], now_ms=NOW_MS + 999)
+    assert log.segment_count == 1
+    append(log, [b"c"], now_ms=NOW_MS + 1000)
+    assert log.segment_count == 2
+    log.close()
+
+
 def test_reads_in_a_long_segment_use_the_index(tmp_path: Path) -> None:
     log = open_log(tmp_path)
     for number in range(400):

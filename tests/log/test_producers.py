@@ -148,3 +148,14 @@ def test_a_snapshot_is_taken_back_whole_or_not_at_all() -> None:
         assert not empty.load(bytes(damaged), 20)
         assert not empty.load(data[:position], 20)
     assert len(empty) == 0
+
+
+def test_a_producer_that_was_seen_in_the_future_expires_in_time() -> None:
+    """The machine has booted since with a slow clock."""
+    states = ProducerStates(expiry_ms=1_000)
+    states.confirm([header(0, 0)], NOW_MS + 500_000)
+    states.bound_times(NOW_MS)
+    states.expire(NOW_MS + 1_000)
+    assert states.get(1) is not None
+    states.expire(NOW_MS + 1_001)
+    assert states.get(1) is None

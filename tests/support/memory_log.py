@@ -51,6 +51,7 @@ class MemoryLog:
         if disk.snapshot is not None and disk.snapshot[1] <= disk.end_offset:
             start = disk.snapshot[1]
             assert self.producers.load(*disk.snapshot)
+            self.producers.bound_times(now_ms)
         behind = [(header, frame) for header, frame in disk.batches if header.base_offset >= start]
         self.producers.replay(((header, dedup_id_of(frame, header)) for header, frame in behind), now_ms)
         disk.durable = len(disk.batches)
