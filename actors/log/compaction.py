@@ -78,16 +78,23 @@ class Compactor:
         """The last pass could not take all keys that were due."""
 
     def step(
-        self, config: LogConfig, segments: Sequence[Segment], now_ms: int, wall_ms: int, budget_bytes: int
+        self,
+        config: LogConfig,
+        segments: Sequence[Segment],
+        now_ms: int,
+        wall_ms: int | None,
+        budget_bytes: int,
     ) -> bool:
         """Go on with the pass under way, or begin one that is due; whether there is more to do now.
 
         `segments` are the log's, the active one last. How long a tombstone has been clean is counted by `now_ms`, the
         clock that never steps: whoever has a snapshot of the log trusts in that. The age of records is counted by the
-        time of day, as their timestamps are. Raises StorageFailed; a full disk ends the pass.
+        time of day, as their timestamps are: `wall_ms`, where it is not `now_ms`.
+
+        Raises StorageFailed; a full disk ends the pass.
         """
         if self._slices is None:
-            self._pass = self._due(config, segments, now_ms, wall_ms)
+            self._pass = self._due(config, segments, now_ms, now_ms if wall_ms is None else wall_ms)
             if self._pass is None:
                 return False
             self._slices = self._pass.run()

@@ -479,14 +479,10 @@ class PartitionLog:
     # -- compacting
 
     def compact(self, now_ms: int, budget_bytes: int, wall_ms: int | None = None) -> bool:
-        """Do about `budget_bytes` of compaction, if any is due; whether there is more to do now.
-
-        `wall_ms`: the time of day where that is not `now_ms`.
-        """
+        """Do about `budget_bytes` of it, if any is due; whether there is more to do now. See `Compactor.step`."""
         if not self.config.is_compacting:
             return False
         with self._usable:
-            wall_ms = now_ms if wall_ms is None else wall_ms
             is_more = self._compactor.step(self.config, self._segments, now_ms, wall_ms, budget_bytes)
         if self._compactor.cleaned != Cleaned():
             self.note_companion(COMPACTION_NAME)

@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
-from ...transport.clock import REHEARSAL
+import msgspec
+
+from ...transport.clock import REHEARSAL, new_origin
 
 STEPS_H = (-5, -2, 0, 2, 5)
 HOUR_MS = 3_600_000
@@ -31,17 +33,23 @@ class Clocks:
         return self._set(address, self._chance.choice(STEPS_H))
 
     def boot(self) -> int:
-        """To be followed by the death of the supervisor. By how many hours the clock is fast."""
+        """To be followed by the death of the supervisor. By how many hours the clock is fast.
+
+        The next supervisor finds the new origin: it may start only when the clock has been set once more.
+        """
         hours = self._set(EVERYBODY, self._chance.choice([step for step in STEPS_H if step >= 0]))
-        self._origin.unlink(missing_ok=True)
+        self._replace(self._origin, msgspec.json.encode(new_origin()))
         return hours
 
     def _set(self, address: str, hours: int) -> int:
-        # Replaced as a whole: a process may read it at any moment.
-        aside = self._folder / ".new"
-        aside.write_text(str(hours * HOUR_MS))
-        aside.rename(self._folder / address.replace("/", "-"))
+        self._replace(self._folder / address.replace("/", "-"), str(hours * HOUR_MS).encode())
         return hours
+
+    def _replace(self, file: Path, content: bytes) -> None:
+        """As a whole: a process may read it at any moment."""
+        aside = self._folder / ".new"
+        aside.write_bytes(content)
+        aside.rename(file)
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from ...transport.client.client import Client
 from ..broker import EMBEDDED_ENDPOINT, Broker
-from .clocks import rehearsed
+from .clocks import Clocks, rehearsed
 from .history import Entry, History
 from .hosted_stage import HOSTED, read_calls, transforming
 from .nemesis import WEIGHTS, Nemesis
@@ -148,14 +148,7 @@ def _run_in(scratch: Path, options: PipelineOptions, say: Say) -> PipelineReport
         stages = _stages(broker.endpoint, scratch)
         _host(broker, stages, scratch)
         probes = Probes(broker.client, History())
-        nemesis = Nemesis(
-            broker,
-            probes,
-            clocks,
-            seed=options.seed,
-            interval_s=options.interval_ms / 1000,
-            kinds=tuple(WEIGHTS),
-        )
+        nemesis = _nemesis(broker, probes, clocks, options)
         source = Source(broker.endpoint, options.messages_per_second)
         workers = Workers(stages, chance)
 
@@ -204,6 +197,11 @@ def _run_in(scratch: Path, options: PipelineOptions, say: Say) -> PipelineReport
         hosted=dict(sorted(hosted.items())),
         stages=findings,
     )
+
+
+def _nemesis(broker: Broker, probes: Probes, clocks: Clocks, options: PipelineOptions) -> Nemesis:
+    interval_s = options.interval_ms / 1000
+    return Nemesis(broker, probes, clocks, seed=options.seed, interval_s=interval_s, kinds=tuple(WEIGHTS))
 
 
 def _stages(endpoint: str, scratch: Path) -> list[Stage]:
