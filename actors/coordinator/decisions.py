@@ -12,7 +12,8 @@ its offsets go, and its partitions are assigned to nobody until whoever holds on
 
 A partition that is younger than the group's knowledge of its topic is read from its beginning, whatever their policy:
 nobody could have chosen to pass what is in it. The group records how many partitions of each topic it knows, and that a
-topic it subscribes to does not exist; what is added later gets offset 0 committed before anybody is granted it.
+topic it subscribes to, or has read, does not exist. What is added later gets offset 0 committed before anybody is granted
+it; of a topic that gets the name later, when somebody of the group reads it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -51,6 +52,8 @@ from .records import (
 )
 from .state import GroupState
 
+NO_TOPIC = KnownTopic("", 0)
+"""Of a name that no topic has: one that gets it is younger than the group."""
 MAX_PENDING = 10_000
 """Transactions that may have offsets of a group waiting for their end."""
 
@@ -344,44 +347,82 @@ class Decisions:
             return False
         current = self._topics.get(topic)
         known = self.state.topic_ids.get(topic)
-        if known == "":
+        if known == NO_TOPIC.topic_id:
             return False
         return current is None or (known is not None and known != current.topic_id)
 
     def _topic_id(self, topic: str) -> str | None:
         """Of the topic of this name that the group reads; of one that it does not read yet, the controller's."""
         current = (self._topics or {}).get(topic)
-        return self.state.topic_ids.get(topic, current.topic_id if current is not None else None)
+        return self.state.topic_ids.get(topic) or (current.topic_id if current is not None else None)
 
     def _note_topic(self, topic: str) -> None:
         """From now on the group knows this topic and no other of its name."""
         current = self._topics.get(topic) if self._topics is not None else None
-        if current is None or topic in self.state.topic_ids:
+        if current is None:
             return
+        known = self.state.topic_ids.get(topic)
+        if known is None:
+            self._know(current)
+        elif known == NO_TOPIC.topic_id:
+            self._begin_added(current, 0)
+
+    def note_sharing(self, topics: Iterable[str]) -> None:
+        """Members of a share group ask for records of these: what the topics are now is what the group knows for good."""
+        for topic in topics:
+            if self._topics is None or topic in self.state.topic_ids:
+                continue
+            current = self._topics.get(topic)
+            if current is not None:
+                self._know(current)
+            else:
+                self._record(Change(TopicKey(self.state.group, topic), NO_TOPIC))
+
+    def is_younger(self, place: Place, topic_id: str) -> bool:
+        """Whether a partition came after the group knew its topic, or that there was none of the name."""
+        topic, partition = place
+        known = self.state.topic_ids.get(topic)
+        if known is None:
+            return False
+        return known != topic_id or partition >= self.state.partition_counts[topic]
+
+    def note_reading(self, topics: Iterable[str]) -> None:
+        """Somebody is about to read topics; those that are younger than the group begin at their beginning."""
+        for topic in topics:
+            if self.state.topic_ids.get(topic) == NO_TOPIC.topic_id:
+                self._note_topic(topic)
+
+    def _know(self, current: CatalogTopic) -> None:
         known = KnownTopic(current.topic_id, current.partitions)
-        self._record(Change(TopicKey(self.state.group, topic), known))
+        self._record(Change(TopicKey(self.state.group, current.topic), known))
+
+    def _begin_added(self, current: CatalogTopic, known_count: int) -> None:
+        """The partitions beyond those that were known begin at their beginning."""
+        self._know(current)
+        for partition in range(known_count, current.partitions):
+            place = (current.topic, partition)
+            if place not in self.state.offsets:
+                offset = CommittedOffset(0, reset_epoch=self.state.reset_epoch(place))
+                self._record(Change(OffsetKey(self.state.group, *place), offset))
 
     def _note_absence(self, topic: str) -> None:
         """A member subscribes to a topic that does not exist: when it does, it is read from its beginning."""
         if self._topics is not None and topic not in self._topics and topic not in self.state.topic_ids:
-            self._record(Change(TopicKey(self.state.group, topic), KnownTopic("", 0)))
+            self._record(Change(TopicKey(self.state.group, topic), NO_TOPIC))
 
     def _note_growth(self, topic: str) -> None:
-        """Partitions that have been added since the group knows the topic begin at their beginning."""
+        """Partitions that have been added to a topic since the group knows it begin at their beginning."""
+        if self.state.share_settings is not None:
+            return  # it has no offsets, and looks where it begins by itself
         current = self._topics.get(topic) if self._topics is not None else None
         known_id, count = self.state.topic_ids[topic], self.state.partition_counts[topic]
-        if current is None or known_id not in ("", current.topic_id) or current.partitions <= count:
+        if current is None or known_id != current.topic_id or current.partitions <= count:
             return
-        known = KnownTopic(current.topic_id, current.partitions)
-        self._record(Change(TopicKey(self.state.group, topic), known))
         members = self.state.members.values()
         if members and not any(topic in member.topics for member in members):
-            return  # nobody reads it
-        for partition in range(count, current.partitions):
-            if (topic, partition) not in self.state.offsets:
-                key = OffsetKey(self.state.group, topic, partition)
-                epoch = self.state.reset_epoch((topic, partition))
-                self._record(Change(key, CommittedOffset(0, reset_epoch=epoch)))
+            self._know(current)  # nobody reads it
+        else:
+            self._begin_added(current, count)
 
     def _replace_gone_topics(self) -> None:
         """Once nobody holds a partition of one any more: until then its holders commit, and that counts for nothing."""
@@ -391,8 +432,8 @@ class Decisions:
             if topic in held:
                 continue
             self._forget_offsets(topic)
-            self._record(Change(TopicKey(self.state.group, topic), None))
-            self._note_topic(topic)
+            # The next one of the name is younger than the group, however soon it comes.
+            self._record(Change(TopicKey(self.state.group, topic), NO_TOPIC))
             self._are_targets_stale = True
 
     def _forget_offsets(self, topic: str) -> None:

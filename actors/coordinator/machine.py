@@ -8,13 +8,14 @@ still, and begin anew after it; at a stop parked heartbeats are refused. Run by 
 
 from collections.abc import Callable
 
-from ...transport.addresses import coordinator_address
+from ...transport.addresses import coordinator_address, place_of
 from ...transport.machine import (
     Answered,
     Disconnected,
     Effect,
     Event,
     Failed,
+    PeerUp,
     Received,
     Reply,
     Sender,
@@ -37,7 +38,7 @@ from ...transport.protocol.groups import (
 from ...transport.protocol.message import Done, Request
 from ...transport.protocol.operations import RetryReport
 from ...transport.protocol.session import Cancel
-from ...transport.protocol.shares import ShareMemberGone
+from ...transport.protocol.shares import Acquire, ShareMemberGone
 from ..journal.effects import BecomeReady, SaveSnapshot
 from ..journal.mark import LogMark
 from ..journal.phases import Left, Phases
@@ -189,6 +190,7 @@ class CoordinatorMachine:
             self._state.share_settings,
             {place: by_this_clock(each, now) for place, each in self._state.shares.items()},
             self._decisions.why_no_share_group,
+            self._decisions.is_younger,
         )
         self._since_snapshot = replay.records_read
         least = 1 if replay.is_snapshot_refused else SNAPSHOT_RECORDS
@@ -234,11 +236,15 @@ class CoordinatorMachine:
         is_of_report = isinstance(event, Answered | Failed) and isinstance(event.key, tuple)
         if is_of_report and event.key[0] == REPORT:
             return self._reports.on_outcome(event, now)
+        if isinstance(event, PeerUp) and (place := place_of(event.address)) is not None:
+            self._share.on_up(place)
         effects, topics = self._watch.handle(event, now)
         if topics is not None:
             self._decisions.set_topics(topics)
             self._progress.set_topics(topics)
             self._share.set_topics(topics)
+            if self._share.is_share:
+                self._decisions.note_sharing(self._share.topics_in_use())
             effects += self._serving.retry_resets(now)
         effects += self._progress.handle(event, now)
         more, durable = self._recorder.handle(event, now)
@@ -274,6 +280,8 @@ class CoordinatorMachine:
             self._serving.check_served(event.request, now)
             self._recorder.check_room(0)
             effects, body = self._share.on_request(event, now)
+            if isinstance(event.request, Acquire):
+                self._decisions.note_sharing(event.request.topics)
         except ProtocolError as error:
             return [Reply(event.sender, error.body)]
         if body is not None:

@@ -315,6 +315,7 @@ class Serving:
         if request.require_stable and self._decisions.state.pending.is_touching(places):
             message = "a transaction that is not over is about to move these offsets"
             raise ProtocolError(ErrorCode.UNSTABLE_OFFSETS, message)
+        self._decisions.note_reading(partitions or ())
         state = self._decisions.state
         body = FetchOffsetsReply(
             offsets=selected(state.offsets, partitions, state.resets.floor),
@@ -322,7 +323,7 @@ class Serving:
             topic_ids={
                 topic: known
                 for topic, known in state.topic_ids.items()
-                if partitions is None or topic in partitions
+                if known and (partitions is None or topic in partitions)
             },
         )
         return self._answer_when_durable(sender, body)

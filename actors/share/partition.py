@@ -43,7 +43,11 @@ class Dead(Struct, frozen=True):
 class SharePartition:
     def __init__(self, progress: ShareProgress) -> None:
         self.topic_id = progress.topic_id
+        self.leader_epoch = progress.leader_epoch
+        """Of the partition's start that told of all that is known here."""
         self._spans = spans_of(progress)
+        self.is_verified = not len(self._spans)
+        """Whether the log as it is since the partition's latest start is known to hold what is known here."""
         self._reasons = dict(progress.reasons)
         self._retries = Retries()
         self.tail = self._spans.end
@@ -51,7 +55,8 @@ class SharePartition:
         self._record_bytes = 1
 
     def progress(self, now: int) -> ShareProgress:
-        return ShareProgress(self.topic_id, self._spans.start, runs_of(self._spans), dict(self._reasons), now)
+        runs, reasons = runs_of(self._spans), dict(self._reasons)
+        return ShareProgress(self.topic_id, self._spans.start, runs, reasons, now, self.leader_epoch)
 
     @property
     def end(self) -> int:
@@ -59,11 +64,14 @@ class SharePartition:
 
     @property
     def wants_tail(self) -> bool:
-        """Whether all that is known to be there has been delivered."""
-        return self._spans.end >= self.tail and len(self._spans) < MAX_RUNS
+        """Whether all that is known to be there has been delivered, or may not be there any more."""
+        is_passed = self._spans.end >= self.tail and len(self._spans) < MAX_RUNS
+        return is_passed or not self.is_verified
 
     def can_give(self, now: int) -> bool:
         """Whether an `acquire` would find something: one look for all who wait."""
+        if not self.is_verified:
+            return False
         is_fresh = self.tail > self._spans.end and len(self._spans) < MAX_RUNS
         return (
             is_fresh or any(span.state == State.AVAILABLE and span.until <= now for span in self._spans)
@@ -227,6 +235,14 @@ class SharePartition:
         self.tail = max(tail, self._spans.end)
         self._reasons = {offset: text for offset, text in self._reasons.items() if offset >= log_start}
         return True
+
+    def cut(self, end: int) -> None:
+        """The log was cut there: what lies behind are other records by now, or none, and nobody has had them."""
+        self._spans.cut_at(end)
+        self._retries.ended(end, 2**63)
+        self._reasons = {offset: text for offset, text in self._reasons.items() if offset < end}
+        self.tail = self._spans.end
+        self.leader_epoch = None
 
     def dead(self) -> Iterator[Dead]:
         for span in self._spans:

@@ -4,7 +4,8 @@ Owns the two values and their limits. The keys, and how they are encoded, are th
 (`coordinator/records.py`); what a partition's runs mean is partition.py's.
 
     settings  = {lock_ms, max_deliveries, dead_letter, start}
-    progress  = {topic_id, start, runs: [[records, state, deliveries, until], ...], reasons: {offset: text}, written_ms}
+    progress  = {topic_id, start, runs: [[records, state, deliveries, until], ...], reasons: {offset: text}, written_ms,
+                 leader_epoch}
 
 One progress record says all of a partition, and the newest holds. Who holds a lock is not in it: a coordinator that comes
 back finds what was acquired available, with its delivery counted.
@@ -49,6 +50,8 @@ class ShareProgress(Struct, frozen=True):
     """Why records are dead, where somebody said so."""
     written_ms: int = 0
     """By the clock that every `until` is of."""
+    leader_epoch: int | None = None
+    """Of the partition's start that all these records were known from."""
 
 
 def by_this_clock(progress: ShareProgress, now: int) -> ShareProgress:

@@ -49,12 +49,13 @@ from ...transport.protocol.topics import CatalogTopic
 from .answers import Answers
 from .description import describe, retry_alarms, retry_report
 from .letters import Letters
+from .news import LogNews
 from .partition import SharePartition
 from .reading import Acquired, Reading
 from .records import ShareProgress, ShareSettings
 from .requests import check_topics
 from .spans import Span
-from .tails import SHARE, Tails, bounds_of, record_bytes_of
+from .tails import SHARE
 
 REQUESTS: tuple[type[Request], ...] = (Acquire, Acknowledge, ConfigureShareGroup)
 MAX_PARKED = 1_000
@@ -79,13 +80,14 @@ class ShareServing:
         settings: ShareSettings | None,
         progress: Mapping[Place, ShareProgress],
         why_not: Callable[[], str | None],
+        is_younger: Callable[[Place, str], bool],
     ) -> None:
-        """`why_not` tells why the group cannot become a share group, if it has no settings yet."""
+        """`why_not` tells why the group cannot become a share group, if it has no settings yet; `is_younger`: news.py."""
         self._group = group
         self._settings = settings
         self._why_not = why_not
         self._partitions = {place: SharePartition(each) for place, each in progress.items()}
-        self._tails = Tails()
+        self._news = LogNews(self._partitions, is_younger)
         self._reading = Reading(self._partitions)
         self._answers = Answers()
         self._letters = Letters(group, self._partitions)
@@ -293,6 +295,10 @@ class ShareServing:
                 del self._partitions[place]
                 self._dirty[place] = None
 
+    def on_up(self, place: Place) -> None:
+        self._news.on_up(place)
+        self._is_stirred = True
+
     def on_durable(self, place: Place, progress: ShareProgress | None) -> None:
         self._letters.on_durable(place, progress)
 
@@ -318,12 +324,12 @@ class ShareServing:
                 self._expire(now)
                 return []
             case (_, "again", place):
-                self._tails.on_rested(place)
+                self._news.on_rested(place)
                 self._is_stirred = True
                 return []
             case (_, "read", number):
                 effects = self._reading.handle(number, event)
-                self._note_reading()
+                self._note_changes(self._reading.changed)
                 return effects
             case (_, "letter_read" | "letter_write" | "letter_again" as kind, place, offset):
                 return self._on_letter(kind, place, offset, event, now)
@@ -331,9 +337,9 @@ class ShareServing:
                 return self._on_tail(kind, place, event, now)
         raise AssertionError(f"nobody used the key {event.key!r}")
 
-    def _note_reading(self) -> None:
-        self._dirty.update(dict.fromkeys(self._reading.changed))
-        self._reading.changed.clear()
+    def _note_changes(self, changed: set[Place]) -> None:
+        self._dirty.update(dict.fromkeys(changed))
+        changed.clear()
         self._is_stirred = True
 
     def _on_letter(self, kind: str, place: Place, offset: int, event: Event, now: int) -> list[Effect]:
@@ -345,28 +351,13 @@ class ShareServing:
 
     def _on_tail(self, kind: str, place: Place, event: Answered | Failed, now: int) -> list[Effect]:
         self._is_stirred = True
-        if kind == "tail" or isinstance(event, Failed):
+        is_cut = isinstance(event, Failed) and event.error.code == ErrorCode.LOG_TRUNCATED
+        if not is_cut and (kind == "tail" or isinstance(event, Failed)):
             for parked in self._parked.values():
                 parked.heard.add(place)
-        part, entry = self._partitions.get(place), self._entry(place[0])
-        if entry is None:
-            self._tails.on_outcome(place)
-            return []
-        if isinstance(event, Failed):
-            if event.error.code == ErrorCode.OFFSET_OUT_OF_RANGE:
-                self._tails.on_outcome(place)
-                return self._tails.earliest(place)
-            return self._tails.on_failed(place, now)
-        self._tails.on_outcome(place)
-        if kind == "begin":
-            if part is None and event.reply.offset >= 0:
-                self._partitions[place] = SharePartition(ShareProgress(entry.topic_id, event.reply.offset))
-                self._dirty[place] = None
-        elif part is not None:
-            bounds = (event.reply.offset, part.end) if kind == "earliest" else bounds_of(event.reply)
-            if part.on_tail(bounds[0], bounds[1], record_bytes_of(event.payload)):
-                self._dirty[place] = None
-        return []
+        effects = self._news.handle(kind, place, event, self._entry(place[0]), now)
+        self._note_changes(self._news.changed)
+        return effects
 
     def _expire(self, now: int) -> None:
         self._is_stirred = True
@@ -437,12 +428,11 @@ class ShareServing:
             is_heard = place in parked.heard
             if (part is not None and not part.wants_tail) or (is_heard and now >= parked.deadline):
                 continue
-            if part is None:
-                asked = self._tails.begins(place, self._settings.start)
-            else:
-                asked = self._tails.poll(place, part.end, parked.deadline - now)
+            entry = self._entry(place[0])
+            assert entry is not None
+            asked = self._news.ask(place, entry, self._settings.start, parked.deadline - now)
             effects += asked
-            is_unknown |= not is_heard and (bool(asked) or self._tails.is_news_coming(place))
+            is_unknown |= not is_heard and (bool(asked) or self._news.is_coming(place))
         return effects + self._end_if_over(parked, now, is_unknown)
 
     def _end_if_over(self, parked: _Parked, now: int, is_unknown: bool) -> list[Effect]:

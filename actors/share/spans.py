@@ -115,6 +115,14 @@ class Spans:
         self.start = max(self.start, start)
         self._drop_done()
 
+    def cut_at(self, end: int) -> None:
+        """From there on nothing was ever delivered."""
+        while self._spans and self._spans[-1].first >= end:
+            self._spans.pop()
+        if self._spans and self._spans[-1].end > end:
+            self._spans[-1] = self._spans[-1].cut(self._spans[-1].first, end)
+        self.start = min(self.start, end)
+
     def _drop_done(self) -> None:
         while self._spans and self._spans[0].state == State.DONE:
             self.start = self._spans.pop(0).end

@@ -1,7 +1,7 @@
 """How far the logs of a share group's partitions reach, and where the group begins in one that is new to it. Pure.
 
 Owns one question to each partition: a long poll at its end while somebody waits for records. Of what it answers the
-bounds of the log count, and how large its records are; they are left to whoever acquires them. Called by serving.py.
+bounds of the log count, and how large its records are; they are left to whoever acquires them. Called by news.py.
 
     look     where the group begins: `list_offsets`, once in the life of group and partition
              where the log ends: `fetch` of what lies behind the known end, parked at the partition
@@ -42,8 +42,10 @@ class Tails:
         """Ask what retention has left."""
         return self._ask("earliest", place, ListOffsets(topic=place[0], partition=place[1], at="earliest"))
 
-    def poll(self, place: Place, offset: int, wait_ms: int) -> list[Effect]:
-        """Ask for the end of the log, which is at `offset` or behind it."""
+    def poll(
+        self, place: Place, offset: int, wait_ms: int, topic_id: str, leader_epoch: int | None
+    ) -> list[Effect]:
+        """Ask for the end of the log, which is at `offset` or behind it; or was cut below it since."""
         wait_ms = max(0, min(wait_ms, POLL_MS))
         request = Fetch(
             topic=place[0],
@@ -52,6 +54,8 @@ class Tails:
             max_bytes=1,
             max_wait_ms=wait_ms,
             format="batches",
+            topic_id=topic_id,
+            leader_epoch=leader_epoch,
         )
         effects = self._ask("tail", place, request, wait_ms)
         if effects:

@@ -142,6 +142,19 @@ def test_without_a_group_a_position_in_a_topic_created_anew_is_void() -> None:
     assert (desk.asks[-1].request.offset, desk.asks[-1].request.topic_id) == (0, "new")
 
 
+@pytest.mark.parametrize("group", [None, "g"])
+def test_a_topic_created_again_is_read_from_its_beginning_whatever_the_policy(group: str | None) -> None:
+    desk = Desk(reset="latest", group=group)
+    desk.start(7)
+    desk.feed(Answered(desk.asks[-1].key, FetchReply("A", 0, 0, 99, 8, topic_id="old"), (b"x",)))
+    for again in desk.fail(desk.asks[-1], ErrorCode.UNKNOWN_TOPIC_ID):
+        desk.feed(TimerFired(again.key))
+    if group is not None:
+        desk.feed(Answered(desk.asks[-1].key, FetchOffsetsReply(offsets=[])))
+    assert isinstance(desk.asks[-1].request, ListOffsets)
+    assert desk.asks[-1].request.at == "earliest"
+
+
 def test_without_a_reset_policy_a_topic_created_anew_is_trouble() -> None:
     desk = Desk(reset="error")
     desk.start(7)

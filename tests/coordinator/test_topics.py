@@ -19,6 +19,8 @@ from planaria.transport.protocol.groups import (
 from planaria.transport.protocol.topics import WatchCatalog
 from simulated_group import GROUP, SimulatedGroup, SimulatedMember, converge
 
+BEGINNING = [("ORDERS", 0, 0), ("ORDERS", 1, 0)]
+
 
 @pytest.fixture
 def group() -> SimulatedGroup:
@@ -43,7 +45,7 @@ def test_a_topic_created_anew_between_two_looks_has_no_offsets(group: SimulatedG
     assert offsets(group) == [("PAYMENTS", 0, 3)]
     commit(group, "ORDERS", 1)
     group.drain()
-    assert offsets(group) == [("ORDERS", 0, 1), ("PAYMENTS", 0, 3)]
+    assert offsets(group) == [("ORDERS", 0, 1), ("ORDERS", 1, 0), ("PAYMENTS", 0, 3)]
 
 
 @pytest.mark.parametrize("with_snapshot", [True, False])
@@ -75,10 +77,10 @@ def test_the_new_topic_is_given_out_once_the_old_one_is_let_go_of(group: Simulat
     member.let_go()
     converge([member])
     assert member.owned == {("ORDERS", 0), ("ORDERS", 1)}
-    assert offsets(group) == [], "the last commit was of the old topic"
+    assert offsets(group) == BEGINNING, "the last commit was of the old topic"
     assert member.commits("ORDERS", 0, 9, generation=old_generation) == ErrorCode.STALE_GENERATION
     assert member.commits("ORDERS", 0, 1) == "ok"
-    assert offsets(group) == [("ORDERS", 0, 1)]
+    assert offsets(group) == [("ORDERS", 0, 1), ("ORDERS", 1, 0)]
 
 
 def test_grants_of_the_old_topic_are_known_after_a_restart_too(group: SimulatedGroup) -> None:
@@ -90,7 +92,7 @@ def test_grants_of_the_old_topic_are_known_after_a_restart_too(group: SimulatedG
     assert member.turn().assignment == {}
     converge([member])
     assert member.owned == {("ORDERS", 0), ("ORDERS", 1)}
-    assert offsets(group) == []
+    assert offsets(group) == BEGINNING
 
 
 def test_a_deleted_topics_last_commits_are_not_its_successors(group: SimulatedGroup) -> None:
@@ -102,7 +104,7 @@ def test_a_deleted_topics_last_commits_are_not_its_successors(group: SimulatedGr
     group.set_topics({"PAYMENTS": 1, "ORDERS": 2})
     group.drain()
     converge([member])
-    assert offsets(group) == []
+    assert offsets(group) == BEGINNING
     assert len(member.owned) == 2
 
 
@@ -116,7 +118,7 @@ def test_a_reset_that_crosses_the_news_is_of_the_new_topic(group: SimulatedGroup
     group.ask("x", ResetOffsets(group=GROUP, offsets=[PartitionOffset("ORDERS", 0, 2)]))
     group.answer(append)
     group.drain()
-    assert offsets(group) == [("ORDERS", 0, 2), ("PAYMENTS", 0, 1)]
+    assert offsets(group) == [("ORDERS", 0, 2), ("ORDERS", 1, 0), ("PAYMENTS", 0, 1)]
 
 
 def test_what_is_committed_before_the_topics_are_known_is_of_the_topic_known_before(
@@ -196,6 +198,37 @@ def test_a_partition_younger_than_the_group_is_read_from_its_beginning(
         group.start()
     group.drain()
     assert offsets(group) == [("ORDERS", 0, 7), ("ORDERS", 2, 0)]
+
+
+@pytest.mark.parametrize("is_down", [True, False])
+@pytest.mark.parametrize("gap", [True, False], ids=["seen to be gone", "not seen"])
+def test_a_topic_created_again_is_read_from_its_beginning_by_whoever_of_the_group_reads_it(
+    group: SimulatedGroup, gap: bool, is_down: bool
+) -> None:
+    """Until then it has no offset in it: a group that nobody uses any more holds up no retention."""
+    commit(group, "ORDERS", 7)
+    if gap:
+        group.set_topics({"PAYMENTS": 1})
+        group.drain()
+        group.set_topics({"PAYMENTS": 1, "ORDERS": 2})
+    else:
+        group.recreate("ORDERS")
+    if is_down:
+        group.start()
+    group.drain()
+    assert offsets(group) == []
+    body = group.request("x", FetchOffsets(group=GROUP, partitions={"ORDERS": [0, 1]}))
+    assert [(item.partition, item.offset) for item in body.offsets] == [(0, 0), (1, 0)]
+    assert body.topic_ids == {"ORDERS": "ORDERS.1"}
+
+
+def test_of_a_topic_that_is_gone_no_id_is_told(group: SimulatedGroup) -> None:
+    commit(group, "ORDERS", 7)
+    group.set_topics({"PAYMENTS": 1})
+    group.drain()
+    for partitions in (None, {"ORDERS": [0]}):
+        body = group.request("x", FetchOffsets(group=GROUP, partitions=partitions))
+        assert (body.offsets, body.topic_ids) == ([], {})
 
 
 def test_a_committed_offset_keeps_the_leader_epoch_that_its_commit_named(group: SimulatedGroup) -> None:

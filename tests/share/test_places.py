@@ -190,7 +190,7 @@ def test_neighbours_that_are_alike_are_kept_as_one_run() -> None:
 
 def test_each_question_to_a_partition_names_the_reply_it_takes() -> None:
     for effects, reply in (
-        (Tails().poll(("T", 0), 5, 0), FetchReply),
+        (Tails().poll(("T", 0), 5, 0, "t1", None), FetchReply),
         (Tails().earliest(("T", 1)), ListOffsetsReply),
         (Tails().begins(("T", 2), "latest"), ListOffsetsReply),
     ):

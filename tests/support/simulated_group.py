@@ -50,6 +50,7 @@ class SimulatedLog:
         self.end = 0
         self.producers: dict[int, tuple[int, int, dict[int, int]]] = {}
         """Epoch, next sequence, and base offset by base sequence."""
+        self.leader_epoch = 0
 
     def append(self, frame: bytes) -> ProducedBatch:
         header = verify(frame)
@@ -74,7 +75,7 @@ class SimulatedLog:
 
     def _take(self, frame: bytes) -> ProducedBatch:
         base_offset = self.end
-        self.batches.append(bytes(stamp(frame, base_offset, 0)))
+        self.batches.append(bytes(stamp(frame, base_offset, self.leader_epoch)))
         self.end += parse_header(frame).record_count
         return ProducedBatch(base_offset)
 
@@ -87,6 +88,12 @@ class SimulatedLog:
         """So many offsets hold no record, as after compaction or an abort."""
         self.end += count
 
+    def cut(self, keep: int) -> None:
+        """A power cut takes all but the first batches, and the partition starts again."""
+        del self.batches[keep:]
+        self.end = parse_header(self.batches[-1]).next_offset if self.batches else 0
+        self.leader_epoch += 1
+
     def fetch(self, offset: int, max_batches: int = 3) -> tuple[FetchReply, tuple[bytes, ...]] | ErrorBody:
         if not self.start <= offset <= self.end:
             return ErrorBody(ErrorCode.OFFSET_OUT_OF_RANGE, f"the log is {self.start} to {self.end}", False)
@@ -98,6 +105,7 @@ class SimulatedLog:
             log_start_offset=self.start,
             high_watermark=self.end,
             next_offset=next_offset,
+            leader_epoch=self.leader_epoch,
         )
         return reply, (b"".join(found),) if found else ()
 

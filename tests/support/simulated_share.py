@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from planaria.actors.partition.divergence import divergence
 from planaria.transport.addresses import place_of
-from planaria.transport.batch import build
+from planaria.transport.batch import BatchHeader, build, parse_header
 from planaria.transport.machine import Call
 from planaria.transport.protocol.data import Fetch, ListOffsets, ListOffsetsReply, Produce, ProduceReply
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
@@ -54,7 +55,9 @@ class SimulatedShare(SimulatedGroup):
     def _is_parked(self, call: Call) -> bool:
         place, request = place_of(call.address), call.request
         if place in self.places and isinstance(request, Fetch) and call.address not in self.down:
-            return request.offset >= self.log_of(*place).end and request.max_wait_ms > 0
+            log = self.log_of(*place)
+            is_refused = self._refusal(request, log) is not None
+            return not is_refused and request.offset >= log.end and request.max_wait_ms > 0
         return super()._is_parked(call)
 
     @property
@@ -71,6 +74,20 @@ class SimulatedShare(SimulatedGroup):
         if isinstance(request, Produce):
             return (ProduceReply(batches=[log.append(bytes(call.payload[0]))], high_watermark=log.end),)
         if isinstance(request, ListOffsets):
-            return (ListOffsetsReply(offset=log.start if request.at == "earliest" else log.end),)
+            offset = log.start if request.at == "earliest" else log.end
+            return (ListOffsetsReply(offset=offset, leader_epoch=log.leader_epoch),)
         assert isinstance(request, Fetch)
-        return log.fetch(request.offset)
+        return self._refusal(request, log) or log.fetch(request.offset)
+
+    def _refusal(self, request: Fetch, log: SimulatedLog) -> ErrorBody | None:
+        if request.topic_id not in (None, f"{request.topic}.{self.lives.get(request.topic, 0)}"):
+            return ErrorBody(ErrorCode.UNKNOWN_TOPIC_ID, "created again")
+
+        def header_at(offset: int) -> BatchHeader | None:
+            headers = map(parse_header, log.batches)
+            return next((header for header in headers if header.next_offset > offset), None)
+
+        if request.leader_epoch is None:
+            return None
+        found = divergence(header_at, log.start, log.end, request.offset, request.leader_epoch)
+        return None if found is None else ErrorBody(ErrorCode.LOG_TRUNCATED, "cut", next_offset=found)

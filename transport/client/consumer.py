@@ -49,6 +49,7 @@ from .options import ConsumerOptions, InvalidOption, Rebalanced, check_count, ch
 from .reader import Reader
 from .rebalancing import CALLS, Step, no_change
 
+GROWTH_CHECK_S = 0.5
 Offsets: TypeAlias = Mapping[Place, int]
 
 
@@ -86,6 +87,8 @@ class Consumer(OffsetQueries):
         self._courier = Courier(fetching, self._membership, options.max_poll_interval_ms)
         self._begin()
         network.tell_of_end(self)
+        self._followed = dict.fromkeys(topics if group is None and options.partitions is None else (), 0)
+        """Topics of which all partitions are read, as many as there are, and how many there were."""
         if self._membership is None:
             self._assign(self._free_standing(topics, options.partitions))
 
@@ -146,6 +149,7 @@ class Consumer(OffsetQueries):
                 if self._is_closed:  # by a callback
                     return []
                 self._join_when_out()
+                self._follow_growth()
                 self._reader.raise_trouble(is_new=True)
                 taken = take()
                 for item in self._reader.told():
@@ -157,7 +161,7 @@ class Consumer(OffsetQueries):
                 if not self._courier.mailbox and (left is not None and left <= 0):
                     return []
                 self._refuse_when_closed()
-                self._courier.has_mail.wait(left)
+                self._courier.has_mail.wait(self._patience_s(left))
                 self._refuse_when_closed()  # by another thread
         finally:
             self._courier.last_poll_ms = self._network.now_ms()
@@ -250,6 +254,24 @@ class Consumer(OffsetQueries):
             place: (epoch, None) for place, epoch in epochs.items()
         }
         self._network.post(self._courier, StartFetching(starts))
+
+    def _follow_growth(self) -> None:
+        """Partitions that a topic was given since are read from their beginning: nobody chose to pass what is there."""
+        for topic, known in self._followed.items():
+            count = self._network.directory.partition_count(topic) or 0
+            if count > known:
+                self._followed[topic] = count
+                added = {(topic, number) for number in range(known, count)} - self._reader.owned
+                epochs = self._reader.add(added)
+                self._network.post(
+                    self._courier, StartFetching({place: (epoch, 0) for place, epoch in epochs.items()})
+                )
+
+    def _patience_s(self, left_s: float | None) -> float | None:
+        """How long to wait for mail: a topic that grows sends none."""
+        if not self._followed:
+            return left_s
+        return GROWTH_CHECK_S if left_s is None else min(left_s, GROWTH_CHECK_S)
 
     def _join_when_out(self) -> None:
         """Only what the mail has told counts: who was refused hears of it before it asks again."""

@@ -11,7 +11,7 @@ an epoch: every start, seek or stop ends the epoch before, and whatever belongs 
 
 A position belongs to one topic: each fetch after the first names its id. When the topic has been deleted and created
 again (UNKNOWN_TOPIC_ID), the position is void. A member waits for the coordinator, which assigns the new partition; any
-other consumer is located anew, by what the group has committed in the new topic and `auto_offset_reset`.
+other consumer is located anew: where the group has committed in the new topic, otherwise at its beginning.
 """
 
 from itertools import count
@@ -112,6 +112,8 @@ class _Follower(Struct, eq=False):
     reset_epoch: int | None = None
     leader_epoch: int | None = None
     """Of the partition's start that the offset was read from: the next one compares."""
+    is_older: bool = False
+    """Than its topic, which was created again: all that is in there came since, and is read."""
 
 
 class Fetching:
@@ -255,7 +257,7 @@ class Fetching:
         return [effect for place, epoch in places.items() for effect in self._halt(place, epoch, error)]
 
     def _ask_reset(self, place: Place, epoch: int, at: OffsetReset | None = None) -> list[Effect]:
-        at = at or self._reset
+        at = at or ("earliest" if self._followers[place].is_older else self._reset)
         if at == "error":
             return self._halt(place, epoch, ErrorBody("NO_OFFSET", "no committed offset"))
         topic, partition = place
@@ -379,6 +381,7 @@ class Fetching:
             return self._halt(place, follower.epoch, error)
         follower.offset = follower.topic_id = None
         follower.reset_epoch = follower.leader_epoch = None
+        follower.is_older = True
         if self._group is None:
             return self._ask_reset(place, follower.epoch)
         return [again]  # until the group's coordinator has heard of it too

@@ -1,0 +1,105 @@
+"""What a share group hears of its partitions' logs: where it begins in one, how far it reaches, where it was cut. Pure.
+
+Owns the questions (tails.py) and what their answers make of the partitions. An answer of another topic than the one that
+has the name now changes nothing. Called by serving.py, which records what changed.
+
+    no progress yet    begins: at the group's `start`, at the beginning where the partition is younger than the group
+    progress           the end of the log is polled, under the topic id and the leader epoch of what is known; at once
+                       after a start of the coordinator or of the partition, and nothing is given out before the answer
+    LOG_TRUNCATED      what lies behind the cut is forgotten: other records are there now, or none
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+from msgspec import UNSET
+
+from ...transport.addresses import Place
+from ...transport.machine import Answered, Effect, Failed
+from ...transport.protocol.errors import ErrorCode
+from ...transport.protocol.topics import CatalogTopic
+from .partition import SharePartition
+from .records import ShareProgress
+from .tails import Tails, bounds_of, record_bytes_of
+
+
+class LogNews:
+    def __init__(
+        self, partitions: dict[Place, SharePartition], is_younger: Callable[[Place, str], bool]
+    ) -> None:
+        """`is_younger` tells whether a partition of the topic with this id came after the group."""
+        self._partitions = partitions
+        self._is_younger = is_younger
+        self._tails = Tails()
+        self.changed: set[Place] = set()
+        """Whose progress has changed; the caller records it."""
+
+    def ask(
+        self, place: Place, entry: CatalogTopic, start: Literal["earliest", "latest"], wait_ms: int
+    ) -> list[Effect]:
+        """Ask what is not known of a partition; nothing when it has been asked already."""
+        part = self._partitions.get(place)
+        if part is None:
+            return self._tails.begins(place, "earliest" if self._is_younger(place, entry.topic_id) else start)
+        return self._tails.poll(
+            place, part.end, wait_ms if part.is_verified else 0, part.topic_id, part.leader_epoch
+        )
+
+    def on_up(self, place: Place) -> None:
+        """The partition has started again: what is known of it holds when the log has been compared."""
+        part = self._partitions.get(place)
+        if part is not None:
+            part.is_verified = False
+
+    def is_coming(self, place: Place) -> bool:
+        """Whether what is there already may still be unknown."""
+        return self._tails.is_news_coming(place)
+
+    def on_rested(self, place: Place) -> None:
+        self._tails.on_rested(place)
+
+    def handle(
+        self, kind: str, place: Place, event: Answered | Failed, entry: CatalogTopic | None, now: int
+    ) -> list[Effect]:
+        if isinstance(event, Failed) and entry is not None:
+            return self._on_failed(place, event, now)
+        self._tails.on_outcome(place)
+        if isinstance(event, Failed) or entry is None:
+            return []
+        if event.reply.topic_id not in (UNSET, entry.topic_id):
+            return []
+        part, bounds = self._partitions.get(place), event.reply
+        leader_epoch = None if bounds.leader_epoch is UNSET else bounds.leader_epoch
+        if kind == "begin":
+            if part is None and bounds.offset >= 0:
+                progress = ShareProgress(entry.topic_id, bounds.offset, leader_epoch=leader_epoch)
+                self._partitions[place] = SharePartition(progress)
+                self.changed.add(place)
+        elif part is not None and kind == "earliest":
+            self._on_bounds(place, part, bounds.offset, part.end, None)
+        elif part is not None:
+            part.is_verified = True
+            if part.leader_epoch != leader_epoch:
+                part.leader_epoch = leader_epoch
+                self.changed.add(place)
+            self._on_bounds(place, part, *bounds_of(bounds), record_bytes_of(event.payload))
+        return []
+
+    def _on_bounds(
+        self, place: Place, part: SharePartition, log_start: int, tail: int, record_bytes: int | None
+    ) -> None:
+        if part.on_tail(log_start, tail, record_bytes):
+            self.changed.add(place)
+
+    def _on_failed(self, place: Place, event: Failed, now: int) -> list[Effect]:
+        part, error = self._partitions.get(place), event.error
+        if error.code == ErrorCode.LOG_TRUNCATED and part is not None:
+            assert error.next_offset is not UNSET
+            self._tails.on_outcome(place)
+            part.cut(error.next_offset)
+            self.changed.add(place)
+            return []
+        if error.code == ErrorCode.OFFSET_OUT_OF_RANGE:
+            self._tails.on_outcome(place)
+            return self._tails.earliest(place)
+        return self._tails.on_failed(place, now)
