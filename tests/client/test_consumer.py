@@ -1,6 +1,7 @@
 """The consumer against a fake broker: positions, commits, rebalances, restarts."""
 
 import threading
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -426,3 +427,24 @@ def test_offsets_for_times_and_whole_batches(client: Client, broker: FakeBroker)
     while count < 20:
         count += sum(item.header.record_count for item in consumer.poll_batches(10))
     assert consumer.position("T", 0) == 20
+
+
+@pytest.mark.parametrize("kind", ["member", "free-standing", "without a group"])
+def test_while_the_broker_is_away_a_poll_is_empty_and_no_longer_than_told(
+    client: Client, broker: FakeBroker, kind: str
+) -> None:
+    fill(client, 3)
+    options: dict[str, Any] = {"auto_offset_reset": "earliest"}
+    consumer = {
+        "member": lambda: client.consumer("g", ["T"], **options),
+        "free-standing": lambda: client.consumer("g", partitions=[("T", 0)], **options),
+        "without a group": lambda: client.consumer(None, ["T"], **options),
+    }[kind]()
+    read(consumer, 3)
+    for partition in (0, 1):
+        broker.kill_partition("T", partition)
+    broker.kill_gateway()
+    for _ in range(3):
+        began = monotonic()
+        assert consumer.poll(0.1) == []
+        assert monotonic() - began < 5

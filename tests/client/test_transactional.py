@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
+from fake_broker import FakeBroker
+from live_trees import until
 from planaria.transport.batch import BatchHeader, split
+from planaria.transport.client import Client
 from planaria.transport.client.asking import GATEWAY, Answered, Ask, SetTimer, TimerFired
-from planaria.transport.client.errors import DeliveryUncertain
+from planaria.transport.client.errors import DeliveryFailed, DeliveryUncertain, TransactionAborted
 from planaria.transport.client.exchange_events import Deliver
 from planaria.transport.client.gate import Gate
 from planaria.transport.client.lanes import Identity
@@ -186,3 +189,17 @@ def test_messages_of_a_long_transaction_do_not_wait_for_its_end(network: StillNe
     assert owner.handle(TimerFired(timer.key), timer.at) == []
     producer.begin(Identity(7, 1))
     assert len(network.posted) == 1, "the sweep begins anew"
+
+
+def test_a_transaction_whose_messages_never_left_is_aborted_and_not_uncertain(broker: FakeBroker) -> None:
+    with Client(broker.endpoint, request_timeout_ms=400) as client:
+        producer = client.producer(transactional_id="t", delivery_timeout_ms=400)
+        producer.claim()
+        client.publish("T", b"1", partition=0)  # the topic is known
+        broker.kill_partition("T", 0)
+        broker.kill_gateway()
+        until(lambda: client._network._exchange._link.session is None, "the client notices")
+        with pytest.raises(TransactionAborted) as told, producer.transaction() as tx:
+            tx.publish("T", b"2", partition=0)
+        assert isinstance(told.value.__cause__, DeliveryFailed)
+    assert [value for value in broker.partitions["T", 0].values() if value is not None] == [b"1"]
