@@ -30,6 +30,7 @@ TIMEOUT_MS = 5_000
 
 class _Said(Struct, frozen=True):
     offset: int
+    leader_epoch: int | None
     has_members: bool
 
 
@@ -156,19 +157,24 @@ class ProgressReports:
             group=self._state.group,
             epoch=self._state.start.epoch,
             offset=said.offset,
+            leader_epoch=said.leader_epoch,
             has_members=said.has_members,
         )
         address = partition_address(topic, partition)
         return [Call((PROGRESS, place), address, request, ReportProgressReply, timeout_ms=TIMEOUT_MS)]
 
     def _said(self, place: Place, entry: CatalogTopic) -> _Said:
-        return _Said(self._offset(place, entry), entry.topic in self._subscribed)
+        return _Said(*self._offset(place, entry), entry.topic in self._subscribed)
 
-    def _offset(self, place: Place, entry: CatalogTopic) -> int:
+    def _offset(self, place: Place, entry: CatalogTopic) -> tuple[int, int | None]:
+        """With the leader epoch that it was read from."""
         # What is of an earlier topic of this name stays until its removal is durable.
         shared = self._state.shares.get(place)
         if shared is not None:
-            return shared.start if shared.topic_id == entry.topic_id else NOT_COMMITTED
+            is_of_this = shared.topic_id == entry.topic_id
+            return (shared.start, shared.leader_epoch) if is_of_this else (NOT_COMMITTED, None)
         committed = self._state.offsets.get(place)
         is_of_this = self._state.topic_ids.get(entry.topic, entry.topic_id) == entry.topic_id
-        return committed.offset if committed is not None and is_of_this else NOT_COMMITTED
+        if committed is None or not is_of_this:
+            return NOT_COMMITTED, None
+        return committed.offset, committed.leader_epoch

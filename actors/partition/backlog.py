@@ -13,6 +13,8 @@ limit by what one request brings. Called by the partition's machine; `refusal` r
 
 from typing import NamedTuple
 
+from msgspec import structs
+
 from ...transport.machine import CancelTimer, Effect, Received, Reply, SetTimer
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.progress import ReportProgress, ReportProgressReply
@@ -37,9 +39,15 @@ class Admitted(NamedTuple):
 
 
 class Backlog:
-    def __init__(self, topic_id: str, readers: Readers, log_start_offset: int = 0) -> None:
+    def __init__(
+        self, topic_id: str, leader_epoch: int, readers: Readers, log_start_offset: int, log_end_offset: int
+    ) -> None:
+        """The log's bounds when this start of the partition, `leader_epoch`, found it."""
         self._topic_id = topic_id
+        self._leader_epoch = leader_epoch
+        self._found_end_offset = log_end_offset
         self._readers = readers
+        readers.bound(log_end_offset)
         self._log_start_offset = log_start_offset
         self._max_messages = self._max_bytes = -1
         self._timeout_ms = 0
@@ -76,6 +84,8 @@ class Backlog:
     ) -> list[Effect]:
         if not self._is_tracking or report.topic_id != self._topic_id:
             return [Reply(asked.sender, ReportProgressReply(is_urgent=False))]
+        if report.leader_epoch is not None and report.leader_epoch < self._leader_epoch:
+            report = structs.replace(report, offset=min(report.offset, self._found_end_offset))
         is_due = self._readers.report(report, admitted.end_offset, now)
         effects = self._look(admitted, now)
         if is_due:

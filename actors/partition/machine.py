@@ -139,7 +139,7 @@ class PartitionMachine:
     ) -> None:
         self._topic, self._partition, self._topic_id = topic, partition, topic_id
         self._incarnation, self._leader_epoch = incarnation, leader_epoch
-        self._backlog = Backlog(topic_id, Readers() if readers is None else readers, log_start_offset)
+        self._backlog = Backlog(topic_id, leader_epoch, readers or Readers(), log_start_offset, log_end_offset)
         self._quotas = QuotasInForce()
         self._idleness = Idleness(idle_ms)
         self._disk = DiskReserve(disk_reserve_bytes)

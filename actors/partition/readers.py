@@ -11,7 +11,7 @@ commit by one that needs no membership.
 
 from collections.abc import Iterator
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from ...transport.protocol.progress import NOT_COMMITTED, ReportProgress
 from ..log.checked import decode_checked, encode_checked
@@ -69,6 +69,17 @@ class Readers:
         self._readers[report.group] = reader
         self.is_saved = False
         return before is None or reader.offset < before.offset
+
+    def bound(self, log_end_offset: int) -> None:
+        """The log has been found to end there: beyond it nobody has read what will be written."""
+        for name, reader in self._readers.items():
+            if max(reader.offset, reader.first_seen_offset) > log_end_offset:
+                self._readers[name] = structs.replace(
+                    reader,
+                    offset=min(reader.offset, log_end_offset),
+                    first_seen_offset=min(reader.first_seen_offset, log_end_offset),
+                )
+                self.is_saved = False
 
     def clear(self) -> None:
         """Nobody needs to know any more; what is known grows old."""

@@ -3,6 +3,7 @@
 import pytest
 
 from planaria.actors.partition.effects import ApplyRetention
+from planaria.actors.partition.machine import RETENTION_CHECK_MS
 from planaria.transport.protocol.data import Produce, ProduceReply
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.message import Done
@@ -39,6 +40,7 @@ def report(
     has_members: bool = True,
     epoch: int = 1,
     topic_id: str = "t1",
+    leader_epoch: int | None = None,
 ) -> bool:
     """What a coordinator says; whether the partition wants the next one at once."""
     request = ReportProgress(
@@ -48,6 +50,7 @@ def report(
         group=group,
         epoch=epoch,
         offset=offset,
+        leader_epoch=leader_epoch,
         has_members=has_members,
     )
     reply = partition.ask(request)
@@ -154,6 +157,27 @@ def test_what_an_earlier_coordinator_said_arrives_too_late(partition: SimulatedP
 def test_reports_of_an_earlier_topic_of_the_name_are_ignored(partition: SimulatedPartition) -> None:
     report(partition, 0, topic_id="t0")
     fill(partition, 20)
+
+
+@pytest.mark.parametrize("is_reported_again", [True, False])
+def test_a_group_has_not_read_what_took_the_place_of_lost_records(is_reported_again: bool) -> None:
+    """After a power cut with flush=os: neither for the backlog nor for retention."""
+    config = TopicConfig(flush="os", max_backlog_messages=10, retain_until_consumed=True)
+    partition = SimulatedPartition(config)
+    fill(partition, 4)
+    partition.durable_count = 4
+    fill(partition, 4)
+    report(partition, 8, leader_epoch=0, has_members=False)
+    partition.crash()
+    fill(partition, 10)
+    if is_reported_again:
+        report(partition, 8, leader_epoch=0, epoch=2)
+        assert [is_refused(partition), is_refused(partition)] == [False, True]
+    partition.advance(RETENTION_CHECK_MS)
+    told = [effect for effect in partition.performed if isinstance(effect, ApplyRetention)]
+    assert told[-1].consumed_offset == 4
+    report(partition, 14, leader_epoch=1, epoch=2)
+    assert not is_refused(partition)
 
 
 def test_the_next_report_is_urgent_above_the_low_mark(partition: SimulatedPartition) -> None:

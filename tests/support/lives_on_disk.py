@@ -212,6 +212,7 @@ class ReadersLife:
         loop = self._start(root)
         for group, offset in (("a", NOT_COMMITTED), ("b", 0), ("a", 0), ("b", NOT_COMMITTED)):
             report = ReportProgress(
+                leader_epoch=None,
                 topic="ORDERS",
                 partition=0,
                 topic_id="t1",
