@@ -139,9 +139,9 @@ class PartitionMachine:
     ) -> None:
         self._topic, self._partition, self._topic_id = topic, partition, topic_id
         self._incarnation, self._leader_epoch = incarnation, leader_epoch
-        self._backlog = Backlog(topic_id, leader_epoch, readers or Readers(), log_start_offset, log_end_offset)
-        self._quotas = QuotasInForce()
-        self._idleness = Idleness(idle_ms)
+        known = readers or Readers()
+        self._backlog = Backlog(topic_id, leader_epoch, known, log_start_offset, log_end_offset)
+        self._quotas, self._idleness = QuotasInForce(), Idleness(idle_ms)
         self._disk = DiskReserve(disk_reserve_bytes)
         self._damage = KnownDamage(losses)
         self._adopt(config)

@@ -109,7 +109,7 @@ class Letters:
                 if (place, dead.offset) not in self._copies and _is_in(dead.offset, offsets):
                     under_way += 1
                     self._copies[place, dead.offset] = _Copy(part, dead)
-                    effects.append(_read(place, dead.offset))
+                    effects.append(_read(place, part, dead.offset))
             self._under_way[place] = under_way
         return effects
 
@@ -209,8 +209,16 @@ def letter_headers(group: str, place: Place, dead: Dead, record: FetchedRecord, 
     return own | {PREFIX + name: text for name, text in told.items() if text is not None}
 
 
-def _read(place: Place, offset: int) -> Call:
-    request = Fetch(topic=place[0], partition=place[1], offset=offset, max_bytes=1, format="batches")
+def _read(place: Place, part: SharePartition, offset: int) -> Call:
+    request = Fetch(
+        topic=place[0],
+        partition=place[1],
+        offset=offset,
+        max_bytes=1,
+        format="batches",
+        topic_id=part.topic_id,
+        leader_epoch=part.leader_epoch,
+    )
     return Call((SHARE, "letter_read", place, offset), partition_address(*place), request, FetchReply)
 
 

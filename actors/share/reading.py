@@ -24,6 +24,9 @@ from .partition import SharePartition
 from .spans import Span
 from .tails import SHARE
 
+_ABOUT_THE_LOG = (ErrorCode.OFFSET_OUT_OF_RANGE, ErrorCode.UNKNOWN_TOPIC_ID, ErrorCode.LOG_TRUNCATED)
+"""Refusals that say nothing of a record: what is known of the log has to be looked at again."""
+
 
 class Acquired(Struct, frozen=True):
     """What a request got, to be told once it is durable."""
@@ -62,12 +65,15 @@ class Reading:
         if not job.left:
             return self._end(number, job.error)
         (topic, partition), span = job.left[0]
+        part = self._partitions.get((topic, partition))
         request = Fetch(
             topic=topic,
             partition=partition,
             offset=span.first,
             max_bytes=job.bytes_left,
             format="batches",
+            topic_id=part.topic_id if part is not None else None,
+            leader_epoch=part.leader_epoch if part is not None else None,
         )
         return [Call((SHARE, "read", number), partition_address(topic, partition), request, FetchReply)]
 
@@ -125,7 +131,7 @@ class Reading:
         job = self._jobs[number]
         place, span = job.left[0]
         part = self._partitions.get(place)
-        if error.retriable or error.code == ErrorCode.OFFSET_OUT_OF_RANGE or part is None:
+        if error.retriable or error.code in _ABOUT_THE_LOG or part is None:
             return self._end(number, error)
         if damage_end is None and error.next_offset is not UNSET:
             damage_end = error.next_offset

@@ -16,7 +16,7 @@ A group is of one kind for life: the first request that needs a kind decides, th
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
 from ...transport.addresses import Place, is_internal
@@ -309,12 +309,14 @@ class ShareServing:
         request, sender = acquired.request, acquired.sender
         if request.format == "records" or (request.format is None and sender.is_json):
             return self._reading.begin(acquired)
-        ranges = [
-            AcquiredRange(*place, span.first, span.end - 1, span.deliveries, self._partitions[place].topic_id)
-            for place, span in acquired.taken
-            if place in self._partitions
-        ]
+        ranges = [self._range(place, span) for place, span in acquired.taken]
         return [Reply(sender, AcquireReply(lock_ms=acquired.lock_ms, ranges=ranges))]
+
+    def _range(self, place: Place, span: Span) -> AcquiredRange:
+        part = self._partitions.get(place)
+        topic_id = "" if part is None else part.topic_id
+        leader_epoch = UNSET if part is None or part.leader_epoch is None else part.leader_epoch
+        return AcquiredRange(*place, span.first, span.end - 1, span.deliveries, topic_id, leader_epoch)
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         """Timers and answers whose key begins with SHARE."""

@@ -25,9 +25,13 @@ class OnePartition:
         self.batches = [bytes(stamp(frame, 2 * number, 0)) for number in range(batches)]
         self.fetches = 0
         self.at_once = 1
+        self.topic_id = "t1"
+        self.leader_epoch = 3
 
     def exchange(self, ask: Any) -> Answered:
         self.fetches += 1
+        if ask.request.topic_id not in (None, self.topic_id):
+            raise ProtocolError(ErrorCode.UNKNOWN_TOPIC_ID, "created again")
         found = [each for each in self.batches if parse_header(each).next_offset > ask.request.offset]
         found = found[: self.at_once]
         reply = FetchReply(
@@ -36,6 +40,8 @@ class OnePartition:
             log_start_offset=0,
             high_watermark=2 * len(self.batches),
             next_offset=parse_header(found[-1]).next_offset,
+            topic_id=self.topic_id,
+            leader_epoch=self.leader_epoch,
         )
         return Answered(None, reply, (b"".join(found),))
 
@@ -86,3 +92,25 @@ def test_what_can_be_read_elsewhere_is_not_unreadable() -> None:
     assert not is_unreadable(error)
     assert not is_unreadable(ProtocolError(ErrorCode.PARTITION_OFFLINE, "down", retriable=True))
     assert is_unreadable(ProtocolError(ErrorCode.CORRUPT_LOG, "rot"))
+
+
+def test_what_was_read_serves_ranges_of_the_same_topic_and_of_no_later_epoch() -> None:
+    """Or a member would be given records of the topic before, and accept those of the new one unseen."""
+    network = OnePartition(2, 10)
+    network.at_once = 2
+    reader = RangeReader(network, 1_000)  # type: ignore[arg-type]
+
+    def fetches(topic_id: str, leader_epoch: int) -> int:
+        before = network.fetches
+        wanted = AcquiredRange("T", 0, 1, 2, 1, topic_id, leader_epoch)
+        assert len(reader.read(wanted, 1_000, is_first=True).messages) == 2
+        return network.fetches - before
+
+    assert [fetches("t1", 3), fetches("t1", 3), fetches("t1", 2)] == [1, 0, 0]
+    network.leader_epoch = 4
+    assert [fetches("t1", 4), fetches("t1", 3)] == [1, 0]
+    network.topic_id = "t2"
+    assert [fetches("t2", 0), fetches("t2", 4)] == [1, 0]
+    with pytest.raises(ProtocolError) as told:
+        fetches("t1", 4)
+    assert told.value.retriable, "the group hears of it, and gives out what is there"

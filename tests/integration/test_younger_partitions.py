@@ -137,7 +137,7 @@ def test_a_topic_grows_under_its_readers(broker: Broker, tmp_path: Path, reader:
         until(lambda: reading.numbers >= set(range(30)), "all that came since")
 
 
-@pytest.mark.parametrize("reader", [group, nobody, hosted])
+@pytest.mark.parametrize("reader", READERS)
 def test_a_topic_is_created_again_under_its_readers(
     broker: Broker, tmp_path: Path, reader: Callable[..., Any]
 ) -> None:

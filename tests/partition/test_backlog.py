@@ -2,8 +2,8 @@
 
 import pytest
 
+from planaria.actors.partition.ages import RETENTION_CHECK_MS
 from planaria.actors.partition.effects import ApplyRetention
-from planaria.actors.partition.machine import RETENTION_CHECK_MS
 from planaria.transport.protocol.data import Produce, ProduceReply
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.message import Done

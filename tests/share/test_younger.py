@@ -10,8 +10,8 @@ from simulated_group import GROUP
 from simulated_share import SimulatedShare
 
 
-def some(first: int, last: int, partition: int = 0, deliveries: int = 1) -> AcquiredRange:
-    return AcquiredRange("ORDERS", partition, first, last, deliveries)
+def some(first: int, last: int, partition: int = 0, deliveries: int = 1, life: int = 0) -> AcquiredRange:
+    return AcquiredRange("ORDERS", partition, first, last, deliveries, f"ORDERS.{life}")
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_a_topic_that_was_created_again_is_read_from_its_beginning(
     group.publish(3)
     restarted(group, with_snapshot)
     group.drain()
-    assert group.acquire("a") == [some(0, 2)]
+    assert group.acquire("a") == [some(0, 2, life=1)]
 
 
 def test_a_topic_that_is_created_after_it_was_asked_for_is_read_from_its_beginning() -> None:
@@ -97,6 +97,12 @@ def test_what_took_the_place_of_records_that_a_power_cut_took_is_delivered(
     assert group.acknowledge("a", 4, 4, "accept") == "NOT_ACQUIRED"
     if refill:
         assert group.acknowledge("b", 4, 3 + refill, "accept") is None
+
+
+def test_ranges_name_what_their_offsets_stand_for(group: SimulatedShare) -> None:
+    group.publish(2)
+    group.acquire("a")
+    assert [(each.topic_id, each.leader_epoch) for each in group.given] == [("ORDERS.0", 0)]
 
 
 def test_an_answer_of_the_topic_before_says_nothing_of_the_new_one(group: SimulatedShare) -> None:

@@ -339,11 +339,10 @@ REPLIES: dict[str, Reply] = {
         ],
     ),
     "acquire ranges": shares.AcquireReply(
-        lock_ms=60_000,
-        ranges=[
-            shares.AcquiredRange("IMAGES", 0, 7, 7, 2, "5b1c"),
-            shares.AcquiredRange("IMAGES", 0, 10, 99, 1, "5b1c"),
-        ],
+        lock_ms=60_000, ranges=[
+            shares.AcquiredRange("IMAGES", 0, 7, 7, 2, "9a1c", 7),
+            shares.AcquiredRange("IMAGES", 0, 10, 99, 1, "9a1c", 7),
+        ]
     ),
     "acknowledge": shares.AcknowledgeReply(
         results=[

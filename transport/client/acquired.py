@@ -1,7 +1,9 @@
 """The records of acquired ranges, fetched from their partitions and kept for the next range of the same batch.
 
 Owns one stretch of read messages for each partition: members that take a thousand records each time from batches of ten
-thousand fetch and open each batch once. Called by the share consumer; asks by the network and waits.
+thousand fetch and open each batch once. A stretch serves ranges of the topic id that it was read from, and of leader
+epochs up to the one it was read in: of later ones the log may have been cut and written again. Called by the share
+consumer; asks by the network and waits.
 """
 
 from collections.abc import Iterable
@@ -48,7 +50,7 @@ class RangeReader:
         position, end = wanted.first_offset, wanted.last_offset + 1
         while position < end:
             stretch = self._stretches.get((wanted.topic, wanted.partition))
-            if stretch is None or not stretch.holds(position, wanted.topic_id):
+            if stretch is None or not stretch.has(wanted, position):
                 try:
                     stretch = self._fetch(wanted, position)
                 except (ProtocolError, CorruptData):
@@ -75,7 +77,13 @@ class RangeReader:
         """What lies at `offset` and behind; None when it is below what retention has left."""
         topic, partition = wanted.topic, wanted.partition
         request = Fetch(
-            topic=topic, partition=partition, offset=offset, max_bytes=FETCH_BYTES, format="batches"
+            topic=topic,
+            partition=partition,
+            offset=offset,
+            max_bytes=FETCH_BYTES,
+            format="batches",
+            topic_id=wanted.topic_id or None,
+            leader_epoch=None if wanted.leader_epoch is UNSET else wanted.leader_epoch,
         )
         address = partition_address(topic, partition)
         ask = Ask(None, address, request, FetchReply, timeout_ms=self._request_timeout_ms)
@@ -84,17 +92,18 @@ class RangeReader:
         except ProtocolError as error:
             if error.code == ErrorCode.OFFSET_OUT_OF_RANGE:
                 return None
+            if error.code in (ErrorCode.UNKNOWN_TOPIC_ID, ErrorCode.LOG_TRUNCATED):
+                # The range is of what is gone. The group hears of it too, and gives out what is there.
+                raise ProtocolError(ErrorCode.ACTOR_UNAVAILABLE, error.message) from error
             raise
         reply: FetchReply = answer.reply
-        topic_id = wanted.topic_id if reply.topic_id is UNSET else reply.topic_id
-        if wanted.topic_id not in ("", topic_id):
-            message = f"{topic} has been replaced by another topic of its name"
-            raise ProtocolError(ErrorCode.ACTOR_UNAVAILABLE, message, retriable=True)
         if reply.next_offset <= offset:
             message = f"{topic}/{partition} cannot be read at offset {offset} now"
             raise ProtocolError(ErrorCode.ACTOR_UNAVAILABLE, message)
         aborted = () if reply.aborted is UNSET else reply.aborted
         left_out = {(each.producer_id, each.producer_epoch) for each in aborted}
+        topic_id = "" if reply.topic_id is UNSET else reply.topic_id
+        origin = (topic_id, 0 if reply.leader_epoch is UNSET else reply.leader_epoch)
         messages: list[Message] = []
         position = offset
         for _, batch in [each for frame in answer.payload for each in split(frame)]:
@@ -106,9 +115,9 @@ class RangeReader:
                 if position == offset:
                     error.next_offset = end_of_batch_at(batch, offset)
                     raise
-                return self._keep(topic, partition, _Stretch(topic_id, offset, position, messages))
+                return self._keep(topic, partition, _Stretch(offset, position, messages, *origin))
             position = max(offset, header.next_offset)
-        return self._keep(topic, partition, _Stretch(topic_id, offset, reply.next_offset, messages))
+        return self._keep(topic, partition, _Stretch(offset, reply.next_offset, messages, *origin))
 
     def _keep(self, topic: str, partition: int, stretch: "_Stretch") -> "_Stretch":
         self._stretches[topic, partition] = stretch
@@ -133,16 +142,26 @@ def _size_bytes(messages: Iterable[Message]) -> int:
 
 
 class _Stretch:
-    def __init__(self, topic_id: str, first: int, end: int, messages: list[Message]) -> None:
-        self._topic_id = topic_id
+    def __init__(
+        self,
+        first: int,
+        end: int,
+        messages: list[Message],
+        topic_id: str,
+        leader_epoch: int,
+    ) -> None:
         self.first = first
         self.end = end
+        self._topic_id = topic_id
+        self._leader_epoch = leader_epoch
         self._messages = messages
         self._is_whole = len(messages) == end - first
 
-    def holds(self, offset: int, topic_id: str) -> bool:
-        """Whether it is of that topic, and the offset is in it."""
-        return self.first <= offset < self.end and topic_id in ("", self._topic_id)
+    def has(self, wanted: AcquiredRange, offset: int) -> bool:
+        """Whether it serves this offset of the range."""
+        is_of_topic = wanted.topic_id in ("", self._topic_id)
+        is_of_log = wanted.leader_epoch is UNSET or wanted.leader_epoch <= self._leader_epoch
+        return is_of_topic and is_of_log and self.first <= offset < self.end
 
     def within(self, first: int, end: int) -> list[Message]:
         if self._is_whole:

@@ -63,7 +63,8 @@ class AcquiredRange(Struct, frozen=True):
     delivery_count: int
     """1 the first time."""
     topic_id: str = ""
-    """Of the topic that was acquired from: another one of its name has other records at these offsets."""
+    leader_epoch: int | UnsetType = UNSET
+    """Of what the offsets stand for: a `fetch` of them names both, and reads no other records that have these offsets."""
 
 
 class AcquiredRecord(Struct, kw_only=True, frozen=True):
