@@ -22,8 +22,10 @@ from log_batches import (
     unlimited,
 )
 from planaria.actors.log.checkpoint import decode_checkpoint
+from planaria.actors.log.files import Files
 from planaria.actors.log.log import PartitionLog
 from planaria.actors.log.producers import ProducerStates
+from planaria.actors.log.segment import Segment
 from planaria.transport.batch import split
 
 RECOVERY_LOGGER = "planaria.actors.log.recovery"
@@ -370,3 +372,46 @@ def test_only_the_latest_torn_bytes_are_kept(tmp_path: Path, monkeypatch: pytest
     flip(segment(tmp_path), 100)
     abandon(open_log(tmp_path))
     assert [(path.name, path.stat().st_size) for path in tmp_path.glob("*.torn")] == [(f"{0:020d}.torn", 100)]
+
+
+def test_the_age_of_a_segment_that_no_checkpoint_knows_counts_from_the_opening(tmp_path: Path) -> None:
+    """The last checkpoint is that of the roll, and tells when the segment before was begun."""
+    log = open_log(tmp_path, segment_bytes=330, segment_ms=1_000)
+    append(log, [b"a" * 100], now_ms=NOW_MS)
+    append(log, [b"b" * 120], now_ms=NOW_MS + 900)
+    assert log.segment_count == 2
+    log.sync()
+    abandon(log)
+    log = open_log(tmp_path, now_ms=NOW_MS + 950, segment_bytes=330, segment_ms=1_000)
+    append(log, [b"c"], now_ms=NOW_MS + 1_200)
+    assert log.segment_count == 2
+    append(log, [b"d"], now_ms=NOW_MS + 1_950)
+    assert log.segment_count == 3
+    log.close()
+
+
+def test_what_an_interrupted_write_or_deletion_left_is_deleted_and_nothing_else(tmp_path: Path) -> None:
+    log = open_log(tmp_path, segment_bytes=300)
+    for _ in range(3):
+        append(log, [b"a" * 200])
+    log.close()
+    before = sorted(path.name for path in tmp_path.iterdir() if path.name != "clean")
+    leftovers = (f"{7:020d}.index", f"{7:020d}.timeindex", "checkpoint.tmp", f"{0:020d}.snapshot.tmp")
+    for name in (*leftovers, "notes of an operator"):
+        (tmp_path / name).write_bytes(b"x")
+    log = open_log(tmp_path, segment_bytes=300)
+    abandon(log)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert not left & set(leftovers)
+    assert left >= {*before, "notes of an operator"}
+
+
+def test_an_index_of_another_size_does_not_tell_where_a_segment_ends(tmp_path: Path) -> None:
+    log = open_log(tmp_path, segment_bytes=300)
+    for _ in range(3):
+        append(log, [b"a" * 200])
+    log.close()
+    path = segment(tmp_path)
+    whole = Segment(tmp_path, 0, path.stat().st_size, Files())
+    assert whole.known_end() == 1
+    assert Segment(tmp_path, 0, path.stat().st_size - 1, Files()).known_end() is None
