@@ -13,10 +13,8 @@ the two is not out of range: it waits as if it were not there yet. They are told
 Owns the parked fetches and their timer. Pure; called by the partition's machine.
 """
 
-from collections.abc import Callable
-
 from ...transport.fetched_records import MAX_INLINE_BYTES, decode_for_json
-from ...transport.machine import Effect, Payload, Received, Reply, Sender, SetTimer
+from ...transport.machine import Effect, Payload, Received, Reply, SetTimer
 from ...transport.protocol.data import AbortedTransaction, Fetch, FetchedRecord, FetchReply
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import MAX_FRAME_BYTES
@@ -138,10 +136,15 @@ class Fetches:
         effects = [effect for asked in expired for effect in self._read(asked, is_final=True)]
         return effects + self._set_timer()
 
-    def forget(self, is_gone: Callable[[Sender], bool]) -> list[Effect]:
-        """Drop the waiting fetches of askers that are gone. Their timer, if it is set, fires in vain."""
-        self._parked.forget(is_gone)
-        self._uncommitted.forget(is_gone)
+    def on_cancel(self, cancel: Received) -> list[Effect]:
+        """Drop waiting fetches that their asker waits for no more. Their timer, if it is set, fires in vain."""
+        self._parked.cancel(cancel)
+        self._uncommitted.cancel(cancel)
+        return []
+
+    def on_disconnected(self, connection: bytes) -> list[Effect]:
+        self._parked.forget_connection(connection)
+        self._uncommitted.forget_connection(connection)
         return []
 
     def send_away(self, error: ProtocolError) -> list[Effect]:

@@ -187,7 +187,7 @@ class PartitionMachine:
             ReportProgress: self._on_report_progress,
             QuotasInForce: self._on_quotas,
             WriteMarkers: self._on_write_markers,
-            Cancel: lambda asked, _, __: self._fetches.forget(asked.cancels),
+            Cancel: lambda asked, _, __: self._fetches.on_cancel(asked),
         }
 
     def handle(self, event: Event, now: int) -> list[Effect]:
@@ -217,7 +217,7 @@ class PartitionMachine:
         return []  # whom it calls it calls again
 
     def _on_disconnected(self, gone: Disconnected, _: int) -> list[Effect]:
-        return self._fetches.forget(lambda asker: asker.route[0] == gone.connection)
+        return self._fetches.on_disconnected(gone.connection)
 
     def _look_for_open_transactions(self, now: int) -> list[Effect]:
         if self._transactions.first_unstable_offset() is None and not self._reports.is_watching:

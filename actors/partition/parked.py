@@ -1,15 +1,15 @@
 """Fetches that wait for data: bounded, woken by bytes, ended by time.
 
 Owns the waiting and nothing else: it reads no log and writes no reply. The machine parks a fetch that found too little,
-asks who is awake after every advance of the high watermark, and who has expired when its timer fires. When full, the
-fetch that has waited longest makes room and is answered with what there is: a fetch that waits is often a ghost whose
-client has gone, and an early, empty answer is never wrong.
+asks who is awake after every advance of the high watermark, and who has expired when its timer fires. When full, a
+fetch of the connection that has most waiting here, one of the longest waiting, makes room and is answered with what there
+is: an early, empty answer is never wrong, and no connection makes others poll in vain.
 """
 
-from collections.abc import Callable
+from collections import Counter
 from heapq import heappop, heappush
 
-from ...transport.machine import Received, Sender
+from ...transport.machine import Received
 
 MAX_PARKED_FETCHES = 10_000
 
@@ -21,6 +21,9 @@ class ParkedFetches:
         self.limit = limit
         self._serial = 0
         self._waiting: dict[int, Received] = {}
+        self._of_connection: dict[bytes, dict[tuple[bytes, ...], dict[int, None]]] = {}
+        """Serials by connection and by the whole route, of which each call of another actor has one."""
+        self._counts: Counter[bytes] = Counter()
         # Both heaps may name a fetch that is gone; such entries are skipped when they surface.
         self._by_bytes: list[tuple[int, int]] = []
         self._by_deadline: list[tuple[int, int]] = []
@@ -33,9 +36,9 @@ class ParkedFetches:
 
         Returns the fetch that had to make room for it, if any.
         """
-        evicted = self._evict_longest_waiting() if len(self._waiting) >= self.limit else None
+        evicted = self._evict() if len(self._waiting) >= self.limit else None
         self._serial += 1
-        self._waiting[self._serial] = asked
+        self._enter(self._serial, asked)
         heappush(self._by_bytes, (wake_at_bytes, self._serial))
         heappush(self._by_deadline, (deadline, self._serial))
         return evicted
@@ -48,15 +51,25 @@ class ParkedFetches:
         """Take out those whose time is up."""
         return self._take(self._by_deadline, now)
 
-    def forget(self, is_gone: Callable[[Sender], bool]) -> None:
-        """Drop those that nobody waits for any more."""
-        for serial in [serial for serial, asked in self._waiting.items() if is_gone(asked.sender)]:
-            del self._waiting[serial]
+    def forget_connection(self, connection: bytes) -> None:
+        """Drop those of a connection that is gone."""
+        routes = self._of_connection.get(connection, {})
+        for serial in [serial for serials in routes.values() for serial in serials]:
+            self._leave(serial)
+
+    def cancel(self, cancel: Received) -> None:
+        """Drop those that their asker waits for no more."""
+        route = cancel.sender.route
+        serials = self._of_connection.get(route[0], {}).get(route, ())
+        for serial in [each for each in serials if cancel.cancels(self._waiting[each].sender)]:
+            self._leave(serial)
 
     def drain(self) -> list[Received]:
         """Take out all."""
         drained = list(self._waiting.values())
         self._waiting.clear()
+        self._of_connection.clear()
+        self._counts.clear()
         self._by_bytes.clear()
         self._by_deadline.clear()
         return drained
@@ -70,9 +83,9 @@ class ParkedFetches:
             return self.drain()
         taken: list[Received] = []
         while heap and heap[0][0] <= limit:
-            asked = self._waiting.pop(heappop(heap)[1], None)
-            if asked is not None:
-                taken.append(asked)
+            serial = heappop(heap)[1]
+            if serial in self._waiting:
+                taken.append(self._leave(serial))
         # A fetch woken by data leaves its deadline behind; dropping those keeps both heaps as small as the list.
         self._drop_gone(self._by_bytes)
         self._drop_gone(self._by_deadline)
@@ -85,5 +98,26 @@ class ParkedFetches:
             # In place: whoever holds the heap must see it shrink. A sorted list is a heap.
             heap[:] = sorted(entry for entry in heap if entry[1] in self._waiting)
 
-    def _evict_longest_waiting(self) -> Received:
-        return self._waiting.pop(next(iter(self._waiting)))
+    def _evict(self) -> Received:
+        largest = self._counts.most_common(1)[0][0]
+        return self._leave(
+            min(serial for serials in self._of_connection[largest].values() for serial in serials)
+        )
+
+    def _enter(self, serial: int, asked: Received) -> None:
+        route = asked.sender.route
+        self._waiting[serial] = asked
+        self._of_connection.setdefault(route[0], {}).setdefault(route, {})[serial] = None
+        self._counts[route[0]] += 1
+
+    def _leave(self, serial: int) -> Received:
+        asked = self._waiting.pop(serial)
+        route = asked.sender.route
+        routes = self._of_connection[route[0]]
+        del routes[route][serial]
+        if not routes[route]:
+            del routes[route]
+        self._counts[route[0]] -= 1
+        if not routes:
+            del self._of_connection[route[0]], self._counts[route[0]]
+        return asked
