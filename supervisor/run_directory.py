@@ -16,6 +16,7 @@ import socket
 import stat
 from pathlib import Path
 
+from ..transport.door import shut_path
 from ..transport.endpoints import control_endpoint, endpoint_for
 
 ENDPOINT_NAME = "endpoint"
@@ -111,7 +112,9 @@ def remove_run_directory(path: Path) -> None:
 
 def remove_socket(run_directory: str, address: str, incarnation: int) -> None:
     """Remove the socket file of an actor that has ended: ZeroMQ leaves it when a process is killed."""
-    Path(endpoint_for(run_directory, address, incarnation).removeprefix("ipc://")).unlink(missing_ok=True)
+    path = endpoint_for(run_directory, address, incarnation).removeprefix("ipc://")
+    for name in (path, shut_path(path)):
+        Path(name).unlink(missing_ok=True)
 
 
 def _make_private(path: Path) -> None:

@@ -1,9 +1,9 @@
 """Which connections the server socket has, and which of them are gone.
 
-Owns the socket's monitor and the table from file descriptor to connection. ZeroMQ reports the end of a connection by its
-descriptor alone, and a frame knows the descriptor it came from (`SRCFD`), so a connection is entered with its first
-message. The kernel gives a descriptor again as soon as it is closed, but the event is queued before that: when a new
-connection arrives at a known descriptor, the monitor is read first. Called by the loop alone.
+Owns the socket's monitor, its door (door.py) and the table from file descriptor to connection. ZeroMQ reports the end of
+a connection by its descriptor alone, and a frame knows the descriptor it came from (`SRCFD`), so a connection is entered
+with its first message. The kernel gives a descriptor again as soon as it is closed, but the event is queued before that:
+when a new connection arrives at a known descriptor, the monitor is read first. Called by the loop alone.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,8 @@ from itertools import count
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
+
+from .door import Door
 
 _DONTWAIT = int(zmq.DONTWAIT)
 _numbers = count(1)
@@ -35,7 +37,11 @@ class ServerConnections:
         self.monitor.setsockopt(zmq.LINGER, 0)
         # Without a limit: ZeroMQ's own thread would wait for room.
         self.monitor.setsockopt(zmq.RCVHWM, 0)
-        server.monitor(endpoint, zmq.EVENT_DISCONNECTED)
+        bound = server.getsockopt_string(zmq.LAST_ENDPOINT)
+        # A TCP listener without descriptors is slow, and survives.
+        self._door = Door(bound.removeprefix("ipc://")) if bound.startswith("ipc://") else None
+        watched = zmq.EVENT_DISCONNECTED | zmq.EVENT_ACCEPTED if self._door else zmq.EVENT_DISCONNECTED
+        server.monitor(endpoint, watched)
         self.monitor.connect(endpoint)
 
     def __len__(self) -> int:
@@ -66,6 +72,8 @@ class ServerConnections:
         return gone
 
     def close(self) -> None:
+        if self._door is not None:
+            self._door.close()
         self._server.disable_monitor()
         self.monitor.close()
 
@@ -73,7 +81,14 @@ class ServerConnections:
         with suppress(zmq.Again):
             while True:
                 seen = parse_monitor_message(self.monitor.recv_multipart(_DONTWAIT))
-                self._end(int(seen["value"]))
+                descriptor = int(seen["value"])
+                if seen["event"] == zmq.EVENT_ACCEPTED:
+                    assert self._door is not None
+                    self._door.on_accepted(descriptor)
+                    continue
+                if self._door is not None:
+                    self._door.on_ended(descriptor)
+                self._end(descriptor)
 
     def _end(self, descriptor: int) -> None:
         connection = self._by_descriptor.pop(descriptor, None)

@@ -37,6 +37,8 @@ KEEPALIVE_PROBES = 3
 UNACKNOWLEDGED_MS = 60_000
 """A TCP connection ends when the other host acknowledges nothing, or takes no byte, for so long."""
 TCP_BACKLOG = 4_096
+IPC_BACKLOG = 32
+"""Connections that the kernel queues; it accepts them for good, whatever the door does (door.py)."""
 MAX_SOCKETS = 8_192
 END_S = 2.0
 """How long the end of a context is waited for; it takes a millisecond."""
@@ -107,7 +109,7 @@ def server_socket(context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> "
     socket = _socket(context, zmq.ROUTER, SERVER_HIGH_WATER_MARK)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     socket.setsockopt(zmq.RCVHWM, UNREAD_HIGH_WATER_MARK)
-    socket.setsockopt(zmq.BACKLOG, TCP_BACKLOG)
+    socket.setsockopt(zmq.BACKLOG, IPC_BACKLOG if endpoint.startswith("ipc://") else TCP_BACKLOG)
     return _opened(socket, socket.bind, endpoint)
 
 

@@ -96,6 +96,7 @@ IMPURE: dict[str, str] = {
     "transport/client/redrive.py": "publishes letters, waits, keeps a pace",
     "transport/clock.py": "reads the clock, once for everybody",
     "transport/loop.py": "polls sockets and performs effects",
+    "transport/door.py": "renames the file of a socket, asks for the limit of descriptors",
     "transport/server_connections.py": "reads the monitor of the server socket",
     "transport/sockets.py": "makes sockets",
 }

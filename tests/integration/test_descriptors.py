@@ -1,0 +1,103 @@
+"""No process dies for want of descriptors: what local clients open is bounded before libzmq meets the limit."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+import pytest
+import zmq
+
+from live_trees import until
+from planaria.transport.door import Door
+
+pytestmark = pytest.mark.processes
+
+DESCRIPTORS = 256
+CONNECTIONS = 1_000
+PROGRAM = """
+import itertools, json, resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[2]), int(sys.argv[2])))
+from planaria import Broker
+with Broker(sys.argv[1]) as broker:
+    broker.create_topic("T", 1)
+    broker.client.publish("T", "before")
+    for line in itertools.chain([None], sys.stdin):
+        found = {each.address: each for each in broker.status().actors}["partition/T/0"]
+        if line is not None:
+            broker.client.publish("T", "after")
+        print(json.dumps([found.endpoint, found.restarts, found.state]), flush=True)
+"""
+
+
+def connect(path: str) -> socket.socket | None:
+    made = socket.socket(socket.AF_UNIX)
+    made.setblocking(False)
+    try:
+        made.connect(path)
+    except OSError:
+        made.close()
+        return None
+    return made
+
+
+def serves(endpoint: str) -> bool:
+    with zmq.Context() as context, context.socket(zmq.DEALER) as client:
+        client.linger = 0
+        client.connect(endpoint)
+        client.send(
+            msgspec.msgpack.encode(
+                {"op": "list_offsets", "id": 1, "topic": "T", "partition": 0, "at": "latest"}
+            )
+        )
+        return bool(client.poll(1_000))
+
+
+def test_a_burst_of_local_connections_ends_no_partition(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", PROGRAM, str(tmp_path / "data"), str(DESCRIPTORS)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdin is not None
+        assert program.stdout is not None
+        endpoint, *_ = msgspec.json.decode(program.stdout.readline())
+        path = endpoint.removeprefix("ipc://")
+        with ExitStack() as held:
+            made = 0
+            until_at = time.monotonic() + 3.0
+            while time.monotonic() < until_at:
+                connection = connect(path)
+                if connection is not None and made < CONNECTIONS:
+                    held.enter_context(connection)
+                    made += 1
+            print(f"{made} connections with {DESCRIPTORS} descriptors")
+            assert not os.path.exists(path), "the door is shut"
+            program.stdin.write("look\n")
+            program.stdin.flush()
+            assert msgspec.json.decode(program.stdout.readline()) == [endpoint, 0, "ready"]
+        until(lambda: serves(endpoint), "the door is open again")
+        program.stdin.write("look\n")
+        program.stdin.flush()
+        assert msgspec.json.decode(program.stdout.readline()) == [endpoint, 0, "ready"]
+        program.stdin.close()
+        assert program.wait(60) == 0
+
+
+def test_the_door_opens_again_when_a_quarter_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    path.touch()
+    door = Door(str(path), limit=8)
+    for descriptor in range(8):
+        assert path.exists()
+        door.on_accepted(descriptor)
+    assert not path.exists()
+    door.on_accepted(8)
+    for descriptor in (8, 7):
+        door.on_ended(descriptor)
+    assert door.is_shut
+    door.on_ended(6)
+    assert path.exists()
+    door.close()
+    assert path.exists()
