@@ -8,9 +8,13 @@ until there is room: ZeroMQ then takes from the connections in turn, one message
 
 from collections import OrderedDict, deque
 from collections.abc import Mapping
+from typing import TypeAlias
 
 MAX_MESSAGES = 20_000
 MAX_BYTES = 64 * 1024 * 1024
+
+_Message: TypeAlias = tuple[list[bytes], int]
+"""Its frames and their size."""
 
 
 class Inbox:
@@ -23,7 +27,7 @@ class Inbox:
         self._max_bytes = max_bytes
         self._host_of: dict[bytes, str] = {}
         """Of each connection that has something here."""
-        self._waiting: OrderedDict[str, OrderedDict[bytes, deque[list[bytes]]]] = OrderedDict()
+        self._waiting: OrderedDict[str, OrderedDict[bytes, deque[_Message]]] = OrderedDict()
         self._count = 0
         self._bytes = 0
 
@@ -39,22 +43,23 @@ class Inbox:
         connection = frames[0]
         host = self._host_of.setdefault(connection, self._hosts.get(connection, ""))
         connections = self._waiting.setdefault(host, OrderedDict())
-        connections.setdefault(connection, deque()).append(frames)
+        size_bytes = sum(map(len, frames))
+        connections.setdefault(connection, deque()).append((frames, size_bytes))
         self._count += 1
-        self._bytes += sum(map(len, frames))
+        self._bytes += size_bytes
 
     def take(self) -> list[bytes]:
         """The next message; there must be one."""
         host, connections = next(iter(self._waiting.items()))
         connection, messages = next(iter(connections.items()))
-        frames = messages.popleft()
+        frames, size_bytes = messages.popleft()
         self._count -= 1
-        self._bytes -= sum(map(len, frames))
+        self._bytes -= size_bytes
         if messages:
             connections.move_to_end(connection)
         else:
             self._remove(host, connection)
-        if host in self._waiting:
+        if connections:
             self._waiting.move_to_end(host)
         return frames
 
@@ -63,9 +68,9 @@ class Inbox:
         host = self._host_of.get(connection)
         if host is None:
             return
-        for frames in self._waiting[host][connection]:
+        for _, size_bytes in self._waiting[host][connection]:
             self._count -= 1
-            self._bytes -= sum(map(len, frames))
+            self._bytes -= size_bytes
         self._remove(host, connection)
 
     def _remove(self, host: str, connection: bytes) -> None:

@@ -51,7 +51,7 @@ from .untaken import Untaken
 
 MAX_MESSAGES_PER_TURN = 256
 MAX_BYTES_PER_TURN = 16 * 1024 * 1024
-MAX_DRAIN_MS = 5
+MAX_DRAIN_MS = 3
 """How long one socket's messages may keep the others waiting; the message at hand is finished."""
 MAX_READING_MS = 2
 """How much of it goes to reading ahead."""
@@ -209,8 +209,10 @@ class Loop(Turns):
 
     def _handle_requests(self, inbox: Inbox) -> None:
         ends_at = self.now + MAX_DRAIN_MS
-        while inbox and self.now < ends_at and self._outbox_bytes <= MAX_BYTES_PER_TURN:
+        while inbox:
             self._on_request(inbox.take())
+            if self._outbox_bytes > MAX_BYTES_PER_TURN or self.now >= ends_at:
+                return
 
     def _end_turn(self) -> None:
         self._turns += 1

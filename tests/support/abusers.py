@@ -263,6 +263,29 @@ def many_connections(endpoint: str, until: float) -> None:
                     waiting[index] += 1
 
 
+def own_endpoint(endpoint: str, topic: str) -> str:
+    """Of a topic's first partition, where clients on the broker's machine may go."""
+    socket = dealer(endpoint)
+    socket.send(msgspec.msgpack.encode({"op": "hello", "id": 0}))
+    socket.send(msgspec.msgpack.encode({"op": "metadata", "id": 1, "topics": [topic]}))
+    while (reply := msgspec.msgpack.decode(socket.recv_multipart()[0]))["id"] != 1:
+        pass
+    return str(reply["topics"][0]["partitions"][0]["endpoint"])
+
+
+@abuser
+def direct_requests(endpoint: str, until: float) -> None:
+    """At the own socket of the very partition that the victim uses."""
+    ask = {"op": "list_offsets", "topic": "QUIET", "partition": 0, "at": "latest"}
+    flood(own_endpoint(endpoint, "QUIET"), until, numbered(ask))
+
+
+@abuser
+def direct_parked_fetches(endpoint: str, until: float) -> None:
+    parked = fetch(0, 30_000) | {"topic": "EMPTY"}
+    flood(own_endpoint(endpoint, "EMPTY"), until, numbered(parked))
+
+
 if __name__ == "__main__":
     name, endpoint, seconds = sys.argv[1:]
     ABUSERS[name](endpoint, time.monotonic() + float(seconds))
