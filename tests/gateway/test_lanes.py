@@ -132,3 +132,15 @@ def test_the_controller_is_asked_for_one_who_is_gone_meanwhile(gateway: GatewayD
     gateway.answer(b"{}")
     assert not gateway.replies
     assert not gateway.machine._lanes._lanes
+
+
+def test_a_light_request_does_not_overtake_a_heavy_one_of_its_own_connection(gateway: GatewayDriver) -> None:
+    sizes = [3 * 1024 * 1024, 2 * 1024 * 1024, 1, 1]
+    for size_bytes in sizes:
+        gateway.ask(WORK, bytes(size_bytes))
+    assert len(gateway.calls) == 1, "the light ones are behind the second"
+    sent = []
+    while gateway.calls:
+        sent.append(gateway.calls[0].key[1])
+        gateway.answer(b"{}")
+    assert sent == sorted(sent)

@@ -79,6 +79,15 @@ def test_those_who_want_all_end_with_the_same() -> None:
     assert set(room.held().values()) == {25}
 
 
+def test_equals_do_not_take_turns_in_evicting_each_other() -> None:
+    room = Room(99, 99)
+    for connection, count in ((b"a", 50), (b"b", 49)):
+        for _ in range(count):
+            room.enter(connection)
+    assert not room.enter(b"b")
+    assert room.enter(b"c"), "who has nothing gets something"
+
+
 def test_a_host_cannot_take_it_all_by_many_connections() -> None:
     hosts = {b"%d" % number: "one" for number in range(1_000)} | {b"x": "another"}
     room = Room(100, 64, hosts)
