@@ -22,7 +22,7 @@ from planaria import Broker
 pytestmark = pytest.mark.processes
 
 FLOOR_MS = 150
-"""What a victim may have to wait at its median under abuse on a machine that others are using."""
+"""What a victim may have to wait at its median under abuse, for each process that waits for one of our processors."""
 TIMES = 20
 """By what its median may grow, where the machine is so busy that this is more."""
 QUIET_P99_MS = 50
@@ -60,6 +60,11 @@ def suffer(broker: Broker, victim: Victim, name: str, seconds: float) -> tuple[S
     return before, during, after
 
 
+def crowd() -> float:
+    """How many processes want each processor."""
+    return os.getloadavg()[0] / (os.cpu_count() or 1)
+
+
 def restarts(broker: Broker) -> dict[str, int]:
     return {actor.address: actor.restarts for actor in broker.status().actors}
 
@@ -68,7 +73,7 @@ def restarts(broker: Broker) -> dict[str, int]:
 def test_no_abuser_keeps_another_client_waiting(broker: Broker, victim: Victim, name: str) -> None:
     deaths = restarts(broker)
     before, during, after = suffer(broker, victim, name, 0.8)
-    bound_ms = max(FLOOR_MS, TIMES * before.percentile(50))
+    bound_ms = max(FLOOR_MS * max(1.0, crowd()), TIMES * before.percentile(50))
     assert during.percentile(50) <= bound_ms
     assert not during.refused
     assert not after.refused
@@ -82,7 +87,7 @@ def test_no_abuser_keeps_another_client_waiting(broker: Broker, victim: Victim, 
 def test_under_any_single_abuser_99_of_100_requests_take_50_ms(
     broker: Broker, victim: Victim, name: str
 ) -> None:
-    quiet = os.getloadavg()[0] / (os.cpu_count() or 1) <= QUIET_LOAD
+    quiet = crowd() <= QUIET_LOAD
     _, during, after = suffer(broker, victim, name, 6.0)
     assert not during.refused + after.refused
     if not quiet:
