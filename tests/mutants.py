@@ -25,7 +25,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "log": (("actors/log",), ("tests/log",)),
     "partition": (("actors/partition",), ("tests/partition",)),
     "coordinator": (("actors/coordinator", "actors/journal"), ("tests/coordinator", "tests/journal")),
-    "share": (("actors/share",), ("tests/share", "tests/coordinator/test_progress.py")),
+    "share": (("actors/coordinator/share",), ("tests/share", "tests/coordinator/test_progress.py")),
     "producer": (
         (
             "transport/client/accumulator.py",

@@ -27,7 +27,6 @@ from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.groups import CommitOffsets, GroupHeartbeat, PartitionOffset
 from ...transport.protocol.topics import CatalogTopic
 from ...transport.protocol.transactions import TransactionId
-from ..share.records import ShareProgress, ShareSettings
 from .assignors import ASSIGNORS, Assignment
 from .members import MAX_MEMBERS, Member, check_identity, checked_topics, flattened, preferred_assignor
 from .offsets import CommittedOffset, check_epochs, check_holder, check_offsets
@@ -50,6 +49,7 @@ from .records import (
     Unused,
     UnusedKey,
 )
+from .share.records import ShareProgress, ShareSettings
 from .state import GroupState
 
 NO_TOPIC = KnownTopic("", 0)

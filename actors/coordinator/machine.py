@@ -46,11 +46,6 @@ from ..journal.recorder import Durable, Recorder, Waiting
 from ..journal.replay import Replay
 from ..journal.topics_watch import TopicsWatch
 from ..journal.transaction_reports import REPORT, Reports
-from ..share.reading import Acquired
-from ..share.records import ShareProgress, by_this_clock
-from ..share.serving import REQUESTS as SHARE_REQUESTS
-from ..share.serving import ShareServing
-from ..share.tails import SHARE
 from .decisions import Decisions
 from .effects import Alarm, MarkAsleep
 from .expiry import EXPIRY, FOR_EVER, OffsetsExpiry
@@ -61,6 +56,11 @@ from .records import Change, ShareKey, encode
 from .resets import RESET
 from .serving import REQUESTS as CONSUMER_REQUESTS
 from .serving import Answer, Serving
+from .share.reading import Acquired
+from .share.records import ShareProgress, by_this_clock
+from .share.serving import REQUESTS as SHARE_REQUESTS
+from .share.serving import ShareServing
+from .share.tails import SHARE
 from .snapshot import Snapshot, encode_snapshot
 from .state import GroupState
 

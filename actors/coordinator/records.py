@@ -33,10 +33,10 @@ from ...transport.batch import Record
 from ...transport.protocol.groups import AssignorName
 from ...transport.protocol.message import TopicPartitions
 from ..journal.identity import Start
-from ..share.records import ShareProgress, ShareSettings
 from .members import Member, by_topic, flattened
 from .offsets import CommittedOffset
 from .pending import Fence, PendingOffsets
+from .share.records import ShareProgress, ShareSettings
 
 
 class InvalidRecord(ValueError):

@@ -45,7 +45,6 @@ from ...transport.protocol.message import Done, Request
 from ...transport.protocol.message import Reply as ReplyBody
 from ...transport.protocol.transactions import EndGroupTransaction, TransactionId
 from ..journal.recorder import Durable, Recorder, Waiting
-from ..share.reading import Acquired
 from .decisions import Decisions
 from .effects import RemoveSnapshot
 from .members import Member, by_topic, flattened, preferred_assignor
@@ -53,6 +52,7 @@ from .offsets import selected
 from .parked import ParkedHeartbeat, ParkedHeartbeats
 from .records import Change, MemberKey
 from .resets import WaitingReset, WaitingResets
+from .share.reading import Acquired
 from .state import GroupState
 
 LATE_MS = 500

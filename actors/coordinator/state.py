@@ -8,7 +8,6 @@ partition to two members raises: a coordinator that decided so must not go on.
 from ...transport.addresses import Place
 from ...transport.protocol.transactions import TransactionId
 from ..journal.identity import NO_START, Start
-from ..share.records import ShareProgress, ShareSettings
 from .members import Member
 from .offsets import CommittedOffset
 from .pending import Fence, Pending, PendingOffsets
@@ -30,6 +29,7 @@ from .records import (
     Unused,
     UnusedKey,
 )
+from .share.records import ShareProgress, ShareSettings
 
 NO_RESETS = Resets(0, 0)
 

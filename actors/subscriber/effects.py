@@ -27,7 +27,7 @@ from msgspec import Struct
 
 from ...transport.addresses import Place
 from ...transport.context import Publication
-from .lineage import UNTRACED
+from ...transport.lineage import UNTRACED
 from .progress import Ahead
 
 Offsets: TypeAlias = Mapping[Place, int]

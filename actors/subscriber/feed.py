@@ -19,6 +19,7 @@ from ...transport.addresses import Place, TopicPartition
 from ...transport.client.consumer import Consumer
 from ...transport.client.errors import CommitFailed, CorruptData, TimedOut
 from ...transport.client.messages import Message
+from ...transport.lineage import lineage_of
 from ...transport.machine import Effect
 from ...transport.protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from ...transport.protocol.groups import PartitionOffset
@@ -43,7 +44,6 @@ from .effects import (
     Rewind,
     Started,
 )
-from .lineage import lineage_of
 from .progress import Ahead, from_metadata
 from .threads import Inbox, WorkThread
 

@@ -53,9 +53,9 @@ from urllib.parse import quote
 
 from msgspec import Struct, structs
 
+from ...transport.lineage import UNTRACED
 from .bisection import Spot
 from .effects import Cause, Charge, Verdict
-from .lineage import UNTRACED
 from .past import Finished, Past, Suspect
 
 MAGIC = b"PLFLIGHT"

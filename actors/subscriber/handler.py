@@ -14,10 +14,10 @@ from typing import Any, TypeAlias
 import cloudpickle
 
 from ...transport.codec import sendable
+from ...transport.dead_letters import MAX_TRACEBACK_CHARS
 from ...transport.protocol.errors import OperatorNeeded
 from ...transport.subscription import HandlerSource, handler_fault
 from ...transport.verdicts import Reject, Release
-from .dead_letters import MAX_TRACEBACK_CHARS
 from .effects import Failure, Verdict
 
 Handler: TypeAlias = Callable[..., object]

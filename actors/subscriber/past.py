@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from msgspec import Struct
 
 from ...transport.addresses import Place
+from ...transport.lineage import UNTRACED
 from .bisection import Spot
 from .effects import Charge, Record
-from .lineage import UNTRACED
 from .progress import Ahead
 
 

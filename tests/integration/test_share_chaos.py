@@ -13,7 +13,7 @@ import pytest
 
 from live_trees import actor, read_topic, until, until_reborn
 from planaria import Broker
-from planaria.actors.share.partition import EXPIRED
+from planaria.actors.coordinator.share.partition import EXPIRED
 
 pytestmark = pytest.mark.processes
 

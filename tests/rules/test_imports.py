@@ -1,5 +1,6 @@
-"""Rule: transport imports neither actors nor supervisor; actors and supervisor never import each other;
-inside the package all imports are relative. So the process that must never die never loads broker code."""
+"""Rule: transport imports neither actors nor supervisor; actors and supervisor never import each other; the package of an
+actor imports its own modules, `log`, `journal` and transport; inside the package all imports are relative. So the process
+that must not die never loads broker code, and each actor can be read alone."""
 
 import subprocess
 import sys
@@ -14,6 +15,9 @@ FORBIDDEN = {
     "actors": {"supervisor"},
     "supervisor": {"actors"},
 }
+# The packages of `actors` that an actor's package may import beside its own. `log` imports none, `journal` imports `log`.
+SHARED_BY_ACTORS = {"log": set[str](), "journal": {"log"}}
+
 # What only people need must not be loaded by the supervisor's own process.
 FOR_PEOPLE = {"typer", "rich", "click"}
 FOR_TERMINALS = (
@@ -29,6 +33,7 @@ def faults(source: Source) -> list[str]:
     return [
         *absolute_imports(source),
         *wrong_directions(source),
+        *sideways_imports(source),
         *root_imports(source),
         *people_imports(source),
     ]
@@ -49,6 +54,19 @@ def wrong_directions(source: Source) -> list[str]:
         f"{source.path}:{item.line}: {source.folder} imports {item.folder}"
         for item in source.imports
         if item.folder in forbidden
+    ]
+
+
+def sideways_imports(source: Source) -> list[str]:
+    if source.folder != "actors" or source.path.count("/") < 2:
+        return []
+    own = source.path.split("/")[1]
+    allowed = {own, *SHARED_BY_ACTORS.get(own, SHARED_BY_ACTORS)}
+    packages = [(item.line, item.module.split(".")) for item in source.imports if item.folder == "actors"]
+    return [
+        f"{source.path}:{line}: actors/{own} imports actors/{parts[2]}"
+        for line, parts in packages
+        if len(parts) > 2 and parts[2] not in allowed
     ]
 
 
@@ -101,6 +119,18 @@ def test_importing_it_loads_no_actor_and_nothing_for_people(module: str) -> None
             "transport imports supervisor",
         ),
         ("actors/partition/a.py", "from ...supervisor.tree import Tree", "actors imports supervisor"),
+        (
+            "actors/partition/a.py",
+            "from ..gateway.peers import Peers",
+            "actors/partition imports actors/gateway",
+        ),
+        ("actors/journal/a.py", "from ..partition import damage", "actors/journal imports actors/partition"),
+        ("actors/log/a.py", "from ..journal.replay import Replay", "actors/log imports actors/journal"),
+        (
+            "actors/coordinator/share/a.py",
+            "from ...subscriber.lanes import Lane",
+            "actors/coordinator imports actors/subscriber",
+        ),
         ("supervisor/a.py", "from ..actors.partition.machine import Partition", "supervisor imports actors"),
         ("supervisor/a.py", "import planaria.actors.log", "supervisor imports actors"),
         ("supervisor/a.py", "from planaria.transport import batch", "write it relative: planaria.transport"),
@@ -122,6 +152,9 @@ def test_rule_sees(path: str, text: str, complaint: str) -> None:
     ("path", "text"),
     [
         ("actors/partition/a.py", "from ...transport.batch import RecordBatch"),
+        ("actors/partition/a.py", "from ..log.log import PartitionLog\nfrom ..journal import recorder"),
+        ("actors/coordinator/share/a.py", "from ..records import Change\nfrom ...journal import recorder"),
+        ("actors/journal/a.py", "from ..log.files import Files"),
         ("supervisor/a.py", "from .. import __version__"),
         ("supervisor/a.py", "from ..transport import loop\nSPEC = 'planaria.actors.partition.process:main'"),
         ("supervisor/cli/a.py", "import typer\nfrom ..broker import Broker"),

@@ -4,9 +4,9 @@ import sys
 
 import pytest
 
-from planaria.actors.share.partition import SharePartition
-from planaria.actors.share.records import ShareProgress
-from planaria.actors.share.tails import record_bytes_of
+from planaria.actors.coordinator.share.partition import SharePartition
+from planaria.actors.coordinator.share.records import ShareProgress
+from planaria.actors.coordinator.share.tails import record_bytes_of
 from planaria.transport.batch import build, decode_records, parse_header
 from planaria.transport.compression import CODEC_ZSTD
 from planaria.transport.machine import Disconnected, Received, Sender

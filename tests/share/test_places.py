@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from planaria.actors.share.partition import SharePartition
-from planaria.actors.share.records import ShareProgress, runs_of
-from planaria.actors.share.tails import Tails
+from planaria.actors.coordinator.share.partition import SharePartition
+from planaria.actors.coordinator.share.records import ShareProgress, runs_of
+from planaria.actors.coordinator.share.tails import Tails
 from planaria.transport.batch import decode_records, parse_header
 from planaria.transport.machine import Call, StopRequested
 from planaria.transport.protocol.data import FetchReply, ListOffsetsReply

@@ -9,9 +9,9 @@ import pytest
 from planaria.actors.subscriber.committing import PlainCommits
 from planaria.actors.subscriber.effects import Lost, Poll, Polled, Rewind, Started
 from planaria.actors.subscriber.feed import Feed
-from planaria.actors.subscriber.lineage import lineage_of
 from planaria.actors.subscriber.progress import Ahead
 from planaria.actors.subscriber.threads import Inbox
+from planaria.transport.lineage import lineage_of
 from planaria.transport.protocol.groups import PartitionOffset
 from subscriber_script import FakeMessage, messages
 

@@ -22,8 +22,8 @@ from planaria.actors.subscriber.flight_recorder import (
     FlightRecorder,
     flight_path,
 )
-from planaria.actors.subscriber.lineage import lineage_of
 from planaria.actors.subscriber.past import Finished
+from planaria.transport.lineage import lineage_of
 
 FIRST_SLOT = 64
 

@@ -4,10 +4,10 @@ import pytest
 
 from planaria.actors.subscriber.commits import COMMIT_MS, COMMIT_RECORDS
 from planaria.actors.subscriber.effects import Bury, Charge, Polled
-from planaria.actors.subscriber.lineage import lineage_of
 from planaria.actors.subscriber.machine import SLICE_MS
 from planaria.actors.subscriber.partitions import HELD_BYTES
 from planaria.actors.subscriber.past import Finished
+from planaria.transport.lineage import lineage_of
 from subscriber_script import FakeMessage, Script, messages
 
 

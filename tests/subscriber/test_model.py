@@ -35,11 +35,11 @@ from planaria.actors.subscriber.effects import (
     SoFar,
     TimedOut,
 )
-from planaria.actors.subscriber.lineage import lineage_of
 from planaria.actors.subscriber.past import Finished, Suspect
 from planaria.actors.subscriber.progress import Ahead, from_metadata
 from planaria.transport.addresses import Place
 from planaria.transport.context import Publication
+from planaria.transport.lineage import lineage_of
 from planaria.transport.machine import Stop
 from subscriber_script import FakeMessage, Script, made_of
 

@@ -1,7 +1,7 @@
-"""Dead letters as an operator meets them: read, counted by reason, picked out. Pure but for asking the broker.
+"""Dead letters for operators: read from a topic, counted by reason, selected. Impure only in asking the broker.
 
-The headers are those that hosted subscribers write. A letter that says nothing of where it came from (somebody else
-published it) is shown all the same. Called by redrive.py and the command line.
+The format is `transport/dead_letters.py`. Messages without these headers, published by another program, are shown too.
+Called by redrive.py and the command line.
 """
 
 import re
@@ -9,36 +9,21 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from msgspec import UNSET, Struct
+from msgspec.structs import asdict
 
 from ..batch import split
+from ..dead_letters import DeadLetterHeaders, decode, is_dead_letter
 from ..fetched_records import is_for_readers
 from .admin import Admin
 from .messages import Message, messages_of, verify_batch
 
-PREFIX = "dead-letter-"
-REDRIVES = f"{PREFIX}redrives"
-REDRIVEN_FROM = f"{PREFIX}redriven-from"
 FETCH_BYTES = 4 * 1024 * 1024
 
 
-class DeadLetter(Struct, frozen=True):
-    """One letter, with what its headers tell. What they do not tell is None or 0."""
+class DeadLetter(DeadLetterHeaders, frozen=True, kw_only=True):
+    """One dead letter: its message and its headers, decoded."""
 
     message: Message
-    topic: str | None
-    partition: int | None
-    offset: int | None
-    timestamp_ms: int | None
-    group: str | None
-    failures: int
-    deliveries: int
-    first_failure_ms: int
-    last_failure_ms: int
-    reason: str
-    exception: str | None
-    traceback: str | None
-    exit: str | None
-    redrives: int
 
     @property
     def place(self) -> tuple[int, int]:
@@ -72,35 +57,13 @@ class LetterFilter(Struct, frozen=True, kw_only=True):
 
 
 def letter_of(message: Message) -> DeadLetter:
-    """What a message of a dead-letter topic says. A header that is no number counts as missing."""
-    headers = message.headers or {}
-
-    def number(name: str) -> int | None:
-        text = headers.get(PREFIX + name, "")
-        return int(text) if re.fullmatch(r"-?[0-9]{1,19}", text) else None
-
-    return DeadLetter(
-        message=message,
-        topic=headers.get(f"{PREFIX}topic"),
-        partition=number("partition"),
-        offset=number("offset"),
-        timestamp_ms=number("timestamp"),
-        group=headers.get(f"{PREFIX}group"),
-        failures=number("failures") or 0,
-        deliveries=number("deliveries") or 0,
-        first_failure_ms=number("first-failure") or 0,
-        last_failure_ms=number("last-failure") or 0,
-        reason=headers.get(f"{PREFIX}reason", ""),
-        exception=headers.get(f"{PREFIX}exception"),
-        traceback=headers.get(f"{PREFIX}traceback"),
-        exit=headers.get(f"{PREFIX}exit"),
-        redrives=number("redrives") or 0,
-    )
+    """Decode a message of a dead-letter topic. A header that should be a number and is not counts as missing."""
+    return DeadLetter(message=message, **asdict(decode(message.headers or {})))
 
 
 def is_letter(message: Message) -> bool:
-    """Whether the message has any header of a dead letter."""
-    return any(name.startswith(PREFIX) for name in message.headers or {})
+    """Return True if the message has any header of a dead letter."""
+    return is_dead_letter(message.headers)
 
 
 def read_letters(client: Admin, topic: str) -> Iterator[DeadLetter]:

@@ -25,13 +25,11 @@ from typing import Any
 from msgspec import Struct
 
 from ..batch import Headers
+from ..dead_letters import PREFIX, REDRIVEN_FROM, REDRIVES
 from ..deduplication import DEDUP_HEADER
 from ..protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from .client import Client
 from .dead_letters import (
-    PREFIX,
-    REDRIVEN_FROM,
-    REDRIVES,
     DeadLetter,
     LetterFilter,
     read_letters,

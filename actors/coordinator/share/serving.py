@@ -19,8 +19,8 @@ from typing import Any
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
-from ...transport.addresses import Place, is_internal
-from ...transport.machine import (
+from ....transport.addresses import Place, is_internal
+from ....transport.machine import (
     Answered,
     CancelTimer,
     Effect,
@@ -31,11 +31,11 @@ from ...transport.machine import (
     Sender,
     SetTimer,
 )
-from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
-from ...transport.protocol.groups import DescribeGroupReply
-from ...transport.protocol.message import Request
-from ...transport.protocol.operations import RetryReport
-from ...transport.protocol.shares import (
+from ....transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
+from ....transport.protocol.groups import DescribeGroupReply
+from ....transport.protocol.message import Request
+from ....transport.protocol.operations import RetryReport
+from ....transport.protocol.shares import (
     Acknowledge,
     Acknowledgement,
     AcknowledgeReply,
@@ -45,7 +45,7 @@ from ...transport.protocol.shares import (
     AcquireReply,
     ConfigureShareGroup,
 )
-from ...transport.protocol.topics import CatalogTopic
+from ....transport.protocol.topics import CatalogTopic
 from .answers import Answers
 from .description import describe, retry_alarms, retry_report
 from .letters import Letters

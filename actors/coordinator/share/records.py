@@ -15,7 +15,7 @@ from typing import Literal
 
 from msgspec import Struct, structs
 
-from ...transport.protocol.shares import ConfigureShareGroupReply
+from ....transport.protocol.shares import ConfigureShareGroupReply
 from .spans import Span, Spans, State
 
 DEFAULT_LOCK_MS = 30_000

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from ...transport.protocol.operations import RETRY_ALARM_MS, retry_alarm, shown_reason
-from ...transport.protocol.shares import MAX_RETRYING_RANGES, RetryingRange
+from ....transport.protocol.operations import RETRY_ALARM_MS, retry_alarm, shown_reason
+from ....transport.protocol.shares import MAX_RETRYING_RANGES, RetryingRange
 from .spans import Span, Spans, State
 
 MAX_NOTES = 1_000

@@ -5,10 +5,10 @@ Called by serving.py, with the decided state; changes nothing.
 
 from collections.abc import Mapping, Sequence
 
-from ...transport.addresses import Place
-from ...transport.protocol.groups import DescribeGroupReply
-from ...transport.protocol.operations import MAX_RETRYING_SHOWN, Retrying, RetryReport
-from ...transport.protocol.shares import ShareDescription
+from ....transport.addresses import Place
+from ....transport.protocol.groups import DescribeGroupReply
+from ....transport.protocol.operations import MAX_RETRYING_SHOWN, Retrying, RetryReport
+from ....transport.protocol.shares import ShareDescription
 from .partition import SharePartition
 from .records import ShareSettings
 

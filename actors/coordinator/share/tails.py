@@ -10,10 +10,10 @@ bounds of the log count, and how large its records are; they are left to whoever
 
 from typing import Literal, NamedTuple
 
-from ...transport.addresses import Place, partition_address
-from ...transport.batch import parse_header
-from ...transport.machine import Call, Effect, Payload, SetTimer
-from ...transport.protocol.data import Fetch, FetchReply, ListOffsets, ListOffsetsReply
+from ....transport.addresses import Place, partition_address
+from ....transport.batch import parse_header
+from ....transport.machine import Call, Effect, Payload, SetTimer
+from ....transport.protocol.data import Fetch, FetchReply, ListOffsets, ListOffsetsReply
 
 SHARE = "share"
 """The first word of every key of a call or timer that a share group makes."""

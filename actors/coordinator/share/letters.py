@@ -10,7 +10,7 @@ identity of the first, and the dead-letter topic recognises it. Called by servin
     a partition is away                        tried again every RETRY_MS
     retention has taken the record away        done: there is nothing left to copy
 
-The headers are those of a hosted subscriber's letters (`subscriber/dead_letters.py`).
+The format is `transport/dead_letters.py`.
 """
 
 from bisect import bisect_right
@@ -18,22 +18,21 @@ from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
-from ...transport.addresses import Place, partition_address
-from ...transport.batch import InvalidBatch, split
-from ...transport.deduplication import (
-    DEDUP_HEADER,
+from ....transport.addresses import Place, partition_address
+from ....transport.batch import Headers, InvalidBatch, split
+from ....transport.dead_letters import DeadLetterHeaders, dead_letter_id, encode
+from ....transport.deduplication import (
     identified_batch,
     identified_headers,
     partition_for_dedup_id,
 )
-from ...transport.fetched_records import decode_for_json
-from ...transport.machine import Call, Effect, Event, Failed, Payload, SetTimer, TimerFired
-from ...transport.partitioner import partition_for_key
-from ...transport.protocol.data import Fetch, FetchedRecord, FetchReply, Produce, ProduceReply
-from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
-from ...transport.protocol.topics import CatalogTopic
-from ..subscriber.dead_letters import PREFIX, REDRIVES, place_identity
-from ..subscriber.lineage import lineage_of
+from ....transport.fetched_records import decode_for_json
+from ....transport.lineage import lineage_of
+from ....transport.machine import Call, Effect, Event, Failed, Payload, SetTimer, TimerFired
+from ....transport.partitioner import partition_for_key
+from ....transport.protocol.data import Fetch, FetchedRecord, FetchReply, Produce, ProduceReply
+from ....transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
+from ....transport.protocol.topics import CatalogTopic
 from .partition import Dead, SharePartition
 from .records import ShareProgress, ShareSettings
 from .spans import State
@@ -167,7 +166,7 @@ class Letters:
             error = ErrorBody(ErrorCode.UNKNOWN_TOPIC, f"there is no topic {topic!r} for dead letters")
             return self._rest(place, dead.offset, error, now)
         lineage = lineage_of(copy.part.topic_id, None)
-        identity = place_identity(self._group, place, dead.offset, leader_epoch, lineage)
+        identity = dead_letter_id(self._group, place, dead.offset, leader_epoch, lineage)
         headers = identified_headers(letter_headers(self._group, place, dead, record, now), identity)
         if record.key is not None:
             partition = partition_for_key(record.key, entry.partitions)
@@ -190,23 +189,19 @@ def _is_in(offset: int, ranges: list[range]) -> bool:
     return index >= 0 and offset in ranges[index]
 
 
-def letter_headers(group: str, place: Place, dead: Dead, record: FetchedRecord, now: int) -> dict[str, str]:
-    before = record.headers or {}
-    own = {name: text for name, text in before.items() if not name.startswith(PREFIX) or name == REDRIVES}
-    identity = own.pop(DEDUP_HEADER, None)
-    told = {
-        "topic": place[0],
-        "partition": str(place[1]),
-        "offset": str(dead.offset),
-        "timestamp": str(record.timestamp_ms),
-        "group": group,
-        "failures": str(dead.deliveries),
-        "deliveries": str(dead.deliveries),
-        "last-failure": str(now),
-        "reason": " ".join(dead.reason.split()) or REASON,
-        "dedup-id": identity,
-    }
-    return own | {PREFIX + name: text for name, text in told.items() if text is not None}
+def letter_headers(group: str, place: Place, dead: Dead, record: FetchedRecord, now: int) -> Headers:
+    failure = DeadLetterHeaders(
+        topic=place[0],
+        partition=place[1],
+        offset=dead.offset,
+        timestamp_ms=record.timestamp_ms,
+        group=group,
+        failures=dead.deliveries,
+        deliveries=dead.deliveries,
+        last_failure_ms=now,
+        reason=dead.reason if dead.reason.strip() else REASON,
+    )
+    return encode(record.headers, failure)
 
 
 def _read(place: Place, part: SharePartition, offset: int) -> Call:

@@ -9,7 +9,7 @@ Called by serving.py.
 
 from collections.abc import Callable
 
-from ...transport.machine import Sender
+from ....transport.machine import Sender
 from .reading import Acquired
 
 MAX_TOLD = 1_000

@@ -13,13 +13,13 @@ from typing import Any
 
 from msgspec import UNSET, Struct
 
-from ...transport.addresses import Place, partition_address
-from ...transport.compression import CodecUnavailable
-from ...transport.fetched_records import MAX_INLINE_BYTES, decode_for_json, end_of_batch_at
-from ...transport.machine import Answered, Call, Effect, Failed, Reply, Sender
-from ...transport.protocol.data import Fetch, FetchedRecord, FetchReply
-from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
-from ...transport.protocol.shares import Acquire, AcquiredRecord, AcquireReply
+from ....transport.addresses import Place, partition_address
+from ....transport.compression import CodecUnavailable
+from ....transport.fetched_records import MAX_INLINE_BYTES, decode_for_json, end_of_batch_at
+from ....transport.machine import Answered, Call, Effect, Failed, Reply, Sender
+from ....transport.protocol.data import Fetch, FetchedRecord, FetchReply
+from ....transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
+from ....transport.protocol.shares import Acquire, AcquiredRecord, AcquireReply
 from .partition import SharePartition
 from .spans import Span
 from .tails import SHARE

@@ -14,10 +14,10 @@ from typing import Literal
 
 from msgspec import UNSET
 
-from ...transport.addresses import Place
-from ...transport.machine import Answered, Effect, Failed
-from ...transport.protocol.errors import ErrorCode
-from ...transport.protocol.topics import CatalogTopic
+from ....transport.addresses import Place
+from ....transport.machine import Answered, Effect, Failed
+from ....transport.protocol.errors import ErrorCode
+from ....transport.protocol.topics import CatalogTopic
 from .partition import SharePartition
 from .records import ShareProgress
 from .tails import Tails, bounds_of, record_bytes_of

@@ -1,8 +1,8 @@
 """What a share group refuses of a request by itself. Pure; called by serving.py."""
 
-from ...transport.addresses import is_internal
-from ...transport.protocol.errors import ErrorCode, ProtocolError
-from ...transport.protocol.shares import Acquire
+from ....transport.addresses import is_internal
+from ....transport.protocol.errors import ErrorCode, ProtocolError
+from ....transport.protocol.shares import Acquire
 
 
 def check_topics(request: Acquire, dead_letter: str | None) -> None:

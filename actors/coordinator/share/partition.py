@@ -13,8 +13,8 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from ...transport.protocol.errors import ErrorCode, ProtocolError
-from ...transport.protocol.shares import (
+from ....transport.protocol.errors import ErrorCode, ProtocolError
+from ....transport.protocol.shares import (
     MAX_LOCKED,
     MAX_LOCKED_BYTES,
     Acknowledgement,
