@@ -16,7 +16,14 @@ from log_batches import NOW_MS, abandon, append, contents, flip, open_log, segme
 from manual_loop import ManualLoop, context_of
 from planaria.actors.controller.catalog import Catalog
 from planaria.actors.controller.storage import CatalogFile
-from planaria.actors.journal.sleep_mark import SUFFIX, SleepMark, group_file, sleeping_groups
+from planaria.actors.journal.sleep_mark import (
+    SUFFIX,
+    SleepMark,
+    group_file,
+    partition_mark,
+    sleeping_groups,
+    sleeping_partitions,
+)
 from planaria.actors.journal.snapshot_file import SnapshotFile
 from planaria.actors.log.companions import READERS_NAME
 from planaria.actors.log.errors import StorageFailed
@@ -40,7 +47,7 @@ class Life(Protocol):
 
 
 class DataDirectoryLife:
-    """Numbers of starts are never given twice, for the run directories are named by them."""
+    """No number of a start is used twice, for the run directories are named by them; all starts have one steady clock."""
 
     def live(self, root: Path, done: list[Any], system: FaultySystem) -> None:
         for _ in range(2):
@@ -53,8 +60,8 @@ class DataDirectoryLife:
     def _start(self, root: Path, done: list[Any]) -> None:
         data = open_data_directory(root / "new" / "data")
         try:
-            assert data.starts > max(done, default=0)
-            done.append(data.starts)
+            assert all(data.starts > starts and data.clock == clock for starts, clock in done)
+            done.append((data.starts, data.clock))
             os.close(hold_presence(str(data.path)))
             data.say_stopping()
         finally:
@@ -205,6 +212,14 @@ class DamagedLife:
         abandon(log)
 
 
+def made_partition(directory: Path, root: Path) -> None:
+    """Create a partition's folder durably, as the controller does before the partition first starts."""
+    if partition_label_of(directory, Files()) is None:
+        label_partition(directory)
+        for folder in (directory.parent, directory.parent.parent, root):
+            Files().sync_directory(folder)
+
+
 class ReadersLife:
     """The partition's process: a group that a report was answered for is known, and no further on than it said."""
 
@@ -235,10 +250,7 @@ class ReadersLife:
     @staticmethod
     def _start(root: Path) -> ManualLoop:
         directory = root / "topics" / "ORDERS" / "0"
-        if partition_label_of(directory, Files()) is None:
-            label_partition(directory)
-            for folder in (directory.parent, directory.parent.parent, root):
-                Files().sync_directory(folder)
+        made_partition(directory, root)
         config = TopicConfig(retain_until_consumed=True)
         arguments = {
             "topic": "ORDERS",
@@ -278,31 +290,52 @@ class SnapshotLife:
 
 
 class SleepLife:
-    """Who has cleared the mark is never found asleep, for it may have work."""
+    """An actor that has cleared its mark is never found asleep, for it may have work."""
+
+    address = "billing"
 
     def live(self, root: Path, done: list[Any], system: FaultySystem) -> None:
-        file = SnapshotFile(root / "groups" / "billing.snapshot", Files())
+        self.begin(root)
         for wake_at_ms in (NOW_MS, None):
-            file.read()
-            self._mark(root).clear()
+            self.mark(root).clear()
             done.append("cleared")
-            self._mark(root).set(wake_at_ms)
+            self.mark(root).set(wake_at_ms)
             done.append(wake_at_ms)
 
     def judge(self, root: Path, done: list[Any], is_cut: bool) -> None:
-        found = sleeping_groups(root, Files()).get("billing", "cleared")
+        found = self.sleeping(root).get(self.address, "cleared")
         expected = ["cleared", NOW_MS, "cleared", None]
         if len(done) <= len(expected):
             assert found in ["cleared", *expected][len(done) : len(done) + 2]
         else:
             assert found == done[-1]
-        SnapshotFile(root / "groups" / "billing.snapshot", Files()).read()
-        self._mark(root).clear()
+        self.begin(root)
+        self.mark(root).clear()
         done[len(done) :] = ["cleared"] * (len(expected) + 1 - len(done))
 
-    @staticmethod
-    def _mark(root: Path) -> SleepMark:
+    def begin(self, root: Path) -> None:
+        """Do what an actor does with the folder before it clears its mark."""
+        SnapshotFile(root / "groups" / "billing.snapshot", Files()).read()
+
+    def mark(self, root: Path) -> SleepMark:
         return SleepMark(group_file(root, "billing", SUFFIX), Files())
+
+    def sleeping(self, root: Path) -> dict[str, int | None]:
+        return sleeping_groups(root, Files())
+
+
+class PartitionSleepLife(SleepLife):
+    address = "partition/ORDERS/0"
+    _folder = "topics/ORDERS/0"
+
+    def begin(self, root: Path) -> None:
+        made_partition(root / self._folder, root)
+
+    def mark(self, root: Path) -> SleepMark:
+        return SleepMark(partition_mark(root / self._folder), Files())
+
+    def sleeping(self, root: Path) -> dict[str, int | None]:
+        return sleeping_partitions(root, {self.address: self._folder}, Files())
 
 
 class FlightLife:
