@@ -51,7 +51,8 @@ def run_child(order: ChildOrder) -> None:
     try:
         resolve(order.start)(context)
     except OperatorNeeded as error:
-        _fail(context, error, "")
+        # Its message says what to do; where foreign code has failed, the traceback says where.
+        _fail(context, error, traceback.format_exc() if error.__cause__ is not None else "")
     except Exception as error:  # noqa: BLE001 - the outermost frame: the failure is reported and the process ends
         _fail(context, error, traceback.format_exc())
     finally:

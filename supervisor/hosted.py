@@ -103,7 +103,7 @@ class HostedSubscriptions:
             is_linux=sys.platform == "linux",
             has_thread_clocks=hasattr(time, "pthread_getcpuclockid"),
         )
-        self._check_named(group, subscriber.dead_letter)
+        self._check_named(group, topics, subscriber.dead_letter)
         _check_handler(handler)
         with self._lock:
             addresses = self._free_addresses(group, workers)
@@ -116,10 +116,13 @@ class HostedSubscriptions:
         self._await_ready(addresses)
         return Subscription(self, addresses)
 
-    def _check_named(self, group: str, dead_letter: str | None) -> None:
+    def _check_named(self, group: str, topics: list[str], dead_letter: str | None) -> None:
         """What is named must be there, and fit for it, when a subscription begins."""
-        if dead_letter is not None and dead_letter not in self._names_of_topics():
-            raise InvalidSubscription(f"dead_letter: there is no topic {dead_letter!r}; create it first")
+        known = self._names_of_topics()
+        named = [*(("topics", topic) for topic in topics), ("dead_letter", dead_letter)]
+        for option, topic in named:
+            if topic is not None and topic not in known:
+                raise InvalidSubscription(f"{option}: there is no topic {topic!r}; create it first")
         try:
             kind = self._client.describe_group(group).type
         except ProtocolError as error:

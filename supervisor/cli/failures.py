@@ -13,7 +13,7 @@ import traceback
 import typer
 
 from ...transport.addresses import is_internal
-from ...transport.client.errors import UnknownTopic
+from ...transport.client.errors import UnknownTopic, unknown_topic
 from ...transport.protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from ..config import ConfigError
 from ..launch import StartFailed
@@ -65,7 +65,9 @@ def exit_code_for(error: BaseException) -> int:
 def describe(error: BaseException) -> str:
     """What happened and what to do about it."""
     match error:
-        case UnknownTopic(topic=topic) if not is_internal(topic):
+        case UnknownTopic(topic=str(topic), message=message) if message == unknown_topic(
+            topic
+        ).message and not is_internal(topic):
             return f'there is no topic {topic!r}; "planaria topic create {topic}" makes it (UNKNOWN_TOPIC)'
         case ProtocolError():
             advice = _ADVICE.get(error.code)  # type: ignore[call-overload]

@@ -202,6 +202,17 @@ def test_an_error_is_raised_although_other_partitions_have_data() -> None:
         reader.raise_trouble()
 
 
+def test_an_error_that_is_raised_again_and_again_does_not_grow() -> None:
+    reader = reader_at(0)
+    reader.accept(Trouble(P, reader.epoch(P), 0, ErrorBody(ErrorCode.CORRUPT_LOG, "why")))
+    depths = []
+    for _ in range(3):
+        with pytest.raises(CorruptData) as raised:
+            reader.raise_trouble()
+        depths.append(len(raised.traceback))
+    assert depths == [depths[0]] * 3
+
+
 def test_nothing_behind_damage_is_kept_or_handed_out() -> None:
     damaged = bytearray(batch(0, 5))
     damaged[70] ^= 1

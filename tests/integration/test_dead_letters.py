@@ -23,12 +23,13 @@ def test_a_subscription_that_could_never_work_is_refused_at_once(broker: Broker)
     broker.create_topic("T", 1)
     broker.client.configure_share_group("queue")
 
-    def refusal(group: str, **options: Any) -> str:
+    def refusal(group: str, topics: str | list[str] = "T", **options: Any) -> str:
         with pytest.raises(InvalidSubscription) as refused:
-            broker.subscribe(group, "T", handler="shop:charge", **options)
+            broker.subscribe(group, topics, handler="shop:charge", **options)
         return str(refused.value)
 
     assert refusal("g", dead_letter="T.dql") == "dead_letter: there is no topic 'T.dql'; create it first"
+    assert refusal("g", ["T", "U"]) == "topics: there is no topic 'U'; create it first"
     assert refusal("queue").startswith("group: 'queue' is a share group")
     assert not [each for each in broker.status().actors if each.address.startswith("subscriber/")]
 

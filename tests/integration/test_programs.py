@@ -15,7 +15,16 @@ from typing import Any
 import pytest
 
 from live_trees import until
-from planaria import Broker, Client, Closed, DeliveryFailed, InvalidSubscription, Message, ProtocolError
+from planaria import (
+    Broker,
+    Client,
+    Closed,
+    DeliveryFailed,
+    InvalidSubscription,
+    Message,
+    ProtocolError,
+    SubscriptionFailed,
+)
 from planaria.transport.client.errors import Forked
 
 pytestmark = pytest.mark.processes
@@ -263,3 +272,8 @@ def test_handlers_that_no_process_could_run_are_refused_at_once(broker: Broker) 
     for path in ("nowhere_at_all:handle", "nowhere.at.all:handle"):
         with pytest.raises(InvalidSubscription, match="no module"):
             broker.subscribe("g", "T", handler=path)
+    with pytest.raises(SubscriptionFailed, match=r"cannot start: HandlerUnusable.*nothing_of_this_name"):
+        broker.subscribe("g", "T", handler="os:nothing_of_this_name")
+    log = Path(broker.status().data_directory, "logs/broker.log").read_text()
+    assert log.count("child quarantined") == log.count("actor failed") == 1, "it is not tried again and again"
+    assert "in _import" in log

@@ -1,5 +1,8 @@
 """What a client raises: PlanariaErrors; what the broker refused is a ProtocolError with its code. Pure."""
 
+import re
+from typing import Self
+
 from ..addresses import INTERNAL_PREFIX, is_internal
 from ..protocol.errors import ErrorBody, ErrorCode, PlanariaError, ProtocolError
 
@@ -12,11 +15,21 @@ class TimedOut(ProtocolError):
 
 
 class UnknownTopic(ProtocolError):
-    """The topic does not exist."""
+    """The topic does not exist. `topic` is its name, None when the broker's message does not quote it."""
+
+    topic: str | None
 
     def __init__(self, topic: str) -> None:
         super().__init__(ErrorCode.UNKNOWN_TOPIC, unknown_topic(topic).message)
         self.topic = topic
+
+    @classmethod
+    def from_body(cls, body: ErrorBody) -> Self:
+        error = cls("")
+        ProtocolError.__init__(error, body.code, body.message, retriable=body.retriable)
+        quoted = re.search(r"topic '([A-Za-z0-9._-]+)'", body.message)
+        error.topic = quoted[1] if quoted else None
+        return error
 
 
 class BufferFull(PlanariaError):
@@ -115,6 +128,7 @@ class MemberFenced(ProtocolError):
 
 
 _BY_CODE: dict[str, type[ProtocolError]] = {
+    ErrorCode.UNKNOWN_TOPIC: UnknownTopic,
     ErrorCode.PRODUCER_FENCED: ProducerFenced,
     ErrorCode.BACKPRESSURE: Backpressure,
     ErrorCode.OFFSET_OUT_OF_RANGE: OffsetOutOfRange,

@@ -224,7 +224,7 @@ class Reader:
                 continue
             if not (is_new and held.is_trouble_raised):
                 held.is_trouble_raised = True
-                raise held.trouble
+                raise held.trouble.with_traceback(None)  # or it would grow with each poll
 
     # To the program.
 

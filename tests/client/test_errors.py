@@ -1,0 +1,28 @@
+"""The class of an error on the wire, and what it tells."""
+
+import pytest
+
+from planaria import ProtocolError, UnknownTopic
+from planaria.transport.client.errors import error_from, unknown_topic
+from planaria.transport.protocol.errors import ErrorBody, ErrorCode
+
+
+@pytest.mark.parametrize(
+    ("message", "topic"),
+    [
+        ("there is no topic 'ORDERS.dlq'", "ORDERS.dlq"),
+        (unknown_topic("ORDERS").message, "ORDERS"),
+        ("dead_letter: there is no topic 'x-y'", "x-y"),
+        ("it was deleted", None),
+    ],
+)
+def test_whoever_says_it_an_unknown_topic_is_one_error(message: str, topic: str | None) -> None:
+    error = error_from(ErrorBody(ErrorCode.UNKNOWN_TOPIC, message))
+    assert isinstance(error, UnknownTopic)
+    assert (error.topic, error.message, error.code) == (topic, message, ErrorCode.UNKNOWN_TOPIC)
+
+
+def test_what_has_no_class_of_its_own_has_its_code() -> None:
+    error = error_from(ErrorBody("FROM_THE_FUTURE", "what?", True))
+    assert type(error) is ProtocolError
+    assert (error.code, error.retriable) == ("FROM_THE_FUTURE", True)
