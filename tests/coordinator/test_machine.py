@@ -365,6 +365,9 @@ def test_free_standing_commits_reset_and_delete_need_an_empty_group(group: Simul
 
 
 def test_a_deleted_group_stays_deleted_and_can_begin_anew(group: SimulatedGroup) -> None:
+    former = SimulatedMember(group, "former")
+    former.turn()
+    former.leave()
     offsets = [PartitionOffset("ORDERS", 0, 3)]
     group.request("x", CommitOffsets(group=GROUP, offsets=offsets))
     group.snapshot = b"old"
@@ -378,6 +381,23 @@ def test_a_deleted_group_stays_deleted_and_can_begin_anew(group: SimulatedGroup)
     assert group.is_ready
     assert group.request("x", FetchOffsets(group=GROUP)).offsets == []
     assert not isinstance(group.request("x", commit), ErrorBody)
+    fresh = SimulatedGroup({"ORDERS": 6}).run()
+    members = [SimulatedMember(each, "a") for each in (group, fresh)]
+    for member in members:
+        member.turn()
+    assert members[0].generation == members[1].generation
+
+
+def test_members_that_have_not_reported_yet_are_described_by_what_is_kept_of_them(
+    group: SimulatedGroup,
+) -> None:
+    members = [SimulatedMember(group, name) for name in "ab"]
+    converge(members)
+    group.start()
+    group.drain()
+    described = group.request("x", DescribeGroup(group=GROUP)).members
+    assert [each.owned for each in described] == [each.assignment for each in described]
+    assert all(each.generation > 0 for each in described)
 
 
 def test_what_cannot_be_kept_is_refused(group: SimulatedGroup) -> None:

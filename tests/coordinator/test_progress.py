@@ -98,6 +98,26 @@ def test_what_is_committed_while_an_urgent_report_is_out_follows_its_answer(grou
     assert told(group) == [("ORDERS", 0, 1, False), ("ORDERS", 0, 2, False)]
 
 
+def test_a_report_that_takes_longer_than_an_interval_is_followed_by_the_next(group: SimulatedGroup) -> None:
+    settle(group)
+    told(group)
+
+    def commit_without_report(offset: int) -> None:
+        offsets = [PartitionOffset("ORDERS", 0, offset)]
+        group.ask("a", CommitOffsets(group=group.group, generation=0, offsets=offsets))
+        [append] = [call for call in group.answerable() if call.key == "append"]
+        group.answer(append)
+
+    commit_without_report(1)
+    [report] = group.answerable()
+    group.advance(INTERVAL_MS)
+    commit_without_report(2)
+    assert group.answerable() == [report], "one at a time"
+    group.answer(report)
+    settle(group)
+    assert told(group) == [("ORDERS", 0, 1, False), ("ORDERS", 0, 2, False)]
+
+
 def test_a_partition_that_came_up_is_told_everything(group: SimulatedGroup) -> None:
     commit(group, ORDERS=3)
     settle(group)

@@ -156,6 +156,49 @@ def test_a_log_that_cannot_be_read_crashes(error: ErrorCode) -> None:
         group.handle(Failed("replay_fetch", ErrorBody(error, "rot", False)))
 
 
+def damage(next_offset: int) -> ErrorBody:
+    return ErrorBody(ErrorCode.CORRUPT_LOG, "rot", False, next_offset=next_offset)
+
+
+def snapshotted() -> SimulatedGroup:
+    """A group with a snapshot of all that its log holds, about to come back."""
+    group = SimulatedGroup().run()
+    commit(group, 3)
+    group.handle(StopRequested(group.now + 5_000))
+    group.drain()
+    assert group.is_stopped
+    assert group.snapshot is not None
+    group.start()
+    return group
+
+
+def test_damage_that_the_snapshot_covers_loses_nothing() -> None:
+    group = snapshotted()
+    [call] = group.calls
+    group.calls.clear()
+    group.handle(Failed(call.key, damage(group.log.end)))
+    [again] = group.calls
+    assert isinstance(again.request, Fetch)
+    assert again.request.offset == group.log.end
+    group.drain()
+    assert group.is_ready
+    assert committed(group) == 3
+
+
+def test_damage_beyond_the_snapshot_crashes() -> None:
+    group = snapshotted()
+    with pytest.raises(ReplayFailed, match="CORRUPT_LOG"):
+        group.handle(Failed(group.calls[0].key, damage(group.log.end + 1)))
+
+
+def test_damage_without_a_snapshot_crashes() -> None:
+    group = SimulatedGroup().run()
+    commit(group, 3)
+    group.start(with_snapshot=False)
+    with pytest.raises(ReplayFailed, match="CORRUPT_LOG"):
+        group.handle(Failed(group.calls[0].key, damage(group.log.end)))
+
+
 def test_a_damaged_batch_crashes() -> None:
     group = SimulatedGroup().run()
     commit(group, 3)

@@ -146,5 +146,7 @@ def test_a_producer_id_that_did_not_come_is_asked_for_again(back: Any) -> None:
     assert isinstance(timer, SetTimer)
     assert nothing is None
     assert ids.ask() == [], "the pause is kept"
+    for other in (TimerFired("another"), PeerUp("partition/T/0", 2, "ipc://any")):
+        assert ids.handle(other, NOW) == ([], None)
     assert ids.handle(back, NOW) == ([CancelTimer("init_retry"), call], None)
     assert ids.handle(back, NOW) == ([], None)
