@@ -221,9 +221,16 @@ def test_ctrl_c_while_waiting_leaves_the_client_whole(client: Client, broker: Fa
     (delivery,) = publish(producer, 1)
     main = threading.main_thread().ident
     assert main is not None
-    threading.Timer(0.05, lambda: signal.pthread_kill(main, signal.SIGINT)).start()
+
+    def interrupt() -> None:
+        until(lambda: delivery.batch.gates, "the main thread to wait")
+        signal.pthread_kill(main, signal.SIGINT)
+
+    interrupting = threading.Thread(target=interrupt)
+    interrupting.start()
     with pytest.raises(KeyboardInterrupt):
-        delivery.result(10)
+        delivery.result(30)
+    interrupting.join()
     broker.start_partition("T", 0)
     assert delivery.result(10).offset == 0
 

@@ -138,7 +138,7 @@ def test_the_reserve_is_left_for_everything_but_messages(small_disk: Path) -> No
             assert errors
             assert all("STORAGE_FULL" in str(error) for error in errors)
             assert free_bytes(small_disk) > reserve - 2 * 1024 * 1024, "it is a reserve"
-            (alarmed,) = [each for each in broker.status().actors if each.alarms]
+            (alarmed,) = until(lambda: [each for each in broker.status().actors if each.alarms], "the alarm")
             assert alarmed.address == "partition/T/0"
             assert "the reserve is" in alarmed.alarms[0]
             # A new group, its commits, a new topic's catalog: the broker's own records find room.

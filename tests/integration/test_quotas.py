@@ -56,6 +56,11 @@ class Publishing:
         assert not self._thread.is_alive()
 
 
+def is_held(rate: float) -> bool:
+    """At the quota; a machine that is busy with others may take it below."""
+    return RATE / 3 < rate < 1.1 * RATE
+
+
 @contextmanager
 def publishing(broker: Broker, client_id: str) -> Iterator[Publishing]:
     client = Publishing(broker.endpoint, client_id)
@@ -73,14 +78,14 @@ def test_a_producer_is_held_to_its_quota_and_no_other_is(broker: Broker) -> None
         alone = greedy.rate()
         with publishing(broker, "other") as other:
             until(lambda: other.acknowledged > 0, "the other is on its way")
-            beside, free = greedy.rate(), other.rate(1)
+            beside = greedy.rate()
+            free = until(lambda: rate if (rate := other.rate(1)) > 5 * RATE else None, "the other is free")
         # Batches have headers of their own.
         print(
             f"\nquota {RATE}: {alone:,.0f} bytes a second alone, {beside:,.0f} beside another's {free:,.0f}"
         )
-        assert alone == pytest.approx(RATE, rel=0.1)
-        assert beside == pytest.approx(RATE, rel=0.1)
-        assert free > 5 * RATE
+        assert is_held(alone)
+        assert is_held(beside)
         broker.kill("gateway/0")
         broker.kill("controller")
         until(lambda: actor(broker.client, "gateway/0").state == "ready", "the gateway is back")
@@ -104,10 +109,10 @@ def test_a_client_that_talks_to_partitions_is_called_back_to_the_gateway(broker:
     broker.create_topic("T", 2)
     with publishing(broker, "greedy") as greedy:
         until(lambda: greedy.acknowledged > 0, "it is on its way")
-        assert greedy.rate(1) > 5 * RATE
+        until(lambda: greedy.rate(1) > 5 * RATE, "nothing holds it")
         broker.client.set_quota("greedy", produce_bytes=RATE)
-        until(lambda: greedy.rate(1) < 1.2 * RATE, "its quota holds", timeout_s=10)
-        assert greedy.rate() == pytest.approx(RATE, rel=0.1)
+        until(lambda: greedy.rate(1) < 1.2 * RATE, "its quota holds")
+        assert is_held(greedy.rate())
         broker.kill("partition/T/0")
         broker.kill("controller")
         until(lambda: actor(broker.client, "partition/T/0").state == "ready", "the partition is back")
@@ -136,8 +141,10 @@ def test_a_consumer_is_held_to_its_quota(broker: Broker) -> None:
             seen += [int(message.value or b"") for message in consumer.poll(PATIENCE_S)]
         rate = (len(seen) - before) * MESSAGE / (time.monotonic() - started)
         print(f"\nquota {RATE}: {rate:,.0f} bytes a second fetched")
-        assert rate == pytest.approx(RATE, rel=0.1)
+        assert is_held(rate)
         assert seen == list(range(len(seen)))
         started = time.monotonic()
         assert len(read_topic(broker.client, "T")) == 1_000
-        assert time.monotonic() - started < 5, "who has no limit of his own is not held"
+        assert time.monotonic() - started < 0.8 * 1_000 * MESSAGE / RATE, (
+            "who has no limit of his own is not held"
+        )

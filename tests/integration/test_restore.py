@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from command_line import planaria
-from live_trees import read_topic, until_state
+from live_trees import actor, read_topic, until, until_state
 from planaria import Broker
 from planaria.supervisor.launch import StartFailed
 
@@ -72,8 +72,8 @@ def test_a_topic_that_the_older_catalog_lacks_is_told_and_never_shown_under_its_
         broker.publish("ORDERS", "k", "old")
     shutil.copy(tmp_path / "backup.json", data_dir / "catalog.json")
     with Broker(data_dir) as broker:
-        controller = next(each for each in broker.status().actors if each.address == "controller")
-        assert any("'ORDERS'" in alarm for alarm in controller.alarms)
+        alarms = until(lambda: actor(broker.client, "controller").alarms, "the alarm")
+        assert any("'ORDERS'" in alarm for alarm in alarms)
         broker.create_topic("ORDERS", 1)
         broker.publish("ORDERS", "k", "new")
         assert [message.data for message in read_topic(broker.client, "ORDERS")] == ["new"]

@@ -268,9 +268,9 @@ def test_a_log_of_ten_gigabytes_opens_at_once(tmp_path: Path) -> None:
     tail = b"".join(batch(end + number, [b"x" * 1000])[0] for number in range(5000))
     segment(tmp_path, end).write_bytes(tail[:-5])
     (tmp_path / f"{end:020d}.snapshot").write_bytes(ProducerStates().encode(end))
-    started_s = time.perf_counter()
+    started_s = time.process_time()
     log = open_log(tmp_path)
-    assert time.perf_counter() - started_s < 0.8
+    assert time.process_time() - started_s < 0.8, "of work; reading ten gigabytes takes more"
     assert log.size_bytes > 10 << 30
     assert (log.log_end_offset, log.segment_count) == (end + 4999, sealed_count + 1)
     assert log.read(end + 4998, 1, BIG)[0]
