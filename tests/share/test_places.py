@@ -81,6 +81,21 @@ def test_a_partition_that_does_not_answer_delays_a_letter_and_loses_none(group: 
     assert letter_offsets(group) == [0, 1]
 
 
+def test_a_dead_record_that_cannot_be_read_is_kept_and_its_letter_follows(group: SimulatedShare) -> None:
+    reject(group, 1)
+    log = group.log_of("ORDERS")
+    intact = list(log.batches)
+    log.batches[0] = log.batches[0][:-1] + b"\xff"
+    group.request("x", ConfigureShareGroup(group=GROUP, dead_letter="DLQ"))
+    group.drain()
+    assert letter_offsets(group) == []
+    assert "CORRUPT_LOG" in group.alarms[0]
+    log.batches[:] = intact
+    group.advance(10_000, group.drain)
+    assert letter_offsets(group) == [0]
+    assert group.alarms == ()
+
+
 def test_more_dead_records_than_are_copied_at_once_all_have_their_letters(group: SimulatedShare) -> None:
     group.request("x", ConfigureShareGroup(group=GROUP, dead_letter="DLQ"))
     reject(group, 200)
@@ -134,6 +149,13 @@ def test_a_topic_that_the_group_consumes_takes_no_letters_of_it(group: Simulated
     assert isinstance(refused, ErrorBody)
     assert refused.code == "INVALID_REQUEST"
     assert group.state.share_settings is None or group.state.share_settings.dead_letter is None
+
+
+def test_nobody_acquires_the_letters_of_the_group(group: SimulatedShare) -> None:
+    group.request("x", ConfigureShareGroup(group=GROUP, dead_letter="DLQ"))
+    refused = group.request("a", Acquire(group=GROUP, topics=["ORDERS", "DLQ"], member_id="a"))
+    assert isinstance(refused, ErrorBody)
+    assert (refused.code, "dead-letter topic" in refused.message) == ("INVALID_REQUEST", True)
 
 
 def test_what_a_leaving_member_gave_back_is_not_charged_after_a_restart(group: SimulatedShare) -> None:
