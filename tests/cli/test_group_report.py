@@ -44,6 +44,9 @@ class OneLog:
         partition = SimpleNamespace(partition=0, log_start_offset=50, high_watermark=60)
         return SimpleNamespace(partitions=[partition])
 
+    def status(self) -> Any:
+        return SimpleNamespace(actors=[])
+
 
 @pytest.mark.parametrize(("committed", "lag"), [(0, 10), (50, 10), (55, 5), (60, 0), (70, 0)])
 def test_deleted_records_are_no_lag(committed: int, lag: int) -> None:
