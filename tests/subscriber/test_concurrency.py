@@ -14,6 +14,7 @@ from planaria.actors.subscriber.effects import (
     Recall,
     Recalled,
     Run,
+    TimedOut,
 )
 from planaria.actors.subscriber.machine import SLICE_MS
 from planaria.actors.subscriber.past import Finished, Suspect
@@ -208,6 +209,20 @@ def test_a_handler_that_comes_back_after_its_time_changes_nothing() -> None:
     script.polled()
     commits = [effect for effect in script.take_effects() if isinstance(effect, Commit)]
     assert [commit.offsets for commit in commits] == [{("A", 0): 2}]
+
+
+def test_a_stuck_run_gives_back_the_records_of_other_keys_while_the_process_ends() -> None:
+    """Another run has already ended the process, so the machine ignores the timeout and still has the run."""
+    script = Script(concurrency=2, handler_timeout_ms=1_000)
+    script.machine._runs._size = 2
+    script.start()
+    script.polled(*keyed("abcdefgh"))
+    first, second = (effect for effect in script.take_effects() if isinstance(effect, Run))
+    script.give(TimedOut(first.number, first.records[0].offset))
+    assert script.give(TimedOut(second.number, second.records[0].offset)) == []
+    assert script.after(SLICE_MS) == ["recall"]
+    assert script.give(Recalled(second.number, len(second.records) - 1)) == []
+    assert script.polled() == ["crash: the handler exceeded handler_timeout_ms at A/0 offset 0"]
 
 
 def test_what_the_last_incarnation_finished_is_not_handled_again() -> None:

@@ -188,6 +188,21 @@ def test_what_was_made_before_a_stuck_record_is_published() -> None:
     assert script.polled() == ["commit A/0=1 with 0:0"]
 
 
+def test_a_second_stuck_run_that_ends_before_the_process_is_published_up_to_its_failure() -> None:
+    script = started(concurrency=2, handler_timeout_ms=1_000)
+    script.machine._runs._size = 3
+    script.take_effects()
+    script.polled(*messages("A", 0, 0), *messages("A", 1, 0, 1, 2))
+    first, second = (effect for effect in script.take_effects() if isinstance(effect, Run))
+    script.give(TimedOut(first.number, 0))
+    published = {0: (made_of(second.records[0]),)}
+    assert script.give(TimedOut(second.number, 1, before=SoFar(published))) == []
+    assert script.give(Ran(second.number, 1, Failure("no"), published=published)) == [
+        "warning: handler failed"
+    ]
+    assert script.polled() == ["commit A/1=1 with 1:0"]
+
+
 def test_what_is_not_durable_before_a_stuck_record_is_not_done() -> None:
     script = Script(handler_timeout_ms=1_000)
     script.start()

@@ -115,6 +115,8 @@ class World:
         self.assigned = set(self.committed)
         self.paused: set[Place] = set()
         self.runs: list[Run] = []
+        self.stuck: dict[int, int] = {}
+        """By run, the number of records behind the one in which its handler hangs."""
         self.fresh = set(self.committed)
         """Partitions of which the progress is still to be read."""
         self.orders: list[object] = []
@@ -154,7 +156,10 @@ class World:
             self.recall(recall.number)
 
     def recall(self, number: int) -> None:
-        """So many of a run's records had not been begun."""
+        """Take back some of a run's records that its worker has not begun, or all behind the one that hangs."""
+        if number in self.stuck:
+            self.act(self.script.give, Recalled(number, self.stuck.pop(number)))
+            return
         [at] = [at for at, run in enumerate(self.runs) if run.number == number]
         run = self.runs[at]
         count = self.draw.randrange(len(run.records))
@@ -199,10 +204,7 @@ class World:
             if what == "hangs":
                 self.charge(place, attempt, "timed out")
                 self.runs = [each for each in self.runs if each is not run]
-                self.act(self.script.give, TimedOut(run.number, record.offset, before=SoFar(dict(published))))
-                if not self.is_over and self.draw.random() < 0.5:
-                    # It comes back after all, too late.
-                    self.act(self.script.give, Ran(run.number, done, Failure("ValueError: no")))
+                self.hang(run, done, published)
                 return
             self.runs = [each for each in self.runs if each is not run or record is not run.records[-1]]
             if what == "raises":
@@ -223,6 +225,19 @@ class World:
                 break
         self.runs = [each for each in self.runs if each is not run]
         self.act(self.script.give, Ran(run.number, done, published=published))
+
+    def hang(self, run: Run, done: int, published: dict[int, tuple[Publication, ...]]) -> None:
+        """Time out in the record after the first `done`, and perhaps return after that.
+
+        A machine that another run has doomed ignores the timeout, but keeps the run and handles its end.
+        """
+        self.stuck[run.number] = len(run.records) - done - 1
+        stuck = run.records[done].offset
+        self.act(self.script.give, TimedOut(run.number, stuck, before=SoFar(dict(published))))
+        if not self.is_over and self.draw.random() < 0.5:
+            self.stuck.pop(run.number, None)
+            failure = Failure("ValueError: no")
+            self.act(self.script.give, Ran(run.number, done, failure, published=published))
 
     def die(self, place: tuple[Place, int], attempt: int, run: Run) -> None:
         """Alone it is charged; otherwise everything at hand is suspect."""
