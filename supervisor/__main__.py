@@ -41,6 +41,7 @@ from .run_directory import (
     run_directory_of,
     say_endpoint,
 )
+from .standard_streams import open_missing_standard_streams
 
 PORT_PATIENCE_S = 1.0
 """How long the port may still be held, say by the gateway of a supervisor that was killed just now."""
@@ -92,7 +93,7 @@ def greeting(*, endpoint: str, data: str, pid: int, **_: Any) -> str:
 
 
 def main(argv: list[str]) -> int:
-    _open_standard_descriptors()
+    open_missing_standard_streams()
     try:
         arguments = parse(argv)
     except (ValueError, IndexError) as error:
@@ -124,16 +125,6 @@ def is_cancelled(lifeline: int | None) -> bool:
     poll = select.poll()
     poll.register(lifeline, select.POLLIN)
     return bool(poll.poll(0))
-
-
-def _open_standard_descriptors() -> None:
-    """Else a socket or a file gets one of their numbers, and whatever is printed or logged goes there."""
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
-            os.set_inheritable(descriptor, True)
 
 
 def parse(argv: list[str]) -> Arguments:

@@ -5,9 +5,12 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from ..standard_streams import open_missing_standard_streams
+
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit with its code; without `arguments`, those of the process."""
+    open_missing_standard_streams()
     given = sys.argv[1:] if arguments is None else arguments
     # An order to end, from a person or a service manager, is obeyed in good order: offsets are committed, groups left.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

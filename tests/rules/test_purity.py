@@ -69,6 +69,7 @@ IMPURE: dict[str, str] = {
     "supervisor/process.py": "the supervisor's process",
     "supervisor/rehearsal.py": "starts and kills the processes in which dead letters are tried",
     "supervisor/run_directory.py": "makes and removes the run directory",
+    "supervisor/standard_streams.py": "opens descriptors that are closed",
     "supervisor/status_reports.py": "reads each process's memory from /proc",
     "transport/calls.py": "holds the socket that requests go out by",
     "transport/client/accumulator.py": "hands records from the caller's thread to the client's",

@@ -1,0 +1,49 @@
+"""Commands whose standard descriptors are closed, as a daemon or a service manager may start them."""
+
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from command_line import PATIENCE_S, PROGRAM, ServedBroker, environment
+from planaria import Client
+
+pytestmark = pytest.mark.processes
+
+CLOSED = ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"]
+
+
+def started(closed: str, *arguments: str) -> subprocess.Popen[bytes]:
+    """A command without some of its standard descriptors; the others are the null device."""
+    command = ["sh", "-c", f'exec "$@" {closed}', "sh", *PROGRAM, *arguments]
+    null = subprocess.DEVNULL
+    return subprocess.Popen(command, stdin=null, stdout=null, stderr=null, env=environment())
+
+
+@pytest.mark.parametrize("closed", CLOSED)
+def test_a_broker_serves_and_stops(endpoint: str, data_dir: Path, closed: str) -> None:
+    process = started(closed, "serve", "--data", str(data_dir), "--endpoint", endpoint)
+    try:
+        with Client(endpoint, request_timeout_ms=int(PATIENCE_S * 1_000)) as client:
+            client.create_topic("T", 1)
+            assert client.publish("T", b"x").offset == 0
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("closed", CLOSED)
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["status"], ["produce", "T"], ["consume", "T", "--from-beginning", "-n", "1"]]
+)
+def test_a_command_ends_as_with_the_null_device(
+    broker: ServedBroker, closed: str, arguments: list[str]
+) -> None:
+    with Client(broker.endpoint) as client:
+        client.create_topic("T", 1, if_not_exists=True)
+        client.publish("T", b"x")
+    where = [] if arguments == ["--help"] else ["--connect", broker.endpoint]
+    assert started(closed, *arguments, *where).wait(PATIENCE_S) == 0
