@@ -164,6 +164,7 @@ class CoordinatorMachine:
             or not self._progress.is_told
             or not self._share.is_quiet
             or self._serving.is_deleted(now)
+            or self._serving.has_waiting_resets
         )
 
     def _look_for_open_transactions(self, now: int) -> list[Effect]:

@@ -27,6 +27,9 @@ class WaitingResets:
     def __init__(self) -> None:
         self._waiting: list[WaitingReset] = []
 
+    def __len__(self) -> int:
+        return len(self._waiting)
+
     def wait(self, sender: Sender, request: ResetOffsets, now: int) -> list[Effect]:
         """Raises ProtocolError when too many wait."""
         if len(self._waiting) >= MAX_WAITING:

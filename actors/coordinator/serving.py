@@ -111,6 +111,11 @@ class Serving:
         """Every member has a full session from now: nobody could be heard before."""
         return [effect for member in self._durable.members.values() for effect in self._touch(member, now)]
 
+    @property
+    def has_waiting_resets(self) -> bool:
+        """Requests that were read and have no answer yet: who slept now would leave them without one."""
+        return len(self._resets) > 0
+
     def is_deleted(self, now: int) -> bool:
         return now < self._deleted_until
 

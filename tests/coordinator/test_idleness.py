@@ -3,13 +3,16 @@
 import pytest
 
 from planaria.actors.coordinator.idleness import CHECK_MS
+from planaria.actors.coordinator.resets import PATIENCE_MS
 from planaria.transport.machine import PeerUp, StopRequested
 from planaria.transport.producer_ids import transactional_producer_id
+from planaria.transport.protocol.errors import ErrorCode
 from planaria.transport.protocol.groups import (
     CommitOffsets,
     DescribeGroup,
     FetchOffsets,
     PartitionOffset,
+    ResetOffsets,
 )
 from planaria.transport.protocol.shares import AcquiredRange
 from planaria.transport.protocol.transactions import EndGroupTransaction
@@ -104,6 +107,19 @@ def test_what_is_not_durable_keeps_it_awake(group: SimulatedGroup) -> None:
     assert is_asleep(group)
 
 
+def test_a_request_that_waits_is_answered_before_it_sleeps() -> None:
+    group = SimulatedGroup({"ORDERS": 2})
+    group.idle_ms = 300
+    group.run()
+    asked = group.ask("x", ResetOffsets(group=GROUP, offsets=[PartitionOffset("ORDERS", 9, 0)]))
+    pass_time(group, PATIENCE_MS - 1)  # in which the partition may be added
+    assert not is_asleep(group)
+    pass_time(group, 1)
+    assert group.answer_of(asked).code == ErrorCode.UNKNOWN_PARTITION
+    pass_time(group, 2 * group.idle_ms)
+    assert is_asleep(group)
+
+
 def test_an_open_transaction_keeps_it_awake(group: SimulatedGroup) -> None:
     producer_id = transactional_producer_id(0, 7)
     commit(group, 5, producer_id=producer_id, producer_epoch=0)
@@ -153,7 +169,7 @@ def test_locks_keep_a_share_group_awake(share: SimulatedShare) -> None:
     pass_time(share, IDLE_MS)
     assert is_asleep(share)
     share.run()
-    assert share.acquire("b") == [AcquiredRange("ORDERS", 0, 0, 1, 1)]
+    assert share.acquire("b") == [AcquiredRange("ORDERS", 0, 0, 1, 1, "ORDERS.0")]
 
 
 def test_records_that_failed_keep_a_share_group_awake(share: SimulatedShare) -> None:
