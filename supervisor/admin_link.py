@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar, cast
 
 import msgspec
+import zmq
 
 from ..transport import sockets
 from ..transport.codec import decode_reply, encode_header
@@ -34,16 +35,24 @@ LOOK_MS = 50
 AnyReply = TypeVar("AnyReply", bound=Reply)
 
 
+class Undelivered(ProtocolError):
+    """The request was not sent: no supervisor has completed the handshake. It may be made again, whatever it is."""
+
+
 class AdminLink:
     """A DEALER to one supervisor; not shared between threads.
 
-    `is_gone` tells whether that supervisor has ended; then every question fails at once with ACTOR_UNAVAILABLE.
+    `is_gone` returns True once that supervisor has ended; then every request fails at once with ACTOR_UNAVAILABLE, and
+    with TIMED_OUT after `patience_ms`. Either is raised as Undelivered where the supervisor cannot have the request.
     """
 
-    def __init__(self, control_endpoint: str, is_gone: Callable[[], bool]) -> None:
+    def __init__(
+        self, control_endpoint: str, is_gone: Callable[[], bool], patience_ms: int = PATIENCE_MS
+    ) -> None:
         self._is_gone = is_gone
+        self._patience_ms = patience_ms
         self._context = sockets.new_context()
-        self._socket = sockets.unnamed_link(self._context, control_endpoint)
+        self._socket = sockets.unnamed_link(self._context, control_endpoint, queues_unconnected=False)
         self._ids = itertools.count(1)
 
     def __enter__(self) -> "AdminLink":
@@ -55,31 +64,32 @@ class AdminLink:
 
     def start_child(self, spec: ChildSpec, *, must_fit: bool = False) -> None:
         """Have a child started and kept. Raises ProtocolError; LIMIT_REACHED only with `must_fit`."""
-        self._answer(self._send(StartChild(spec=spec, must_fit=must_fit)), Done, PATIENCE_MS)
+        self._answer(self._send(StartChild(spec=spec, must_fit=must_fit)), Done, self._patience_ms)
 
     def stop_children(self, specs: Iterable[ChildSpec]) -> None:
         """Have children stopped, all at once, and forgotten; returns when they are gone. Raises ProtocolError."""
         asked = [(self._send(StopChild(address=spec.address)), spec.shutdown_ms) for spec in specs]
         waiting = {number for number, _ in asked}
         # Each may take as long as its spec allows, and they take it side by side.
-        patience_ms = PATIENCE_MS + max((shutdown_ms for _, shutdown_ms in asked), default=0)
+        patience_ms = self._patience_ms + max((shutdown_ms for _, shutdown_ms in asked), default=0)
         while waiting:
             waiting.discard(self._receive(Done, patience_ms).id)
 
     def status(self) -> StatusReply:
-        return self._answer(self._send(Status()), StatusReply, PATIENCE_MS)
+        return self._answer(self._send(Status()), StatusReply, self._patience_ms)
 
     def kill(self, address: str, signal: str = "SIGKILL") -> KillReply:
         """Have an actor sent a signal. Raises ProtocolError."""
         request = Kill(address=address, signal=cast(SignalName, signal))
-        return self._answer(self._send(request), KillReply, PATIENCE_MS)
+        return self._answer(self._send(request), KillReply, self._patience_ms)
 
     def revive(self, address: str) -> ReviveReply:
         """Have an actor started that is quarantined or waits for its restart. Raises ProtocolError."""
-        return self._answer(self._send(Revive(address=address)), ReviveReply, PATIENCE_MS)
+        return self._answer(self._send(Revive(address=address)), ReviveReply, self._patience_ms)
 
     def _send(self, request: Request) -> int:
         number = next(self._ids)
+        self._await(zmq.POLLOUT, self._patience_ms, Undelivered)
         self._socket.send_multipart([b"", encode_header(msgspec.structs.replace(request, id=number))])
         return number
 
@@ -89,14 +99,17 @@ class AdminLink:
         return reply
 
     def _receive(self, reply_type: type[AnyReply], patience_ms: int) -> AnyReply:
-        deadline = time.monotonic() + patience_ms / 1000
-        while not self._socket.poll(LOOK_MS):
-            if self._is_gone():
-                raise ProtocolError(ErrorCode.ACTOR_UNAVAILABLE, "the supervisor has ended")
-            if time.monotonic() > deadline:
-                raise ProtocolError(ErrorCode.TIMED_OUT, "the supervisor did not answer in time")
+        self._await(zmq.POLLIN, patience_ms, ProtocolError)
         reply = decode_reply(self._socket.recv_multipart()[-1], reply_type)
         if isinstance(reply, ErrorBody):
             raise ProtocolError.from_body(reply)
         answer: AnyReply = reply
         return answer
+
+    def _await(self, readiness: int, patience_ms: int, refusal: type[ProtocolError]) -> None:
+        deadline = time.monotonic() + patience_ms / 1000
+        while not self._socket.poll(LOOK_MS, readiness):
+            if self._is_gone():
+                raise refusal(ErrorCode.ACTOR_UNAVAILABLE, "the supervisor has ended")
+            if time.monotonic() > deadline:
+                raise refusal(ErrorCode.TIMED_OUT, "the supervisor did not answer in time")

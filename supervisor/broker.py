@@ -17,6 +17,7 @@ from ..transport.client.client import Client
 from ..transport.client.consumer import Consumer
 from ..transport.client.delivery import RecordMetadata
 from ..transport.client.messages import Message
+from ..transport.client.options import REQUEST_TIMEOUT_MS
 from ..transport.client.producer import Producer
 from ..transport.client.share_consumer import ShareConsumer
 from ..transport.client.transactional import TransactionalProducer
@@ -24,6 +25,7 @@ from ..transport.protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from ..transport.protocol.operations import KillReply, StatusReply
 from ..transport.protocol.topics import DescribeTopicReply
 from . import config as configuration
+from .admin_link import AdminLink
 from .hosted import HostedSubscriptions, Subscription
 from .keeper import SupervisorKeeper
 
@@ -210,14 +212,19 @@ class Broker:
         return last.offset + 1
 
     def status(self) -> StatusReply:
-        """The tree of processes, as `planaria status` shows it. Asked of the supervisor, whatever the gateway does."""
-        with self._keeper.link() as link:
-            return link.status()
+        """The tree of processes, as `planaria status` shows it. The supervisor answers, whatever the gateway does.
+
+        While a killed supervisor has no successor, this waits for it. Raises TimedOut after REQUEST_TIMEOUT_MS.
+        """
+        return self._keeper.ask(AdminLink.status, REQUEST_TIMEOUT_MS, is_retried=True)
 
     def kill(self, address: str, signal: str = "SIGKILL") -> KillReply:
-        """Send an actor a signal, to watch it regrow. Asked of the supervisor, whatever the gateway does."""
-        with self._keeper.link() as link:
-            return link.kill(address, signal)
+        """Send an actor a signal, to watch it regrow. The supervisor does it, whatever the gateway does.
+
+        Waits for a supervisor as `status` does, but is sent once: when the supervisor ends after that, a ProtocolError
+        with ACTOR_UNAVAILABLE is raised, for a second signal would reach the actor's successor.
+        """
+        return self._keeper.ask(lambda link: link.kill(address, signal), REQUEST_TIMEOUT_MS, is_retried=False)
 
     def _named(self, group: str, consumer: str) -> "_NamedConsumer":
         named = self._consumers.get((group, consumer))

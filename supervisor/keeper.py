@@ -10,19 +10,25 @@ know; one that dies or falls silent before that has not started. Called by the e
 
 import logging
 import os
+import random
 import threading
+import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import msgspec
 
-from ..transport.client.errors import Forked
+from ..transport.client.errors import Closed, Forked, TimedOut
+from ..transport.client.retry import RetryPolicy
 from ..transport.forks import tell_of_fork
 from ..transport.protocol.errors import ProtocolError
-from .admin_link import AdminLink
+from .admin_link import PATIENCE_MS, AdminLink, Undelivered
 from .config import BrokerConfig
 from .launch import Started, StartFailed, SupervisorHandle, launch_supervisor
 
 RESTART_DELAYS_S = (0.0, 0.1, 0.4, 1.6, 6.4)
+
+Answer = TypeVar("Answer")
 
 logger = logging.getLogger(__name__)
 
@@ -64,10 +70,35 @@ class SupervisorKeeper:
         """
         self._listeners.append(listener)
 
-    def link(self) -> AdminLink:
+    def link(self, patience_ms: int = PATIENCE_MS) -> AdminLink:
         """A link to the supervisor that serves now. Raises StartFailed when there is none."""
         handle, control = self._handle, self.started.control
-        return AdminLink(control, lambda: handle.wait(0) is not None)
+        return AdminLink(control, lambda: handle.wait(0) is not None, patience_ms)
+
+    def ask(self, question: Callable[[AdminLink], Answer], timeout_ms: int, *, is_retried: bool) -> Answer:
+        """Put `question` to the supervisor that serves, or to its successor once that serves.
+
+        A retriable refusal is retried with `is_retried`, and otherwise only while the request was not delivered. Raises
+        TimedOut after `timeout_ms`, other ProtocolErrors that are not retried, StartFailed, Closed.
+        """
+        policy, failures = RetryPolicy(), 0
+        deadline = time.monotonic() + timeout_ms / 1000
+        while True:
+            left_ms = max(1, round((deadline - time.monotonic()) * 1000))
+            try:
+                with self.link(min(PATIENCE_MS, left_ms)) as link:
+                    return question(link)
+            except ProtocolError as error:
+                if not (error.retriable and (is_retried or isinstance(error, Undelivered))):
+                    raise
+                failures += 1
+                pause_s = policy.delay_ms(failures, random.random) / 1000
+                if time.monotonic() + pause_s > deadline:
+                    raise TimedOut(
+                        f"the supervisor did not answer within {timeout_ms} ms: {error}"
+                    ) from error
+            if self._closing.wait(pause_s):
+                raise Closed("the broker is closed")
 
     def close(self) -> None:
         self._closing.set()

@@ -189,14 +189,20 @@ def control_link(
 
 
 def unnamed_link(
-    context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str, linger_ms: int = 0
+    context: "zmq.Context[zmq.Socket[bytes]]",
+    endpoint: str,
+    linger_ms: int = 0,
+    *,
+    queues_unconnected: bool = True,
 ) -> "zmq.Socket[bytes]":
     """A DEALER for questions from outside the tree, and for a last word when a name may still be taken.
 
-    What is still to be sent when it is closed has `linger_ms` to leave. Raises zmq.ZMQError for a wrong endpoint.
+    What is still to be sent when it is closed has `linger_ms` to leave. Without `queues_unconnected` nothing can be sent
+    before the peer has completed the handshake. Raises zmq.ZMQError for a wrong endpoint.
     """
     socket = _socket(context, zmq.DEALER, CONTROL_HIGH_WATER_MARK)
     socket.setsockopt(zmq.LINGER, linger_ms)
+    socket.setsockopt(zmq.IMMEDIATE, int(not queues_unconnected))
     return _opened(socket, socket.connect, endpoint)
 
 

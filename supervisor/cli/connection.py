@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from ...transport.client.options import REQUEST_TIMEOUT_MS
 from ...transport.endpoints import DEFAULT_ENDPOINT, numeric_endpoint
 from .failures import CommandFailed
 
@@ -55,13 +56,13 @@ JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.
 
 
 @contextmanager
-def attached(endpoint: str) -> Iterator["Client"]:
+def attached(endpoint: str, request_timeout_ms: int = REQUEST_TIMEOUT_MS) -> Iterator["Client"]:
     """A client of the broker at `endpoint`. Raises CommandFailed when nobody answers there."""
     # The client brings ZeroMQ and a thread along; --help needs neither.
     from ...transport.client.client import Client  # noqa: PLC0415
     from ...transport.client.errors import TimedOut  # noqa: PLC0415
 
-    with Client(endpoint, client_id=CLIENT_ID) as client:
+    with Client(endpoint, client_id=CLIENT_ID, request_timeout_ms=request_timeout_ms) as client:
         try:
             client.wait_for_broker(CONNECT_TIMEOUT_S)
         except TimedOut as error:

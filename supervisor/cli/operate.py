@@ -18,6 +18,8 @@ from .tables import Listing
 
 SIGNALS: tuple[SignalName, ...] = get_args(SignalName)
 EXIT_UNREACHABLE = 2
+CHECK_TIMEOUT_MS = 2_500
+"""After the connection: a probe is to be answered before its own timeout, also while the supervisor is frozen."""
 TRACEBACK_LINES = 3
 """Of each traceback, the last so many: what was raised and where. All of it is in --json."""
 
@@ -93,7 +95,7 @@ def status(
 def _check(endpoint: str) -> None:
     """Raises typer.Exit unless all is well; what is wrong goes to standard error, a line each."""
     try:
-        with attached(endpoint) as client:
+        with attached(endpoint, CHECK_TIMEOUT_MS) as client:
             actors = client.status().actors
     except (CommandFailed, PlanariaError) as error:
         error_console().print(f"planaria: {describe(error)}", soft_wrap=True)

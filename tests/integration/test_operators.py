@@ -10,11 +10,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import zmq
 
 from live_trees import until
 from planaria import Broker
-from planaria.supervisor.admin_link import AdminLink
+from planaria.supervisor.admin_link import AdminLink, Undelivered
 from planaria.supervisor.run_directory import same_endpoint, supervisors_at
+from planaria.transport.client.errors import Closed
+from planaria.transport.protocol.errors import ErrorCode, ProtocolError
 from planaria.transport.protocol.operations import ActorStatus
 
 pytestmark = pytest.mark.processes
@@ -134,6 +137,54 @@ def test_status_is_answered_while_many_actors_start(broker: Broker) -> None:
         assert starting.returncode == 0
         assert statistics.median(waits) < ANSWERED_WITHIN_MS + busy_ms()
         assert len(link.status().actors) == count + 2
+
+
+@pytest.mark.parametrize("pause_s", [0, 0.05])
+def test_a_program_that_asks_between_two_supervisors_is_answered_by_the_next(
+    broker: Broker, pause_s: float
+) -> None:
+    before = broker.status()
+    os.kill(before.supervisor_pid, signal.SIGKILL)
+    time.sleep(pause_s)
+    found = broker.status()
+    assert found.supervisor_pid != before.supervisor_pid
+    assert found.instance_id != before.instance_id
+
+
+def test_a_kill_that_reached_no_supervisor_is_sent_to_the_next(broker: Broker) -> None:
+    os.kill(broker.supervisor_pid, signal.SIGKILL)
+    await_gateway(broker, "ready", broker.kill("gateway/0").pid)
+
+
+def test_only_a_request_that_no_supervisor_has_is_known_as_undelivered(tmp_path: Path) -> None:
+    control = f"ipc://{tmp_path}/supervisor"
+    with AdminLink(control, lambda: True) as link, pytest.raises(Undelivered):
+        link.kill("gateway/0")
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as supervisor:
+        supervisor.bind(control)
+        # It receives the request and ends without an answer.
+        with AdminLink(control, lambda: supervisor.poll(0) > 0) as link:
+            with pytest.raises(ProtocolError) as raised:
+                link.kill("gateway/0")
+            assert (type(raised.value), raised.value.code) == (ProtocolError, ErrorCode.ACTOR_UNAVAILABLE)
+
+
+def test_a_closed_broker_says_so(tmp_path: Path) -> None:
+    with Broker(tmp_path / "data") as broker:
+        pass
+    for ask in (broker.status, lambda: broker.kill("gateway/0")):
+        with pytest.raises(Closed):
+            ask()
+
+
+def test_a_probe_of_a_frozen_supervisor_is_answered_in_time(broker: Broker) -> None:
+    os.kill(broker.supervisor_pid, signal.SIGSTOP)
+    began = time.monotonic()
+    told = command("status", "--check", "--connect", broker.endpoint)
+    took_s = time.monotonic() - began
+    os.kill(broker.supervisor_pid, signal.SIGCONT)
+    assert told.returncode == 2, told
+    assert took_s < 25
 
 
 def test_only_a_broker_that_is_there_is_found(tmp_path: Path) -> None:
