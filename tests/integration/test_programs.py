@@ -23,6 +23,7 @@ from planaria import (
     InvalidSubscription,
     Message,
     ProtocolError,
+    ShareConsumer,
     SubscriptionFailed,
 )
 from planaria.transport.client.errors import Forked
@@ -30,6 +31,26 @@ from planaria.transport.client.errors import Forked
 pytestmark = pytest.mark.processes
 
 PATIENCE_S = 20.0
+
+
+def ends(action: Callable[[], object]) -> Callable[[], BaseException | None]:
+    """Run the action in a thread; returns what waits for its end and tells what it raised."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            action()
+        except BaseException as error:  # noqa: BLE001 - told to the test
+            raised.append(error)
+
+    def ended() -> BaseException | None:
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive(), "it waits on"
+        return raised[0] if raised else None
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return ended
 
 
 def in_fork(action: Callable[[], object]) -> str:
@@ -71,6 +92,7 @@ def test_fork_every_object_of_the_parent_refuses_at_once_and_harms_nothing(broke
         consumer.commit,
         lambda: share.poll(5),
         transactional.transaction,
+        transactional.claim,
         lambda: client.consumer("h", ["T"]),
         lambda: broker.publish("T", None, b"x"),
         lambda: broker.supervisor_pid,
@@ -162,25 +184,53 @@ def test_signal_what_a_handler_starts_can_be_interrupted(broker: Broker, tmp_pat
 
 
 @pytest.mark.parametrize("what", ["consumer", "client"])
+@pytest.mark.parametrize(
+    "wait", [lambda consumer: consumer.poll(None), lambda consumer: next(iter(consumer))]
+)
+def test_thread_close_ends_a_wait_for_jobs(
+    broker: Broker, what: str, wait: Callable[[ShareConsumer], object]
+) -> None:
+    broker.create_topic("T", 1)
+    client = Client(broker.endpoint)
+    consumer = client.share_consumer("g", "T")
+    ended = ends(lambda: wait(consumer))
+    until(lambda: consumer._has_acquired, "it polls")
+    (consumer if what == "consumer" else client).close()
+    assert isinstance(ended(), Closed)
+    client.close()
+
+
+def test_thread_close_ends_a_wait_for_a_transactional_id() -> None:
+    client = Client("tcp://127.0.0.1:1")
+    producer = client.producer(transactional_id="x")
+    ended = ends(producer.claim)
+    until(producer._lock.locked, "it waits for the broker")
+    client.close()
+    assert isinstance(ended(), Closed)
+    for call in (producer.claim, producer.transaction):
+        with pytest.raises(Closed):
+            call()
+
+
+def test_close_of_a_share_consumer_does_not_wait_for_a_broker_that_is_away() -> None:
+    with Client("tcp://127.0.0.1:1") as client:  # requests wait for 30 s
+        consumer = client.share_consumer("g", "T")
+        assert consumer.poll(0.1) == []
+        begun = time.monotonic()
+        consumer.close()
+        assert time.monotonic() - begun < PATIENCE_S / 2
+
+
+@pytest.mark.parametrize("what", ["consumer", "client"])
 @pytest.mark.parametrize("group", ["g", None])
 def test_thread_close_ends_a_poll_that_waits(broker: Broker, group: str | None, what: str) -> None:
     broker.create_topic("T", 1)
     client = Client(broker.endpoint)
     consumer = client.consumer(group, ["T"])
-    ended: list[BaseException] = []
-
-    def poll() -> None:
-        try:
-            consumer.poll(None)
-        except Closed as error:
-            ended.append(error)
-
-    thread = threading.Thread(target=poll, daemon=True)
-    thread.start()
+    ended = ends(lambda: consumer.poll(None))
     until(lambda: consumer._courier.is_polling, "it polls")
     (consumer if what == "consumer" else client).close()
-    thread.join(PATIENCE_S)
-    assert ended
+    assert isinstance(ended(), Closed)
     client.close()
 
 

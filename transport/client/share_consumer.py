@@ -50,6 +50,7 @@ from .schedule import milliseconds_of
 from .share_messages import Refused, ShareMessage, ShareOptions
 
 MAX_WAIT_MS = 30_000
+LEAVE_TIMEOUT_MS = 2_000
 SEND_EVERY_S = 0.1
 SEND_AT = 10_000
 """Acknowledgements that wait are sent at the latest when there are so many, and so many in one request."""
@@ -104,7 +105,6 @@ class ShareConsumer:
         give_up_at = None if timeout is None else monotonic() + timeout
         failures = 0
         while True:
-            self._refuse_when_closed()  # by another thread
             self._polled_at = monotonic()
             left_ms = MAX_WAIT_MS if give_up_at is None else int(max(0.0, give_up_at - monotonic()) * 1000)
             wait_ms = min(left_ms, MAX_WAIT_MS)
@@ -118,7 +118,8 @@ class ShareConsumer:
                 failures += 1
                 pause_s = _RETRY.delay_ms(failures, random.random) / 1000
                 self._stopped.wait(pause_s if give_up_at is None else min(pause_s, left_ms / 1000))
-            if found or self._stopped.is_set() or (give_up_at is not None and monotonic() >= give_up_at):
+            self._refuse_when_closed()  # whoever closed it has given back what came meanwhile
+            if found or (give_up_at is not None and monotonic() >= give_up_at):
                 return found
 
     def __iter__(self) -> Iterator[ShareMessage]:
@@ -461,10 +462,16 @@ class ShareConsumer:
         try:
             self._send()
             if self._has_acquired:
-                leave = LeaveGroup(group=self.group, member_id=self.member_id)
-                self._network.call(GATEWAY, leave, Done, timeout_ms=self._options.request_timeout_ms)
+                self._leave()
         finally:
             self._network.forget(self)
+
+    def _leave(self) -> None:
+        """Give back at once what is held. Without an answer the end of the connection does it, or of the locks."""
+        request = LeaveGroup(group=self.group, member_id=self.member_id)
+        timeout_ms = min(LEAVE_TIMEOUT_MS, self._options.request_timeout_ms)
+        with suppress(ProtocolError):
+            self._network.call(GATEWAY, request, Done, timeout_ms=timeout_ms)
 
     def __enter__(self) -> Self:
         return self

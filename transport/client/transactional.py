@@ -72,15 +72,14 @@ class TransactionalProducer:
 
     def transaction(self) -> "Transaction":
         """Begin one. Raises ProducerFenced when somebody else has the transactional id, TimedOut, or Closed."""
-        self._network.refuse_when_closed()
+        self._refuse_when_closed()
         with self._lock:
-            if self._is_closed:
-                raise Closed("the producer is closed")
             if self._current is not None:
                 raise PlanariaError("a transaction is open already; end it first")
             if self._fenced is not None:
                 raise self._fenced
             identity = self._identity or self._init()
+            self._refuse_when_closed()
             self._current = Transaction(self, identity)
             self._producer.begin(identity)
             return self._current
@@ -91,6 +90,7 @@ class TransactionalProducer:
         For programs that read before they write: what is open may keep the offsets that they begin at from being read.
         Raises what `transaction` does.
         """
+        self._refuse_when_closed()
         with self._lock:
             if self._identity is None and self._current is None:
                 self._init()
@@ -101,7 +101,13 @@ class TransactionalProducer:
             "publish within a transaction: with producer.transaction() as tx: tx.publish(...)"
         )
 
+    def _refuse_when_closed(self) -> None:
+        self._network.refuse_when_closed()
+        if self._is_closed:
+            raise Closed("the producer is closed")
+
     def _init(self) -> Identity:
+        self._refuse_when_closed()
         last = self._last_identity
         request = InitProducer(
             transactional_id=self._transactional_id,
@@ -184,12 +190,10 @@ class TransactionalProducer:
 
     def close(self, timeout: float | None = None) -> None:
         """Abort what is open, and refuse further transactions. Does nothing in a forked child."""
-        if self._network.is_inherited:
+        if self._is_closed or self._network.is_inherited:
             return
-        with self._lock:
-            if self._is_closed:
-                return
-            self._is_closed = True
+        # Without the lock: a thread may hold it for as long as it waits for the transactional id.
+        self._is_closed = True
         current = self._current
         if current is not None:
             current.abort()
