@@ -58,19 +58,27 @@ def test_publish_and_fetch(client: Client, broker: FakeBroker) -> None:
     assert len(frames) == 1
 
 
-def test_a_killed_gateway_answers_by_its_end(remote_broker: FakeBroker) -> None:
+def test_a_kill_whose_answer_is_lost_is_not_repeated(remote_broker: FakeBroker) -> None:
     with Client(remote_broker.endpoint) as client:
         client.list_groups()
         remote_broker.fault("kill", "swallow")
-        found: list[int] = []
-        thread = threading.Thread(target=lambda: found.append(client.kill("gateway/0").incarnation))
+        found: list[ProtocolError] = []
+
+        def kill() -> None:
+            with pytest.raises(ProtocolError) as caught:
+                client.kill("gateway/0")
+            found.append(caught.value)
+
+        thread = threading.Thread(target=kill)
         thread.start()
         while remote_broker.count("kill") == 0:
             remote_broker.do(lambda: None)
         remote_broker.kill_gateway()
         remote_broker.start_gateway()
         thread.join(10)
-        assert found == [3]
+        assert [error.retriable for error in found] == [True]
+        client.list_groups()
+        assert remote_broker.count("kill") == 1
 
 
 def test_nobody_there(endpoint: str) -> None:

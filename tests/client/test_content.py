@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from planaria.transport.client import InvalidOption
-from planaria.transport.client.content import encode_value
+from planaria.transport.client.content import encode_key, encode_value
 
 
 @dataclass
@@ -34,6 +34,43 @@ def test_what_json_has_no_number_for_is_refused(number: float, wrap: Any) -> Non
 def test_keys_that_are_not_text_are_refused(wrong: Any) -> None:
     with pytest.raises(InvalidOption, match="a key is text"):
         encode_value(wrong, None)
+
+
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+LOOP: list[Any] = []
+LOOP.append(LOOP)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        object(),
+        {"a": {None: 1}},
+        {("x",): 1},
+        {"a": 1j},
+        (number for number in range(3)),
+        "\ud800",
+        {"a": "\ud800"},
+        LOOP,
+        nested(100_000),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_has_no_json_is_refused_as_an_argument(value: Any) -> None:
+    with pytest.raises(InvalidOption, match=r"^value: "):
+        encode_value(value, None)
+
+
+@pytest.mark.parametrize("key", ["\ud800", 5, 1.5, True, ["a"], object()])
+def test_what_is_no_key_is_refused_as_an_argument(key: Any) -> None:
+    with pytest.raises(InvalidOption, match=r"^key: "):
+        encode_key(key)
 
 
 @pytest.mark.parametrize(

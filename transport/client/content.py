@@ -23,17 +23,22 @@ _decode_json = msgspec.json.Decoder().decode
 def encode_value(value: Any, headers: Headers | None) -> tuple[bytes | None, Headers | None]:
     """Bytes (and None) as they are; anything else as JSON, which the headers then say. The headers are copied.
 
-    Raises InvalidOption for a key that is no text, NaN and infinity; TypeError for what has no JSON at all.
+    Raises InvalidOption for what has no JSON: keys that are no text, NaN, infinity, a surrogate, a loop, other objects.
     """
     if value is None or type(value) is bytes:
         return value, headers and dict(headers)
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value), headers and dict(headers)
-    data = _encode_json(value)
-    if type(value) not in _PLAIN:
-        _check_keys(value)
-    if b"null" in data:
-        _check_floats(value)
+    try:
+        data = _encode_json(value)
+        if type(value) not in _PLAIN:
+            _check_keys(value)
+        if b"null" in data:
+            _check_floats(value)
+    except InvalidOption:
+        raise
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidOption(f"value: has no JSON: {error}") from error
     return data, {**(headers or {}), CONTENT_TYPE: JSON}
 
 
@@ -72,14 +77,17 @@ def _check_floats(value: Any) -> None:
 
 
 def encode_key(key: bytes | str | None) -> bytes | None:
-    """Text as UTF-8."""
+    """Text as UTF-8. Raises InvalidOption for anything but text and bytes."""
     if key is None or type(key) is bytes:
         return key
     if isinstance(key, str):
-        return key.encode()
+        try:
+            return key.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidOption(f"key: has no UTF-8: {error}") from error
     if isinstance(key, bytes | bytearray | memoryview):
         return bytes(key)
-    raise TypeError(f"a key is bytes or text, not {type(key).__name__}")
+    raise InvalidOption(f"key: must be bytes or text, not {key!r}")
 
 
 def check_details(headers: Headers | None, partition: int | None, timestamp_ms: int | None) -> None:
