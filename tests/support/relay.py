@@ -64,7 +64,11 @@ class Relay:
     def _accept(self) -> None:
         client, _ = self._listener.accept()
         self.accepted += 1
-        server = socket.create_connection(self._address_behind)
+        try:
+            server = socket.create_connection(self._address_behind)
+        except ConnectionError:  # the server is gone, and the client has not noticed yet
+            client.close()
+            return
         self._other |= {client: server, server: client}
         for each in (client, server):
             self._selector.register(each, selectors.EVENT_READ)
