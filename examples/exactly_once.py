@@ -55,8 +55,8 @@ def acknowledge(payment: Message, context: Context) -> None:
 def read(broker: Broker, topic: str) -> list[int]:
     """The orders that all messages there are of, once no new one comes."""
     found = []
-    places = [(topic, 0), (topic, 1)]
-    with broker.consumer(partitions=places, auto_offset_reset="earliest") as reader:
+    tps = [(topic, 0), (topic, 1)]
+    with broker.consumer(partitions=tps, auto_offset_reset="earliest") as reader:
         while messages := reader.poll(1):
             found += [message.data["order"] for message in messages]
     return found

@@ -13,7 +13,7 @@ import sys
 import zmq
 
 ENDPOINT = sys.argv[1] if len(sys.argv) > 1 else "tcp://127.0.0.1:5570"
-PATIENCE_MS = 10_000
+TIMEOUT_MS = 10_000
 
 socket = zmq.Context().socket(zmq.REQ)
 socket.linger = 0
@@ -25,7 +25,7 @@ def ask(op, **fields):
     request = json.dumps({"op": op, "id": 1, **fields})
     print("->", request)
     socket.send_string(request)
-    if not socket.poll(PATIENCE_MS):
+    if not socket.poll(TIMEOUT_MS):
         sys.exit(f"nobody answers at {ENDPOINT}: is `planaria serve` running?")
     reply = socket.recv_string()
     print("<-", reply)
@@ -41,8 +41,8 @@ ask("metadata", topics=["RAW_ORDERS"])
 
 # The key decides the partition: crc32("order_id_1") % 2.
 order = {"key_text": "order_id_1", "value_text": json.dumps({"amount": 100}), "headers": {"source": "raw"}}
-place = ask("publish", topic="RAW_ORDERS", records=[order])["records"][0]
-partition, offset = place["partition"], place["offset"]
+tp = ask("publish", topic="RAW_ORDERS", records=[order])["records"][0]
+partition, offset = tp["partition"], tp["offset"]
 ask("fetch", topic="RAW_ORDERS", partition=partition, offset=offset, max_wait_ms=1_000)
 
 # A member joins, and is told what it should own; a heartbeat that waits brings the news as soon as there is some.

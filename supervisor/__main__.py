@@ -30,7 +30,7 @@ from .child import raise_file_limit
 from .config import BrokerConfig, ConfigError, from_json
 from .data_directory import DataDirectory, DataDirectoryError, open_data_directory, wait_for_predecessors
 from .launcher import Launcher
-from .machine import Identity, SupervisorMachine, Timing
+from .machine import SupervisorIdentity, SupervisorMachine, Timing
 from .measurement import measure
 from .process import Settings, SupervisorProcess
 from .restart import RestartPolicy
@@ -43,7 +43,7 @@ from .run_directory import (
 )
 from .standard_streams import open_missing_standard_streams
 
-PORT_PATIENCE_S = 1.0
+PORT_TIMEOUT_S = 1.0
 """How long the port may still be held, say by the gateway of a supervisor that was killed just now."""
 MAX_LOG_BYTES = 16 * 1024 * 1024
 """A log file larger than this is put aside at the start (`.1`)."""
@@ -228,7 +228,7 @@ def build_machine(
     }
     return SupervisorMachine(
         broker_tree(config.endpoint, controller_arguments),
-        Identity(
+        SupervisorIdentity(
             pid=os.getpid(),
             instance_id=instance_id,
             data_directory=str(data.path),
@@ -271,7 +271,7 @@ def check_port(endpoint: str) -> None:
     host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
     if port == "*":
         return
-    deadline = time.monotonic() + PORT_PATIENCE_S
+    deadline = time.monotonic() + PORT_TIMEOUT_S
     while (error := _bind_error(host.strip("[]"), int(port))) is not None:
         if time.monotonic() > deadline:
             raise CannotStart(f"cannot listen on {endpoint}: {error}")

@@ -28,7 +28,7 @@ from ..transport.protocol.operations import (
     StatusReply,
 )
 
-PATIENCE_MS = 10_000
+TIMEOUT_MS = 10_000
 LOOK_MS = 50
 """How often a silent supervisor is looked after."""
 
@@ -43,14 +43,14 @@ class AdminLink:
     """A DEALER to one supervisor; not shared between threads.
 
     `is_gone` returns True once that supervisor has ended; then every request fails at once with ACTOR_UNAVAILABLE, and
-    with TIMED_OUT after `patience_ms`. Either is raised as Undelivered where the supervisor cannot have the request.
+    with TIMED_OUT after `timeout_ms`. Either is raised as Undelivered where the supervisor cannot have the request.
     """
 
     def __init__(
-        self, control_endpoint: str, is_gone: Callable[[], bool], patience_ms: int = PATIENCE_MS
+        self, control_endpoint: str, is_gone: Callable[[], bool], timeout_ms: int = TIMEOUT_MS
     ) -> None:
         self._is_gone = is_gone
-        self._patience_ms = patience_ms
+        self._timeout_ms = timeout_ms
         self._context = sockets.new_context()
         self._socket = sockets.unnamed_link(self._context, control_endpoint, queues_unconnected=False)
         self._ids = itertools.count(1)
@@ -64,50 +64,50 @@ class AdminLink:
 
     def start_child(self, spec: ChildSpec, *, must_fit: bool = False) -> None:
         """Have a child started and kept. Raises ProtocolError; LIMIT_REACHED only with `must_fit`."""
-        self._answer(self._send(StartChild(spec=spec, must_fit=must_fit)), Done, self._patience_ms)
+        self._answer(self._send(StartChild(spec=spec, must_fit=must_fit)), Done, self._timeout_ms)
 
     def stop_children(self, specs: Iterable[ChildSpec]) -> None:
         """Have children stopped, all at once, and forgotten; returns when they are gone. Raises ProtocolError."""
         asked = [(self._send(StopChild(address=spec.address)), spec.shutdown_ms) for spec in specs]
         waiting = {number for number, _ in asked}
         # Each may take as long as its spec allows, and they take it side by side.
-        patience_ms = self._patience_ms + max((shutdown_ms for _, shutdown_ms in asked), default=0)
+        timeout_ms = self._timeout_ms + max((shutdown_ms for _, shutdown_ms in asked), default=0)
         while waiting:
-            waiting.discard(self._receive(Done, patience_ms).id)
+            waiting.discard(self._receive(Done, timeout_ms).id)
 
     def status(self) -> StatusReply:
-        return self._answer(self._send(Status()), StatusReply, self._patience_ms)
+        return self._answer(self._send(Status()), StatusReply, self._timeout_ms)
 
     def kill(self, address: str, signal: str = "SIGKILL") -> KillReply:
         """Have an actor sent a signal. Raises ProtocolError."""
         request = Kill(address=address, signal=cast(SignalName, signal))
-        return self._answer(self._send(request), KillReply, self._patience_ms)
+        return self._answer(self._send(request), KillReply, self._timeout_ms)
 
     def revive(self, address: str) -> ReviveReply:
         """Have an actor started that is quarantined or waits for its restart. Raises ProtocolError."""
-        return self._answer(self._send(Revive(address=address)), ReviveReply, self._patience_ms)
+        return self._answer(self._send(Revive(address=address)), ReviveReply, self._timeout_ms)
 
     def _send(self, request: Request) -> int:
         number = next(self._ids)
-        self._await(zmq.POLLOUT, self._patience_ms, Undelivered)
+        self._await(zmq.POLLOUT, self._timeout_ms, Undelivered)
         self._socket.send_multipart([b"", encode_header(msgspec.structs.replace(request, id=number))])
         return number
 
-    def _answer(self, number: int, reply_type: type[AnyReply], patience_ms: int) -> AnyReply:
-        while (reply := self._receive(reply_type, patience_ms)).id != number:
+    def _answer(self, number: int, reply_type: type[AnyReply], timeout_ms: int) -> AnyReply:
+        while (reply := self._receive(reply_type, timeout_ms)).id != number:
             pass
         return reply
 
-    def _receive(self, reply_type: type[AnyReply], patience_ms: int) -> AnyReply:
-        self._await(zmq.POLLIN, patience_ms, ProtocolError)
+    def _receive(self, reply_type: type[AnyReply], timeout_ms: int) -> AnyReply:
+        self._await(zmq.POLLIN, timeout_ms, ProtocolError)
         reply = decode_reply(self._socket.recv_multipart()[-1], reply_type)
         if isinstance(reply, ErrorBody):
             raise ProtocolError.from_body(reply)
         answer: AnyReply = reply
         return answer
 
-    def _await(self, readiness: int, patience_ms: int, refusal: type[ProtocolError]) -> None:
-        deadline = time.monotonic() + patience_ms / 1000
+    def _await(self, readiness: int, timeout_ms: int, refusal: type[ProtocolError]) -> None:
+        deadline = time.monotonic() + timeout_ms / 1000
         while not self._socket.poll(LOOK_MS, readiness):
             if self._is_gone():
                 raise refusal(ErrorCode.ACTOR_UNAVAILABLE, "the supervisor has ended")

@@ -13,7 +13,7 @@ from .capacity import Capacity
 from .children import Child, State
 from .tree import Tree
 
-_WITHOUT_PLACE = frozenset({State.WAITING, State.QUARANTINED, State.STOPPED, State.ASLEEP})
+_WITHOUT_TOPIC_PARTITION = frozenset({State.WAITING, State.QUARANTINED, State.STOPPED, State.ASLEEP})
 
 
 class Admission:
@@ -68,4 +68,4 @@ class Admission:
         return self._capacity.actors - self._taken()
 
     def _taken(self) -> int:
-        return sum(child.state not in _WITHOUT_PLACE for child in self._tree)
+        return sum(child.state not in _WITHOUT_TOPIC_PARTITION for child in self._tree)

@@ -25,11 +25,11 @@ from ..transport.protocol.control import ActorFailed
 from ..transport.protocol.errors import OperatorNeeded
 from . import data_directory, logs
 
-LAST_WORD_LINGER_MS = 500
+EXIT_REPORT_LINGER_MS = 500
 """How long a failing child waits for the supervisor to take its last word."""
 
 
-class ChildOrder(msgspec.Struct, kw_only=True):
+class ChildParameters(msgspec.Struct, kw_only=True):
     """All that travels to a new process."""
 
     start: str
@@ -39,7 +39,7 @@ class ChildOrder(msgspec.Struct, kw_only=True):
     log_format: str
 
 
-def run_child(order: ChildOrder) -> None:
+def run_child(order: ChildParameters) -> None:
     """Target of the new process."""
     context = order.context
     _prepare(order)
@@ -84,7 +84,7 @@ def resolve(path: str) -> Callable[[ActorContext], Any]:
     return function
 
 
-def _prepare(order: ChildOrder) -> None:
+def _prepare(order: ChildParameters) -> None:
     # The supervisor decides about stopping, not the terminal. A function, as what a handler starts would inherit SIG_IGN.
     signal.signal(signal.SIGINT, lambda *_: None)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -108,7 +108,7 @@ def _fail(context: ActorContext, error: Exception, trace: str) -> None:
     reason = sendable(f"{type(error).__name__}: {error}")
     text = sendable(trace)
     logs.event(logging.getLogger(__name__), logging.ERROR, "actor failed", reason=reason, traceback=text)
-    _send_last_word(
+    _send_exit_report(
         context,
         ActorFailed(
             address=context.address,
@@ -123,10 +123,10 @@ def _fail(context: ActorContext, error: Exception, trace: str) -> None:
     os._exit(1)
 
 
-def _send_last_word(context: ActorContext, word: ActorFailed) -> None:
+def _send_exit_report(context: ActorContext, word: ActorFailed) -> None:
     zmq_context = sockets.new_context()
     # A name of its own: the actor's link may still hold the actor's.
-    link = sockets.unnamed_link(zmq_context, context.control_endpoint, LAST_WORD_LINGER_MS)
+    link = sockets.unnamed_link(zmq_context, context.control_endpoint, EXIT_REPORT_LINGER_MS)
     link.send(encode_header(word))
     link.close()
     sockets.end_context(zmq_context)

@@ -85,9 +85,9 @@ class Child:
     """As it told with its last heartbeat."""
     in_flight: tuple[InFlight, ...] = ()
     retrying: RetryReport = NO_RETRIES
-    doom: str | None = None
+    kill_reason: str | None = None
     """Why we are killing it; it will be part of the reason of its death."""
-    last_word: str | None = None
+    exit_report: str | None = None
     """The reason it gave itself before it died."""
     needs_operator: bool = False
     """It said that another start would fail in the same way."""
@@ -138,7 +138,7 @@ class Child:
         self.started_at = self.progress_at = now
         self.turns = -1
         self.is_listening = self.is_death_ordered = self.needs_operator = False
-        self.pid = self.ready_since = self.endpoint = self.doom = self.last_word = None
+        self.pid = self.ready_since = self.endpoint = self.kill_reason = self.exit_report = None
 
     def heard(self, heartbeat: Heartbeat, now: int) -> bool:
         """Note the heartbeat; whether the state has changed. A counter that stands still is no progress."""

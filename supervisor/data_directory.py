@@ -126,9 +126,9 @@ def hold_presence(path: str) -> int:
     return descriptor
 
 
-def wait_for_predecessors(path: Path, patience_ms: int = PREDECESSORS_MS) -> bool:
+def wait_for_predecessors(path: Path, timeout_ms: int = PREDECESSORS_MS) -> bool:
     """Wait until no actor works in this directory, then kill those that still do; whether all are gone."""
-    deadline = time.monotonic() + patience_ms / 1000
+    deadline = time.monotonic() + timeout_ms / 1000
     descriptor = os.open(path / "actors.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         while True:

@@ -17,7 +17,7 @@ from .events import ChildDied
 
 STATUS_MS = 100
 """How long a death waits for the exit status, which comes by way of the fork server."""
-LAST_WORD_PATIENCE_MS = 100
+EXIT_REPORT_TIMEOUT_MS = 100
 """How long a death by exception waits for the message that explains it: another channel, so it may come later."""
 EXCEPTION_EXIT = 1
 # What multiprocessing reports when its fork server has died and taken the status along.
@@ -75,7 +75,7 @@ class DeathWatch:
             # Its death is on its way to us.
             return
 
-    def note_last_word(self, address: str, incarnation: int) -> None:
+    def note_exit_report(self, address: str, incarnation: int) -> None:
         watched = self._watched.get((address, incarnation))
         if watched is not None:
             watched.has_spoken = True
@@ -111,14 +111,14 @@ class DeathWatch:
                 continue
             if code == EXCEPTION_EXIT and not watched.has_spoken:
                 if watched.word_by is None:
-                    watched.word_by = now + LAST_WORD_PATIENCE_MS
+                    watched.word_by = now + EXIT_REPORT_TIMEOUT_MS
                     self._silence(watched)
                 if now < watched.word_by:
                     continue
-            found.append(self._bury(watched, code))
+            found.append(self._publish_dead_letter(watched, code))
         return found
 
-    def _bury(self, watched: _Watched, code: int | None) -> ChildDied:
+    def _publish_dead_letter(self, watched: _Watched, code: int | None) -> ChildDied:
         self._silence(watched)
         self._dead.remove(watched)
         del self._watched[watched.address, watched.incarnation]

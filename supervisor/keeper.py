@@ -22,9 +22,9 @@ from ..transport.client.errors import Closed, Forked, TimedOut
 from ..transport.client.retry import RetryPolicy
 from ..transport.forks import tell_of_fork
 from ..transport.protocol.errors import ProtocolError
-from .admin_link import PATIENCE_MS, AdminLink, Undelivered
+from .admin_link import TIMEOUT_MS, AdminLink, Undelivered
 from .config import BrokerConfig
-from .launch import Started, StartFailed, SupervisorHandle, launch_supervisor
+from .launch import StartFailed, SupervisorHandle, SupervisorStarted, launch_supervisor
 
 RESTART_DELAYS_S = (0.0, 0.1, 0.4, 1.6, 6.4)
 
@@ -57,7 +57,7 @@ class SupervisorKeeper:
         self._failure = Forked(self._pid)
 
     @property
-    def started(self) -> Started:
+    def started(self) -> SupervisorStarted:
         """The supervisor that serves now. Raises StartFailed when it could not be started again, Forked in a child."""
         if self._failure is not None:
             raise self._failure
@@ -70,10 +70,10 @@ class SupervisorKeeper:
         """
         self._listeners.append(listener)
 
-    def link(self, patience_ms: int = PATIENCE_MS) -> AdminLink:
+    def link(self, timeout_ms: int = TIMEOUT_MS) -> AdminLink:
         """A link to the supervisor that serves now. Raises StartFailed when there is none."""
         handle, control = self._handle, self.started.control
-        return AdminLink(control, lambda: handle.wait(0) is not None, patience_ms)
+        return AdminLink(control, lambda: handle.wait(0) is not None, timeout_ms)
 
     def ask(self, question: Callable[[AdminLink], Answer], timeout_ms: int, *, is_retried: bool) -> Answer:
         """Put `question` to the supervisor that serves, or to its successor once that serves.
@@ -86,7 +86,7 @@ class SupervisorKeeper:
         while True:
             left_ms = max(1, round((deadline - time.monotonic()) * 1000))
             try:
-                with self.link(min(PATIENCE_MS, left_ms)) as link:
+                with self.link(min(TIMEOUT_MS, left_ms)) as link:
                     return question(link)
             except ProtocolError as error:
                 if not (error.retriable and (is_retried or isinstance(error, Undelivered))):

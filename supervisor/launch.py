@@ -24,7 +24,7 @@ class StartFailed(Exception):
     """The supervisor did not come up; the message is one line for a person."""
 
 
-class Started(msgspec.Struct, kw_only=True):
+class SupervisorStarted(msgspec.Struct, kw_only=True):
     """What the supervisor says of itself when it serves."""
 
     endpoint: str
@@ -61,7 +61,9 @@ class Lifeline:
 class SupervisorHandle:
     """A running supervisor: where it is, and the ways to end it."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", lifeline: Lifeline, started: Started) -> None:
+    def __init__(
+        self, process: "subprocess.Popen[bytes]", lifeline: Lifeline, started: SupervisorStarted
+    ) -> None:
         self._process = process
         self._lifeline = lifeline
         self.started = started
@@ -143,7 +145,7 @@ def _unless_closed(descriptor: int) -> int | None:
     return None
 
 
-def _await_start(status: int, process: "subprocess.Popen[bytes]", timeout_s: float) -> Started:
+def _await_start(status: int, process: "subprocess.Popen[bytes]", timeout_s: float) -> SupervisorStarted:
     deadline = time.monotonic() + timeout_s
     line = b""
     # Not `select`, which refuses descriptors from 1024 on: the embedding program may have many.
@@ -159,6 +161,6 @@ def _await_start(status: int, process: "subprocess.Popen[bytes]", timeout_s: flo
     found = msgspec.json.decode(line, type=_StatusLine)
     if found.error is not None:
         raise StartFailed(found.error)
-    return Started(
+    return SupervisorStarted(
         endpoint=found.endpoint, control=found.control, instance_id=found.instance_id, pid=found.pid
     )

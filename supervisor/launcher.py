@@ -14,7 +14,7 @@ from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 
 from ..transport.endpoints import MAX_PATH_BYTES, PathTooLong
-from .child import ChildOrder, run_child
+from .child import ChildParameters, run_child
 
 LAUNCH_TIMEOUT_S = 10.0
 """How long a launch may take."""
@@ -60,7 +60,7 @@ class Launcher:
         finally:
             signal.signal(signal.SIGINT, previous)
 
-    def launch(self, order: ChildOrder) -> BaseProcess:
+    def launch(self, order: ChildParameters) -> BaseProcess:
         """A started process. Raises LaunchFailed."""
         name = f"{order.context.address}.{order.context.incarnation}"
         process = self._context.Process(target=run_child, args=(order,), name=name)

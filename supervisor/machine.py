@@ -38,7 +38,7 @@ from ..transport.machine import (
     TimerFired,
 )
 from ..transport.protocol.control import ActorFailed, FallingAsleep, Heartbeat, Ready
-from ..transport.protocol.control import Stop as StopOrder
+from ..transport.protocol.control import Stop as StopNotice
 from ..transport.protocol.message import Done
 from ..transport.protocol.operations import SignalName
 from . import directory
@@ -79,7 +79,7 @@ class Timing(Struct, frozen=True, kw_only=True):
     check_interval_ms: int = 500
 
 
-class Identity(Struct, frozen=True, kw_only=True):
+class SupervisorIdentity(Struct, frozen=True, kw_only=True):
     """What `status` says of the supervisor itself."""
 
     pid: int
@@ -93,7 +93,7 @@ class SupervisorMachine:
     def __init__(
         self,
         spec: SupervisorSpec,
-        identity: Identity,
+        identity: SupervisorIdentity,
         *,
         policy: RestartPolicy,
         timing: Timing,
@@ -246,14 +246,14 @@ class SupervisorMachine:
     def _on_actor_failed(self, event: ActorFailed, now: int) -> None:
         child = self._present(event)
         if child is not None:
-            child.last_word = event.reason
+            child.exit_report = event.reason
             child.traceback = event.traceback
             child.needs_operator = event.needs_operator
 
     def _on_falling_asleep(self, event: FallingAsleep, now: int) -> None:
         child = self._present(event)
         if child is not None and child.is_dynamic:
-            child.last_word = event.reason
+            child.exit_report = event.reason
             child.is_falling_asleep = True
             child.wake_after_ms = event.wake_after_ms
 
@@ -263,14 +263,19 @@ class SupervisorMachine:
         child = self._present(event)
         if child is None:
             return
-        if child.doom is not None:
-            reason = f"{child.doom}; {event.reason}"
+        if child.kill_reason is not None:
+            reason = f"{child.kill_reason}; {event.reason}"
         else:
-            reason = child.last_word or event.reason
+            reason = child.exit_report or event.reason
         ready_for_ms = child.gone(reason, now)
         self.tree.listening.pop(child, None)
         self.order(CancelTimer(("kill", child.address)), CancelTimer(("stuck", child.address)))
-        if child.goal is Goal.UP and child.is_falling_asleep and event.is_normal and child.doom is None:
+        if (
+            child.goal is Goal.UP
+            and child.is_falling_asleep
+            and event.is_normal
+            and child.kill_reason is None
+        ):
             self.rest(child, now)
             self.log("info", "child asleep", child=child.address, n=child.incarnation, reason=reason)
         elif child.goal is Goal.UP:
@@ -282,7 +287,7 @@ class SupervisorMachine:
         if child.goal is Goal.CYCLE:
             self.tree.set_goal(child, Goal.UP)
         elif child.goal is Goal.DOWN:
-            self.bury(child)
+            self.publish_dead_letter(child)
         self.advance(now)
 
     def _decide_restart(self, child: Child, is_normal: bool, ready_for_ms: int, now: int) -> None:
@@ -330,7 +335,7 @@ class SupervisorMachine:
         self.order(TreeFailed(self._failure))
         self._stop_everything()
 
-    def bury(self, child: Child) -> None:
+    def publish_dead_letter(self, child: Child) -> None:
         """It is gone for good: tell who waits for that, and forget it unless its successor waits."""
         self.order(*(Reply(sender, Done()) for sender in child.stop_waiters))
         child.stop_waiters.clear()
@@ -362,7 +367,13 @@ class SupervisorMachine:
             child.wake()
             self.advance(now)
         elif kind == "kill" and child.state is State.STOPPING:
-            self.log("warning", "child killed", child=child.address, n=child.incarnation, doom=child.doom)
+            self.log(
+                "warning",
+                "child killed",
+                child=child.address,
+                n=child.incarnation,
+                kill_reason=child.kill_reason,
+            )
             self._kill(child, now)
         elif kind == "stuck" and child.state is State.STOPPING:
             child.is_stuck = True
@@ -391,10 +402,12 @@ class SupervisorMachine:
                 self._abort(child, f"no progress for {now - child.progress_at} ms while {state}", now)
         self._set_check_timer(now)
 
-    def _abort(self, child: Child, doom: str, now: int) -> None:
-        self.log("warning", "child aborted", child=child.address, n=child.incarnation, doom=doom)
+    def _abort(self, child: Child, kill_reason: str, now: int) -> None:
+        self.log(
+            "warning", "child aborted", child=child.address, n=child.incarnation, kill_reason=kill_reason
+        )
         child.state = State.STOPPING
-        child.doom = doom
+        child.kill_reason = kill_reason
         self.signal(child, "SIGABRT")
         self._set_kill_timer(child, now + self._timing.abort_grace_ms)
 
@@ -403,9 +416,9 @@ class SupervisorMachine:
     def _ask_to_stop(self, child: Child, now: int) -> None:
         child.state = State.STOPPING
         deadline = now + child.spec.shutdown_ms
-        child.doom = None
+        child.kill_reason = None
         if child.is_listening:
-            order = StopOrder(deadline_ms=deadline)
+            order = StopNotice(deadline_ms=deadline)
             self.order(Tell(child.address, child.incarnation, order))
         else:
             # Not connected yet, so no message reaches it; it has nothing at hand that could be lost.
@@ -445,7 +458,7 @@ class SupervisorMachine:
             self._failure = self._failure or f"left behind: {', '.join(stuck)}"
             self.log("error", "stopped, with processes left behind", children=stuck)
         for child in self.tree:
-            self.bury(child)
+            self.publish_dead_letter(child)
         self.log("info", "stopped", stale_messages=self.stale_messages)
         self.order(CancelTimer(("check",)), Stop(self._failure or ""))
 

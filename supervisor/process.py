@@ -53,7 +53,7 @@ from ..transport.protocol.message import ErrorReply
 from ..transport.protocol.operations import Kill, Revive, Status
 from ..transport.timers import Timers
 from . import events, logs
-from .child import ChildOrder
+from .child import ChildParameters
 from .deaths import DeathWatch
 from .launcher import Launcher, LaunchFailed
 from .machine import SupervisorMachine
@@ -137,7 +137,7 @@ class SupervisorProcess:
         self._selector.close()
 
     def _turn(self) -> None:
-        self._poller.poll(self._patience_ms())
+        self._poller.poll(self._timeout_ms())
         self._drain_control()
         for key, _ in self._selector.select(0):
             if callable(key.data):
@@ -156,7 +156,7 @@ class SupervisorProcess:
             for reply in self._reports.step(self._clock.now_ms()):
                 self._reply(reply)
 
-    def _patience_ms(self) -> int | None:
+    def _timeout_ms(self) -> int | None:
         if self._reports or self._launches:
             return 0
         wakes = [at for at in (self._timers.next_at(), self._deaths.next_at()) if at is not None]
@@ -228,7 +228,7 @@ class SupervisorProcess:
             return
         if isinstance(request, Ready | Heartbeat | ActorFailed | FallingAsleep):
             if isinstance(request, ActorFailed):
-                self._deaths.note_last_word(request.address, request.incarnation)
+                self._deaths.note_exit_report(request.address, request.incarnation)
             self._dispatch(request)
         else:
             self._dispatch(Received(Sender(route, request.id, is_json(header)), request))
@@ -270,7 +270,7 @@ class SupervisorProcess:
         if launch is None:
             return
         settings, spec = self._settings, launch.spec
-        order = ChildOrder(
+        order = ChildParameters(
             start=spec.start,
             context=ActorContext(
                 address=spec.address,

@@ -119,7 +119,7 @@ class _Lines:
 def _await_loaded(lines: _Lines, said: IO[bytes]) -> None:
     found = lines.next(LOAD_TIMEOUT_S)
     if found is None:
-        raise RehearsalFailed(f"the handler's process did not start: {_last_words(said)}")
+        raise RehearsalFailed(f"the handler's process did not start: {_exit_reports(said)}")
     if not found["loaded"]:
         raise RehearsalFailed(found["reason"])
 
@@ -135,7 +135,7 @@ def _ended(
     except subprocess.TimeoutExpired:
         code = -signal.SIGKILL
     reason = f"took longer than {timeout_s:g} s" if is_late else _end_text(code)
-    return Trial(message, False, reason, _last_words(said))
+    return Trial(message, False, reason, _exit_reports(said))
 
 
 def _end_text(code: int) -> str:
@@ -146,7 +146,7 @@ def _end_text(code: int) -> str:
     return f"killed its process: signal {-code}"
 
 
-def _last_words(said: IO[bytes]) -> str:
+def _exit_reports(said: IO[bytes]) -> str:
     said.seek(0)
     return said.read().decode(errors="replace")[-STACK_CHARS:].strip()
 

@@ -173,8 +173,8 @@ class Copy:
 def sources(paths: tuple[str, ...]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
-        place = ROOT / path
-        found += sorted(place.glob("*.py")) if place.is_dir() else [place]
+        tp = ROOT / path
+        found += sorted(tp.glob("*.py")) if tp.is_dir() else [tp]
     return found
 
 

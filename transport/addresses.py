@@ -3,7 +3,7 @@
 An address outlives every process; where it can be reached at the moment is in the directory (`endpoints.py` names that).
 """
 
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 SUPERVISOR = "supervisor"
 CONTROLLER = "controller"
@@ -19,12 +19,8 @@ TRANSACTIONS_TOPIC = "__transactions"
 """The internal topic in which the coordinators of transactions keep them."""
 
 
-Place: TypeAlias = tuple[str, int]
-"""Topic and partition: the key of every table by partition."""
-
-
 class TopicPartition(NamedTuple):
-    """A Place as programs get to see it: one partition of one topic."""
+    """One partition of one topic: the key of every table by partition."""
 
     topic: str
     partition: int
@@ -58,19 +54,19 @@ def subscriber_group(address: str) -> str | None:
     return rest.rpartition("/")[0] if kind == "subscriber" else None
 
 
-def place_of(address: str) -> Place | None:
+def topic_partition_of(address: str) -> TopicPartition | None:
     """Topic and partition of a partition's address, None for any other actor."""
     kind, _, rest = address.partition("/")
     if kind != "partition":
         return None
     topic, _, number = rest.rpartition("/")
-    return topic, int(number)
+    return TopicPartition(topic, int(number))
 
 
 def topic_of(address: str) -> str | None:
     """The topic of a partition's address, None for any other actor."""
-    place = place_of(address)
-    return None if place is None else place[0]
+    tp = topic_partition_of(address)
+    return None if tp is None else tp[0]
 
 
 def is_internal(topic: str) -> bool:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, cast
 import zmq
 
 from . import sockets
-from .addresses import SUPERVISOR, place_of
+from .addresses import SUPERVISOR, topic_partition_of
 from .codec import decode_reply, encode_header, split_envelope
 from .endpoints import peer_id
 from .machine import Answered, Call, Cast, Failed
@@ -288,5 +288,5 @@ class Calls:
 
 
 def _unavailable(key: Any, address: str, why: str) -> Failed:
-    code = ErrorCode.ACTOR_UNAVAILABLE if place_of(address) is None else ErrorCode.PARTITION_OFFLINE
+    code = ErrorCode.ACTOR_UNAVAILABLE if topic_partition_of(address) is None else ErrorCode.PARTITION_OFFLINE
     return Failed(key, ErrorBody(code, f"{address} {why}", True))

@@ -28,7 +28,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from .addresses import Place
+from .addresses import TopicPartition
 from .batch import Headers
 from .deduplication import DEDUP_HEADER
 
@@ -122,7 +122,7 @@ def is_dead_letter(headers: Mapping[str, str] | None) -> bool:
     return any(name.startswith(PREFIX) for name in headers or {})
 
 
-def dead_letter_id(group: str, source: Place, offset: int, leader_epoch: int, lineage: bytes) -> str:
+def dead_letter_id(group: str, source: TopicPartition, offset: int, leader_epoch: int, lineage: bytes) -> str:
     """Return the dedup id of a record's dead letter.
 
     It belongs to one record in one lineage (lineage.py): another record that gets the offset later, and the same record

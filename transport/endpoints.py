@@ -54,15 +54,15 @@ def tcp_endpoint(address: str, port: int) -> str:
 
 def numeric_endpoint(endpoint: str) -> str | None:
     """The endpoint, spelled so, when its host is an address; None when the host is a name that has to be looked up."""
-    place = tcp_place(endpoint)
-    if place is None:
+    tp = tcp_place(endpoint)
+    if tp is None:
         return endpoint  # ipc
     try:
-        address = ipaddress.ip_address(place[0])
+        address = ipaddress.ip_address(tp[0])
     except ValueError:
         return None
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return tcp_endpoint(str(address) if mapped is None else f"::ffff:{mapped}", place[1])
+    return tcp_endpoint(str(address) if mapped is None else f"::ffff:{mapped}", tp[1])
 
 
 def _ipc(run_directory: str, name: str) -> str:

@@ -41,7 +41,7 @@ from .machine import (
     WallClockStepped,
 )
 from .protocol.control import FallingAsleep, Heartbeat, PeerDown, PeersAsleep, PeerUp, Phase, Ready
-from .protocol.control import Stop as StopOrder
+from .protocol.control import Stop as StopNotice
 from .protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from .protocol.message import ErrorReply
 from .protocol.operations import NO_RETRIES
@@ -57,7 +57,7 @@ MAX_READING_MS = 2
 """How much of it goes to reading ahead."""
 COPY_LIMIT_BYTES = 64 * 1024
 """A reply from this size on is handed to ZeroMQ without a copy, and counted until it has left."""
-FAREWELL_MS = 500
+EXIT_FLUSH_MS = 500
 """How long a stopping actor's last replies may take to leave."""
 
 _log = logging.getLogger("planaria.loop")
@@ -66,7 +66,7 @@ _DONTWAIT = int(zmq.DONTWAIT)
 _EVENTS = int(zmq.EVENTS)
 _READABLE = int(zmq.POLLIN)
 
-_FROM_SUPERVISOR = RequestDecoder((PeerUp, PeerDown, PeersAsleep, StopOrder))
+_FROM_SUPERVISOR = RequestDecoder((PeerUp, PeerDown, PeersAsleep, StopNotice))
 
 
 class _Answer(NamedTuple):
@@ -120,7 +120,7 @@ class Loop(Turns):
         endpoint = self._actor.endpoint()
         if endpoint is not None:
             self._server = sockets.server_socket(self._zmq, endpoint)
-            self._server.setsockopt(zmq.LINGER, FAREWELL_MS)
+            self._server.setsockopt(zmq.LINGER, EXIT_FLUSH_MS)
             if self._actor.follows_connections:
                 on_new = self._on_connected if self._actor.follows_hosts else None
                 self._connections = ServerConnections(self._zmq, self._server, on_new)
@@ -171,7 +171,7 @@ class Loop(Turns):
         self._poller.register(source, zmq.POLLIN)
 
     def _turn(self) -> None:
-        ready = dict(self._poller.poll(self._patience_ms()))
+        ready = dict(self._poller.poll(self._timeout_ms()))
         if self.context.parent_sentinel in ready:
             self._stopping = True
             return
@@ -223,7 +223,7 @@ class Loop(Turns):
     def _expired(self, now: int) -> list[Failed]:
         return self._calls.expire(now)
 
-    def _patience_ms(self) -> int:
+    def _timeout_ms(self) -> int:
         if self._inbox:
             return 0
         wake_at = self._next_beat
@@ -256,7 +256,7 @@ class Loop(Turns):
             self._on_outcome(frames)
             return
         order = _FROM_SUPERVISOR.decode(frames[0])
-        if isinstance(order, StopOrder):
+        if isinstance(order, StopNotice):
             self._phase = "stopping"
             self.dispatch(StopRequested(order.deadline_ms))
             return
@@ -382,7 +382,7 @@ class Loop(Turns):
         if self._server is not None:
             self._server.close()
         self._calls.close()
-        self._link.setsockopt(zmq.LINGER, FAREWELL_MS)
+        self._link.setsockopt(zmq.LINGER, EXIT_FLUSH_MS)
         self._link.close()
         sockets.end_context(self._zmq)
 

@@ -1,6 +1,6 @@
 """Decide, record, apply: changes of the catalog that wait to be durable. Pure.
 
-    decided --SaveCatalog--> CatalogSaved     the change is the catalog; its Consequence is due
+    decided --SaveCatalog--> CatalogSaved     the change is the catalog; its FollowUp is due
                              CatalogNotSaved  the change never was; its asker gets the error
 
 Decisions build on one another before they are durable, so they are saved and dropped together, in order. Nothing outside
@@ -15,19 +15,19 @@ from ...transport.machine import Effect, Sender
 from .catalog import Catalog
 from .effects import SaveCatalog
 
-ConsequenceKind = Literal[
+FollowUpKind = Literal[
     "topic_created", "topic_altered", "topic_awaited", "topic_deleted", "remains_removed",
     "group_created", "group_deleted", "producer_ids_reserved", "companions_created", "quota_changed",
 ]  # fmt: skip
 
 
-class Consequence(Struct, frozen=True):
+class FollowUp(Struct, frozen=True):
     """What follows once a decision is durable."""
 
-    kind: ConsequenceKind
+    kind: FollowUpKind
     name: str = ""
     """Of the topic, group or client; the era of producer ids."""
-    asker: Sender | None = None
+    sender: Sender | None = None
 
 
 class Decisions:
@@ -35,31 +35,31 @@ class Decisions:
         self.durable = catalog
         self.latest = catalog
         """With everything decided; what the next decision builds on."""
-        self._waiting: list[Consequence] = []
+        self._waiting: list[FollowUp] = []
 
-    def decide(self, catalog: Catalog, consequence: Consequence) -> list[Effect]:
+    def decide(self, catalog: Catalog, follow_up: FollowUp) -> list[Effect]:
         assert catalog.revision > self.latest.revision
         self.latest = catalog
-        self._waiting.append(consequence)
+        self._waiting.append(follow_up)
         return [SaveCatalog(catalog)]
 
-    def wait_for_latest(self, consequence: Consequence) -> bool:
+    def wait_for_latest(self, follow_up: FollowUp) -> bool:
         """Have a consequence follow what is already decided. False: everything is durable, it is due now."""
         if not self._waiting:
             return False
-        self._waiting.append(consequence)
+        self._waiting.append(follow_up)
         return True
 
-    def saved(self, revision: int) -> list[Consequence]:
+    def saved(self, revision: int) -> list[FollowUp]:
         # The process saves the newest catalog of a turn, and turns do not overlap.
         assert revision == self.latest.revision, (revision, self.latest.revision)
         self.durable = self.latest
         return self._take_all()
 
-    def not_saved(self) -> list[Consequence]:
+    def not_saved(self) -> list[FollowUp]:
         self.latest = self.durable
         return self._take_all()
 
-    def _take_all(self) -> list[Consequence]:
+    def _take_all(self) -> list[FollowUp]:
         taken, self._waiting = self._waiting, []
         return taken

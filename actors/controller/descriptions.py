@@ -18,7 +18,7 @@ from .children import partition_addresses
 from .peers import Peers
 
 UP_TIMEOUT_MS = 15_000
-HEARSAY_TIMEOUT_MS = 1_000
+PEER_REPORT_TIMEOUT_MS = 1_000
 """How long a description waits for partitions the directory has said nothing of: right after a start of either."""
 ANSWER_TIMEOUT_MS = 2_000
 MAX_DESCRIPTIONS = 1_000
@@ -26,8 +26,8 @@ MAX_DESCRIPTIONS = 1_000
 
 
 class _Description:
-    def __init__(self, asker: Sender, entry: TopicEntry, missing: set[str]) -> None:
-        self.asker = asker
+    def __init__(self, sender: Sender, entry: TopicEntry, missing: set[str]) -> None:
+        self.sender = sender
         self.entry = entry
         self.missing = missing
         """Addresses that are not up yet."""
@@ -40,19 +40,19 @@ class Descriptions:
         self._open: dict[int, _Description] = {}
         self._last_number = 0
 
-    def describe(self, asker: Sender, entry: TopicEntry, now: int) -> list[Effect]:
+    def describe(self, sender: Sender, entry: TopicEntry, now: int) -> list[Effect]:
         """As it is now; only what nothing has been heard of gets a moment to be heard of."""
         unheard = {address for address in partition_addresses(entry) if self._peers.is_unheard_of(address)}
-        return self._describe_without(unheard, asker, entry, now + HEARSAY_TIMEOUT_MS)
+        return self._describe_without(unheard, sender, entry, now + PEER_REPORT_TIMEOUT_MS)
 
-    def describe_when_up(self, asker: Sender, entry: TopicEntry, now: int) -> list[Effect]:
+    def describe_when_up(self, sender: Sender, entry: TopicEntry, now: int) -> list[Effect]:
         missing = {address for address in partition_addresses(entry) if not self._peers.takes_calls(address)}
-        return self._describe_without(missing, asker, entry, now + UP_TIMEOUT_MS)
+        return self._describe_without(missing, sender, entry, now + UP_TIMEOUT_MS)
 
     def _describe_without(
-        self, missing: set[str], asker: Sender, entry: TopicEntry, deadline: int
+        self, missing: set[str], sender: Sender, entry: TopicEntry, deadline: int
     ) -> list[Effect]:
-        number = self._begin(asker, entry, missing)
+        number = self._begin(sender, entry, missing)
         return [SetTimer(("up", number), deadline)] if missing else self._gather(number)
 
     def check_room(self) -> None:
@@ -89,11 +89,11 @@ class Descriptions:
         """The topic is gone: nobody needs to wait for it."""
         error = ErrorBody(ErrorCode.UNKNOWN_TOPIC, f"topic {topic!r} was deleted")
         gone = [number for number, description in self._open.items() if description.entry.topic == topic]
-        return [Reply(self._open.pop(number).asker, error) for number in gone]
+        return [Reply(self._open.pop(number).sender, error) for number in gone]
 
-    def _begin(self, asker: Sender, entry: TopicEntry, missing: set[str]) -> int:
+    def _begin(self, sender: Sender, entry: TopicEntry, missing: set[str]) -> int:
         self._last_number += 1
-        self._open[self._last_number] = _Description(asker, entry, missing)
+        self._open[self._last_number] = _Description(sender, entry, missing)
         return self._last_number
 
     def _gather(self, number: int) -> list[Effect]:
@@ -135,7 +135,7 @@ class Descriptions:
             config=entry.config,
             partitions=[description.partitions[partition] for partition in range(entry.partitions)],
         )
-        return [Reply(description.asker, reply)]
+        return [Reply(description.sender, reply)]
 
 
 def _offline(partition: int, reason: str) -> PartitionDescription:

@@ -106,19 +106,19 @@ class TopicFolders:
         for folder in self.folders():
             if not has_records(folder):
                 continue
-            place = f"{TOPICS_NAME}/{folder.name}"
+            tp = f"{TOPICS_NAME}/{folder.name}"
             label = topic_label_of(folder, self._files)
             entry = catalog.topics.get(folder.name) or catalog.removing.get(folder.name)
             if entry is None:
                 topic = folder.name if label is None else label.topic
                 found.append(
-                    f"{place} holds records of a topic {topic!r} that the catalog does not know; {WAY_OUT}"
+                    f"{tp} holds records of a topic {topic!r} that the catalog does not know; {WAY_OUT}"
                 )
             elif label is not None and label.topic_id != entry.topic_id:
-                found.append(f"{place} belongs to another topic of this name than the catalog's; {WAY_OUT}")
+                found.append(f"{tp} belongs to another topic of this name than the catalog's; {WAY_OUT}")
             elif label is not None and label.partitions > entry.partitions:
                 found.append(
-                    f"{place} has {label.partitions} partitions, the catalog knows {entry.partitions}; {WAY_OUT}"
+                    f"{tp} has {label.partitions} partitions, the catalog knows {entry.partitions}; {WAY_OUT}"
                 )
         return found
 

@@ -13,10 +13,10 @@ from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.groups import DeleteGroup, ListGroupsReply
 from ...transport.protocol.message import Done
 from ...transport.protocol.topics import TopicConfig
+from .child_commands import ChildCommands
 from .children import GroupLife, coordinator_spec, offsets_partition_for, partition_specs
-from .decisions import Consequence, Decisions
+from .decisions import Decisions, FollowUp
 from .names import check_group_name
-from .orders import Orders
 from .peers import Peers
 from .room import Room
 
@@ -31,14 +31,14 @@ class Groups:
     def __init__(
         self,
         decisions: Decisions,
-        orders: Orders,
+        commands: ChildCommands,
         peers: Peers,
         room: Room,
         offsets_partitions: int,
         life: GroupLife,
     ) -> None:
         self._decisions = decisions
-        self._orders = orders
+        self._commands = commands
         self._peers = peers
         self._room = room
         self._offsets_partitions = offsets_partitions
@@ -46,16 +46,16 @@ class Groups:
         self._deleting: dict[str, Sender] = {}
         """Groups whose coordinator has been asked to forget, or is being stopped."""
 
-    def on_ensure(self, asker: Sender, request: EnsureGroup, now: int) -> list[Effect]:
+    def on_ensure(self, sender: Sender, request: EnsureGroup, now: int) -> list[Effect]:
         group = request.group
         latest = self._decisions.latest
         if group in self._deleting:
             raise ProtocolError(ErrorCode.ACTOR_UNAVAILABLE, f"group {group!r} is being deleted")
-        consequence = Consequence("group_created", group, asker)
+        follow_up = FollowUp("group_created", group, sender)
         if group in latest.groups:
-            if self._decisions.wait_for_latest(consequence):
+            if self._decisions.wait_for_latest(follow_up):
                 return []
-            return [Reply(asker, Done())]
+            return [Reply(sender, Done())]
         if not request.create:
             raise _unknown(group)
         check_group_name(group)
@@ -65,7 +65,7 @@ class Groups:
             latest = latest.with_topic(OFFSETS_TOPIC, self._offsets_partitions, OFFSETS_CONFIG, now)
         partitions = latest.topics[OFFSETS_TOPIC].partitions
         catalog = latest.with_group(group, offsets_partition_for(group, partitions))
-        return self._decisions.decide(catalog, consequence)
+        return self._decisions.decide(catalog, follow_up)
 
     def on_loaded(self) -> list[Effect]:
         """A catalog from before `__offsets` was compacted is brought up to date."""
@@ -73,51 +73,51 @@ class Groups:
         if entry is None or entry.config == OFFSETS_CONFIG:
             return []
         catalog = self._decisions.latest.with_topic_changed(OFFSETS_TOPIC, entry.partitions, OFFSETS_CONFIG)
-        return self._decisions.decide(catalog, Consequence("topic_altered", OFFSETS_TOPIC))
+        return self._decisions.decide(catalog, FollowUp("topic_altered", OFFSETS_TOPIC))
 
-    def apply_created(self, consequence: Consequence) -> list[Effect]:
+    def apply_created(self, follow_up: FollowUp) -> list[Effect]:
         durable = self._decisions.durable
-        group = consequence.name
+        group = follow_up.name
         effects: list[Effect] = []
         if group in durable.groups:
-            effects += self._orders.start(partition_specs(durable.topics[OFFSETS_TOPIC]))
-            effects += self._orders.start([self._spec(group)])
-        if consequence.asker is not None:
-            effects.append(Reply(consequence.asker, Done()))
+            effects += self._commands.start(partition_specs(durable.topics[OFFSETS_TOPIC]))
+            effects += self._commands.start([self._spec(group)])
+        if follow_up.sender is not None:
+            effects.append(Reply(follow_up.sender, Done()))
         return effects
 
     def wake(self) -> list[Effect]:
         """Start the coordinators that sleep: there is something that they have to tell."""
         groups = sorted(self._decisions.durable.groups)
         asleep = [group for group in groups if coordinator_address(group) in self._peers.asleep]
-        return self._orders.start(self._spec(group) for group in asleep)
+        return self._commands.start(self._spec(group) for group in asleep)
 
     def _spec(self, group: str) -> ChildSpec:
         return coordinator_spec(group, self._decisions.durable.groups[group], self._life)
 
-    def on_list(self, asker: Sender) -> list[Effect]:
-        return [Reply(asker, ListGroupsReply(groups=sorted(self._decisions.durable.groups)))]
+    def on_list(self, sender: Sender) -> list[Effect]:
+        return [Reply(sender, ListGroupsReply(groups=sorted(self._decisions.durable.groups)))]
 
-    def on_delete(self, asker: Sender, request: DeleteGroup) -> list[Effect]:
+    def on_delete(self, sender: Sender, request: DeleteGroup) -> list[Effect]:
         group = request.group
         if group in self._deleting:
             raise ProtocolError(ErrorCode.ACTOR_UNAVAILABLE, f"group {group!r} is being deleted")
         if group not in self._decisions.durable.groups:
             raise _unknown(group)
-        self._deleting[group] = asker
+        self._deleting[group] = sender
         call = DeleteGroup(group=group)
         return [Call(("forget", group), coordinator_address(group), call, Done, timeout_ms=DELETE_TIMEOUT_MS)]
 
     def on_forgotten(self, group: str) -> list[Effect]:
         """The coordinator's records say that the group is no more."""
         catalog = self._decisions.latest.without_group(group)
-        return self._decisions.decide(catalog, Consequence("group_deleted", group))
+        return self._decisions.decide(catalog, FollowUp("group_deleted", group))
 
     def on_not_forgotten(self, group: str, error: ErrorBody) -> list[Effect]:
         return [Reply(self._deleting.pop(group), error)]
 
     def apply_deleted(self, group: str) -> list[Effect]:
-        return self._orders.stop([coordinator_address(group)])
+        return self._commands.stop([coordinator_address(group)])
 
     def on_stopped(self, address: str) -> list[Effect]:
         group = address.partition("/")[2]

@@ -33,7 +33,7 @@ from ...transport.machine import (
     StopRequested,
     TimerFired,
 )
-from ...transport.protocol.control import EnsureCompanions, EnsureGroup
+from ...transport.protocol.control import EnsureGroup, EnsureInternalActors
 from ...transport.protocol.data import InitProducer
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.groups import DeleteGroup, ListGroups
@@ -51,18 +51,18 @@ from ...transport.protocol.topics import (
     WatchCatalog,
 )
 from .catalog import Catalog
+from .child_commands import ChildCommands
 from .children import GroupLife, all_specs
-from .companions import Companions
-from .decisions import Consequence, Decisions
+from .decisions import Decisions, FollowUp
 from .descriptions import Descriptions
 from .effects import CatalogNotSaved, CatalogSaved, Loaded, TopicNotRemoved, TopicRemoved
 from .groups import Groups
-from .orders import Orders
+from .internal_actors import InternalActors
+from .orphans import Orphans
 from .peers import Peers
 from .producers import ProducerIds
 from .quotas import Quotas
 from .room import Room
-from .strays import Strays
 from .topics import Topics, known_topic
 from .watches import Watches
 
@@ -75,7 +75,7 @@ REQUESTS: tuple[type[Request], ...] = (
     WatchCatalog,
     InitProducer,
     EnsureGroup,
-    EnsureCompanions,
+    EnsureInternalActors,
     ListGroups,
     DeleteGroup,
     SetQuota,
@@ -106,14 +106,14 @@ class ControllerMachine:
         self._partition_idle_ms = partition_idle_ms
         self._life = GroupLife(coordinator_idle_ms, offsets_retention_ms)
         self._decisions = Decisions(catalog)
-        self._orders = Orders()
+        self._commands = ChildCommands()
         self._peers = Peers()
         self._descriptions = Descriptions(self._peers)
         room = Room(self._peers, max_actors, actors_limit)
         self._disk_reserve_bytes = disk_reserve_bytes
         self._topics = Topics(
             self._decisions,
-            self._orders,
+            self._commands,
             self._peers,
             self._descriptions,
             room,
@@ -122,14 +122,14 @@ class ControllerMachine:
             partition_idle_ms,
         )
         self._groups = Groups(
-            self._decisions, self._orders, self._peers, room, offsets_partitions, self._life
+            self._decisions, self._commands, self._peers, room, offsets_partitions, self._life
         )
         counts = {DELAYED_TOPIC: delayed_partitions, TRANSACTIONS_TOPIC: transaction_coordinators}
-        self._companions = Companions(self._decisions, self._orders, room, counts)
+        self._internal_actors = InternalActors(self._decisions, self._commands, room, counts)
         self._producers = ProducerIds(self._decisions)
         self._quotas = Quotas(self._decisions, self._peers)
         self._watches = Watches(self._decisions)
-        self._strays = Strays(self._decisions, self._orders)
+        self._orphans = Orphans(self._decisions, self._commands)
 
     @property
     def catalog(self) -> Catalog:
@@ -182,10 +182,10 @@ class ControllerMachine:
             address: None if wake_at_ms is None else max(0, wake_at_ms - now)
             for address, wake_at_ms in self._asleep.items()
         }
-        effects = self._orders.start(specs, asleep)
+        effects = self._commands.start(specs, asleep)
         for topic in sorted(self.catalog.removing):
             effects += self._topics.remove(topic)
-        return effects + self._groups.on_loaded() + self._strays.ask()
+        return effects + self._groups.on_loaded() + self._orphans.ask()
 
     def _on_request(self, sender: Sender, request: Request, now: int) -> list[Effect]:
         try:
@@ -212,8 +212,8 @@ class ControllerMachine:
                 return self._producers.on_init(sender, now)
             case EnsureGroup():
                 return self._groups.on_ensure(sender, request, now)
-            case EnsureCompanions(topic=topic):
-                return self._companions.on_ensure(topic, sender, now)
+            case EnsureInternalActors(topic=topic):
+                return self._internal_actors.on_ensure(topic, sender, now)
             case ListGroups():
                 return self._groups.on_list(sender)
             case DeleteGroup():
@@ -238,34 +238,34 @@ class ControllerMachine:
 
     def _on_saved(self, revision: int, now: int) -> list[Effect]:
         effects: list[Effect] = []
-        consequences = self._decisions.saved(revision)
+        follow_ups = self._decisions.saved(revision)
         effects += self._watches.on_saved()
-        for consequence in consequences:
-            effects += self._apply(consequence, now)
+        for follow_up in follow_ups:
+            effects += self._apply(follow_up, now)
         return effects
 
-    def _apply(self, consequence: Consequence, now: int) -> list[Effect]:
-        match consequence.kind:
+    def _apply(self, follow_up: FollowUp, now: int) -> list[Effect]:
+        match follow_up.kind:
             case "topic_created":
-                return self._topics.apply_created(consequence, now)
+                return self._topics.apply_created(follow_up, now)
             case "topic_altered":
-                return self._topics.apply_altered(consequence, now) + self._wake_groups(consequence.name)
+                return self._topics.apply_altered(follow_up, now) + self._wake_groups(follow_up.name)
             case "topic_awaited":
-                return self._topics.apply_awaited(consequence, now)
+                return self._topics.apply_awaited(follow_up, now)
             case "topic_deleted":
-                return self._topics.apply_deleted(consequence)
+                return self._topics.apply_deleted(follow_up)
             case "remains_removed":
-                return self._topics.apply_remains_removed(consequence.name)
+                return self._topics.apply_remains_removed(follow_up.name)
             case "group_created":
-                return self._groups.apply_created(consequence)
+                return self._groups.apply_created(follow_up)
             case "group_deleted":
-                return self._groups.apply_deleted(consequence.name)
+                return self._groups.apply_deleted(follow_up.name)
             case "producer_ids_reserved":
-                return self._producers.apply_reserved(consequence.name, now)
+                return self._producers.apply_reserved(follow_up.name, now)
             case "companions_created":
-                return self._companions.apply_created(consequence)
+                return self._internal_actors.apply_created(follow_up)
             case "quota_changed":
-                return self._quotas.apply_changed(consequence)
+                return self._quotas.apply_changed(follow_up)
 
     def _wake_groups(self, altered: str) -> list[Effect]:
         """Of a topic that asks for it, perhaps from now on, every group has to say how far it has come."""
@@ -274,27 +274,27 @@ class ControllerMachine:
 
     def _on_not_saved(self, event: CatalogNotSaved, now: int) -> list[Effect]:
         effects: list[Effect] = []
-        for consequence in self._decisions.not_saved():
-            if consequence.kind == "remains_removed":
-                effects += self._topics.retry_remains(consequence.name, now)
-            elif consequence.kind == "group_deleted":
-                effects += self._groups.on_not_forgotten(consequence.name, event.error)
-            elif consequence.kind == "producer_ids_reserved":
+        for follow_up in self._decisions.not_saved():
+            if follow_up.kind == "remains_removed":
+                effects += self._topics.retry_remains(follow_up.name, now)
+            elif follow_up.kind == "group_deleted":
+                effects += self._groups.on_not_forgotten(follow_up.name, event.error)
+            elif follow_up.kind == "producer_ids_reserved":
                 effects += self._producers.on_not_reserved(event.error)
-            elif consequence.asker is not None:
-                effects.append(Reply(consequence.asker, event.error))
+            elif follow_up.sender is not None:
+                effects.append(Reply(follow_up.sender, event.error))
         return effects
 
     def _on_answered(self, event: Answered) -> list[Effect]:
         match event.key[0]:
             case "order":
-                return self._on_order_done(self._orders.done(event.key))
+                return self._on_order_done(self._commands.done(event.key))
             case "describe":
                 return self._descriptions.on_answered(event)
             case "forget":
                 return self._groups.on_forgotten(event.key[1])
             case "strays":
-                return self._strays.on_answered(event.reply)
+                return self._orphans.on_answered(event.reply)
             case "highest_era":
                 return self._producers.on_answered(event)
         raise AssertionError(f"nobody called with the key {event.key!r}")
@@ -302,14 +302,14 @@ class ControllerMachine:
     def _on_failed(self, event: Failed, now: int) -> list[Effect]:
         match event.key[0]:
             case "order":
-                address, effects = self._orders.failed(event.key, event.error, now)
+                address, effects = self._commands.failed(event.key, event.error, now)
                 return effects + self._on_order_done(address)
             case "describe":
                 return self._descriptions.on_failed(event)
             case "forget":
                 return self._groups.on_not_forgotten(event.key[1], event.error)
             case "strays":
-                return self._strays.on_failed(now)
+                return self._orphans.on_failed(now)
             case "highest_era":
                 return []  # it is asked again when it is up again
         raise AssertionError(f"nobody called with the key {event.key!r}")
@@ -326,7 +326,7 @@ class ControllerMachine:
             "remains": self._topics.on_files_removed,
         }
         if key[0] == "retry":
-            return self._orders.retry(key)
+            return self._commands.retry(key)
         if key[0] == "strays":
-            return self._strays.ask()
+            return self._orphans.ask()
         return roles[key[0]](key[1])

@@ -8,13 +8,13 @@ the producers it remembers. If that is ahead of ours, the catalog is older than 
 back as well; then the era at hand is doubted, and the next one begins above what the partition knows.
 """
 
-from ...transport.addresses import place_of
+from ...transport.addresses import topic_partition_of
 from ...transport.machine import Answered, Call, Effect, Reply, Sender
 from ...transport.producer_ids import IDS_PER_ERA, era_after, producer_id_of
 from ...transport.protocol.data import InitProducerReply
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.topics import HighestEra, HighestEraReply
-from .decisions import Consequence, Decisions
+from .decisions import Decisions, FollowUp
 
 MAX_WAITING = 1_000
 """Producers that may wait for an era; more are refused with OVERLOADED."""
@@ -33,12 +33,12 @@ class ProducerIds:
         """The highest era that any partition has told."""
         self._waiting: list[Sender] = []
 
-    def on_init(self, asker: Sender, now: int) -> list[Effect]:
+    def on_init(self, sender: Sender, now: int) -> list[Effect]:
         if self._has_ids:
-            return [self._give(asker)]
+            return [self._give(sender)]
         if len(self._waiting) >= MAX_WAITING:
             raise ProtocolError(ErrorCode.OVERLOADED, "too many producers are waiting for an id")
-        self._waiting.append(asker)
+        self._waiting.append(sender)
         return self._reserve(now) if len(self._waiting) == 1 else []
 
     def apply_reserved(self, era: str, now: int) -> list[Effect]:
@@ -50,10 +50,10 @@ class ProducerIds:
 
     def on_not_reserved(self, error: ErrorBody) -> list[Effect]:
         refused, self._waiting = self._waiting, []
-        return [Reply(asker, error) for asker in refused]
+        return [Reply(sender, error) for sender in refused]
 
     def on_up(self, address: str) -> list[Effect]:
-        if place_of(address) is None:
+        if topic_partition_of(address) is None:
             return []
         return [Call((KEY, address), address, HighestEra(), HighestEraReply, timeout_ms=TIMEOUT_MS)]
 
@@ -70,10 +70,10 @@ class ProducerIds:
     def _reserve(self, now: int) -> list[Effect]:
         latest = self._decisions.latest
         era = era_after(max(latest.era, self._highest_known), now)
-        return self._decisions.decide(latest.with_era(era), Consequence("producer_ids_reserved", str(era)))
+        return self._decisions.decide(latest.with_era(era), FollowUp("producer_ids_reserved", str(era)))
 
-    def _give(self, asker: Sender) -> Effect:
+    def _give(self, sender: Sender) -> Effect:
         assert self._era is not None
         producer_id = producer_id_of(self._era, self._next)
         self._next += 1
-        return Reply(asker, InitProducerReply(producer_id=producer_id, producer_epoch=0))
+        return Reply(sender, InitProducerReply(producer_id=producer_id, producer_epoch=0))

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from ...transport.addresses import place_of
+from ...transport.addresses import topic_partition_of
 from ...transport.machine import Cast, Effect, Reply, Sender
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import Done
@@ -14,7 +14,7 @@ from ...transport.protocol.quotas import (
     RemoveQuota,
     SetQuota,
 )
-from .decisions import Consequence, Decisions
+from .decisions import Decisions, FollowUp
 from .peers import Peers
 
 MAX_QUOTAS = 10_000
@@ -25,7 +25,7 @@ class Quotas:
         self._decisions = decisions
         self._peers = peers
 
-    def on_set(self, asker: Sender, request: SetQuota) -> list[Effect]:
+    def on_set(self, sender: Sender, request: SetQuota) -> list[Effect]:
         latest = self._decisions.latest
         fields = {field: getattr(request.quota, field) for field in request.quota.__struct_fields__}
         chosen = {field: value for field, value in fields.items() if value is not msgspec.UNSET}
@@ -40,29 +40,31 @@ class Quotas:
             raise ProtocolError(ErrorCode.INVALID_CONFIG, f"a broker keeps at most {MAX_QUOTAS} quotas")
         quota = msgspec.structs.replace(known or Quota(), **chosen)
         catalog = latest.with_quota(request.client_id, quota)
-        return self._decisions.decide(catalog, Consequence("quota_changed", request.client_id, asker))
+        return self._decisions.decide(catalog, FollowUp("quota_changed", request.client_id, sender))
 
-    def on_remove(self, asker: Sender, request: RemoveQuota) -> list[Effect]:
+    def on_remove(self, sender: Sender, request: RemoveQuota) -> list[Effect]:
         latest = self._decisions.latest
         if request.client_id not in latest.quotas:
             message = f"client_id: {request.client_id!r} has no quota"
             raise ProtocolError(ErrorCode.UNKNOWN_QUOTA, message)
         catalog = latest.without_quota(request.client_id)
-        return self._decisions.decide(catalog, Consequence("quota_changed", request.client_id, asker))
+        return self._decisions.decide(catalog, FollowUp("quota_changed", request.client_id, sender))
 
-    def on_list(self, asker: Sender) -> list[Effect]:
-        return [Reply(asker, ListQuotasReply(quotas=dict(sorted(self._decisions.durable.quotas.items()))))]
+    def on_list(self, sender: Sender) -> list[Effect]:
+        return [Reply(sender, ListQuotasReply(quotas=dict(sorted(self._decisions.durable.quotas.items()))))]
 
-    def apply_changed(self, consequence: Consequence) -> list[Effect]:
+    def apply_changed(self, follow_up: FollowUp) -> list[Effect]:
         order = self._in_force()
         told: list[Effect] = [
-            Cast(address, order) for address in self._peers.all_up() if place_of(address) is not None
+            Cast(address, order)
+            for address in self._peers.all_up()
+            if topic_partition_of(address) is not None
         ]
-        return told if consequence.asker is None else [*told, Reply(consequence.asker, Done())]
+        return told if follow_up.sender is None else [*told, Reply(follow_up.sender, Done())]
 
     def on_up(self, address: str) -> list[Effect]:
         """A partition that has just started knows of no quota."""
-        if place_of(address) is None or not self._decisions.durable.quotas:
+        if topic_partition_of(address) is None or not self._decisions.durable.quotas:
             return []
         return [Cast(address, self._in_force())]
 

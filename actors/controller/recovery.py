@@ -29,9 +29,9 @@ from ..log.labels import (
 )
 from ..log.segment import LOG_SUFFIX, Segment
 from .catalog import Catalog, CatalogCorrupt, TopicEntry, decode_catalog, encode_catalog
-from .companions import CONFIG
 from .folders import TOPICS_NAME, UNCLAIMED_PREFIX, TopicFolders, has_records, label_found_in
 from .groups import OFFSETS_CONFIG
+from .internal_actors import CONFIG
 from .storage import CATALOG_NAME
 
 
@@ -86,11 +86,11 @@ class _CatalogRecovery:
         return TopicFolders(self._data, self._files).folders()
 
     def _add_topic(self, folder: Path, topics: dict[str, TopicEntry], catalog: Catalog) -> None:
-        place = f"{TOPICS_NAME}/{folder.name}"
+        tp = f"{TOPICS_NAME}/{folder.name}"
         label = label_found_in(folder, self._files)
         if label is None:
             if has_records(folder):
-                self._lines.append(f"{place}: no label in it can be read; it is left as it is")
+                self._lines.append(f"{tp}: no label in it can be read; it is left as it is")
             return
         removing = catalog.removing.get(label.topic)
         if removing is not None and removing.topic_id == label.topic_id:
@@ -98,7 +98,7 @@ class _CatalogRecovery:
         known = topics.get(label.topic)
         if folder.name.startswith(UNCLAIMED_PREFIX):
             if known is not None or (folder.parent / label.topic).exists():
-                self._lines.append(f"{place}: there is another topic {label.topic}; it is left as it is")
+                self._lines.append(f"{tp}: there is another topic {label.topic}; it is left as it is")
                 return
             self._files.rename(folder, folder.parent / label.topic)
             self._files.sync_directory(folder.parent)

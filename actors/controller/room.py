@@ -50,12 +50,12 @@ class Room:
 def actors_of(catalog: Catalog) -> int:
     """How many the catalog calls for."""
     partitions = sum(entry.partitions for entry in catalog.topics.values())
-    companions = sum(
+    internal_actors = sum(
         catalog.topics[topic].partitions
         for topic in (DELAYED_TOPIC, TRANSACTIONS_TOPIC)
         if topic in catalog.topics
     )
-    return FIXED_ACTORS + partitions + companions + len(catalog.groups)
+    return FIXED_ACTORS + partitions + internal_actors + len(catalog.groups)
 
 
 def is_hosted(address: str) -> bool:

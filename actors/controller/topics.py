@@ -22,12 +22,12 @@ from ...transport.protocol.topics import (
     TopicConfigChange,
 )
 from .catalog import Catalog, TopicEntry
+from .child_commands import ChildCommands
 from .children import partition_addresses, partition_specs
-from .decisions import Consequence, Decisions
+from .decisions import Decisions, FollowUp
 from .descriptions import Descriptions
 from .effects import RETRY_MS, RemoveTopic
 from .names import check_topic_name
-from .orders import Orders
 from .peers import Peers
 from .room import Room
 
@@ -36,7 +36,7 @@ class Topics:
     def __init__(
         self,
         decisions: Decisions,
-        orders: Orders,
+        commands: ChildCommands,
         peers: Peers,
         descriptions: Descriptions,
         room: Room,
@@ -45,7 +45,7 @@ class Topics:
         partition_idle_ms: int,
     ) -> None:
         self._decisions = decisions
-        self._orders = orders
+        self._commands = commands
         self._peers = peers
         self._descriptions = descriptions
         self._room = room
@@ -58,7 +58,7 @@ class Topics:
         """Deleted topic -> addresses that still have to stop."""
         self._deleters: dict[str, Sender] = {}
 
-    def on_create(self, asker: Sender, request: CreateTopic, now: int) -> list[Effect]:
+    def on_create(self, sender: Sender, request: CreateTopic, now: int) -> list[Effect]:
         self._descriptions.check_room()
         check_topic_name(request.topic)
         latest = self._decisions.latest
@@ -66,23 +66,23 @@ class Topics:
             message = f"topic {request.topic!r} is being deleted"
             raise ProtocolError(ErrorCode.TOPIC_EXISTS, message, retriable=True)
         if request.topic in latest.topics:
-            return self._on_existing(asker, request, now)
+            return self._on_existing(sender, request, now)
         self._room.check_partitions(latest, request.partitions)
         config = merge(self._defaults, request.config)
-        consequence = Consequence("topic_created", request.topic, asker)
+        follow_up = FollowUp("topic_created", request.topic, sender)
         return self._decisions.decide(
-            latest.with_topic(request.topic, request.partitions, config, now), consequence
+            latest.with_topic(request.topic, request.partitions, config, now), follow_up
         )
 
-    def _on_existing(self, asker: Sender, request: CreateTopic, now: int) -> list[Effect]:
+    def _on_existing(self, sender: Sender, request: CreateTopic, now: int) -> list[Effect]:
         if not request.if_not_exists:
             raise ProtocolError(ErrorCode.TOPIC_EXISTS, f"topic {request.topic!r} exists")
-        consequence = Consequence("topic_awaited", request.topic, asker)
-        if self._decisions.wait_for_latest(consequence):
+        follow_up = FollowUp("topic_awaited", request.topic, sender)
+        if self._decisions.wait_for_latest(follow_up):
             return []
-        return self.apply_awaited(consequence, now)
+        return self.apply_awaited(follow_up, now)
 
-    def on_alter(self, asker: Sender, request: AlterTopic) -> list[Effect]:
+    def on_alter(self, sender: Sender, request: AlterTopic) -> list[Effect]:
         self._descriptions.check_room()
         entry = known_topic(self._decisions.latest, request.topic)
         refuse_internal(request.topic)
@@ -97,22 +97,22 @@ class Topics:
         catalog = self._decisions.latest.with_topic_changed(
             request.topic, partitions, merge(entry.config, request.config)
         )
-        return self._decisions.decide(catalog, Consequence("topic_altered", request.topic, asker))
+        return self._decisions.decide(catalog, FollowUp("topic_altered", request.topic, sender))
 
-    def on_delete(self, asker: Sender, request: DeleteTopic) -> list[Effect]:
+    def on_delete(self, sender: Sender, request: DeleteTopic) -> list[Effect]:
         known_topic(self._decisions.latest, request.topic)
         refuse_internal(request.topic)
         catalog = self._decisions.latest.without_topic(request.topic)
-        return self._decisions.decide(catalog, Consequence("topic_deleted", request.topic, asker))
+        return self._decisions.decide(catalog, FollowUp("topic_deleted", request.topic, sender))
 
-    def apply_created(self, consequence: Consequence, now: int) -> list[Effect]:
-        entry = self._decisions.durable.topics.get(consequence.name)
+    def apply_created(self, follow_up: FollowUp, now: int) -> list[Effect]:
+        entry = self._decisions.durable.topics.get(follow_up.name)
         ordered = self._start(entry) if entry is not None else []
-        return ordered + self.apply_awaited(consequence, now)
+        return ordered + self.apply_awaited(follow_up, now)
 
-    def apply_altered(self, consequence: Consequence, now: int) -> list[Effect]:
+    def apply_altered(self, follow_up: FollowUp, now: int) -> list[Effect]:
         """New specs for all, so that restarts know the change; the running ones are told at once."""
-        entry = self._decisions.durable.topics.get(consequence.name)
+        entry = self._decisions.durable.topics.get(follow_up.name)
         effects: list[Effect] = []
         if entry is not None:
             effects += self._start(entry)
@@ -120,15 +120,15 @@ class Topics:
                 self._altered[address] = entry.topic
                 if self._peers.is_up(address):
                     effects.append(Cast(address, ConfigurePartition(config=entry.config)))
-        return effects + self.apply_awaited(consequence, now)
+        return effects + self.apply_awaited(follow_up, now)
 
     def _start(self, entry: TopicEntry) -> list[Effect]:
-        return self._orders.start(partition_specs(entry, self._disk_reserve_bytes, self._partition_idle_ms))
+        return self._commands.start(partition_specs(entry, self._disk_reserve_bytes, self._partition_idle_ms))
 
-    def apply_deleted(self, consequence: Consequence) -> list[Effect]:
-        if consequence.asker is not None:
-            self._deleters[consequence.name] = consequence.asker
-        return self._descriptions.on_deleted(consequence.name) + self.remove(consequence.name)
+    def apply_deleted(self, follow_up: FollowUp) -> list[Effect]:
+        if follow_up.sender is not None:
+            self._deleters[follow_up.name] = follow_up.sender
+        return self._descriptions.on_deleted(follow_up.name) + self.remove(follow_up.name)
 
     def remove(self, topic: str) -> list[Effect]:
         """Stop the processes of a deleted topic; its files follow when the last one is gone."""
@@ -137,7 +137,7 @@ class Topics:
         self._stopping[topic] = set(addresses)
         for address in addresses:
             self._altered.pop(address, None)
-        return self._orders.stop(addresses)
+        return self._commands.stop(addresses)
 
     def on_stopped(self, address: str) -> list[Effect]:
         for topic, addresses in self._stopping.items():
@@ -152,11 +152,11 @@ class Topics:
 
     def on_files_removed(self, topic: str) -> list[Effect]:
         catalog = self._decisions.latest.without_remains(topic)
-        return self._decisions.decide(catalog, Consequence("remains_removed", topic))
+        return self._decisions.decide(catalog, FollowUp("remains_removed", topic))
 
     def apply_remains_removed(self, topic: str) -> list[Effect]:
-        asker = self._deleters.pop(topic, None)
-        return [] if asker is None else [Reply(asker, Done())]
+        sender = self._deleters.pop(topic, None)
+        return [] if sender is None else [Reply(sender, Done())]
 
     def retry_remains(self, topic: str, now: int) -> list[Effect]:
         """There was no room to note that the files are gone; nobody waits longer for that."""
@@ -164,23 +164,23 @@ class Topics:
 
     def on_files_left(self, topic: str, error: ErrorBody) -> list[Effect]:
         """The topic is gone for everybody; what is left of it is tried again at the next start."""
-        asker = self._deleters.pop(topic, None)
-        return [] if asker is None else [Reply(asker, error)]
+        sender = self._deleters.pop(topic, None)
+        return [] if sender is None else [Reply(sender, error)]
 
     def on_up(self, address: str) -> list[Effect]:
         """A partition that was starting during a change may have started with the older configuration."""
         entry = self._decisions.durable.topics.get(self._altered.get(address, ""))
         return [] if entry is None else [Cast(address, ConfigurePartition(config=entry.config))]
 
-    def apply_awaited(self, consequence: Consequence, now: int) -> list[Effect]:
+    def apply_awaited(self, follow_up: FollowUp, now: int) -> list[Effect]:
         """The topic is there and its partitions ordered: answer once they are up."""
-        if consequence.asker is None:
+        if follow_up.sender is None:
             return []
-        entry = self._decisions.durable.topics.get(consequence.name)
+        entry = self._decisions.durable.topics.get(follow_up.name)
         if entry is None:
-            error = ErrorBody(ErrorCode.UNKNOWN_TOPIC, f"topic {consequence.name!r} was deleted")
-            return [Reply(consequence.asker, error)]
-        return self._descriptions.describe_when_up(consequence.asker, entry, now)
+            error = ErrorBody(ErrorCode.UNKNOWN_TOPIC, f"topic {follow_up.name!r} was deleted")
+            return [Reply(follow_up.sender, error)]
+        return self._descriptions.describe_when_up(follow_up.sender, entry, now)
 
 
 def merge(config: TopicConfig, change: TopicConfigChange) -> TopicConfig:

@@ -18,13 +18,13 @@ class Watches:
         self._parked: dict[int, tuple[Sender, WatchCatalog]] = {}
         self._last_number = 0
 
-    def on_watch(self, asker: Sender, request: WatchCatalog, now: int) -> list[Effect]:
+    def on_watch(self, sender: Sender, request: WatchCatalog, now: int) -> list[Effect]:
         if request.after_version != self._version or request.max_wait_ms <= 0:
-            return [Reply(asker, self._answer())]
+            return [Reply(sender, self._answer())]
         if len(self._parked) >= MAX_WATCHES:
             raise ProtocolError(ErrorCode.OVERLOADED, "too many watches are parked")
         self._last_number += 1
-        self._parked[self._last_number] = (asker, request)
+        self._parked[self._last_number] = (sender, request)
         return [SetTimer(("watch", self._last_number), now + request.max_wait_ms)]
 
     def on_timer(self, number: int) -> list[Effect]:
@@ -33,7 +33,7 @@ class Watches:
 
     def forget(self, connection: bytes) -> list[Effect]:
         """The connection is gone: its watches are dropped."""
-        gone = [number for number, (asker, _) in self._parked.items() if asker.route[0] == connection]
+        gone = [number for number, (sender, _) in self._parked.items() if sender.route[0] == connection]
         for number in gone:
             del self._parked[number]
         return [CancelTimer(("watch", number)) for number in gone]
@@ -41,10 +41,10 @@ class Watches:
     def on_saved(self) -> list[Effect]:
         """Something became durable: those who have not seen these topics hear of them."""
         effects: list[Effect] = []
-        for number, (asker, request) in list(self._parked.items()):
+        for number, (sender, request) in list(self._parked.items()):
             if request.after_version != self._version:
                 del self._parked[number]
-                effects += [CancelTimer(("watch", number)), Reply(asker, self._answer())]
+                effects += [CancelTimer(("watch", number)), Reply(sender, self._answer())]
         return effects
 
     @property

@@ -9,33 +9,35 @@ not exist gives nobody anything.
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TypeAlias
 
-from ...transport.addresses import Place
+from ...transport.addresses import TopicPartition
 from ...transport.protocol.groups import AssignorName
 
 Subscriptions: TypeAlias = Mapping[str, Collection[str]]
 """Subscribed topics by member."""
 PartitionCounts: TypeAlias = Mapping[str, int]
-Assignment: TypeAlias = dict[str, frozenset[Place]]
-Assignor: TypeAlias = Callable[[Subscriptions, PartitionCounts, Mapping[str, Collection[Place]]], Assignment]
+Assignment: TypeAlias = dict[str, frozenset[TopicPartition]]
+Assignor: TypeAlias = Callable[
+    [Subscriptions, PartitionCounts, Mapping[str, Collection[TopicPartition]]], Assignment
+]
 
 
 def range_assignor(
     members: Subscriptions,
     partitions: PartitionCounts,
-    previous: Mapping[str, Collection[Place]],  # noqa: ARG001  one signature for every assignor
+    previous: Mapping[str, Collection[TopicPartition]],  # noqa: ARG001  one signature for every assignor
 ) -> Assignment:
     """Each topic cut into runs, one for each subscriber: equal numbers of two topics meet at one member.
 
     As Kafka's RangeAssignor: the first subscribers get the remainder.
     """
-    chosen: dict[str, set[Place]] = {member: set() for member in members}
+    chosen: dict[str, set[TopicPartition]] = {member: set() for member in members}
     for topic in _topics(members, partitions):
         subscribers = [member for member in members if topic in members[member]]
         share, remainder = divmod(partitions[topic], len(subscribers))
         first = 0
         for index, member in enumerate(subscribers):
             end = first + share + (index < remainder)
-            chosen[member].update((topic, partition) for partition in range(first, end))
+            chosen[member].update(TopicPartition(topic, partition) for partition in range(first, end))
             first = end
     return _frozen(chosen)
 
@@ -43,16 +45,16 @@ def range_assignor(
 def round_robin_assignor(
     members: Subscriptions,
     partitions: PartitionCounts,
-    previous: Mapping[str, Collection[Place]],  # noqa: ARG001  one signature for every assignor
+    previous: Mapping[str, Collection[TopicPartition]],  # noqa: ARG001  one signature for every assignor
 ) -> Assignment:
     """All partitions of all topics dealt out in a circle that skips those who are not subscribed."""
-    chosen: dict[str, set[Place]] = {member: set() for member in members}
+    chosen: dict[str, set[TopicPartition]] = {member: set() for member in members}
     circle = list(members)
     position = 0
     for topic, partition in _all_partitions(members, partitions):
         while topic not in members[circle[position % len(circle)]]:
             position += 1
-        chosen[circle[position % len(circle)]].add((topic, partition))
+        chosen[circle[position % len(circle)]].add(TopicPartition(topic, partition))
         position += 1
     return _frozen(chosen)
 
@@ -60,7 +62,7 @@ def round_robin_assignor(
 def sticky_assignor(
     members: Subscriptions,
     partitions: PartitionCounts,
-    previous: Mapping[str, Collection[Place]],
+    previous: Mapping[str, Collection[TopicPartition]],
 ) -> Assignment:
     """Balanced, and as few partitions move as balance allows.
 
@@ -89,23 +91,25 @@ def _topics(members: Subscriptions, partitions: PartitionCounts) -> list[str]:
     return sorted(topic for topic in subscribed if topic in partitions)
 
 
-def _all_partitions(members: Subscriptions, partitions: PartitionCounts) -> list[Place]:
+def _all_partitions(members: Subscriptions, partitions: PartitionCounts) -> list[TopicPartition]:
     return [
-        (topic, partition) for topic in _topics(members, partitions) for partition in range(partitions[topic])
+        TopicPartition(topic, partition)
+        for topic in _topics(members, partitions)
+        for partition in range(partitions[topic])
     ]
 
 
-def _frozen(chosen: Mapping[str, Iterable[Place]]) -> Assignment:
+def _frozen(chosen: Mapping[str, Iterable[TopicPartition]]) -> Assignment:
     return {member: frozenset(partitions) for member, partitions in chosen.items()}
 
 
 def _still_valid(
     members: Subscriptions,
-    wanted: set[Place],
-    previous: Mapping[str, Collection[Place]],
-) -> dict[str, set[Place]]:
+    wanted: set[TopicPartition],
+    previous: Mapping[str, Collection[TopicPartition]],
+) -> dict[str, set[TopicPartition]]:
     """What each member had and may keep: it exists, is subscribed to, and was claimed by nobody before."""
-    kept: dict[str, set[Place]] = {}
+    kept: dict[str, set[TopicPartition]] = {}
     unclaimed = set(wanted)
     for member, topics in members.items():
         mine = {item for item in previous.get(member, ()) if item in unclaimed and item[0] in topics}
@@ -114,7 +118,7 @@ def _still_valid(
     return kept
 
 
-def _trim_to_quotas(kept: dict[str, set[Place]], total: int) -> None:
+def _trim_to_quotas(kept: dict[str, set[TopicPartition]], total: int) -> None:
     """Cut each member to its fair share; the larger shares go to those who have the most to keep."""
     share, remainder = divmod(total, len(kept))
     by_load = sorted(kept, key=lambda member: -len(kept[member]))
@@ -123,7 +127,9 @@ def _trim_to_quotas(kept: dict[str, set[Place]], total: int) -> None:
         kept[member] = set(sorted(kept[member])[:quota])
 
 
-def _place(kept: dict[str, set[Place]], wanted: list[Place], members: Subscriptions) -> None:
+def _place(
+    kept: dict[str, set[TopicPartition]], wanted: list[TopicPartition], members: Subscriptions
+) -> None:
     """Give each partition that nobody has to the least loaded subscriber."""
     taken = set().union(*kept.values()) if kept else set()
     subscribers: dict[str, list[str]] = {}
@@ -133,10 +139,10 @@ def _place(kept: dict[str, set[Place]], wanted: list[Place], members: Subscripti
         if topic not in subscribers:
             subscribers[topic] = [member for member in members if topic in members[member]]
         least = min(subscribers[topic], key=lambda member: len(kept[member]))
-        kept[least].add((topic, partition))
+        kept[least].add(TopicPartition(topic, partition))
 
 
-def _level(kept: dict[str, set[Place]], members: Subscriptions) -> None:
+def _level(kept: dict[str, set[TopicPartition]], members: Subscriptions) -> None:
     """Move single partitions from a fuller to an emptier subscriber until no move helps.
 
     Ends: every move lowers the sum of the squared loads.
@@ -151,7 +157,7 @@ def _level(kept: dict[str, set[Place]], members: Subscriptions) -> None:
                 is_moving = True
 
 
-def _move_one(kept: dict[str, set[Place]], topic: str, subscribers: list[str]) -> bool:
+def _move_one(kept: dict[str, set[TopicPartition]], topic: str, subscribers: list[str]) -> bool:
     least = min(subscribers, key=lambda member: len(kept[member]))
     fuller = [member for member in subscribers if len(kept[member]) - len(kept[least]) >= 2]
     for member in sorted(fuller, key=lambda member: -len(kept[member])):

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from ...transport.addresses import Place, is_internal
+from ...transport.addresses import TopicPartition, is_internal
 from ...transport.producer_ids import coordinator_of
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.groups import CommitOffsets, GroupHeartbeat, PartitionOffset
@@ -176,7 +176,7 @@ class Decisions:
         if pending is not None:
             if is_committed:
                 self._record_offsets(pending.offsets)
-                self._outdate({item.place: item.order for item in pending.offsets})
+                self._outdate({item.tp: item.order for item in pending.offsets})
             self._record(Change(PendingKey(self.state.group, *key), None))
         if not self.state.pending.has_ended(key):
             fence = Fence(key.producer_epoch, now)
@@ -224,8 +224,8 @@ class Decisions:
         self.set_unused_since(None)
         if self.state.generation:
             self._record(Change(GroupKey(self.state.group), None))
-        for place in list(self.state.shares):
-            self._record(Change(ShareKey(self.state.group, *place), None))
+        for tp in list(self.state.shares):
+            self._record(Change(ShareKey(self.state.group, *tp), None))
         if self.state.share_settings is not None:
             self._record(Change(ShareGroupKey(self.state.group), None))
 
@@ -249,13 +249,13 @@ class Decisions:
         return f"{self.state.group!r} is a consumer group: its members are assigned partitions and commit offsets"
 
     def record_share(
-        self, settings: ShareSettings | None, changed: Mapping[Place, ShareProgress | None]
+        self, settings: ShareSettings | None, changed: Mapping[TopicPartition, ShareProgress | None]
     ) -> None:
         """What a share group has decided (`share/serving.py`): its settings if they are new, and partitions."""
         if settings is not None:
             self._record(Change(ShareGroupKey(self.state.group), settings))
-        for place, progress in changed.items():
-            self._record(Change(ShareKey(self.state.group, *place), progress))
+        for tp, progress in changed.items():
+            self._record(Change(ShareKey(self.state.group, *tp), progress))
 
     def set_topics(self, topics: Mapping[str, CatalogTopic]) -> None:
         """Topics have changed. Offsets of a topic that is gone go with it: its successor starts anew."""
@@ -314,7 +314,7 @@ class Decisions:
         }
         return assign(subscriptions, partitions, self._previous(members))
 
-    def _previous(self, members: list[Member]) -> dict[str, set[Place]]:
+    def _previous(self, members: list[Member]) -> dict[str, set[TopicPartition]]:
         """The targets so far; what was meant for one who has gone stays, as far as it may, with whoever holds it."""
         previous = {member.member_id: set(member.target) for member in members}
         meant = set().union(*previous.values()) if previous else set()
@@ -378,9 +378,9 @@ class Decisions:
             else:
                 self._record(Change(TopicKey(self.state.group, topic), NO_TOPIC))
 
-    def is_younger(self, place: Place, topic_id: str) -> bool:
+    def is_younger(self, tp: TopicPartition, topic_id: str) -> bool:
         """Whether a partition came after the group knew its topic, or that there was none of the name."""
-        topic, partition = place
+        topic, partition = tp
         known = self.state.topic_ids.get(topic)
         if known is None:
             return False
@@ -400,10 +400,10 @@ class Decisions:
         """The partitions beyond those that were known begin at their beginning."""
         self._know(current)
         for partition in range(known_count, current.partitions):
-            place = (current.topic, partition)
-            if place not in self.state.offsets:
-                offset = CommittedOffset(0, reset_epoch=self.state.reset_epoch(place))
-                self._record(Change(OffsetKey(self.state.group, *place), offset))
+            tp = TopicPartition(current.topic, partition)
+            if tp not in self.state.offsets:
+                offset = CommittedOffset(0, reset_epoch=self.state.reset_epoch(tp))
+                self._record(Change(OffsetKey(self.state.group, *tp), offset))
 
     def _note_absence(self, topic: str) -> None:
         """A member subscribes to a topic that does not exist: when it does, it is read from its beginning."""
@@ -438,8 +438,8 @@ class Decisions:
 
     def _forget_offsets(self, topic: str) -> None:
         """Those that wait for the end of a transaction as well; the transaction itself goes on waiting for it."""
-        for place in [place for place in self.state.offsets if place[0] == topic]:
-            self._record(Change(OffsetKey(self.state.group, *place), None))
+        for tp in [tp for tp in self.state.offsets if tp[0] == topic]:
+            self._record(Change(OffsetKey(self.state.group, *tp), None))
         for key, pending in list(self.state.pending.open.items()):
             left = pending.without(topic)
             if left != pending:
@@ -450,16 +450,16 @@ class Decisions:
         for item in offsets:
             self._note_topic(item.topic)
             key = OffsetKey(self.state.group, item.topic, item.partition)
-            current = self.state.reset_epoch((item.topic, item.partition))
+            current = self.state.reset_epoch(TopicPartition(item.topic, item.partition))
             epoch = current if reset_epoch is None else reset_epoch
             leader_epoch = None if item.leader_epoch is UNSET else item.leader_epoch
             self._record(Change(key, CommittedOffset(item.offset, item.metadata, epoch, leader_epoch)))
 
     def _commit_at_once(self, offsets: list[PartitionOffset], reset_epoch: int | None = None) -> None:
         self._record_offsets(offsets, reset_epoch)
-        self._outdate({(item.topic, item.partition): self._next_order for item in offsets})
+        self._outdate({TopicPartition(item.topic, item.partition): self._next_order for item in offsets})
 
-    def _outdate(self, orders: Mapping[Place, int]) -> None:
+    def _outdate(self, orders: Mapping[TopicPartition, int]) -> None:
         """These have taken effect: what waits, and came before them, is not to undo them."""
         for key, pending in list(self.state.pending.open.items()):
             left = pending.outdated(orders)

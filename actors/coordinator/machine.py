@@ -1,14 +1,14 @@
 """The coordinator's machine: it replays the group, serves it, and stops.
 
 Owns the flush, the moment at which gathered decisions go out as one append. The work is done by its parts: the phases
-and the replay, serving.py (requests and sessions), watch.py (topics), the recorder, progress.py (what partitions are
+and the replay, serving.py (requests and sessions), topics_watch.py, the recorder, progress.py (what partitions are
 told), idleness.py (when it falls asleep), and for a share group share/serving.py. During the replay sessions stand
 still, and begin anew after it; at a stop parked heartbeats are refused. Run by process.py, and in tests by a simulator.
 """
 
 from collections.abc import Callable
 
-from ...transport.addresses import coordinator_address, place_of
+from ...transport.addresses import TopicPartition, coordinator_address, topic_partition_of
 from ...transport.machine import (
     Answered,
     Disconnected,
@@ -41,7 +41,7 @@ from ...transport.protocol.session import Cancel
 from ...transport.protocol.shares import Acquire, ShareMemberGone
 from ..journal.effects import BecomeReady, SaveSnapshot
 from ..journal.mark import LogMark
-from ..journal.phases import Left, Phases
+from ..journal.phases import Disposition, Phases
 from ..journal.recorder import Durable, Recorder, Waiting
 from ..journal.replay import Replay
 from ..journal.topics_watch import TopicsWatch
@@ -55,7 +55,7 @@ from .progress import ProgressReports
 from .records import Change, ShareKey, encode
 from .resets import RESET
 from .serving import REQUESTS as CONSUMER_REQUESTS
-from .serving import Answer, Serving
+from .serving import Answer, GroupRequests
 from .share.reading import Acquired
 from .share.records import ShareProgress, by_this_clock
 from .share.serving import REQUESTS as SHARE_REQUESTS
@@ -106,7 +106,7 @@ class CoordinatorMachine:
         self._watch = TopicsWatch()
         self._wall_offset_ms = 0
         """What the time of day is ahead of `now`."""
-        self._serving: Serving
+        self._serving: GroupRequests
         self._state: GroupState
         self._decisions: Decisions
         self._recorder: Recorder[Change, Answer]
@@ -123,13 +123,13 @@ class CoordinatorMachine:
     def handle(self, event: Event, now: int) -> list[Effect]:
         effects, left = self._phases.handle(event, now)
         match left:
-            case Left.NOTHING:
+            case Disposition.NOTHING:
                 return effects
-            case Left.BEGIN:
+            case Disposition.BEGIN:
                 return effects + self._begin_serving(now)
-            case Left.CLOSE:
+            case Disposition.CLOSE:
                 effects += [*self._serving.close(), *self._share.close()]
-            case Left.EVENT:
+            case Disposition.EVENT:
                 effects += self._while_serving(event, now)
         effects += self._advance_share(now)
         effects += self._flush(now)
@@ -184,12 +184,12 @@ class CoordinatorMachine:
         self._recorder = Recorder(
             replay.appender, replay.identity, next_sequence=1, encode=lambda change: (encode(change),)
         )
-        self._serving = Serving(self._state, self._decisions, self._recorder)
+        self._serving = GroupRequests(self._state, self._decisions, self._recorder)
         self._progress = ProgressReports(self._state)
         self._share = ShareServing(
             self._group,
             self._state.share_settings,
-            {place: by_this_clock(each, now) for place, each in self._state.shares.items()},
+            {tp: by_this_clock(each, now) for tp, each in self._state.shares.items()},
             self._decisions.why_no_share_group,
             self._decisions.is_younger,
         )
@@ -217,7 +217,7 @@ class CoordinatorMachine:
             return []
         if isinstance(event, Disconnected):
             # Of a gateway or of a client: what was told by it may have arrived.
-            return self._forget(lambda asker: asker.route[0] == event.connection, also_told=False)
+            return self._forget(lambda sender: sender.route[0] == event.connection, also_told=False)
         if _is_share_group_s(event):
             return self._share.handle(event, now)
         if isinstance(event, TimerFired):
@@ -237,8 +237,8 @@ class CoordinatorMachine:
         is_of_report = isinstance(event, Answered | Failed) and isinstance(event.key, tuple)
         if is_of_report and event.key[0] == REPORT:
             return self._reports.on_outcome(event, now)
-        if isinstance(event, PeerUp) and (place := place_of(event.address)) is not None:
-            self._share.on_up(place)
+        if isinstance(event, PeerUp) and (tp := topic_partition_of(event.address)) is not None:
+            self._share.on_up(tp)
         effects, topics = self._watch.handle(event, now)
         if topics is not None:
             self._decisions.set_topics(topics)
@@ -328,7 +328,7 @@ class CoordinatorMachine:
         for change in durable.changes:
             if isinstance(change.key, ShareKey):
                 assert change.value is None or isinstance(change.value, ShareProgress)
-                self._share.on_durable((change.key.topic, change.key.partition), change.value)
+                self._share.on_durable(TopicPartition(change.key.topic, change.key.partition), change.value)
         for answer in durable.waiting:
             if isinstance(answer, Acquired):
                 effects += self._share.tell(answer)

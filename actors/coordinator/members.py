@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
-from ...transport.addresses import Place
+from ...transport.addresses import TopicPartition
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.groups import AssignorName, GroupHeartbeat
 from ...transport.protocol.message import TopicPartitions
@@ -32,13 +32,13 @@ class Member(Struct, frozen=True, kw_only=True):
     """The member id that a static member's previous process had: whoever still uses it is fenced."""
     generation: int = 0
     """The generation in which its assignment changed last."""
-    target: frozenset[Place] = frozenset()
+    target: frozenset[TopicPartition] = frozenset()
     """What the assignor wants it to have."""
-    held: dict[Place, int] = {}
+    held: dict[TopicPartition, int] = {}
     """What it was granted and has not let go of, with the generation of each grant."""
 
     @property
-    def assignment(self) -> frozenset[Place]:
+    def assignment(self) -> frozenset[TopicPartition]:
         """What it should own now."""
         return self.target & self.held.keys()
 
@@ -65,7 +65,7 @@ def preferred_assignor(members: Iterable[Member]) -> AssignorName:
     return min(votes, key=lambda name: (-votes[name], name), default=DEFAULT_ASSIGNOR)
 
 
-def by_topic(partitions: Iterable[Place]) -> TopicPartitions:
+def by_topic(partitions: Iterable[TopicPartition]) -> TopicPartitions:
     """A set of partitions as it stands on the wire."""
     grouped: TopicPartitions = {}
     for topic, partition in sorted(partitions):
@@ -73,8 +73,10 @@ def by_topic(partitions: Iterable[Place]) -> TopicPartitions:
     return grouped
 
 
-def flattened(partitions: Mapping[str, Iterable[int]]) -> frozenset[Place]:
-    return frozenset((topic, partition) for topic, numbers in partitions.items() for partition in numbers)
+def flattened(partitions: Mapping[str, Iterable[int]]) -> frozenset[TopicPartition]:
+    return frozenset(
+        TopicPartition(topic, partition) for topic, numbers in partitions.items() for partition in numbers
+    )
 
 
 def checked_topics(topics: Iterable[str]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from msgspec import UNSET, Struct, UnsetType
 
-from ...transport.addresses import Place
+from ...transport.addresses import TopicPartition
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.groups import PartitionOffset
 from ...transport.protocol.message import TopicPartitions
@@ -48,7 +48,7 @@ def check_offsets(offsets: Iterable[PartitionOffset]) -> None:
 def check_holder(member: Member, generation: int, offsets: Iterable[PartitionOffset]) -> None:
     """Raises ProtocolError unless the member has held every partition since `generation` or before."""
     for item in offsets:
-        granted = member.held.get((item.topic, item.partition))
+        granted = member.held.get(TopicPartition(item.topic, item.partition))
         name = f"{item.topic}/{item.partition}"
         if granted is None:
             raise ProtocolError(ErrorCode.NOT_ASSIGNED, f"{member.member_id} does not hold {name}")
@@ -60,7 +60,7 @@ def check_holder(member: Member, generation: int, offsets: Iterable[PartitionOff
 def check_epochs(
     offsets: Iterable[PartitionOffset],
     topic_id: Callable[[str], str | None],
-    reset_epoch: Callable[[Place], int],
+    reset_epoch: Callable[[TopicPartition], int],
 ) -> None:
     """Raises ProtocolError when an offset belongs to an earlier topic, or to a time before a reset."""
     for item in offsets:
@@ -69,14 +69,14 @@ def check_epochs(
         if item.topic_id is not UNSET and known is not None and item.topic_id != known:
             message = f"{name}: the offset is of topic {item.topic_id[:64]}, the group reads {known}"
             raise ProtocolError(ErrorCode.UNKNOWN_TOPIC_ID, message)
-        current = reset_epoch((item.topic, item.partition))
+        current = reset_epoch(TopicPartition(item.topic, item.partition))
         if item.reset_epoch is not UNSET and item.reset_epoch != current:
             message = f"{name}: reset epoch {item.reset_epoch} is not the group's, which is {current}"
             raise ProtocolError(ErrorCode.STALE_GENERATION, message)
 
 
 def selected(
-    offsets: Mapping[Place, CommittedOffset],
+    offsets: Mapping[TopicPartition, CommittedOffset],
     partitions: TopicPartitions | None,
     floor: int = 0,
 ) -> list[PartitionOffset]:
@@ -84,7 +84,9 @@ def selected(
     if partitions is None:
         wanted = sorted(offsets)
     else:
-        wanted = sorted((topic, number) for topic, numbers in partitions.items() for number in set(numbers))
+        wanted = sorted(
+            TopicPartition(topic, number) for topic, numbers in partitions.items() for number in set(numbers)
+        )
     return [
         PartitionOffset(
             topic,
@@ -95,5 +97,5 @@ def selected(
             leader_epoch=found.stamp,
         )
         for topic, number in wanted
-        if (found := offsets.get((topic, number))) is not None
+        if (found := offsets.get(TopicPartition(topic, number))) is not None
     ]

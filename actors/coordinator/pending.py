@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct, field
 
-from ...transport.addresses import Place
+from ...transport.addresses import TopicPartition
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.groups import PartitionOffset
 from ...transport.protocol.transactions import ID_EXPIRY_MS, TransactionId
@@ -25,8 +25,8 @@ class PendingOffset(PartitionOffset, frozen=True):
     """Higher than that of every commit before it that still waits."""
 
     @property
-    def place(self) -> Place:
-        return self.topic, self.partition
+    def tp(self) -> TopicPartition:
+        return TopicPartition(self.topic, self.partition)
 
 
 class PendingOffsets(Struct, frozen=True):
@@ -47,15 +47,15 @@ class PendingOffsets(Struct, frozen=True):
             )
             for item in offsets
         ]
-        latest = {item.place: item for item in (*self.offsets, *more)}
+        latest = {item.tp: item for item in (*self.offsets, *more)}
         return PendingOffsets(tuple(latest.values()))
 
     def without(self, topic: str) -> "PendingOffsets":
         return PendingOffsets(tuple(item for item in self.offsets if item.topic != topic))
 
-    def outdated(self, orders: Mapping[Place, int]) -> "PendingOffsets":
+    def outdated(self, orders: Mapping[TopicPartition, int]) -> "PendingOffsets":
         """Without what came before these commits took effect or came themselves."""
-        return PendingOffsets(tuple(item for item in self.offsets if item.order >= orders.get(item.place, 0)))
+        return PendingOffsets(tuple(item for item in self.offsets if item.order >= orders.get(item.tp, 0)))
 
 
 class Fence(Struct, frozen=True):
@@ -65,7 +65,7 @@ class Fence(Struct, frozen=True):
     ended_ms: int = 0
 
 
-class Pending(Struct):
+class PendingTransactionOffsets(Struct):
     open: dict[TransactionId, PendingOffsets] = field(default_factory=dict)
     fences: dict[int, Fence] = field(default_factory=dict)
     """By producer id."""
@@ -92,9 +92,9 @@ class Pending(Struct):
         """Those with offsets that some transaction is about to move."""
         return {item.topic for pending in self.open.values() for item in pending.offsets}
 
-    def is_touching(self, places: Iterable[Place] | None) -> bool:
+    def is_touching(self, tps: Iterable[TopicPartition] | None) -> bool:
         """Whether some transaction is about to move one of these; None: any."""
         if not self.open:
             return False
-        moved = {item.place for pending in self.open.values() for item in pending.offsets}
-        return bool(moved) if places is None else not moved.isdisjoint(places)
+        moved = {item.tp for pending in self.open.values() for item in pending.offsets}
+        return bool(moved) if tps is None else not moved.isdisjoint(tps)

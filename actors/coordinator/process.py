@@ -16,7 +16,7 @@ from ...transport.loop import run_actor
 from ...transport.machine import Effect
 from ...transport.protocol.message import Request
 from ...transport.protocol.operations import RetryReport
-from ..journal.effects import BecomeReady, SaveSnapshot, Started
+from ..journal.effects import BecomeReady, JournalOpened, SaveSnapshot
 from ..journal.sleep_mark import SUFFIX, SleepMark, group_file
 from ..journal.snapshot_file import SnapshotFile
 from ..log.files import Files
@@ -64,7 +64,7 @@ class CoordinatorActor(Actor):
             idle_ms=self._arguments.idle_ms,
             offsets_retention_ms=self._arguments.offsets_retention_ms,
         )
-        self.loop.dispatch(Started())
+        self.loop.dispatch(JournalOpened())
 
     def retrying(self) -> RetryReport:
         return self.machine.retrying().by_clock(self.loop.wall_offset_ms)

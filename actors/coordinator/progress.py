@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from msgspec import Struct
 
-from ...transport.addresses import Place, partition_address, place_of
+from ...transport.addresses import TopicPartition, partition_address, topic_partition_of
 from ...transport.machine import Answered, Call, Effect, Event, Failed, PeerUp, SetTimer, TimerFired
 from ...transport.protocol.errors import ErrorCode
 from ...transport.protocol.progress import NOT_COMMITTED, ReportProgress, ReportProgressReply
@@ -41,10 +41,10 @@ class ProgressReports:
         self._sharing: frozenset[str] = frozenset()
         """Topics that members of a share group are at work on."""
         self._subscribed = self._subscriptions()
-        self._told: dict[Place, _Said] = {}
+        self._told: dict[TopicPartition, _Said] = {}
         """What a partition has answered for."""
-        self._under_way: dict[Place, _Said] = {}
-        self._due: dict[Place, None] = {}
+        self._under_way: dict[TopicPartition, _Said] = {}
+        self._due: dict[TopicPartition, None] = {}
         """What may have to be told."""
         self._is_resting = False
         """Between two rounds."""
@@ -54,8 +54,8 @@ class ProgressReports:
         self._are_topics_known = True
         before = self._tracked
         self._tracked = {name: entry for name, entry in topics.items() if entry.tracks_groups}
-        for place in [place for place in self._told if self._is_other(place[0], before)]:
-            del self._told[place]
+        for tp in [tp for tp in self._told if self._is_other(tp[0], before)]:
+            del self._told[tp]
         for name in self._tracked:
             self._look_at(name)
 
@@ -71,7 +71,7 @@ class ProgressReports:
         for change in changes:
             key = change.key
             if isinstance(key, OffsetKey | ShareKey) and key.topic in self._tracked:
-                self._due[key.topic, key.partition] = None
+                self._due[TopicPartition(key.topic, key.partition)] = None
             elif isinstance(key, TopicKey) and key.topic in self._tracked:
                 self._look_at(key.topic)
             are_members_changed = are_members_changed or isinstance(key, MemberKey)
@@ -93,39 +93,41 @@ class ProgressReports:
         return self._sharing.union(*(member.topics for member in self._state.members.values()))
 
     def _look_at(self, topic: str) -> None:
-        self._due.update(((topic, number), None) for number in range(self._tracked[topic].partitions))
+        self._due.update(
+            (TopicPartition(topic, number), None) for number in range(self._tracked[topic].partitions)
+        )
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         if isinstance(event, TimerFired) and event.key == PROGRESS:
             self._is_resting = False
         elif isinstance(event, PeerUp):
-            place = place_of(event.address)
-            if place is not None and place[0] in self._tracked:
-                self._told.pop(place, None)
-                self._due[place] = None
+            tp = topic_partition_of(event.address)
+            if tp is not None and tp[0] in self._tracked:
+                self._told.pop(tp, None)
+                self._due[tp] = None
         elif isinstance(event, Answered | Failed):
             match event.key:
-                case (kind, place) if kind == PROGRESS:
-                    return self._on_outcome(place, event)
+                case (kind, tp) if kind == PROGRESS:
+                    return self._on_outcome(tp, event)
         return []
 
-    def _on_outcome(self, place: Place, event: Answered | Failed) -> list[Effect]:
-        said = self._under_way.pop(place)
-        if place[0] not in self._tracked:
+    def _on_outcome(self, tp: TopicPartition, event: Answered | Failed) -> list[Effect]:
+        said = self._under_way.pop(tp)
+        if tp[0] not in self._tracked:
             return []
         if isinstance(event, Failed):
             # A partition that is down says by coming up when to tell it.
             if event.error.code != ErrorCode.PARTITION_OFFLINE:
-                self._due[place] = None
+                self._due[tp] = None
             return []
-        self._told[place] = said
-        return self._report(place) if event.reply.is_urgent and place in self._due else []
+        self._told[tp] = said
+        return self._report(tp) if event.reply.is_urgent and tp in self._due else []
 
     @property
     def is_told(self) -> bool:
         """Whether every partition that asks for it knows how things are."""
         return self._are_topics_known and all(
-            self._told.get((name, number)) == self._said((name, number), entry)
+            self._told.get(TopicPartition(name, number)) == self._said(TopicPartition(name, number), entry)
             for name, entry in self._tracked.items()
             for number in range(entry.partitions)
         )
@@ -135,21 +137,21 @@ class ProgressReports:
         if not self._due or (self._is_resting and not at_once):
             return []
         self._is_resting = True
-        effects = [effect for place in list(self._due) for effect in self._report(place)]
+        effects = [effect for tp in list(self._due) for effect in self._report(tp)]
         return [*effects, SetTimer(PROGRESS, now + REPORT_INTERVAL_MS)]
 
-    def _report(self, place: Place) -> list[Effect]:
-        if place in self._under_way:
+    def _report(self, tp: TopicPartition) -> list[Effect]:
+        if tp in self._under_way:
             return []
-        del self._due[place]
-        topic, partition = place
+        del self._due[tp]
+        topic, partition = tp
         entry = self._tracked.get(topic)
         if entry is None or not 0 <= partition < entry.partitions:
             return []
-        said = self._said(place, entry)
-        if self._told.get(place) == said:
+        said = self._said(tp, entry)
+        if self._told.get(tp) == said:
             return []
-        self._under_way[place] = said
+        self._under_way[tp] = said
         request = ReportProgress(
             topic=topic,
             partition=partition,
@@ -161,19 +163,19 @@ class ProgressReports:
             has_members=said.has_members,
         )
         address = partition_address(topic, partition)
-        return [Call((PROGRESS, place), address, request, ReportProgressReply, timeout_ms=TIMEOUT_MS)]
+        return [Call((PROGRESS, tp), address, request, ReportProgressReply, timeout_ms=TIMEOUT_MS)]
 
-    def _said(self, place: Place, entry: CatalogTopic) -> _Said:
-        return _Said(*self._offset(place, entry), entry.topic in self._subscribed)
+    def _said(self, tp: TopicPartition, entry: CatalogTopic) -> _Said:
+        return _Said(*self._offset(tp, entry), entry.topic in self._subscribed)
 
-    def _offset(self, place: Place, entry: CatalogTopic) -> tuple[int, int | None]:
+    def _offset(self, tp: TopicPartition, entry: CatalogTopic) -> tuple[int, int | None]:
         """With the leader epoch that it was read from."""
         # What is of an earlier topic of this name stays until its removal is durable.
-        shared = self._state.shares.get(place)
+        shared = self._state.shares.get(tp)
         if shared is not None:
             is_of_this = shared.topic_id == entry.topic_id
             return (shared.start, shared.leader_epoch) if is_of_this else (NOT_COMMITTED, None)
-        committed = self._state.offsets.get(place)
+        committed = self._state.offsets.get(tp)
         is_of_this = self._state.topic_ids.get(entry.topic, entry.topic_id) == entry.topic_id
         if committed is None or not is_of_this:
             return NOT_COMMITTED, None

@@ -12,24 +12,24 @@ partition that another still holds. Called by decisions.py; must never look at m
 from collections.abc import Collection, Set
 from typing import NamedTuple
 
-from ...transport.addresses import Place
+from ...transport.addresses import TopicPartition
 
 
 class Step(NamedTuple):
-    keep: frozenset[Place]
-    revoke: frozenset[Place]
-    add: frozenset[Place]
+    keep: frozenset[TopicPartition]
+    revoke: frozenset[TopicPartition]
+    add: frozenset[TopicPartition]
 
     @property
-    def assignment(self) -> frozenset[Place]:
+    def assignment(self) -> frozenset[TopicPartition]:
         """What the member should own now."""
         return self.keep | self.add
 
 
 def reconcile(
-    held: Set[Place],
-    target: frozenset[Place],
-    held_by_anybody: Collection[Place],
+    held: Set[TopicPartition],
+    target: frozenset[TopicPartition],
+    held_by_anybody: Collection[TopicPartition],
 ) -> Step:
     keep = target & held
     return Step(
@@ -39,7 +39,9 @@ def reconcile(
     )
 
 
-def let_go(held: Set[Place], target: frozenset[Place], owned: Set[Place]) -> frozenset[Place]:
+def let_go(
+    held: Set[TopicPartition], target: frozenset[TopicPartition], owned: Set[TopicPartition]
+) -> frozenset[TopicPartition]:
     """What a member's report `owned` releases. Only a report of one who knows its latest assignment counts.
 
     A partition it should have stays its own, reported or not: it may be about to open it.

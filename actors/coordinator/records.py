@@ -29,6 +29,7 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import Struct
 
+from ...transport.addresses import TopicPartition
 from ...transport.batch import Record
 from ...transport.protocol.groups import AssignorName
 from ...transport.protocol.message import TopicPartitions
@@ -238,7 +239,7 @@ def _restored(member_id: str, value: _MemberValue) -> Member:
         generation=value.generation,
         target=flattened(value.target),
         held={
-            (topic, partition): generation
+            TopicPartition(topic, partition): generation
             for topic, generation, partitions in value.held
             for partition in partitions
         },

@@ -1,6 +1,6 @@
 """Resets of offsets that name a topic or partition the group has not heard of: they wait a moment for news. Pure.
 
-Owns the waiting resets. A topic may have been created a moment ago, so a reset is not refused before PATIENCE_MS are
+Owns the waiting resets. A topic may have been created a moment ago, so a reset is not refused before TIMEOUT_MS are
 over; it is judged again whenever the topics change. Called by serving.py.
 """
 
@@ -12,7 +12,7 @@ from ...transport.machine import CancelTimer, Effect, Sender, SetTimer
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.groups import ResetOffsets
 
-PATIENCE_MS = 1_000
+TIMEOUT_MS = 1_000
 MAX_WAITING = 100
 RESET = "reset"
 
@@ -34,7 +34,7 @@ class WaitingResets:
         """Raises ProtocolError when too many wait."""
         if len(self._waiting) >= MAX_WAITING:
             raise ProtocolError(ErrorCode.OVERLOADED, f"{MAX_WAITING} resets wait for news of topics")
-        self._waiting.append(WaitingReset(sender, request, now + PATIENCE_MS))
+        self._waiting.append(WaitingReset(sender, request, now + TIMEOUT_MS))
         return [SetTimer(RESET, self._waiting[0].deadline)]
 
     def take(self) -> tuple[list[WaitingReset], list[Effect]]:

@@ -24,7 +24,7 @@ from typing import Any, TypeAlias
 
 from msgspec import Struct
 
-from ...transport.addresses import Place
+from ...transport.addresses import TopicPartition
 from ...transport.machine import CancelTimer, Effect, Received, Reply, Sender, SetTimer
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.groups import (
@@ -79,11 +79,11 @@ class _Report(Struct, frozen=True):
     """What a member said last; lost with the coordinator, and then said again."""
 
     generation: int
-    owned: frozenset[Place] | None
+    owned: frozenset[TopicPartition] | None
     """Of what it was granted; what else it may claim is nothing to the group."""
 
 
-class Serving:
+class GroupRequests:
     def __init__(self, durable: GroupState, decisions: Decisions, recorder: Recorder[Change, Answer]) -> None:
         self._durable = durable
         self._decisions = decisions
@@ -256,7 +256,7 @@ class Serving:
             return Reply(heartbeat.sender, self._absent(heartbeat.member_id).body)
         # A heartbeat that waited for the disk may be answered when it has been decided to free what it was granted.
         decided = self._decisions.state.members.get(heartbeat.member_id)
-        still_held = decided.held.keys() if decided is not None else frozenset[Place]()
+        still_held = decided.held.keys() if decided is not None else frozenset[TopicPartition]()
         body = GroupHeartbeatReply(
             member_id=member.member_id,
             generation=self._durable.generation,
@@ -314,10 +314,10 @@ class Serving:
         # Of the decided state, told once that is durable: who asks after a commit must not be sent back behind it.
         self._check_room()
         partitions = request.partitions
-        places = (
-            None if partitions is None else [(topic, n) for topic in partitions for n in partitions[topic]]
-        )
-        if request.require_stable and self._decisions.state.pending.is_touching(places):
+        tps = None
+        if partitions is not None:
+            tps = [TopicPartition(topic, n) for topic in partitions for n in partitions[topic]]
+        if request.require_stable and self._decisions.state.pending.is_touching(tps):
             message = "a transaction that is not over is about to move these offsets"
             raise ProtocolError(ErrorCode.UNSTABLE_OFFSETS, message)
         self._decisions.note_reading(partitions or ())

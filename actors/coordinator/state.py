@@ -5,12 +5,12 @@ decided one, which is ahead, and the durable one, from which everything is answe
 partition to two members raises: a coordinator that decided so must not go on.
 """
 
-from ...transport.addresses import Place
+from ...transport.addresses import TopicPartition
 from ...transport.protocol.transactions import TransactionId
 from ..journal.identity import NO_START, Start
 from .members import Member
 from .offsets import CommittedOffset
-from .pending import Fence, Pending, PendingOffsets
+from .pending import Fence, PendingOffsets, PendingTransactionOffsets
 from .records import (
     Change,
     FenceKey,
@@ -48,22 +48,22 @@ class GroupState:
         """Which topic of a name the offsets and the grants are of. Empty: none of that name when the group subscribed."""
         self.partition_counts: dict[str, int] = {}
         """How many partitions of it the group knows."""
-        self.offsets: dict[Place, CommittedOffset] = {}
-        self.pending = Pending()
+        self.offsets: dict[TopicPartition, CommittedOffset] = {}
+        self.pending = PendingTransactionOffsets()
         self.resets = NO_RESETS
         self.unused_since_ms: int | None = None
         """Since when nobody uses the offsets; None while somebody does, and where they are kept for ever."""
-        self.holders: dict[Place, str] = {}
+        self.holders: dict[TopicPartition, str] = {}
         """Who was granted a partition and has not let go of it."""
         self.share_settings: ShareSettings | None = None
         """Of a share group, which has neither members nor offsets."""
-        self.shares: dict[Place, ShareProgress] = {}
+        self.shares: dict[TopicPartition, ShareProgress] = {}
 
     def apply(self, change: Change) -> None:
         key, value = change.key, change.value
         if isinstance(key, OffsetKey):
             assert value is None or isinstance(value, CommittedOffset)
-            self._apply_offset((key.topic, key.partition), value)
+            self._apply_offset(TopicPartition(key.topic, key.partition), value)
         elif isinstance(key, MemberKey):
             assert value is None or isinstance(value, Member)
             self._apply_member(key.member_id, value)
@@ -90,7 +90,7 @@ class GroupState:
             self.share_settings = value
         elif isinstance(key, ShareKey):
             assert value is None or isinstance(value, ShareProgress)
-            self._apply_share((key.topic, key.partition), value)
+            self._apply_share(TopicPartition(key.topic, key.partition), value)
         else:
             assert isinstance(value, Start)
             self.start = value
@@ -107,7 +107,7 @@ class GroupState:
             Change(TopicKey(self.group, name), KnownTopic(known, self.partition_counts[name]))
             for name, known in self.topic_ids.items()
         ]
-        found += [Change(OffsetKey(self.group, *place), offset) for place, offset in self.offsets.items()]
+        found += [Change(OffsetKey(self.group, *tp), offset) for tp, offset in self.offsets.items()]
         found += [Change(PendingKey(self.group, *key), offsets) for key, offsets in self.pending.open.items()]
         found += [
             Change(FenceKey(self.group, producer_id), fence)
@@ -117,16 +117,16 @@ class GroupState:
             found.append(Change(UnusedKey(self.group), Unused(self.unused_since_ms)))
         if self.share_settings is not None:
             found.append(Change(ShareGroupKey(self.group), self.share_settings))
-        found += [Change(ShareKey(self.group, *place), each) for place, each in self.shares.items()]
+        found += [Change(ShareKey(self.group, *tp), each) for tp, each in self.shares.items()]
         return found
 
     def instance(self, instance_id: str) -> Member | None:
         """The static member that runs under this instance id."""
         return next((member for member in self.members.values() if member.instance_id == instance_id), None)
 
-    def reset_epoch(self, place: Place) -> int:
+    def reset_epoch(self, tp: TopicPartition) -> int:
         """Changes with every reset of the partition's offset, and when the group is deleted."""
-        committed = self.offsets.get(place)
+        committed = self.offsets.get(tp)
         return committed.reset_epoch if committed is not None else self.resets.floor
 
     def is_replaced(self, member_id: str) -> bool:
@@ -153,17 +153,17 @@ class GroupState:
             self.topic_ids[topic] = value.topic_id
             self.partition_counts[topic] = value.partitions
 
-    def _apply_share(self, place: Place, value: ShareProgress | None) -> None:
+    def _apply_share(self, tp: TopicPartition, value: ShareProgress | None) -> None:
         if value is None:
-            self.shares.pop(place, None)
+            self.shares.pop(tp, None)
         else:
-            self.shares[place] = value
+            self.shares[tp] = value
 
-    def _apply_offset(self, place: Place, value: CommittedOffset | None) -> None:
+    def _apply_offset(self, tp: TopicPartition, value: CommittedOffset | None) -> None:
         if value is None:
-            self.offsets.pop(place, None)
+            self.offsets.pop(tp, None)
         else:
-            self.offsets[place] = value
+            self.offsets[tp] = value
 
     def _apply_pending(self, key: TransactionId, value: PendingOffsets | None) -> None:
         if value is None:

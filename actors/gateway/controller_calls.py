@@ -3,7 +3,7 @@ Pure.
 
     controller up     called at once
     quarantined       called as well: the loop refuses it at once
-    otherwise         kept until it is up, CONTROLLER_PATIENCE_MS at most, then ACTOR_UNAVAILABLE with the reason
+    otherwise         kept until it is up, CONTROLLER_TIMEOUT_MS at most, then ACTOR_UNAVAILABLE with the reason
 
 What is kept is bounded by the tickets: each such call belongs to a request that is not answered yet. The watch is no
 such call, it begins anew with each controller.
@@ -16,7 +16,7 @@ from ...transport.machine import Call, CancelTimer, Effect, Failed, SetTimer
 from ...transport.protocol.errors import ErrorBody, ErrorCode
 from .peers import Peers
 
-CONTROLLER_PATIENCE_MS = 5_000
+CONTROLLER_TIMEOUT_MS = 5_000
 """A restart takes a tenth of it."""
 WATCH = ("watch",)
 
@@ -44,7 +44,7 @@ class ControllerCalls:
         kept, self._kept = self._kept, {}
         return list(self._failed(kept.values()))
 
-    def on_patience_ended(self, number: int) -> list[Failed]:
+    def on_timeout(self, number: int) -> list[Failed]:
         call = self._kept.pop(number, None)
         return list(self._failed([call] if call is not None else []))
 
@@ -56,7 +56,7 @@ class ControllerCalls:
     def _kept_back(self, call: Call, now: int) -> Effect:
         self._last += 1
         self._kept[self._last] = call
-        return SetTimer(_timer(self._last), now + CONTROLLER_PATIENCE_MS)
+        return SetTimer(_timer(self._last), now + CONTROLLER_TIMEOUT_MS)
 
     def _failed(self, calls: Iterable[Call]) -> Iterable[Failed]:
         error = ErrorBody(ErrorCode.ACTOR_UNAVAILABLE, self._peers.why_down(CONTROLLER), True)

@@ -42,7 +42,7 @@ GroupRequest = (
 )
 _CREATING = (GroupHeartbeat, CommitOffsets, Acquire, ConfigureShareGroup)
 
-COORDINATOR_PATIENCE_MS = 10_000
+COORDINATOR_TIMEOUT_MS = 10_000
 """How long a request waits for its coordinator to come up."""
 ENSURE_TIMEOUT_MS = 10_000
 
@@ -65,7 +65,7 @@ class GroupRoutes:
         down = self._peers.down(address)
         if down is not None and down.quarantined:
             return self._tickets.answer(attempt.number, self._unavailable(address))
-        deadline = now + COORDINATOR_PATIENCE_MS if attempt.deadline is None else attempt.deadline
+        deadline = now + COORDINATOR_TIMEOUT_MS if attempt.deadline is None else attempt.deadline
         waiting = Attempt(number=attempt.number, event=attempt.event, deadline=deadline)
         parked = self._waiting_room.park(address, waiting, deadline)
         return parked + self._ensure(request.group, isinstance(request, _CREATING))
@@ -105,7 +105,7 @@ class GroupRoutes:
             effects += self._tickets.answer(attempt.number, self._unavailable(address))
         return effects
 
-    def on_patience_ended(self, address: str, attempt: Attempt) -> list[Effect]:
+    def on_timeout(self, address: str, attempt: Attempt) -> list[Effect]:
         return self._tickets.answer(attempt.number, self._unavailable(address))
 
     def _refuse(self, attempt: Attempt, error: ErrorBody) -> list[Effect]:

@@ -112,9 +112,9 @@ _MAY_BE_CUT = (Metadata, Fetch, GroupHeartbeat, Acquire, Status, ListScheduled)
 
 CONTROLLER_TIMEOUT_MS = 60_000
 """A topic of many partitions takes its time to come up."""
-FAREWELL_MS = 2_000
+EXIT_FLUSH_MS = 2_000
 """How long writes in flight may take when the gateway stops."""
-FAREWELL_MARGIN_MS = 200
+EXIT_FLUSH_MARGIN_MS = 200
 
 TAKEN_BACK = ErrorBody(
     ErrorCode.THROTTLED, "this connection had most requests open when others needed room", True
@@ -161,8 +161,8 @@ class GatewayMachine:
         )
         self._groups = GroupRoutes(self._tickets, self._peers, self._waiting_room)
         self._transactions = TransactionRoutes(self._tickets, self._table, self._peers, self._waiting_room)
-        self._companions = {
-            DELAYED_TOPIC: self._schedules.companions,
+        self._internal_actors = {
+            DELAYED_TOPIC: self._schedules.internal_actors,
             TRANSACTIONS_TOPIC: self._transactions.coordinators,
         }
         self._is_stopping = False
@@ -217,14 +217,14 @@ class GatewayMachine:
             if isinstance(request, Hello):
                 return [Reply(event.sender, self._hello(event.sender.route[0], request))]
             self._quotas.require_greeting(event)
-            toll = self._quotas.admit(event, size_bytes, now)
+            charge = self._quotas.admit(event, size_bytes, now)
             if isinstance(request, Produce) and request.acks == 0:
                 return self._partitions.pass_unacknowledged(event, request)
             number, evicted = self._tickets.open(
                 event.sender,
                 size_bytes,
                 may_be_cut=isinstance(request, _MAY_BE_CUT),
-                toll=toll,
+                charge=charge,
                 is_poll=is_poll(request),
                 weight=weight_of(request, size_bytes),
             )
@@ -232,10 +232,10 @@ class GatewayMachine:
             return [Reply(event.sender, error.body)] if is_answered else []
         attempt = Attempt(number=number, event=event)
         effects = self._evict(evicted, now)
-        if toll is None or not toll.throttle_ms:
+        if charge is None or not charge.throttle_ms:
             return effects + self._route(attempt, now)
         self._held[number] = attempt
-        return [*effects, SetTimer(("quota", number), now + toll.throttle_ms)]
+        return [*effects, SetTimer(("quota", number), now + charge.throttle_ms)]
 
     def _on_cancel(self, event: Received, now: int) -> list[Effect]:
         cancelled = [
@@ -345,8 +345,8 @@ class GatewayMachine:
                 return self._publisher.on_scheduled(event)
             case ("ensure", group, create):
                 return self._groups.on_ensured(group, create)
-            case ("ensure_companions", topic):
-                return self._companions[topic].on_ensured()
+            case ("ensure_internal_actors", topic):
+                return self._internal_actors[topic].on_ensured()
             case ("transactions", *_):
                 return self._transactions.on_listed(event, now)
             case ("watch",):
@@ -368,8 +368,8 @@ class GatewayMachine:
                 return self._publisher.on_not_scheduled(event)
             case ("ensure", group, create):
                 return self._groups.on_not_ensured(group, create, event.error)
-            case ("ensure_companions", topic):
-                return self._companions[topic].on_not_ensured(event.error)
+            case ("ensure_internal_actors", topic):
+                return self._internal_actors[topic].on_not_ensured(event.error)
             case ("transactions", attempt, *_):
                 return self._tickets.answer(attempt.number, event.error)
             case ("watch",):
@@ -449,7 +449,7 @@ class GatewayMachine:
     def _on_timer(self, key: Any, now: int) -> list[Effect]:
         match key:
             case ("wait", number):
-                return self._on_patience_ended(number, now)
+                return self._on_timeout(number, now)
             case ("poll", number):
                 return self._metadata.on_timer(number)
             case ("quota", number):
@@ -459,23 +459,23 @@ class GatewayMachine:
             case (kind, address) if kind == LANE_TIMER:
                 return self._lanes.on_timer(address, now)
             case ("controller", number):
-                return self._refuse(self._controller.on_patience_ended(number), now)
+                return self._refuse(self._controller.on_timeout(number), now)
             case ("stop",):
                 return self._tickets.answer_all(SHUTTING_DOWN)
         raise AssertionError(f"nobody set a timer with the key {key!r}")
 
-    def _on_patience_ended(self, number: int, now: int) -> list[Effect]:
+    def _on_timeout(self, number: int, now: int) -> list[Effect]:
         released = self._waiting_room.release(number)
         if released is None:
             return []
         address, attempt = released
         if topic_of(address) is not None:
             return self._route(attempt, now)
-        return self._groups.on_patience_ended(address, attempt)
+        return self._groups.on_timeout(address, attempt)
 
     def _on_stop(self, deadline: int, now: int) -> list[Effect]:
         if self._is_stopping:
             return []
         self._is_stopping = True
-        until = max(now, min(now + FAREWELL_MS, deadline - FAREWELL_MARGIN_MS))
+        until = max(now, min(now + EXIT_FLUSH_MS, deadline - EXIT_FLUSH_MARGIN_MS))
         return [*self._tickets.cut(SHUTTING_DOWN), SetTimer(("stop",), until)]

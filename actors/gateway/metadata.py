@@ -86,9 +86,9 @@ class MetadataPolls:
         return any(self._changed_at.get(topic, 0) > after for topic in request.topics)
 
     def _answer(self, number: int, request: Metadata) -> list[Effect]:
-        asker = self._tickets.sender(number)
+        sender = self._tickets.sender(number)
         # Where quotas are kept is the gateway: a client under one is shown no way past it.
-        is_limited = asker is not None and self._quotas.is_limited(asker.route[0])
+        is_limited = sender is not None and self._quotas.is_limited(sender.route[0])
         return self._tickets.answer(number, self._reply(request, is_limited))
 
     def _reply(self, request: Metadata, is_limited: bool) -> MetadataReply:

@@ -25,7 +25,7 @@ from .waiting import Attempt, WaitingRoom
 PartitionRequest = Produce | Fetch | ListOffsets | DeleteRecords
 
 NO_TICKET = 0
-START_PATIENCE_MS = 5_000
+START_TIMEOUT_MS = 5_000
 """How long a request waits for a partition's first start."""
 
 
@@ -107,7 +107,7 @@ class PartitionRoutes:
         return next((address for address in addresses if self._peers.is_starting(address)), None)
 
     def _wait(self, attempt: Attempt, address: str, now: int) -> list[Effect]:
-        deadline = now + START_PATIENCE_MS if attempt.deadline is None else attempt.deadline
+        deadline = now + START_TIMEOUT_MS if attempt.deadline is None else attempt.deadline
         waiting = Attempt(
             number=attempt.number, event=attempt.event, has_asked=attempt.has_asked, deadline=deadline
         )

@@ -121,8 +121,8 @@ class Publisher:
         for position, rows in enumerate(batches):
             result = reply.batches[position] if position < len(reply.batches) else None
             error = missing if result is None else result.error
-            for place, row in enumerate(rows):
-                offset = -1 if result is None or error is not None else result.base_offset + place
+            for tp, row in enumerate(rows):
+                offset = -1 if result is None or error is not None else result.base_offset + tp
                 publication.results[row.index] = PublishedRecord(
                     partition, offset, error, duplicate=result is not None and result.duplicate
                 )

@@ -46,7 +46,7 @@ class _Account(Struct):
     usual_fetch_bytes: float = 0
 
 
-class Toll(Struct, frozen=True):
+class QuotaCharge(Struct, frozen=True):
     """What a request under a quota has been charged, for its answer to settle."""
 
     throttle_ms: int = 0
@@ -104,7 +104,7 @@ class Quotas:
         quota = self._quota_of(self._names.get(connection, ""))
         return quota is not None and quota.is_limit
 
-    def admit(self, event: Received, size_bytes: int, now: int) -> Toll | None:
+    def admit(self, event: Received, size_bytes: int, now: int) -> QuotaCharge | None:
         """What it has to wait; None for a request under no quota. Raises ProtocolError when that is too long."""
         request = event.request
         if not self._quotas or not isinstance(request, Produce | Publish | Fetch):
@@ -120,13 +120,13 @@ class Quotas:
                 raise _refusal(ErrorCode.OVERLOADED, "fetch", throttle_ms)
             _charge(account.fetch_bytes, account.usual_fetch_bytes)
             _charge(account.fetch_requests, 1)
-            return Toll(throttle_ms, account, account.usual_fetch_bytes)
+            return QuotaCharge(throttle_ms, account, account.usual_fetch_bytes)
         throttle_ms = _wait_ms(account.produce_bytes, account.produce_requests, now)
         if throttle_ms > (0 if request.acks == 0 else MAX_HOLD_MS):
             raise _refusal(ErrorCode.BACKPRESSURE, "produce", throttle_ms)
         _charge(account.produce_bytes, size_bytes)
         _charge(account.produce_requests, 1)
-        return Toll(throttle_ms)
+        return QuotaCharge(throttle_ms)
 
     def _quota_of(self, client: str) -> Quota | None:
         return self._quotas.get(client, self._quotas.get(DEFAULT_CLIENT))

@@ -1,6 +1,6 @@
 """The way of delayed messages to their schedulers, which are created with the first. Pure.
 
-no topic `__delayed`     a publish has them created (companions.py); to anything else there is nothing pending
+no topic `__delayed`     a publish has them created (internal_actors.py); to anything else there is nothing pending
 scheduler up             lists and cancels are forwarded as they came; a publish is `publish.py`'s again
 """
 
@@ -15,9 +15,9 @@ from ...transport.protocol.delayed import (
     scheduler_of,
 )
 from ...transport.protocol.errors import ErrorCode, ProtocolError
-from .companions import Companions
 from .delays import ScheduledIds
 from .forwarding import CALL_TIMEOUT_MS, forward
+from .internal_actors import InternalActors
 from .peers import Peers
 from .tickets import Tickets
 from .topic_table import TopicTable
@@ -36,11 +36,13 @@ class ScheduleRoutes:
         self._tickets = tickets
         self._table = table
         self._ids = ids
-        self.companions = Companions(DELAYED_TOPIC, scheduler_address, tickets, table, peers, waiting_room)
+        self.internal_actors = InternalActors(
+            DELAYED_TOPIC, scheduler_address, tickets, table, peers, waiting_room
+        )
 
     @property
     def schedulers(self) -> int:
-        return self.companions.count
+        return self.internal_actors.count
 
     def prepare(self, attempt: Attempt, request: Publish, now: int) -> list[Effect] | None:
         """What a publish with delayed records must wait for; None: for nothing. Raises ProtocolError."""
@@ -48,8 +50,8 @@ class ScheduleRoutes:
         if not ids:
             return None
         if not self.schedulers:
-            return self.companions.ensure(attempt)
-        return self.companions.wait(
+            return self.internal_actors.ensure(attempt)
+        return self.internal_actors.wait(
             attempt, {scheduler_of(each, self.schedulers) for each in ids.values()}, now
         )
 
@@ -62,7 +64,7 @@ class ScheduleRoutes:
             number = scheduler_of(request.scheduled_id, self.schedulers)
         elif number >= self.schedulers:
             raise ProtocolError(ErrorCode.INVALID_REQUEST, "after: is no page's `next`")
-        waiting = self.companions.wait(attempt, (number,), now)
+        waiting = self.internal_actors.wait(attempt, (number,), now)
         return [forward(attempt, scheduler_address(number), CALL_TIMEOUT_MS)] if waiting is None else waiting
 
     def _nothing(self, attempt: Attempt, request: ListScheduled | CancelScheduled) -> list[Effect]:

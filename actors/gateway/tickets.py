@@ -24,7 +24,7 @@ from ...transport.protocol.message import Reply as ReplyBody
 from ...transport.protocol.message import Request
 from ...transport.protocol.session import Metadata
 from ...transport.protocol.shares import Acquire
-from .quotas import Toll, with_throttle
+from .quotas import QuotaCharge, with_throttle
 from .shares import Shares
 
 MAX_WORK = 10_000
@@ -40,7 +40,7 @@ class Ticket(Struct, frozen=True):
     sender: Sender
     may_be_cut: bool
     size_bytes: int
-    toll: Toll | None
+    charge: QuotaCharge | None
     is_poll: bool
     weight: int
     """What its call counts for at the actor that works on it (lanes.py)."""
@@ -73,7 +73,7 @@ class Tickets:
         size_bytes: int,
         *,
         may_be_cut: bool,
-        toll: Toll | None = None,
+        charge: QuotaCharge | None = None,
         is_poll: bool = False,
         weight: int = 1,
     ) -> tuple[int, list[int]]:
@@ -92,7 +92,7 @@ class Tickets:
         self._last_number += 1
         room.take(connection, self._last_number)
         self._bytes.take(connection, self._last_number, size_bytes)
-        self._open[self._last_number] = Ticket(sender, may_be_cut, size_bytes, toll, is_poll, weight)
+        self._open[self._last_number] = Ticket(sender, may_be_cut, size_bytes, charge, is_poll, weight)
         self._of_connection.setdefault(connection, set()).add(self._last_number)
         return self._last_number, list(evicted)
 
@@ -108,10 +108,10 @@ class Tickets:
         ticket = self._close(number)
         if ticket is None:
             return []
-        if ticket.toll is not None:
-            if ticket.toll.fetcher is not None:
-                ticket.toll.settle(_size_bytes(body, payload))
-            body = with_throttle(body, ticket.toll.throttle_ms)
+        if ticket.charge is not None:
+            if ticket.charge.fetcher is not None:
+                ticket.charge.settle(_size_bytes(body, payload))
+            body = with_throttle(body, ticket.charge.throttle_ms)
         return [Reply(ticket.sender, body, payload)]
 
     def _close(self, number: int) -> Ticket | None:

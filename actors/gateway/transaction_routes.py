@@ -18,8 +18,8 @@ from ...transport.protocol.transactions import (
     TransactionDescription,
     coordinator_for,
 )
-from .companions import Companions
 from .forwarding import CALL_TIMEOUT_MS, forward
+from .internal_actors import InternalActors
 from .peers import Peers
 from .tickets import Tickets
 from .topic_table import TopicTable
@@ -32,7 +32,7 @@ class TransactionRoutes:
     def __init__(self, tickets: Tickets, table: TopicTable, peers: Peers, waiting_room: WaitingRoom) -> None:
         self._tickets = tickets
         self._table = table
-        self.coordinators = Companions(
+        self.coordinators = InternalActors(
             TRANSACTIONS_TOPIC, transactions_address, tickets, table, peers, waiting_room
         )
 

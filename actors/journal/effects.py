@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 
-class Started(Struct, frozen=True):
+class JournalOpened(Struct, frozen=True):
     """The first event."""
 
 

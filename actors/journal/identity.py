@@ -33,27 +33,27 @@ class Start(Struct, frozen=True):
     """Tells it from another incarnation that chose the same number."""
 
 
-class Identity(NamedTuple):
+class JournalIdentity(NamedTuple):
     """What an incarnation signs its batches with: each start has one of its own, and fences those before it."""
 
     producer_id: int
     epoch: int
 
 
-def identity_of(address: str, start: int) -> Identity:
+def identity_of(address: str, start: int) -> JournalIdentity:
     """Of the actor's start number `start`, from 0 on. Ids that are handed out never have bit 62."""
     era, epoch = divmod(start, STARTS_PER_ID)
     digest = sha256(address.encode()).digest()
     family = int.from_bytes(digest[:8], "big") >> (4 + ERA_BITS)
     assert era < 1 << ERA_BITS, f"{address} has been started {start} times"
-    return Identity(OWN_ID | family << ERA_BITS | era, epoch)
+    return JournalIdentity(OWN_ID | family << ERA_BITS | era, epoch)
 
 
-def closing_identity(address: str, start: int) -> Identity | None:
+def closing_identity(address: str, start: int) -> JournalIdentity | None:
     """With what the first start of a new id fences those of the id before; None for any other start."""
     if start == 0 or start % STARTS_PER_ID:
         return None
-    return Identity(identity_of(address, start - 1).producer_id, STARTS_PER_ID)
+    return JournalIdentity(identity_of(address, start - 1).producer_id, STARTS_PER_ID)
 
 
 def start_of(address: str, header: BatchHeader) -> int | None:

@@ -27,7 +27,7 @@ from ...transport.machine import (
     TimerFired,
 )
 from ...transport.protocol.errors import ErrorBody, ErrorCode
-from .effects import Started
+from .effects import JournalOpened
 from .replay import Replay
 
 STOP_WAIT_MS = 1_000
@@ -35,7 +35,7 @@ STOP_WAIT_MS = 1_000
 STOP = "stop"
 
 
-class Left(Enum):
+class Disposition(Enum):
     """What the machine has to do with an event."""
 
     NOTHING = auto()
@@ -56,22 +56,22 @@ class Phases:
         self._is_serving = False
         self.is_stopping = False
 
-    def handle(self, event: Event, now: int) -> tuple[list[Effect], Left]:
+    def handle(self, event: Event, now: int) -> tuple[list[Effect], Disposition]:
         if not self._is_serving:
             effects = self._replaying(event, now)
             self._is_serving = self._replay.is_done
-            return effects, Left.BEGIN if self._is_serving else Left.NOTHING
+            return effects, Disposition.BEGIN if self._is_serving else Disposition.NOTHING
         if isinstance(event, StopRequested):
             self.is_stopping = True
-            return [SetTimer(STOP, now + STOP_WAIT_MS)], Left.CLOSE
+            return [SetTimer(STOP, now + STOP_WAIT_MS)], Disposition.CLOSE
         if self.is_stopping and isinstance(event, Received):
-            return [Reply(event.sender, self._while_stopping)], Left.NOTHING
+            return [Reply(event.sender, self._while_stopping)], Disposition.NOTHING
         if self.is_stopping and isinstance(event, TimerFired) and event.key == STOP:
-            return [Stop("the outstanding append was not answered in time")], Left.NOTHING
-        return [], Left.EVENT
+            return [Stop("the outstanding append was not answered in time")], Disposition.NOTHING
+        return [], Disposition.EVENT
 
     def _replaying(self, event: Event, now: int) -> list[Effect]:
-        if isinstance(event, Started):
+        if isinstance(event, JournalOpened):
             return self._replay.start(now)
         if isinstance(event, Disconnected):
             return []

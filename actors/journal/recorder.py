@@ -17,7 +17,7 @@ from ...transport.machine import Effect, Event, Sender
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import Reply
 from .appender import Appender
-from .identity import Identity
+from .identity import JournalIdentity
 from .mark import LogMark
 
 MAX_BATCH_BYTES = 512 * 1024
@@ -55,7 +55,7 @@ class Recorder(Generic[ChangeT, AnswerT]):
     def __init__(
         self,
         appender: Appender,
-        identity: Identity,
+        identity: JournalIdentity,
         next_sequence: int,
         encode: Callable[[ChangeT], Sequence[Record]],
     ) -> None:

@@ -34,7 +34,7 @@ from ...transport.machine import (
 from ...transport.protocol.data import Fetch, FetchReply, ListOffsets, ListOffsetsReply
 from ...transport.protocol.errors import ErrorBody, ErrorCode, OperatorNeeded
 from .appender import Appender, AppendRefused, Fenced
-from .identity import NO_START, Identity, Start, closing_identity, identity_of, start_of
+from .identity import NO_START, JournalIdentity, Start, closing_identity, identity_of, start_of
 from .mark import LogMark
 from .pause import Pause
 
@@ -110,7 +110,7 @@ class Replay:
         self._highest_start = ledger.start.epoch
         self._position = self.mark.base_offset if self.mark else 0
         self._claimed = Start(NO_START, starter)
-        self._claims: list[Identity] = []
+        self._claims: list[JournalIdentity] = []
         """Under which the start record has still to become durable."""
         self._claim_offset = -1
         self._refusal: Fenced | AppendRefused
@@ -123,7 +123,7 @@ class Replay:
         return self._step == "done"
 
     @property
-    def identity(self) -> Identity:
+    def identity(self) -> JournalIdentity:
         return identity_of(self._address, self._claimed.epoch)
 
     def start(self, now: int) -> list[Effect]:

@@ -1,9 +1,8 @@
 """What each idempotent producer wrote last: the memory by which a repeated batch is recognised and a missing one
 noticed.
 
-Pure: no file, no clock. Keeps the identities of records (`identities.py`) and the transactions (`transactions.py`) along,
-so that one snapshot has all.
-A function of the log: replaying the headers of the log's batches in order gives the same
+Pure: no file, no clock. Keeps dedup ids (`dedup_index.py`) and transactions (`transactions.py`) too, so that one snapshot
+has all. A function of the log: replaying the headers of the log's batches in order gives the same
 state (`last_seen_ms` apart, which only decides when a silent producer is forgotten). The partition's machine calls
 `check` and `apply` when it decides; the log calls `confirm` when the batches are written and `revert` when the disk
 was full.
@@ -33,8 +32,8 @@ import msgspec
 from ...transport.batch import NO_PRODUCER, SEQUENCE_LIMIT, BatchHeader
 from ...transport.producer_ids import era_of
 from .checked import decode_checked, encode_checked
+from .dedup_index import DedupIndex, Sighting
 from .errors import OutOfOrderSequence, ProducerFenced, UnknownProducer
-from .identities import Identities, Sighting
 from .transactions import Transactions, TransactionsSnapshot
 
 BATCHES_KEPT = 5
@@ -89,7 +88,7 @@ class ProducerStates:
     """The states of at most `limit` producers; the one silent for longest makes room for a new one."""
 
     def __init__(self, limit: int = PRODUCER_LIMIT, expiry_ms: int = PRODUCER_EXPIRY_MS) -> None:
-        self.identities = Identities()
+        self.identities = DedupIndex()
         self.transactions = Transactions()
         self._limit = limit
         self._expiry_ms = expiry_ms

@@ -8,7 +8,7 @@ from itertools import takewhile
 
 import msgspec
 
-from .identities import DEDUP_WINDOW_COUNT, DEDUP_WINDOW_MS
+from .dedup_index import DEDUP_WINDOW_COUNT, DEDUP_WINDOW_MS
 from .segment import Segment
 
 UNLIMITED = -1

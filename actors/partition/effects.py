@@ -126,7 +126,7 @@ class Loss(Struct, frozen=True):
     message: str
 
 
-class Started(Struct, frozen=True):
+class LogOpened(Struct, frozen=True):
     """The log is open and the machine may set its timers: the first event."""
 
 

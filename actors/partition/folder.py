@@ -11,15 +11,15 @@ class PartitionLost(OperatorNeeded):
     """The folder that the catalog knows is not there, or is not what was made."""
 
 
-def check_folder(place: str, labelled_id: str | None, topic_id: str) -> None:
+def check_folder(tp: str, labelled_id: str | None, topic_id: str) -> None:
     """`labelled_id` is the topic's id as the label has it; None without a label. Raises PartitionLost."""
     if labelled_id is None:
         raise PartitionLost(
-            f"{place} was created and is missing, or its label is: bring it back from a backup, "
+            f"{tp} was created and is missing, or its label is: bring it back from a backup, "
             'or see "planaria recover --help" to go on without its records'
         )
     if labelled_id != topic_id:
         raise PartitionLost(
-            f"{place} belongs to another topic of this name, {labelled_id}, than the catalog's, {topic_id}: "
+            f"{tp} belongs to another topic of this name, {labelled_id}, than the catalog's, {topic_id}: "
             'stop the broker and run "planaria recover --catalog"'
         )

@@ -17,7 +17,7 @@ returns effects (`effects.py`), and `process.py` performs them. Called by the lo
     TimerFired            parked: expired fetches; sync: flush = interval; retention; compaction: CompactSlice;
                           checkpoint; idle: Sleep, if there is no work (`idleness.py`)
     Compacted             the next slice soon if there is more to do, else a look later
-    Answered, Failed      `reports.py`: what a coordinator said of transactions that stay open
+    Answered, Failed      `transaction_reports.py`: what a coordinator said of transactions that stay open
     StopRequested         whoever waits for data is sent away; Stop once nobody waits for the disk
 
 Durable before visible: under flush = batch an offset falls below the high watermark only by the Appended that follows the
@@ -83,6 +83,7 @@ from .effects import (
     Compared,
     DeleteBefore,
     DiskMeasured,
+    LogOpened,
     LookedUp,
     Loss,
     MarkAsleep,
@@ -90,7 +91,6 @@ from .effects import (
     ReadUnfinished,
     Reconfigure,
     RequestFailed,
-    Started,
     Sync,
     Trimmed,
 )
@@ -171,7 +171,7 @@ class PartitionMachine:
             **dict.fromkeys((Answered, Failed), self._on_outcome),
             TimerFired: self._on_timer,
             WallClockStepped: self._on_wall_clock_stepped,
-            Started: self._on_started,
+            LogOpened: self._on_started,
             StopRequested: self._on_stop,
             **dict.fromkeys((PeerUp, PeerDown), self._on_peer),
             Disconnected: self._on_disconnected,
@@ -201,7 +201,7 @@ class PartitionMachine:
         self._config = config
         self._flush = FlushPolicy.parse(config.flush)
 
-    def _on_started(self, _: Started, now: int) -> list[Effect]:
+    def _on_started(self, _: LogOpened, now: int) -> list[Effect]:
         return [
             SetTimer(RETENTION_TIMER, now + retention_check_ms(self._config)),
             SetTimer(CHECKPOINT_TIMER, now + CHECKPOINT_INTERVAL_MS),

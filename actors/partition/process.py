@@ -57,6 +57,7 @@ from .effects import (
     Compared,
     DeleteBefore,
     DiskMeasured,
+    LogOpened,
     LookedUp,
     LookUp,
     Loss,
@@ -69,7 +70,6 @@ from .effects import (
     Reconfigure,
     RequestFailed,
     SaveReaders,
-    Started,
     Sync,
     Trimmed,
 )
@@ -194,7 +194,7 @@ class PartitionProcess(Actor):
             idle_ms=0 if lost else arguments.idle_ms,  # its alarm is to be seen
         )
         self._raise_alarm(Alarm("files", tuple(map(loss_of_companion, lost))))
-        self.loop.dispatch(Started())
+        self.loop.dispatch(LogOpened())
 
     def perform(self, effect: Effect) -> None:
         self._performers[type(effect)](effect)

@@ -25,7 +25,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Literal
 
-from ...transport.addresses import Place
+from ...transport.addresses import TopicPartition
 from ...transport.batch import SEQUENCE_LIMIT
 from ...transport.protocol.topics import CatalogTopic
 from .pending import offset_of
@@ -41,10 +41,10 @@ EPOCH_LIMIT = 2**15
 Step = Literal["idle", "recording", "reading", "producing", "waiting", "scanning", "naming"]
 
 
-class Lane:
-    def __init__(self, place: Place, target: Target | None, flight: Sequence[int] = ()) -> None:
+class TargetQueue:
+    def __init__(self, tp: TopicPartition, target: Target | None, flight: Sequence[int] = ()) -> None:
         """`flight`: the entries of the target's intent."""
-        self.place = place
+        self.tp = tp
         self.target = target
         """As decided."""
         self.step: Step = "waiting" if flight else "idle"
@@ -95,7 +95,7 @@ class Lane:
         assert self.step == "idle"
         self.step = "recording"
         delivered, self.delivered = self.delivered, ()
-        return Moved(self.place, self.target, delivered)
+        return Moved(self.tp, self.target, delivered)
 
     def _successor(self, topic: CatalogTopic, now: int) -> Target:
         """Under which epoch and sequence the next batch goes."""

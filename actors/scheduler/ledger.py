@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ...transport.addresses import Place
+from ...transport.addresses import TopicPartition
 from ...transport.batch import BatchHeader, Record
 from ..journal.identity import NO_START, Start
-from .pending import Pending, digest_of, entry_of
+from .pending import PendingMessages, digest_of, entry_of
 from .records import (
     ENDED,
     Ending,
@@ -35,8 +35,8 @@ class SchedulerLedger:
         self.elapsed_ms = 0
         """When the replay began."""
         self.start = Start(NO_START, "")
-        self.pending = Pending()
-        self.targets: dict[Place, Target] = {}
+        self.pending = PendingMessages()
+        self.targets: dict[TopicPartition, Target] = {}
         self.producer_id: int | None = None
 
     def claim(self, start: Start) -> Record:
@@ -44,7 +44,7 @@ class SchedulerLedger:
 
     def forget(self) -> None:
         self.start = Start(NO_START, "")
-        self.pending = Pending()
+        self.pending = PendingMessages()
         self.targets = {}
         self.producer_id = None
 
@@ -72,9 +72,9 @@ class SchedulerLedger:
                 self.pending.end(digest_of(scheduled_id), written_ms, ending)
             case TargetKey(topic=topic, partition=partition):
                 if value is None:
-                    self.targets.pop((topic, partition), None)
+                    self.targets.pop(TopicPartition(topic, partition), None)
                 else:
-                    self.targets[topic, partition] = decode_target(value)
+                    self.targets[TopicPartition(topic, partition)] = decode_target(value)
             case ProducerKey() if value is not None:
                 self.producer_id = decode_producer_id(value)
             case StartKey() if value is not None:

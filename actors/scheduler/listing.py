@@ -17,7 +17,7 @@ from ...transport.protocol.data import Fetch, FetchReply
 from ...transport.protocol.delayed import ListScheduled, ListScheduledReply, ScheduledMessage, page_after
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ..journal.identity import start_of
-from .pending import Clocks, Pending, digest_of, offset_of, wait_ms
+from .pending import Clocks, PendingMessages, digest_of, offset_of, wait_ms
 from .records import Message, MessageKey, decode_key, decode_message
 
 LIST = "list"
@@ -45,7 +45,7 @@ class Listing:
         topic: str,
         partition: int,
         schedulers: int,
-        pending: Pending,
+        pending: PendingMessages,
         reason_of: Callable[[str, Message], str | None],
         clocks_at: Callable[[int], Clocks],
     ) -> None:

@@ -8,10 +8,10 @@ A batch that is on its way at a stop is repeated by the next incarnation, as aft
 
 from ...transport.addresses import partition_address, scheduler_address
 from ...transport.machine import Answered, Effect, Event, Failed, Received, Stop, WallClockStepped
-from ..journal.effects import BecomeReady, SaveSnapshot, Started
+from ..journal.effects import BecomeReady, JournalOpened, SaveSnapshot
 from ..journal.identity import Start
 from ..journal.mark import LogMark
-from ..journal.phases import Left, Phases
+from ..journal.phases import Disposition, Phases
 from ..journal.producer_ids import ProducerIds
 from ..journal.recorder import Recorder
 from ..journal.replay import Replay
@@ -21,7 +21,7 @@ from .listing import LIST, Listing
 from .moves import Moves
 from .reading import Reading
 from .records import Change, Moved, ProducerChosen, encode, record_count
-from .serving import REQUESTS, Answer, Serving
+from .serving import REQUESTS, Answer, SchedulerRequests
 from .snapshot import Snapshot, encode_snapshot
 
 SNAPSHOT_RECORDS = 10_000
@@ -70,20 +70,20 @@ class SchedulerMachine:
         self._recorder: Recorder[Change, Answer]
         self._moves: Moves
         self._listing: Listing
-        self._serving: Serving
+        self._serving: SchedulerRequests
         self._mark: LogMark
         self._start: Start
         self._since_snapshot = 0
 
     def handle(self, event: Event, now: int) -> list[Effect]:
-        if isinstance(event, Started):
+        if isinstance(event, JournalOpened):
             self._ledger.elapsed_ms = now + self._slept_ms
         effects, left = self._phases.handle(event, now)
-        if left is Left.NOTHING:
+        if left is Disposition.NOTHING:
             return effects
-        if left is Left.BEGIN:
+        if left is Disposition.BEGIN:
             return effects + self._begin_serving(now)
-        if left is Left.EVENT:
+        if left is Disposition.EVENT:
             effects += self._while_serving(event, now)
         if not self._phases.is_stopping:
             effects += self._moves.advance(now)
@@ -111,7 +111,7 @@ class SchedulerMachine:
             self._moves.reason_of,
             self._moves.clocks,
         )
-        self._serving = Serving(ledger.pending, self._moves, self._listing, self._recorder)
+        self._serving = SchedulerRequests(ledger.pending, self._moves, self._listing, self._recorder)
         self._since_snapshot = replay.records_read
         least = 1 if replay.is_snapshot_refused else None
         effects: list[Effect] = [BecomeReady(), *self._watch.start(), *self._snapshot(now, least)]
@@ -148,11 +148,11 @@ class SchedulerMachine:
     def _on_durable(self, change: Change, now: int) -> list[Effect]:
         self._since_snapshot += record_count(change)
         match change:
-            case Moved(place=place, target=target):
+            case Moved(tp=tp, target=target):
                 if target is None:
-                    self._ledger.targets.pop(place, None)
+                    self._ledger.targets.pop(tp, None)
                 else:
-                    self._ledger.targets[place] = target
+                    self._ledger.targets[tp] = target
                 return self._moves.on_durable(change, now)
             case ProducerChosen(producer_id=producer_id):
                 self._ledger.producer_id = self._moves.producer_id = producer_id
@@ -171,6 +171,6 @@ class SchedulerMachine:
         if self._since_snapshot < (least or max(SNAPSHOT_RECORDS, 2 * len(pending))):
             return []
         self._since_snapshot = 0
-        targets = [(*place, target) for place, target in self._ledger.targets.items()]
+        targets = [(*tp, target) for tp, target in self._ledger.targets.items()]
         data = encode_snapshot(self._start, self._ledger.producer_id, targets, pending, self._mark, now)
         return [SaveSnapshot(data)]

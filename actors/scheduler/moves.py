@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ...transport.addresses import Place, partition_address, place_of
+from ...transport.addresses import TopicPartition, partition_address, topic_partition_of
 from ...transport.batch import HEADER_BYTES
 from ...transport.delayed_size import delivered_bytes
 from ...transport.future import latest_ms
@@ -33,8 +33,8 @@ from ...transport.protocol.data import ListOffsetsReply, Produce, ProduceReply
 from ...transport.protocol.errors import ErrorBody, ErrorCode
 from ...transport.protocol.topics import CatalogTopic
 from .delivery_batch import delivery_batch
-from .lane import Lane
-from .pending import Clocks, Pending, digest_of, offset_of
+from .lane import TargetQueue
+from .pending import Clocks, PendingMessages, digest_of, offset_of
 from .reading import Found, Job, Reading
 from .records import Change, Message, Moved, Target
 from .scan import Scan, Wanted
@@ -53,29 +53,31 @@ PRODUCE_TIMEOUT_MS = 10_000
 
 MOVE, SCAN, RETRY, SLOW = "move", "scan", "retry", "slow"
 DUE = "due"
-NOWHERE: Place = ("", -1)
+NOWHERE: TopicPartition = TopicPartition("", -1)
 
 
 class Moves:
-    def __init__(self, pending: Pending, targets: dict[Place, Target], reading: Reading) -> None:
+    def __init__(
+        self, pending: PendingMessages, targets: dict[TopicPartition, Target], reading: Reading
+    ) -> None:
         self.producer_id: int | None = None
         self._pending = pending
         self._reading = reading
         self._topics: dict[str, CatalogTopic] | None = None
-        self._intended: dict[int, Lane] = {}
+        self._intended: dict[int, TargetQueue] = {}
         """Entries of the messages that may be in their partition already."""
         self._lanes = {
-            place: Lane(place, target, flight) for place, target, flight in _flights(targets, pending)
+            tp: TargetQueue(tp, target, flight) for tp, target, flight in _flights(targets, pending)
         }
         for lane in self._lanes.values():
             self._intended.update(dict.fromkeys(lane.flight, lane))
         pending.arrange(self._intended)
-        self._busy: dict[Place, Lane] = {}
+        self._busy: dict[TopicPartition, TargetQueue] = {}
         """Lanes to look at."""
-        self._releasing: list[Lane] = []
+        self._releasing: list[TargetQueue] = []
         """Lanes that hold more than they have released, to be looked at after the next read."""
-        self._rereading: deque[Lane] = deque()
-        self._scans: dict[Place, Scan] = {}
+        self._rereading: deque[TargetQueue] = deque()
+        self._scans: dict[TopicPartition, Scan] = {}
         self._parked: dict[str, list[int]] = {}
         self._turns: dict[str, int] = {}
         self._decided: list[Change] = []
@@ -113,7 +115,7 @@ class Moves:
         fault = _fault(scheduled_id, message, topic)
         if fault is not None or (message.partition is None and message.key is None):
             return fault
-        lane = self._lanes.get((message.topic, _partition(message, topic)))
+        lane = self._lanes.get(TopicPartition(message.topic, _partition(message, topic)))
         return None if lane is None else lane.reason
 
     # What happens
@@ -132,11 +134,11 @@ class Moves:
             self._pending.put_back(self._parked.pop(name))
         effects: list[Effect] = []
         for lane in self._lanes.values():
-            name = lane.place[0]
+            name = lane.tp[0]
             if lane.step == "waiting" and topics.get(name) != before.get(name):
                 effects += self._retry(lane, now)
             elif lane.step == "idle" and name not in topics:
-                self._busy[lane.place] = lane
+                self._busy[lane.tp] = lane
         return effects
 
     def handle(self, event: Event, now: int) -> list[Effect]:
@@ -144,7 +146,7 @@ class Moves:
         if job is not None:
             effects += self._on_read(job, now)
         if isinstance(event, PeerUp):
-            lane = self._lanes.get(place_of(event.address) or NOWHERE)
+            lane = self._lanes.get(topic_partition_of(event.address) or NOWHERE)
             if lane is not None and lane.step == "waiting":
                 effects += self._retry(lane, now)
         elif isinstance(event, TimerFired):
@@ -159,10 +161,10 @@ class Moves:
             self._intended.pop(self._pending.find(digest) or -1, None)
             self._pending.end(digest, now, "delivered")
         if moved.target is None:
-            forgotten = self._lanes.pop(moved.place)
+            forgotten = self._lanes.pop(moved.tp)
             self._pending.put_back([*self._drained(forgotten), *forgotten.held])
             return []
-        lane = self._lanes[moved.place]
+        lane = self._lanes[moved.tp]
         if lane.flight:
             return self._produce(lane, now)
         self._rest(lane)
@@ -187,7 +189,7 @@ class Moves:
         while self._rereading:
             lane = self._rereading.popleft()
             if lane.step in ("reading", "naming"):
-                return self._reading.begin(lane.place, lane.flight)
+                return self._reading.begin(lane.tp, lane.flight)
         due = self._pending.take_due(self.clocks(now), WINDOW_MESSAGES)
         return self._reading.begin(None, due, READ_BYTES) if due else []
 
@@ -206,11 +208,11 @@ class Moves:
             self._turns[topic] = self._turns.get(topic, 0) + 1
         for found in job.found:
             self._route(found)
-        self._busy.update((lane.place, lane) for lane in self._releasing)
+        self._busy.update((lane.tp, lane) for lane in self._releasing)
         self._releasing = []
         return []
 
-    def _on_read_again(self, lane: Lane, found: list[Found], now: int) -> list[Effect]:
+    def _on_read_again(self, lane: TargetQueue, found: list[Found], now: int) -> list[Effect]:
         assert lane.target is not None
         assert lane.target.intent is not None
         if lane.step == "naming":
@@ -237,8 +239,8 @@ class Moves:
         if message.partition is None and message.key is None:
             lane = self._any_lane(topic)
         else:
-            lane = self._lane((topic.topic, _partition(message, topic)))
-        self._busy[lane.place] = lane
+            lane = self._lane(TopicPartition(topic.topic, _partition(message, topic)))
+        self._busy[lane.tp] = lane
         # What was held longer comes first.
         if lane.takes_messages and not (lane.held and entry > lane.held[0]):
             lane.queue.append(found)
@@ -246,27 +248,28 @@ class Moves:
         else:
             lane.held.append(entry)
 
-    def _any_lane(self, topic: CatalogTopic) -> Lane:
+    def _any_lane(self, topic: CatalogTopic) -> TargetQueue:
         """The one whose turn it is with this read, or the next that takes messages."""
         turn = self._turns[topic.topic]
         lanes = [
-            self._lane((topic.topic, (turn + step) % topic.partitions)) for step in range(topic.partitions)
+            self._lane(TopicPartition(topic.topic, (turn + step) % topic.partitions))
+            for step in range(topic.partitions)
         ]
         return next((lane for lane in lanes if lane.takes_messages), lanes[0])
 
-    def _lane(self, place: Place) -> Lane:
-        lane = self._lanes.get(place)
+    def _lane(self, tp: TopicPartition) -> TargetQueue:
+        lane = self._lanes.get(tp)
         if lane is None:
-            lane = self._lanes[place] = Lane(place, None)
+            lane = self._lanes[tp] = TargetQueue(tp, None)
         return lane
 
     # Lanes
 
-    def _decide(self, lane: Lane, now: int) -> None:
+    def _decide(self, lane: TargetQueue, now: int) -> None:
         """What an idle lane does next."""
         topic = self._topic(lane)
         if topic is None:
-            self._parked.setdefault(lane.place[0], []).extend([*self._drained(lane), *lane.held])
+            self._parked.setdefault(lane.tp[0], []).extend([*self._drained(lane), *lane.held])
             lane.held.clear()
         else:
             batch = self._pick(lane, topic)
@@ -284,7 +287,7 @@ class Moves:
             lane.target = None
             self._decided.append(lane.record())
 
-    def _pick(self, lane: Lane, topic: CatalogTopic) -> list[Found]:
+    def _pick(self, lane: TargetQueue, topic: CatalogTopic) -> list[Found]:
         """The next batch from the queue, as large as the topic takes."""
         batch: list[Found] = []
         size_bytes = HEADER_BYTES
@@ -304,13 +307,13 @@ class Moves:
                 self._parked.setdefault(topic.topic, []).append(found.entry)
         return batch
 
-    def _produce(self, lane: Lane, now: int) -> list[Effect]:
+    def _produce(self, lane: TargetQueue, now: int) -> list[Effect]:
         assert lane.target is not None
         assert lane.target.intent is not None
         assert self.producer_id is not None
         lane.step = "producing"
         lane.call += 1
-        topic, partition = lane.place
+        topic, partition = lane.tp
         frame = delivery_batch(
             lane.batch,
             self.clocks(now).wall_ms,
@@ -321,23 +324,23 @@ class Moves:
         )
         return [
             Call(
-                (MOVE, lane.place, lane.call),
+                (MOVE, lane.tp, lane.call),
                 partition_address(topic, partition),
                 Produce(topic=topic, partition=partition, acks="all"),
                 ProduceReply,
                 (frame,),
                 PRODUCE_TIMEOUT_MS,
             ),
-            SetTimer((SLOW, lane.place), now + SLOW_MS),
+            SetTimer((SLOW, lane.tp), now + SLOW_MS),
         ]
 
-    def _latest_ms(self, lane: Lane, now: int) -> int:
+    def _latest_ms(self, lane: TargetQueue, now: int) -> int:
         topic = self._topic(lane)
         return now if topic is None else latest_ms(self.clocks(now).wall_ms, topic.max_timestamp_ahead_ms)
 
     def _on_outcome(self, event: Answered | Failed, now: int) -> list[Effect]:
-        kind, place, call = event.key if len(event.key) == 3 else (None, NOWHERE, 0)
-        lane = self._lanes.get(place) if kind in (MOVE, SCAN) else None
+        kind, tp, call = event.key if len(event.key) == 3 else (None, NOWHERE, 0)
+        lane = self._lanes.get(tp) if kind in (MOVE, SCAN) else None
         if lane is None or lane.call != call:
             return []
         if kind == SCAN:
@@ -350,9 +353,9 @@ class Moves:
         self._let_go(lane.batch)
         lane.arrived(result.base_offset, tuple(found.scheduled_id for found in lane.batch))
         self._rest(lane)
-        return [CancelTimer((SLOW, place))]
+        return [CancelTimer((SLOW, tp))]
 
-    def _fail(self, lane: Lane, error: ErrorBody, now: int) -> list[Effect]:
+    def _fail(self, lane: TargetQueue, error: ErrorBody, now: int) -> list[Effect]:
         self._let_go(lane.batch)
         lane.held.extendleft(reversed(self._drained(lane)))
         delay_ms = lane.failed(f"{error.code}: {error.message}")
@@ -360,14 +363,14 @@ class Moves:
             delay_ms = max(delay_ms, error.retry_after_ms)
         # A refusal may speak of this attempt alone: an earlier one may be in the log.
         lane.must_scan = lane.must_scan or not error.retriable
-        return [CancelTimer((SLOW, lane.place)), SetTimer((RETRY, lane.place), now + delay_ms)]
+        return [CancelTimer((SLOW, lane.tp)), SetTimer((RETRY, lane.tp), now + delay_ms)]
 
     def _on_timer(self, key: Any, now: int) -> list[Effect]:
         if key == DUE:
             self._wake_ms = None
             return []
-        kind, place = key if isinstance(key, tuple) and len(key) == 2 else (None, NOWHERE)
-        lane = self._lanes.get(place) if kind in (RETRY, SLOW) else None
+        kind, tp = key if isinstance(key, tuple) and len(key) == 2 else (None, NOWHERE)
+        lane = self._lanes.get(tp) if kind in (RETRY, SLOW) else None
         if lane is not None and kind == RETRY and lane.step == "waiting":
             return self._retry(lane, now)
         if lane is not None and kind == SLOW and lane.step == "producing":
@@ -376,22 +379,22 @@ class Moves:
             lane.held.extendleft(reversed(self._drained(lane)))
         return []
 
-    def _retry(self, lane: Lane, now: int) -> list[Effect]:
+    def _retry(self, lane: TargetQueue, now: int) -> list[Effect]:
         topic = self._topic(lane)
         if topic is None:
             return []
-        if lane.place[1] >= topic.partitions:
+        if lane.tp[1] >= topic.partitions:
             self._dissolve(lane)
         elif lane.may_repeat(topic, now):
             lane.step = "reading"
             self._rereading.append(lane)
         else:
-            return [CancelTimer((RETRY, lane.place)), *self._scan(lane)]
-        return [CancelTimer((RETRY, lane.place))]
+            return [CancelTimer((RETRY, lane.tp)), *self._scan(lane)]
+        return [CancelTimer((RETRY, lane.tp))]
 
     # Looking for a batch
 
-    def _scan(self, lane: Lane) -> list[Effect]:
+    def _scan(self, lane: TargetQueue) -> list[Effect]:
         assert lane.target is not None
         assert lane.target.intent is not None
         assert self.producer_id is not None
@@ -401,15 +404,15 @@ class Moves:
         wanted = Wanted(self.producer_id, lane.target.epoch, intent.base_sequence, len(intent.offsets))
         is_same = topic is not None and topic.topic_id == lane.target.topic_id
         from_offset = lane.target.from_offset if is_same else 0
-        scan = Scan((SCAN, lane.place, lane.call), lane.place, wanted, from_offset)
-        self._scans[lane.place] = scan
+        scan = Scan((SCAN, lane.tp, lane.call), lane.tp, wanted, from_offset)
+        self._scans[lane.tp] = scan
         return [scan.begin()]
 
-    def _on_scanned(self, lane: Lane, event: Answered | Failed, now: int) -> list[Effect]:
-        scan = self._scans[lane.place]
+    def _on_scanned(self, lane: TargetQueue, event: Answered | Failed, now: int) -> list[Effect]:
+        scan = self._scans[lane.tp]
         if isinstance(event, Failed):
             if event.error.code != ErrorCode.OFFSET_OUT_OF_RANGE:
-                del self._scans[lane.place]
+                del self._scans[lane.tp]
                 lane.must_scan = True
                 return self._fail(lane, event.error, now)
             verdict = "missing"  # the log ends before the batch could begin: it is another one
@@ -419,7 +422,7 @@ class Moves:
             verdict = scan.on_fetched(event.reply, event.payload)
         if verdict == "reading":
             return [scan.fetch()]
-        del self._scans[lane.place]
+        del self._scans[lane.tp]
         if verdict == "missing":
             self._dissolve(lane)
         elif lane.flight:
@@ -430,21 +433,21 @@ class Moves:
             self._rest(lane)
         return []
 
-    def _dissolve(self, lane: Lane) -> None:
+    def _dissolve(self, lane: TargetQueue) -> None:
         for entry in lane.flight:
             del self._intended[entry]
         self._decided.append(lane.dissolve())
 
     # Bookkeeping
 
-    def _topic(self, lane: Lane) -> CatalogTopic | None:
-        return (self._topics or {}).get(lane.place[0])
+    def _topic(self, lane: TargetQueue) -> CatalogTopic | None:
+        return (self._topics or {}).get(lane.tp[0])
 
-    def _rest(self, lane: Lane) -> None:
+    def _rest(self, lane: TargetQueue) -> None:
         lane.step = "idle"
-        self._busy[lane.place] = lane
+        self._busy[lane.tp] = lane
 
-    def _drained(self, lane: Lane) -> list[int]:
+    def _drained(self, lane: TargetQueue) -> list[int]:
         """The entries of what waits in the queue, whose contents are dropped."""
         self._let_go(lane.queue)
         entries = [found.entry for found in lane.queue]
@@ -462,16 +465,18 @@ class Moves:
             self._bytes -= found.message.size_bytes
 
 
-def _flights(targets: dict[Place, Target], pending: Pending) -> Iterator[tuple[Place, Target, list[int]]]:
+def _flights(
+    targets: dict[TopicPartition, Target], pending: PendingMessages
+) -> Iterator[tuple[TopicPartition, Target, list[int]]]:
     """Each target, and the entries of what is intended for it and still pending."""
     intents = [target.intent for target in targets.values() if target.intent is not None]
     wanted = {offset for intent in intents for offset in intent.offsets}
     entries = {
         offset_of(entry): entry for _, entry in pending.entries() if wanted and offset_of(entry) in wanted
     }
-    for place, target in targets.items():
+    for tp, target in targets.items():
         offsets = target.intent.offsets if target.intent is not None else ()
-        yield place, target, [entries[offset] for offset in offsets if offset in entries]
+        yield tp, target, [entries[offset] for offset in offsets if offset in entries]
 
 
 def _partition(message: Message, topic: CatalogTopic) -> int:

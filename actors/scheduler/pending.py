@@ -70,7 +70,7 @@ def digest_of(scheduled_id: str) -> bytes:
     return blake2b(scheduled_id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-class Pending:
+class PendingMessages:
     def __init__(self) -> None:
         self._entries: dict[bytes, int] = {}
         self._withdrawn: dict[bytes, int] = {}

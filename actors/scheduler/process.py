@@ -14,7 +14,7 @@ from ...transport.actor import Actor, ActorContext, built_early
 from ...transport.loop import run_actor
 from ...transport.machine import Effect
 from ...transport.protocol.message import Request
-from ..journal.effects import BecomeReady, SaveSnapshot, Started
+from ..journal.effects import BecomeReady, JournalOpened, SaveSnapshot
 from ..journal.snapshot_file import SnapshotFile
 from ..log.files import Files
 from .machine import REQUESTS, SchedulerMachine
@@ -50,7 +50,7 @@ class SchedulerActor(Actor):
             snapshot=decode_snapshot(data) if data is not None else None,
             slept_ms=self.loop.slept_ms,
         )
-        self.loop.dispatch(Started())
+        self.loop.dispatch(JournalOpened())
 
     def perform(self, effect: Effect) -> None:
         match effect:

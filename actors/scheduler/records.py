@@ -20,7 +20,7 @@ from typing import Literal, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from ...transport.addresses import Place
+from ...transport.addresses import TopicPartition
 from ...transport.batch import Record
 from ..journal.identity import Start
 
@@ -124,7 +124,7 @@ class Cancelled(Struct, frozen=True):
 class Moved(Struct, frozen=True):
     """What was intended for a place has been delivered, and what comes next there."""
 
-    place: Place
+    tp: TopicPartition
     target: Target | None
     delivered: tuple[str, ...] = ()
 
@@ -155,9 +155,9 @@ def encode(change: Change) -> Sequence[Record]:
             return (_ended(scheduled_id, "cancelled"),)
         case ProducerChosen(producer_id=producer_id):
             return ((_encode(ProducerKey()), _encode(producer_id), 0, None),)
-        case Moved(place=place, target=target, delivered=delivered):
+        case Moved(tp=tp, target=target, delivered=delivered):
             value = None if target is None else _encode(target)
-            return ((_encode(TargetKey(*place)), value, 0, None), *(_ended(each) for each in delivered))
+            return ((_encode(TargetKey(*tp)), value, 0, None), *(_ended(each) for each in delivered))
 
 
 def record_count(change: Change) -> int:

@@ -11,7 +11,7 @@ compaction has left counts as well. Called by moves.py.
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-from ...transport.addresses import Place, partition_address
+from ...transport.addresses import TopicPartition, partition_address
 from ...transport.batch import SEQUENCE_LIMIT, BatchHeader, split
 from ...transport.compression import Buffer
 from ...transport.machine import Call
@@ -30,13 +30,13 @@ class Wanted(NamedTuple):
 
 
 class Scan:
-    def __init__(self, key: Any, place: Place, wanted: Wanted, from_offset: int) -> None:
+    def __init__(self, key: Any, tp: TopicPartition, wanted: Wanted, from_offset: int) -> None:
         self._key = key
-        self._place = place
+        self._place = tp
         self._wanted = wanted
         self._position = from_offset
         self._is_confirming = False
-        self._address = partition_address(*place)
+        self._address = partition_address(*tp)
 
     def begin(self) -> Call:
         topic, partition = self._place

@@ -34,7 +34,7 @@ from ..journal.recorder import Durable, Recorder, Waiting
 from . import pending as limits
 from .listing import Listing
 from .moves import Moves
-from .pending import Clocks, Pending, digest_of, entry_of
+from .pending import Clocks, PendingMessages, digest_of, entry_of
 from .records import Cancelled, Change, Message, ProducerChosen, Scheduled, record_count
 
 REQUESTS: tuple[type[Request], ...] = (Schedule, ListScheduled, CancelScheduled)
@@ -50,9 +50,9 @@ class ParkedList(Struct, frozen=True):
 Answer: TypeAlias = Waiting | ParkedList
 
 
-class Serving:
+class SchedulerRequests:
     def __init__(
-        self, pending: Pending, moves: Moves, listing: Listing, recorder: Recorder[Change, Answer]
+        self, pending: PendingMessages, moves: Moves, listing: Listing, recorder: Recorder[Change, Answer]
     ) -> None:
         self._pending = pending
         self._moves = moves

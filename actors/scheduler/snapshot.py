@@ -14,11 +14,12 @@ import struct
 import msgspec
 from msgspec import Struct
 
+from ...transport.addresses import TopicPartition
 from ...transport.batch import checksum
 from ..journal.identity import Start
 from ..journal.mark import LogMark
 from .ledger import SchedulerLedger
-from .pending import Pending
+from .pending import PendingMessages
 from .records import Ending, Target
 
 MAGIC = b"PLDS"
@@ -51,7 +52,7 @@ _decode_body = msgspec.msgpack.Decoder(_Body).decode
 
 
 def encode_snapshot(
-    start: Start, producer_id: int | None, targets: list[tuple[str, int, Target]], pending: Pending,
+    start: Start, producer_id: int | None, targets: list[tuple[str, int, Target]], pending: PendingMessages,
     mark: LogMark, now: int,
 ) -> bytes:  # fmt: skip
     digests, entries = [], []
@@ -88,7 +89,7 @@ def decode_snapshot(data: bytes) -> Snapshot | None:
     ledger = SchedulerLedger()
     ledger.start = body.start
     ledger.producer_id = body.producer_id
-    ledger.targets = {(topic, partition): target for topic, partition, target in body.targets}
+    ledger.targets = {TopicPartition(topic, partition): target for topic, partition, target in body.targets}
     for at in range(0, len(body.digests), ENTRY_BYTES):
         entry = int.from_bytes(body.entries[at : at + ENTRY_BYTES], "big")
         ledger.pending.restore(body.digests[at : at + ENTRY_BYTES], entry)

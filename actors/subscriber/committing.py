@@ -24,9 +24,9 @@ from ...transport.client.errors import (
 )
 from ...transport.client.transactional import TransactionalProducer
 from ...transport.protocol.errors import ErrorCode, PlanariaError
-from .effects import Commit, Leave, LetGo
+from .effects import Commit, HandOver, Leave
 
-CommitOrder: TypeAlias = Commit | LetGo | Leave
+CommitOrder: TypeAlias = Commit | HandOver | Leave
 
 TRANSACTION_TIMEOUT_MS = 15_000
 """Of a process that ended in the middle and does not come back; others wait so long for its partitions' offsets."""

@@ -10,7 +10,7 @@ Both are alarms as long as the partition is this member's. Called by the feed.
 
 from collections.abc import Iterable
 
-from ...transport.addresses import Place
+from ...transport.addresses import TopicPartition
 from .effects import Damage, Damaged, Record
 
 LOOK_AGAIN_S = 5.0
@@ -18,42 +18,44 @@ LOOK_AGAIN_S = 5.0
 
 class DamageTable:
     def __init__(self) -> None:
-        self._standing: dict[Place, tuple[Damage, float]] = {}
+        self._standing: dict[TopicPartition, tuple[Damage, float]] = {}
         """And when to look again."""
-        self._skipped: dict[Place, list[Damage]] = {}
+        self._skipped: dict[TopicPartition, list[Damage]] = {}
         self.is_news = False
 
     def stand(self, damage: Damage, now_s: float) -> bool:
         """Stop in front of it; whether it is not known yet."""
-        before = self._standing.get(damage.place)
-        self._standing[damage.place] = (damage, now_s + LOOK_AGAIN_S)
+        before = self._standing.get(damage.tp)
+        self._standing[damage.tp] = (damage, now_s + LOOK_AGAIN_S)
         is_new = before is None or before[0] != damage
         self.is_news |= is_new
         return is_new
 
     def skip(self, damage: Damage) -> None:
-        self._standing.pop(damage.place, None)
-        self._skipped.setdefault(damage.place, []).append(damage)
+        self._standing.pop(damage.tp, None)
+        self._skipped.setdefault(damage.tp, []).append(damage)
         self.is_news = True
 
     def to_look_at(self, now_s: float) -> list[Damage]:
         """Where to try again now."""
         due = [damage for damage, at_s in self._standing.values() if at_s <= now_s]
         for damage in due:
-            self._standing[damage.place] = (damage, now_s + LOOK_AGAIN_S)
+            self._standing[damage.tp] = (damage, now_s + LOOK_AGAIN_S)
         return due
 
     def read(self, records: Iterable[Record]) -> None:
         """Whatever stood before these has been passed."""
         if not self._standing:
             return
-        for place in {(record.topic, record.partition) for record in records} & self._standing.keys():
-            del self._standing[place]
+        for tp in {
+            TopicPartition(record.topic, record.partition) for record in records
+        } & self._standing.keys():
+            del self._standing[tp]
             self.is_news = True
 
-    def gone(self, places: Iterable[Place]) -> None:
-        for place in places:
-            told = (self._standing.pop(place, None), self._skipped.pop(place, None))
+    def gone(self, tps: Iterable[TopicPartition]) -> None:
+        for tp in tps:
+            told = (self._standing.pop(tp, None), self._skipped.pop(tp, None))
             self.is_news |= any(told)
 
     def tell(self) -> Damaged:

@@ -3,8 +3,9 @@
 The format is `transport/dead_letters.py`.
 """
 
+from ...transport.addresses import TopicPartition
 from ...transport.dead_letters import DeadLetterHeaders, dead_letter_id, encode
-from .effects import Cause, Letter
+from .effects import Cause, DeadLetterRecord
 from .lanes import Lane
 
 CAUSES: dict[Cause, str] = {
@@ -17,7 +18,9 @@ CAUSES: dict[Cause, str] = {
 }
 
 
-def letter_for(lane: Lane, dead_letter: str, group: str, lineage: bytes, wall_offset_ms: int) -> Letter:
+def letter_for(
+    lane: Lane, dead_letter: str, group: str, lineage: bytes, wall_offset_ms: int
+) -> DeadLetterRecord:
     """Return the dead letter of the lane's first record, which has failed, for the topic `dead_letter`.
 
     `wall_offset_ms` is added to the lane's steady times.
@@ -41,6 +44,6 @@ def letter_for(lane: Lane, dead_letter: str, group: str, lineage: bytes, wall_of
         stack=failure.stack,
         peak_memory_bytes=failure.peak_bytes,
     )
-    place = (record.topic, record.partition)
-    dedup_id = dead_letter_id(group, place, record.offset, record.leader_epoch, lineage)
-    return Letter(dead_letter, record.key, record.value, encode(record.headers, fields), dedup_id)
+    tp = TopicPartition(record.topic, record.partition)
+    dedup_id = dead_letter_id(group, tp, record.offset, record.leader_epoch, lineage)
+    return DeadLetterRecord(dead_letter, record.key, record.value, encode(record.headers, fields), dedup_id)

@@ -16,7 +16,7 @@ knows offsets alone, a program in any language, which would make it once more.
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from ...transport.addresses import Place
+from ...transport.addresses import TopicPartition
 from .effects import Offsets, Record
 from .partitions import Partition
 
@@ -92,5 +92,5 @@ def beginnings(records: Sequence[Record]) -> Offsets:
     return {key_of(record): record.offset for record in reversed(records)}
 
 
-def key_of(record: Record) -> Place:
-    return (record.topic, record.partition)
+def key_of(record: Record) -> TopicPartition:
+    return TopicPartition(record.topic, record.partition)

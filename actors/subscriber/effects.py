@@ -5,10 +5,10 @@ Poll                   the feed's thread            Polled; Revoking or Lost may
 Commit                 the feed's thread            Committed | CommitRefused | CommitUncertain
 Leave                  the feed's thread            Left
 Pause, Resume, Rewind  the feed's thread            not at all
-LetGo                  the feed's thread            not at all; the feed waits for it after Revoking
+HandOver                  the feed's thread            not at all; the feed waits for it after Revoking
 Run                    a worker's thread            Ran
 Recall                 at once                      Recalled
-Bury                   the mail's thread            Buried | BuryFailed
+Bury                   the mail's thread            DeadLetterPublished | DeadLetterFailed
 NoteTimeout            at once                      TimedOut
 Forget, Abandon        at once                      not at all
 Retire                 at once                      not at all
@@ -25,14 +25,14 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
-from ...transport.addresses import Place
+from ...transport.addresses import TopicPartition
 from ...transport.context import Publication
 from ...transport.lineage import UNTRACED
 from .progress import Ahead
 
-Offsets: TypeAlias = Mapping[Place, int]
+Offsets: TypeAlias = Mapping[TopicPartition, int]
 """By partition, the offset to go on from."""
-Metadata: TypeAlias = Mapping[Place, str]
+Metadata: TypeAlias = Mapping[TopicPartition, str]
 """By partition, what goes with its offset."""
 Cause = Literal["failed", "rejected", "released", "timed out", "cpu exceeded", "killed"]
 Verdict = Literal["failed", "rejected", "released"]
@@ -59,7 +59,7 @@ class Record(Protocol):
     def leader_epoch(self) -> int: ...
 
 
-class Charge(Struct, frozen=True):
+class PriorAttempt(Struct, frozen=True):
     """A record that an earlier incarnation has tried in vain."""
 
     topic: str
@@ -83,8 +83,8 @@ class Charge(Struct, frozen=True):
     """Which topic of the name, and which reading of it by the group: see lineage.py."""
 
     @property
-    def key(self) -> Place:
-        return (self.topic, self.partition)
+    def key(self) -> TopicPartition:
+        return TopicPartition(self.topic, self.partition)
 
 
 class Failure(Struct, frozen=True):
@@ -101,7 +101,7 @@ class Failure(Struct, frozen=True):
     peak_bytes: int | None = None
 
 
-class Letter(Struct, frozen=True):
+class DeadLetterRecord(Struct, frozen=True):
     """A record for the dead-letter topic."""
 
     topic: str
@@ -129,7 +129,7 @@ class Commit(Struct, frozen=True):
     outputs: Sequence[Publication] = ()
 
 
-class LetGo(Struct, frozen=True):
+class HandOver(Struct, frozen=True):
     """Answer Revoking: commit this as Commit does, then the partitions may go to another member."""
 
     offsets: Offsets
@@ -146,11 +146,11 @@ class Leave(Struct, frozen=True):
 
 
 class Pause(Struct, frozen=True):
-    key: Place
+    key: TopicPartition
 
 
 class Resume(Struct, frozen=True):
-    key: Place
+    key: TopicPartition
 
 
 class Rewind(Struct, frozen=True):
@@ -185,11 +185,11 @@ class Recall(Struct, frozen=True):
     worker: int
 
 
-class Bury(Struct, frozen=True):
+class PublishDeadLetter(Struct, frozen=True):
     """Publish to the dead-letter topic and wait until it is durable there; or see that a transaction can publish it."""
 
     lane: int
-    letter: Letter
+    letter: DeadLetterRecord
 
 
 class NoteTimeout(Struct, frozen=True):
@@ -205,7 +205,7 @@ class NoteTimeout(Struct, frozen=True):
 class Forget(Struct, frozen=True):
     """This charged record is dealt with."""
 
-    key: Place
+    key: TopicPartition
     offset: int
 
 
@@ -217,7 +217,7 @@ class Abandon(Struct, frozen=True):
     """The process ends by order while the handler is at work; that is not to be charged."""
 
 
-class Tell(Struct, frozen=True):
+class WriteLog(Struct, frozen=True):
     level: int
     event: str
     fields: dict[str, Any]
@@ -238,28 +238,28 @@ class Crash(Struct, frozen=True):
 # Events.
 
 
-class Started(Struct, frozen=True):
+class ConsumerStarted(Struct, frozen=True):
     """The client is there."""
 
 
 class Polled(Struct, frozen=True):
     records: Sequence[Record]
-    ahead: Mapping[Place, Ahead] = {}
+    ahead: Mapping[TopicPartition, Ahead] = {}
     """Of partitions that are new here: what their last owner had done beyond the committed offset."""
-    lineages: Mapping[Place, bytes] = {}
+    lineages: Mapping[TopicPartition, bytes] = {}
     """Of partitions that are new here."""
 
 
 class Revoking(Struct, frozen=True):
-    """These partitions are wanted elsewhere; the feed waits for LetGo before they go."""
+    """These partitions are wanted elsewhere; the feed waits for HandOver before they go."""
 
-    keys: Sequence[Place]
+    keys: Sequence[TopicPartition]
 
 
 class Lost(Struct, frozen=True):
     """These partitions are gone already; commits for them are refused."""
 
-    keys: Sequence[Place]
+    keys: Sequence[TopicPartition]
 
 
 class Damage(Struct, frozen=True):
@@ -275,8 +275,8 @@ class Damage(Struct, frozen=True):
     is_skipped: bool = False
 
     @property
-    def place(self) -> Place:
-        return (self.topic, self.partition)
+    def tp(self) -> TopicPartition:
+        return TopicPartition(self.topic, self.partition)
 
 
 class Damaged(Struct, frozen=True):
@@ -306,7 +306,7 @@ class CommitUncertain(Struct, frozen=True):
     reason: str
 
 
-class Left(Struct, frozen=True):
+class GroupLeft(Struct, frozen=True):
     pass
 
 
@@ -352,22 +352,22 @@ class Recalled(Struct, frozen=True):
     count: int
 
 
-class Buried(Struct, frozen=True):
+class DeadLetterPublished(Struct, frozen=True):
     """It is durable, or its transaction is to publish it."""
 
     lane: int
     published: Sequence[Publication] = ()
 
 
-class BuryFailed(Struct, frozen=True):
+class DeadLetterFailed(Struct, frozen=True):
     lane: int
     reason: str
 
 
-def tell_of(record: Record, level: int, event: str, **fields: Any) -> Tell:
+def tell_of(record: Record, level: int, event: str, **fields: Any) -> WriteLog:
     """A line about one record."""
-    place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
-    return Tell(level, event, {**place, **fields})
+    tp = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+    return WriteLog(level, event, {**tp, **fields})
 
 
 WARNING = logging.WARNING

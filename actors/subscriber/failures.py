@@ -19,7 +19,7 @@ state are written here and in lanes.py. Called by the machine.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ...transport.addresses import Place
+from ...transport.addresses import TopicPartition
 from ...transport.machine import Effect, SetTimer, WallClockStepped
 from ...transport.protocol.operations import MAX_ALARM_CHARS
 from ...transport.subscription import SubscriberOptions
@@ -32,21 +32,21 @@ from .effects import (
     ERROR,
     WARNING,
     Alarm,
-    Bury,
-    BuryFailed,
-    Charge,
     Damage,
     Damaged,
+    DeadLetterFailed,
     Failure,
     Forget,
+    PriorAttempt,
+    PublishDeadLetter,
     Ran,
     Record,
-    Tell,
+    WriteLog,
     tell_of,
 )
 from .lanes import Lane
 from .partitions import Partitions
-from .past import spot_of
+from .recovered_state import spot_of
 from .retries import MAX_ALARMS, Retries
 
 
@@ -56,7 +56,7 @@ class Failures:
         options: SubscriberOptions,
         strategy: DeliveryStrategy,
         partitions: Partitions,
-        lineage_of: Callable[[Place], bytes],
+        lineage_of: Callable[[TopicPartition], bytes],
         draw: Draw,
     ) -> None:
         self._options = options
@@ -84,8 +84,10 @@ class Failures:
         self._wall_offset_ms = stepped.offset_ms
 
     def is_released(self, ran: Ran) -> bool:
-        is_excused = self.breaker.state != "closed" and ran.failure is not None and ran.verdict == "failed"
-        return self._tries_again and (ran.verdict == "released" or is_excused)
+        is_clock_stopped = (
+            self.breaker.state != "closed" and ran.failure is not None and ran.verdict == "failed"
+        )
+        return self._tries_again and (ran.verdict == "released" or is_clock_stopped)
 
     def released(self, lane: Lane) -> list[Effect]:
         """The first record was given out in vain. A handler that does nothing else must not fill the log."""
@@ -106,10 +108,12 @@ class Failures:
         alarm = f"circuit open: {count} different records failed, the last one with {reason}"
         self._circuit_alarm = " ".join(alarm.split())[:MAX_ALARM_CHARS]
         self.is_alarmed = True
-        told = Tell(ERROR, "circuit open", {"records": count, "reason": reason, "pause_ms": breaker.pause_ms})
+        told = WriteLog(
+            ERROR, "circuit open", {"records": count, "reason": reason, "pause_ms": breaker.pause_ms}
+        )
         return [told, SetTimer("breaker", now + breaker.pause_ms)]
 
-    def failed(self, lane: Lane, ran: Ran, now: int) -> Tell:
+    def failed(self, lane: Lane, ran: Ran, now: int) -> WriteLog:
         """Count a failure of the first record."""
         assert ran.failure is not None
         failure, is_rejected = ran.failure, ran.verdict == "rejected"
@@ -140,24 +144,24 @@ class Failures:
         if options.dead_letter is not None:
             lineage, ahead_ms = self._lineage_of(lane.key), self._wall_offset_ms
             lane.letter = letter_for(lane, options.dead_letter, options.group, lineage, ahead_ms)
-            return [self.bury(lane)]
+            return [self.publish_dead_letter(lane)]
         assert lane.last_failure is not None
         alarm = tell_of(lane.held[0], CRITICAL, "record keeps failing", attempts=lane.attempts)
         return [alarm, *self._park(lane, now, f"keeps failing: {lane.last_failure.reason}")]
 
-    def bury(self, lane: Lane) -> Bury:
+    def publish_dead_letter(self, lane: Lane) -> PublishDeadLetter:
         assert lane.letter is not None
         lane.state = "burying"
-        return Bury(lane.number, lane.letter)
+        return PublishDeadLetter(lane.number, lane.letter)
 
-    def bury_failed(self, lane: Lane, event: BuryFailed, now: int) -> list[Effect]:
+    def dead_letter_failed(self, lane: Lane, event: DeadLetterFailed, now: int) -> list[Effect]:
         told = tell_of(lane.held[0], CRITICAL, "record cannot be dead-lettered", reason=event.reason)
         return [told, *self._park(lane, now, f"cannot be dead-lettered: {event.reason}")]
 
-    def buried(self, lane: Lane) -> Tell:
+    def dead_lettered(self, lane: Lane) -> WriteLog:
         return tell_of(lane.held[0], ERROR, "record dead-lettered", attempts=lane.attempts)
 
-    def lost(self, lane: Lane) -> Tell:
+    def lost(self, lane: Lane) -> WriteLog:
         return tell_of(lane.held[0], ERROR, "record lost", attempts=lane.attempts)
 
     def damaged(self, event: Damaged) -> None:
@@ -182,8 +186,8 @@ class Failures:
     def _park(self, lane: Lane, now: int, why: str) -> list[Effect]:
         self.is_alarmed = True
         record = lane.held[0]
-        place = f"{record.topic}/{record.partition} offset {record.offset}"
-        lane.alarm = " ".join(f"parked: {place} {why}".split())[:MAX_ALARM_CHARS]
+        tp = f"{record.topic}/{record.partition} offset {record.offset}"
+        lane.alarm = " ".join(f"parked: {tp} {why}".split())[:MAX_ALARM_CHARS]
         return self._wait(lane, now, longest_backoff_ms(self._options))
 
     def _wait(self, lane: Lane, now: int, delay_ms: int) -> list[Effect]:
@@ -208,14 +212,20 @@ def _damage_alarm(damage: Damage) -> str:
     ]
 
 
-def failure_before(charge: Charge) -> Failure:
+def failure_before(prior_attempt: PriorAttempt) -> Failure:
     """What an earlier incarnation has left of a failure."""
-    reason = CAUSES[charge.cause]
-    return Failure(reason, exit=charge.exit, stack=charge.stack, peak_bytes=charge.peak_bytes)
+    reason = CAUSES[prior_attempt.cause]
+    return Failure(
+        reason, exit=prior_attempt.exit, stack=prior_attempt.stack, peak_bytes=prior_attempt.peak_bytes
+    )
 
 
-def lost_before(charge: Charge) -> list[Effect]:
+def lost_before(prior_attempt: PriorAttempt) -> list[Effect]:
     """At-most-once does not try again what an earlier incarnation had at hand."""
-    fields = {"topic": charge.topic, "partition": charge.partition, "offset": charge.offset}
-    told = Tell(ERROR, "record lost", {**fields, "reason": CAUSES[charge.cause]})
-    return [told, Forget(charge.key, charge.offset)]
+    fields = {
+        "topic": prior_attempt.topic,
+        "partition": prior_attempt.partition,
+        "offset": prior_attempt.offset,
+    }
+    told = WriteLog(ERROR, "record lost", {**fields, "reason": CAUSES[prior_attempt.cause]})
+    return [told, Forget(prior_attempt.key, prior_attempt.offset)]

@@ -55,8 +55,8 @@ from msgspec import Struct, structs
 
 from ...transport.lineage import UNTRACED
 from .bisection import Spot
-from .effects import Cause, Charge, Verdict
-from .past import Finished, Past, Suspect
+from .effects import Cause, PriorAttempt, Verdict
+from .recovered_state import Finished, RecoveredState, Suspect
 
 MAGIC = b"PLFLIGHT"
 VERSION = 5
@@ -139,15 +139,15 @@ class FlightRecorder:
         self.is_death_explained = False
         """Whether the last incarnation ended with records at hand: one is charged for it, of several each is suspect."""
         ring = self._read(range(RING_SLOTS))
-        charges = self._read(range(RING_SLOTS, SLOTS))
-        last = max((note.notes for note in (*ring.values(), *charges.values())), default=0)
+        prior_attempts = self._read(range(RING_SLOTS, SLOTS))
+        last = max((note.notes for note in (*ring.values(), *prior_attempts.values())), default=0)
         self._notes = itertools.count(last + 1)
         self._at = [_position(slot) for slot in range(workers)]
         """By worker, where it has written last; nobody else writes there."""
         self._claim = threading.Lock()
-        self._settle(ring, charges)
+        self._settle(ring, prior_attempts)
 
-    def past(self) -> Past:
+    def recovered(self) -> RecoveredState:
         """What the machine goes on from."""
         latest: dict[Spot, Note] = {}
         for note in self._read(range(RING_SLOTS)).values():
@@ -155,13 +155,13 @@ class FlightRecorder:
                 latest[note.spot] = note
         finished = [note for note in latest.values() if note.state == _FINISHED]
         suspects = [note for note in latest.values() if note.state == _SUSPECT]
-        return Past(
-            self.charges(),
+        return RecoveredState(
+            self.prior_attempts(),
             [Finished(*note.spot, note.committed, note.leader_epoch, note.lineage) for note in finished],
             [Suspect(*note.spot, note.leader_epoch, note.lineage) for note in suspects],
         )
 
-    def charges(self) -> list[Charge]:
+    def prior_attempts(self) -> list[PriorAttempt]:
         """The records that have failed attempts behind them."""
         notes = self._read(range(RING_SLOTS, SLOTS)).values()
         return [self._as_charge(note) for note in notes if note.state in _CAUSES]
@@ -215,7 +215,7 @@ class FlightRecorder:
         """The handler raised; the record waits for what is to become of it."""
         state = _STATES[verdict]
         tally = (attempt, handed, first_failed_ms, last_failed_ms, 0, leader_epoch, lineage)
-        self._charge(state, topic, partition, offset, tally)
+        self._prior_attempt(state, topic, partition, offset, tally)
         self._map[self._at[worker]] = _EMPTY
 
     def forget(self, spot: Spot) -> None:
@@ -263,14 +263,14 @@ class FlightRecorder:
     def close(self) -> None:
         self._map.close()
 
-    def _settle(self, ring: dict[int, Note], charges: dict[int, Note]) -> None:
+    def _settle(self, ring: dict[int, Note], prior_attempts: dict[int, Note]) -> None:
         """Turn the record that was at hand when the last incarnation ended into a charge like the others."""
         finished: dict[Spot, int] = {}
         for note in ring.values():
             if note.state == _FINISHED:
                 finished[note.spot] = max(note.notes, finished.get(note.spot, 0))
         waiting: dict[int, Note] = {}
-        for slot, note in charges.items():
+        for slot, note in prior_attempts.items():
             if finished.get(note.spot, 0) > note.notes:  # it succeeded after it had failed
                 self._map[_position(slot)] = _EMPTY
             elif note.state in _CAUSES:
@@ -289,7 +289,7 @@ class FlightRecorder:
             first_failed_ms = note.first_failed_ms or self._now_ms
             tally = (note.attempt, note.handed, first_failed_ms, self._now_ms, 0)
             told = self._last_end if note.spot == self._killer and state == _KILLED else None
-            self._charge(state, *note.spot, (*tally, note.leader_epoch, note.lineage), told)
+            self._prior_attempt(state, *note.spot, (*tally, note.leader_epoch, note.lineage), told)
         if self._killer is not None or (started and not culprits):
             # They alone: whoever was a suspect before and not at hand now has not done this.
             for slot in (slot for slot, note in ring.items() if note.state == _SUSPECT):
@@ -299,9 +299,9 @@ class FlightRecorder:
         for slot in culprits:
             self._map[_position(slot)] = _EMPTY
 
-    def _as_charge(self, note: Note) -> Charge:
+    def _as_charge(self, note: Note) -> PriorAttempt:
         tally = (note.handed, note.first_failed_ms, note.last_failed_ms)
-        charge = Charge(
+        prior_attempt = PriorAttempt(
             *note.spot,
             note.attempt,
             _CAUSES[note.state],
@@ -311,14 +311,14 @@ class FlightRecorder:
             lineage=note.lineage,
         )
         if note.spot != self._killer or note.state != _KILLED:
-            return charge
-        return structs.replace(charge, stack=self._last_stack, peak_bytes=self._last_peak_bytes)
+            return prior_attempt
+        return structs.replace(prior_attempt, stack=self._last_stack, peak_bytes=self._last_peak_bytes)
 
     def _read(self, slots: range) -> dict[int, Note]:
         notes = ((slot, read_note(self._map, _position(slot))) for slot in slots)
         return {slot: note for slot, note in notes if note is not None}
 
-    def _charge(
+    def _prior_attempt(
         self,
         state: int,
         topic: str,

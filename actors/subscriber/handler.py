@@ -59,8 +59,12 @@ def _needed(handler: Handler) -> list[inspect.Parameter]:
         parameters = inspect.signature(handler).parameters.values()
     except ValueError:  # some callables written in C tell nothing
         return []
-    by_place = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return [each for each in parameters if each.kind in by_place and each.default is inspect.Parameter.empty]
+    by_topic_partition = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [
+        each
+        for each in parameters
+        if each.kind in by_topic_partition and each.default is inspect.Parameter.empty
+    ]
 
 
 def refuse_result(result: object) -> None:

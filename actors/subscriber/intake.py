@@ -6,15 +6,15 @@ Owns the beginning of a partition: what is remembered of it counts from here on,
 import itertools
 from collections.abc import Mapping, Sequence
 
-from ...transport.addresses import Place
+from ...transport.addresses import TopicPartition
 from ...transport.machine import Effect
 from ...transport.subscription import SubscriberOptions
 from .commits import Commits
 from .delivery import DeliveryStrategy, key_of
 from .effects import Forget, Pause, Polled, Record
 from .partitions import Partitions
-from .past import Memory
 from .progress import NOTHING_AHEAD, Ahead
+from .recovered_state import Memory
 from .runs import Runs
 
 
@@ -39,9 +39,9 @@ class Intake:
         """What the polled records' partitions belong to, before any of the records is taken."""
         self._memory.learn(event.lineages)
         for key in event.lineages:
-            self._runs.acquit_void(key, self._memory.lineage(key))
+            self._runs.clear_void(key, self._memory.lineage(key))
 
-    def take(self, records: Sequence[Record], ahead: Mapping[Place, Ahead]) -> list[Effect]:
+    def take(self, records: Sequence[Record], ahead: Mapping[TopicPartition, Ahead]) -> list[Effect]:
         effects: list[Effect] = []
         for key, group in itertools.groupby(records, key_of):
             polled = list(group)
@@ -58,7 +58,7 @@ class Intake:
                 effects.append(Pause(key))
         return effects
 
-    def _begin(self, key: Place, position: int, ahead: Ahead) -> list[Effect]:
+    def _begin(self, key: TopicPartition, position: int, ahead: Ahead) -> list[Effect]:
         void = self._memory.take_void_charges(key)
         self._memory.begin(key, position, ahead)
         self._partitions.get(key).inherit(ahead)

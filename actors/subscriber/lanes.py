@@ -4,7 +4,7 @@
     idle       its first record may be given to the handler        a run -> running
     running    some of its records are with a worker               Ran -> idle, waiting, burying or settling
     waiting    its first record failed, or burying it did          the timer -> idle, or burying again
-    burying    its first record is on its way to the dead letters  Buried -> settling, BuryFailed -> waiting
+    burying    its first record goes to the dead letters  DeadLetterPublished -> settling, DeadLetterFailed -> waiting
     settling   a record that had failed is done, and not committed Committed -> idle
 
 Which records share a lane, partitions.py decides.
@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Literal
 
-from ...transport.addresses import Place
-from .effects import Cause, Charge, Failure, Letter, Record
+from ...transport.addresses import TopicPartition
+from .effects import Cause, DeadLetterRecord, Failure, PriorAttempt, Record
 
 LaneState = Literal["idle", "running", "waiting", "burying", "settling"]
 LaneName = bytes | int | None
@@ -48,7 +48,7 @@ class Lane:
         "state",
     )
 
-    def __init__(self, number: int, key: Place, name: LaneName = MAIN) -> None:
+    def __init__(self, number: int, key: TopicPartition, name: LaneName = MAIN) -> None:
         self.number = number
         """The lane of a partition that went and came back is another one."""
         self.key = key
@@ -60,7 +60,7 @@ class Lane:
         """The offset of the record it is settling for."""
         self.alarm: str | None = None
         """Set while it is parked."""
-        self.letter: Letter | None = None
+        self.letter: DeadLetterRecord | None = None
         """The first record's dead letter, once its attempts are used up."""
         self._begin()
 
@@ -95,21 +95,21 @@ class Lane:
             return count
         return next((at for at in range(1, count) if self.held[at].offset in apart), count)
 
-    def charge(self, charge: Charge, failure: Failure) -> None:
+    def prior_attempt(self, prior_attempt: PriorAttempt, failure: Failure) -> None:
         """Its first record was tried by an earlier incarnation."""
-        self.attempts = charge.attempts
-        self.handed = charge.handed
-        self.first_failed_ms = charge.first_failed_ms
-        self.last_failed_ms = charge.last_failed_ms
-        self.is_rejected = charge.cause == "rejected"
-        self.is_deadly = charge.cause in DEADLY
+        self.attempts = prior_attempt.attempts
+        self.handed = prior_attempt.handed
+        self.first_failed_ms = prior_attempt.first_failed_ms
+        self.last_failed_ms = prior_attempt.last_failed_ms
+        self.is_rejected = prior_attempt.cause == "rejected"
+        self.is_deadly = prior_attempt.cause in DEADLY
         self.last_failure = failure
 
-    def as_charge(self, lineage: bytes) -> Charge:
+    def as_charge(self, lineage: bytes) -> PriorAttempt:
         """What `charge` would take up again."""
         cause: Cause = "failed" if self.attempts else "released"
         failure = self.last_failure
-        return Charge(
+        return PriorAttempt(
             *self.key,
             self.held[0].offset,
             self.attempts,

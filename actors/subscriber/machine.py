@@ -1,27 +1,24 @@
-"""What a hosted subscriber does next: which record, again or not, buried or not, committed when. Pure.
+"""The machine of a hosted subscriber: which record runs, is retried, is dead-lettered or committed, and when. Pure.
 
-Threads work for it, each at one thing: the feed polls and commits, the workers run the handler, the mail publishes dead
-letters. It decides what they do; lanes.py has the states of records that go one after another, partitions.py says which
-do, runs.py which may start, departures.py how partitions go, delivery.py what depends on the promise made.
+The consumer thread polls and commits, the workers run the handler, the dead-letter publisher publishes. lanes.py has the
+states of records in sequence, partitions.py finds these, runs.py starts them, revocations.py gives partitions back.
 
     phase      means                                             left by
     serving    polls, runs, commits now and then             a stop order -> stopping; a stuck handler -> doomed
     stopping   finishes what is at hand, takes nothing new       nothing at hand nor out, or the deadline -> leaving
     leaving    the feed commits and leaves the group             Left, or the deadline -> ended
-    doomed     commits what is done; nothing else is started     the commit's answer, or DOOM_MS -> ended by Crash
+    doomed     commits what is done; nothing else is started     the commit's answer, or KILL_GRACE_MS -> ended by Crash
 
-A failing record blocks its own key alone; failures.py says what becomes of it. Attempts of earlier incarnations
-count (flight_recorder.py), so a record that kills its process is buried without being run once more.
+A failing record blocks its own key alone (failures.py). Attempts of earlier incarnations count (flight_recorder.py).
 
-What is to be published goes with one order at a time, Commit, LetGo or Leave, and stays here until that is answered: so
-none is given while a commit is under way, and none but LetGo during a poll, which may let a partition go. A commit in
-doubt ends the process: the next incarnation reads what became of it.
+Outputs are published with one effect at a time (Commit, HandOver, Leave) and stay here until it is answered. A commit
+in doubt ends the process; its next incarnation finds out.
 
-A record that had failed is committed before the next one of its key is tried. Otherwise two that kill the process,
-one behind the other, would do so for ever: each death would bring the first one back as if it had never been tried.
+A record that had failed is committed before the next one of its key is tried. Otherwise two records that kill the process
+could alternate endlessly: each crash would bring the first one back as if it had never been tried.
 
-A handler that exceeds its time cannot be interrupted: a thread has no kill. So the process notes which record it is,
-commits what is done, and ends; the next incarnation goes on with that record charged. It is noticed up to SLICE_MS late.
+A handler that exceeds its time cannot be interrupted, since threads cannot be killed. So the process notes the record,
+commits, and exits; its next incarnation counts the attempt. Detection takes up to SLICE_MS.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -35,23 +32,23 @@ from .backoff import Draw, in_the_middle
 from .commits import RETRY_MS, Commits
 from .dead_letters import CAUSES
 from .delivery import STRATEGIES, beginnings
-from .departures import Departures
 from .effects import (
     ERROR,
     WARNING,
     Abandon,
-    Buried,
-    BuryFailed,
     Commit,
     CommitRefused,
     Committed,
     CommitUncertain,
+    ConsumerStarted,
     CpuExceeded,
     Crash,
     Damaged,
+    DeadLetterFailed,
+    DeadLetterPublished,
     Forget,
+    GroupLeft,
     Leave,
-    Left,
     Lost,
     NoteTimeout,
     Offsets,
@@ -64,36 +61,41 @@ from .effects import (
     Retire,
     Revoking,
     Rewind,
-    Started,
-    Tell,
     TimedOut,
+    WriteLog,
     tell_of,
 )
 from .failures import Failures, failure_before, lost_before
 from .intake import Intake
 from .lanes import Lane
 from .partitions import NOTHING, Partition, Partitions
-from .past import NO_PAST, Memory, Past
+from .recovered_state import NOTHING_RECOVERED, Memory, RecoveredState
+from .revocations import Revocations
 from .runs import Runs
 
 SLICE_MS = 50
 """After so long a run ends at the next record, so that other partitions have their turn and commits go on."""
-DOOM_MS = 1_000
+KILL_GRACE_MS = 1_000
 
 Phase = Literal["serving", "stopping", "leaving", "doomed"]
 
 
 class SubscriberMachine:
-    def __init__(self, options: SubscriberOptions, past: Past = NO_PAST, draw: Draw = in_the_middle) -> None:
+    def __init__(
+        self,
+        options: SubscriberOptions,
+        recovered: RecoveredState = NOTHING_RECOVERED,
+        draw: Draw = in_the_middle,
+    ) -> None:
         self._options = options
         self._strategy = STRATEGIES[options.delivery]
-        self._memory = Memory(past)
+        self._memory = Memory(recovered)
         self._phase: Phase = "serving"
         self._partitions = Partitions(options.concurrency, tells_ahead=self._strategy.tells_ahead)
         self._failures = Failures(options, self._strategy, self._partitions, self._memory.lineage, draw)
         gate = self._failures.breaker
-        self._runs = Runs(options.concurrency, self._partitions, self._memory, past.suspects, gate)
-        self._departures = Departures(options, self._strategy, self._partitions, self._runs, self._memory)
+        self._runs = Runs(options.concurrency, self._partitions, self._memory, recovered.suspects, gate)
+        self._revocations = Revocations(options, self._strategy, self._partitions, self._runs, self._memory)
         self._commits = Commits()
         self._intake = Intake(
             options, self._strategy, self._partitions, self._runs, self._memory, self._commits
@@ -102,7 +104,7 @@ class SubscriberMachine:
         self._crash_reason = ""
         self._out: list[Effect] = []
         self._events: dict[type, Callable[[Any, int], None]] = {
-            Started: self._on_started,
+            ConsumerStarted: self._on_started,
             Polled: self._on_polled,
             Committed: self._on_committed,
             CommitRefused: self._on_commit_refused,
@@ -110,15 +112,15 @@ class SubscriberMachine:
             Damaged: lambda event, _: self._failures.damaged(event),
             Ran: self._on_ran,
             Recalled: self._on_recalled,
-            Buried: self._on_buried,
-            BuryFailed: self._on_bury_failed,
+            DeadLetterPublished: self._on_dead_letter_published,
+            DeadLetterFailed: self._on_dead_letter_failed,
             Revoking: self._on_revoking,
             Lost: self._on_lost,
             TimedOut: self._on_timed_out,
             CpuExceeded: self._on_cpu_exceeded,
             TimerFired: self._on_timer,
             StopRequested: self._on_stop_requested,
-            Left: self._on_left,
+            GroupLeft: self._on_left,
             **self._failures.events,
         }
         self._numbered_timers: dict[str, Callable[[int, int], None]] = {
@@ -130,7 +132,7 @@ class SubscriberMachine:
         self._timers: dict[str, Callable[[int], None]] = {
             "breaker": lambda _: self._failures.breaker.pause_over(),
             "commit": self._on_commit_due,
-            "let go": lambda _: self._out.extend(self._departures.late()),
+            "let go": lambda _: self._out.extend(self._revocations.late()),
             "finish": self._on_finish_late,
             "leave": self._on_leave_late,
             "doom": lambda _: self._do(Crash(self._crash_reason)),
@@ -150,10 +152,10 @@ class SubscriberMachine:
 
     # Records come in.
 
-    def _on_started(self, event: Started, now: int) -> None:
+    def _on_started(self, event: ConsumerStarted, now: int) -> None:
         if not self._strategy.tries_again:
-            for charge in self._memory.charges():
-                self._out += lost_before(charge)
+            for prior_attempt in self._memory.prior_attempts():
+                self._out += lost_before(prior_attempt)
             self._memory.clear()
         self._poll()
 
@@ -169,13 +171,13 @@ class SubscriberMachine:
             self._try_leave()
             return
         self._intake.learn(event)
-        records = self._departures.admitted(event.records)
+        records = self._revocations.admitted(event.records)
         offsets = self._strategy.before_handling(records)
         if offsets:
             self._out += self._commits.commit(Commit(offsets), records)
         else:
             self._out += self._intake.take(records, event.ahead)
-            self._out += self._departures.try_restart()
+            self._out += self._revocations.try_restart()
             self._plan_commit(now)
             self._commit_if_due()
             self._poll()
@@ -192,18 +194,18 @@ class SubscriberMachine:
 
     def _is_charged(self, lane: Lane, now: int) -> bool:
         """Whether the first record was tried by an earlier incarnation; it is then put off, or buried."""
-        charge = self._memory.take_charge(lane.held[0])
-        if charge is None:
+        prior_attempt = self._memory.take_charge(lane.held[0])
+        if prior_attempt is None:
             return False
-        if charge.leader_epoch != lane.held[0].leader_epoch:
-            self._do(Forget(lane.key, charge.offset))
+        if prior_attempt.leader_epoch != lane.held[0].leader_epoch:
+            self._do(Forget(lane.key, prior_attempt.offset))
             return False
-        lane.charge(charge, failure_before(charge))
-        self._runs.beware(lane)
-        if charge.cause == "released":
-            self._partitions.detour(lane)
+        lane.prior_attempt(prior_attempt, failure_before(prior_attempt))
+        self._runs.isolate(lane)
+        if prior_attempt.cause == "released":
+            self._partitions.retry_lane(lane)
             return False
-        self._do(tell_of(lane.held[0], WARNING, CAUSES[charge.cause], attempts=charge.attempts))
+        self._do(tell_of(lane.held[0], WARNING, CAUSES[prior_attempt.cause], attempts=prior_attempt.attempts))
         self._treat(lane, now)
         return True
 
@@ -240,7 +242,7 @@ class SubscriberMachine:
     def _on_failed(self, lane: Lane, event: Ran, now: int) -> None:
         if self._failures.is_released(event):
             self._out += self._failures.released(lane)
-            self._partitions.detour(lane)
+            self._partitions.retry_lane(lane)
         else:
             self._do(self._failures.failed(lane, event, now))
             self._treat(lane, now)
@@ -281,13 +283,13 @@ class SubscriberMachine:
         for lane in lanes:
             partition = self._partitions.owner(lane)
             if partition is None or partition.is_leaving or self._phase != "serving":
-                self._departures.drop(lane, partition)
+                self._revocations.drop(lane, partition)
             self._partitions.clear(lane)
             self._partitions.queue(lane)
         for partition in self._partitions.of({lane.key for lane in lanes}):
             self._resume(partition)
         self._plan_commit(now)
-        self._out += self._departures.try_let_go()
+        self._out += self._revocations.try_let_go()
         self._try_leave()
 
     def _resume(self, partition: Partition) -> None:
@@ -304,32 +306,32 @@ class SubscriberMachine:
             self._finish(lane, 1)
         else:
             self._out += self._failures.treat(lane, now)
-            self._partitions.detour(lane)
+            self._partitions.retry_lane(lane)
 
     def _on_again(self, number: int, now: int) -> None:
         lane = self._partitions.at_work.get(number)
         if lane is None or lane.state != "waiting" or not lane.held:
             return
         if lane.letter is not None:
-            self._do(self._failures.bury(lane))
+            self._do(self._failures.publish_dead_letter(lane))
         else:
             lane.state = "idle"
             self._partitions.queue(lane)
 
-    def _on_buried(self, event: Buried, now: int) -> None:
+    def _on_dead_letter_published(self, event: DeadLetterPublished, now: int) -> None:
         lane = self._partitions.at_work.get(event.lane)
         if lane is None:
             return
-        self._do(self._failures.buried(lane))
+        self._do(self._failures.dead_lettered(lane))
         lane.state = "idle"
         self._finish(lane, 1, {lane.held[0].offset: event.published})
         self._settle([lane], now)
 
-    def _on_bury_failed(self, event: BuryFailed, now: int) -> None:
+    def _on_dead_letter_failed(self, event: DeadLetterFailed, now: int) -> None:
         lane = self._partitions.at_work.get(event.lane)
         if lane is None:
             return
-        self._out += self._failures.bury_failed(lane, event, now)
+        self._out += self._failures.dead_letter_failed(lane, event, now)
         self._settle([lane], now)
 
     # What is done is committed.
@@ -373,16 +375,16 @@ class SubscriberMachine:
             lane.state, lane.settling = "idle", None
             self._partitions.clear(lane)
             self._partitions.queue(lane)
-        for charge in self._memory.take_charges_before(key, partition.committed_offset):
-            self._do(Forget(key, charge.offset))
-        self._runs.acquit(key, partition.committed_offset)
+        for prior_attempt in self._memory.take_charges_before(key, partition.committed_offset):
+            self._do(Forget(key, prior_attempt.offset))
+        self._runs.clear_suspects(key, partition.committed_offset)
         self._resume(partition)
 
     def _on_commit_refused(self, event: CommitRefused, now: int) -> None:
         held_back = self._commits.answered()
-        self._do(Tell(WARNING, "commit refused", {"reason": event.reason}))
+        self._do(WriteLog(WARNING, "commit refused", {"reason": event.reason}))
         if event.is_spoiled and self._phase == "serving":
-            self._departures.restart(
+            self._revocations.restart(
                 [part.key for part in self._partitions.of(event.offsets) if part.outputs]
             )
         if held_back:
@@ -402,10 +404,10 @@ class SubscriberMachine:
     # Partitions go.
 
     def _on_revoking(self, event: Revoking, now: int) -> None:
-        self._out += self._departures.revoking(event.keys, now)
+        self._out += self._revocations.revoking(event.keys, now)
 
     def _on_lost(self, event: Lost, now: int) -> None:
-        self._departures.lost(event.keys)
+        self._revocations.lost(event.keys)
 
     # The end.
 
@@ -425,15 +427,15 @@ class SubscriberMachine:
         self._runs.ended(event.number, now)  # should it come back after all, that is too late
         self._phase = "doomed"
         stuck = next(record for record in run.records if record.offset == event.offset)
-        place = f"{stuck.topic}/{stuck.partition} offset {stuck.offset}"
-        self._crash_reason = f"{CAUSES[event.cause]} at {place}"
+        tp = f"{stuck.topic}/{stuck.partition} offset {stuck.offset}"
+        self._crash_reason = f"{CAUSES[event.cause]} at {tp}"
         self._do(tell_of(stuck, ERROR, f"handler {event.cause}"))
         before = run.records[: run.records.index(stuck)][: event.before.undelivered]
         for lane, done in run.done(len(before)):
             if lane.number in self._partitions.at_work:
                 self._finish(lane, done, event.before.published)
-        self._out += self._departures.let_go()
-        self._do(SetTimer("doom", now + DOOM_MS))
+        self._out += self._revocations.let_go()
+        self._do(SetTimer("doom", now + KILL_GRACE_MS))
         self._commit_and_crash()
 
     @property
@@ -457,7 +459,7 @@ class SubscriberMachine:
         self._do(SetTimer("finish", max(now, event.deadline - STOP_MARGIN_MS)))
         self._do(SetTimer("leave", max(now, event.deadline - STOP_MARGIN_MS // 2)))
         for partition in self._partitions.owned.values():
-            self._departures.drop_all(partition)
+            self._revocations.drop_all(partition)
         self._try_leave()
 
     def _try_leave(self) -> None:
@@ -470,17 +472,17 @@ class SubscriberMachine:
             return
         held = sum(len(lane.held) for lane in self._partitions.at_work.values())
         if held:
-            self._do(Tell(WARNING, "stopped before all at hand was handled", {"records": held}))
+            self._do(WriteLog(WARNING, "stopped before all at hand was handled", {"records": held}))
         self._do(Abandon())
         self._leave()
 
     def _leave(self) -> None:
         self._phase = "leaving"
-        self._out += self._departures.let_go()
+        self._out += self._revocations.let_go()
         offsets = self._committable() if self._is_quiet else {}
         self._do(Leave(*self._partitions.tell(offsets)))
 
-    def _on_left(self, event: Left, now: int) -> None:
+    def _on_left(self, event: GroupLeft, now: int) -> None:
         self._do(Retire())
         self._do(Stop("stopped by order"))
 

@@ -17,7 +17,7 @@ import itertools
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 
-from ...transport.addresses import Place
+from ...transport.addresses import TopicPartition
 from ...transport.context import Publication
 from .effects import Metadata, Offsets, Record
 from .lanes import MAIN, Lane, LaneName
@@ -26,12 +26,12 @@ from .progress import Ahead, Ranges, beyond, gaps, is_in, to_metadata
 
 HELD_BYTES = 8 * 1024 * 1024
 """A partition of which so much is held is full, however few its records."""
-DETOURS = 100
+RETRY_LANES = 100
 NOTHING: Mapping[int, Sequence[Publication]] = {}
 
 
 class Partition:
-    def __init__(self, key: Place, *, tells_ahead: bool) -> None:
+    def __init__(self, key: TopicPartition, *, tells_ahead: bool) -> None:
         self.key = key
         self._tells_ahead = tells_ahead
         self.lanes: dict[LaneName, Lane] = {}
@@ -157,21 +157,21 @@ class Partitions:
     def __init__(self, concurrency: int, *, tells_ahead: bool) -> None:
         self._is_by_key = concurrency > 1
         self._tells_ahead = tells_ahead
-        self.owned: dict[Place, Partition] = {}
+        self.owned: dict[TopicPartition, Partition] = {}
         """This member's."""
         self.at_work: dict[int, Lane] = {}
         """The lanes of these, and those of which the partition went while what they hold is still to be handled here."""
         self._turns: dict[int, Lane] = {}
         self._numbers = itertools.count(1)
 
-    def get(self, key: Place) -> Partition:
+    def get(self, key: TopicPartition) -> Partition:
         """The partition, made when it is new."""
         partition = self.owned.get(key)
         if partition is None:
             partition = self.owned[key] = Partition(key, tells_ahead=self._tells_ahead)
         return partition
 
-    def of(self, keys: Iterable[Place]) -> list[Partition]:
+    def of(self, keys: Iterable[TopicPartition]) -> list[Partition]:
         return [self.owned[key] for key in keys if key in self.owned]
 
     def owner(self, lane: Lane) -> Partition | None:
@@ -181,7 +181,7 @@ class Partitions:
 
     def tell(self, offsets: Offsets) -> tuple[Offsets, Metadata, tuple[Publication, ...]]:
         """These are about to be committed: all that the order for it says."""
-        metadata: dict[Place, str] = {}
+        metadata: dict[TopicPartition, str] = {}
         outputs: list[Publication] = []
         for partition in self.of(offsets):
             text, published = partition.tell(offsets[partition.key])
@@ -215,10 +215,10 @@ class Partitions:
         partition.lanes[name] = self.at_work[lane.number] = lane
         return lane
 
-    def detour(self, lane: Lane) -> None:
+    def retry_lane(self, lane: Lane) -> None:
         """The main lane's first record is in trouble: leave it, with those of its key, a lane of its own."""
         partition = self.owner(lane)
-        if lane.name != MAIN or partition is None or len(partition.lanes) > DETOURS:
+        if lane.name != MAIN or partition is None or len(partition.lanes) > RETRY_LANES:
             return
         key = lane.held[0].key
         main = Lane(next(self._numbers), lane.key, MAIN)

@@ -1,9 +1,9 @@
 """The hosted subscriber's process: a loop, a machine, a flight recorder, and the threads that work for it. Impure.
 
     loop          control, heartbeats, the machine     never blocks, whatever the handler does
-    feed.py       the member of the group              polls and commits
+    consumer_thread.py       the member of the group              polls and commits
     worker.py     the handler                          `concurrency` records at a time
-    mail.py       the dead letters                     only when there are any
+    dead_letter_publisher.py       the dead letters                     only when there are any
     the client's  sockets of consumer and producer
 
 It is a client like any other: it reaches the broker by the gateway's endpoint, and its address is its instance id, so
@@ -31,27 +31,27 @@ from ...transport.protocol.errors import PlanariaError
 from ...transport.protocol.operations import InFlight, RetryReport
 from ...transport.subscription import SubscriberOptions
 from .committing import DELIVERY_TIMEOUT_MS, TRANSACTION_TIMEOUT_MS, AtomicCommits, PlainCommits
+from .consumer_thread import ConsumerThread, OnPartitions
+from .dead_letter_publisher import DeadLetterPublisher
 from .effects import (
     Abandon,
     Alarm,
-    Bury,
     Crash,
     Forget,
     NoteTimeout,
+    PublishDeadLetter,
     Recall,
     Recalled,
     Retire,
     Run,
-    Tell,
     TimedOut,
+    WriteLog,
 )
-from .feed import Feed, OnPartitions
 from .flight_recorder import FlightRecorder, flight_path
-from .gauge import Gauge, limit_memory, take_stack
 from .handler import load_handler
 from .machine import SubscriberMachine
-from .mail import Mail
 from .output_topics import OutputTopics
+from .resource_monitor import ResourceMonitor, limit_memory, take_stack
 from .threads import Inbox, ThreadFailed
 from .worker import Workers
 
@@ -75,10 +75,10 @@ class SubscriberProcess(Actor):
         self._inbox = Inbox()
         self._recorder: FlightRecorder
         self._client: Client
-        self._feed: Feed
+        self._consumer_thread: ConsumerThread
         self._workers: Workers
-        self._gauge: Gauge
-        self._mail: Mail
+        self._resource_monitor: ResourceMonitor
+        self._dead_letter_publisher: DeadLetterPublisher
         self._outputs: OutputTopics | None = None
 
     def endpoint(self) -> None:
@@ -97,7 +97,7 @@ class SubscriberProcess(Actor):
         self._recorder = FlightRecorder(path, self.loop.now, context.last_end, stack, options.concurrency)
         # The retries bound how often a record may do that; the supervisor need not.
         self.is_death_accounted = self._recorder.is_death_explained
-        self.machine = SubscriberMachine(options, self._recorder.past(), random.random)
+        self.machine = SubscriberMachine(options, self._recorder.recovered(), random.random)
         self._client = Client(options.endpoint, client_id=context.address)
         producer = self._client.producer(delivery_timeout_ms=OUTPUT_TIMEOUT_MS)
         is_exact = options.delivery == "exactly-once"
@@ -117,13 +117,19 @@ class SubscriberProcess(Actor):
             is_metered=options.cpu_limit is not None,
             now_ms=lambda: self.loop.now,
         )
-        self._gauge = Gauge(self._recorder, self._workers, self._inbox, options.cpu_limit)
-        self._mail = Mail(producer, self._inbox, letters.check, is_only_checked=is_exact)
+        self._resource_monitor = ResourceMonitor(
+            self._recorder, self._workers, self._inbox, options.cpu_limit
+        )
+        self._dead_letter_publisher = DeadLetterPublisher(
+            producer, self._inbox, letters.check, is_only_checked=is_exact
+        )
         commits = AtomicCommits(self._transactions()) if is_exact else PlainCommits()
         skips_damage = options.on_damage == "skip"
-        self._feed = Feed(self._join, options.max_records, self._inbox, commits, skips_damage=skips_damage)
+        self._consumer_thread = ConsumerThread(
+            self._join, options.max_records, self._inbox, commits, skips_damage=skips_damage
+        )
         self.loop.watch(self._inbox.fileno(), self._take_posted)
-        self._feed.open()
+        self._consumer_thread.open()
         if options.memory_limit is not None:
             limit_memory(options.memory_limit)
 
@@ -133,13 +139,13 @@ class SubscriberProcess(Actor):
                 self._workers.run(effect)
             case Recall(number=number, worker=worker):
                 self.loop.dispatch(Recalled(number, self._workers.recall(worker)))
-            case Bury():
-                self._mail.send(effect)
+            case PublishDeadLetter():
+                self._dead_letter_publisher.send(effect)
             case Forget():
                 self._recorder.forget((*effect.key, effect.offset))
             case Retire():
                 self._recorder.discard()
-            case Tell():
+            case WriteLog():
                 _log.log(effect.level, effect.event, extra={"fields": effect.fields})
             case Alarm():
                 self.alarms = effect.alarms
@@ -152,7 +158,7 @@ class SubscriberProcess(Actor):
             case Crash():
                 raise SubscriberCrashed(effect.reason)
             case _:
-                self._feed.perform(effect)
+                self._consumer_thread.perform(effect)
 
     def alarms_now(self) -> tuple[str, ...]:
         return self.alarms + (self._outputs.alarms() if self._outputs is not None else ())
@@ -169,7 +175,7 @@ class SubscriberProcess(Actor):
     def close(self) -> None:
         """A handler still at work is abandoned; if the supervisor is gone, the group is not left either."""
         self._workers.stop()
-        self._gauge.stop()
+        self._resource_monitor.stop()
         self._recorder.abandon()
 
     def _take_posted(self) -> None:

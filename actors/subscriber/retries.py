@@ -56,9 +56,9 @@ class Retries:
 
     def _alarm(self, lane: Lane) -> str:
         record, failure = lane.held[0], lane.last_failure
-        place = f"{record.topic}/{record.partition} offset {record.offset}"
+        tp = f"{record.topic}/{record.partition} offset {record.offset}"
         reason = failure.reason if failure is not None else "unknown"
-        return retry_alarm(place, self._alarm_ms, lane.attempts, reason)
+        return retry_alarm(tp, self._alarm_ms, lane.attempts, reason)
 
     def _failing(self) -> Iterator[Lane]:
         for number, lane in list(self._lanes.items()):

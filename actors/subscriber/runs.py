@@ -13,13 +13,13 @@ import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-from ...transport.addresses import Place
+from ...transport.addresses import TopicPartition
 from .bisection import Bisection, Spot
 from .breaker import Breaker
 from .effects import Record, Run
 from .lanes import Lane
 from .partitions import Partitions
-from .past import Memory, Suspect, spot_of
+from .recovered_state import Memory, Suspect, spot_of
 
 RUN_RECORDS = 500
 POOL_RECORDS = 500
@@ -57,13 +57,13 @@ class Running:
             yield lane, min(count, taken)
             count -= min(count, taken)
 
-    def lane_at(self, place: int) -> Lane:
+    def lane_at(self, tp: int) -> Lane:
         """Whose record that is."""
         for lane, taken in self._parts:
-            if place < taken:
+            if tp < taken:
                 return lane
-            place -= taken
-        raise IndexError(place)
+            tp -= taken
+        raise IndexError(tp)
 
     def give_back(self, count: int) -> list[Lane]:
         """The last `count` records; returns whose they were. Those of which nothing is left here are idle."""
@@ -166,19 +166,19 @@ class Runs:
         """How many of the lane's records a worker has."""
         return sum(running.count_of(lane) for running in self.running.values())
 
-    def acquit(self, key: Place, before: int | None = None) -> None:
+    def clear_suspects(self, key: TopicPartition, before: int | None = None) -> None:
         """The partition is not this process's any more, or is done up to there."""
         for spot in list(self._bisection.suspects):
             if spot[:2] == key and (before is None or spot[2] < before):
                 self._bisection.clear(spot)
 
-    def acquit_void(self, key: Place, lineage: bytes) -> None:
+    def clear_void(self, key: TopicPartition, lineage: bytes) -> None:
         """Suspects of another lineage are not to be tried: other records have their offsets."""
         for spot in list(self._bisection.suspects):
             if spot[:2] == key and self._suspects[spot].lineage != lineage:
                 self._bisection.clear(spot)
 
-    def beware(self, lane: Lane) -> None:
+    def isolate(self, lane: Lane) -> None:
         """The lane's first record has an attempt behind it."""
         if lane.is_deadly:
             self._deadly.add(lane.number)

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from ...transport.addresses import Place, is_internal
+from ...transport.addresses import TopicPartition, is_internal
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import TopicPartitions
 from ...transport.protocol.transactions import MAX_PARTICIPANTS, State
@@ -44,14 +44,14 @@ class Ended(Struct, frozen=True, array_like=True):
     why: Why
 
 
-class Entry(Struct, frozen=True, array_like=True):
+class TransactionEntry(Struct, frozen=True, array_like=True):
     state: State
     producer_id: int
     producer_epoch: int
     timeout_ms: int
     changed_ms: int
     started_ms: int | None = None
-    partitions: tuple[Place, ...] = ()
+    partitions: tuple[TopicPartition, ...] = ()
     groups: tuple[str, ...] = ()
     ended: Ended | None = None
 
@@ -68,26 +68,26 @@ class Entry(Struct, frozen=True, array_like=True):
             else None
         )
 
-    def moved(self, state: State, now: int, **changes: Any) -> "Entry":
+    def moved(self, state: State, now: int, **changes: Any) -> "TransactionEntry":
         """In another state. An illegal step is a bug, and ends the actor."""
         assert self.state in LEGAL_PREDECESSORS[state], f"{self.state} is not followed by {state}"
         return msgspec.structs.replace(self, state=state, changed_ms=now, **changes)
 
-    def joined(self, partitions: TopicPartitions, groups: list[str], now: int) -> "Entry":
+    def joined(self, partitions: TopicPartitions, groups: list[str], now: int) -> "TransactionEntry":
         """With more participants. Raises ProtocolError for what can be none."""
-        places, names = {*self.partitions, *places_of(partitions)}, {*self.groups, *groups}
-        if len(places) + len(names) > MAX_PARTICIPANTS:
+        tps, names = {*self.partitions, *topic_partitions_of(partitions)}, {*self.groups, *groups}
+        if len(tps) + len(names) > MAX_PARTICIPANTS:
             message = f"partitions, groups: a transaction has {MAX_PARTICIPANTS} participants at most"
             raise ProtocolError(ErrorCode.INVALID_REQUEST, message)
         return self.moved(
             "Ongoing",
             now,
             started_ms=now if self.started_ms is None else self.started_ms,
-            partitions=tuple(sorted(places)),
+            partitions=tuple(sorted(tps)),
             groups=tuple(sorted(names)),
         )
 
-    def decided(self, is_committed: bool, why: Why, next_id: tuple[int, int], now: int) -> "Entry":
+    def decided(self, is_committed: bool, why: Why, next_id: tuple[int, int], now: int) -> "TransactionEntry":
         """At the commit point: how it ends, and the identity of the next one."""
         ended = Ended(self.producer_id, self.producer_epoch, is_committed, why)
         return self.moved(
@@ -99,12 +99,12 @@ class Entry(Struct, frozen=True, array_like=True):
             ended=ended,
         )
 
-    def completed(self, now: int) -> "Entry":
+    def completed(self, now: int) -> "TransactionEntry":
         assert self.is_ending, self.state
         state: State = "CompleteCommit" if self.state == "PrepareCommit" else "CompleteAbort"
         return self.moved(state, now, partitions=(), groups=())
 
-    def reopened(self, next_id: tuple[int, int], timeout_ms: int, why: Why, now: int) -> "Entry":
+    def reopened(self, next_id: tuple[int, int], timeout_ms: int, why: Why, now: int) -> "TransactionEntry":
         """For a holder that begins; whoever had the identity before is shut out."""
         ended = Ended(self.producer_id, self.producer_epoch, False, why)
         return self.moved(
@@ -117,19 +117,19 @@ class Entry(Struct, frozen=True, array_like=True):
         )
 
 
-def places_of(partitions: TopicPartitions) -> set[Place]:
+def topic_partitions_of(partitions: TopicPartitions) -> set[TopicPartition]:
     """Participants as an entry keeps them. Raises ProtocolError for what can be none."""
-    places = {(topic, number) for topic, numbers in partitions.items() for number in numbers}
-    for topic, number in places:
+    tps = {TopicPartition(topic, number) for topic, numbers in partitions.items() for number in numbers}
+    for topic, number in tps:
         if number < 0:
             raise ProtocolError(ErrorCode.INVALID_REQUEST, f"partitions: {topic[:250]!r} has no {number}")
         if is_internal(topic):
             raise ProtocolError(ErrorCode.FORBIDDEN, f"partitions: {topic[:250]!r} is internal")
-    return places
+    return tps
 
 
-def topic_partitions(places: tuple[Place, ...]) -> TopicPartitions:
+def topic_partitions(tps: tuple[TopicPartition, ...]) -> TopicPartitions:
     found: TopicPartitions = {}
-    for topic, partition in places:
+    for topic, partition in tps:
         found.setdefault(topic, []).append(partition)
     return found

@@ -8,14 +8,14 @@ Run by process.py.
 from ...transport.addresses import transactions_address
 from ...transport.machine import Effect, Event, Received, Reply, SetTimer, Stop, TimerFired, WallClockStepped
 from ..journal.effects import BecomeReady
-from ..journal.phases import Left, Phases
+from ..journal.phases import Disposition, Phases
 from ..journal.producer_ids import ProducerIds
 from ..journal.recorder import Recorder, Waiting
 from ..journal.replay import Replay
 from ..journal.topics_watch import TopicsWatch
 from .markers import Markers
 from .records import Change, Ledger, encode
-from .serving import REQUESTS, Serving
+from .serving import REQUESTS, TransactionRequests
 
 COMPLETION_WAIT_MS = 1_000
 """How long a completion waits for something else to be recorded with."""
@@ -41,21 +41,21 @@ class TransactionsMachine:
         self._markers = Markers()
         self._numbers = ProducerIds()
         self._overdue_at: int | None = None
-        self._patience_at: int | None = None
+        self._deadline_at: int | None = None
         self._is_completion_timed = False
         self._recorder: Recorder[Change, Waiting]
-        self._serving: Serving
+        self._serving: TransactionRequests
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         effects, left = self._phases.handle(event, now)
         match left:
-            case Left.NOTHING:
+            case Disposition.NOTHING:
                 return effects
-            case Left.BEGIN:
+            case Disposition.BEGIN:
                 return effects + self._begin_serving(now)
-            case Left.CLOSE:
+            case Disposition.CLOSE:
                 self._serving.hasten()
-            case Left.EVENT:
+            case Disposition.EVENT:
                 effects += self._while_serving(event, now)
         effects += self._flush(now)
         if self._phases.is_stopping:
@@ -69,7 +69,7 @@ class TransactionsMachine:
         self._recorder = Recorder(
             self._replay.appender, self._replay.identity, next_sequence=1, encode=encode
         )
-        self._serving = Serving(
+        self._serving = TransactionRequests(
             self._number, self._endpoint, self._ledger.entries, self._recorder, self._markers, now
         )
         effects: list[Effect] = [BecomeReady(), *self._watch.start(), SetTimer(FORGET, now + FORGET_CHECK_MS)]
@@ -111,7 +111,7 @@ class TransactionsMachine:
             self._overdue_at = None
             self._serving.abort_overdue(now)
         elif key == PATIENCE:
-            self._patience_at = None
+            self._deadline_at = None
             return self._serving.send_away(now)
         elif key == COMPLETIONS:
             self._is_completion_timed = False
@@ -134,10 +134,10 @@ class TransactionsMachine:
         if overdue_at is not None and (self._overdue_at is None or overdue_at < self._overdue_at):
             self._overdue_at = overdue_at
             effects.append(SetTimer(OVERDUE, max(now, overdue_at)))
-        patience_at = self._serving.next_impatience()
-        if patience_at is not None and self._patience_at is None:
-            self._patience_at = patience_at
-            effects.append(SetTimer(PATIENCE, patience_at))
+        deadline_at = self._serving.next_timeout()
+        if deadline_at is not None and self._deadline_at is None:
+            self._deadline_at = deadline_at
+            effects.append(SetTimer(PATIENCE, deadline_at))
         if self._serving.has_lazy and not self._is_completion_timed:
             self._is_completion_timed = True
             effects.append(SetTimer(COMPLETIONS, now + COMPLETION_WAIT_MS))

@@ -18,13 +18,13 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ...transport.addresses import CONTROLLER, coordinator_address, partition_address
+from ...transport.addresses import CONTROLLER, TopicPartition, coordinator_address, partition_address
 from ...transport.machine import Answered, Call, Effect, Event, Failed, PeerUp, SetTimer, TimerFired
 from ...transport.protocol.control import EnsureGroup
 from ...transport.protocol.errors import ErrorBody, ErrorCode
 from ...transport.protocol.message import Done, Request
 from ...transport.protocol.transactions import EndGroupTransaction, Marker, WriteMarkers
-from .entry import Ended, Entry
+from .entry import Ended, TransactionEntry
 
 MARKERS, GROUP, REFUSED = "markers", "marker_group", "marker_refused"
 RETRY_MS = 100
@@ -71,10 +71,10 @@ class Markers:
         self._put_at: dict[_Way, int] = {}
         """How many had come when a participant last had something to be told."""
 
-    def send(self, transactional_id: str, entry: Entry) -> tuple[list[Effect], list[str]]:
+    def send(self, transactional_id: str, entry: TransactionEntry) -> tuple[list[Effect], list[str]]:
         """Tell the participants of what has ended; effects, and the ids that are complete already."""
         assert entry.ended is not None
-        ways = [_Way(*place) for place in entry.partitions] + [_Way(group, -1) for group in entry.groups]
+        ways = [_Way(*tp) for tp in entry.partitions] + [_Way(group, -1) for group in entry.groups]
         self._left[transactional_id] = len(ways)
         if not ways:
             return [], self._done(transactional_id, 0)
@@ -86,10 +86,10 @@ class Markers:
             finished += done
         return effects, finished
 
-    def send_late(self, ended: Ended, places: list[tuple[str, int]], groups: list[str]) -> list[Effect]:
+    def send_late(self, ended: Ended, tps: list[TopicPartition], groups: list[str]) -> list[Effect]:
         """Tell who has come late of what has ended long since."""
         effects: list[Effect] = []
-        for way in [*(_Way(*place) for place in places), *(_Way(group, -1) for group in groups)]:
+        for way in [*(_Way(*tp) for tp in tps), *(_Way(group, -1) for group in groups)]:
             effects += self._put(way, _Item(None, _marker(ended)))[0]
         return effects
 

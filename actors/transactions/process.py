@@ -13,7 +13,7 @@ from ...transport.actor import Actor, ActorContext, built_early
 from ...transport.loop import run_actor
 from ...transport.machine import Effect
 from ...transport.protocol.message import Request
-from ..journal.effects import BecomeReady, Started
+from ..journal.effects import BecomeReady, JournalOpened
 from .machine import REQUESTS, TransactionsMachine
 
 
@@ -38,7 +38,7 @@ class TransactionsActor(Actor):
         )
 
     def start(self) -> None:
-        self.loop.dispatch(Started())
+        self.loop.dispatch(JournalOpened())
 
     def perform(self, effect: Effect) -> None:
         if isinstance(effect, BecomeReady):

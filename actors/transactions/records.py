@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from ...transport.batch import BatchHeader, Record
 from ..journal.identity import NO_START, Start
-from .entry import Entry
+from .entry import TransactionEntry
 
 
 class InvalidRecord(ValueError):
@@ -31,13 +31,13 @@ class TransactionKey(Struct, frozen=True, array_like=True, tag="transaction"):
 
 class Change(Struct, frozen=True):
     transactional_id: str
-    entry: Entry | None
+    entry: TransactionEntry | None
     """None: forgotten."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_key = msgspec.msgpack.Decoder(StartKey | TransactionKey).decode
-_decode_entry = msgspec.msgpack.Decoder(Entry).decode
+_decode_entry = msgspec.msgpack.Decoder(TransactionEntry).decode
 _decode_start = msgspec.msgpack.Decoder(Start).decode
 
 
@@ -51,7 +51,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.start = Start(NO_START, "")
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, TransactionEntry] = {}
 
     def claim(self, start: Start) -> Record:
         return (_encode(StartKey()), _encode(start), 0, None)

@@ -5,7 +5,7 @@ Owns the entries as decided: the records follow, and every answer waits until th
 
     request              entry                          decision
     init_producer        none                           a new producer id, epoch 0
-                         is ending                      waits for the markers, PATIENCE_MS; then CONCURRENT_TRANSACTIONS
+                         is ending                      waits for the markers, TIMEOUT_MS; then CONCURRENT_TRANSACTIONS
                          Ongoing                        PrepareAbort; the answer waits as above
                          Empty, Complete*               the next epoch; who had the one before is fenced
                          (same holder, named by its identity: as above, but it is not fenced by somebody else)
@@ -37,7 +37,7 @@ from ...transport.protocol.transactions import (
     TransactionDescription,
 )
 from ..journal.recorder import Recorder, Waiting
-from .entry import Ended, Entry, Why, places_of, topic_partitions
+from .entry import Ended, TransactionEntry, Why, topic_partitions, topic_partitions_of
 from .markers import Markers
 from .records import Change
 
@@ -47,7 +47,7 @@ MAX_NAMED = 5
 """Participants that an error names."""
 MAX_PARKED = 10
 """Requests that wait for one transaction to be complete."""
-PATIENCE_MS = 1_000
+TIMEOUT_MS = 1_000
 """How long they wait."""
 SPARE_NUMBERS = 2
 """Numbers for producer ids that are kept ready."""
@@ -60,12 +60,12 @@ class _Parked(NamedTuple):
     until: int
 
 
-class Serving:
+class TransactionRequests:
     def __init__(
         self,
         number: int,
         endpoint: str | None,
-        entries: dict[str, Entry],
+        entries: dict[str, TransactionEntry],
         recorder: Recorder[Change, Waiting],
         markers: Markers,
         now: int,
@@ -94,7 +94,7 @@ class Serving:
                 self._deadlines[name] = now + entry.timeout_ms
             self._know(name, entry)
 
-    def _know(self, name: str, entry: Entry) -> None:
+    def _know(self, name: str, entry: TransactionEntry) -> None:
         before = self._deadlines.pop(name, None)
         if entry.deadline_ms is not None:
             self._deadlines[name] = entry.deadline_ms if before is None else min(before, entry.deadline_ms)
@@ -117,7 +117,7 @@ class Serving:
         self._changes.update(self._lazy)
         self._lazy = {}
 
-    def _decide(self, name: str, entry: Entry | None) -> None:
+    def _decide(self, name: str, entry: TransactionEntry | None) -> None:
         self._lazy.pop(name, None)
         self._changes[name] = Change(name, entry)
         if entry is None:
@@ -201,7 +201,7 @@ class Serving:
         if not self._numbers:
             return self._want(asked)
         producer_id = transactional_producer_id(self._number, self._numbers.popleft())
-        self._decide(name, Entry("Empty", producer_id, 0, request.transaction_timeout_ms, now))
+        self._decide(name, TransactionEntry("Empty", producer_id, 0, request.transaction_timeout_ms, now))
         return self._answer(asked, InitProducerReply(producer_id=producer_id, producer_epoch=0))
 
     def _on_add(self, asked: Received, request: AddToTransaction, now: int) -> list[Effect]:
@@ -228,8 +228,8 @@ class Serving:
         ended = Ended(*identity, False, "fenced")
         if entry is not None and entry.ended is not None and identity == _identity(entry.ended):
             ended = entry.ended
-        places = sorted(places_of(request.partitions))
-        return [Reply(asked.sender, Done()), *self._markers.send_late(ended, places, request.groups)]
+        tps = sorted(topic_partitions_of(request.partitions))
+        return [Reply(asked.sender, Done()), *self._markers.send_late(ended, tps, request.groups)]
 
     def _on_end(self, asked: Received, request: EndTransaction, now: int) -> list[Effect]:
         identity = (request.producer_id, request.producer_epoch)
@@ -254,7 +254,9 @@ class Serving:
         self._decide(name, joined.decided(request.commit, "asked", next_id, now))
         return self._answer(asked, EndTransactionReply(producer_id=next_id[0], producer_epoch=next_id[1]))
 
-    def _on_repeated_end(self, asked: Received, request: EndTransaction, entry: Entry) -> list[Effect]:
+    def _on_repeated_end(
+        self, asked: Received, request: EndTransaction, entry: TransactionEntry
+    ) -> list[Effect]:
         identity = (request.producer_id, request.producer_epoch)
         ended = entry.ended
         if ended is None or identity != _identity(ended) or ended.why == "fenced":
@@ -282,10 +284,10 @@ class Serving:
         waiting = self._parked.setdefault(name, deque())
         if len(waiting) >= MAX_PARKED:
             raise self._still_ending(name)
-        waiting.append(_Parked(asked, now + PATIENCE_MS))
+        waiting.append(_Parked(asked, now + TIMEOUT_MS))
         return []
 
-    def next_impatience(self) -> int | None:
+    def next_timeout(self) -> int | None:
         """When somebody will have waited for long enough."""
         return min((waiting[0].until for waiting in self._parked.values()), default=None)
 
@@ -321,7 +323,7 @@ class Serving:
         self._numbers.append(number)
         return self.on_request(self._wanting.popleft(), now) if self._wanting else []
 
-    def _next_id(self, entry: Entry) -> tuple[int, int] | None:
+    def _next_id(self, entry: TransactionEntry) -> tuple[int, int] | None:
         """The identity after the current one; None while there is no number for a new producer id."""
         if entry.producer_epoch < LAST_EPOCH:
             return entry.producer_id, entry.producer_epoch + 1
@@ -345,7 +347,7 @@ class Serving:
             ]
         )
 
-    def _send_markers(self, ending: list[tuple[str, Entry]]) -> tuple[list[Effect], list[str]]:
+    def _send_markers(self, ending: list[tuple[str, TransactionEntry]]) -> tuple[list[Effect], list[str]]:
         effects: list[Effect] = []
         finished: list[str] = []
         for name, entry in ending:
@@ -396,7 +398,7 @@ def _identity(ended: Ended) -> tuple[int, int]:
     return ended.producer_id, ended.producer_epoch
 
 
-def _is_same_holder(entry: Entry, request: InitProducer) -> bool:
+def _is_same_holder(entry: TransactionEntry, request: InitProducer) -> bool:
     """Whether the asker is the last to have had an identity of this transactional id."""
     given = (request.producer_id, request.producer_epoch)
     if given == (entry.producer_id, entry.producer_epoch):
@@ -404,7 +406,7 @@ def _is_same_holder(entry: Entry, request: InitProducer) -> bool:
     return entry.ended is not None and given == _identity(entry.ended) and entry.ended.why != "fenced"
 
 
-def _described(name: str, entry: Entry, wall_offset_ms: int) -> TransactionDescription:
+def _described(name: str, entry: TransactionEntry, wall_offset_ms: int) -> TransactionDescription:
     return TransactionDescription(
         transactional_id=name,
         state=entry.state,

@@ -19,7 +19,7 @@ import msgspec
 MAX_EXAMPLES = 10
 
 
-class Entry(msgspec.Struct, frozen=True):
+class LogEntry(msgspec.Struct, frozen=True):
     """A value at its place in the log."""
 
     partition: int
@@ -78,7 +78,7 @@ class History:
         """Acknowledged values that the group has not been given yet."""
         return set(self.acknowledged).difference(self.deliveries.get(group, ()))
 
-    def check(self, log: Iterable[Entry], groups: Iterable[str] = ()) -> Verdict:
+    def check(self, log: Iterable[LogEntry], groups: Iterable[str] = ()) -> Verdict:
         """Hold everything seen against everything promised.
 
         `log` is every partition's content in offset order; `groups` should have been given everything, and so should
@@ -92,7 +92,7 @@ class History:
             self._check_group(group, self.deliveries.get(group, []), verdict)
         return verdict
 
-    def _check_log(self, log: list[Entry], verdict: Verdict) -> None:
+    def _check_log(self, log: list[LogEntry], verdict: Verdict) -> None:
         verdict.in_log = len(log)
         found: dict[str, tuple[int, int]] = {}
         for entry in log:
@@ -101,9 +101,9 @@ class History:
             if entry.value in self.refused:
                 verdict.accuse("phantom", f"{entry} was refused")
             found.setdefault(entry.value, (entry.partition, entry.offset))
-        for value, place in self.acknowledged.items():
-            if found.get(value) != place:
-                verdict.accuse("lost", f"{value!r} was acknowledged at {place}, found at {found.get(value)}")
+        for value, tp in self.acknowledged.items():
+            if found.get(value) != tp:
+                verdict.accuse("lost", f"{value!r} was acknowledged at {tp}, found at {found.get(value)}")
         _check_order("log", (entry.value for entry in log), verdict)
 
     def _check_group(self, group: str, values: list[str], verdict: Verdict) -> None:

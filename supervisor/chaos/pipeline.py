@@ -18,10 +18,11 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
+from ...transport.addresses import TopicPartition
 from ...transport.client.client import Client
 from ..broker import EMBEDDED_ENDPOINT, Broker
 from .clocks import Clocks, rehearsed
-from .history import Entry, History
+from .history import History, LogEntry
 from .hosted_stage import HOSTED, read_calls, transforming
 from .nemesis import WEIGHTS, Nemesis
 from .probes import Probes
@@ -290,9 +291,9 @@ def _await_everybody(scratch: Path, workers: Workers) -> None:
 def _settle(client: Client, partitions: int, count: int, workers: Workers, say: Say) -> None:
     """Wait until as many outputs can be read as there was input, or long enough to call them lost."""
     started = time.monotonic()
-    places = [(TOPICS[2], partition) for partition in range(partitions)]
+    tps = [(TOPICS[2], partition) for partition in range(partitions)]
     seen: set[str] = set()
-    with client.consumer(partitions=places, auto_offset_reset="earliest") as consumer:
+    with client.consumer(partitions=tps, auto_offset_reset="earliest") as consumer:
         while (waited_s := time.monotonic() - started) < SETTLE_S:
             workers.tend()
             found = consumer.poll(SETTLE_POLL_S, max_messages=10_000)
@@ -303,23 +304,23 @@ def _settle(client: Client, partitions: int, count: int, workers: Workers, say: 
     say(f"after {waited_s:.0f} s {len(seen)} of {count} had come through")
 
 
-def _read(client: Client, topic: str, partitions: int) -> list[Entry]:
+def _read(client: Client, topic: str, partitions: int) -> list[LogEntry]:
     """Everything committed, partition by partition; what a worker that was killed left open ends by its timeout."""
-    entries: list[Entry] = []
+    entries: list[LogEntry] = []
     for partition in range(partitions):
         end = client.list_offsets(topic, partition, "latest").offset
         with client.consumer(partitions=[(topic, partition)], auto_offset_reset="earliest") as consumer:
             while consumer.position(topic, partition) < end:
                 found = consumer.poll(0.1, max_messages=10_000)
-                entries += [Entry(partition, m.offset, (m.value or b"").decode()) for m in found]
+                entries += [LogEntry(partition, m.offset, (m.value or b"").decode()) for m in found]
     return entries
 
 
 def _committed(client: Client, group: str, topic: str, partitions: int) -> dict[int, int]:
     """The group's offsets once no transaction is between the decision and its marker."""
-    places = [(topic, partition) for partition in range(partitions)]
-    with client.consumer(group, partitions=places, auto_commit=False) as consumer:
-        return {place.partition: at for place, at in consumer.committed(places).items()}
+    tps = [TopicPartition(topic, partition) for partition in range(partitions)]
+    with client.consumer(group, partitions=tps, auto_commit=False) as consumer:
+        return {tp.partition: at for tp, at in consumer.committed(tps).items()}
 
 
 def _print(report: PipelineReport, console: Console) -> None:

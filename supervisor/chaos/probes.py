@@ -12,7 +12,7 @@ from ...transport.protocol.operations import ActorStatus
 from .history import History
 from .workload import TOPIC, publish_value
 
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 STATUS_POLL_S = 0.01
 
 
@@ -23,7 +23,7 @@ class Probes:
         self._topic = topic
         self._client = client
         self._history = history
-        self._producer = client.producer(linger_ms=0, delivery_timeout_ms=int(PATIENCE_S * 1000))
+        self._producer = client.producer(linger_ms=0, delivery_timeout_ms=int(TIMEOUT_S * 1000))
         self._numbers = itertools.count()
 
     def close(self) -> None:
@@ -47,7 +47,7 @@ class Probes:
 
     def supervisor(self, instance_id: str) -> None:
         """Returns once another supervisor than `instance_id` answers through its gateway."""
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         while time.monotonic() < deadline:
             if self._client.status().instance_id != instance_id:
                 self._partition(0)
@@ -59,12 +59,12 @@ class Probes:
         number = next(self._numbers)
         # A key a probe: probes of one partition overlap, and only one key's values are ordered.
         delivery = publish_value(self._producer, self._history, f"probe{number}", 0, partition)
-        error = delivery.exception(PATIENCE_S)
+        error = delivery.exception(TIMEOUT_S)
         if error is not None:
             raise error if isinstance(error, PlanariaError) else PlanariaError(str(error))
 
     def _ready_again(self, victim: ActorStatus) -> None:
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         instance_id = self._client.status().instance_id
         while time.monotonic() < deadline:
             status = self._client.status()

@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-from .history import MAX_EXAMPLES, Entry
+from .history import MAX_EXAMPLES, LogEntry
 
 Outcome = Literal["ok", "fail", "info"]
 KINDS = ("aborted_read", "lost", "torn", "phantom", "apart", "duplicated", "zombie", "reordered")
@@ -60,9 +60,9 @@ class Findings(msgspec.Struct, kw_only=True):
 def check_stage(
     attempts: Iterable[Attempt],
     sessions: Iterable[Session],
-    source: list[Entry],
+    source: list[LogEntry],
     committed: Mapping[int, int],
-    target: list[Entry],
+    target: list[LogEntry],
 ) -> Findings:
     """One stage, after everything has ended: `source` and `target` as a `read_committed` reader has them, each
     partition in the order of offsets; `committed` the group's offset in each partition of the source."""
@@ -111,7 +111,7 @@ def _check_zombies(
 
 
 def _check_offsets(
-    source: list[Entry], committed: Mapping[int, int], target: list[Entry], findings: Findings
+    source: list[LogEntry], committed: Mapping[int, int], target: list[LogEntry], findings: Findings
 ) -> None:
     made: dict[str, int] = {}
     for entry in target:
@@ -126,7 +126,7 @@ def _check_offsets(
             findings.accuse("apart", f"{entry} {said} behind the committed offset, its output is otherwise")
 
 
-def _check_order(target: list[Entry], findings: Findings) -> None:
+def _check_order(target: list[LogEntry], findings: Findings) -> None:
     latest: dict[str, int] = {}
     for entry in target:
         key, _, number = origin(entry.value).rpartition(":")

@@ -18,7 +18,7 @@ from ...transport.client.delivery import Delivery
 from ...transport.client.errors import DeliveryFailed
 from ...transport.client.messages import Message
 from ...transport.client.producer import Producer
-from .history import Entry, History
+from .history import History, LogEntry
 
 TOPIC = "CHAOS"
 MEMBERS_GROUP = "chaos-members"
@@ -156,15 +156,15 @@ def read_journals(directory: Path) -> list[str]:
     return [value for _, value in sorted(lines, key=lambda line: int(line[0]))]
 
 
-def read_log(client: Client, partitions: int) -> list[Entry]:
+def read_log(client: Client, partitions: int) -> list[LogEntry]:
     """Everything in the topic, from the start of each partition to its end now."""
-    entries: list[Entry] = []
+    entries: list[LogEntry] = []
     for partition in range(partitions):
         end = client.list_offsets(TOPIC, partition, "latest").offset
         with client.consumer(partitions=[(TOPIC, partition)], auto_offset_reset="earliest") as consumer:
             position = 0
             while position < end:
                 for message in consumer.poll(5.0, max_messages=10_000):
-                    entries.append(Entry(partition, message.offset, text_of(message)))
+                    entries.append(LogEntry(partition, message.offset, text_of(message)))
                     position = message.offset + 1
     return entries

@@ -11,7 +11,7 @@ from .failures import CommandFailed
 from .help_text import Command, Group
 from .letters import (
     letter_filter,
-    parse_place,
+    parse_position,
     plain,
     print_histogram,
     print_letter,
@@ -120,7 +120,7 @@ def list_letters(
 @app.command(cls=Command)
 def show(
     topic: TopicArgument,
-    place: Annotated[
+    position: Annotated[
         str,
         typer.Argument(
             metavar="[PARTITION:]OFFSET",
@@ -138,7 +138,7 @@ def show(
     "first_failure_ms", "last_failure_ms", "reason", "exception",
     "traceback", "exit", "redrives", "message": as "consume --format json"}
     """
-    where = parse_place(place)
+    where = parse_position(position)
     with attached(connect) as client:
         _holds_letters(client, topic)
         letter = _letter_at(client, topic, where)
@@ -188,9 +188,9 @@ def redrive(
       planaria dlq redrive ORDERS.dlq --dry-run --handler shop:charge
       planaria dlq redrive ORDERS.dlq --reason Timeout --since 2h --rate 50
 
-    --json: {"run", "moved", "held_back", "homeless", "refused",
-    "settled"}; with --dry-run {"letters": [{"partition", "offset", "to",
-    "passed", "reason", "traceback"}], "held_back", "homeless"}
+    --json: {"run", "moved", "held_back", "no_origin", "refused",
+    "already_moved"}; with --dry-run {"letters": [{"partition", "offset", "to",
+    "passed", "reason", "traceback"}], "held_back", "no_origin"}
     """
     from ...transport.client.redrive import Redrive, who  # noqa: PLC0415
 
@@ -268,10 +268,10 @@ def _partitions(client: "Client", topic: str) -> range:
     return range(len(client.describe_topic(topic).partitions))
 
 
-def _letter_at(client: "Client", topic: str, place: tuple[int, int]) -> "DeadLetter":
+def _letter_at(client: "Client", topic: str, position: tuple[int, int]) -> "DeadLetter":
     from ...transport.client.dead_letters import letter_of, read_partition  # noqa: PLC0415
 
-    partition, offset = place
+    partition, offset = position
     if partition not in _partitions(client, topic):
         raise CommandFailed(f"{topic} has no partition {partition}")
     found = next(read_partition(client, topic, partition, offset), None)

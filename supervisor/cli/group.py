@@ -5,6 +5,7 @@ from typing import Annotated, Literal, TypeAlias
 
 import typer
 
+from ...transport.addresses import TopicPartition
 from .confirmation import YesOption, confirm
 from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
 from .group_report import GroupReport, alarms_of, entries_of, report_on
@@ -190,7 +191,9 @@ def reset(
     with attached(connect) as client:
         moves = moves_to(client, group, target, topic, partition, is_forced=force)
         if not dry_run:
-            client.reset_offsets(group, {(move.topic, move.partition): move.after for move in moves})
+            client.reset_offsets(
+                group, {TopicPartition(move.topic, move.partition): move.after for move in moves}
+            )
     if as_json:
         print_json({"group": group, "dry_run": dry_run, "partitions": moves})
     else:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from ...transport.addresses import Place, coordinator_address, subscriber_group
+from ...transport.addresses import TopicPartition, coordinator_address, subscriber_group
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.groups import DescribeGroupReply, MemberDescription
 from .retries import RetryingRecord, of_hosted
@@ -80,12 +80,12 @@ def report_on(client: "Client", found: DescribeGroupReply) -> GroupReport:
         for topic, partitions in member.assignment.items()
         for partition in partitions
     }
-    places = sorted(committed.keys() | owners.keys())
-    ends = log_ends(client, sorted({topic for topic, _ in places}))
+    tps = sorted(committed.keys() | owners.keys())
+    ends = log_ends(client, sorted({topic for topic, _ in tps}))
     rows = []
-    for topic, partition in places:
+    for topic, partition in tps:
         entry = committed.get((topic, partition))
-        start, end = ends.get((topic, partition), (None, None))
+        start, end = ends.get(TopicPartition(topic, partition), (None, None))
         # What was never committed is read from the log's start at most, and so is what was committed before it.
         read = start if entry is None or start is None else max(entry.offset, start)
         rows.append(
@@ -126,9 +126,9 @@ def alarms_of(status: "StatusReply", group: str) -> list[str]:
     ]
 
 
-def log_ends(client: "Client", topics: list[str]) -> dict[Place, tuple[int, int]]:
+def log_ends(client: "Client", topics: list[str]) -> dict[TopicPartition, tuple[int, int]]:
     """First and next offset of every partition that is online. A deleted topic has none."""
-    ends = {}
+    ends: dict[TopicPartition, tuple[int, int]] = {}
     for topic in topics:
         try:
             found = client.describe_topic(topic)
@@ -138,5 +138,8 @@ def log_ends(client: "Client", topics: list[str]) -> dict[Place, tuple[int, int]
             continue
         for partition in found.partitions:
             if partition.high_watermark >= 0:
-                ends[topic, partition.partition] = (partition.log_start_offset, partition.high_watermark)
+                ends[TopicPartition(topic, partition.partition)] = (
+                    partition.log_start_offset,
+                    partition.high_watermark,
+                )
     return ends

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from ...transport.client.dead_letters import DeadLetter, LetterFilter
     from ...transport.client.redrive import RedriveReport
 
-_PLACE = re.compile(r"(?:([0-9]{1,9}):)?([0-9]{1,18})")
+_TOPIC_PARTITION = re.compile(r"(?:([0-9]{1,9}):)?([0-9]{1,18})")
 
 
-def parse_place(text: str) -> tuple[int, int]:
+def parse_position(text: str) -> tuple[int, int]:
     """Partition and offset; partition 0 when only the offset is given. Raises BadParameter."""
-    found = _PLACE.fullmatch(text)
+    found = _TOPIC_PARTITION.fullmatch(text)
     if found is None:
         raise typer.BadParameter(f"{text!r} is not like 0:17", param_hint="OFFSET")
     return int(found[1] or 0), int(found[2])
@@ -53,7 +53,7 @@ def letter_filter(
         reason=reason,
         group=group,
         since_ms=None if since is None else parse_since(since, int(time.time() * 1000)),
-        places=frozenset(map(parse_place, offsets)) if offsets else None,
+        positions=frozenset(map(parse_position, offsets)) if offsets else None,
     )
 
 
@@ -133,12 +133,12 @@ def print_letter(letter: "DeadLetter") -> None:
 
 def print_report(report: "RedriveReport") -> None:
     note(f"{plural(report.moved, 'letter')} sent back")
-    if report.settled:
-        note(f"{report.settled} had been sent by a run that was killed")
+    if report.already_moved:
+        note(f"{report.already_moved} had been sent by a run that was killed")
     if report.held_back:
         note(f"{report.held_back} held back: sent back too often already; --max-redrives allows more")
-    if report.homeless:
-        note(f"{report.homeless} do not tell where they come from; --to names a topic for them")
+    if report.no_origin:
+        note(f"{report.no_origin} do not tell where they come from; --to names a topic for them")
     if report.refused:
         note(f"{report.refused} refused by the broker; they stay")
 
@@ -167,16 +167,16 @@ def print_trials(
             is_good = is_good and trial.passed
             row |= {"passed": trial.passed, "reason": trial.reason, "traceback": trial.traceback}
     if as_json:
-        print_json({"letters": rows, "held_back": left_out.held_back, "homeless": left_out.homeless})
+        print_json({"letters": rows, "held_back": left_out.held_back, "no_origin": left_out.no_origin})
         return is_good
     for row in rows:
-        place = f"{row['partition']}:{row['offset']}"
+        position = f"{row['partition']}:{row['offset']}"
         if handler is None:
-            note(f"{place} would go to {row['to']}")
+            note(f"{position} would go to {row['to']}")
         elif row["passed"]:
-            note(f"{place} passes")
+            note(f"{position} passes")
         else:
-            note(f"{place} fails: {row['reason']}")
+            note(f"{position} fails: {row['reason']}")
             note("".join(f"    {line}\n" for line in str(row["traceback"]).splitlines()).rstrip())
     passed = sum(bool(row.get("passed")) for row in rows)
     note(f"{plural(len(rows), 'letter')}" + ("" if handler is None else f", {passed} would pass"))

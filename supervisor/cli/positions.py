@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 import typer
 from msgspec import Struct, field
 
-from ...transport.addresses import Place
+from ...transport.addresses import TopicPartition
 from .failures import CommandFailed
 from .group_report import log_ends
 from .times import past_ms
@@ -71,28 +71,30 @@ def moves_to(
     if not topics:
         raise CommandFailed(f"group {group} has no offsets yet: name a topic with --topic")
     ends = log_ends(client, topics)
-    places = [place for place in sorted(ends) if partition is None or place[1] == partition]
-    missing = sorted({place for place in committed if place[0] in topics} - ends.keys())
-    wanted = [place for place in missing if partition is None or place[1] == partition]
-    if wanted or not places:
+    tps = [tp for tp in sorted(ends) if partition is None or tp[1] == partition]
+    missing = sorted({tp for tp in committed if tp[0] in topics} - ends.keys())
+    wanted = [tp for tp in missing if partition is None or tp[1] == partition]
+    if wanted or not tps:
         where = "/".join(map(str, wanted[0])) if wanted else f"{'/'.join(topics)}/{partition or 0}"
         raise CommandFailed(
             f'partition {where} is not online or does not exist: "planaria topic describe" says more'
         )
     if isinstance(target, AtOffset) and not is_forced:
-        _refuse_outside(target.offset, places, ends)
+        _refuse_outside(target.offset, tps, ends)
     return [
         Move(topic=name, partition=number, before=committed.get((name, number)), after=after)
-        for (name, number), after in _offsets(client, target, places, ends).items()
+        for (name, number), after in _offsets(client, target, tps, ends).items()
     ]
 
 
-def _refuse_outside(offset: int, places: list[Place], ends: dict[Place, tuple[int, int]]) -> None:
-    for place in places:
-        first, end = ends[place]
+def _refuse_outside(
+    offset: int, tps: list[TopicPartition], ends: dict[TopicPartition, tuple[int, int]]
+) -> None:
+    for tp in tps:
+        first, end = ends[tp]
         if not first <= offset <= end:
             raise CommandFailed(
-                f"offset {offset} is outside {place[0]}/{place[1]}, which holds {first} to {end}: --force goes to the"
+                f"offset {offset} is outside {tp[0]}/{tp[1]}, which holds {first} to {end}: --force goes to the"
                 " nearer end; a date is written 2026-11-28, epoch milliseconds with the suffix ms"
             )
 
@@ -100,20 +102,20 @@ def _refuse_outside(offset: int, places: list[Place], ends: dict[Place, tuple[in
 def _offsets(
     client: "Client",
     target: Target,
-    places: list[Place],
-    ends: dict[Place, tuple[int, int]],
-) -> dict[Place, int]:
+    tps: list[TopicPartition],
+    ends: dict[TopicPartition, tuple[int, int]],
+) -> dict[TopicPartition, int]:
     match target:
         case "earliest":
-            return {place: ends[place][0] for place in places}
+            return {tp: ends[tp][0] for tp in tps}
         case "latest":
-            return {place: ends[place][1] for place in places}
+            return {tp: ends[tp][1] for tp in tps}
         case AtOffset(offset=offset):
-            return {place: min(max(offset, ends[place][0]), ends[place][1]) for place in places}
+            return {tp: min(max(offset, ends[tp][0]), ends[tp][1]) for tp in tps}
         case AtTime(timestamp_ms=timestamp_ms):
-            return {place: _offset_at(client, place, timestamp_ms, ends[place][1]) for place in places}
+            return {tp: _offset_at(client, tp, timestamp_ms, ends[tp][1]) for tp in tps}
 
 
-def _offset_at(client: "Client", place: Place, timestamp_ms: int, end: int) -> int:
-    offset = client.list_offsets(*place, timestamp_ms).offset
+def _offset_at(client: "Client", tp: TopicPartition, timestamp_ms: int, end: int) -> int:
+    offset = client.list_offsets(*tp, timestamp_ms).offset
     return end if offset < 0 else offset

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from rich.text import Text
 
-from ...transport.addresses import Place, subscriber_group
+from ...transport.addresses import TopicPartition, subscriber_group
 from ...transport.protocol.operations import MAX_RETRYING_SHOWN, shown_key
 from .output import UNKNOWN, duration_text, note, plural, print_table, show
 from .tables import Listing
@@ -105,15 +105,15 @@ def of_share_group(
                 )
                 for offset in shown
             ]
-    for place, some in groupby(records, lambda record: (record.topic, record.partition)):
-        _read_keys(client, place, list(some))
+    for tp, some in groupby(records, lambda record: TopicPartition(record.topic, record.partition)):
+        _read_keys(client, tp, list(some))
     return RetryingRecords(count, records)
 
 
-def _read_keys(client: "Client", place: Place, records: Sequence[RetryingRecord]) -> None:
-    with client.consumer(None, partitions=[place], isolation="read_uncommitted") as consumer:
+def _read_keys(client: "Client", tp: TopicPartition, records: Sequence[RetryingRecord]) -> None:
+    with client.consumer(None, partitions=[tp], isolation="read_uncommitted") as consumer:
         for record in records:
-            consumer.seek(*place, record.offset)
+            consumer.seek(*tp, record.offset)
             found = consumer.poll(KEY_TIMEOUT_S, 1)
             if not found:
                 return  # out of reach now

@@ -17,12 +17,12 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ...transport.addresses import place_of
+from ...transport.addresses import topic_partition_of
 from ...transport.client.messages import Message
 from ...transport.protocol.errors import PlanariaError
 from ...transport.protocol.operations import ActorStatus
 from ..broker import EMBEDDED_ENDPOINT, Broker
-from ..chaos.history import Entry, History, Verdict
+from ..chaos.history import History, LogEntry, Verdict
 from ..chaos.probes import Probes
 from ..chaos.workload import read_journals
 from .flights import load_departures
@@ -32,7 +32,7 @@ from .stream import GROUP, TOPIC, FlightStream, departure_board
 PARTITIONS = 3
 WORKERS = 3
 VICTIMS = (f"partition/{TOPIC}/0", f"coordinator/{GROUP}", "gateway/0", f"subscriber/{GROUP}/2")
-PATIENCE_S = 20.0
+TIMEOUT_S = 20.0
 POLL_S = 0.05
 RESPITE_S = 0.5
 """Between two kills, so that each is seen to be survived by itself."""
@@ -122,7 +122,7 @@ def _play(stream: FlightStream, broker: Broker, board: Path, screen: Screen, tot
 def _follow(
     stream: FlightStream, board: Path, progress: Progress, bars: dict[str, TaskID], until: int
 ) -> None:
-    deadline = time.monotonic() + PATIENCE_S * 3
+    deadline = time.monotonic() + TIMEOUT_S * 3
     while stream.published < until and time.monotonic() < deadline:
         _show(stream, board, progress, bars)
         time.sleep(POLL_S)
@@ -131,7 +131,7 @@ def _follow(
 def _follow_board(
     stream: FlightStream, board: Path, progress: Progress, bars: dict[str, TaskID], total: int
 ) -> None:
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     while _show(stream, board, progress, bars) < total and time.monotonic() < deadline:
         time.sleep(POLL_S)
 
@@ -162,9 +162,9 @@ def _kill(address: str, stream: FlightStream, broker: Broker, probes: Probes, sc
 
 
 def _served_again_s(victim: ActorStatus, moment: float, stream: FlightStream, probes: Probes) -> float | None:
-    place = place_of(victim.address)
-    if place is not None:
-        return stream.served_since(place[1], moment, PATIENCE_S)
+    tp = topic_partition_of(victim.address)
+    if tp is not None:
+        return stream.served_since(tp[1], moment, TIMEOUT_S)
     try:
         probes.actor(victim)
     except PlanariaError:
@@ -178,18 +178,18 @@ def _actor(broker: Broker, address: str) -> ActorStatus:
 
 def _check(broker: Broker, history: History, board: Path) -> Verdict:
     history.deliveries[GROUP] = read_journals(board)
-    log: list[Entry] = []
+    log: list[LogEntry] = []
     for partition in range(PARTITIONS):
         end = broker.client.list_offsets(TOPIC, partition, "latest").offset
         with broker.consumer(partitions=[(TOPIC, partition)], auto_offset_reset="earliest") as consumer:
             while not log or log[-1].partition != partition or log[-1].offset < end - 1:
-                log += [_entry(message) for message in consumer.poll(PATIENCE_S)]
+                log += [_entry(message) for message in consumer.poll(TIMEOUT_S)]
     return history.check(log)
 
 
-def _entry(message: Message) -> Entry:
+def _entry(message: Message) -> LogEntry:
     number = (message.headers or {})["n"]
-    return Entry(message.partition, message.offset, f"{(message.key or b'').decode()}:{number}")
+    return LogEntry(message.partition, message.offset, f"{(message.key or b'').decode()}:{number}")
 
 
 def _print_regrowths(regrowths: list[Regrowth], screen: Screen) -> None:

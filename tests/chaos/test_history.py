@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from planaria.supervisor.chaos.history import MAX_EXAMPLES, Entry, History, Verdict
+from planaria.supervisor.chaos.history import MAX_EXAMPLES, History, LogEntry, Verdict
 
 GROUP = "readers"
 KEYS = 5
@@ -18,7 +18,7 @@ class Life:
 
     def __init__(self, seed: int = 1) -> None:
         self.history = History()
-        self.log: list[Entry] = []
+        self.log: list[LogEntry] = []
         self._ends = [0] * PARTITIONS
         published = [f"k{key}:{n}" for n in range(VALUES_PER_KEY) for key in range(KEYS)]
         for value in published:
@@ -28,7 +28,7 @@ class Life:
 
     def append(self, value: str, *, acknowledged: bool) -> None:
         partition = int(value[1]) % PARTITIONS
-        self.log.append(Entry(partition, self._ends[partition], value))
+        self.log.append(LogEntry(partition, self._ends[partition], value))
         if acknowledged:
             self.history.on_acknowledged(value, partition, self._ends[partition])
         self._ends[partition] += 1
@@ -37,7 +37,7 @@ class Life:
     def deliveries(self) -> list[str]:
         return self.history.deliveries[GROUP]
 
-    def any_entry(self) -> Entry:
+    def any_entry(self) -> LogEntry:
         return self._chance.choice(self.log)
 
     def verdict(self) -> Verdict:
@@ -66,12 +66,12 @@ def lose_the_tail(life: Life) -> None:
 def move_to_another_offset(life: Life) -> None:
     victim = life.any_entry()
     life.log.remove(victim)
-    life.log.append(Entry(victim.partition, 1_000, victim.value))
+    life.log.append(LogEntry(victim.partition, 1_000, victim.value))
 
 
 def append_twice(life: Life) -> None:
     victim = life.any_entry()
-    life.log.append(Entry(victim.partition, 1_000, victim.value))
+    life.log.append(LogEntry(victim.partition, 1_000, victim.value))
 
 
 def append_what_was_refused(life: Life) -> None:
@@ -82,7 +82,7 @@ def append_what_was_refused(life: Life) -> None:
 def swap_in_the_log(life: Life) -> None:
     early, late = (next(e for e in life.log if e.value == value) for value in ("k3:2", "k3:5"))
     for entry, other in ((early, late), (late, early)):
-        life.log[life.log.index(entry)] = moved = Entry(entry.partition, entry.offset, other.value)
+        life.log[life.log.index(entry)] = moved = LogEntry(entry.partition, entry.offset, other.value)
         life.history.on_acknowledged(moved.value, moved.partition, moved.offset)
 
 

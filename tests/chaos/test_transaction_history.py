@@ -1,10 +1,10 @@
 """The checker of transactions: a true history passes, and each anomaly is caught by its name."""
 
-from planaria.supervisor.chaos.history import Entry
+from planaria.supervisor.chaos.history import LogEntry
 from planaria.supervisor.chaos.transaction_history import Attempt, Findings, Session, check_stage
 
-SOURCE = [Entry(0, 0, "a:0"), Entry(0, 1, "a:1"), Entry(1, 0, "b:0")]
-TARGET = [Entry(0, 0, "a:0|t1"), Entry(0, 1, "a:1|t2"), Entry(1, 0, "b:0|t1")]
+SOURCE = [LogEntry(0, 0, "a:0"), LogEntry(0, 1, "a:1"), LogEntry(1, 0, "b:0")]
+TARGET = [LogEntry(0, 0, "a:0|t1"), LogEntry(0, 1, "a:1|t2"), LogEntry(1, 0, "b:0|t1")]
 COMMITTED = {0: 2, 1: 1}
 SESSIONS = [Session(transactional_id="x", session=1, ready_at=5)]
 
@@ -20,7 +20,7 @@ GOOD = [attempt("t1", "a:0", "b:0"), attempt("t2", "a:1")]
 
 def found(
     attempts: list[Attempt] = GOOD,
-    target: list[Entry] = TARGET,
+    target: list[LogEntry] = TARGET,
     sessions: list[Session] = SESSIONS,
     committed: dict[int, int] = COMMITTED,
 ) -> set[str]:
@@ -83,11 +83,11 @@ def test_a_successor_of_another_id_or_of_later_is_no_crime() -> None:
 
 def test_an_input_that_became_two_outputs() -> None:
     again = attempt("t3", "b:0")
-    assert found([*GOOD, again], target=[*TARGET, Entry(1, 1, "b:0|t3")]) == {"duplicated"}
+    assert found([*GOOD, again], target=[*TARGET, LogEntry(1, 1, "b:0|t3")]) == {"duplicated"}
 
 
 def test_the_same_value_twice() -> None:
-    assert found(target=[*TARGET, Entry(1, 1, "b:0|t1")]) == {"duplicated"}
+    assert found(target=[*TARGET, LogEntry(1, 1, "b:0|t1")]) == {"duplicated"}
 
 
 def test_an_order_by_key_that_was_not_kept() -> None:

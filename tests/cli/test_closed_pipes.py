@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from command_line import PATIENCE_S, PROGRAM, ServedBroker, environment, leaves
+from command_line import PROGRAM, TIMEOUT_S, ServedBroker, environment, leaves
 from planaria import Client
 
 pytestmark = pytest.mark.processes
@@ -23,7 +23,7 @@ def into_a_closed_pipe(*arguments: str, **variables: str) -> tuple[int, bytes]:
             stdout=writer,
             stderr=subprocess.PIPE,
             env=environment(**variables),
-            timeout=PATIENCE_S,
+            timeout=TIMEOUT_S,
             check=False,
         )
     finally:
@@ -123,7 +123,7 @@ def test_a_full_disk_is_told_in_one_line() -> None:
             stdout=full,
             stderr=subprocess.PIPE,
             env=environment(),
-            timeout=PATIENCE_S,
+            timeout=TIMEOUT_S,
             check=False,
         )
     assert (done.returncode, done.stderr) == (1, b"planaria: standard output: No space left on device\n")

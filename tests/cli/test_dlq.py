@@ -9,7 +9,7 @@ import pytest
 
 from command_line import Done, ServedBroker, planaria
 from planaria import Client
-from planaria.supervisor.cli.letters import parse_place, parse_since
+from planaria.supervisor.cli.letters import parse_position, parse_since
 
 
 @pytest.fixture(scope="module")
@@ -114,8 +114,8 @@ def test_wrong_usage(arguments: list[str]) -> None:
 
 
 def test_times_and_places() -> None:
-    assert parse_place("3:17") == (3, 17)
-    assert parse_place("17") == (0, 17)
+    assert parse_position("3:17") == (3, 17)
+    assert parse_position("17") == (0, 17)
     assert parse_since("90m", 10_000_000) == 10_000_000 - 90 * 60_000
     assert parse_since("2026-01-31T12:00", 0) == 1_769_860_800_000
 

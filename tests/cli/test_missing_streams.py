@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from command_line import PATIENCE_S, PROGRAM, ServedBroker, environment
+from command_line import PROGRAM, TIMEOUT_S, ServedBroker, environment
 from planaria import Client
 
 pytestmark = pytest.mark.processes
@@ -25,11 +25,11 @@ def started(closed: str, *arguments: str) -> subprocess.Popen[bytes]:
 def test_a_broker_serves_and_stops(endpoint: str, data_dir: Path, closed: str) -> None:
     process = started(closed, "serve", "--data", str(data_dir), "--endpoint", endpoint)
     try:
-        with Client(endpoint, request_timeout_ms=int(PATIENCE_S * 1_000)) as client:
+        with Client(endpoint, request_timeout_ms=int(TIMEOUT_S * 1_000)) as client:
             client.create_topic("T", 1)
             assert client.publish("T", b"x").offset == 0
         process.send_signal(signal.SIGTERM)
-        assert process.wait(PATIENCE_S) == 0
+        assert process.wait(TIMEOUT_S) == 0
     finally:
         process.kill()
         process.wait()
@@ -46,4 +46,4 @@ def test_a_command_ends_as_with_the_null_device(
         client.create_topic("T", 1, if_not_exists=True)
         client.publish("T", b"x")
     where = [] if arguments == ["--help"] else ["--connect", broker.endpoint]
-    assert started(closed, *arguments, *where).wait(PATIENCE_S) == 0
+    assert started(closed, *arguments, *where).wait(TIMEOUT_S) == 0

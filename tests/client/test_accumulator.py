@@ -14,7 +14,7 @@ from planaria.transport.batch import build
 from planaria.transport.client import accumulator as accumulator_module
 from planaria.transport.client import gate as gate_module
 from planaria.transport.client.accumulator import Accumulator
-from planaria.transport.client.delivery import Delivery, Lane, RecordMetadata
+from planaria.transport.client.delivery import Delivery, PartitionQueue, RecordMetadata
 from planaria.transport.client.errors import Backpressure, BufferFull, Closed, TimedOut
 from planaria.transport.client.gate import Gate
 from planaria.transport.client.options import InvalidOption
@@ -32,7 +32,7 @@ class Sealer:
             "batch_bytes": 4_000, "batch_records": 1_000, "buffer_bytes": 1 << 30, "max_block_ms": 50,
         }  # fmt: skip
         self.is_automatic = is_automatic
-        self.announced: list[Lane] = []
+        self.announced: list[PartitionQueue] = []
         self.taken: list[Any] = []
         self.taken_alone: list[Any] = []
         self.wake = threading.Event()
@@ -40,13 +40,13 @@ class Sealer:
             **(settings | options),
             partitions_of=lambda _: 4,
             largest_batch_of=lambda _: LARGEST_BYTES,
-            place=lambda _: 0,
+            tp=lambda _: 0,
             notify=self.notify,
             notify_identified=self.taken_alone.append,
             now_ms=lambda: 0,
         )
 
-    def notify(self, lane: Lane) -> None:
+    def notify(self, lane: PartitionQueue) -> None:
         self.announced.append(lane)
         self.wake.set()
 

@@ -201,9 +201,9 @@ def test_a_revoked_partition_is_committed_called_back_and_only_then_released(
         "g",
         ["T"],
         auto_offset_reset="earliest",
-        on_assigned=lambda places: log.append(("assigned", places)),
-        on_revoked=lambda places: log.append(
-            ("revoked", places, dict(broker.offsets), broker.members["member-1"]["owned"])
+        on_assigned=lambda tps: log.append(("assigned", tps)),
+        on_revoked=lambda tps: log.append(
+            ("revoked", tps, dict(broker.offsets), broker.members["member-1"]["owned"])
         ),
     )
     read(consumer, 20)
@@ -350,7 +350,7 @@ def test_a_callback_that_raises_does_not_leave_a_change_half_done(
     called: list[str] = []
 
     def callback(kind: str) -> Any:
-        def call(places: Any) -> None:
+        def call(tps: Any) -> None:
             called.append(kind)
             if kind == name:
                 raise error("of the program")

@@ -37,7 +37,7 @@ def test_a_header_that_is_no_number_is_a_missing_one(text: str) -> None:
 
 def test_a_message_without_such_headers_is_a_letter_all_the_same() -> None:
     found = letter_of(Message("T.dlq", 1, 2, None, None, 5_000))
-    assert (found.place, found.topic, found.reason, found.failed_ms) == ((1, 2), None, "", 5_000)
+    assert (found.position, found.topic, found.reason, found.failed_ms) == ((1, 2), None, "", 5_000)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_message_without_such_headers_is_a_letter_all_the_same() -> None:
         ({"group": "b"}, [1, 2]),
         ({"since_ms": 200}, [1, 2]),
         ({"group": "b", "since_ms": 300}, [2]),
-        ({"places": frozenset({(0, 0), (1, 1)})}, [0]),
+        ({"positions": frozenset({(0, 0), (1, 1)})}, [0]),
     ],
 )
 def test_filters(wanted: dict[str, Any], offsets: list[int]) -> None:

@@ -322,8 +322,8 @@ def test_a_receipt_tells_whether_an_attempt_has_left() -> None:
 
 def test_patience_ends_what_is_held_and_lets_what_is_under_way_finish() -> None:
     wire = Wire()
-    ask = Ask("k", GATEWAY, ListTopics(), ListTopicsReply, timeout_ms=5_000, patience_ms=100)
+    ask = Ask("k", GATEWAY, ListTopics(), ListTopicsReply, timeout_ms=5_000, retry_timeout_ms=100)
     wire.feed(Submitted(wire.owner, ask))
-    wire.feed(TimerFired(("patience", 1)))
+    wire.feed(TimerFired(("retry_timeout", 1)))
     (failed,) = wire.owner.heard
     assert failed.error.code == ErrorCode.TIMED_OUT

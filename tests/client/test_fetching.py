@@ -43,8 +43,8 @@ class Desk:
                 news.append(effect)
         return news
 
-    def start(self, offset: int | None, *places: tuple[str, int]) -> list[Any]:
-        return self.feed(StartFetching(dict.fromkeys(places or (P,), (1, offset))))
+    def start(self, offset: int | None, *tps: tuple[str, int]) -> list[Any]:
+        return self.feed(StartFetching(dict.fromkeys(tps or (P,), (1, offset))))
 
     def data(self, ask: Ask, size: int, advance: int = 1) -> list[Any]:
         request = ask.request

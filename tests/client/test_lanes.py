@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from model_partition import ModelPartition
 from planaria.transport.batch import build
 from planaria.transport.client.asking import Answered, Ask, Failed, SetTimer, TimerFired
-from planaria.transport.client.lanes import Identity, ProducerLane
+from planaria.transport.client.lanes import PartitionSequence, ProducerIdentity
 from planaria.transport.client.producing import (
     BatchTaken,
     LaneFreed,
@@ -315,7 +315,7 @@ def test_nothing_is_uncertain_of_a_topic_that_is_gone() -> None:
 
 def test_a_transaction_does_not_go_on_in_a_topic_created_again() -> None:
     world = World(is_transactional=True)
-    world.machine.adopt(Identity(7, 0))
+    world.machine.adopt(ProducerIdentity(7, 0))
     world.publish()
     world.step("ok")
     world.current_topic_id = "b"
@@ -381,8 +381,8 @@ def test_an_exhausted_epoch_takes_a_new_producer_id() -> None:
 
 
 def test_what_expires_says_what_was_answered_last() -> None:
-    lane = ProducerLane(LANE, count(1))
-    lane.identity = Identity(7, 0)
+    lane = PartitionSequence(LANE, count(1))
+    lane.identity = ProducerIdentity(7, 0)
     for number in range(2):
         lane.put(FakeBatch(number, 1, created_ms=0))
     first, _ = lane.transmit()
@@ -393,8 +393,8 @@ def test_what_expires_says_what_was_answered_last() -> None:
 
 
 def test_only_what_is_too_old_expires_whether_it_is_under_way_or_waits() -> None:
-    lane = ProducerLane(LANE, count(1))
-    lane.identity = Identity(7, 0)
+    lane = PartitionSequence(LANE, count(1))
+    lane.identity = ProducerIdentity(7, 0)
     for number in range(10):
         lane.put(FakeBatch(number, 1, created_ms=number))
     assert len(lane.transmit()) == 5
@@ -415,8 +415,8 @@ def test_only_what_is_too_old_expires_whether_it_is_under_way_or_waits() -> None
 def test_an_identity_is_lost_by_its_oldest_batch_and_only_over_its_sequence(
     code: ErrorCode, is_lost: bool
 ) -> None:
-    lane = ProducerLane(LANE, count(1))
-    lane.identity = Identity(7, 0)
+    lane = PartitionSequence(LANE, count(1))
+    lane.identity = ProducerIdentity(7, 0)
     for number in range(2):
         lane.put(FakeBatch(number, 1, created_ms=0))
     first, second = lane.transmit()

@@ -7,7 +7,7 @@ from planaria.transport.client.membership import (
     Confirmed,
     GroupTrouble,
     LeaveRequested,
-    Left,
+    MemberLeft,
     Membership,
     PollChecked,
     Polled,
@@ -21,7 +21,7 @@ from planaria.transport.protocol.message import Done
 A0, A1 = ("A", 0), ("A", 1)
 
 
-class Dialog:
+class RequestKind:
     def __init__(self, **options: Any) -> None:
         settings: dict[str, Any] = {
             "name": "n", "instance_id": None, "assignor": None, "session_timeout_ms": 9_000,
@@ -72,7 +72,7 @@ class Dialog:
 
 
 def test_a_poll_joins_and_the_reply_is_the_target() -> None:
-    dialog = Dialog()
+    dialog = RequestKind()
     dialog.feed(Polled())
     assert (dialog.last.member_id, dialog.last.topics, dialog.last.max_wait_ms) == ("n-1", ["A"], 0)
     assert dialog.reply([0, 1]) == [Target(frozenset({A0, A1}))]
@@ -82,13 +82,13 @@ def test_a_poll_joins_and_the_reply_is_the_target() -> None:
 
 
 def test_what_the_program_confirmed_is_reported_at_once() -> None:
-    dialog = Dialog()
+    dialog = RequestKind()
     dialog.join([0, 1])
     assert dialog.last.owned == {"A": [0, 1]}
 
 
 def test_a_revoked_partition_is_reported_until_the_program_lets_go() -> None:
-    dialog = Dialog()
+    dialog = RequestKind()
     dialog.join([0, 1])
     assert dialog.reply([1], generation=2) == [Target(frozenset({A1}))]
     assert (dialog.last.generation, dialog.last.owned) == (2, {"A": [0, 1]})
@@ -99,13 +99,13 @@ def test_a_revoked_partition_is_reported_until_the_program_lets_go() -> None:
 
 
 def test_only_the_latest_heartbeat_counts() -> None:
-    dialog = Dialog()
+    dialog = RequestKind()
     dialog.join([0])
     assert dialog.reply([0, 1], generation=2, beat=-2) == []
 
 
 def test_a_coordinator_that_repeats_itself_is_not_asked_in_a_loop() -> None:
-    dialog = Dialog()
+    dialog = RequestKind()
     dialog.join([0])
     beats = len(dialog.beats)
     dialog.now -= 100  # answered in no time
@@ -116,7 +116,7 @@ def test_a_coordinator_that_repeats_itself_is_not_asked_in_a_loop() -> None:
 
 def test_a_fenced_member_drops_everything_and_joins_anew() -> None:
     for code in (ErrorCode.FENCED_MEMBER, ErrorCode.UNKNOWN_MEMBER, ErrorCode.STALE_GENERATION):
-        dialog = Dialog()
+        dialog = RequestKind()
         dialog.join([0])
         assert dialog.refuse(code) == [Target(frozenset(), is_lost=True)]
         assert (dialog.last.member_id, dialog.last.owned) == ("n-2", {})
@@ -126,7 +126,7 @@ def test_a_fenced_member_drops_everything_and_joins_anew() -> None:
 
 
 def test_a_static_member_that_is_replaced_does_not_fight_back() -> None:
-    dialog = Dialog(instance_id="i")
+    dialog = RequestKind(instance_id="i")
     dialog.join([0])
     lost, trouble = dialog.refuse(ErrorCode.FENCED_MEMBER)
     assert lost == Target(frozenset(), is_lost=True)
@@ -135,7 +135,7 @@ def test_a_static_member_that_is_replaced_does_not_fight_back() -> None:
 
 
 def test_an_unavailable_coordinator_is_asked_again_with_backoff() -> None:
-    dialog = Dialog()
+    dialog = RequestKind()
     dialog.join([0])
     beats = len(dialog.beats)
     assert dialog.refuse(ErrorCode.ACTOR_UNAVAILABLE) == []
@@ -147,7 +147,7 @@ def test_an_unavailable_coordinator_is_asked_again_with_backoff() -> None:
 
 def test_after_a_failure_the_next_heartbeat_is_not_parked() -> None:
     """A gateway that dies more often than heartbeats are parked would never answer one, and the session would end."""
-    dialog = Dialog()
+    dialog = RequestKind()
     dialog.join([0])
     assert dialog.beats[-1].request.max_wait_ms == 3_000  # type: ignore[attr-defined]
     dialog.refuse(ErrorCode.ACTOR_UNAVAILABLE)
@@ -159,7 +159,7 @@ def test_after_a_failure_the_next_heartbeat_is_not_parked() -> None:
 
 
 def test_a_session_without_contact_is_over() -> None:
-    dialog = Dialog()
+    dialog = RequestKind()
     dialog.join([0])
     assert dialog.timers["lease"] <= dialog.now + 9_000
     assert dialog.feed(TimerFired("lease")) == [Target(frozenset(), is_lost=True)]
@@ -169,7 +169,7 @@ def test_a_session_without_contact_is_over() -> None:
 
 
 def test_a_program_that_does_not_poll_leaves_and_rejoins_by_polling() -> None:
-    dialog = Dialog()
+    dialog = RequestKind()
     dialog.join([0])
     assert dialog.feed(PollChecked(dialog.now - 1_000)) == []
     assert dialog.feed(PollChecked(dialog.now - 1_001)) == [Target(frozenset(), is_lost=True)]
@@ -180,24 +180,24 @@ def test_a_program_that_does_not_poll_leaves_and_rejoins_by_polling() -> None:
 
 
 def test_leaving_is_told_to_the_group() -> None:
-    dialog = Dialog()
+    dialog = RequestKind()
     dialog.join([0])
     assert dialog.feed(LeaveRequested()) == []
-    assert dialog.feed(Answered(dialog.leaves[-1].key, Done())) == [Left()]
-    never_joined = Dialog()
-    assert never_joined.feed(LeaveRequested()) == [Left()]
+    assert dialog.feed(Answered(dialog.leaves[-1].key, Done())) == [MemberLeft()]
+    never_joined = RequestKind()
+    assert never_joined.feed(LeaveRequested()) == [MemberLeft()]
 
 
 def test_a_member_that_keeps_its_place_tells_nobody() -> None:
-    dialog = Dialog(instance_id="i")
+    dialog = RequestKind(instance_id="i")
     dialog.join([0])
     beats = len(dialog.beats)
-    assert dialog.feed(LeaveRequested(is_told=False)) == [Left()]
+    assert dialog.feed(LeaveRequested(is_told=False)) == [MemberLeft()]
     assert (dialog.leaves, len(dialog.beats), dialog.machine.state) == ([], beats, "out")
 
 
 def test_a_confirmation_from_before_the_loss_is_void() -> None:
-    dialog = Dialog()
+    dialog = RequestKind()
     dialog.join([0])
     dialog.refuse(ErrorCode.UNKNOWN_MEMBER)
     dialog.feed(Confirmed(frozenset({A0})))
@@ -205,7 +205,7 @@ def test_a_confirmation_from_before_the_loss_is_void() -> None:
 
 
 def test_a_refused_group_is_the_programs_business() -> None:
-    dialog = Dialog()
+    dialog = RequestKind()
     dialog.feed(Polled())
     (trouble,) = dialog.refuse(ErrorCode.GROUP_FULL)
     assert trouble.error.code == ErrorCode.GROUP_FULL
@@ -214,7 +214,7 @@ def test_a_refused_group_is_the_programs_business() -> None:
 
 
 def test_a_program_that_has_not_heard_of_a_refusal_does_not_ask_again() -> None:
-    dialog = Dialog()
+    dialog = RequestKind()
     dialog.feed(Polled())
     dialog.refuse(ErrorCode.GROUP_FULL)
     dialog.feed(Polled(refusals=0))
@@ -222,7 +222,7 @@ def test_a_program_that_has_not_heard_of_a_refusal_does_not_ask_again() -> None:
 
 
 def test_a_replaced_static_member_never_takes_its_place_back() -> None:
-    dialog = Dialog(instance_id="i")
+    dialog = RequestKind(instance_id="i")
     dialog.join([0])
     beats = len(dialog.beats)
     dialog.refuse(ErrorCode.FENCED_MEMBER)
@@ -232,7 +232,7 @@ def test_a_replaced_static_member_never_takes_its_place_back() -> None:
 
 
 def test_a_join_whose_answer_is_lost_finds_itself() -> None:
-    dialog = Dialog()
+    dialog = RequestKind()
     dialog.feed(Polled())
     dialog.refuse(ErrorCode.ACTOR_UNAVAILABLE)
     dialog.feed(TimerFired("beat again"))
@@ -240,7 +240,7 @@ def test_a_join_whose_answer_is_lost_finds_itself() -> None:
 
 
 def test_a_join_that_is_refused_is_tried_under_another_name_after_a_while() -> None:
-    dialog = Dialog()
+    dialog = RequestKind()
     dialog.feed(Polled())
     assert dialog.refuse(ErrorCode.UNKNOWN_MEMBER) == []
     assert len(dialog.beats) == 1
@@ -249,7 +249,7 @@ def test_a_join_that_is_refused_is_tried_under_another_name_after_a_while() -> N
 
 
 def test_who_ends_before_the_answer_to_its_join_leaves_all_the_same() -> None:
-    dialog = Dialog()
+    dialog = RequestKind()
     dialog.feed(Polled())
     assert dialog.feed(LeaveRequested()) == []
     assert dialog.leaves[-1].request.member_id == "n-1"  # type: ignore[attr-defined]

@@ -23,15 +23,15 @@ def batch(first: int, count: int, attributes: int = 0, **producer: int) -> bytes
     return bytes(stamp(frame, first, 0))
 
 
-def chunk(reader: Reader, place: tuple[str, int], *frames: bytes, next_offset: int = -1) -> Chunk:
+def chunk(reader: Reader, tp: tuple[str, int], *frames: bytes, next_offset: int = -1) -> Chunk:
     size = sum(map(len, frames))
-    return Chunk(place, reader.epoch(place), tuple(frames), size, next_offset)
+    return Chunk(tp, reader.epoch(tp), tuple(frames), size, next_offset)
 
 
-def reader_at(offset: int, *places: tuple[str, int]) -> Reader:
+def reader_at(offset: int, *tps: tuple[str, int]) -> Reader:
     reader = Reader()
-    for place, epoch in reader.add(places or (P,)).items():
-        reader.accept(Located(place, epoch, offset))
+    for tp, epoch in reader.add(tps or (P,)).items():
+        reader.accept(Located(tp, epoch, offset))
     return reader
 
 
@@ -136,8 +136,8 @@ def test_a_paused_partition_keeps_its_messages() -> None:
 def test_partitions_take_turns() -> None:
     reader = reader_at(0, P, Q)
     for first in (0, 2):
-        for place in (P, Q):
-            reader.accept(chunk(reader, place, batch(first, 2), next_offset=first + 2))
+        for tp in (P, Q):
+            reader.accept(chunk(reader, tp, batch(first, 2), next_offset=first + 2))
     assert {message.partition for message in reader.take(2)} == {0}
     assert sorted(message.offset for message in reader.take(100)) == [0, 1, 2, 2, 3, 3]
 
@@ -288,8 +288,8 @@ def test_what_was_read_before_damage_can_be_given_back_and_taken_whole() -> None
 
 def test_a_commit_names_the_leader_epoch_of_what_was_read_and_of_nothing_else() -> None:
     reader = Reader()
-    [(place, epoch)] = reader.add((P,)).items()
-    reader.accept(Located(place, epoch, 0, leader_epoch=2))
+    [(tp, epoch)] = reader.add((P,)).items()
+    reader.accept(Located(tp, epoch, 0, leader_epoch=2))
     for first, leader_epoch in ((0, 2), (5, 4)):
         data = chunk(reader, P, batch(first, 5), next_offset=first + 5)
         reader.accept(structs.replace(data, leader_epoch=leader_epoch))

@@ -8,34 +8,34 @@ from planaria.transport.client.rebalancing import Step, no_change, steps_to
 A, B, C = ("T", 0), ("T", 1), ("T", 2)
 
 
-def places(*given: tuple[str, int]) -> frozenset[tuple[str, int]]:
+def tps(*given: tuple[str, int]) -> frozenset[tuple[str, int]]:
     return frozenset(given)
 
 
 def test_what_goes_is_released_before_it_is_confirmed_and_what_comes_is_assigned_after() -> None:
-    assert steps_to(Target(places(B, C)), places(A, B)) == [
-        Step("commit", places(A)),
-        Step("revoked", places(A)),
-        Step("release", places(A)),
-        Step("confirm", places(B, C)),
-        Step("assign", places(C)),
-        Step("assigned", places(C)),
+    assert steps_to(Target(tps(B, C)), tps(A, B)) == [
+        Step("commit", tps(A)),
+        Step("revoked", tps(A)),
+        Step("release", tps(A)),
+        Step("confirm", tps(B, C)),
+        Step("assign", tps(C)),
+        Step("assigned", tps(C)),
     ]
-    assert steps_to(Target(places(A)), places(A)) == [Step("confirm", places(A))]
-    assert steps_to(Target(places(), is_lost=True), places(A)) == [
-        Step("release", places(A)),
-        Step("lost", places(A)),
+    assert steps_to(Target(tps(A)), tps(A)) == [Step("confirm", tps(A))]
+    assert steps_to(Target(tps(), is_lost=True), tps(A)) == [
+        Step("release", tps(A)),
+        Step("lost", tps(A)),
     ]
 
 
 def test_a_step_stays_until_it_is_done() -> None:
     change = no_change()
-    change.begin(Target(places(A)), places())
+    change.begin(Target(tps(A)), tps())
     first = change.next_step
-    assert first == Step("confirm", places(A))
+    assert first == Step("confirm", tps(A))
     assert change.next_step is first
     change.done(first)
-    assert change.next_step == Step("assign", places(A))
+    assert change.next_step == Step("assign", tps(A))
     change.drop()
     change.done(first)
     assert change.next_step is None

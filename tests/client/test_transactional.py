@@ -14,9 +14,9 @@ from planaria.transport.client.asking import GATEWAY, Answered, Ask, SetTimer, T
 from planaria.transport.client.errors import DeliveryFailed, DeliveryUncertain, TransactionAborted
 from planaria.transport.client.exchange_events import Deliver
 from planaria.transport.client.gate import Gate
-from planaria.transport.client.lanes import Identity
+from planaria.transport.client.lanes import ProducerIdentity
 from planaria.transport.client.options import ProducerOptions
-from planaria.transport.client.pump import Concluded, Dropped
+from planaria.transport.client.producer_bridge import Concluded, Dropped
 from planaria.transport.client.transactional import _Part
 from planaria.transport.protocol.data import ProducedBatch, ProduceReply
 from planaria.transport.protocol.errors import PlanariaError
@@ -80,25 +80,25 @@ def header(ask: Ask) -> BatchHeader:
 
 def acknowledge(producer: _Part, ask: Ask) -> list[Any]:
     reply = ProduceReply(batches=[ProducedBatch(0)], high_watermark=1)
-    return producer._pump.handle(Answered(ask.key, reply), 0)
+    return producer._bridge.handle(Answered(ask.key, reply), 0)
 
 
 def test_a_message_goes_out_under_the_transaction_it_was_published_in(
     producer: _Part, network: StillNetwork
 ) -> None:
-    producer.begin(Identity(7, 0))
+    producer.begin(ProducerIdentity(7, 0))
     first = producer.publish("T", b"1", partition=0)
     (ask,) = go_on(network)
     assert (header(ask).producer_epoch, header(ask).base_sequence) == (0, 0)
     acknowledge(producer, ask)
     assert first.done()
     producer.suspend(PlanariaError("it has ended"))
-    producer.begin(Identity(7, 1))
+    producer.begin(ProducerIdentity(7, 1))
     second = producer.publish("T", b"2", partition=0)
     # A timer of the transaction before comes first.
     asks = [
         effect
-        for effect in producer._pump.handle(TimerFired(("linger", ("T", 0))), 0)
+        for effect in producer._bridge.handle(TimerFired(("linger", ("T", 0))), 0)
         if isinstance(effect, Ask)
     ]
     assert (header(asks[0]).producer_epoch, header(asks[0]).base_sequence) == (1, 0)
@@ -110,13 +110,13 @@ def test_a_message_goes_out_under_the_transaction_it_was_published_in(
 def test_what_was_dropped_with_one_transaction_does_not_fail_the_next(
     producer: _Part, network: StillNetwork
 ) -> None:
-    producer.begin(Identity(7, 0))
+    producer.begin(ProducerIdentity(7, 0))
     go_on(network)
     producer.suspend(PlanariaError("it has ended"))
     producer.drop()
     go_on(network)
     # Nothing was written, so the numbers are the same.
-    producer.begin(Identity(7, 0))
+    producer.begin(ProducerIdentity(7, 0))
     delivery = producer.publish("T", b"1", partition=0)
     (ask,) = go_on(network)
     acknowledge(producer, ask)
@@ -127,58 +127,58 @@ END = Ask(None, GATEWAY, EndTransaction(producer_id=7, producer_epoch=0, commit=
 
 
 def test_the_end_is_asked_for_once_all_is_acknowledged(producer: _Part, network: StillNetwork) -> None:
-    asker: Any = object()
-    producer.begin(Identity(7, 0))
+    sender: Any = object()
+    producer.begin(ProducerIdentity(7, 0))
     producer.publish("T", b"1", partition=0)
     (batch,) = go_on(network)
     producer.publish("T", b"2", partition=0)
     assert go_on(network) == [], "it waits for company while one is under way"
     producer.suspend(PlanariaError("it has ended"))
-    (late,) = producer._pump.handle(Concluded(asker, lambda: END), 0)
+    (late,) = producer._bridge.handle(Concluded(sender, lambda: END), 0)
     assert acknowledge(producer, batch) == []
     (end,) = acknowledge(producer, late)
     assert (end.address, end.request) == (GATEWAY, END.request)
     reply = Answered(end.key, EndTransactionReply(producer_id=7, producer_epoch=1))
-    assert producer._pump.handle(reply, 0) == [Deliver(asker, reply)]
+    assert producer._bridge.handle(reply, 0) == [Deliver(sender, reply)]
 
 
 def test_a_transaction_in_which_nothing_was_published_ends_at_once(producer: _Part) -> None:
-    producer.begin(Identity(7, 0))
-    asker: Any = object()
-    (end,) = producer._pump.handle(Concluded(asker, lambda: END), 0)
+    producer.begin(ProducerIdentity(7, 0))
+    sender: Any = object()
+    (end,) = producer._bridge.handle(Concluded(sender, lambda: END), 0)
     assert end.request is END.request
 
 
 def test_an_end_that_was_interrupted_is_not_asked_for(producer: _Part, network: StillNetwork) -> None:
-    asker: Any = object()
-    producer.begin(Identity(7, 0))
+    sender: Any = object()
+    producer.begin(ProducerIdentity(7, 0))
     delivery = producer.publish("T", b"1", partition=0)
     (batch,) = go_on(network)
-    producer._pump.handle(Concluded(asker, lambda: END), 0)
-    assert producer._pump.handle(Dropped(), 0) == []
+    producer._bridge.handle(Concluded(sender, lambda: END), 0)
+    assert producer._bridge.handle(Dropped(), 0) == []
     assert isinstance(delivery.exception(0), DeliveryUncertain)
     assert acknowledge(producer, batch) == []
 
 
 def test_messages_of_a_short_transaction_go_out_with_its_end(network: StillNetwork) -> None:
     producer = _Part(network, ProducerOptions(transactional_id="t"))  # type: ignore[arg-type]
-    producer.begin(Identity(7, 0))
+    producer.begin(ProducerIdentity(7, 0))
     go_on(network)
     producer.publish("T", b"1", partition=0)
     assert not network.posted, "one message is no reason to wake the network thread"
     network.now = 50
     producer.suspend(PlanariaError("it has ended"))
-    asker: Any = object()
-    sent = producer._pump.handle(Concluded(asker, lambda: END), network.now)
+    sender: Any = object()
+    sent = producer._bridge.handle(Concluded(sender, lambda: END), network.now)
     assert [header(effect).record_count for effect in sent if isinstance(effect, Ask)] == [1]
     assert producer.unfinished()[0].created_ms == network.now, "the time to deliver it begins here"
-    producer.begin(Identity(7, 1))
+    producer.begin(ProducerIdentity(7, 1))
     assert not network.posted, "somebody sweeps already"
 
 
 def test_messages_of_a_long_transaction_do_not_wait_for_its_end(network: StillNetwork) -> None:
     producer = _Part(network, ProducerOptions(transactional_id="t"))  # type: ignore[arg-type]
-    producer.begin(Identity(7, 0))
+    producer.begin(ProducerIdentity(7, 0))
     owner, event = network.posted.popleft()
     (timer,) = owner.handle(event, 0)
     producer.publish("T", b"1", partition=0)
@@ -187,7 +187,7 @@ def test_messages_of_a_long_transaction_do_not_wait_for_its_end(network: StillNe
     assert timer.key in [effect.key for effect in effects if isinstance(effect, SetTimer)]
     producer.suspend(PlanariaError("it has ended"))
     assert owner.handle(TimerFired(timer.key), timer.at) == []
-    producer.begin(Identity(7, 1))
+    producer.begin(ProducerIdentity(7, 1))
     assert len(network.posted) == 1, "the sweep begins anew"
 
 

@@ -6,7 +6,7 @@ from controller_driver import ControllerDriver
 from planaria.actors.controller.catalog import Catalog
 from planaria.transport.addresses import DELAYED_TOPIC
 from planaria.transport.machine import PeerUp
-from planaria.transport.protocol.control import EnsureCompanions, EnsureGroup
+from planaria.transport.protocol.control import EnsureGroup, EnsureInternalActors
 from planaria.transport.protocol.errors import ErrorBody
 from planaria.transport.protocol.message import Done, Request
 from planaria.transport.protocol.topics import AlterTopic, CreateTopic, TopicConfig
@@ -25,7 +25,7 @@ def with_partitions(number: int, max_actors: int) -> ControllerDriver:
         CreateTopic(topic="B", partitions=9),
         AlterTopic(topic="A", partitions=14),
         EnsureGroup(group="g"),  # with the four partitions that keep all groups
-        EnsureCompanions(topic=DELAYED_TOPIC),  # two partitions, two schedulers
+        EnsureInternalActors(topic=DELAYED_TOPIC),  # two partitions, two schedulers
     ],
     ids=lambda request: type(request).__name__,
 )

@@ -26,8 +26,8 @@ def subscriptions(draw: st.DrawFn) -> dict[str, frozenset[str]]:
 @st.composite
 def histories(draw: st.DrawFn, members: list[str]) -> dict[str, set[tuple[str, int]]]:
     """Any past, also one of members that are gone and with claims that overlap."""
-    places = st.tuples(st.sampled_from(TOPICS), st.integers(0, 12))
-    return {name: draw(st.sets(places, max_size=12)) for name in (*members, "gone")}
+    tps = st.tuples(st.sampled_from(TOPICS), st.integers(0, 12))
+    return {name: draw(st.sets(tps, max_size=12)) for name in (*members, "gone")}
 
 
 @pytest.mark.parametrize("name", ASSIGNORS)
@@ -66,7 +66,7 @@ def test_sticky_is_balanced_and_keeps_as_much_as_balance_allows(data: st.DataObj
         had.append(len(mine))
     share, remainder = divmod(sum(partitions.values()), len(members))
     could_be_kept = sum(
-        min(count, share + (place < remainder)) for place, count in enumerate(sorted(had, reverse=True))
+        min(count, share + (tp < remainder)) for tp, count in enumerate(sorted(had, reverse=True))
     )
     kept = sum(len(assigned[member] & previous[member]) for member in members)
     assert kept >= could_be_kept

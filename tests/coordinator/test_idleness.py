@@ -3,7 +3,7 @@
 import pytest
 
 from planaria.actors.coordinator.idleness import CHECK_MS
-from planaria.actors.coordinator.resets import PATIENCE_MS
+from planaria.actors.coordinator.resets import TIMEOUT_MS
 from planaria.transport.machine import PeerUp, StopRequested
 from planaria.transport.producer_ids import transactional_producer_id
 from planaria.transport.protocol.errors import ErrorCode
@@ -112,7 +112,7 @@ def test_a_request_that_waits_is_answered_before_it_sleeps() -> None:
     group.idle_ms = 300
     group.run()
     asked = group.ask("x", ResetOffsets(group=GROUP, offsets=[PartitionOffset("ORDERS", 9, 0)]))
-    pass_time(group, PATIENCE_MS - 1)  # in which the partition may be added
+    pass_time(group, TIMEOUT_MS - 1)  # in which the partition may be added
     assert not is_asleep(group)
     pass_time(group, 1)
     assert group.answer_of(asked).code == ErrorCode.UNKNOWN_PARTITION

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from planaria.actors.coordinator.reconcile import let_go, reconcile
 
-places = st.frozensets(st.tuples(st.just("A"), st.integers(0, 9)))
+tps = st.frozensets(st.tuples(st.just("A"), st.integers(0, 9)))
 
 
 def numbered(*numbers: int) -> frozenset[tuple[str, int]]:
@@ -20,7 +20,7 @@ def test_keeps_the_intersection_revokes_the_rest_and_takes_what_is_free() -> Non
     assert step.assignment == numbered(1, 2, 3)
 
 
-@given(held=places, target=places, others=places)
+@given(held=tps, target=tps, others=tps)
 def test_never_takes_what_another_holds_and_loses_nothing(
     held: frozenset[tuple[str, int]], target: frozenset[tuple[str, int]], others: frozenset[tuple[str, int]]
 ) -> None:

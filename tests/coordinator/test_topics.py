@@ -242,8 +242,8 @@ def test_a_committed_offset_keeps_the_leader_epoch_that_its_commit_named(group: 
             group.drain()
 
 
-def reset(*places: tuple[str, int]) -> ResetOffsets:
-    return ResetOffsets(group=GROUP, offsets=[PartitionOffset(*place, 1) for place in places])
+def reset(*tps: tuple[str, int]) -> ResetOffsets:
+    return ResetOffsets(group=GROUP, offsets=[PartitionOffset(*tp, 1) for tp in tps])
 
 
 @pytest.mark.parametrize(
@@ -255,9 +255,9 @@ def reset(*places: tuple[str, int]) -> ResetOffsets:
     ],
 )
 def test_a_reset_of_what_does_not_exist_sets_nothing(
-    group: SimulatedGroup, place: tuple[str, int], code: ErrorCode
+    group: SimulatedGroup, tp: tuple[str, int], code: ErrorCode
 ) -> None:
-    asked = group.ask("x", reset(("ORDERS", 0), place))
+    asked = group.ask("x", reset(("ORDERS", 0), tp))
     group.drain()
     assert group.answer_of(asked) is None, "it may have been created a moment ago"
     group.advance(1_000)

@@ -6,7 +6,7 @@ import pytest
 
 from gateway_driver import GatewayDriver
 from planaria.transport.machine import Call
-from planaria.transport.protocol.control import EnsureCompanions
+from planaria.transport.protocol.control import EnsureInternalActors
 from planaria.transport.protocol.data import Produce, ProducedBatch, ProduceReply, Publish, PublishRecord
 from planaria.transport.protocol.delayed import (
     CancelScheduled,
@@ -84,7 +84,7 @@ def test_the_first_delayed_record_makes_the_schedulers() -> None:
     gateway = GatewayDriver().start(ORDERS=1)
     number = gateway.ask(publish({"delay_ms": 1, "scheduled_id": "a"}))
     (call,) = gateway.calls
-    assert (call.address, call.request) == ("controller", EnsureCompanions(topic="__delayed"))
+    assert (call.address, call.request) == ("controller", EnsureInternalActors(topic="__delayed"))
     gateway.hold_topics(DELAYED, ORDERS=1)
     gateway.answer(Done())
     assert gateway.calls == []

@@ -20,7 +20,7 @@ def gateway() -> GatewayDriver:
     return GatewayDriver().start(ORDERS=2)
 
 
-def asker(gateway: GatewayDriver, call: Call) -> bytes:
+def sender(gateway: GatewayDriver, call: Call) -> bytes:
     ticket = gateway.machine._tickets.get(call.key[1])
     assert ticket is not None
     return ticket.sender.route[0]
@@ -32,7 +32,7 @@ def test_a_flood_waits_here_and_not_at_the_actor(gateway: GatewayDriver, request
         gateway.ask(request_, client=b"flood")
     assert len(gateway.calls) == CONNECTION_WEIGHT
     gateway.ask(request_, client=b"victim")
-    assert asker(gateway, gateway.calls[-1]) == b"victim"
+    assert sender(gateway, gateway.calls[-1]) == b"victim"
 
 
 def test_everything_is_answered_in_each_connections_order(gateway: GatewayDriver) -> None:
@@ -41,7 +41,7 @@ def test_everything_is_answered_in_each_connections_order(gateway: GatewayDriver
     order: dict[bytes, list[int]] = {}
     while gateway.calls:
         call = gateway.calls[0]
-        order.setdefault(asker(gateway, call), []).append(call.key[1])
+        order.setdefault(sender(gateway, call), []).append(call.key[1])
         gateway.answer(b"{}")
     assert set(gateway.replies) == set(asked)
     assert all(numbers == sorted(numbers) for numbers in order.values())
@@ -56,7 +56,7 @@ def test_hosts_take_turns_and_then_their_connections(gateway: GatewayDriver) -> 
     del gateway.calls[LANE_WEIGHT:]
     for call in list(gateway.calls)[:20]:
         gateway.answer(b"{}", call=call)
-    started = [asker(gateway, call) for call in gateway.calls[LANE_WEIGHT - 20 :]]
+    started = [sender(gateway, call) for call in gateway.calls[LANE_WEIGHT - 20 :]]
     assert Counter(clients[client] for client in started) == {"a": 10, "b": 10}
     assert max(Counter(client for client in started if clients[client] == "a").values()) == 1
 
@@ -86,7 +86,7 @@ def test_polls_give_their_turn_back_while_they_wait(gateway: GatewayDriver) -> N
     assert len(gateway.calls) == CONNECTION_WEIGHT
     gateway.advance(POLL_MS)
     gateway.ask(WORK, client=b"victim")
-    assert asker(gateway, gateway.calls[-1]) == b"victim"
+    assert sender(gateway, gateway.calls[-1]) == b"victim"
     gateway.advance(POLL_MS * 4)
     assert len(gateway.calls) == 201
 

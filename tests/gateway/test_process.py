@@ -26,7 +26,7 @@ from planaria.transport.actor import ActorContext
 module = importlib.import_module(sys.argv[1])
 module.main(msgspec.json.decode(sys.argv[2], type=ActorContext))
 """
-PATIENCE_MS = 10_000
+TIMEOUT_MS = 10_000
 GARBAGE = [
     [b""],
     [b"", b"", b""],
@@ -73,7 +73,7 @@ class Actors:
         command = [sys.executable, "-c", PROGRAM, module, msgspec.json.encode(context).decode()]
         self._processes[address] = subprocess.Popen(command)
         decode = msgspec.msgpack.Decoder(Ready | Heartbeat | Status).decode
-        while self._control.poll(PATIENCE_MS):
+        while self._control.poll(TIMEOUT_MS):
             message = decode(split_envelope(self._control.recv_multipart()[1:])[1])
             if isinstance(message, Ready) and message.address == address:
                 assert message.endpoint is not None
@@ -103,7 +103,7 @@ def actors(data_dir: Path, run_dir: Path) -> Iterator[Actors]:
 
 def ask(client: "zmq.Socket[bytes]", **request: Any) -> Any:
     client.send(json.dumps(request).encode())
-    assert client.poll(PATIENCE_MS), "no reply"
+    assert client.poll(TIMEOUT_MS), "no reply"
     return json.loads(client.recv())
 
 
@@ -137,7 +137,7 @@ def test_garbage_is_refused_and_nothing_falls(actors: Actors) -> None:
     for frames in GARBAGE:
         client.send_multipart(frames)
     for _ in GARBAGE:
-        assert client.poll(PATIENCE_MS), "no reply"
+        assert client.poll(TIMEOUT_MS), "no reply"
         assert b"error" in client.recv_multipart()[-1]
     client.send_multipart([b"", b'{"op":"hello","id":1}'])
     assert json.loads(client.recv_multipart()[-1])["server"].startswith("planaria/")

@@ -3,7 +3,7 @@
 import pytest
 
 from gateway_driver import GatewayDriver
-from planaria.actors.gateway.controller_calls import CONTROLLER_PATIENCE_MS
+from planaria.actors.gateway.controller_calls import CONTROLLER_TIMEOUT_MS
 from planaria.transport.batch import build
 from planaria.transport.protocol.data import Fetch, InitProducer, ListOffsets, Produce, Publish
 from planaria.transport.protocol.delayed import ListScheduled
@@ -182,7 +182,7 @@ def test_without_a_controller_known_topics_are_served(gateway: GatewayDriver) ->
     gateway.ask(produce())
     assert gateway.calls.pop().address == "partition/ORDERS/0"
     number = gateway.ask(produce("NEW"))
-    gateway.advance(CONTROLLER_PATIENCE_MS)
+    gateway.advance(CONTROLLER_TIMEOUT_MS)
     assert (gateway.replies[number].code, gateway.replies[number].retriable) == ("ACTOR_UNAVAILABLE", True)
 
 
@@ -207,7 +207,7 @@ def test_what_needs_the_controller_waits_until_it_is_up(request_: Request, was_t
     if was_there:
         gateway.down("controller")
     number = gateway.ask(request_)
-    gateway.advance(CONTROLLER_PATIENCE_MS - 1)
+    gateway.advance(CONTROLLER_TIMEOUT_MS - 1)
     assert number not in gateway.replies
     assert [call for call in gateway.calls if call.address == "controller"] == []
     gateway.up("controller")

@@ -11,7 +11,7 @@ from planaria.transport.protocol.message import Request
 from planaria.transport.protocol.session import Metadata
 
 ADDRESS = "partition/ORDERS/0"
-PLACE: dict[str, Any] = {"topic": "ORDERS", "partition": 0}
+TP: dict[str, Any] = {"topic": "ORDERS", "partition": 0}
 
 
 @pytest.fixture
@@ -21,9 +21,7 @@ def gateway() -> GatewayDriver:
     return gateway
 
 
-@pytest.mark.parametrize(
-    "request_", [Produce(**PLACE), Fetch(**PLACE, offset=0), ListOffsets(**PLACE, at="latest")]
-)
+@pytest.mark.parametrize("request_", [Produce(**TP), Fetch(**TP, offset=0), ListOffsets(**TP, at="latest")])
 def test_requests_go_on_to_it(gateway: GatewayDriver, request_: Request) -> None:
     gateway.ask(request_, b"payload")
     assert [call.address for call in gateway.calls] == [ADDRESS]
@@ -35,12 +33,12 @@ def test_messages_without_a_partition_go_on_to_it(gateway: GatewayDriver) -> Non
 
 
 def test_what_nobody_waits_for_wakes_it_too(gateway: GatewayDriver) -> None:
-    number = gateway.ask(Produce(**PLACE, acks=0), b"payload")
+    number = gateway.ask(Produce(**TP, acks=0), b"payload")
     (call,) = gateway.calls
     assert (call.address, call.payload) == (ADDRESS, (b"payload",))
     gateway.answer(b"raw")
     assert number not in gateway.replies
-    gateway.ask(Produce(**PLACE, acks=0), b"payload")
+    gateway.ask(Produce(**TP, acks=0), b"payload")
     gateway.fail()
 
 
@@ -75,5 +73,5 @@ def test_those_that_slept_before_the_gateway_was_there() -> None:
     gateway.up("controller")
     gateway.give(PeersAsleep(addresses=[ADDRESS]))
     gateway.set_topics(ORDERS=1)
-    gateway.ask(Produce(**PLACE), b"payload")
+    gateway.ask(Produce(**TP), b"payload")
     assert [call.address for call in gateway.calls] == [ADDRESS]

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from live_trees import PATIENCE_S, actor, read_topic, until, until_reborn
+from live_trees import TIMEOUT_S, actor, read_topic, until, until_reborn
 from planaria import Broker, Consumer, Delivery
 from planaria.transport.client import Backpressure
 
@@ -39,7 +39,7 @@ class FastProducer(threading.Thread):
             self.error = error
 
     def offsets(self) -> list[int]:
-        self.join(PATIENCE_S)
+        self.join(TIMEOUT_S)
         assert not self.is_alive()
         assert self.error is None, self.error
         return [delivery.result(0).offset for delivery in self.deliveries]
@@ -80,7 +80,7 @@ def test_a_slow_group_holds_up_a_fast_producer_over_kills(hardy: Broker, data_di
     values: list[int] = []
     with consumer:
         while len(values) < count:
-            messages = consumer.poll(PATIENCE_S, max_messages=100)
+            messages = consumer.poll(TIMEOUT_S, max_messages=100)
             assert messages, f"nothing after {len(values)}"
             assert end_of(hardy) - len(values) <= LIMIT + BATCH
             values += [int(message.value) for message in messages]
@@ -113,7 +113,7 @@ def test_an_impatient_producer_is_told_at_once(broker: Broker, data_dir: Path) -
         while seen < len(taken) or is_told():
             seen += len(consumer.poll(0.2))
             consumer.commit()
-        producer.flush(PATIENCE_S)
+        producer.flush(TIMEOUT_S)
         assert all(delivery.exception(0) is None for delivery in taken)
 
 

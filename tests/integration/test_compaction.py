@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from live_trees import PATIENCE_S, actor, until, until_reborn
+from live_trees import TIMEOUT_S, actor, until, until_reborn
 from planaria import Broker, Message
 from planaria.transport.protocol.data import Fetch, FetchReply
 
@@ -40,7 +40,7 @@ def size_of(broker: Broker) -> int:
 
 def compacted(broker: Broker, first: int) -> int:
     """Publish until the partition, which rolls by age, has shrunk; how many records there are then."""
-    deadline = time.monotonic() + 2 * PATIENCE_S
+    deadline = time.monotonic() + 2 * TIMEOUT_S
     before, number = size_of(broker), first
     while size_of(broker) > before / 3:
         assert time.monotonic() < deadline, "not compacted"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from command_line import planaria
-from live_trees import PATIENCE_S, actor, read_topic, until
+from live_trees import TIMEOUT_S, actor, read_topic, until
 from planaria import Broker, Message
 from planaria.transport.client.dead_letters import LetterFilter
 from planaria.transport.client.redrive import Redrive
@@ -144,7 +144,7 @@ def test_what_is_done_behind_a_stuck_key_is_not_repeated(
         broker.subscribe("g", "T", handler=handle, **options)
     else:
         broker.client.kill("subscriber/g/1")
-    until(lambda: broker.client.group_offsets("g").get(("T", 0)) == 60, "all is done", PATIENCE_S)  # type: ignore[call-overload]
+    until(lambda: broker.client.group_offsets("g").get(("T", 0)) == 60, "all is done", TIMEOUT_S)  # type: ignore[call-overload]
     assert sorted(others()) == sorted(number for number in range(60) if number % 10 != 3)
     stuck = [number for key, number in handled() if key == "stuck"]
     assert list(dict.fromkeys(stuck)) == [3, 13, 23, 33, 43, 53], "in their order"

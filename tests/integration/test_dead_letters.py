@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from live_trees import PATIENCE_S, actor, read_topic, until
+from live_trees import TIMEOUT_S, actor, read_topic, until
 from planaria import Broker, Message, Reject, Release
 from planaria.transport.subscription import InvalidSubscription
 
@@ -96,7 +96,7 @@ def test_a_parked_record_shows_in_the_status_until_it_is_handled(broker: Broker,
     broker.publish("T", None, 1)
     broker.subscribe("g", "T", handler=handle, retries=0, backoff_ms=[50])
     address = "subscriber/g/1"
-    alarms = until(lambda: actor(broker.client, address).alarms, "the alarm", PATIENCE_S)
+    alarms = until(lambda: actor(broker.client, address).alarms, "the alarm", TIMEOUT_S)
     assert alarms == ["parked: T/0 offset 0 keeps failing: ValueError: the bank is closed"]
     fixed.touch()
     until(lambda: not actor(broker.client, address).alarms, "no alarm any more")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import zmq
 
-from live_trees import PATIENCE_S, read_topic, until
+from live_trees import TIMEOUT_S, read_topic, until
 from planaria import Broker
 from planaria.transport.client.errors import DeliveryFailed
 
@@ -55,15 +55,15 @@ def test_a_full_disk_stops_producers_and_nothing_else(small_disk: Path) -> None:
     ):
         broker.create_topic("T", 1)
         with broker.consumer("g", ["T"], auto_offset_reset="earliest", auto_commit=False) as consumer:
-            producer.publish("T", b"first").result(PATIENCE_S)
-            assert consumer.poll(PATIENCE_S)
+            producer.publish("T", b"first").result(TIMEOUT_S)
+            assert consumer.poll(TIMEOUT_S)
             consumer.commit()
             before = incarnations(broker)
             # Room for the commits of a group, none for a message.
             ballast = fill(small_disk, leave_bytes=256 * 1024)
             waiting = [producer.publish("T", bytes(200_000)) for _ in range(4)]
             with pytest.raises(DeliveryFailed) as refused:
-                broker.producer(delivery_timeout_ms=1_000).publish("T", bytes(300_000)).result(PATIENCE_S)
+                broker.producer(delivery_timeout_ms=1_000).publish("T", bytes(300_000)).result(TIMEOUT_S)
             assert "last answer: STORAGE_FULL" in str(refused.value)
 
             refusal = publish_once(broker.endpoint, "x" * 300_000)
@@ -72,13 +72,13 @@ def test_a_full_disk_stops_producers_and_nothing_else(small_disk: Path) -> None:
 
             assert read_topic(broker.client, "T")[0].value == b"first"
             consumer.seek("T", 0, 0)
-            assert consumer.poll(PATIENCE_S)[0].value == b"first"
+            assert consumer.poll(TIMEOUT_S)[0].value == b"first"
             consumer.commit({("T", 0): 1})
             assert broker.client.group_offsets("g") == {("T", 0): 1}
 
             ballast.unlink()
             freed_at = time.monotonic()
-            offsets = [delivery.result(PATIENCE_S).offset for delivery in waiting]
+            offsets = [delivery.result(TIMEOUT_S).offset for delivery in waiting]
             assert time.monotonic() - freed_at < 5
             assert offsets == sorted(set(offsets))
         assert incarnations(broker) == before
@@ -94,7 +94,7 @@ def publish_once(endpoint: str, value: str) -> dict[str, Any]:
         socket.linger = 0
         socket.connect(endpoint)
         socket.send_json({"op": "publish", "id": 1, "topic": "T", "records": [{"value_text": value}]})
-        assert socket.poll(int(PATIENCE_S * 1000))
+        assert socket.poll(int(TIMEOUT_S * 1000))
         error: dict[str, Any] = socket.recv_json()["error"]
     return error
 
@@ -107,7 +107,7 @@ def test_actors_that_die_on_a_full_disk_come_back(small_disk: Path) -> None:
         with broker.consumer("g", ["T"], auto_offset_reset="earliest") as consumer:
             seen = 0
             while seen < 10:
-                seen += len(consumer.poll(PATIENCE_S))
+                seen += len(consumer.poll(TIMEOUT_S))
         ballast = fill(small_disk)
         for address in ("partition/T/0", "partition/T/1", "controller", "gateway/0", "coordinator/g"):
             before = incarnations(broker)[address]
@@ -134,7 +134,7 @@ def test_the_reserve_is_left_for_everything_but_messages(small_disk: Path) -> No
             deliveries = []
             with broker.producer(linger_ms=0, delivery_timeout_ms=2_000) as producer:
                 deliveries = [producer.publish("T", bytes(200_000)) for _ in range(30)]
-            errors = [error for each in deliveries if (error := each.exception(PATIENCE_S))]
+            errors = [error for each in deliveries if (error := each.exception(TIMEOUT_S))]
             assert errors
             assert all("STORAGE_FULL" in str(error) for error in errors)
             assert free_bytes(small_disk) > reserve - 2 * 1024 * 1024, "it is a reserve"
@@ -145,7 +145,7 @@ def test_the_reserve_is_left_for_everything_but_messages(small_disk: Path) -> No
             written = len(deliveries) - len(errors)
             seen = 0
             while seen < written:
-                seen += len(consumer.poll(PATIENCE_S))
+                seen += len(consumer.poll(TIMEOUT_S))
             consumer.commit()
             broker.create_topic("OTHER", 1)
             broker.client.delete_records("T", 0, written)

@@ -54,10 +54,10 @@ def is_in_order_by_key(outputs: list[int]) -> bool:
 def test_one_output_for_each_input_whoever_is_killed(hardy: Broker) -> None:
     hardy.create_topic("IN", 2)
     hardy.create_topic("OUT", 2)
-    places = [("OUT", 0), ("OUT", 1)]
+    tps = [("OUT", 0), ("OUT", 1)]
     found: list[int] = []
     count = 0
-    with hardy.consumer(partitions=places, auto_offset_reset="earliest") as reader:
+    with hardy.consumer(partitions=tps, auto_offset_reset="earliest") as reader:
         for victim in (None, *VICTIMS):
             publish(hardy, range(count, count + 50))
             count += 50

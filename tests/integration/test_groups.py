@@ -19,7 +19,7 @@ import pytest
 
 import group_member
 from group_member import SESSION_TIMEOUT_MS, Journal
-from live_trees import PATIENCE_S, until
+from live_trees import TIMEOUT_S, until
 from planaria import Broker, Client
 
 pytestmark = pytest.mark.processes
@@ -54,7 +54,7 @@ class ThreadMember(Member):
 
     def leave(self) -> None:
         self._over.set()
-        self._thread.join(PATIENCE_S)
+        self._thread.join(TIMEOUT_S)
         assert not self._thread.is_alive()
 
 
@@ -66,7 +66,7 @@ class ProcessMember(Member):
         )
 
     def leave(self) -> None:
-        self.process.communicate(timeout=PATIENCE_S)
+        self.process.communicate(timeout=TIMEOUT_S)
         assert self.process.returncode == 0
 
     def signal(self, number: int) -> None:
@@ -227,7 +227,7 @@ class Source:
 
     def stop(self) -> None:
         self._over.set()
-        self._thread.join(PATIENCE_S)
+        self._thread.join(TIMEOUT_S)
 
 
 @pytest.fixture
@@ -254,7 +254,7 @@ def test_members_come_and_go(broker: Broker, life: Life, seed: int, steps: int) 
         seen = {event.value for event in events_of(life.members) if event.mark == "="}
         return seen >= set(source.published)
 
-    until(everything, "everything is handed out", SESSION_TIMEOUT_MS / 1000 + PATIENCE_S)
+    until(everything, "everything is handed out", SESSION_TIMEOUT_MS / 1000 + TIMEOUT_S)
     life.thaw()
     life.end()
 
@@ -263,7 +263,7 @@ def test_members_come_and_go(broker: Broker, life: Life, seed: int, steps: int) 
         replay.play(event)
     assert replay.seen == set(source.published)
     ends = {(TOPIC, n): broker.client.list_offsets(TOPIC, n).offset for n in range(PARTITIONS)}
-    assert broker.client.group_offsets(GROUP) == {place: end for place, end in ends.items() if end}
+    assert broker.client.group_offsets(GROUP) == {position: end for position, end in ends.items() if end}
     assert broker.client.describe_group(GROUP).members == []
 
 
@@ -278,7 +278,7 @@ def test_a_member_that_sleeps_too_long_is_told_so(broker: Broker) -> None:
         broker.consumer("g", ["T"], **options, max_poll_interval_ms=300, on_lost=lost.extend) as sleeper,
         broker.consumer("g", ["T"], **options) as other,
     ):
-        assert sleeper.poll(PATIENCE_S, max_messages=2)
+        assert sleeper.poll(TIMEOUT_S, max_messages=2)
         found = until(lambda: other.poll(0.1), "the other has the partition")
         assert [message.data for message in found] == [0, 1, 2, 3]
         assert sleeper.poll(0) == []

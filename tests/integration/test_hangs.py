@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from live_trees import PATIENCE_S, actor, pid_of, until, until_reborn, until_state, wait_gone
+from live_trees import TIMEOUT_S, actor, pid_of, until, until_reborn, until_state, wait_gone
 from planaria import Broker
 
 pytestmark = pytest.mark.processes
@@ -22,7 +22,7 @@ def test_a_frozen_actor_is_replaced(broker: Broker, address: str) -> None:
     broker.create_topic("T", 1)
     broker.publish("T", "k", 0)
     with broker.consumer("g", ["T"], auto_offset_reset="earliest") as consumer:
-        assert [message.data for message in consumer.poll(PATIENCE_S)] == [0]
+        assert [message.data for message in consumer.poll(TIMEOUT_S)] == [0]
         before = until_state(broker.client, address, "ready")
         assert before.pid is not None
         os.kill(before.pid, signal.SIGSTOP)
@@ -30,7 +30,7 @@ def test_a_frozen_actor_is_replaced(broker: Broker, address: str) -> None:
 
         # Asked of the supervisor by its own door: the gateway may be the frozen one.
         broker.publish("T", "k", 1)
-        assert [message.data for message in consumer.poll(PATIENCE_S)] == [1]
+        assert [message.data for message in consumer.poll(TIMEOUT_S)] == [1]
         consumer.commit()
         after = until_reborn(broker.client, before)
 

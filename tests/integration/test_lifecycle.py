@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from live_trees import PATIENCE_S, marked_processes, read_topic, until, wait_gone
+from live_trees import TIMEOUT_S, marked_processes, read_topic, until, wait_gone
 from planaria import Broker, Client, Message
 from planaria.supervisor import data_directory
 from planaria.supervisor.config import load
@@ -105,7 +105,7 @@ def test_a_program_that_forgets_to_close_ends_in_order(data_dir: Path, tree_mark
         check=True,
         capture_output=True,
         text=True,
-        timeout=PATIENCE_S,
+        timeout=TIMEOUT_S,
     )
     assert (done.stdout, done.stderr) == ("1\n", "")
     until(lambda: not marked_processes(tree_mark), "everything has ended", 5.0)
@@ -263,7 +263,7 @@ def test_a_killed_supervisor_leaves_no_orphan(data_dir: Path, tree_mark: str) ->
             client.create_topic("T", 3, if_not_exists=True)
             client.publish("T", life, key="k")
             with client.consumer("g", ["T"], auto_offset_reset="earliest") as consumer:
-                assert [message.data for message in consumer.poll(PATIENCE_S)] == [life]
+                assert [message.data for message in consumer.poll(TIMEOUT_S)] == [life]
             pids = list(marked_processes(tree_mark))
             assert len(pids) >= 10  # the supervisor, its fork server, ten actors
             handle.kill()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from live_trees import PATIENCE_S, actor, pid_of, until, until_reborn, wait_gone
+from live_trees import TIMEOUT_S, actor, pid_of, until, until_reborn, wait_gone
 from planaria import Broker, LogTruncated
 from planaria.actors.log.checkpoint import CHECKPOINT_NAME
 from planaria.transport.batch import parse_header
@@ -22,7 +22,7 @@ def cut(broker: Broker, data_dir: Path, keep: int) -> None:
     os.kill(broker.supervisor_pid, signal.SIGSTOP)
     try:
         os.kill(pid, signal.SIGKILL)
-        assert wait_gone(pid, PATIENCE_S)
+        assert wait_gone(pid, TIMEOUT_S)
         [segment] = data_dir.glob("topics/T*/0/*.log")
         data, position = segment.read_bytes(), 0
         for _ in range(keep):
@@ -47,7 +47,7 @@ def test_a_group_goes_on_where_the_log_differs(broker: Broker, data_dir: Path, r
     with broker.consumer("g", ["T"], auto_offset_reset="earliest") as consumer:
         found = []
         while len(found) < 10:
-            found += [message.data for message in consumer.poll(PATIENCE_S)]
+            found += [message.data for message in consumer.poll(TIMEOUT_S)]
     assert dict(broker.client.group_offsets("g")) == {("T", 0): 10}
     cut(broker, data_dir, 6)
     publish(broker, range(100, 100 + refill))
@@ -55,12 +55,12 @@ def test_a_group_goes_on_where_the_log_differs(broker: Broker, data_dir: Path, r
         broker.consumer("g", partitions=[("T", 0)], auto_offset_reset="error") as strict,
         pytest.raises(LogTruncated) as told,
     ):
-        strict.poll(PATIENCE_S)
+        strict.poll(TIMEOUT_S)
     assert told.value.next_offset == 6
     with broker.consumer("g", ["T"]) as consumer:
         found = []
         while len(found) < refill:
-            messages = consumer.poll(PATIENCE_S)
+            messages = consumer.poll(TIMEOUT_S)
             assert messages, f"only {found}"
             found += [message.data for message in messages]
     assert found == list(range(100, 100 + refill))

@@ -30,7 +30,7 @@ from planaria.transport.client.errors import Forked
 
 pytestmark = pytest.mark.processes
 
-PATIENCE_S = 20.0
+TIMEOUT_S = 20.0
 
 
 def ends(action: Callable[[], object]) -> Callable[[], BaseException | None]:
@@ -44,7 +44,7 @@ def ends(action: Callable[[], object]) -> Callable[[], BaseException | None]:
             raised.append(error)
 
     def ended() -> BaseException | None:
-        thread.join(PATIENCE_S)
+        thread.join(TIMEOUT_S)
         assert not thread.is_alive(), "it waits on"
         return raised[0] if raised else None
 
@@ -66,7 +66,7 @@ def in_fork(action: Callable[[], object]) -> str:
         finally:
             os._exit(0)
     os.close(writer)
-    killer = threading.Timer(PATIENCE_S, os.kill, (pid, signal.SIGKILL))
+    killer = threading.Timer(TIMEOUT_S, os.kill, (pid, signal.SIGKILL))
     killer.start()
     said = os.read(reader, 100).decode()
     killer.cancel()
@@ -218,7 +218,7 @@ def test_close_of_a_share_consumer_does_not_wait_for_a_broker_that_is_away() -> 
         assert consumer.poll(0.1) == []
         begun = time.monotonic()
         consumer.close()
-        assert time.monotonic() - begun < PATIENCE_S / 2
+        assert time.monotonic() - begun < TIMEOUT_S / 2
 
 
 @pytest.mark.parametrize("what", ["consumer", "client"])
@@ -228,7 +228,7 @@ def test_thread_close_ends_a_poll_that_waits(broker: Broker, group: str | None, 
     client = Client(broker.endpoint)
     consumer = client.consumer(group, ["T"])
     ended = ends(lambda: consumer.poll(None))
-    until(lambda: consumer._courier.is_polling, "it polls")
+    until(lambda: consumer._bridge.is_polling, "it polls")
     (consumer if what == "consumer" else client).close()
     assert isinstance(ended(), Closed)
     client.close()
@@ -298,7 +298,7 @@ def test_signal_a_stop_while_it_starts_is_a_stop_in_order(data_dir: Path, endpoi
 
         until(is_prepared, "it is prepared for a stop")
         process.terminate()
-        assert process.wait(PATIENCE_S) == 0
+        assert process.wait(TIMEOUT_S) == 0
 
 
 def test_declared_a_topic_may_have_grown_and_what_differs_is_told(

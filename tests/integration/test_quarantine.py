@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from live_trees import PATIENCE_S, actor, pid_of, read_topic, until, until_state
+from live_trees import TIMEOUT_S, actor, pid_of, read_topic, until, until_state
 from planaria import Broker
 from planaria.actors.log.lock import LOCK_NAME, DirectoryLock
 from planaria.supervisor.broker import LOG_FILE
@@ -49,7 +49,7 @@ def test_a_partition_whose_directory_is_a_file(strict: Broker) -> None:
     described = strict.client.describe_topic("BROKEN").partitions
     assert [partition.online for partition in described] == [False, True]
     late = strict.client.producer(delivery_timeout_ms=300).publish("BROKEN", "late", partition=0)
-    assert isinstance(late.exception(PATIENCE_S), DeliveryFailed)
+    assert isinstance(late.exception(TIMEOUT_S), DeliveryFailed)
     strict.client.publish("BROKEN", 2, partition=1)
     strict.publish("SOUND", "k", 3)
     assert [message.data for message in read_topic(strict.client, "SOUND")] == [3]

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from live_trees import PATIENCE_S, actor, read_topic, until
+from live_trees import TIMEOUT_S, actor, read_topic, until
 from planaria import Broker, Client, Delivery
 
 pytestmark = pytest.mark.processes
@@ -52,7 +52,7 @@ class Publishing:
 
     def stop(self) -> None:
         self._stop.set()
-        self._thread.join(PATIENCE_S)
+        self._thread.join(TIMEOUT_S)
         assert not self._thread.is_alive()
 
 
@@ -135,10 +135,10 @@ def test_a_consumer_is_held_to_its_quota(broker: Broker) -> None:
     ):
         seen: list[int] = []
         while len(seen) < 100:
-            seen += [int(message.value or b"") for message in consumer.poll(PATIENCE_S)]
+            seen += [int(message.value or b"") for message in consumer.poll(TIMEOUT_S)]
         started, before = time.monotonic(), len(seen)
         while len(seen) < before + 400:
-            seen += [int(message.value or b"") for message in consumer.poll(PATIENCE_S)]
+            seen += [int(message.value or b"") for message in consumer.poll(TIMEOUT_S)]
         rate = (len(seen) - before) * MESSAGE / (time.monotonic() - started)
         print(f"\nquota {RATE}: {rate:,.0f} bytes a second fetched")
         assert is_held(rate)

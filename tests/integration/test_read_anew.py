@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from live_trees import PATIENCE_S, actor, read_topic, until, until_reborn
+from live_trees import TIMEOUT_S, actor, read_topic, until, until_reborn
 from planaria import Broker, CommitFailed, Consumer, ProtocolError, TransactionAborted
 
 pytestmark = pytest.mark.processes
@@ -171,7 +171,7 @@ class Program:
             self.turn(consumer)
             return not Counter(expected) - self.counts
 
-        until(look, "all is read", 2 * PATIENCE_S)
+        until(look, "all is read", 2 * TIMEOUT_S)
 
 
 @pytest.mark.parametrize("delivery", DELIVERIES)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from live_trees import PATIENCE_S, read_topic, until
+from live_trees import TIMEOUT_S, read_topic, until
 from planaria import Broker, Client, Message, PlanariaError
 from planaria.supervisor.rehearsal import RehearsalFailed, rehearse
 from planaria.transport.client.dead_letters import LetterFilter
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.processes
 ALL = LetterFilter()
 
 
-def bury(broker: Broker, count: int, **told: str) -> None:
+def publish_dead_letter(broker: Broker, count: int, **told: str) -> None:
     """Letters as a subscriber leaves them."""
     broker.create_topic("T", 2)
     broker.create_topic("T.dlq", 2)
@@ -44,7 +44,7 @@ def values(client: Client, topic: str) -> list[Any]:
 
 
 def test_all_letters_go_back_once(broker: Broker) -> None:
-    bury(broker, 250)
+    publish_dead_letter(broker, 250)
     report = Redrive(broker.client, "T.dlq", actor="me").run(ALL)
     assert (report.moved, report.held_back, report.settled) == (250, 0, 0)
     assert values(broker.client, "T") == list(range(250))
@@ -63,7 +63,7 @@ def test_all_letters_go_back_once(broker: Broker) -> None:
 
 
 def test_some_letters_elsewhere_and_the_others_later(broker: Broker) -> None:
-    bury(broker, 20)
+    publish_dead_letter(broker, 20)
     broker.create_topic("ELSEWHERE", 1)
     report = Redrive(broker.client, "T.dlq", target="ELSEWHERE").run(LetterFilter(reason="error: 1"), limit=4)
     assert report.moved == 4
@@ -76,7 +76,7 @@ def test_some_letters_elsewhere_and_the_others_later(broker: Broker) -> None:
 
 
 def test_a_letter_does_not_go_round_for_ever(broker: Broker) -> None:
-    bury(broker, 3, **{"dead-letter-redrives": "3"})
+    publish_dead_letter(broker, 3, **{"dead-letter-redrives": "3"})
     report = Redrive(broker.client, "T.dlq").run(ALL)
     assert (report.moved, report.held_back) == (0, 3)
     assert Redrive(broker.client, "T.dlq", max_redrives=4).run(ALL).moved == 3
@@ -85,13 +85,13 @@ def test_a_letter_does_not_go_round_for_ever(broker: Broker) -> None:
 
 
 def test_letters_that_cannot_go_are_counted_and_stay(broker: Broker) -> None:
-    bury(broker, 1)
+    publish_dead_letter(broker, 1)
     broker.publish("T.dlq", None, "a stray")
     for topic in ("GONE", "GONE", "no name"):
         broker.client.publish("T.dlq", b"x", headers={"dead-letter-topic": topic})
     broker.client.alter_topic("T", max_message_bytes=200)
     report = Redrive(broker.client, "T.dlq").run(ALL)
-    assert (report.moved, report.homeless, report.refused) == (0, 1, 4)
+    assert (report.moved, report.no_origin, report.refused) == (0, 1, 4)
     broker.client.alter_topic("T", max_message_bytes=100_000)
     assert Redrive(broker.client, "T.dlq").run(ALL).moved == 1
     with pytest.raises(RedriveRefused):
@@ -99,7 +99,7 @@ def test_letters_that_cannot_go_are_counted_and_stay(broker: Broker) -> None:
 
 
 def test_what_cannot_be_meant_is_refused_before_anything_is_noted(broker: Broker) -> None:
-    bury(broker, 1)
+    publish_dead_letter(broker, 1)
     for wrong, told in (
         ({"target": "NOPE"}, "there is no topic 'NOPE'"),
         ({"target": "T.dlq"}, "cannot be sent to where they are"),
@@ -111,10 +111,10 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_noted(broker: Broker
 
 
 def test_the_letters_of_a_topic_made_again_are_others(broker: Broker) -> None:
-    bury(broker, 5)
+    publish_dead_letter(broker, 5)
     Redrive(broker.client, "T.dlq").run(ALL)
     broker.client.delete_topic("T.dlq")
-    bury(broker, 5)
+    publish_dead_letter(broker, 5)
     assert Redrive(broker.client, "T.dlq").run(ALL).moved == 5
     assert values(broker.client, "T") == sorted([*range(5), *range(5)])
 
@@ -145,7 +145,7 @@ def test_a_redrive_killed_in_the_middle_and_run_again_doubles_nothing(
     broker: Broker, stage: str, window_ms: int
 ) -> None:
     """Also when the window has forgotten what the first one sent: then the target itself tells."""
-    bury(broker, 250)
+    publish_dead_letter(broker, 250)
     broker.client.alter_topic("T", dedup_window_ms=window_ms)
     died = subprocess.run([sys.executable, "-c", REDRIVE, broker.endpoint, stage], timeout=60, check=False)
     assert died.returncode == -signal.SIGKILL
@@ -158,7 +158,7 @@ def test_a_redrive_killed_in_the_middle_and_run_again_doubles_nothing(
 
 
 def test_a_redrive_over_killed_partitions(hardy: Broker) -> None:
-    bury(hardy, 300)
+    publish_dead_letter(hardy, 300)
 
     def kill(moved: int) -> None:
         hardy.kill(f"partition/T/{moved // 100 % 2}")
@@ -236,8 +236,8 @@ def test_fixed_and_sent_back_it_is_handled_once(broker: Broker, tmp_path: Path) 
     for value in ("a", "poison", "b"):
         broker.publish("T", None, value)
     broker.subscribe("g", "T", handler=charge, retries=1, backoff_ms=[10], dead_letter="T.dlq")
-    until(lambda: len(read_topic(broker.client, "T.dlq")) == 1, "the letter", PATIENCE_S)
+    until(lambda: len(read_topic(broker.client, "T.dlq")) == 1, "the letter", TIMEOUT_S)
     fixed.touch()
     assert Redrive(broker.client, "T.dlq").run(ALL).moved == 1
-    until(lambda: handled.read_text().count("\n") == 3, "all is handled", PATIENCE_S)
+    until(lambda: handled.read_text().count("\n") == 3, "all is handled", TIMEOUT_S)
     assert sorted(handled.read_text().split()) == ["a", "b", "poison"]

@@ -56,9 +56,9 @@ class Members:
         found: Counter[str] = Counter()
         for output in self._outputs:
             for line in output.read_text().splitlines():
-                said, of, *places = line.split(" ")
+                said, of, *tps = line.split(" ")
                 if (said, of) == (sign, verdict):
-                    found.update(places)
+                    found.update(tps)
         return found
 
 
@@ -107,13 +107,13 @@ def test_each_record_is_accepted_once_or_dead_whoever_is_killed(
     assert set(accepted.values()) <= {1}, "accepted twice"
     assert set(dead.values()) <= {1}, "dead twice"
     assert accepted.keys().isdisjoint(dead), "accepted and dead"
-    places = {
+    tps = {
         f"{partition}:{offset}"
         for partition in (0, 1)
         for offset in range(client.list_offsets("T", partition).offset)
     }
-    assert len(places) == records
-    missing = places - accepted.keys() - dead.keys()
+    assert len(tps) == records
+    missing = tps - accepted.keys() - dead.keys()
     assert missing <= tried.keys(), "done without having been accepted"
     # A lock that ends with its coordinator is charged, and buries nothing.
     bound = MAX_DELIVERIES + coordinator_kills

@@ -12,7 +12,7 @@ from planaria import Broker
 
 pytestmark = pytest.mark.processes
 
-PATIENCE_MS = 20_000
+TIMEOUT_MS = 20_000
 
 
 class RawWorker:
@@ -24,7 +24,7 @@ class RawWorker:
 
     def ask(self, op: str, **fields: Any) -> dict[str, Any]:
         self._socket.send(json.dumps({"op": op, "group": self._group, **fields}).encode())
-        assert self._socket.poll(PATIENCE_MS), f"no reply to {op}"
+        assert self._socket.poll(TIMEOUT_MS), f"no reply to {op}"
         reply: dict[str, Any] = json.loads(self._socket.recv())
         return reply
 

@@ -23,7 +23,7 @@ SETTINGS: dict[str, Any] = {
     "backoff_reset_ms": 1,
     "coordinator_idle_ms": IDLE_MS,
 }
-PLACE = ("T", 0)
+TP = ("T", 0)
 
 
 @pytest.fixture
@@ -44,12 +44,12 @@ def restarts(broker: Broker) -> int:
 
 def set_offset(broker: Broker, group: str, offset: int) -> None:
     """As a consumer without membership does."""
-    offsets = [PartitionOffset(*PLACE, offset)]
+    offsets = [PartitionOffset(*TP, offset)]
     broker.client._ask(CommitOffsets(group=group, offsets=offsets), CommitOffsetsReply)
 
 
 def offset_of(broker: Broker, group: str) -> int | None:
-    return broker.client.group_offsets(group).get(PLACE)  # type: ignore[call-overload,no-any-return]
+    return broker.client.group_offsets(group).get(TP)  # type: ignore[call-overload,no-any-return]
 
 
 def test_a_group_sleeps_and_a_request_finds_all_of_it(broker: Broker) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 pytestmark = pytest.mark.processes
 
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 
 BROKER = """
 import json, resource, sys
@@ -54,7 +54,7 @@ COUNT = """
 
 def run(body: str, data: Path, descriptors: int) -> dict[str, object]:
     program = [sys.executable, "-c", BROKER + body, str(data), str(descriptors)]
-    done = subprocess.run(program, check=False, capture_output=True, text=True, timeout=PATIENCE_S)
+    done = subprocess.run(program, check=False, capture_output=True, text=True, timeout=TIMEOUT_S)
     assert done.returncode == 0, done.stderr
     found: dict[str, object] = json.loads(done.stdout)
     return found

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from live_trees import PATIENCE_S, actor, read_topic, until
+from live_trees import TIMEOUT_S, actor, read_topic, until
 from planaria import Broker, ProtocolError
 from planaria.transport.client.errors import DeliveryUncertain, OffsetOutOfRange
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.processes
 def consume(consumer: object, count: int) -> list[object]:
     found: list[object] = []
     while len(found) < count:
-        messages = consumer.poll(PATIENCE_S)  # type: ignore[attr-defined]
+        messages = consumer.poll(TIMEOUT_S)  # type: ignore[attr-defined]
         assert messages, f"only {len(found)} of {count} came"
         found += [message.data for message in messages]
     return found
@@ -40,11 +40,11 @@ def test_a_producer_goes_on_over_deletion_and_creation(broker: Broker) -> None:
     """Its sequence numbers are nothing to the new log."""
     broker.create_topic("T", 1)
     with broker.producer() as producer:
-        assert producer.publish("T", "old").result(PATIENCE_S).offset == 0
+        assert producer.publish("T", "old").result(TIMEOUT_S).offset == 0
         broker.client.delete_topic("T")
         broker.create_topic("T", 1)
         deliveries = [producer.publish("T", n) for n in range(5)]
-        assert [delivery.result(PATIENCE_S).offset for delivery in deliveries] == list(range(5))
+        assert [delivery.result(TIMEOUT_S).offset for delivery in deliveries] == list(range(5))
     assert [message.data for message in read_topic(broker.client, "T")] == list(range(5))
 
 
@@ -59,7 +59,7 @@ def test_what_a_producer_had_in_flight_is_never_uncertain_when_its_topic_is_crea
             deliveries += [producer.publish("T", [life, n]) for n in range(200)]
             broker.client.delete_topic("T")
             broker.create_topic("T", 1)
-        failures = [delivery.exception(PATIENCE_S) for delivery in deliveries]
+        failures = [delivery.exception(TIMEOUT_S) for delivery in deliveries]
     assert not [failure for failure in failures if isinstance(failure, DeliveryUncertain)]
 
 
@@ -91,18 +91,18 @@ def test_retention_moves_the_start_and_the_reset_decides(broker: Broker) -> None
         lenient.pause(("T", 0))
         with broker.producer(linger_ms=0) as producer:
             for _ in range(40):
-                producer.publish("T", b"x" * 1024).result(PATIENCE_S)
+                producer.publish("T", b"x" * 1024).result(TIMEOUT_S)
         start = until(lambda: broker.client.list_offsets("T", 0, "earliest").offset, "the start moves", 60.0)
         strict.seek("T", 0, start - 1)
         with pytest.raises(OffsetOutOfRange):
-            strict.poll(PATIENCE_S)
+            strict.poll(TIMEOUT_S)
 
         def first_at_the_start() -> tuple[int, int] | None:
             """The start, and the first offset read there; None when retention moved the start between the two."""
             start = broker.client.list_offsets("T", 0, "earliest").offset
             strict.seek("T", 0, start)
             try:
-                return start, strict.poll(PATIENCE_S)[0].offset
+                return start, strict.poll(TIMEOUT_S)[0].offset
             except OffsetOutOfRange:
                 return None
 
@@ -111,7 +111,7 @@ def test_retention_moves_the_start_and_the_reset_decides(broker: Broker) -> None
         assert first == start
         lenient.seek("T", 0, 0)
         lenient.resume(("T", 0))
-        assert lenient.poll(PATIENCE_S)[0].offset >= start
+        assert lenient.poll(TIMEOUT_S)[0].offset >= start
     assert broker.client.list_offsets("T", 0, "latest").offset == 40
 
 
@@ -172,5 +172,5 @@ def test_a_named_message_is_there_once_over_kills(hardy: Broker) -> None:
         assert again == first._replace(duplicate=True)
     with hardy.producer(linger_ms=0) as producer:
         repeats = [producer.publish("T", n, key=f"k{n % 3}", dedup_id=f"order-{n}") for n in range(30)]
-        assert all(repeat.result(PATIENCE_S).duplicate for repeat in repeats)
+        assert all(repeat.result(TIMEOUT_S).duplicate for repeat in repeats)
     assert sorted(message.data for message in read_topic(hardy.client, "T")) == list(range(30))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import zmq
 
-from live_trees import PATIENCE_S, actor, pid_of, read_topic, until, until_reborn
+from live_trees import TIMEOUT_S, actor, pid_of, read_topic, until, until_reborn
 from planaria import Broker
 from planaria.transport.batch import TRANSACTIONAL, build
 
@@ -47,7 +47,7 @@ class Program:
 
         def attempt() -> dict[str, Any] | None:
             number = self.send(op, payload, **fields)
-            while self._socket.poll(int(PATIENCE_S * 1000)):
+            while self._socket.poll(int(TIMEOUT_S * 1000)):
                 reply: dict[str, Any] = json.loads(self._socket.recv_multipart()[0])
                 if reply["id"] == number:
                     return None if reply.get("error", {}).get("retriable") else reply

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from live_trees import PATIENCE_S, actor, read_topic, until, until_reborn
+from live_trees import TIMEOUT_S, actor, read_topic, until, until_reborn
 from planaria import Broker, Message, PlanariaError, ProtocolError
 from planaria.transport.client import (
     CommitFailed,
@@ -110,7 +110,7 @@ def test_who_comes_with_the_same_id_shuts_the_other_out(broker: Broker) -> None:
     broker.create_topic("T", 1)
     with broker.producer(transactional_id="x") as old, broker.producer(transactional_id="x") as new:
         half = old.transaction()
-        half.publish("T", b"half").result(PATIENCE_S)
+        half.publish("T", b"half").result(TIMEOUT_S)
         with new.transaction() as tx:
             tx.publish("T", b"new")
         with pytest.raises((ProducerFenced, TransactionAborted)):
@@ -124,7 +124,7 @@ def test_a_transaction_that_takes_too_long_is_aborted(broker: Broker) -> None:
     broker.create_topic("T", 1)
     with broker.producer(transactional_id="x", transaction_timeout_ms=500) as producer:
         slow = producer.transaction()
-        slow.publish("T", b"slow").result(PATIENCE_S)
+        slow.publish("T", b"slow").result(TIMEOUT_S)
         until(lambda: broker.client.fetch("T", 0, 0)[0].last_stable_offset == 2, "the marker is there")
         with pytest.raises(TransactionAborted):
             slow.commit()
@@ -136,7 +136,7 @@ def test_a_transaction_that_takes_too_long_is_aborted(broker: Broker) -> None:
 def test_what_a_dead_producer_left_open_holds_nobody_up_for_ever(broker: Broker) -> None:
     broker.create_topic("T", 1)
     dead = broker.client.producer(transactional_id="dead", transaction_timeout_ms=1_000)
-    dead.transaction().publish("T", b"half").result(PATIENCE_S)
+    dead.transaction().publish("T", b"half").result(TIMEOUT_S)
     dead._current = None  # as if its process had ended: nobody ends the transaction
     broker.publish("T", None, "behind")
     with broker.consumer(partitions=[("T", 0)], auto_offset_reset="earliest") as reader:
@@ -238,7 +238,7 @@ def test_every_input_has_one_output_over_kills(hardy: Broker, seed: int, kills: 
 
     until(is_done, "every input is consumed", 60)
     pipeline.over.set()
-    pipeline.join(PATIENCE_S)
+    pipeline.join(TIMEOUT_S)
     found = read_committed(hardy, "OUT")
     assert sorted(int(message.value or b"") for message in found) == list(range(published))
     for key in range(KEYS):

@@ -37,8 +37,8 @@ def polling(consumer: Any, reading: Reading) -> Iterator[None]:
                 # As long as there is no topic of the name; who is in no group has to go on by a seek.
                 if error.code != ErrorCode.UNKNOWN_TOPIC:
                     raise
-                for place in consumer.assignment() if isinstance(consumer, Consumer) else ():
-                    consumer.seek(*place, 0)
+                for position in consumer.assignment() if isinstance(consumer, Consumer) else ():
+                    consumer.seek(*position, 0)
 
     thread = threading.Thread(target=poll)
     thread.start()

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from model_partition import ModelPartition
-from planaria.actors.journal.effects import Started
+from planaria.actors.journal.effects import JournalOpened
 from planaria.actors.journal.identity import NO_START, Start
-from planaria.actors.journal.phases import STOP, STOP_WAIT_MS, Left, Phases
+from planaria.actors.journal.phases import STOP, STOP_WAIT_MS, Disposition, Phases
 from planaria.actors.journal.producer_ids import INIT, ProducerIds
 from planaria.actors.journal.replay import Replay
 from planaria.transport.addresses import CONTROLLER
@@ -62,14 +62,14 @@ def new_phases() -> Phases:
 def serving() -> Phases:
     """Replayed from an empty partition, step by step; the machine is told to begin at the end and not before."""
     phases, log = new_phases(), ModelPartition()
-    [call], left = phases.handle(Started(), NOW)
+    [call], left = phases.handle(JournalOpened(), NOW)
     for _ in range(3):
         assert isinstance(call, Call)
-        assert left is Left.NOTHING
+        assert left is Disposition.NOTHING
         effects, left = phases.handle(answer(call, log), NOW)
         if effects:
             [call] = effects
-    assert left is Left.BEGIN
+    assert left is Disposition.BEGIN
     return phases
 
 
@@ -91,21 +91,24 @@ def refusal(code: ErrorCode, message: str) -> list[Reply]:
 
 def test_requests_during_the_replay_are_refused_as_retriable() -> None:
     phases = new_phases()
-    phases.handle(Started(), NOW)
-    assert phases.handle(ASKED, NOW) == (refusal(ErrorCode.ACTOR_UNAVAILABLE, "not yet"), Left.NOTHING)
+    phases.handle(JournalOpened(), NOW)
+    assert phases.handle(ASKED, NOW) == (refusal(ErrorCode.ACTOR_UNAVAILABLE, "not yet"), Disposition.NOTHING)
 
 
 def test_a_stop_during_the_replay_ends_the_actor_at_once() -> None:
     phases = new_phases()
-    phases.handle(Started(), NOW)
-    assert phases.handle(StopRequested(NOW + 5_000), NOW) == ([Stop("stopped while replaying")], Left.NOTHING)
+    phases.handle(JournalOpened(), NOW)
+    assert phases.handle(StopRequested(NOW + 5_000), NOW) == (
+        [Stop("stopped while replaying")],
+        Disposition.NOTHING,
+    )
 
 
 @pytest.mark.parametrize(
     "event", [ASKED, TimerFired("any"), Failed("any", LOST), PeerUp("any", 1, "ipc://any")]
 )
 def test_what_comes_to_a_serving_actor_is_its_machine_s(event: Any) -> None:
-    assert serving().handle(event, NOW) == ([], Left.EVENT)
+    assert serving().handle(event, NOW) == ([], Disposition.EVENT)
 
 
 def test_a_stopping_actor_refuses_requests_and_hears_everything_else() -> None:
@@ -113,18 +116,18 @@ def test_a_stopping_actor_refuses_requests_and_hears_everything_else() -> None:
     assert not phases.is_stopping
     assert phases.handle(StopRequested(NOW + 5_000), NOW) == (
         [SetTimer(STOP, NOW + STOP_WAIT_MS)],
-        Left.CLOSE,
+        Disposition.CLOSE,
     )
     assert phases.is_stopping
-    assert phases.handle(ASKED, NOW) == (refusal(ErrorCode.SHUTTING_DOWN, "no more"), Left.NOTHING)
-    assert phases.handle(Answered("any", None), NOW) == ([], Left.EVENT)
+    assert phases.handle(ASKED, NOW) == (refusal(ErrorCode.SHUTTING_DOWN, "no more"), Disposition.NOTHING)
+    assert phases.handle(Answered("any", None), NOW) == ([], Disposition.EVENT)
 
 
 def test_a_stop_does_not_wait_for_ever() -> None:
     phases = serving()
     phases.handle(StopRequested(NOW + 5_000), NOW)
     [effect], left = phases.handle(TimerFired(STOP), NOW + STOP_WAIT_MS)
-    assert (type(effect), left) == (Stop, Left.NOTHING)
+    assert (type(effect), left) == (Stop, Disposition.NOTHING)
 
 
 def test_one_producer_id_is_asked_for_at_a_time() -> None:

@@ -7,20 +7,20 @@ import pytest
 
 from keyed_logs import compact, held, seal
 from log_batches import NOW_MS, abandon, flip, unlimited
-from planaria.actors.log.identities import Identities
+from planaria.actors.log.dedup_index import DedupIndex
 from planaria.actors.log.log import PartitionLog
 from planaria.actors.log.producers import ProducerStates
 from planaria.transport.batch import parse_header, stamp
 from planaria.transport.deduplication import identified_batch
 
 
-def written(identities: Identities, dedup_id: str, offset: int, now: int) -> None:
+def written(identities: DedupIndex, dedup_id: str, offset: int, now: int) -> None:
     identities.note(dedup_id, offset, now)
     identities.confirm(now)
 
 
 def test_an_identity_is_found_until_the_window_is_over() -> None:
-    identities = Identities(window_ms=100)
+    identities = DedupIndex(window_ms=100)
     written(identities, "a", 7, now=0)
     assert identities.find("a", 99) == 7
     assert identities.find("a", 100) is None
@@ -28,7 +28,7 @@ def test_an_identity_is_found_until_the_window_is_over() -> None:
 
 
 def test_the_oldest_makes_room() -> None:
-    identities = Identities(limit=3)
+    identities = DedupIndex(limit=3)
     for number in range(5):
         written(identities, f"id{number}", number, now=0)
     assert [identities.find(f"id{number}", 0) for number in range(5)] == [None, None, 2, 3, 4]
@@ -36,21 +36,21 @@ def test_the_oldest_makes_room() -> None:
 
 
 def test_what_is_too_old_takes_no_room() -> None:
-    identities = Identities(window_ms=100)
+    identities = DedupIndex(window_ms=100)
     for now in range(1_000):
         written(identities, f"id{now}", now, now)
     assert len(identities) == 100
 
 
 def test_one_seen_anew_after_the_window_counts_from_there() -> None:
-    identities = Identities(window_ms=100)
+    identities = DedupIndex(window_ms=100)
     written(identities, "a", 1, now=0)
     written(identities, "a", 2, now=150)
     assert identities.find("a", 249) == 2
 
 
 def test_what_was_not_written_is_taken_back() -> None:
-    identities = Identities(window_ms=100)
+    identities = DedupIndex(window_ms=100)
     written(identities, "old", 1, now=0)
     written(identities, "kept", 2, now=90)
     identities.note("old", 3, 120)
@@ -63,7 +63,7 @@ def test_what_was_not_written_is_taken_back() -> None:
 
 
 def test_a_window_of_nothing_finds_nothing() -> None:
-    identities = Identities(window_ms=0)
+    identities = DedupIndex(window_ms=0)
     written(identities, "a", 1, now=5)
     assert identities.find("a", 5) is None
     assert len(identities) == 0

@@ -18,7 +18,7 @@ from simulated_partition import SimulatedPartition, a_batch
 
 IDLE_MS = 10_000
 DAY_MS = 24 * 3600 * 1000
-PLACE: dict[str, Any] = {"topic": "ORDERS", "partition": 0}
+TP: dict[str, Any] = {"topic": "ORDERS", "partition": 0}
 PRODUCER = transactional_producer_id(0, 7)
 
 
@@ -28,7 +28,7 @@ def partition() -> SimulatedPartition:
 
 
 def publish(partition: SimulatedPartition, **sequencing: int) -> None:
-    partition.ask(Produce(**PLACE), [a_batch(b"a", **sequencing)])
+    partition.ask(Produce(**TP), [a_batch(b"a", **sequencing)])
 
 
 def test_without_traffic_it_sleeps(partition: SimulatedPartition) -> None:
@@ -59,14 +59,14 @@ def test_it_wakes_with_all_it_had(partition: SimulatedPartition) -> None:
     partition.advance(IDLE_MS)
     partition.crash(is_power_lost=False)
     assert partition.files.marks == set()
-    reply = partition.ask(Fetch(**PLACE, offset=0), as_json=True)
+    reply = partition.ask(Fetch(**TP, offset=0), as_json=True)
     assert reply is not None
     assert [record.value for record in reply.body.records] == [b"a"]  # type: ignore[union-attr]
     assert not partition.stopped
 
 
 def test_who_waits_for_records_keeps_it_awake(partition: SimulatedPartition) -> None:
-    partition.dispatch(partition.received(Fetch(**PLACE, offset=0, max_wait_ms=3 * IDLE_MS)))
+    partition.dispatch(partition.received(Fetch(**TP, offset=0, max_wait_ms=3 * IDLE_MS)))
     partition.advance(3 * IDLE_MS - 1)
     assert not partition.stopped
     partition.advance(1 + CHECK_MS)
@@ -75,10 +75,10 @@ def test_who_waits_for_records_keeps_it_awake(partition: SimulatedPartition) -> 
 
 def test_an_open_transaction_keeps_it_awake(partition: SimulatedPartition) -> None:
     batch = a_batch(b"a", attributes=TRANSACTIONAL, producer_id=PRODUCER, producer_epoch=0, base_sequence=0)
-    partition.ask(Produce(**PLACE), [batch])
+    partition.ask(Produce(**TP), [batch])
     partition.advance(10 * IDLE_MS)
     assert not partition.stopped
-    partition.ask(WriteMarkers(**PLACE, markers=[Marker(PRODUCER, 0, True)]))
+    partition.ask(WriteMarkers(**TP, markers=[Marker(PRODUCER, 0, True)]))
     partition.advance(IDLE_MS + CHECK_MS)
     assert partition.sleep is not None
 
@@ -109,7 +109,7 @@ def test_what_is_known_of_the_groups_is_written_first() -> None:
     partition = SimulatedPartition(TopicConfig(retain_until_consumed=True), idle_ms=200)
     publish(partition)
     for offset in (0, 1):
-        report = ReportProgress(**PLACE, topic_id="t1", group="g", epoch=1, offset=offset, has_members=False)
+        report = ReportProgress(**TP, topic_id="t1", group="g", epoch=1, offset=offset, has_members=False)
         partition.ask(report)
     partition.advance(200)
     assert not partition.stopped
@@ -121,7 +121,7 @@ def test_what_is_known_of_the_groups_is_written_first() -> None:
 
 
 def test_a_stop_comes_before_sleep(partition: SimulatedPartition) -> None:
-    partition.dispatch(partition.received(Produce(**PLACE), [a_batch(b"a")]))
+    partition.dispatch(partition.received(Produce(**TP), [a_batch(b"a")]))
     partition.dispatch(StopRequested(deadline=5_000))
     partition.advance(10 * IDLE_MS)
     assert partition.stopped

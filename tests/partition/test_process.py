@@ -11,7 +11,7 @@ import pytest
 import zmq
 from msgspec import UNSET
 
-from partition_process import PATIENCE_MS, PROGRAM, PartitionProcess
+from partition_process import PROGRAM, TIMEOUT_MS, PartitionProcess
 from planaria.actors.log.lock import LOCK_NAME, DirectoryLock
 from planaria.transport.batch import TRANSACTIONAL, build, decode_records, split
 from planaria.transport.codec import decode_reply, encode_header
@@ -136,8 +136,8 @@ def test_second_process_is_locked_out_and_says_by_whom(partition: PartitionProce
     with DirectoryLock(partition.data_directory / "topics/ORDERS/0" / LOCK_NAME):
         partition.launch(PROGRAM.replace("process.main(", "process.LOCK_WAIT_MS = 100; process.main("))
         assert partition.wait() == 1
-    assert "LogLocked" in partition.last_words
-    assert "is held by process" in partition.last_words
+    assert "LogLocked" in partition.exit_reports
+    assert "is held by process" in partition.exit_reports
 
 
 def test_damaged_batch_is_named_and_the_rest_is_served(partition: PartitionProcess) -> None:
@@ -203,7 +203,7 @@ def test_a_client_that_asks_for_much_and_does_not_read_cannot_fill_the_memory(
         assert reply.next_offset == 16
     answers = []
     while len(answers) < asked:
-        assert reader.poll(PATIENCE_MS), "no reply"
+        assert reader.poll(TIMEOUT_MS), "no reply"
         answers.append(decode_reply(reader.recv_multipart()[0], FetchReply))
     refusals = [each for each in answers if isinstance(each, ErrorBody)]
     assert {(each.code, each.retriable) for each in refusals} == {("OVERLOADED", True)}

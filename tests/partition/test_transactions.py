@@ -23,7 +23,7 @@ from planaria.transport.protocol.transactions import (
 from simulated_partition import Crashed, SimulatedPartition, a_batch
 
 A, B = transactional_producer_id(0, 7), transactional_producer_id(1, 8)
-PLACE: dict[str, Any] = {"topic": "ORDERS", "partition": 0}
+TP: dict[str, Any] = {"topic": "ORDERS", "partition": 0}
 
 
 @pytest.fixture
@@ -37,19 +37,19 @@ def publish(
     frame = a_batch(
         *values, attributes=TRANSACTIONAL, producer_id=by, producer_epoch=epoch, base_sequence=sequence
     )
-    reply = partition.ask(Produce(**PLACE), [frame])
+    reply = partition.ask(Produce(**TP), [frame])
     assert reply is not None
     return reply.body.batches[0]  # type: ignore[union-attr]
 
 
 def end(partition: SimulatedPartition, is_committed: bool, by: int = A, epoch: int = 0) -> None:
-    reply = partition.ask(WriteMarkers(**PLACE, markers=[Marker(by, epoch, is_committed)]))
+    reply = partition.ask(WriteMarkers(**TP, markers=[Marker(by, epoch, is_committed)]))
     assert reply is not None
     assert reply.body == Done()
 
 
 def read(partition: SimulatedPartition, offset: int = 0, **fields: Any) -> Any:
-    reply = partition.ask(Fetch(**PLACE, offset=offset, **fields), as_json=True)
+    reply = partition.ask(Fetch(**TP, offset=offset, **fields), as_json=True)
     assert reply is not None
     return reply.body
 
@@ -59,9 +59,9 @@ def values(partition: SimulatedPartition, **fields: Any) -> list[bytes]:
 
 
 def test_committed_records_are_seen_when_the_marker_is_there(partition: SimulatedPartition) -> None:
-    partition.ask(Produce(**PLACE), [a_batch(b"plain")])
+    partition.ask(Produce(**TP), [a_batch(b"plain")])
     publish(partition, b"a", b"b")
-    partition.ask(Produce(**PLACE), [a_batch(b"behind")])
+    partition.ask(Produce(**TP), [a_batch(b"behind")])
     assert values(partition) == [b"plain"]
     assert values(partition, isolation="read_uncommitted") == [b"plain", b"a", b"b", b"behind"]
     found = read(partition)
@@ -79,7 +79,7 @@ def test_aborted_records_are_never_seen(partition: SimulatedPartition) -> None:
     publish(partition, b"next", epoch=1)
     end(partition, True, epoch=1)
     assert values(partition) == [b"other", b"next"]
-    reply = partition.ask(Fetch(**PLACE, offset=0, format="batches"))
+    reply = partition.ask(Fetch(**TP, offset=0, format="batches"))
     assert reply is not None
     named = [(each.producer_id, each.producer_epoch) for each in reply.body.aborted]  # type: ignore[union-attr]
     assert named == [(A, 0)]
@@ -88,11 +88,11 @@ def test_aborted_records_are_never_seen(partition: SimulatedPartition) -> None:
 
 def test_a_reader_waits_at_the_last_stable_offset_and_no_longer(partition: SimulatedPartition) -> None:
     publish(partition, b"a")
-    asked = partition.received(Fetch(**PLACE, offset=0, max_wait_ms=5_000), as_json=True)
+    asked = partition.received(Fetch(**TP, offset=0, max_wait_ms=5_000), as_json=True)
     assert partition.turn(asked) == []
     more = a_batch(b"b", attributes=TRANSACTIONAL, producer_id=A, producer_epoch=0, base_sequence=1)
-    assert len(partition.turn(partition.received(Produce(**PLACE), [more]))) == 1
-    replies = partition.turn(partition.received(WriteMarkers(**PLACE, markers=[Marker(A, 0, True)])))
+    assert len(partition.turn(partition.received(Produce(**TP), [more]))) == 1
+    replies = partition.turn(partition.received(WriteMarkers(**TP, markers=[Marker(A, 0, True)])))
     (answer,) = [reply for reply in replies if reply.to == asked.sender]
     assert [record.value for record in answer.body.records] == [b"a", b"b"]  # type: ignore[union-attr]
 
@@ -135,7 +135,7 @@ def test_producer_and_batch_must_agree(
     partition: SimulatedPartition, producer_id: int, attributes: int, wrong: str
 ) -> None:
     frame = a_batch(b"a", attributes=attributes, producer_id=producer_id, producer_epoch=0, base_sequence=0)
-    reply = partition.ask(Produce(**PLACE), [frame])
+    reply = partition.ask(Produce(**TP), [frame])
     assert reply is not None
     assert wrong in reply.body.batches[0].error.message  # type: ignore[union-attr]
 
@@ -143,17 +143,17 @@ def test_producer_and_batch_must_agree(
 def test_latest_is_where_a_reader_of_committed_records_would_go_on(partition: SimulatedPartition) -> None:
     publish(partition, b"a")
     for isolation, expected in (("read_committed", 0), ("read_uncommitted", 1)):
-        reply = partition.ask(ListOffsets(**PLACE, at="latest", isolation=isolation))  # type: ignore[arg-type]
+        reply = partition.ask(ListOffsets(**TP, at="latest", isolation=isolation))  # type: ignore[arg-type]
         assert reply is not None
         assert reply.body.offset == expected  # type: ignore[union-attr]
 
 
 def test_by_time_nothing_open_is_found(partition: SimulatedPartition) -> None:
     publish(partition, b"a")
-    partition.ask(Produce(**PLACE), [a_batch(b"behind")])
+    partition.ask(Produce(**TP), [a_batch(b"behind")])
 
     def found(isolation: Any) -> int:
-        reply = partition.ask(ListOffsets(**PLACE, at=0, isolation=isolation))
+        reply = partition.ask(ListOffsets(**TP, at=0, isolation=isolation))
         assert reply is not None
         return reply.body.offset  # type: ignore[union-attr]
 
@@ -164,9 +164,9 @@ def test_by_time_nothing_open_is_found(partition: SimulatedPartition) -> None:
 
 def test_readers_end_at_the_logs_start_at_least(partition: SimulatedPartition) -> None:
     publish(partition, b"a")
-    partition.ask(Produce(**PLACE), [a_batch(b"behind")])
-    partition.ask(DeleteRecords(**PLACE, before_offset=1))
-    reply = partition.ask(ListOffsets(**PLACE, at="latest", isolation="read_committed"))
+    partition.ask(Produce(**TP), [a_batch(b"behind")])
+    partition.ask(DeleteRecords(**TP, before_offset=1))
+    reply = partition.ask(ListOffsets(**TP, at="latest", isolation="read_committed"))
     assert reply is not None
     assert reply.body.offset == 1  # type: ignore[union-attr]
     found = read(partition, 1)
@@ -250,7 +250,7 @@ def test_committed_readers_see_all_of_a_transaction_or_nothing(data: st.DataObje
                 b"lost", attributes=TRANSACTIONAL, producer_id=key[0], producer_epoch=key[1],
                 base_sequence=sequences[producer],
             )  # fmt: skip
-            reply = partition.ask(Produce(**PLACE), [frame])
+            reply = partition.ask(Produce(**TP), [frame])
             assert reply is not None
             assert reply.body.code == ErrorCode.STORAGE_FULL  # type: ignore[union-attr]
             partition.is_disk_full = False

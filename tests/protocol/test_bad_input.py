@@ -28,7 +28,7 @@ from planaria.transport.protocol.message import MAX_FRAME_BYTES, MAX_FRAMES, MAX
 
 pytestmark = pytest.mark.processes
 
-PATIENCE_MS = 15_000
+TIMEOUT_MS = 15_000
 FUZZ_SECONDS = 1.5
 BURST = 100
 CONNECTIONS = 10_000
@@ -64,14 +64,14 @@ class Honest:
         with self._progress:
             enough = self.published + messages
             return self._progress.wait_for(
-                lambda: self.published >= enough or self.fault is not None, PATIENCE_MS / 1000
+                lambda: self.published >= enough or self.fault is not None, TIMEOUT_MS / 1000
             )
 
     def _publish(self, sock: "zmq.Socket[bytes]") -> None:
         value = f"honest {self.published}"
-        place = ask(sock, op="publish", topic="HONEST", records=[{"value_text": value}])["records"][0]
-        assert place["offset"] == self.published, place
-        read = ask(sock, op="fetch", topic="HONEST", partition=0, offset=place["offset"])["records"]
+        tp = ask(sock, op="publish", topic="HONEST", records=[{"value_text": value}])["records"][0]
+        assert tp["offset"] == self.published, tp
+        read = ask(sock, op="fetch", topic="HONEST", partition=0, offset=tp["offset"])["records"]
         assert [record["value_text"] for record in read] == [value], read
         with self._progress:
             self.published += 1
@@ -84,7 +84,7 @@ class Honest:
 
 def ask(sock: "zmq.Socket[bytes]", **request: Any) -> Any:
     sock.send(json.dumps(request).encode())
-    assert sock.poll(PATIENCE_MS), f"no reply to {request['op']}"
+    assert sock.poll(TIMEOUT_MS), f"no reply to {request['op']}"
     reply = json.loads(sock.recv())
     assert "error" not in reply, reply
     return reply
@@ -170,7 +170,7 @@ def test_random_requests(attack: Attack, address: str, seed: int) -> None:
 def replies(sock: "zmq.Socket[bytes]") -> Iterator[dict[str, Any]]:
     """The headers of all replies until the one to the burst's last message."""
     while True:
-        assert sock.poll(PATIENCE_MS), "a burst was not answered to its end"
+        assert sock.poll(TIMEOUT_MS), "a burst was not answered to its end"
         reply = reply_in(sock.recv_multipart())
         if reply["id"] == "last of a burst":
             return
@@ -193,7 +193,7 @@ def refusal(attack: Attack, *frames: bytes) -> str:
     """The error code that a message is answered with."""
     sock = attack.socket(zmq.DEALER, attack.endpoint)
     sock.send_multipart(frames)
-    assert sock.poll(PATIENCE_MS), "no reply"
+    assert sock.poll(TIMEOUT_MS), "no reply"
     code: str = reply_in(sock.recv_multipart())["error"]["code"]
     return code
 
@@ -206,7 +206,7 @@ def test_too_large_and_too_many(attack: Attack) -> None:
     assert refusal(attack, produce, *[b""] * 20_000) == "MESSAGE_TOO_LARGE"
     sock = attack.socket(zmq.DEALER, attack.endpoint)
     sock.send_multipart([b' {"op":"produce","id":"in words"}', *[b""] * MAX_FRAMES])
-    assert sock.poll(PATIENCE_MS), "no reply"
+    assert sock.poll(TIMEOUT_MS), "no reply"
     answer = json.loads(sock.recv())
     assert (answer["id"], answer["error"]["code"]) == ("in words", "MESSAGE_TOO_LARGE")
     assert refusal(attack, b'{"op":"hello","id":' + b"[" * 100_000) == "INVALID_REQUEST"
@@ -224,7 +224,7 @@ def test_numbers_beyond_64_bits_reach_nobody(attack: Attack) -> None:
                     field: known[0] for field, known in PLAUSIBLE.items() if field in kind.__struct_fields__
                 }
                 sock.send(json.dumps({**header, "op": kind.__struct_config__.tag, name: value}).encode())
-                assert sock.poll(PATIENCE_MS), "no reply"
+                assert sock.poll(TIMEOUT_MS), "no reply"
                 assert json.loads(sock.recv())["error"]["code"] == "INVALID_REQUEST"
 
 
@@ -232,7 +232,7 @@ def test_as_many_frames_as_are_allowed_pass_the_gateway(attack: Attack) -> None:
     sock = attack.socket(zmq.REQ, attack.endpoint)
     header = msgspec.msgpack.encode({"op": "produce", "id": 1, "topic": TOPIC, "partition": 0})
     sock.send_multipart([header, *[b""] * (MAX_FRAMES - 1)])
-    assert sock.poll(PATIENCE_MS), "no reply"
+    assert sock.poll(TIMEOUT_MS), "no reply"
     results = msgspec.msgpack.decode(sock.recv())["batches"]
     assert [result["error"]["code"] for result in results] == ["INVALID_BATCH"] * (MAX_FRAMES - 1)
 
@@ -241,11 +241,11 @@ def test_the_largest_frame_is_refused_and_a_larger_one_closes_the_connection(att
     produce = msgspec.msgpack.encode({"op": "produce", "id": 1, "topic": TOPIC, "partition": 0})
     sock = attack.socket(zmq.DEALER, attack.endpoint)
     sock.send_multipart([produce, bytes(MAX_FRAME_BYTES)])
-    assert sock.poll(PATIENCE_MS), "no reply"
+    assert sock.poll(TIMEOUT_MS), "no reply"
     assert msgspec.msgpack.decode(sock.recv())["error"]["code"] == "MESSAGE_TOO_LARGE"
     with sock.get_monitor_socket(zmq.EVENT_DISCONNECTED) as monitor:
         sock.send(bytes(MAX_FRAME_BYTES + 1))
-        assert monitor.poll(PATIENCE_MS), "the connection stays open"
+        assert monitor.poll(TIMEOUT_MS), "the connection stays open"
         sock.disable_monitor()
 
 
@@ -269,7 +269,7 @@ def test_broken_streams(attack: Attack, seed: int) -> None:
     streams += [random_.randbytes(random_.randrange(300)) for _ in range(100)]
     streams += [GREETING + ready_command() + random_.randbytes(random_.randrange(300)) for _ in range(200)]
     for stream in streams:
-        with socket.create_connection(attack.port(), timeout=PATIENCE_MS / 1000) as connection:
+        with socket.create_connection(attack.port(), timeout=TIMEOUT_MS / 1000) as connection:
             connection.sendall(stream)
     with ExitStack() as exits:
         for stream in streams:

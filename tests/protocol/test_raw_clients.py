@@ -16,7 +16,7 @@ import zmq
 from header_vectors import MEMBER, REPLIES, SESSION_REQUESTS
 from planaria.supervisor.launch import SupervisorHandle
 from planaria.transport import batch
-from raw_client import PATIENCE_MS, RawClient
+from raw_client import TIMEOUT_MS, RawClient
 
 pytestmark = pytest.mark.processes
 
@@ -59,12 +59,12 @@ def publish_and_fetch(client: RawClient) -> None:
     records = [
         {"key_text": f"order-{n}", "value_text": f"värde {n}", "headers": {"n": str(n)}} for n in range(4)
     ]
-    places = client.get("publish", topic="ORDERS", records=records)["records"]
-    assert [place.get("error") for place in places] == [None] * 4
+    tps = client.get("publish", topic="ORDERS", records=records)["records"]
+    assert [tp.get("error") for tp in tps] == [None] * 4
     produced = client.get("produce", produced_batch(), topic="ORDERS", partition=0)["batches"][0]
     assert produced["error"] is None
-    for number, place in enumerate(places):
-        where = {"topic": "ORDERS", "partition": place["partition"], "offset": place["offset"]}
+    for number, tp in enumerate(tps):
+        where = {"topic": "ORDERS", "partition": tp["partition"], "offset": tp["offset"]}
         record = client.get("fetch", format="records", max_records=1, **where)["records"][0]
         assert (record["key_text"], record["value_text"]) == (f"order-{number}", f"värde {number}")
         assert record["headers"] == {"n": str(number)}
@@ -137,7 +137,7 @@ def test_every_request_id_of_a_correlating_socket_is_echoed(
         for name in names:
             socket.send_multipart([name, b"", encoded])
         for _ in range(len(names)):
-            assert socket.poll(PATIENCE_MS)
+            assert socket.poll(TIMEOUT_MS)
             name, delimiter, answer = socket.recv_multipart()
             names.remove(name)
             assert delimiter == b""
@@ -214,7 +214,7 @@ def test_a_session_in_the_words_of_a_poor_library(running_broker: SupervisorHand
             if actual.get("max_wait_ms"):
                 actual["max_wait_ms"] = 100
             socket.send(msgspec.msgpack.encode(as_a_poor_library(actual)))
-            assert socket.poll(PATIENCE_MS), f"no reply to {name}"
+            assert socket.poll(TIMEOUT_MS), f"no reply to {name}"
             reply = msgspec.msgpack.decode(socket.recv_multipart()[0])
             assert "error" not in reply, reply
             assert reply["id"] == header["id"]
@@ -233,7 +233,7 @@ def test_documented_session_is_what_happens(running_broker: SupervisorHandle) ->
             if name == "group_heartbeat, waiting":
                 actual["max_wait_ms"] = 100  # in vain, when the assignment has come with the join
             socket.send(json.dumps(actual).encode())
-            assert socket.poll(PATIENCE_MS), f"no reply to {name}"
+            assert socket.poll(TIMEOUT_MS), f"no reply to {name}"
             reply = json.loads(socket.recv())
             assert shape(reply) == shape(msgspec.to_builtins(REPLIES[name])), reply
             member_id = reply.get("member_id", member_id)

@@ -7,7 +7,7 @@ import pytest
 import zmq
 
 from planaria.supervisor.launch import SupervisorHandle
-from raw_client import PATIENCE_MS, RawClient
+from raw_client import TIMEOUT_MS, RawClient
 from relay import Relay
 
 pytestmark = pytest.mark.processes
@@ -36,7 +36,7 @@ def test_a_greeting_that_was_lost_with_its_connection_is_asked_for_again(relay: 
         monitor.recv_multipart()
 
         relay.cut()
-        assert monitor.poll(PATIENCE_MS), "libzmq connects again"
+        assert monitor.poll(TIMEOUT_MS), "libzmq connects again"
         refused = client.refusal("publish", topic="ORDERS", records=RECORDS, greeted=True)
         assert (refused["code"], refused["retriable"]) == ("HELLO_REQUIRED", True)
         client.get("publish", topic="ORDERS", records=RECORDS)

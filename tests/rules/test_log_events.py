@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from source_tree import ROOT, package_sources
 
 LEVELS = {"debug", "info", "warning", "error", "critical"}
-ARGUMENT = {"Tell": 1, "tell_of": 2, "self.log": 1, "self._machine.log": 1, "logs.event": 2}
+ARGUMENT = {"WriteLog": 1, "tell_of": 2, "self.log": 1, "self._machine.log": 1, "logs.event": 2}
 """Which argument of a call is the event."""
 
 
@@ -77,7 +77,7 @@ def test_rule_sees_events() -> None:
         "    kind = 'two' if is_slow else 'three'\n"
         "    tell_of(self, ERROR, kind)\n"
         "    self.log('info', 'four', child=1)\n"
-        "    self.do(Tell(ERROR, f'five {kind}'))\n"
+        "    self.do(WriteLog(ERROR, f'five {kind}'))\n"
     )
     assert events_of(tree) == {"one", "two", "three", "four", "five *"}
     assert is_among("five apples", {"five *"})

@@ -153,18 +153,18 @@ class ScheduleUnderFaults(RuleBasedStateMachine):
     def forget_producers(self, pick: int) -> None:
         """As a partition does after a day of silence: the intents of such times are old."""
         self.world.now += 25 * HOURS_MS
-        places = [place for place in sorted(self.world.logs) if place != OWN]
-        self.world.forget_producers(places[pick % len(places)])
+        tps = [tp for tp in sorted(self.world.logs) if tp != OWN]
+        self.world.forget_producers(tps[pick % len(tps)])
 
     @rule(pick=picks)
     def go_down(self, pick: int) -> None:
-        places = sorted(self.world.logs)
-        self.world.down[places[pick % len(places)]] = FULL
+        tps = sorted(self.world.logs)
+        self.world.down[tps[pick % len(tps)]] = FULL
 
     @rule()
     def come_up(self) -> None:
-        for place in list(self.world.down):
-            self.world.up(place)
+        for tp in list(self.world.down):
+            self.world.up(tp)
 
     @precondition(lambda self: "PAYMENTS" in self.world.topics)
     @rule()
@@ -214,8 +214,8 @@ class ScheduleUnderFaults(RuleBasedStateMachine):
         world = self.world
         if "PAYMENTS" not in world.topics:
             world.create("PAYMENTS", 1)
-        for place in list(world.down):
-            world.up(place)
+        for tp in list(world.down):
+            world.up(tp)
         if self.latest_ms > world.now + world.ahead.offset_ms:
             world.step(self.latest_ms - world.now - world.ahead.offset_ms)  # times of day have come again
         world.advance(60_000)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planaria.actors.subscriber.breaker import MAX_PAUSE_MS, Breaker, Spot
-from planaria.actors.subscriber.effects import Bury
+from planaria.actors.subscriber.effects import PublishDeadLetter
 from subscriber_script import FakeMessage, Script
 
 
@@ -99,4 +99,4 @@ def test_a_dependency_that_is_down_pauses_the_member_under_an_alarm_and_buries_n
     assert script.alarms == ()
     while script.run is not None:
         script.ran()
-    assert not [effect for effect in script.effects if isinstance(effect, Bury)]
+    assert not [effect for effect in script.effects if isinstance(effect, PublishDeadLetter)]

@@ -6,8 +6,14 @@ from typing import Any, Self
 import pytest
 
 from planaria.actors.subscriber.committing import AtomicCommits, PlainCommits, Spoiled, Undecided
-from planaria.actors.subscriber.effects import Buried, Bury, BuryFailed, Commit, Letter
-from planaria.actors.subscriber.mail import Mail
+from planaria.actors.subscriber.dead_letter_publisher import DeadLetterPublisher
+from planaria.actors.subscriber.effects import (
+    Commit,
+    DeadLetterFailed,
+    DeadLetterPublished,
+    DeadLetterRecord,
+    PublishDeadLetter,
+)
 from planaria.actors.subscriber.threads import Inbox
 from planaria.transport.client.errors import (
     CommitFailed,
@@ -156,12 +162,14 @@ def test_a_letter_for_a_transaction_is_only_looked_at(is_taken: bool) -> None:
         if not is_taken:
             raise UnknownTopic(message.topic)
 
-    letter = Letter("A.dlq", b"k", b"v", {"dead-letter-reason": "no"}, "dead-letter/1")
-    mail = Mail(None, inbox, check, is_only_checked=True)  # type: ignore[arg-type]
-    event = mail._send(Bury(4, letter))
+    letter = DeadLetterRecord("A.dlq", b"k", b"v", {"dead-letter-reason": "no"}, "dead-letter/1")
+    dead_letter_publisher = DeadLetterPublisher(None, inbox, check, is_only_checked=True)  # type: ignore[arg-type]
+    event = dead_letter_publisher._send(PublishDeadLetter(4, letter))
     inbox.close()
     if is_taken:
-        assert event == Buried(4, (Publication("A.dlq", b"v", b"k", {"dead-letter-reason": "no"}),))
+        assert event == DeadLetterPublished(
+            4, (Publication("A.dlq", b"v", b"k", {"dead-letter-reason": "no"}),)
+        )
     else:
-        assert isinstance(event, BuryFailed)
+        assert isinstance(event, DeadLetterFailed)
         assert "unknown topic 'A.dlq'" in event.reason

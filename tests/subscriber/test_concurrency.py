@@ -4,12 +4,12 @@ from typing import Any
 
 from planaria.actors.subscriber.commits import COMMIT_MS
 from planaria.actors.subscriber.effects import (
-    Charge,
     Commit,
     Committed,
     Failure,
-    LetGo,
+    HandOver,
     Polled,
+    PriorAttempt,
     Ran,
     Recall,
     Recalled,
@@ -17,8 +17,8 @@ from planaria.actors.subscriber.effects import (
     TimedOut,
 )
 from planaria.actors.subscriber.machine import SLICE_MS
-from planaria.actors.subscriber.past import Finished, Suspect
 from planaria.actors.subscriber.progress import Ahead, from_metadata
+from planaria.actors.subscriber.recovered_state import Finished, Suspect
 from subscriber_script import FakeMessage, Script
 
 
@@ -245,7 +245,7 @@ def test_a_partition_that_goes_says_what_was_done_beyond_its_gap() -> None:
     pool.ran(2)
     pool.script.take_effects()
     pool.script.give(Ran(pool.runs[0].number, 0, Failure("no")))
-    [let_go] = [effect for effect in pool.script.take_effects() if isinstance(effect, LetGo)]
+    [let_go] = [effect for effect in pool.script.take_effects() if isinstance(effect, HandOver)]
     assert let_go.offsets == {("A", 0): 0}
     assert from_metadata(0, let_go.metadata["A", 0]).ranges == ((1, 3),)
 
@@ -315,7 +315,7 @@ def test_a_suspect_that_fails_is_cleared_and_so_is_one_that_goes_elsewhere() -> 
 
 
 def test_a_killer_is_tried_again_alone() -> None:
-    pool = Pool(4, charges=[Charge("A", 0, 1, 1, "killed")], retries=3, backoff_ms=100)
+    pool = Pool(4, prior_attempts=[PriorAttempt("A", 0, 1, 1, "killed")], retries=3, backoff_ms=100)
     assert pool.polled(keyed("abcdef")) == [0, 2, 3, 4]
     pool.script.after(100)
     for offset in (0, 2, 3):
@@ -335,12 +335,12 @@ def test_the_commit_effect_has_no_metadata_when_all_is_in_order() -> None:
 
 
 def test_a_suspect_that_is_buried_without_a_run_keeps_nobody_waiting() -> None:
-    charge, suspect = Charge("A", 0, 1, 1, "failed"), Suspect("A", 0, 1)
-    script = Script([charge], [], [suspect], concurrency=2, retries=0, dead_letter="A.dlq")
+    prior_attempt, suspect = PriorAttempt("A", 0, 1, 1, "failed"), Suspect("A", 0, 1)
+    script = Script([prior_attempt], [], [suspect], concurrency=2, retries=0, dead_letter="A.dlq")
     script.start()
     found = [FakeMessage("A", 0, offset, b"%d" % offset) for offset in range(3)]
     assert script.polled(*found)[-1] == "bury A/0/1 in A.dlq after 1"
-    assert script.buried() == [
+    assert script.dead_lettered() == [
         "error: record dead-lettered",
         "run A/0 0, attempt 1",
         "run A/0 2, attempt 1",

@@ -117,7 +117,7 @@ def test_a_revoked_partition_goes_with_its_own_transaction() -> None:
     assert script.ran(publishes=True) == ["run A/0 1, attempt 1"]
     # What is at hand is finished first; of the other partition nothing goes with it.
     assert script.revoking(0) == []
-    assert script.ran(publishes=True) == ["letgo A/0=2 with 0:0 0:1"]
+    assert script.ran(publishes=True) == ["handover A/0=2 with 0:0 0:1"]
     script.after(COMMIT_MS)
     assert script.polled() == ["commit A/1=8 with 1:7", "poll"]
 
@@ -142,7 +142,7 @@ def test_what_comes_back_too_late_is_not_published() -> None:
     script = started(session_timeout_ms=1_000)
     script.polled(*messages("A", 0, 0, 1))
     script.revoking(0)
-    assert script.after(1_000) == ["warning: partition goes while its record is at hand", "letgo"]
+    assert script.after(1_000) == ["warning: partition goes while its record is at hand", "handover"]
     assert script.ran(publishes=True) == []
     script.polled()
     assert script.stop() == []
@@ -230,7 +230,7 @@ def test_a_dead_letter_is_published_with_the_offset_that_passes_its_record() -> 
     script = started(retries=0, dead_letter="A.dlq")
     script.polled(*messages("A", 0, 0, 1))
     assert script.ran(0, "ValueError: no") == ["warning: handler failed", "bury A/0/0 in A.dlq after 1"]
-    assert script.buried(publishes=True) == ["error: record dead-lettered"]
+    assert script.dead_lettered(publishes=True) == ["error: record dead-lettered"]
     assert script.polled() == ["commit A/0=1 with letter", "poll"]
     assert script.committed() == ["forget A/0", "run A/0 1, attempt 1"]
 

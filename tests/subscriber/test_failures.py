@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from planaria.actors.subscriber.backoff import backoff_ms, longest_backoff_ms
-from planaria.actors.subscriber.effects import Bury, Charge, Polled
+from planaria.actors.subscriber.effects import Polled, PriorAttempt, PublishDeadLetter
 from planaria.actors.subscriber.machine import SubscriberMachine
 from planaria.transport.machine import SetTimer
 from subscriber_script import FakeMessage, Script, messages, options
@@ -19,7 +19,9 @@ def started(**changed: object) -> Script:
 
 
 def letter_headers(script: Script) -> dict[str, str]:
-    return next(effect.letter.headers for effect in reversed(script.effects) if isinstance(effect, Bury))
+    return next(
+        effect.letter.headers for effect in reversed(script.effects) if isinstance(effect, PublishDeadLetter)
+    )
 
 
 # Release.
@@ -64,7 +66,7 @@ def test_a_released_record_that_is_handled_is_forgotten() -> None:
 
 
 def test_a_release_is_remembered_over_incarnations() -> None:
-    script = Script([Charge("A", 0, 2, 1, "released", 4, 111, 222)], retries=1, dead_letter="A.dlq")
+    script = Script([PriorAttempt("A", 0, 2, 1, "released", 4, 111, 222)], retries=1, dead_letter="A.dlq")
     script.start()
     assert script.polled(*messages("A", 0, 2, 3)) == ["poll", "run A/0 2, attempt 2"]
     script.now = 5_000
@@ -95,13 +97,13 @@ def test_a_rejected_record_is_buried_at_once() -> None:
         "warning: handler rejected the record",
         "bury A/0/0 in A.dlq after 1",
     ]
-    script.buried()
+    script.dead_lettered()
     script.polled()
     assert script.committed() == ["forget A/0", "run A/0 1, attempt 1"]
 
 
 def test_a_rejected_record_is_buried_by_the_next_incarnation_without_being_run() -> None:
-    script = Script([Charge("A", 0, 2, 1, "rejected")], retries=5, dead_letter="A.dlq")
+    script = Script([PriorAttempt("A", 0, 2, 1, "rejected")], retries=5, dead_letter="A.dlq")
     script.start()
     assert script.polled(*messages("A", 0, 2)) == [
         "poll",
@@ -114,7 +116,7 @@ def test_the_next_record_is_not_rejected_with_it() -> None:
     script = started(retries=1, dead_letter="A.dlq")
     script.polled(*messages("A", 0, 0, 1))
     script.ran(failure="never", verdict="rejected")
-    script.buried()
+    script.dead_lettered()
     script.polled()
     script.committed()
     assert script.ran(failure="ValueError: no") == ["warning: handler failed"]
@@ -139,10 +141,10 @@ def test_a_letter_that_nobody_takes_is_an_alarm() -> None:
     script = started(retries=0, dead_letter="A.dlq")
     script.polled(*messages("A", 0, 0))
     script.ran(failure="ValueError: no")
-    script.bury_failed()
+    script.dead_letter_failed()
     assert script.alarms == ("parked: A/0 offset 0 cannot be dead-lettered: UNKNOWN_TOPIC: no such topic",)
     script.after(10_000)
-    script.buried()
+    script.dead_lettered()
     assert script.alarms == ()
 
 
@@ -160,7 +162,7 @@ def test_a_partition_that_goes_takes_its_alarm_along() -> None:
 
 def test_a_letter_tells_how_the_process_ended() -> None:
     script = Script(
-        [Charge("A", 0, 2, 1, "killed", 1, 5, 5, "killed by SIGSEGV")], retries=0, dead_letter="A.dlq"
+        [PriorAttempt("A", 0, 2, 1, "killed", 1, 5, 5, "killed by SIGSEGV")], retries=0, dead_letter="A.dlq"
     )
     script.start()
     script.polled(*messages("A", 0, 2))
@@ -169,10 +171,10 @@ def test_a_letter_tells_how_the_process_ended() -> None:
 
 def test_how_the_process_ended_is_known_when_the_partition_comes_back() -> None:
     told = ("killed by SIGSEGV", "Fatal Python error", 120_000_000)
-    charge = Charge("A", 0, 2, 1, "killed", 1, 5, 5, *told)
-    script = started(charges=[charge], retries=0, dead_letter="A.dlq")
+    prior_attempt = PriorAttempt("A", 0, 2, 1, "killed", 1, 5, 5, *told)
+    script = started(prior_attempts=[prior_attempt], retries=0, dead_letter="A.dlq")
     script.polled(*messages("A", 0, 2))
-    script.bury_failed()
+    script.dead_letter_failed()
     script.revoking(0)
     script.polled(*messages("A", 0, 2))
     headers = letter_headers(script)
@@ -185,8 +187,8 @@ def test_how_the_process_ended_is_known_when_the_partition_comes_back() -> None:
 
 def test_a_letter_tells_what_memory_the_process_had() -> None:
     for peak_bytes, told in ((120_000_000, "120000000"), (None, None)):
-        charge = Charge("A", 0, 0, 1, "killed", peak_bytes=peak_bytes)
-        script = started(charges=[charge], retries=0, dead_letter="A.dlq")
+        prior_attempt = PriorAttempt("A", 0, 0, 1, "killed", peak_bytes=peak_bytes)
+        script = started(prior_attempts=[prior_attempt], retries=0, dead_letter="A.dlq")
         script.polled(*messages("A", 0, 0))
         assert letter_headers(script).get("dead-letter-peak-memory") == told
 
@@ -196,8 +198,8 @@ def test_letters_of_one_record_have_one_name() -> None:
         script = started(retries=0, dead_letter="A.dlq", **changed)
         script.give(Polled([message], lineages={(message.topic, message.partition): lineage}))
         script.ran(failure="ValueError: no")
-        assert script.bury is not None
-        return script.bury.letter.dedup_id
+        assert script.publish_dead_letter is not None
+        return script.publish_dead_letter.letter.dedup_id
 
     first = FakeMessage("A", 0, 7)
     assert name_of(first) == name_of(first)

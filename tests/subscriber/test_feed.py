@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from planaria.actors.subscriber.committing import PlainCommits
-from planaria.actors.subscriber.effects import Lost, Poll, Polled, Rewind, Started
-from planaria.actors.subscriber.feed import Feed
+from planaria.actors.subscriber.consumer_thread import ConsumerThread
+from planaria.actors.subscriber.effects import ConsumerStarted, Lost, Poll, Polled, Rewind
 from planaria.actors.subscriber.progress import Ahead
 from planaria.actors.subscriber.threads import Inbox
 from planaria.transport.lineage import lineage_of
@@ -28,11 +28,11 @@ class FakeConsumer:
     def poll(self, *_: Any) -> list[FakeMessage]:
         return self.found.pop(0)
 
-    def origin(self, place: Any) -> tuple[str, int]:
-        return self.origins[place]
+    def origin(self, tp: Any) -> tuple[str, int]:
+        return self.origins[tp]
 
-    def committed_with_metadata(self, places: Any) -> list[PartitionOffset]:
-        return [PartitionOffset(*place, 4, self.metadata) for place in places]
+    def committed_with_metadata(self, tps: Any) -> list[PartitionOffset]:
+        return [PartitionOffset(*tp, 4, self.metadata) for tp in tps]
 
     def assignment(self) -> list[Any]:
         return [P, Q]
@@ -45,9 +45,9 @@ class Desk:
     def __init__(self, inbox: Inbox) -> None:
         self.inbox = inbox
         self.consumer = FakeConsumer()
-        self.feed = Feed(lambda *_: self.consumer, 100, inbox, PlainCommits())  # type: ignore[arg-type,return-value]
-        self.feed.open()
-        assert self.heard() == [Started()]
+        self.consumer_thread = ConsumerThread(lambda *_: self.consumer, 100, inbox, PlainCommits())  # type: ignore[arg-type,return-value]
+        self.consumer_thread.open()
+        assert self.heard() == [ConsumerStarted()]
 
     def heard(self) -> list[Any]:
         readable, _, _ = select.select([self.inbox.fileno()], [], [], 10)
@@ -57,7 +57,7 @@ class Desk:
     def poll(self, *found: FakeMessage) -> list[Any]:
         """What the machine hears, up to the poll's end."""
         self.consumer.found.append(list(found))
-        self.feed.perform(Poll())
+        self.consumer_thread.perform(Poll())
         events = self.heard()
         while not isinstance(events[-1], Polled):
             events += self.heard()
@@ -89,7 +89,7 @@ def test_a_partition_that_goes_back_by_itself_is_lost_and_begins_anew(desk: Desk
 
 def test_a_partition_that_was_told_to_go_back_begins_anew_and_is_not_lost(desk: Desk) -> None:
     desk.poll(*messages(*P, 4, 5, 6))
-    desk.feed.perform(Rewind({P: 4}))
+    desk.consumer_thread.perform(Rewind({P: 4}))
     [polled] = desk.poll(*messages(*P, 4, 5))
     assert polled.lineages == {P: lineage_of("t1", 0)}
     assert desk.consumer.sought == [(*P, 4)]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from planaria.actors.subscriber.effects import Charge
+from planaria.actors.subscriber.effects import PriorAttempt
 from planaria.actors.subscriber.flight_recorder import (
     CHARGE_SLOTS,
     MAX_EXIT_BYTES,
@@ -22,7 +22,7 @@ from planaria.actors.subscriber.flight_recorder import (
     FlightRecorder,
     flight_path,
 )
-from planaria.actors.subscriber.past import Finished
+from planaria.actors.subscriber.recovered_state import Finished
 from planaria.transport.lineage import lineage_of
 
 FIRST_SLOT = 64
@@ -33,10 +33,10 @@ def path(tmp_path: Path) -> Path:
     return flight_path(str(tmp_path), "billing", "1")
 
 
-def reopened(path: Path) -> list[Charge]:
+def reopened(path: Path) -> list[PriorAttempt]:
     recorder = FlightRecorder(path)
     try:
-        return recorder.charges()
+        return recorder.prior_attempts()
     finally:
         recorder.close()
 
@@ -52,7 +52,7 @@ def test_only_the_record_started_is_charged(path: Path) -> None:
     recorder.start("ORDERS", 0, 41, 1)
     recorder.finish()
     recorder.start("ORDERS", 1, 7, 2)
-    assert reopened(path) == [Charge("ORDERS", 1, 7, 2, "killed")]
+    assert reopened(path) == [PriorAttempt("ORDERS", 1, 7, 2, "killed")]
 
 
 def test_a_death_with_a_record_at_hand_is_explained_once(path: Path) -> None:
@@ -64,21 +64,25 @@ def test_a_death_with_a_record_at_hand_is_explained_once(path: Path) -> None:
 def test_the_end_of_the_process_is_told_of_the_record_that_was_at_hand(path: Path) -> None:
     FlightRecorder(path).start("ORDERS", 0, 41, 2, 3, 111)
     second = FlightRecorder(path, 500, "killed by SIGSEGV")
-    assert second.charges() == [Charge("ORDERS", 0, 41, 2, "killed", 3, 111, 500, "killed by SIGSEGV")]
+    assert second.prior_attempts() == [
+        PriorAttempt("ORDERS", 0, 41, 2, "killed", 3, 111, 500, "killed by SIGSEGV")
+    ]
     third = FlightRecorder(path, 900, "killed by SIGKILL")
-    assert third.charges() == second.charges(), "of the end that the record caused, not of a later one"
+    assert third.prior_attempts() == second.prior_attempts(), (
+        "of the end that the record caused, not of a later one"
+    )
 
 
 def test_how_a_process_ended_is_told_although_another_ends_before_it_is_used(path: Path) -> None:
     FlightRecorder(path).start("ORDERS", 0, 41, 1)
     FlightRecorder(path, 500, "killed by SIGSEGV").start("ORDERS", 1, 7, 1)
     third = FlightRecorder(path, 900, "exit code 3")
-    assert {charge.key: charge.exit for charge in third.charges()} == {
+    assert {prior_attempt.key: prior_attempt.exit for prior_attempt in third.prior_attempts()} == {
         ("ORDERS", 0): "killed by SIGSEGV",
         ("ORDERS", 1): "exit code 3",
     }
     third.settle("failed", "ORDERS", 0, 41, 2)
-    assert {charge.key: charge.exit for charge in reopened(path)}["ORDERS", 0] is None, (
+    assert {prior_attempt.key: prior_attempt.exit for prior_attempt in reopened(path)}["ORDERS", 0] is None, (
         "the last attempt raised"
     )
 
@@ -86,8 +90,8 @@ def test_how_a_process_ended_is_told_although_another_ends_before_it_is_used(pat
 def test_the_longest_name_and_the_longest_end_fit_into_a_note(path: Path) -> None:
     topic = "T" * 200  # the longest: actors/controller/names.py
     FlightRecorder(path).start(topic, 0, 41, 1)
-    [charge] = FlightRecorder(path, 500, "x" * 1_000).charges()
-    assert charge == Charge(topic, 0, 41, 1, "killed", 1, 500, 500, "x" * MAX_EXIT_BYTES)
+    [prior_attempt] = FlightRecorder(path, 500, "x" * 1_000).prior_attempts()
+    assert prior_attempt == PriorAttempt(topic, 0, 41, 1, "killed", 1, 500, 500, "x" * MAX_EXIT_BYTES)
 
 
 def test_the_memory_that_the_process_had_is_told_of_who_ended_it_alone(path: Path) -> None:
@@ -95,9 +99,11 @@ def test_the_memory_that_the_process_had_is_told_of_who_ended_it_alone(path: Pat
     recorder.note_peak(120_000_000)
     recorder.start("ORDERS", 0, 41, 1)
     second = FlightRecorder(path)
-    assert [charge.peak_bytes for charge in second.charges()] == [120_000_000]
+    assert [prior_attempt.peak_bytes for prior_attempt in second.prior_attempts()] == [120_000_000]
     third = FlightRecorder(path)
-    assert [charge.peak_bytes for charge in third.charges()] == [None], "not of an earlier one"
+    assert [prior_attempt.peak_bytes for prior_attempt in third.prior_attempts()] == [None], (
+        "not of an earlier one"
+    )
 
 
 def test_both_counts_outlive_the_process(path: Path) -> None:
@@ -106,9 +112,9 @@ def test_both_counts_outlive_the_process(path: Path) -> None:
     recorder.settle("released", "ORDERS", 0, 41, 2, 7, 111, 222)
     recorder.start("ORDERS", 1, 5, 1, 1)
     recorder.settle("rejected", "ORDERS", 1, 5, 1, 1, 333, 333)
-    assert sorted(reopened(path), key=lambda charge: charge.partition) == [
-        Charge("ORDERS", 0, 41, 2, "released", 7, 111, 222),
-        Charge("ORDERS", 1, 5, 1, "rejected", 1, 333, 333),
+    assert sorted(reopened(path), key=lambda prior_attempt: prior_attempt.partition) == [
+        PriorAttempt("ORDERS", 0, 41, 2, "released", 7, 111, 222),
+        PriorAttempt("ORDERS", 1, 5, 1, "rejected", 1, 333, 333),
     ]
 
 
@@ -141,13 +147,16 @@ def test_only_a_recorder_without_a_charge_is_discarded(path: Path) -> None:
 
 def test_a_charge_outlives_further_incarnations_until_it_is_forgotten(path: Path) -> None:
     FlightRecorder(path).start("ORDERS", 0, 41, 3)
-    assert reopened(path) == [Charge("ORDERS", 0, 41, 3, "killed")]
+    assert reopened(path) == [PriorAttempt("ORDERS", 0, 41, 3, "killed")]
     second = FlightRecorder(path)
     second.start("ORDERS", 1, 8, 1)
     third = FlightRecorder(path)
-    assert sorted(charge.key for charge in third.charges()) == [("ORDERS", 0), ("ORDERS", 1)]
+    assert sorted(prior_attempt.key for prior_attempt in third.prior_attempts()) == [
+        ("ORDERS", 0),
+        ("ORDERS", 1),
+    ]
     third.forget(("ORDERS", 0, 41))
-    assert reopened(path) == [Charge("ORDERS", 1, 8, 1, "killed")]
+    assert reopened(path) == [PriorAttempt("ORDERS", 1, 8, 1, "killed")]
 
 
 def test_failures_wait_side_by_side_and_the_next_attempt_replaces_the_last(path: Path) -> None:
@@ -155,7 +164,10 @@ def test_failures_wait_side_by_side_and_the_next_attempt_replaces_the_last(path:
     for partition, attempt in [(0, 1), (1, 1), (0, 2)]:
         recorder.start("ORDERS", partition, 5, attempt)
         recorder.settle("failed", "ORDERS", partition, 5, attempt)
-    assert sorted((charge.partition, charge.attempts, charge.cause) for charge in reopened(path)) == [
+    assert sorted(
+        (prior_attempt.partition, prior_attempt.attempts, prior_attempt.cause)
+        for prior_attempt in reopened(path)
+    ) == [
         (0, 2, "failed"),
         (1, 1, "failed"),
     ]
@@ -168,7 +180,7 @@ def test_a_timeout_is_charged_as_such_unless_the_handler_came_back(path: Path) -
     assert recorder.time_out() is None
     recorder.start("ORDERS", 0, 42, 2)
     assert recorder.time_out() == 42
-    assert reopened(path) == [Charge("ORDERS", 0, 42, 2, "timed out")]
+    assert reopened(path) == [PriorAttempt("ORDERS", 0, 42, 2, "timed out")]
 
 
 def test_more_failures_than_slots_cost_the_count_of_the_last_only(path: Path) -> None:
@@ -190,7 +202,10 @@ def test_a_torn_note_charges_nobody(path: Path, seed: int) -> None:
     after = path.read_bytes()
     recorder.close()
     changed = [at for at in range(len(before)) if before[at] != after[at]]
-    whole = ([Charge("ORDERS", 0, 41, 1, "killed")], [Charge("PAYMENTS", 3, 1_000_000, 2, "killed")])
+    whole = (
+        [PriorAttempt("ORDERS", 0, 41, 1, "killed")],
+        [PriorAttempt("PAYMENTS", 3, 1_000_000, 2, "killed")],
+    )
     for _ in range(100):
         torn = bytearray(before)
         for at in draw.sample(changed, draw.randrange(1, len(changed))):
@@ -208,12 +223,12 @@ def test_several_at_hand_are_suspects_and_what_has_finished_is_known(path: Path)
         recorder.start("ORDERS", 0, worker, 1, worker=worker, committed=0)
     recorder.finish(1)
     second = FlightRecorder(path, workers=3)
-    past = second.past()
+    recovered = second.recovered()
     assert second.is_death_explained
-    assert past.charges == []
-    assert sorted(each.spot for each in past.suspects) == [("ORDERS", 0, 0), ("ORDERS", 0, 2)]
-    assert past.finished == [Finished("ORDERS", 0, 1, 0)]
-    assert FlightRecorder(path, workers=2).past() == past, "nobody has tried anything since"
+    assert recovered.prior_attempts == []
+    assert sorted(each.spot for each in recovered.suspects) == [("ORDERS", 0, 0), ("ORDERS", 0, 2)]
+    assert recovered.finished == [Finished("ORDERS", 0, 1, 0)]
+    assert FlightRecorder(path, workers=2).recovered() == recovered, "nobody has tried anything since"
 
 
 def test_whoever_was_at_hand_at_the_next_death_is_suspect_alone(path: Path) -> None:
@@ -224,14 +239,14 @@ def test_whoever_was_at_hand_at_the_next_death_is_suspect_alone(path: Path) -> N
     second.start("ORDERS", 0, 0, 1, worker=2)
     second.start("ORDERS", 0, 1, 1, worker=3)
     third = FlightRecorder(path, workers=4)
-    assert sorted(each.spot for each in third.past().suspects) == [("ORDERS", 0, 0), ("ORDERS", 0, 1)]
+    assert sorted(each.spot for each in third.recovered().suspects) == [("ORDERS", 0, 0), ("ORDERS", 0, 1)]
     third.start("ORDERS", 0, 1, 1, worker=0)
     third.finish(0)
     third.start("ORDERS", 0, 0, 1, worker=0)
-    past = FlightRecorder(path, workers=4).past()
-    assert past.charges == [Charge("ORDERS", 0, 0, 1, "killed")]
-    assert past.suspects == []
-    assert past.finished == [Finished("ORDERS", 0, 1, 0)]
+    recovered = FlightRecorder(path, workers=4).recovered()
+    assert recovered.prior_attempts == [PriorAttempt("ORDERS", 0, 0, 1, "killed")]
+    assert recovered.suspects == []
+    assert recovered.finished == [Finished("ORDERS", 0, 1, 0)]
 
 
 def test_a_timeout_is_charged_to_one_and_makes_nobody_suspect(path: Path) -> None:
@@ -239,9 +254,9 @@ def test_a_timeout_is_charged_to_one_and_makes_nobody_suspect(path: Path) -> Non
     recorder.start("ORDERS", 0, 0, 1, worker=0)
     recorder.start("ORDERS", 0, 1, 1, worker=1)
     assert recorder.time_out(1) == 1
-    past = FlightRecorder(path, workers=2).past()
-    assert past.charges == [Charge("ORDERS", 0, 1, 1, "timed out")]
-    assert past.suspects == []
+    recovered = FlightRecorder(path, workers=2).recovered()
+    assert recovered.prior_attempts == [PriorAttempt("ORDERS", 0, 1, 1, "timed out")]
+    assert recovered.suspects == []
 
 
 def test_the_last_finished_outlive_several_processes_whoever_finished_them(path: Path) -> None:
@@ -251,7 +266,7 @@ def test_the_last_finished_outlive_several_processes_whoever_finished_them(path:
         for offset in range(first, min(count, first + 100)):
             recorder.start("ORDERS", 0, offset, 1, worker=5, committed=offset)
             recorder.finish(5)
-    found = {finished.offset for finished in FlightRecorder(path, workers=workers).past().finished}
+    found = {finished.offset for finished in FlightRecorder(path, workers=workers).recovered().finished}
     assert found >= set(range(count - (RING_SLOTS - workers), count))
 
 
@@ -270,9 +285,9 @@ def test_what_is_at_hand_for_long_is_not_overwritten(path: Path) -> None:
     for thread in threads:
         thread.join()
     assert [note.spot for note in recorder.at_hand()] == [("ORDERS", 0, 7)]
-    past = FlightRecorder(path, workers=5).past()
-    assert past.charges == [Charge("ORDERS", 0, 7, 1, "killed")]
-    assert len(past.finished) >= RING_SLOTS - 5
+    recovered = FlightRecorder(path, workers=5).recovered()
+    assert recovered.prior_attempts == [PriorAttempt("ORDERS", 0, 7, 1, "killed")]
+    assert len(recovered.finished) >= RING_SLOTS - 5
 
 
 def test_a_note_under_way_is_empty_until_its_last_byte(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,7 +295,7 @@ def test_a_note_under_way_is_empty_until_its_last_byte(path: Path, monkeypatch: 
     recorder = FlightRecorder(path)
     recorder.start("ORDERS", 0, 41, 1)
     recorder.finish()
-    seen: list[list[Charge]] = []
+    seen: list[list[PriorAttempt]] = []
     copy = path.with_name("copy.flight")
 
     class Watched:
@@ -300,7 +315,7 @@ def test_a_note_under_way_is_empty_until_its_last_byte(path: Path, monkeypatch: 
     monkeypatch.setattr(recorder, "_map", Watched(recorder._map))
     recorder.start("ORDERS", 0, 42, 1)
     assert seen == [[], [], []]
-    assert reopened(path) == [Charge("ORDERS", 0, 42, 1, "killed")]
+    assert reopened(path) == [PriorAttempt("ORDERS", 0, 42, 1, "killed")]
 
 
 @pytest.mark.parametrize(
@@ -355,13 +370,16 @@ def test_survives_sigkill(child: subprocess.Popen[str], path: Path) -> None:
     assert child.stdout.readline() == "started\n"
     os.kill(child.pid, signal.SIGKILL)
     child.wait(timeout=10)
-    charges = reopened(path)
+    prior_attempts = reopened(path)
     if child.args[-1] == "hold":  # type: ignore[index]
-        assert charges == [Charge("ORDERS", 2, 99, 4, "killed")]
+        assert prior_attempts == [PriorAttempt("ORDERS", 2, 99, 4, "killed")]
     else:
         # Killed at any moment: between two records nobody is charged, within one that one is.
-        assert all(charge.offset >= 99 and charge.key == ("ORDERS", 2) for charge in charges)
-        assert len(charges) <= 1
+        assert all(
+            prior_attempt.offset >= 99 and prior_attempt.key == ("ORDERS", 2)
+            for prior_attempt in prior_attempts
+        )
+        assert len(prior_attempts) <= 1
 
 
 def test_a_finish_that_is_newer_than_a_charge_counts(path: Path) -> None:
@@ -371,9 +389,11 @@ def test_a_finish_that_is_newer_than_a_charge_counts(path: Path) -> None:
     recorder.start("ORDERS", 0, 5, 2)
     recorder.finish()
     recorder.start("ORDERS", 0, 9, 1)
-    past = FlightRecorder(path).past()
-    assert [charge.offset for charge in past.charges] == [9], "the first one succeeded after it had failed"
-    assert [finished.offset for finished in past.finished] == [5]
+    recovered = FlightRecorder(path).recovered()
+    assert [prior_attempt.offset for prior_attempt in recovered.prior_attempts] == [9], (
+        "the first one succeeded after it had failed"
+    )
+    assert [finished.offset for finished in recovered.finished] == [5]
 
 
 def test_a_note_says_which_record_of_an_offset_it_is_of(path: Path) -> None:
@@ -381,6 +401,6 @@ def test_a_note_says_which_record_of_an_offset_it_is_of(path: Path) -> None:
     recorder.start("ORDERS", 0, 4, 1, leader_epoch=2, lineage=lineage)
     recorder.finish()
     recorder.start("ORDERS", 0, 5, 1, leader_epoch=2, lineage=lineage)
-    past = FlightRecorder(path).past()
-    assert past.finished == [Finished("ORDERS", 0, 4, 0, 2, lineage)]
-    assert [(each.leader_epoch, each.lineage) for each in past.charges] == [(2, lineage)]
+    recovered = FlightRecorder(path).recovered()
+    assert recovered.finished == [Finished("ORDERS", 0, 4, 0, 2, lineage)]
+    assert [(each.leader_epoch, each.lineage) for each in recovered.prior_attempts] == [(2, lineage)]

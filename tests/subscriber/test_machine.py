@@ -3,10 +3,10 @@
 import pytest
 
 from planaria.actors.subscriber.commits import COMMIT_MS, COMMIT_RECORDS
-from planaria.actors.subscriber.effects import Bury, Charge, Polled
+from planaria.actors.subscriber.effects import Polled, PriorAttempt, PublishDeadLetter
 from planaria.actors.subscriber.machine import SLICE_MS
 from planaria.actors.subscriber.partitions import HELD_BYTES
-from planaria.actors.subscriber.past import Finished
+from planaria.actors.subscriber.recovered_state import Finished
 from planaria.transport.lineage import lineage_of
 from subscriber_script import FakeMessage, Script, messages
 
@@ -80,11 +80,11 @@ def test_at_most_once_buries_what_failed() -> None:
     script.polled(*messages("A", 0, 0, 1))
     script.committed()
     assert script.ran(failure="ValueError: no") == ["warning: handler failed", "bury A/0/0 in A.dlq after 1"]
-    assert script.buried() == ["error: record dead-lettered", "forget A/0", "run A/0 1, attempt 1"]
+    assert script.dead_lettered() == ["error: record dead-lettered", "forget A/0", "run A/0 1, attempt 1"]
 
 
 def test_at_most_once_reports_what_killed_the_last_incarnation() -> None:
-    script = Script([Charge("A", 0, 4, 1, "killed")], delivery="at-most-once", dead_letter="A.dlq")
+    script = Script([PriorAttempt("A", 0, 4, 1, "killed")], delivery="at-most-once", dead_letter="A.dlq")
     assert script.start() == ["error: record lost", "forget A/0", "poll"]
 
 
@@ -181,7 +181,7 @@ def test_a_record_out_of_attempts_is_buried_then_passed() -> None:
         "bury A/0/0 in A.dlq after 2",
     ]
     assert script.after(COMMIT_MS) == []
-    assert script.buried() == ["error: record dead-lettered"]
+    assert script.dead_lettered() == ["error: record dead-lettered"]
     assert script.polled() == ["commit A/0=1", "poll"]
     assert script.committed() == ["forget A/0", "run A/0 1, attempt 1"]
 
@@ -197,7 +197,7 @@ def test_a_dead_letter_tells_where_the_record_comes_from_and_why() -> None:
     script.polled(FakeMessage("A", 3, 42, b"k", b"{}", 1_234, headers))
     script.after(7_000)
     script.ran(failure="ValueError: two\nlines")
-    letter = next(effect.letter for effect in script.effects if isinstance(effect, Bury))
+    letter = next(effect.letter for effect in script.effects if isinstance(effect, PublishDeadLetter))
     assert (letter.topic, letter.key, letter.value) == ("A.dlq", b"k", b"{}")
     assert letter.headers == {
         "content-type": "application/json",
@@ -222,10 +222,10 @@ def test_a_letter_that_cannot_be_published_is_sent_again() -> None:
     script = started(retries=0, dead_letter="A.dlq", backoff_max_ms=1_000)
     script.polled(*messages("A", 0, 0, 1))
     script.ran(failure="ValueError: no")
-    assert script.bury_failed() == ["critical: record cannot be dead-lettered"]
+    assert script.dead_letter_failed() == ["critical: record cannot be dead-lettered"]
     assert script.after(999) == []
     assert script.after(1) == ["bury A/0/0 in A.dlq after 1"]
-    assert script.buried() == ["error: record dead-lettered"]
+    assert script.dead_lettered() == ["error: record dead-lettered"]
 
 
 def test_without_a_dead_letter_topic_nothing_is_ever_dropped() -> None:
@@ -252,19 +252,19 @@ def test_poison_is_tried_alone_then_buried_without_being_run() -> None:
     assert first.polled(*messages("A", 0, 0, 1, 2, 3)) == ["poll", "run A/0 0-3, attempt 1"]
     # Killed in offset 2; 0 and 1 were finished and not yet committed.
 
-    second = Script([Charge("A", 0, 2, 1, "killed")], **options)
+    second = Script([PriorAttempt("A", 0, 2, 1, "killed")], **options)
     second.start()
     assert second.polled(*messages("A", 0, 0, 1, 2, 3)) == ["poll", "run A/0 0-1, attempt 1"]
     assert second.ran() == ["warning: the handler killed its process"]
     assert second.after(100) == ["run A/0 2, attempt 2"]
 
-    third = Script([Charge("A", 0, 2, 2, "killed")], **options)
+    third = Script([PriorAttempt("A", 0, 2, 2, "killed")], **options)
     third.start()
     assert third.polled(*messages("A", 0, 2, 3)) == ["poll", "warning: the handler killed its process"]
     assert third.after(199) == []
     assert third.after(1) == ["run A/0 2, attempt 3"]
 
-    fourth = Script([Charge("A", 0, 2, 3, "killed")], **options)
+    fourth = Script([PriorAttempt("A", 0, 2, 3, "killed")], **options)
     fourth.start()
     assert fourth.polled(*messages("A", 0, 2, 3), *messages("A", 1, 0)) == [
         "poll",
@@ -272,7 +272,7 @@ def test_poison_is_tried_alone_then_buried_without_being_run() -> None:
         "bury A/0/2 in A.dlq after 3",
         "run A/1 0, attempt 1",
     ]
-    assert fourth.buried() == ["error: record dead-lettered"]
+    assert fourth.dead_lettered() == ["error: record dead-lettered"]
     assert fourth.ran() == []
     assert fourth.polled() == ["commit A/0=3 A/1=1", "poll"]
     assert fourth.committed() == ["forget A/0", "run A/0 3, attempt 1"]
@@ -280,10 +280,10 @@ def test_poison_is_tried_alone_then_buried_without_being_run() -> None:
 
 def test_two_records_in_a_row_that_kill_are_both_buried() -> None:
     """The first one's burial is committed before the second one gets its chance to undo it."""
-    script = Script([Charge("A", 0, 2, 1, "killed")], retries=0, dead_letter="A.dlq")
+    script = Script([PriorAttempt("A", 0, 2, 1, "killed")], retries=0, dead_letter="A.dlq")
     script.start()
     script.polled(*messages("A", 0, 2, 3))
-    assert script.buried() == ["error: record dead-lettered"]
+    assert script.dead_lettered() == ["error: record dead-lettered"]
     assert script.after(10_000) == []
     assert script.polled() == ["commit A/0=3", "poll"]
     assert script.refused() == ["warning: commit refused"]
@@ -293,13 +293,13 @@ def test_two_records_in_a_row_that_kill_are_both_buried() -> None:
 
 
 def test_a_charge_for_a_record_dealt_with_elsewhere_is_forgotten() -> None:
-    script = Script([Charge("A", 0, 2, 3, "killed")], retries=2, dead_letter="A.dlq")
+    script = Script([PriorAttempt("A", 0, 2, 3, "killed")], retries=2, dead_letter="A.dlq")
     script.start()
     assert script.polled(*messages("A", 0, 3)) == ["forget A/0", "poll", "run A/0 3, attempt 1"]
 
 
 def test_poison_without_a_dead_letter_topic_waits_its_longest_between_attempts() -> None:
-    script = Script([Charge("A", 0, 2, 9, "killed")], retries=2, backoff_max_ms=1_000)
+    script = Script([PriorAttempt("A", 0, 2, 9, "killed")], retries=2, backoff_max_ms=1_000)
     script.start()
     script.polled(*messages("A", 0, 2))
     assert script.after(999) == []
@@ -344,7 +344,9 @@ def test_a_handler_without_limit_may_take_for_ever() -> None:
 
 
 def test_a_timed_out_record_is_charged_like_any_other() -> None:
-    script = Script([Charge("A", 0, 1, 1, "timed out")], retries=0, dead_letter="A.dlq", handler_timeout_ms=5)
+    script = Script(
+        [PriorAttempt("A", 0, 1, 1, "timed out")], retries=0, dead_letter="A.dlq", handler_timeout_ms=5
+    )
     script.start()
     assert script.polled(*messages("A", 0, 1)) == [
         "poll",
@@ -360,22 +362,22 @@ def test_a_partition_goes_when_its_record_at_hand_is_finished_and_committed() ->
     script = started()
     script.polled(*messages("A", 0, *range(5)), *messages("A", 1, 0))
     assert script.revoking(0) == []
-    assert script.ran(2) == ["letgo A/0=2", "run A/1 0, attempt 1"]
+    assert script.ran(2) == ["handover A/0=2", "run A/1 0, attempt 1"]
 
 
 def test_an_idle_partition_goes_at_once() -> None:
     script = started()
     script.polled(*messages("A", 0, 0), *messages("A", 1, 0, 1))
-    assert script.revoking(1, 2) == ["letgo"]
+    assert script.revoking(1, 2) == ["handover"]
     assert script.ran() == []
-    assert script.revoking(0) == ["letgo A/0=1"]
+    assert script.revoking(0) == ["handover A/0=1"]
 
 
 def test_a_partition_goes_after_the_session_timeout_in_any_case() -> None:
     script = started(session_timeout_ms=1_000)
     script.polled(*messages("A", 0, 0, 1))
     script.revoking(0)
-    assert script.after(1_000) == ["warning: partition goes while its record is at hand", "letgo"]
+    assert script.after(1_000) == ["warning: partition goes while its record is at hand", "handover"]
     assert script.polled(*messages("A", 0, 0)) == ["poll"]
     # The old run says nothing about the partition that came back.
     assert script.ran(1) == ["run A/0 0, attempt 1"]
@@ -385,7 +387,7 @@ def test_a_waiting_record_keeps_its_count_if_its_partition_comes_back() -> None:
     script = started(retries=1, dead_letter="A.dlq")
     script.polled(*messages("A", 0, 0))
     script.ran(failure="ValueError: no")
-    assert script.revoking(0) == ["letgo"]
+    assert script.revoking(0) == ["handover"]
     assert script.after(1_000) == []
     script.polled(*messages("A", 0, 0))
     assert script.after(100) == ["run A/0 0, attempt 2"]
@@ -405,7 +407,7 @@ def test_at_most_once_handles_what_it_has_committed_though_the_partition_goes() 
     script = started(delivery="at-most-once")
     script.polled(*messages("A", 0, 0, 1, 2))
     script.committed()
-    assert script.revoking(0) == ["letgo"]
+    assert script.revoking(0) == ["handover"]
     assert script.ran(1) == ["run A/0 1-2, attempt 1"]
     assert script.ran() == []
 
@@ -466,7 +468,7 @@ def test_what_was_noted_of_another_record_of_the_offset_is_void(other: str) -> N
     noted, current = lineage_of("old", 0), lineage_of("new" if other == "lineage" else "old", 0)
     epoch = int(other == "leader epoch")
     script = Script(
-        [Charge("A", 0, 0, 9, "killed", lineage=noted)],
+        [PriorAttempt("A", 0, 0, 9, "killed", lineage=noted)],
         [Finished("A", 0, offset, 0, lineage=noted) for offset in range(1, 4)],
         retries=0,
         dead_letter="A.dlq",
@@ -474,7 +476,7 @@ def test_what_was_noted_of_another_record_of_the_offset_is_void(other: str) -> N
     script.start()
     found = [FakeMessage("A", 0, offset, leader_epoch=epoch) for offset in range(4)]
     script.give(Polled(found, lineages={("A", 0): current}))
-    assert script.bury is None
+    assert script.publish_dead_letter is None
     assert script.run is not None
     handled = 0
     while handled < 4:

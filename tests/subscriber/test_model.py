@@ -11,21 +11,21 @@ from msgspec import structs
 
 from planaria.actors.subscriber.bisection import Spot
 from planaria.actors.subscriber.effects import (
-    Buried,
-    Bury,
     Cause,
-    Charge,
     Commit,
     CommitRefused,
     Committed,
     Crash,
+    DeadLetterPublished,
     Failure,
     Forget,
+    HandOver,
     Leave,
-    LetGo,
     Pause,
     Poll,
     Polled,
+    PriorAttempt,
+    PublishDeadLetter,
     Ran,
     Recall,
     Recalled,
@@ -35,9 +35,9 @@ from planaria.actors.subscriber.effects import (
     SoFar,
     TimedOut,
 )
-from planaria.actors.subscriber.past import Finished, Suspect
 from planaria.actors.subscriber.progress import Ahead, from_metadata
-from planaria.transport.addresses import Place
+from planaria.actors.subscriber.recovered_state import Finished, Suspect
+from planaria.transport.addresses import TopicPartition
 from planaria.transport.context import Publication
 from planaria.transport.lineage import lineage_of
 from planaria.transport.machine import Stop
@@ -62,24 +62,24 @@ class World:
         self.is_rough = is_rough
         self.is_calm = False
         self.committed = {("A", partition): 0 for partition in range(PARTITIONS)}
-        self.handled: dict[tuple[Place, int], int] = {}
-        self.tries: dict[tuple[Place, int], int] = {}
-        self.buried: set[tuple[Place, int]] = set()
+        self.handled: dict[tuple[TopicPartition, int], int] = {}
+        self.tries: dict[tuple[TopicPartition, int], int] = {}
+        self.dead_lettered: set[tuple[TopicPartition, int]] = set()
         self.poison = {
             (key, offset): self.draw.choice(["raises", "kills", "hangs"])
             for key in self.committed
             for offset in self.draw.sample(range(RECORDS), 4)
         }
-        self.charges: dict[tuple[Place, int], Charge] = {}
+        self.prior_attempts: dict[tuple[TopicPartition, int], PriorAttempt] = {}
         self.suspects: list[Suspect] = []
         self.finished: dict[Spot, Finished] = {}
-        self.ahead: dict[Place, Ahead] = {}
+        self.ahead: dict[TopicPartition, Ahead] = {}
         """What the last commits have told of what is done beyond them."""
         self.resets = dict.fromkeys(self.committed, 0)
         self.incarnations = 0
         self.be_born()
 
-    def lineage(self, key: Place) -> bytes:
+    def lineage(self, key: TopicPartition) -> bytes:
         return lineage_of("topic", self.resets[key])
 
     def reset(self) -> None:
@@ -89,9 +89,9 @@ class World:
         self.committed[key] = 0
         self.ahead.pop(key, None)
         for table in (self.handled, self.tries):
-            for place in [place for place in table if place[0] == key]:
-                del table[place]
-        self.buried = {place for place in self.buried if place[0] != key}
+            for tp in [tp for tp in table if tp[0] == key]:
+                del table[tp]
+        self.dead_lettered = {tp for tp in self.dead_lettered if tp[0] != key}
         self.published = [each for each in self.published if not each.startswith(f"{key[1]}:")]
 
     # The subscriber's life.
@@ -101,7 +101,7 @@ class World:
         if self.delivery != "at-most-once" and not self.is_calm and self.draw.random() < 0.1:
             self.reset()
         self.script = Script(
-            list(self.charges.values()),
+            list(self.prior_attempts.values()),
             list(self.finished.values()) if self.concurrency > 1 and not self.is_exact else [],
             self.suspects,
             concurrency=self.concurrency,
@@ -113,14 +113,14 @@ class World:
         )
         self.position = dict(self.committed)
         self.assigned = set(self.committed)
-        self.paused: set[Place] = set()
+        self.paused: set[TopicPartition] = set()
         self.runs: list[Run] = []
         self.stuck: dict[int, int] = {}
         """By run, the number of records behind the one in which its handler hangs."""
         self.fresh = set(self.committed)
         """Partitions of which the progress is still to be read."""
         self.orders: list[object] = []
-        self.let_go: LetGo | None = None
+        self.let_go: HandOver | None = None
         self.is_over = False
         if self.concurrency > 1:
             # How quick the handler has been so far.
@@ -137,7 +137,7 @@ class World:
                     assert len(self.runs) <= self.concurrency, "so many at a time"
                 case Recall():
                     recalls.append(effect)
-                case Poll() | Commit() | Bury() | Leave():
+                case Poll() | Commit() | PublishDeadLetter() | Leave():
                     self.orders.append(effect)
                 case Pause(key=key):
                     self.paused.add(key)
@@ -146,10 +146,10 @@ class World:
                 case Rewind(offsets=offsets):
                     self.position.update({key: at for key, at in offsets.items() if key in self.assigned})
                     self.fresh |= offsets.keys()
-                case LetGo():
+                case HandOver():
                     self.let_go = effect
                 case Forget(key=key, offset=offset):
-                    self.charges.pop((key, offset), None)
+                    self.prior_attempts.pop((key, offset), None)
                 case Crash() | Stop():
                     self.is_over = True
         for recall in recalls:
@@ -194,29 +194,29 @@ class World:
         done = 0
         published: dict[int, tuple[Publication, ...]] = {}
         for record in run.records:
-            place = ((record.topic, record.partition), record.offset)
+            tp = ((record.topic, record.partition), record.offset)
             attempt = run.attempt if done == 0 else 1
-            self.tries[place] = self.tries.get(place, 0) + 1
-            what = self.poison.get(place, "")
+            self.tries[tp] = self.tries.get(tp, 0) + 1
+            what = self.poison.get(tp, "")
             if what == "kills":
-                self.die(place, attempt, run)
+                self.die(tp, attempt, run)
                 return
             if what == "hangs":
-                self.charge(place, attempt, "timed out")
+                self.prior_attempt(tp, attempt, "timed out")
                 self.runs = [each for each in self.runs if each is not run]
                 self.hang(run, done, published)
                 return
             self.runs = [each for each in self.runs if each is not run or record is not run.records[-1]]
             if what == "raises":
                 self.runs = [each for each in self.runs if each is not run]
-                self.charge(place, attempt, "failed")
+                self.prior_attempt(tp, attempt, "failed")
                 self.act(
                     self.script.give, Ran(run.number, done, Failure("ValueError: no"), published=published)
                 )
                 return
-            self.handled[place] = self.handled.get(place, 0) + 1
-            self.finished[*place[0], record.offset] = Finished(
-                *place[0], record.offset, run.committed, lineage=run.lineage
+            self.handled[tp] = self.handled.get(tp, 0) + 1
+            self.finished[*tp[0], record.offset] = Finished(
+                *tp[0], record.offset, run.committed, lineage=run.lineage
             )
             if self.is_exact:
                 published[record.offset] = (made_of(record),)
@@ -239,22 +239,22 @@ class World:
             failure = Failure("ValueError: no")
             self.act(self.script.give, Ran(run.number, done, failure, published=published))
 
-    def die(self, place: tuple[Place, int], attempt: int, run: Run) -> None:
+    def die(self, tp: tuple[TopicPartition, int], attempt: int, run: Run) -> None:
         """Alone it is charged; otherwise everything at hand is suspect."""
         if len(self.runs) == 1:
-            self.charge(place, attempt, "killed")
+            self.prior_attempt(tp, attempt, "killed")
             self.suspects = []
         else:
             # Such an attempt is not charged.
-            self.tries[place] -= self.delivery != "at-most-once"
+            self.tries[tp] -= self.delivery != "at-most-once"
             others = [each.records[0] for each in self.runs if each is not run]
-            spots = [(*place[0], place[1]), *((each.topic, each.partition, each.offset) for each in others)]
+            spots = [(*tp[0], tp[1]), *((each.topic, each.partition, each.offset) for each in others)]
             self.suspects = [Suspect(*spot, lineage=self.lineage(spot[:2])) for spot in spots]
         self.be_born()
 
-    def charge(self, place: tuple[Place, int], attempt: int, cause: Cause) -> None:
-        key, offset = place
-        self.charges[place] = Charge(*key, offset, attempt, cause, lineage=self.lineage(key))
+    def prior_attempt(self, tp: tuple[TopicPartition, int], attempt: int, cause: Cause) -> None:
+        key, offset = tp
+        self.prior_attempts[tp] = PriorAttempt(*key, offset, attempt, cause, lineage=self.lineage(key))
 
     def obey(self) -> None:
         order = self.orders.pop(0)
@@ -278,19 +278,21 @@ class World:
                     self.commit(order)
                     self.script.commit = None
                     self.act(self.script.give, Committed(offsets))
-            case Bury(letter=letter):
+            case PublishDeadLetter(letter=letter):
                 headers = letter.headers
                 key = (headers["dead-letter-topic"], int(headers["dead-letter-partition"]))
-                self.script.bury = order
+                self.script.publish_dead_letter = order
                 if not self.is_calm and self.draw.random() < 0.3:
-                    self.act(self.script.bury_failed)
+                    self.act(self.script.dead_letter_failed)
                 elif self.is_exact:
                     value = f"{key[1]}:{headers['dead-letter-offset']}".encode()
-                    self.script.bury = None
-                    self.act(self.script.give, Buried(order.lane, (Publication(letter.topic, value),)))
+                    self.script.publish_dead_letter = None
+                    self.act(
+                        self.script.give, DeadLetterPublished(order.lane, (Publication(letter.topic, value),))
+                    )
                 else:
-                    self.buried.add((key, int(headers["dead-letter-offset"])))
-                    self.act(self.script.buried)
+                    self.dead_lettered.add((key, int(headers["dead-letter-offset"])))
+                    self.act(self.script.dead_lettered)
             case Leave():
                 self.commit_last(order)
                 self.act(self.script.left)
@@ -309,19 +311,21 @@ class World:
     def key_of(self, offset: int) -> bytes | None:
         return None if offset % 7 == 0 else b"key %d" % (offset % 7)
 
-    def read_ahead(self, found: list[FakeMessage]) -> tuple[dict[Place, Ahead], dict[Place, bytes]]:
+    def read_ahead(
+        self, found: list[FakeMessage]
+    ) -> tuple[dict[TopicPartition, Ahead], dict[TopicPartition, bytes]]:
         new = self.fresh & {(record.topic, record.partition) for record in found}
         self.fresh -= new
         ahead = {key: self.ahead[key] for key in new if key in self.ahead}
         return ahead, {key: self.lineage(key) for key in new}
 
-    def commit_last(self, order: LetGo | Leave) -> None:
+    def commit_last(self, order: HandOver | Leave) -> None:
         """Nobody is told whether it was made."""
         if self.is_calm or not self.is_exact or self.draw.random() < 0.9:
             self.commit(order)
 
-    def commit(self, order: Commit | LetGo | Leave) -> None:
-        self.buried.update(
+    def commit(self, order: Commit | HandOver | Leave) -> None:
+        self.dead_lettered.update(
             (("A", int(partition)), int(offset))
             for each in order.outputs
             if each.topic == "A.dlq"
@@ -332,8 +336,8 @@ class World:
             self.ahead[key] = from_metadata(offset, order.metadata.get(key, ""))
             if self.delivery != "at-most-once":
                 beyond = [at for first, end in self.ahead[key].ranges for at in range(first, end)]
-                for place in ((key, at) for at in [*range(self.committed[key], offset), *beyond]):
-                    assert place in self.handled or place in self.buried, f"committed unhandled: {place}"
+                for tp in ((key, at) for at in [*range(self.committed[key], offset), *beyond]):
+                    assert tp in self.handled or tp in self.dead_lettered, f"committed unhandled: {tp}"
             self.committed[key] = offset
         self.published += [each.value.decode() for each in order.outputs]
         if self.is_exact:
@@ -353,9 +357,9 @@ class World:
             return
         if self.runs:
             run = self.runs[0]
-            place = ((run.records[0].topic, run.records[0].partition), run.records[0].offset)
-            self.tries[place] = self.tries.get(place, 0) + 1
-            self.die(place, run.attempt, run)
+            tp = ((run.records[0].topic, run.records[0].partition), run.records[0].offset)
+            self.tries[tp] = self.tries.get(tp, 0) + 1
+            self.die(tp, run.attempt, run)
             return
         self.be_born()
 
@@ -398,7 +402,7 @@ class World:
     def send_letters(self) -> None:
         """The mail goes on while the feed waits."""
         for order in self.orders:
-            if isinstance(order, Bury):
+            if isinstance(order, PublishDeadLetter):
                 self.orders.remove(order)
                 self.orders.insert(0, order)
                 self.obey()
@@ -428,14 +432,14 @@ def test_random_histories(delivery: str, concurrency: int, seed: int) -> None:
 
 def check(world: World) -> None:
     assert world.is_finished, f"stuck: {world.committed}"
-    places = [(key, offset) for key in world.committed for offset in range(RECORDS)]
+    tps = [(key, offset) for key in world.committed for offset in range(RECORDS)]
     if world.delivery != "at-most-once":
-        missing = [place for place in places if place not in world.handled and place not in world.buried]
+        missing = [tp for tp in tps if tp not in world.handled and tp not in world.dead_lettered]
         assert missing == []
-        assert all(place in world.buried for place in world.poison)
+        assert all(tp in world.dead_lettered for tp in world.poison)
         # A partition that is lost takes its count with it, and so does a kill from outside in a record before it.
         if not world.is_rough:
-            often = {place: (world.tries[place], world.poison[place]) for place in world.poison}
+            often = {tp: (world.tries[tp], world.poison[tp]) for tp in world.poison}
             assert all(tries <= RETRIES + 1 for tries, _ in often.values()), f"tried too often: {often}"
     else:
         assert all(count == 1 for count in world.tries.values()), "at most once"

@@ -1,12 +1,12 @@
 """What operators are shown of records that failed and wait for their next attempt."""
 
-from planaria.actors.subscriber.effects import Charge, Run
+from planaria.actors.subscriber.effects import PriorAttempt, Run
 from planaria.transport.protocol.operations import MAX_RETRYING_SHOWN
 from subscriber_script import FakeMessage, Script, messages
 
 
-def started(*charges: Charge, **changed: object) -> Script:
-    script = Script(charges, **changed)
+def started(*prior_attempts: PriorAttempt, **changed: object) -> Script:
+    script = Script(prior_attempts, **changed)
     script.start()
     return script
 
@@ -42,7 +42,7 @@ def test_a_parked_record_says_so() -> None:
 
 
 def test_what_an_earlier_process_has_tried_is_shown() -> None:
-    script = started(Charge("A", 0, 3, 2, "killed", 2, 111, 222))
+    script = started(PriorAttempt("A", 0, 3, 2, "killed", 2, 111, 222))
     script.now = 1_000
     script.polled(*messages("A", 0, 3))
     [record] = script.machine.retrying().records

@@ -13,7 +13,7 @@ import cloudpickle
 import pytest
 
 from planaria import Context, PlanariaError, Reject, Release
-from planaria.actors.subscriber.effects import Charge, Ran, Run
+from planaria.actors.subscriber.effects import PriorAttempt, Ran, Run
 from planaria.actors.subscriber.flight_recorder import FlightRecorder
 from planaria.actors.subscriber.handler import (
     HandlerUnusable,
@@ -24,7 +24,7 @@ from planaria.actors.subscriber.handler import (
 )
 from planaria.actors.subscriber.threads import Inbox, ThreadFailed, WorkThread
 from planaria.actors.subscriber.worker import Workers
-from planaria.transport.client.delivery import Delivery, Entry, ProducerBatch
+from planaria.transport.client.delivery import Delivery, EncodedRecord, ProducerBatch
 from planaria.transport.client.errors import DeliveryFailed, UnknownTopic
 from planaria.transport.client.options import InvalidOption
 from planaria.transport.context import Publication
@@ -70,7 +70,7 @@ class Outlet:
             batch = ProducerBatch(message.topic, 0, 1_000, 100, 0, threading.Lock(), lambda _: None)
             self._batches.append(batch)
             self._are_sent.notify_all()
-        return Delivery(batch, Entry(None, b"", 0, None))
+        return Delivery(batch, EncodedRecord(None, b"", 0, None))
 
     def acknowledge(self, *errors: Exception | None) -> None:
         """Of so many messages, which are awaited."""
@@ -96,18 +96,18 @@ def workers_of(
 
 
 def test_runs_records_in_order_and_notes_each(recorder: FlightRecorder, inbox: Inbox, tmp_path: Path) -> None:
-    seen: list[tuple[int, list[Charge]]] = []
+    seen: list[tuple[int, list[PriorAttempt]]] = []
     copy = tmp_path / "copy.flight"
 
     def handler(message: FakeMessage) -> None:
         # What a successor would read if the process died here.
         copy.write_bytes((tmp_path / "billing-1.flight").read_bytes())
-        seen.append((message.offset, FlightRecorder(copy).charges()))
+        seen.append((message.offset, FlightRecorder(copy).prior_attempts()))
 
     workers_of(handler, recorder, inbox).run(Run(1, messages("A", 0, 4, 5), 3))
     assert heard(inbox) == Ran(1, 2)
-    assert seen == [(4, [Charge("A", 0, 4, 3, "killed")]), (5, [Charge("A", 0, 5, 1, "killed")])]
-    assert recorder.charges() == []
+    assert seen == [(4, [PriorAttempt("A", 0, 4, 3, "killed")]), (5, [PriorAttempt("A", 0, 5, 1, "killed")])]
+    assert recorder.prior_attempts() == []
 
 
 @pytest.mark.parametrize(
@@ -129,9 +129,14 @@ def test_a_failure_ends_the_run_and_is_charged(
     assert (ran.done, ran.failure.reason, ran.failure.exception) == (1, reason, kind)
     assert "in handler" in ran.failure.traceback
     assert "in _run" not in ran.failure.traceback
-    [charge] = recorder.charges()
-    assert charge.first_failed_ms == charge.last_failed_ms > 0
-    assert (charge.key, charge.offset, charge.attempts, charge.cause) == (("A", 0), 5, 1, "failed")
+    [prior_attempt] = recorder.prior_attempts()
+    assert prior_attempt.first_failed_ms == prior_attempt.last_failed_ms > 0
+    assert (prior_attempt.key, prior_attempt.offset, prior_attempt.attempts, prior_attempt.cause) == (
+        ("A", 0),
+        5,
+        1,
+        "failed",
+    )
 
 
 @pytest.mark.parametrize(
@@ -147,10 +152,10 @@ def test_what_is_raised_decides_what_is_charged(
     workers_of(handler, recorder, inbox).run(Run(1, messages("A", 0, 4), 3, 6, 111, 222))
     ran = heard(inbox)
     assert (ran.done, ran.verdict) == (0, verdict)
-    [charge] = recorder.charges()
-    assert (charge.cause, charge.attempts, charge.handed) == (verdict, attempts, 7)
-    assert charge.first_failed_ms == 111
-    assert (charge.last_failed_ms == 222) == (verdict == "released")
+    [prior_attempt] = recorder.prior_attempts()
+    assert (prior_attempt.cause, prior_attempt.attempts, prior_attempt.handed) == (verdict, attempts, 7)
+    assert prior_attempt.first_failed_ms == 111
+    assert (prior_attempt.last_failed_ms == 222) == (verdict == "released")
 
 
 def test_an_exception_that_cannot_even_be_printed_is_a_failure(
@@ -220,7 +225,7 @@ def test_nothing_posted_by_many_threads_is_lost(inbox: Inbox) -> None:
     threads = [WorkThread(f"test-{number}", inbox) for number in range(4)]
     for count in range(1_000):
         for number, thread in enumerate(threads):
-            thread.order(lambda place: place, (number, count))
+            thread.order(lambda tp: tp, (number, count))
     found: list[tuple[int, int]] = []
     while len(found) < 4_000:
         readable, _, _ = select.select([inbox.fileno()], [], [], 10)
@@ -245,7 +250,7 @@ def test_a_record_is_done_when_what_was_made_of_it_is_durable(recorder: FlightRe
     headers = {"a": "b", "content-type": "application/json"}
     assert outlet.sent == [Publication("OUT", b'{"at":%d}' % at, b"k", headers) for at in (4, 5)]
     # A successor must not take them for done: they may have gone with their process.
-    assert recorder.past().finished == []
+    assert recorder.recovered().finished == []
     assert recorder.at_hand() == []
 
 
@@ -260,8 +265,13 @@ def test_the_first_record_of_which_something_is_not_durable_has_failed(
         1,
         "planaria.transport.client.errors.DeliveryFailed: STORAGE_FULL: no room",
     )
-    [charge] = recorder.charges()
-    assert (charge.offset, charge.attempts, charge.handed, charge.cause) == (5, 1, 1, "failed")
+    [prior_attempt] = recorder.prior_attempts()
+    assert (prior_attempt.offset, prior_attempt.attempts, prior_attempt.handed, prior_attempt.cause) == (
+        5,
+        1,
+        1,
+        "failed",
+    )
 
 
 def test_nothing_of_a_failed_call_is_published(recorder: FlightRecorder, inbox: Inbox) -> None:
@@ -289,8 +299,8 @@ def test_in_a_transaction_what_is_published_goes_with_the_run(recorder: FlightRe
     assert (ran.done, sorted(ran.published)) == (3, [4, 6])
     assert [each.value for each in ran.published[6]] == [b'{"at":6}']
     # None of them is done before its transaction is: a successor gives them out again.
-    assert recorder.past().finished == []
-    assert [charge.offset for charge in recorder.charges()] == [7]
+    assert recorder.recovered().finished == []
+    assert [prior_attempt.offset for prior_attempt in recorder.prior_attempts()] == [7]
 
 
 @pytest.mark.parametrize("is_transactional", [True, False])

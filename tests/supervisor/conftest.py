@@ -19,7 +19,7 @@ import zmq
 from planaria.transport.protocol.operations import ActorStatus, StatusReply
 
 PROGRAMS = Path(__file__).parent / "programs"
-PATIENCE_S = 20.0
+TIMEOUT_S = 20.0
 
 
 class RunningSupervisor:
@@ -55,7 +55,7 @@ class RunningSupervisor:
             socket.linger = 0
             socket.connect(self.status_line["control"])
             socket.send(json.dumps({"op": op, "id": 1, **fields}).encode())
-            assert socket.poll(int(PATIENCE_S * 1000)), "the supervisor does not answer"
+            assert socket.poll(int(TIMEOUT_S * 1000)), "the supervisor does not answer"
             reply: dict[str, Any] = json.loads(socket.recv())
             return reply
 
@@ -65,7 +65,7 @@ class RunningSupervisor:
 
     def wait_for(self, address: str, is_so: Callable[[ActorStatus], bool]) -> ActorStatus:
         """Ask for the status until it is so."""
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         while time.monotonic() < deadline:
             actor = self.status().get(address)
             if actor is not None and is_so(actor):
@@ -83,13 +83,13 @@ class RunningSupervisor:
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(PATIENCE_S)
+        return self.process.wait(TIMEOUT_S)
 
     def close(self) -> None:
         if self._lifeline_writer >= 0:
             self.cut_lifeline()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(PATIENCE_S)
+            self.process.wait(TIMEOUT_S)
         if self.process.poll() is None:
             self.process.kill()
         self.process.communicate()

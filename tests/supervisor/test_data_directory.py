@@ -108,11 +108,11 @@ def test_a_directory_that_cannot_be_written_is_refused(data_dir: Path) -> None:
 def test_a_new_supervisor_waits_for_the_last_actor(data_dir: Path) -> None:
     open_data_directory(data_dir).close()
     first, second = hold_presence(str(data_dir)), hold_presence(str(data_dir))
-    assert not wait_for_predecessors(data_dir, patience_ms=0)
+    assert not wait_for_predecessors(data_dir, timeout_ms=0)
     os.close(first)
-    assert not wait_for_predecessors(data_dir, patience_ms=0)
+    assert not wait_for_predecessors(data_dir, timeout_ms=0)
     os.close(second)
-    assert wait_for_predecessors(data_dir, patience_ms=0)
+    assert wait_for_predecessors(data_dir, timeout_ms=0)
     # It does not keep the lock: the actors to come need it.
     probe = hold_presence(str(data_dir))
     fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -129,7 +129,7 @@ def test_an_actor_that_does_not_leave_is_killed(data_dir: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", program, str(data_dir)], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"held\n"
-        assert wait_for_predecessors(data_dir, patience_ms=50)
+        assert wait_for_predecessors(data_dir, timeout_ms=50)
     assert process.returncode == -signal.SIGKILL
 
 

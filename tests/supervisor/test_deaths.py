@@ -42,8 +42,8 @@ class Watch:
         self.deaths.add("a", 1, process, now_ms())
         return process
 
-    def next_death(self, patience_s: float = 20.0) -> ChildDied:
-        deadline = time.monotonic() + patience_s
+    def next_death(self, timeout_s: float = 20.0) -> ChildDied:
+        deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             wake = self.deaths.next_at()
             for key, _ in self.selector.select(0.5 if wake is None else max(0, wake - now_ms()) / 1000):
@@ -93,7 +93,7 @@ def test_a_death_by_exception_waits_for_its_last_word(watch: Watch) -> None:
     for key, _ in watch.selector.select(5):
         watch.deaths.on_readable(key.data, now_ms())
     assert watch.deaths.deaths(0) == []
-    watch.deaths.note_last_word("a", 1)
+    watch.deaths.note_exit_report("a", 1)
     assert watch.deaths.deaths(0) == [ChildDied("a", 1, "exit code 1", False)]
 
 

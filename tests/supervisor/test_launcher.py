@@ -19,7 +19,7 @@ class Machine:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.fork_server = 1
         self.is_silent = False
-        self.patience_s: list[float] = []
+        self.timeout_s: list[float] = []
         self.killed: list[int] = []
         monkeypatch.setitem(multiprocessing.current_process()._config, "tempdir", None)  # type: ignore[attr-defined]
         monkeypatch.setattr(multiprocessing, "get_context", lambda _: self)
@@ -39,7 +39,7 @@ class Machine:
             raise launcher_module.ForkServerSilent
 
     def _alarm(self, timeout_s: float) -> Any:
-        self.patience_s.append(timeout_s)
+        self.timeout_s.append(timeout_s)
         return nullcontext()
 
 
@@ -51,7 +51,7 @@ def test_a_fork_server_that_has_to_load_first_is_given_longer(monkeypatch: pytes
     machine.fork_server = 2
     for _ in range(2):
         launcher.launch(ORDER)
-    assert machine.patience_s == [LOADING_TIMEOUT_S, LAUNCH_TIMEOUT_S] * 2
+    assert machine.timeout_s == [LOADING_TIMEOUT_S, LAUNCH_TIMEOUT_S] * 2
 
 
 def test_one_that_does_not_answer_is_killed_and_the_next_one_loads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,4 +64,4 @@ def test_one_that_does_not_answer_is_killed_and_the_next_one_loads(monkeypatch: 
     assert machine.killed == [1]
     machine.is_silent = False
     launcher.launch(ORDER)
-    assert machine.patience_s == [LOADING_TIMEOUT_S, LAUNCH_TIMEOUT_S, LOADING_TIMEOUT_S]
+    assert machine.timeout_s == [LOADING_TIMEOUT_S, LAUNCH_TIMEOUT_S, LOADING_TIMEOUT_S]

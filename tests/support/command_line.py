@@ -17,7 +17,7 @@ import typer
 
 from planaria.supervisor.cli.app import app, run
 
-PATIENCE_S = 30.0
+TIMEOUT_S = 30.0
 PROGRAM = [sys.executable, "-P", "-m", "planaria"]
 
 
@@ -86,7 +86,7 @@ class Command:
     def line(self) -> str:
         """The next line of its output."""
         assert self.process.stdout is not None
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         while b"\n" not in self._output:
             ready, _, _ = select.select([self.process.stdout], [], [], deadline - time.monotonic())
             assert ready, "no line came"
@@ -103,7 +103,7 @@ class Command:
 
     def finish(self) -> tuple[int, str, str]:
         """Exit code, what was not read yet of its output, its errors."""
-        output, errors = self.process.communicate(timeout=PATIENCE_S)
+        output, errors = self.process.communicate(timeout=TIMEOUT_S)
         return self.process.returncode, (self._output + (output or b"")).decode(), errors.decode()
 
     def hang_up(self) -> None:

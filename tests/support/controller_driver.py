@@ -55,7 +55,7 @@ class ControllerDriver:
         self.up: dict[str, int] = {}
         self.asleep: dict[str, int | None] = {}
         self.woken: list[str] = []
-        self.strays: set[str] = set()
+        self.orphans: set[str] = set()
         """Children that run without this controller's order."""
         self.eras: dict[str, int] = {}
         """The highest era that partitions know."""
@@ -179,7 +179,7 @@ class ControllerDriver:
                 return Answered(call.key, Done())
             case StopChild(address=address):
                 self.specs.pop(address, None)
-                self.strays.discard(address)
+                self.orphans.discard(address)
                 return Answered(call.key, Done())
             case Status():
                 return Answered(call.key, self._status())
@@ -196,7 +196,7 @@ class ControllerDriver:
         raise AssertionError(request)
 
     def _status(self) -> StatusReply:
-        children = ["controller", "gateway/0", *self.specs, *self.strays]
+        children = ["controller", "gateway/0", *self.specs, *self.orphans]
         return StatusReply(
             supervisor_pid=1,
             instance_id="run",

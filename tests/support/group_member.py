@@ -28,8 +28,8 @@ class Journal:
         self._stream.flush()
 
     def each(self, mark: str) -> Callable[[Sequence[tuple[str, int]]], None]:
-        def note(places: Sequence[tuple[str, int]]) -> None:
-            for _, partition in places:
+        def note(tps: Sequence[tuple[str, int]]) -> None:
+            for _, partition in tps:
                 self.note(mark, partition)
 
         return note

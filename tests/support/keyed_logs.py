@@ -9,7 +9,7 @@ from planaria.transport.batch import build, decode_records, parse_header, split,
 
 Written = dict[int, tuple[bytes | None, bytes | None]]
 """Key and value by offset."""
-PATIENCE_SLICES = 100_000
+TIMEOUT_SLICES = 100_000
 
 
 def append_keyed(
@@ -45,7 +45,7 @@ def seal(log: PartitionLog, now_ms: int = NOW_MS) -> Written:
 
 def compact(log: PartitionLog, now_ms: int = NOW_MS, budget_bytes: int = 1 << 20) -> int:
     """Compact until nothing is due; the number of slices it took."""
-    for count in range(PATIENCE_SLICES):
+    for count in range(TIMEOUT_SLICES):
         if not log.compact(now_ms, budget_bytes):
             return count
     raise AssertionError("compaction does not end")

@@ -10,13 +10,13 @@ from typing import TypeVar
 from planaria import Client, Message
 from planaria.transport.protocol.operations import ActorStatus
 
-PATIENCE_S = 20.0
+TIMEOUT_S = 20.0
 POLL_S = 0.01
 
 Found = TypeVar("Found")
 
 
-def until(look: Callable[[], Found], what: str, timeout_s: float = PATIENCE_S) -> Found:
+def until(look: Callable[[], Found], what: str, timeout_s: float = TIMEOUT_S) -> Found:
     """The first true value of `look`: for what happens in other processes and cannot be waited on."""
     deadline = time.monotonic() + timeout_s
     while not (found := look()):
@@ -35,7 +35,7 @@ def pid_of(client: Client, address: str) -> int:
     return pid
 
 
-def until_state(client: Client, address: str, state: str, timeout_s: float = PATIENCE_S) -> ActorStatus:
+def until_state(client: Client, address: str, state: str, timeout_s: float = TIMEOUT_S) -> ActorStatus:
     def look() -> ActorStatus | None:
         found = {each.address: each for each in client.status().actors}.get(address)
         return found if found is not None and found.state == state else None
@@ -43,7 +43,7 @@ def until_state(client: Client, address: str, state: str, timeout_s: float = PAT
     return until(look, f"{address} is {state}", timeout_s)
 
 
-def until_reborn(client: Client, before: ActorStatus, timeout_s: float = PATIENCE_S) -> ActorStatus:
+def until_reborn(client: Client, before: ActorStatus, timeout_s: float = TIMEOUT_S) -> ActorStatus:
     """Wait for a later incarnation that is ready."""
 
     def look() -> ActorStatus | None:
@@ -85,13 +85,13 @@ def read_topic(client: Client, topic: str) -> list[Message]:
     for partition in range(len(client.describe_topic(topic).partitions)):
         end = client.list_offsets(topic, partition, "latest").offset
         with client.consumer(partitions=[(topic, partition)], auto_offset_reset="earliest") as consumer:
-            deadline = time.monotonic() + PATIENCE_S
+            deadline = time.monotonic() + TIMEOUT_S
             while (
-                consumer.position(topic, partition, PATIENCE_S) < end
+                consumer.position(topic, partition, TIMEOUT_S) < end
             ):  # behind the last message there may be markers
                 found = consumer.poll(0.1, max_messages=10_000)
                 if found:
-                    deadline = time.monotonic() + PATIENCE_S
+                    deadline = time.monotonic() + TIMEOUT_S
                 assert time.monotonic() < deadline, f"{topic}/{partition}: nothing more of {end}"
                 messages += found
     return messages

@@ -34,7 +34,7 @@ from planaria.transport.protocol.control import Heartbeat, PeerDown, PeerUp, Rea
 from planaria.transport.protocol.message import Reply as ReplyBody
 from planaria.transport.protocol.message import Request
 
-PATIENCE_MS = 10_000
+TIMEOUT_MS = 10_000
 ADDRESS = "partition/LOOP/0"
 
 
@@ -56,7 +56,7 @@ class Ask(Request, tag="ask", frozen=True):
     """Ask somebody else to echo, and pass on what comes of it."""
 
     address: str
-    timeout_ms: int = PATIENCE_MS
+    timeout_ms: int = TIMEOUT_MS
 
 
 class Tell(Request, tag="tell", frozen=True):
@@ -176,7 +176,7 @@ class LoopActor(Actor):
             return
         gathered, self._gathered = self._gathered, []
         self.in_sync.set()
-        assert self.may_sync.wait(PATIENCE_MS / 1000)
+        assert self.may_sync.wait(TIMEOUT_MS / 1000)
         self.syncs.append(len(gathered))
         for sender in gathered:
             self.loop.dispatch(Done(sender))
@@ -234,7 +234,7 @@ class LoopRun:
 
     def next_word(self) -> tuple[list[bytes], Any]:
         """What the actor says next to its supervisor: the envelope and the request."""
-        assert self.control.poll(PATIENCE_MS), "the actor is silent"
+        assert self.control.poll(TIMEOUT_MS), "the actor is silent"
         frames = self.control.recv_multipart()
         assert frames[0] == peer_id(ADDRESS, 3)
         return frames[1:-1], _FROM_ACTOR.decode(frames[-1])
@@ -284,7 +284,7 @@ class LoopRun:
         self._supervisor_lives = -1
 
     def join(self) -> None:
-        self._thread.join(PATIENCE_MS / 1000)
+        self._thread.join(TIMEOUT_MS / 1000)
         assert not self._thread.is_alive(), "the actor does not end"
 
     def close(self) -> None:

@@ -27,7 +27,7 @@ from planaria.transport.actor import ActorContext
 from planaria.actors.partition import process
 process.main(msgspec.json.decode(sys.argv[1], type=ActorContext))
 """
-PATIENCE_MS = 10_000
+TIMEOUT_MS = 10_000
 
 
 class PartitionProcess:
@@ -74,7 +74,7 @@ class PartitionProcess:
 
     def wait_ready(self) -> None:
         decode = msgspec.msgpack.Decoder(Ready | Heartbeat).decode
-        while self.control.poll(PATIENCE_MS):
+        while self.control.poll(TIMEOUT_MS):
             message = decode(self.control.recv_multipart()[1])
             if isinstance(message, Ready) and message.incarnation == self.incarnation:
                 assert message.endpoint is not None
@@ -105,7 +105,7 @@ class PartitionProcess:
 
     def receive(self, reply_type: type[Reply]) -> tuple[Any, list[bytes]]:
         """The next reply, or ErrorBody, and its payload."""
-        assert self.client.poll(PATIENCE_MS), "no reply"
+        assert self.client.poll(TIMEOUT_MS), "no reply"
         header, *payload = self.client.recv_multipart()
         return decode_reply(header, reply_type), payload
 
@@ -126,10 +126,10 @@ class PartitionProcess:
         return self.wait()
 
     def wait(self) -> int:
-        """The exit code, once it is gone; what it wrote to standard error is in `last_words`."""
+        """The exit code, once it is gone; what it wrote to standard error is in `exit_reports`."""
         assert self.process is not None
-        _, error = self.process.communicate(timeout=PATIENCE_MS / 1000)
-        self.last_words = error.decode()
+        _, error = self.process.communicate(timeout=TIMEOUT_MS / 1000)
+        self.exit_reports = error.decode()
         return self.process.returncode
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import zmq
 
-PATIENCE_MS = 15_000
+TIMEOUT_MS = 15_000
 
 
 class RawClient:
@@ -24,7 +24,7 @@ class RawClient:
         header = {"op": op, "id": self._last_id, **fields}
         encoded = json.dumps(header).encode() if self.is_json else msgspec.msgpack.encode(header)
         self._socket.send_multipart([*self._envelope, encoded, *payload])
-        assert self._socket.poll(PATIENCE_MS), f"no reply to {op}"
+        assert self._socket.poll(TIMEOUT_MS), f"no reply to {op}"
         frames = self._socket.recv_multipart()
         assert frames[: len(self._envelope)] == self._envelope
         answer, *rest = frames[len(self._envelope) :]

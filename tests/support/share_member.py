@@ -40,8 +40,8 @@ def main(endpoint: str, group: str, topic: str, seed: str) -> None:
 
 
 def tell(sign: str, verdict: str, messages: list[ShareMessage]) -> None:
-    places = [f"{message.partition}:{message.offset}" for message in messages]
-    print(sign, verdict, *places, flush=True)
+    tps = [f"{message.partition}:{message.offset}" for message in messages]
+    print(sign, verdict, *tps, flush=True)
 
 
 if __name__ == "__main__":

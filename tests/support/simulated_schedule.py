@@ -10,7 +10,7 @@ from planaria.actors.log.key_map import KeyMap
 from planaria.actors.log.survivors import rewritten, survivors
 from planaria.actors.scheduler.machine import SchedulerMachine
 from planaria.actors.scheduler.process import SchedulerActor
-from planaria.transport.addresses import CONTROLLER, Place, partition_address, place_of
+from planaria.transport.addresses import CONTROLLER, TopicPartition, partition_address, topic_partition_of
 from planaria.transport.batch import decode_records, parse_header
 from planaria.transport.machine import (
     Call,
@@ -38,18 +38,18 @@ from planaria.transport.protocol.message import Done
 from planaria.transport.protocol.topics import CatalogTopic, WatchCatalog, WatchCatalogReply
 from simulated_actor import SimulatedActor
 
-OWN: Place = ("__delayed", 0)
+OWN: TopicPartition = ("__delayed", 0)
 
 
 class SimulatedSchedule(SimulatedActor):
     def __init__(self, **topics: int) -> None:
         super().__init__()
-        self.logs: dict[Place, ModelPartition] = {OWN: ModelPartition()}
+        self.logs: dict[TopicPartition, ModelPartition] = {OWN: ModelPartition()}
         self.topics: dict[str, CatalogTopic] = {}
         self.lives: dict[str, int] = {}
-        self.past: list[tuple[Place, ModelPartition]] = []
+        self.past: list[tuple[TopicPartition, ModelPartition]] = []
         """Partitions of topics that have been deleted."""
-        self.down: dict[Place, ErrorBody] = {}
+        self.down: dict[TopicPartition, ErrorBody] = {}
         """What each partition answers that takes nothing."""
         self.producer_ids = 100
         self.machine: SchedulerMachine
@@ -116,13 +116,13 @@ class SimulatedSchedule(SimulatedActor):
             assert call.address == CONTROLLER
             self.producer_ids += 1
             return (InitProducerReply(producer_id=self.producer_ids, producer_epoch=0),)
-        place = place_of(call.address)
-        assert place is not None
-        log = self.logs.get(place)
+        tp = topic_partition_of(call.address)
+        assert tp is not None
+        log = self.logs.get(tp)
         if log is None:
             return ErrorBody(ErrorCode.PARTITION_OFFLINE, f"{call.address} is not running", True)
-        if place in self.down:
-            return self.down[place]
+        if tp in self.down:
+            return self.down[tp]
         if isinstance(request, Produce):
             return (
                 ProduceReply(batches=[log.produce(bytes(call.payload[0]))], high_watermark=log.end_offset),
@@ -160,12 +160,12 @@ class SimulatedSchedule(SimulatedActor):
         self.topics[topic.topic] = topic
         self.version += 1
 
-    def forget_producers(self, place: Place) -> None:
-        self.logs[place].producers.clear()
+    def forget_producers(self, tp: TopicPartition) -> None:
+        self.logs[tp].producers.clear()
 
-    def up(self, place: Place) -> None:
-        self.down.pop(place, None)
-        self.handle(PeerUp(address=partition_address(*place), incarnation=2, endpoint="ipc://p"))
+    def up(self, tp: TopicPartition) -> None:
+        self.down.pop(tp, None)
+        self.handle(PeerUp(address=partition_address(*tp), incarnation=2, endpoint="ipc://p"))
 
     def compact(self) -> None:
         """What compaction leaves of the scheduler's partition but for its last batch, tombstones included."""
@@ -193,8 +193,8 @@ class SimulatedSchedule(SimulatedActor):
     def delivered(self, topic: str) -> list[str]:
         """The values in the topic as it is now, partition by partition."""
         values = []
-        for place, log in sorted(self.logs.items()):
-            if place[0] == topic:
+        for tp, log in sorted(self.logs.items()):
+            if tp[0] == topic:
                 values += [(value or b"").decode() for value in log.values()]
         return values
 

@@ -6,7 +6,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from planaria.actors.partition.divergence import divergence
-from planaria.transport.addresses import place_of
+from planaria.transport.addresses import topic_partition_of
 from planaria.transport.batch import BatchHeader, build, parse_header
 from planaria.transport.machine import Call
 from planaria.transport.protocol.data import Fetch, ListOffsets, ListOffsetsReply, Produce, ProduceReply
@@ -73,24 +73,24 @@ class SimulatedShare(SimulatedGroup):
         return self.actor.alarms
 
     def _is_parked(self, call: Call) -> bool:
-        place, request = place_of(call.address), call.request
-        if place in self.places and isinstance(request, Fetch) and call.address not in self.down:
-            log = self.log_of(*place)
+        tp, request = topic_partition_of(call.address), call.request
+        if tp in self.tps and isinstance(request, Fetch) and call.address not in self.down:
+            log = self.log_of(*tp)
             is_refused = self._refusal(request, log) is not None
             return not is_refused and request.offset >= log.end and request.max_wait_ms > 0
         return super()._is_parked(call)
 
     @property
-    def places(self) -> set[Any]:
+    def tps(self) -> set[Any]:
         return {(topic, number) for topic, count in self.topics.items() for number in range(count)}
 
     def _outcome(self, call: Call) -> Any:
-        place, request = place_of(call.address), call.request
-        if place not in self.places or isinstance(request, ReportProgress):
+        tp, request = topic_partition_of(call.address), call.request
+        if tp not in self.tps or isinstance(request, ReportProgress):
             return super()._outcome(call)
         if call.address in self.down:
             return OFFLINE
-        log = self.log_of(*place)
+        log = self.log_of(*tp)
         if isinstance(request, Produce):
             return (ProduceReply(batches=[log.append(bytes(call.payload[0]))], high_watermark=log.end),)
         if isinstance(request, ListOffsets):

@@ -138,5 +138,5 @@ def identity(reply: Any) -> tuple[int, int]:
 
 
 def ending(who: tuple[int, int], commit: bool, partitions: tuple[int, ...] = (0,)) -> EndTransaction:
-    places = {"T": list(partitions)} if partitions else {}
-    return EndTransaction(producer_id=who[0], producer_epoch=who[1], commit=commit, partitions=places)
+    tps = {"T": list(partitions)} if partitions else {}
+    return EndTransaction(producer_id=who[0], producer_epoch=who[1], commit=commit, partitions=tps)

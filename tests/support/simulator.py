@@ -15,13 +15,13 @@ from planaria.transport.protocol.groups import CommitOffsets, CommitOffsetsReply
 from planaria.transport.protocol.topics import CreateTopic, DescribeTopicReply
 from simulator_actors import ActorHost, Disks, replacing_the_world
 from simulator_checks import Checks, GroupWatch
-from simulator_clients import Asker, ClientHost, SimulatedConsumer, SimulatedProducer
+from simulator_clients import ClientHost, Sender, SimulatedConsumer, SimulatedProducer
 from simulator_network import Network
 from simulator_supervisor import SimulatedSupervisor
 from simulator_world import MS, SECOND, Violation, World
 
 LIVENESS_US = 90 * SECOND
-FAREWELL_US = 60 * SECOND
+EXIT_FLUSH_US = 60 * SECOND
 MAX_AHEAD_MS = 3_600_000
 """How far ahead of the broker's clock a record may be: `max_timestamp_ahead_ms`."""
 MAX_TICKETS = 20
@@ -107,7 +107,7 @@ class Simulation:
             raise Violation(
                 f"not everything came back within {LIVENESS_US // SECOND} s: {self._what_is_missing()}"
             )
-        self._say_farewell()
+        self._flush_at_exit()
         self.checks.check_logs()
 
     # Who is there.
@@ -120,7 +120,7 @@ class Simulation:
     def _populate(self) -> None:
         world = self.world
         self.supervisor.start()
-        Asker(self._client("admin"), self._create_topics)
+        Sender(self._client("admin"), self._create_topics)
         for group in self.groups:
             self.checks.groups[group] = GroupWatch(self.session_timeout_ms)
             for number in range(world.between(1, 3)):
@@ -131,18 +131,18 @@ class Simulation:
         self._add_producer()
         for _ in range(world.between(0, 2)):
             world.after(world.between(0, self.chaos_us // 2), self._add_producer)
-        Asker(self._client("ghost"), self._commit_as_others)
+        Sender(self._client("ghost"), self._commit_as_others)
 
-    def _create_topics(self, asker: Asker) -> None:
+    def _create_topics(self, sender: Sender) -> None:
         for topic, partitions in self.topics.items():
             request = CreateTopic(topic=topic, partitions=partitions, if_not_exists=True)
-            if asker.ask(request, DescribeTopicReply, timeout_ms=120_000) == "refused":
+            if sender.ask(request, DescribeTopicReply, timeout_ms=120_000) == "refused":
                 raise Violation(f"{topic} could not be created")
 
-    def _commit_as_others(self, asker: Asker) -> None:
+    def _commit_as_others(self, sender: Sender) -> None:
         """A member that has been followed by another one wakes up and commits what it knew."""
         while True:
-            asker.sleep(self.world.between(100, 900) * MS)
+            sender.sleep(self.world.between(100, 900) * MS)
             group = self.world.random.choice(self.groups)
             superseded = self.checks.groups[group].superseded
             if not superseded:
@@ -150,7 +150,7 @@ class Simulation:
             member, generation, (topic, partition) = self.world.random.choice(superseded)
             offsets = [PartitionOffset(topic, partition, 0)]
             request = CommitOffsets(group=group, offsets=offsets, member_id=member, generation=generation)
-            if asker.ask(request, CommitOffsetsReply, timeout_ms=5_000) != "refused":
+            if sender.ask(request, CommitOffsetsReply, timeout_ms=5_000) != "refused":
                 raise Violation(f"{member} of generation {generation} may commit {topic}/{partition} still")
 
     def _options(self, instance: str | None) -> ConsumerOptions:
@@ -361,13 +361,13 @@ class Simulation:
         members = [each for each in self.consumers if each.group == group and each.host.is_alive]
         if not members:
             return f"{group} has no members yet"
-        places = {(topic, number) for topic, count in self.topics.items() for number in range(count)}
-        owned = [place for member in members for place in sorted(member.owned)]
-        if sorted(owned) != sorted(places):
-            return f"{group} owns {sorted(owned)} of {sorted(places)}"
+        tps = {(topic, number) for topic, count in self.topics.items() for number in range(count)}
+        owned = [tp for member in members for tp in sorted(member.owned)]
+        if sorted(owned) != sorted(tps):
+            return f"{group} owns {sorted(owned)} of {sorted(tps)}"
         return None
 
-    def _say_farewell(self) -> None:
+    def _flush_at_exit(self) -> None:
         for consumer in [*self.consumers, *self.readers]:
             consumer.is_closing = True
 
@@ -382,7 +382,7 @@ class Simulation:
                 and not any(client.host.open_asks for client in clients if client.host.is_alive)
             )
 
-        if not self.world.run(self.world.now_us + FAREWELL_US, have_left):
+        if not self.world.run(self.world.now_us + EXIT_FLUSH_US, have_left):
             staying = {client.host.name: client.host.open_asks for client in clients}
             raise Violation(f"questions that nobody ends: {staying}, {self._count_tickets()} at the gateway")
 

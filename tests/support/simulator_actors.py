@@ -176,7 +176,7 @@ class SimulatedLoop(Loop):
 
     @property
     def patience_us(self) -> int:
-        return self._patience_ms() * 1_000
+        return self._timeout_ms() * 1_000
 
     def dispatch(self, event: Event) -> None:
         self._host.step()
@@ -238,7 +238,7 @@ class ActorHost(Host):
         self._spec = spec
         self._on_end = on_end
         self._loop: SimulatedLoop | None = None
-        self._patience_at = -1
+        self._deadline_at = -1
 
     def turn(self) -> None:
         CURRENT.host = self
@@ -263,17 +263,17 @@ class ActorHost(Host):
             self.wake()
         # Messages may wake it before; a turn in vain costs nothing.
         at = self.world.now_us + patience_us
-        if not self.world.now_us < self._patience_at <= at:
-            self._patience_at = at
-            self.world.after(patience_us, self._on_patience, at)
+        if not self.world.now_us < self._deadline_at <= at:
+            self._deadline_at = at
+            self.world.after(patience_us, self._on_timeout, at)
 
-    def _on_patience(self, at: int) -> None:
-        if self._patience_at == at:
-            self._patience_at = -1
+    def _on_timeout(self, at: int) -> None:
+        if self._deadline_at == at:
+            self._deadline_at = -1
             self.wake()
 
     def thaw(self) -> None:
-        self._patience_at = -1
+        self._deadline_at = -1
         super().thaw()
 
     def end(self, reason: str) -> None:
@@ -347,7 +347,9 @@ def replacing_the_world(world: World, network: Network) -> Iterator[None]:
         "planaria.transport.client.consumer.monotonic": world.monotonic,
         "planaria.transport.client.consumer.random": SimpleNamespace(random=world.random.random),
         "planaria.transport.client.consumer.uuid": SimpleNamespace(uuid4=uuid4),
-        "planaria.transport.client.courier.threading": SimpleNamespace(Event=lambda: BatonEvent(world)),
+        "planaria.transport.client.consumer_bridge.threading": SimpleNamespace(
+            Event=lambda: BatonEvent(world)
+        ),
     }
     patches = [mock.patch(name, value, create=True) for name, value in replaced.items()]
     for patch in patches:

@@ -22,7 +22,7 @@ from planaria.transport.protocol.groups import CommitOffsets, GroupHeartbeat, Le
 from simulator_actors import ActorHost, Disks, PartitionDisk, Taps
 from simulator_world import Violation, World
 
-Place = tuple[str, int]
+TopicPartition = tuple[str, int]
 
 
 class GroupWatch:
@@ -30,12 +30,12 @@ class GroupWatch:
 
     def __init__(self, session_timeout_ms: int) -> None:
         self.session_timeout_ms = session_timeout_ms
-        self.holders: dict[Place, tuple[str, int]] = {}
+        self.holders: dict[TopicPartition, tuple[str, int]] = {}
         """Who was told to own a partition last, and in which generation."""
-        self.superseded: list[tuple[str, int, Place]] = []
+        self.superseded: list[tuple[str, int, TopicPartition]] = []
         """Members that another one has followed, with the generation they knew."""
-        self._released: set[tuple[str, Place]] = set()
-        self._told: dict[str, set[Place]] = {}
+        self._released: set[tuple[str, TopicPartition]] = set()
+        self._told: dict[str, set[TopicPartition]] = {}
         self._heard_at: dict[str, int] = {}
         self._left: set[str] = set()
         self._instances: dict[str, str | None] = {}
@@ -53,20 +53,20 @@ class GroupWatch:
         if request.owned is None:
             return
         owned = {(topic, partition) for topic, numbers in request.owned.items() for partition in numbers}
-        for place, (holder, generation) in self.holders.items():
+        for tp, (holder, generation) in self.holders.items():
             if (
                 holder == member
                 and request.generation >= generation
-                and place not in owned | self._told.get(member, set())
+                and tp not in owned | self._told.get(member, set())
             ):
-                self._released.add((member, place))
+                self._released.add((member, tp))
 
     def on_left(self, member: str) -> None:
         self._left.add(member)
 
     def _release_all(self, member: str) -> None:
         """It was silent for a session: what it held may be somebody else's, until it is told again."""
-        self._released |= {(member, place) for place, (holder, _) in self.holders.items() if holder == member}
+        self._released |= {(member, tp) for tp, (holder, _) in self.holders.items() if holder == member}
 
     def on_told(self, route: tuple[bytes, ...], reply: dict[str, Any], now_ms: int) -> None:
         member, generation = reply["member_id"], reply["generation"]
@@ -76,30 +76,30 @@ class GroupWatch:
             self._inherit(member, generation, instance, now_ms)
         self._instances.setdefault(member, instance)
         self._heard_at.setdefault(member, asked_at)
-        for place in sorted(assignment):
-            holder, since = self.holders.get(place, (member, generation))
+        for tp in sorted(assignment):
+            holder, since = self.holders.get(tp, (member, generation))
             if holder != member:
-                if not self._may_be_followed(holder, place, now_ms):
-                    raise Violation(f"{place} was given to {member} while {holder} holds it since {since}")
-                self.superseded.append((holder, since, place))
-            if holder != member or place not in self.holders:
-                self.holders[place] = (member, generation)
-            self._released.discard((member, place))
+                if not self._may_be_followed(holder, tp, now_ms):
+                    raise Violation(f"{tp} was given to {member} while {holder} holds it since {since}")
+                self.superseded.append((holder, since, tp))
+            if holder != member or tp not in self.holders:
+                self.holders[tp] = (member, generation)
+            self._released.discard((member, tp))
         self._told[member] = assignment
 
     def _inherit(self, member: str, generation: int, instance: str, now_ms: int) -> None:
         """A static member's next process answers for what the one before it held."""
-        for place, (holder, since) in self.holders.items():
+        for tp, (holder, since) in self.holders.items():
             if holder != member and self._instances.get(holder) == instance:
                 # What the one before had let go of, or lost with its session, is not held by its heir either.
-                if self._may_be_followed(holder, place, now_ms):
-                    self._released.add((member, place))
-                self.superseded.append((holder, since, place))
-                self.holders[place] = (member, generation)
+                if self._may_be_followed(holder, tp, now_ms):
+                    self._released.add((member, tp))
+                self.superseded.append((holder, since, tp))
+                self.holders[tp] = (member, generation)
 
-    def _may_be_followed(self, holder: str, place: Place, now_ms: int) -> bool:
+    def _may_be_followed(self, holder: str, tp: TopicPartition, now_ms: int) -> bool:
         return (
-            (holder, place) in self._released
+            (holder, tp) in self._released
             or holder in self._left
             or now_ms - self._heard_at[holder] >= self.session_timeout_ms
         )
@@ -134,7 +134,7 @@ class GroupRecords:
 class Checks(Taps):
     def __init__(self, world: World, disks: Disks) -> None:
         self.groups: dict[str, GroupWatch] = {}
-        self.delivered: dict[tuple[str, Place], set[int]] = defaultdict(set)
+        self.delivered: dict[tuple[str, TopicPartition], set[int]] = defaultdict(set)
         """Offsets by group, or by reader, and partition."""
         self.may_refuse_times = False
         """Whether the machine has booted with its clock so far back that the clients' records lie too far ahead."""
@@ -147,13 +147,13 @@ class Checks(Taps):
         """Passed on by a gateway that was dead when they were read: a later one may have come before them by its
         successor. Nobody was told that they were made, and what they undo is delivered again: a known limit."""
         self._producer_ids: set[int] = set()
-        self._published: dict[tuple[str, Place], list[bytes]] = defaultdict(list)
-        self._acknowledged: dict[bytes, tuple[Place, int]] = {}
+        self._published: dict[tuple[str, TopicPartition], list[bytes]] = defaultdict(list)
+        self._acknowledged: dict[bytes, tuple[TopicPartition, int]] = {}
         self._refused: set[bytes] = set()
         self._settled = 0
         self._high_watermarks: dict[str, int] = defaultdict(int)
-        self._values: dict[tuple[Place, int], bytes] = {}
-        self._read_up_to: dict[tuple[str, Place, int], int] = {}
+        self._values: dict[tuple[TopicPartition, int], bytes] = {}
+        self._read_up_to: dict[tuple[str, TopicPartition, int], int] = {}
 
     @property
     def acknowledged_count(self) -> int:
@@ -161,10 +161,10 @@ class Checks(Taps):
 
     # Producers.
 
-    def on_published(self, producer: str, place: Place, values: list[bytes]) -> None:
-        self._published[producer, place] += values
+    def on_published(self, producer: str, tp: TopicPartition, values: list[bytes]) -> None:
+        self._published[producer, tp] += values
 
-    def on_outcome(self, place: Place, values: list[bytes], outcome: Outcome) -> None:
+    def on_outcome(self, tp: TopicPartition, values: list[bytes], outcome: Outcome) -> None:
         self._settled += len(values)
         self._world.note(
             "outcome", values[0].decode(), f"{outcome.base_offset} {outcome.error and outcome.error.code}"
@@ -176,7 +176,7 @@ class Checks(Taps):
             if value in self._acknowledged or value in self._refused:
                 raise Violation(f"{value!r} has two outcomes")
             if outcome.error is None:
-                self._acknowledged[value] = (place, outcome.base_offset + position)
+                self._acknowledged[value] = (tp, outcome.base_offset + position)
             elif not outcome.is_uncertain:
                 self._refused.add(value)
 
@@ -259,17 +259,17 @@ class Checks(Taps):
     # Readers.
 
     def on_delivered(
-        self, name: str, reader: str, place: Place, epoch: int, offset: int, value: bytes
+        self, name: str, reader: str, tp: TopicPartition, epoch: int, offset: int, value: bytes
     ) -> None:
-        if self._values.setdefault((place, offset), value) != value:
-            raise Violation(f"{place} {offset} was {self._values[place, offset]!r}, {reader} reads {value!r}")
-        delivered = self.delivered[name, place]
-        before = self._read_up_to.get((reader, place, epoch))
+        if self._values.setdefault((tp, offset), value) != value:
+            raise Violation(f"{tp} {offset} was {self._values[tp, offset]!r}, {reader} reads {value!r}")
+        delivered = self.delivered[name, tp]
+        before = self._read_up_to.get((reader, tp, epoch))
         if before is not None and offset != before + 1:
-            raise Violation(f"{reader} reads {offset} of {place} after {before}")
+            raise Violation(f"{reader} reads {offset} of {tp} after {before}")
         if before is None and offset > max(delivered, default=-1) + 1:
-            raise Violation(f"{reader} skips from {max(delivered, default=-1)} to {offset} of {place}")
-        self._read_up_to[reader, place, epoch] = offset
+            raise Violation(f"{reader} skips from {max(delivered, default=-1)} to {offset} of {tp}")
+        self._read_up_to[reader, tp, epoch] = offset
         delivered.add(offset)
 
     # The end.
@@ -284,7 +284,7 @@ class Checks(Taps):
         return None
 
     def check_logs(self) -> None:
-        found: dict[bytes, tuple[Place, int]] = {}
+        found: dict[bytes, tuple[TopicPartition, int]] = {}
         for directory, disk in self._disks.partitions.items():
             topic, _, number = directory.rpartition("/")
             self._check_batches(directory, disk)
@@ -342,19 +342,19 @@ class Checks(Taps):
                         )
                     committed[name] = offset
 
-    def _check_outcomes(self, found: dict[bytes, tuple[Place, int]]) -> None:
+    def _check_outcomes(self, found: dict[bytes, tuple[TopicPartition, int]]) -> None:
         for value, at in self._acknowledged.items():
             if found.get(value) != at:
                 raise Violation(f"{value!r} was acknowledged at {at} and is at {found.get(value)}")
         for value in self._refused:
             if value in found:
                 raise Violation(f"{value!r} was refused for sure and is at {found[value]}")
-        for (place, offset), value in self._values.items():
-            if found.get(value) != (place, offset):
-                raise Violation(f"{value!r} was read at {place} {offset} and is at {found.get(value)}")
+        for (tp, offset), value in self._values.items():
+            if found.get(value) != (tp, offset):
+                raise Violation(f"{value!r} was read at {tp} {offset} and is at {found.get(value)}")
 
-    def _check_order(self, found: dict[bytes, tuple[Place, int]]) -> None:
-        for (producer, place), values in self._published.items():
+    def _check_order(self, found: dict[bytes, tuple[TopicPartition, int]]) -> None:
+        for (producer, tp), values in self._published.items():
             offsets = [found[value][1] for value in values if value in found]
             if offsets != sorted(offsets):
-                raise Violation(f"{producer}'s records are out of order in {place}")
+                raise Violation(f"{producer}'s records are out of order in {tp}")

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 import zmq
 
-from planaria.transport.addresses import Place
+from planaria.transport.addresses import TopicPartition
 from planaria.transport.batch import build
 from planaria.transport.client.asking import (
     GATEWAY,
@@ -190,7 +190,7 @@ class ClientHost(Host):
 class Batch:
     """Values that are found nowhere else."""
 
-    def __init__(self, lane: Place, values: list[bytes], now_ms: int) -> None:
+    def __init__(self, lane: TopicPartition, values: list[bytes], now_ms: int) -> None:
         self.lane = lane
         self.values = values
         self.created_ms = now_ms
@@ -224,7 +224,7 @@ class SimulatedProducer:
     def pending(self) -> int:
         return self.machine.pending
 
-    def publish(self, lane: Place, record_count: int) -> None:
+    def publish(self, lane: TopicPartition, record_count: int) -> None:
         if not self.host.is_alive:
             return
         values = []
@@ -327,11 +327,9 @@ class SimulatedConsumer:
             messages = consumer.poll(0.25, world.between(1, 50))
             epochs = consumer._reader.epochs()
             for message in messages:
-                place = (message.topic, message.partition)
+                tp = (message.topic, message.partition)
                 assert message.value is not None
-                self._checks.on_delivered(
-                    name, self.host.name, place, epochs[place], message.offset, message.value
-                )
+                self._checks.on_delivered(name, self.host.name, tp, epochs[tp], message.offset, message.value)
             world.note("poll", self.host.name, str(len(messages)))
             self.host.world.current_program.sleep(world.between(50, self._think_us))  # type: ignore[union-attr]
         consumer.close()
@@ -345,10 +343,10 @@ class SimulatedConsumer:
                 self.host.world.note("timed out", self.host.name, error.message)
 
 
-class Asker:
+class Sender:
     """A program that asks one thing after the other."""
 
-    def __init__(self, host: ClientHost, main: Callable[["Asker"], None]) -> None:
+    def __init__(self, host: ClientHost, main: Callable[["Sender"], None]) -> None:
         self.host = host
         self.program = Program(host.world, lambda: main(self), host)
 
@@ -367,4 +365,4 @@ class Asker:
         program.sleep(duration_us)
 
 
-__all__ = ["Answered", "Asker", "Batch", "ClientHost", "SimulatedConsumer", "SimulatedProducer"]
+__all__ = ["Answered", "Batch", "ClientHost", "Sender", "SimulatedConsumer", "SimulatedProducer"]

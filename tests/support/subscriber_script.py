@@ -6,37 +6,37 @@ from typing import Any, NamedTuple
 
 from planaria.actors.subscriber.effects import (
     Alarm,
-    Buried,
-    Bury,
-    BuryFailed,
-    Charge,
     Commit,
     CommitRefused,
     Committed,
     CommitUncertain,
+    ConsumerStarted,
     Crash,
+    DeadLetterFailed,
+    DeadLetterPublished,
     Failure,
     Forget,
+    GroupLeft,
+    HandOver,
     Leave,
-    Left,
-    LetGo,
     Lost,
     Pause,
     Poll,
     Polled,
+    PriorAttempt,
+    PublishDeadLetter,
     Ran,
     Record,
     Resume,
     Revoking,
     Rewind,
     Run,
-    Started,
-    Tell,
     TimedOut,
     Verdict,
+    WriteLog,
 )
 from planaria.actors.subscriber.machine import SubscriberMachine
-from planaria.actors.subscriber.past import Finished, Past, Suspect
+from planaria.actors.subscriber.recovered_state import Finished, RecoveredState, Suspect
 from planaria.transport.context import Publication
 from planaria.transport.machine import CancelTimer, Event, SetTimer, Stop, StopRequested, TimerFired
 from planaria.transport.subscription import HandlerSource, SubscriberOptions
@@ -82,20 +82,20 @@ class Script:
 
     def __init__(
         self,
-        charges: Sequence[Charge] = (),
+        prior_attempts: Sequence[PriorAttempt] = (),
         finished: Sequence[Finished] = (),
         suspects: Sequence[Suspect] = (),
         **changed: Any,
     ) -> None:
         self.options = options(**changed)
-        self.machine = SubscriberMachine(self.options, Past(charges, finished, suspects))
+        self.machine = SubscriberMachine(self.options, RecoveredState(prior_attempts, finished, suspects))
         self.now = 0
         self.timers = Timers()
         self.effects: list[Any] = []
         """Of all events, until somebody takes them."""
         self.run: Run | None = None
         self.commit: Commit | None = None
-        self.bury: Bury | None = None
+        self.publish_dead_letter: PublishDeadLetter | None = None
         self.alarms: tuple[str, ...] = ()
 
     def give(self, event: Event) -> list[str]:
@@ -110,8 +110,8 @@ class Script:
                 self.run = effect
             elif isinstance(effect, Commit):
                 self.commit = effect
-            elif isinstance(effect, Bury):
-                self.bury = effect
+            elif isinstance(effect, PublishDeadLetter):
+                self.publish_dead_letter = effect
             elif isinstance(effect, Alarm):
                 self.alarms = effect.alarms
         silent = (SetTimer, CancelTimer, Alarm)
@@ -122,7 +122,7 @@ class Script:
         return effects
 
     def start(self) -> list[str]:
-        return self.give(Started())
+        return self.give(ConsumerStarted())
 
     def polled(self, *found: FakeMessage) -> list[str]:
         return self.give(Polled(found))
@@ -158,17 +158,17 @@ class Script:
         assert commit is not None
         return self.give(CommitUncertain(commit.offsets, "TIMED_OUT: no answer"))
 
-    def buried(self, publishes: bool = False) -> list[str]:
+    def dead_lettered(self, publishes: bool = False) -> list[str]:
         """`publishes`: a transaction is to publish the letter."""
-        bury, self.bury = self.bury, None
-        assert bury is not None
-        letter = Publication(bury.letter.topic, b"letter")
-        return self.give(Buried(bury.lane, (letter,) if publishes else ()))
+        publish_dead_letter, self.publish_dead_letter = self.publish_dead_letter, None
+        assert publish_dead_letter is not None
+        letter = Publication(publish_dead_letter.letter.topic, b"letter")
+        return self.give(DeadLetterPublished(publish_dead_letter.lane, (letter,) if publishes else ()))
 
-    def bury_failed(self) -> list[str]:
-        bury, self.bury = self.bury, None
-        assert bury is not None
-        return self.give(BuryFailed(bury.lane, "UNKNOWN_TOPIC: no such topic"))
+    def dead_letter_failed(self) -> list[str]:
+        publish_dead_letter, self.publish_dead_letter = self.publish_dead_letter, None
+        assert publish_dead_letter is not None
+        return self.give(DeadLetterFailed(publish_dead_letter.lane, "UNKNOWN_TOPIC: no such topic"))
 
     def revoking(self, *partitions: int) -> list[str]:
         return self.give(Revoking([("A", partition) for partition in partitions]))
@@ -184,7 +184,7 @@ class Script:
         return self.give(StopRequested(self.now + within_ms))
 
     def left(self) -> list[str]:
-        return self.give(Left())
+        return self.give(GroupLeft())
 
     def after(self, milliseconds: int) -> list[str]:
         """Let time pass; what the timers due by then lead to."""
@@ -208,21 +208,21 @@ def line_of(effect: Any) -> str:
             return f"run {first.topic}/{first.partition} {span}, attempt {attempt}"
         case (
             Commit(offsets=offsets)
-            | LetGo(offsets=offsets)
+            | HandOver(offsets=offsets)
             | Leave(offsets=offsets)
             | Rewind(offsets=offsets)
         ):
-            places = [f"{topic}/{partition}={offset}" for (topic, partition), offset in offsets.items()]
+            tps = [f"{topic}/{partition}={offset}" for (topic, partition), offset in offsets.items()]
             outputs = [] if isinstance(effect, Rewind) else [each.value.decode() for each in effect.outputs]
             with_outputs = ["with", *outputs] if outputs else []
-            return " ".join([type(effect).__name__.lower(), *places, *with_outputs])
+            return " ".join([type(effect).__name__.lower(), *tps, *with_outputs])
         case Pause(key=key) | Resume(key=key) | Forget(key=key):
             return f"{type(effect).__name__.lower()} {key[0]}/{key[1]}"
-        case Bury(letter=letter):
+        case PublishDeadLetter(letter=letter):
             headers = letter.headers
-            place = "/".join(headers[f"dead-letter-{name}"] for name in ("topic", "partition", "offset"))
-            return f"bury {place} in {letter.topic} after {headers['dead-letter-failures']}"
-        case Tell(level=level, event=event):
+            tp = "/".join(headers[f"dead-letter-{name}"] for name in ("topic", "partition", "offset"))
+            return f"bury {tp} in {letter.topic} after {headers['dead-letter-failures']}"
+        case WriteLog(level=level, event=event):
             return f"{logging.getLevelName(level).lower()}: {event}"
         case Crash(reason=reason) | Stop(reason=reason):
             return f"{type(effect).__name__.lower()}: {reason}"

@@ -20,7 +20,7 @@ from planaria.supervisor.events import (
     TreeFailed,
     TreeUp,
 )
-from planaria.supervisor.machine import Identity, SupervisorMachine, Timing
+from planaria.supervisor.machine import SupervisorIdentity, SupervisorMachine, Timing
 from planaria.supervisor.restart import RestartPolicy
 from planaria.transport.machine import (
     CancelTimer,
@@ -43,11 +43,11 @@ from planaria.transport.protocol.control import (
     Phase,
     Ready,
 )
-from planaria.transport.protocol.control import Stop as StopOrder
+from planaria.transport.protocol.control import Stop as StopNotice
 from planaria.transport.protocol.message import Request
 from planaria.transport.timers import Timers
 
-IDENTITY = Identity(pid=1, instance_id="i", data_directory="/data", public_address="gateway/0")
+IDENTITY = SupervisorIdentity(pid=1, instance_id="i", data_directory="/data", public_address="gateway/0")
 
 
 def worker(address: str, **options: Any) -> ChildSpec:
@@ -129,7 +129,7 @@ class World:
                     self.signals.append((effect.address, effect.signal))
             case Tell():
                 assert self.processes.get(effect.address) == effect.incarnation
-                if isinstance(effect.request, StopOrder):
+                if isinstance(effect.request, StopNotice):
                     self.asked_to_stop.append(effect.address)
                 else:
                     assert isinstance(effect.request, PeerUp | PeerDown | PeersAsleep)

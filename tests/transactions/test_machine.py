@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from planaria.actors.transactions.entry import LEGAL_PREDECESSORS, Entry
-from planaria.actors.transactions.serving import PATIENCE_MS
+from planaria.actors.transactions.entry import LEGAL_PREDECESSORS, TransactionEntry
+from planaria.actors.transactions.serving import TIMEOUT_MS
 from planaria.transport.producer_ids import coordinator_of
 from planaria.transport.protocol.data import InitProducer, Produce
 from planaria.transport.protocol.errors import ErrorCode
@@ -177,7 +177,7 @@ def test_the_next_holder_is_told_whom_it_waits_for(coordinator: SimulatedTransac
     numbers.append(coordinator.ask(ending((old[0], old[1] + 1), commit=True)))
     assert not coordinator.replies.keys() & set(numbers), "the markers are on their way"
     coordinator.calls.remove(markers)
-    coordinator.advance(PATIENCE_MS)
+    coordinator.advance(TIMEOUT_MS)
     for number in numbers:
         refusal = coordinator.replies[number]
         assert (refusal.code, refusal.retriable) == (ErrorCode.CONCURRENT_TRANSACTIONS, True)
@@ -237,7 +237,7 @@ def test_ids_that_were_used_up_are_forgotten_too(coordinator: SimulatedTransacti
 def test_epochs_used_up_go_on_under_another_id(coordinator: SimulatedTransactions) -> None:
     who = coordinator.begin()
     entry = coordinator.machine._serving._entries["x"]
-    last = Entry("Empty", who[0], LAST_EPOCH, entry.timeout_ms, entry.changed_ms)
+    last = TransactionEntry("Empty", who[0], LAST_EPOCH, entry.timeout_ms, entry.changed_ms)
     coordinator.machine._serving._entries["x"] = last
     following = identity(coordinator.end((who[0], LAST_EPOCH)))
     assert following[0] != who[0]
@@ -260,7 +260,7 @@ def test_unused_ids_are_forgotten(coordinator: SimulatedTransactions) -> None:
 def test_every_state_has_its_predecessors() -> None:
     for state, predecessors in LEGAL_PREDECESSORS.items():
         for before in LEGAL_PREDECESSORS:
-            entry = Entry(before, 1, 0, 1, 0)
+            entry = TransactionEntry(before, 1, 0, 1, 0)
             if before in predecessors:
                 assert entry.moved(state, 1).state == state
             else:
@@ -306,8 +306,8 @@ def test_a_transaction_ends_one_way_whatever_crashes(data: st.DataObject) -> Non
             asked.append((coordinator.ask(ending(who, commit, (0, 1))), who, commit))
         elif step == "report":
             who = data.draw(st.sampled_from(sorted({holder, *(each for _, each, _ in asked)})))
-            place = {"T": [data.draw(st.integers(0, 1))]}
-            coordinator.ask(AddToTransaction(producer_id=who[0], producer_epoch=who[1], partitions=place))
+            tp = {"T": [data.draw(st.integers(0, 1))]}
+            coordinator.ask(AddToTransaction(producer_id=who[0], producer_epoch=who[1], partitions=tp))
         elif step == "take over":
             coordinator.drain()
             holder = coordinator.begin(transaction_timeout_ms=1_000)

@@ -19,7 +19,7 @@ from planaria.transport.protocol.data import InitProducer, InitProducerReply
 from planaria.transport.protocol.errors import ErrorCode
 from planaria.transport.untaken import MAX_UNTAKEN_BYTES_PER_CONNECTION
 
-PATIENCE_MS = 10_000
+TIMEOUT_MS = 10_000
 GROUP = "coordinator/g"
 
 
@@ -77,7 +77,7 @@ def test_casts_to_one_who_does_not_read_are_lost_before_they_pile_up(table: Tabl
     # Those that the peer's own end took do not count any more.
     assert 0 < received < sent
     table.calls.cast(Cast("partition/T/0", InitProducer(), [bytes(size)]))
-    assert peer.poll(PATIENCE_MS), "what was taken makes room"
+    assert peer.poll(TIMEOUT_MS), "what was taken makes room"
 
 
 def code_of(failed: object) -> str:
@@ -86,12 +86,12 @@ def code_of(failed: object) -> str:
 
 
 def answer(peer: "zmq.Socket[bytes]", header: bytes = b'{"producer_id":1,"producer_epoch":0}') -> None:
-    assert peer.poll(PATIENCE_MS)
+    assert peer.poll(TIMEOUT_MS)
     peer.send_multipart([*peer.recv_multipart()[:-1], header])
 
 
 def outcome(table: Table) -> Answered | Failed | None:
-    assert table.calls.socket.poll(PATIENCE_MS)
+    assert table.calls.socket.poll(TIMEOUT_MS)
     return table.calls.receive(table.calls.socket.recv_multipart()[1:])
 
 
@@ -100,7 +100,7 @@ def test_a_peer_is_connected_to_by_the_first_call_and_not_before(table: Table, r
     with socket.socket(socket.AF_UNIX) as door:
         door.bind(endpoint.removeprefix("ipc://"))
         door.listen()
-        door.settimeout(PATIENCE_MS / 1000)
+        door.settimeout(TIMEOUT_MS / 1000)
         table.calls.peer_up(PeerUp(address="partition/T/0", incarnation=1, endpoint=endpoint))
         controller = table.peer("controller", 1)
         table.calls.call(call("other"), now=0)
@@ -135,7 +135,7 @@ def test_an_answer_is_given_to_its_own_call_whatever_the_order(table: Table) -> 
 def test_a_second_answer_is_nobodys(table: Table) -> None:
     peer = table.peer("controller", 1)
     table.calls.call(call("key"), now=0)
-    assert peer.poll(PATIENCE_MS)
+    assert peer.poll(TIMEOUT_MS)
     envelope = peer.recv_multipart()[:-1]
     for _ in range(2):
         peer.send_multipart([*envelope, b'{"producer_id":1,"producer_epoch":0}'])
@@ -247,7 +247,7 @@ def test_an_answer_from_before_the_sleep_counts_and_nothing_is_asked_again(table
     peer = table.peer(GROUP, 1)
     table.calls.call(call("key", GROUP), now=0)
     answer(peer)
-    assert table.calls.socket.poll(PATIENCE_MS)
+    assert table.calls.socket.poll(TIMEOUT_MS)
     fall_asleep(table, 1)
     (arrived,) = table.calls.arrived
     assert isinstance(table.calls.receive(arrived[1:]), Answered)

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import zmq
 
-from loop_actor import ADDRESS, PATIENCE_MS, Echo, LoopRun
+from loop_actor import ADDRESS, TIMEOUT_MS, Echo, LoopRun
 from planaria.transport.clock import REHEARSAL, new_origin
 from planaria.transport.codec import encode_header
 from planaria.transport.endpoints import endpoint_for
@@ -33,7 +33,7 @@ def send(client: "zmq.Socket[bytes]", op: str, **fields: Any) -> None:
 
 
 def receive(client: "zmq.Socket[bytes]") -> Any:
-    assert client.poll(PATIENCE_MS), "no reply"
+    assert client.poll(TIMEOUT_MS), "no reply"
     return json.loads(client.recv_multipart()[-1])
 
 
@@ -80,7 +80,7 @@ def test_replies_echo_envelope_and_id(run: LoopRun, envelope: list[bytes]) -> No
     run.start()
     client = run.client()
     client.send_multipart([*envelope, b'{"op":"echo","id":"x","text":"hi"}'])
-    assert client.poll(PATIENCE_MS)
+    assert client.poll(TIMEOUT_MS)
     *echoed, reply = client.recv_multipart()
     assert (echoed, json.loads(reply)) == (envelope, {"id": "x", "text": "hi"})
 
@@ -102,7 +102,7 @@ def test_what_cannot_be_read_is_refused(run: LoopRun, frames: list[bytes], code:
     run.start()
     client = run.client()
     client.send_multipart(frames)
-    assert client.poll(PATIENCE_MS)
+    assert client.poll(TIMEOUT_MS)
     header = client.recv_multipart()[-1]
     reply = json.loads(header) if header[:1] == b"{" else msgspec.msgpack.decode(header)
     assert (reply["error"]["code"], reply["id"]) == (code, id_)
@@ -114,7 +114,7 @@ def test_nothing_is_answered_before_it_is_durable(run: LoopRun) -> None:
     client, other = run.client(), run.client()
     run.actor.may_sync.clear()
     send(client, "store", id=1, eager=True)
-    assert run.actor.in_sync.wait(PATIENCE_MS / 1000)
+    assert run.actor.in_sync.wait(TIMEOUT_MS / 1000)
     # What comes during the sync waits for the next turn, and shares one sync there.
     for number in range(10):
         send(other, "store", id=number)
@@ -131,7 +131,7 @@ def test_a_turn_takes_a_bounded_part_of_the_mailbox(run: LoopRun) -> None:
     client, last = run.client(), run.client()
     run.actor.may_sync.clear()
     send(last, "store")
-    assert run.actor.in_sync.wait(PATIENCE_MS / 1000)
+    assert run.actor.in_sync.wait(TIMEOUT_MS / 1000)
     for _ in range(3 * MAX_MESSAGES_PER_TURN):
         send(client, "store")
     run.actor.may_sync.set()
@@ -158,7 +158,7 @@ def test_replies_to_one_who_does_not_read_are_dropped_and_counted(
     run.start()
     client, reader = run.client(receive_high_water_mark=1), run.client()
     send(client, "flood", replies=5_000, text="x" * 10_000)
-    assert client.poll(PATIENCE_MS)
+    assert client.poll(TIMEOUT_MS)
     assert ask(reader, "echo", text="unharmed")["text"] == "unharmed"
     assert run.loop.dropped_replies > 0
     told = [record.fields["total"] for record in caplog.records if record.message == "replies dropped"]  # type: ignore[attr-defined]
@@ -216,7 +216,7 @@ def test_a_call_is_answered(run: LoopRun) -> None:
     run.start()
     peer, client = run.peer("controller", 1), run.client()
     send(client, "ask", id=9, address="controller")
-    assert peer.poll(PATIENCE_MS)
+    assert peer.poll(TIMEOUT_MS)
     *route, header = peer.recv_multipart()
     assert msgspec.msgpack.decode(header)["text"] == "asked"
     peer.send_multipart([*route, b'{"id":null,"text":"answer"}'])
@@ -231,7 +231,7 @@ def test_a_refused_call_fails_with_the_peers_words(run: LoopRun) -> None:
         (b'{"id":1,"text":7}', "INVALID_REQUEST"),
     ):
         send(client, "ask", address="controller")
-        assert peer.poll(PATIENCE_MS)
+        assert peer.poll(TIMEOUT_MS)
         peer.send_multipart([*peer.recv_multipart()[:-1], answer])
         assert receive(client)["error"]["code"] == code
 
@@ -251,7 +251,7 @@ def test_calls_fail_when_their_incarnation_dies(run: LoopRun) -> None:
     peer, client = run.peer("partition/ORDERS/0", 2), run.client()
     for number in range(3):
         send(client, "ask", id=number, address="partition/ORDERS/0")
-        assert peer.poll(PATIENCE_MS)
+        assert peer.poll(TIMEOUT_MS)
         peer.recv_multipart()
     run.peer_down("partition/ORDERS/0", 1)  # an older one's death is no news
     run.wait_heard(PeerDown, 1)
@@ -268,7 +268,7 @@ def test_a_newer_incarnation_takes_over_and_an_older_never_comes_back(run: LoopR
     run.start()
     old, client = run.peer("controller", 1), run.client()
     send(client, "ask", id=1, address="controller")
-    assert old.poll(PATIENCE_MS)
+    assert old.poll(TIMEOUT_MS)
     new = run.peer("controller", 2)
     assert receive(client)["error"]["code"] == "ACTOR_UNAVAILABLE"
     # Said again, or late: a name used twice would make ZeroMQ abort the process.
@@ -278,7 +278,7 @@ def test_a_newer_incarnation_takes_over_and_an_older_never_comes_back(run: LoopR
     run.peer_down("nobody", 1)
     run.wait_heard(PeerDown, 1)
     send(client, "ask", id=2, address="controller")
-    assert new.poll(PATIENCE_MS)
+    assert new.poll(TIMEOUT_MS)
     *route, _ = new.recv_multipart()
     new.send_multipart([*route, b'{"text":"new"}'])
     assert receive(client) == {"id": 2, "text": "new"}
@@ -289,7 +289,7 @@ def test_a_call_has_a_deadline_and_a_late_answer_goes_nowhere(run: LoopRun) -> N
     peer, client = run.peer("controller", 1), run.client()
     error = ask(client, "ask", address="controller", timeout_ms=20)["error"]
     assert (error["code"], error["retriable"]) == ("TIMED_OUT", True)
-    assert peer.poll(PATIENCE_MS)
+    assert peer.poll(TIMEOUT_MS)
     peer.send_multipart([*peer.recv_multipart()[:-1], b'{"text":"late"}'])
     assert ask(client, "echo", text="next") == {"id": None, "text": "next"}
     assert run.loop._calls.next_deadline() is None
@@ -312,7 +312,7 @@ def test_a_cast_arrives_without_an_envelope_or_is_lost(run: LoopRun) -> None:
     assert ask(client, "tell", address="controller")["text"] == "told"
     peer = run.peer("controller", 1)
     ask(client, "tell", address="controller")
-    assert peer.poll(PATIENCE_MS)
+    assert peer.poll(TIMEOUT_MS)
     assert peer.recv_multipart()[1:] == [encode_header(Echo(text="told"))]
     assert not peer.poll(0)
 
@@ -325,7 +325,7 @@ def test_stop_answers_what_is_open_and_closes(run: LoopRun) -> None:
     client = run.client()
     run.actor.may_sync.clear()
     send(client, "store", id=1)
-    assert run.actor.in_sync.wait(PATIENCE_MS / 1000)
+    assert run.actor.in_sync.wait(TIMEOUT_MS / 1000)
     run.order(Stop(deadline_ms=2**50))
     run.actor.may_sync.set()
     assert receive(client)["text"] == "durable"

@@ -11,7 +11,7 @@ from planaria.transport.server_connections import ServerConnections
 from planaria.transport.sockets import calls_socket, connect_peer, new_context, server_socket
 from relay import Relay
 
-PATIENCE_MS = 10_000
+TIMEOUT_MS = 10_000
 
 
 def port_of(server: "zmq.Socket[bytes]") -> int:
@@ -21,7 +21,7 @@ def port_of(server: "zmq.Socket[bytes]") -> int:
 def greet(client: "zmq.Socket[bytes]", server: "zmq.Socket[bytes]", connections: ServerConnections) -> bytes:
     """Send a message through; the connection it came by."""
     client.send_multipart([b"server", b"hello"])
-    assert server.poll(PATIENCE_MS)
+    assert server.poll(TIMEOUT_MS)
     frame = server.recv(copy=False)
     connections.note(frame)
     server.recv()
@@ -42,9 +42,9 @@ def test_both_ends_end_a_connection_on_which_nothing_arrives(monkeypatch: pytest
             assert not monitor.poll(1_000), "pings keep an idle connection"
             assert connections.gone() == []
             relay.go_silent()
-            assert connections.monitor.poll(PATIENCE_MS)
+            assert connections.monitor.poll(TIMEOUT_MS)
             assert connections.gone() == [first]
-            assert monitor.poll(PATIENCE_MS)
+            assert monitor.poll(TIMEOUT_MS)
             client.disable_monitor()
         assert greet(client, server, connections) != first
         connections.close()
@@ -67,7 +67,7 @@ def test_a_client_that_never_pings_is_left_alone(monkeypatch: pytest.MonkeyPatch
         while not greeting.endswith(b"Identity\0\0\0\0"):
             greeting += plain.recv(4096)
         plain.sendall(b"\x00\x02{}")
-        assert server.poll(PATIENCE_MS)
+        assert server.poll(TIMEOUT_MS)
         name, _ = server.recv_multipart()
         plain.settimeout(0.5)
         with pytest.raises(TimeoutError):
@@ -85,7 +85,7 @@ def test_the_kernel_watches_the_connections_of_a_server() -> None:
     server, client = server_socket(context, "tcp://127.0.0.1:*"), calls_socket(context)
     connect_peer(client, b"server", f"tcp://127.0.0.1:{port_of(server)}")
     client.send_multipart([b"server", b"hello"])
-    assert server.poll(PATIENCE_MS)
+    assert server.poll(TIMEOUT_MS)
     frame = server.recv(copy=False)
     with socket.socket(fileno=os.dup(int(frame.get(zmq.SRCFD)))) as accepted:
         assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1

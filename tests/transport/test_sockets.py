@@ -20,7 +20,7 @@ from planaria.transport.sockets import (
     unnamed_link,
 )
 
-PATIENCE_MS = 5_000
+TIMEOUT_MS = 5_000
 
 
 def test_a_peer_is_disconnected_with_a_message_half_read(run_dir: Path) -> None:
@@ -33,10 +33,10 @@ def test_a_peer_is_disconnected_with_a_message_half_read(run_dir: Path) -> None:
         servers[name] = server_socket(context, endpoint)
         connect_peer(client, name, endpoint)
         client.send_multipart([name, b"hello"])
-        assert servers[name].poll(PATIENCE_MS)
+        assert servers[name].poll(TIMEOUT_MS)
         peer, _ = servers[name].recv_multipart()
         servers[name].send_multipart([peer, b"first", b"second", b"third"])
-        assert client.poll(PATIENCE_MS)
+        assert client.poll(TIMEOUT_MS)
         if name == b"one":
             arrived = disconnect_peer(client, endpoint)
             assert arrived == [[b"one", b"first", b"second", b"third"]]
@@ -58,14 +58,14 @@ def test_messages_go_and_come_whole(run_dir: Path) -> None:
     for number, message in enumerate(messages):
         send_frames(client, [b"server", *message], copy=number % 2 == 0)
     for message in messages:
-        assert server.poll(PATIENCE_MS)
+        assert server.poll(TIMEOUT_MS)
         assert receive_frames(server)[1:] == message
     with pytest.raises(zmq.Again):
         receive_frames(server)
     with pytest.raises(zmq.ZMQError):
         send_frames(client, [b"nobody", b"lost", b"altogether"])
     send_frames(client, [b"server", b"not mixed up"])
-    assert server.poll(PATIENCE_MS)
+    assert server.poll(TIMEOUT_MS)
     assert receive_frames(server)[1:] == [b"not mixed up"]
     for socket in (client, server):
         socket.close()

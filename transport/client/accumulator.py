@@ -32,18 +32,18 @@ from datetime import datetime, timedelta
 from time import monotonic, time
 from typing import Any, Literal, TypeAlias
 
-from ..addresses import Place
+from ..addresses import TopicPartition
 from ..batch import Headers
 from ..deduplication import partition_for_dedup_id
 from ..partitioner import partition_for_key
 from ..protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from .content import check_details, content_size_bytes, encode_key, encode_value, identify
 from .delayed import ANY_PARTITION, Schedule
-from .delivery import Delivery, Entry, Lane, ProducerBatch, call_back
+from .delivery import Delivery, EncodedRecord, PartitionQueue, ProducerBatch, call_back
 from .errors import BufferFull
 from .gate import Gate, may_wait
 from .held import HeldPartitions
-from .lanes import Identity
+from .lanes import ProducerIdentity
 from .schedule import schedule
 
 RECORD_OVERHEAD_BYTES = 16
@@ -70,8 +70,8 @@ class Accumulator:
         max_block_ms: int,
         partitions_of: Callable[[str], int],
         largest_batch_of: Callable[[str], int],
-        place: Callable[[str], int],
-        notify: Callable[[Lane], None],
+        tp: Callable[[str], int],
+        notify: Callable[[PartitionQueue], None],
         notify_identified: Callable[[ProducerBatch], None],
         now_ms: Callable[[], int],
         is_patient: bool = True,
@@ -91,18 +91,18 @@ class Accumulator:
         self._max_block_s = max_block_ms / 1000
         self._partitions_of = partitions_of
         self._largest_batch_of = largest_batch_of
-        self._place = place
+        self._place = tp
         self._notify = notify
         self._notify_identified = notify_identified
         self._now_ms = now_ms
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._sticky: dict[str, ProducerBatch] = {}
-        self._lanes: dict[Place, Lane] = {}
+        self._lanes: dict[tuple[str, int], PartitionQueue] = {}
         self._unfinished: dict[ProducerBatch, None] = {}
         self._buffered_bytes = 0
         self._closed_by: Exception | None = None
-        self.identity: Identity | None = None
+        self.identity: ProducerIdentity | None = None
         """Of the transaction that everything is published in which is not done."""
         self._held = HeldPartitions(is_patient=is_patient)
         self._lingers = lingers
@@ -160,7 +160,7 @@ class Accumulator:
                 batch = self._open(topic, None)
             size_bytes = len(value) + RECORD_OVERHEAD_BYTES
             if size_bytes < batch.large_bytes:
-                record = Entry(None, value, batch.delta_ms, None)
+                record = EncodedRecord(None, value, batch.delta_ms, None)
                 batch.append(record)
                 room = batch.room = batch.room - size_bytes
                 if room >= batch.mark or self._settle(batch, record):
@@ -208,8 +208,8 @@ class Accumulator:
         when: Schedule,
     ) -> Delivery:
         self._check_partition(topic, partition)
-        place = ANY_PARTITION if partition is None else partition
-        return self._send_alone(topic, place, key, value, headers, timestamp_ms, when)
+        tp = ANY_PARTITION if partition is None else partition
+        return self._send_alone(topic, tp, key, value, headers, timestamp_ms, when)
 
     def _check_partition(self, topic: str, partition: int | None) -> None:
         """That there is such a topic, and such a partition of it."""
@@ -230,19 +230,21 @@ class Accumulator:
         while True:
             batch = self._find(topic, partition)
             if size_bytes >= batch.large_bytes:
-                return self._append_alone(batch, Entry(key, value, 0, headers), size_bytes, timestamp_ms)
+                return self._append_alone(
+                    batch, EncodedRecord(key, value, 0, headers), size_bytes, timestamp_ms
+                )
             delta_ms = batch.delta_ms
             if timestamp_ms is not None:
                 batch.has_own_times = True
                 delta_ms = timestamp_ms - batch.first_ms
-            record = Entry(key, value, delta_ms, headers)
+            record = EncodedRecord(key, value, delta_ms, headers)
             batch.append(record)
             room = batch.room = batch.room - size_bytes
             if room >= batch.mark or self._settle(batch, record):
                 return Delivery(batch, record)
 
     def _append_alone(
-        self, open_batch: ProducerBatch, record: Entry, size_bytes: int, timestamp_ms: int | None
+        self, open_batch: ProducerBatch, record: EncodedRecord, size_bytes: int, timestamp_ms: int | None
     ) -> Delivery:
         """Behind what the partition's open batch holds, in a sealed batch that nobody else ever sees open."""
         topic, partition = open_batch.topic, open_batch.partition
@@ -257,7 +259,7 @@ class Accumulator:
         return Delivery(batch, record)
 
     def _batch_of_one(
-        self, topic: str, partition: int, record: Entry, size_bytes: int, timestamp_ms: int | None
+        self, topic: str, partition: int, record: EncodedRecord, size_bytes: int, timestamp_ms: int | None
     ) -> ProducerBatch:
         batch = self._new_batch(topic, partition)
         batch.first_ms = batch.first_ms if timestamp_ms is None else timestamp_ms
@@ -287,11 +289,11 @@ class Accumulator:
     ) -> Delivery:
         """Behind nothing, in a sealed batch that belongs to no lane."""
         size_bytes = RECORD_OVERHEAD_BYTES + content_size_bytes(key, value, headers)
-        record = Entry(key, value, 0, headers)
+        record = EncodedRecord(key, value, 0, headers)
         batch = self._batch_of_one(topic, partition, record, size_bytes, timestamp_ms)
         batch.schedule = when
         with self._lock:
-            self._held.check((topic, partition))
+            self._held.check(TopicPartition(topic, partition))
             self._wait_for_room()
             self._close(batch)
         self._notify_identified(batch)
@@ -308,7 +310,7 @@ class Accumulator:
     def _open(self, topic: str, partition: int | None) -> ProducerBatch:
         """The open batch to append to: a new one, unless another thread was faster. Waits for room in the buffer."""
         chosen = self._place(topic) if partition is None else partition
-        key = (topic, chosen)
+        key = TopicPartition(topic, chosen)
         with self._lock:
             self._held.check(key)
             self._wait_for_room()
@@ -316,7 +318,7 @@ class Accumulator:
                 return self._sticky[topic]
             lane = self._lanes.get(key)
             if lane is None:
-                lane = self._lanes[key] = Lane(key)
+                lane = self._lanes[key] = PartitionQueue(key)
             batch = lane.open
             if batch is None:
                 batch = lane.open = self._new_batch(topic, chosen)
@@ -338,7 +340,7 @@ class Accumulator:
         if self._closed_by is not None:
             raise self._closed_by
 
-    def _settle(self, batch: ProducerBatch, record: Entry) -> bool:
+    def _settle(self, batch: ProducerBatch, record: EncodedRecord) -> bool:
         """The rare case after an append. Whether the record is in its batch."""
         lane = self._lanes[batch.topic, batch.partition]
         with self._lock:
@@ -368,7 +370,7 @@ class Accumulator:
     # The way out, by the network thread.
 
     def take(
-        self, lane: Lane, now_ms: int, linger_ms: int, is_idle: bool
+        self, lane: PartitionQueue, now_ms: int, linger_ms: int, is_idle: bool
     ) -> tuple[list[ProducerBatch], int | None]:
         """The sealed batches of a lane, and when to come back for the open one (None: when notified).
 
@@ -385,7 +387,7 @@ class Accumulator:
             taken, lane.sealed = lane.sealed, []
         return taken, due_ms
 
-    def _seal(self, lane: Lane, batch: ProducerBatch) -> None:
+    def _seal(self, lane: PartitionQueue, batch: ProducerBatch) -> None:
         self._close(batch)
         if lane.open is batch:
             lane.open = None
@@ -424,10 +426,10 @@ class Accumulator:
         for callback, delivery in callbacks:
             call_back(callback, delivery)
 
-    def is_held(self, key: Place) -> bool:
+    def is_held(self, key: TopicPartition) -> bool:
         return key in self._held
 
-    def hold(self, key: Place, error: ErrorBody) -> None:
+    def hold(self, key: TopicPartition, error: ErrorBody) -> None:
         """A partition refuses for backpressure."""
         with self._lock:
             self._held.hold(key, error, monotonic())
@@ -438,13 +440,13 @@ class Accumulator:
             if lane is not None:
                 self._close_empty(lane)
 
-    def release(self, key: Place) -> None:
+    def release(self, key: TopicPartition) -> None:
         """It takes messages again, or there is nothing left to ask it with."""
         if key in self._held:
             with self._lock:
                 self._held.release(key)
 
-    def lanes(self) -> list[Lane]:
+    def lanes(self) -> list[PartitionQueue]:
         with self._lock:
             return list(self._lanes.values())
 
@@ -469,7 +471,7 @@ class Accumulator:
                 self._close_empty(lane)
             self._changed.notify_all()
 
-    def reopen(self, identity: Identity) -> None:
+    def reopen(self, identity: ProducerIdentity) -> None:
         """Gather again, for another transaction; all of the one before is done."""
         with self._lock:
             self.identity = identity
@@ -479,7 +481,7 @@ class Accumulator:
     def is_open(self) -> bool:
         return self._closed_by is None
 
-    def _close_empty(self, lane: Lane) -> None:
+    def _close_empty(self, lane: PartitionQueue) -> None:
         """Seal the open batch; one with nothing in it goes nowhere."""
         batch = lane.open
         if batch is None:

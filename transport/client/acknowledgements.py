@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from ..addresses import Place
+from ..addresses import TopicPartition
 from ..protocol.shares import Acknowledgement, Verdict
 
 
@@ -16,7 +16,7 @@ ACCEPTED = Said("accept", 0, "")
 RELEASED = Said("release", 0, "")
 
 
-def merged(place: Place, offsets: dict[int, Said], lock_ms: int | None = None) -> list[Acknowledgement]:
+def merged(tp: TopicPartition, offsets: dict[int, Said], lock_ms: int | None = None) -> list[Acknowledgement]:
     """One acknowledgement for each run of offsets of which the same was said."""
     runs: list[tuple[int, int, Said]] = []
     for offset in sorted(offsets):
@@ -27,8 +27,8 @@ def merged(place: Place, offsets: dict[int, Said], lock_ms: int | None = None) -
             runs.append((offset, offset, said))
     return [
         Acknowledgement(
-            topic=place[0],
-            partition=place[1],
+            topic=tp[0],
+            partition=tp[1],
             first_offset=first,
             last_offset=last,
             verdict=said.verdict,

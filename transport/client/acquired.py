@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from msgspec import UNSET
 
-from ..addresses import Place, partition_address
+from ..addresses import TopicPartition, partition_address
 from ..batch import split
 from ..compression import CodecUnavailable
 from ..fetched_records import end_of_batch_at, is_for_readers
@@ -37,7 +37,7 @@ class RangeReader:
     def __init__(self, network: Network, request_timeout_ms: int) -> None:
         self._network = network
         self._request_timeout_ms = request_timeout_ms
-        self._stretches: dict[Place, _Stretch] = {}
+        self._stretches: dict[TopicPartition, _Stretch] = {}
 
     def read(self, wanted: AcquiredRange, room_bytes: int, *, is_first: bool) -> Read:
         """The messages of the range, without those that are not there, as far as there is room for their values.
@@ -49,7 +49,7 @@ class RangeReader:
         size_bytes = 0
         position, end = wanted.first_offset, wanted.last_offset + 1
         while position < end:
-            stretch = self._stretches.get((wanted.topic, wanted.partition))
+            stretch = self._stretches.get(TopicPartition(wanted.topic, wanted.partition))
             if stretch is None or not stretch.has(wanted, position):
                 try:
                     stretch = self._fetch(wanted, position)
@@ -120,7 +120,7 @@ class RangeReader:
         return self._keep(topic, partition, _Stretch(offset, reply.next_offset, messages, *origin))
 
     def _keep(self, topic: str, partition: int, stretch: "_Stretch") -> "_Stretch":
-        self._stretches[topic, partition] = stretch
+        self._stretches[TopicPartition(topic, partition)] = stretch
         return stretch
 
 

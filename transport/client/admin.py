@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar, cast
 
 from msgspec import structs
 
-from ..addresses import Place, TopicPartition
+from ..addresses import TopicPartition
 from ..protocol.data import Fetch, FetchReply, Isolation, ListOffsets, ListOffsetsReply
 from ..protocol.delayed import CancelScheduled, ListScheduled, ListScheduledReply, ScheduledMessage
 from ..protocol.errors import ErrorCode, ProtocolError
@@ -226,7 +226,7 @@ class Admin:
             self._ask(FetchOffsets(group=group, require_stable=False), FetchOffsetsReply).offsets
         )
 
-    def reset_offsets(self, group: str, offsets: Mapping[Place, int]) -> None:
+    def reset_offsets(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
         """Set committed offsets by (topic, partition). Refused with GROUP_NOT_EMPTY while the group has members.
 
         A topic or partition that does not exist is UNKNOWN_TOPIC or UNKNOWN_PARTITION; then no offset is set.
@@ -283,10 +283,10 @@ class Admin:
 
 
 def as_offsets(
-    offsets: Mapping[Place, int], metadata: Mapping[Place, str] | None = None
+    offsets: Mapping[TopicPartition, int], metadata: Mapping[TopicPartition, str] | None = None
 ) -> list[PartitionOffset]:
     told = metadata or {}
-    return [PartitionOffset(*place, offset, told.get(place, "")) for place, offset in offsets.items()]
+    return [PartitionOffset(*tp, offset, told.get(tp, "")) for tp, offset in offsets.items()]
 
 
 def by_partition(offsets: Sequence[PartitionOffset]) -> dict[TopicPartition, int]:

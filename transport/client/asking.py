@@ -33,7 +33,7 @@ class Ask(Struct, frozen=True, gc=False):
     """Send `request` to `address`; exactly one Answered or Failed with `key` follows within `timeout_ms`.
 
     With `is_retried` a retriable refusal or a lost connection is retried until then: only for what may be done twice.
-    After `patience_ms` no further attempt begins: it fails as soon as none is under way.
+    After `retry_timeout_ms` no further attempt begins: it fails as soon as none is under way.
     """
 
     key: Any
@@ -42,7 +42,7 @@ class Ask(Struct, frozen=True, gc=False):
     reply_type: type[Reply]
     payload: Payload = ()
     timeout_ms: int = 30_000
-    patience_ms: int | None = None
+    retry_timeout_ms: int | None = None
     receipt: "Receipt | None" = None
     is_retried: bool = True
     has_reply: bool = True

@@ -19,7 +19,7 @@ from .admin import Admin
 from .asking import GATEWAY
 from .consumer import Consumer
 from .delivery import RecordMetadata
-from .farewell import at_exit
+from .exit_flush import at_exit
 from .network import Network
 from .options import (
     REQUEST_TIMEOUT_MS,
@@ -144,8 +144,8 @@ class Client(Admin):
         Raises what `Producer.publish` and `Delivery.result` do; TimedOut after `timeout` seconds, those of
         `request_timeout_ms` unless given.
         """
-        patience_s = self._request_timeout_ms / 1000 if timeout is None else timeout
-        deadline = monotonic() + patience_s
+        timeout_s = self._request_timeout_ms / 1000 if timeout is None else timeout
+        deadline = monotonic() + timeout_s
         self._network.refuse_when_closed()
         with self._lock:
             if self._publisher is None:
@@ -153,7 +153,7 @@ class Client(Admin):
                 self._publisher = self.producer(
                     delivery_timeout_ms=timeout_ms, max_block_ms=timeout_ms, linger_ms=0
                 )
-        self._publisher.find(topic, int(patience_s * 1000))
+        self._publisher.find(topic, int(timeout_s * 1000))
         delivery = self._publisher.publish(
             topic, value, key, headers, partition, timestamp_ms, dedup_id, deliver_at, delay, scheduled_id
         )

@@ -5,7 +5,7 @@ from itertools import count
 
 from msgspec import Struct, field
 
-from ..addresses import Place
+from ..addresses import TopicPartition
 from ..protocol.errors import ErrorBody
 from .asking import Ask, Owner
 
@@ -17,7 +17,7 @@ class Connection(Struct, eq=False):
     endpoint: str
     partition: tuple[str, int, int] | None = None
     """Topic, partition and incarnation at the other end; None for another actor."""
-    in_flight: "dict[int, Pending | None]" = field(default_factory=dict)
+    in_flight: "dict[int, InFlightRequest | None]" = field(default_factory=dict)
     """By attempt; None for the exchange's own requests."""
 
     def hand_back(self, attempt: int | None = None) -> None:
@@ -28,7 +28,7 @@ class Connection(Struct, eq=False):
                 pending.ask.receipt.sends -= 1
 
 
-class Pending(Struct, eq=False):
+class InFlightRequest(Struct, eq=False):
     """An ask that has no outcome yet."""
 
     serial: int
@@ -40,7 +40,7 @@ class Pending(Struct, eq=False):
     """The attempt under way, 0 when none is."""
     connection: Connection | None = None
     last_error: ErrorBody | None = None
-    partition: Place | None = None
+    partition: TopicPartition | None = None
     waits_for_topic: bool = False
     is_impatient: bool = False
     """No further attempt is to begin."""

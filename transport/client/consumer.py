@@ -1,4 +1,4 @@
-"""The consumer that programs hold. Its half on the network thread is the courier (`courier.py`).
+"""The consumer that programs hold. Its half on the network thread is the courier (`consumer_bridge.py`).
 
 The halves share no state: the program's thread posts events, the network thread fills a mailbox. Decisions are made by
 the machines: membership and fetching there, the reader here. Called by `Client.consumer`.
@@ -12,7 +12,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
-from ..addresses import Place, TopicPartition
+from ..addresses import TopicPartition
 from ..protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from ..protocol.groups import (
     CommitOffsets,
@@ -22,7 +22,7 @@ from ..protocol.groups import (
 from .admin import as_offsets
 from .asking import GATEWAY, Answered, Ask, Failed
 from .auto_commit import AutoCommit
-from .courier import Courier
+from .consumer_bridge import ConsumerBridge
 from .errors import Closed, CommitFailed, MemberFenced, TimedOut, error_from
 from .exchange_events import Withdrawn
 from .fetching import (
@@ -36,8 +36,8 @@ from .membership import (
     Confirmed,
     GroupTrouble,
     LeaveRequested,
-    Left,
     MemberIdentity,
+    MemberLeft,
     Polled,
     Target,
     membership_for,
@@ -50,7 +50,7 @@ from .reader import Reader
 from .rebalancing import CALLS, Step, no_change
 
 GROWTH_CHECK_S = 0.5
-Offsets: TypeAlias = Mapping[Place, int]
+Offsets: TypeAlias = Mapping[TopicPartition, int]
 
 
 class Consumer(OffsetQueries):
@@ -84,7 +84,7 @@ class Consumer(OffsetQueries):
             self._membership = membership_for(group, topics, options, uuid.uuid4().hex, random.random)
         self._is_static = options.instance_id is not None
         fetching = fetching_for(group, options, is_member=self._membership is not None)
-        self._courier = Courier(fetching, self._membership, options.max_poll_interval_ms)
+        self._bridge = ConsumerBridge(fetching, self._membership, options.max_poll_interval_ms)
         self._begin()
         network.tell_of_end(self)
         self._followed = dict.fromkeys(topics if group is None and options.partitions is None else (), 0)
@@ -93,7 +93,7 @@ class Consumer(OffsetQueries):
             self._assign(self._free_standing(topics, options.partitions))
 
     def on_network_end(self, error: PlanariaError) -> None:
-        self._courier.has_mail.set()
+        self._bridge.has_mail.set()
 
     def _begin(self) -> None:
         self._reader = Reader()
@@ -107,11 +107,13 @@ class Consumer(OffsetQueries):
         self._iteration = Iteration()
         self._rebalancing = no_change()
 
-    def _free_standing(self, topics: Sequence[str], partitions: Sequence[Place] | None) -> list[Place]:
+    def _free_standing(
+        self, topics: Sequence[str], partitions: Sequence[TopicPartition] | None
+    ) -> list[TopicPartition]:
         if partitions is not None:
-            return [(topic, partition) for topic, partition in partitions]
+            return [TopicPartition(topic, partition) for topic, partition in partitions]
         return [
-            (topic, partition)
+            TopicPartition(topic, partition)
             for topic in topics
             for partition in range(self._network.partitions_of(topic, self._request_timeout_ms))
         ]
@@ -137,7 +139,7 @@ class Consumer(OffsetQueries):
     def _poll(self, timeout: float | None, take: Callable[[], list[Any]]) -> list[Any]:
         self._refuse_when_closed()
         deadline = None if timeout is None else monotonic() + timeout
-        self._courier.is_polling = True
+        self._bridge.is_polling = True
         try:
             self._give_back()
             self._auto_commit.settled = self._reader.positions()
@@ -153,19 +155,19 @@ class Consumer(OffsetQueries):
                 self._reader.raise_trouble(is_new=True)
                 taken = take()
                 for item in self._reader.told():
-                    self._network.post(self._courier, item)
+                    self._network.post(self._bridge, item)
                 if taken:
                     return taken
                 self._reader.raise_trouble()
                 left = None if deadline is None else deadline - monotonic()
-                if not self._courier.mailbox and (left is not None and left <= 0):
+                if not self._bridge.mailbox and (left is not None and left <= 0):
                     return []
                 self._refuse_when_closed()
-                self._courier.has_mail.wait(self._patience_s(left))
+                self._bridge.has_mail.wait(self._patience_s(left))
                 self._refuse_when_closed()  # by another thread
         finally:
-            self._courier.last_poll_ms = self._network.now_ms()
-            self._courier.is_polling = False
+            self._bridge.last_poll_ms = self._network.now_ms()
+            self._bridge.is_polling = False
 
     def __iter__(self) -> Iterator[Message]:
         """Messages without end. One that was yielded counts as read when the next is asked for, or at `close`."""
@@ -180,9 +182,9 @@ class Consumer(OffsetQueries):
     # Mail from the network thread.
 
     def _open_mail(self) -> None:
-        self._courier.has_mail.clear()
+        self._bridge.has_mail.clear()
         self._finish_change()
-        mailbox = self._courier.mailbox
+        mailbox = self._bridge.mailbox
         while mailbox:
             match mailbox.popleft():
                 case Target() as target:
@@ -195,7 +197,7 @@ class Consumer(OffsetQueries):
                     if isinstance(refusal, MemberFenced):
                         self._fenced = refusal
                     raise refusal
-                case Left():
+                case MemberLeft():
                     self._has_left = True
                 case Answered(key=("commit", offsets)):
                     self._auto_commit.end()
@@ -227,33 +229,33 @@ class Consumer(OffsetQueries):
     def _perform_for_program(self, step: Step) -> None:
         if step.kind != "commit":
             callback = self._callbacks[step.kind]
-            if callback is not None and step.places:
-                callback([TopicPartition(*place) for place in sorted(step.places)])
+            if callback is not None and step.tps:
+                callback([TopicPartition(*tp) for tp in sorted(step.tps)])
         elif self._auto_commit.is_on:
             with suppress(ProtocolError):  # fenced or out of reach: the next owner reads these messages again
-                self._commit_now(self._auto_commit.settled_of(step.places))
+                self._commit_now(self._auto_commit.settled_of(step.tps))
 
     def _perform(self, step: Step) -> None:
         match step.kind:
             case "release":
-                self._release(step.places & self._reader.owned)
+                self._release(step.tps & self._reader.owned)
             case "confirm":
-                self._network.post(self._courier, Confirmed(step.places))
+                self._network.post(self._bridge, Confirmed(step.tps))
             case "assign":
-                self._reader.remove(step.places & self._reader.owned)  # of a step that was interrupted
-                self._assign(step.places)
+                self._reader.remove(step.tps & self._reader.owned)  # of a step that was interrupted
+                self._assign(step.tps)
 
-    def _release(self, places: frozenset[Place]) -> None:
-        self._network.post(self._courier, StopFetching(tuple(places)))
-        self._reader.remove(places)
-        self._auto_commit.forget(places)
+    def _release(self, tps: frozenset[TopicPartition]) -> None:
+        self._network.post(self._bridge, StopFetching(tuple(tps)))
+        self._reader.remove(tps)
+        self._auto_commit.forget(tps)
 
-    def _assign(self, places: Sequence[Place] | frozenset[Place]) -> None:
-        epochs = self._reader.add(places)
-        starts: dict[Place, tuple[int, int | None]] = {
-            place: (epoch, None) for place, epoch in epochs.items()
+    def _assign(self, tps: Sequence[TopicPartition] | frozenset[TopicPartition]) -> None:
+        epochs = self._reader.add(tps)
+        starts: dict[TopicPartition, tuple[int, int | None]] = {
+            tp: (epoch, None) for tp, epoch in epochs.items()
         }
-        self._network.post(self._courier, StartFetching(starts))
+        self._network.post(self._bridge, StartFetching(starts))
 
     def _follow_growth(self) -> None:
         """Partitions that a topic was given since are read from their beginning: nobody chose to pass what is there."""
@@ -261,10 +263,10 @@ class Consumer(OffsetQueries):
             count = self._network.directory.partition_count(topic) or 0
             if count > known:
                 self._followed[topic] = count
-                added = {(topic, number) for number in range(known, count)} - self._reader.owned
+                added = {TopicPartition(topic, number) for number in range(known, count)} - self._reader.owned
                 epochs = self._reader.add(added)
                 self._network.post(
-                    self._courier, StartFetching({place: (epoch, 0) for place, epoch in epochs.items()})
+                    self._bridge, StartFetching({tp: (epoch, 0) for tp, epoch in epochs.items()})
                 )
 
     def _patience_s(self, left_s: float | None) -> float | None:
@@ -276,11 +278,13 @@ class Consumer(OffsetQueries):
     def _join_when_out(self) -> None:
         """Only what the mail has told counts: who was refused hears of it before it asks again."""
         if self._membership is not None and self._membership.state == "out":
-            self._network.post(self._courier, Polled(self._refusals))
+            self._network.post(self._bridge, Polled(self._refusals))
 
     # Offsets.
 
-    def commit(self, offsets: Offsets | None = None, metadata: Mapping[Place, str] | None = None) -> None:
+    def commit(
+        self, offsets: Offsets | None = None, metadata: Mapping[TopicPartition, str] | None = None
+    ) -> None:
         """Commit and wait: the given offsets, or everything handed out so far; `metadata` goes with them.
 
         Raises CommitFailed when the partitions are not this member's any more, MemberFenced when its place in the
@@ -290,10 +294,10 @@ class Consumer(OffsetQueries):
         self._refuse_without_group()
         self._commit_now(self._read_positions() if offsets is None else offsets, metadata)
 
-    def _read_positions(self, *, without_last: bool = False) -> dict[Place, int]:
+    def _read_positions(self, *, without_last: bool = False) -> dict[TopicPartition, int]:
         return self._iteration.positions(self._reader.positions(), without_last=without_last)
 
-    def _commit_now(self, offsets: Offsets, metadata: Mapping[Place, str] | None = None) -> None:
+    def _commit_now(self, offsets: Offsets, metadata: Mapping[TopicPartition, str] | None = None) -> None:
         if not offsets:
             return
         request = self._commit_request(as_offsets(offsets, metadata))
@@ -314,7 +318,7 @@ class Consumer(OffsetQueries):
         )
 
     def commit_request(
-        self, offsets: Offsets | None = None, metadata: Mapping[Place, str] | None = None
+        self, offsets: Offsets | None = None, metadata: Mapping[TopicPartition, str] | None = None
     ) -> CommitOffsets | None:
         """What `commit` would ask, for a transaction; None for nothing. Raises InvalidOption with `auto_commit`.
 
@@ -350,15 +354,15 @@ class Consumer(OffsetQueries):
                 timeout_ms=self._request_timeout_ms,
                 is_retried=False,
             )
-            self._network.post(self._courier, ask)
+            self._network.post(self._bridge, ask)
 
     def seek(self, topic: str, partition: int, offset: int) -> None:
         """Go on reading from `offset`."""
-        place = self._owned_place(topic, partition)
+        tp = self._owned_tp(topic, partition)
         check_offset(offset)
         self._give_back()
-        epoch = self._reader.seek(place, offset)
-        self._network.post(self._courier, StartFetching({place: (epoch, offset)}))
+        epoch = self._reader.seek(tp, offset)
+        self._network.post(self._bridge, StartFetching({tp: (epoch, offset)}))
 
     def seek_to_committed(self) -> None:
         """Read again what was handed out and not committed, above all after a transaction was aborted.
@@ -376,54 +380,54 @@ class Consumer(OffsetQueries):
 
     def position(self, topic: str, partition: int, timeout: float | None = None) -> int:
         """The offset of the next message; waits until the start is known. Raises TimedOut."""
-        place = self._owned_place(topic, partition)
+        tp = self._owned_tp(topic, partition)
         deadline = None if timeout is None else monotonic() + timeout
         while True:
-            found = self._read_positions().get(place)
+            found = self._read_positions().get(tp)
             if found is not None:
                 return found
             left = None if deadline is None else deadline - monotonic()
             if left is not None and left <= 0:
                 raise TimedOut(f"the start of {topic}/{partition} is not known after {timeout} s")
-            self._courier.has_mail.wait(left)
+            self._bridge.has_mail.wait(left)
             self._refuse_when_closed()
             self._open_mail()
-            if place not in self._reader.owned:
+            if tp not in self._reader.owned:
                 raise PlanariaError(f"{topic}/{partition} has been taken away")
-            self._reader.raise_trouble(place)
+            self._reader.raise_trouble(tp)
 
-    def origin(self, place: Place) -> tuple[str | None, int | None]:
+    def origin(self, tp: TopicPartition) -> tuple[str | None, int | None]:
         """The topic id and the group's reset epoch that a position belongs to, as far as they are known."""
-        return self._reader.origin(place)
+        return self._reader.origin(tp)
 
     # Flow.
 
-    def pause(self, *partitions: Place) -> None:
+    def pause(self, *partitions: TopicPartition) -> None:
         """Hand out nothing of these partitions until `resume`; they stay assigned."""
         self._set_paused(partitions, True)
 
-    def resume(self, *partitions: Place) -> None:
+    def resume(self, *partitions: TopicPartition) -> None:
         self._set_paused(partitions, False)
 
-    def _set_paused(self, partitions: Sequence[Place], is_paused: bool) -> None:
-        places = tuple(self._owned_place(topic, partition) for topic, partition in partitions)
+    def _set_paused(self, partitions: Sequence[TopicPartition], is_paused: bool) -> None:
+        tps = tuple(self._owned_tp(topic, partition) for topic, partition in partitions)
         self._give_back()
-        for place in places:
-            self._reader.set_paused(place, is_paused)
-        self._network.post(self._courier, SetPaused(places, is_paused))
+        for tp in tps:
+            self._reader.set_paused(tp, is_paused)
+        self._network.post(self._bridge, SetPaused(tps, is_paused))
 
     def paused(self) -> list[TopicPartition]:
-        return [TopicPartition(*place) for place in sorted(self._reader.paused())]
+        return [TopicPartition(*tp) for tp in sorted(self._reader.paused())]
 
     def assignment(self) -> list[TopicPartition]:
         """What this consumer owns, as of the last poll."""
-        return [TopicPartition(*place) for place in sorted(self._reader.owned)]
+        return [TopicPartition(*tp) for tp in sorted(self._reader.owned)]
 
-    def _owned_place(self, topic: str, partition: int) -> Place:
+    def _owned_tp(self, topic: str, partition: int) -> TopicPartition:
         self._refuse_when_closed()
         if (topic, partition) not in self._reader.owned:
             raise PlanariaError(f"{topic}/{partition} is not assigned to this consumer")
-        return (topic, partition)
+        return TopicPartition(topic, partition)
 
     # The end.
 
@@ -446,18 +450,18 @@ class Consumer(OffsetQueries):
                     self._commit_now(news)
         finally:
             self._leave(not self._is_static if leave_group is None else leave_group)
-            self._courier.has_mail.set()  # for a poll in another thread, which finds the consumer closed
+            self._bridge.has_mail.set()  # for a poll in another thread, which finds the consumer closed
 
     def _leave(self, is_told: bool) -> None:
-        self._network.post(self._courier, StopFetching(tuple(self._reader.owned)))
+        self._network.post(self._bridge, StopFetching(tuple(self._reader.owned)))
         if self._membership is not None:
-            self._network.post(self._courier, LeaveRequested(is_told))
+            self._network.post(self._bridge, LeaveRequested(is_told))
             while not self._has_left and self._network.is_running:
-                self._courier.has_mail.wait(1.0)
-                self._courier.has_mail.clear()
-                while self._courier.mailbox:
-                    self._has_left |= isinstance(self._courier.mailbox.popleft(), Left)
-        self._network.post(self._network.owner, Withdrawn(self._courier))
+                self._bridge.has_mail.wait(1.0)
+                self._bridge.has_mail.clear()
+                while self._bridge.mailbox:
+                    self._has_left |= isinstance(self._bridge.mailbox.popleft(), MemberLeft)
+        self._network.post(self._network.owner, Withdrawn(self._bridge))
         self._network.forget(self)
 
     def _refuse_when_closed(self) -> None:

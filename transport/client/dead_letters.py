@@ -26,7 +26,7 @@ class DeadLetter(DeadLetterHeaders, frozen=True, kw_only=True):
     message: Message
 
     @property
-    def place(self) -> tuple[int, int]:
+    def position(self) -> tuple[int, int]:
         """Partition and offset of the letter itself."""
         return self.message.partition, self.message.offset
 
@@ -43,7 +43,7 @@ class LetterFilter(Struct, frozen=True, kw_only=True):
     group: str | None = None
     since_ms: int | None = None
     """Failed at this time or later."""
-    places: frozenset[tuple[int, int]] | None = None
+    positions: frozenset[tuple[int, int]] | None = None
     """These partitions and offsets of the dead-letter topic."""
 
     def matches(self, letter: DeadLetter) -> bool:
@@ -52,7 +52,7 @@ class LetterFilter(Struct, frozen=True, kw_only=True):
             (self.reason is None or self.reason.lower() in told)
             and (self.group is None or self.group == letter.group)
             and (self.since_ms is None or letter.failed_ms >= self.since_ms)
-            and (self.places is None or letter.place in self.places)
+            and (self.positions is None or letter.position in self.positions)
         )
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from ..addresses import Place
+from ..addresses import TopicPartition
 from ..protocol.data import ProducedBatch, Publish, PublishRecord, PublishReply
 from .asking import GATEWAY
-from .identified import Dialog, Question
+from .identified import Question, RequestKind
 
 ANY_PARTITION = -1
 """Stands in a lane's place for: decided when the message is due."""
@@ -26,16 +26,16 @@ class Schedule(Struct, frozen=True):
     delay_ms: int | None
 
 
-def delayed_dialog(record_of: Callable[[Any], PublishRecord]) -> Dialog:
+def delayed_dialog(record_of: Callable[[Any], PublishRecord]) -> RequestKind:
     """`record_of(batch)` is a batch's one record without its time; a batch has a `schedule` and `created_ms`."""
 
-    def question(place: Place, batches: Sequence[Any], now: int) -> Question:
-        topic, partition = place
+    def question(tp: TopicPartition, batches: Sequence[Any], now: int) -> Question:
+        topic, partition = tp
         records = [_timed(record_of(batch), batch.schedule, now - batch.created_ms) for batch in batches]
         chosen = None if partition == ANY_PARTITION else partition
         return Question(GATEWAY, Publish(topic=topic, partition=chosen, records=records), PublishReply)
 
-    return Dialog("delayed", question, _results)
+    return RequestKind("delayed", question, _results)
 
 
 def _timed(record: PublishRecord, when: Schedule, age_ms: int) -> PublishRecord:

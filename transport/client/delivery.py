@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
-from ..addresses import Place
+from ..addresses import TopicPartition
 from ..batch import Headers
 from .delayed import Schedule
 from .errors import TimedOut
@@ -22,7 +22,7 @@ from .gate import Gate
 _log = logging.getLogger(__name__)
 
 
-class Entry(Struct, array_like=True, gc=False, eq=False):
+class EncodedRecord(Struct, array_like=True, gc=False, eq=False):
     """A record on its way, encoded as the batch format wants it.
 
     No tuple: the garbage collector counts those and looks through them, which costs a quarter of `publish`.
@@ -68,7 +68,7 @@ class ProducerBatch:
         """`room` in bytes; records of `large_bytes` and more do not belong here."""
         self.topic = topic
         self.partition = partition
-        self.records: list[Entry] = []
+        self.records: list[EncodedRecord] = []
         self.append = self.records.append
         self.room = self.size_bytes = room
         self.large_bytes = large_bytes
@@ -96,10 +96,10 @@ class ProducerBatch:
     def record_count(self) -> int:
         return len(self.records)
 
-    def holds(self, record: Entry) -> bool:
+    def holds(self, record: EncodedRecord) -> bool:
         return any(candidate is record for candidate in reversed(self.records))
 
-    def offset_of(self, record: Entry) -> int:
+    def offset_of(self, record: EncodedRecord) -> int:
         if self.base_offset < 0:
             return -1
         if self._positions is None:
@@ -134,12 +134,12 @@ class ProducerBatch:
         return self.first_ms + max(record.delta_ms for record in self.records)
 
 
-class Lane:
+class PartitionQueue:
     """The batches of one partition that are not yet under way."""
 
     __slots__ = ("key", "open", "sealed")
 
-    def __init__(self, key: Place) -> None:
+    def __init__(self, key: TopicPartition) -> None:
         self.key = key
         self.open: ProducerBatch | None = None
         self.sealed: list[ProducerBatch] = []
@@ -149,7 +149,7 @@ class Delivery(Struct, gc=False, eq=False):
     """What became of one published message."""
 
     batch: ProducerBatch
-    record: Entry
+    record: EncodedRecord
 
     def done(self) -> bool:
         return self.batch.is_done

@@ -16,14 +16,14 @@ from typing import Any
 
 from msgspec import structs
 
-from ..addresses import place_of
+from ..addresses import topic_partition_of
 from ..codec import decode_reply, id_of
 from ..protocol.data import Fetch, Produce
 from ..protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ..protocol.message import Reply
 from ..protocol.session import Cancel, HelloReply, Metadata, MetadataReply
 from .asking import Answered, Ask, CancelTimer, Effect, Event, Failed, Owner, SetTimer, TimerFired
-from .connections import Connection, Connections, Pending
+from .connections import Connection, Connections, InFlightRequest
 from .directory import Directory
 from .errors import unknown_topic
 from .exchange_events import (
@@ -71,8 +71,8 @@ class Exchange:
         self._jitter = jitter
         self._serials = count(1)
         self._attempts = count(1)
-        self._pending: dict[int, Pending] = {}
-        self._held: dict[int, Pending] = {}
+        self._pending: dict[int, InFlightRequest] = {}
+        self._held: dict[int, InFlightRequest] = {}
         self._interest: dict[str, None] = {}
         self._connections = Connections()
         self._link = GatewayLink(
@@ -132,8 +132,8 @@ class Exchange:
                 return self._dispatch(self._pending[serial], now)
             case ("unknown", serial):
                 return self._on_still_unknown(self._pending[serial])
-            case ("patience", serial):
-                return self._on_patience_over(self._pending[serial])
+            case ("retry_timeout", serial):
+                return self._on_timeout(self._pending[serial])
             case (kind, attempt) if kind == _POLL:
                 return self._on_poll_overdue(attempt, now)
         gateway = self._link.connection
@@ -207,21 +207,21 @@ class Exchange:
     # Asks.
 
     def _on_ask(self, owner: Owner, ask: Ask, now: int) -> list[Effect]:
-        pending = Pending(next(self._serials), owner, ask, now + ask.timeout_ms)
-        pending.partition = place_of(ask.address)
+        pending = InFlightRequest(next(self._serials), owner, ask, now + ask.timeout_ms)
+        pending.partition = topic_partition_of(ask.address)
         self._pending[pending.serial] = pending
         effects: list[Effect] = [SetTimer(("deadline", pending.serial), pending.deadline)]
         if ask.receipt is not None:
             ask.receipt.is_kept = True
-        if ask.patience_ms is not None:
-            effects.append(SetTimer(("patience", pending.serial), now + ask.patience_ms))
+        if ask.retry_timeout_ms is not None:
+            effects.append(SetTimer(("retry_timeout", pending.serial), now + ask.retry_timeout_ms))
         return effects + self._dispatch(pending, now)
 
-    def _on_patience_over(self, pending: Pending) -> list[Effect]:
+    def _on_timeout(self, pending: InFlightRequest) -> list[Effect]:
         pending.is_impatient = True
         return self._on_deadline(pending) if pending.connection is None else []
 
-    def _dispatch(self, pending: Pending, now: int) -> list[Effect]:
+    def _dispatch(self, pending: InFlightRequest, now: int) -> list[Effect]:
         """Send it, or hold it until it can be sent."""
         connection, effects = self._connection_for(pending, now)
         if connection is None:
@@ -246,7 +246,7 @@ class Exchange:
         connection.in_flight[pending.attempt] = pending
         return effects
 
-    def _connection_for(self, pending: Pending, now: int) -> tuple[Connection | None, list[Effect]]:
+    def _connection_for(self, pending: InFlightRequest, now: int) -> tuple[Connection | None, list[Effect]]:
         gateway = self._link.connection if self._link.session is not None else None
         if pending.partition is None:
             endpoint = pending.ask.endpoint
@@ -275,7 +275,7 @@ class Exchange:
         connection = self._connections.new(endpoint, partition)
         return connection, [Connect(connection.route, connection.endpoint)]
 
-    def _watch_unknown(self, pending: Pending, now: int) -> list[Effect]:
+    def _watch_unknown(self, pending: InFlightRequest, now: int) -> list[Effect]:
         """The broker knows no such topic or partition: believe it after a while, for it may just have been created."""
         assert pending.partition is not None
         topic = pending.partition[0]
@@ -285,7 +285,7 @@ class Exchange:
         pending.waits_for_topic = True
         return [SetTimer(("unknown", pending.serial), now + self._metadata_timeout_ms)]
 
-    def _on_still_unknown(self, pending: Pending) -> list[Effect]:
+    def _on_still_unknown(self, pending: InFlightRequest) -> list[Effect]:
         pending.waits_for_topic = False
         assert pending.partition is not None
         topic, number = pending.partition
@@ -309,7 +309,7 @@ class Exchange:
         return effects
 
     def _retry_or_fail(
-        self, pending: Pending, error: ErrorBody, now: int, *, at_once: bool = False
+        self, pending: InFlightRequest, error: ErrorBody, now: int, *, at_once: bool = False
     ) -> list[Effect]:
         if pending.partition is not None and error.code in _OFFLINE:
             found = self.directory.partition(*pending.partition)
@@ -326,7 +326,7 @@ class Exchange:
         delay_ms = self._retry.delay_ms(pending.failures, self._jitter)
         return [SetTimer(("retry", pending.serial), now + delay_ms)]
 
-    def _on_deadline(self, pending: Pending) -> list[Effect]:
+    def _on_deadline(self, pending: InFlightRequest) -> list[Effect]:
         cancelled = self._cancel(pending)
         pending.land()
         op = pending.ask.request.__struct_config__.tag
@@ -342,10 +342,10 @@ class Exchange:
         error = ErrorBody(ErrorCode.TIMED_OUT, message, retriable=True)
         return [*cancelled, *self._finish(pending, Failed(pending.ask.key, error))]
 
-    def _finish(self, pending: Pending, event: Event) -> list[Effect]:
+    def _finish(self, pending: InFlightRequest, event: Event) -> list[Effect]:
         return [*self._forget(pending), Deliver(pending.owner, event)]
 
-    def _forget(self, pending: Pending) -> list[Effect]:
+    def _forget(self, pending: InFlightRequest) -> list[Effect]:
         pending.land()
         serial = pending.serial
         del self._pending[serial]
@@ -355,8 +355,8 @@ class Exchange:
             effects.append(CancelTimer(("retry", serial)))
         if pending.waits_for_topic:
             effects.append(CancelTimer(("unknown", serial)))
-        if pending.ask.patience_ms is not None:
-            effects.append(CancelTimer(("patience", serial)))
+        if pending.ask.retry_timeout_ms is not None:
+            effects.append(CancelTimer(("retry_timeout", serial)))
         return effects
 
     def _withdraw(self, owner: Owner) -> list[Effect]:
@@ -364,7 +364,7 @@ class Exchange:
         effects = [effect for pending in gone for effect in (*self._cancel(pending), *self._forget(pending))]
         return [*effects, CancelTimers(owner)]
 
-    def _cancel(self, pending: Pending) -> list[Effect]:
+    def _cancel(self, pending: InFlightRequest) -> list[Effect]:
         """Tell whoever is asked that nobody waits, so that nothing is kept or locked for this client."""
         if pending.connection is None or pending.attempt not in pending.connection.in_flight:
             return []

@@ -18,7 +18,7 @@ from itertools import count
 
 from msgspec import UNSET, Struct
 
-from ..addresses import Place
+from ..addresses import TopicPartition
 from ..compression import Buffer
 from ..protocol.data import Fetch, FetchReply, Isolation, ListOffsets, ListOffsetsReply
 from ..protocol.errors import ErrorBody, ErrorCode
@@ -32,23 +32,23 @@ UNKNOWN_TOPIC_PAUSE_MS = 500
 class StartFetching(Struct, frozen=True):
     """Follow partitions from an offset; None: from the committed one, or what `auto_offset_reset` says."""
 
-    starts: dict[Place, tuple[int, int | None]]
+    starts: dict[TopicPartition, tuple[int, int | None]]
     """Epoch and offset."""
 
 
 class StopFetching(Struct, frozen=True):
-    places: tuple[Place, ...]
+    tps: tuple[TopicPartition, ...]
 
 
 class SetPaused(Struct, frozen=True):
-    places: tuple[Place, ...]
+    tps: tuple[TopicPartition, ...]
     is_paused: bool
 
 
 class Consumed(Struct, frozen=True):
     """The program has taken a chunk: there is room again."""
 
-    place: Place
+    tp: TopicPartition
     epoch: int
     size_bytes: int
 
@@ -56,14 +56,14 @@ class Consumed(Struct, frozen=True):
 class GaveUp(Struct, frozen=True):
     """The program cannot read on: what was fetched is damaged. Nothing more is fetched until a start at an offset."""
 
-    place: Place
+    tp: TopicPartition
     epoch: int
 
 
 class Located(Struct, frozen=True):
     """Where a partition starts, or goes on after its position was void, and what the position belongs to."""
 
-    place: Place
+    tp: TopicPartition
     epoch: int
     offset: int
     topic_id: str | None = None
@@ -79,7 +79,7 @@ class Located(Struct, frozen=True):
 class Chunk(Struct, frozen=True):
     """Fetched bytes of one partition: runs of whole batches."""
 
-    place: Place
+    tp: TopicPartition
     epoch: int
     frames: tuple[Buffer, ...]
     size_bytes: int
@@ -94,7 +94,7 @@ class Chunk(Struct, frozen=True):
 class Trouble(Struct, frozen=True):
     """A partition cannot be read on, until the program seeks. `offset` is -1 when there is none."""
 
-    place: Place
+    tp: TopicPartition
     epoch: int
     offset: int
     error: ErrorBody
@@ -141,10 +141,10 @@ class Fetching:
         self._min_bytes = min_bytes
         self._prefetch_bytes = prefetch_bytes
         self._request_timeout_ms = request_timeout_ms
-        self._followers: dict[Place, _Follower] = {}
-        self._paused: set[Place] = set()
+        self._followers: dict[TopicPartition, _Follower] = {}
+        self._paused: set[TopicPartition] = set()
         self._serials = count(1)
-        self._locating: dict[int, dict[Place, int]] = {}
+        self._locating: dict[int, dict[TopicPartition, int]] = {}
 
     @property
     def buffered_bytes(self) -> int:
@@ -154,74 +154,74 @@ class Fetching:
         match event:
             case StartFetching(starts=starts):
                 return self._on_start(starts)
-            case StopFetching(places=places):
-                for place in places:
-                    self._followers.pop(place, None)
-                    self._paused.discard(place)
+            case StopFetching(tps=tps):
+                for tp in tps:
+                    self._followers.pop(tp, None)
+                    self._paused.discard(tp)
                 return self._fetch_all()
-            case SetPaused(places=places, is_paused=True):
-                self._paused.update(places)
+            case SetPaused(tps=tps, is_paused=True):
+                self._paused.update(tps)
                 return []
-            case SetPaused(places=places):
-                self._paused.difference_update(places)
+            case SetPaused(tps=tps):
+                self._paused.difference_update(tps)
                 return self._fetch_all()
-            case Consumed(place=place, epoch=epoch, size_bytes=size_bytes):
-                follower = self._follower(place, epoch)
+            case Consumed(tp=tp, epoch=epoch, size_bytes=size_bytes):
+                follower = self._follower(tp, epoch)
                 if follower is not None:
                     follower.buffered_bytes -= size_bytes
                 return self._fetch_all()
-            case GaveUp(place=place, epoch=epoch):
-                follower = self._follower(place, epoch)
+            case GaveUp(tp=tp, epoch=epoch):
+                follower = self._follower(tp, epoch)
                 if follower is not None:
                     follower.is_halted = True
                     follower.buffered_bytes = 0
                 return self._fetch_all()
-            case Answered(key=("fetch", place, epoch), reply=FetchReply() as reply, payload=payload):
-                return self._on_fetched(place, epoch, reply, tuple(payload))
+            case Answered(key=("fetch", tp, epoch), reply=FetchReply() as reply, payload=payload):
+                return self._on_fetched(tp, epoch, reply, tuple(payload))
             case Answered(key=("committed", serial), reply=FetchOffsetsReply() as reply):
                 return self._on_committed(serial, reply)
-            case Answered(key=("reset", place, epoch), reply=ListOffsetsReply() as reply):
-                return self._on_reset(place, epoch, reply)
+            case Answered(key=("reset", tp, epoch), reply=ListOffsetsReply() as reply):
+                return self._on_reset(tp, epoch, reply)
             case Failed(key=("committed", serial), error=error):
                 return self._on_no_committed(serial, error)
-            case Failed(key=(kind, place, epoch), error=error):
-                return self._on_failed(kind, place, epoch, error, now)
-            case TimerFired(key=("again", place, epoch)):
-                follower = self._follower(place, epoch)
-                return self._resume(place, follower) if follower is not None else []
+            case Failed(key=(kind, tp, epoch), error=error):
+                return self._on_failed(kind, tp, epoch, error, now)
+            case TimerFired(key=("again", tp, epoch)):
+                follower = self._follower(tp, epoch)
+                return self._resume(tp, follower) if follower is not None else []
         raise AssertionError(f"no such event: {event!r}")
 
-    def _follower(self, place: Place, epoch: int) -> _Follower | None:
-        follower = self._followers.get(place)
+    def _follower(self, tp: TopicPartition, epoch: int) -> _Follower | None:
+        follower = self._followers.get(tp)
         return follower if follower is not None and follower.epoch == epoch else None
 
     # Where to start.
 
-    def _on_start(self, starts: dict[Place, tuple[int, int | None]]) -> list[Effect]:
+    def _on_start(self, starts: dict[TopicPartition, tuple[int, int | None]]) -> list[Effect]:
         effects: list[Effect] = []
-        unlocated: dict[Place, int] = {}
-        for place, (epoch, offset) in starts.items():
-            before = self._followers.get(place)
+        unlocated: dict[TopicPartition, int] = {}
+        for tp, (epoch, offset) in starts.items():
+            before = self._followers.get(tp)
             # Where a program seeks is its own decision: only a member's position stays the group's.
             reset_epoch = before.reset_epoch if before is not None and self._is_member else None
-            self._followers[place] = _Follower(epoch, offset, reset_epoch=reset_epoch)
+            self._followers[tp] = _Follower(epoch, offset, reset_epoch=reset_epoch)
             if offset is None:
-                unlocated[place] = epoch
+                unlocated[tp] = epoch
             else:
-                effects.append(Located(place, epoch, offset, reset_epoch=reset_epoch))
+                effects.append(Located(tp, epoch, offset, reset_epoch=reset_epoch))
         return effects + self._locate(unlocated) + self._fetch_all()
 
-    def _locate(self, places: dict[Place, int]) -> list[Effect]:
-        if not places:
+    def _locate(self, tps: dict[TopicPartition, int]) -> list[Effect]:
+        if not tps:
             return []
-        for place in places:
-            self._followers[place].is_busy = True
+        for tp in tps:
+            self._followers[tp].is_busy = True
         if self._group is None:
-            return [effect for place, epoch in places.items() for effect in self._ask_reset(place, epoch)]
+            return [effect for tp, epoch in tps.items() for effect in self._ask_reset(tp, epoch)]
         serial = next(self._serials)
-        self._locating[serial] = places
+        self._locating[serial] = tps
         partitions: dict[str, list[int]] = {}
-        for topic, partition in sorted(places):
+        for topic, partition in sorted(tps):
             partitions.setdefault(topic, []).append(partition)
         request = FetchOffsets(group=self._group, partitions=partitions)
         key = ("committed", serial)
@@ -230,73 +230,71 @@ class Fetching:
     def _on_committed(self, serial: int, reply: FetchOffsetsReply) -> list[Effect]:
         committed = {(item.topic, item.partition): item for item in reply.offsets}
         effects: list[Effect] = []
-        for place, epoch in self._locating.pop(serial).items():
-            follower = self._follower(place, epoch)
+        for tp, epoch in self._locating.pop(serial).items():
+            follower = self._follower(tp, epoch)
             if follower is None:
                 continue
-            follower.topic_id = reply.topic_ids.get(place[0])
+            follower.topic_id = reply.topic_ids.get(tp[0])
             follower.reset_epoch = reply.reset_epoch
-            if (item := committed.get(place)) is not None:
+            if (item := committed.get(tp)) is not None:
                 follower.reset_epoch = reply.reset_epoch if item.reset_epoch is UNSET else item.reset_epoch
                 follower.leader_epoch = None if item.leader_epoch is UNSET else item.leader_epoch
-                effects += self._on_located(place, follower, item.offset)
+                effects += self._on_located(tp, follower, item.offset)
             else:
-                effects += self._ask_reset(place, epoch)
+                effects += self._ask_reset(tp, epoch)
         return effects
 
     def _on_no_committed(self, serial: int, error: ErrorBody) -> list[Effect]:
-        places = {
-            place: epoch
-            for place, epoch in self._locating.pop(serial).items()
-            if self._follower(place, epoch) is not None
+        tps = {
+            tp: epoch
+            for tp, epoch in self._locating.pop(serial).items()
+            if self._follower(tp, epoch) is not None
         }
         if error.retriable:
-            return self._locate(places)
+            return self._locate(tps)
         if error.code == ErrorCode.UNKNOWN_GROUP:
-            return [effect for place, epoch in places.items() for effect in self._ask_reset(place, epoch)]
-        return [effect for place, epoch in places.items() for effect in self._halt(place, epoch, error)]
+            return [effect for tp, epoch in tps.items() for effect in self._ask_reset(tp, epoch)]
+        return [effect for tp, epoch in tps.items() for effect in self._halt(tp, epoch, error)]
 
-    def _ask_reset(self, place: Place, epoch: int, at: OffsetReset | None = None) -> list[Effect]:
-        at = at or ("earliest" if self._followers[place].is_older else self._reset)
+    def _ask_reset(self, tp: TopicPartition, epoch: int, at: OffsetReset | None = None) -> list[Effect]:
+        at = at or ("earliest" if self._followers[tp].is_older else self._reset)
         if at == "error":
-            return self._halt(place, epoch, ErrorBody("NO_OFFSET", "no committed offset"))
-        topic, partition = place
+            return self._halt(tp, epoch, ErrorBody("NO_OFFSET", "no committed offset"))
+        topic, partition = tp
         request = ListOffsets(topic=topic, partition=partition, at=at, isolation=self._isolation)
         address = partition_address(topic, partition)
-        key = ("reset", place, epoch)
+        key = ("reset", tp, epoch)
         return [Ask(key, address, request, ListOffsetsReply, timeout_ms=self._request_timeout_ms)]
 
-    def _on_reset(self, place: Place, epoch: int, reply: ListOffsetsReply) -> list[Effect]:
-        follower = self._follower(place, epoch)
+    def _on_reset(self, tp: TopicPartition, epoch: int, reply: ListOffsetsReply) -> list[Effect]:
+        follower = self._follower(tp, epoch)
         if follower is None:
             return []
         if follower.topic_id is None and reply.topic_id is not UNSET:
             follower.topic_id = reply.topic_id
         follower.leader_epoch = None if reply.leader_epoch is UNSET else reply.leader_epoch
-        return self._on_located(place, follower, reply.offset)
+        return self._on_located(tp, follower, reply.offset)
 
     def _on_located(
-        self, place: Place, follower: _Follower, offset: int, lost_from: int | None = None
+        self, tp: TopicPartition, follower: _Follower, offset: int, lost_from: int | None = None
     ) -> list[Effect]:
         follower.offset = offset
         follower.is_busy = False
         origin = (follower.topic_id, follower.reset_epoch, follower.leader_epoch)
-        return [Located(place, follower.epoch, offset, *origin, lost_from), *self._fetch(place, follower)]
+        return [Located(tp, follower.epoch, offset, *origin, lost_from), *self._fetch(tp, follower)]
 
     # Reading ahead.
 
     def _fetch_all(self) -> list[Effect]:
-        return [
-            effect for place, follower in self._followers.items() for effect in self._fetch(place, follower)
-        ]
+        return [effect for tp, follower in self._followers.items() for effect in self._fetch(tp, follower)]
 
-    def _fetch(self, place: Place, follower: _Follower) -> list[Effect]:
-        if follower.is_busy or follower.is_halted or follower.offset is None or place in self._paused:
+    def _fetch(self, tp: TopicPartition, follower: _Follower) -> list[Effect]:
+        if follower.is_busy or follower.is_halted or follower.offset is None or tp in self._paused:
             return []
         if follower.buffered_bytes >= 2 * self._max_bytes or self.buffered_bytes >= self._prefetch_bytes:
             return []
         follower.is_busy = True
-        topic, partition = place
+        topic, partition = tp
         request = Fetch(
             topic=topic,
             partition=partition,
@@ -309,14 +307,14 @@ class Fetching:
             topic_id=follower.topic_id,
             leader_epoch=follower.leader_epoch,
         )
-        key = ("fetch", place, follower.epoch)
+        key = ("fetch", tp, follower.epoch)
         timeout_ms = self._max_wait_ms + self._request_timeout_ms
         return [Ask(key, partition_address(topic, partition), request, FetchReply, timeout_ms=timeout_ms)]
 
     def _on_fetched(
-        self, place: Place, epoch: int, reply: FetchReply, frames: tuple[Buffer, ...]
+        self, tp: TopicPartition, epoch: int, reply: FetchReply, frames: tuple[Buffer, ...]
     ) -> list[Effect]:
-        follower = self._follower(place, epoch)
+        follower = self._follower(tp, epoch)
         if follower is None or follower.is_halted:
             return []
         follower.is_busy = False
@@ -329,13 +327,13 @@ class Fetching:
         size_bytes = sum(len(frame) for frame in frames)
         follower.buffered_bytes += size_bytes
         # The next fetch goes out before the program hears of this chunk: it decodes while the broker reads.
-        effects = self._fetch(place, follower)
+        effects = self._fetch(tp, follower)
         if frames or has_moved:  # compaction may have left nothing of a stretch: the position passes it
             aborted = () if reply.aborted is UNSET else reply.aborted
             left_out = frozenset((each.producer_id, each.producer_epoch) for each in aborted)
             effects.append(
                 Chunk(
-                    place,
+                    tp,
                     epoch,
                     frames,
                     size_bytes,
@@ -347,59 +345,63 @@ class Fetching:
             )
         return effects
 
-    def _on_failed(self, kind: str, place: Place, epoch: int, error: ErrorBody, now: int) -> list[Effect]:
-        follower = self._follower(place, epoch)
+    def _on_failed(
+        self, kind: str, tp: TopicPartition, epoch: int, error: ErrorBody, now: int
+    ) -> list[Effect]:
+        follower = self._follower(tp, epoch)
         if follower is None:
             return []
         if error.retriable:
-            return self._resume(place, follower)
+            return self._resume(tp, follower)
         if error.code == ErrorCode.OFFSET_OUT_OF_RANGE and kind == "fetch" and self._reset != "error":
             is_beginning = follower.offset == 0  # of which retention has left less
             follower.offset = None
-            return self._ask_reset(place, epoch, "earliest" if is_beginning else self._reset)
+            return self._ask_reset(tp, epoch, "earliest" if is_beginning else self._reset)
         if error.code == ErrorCode.LOG_TRUNCATED and kind == "fetch" and self._reset != "error":
-            return self._on_truncated(place, follower, error)
+            return self._on_truncated(tp, follower, error)
         if self._is_member and error.code in (ErrorCode.UNKNOWN_TOPIC, ErrorCode.UNKNOWN_PARTITION):
             # The topic is gone and the coordinator will take the partition away; until then there is nothing to do.
-            return [SetTimer(("again", place, epoch), now + UNKNOWN_TOPIC_PAUSE_MS)]
+            return [SetTimer(("again", tp, epoch), now + UNKNOWN_TOPIC_PAUSE_MS)]
         if error.code == ErrorCode.UNKNOWN_TOPIC_ID:
-            return self._on_replaced(place, follower, error, now)
-        return self._halt(place, epoch, error)
+            return self._on_replaced(tp, follower, error, now)
+        return self._halt(tp, epoch, error)
 
-    def _on_truncated(self, place: Place, follower: _Follower, error: ErrorBody) -> list[Effect]:
+    def _on_truncated(self, tp: TopicPartition, follower: _Follower, error: ErrorBody) -> list[Effect]:
         """What was read has been lost: go on with what took its place, as Kafka's consumers do (KIP-320)."""
         assert error.next_offset is not UNSET
         lost_from, follower.leader_epoch = follower.offset, None
-        return self._on_located(place, follower, error.next_offset, lost_from)
+        return self._on_located(tp, follower, error.next_offset, lost_from)
 
-    def _on_replaced(self, place: Place, follower: _Follower, error: ErrorBody, now: int) -> list[Effect]:
+    def _on_replaced(
+        self, tp: TopicPartition, follower: _Follower, error: ErrorBody, now: int
+    ) -> list[Effect]:
         """The position is of an earlier topic of this name, and void."""
-        again = SetTimer(("again", place, follower.epoch), now + UNKNOWN_TOPIC_PAUSE_MS)
+        again = SetTimer(("again", tp, follower.epoch), now + UNKNOWN_TOPIC_PAUSE_MS)
         if self._is_member:
             return [again]  # the coordinator takes the partition away, and assigns that of the new topic
         if self._reset == "error":
-            return self._halt(place, follower.epoch, error)
+            return self._halt(tp, follower.epoch, error)
         follower.offset = follower.topic_id = None
         follower.reset_epoch = follower.leader_epoch = None
         follower.is_older = True
         if self._group is None:
-            return self._ask_reset(place, follower.epoch)
+            return self._ask_reset(tp, follower.epoch)
         return [again]  # until the group's coordinator has heard of it too
 
-    def _resume(self, place: Place, follower: _Follower) -> list[Effect]:
+    def _resume(self, tp: TopicPartition, follower: _Follower) -> list[Effect]:
         follower.is_busy = False
         if follower.offset is not None:
-            return self._fetch(place, follower)
+            return self._fetch(tp, follower)
         if follower.topic_id is None:
-            return self._locate({place: follower.epoch})
+            return self._locate({tp: follower.epoch})
         follower.is_busy = True
-        return self._ask_reset(place, follower.epoch)
+        return self._ask_reset(tp, follower.epoch)
 
-    def _halt(self, place: Place, epoch: int, error: ErrorBody) -> list[Effect]:
-        follower = self._followers[place]
+    def _halt(self, tp: TopicPartition, epoch: int, error: ErrorBody) -> list[Effect]:
+        follower = self._followers[tp]
         follower.is_halted = True
         follower.is_busy = False
-        return [Trouble(place, epoch, -1 if follower.offset is None else follower.offset, error)]
+        return [Trouble(tp, epoch, -1 if follower.offset is None else follower.offset, error)]
 
 
 def fetching_for(group: str | None, options: ConsumerOptions, *, is_member: bool) -> Fetching:

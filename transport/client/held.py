@@ -4,7 +4,7 @@ A patient publisher waits for room, and time in which a partition is held does n
 Called by accumulator.py, under its lock.
 """
 
-from ..addresses import Place
+from ..addresses import TopicPartition
 from ..protocol.errors import ErrorBody
 from .errors import Backpressure
 
@@ -14,21 +14,21 @@ class HeldPartitions:
         self.is_patient = is_patient
         self.excused_s = 0.0
         """The time up to which no wait for room counts."""
-        self._held: dict[Place, ErrorBody] = {}
+        self._held: dict[TopicPartition, ErrorBody] = {}
         """What each said last."""
 
-    def __contains__(self, place: Place) -> bool:
-        return place in self._held
+    def __contains__(self, tp: TopicPartition) -> bool:
+        return tp in self._held
 
-    def hold(self, place: Place, error: ErrorBody, now_s: float) -> None:
-        self._held[place] = error
+    def hold(self, tp: TopicPartition, error: ErrorBody, now_s: float) -> None:
+        self._held[tp] = error
         if self.is_patient:
             self.excused_s = now_s
 
-    def release(self, place: Place) -> None:
-        self._held.pop(place, None)
+    def release(self, tp: TopicPartition) -> None:
+        self._held.pop(tp, None)
 
-    def check(self, place: Place) -> None:
+    def check(self, tp: TopicPartition) -> None:
         """Raises Backpressure for an impatient publisher."""
-        if not self.is_patient and place in self._held:
-            raise Backpressure.from_body(self._held[place])
+        if not self.is_patient and tp in self._held:
+            raise Backpressure.from_body(self._held[tp])

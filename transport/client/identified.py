@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from msgspec import UNSET
 
-from ..addresses import Place, partition_address
+from ..addresses import TopicPartition, partition_address
 from ..protocol.data import Acks, Produce, ProducedBatch, ProduceReply
 from ..protocol.errors import ErrorBody, ErrorCode
 from ..protocol.message import Reply, Request
@@ -37,22 +37,22 @@ class Question(NamedTuple):
     payload: Payload = ()
 
 
-class Dialog(NamedTuple):
+class RequestKind(NamedTuple):
     """What lanes of one kind say: `question(lane, batches, now)`, and of each batch `results(reply)`.
 
     `name` is the first part of the machine's keys.
     """
 
     name: str
-    question: Callable[[Place, Sequence[Any], int], Question]
+    question: Callable[[TopicPartition, Sequence[Any], int], Question]
     results: Callable[[Any], Sequence[ProducedBatch]]
 
 
-def identified_dialog(acks: Acks, frame_of: Callable[[Any], bytes]) -> Dialog:
+def identified_dialog(acks: Acks, frame_of: Callable[[Any], bytes]) -> RequestKind:
     """`frame_of(batch)` is a batch's bytes."""
 
-    def question(place: Place, batches: Sequence[Any], _: int) -> Question:
-        topic, partition = place
+    def question(tp: TopicPartition, batches: Sequence[Any], _: int) -> Question:
+        topic, partition = tp
         request = Produce(topic=topic, partition=partition, acks=acks)
         payload = tuple(frame_of(batch) for batch in batches)
         return Question(partition_address(topic, partition), request, ProduceReply, payload)
@@ -60,7 +60,7 @@ def identified_dialog(acks: Acks, frame_of: Callable[[Any], bytes]) -> Dialog:
     def results(reply: ProduceReply) -> Sequence[ProducedBatch]:
         return reply.batches
 
-    return Dialog("identified", question, results)
+    return RequestKind("identified", question, results)
 
 
 class Identified:
@@ -68,7 +68,7 @@ class Identified:
 
     def __init__(
         self,
-        dialog: Dialog,
+        dialog: RequestKind,
         *,
         delivery_timeout_ms: int,
         request_timeout_ms: int,
@@ -80,26 +80,26 @@ class Identified:
         self._request_timeout_ms = request_timeout_ms
         self._is_patient = is_patient
         """Whether time in which a partition refuses for backpressure counts for no record."""
-        self._held: set[Place] = set()
+        self._held: set[TopicPartition] = set()
         """Partitions that refuse, from the refusal to the next answer."""
-        self._paused: set[Place] = set()
+        self._paused: set[TopicPartition] = set()
         """Those of them that are left alone for now."""
-        self._excused_ms: dict[Place, int] = {}
-        self._waiting: dict[Place, deque[Any]] = {}
-        self._under_way: dict[Place, list[Any]] = {}
-        self._receipts: dict[Place, Receipt] = {}
+        self._stopped_clock_ms: dict[TopicPartition, int] = {}
+        self._waiting: dict[TopicPartition, deque[Any]] = {}
+        self._under_way: dict[TopicPartition, list[Any]] = {}
+        self._receipts: dict[TopicPartition, Receipt] = {}
         """Of the requests under way."""
         self._doubtful: set[int] = set()
         """By `id`, batches that were in a request which left and was not answered."""
 
-    def put(self, key: Place, batch: Any, now: int) -> list[Effect]:
+    def put(self, key: TopicPartition, batch: Any, now: int) -> list[Effect]:
         """One more record of a partition."""
         self._waiting.setdefault(key, deque()).append(batch)
         return self._send(key, now)
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         assert isinstance(event, Answered | Failed | TimerFired)
-        key: Place = event.key[1]
+        key: TopicPartition = event.key[1]
         if isinstance(event, TimerFired):
             self._paused.discard(key)
             return self._repeat(key, now) if key in self._under_way else self._send(key, now)
@@ -118,16 +118,16 @@ class Identified:
             effects += self._on_results(key, batches, event.reply, now)
         return effects + self._send(key, now)
 
-    def _hold(self, key: Place, batches: list[Any], error: ErrorBody, now: int) -> list[Effect]:
+    def _hold(self, key: TopicPartition, batches: list[Any], error: ErrorBody, now: int) -> list[Effect]:
         """Nothing of them was written: they wait before all others."""
         self._waiting.setdefault(key, deque()).extendleft(reversed(batches))
         self._held.add(key)
         self._paused.add(key)
         if self._is_patient:
-            self._excused_ms[key] = now
+            self._stopped_clock_ms[key] = now
         return [LaneHeld(key, error), SetTimer((self.name, key), now + _wait_ms(error, HELD_MS))]
 
-    def _repeat(self, key: Place, now: int) -> list[Effect]:
+    def _repeat(self, key: TopicPartition, now: int) -> list[Effect]:
         """The pause after refusals one by one is over."""
         batches = self._under_way.pop(key)
         late = [batch for batch in batches if self._left_ms(key, batch, now) <= 0]
@@ -146,7 +146,7 @@ class Identified:
         self._waiting.clear()
         return [effect for key, batches in lanes for effect in self._failures(key, batches, error)]
 
-    def _send(self, key: Place, now: int) -> list[Effect]:
+    def _send(self, key: TopicPartition, now: int) -> list[Effect]:
         queue = self._waiting.get(key)
         if key in self._under_way or key in self._paused or not queue:
             return []
@@ -165,14 +165,14 @@ class Identified:
             batches.append(queue.popleft())
         return [*effects, self._ask(key, batches, now)]
 
-    def _ask(self, key: Place, batches: list[Any], now: int) -> Ask:
+    def _ask(self, key: TopicPartition, batches: list[Any], now: int) -> Ask:
         self._under_way[key] = batches
         address, request, reply_type, payload = self._dialog.question(key, batches, now)
         timeout_ms = min(self._request_timeout_ms, self._left_ms(key, batches[0], now))
         receipt = self._receipts[key] = Receipt()
         return Ask((self.name, key), address, request, reply_type, payload, timeout_ms, receipt=receipt)
 
-    def _on_results(self, key: Place, batches: list[Any], reply: Reply, now: int) -> list[Effect]:
+    def _on_results(self, key: TopicPartition, batches: list[Any], reply: Reply, now: int) -> list[Effect]:
         effects: list[Effect] = []
         again: list[Any] = []
         for batch, result in zip(batches, self._dialog.results(reply), strict=True):
@@ -198,7 +198,7 @@ class Identified:
             effects.append(SetTimer((self.name, key), now + _wait_ms(refusal, AGAIN_MS)))
         return effects
 
-    def _failures(self, key: Place, batches: list[Any], error: ErrorBody) -> list[Effect]:
+    def _failures(self, key: TopicPartition, batches: list[Any], error: ErrorBody) -> list[Effect]:
         """What was in a request without an answer may have been written."""
         doubtful = self._doubtful & set(map(id, batches))
         self._doubtful -= doubtful
@@ -207,8 +207,8 @@ class Identified:
             for batch in batches
         ]
 
-    def _left_ms(self, key: Place, batch: Any, now: int) -> int:
-        counts_from_ms: int = max(batch.created_ms, self._excused_ms.get(key, 0))
+    def _left_ms(self, key: TopicPartition, batch: Any, now: int) -> int:
+        counts_from_ms: int = max(batch.created_ms, self._stopped_clock_ms.get(key, 0))
         return counts_from_ms + self._delivery_timeout_ms - now
 
 

@@ -28,7 +28,7 @@ from typing import Protocol
 
 from msgspec import UNSET, Struct, field
 
-from ..addresses import Place
+from ..addresses import TopicPartition
 from ..batch import SEQUENCE_LIMIT
 from ..protocol.errors import ErrorBody, ErrorCode
 from .asking import Receipt
@@ -60,7 +60,7 @@ class Batch(Protocol):
     def created_ms(self) -> int: ...
 
 
-class Identity(Struct, frozen=True):
+class ProducerIdentity(Struct, frozen=True):
     producer_id: int
     epoch: int
 
@@ -88,7 +88,7 @@ class Transmission(Struct, frozen=True):
     """Send `batch` under these numbers."""
 
     batch: Batch
-    identity: Identity
+    identity: ProducerIdentity
     sequence: int
     token: int
     receipt: Receipt
@@ -103,14 +103,14 @@ class GivenUp(Struct, frozen=True):
     is_uncertain: bool
 
 
-class ProducerLane:
+class PartitionSequence:
     """The batches of one partition, from the first attempt to the last answer."""
 
-    def __init__(self, key: Place, tokens: Iterator[int], topic_id: str | None = None) -> None:
+    def __init__(self, key: TopicPartition, tokens: Iterator[int], topic_id: str | None = None) -> None:
         self.key = key
         self.topic_id = topic_id
         """Of the topic that the sequences count in; None: whichever has the name."""
-        self.identity: Identity | None = None
+        self.identity: ProducerIdentity | None = None
         self.failures = 0
         self.retry_at: int | None = None
         self._tokens = tokens
@@ -124,7 +124,7 @@ class ProducerLane:
         """The partition has refused for backpressure: so long it wants to be left alone."""
         self.is_held = False
         """From a refusal for backpressure until the next acknowledgement."""
-        self.excused_ms = 0
+        self.stopped_clock_ms = 0
         """The time up to which no batch grows old."""
         self._starts_again = False
         self._is_forgotten = False
@@ -261,7 +261,7 @@ class ProducerLane:
         self._flights.clear()
         self._next_sequence = 0
         epoch = self.identity.epoch + 1
-        self.identity = Identity(self.identity.producer_id, epoch) if epoch <= MAX_EPOCH else None
+        self.identity = ProducerIdentity(self.identity.producer_id, epoch) if epoch <= MAX_EPOCH else None
 
     def resume(self) -> list[Transmission]:
         """The backoff is over: everything in flight again, in order, then what waits; after a hold the oldest first."""
@@ -279,7 +279,7 @@ class ProducerLane:
             reason += f"; last answer: {self._last_error.code}: {self._last_error.message}"
         error = ErrorBody(ErrorCode.TIMED_OUT, reason)
         expired: list[GivenUp] = []
-        if self.excused_ms >= created_before:
+        if self.stopped_clock_ms >= created_before:
             return expired
         while self._flights and self._flights[0].batch.created_ms < created_before:
             flight = self._flights.popleft()
@@ -293,7 +293,7 @@ class ProducerLane:
     def oldest_ms(self) -> int | None:
         """When the oldest batch was created; or the end of its excuse, if that is later."""
         oldest = self._flights[0].batch if self._flights else self._queue[0] if self._queue else None
-        return None if oldest is None else max(oldest.created_ms, self.excused_ms)
+        return None if oldest is None else max(oldest.created_ms, self.stopped_clock_ms)
 
     def give_up(self, error: ErrorBody) -> list[GivenUp]:
         """Take everything out: the producer is at its end."""

@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
-from ..addresses import Place
+from ..addresses import TopicPartition
 from ..protocol.errors import ErrorBody, ErrorCode
 from ..protocol.groups import AssignorName, GroupHeartbeat, GroupHeartbeatReply, LeaveGroup
 from ..protocol.message import Done, TopicPartitions
@@ -55,7 +55,7 @@ class PollChecked(Struct, frozen=True):
 class Confirmed(Struct, frozen=True):
     """The program's thread holds exactly these partitions now."""
 
-    owned: frozenset[Place]
+    owned: frozenset[TopicPartition]
 
 
 class LeaveRequested(Struct, frozen=True):
@@ -67,11 +67,11 @@ class LeaveRequested(Struct, frozen=True):
 class Target(Struct, frozen=True):
     """What the member should own. `is_lost`: it owns nothing any more, whether it let go or not."""
 
-    places: frozenset[Place]
+    tps: frozenset[TopicPartition]
     is_lost: bool = False
 
 
-class Left(Struct, frozen=True):
+class MemberLeft(Struct, frozen=True):
     """The group knows that the member is gone, or could not be told, or is not to be told."""
 
 
@@ -125,8 +125,8 @@ class Membership:
         self._client_id = client_id
         self._retry = retry
         self._jitter = jitter
-        self._owned: frozenset[Place] = frozenset()
-        self._target: frozenset[Place] = frozenset()
+        self._owned: frozenset[TopicPartition] = frozenset()
+        self._target: frozenset[TopicPartition] = frozenset()
         self._beat = 0
         self._sent_at = 0
         self._failures = 0
@@ -144,13 +144,13 @@ class Membership:
             case Confirmed(owned=owned):
                 return self._on_confirmed(owned, now)
             case LeaveRequested(is_told=is_told):
-                return self._leave(Left(), is_told=is_told)
+                return self._leave(MemberLeft(), is_told=is_told)
             case Answered(key=("beat", number), reply=GroupHeartbeatReply() as reply):
                 return self._on_reply(reply, now) if number == self._beat and self.state != "out" else []
             case Failed(key=("beat", number), error=error):
                 return self._on_refusal(error, now) if number == self._beat and self.state != "out" else []
             case Answered(key=key) | Failed(key=key) if key == _LEAVE:
-                return [Left()]
+                return [MemberLeft()]
             case TimerFired(key=key) if key == _BEAT_AGAIN:
                 return self._send(now) if self.state != "out" else []
             case TimerFired(key=key) if key == _LEASE:
@@ -207,7 +207,9 @@ class Membership:
         self._become(reply.member_id, reply.generation)
         effects: list[Effect] = [SetTimer(_LEASE, self._sent_at + self._session_timeout_ms)]
         target = frozenset(
-            (topic, partition) for topic, partitions in reply.assignment.items() for partition in partitions
+            TopicPartition(topic, partition)
+            for topic, partitions in reply.assignment.items()
+            for partition in partitions
         )
         is_news = target != self._target or reply.generation != generation
         if target != self._target:
@@ -217,7 +219,7 @@ class Membership:
             return effects + self._send(now)
         return [*effects, SetTimer(_BEAT_AGAIN, now + MIN_INTERVAL_MS)]
 
-    def _on_confirmed(self, owned: frozenset[Place], now: int) -> list[Effect]:
+    def _on_confirmed(self, owned: frozenset[TopicPartition], now: int) -> list[Effect]:
         if self.state != "member" or owned == self._owned or not owned <= self._owned | self._target:
             return []
         self._owned = owned
@@ -274,9 +276,9 @@ class Membership:
         return [*effects, Ask(_LEAVE, GATEWAY, request, Done, timeout_ms=timeout_ms, is_retried=False)]
 
 
-def _by_topic(places: Iterable[Place]) -> TopicPartitions:
+def _by_topic(tps: Iterable[TopicPartition]) -> TopicPartitions:
     found: TopicPartitions = {}
-    for topic, partition in sorted(places):
+    for topic, partition in sorted(tps):
         found.setdefault(topic, []).append(partition)
     return found
 

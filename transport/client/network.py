@@ -22,7 +22,7 @@ from weakref import WeakSet
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from ..addresses import place_of
+from ..addresses import topic_partition_of
 from ..clock import Clock
 from ..codec import encode_header
 from ..endpoints import tcp_place
@@ -197,7 +197,7 @@ class Network:
         *,
         timeout_ms: int,
         is_retried: bool = True,
-        patience_ms: int | None = None,
+        retry_timeout_ms: int | None = None,
     ) -> ReplyT:
         """Ask and wait for the answer. Raises a ProtocolError, TimedOut above all, or Closed."""
         ask = Ask(
@@ -207,7 +207,7 @@ class Network:
             reply_type,
             timeout_ms=timeout_ms,
             is_retried=is_retried,
-            patience_ms=patience_ms,
+            retry_timeout_ms=retry_timeout_ms,
         )
         return self.exchange(ask).reply  # type: ignore[no-any-return]
 
@@ -375,7 +375,7 @@ class Network:
 def _refuse_unsendable(ask: Ask) -> None:
     """What a program got wrong fails in its own thread: that of the network is everybody's."""
     try:
-        place_of(ask.address)
+        topic_partition_of(ask.address)
         encode_header(ask.request)
     except (OverflowError, TypeError, ValueError) as error:
         op = ask.request.__struct_config__.tag

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-from ..addresses import Place, TopicPartition
+from ..addresses import TopicPartition
 from ..protocol.data import Isolation, ListOffsets, ListOffsetsReply
 from ..protocol.errors import PlanariaError
 from ..protocol.groups import FetchOffsets, FetchOffsetsReply, PartitionOffset
@@ -24,11 +24,13 @@ class OffsetQueries:
         self._isolation: Isolation = isolation
         self._request_timeout_ms = request_timeout_ms
 
-    def committed(self, partitions: Sequence[Place] | None = None) -> dict[TopicPartition, int]:
+    def committed(self, partitions: Sequence[TopicPartition] | None = None) -> dict[TopicPartition, int]:
         """The group's committed offsets, of these partitions or of all; those without one are left out."""
         return by_partition(self.committed_with_metadata(partitions))
 
-    def committed_with_metadata(self, partitions: Iterable[Place] | None = None) -> list[PartitionOffset]:
+    def committed_with_metadata(
+        self, partitions: Iterable[TopicPartition] | None = None
+    ) -> list[PartitionOffset]:
         """As `committed`; waits for transactions that are about to move these offsets."""
         if self._group is None:
             raise PlanariaError("a consumer without a group has no committed offsets")
@@ -40,20 +42,20 @@ class OffsetQueries:
         timeout_ms = self._request_timeout_ms
         return self._network.call(GATEWAY, request, FetchOffsetsReply, timeout_ms=timeout_ms).offsets
 
-    def offsets_for_times(self, times_ms: Mapping[Place, int]) -> dict[TopicPartition, int]:
+    def offsets_for_times(self, times_ms: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         """The first offset at or after a time, by partition; -1 when no message that can be read is that young."""
-        return {TopicPartition(*place): self._offset_at(place, at_ms) for place, at_ms in times_ms.items()}
+        return {TopicPartition(*tp): self._offset_at(tp, at_ms) for tp, at_ms in times_ms.items()}
 
-    def beginning_offsets(self, partitions: Sequence[Place]) -> dict[TopicPartition, int]:
+    def beginning_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """Where each log begins: what lies before was deleted."""
-        return {TopicPartition(*place): self._offset_at(place, "earliest") for place in partitions}
+        return {TopicPartition(*tp): self._offset_at(tp, "earliest") for tp in partitions}
 
-    def end_offsets(self, partitions: Sequence[Place]) -> dict[TopicPartition, int]:
+    def end_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """Where each log ends for this consumer: with `isolation` "read_committed" before the first open transaction."""
-        return {TopicPartition(*place): self._offset_at(place, "latest") for place in partitions}
+        return {TopicPartition(*tp): self._offset_at(tp, "latest") for tp in partitions}
 
-    def _offset_at(self, place: Place, at: int | Literal["earliest", "latest"]) -> int:
-        topic, partition = place
+    def _offset_at(self, tp: TopicPartition, at: int | Literal["earliest", "latest"]) -> int:
+        topic, partition = tp
         request = ListOffsets(topic=topic, partition=partition, at=at, isolation=self._isolation)
         address, timeout_ms = partition_address(topic, partition), self._request_timeout_ms
         return self._network.call(address, request, ListOffsetsReply, timeout_ms=timeout_ms).offset

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args, get_or
 import msgspec
 from msgspec import Meta, Struct
 
-from ..addresses import Place, TopicPartition
+from ..addresses import TopicPartition
 from ..patterns import name_fault
 from ..protocol.data import Acks, Isolation, WaitMilliseconds
 from ..protocol.errors import PlanariaError
@@ -78,7 +78,7 @@ class ConsumerOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     (`instance_id`) keeps its partitions over a restart within the session timeout.
     """
 
-    partitions: Sequence[Place] | None = None
+    partitions: Sequence[TopicPartition] | None = None
     auto_offset_reset: OffsetReset = "latest"
     isolation: Isolation = "read_committed"
     auto_commit: bool = True

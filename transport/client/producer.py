@@ -1,4 +1,5 @@
-"""The producer that programs hold: the accumulator's public face. Its half on the network thread is the pump (`pump.py`).
+"""The producer that programs hold: the accumulator's public face. Its half on the network thread is
+producer_bridge.py.
 
 The hot path is inherited from the accumulator as it stands. Called by `Client.producer`.
 """
@@ -11,7 +12,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Self
 
-from ..addresses import is_internal
+from ..addresses import TopicPartition, is_internal
 from ..batch import Headers
 from ..compression import CODECS, CodecUnavailable, require
 from ..deduplication import identified_batch
@@ -21,16 +22,15 @@ from ..protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from .accumulator import BATCH_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES, Accumulator, Lingers
 from .asking import Answered, Ask
 from .delayed import Schedule, delayed_dialog
-from .delivery import Lane, ProducerBatch
+from .delivery import PartitionQueue, ProducerBatch
 from .errors import Closed, DeliveryFailed, DeliveryUncertain, Forked, TimedOut
 from .exchange_events import Withdrawn
-from .farewell import flush_with_warning, not_at_exit
+from .exit_flush import flush_with_warning, not_at_exit
 from .identified import Identified, identified_dialog
-from .lanes import Identity
+from .lanes import ProducerIdentity
 from .network import Network
 from .options import InvalidOption, ProducerOptions
-from .producing import Producing
-from .pump import (
+from .producer_bridge import (
     Abandoned,
     Begun,
     Concluded,
@@ -39,8 +39,9 @@ from .pump import (
     FlushRequested,
     LaneReady,
     NamedReady,
-    Pump,
+    ProducerBridge,
 )
+from .producing import Producing
 from .retry import RetryPolicy
 
 INTERRUPTED_FLUSH_S = 5.0
@@ -84,7 +85,7 @@ class Producer(Accumulator):
             max_block_ms=options.max_block_ms,
             partitions_of=self._count_partitions,
             largest_batch_of=self._largest_batch,
-            place=self._next_partition,
+            tp=self._next_partition,
             notify=self._announce,
             notify_identified=self._announce_identified,
             now_ms=network.now_ms,
@@ -122,7 +123,7 @@ class Producer(Accumulator):
         )
         self._acks = options.acks
         self._is_transactional = options.transactional_id is not None
-        self._pump = Pump(
+        self._bridge = ProducerBridge(
             self,
             machine,
             identified,
@@ -188,12 +189,14 @@ class Producer(Accumulator):
         now = self._network.now_ms()
         for step in range(partitions):
             chosen = (turn + step) % partitions
-            if self._network.directory.is_online(topic, chosen, now) and not self.is_held((topic, chosen)):
+            if self._network.directory.is_online(topic, chosen, now) and not self.is_held(
+                TopicPartition(topic, chosen)
+            ):
                 return chosen
         return turn % partitions
 
-    def _announce(self, lane: Lane) -> None:
-        self._network.post(self._pump, LaneReady(lane))
+    def _announce(self, lane: PartitionQueue) -> None:
+        self._network.post(self._bridge, LaneReady(lane))
 
     def check(self, topic: str, partition: int | None, size_bytes: int) -> None:
         """Raises what a message with contents of that size would be refused for, as far as can be told beforehand."""
@@ -207,11 +210,11 @@ class Producer(Accumulator):
                 f"{size_bytes} bytes; topic {topic!r} takes messages of {most_bytes}",
             )
 
-    def begin(self, identity: Identity) -> None:
+    def begin(self, identity: ProducerIdentity) -> None:
         """Publish under this identity from now on; what came before is done."""
         self.reopen(identity)
-        if not self._pump.is_sweeping:
-            self._network.post(self._pump, Begun())
+        if not self._bridge.is_sweeping:
+            self._network.post(self._bridge, Begun())
 
     def conclude(self, ask: Callable[[], Ask]) -> Answered:
         """Wait until everything published is done, and for the answer to what is asked then: in the network's own thread.
@@ -219,7 +222,7 @@ class Producer(Accumulator):
         Raises as the asking does. Interrupted, it leaves nothing that is not done.
         """
         try:
-            return self._network.outcome(self._pump, lambda waiter: Concluded(waiter, ask))
+            return self._network.outcome(self._bridge, lambda waiter: Concluded(waiter, ask))
         except PlanariaError:
             raise
         except BaseException:
@@ -228,7 +231,7 @@ class Producer(Accumulator):
 
     def drop(self) -> None:
         """Fail what is not done, and wait until it has failed."""
-        self._network.post(self._pump, Dropped())
+        self._network.post(self._bridge, Dropped())
         for batch in self.unfinished():
             batch.wait(None)
 
@@ -253,7 +256,7 @@ class Producer(Accumulator):
         return super()._schedule(deliver_at, delay, scheduled_id, dedup_id)
 
     def _announce_identified(self, batch: ProducerBatch) -> None:
-        self._network.post(self._pump, NamedReady(batch))
+        self._network.post(self._bridge, NamedReady(batch))
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait up to `timeout` seconds until everything published so far is acknowledged or failed.
@@ -261,14 +264,14 @@ class Producer(Accumulator):
         Failures are for the Deliveries to tell. Raises TimedOut; the deliveries go on.
         """
         deadline = None if timeout is None else monotonic() + timeout
-        self._network.post(self._pump, FlushRequested())
+        self._network.post(self._bridge, FlushRequested())
         try:
             for batch in self.unfinished():
                 left = None if deadline is None else max(0.0, deadline - monotonic())
                 if not batch.wait(left):
                     raise TimedOut(f"{len(self.unfinished())} batches not acknowledged within {timeout} s")
         finally:
-            self._network.post(self._pump, FlushEnded())
+            self._network.post(self._bridge, FlushEnded())
 
     def close(self, timeout: float | None = None) -> None:
         """Flush, then refuse further messages. After `timeout` seconds what is left fails. Raises TimedOut then.
@@ -283,8 +286,8 @@ class Producer(Accumulator):
         try:
             self.flush(timeout)
         finally:
-            self._network.post(self._pump, Abandoned())
-            self._network.post(self._network.owner, Withdrawn(self._pump))
+            self._network.post(self._bridge, Abandoned())
+            self._network.post(self._network.owner, Withdrawn(self._bridge))
             self._network.forget(self)
 
     def __enter__(self) -> Self:

@@ -10,11 +10,11 @@ from typing import Any
 
 from msgspec import Struct
 
-from ..addresses import Place
+from ..addresses import TopicPartition
 from ..protocol.data import Acks, InitProducer, InitProducerReply, ProduceReply
 from ..protocol.errors import ErrorBody, ErrorCode
 from .asking import GATEWAY, Answered, Ask, Effect, Event, Failed, Receipt, SetTimer, TimerFired
-from .lanes import Batch, GivenUp, Identity, ProducerLane, Transmission
+from .lanes import Batch, GivenUp, PartitionSequence, ProducerIdentity, Transmission
 from .retry import Jitter, RetryPolicy
 
 _INIT = "init_producer"
@@ -24,7 +24,7 @@ _EXPIRY = "expiry"
 class BatchTaken(Struct, frozen=True, gc=False):
     """A batch of `lane` is sealed and has to be delivered."""
 
-    lane: Place
+    lane: TopicPartition
     batch: Any
 
 
@@ -34,9 +34,9 @@ class Transmit(Struct, frozen=True):
     Without an identity (acks = 0) no answer is expected, and the batch is done when it has been sent.
     """
 
-    lane: Place
+    lane: TopicPartition
     batch: Any
-    identity: Identity | None = None
+    identity: ProducerIdentity | None = None
     sequence: int = -1
     token: int = 0
     receipt: Receipt | None = None
@@ -47,7 +47,7 @@ class Transmit(Struct, frozen=True):
 class Outcome(Struct, frozen=True):
     """A batch is done: appended at `base_offset`, or failed with `error`."""
 
-    lane: Place
+    lane: TopicPartition
     batch: Any
     base_offset: int = -1
     error: ErrorBody | None = None
@@ -59,20 +59,20 @@ class Outcome(Struct, frozen=True):
 class LaneIdle(Struct, frozen=True):
     """The lane has nothing under way: a batch that is not full may come."""
 
-    lane: Place
+    lane: TopicPartition
 
 
 class LaneHeld(Struct, frozen=True):
     """The partition refuses the lane's batches for backpressure; told again with every refusal."""
 
-    lane: Place
+    lane: TopicPartition
     error: ErrorBody
 
 
 class LaneFreed(Struct, frozen=True):
     """It takes them again."""
 
-    lane: Place
+    lane: TopicPartition
 
 
 class Producing:
@@ -101,19 +101,19 @@ class Producing:
         self._is_patient = is_patient
         """Whether time in which a partition refuses for backpressure counts for no batch."""
         self._topic_id_of = topic_id_of
-        self._lanes: dict[Place, ProducerLane] = {}
+        self._lanes: dict[TopicPartition, PartitionSequence] = {}
         self._tokens: Iterator[int] = count(1)
-        self._identity: Identity | None = None
+        self._identity: ProducerIdentity | None = None
         self._is_asking = False
         self._init_failures = 0
         self._expiry_at: int | None = None
 
-    def is_idle(self, key: Place) -> bool:
+    def is_idle(self, key: TopicPartition) -> bool:
         """Whether a batch that is not full should come now."""
         lane = self._lanes.get(key)
         return lane is None or lane.is_idle or self.fatal is not None
 
-    def adopt(self, identity: Identity) -> None:
+    def adopt(self, identity: ProducerIdentity) -> None:
         """Begin anew under another identity: whatever was under way has had its outcome. The same one again is nothing.
 
         The same object: a transaction in which nothing was written leaves its numbers to the next.
@@ -134,7 +134,7 @@ class Producing:
             case BatchTaken():
                 return self._on_batch(event, now)
             case Answered(key=key, reply=InitProducerReply() as reply) if key == _INIT:
-                return self._on_identity(Identity(reply.producer_id, reply.producer_epoch))
+                return self._on_identity(ProducerIdentity(reply.producer_id, reply.producer_epoch))
             case Failed(key=key, error=error) if key == _INIT:
                 return self._on_no_identity(error, now)
             case Answered(key=(lane_key, token), reply=ProduceReply() as reply):
@@ -160,7 +160,7 @@ class Producing:
         if lane is None:
             # What a transaction wrote to a topic that is gone is gone: it must fail and not go on in the next.
             topic_id = None if self.is_transactional else self._topic_id_of(event.lane[0])
-            lane = self._lanes[event.lane] = ProducerLane(event.lane, self._tokens, topic_id)
+            lane = self._lanes[event.lane] = PartitionSequence(event.lane, self._tokens, topic_id)
             lane.identity = self._identity
         lane.put(event.batch)
         effects = self._transmit(lane.key, lane.transmit())
@@ -168,7 +168,7 @@ class Producing:
             effects += self._ask_identity()
         return effects + self._set_expiry(lane)
 
-    def _transmit(self, key: Place, sent: Iterable[Transmission]) -> list[Effect]:
+    def _transmit(self, key: TopicPartition, sent: Iterable[Transmission]) -> list[Effect]:
         effects: list[Effect] = [
             Transmit(key, item.batch, item.identity, item.sequence, item.token, item.receipt, item.topic_id)
             for item in sent
@@ -185,7 +185,7 @@ class Producing:
         self._is_asking = True
         return [Ask(_INIT, GATEWAY, InitProducer(), InitProducerReply, timeout_ms=self._request_timeout_ms)]
 
-    def _on_identity(self, identity: Identity) -> list[Effect]:
+    def _on_identity(self, identity: ProducerIdentity) -> list[Effect]:
         self._is_asking = False
         self._init_failures = 0
         self._identity = identity
@@ -205,7 +205,7 @@ class Producing:
 
     # Answers.
 
-    def _on_answer(self, key: Place, token: int, reply: ProduceReply, now: int) -> list[Effect]:
+    def _on_answer(self, key: TopicPartition, token: int, reply: ProduceReply, now: int) -> list[Effect]:
         lane = self._lanes.get(key)
         if lane is None:
             return []  # of a transaction that is over
@@ -224,7 +224,7 @@ class Producing:
             *self._drain(lane, now),
         ]
 
-    def _on_refusal(self, lane: ProducerLane, token: int, error: ErrorBody, now: int) -> list[Effect]:
+    def _on_refusal(self, lane: PartitionSequence, token: int, error: ErrorBody, now: int) -> list[Effect]:
         if lane.is_under_way(token) and (
             error.code == ErrorCode.PRODUCER_FENCED or (self.is_transactional and lane.is_lost(token, error))
         ):
@@ -232,14 +232,14 @@ class Producing:
         effects: list[Effect] = []
         if error.code == ErrorCode.BACKPRESSURE and lane.is_under_way(token):
             lane.is_held = True
-            lane.excused_ms = now if self._is_patient else 0
+            lane.stopped_clock_ms = now if self._is_patient else 0
             effects.append(LaneHeld(lane.key, error))
         given_up = lane.refuse(token, error)
         if given_up is not None:
             effects += _outcomes(lane.key, [given_up])
         return effects + self._drain(lane, now)
 
-    def _drain(self, lane: ProducerLane, now: int) -> list[Effect]:
+    def _drain(self, lane: PartitionSequence, now: int) -> list[Effect]:
         if not lane.is_drained:
             return []
         wait_ms = lane.held_ms
@@ -257,7 +257,7 @@ class Producing:
 
     # Deadlines.
 
-    def _set_expiry(self, lane: ProducerLane) -> list[Effect]:
+    def _set_expiry(self, lane: PartitionSequence) -> list[Effect]:
         oldest_ms = lane.oldest_ms()
         if self._expiry_at is not None or oldest_ms is None:
             return []
@@ -288,7 +288,7 @@ class Producing:
         ]
 
 
-def _outcomes(key: Place, given_up: Iterable[GivenUp]) -> list[Effect]:
+def _outcomes(key: TopicPartition, given_up: Iterable[GivenUp]) -> list[Effect]:
     return [Outcome(key, item.batch, -1, item.error, item.is_uncertain) for item in given_up]
 
 

@@ -18,7 +18,7 @@ from itertools import count
 from msgspec import UNSET, Struct, field
 from msgspec.structs import replace
 
-from ..addresses import Place
+from ..addresses import TopicPartition
 from ..batch import BatchHeader, InvalidBatch, split
 from ..fetched_records import is_for_readers
 from ..protocol.errors import ErrorBody, ErrorCode, PlanariaError
@@ -31,7 +31,7 @@ from .messages import Message, MessageBatch, messages_of, verify_batch
 class _Held(Struct, eq=False):
     """One partition this consumer owns."""
 
-    place: Place
+    tp: TopicPartition
     epoch: int
     position: int | None
     """The offset of the next message to hand out; None until it is known."""
@@ -103,47 +103,47 @@ class Reader:
     """Chunks in, messages out, positions kept."""
 
     def __init__(self) -> None:
-        self._held: dict[Place, _Held] = {}
-        self._turns: deque[Place] = deque()
+        self._held: dict[TopicPartition, _Held] = {}
+        self._turns: deque[TopicPartition] = deque()
         self._epochs = count(1)
         self._told: list[Consumed | GaveUp] = []
-        self._lost: set[Place] = set()
+        self._lost: set[TopicPartition] = set()
 
     # What is owned.
 
     @property
-    def owned(self) -> frozenset[Place]:
+    def owned(self) -> frozenset[TopicPartition]:
         return frozenset(self._held)
 
-    def add(self, places: Iterable[Place]) -> dict[Place, int]:
+    def add(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """Own partitions from now on; the epoch of each."""
-        epochs: dict[Place, int] = {}
-        for place in sorted(places):
-            held = self._held[place] = _Held(place, next(self._epochs), None)
-            self._turns.append(place)
-            epochs[place] = held.epoch
+        epochs: dict[TopicPartition, int] = {}
+        for tp in sorted(tps):
+            held = self._held[tp] = _Held(tp, next(self._epochs), None)
+            self._turns.append(tp)
+            epochs[tp] = held.epoch
         return epochs
 
-    def remove(self, places: Iterable[Place]) -> None:
-        for place in places:
-            held = self._held.pop(place)
+    def remove(self, tps: Iterable[TopicPartition]) -> None:
+        for tp in tps:
+            held = self._held.pop(tp)
             if held.position != held.marked:
-                self._lost.add(place)
-            self._turns.remove(place)
+                self._lost.add(tp)
+            self._turns.remove(tp)
 
-    def mark(self, positions: Mapping[Place, int]) -> None:
+    def mark(self, positions: Mapping[TopicPartition, int]) -> None:
         """What was handed out up to here is taken care of."""
-        for place, position in positions.items():
-            self._held[place].marked = position
+        for tp, position in positions.items():
+            self._held[tp].marked = position
 
-    def take_lost(self) -> list[Place]:
+    def take_lost(self) -> list[TopicPartition]:
         """Partitions that went away with messages handed out and not marked since; told once."""
         lost, self._lost = sorted(self._lost), set()
         return lost
 
-    def seek(self, place: Place, offset: int | None) -> int:
+    def seek(self, tp: TopicPartition, offset: int | None) -> int:
         """Go on from `offset` (None: to be located); the partition's new epoch."""
-        held = self._held[place]
+        held = self._held[tp]
         held.drop()
         held.opened.clear()
         held.position = held.marked = offset
@@ -151,30 +151,30 @@ class Reader:
         held.epoch = next(self._epochs)
         return held.epoch
 
-    def set_paused(self, place: Place, is_paused: bool) -> None:
-        self._held[place].is_paused = is_paused
+    def set_paused(self, tp: TopicPartition, is_paused: bool) -> None:
+        self._held[tp].is_paused = is_paused
 
-    def paused(self) -> frozenset[Place]:
-        return frozenset(place for place, held in self._held.items() if held.is_paused)
+    def paused(self) -> frozenset[TopicPartition]:
+        return frozenset(tp for tp, held in self._held.items() if held.is_paused)
 
-    def epoch(self, place: Place) -> int:
-        return self._held[place].epoch
+    def epoch(self, tp: TopicPartition) -> int:
+        return self._held[tp].epoch
 
-    def beginnings(self) -> dict[Place, int]:
+    def beginnings(self) -> dict[TopicPartition, int]:
         """Where reading began, by partition, where it is known."""
-        return {place: held.began for place, held in self._held.items() if held.began is not None}
+        return {tp: held.began for tp, held in self._held.items() if held.began is not None}
 
-    def position(self, place: Place) -> int | None:
-        return self._held[place].position
+    def position(self, tp: TopicPartition) -> int | None:
+        return self._held[tp].position
 
-    def origin(self, place: Place) -> tuple[str | None, int | None]:
+    def origin(self, tp: TopicPartition) -> tuple[str | None, int | None]:
         """The topic id and the group's reset epoch that the position belongs to, as far as they are known."""
-        held = self._held.get(place)
+        held = self._held.get(tp)
         return (None, None) if held is None else (held.topic_id, held.reset_epoch)
 
     def stamped(self, item: PartitionOffset) -> PartitionOffset:
         """The offset with what the partition's position belongs to, for its commit."""
-        held = self._held.get((item.topic, item.partition))
+        held = self._held.get(TopicPartition(item.topic, item.partition))
         if held is None:
             return item
         # Beyond the position nothing was read.
@@ -186,17 +186,17 @@ class Reader:
             leader_epoch=UNSET if leader_epoch is None else leader_epoch,
         )
 
-    def positions(self) -> dict[Place, int]:
+    def positions(self) -> dict[TopicPartition, int]:
         """By partition, where it is known."""
-        return {place: held.position for place, held in self._held.items() if held.position is not None}
+        return {tp: held.position for tp, held in self._held.items() if held.position is not None}
 
-    def epochs(self) -> dict[Place, int]:
-        return {place: held.epoch for place, held in self._held.items()}
+    def epochs(self) -> dict[TopicPartition, int]:
+        return {tp: held.epoch for tp, held in self._held.items()}
 
     # From the network thread.
 
     def accept(self, item: Chunk | Located | Trouble) -> None:
-        held = self._held.get(item.place)
+        held = self._held.get(item.tp)
         if held is None or held.epoch != item.epoch:
             return
         match item:
@@ -214,13 +214,13 @@ class Reader:
         told, self._told = self._told, []
         return told
 
-    def raise_trouble(self, place: Place | None = None, *, is_new: bool = False) -> None:
+    def raise_trouble(self, tp: TopicPartition | None = None, *, is_new: bool = False) -> None:
         """Raise what keeps a partition (or this one) from being read, if there is nothing to hand out before it.
 
         With `is_new` only what has not been raised before.
         """
         for held in self._held.values():
-            if held.trouble is None or held.is_paused or held.has_data or place not in (None, held.place):
+            if held.trouble is None or held.is_paused or held.has_data or tp not in (None, held.tp):
                 continue
             if not (is_new and held.is_trouble_raised):
                 held.is_trouble_raised = True
@@ -261,20 +261,22 @@ class Reader:
                 if found is None:
                     break
                 header, frame = found
-                taken.append(MessageBatch(*held.place, header, frame))
+                taken.append(MessageBatch(*held.tp, header, frame))
                 held.position = header.next_offset
                 self._settle(held)
             self._turns.rotate(-1)
         return taken
 
-    def give_back(self, messages: Sequence[Message], epochs: Mapping[Place, int]) -> None:
+    def give_back(self, messages: Sequence[Message], epochs: Mapping[TopicPartition, int]) -> None:
         """Messages that were taken under these epochs and not read after all."""
-        by_place: dict[Place, list[Message]] = {}
+        by_topic_partition: dict[TopicPartition, list[Message]] = {}
         for message in messages:
-            by_place.setdefault((message.topic, message.partition), []).append(message)
-        for place, unread in by_place.items():
-            held = self._held.get(place)
-            if held is None or held.epoch != epochs.get(place):
+            by_topic_partition.setdefault(TopicPartition(message.topic, message.partition), []).append(
+                message
+            )
+        for tp, unread in by_topic_partition.items():
+            held = self._held.get(tp)
+            if held is None or held.epoch != epochs.get(tp):
                 continue
             held.messages = [*unread, *held.messages[held.cursor :]]
             held.cursor = 0
@@ -298,7 +300,7 @@ class Reader:
             header, frame = found
             assert held.position is not None
             try:
-                held.messages = messages_of(*held.place, header, frame, held.position)
+                held.messages = messages_of(*held.tp, header, frame, held.position)
             except CorruptData as error:
                 self._give_up(held, error)
                 return False
@@ -318,7 +320,7 @@ class Reader:
             if header.next_offset <= held.position:
                 continue
             try:
-                header = verify_batch(*held.place, frame, held.position)
+                header = verify_batch(*held.tp, frame, held.position)
             except CorruptData as error:
                 self._give_up(held, error)
                 return None
@@ -336,7 +338,7 @@ class Reader:
             return False
         chunk = held.chunks.popleft()
         assert isinstance(chunk, Chunk)
-        self._told.append(Consumed(chunk.place, chunk.epoch, chunk.size_bytes))
+        self._told.append(Consumed(chunk.tp, chunk.epoch, chunk.size_bytes))
         held.chunk_end = chunk.next_offset
         held.aborted = chunk.aborted
         held.topic_id = chunk.topic_id or held.topic_id
@@ -345,7 +347,7 @@ class Reader:
             for frame in chunk.frames:
                 held.batches.extend(split(frame))
         except InvalidBatch as error:
-            self._give_up(held, CorruptData(*held.place, held.position or 0, str(error)))
+            self._give_up(held, CorruptData(*held.tp, held.position or 0, str(error)))
             return False
         return True
 
@@ -358,11 +360,11 @@ class Reader:
     def _give_up(self, held: _Held, error: CorruptData) -> None:
         held.drop()
         held.trouble = error
-        self._told.append(GaveUp(held.place, held.epoch))
+        self._told.append(GaveUp(held.tp, held.epoch))
 
 
 def _error_of(item: Trouble) -> PlanariaError:
-    topic, partition = item.place
+    topic, partition = item.tp
     where = f"{topic}/{partition}"
     if item.error.code == "NO_OFFSET":
         return NoOffset(f'the group has no offset for {where}, and auto_offset_reset is "error"')

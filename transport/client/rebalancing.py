@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
-from ..addresses import Place
+from ..addresses import TopicPartition
 from .membership import Target
 
 StepKind = Literal["commit", "revoked", "lost", "assigned", "release", "confirm", "assign"]
@@ -25,7 +25,7 @@ CALLS = frozenset({"revoked", "lost", "assigned"})
 
 class Step(NamedTuple):
     kind: StepKind
-    places: frozenset[Place]
+    tps: frozenset[TopicPartition]
 
 
 class Rebalancing(Struct, eq=False):
@@ -38,7 +38,7 @@ class Rebalancing(Struct, eq=False):
     def next_step(self) -> Step | None:
         return self.steps[0] if self.steps else None
 
-    def begin(self, target: Target, owned: frozenset[Place]) -> None:
+    def begin(self, target: Target, owned: frozenset[TopicPartition]) -> None:
         self.steps.extend(steps_to(target, owned))
 
     def done(self, step: Step) -> None:
@@ -60,14 +60,14 @@ def no_change() -> Rebalancing:
     return Rebalancing(deque(), deque())
 
 
-def steps_to(target: Target, owned: frozenset[Place]) -> list[Step]:
-    revoked, added = owned - target.places, target.places - owned
+def steps_to(target: Target, owned: frozenset[TopicPartition]) -> list[Step]:
+    revoked, added = owned - target.tps, target.tps - owned
     if target.is_lost:
         return [Step("release", revoked), Step("lost", revoked)]
     steps: list[Step] = []
     if revoked:
         steps += [Step("commit", revoked), Step("revoked", revoked), Step("release", revoked)]
-    steps.append(Step("confirm", target.places))
+    steps.append(Step("confirm", target.tps))
     if added:
         steps += [Step("assign", added), Step("assigned", added)]
     return steps

@@ -24,6 +24,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from ..addresses import TopicPartition
 from ..batch import Headers
 from ..dead_letters import PREFIX, REDRIVEN_FROM, REDRIVES
 from ..deduplication import DEDUP_HEADER
@@ -57,11 +58,11 @@ class RedriveReport(Struct, kw_only=True):
     moved: int = 0
     held_back: int = 0
     """Sent back too often already."""
-    homeless: int = 0
+    no_origin: int = 0
     """They do not tell where they came from, and no topic was given."""
     refused: int = 0
     """The broker does not take them: they are too large, or their topic is gone; they stay."""
-    settled: int = 0
+    already_moved: int = 0
     """Found to have been moved by a run that was killed."""
 
 
@@ -106,7 +107,7 @@ class Redrive:
         """The letters meant that have not been sent back, as far as the audit topic tells."""
         moved, _ = self._history()
         letters = read_letters(self._client, self._topic)
-        return [letter for letter in letters if letter.place not in moved and wanted.matches(letter)]
+        return [letter for letter in letters if letter.position not in moved and wanted.matches(letter)]
 
     def judge(self, letters: Sequence[DeadLetter]) -> tuple[list[DeadLetter], RedriveReport]:
         """Those that may be sent, and a report that counts the others."""
@@ -116,7 +117,7 @@ class Redrive:
             if letter.redrives >= self._max_redrives:
                 report.held_back += 1
             elif self._target is None and letter.topic is None:
-                report.homeless += 1
+                report.no_origin += 1
             else:
                 fit.append(letter)
         return fit, report
@@ -131,9 +132,9 @@ class Redrive:
     ) -> RedriveReport:
         """Send back what is meant, `limit` letters at most. Killed at any moment it can be run again."""
         self._client.create_topic(self.audit_topic, 1, if_not_exists=True, retention_ms=-1)
-        settled = self._settle()
+        already_moved = self._settle()
         letters, report = self.judge(self.pending(wanted))
-        report.settled = settled
+        report.already_moved = already_moved
         letters = letters[:limit]
         self._note(
             "begun",
@@ -155,7 +156,7 @@ class Redrive:
                     on_progress(report.moved)
                 self._keep_pace(report.moved, began)
         self._advance_group()
-        counts = {"moved": report.moved, "held_back": report.held_back, "homeless": report.homeless}
+        counts = {"moved": report.moved, "held_back": report.held_back, "no_origin": report.no_origin}
         self._note("ended", report.run, refused=report.refused, **counts)
         return report
 
@@ -171,7 +172,7 @@ class Redrive:
     def _move(self, producer: Producer, chunk: Sequence[DeadLetter], run: str) -> int:
         """How many of them are moved. Raises DeliveryUncertain: the next run will find out."""
         targets = [self._target or letter.topic or "" for letter in chunk]
-        named = [[*letter.place, target] for letter, target in zip(chunk, targets, strict=True)]
+        named = [[*letter.position, target] for letter, target in zip(chunk, targets, strict=True)]
         self._note("moving", run, letters=named)
         deliveries = [
             self._publish(producer, letter, target) for letter, target in zip(chunk, targets, strict=True)
@@ -179,15 +180,15 @@ class Redrive:
         outcomes: dict[str, list[list[int]]] = {"moved": [], "refused": []}
         for letter, delivery in zip(chunk, deliveries, strict=True):
             if delivery is None:
-                outcomes["refused"].append(list(letter.place))
+                outcomes["refused"].append(list(letter.position))
                 continue
             error = delivery.exception()
             if isinstance(error, DeliveryUncertain):
                 raise error
-            outcomes["moved" if error is None else "refused"].append(list(letter.place))
-        for event, places in outcomes.items():
-            if places:
-                self._note(event, run, letters=places)
+            outcomes["moved" if error is None else "refused"].append(list(letter.position))
+        for event, positions in outcomes.items():
+            if positions:
+                self._note(event, run, letters=positions)
         return len(outcomes["moved"])
 
     def _publish(self, producer: Producer, letter: DeadLetter, target: str) -> Delivery | None:
@@ -200,7 +201,7 @@ class Redrive:
                 letter.message.value,
                 key=letter.message.key,
                 headers=self._headers(letter),
-                dedup_id=self._origin(letter.place),
+                dedup_id=self._origin(letter.position),
             )
         except (UnknownTopic, InvalidOption):  # a header may say what can be no topic's name
             self._gone.add(target)
@@ -214,11 +215,11 @@ class Redrive:
             for name, text in before.items()
             if (not name.startswith(PREFIX) or name == f"{PREFIX}dedup-id") and name != DEDUP_HEADER
         }
-        return kept | {REDRIVES: str(letter.redrives + 1), REDRIVEN_FROM: self._origin(letter.place)}
+        return kept | {REDRIVES: str(letter.redrives + 1), REDRIVEN_FROM: self._origin(letter.position)}
 
-    def _origin(self, place: tuple[int, int]) -> str:
+    def _origin(self, position: tuple[int, int]) -> str:
         """Also its identity: one of a topic that is deleted and made again is another one."""
-        return f"redrive/{self._topic_id}/{place[0]}/{place[1]}"
+        return f"redrive/{self._topic_id}/{position[0]}/{position[1]}"
 
     # The audit topic.
 
@@ -242,15 +243,15 @@ class Redrive:
                 if entry.get("topic_id") != self._topic_id:
                     continue
                 for partition, offset, *target in entry.get("letters", ()):
-                    place = (partition, offset)
+                    position = (partition, offset)
                     if entry["event"] == "refused":
-                        moving.pop(place, None)
+                        moving.pop(position, None)
                     elif entry["event"] == "moving":
                         # The earliest intent: what it published is not older.
-                        moving.setdefault(place, (target[0], entry["at_ms"]))
+                        moving.setdefault(position, (target[0], entry["at_ms"]))
                     else:
-                        moved.add(place)
-                        moving.pop(place, None)
+                        moved.add(position)
+                        moving.pop(position, None)
         except ProtocolError as error:
             if error.code != ErrorCode.UNKNOWN_TOPIC:
                 raise
@@ -261,16 +262,16 @@ class Redrive:
         _, moving = self._history()
         if not moving:
             return 0
-        origins = {self._origin(place): place for place in moving}
+        origins = {self._origin(position): position for position in moving}
         found: set[tuple[int, int]] = set()
         for target in sorted({target for target, _ in moving.values()}):
             since_ms = min(at_ms for name, at_ms in moving.values() if name == target) - CLOCK_MARGIN_MS
             for message in self._read_since(target, since_ms):
-                place = origins.get((message.headers or {}).get(REDRIVEN_FROM, ""))
-                if place is not None:
-                    found.add(place)
+                position = origins.get((message.headers or {}).get(REDRIVEN_FROM, ""))
+                if position is not None:
+                    found.add(position)
         if found:
-            self._note("moved", "settled", letters=[list(place) for place in sorted(found)])
+            self._note("moved", "already_moved", letters=[list(position) for position in sorted(found)])
         return len(found)
 
     def _read_since(self, topic: str, since_ms: int) -> Iterator[Any]:
@@ -298,22 +299,24 @@ class Redrive:
         moved, _ = self._history()
         offsets = self._ends()
         for letter in read_letters(self._client, self._topic):
-            partition, offset = letter.place
-            if letter.place not in moved:
+            partition, offset = letter.position
+            if letter.position not in moved:
                 offsets[partition] = min(offsets[partition], offset)
         # A commit of one who is no member, for that makes the group when there is none.
-        places = [(self._topic, partition) for partition in offsets]
-        with self._client.consumer(self.group, partitions=places, auto_commit=False) as consumer:
-            consumer.commit({(self._topic, partition): offset for partition, offset in offsets.items()})
+        tps = [(self._topic, partition) for partition in offsets]
+        with self._client.consumer(self.group, partitions=tps, auto_commit=False) as consumer:
+            consumer.commit(
+                {TopicPartition(self._topic, partition): offset for partition, offset in offsets.items()}
+            )
 
 
 def _shown(wanted: LetterFilter, limit: int | None) -> dict[str, Any]:
-    places = None if wanted.places is None else sorted(map(list, wanted.places))
+    positions = None if wanted.positions is None else sorted(map(list, wanted.positions))
     return {
         "reason": wanted.reason,
         "group": wanted.group,
         "since_ms": wanted.since_ms,
-        "places": places,
+        "positions": positions,
         "limit": limit,
     }
 

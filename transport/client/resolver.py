@@ -18,9 +18,9 @@ def resolve(endpoint: str, tell: Callable[[Resolved], None]) -> None:
 
 
 def _lookup(endpoint: str) -> Resolved:
-    place = tcp_place(endpoint)
-    assert place is not None, endpoint
-    host, port = place
+    tp = tcp_place(endpoint)
+    assert tp is not None, endpoint
+    host, port = tp
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         # A dict keeps the order, which is the resolver's order of preference.

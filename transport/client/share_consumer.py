@@ -22,7 +22,7 @@ from typing import Literal, Self
 
 from msgspec import structs
 
-from ..addresses import Place
+from ..addresses import TopicPartition
 from ..codec import sendable
 from ..protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from ..protocol.groups import LeaveGroup
@@ -41,7 +41,7 @@ from .acknowledgements import ACCEPTED, RELEASED, Said, merged, single
 from .acquired import RangeReader, damage_end, is_unreadable
 from .asking import GATEWAY
 from .errors import Closed, TimedOut
-from .farewell import EXIT_FLUSH_S, not_at_exit
+from .exit_flush import EXIT_FLUSH_S, not_at_exit
 from .messages import Message
 from .network import Network
 from .options import InvalidOption, check_count
@@ -70,8 +70,8 @@ class ShareConsumer:
         """Of the tables below; never held while the broker is asked."""
         self._sending = threading.Lock()
         """One request of acknowledgements is out at a time."""
-        self._held: dict[Place, set[int]] = {}
-        self._said: dict[Place, dict[int, Said]] = {}
+        self._held: dict[TopicPartition, set[int]] = {}
+        self._said: dict[TopicPartition, dict[int, Said]] = {}
         self._unread: deque[ShareMessage] = deque()
         """What a loop has acquired and not yielded; held, and never accepted unseen."""
         self._left_at: float | None = None
@@ -109,7 +109,7 @@ class ShareConsumer:
             left_ms = MAX_WAIT_MS if give_up_at is None else int(max(0.0, give_up_at - monotonic()) * 1000)
             wait_ms = min(left_ms, MAX_WAIT_MS)
             try:
-                self._send(patience_ms=wait_ms)
+                self._send(retry_timeout_ms=wait_ms)
                 found = self._acquire(min(max_messages, MAX_LOCKED), wait_ms)
             except ProtocolError as error:
                 if not (error.retriable or isinstance(error, TimedOut)):
@@ -138,7 +138,9 @@ class ShareConsumer:
                     message = unread.popleft()
                     yield message
                     if self._options.acknowledge == "implicit":
-                        self._say((message.topic, message.partition), (message.offset,), ACCEPTED)
+                        self._say(
+                            TopicPartition(message.topic, message.partition), (message.offset,), ACCEPTED
+                        )
             finally:
                 with self._lock:
                     self._left_at = monotonic() if unread and self._unread is unread else None
@@ -151,7 +153,7 @@ class ShareConsumer:
             return left[:count]
 
     def _is_held(self, message: ShareMessage) -> bool:
-        return message.offset in self._held.get((message.topic, message.partition), ())
+        return message.offset in self._held.get(TopicPartition(message.topic, message.partition), ())
 
     def _release_unread(self) -> None:
         """The program has left a loop and does not come back."""
@@ -161,7 +163,7 @@ class ShareConsumer:
             if is_due:
                 self._unread, self._left_at = deque(), None
         for message in unread:
-            self._say((message.topic, message.partition), (message.offset,), RELEASED)
+            self._say(TopicPartition(message.topic, message.partition), (message.offset,), RELEASED)
 
     def _acquire(self, count: int, wait_ms: int) -> list[ShareMessage]:
         request = Acquire(
@@ -178,7 +180,7 @@ class ShareConsumer:
         asked_at = monotonic()
         timeout_ms = wait_ms + self._options.request_timeout_ms
         reply = self._network.call(
-            GATEWAY, request, AcquireReply, timeout_ms=timeout_ms, patience_ms=max(wait_ms, 1)
+            GATEWAY, request, AcquireReply, timeout_ms=timeout_ms, retry_timeout_ms=max(wait_ms, 1)
         )
         if not reply.ranges:
             return []
@@ -188,7 +190,7 @@ class ShareConsumer:
             renew_at = asked_at + reply.lock_ms / 3000
             self._renew_at = renew_at if not any(self._held.values()) else min(self._renew_at, renew_at)
             for each in ranges:
-                offsets = self._held.setdefault((each.topic, each.partition), set())
+                offsets = self._held.setdefault(TopicPartition(each.topic, each.partition), set())
                 offsets.update(range(each.first_offset, each.last_offset + 1))
         self._start_thread()
         try:
@@ -206,7 +208,7 @@ class ShareConsumer:
         left = deque(ranges)
         while left:
             each = left.popleft()
-            place = (each.topic, each.partition)
+            tp = TopicPartition(each.topic, each.partition)
             if is_full:
                 self._release(each)
                 continue
@@ -238,27 +240,27 @@ class ShareConsumer:
             room_bytes -= size_bytes
             is_full = end <= each.last_offset
             if is_full:
-                self._say(place, range(end, each.last_offset + 1), RELEASED)
+                self._say(tp, range(end, each.last_offset + 1), RELEASED)
             if len(messages) < end - each.first_offset:
                 there = {message.offset for message in messages}
                 gaps = [at for at in range(each.first_offset, end) if at not in there]
-                self._say(place, gaps, ACCEPTED)
+                self._say(tp, gaps, ACCEPTED)
         return found
 
     def _reject_unreadable(self, damaged: AcquiredRange, error: PlanariaError) -> list[AcquiredRange]:
         """All of the range that the damage covers is dead, as for those whose records the coordinator reads; the rest."""
         end = min(damage_end(error, damaged.first_offset), damaged.last_offset + 1)
         said = Said("reject", 0, sendable(str(error))[:1_000])
-        self._say((damaged.topic, damaged.partition), range(damaged.first_offset, end), said)
+        self._say(TopicPartition(damaged.topic, damaged.partition), range(damaged.first_offset, end), said)
         return [structs.replace(damaged, first_offset=end)] if end <= damaged.last_offset else []
 
     def _release(self, unread: AcquiredRange) -> None:
         """What of it has not been spoken of."""
-        place = (unread.topic, unread.partition)
+        tp = TopicPartition(unread.topic, unread.partition)
         with self._lock:
-            held = self._held.get(place, set())
+            held = self._held.get(tp, set())
             offsets = [at for at in range(unread.first_offset, unread.last_offset + 1) if at in held]
-        self._say(place, offsets, RELEASED)
+        self._say(tp, offsets, RELEASED)
 
     # Acknowledging.
 
@@ -281,7 +283,7 @@ class ShareConsumer:
             raise InvalidOption(f"reason: must be text, not {reason!r}")
         said = Said(verdict, milliseconds_of(delay), sendable(reason)[:1_000])
         for message in messages:
-            if not self._say((message.topic, message.partition), (message.offset,), said):
+            if not self._say(TopicPartition(message.topic, message.partition), (message.offset,), said):
                 where = f"{message.topic}/{message.partition}, offset {message.offset}"
                 raise PlanariaError(f"{where} is not held: it has been acknowledged, or its lock expired")
         if self._waiting >= SEND_AT:
@@ -293,7 +295,9 @@ class ShareConsumer:
             return
         self._network.refuse_when_closed()
         self._say(
-            (message.topic, message.partition), (message.offset,), Said(verdict, 0, sendable(reason)[:1_000])
+            TopicPartition(message.topic, message.partition),
+            (message.offset,),
+            Said(verdict, 0, sendable(reason)[:1_000]),
         )
 
     def flush(self) -> list[Refused]:
@@ -310,11 +314,11 @@ class ShareConsumer:
         with self._sending:
             self._renew()
 
-    def _say(self, place: Place, offsets: Iterable[int], said: Said) -> bool:
+    def _say(self, tp: TopicPartition, offsets: Iterable[int], said: Said) -> bool:
         """Whether all of them were held."""
         with self._lock:
-            held = self._held.get(place, set())
-            waiting = self._said.setdefault(place, {})
+            held = self._held.get(tp, set())
+            waiting = self._said.setdefault(tp, {})
             for offset in offsets:
                 if offset not in held:
                     return False
@@ -327,40 +331,40 @@ class ShareConsumer:
         with self._lock:
             unread = {(each.topic, each.partition, each.offset) for each in self._unread}
             held = [
-                (place, [at for at in sorted(offsets) if (*place, at) not in unread])
-                for place, offsets in self._held.items()
+                (tp, [at for at in sorted(offsets) if (*tp, at) not in unread])
+                for tp, offsets in self._held.items()
                 if offsets
             ]
-        for place, offsets in held:
-            self._say(place, offsets, ACCEPTED)
+        for tp, offsets in held:
+            self._say(tp, offsets, ACCEPTED)
 
-    def _send(self, patience_ms: int | None = None) -> None:
-        if not self._sending.acquire(timeout=-1 if patience_ms is None else patience_ms / 1000):
+    def _send(self, retry_timeout_ms: int | None = None) -> None:
+        if not self._sending.acquire(timeout=-1 if retry_timeout_ms is None else retry_timeout_ms / 1000):
             return  # the thread beside is at it
         try:
             with self._lock:
                 said, self._said, self._waiting = self._said, {}, 0
-            acknowledgements = [each for place, offsets in said.items() for each in merged(place, offsets)]
+            acknowledgements = [each for tp, offsets in said.items() for each in merged(tp, offsets)]
             try:
-                self._ask(acknowledgements, patience_ms)
+                self._ask(acknowledgements, retry_timeout_ms)
             except ProtocolError:
                 # Whether it has taken effect is unknown; it is said again, and may then come too late.
                 with self._lock:
-                    for place, offsets in said.items():
-                        self._said[place] = offsets | self._said.get(place, {})
+                    for tp, offsets in said.items():
+                        self._said[tp] = offsets | self._said.get(tp, {})
                     self._waiting = sum(map(len, self._said.values()))
                 raise
         finally:
             self._sending.release()
 
-    def _ask(self, acknowledgements: list[Acknowledgement], patience_ms: int | None = None) -> None:
+    def _ask(self, acknowledgements: list[Acknowledgement], retry_timeout_ms: int | None = None) -> None:
         singles: list[Acknowledgement] = []
         for start in range(0, len(acknowledgements), SEND_AT):
             part = acknowledgements[start : start + SEND_AT]
             request = Acknowledge(group=self.group, member_id=self.member_id, acknowledgements=part)
             timeout_ms = self._options.request_timeout_ms
             reply = self._network.call(
-                GATEWAY, request, AcknowledgeReply, timeout_ms=timeout_ms, patience_ms=patience_ms
+                GATEWAY, request, AcknowledgeReply, timeout_ms=timeout_ms, retry_timeout_ms=retry_timeout_ms
             )
             for each, result in zip(part, reply.results, strict=True):
                 if result.error is None:
@@ -376,15 +380,15 @@ class ShareConsumer:
                         Refused(each.topic, each.partition, each.first_offset, each.verdict, error)
                     )
         if singles:
-            self._ask(singles, patience_ms)
+            self._ask(singles, retry_timeout_ms)
 
     def _renew(self) -> None:
         with self._lock:
             renewal = Said("renew", 0, "")
-            held = [(place, dict.fromkeys(sorted(offsets), renewal)) for place, offsets in self._held.items()]
+            held = [(tp, dict.fromkeys(sorted(offsets), renewal)) for tp, offsets in self._held.items()]
             self._renew_at = monotonic() + self._lock_ms / 3000
             lock_ms = self._options.lock_ms
-        self._ask([each for place, offsets in held for each in merged(place, offsets, lock_ms)])
+        self._ask([each for tp, offsets in held for each in merged(tp, offsets, lock_ms)])
         self._forget_lost()
 
     def _forget_lost(self) -> None:
@@ -392,7 +396,7 @@ class ShareConsumer:
         with self._lock:
             lost = [each for each in self._refused if each.verdict == "renew"]
             for each in lost:
-                self._held.get((each.topic, each.partition), set()).discard(each.offset)
+                self._held.get(TopicPartition(each.topic, each.partition), set()).discard(each.offset)
             self._refused = [each for each in self._refused if each.verdict != "renew"]
 
     # In the background.
@@ -456,9 +460,9 @@ class ShareConsumer:
         if self._thread is not None:
             self._thread.join(self._options.request_timeout_ms / 1000)
         with self._lock:
-            held = [(place, sorted(offsets)) for place, offsets in self._held.items()]
-        for place, offsets in held:
-            self._say(place, offsets, RELEASED)
+            held = [(tp, sorted(offsets)) for tp, offsets in self._held.items()]
+        for tp, offsets in held:
+            self._say(tp, offsets, RELEASED)
         try:
             self._send()
             if self._has_acquired:

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, NoReturn, Protocol, Self
 
-from ..addresses import Place
+from ..addresses import TopicPartition
 from ..protocol.data import InitProducer, InitProducerReply
 from ..protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from ..protocol.groups import CommitOffsets, CommitOffsetsReply
@@ -29,7 +29,7 @@ from ..protocol.transactions import EndTransaction, EndTransactionReply
 from .asking import GATEWAY, Ask, Receipt
 from .delivery import Delivery
 from .errors import Closed, ProducerFenced, TimedOut, TransactionAborted, TransactionUncertain
-from .lanes import Identity
+from .lanes import ProducerIdentity
 from .network import Network
 from .options import ProducerOptions
 from .producer import Producer
@@ -39,7 +39,9 @@ class Committing(Protocol):
     """A consumer whose offsets can be committed by somebody else."""
 
     def commit_request(
-        self, offsets: Mapping[Place, int] | None = None, metadata: Mapping[Place, str] | None = None
+        self,
+        offsets: Mapping[TopicPartition, int] | None = None,
+        metadata: Mapping[TopicPartition, str] | None = None,
     ) -> CommitOffsets | None: ...
 
 
@@ -56,8 +58,8 @@ class TransactionalProducer:
         self._producer.suspend(
             PlanariaError("publish within a transaction: with producer.transaction() as tx")
         )
-        self._identity: Identity | None = None
-        self._last_identity: Identity | None = None
+        self._identity: ProducerIdentity | None = None
+        self._last_identity: ProducerIdentity | None = None
         """What this producer had when an outcome became unknown: by it the coordinator knows it again."""
         self._coordinator: str | None = None
         """Its endpoint, for a client on its machine."""
@@ -106,7 +108,7 @@ class TransactionalProducer:
         if self._is_closed:
             raise Closed("the producer is closed")
 
-    def _init(self) -> Identity:
+    def _init(self) -> ProducerIdentity:
         self._refuse_when_closed()
         last = self._last_identity
         request = InitProducer(
@@ -124,9 +126,9 @@ class TransactionalProducer:
             raise
         return self._take(reply)
 
-    def _take(self, reply: InitProducerReply | EndTransactionReply) -> Identity:
+    def _take(self, reply: InitProducerReply | EndTransactionReply) -> ProducerIdentity:
         self._coordinator = reply.endpoint or None
-        self._identity = self._last_identity = Identity(reply.producer_id, reply.producer_epoch)
+        self._identity = self._last_identity = ProducerIdentity(reply.producer_id, reply.producer_epoch)
         return self._identity
 
     # For the transaction.
@@ -152,7 +154,7 @@ class TransactionalProducer:
                 producer_id=identity.producer_id,
                 producer_epoch=identity.epoch,
                 commit=commit and self._producer.failure is None,
-                partitions=_by_topic(self._producer.places),
+                partitions=_by_topic(self._producer.tps),
                 groups=groups,
             )
             return Ask(
@@ -218,7 +220,7 @@ class TransactionalProducer:
 class Transaction:
     """Committed at the end of its `with` block, aborted by an exception that leaves it."""
 
-    def __init__(self, producer: TransactionalProducer, identity: Identity) -> None:
+    def __init__(self, producer: TransactionalProducer, identity: ProducerIdentity) -> None:
         self.identity = identity
         self._owner = producer
         self._groups: set[str] = set()
@@ -237,8 +239,8 @@ class Transaction:
     def commit_offsets(
         self,
         consumer: Committing,
-        offsets: Mapping[Place, int] | None = None,
-        metadata: Mapping[Place, str] | None = None,
+        offsets: Mapping[TopicPartition, int] | None = None,
+        metadata: Mapping[TopicPartition, str] | None = None,
     ) -> None:
         """Commit the given offsets, or what the consumer has handed out so far, if and when the transaction commits.
 
@@ -307,19 +309,19 @@ class _Part(Producer):
 
     def __init__(self, network: Network, options: ProducerOptions) -> None:
         super().__init__(network, options)
-        self.places: set[Place] = set()
+        self.tps: set[TopicPartition] = set()
         """Partitions that something was meant for since the last begin."""
         self.failure: Exception | None = None
 
-    def begin(self, identity: Identity) -> None:
-        self.places.clear()
+    def begin(self, identity: ProducerIdentity) -> None:
+        self.tps.clear()
         self.failure = None
         super().begin(identity)
 
     def finish(
         self, batch: Any, base_offset: int, error: Exception | None, is_duplicate: bool = False
     ) -> None:
-        self.places.add((batch.topic, batch.partition))
+        self.tps.add(TopicPartition(batch.topic, batch.partition))
         self.failure = self.failure or error
         super().finish(batch, base_offset, error, is_duplicate)
 
@@ -331,8 +333,8 @@ def _aborted_by(failure: Exception) -> TransactionAborted:
     return aborted
 
 
-def _by_topic(places: set[Place]) -> TopicPartitions:
+def _by_topic(tps: set[TopicPartition]) -> TopicPartitions:
     found: TopicPartitions = {}
-    for topic, partition in sorted(places):
+    for topic, partition in sorted(tps):
         found.setdefault(topic, []).append(partition)
     return found

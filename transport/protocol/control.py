@@ -133,7 +133,7 @@ class StopChild(Request, tag="stop_child", frozen=True):
     address: str
 
 
-class EnsureCompanions(Request, tag="ensure_companions", frozen=True):
+class EnsureInternalActors(Request, tag="ensure_internal_actors", frozen=True):
     """The gateway asks the controller that there be an internal topic with its actors; done once their start is
     ordered."""
 

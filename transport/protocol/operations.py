@@ -89,10 +89,8 @@ def shown_reason(reason: str) -> str:
     return " ".join(reason.split())[:MAX_REASON_CHARS]
 
 
-def retry_alarm(place: str, alarm_ms: int, attempts: int, reason: str) -> str:
-    text = (
-        f"retrying: {place} has been failing for more than {alarm_ms / 1000:g} s, {attempts} times: {reason}"
-    )
+def retry_alarm(tp: str, alarm_ms: int, attempts: int, reason: str) -> str:
+    text = f"retrying: {tp} has been failing for more than {alarm_ms / 1000:g} s, {attempts} times: {reason}"
     return " ".join(text.split())[:MAX_ALARM_CHARS]
 
 

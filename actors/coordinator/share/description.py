@@ -5,7 +5,7 @@ Called by serving.py, with the decided state; changes nothing.
 
 from collections.abc import Mapping, Sequence
 
-from ....transport.addresses import Place
+from ....transport.addresses import TopicPartition
 from ....transport.protocol.groups import DescribeGroupReply
 from ....transport.protocol.operations import MAX_RETRYING_SHOWN, Retrying, RetryReport
 from ....transport.protocol.shares import ShareDescription
@@ -20,7 +20,7 @@ def describe(
     group: str,
     settings: ShareSettings,
     members: Sequence[str],
-    partitions: Mapping[Place, SharePartition],
+    partitions: Mapping[TopicPartition, SharePartition],
     wall_offset_ms: int,
 ) -> DescribeGroupReply:
     """`wall_offset_ms`: what the time of day is ahead of the clock of the partitions."""
@@ -30,7 +30,7 @@ def describe(
         dead_letter=settings.dead_letter,
         start=settings.start,
         members=list(members),
-        partitions=[part.describe(*place, wall_offset_ms) for place, part in sorted(partitions.items())],
+        partitions=[part.describe(*tp, wall_offset_ms) for tp, part in sorted(partitions.items())],
     )
     return DescribeGroupReply(
         group=group,
@@ -44,13 +44,13 @@ def describe(
     )
 
 
-def retry_alarms(partitions: Mapping[Place, SharePartition], now: int) -> tuple[str, ...]:
+def retry_alarms(partitions: Mapping[TopicPartition, SharePartition], now: int) -> tuple[str, ...]:
     """Records that have been failing for too long."""
-    told = [text for place, part in partitions.items() if (text := part.retry_alarm(*place, now)) is not None]
+    told = [text for tp, part in partitions.items() if (text := part.retry_alarm(*tp, now)) is not None]
     return tuple(sorted(told)[:MAX_ALARMS])
 
 
-def retry_report(partitions: Mapping[Place, SharePartition]) -> RetryReport:
+def retry_report(partitions: Mapping[TopicPartition, SharePartition]) -> RetryReport:
     """The records that wait for their next delivery. Their keys are known to the members alone."""
     count = 0
     records: list[Retrying] = []

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
-from ....transport.addresses import Place, partition_address
+from ....transport.addresses import TopicPartition, partition_address
 from ....transport.batch import Headers, InvalidBatch, split
 from ....transport.dead_letters import DeadLetterHeaders, dead_letter_id, encode
 from ....transport.deduplication import (
@@ -50,21 +50,21 @@ class _Copy(Struct, frozen=True):
 
 
 class Letters:
-    def __init__(self, group: str, partitions: Mapping[Place, SharePartition]) -> None:
+    def __init__(self, group: str, partitions: Mapping[TopicPartition, SharePartition]) -> None:
         self._group = group
         self._partitions = partitions
-        self._durable: dict[Place, list[range]] = {}
+        self._durable: dict[TopicPartition, list[range]] = {}
         """Offsets that are dead for good."""
-        self._copies: dict[tuple[Place, int], _Copy] = {}
+        self._copies: dict[tuple[TopicPartition, int], _Copy] = {}
         """By place and offset."""
-        self._under_way: dict[Place, int] = {}
-        self._refused: dict[Place, str] = {}
+        self._under_way: dict[TopicPartition, int] = {}
+        self._refused: dict[TopicPartition, str] = {}
 
     @property
     def has_work(self) -> bool:
         return bool(self._durable or self._copies)
 
-    def on_durable(self, place: Place, progress: ShareProgress | None) -> None:
+    def on_durable(self, tp: TopicPartition, progress: ShareProgress | None) -> None:
         found: list[range] = []
         position = progress.start if progress is not None else 0
         for count, state, _, _ in progress.runs if progress is not None else ():
@@ -72,23 +72,23 @@ class Letters:
                 found.append(range(position, position + count))
             position += count
         if found:
-            self._durable[place] = found
+            self._durable[tp] = found
         else:
-            self._durable.pop(place, None)
-            self._refused.pop(place, None)
+            self._durable.pop(tp, None)
+            self._refused.pop(tp, None)
 
     def alarms(self, settings: ShareSettings) -> tuple[str, ...]:
         told = []
-        for place, offsets in sorted(self._durable.items()):
+        for tp, offsets in sorted(self._durable.items()):
             why = (
                 "no dead-letter topic is configured"
                 if settings.dead_letter is None
-                else self._refused.get(place)
+                else self._refused.get(tp)
             )
             if why is not None:
                 count = sum(len(some) for some in offsets)
                 told.append(
-                    f"{place[0]}/{place[1]}: dead records wait, {count} of them, from offset {offsets[0][0]}: {why}"
+                    f"{tp[0]}/{tp[1]}: dead records wait, {count} of them, from offset {offsets[0][0]}: {why}"
                 )
         return tuple(told[:10])
 
@@ -97,25 +97,25 @@ class Letters:
         if settings.dead_letter is None:
             return []
         effects: list[Effect] = []
-        for place, offsets in self._durable.items():
-            part, under_way = self._partitions.get(place), self._under_way.get(place, 0)
+        for tp, offsets in self._durable.items():
+            part, under_way = self._partitions.get(tp), self._under_way.get(tp, 0)
             # The next ones when half of them have ended: looking for them takes a walk over all runs.
             if part is None or under_way > MAX_COPIES // 2:
                 continue
             for dead in part.dead():
                 if under_way >= MAX_COPIES:
                     break
-                if (place, dead.offset) not in self._copies and _is_in(dead.offset, offsets):
+                if (tp, dead.offset) not in self._copies and _is_in(dead.offset, offsets):
                     under_way += 1
-                    self._copies[place, dead.offset] = _Copy(part, dead)
-                    effects.append(_read(place, part, dead.offset))
-            self._under_way[place] = under_way
+                    self._copies[tp, dead.offset] = _Copy(part, dead)
+                    effects.append(_read(tp, part, dead.offset))
+            self._under_way[tp] = under_way
         return effects
 
     def handle(
         self,
         kind: str,
-        place: Place,
+        tp: TopicPartition,
         offset: int,
         event: Event,
         now: int,
@@ -123,36 +123,36 @@ class Letters:
         find: Callable[[str], CatalogTopic | None],
     ) -> tuple[list[Effect], bool]:
         """Effects, and whether a record is done."""
-        copy, part = self._copies[place, offset], self._partitions.get(place)
+        copy, part = self._copies[tp, offset], self._partitions.get(tp)
         if part is not copy.part or isinstance(event, TimerFired):
-            self._end(place, offset)
+            self._end(tp, offset)
             return [], False
         if isinstance(event, Failed):
             if kind != "letter_read" or event.error.code != ErrorCode.OFFSET_OUT_OF_RANGE:
-                return self._rest(place, offset, event.error, now), False
+                return self._rest(tp, offset, event.error, now), False
         elif kind == "letter_read":
             try:
                 found = _record_at(event.payload, copy.dead.offset)
             except (ProtocolError, InvalidBatch) as error:
-                return self._rest(place, offset, ErrorBody("CORRUPT_LOG", str(error)), now), False
+                return self._rest(tp, offset, ErrorBody("CORRUPT_LOG", str(error)), now), False
             if found is not None:
-                return self._produce(place, copy, *found, now, settings, find), False
+                return self._produce(tp, copy, *found, now, settings, find), False
         else:
             refusal = event.reply.batches[0].error
             if refusal is not None:
-                return self._rest(place, offset, refusal, now), False
+                return self._rest(tp, offset, refusal, now), False
         copy.part.settle(copy.dead.offset, copy.dead.offset + 1)
-        self._end(place, offset)
-        self._refused.pop(place, None)
+        self._end(tp, offset)
+        self._refused.pop(tp, None)
         return [], True
 
-    def _end(self, place: Place, offset: int) -> None:
-        del self._copies[place, offset]
-        self._under_way[place] -= 1
+    def _end(self, tp: TopicPartition, offset: int) -> None:
+        del self._copies[tp, offset]
+        self._under_way[tp] -= 1
 
     def _produce(
         self,
-        place: Place,
+        tp: TopicPartition,
         copy: _Copy,
         record: FetchedRecord,
         leader_epoch: int,
@@ -164,10 +164,10 @@ class Letters:
         entry = find(topic) if topic is not None else None
         if topic is None or entry is None:
             error = ErrorBody(ErrorCode.UNKNOWN_TOPIC, f"there is no topic {topic!r} for dead letters")
-            return self._rest(place, dead.offset, error, now)
+            return self._rest(tp, dead.offset, error, now)
         lineage = lineage_of(copy.part.topic_id, None)
-        identity = dead_letter_id(self._group, place, dead.offset, leader_epoch, lineage)
-        headers = identified_headers(letter_headers(self._group, place, dead, record, now), identity)
+        identity = dead_letter_id(self._group, tp, dead.offset, leader_epoch, lineage)
+        headers = identified_headers(letter_headers(self._group, tp, dead, record, now), identity)
         if record.key is not None:
             partition = partition_for_key(record.key, entry.partitions)
         else:
@@ -175,13 +175,13 @@ class Letters:
         batch = identified_batch((record.key, record.value, 0, headers), now)
         request = Produce(topic=topic, partition=partition, acks="all")
         address = partition_address(topic, partition)
-        return [Call((SHARE, "letter_write", place, dead.offset), address, request, ProduceReply, (batch,))]
+        return [Call((SHARE, "letter_write", tp, dead.offset), address, request, ProduceReply, (batch,))]
 
-    def _rest(self, place: Place, offset: int, error: ErrorBody, now: int) -> list[Effect]:
+    def _rest(self, tp: TopicPartition, offset: int, error: ErrorBody, now: int) -> list[Effect]:
         if not error.retriable:
-            self._refused[place] = f"{error.code}: {error.message}"
+            self._refused[tp] = f"{error.code}: {error.message}"
         pause_ms = RETRY_MS if error.retriable else REFUSED_MS
-        return [SetTimer((SHARE, "letter_again", place, offset), now + pause_ms)]
+        return [SetTimer((SHARE, "letter_again", tp, offset), now + pause_ms)]
 
 
 def _is_in(offset: int, ranges: list[range]) -> bool:
@@ -189,10 +189,10 @@ def _is_in(offset: int, ranges: list[range]) -> bool:
     return index >= 0 and offset in ranges[index]
 
 
-def letter_headers(group: str, place: Place, dead: Dead, record: FetchedRecord, now: int) -> Headers:
+def letter_headers(group: str, tp: TopicPartition, dead: Dead, record: FetchedRecord, now: int) -> Headers:
     failure = DeadLetterHeaders(
-        topic=place[0],
-        partition=place[1],
+        topic=tp[0],
+        partition=tp[1],
         offset=dead.offset,
         timestamp_ms=record.timestamp_ms,
         group=group,
@@ -204,17 +204,17 @@ def letter_headers(group: str, place: Place, dead: Dead, record: FetchedRecord, 
     return encode(record.headers, failure)
 
 
-def _read(place: Place, part: SharePartition, offset: int) -> Call:
+def _read(tp: TopicPartition, part: SharePartition, offset: int) -> Call:
     request = Fetch(
-        topic=place[0],
-        partition=place[1],
+        topic=tp[0],
+        partition=tp[1],
         offset=offset,
         max_bytes=1,
         format="batches",
         topic_id=part.topic_id,
         leader_epoch=part.leader_epoch,
     )
-    return Call((SHARE, "letter_read", place, offset), partition_address(*place), request, FetchReply)
+    return Call((SHARE, "letter_read", tp, offset), partition_address(*tp), request, FetchReply)
 
 
 def _record_at(payload: Payload, offset: int) -> tuple[FetchedRecord, int] | None:

@@ -14,7 +14,7 @@ from typing import Literal
 
 from msgspec import UNSET
 
-from ....transport.addresses import Place
+from ....transport.addresses import TopicPartition
 from ....transport.machine import Answered, Effect, Failed
 from ....transport.protocol.errors import ErrorCode
 from ....transport.protocol.topics import CatalogTopic
@@ -25,81 +25,83 @@ from .tails import Tails, bounds_of, record_bytes_of
 
 class LogNews:
     def __init__(
-        self, partitions: dict[Place, SharePartition], is_younger: Callable[[Place, str], bool]
+        self,
+        partitions: dict[TopicPartition, SharePartition],
+        is_younger: Callable[[TopicPartition, str], bool],
     ) -> None:
         """`is_younger` tells whether a partition of the topic with this id came after the group."""
         self._partitions = partitions
         self._is_younger = is_younger
         self._tails = Tails()
-        self.changed: set[Place] = set()
+        self.changed: set[TopicPartition] = set()
         """Whose progress has changed; the caller records it."""
 
     def ask(
-        self, place: Place, entry: CatalogTopic, start: Literal["earliest", "latest"], wait_ms: int
+        self, tp: TopicPartition, entry: CatalogTopic, start: Literal["earliest", "latest"], wait_ms: int
     ) -> list[Effect]:
         """Ask what is not known of a partition; nothing when it has been asked already."""
-        part = self._partitions.get(place)
+        part = self._partitions.get(tp)
         if part is None:
-            return self._tails.begins(place, "earliest" if self._is_younger(place, entry.topic_id) else start)
+            return self._tails.begins(tp, "earliest" if self._is_younger(tp, entry.topic_id) else start)
         return self._tails.poll(
-            place, part.end, wait_ms if part.is_verified else 0, part.topic_id, part.leader_epoch
+            tp, part.end, wait_ms if part.is_verified else 0, part.topic_id, part.leader_epoch
         )
 
-    def on_up(self, place: Place) -> None:
+    def on_up(self, tp: TopicPartition) -> None:
         """The partition has started again: what is known of it holds when the log has been compared."""
-        part = self._partitions.get(place)
+        part = self._partitions.get(tp)
         if part is not None:
             part.is_verified = False
 
-    def is_coming(self, place: Place) -> bool:
+    def is_coming(self, tp: TopicPartition) -> bool:
         """Whether what is there already may still be unknown."""
-        return self._tails.is_news_coming(place)
+        return self._tails.is_news_coming(tp)
 
-    def on_rested(self, place: Place) -> None:
-        self._tails.on_rested(place)
+    def on_rested(self, tp: TopicPartition) -> None:
+        self._tails.on_rested(tp)
 
     def handle(
-        self, kind: str, place: Place, event: Answered | Failed, entry: CatalogTopic | None, now: int
+        self, kind: str, tp: TopicPartition, event: Answered | Failed, entry: CatalogTopic | None, now: int
     ) -> list[Effect]:
         if isinstance(event, Failed) and entry is not None:
-            return self._on_failed(place, event, now)
-        self._tails.on_outcome(place)
+            return self._on_failed(tp, event, now)
+        self._tails.on_outcome(tp)
         if isinstance(event, Failed) or entry is None:
             return []
         if event.reply.topic_id not in (UNSET, entry.topic_id):
             return []
-        part, bounds = self._partitions.get(place), event.reply
+        part, bounds = self._partitions.get(tp), event.reply
         leader_epoch = None if bounds.leader_epoch is UNSET else bounds.leader_epoch
         if kind == "begin":
             if part is None and bounds.offset >= 0:
                 progress = ShareProgress(entry.topic_id, bounds.offset, leader_epoch=leader_epoch)
-                self._partitions[place] = SharePartition(progress)
-                self.changed.add(place)
+                self._partitions[tp] = SharePartition(progress)
+                self.changed.add(tp)
         elif part is not None and kind == "earliest":
-            self._on_bounds(place, part, bounds.offset, part.end, None)
+            self._on_bounds(tp, part, bounds.offset, part.end, None)
         elif part is not None:
             part.is_verified = True
             if part.leader_epoch != leader_epoch:
                 part.leader_epoch = leader_epoch
-                self.changed.add(place)
-            self._on_bounds(place, part, *bounds_of(bounds), record_bytes_of(event.payload))
+                self.changed.add(tp)
+            self._on_bounds(tp, part, *bounds_of(bounds), record_bytes_of(event.payload))
         return []
 
     def _on_bounds(
-        self, place: Place, part: SharePartition, log_start: int, tail: int, record_bytes: int | None
+        self, tp: TopicPartition, part: SharePartition, log_start: int, tail: int, record_bytes: int | None
     ) -> None:
         if part.on_tail(log_start, tail, record_bytes):
-            self.changed.add(place)
+            self.changed.add(tp)
 
-    def _on_failed(self, place: Place, event: Failed, now: int) -> list[Effect]:
-        part, error = self._partitions.get(place), event.error
+    def _on_failed(self, tp: TopicPartition, event: Failed, now: int) -> list[Effect]:
+        part, error = self._partitions.get(tp), event.error
         if error.code == ErrorCode.LOG_TRUNCATED and part is not None:
             assert error.next_offset is not UNSET
-            self._tails.on_outcome(place)
+            self._tails.on_outcome(tp)
             part.cut(error.next_offset)
-            self.changed.add(place)
+            self.changed.add(tp)
             return []
         if error.code == ErrorCode.OFFSET_OUT_OF_RANGE:
-            self._tails.on_outcome(place)
-            return self._tails.earliest(place)
-        return self._tails.on_failed(place, now)
+            self._tails.on_outcome(tp)
+            return self._tails.earliest(tp)
+        return self._tails.on_failed(tp, now)

@@ -127,15 +127,15 @@ class SharePartition:
             case "renew":
                 self._spans.put(Span(first, end, State.ACQUIRED, deliveries, until, span.member, span.since))
             case "reject":
-                self._bury(span, said.reason)
+                self._publish_dead_letter(span, said.reason)
             case "fail" if deliveries >= limit:
-                self._bury(span, said.reason)
+                self._publish_dead_letter(span, said.reason)
             case "fail":
                 ready_at = now + said.delay_ms if said.delay_ms else 0
                 self._spans.put(Span(first, end, State.AVAILABLE, deliveries, ready_at))
                 self._retries.failed(span, said.reason, now)
 
-    def _bury(self, span: Span, reason: str) -> None:
+    def _publish_dead_letter(self, span: Span, reason: str) -> None:
         self._retries.ended(span.first, span.end)
         self._spans.put(Span(span.first, span.end, State.DEAD, span.deliveries))
         room = MAX_REASONS - len(self._reasons)
@@ -147,7 +147,7 @@ class SharePartition:
         over = [span for span in self._spans if span.state == State.ACQUIRED and span.until <= now]
         for span in over:
             if span.deliveries >= limit:
-                self._bury(span, EXPIRED)
+                self._publish_dead_letter(span, EXPIRED)
             else:
                 self._spans.put(Span(span.first, span.end, State.AVAILABLE, span.deliveries))
                 self._retries.failed(span, EXPIRED, now)
@@ -174,10 +174,10 @@ class SharePartition:
             span.count for span in self._spans if span.state == State.AVAILABLE and span.deliveries > 0
         )
 
-    def bury_unreadable(self, span: Span, reason: str) -> None:
+    def dead_letter_unreadable(self, span: Span, reason: str) -> None:
         """Nobody can be given what cannot be read. Why, is kept once for all of them: no letters come of it."""
         for held in self._still_locked(span):
-            self._bury(held, "")
+            self._publish_dead_letter(held, "")
             self._reasons[held.first] = reason
 
     def settle_gap(self, span: Span) -> None:
@@ -197,7 +197,7 @@ class SharePartition:
             if limit is None:
                 self._spans.put(Span(span.first, span.end, State.AVAILABLE, span.deliveries - 1))
             elif span.deliveries >= limit:
-                self._bury(span, GONE)
+                self._publish_dead_letter(span, GONE)
             else:
                 self._spans.put(Span(span.first, span.end, State.AVAILABLE, span.deliveries))
                 self._retries.failed(span, GONE, now)

@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec import UNSET, Struct
 
-from ....transport.addresses import Place, partition_address
+from ....transport.addresses import TopicPartition, partition_address
 from ....transport.compression import CodecUnavailable
 from ....transport.fetched_records import MAX_INLINE_BYTES, decode_for_json, end_of_batch_at
 from ....transport.machine import Answered, Call, Effect, Failed, Reply, Sender
@@ -33,13 +33,13 @@ class Acquired(Struct, frozen=True):
 
     sender: Sender
     request: Acquire
-    taken: list[tuple[Place, Span]]
+    taken: list[tuple[TopicPartition, Span]]
     lock_ms: int
 
 
 class _Job(Struct):
     acquired: Acquired
-    left: list[tuple[Place, Span]]
+    left: list[tuple[TopicPartition, Span]]
     bytes_left: int
     records: list[AcquiredRecord]
     error: ErrorBody | None = None
@@ -47,11 +47,11 @@ class _Job(Struct):
 
 
 class Reading:
-    def __init__(self, partitions: Mapping[Place, SharePartition]) -> None:
+    def __init__(self, partitions: Mapping[TopicPartition, SharePartition]) -> None:
         self._partitions = partitions
         self._jobs: dict[int, _Job] = {}
         self._started = 0
-        self.changed: set[Place] = set()
+        self.changed: set[TopicPartition] = set()
         """Where something was given back or settled; the caller records it."""
 
     def begin(self, acquired: Acquired) -> list[Effect]:
@@ -65,7 +65,7 @@ class Reading:
         if not job.left:
             return self._end(number, job.error)
         (topic, partition), span = job.left[0]
-        part = self._partitions.get((topic, partition))
+        part = self._partitions.get(TopicPartition(topic, partition))
         request = Fetch(
             topic=topic,
             partition=partition,
@@ -81,10 +81,10 @@ class Reading:
         job = self._jobs[number]
         if isinstance(event, Failed):
             return self._break_off(number, event.error)
-        place, span = job.left[0]
-        part = self._partitions.get(place)
+        tp, span = job.left[0]
+        part = self._partitions.get(tp)
         if part is None or event.reply.topic_id not in (UNSET, part.topic_id):
-            return self._end(number, _nothing(place, span.first))
+            return self._end(number, _nothing(tp, span.first))
         batches = event.payload[0] if len(event.payload) == 1 else b"".join(event.payload)
         aborted = () if event.reply.aborted is UNSET else event.reply.aborted
         try:
@@ -103,43 +103,43 @@ class Reading:
             return self._break_off(number, error.body, end_of_batch_at(batches, span.first))
         end = min(end, span.end)
         if end == span.first:
-            return self._end(number, _nothing(place, span.first))
-        self._take(job, place, span, [record for record in found if record.offset < end], end)
+            return self._end(number, _nothing(tp, span.first))
+        self._take(job, tp, span, [record for record in found if record.offset < end], end)
         if end < span.end:
-            job.left[0] = (place, span.cut(end, span.end))
+            job.left[0] = (tp, span.cut(end, span.end))
         else:
             del job.left[0]
         return self._go_on(number) if job.bytes_left > 0 else self._end(number)
 
-    def _take(self, job: _Job, place: Place, span: Span, found: list[FetchedRecord], end: int) -> None:
+    def _take(self, job: _Job, tp: TopicPartition, span: Span, found: list[FetchedRecord], end: int) -> None:
         position = span.first
         for record in found:
-            self._settle(place, span, position, record.offset)
+            self._settle(tp, span, position, record.offset)
             position = record.offset + 1
             job.bytes_left -= len(record.key or b"") + len(record.value or b"")
-            job.records.append(_inline(place, span.deliveries, record))
-        self._settle(place, span, position, end)
+            job.records.append(_inline(tp, span.deliveries, record))
+        self._settle(tp, span, position, end)
 
-    def _settle(self, place: Place, span: Span, first: int, end: int) -> None:
-        part = self._partitions.get(place)
+    def _settle(self, tp: TopicPartition, span: Span, first: int, end: int) -> None:
+        part = self._partitions.get(tp)
         if first < end and part is not None:
             part.settle_gap(span.cut(first, end))
-            self.changed.add(place)
+            self.changed.add(tp)
 
     def _break_off(self, number: int, error: ErrorBody, damage_end: int | None = None) -> list[Effect]:
         """The first span cannot be read where it begins; with `damage_end` it can from there on."""
         job = self._jobs[number]
-        place, span = job.left[0]
-        part = self._partitions.get(place)
+        tp, span = job.left[0]
+        part = self._partitions.get(tp)
         if error.retriable or error.code in _ABOUT_THE_LOG or part is None:
             return self._end(number, error)
         if damage_end is None and error.next_offset is not UNSET:
             damage_end = error.next_offset
         end = min(max(span.first + 1, damage_end or 0), span.end)
-        part.bury_unreadable(span.cut(span.first, end), error.message)
-        self.changed.add(place)
+        part.dead_letter_unreadable(span.cut(span.first, end), error.message)
+        self.changed.add(tp)
         if end < span.end:
-            job.left[0] = (place, span.cut(end, span.end))
+            job.left[0] = (tp, span.cut(end, span.end))
         else:
             del job.left[0]
         job.error = job.error or error
@@ -147,26 +147,26 @@ class Reading:
 
     def _end(self, number: int, error: ErrorBody | None = None) -> list[Effect]:
         job = self._jobs.pop(number)
-        for place, span in job.left:
-            part = self._partitions.get(place)
+        for tp, span in job.left:
+            part = self._partitions.get(tp)
             if part is not None:
                 part.return_unread(span)
-                self.changed.add(place)
+                self.changed.add(tp)
         body: Any = AcquireReply(lock_ms=job.acquired.lock_ms, records=job.records)
         if error is not None and not job.records:
             body = ErrorBody(error.code, error.message, True)
         return [Reply(job.acquired.sender, body)]
 
 
-def _nothing(place: Place, offset: int) -> ErrorBody:
-    message = f"{place[0]}/{place[1]} cannot be read at offset {offset} now"
+def _nothing(tp: TopicPartition, offset: int) -> ErrorBody:
+    message = f"{tp[0]}/{tp[1]} cannot be read at offset {offset} now"
     return ErrorBody(ErrorCode.ACTOR_UNAVAILABLE, message, True)
 
 
-def _inline(place: Place, deliveries: int, record: FetchedRecord) -> AcquiredRecord:
+def _inline(tp: TopicPartition, deliveries: int, record: FetchedRecord) -> AcquiredRecord:
     return AcquiredRecord(
-        topic=place[0],
-        partition=place[1],
+        topic=tp[0],
+        partition=tp[1],
         offset=record.offset,
         delivery_count=deliveries,
         timestamp_ms=record.timestamp_ms,

@@ -52,7 +52,7 @@ class Retries:
         times = (note.first_failed_ms + RETRY_ALARM_MS for note in self._notes.values())
         return next((at for at in times if at > now), None)
 
-    def alarm(self, place: str, spans: Spans, now: int) -> str | None:
+    def alarm(self, tp: str, spans: Spans, now: int) -> str | None:
         """One line for all that have been failing for too long; it names the first of them."""
         late: list[int] = []
         for offset, note in self._notes.items():
@@ -62,7 +62,7 @@ class Retries:
         if not late:
             return None
         [span] = spans.within(late[0], late[0] + 1)
-        where = f"{place} offset {late[0]}" + (f" (and {len(late) - 1} more)" if len(late) > 1 else "")
+        where = f"{tp} offset {late[0]}" + (f" (and {len(late) - 1} more)" if len(late) > 1 else "")
         return retry_alarm(where, RETRY_ALARM_MS, span.deliveries, self._notes[late[0]].reason)
 
     def ranges(self, spans: Spans, ahead_ms: int) -> list[RetryingRange]:

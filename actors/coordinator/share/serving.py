@@ -19,7 +19,7 @@ from typing import Any
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
-from ....transport.addresses import Place, is_internal
+from ....transport.addresses import TopicPartition, is_internal
 from ....transport.machine import (
     Answered,
     CancelTimer,
@@ -69,7 +69,7 @@ class _Parked(Struct):
     request: Acquire
     deadline: int
     topic_deadline: int
-    heard: set[Place]
+    heard: set[TopicPartition]
     """Partitions that have said since whether they have something."""
 
 
@@ -78,25 +78,25 @@ class ShareServing:
         self,
         group: str,
         settings: ShareSettings | None,
-        progress: Mapping[Place, ShareProgress],
+        progress: Mapping[TopicPartition, ShareProgress],
         why_not: Callable[[], str | None],
-        is_younger: Callable[[Place, str], bool],
+        is_younger: Callable[[TopicPartition, str], bool],
     ) -> None:
         """`why_not` tells why the group cannot become a share group, if it has no settings yet; `is_younger`: news.py."""
         self._group = group
         self._settings = settings
         self._why_not = why_not
-        self._partitions = {place: SharePartition(each) for place, each in progress.items()}
+        self._partitions = {tp: SharePartition(each) for tp, each in progress.items()}
         self._news = LogNews(self._partitions, is_younger)
         self._reading = Reading(self._partitions)
         self._answers = Answers()
         self._letters = Letters(group, self._partitions)
-        for place, each in progress.items():
-            self._letters.on_durable(place, each)
+        for tp, each in progress.items():
+            self._letters.on_durable(tp, each)
         self._topics: Mapping[str, CatalogTopic] | None = None
         self._parked: dict[str, _Parked] = {}
         """By member."""
-        self._dirty: dict[Place, None] = {}
+        self._dirty: dict[TopicPartition, None] = {}
         self._are_settings_dirty = False
         self._turn = 0
         self._due_at: int | None = None
@@ -116,13 +116,12 @@ class ShareServing:
         """Nobody waits, nothing is locked or delayed, and no letter is to be written."""
         return not self._parked and self._due_at is None and not self._letters.has_work and not self.is_dirty
 
-    def take(self, now: int) -> tuple[ShareSettings | None, dict[Place, ShareProgress | None]]:
+    def take(self, now: int) -> tuple[ShareSettings | None, dict[TopicPartition, ShareProgress | None]]:
         """What has to be recorded now: the settings if they are new, and partitions; None forgets one."""
         settings = self._settings if self._are_settings_dirty else None
         self._are_settings_dirty = False
         changed = {
-            place: self._partitions[place].progress(now) if place in self._partitions else None
-            for place in self._dirty
+            tp: self._partitions[tp].progress(now) if tp in self._partitions else None for tp in self._dirty
         }
         self._dirty = {}
         return settings, changed
@@ -167,8 +166,8 @@ class ShareServing:
 
     def _acknowledge(self, member: str, said: Acknowledgement, now: int) -> AcknowledgeResult:
         assert self._settings is not None
-        place = (said.topic, said.partition)
-        part = self._partitions.get(place)
+        tp = TopicPartition(said.topic, said.partition)
+        part = self._partitions.get(tp)
         try:
             if part is None:
                 message = f"{member} holds nothing of {said.topic}/{said.partition}"
@@ -178,7 +177,7 @@ class ShareServing:
         except ProtocolError as error:
             return AcknowledgeResult(error.body)
         if said.verdict != "renew":
-            self._dirty[place] = None
+            self._dirty[tp] = None
         return AcknowledgeResult()
 
     def _configure(self, request: ConfigureShareGroup) -> ShareSettings:
@@ -252,7 +251,7 @@ class ShareServing:
 
     def topics_in_use(self) -> frozenset[str]:
         """Those of which members hold records, or wait for some."""
-        held = {place[0] for place, part in self._partitions.items() if part.is_held}
+        held = {tp[0] for tp, part in self._partitions.items() if part.is_held}
         return frozenset(held.union(*(parked.request.topics for parked in self._parked.values())))
 
     def cancel(self, is_gone: Callable[[Sender], bool], *, also_told: bool) -> None:
@@ -260,10 +259,10 @@ class ShareServing:
         for member in [member for member, parked in self._parked.items() if is_gone(parked.sender)]:
             del self._parked[member]
         for acquired in self._answers.void(lambda each: is_gone(each.sender), also_told=also_told):
-            for place, span in acquired.taken:
-                if (part := self._partitions.get(place)) is not None:
+            for tp, span in acquired.taken:
+                if (part := self._partitions.get(tp)) is not None:
                     part.return_unread(span)
-                    self._dirty[place] = None
+                    self._dirty[tp] = None
         self._is_stirred = True
 
     def leave(self, member: str, now: int, *, is_charged: bool) -> list[Effect]:
@@ -271,9 +270,9 @@ class ShareServing:
         effects = self._end_parked(member)
         self._answers.void(lambda each: each.request.member_id == member, also_told=True)
         limit = self._settings.max_deliveries if is_charged and self._settings is not None else None
-        for place, part in self._partitions.items():
+        for tp, part in self._partitions.items():
             if part.take_back(member, limit, now):
-                self._dirty[place] = None
+                self._dirty[tp] = None
         self._is_stirred = True
         return effects
 
@@ -289,18 +288,18 @@ class ShareServing:
     def set_topics(self, topics: Mapping[str, CatalogTopic]) -> None:
         self._topics = topics
         self._is_stirred = True
-        for place in list(self._partitions):
-            entry = topics.get(place[0])
-            if entry is None or entry.topic_id != self._partitions[place].topic_id:
-                del self._partitions[place]
-                self._dirty[place] = None
+        for tp in list(self._partitions):
+            entry = topics.get(tp[0])
+            if entry is None or entry.topic_id != self._partitions[tp].topic_id:
+                del self._partitions[tp]
+                self._dirty[tp] = None
 
-    def on_up(self, place: Place) -> None:
-        self._news.on_up(place)
+    def on_up(self, tp: TopicPartition) -> None:
+        self._news.on_up(tp)
         self._is_stirred = True
 
-    def on_durable(self, place: Place, progress: ShareProgress | None) -> None:
-        self._letters.on_durable(place, progress)
+    def on_durable(self, tp: TopicPartition, progress: ShareProgress | None) -> None:
+        self._letters.on_durable(tp, progress)
 
     def tell(self, acquired: Acquired) -> list[Effect]:
         """What was acquired is durable: the member hears of it."""
@@ -309,14 +308,14 @@ class ShareServing:
         request, sender = acquired.request, acquired.sender
         if request.format == "records" or (request.format is None and sender.is_json):
             return self._reading.begin(acquired)
-        ranges = [self._range(place, span) for place, span in acquired.taken]
+        ranges = [self._range(tp, span) for tp, span in acquired.taken]
         return [Reply(sender, AcquireReply(lock_ms=acquired.lock_ms, ranges=ranges))]
 
-    def _range(self, place: Place, span: Span) -> AcquiredRange:
-        part = self._partitions.get(place)
+    def _range(self, tp: TopicPartition, span: Span) -> AcquiredRange:
+        part = self._partitions.get(tp)
         topic_id = "" if part is None else part.topic_id
         leader_epoch = UNSET if part is None or part.leader_epoch is None else part.leader_epoch
-        return AcquiredRange(*place, span.first, span.end - 1, span.deliveries, topic_id, leader_epoch)
+        return AcquiredRange(*tp, span.first, span.end - 1, span.deliveries, topic_id, leader_epoch)
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         """Timers and answers whose key begins with SHARE."""
@@ -325,48 +324,48 @@ class ShareServing:
                 self._due_at = None
                 self._expire(now)
                 return []
-            case (_, "again", place):
-                self._news.on_rested(place)
+            case (_, "again", tp):
+                self._news.on_rested(tp)
                 self._is_stirred = True
                 return []
             case (_, "read", number):
                 effects = self._reading.handle(number, event)
                 self._note_changes(self._reading.changed)
                 return effects
-            case (_, "letter_read" | "letter_write" | "letter_again" as kind, place, offset):
-                return self._on_letter(kind, place, offset, event, now)
-            case (_, kind, place):
-                return self._on_tail(kind, place, event, now)
+            case (_, "letter_read" | "letter_write" | "letter_again" as kind, tp, offset):
+                return self._on_letter(kind, tp, offset, event, now)
+            case (_, kind, tp):
+                return self._on_tail(kind, tp, event, now)
         raise AssertionError(f"nobody used the key {event.key!r}")
 
-    def _note_changes(self, changed: set[Place]) -> None:
+    def _note_changes(self, changed: set[TopicPartition]) -> None:
         self._dirty.update(dict.fromkeys(changed))
         changed.clear()
         self._is_stirred = True
 
-    def _on_letter(self, kind: str, place: Place, offset: int, event: Event, now: int) -> list[Effect]:
+    def _on_letter(self, kind: str, tp: TopicPartition, offset: int, event: Event, now: int) -> list[Effect]:
         settings = self._settings or ShareSettings()
-        effects, is_done = self._letters.handle(kind, place, offset, event, now, settings, self._entry)
+        effects, is_done = self._letters.handle(kind, tp, offset, event, now, settings, self._entry)
         if is_done:
-            self._dirty[place] = None
+            self._dirty[tp] = None
         return effects
 
-    def _on_tail(self, kind: str, place: Place, event: Answered | Failed, now: int) -> list[Effect]:
+    def _on_tail(self, kind: str, tp: TopicPartition, event: Answered | Failed, now: int) -> list[Effect]:
         self._is_stirred = True
         is_cut = isinstance(event, Failed) and event.error.code == ErrorCode.LOG_TRUNCATED
         if not is_cut and (kind == "tail" or isinstance(event, Failed)):
             for parked in self._parked.values():
-                parked.heard.add(place)
-        effects = self._news.handle(kind, place, event, self._entry(place[0]), now)
+                parked.heard.add(tp)
+        effects = self._news.handle(kind, tp, event, self._entry(tp[0]), now)
         self._note_changes(self._news.changed)
         return effects
 
     def _expire(self, now: int) -> None:
         self._is_stirred = True
-        for place, part in self._partitions.items():
+        for tp, part in self._partitions.items():
             assert self._settings is not None
             if part.expire(now, self._settings.max_deliveries):
-                self._dirty[place] = None
+                self._dirty[tp] = None
 
     # Those who wait.
 
@@ -381,7 +380,7 @@ class ShareServing:
         given: list[Acquired] = []
         if self._is_stirred:
             self._is_stirred = False
-            giving = {place for place, part in self._partitions.items() if part.can_give(now)}
+            giving = {tp for tp, part in self._partitions.items() if part.can_give(now)}
             for parked in list(self._parked.values()):
                 taken = self._acquire(parked.request, giving, now) if giving else []
                 if taken:
@@ -399,25 +398,27 @@ class ShareServing:
             return ()
         return self._letters.alarms(self._settings) + retry_alarms(self._partitions, now)
 
-    def _acquire(self, request: Acquire, giving: set[Place], now: int) -> list[tuple[Place, Span]]:
+    def _acquire(
+        self, request: Acquire, giving: set[TopicPartition], now: int
+    ) -> list[tuple[TopicPartition, Span]]:
         """Taken from the partitions that have something to give; those that have no more leave `giving`."""
         assert self._settings is not None
         until = now + (request.lock_ms or self._settings.lock_ms)
-        places = self._places(request)
+        tps = self._tps(request)
         self._turn += 1
-        taken: list[tuple[Place, Span]] = []
+        taken: list[tuple[TopicPartition, Span]] = []
         left = request.max_records
-        for index in range(len(places)):
-            place = places[(index + self._turn) % len(places)]
-            part = self._partitions.get(place)
-            if part is None or place not in giving or left <= 0:
+        for index in range(len(tps)):
+            tp = tps[(index + self._turn) % len(tps)]
+            part = self._partitions.get(tp)
+            if part is None or tp not in giving or left <= 0:
                 continue
             for span in part.acquire(request.member_id, left, now, until):
-                taken.append((place, span))
-                self._dirty[place] = None
+                taken.append((tp, span))
+                self._dirty[tp] = None
                 left -= span.count
             if left > 0 or not part.can_give(now):
-                giving.discard(place)
+                giving.discard(tp)
         return taken
 
     def _wait(self, parked: _Parked, now: int) -> list[Effect]:
@@ -425,16 +426,16 @@ class ShareServing:
         assert self._settings is not None
         effects: list[Effect] = []
         is_unknown = False
-        for place in self._places(parked.request):
-            part = self._partitions.get(place)
-            is_heard = place in parked.heard
+        for tp in self._tps(parked.request):
+            part = self._partitions.get(tp)
+            is_heard = tp in parked.heard
             if (part is not None and not part.wants_tail) or (is_heard and now >= parked.deadline):
                 continue
-            entry = self._entry(place[0])
+            entry = self._entry(tp[0])
             assert entry is not None
-            asked = self._news.ask(place, entry, self._settings.start, parked.deadline - now)
+            asked = self._news.ask(tp, entry, self._settings.start, parked.deadline - now)
             effects += asked
-            is_unknown |= not is_heard and (bool(asked) or self._news.is_coming(place))
+            is_unknown |= not is_heard and (bool(asked) or self._news.is_coming(tp))
         return effects + self._end_if_over(parked, now, is_unknown)
 
     def _end_if_over(self, parked: _Parked, now: int, is_unknown: bool) -> list[Effect]:
@@ -473,9 +474,9 @@ class ShareServing:
         self._due_at = due_at
         return [CancelTimer(DUE)] if due_at is None else [SetTimer(DUE, due_at)]
 
-    def _places(self, request: Acquire) -> list[Place]:
+    def _tps(self, request: Acquire) -> list[TopicPartition]:
         return [
-            (topic, partition)
+            TopicPartition(topic, partition)
             for topic in dict.fromkeys(request.topics)
             if (entry := self._entry(topic)) is not None
             for partition in range(entry.partitions)

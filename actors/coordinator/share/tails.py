@@ -10,7 +10,7 @@ bounds of the log count, and how large its records are; they are left to whoever
 
 from typing import Literal, NamedTuple
 
-from ....transport.addresses import Place, partition_address
+from ....transport.addresses import TopicPartition, partition_address
 from ....transport.batch import parse_header
 from ....transport.machine import Call, Effect, Payload, SetTimer
 from ....transport.protocol.data import Fetch, FetchReply, ListOffsets, ListOffsetsReply
@@ -29,27 +29,27 @@ class LogBounds(NamedTuple):
 
 class Tails:
     def __init__(self) -> None:
-        self._asking: dict[Place, bool] = {}
+        self._asking: dict[TopicPartition, bool] = {}
         """Who is asked; True where that is parked at the partition, and everything up to now is known."""
-        self._resting: set[Place] = set()
+        self._resting: set[TopicPartition] = set()
 
-    def begins(self, place: Place, at: Literal["earliest", "latest"]) -> list[Effect]:
+    def begins(self, tp: TopicPartition, at: Literal["earliest", "latest"]) -> list[Effect]:
         """Ask where the group begins."""
-        request = ListOffsets(topic=place[0], partition=place[1], at=at, isolation="read_committed")
-        return self._ask("begin", place, request)
+        request = ListOffsets(topic=tp[0], partition=tp[1], at=at, isolation="read_committed")
+        return self._ask("begin", tp, request)
 
-    def earliest(self, place: Place) -> list[Effect]:
+    def earliest(self, tp: TopicPartition) -> list[Effect]:
         """Ask what retention has left."""
-        return self._ask("earliest", place, ListOffsets(topic=place[0], partition=place[1], at="earliest"))
+        return self._ask("earliest", tp, ListOffsets(topic=tp[0], partition=tp[1], at="earliest"))
 
     def poll(
-        self, place: Place, offset: int, wait_ms: int, topic_id: str, leader_epoch: int | None
+        self, tp: TopicPartition, offset: int, wait_ms: int, topic_id: str, leader_epoch: int | None
     ) -> list[Effect]:
         """Ask for the end of the log, which is at `offset` or behind it; or was cut below it since."""
         wait_ms = max(0, min(wait_ms, POLL_MS))
         request = Fetch(
-            topic=place[0],
-            partition=place[1],
+            topic=tp[0],
+            partition=tp[1],
             offset=offset,
             max_bytes=1,
             max_wait_ms=wait_ms,
@@ -57,34 +57,36 @@ class Tails:
             topic_id=topic_id,
             leader_epoch=leader_epoch,
         )
-        effects = self._ask("tail", place, request, wait_ms)
+        effects = self._ask("tail", tp, request, wait_ms)
         if effects:
-            self._asking[place] = wait_ms > 0
+            self._asking[tp] = wait_ms > 0
         return effects
 
-    def is_news_coming(self, place: Place) -> bool:
+    def is_news_coming(self, tp: TopicPartition) -> bool:
         """Whether what is there already may still be unknown."""
-        return self._asking.get(place) is False
+        return self._asking.get(tp) is False
 
-    def on_outcome(self, place: Place) -> None:
-        self._asking.pop(place, None)
+    def on_outcome(self, tp: TopicPartition) -> None:
+        self._asking.pop(tp, None)
 
-    def on_failed(self, place: Place, now: int) -> list[Effect]:
-        self._asking.pop(place, None)
-        self._resting.add(place)
-        return [SetTimer((SHARE, "again", place), now + RETRY_MS)]
+    def on_failed(self, tp: TopicPartition, now: int) -> list[Effect]:
+        self._asking.pop(tp, None)
+        self._resting.add(tp)
+        return [SetTimer((SHARE, "again", tp), now + RETRY_MS)]
 
-    def on_rested(self, place: Place) -> None:
-        self._resting.discard(place)
+    def on_rested(self, tp: TopicPartition) -> None:
+        self._resting.discard(tp)
 
-    def _ask(self, kind: str, place: Place, request: Fetch | ListOffsets, wait_ms: int = 0) -> list[Effect]:
-        if place in self._asking or place in self._resting:
+    def _ask(
+        self, kind: str, tp: TopicPartition, request: Fetch | ListOffsets, wait_ms: int = 0
+    ) -> list[Effect]:
+        if tp in self._asking or tp in self._resting:
             return []
-        self._asking[place] = False
+        self._asking[tp] = False
         reply_type = FetchReply if isinstance(request, Fetch) else ListOffsetsReply
-        key = (SHARE, kind, place)
+        key = (SHARE, kind, tp)
         timeout_ms = wait_ms + CALL_TIMEOUT_MS
-        return [Call(key, partition_address(*place), request, reply_type, timeout_ms=timeout_ms)]
+        return [Call(key, partition_address(*tp), request, reply_type, timeout_ms=timeout_ms)]
 
 
 def record_bytes_of(payload: Payload) -> int | None:

@@ -10,10 +10,10 @@ catalog tells its successor of it. So that one compares what runs with what must
 from ...transport.addresses import SUPERVISOR
 from ...transport.machine import Call, Effect, SetTimer
 from ...transport.protocol.operations import Status, StatusReply
+from .child_commands import ChildCommands
 from .children import all_specs
 from .decisions import Decisions
 from .effects import RETRY_MS
-from .orders import Orders
 
 KEY = ("strays",)
 TIMEOUT_MS = 10_000
@@ -21,10 +21,10 @@ KINDS = frozenset({"partition", "coordinator", "scheduler", "transactions"})
 """Of these the catalog says which must run; others have somebody else to start and stop them."""
 
 
-class Strays:
-    def __init__(self, decisions: Decisions, orders: Orders) -> None:
+class Orphans:
+    def __init__(self, decisions: Decisions, commands: ChildCommands) -> None:
         self._decisions = decisions
-        self._orders = orders
+        self._commands = commands
 
     def ask(self) -> list[Effect]:
         return [Call(KEY, SUPERVISOR, Status(), StatusReply, timeout_ms=TIMEOUT_MS)]
@@ -36,11 +36,11 @@ class Strays:
         """The answer is older than what was decided meanwhile, which may not be durable yet: both have a say."""
         catalogs = (self._decisions.durable, self._decisions.latest)
         called_for = {spec.address for catalog in catalogs for spec in all_specs(catalog)}
-        strays = [
+        orphans = [
             actor.address
             for actor in reply.actors
             if actor.address.partition("/")[0] in KINDS
             and actor.address not in called_for
-            and not self._orders.is_open(actor.address)
+            and not self._commands.is_open(actor.address)
         ]
-        return self._orders.stop(strays)
+        return self._commands.stop(orphans)

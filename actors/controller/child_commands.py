@@ -20,7 +20,7 @@ OrderKey = tuple[str, str, int]
 """("order" or "retry", address, number)."""
 
 
-class Orders:
+class ChildCommands:
     def __init__(self) -> None:
         self._open: dict[str, tuple[int, StartChild | StopChild]] = {}
         self._last_number = 0

@@ -7,13 +7,22 @@ from typing import Any
 
 from .asking import Answered, Ask, Effect, Event, Failed, SetTimer, TimerFired
 from .fetching import Chunk, Fetching, Located, Trouble
-from .membership import Confirmed, GroupTrouble, LeaveRequested, Left, Membership, PollChecked, Polled, Target
+from .membership import (
+    Confirmed,
+    GroupTrouble,
+    LeaveRequested,
+    MemberLeft,
+    Membership,
+    PollChecked,
+    Polled,
+    Target,
+)
 
 _POLL_CHECK = "poll check"
 _log = logging.getLogger(__name__)
 
 
-class Courier:
+class ConsumerBridge:
     """The consumer's half on the network thread: events to the machines, what they find into the mailbox."""
 
     def __init__(self, fetching: Fetching, membership: Membership | None, max_poll_interval_ms: int) -> None:
@@ -53,13 +62,13 @@ class Courier:
         left: list[Effect] = []
         for effect in effects:
             if isinstance(effect, Located) and effect.lost_from is not None:
-                where = f"{effect.place[0]}/{effect.place[1]}"
+                where = f"{effect.tp[0]}/{effect.tp[1]}"
                 _log.warning(
                     "%s was cut at offset %d, below %d: reading goes on there, with other records",
                     where, effect.offset, effect.lost_from,
                 )  # fmt: skip
             if isinstance(
-                effect, Chunk | Located | Trouble | Target | GroupTrouble | Left | Answered | Failed
+                effect, Chunk | Located | Trouble | Target | GroupTrouble | MemberLeft | Answered | Failed
             ):
                 self.mailbox.append(effect)
             else:

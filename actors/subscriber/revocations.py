@@ -1,6 +1,6 @@
 """How partitions go: asked back by the group, or gone already; and what is dropped for it. Pure.
 
-    revoking   the feed waits: what is at hand is finished, the rest dropped, then LetGo; late after a session's time
+    revoking   the feed waits: what is at hand is finished, the rest dropped, then HandOver; late after a session's time
     lost       nothing is left to do but to drop
     a stop     what is not at hand is dropped, the partitions stay until the group is left
     restart    what was handled and cannot be committed is handled again: the rest is dropped, and when nothing is at hand
@@ -12,20 +12,20 @@ the partition may come back. Called by the machine.
 
 from collections.abc import Sequence
 
-from ...transport.addresses import Place
+from ...transport.addresses import TopicPartition
 from ...transport.machine import CancelTimer, Effect, SetTimer
 from ...transport.subscription import SubscriberOptions
 from .delivery import DeliveryStrategy, key_of
-from .effects import WARNING, LetGo, Record, Resume, Rewind, tell_of
+from .effects import WARNING, HandOver, Record, Resume, Rewind, tell_of
 from .lanes import Lane
 from .partitions import Partition, Partitions
-from .past import Memory
+from .recovered_state import Memory
 from .runs import Runs
 
 TIMER = "let go"
 
 
-class Departures:
+class Revocations:
     def __init__(
         self,
         options: SubscriberOptions,
@@ -34,16 +34,16 @@ class Departures:
         runs: Runs,
         memory: Memory,
     ) -> None:
-        self._patience_ms = options.session_timeout_ms
+        self._timeout_ms = options.session_timeout_ms
         self._strategy = strategy
         self._partitions = partitions
         self._runs = runs
         self._memory = memory
-        self._wanted: list[Place] | None = None
+        self._wanted: list[TopicPartition] | None = None
         """Partitions the feed waits to let go."""
-        self._restarting: set[Place] = set()
+        self._restarting: set[TopicPartition] = set()
 
-    def restart(self, keys: Sequence[Place]) -> None:
+    def restart(self, keys: Sequence[TopicPartition]) -> None:
         """Read these partitions again from what is committed, once nothing of them is at hand."""
         for partition in self._partitions.of(keys):
             self._restarting.add(partition.key)
@@ -65,12 +65,12 @@ class Departures:
         paused = [Resume(partition.key) for partition in ready if partition.is_paused]
         return [*paused, Rewind({each.key: each.committed_offset for each in ready})] if ready else []
 
-    def revoking(self, keys: Sequence[Place], now: int) -> list[Effect]:
+    def revoking(self, keys: Sequence[TopicPartition], now: int) -> list[Effect]:
         self._wanted = list(keys)
         for partition in self._partitions.of(keys):
             partition.is_leaving = True
             self.drop_all(partition)
-        return [SetTimer(TIMER, now + self._patience_ms), *self.try_let_go()]
+        return [SetTimer(TIMER, now + self._timeout_ms), *self.try_let_go()]
 
     def try_let_go(self) -> list[Effect]:
         """Let go what is wanted, unless something of it is still at hand."""
@@ -86,7 +86,7 @@ class Departures:
         partitions = self._partitions.of(self._wanted)
         self._wanted = None
         offsets = self._strategy.after_handling(partitions)
-        order = LetGo(*self._partitions.tell(offsets))
+        order = HandOver(*self._partitions.tell(offsets))
         self._part(partitions)
         return [CancelTimer(TIMER), order]
 
@@ -97,7 +97,7 @@ class Departures:
         told = [tell_of(lane.held[0], WARNING, "partition goes while its record is at hand") for lane in busy]
         return [*told, *self.let_go()]
 
-    def lost(self, keys: Sequence[Place]) -> None:
+    def lost(self, keys: Sequence[TopicPartition]) -> None:
         partitions = self._partitions.of(keys)
         for partition in partitions:
             self.drop_all(partition)
@@ -105,7 +105,7 @@ class Departures:
 
     def _part(self, partitions: list[Partition]) -> None:
         for partition in partitions:
-            self._runs.acquit(partition.key)
+            self._runs.clear_suspects(partition.key)
         self._partitions.let_go(partitions, is_handled_to_the_end=self._strategy.keeps_what_it_holds)
 
     def drop_all(self, partition: Partition) -> None:
@@ -119,7 +119,7 @@ class Departures:
         at_hand = 1 if lane.state == "burying" else self._runs.at_hand(lane)
         if not at_hand and lane.handed and lane.held:
             # The count goes on if the partition comes back.
-            self._memory.charge(lane.as_charge(self._memory.lineage(lane.key)))
+            self._memory.prior_attempt(lane.as_charge(self._memory.lineage(lane.key)))
         dropped = lane.keep(at_hand)
         if partition is not None:
             partition.dropped(dropped)

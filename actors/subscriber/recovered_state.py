@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import Struct
 
-from ...transport.addresses import Place
+from ...transport.addresses import TopicPartition
 from ...transport.lineage import UNTRACED
 from .bisection import Spot
-from .effects import Charge, Record
+from .effects import PriorAttempt, Record
 from .progress import Ahead
 
 
@@ -44,70 +44,78 @@ class Suspect(Struct, frozen=True):
         return (self.topic, self.partition, self.offset)
 
 
-class Past(Struct, frozen=True):
+class RecoveredState(Struct, frozen=True):
     """What a flight recorder says when it is opened."""
 
-    charges: Sequence[Charge] = ()
+    prior_attempts: Sequence[PriorAttempt] = ()
     finished: Sequence[Finished] = ()
     suspects: Sequence[Suspect] = ()
 
 
-NO_PAST = Past()
+NOTHING_RECOVERED = RecoveredState()
 
 
 class Memory:
     """The past, as long as it matters."""
 
-    def __init__(self, past: Past) -> None:
-        self._charges: dict[Place, dict[int, Charge]] = {}
-        self._finished: dict[Place, list[Finished]] = {}
-        self._done: dict[Place, tuple[dict[int, int], Ahead]] = {}
+    def __init__(self, recovered: RecoveredState) -> None:
+        self._prior_attempts: dict[TopicPartition, dict[int, PriorAttempt]] = {}
+        self._finished: dict[TopicPartition, list[Finished]] = {}
+        self._done: dict[TopicPartition, tuple[dict[int, int], Ahead]] = {}
         """The leader epochs of finished records by offset, and what the last owner had done."""
-        self._lineages: dict[Place, bytes] = {}
-        for charge in past.charges:
-            self.charge(charge)
-        for finished in past.finished:
-            self._finished.setdefault((finished.topic, finished.partition), []).append(finished)
+        self._lineages: dict[TopicPartition, bytes] = {}
+        for prior_attempt in recovered.prior_attempts:
+            self.prior_attempt(prior_attempt)
+        for finished in recovered.finished:
+            self._finished.setdefault(TopicPartition(finished.topic, finished.partition), []).append(finished)
 
-    def learn(self, lineages: Mapping[Place, bytes]) -> None:
+    def learn(self, lineages: Mapping[TopicPartition, bytes]) -> None:
         """What partitions belong to that are new here."""
         self._lineages.update(lineages)
 
-    def lineage(self, key: Place) -> bytes:
+    def lineage(self, key: TopicPartition) -> bytes:
         return self._lineages.get(key, UNTRACED)
 
     def clear(self) -> None:
         """It matters no more."""
-        self._charges.clear()
+        self._prior_attempts.clear()
         self._finished.clear()
         self._done.clear()
 
-    def charge(self, charge: Charge) -> None:
-        self._charges.setdefault(charge.key, {})[charge.offset] = charge
+    def prior_attempt(self, prior_attempt: PriorAttempt) -> None:
+        self._prior_attempts.setdefault(prior_attempt.key, {})[prior_attempt.offset] = prior_attempt
 
-    def charges(self) -> list[Charge]:
-        return [charge for charges in self._charges.values() for charge in charges.values()]
+    def prior_attempts(self) -> list[PriorAttempt]:
+        return [
+            prior_attempt
+            for prior_attempts in self._prior_attempts.values()
+            for prior_attempt in prior_attempts.values()
+        ]
 
-    def charged(self, key: Place) -> Mapping[int, Charge]:
+    def charged(self, key: TopicPartition) -> Mapping[int, PriorAttempt]:
         """By offset."""
-        return self._charges.get(key) or {}
+        return self._prior_attempts.get(key) or {}
 
-    def take_charge(self, record: Record) -> Charge | None:
+    def take_charge(self, record: Record) -> PriorAttempt | None:
         """The record's charge, or one that is void: of another record at its offset."""
-        charges = self._charges.get((record.topic, record.partition))
-        return charges.pop(record.offset, None) if charges else None
+        prior_attempts = self._prior_attempts.get(TopicPartition(record.topic, record.partition))
+        return prior_attempts.pop(record.offset, None) if prior_attempts else None
 
-    def take_charges_before(self, key: Place, offset: int) -> Iterator[Charge]:
+    def take_charges_before(self, key: TopicPartition, offset: int) -> Iterator[PriorAttempt]:
         """Those of records that the group has passed."""
-        for at in [at for at in self._charges.get(key) or () if at < offset]:
-            yield self._charges[key].pop(at)
+        for at in [at for at in self._prior_attempts.get(key) or () if at < offset]:
+            yield self._prior_attempts[key].pop(at)
 
-    def take_void_charges(self, key: Place) -> list[Charge]:
+    def take_void_charges(self, key: TopicPartition) -> list[PriorAttempt]:
         """Those of another lineage."""
-        charges, lineage = self._charges.get(key, {}), self.lineage(key)
-        return [charges.pop(each.offset) for each in list(charges.values()) if each.lineage != lineage]
+        prior_attempts, lineage = self._prior_attempts.get(key, {}), self.lineage(key)
+        return [
+            prior_attempts.pop(each.offset)
+            for each in list(prior_attempts.values())
+            if each.lineage != lineage
+        ]
 
-    def begin(self, key: Place, position: int, ahead: Ahead) -> None:
+    def begin(self, key: TopicPartition, position: int, ahead: Ahead) -> None:
         """The partition is read from `position` on; its last owner had done what is `ahead`."""
         noted = [each for each in self._finished.get(key, ()) if each.lineage == self.lineage(key)]
         is_set_back = any(finished.committed > position for finished in noted)
@@ -119,7 +127,7 @@ class Memory:
         else:
             self._done.pop(key, None)
 
-    def sort(self, key: Place, records: list[Record]) -> tuple[list[Record], list[Record]]:
+    def sort(self, key: TopicPartition, records: list[Record]) -> tuple[list[Record], list[Record]]:
         """Those to be handled, and those that are done already."""
         if key not in self._done:
             return records, []

@@ -23,7 +23,7 @@ MAX_STACK_CHARS = 8_000
 _RSS_UNIT_BYTES = 1 if sys.platform == "darwin" else 1024
 
 
-class Gauge:
+class ResourceMonitor:
     def __init__(
         self, recorder: FlightRecorder, workers: Workers, inbox: Inbox, cpu_limit_s: float | None
     ) -> None:

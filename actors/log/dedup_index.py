@@ -25,7 +25,7 @@ class Sighting(Struct, frozen=True, array_like=True):
     seen_ms: int
 
 
-class Identities:
+class DedupIndex:
     def __init__(self, window_ms: int = DEDUP_WINDOW_MS, limit: int = DEDUP_WINDOW_COUNT) -> None:
         self._window_ms = window_ms
         self._limit = limit

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 from ...transport.addresses import CONTROLLER
 from ...transport.machine import Call, Effect
-from ...transport.protocol.control import EnsureCompanions
+from ...transport.protocol.control import EnsureInternalActors
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.message import Done
 from .peers import Peers
@@ -17,13 +17,13 @@ from .tickets import Tickets
 from .topic_table import TopicTable
 from .waiting import Attempt, WaitingRoom
 
-PATIENCE_MS = 10_000
+TIMEOUT_MS = 10_000
 """How long a request waits for its actor to come up."""
 ENSURE_TIMEOUT_MS = 10_000
-ENSURE = "ensure_companions"
+ENSURE = "ensure_internal_actors"
 
 
-class Companions:
+class InternalActors:
     def __init__(
         self,
         topic: str,
@@ -50,7 +50,7 @@ class Companions:
         self._ensuring.append(attempt)
         if len(self._ensuring) > 1:
             return []
-        request = EnsureCompanions(topic=self._topic)
+        request = EnsureInternalActors(topic=self._topic)
         return [Call((ENSURE, self._topic), CONTROLLER, request, Done, timeout_ms=ENSURE_TIMEOUT_MS)]
 
     def on_ensured(self) -> list[Effect]:
@@ -74,7 +74,7 @@ class Companions:
         down = self._peers.down(missing)
         if down is not None and down.quarantined:
             raise ProtocolError(ErrorCode.ACTOR_UNAVAILABLE, self._peers.why_down(missing))
-        deadline = now + PATIENCE_MS if attempt.deadline is None else attempt.deadline
+        deadline = now + TIMEOUT_MS if attempt.deadline is None else attempt.deadline
         waiting = Attempt(
             number=attempt.number, event=attempt.event, has_asked=attempt.has_asked, deadline=deadline
         )

@@ -1,9 +1,9 @@
 """The feed: the group's member, on a thread of its own. Polls, commits, lets partitions go. Impure.
 
 Owns the consumer, which no other thread touches. Before a partition goes, the consumer asks on this thread, inside a
-poll: the feed posts Revoking and waits for the machine's LetGo, so that what is at hand is finished and committed by the
-partition's old owner. The session is kept meanwhile by the client's own thread. How a commit is made, with or without a
-transaction, it is told (committing.py).
+poll: the thread posts Revoking and waits for the machine's HandOver, so that records in progress are finished and
+committed by the partition's old owner. The client's own thread keeps the session meanwhile. committing.py decides how a
+commit is made, with or without a transaction.
 """
 
 import itertools
@@ -15,7 +15,7 @@ from time import monotonic
 
 from msgspec import structs
 
-from ...transport.addresses import Place, TopicPartition
+from ...transport.addresses import TopicPartition
 from ...transport.client.consumer import Consumer
 from ...transport.client.errors import CommitFailed, CorruptData, TimedOut
 from ...transport.client.messages import Message
@@ -30,10 +30,11 @@ from .effects import (
     CommitRefused,
     Committed,
     CommitUncertain,
+    ConsumerStarted,
     Damage,
+    GroupLeft,
+    HandOver,
     Leave,
-    Left,
-    LetGo,
     Lost,
     Offsets,
     Pause,
@@ -42,7 +43,6 @@ from .effects import (
     Resume,
     Revoking,
     Rewind,
-    Started,
 )
 from .progress import Ahead, from_metadata
 from .threads import Inbox, WorkThread
@@ -55,12 +55,12 @@ POLL_RECORDS = 1_000
 _log = logging.getLogger("planaria.subscriber")
 
 
-OnPartitions = Callable[[Sequence[Place]], None]
+OnPartitions = Callable[[Sequence[TopicPartition]], None]
 OpenConsumer = Callable[[OnPartitions, OnPartitions], Consumer]
 """Joins the group, given what to call when partitions are revoked and when they are lost."""
 
 
-class Feed:
+class ConsumerThread:
     def __init__(
         self,
         open_consumer: OpenConsumer,
@@ -75,11 +75,11 @@ class Feed:
         self._max_records = min(max_records, POLL_RECORDS)
         self._inbox = inbox
         self._consumer: Consumer
-        self._answers: queue.SimpleQueue[LetGo] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[HandOver] = queue.SimpleQueue()
         self._is_leaving = False
         self._skips_damage = skips_damage
         self._damage = DamageTable()
-        self._known: dict[Place, int] = {}
+        self._known: dict[TopicPartition, int] = {}
         """Partitions of which the last owner's progress has been read, and the end of what was polled since."""
         self._thread = WorkThread("planaria-feed", inbox)
 
@@ -89,7 +89,7 @@ class Feed:
 
     def perform(self, effect: Effect) -> None:
         match effect:
-            case LetGo():
+            case HandOver():
                 self._answers.put(effect)
             case Poll():
                 self._thread.order(self._poll, effect)
@@ -104,10 +104,10 @@ class Feed:
 
     # On the feed's thread.
 
-    def _open(self, _: None) -> Started:
+    def _open(self, _: None) -> ConsumerStarted:
         self._commits.prepare()
         self._consumer = self._open_consumer(self._on_revoked, self._on_lost)
-        return Started()
+        return ConsumerStarted()
 
     def _poll(self, effect: Poll) -> Polled:
         found = self._poll_once(effect)
@@ -121,7 +121,7 @@ class Feed:
             records = self._consumer.poll(BRIEF_POLL_S if effect.is_brief else POLL_S, self._max_records)
             self._damage.read(records)
             new = self._note(records)
-            lineages = {place: lineage_of(*self._consumer.origin(place)) for place in new}
+            lineages = {tp: lineage_of(*self._consumer.origin(tp)) for tp in new}
             return Polled(records, self._read_ahead(new), lineages)
         except CorruptData as error:
             self._on_damage(error)
@@ -133,64 +133,66 @@ class Feed:
             _log.warning("poll failed", extra={"fields": {"reason": str(error)}})
             return Polled(())
 
-    def _note(self, records: Sequence[Message]) -> set[Place]:
+    def _note(self, records: Sequence[Message]) -> set[TopicPartition]:
         """The partitions that are new here, or begin anew.
 
         One that goes back although nobody told it to has lost what was polled (LOG_TRUNCATED): the machine must not
         take what has those offsets now for what it holds.
         """
-        new: set[Place] = set()
-        cut: list[Place] = []
-        for place, group in itertools.groupby(records, lambda record: (record.topic, record.partition)):
+        new: set[TopicPartition] = set()
+        cut: list[TopicPartition] = []
+        for tp, group in itertools.groupby(
+            records, lambda record: TopicPartition(record.topic, record.partition)
+        ):
             polled = list(group)
-            end = self._known.get(place)
+            end = self._known.get(tp)
             if end is None or polled[0].offset < end:
-                new.add(place)
-                cut += [] if end is None else [place]
-            self._known[place] = polled[-1].offset + 1
+                new.add(tp)
+                cut += [] if end is None else [tp]
+            self._known[tp] = polled[-1].offset + 1
         if cut:
             self._inbox.post(Lost(cut))
         return new
 
     def _on_damage(self, error: CorruptData) -> None:
         """Go past it, or stop in front of it. The other partitions are served: a paused one is not complained of."""
-        place = (error.topic, error.partition)
-        damage = Damage(*place, error.offset, error.next_offset, str(error))
+        tp = TopicPartition(error.topic, error.partition)
+        damage = Damage(*tp, error.offset, error.next_offset, str(error))
         if self._skips_damage and error.next_offset is not None:
             self._damage.skip(structs.replace(damage, is_skipped=True))
             _log.critical("damaged records skipped", extra={"fields": {"reason": str(error)}})
-            self._consumer.seek(*place, error.next_offset)
+            self._consumer.seek(*tp, error.next_offset)
             return
-        self._consumer.pause(place)
+        self._consumer.pause(tp)
         if self._damage.stand(damage, monotonic()):
             _log.critical("partition paused", extra={"fields": {"reason": str(error)}})
 
     def _look_at_damage(self) -> None:
         """Try again where it is time; what lies below the start of the log by now is not waited for."""
         for damage in self._damage.to_look_at(monotonic()):
-            if damage.place not in self._consumer.assignment():
+            if damage.tp not in self._consumer.assignment():
                 continue
             with suppress(ProtocolError):  # out of reach now, or deleted
-                start = self._consumer.beginning_offsets([damage.place])[TopicPartition(*damage.place)]
-                self._consumer.seek(*damage.place, max(start, damage.offset))
-                self._consumer.resume(damage.place)
+                start = self._consumer.beginning_offsets([damage.tp])[TopicPartition(*damage.tp)]
+                self._consumer.seek(*damage.tp, max(start, damage.offset))
+                self._consumer.resume(damage.tp)
 
-    def _read_ahead(self, new: set[Place]) -> dict[Place, Ahead]:
+    def _read_ahead(self, new: set[TopicPartition]) -> dict[TopicPartition, Ahead]:
         """What the last owners of partitions that are new here had done beyond what they had committed."""
         if not new:
             return {}
         committed = self._read_committed(new)
         found = {(item.topic, item.partition): item for item in committed}
         return {
-            place: from_metadata(found[place].offset, found[place].metadata)
-            for place in new & found.keys()
-            if found[place].metadata
+            tp: from_metadata(found[tp].offset, found[tp].metadata)
+            for tp in new & found.keys()
+            if found[tp].metadata
         }
 
-    def _read_committed(self, places: set[Place]) -> list[PartitionOffset]:
+    def _read_committed(self, tps: set[TopicPartition]) -> list[PartitionOffset]:
         while True:
             try:
-                return self._consumer.committed_with_metadata(sorted(places))
+                return self._consumer.committed_with_metadata(sorted(tps))
             except PlanariaError as error:
                 _log.warning("progress cannot be read", extra={"fields": {"reason": str(error)}})
                 if not self._commits.is_exact:
@@ -236,14 +238,14 @@ class Feed:
         assigned = set(self._consumer.assignment())
         return {key: offset for key, offset in offsets.items() if key in assigned}
 
-    def _leave(self, effect: Leave) -> Left:
+    def _leave(self, effect: Leave) -> GroupLeft:
         self._is_leaving = True
         self._commit_last(effect)
         with suppress(PlanariaError):  # the session ends by itself when nobody answers
             self._consumer.close(leave_group=True)
-        return Left()
+        return GroupLeft()
 
-    def _on_revoked(self, partitions: Sequence[Place]) -> None:
+    def _on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
         if self._is_leaving:
             return
         self._inbox.post(Revoking(list(partitions)))
@@ -251,16 +253,16 @@ class Feed:
         self._damage.gone(partitions)
         self._commit_last(self._answers.get())
 
-    def _on_lost(self, partitions: Sequence[Place]) -> None:
+    def _on_lost(self, partitions: Sequence[TopicPartition]) -> None:
         self._forget(partitions)
         self._damage.gone(partitions)
         self._inbox.post(Lost(list(partitions)))
 
-    def _forget(self, partitions: Sequence[Place]) -> None:
-        for place in partitions:
-            self._known.pop(place, None)
+    def _forget(self, partitions: Sequence[TopicPartition]) -> None:
+        for tp in partitions:
+            self._known.pop(tp, None)
 
-    def _commit_last(self, effect: LetGo | Leave) -> None:
+    def _commit_last(self, effect: HandOver | Leave) -> None:
         """Without it the partition's next owner repeats what was done since the last commit."""
         try:
             self._commit_assigned(effect)

@@ -15,9 +15,9 @@ from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import Done
 from ...transport.protocol.topics import TopicConfig
 from .catalog import TopicEntry
+from .child_commands import ChildCommands
 from .children import partition_specs, scheduler_specs, transactions_specs
-from .decisions import Consequence, Decisions
-from .orders import Orders
+from .decisions import Decisions, FollowUp
 from .room import Room
 
 CONFIG = TopicConfig(
@@ -37,30 +37,32 @@ SPECS: dict[str, Callable[[TopicEntry], list[ChildSpec]]] = {
 }
 
 
-class Companions:
-    def __init__(self, decisions: Decisions, orders: Orders, room: Room, partitions: dict[str, int]) -> None:
+class InternalActors:
+    def __init__(
+        self, decisions: Decisions, commands: ChildCommands, room: Room, partitions: dict[str, int]
+    ) -> None:
         self._decisions = decisions
-        self._orders = orders
+        self._commands = commands
         self._room = room
         self._partitions = partitions
         """Of each topic, when it is created."""
 
-    def on_ensure(self, topic: str, asker: Sender, now: int) -> list[Effect]:
+    def on_ensure(self, topic: str, sender: Sender, now: int) -> list[Effect]:
         if topic not in SPECS:
             raise ProtocolError(ErrorCode.INVALID_TOPIC, f"no actors belong to {topic[:250]!r}")
         latest = self._decisions.latest
-        consequence = Consequence("companions_created", topic, asker)
+        follow_up = FollowUp("companions_created", topic, sender)
         if topic not in latest.topics:
             self._room.check(latest, 2 * self._partitions[topic])
             catalog = latest.with_topic(topic, self._partitions[topic], CONFIG, now)
-            return self._decisions.decide(catalog, consequence)
-        if self._decisions.wait_for_latest(consequence):
+            return self._decisions.decide(catalog, follow_up)
+        if self._decisions.wait_for_latest(follow_up):
             return []
-        return [Reply(asker, Done())]
+        return [Reply(sender, Done())]
 
-    def apply_created(self, consequence: Consequence) -> list[Effect]:
-        entry = self._decisions.durable.topics[consequence.name]
-        effects = self._orders.start([*partition_specs(entry), *SPECS[entry.topic](entry)])
-        if consequence.asker is not None:
-            effects.append(Reply(consequence.asker, Done()))
+    def apply_created(self, follow_up: FollowUp) -> list[Effect]:
+        entry = self._decisions.durable.topics[follow_up.name]
+        effects = self._commands.start([*partition_specs(entry), *SPECS[entry.topic](entry)])
+        if follow_up.sender is not None:
+            effects.append(Reply(follow_up.sender, Done()))
         return effects

@@ -10,13 +10,13 @@ from typing import Final
 
 from msgspec import structs
 
-from ..addresses import Place
+from ..addresses import TopicPartition
 from ..batch import TRANSACTIONAL, build
 from ..protocol.data import Acks, Produce, ProduceReply
 from ..protocol.errors import ErrorBody, ErrorCode
 from .accumulator import Accumulator
 from .asking import Answered, Ask, Effect, Event, Failed, Owner, SetTimer, TimerFired, partition_address
-from .delivery import Lane, ProducerBatch
+from .delivery import PartitionQueue, ProducerBatch
 from .errors import DeliveryFailed, DeliveryUncertain, error_from
 from .exchange_events import Deliver
 from .identified import Identified
@@ -33,7 +33,7 @@ class LaneReady:
 
     __slots__ = ("lane",)
 
-    def __init__(self, lane: Lane) -> None:
+    def __init__(self, lane: PartitionQueue) -> None:
         self.lane = lane
 
 
@@ -74,7 +74,7 @@ class Abandoned:
     """The producer closes; what is not done by now fails."""
 
 
-class Pump:
+class ProducerBridge:
     """The producer's half on the network thread; between accumulator, machine and exchange."""
 
     def __init__(
@@ -102,7 +102,7 @@ class Pump:
         self._concluded: Concluded | None = None
         self.is_sweeping = False
         """While transactions are open, what lies in batches is taken every SWEEP_MS."""
-        self._lanes: dict[Place, Lane] = {}
+        self._lanes: dict[tuple[str, int], PartitionQueue] = {}
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         effects = self._on_event(event, now)
@@ -121,7 +121,7 @@ class Pump:
                 return self._take(self._lanes[key], now)
             case NamedReady(batch=batch):
                 lanes = self._identified if batch.schedule is None else self._delayed
-                return self._perform(lanes.put((batch.topic, batch.partition), batch, now), now)
+                return self._perform(lanes.put(TopicPartition(batch.topic, batch.partition), batch, now), now)
             case (
                 Answered(key=(first, tuple()))
                 | Failed(key=(first, tuple()))
@@ -176,7 +176,7 @@ class Pump:
             effects += self._take(lane, now)
         return effects
 
-    def _take(self, lane: Lane, now: int) -> list[Effect]:
+    def _take(self, lane: PartitionQueue, now: int) -> list[Effect]:
         if lane.open is None and not lane.sealed:
             return []  # what comes next is announced
         linger_ms = 0 if self._flushes else self._linger_ms

@@ -9,11 +9,11 @@ from ...transport.client.delivery import Delivery
 from ...transport.client.producer import Producer
 from ...transport.context import Publication
 from ...transport.protocol.errors import PlanariaError
-from .effects import Buried, Bury, BuryFailed
+from .effects import DeadLetterFailed, DeadLetterPublished, PublishDeadLetter
 from .threads import Inbox, WorkThread
 
 
-class Mail:
+class DeadLetterPublisher:
     def __init__(
         self,
         producer: Producer,
@@ -29,17 +29,17 @@ class Mail:
         self._inbox = inbox
         self._thread = WorkThread("planaria-mail", inbox)
 
-    def send(self, order: Bury) -> None:
-        """Buried or BuryFailed follows, once the letter is durable or will not be."""
+    def send(self, order: PublishDeadLetter) -> None:
+        """Buried or DeadLetterFailed follows, once the letter is durable or will not be."""
         self._thread.order(self._send, order)
 
-    def _send(self, order: Bury) -> Buried | BuryFailed | None:
+    def _send(self, order: PublishDeadLetter) -> DeadLetterPublished | DeadLetterFailed | None:
         letter = order.letter
         try:
             message = Publication(letter.topic, letter.value, letter.key, letter.headers)
             self._check(message)
             if self._is_only_checked:
-                return Buried(order.lane, (message,))
+                return DeadLetterPublished(order.lane, (message,))
             delivery = self._producer.publish(
                 letter.topic,
                 letter.value,
@@ -48,10 +48,10 @@ class Mail:
                 dedup_id=letter.dedup_id,
             )
         except PlanariaError as error:
-            return BuryFailed(order.lane, str(error))
+            return DeadLetterFailed(order.lane, str(error))
         delivery.add_callback(lambda done: self._report(order.lane, done))
         return None
 
     def _report(self, lane: int, delivery: Delivery) -> None:
         error = delivery.exception(0)
-        self._inbox.post(Buried(lane) if error is None else BuryFailed(lane, str(error)))
+        self._inbox.post(DeadLetterPublished(lane) if error is None else DeadLetterFailed(lane, str(error)))
