@@ -17,6 +17,7 @@ from ...transport.client.errors import UnknownTopic, unknown_topic
 from ...transport.protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from ..config import ConfigError
 from ..launch import StartFailed
+from .tables import VISIBLE
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -58,7 +59,7 @@ def exit_code_for(error: BaseException) -> int:
             return 0
         case UsageError():
             return _on_usage_error(error)
-    print(f"planaria: {_one_line(describe(error))}", file=sys.stderr)
+    print(f"planaria: {_one_line(describe(error)).translate(VISIBLE)}", file=sys.stderr)
     return EXIT_FAILED
 
 

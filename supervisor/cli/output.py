@@ -10,14 +10,23 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
 
-from .tables import Listing
+from .tables import VISIBLE, Listing
 
 UNKNOWN = "-"
 PIPE_COLUMNS = 10_000
 """Wider than any table, which takes no more than its contents need."""
+
+
+class PlainConsole(Console):
+    """Prints no control character that is not its own."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(segment.text.translate(VISIBLE), segment.style)
 
 
 def console() -> Console:
@@ -25,14 +34,14 @@ def console() -> Console:
 
     Outside a terminal as wide as it takes: a line of a table stays one line for whatever reads it.
     """
-    made = Console(highlight=False, emoji=False, markup=False)
+    made = PlainConsole(highlight=False, emoji=False, markup=False)
     if not made.is_terminal and "COLUMNS" not in os.environ:
         made.width = PIPE_COLUMNS
     return made
 
 
 def error_console() -> Console:
-    return Console(stderr=True, highlight=False, emoji=False, markup=False)
+    return PlainConsole(stderr=True, highlight=False, emoji=False, markup=False)
 
 
 def note(text: str) -> None:

@@ -15,6 +15,9 @@ from rich.text import Text
 
 PROSE_COLUMNS = 20
 """Prose in a table is wrapped to no less than this."""
+_CONTROLS = [*range(0x20), 0x7F, *range(0x80, 0xA0)]
+VISIBLE = {code: 0x2400 + code if code < 0x20 else 0xFFFD for code in _CONTROLS if chr(code) not in "\n\t"}
+"""What stands for control characters: keys, reasons and names are other people's, and may be orders to a terminal."""
 _GAP = 3
 _INDENT = "  "
 
@@ -33,7 +36,10 @@ class Listing:
             self.add_row(*row)
 
     def add_row(self, *cells: str | Text) -> None:
-        self.rows.append([Text(cell) if isinstance(cell, str) else cell for cell in cells])
+        row = [Text(cell) if isinstance(cell, str) else cell for cell in cells]
+        for cell in row:
+            cell.plain = cell.plain.translate(VISIBLE)
+        self.rows.append(row)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self._least_width() <= options.max_width:

@@ -76,6 +76,14 @@ def test_a_long_address_stays_whole() -> None:
     assert "quarantined" in text
 
 
+def successor(broker: ServedBroker, before: dict[str, Any]) -> dict[str, Any]:
+    """The actor's next incarnation, once the supervisor has seen that the one before is dead."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while (after := find(broker, before["address"]))["incarnation"] == before["incarnation"]:
+        assert time.monotonic() < deadline
+    return after
+
+
 @pytest.mark.processes
 def test_what_is_killed_regrows(broker: ServedBroker) -> None:
     broker.run("topic", "create", "REGROW", "--if-not-exists")
@@ -88,9 +96,7 @@ def test_what_is_killed_regrows(broker: ServedBroker) -> None:
         "pid": before["pid"],
         "incarnation": before["incarnation"],
     }
-    deadline = time.monotonic() + TIMEOUT_S
-    while (after := find(broker, "partition/REGROW/0"))["incarnation"] == before["incarnation"]:
-        assert time.monotonic() < deadline
+    after = successor(broker, before)
     assert after["restarts"] == before["restarts"] + 1
     assert "partition/REGROW/0" in broker.run("status")
 
@@ -100,7 +106,7 @@ def test_the_gateway_takes_its_answer_with_it(broker: ServedBroker) -> None:
     before = find(broker, "gateway/0")
     killed = broker.json("kill", "gateway/0")
     assert (killed["pid"], killed["incarnation"]) == (before["pid"], before["incarnation"])
-    assert find(broker, "gateway/0")["incarnation"] == before["incarnation"] + 1
+    assert successor(broker, before)["incarnation"] == before["incarnation"] + 1
 
 
 @pytest.mark.processes

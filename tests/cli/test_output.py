@@ -1,8 +1,17 @@
 """Sizes, times and counts in words."""
 
 import pytest
+from rich.text import Text
 
-from planaria.supervisor.cli.output import bytes_text, duration_text, plural, print_table, rate_text
+from planaria.supervisor.cli.output import (
+    bytes_text,
+    duration_text,
+    note,
+    plural,
+    print_table,
+    rate_text,
+    show,
+)
 from planaria.supervisor.cli.tables import Listing
 
 
@@ -42,3 +51,14 @@ def test_piped_tables_are_never_wrapped(
     made = Listing("address", "text")
     print_table(made, [("partition/" + "N" * 200 + "/0", "word " * 50)])
     assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_control_characters_of_others_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(
+        Listing("key", "reason", prose=["reason"]), [["\x1b]0;title\x07", "red \x1b[31m \x9b1m \x7f"]]
+    )
+    show(Text("\x1b[2J", "bold"))
+    note("a\x1bb")
+    printed = capsys.readouterr().out
+    assert not set(printed) & {chr(code) for code in (*range(10), *range(11, 32), 127, *range(128, 160))}
+    assert "␛]0;title   red ␛[31m" in printed
