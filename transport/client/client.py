@@ -30,6 +30,7 @@ from .options import (
     as_topics,
     check_name,
     checked,
+    wait_limit_s,
 )
 from .producer import Producer
 from .share_consumer import ShareConsumer
@@ -80,7 +81,10 @@ class Client(Admin):
         No other call needs this: each waits for the broker by itself.
         """
         self._network.call(
-            GATEWAY, Hello(client_id=self._client_id), HelloReply, timeout_ms=int(timeout * 1000)
+            GATEWAY,
+            Hello(client_id=self._client_id),
+            HelloReply,
+            timeout_ms=int(wait_limit_s(timeout) * 1000),
         )
 
     @overload
@@ -144,7 +148,7 @@ class Client(Admin):
         Raises what `Producer.publish` and `Delivery.result` do; TimedOut after `timeout` seconds, those of
         `request_timeout_ms` unless given.
         """
-        timeout_s = self._request_timeout_ms / 1000 if timeout is None else timeout
+        timeout_s = self._request_timeout_ms / 1000 if timeout is None else wait_limit_s(timeout)
         deadline = monotonic() + timeout_s
         self._network.refuse_when_closed()
         with self._lock:

@@ -45,7 +45,7 @@ from .membership import (
 from .messages import Message, MessageBatch
 from .network import Network
 from .offset_queries import OffsetQueries
-from .options import ConsumerOptions, InvalidOption, Rebalanced, check_count, check_offset
+from .options import ConsumerOptions, InvalidOption, Rebalanced, check_count, check_offset, wait_limit_s
 from .reader import Reader
 from .rebalancing import CALLS, Step, no_change
 
@@ -138,7 +138,8 @@ class Consumer(OffsetQueries):
 
     def _poll(self, timeout: float | None, take: Callable[[], list[Any]]) -> list[Any]:
         self._refuse_when_closed()
-        deadline = None if timeout is None else monotonic() + timeout
+        limit_s = wait_limit_s(timeout)
+        deadline = None if limit_s is None else monotonic() + limit_s
         self._bridge.is_polling = True
         try:
             self._give_back()
@@ -381,7 +382,8 @@ class Consumer(OffsetQueries):
     def position(self, topic: str, partition: int, timeout: float | None = None) -> int:
         """The offset of the next message; waits until the start is known. Raises TimedOut."""
         tp = self._owned_tp(topic, partition)
-        deadline = None if timeout is None else monotonic() + timeout
+        limit_s = wait_limit_s(timeout)
+        deadline = None if limit_s is None else monotonic() + limit_s
         while True:
             found = self._read_positions().get(tp)
             if found is not None:

@@ -18,6 +18,7 @@ from ..batch import Headers
 from .delayed import Schedule
 from .errors import TimedOut
 from .gate import Gate
+from .options import wait_limit_s
 
 _log = logging.getLogger(__name__)
 
@@ -166,7 +167,7 @@ class Delivery(Struct, gc=False, eq=False):
 
     def exception(self, timeout: float | None = None) -> Exception | None:
         """Wait as `result` does; the reason of the failure, or None. Raises TimedOut."""
-        if not self.batch.wait(timeout):
+        if not self.batch.wait(wait_limit_s(timeout)):
             raise TimedOut(f"not acknowledged within {timeout} s; the delivery goes on")
         return self.batch.error
 

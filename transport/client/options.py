@@ -5,7 +5,8 @@ Whatever a program gets wrong here is one InvalidOption that names the option, b
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
+from math import isnan
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints, overload
 
 import msgspec
 from msgspec import Meta, Struct
@@ -28,6 +29,8 @@ PositiveMilliseconds = Annotated[int, Meta(ge=1, le=MAX_NUMBER)]
 PositiveCount = Annotated[int, Meta(ge=1, le=MAX_NUMBER)]
 
 REQUEST_TIMEOUT_MS = 30_000
+MAX_WAIT_S = 365 * 86_400.0
+"""As good as for ever, and a number that every clock can hold."""
 
 
 class InvalidOption(PlanariaError, ValueError):
@@ -140,6 +143,24 @@ def check_name(what: str, name: str) -> None:
     fault = name_fault(name)
     if fault is not None:
         raise InvalidOption(f"{what}: {fault}")
+
+
+@overload
+def wait_limit_s(timeout: float) -> float: ...
+
+
+@overload
+def wait_limit_s(timeout: float | None) -> float | None: ...
+
+
+def wait_limit_s(timeout: float | None) -> float | None:
+    """How many seconds a call may wait; None is for ever, infinity a year. Raises InvalidOption for what is no number."""
+    given: Any = timeout
+    if given is None:
+        return None
+    if not isinstance(given, int | float) or isnan(given):
+        raise InvalidOption(f"timeout: must be seconds, not {timeout!r}")
+    return min(max(0.0, given), MAX_WAIT_S)
 
 
 def check_text(what: str, text: object) -> None:

@@ -29,7 +29,7 @@ from .exit_flush import flush_with_warning, not_at_exit
 from .identified import Identified, identified_dialog
 from .lanes import ProducerIdentity
 from .network import Network
-from .options import InvalidOption, ProducerOptions
+from .options import InvalidOption, ProducerOptions, wait_limit_s
 from .producer_bridge import (
     Abandoned,
     Begun,
@@ -263,7 +263,8 @@ class Producer(Accumulator):
 
         Failures are for the Deliveries to tell. Raises TimedOut; the deliveries go on.
         """
-        deadline = None if timeout is None else monotonic() + timeout
+        limit_s = wait_limit_s(timeout)
+        deadline = None if limit_s is None else monotonic() + limit_s
         self._network.post(self._bridge, FlushRequested())
         try:
             for batch in self.unfinished():

@@ -44,7 +44,7 @@ from .errors import Closed, TimedOut
 from .exit_flush import EXIT_FLUSH_S, not_at_exit
 from .messages import Message
 from .network import Network
-from .options import InvalidOption, check_count
+from .options import InvalidOption, check_count, wait_limit_s
 from .retry import RetryPolicy
 from .schedule import milliseconds_of
 from .share_messages import Refused, ShareMessage, ShareOptions
@@ -102,7 +102,8 @@ class ShareConsumer:
             self._accept_held()
         if unread := self._take_unread(max_messages):
             return unread
-        give_up_at = None if timeout is None else monotonic() + timeout
+        limit_s = wait_limit_s(timeout)
+        give_up_at = None if limit_s is None else monotonic() + limit_s
         failures = 0
         while True:
             self._polled_at = monotonic()
