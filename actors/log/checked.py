@@ -5,8 +5,8 @@
     | kind 4 B | crc32c u32 | body: MessagePack, to the end |
     +----------+------------+------------------------------+
 
-`crc32c` covers the kind and the body. A file that does not verify is treated as one that is not there: its readers
-all have something older or slower to go by. Pure functions; checkpoints and producer snapshots use them.
+`crc32c` covers the kind and the body. A file that does not verify is treated as missing: every reader can fall back
+on an older or slower source. Pure functions; checkpoints and producer snapshots use them.
 """
 
 import struct
@@ -28,7 +28,7 @@ def encode_checked(kind: bytes, body: Any) -> bytes:
 
 
 def decode_checked(kind: bytes, data: bytes | None, body_type: type[T]) -> T | None:
-    """The body, or None when there is no data or it is not wholly what `encode_checked` wrote."""
+    """Return the body, or None when there is no data or it is not exactly the output of `encode_checked`."""
     if data is None or len(data) < _BODY_START or data[:4] != kind:
         return None
     body = data[_BODY_START:]
@@ -37,4 +37,4 @@ def decode_checked(kind: bytes, data: bytes | None, body_type: type[T]) -> T | N
     try:
         return msgspec.msgpack.decode(body, type=body_type)
     except msgspec.ValidationError:
-        return None  # whole, but of a version this one does not know
+        return None  # intact, but written by a version with other fields

@@ -1,8 +1,8 @@
-"""How far a log is known to be safe, and where it begins: the file `checkpoint` in the partition's directory.
+"""The recovery point and the start of a log: the file `checkpoint` in the partition's directory.
 
 Layout: `checked.py` with kind `PLCP`; the body is a MessagePack map of the fields below. It is written at every roll,
-after so many bytes or batches (`log.py`), every few seconds while something is written, and on a clean close. Without it
-a log is recovered from its last segment's first byte, which is always right, for no segment is begun before its
+after a number of bytes or batches (`log.py`), every few seconds during writes, and on a clean close. Without it a log
+is recovered from the first byte of its last segment. That is always correct, because no segment is begun before its
 predecessor is synced.
 """
 
@@ -17,18 +17,18 @@ from .files import Files
 
 CHECKPOINT_NAME = "checkpoint"
 CLEAN_NAME = "clean"
-"""Present when the last owner closed the log in order: written last, deleted first."""
+"""Present when the last owner closed the log cleanly: written last, deleted first."""
 SYNC_FAILED_NAME = "sync-failed"
-"""Present when a sync failed: what the kernel's cache shows may not be on the medium, and is to be written anew."""
+"""Present when a sync failed: the kernel's cache may show data that is not on the medium and must be rewritten."""
 _KIND = b"PLCP"
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """Every byte of `recovery_segment` before `recovery_position`, and all of every earlier segment, was synced.
+    """Every byte of `recovery_segment` before `recovery_position`, and every byte of earlier segments, was synced.
 
     `recovery_offset` is the first offset after those bytes, `last_leader_epoch` the epoch of the batch before it (-1:
-    none), `leader_epoch` the highest one that an opening of the log took, used or not. `active_since_ms` is when
-    `recovery_segment` got its first batch (0: it has none).
+    none), `leader_epoch` the highest epoch that an opening of the log took, used or not. `active_since_ms` is the
+    time at which `recovery_segment` got its first batch (0: it has none).
     """
 
     log_start_offset: int
@@ -39,7 +39,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     leader_epoch: int
     active_since_ms: int
     companions: tuple[str, ...] = ()
-    """Those of `companions.py` that are there."""
+    """The files of `companions.py` that exist."""
 
 
 def encode_checkpoint(checkpoint: Checkpoint) -> bytes:
@@ -53,8 +53,8 @@ def decode_checkpoint(data: bytes | None) -> Checkpoint | None:
 def note_sync_failure(directory: Path, files: Files) -> None:
     """Leave a note for recovery that a sync failed.
 
-    It needs no sync of its own: it matters only as long as the kernel's cache, which may hold what the medium lacks,
-    lives.
+    The note needs no sync: it matters only while the kernel's cache exists, which may hold data that the medium
+    lacks.
     """
-    with suppress(LogError):  # the failure to report is the first one
+    with suppress(LogError):  # the first failure is the one to report
         files.close(files.open_append(directory / SYNC_FAILED_NAME))

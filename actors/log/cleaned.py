@@ -1,12 +1,12 @@
-"""How far compaction has come: the file `compaction` in the partition's directory, and the swap that makes a step real.
+"""The progress of compaction: the file `compaction` in the partition's directory, and the swap that commits a step.
 
 Layout: `checked.py` with kind `PLCM`; the body is a MessagePack map of the fields of `Cleaned`. A segment is
-rewritten aside, as `<base offset>.cleaned`, and synced; then this file is replaced, naming the swap: **that is the
-moment it counts**. Before it a crash leaves the old segments and a file to delete, after it recovery carries the swap
-out. The next replacement of the file, which comes before the next `.cleaned`, forgets the swap.
+rewritten aside, as `<base offset>.cleaned`, and synced; then this file is replaced, naming the swap: **this commits
+the step**. A crash before the commit leaves the old segments and a file to delete; after it recovery carries out the
+swap. The next replacement of the file, which precedes the next `.cleaned`, drops the swap.
 
-If the file is lost, which is told, nothing is lost with it but knowledge: the missing offsets at the ends of a compacted
-segment look like damage (CORRUPT_LOG says where to go on), and compaction begins anew.
+If the file is lost, the loss is reported and no record is lost with it: the missing offsets at the ends of a
+compacted segment look like damage (CORRUPT_LOG says where to continue), and compaction starts over.
 """
 
 import logging
@@ -37,14 +37,14 @@ class CleanedSegment(msgspec.Struct, frozen=True, array_like=True):
 
 
 class CleanMark(msgspec.Struct, frozen=True, array_like=True):
-    """Since when every offset below this one is clean: no key has two records there."""
+    """The time since which every offset below this one is clean: no key has two records there."""
 
     offset: int
     since_ms: int
 
 
 class Swap(msgspec.Struct, frozen=True, array_like=True):
-    """`<base_offset>.cleaned` takes the place of its segment and of those at `replaced`."""
+    """`<base_offset>.cleaned` replaces its segment and the segments listed in `replaced`."""
 
     base_offset: int
     size_bytes: int
@@ -53,35 +53,38 @@ class Swap(msgspec.Struct, frozen=True, array_like=True):
 
 class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
     marks: tuple[CleanMark, ...] = ()
-    """Offsets and times rise."""
+    """Marks in rising order of offset and time."""
     segments: dict[int, CleanedSegment] = {}
-    """By base offset."""
+    """Compacted segments by base offset."""
     swap: Swap | None = None
     held_from: int = -1
-    """From here on tombstones stay: a segment that could not be opened may hold what they delete. -1: nowhere."""
+    """The offset from which tombstones are kept, because an unreadable segment may hold older records; -1: none."""
     tombstones_since_ms: int = -1
-    """Since when the oldest tombstone that is left has been clean; -1: there is none."""
+    """The time since which the oldest remaining tombstone has been clean; -1: there is none."""
     leader_epoch: int = -1
-    """The highest of all batches ever compacted."""
+    """The highest leader epoch of all batches ever compacted."""
 
     @property
     def cleaned_offset(self) -> int:
         return self.marks[-1].offset if self.marks else 0
 
     def clean_since(self, offset: int) -> int | None:
-        """When the record at `offset` was first in the clean part; None when it was not yet."""
+        """Return the time at which `offset` first was in the clean part; None if it is not clean yet."""
         return next((mark.since_ms for mark in self.marks if mark.offset > offset), None)
 
     def with_mark(self, mark: CleanMark, expiry_ms: int) -> "Cleaned":
-        """A pass is done. Of the marks older than `expiry_ms` the last says it all; of too many the oldest is dropped,
-        and the next one speaks for its offsets."""
+        """Record a finished pass.
+
+        Of the marks older than `expiry_ms` only the last is kept. Beyond the limit the oldest is dropped, and the
+        next one stands for its offsets.
+        """
         marks = [*self.marks, mark] if mark.offset > self.cleaned_offset else list(self.marks)
         while len(marks) > 1 and (marks[1].since_ms <= expiry_ms or len(marks) > MARKS_LIMIT):
             del marks[0]
         return msgspec.structs.replace(self, marks=tuple(marks))
 
     def without_swap(self, bases: Iterable[int]) -> "Cleaned":
-        """The swap is done; of segments that are no more nothing need be known."""
+        """Record a finished swap, and forget segments that no longer exist."""
         known = {base: self.segments[base] for base in bases if base in self.segments}
         return msgspec.structs.replace(self, swap=None, segments=known)
 
@@ -91,13 +94,13 @@ def load_cleaned(directory: Path, files: Files) -> Cleaned:
 
 
 def is_damaged(directory: Path, files: Files) -> bool:
-    """Whether the file is there and cannot be read."""
+    """Return True if the file exists and cannot be read."""
     data = files.read_whole(directory / COMPACTION_NAME)
     return data is not None and decode_checked(_KIND, data, Cleaned) is None
 
 
 def save_cleaned(directory: Path, files: Files, cleaned: Cleaned) -> None:
-    """Raises StorageFull with the file as it was."""
+    """Save the file. Raises StorageFull with the file unchanged."""
     files.replace(directory / COMPACTION_NAME, encode_checked(_KIND, cleaned))
 
 
@@ -106,7 +109,7 @@ def cleaned_path(directory: Path, base_offset: int) -> Path:
 
 
 def carry_out(directory: Path, files: Files, swap: Swap) -> None:
-    """Put a rewritten segment in its place, after the file above says so. Repeating it changes nothing."""
+    """Put a rewritten segment in its place, after the file above has committed the swap. Idempotent."""
     try:
         source, target = cleaned_path(directory, swap.base_offset), segment_path(directory, swap.base_offset)
         _unlink_indexes(files, target)
@@ -118,7 +121,7 @@ def carry_out(directory: Path, files: Files, swap: Swap) -> None:
             _unlink_indexes(files, path)
         files.sync_directory(directory)
     except StorageFull as error:
-        # Half of a swap is no state to go on from; recovery finishes it.
+        # Half of a swap is not a usable state; recovery finishes it.
         raise StorageFailed(str(error)) from error
 
 
@@ -128,7 +131,7 @@ def _unlink_indexes(files: Files, path: Path) -> None:
 
 
 def recover_cleaned(directory: Path, files: Files, names: list[str]) -> Cleaned:
-    """Finish or undo what compaction was doing when its process died."""
+    """Finish or undo the step that compaction was taking when its process died."""
     cleaned = load_cleaned(directory, files)
     if cleaned.swap is not None:
         carry_out(directory, files, cleaned.swap)

@@ -1,21 +1,22 @@
-"""Compaction: of each key the newest record stays, in slices small enough that nobody waits for them.
+"""Compaction: keep the newest record of each key, in slices small enough not to delay other requests.
 
-Owns the pass under way: what it reads, the segment it writes aside, the moment of each swap. Must never touch the
-active segment, nor one that recovery could want to replay: only segments below the older of the two producer
-snapshots are compacted, so no producer's state and no identity is read from what compaction left. Called by `log.py`,
-a slice at a time.
+Owns the current pass: its reads, the segment it writes aside, the moment of each swap. Must never touch the active
+segment, nor one that recovery could need to replay: only segments below the older of the two producer snapshots are
+compacted, so no producer state and no dedup id is read from compacted segments. Called by `log.py`, a slice at a
+time.
 
     map       the keys of the dirty part (never compacted), until its end or until the map is full
-    rewrite   group by group, from the log's start to the end of the map: what survives goes to `<base>.cleaned`,
+    rewrite   group by group, from the log's start to the end of the map: surviving records go to `<base>.cleaned`,
               which is synced bit by bit; a group is neighbouring segments that together fit into one
     swap      `cleaned.py`; from here on readers see the new segment
     mark      everything below the map's end is clean since now
 
-A tombstone is dropped when the part it lies in has been clean for `delete_retention_ms`: whoever read an older record
-of its key has had that long to read on to it. What cannot be opened (damage, a codec without its library) is left as
-it is, and tombstones above it stay.
+A tombstone is dropped when the part it lies in has been clean for `delete_retention_ms`: a reader that saw an older
+record of its key had that long to reach it. A segment that cannot be opened (damage, a codec without its library) is
+left unchanged, and tombstones above it are kept.
 
-A pass is one generator, for it is one sequence of file operations with pauses; what must outlive a crash is in files.
+A pass is one generator, because it is one sequence of file operations with pauses; state that must survive a crash is
+in files.
 """
 
 import logging
@@ -48,12 +49,12 @@ from .survivors import records_of, rewritten, survivors
 from .transactions import Transactions
 
 RECORD_COST_BYTES = 100
-"""To decode, look up and encode a record takes about as long as to move so many bytes."""
+"""Decoding, looking up and encoding a record takes about as long as moving this many bytes."""
 WRITE_BYTES = 256 * 1024
 SYNC_BYTES = 1024 * 1024
-"""Written before it is synced: a sync of much would make the turns behind it wait."""
+"""Bytes written between syncs: a larger sync would delay the turns behind it."""
 GROUP_SEGMENTS = 32
-"""Merged at once, for one slice deletes them."""
+"""Segments merged at once: one slice deletes them all."""
 
 Replace = Callable[[Sequence[Segment], Segment], None]
 
@@ -62,7 +63,7 @@ _log = logging.getLogger(__name__)
 
 
 class Compactor:
-    """Compaction of one log. `replace` is told when segments have been swapped for another."""
+    """Compaction of one log. `replace` is called when one segment has been swapped in for several."""
 
     def __init__(
         self, directory: Path, files: Files, cleaned: Cleaned, replace: Replace, transactions: Transactions
@@ -75,7 +76,7 @@ class Compactor:
         self._pass: _Pass | None = None
         self._slices: Generator[int, None, None] | None = None
         self._is_unfinished = False
-        """The last pass could not take all keys that were due."""
+        """True if the last pass could not take all keys that were due."""
 
     def step(
         self,
@@ -85,11 +86,11 @@ class Compactor:
         wall_ms: int | None,
         budget_bytes: int,
     ) -> bool:
-        """Go on with the pass under way, or begin one that is due; whether there is more to do now.
+        """Continue the current pass, or begin one that is due; return True if there is more to do now.
 
-        `segments` are the log's, the active one last. How long a tombstone has been clean is counted by `now_ms`, the
-        clock that never steps: whoever has a snapshot of the log trusts in that. The age of records is counted by the
-        time of day, as their timestamps are: `wall_ms`, where it is not `now_ms`.
+        `segments` are the log's, the active one last. The age of tombstones is counted by `now_ms`, the clock that
+        never steps, because readers with a snapshot of the log rely on it. The age of records is counted by
+        wall-clock time, as their timestamps are: `wall_ms`, where it is not `now_ms`.
 
         Raises StorageFailed; a full disk ends the pass.
         """
@@ -116,21 +117,21 @@ class Compactor:
         return True
 
     def stop(self) -> None:
-        """Give up the pass under way, and delete what it has written."""
+        """Abort the current pass, and delete its output."""
         ended = self._pass
         self.release()
         if ended is not None:
             ended.discard()
 
     def release(self) -> None:
-        """Give up the pass under way and its descriptors; recovery deletes the rest."""
+        """Abort the current pass and close its descriptors; recovery deletes the rest."""
         if self._slices is not None and self._pass is not None:
             self._slices.close()
             self._pass.release()
         self._slices = self._pass = None
 
     def on_deleted(self, segment: Segment) -> None:
-        """The log has given a segment up."""
+        """Note that the log has deleted a segment."""
         if self._pass is not None:
             self._pass.gone.add(segment.base_offset)
 
@@ -172,7 +173,7 @@ class Compactor:
 
 
 class _Pass:
-    """One pass over the segments given. `run` yields what each bit of work cost, in bytes."""
+    """One pass over the given segments. `run` yields the cost of each piece of work, in bytes."""
 
     def __init__(
         self,
@@ -186,7 +187,7 @@ class _Pass:
     ) -> None:
         self.now_ms = now_ms
         self.gone: set[int] = set()
-        """Base offsets of segments that were deleted meanwhile."""
+        """Base offsets of segments that were deleted during the pass."""
         self._compactor = compactor
         self._directory = directory
         self._files = files
@@ -215,7 +216,7 @@ class _Pass:
             self._output.close()
 
     def discard(self) -> None:
-        """Throw away what was written and not swapped."""
+        """Delete output that was not swapped in."""
         if self._output is not None:
             output, self._output = self._output, None
             output.discard()
@@ -247,11 +248,11 @@ class _Pass:
         self._left.add(segment.base_offset)
         cleaned = self._compactor.cleaned
         if cleaned.held_from < 0 or segment.base_offset < cleaned.held_from:
-            # Saved with the next swap or mark, and so before any tombstone above can go.
+            # Saved with the next swap or mark, and so before any tombstone above can be dropped.
             self._compactor.cleaned = msgspec.structs.replace(cleaned, held_from=segment.base_offset)
 
     def _batches(self, segment: Segment) -> Iterator[tuple[BatchHeader, bytes]]:
-        """Every batch, checked. The descriptor is this pass's own: the log closes its own as it likes."""
+        """Yield every batch, checked, through a descriptor of its own: the log may close its own at any time."""
         descriptor = self._files.open_read(segment.path)
         try:
             reader = SegmentReader(self._files, descriptor, segment.size_bytes)
@@ -267,7 +268,7 @@ class _Pass:
     # -- rewrite
 
     def _groups(self) -> list[list[Segment]]:
-        """Neighbours that together make one segment, without those that are left as they are."""
+        """Return groups of neighbouring segments that fit into one, without those that are left unchanged."""
         groups: list[list[Segment]] = []
         size_bytes = 0
         is_open = False
@@ -321,7 +322,7 @@ class _Pass:
             yield _SLICE_ENDS
 
     def _forget_swap(self) -> None:
-        """A swap that is done must not be repeated with the file that is written next."""
+        """Drop a finished swap, so that the next write of the file does not repeat it."""
         if self._compactor.cleaned.swap is not None:
             bases = [base for base in self._compactor.cleaned.segments if base not in self.gone]
             self._save(self._compactor.cleaned.without_swap(bases))
@@ -345,7 +346,7 @@ class _Pass:
         return rewritten(header, records, kept)
 
     def _is_aborted(self, header: BatchHeader) -> bool:
-        """Nobody is to see such records; nor does a newer one of a key count that is among them."""
+        """Return True for a batch of an aborted transaction: it is never read, and its records replace no older ones."""
         is_of_records = header.is_transactional and not header.is_control
         return is_of_records and self._compactor.transactions.is_aborted(header)
 
@@ -400,7 +401,7 @@ class _Output:
         self.end_offset = -1
         self.leader_epoch = -1
         self.is_shorter = False
-        """Some record was dropped."""
+        """True if some record was dropped."""
         self._directory = directory
         self._base_offset = base_offset
         self._files = files
@@ -426,7 +427,7 @@ class _Output:
         self._waiting += batches
 
     def write_some(self) -> bool:
-        """Write what has gathered, if it is worth a call; whether that took long."""
+        """Write the gathered batches if they are worth a call; return True if that took long."""
         if self._waiting_bytes < WRITE_BYTES:
             return False
         self._write()
@@ -446,7 +447,7 @@ class _Output:
         self._unsynced_bytes = 0
 
     def finish(self) -> None:
-        """Everything is on the medium."""
+        """Sync the remaining output."""
         self._write()
         self._sync()
         self.close()
@@ -461,12 +462,12 @@ class _Output:
         self._files.unlink(self._path)
 
     def segment(self, entry: CleanedSegment) -> Segment:
-        """As it lies in its place after the swap."""
+        """Return the segment as it lies in its place after the swap."""
         segment = Segment(self._directory, self._base_offset, self.size_bytes, self._files)
         segment.seal(entry.next_offset)
         segment.end_offset = entry.end_offset
         segment.take_index(self._index, self._newest_ms)
-        with suppress(StorageFull):  # what cannot be kept is made again by the next incarnation
+        with suppress(StorageFull):  # the next incarnation rebuilds an index that cannot be stored
             segment.write_index()
         return segment
 

@@ -1,6 +1,6 @@
-"""The files beside a log's segments whose loss shows nowhere else. Pure.
+"""The files beside a log's segments whose loss would otherwise go unnoticed. Pure.
 
-The checkpoint names those that there are (`checkpoint.py`), so that one that is missing later is known to be lost.
+The checkpoint names the existing ones (`checkpoint.py`), so that one missing later is known to be lost.
 """
 
 READERS_NAME = "groups"
@@ -14,5 +14,5 @@ _CONSEQUENCES = {
 
 
 def loss_of_companion(name: str) -> str:
-    """What to tell an operator."""
+    """Describe the loss and its consequence to an operator."""
     return f"the file {name!r} is missing or damaged: {_CONSEQUENCES[name]}"

@@ -1,7 +1,7 @@
-"""What can go wrong in a partition's log, as plain exceptions.
+"""The failures of a partition's log, as plain exceptions.
 
-They know nothing of the wire; the partition process turns each into a reply, or lets it crash the actor. Each one's
-docstring says which of the two is right.
+They are independent of the wire; the partition process turns each into a reply, or lets it crash the actor, as the
+docstring of each says.
 """
 
 
@@ -12,22 +12,22 @@ class LogError(Exception):
 class StorageFull(LogError):
     """The device, a quota or a file size limit is exhausted.
 
-    What was being written has been cut back, and the log stays usable: reads go on, and a later write may succeed.
+    The incomplete write has been cut back, and the log stays usable: reads continue, and a later write may succeed.
     """
 
 
 class StorageFailed(LogError):
-    """The operating system refused a call. After a write or a sync, the log refuses everything from now on.
+    """The operating system refused a call. After a failed write or sync, the log refuses all later calls.
 
     It must crash the actor: after a failed sync the kernel may have marked lost pages clean, so only recovery, from a
-    new descriptor, can tell what survived.
+    new descriptor, can determine which data survived.
     """
 
 
 class Unreadable(StorageFailed):
-    """The device cannot read this stretch of a file (EIO). Nothing is known to be wrong with what was written elsewhere.
+    """The device cannot read this stretch of a file (EIO). Data elsewhere is not affected.
 
-    Once a log is open this costs the stretch: whoever reads there is told CorruptLog. Recovery must not go on without it.
+    Once a log is open only the stretch is lost: reads of it raise CorruptLog. Recovery must not continue without it.
     """
 
 
@@ -46,10 +46,10 @@ class OffsetOutOfRange(LogError):
 
 
 class CorruptLog(LogError):
-    """Bytes that were once safely written are damaged or gone. Only this stretch is lost, the rest can be read.
+    """Bytes that were once safely written are damaged or missing. Only this stretch is lost, the rest can be read.
 
     `segment` is the file's name, `position` the byte in it where the damage begins, `offset` the first offset that
-    cannot be read, `next_offset` the first one after the damage that may be.
+    cannot be read, `next_offset` the first readable one after the damage.
     """
 
     def __init__(self, segment: str, position: int, offset: int, next_offset: int, reason: str) -> None:
@@ -64,24 +64,24 @@ class CorruptLog(LogError):
 
 
 class SequenceError(LogError):
-    """A producer's batch does not follow its last one. `code` is the wire's name for it; nothing was changed."""
+    """A producer's batch does not follow its last one. `code` is its error code on the wire; no state was changed."""
 
     code: str
 
 
 class OutOfOrderSequence(SequenceError):
-    """A batch between this one and the last is missing, or this one is older than the answers kept."""
+    """A batch between this one and the last is missing, or this one is older than the remembered results."""
 
     code = "OUT_OF_ORDER_SEQUENCE"
 
 
 class ProducerFenced(SequenceError):
-    """A newer instance of this producer has written already."""
+    """A newer instance of this producer has already written."""
 
     code = "PRODUCER_FENCED"
 
 
 class UnknownProducer(SequenceError):
-    """Nothing is known of this producer id, and the batch is not its first: the producer must begin anew."""
+    """The producer id is unknown, and the batch is not its first: the producer must start over."""
 
     code = "UNKNOWN_PRODUCER"

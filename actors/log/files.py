@@ -1,7 +1,7 @@
-"""The operating system, as far as a log needs it: every call a log makes on a file goes through `Files`.
+"""The file system calls of a log: every call a log makes on a file goes through `Files`.
 
 Owns the translation of system errors (no space: `StorageFull`; anything else: `StorageFailed`), the check of every
-write's count, and the only correct way to replace a file. Knows nothing of batches or segments. Tests inject a
+write's count, and the only correct way to replace a file. Independent of batches and segments. Tests inject a
 subclass that writes short, fails to sync, or dies before the n-th call.
 """
 
@@ -17,7 +17,7 @@ from .errors import StorageFailed, StorageFull, Unreadable
 
 TEMPORARY_SUFFIX = ".tmp"
 BUFFERS_PER_WRITE = 1024
-"""IOV_MAX on Linux and macOS: the most buffers one writev takes."""
+"""IOV_MAX on Linux and macOS: the maximum number of buffers in one writev."""
 
 _FULL_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -26,7 +26,10 @@ Buffer = bytes | bytearray | memoryview
 
 @contextmanager
 def _translated(action: str, subject: object, *, is_final: bool = False) -> Iterator[None]:
-    """With `is_final`, even a full disk is a failure: what a sync or a close did not write is lost, not refused."""
+    """Translate an OSError.
+
+    With `is_final`, even a full disk is a failure: data that a sync or a close did not write is lost, not refused.
+    """
     try:
         yield
     except OSError as error:
@@ -40,7 +43,7 @@ def _translation(error: OSError, action: str, subject: object, is_final: bool) -
 
 def _sync_data_call() -> Callable[[int], object]:
     if sys.platform == "darwin":
-        # There fsync stops at the drive's cache; only this reaches the medium.
+        # On macOS fsync stops at the drive's cache; only this reaches the medium.
         return lambda descriptor: fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
     return os.fdatasync
 
@@ -56,7 +59,7 @@ class Files:
             path.mkdir(parents=True, exist_ok=True)
 
     def names(self, directory: Path) -> list[str]:
-        """Names in a directory, sorted, so that nothing depends on the file system's order."""
+        """Return the names in a directory, sorted, so that no result depends on the file system's order."""
         with _translated("cannot list", directory):
             return sorted(os.listdir(directory))
 
@@ -65,12 +68,12 @@ class Files:
             return os.stat(path).st_size
 
     def modified_ms(self, path: Path) -> int:
-        """When the file was last written to, by the machine's wall clock."""
+        """Return the time of the last write to the file, by the machine's wall clock."""
         with _translated("cannot stat", path):
             return os.stat(path).st_mtime_ns // 1_000_000
 
     def free_bytes(self, directory: Path) -> int:
-        """What a process without privileges may still write to the file system of `directory`."""
+        """Return the space that an unprivileged process may still use on the file system of `directory`."""
         with _translated("cannot measure the disk of", directory):
             usage = os.statvfs(directory)
         return usage.f_bavail * usage.f_frsize
@@ -94,9 +97,12 @@ class Files:
             os.close(descriptor)
 
     def append(self, descriptor: int, buffers: Sequence[Buffer], total_bytes: int) -> None:
-        """Append all `buffers`, `total_bytes` together. A write may stop short without an error: on failure an unknown
-        prefix has been written, and the caller cuts it off."""
-        # `_translated` by hand, here and in `sync_data`: these two run in every turn.
+        """Append all `buffers`, `total_bytes` together.
+
+        A write may stop short without an error: on failure an unknown prefix has been written, and the caller cuts it
+        off.
+        """
+        # `_translated` is inlined here and in `sync_data`: both run in every turn.
         try:
             first = os.writev(descriptor, buffers[:BUFFERS_PER_WRITE])
             if first < total_bytes:
@@ -105,7 +111,7 @@ class Files:
             raise _translation(error, "cannot append to", descriptor, is_final=False) from error
 
     def write_at(self, descriptor: int, buffers: Sequence[Buffer], total_bytes: int, position: int) -> None:
-        """Write all `buffers` from `position` on, which is where the data ends. On failure as `append`."""
+        """Write all `buffers` at `position`, which is the end of the data. Fails as `append` does."""
         try:
             os.lseek(descriptor, position, os.SEEK_SET)
             first = os.writev(descriptor, buffers[:BUFFERS_PER_WRITE])
@@ -132,7 +138,7 @@ class Files:
             skip = count
 
     def read(self, descriptor: int, size_bytes: int, position: int) -> bytes:
-        """Up to `size_bytes` from `position`; less only at the end of the file. Raises Unreadable for a bad sector."""
+        """Return up to `size_bytes` from `position`; fewer only at the end of the file. Raises Unreadable."""
         with _translated("cannot read", descriptor):
             data = self._pread(descriptor, size_bytes, position)
             while len(data) < size_bytes:
@@ -152,7 +158,7 @@ class Files:
             raise
 
     def read_whole(self, path: Path) -> bytes | None:
-        """A small file's contents, or None when there is none."""
+        """Return a small file's contents, or None if it does not exist."""
         with _translated("cannot read", path):
             try:
                 return path.read_bytes()
@@ -160,7 +166,7 @@ class Files:
                 return None
 
     def rewrite(self, path: Path, data: bytes, position: int) -> None:
-        """Write the same bytes over themselves, so that the kernel takes them for dirty again."""
+        """Write the same bytes over themselves, so that the kernel marks their pages dirty again."""
         with _translated("cannot rewrite", path):
             descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
             try:
@@ -195,14 +201,14 @@ class Files:
             os.replace(source, target)
 
     def unlink(self, path: Path) -> None:
-        """Delete a file; one that is already gone is fine, for deletions are repeated after a crash."""
+        """Delete a file. A missing file is no error, because deletions are repeated after a crash."""
         with _translated("cannot delete", path):
             path.unlink(missing_ok=True)
 
     def write_aside(self, path: Path, data: bytes) -> None:
         """Replace a file so that a crash leaves the old or the new one, whole: write aside, sync, rename.
 
-        Durable only after `sync_directory`, which one caller may do once for several files.
+        Durable only after `sync_directory`; one call may cover several files.
         """
         temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
         self.unlink(temporary)
@@ -218,6 +224,6 @@ class Files:
         self.rename(temporary, path)
 
     def replace(self, path: Path, data: bytes) -> None:
-        """`write_aside`, made durable."""
+        """Call `write_aside`, and make the result durable."""
         self.write_aside(path, data)
         self.sync_directory(path.parent)

@@ -1,4 +1,4 @@
-"""Where in a segment an offset or a point in time is found, to within `INDEX_INTERVAL_BYTES`.
+"""The indexes of a segment, by offset and by time, to within `INDEX_INTERVAL_BYTES`.
 
 Two files beside each segment, `<base offset>.index` and `<base offset>.timeindex`, of entries of one form, big-endian:
 
@@ -10,10 +10,10 @@ Two files beside each segment, `<base offset>.index` and `<base offset>.timeinde
     .timeindex    key: the highest timestamp of all records  value: that same offset
                        below an offset, in milliseconds
 
-Entries come in pairs, one in each file, for the same offset; values strictly rise. Both are caches: any entry that does
-not verify, and all behind it, are dropped and made again from the segment. They are written, never synced, at each
-checkpoint and when the segment is sealed. An owner's checkpoint adds a pair for the segment's end, so that opening the
-segment needs to read nothing before it.
+Entries come in pairs, one in each file, for the same offset; values strictly rise. Both are caches: an entry that
+does not verify, and all entries after it, are dropped and rebuilt from the segment. They are written, never synced,
+at each checkpoint and when the segment is sealed. An owner's checkpoint adds a pair for the segment's end, so that
+opening the segment reads no bytes before it.
 """
 
 import struct
@@ -29,7 +29,7 @@ from .files import Files
 
 INDEX_INTERVAL_BYTES = 64 * 1024
 NO_TIMESTAMP_MS = -(2**63)
-"""Below every timestamp: nothing has been written yet."""
+"""Below every timestamp: no record has been written yet."""
 
 _ENTRY = struct.Struct(">qqI")
 _CHECKED = struct.Struct(">qqq")
@@ -55,7 +55,7 @@ class _Entries:
         self._written = 0
 
     def load(self) -> None:
-        """Take the entries that verify; what follows them is cut off the file."""
+        """Load the entries that verify, and cut off the rest of the file."""
         data = self._files.read_whole(self.path) or b""
         for start in range(0, len(data) - _ENTRY.size + 1, _ENTRY.size):
             key, value, crc32c = _ENTRY.unpack_from(data, start)
@@ -83,7 +83,7 @@ class _Entries:
             self._written = count
 
     def write(self) -> None:
-        """Append what is not in the file yet. Raises StorageFull with the file cut back to whole entries."""
+        """Append entries that are not in the file. Raises StorageFull with the file cut back to whole entries."""
         if self._written == len(self.keys):
             return
         data = b"".join(
@@ -102,7 +102,7 @@ class _Entries:
 
 
 def last_entry(segment_path: Path, base_offset: int, files: Files) -> tuple[int, int] | None:
-    """(offset, position) of the last pair of a segment's index, reading no more; None when it does not verify."""
+    """Return (offset, position) of an index's last pair without reading the rest; None if it does not verify."""
     path = segment_path.with_suffix(".index")
     if not path.exists():
         return None
@@ -144,40 +144,40 @@ class SegmentIndex:
 
     @property
     def last(self) -> IndexPoint:
-        """The last pair; the segment's beginning when there is none."""
+        """Return the last pair; the segment's beginning when there is none."""
         if not self._offsets.keys:
             return IndexPoint(self._base_offset, 0, NO_TIMESTAMP_MS)
         return IndexPoint(self._offsets.keys[-1], self._offsets.values[-1], self._times.keys[-1])
 
     def add(self, point: IndexPoint) -> None:
-        """Add a pair; one for the same place again changes nothing."""
+        """Add a pair; a second one for the same place changes nothing."""
         if point.position <= self.last.position:
             return
         self._offsets.add(point.offset, point.position)
         self._times.add(point.max_timestamp_ms, point.offset)
 
     def points_before(self, offset: int) -> Iterator[IndexPoint]:
-        """The entries at or before `offset`, the nearest first."""
+        """Return the entries at or before `offset`, the nearest first."""
         for entry in range(bisect_right(self._offsets.keys, offset) - 1, -1, -1):
             yield IndexPoint(self._offsets.keys[entry], self._offsets.values[entry], self._times.keys[entry])
 
     def position_of(self, offset: int) -> int:
-        """The position of some batch that begins at or before `offset`."""
+        """Return the position of some batch that begins at or before `offset`."""
         entry = bisect_right(self._offsets.keys, offset) - 1
         return self._offsets.values[entry] if entry >= 0 else 0
 
     def offset_after(self, offset: int) -> int | None:
-        """The first indexed offset beyond `offset`."""
+        """Return the first indexed offset beyond `offset`."""
         entry = bisect_right(self._offsets.keys, offset)
         return self._offsets.keys[entry] if entry < len(self._offsets.keys) else None
 
     def position_before(self, timestamp_ms: int) -> int:
-        """A position before which every record is older than `timestamp_ms`."""
+        """Return a position before which every record is older than `timestamp_ms`."""
         entry = bisect_left(self._times.keys, timestamp_ms) - 1
         return self._offsets.values[entry] if entry >= 0 else 0
 
     def clear(self) -> None:
-        """Forget every entry, on disk too, for the segment to be indexed anew."""
+        """Drop every entry, on disk too, before the segment is indexed again."""
         self._offsets.cut(0)
         self._times.cut(0)
 

@@ -1,12 +1,12 @@
-"""The newest offset of each key in a stretch of the log: what compaction goes by. Pure, and bounded.
+"""The newest offset of each key in a stretch of the log, for compaction. Pure, and bounded.
 
-A pass of compaction fills one map from the part of the log that no pass has seen yet, until it is full, and then drops
-every record that the map knows a newer one for. Called by `compaction.py`; `survivors.py` asks it.
+A pass of compaction fills one map from the part of the log that no pass has seen yet, until it is full, and then
+drops every record whose key has a newer one in the map. Called by `compaction.py`; `survivors.py` asks it.
 
-Short keys are kept as they are, longer ones by their SHA-256, which is never as short: no two keys are taken for one.
+Short keys are stored as such, longer ones as their SHA-256, which is never that short: two keys are never confused.
 Records that the broker's own actors wrote (producer ids with bit 62, which are never handed out) are replaced only by
-records of the same family of ids: what a stranger writes under a coordinator's key does not count for a replay, so
-neither here.
+records of the same family of ids: a replay ignores a record that a client wrote under a coordinator's key, so
+compaction does as well.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ KEYS_LIMIT = 100_000
 """Keys in one map: some 20 MB while a pass runs. More keys take more passes."""
 OWN_ID = 1 << 62
 FAMILY_BITS = 12
-"""The lowest bits of one of the broker's own producer ids count the ids a family has used up."""
+"""The lowest bits of a producer id of the broker's own actors count the ids that a family has used up."""
 
 _DIGEST_BYTES = 32
 
@@ -36,7 +36,7 @@ class KeyMap:
         return len(self._newest) >= self._limit
 
     def add(self, header: BatchHeader, records: Sequence[Record]) -> None:
-        """Take note of a batch; batches come in the order of their offsets. The last one may exceed the limit."""
+        """Add a batch; batches come in the order of their offsets. The last one may exceed the limit."""
         family = family_of(header)
         newest = self._newest
         for offset, record in enumerate(records, header.base_offset):
@@ -45,12 +45,12 @@ class KeyMap:
                 newest[_name(key, family)] = offset
 
     def is_replaced(self, key: bytes, offset: int, family: bytes) -> bool:
-        """Whether a newer record of the key is known."""
+        """Return True if a newer record of the key is known."""
         return self._newest.get(_name(key, family), -1) > offset
 
 
 def family_of(header: BatchHeader) -> bytes:
-    """Whose keys a batch has: empty for all clients together."""
+    """Return the family that a batch's keys belong to: empty for all clients together."""
     if header.producer_id < OWN_ID:
         return b""
     return (header.producer_id >> FAMILY_BITS).to_bytes(8, "big")

@@ -1,12 +1,12 @@
-"""Whose folder this is: files that say which topic a folder belongs to, so that no record depends on the catalog for it.
+"""Labels: files that say which topic a folder belongs to, so that the records do not depend on the catalog for it.
 
     topics/<topic>/topic.json                    id, number of partitions and configuration of the topic
     topics/<topic>/<partition>/partition.json    id of the topic; there since the partition was created
 
     {"format":1,"crc32c":<of the bytes of label>,"label":{...}}
 
-The controller writes them before the catalog names what they label, so a folder without its label is one that was lost
-or never belonged here. A partition's process reads its own. A label that cannot be read counts as missing.
+The controller writes them before the catalog names the topic or partition, so a folder without its label was lost or
+never belonged here. A partition's process reads its own. A label that cannot be read counts as missing.
 """
 
 from pathlib import Path

@@ -1,7 +1,8 @@
-"""One process a directory: an exclusive lock that the kernel drops when its holder dies, however it dies.
+"""A directory's lock: one process at a time holds it, and the kernel drops it when the holder dies in any way.
 
 The partition process takes it before it opens the log and keeps it for life. The lock is on the open file, not on the
-name, so a stale file left by a killed holder blocks nobody. The holder's process id is inside, for people to read.
+name, so a stale file left by a killed holder does not block. The file contains the holder's process id, for
+operators.
 """
 
 import errno
@@ -20,7 +21,7 @@ RETRY_INTERVAL_S = 0.01
 class DirectoryLock:
     """Holds `path` (a lock file, created when missing) until `release` or the end of the process.
 
-    Waits at most `wait_ms` for a predecessor that is just being killed. Raises LogLocked, which names the holder.
+    Waits at most `wait_ms` for a predecessor that is being killed. Raises LogLocked, which names the holder.
     """
 
     def __init__(self, path: Path, wait_ms: int = 2_000) -> None:
@@ -45,14 +46,14 @@ class DirectoryLock:
                     raise StorageFailed(f"cannot lock {self.path}: {error.strerror}") from error
             if time.monotonic() >= deadline_s:
                 raise LogLocked(f"{self.path} is held by process {self._holder()}")
-            # flock offers no timeout, and the predecessor's death is no event this process can poll for.
+            # flock offers no timeout, and this process cannot poll for the death of the predecessor.
             time.sleep(RETRY_INTERVAL_S)
 
     def _holder(self) -> str:
         return os.pread(self._descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
 
     def release(self) -> None:
-        """Give the directory up. Repeating it does nothing."""
+        """Release the directory. Idempotent."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

@@ -1,12 +1,12 @@
-"""A partition's log: append, sync, read, retain. Everything about files that a partition process may know.
+"""A partition's log: append, sync, read, retain. A partition process reaches its files only through this module.
 
 Owns the list of segments, the checkpoint and the producers' snapshots. Must never be used by two processes (the
 partition process holds the directory's lock) or two threads. Plain and synchronous: the process calls it in its turn,
-and no method waits for anything but the disk.
+and no method waits except for the disk.
 
-Order of one turn: `append` everything the turn decided (written, not yet durable), `sync` (one fdatasync covers all
-of it), only then release the replies. A failed sync is final: every later call raises StorageFailed, and the process
-must end.
+Order of one turn: `append` all batches the turn decided on (written, not yet durable), `sync` (one fdatasync covers
+all of them), and only then send the replies. A failed sync is final: every later call raises StorageFailed, and the
+process must end.
 """
 
 from bisect import bisect_right
@@ -34,19 +34,19 @@ from .verification import damage_in
 
 CHECKPOINT_BYTES = 32 * 1024 * 1024
 CHECKPOINT_BATCHES = 50_000
-"""A sync makes a checkpoint when this much lies above the last one: it bounds what a recovery has to read."""
+"""A sync makes a checkpoint when this many batches lie above the last one, to bound the work of a recovery."""
 SNAPSHOT_PRODUCERS_PER_BATCH = 4
-"""A checkpoint makes a snapshot of producers only when replaying instead would take about as long as reading it."""
+"""A checkpoint writes a producer snapshot only when replaying instead would take about as long as reading it."""
 OPEN_SEGMENTS_LIMIT = 32
 CURSORS_LIMIT = 256
 
 
 def _ignore(_: int) -> None:
-    """No progress is reported."""
+    """Discard progress reports."""
 
 
 class PartitionLog:
-    """See the module. Create it with `open`."""
+    """The log of one partition (see the module). Create it with `open`."""
 
     def __init__(
         self, directory: Path, config: LogConfig, files: Files, recovered: Recovered, now_ms: int
@@ -58,21 +58,22 @@ class PartitionLog:
         self.log_start_offset = recovered.log_start_offset
         self.last_leader_epoch = recovered.last_leader_epoch
         self.losses = recovered.losses
-        """What the files prove to be missing, as of the opening."""
+        """Ranges that the files prove to be missing, as of the opening."""
         self.lost_files = recovered.lost_files
         """Files beside the segments that are missing or damaged, as of the opening."""
         self._companions = recovered.companions
         taken = -1 if recovered.checkpoint is None else recovered.checkpoint.leader_epoch
         self.leader_epoch = max(taken, recovered.last_leader_epoch) + 1
-        """This opening's own: durable before anything is appended, so that no batch of an earlier opening, kept or
-        lost by a power cut, has the same offset and epoch as one of this."""
+        """The epoch of this opening, durable before the first append: no batch of an earlier opening, kept or lost by
+        a power cut, has the same offset and epoch as one of this.
+        """
         self._files = files
         self._segments = recovered.segments
         self._bases = [segment.base_offset for segment in recovered.segments]
         self._sealed_bytes = sum(segment.size_bytes for segment in recovered.segments[:-1])
         self._checkpoint = recovered.checkpoint
         self._snapshot_offset = recovered.snapshot_offset
-        self._batches_since_snapshot = self._remembered  # unknown: assume that a snapshot is worth its price
+        self._batches_since_snapshot = self._remembered  # unknown: assume that a snapshot is worth its cost
         self._active_since_ms = min(recovered.active_since_ms, now_ms)
         if self._active_since_ms == 0 and self._active.size_bytes:
             self._active_since_ms = now_ms
@@ -95,10 +96,10 @@ class PartitionLog:
         files: Files | None = None,
         on_progress: Callable[[int], None] = _ignore,
     ) -> "PartitionLog":
-        """Recover the log in `directory`, creating it when there is none. Takes well under a second at any size.
+        """Recover the log in `directory`, creating it if missing. Takes well under a second at any size.
 
         `on_progress` is called with the number of bytes checked so far, about once a megabyte. Raises StorageFailed,
-        and StorageFull when a new log finds no room at all.
+        and StorageFull if a new log finds no room.
         """
         files = files or Files()
         producers = ProducerStates()
@@ -108,7 +109,7 @@ class PartitionLog:
         log.checkpoint()
         return log
 
-    # -- what the log is
+    # -- state
 
     @property
     def _active(self) -> Segment:
@@ -116,7 +117,7 @@ class PartitionLog:
 
     @property
     def log_end_offset(self) -> int:
-        """The offset the next batch gets."""
+        """Return the offset that the next batch gets."""
         return self._active.next_offset
 
     @property
@@ -129,17 +130,17 @@ class PartitionLog:
 
     @property
     def _remembered(self) -> int:
-        """How much a snapshot holds."""
+        """Return the number of entries in a snapshot."""
         return len(self.producers) + len(self.producers.identities)
 
     def note_companion(self, name: str) -> None:
-        """From now on the folder has this file: if it is missing when the log is opened next, it was lost."""
+        """Note that the folder now has this file: if it is missing at the next opening, it was lost."""
         if name not in self._companions:
             self._companions |= {name}
             self.checkpoint()
 
     def reconfigure(self, config: LogConfig) -> None:
-        """Takes effect with the next append, retention and pass of compaction; for identities at once."""
+        """Take effect with the next append, retention and pass of compaction; for dedup ids at once."""
         self.config = config
         if not config.is_compacting:
             self._compactor.stop()
@@ -150,10 +151,10 @@ class PartitionLog:
     def append(self, frames: Sequence[Buffer], headers: Sequence[BatchHeader], now_ms: int) -> None:
         """Write batches at the end; `sync` makes them durable. All or nothing.
 
-        `frames`, one after the other, are the stamped batches that `headers` describe (one frame a batch, or several),
-        with consecutive offsets from `log_end_offset`. All go in one segment; when it is full, a new one is begun
-        first. On StorageFull the log and `producers` are as they were before anything in this turn was decided, and
-        the log stays usable.
+        `frames`, one after the other, are the stamped batches that `headers` describe (one frame a batch, or
+        several), with consecutive offsets from `log_end_offset`. All go in one segment; when it is full, a new one is
+        begun first. On StorageFull the log and `producers` return to their state before this turn, and the log stays
+        usable.
         """
         if not headers:
             return
@@ -212,9 +213,9 @@ class PartitionLog:
         self._sync()
 
     def _roll(self) -> None:
-        """Seal the active segment and begin the next. Raises StorageFull with the active segment as it was.
+        """Seal the active segment and begin the next. Raises StorageFull with the active segment unchanged.
 
-        The old one is whole on disk, and known to be, before the new one exists: so only a log's last segment can be
+        The old segment is known to be whole on disk before the new one exists, so only a log's last segment can be
         torn.
         """
         self._trim()
@@ -236,9 +237,9 @@ class PartitionLog:
     # -- checkpoints
 
     def checkpoint(self) -> bool:
-        """Sync, and record how far the log is known to be safe, so that the next recovery begins there.
+        """Sync, and record the recovery point, where the next recovery begins.
 
-        False when the disk is too full for it: the old checkpoint stays valid, recovery only reads more.
+        Return False when the disk is too full for it: the old checkpoint stays valid, and recovery reads more.
         """
         with self._usable:
             self._sync()
@@ -276,7 +277,7 @@ class PartitionLog:
         self._batches_since_checkpoint = 0
 
     def close(self, clean: bool = True) -> None:
-        """Release every file; with `clean`, first make all durable and leave the marker of an orderly end."""
+        """Release every file; with `clean`, first make all data durable and leave the clean marker."""
         if clean:
             self._compactor.stop()
             with self._usable:
@@ -292,16 +293,16 @@ class PartitionLog:
     # -- reading
 
     def read(self, offset: int, max_bytes: int, up_to_offset: int) -> tuple[Buffer, int]:
-        """Whole batches from the one that holds `offset`, or the next there is, all of them below `up_to_offset`.
+        """Return whole batches from the one that holds `offset`, or the next existing one, all below `up_to_offset`.
 
-        They lie back to back in one buffer, as `transport.batch.split` takes them apart; with it comes the offset
-        after them. The buffer is empty when there is nothing to read yet. It ends at a segment's end, at damage, or
-        before exceeding `max_bytes` (but never before its first batch). Every checksum has been verified. What
-        compaction left out is passed: the offset may lie far behind the batches, or have moved without any.
+        They lie back to back in one buffer, as `transport.batch.split` takes them apart; the offset after them comes
+        with it. The buffer is empty when there is no batch to read yet. It ends at a segment's end, at damage, or
+        before exceeding `max_bytes` (but never before its first batch). Every checksum has been verified. Compacted
+        offsets are skipped: the returned offset may lie far behind the batches, or have moved without any.
 
         Raises OffsetOutOfRange outside log_start_offset to log_end_offset, and CorruptLog when the batch that holds
-        `offset` is damaged or gone; its `next_offset` is where reading can go on. To find that place in a long damaged
-        stretch takes several calls: SearchUnfinished asks for the next one.
+        `offset` is damaged or missing; its `next_offset` is where reading can continue. Finding that place in a long
+        damaged stretch takes several calls: SearchUnfinished asks for the next one.
         """
         if not self.log_start_offset <= offset <= self.log_end_offset:
             raise OffsetOutOfRange(offset, self.log_start_offset, self.log_end_offset)
@@ -325,7 +326,7 @@ class PartitionLog:
         return segment, *segment.read(position, offset, max_bytes, up_to_offset), position
 
     def _extended(self, loss: CorruptLog) -> CorruptLog:
-        """With the losses that follow at once: at the beginning of the next segments."""
+        """Extend a loss by the losses that follow directly, at the beginning of the next segments."""
         next_offset = loss.next_offset
         while self._segment_of(next_offset).base_offset == next_offset < self.log_end_offset:
             try:
@@ -336,7 +337,7 @@ class PartitionLog:
         return CorruptLog(loss.segment, loss.position, loss.offset, next_offset, loss.reason)
 
     def after_gap(self, offset: int) -> int:
-        """Where to read on: elsewhere only when compaction left nothing from `offset` to its segment's end."""
+        """Skip to the next segment if compaction left no record from `offset` to its segment's end."""
         while offset < self.log_end_offset:
             segment = self._segment_of(offset)
             if not segment.has_only_gap_from(offset):
@@ -359,20 +360,20 @@ class PartitionLog:
         return self._segments[bisect_right(self._bases, offset) - 1]
 
     def _remember(self, next_offset: int, segment: Segment, position: int) -> None:
-        """A consumer reads on where it stopped: keep the place, and spare it the search."""
+        """Remember the place where a consumer stopped reading, to save the search when it continues."""
         self._cursors[next_offset] = (segment, position)
         if len(self._cursors) > CURSORS_LIMIT:
             self._cursors.popitem(last=False)
 
     def _keep_open(self, segment: Segment) -> None:
-        """Bound the number of descriptors: the sealed segment used longest ago is closed."""
+        """Bound the number of descriptors: close the least recently used sealed segment."""
         self._opened[segment.base_offset] = segment
         self._opened.move_to_end(segment.base_offset)
         if len(self._opened) > OPEN_SEGMENTS_LIMIT:
             self._opened.popitem(last=False)[1].close()
 
     def bytes_from(self, offset: int) -> int:
-        """How many bytes lie at `offset` and after it, to the precision of the index; none only at the end."""
+        """Return the number of bytes at and after `offset`, to the precision of the index; 0 only at the end."""
         offset = self.after_gap(max(offset, self.log_start_offset))
         if offset >= self.log_end_offset:
             return 0
@@ -382,9 +383,9 @@ class PartitionLog:
             return size_bytes - self._segments[first].index().position_of(offset)
 
     def offset_for_timestamp(self, timestamp_ms: int, is_committed: bool = False) -> tuple[int, int] | None:
-        """(offset, timestamp) of the first record at or after a time; None when all are older. Raises CorruptLog.
+        """Return (offset, timestamp) of the first record at or after a time, or None. Raises CorruptLog.
 
-        A marker is no record. With `is_committed` the records of aborted transactions are left out as well.
+        Markers do not count. With `is_committed` the records of aborted transactions do not count either.
         """
         transactions = self.producers.transactions
 
@@ -421,11 +422,10 @@ class PartitionLog:
     # -- deleting
 
     def apply_retention(self, now_ms: int, consumed_offset: int | None = None) -> int:
-        """Delete the segments that have outlived the topic's retention; the new log_start_offset.
+        """Delete the segments that have outlived the topic's retention; return the new log_start_offset.
 
-        From `consumed_offset` on some group still has to read; None: nobody holds anything back.
-
-        When even the newest record is too old the active segment is rolled and goes too, as in Kafka.
+        Some group still has to read the records from `consumed_offset` on; None: no group holds back retention. When
+        even the newest record is too old the active segment is rolled and deleted too, as in Kafka.
         """
         with self._usable:
             self.producers.expire(now_ms)
@@ -436,7 +436,7 @@ class PartitionLog:
                 except StorageFull:
                     count -= 1  # the active segment waits until the others have made room
             if count:
-                with suppress(StorageFull):  # without room even for a name it is tried again later
+                with suppress(StorageFull):  # without room even for a name: try again later
                     self._move_start(max(self.log_start_offset, self._segments[count - 1].next_offset))
         return self.log_start_offset
 
@@ -454,7 +454,7 @@ class PartitionLog:
             self._move_start(offset)
 
     def _move_start(self, offset: int) -> None:
-        """Record the start, then delete what lies below. Raises StorageFull, with nothing changed.
+        """Record the start, then delete the segments below. Raises StorageFull, with no change.
 
         A full disk has room for the name that records it, so that deleting can make room.
         """
@@ -476,10 +476,10 @@ class PartitionLog:
         self._files.sync_directory(self.directory)
         self.checkpoint()
 
-    # -- compacting
+    # -- compaction
 
     def compact(self, now_ms: int, budget_bytes: int, wall_ms: int | None = None) -> bool:
-        """Do about `budget_bytes` of it, if any is due; whether there is more to do now. See `Compactor.step`."""
+        """Compact about `budget_bytes`, if due; return True if there is more to do now. See `Compactor.step`."""
         if not self.config.is_compacting:
             return False
         with self._usable:
@@ -489,7 +489,7 @@ class PartitionLog:
         return is_more
 
     def _replace(self, replaced: Sequence[Segment], successor: Segment) -> None:
-        """Compaction has put one segment in the place of several neighbours."""
+        """Replace several neighbouring segments by the one that compaction made of them."""
         first = self._segments.index(replaced[0])
         self._segments[first : first + len(replaced)] = [successor]
         self._bases = [segment.base_offset for segment in self._segments]

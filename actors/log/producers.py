@@ -1,11 +1,10 @@
-"""What each idempotent producer wrote last: the memory by which a repeated batch is recognised and a missing one
-noticed.
+"""The last batches of each idempotent producer, by which a repeated batch is recognised and a missing one noticed.
 
-Pure: no file, no clock. Keeps dedup ids (`dedup_index.py`) and transactions (`transactions.py`) too, so that one snapshot
-has all. A function of the log: replaying the headers of the log's batches in order gives the same
-state (`last_seen_ms` apart, which only decides when a silent producer is forgotten). The partition's machine calls
-`check` and `apply` when it decides; the log calls `confirm` when the batches are written and `revert` when the disk
-was full.
+Pure: no file, no clock. Also holds dedup ids (`dedup_index.py`) and transactions (`transactions.py`), so that one
+snapshot contains all of them. A function of the log: replaying the headers of the log's batches in order gives the
+same state (`last_seen_ms` apart, which only decides when a silent producer is forgotten). The partition's machine
+calls `check` and `apply` when it decides; the log calls `confirm` when the batches are written and `revert` when the
+disk was full.
 
 Rules, after Kafka's ProducerStateEntry and ProducerAppendInfo, with one hole closed: there an unknown producer may
 begin at any sequence.
@@ -21,8 +20,8 @@ begin at any sequence.
     known         same      last + 1 (after 2^31 - 1: 0)      Accept
     known         same      other                             OutOfOrderSequence
 
-A marker, the end of a transaction (`transactions.py`), raises its producer's epoch by one: what comes late for the
-transaction that has ended is ProducerFenced.
+A marker, the end of a transaction (`transactions.py`), raises its producer's epoch by one: a late batch of the ended
+transaction is ProducerFenced.
 """
 
 from collections.abc import Iterable, Sequence
@@ -57,7 +56,7 @@ ACCEPT = Accept()
 
 
 class WrittenBatch(msgspec.Struct, frozen=True, array_like=True):
-    """The sequences of one batch, both inclusive, and where it is."""
+    """The sequences of one batch, both inclusive, and its base offset."""
 
     first_sequence: int
     last_sequence: int
@@ -80,22 +79,22 @@ class _Snapshot(msgspec.Struct, frozen=True, array_like=True):
     offset: int
     producers: dict[int, Producer]
     identities: list[Sighting] = []
-    """Missing in snapshots of versions that knew none."""
+    """The dedup ids; missing in snapshots of versions without them."""
     transactions: TransactionsSnapshot = TransactionsSnapshot()
 
 
 class ProducerStates:
-    """The states of at most `limit` producers; the one silent for longest makes room for a new one."""
+    """The states of at most `limit` producers; a new one displaces the one silent for longest."""
 
     def __init__(self, limit: int = PRODUCER_LIMIT, expiry_ms: int = PRODUCER_EXPIRY_MS) -> None:
         self.identities = DedupIndex()
         self.transactions = Transactions()
         self._limit = limit
         self._expiry_ms = expiry_ms
-        self._producers: dict[int, Producer] = {}  # the one seen last is last
+        self._producers: dict[int, Producer] = {}  # most recently seen last
         self._undo: list[tuple[int, Producer | None]] = []
         self._applied_end = self._confirmed_end = 0
-        """Batches below it have been applied."""
+        """The offset below which batches have been applied."""
 
     def __len__(self) -> int:
         return len(self._producers)
@@ -104,14 +103,14 @@ class ProducerStates:
         return self._producers.get(producer_id)
 
     def highest_era(self) -> int:
-        """Of the ids that the controller gave out; -1 when there is none."""
+        """The highest era of the ids that the controller gave out; -1 when there is none."""
         eras = (era_of(producer_id) for producer_id in self._producers)
         return max((era for era in eras if era is not None), default=-1)
 
     # -- deciding
 
     def check(self, header: BatchHeader) -> Accept | Duplicate:
-        """What to do with a batch. Raises UnknownProducer, ProducerFenced or OutOfOrderSequence. Changes nothing."""
+        """Decide about a batch without changing state. Raises UnknownProducer, ProducerFenced or OutOfOrderSequence."""
         if header.producer_id == NO_PRODUCER:
             return ACCEPT
         known = self._producers.get(header.producer_id)
@@ -154,9 +153,9 @@ class ProducerStates:
     # -- recording
 
     def apply(self, header: BatchHeader, now_ms: int | None = None) -> None:
-        """Record a batch that has its base offset. Repeating it changes nothing but when the producer was last seen.
+        """Record a batch that has its base offset. Repeating it changes only the time the producer was last seen.
 
-        Who decides may leave out `now_ms`: `confirm` follows with it.
+        A decision may omit `now_ms`: `confirm` supplies it later.
         """
         if header.producer_id == NO_PRODUCER:
             return
@@ -192,7 +191,7 @@ class ProducerStates:
         self._undo.append((producer_id, self._producers.pop(producer_id)))
 
     def confirm(self, headers: Sequence[BatchHeader], now_ms: int) -> None:
-        """These batches are written; whatever was applied until now is here to stay."""
+        """Confirm that these batches are written; everything applied so far becomes final."""
         for header in headers:
             self.apply(header, now_ms)
         self._undo.clear()
@@ -224,7 +223,7 @@ class ProducerStates:
     # -- snapshots
 
     def encode(self, offset: int) -> bytes:
-        """A snapshot of what is confirmed, for a log whose written batches end before `offset`."""
+        """Return a snapshot of the confirmed state, for a log whose written batches end before `offset`."""
         producers = dict(self._producers)
         for producer_id, before in reversed(self._undo):
             if before is None:
@@ -235,7 +234,7 @@ class ProducerStates:
         return encode_checked(_KIND, snapshot)
 
     def load(self, data: bytes | None, offset: int) -> bool:
-        """Take over a snapshot that verifies and was made for `offset`; whether it was."""
+        """Load a snapshot that verifies and was made for `offset`; return True if it was loaded."""
         snapshot = decode_checked(_KIND, data, _Snapshot)
         if snapshot is None or snapshot.offset != offset:
             return False
@@ -246,14 +245,14 @@ class ProducerStates:
         return True
 
     def bound_times(self, now_ms: int) -> None:
-        """Nothing was seen after now: the clock was ahead before the machine booted, and nothing would be forgotten."""
+        """Limit all times to `now_ms`: if the clock was ahead before the machine booted, no entry would ever expire."""
         for producer_id, known in self._producers.items():
             if known.last_seen_ms > now_ms:
                 self._producers[producer_id] = Producer(known.epoch, now_ms, known.batches)
         self.identities.bound_times(now_ms)
 
     def replay(self, batches: Iterable[tuple[BatchHeader, str | None]], now_ms: int) -> None:
-        """Apply batches read back from the log, each with its identity if it has one. All count as seen now."""
+        """Apply batches read back from the log, each with its dedup id if it has one. All count as seen now."""
         for header, dedup_id in batches:
             self.apply(header, now_ms)
             self._undo.clear()
@@ -264,7 +263,7 @@ class ProducerStates:
 
 
 def _after_marker(header: BatchHeader, known: Producer | None, seen_ms: int) -> Producer:
-    """The next epoch, unless its batches have come already."""
+    """Raise the epoch, unless batches of the next epoch have already been applied."""
     if known is not None and known.epoch > header.producer_epoch:
         return Producer(known.epoch, seen_ms, known.batches)
     return Producer(header.producer_epoch + 1, seen_ms, ())

@@ -1,20 +1,20 @@
-"""Opening a log after any death of its last owner, and after a clean end just the same.
+"""Opening a log after a crash or a clean end of its last owner.
 
-Owns every decision about what on disk is to be believed. Called by `PartitionLog.open` alone, with the directory
+Owns every decision about which bytes on disk are trusted. Called by `PartitionLog.open` alone, with the directory
 locked.
 
 1. Note and delete the clean marker, so that a death during recovery is not taken for a clean end.
-2. Finish or undo the swap that compaction was at; delete what an interrupted write, roll or deletion left behind.
-3. Everything up to the checkpoint's recovery point, and every segment but the last, was synced: it is believed unread,
-   and damage in it is rot. Rot is never cut; whoever reads there is told. Offsets once given out are never given out
-   again: a log shorter than its recovery point goes on in a new segment there, with a gap before it.
-   The same holds for a log shorter than a snapshot of producers says. Where the log's start (`start.py`, checkpoint), or
-   the index of a segment, proves that a segment is missing, an empty place stays, and the loss is reported.
-4. Above it only the last segment's tail remains. It is checked batch by batch, every checksum, and cut at the first
-   that fails. When good batches lie behind the cut, this was more than a write torn by a crash, and the cut bytes are
+2. Finish or undo the swap of an interrupted compaction; delete files that an interrupted write, roll or deletion left.
+3. Everything up to the checkpoint's recovery point, and every segment but the last, was synced: it is trusted unread,
+   and damage in it is rot. Rot is never cut; readers receive CorruptLog. Offsets once given out are never given out
+   again: a log shorter than its recovery point continues in a new segment there, with a gap before it.
+   The same holds for a log shorter than a producer snapshot says. Where the log's start (`start.py`, checkpoint), or
+   the index of a segment, proves that a segment is missing, an empty segment takes its place, and the loss is reported.
+4. Only the last segment's tail remains. It is checked batch by batch, every checksum, and cut at the first batch
+   that fails. If good batches lie behind the cut, this was more than a write torn by a crash, and the cut bytes are
    kept as `<segment>.torn` (the latest only, at most TORN_COPY_BYTES).
-5. What was kept of the tail is synced before anyone may read it.
-6. Producers and identities come from the newest good snapshot and the batches after it.
+5. The remaining tail is synced before it may be read.
+6. Producers and dedup ids come from the newest good snapshot and the batches after it.
 
 Recovering a recovered log changes nothing. Only tails and names are read: the size of the log does not matter.
 """
@@ -49,14 +49,14 @@ from .start import note_start, noted_start
 TORN_SUFFIX = ".torn"
 TORN_COPY_BYTES = 16 * 1024 * 1024
 FOLDERS_ABOVE = 3
-"""A partition's folder, its topic's, and `topics` are made by whoever comes first: each is an entry of the one above."""
+"""A partition's folder, its topic's, and `topics` may each be new: each is an entry of the folder above it."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass
 class Recovered:
-    """A log's state as found. The last segment is open for appending; nothing in it is unsynced."""
+    """A log's recovered state. The last segment is open for appending; everything in it is synced."""
 
     segments: list[Segment]
     log_start_offset: int
@@ -70,7 +70,7 @@ class Recovered:
     losses: list[CorruptLog]
     companions: frozenset[str]
     lost_files: list[str]
-    """Of those that the checkpoint names, which are missing; or damaged, where that is known here."""
+    """Missing files that the checkpoint names, and files found to be damaged."""
 
 
 def recover(
@@ -80,11 +80,11 @@ def recover(
     now_ms: int,
     on_progress: Callable[[int], None],
 ) -> Recovered:
-    """Bring `directory` (created when missing) into order, and fill `producers`.
+    """Recover `directory` (created when missing), and fill `producers`.
 
-    `on_progress` hears how many bytes have been checked so far.
+    `on_progress` is called with the number of bytes checked so far.
 
-    Raises StorageFailed or StorageFull when the operating system does not let it.
+    Raises StorageFailed or StorageFull when the operating system refuses a call.
     """
     return _Recovery(directory, files, producers, now_ms, on_progress).run()
 
@@ -110,7 +110,8 @@ class _Recovery:
 
     def run(self) -> Recovered:
         self._make_directory()
-        # What the last owner did to names may be in the cache alone. Nothing may be built on it before it is durable.
+        # Renames and deletions of the last owner may be in the cache only. They must be durable before recovery
+        # relies on them.
         self._files.sync_directory(self._directory)
         names = self._files.names(self._directory)
         was_clean = CLEAN_NAME in names
@@ -153,7 +154,7 @@ class _Recovery:
     # -- the directory
 
     def _make_directory(self) -> None:
-        """The folders above it may be new as well, or made by an owner that died before it synced them."""
+        """Create the folder. Those above it may be new too, or made by an owner that died before it synced them."""
         self._files.make_directory(self._directory)
         for folder in tuple(self._directory.parents)[:FOLDERS_ABOVE]:
             self._files.sync_directory(folder)
@@ -166,9 +167,9 @@ class _Recovery:
                 self._files.unlink(self._directory / name)
 
     def _segments(self, names: list[str], checkpoint: Checkpoint | None, start: int | None) -> list[Segment]:
-        """All segments, without those that retention had given up but not deleted yet; at least one.
+        """Return all segments, without those that retention had given up but not deleted yet; at least one.
 
-        `start` is where the log begins, None when nothing tells.
+        `start` is the start of the log, None when no file records it.
         """
         bases = [int(name[: -len(LOG_SUFFIX)]) for name in names if _is_segment_name(name)]
         segments = [
@@ -183,7 +184,7 @@ class _Recovery:
         for segment, successor in pairwise(segments):
             segment.seal(successor.base_offset)
         if segments and segments[-1].base_offset in self._cleaned.segments:
-            # Only a log's last segment is appended to, and none that was is ever compacted: its successor is gone.
+            # Only a log's last segment is appended to, and none that was is ever compacted: its successor is missing.
             end_offset = self._cleaned.segments[segments[-1].base_offset].next_offset
             if checkpoint is not None:
                 end_offset = max(end_offset, checkpoint.recovery_offset)
@@ -193,7 +194,7 @@ class _Recovery:
         while len(segments) > 1 and segments[0].next_offset <= (start or 0):
             segments.pop(0).unlink()
         if segments and start is not None and start < segments[0].base_offset:
-            # An empty segment holds the place of what is missing, so that whoever reads there is told.
+            # An empty segment takes the place of the missing ones, so that reads there raise CorruptLog.
             missing = self._begin_segment([], start)
             missing.close()
             missing.seal(segments[0].base_offset)
@@ -203,7 +204,7 @@ class _Recovery:
         return segments
 
     def _recognise_cleaned(self, segments: list[Segment]) -> None:
-        """Only where size and bounds are those that compaction left: else missing offsets are damage."""
+        """Recognise compacted segments, only where size and bounds match: elsewhere missing offsets are damage."""
         for segment in segments:
             entry = self._cleaned.segments.get(segment.base_offset)
             if entry is not None and (entry.size_bytes, entry.next_offset) == (
@@ -220,7 +221,7 @@ class _Recovery:
         return segment
 
     def _note_start(self, log_start_offset: int) -> None:
-        with suppress(StorageFull):  # the checkpoint says it as well
+        with suppress(StorageFull):  # the checkpoint records it as well
             note_start(self._directory, self._files, log_start_offset)
             self._files.sync_directory(self._directory)
 
@@ -267,20 +268,23 @@ class _Recovery:
     def _go_on_after_gap(self, segments: list[Segment], recovery_offset: int) -> Segment:
         last = segments[-1]
         _log.error(
-            "%s ends before offset %d, which was safely written; the log goes on there, with a gap",
+            "%s ends before offset %d, which was safely written; the log continues there, with a gap",
             last.path,
             recovery_offset,
         )
         with suppress(StorageFull):
             if last.is_open:
-                last.write_index()  # remembers where it ended
+                last.write_index()  # stores where the segment ended
         last.seal(recovery_offset)
         last.close()
         return self._begin_segment(segments, recovery_offset)
 
     def _go_on_behind_proofs(self, segments: list[Segment], active: Segment, start: int) -> Segment:
-        """A snapshot of producers is written, and the start moved, after all before was synced: they prove how far the
-        log reached."""
+        """Continue the log behind offsets that are proven to have existed.
+
+        A producer snapshot is written, and the start moved, after all earlier batches were synced: both prove that
+        the log reached that offset.
+        """
         proven_offset = max([start, *snapshot_offsets(self._directory, self._files)])
         if proven_offset <= active.next_offset:
             return active
@@ -328,7 +332,7 @@ class _Recovery:
         last.cut(damage.position)
 
     def _is_room(self, last: Segment, position: int) -> bool:
-        """Whether nothing but zeros follows: room that the last owner had made, and no damage."""
+        """Return True if only zeros follow: preallocated room, and no damage."""
         while position < last.size_bytes:
             try:
                 data = last.bytes_at(position, min(CHUNK_BYTES, last.size_bytes - position))
@@ -346,7 +350,7 @@ class _Recovery:
         path = last.path.with_suffix(TORN_SUFFIX)
         size_bytes = min(last.size_bytes - position, TORN_COPY_BYTES)
         _log.error("%s: good batches lie behind the damage; keeping the cut bytes as %s", last.path, path)
-        with suppress(StorageFull):  # a full disk must not keep the log from opening
+        with suppress(StorageFull):  # a full disk must not prevent the log from opening
             self._files.write_aside(path, last.bytes_at(position, size_bytes))
 
     def _write_anew(self, last: Segment, position: int) -> None:
@@ -358,7 +362,7 @@ class _Recovery:
     # -- producers and epochs
 
     def _batches_from(self, segments: list[Segment], offset: int) -> Iterator[tuple[BatchHeader, str | None]]:
-        """Each batch's header, with the identity in it if it is marked to have one."""
+        """Yield each batch's header, with the dedup id in it if it is marked to have one."""
         for segment in segments:
             if segment.next_offset <= offset or segment.size_bytes == 0:
                 continue

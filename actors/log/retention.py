@@ -1,4 +1,4 @@
-"""Which segments have outlived their topic's retention, and when a segment is old or big enough to be rolled.
+"""Retention and rolling: the segments that have expired, and the age and size at which a segment is rolled.
 
 Pure decisions over segments' sizes and newest timestamps; `log.py` acts on them.
 """
@@ -18,12 +18,12 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A topic's settings that concern its logs; -1 means without limit.
 
     `segment_bytes` and `segment_ms` decide when a new segment is begun; a single append is never divided, so a
-    segment may exceed its size by one append. `retention_ms` counts from a segment's newest record
-    (from its last append when that record's timestamp lies in the future),
-    `retention_bytes` is what is kept at least (whole segments are deleted, the active one never for its size). Both count
-    only where `is_deleting`; `delete_retention_ms` and the two after it only where `is_compacting` (`compaction.py`).
-    `retain_max_bytes` and `retain_max_ms` bound what is left for groups that have not consumed it: at most so much.
-    `dedup_window_ms` and `dedup_window_count` bound for how long, and for how many, identities are remembered.
+    segment may exceed its size by one append. `retention_ms` counts from a segment's newest record (from its last
+    append when that record's timestamp lies in the future), `retention_bytes` is the minimum that is kept (whole
+    segments are deleted, the active one never for its size). Both count only where `is_deleting`;
+    `delete_retention_ms` and the two after it only where `is_compacting` (`compaction.py`). `retain_max_bytes` and
+    `retain_max_ms` bound the records retained for groups that have not consumed them. `dedup_window_ms` and
+    `dedup_window_count` bound the age and the number of the remembered dedup ids.
     """
 
     segment_bytes: int
@@ -42,7 +42,7 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def is_roll_due(config: LogConfig, size_bytes: int, more_bytes: int, age_ms: int) -> bool:
-    """Whether `more_bytes` belong in a new segment. An empty segment is never rolled."""
+    """Return True if `more_bytes` belong in a new segment. An empty segment is never rolled."""
     if size_bytes == 0:
         return False
     if config.segment_bytes != UNLIMITED and size_bytes + more_bytes > config.segment_bytes:
@@ -53,10 +53,11 @@ def is_roll_due(config: LogConfig, size_bytes: int, more_bytes: int, age_ms: int
 def expired_count(
     config: LogConfig, segments: Sequence[Segment], now_ms: int, consumed_offset: int | None = None
 ) -> int:
-    """How many of the first segments may go. All of them only when even the last one's newest record is too old.
+    """Return how many of the first segments may be deleted. All only when even the newest record of the last is too
+    old.
 
-    What lies at `consumed_offset` or after it some group still has to read: it stays, unless it is past
-    `retain_max_bytes` or `retain_max_ms`. None: nobody holds anything back.
+    Records from `consumed_offset` on are still to be read by some group: they stay, unless they are past
+    `retain_max_bytes` or `retain_max_ms`. None: no group holds back retention.
     """
     if not config.is_deleting:
         return 0
@@ -76,7 +77,7 @@ def _consumed_count(segments: Sequence[Segment], consumed_offset: int) -> int:
 
 
 def _dispensable(segments: Sequence[Segment], kept_bytes: int) -> int:
-    """Without how many as much as `kept_bytes` is there."""
+    """Return how many of the first segments can be deleted so that at least `kept_bytes` remain."""
     excess_bytes = _excess_bytes(segments, kept_bytes)
     count = 0
     for segment in segments[:-1]:
@@ -88,7 +89,7 @@ def _dispensable(segments: Sequence[Segment], kept_bytes: int) -> int:
 
 
 def _too_many_bytes(segments: Sequence[Segment], max_bytes: int) -> int:
-    """Without how many no more than `max_bytes` are there; the active one stays."""
+    """Return how many of the first segments must be deleted so that at most `max_bytes` remain; the active one stays."""
     excess_bytes = _excess_bytes(segments, max_bytes)
     count = 0
     for segment in segments[:-1]:
@@ -115,7 +116,10 @@ def _too_old(segments: Sequence[Segment], now_ms: int, max_ms: int) -> int:
 
 
 def _beginnings_of_age(segments: Sequence[Segment], now_ms: int) -> Iterator[tuple[int, int]]:
-    """By index; a segment in which nothing can be read is left out, and goes when one after it goes."""
+    """Return the time from which each segment's age counts, by index.
+
+    A segment without a readable batch is omitted, and is deleted together with a later one.
+    """
     for index, segment in enumerate(segments):
         since_ms = segment.ages_from_ms(now_ms)
         if since_ms is not None:

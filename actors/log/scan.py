@@ -1,11 +1,11 @@
 """Walking the batches of a segment, and finding the next good one behind damage.
 
-Owns the judgement whether bytes at a position are a batch. Recovery, index rebuilding, producer replay and `verify`
-walk here with every checksum; reads use `whole_batches` on what they are about to hand out. Never writes.
+Decides whether the bytes at a position are a batch. Recovery, index rebuilding, producer replay and `verify` walk
+here with every checksum; reads use `whole_batches` on the bytes they return. Never writes.
 
 A batch's head has a checksum of its own, so a damaged body never hides where the next batch begins. A body's fields
-(`record_count`, timestamps, producer) may be believed only after its checksum has been. Behind a damaged head the next
-batch is searched byte by byte: both of its checksums must hold, and its offset lie between those around it.
+(`record_count`, timestamps, producer) may be trusted only after its checksum has been verified. Behind a damaged head
+the next batch is searched byte by byte: both of its checksums must hold, and its offset lie between those around it.
 """
 
 from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ _MAGIC = bytes((MAGIC,))
 
 
 class Damaged(Exception):
-    """No whole batch at `position`. `resume` is where the next one begins, if the head survived."""
+    """No whole batch at `position`. `resume` is the start of the next one, if the head is intact."""
 
     def __init__(self, position: int, reason: str, resume: int | None = None) -> None:
         super().__init__(f"byte {position}: {reason}")
@@ -40,7 +40,7 @@ class Damaged(Exception):
 
 
 def judge_head(buffer: bytes, at: int, position: int, end: int) -> BatchHeader:
-    """The header at `buffer[at]`, which is byte `position` of a file that ends at `end`. Raises Damaged."""
+    """Return the header at `buffer[at]`, which is byte `position` of a file that ends at `end`. Raises Damaged."""
     available_bytes = min(end - position, len(buffer) - at)
     if available_bytes < HEADER_BYTES:
         raise Damaged(position, f"{available_bytes} bytes are too few for a batch header")
@@ -53,7 +53,7 @@ def judge_head(buffer: bytes, at: int, position: int, end: int) -> BatchHeader:
 
 
 def judge_body(buffer: bytes, at: int, position: int, header: BatchHeader) -> None:
-    """Raises Damaged unless the batch's contents, wholly in `buffer`, are what their checksum says."""
+    """Raises Damaged unless the batch's contents, wholly in `buffer`, match their checksum."""
     resume = position + header.size_bytes
     if checksum(buffer[at + HEAD_BYTES : at + header.size_bytes]) != header.crc32c:
         raise Damaged(position, "the batch's body does not match its checksum", resume)
@@ -64,12 +64,12 @@ def judge_body(buffer: bytes, at: int, position: int, header: BatchHeader) -> No
 
 
 class SearchUnfinished(Exception):
-    """The search for the next whole batch has used up its budget. Repeating the call goes on with it."""
+    """The search for the next whole batch has used up its budget. A repeated call continues it."""
 
 
 @dataclass
 class Search:
-    """A search for the next whole batch behind damage: how far it has come, and the highest offset it has passed."""
+    """A search for the next whole batch behind damage: its progress, and the highest offset it has passed."""
 
     position: int
     previous_offset: int
@@ -87,7 +87,7 @@ class SegmentReader:
         self._chunk_start = 0
 
     def _at(self, position: int, size_bytes: int, chunk_bytes: int) -> int:
-        """Make `size_bytes` (or all up to the end) available from `position`; where in the chunk that is."""
+        """Make `size_bytes` (or all up to the end) available from `position`; return its place in the chunk."""
         at = position - self._chunk_start
         wanted = min(size_bytes, self.end - position)
         if at < 0 or at + wanted > len(self._chunk):
@@ -95,19 +95,19 @@ class SegmentReader:
             try:
                 self._chunk = self._files.read(self._descriptor, size_bytes, position)
             except Unreadable:
-                # Perhaps only what was to be read ahead: then what is needed can be read alone.
+                # Perhaps only the read-ahead part is unreadable: read the needed part alone.
                 self._chunk = self._files.read(self._descriptor, wanted, position)
             self._chunk_start = position
             at = 0
         return at
 
     def head(self, position: int, chunk_bytes: int = CHUNK_BYTES) -> BatchHeader:
-        """The header at `position`, its body unread. Raises Damaged."""
+        """Return the header at `position`, without reading its body. Raises Damaged."""
         at = self._at(position, HEADER_BYTES, chunk_bytes)
         return judge_head(self._chunk, at, position, self.end)
 
     def batch(self, position: int) -> BatchHeader:
-        """The header at `position` of a batch that is whole. Raises Damaged."""
+        """Return the header at `position` of a batch that is whole. Raises Damaged."""
         header = self.head(position)
         at = self._at(position, header.size_bytes, CHUNK_BYTES)
         judge_body(self._chunk, at, position, header)
@@ -118,7 +118,7 @@ class SegmentReader:
         return self._chunk[at : at + header.size_bytes]
 
     def walk(self, position: int) -> Iterator[tuple[BatchHeader, int]]:
-        """Every batch from `position` with its own position, checked wholly. Raises Damaged at a bad one."""
+        """Yield every batch from `position` with its own position, checked wholly. Raises Damaged at a bad one."""
         while position < self.end:
             header = self.batch(position)
             yield header, position
@@ -127,7 +127,7 @@ class SegmentReader:
     def walk_intact(
         self, position: int, on_damage: Callable[[Damaged], None] | None = None
     ) -> Iterator[tuple[BatchHeader, int]]:
-        """Every batch from `position` that is whole, stepping over the others and telling `on_damage` of them."""
+        """Yield every whole batch from `position`, skipping the others after passing them to `on_damage`."""
         previous_offset = -1
         while position < self.end:
             try:
@@ -141,9 +141,10 @@ class SegmentReader:
                 position = self.next_whole(Search(damage.position, previous_offset))
 
     def next_whole(self, search: Search, budget_bytes: int | None = None) -> int:
-        """Where the first whole batch behind damage begins; the end when there is none.
+        """Return the position of the first whole batch behind damage; the end when there is none.
 
-        With a budget, raises SearchUnfinished after about so many bytes; the same `search` then goes on where it was.
+        With a budget, raises SearchUnfinished after about that many bytes; a call with the same `search` continues
+        it.
         """
         stop = self.end if budget_bytes is None else search.position + budget_bytes
         while search.position < self.end:
@@ -168,7 +169,8 @@ class SegmentReader:
         return previous_offset < header.base_offset < self.end_offset
 
     def _next_head(self, position: int, previous_offset: int, stop: int) -> int:
-        """The next position of an intact, plausible head, or one at or beyond `stop` before which there is none.
+        """Return the next position of an intact, plausible head, or one at or beyond `stop` before which there is
+        none.
 
         Two byte searches in C take turns, so that neither zeros nor random bytes cost a step of Python for each byte:
         for the leading bytes that all offsets between the bounds share, and for the magic at byte 24.
@@ -198,17 +200,18 @@ class SegmentReader:
 
 
 def _shared_prefix(lowest: int, highest: int) -> bytes:
-    """The leading bytes that every offset from `lowest` to `highest` has in common."""
+    """Return the leading bytes that every offset from `lowest` to `highest` has in common."""
     low, high = max(0, lowest).to_bytes(8, "big"), max(0, highest).to_bytes(8, "big")
     differing = next((at for at in range(8) if low[at] != high[at]), 8)
     return low[:differing]
 
 
 def whole_batches(chunk: bytes, up_to_offset: int) -> tuple[int, int]:
-    """How many leading bytes of `chunk` are whole, undamaged batches below `up_to_offset`, and the offset after them.
+    """Return the size of the leading whole, undamaged batches of `chunk` below `up_to_offset`, and the offset after
+    them.
 
     (0, -1) when not even one is whole or visible. Raises Damaged, with the position in the chunk, only for the first
-    one: damage further on ends the run, and the next read will meet it.
+    one: later damage ends the run, and the next read will meet it.
     """
     at, next_offset = 0, -1
     try:

@@ -5,13 +5,14 @@
     | batch 0      | batch 1      | ...  | batch n        |     nothing before or between them
     +--------------+--------------+------+----------------+
 
-The file of a log's last segment may go on with zeros: room for the next batches, made ahead. A sync that finds the
-file's size as it was needs no commit of the file system's journal, which is a third of its time. Room is made in steps,
-only while batches are small, for beside large ones that third is nothing; it is cut off before the segment has a
-successor and when the log is closed in order. `size_bytes` is what the batches take; nobody looks behind it.
+The file of a log's last segment may go on with zeros: room preallocated for the next batches. A sync of a file whose
+size is unchanged needs no commit of the file system's journal, which is a third of its time. Room is made in steps,
+and only while batches are small, because with large ones that third does not matter; it is cut off before the segment
+has a successor and when the log is closed cleanly. `size_bytes` is the size of the batches; bytes behind it are never
+read.
 
 Owns the file's descriptor, its size and its indexes; the batch's own layout is `transport/batch.py`'s. Only the last
-segment of a log is ever appended to. Opened lazily: a segment nobody reads costs its name and its size. Called by
+segment of a log is ever appended to. Opened lazily: a segment that is not read costs its name and its size. Called by
 `log.py` and `recovery.py` alone.
 """
 
@@ -28,11 +29,11 @@ from .scan import HIGHEST_OFFSET, Damaged, Search, SegmentReader, judge_head, wh
 LOG_SUFFIX = ".log"
 SMALL_APPEND_BYTES = 16 * 1024
 SMALL_APPENDS_BEFORE_ROOM = 32
-"""So many small appends in a row, and room is made: a log that is hardly written to takes no more than its batches."""
+"""Room is made after this many small appends in a row: a rarely written log takes no more than its batches."""
 ROOM_BYTES = 256 * 1024
 _ZEROS = bytes(ROOM_BYTES)
 SEARCH_BYTES = 16 * 1024 * 1024
-"""How much of a damaged stretch one read searches; the next one goes on."""
+"""The number of bytes of a damaged stretch that one read searches; the next one continues."""
 SEARCHES_LIMIT = 1000
 INDEX_SUFFIXES = (".index", ".timeindex")
 
@@ -42,10 +43,10 @@ def segment_path(directory: Path, base_offset: int) -> Path:
 
 
 class Segment:
-    """`next_offset` is the offset after the last batch; a sealed segment is given its successor's base instead.
+    """One segment. `next_offset` is the offset after the last batch, or the successor's base in a sealed segment.
 
-    In a segment that compaction wrote offsets may be missing, between batches and at both ends; `end_offset` is then the
-    one after the last batch, and -1 in any other.
+    In a segment that compaction wrote offsets may be missing, between batches and at both ends; `end_offset` is then
+    the one after the last batch, and -1 in any other.
     """
 
     def __init__(self, directory: Path, base_offset: int, size_bytes: int, files: Files) -> None:
@@ -61,7 +62,7 @@ class Segment:
         self._descriptor = -1
         self._index: SegmentIndex | None = None
         self._searches: dict[int, Search] = {}
-        """By the position of the damage: what was found behind it, or how far the search has come."""
+        """Result or progress of the search behind damage, by the position of the damage."""
         self._max_timestamp_ms = NO_TIMESTAMP_MS
         self._noticed_ms: int | None = None
 
@@ -72,7 +73,7 @@ class Segment:
         return self._descriptor >= 0
 
     def open_active(self) -> None:
-        """Open for appending, creating the file when it is not there."""
+        """Open for appending, creating the file if it is missing."""
         self._descriptor = self._files.open_write(self.path)
 
     def _readable(self) -> int:
@@ -86,14 +87,14 @@ class Segment:
             self._files.close(descriptor)
 
     def unlink(self) -> None:
-        """Delete the file and then its indexes, which recovery deletes too when they are left alone."""
+        """Delete the file and then its indexes; recovery deletes indexes that remain alone."""
         self.close()
         self._files.unlink(self.path)
         for suffix in INDEX_SUFFIXES:
             self._files.unlink(self.path.with_suffix(suffix))
 
     def known_end(self) -> int | None:
-        """The offset after the last batch, as far as it is known without reading the segment."""
+        """Return the offset after the last batch, as far as it is known without reading the segment."""
         if self.size_bytes == 0:
             return self.base_offset
         last = last_entry(self.path, self.base_offset, self._files)
@@ -110,7 +111,7 @@ class Segment:
     # -- writing
 
     def append(self, frames: Sequence[Buffer], headers: Sequence[BatchHeader], total_bytes: int) -> None:
-        """Write batches at the end. Raises StorageFull with the file as it was before."""
+        """Write batches at the end. Raises StorageFull with the file unchanged."""
         self._small_appends = self._small_appends + 1 if total_bytes <= SMALL_APPEND_BYTES else 0
         end = self.size_bytes + total_bytes
         if end > self._file_bytes and self._small_appends > SMALL_APPENDS_BEFORE_ROOM:
@@ -134,7 +135,7 @@ class Segment:
         self.next_offset = headers[-1].next_offset
 
     def _make_room(self) -> None:
-        """Zeros behind the last batch, synced with the next one. Where there is no room for them it goes without."""
+        """Write zeros behind the last batch, synced with the next one. Without disk space for them, skip it."""
         try:
             self._files.write_at(self._descriptor, [_ZEROS], len(_ZEROS), self.size_bytes)
             self._file_bytes = self.size_bytes + len(_ZEROS)
@@ -143,7 +144,7 @@ class Segment:
             self._small_appends = 0
 
     def trim(self) -> bool:
-        """Cut off the room behind the last batch; whether there was any. To be synced."""
+        """Cut off the room behind the last batch; return True if there was any. The caller syncs."""
         if self._file_bytes == self.size_bytes:
             return False
         self.cut(self.size_bytes)
@@ -153,7 +154,7 @@ class Segment:
         self._files.sync_data(self._descriptor)
 
     def cut(self, size_bytes: int) -> None:
-        """Cut the file: above what was ever known to be safe, or behind the last batch."""
+        """Cut the file: above the highest known safe position, or behind the last batch."""
         self._files.truncate(self.path, size_bytes)
         self.size_bytes = self._file_bytes = size_bytes
 
@@ -166,7 +167,7 @@ class Segment:
     # -- the index
 
     def index(self, trusted_bytes: int | None = None) -> SegmentIndex:
-        """The loaded index, brought up to `trusted_bytes` (default: the whole segment) from whatever part survived."""
+        """Return the index, loaded and completed up to `trusted_bytes` (default: the whole segment)."""
         if self._index is None:
             trusted_bytes = self.size_bytes if trusted_bytes is None else trusted_bytes
             index = SegmentIndex(self.path, self.base_offset, self._files)
@@ -177,7 +178,7 @@ class Segment:
         return self._index
 
     def seal(self, next_offset: int) -> None:
-        """The segment is not the last: its successor begins at `next_offset`."""
+        """Seal the segment: its successor begins at `next_offset`."""
         self.next_offset = next_offset
         self._is_sealed = True
 
@@ -186,11 +187,11 @@ class Segment:
         return self.end_offset >= 0
 
     def has_only_gap_from(self, offset: int) -> bool:
-        """Whether compaction left nothing here from `offset` on."""
+        """Return True if compaction left no record here from `offset` on."""
         return 0 <= self.end_offset <= offset
 
     def take_index(self, index: SegmentIndex, max_timestamp_ms: int) -> None:
-        """The index was made while the segment was written."""
+        """Use an index that was made while the segment was written."""
         self._index, self._max_timestamp_ms = index, max_timestamp_ms
 
     def _catch_up(self, index: SegmentIndex, trusted_bytes: int) -> None:
@@ -206,9 +207,9 @@ class Segment:
         except Unreadable:
             if not self._is_sealed:
                 raise
-            return  # what was indexed up to there serves; whoever reads beyond is told
+            return  # the index up to there is usable; later reads raise the error
         if self._is_sealed:
-            with suppress(StorageFull):  # what cannot be kept is made again by the next incarnation
+            with suppress(StorageFull):  # the next incarnation rebuilds an index that cannot be stored
                 if end_offset >= 0:
                     index.add(IndexPoint(end_offset, self.size_bytes, self._max_timestamp_ms))
                 index.write()
@@ -222,15 +223,15 @@ class Segment:
 
     @property
     def max_timestamp_ms(self) -> int | None:
-        """The newest record's timestamp; None when no batch can be read."""
+        """Return the newest record's timestamp; None when no batch can be read."""
         self.index()
         return None if self._max_timestamp_ms == NO_TIMESTAMP_MS else self._max_timestamp_ms
 
     def ages_from_ms(self, now_ms: int) -> int | None:
-        """When retention by time begins to count: at the newest record's timestamp, while that is not in the future.
+        """Return the time from which retention counts: the newest record's timestamp, unless it lies in the future.
 
-        In the future it says nothing: then the last append counts, and where that lies in the future too (the wall
-        clock was set back), the moment when this was noticed. None when no batch can be read.
+        If it does, the last append counts, and if that lies in the future too (the wall clock was set back), the
+        moment when this was noticed. None when no batch can be read.
         """
         newest_ms = self.max_timestamp_ms
         if newest_ms is None or newest_ms <= now_ms:
@@ -254,8 +255,9 @@ class Segment:
         return self._files.read(self._readable(), size_bytes, position)
 
     def locate(self, offset: int) -> int:
-        """The position of the batch that holds `offset`, or the next one behind a gap. Raises CorruptLog when
-        damage swallowed it, or hides it, and SearchUnfinished when it takes longer to tell.
+        """Return the position of the batch that holds `offset`, or the next one behind a gap.
+
+        Raises CorruptLog when damage contains or hides it, and SearchUnfinished when the search takes longer.
         """
         try:
             return self._walk_to(offset)
@@ -263,7 +265,7 @@ class Segment:
             raise self.unreadable(self.index().position_of(offset), offset, error) from error
 
     def _start_of_walk(self, reader: SegmentReader, offset: int) -> int:
-        """The position of the last indexed batch at or before `offset` whose head is intact."""
+        """Return the position of the last indexed batch at or before `offset` whose head is intact."""
         for point in self.index().points_before(offset):
             try:
                 header = reader.head(point.position, HEADER_BYTES)
@@ -271,7 +273,7 @@ class Segment:
                 continue
             if header.base_offset == point.offset:
                 return point.position
-            # An entry may verify and still be wrong about a segment that was swapped or cut.
+            # An entry may verify and still be wrong for a segment that was swapped or cut.
             self.index().clear()
             self._index = None
             break
@@ -309,7 +311,7 @@ class Segment:
         return SegmentReader(self._files, self._readable(), self.size_bytes, self.next_offset)
 
     def _next_whole(self, reader: SegmentReader, position: int, previous_offset: int) -> int:
-        """Where the first whole batch behind the damage at `position` begins. Raises SearchUnfinished."""
+        """Return the position of the first whole batch behind the damage at `position`. Raises SearchUnfinished."""
         search = self._searches.get(position)
         if search is None:
             if len(self._searches) >= SEARCHES_LIMIT:
@@ -318,7 +320,7 @@ class Segment:
         return reader.next_whole(search, SEARCH_BYTES)
 
     def _end_of(self, reader: SegmentReader, position: int) -> int:
-        """The offset after a batch that damage follows. If its body is damaged too, reading it will tell."""
+        """Return the offset after a batch that damage follows. If its body is damaged too, reading it will raise."""
         try:
             return reader.batch(position).next_offset
         except (Damaged, Unreadable):
@@ -333,7 +335,7 @@ class Segment:
         return CorruptLog(self.path.name, damage.position, offset, next_offset, damage.reason)
 
     def read(self, position: int, offset: int, max_bytes: int, up_to_offset: int) -> tuple[memoryview, int]:
-        """Whole batches from `position`, where `offset` was located, and the offset after them.
+        """Return whole batches from `position`, the location of `offset`, and the offset after them.
 
         At most `max_bytes`, but always one batch if one is visible below `up_to_offset`. Every checksum is verified.
         """
@@ -358,7 +360,7 @@ class Segment:
         return memoryview(chunk)[:length], next_offset
 
     def _first_batch(self, position: int, offset: int, error: Unreadable) -> bytes:
-        """The batch at `position` alone, for what lies behind it cannot be read. Raises CorruptLog if neither can it."""
+        """Return the batch at `position` alone, the bytes behind it being unreadable. Raises CorruptLog if it is too."""
         reader = self.reader()
         resume: int | None = None
         try:
@@ -373,8 +375,10 @@ class Segment:
     def unreadable(
         self, position: int, offset: int, error: Unreadable, resume: int | None = None
     ) -> CorruptLog:
-        """What to tell of a stretch that the device cannot read. Behind it, reading goes on at `resume`, where a batch
-        should begin, or else where the index points next."""
+        """Return the error for a stretch that the device cannot read.
+
+        Reading continues behind it at `resume`, where a batch should begin, or else at the next indexed position.
+        """
         indexed = self.index().offset_after(offset)
         next_offset = self.next_offset if indexed is None else indexed
         if resume is not None and resume < self.size_bytes:
@@ -384,6 +388,6 @@ class Segment:
 
     def _corrupt(self, position: int, offset: int, damage: Damaged) -> CorruptLog:
         reader = self._bounded_reader()
-        # The batch holds `offset`, so what follows it lies beyond.
+        # The batch holds `offset`, so later batches lie beyond it.
         following = self._next_whole(reader, position, offset)
         return self._lost(Damaged(position, damage.reason), reader, following, offset)

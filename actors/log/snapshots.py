@@ -1,9 +1,8 @@
-"""The files `<offset, 20 digits>.snapshot`: what producers had written before that offset, and the
-identities seen lately.
+"""The files `<offset, 20 digits>.snapshot`: the state of producers before that offset, and recent dedup ids.
 
 Owns their names and number; their contents are `producers.py`'s. Written at each roll and when replaying the log
-since the last one would take longer than reading a new one. The last two are kept: should the newer be damaged, the
-older serves and more is replayed.
+since the last one would take longer than reading a new one. The last two are kept: if the newer is damaged, the older
+serves and more is replayed.
 """
 
 from pathlib import Path
@@ -16,7 +15,7 @@ SNAPSHOTS_KEPT = 2
 
 
 def snapshot_offsets(directory: Path, files: Files) -> list[int]:
-    """The offsets of the snapshots there are, rising."""
+    """Return the offsets of the existing snapshots, rising."""
     names = (Path(name) for name in files.names(directory))
     return sorted(int(name.stem) for name in names if name.suffix == SNAPSHOT_SUFFIX and name.stem.isdigit())
 
@@ -26,7 +25,7 @@ def snapshot_path(directory: Path, offset: int) -> Path:
 
 
 def write_snapshot(directory: Path, files: Files, producers: ProducerStates, offset: int) -> int:
-    """Write a snapshot and delete those it outdates; its size in bytes. The caller syncs the directory."""
+    """Write a snapshot and delete those it outdates; return its size in bytes. The caller syncs the directory."""
     data = producers.encode(offset)
     files.write_aside(snapshot_path(directory, offset), data)
     for outdated in snapshot_offsets(directory, files)[:-SNAPSHOTS_KEPT]:
@@ -35,9 +34,9 @@ def write_snapshot(directory: Path, files: Files, producers: ProducerStates, off
 
 
 def load_newest(directory: Path, files: Files, producers: ProducerStates, log_end_offset: int) -> int | None:
-    """Fill `producers` from the newest snapshot that verifies; its offset, or None when there is none.
+    """Fill `producers` from the newest snapshot that verifies; return its offset, or None when there is none.
 
-    Snapshots of more than the log holds are deleted: they speak of batches that were lost.
+    Snapshots beyond the end of the log are deleted: they include batches that were lost.
     """
     for offset in reversed(snapshot_offsets(directory, files)):
         path = snapshot_path(directory, offset)

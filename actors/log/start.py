@@ -1,8 +1,9 @@
-"""Where a log begins, kept in the name of an empty file: `<first readable offset, 20 digits>.start`.
+"""The start of a log, kept in the name of an empty file: `<first readable offset, 20 digits>.start`.
 
-The checkpoint says it as well. It is kept twice because a log that has lost its first segments and its checkpoint would
-otherwise look like one whose retention has deleted them; and in a name because a full disk has room for a renamed file
-and none for a new checkpoint, while retention must be able to delete. The higher one is right: a start never moves back.
+The checkpoint records it as well. It is kept twice because a log that has lost its first segments and its checkpoint
+would otherwise look like one whose retention has deleted them; and in a name because a full disk has room for a
+renamed file but not for a new checkpoint, and retention must be able to delete. The higher one is correct: a start
+never moves back.
 """
 
 from collections.abc import Iterable
@@ -14,12 +15,12 @@ START_SUFFIX = ".start"
 
 
 def noted_start(names: Iterable[str]) -> int | None:
-    """The start that a folder's names tell; None when the file is missing."""
+    """Return the start recorded in a folder's names; None when the file is missing."""
     return max((int(path.stem) for path in map(Path, names) if _is_start(path)), default=None)
 
 
 def note_start(directory: Path, files: Files, offset: int) -> None:
-    """Have the file say `offset`. The caller syncs the directory. Raises StorageFull with the file as it was."""
+    """Record `offset` in the file. The caller syncs the directory. Raises StorageFull with the file unchanged."""
     target = directory / f"{offset:020d}{START_SUFFIX}"
     found = [directory / name for name in files.names(directory) if _is_start(Path(name))]
     if target in found:

@@ -1,9 +1,9 @@
-"""What compaction leaves of one batch. Pure: bytes in, bytes out.
+"""Compaction of one batch. Pure: bytes in, bytes out.
 
-Owns the judgement of records and the making of batches from what is left. An offset never changes: what is left is
-divided into runs of records with consecutive offsets, each a batch of its own, so a reader needs to know nothing of
-compaction but that offsets may be missing between two batches. A run keeps its source's leader epoch, producer, codec
-and first timestamp, and each record its sequence. A batch that loses nothing stays as it is, byte for byte.
+Decides which records survive, and builds batches from them. An offset never changes: the survivors are divided into
+runs of records with consecutive offsets, each a batch of its own, so a reader only has to accept that offsets may be
+missing between two batches. A run keeps its source's leader epoch, producer, codec and first timestamp, and each
+record its sequence. A batch that loses no record stays unchanged, byte for byte.
 
     record                                                            is
     without a key                                                     kept
@@ -11,8 +11,8 @@ and first timestamp, and each record its sequence. A batch that loses nothing st
     newest, nil value, and its kind has been visible long enough      dropped
     anything else                                                     kept
 
-Batches of aborted transactions are dropped before they come here. Control batches, and batches that a producer filled
-with what cannot be decoded, are kept whole.
+Batches of aborted transactions are dropped before they come here. Control batches, and batches whose contents cannot
+be decoded, are kept whole.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -37,7 +37,7 @@ _EARLIEST_MS = -(2**63) + 1
 
 
 def records_of(frame: bytes, header: BatchHeader) -> list[Record] | None:
-    """A batch's records, None when they are not compaction's business. Raises CodecUnavailable."""
+    """Return a batch's records; None if compaction keeps the batch whole. Raises CodecUnavailable."""
     if header.attributes & CONTROL:
         return None
     try:
@@ -49,7 +49,7 @@ def records_of(frame: bytes, header: BatchHeader) -> list[Record] | None:
 def survivors(
     header: BatchHeader, records: Sequence[Record], keys: KeyMap, is_expired: Callable[[int], bool]
 ) -> list[int]:
-    """The positions of the records that stay. `is_expired` is asked for the offset of each newest tombstone."""
+    """Return the positions of the surviving records. `is_expired` is called with the offset of each newest tombstone."""
     family = family_of(header)
     kept = []
     for position, record in enumerate(records):
@@ -63,7 +63,7 @@ def survivors(
 
 
 def rewritten(header: BatchHeader, records: Sequence[Record], kept: Sequence[int]) -> list[bytes]:
-    """Stamped batches of the records at the positions `kept`, which rise."""
+    """Return stamped batches of the records at the positions `kept`, which rise."""
     return [_batch(header, records[start:end], start) for start, end in _runs(kept)]
 
 
@@ -97,7 +97,7 @@ def _batch(source: BatchHeader, records: Sequence[Record], start: int) -> bytes:
 
 
 def _newest_ms(source: BatchHeader, records: Sequence[Record]) -> int:
-    """Of the run, and never beyond what the producer said of the whole: nobody has judged the records' own times."""
+    """Return the run's newest timestamp, at most its source's: the records' own were never validated."""
     if source.attributes & LOG_APPEND_TIME:
         return source.max_timestamp_ms
     newest_ms = source.first_timestamp_ms + max(record[2] for record in records)

@@ -1,16 +1,16 @@
-"""Which transactions are open in a partition, and which of its batches belong to aborted ones.
+"""The open transactions of a partition, and the batches that belong to aborted ones.
 
 Pure: no file, no clock. Part of the producers' states, and with them a function of the log's batch headers: a
-transactional batch opens its producer's transaction, the marker of the same producer and epoch ends it. A producer id and
-an epoch name one transaction (KIP-890), and the next may begin before the marker of the last has come; so several of one
-producer may be open.
+transactional batch opens its producer's transaction, the marker of the same producer and epoch ends it. A producer id
+and an epoch name one transaction (KIP-890), and the next may begin before the marker of the last has arrived, so one
+producer may have several open.
 
     offset   10   11   12   13   14
              a1   b7   a1   A!   b7        a1, b7: batches; A!: abort of a1
     open after 14: b7, from 11    the last stable offset is 11    aborted: a1, 10 to 13
 
-The last stable offset is where the first transaction begins that is open, or whose marker is not visible yet; there
-readers that want committed records end. Below it they leave out the batches of aborted transactions.
+The last stable offset is the start of the first transaction that is open, or whose marker is not visible yet. Readers
+of committed records stop there; below it they omit the batches of aborted transactions.
 """
 
 from bisect import bisect_left, insort
@@ -25,14 +25,14 @@ from ...transport.protocol.transactions import TransactionId
 
 
 class Aborted(NamedTuple):
-    """Sorted by its last offset, the marker's."""
+    """An aborted transaction. Sorted by its last offset, the marker's."""
 
     last_offset: int
     first_offset: int
     producer_id: int
     producer_epoch: int
     stable_offset: int = -1
-    """What is aborted later begins here or later: where the first of those began that were open then (as in Kafka)."""
+    """Lower bound of later aborts: the start of the earliest transaction then open (as in Kafka)."""
 
 
 class _Opened(NamedTuple):
@@ -47,7 +47,7 @@ class _Ended(NamedTuple):
 
 class TransactionsSnapshot(Struct, frozen=True, array_like=True):
     open: list[tuple[int, int, int]] = []
-    """Producer id, epoch, first offset."""
+    """Producer id, epoch and first offset of each open transaction."""
     aborted: list[Aborted] = []
 
 
@@ -56,27 +56,27 @@ class Transactions:
         self._open: dict[TransactionId, int] = {}
         self._aborted: list[Aborted] = []
         self._ended: list[_Ended] = []
-        """Those whose markers may not be visible yet."""
+        """Ended transactions whose markers may not be visible yet."""
         self._undo: list[_Opened | _Ended] = []
 
-    # -- asking
+    # -- queries
 
     def is_open(self, producer_id: int, producer_epoch: int) -> bool:
         return (producer_id, producer_epoch) in self._open
 
     def open(self) -> dict[TransactionId, int]:
-        """The first offset of each."""
+        """Return the first offset of each open transaction."""
         return dict(self._open)
 
     def open_producers(self) -> set[int]:
         return {key.producer_id for key in self._open}
 
     def first_unstable_offset(self) -> int | None:
-        """Where the first transaction begins that is open by what has been decided."""
+        """Return the first offset of the earliest transaction that is open, including undurable decisions."""
         return min(self._open.values(), default=None)
 
     def last_stable_offset(self, high_watermark: int) -> int:
-        """Where a reader of committed records ends, when everything below `high_watermark` is visible."""
+        """Return the end for readers of committed records, when everything below `high_watermark` is visible."""
         if not self._open and not self._ended:
             return high_watermark
         self._ended = [ended for ended in self._ended if ended.marker_offset >= high_watermark]
@@ -84,20 +84,20 @@ class Transactions:
         return min(high_watermark, *unstable) if unstable else high_watermark
 
     def aborted_between(self, start_offset: int, end_offset: int) -> list[AbortedTransaction]:
-        """What a reader of these offsets has to leave out."""
+        """Return the aborted transactions that a reader of these offsets has to omit."""
         return [
             AbortedTransaction(each.producer_id, each.producer_epoch, each.first_offset)
             for each in self._overlapping(start_offset, end_offset)
         ]
 
     def is_aborted(self, header: BatchHeader) -> bool:
-        """Whether a batch of records belongs to an aborted transaction."""
+        """Return True if a batch of records belongs to an aborted transaction."""
         key = (header.producer_id, header.producer_epoch)
         overlapping = self._overlapping(header.base_offset, header.next_offset)
         return any((each.producer_id, each.producer_epoch) == key for each in overlapping)
 
     def _overlapping(self, start_offset: int, end_offset: int) -> Iterator[Aborted]:
-        """However many there are, it looks at few beyond these: those that ended while one of these was open."""
+        """Return the aborted transactions in a range; looks at few others, which ended while one of these was open."""
         for at in range(bisect_left(self._aborted, (start_offset,)), len(self._aborted)):
             each = self._aborted[at]
             if each.first_offset < end_offset:
@@ -142,13 +142,13 @@ class Transactions:
         self._undo.clear()
 
     def trim(self, log_start_offset: int) -> None:
-        """What is below the log's start nobody will read."""
+        """Forget transactions below the log's start, which are no longer readable."""
         del self._aborted[: bisect_left(self._aborted, (log_start_offset,))]
 
     # -- snapshots
 
     def snapshot(self) -> TransactionsSnapshot:
-        """Of what is confirmed."""
+        """Return a snapshot of the confirmed state."""
         confirmed = Transactions()
         confirmed._open, confirmed._aborted = dict(self._open), list(self._aborted)
         confirmed._ended, confirmed._undo = list(self._ended), list(self._undo)

@@ -1,4 +1,4 @@
-"""Whether a log's storage may still be used. A failure is final: what is on the disk only a recovery can tell.
+"""The guard of a log's storage. A failure is final: only a recovery can determine the contents of the disk.
 
 Owned by `log.py`, which does every access to its files inside of it.
 """
@@ -7,9 +7,9 @@ from .errors import StorageFailed, Unreadable
 
 
 class Usable:
-    """`with` it: refuses when the storage has failed before, and remembers it when it fails now.
+    """A context manager that refuses access after a storage failure, and remembers a new one.
 
-    A class and no generator, for it is entered twice in every turn.
+    A class and not a generator, because it is entered twice in every turn.
     """
 
     def __init__(self) -> None:
@@ -23,6 +23,6 @@ class Usable:
             raise StorageFailed(f"the log failed before: {self._failure}")
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        # A bad sector says nothing of what is written elsewhere.
+        # A bad sector does not affect data elsewhere.
         if isinstance(error, StorageFailed) and not isinstance(error, Unreadable):
             self._failure = str(error)

@@ -1,4 +1,4 @@
-"""All damage of a segment, found by reading it whole. Called by `PartitionLog.verify`, which serves nobody meanwhile."""
+"""The damage of a segment, found by reading all of it. Called by `PartitionLog.verify`, which blocks other requests."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from .segment import Segment
 
 
 def damage_in(segment: Segment) -> Iterator[CorruptLog]:
-    """Each damaged stretch of a segment, or the first one that the device cannot read."""
+    """Return each damaged stretch of a segment, or the first one that the device cannot read."""
     expected_offset = segment.base_offset
     reader = segment.reader()
     found: list[Damaged] = []
