@@ -1,12 +1,12 @@
-"""Who of several records that were in progress killed the process: found by trying them in halves. Pure.
+"""Bisection: finds which of several records in progress killed the process, by trying them in halves. Pure.
 
-A process dies with records in progress; those are the suspects, and nobody is charged. The next incarnation starts half
-of the suspects that are at hand, and nothing else until these have ended. If the process dies, they alone are the
-suspects of the one that follows; those of them that had ended by then are not. If they all end, they are cleared, and
+The records in progress when a process dies are the suspects; none of them is charged with an attempt. The next
+incarnation starts half of the suspects it has polled, and no other record until these have ended. If the process dies,
+the started ones that had not ended are the suspects of the next incarnation. If they all end, they are cleared, and
 half of the rest is next. A record that is tried alone is charged with the death.
 
 So each death at least halves the suspects: one killer among n is found after at most ceil(log2 n) + 1 deaths, the first
-one included. Each of several killers is found like that, one after the other.
+one included. Several killers are found one after the other in the same way.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,14 +22,14 @@ class Bisection:
         self._on_trial: set[Spot] = set()
 
     def clear(self, spot: Spot) -> None:
-        """It has ended, and the process has not; or it is not for this process to try any more."""
+        """Clear a suspect: it ended without killing the process, or this process is not to try it any more."""
         self.suspects.discard(spot)
         self._on_trial.discard(spot)
 
     def on_trial(self, at_hand: Sequence[Spot], *, is_quiet: bool) -> frozenset[Spot]:
-        """The suspects that may be started now, of those at hand.
+        """Return the suspects that may be started now, of those in `at_hand`.
 
-        Empty while others are in progress: nothing is to be started then.
+        Empty while other records are in progress: no suspect may be started then.
         """
         if not self._on_trial and is_quiet:
             half = max(1, len(at_hand) // 2)

@@ -1,13 +1,13 @@
-"""The circuit breaker: many different records fail, so it is not the records. Pure.
+"""The circuit breaker: pauses the handler when many different records fail, since the records are not the cause. Pure.
 
     state      means                                        left by
-    closed     records are given out                        too many different ones failed -> open
-    open       nothing is given out                         the pause is over -> probing
-    probing    one at a time is given out                   one is handled -> closed; one fails -> open, for twice as long
+    closed     records go to the handler                    too many different records failed -> open
+    open       no record goes to the handler                the pause is over -> probing
+    probing    one record at a time goes to the handler     a success -> closed; a failure -> open, for twice as long
 
-Too many are a share of the last records that ended. A record counts once, however often it is tried: one that fails again
-and again is poison, and no reason to stop. What fails while it is not closed is not charged: nobody knows whose fault
-that was.
+"Too many" is a share of the last records that ended. A record counts once, however many attempts it had: a record that
+fails repeatedly is a poison record and no reason to pause. A failure while the circuit is not closed does not count as
+an attempt, because its cause is unknown.
 """
 
 from collections import deque
@@ -22,23 +22,23 @@ MAX_PAUSE_MS = 60_000
 
 class Breaker:
     def __init__(self, window: int, share: float, pause_ms: int) -> None:
-        """`window`: of how many records; 0 never opens."""
+        """`window` is the number of records considered; 0 never opens the circuit."""
         self.state: State = "closed"
         self.pause_ms = pause_ms
-        """How long the pause is that has begun, or would begin."""
+        """Length of the current pause, or of the next one."""
         self._first_pause_ms = pause_ms
         self._window = window
         self._too_many = max(2, ceil(window * share))
         self._ended: deque[Spot | None] = deque()
-        """None for a record that was handled."""
+        """The records that ended last; None stands for a record that was handled."""
         self._failing: set[Spot] = set()
 
     def lets(self, in_progress: int) -> bool:
-        """Whether one more record may be given out."""
+        """Return True if one more record may go to the handler."""
         return self.state == "closed" or (self.state == "probing" and not in_progress)
 
     def handled(self, count: int) -> None:
-        """So many records were."""
+        """Count `count` handled records."""
         if not count:
             return
         if self.state == "probing":
@@ -51,7 +51,7 @@ class Breaker:
                 self._note(None)
 
     def failed(self, spot: Spot) -> bool:
-        """This record did; returns whether a pause begins."""
+        """Count a failure of this record; return True if a pause begins."""
         if self.state == "probing":
             self.state = "open"
             self.pause_ms = min(2 * self.pause_ms, MAX_PAUSE_MS)
@@ -69,7 +69,7 @@ class Breaker:
 
     @property
     def failing(self) -> int:
-        """How many different records failed."""
+        """Return the number of different records that failed."""
         return len(self._failing)
 
     def _note(self, spot: Spot | None) -> None:

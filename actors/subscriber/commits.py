@@ -1,10 +1,10 @@
-"""When finished records are committed: soon, together, one commit at a time. Pure.
+"""The commit schedule: finished records are committed soon, in batches, one commit at a time. Pure.
 
-A commit of its own for every record would cost a round trip and a sync each; so finished records wait up to COMMIT_MS for
-company, unless there are COMMIT_RECORDS of them.
+A commit for every record would cost a round trip and a sync each; so finished records wait up to COMMIT_MS for a batch,
+unless there are COMMIT_RECORDS of them.
 
-A commit is ordered only between two polls, never behind one: a poll may let a partition go and get it back, and a commit
-ordered before that would take the group back to where it was.
+A commit is ordered only between two polls, never behind one: during a poll a partition may be revoked and assigned
+again, and a commit ordered before that would set the group's offset back.
 """
 
 from collections.abc import Sequence
@@ -16,18 +16,20 @@ TIMER = "commit"
 COMMIT_MS = 100
 COMMIT_RECORDS = 20_000
 RETRY_MS = 500
-"""After a refusal. It is ordinary when a partition has just gone; what is still held is committed again."""
+"""Delay after a refused commit. A refusal is common just after a revocation; the partitions still assigned are
+committed again.
+"""
 
 
 class Commits:
-    """The commit under way, and the one planned."""
+    """The commit in flight, and the planned one."""
 
     def __init__(self) -> None:
         self.is_under_way = False
         self.is_due = False
-        """To be made as soon as no poll is under way."""
+        """True if a commit is to be made as soon as no poll is in flight."""
         self.held_back: Sequence[Record] = ()
-        """Polled, and not to be handled before the commit under way has been answered."""
+        """Polled records that must not be handled before the commit in flight has been answered."""
         self._is_planned = False
         self._finished = 0
 
@@ -41,7 +43,7 @@ class Commits:
         self._finished += finished
 
     def plan(self, offsets: Offsets, now: int, delay_ms: int = COMMIT_MS) -> list[Effect]:
-        """There may be something to commit."""
+        """Plan a commit of these offsets."""
         if not offsets or not self.can_plan:
             return []
         if self._finished >= COMMIT_RECORDS:
@@ -51,12 +53,12 @@ class Commits:
         return [SetTimer(TIMER, now + delay_ms)]
 
     def fire(self) -> None:
-        """The timer has."""
+        """Mark the planned commit as due: its timer has fired."""
         self._is_planned = False
         self.is_due |= not self.is_under_way
 
     def hurry(self) -> None:
-        """Somebody waits for the next commit."""
+        """Make the next commit as early as possible, because a request waits for it."""
         self.is_due = True
 
     def commit(self, order: Commit, held_back: Sequence[Record] = ()) -> list[Effect]:
@@ -68,7 +70,7 @@ class Commits:
         return [order]
 
     def answered(self) -> Sequence[Record]:
-        """The commit under way was answered; returns what was held back for it."""
+        """End the commit in flight; return the records that were held back for it."""
         self.is_under_way = False
         records, self.held_back = self.held_back, ()
         return records

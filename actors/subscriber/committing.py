@@ -1,14 +1,14 @@
-"""How a commit is made: by itself, or in a transaction with what was published. Impure: asks the broker and waits.
+"""Committing: moves the offsets, alone or in a transaction with the outputs. Impure: calls the broker and waits.
 
-    delivery         a commit                                             who is late is fenced by
+    delivery         a commit                                             a zombie is fenced by
     exactly-once     publishes, moves the offsets and commits: one        the producer's epoch, when it has a successor;
                      transaction, open no longer than that                member and generation, when its partition went
     the others       moves the offsets                                    member and generation
 
-A transaction that fails is aborted, and the machine still has all that was in it: the next one says the same. Where that
-can never succeed, because an output topic was deleted or changed, the records are handled again. Where the
-end is in doubt, nobody can go on from here: a new incarnation claims the transactional id, which settles what is open,
-and reads from what is committed. Called by the feed, on its thread.
+A transaction that fails is aborted. The machine keeps its content, and the next commit repeats it. Where a repeat can
+never succeed, because an output topic was deleted or changed, the records are handled again. Where the outcome is
+unknown, this incarnation cannot continue: the next one claims the transactional id, which completes or aborts the open
+transaction, and reads from the committed offset. Called by the consumer thread.
 """
 
 import logging
@@ -29,41 +29,49 @@ from .effects import Commit, HandOver, Leave
 CommitOrder: TypeAlias = Commit | HandOver | Leave
 
 TRANSACTION_TIMEOUT_MS = 15_000
-"""Of a process that ended in the middle and does not come back; others wait so long for its partitions' offsets."""
+"""Timeout of the transaction of a process that died and does not return; readers of its partitions' offsets wait as
+long.
+"""
 DELIVERY_TIMEOUT_MS = 5_000
-"""Then the transaction is aborted, so that its other partitions' readers do not wait for the one that takes nothing."""
+"""Time for the publishes; then the transaction is aborted, so that one blocked partition does not hold up the readers
+of others.
+"""
 
 _CHANGED = frozenset({ErrorCode.UNKNOWN_TOPIC, ErrorCode.UNKNOWN_PARTITION, ErrorCode.MESSAGE_TOO_LARGE})
-"""A topic has changed since the handler published to it. Called anew, the handler is refused as it publishes."""
+"""Errors that mean a topic has changed since the handler published to it. On its next call, the handler's publish is
+refused.
+"""
 _FOR_GOOD = frozenset({ErrorCode.INVALID_BATCH, ErrorCode.FORBIDDEN})
 
 _log = logging.getLogger("planaria.subscriber")
 
 
 class Undecided(PlanariaError):
-    """Nobody knows whether the commit was made, or none like it can be made any more."""
+    """The outcome of the commit is unknown, or no such commit can succeed any more."""
 
 
 class Spoiled(PlanariaError):
-    """Nothing was committed, and nothing that holds these outputs can be: a topic has changed since they were made."""
+    """Nothing was committed, and these outputs can never be committed: a topic has changed since they were made."""
 
 
 class Committing(Protocol):
     is_exact: bool
-    """Whether a record whose progress was committed must not be handled again, whatever it costs to know."""
+    """True if a record with committed progress must never be handled again, even if reading that progress delays the
+    start.
+    """
 
     def prepare(self) -> None:
-        """Called before the group is joined."""
+        """Prepare for joining the group; called before it."""
 
     def commit(self, consumer: Consumer, order: CommitOrder) -> None:
-        """Raises Undecided, Spoiled, or another PlanariaError when surely nothing was committed."""
+        """Commit. Raises Undecided, Spoiled, or another PlanariaError if nothing was committed."""
 
 
 class PlainCommits:
     is_exact = False
 
     def prepare(self) -> None:
-        """Nothing of an earlier life is in the way."""
+        """Do nothing: a previous incarnation leaves no state to end."""
 
     def commit(self, consumer: Consumer, order: CommitOrder) -> None:
         consumer.commit(order.offsets, order.metadata)
@@ -76,11 +84,11 @@ class AtomicCommits:
         self._producer = producer
 
     def prepare(self) -> None:
-        """End what an earlier life left open: its partitions' offsets cannot be read before."""
+        """End the transaction that a previous incarnation left open: its partitions' offsets cannot be read before."""
         try:
             self._producer.claim()
         except PlanariaError as error:
-            # The first transaction does it, or the timeout of the one that is open.
+            # The first transaction claims the id, unless the open one times out before.
             _log.warning("transactional id not claimed", extra={"fields": {"reason": str(error)}})
 
     def commit(self, consumer: Consumer, order: CommitOrder) -> None:

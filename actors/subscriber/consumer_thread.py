@@ -1,9 +1,9 @@
-"""The feed: the group's member, on a thread of its own. Polls, commits, lets partitions go. Impure.
+"""The consumer thread: the group's member, on a thread of its own. Polls, commits, hands over partitions. Impure.
 
-Owns the consumer, which no other thread touches. Before a partition goes, the consumer asks on this thread, inside a
-poll: the thread posts Revoking and waits for the machine's HandOver, so that records in progress are finished and
-committed by the partition's old owner. The client's own thread keeps the session meanwhile. committing.py decides how a
-commit is made, with or without a transaction.
+Owns the consumer, which no other thread touches. Before a partition is revoked, the consumer calls back on this thread,
+inside a poll: the thread posts Revoking and waits for the machine's HandOver, so that records in progress are finished
+and committed by the partition's old owner. The client's own thread keeps the session meanwhile. committing.py decides
+how a commit is made, with or without a transaction.
 """
 
 import itertools
@@ -48,7 +48,7 @@ from .progress import Ahead, from_metadata
 from .threads import Inbox, WorkThread
 
 POLL_S = 0.1
-"""How long an empty poll keeps a commit waiting."""
+"""Longest time that an empty poll delays a commit."""
 BRIEF_POLL_S = 0.01
 POLL_RECORDS = 1_000
 
@@ -57,7 +57,7 @@ _log = logging.getLogger("planaria.subscriber")
 
 OnPartitions = Callable[[Sequence[TopicPartition]], None]
 OpenConsumer = Callable[[OnPartitions, OnPartitions], Consumer]
-"""Joins the group, given what to call when partitions are revoked and when they are lost."""
+"""Join the group; the parameters are the callbacks for revoked and for lost partitions."""
 
 
 class ConsumerThread:
@@ -80,11 +80,11 @@ class ConsumerThread:
         self._skips_damage = skips_damage
         self._damage = DamageTable()
         self._known: dict[TopicPartition, int] = {}
-        """Partitions of which the last owner's progress has been read, and the end of what was polled since."""
+        """Partitions whose previous owner's progress has been read, with the end offset of the records polled since."""
         self._thread = WorkThread("planaria-feed", inbox)
 
     def open(self) -> None:
-        """Join the group; Started follows."""
+        """Join the group; ConsumerStarted follows."""
         self._thread.order(self._open, None)
 
     def perform(self, effect: Effect) -> None:
@@ -100,9 +100,9 @@ class ConsumerThread:
             case Leave():
                 self._thread.order(self._leave, effect)
             case _:
-                raise AssertionError(f"no effect of the feed's: {effect!r}")
+                raise AssertionError(f"not an effect of the consumer thread: {effect!r}")
 
-    # On the feed's thread.
+    # Called on the consumer thread.
 
     def _open(self, _: None) -> ConsumerStarted:
         self._commits.prepare()
@@ -127,17 +127,17 @@ class ConsumerThread:
             self._on_damage(error)
             return Polled(())
         except ProtocolError as error:
-            # What may pass is waited for; what will not ends the actor, and the supervisor shows why.
+            # Transient errors are waited out; a permanent one ends the actor, and the supervisor shows the reason.
             if not error.retriable:
                 raise
             _log.warning("poll failed", extra={"fields": {"reason": str(error)}})
             return Polled(())
 
     def _note(self, records: Sequence[Message]) -> set[TopicPartition]:
-        """The partitions that are new here, or begin anew.
+        """Return the partitions that are new here or that restart.
 
-        One that goes back although nobody told it to has lost what was polled (LOG_TRUNCATED): the machine must not
-        take what has those offsets now for what it holds.
+        A partition whose offsets go back although no rewind was ordered has lost polled records (LOG_TRUNCATED): the
+        machine must not mistake the records that have those offsets now for the ones it holds.
         """
         new: set[TopicPartition] = set()
         cut: list[TopicPartition] = []
@@ -155,7 +155,9 @@ class ConsumerThread:
         return new
 
     def _on_damage(self, error: CorruptData) -> None:
-        """Go past it, or stop in front of it. The other partitions are served: a paused one is not complained of."""
+        """Skip the damage or stop before it. The other partitions are served: a paused partition raises no further
+        error.
+        """
         tp = TopicPartition(error.topic, error.partition)
         damage = Damage(*tp, error.offset, error.next_offset, str(error))
         if self._skips_damage and error.next_offset is not None:
@@ -168,17 +170,19 @@ class ConsumerThread:
             _log.critical("partition paused", extra={"fields": {"reason": str(error)}})
 
     def _look_at_damage(self) -> None:
-        """Try again where it is time; what lies below the start of the log by now is not waited for."""
+        """Read damaged partitions again where it is time; damage that is below the start of the log by now is
+        forgotten.
+        """
         for damage in self._damage.to_look_at(monotonic()):
             if damage.tp not in self._consumer.assignment():
                 continue
-            with suppress(ProtocolError):  # out of reach now, or deleted
+            with suppress(ProtocolError):  # out of range now, or deleted
                 start = self._consumer.beginning_offsets([damage.tp])[TopicPartition(*damage.tp)]
                 self._consumer.seek(*damage.tp, max(start, damage.offset))
                 self._consumer.resume(damage.tp)
 
     def _read_ahead(self, new: set[TopicPartition]) -> dict[TopicPartition, Ahead]:
-        """What the last owners of partitions that are new here had done beyond what they had committed."""
+        """Read the progress beyond the committed offset of the previous owners of partitions that are new here."""
         if not new:
             return {}
         committed = self._read_committed(new)
@@ -218,7 +222,7 @@ class ConsumerThread:
             case Rewind(offsets=offsets):
                 for key, offset in self._assigned(offsets).items():
                     self._consumer.seek(*key, offset)
-                # They begin anew, and so does what is known of their last owner's progress.
+                # They restart, so their previous owner's progress is read again.
                 self._forget(list(offsets))
             case Pause(key=key):
                 self._consumer.pause(*self._assigned({key: 0}))
@@ -226,7 +230,7 @@ class ConsumerThread:
                 self._consumer.resume(*self._assigned({key: 0}))
 
     def _commit_assigned(self, order: CommitOrder) -> None:
-        """Without those that have gone since the order was given: nothing is left of these but their offsets."""
+        """Commit without the partitions revoked since the order was given: only their offsets would remain."""
         left = self._assigned(order.offsets)
         if len(left) < len(order.offsets) and order.outputs:
             raise CommitFailed(ErrorCode.NOT_ASSIGNED, "a partition has gone since the commit was ordered")
@@ -234,14 +238,14 @@ class ConsumerThread:
             self._commits.commit(self._consumer, structs.replace(order, offsets=left))
 
     def _assigned(self, offsets: Offsets) -> Offsets:
-        """Those of partitions that have not gone since the order was given."""
+        """Keep the offsets of partitions that have not been revoked since the order was given."""
         assigned = set(self._consumer.assignment())
         return {key: offset for key, offset in offsets.items() if key in assigned}
 
     def _leave(self, effect: Leave) -> GroupLeft:
         self._is_leaving = True
         self._commit_last(effect)
-        with suppress(PlanariaError):  # the session ends by itself when nobody answers
+        with suppress(PlanariaError):  # the session times out when the broker does not answer
             self._consumer.close(leave_group=True)
         return GroupLeft()
 
@@ -263,7 +267,7 @@ class ConsumerThread:
             self._known.pop(tp, None)
 
     def _commit_last(self, effect: HandOver | Leave) -> None:
-        """Without it the partition's next owner repeats what was done since the last commit."""
+        """Commit for the last time. Without it the partition's next owner repeats the work done since the last commit."""
         try:
             self._commit_assigned(effect)
         except PlanariaError as error:

@@ -1,11 +1,11 @@
-"""Damage in the logs that a member reads: where it stands, what it has passed, when it looks again. Pure.
+"""Damage in the logs that a member reads: where it is, which of it was skipped, when it is read again. Pure.
 
-    standing   the partition is paused in front of it; looked at again every LOOK_AGAIN_S, for the log may have been
+    standing   the partition is paused before it; read again every LOOK_AGAIN_S, since the log may have been
                restored, or its start moved past the damage
     skipped    `on_damage="skip"`: reading went on at the next intact offset
-    gone       read after all, or the partition is somebody else's
+    gone       read after all, or the partition is assigned to another member
 
-Both are alarms as long as the partition is this member's. Called by the feed.
+The first two are alarms as long as the partition is assigned to this member. Called by the consumer thread.
 """
 
 from collections.abc import Iterable
@@ -19,12 +19,12 @@ LOOK_AGAIN_S = 5.0
 class DamageTable:
     def __init__(self) -> None:
         self._standing: dict[TopicPartition, tuple[Damage, float]] = {}
-        """And when to look again."""
+        """The damage that stops each partition, and the time of the next read."""
         self._skipped: dict[TopicPartition, list[Damage]] = {}
         self.is_news = False
 
     def stand(self, damage: Damage, now_s: float) -> bool:
-        """Stop in front of it; whether it is not known yet."""
+        """Stop before this damage; return True if it was not known yet."""
         before = self._standing.get(damage.tp)
         self._standing[damage.tp] = (damage, now_s + LOOK_AGAIN_S)
         is_new = before is None or before[0] != damage
@@ -37,14 +37,14 @@ class DamageTable:
         self.is_news = True
 
     def to_look_at(self, now_s: float) -> list[Damage]:
-        """Where to try again now."""
+        """Return the damage to read again now."""
         due = [damage for damage, at_s in self._standing.values() if at_s <= now_s]
         for damage in due:
             self._standing[damage.tp] = (damage, now_s + LOOK_AGAIN_S)
         return due
 
     def read(self, records: Iterable[Record]) -> None:
-        """Whatever stood before these has been passed."""
+        """Forget the damage before these records: it has been passed."""
         if not self._standing:
             return
         for tp in {

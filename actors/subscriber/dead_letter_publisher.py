@@ -1,6 +1,7 @@
-"""The mail: publishes dead letters, on a thread of its own, because finding a topic may take its time. Impure.
+"""The dead-letter publisher: a thread of its own, because a topic lookup can block. Impure.
 
-Where a transaction publishes them, it sees that the topic takes the letter, and hands it back to go with the offset.
+With exactly-once it only checks that the topic accepts the dead letter and returns it, for the transaction of the
+offset.
 """
 
 from collections.abc import Callable
@@ -22,7 +23,7 @@ class DeadLetterPublisher:
         *,
         is_only_checked: bool = False,
     ) -> None:
-        """`check` raises what a letter would be refused for; `is_only_checked`: a transaction publishes it."""
+        """`check` raises the error a dead letter would be refused with; `is_only_checked`: a transaction publishes it."""
         self._producer = producer
         self._check = check
         self._is_only_checked = is_only_checked
@@ -30,7 +31,7 @@ class DeadLetterPublisher:
         self._thread = WorkThread("planaria-mail", inbox)
 
     def send(self, order: PublishDeadLetter) -> None:
-        """Buried or DeadLetterFailed follows, once the letter is durable or will not be."""
+        """Publish a dead letter. DeadLetterPublished follows once it is durable, DeadLetterFailed if that fails."""
         self._thread.order(self._send, order)
 
     def _send(self, order: PublishDeadLetter) -> DeadLetterPublished | DeadLetterFailed | None:

@@ -1,4 +1,4 @@
-"""Dead letters of a hosted subscriber: the causes it knows, and the dead letter of a record that failed. Pure.
+"""Dead letters of a hosted subscriber: the causes, and the dead letter of a failed record. Pure.
 
 The format is `transport/dead_letters.py`.
 """
@@ -21,9 +21,9 @@ CAUSES: dict[Cause, str] = {
 def letter_for(
     lane: Lane, dead_letter: str, group: str, lineage: bytes, wall_offset_ms: int
 ) -> DeadLetterRecord:
-    """Return the dead letter of the lane's first record, which has failed, for the topic `dead_letter`.
+    """Return the dead letter, for the topic `dead_letter`, of the lane's first record, which has failed.
 
-    `wall_offset_ms` is added to the lane's steady times.
+    `wall_offset_ms` is added to the lane's monotonic times.
     """
     record, failure = lane.held[0], lane.last_failure
     assert failure is not None

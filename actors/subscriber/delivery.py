@@ -1,16 +1,16 @@
-"""The delivery strategies: when a record's offset is committed, and what follows from that. Pure.
+"""The delivery strategies: when a record's offset is committed, and the consequences. Pure.
 
                      at-least-once, exactly-once            at-most-once
     committed        after the handler has finished         before the handler is called
-    a crash          repeats what was not yet committed     loses what was committed and not yet handled
-    a failure        is tried again, then dead-lettered     is dead-lettered, never tried again
-    a revocation     drops what is not yet handled          handles what is committed to the end: nobody else will
-    a stop           drops what is not yet handled          handles what is committed, until the deadline
+    a crash          repeats the uncommitted records        loses the committed records not handled yet
+    a failure        is retried, then dead-lettered         is dead-lettered, never retried
+    a revocation     drops the records not handled yet      handles all committed records: no other member will
+    a stop           drops the records not handled yet      handles committed records, until the deadline
 
-The machine asks the strategy and knows no delivery by name. Exactly-once is at-least-once whose commits take along what
-the handler published and the dead letters: a repeat finds nothing of the first time (committing.py). So what is done
-beyond the committed offset is published when the offset passes it, and no sooner: a partition may go to a member that
-knows offsets alone, a program in any language, which would make it once more.
+The machine calls the strategy and knows no delivery by name. Exactly-once is at-least-once whose commits include the
+handler's messages and the dead letters: a repeat finds no output of the first attempt (committing.py). So the outputs
+of records beyond the committed offset are published when the offset passes these, and no sooner: the partition may be
+assigned to a member that reads only offsets, a program in any language, which would produce the same outputs again.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,25 +24,25 @@ from .partitions import Partition
 class DeliveryStrategy(Protocol):
     @property
     def tries_again(self) -> bool:
-        """Whether a record may be given to the handler a second time."""
+        """True if a record may be given to the handler a second time."""
         ...
 
     @property
     def keeps_what_it_holds(self) -> bool:
-        """Whether records held at a revocation or a stop are still to be handled here."""
+        """True if records held at a revocation or a stop must still be handled here."""
         ...
 
     @property
     def tells_ahead(self) -> bool:
-        """Whether a commit says what is done beyond its offset, for those who can read it."""
+        """True if a commit's metadata lists the progress beyond its offset, for members that can read it."""
         ...
 
     def before_handling(self, records: Sequence[Record]) -> Offsets:
-        """What must be committed before any of these is handled; empty: nothing."""
+        """Return the offsets to commit before any of these records is handled; empty for none."""
         ...
 
     def after_handling(self, partitions: Iterable[Partition]) -> Offsets:
-        """What may be committed now that some records are done."""
+        """Return the offsets that may be committed now that some records are done."""
         ...
 
 
@@ -83,12 +83,12 @@ STRATEGIES: dict[str, DeliveryStrategy] = {
 
 
 def ends(records: Sequence[Record]) -> Offsets:
-    """By partition, the offset after the last of these records, which are in order by partition."""
+    """Return, by partition, the offset after the last of these records, which are in order by partition."""
     return {key_of(record): record.offset + 1 for record in records}
 
 
 def beginnings(records: Sequence[Record]) -> Offsets:
-    """By partition, the offset of the first of these records."""
+    """Return, by partition, the offset of the first of these records."""
     return {key_of(record): record.offset for record in reversed(records)}
 
 

@@ -1,22 +1,22 @@
-"""What a subscriber's machine asks of its process, and what it hears back. Structs only, no behaviour.
+"""The effects and events of a subscriber's machine. Structs only, no behaviour.
 
-effect                 performed by                 answered by
-Poll                   the feed's thread            Polled; Revoking or Lost may come before it
-Commit                 the feed's thread            Committed | CommitRefused | CommitUncertain
-Leave                  the feed's thread            Left
-Pause, Resume, Rewind  the feed's thread            not at all
-HandOver                  the feed's thread            not at all; the feed waits for it after Revoking
-Run                    a worker's thread            Ran
-Recall                 at once                      Recalled
-Bury                   the mail's thread            DeadLetterPublished | DeadLetterFailed
-NoteTimeout            at once                      TimedOut
-Forget, Abandon        at once                      not at all
-Retire                 at once                      not at all
-Tell                   at once: a line in the log   not at all
-Alarm                  with the next heartbeat      not at all
-Crash                  at once: ends the process    not at all
+    effect                 performed by                 answered by
+    Poll                   the consumer thread          Polled; Revoking or Lost may come before it
+    Commit                 the consumer thread          Committed | CommitRefused | CommitUncertain
+    Leave                  the consumer thread          GroupLeft
+    Pause, Resume, Rewind  the consumer thread          none
+    HandOver               the consumer thread          none; the thread waits for it after Revoking
+    Run                    a worker's thread            Ran
+    Recall                 the loop                     Recalled
+    PublishDeadLetter      the dead-letter publisher    DeadLetterPublished | DeadLetterFailed
+    NoteTimeout            the loop                     TimedOut
+    Forget, Abandon        the loop                     none
+    Retire                 the loop                     none
+    WriteLog               the loop                     none
+    Alarm                  the next heartbeat           none
+    Crash                  the loop: ends the process   none
 
-One thread does its orders one after another, in the order given.
+Each thread performs its effects one after another, in the order given.
 """
 
 import logging
@@ -31,15 +31,15 @@ from ...transport.lineage import UNTRACED
 from .progress import Ahead
 
 Offsets: TypeAlias = Mapping[TopicPartition, int]
-"""By partition, the offset to go on from."""
+"""The next offset to read, by partition."""
 Metadata: TypeAlias = Mapping[TopicPartition, str]
-"""By partition, what goes with its offset."""
+"""The metadata committed with the offset, by partition."""
 Cause = Literal["failed", "rejected", "released", "timed out", "cpu exceeded", "killed"]
 Verdict = Literal["failed", "rejected", "released"]
 
 
 class Record(Protocol):
-    """What the machine reads of a message."""
+    """The fields of a message that the machine reads."""
 
     @property
     def topic(self) -> str: ...
@@ -60,27 +60,27 @@ class Record(Protocol):
 
 
 class PriorAttempt(Struct, frozen=True):
-    """A record that an earlier incarnation has tried in vain."""
+    """A record with failed attempts in an earlier incarnation."""
 
     topic: str
     partition: int
     offset: int
     attempts: int
-    """How often it failed; 0 when it was only released."""
+    """Number of failures; 0 if the record was only released."""
     cause: Cause
-    """Why it is here: the last attempt's end."""
+    """The end of the last attempt."""
     handed: int = 1
-    """How often it was given to the handler."""
+    """Number of times the record was given to the handler."""
     first_failed_ms: int = 0
     last_failed_ms: int = 0
     exit: str | None = None
-    """How the process ended that it killed, where known."""
+    """The exit status of the process that the record killed, where known."""
     stack: str | None = None
     peak_bytes: int | None = None
-    """The most memory that process had."""
+    """The peak memory of that process."""
     leader_epoch: int = 0
     lineage: bytes = UNTRACED
-    """Which topic of the name, and which reading of it by the group: see lineage.py."""
+    """The lineage of the partition: the topic's incarnation, and the group's pass over it (lineage.py)."""
 
     @property
     def key(self) -> TopicPartition:
@@ -88,16 +88,16 @@ class PriorAttempt(Struct, frozen=True):
 
 
 class Failure(Struct, frozen=True):
-    """Why an attempt failed."""
+    """The reason of a failed attempt."""
 
     reason: str
     exception: str | None = None
-    """The exception's type; None when there was none to catch."""
+    """The exception's type; None if no exception was caught."""
     traceback: str | None = None
     exit: str | None = None
-    """How the process ended, if this was its end."""
+    """The exit status of the process, if the attempt ended it."""
     stack: str | None = None
-    """Where the process was when a signal killed it."""
+    """The stack of the process when a signal killed it."""
     peak_bytes: int | None = None
 
 
@@ -118,7 +118,7 @@ class Poll(Struct, frozen=True):
     """Fetch more; the answer may be empty."""
 
     is_brief: bool = False
-    """A partition is paused, and its Resume must not wait long behind this."""
+    """True if a partition is paused: its Resume must not wait long behind this poll."""
 
 
 class Commit(Struct, frozen=True):
@@ -130,7 +130,7 @@ class Commit(Struct, frozen=True):
 
 
 class HandOver(Struct, frozen=True):
-    """Answer Revoking: commit this as Commit does, then the partitions may go to another member."""
+    """Answer Revoking: commit as Commit does, then let the partitions go to another member."""
 
     offsets: Offsets
     metadata: Metadata = {}
@@ -138,7 +138,7 @@ class HandOver(Struct, frozen=True):
 
 
 class Leave(Struct, frozen=True):
-    """Commit this as Commit does, leave the group and close the client."""
+    """Commit as Commit does, leave the group and close the client."""
 
     offsets: Offsets
     metadata: Metadata = {}
@@ -154,67 +154,67 @@ class Resume(Struct, frozen=True):
 
 
 class Rewind(Struct, frozen=True):
-    """Fetch these partitions again from here on, as far as they are still assigned."""
+    """Fetch these partitions again from these offsets, as far as they are still assigned."""
 
     offsets: Offsets
 
 
 class Run(Struct, frozen=True):
-    """Give the records to the handler one by one, until one fails or the slice of time is over."""
+    """Give the records to the handler one by one, until one fails or the time slice is over."""
 
     number: int
     records: Sequence[Record]
-    """Of one partition."""
+    """Records of one partition."""
     attempt: int
-    """Of the first record; the others are tried for the first time."""
+    """Number of the first record's attempt; the others have their first attempt."""
     handed: int = 0
-    """How often the first record was given to the handler before."""
+    """Number of times the first record was given to the handler before."""
     first_failed_ms: int = 0
     last_failed_ms: int = 0
     worker: int = 0
     committed: int = 0
-    """The offset of the group in this partition, as far as known."""
+    """The group's committed offset in this partition, as far as known."""
     lineage: bytes = UNTRACED
-    """That of the partition."""
+    """The partition's lineage."""
 
 
 class Recall(Struct, frozen=True):
-    """Take back what the worker has not begun with: its record at hand takes long."""
+    """Take back the records that the worker has not begun: its current record takes long."""
 
     number: int
     worker: int
 
 
 class PublishDeadLetter(Struct, frozen=True):
-    """Publish to the dead-letter topic and wait until it is durable there; or see that a transaction can publish it."""
+    """Publish to the dead-letter topic and wait until it is durable there; or check that a transaction can publish it."""
 
     lane: int
     letter: DeadLetterRecord
 
 
 class NoteTimeout(Struct, frozen=True):
-    """The record at hand takes too long, or too much; see which it is and charge it."""
+    """Note an attempt of the record in progress, which exceeds its time or its CPU time."""
 
     number: int
     worker: int = 0
     cause: Literal["timed out", "cpu exceeded"] = "timed out"
     offset: int | None = None
-    """Only this one."""
+    """Note it only if this record is in progress."""
 
 
 class Forget(Struct, frozen=True):
-    """This charged record is dealt with."""
+    """Remove the note of this charged record, which is done."""
 
     key: TopicPartition
     offset: int
 
 
 class Retire(Struct, frozen=True):
-    """The group has been left in good order: a flight recorder with nothing to tell a successor may go."""
+    """Discard the flight recorder, unless a successor needs its notes: the member has left the group."""
 
 
 class Abandon(Struct, frozen=True):
-    """The process ends by order while the handler is at work; that is not to be charged."""
+    """End the process by order while the handler runs; the record is not charged with an attempt."""
 
 
 class WriteLog(Struct, frozen=True):
@@ -224,13 +224,13 @@ class WriteLog(Struct, frozen=True):
 
 
 class Alarm(Struct, frozen=True):
-    """What an operator should know of, one line each; replaces what was told before."""
+    """Alarms for the operator, one line each; replaces the previous ones."""
 
     alarms: tuple[str, ...]
 
 
 class Crash(Struct, frozen=True):
-    """End with an error, for a new incarnation to go on."""
+    """End the process with an error, so that a new incarnation starts."""
 
     reason: str
 
@@ -239,25 +239,25 @@ class Crash(Struct, frozen=True):
 
 
 class ConsumerStarted(Struct, frozen=True):
-    """The client is there."""
+    """The client is open."""
 
 
 class Polled(Struct, frozen=True):
     records: Sequence[Record]
     ahead: Mapping[TopicPartition, Ahead] = {}
-    """Of partitions that are new here: what their last owner had done beyond the committed offset."""
+    """For partitions that are new here: the previous owner's progress beyond the committed offset."""
     lineages: Mapping[TopicPartition, bytes] = {}
-    """Of partitions that are new here."""
+    """Lineages of the partitions that are new here."""
 
 
 class Revoking(Struct, frozen=True):
-    """These partitions are wanted elsewhere; the feed waits for HandOver before they go."""
+    """The group revokes these partitions; the consumer thread waits for HandOver before they go."""
 
     keys: Sequence[TopicPartition]
 
 
 class Lost(Struct, frozen=True):
-    """These partitions are gone already; commits for them are refused."""
+    """These partitions have been lost; commits for them are refused."""
 
     keys: Sequence[TopicPartition]
 
@@ -268,9 +268,9 @@ class Damage(Struct, frozen=True):
     topic: str
     partition: int
     offset: int
-    """The first of them."""
+    """Offset of the first unreadable record."""
     next_offset: int | None
-    """The first one behind them, where that is known."""
+    """Offset of the first record after the damage, where known."""
     reason: str
     is_skipped: bool = False
 
@@ -280,7 +280,7 @@ class Damage(Struct, frozen=True):
 
 
 class Damaged(Struct, frozen=True):
-    """All damage that the feed stands before or has passed; replaces what was told before."""
+    """All damage that the consumer thread has stopped before or skipped; replaces the previous list."""
 
     found: Sequence[Damage]
 
@@ -290,17 +290,18 @@ class Committed(Struct, frozen=True):
 
 
 class CommitRefused(Struct, frozen=True):
-    """It was not made."""
+    """The commit was not made."""
 
     offsets: Offsets
     reason: str
     is_spoiled: bool = False
-    """None with these outputs can be made: a topic has changed since the handlers published to it. Called anew, they are
-    refused as they publish, and their records have failed like any others."""
+    """True if no commit with these outputs can succeed: a topic has changed since the handlers published to it. On the
+    next call the handlers' publishes are refused, and their records fail like any others.
+    """
 
 
 class CommitUncertain(Struct, frozen=True):
-    """Whether it was made nobody knows, or nothing like it can be made any more."""
+    """The outcome of the commit is unknown, or no such commit can succeed any more."""
 
     offsets: Offsets
     reason: str
@@ -311,49 +312,49 @@ class GroupLeft(Struct, frozen=True):
 
 
 class Ran(Struct, frozen=True):
-    """The run's first `done` records are handled; `failure` speaks of the one after them."""
+    """The run's first `done` records are handled; `failure` concerns the record after them."""
 
     number: int
     done: int
     failure: Failure | None = None
     verdict: Verdict = "failed"
     published: Mapping[int, Sequence[Publication]] = {}
-    """By offset, what the handler made of these, where a transaction is to publish it."""
+    """The messages the handler published, by the record's offset, if a transaction is to publish them."""
 
 
 class SoFar(Struct, frozen=True):
-    """What is to be known of the records of a run that come before the one at hand."""
+    """The results of the records of a run that precede the one in progress."""
 
     published: Mapping[int, Sequence[Publication]] = {}
-    """As in Ran."""
+    """The same as in Ran."""
     undelivered: int | None = None
-    """The place of the first of which something published is not durable yet; it does not count as done."""
+    """Index of the first record with an output that is not durable yet; that record does not count as done."""
 
 
 class TimedOut(Struct, frozen=True):
     number: int
     offset: int | None
-    """Of the record at hand; None when the handler came back after all."""
+    """Offset of the record in progress; None if the handler has returned after all."""
     cause: Literal["timed out", "cpu exceeded"] = "timed out"
     before: SoFar = SoFar()
 
 
 class CpuExceeded(Struct, frozen=True):
-    """The record that this worker has at hand has used more than cpu_limit."""
+    """This worker's record in progress has used more than cpu_limit."""
 
     worker: int
     offset: int
 
 
 class Recalled(Struct, frozen=True):
-    """The last `count` records of the run were not begun, and Ran will not speak of them."""
+    """The last `count` records of the run were not begun; Ran does not cover them."""
 
     number: int
     count: int
 
 
 class DeadLetterPublished(Struct, frozen=True):
-    """It is durable, or its transaction is to publish it."""
+    """The dead letter is durable, or its transaction is to publish it."""
 
     lane: int
     published: Sequence[Publication] = ()
@@ -365,7 +366,7 @@ class DeadLetterFailed(Struct, frozen=True):
 
 
 def tell_of(record: Record, level: int, event: str, **fields: Any) -> WriteLog:
-    """A line about one record."""
+    """Return a log line about one record."""
     tp = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
     return WriteLog(level, event, {**tp, **fields})
 

@@ -1,19 +1,19 @@
-"""What becomes of a record that was not handled: again at once, again later, buried, parked, lost. Pure.
+"""Failures: decides between retry, backoff, dead letter, parking and loss of a record that was not handled. Pure.
 
     verdict      counts             then
-    released     handed out         again at once, after the partitions that wait
-    failed       handed out, failed again after a backoff; after `retries` retries buried
-    rejected     handed out, failed buried
+    released     handed out         retried at once, after the partitions that wait
+    failed       handed out, failed retried after a backoff; after `retries` retries dead-lettered
+    rejected     handed out, failed dead-lettered
 
-    buried       published to the dead-letter topic, and only then passed
-    parked       there is no such topic, or it does not take it: tried again every longest backoff, under an alarm
-    lost         at-most-once without a dead-letter topic: told in the log
+    dead-lettered published to the dead-letter topic, and only then passed
+    parked       there is no such topic, or it refuses the record: retried at the longest backoff, under an alarm
+    lost         at-most-once without a dead-letter topic: logged
 
-At-most-once has committed the record already and gives none out twice: there, a release is a failure like any other.
-While the circuit is not closed (breaker.py) a failure counts like a release: nobody knows whose fault it was.
+At-most-once has committed the record already and retries none: there, a release is a failure like any other. While the
+circuit is not closed (breaker.py) a failure counts like a release, because its cause is unknown.
 
-Owns the letters, the alarms, the records that wait for their retry (retries.py) and the breaker; a lane's counts and
-state are written here and in lanes.py. Called by the machine.
+Owns the dead letters, the alarms, the records that wait for their retry (retries.py) and the breaker; a lane's counts
+and state are written here and in lanes.py. Called by the machine.
 """
 
 from collections.abc import Callable, Sequence
@@ -69,15 +69,15 @@ class Failures:
         self._circuit_alarm: str | None = None
         self._damage: tuple[str, ...] = ()
         self.is_alarmed = False
-        """Whether there has ever been an alarm."""
+        """True once an alarm has been raised."""
         self.retries = Retries(partitions, options.retry_alarm_ms)
         self._wall_offset_ms = 0
-        """What the time of day is ahead of `now`: dead letters say when their records failed."""
+        """Wall clock minus `now`: dead letters carry the time of day at which their records failed."""
         self.breaker = Breaker(options.breaker_window, options.breaker_share, options.breaker_pause_ms)
 
     @property
     def events(self) -> dict[type, Callable[[Any, int], None]]:
-        """What is to be done with events of which nobody else need know."""
+        """Return the handlers of the events that concern only this module."""
         return {WallClockStepped: self._follow_wall_clock}
 
     def _follow_wall_clock(self, stepped: WallClockStepped, _: int) -> None:
@@ -90,14 +90,14 @@ class Failures:
         return self._tries_again and (ran.verdict == "released" or is_clock_stopped)
 
     def released(self, lane: Lane) -> list[Effect]:
-        """The first record was given out in vain. A handler that does nothing else must not fill the log."""
+        """Log a release of the first record, at doubling intervals so as not to fill the log."""
         lane.handed += 1
         if lane.handed.bit_count() > 1 or self.breaker.state != "closed":
             return []
         return [tell_of(lane.held[0], WARNING, "handler released the record", handed=lane.handed)]
 
     def judge(self, records: Sequence[Record], ran: Ran, now: int) -> list[Effect]:
-        """What a run says about the circuit. A rejection is an answer, as good as any."""
+        """Update the circuit with the result of a run. A rejection counts as handled."""
         breaker = self.breaker
         breaker.handled(ran.done + (ran.verdict == "rejected"))
         if breaker.state == "closed":
@@ -137,7 +137,7 @@ class Failures:
         return lane.is_rejected or lane.attempts >= self._attempts
 
     def treat(self, lane: Lane, now: int) -> list[Effect]:
-        """Let the first record, which has failed, wait, or bury it."""
+        """Schedule a retry of the first record, which has failed, or publish its dead letter."""
         options = self._options
         if not self._is_given_up(lane):
             return self._wait(lane, now, backoff_ms(options, lane.attempts, self._draw))
@@ -165,16 +165,16 @@ class Failures:
         return tell_of(lane.held[0], ERROR, "record lost", attempts=lane.attempts)
 
     def damaged(self, event: Damaged) -> None:
-        """The feed has met damage, or is past it."""
+        """Replace the damage known of: the consumer thread met damage or passed it."""
         self.is_alarmed = True
         self._damage = tuple(map(_damage_alarm, event.found[:MAX_ALARMS]))
 
     def failing_long(self) -> None:
-        """A record may have been failing for so long that it is an alarm."""
+        """Check for records that have been failing long enough for an alarm."""
         self.is_alarmed = True
 
     def alarms(self, now: int) -> list[Effect]:
-        """The alarms anew, if they have changed."""
+        """Return the alarms if they have changed."""
         alarms = self._damage + self.retries.alarms(now)
         if self._circuit_alarm is not None:
             alarms = (self._circuit_alarm, *alarms)
@@ -203,17 +203,17 @@ class Failures:
 
 
 def _damage_alarm(damage: Damage) -> str:
-    lost = f"offset {damage.offset} and what follows"
+    lost = f"offset {damage.offset} and later records"
     if damage.next_offset is not None:
         lost = f"offsets {damage.offset} to {damage.next_offset - 1}"
-    what = "were skipped" if damage.is_skipped else "cannot be read, and the group stands before them"
+    what = "were skipped" if damage.is_skipped else "cannot be read, and the group is stopped before them"
     return " ".join(f"damaged: {damage.topic}/{damage.partition} {lost} {what}: {damage.reason}".split())[
         :MAX_ALARM_CHARS
     ]
 
 
 def failure_before(prior_attempt: PriorAttempt) -> Failure:
-    """What an earlier incarnation has left of a failure."""
+    """Return the failure as far as an earlier incarnation recorded it."""
     reason = CAUSES[prior_attempt.cause]
     return Failure(
         reason, exit=prior_attempt.exit, stack=prior_attempt.stack, peak_bytes=prior_attempt.peak_bytes
@@ -221,7 +221,7 @@ def failure_before(prior_attempt: PriorAttempt) -> Failure:
 
 
 def lost_before(prior_attempt: PriorAttempt) -> list[Effect]:
-    """At-most-once does not try again what an earlier incarnation had at hand."""
+    """Return the log line of a record that at-most-once does not retry: an earlier incarnation had it in progress."""
     fields = {
         "topic": prior_attempt.topic,
         "partition": prior_attempt.partition,

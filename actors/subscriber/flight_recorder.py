@@ -1,9 +1,9 @@
-"""The flight recorder: which records the handler has at hand, in a mapped file that outlives the process.
+"""The flight recorder: the records that the handler has in progress, in a mapped file that outlives the process.
 
 Owns `subscribers/<group>-<number>.flight`, big-endian:
 
     header            0 magic "PLFLIGHT" | 8 version u16 = 5 | 10 slot_bytes u16 = 384 | 12 slots u32 = 1279
-                      16 the most memory the process has had, bytes, u64 | 24 zeros
+                      16 the process's peak memory, bytes, u64 | 24 zeros
     slot n            from 64 + 384 n
       +-------------+-----------+-------------+---------------+------------------+----------------+---------------+
       | 0 state u8  | 4 crc u32 | 8 notes u64 | 16 offset i64 | 24 partition u32 | 28 attempt u32 | 32 handed u32 |
@@ -13,32 +13,32 @@ Owns `subscribers/<group>-<number>.flight`, big-endian:
       | 80 length u16 | 82 exit length u16 | 84 topic, in UTF-8 | exit, in UTF-8, at most MAX_EXIT_BYTES         |
       +----------------------------------------------------------------------------------------------------------+
       zeros or leftovers to the end of the slot
-      notes         how many notes had been written, by this process and those before it
-      attempt       how often it has failed, this time included unless it was released
-      handed        how often it was given to the handler, this time included
-      ..._failed_ms ms since the epoch; 0: not yet. Of a record that is started, the last is when it was
-      leader_epoch  the record's; with the lineage (lineage.py) it tells the record from others that have had its offset
+      notes         number of notes written before, by this process and earlier ones
+      attempt       number of failures, this one included unless it was a release
+      handed        number of times the record was given to the handler, this time included
+      ..._failed_ms ms since the epoch; 0: not yet. In a started record, the last is the time of the start
+      leader_epoch  the record's; with the lineage (lineage.py) it identifies the record among others with its offset
       committed     the group's offset in the partition, as far as known, when the record was started
-      exit          how the process ended that the record has killed, where known
+      exit          the exit status of the process that the record has killed, where known
       crc           zlib CRC-32 of the bytes from 8 to the end of exit
       state         0 empty   1 started   2 failed   3 timed out   4 killed the process   5 released   6 rejected
-                    7 finished   8 suspect: one of several that were at hand when the process ended
+                    7 finished   8 suspect: one of several in progress when the process ended
                     9 exceeded its share of the processor
-    slots 0 to 1023   a ring of records given to the handler, so that the last ones finished can still be read there;
-                      a note's number says where it goes, and it passes over what the workers wrote last
+    slots 0 to 1023   a ring of records given to the handler, so that the last finished ones can still be read there;
+                      a note's number determines its slot, and it skips the slots the workers wrote last
     slots 1024 on     255 records that failed and wait for their next attempt
 
 A note is written into an emptied slot and then made valid by storing one byte, the state. So a process killed in the
-middle of a note leaves an empty slot, and rightly: the handler had not begun. The CRC is for the disk: after a power
-failure a page may be half old, half new, and such a note does not count.
+middle of a note leaves an empty slot, which is correct: the handler had not begun. The CRC protects against the disk:
+after a power failure a page may be half old, half new, and such a note does not count.
 
-No call to the system is made for a record: the pages belong to the kernel, which keeps them when the process is killed.
-Only a record that was *started* is ever charged, and only when it was alone: several at hand are suspects
-(bisection.py). A record that timed out is charged, and those beside it are neither. When all slots are taken, a further
-failed record is counted in memory alone.
+No system call is made for a record: the pages belong to the kernel, which keeps them when the process is killed. Only a
+*started* record is ever charged with an attempt, and only when it was alone: several in progress are suspects
+(bisection.py). A record that timed out is charged, and the records beside it are neither charged nor suspects. When all
+slots are taken, a further failed record is counted in memory alone.
 
 Called by the worker threads (`start`, `finish`, `set_aside`, `settle`) and by the loop's thread (`forget`); `time_out`
-and `abandon` come from the loop's thread while a handler does not return, and store a byte.
+and `abandon` are called by the loop's thread while a handler does not return, and store a byte.
 """
 
 import itertools
@@ -81,7 +81,7 @@ _CAUSES: dict[int, Cause] = {
     _REJECTED: "rejected",
 }
 _ENDED_FOR = frozenset({_TIMED_OUT, _CPU_EXCEEDED})
-"""Whoever is left in such a state has had the process ended for it."""
+"""States of records for which the process was ended."""
 _STATES: dict[Verdict, int] = {"failed": _FAILED, "released": _RELEASED, "rejected": _REJECTED}
 
 _HEADER = struct.Struct(">8sHHI")
@@ -91,7 +91,7 @@ _NOTE = struct.Struct(">QqIIIQQqI16sHH")
 
 
 class Note(Struct, frozen=True):
-    """What one slot says."""
+    """The content of one slot."""
 
     state: int
     topic: str
@@ -113,7 +113,7 @@ class Note(Struct, frozen=True):
 
 
 class FlightRecorder:
-    """One subscriber's file, mapped. Opening it settles what the last incarnation left."""
+    """One subscriber's file, mapped. Opening it resolves the records left by the last incarnation."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class FlightRecorder:
         last_stack: str | None = None,
         workers: int = 1,
     ) -> None:
-        """`now_ms` is taken for the time of the last incarnation's death, `last_end` and `last_stack` tell how."""
+        """`now_ms` stands for the time of the last incarnation's death; `last_end` and `last_stack` describe it."""
         self._path = path
         self._map = open_map(path)
         self._now_ms = now_ms
@@ -137,18 +137,19 @@ class FlightRecorder:
         self._slots: dict[Spot, int] = {}
         self._free: list[int] = []
         self.is_death_explained = False
-        """Whether the last incarnation ended with records at hand: one is charged for it, of several each is suspect."""
+        """True if the last incarnation ended with records in progress: a single one is charged, several are suspects.
+        """
         ring = self._read(range(RING_SLOTS))
         prior_attempts = self._read(range(RING_SLOTS, SLOTS))
         last = max((note.notes for note in (*ring.values(), *prior_attempts.values())), default=0)
         self._notes = itertools.count(last + 1)
         self._at = [_position(slot) for slot in range(workers)]
-        """By worker, where it has written last; nobody else writes there."""
+        """Each worker's last slot; only that worker writes there."""
         self._claim = threading.Lock()
         self._settle(ring, prior_attempts)
 
     def recovered(self) -> RecoveredState:
-        """What the machine goes on from."""
+        """Return the state that the machine starts from."""
         latest: dict[Spot, Note] = {}
         for note in self._read(range(RING_SLOTS)).values():
             if note.spot not in latest or latest[note.spot].notes < note.notes:
@@ -162,7 +163,7 @@ class FlightRecorder:
         )
 
     def prior_attempts(self) -> list[PriorAttempt]:
-        """The records that have failed attempts behind them."""
+        """Return the records with failed attempts."""
         notes = self._read(range(RING_SLOTS, SLOTS)).values()
         return [self._as_charge(note) for note in notes if note.state in _CAUSES]
 
@@ -180,7 +181,7 @@ class FlightRecorder:
         leader_epoch: int = 0,
         lineage: bytes = UNTRACED,
     ) -> None:
-        """The handler is about to be given this record, for the `handed`-th time, by this worker."""
+        """Note that this worker gives the record to the handler, for the `handed`-th time."""
         with self._claim:
             at = -1
             while at < 0 or at in self._at:
@@ -191,11 +192,11 @@ class FlightRecorder:
         self._write(at, _STARTED, number, topic, partition, offset, tally)
 
     def finish(self, worker: int = 0) -> None:
-        """The handler is done with the record that the worker has at hand."""
+        """Note that the handler has finished the worker's record."""
         self._map[self._at[worker]] = _FINISHED
 
     def set_aside(self, worker: int = 0) -> None:
-        """The handler is done with it, and it does not count yet: a successor is to give it out again."""
+        """Note that the handler returned, but the record does not count as done: a successor must give it out again."""
         self._map[self._at[worker]] = _EMPTY
 
     def settle(
@@ -212,14 +213,14 @@ class FlightRecorder:
         leader_epoch: int = 0,
         lineage: bytes = UNTRACED,
     ) -> None:
-        """The handler raised; the record waits for what is to become of it."""
+        """Note the handler's verdict; the record waits for a retry or its dead letter."""
         state = _STATES[verdict]
         tally = (attempt, handed, first_failed_ms, last_failed_ms, 0, leader_epoch, lineage)
         self._prior_attempt(state, topic, partition, offset, tally)
         self._map[self._at[worker]] = _EMPTY
 
     def forget(self, spot: Spot) -> None:
-        """This record, which was charged, is dealt with."""
+        """Remove the note of this charged record, which is done."""
         with self._lock:
             slot = self._slots.pop(spot, None)
             if slot is not None:
@@ -227,9 +228,9 @@ class FlightRecorder:
                 self._free.append(slot)
 
     def time_out(self, worker: int = 0, cause: Cause = "timed out", offset: int | None = None) -> int | None:
-        """The record that the worker has at hand has taken too much, the process is about to end for it.
+        """Charge the worker's record in progress, which exceeded a limit; the process is about to end because of it.
 
-        Returns its offset, None when the handler has come back in the meantime.
+        Return its offset, None if the handler has returned in the meantime.
         """
         at = self._at[worker]
         note = read_note(self._map, at)
@@ -239,32 +240,32 @@ class FlightRecorder:
         return note.offset
 
     def at_hand(self) -> list[Note]:
-        """What the workers have now."""
+        """Return the records that the workers have in progress."""
         notes = [read_note(self._map, at) for at in self._at]
         return [note for note in notes if note is not None and note.state == _STARTED]
 
     def abandon(self) -> None:
-        """The process ends by order while the handler is at work: no fault of the records'."""
+        """Release the records in progress without a charge: the process ends by order while the handler runs."""
         for at in self._at:
             if self._map[at] == _STARTED:
                 self._map[at] = _EMPTY
 
     def discard(self) -> None:
-        """The subscriber stops for good as far as it knows: remove the file, unless a successor needs what it says."""
+        """Remove the file of a subscriber that stops for good, unless a successor needs its notes."""
         at_hand = (self._map[_position(slot)] for slot in range(RING_SLOTS))
         if not self._slots and not any(state == _STARTED or state in _ENDED_FOR for state in at_hand):
             self._path.unlink(missing_ok=True)
             self._path.with_suffix(".stack").unlink(missing_ok=True)
 
     def note_peak(self, peak_bytes: int) -> None:
-        """The most memory that this process has had so far."""
+        """Record the peak memory of this process so far."""
         _PEAK.pack_into(self._map, _HEADER.size, peak_bytes)
 
     def close(self) -> None:
         self._map.close()
 
     def _settle(self, ring: dict[int, Note], prior_attempts: dict[int, Note]) -> None:
-        """Turn the record that was at hand when the last incarnation ended into a charge like the others."""
+        """Turn the record in progress when the last incarnation ended into a charged one."""
         finished: dict[Spot, int] = {}
         for note in ring.values():
             if note.state == _FINISHED:
@@ -291,7 +292,7 @@ class FlightRecorder:
             told = self._last_end if note.spot == self._killer and state == _KILLED else None
             self._prior_attempt(state, *note.spot, (*tally, note.leader_epoch, note.lineage), told)
         if self._killer is not None or (started and not culprits):
-            # They alone: whoever was a suspect before and not at hand now has not done this.
+            # Only these: an earlier suspect that was not in progress at this death did not cause it.
             for slot in (slot for slot, note in ring.items() if note.state == _SUSPECT):
                 self._map[_position(slot)] = _EMPTY
         for slot in started:
@@ -358,19 +359,19 @@ class FlightRecorder:
 
 
 def flight_path(data_directory: str, group: str, number: str) -> Path:
-    """Where a member's recorder is."""
+    """Return the path of a member's flight recorder."""
     return Path(data_directory) / "subscribers" / f"{quote(group, safe='')}-{number}.flight"
 
 
 def open_map(path: Path) -> mmap.mmap:
-    """The file mapped; made anew when it is missing or not of this version: what it says is a count, not data."""
+    """Return the mapped file, created if it is missing or of another version: it holds counts, not data."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     header = _HEADER.pack(MAGIC, VERSION, SLOT_BYTES, SLOTS)
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         if os.fstat(file).st_size != _FILE_BYTES or os.pread(file, len(header), 0) != header:
             os.ftruncate(file, 0)
-            # Written, not left as a hole: a full disk must be met here and not as a SIGBUS in the middle of a note.
+            # Written, not left sparse: a full disk must fail here and not as a SIGBUS in the middle of a note.
             blank = header.ljust(_FILE_BYTES, b"\0")
             if os.pwrite(file, blank, 0) != len(blank):
                 raise OSError(f"{path}: no room for the flight recorder")
@@ -380,7 +381,7 @@ def open_map(path: Path) -> mmap.mmap:
 
 
 def read_note(flight: mmap.mmap, at: int) -> Note | None:
-    """What the slot there says; None when it is empty, or its note is torn."""
+    """Return the slot's note; None if the slot is empty or the note is torn."""
     state = flight[at]
     if not _EMPTY < state <= _CPU_EXCEEDED:
         return None

@@ -1,7 +1,7 @@
-"""The user's function: loaded, called, its failure put into words. The one place where anything is unpickled.
+"""The user's function: loads and calls it, and describes its failures. The only module that unpickles anything.
 
-What is unpickled came from the embedding process, through the supervisor's control endpoint, which only its own user can
-open. Nothing a client sends over the public endpoint gets here.
+The pickled function comes from the embedding process, through the supervisor's control endpoint, which only its own
+user can open. No data that a client sends over the public endpoint gets here.
 """
 
 import importlib
@@ -21,7 +21,7 @@ from ...transport.verdicts import Reject, Release
 from .effects import Failure, Verdict
 
 Handler: TypeAlias = Callable[..., object]
-"""Takes a message, or a message and a context."""
+"""A function of a message, or of a message and a context."""
 
 
 class HandlerUnusable(OperatorNeeded):
@@ -29,12 +29,12 @@ class HandlerUnusable(OperatorNeeded):
 
 
 def load_handler(source: HandlerSource, sys_path: Sequence[str]) -> Handler:
-    """The function itself; modules are also looked for where the embedding process finds them."""
+    """Load the function; modules are also searched on the embedding process's path."""
     sys.path.extend(entry for entry in sys_path if entry not in sys.path)
     try:
         handler = cloudpickle.loads(source.pickled) if source.path is None else _import(source.path)
     except Exception as error:
-        # Importing and unpickling run code of the user's, which may raise anything.
+        # Importing and unpickling run the user's code, which may raise anything.
         raise HandlerUnusable(f"the handler cannot be loaded: {type(error).__name__}: {error}") from error
     if not callable(handler):
         raise HandlerUnusable(f"the handler is not callable: {handler!r}")
@@ -43,21 +43,21 @@ def load_handler(source: HandlerSource, sys_path: Sequence[str]) -> Handler:
     needed = len(_needed(handler))
     if needed > 2:
         raise HandlerUnusable(
-            f"the handler wants {needed} arguments; it is given a message, and a context at most"
+            f"the handler requires {needed} arguments; it is called with a message and, at most, a context"
         )
     return handler  # type: ignore[no-any-return]
 
 
 def takes_context(handler: Handler) -> bool:
-    """Whether it wants a second argument: one without a default."""
+    """Return True if the handler requires a second argument: one without a default."""
     return len(_needed(handler)) == 2
 
 
 def _needed(handler: Handler) -> list[inspect.Parameter]:
-    """The arguments that it cannot be called without."""
+    """Return the handler's required arguments."""
     try:
         parameters = inspect.signature(handler).parameters.values()
-    except ValueError:  # some callables written in C tell nothing
+    except ValueError:  # some callables written in C have no signature
         return []
     by_topic_partition = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return [
@@ -68,26 +68,26 @@ def _needed(handler: Handler) -> list[inspect.Parameter]:
 
 
 def refuse_result(result: object) -> None:
-    """Raises TypeError for what has to be awaited or iterated over: nothing of the handler has run."""
+    """Raise TypeError for a result that must be awaited or iterated over: the handler's code has not run."""
     if inspect.iscoroutine(result):
         result.close()
     if inspect.isawaitable(result) or inspect.isasyncgen(result) or inspect.isgenerator(result):
         raise TypeError(
-            f"the handler returned a {type(result).__name__}, which nobody awaits: its code has not run"
+            f"the handler returned a {type(result).__name__}, which is never awaited: its code has not run"
         )
 
 
 def verdict_of(error: BaseException) -> Verdict:
-    """What the handler has said by what it raised."""
+    """Return the verdict that the exception stands for."""
     if isinstance(error, Release):
         return "released"
     return "rejected" if isinstance(error, Reject) else "failed"
 
 
 def failure_of(error: BaseException) -> Failure:
-    """Why a call of the handler failed, without a reference to anything of the handler's."""
+    """Describe the failure of a call of the handler, without a reference to the handler's objects."""
     kind = type(error)
-    # Without the frame that called the handler: it is ours and tells nothing.
+    # Without the frame that called the handler, which is the subscriber's own.
     frames = error.__traceback__ and error.__traceback__.tb_next
     text = "".join(traceback.format_exception(kind, error, frames))
     return Failure(

@@ -1,6 +1,7 @@
-"""How polled records come in: what is done already is passed, the rest is held in lanes. Pure.
+"""The intake of polled records: those already done are skipped, the rest is held in lanes. Pure.
 
-Owns the beginning of a partition: what is remembered of it counts from here on, or is void. Called by the machine.
+Owns the start of a partition: the remembered state of its records is applied from there on, or discarded. Called by the
+machine.
 """
 
 import itertools
@@ -36,7 +37,7 @@ class Intake:
         self._commits = commits
 
     def learn(self, event: Polled) -> None:
-        """What the polled records' partitions belong to, before any of the records is taken."""
+        """Note the lineages of the polled records' partitions, before any of the records is taken."""
         self._memory.learn(event.lineages)
         for key in event.lineages:
             self._runs.clear_void(key, self._memory.lineage(key))

@@ -1,13 +1,14 @@
-"""Lanes: records that are handled one after another, the attempts at the first, and what is to become of it. Pure.
+"""Lanes: records that are handled in sequence, the attempts at the first, and its next step. Pure.
 
     state      means                                               left by
     idle       its first record may be given to the handler        a run -> running
     running    some of its records are with a worker               Ran -> idle, waiting, burying or settling
-    waiting    its first record failed, or burying it did          the timer -> idle, or burying again
-    burying    its first record goes to the dead letters  DeadLetterPublished -> settling, DeadLetterFailed -> waiting
+    waiting    its first record or its dead letter has failed      the timer -> idle, or burying again
+    burying    its first record's dead letter is in flight         DeadLetterPublished -> settling,
+                                                                   DeadLetterFailed -> waiting
     settling   a record that had failed is done, and not committed Committed -> idle
 
-Which records share a lane, partitions.py decides.
+partitions.py decides which records share a lane.
 """
 
 from collections import deque
@@ -23,11 +24,12 @@ LaneName = bytes | int | None
 MAIN = -1
 
 DEADLY: frozenset[Cause] = frozenset({"killed", "timed out", "cpu exceeded"})
-"""Who has ended a process is tried again with nothing else at hand, so that the next death speaks of it alone."""
+"""Causes that ended the process; such a record is retried with no other in progress, so that the next death is its own.
+"""
 
 
 class Lane:
-    """The records of one lane that are held, and what became of the first."""
+    """The held records of one lane, and the attempts at the first."""
 
     __slots__ = (
         "again_ms",
@@ -50,30 +52,30 @@ class Lane:
 
     def __init__(self, number: int, key: TopicPartition, name: LaneName = MAIN) -> None:
         self.number = number
-        """The lane of a partition that went and came back is another one."""
+        """Unique number: a partition that is revoked and assigned again gets new lanes."""
         self.key = key
-        """Its partition."""
+        """The lane's partition."""
         self.name = name
         self.state: LaneState = "idle"
         self.held: deque[Record] = deque()
         self.settling: int | None = None
-        """The offset of the record it is settling for."""
+        """Offset of the record whose commit the lane waits for."""
         self.alarm: str | None = None
-        """Set while it is parked."""
+        """The alarm's text while the first record is parked."""
         self.letter: DeadLetterRecord | None = None
         """The first record's dead letter, once its attempts are used up."""
         self._begin()
 
     def _begin(self) -> None:
-        """The first record is another one."""
+        """Reset the counts for a new first record."""
         self.attempts = 0
         """Failed attempts at the first record."""
         self.handed = 0
-        """How often it was given to the handler in vain, releases included."""
+        """Number of times the first record was given to the handler without success, releases included."""
         self.first_failed_ms = 0
         self.last_failed_ms = 0
         self.again_ms = 0
-        """When it is tried again, while it waits."""
+        """Time of its retry, while the lane waits."""
         self.is_rejected = False
         self.is_deadly = False
         self.last_failure: Failure | None = None
@@ -83,10 +85,10 @@ class Lane:
         return self.state in ("running", "burying")
 
     def run_length(self, most: int, apart: Mapping[int, object]) -> int:
-        """How many of the records held may go to the handler in one run.
+        """Return the number of held records that may go to the handler in one run.
 
-        A record with failed attempts behind it goes alone, so that nothing else is in danger with it; before one of the
-        offsets in `apart` a run ends.
+        A record with failed attempts goes alone, so that no other record is at risk with it; a run ends before each of
+        the offsets in `apart`.
         """
         if self.attempts:
             return 1
@@ -96,7 +98,7 @@ class Lane:
         return next((at for at in range(1, count) if self.held[at].offset in apart), count)
 
     def prior_attempt(self, prior_attempt: PriorAttempt, failure: Failure) -> None:
-        """Its first record was tried by an earlier incarnation."""
+        """Restore the attempts of the first record from an earlier incarnation."""
         self.attempts = prior_attempt.attempts
         self.handed = prior_attempt.handed
         self.first_failed_ms = prior_attempt.first_failed_ms
@@ -106,7 +108,7 @@ class Lane:
         self.last_failure = failure
 
     def as_charge(self, lineage: bytes) -> PriorAttempt:
-        """What `charge` would take up again."""
+        """Return the PriorAttempt from which `prior_attempt` would restore the lane."""
         cause: Cause = "failed" if self.attempts else "released"
         failure = self.last_failure
         return PriorAttempt(
@@ -125,7 +127,7 @@ class Lane:
         )
 
     def finish(self, count: int) -> list[Record]:
-        """The first `count` records are done; returns them."""
+        """Remove the first `count` records, which are done; return them."""
         if not count:
             return []
         pop = self.held.popleft
@@ -142,5 +144,5 @@ class Lane:
         self.last_failure = failure
 
     def keep(self, count: int) -> list[Record]:
-        """Hold the first `count` records only; returns the others."""
+        """Hold the first `count` records only; return the others."""
         return [self.held.pop() for _ in range(len(self.held) - count)]

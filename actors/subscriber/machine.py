@@ -1,21 +1,21 @@
 """The machine of a hosted subscriber: which record runs, is retried, is dead-lettered or committed, and when. Pure.
 
-The consumer thread polls and commits, the workers run the handler, the dead-letter publisher publishes. lanes.py has the
-states of records in sequence, partitions.py finds these, runs.py starts them, revocations.py gives partitions back.
+The consumer thread polls and commits, the workers run the handler, the dead-letter publisher publishes. lanes.py has
+the states of records in sequence, partitions.py finds these, runs.py starts them, revocations.py gives partitions back.
 
     phase      means                                             left by
-    serving    polls, runs, commits now and then             a stop order -> stopping; a stuck handler -> doomed
-    stopping   finishes what is at hand, takes nothing new       nothing at hand nor out, or the deadline -> leaving
-    leaving    the feed commits and leaves the group             Left, or the deadline -> ended
-    doomed     commits what is done; nothing else is started     the commit's answer, or KILL_GRACE_MS -> ended by Crash
+    serving    polls, runs, commits now and then                 a stop order -> stopping; a stuck handler -> doomed
+    stopping   finishes the records in progress, no others       no record or effect is out, or the deadline -> leaving
+    leaving    the consumer thread commits and leaves the group  GroupLeft, or the deadline -> ended
+    doomed     commits finished records, starts no others        the commit's answer, or KILL_GRACE_MS -> ended by Crash
 
 A failing record blocks its own key alone (failures.py). Attempts of earlier incarnations count (flight_recorder.py).
 
 Outputs are published with one effect at a time (Commit, HandOver, Leave) and stay here until it is answered. A commit
 in doubt ends the process; its next incarnation finds out.
 
-A record that had failed is committed before the next one of its key is tried. Otherwise two records that kill the process
-could alternate endlessly: each crash would bring the first one back as if it had never been tried.
+A record that had failed is committed before the next one of its key is tried. Otherwise two records that kill the
+process could alternate endlessly: each crash would bring the first one back without its attempts.
 
 A handler that exceeds its time cannot be interrupted, since threads cannot be killed. So the process notes the record,
 commits, and exits; its next incarnation counts the attempt. Detection takes up to SLICE_MS.
@@ -74,7 +74,7 @@ from .revocations import Revocations
 from .runs import Runs
 
 SLICE_MS = 50
-"""After so long a run ends at the next record, so that other partitions have their turn and commits go on."""
+"""Time after which a run ends at the next record, so that other partitions have their turn and commits continue."""
 KILL_GRACE_MS = 1_000
 
 Phase = Literal["serving", "stopping", "leaving", "doomed"]
@@ -139,7 +139,7 @@ class SubscriberMachine:
         }
 
     def retrying(self) -> RetryReport:
-        """The records that failed and wait for their next attempt."""
+        """Return the records that failed and wait for their next attempt."""
         return self._failures.retries.report()
 
     def handle(self, event: Event, now: int) -> list[Effect]:
@@ -150,7 +150,7 @@ class SubscriberMachine:
             self._out += self._failures.alarms(now)
         return self._out
 
-    # Records come in.
+    # Polled records.
 
     def _on_started(self, event: ConsumerStarted, now: int) -> None:
         if not self._strategy.tries_again:
@@ -182,7 +182,7 @@ class SubscriberMachine:
             self._commit_if_due()
             self._poll()
 
-    # Records are handled.
+    # Handled records.
 
     def _run_next(self, now: int) -> None:
         while self._phase in ("serving", "stopping"):
@@ -193,7 +193,7 @@ class SubscriberMachine:
                 self._start_run(lane, now)
 
     def _is_charged(self, lane: Lane, now: int) -> bool:
-        """Whether the first record was tried by an earlier incarnation; it is then put off, or buried."""
+        """Return True if an earlier incarnation tried the first record; it then waits or is dead-lettered."""
         prior_attempt = self._memory.take_charge(lane.held[0])
         if prior_attempt is None:
             return False
@@ -248,7 +248,7 @@ class SubscriberMachine:
             self._treat(lane, now)
 
     def _on_run_slow(self, number: int, now: int) -> None:
-        """One record holds up others, of other keys."""
+        """Take back records of other keys that wait behind a slow one."""
         running = self._runs.running.get(number)
         if running is not None:
             self._do(Recall(number, running.worker))
@@ -279,7 +279,7 @@ class SubscriberMachine:
             self._do(Forget(lane.key, done[0].offset))
 
     def _settle(self, lanes: Sequence[Lane], now: int) -> None:
-        """Something at hand was finished, or failed: what that makes possible. All are of one partition."""
+        """Continue after a record of one of these lanes, all of one partition, was finished or failed."""
         for lane in lanes:
             partition = self._partitions.owner(lane)
             if partition is None or partition.is_leaving or self._phase != "serving":
@@ -298,7 +298,7 @@ class SubscriberMachine:
             partition.is_paused = False
             self._do(Resume(partition.key))
 
-    # Records fail.
+    # Failed records.
 
     def _treat(self, lane: Lane, now: int) -> None:
         if self._failures.is_lost(lane):
@@ -334,7 +334,7 @@ class SubscriberMachine:
         self._out += self._failures.dead_letter_failed(lane, event, now)
         self._settle([lane], now)
 
-    # What is done is committed.
+    # Commits.
 
     def _committable(self) -> Offsets:
         return self._strategy.after_handling(self._partitions.owned.values())
@@ -397,11 +397,11 @@ class SubscriberMachine:
         self._try_leave()
 
     def _on_commit_uncertain(self, event: CommitUncertain, now: int) -> None:
-        """The next incarnation finds out what was committed, and goes on from there."""
+        """Crash: the next incarnation finds out which records were committed, and continues from there."""
         self._phase = "doomed"
         self._out += [Abandon(), Crash(event.reason)]
 
-    # Partitions go.
+    # Revocations.
 
     def _on_revoking(self, event: Revoking, now: int) -> None:
         self._out += self._revocations.revoking(event.keys, now)
@@ -424,7 +424,7 @@ class SubscriberMachine:
         run = self._runs.running.get(event.number)
         if run is None or event.offset is None or self._phase == "doomed":
             return
-        self._runs.ended(event.number, now)  # should it come back after all, that is too late
+        self._runs.ended(event.number, now)  # the handler may still return, but too late
         self._phase = "doomed"
         stuck = next(record for record in run.records if record.offset == event.offset)
         tp = f"{stuck.topic}/{stuck.partition} offset {stuck.offset}"
@@ -440,7 +440,7 @@ class SubscriberMachine:
 
     @property
     def _is_quiet(self) -> bool:
-        """Nothing is out that may commit, or let a partition go: what is committed now is committed once."""
+        """Return True if no effect is out that may commit or hand over a partition: a commit made now is made once."""
         return not (self._is_polling or self._commits.is_under_way)
 
     def _commit_and_crash(self) -> None:

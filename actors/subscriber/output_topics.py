@@ -1,9 +1,9 @@
-"""The topics that handlers publish to, as far as they are missing: who is refused at once, and under which alarm. Pure.
+"""Missing output topics: which messages are refused at once, and which alarms are raised. Pure.
 
-Finding out that a topic does not exist takes the client's patience, a second, because it may have been created a moment
-ago. That is paid once: from then on a message for the topic is refused at once, until the client's directory, which is
-refreshed every second, has the topic. The clock and the directory are handed in; called by the workers' threads, and with
-each heartbeat by the loop.
+Finding out that a topic does not exist takes the client's timeout of a second, because it may have been created a
+moment ago. That wait occurs once: from then on a message for the topic is refused at once, until the client's
+directory, which is refreshed every second, has the topic. The clock and the directory are parameters; called by the
+workers' threads, and with each heartbeat by the loop.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from ...transport.client.errors import UnknownTopic
 from ...transport.context import Publication
 
 ALARM_S = 300.0
-"""How long a topic that nobody has published to since is still an alarm."""
+"""Time after which a missing topic without further messages is no longer an alarm."""
 
 Check = Callable[[Publication], None]
 
@@ -21,15 +21,17 @@ class OutputTopics:
     def __init__(
         self, check: Check, partitions_of: Callable[[str], int | None], now_s: Callable[[], float]
     ) -> None:
-        """`check` raises what a message would be refused for; `partitions_of` is what the directory knows."""
+        """`check` raises the error a message would be refused with; `partitions_of` looks the topic up in the
+        directory.
+        """
         self._check = check
         self._partitions_of = partitions_of
         self._now_s = now_s
         self._missing: dict[str, float] = {}
-        """Topics that did not exist, and when a message for them was refused last."""
+        """Missing topics, and the time at which a message for each was last refused."""
 
     def check(self, message: Publication) -> None:
-        """Raises what the message would be refused for."""
+        """Raise the error the message would be refused with."""
         topic = message.topic
         if self._missing and topic in self._missing and self._partitions_of(topic) is None:
             self._missing[topic] = self._now_s()
@@ -41,7 +43,7 @@ class OutputTopics:
             raise
 
     def alarms(self) -> tuple[str, ...]:
-        """One for each missing topic, until it exists or nobody publishes to it any more."""
+        """Return an alarm for each missing topic, until it exists or no handler publishes to it any more."""
         for topic, refused_s in list(self._missing.items()):
             if self._partitions_of(topic) is not None or self._now_s() - refused_s > ALARM_S:
                 self._missing.pop(topic, None)

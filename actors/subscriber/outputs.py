@@ -1,11 +1,11 @@
-"""What handlers made of finished records, kept until the transaction that moves the offset past them is committed. Pure.
+"""Outputs of finished records, kept until the transaction that moves the offset past these is committed. Pure.
 
-    kept        the record is finished, and its messages are nowhere but here
+    kept        the record is finished, and its messages exist only here
     taken       a commit is ordered whose offset is past the record: its messages go with it
-    dropped     that commit was made, or the partition has gone: then somebody else makes them
+    dropped     that commit was made, or the partition was revoked: then its next owner makes them
 
-Nothing goes with a commit but what was made of records before its offset: of those beyond it would be made once more, by
-a successor that knows of the offset alone.
+A commit includes only outputs of records before its offset: those of later records would be made a second time by a
+successor that reads only the offset.
 """
 
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from ...transport.context import Publication
 
 
 class Outputs:
-    """Those of one partition, in the order in which the records were finished."""
+    """The outputs of one partition, in the order in which the records were finished."""
 
     def __init__(self) -> None:
         self._by_offset: dict[int, Sequence[Publication]] = {}
         self.size_bytes = 0
 
     def __len__(self) -> int:
-        """Of how many records."""
+        """Return the number of records with outputs."""
         return len(self._by_offset)
 
     def keep(self, offset: int, published: Sequence[Publication]) -> None:
@@ -29,11 +29,11 @@ class Outputs:
         self.size_bytes += _size_bytes(published)
 
     def take(self, before: int) -> list[Publication]:
-        """What goes with a commit of this offset; it stays here until that is made."""
+        """Return the outputs for a commit of this offset; they stay here until that is made."""
         return [each for offset, made in self._by_offset.items() if offset < before for each in made]
 
     def drop(self, before: int) -> None:
-        """That commit was made."""
+        """Remove the outputs published with a commit of this offset."""
         for offset in [offset for offset in self._by_offset if offset < before]:
             self.size_bytes -= _size_bytes(self._by_offset.pop(offset))
 

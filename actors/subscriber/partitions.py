@@ -1,16 +1,17 @@
-"""A subscriber's partitions: which records are held, in which lanes, how far each partition is done. Pure.
+"""A subscriber's partitions: which records are held, in which lanes, and each partition's progress. Pure.
 
     concurrency   lanes of a partition
     1             one for all its records. When a record fails, those with its key move to a lane of their own (a
-                  detour), until that is empty; so a stuck key stops nothing but itself
+                  detour), until that is empty; so a stuck key blocks only itself
     more          one for each key; a record without a key has one of its own
 
-Records without a key keep the partition's order with concurrency 1: None is a key like any other there. At most DETOURS
-keys leave the main lane; with more failing ones at once the main lane waits, and so it does when the partition is full.
+With concurrency 1, records without a key keep the partition's order: None is a key like any other there. At most
+DETOURS keys leave the main lane; with more failing at once the main lane waits, and so it does when the partition is
+full.
 
-What is done is what was polled and is no longer held or dropped: its contiguous beginning ends at `done_offset`, and
-`ahead` lists what is done beyond it, unless the delivery leaves that untold. What was made of records that are not
-committed yet counts as held.
+A record is done if it was polled and is no longer held or dropped. The contiguous prefix of done records ends at
+`done_offset`; `ahead` lists the done records beyond it, unless the delivery does not record them. A record whose
+outputs are not committed yet counts as held.
 """
 
 import itertools
@@ -25,7 +26,7 @@ from .outputs import Outputs
 from .progress import Ahead, Ranges, beyond, gaps, is_in, to_metadata
 
 HELD_BYTES = 8 * 1024 * 1024
-"""A partition of which so much is held is full, however few its records."""
+"""Held bytes from which a partition is full, however few its records."""
 RETRY_LANES = 100
 NOTHING: Mapping[int, Sequence[Publication]] = {}
 
@@ -38,26 +39,26 @@ class Partition:
         self.held_count = 0
         self.held_bytes = 0
         self.committed_offset = 0
-        """As far as is known here."""
+        """The committed offset, as far as known here."""
         self.is_paused = False
         self.is_leaving = False
-        """Wanted elsewhere; goes when what is at hand is finished."""
+        """True if the partition is being revoked; it goes when its records in progress are finished."""
         self.is_spoiled = False
-        """What was made of its records cannot be committed: they are to be handled again."""
+        """True if the outputs of its records cannot be committed: the records must be handled again."""
         self.outputs = Outputs()
         self._inherited: Ranges = ()
-        """What the last owner had done beyond the committed offset; told on until it has been polled."""
+        """The previous owner's progress beyond the committed offset; included in commits until it has been polled."""
         self._inherited_epoch = 0
         self._told: Ranges = ()
-        """What the last commit said of what is done beyond it."""
+        """The progress beyond its offset that the last commit recorded."""
         self._leader_epoch = 0
-        """Of the last record that was polled."""
+        """The leader epoch of the last polled record."""
         self._polled_end: int | None = None
         self._dropped: list[int] = []
         """Offsets that were held and will not be handled here."""
         self._finished = 0
         self._ordered: tuple[int, int, Ranges] = (0, 0, ())
-        """Of the commit under way: how many were finished, its offset and what it says is done beyond."""
+        """The commit in flight: the number of finished records, the offset and the progress recorded beyond it."""
         self._committed_finished = 0
 
     def inherit(self, ahead: Ahead) -> None:
@@ -104,7 +105,7 @@ class Partition:
 
     @property
     def done_offset(self) -> int | None:
-        """Everything before it is done; None: nothing that is not committed."""
+        """Return the offset before which all records are done; None if all of that is committed."""
         if self._finished == self._committed_finished or self._polled_end is None or self.is_spoiled:
             return None
         firsts = [lane.held[0].offset for lane in self.lanes.values() if lane.held]
@@ -112,7 +113,7 @@ class Partition:
         return offset if self._tells_ahead or offset > self.committed_offset else None
 
     def ahead(self) -> Ranges:
-        """What is done beyond `done_offset`."""
+        """Return the ranges of done records beyond `done_offset`."""
         if self._polled_end is None:
             return ()
         outstanding = [record.offset for lane in self.lanes.values() for record in lane.held]
@@ -123,10 +124,11 @@ class Partition:
         return found + beyond(self._inherited, self._polled_end)
 
     def tell(self, offset: int) -> tuple[str, list[Publication]]:
-        """This is about to be committed: the metadata that goes with it, and what is to be published with it."""
-        # What was told once is told on, whoever has done it.
+        """Return the metadata and the outputs for a commit of this offset."""
+        # Recorded progress stays recorded, whichever member made it.
         ahead = self.ahead() if self._tells_ahead else beyond(self._told, offset)
-        # Of what the last owner told and nobody has looked at since, its own epoch holds: the earlier one, for all.
+        # For the previous owner's progress that has not been polled since, its own epoch holds: the earlier one, for
+        # all.
         is_seen = self._tells_ahead and not beyond(self._inherited, self._polled_end or 0)
         leader_epoch = self._leader_epoch if is_seen else self._inherited_epoch
         text, told = to_metadata(offset, ahead, self._told, leader_epoch)
@@ -134,7 +136,7 @@ class Partition:
         return text, self.outputs.take(offset)
 
     def was_committed(self) -> list[Lane]:
-        """That commit was made; returns the lanes that waited for it."""
+        """Complete that commit; return the lanes that waited for it."""
         self._committed_finished, self.committed_offset, ahead = self._ordered
         self._told = ahead
         self.outputs.drop(self.committed_offset)
@@ -152,20 +154,20 @@ def _size_bytes(record: Record) -> int:
 
 
 class Partitions:
-    """All of them, their lanes by number, and whose turn it is."""
+    """All partitions, their lanes by number, and the queue of lanes."""
 
     def __init__(self, concurrency: int, *, tells_ahead: bool) -> None:
         self._is_by_key = concurrency > 1
         self._tells_ahead = tells_ahead
         self.owned: dict[TopicPartition, Partition] = {}
-        """This member's."""
+        """The partitions assigned to this member."""
         self.at_work: dict[int, Lane] = {}
-        """The lanes of these, and those of which the partition went while what they hold is still to be handled here."""
+        """The lanes of these, and lanes of revoked partitions whose held records must still be handled here."""
         self._turns: dict[int, Lane] = {}
         self._numbers = itertools.count(1)
 
     def get(self, key: TopicPartition) -> Partition:
-        """The partition, made when it is new."""
+        """Return the partition, created if it is new."""
         partition = self.owned.get(key)
         if partition is None:
             partition = self.owned[key] = Partition(key, tells_ahead=self._tells_ahead)
@@ -175,12 +177,12 @@ class Partitions:
         return [self.owned[key] for key in keys if key in self.owned]
 
     def owner(self, lane: Lane) -> Partition | None:
-        """The lane's partition, unless it has gone."""
+        """Return the lane's partition, unless it has gone."""
         partition = self.owned.get(lane.key)
         return partition if partition is not None and partition.lanes.get(lane.name) is lane else None
 
     def tell(self, offsets: Offsets) -> tuple[Offsets, Metadata, tuple[Publication, ...]]:
-        """These are about to be committed: all that the order for it says."""
+        """Return the offsets, metadata and outputs of a commit of these offsets."""
         metadata: dict[TopicPartition, str] = {}
         outputs: list[Publication] = []
         for partition in self.of(offsets):
@@ -191,7 +193,7 @@ class Partitions:
         return offsets, metadata, tuple(outputs)
 
     def hold(self, partition: Partition, records: Sequence[Record]) -> None:
-        """Records that were polled, in their order, and are to be handled."""
+        """Hold polled records, in their order, to be handled."""
         if not records:
             return
         if not self._is_by_key and partition.lanes.keys() <= {MAIN}:
@@ -216,7 +218,7 @@ class Partitions:
         return lane
 
     def retry_lane(self, lane: Lane) -> None:
-        """The main lane's first record is in trouble: leave it, with those of its key, a lane of its own."""
+        """Move the main lane's failing first record, with the records of its key, to a lane of its own."""
         partition = self.owner(lane)
         if lane.name != MAIN or partition is None or len(partition.lanes) > RETRY_LANES:
             return
@@ -230,7 +232,7 @@ class Partitions:
         self.queue(main)
 
     def clear(self, lane: Lane) -> None:
-        """Remove a lane that has nothing left."""
+        """Remove a lane that holds no records."""
         if lane.held or lane.state != "idle":
             return
         partition = self.owner(lane)
@@ -240,12 +242,12 @@ class Partitions:
             del partition.lanes[lane.name]
 
     def queue(self, lane: Lane) -> None:
-        """Let it have its turn after those that wait already."""
+        """Append the lane to the queue."""
         if lane.held and lane.state == "idle":
             self._turns[lane.number] = lane
 
     def next(self) -> Lane | None:
-        """The lane whose turn it is."""
+        """Return the lane whose turn it is."""
         while self._turns:
             lane = self._turns.pop(next(iter(self._turns)))
             if lane.held and lane.state == "idle":
@@ -253,7 +255,7 @@ class Partitions:
         return None
 
     def next_beside(self, lane: Lane, apart: Mapping[int, object]) -> Lane | None:
-        """The lane whose turn it is, if it can share a run: of the same partition, and its first record never tried."""
+        """Return the next lane if it can share a run: it has the same partition, and its first record was never tried."""
         number = next(iter(self._turns), None)
         if number is None:
             return None
@@ -266,20 +268,20 @@ class Partitions:
 
     @property
     def waiting_count(self) -> int:
-        """How many wait for their turn, about."""
+        """Return the approximate number of queued lanes."""
         return len(self._turns)
 
     def ready(self) -> list[Lane]:
-        """All that could have their turn."""
+        """Return all lanes that could start."""
         return [lane for lane in self._turns.values() if lane.held and lane.state == "idle"]
 
     def take(self, lane: Lane) -> Lane:
-        """It has its turn now."""
+        """Remove the lane from the queue: its turn begins."""
         self._turns.pop(lane.number, None)
         return lane
 
     def let_go(self, partitions: list[Partition], *, is_handled_to_the_end: bool) -> None:
-        """They are no longer this member's."""
+        """Remove partitions that are no longer assigned to this member."""
         for partition in partitions:
             del self.owned[partition.key]
             for lane in partition.lanes.values():

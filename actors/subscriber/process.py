@@ -1,16 +1,15 @@
 """The hosted subscriber's process: a loop, a machine, a flight recorder, and the threads that work for it. Impure.
 
-    loop          control, heartbeats, the machine     never blocks, whatever the handler does
-    consumer_thread.py       the member of the group              polls and commits
-    worker.py     the handler                          `concurrency` records at a time
-    dead_letter_publisher.py       the dead letters                     only when there are any
-    the client's  sockets of consumer and producer
+    loop                      control, heartbeats, the machine     never blocks, whatever the handler does
+    consumer_thread.py        the member of the group              polls and commits
+    worker.py                 the handler                          `concurrency` records at a time
+    dead_letter_publisher.py  the dead letters                     only when there are any
+    the client's thread       sockets of consumer and producer
 
-It is a client like any other: it reaches the broker by the gateway's endpoint, and its address is its instance id, so
-that it keeps its partitions over a restart within the session timeout, and its transactional id, so that it shuts out
-whatever is left of its predecessor. Offsets live with the group's coordinator; the
-flight recorder is all it keeps. Started by the supervisor through `main`. A handler that cannot be loaded ends it before
-it is ready.
+It is a client like any other and connects to the gateway's endpoint. Its address is its instance id, so that it keeps
+its partitions over a restart within the session timeout, and its transactional id, so that it fences its predecessor.
+The group's coordinator stores the offsets; the flight recorder is the only local state. Started by the supervisor
+through `main`. A handler that cannot be loaded ends it before it is ready.
 """
 
 import logging
@@ -56,13 +55,13 @@ from .threads import Inbox, ThreadFailed
 from .worker import Workers
 
 OUTPUT_TIMEOUT_MS = 30_000
-"""How long a dead letter, or what a handler publishes, may be on its way."""
+"""Delivery timeout of dead letters and of the handler's messages."""
 
 _log = logging.getLogger("planaria.subscriber")
 
 
 class SubscriberCrashed(PlanariaError):
-    """Ended on purpose, to be started again."""
+    """The process ended on purpose, to be restarted."""
 
 
 class SubscriberProcess(Actor):
@@ -82,20 +81,20 @@ class SubscriberProcess(Actor):
         self._outputs: OutputTopics | None = None
 
     def endpoint(self) -> None:
-        """Nobody asks a subscriber anything."""
+        """Return no endpoint: a subscriber serves no requests."""
 
     def start(self) -> None:
-        """Raises HandlerUnusable, which the supervisor shows when it gives up."""
+        """Start. Raises HandlerUnusable, which the supervisor shows when it gives up."""
         options, context = self._options, self.context
         handler = load_handler(options.handler, options.sys_path)
         number = context.address.rpartition("/")[2]
         path = flight_path(context.data_directory, options.group, number)
-        # The stack of whoever is killed by a signal goes there, and into the log when the next one starts.
+        # The stack of a process killed by a signal is written there, and logged when the next one starts.
         stack = take_stack(path.with_suffix(".stack"))
         if stack is not None:
             _log.error("the last process was killed", extra={"fields": {"stack": stack}})
         self._recorder = FlightRecorder(path, self.loop.now, context.last_end, stack, options.concurrency)
-        # The retries bound how often a record may do that; the supervisor need not.
+        # The retries bound how often a record may kill the process; the supervisor need not.
         self.is_death_accounted = self._recorder.is_death_explained
         self.machine = SubscriberMachine(options, self._recorder.recovered(), random.random)
         self._client = Client(options.endpoint, client_id=context.address)
@@ -173,7 +172,7 @@ class SubscriberProcess(Actor):
         return self.machine.retrying().by_clock(self.loop.wall_offset_ms)
 
     def close(self) -> None:
-        """A handler still at work is abandoned; if the supervisor is gone, the group is not left either."""
+        """Abandon a handler that still runs; if the supervisor is gone, do not leave the group either."""
         self._workers.stop()
         self._resource_monitor.stop()
         self._recorder.abandon()
@@ -189,7 +188,7 @@ class SubscriberProcess(Actor):
             transactional_id=self.context.address,
             transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
             delivery_timeout_ms=DELIVERY_TIMEOUT_MS,
-            # Who waits for a backlog to shrink must not keep a transaction open meanwhile.
+            # A publish that waits for a backlog to shrink would keep a transaction open meanwhile.
             on_backpressure="raise",
         )
 
@@ -208,5 +207,5 @@ class SubscriberProcess(Actor):
 
 
 def main(context: ActorContext) -> None:
-    """The entry that a child spec names."""
+    """The entry point named in a child spec."""
     run_actor(SubscriberProcess(context), context)

@@ -1,12 +1,11 @@
-"""What a group has done beyond its committed offset, as a commit's metadata carries it. Pure.
+"""A group's progress beyond its committed offset, carried in the commit's metadata. Pure.
 
     metadata    "done ahead (epoch 3): 2-4,9" on the committed offset 100: 102 to 104 and 109 are done too, 100 is not
 
-That holds for records of leader epochs up to the one that is named. Those of a later one have been given the offsets of
-records that a power cut took (partition/divergence.py), and nobody has handled them.
-Bounded by MAX_CHARS: of more ranges than that holds the lowest are told, and a successor repeats the others. What was
-told once is told until the offset has passed it. Whatever else stands in the metadata of a commit, a program's own words,
-tells nothing.
+That holds for records of leader epochs up to the one named. Records of a later epoch have been given the offsets of
+records that a power failure destroyed (partition/divergence.py), and have not been handled. Bounded by MAX_CHARS: if
+there are more ranges, the lowest are recorded, and a successor repeats the others. A recorded range stays recorded
+until the offset has passed it. Any other metadata, such as a program's own text, records no progress.
 """
 
 import re
@@ -16,9 +15,9 @@ from typing import TypeAlias
 from msgspec import Struct
 
 Ranges: TypeAlias = tuple[tuple[int, int], ...]
-"""First offset and end, of each range, in order and apart."""
+"""First offset and end of each range, ordered and disjoint."""
 MAX_CHARS = 4_000
-"""The coordinator keeps 4,096 bytes."""
+"""Longest metadata; the coordinator keeps 4,096 bytes."""
 
 _RANGE = r"\d{1,19}(?:-\d{1,19})?"
 _FORM = re.compile(rf"done ahead \(epoch (\d{{1,10}})\): ({_RANGE}(?:,{_RANGE})*)")
@@ -26,11 +25,11 @@ _PREFIX_CHARS = len("done ahead (epoch 4294967295): ")
 
 
 class Ahead(Struct, frozen=True):
-    """What is done beyond a committed offset."""
+    """The progress beyond a committed offset."""
 
     ranges: Ranges = ()
     leader_epoch: int = 0
-    """Records of a later one are others."""
+    """Highest leader epoch for which it holds; records of a later one are different records."""
 
     def __bool__(self) -> bool:
         return bool(self.ranges)
@@ -43,7 +42,7 @@ NOTHING_AHEAD = Ahead()
 
 
 def gaps(outstanding: Iterable[int], end: int) -> Ranges:
-    """What lies between these offsets, which are in order, and before `end`. Before the first of them nothing does."""
+    """Return the ranges between these offsets, which are in order, and before `end`; none precedes the first offset."""
     found: list[tuple[int, int]] = []
     after: int | None = None
     for offset in [*outstanding, end]:
@@ -54,19 +53,21 @@ def gaps(outstanding: Iterable[int], end: int) -> Ranges:
 
 
 def beyond(ranges: Ranges, offset: int) -> Ranges:
-    """What of these lies at or beyond this offset."""
+    """Return the parts of these ranges at or beyond this offset."""
     return tuple((max(first, offset), end) for first, end in ranges if end > offset)
 
 
 def to_metadata(offset: int, ahead: Ranges, before: Ranges = (), leader_epoch: int = 0) -> tuple[str, Ranges]:
-    """The text, and the ranges that had room in it: all that were told `before`, and the lowest of the others."""
+    """Return the text and the ranges it includes: all that were recorded `before`, and as many of the others, lowest
+    first.
+    """
     told = _told(offset, ahead, beyond(before, offset))
     text = ",".join(_text(offset, each) for each in told)
     return (f"done ahead (epoch {leader_epoch}): {text}" if told else "", told)
 
 
 def _told(offset: int, ahead: Ranges, before: Ranges) -> Ranges:
-    """The most ranges of `ahead` that there is room for, from the first on, and of `before` what lies behind them."""
+    """Return the longest prefix of `ahead` that fits, together with the ranges of `before` that lie behind it."""
     room = MAX_CHARS - _PREFIX_CHARS + 1
     lengths = [len(_text(offset, each)) + 1 for each in ahead]
     if sum(lengths) <= room:
@@ -89,7 +90,7 @@ def _text(offset: int, part: tuple[int, int]) -> str:
 
 
 def from_metadata(offset: int, metadata: str) -> Ahead:
-    """What `to_metadata` has written; nothing when it was something else."""
+    """Parse the text of `to_metadata`; any other text yields no progress."""
     found = _FORM.fullmatch(metadata)
     if found is None:
         return NOTHING_AHEAD

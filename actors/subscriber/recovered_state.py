@@ -1,9 +1,10 @@
-"""What others have left: attempts, finished records and suspects, and the progress of a partition's last owner. Pure.
+"""State left by others: attempts, finished records and suspects, and the progress of a partition's previous owner.
+Pure.
 
-A record that an earlier incarnation finished without committing it is not handled again. Its word counts only as long as
-the group's offset has not been set back since: a partition that begins before the offset that was committed when the
-record was started is being read anew on purpose. Nor does it count, as nothing does that was noted, in another lineage of
-the partition or for a record of another leader epoch (lineage.py).
+A record that an earlier incarnation finished without committing it is not handled again. That holds only as long as the
+group's offset has not been set back since: a partition that starts before the offset that was committed when the record
+was started is being read again on purpose. No note of a record holds in another lineage of the partition or for a
+record of another leader epoch (lineage.py).
 """
 
 import itertools
@@ -19,19 +20,19 @@ from .progress import Ahead
 
 
 class Finished(Struct, frozen=True):
-    """A record that was handled and perhaps not committed."""
+    """A record that was handled and possibly not committed."""
 
     topic: str
     partition: int
     offset: int
     committed: int
-    """The group's offset, as far as known, when it was started."""
+    """The group's offset, as far as known, when the record was started."""
     leader_epoch: int = 0
     lineage: bytes = UNTRACED
 
 
 class Suspect(Struct, frozen=True):
-    """A record that was at hand, with others, when the process ended."""
+    """A record that was in progress, with others, when the process ended."""
 
     topic: str
     partition: int
@@ -45,7 +46,7 @@ class Suspect(Struct, frozen=True):
 
 
 class RecoveredState(Struct, frozen=True):
-    """What a flight recorder says when it is opened."""
+    """The content of a flight recorder when it is opened."""
 
     prior_attempts: Sequence[PriorAttempt] = ()
     finished: Sequence[Finished] = ()
@@ -56,13 +57,13 @@ NOTHING_RECOVERED = RecoveredState()
 
 
 class Memory:
-    """The past, as long as it matters."""
+    """The recovered state, as long as it applies."""
 
     def __init__(self, recovered: RecoveredState) -> None:
         self._prior_attempts: dict[TopicPartition, dict[int, PriorAttempt]] = {}
         self._finished: dict[TopicPartition, list[Finished]] = {}
         self._done: dict[TopicPartition, tuple[dict[int, int], Ahead]] = {}
-        """The leader epochs of finished records by offset, and what the last owner had done."""
+        """The leader epochs of finished records by offset, and the previous owner's progress."""
         self._lineages: dict[TopicPartition, bytes] = {}
         for prior_attempt in recovered.prior_attempts:
             self.prior_attempt(prior_attempt)
@@ -70,14 +71,14 @@ class Memory:
             self._finished.setdefault(TopicPartition(finished.topic, finished.partition), []).append(finished)
 
     def learn(self, lineages: Mapping[TopicPartition, bytes]) -> None:
-        """What partitions belong to that are new here."""
+        """Note the lineages of partitions that are new here."""
         self._lineages.update(lineages)
 
     def lineage(self, key: TopicPartition) -> bytes:
         return self._lineages.get(key, UNTRACED)
 
     def clear(self) -> None:
-        """It matters no more."""
+        """Drop all state: it no longer applies."""
         self._prior_attempts.clear()
         self._finished.clear()
         self._done.clear()
@@ -93,21 +94,21 @@ class Memory:
         ]
 
     def charged(self, key: TopicPartition) -> Mapping[int, PriorAttempt]:
-        """By offset."""
+        """Return the partition's prior attempts by offset."""
         return self._prior_attempts.get(key) or {}
 
     def take_charge(self, record: Record) -> PriorAttempt | None:
-        """The record's charge, or one that is void: of another record at its offset."""
+        """Remove and return the record's prior attempt, or a void one: of another record with its offset."""
         prior_attempts = self._prior_attempts.get(TopicPartition(record.topic, record.partition))
         return prior_attempts.pop(record.offset, None) if prior_attempts else None
 
     def take_charges_before(self, key: TopicPartition, offset: int) -> Iterator[PriorAttempt]:
-        """Those of records that the group has passed."""
+        """Remove and return the prior attempts of records that the group has passed."""
         for at in [at for at in self._prior_attempts.get(key) or () if at < offset]:
             yield self._prior_attempts[key].pop(at)
 
     def take_void_charges(self, key: TopicPartition) -> list[PriorAttempt]:
-        """Those of another lineage."""
+        """Remove and return the prior attempts of another lineage."""
         prior_attempts, lineage = self._prior_attempts.get(key, {}), self.lineage(key)
         return [
             prior_attempts.pop(each.offset)
@@ -116,7 +117,7 @@ class Memory:
         ]
 
     def begin(self, key: TopicPartition, position: int, ahead: Ahead) -> None:
-        """The partition is read from `position` on; its last owner had done what is `ahead`."""
+        """Start the partition at `position`; `ahead` is the previous owner's progress."""
         noted = [each for each in self._finished.get(key, ()) if each.lineage == self.lineage(key)]
         is_set_back = any(finished.committed > position for finished in noted)
         done = {} if is_set_back else {finished.offset: finished.leader_epoch for finished in noted}
@@ -128,7 +129,7 @@ class Memory:
             self._done.pop(key, None)
 
     def sort(self, key: TopicPartition, records: list[Record]) -> tuple[list[Record], list[Record]]:
-        """Those to be handled, and those that are done already."""
+        """Return the records to handle, and those that are done already."""
         if key not in self._done:
             return records, []
         done, ahead = self._done[key]

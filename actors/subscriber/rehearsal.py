@@ -1,13 +1,13 @@
-"""A rehearsal: dead letters are given to a handler in a process of its own, and nothing else happens. Impure.
+"""A rehearsal: gives dead letters to a handler in a process of its own, without any other effect. Impure.
 
     stdin      messages, MessagePack, one after the other, to the end of the file
     stdout     one JSON line each: {"passed": true} or {"passed": false, "reason", "traceback", "verdict"};
                first of all {"loaded": true}, or {"loaded": false, "reason"}
 
-The handler's own output goes to standard error, and so does the stack of one that crashes. Which message was at hand when
-the process died, its parent knows by counting. Run as `python -m ...rehearsal MODULE:FUNCTION PATH...`; it connects to
-nothing, and what the handler publishes through its context goes nowhere. The handler itself can connect: what it does to
-databases and networks is done.
+The handler's own output goes to standard error, and so does the stack of a handler that crashes. The parent finds the
+message that was in progress at a crash by counting the lines. Run as `python -m ...rehearsal MODULE:FUNCTION PATH...`;
+it has no connections, and messages that the handler publishes through its context are discarded. The handler itself can
+connect: its changes to databases and networks are real.
 """
 
 import faulthandler
@@ -60,7 +60,7 @@ def _rehearse(handler: Handler, message: Message) -> dict[str, Any]:
 
 
 def _take(message: Publication) -> None:
-    """A rehearsal publishes nothing."""
+    """Discard the message: a rehearsal publishes none."""
 
 
 def _tell(results: BinaryIO, told: dict[str, Any]) -> None:

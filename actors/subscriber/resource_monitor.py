@@ -1,8 +1,8 @@
-"""The gauge: looks at the process ten times a second, what memory it has needed and what a record costs. Impure.
+"""The resource monitor: checks the process's memory and each record's CPU time ten times a second. Impure.
 
-The peak of memory is noted in the flight recorder, for whoever asks what a process had when it was killed. A record
-that has used more than `cpu_limit` is told to the loop. A handler that keeps the interpreter to itself keeps the gauge
-waiting, too; such a process is ended by the supervisor, which misses its heartbeats.
+The peak memory is noted in the flight recorder, for the report of a process that was killed. The loop is notified of a
+record that has used more than `cpu_limit`. A handler that does not release the interpreter lock blocks the monitor,
+too; the supervisor ends such a process, because its heartbeats are missing.
 """
 
 import faulthandler
@@ -55,7 +55,7 @@ class ResourceMonitor:
 
 
 def limit_memory(limit_bytes: int) -> None:
-    """Let the kernel refuse what goes beyond `limit_bytes` more than the process has now. Linux alone enforces it."""
+    """Limit the process to `limit_bytes` beyond its present memory. Only Linux enforces the limit."""
     status = Path("/proc/self/status")
     used = 0
     if status.exists():
@@ -69,7 +69,9 @@ def limit_memory(limit_bytes: int) -> None:
 
 
 def take_stack(path: Path) -> str | None:
-    """What the last process has left there when a signal killed it; from now on this one's goes there."""
+    """Return the stack that the last process left when a signal killed it; direct this process's stack to the same
+    file.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     with open(descriptor, "rb+", buffering=0, closefd=False) as file:
@@ -81,6 +83,6 @@ def take_stack(path: Path) -> str | None:
 
 
 def _culprit_in(text: str) -> str:
-    """The error and the stack of the thread that had it; those of the others tell nothing."""
+    """Return the error and the stack of the thread that raised it, without the other threads' stacks."""
     parts = [part for part in text.split("\n\n") if part.startswith(("Fatal", "Current thread"))]
     return "\n\n".join(parts).strip()

@@ -1,9 +1,9 @@
-"""Which records have failed and wait for their next attempt: what operators are shown of them. Pure.
+"""Records that failed and wait for their next attempt, as shown to operators. Pure.
 
-Owns the list of these lanes and decides which of them are worth an alarm; what becomes of a record, failures.py decides.
-Called by failures.py, and by the process with each heartbeat.
+Owns the list of these lanes and decides which of them raise an alarm; failures.py decides a record's next step. Called
+by failures.py, and by the process with each heartbeat.
 
-    shown      a record that failed and is neither at hand nor done: in its backoff, parked, or due and not started yet
+    shown      a record that failed and is neither in progress nor done: in its backoff, parked, or due
     alarmed    one that is parked, or has been failing for `retry_alarm_ms`
 """
 
@@ -21,7 +21,7 @@ from .lanes import Lane
 from .partitions import Partitions
 
 MAX_ALARMS = 20
-"""Lines of one process; the last one says how many more there are."""
+"""Most alarm lines of one process; the last one counts the rest."""
 
 
 class Retries:
@@ -29,18 +29,18 @@ class Retries:
         self._partitions = partitions
         self._alarm_ms = alarm_ms
         self._lanes: dict[int, Lane] = {}
-        """By number, those that waited for a retry; the ones that came through are removed when they are met."""
+        """Lanes that waited for a retry, by number; those that succeeded are removed on the next iteration."""
 
     def wait(self, lane: Lane, until_ms: int) -> None:
         lane.again_ms = until_ms
         self._lanes[lane.number] = lane
 
     def alarm_at(self, lane: Lane) -> int:
-        """When the lane's first record has been failing for too long."""
+        """Return the time at which the lane's first record has been failing long enough for an alarm."""
         return lane.first_failed_ms + self._alarm_ms
 
     def report(self) -> RetryReport:
-        """The records that wait now, the next one to be tried first."""
+        """Return the records that wait now, in the order of their retries."""
         waiting = [lane for lane in self._failing() if lane.state != "running"]
         waiting.sort(key=lambda lane: lane.again_ms)
         return RetryReport(

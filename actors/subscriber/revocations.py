@@ -1,13 +1,14 @@
-"""How partitions go: asked back by the group, or gone already; and what is dropped for it. Pure.
+"""Revocations: how partitions are given up, on request or after a loss, and which records are dropped. Pure.
 
-    revoking   the feed waits: what is at hand is finished, the rest dropped, then HandOver; late after a session's time
-    lost       nothing is left to do but to drop
-    a stop     what is not at hand is dropped, the partitions stay until the group is left
-    restart    what was handled and cannot be committed is handled again: the rest is dropped, and when nothing is at hand
-               the partition goes and is read again from its committed offset
+    revoking   the consumer thread waits: records in progress are finished, the rest dropped, then HandOver; forced
+               after the session timeout
+    lost       the records are dropped
+    a stop     records not in progress are dropped, the partitions stay until the group is left
+    restart    handled records that cannot be committed are handled again: the rest is dropped, and when no record is in
+               progress the partition is dropped and read again from its committed offset
 
-What the strategy keeps is never dropped: nobody else would handle it. A dropped record that had failed keeps its count:
-the partition may come back. Called by the machine.
+Records that the strategy keeps are never dropped: no other member would handle them. A dropped record that had failed
+keeps its attempts: the partition may be assigned again. Called by the machine.
 """
 
 from collections.abc import Sequence
@@ -40,24 +41,24 @@ class Revocations:
         self._runs = runs
         self._memory = memory
         self._wanted: list[TopicPartition] | None = None
-        """Partitions the feed waits to let go."""
+        """Partitions whose revocation the consumer thread waits for."""
         self._restarting: set[TopicPartition] = set()
 
     def restart(self, keys: Sequence[TopicPartition]) -> None:
-        """Read these partitions again from what is committed, once nothing of them is at hand."""
+        """Read these partitions again from their committed offsets, once none of their records is in progress."""
         for partition in self._partitions.of(keys):
             self._restarting.add(partition.key)
             partition.is_leaving = partition.is_spoiled = True
             self.drop_all(partition)
 
     def admitted(self, records: Sequence[Record]) -> Sequence[Record]:
-        """Without those of partitions that are to be read again."""
+        """Return the records without those of partitions that are to be read again."""
         if not self._restarting:
             return records
         return [record for record in records if key_of(record) not in self._restarting]
 
     def try_restart(self) -> list[Effect]:
-        """To be called when no poll is under way: what the next one brings is to come from behind the rewind."""
+        """Restart the partitions that can. Call it while no poll is in flight: the next poll must follow the rewind."""
         ready = [each for each in self._partitions.of(self._restarting) if not each.is_busy]
         self._restarting &= self._partitions.owned.keys()
         self._restarting -= {partition.key for partition in ready}
@@ -73,14 +74,14 @@ class Revocations:
         return [SetTimer(TIMER, now + self._timeout_ms), *self.try_let_go()]
 
     def try_let_go(self) -> list[Effect]:
-        """Let go what is wanted, unless something of it is still at hand."""
+        """Hand over the partitions being revoked, unless one of their records is in progress."""
         if self._wanted is None:
             return []
         is_busy = any(partition.is_busy for partition in self._partitions.of(self._wanted))
         return [] if is_busy and not self._strategy.keeps_what_it_holds else self.let_go()
 
     def let_go(self) -> list[Effect]:
-        """Let go what is wanted, whatever is at hand."""
+        """Hand over the partitions being revoked, even with records in progress."""
         if self._wanted is None:
             return []
         partitions = self._partitions.of(self._wanted)
@@ -91,7 +92,7 @@ class Revocations:
         return [CancelTimer(TIMER), order]
 
     def late(self) -> list[Effect]:
-        """The group's patience is over."""
+        """Hand over at the group's timeout."""
         partitions = self._partitions.of(self._wanted or ())
         busy = (lane for partition in partitions for lane in partition.lanes.values() if lane.is_busy)
         told = [tell_of(lane.held[0], WARNING, "partition goes while its record is at hand") for lane in busy]
@@ -113,12 +114,12 @@ class Revocations:
             self.drop(lane, partition)
 
     def drop(self, lane: Lane, partition: Partition | None) -> None:
-        """Hold only what is at hand, unless nobody else would ever handle the rest."""
+        """Hold only the records in progress, unless no other member would ever handle the rest."""
         if self._strategy.keeps_what_it_holds:
             return
         at_hand = 1 if lane.state == "burying" else self._runs.at_hand(lane)
         if not at_hand and lane.handed and lane.held:
-            # The count goes on if the partition comes back.
+            # The attempts continue if the partition is assigned again.
             self._memory.prior_attempt(lane.as_charge(self._memory.lineage(lane.key)))
         dropped = lane.keep(at_hand)
         if partition is not None:

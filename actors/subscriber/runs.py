@@ -1,12 +1,13 @@
-"""Which worker has what, and who may start next. Pure.
+"""Runs: which worker has which records, and which lane starts next. Pure.
 
-A hop to a thread and back costs as much as many handlers do, so a run may hold the first records of several lanes, of one
-partition. How many is found out: twice as many after a run that was over at once, half as many after one that took its
-time. So handlers that wait get a record each and as many threads as there are, and those that do nothing cost no hop
-each. A record waits behind another key's for SLICE_MS at most: then what its worker has not begun is taken back.
+A hop to a thread and back costs as much as many handlers do, so a run may hold the first records of several lanes, of
+one partition. Its size adapts: it doubles after a run that ended at once and halves after one that took long. So
+handlers that wait get a record each and as many threads as there are, and handlers that return at once cost no hop
+each. A record waits behind another key's for SLICE_MS at most: then the records that its worker has not begun are taken
+back.
 
-A lane that has ended a process runs with nothing else in progress, and suspects run in halves (bisection.py); until that
-is over nothing else is started. With one worker nothing is ever in progress beside it.
+A lane that has ended a process runs with no other in progress, and suspects run in halves (bisection.py); until that is
+over no other lane starts. With one worker there is never a second record in progress.
 """
 
 import itertools
@@ -23,13 +24,13 @@ from .recovered_state import Memory, Suspect, spot_of
 
 RUN_RECORDS = 500
 POOL_RECORDS = 500
-"""In the runs of all workers together: fewer than the finished ones that the flight recorder remembers."""
+"""Most records in the runs of all workers together: fewer than the finished ones that the flight recorder keeps."""
 QUICK_MS = 2
 SLOW_MS = 10
 
 
 class Running:
-    """What a worker has."""
+    """The run of one worker."""
 
     def __init__(self, number: int, worker: int, now: int) -> None:
         self.number = number
@@ -37,7 +38,7 @@ class Running:
         self.started_ms = now
         self.records: list[Record] = []
         self._parts: list[tuple[Lane, int]] = []
-        """Whose they are, one lane after the other, and how many."""
+        """The lanes of the run, in order, and the number of records of each."""
 
     def add(self, lane: Lane, count: int) -> None:
         self._parts.append((lane, count))
@@ -52,13 +53,13 @@ class Running:
         return sum(count for each, count in self._parts if each is lane)
 
     def done(self, count: int) -> Iterator[tuple[Lane, int]]:
-        """Each lane, and how many of its records are among the first `count`."""
+        """Return each lane, and the number of its records among the first `count`."""
         for lane, taken in self._parts:
             yield lane, min(count, taken)
             count -= min(count, taken)
 
     def lane_at(self, tp: int) -> Lane:
-        """Whose record that is."""
+        """Return the lane of the record at this index."""
         for lane, taken in self._parts:
             if tp < taken:
                 return lane
@@ -66,7 +67,7 @@ class Running:
         raise IndexError(tp)
 
     def give_back(self, count: int) -> list[Lane]:
-        """The last `count` records; returns whose they were. Those of which nothing is left here are idle."""
+        """Give back the last `count` records; return their lanes. Lanes without a record left in the run are idle."""
         del self.records[len(self.records) - count :]
         lanes: list[Lane] = []
         while count:
@@ -94,11 +95,11 @@ class Runs:
         self._memory = memory
         self._breaker = breaker
         self._free = deque(range(concurrency))
-        """Workers, in turn."""
+        """Free workers, in turn."""
         self._concurrency = concurrency
         self._is_single = concurrency == 1
         self._size = RUN_RECORDS if self._is_single else 1
-        """How many records go with a run."""
+        """Current number of records in a run."""
         self._most = min(RUN_RECORDS, max(1, POOL_RECORDS // concurrency))
         self._suspects = {} if self._is_single else {each.spot: each for each in suspects}
         self._bisection = Bisection(self._suspects)
@@ -107,7 +108,7 @@ class Runs:
         self.running: dict[int, Running] = {}
 
     def next_lane(self) -> Lane | None:
-        """Who starts next; None while nobody may."""
+        """Return the lane that starts next; None if no lane may start."""
         if not (self._free and self._breaker.lets(len(self.running))):
             return None
         if not self._is_guarded:
@@ -126,7 +127,7 @@ class Runs:
         most = 1 if is_careful else self._size
         running.add(lane, lane.run_length(most, apart))
         if not (self._is_single or lane.attempts):
-            # The others are to have their share.
+            # Leave a share for the other workers.
             beside = min(most - len(running.records), self._partitions.waiting_count // self._concurrency)
             while len(running.records) < most and beside > 0:
                 other = self._partitions.next_beside(lane, apart)
@@ -155,31 +156,31 @@ class Runs:
         return running
 
     def dealt_with(self, record: Record) -> None:
-        """It is done, with a run or without one: nobody waits for its trial."""
+        """Clear a record that is done, with a run or without one: the bisection no longer waits for it."""
         self._bisection.clear(spot_of(record))
 
     def of_worker(self, worker: int) -> list[int]:
-        """The number of its run, if it has one."""
+        """Return the number of the worker's run, if it has one."""
         return [number for number, running in self.running.items() if running.worker == worker]
 
     def at_hand(self, lane: Lane) -> int:
-        """How many of the lane's records a worker has."""
+        """Return the number of the lane's records that a worker has."""
         return sum(running.count_of(lane) for running in self.running.values())
 
     def clear_suspects(self, key: TopicPartition, before: int | None = None) -> None:
-        """The partition is not this process's any more, or is done up to there."""
+        """Clear the suspects of a partition that is revoked, or those before the offset that is done."""
         for spot in list(self._bisection.suspects):
             if spot[:2] == key and (before is None or spot[2] < before):
                 self._bisection.clear(spot)
 
     def clear_void(self, key: TopicPartition, lineage: bytes) -> None:
-        """Suspects of another lineage are not to be tried: other records have their offsets."""
+        """Clear suspects of another lineage: other records have their offsets."""
         for spot in list(self._bisection.suspects):
             if spot[:2] == key and self._suspects[spot].lineage != lineage:
                 self._bisection.clear(spot)
 
     def isolate(self, lane: Lane) -> None:
-        """The lane's first record has an attempt behind it."""
+        """Run the lane alone from now on if its first record ended a process."""
         if lane.is_deadly:
             self._deadly.add(lane.number)
 
@@ -212,7 +213,7 @@ class Runs:
         return self._partitions.take(deadly) if not self.running else None
 
     def _suspect_in(self, lane: Lane) -> Spot | None:
-        """The first suspect among the lane's records; those before it are tried with it."""
+        """Return the first suspect among the lane's records; those before it are tried with it."""
         return next((spot_of(record) for record in lane.held if self._is_suspect(record)), None)
 
     def _is_suspect(self, record: Record) -> bool:

@@ -1,7 +1,8 @@
-"""How the subscriber's threads and its loop talk: orders one way, events the other, nothing shared. Impure.
+"""Communication between the subscriber's threads and its loop: effects one way, events the other, no shared state.
+Impure.
 
-The loop owns the machine; threads only do what they are ordered and post what came of it. Every event wakes the loop by a
-pipe it watches. A thread that fails fails the actor: its error is raised in the loop's thread.
+The loop owns the machine; threads only perform effects and post the results. Every event wakes the loop through a pipe
+it watches. A thread that fails fails the actor: its error is raised in the loop's thread.
 """
 
 import os
@@ -34,18 +35,18 @@ class Inbox:
         self._is_awake = False
 
     def fileno(self) -> int:
-        """Readable when there is something to take."""
+        """Return the descriptor that is readable when there are events."""
         return self._reader
 
     def post(self, event: Event) -> None:
         self._events.append(event)
-        # The loop clears the mark before it takes: whoever still finds it set appended in time to be taken.
+        # The loop clears the mark before it takes: a thread that still finds it set appended in time to be taken.
         if not self._is_awake:
             self._is_awake = True
             os.write(self._writer, b"\0")
 
     def take(self) -> list[Event]:
-        """What has been posted, in the order of posting."""
+        """Take the posted events, in the order of posting."""
         with suppress(BlockingIOError):
             os.read(self._reader, 4096)
         self._is_awake = False
@@ -57,9 +58,9 @@ class Inbox:
 
 
 class WorkThread:
-    """Does orders one after another; what each returns goes to the inbox.
+    """A thread that performs effects one after another; each result goes to the inbox.
 
-    A daemon, because it may be in code that never returns, which must not keep the process.
+    A daemon thread, because it may be in code that never returns, which must not keep the process alive.
     """
 
     def __init__(self, name: str, inbox: Inbox) -> None:

@@ -1,10 +1,10 @@
-"""The workers: they run the handler, each on its own thread, each record noted before and after. Impure.
+"""The workers: they run the handler, each on its own thread, and note each record before and after. Impure.
 
-The subscriber's hot path. Per record it makes no system call of its own but the reading of a clock.
+The subscriber's hot path. The only system call per record is the reading of a clock.
 
-What a handler publishes is sent when it has returned, and awaited at the end of the run: a record counts as done when
-what was made of it is durable. Under `exactly-once` nothing is sent here: it goes to the machine with Ran, and into the
-transaction that moves the offset.
+A handler's messages are sent when it has returned, and awaited at the end of the run: a record counts as done when its
+outputs are durable. Under `exactly-once` none are sent here: they go to the machine with Ran, and into the transaction
+that moves the offset.
 """
 
 from collections import deque
@@ -23,7 +23,7 @@ from .threads import Inbox, WorkThread
 Check = Callable[[Publication], None]
 Send = Callable[[Publication], Delivery]
 _UnderWay = tuple[dict[int, Sequence[Publication]], list[tuple[int, Delivery]]]
-"""By offset, what is left to a transaction; by place in the run, what was sent."""
+"""By offset, the messages left to a transaction; by index in the run, the messages sent."""
 
 
 class Workers:
@@ -39,8 +39,8 @@ class Workers:
         is_metered: bool = False,
         now_ms: Callable[[], int],
     ) -> None:
-        """`check` raises what a message that the handler publishes would be refused for; `send` publishes it, None
-        leaves that to a transaction. `is_metered`: say when the record at hand has begun, in CPU time.
+        """`check` raises the error a handler's message would be refused with; `send` publishes it, None leaves that to
+        a transaction. `is_metered`: record the CPU time at which the current record began.
         """
         self._handler = handler
         self._takes_context = takes_context(handler)
@@ -53,15 +53,15 @@ class Workers:
         self._began: list[tuple[int, float] | None] = [None] * concurrency
         self._under_way: list[_UnderWay] = [({}, [])] * concurrency
         self._left: list[deque[Record]] = [deque()] * concurrency
-        """By worker, what it has not begun with; taken one by one from both ends, which is safe between threads."""
+        """Each worker's records not begun yet; taken one by one from both ends, which is safe between threads."""
         self._threads = [WorkThread(f"planaria-handler-{number}", inbox) for number in range(concurrency)]
 
     def at_hand(self) -> list[tuple[int, tuple[int, float] | None]]:
-        """By worker, its thread, and the offset and the CPU time at which its record began, if it has one."""
+        """Return each worker's thread, and the offset and CPU time at which its record began, if it has one."""
         return [(thread.ident, began) for thread, began in zip(self._threads, self._began, strict=True)]
 
     def so_far(self, worker: int) -> SoFar:
-        """What its run, which is stuck, has made of the records before the one at hand."""
+        """Return the results of the worker's stuck run for the records before the one in progress."""
         published, sent = self._under_way[worker]
         undelivered = (at for at, delivery in list(sent) if not delivery.done() or delivery.exception())
         return SoFar(dict(published), next(undelivered, None))
@@ -71,7 +71,7 @@ class Workers:
         self._threads[order.worker].order(self._run, order)
 
     def recall(self, worker: int) -> int:
-        """Take back what the worker has not begun with; returns how many records."""
+        """Take back the records that the worker has not begun; return their number."""
         left, count = self._left[worker], 0
         with suppress(IndexError):
             while True:
@@ -80,7 +80,7 @@ class Workers:
         return count
 
     def stop(self) -> None:
-        """Start no further record, not even of the runs under way."""
+        """Start no further record, not even of the runs in progress."""
         self._is_stopping = True
 
     def _run(self, order: Run) -> Ran:
@@ -143,7 +143,7 @@ class Workers:
         return self._undelivered(order, sent) or Ran(order.number, done, published=published)
 
     def _undelivered(self, order: Run, sent: list[tuple[int, Delivery]]) -> Ran | None:
-        """Wait until what was sent is durable. The first record of which something is not has failed."""
+        """Wait until the sent messages are durable. The first record with a message that is not has failed."""
         for at, delivery in sent:
             error = delivery.exception()
             if error is not None:
@@ -153,7 +153,7 @@ class Workers:
     def _failed(
         self, order: Run, at: int, error: BaseException, published: dict[int, Sequence[Publication]]
     ) -> Ran:
-        """Charge the record at this place of the run."""
+        """Return the failure of the record at this index of the run."""
         verdict, record = verdict_of(error), order.records[at]
         attempt, handed, first_ms, last_ms = (1, 1, 0, 0)
         if at == 0:

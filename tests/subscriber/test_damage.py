@@ -38,8 +38,8 @@ def test_the_alarm_names_partition_and_offsets() -> None:
         Damaged((DAMAGE, Damage("A", 1, 3, None, "no codec"), Damage("A", 2, 0, 2, "rot", is_skipped=True)))
     )
     assert script.alarms == (
-        "damaged: A/0 offsets 5 to 8 cannot be read, and the group stands before them: segment 0 is damaged",
-        "damaged: A/1 offset 3 and what follows cannot be read, and the group stands before them: no codec",
+        "damaged: A/0 offsets 5 to 8 cannot be read, and the group is stopped before them: segment 0 is damaged",
+        "damaged: A/1 offset 3 and later records cannot be read, and the group is stopped before them: no codec",
         "damaged: A/2 offsets 0 to 1 were skipped: rot",
     )
     script.give(Damaged(()))
