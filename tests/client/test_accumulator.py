@@ -38,7 +38,7 @@ class Sealer:
         self.wake = threading.Event()
         self.accumulator = Accumulator(
             **(settings | options),
-            partitions_of=lambda _: 4,
+            partitions_of=lambda *_: 4,
             largest_batch_of=lambda _: LARGEST_BYTES,
             tp=lambda _: 0,
             notify=self.notify,

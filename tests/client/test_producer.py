@@ -117,6 +117,24 @@ def test_a_topic_created_meanwhile_is_found(broker: FakeBroker) -> None:
         timer.join()
 
 
+def test_a_partition_added_meanwhile_is_found(broker: FakeBroker) -> None:
+    with Client(broker.endpoint, metadata_timeout_ms=10_000) as client, client.producer() as producer:
+        producer.publish("T", b"0", partition=1).result(10)
+        before = broker.count("metadata")
+        found: list[int] = []
+
+        def publish() -> None:
+            found.append(producer.publish("T", b"1", partition=2).result(10).partition)
+
+        thread = threading.Thread(target=publish)
+        thread.start()
+        while broker.count("metadata") == before:
+            broker.do(lambda: None)
+        broker.add_partition("T")
+        thread.join(10)
+        assert found == [2]
+
+
 def test_a_partition_that_is_not_there(client: Client) -> None:
     with pytest.raises(ProtocolError, match="UNKNOWN_PARTITION"):
         client.producer().publish("T", b"1", partition=2)

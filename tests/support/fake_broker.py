@@ -106,6 +106,9 @@ class FakeBroker:
     def create_topic(self, topic: str, partitions: int = 1) -> None:
         self.do(lambda: self._create(topic, partitions, topics.TopicConfig()))
 
+    def add_partition(self, topic: str) -> None:
+        self.do(lambda: self._add_partition(topic))
+
     def kill_gateway(self) -> None:
         self.do(lambda: self._close("gateway"))
 
@@ -205,11 +208,16 @@ class FakeBroker:
             self._open(self._door(topic, partition), endpoint)
 
     def _create(self, topic: str, partitions: int, config: topics.TopicConfig) -> None:
-        self.counts[topic] = partitions
+        self.counts[topic] = 0
         self.configs[topic] = config
-        for partition in range(partitions):
-            self.partitions.setdefault((topic, partition), ModelPartition())
-            self._open_partition(topic, partition)
+        for _ in range(partitions):
+            self._add_partition(topic)
+
+    def _add_partition(self, topic: str) -> None:
+        partition = self.counts[topic]
+        self.counts[topic] += 1
+        self.partitions.setdefault((topic, partition), ModelPartition())
+        self._open_partition(topic, partition)
         self.version += 1
 
     def _serve(self, name: str) -> None:

@@ -133,13 +133,13 @@ class ClientHost(Host):
         reply: ReplyT = waiter.event.reply
         return reply
 
-    def partitions_of(self, topic: str, timeout_ms: int) -> int:
+    def partitions_of(self, topic: str, timeout_ms: int, least: int = 1) -> int:
         self.post(self._exchange, Wanted(topic))
         version: int | None = None
         while True:
             request = Metadata(topics=[topic], after_version=version, max_wait_ms=1_000 if version else 0)
             reply = self.call(GATEWAY, request, MetadataReply, timeout_ms=timeout_ms)
-            if reply.topics:
+            if reply.topics and len(reply.topics[0].partitions) >= least:
                 return len(reply.topics[0].partitions)
             version = reply.version
 

@@ -68,7 +68,7 @@ class Accumulator:
         batch_records: int,
         buffer_bytes: int,
         max_block_ms: int,
-        partitions_of: Callable[[str], int],
+        partitions_of: Callable[[str, int], int],
         largest_batch_of: Callable[[str], int],
         tp: Callable[[str], int],
         notify: Callable[[PartitionQueue], None],
@@ -78,7 +78,7 @@ class Accumulator:
         lingers: Lingers = "for a time",
         let_pass: Callable[[Gate], None] = Gate.open,
     ) -> None:
-        """`partitions_of(topic)` may block until the topic is known. `largest_batch_of(topic)`, in bytes, is what its
+        """`partitions_of(topic, least)` may block until so many are known. `largest_batch_of(topic)`, in bytes: what its
         partitions accept. `place(topic)` chooses the next partition for records without a key.
         `is_patient` says whether publishers wait for partitions that refuse for backpressure, or are refused themselves.
         `notify(lane)` tells the network thread that there is something to take, `notify_identified(batch)` hands it a
@@ -175,9 +175,9 @@ class Accumulator:
         if dedup_id is not None:
             headers = self._identify(headers, dedup_id)
             if partition is None and key is None:
-                partition = partition_for_dedup_id(dedup_id, self._partitions_of(topic))
+                partition = partition_for_dedup_id(dedup_id, self._partitions_of(topic, 1))
         if partition is None and key is not None:
-            partition = partition_for_key(key, self._partitions_of(topic))
+            partition = partition_for_key(key, self._partitions_of(topic, 1))
         elif partition is not None:
             self._check_partition(topic, partition)
         if dedup_id is not None:
@@ -213,7 +213,7 @@ class Accumulator:
 
     def _check_partition(self, topic: str, partition: int | None) -> None:
         """That there is such a topic, and such a partition of it."""
-        partitions = self._partitions_of(topic)
+        partitions = self._partitions_of(topic, 1 if partition is None else partition + 1)
         if partition is not None and not 0 <= partition < partitions:
             raise ProtocolError(ErrorCode.UNKNOWN_PARTITION, f"{topic!r} has no partition {partition}")
 

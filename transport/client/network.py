@@ -238,10 +238,13 @@ class Network:
         answered: Answered = waiter.event
         return answered
 
-    def partitions_of(self, topic: str, timeout_ms: int) -> int:
-        """How many partitions a topic has; asks the broker if it is new here. Raises UnknownTopic."""
+    def partitions_of(self, topic: str, timeout_ms: int, least: int = 1) -> int:
+        """How many partitions a topic has; asks the broker if it, or the last of `least`, is new here.
+
+        Raises UnknownTopic.
+        """
         known = self.directory.partition_count(topic)
-        if known is not None:
+        if known is not None and (known >= least or self.is_network_thread()):
             return known
         check_name("topic", topic)
         self.post(self._exchange, Wanted(topic))
@@ -253,9 +256,12 @@ class Network:
             request = Metadata(topics=[topic], after_version=version, max_wait_ms=wait_ms)
             left_ms = max(0, deadline - self.now_ms())
             reply = self.call(GATEWAY, request, MetadataReply, timeout_ms=left_ms)
-            if reply.topics:
-                return len(reply.topics[0].partitions)
+            found = len(reply.topics[0].partitions) if reply.topics else 0
+            if found >= least:
+                return found
             if self.now_ms() >= min(give_up_at, deadline):
+                if found:
+                    return found
                 raise UnknownTopic(topic)
             version = reply.version
 

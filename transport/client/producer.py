@@ -162,17 +162,20 @@ class Producer(Accumulator):
     def _largest_batch(self, topic: str) -> int:
         return self._network.directory.largest_batch_bytes(topic) or self._batch_bytes
 
-    def _count_partitions(self, topic: str) -> int:
-        return self.find(topic, self._metadata_timeout_ms)
+    def _count_partitions(self, topic: str, least: int = 1) -> int:
+        return self.find(topic, self._metadata_timeout_ms, least)
 
     def partitions_known(self, topic: str) -> int | None:
         """How many partitions the topic has, as far as is known without asking."""
         return self._network.directory.partition_count(topic)
 
-    def find(self, topic: str, timeout_ms: int) -> int:
-        """How many partitions the topic has. Raises UnknownTopic, DeliveryFailed when that is not known in time."""
+    def find(self, topic: str, timeout_ms: int, least: int = 1) -> int:
+        """How many partitions the topic has; waits a moment for as many as `least`.
+
+        Raises UnknownTopic, and DeliveryFailed when that is not known in time.
+        """
         try:
-            return self._network.partitions_of(topic, timeout_ms)
+            return self._network.partitions_of(topic, timeout_ms, least)
         except TimedOut as error:
             message = f"never sent, the partitions of {topic!r} are not known: {error.message}"
             raise DeliveryFailed(error.code, message, retriable=True) from error
