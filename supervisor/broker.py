@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, overload
+from typing import Any, Unpack, overload
 
 from ..transport.client.client import Client
 from ..transport.client.consumer import Consumer
@@ -21,6 +21,14 @@ from ..transport.client.options import REQUEST_TIMEOUT_MS
 from ..transport.client.producer import Producer
 from ..transport.client.share_consumer import ShareConsumer
 from ..transport.client.transactional import TransactionalProducer
+from ..transport.keywords import (
+    BrokerSettings,
+    ConsumerConfig,
+    ProducerConfig,
+    ShareConsumerConfig,
+    SubscriberConfig,
+    TopicSettings,
+)
 from ..transport.protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from ..transport.protocol.operations import KillReply, StatusReply
 from ..transport.protocol.topics import DescribeTopicReply
@@ -46,7 +54,11 @@ class Broker:
     """
 
     def __init__(
-        self, data_dir: str | os.PathLike[str] | None = None, *, endpoint: str | None = None, **settings: Any
+        self,
+        data_dir: str | os.PathLike[str] | None = None,
+        *,
+        endpoint: str | None = None,
+        **settings: Unpack[BrokerSettings],
     ) -> None:
         overrides: dict[str, Any] = {"log_file": LOG_FILE, **settings}
         if data_dir is not None:
@@ -90,7 +102,9 @@ class Broker:
         """The supervisor's process id; another one after it was killed and started again."""
         return self._keeper.started.pid
 
-    def create_topic(self, topic: str, partitions: int = 1, **config: Any) -> DescribeTopicReply:
+    def create_topic(
+        self, topic: str, partitions: int = 1, **config: Unpack[TopicSettings]
+    ) -> DescribeTopicReply:
         """Declare a topic: created when it is new, left as it is when it has at least so many partitions already.
 
         A setting of an existing topic that differs from `config` stays, and a warning in the log tells of it. Raises
@@ -142,22 +156,53 @@ class Broker:
         )
 
     @overload
-    def producer(self, *, transactional_id: str, **options: Any) -> TransactionalProducer: ...
+    def producer(
+        self, *, transactional_id: str, **options: Unpack[ProducerConfig]
+    ) -> TransactionalProducer: ...
 
     @overload
-    def producer(self, *, transactional_id: None = None, **options: Any) -> Producer: ...
+    def producer(self, *, transactional_id: None = None, **options: Unpack[ProducerConfig]) -> Producer: ...
 
-    def producer(self, **options: Any) -> Producer | TransactionalProducer:
-        found: Producer | TransactionalProducer = self.client.producer(**options)
-        return found
+    def producer(
+        self, *, transactional_id: str | None = None, **options: Unpack[ProducerConfig]
+    ) -> Producer | TransactionalProducer:
+        """Return a new producer, as `Client.producer` does."""
+        if transactional_id is None:
+            return self.client.producer(**options)
+        return self.client.producer(transactional_id=transactional_id, **options)
 
     def consumer(
-        self, group: str | None = None, topics: str | Sequence[str] = (), **options: Any
+        self, group: str | None = None, topics: str | Sequence[str] = (), **options: Unpack[ConsumerConfig]
     ) -> Consumer:
+        """Return a new consumer, as `Client.consumer` does."""
         return self.client.consumer(group, topics, **options)
 
-    def share_consumer(self, group: str, topics: str | Sequence[str], **options: Any) -> ShareConsumer:
+    def share_consumer(
+        self, group: str, topics: str | Sequence[str], **options: Unpack[ShareConsumerConfig]
+    ) -> ShareConsumer:
+        """Return a new member of a share group, as `Client.share_consumer` does."""
         return self.client.share_consumer(group, topics, **options)
+
+    @overload
+    def subscribe(
+        self,
+        group: str,
+        topic: str | list[str],
+        consumer: None = None,
+        *,
+        handler: Callable[..., object] | str,
+        workers: int = 1,
+        **options: Unpack[SubscriberConfig],
+    ) -> Subscription: ...
+
+    @overload
+    def subscribe(
+        self,
+        group: str,
+        topic: str | list[str],
+        consumer: str,
+        **options: Unpack[ConsumerConfig],
+    ) -> None: ...
 
     def subscribe(
         self,
@@ -168,13 +213,15 @@ class Broker:
         handler: Callable[..., object] | str | None = None,
         workers: int = 1,
         **options: Any,
-    ) -> "Subscription | None":
-        """Let a group have a topic.
+    ) -> Subscription | None:
+        """Subscribe a group to a topic or several.
 
         With a `handler` (a function, or `"module:function"`), `workers` supervised processes run it, with the options
-        of SubscriberOptions (delivery, retries, dead_letter, handler_timeout_ms). It is given a message, and a Context
-        to publish by if it takes two arguments. Without one, `consumer` names a
-        member in this program, whose messages `consume` returns.
+        of SubscriberConfig. It receives a message, and a Context to publish with if it takes two arguments. Returns the
+        Subscription when all processes are ready; raises InvalidSubscription or SubscriptionFailed.
+
+        Without a handler, `consumer` names a member in this program, with the options of ConsumerConfig, whose messages
+        `consume` returns. Raises InvalidOption, or PlanariaError when the name is taken.
         """
         topics = [topic] if isinstance(topic, str) else list(topic)
         if handler is not None:

@@ -104,7 +104,7 @@ def _consumer(
     topics: list[str],
     partitions: list[int],
     from_beginning: bool,
-    isolation: str,
+    isolation: Literal["read_committed", "read_uncommitted"],
 ) -> "Consumer":
     """Automatic commits cover what earlier polls returned, so nothing is committed that was not printed."""
     known = {summary.topic: summary.partitions for summary in client.list_topics(internal=True)}

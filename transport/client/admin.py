@@ -5,11 +5,12 @@ tried once; if that attempt has no answer, again in a way that takes the first o
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeVar, cast
+from typing import Literal, TypeVar, Unpack, cast
 
 from msgspec import structs
 
 from ..addresses import TopicPartition
+from ..keywords import QuotaSettings, TopicSettings
 from ..protocol.data import Fetch, FetchReply, Isolation, ListOffsets, ListOffsetsReply
 from ..protocol.delayed import CancelScheduled, ListScheduled, ListScheduledReply, ScheduledMessage
 from ..protocol.errors import ErrorCode, ProtocolError
@@ -67,7 +68,7 @@ class Admin:
     # Topics.
 
     def create_topic(
-        self, topic: str, partitions: int = 1, *, if_not_exists: bool = False, **config: Any
+        self, topic: str, partitions: int = 1, *, if_not_exists: bool = False, **config: Unpack[TopicSettings]
     ) -> DescribeTopicReply:
         """Create a topic; `config` takes the fields of TopicConfig, such as `retention_ms`.
 
@@ -104,7 +105,9 @@ class Admin:
             if error.code != ErrorCode.UNKNOWN_TOPIC:
                 raise
 
-    def alter_topic(self, topic: str, partitions: int | None = None, **config: Any) -> DescribeTopicReply:
+    def alter_topic(
+        self, topic: str, partitions: int | None = None, **config: Unpack[TopicSettings]
+    ) -> DescribeTopicReply:
         """Change a topic's configuration; partitions can grow, never shrink."""
         change = TopicConfigChange(**known(TopicConfigChange, config))
         return self._ask(AlterTopic(topic=topic, partitions=partitions, config=change), DescribeTopicReply)
@@ -239,7 +242,7 @@ class Admin:
 
     # Quotas.
 
-    def set_quota(self, client_id: str, **rates: int) -> None:
+    def set_quota(self, client_id: str, **rates: Unpack[QuotaSettings]) -> None:
         """Limit what a client id may do in a second; `rates` are fields of Quota, -1 takes one away.
 
         `client_id` "default" is for every client that has no quota of its own, each by itself. What is left out stays.

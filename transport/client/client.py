@@ -10,10 +10,11 @@ from contextlib import ExitStack
 from datetime import datetime, timedelta
 from time import monotonic
 from types import TracebackType
-from typing import Any, Self, overload
+from typing import Any, Self, Unpack, overload
 
 from ..batch import Headers
 from ..endpoints import DEFAULT_ENDPOINT
+from ..keywords import ConsumerConfig, ProducerConfig, ShareConsumerConfig
 from ..protocol.session import Hello, HelloReply
 from .admin import Admin
 from .asking import GATEWAY
@@ -88,15 +89,20 @@ class Client(Admin):
         )
 
     @overload
-    def producer(self, *, transactional_id: str, **options: Any) -> TransactionalProducer: ...
+    def producer(
+        self, *, transactional_id: str, **options: Unpack[ProducerConfig]
+    ) -> TransactionalProducer: ...
 
     @overload
-    def producer(self, *, transactional_id: None = None, **options: Any) -> Producer: ...
+    def producer(self, *, transactional_id: None = None, **options: Unpack[ProducerConfig]) -> Producer: ...
 
     def producer(
-        self, *, transactional_id: str | None = None, **options: Any
+        self, *, transactional_id: str | None = None, **options: Unpack[ProducerConfig]
     ) -> Producer | TransactionalProducer:
-        """A new producer, with a `transactional_id` one of transactions; `options` are the fields of ProducerOptions."""
+        """Return a new producer; with a `transactional_id` (1 to 256 characters), one that writes in transactions.
+
+        Raises InvalidOption for an unknown or wrong option, Closed when the client is closed.
+        """
         self._network.refuse_when_closed()
         options.setdefault("request_timeout_ms", self._request_timeout_ms)
         found = checked(ProducerOptions, {**options, "transactional_id": transactional_id})
@@ -109,9 +115,12 @@ class Client(Admin):
         return producer
 
     def consumer(
-        self, group: str | None = None, topics: str | Sequence[str] = (), **options: Any
+        self, group: str | None = None, topics: str | Sequence[str] = (), **options: Unpack[ConsumerConfig]
     ) -> Consumer:
-        """A new consumer, for one thread at a time; `options` are the fields of ConsumerOptions."""
+        """Return a new consumer, for one thread at a time, of a group's topics or of `partitions`.
+
+        Raises InvalidOption for an unknown or wrong option, Closed when the client is closed.
+        """
         self._network.refuse_when_closed()
         options.setdefault("request_timeout_ms", self._request_timeout_ms)
         options.setdefault("client_id", self._client_id)
@@ -120,8 +129,13 @@ class Client(Admin):
         consumer = Consumer(self._network, group, as_topics(topics), checked(ConsumerOptions, options))
         return self._network.keep(consumer)
 
-    def share_consumer(self, group: str, topics: str | Sequence[str], **options: Any) -> ShareConsumer:
-        """A member of a share group, to whom single records are locked; `options` are the fields of ShareOptions."""
+    def share_consumer(
+        self, group: str, topics: str | Sequence[str], **options: Unpack[ShareConsumerConfig]
+    ) -> ShareConsumer:
+        """Return a new member of a share group, to which single messages are locked until they are acknowledged.
+
+        Raises InvalidOption for an unknown or wrong option, Closed when the client is closed.
+        """
         self._network.refuse_when_closed()
         options.setdefault("request_timeout_ms", self._request_timeout_ms)
         check_name("group", group)

@@ -1,0 +1,136 @@
+"""A type checker accepts a right program, and finds a wrong option name and a wrong type in a wrong one."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RIGHT = """\
+from datetime import timedelta
+
+from planaria import Broker, Client, ConsumerConfig, Message, Subscription
+
+options: ConsumerConfig = {"auto_offset_reset": "earliest", "auto_commit": False}
+
+
+def handle(message: Message) -> None:
+    print(message.data)
+
+
+with Client("tcp://127.0.0.1:1", client_id="shop") as client:
+    client.create_topic("T", 3, retention_ms=1_000, cleanup="compact")
+    client.set_quota("shop", produce_bytes=1_000_000)
+    with client.producer(linger_ms=5, acks="all") as producer:
+        producer.publish("T", b"value", key="k", headers={"a": "b"}).result(1.0)
+    with client.producer(transactional_id="t") as writer, writer.transaction() as transaction:
+        transaction.publish("T", b"value", key="k")
+    client.publish("T", {"a": 1}, key="k", delay=timedelta(seconds=1))
+    with client.consumer("g", "T", **options) as consumer:
+        consumer.poll(1.0)
+    client.share_consumer("g", "T", acknowledge="implicit").close()
+with Broker("data", hang_timeout_ms=1_000, topic_defaults={"retention_ms": -1}) as broker:
+    subscription: Subscription = broker.subscribe("g", "T", handler=handle, retries=3, dead_letter="D")
+    broker.subscribe("g", "T", "c1", auto_commit=False)
+"""
+WRONG_NAMES = """\
+from planaria import Broker, Client
+
+with Client() as client:
+    client.producer(linger=5)
+    client.consumer("g", "T", autocommit=True)
+    client.share_consumer("g", "T", lock=5)
+    client.create_topic("T", retention=5)
+    client.alter_topic("T", retention=5)
+    client.set_quota("c", produce=5)
+with Broker(hang_timeout=5) as broker:
+    broker.producer(linger=5)
+    broker.consumer("g", "T", autocommit=True)
+    broker.share_consumer("g", "T", lock=5)
+    broker.create_topic("T", retention=5)
+    broker.subscribe("g", "T", handler=print, retry=5)
+    broker.subscribe("g", "T", "c1", autocommit=True)
+"""
+WRONG_TYPES = """\
+from planaria import Broker, Client
+
+with Client() as client:
+    client.producer(linger_ms="5")
+    client.consumer("g", "T", auto_offset_reset="earlist")
+    client.share_consumer("g", "T", lock_ms="5")
+    client.create_topic("T", cleanup="compacted")
+    client.alter_topic("T", retention_ms="5")
+    client.set_quota("c", produce_bytes="5")
+with Broker(hang_timeout_ms="5") as broker:
+    broker.producer(acks=2)
+    broker.consumer("g", "T", auto_commit="yes")
+    broker.share_consumer("g", "T", acknowledge="never")
+    broker.create_topic("T", retention_ms="5")
+    broker.subscribe("g", "T", handler=print, retries="5")
+    broker.subscribe("g", "T", "c1", isolation="none")
+"""
+CACHE = ("--cache-dir", str(ROOT / ".mypy_cache" / "programs"))
+Check = Callable[[str], set[int]]
+
+
+def mypy(folder: Path, program: Path) -> set[int]:
+    return lines_of(
+        program,
+        [sys.executable, "-m", "mypy", "--strict", "--config-file", str(ROOT / "pyproject.toml"), *CACHE],
+        folder,
+    )
+
+
+def pyright(folder: Path, program: Path) -> set[int]:
+    return lines_of(program, ["pyright"], folder)
+
+
+def lines_of(program: Path, command: list[str], folder: Path) -> set[int]:
+    """The lines in which a checker found something wrong."""
+    outcome = subprocess.run(
+        [*command, str(program)], cwd=folder, capture_output=True, text=True, timeout=170, check=False
+    )
+    assert outcome.returncode in (0, 1), outcome.stdout + outcome.stderr
+    found = {
+        int(line.split(":")[1])
+        for line in outcome.stdout.splitlines()
+        if program.name in line and " error: " in line.replace(" - error: ", " error: ")
+    }
+    assert bool(found) == bool(outcome.returncode), outcome.stdout + outcome.stderr
+    return found
+
+
+@pytest.fixture(scope="module", params=[mypy, pyright], ids=lambda checker: checker.__name__)
+def check(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Check:
+    checker = request.param
+    if checker is pyright and shutil.which("pyright") is None:
+        pytest.skip("pyright is not installed")
+    folder = tmp_path_factory.mktemp("programs")
+    (folder / "planaria").mkdir()
+    for part in ("__init__.py", "py.typed", "actors", "supervisor", "transport"):
+        (folder / "planaria" / part).symlink_to(ROOT / part)
+
+    def run(text: str) -> set[int]:
+        program = folder / "program.py"
+        program.write_text(text)
+        found: set[int] = checker(folder, program)
+        return found
+
+    return run
+
+
+def wrong_lines(text: str) -> set[int]:
+    """Every line of a wrong program that makes a call with a wrong option."""
+    return {number for number, line in enumerate(text.splitlines(), 1) if "=" in line and "(" in line}
+
+
+def test_a_right_program_passes(check: Check) -> None:
+    assert check(RIGHT) == set()
+
+
+@pytest.mark.parametrize("text", [WRONG_NAMES, WRONG_TYPES], ids=["names", "types"])
+def test_every_wrong_option_is_found(check: Check, text: str) -> None:
+    assert check(text) == wrong_lines(text)

@@ -1,0 +1,260 @@
+"""The options that programs pass by keyword, as types for editors and type checkers. Pure.
+
+Each TypedDict lists the keywords of one call. The Struct beside it checks the values when the call is made:
+
+    ProducerConfig        Client.producer, Broker.producer                  client.options.ProducerOptions
+    ConsumerConfig        Client.consumer, Broker.consumer                  client.options.ConsumerOptions
+    ShareConsumerConfig   Client.share_consumer, Broker.share_consumer      client.share_messages.ShareOptions
+    SubscriberConfig      Broker.subscribe with a handler                   subscription.SubscriberOptions
+    TopicSettings         create_topic, alter_topic                         protocol.topics.TopicConfigChange
+    QuotaSettings         Client.set_quota                                  protocol.quotas.QuotaChange
+    BrokerSettings        Broker                                            supervisor.config.BrokerConfig
+
+Every key is optional. tests/rules/test_keywords.py compares the fields and types with those of the Structs.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Literal, TypedDict
+
+from .addresses import TopicPartition
+
+
+class ProducerConfig(TypedDict, total=False):
+    """Options of a producer."""
+
+    acks: Literal[0, 1, "all"]
+    """Replicas that hold a batch before it is acknowledged: none, the leader, or all in sync. Default "all"."""
+    linger_ms: int
+    """Milliseconds a batch waits for more records, from 0. A caller that waits for a delivery ends the wait.
+    Default 5."""
+    batch_bytes: int
+    """Maximum size of a batch in bytes, from 1. Default 524,288."""
+    batch_records: int
+    """Maximum number of records in a batch, from 1. Default 10,000."""
+    buffer_bytes: int
+    """Maximum bytes of all full and unacknowledged batches, from 1. Default 33,554,432."""
+    max_block_ms: int
+    """Milliseconds `publish` waits for room in the buffer before it raises BufferFull, from 0. Default 60,000."""
+    delivery_timeout_ms: int
+    """Milliseconds until an unacknowledged message fails, from 1. Time under backpressure does not count.
+    Default 120,000."""
+    request_timeout_ms: int
+    """Milliseconds until a request without an answer is sent again, from 1. Default: the client's."""
+    compression: Literal["none", "zstd"]
+    """Codec of the batches; "zstd" needs the extra `planaria[zstd]`. Default "none"."""
+    on_backpressure: Literal["block", "raise"]
+    """When a partition refuses records because a group is too far behind: keep them and block when the buffer is full, or
+    raise Backpressure from `publish`. Default "block"."""
+    transaction_timeout_ms: int
+    """Milliseconds after which the broker aborts an open transaction, 100 to 900,000. Default 60,000."""
+
+
+class ConsumerConfig(TypedDict, total=False):
+    """Options of a consumer."""
+
+    partitions: Sequence[TopicPartition | tuple[str, int]] | None
+    """Partitions to read without a group's assignment. Default None: the group assigns them."""
+    auto_offset_reset: Literal["earliest", "latest", "error"]
+    """Start position without a committed offset or with one outside the log; "error" raises NoOffset or
+    OffsetOutOfRange. Default "latest"; "earliest" in `Broker.subscribe`."""
+    isolation: Literal["read_committed", "read_uncommitted"]
+    """"read_committed" leaves out records of open and aborted transactions. Default "read_committed"."""
+    auto_commit: bool
+    """Commit messages of earlier polls in the background and on close. Default True."""
+    auto_commit_interval_ms: int
+    """Milliseconds between automatic commits, from 0. Default 5,000."""
+    session_timeout_ms: int
+    """Milliseconds without a heartbeat after which the group removes the member, 100 to 1,800,000. Default 10,000."""
+    max_poll_interval_ms: int
+    """Milliseconds without a poll after which the consumer leaves the group, from 1. Default 300,000."""
+    fetch_max_bytes: int
+    """Maximum bytes of one fetch from one partition, from 1. Default 1,048,576."""
+    fetch_min_bytes: int
+    """Bytes a partition collects before it answers a fetch, from 0. Default 1."""
+    fetch_max_wait_ms: int
+    """Milliseconds a partition waits for `fetch_min_bytes`, 0 to 60,000. Default 500."""
+    prefetch_bytes: int
+    """Maximum bytes fetched ahead of `poll`, from 1. Default 16,777,216."""
+    on_assigned: Callable[[list[TopicPartition]], object] | None
+    """Called inside `poll` with partitions that were assigned. Default None."""
+    on_revoked: Callable[[list[TopicPartition]], object] | None
+    """Called inside `poll` before partitions are released; with `auto_commit`, after the commit. Default None."""
+    on_lost: Callable[[list[TopicPartition]], object] | None
+    """Called inside `poll` with partitions that are already lost. Default None: `on_revoked` is called."""
+    instance_id: str | None
+    """Name of a static member, which keeps its partitions over a restart within the session timeout; at least one
+    character. Default None."""
+    assignor: Literal["sticky", "range", "round_robin"] | None
+    """How the group's partitions are divided. Default None: "sticky", or the choice of the other members."""
+    client_id: str
+    """Name of the member in `describe_group`. Default: the client's."""
+    request_timeout_ms: int
+    """Milliseconds until a request raises TimedOut, from 1. Default: the client's."""
+
+
+class ShareConsumerConfig(TypedDict, total=False):
+    """Options of a share consumer."""
+
+    member_id: str | None
+    """Name of the member in the group, 1 to 256 characters. Default None: a random one."""
+    acknowledge: Literal["explicit", "implicit"]
+    """"implicit": a poll accepts the messages of the previous poll that were not acknowledged. Default "explicit"."""
+    lock_ms: int | None
+    """Milliseconds a message stays locked to this member, 100 to 3,600,000. Default None: the group's."""
+    renew: bool
+    """Renew locks in the background. Default True."""
+    max_poll_interval_ms: int
+    """Milliseconds after the last poll for which locks are renewed, from 1. Default 300,000."""
+    max_bytes: int
+    """Maximum bytes of the messages of one poll, 1 to 16,777,216. Default 16,777,216."""
+    request_timeout_ms: int
+    """Milliseconds until a request raises TimedOut, from 1. Default: the client's."""
+
+
+class SubscriberConfig(TypedDict, total=False):
+    """Options of a hosted subscription."""
+
+    delivery: Literal["at-most-once", "at-least-once", "exactly-once"]
+    """When offsets are committed: before the handler, after it, or with what it publishes. Default "at-least-once"."""
+    retries: int
+    """Retries of a failed record, from 0; at-most-once never retries. Default 5."""
+    backoff_ms: int | list[int]
+    """Milliseconds before the first retry, from 1, or a list of all waits. Default 1,000."""
+    backoff_factor: float
+    """Growth of the wait with each retry, 1 to 100. Default 2.0."""
+    backoff_max_ms: int
+    """Longest wait in milliseconds, from `backoff_ms`. Default 60,000."""
+    backoff_jitter: float
+    """Random share by which a wait varies, 0 to 1. Default 0.2."""
+    dead_letter: str | None
+    """Topic for records that failed all retries. Default None: they are parked and retried at the longest wait."""
+    retry_alarm_ms: int
+    """Milliseconds of failure after which `status` shows an alarm, from 1. Default 600,000."""
+    concurrency: int
+    """Records handled at a time by one process, 1 to 256; records of one key stay in order. Default 1."""
+    breaker_window: int
+    """Records that the circuit breaker looks at, 0 to 10,000; 0 turns it off. Default 20."""
+    breaker_share: float
+    """Share of failed records that opens the breaker, 0.01 to 1. Default 0.5."""
+    breaker_pause_ms: int
+    """First pause of the breaker in milliseconds, 1 to 60,000; it doubles up to a minute. Default 1,000."""
+    handler_timeout_ms: int | None
+    """Milliseconds that one record may take, from 1. Default None: no limit."""
+    cpu_limit: float | None
+    """Seconds of CPU time that one record may take, 0.1 to 86,400. Default None: no limit."""
+    memory_limit: int | None
+    """Bytes of memory a process may take beyond its start, from 16,777,216; Linux only. Default None: no limit."""
+    session_timeout_ms: int
+    """Milliseconds without a heartbeat after which the group removes the member, 100 to 1,800,000. Default 10,000."""
+    auto_offset_reset: Literal["earliest", "latest", "error"]
+    """Start position without a committed offset or with one outside the log. Default "earliest"."""
+    on_damage: Literal["stop", "skip"]
+    """At records that cannot be read: stop with an alarm, or continue after them. Default "stop"."""
+    max_records: int
+    """Maximum number of records per partition that wait for the handler, from 1. Default 10,000."""
+
+
+class TopicSettings(TypedDict, total=False):
+    """Configuration of a topic. The defaults are those of `topic_defaults` in the broker's configuration."""
+
+    retention_ms: int
+    """Milliseconds after which records are deleted; -1: never. Default 604,800,000 (7 days)."""
+    retention_bytes: int
+    """Bytes per partition above which the oldest records are deleted; -1: no limit. Default -1."""
+    segment_bytes: int
+    """Size of a segment file in bytes, 1,024 to 2,147,483,647. Default 134,217,728."""
+    segment_ms: int
+    """Age in milliseconds at which a segment is closed, from 100. Default 604,800,000 (7 days)."""
+    flush: str
+    """When appends are synced to disk: "batch" (before the acknowledgement), "interval:200ms", or "os".
+    Default "batch"."""
+    max_message_bytes: int
+    """Maximum size of a batch in bytes, 1 to 33,554,432. Default 1,048,576."""
+    max_timestamp_ahead_ms: int
+    """Milliseconds that a timestamp may be ahead of the broker's clock; -1: no limit. Default 3,600,000."""
+    max_records_per_batch: int
+    """Maximum number of records in a batch, from 20,000. Default 100,000."""
+    max_unpacked_bytes: int
+    """Maximum bytes of a batch after decompression, from 1,048,576. Default 67,108,864."""
+    cleanup: Literal["delete", "compact", "compact,delete"]
+    """Delete by retention, keep the newest record of each key, or both. Default "delete"."""
+    delete_retention_ms: int
+    """Milliseconds that a compacted topic keeps the empty value that deletes a key, from 0. Default 86,400,000."""
+    min_compaction_lag_ms: int
+    """Minimum age in milliseconds of records that compaction removes, from 0. Default 0."""
+    min_cleanable_ratio: float
+    """Share of the log not yet compacted at which compaction begins, 0 to 1. Default 0.5."""
+    dedup_window_ms: int
+    """Milliseconds for which a dedup id is remembered, 0 (off) to 86,400,000. Default 120,000."""
+    dedup_window_count: int
+    """Maximum number of dedup ids remembered per partition, 0 to 1,000,000. Default 100,000."""
+    max_backlog_messages: int
+    """Records per partition that the slowest live group may be behind before producers are refused; -1: no limit.
+    Default -1."""
+    max_backlog_bytes: int
+    """The same limit in bytes; -1: no limit. Default -1."""
+    backlog_group_timeout_ms: int
+    """Milliseconds after which a group without members and commits no longer counts, from 0. Default 600,000."""
+    retain_until_consumed: bool
+    """Keep records that some group has not committed, within the two limits below. Default False."""
+    retain_max_bytes: int
+    """Maximum bytes per partition kept for slow groups; -1: no limit. Default 10,737,418,240."""
+    retain_max_ms: int
+    """Maximum age in milliseconds of records kept for slow groups; -1: no limit. Default 2,592,000,000."""
+
+
+class QuotaSettings(TypedDict, total=False):
+    """Limits per second of a client id; -1 removes a limit, up to 2**53."""
+
+    produce_bytes: int
+    """Bytes per second of produce requests. Default: unchanged, first -1."""
+    fetch_bytes: int
+    """Bytes per second of fetch replies. Default: unchanged, first -1."""
+    produce_requests: int
+    """Produce requests per second. Default: unchanged, first -1."""
+    fetch_requests: int
+    """Fetch requests per second. Default: unchanged, first -1."""
+
+
+class BrokerSettings(TypedDict, total=False):
+    """Settings of an embedded broker: the keys of planaria.toml but `data` and `endpoint`."""
+
+    heartbeat_interval_ms: int
+    """Milliseconds between heartbeats of an actor, from 1. Default 500."""
+    hang_timeout_ms: int
+    """Milliseconds without progress after which a ready actor is restarted, from 1. Default 5,000."""
+    abort_grace_ms: int
+    """Milliseconds that it has to write its stack to the log before it is killed, from 1. Default 300."""
+    restart_intensity: int
+    """Restarts of an actor allowed in `restart_period_ms`, from 0; one more quarantines it. Default 5."""
+    restart_period_ms: int
+    """Milliseconds over which restarts are counted, from 1. Default 30,000."""
+    backoff_reset_ms: int
+    """Milliseconds that an actor is ready before its restart delay is reset, from 1. Default 1,000."""
+    quarantine_retry_ms: int
+    """Milliseconds after which a quarantined actor is restarted, from 0; 0: only by `revive`. Default 300,000."""
+    max_actors: int
+    """Maximum number of actors, from 0; 0: as many as the system's limits allow. Default 0."""
+    coordinator_idle_ms: int
+    """Milliseconds after which the coordinator of an idle group is stopped until used, from 0; 0: never.
+    Default 600,000."""
+    offsets_retention_ms: int
+    """Milliseconds after which unused offsets of an empty group are deleted; -1: never. Default -1."""
+    partition_idle_ms: int
+    """Milliseconds after which an idle partition is stopped until used, from 0; 0: never. Default 0."""
+    offsets_partitions: int
+    """Partitions of the internal offsets topic, 1 to 1,000; read when it is created. Default 4."""
+    delayed_partitions: int
+    """Partitions of the internal topic of delayed messages, 1 to 1,000; read when it is created. Default 2."""
+    disk_reserve_bytes: int
+    """Free bytes on the disk below which producers are refused, from 0. Default 134,217,728."""
+    transaction_coordinators: int
+    """Transaction coordinators, 1 to 250; read when their topic is created. Default 2."""
+    topic_defaults: TopicSettings
+    """Configuration of topics that are created without their own. Default: that of TopicSettings."""
+    log_level: Literal["debug", "info", "warning", "error"]
+    """Least severe level that is logged. Default "info"."""
+    log_format: Literal["text", "json"]
+    """Format of a log line. Default "text"."""
+    log_file: str
+    """File of the logs, relative to the data directory; empty: standard error. Default "logs/broker.log"."""
