@@ -1,4 +1,4 @@
-"""How often a partition has to look at its log because something in it grows old. Pure. Called by machine.py."""
+"""The intervals at which a partition checks its log for expired segments and records. Pure. Called by machine.py."""
 
 from ...transport.protocol.topics import TopicConfig
 
@@ -9,7 +9,7 @@ MIN_SLEEP_MS = 60_000
 
 
 def retention_check_ms(config: TopicConfig) -> int:
-    """Often enough that a short retention or segment age is kept to within a half."""
+    """Return a period short enough that a short retention or segment age is exceeded by at most half."""
     ages_ms = [age for age in (config.retention_ms, config.segment_ms) if age >= 0]
     return max(RETENTION_CHECK_MIN_MS, min([RETENTION_CHECK_MS, *(age // 2 for age in ages_ms)]))
 
@@ -20,7 +20,7 @@ def compaction_check_ms(config: TopicConfig) -> int:
 
 
 def longest_sleep_ms(config: TopicConfig, size_bytes: int) -> int | None:
-    """After how long a sleeping partition has to look; None for one in which nothing ages."""
+    """Return how long a partition may sleep before it has to check its log; None if nothing in it ages."""
     ages_ms = [config.segment_ms] if config.retention_ms >= 0 or "compact" in config.cleanup else []
     if "delete" in config.cleanup:
         ages_ms.append(config.retention_ms)

@@ -1,10 +1,10 @@
-"""From the batches of a Produce to what is appended, and the acknowledgements that wait for it.
+"""Appends: from the batches of a Produce to the appended batches and the acknowledgements that wait for them.
 
-Owns the log end as it will be when this turn's appends are written, and the requests that wait. A batch is judged
-(undamaged, small enough, a client's own kind, in its producer's order, of an identity not seen lately), stamped and
-given its offset here; the write itself is somebody else's, at the end of the turn. It succeeds or fails for the whole
-turn, so undoing takes two things: the end offset goes back, and the log takes back what the producers' states
-were told. Called by the partition's machine.
+Owns the log end as it will be when this turn's appends are written, and the requests that wait. A batch is validated
+(undamaged, small enough, of a kind that clients may send, in its producer's order, without a recent dedup id),
+stamped and given its offset here; the process writes it at the end of the turn. The write succeeds or fails for the
+whole turn, so undoing takes two steps: the end offset goes back, and the log reverts the producers' states. Called by
+the partition's machine.
 """
 
 from collections.abc import Sequence
@@ -45,24 +45,24 @@ from ..log.producers import Duplicate, ProducerStates
 from .replication import Watermarks
 
 BROKER_ATTRIBUTES = CONTROL | LOG_APPEND_TIME
-"""Only the broker writes such batches: a client that could would forge commits."""
+"""Only the broker writes such batches: a client that could write them would forge commits."""
 
 
 class Admission(Struct):
-    """What became of a request's batches: the new ones to append, one result for each, and when it is all there."""
+    """The outcome for a request's batches: the new ones to append, one result for each, and when all are in the log."""
 
     frames: list[Buffer]
     headers: list[BatchHeader]
     results: list[ProducedBatch]
     complete_at_offset: int = 0
-    """The request is as durable as its batches once a log holds everything below this."""
+    """The request is as durable as its batches once a log holds everything below this offset."""
 
 
 class PendingProduce(NamedTuple):
     sender: Sender
     acks: Acks
     results: list[ProducedBatch] | None
-    """None: markers, of which there is nothing to tell."""
+    """None: markers, which have no results."""
     complete_at_offset: int
 
 
@@ -72,9 +72,9 @@ class Appends:
         self._identities = producers.identities
         self._leader_epoch = leader_epoch
         self.log_end_offset = log_end_offset
-        """Where the next batch goes: the log's own end, and this turn's batches behind it."""
+        """The offset of the next batch: the log's own end plus this turn's batches."""
         self.bytes_written = 0
-        """By this incarnation, in all."""
+        """Total bytes written by this incarnation."""
         self.bytes_admitted = 0
         self._pending: list[PendingProduce] = []
 
@@ -82,7 +82,7 @@ class Appends:
         return len(self._pending)
 
     def admit(self, payload: Payload, config: TopicConfig, now: int, latest_ms: int = LATEST_MS) -> Admission:
-        """Judge, stamp and place each batch; one with a timestamp after `latest_ms` is refused."""
+        """Validate, stamp and place each batch; one with a timestamp after `latest_ms` is refused."""
         admission = Admission([], [], [])
         for frame in payload:
             judged = judge(frame, config)
@@ -112,18 +112,18 @@ class Appends:
         if dedup_id is not None:
             first_offset = self._identities.find(dedup_id, now)
         if first_offset is not None:
-            # Its first may be a moment old and not durable yet; then the repeat waits as long.
+            # The first attempt may be recent and not durable yet; then the repeat waits as long.
             return ProducedBatch(first_offset, True), first_offset + header.record_count
         if dedup_id is not None:
             self._identities.note(dedup_id, self.log_end_offset, now)
         return ProducedBatch(self._append(frame, header, admission, now)), self.log_end_offset
 
     def admit_markers(self, markers: Sequence[Marker], now: int, wall_ms: int) -> Admission:
-        """Place the markers that are not there yet, with the time of day as their timestamp."""
+        """Place the markers that are not in the log yet, with wall-clock time as their timestamp."""
         admission = Admission([], [], [])
         for each in markers:
             if self._has_ended(each):
-                # Its marker may be a moment old and not durable yet.
+                # Its marker may be recent and not durable yet.
                 admission.complete_at_offset = self.log_end_offset
                 continue
             frame = marker(each.producer_id, each.producer_epoch, each.committed, wall_ms)
@@ -132,14 +132,17 @@ class Appends:
         return admission
 
     def _has_ended(self, each: Marker) -> bool:
-        """Where nothing is open a marker is still needed once: it keeps out what comes late."""
+        """Return True if the transaction has ended and its marker is written.
+
+        Without an open transaction a marker is still needed once: it fences late batches.
+        """
         if self._producers.transactions.is_open(each.producer_id, each.producer_epoch):
             return False
         known = self._producers.get(each.producer_id)
         return known is not None and known.epoch > each.producer_epoch
 
     def _append(self, frame: Buffer, header: BatchHeader, admission: Admission, now: int) -> int:
-        """The batch's offset."""
+        """Place a batch and return its offset."""
         base_offset = self.log_end_offset
         placed = BatchHeader(base_offset, self._leader_epoch, *header[2:])
         self._producers.apply(placed, now)
@@ -152,12 +155,12 @@ class Appends:
         return base_offset
 
     def park(self, pending: PendingProduce) -> None:
-        """Let an acknowledgement wait. The turn's bound on requests bounds these too."""
+        """Park an acknowledgement. The turn's bound on requests bounds these too."""
         self._pending.append(pending)
 
     def written(self, log_end_offset: int) -> None:
-        """Everything admitted is in the log."""
-        assert log_end_offset == self.log_end_offset, "the log and its machine disagree about the end"
+        """Note that every admitted batch is in the log."""
+        assert log_end_offset == self.log_end_offset, "the log and its machine disagree on the end"
         self.bytes_written = self.bytes_admitted
 
     def release(self, watermarks: Watermarks) -> list[PendingProduce]:
@@ -171,7 +174,7 @@ class Appends:
         return released
 
     def failed(self, log_end_offset: int) -> list[PendingProduce]:
-        """Nothing of this turn was written: go back, and take out the requests that hoped for it."""
+        """Undo this turn, of which no batch was written, and take out the requests that depended on it."""
         self.log_end_offset = log_end_offset
         self.bytes_admitted = self.bytes_written
         lost = [pending for pending in self._pending if pending.complete_at_offset > log_end_offset]
@@ -180,7 +183,7 @@ class Appends:
 
 
 def judge(frame: Buffer, config: TopicConfig) -> BatchHeader | ErrorBody:
-    """The header of a batch that is fit, or why it is refused before its place in the log is even considered."""
+    """Return the header of a valid batch, or the refusal, before its place in the log is considered."""
     if len(frame) > config.max_message_bytes:
         return ErrorBody(
             ErrorCode.MESSAGE_TOO_LARGE,
@@ -198,7 +201,7 @@ def judge(frame: Buffer, config: TopicConfig) -> BatchHeader | ErrorBody:
 
 
 def fault_of(frame: Buffer, header: BatchHeader) -> str | None:
-    """What is wrong with an undamaged batch, as far as can be told without opening it."""
+    """Return the fault of an undamaged batch, as far as it can be determined without opening it."""
     if header.attributes & BROKER_ATTRIBUTES:
         return "control and log-append-time batches are the broker's own"
     if header.attributes & ~(CODEC_MASK | DEDUP | TRANSACTIONAL):
@@ -215,7 +218,7 @@ def fault_of(frame: Buffer, header: BatchHeader) -> str | None:
 
 
 def fault_of_contents(frame: Buffer, header: BatchHeader) -> str | None:
-    """Offsets are given by the header's count: one that the contents cannot back would tear a hole into them."""
+    """Check that the contents back the header's record count: otherwise the offsets would have a gap."""
     if header.attributes & CODEC_MASK == CODEC_NONE:
         is_backed = records_announced(memoryview(frame)[HEADER_BYTES:]) == header.record_count
         return None if is_backed else f"the batch says {header.record_count} records, its contents do not"
@@ -228,7 +231,7 @@ def fault_of_contents(frame: Buffer, header: BatchHeader) -> str | None:
 
 
 def excess_of(frame: Buffer, header: BatchHeader, config: TopicConfig) -> str | None:
-    """What the batch has too much of. Its size on the wire says little of what its readers have to do and hold."""
+    """Return the exceeded limit. A batch's size on the wire does not bound the work and memory of its readers."""
     if header.record_count > config.max_records_per_batch:
         return f"the batch has {header.record_count} records, the topic takes {config.max_records_per_batch}"
     stated_bytes = unpacked_bytes(frame, header) or 0

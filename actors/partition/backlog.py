@@ -1,14 +1,14 @@
-"""How far the slowest live group is behind, and whether producers are refused for it. Pure.
+"""The backlog of the slowest live group, and the refusal of producers because of it. Pure.
 
 Owns the readers (`readers.py`), the limits of the topic and the state between them:
 
     open      --a produce finds the backlog above max_backlog_*--> refusing     BACKPRESSURE, and an alarm
     refusing  --a report, a lapse or a new limit brings it to LOW_SHARE or below--> open
 
-A backlog of messages is counted in offsets, one of bytes in bytes of the log, from max(committed offset, log start): a
-deleted record is in no group's backlog. The process measures where a group stands (`MeasureBacklog`) when that has
-changed, and what is admitted since adds to it. A request is judged before it is admitted, so a backlog may exceed its
-limit by what one request brings. Called by the partition's machine; `refusal` runs with every produce.
+A backlog of messages is counted in offsets, one of bytes in bytes of the log, from max(committed offset, log start):
+a deleted record is in no group's backlog. The process measures a group's position (`MeasureBacklog`) when it has
+changed, and batches admitted since add to it. A request is checked before it is admitted, so a backlog may exceed its
+limit by the size of one request. Called by the partition's machine; `refusal` runs with every produce.
 """
 
 from typing import NamedTuple
@@ -24,7 +24,7 @@ from .readers import Readers
 
 LOW_SHARE = 0.8
 RETRY_AFTER_MS = 50
-"""What refused producers are told to wait."""
+"""The delay that refused producers are asked to wait."""
 SAVE_INTERVAL_MS = 1_000
 
 LAPSE_TIMER = "backlog_lapse"
@@ -32,7 +32,7 @@ SAVE_TIMER = "backlog_save"
 
 
 class Admitted(NamedTuple):
-    """Where the log ends once this turn is written, and how many bytes this incarnation has added by then."""
+    """The log end after this turn's writes, and the bytes that this incarnation will have added by then."""
 
     end_offset: int
     bytes: int
@@ -42,7 +42,7 @@ class Backlog:
     def __init__(
         self, topic_id: str, leader_epoch: int, readers: Readers, log_start_offset: int, log_end_offset: int
     ) -> None:
-        """The log's bounds when this start of the partition, `leader_epoch`, found it."""
+        """Take the log's bounds as this start of the partition, `leader_epoch`, found them."""
         self._topic_id = topic_id
         self._leader_epoch = leader_epoch
         self._found_end_offset = log_end_offset
@@ -56,7 +56,7 @@ class Backlog:
         self._is_saving = False
         self._slowest: tuple[str, int] | None = None
         self._bytes_mark: int | None = None
-        """What `bytes_admitted` was, or would have been, when the slowest group's position was admitted."""
+        """The value of `bytes_admitted`, possibly projected back, at which the slowest group's position was admitted."""
         self._is_refusing = False
 
     def configure(self, config: TopicConfig, admitted: Admitted, now: int) -> list[Effect]:
@@ -74,10 +74,10 @@ class Backlog:
 
     @property
     def is_saved(self) -> bool:
-        """Whether the file says all that is known of the groups."""
+        """True if the file contains the whole table of groups."""
         return self._readers.is_saved
 
-    # -- what coordinators say
+    # -- reports of coordinators
 
     def on_report(
         self, asked: Received, report: ReportProgress, admitted: Admitted, now: int
@@ -97,7 +97,7 @@ class Backlog:
         return [*effects, Reply(asked.sender, ReportProgressReply(is_urgent=is_urgent))]
 
     def on_lapse(self, admitted: Admitted, now: int) -> list[Effect]:
-        """A group without members has been silent for long enough."""
+        """Handle the lapse of a group that has had no members and no reports for long enough."""
         return self._look(admitted, now)
 
     def on_save_timer(self) -> list[Effect]:
@@ -109,7 +109,7 @@ class Backlog:
         return [SaveReaders(self._readers.encode())]
 
     def _look(self, admitted: Admitted, now: int) -> list[Effect]:
-        """Who is the slowest now, and what follows from it."""
+        """Find the slowest group and update the state."""
         before, self._slowest = self._slowest, None
         if self._is_limited:
             self._slowest = self._slowest_live(now)
@@ -126,7 +126,7 @@ class Backlog:
         return None if found is None else (found[0], max(found[1], self._log_start_offset))
 
     def on_log_start(self, log_start_offset: int, admitted: Admitted, now: int) -> list[Effect]:
-        """Records below this offset have been deleted."""
+        """Note that records below this offset have been deleted."""
         if log_start_offset == self._log_start_offset:
             return []
         self._log_start_offset = log_start_offset
@@ -143,7 +143,7 @@ class Backlog:
         return [Alarm("backlog", ())]
 
     def _is_above(self, share: float, admitted: Admitted) -> bool:
-        """Whether a backlog is larger than this share of its limit."""
+        """Return True if a backlog is larger than this share of its limit."""
         if self._slowest is None:
             return False
         messages, behind_bytes = self._behind(admitted)
@@ -156,14 +156,14 @@ class Backlog:
 
     @property
     def consumed_offset(self) -> int | None:
-        """What every group has committed past or lost, whether it is live or not; None when there is no group."""
+        """Return the offset that every group, live or not, has committed past or lost; None without groups."""
         consumed_offset = self._readers.consumed_offset
         return None if consumed_offset is None else max(consumed_offset, self._log_start_offset)
 
-    # -- what producers are told
+    # -- answers to producers
 
     def refusal(self, admitted: Admitted) -> tuple[ProtocolError | None, list[Effect]]:
-        """Why a request is refused now, if it is."""
+        """Return the reason why a request is refused now, if it is."""
         if self._slowest is None or not (self._is_refusing or self._is_above(1, admitted)):
             return None, []
         messages, behind_bytes = self._behind(admitted)

@@ -1,7 +1,7 @@
-"""What is known to be lost of a partition's log, and the alarm in `status` that says so. Pure.
+"""The known losses of a partition's log, and the alarm in `status` that reports them. Pure.
 
-Owns the list: what recovery found missing, and what readers have met since. A loss is forgotten once the log's start has
-passed it, for then nobody can ask for it. Called by the partition's machine.
+Owns the list: losses found by recovery, and losses that readers have met since. A loss is forgotten once the log's
+start has passed it, because it can no longer be requested. Called by the partition's machine.
 """
 
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from ...transport.machine import Effect
 from .effects import Alarm, Loss
 
 MAX_LOSSES = 10
-"""Shown in an alarm; further ones are told to whoever reads there."""
+"""Maximum number of losses in an alarm; readers still receive an error for the others."""
 
 
 class KnownDamage:
@@ -22,7 +22,7 @@ class KnownDamage:
         return bool(self._losses)
 
     def on_loss(self, loss: Loss) -> list[Effect]:
-        """A reader met it. Readers within one loss are told different beginnings of it; the first counts."""
+        """Record a loss that a reader met. Reads within one loss report different beginnings of it; the first counts."""
         known = self._losses.get(loss.next_offset)
         if (known is not None and known.offset <= loss.offset) or len(self._losses) >= MAX_LOSSES:
             return []

@@ -1,13 +1,14 @@
-"""Whether the disk has room to spare, and whether producers are refused for want of it. Pure.
+"""The disk's free space, and the refusal of producers while it is below the reserve. Pure.
 
 Owns the reserve and the state against it:
 
     open      --a measurement finds less than the reserve free--> refusing    STORAGE_FULL, and an alarm
-    refusing  --one finds RESUME_SHARE of the reserve free--> open
+    refusing  --a measurement finds RESUME_SHARE of the reserve free--> open
 
-The process measures (`MeasureDisk`). While open it does so when something is produced, at most every MEASURE_AFTER_MS and
-at least every MEASURE_AFTER_BYTES of it, or every sixteenth of a small reserve: so much may be written into it.
-While refusing a timer asks, so that nobody has to try in vain. Called by the partition's machine.
+The process measures (`MeasureDisk`). While open it does so when something is produced, at most every MEASURE_AFTER_MS
+and at least every MEASURE_AFTER_BYTES of it, or every sixteenth of a small reserve: at most this much may be written
+into it. While refusing, a timer measures, so that recovery needs no failing request. Called by the partition's
+machine.
 """
 
 from ...transport.machine import Effect, SetTimer
@@ -31,7 +32,7 @@ class DiskReserve:
         self._measured_bytes = 0
 
     def on_produce(self, bytes_admitted: int, now: int) -> tuple[ProtocolError | None, list[Effect]]:
-        """Why the request is refused, if it is; and a measurement, when one is due."""
+        """Return the reason why the request is refused, if it is; and a measurement, when one is due."""
         if not self._reserve_bytes or self._refusal is not None:
             return self._refusal, []
         if (

@@ -1,12 +1,12 @@
-"""Where a log begins to differ from what a reader knows of it. Pure.
+"""The offset at which a log begins to differ from the records that a reader has seen. Pure.
 
-A partition that was started again may lack records that readers have seen: with `flush = os` a power cut takes what the
-kernel had not written. Their offsets are given again, to other records. Leader epochs tell the two apart (the idea is
-KIP-320's): every start takes an epoch above all before it and stamps its batches with it, so whatever a reader saw
-in epoch E is of an epoch up to E, and what replaced it is of a later one.
+A partition that was started again may lack records that readers have seen: with `flush = os` a power cut loses data
+that the kernel had not written. Their offsets are assigned again, to other records. Leader epochs distinguish the two
+(as in KIP-320): every start takes an epoch above all earlier ones and stamps its batches with it, so every record
+that a reader saw in epoch E has an epoch up to E, and its replacement has a later one.
 
-A reader that has read up to `position` in epoch E lacks nothing when no batch before its position is of a later epoch
-and the log is at least so long. Otherwise the first batch of a later epoch is where it goes on.
+A reader that has read up to `position` in epoch E has missed no record when no batch before its position has a later
+epoch and the log is at least that long. Otherwise it continues at the first batch of a later epoch.
 """
 
 from collections.abc import Callable
@@ -21,10 +21,10 @@ def divergence(
     position: int,
     leader_epoch: int,
 ) -> int | None:
-    """The first offset that is not what the reader saw; None when everything before its position is.
+    """Return the first offset that differs from the reader's view; None when there is none before its position.
 
-    `header_at` finds the batch that holds an offset, or the next there is. Epochs rise with offsets, so this asks for the
-    logarithm of their number.
+    `header_at` finds the batch that holds an offset, or the next existing one. Epochs rise with offsets, so the
+    number of calls is logarithmic.
     """
     end = min(position, log_end_offset)
 

@@ -1,4 +1,4 @@
-"""What a partition's machine asks of its process, and what it hears back. Structs only, no behaviour.
+"""The effects of a partition's machine and the events that answer them. Structs only, no behaviour.
 
 effect                     performed                    answered by
 Append                     at the end of the turn       Appended | AppendFailed, one for all of a turn
@@ -28,7 +28,7 @@ from ...transport.protocol.topics import TopicConfig
 
 
 class Append(Struct, frozen=True):
-    """Put these batches, stamped, at the end of the log. All appends of a turn succeed or fail as one.
+    """Append these batches, stamped, to the log. All appends of a turn succeed or fail as one.
 
     `frames`, one after the other, are the bytes of the batches that `headers` describe; a batch may take several.
     """
@@ -38,57 +38,57 @@ class Append(Struct, frozen=True):
 
 
 class Sync(Struct, frozen=True):
-    """Make everything appended, this turn's batches included, survive a power failure."""
+    """Make every append, this turn's included, survive a power failure."""
 
 
 class Read(Struct, frozen=True):
-    """Read whole batches from the one that holds the offset asked for; none may reach past `up_to_offset`."""
+    """Read whole batches from the one that holds the requested offset; none may reach past `up_to_offset`."""
 
     asked: Received
     max_bytes: int
     up_to_offset: int
     is_final: bool
-    """Answer with whatever is found; a fetch that has not waited yet may be parked when it is too little."""
+    """Answer with any result; a fetch that has not waited yet may be parked when the result is too small."""
 
 
 class LookUp(Struct, frozen=True):
-    """Find the first offset whose record is as young as `timestamp_ms`."""
+    """Find the first offset whose record is at least as new as `timestamp_ms`."""
 
     asked: Received
     timestamp_ms: int
     is_committed: bool = False
-    """Whether records of aborted transactions are left out."""
+    """True to skip records of aborted transactions."""
 
 
 class Compare(Struct, frozen=True):
-    """Find out whether the fetch's reader has seen what the log holds before its offset (divergence.py)."""
+    """Check whether the fetch's reader has seen the present records before its offset (divergence.py)."""
 
     asked: Received
     leader_epoch: int
-    """Of the last partition that it read from."""
+    """The leader epoch of the partition that it last read from."""
 
 
 class DeleteBefore(Struct, frozen=True):
-    """Move the start of the log up to `offset`, for good."""
+    """Move the start of the log up to `offset` permanently."""
 
     asked: Received
     offset: int
 
 
 class ApplyRetention(Struct, frozen=True):
-    """Drop the segments that have grown too old or too many, but for what some group still has to read."""
+    """Drop the segments beyond retention by age or size, except for records that some group still has to read."""
 
     consumed_offset: int | None = None
 
 
 class CompactSlice(Struct, frozen=True):
-    """Do a little of compaction, if any is due: about what it takes to copy `budget_bytes`."""
+    """Compact a little, if compaction is due: about the work of copying `budget_bytes`."""
 
     budget_bytes: int
 
 
 class Checkpoint(Struct, frozen=True):
-    """Note how far the log is safe, so that a restart need not read it again. Losing it costs time only."""
+    """Record the recovery point, so that a restart need not read the log again. Losing it costs only time."""
 
 
 class Reconfigure(Struct, frozen=True):
@@ -96,23 +96,23 @@ class Reconfigure(Struct, frozen=True):
 
 
 class MeasureBacklog(Struct, frozen=True):
-    """How many bytes of the log lie at `offset` and after it?"""
+    """Measure the bytes of the log at and after `offset`."""
 
     offset: int
 
 
 class MeasureDisk(Struct, frozen=True):
-    """How much may still be written to the disk that the log is on?"""
+    """Measure the space left on the log's disk."""
 
 
 class SaveReaders(Struct, frozen=True):
-    """Replace the file of `readers.py`, before any reply leaves."""
+    """Replace the file of `readers.py`, before any reply is sent."""
 
     data: bytes
 
 
 class Alarm(Struct, frozen=True):
-    """What `status` shows of this partition from now on about one matter; empty when that is well."""
+    """Set the alarm that `status` shows for this partition on one subject; an empty text clears it."""
 
     about: str
     alarms: tuple[str, ...]
@@ -138,17 +138,17 @@ class Appended(Struct, frozen=True):
 
 
 class AppendFailed(Struct, frozen=True):
-    """There was no room: nothing of the turn's appends is in the log, which ends at `log_end_offset` as before."""
+    """The disk was full: none of the turn's appends is in the log, which still ends at `log_end_offset`."""
 
     error: ErrorBody
     log_end_offset: int
 
 
 class ReadDone(Struct, frozen=True):
-    """`batches` are whole and in order, from the one that holds the offset asked for, or the next there is.
+    """`batches` are whole and in order, from the one that holds the requested offset, or the next existing one.
 
-    Reading goes on at `next_offset`. Compaction leaves offsets out, so it may lie beyond the last batch, or have moved
-    without one.
+    Reading continues at `next_offset`. Compaction leaves offsets out, so it may lie beyond the last batch, or have
+    moved without one.
     """
 
     read: Read
@@ -157,13 +157,13 @@ class ReadDone(Struct, frozen=True):
 
 
 class ReadUnfinished(Struct, frozen=True):
-    """The offset lies in a long damaged stretch: part of it has been searched, and the same Read goes on."""
+    """Part of a long damaged stretch has been searched, and the same Read continues the search."""
 
     read: Read
 
 
 class LookedUp(Struct, frozen=True):
-    """`offset` is None when no record is that young."""
+    """`offset` is None when no record is that new."""
 
     asked: Received
     offset: int | None
@@ -171,14 +171,14 @@ class LookedUp(Struct, frozen=True):
 
 
 class Compared(Struct, frozen=True):
-    """`divergence` is the first offset that the reader has not seen as it is; None when there is none before its own."""
+    """`divergence` is the first offset at which the reader's view differs; None when there is none before its own."""
 
     asked: Received
     divergence: int | None
 
 
 class Trimmed(Struct, frozen=True):
-    """The log starts at `log_start_offset` now. `asked` is None when it was retention's doing."""
+    """The log now starts at `log_start_offset`. `asked` is None after retention."""
 
     log_start_offset: int
     size_bytes: int
@@ -186,14 +186,14 @@ class Trimmed(Struct, frozen=True):
 
 
 class Compacted(Struct, frozen=True):
-    """A slice is done. `is_more`: the next one has something to do at once."""
+    """A slice is done. If `is_more`, the next one has work to do at once."""
 
     is_more: bool
     size_bytes: int
 
 
 class BacklogMeasured(Struct, frozen=True):
-    """Of what is written; this turn's appends are not counted."""
+    """The measured backlog of written bytes, without this turn's appends."""
 
     behind_bytes: int
 
@@ -203,7 +203,7 @@ class DiskMeasured(Struct, frozen=True):
 
 
 class RequestFailed(Struct, frozen=True):
-    """A Read or DeleteBefore could not be done. `loss` is what it met, if it met damage."""
+    """A Read or DeleteBefore failed. `loss` is the damage it met, if any."""
 
     asked: Received
     error: ErrorBody
@@ -214,4 +214,4 @@ class MarkAsleep(Struct, frozen=True):
     """Note durably that the partition sleeps, for the next start of the broker."""
 
     wake_at_ms: int | None
-    """When it has to be woken at the latest; None: when somebody asks for it."""
+    """The latest time at which it must be woken; None: on the next request."""

@@ -1,14 +1,14 @@
-"""What becomes of a fetch: read, parked, or told that it asks for what is not there.
+"""Fetches: each is read, parked, or refused because its offset does not exist.
 
     offset                               answer
     below log_start_offset               OFFSET_OUT_OF_RANGE, naming the bounds
     below the high watermark             Read; parked if less than `min_bytes` is there and it may wait
     at the high watermark                parked; empty at once if it may not wait
     beyond the high watermark            OFFSET_OUT_OF_RANGE
-    read up to in an earlier epoch       LOG_TRUNCATED when what was read is not here any more (divergence.py)
+    read up to in an earlier epoch       LOG_TRUNCATED when those records are no longer here (divergence.py)
 
-For readers of committed records the last stable offset stands in the high watermark's place, but that what lies between
-the two is not out of range: it waits as if it were not there yet. They are told which transactions were aborted.
+For readers of committed records the last stable offset replaces the high watermark, except that offsets between the
+two are not out of range: such a fetch waits. The reply lists the aborted transactions.
 
 Owns the parked fetches and their timer. Pure; called by the partition's machine.
 """
@@ -36,7 +36,7 @@ class Fetches:
         transactions: Transactions,
         parked: ParkedFetches,
     ) -> None:
-        """`parked` is for readers of committed records; the others get a list of the same size."""
+        """Start without fetches. `parked` holds those of committed records; the others get a list of the same size."""
         self._topic_id = topic_id
         self._leader_epoch = leader_epoch
         self._watermarks = watermarks
@@ -45,20 +45,20 @@ class Fetches:
         self._uncommitted = ParkedFetches(parked.limit)
         self._stable_offset = self.last_stable_offset
         self._stable_bytes = 0
-        """What was visible when nothing was open last."""
+        """The number of visible bytes when last no transaction was open."""
         self._timer_at: int | None = None
         self._searching: list[Read] = []
         """Fetches of damaged stretches, each of a request that the turn's bounds and the client's own wait bound."""
 
     @property
     def is_busy(self) -> bool:
-        """Somebody waits for records, or for the end of a search."""
+        """True while a fetch waits for records or for the end of a search."""
         return bool(len(self._parked) or len(self._uncommitted) or self._searching)
 
     @property
     def last_stable_offset(self) -> int:
         stable_offset = self._transactions.last_stable_offset(self._watermarks.high_watermark)
-        # Retention may have taken the beginning of an open transaction: readers still start at the log's start.
+        # Retention may have deleted the beginning of an open transaction: readers still start at the log's start.
         return max(stable_offset, self._watermarks.log_start_offset)
 
     def on_fetch(self, asked: Received, now: int, visible_bytes: int) -> list[Effect]:
@@ -97,7 +97,8 @@ class Fetches:
     def on_read_done(self, done: ReadDone, now: int, visible_bytes: int) -> list[Effect]:
         asked, request = done.read.asked, fetch_of(done.read.asked)
         missing_bytes = min_bytes(request) - len(done.batches)
-        # A read that stopped early for a reason of its own (a segment's end) has more to come: then nothing is missing.
+        # A read that stopped early for a reason of its own (a segment's end) has more to return, so the fetch is not
+        # short.
         has_read_all = done.next_offset == done.read.up_to_offset
         if missing_bytes > 0 and has_read_all and not done.read.is_final:
             return self._park(asked, now, self._bytes_for(request, visible_bytes) + missing_bytes)
@@ -106,12 +107,12 @@ class Fetches:
         return [self._answer(asked, done.next_offset, [done.batches] if len(done.batches) else [])]
 
     def on_read_unfinished(self, read: Read, now: int) -> list[Effect]:
-        """The read meets much damage. Others have their turn before it goes on."""
+        """Continue a long search through damage later, after other requests have had their turn."""
         self._searching.append(read)
         return [SetTimer(SEARCH_TIMER, now)]
 
     def on_search_timer(self, now: int) -> list[Effect]:
-        """One of them goes on, so that a turn searches once whatever waits."""
+        """Continue one search, so that a turn searches once, however many fetches wait."""
         if not self._searching:
             return []
         read, *self._searching = self._searching
@@ -119,14 +120,14 @@ class Fetches:
         return [read, *again]
 
     def on_visible(self, visible_bytes: int) -> list[Effect]:
-        """The high watermark has moved."""
+        """Wake fetches after the high watermark has moved."""
         stable_offset = self.last_stable_offset
         awake = self._uncommitted.wake(visible_bytes)
         if stable_offset == self._watermarks.high_watermark:
             self._stable_bytes = visible_bytes
             awake += self._parked.wake(visible_bytes)
         elif stable_offset > self._stable_offset:
-            awake += self._parked.drain()  # by how many bytes nobody knows
+            awake += self._parked.drain()  # the number of bytes is unknown
         self._stable_offset = stable_offset
         return [effect for asked in awake for effect in self._read(asked, is_final=True)]
 
@@ -137,7 +138,7 @@ class Fetches:
         return effects + self._set_timer()
 
     def on_cancel(self, cancel: Received) -> list[Effect]:
-        """Drop waiting fetches that their asker waits for no more. Their timer, if it is set, fires in vain."""
+        """Drop waiting fetches that the requester has cancelled. Their timer, if it is set, has no effect."""
         self._parked.cancel(cancel)
         self._uncommitted.cancel(cancel)
         return []
@@ -148,7 +149,7 @@ class Fetches:
         return []
 
     def send_away(self, error: ProtocolError) -> list[Effect]:
-        """Answer all that wait."""
+        """Fail all waiting fetches."""
         waiting = self._parked.drain() + self._uncommitted.drain() + [read.asked for read in self._searching]
         self._searching = []
         return [Reply(asked.sender, error.body) for asked in waiting]
@@ -173,7 +174,7 @@ class Fetches:
         return effects + self._set_timer()
 
     def _set_timer(self) -> list[Effect]:
-        """One timer, at or before the earliest deadline: a fetch that is woken leaves it set, and it fires in vain."""
+        """Set one timer, at or before the earliest deadline. A woken fetch leaves it set; it then has no effect."""
         deadlines = (self._parked.next_deadline(), self._uncommitted.next_deadline())
         deadline = min((at for at in deadlines if at is not None), default=None)
         if deadline is None or (self._timer_at is not None and self._timer_at <= deadline):
@@ -229,11 +230,11 @@ def fetch_of(asked: Received) -> Fetch:
 
 
 def min_bytes(request: Fetch) -> int:
-    """What is worth waking for: no more than may be returned."""
+    """Return the number of bytes worth waking for: no more than may be returned."""
     return max(1, min(request.min_bytes, request.max_bytes))
 
 
 def wants_records(asked: Received) -> bool:
-    """Whether the records go into the header: as asked, else as the asker's encoding suggests."""
+    """True if the records go into the header: as requested, or by default as the requester's encoding suggests."""
     chosen = fetch_of(asked).format
     return chosen == "records" or (chosen is None and asked.sender.is_json)

@@ -1,8 +1,8 @@
-"""When an append is synced: what a topic's `flush` says, parsed.
+"""The flush policy of a topic, parsed: the time at which an append is synced.
 
 batch            at the end of every turn that appended, before anything is acknowledged
 interval:<time>  acknowledged once written, synced this long after the first write since the last sync
-os               acknowledged once written, synced by the kernel when it likes, with the next checkpoint, and with a roll
+os               acknowledged once written, synced by the kernel at any time, by the next checkpoint, and by a roll
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class FlushPolicy:
 
     @classmethod
     def parse(cls, flush: str) -> "FlushPolicy":
-        """From a TopicConfig's `flush`, whose pattern has been checked when the config was decoded."""
+        """Parse a TopicConfig's `flush`, whose pattern was checked when the config was decoded."""
         name, _, interval = flush.partition(":")
         if not interval:
             return cls(is_every_turn=name == "batch")

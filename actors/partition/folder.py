@@ -1,18 +1,18 @@
-"""The partition's folder is the one that the controller made for it, or the partition does not start. Pure.
+"""The check that a partition's folder is the one that the controller made for it. Pure.
 
-A folder that is missing would begin again at offset 0, and offsets that were given out would be given again; one of
-another topic would show records that were deleted. Called by `process.py` with what the folder's label says.
+If it fails the partition does not start: a missing folder would begin again at offset 0, and reuse offsets; one of
+another topic would show deleted records. Called by `process.py` with the contents of the folder's label.
 """
 
 from ...transport.protocol.errors import OperatorNeeded
 
 
 class PartitionLost(OperatorNeeded):
-    """The folder that the catalog knows is not there, or is not what was made."""
+    """The folder that the catalog names is missing, or is a different one."""
 
 
 def check_folder(tp: str, labelled_id: str | None, topic_id: str) -> None:
-    """`labelled_id` is the topic's id as the label has it; None without a label. Raises PartitionLost."""
+    """Check the folder. `labelled_id` is the topic's id in the label; None without a label. Raises PartitionLost."""
     if labelled_id is None:
         raise PartitionLost(
             f"{tp} was created and is missing, or its label is: bring it back from a backup, "

@@ -1,14 +1,14 @@
-"""When a partition without traffic falls asleep: after `idle_ms` without a request, unless there is work. Pure.
+"""The sleep of a partition without traffic: after `idle_ms` without a request, unless there is work. Pure.
 
-Owns the time of the last request, one timer, and whether compaction has still something to do. What else counts as work
-is the machine's to say. Called by machine.py.
+Owns the time of the last request, one timer, and the state of compaction. The machine defines which other work
+counts. Called by machine.py.
 
     awake  --idle timer, a request within idle_ms-->    awake, until idle_ms after that request
-    awake  --idle timer, work-->                        awake, looked at again after CHECK_MS
-    awake  --idle timer, neither-->                     asleep: retention looks once more, the process ends
+    awake  --idle timer, work-->                        awake, checked again after CHECK_MS
+    awake  --idle timer, neither-->                     asleep: retention runs once more, the process ends
     asleep --a call, or `longest_sleep_ms` have passed (ages.py)-->  awake
 
-As with groups there is nothing between awake and asleep (`coordinator/idleness.py`).
+As with groups there is no state between awake and asleep (`coordinator/idleness.py`).
 """
 
 from ...transport.machine import Effect, SetTimer
@@ -19,11 +19,11 @@ CHECK_MS = 5_000
 
 class Idleness:
     def __init__(self, idle_ms: int) -> None:
-        """`idle_ms` 0: never."""
+        """Set the idle time; `idle_ms` 0: never sleep."""
         self._idle_ms = idle_ms
         self._last_request = 0
         self.is_compacted = False
-        """Compaction has looked since the last write, and left nothing to do."""
+        """True if compaction has run since the last write, and has no more to do."""
 
     def start(self, now: int) -> list[Effect]:
         self._last_request = now
@@ -33,7 +33,7 @@ class Idleness:
         self._last_request = now
 
     def on_timer(self, is_working: bool, now: int) -> tuple[list[Effect], bool]:
-        """Effects, and whether it is time to sleep."""
+        """Return effects, and whether it is time to sleep."""
         due = self._last_request + self._idle_ms
         if now < due:
             return [SetTimer(IDLE, due)], False

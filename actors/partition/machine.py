@@ -1,24 +1,24 @@
-"""The partition's machine: decides what becomes of every request to one partition, and touches nothing.
+"""The partition's machine: handles every request to one partition, without any input or output.
 
 Owns the partition's offsets, its waiting requests and its timers. It must never read a clock, a file or a socket: it
 returns effects (`effects.py`), and `process.py` performs them. Called by the loop through `handle`.
 
     event                 decides
-    Produce               judge, stamp, place each batch: Append (and Sync); the acknowledgement waits
-    Appended              high watermark up; acknowledgements and fetches that waited for it leave
+    Produce               validate, stamp, place each batch: Append (and Sync); the acknowledgement waits
+    Appended              high watermark up; acknowledgements and fetches that waited for it are answered
     AppendFailed          the log is as it was before the turn; its produces are answered STORAGE_FULL
     WriteMarkers          Append the markers that are missing; answered when they are visible
     Fetch, ReadDone       `fetches.py`
     ListOffsets           `offset_queries.py`
     DeleteRecords         DeleteBefore, never beyond the high watermark
-    ReportProgress        `backlog.py`; by it a Produce is refused while a group is too far behind
-    DiskMeasured          `disk.py`; by it a Produce is refused while the disk's reserve is touched
-    ConfigurePartition    Reconfigure, and Sync if what was left to a timer may not wait any longer
+    ReportProgress        `backlog.py`: a Produce is refused while a group is too far behind
+    DiskMeasured          `disk.py`: a Produce is refused while the disk's reserve is in use
+    ConfigurePartition    Reconfigure, and Sync if appends left to a timer may no longer wait
     TimerFired            parked: expired fetches; sync: flush = interval; retention; compaction: CompactSlice;
                           checkpoint; idle: Sleep, if there is no work (`idleness.py`)
-    Compacted             the next slice soon if there is more to do, else a look later
-    Answered, Failed      `transaction_reports.py`: what a coordinator said of transactions that stay open
-    StopRequested         whoever waits for data is sent away; Stop once nobody waits for the disk
+    Compacted             the next slice soon if there is more to do, else later
+    Answered, Failed      `transaction_reports.py`: a coordinator's answer about transactions that stay open
+    StopRequested         waiting fetches fail; Stop once no request waits for the disk
 
 Durable before visible: under flush = batch an offset falls below the high watermark only by the Appended that follows the
 sync, so neither its acknowledgement nor a fetch can run ahead of the disk.
@@ -109,15 +109,15 @@ COMPACTION_TIMER = "compaction"
 
 CHECKPOINT_INTERVAL_MS = 5_000
 COMPACTION_SLICE_BYTES = 128 * 1024
-"""About a millisecond's work: what a request may have to wait for."""
+"""About a millisecond's work: the longest delay of a request."""
 COMPACTION_PAUSE_MS = 2
-"""Between two slices, so that compaction has a third of a busy partition's time at most."""
+"""Pause between two slices, so that compaction takes at most a third of a busy partition's time."""
 
 _NAMING_A_PARTITION = (Produce, Fetch, ListOffsets, DeleteRecords, ReportProgress, WriteMarkers)
 
 
 class PartitionMachine:
-    """One partition, led by this process. The log it speaks for is open and ends at `log_end_offset`."""
+    """One partition, led by this process. Its log is open and ends at `log_end_offset`."""
 
     def __init__(
         self,
@@ -214,7 +214,7 @@ class PartitionMachine:
         ]
 
     def _on_peer(self, _: PeerUp | PeerDown, __: int) -> list[Effect]:
-        return []  # whom it calls it calls again
+        return []  # the partition repeats its calls itself
 
     def _on_disconnected(self, gone: Disconnected, _: int) -> list[Effect]:
         return self._fetches.on_disconnected(gone.connection)
@@ -270,7 +270,7 @@ class PartitionMachine:
             effects += alarm
         if refusal is not None:
             return effects if request.acks == 0 else [*effects, Reply(asked.sender, refusal.body)]
-        # The later of the two clocks: nobody is shut out when the machine's clock is set back.
+        # The later of the two clocks: no producer is refused when the machine's clock is set back.
         latest = latest_ms(now + max(0, self._wall_offset_ms), self._config.max_timestamp_ahead_ms)
         admission = self._appends.admit(asked.payload, self._config, now, latest)
         effects += self._append(admission, self._flush.is_every_turn)
@@ -282,7 +282,7 @@ class PartitionMachine:
     def _on_write_markers(self, asked: Received, request: WriteMarkers, now: int) -> list[Effect]:
         admission = self._appends.admit_markers(request.markers, now, now + self._wall_offset_ms)
         pending = PendingProduce(asked.sender, "all", None, admission.complete_at_offset)
-        # Coordinators forget a transaction once its markers are written: whatever the topic's flush, they are synced.
+        # Coordinators forget a transaction once its markers are written, so they are synced under any flush policy.
         return self._append(admission, is_synced=True) + self._acknowledge_when_held(pending)
 
     def _append(self, admission: Admission, is_synced: bool) -> list[Effect]:
@@ -411,7 +411,7 @@ class PartitionMachine:
             *self._backlog.configure(self._config, self._admitted, now),
             Reply(asked.sender, Done()),
         ]
-        # From here on readers may rely on the new policy, for what was written under the old one as well.
+        # From here on readers may rely on the new policy, also for records written under the old one.
         if self._flush.is_every_turn:
             self._is_sync_due = False
             effects.append(Sync())

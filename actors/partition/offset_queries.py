@@ -1,4 +1,4 @@
-"""Answers `list_offsets`: by position from memory, by time from what the log finds. Pure. Called by machine.py."""
+"""Answers to `list_offsets`: by position from memory, by time from a search of the log. Pure. Called by machine.py."""
 
 from ...transport.machine import Effect, Received, Reply
 from ...transport.protocol.data import ListOffsets, ListOffsetsReply

@@ -1,9 +1,9 @@
 """Fetches that wait for data: bounded, woken by bytes, ended by time.
 
-Owns the waiting and nothing else: it reads no log and writes no reply. The machine parks a fetch that found too little,
-asks who is awake after every advance of the high watermark, and who has expired when its timer fires. When full, a
-fetch of the connection that has most waiting here, one of the longest waiting, makes room and is answered with what there
-is: an early, empty answer is never wrong, and no connection makes others poll in vain.
+Owns only the waiting: it reads no log and writes no reply. The machine parks a fetch that found too little, takes out
+the woken ones after every advance of the high watermark, and the expired ones when its timer fires. When the list is
+full, one of the oldest fetches of the connection with the most parked fetches is answered with the available data: an
+early, empty answer is never wrong, and no connection can force others to poll.
 """
 
 from collections import Counter
@@ -15,16 +15,16 @@ MAX_PARKED_FETCHES = 10_000
 
 
 class ParkedFetches:
-    """Waiting fetches in the order they came."""
+    """Waiting fetches in the order of arrival."""
 
     def __init__(self, limit: int = MAX_PARKED_FETCHES) -> None:
         self.limit = limit
         self._serial = 0
         self._waiting: dict[int, Received] = {}
         self._of_connection: dict[bytes, dict[tuple[bytes, ...], dict[int, None]]] = {}
-        """Serials by connection and by the whole route, of which each call of another actor has one."""
+        """Serials by connection and by the whole route; each call of another actor has its own route."""
         self._counts: Counter[bytes] = Counter()
-        # Both heaps may name a fetch that is gone; such entries are skipped when they surface.
+        # Both heaps may name a fetch that is no longer parked; such entries are skipped when they surface.
         self._by_bytes: list[tuple[int, int]] = []
         self._by_deadline: list[tuple[int, int]] = []
 
@@ -32,9 +32,9 @@ class ParkedFetches:
         return len(self._waiting)
 
     def park(self, asked: Received, deadline: int, wake_at_bytes: int) -> Received | None:
-        """Let a fetch wait until `wake_at_bytes` bytes have become visible in all, or until `deadline`.
+        """Park a fetch until `wake_at_bytes` bytes have become visible in total, or until `deadline`.
 
-        Returns the fetch that had to make room for it, if any.
+        Return the fetch that had to make room for it, if any.
         """
         evicted = self._evict() if len(self._waiting) >= self.limit else None
         self._serial += 1
@@ -44,28 +44,28 @@ class ParkedFetches:
         return evicted
 
     def wake(self, visible_bytes: int) -> list[Received]:
-        """Take out those whose bytes are there."""
+        """Take out the fetches whose bytes have become visible."""
         return self._take(self._by_bytes, visible_bytes)
 
     def expire(self, now: int) -> list[Received]:
-        """Take out those whose time is up."""
+        """Take out the fetches whose deadline has passed."""
         return self._take(self._by_deadline, now)
 
     def forget_connection(self, connection: bytes) -> None:
-        """Drop those of a connection that is gone."""
+        """Drop the fetches of a closed connection."""
         routes = self._of_connection.get(connection, {})
         for serial in [serial for serials in routes.values() for serial in serials]:
             self._leave(serial)
 
     def cancel(self, cancel: Received) -> None:
-        """Drop those that their asker waits for no more."""
+        """Drop the fetches that their requester has cancelled."""
         route = cancel.sender.route
         serials = self._of_connection.get(route[0], {}).get(route, ())
         for serial in [each for each in serials if cancel.cancels(self._waiting[each].sender)]:
             self._leave(serial)
 
     def drain(self) -> list[Received]:
-        """Take out all."""
+        """Take out all fetches."""
         drained = list(self._waiting.values())
         self._waiting.clear()
         self._of_connection.clear()
@@ -95,7 +95,7 @@ class ParkedFetches:
         while heap and heap[0][1] not in self._waiting:
             heappop(heap)
         if len(heap) > 2 * len(self._waiting) + 16:
-            # In place: whoever holds the heap must see it shrink. A sorted list is a heap.
+            # In place: every holder of the heap must see it shrink. A sorted list is a heap.
             heap[:] = sorted(entry for entry in heap if entry[1] in self._waiting)
 
     def _evict(self) -> Received:

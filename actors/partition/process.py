@@ -1,9 +1,9 @@
 """The partition's process: one log, one lock, one machine, and a loop around them.
 
-Owns the directory's lock for life and the open log. It decides nothing: it performs the machine's effects, gathers the
-appends of a turn into one write and one sync, and turns the log's errors into the machine's events. What the machine must
-not see crashes the actor: after a failed write or sync only a recovery can tell what is on the disk. Started by the
-supervisor through `main`.
+Owns the directory's lock for life and the open log. It makes no decisions: it performs the machine's effects, gathers
+the appends of a turn into one write and one sync, and turns the log's errors into the machine's events. Errors that
+the machine must not see crash the actor: after a failed write or sync only a recovery can determine the contents of
+the disk. Started by the supervisor through `main`.
 """
 
 import logging
@@ -81,23 +81,23 @@ from .readers import Readers, decode_readers
 _log = logging.getLogger(__name__)
 
 LOCK_WAIT_MS = 5_000
-"""How long a predecessor that is being killed may take to be gone."""
+"""The longest wait for a predecessor that is being killed."""
 
 
 @built_early
 class Arguments(msgspec.Struct, kw_only=True):
-    """What the child spec of a partition says."""
+    """The arguments in a partition's child spec."""
 
     topic: str
     partition: int
     topic_id: str
     config: TopicConfig
     directory: str
-    """Below the data directory, or absolute."""
+    """Relative to the data directory, or absolute."""
     disk_reserve_bytes: int = 0
-    """Producers are refused before less is free; 0: only when nothing is."""
+    """Producers are refused before less than this is free; 0: only when the disk is full."""
     idle_ms: int = 0
-    """After so long without traffic the partition sleeps; 0: never."""
+    """The partition sleeps after this time without traffic; 0: never."""
 
 
 class PartitionProcess(Actor):
@@ -125,7 +125,7 @@ class PartitionProcess(Actor):
         open_log: Callable[..., PartitionLog] = PartitionLog.open,
         lock_directory: Callable[[Path, int], DirectoryLock] = DirectoryLock,
     ) -> None:
-        """The last three are the operating system; tests give it another one."""
+        """Create the process. Tests replace the operating system through the last three arguments."""
         super().__init__(context)
         self._arguments = msgspec.convert(context.arguments, Arguments)
         self._open_log = open_log
@@ -157,7 +157,7 @@ class PartitionProcess(Actor):
         }
 
     def start(self) -> None:
-        """Raises PartitionLost, and LogLocked when another process keeps the directory."""
+        """Open the log. Raises PartitionLost, and LogLocked when another process holds the directory."""
         arguments = self._arguments
         directory = Path(self.context.data_directory) / arguments.directory
         label = partition_label_of(directory, self._files)
@@ -191,7 +191,7 @@ class PartitionProcess(Actor):
             readers=readers or Readers(),
             disk_reserve_bytes=arguments.disk_reserve_bytes,
             losses=[loss_of(loss) for loss in self._log.losses],
-            idle_ms=0 if lost else arguments.idle_ms,  # its alarm is to be seen
+            idle_ms=0 if lost else arguments.idle_ms,  # its alarm must stay visible
         )
         self._raise_alarm(Alarm("files", tuple(map(loss_of_companion, lost))))
         self.loop.dispatch(LogOpened())
@@ -200,7 +200,7 @@ class PartitionProcess(Actor):
         self._performers[type(effect)](effect)
 
     def end_turn(self) -> None:
-        """One write for all appends of the turn, one sync for all of the turn; then the machine hears of it."""
+        """Write all appends of the turn at once, sync once, and pass the result to the machine."""
         frames, headers, is_sync_wanted = self._frames, self._headers, self._is_sync_wanted
         self._frames, self._headers, self._is_sync_wanted = [], [], False
         if headers:
@@ -254,7 +254,7 @@ class PartitionProcess(Actor):
             return parse_header(batches) if len(batches) else None
 
         found = None
-        # What damage hides cannot be compared: whoever reads there is told of it.
+        # Records hidden by damage cannot be compared; reads there receive the error.
         with suppress(CorruptLog, SearchUnfinished):
             bounds = (log.log_start_offset, log.log_end_offset)
             found = divergence(header_at, *bounds, position, effect.leader_epoch)
@@ -313,7 +313,7 @@ def loss_of(error: CorruptLog) -> Loss:
 
 
 def log_config(config: TopicConfig) -> LogConfig:
-    """The part of a topic's configuration that its logs must know."""
+    """Return the part of a topic's configuration that its logs need."""
     return LogConfig(
         segment_bytes=config.segment_bytes,
         segment_ms=config.segment_ms,
@@ -332,5 +332,5 @@ def log_config(config: TopicConfig) -> LogConfig:
 
 
 def main(context: ActorContext) -> None:
-    """The entry that a child spec names."""
+    """Run the process; the entry that a child spec names."""
     run_actor(PartitionProcess(context), context)

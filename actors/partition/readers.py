@@ -1,12 +1,13 @@
-"""The groups that read this partition, and how far each has come: as their coordinators report it.
+"""The groups that read this partition, and their positions, as reported by their coordinators.
 
 Owns the table and its file `groups`, beside the log: `checked.py` with kind `PLGR`, its body a MessagePack map
-`{"readers": {group: [offset, first_seen_offset, epoch, has_members, heard_ms]}}`. The file may be older than the table by
-the commits of a second, never by a group or by an offset that went back: after a restart groups seem slower than they
-are, which loses nothing. Nobody has members after a restart until its coordinator says so. Called by `backlog.py`.
+`{"readers": {group: [offset, first_seen_offset, epoch, has_members, heard_ms]}}`. The file may be older than the
+table by the commits of a second, never by a group or by an offset that went back: after a restart groups seem slower
+than they are, which loses no records. After a restart no group has members until its coordinator reports some. Called
+by `backlog.py`.
 
-A group is *live* while it has members, and for a while after it was last heard of: after its last member left, or after a
-commit by one that needs no membership.
+A group is *live* while it has members, and for some time after its last report: after its last member left, or after
+a commit by a client that needs no membership.
 """
 
 from collections.abc import Iterator
@@ -23,9 +24,9 @@ class Reader(Struct, frozen=True, array_like=True):
     """One group."""
 
     offset: int
-    """Committed, or NOT_COMMITTED."""
+    """The committed offset, or NOT_COMMITTED."""
     first_seen_offset: int
-    """Where the log ended when it was first reported: what stands for its position until it commits."""
+    """The log end when the group was first reported: its assumed position until it commits."""
     epoch: int
     has_members: bool
     heard_ms: int
@@ -43,13 +44,13 @@ class Readers:
     def __init__(self, readers: dict[str, Reader] | None = None) -> None:
         self._readers = dict(readers or {})
         self.is_saved = True
-        """Whether the file says all that the table does."""
+        """True if the file contains the whole table."""
 
     def __len__(self) -> int:
         return len(self._readers)
 
     def report(self, report: ReportProgress, end_offset: int, now: int) -> bool:
-        """Take in what a coordinator says; whether it has to be saved before it is answered."""
+        """Record a coordinator's report; return True if it has to be saved before it is answered."""
         before = self._readers.get(report.group)
         if before is not None and report.epoch < before.epoch:
             return False
@@ -71,7 +72,7 @@ class Readers:
         return before is None or reader.offset < before.offset
 
     def bound(self, log_end_offset: int) -> None:
-        """The log has been found to end there: beyond it nobody has read what will be written."""
+        """Limit positions to the log's recovered end: no group has read the records that will be written there."""
         for name, reader in self._readers.items():
             if max(reader.offset, reader.first_seen_offset) > log_end_offset:
                 self._readers[name] = structs.replace(
@@ -82,23 +83,23 @@ class Readers:
                 self.is_saved = False
 
     def clear(self) -> None:
-        """Nobody needs to know any more; what is known grows old."""
+        """Forget all groups: they need not report any more, so their positions would grow stale."""
         self.is_saved = self.is_saved and not self._readers
         self._readers = {}
 
     def slowest(self, now: int, timeout_ms: int) -> tuple[str, int] | None:
-        """The live group that is farthest behind, and its position."""
+        """Return the live group that is farthest behind, and its position."""
         live = ((reader.position, name) for name, reader in self._live(now, timeout_ms))
         found = min(live, default=None)
         return None if found is None else (found[1], found[0])
 
     @property
     def consumed_offset(self) -> int | None:
-        """What every group has committed past; a group that has never committed may begin at the beginning."""
+        """Return the offset that every group has committed past; one that has never committed counts as 0."""
         return min((max(reader.offset, 0) for reader in self._readers.values()), default=None)
 
     def next_lapse(self, now: int, timeout_ms: int) -> int | None:
-        """When the next group without members is live no more."""
+        """Return the time at which the next group without members stops being live."""
         lapses = [
             reader.heard_ms + timeout_ms
             for _, reader in self._live(now, timeout_ms)
@@ -121,7 +122,7 @@ def _heard_ms(before: Reader | None, report: ReportProgress, now: int) -> int:
 
 
 def decode_readers(data: bytes | None, now: int) -> Readers | None:
-    """What the file says, as things are after a restart. None without a file, or with a damaged one."""
+    """Return the file's table in its state after a restart. None without a file, or with a damaged one."""
     found = decode_checked(_KIND, data, _File)
     if found is None:
         return None
