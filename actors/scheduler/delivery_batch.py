@@ -1,4 +1,4 @@
-"""The batch in which due messages arrive. Pure: messages in, bytes out."""
+"""The batch in which due messages are delivered. Pure: messages in, bytes out."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ SCHEDULED_FOR_HEADER = "scheduled-for"
 def delivery_batch(
     batch: Sequence[Found], now: int, producer_id: int, epoch: int, base_sequence: int, latest_ms: int
 ) -> bytes:
-    """A record without a time of its own has that of its delivery; `latest_ms` is the last that the topic takes."""
+    """Build the batch. A record without a timestamp gets the delivery time; `latest_ms` is the topic's maximum."""
     records: list[Record] = []
     for _, scheduled_id, message in batch:
         time_ms = now if message.timestamp_ms is None else min(message.timestamp_ms, latest_ms)

@@ -1,24 +1,24 @@
-"""One partition that messages are delivered to: what waits for it, and the one batch that is on its way. Pure.
+"""One target partition of deliveries: its waiting messages, and the one batch in flight. Pure.
 
-Owns the way of a batch from intent to delivery, and what is known of the partition. At most one batch is out, so the
-partition's memory of a producer's last batches always covers it. Called by moves.py, which gives it messages, calls in
-its name and records what it decides.
+Owns the path of a batch from intent to delivery, and the known state of the partition. At most one batch is in
+flight, so the partition's memory of a producer's last batches always covers it. Called by moves.py, which gives it
+messages, makes its calls and records its decisions.
 
     step          meaning                                                    ends by
-    idle          nothing is out                                             messages in the queue: intend
-    recording     a Moved is on its way into the log                         durable
+    idle          no batch is in flight                                      messages in the queue: intend
+    recording     a Moved is being appended to the log                       durable
     reading       the intent's contents are read again                       read: producing; some are gone: scanning
-    producing     the batch is out                                           answered: idle, and the end is recorded;
+    producing     the batch is sent                                          answered: idle, and the end is recorded;
                                                                              failed: waiting
     waiting       until the timer, or the partition is up, or the topic is   reading, or scanning when it may be there
                   there                                                      and the partition may not say so
     scanning      is the batch there?                                        found: naming; not there: dissolved
     naming        the delivered messages' ids are read again                 read: idle, and the end is recorded
 
-A batch that failed keeps its sequence, so a partition that has it answers with the first answer. That memory ends (a day
-of silence, a topic made anew, a refusal for another reason before the sequence is looked at); then the partition's log is
-searched from where the batch can be. What is not there is *dissolved*: the next epoch begins, and the messages are due
-again.
+A batch that failed keeps its sequence, so a partition that has it repeats the first answer. That memory ends (a day
+of silence, a recreated topic, a refusal for another reason before the sequence is checked); then the partition's log
+is searched from the first offset that the batch can have. A batch that is not found is *dissolved*: the next epoch
+begins, and the messages are due again.
 """
 
 from collections import deque
@@ -35,7 +35,7 @@ from .records import Intent, Moved, Target
 RETRY_MS = 100
 RETRY_MAX_MS = 1_000
 SURE_MS = 12 * 3600 * 1000
-"""For so long a partition surely knows a producer: half of what it keeps silent ones."""
+"""A partition certainly knows a producer for this long: half the time after which it forgets silent ones."""
 EPOCH_LIMIT = 2**15
 
 Step = Literal["idle", "recording", "reading", "producing", "waiting", "scanning", "naming"]
@@ -43,36 +43,36 @@ Step = Literal["idle", "recording", "reading", "producing", "waiting", "scanning
 
 class TargetQueue:
     def __init__(self, tp: TopicPartition, target: Target | None, flight: Sequence[int] = ()) -> None:
-        """`flight`: the entries of the target's intent."""
+        """Create a lane. `flight`: the entries of the target's intent."""
         self.tp = tp
         self.target = target
-        """As decided."""
+        """The target as decided, durable or not."""
         self.step: Step = "waiting" if flight else "idle"
         self.reason: str | None = "on its way when the scheduler was restarted" if flight else None
-        """Why nothing is delivered at the moment."""
+        """The reason why no message is delivered at the moment."""
         self.queue: deque[Found] = deque()
         self.held: deque[int] = deque()
         """Entries for which there was no room in the queue, or no use."""
         self.flight: list[int] = list(flight)
         self.batch: list[Found] = []
-        """The contents of the flight, when they are in memory."""
+        """The contents of the batch in flight, when they are in memory."""
         intent = target.intent if target is not None else None
         self.must_scan = intent is not None and len(flight) < len(intent.offsets)
-        """Whether the batch cannot be made again, or the partition would not say whether it has it."""
+        """True if the batch cannot be built again, or the partition could not report whether it has it."""
         self.is_slow = False
         self.call = 0
-        """Counts the calls made in its name; an answer to an earlier one is not heard."""
+        """The number of calls made for this lane; an answer to an earlier one is ignored."""
         self.delivered: tuple[str, ...] = ()
-        """What has been delivered and is not recorded as such."""
+        """Delivered messages that are not recorded as such yet."""
         self._delay_ms = RETRY_MS
 
     @property
     def takes_messages(self) -> bool:
-        """Whether there is a use for contents in memory."""
+        """True if the lane can use contents in memory."""
         return not self.is_slow and self.step not in ("waiting", "scanning")
 
     def intend(self, batch: list[Found], topic: CatalogTopic, now: int) -> Moved:
-        """The next batch is decided, and with it that the one before has been delivered."""
+        """Decide the next batch, which implies that the one before has been delivered."""
         assert self.step == "idle"
         assert not self.flight
         before = self._successor(topic, now)
@@ -91,14 +91,14 @@ class TargetQueue:
         return self.record()
 
     def record(self) -> Moved:
-        """What there is to say of the partition: what was delivered, what comes next."""
+        """Return the record of the partition: the delivered messages and the next intent."""
         assert self.step == "idle"
         self.step = "recording"
         delivered, self.delivered = self.delivered, ()
         return Moved(self.tp, self.target, delivered)
 
     def _successor(self, topic: CatalogTopic, now: int) -> Target:
-        """Under which epoch and sequence the next batch goes."""
+        """Return the target with the epoch and sequence of the next batch."""
         target = self.target
         if target is None:
             return Target(topic.topic_id, 0, 0, 0, now)
@@ -109,7 +109,7 @@ class TargetQueue:
         return target
 
     def may_repeat(self, topic: CatalogTopic | None, now: int) -> bool:
-        """Whether the partition will know the batch if it has it."""
+        """Return True if the partition will recognise the batch if it has it."""
         assert self.target is not None
         return (
             not self.must_scan
@@ -119,7 +119,7 @@ class TargetQueue:
         )
 
     def arrived(self, base_offset: int | None, delivered: tuple[str, ...]) -> None:
-        """The batch is in the partition's log, at an offset if that is known, with these messages."""
+        """Note that the batch is in the partition's log, at an offset if that is known, with these messages."""
         assert self.target is not None
         assert self.target.intent is not None
         from_offset = self.target.from_offset
@@ -136,7 +136,7 @@ class TargetQueue:
         self._end_flight()
 
     def dissolve(self) -> Moved:
-        """The batch is nowhere, and cannot come any more: its messages are due again once that is recorded."""
+        """Give up a batch that can no longer be written: its messages are due again once that is recorded."""
         assert self.target is not None
         self.target = Target(
             topic_id=self.target.topic_id,
@@ -157,7 +157,7 @@ class TargetQueue:
         self._delay_ms = RETRY_MS
 
     def failed(self, reason: str) -> int:
-        """Wait; for how long, in milliseconds."""
+        """Start waiting; return the delay in milliseconds."""
         self.step = "waiting"
         self.reason = reason
         self.batch = []
@@ -168,7 +168,10 @@ class TargetQueue:
 
 
 def _is_fresh(target: Target, now: int) -> bool:
-    """Not when it was decided in what is the future: the machine has booted since, and how long ago is unknown."""
+    """Return True if the target was decided recently.
+
+    A time in the future does not count: the machine has booted since, and the age is unknown.
+    """
     return 0 <= now - target.decided_ms <= SURE_MS
 
 

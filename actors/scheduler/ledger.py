@@ -1,7 +1,7 @@
-"""What a scheduler's records make: the pending messages, the targets, the producer id. Pure.
+"""The state built from a scheduler's records: the pending messages, the targets, the producer id. Pure.
 
-Called by the replay (`journal/replay.py`), record by record in the order of the log; what compaction may have dropped
-changes nothing, for each record speaks of its own key alone. The machine takes over what is here when that is done.
+Called by the replay (`journal/replay.py`), record by record in the order of the log. Compaction does not change the
+result, because each record concerns only its own key. The machine takes over the state at the end of the replay.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ from .records import (
 class SchedulerLedger:
     def __init__(self) -> None:
         self.elapsed_ms = 0
-        """When the replay began."""
+        """The time at which the replay began."""
         self.start = Start(NO_START, "")
         self.pending = PendingMessages()
         self.targets: dict[TopicPartition, Target] = {}
@@ -49,7 +49,7 @@ class SchedulerLedger:
         self.producer_id = None
 
     def read(self, header: BatchHeader, records: Sequence[Record]) -> None:
-        """Raises InvalidRecord."""
+        """Apply records. Raises InvalidRecord."""
         for offset, record in enumerate(records, header.base_offset):
             try:
                 self._read(record, offset, header.first_timestamp_ms)
@@ -57,7 +57,7 @@ class SchedulerLedger:
                 raise InvalidRecord(f"offset {offset} of __delayed cannot be read: {error}") from error
 
     def settle(self) -> None:
-        """Each record was applied as it came."""
+        """Do nothing: each record was applied as it came."""
 
     def _read(self, record: Record, offset: int, written_ms: int) -> None:
         key, value, _, headers = record

@@ -1,8 +1,7 @@
 """Pages of pending messages, read from the log in the order in which they were scheduled. Pure.
 
-Owns the pages that are being read. A page ends when it is full, when FETCHES_A_PAGE fetches have brought no more, or
-at the log's end; the next one goes on where it ended. Called by serving.py, which sees to it that what is told is
-durable.
+Owns the pages that are being read. A page ends when it is full, after FETCHES_A_PAGE fetches, or at the log's end;
+the next one continues there. Called by serving.py, which ensures that listed messages are durable.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,9 +23,9 @@ LIST = "list"
 FETCH_BYTES = 1024 * 1024
 FETCHES_A_PAGE = 4
 PAGE_BYTES = 512 * 1024
-"""Of keys and ids in one page."""
+"""Maximum bytes of keys and ids in one page."""
 MAX_PAGES = 16
-"""Pages that are being read; more are refused OVERLOADED."""
+"""Maximum number of pages being read; more are refused OVERLOADED."""
 
 
 class _Page(NamedTuple):
@@ -60,7 +59,7 @@ class Listing:
         self._last_number = 0
 
     def begin(self, sender: Sender, request: ListScheduled, offset: int) -> list[Effect]:
-        """Raises ProtocolError."""
+        """Begin a page. Raises ProtocolError."""
         if len(self._pages) >= MAX_PAGES:
             raise ProtocolError(ErrorCode.OVERLOADED, f"{MAX_PAGES} lists are being made already")
         self._last_number += 1
@@ -87,7 +86,7 @@ class Listing:
         return [self._fetch(number, page)]
 
     def _read(self, page: _Page, payload: Sequence[Buffer], now: int) -> tuple[_Page, bool]:
-        """The page with what was fetched, and whether it is full; then its offset is where to go on."""
+        """Add the fetched messages to the page; return it, and True if it is full (its offset is the next to read)."""
         for frame in payload:
             for header, batch in split(frame):
                 if header.next_offset <= page.offset or start_of(self._address, header) is None:

@@ -1,9 +1,9 @@
-"""The scheduler's machine: it replays its messages, serves them, moves what is due, and stops.
+"""The scheduler's machine: it replays its messages, serves them, delivers due ones, and stops.
 
 Owns the flush and the snapshot. The work is done by its parts: the phases and the replay with ledger.py, serving.py
 (requests), moves.py (deliveries), the watch of topics, the recorder. Run by process.py, and in tests by a simulator.
 
-A batch that is on its way at a stop is repeated by the next incarnation, as after a crash.
+A batch in flight at a stop is repeated by the next incarnation, as after a crash.
 """
 
 from ...transport.addresses import partition_address, scheduler_address
@@ -25,7 +25,7 @@ from .serving import REQUESTS, Answer, SchedulerRequests
 from .snapshot import Snapshot, encode_snapshot
 
 SNAPSHOT_RECORDS = 10_000
-"""Records after which the snapshot is renewed, or twice the pending messages if those are more."""
+"""A snapshot is taken after this many records, or after twice the pending messages if those are more."""
 
 __all__ = ["REQUESTS", "SchedulerMachine"]
 
@@ -41,9 +41,9 @@ class SchedulerMachine:
         snapshot: Snapshot | None = None,
         slept_ms: int = 0,
     ) -> None:
-        """Of partition `number` of the internal topic; there are so many schedulers in all.
+        """Create the machine of partition `number` of the internal topic, one of `schedulers`.
 
-        `slept_ms`: what the clock of delays is ahead of `now` when it starts.
+        `slept_ms`: the lead of the clock of delays over `now` at the start.
         """
         self._slept_ms = slept_ms
         self._topic = topic
@@ -133,7 +133,7 @@ class SchedulerMachine:
         more, producer_id = self._producer_ids.handle(event, now)
         effects += more
         if producer_id is not None:
-            # Messages are moved under it: chosen once in the life of the partition.
+            # Messages are delivered under it: it is chosen once in the life of the partition.
             self._serving.choose(producer_id)
         more, durable = self._recorder.handle(event, now)
         effects += more
@@ -159,10 +159,10 @@ class SchedulerMachine:
         return []
 
     def _flush(self, now: int) -> list[Effect]:
-        """One append is outstanding at a time; what is decided meanwhile gathers for the next."""
+        """Flush if no append is outstanding; later decisions wait for the next append."""
         if not self._recorder.is_idle:
             return []
-        # What is cancelled comes before what is moved: the one was decided with the other in mind.
+        # Cancellations precede moves, which were decided with them in mind.
         changes = [*self._serving.take(), *self._moves.take()]
         return self._recorder.flush(changes, now) if changes else []
 

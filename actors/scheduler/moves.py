@@ -1,10 +1,10 @@
-"""From due to delivered: reads due messages, brings each to its partition's lane, sends what has been recorded.
+"""Deliveries: reads due messages, routes each to its partition's lane, and sends recorded batches.
 
-Owns the lanes, the room for contents in memory and the messages whose topic cannot take them. Decides what is recorded
+Owns the lanes, the memory for contents and the messages whose topic cannot take them. Decides the changes to record
 (`take`), and sends a batch only when its intent is durable (`on_durable`). Called by machine.py. Pure.
 
     due --read--> routed to a lane: queue --intent recorded--> producing --answered--> recorded as delivered
-                  routed to a lane that takes nothing now: held by the lane, contents dropped
+                  routed to a lane that takes no messages now: held by the lane, contents dropped
                   no such topic or partition, or too large for it: parked until the topic changes
 """
 
@@ -42,13 +42,13 @@ from .scan import Scan, Wanted
 WINDOW_MESSAGES = 1_000
 """Due messages read at once."""
 READ_BYTES = 4 * 1024 * 1024
-"""And no more than about so much of them."""
+"""The approximate byte limit of one read."""
 MOVING_MESSAGES = 4_000
 MOVING_BYTES = 16 * 1024 * 1024
-"""Contents in memory; beyond, what is due is not read."""
+"""Limit of contents in memory; beyond it due messages are not read."""
 BATCH_MESSAGES = 1_000
 SLOW_MS = 250
-"""A batch that is not answered for so long keeps nobody else's messages out of memory."""
+"""A batch that is not answered for this long no longer keeps other lanes' messages out of memory."""
 PRODUCE_TIMEOUT_MS = 10_000
 
 MOVE, SCAN, RETRY, SLOW = "move", "scan", "retry", "slow"
@@ -65,7 +65,7 @@ class Moves:
         self._reading = reading
         self._topics: dict[str, CatalogTopic] | None = None
         self._intended: dict[int, TargetQueue] = {}
-        """Entries of the messages that may be in their partition already."""
+        """Entries of the messages that may already be in their partition."""
         self._lanes = {
             tp: TargetQueue(tp, target, flight) for tp, target, flight in _flights(targets, pending)
         }
@@ -73,9 +73,9 @@ class Moves:
             self._intended.update(dict.fromkeys(lane.flight, lane))
         pending.arrange(self._intended)
         self._busy: dict[TopicPartition, TargetQueue] = {}
-        """Lanes to look at."""
+        """Lanes to examine."""
         self._releasing: list[TargetQueue] = []
-        """Lanes that hold more than they have released, to be looked at after the next read."""
+        """Lanes that hold more than they have released, to be examined after the next read."""
         self._rereading: deque[TargetQueue] = deque()
         self._scans: dict[TopicPartition, Scan] = {}
         self._parked: dict[str, list[int]] = {}
@@ -86,29 +86,29 @@ class Moves:
         self._wake_ms: int | None = None
         self._ahead = WallClockStepped(0)
 
-    # What the machine asks
+    # Called by the machine
 
     def take(self) -> list[Change]:
-        """What has been decided since, to be recorded."""
+        """Return the decisions made since the last call, to be recorded."""
         decided, self._decided = self._decided, []
         return decided
 
     def withdraw(self, entry: int) -> bool:
-        """A message is to be cancelled: False when it may be in its partition already."""
+        """Try to cancel a message: False when it may already be in its partition."""
         lane = self._intended.get(entry)
         if lane is None:
             return True
         is_stuck = lane.step == "waiting" and self._topic(lane) is None
         if not is_stuck:
             return False
-        # Nothing is out, and the partition is gone. Should the topic come back, its log is searched all the same.
+        # No batch is in flight, and the partition is gone. If the topic comes back, its log is still searched.
         del self._intended[entry]
         lane.flight.remove(entry)
         lane.must_scan = True
         return True
 
     def reason_of(self, scheduled_id: str, message: Message) -> str | None:
-        """Why a due message is not delivered."""
+        """Return the reason why a due message is not delivered."""
         topic = (self._topics or {}).get(message.topic)
         if topic is None:
             return f"there is no topic {message.topic!r}" if self._topics is not None else None
@@ -118,10 +118,10 @@ class Moves:
         lane = self._lanes.get(TopicPartition(message.topic, _partition(message, topic)))
         return None if lane is None else lane.reason
 
-    # What happens
+    # Events
 
     def follow_clocks(self, ahead: WallClockStepped) -> None:
-        """Due times are compared with `now` and so much more from here on."""
+        """Use another lead of the wall clock: due times are compared with `now` plus this lead."""
         self._ahead = ahead
         self._wake_ms = None
 
@@ -171,7 +171,7 @@ class Moves:
         return []
 
     def advance(self, now: int) -> list[Effect]:
-        """Begin whatever can begin; asked after every event."""
+        """Begin all work that can begin; called after every event."""
         if self._topics is None or self.producer_id is None:
             return []
         busy, self._busy = self._busy, {}
@@ -241,7 +241,7 @@ class Moves:
         else:
             lane = self._lane(TopicPartition(topic.topic, _partition(message, topic)))
         self._busy[lane.tp] = lane
-        # What was held longer comes first.
+        # Longer held messages come first.
         if lane.takes_messages and not (lane.held and entry > lane.held[0]):
             lane.queue.append(found)
             self._hold([found])
@@ -249,7 +249,7 @@ class Moves:
             lane.held.append(entry)
 
     def _any_lane(self, topic: CatalogTopic) -> TargetQueue:
-        """The one whose turn it is with this read, or the next that takes messages."""
+        """Return the lane whose turn it is with this read, or the next that takes messages."""
         turn = self._turns[topic.topic]
         lanes = [
             self._lane(TopicPartition(topic.topic, (turn + step) % topic.partitions))
@@ -266,7 +266,7 @@ class Moves:
     # Lanes
 
     def _decide(self, lane: TargetQueue, now: int) -> None:
-        """What an idle lane does next."""
+        """Decide the next step of an idle lane."""
         topic = self._topic(lane)
         if topic is None:
             self._parked.setdefault(lane.tp[0], []).extend([*self._drained(lane), *lane.held])
@@ -288,7 +288,7 @@ class Moves:
             self._decided.append(lane.record())
 
     def _pick(self, lane: TargetQueue, topic: CatalogTopic) -> list[Found]:
-        """The next batch from the queue, as large as the topic takes."""
+        """Return the next batch from the queue, as large as the topic takes."""
         batch: list[Found] = []
         size_bytes = HEADER_BYTES
         while lane.queue and len(batch) < BATCH_MESSAGES:
@@ -361,7 +361,7 @@ class Moves:
         delay_ms = lane.failed(f"{error.code}: {error.message}")
         if isinstance(error.retry_after_ms, int):
             delay_ms = max(delay_ms, error.retry_after_ms)
-        # A refusal may speak of this attempt alone: an earlier one may be in the log.
+        # A refusal may concern this attempt alone: an earlier one may be in the log.
         lane.must_scan = lane.must_scan or not error.retriable
         return [CancelTimer((SLOW, lane.tp)), SetTimer((RETRY, lane.tp), now + delay_ms)]
 
@@ -392,7 +392,7 @@ class Moves:
             return [CancelTimer((RETRY, lane.tp)), *self._scan(lane)]
         return [CancelTimer((RETRY, lane.tp))]
 
-    # Looking for a batch
+    # Searching for a batch
 
     def _scan(self, lane: TargetQueue) -> list[Effect]:
         assert lane.target is not None
@@ -415,7 +415,7 @@ class Moves:
                 del self._scans[lane.tp]
                 lane.must_scan = True
                 return self._fail(lane, event.error, now)
-            verdict = "missing"  # the log ends before the batch could begin: it is another one
+            verdict = "missing"  # the log ends before the batch could begin: it is another log
         elif isinstance(event.reply, ListOffsetsReply):
             return [scan.on_begin(event.reply)]
         else:
@@ -448,7 +448,7 @@ class Moves:
         self._busy[lane.tp] = lane
 
     def _drained(self, lane: TargetQueue) -> list[int]:
-        """The entries of what waits in the queue, whose contents are dropped."""
+        """Empty the queue and return its entries; their contents are dropped."""
         self._let_go(lane.queue)
         entries = [found.entry for found in lane.queue]
         lane.queue.clear()
@@ -468,7 +468,7 @@ class Moves:
 def _flights(
     targets: dict[TopicPartition, Target], pending: PendingMessages
 ) -> Iterator[tuple[TopicPartition, Target, list[int]]]:
-    """Each target, and the entries of what is intended for it and still pending."""
+    """Return each target with the entries of its intent that are still pending."""
     intents = [target.intent for target in targets.values() if target.intent is not None]
     wanted = {offset for intent in intents for offset in intent.offsets}
     entries = {
@@ -487,7 +487,7 @@ def _partition(message: Message, topic: CatalogTopic) -> int:
 
 
 def _fault(scheduled_id: str, message: Message, topic: CatalogTopic) -> str | None:
-    """Why the topic as it is cannot take the message."""
+    """Return the reason why the topic in its present state cannot take the message."""
     if message.partition is not None and message.partition >= topic.partitions:
         return f"topic {topic.topic!r} has no partition {message.partition}"
     size_bytes = HEADER_BYTES + delivered_bytes(scheduled_id, message)

@@ -1,18 +1,18 @@
-"""Which messages are pending and when they are due; which ended a short while ago. Pure, and without their contents.
+"""The pending messages and their due times, and the recently ended ones. Pure, and without contents.
 
-Owns the index by id and two heaps by time. A message is one number here, `due << 64 | is_delay << 63 | offset`: a heap's
-order is that of the due times, and of the offsets where they are equal. The number is in the index and in a heap, one
-object for both: with its id's hash some 170 bytes a message. Ids are kept by 128 bits of BLAKE2b, so no two are taken
-for one.
+Owns the index by id and two heaps by time. A message is one number here, `due << 64 | is_delay << 63 | offset`: a
+heap's order is that of the due times, and of the offsets where they are equal. The number is in the index and in a
+heap, one object for both: with its id's hash some 170 bytes a message. Ids are stored as 128 bits of BLAKE2b, so two
+are never confused.
 
-One heap holds times of day, the other one the ends of delays. They are compared with two clocks (`Clocks`), and so a
-step of the time of day moves the one kind against the other.
+One heap holds wall-clock times, the other one the ends of delays. They are compared with two clocks (`Clocks`), so a
+step of the wall clock shifts one kind against the other.
 
     add -> waiting in a heap --take_due--> taken --put_back--> waiting
     any of them --withdraw--> decided to be cancelled: neither found nor delivered any more
     any of them --end--> ended, remembered for ENDED_KEPT_MS
 
-What was cancelled stays in its heap until it is due, or until the heaps are half of such.
+A cancelled message stays in its heap until it is due, or until half of the heaps' entries are cancelled.
 """
 
 from collections.abc import Container, Iterable, Iterator
@@ -24,11 +24,11 @@ from typing import NamedTuple
 from .records import Ending
 
 PENDING_LIMIT = 500_000
-"""Messages a scheduler holds, some 85 MB; beyond, scheduling is refused OVERLOADED."""
+"""Maximum messages of a scheduler, about 85 MB; beyond it scheduling is refused OVERLOADED."""
 ENDED_LIMIT = 100_000
-"""Ids of delivered and cancelled messages that are remembered; beyond, the oldest are forgotten."""
+"""Maximum remembered ids of delivered and cancelled messages; beyond it the oldest are forgotten."""
 ENDED_KEPT_MS = 600_000
-"""How long: a repeat whose answer was lost does not come later."""
+"""The time for which ids are remembered: a repeat after a lost answer does not come later."""
 STALE_SLACK = 1_000
 
 _DUE_SHIFT = 64
@@ -37,12 +37,12 @@ _OFFSET_MASK = _DELAY_BIT - 1
 
 
 class Clocks(NamedTuple):
-    """What due times are compared with, in the order of the heaps."""
+    """The clocks that due times are compared with, in the order of the heaps."""
 
     wall_ms: int
-    """The time of day."""
+    """The wall clock."""
     elapsed_ms: int
-    """The clock of delays: it never steps, and goes on while the machine sleeps."""
+    """The clock of delays: it never steps, and continues while the machine sleeps."""
 
 
 def entry_of(due_ms: int, offset: int, is_delay: bool) -> int:
@@ -58,7 +58,7 @@ def is_delay(entry: int) -> bool:
 
 
 def wait_ms(entry: int, clocks: Clocks) -> int:
-    """How long until it is due; negative when it is."""
+    """Return the time until the entry is due; negative when overdue."""
     return due_of(entry) - clocks[is_delay(entry)]
 
 
@@ -75,7 +75,7 @@ class PendingMessages:
         self._entries: dict[bytes, int] = {}
         self._withdrawn: dict[bytes, int] = {}
         self._heaps: tuple[list[int], list[int]] = ([], [])
-        """Times of day, and delays."""
+        """Wall-clock times, and delays."""
         self._ended: dict[bytes, tuple[int, Ending]] = {}
 
     def __len__(self) -> int:
@@ -87,23 +87,23 @@ class PendingMessages:
         self._push(entry)
 
     def restore(self, digest: bytes, entry: int) -> None:
-        """Add while the log is read; the heaps follow by `arrange`."""
+        """Add an entry during the replay; `arrange` builds the heaps later."""
         self._entries[digest] = entry
         self._ended.pop(digest, None)
 
     def arrange(self, taken: Container[int] = ()) -> None:
-        """Make the heaps of all that is pending but `taken`."""
+        """Build the heaps of all pending entries except `taken`."""
         self._fill(entry for entry in self._entries.values() if entry not in taken)
 
     def find(self, digest: bytes) -> int | None:
         return self._entries.get(digest)
 
     def is_live(self, digest: bytes, entry: int) -> bool:
-        """Whether this is the message that is pending under its id."""
+        """Return True if this message is the pending one under its id."""
         return self._entries.get(digest) == entry
 
     def withdraw(self, digest: bytes) -> None:
-        """It is cancelled, as soon as that is durable."""
+        """Take out a message whose cancellation is being made durable."""
         self._withdrawn[digest] = self._entries.pop(digest)
 
     def is_withdrawn(self, digest: bytes) -> bool:
@@ -118,17 +118,17 @@ class PendingMessages:
             del self._ended[next(iter(self._ended))]
 
     def ending(self, digest: bytes, now: int) -> Ending | None:
-        """How the message of an id ended, if that was a short while ago."""
+        """Return how the message with this id ended, if it ended recently."""
         self._forget(now)
         found = self._ended.get(digest)
         return None if found is None else found[1]
 
     def wait_ms(self, clocks: Clocks) -> int | None:
-        """How long until the next message is due, not more than 0 when one is; None when none waits."""
+        """Return the time until the next message is due, 0 or less when one is; None without messages."""
         return min((wait_ms(heap[0], clocks) for heap in self._heaps if heap), default=None)
 
     def take_due(self, clocks: Clocks, limit: int) -> list[int]:
-        """Those that have been due for longest first."""
+        """Take due messages, longest overdue first."""
         taken: list[int] = []
         while len(taken) < limit:
             heap = min(filter(None, self._heaps), key=lambda heap: wait_ms(heap[0], clocks), default=None)
@@ -142,7 +142,7 @@ class PendingMessages:
             self._push(entry)
 
     def sweep(self) -> None:
-        """Rid the heaps of the cancelled, if they are many."""
+        """Remove cancelled entries from the heaps, if they are many."""
         if sum(map(len, self._heaps)) > 2 * len(self._entries) + STALE_SLACK:
             live = frozenset(self._entries.values())
             self._fill([entry for entry in chain(*self._heaps) if entry in live])
@@ -158,17 +158,17 @@ class PendingMessages:
             heapify(heap)
 
     def entries(self) -> Iterator[tuple[bytes, int]]:
-        """Of all that has not ended."""
+        """Return the entries of all messages that have not ended."""
         return chain(self._entries.items(), self._withdrawn.items())
 
     def settle_endings(self, now: int) -> None:
-        """No ending lies ahead: the clock was set back before the machine booted, and names would be taken for long."""
+        """Limit all endings to now: after a clock that was set back before the boot, ids would stay taken too long."""
         for digest, (ended_ms, ending) in self._ended.items():
             if ended_ms > now:
                 self._ended[digest] = (now, ending)
 
     def endings(self) -> Iterator[tuple[bytes, tuple[int, Ending]]]:
-        """The oldest first."""
+        """Return the endings, oldest first."""
         return iter(self._ended.items())
 
     def _forget(self, now: int) -> None:

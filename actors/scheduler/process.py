@@ -25,7 +25,7 @@ from .snapshot import decode_snapshot
 class SchedulerArguments(msgspec.Struct):
     topic: str
     number: int
-    """Of the scheduler, and of its partition of the topic."""
+    """The number of the scheduler, and of its partition of the topic."""
     schedulers: int
 
 

@@ -1,8 +1,9 @@
 """The contents of pending messages, read back from the scheduler's partition of `__delayed`. Pure.
 
-Owns one job at a time: entries in, the messages found in the same order out. Neighbours in the log are read in one
-sweep, up to SWEEPS of them side by side. A job that meets more bytes than it may ends early, with what it found without
-a gap and the entries that are left. What compaction has dropped is not found: it was cancelled. Called by moves.py.
+Owns one job runs at a time: entries in, the messages found in the same order out. Neighbours in the log are read in one
+sweep, up to SWEEPS of them side by side. A job that exceeds its byte limit ends early, with the messages found before
+the first gap and the remaining entries. Messages dropped by compaction are not found: they were cancelled. Called by
+moves.py.
 """
 
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ GAP = 256
 
 
 class Unreadable(RuntimeError):
-    """The scheduler's own records cannot be read back."""
+    """The scheduler's own records cannot be read."""
 
 
 class Found(NamedTuple):
@@ -35,18 +36,18 @@ class Found(NamedTuple):
 
 
 class Job(NamedTuple):
-    """What was asked for, and what came of it."""
+    """A read request and its result."""
 
     purpose: Any
     found: list[Found]
     left: list[int]
-    """Entries that were not read: there was too much before them."""
+    """Entries that were not read because of the byte limit."""
 
 
 class Reading:
     def __init__(self, address: str, topic: str, partition: int, partition_address: str) -> None:
         self._address = address
-        """The scheduler's own: what others wrote does not count."""
+        """The scheduler's own id; records of other producers do not count."""
         self._topic = topic
         self._partition = partition
         self._partition_address = partition_address
@@ -54,7 +55,7 @@ class Reading:
         self._entries: Sequence[int] = ()
         self._found: dict[int, Found] = {}
         self._read_up_to: dict[int, int] = {}
-        """Sweep -> the position in its offsets."""
+        """Position in its offsets, by sweep."""
         self._sweeps: list[list[int]] = []
         self._next_sweep = 0
         self._size_bytes = 0
@@ -72,13 +73,13 @@ class Reading:
         return self._most_bytes is None or self._size_bytes < self._most_bytes
 
     def begin(self, purpose: Any, entries: Sequence[int], most_bytes: int | None = None) -> list[Effect]:
-        """`most_bytes`: of keys and values; None reads all, however much."""
-        assert self.is_idle, "one job at a time"
-        assert entries, "a job wants something"
+        """Begin a job. `most_bytes`: the limit for keys and values; None reads all."""
+        assert self.is_idle, "one job runs at a time"
+        assert entries, "a job needs at least one entry"
         self._purpose, self._entries = purpose, entries
         self._most_bytes = most_bytes
         self._found, self._size_bytes = {}, 0
-        # The first one begins a sweep, so that a job with much to read finds at least that.
+        # The first entry begins a sweep, so that a job with much to read finds at least that one.
         first = offset_of(entries[0])
         offsets = sorted(offset_of(entry) for entry in entries)
         self._sweeps = [
@@ -91,7 +92,7 @@ class Reading:
         return self._go_on()
 
     def handle(self, event: Event, now: int) -> tuple[list[Effect], Job | None]:
-        """Effects, and the job when it is done."""
+        """Return effects, and the job when it is done."""
         if isinstance(event, Answered | Failed) and isinstance(event.key, tuple) and event.key[0] == READ:
             self._in_flight -= 1
             if isinstance(event, Failed):
@@ -134,7 +135,7 @@ class Reading:
             for header, batch in split(frame):
                 if not wanted.isdisjoint(range(header.base_offset, header.next_offset)):
                     self._take(header, batch, wanted)
-        # At least one further, or what compaction has dropped would be asked for again and again.
+        # Advance by at least one, or a message dropped by compaction would be requested forever.
         reached = max(reply.next_offset, offsets[position] + 1)
         while position < len(offsets) and offsets[position] < reached:
             position += 1
@@ -180,7 +181,7 @@ class Reading:
 
 
 def _sweeps(offsets: Sequence[int]) -> list[list[int]]:
-    """The offsets, which rise, divided where they lie far apart."""
+    """Divide rising offsets where they lie far apart."""
     sweeps: list[list[int]] = []
     for offset in offsets:
         if not sweeps or offset - sweeps[-1][-1] > GAP:

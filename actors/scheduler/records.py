@@ -1,7 +1,8 @@
-"""The records of `__delayed`: everything a scheduler must remember, as changes by key.
+"""The records of `__delayed`: the durable state of a scheduler, as changes by key.
 
-Owns their form and its translation; knows nothing of who decides a change. The newest record of a key holds, nil deletes,
-so the topic may be compacted. Each partition has one scheduler, and what others write there is passed over.
+Owns their form and its translation, and is independent of the decisions. The newest record of a key holds, nil
+deletes, so the topic may be compacted. Each partition has one scheduler, and records of other producers there are
+skipped.
 
     record = key value headers                          key and value MessagePack
     key    = ["start"]                                  value = {epoch, starter}
@@ -10,8 +11,8 @@ so the topic may be compacted. Each partition has one scheduler, and what others
                                                                 `delivered` or `cancelled`
            | ["target", topic, partition]                       Target | nil
 
-The records of one change are in one batch: that a batch of messages has been delivered, each message's end, and the next
-batch that is intended for the same place.
+The records of one change are in one batch: the delivery of a batch of messages, each message's end, and the next
+batch that is intended for the same partition.
 """
 
 from collections.abc import Sequence
@@ -53,17 +54,17 @@ Key: TypeAlias = StartKey | ProducerKey | MessageKey | TargetKey
 
 
 class Message(Struct, frozen=True, array_like=True):
-    """What is to be delivered, where and when."""
+    """A message with its target and due time."""
 
     topic: str
     partition: int | None
-    """None: by key, and without a key any; decided when it is due."""
+    """None: by key, or any partition without a key; decided when it is due."""
     due_ms: int
-    """By the time of day; by the scheduler's `elapsed` clock where there is a `delay_ms`."""
+    """Wall-clock time, or the time of the scheduler's `elapsed` clock when there is a `delay_ms`."""
     delay_ms: int | None
-    """How long it is held back; None: until a time of day."""
+    """The delay; None: until a wall-clock time."""
     scheduled_at_ms: int
-    """The time of day."""
+    """Wall-clock time of scheduling."""
     key: bytes | None
     value: bytes | None
     headers: dict[str, str] | None
@@ -76,13 +77,13 @@ class Message(Struct, frozen=True, array_like=True):
 
     @property
     def announced_ms(self) -> int:
-        """For which time of day it was scheduled, by the clock as it was then."""
+        """Return the wall-clock time for which it was scheduled, by the clock at that time."""
         return self.due_ms if self.delay_ms is None else self.scheduled_at_ms + self.delay_ms
 
     def due_after(self, elapsed_ms: int) -> int:
-        """When it is due for a process that started at `elapsed_ms`: no later than its whole delay from then.
+        """Return the due time for a process that started at `elapsed_ms`: at most its whole delay later.
 
-        The clock by which it was written down may have been ahead of this one, if the machine has booted since.
+        The clock that it was recorded with may have been ahead of this one, if the machine has booted since.
         """
         return self.due_ms if self.delay_ms is None else min(self.due_ms, elapsed_ms + self.delay_ms)
 
@@ -92,22 +93,22 @@ class Message(Struct, frozen=True, array_like=True):
 
 
 class Intent(Struct, frozen=True, array_like=True):
-    """These messages, in this order, are one batch with this sequence, which may be on its way."""
+    """The decision to send these messages, in this order, as one batch with this sequence; it may be in flight."""
 
     base_sequence: int
     offsets: tuple[int, ...]
-    """Where the messages are in `__delayed`."""
+    """Offsets of the messages in `__delayed`."""
 
 
 class Target(Struct, frozen=True, array_like=True):
-    """What a scheduler remembers of a partition it delivers to."""
+    """A scheduler's state of a partition that it delivers to."""
 
     topic_id: str
     epoch: int
     next_sequence: int
-    """Behind the intent's batch, if there is one."""
+    """The sequence after the intent's batch, if there is one."""
     from_offset: int
-    """Everything that was delivered before the intent lies below."""
+    """Every batch delivered before the intent lies below this offset."""
     decided_ms: int
     intent: Intent | None = None
 
@@ -122,7 +123,7 @@ class Cancelled(Struct, frozen=True):
 
 
 class Moved(Struct, frozen=True):
-    """What was intended for a place has been delivered, and what comes next there."""
+    """The intended batch for a target has been delivered, and the next intent."""
 
     tp: TopicPartition
     target: Target | None

@@ -1,11 +1,11 @@
-"""Whether a batch is in a partition's log, for when the partition cannot be asked by repeating it. Pure.
+"""The search for a batch in a partition's log, used when the batch cannot simply be repeated. Pure.
 
-Reads from where the batch can be to the end, and then once more: what this scheduler sent before its first question at
-the end is taken in an earlier turn of the partition than the second, so it is durable or will never be. Of the batch what
-compaction has left counts as well. Called by moves.py.
+Reads from the first possible offset of the batch to the end, and then once more: the partition handles every request
+that this scheduler sent before its first fetch at the end in an earlier turn than the second fetch, so the batch is
+durable by then or will never be. A batch of which compaction has left only a part counts as well. Called by moves.py.
 
-    beginning --where the log begins--> reading --at its end--> confirming --still at its end--> missing
-                                        reading, confirming --a record of the batch--> found
+    beginning --the log's start--> reading --at its end--> confirming --still at its end--> missing
+                                   reading, confirming --a record of the batch--> found
 """
 
 from collections.abc import Sequence
@@ -59,7 +59,7 @@ class Scan:
         return Call(self._key, self._address, request, FetchReply)
 
     def on_fetched(self, reply: FetchReply, payload: Sequence[Buffer]) -> Verdict:
-        """`reading` asks for another fetch."""
+        """Handle a reply; the state `reading` asks for another fetch."""
         for frame in payload:
             for header, _ in split(frame):
                 if self._is_of_batch(header):

@@ -1,16 +1,16 @@
-"""What a scheduler answers: messages to be held back, lists of them, and those that are called off. Pure.
+"""The requests to a scheduler: to schedule, list and cancel messages. Pure.
 
-Owns the decisions that wait for the disk and which ids they name. A refusal is raised before anything has changed;
-success is told once it is durable. Called by machine.py, which flushes.
+Owns the decisions that wait for the disk and their ids. A refusal is raised before any state has changed; success is
+answered once it is durable. Called by machine.py, which flushes.
 
     request             durable state before            effect
     schedule            its id is pending, or was       answered as a duplicate, once the first is durable
-                        delivered a short while ago
+                        delivered recently
                         otherwise, also cancelled       Scheduled, in the log behind the cancellation
-    cancel_scheduled    pending, not on its way         Cancelled; from then on it is not delivered
-                        cancelled a short while ago     done
+    cancel_scheduled    pending, not in flight          Cancelled; from then on it is not delivered
+                        cancelled recently              done
                         otherwise                       UNKNOWN_SCHEDULED_ID
-    list_scheduled                                      a page, once all that was decided before is durable
+    list_scheduled                                      a page, once all earlier decisions are durable
 """
 
 from typing import TypeAlias
@@ -41,7 +41,7 @@ REQUESTS: tuple[type[Request], ...] = (Schedule, ListScheduled, CancelScheduled)
 
 
 class ParkedList(Struct, frozen=True):
-    """A list that waits until what it tells is durable."""
+    """A list request that waits until the messages it lists are durable."""
 
     sender: Sender
     request: ListScheduled
@@ -60,15 +60,18 @@ class SchedulerRequests:
         self._recorder = recorder
         self._decided: list[Change] = []
         self._undurable: dict[bytes, list[bool]] = {}
-        """Messages without an offset yet, by the hash of their id, in the order of their decisions; False: cancelled
-        already. A name that was cancelled is free at once, so there may be several."""
+        """Messages without an offset yet, by the hash of their id, in the order of their decisions; False: already
+        cancelled.
+
+        A cancelled id may be reused at once, so there may be several.
+        """
 
     def take(self) -> list[Change]:
         decided, self._decided = self._decided, []
         return decided
 
     def choose(self, producer_id: int) -> None:
-        """Messages are moved under this id from now on."""
+        """Deliver messages under this producer id from now on."""
         self._decided.append(ProducerChosen(producer_id))
 
     def on_request(self, event: Received, now: int) -> list[Effect]:
@@ -90,7 +93,7 @@ class SchedulerRequests:
         raise AssertionError(f"{request!r} is not for a scheduler")
 
     def on_durable(self, durable: Durable[Change, Answer], now: int) -> list[Effect]:
-        """Messages have their offsets, and the answers that waited go."""
+        """Note the offsets of durable messages, and send the answers that waited."""
         effects: list[Effect] = []
         for offset, change in offsets_of(durable):
             if isinstance(change, Scheduled):
@@ -142,7 +145,7 @@ class SchedulerRequests:
         self._decided.append(Cancelled(scheduled_id))
 
     def _is_undurable(self, digest: bytes) -> bool:
-        """Whether the latest message of an id is scheduled, and not durable yet."""
+        """Return True if the latest message of an id is scheduled, and not durable yet."""
         return digest in self._undurable and self._undurable[digest][-1]
 
     def _list(self, sender: Sender, request: ListScheduled) -> list[Effect]:
@@ -184,7 +187,7 @@ def _message(record: ScheduleRecord, clocks: Clocks) -> Message:
 
 
 def offsets_of(durable: Durable[Change, Answer]) -> list[tuple[int, Change]]:
-    """Each change with the offset of its first record."""
+    """Return each change with the offset of its first record."""
     found: list[tuple[int, Change]] = []
     offset = durable.mark.base_offset
     for change in durable.changes:

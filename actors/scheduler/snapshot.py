@@ -1,7 +1,7 @@
-"""The snapshot of a scheduler: a cache of what its records make, so that a restart need not read all of them. Pure.
+"""The snapshot of a scheduler: a cache of its state, so that a restart need not read all records. Pure.
 
-Owns the file's layout. A snapshot is verified or thrown away, never repaired; the replay throws it away as well when the
-log does not have the batch it was taken after. Contents of messages are not in it. Big-endian:
+Owns the file's layout. A snapshot is verified or discarded, never repaired; the replay also discards it when the log
+does not have the batch it was taken after. It contains no message contents. Big-endian:
 
      0 magic "PLDS" | 4 version u16 = 2 | 6 reserved u16 | 8 length u32 (of the body) | 12 crc32c u32 (of the body)
     16 body: MessagePack map {mark: {base_offset, crc32c}, taken_at_ms, start: {epoch, starter}, producer_id,
@@ -32,7 +32,7 @@ _HEAD = struct.Struct(">4sHHII")
 class Snapshot(Struct, frozen=True):
     ledger: SchedulerLedger
     mark: LogMark
-    """The last batch that is in it."""
+    """The last batch that the snapshot includes."""
     taken_at_ms: int
 
 
@@ -75,7 +75,7 @@ def encode_snapshot(
 
 
 def decode_snapshot(data: bytes) -> Snapshot | None:
-    """None unless `data` is a whole and undamaged snapshot."""
+    """Return None unless `data` is a whole and undamaged snapshot."""
     if len(data) < _HEAD.size:
         return None
     magic, version, _, length, crc32c = _HEAD.unpack_from(data)
@@ -85,7 +85,7 @@ def decode_snapshot(data: bytes) -> Snapshot | None:
     try:
         body = _decode_body(body_bytes)
     except msgspec.MsgspecError:
-        return None  # whole, but written by a version with other records
+        return None  # intact, but written by a version with other records
     ledger = SchedulerLedger()
     ledger.start = body.start
     ledger.producer_id = body.producer_id
