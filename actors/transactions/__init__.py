@@ -1,1 +1,1 @@
-"""The coordinators of transactions: who holds a transactional id, which transaction is open, how each one ended."""
+"""The coordinators of transactions: the owners of transactional ids, the open transactions, and their outcomes."""

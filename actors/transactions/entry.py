@@ -1,15 +1,15 @@
-"""What is known of one transactional id, and which states may follow which. Pure.
+"""The entry of one transactional id, and its legal transitions. Pure.
 
     Empty            no transaction yet under this epoch
-    Ongoing          open, and the coordinator has heard of it
-    PrepareCommit    decided: committed; the markers are on their way
+    Ongoing          open, and known to the coordinator
+    PrepareCommit    decided: committed; the markers are in flight
     CompleteCommit   every participant has its marker
-    PrepareAbort, CompleteAbort     the same of an abort
+    PrepareAbort, CompleteAbort     the same for an abort
     Dead             forgotten
 
 `producer_id` and `producer_epoch` name the transaction that is open or will be next. The one before is `ended`: a
-repeated end is known by it. With Prepare*, `partitions` and `groups` are those of the ended one. (KIP-98's states; the
-epoch goes on with every end, as in KIP-890.)
+repeated end is recognised by it. With Prepare*, `partitions` and `groups` are those of the ended one. (KIP-98's
+states; the epoch rises with every end, as in KIP-890.)
 """
 
 from typing import Any, Literal
@@ -36,7 +36,7 @@ LEGAL_PREDECESSORS: dict[State, tuple[State, ...]] = {
 
 
 class Ended(Struct, frozen=True, array_like=True):
-    """A transaction that is over, or an epoch that was skipped to shut out its holder."""
+    """A transaction that is over, or an epoch that was skipped to fence its holder."""
 
     producer_id: int
     producer_epoch: int
@@ -61,7 +61,7 @@ class TransactionEntry(Struct, frozen=True, array_like=True):
 
     @property
     def deadline_ms(self) -> int | None:
-        """When an open transaction is aborted."""
+        """Return the time at which an open transaction is aborted."""
         return (
             self.started_ms + self.timeout_ms
             if self.state == "Ongoing" and self.started_ms is not None
@@ -69,15 +69,15 @@ class TransactionEntry(Struct, frozen=True, array_like=True):
         )
 
     def moved(self, state: State, now: int, **changes: Any) -> "TransactionEntry":
-        """In another state. An illegal step is a bug, and ends the actor."""
+        """Return the entry in another state. An illegal transition is a bug, and ends the actor."""
         assert self.state in LEGAL_PREDECESSORS[state], f"{self.state} is not followed by {state}"
         return msgspec.structs.replace(self, state=state, changed_ms=now, **changes)
 
     def joined(self, partitions: TopicPartitions, groups: list[str], now: int) -> "TransactionEntry":
-        """With more participants. Raises ProtocolError for what can be none."""
+        """Return the entry with more participants. Raises ProtocolError for invalid ones."""
         tps, names = {*self.partitions, *topic_partitions_of(partitions)}, {*self.groups, *groups}
         if len(tps) + len(names) > MAX_PARTICIPANTS:
-            message = f"partitions, groups: a transaction has {MAX_PARTICIPANTS} participants at most"
+            message = f"partitions, groups: a transaction has at most {MAX_PARTICIPANTS} participants"
             raise ProtocolError(ErrorCode.INVALID_REQUEST, message)
         return self.moved(
             "Ongoing",
@@ -88,7 +88,7 @@ class TransactionEntry(Struct, frozen=True, array_like=True):
         )
 
     def decided(self, is_committed: bool, why: Why, next_id: tuple[int, int], now: int) -> "TransactionEntry":
-        """At the commit point: how it ends, and the identity of the next one."""
+        """Decide the outcome at the commit point, and the producer id and epoch of the next transaction."""
         ended = Ended(self.producer_id, self.producer_epoch, is_committed, why)
         return self.moved(
             "PrepareCommit" if is_committed else "PrepareAbort",
@@ -105,7 +105,7 @@ class TransactionEntry(Struct, frozen=True, array_like=True):
         return self.moved(state, now, partitions=(), groups=())
 
     def reopened(self, next_id: tuple[int, int], timeout_ms: int, why: Why, now: int) -> "TransactionEntry":
-        """For a holder that begins; whoever had the identity before is shut out."""
+        """Return the entry for a new holder; the holder of the previous producer id and epoch is fenced."""
         ended = Ended(self.producer_id, self.producer_epoch, False, why)
         return self.moved(
             "Empty",
@@ -118,7 +118,7 @@ class TransactionEntry(Struct, frozen=True, array_like=True):
 
 
 def topic_partitions_of(partitions: TopicPartitions) -> set[TopicPartition]:
-    """Participants as an entry keeps them. Raises ProtocolError for what can be none."""
+    """Return participants in the form that an entry keeps. Raises ProtocolError for invalid ones."""
     tps = {TopicPartition(topic, number) for topic, numbers in partitions.items() for number in numbers}
     for topic, number in tps:
         if number < 0:

@@ -1,8 +1,8 @@
 """The machine of a coordinator of transactions: it replays its entries, serves them, sends markers, and stops.
 
 Owns the flush and the timers. The work is done by its parts: the phases and the replay with records.py, serving.py
-(requests and decisions), markers.py, the recorder. Once it serves, the markers of what was being ended go out again.
-Run by process.py.
+(requests and decisions), markers.py, the recorder. Once it serves, the markers of transactions that were ending are
+sent again. Run by process.py.
 """
 
 from ...transport.addresses import transactions_address
@@ -18,7 +18,7 @@ from .records import Change, Ledger, encode
 from .serving import REQUESTS, TransactionRequests
 
 COMPLETION_WAIT_MS = 1_000
-"""How long a completion waits for something else to be recorded with."""
+"""The longest time that a completion waits to be recorded together with other changes."""
 FORGET_CHECK_MS = 3600 * 1000
 OVERDUE, PATIENCE, COMPLETIONS, FORGET = TIMERS = "overdue", "patience", "completions", "forget"
 
@@ -27,7 +27,7 @@ __all__ = ["REQUESTS", "TransactionsMachine"]
 
 class TransactionsMachine:
     def __init__(self, topic: str, number: int, *, starter: str, endpoint: str | None = None) -> None:
-        """Of partition `number` of the internal topic; reached at `endpoint` on this machine."""
+        """Create the machine of partition `number` of the internal topic; reached at `endpoint` on this machine."""
         self._number = number
         self._endpoint = endpoint
         self._ledger = Ledger()
@@ -122,7 +122,7 @@ class TransactionsMachine:
         return []
 
     def _flush(self, now: int) -> list[Effect]:
-        """One append is outstanding at a time; what is decided meanwhile gathers for the next."""
+        """Flush if no append is outstanding; later decisions wait for the next append."""
         if not self._recorder.is_idle:
             return []
         changes = self._serving.take()

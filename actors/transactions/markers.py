@@ -1,16 +1,16 @@
-"""Markers on their way to the participants of transactions that have been decided. Pure.
+"""Markers in flight to the participants of decided transactions. Pure.
 
-Owns which participants have still to be told, and one call at a time to each: what gathers meanwhile for a partition goes
-out together. Must never take a marker for done unless something says that it is. Telling twice does no harm. Called by
-machine.py.
+Owns the participants that still need a marker, and one call at a time to each: markers that gather meanwhile for a
+partition are sent together. Must never take a marker for done without proof. Sending one twice does no harm. Called
+by machine.py.
 
     answered                               done
     failed, may succeed later              again after RETRY_MS, or when the participant is up; if a group's is not, the
                                            controller is asked before that whether there is one
-    refused for good (nobody does that)    what went out together goes out one by one; what is refused alone is put aside,
-                                           and goes out again after LATER_MS: it holds up nothing but its own transaction
-    there is no such topic or partition    done, nothing is open there. The list of topics may be older than a topic, so
-                                           only one that came after the marker tells
+    refused for good (never expected)      markers sent together are sent one by one; one refused alone is put aside,
+                                           and sent again after LATER_MS: it delays only its own transaction
+    there is no such topic or partition    done: no transaction is open there. The list of topics may predate a topic, so
+                                           only a list received after the marker counts
     there is no such group                 done: none is deleted while it waits for an end
 """
 
@@ -34,12 +34,12 @@ MARKERS_AT_ONCE = 1_000
 
 class _Item(NamedTuple):
     transactional_id: str | None
-    """None: nobody waits for it."""
+    """None: no transaction waits for it."""
     marker: Marker
 
 
 class _Way(NamedTuple):
-    """To one participant; `partition` is -1 for a group."""
+    """The route to one participant; `partition` is -1 for a group."""
 
     name: str
     partition: int
@@ -61,18 +61,18 @@ class Markers:
         self._under_way: dict[_Way, list[_Item]] = {}
         self._paused: set[_Way] = set()
         self._one_by_one: set[_Way] = set()
-        """Where something was refused, until nothing waits."""
+        """Routes on which a marker was refused, until none waits."""
         self._refused: dict[_Way, list[_Item]] = {}
         self._left: dict[str, int] = {}
-        """Participants that have still to answer, by transactional id."""
+        """Number of participants that have not answered, by transactional id."""
         self._topics: Mapping[str, int] = {}
         self._lists = 0
-        """How many lists of the topics have come."""
+        """The number of topic lists received."""
         self._put_at: dict[_Way, int] = {}
-        """How many had come when a participant last had something to be told."""
+        """The value of `_lists` when a marker was last queued for a participant."""
 
     def send(self, transactional_id: str, entry: TransactionEntry) -> tuple[list[Effect], list[str]]:
-        """Tell the participants of what has ended; effects, and the ids that are complete already."""
+        """Send markers to an ended transaction's participants; return effects, and ids already complete."""
         assert entry.ended is not None
         ways = [_Way(*tp) for tp in entry.partitions] + [_Way(group, -1) for group in entry.groups]
         self._left[transactional_id] = len(ways)
@@ -87,14 +87,14 @@ class Markers:
         return effects, finished
 
     def send_late(self, ended: Ended, tps: list[TopicPartition], groups: list[str]) -> list[Effect]:
-        """Tell who has come late of what has ended long since."""
+        """Send markers to late participants of a transaction that ended earlier."""
         effects: list[Effect] = []
         for way in [*(_Way(*tp) for tp in tps), *(_Way(group, -1) for group in groups)]:
             effects += self._put(way, _Item(None, _marker(ended)))[0]
         return effects
 
     def unheard(self, transactional_id: str) -> list[str]:
-        """The addresses of participants that have still to answer."""
+        """Return the addresses of participants that have not answered."""
         found: set[str] = set()
         for table in (self._waiting, self._under_way, self._refused):
             for way, items in table.items():
@@ -103,7 +103,7 @@ class Markers:
         return sorted(found)
 
     def set_topics(self, topics: Mapping[str, int]) -> tuple[list[Effect], list[str]]:
-        """How many partitions each has."""
+        """Set the number of partitions of each topic."""
         self._topics = topics
         self._lists += 1
         finished: list[str] = []
@@ -113,7 +113,7 @@ class Markers:
         return [], finished
 
     def handle(self, event: Event, now: int) -> tuple[list[Effect], list[str]]:
-        """Effects, and the transactional ids whose participants all know."""
+        """Return effects, and the transactional ids whose participants have all answered."""
         match event:
             case Answered(key=(first, way)) if first == MARKERS:
                 return self._on_told(way)
@@ -162,7 +162,7 @@ class Markers:
         return [SetTimer((REFUSED, way), now + LATER_MS), *self._call(way)]
 
     def _pause(self, way: _Way, until: int) -> list[Effect]:
-        """Until what is under way goes out again."""
+        """Schedule the next attempt."""
         self._waiting.setdefault(way, deque()).extendleft(reversed(self._under_way.pop(way)))
         self._paused.add(way)
         return [SetTimer((MARKERS, way), until)]

@@ -21,7 +21,7 @@ from .machine import REQUESTS, TransactionsMachine
 class TransactionsArguments(msgspec.Struct):
     topic: str
     number: int
-    """Of the coordinator, and of its partition of the topic."""
+    """The number of the coordinator, and of its partition of the topic."""
 
 
 class TransactionsActor(Actor):

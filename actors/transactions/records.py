@@ -1,10 +1,10 @@
-"""The records of `__transactions`: what a coordinator must remember, the newest by key. Pure.
+"""The records of `__transactions`: the durable state of a coordinator, the newest by key. Pure.
 
     record = key value                            key and value MessagePack
     key    = ["start"] | ["transaction", transactional_id]
     value  = {epoch, starter} | Entry | nil (forgotten)
 
-Each partition has one coordinator; what others write there is passed over.
+Each partition has one coordinator; records of other producers there are skipped.
 """
 
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ def encode(change: Change) -> Sequence[Record]:
 
 
 class Ledger:
-    """What the records make, for the replay (`journal/replay.py`)."""
+    """The state built from the records, for the replay (`journal/replay.py`)."""
 
     def __init__(self) -> None:
         self.start = Start(NO_START, "")
@@ -61,7 +61,7 @@ class Ledger:
         self.entries = {}
 
     def read(self, header: BatchHeader, records: Sequence[Record]) -> None:
-        """Raises InvalidRecord."""
+        """Apply records. Raises InvalidRecord."""
         for offset, (key, value, _, _) in enumerate(records, header.base_offset):
             try:
                 self._read(key, value)
@@ -69,7 +69,7 @@ class Ledger:
                 raise InvalidRecord(f"offset {offset} of __transactions cannot be read: {error}") from error
 
     def settle(self) -> None:
-        """Each record was applied as it came."""
+        """Do nothing: each record was applied as it came."""
 
     def _read(self, key: bytes | None, value: bytes | None) -> None:
         match _decode_key(key or b""):

@@ -1,16 +1,16 @@
-"""What a coordinator of transactions answers and decides. Pure.
+"""The requests to a coordinator of transactions, and its decisions. Pure.
 
 Owns the entries as decided: the records follow, and every answer waits until they are durable. So the answer to
-`end_transaction` is the commit point, and markers go out after it. Called by machine.py, which flushes.
+`end_transaction` is the commit point, and markers are sent after it. Called by machine.py, which flushes.
 
     request              entry                          decision
     init_producer        none                           a new producer id, epoch 0
                          is ending                      waits for the markers, TIMEOUT_MS; then CONCURRENT_TRANSACTIONS
                          Ongoing                        PrepareAbort; the answer waits as above
-                         Empty, Complete*               the next epoch; who had the one before is fenced
-                         (same holder, named by its identity: as above, but it is not fenced by somebody else)
+                         Empty, Complete*               the next epoch; the holder of the one before is fenced
+                         (same holder, named by producer id and epoch: as above, but not fenced by another)
     add_to_transaction   the current epoch              Ongoing, with these participants
-                         an older one, or unknown       these are sent its marker: an abort, if nothing is known
+                         an older one, or unknown       these are sent its marker: an abort, if the outcome is unknown
     end_transaction      the current epoch              PrepareCommit | PrepareAbort, the next epoch
                          is ending (the one before)     waits as above
                          the one before, same outcome   answered as the first time
@@ -44,15 +44,15 @@ from .records import Change
 REQUESTS: tuple[type[Request], ...] = (InitProducer, AddToTransaction, EndTransaction, ListTransactions)
 MAX_IDS = 100_000
 MAX_NAMED = 5
-"""Participants that an error names."""
+"""Maximum number of participants that an error names."""
 MAX_PARKED = 10
-"""Requests that wait for one transaction to be complete."""
+"""Maximum number of requests that wait for one transaction to complete."""
 TIMEOUT_MS = 1_000
-"""How long they wait."""
+"""The longest time that they wait."""
 SPARE_NUMBERS = 2
-"""Numbers for producer ids that are kept ready."""
+"""Number of spare numbers for producer ids."""
 OVERDUE_AGAIN_MS = 1_000
-"""When an overdue transaction is looked at again that cannot be ended for want of a number."""
+"""The delay before another attempt to end an overdue transaction for which there was no number."""
 
 
 class _Parked(NamedTuple):
@@ -72,24 +72,24 @@ class TransactionRequests:
     ) -> None:
         self._number = number
         self._endpoint = endpoint
-        """Told to whoever is given an identity."""
+        """The endpoint sent to each new holder."""
         self._entries = entries
         self._recorder = recorder
         self._markers = markers
         self._changes: dict[str, Change] = {}
         self._lazy: dict[str, Change] = {}
-        """Completions: the next start would find them out by itself, so they wait for company."""
+        """Completions, recorded together with other changes: the next start would find them out anyway."""
         self._recording: set[str] = set()
-        """Whose changes are being appended."""
+        """Transactional ids whose changes are being appended."""
         self._deadlines: dict[str, int] = {}
         self._names: dict[int, str] = {}
         self._parked: dict[str, deque[_Parked]] = {}
         self._numbers: deque[int] = deque()
         self._wanting: deque[Received] = deque()
         self.wall_offset_ms = 0
-        """What the time of day is ahead of `now`."""
+        """The lead of the wall clock over `now`."""
         for name, entry in entries.items():
-            # Recorded before the machine has booted again, perhaps: its clock may have been hours ahead then.
+            # Possibly recorded before a reboot of the machine, by a clock that was hours ahead.
             if entry.state == "Ongoing":
                 self._deadlines[name] = now + entry.timeout_ms
             self._know(name, entry)
@@ -102,10 +102,10 @@ class TransactionRequests:
         if entry.ended is not None:
             self._names[entry.ended.producer_id] = name
 
-    # -- what is decided
+    # -- decisions
 
     def take(self) -> list[Change]:
-        """What is to be recorded now."""
+        """Return the changes to record now."""
         changes = [*self._lazy.values(), *self._changes.values()] if self._changes else []
         if changes:
             self._recording.update(change.transactional_id for change in changes)
@@ -113,7 +113,7 @@ class TransactionRequests:
         return changes
 
     def hasten(self) -> None:
-        """Completions have waited long enough."""
+        """Record completions that have waited long enough."""
         self._changes.update(self._lazy)
         self._lazy = {}
 
@@ -130,7 +130,7 @@ class TransactionRequests:
     def _answer(
         self, asked: Received, body: InitProducerReply | EndTransactionReply | Done | ListTransactionsReply
     ) -> list[Effect]:
-        """Once all that has been decided is durable."""
+        """Answer once all decisions so far are durable."""
         if self._endpoint is not None and isinstance(body, InitProducerReply | EndTransactionReply):
             body.endpoint = self._endpoint
         if not self._changes and self._recorder.is_idle:
@@ -183,7 +183,8 @@ class TransactionRequests:
             entry.producer_id,
             entry.producer_epoch,
         ):
-            # Its last transaction has ended, and nobody has had the identity that came of it.
+            # Its last transaction has ended, and the resulting producer id and epoch were not given to any holder
+            # yet.
             return self._answer(
                 asked, InitProducerReply(producer_id=entry.producer_id, producer_epoch=entry.producer_epoch)
             )
@@ -195,7 +196,7 @@ class TransactionRequests:
 
     def _on_first(self, asked: Received, request: InitProducer, name: str, now: int) -> list[Effect]:
         if request.producer_id is not None:
-            raise ProtocolError(ErrorCode.PRODUCER_FENCED, f"transactional id {name!r} is not known any more")
+            raise ProtocolError(ErrorCode.PRODUCER_FENCED, f"transactional id {name!r} is no longer known")
         if len(self._entries) >= MAX_IDS:
             raise ProtocolError(ErrorCode.OVERLOADED, f"there are {MAX_IDS} transactional ids")
         if not self._numbers:
@@ -211,7 +212,7 @@ class TransactionRequests:
         if name is not None and entry is not None and identity == (entry.producer_id, entry.producer_epoch):
             if entry.is_ending:
                 raise ProtocolError(
-                    ErrorCode.CONCURRENT_TRANSACTIONS, "the transaction before is still being ended"
+                    ErrorCode.CONCURRENT_TRANSACTIONS, "the previous transaction is still being ended"
                 )
             joined = entry.joined(request.partitions, request.groups, now)
             if (joined.partitions, joined.groups) != (entry.partitions, entry.groups):
@@ -223,7 +224,7 @@ class TransactionRequests:
                 ErrorCode.INVALID_TRANSACTION, f"there is no epoch {request.producer_epoch} yet"
             )
         if name is not None and (name in self._changes or name in self._recording):
-            # A crash may still undo how it ended, so nobody may hear of that yet.
+            # A crash may still undo the outcome, so it must not be answered yet.
             raise ProtocolError(ErrorCode.CONCURRENT_TRANSACTIONS, "the end is still being recorded")
         ended = Ended(*identity, False, "fenced")
         if entry is not None and entry.ended is not None and identity == _identity(entry.ended):
@@ -267,7 +268,7 @@ class TransactionRequests:
                 raise ProtocolError(
                     ErrorCode.INVALID_TRANSACTION, f"there is no epoch {request.producer_epoch} yet"
                 )
-            raise ProtocolError(ErrorCode.PRODUCER_FENCED, "somebody else has the transactional id now")
+            raise ProtocolError(ErrorCode.PRODUCER_FENCED, "another producer has the transactional id now")
         if request.commit == ended.is_committed:
             body = EndTransactionReply(producer_id=entry.producer_id, producer_epoch=entry.producer_epoch)
             return self._answer(asked, body)
@@ -288,11 +289,11 @@ class TransactionRequests:
         return []
 
     def next_timeout(self) -> int | None:
-        """When somebody will have waited for long enough."""
+        """Return the time at which the next waiting request times out."""
         return min((waiting[0].until for waiting in self._parked.values()), default=None)
 
     def send_away(self, now: int) -> list[Effect]:
-        """Those who have waited for long enough. Who still wants it asks again; who has gone is given nothing."""
+        """Fail requests that have waited too long. Their senders may repeat them."""
         effects: list[Effect] = []
         for name, waiting in list(self._parked.items()):
             while waiting and waiting[0].until <= now:
@@ -305,13 +306,13 @@ class TransactionRequests:
         missing = self._markers.unheard(name)
         who = ", ".join(missing[:MAX_NAMED]) + (" and others" if len(missing) > MAX_NAMED else "")
         why = f"{who} has not answered" if missing else "its record is not durable"
-        message = f"the transaction before is still being ended: {why}"
+        message = f"the previous transaction is still being ended: {why}"
         return ProtocolError(ErrorCode.CONCURRENT_TRANSACTIONS, message)
 
     def _want(self, asked: Received) -> list[Effect]:
-        """Until there is a number for a producer id."""
+        """Park a request until there is a number for a producer id."""
         if len(self._wanting) >= MAX_IDS:
-            raise ProtocolError(ErrorCode.OVERLOADED, "too many wait for producer ids")
+            raise ProtocolError(ErrorCode.OVERLOADED, "too many requests wait for producer ids")
         self._wanting.append(asked)
         return []
 
@@ -324,17 +325,17 @@ class TransactionRequests:
         return self.on_request(self._wanting.popleft(), now) if self._wanting else []
 
     def _next_id(self, entry: TransactionEntry) -> tuple[int, int] | None:
-        """The identity after the current one; None while there is no number for a new producer id."""
+        """Return the next producer id and epoch; None while there is no number for a new producer id."""
         if entry.producer_epoch < LAST_EPOCH:
             return entry.producer_id, entry.producer_epoch + 1
         if not self._numbers:
             return None
         return transactional_producer_id(self._number, self._numbers.popleft()), 0
 
-    # -- what becomes of decisions
+    # -- outcomes
 
     def begin(self) -> tuple[list[Effect], list[str]]:
-        """After the replay: markers that may not have been written go out again."""
+        """Resend markers after the replay, because they may not have been written."""
         return self._send_markers([(name, entry) for name, entry in self._entries.items() if entry.is_ending])
 
     def on_durable(self, changes: list[Change]) -> tuple[list[Effect], list[str]]:
@@ -357,7 +358,7 @@ class TransactionRequests:
         return effects, finished
 
     def on_complete(self, names: list[str], now: int) -> list[Effect]:
-        """All participants of these know."""
+        """Complete transactions whose participants have all answered."""
         effects: list[Effect] = []
         for name in names:
             entry = self._entries[name] = self._entries[name].completed(now)
@@ -377,7 +378,7 @@ class TransactionRequests:
         return min(self._deadlines.values(), default=None)
 
     def abort_overdue(self, now: int) -> None:
-        """What has been open for too long."""
+        """Abort transactions that have exceeded their timeout."""
         for name in [name for name, at in self._deadlines.items() if at <= now]:
             entry = self._entries[name]
             next_id = self._next_id(entry)
@@ -399,7 +400,7 @@ def _identity(ended: Ended) -> tuple[int, int]:
 
 
 def _is_same_holder(entry: TransactionEntry, request: InitProducer) -> bool:
-    """Whether the asker is the last to have had an identity of this transactional id."""
+    """Return True if the requester is the last holder of this transactional id."""
     given = (request.producer_id, request.producer_epoch)
     if given == (entry.producer_id, entry.producer_epoch):
         return True
