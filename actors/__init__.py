@@ -1,1 +1,1 @@
-"""What the processes are: each one a pure machine that decides and a thin process that performs."""
+"""The actors: each one is a pure machine that decides and a thin process that performs its effects."""

@@ -1,11 +1,11 @@
-"""What the controller knows: topics, groups, which eras of identities were begun; and the bytes it is kept in. Pure.
+"""The controller's state: topics, groups, quotas, the era of producer ids; and its encoding. Pure.
 
-A catalog is a value: every change makes a new one, so that the durable one is still there when a save fails. The file is
-one JSON object; `crc32c` covers the bytes of `catalog` as they stand:
+A catalog is a value: every change makes a new one, so the durable one remains when a save fails. The file is one JSON
+object; `crc32c` covers the bytes of `catalog` exactly as written:
 
     {"format":2,"crc32c":<number>,"catalog":{"catalog_id":...,"revision":...,"topics":{...},"groups":{...},...}}
 
-The controller alone writes it; it is small (some hundred bytes a topic), so it is always written whole.
+Only the controller writes it; it is small (some hundred bytes a topic), so it is always written whole.
 """
 
 from hashlib import blake2b
@@ -32,24 +32,26 @@ class Catalog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     catalog_id: str
     """Makes the topic ids of this catalog different from those of any other."""
     revision: int = 0
-    """Counts the changes."""
+    """Number of changes."""
     topics_revision: int = 0
-    """The revision of the last change that watchers hear of: of a topic or a quota."""
+    """The revision of the last change that watchers are notified of: of a topic or a quota."""
     era: int = 0
-    """The last one of which producer ids may have been given out. Because eras follow the clock
-    (`transport/producer_ids.py`), none is repeated by a catalog from a backup."""
+    """The last era of which producer ids may have been given out.
+
+    Because eras follow the clock (`transport/producer_ids.py`), a catalog from a backup does not repeat one.
+    """
     topics: dict[str, TopicEntry] = msgspec.field(default_factory=dict)
     removing: dict[str, TopicEntry] = msgspec.field(default_factory=dict)
-    """Topics that are deleted, but whose processes or files may still be there."""
+    """Deleted topics whose processes or files may still exist."""
     groups: dict[str, int] = msgspec.field(default_factory=dict)
-    """The partition of `__offsets` that keeps each group."""
+    """The partition of `__offsets` for each group."""
     quotas: dict[str, Quota] = msgspec.field(default_factory=dict)
-    """By client id."""
+    """Quotas by client id."""
 
     def with_topic(self, topic: str, partitions: int, config: TopicConfig, now_ms: int) -> "Catalog":
-        """A new topic, with an id that no other one has or had."""
+        """Add a topic, with an id that no other topic has or had."""
         assert topic not in self.topics
-        # The time tells it from a topic that an earlier life of this catalog created at the same revision.
+        # The time distinguishes it from a topic that an earlier life of this catalog created at the same revision.
         origin = f"{self.catalog_id}/{self.revision}/{now_ms}"
         topic_id = blake2b(origin.encode(), digest_size=16).hexdigest()
         entry = TopicEntry(topic=topic, topic_id=topic_id, partitions=partitions, config=config)
@@ -60,7 +62,7 @@ class Catalog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return self._next(topics={**self.topics, topic: entry})
 
     def without_topic(self, topic: str) -> "Catalog":
-        """The topic is deleted, and its remains are to be removed."""
+        """Delete a topic; its files are still to be removed."""
         topics = dict(self.topics)
         entry = topics.pop(topic)
         return self._next(topics=topics, removing={**self.removing, topic: entry})
@@ -92,7 +94,7 @@ class Catalog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class CatalogCorrupt(OperatorNeeded):
-    """The catalog's bytes are not what was written. Nothing is guessed."""
+    """The catalog's bytes are damaged. No guesses are made."""
 
 
 class CatalogMissing(OperatorNeeded):
@@ -112,7 +114,7 @@ def encode_catalog(catalog: Catalog) -> bytes:
 
 
 def decode_catalog(data: bytes, name: str) -> Catalog:
-    """The catalog in `data`. Raises CatalogCorrupt, which says what is wrong with the file called `name`."""
+    """Return the catalog in `data`. Raises CatalogCorrupt, which describes the damage of the file called `name`."""
     try:
         file = msgspec.json.decode(data, type=_CatalogFile)
         if file.format != CATALOG_FORMAT:

@@ -1,7 +1,7 @@
-"""What the supervisor has been told to start and stop, until it says that it did. Pure.
+"""Child commands: starts and stops requested from the supervisor, until it confirms them. Pure.
 
-An order that fails is given again after a while: the catalog says what must run, and it is durable. A newer order for an
-address replaces the older one; the older one's answer is ignored.
+A failed command is repeated after a delay, because the durable catalog requires it. A newer command for an address
+replaces the older one; the older one's answer is ignored.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,7 +26,7 @@ class ChildCommands:
         self._last_number = 0
 
     def start(self, specs: Iterable[ChildSpec], asleep: Mapping[str, int | None] = NOBODY) -> list[Effect]:
-        """Those whose address is in `asleep` are started when somebody calls them, or after so many milliseconds."""
+        """Start children; those in `asleep` are started by the next call, or after that many milliseconds."""
         return [
             self._give(
                 spec.address,
@@ -44,7 +44,7 @@ class ChildCommands:
         return address in self._open
 
     def done(self, key: OrderKey) -> str | None:
-        """The address whose order is fulfilled by this; None for an order that a newer one replaced."""
+        """Return the address whose command this completes; None for a command that a newer one replaced."""
         _, address, number = key
         if self._open.get(address, (0, None))[0] != number:
             return None
@@ -52,7 +52,7 @@ class ChildCommands:
         return address
 
     def failed(self, key: OrderKey, error: ErrorBody, now: int) -> tuple[str | None, list[Effect]]:
-        """The address, when what was to be stopped is not there anyway; otherwise a retry."""
+        """Return the address if the child to stop does not exist anyway; otherwise schedule a retry."""
         _, address, number = key
         open_number, request = self._open.get(address, (0, None))
         if open_number != number:

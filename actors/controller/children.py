@@ -1,6 +1,6 @@
-"""The processes that the catalog calls for: addresses and child specs. Pure.
+"""The processes that the catalog requires: addresses and child specs. Pure.
 
-The supervisor knows none of this; it starts what the controller orders.
+The supervisor has no knowledge of topics; it starts the children that the controller requests.
 """
 
 from typing import NamedTuple
@@ -38,14 +38,17 @@ def partition_addresses(entry: TopicEntry) -> list[str]:
 
 
 def partition_folder(topic: str, partition: int) -> str:
-    """Below the data directory."""
+    """Return the partition's folder, relative to the data directory."""
     return f"topics/{topic}/{partition}"
 
 
 def partition_spec(
     entry: TopicEntry, partition: int, disk_reserve_bytes: int = 0, idle_ms: int = 0
 ) -> ChildSpec:
-    """The broker's own topics may use the reserve, which is there for them, and do not sleep."""
+    """Return the child spec of a partition.
+
+    The broker's own topics may use the reserve, which exists for them, and do not sleep.
+    """
     return ChildSpec(
         address=partition_address(entry.topic, partition),
         start=PARTITION_ENTRY,
@@ -63,16 +66,16 @@ def partition_spec(
 
 
 class GroupLife(NamedTuple):
-    """How long a group's coordinator and its offsets last unused."""
+    """The lifetimes of an unused group's coordinator and of its offsets."""
 
     idle_ms: int = 0
-    """After so long without members and work a coordinator sleeps; 0: never."""
+    """A coordinator sleeps after this time without members and work; 0: never."""
     offsets_retention_ms: int = -1
-    """Offsets that nobody has used for so long are deleted; -1: never."""
+    """Offsets unused for this long are deleted; -1: never."""
 
 
 KEPT = GroupLife()
-"""Awake, and for ever."""
+"""Awake, and forever."""
 
 
 def coordinator_spec(group: str, offsets_partition: int, life: GroupLife = KEPT) -> ChildSpec:
@@ -91,7 +94,7 @@ def coordinator_spec(group: str, offsets_partition: int, life: GroupLife = KEPT)
 
 
 def scheduler_specs(entry: TopicEntry) -> list[ChildSpec]:
-    """One for each partition of `__delayed`."""
+    """Return one spec for each partition of `__delayed`."""
     return [
         ChildSpec(
             address=scheduler_address(number),
@@ -104,7 +107,7 @@ def scheduler_specs(entry: TopicEntry) -> list[ChildSpec]:
 
 
 def transactions_specs(entry: TopicEntry) -> list[ChildSpec]:
-    """One coordinator for each partition of `__transactions`."""
+    """Return one coordinator's spec for each partition of `__transactions`."""
     return [
         ChildSpec(
             address=transactions_address(number),
@@ -125,7 +128,7 @@ def partition_specs(entry: TopicEntry, disk_reserve_bytes: int = 0, idle_ms: int
 def all_specs(
     catalog: Catalog, disk_reserve_bytes: int = 0, life: GroupLife = KEPT, partition_idle_ms: int = 0
 ) -> list[ChildSpec]:
-    """Everything that must run: internal partitions first, for the actors need them that keep their records there."""
+    """Return the specs of all required children, internal partitions first, because actors keep their records there."""
     topics = sorted(catalog.topics.values(), key=lambda entry: (not is_internal(entry.topic), entry.topic))
     partitions = [
         spec for entry in topics for spec in partition_specs(entry, disk_reserve_bytes, partition_idle_ms)

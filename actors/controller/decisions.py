@@ -1,10 +1,10 @@
 """Decide, record, apply: changes of the catalog that wait to be durable. Pure.
 
     decided --SaveCatalog--> CatalogSaved     the change is the catalog; its FollowUp is due
-                             CatalogNotSaved  the change never was; its asker gets the error
+                             CatalogNotSaved  the change is dropped; the requester gets the error
 
-Decisions build on one another before they are durable, so they are saved and dropped together, in order. Nothing outside
-may learn of a decision that is not durable yet.
+Decisions build on one another before they are durable, so they are saved and dropped together, in order. A decision
+that is not durable yet must not become visible outside.
 """
 
 from typing import Literal
@@ -22,11 +22,11 @@ FollowUpKind = Literal[
 
 
 class FollowUp(Struct, frozen=True):
-    """What follows once a decision is durable."""
+    """The work that follows once a decision is durable."""
 
     kind: FollowUpKind
     name: str = ""
-    """Of the topic, group or client; the era of producer ids."""
+    """The name of the topic, group or client; or the era of producer ids."""
     sender: Sender | None = None
 
 
@@ -34,7 +34,7 @@ class Decisions:
     def __init__(self, catalog: Catalog) -> None:
         self.durable = catalog
         self.latest = catalog
-        """With everything decided; what the next decision builds on."""
+        """The catalog with every decision so far; the next decision builds on it."""
         self._waiting: list[FollowUp] = []
 
     def decide(self, catalog: Catalog, follow_up: FollowUp) -> list[Effect]:
@@ -44,7 +44,7 @@ class Decisions:
         return [SaveCatalog(catalog)]
 
     def wait_for_latest(self, follow_up: FollowUp) -> bool:
-        """Have a consequence follow what is already decided. False: everything is durable, it is due now."""
+        """Let a follow-up wait for all decisions so far. False: everything is durable, and it is due now."""
         if not self._waiting:
             return False
         self._waiting.append(follow_up)

@@ -1,7 +1,7 @@
 """Describing a topic: wait until its partitions are up (after a change), ask each, answer with all. Pure.
 
 waiting    after create and alter: until every partition is up, or UP_TIMEOUT_MS have passed
-gathering  each partition that is up or sleeps has been asked; those that are not are described by the reason
+gathering  each partition that is up or sleeps has been asked; the others are described by the reason
 """
 
 from ...transport.addresses import partition_address
@@ -19,10 +19,10 @@ from .peers import Peers
 
 UP_TIMEOUT_MS = 15_000
 PEER_REPORT_TIMEOUT_MS = 1_000
-"""How long a description waits for partitions the directory has said nothing of: right after a start of either."""
+"""The longest wait for partitions that the directory has not reported, right after the start of either."""
 ANSWER_TIMEOUT_MS = 2_000
 MAX_DESCRIPTIONS = 1_000
-"""Topics being described at a time; more are refused with OVERLOADED."""
+"""Maximum number of topics being described; more are refused with OVERLOADED."""
 
 
 class _Description:
@@ -41,7 +41,7 @@ class Descriptions:
         self._last_number = 0
 
     def describe(self, sender: Sender, entry: TopicEntry, now: int) -> list[Effect]:
-        """As it is now; only what nothing has been heard of gets a moment to be heard of."""
+        """Describe the topic as it is now; wait briefly only for partitions that the directory has not reported."""
         unheard = {address for address in partition_addresses(entry) if self._peers.is_unheard_of(address)}
         return self._describe_without(unheard, sender, entry, now + PEER_REPORT_TIMEOUT_MS)
 
@@ -56,7 +56,7 @@ class Descriptions:
         return [SetTimer(("up", number), deadline)] if missing else self._gather(number)
 
     def check_room(self) -> None:
-        """Raises ProtocolError when too many are being described."""
+        """Raises ProtocolError when too many topics are being described."""
         if len(self._open) >= MAX_DESCRIPTIONS:
             raise ProtocolError(ErrorCode.OVERLOADED, "too many topics are being described")
 
@@ -70,7 +70,7 @@ class Descriptions:
         return effects
 
     def on_timer(self, number: int) -> list[Effect]:
-        """Not all came up in time: the state is answered as it is."""
+        """Answer with the present state, because not all partitions came up in time."""
         description = self._open.get(number)
         if description is None or not description.missing:
             return []
@@ -86,7 +86,7 @@ class Descriptions:
         return self._put(number, partition, _offline(partition, event.error.message))
 
     def on_deleted(self, topic: str) -> list[Effect]:
-        """The topic is gone: nobody needs to wait for it."""
+        """End the descriptions of a deleted topic."""
         error = ErrorBody(ErrorCode.UNKNOWN_TOPIC, f"topic {topic!r} was deleted")
         gone = [number for number, description in self._open.items() if description.entry.topic == topic]
         return [Reply(self._open.pop(number).sender, error) for number in gone]

@@ -1,9 +1,9 @@
-"""What the controller's machine orders of its process, and what it hears back. Pure.
+"""The effects of the controller's machine and the events that answer them. Pure.
 
     SaveCatalog      the catalog of the highest revision of a turn is made durable -> CatalogSaved | CatalogNotSaved
     RemoveTopic      the files of a topic that no process has open are deleted     -> TopicRemoved | TopicNotRemoved
 
-Loaded is the first event: the catalog is there, its processes are to be ordered.
+Loaded is the first event: the catalog is loaded, and its processes have to be started.
 """
 
 from msgspec import Struct
@@ -12,7 +12,7 @@ from ...transport.protocol.errors import ErrorBody
 from .catalog import Catalog
 
 RETRY_MS = 500
-"""The controller asks again after so long whatever could not be had at once."""
+"""The delay before the controller repeats a failed request."""
 
 
 class Loaded(Struct, frozen=True):
@@ -20,7 +20,7 @@ class Loaded(Struct, frozen=True):
 
 
 class SaveCatalog(Struct, frozen=True):
-    """Make it durable by the end of the turn; only then is anything said of what it holds."""
+    """Make the catalog durable by the end of the turn; none of its changes is visible outside before."""
 
     catalog: Catalog
 
@@ -32,7 +32,7 @@ class CatalogSaved(Struct, frozen=True):
 
 
 class CatalogNotSaved(Struct, frozen=True):
-    """There was no room; the file is as it was. Everything decided since the last save is void."""
+    """The disk was full; the file is unchanged. All decisions since the last save are void."""
 
     error: ErrorBody
 

@@ -1,12 +1,12 @@
 """The topics' folders: made and labelled before the catalog names them, compared with it, removed after it. Impure.
 
     data directory/topics/<topic>/                 label and partitions: `log/labels.py`
-    data directory/topics/.deleted~<topic id>/     a deleted topic on its way out: `~` is in no topic's name
+    data directory/topics/.deleted~<topic id>/     a deleted topic being removed: `~` is in no topic's name
     data directory/topics/.unclaimed~<topic id>/   records of a topic that the catalog does not know, put aside when
                                                    another topic of its name was created
 
-A partition in the durable catalog has a folder that was made durably, so one that is missing was lost and is never made
-anew in silence. Called by `storage.py`, `process.py` and `recovery.py`.
+A partition in the durable catalog has a folder that was made durably, so a missing one was lost and is never silently
+recreated. Called by `storage.py`, `process.py` and `recovery.py`.
 """
 
 from collections.abc import Callable, Iterator
@@ -37,10 +37,10 @@ class TopicFolders:
         self._path = data_directory / TOPICS_NAME
         self._files = files
         self._labelled: dict[str, TopicLabel] = {}
-        """Topics whose folders are known to be as their label says."""
+        """Topics whose folders are known to match their labels."""
 
     def make(self, catalog: Catalog) -> None:
-        """Make and label what this catalog names and no folder has yet. Durable when it returns. Raises StorageFull."""
+        """Make and label the missing folders of this catalog. Durable when it returns. Raises StorageFull."""
         for entry in catalog.topics.values():
             label = label_of(entry)
             if self._labelled.get(entry.topic) != label:
@@ -48,7 +48,7 @@ class TopicFolders:
                 self._labelled[entry.topic] = label
 
     def adopt(self, catalog: Catalog) -> None:
-        """Everything that this durable catalog names was made; what is missing of it was lost."""
+        """Take all folders of this durable catalog as made; missing ones were lost."""
         self._labelled = {entry.topic: label_of(entry) for entry in catalog.topics.values()}
 
     def _make_topic(self, label: TopicLabel) -> None:
@@ -72,7 +72,7 @@ class TopicFolders:
             self._files.sync_directory(path.parent)
 
     def _put_aside(self, directory: Path) -> None:
-        """Whatever has this name is no folder of the topic to come: it must not show records of an earlier one."""
+        """Put aside a folder that is not the new topic's: it must not expose records of an earlier one."""
         if not directory.exists():
             return
         if not has_records(directory):
@@ -89,11 +89,11 @@ class TopicFolders:
         self._files.sync_directory(self._path)
 
     def hold_records(self) -> bool:
-        """Whether any topic but deleted ones has records."""
+        """Return True if any topic except deleted ones has records."""
         return any(has_records(folder) for folder in self.folders())
 
     def folders(self) -> Iterator[Path]:
-        """Of all topics that are not being deleted, unclaimed ones included."""
+        """Return the folders of all topics that are not being deleted, including unclaimed ones."""
         if not self._path.is_dir():
             return
         for name in self._files.names(self._path):
@@ -101,7 +101,7 @@ class TopicFolders:
                 yield self._path / name
 
     def differences(self, catalog: Catalog) -> list[str]:
-        """What the folders hold beyond the catalog, one line each: the catalog is older than the data."""
+        """Return the contents of the folders beyond the catalog, one line each: the catalog is older than the data."""
         found = []
         for folder in self.folders():
             if not has_records(folder):
@@ -123,9 +123,9 @@ class TopicFolders:
         return found
 
     def remove(self, topic: str, topic_id: str, progress: Callable[[], None]) -> None:
-        """Take the topic's folder out of the way durably, then delete it. Repeating it does no harm.
+        """Move the topic's folder out of the way durably, then delete it. Idempotent.
 
-        A folder whose label names another topic is not this topic's, and stays.
+        A folder whose label names another topic does not belong to this topic, and stays.
         """
         directory = self._path / topic
         aside = self._path / f"{DELETED_PREFIX}{topic_id}"
@@ -139,7 +139,7 @@ class TopicFolders:
             self._delete(aside, progress)
 
     def remove_leftovers(self, progress: Callable[[], None]) -> None:
-        """Delete what a crash left of deleted topics."""
+        """Delete the remains of deleted topics after a crash."""
         if not self._path.is_dir():
             return
         for name in self._files.names(self._path):
@@ -147,7 +147,7 @@ class TopicFolders:
                 self._delete(self._path / name, progress)
 
     def _delete(self, directory: Path, progress: Callable[[], None]) -> None:
-        # File by file: unlinking a large file takes its time, and the supervisor must see that this moves.
+        # File by file: unlinking a large file takes time, and the supervisor must see progress.
         for name in self._files.names(directory):
             entry = directory / name
             if entry.is_dir() and not entry.is_symlink():
@@ -165,12 +165,12 @@ def label_of(entry: TopicEntry) -> TopicLabel:
 
 
 def has_records(folder: Path) -> bool:
-    """Whether any partition in it was ever started; a folder that a crash left behind its creation has no segment."""
+    """Return True if any partition in it was ever started; a folder left by a crash during creation has no segment."""
     return any(folder.glob(f"*/*{LOG_SUFFIX}"))
 
 
 def label_found_in(folder: Path, files: Files) -> TopicLabel | None:
-    """The folder's label, or what the labels of its partitions tell; the configuration is the default then."""
+    """Return the folder's label, or one derived from its partitions' labels, with the default configuration."""
     label = topic_label_of(folder, files)
     if label is not None:
         return label

@@ -1,9 +1,9 @@
-"""Which groups there are, and their coordinators' coming and going. Pure.
+"""The existing groups, and the starts and stops of their coordinators. Pure.
 
-    ensure   decided -> durable -> partitions of `__offsets` and the coordinator ordered -> done
+    ensure   decided -> durable -> partitions of `__offsets` and the coordinator started -> done
     delete   the coordinator forgets the group -> decided -> durable -> coordinator stopped -> done
 
-What a group holds (members, offsets) is the coordinator's; the controller knows only that it exists.
+A group's state (members, offsets) belongs to the coordinator; the controller only records its existence.
 """
 
 from ...transport.addresses import OFFSETS_TOPIC, coordinator_address
@@ -23,7 +23,7 @@ from .room import Room
 OFFSETS_CONFIG = TopicConfig(
     retention_ms=-1, retention_bytes=-1, segment_bytes=16 * 1024 * 1024, flush="batch", cleanup="compact"
 )
-"""Commits are as durable as records, and never expire with age; of each the newest is kept."""
+"""Commits are as durable as records, and never expire by age; the newest of each key is kept."""
 DELETE_TIMEOUT_MS = 10_000
 
 
@@ -44,7 +44,7 @@ class Groups:
         self._offsets_partitions = offsets_partitions
         self._life = life
         self._deleting: dict[str, Sender] = {}
-        """Groups whose coordinator has been asked to forget, or is being stopped."""
+        """Groups whose coordinator has been asked to delete them, or is being stopped."""
 
     def on_ensure(self, sender: Sender, request: EnsureGroup, now: int) -> list[Effect]:
         group = request.group
@@ -68,7 +68,7 @@ class Groups:
         return self._decisions.decide(catalog, follow_up)
 
     def on_loaded(self) -> list[Effect]:
-        """A catalog from before `__offsets` was compacted is brought up to date."""
+        """Update a catalog from before `__offsets` was compacted."""
         entry = self._decisions.latest.topics.get(OFFSETS_TOPIC)
         if entry is None or entry.config == OFFSETS_CONFIG:
             return []
@@ -87,7 +87,7 @@ class Groups:
         return effects
 
     def wake(self) -> list[Effect]:
-        """Start the coordinators that sleep: there is something that they have to tell."""
+        """Start the sleeping coordinators, because they have to report."""
         groups = sorted(self._decisions.durable.groups)
         asleep = [group for group in groups if coordinator_address(group) in self._peers.asleep]
         return self._commands.start(self._spec(group) for group in asleep)
@@ -109,7 +109,7 @@ class Groups:
         return [Call(("forget", group), coordinator_address(group), call, Done, timeout_ms=DELETE_TIMEOUT_MS)]
 
     def on_forgotten(self, group: str) -> list[Effect]:
-        """The coordinator's records say that the group is no more."""
+        """Delete a group whose coordinator has deleted its records."""
         catalog = self._decisions.latest.without_group(group)
         return self._decisions.decide(catalog, FollowUp("group_deleted", group))
 

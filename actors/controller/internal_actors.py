@@ -3,7 +3,7 @@
     __delayed        schedulers of delayed messages         with the first delayed message
     __transactions   coordinators of transactions           with the first transactional id
 
-ensure   decided -> durable -> partitions of the topic and one actor for each ordered -> done
+ensure   decided -> durable -> partitions of the topic and one actor for each started -> done
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ CONFIG = TopicConfig(
     max_timestamp_ahead_ms=-1,
     cleanup="compact",
 )
-"""As durable as records can be, kept until newer ones of their keys come."""
+"""As durable as possible, kept until newer records of their keys arrive."""
 
 SPECS: dict[str, Callable[[TopicEntry], list[ChildSpec]]] = {
     DELAYED_TOPIC: scheduler_specs,
@@ -45,11 +45,11 @@ class InternalActors:
         self._commands = commands
         self._room = room
         self._partitions = partitions
-        """Of each topic, when it is created."""
+        """The number of partitions of each topic, used when it is created."""
 
     def on_ensure(self, topic: str, sender: Sender, now: int) -> list[Effect]:
         if topic not in SPECS:
-            raise ProtocolError(ErrorCode.INVALID_TOPIC, f"no actors belong to {topic[:250]!r}")
+            raise ProtocolError(ErrorCode.INVALID_TOPIC, f"topic {topic[:250]!r} has no internal actors")
         latest = self._decisions.latest
         follow_up = FollowUp("companions_created", topic, sender)
         if topic not in latest.topics:

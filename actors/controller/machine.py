@@ -1,16 +1,16 @@
-"""The controller's machine: every event to the role that decides it. Pure.
+"""The controller's machine: passes every event to the role that decides it. Pure.
 
-Owns nothing itself; the roles own: the catalog and what is not durable yet (`decisions`), topics, groups, producer ids,
-quotas, orders to the supervisor, strays, descriptions, watches. Called by `process.py` alone.
+Owns no state itself; the roles do: the catalog and undurable decisions (`decisions`), topics, groups, producer ids,
+quotas, child commands, orphans, descriptions, watches. Called by `process.py` alone.
 
     event            state before               effects, state after
-    Loaded           nothing                    all that must run is ordered, all that runs is asked for (`strays`)
+    Loaded           nothing                    required children are started, running ones are looked up (`orphans`)
     request          any                        decide + SaveCatalog, or an answer at once, or parked
-    CatalogSaved     decisions wait             each one's consequence: orders, answers; watches hear of topics
-    CatalogNotSaved  decisions wait             they are void; their askers get the retriable error
-    Answered/Failed  order or question is out   the role whose key it is goes on
-    PeerUp           a description waits        the description is one partition nearer
-    StopRequested    any                        Stop; the askers of what is undecided learn it from their own calls
+    CatalogSaved     decisions wait             each one's follow-up: commands, answers; watches are notified of topics
+    CatalogNotSaved  decisions wait             they are void; their requesters get the retriable error
+    Answered/Failed  a call is in flight        the role that made the call continues
+    PeerUp           a description waits        the description waits for one partition fewer
+    StopRequested    any                        Stop; the requesters of undecided changes see their own calls fail
 """
 
 from collections.abc import Callable, Mapping
@@ -101,7 +101,11 @@ class ControllerMachine:
         partition_idle_ms: int = 0,
         asleep: Mapping[str, int | None] | None = None,
     ) -> None:
-        """`asleep` are the addresses of the actors that slept when the broker ended, and when each is to be woken."""
+        """Create the machine.
+
+        `asleep` maps the addresses of the actors that slept when the broker ended to the time when each is to be
+        woken.
+        """
         self._asleep = asleep or {}
         self._partition_idle_ms = partition_idle_ms
         self._life = GroupLife(coordinator_idle_ms, offsets_retention_ms)
@@ -133,7 +137,7 @@ class ControllerMachine:
 
     @property
     def catalog(self) -> Catalog:
-        """The durable one."""
+        """Return the durable catalog."""
         return self._decisions.durable
 
     def handle(self, event: Event, now: int) -> list[Effect]:
@@ -174,7 +178,7 @@ class ControllerMachine:
                 return self._on_loaded(now)
             case StopRequested():
                 return [Stop("asked to stop")]
-        raise AssertionError(f"the controller does not know the event {event!r}")
+        raise AssertionError(f"unknown event {event!r}")
 
     def _on_loaded(self, now: int) -> list[Effect]:
         specs = all_specs(self.catalog, self._disk_reserve_bytes, self._life, self._partition_idle_ms)
@@ -268,7 +272,7 @@ class ControllerMachine:
                 return self._quotas.apply_changed(follow_up)
 
     def _wake_groups(self, altered: str) -> list[Effect]:
-        """Of a topic that asks for it, perhaps from now on, every group has to say how far it has come."""
+        """Wake every group if the topic needs their positions, possibly only from now on."""
         entry = self.catalog.topics.get(altered)
         return self._groups.wake() if entry is not None and entry.config.tracks_groups else []
 
@@ -297,7 +301,7 @@ class ControllerMachine:
                 return self._orphans.on_answered(event.reply)
             case "highest_era":
                 return self._producers.on_answered(event)
-        raise AssertionError(f"nobody called with the key {event.key!r}")
+        raise AssertionError(f"no call has the key {event.key!r}")
 
     def _on_failed(self, event: Failed, now: int) -> list[Effect]:
         match event.key[0]:
@@ -312,7 +316,7 @@ class ControllerMachine:
                 return self._orphans.on_failed(now)
             case "highest_era":
                 return []  # it is asked again when it is up again
-        raise AssertionError(f"nobody called with the key {event.key!r}")
+        raise AssertionError(f"no call has the key {event.key!r}")
 
     def _on_order_done(self, address: str | None) -> list[Effect]:
         if address is None:

@@ -1,4 +1,4 @@
-"""Which names topics and groups may have. Pure."""
+"""The rules for names of topics and groups. Pure."""
 
 from ...transport.addresses import INTERNAL_PREFIX, is_internal
 from ...transport.patterns import name_fault

@@ -1,9 +1,9 @@
-"""Children that the catalog does not call for: asked for once at the start, and stopped. Pure.
+"""Orphans: children that the catalog does not require, looked up once at the start, and stopped. Pure.
 
-A controller that dies between a durable deletion and its order to stop leaves a process behind, and nothing in the
-catalog tells its successor of it. So that one compares what runs with what must, and repeats nothing that may be lost.
+A controller that dies between a durable deletion and its stop command leaves a process behind that is no longer in
+the catalog. So its successor compares the running children with the required ones.
 
-    asking --answered--> what neither the durable nor the latest catalog knows is ordered to stop
+    asking --answered--> children that neither the durable nor the latest catalog contains are stopped
     asking --failed--> waiting --timer--> asking
 """
 
@@ -18,7 +18,7 @@ from .effects import RETRY_MS
 KEY = ("strays",)
 TIMEOUT_MS = 10_000
 KINDS = frozenset({"partition", "coordinator", "scheduler", "transactions"})
-"""Of these the catalog says which must run; others have somebody else to start and stop them."""
+"""The kinds that the catalog determines; other children are started and stopped by other actors."""
 
 
 class Orphans:
@@ -33,7 +33,10 @@ class Orphans:
         return [SetTimer(KEY, now + RETRY_MS)]
 
     def on_answered(self, reply: StatusReply) -> list[Effect]:
-        """The answer is older than what was decided meanwhile, which may not be durable yet: both have a say."""
+        """Stop the orphans in the reply.
+
+        It is older than decisions made meanwhile, which may not be durable yet, so a child in either catalog is kept.
+        """
         catalogs = (self._decisions.durable, self._decisions.latest)
         called_for = {spec.address for catalog in catalogs for spec in all_specs(catalog)}
         orphans = [

@@ -1,4 +1,4 @@
-"""Who is up, as the supervisor's directory tells the controller. Pure."""
+"""The state of actors, as the supervisor's directory reports it to the controller. Pure."""
 
 from ...transport.protocol.control import PeerDown, PeersAsleep, PeerUp
 
@@ -30,7 +30,7 @@ class Peers:
         self._reasons[peer.address] = f"quarantined: {peer.reason}" if peer.quarantined else peer.reason
 
     def forget(self, address: str) -> None:
-        """It was stopped for good."""
+        """Forget an actor that was stopped for good."""
         self._incarnations.pop(address, None)
         self._reasons.pop(address, None)
         self.asleep.discard(address)
@@ -39,14 +39,14 @@ class Peers:
         return address in self._incarnations
 
     def takes_calls(self, address: str) -> bool:
-        """Whether it is up, or sleeps and is woken by a call."""
+        """Return True if the actor is up, or sleeps and is woken by a call."""
         return address in self._incarnations or address in self.asleep
 
     def all_up(self) -> list[str]:
         return list(self._incarnations)
 
     def is_unheard_of(self, address: str) -> bool:
-        """Neither up nor known to be down: it is starting, or the directory has not come yet."""
+        """Return True if the actor is neither up nor known to be down: it is starting, or not reported yet."""
         return not self.takes_calls(address) and address not in self._reasons
 
     def why_down(self, address: str) -> str:

@@ -1,6 +1,6 @@
-"""The controller's process: loads the catalog, performs what the machine orders. Impure and thin.
+"""The controller's process: loads the catalog, performs the machine's effects. Impure and thin.
 
-Of all the catalogs a turn decides only the last is written: the earlier ones are contained in it.
+Only the last catalog of a turn is written, because it contains the earlier ones.
 """
 
 import logging
@@ -38,25 +38,25 @@ _log = logging.getLogger(__name__)
 
 class ControllerArguments(msgspec.Struct):
     topic_defaults: TopicConfig = TopicConfig()
-    """What a topic's configuration leaves out."""
+    """Defaults for a topic's configuration."""
     offsets_partitions: int = 4
-    """Of the internal topic that keeps the groups; counts when it is created."""
+    """Number of partitions of the internal topic with the groups' offsets; used when it is created."""
     delayed_partitions: int = 2
-    """Of the internal topic that keeps delayed messages; counts when it is created."""
+    """Number of partitions of the internal topic with delayed messages; used when it is created."""
     disk_reserve_bytes: int = 0
-    """What the partitions of users' topics leave free on the disk."""
+    """The free space that partitions of users' topics leave on the disk."""
     max_actors: int = 2**31
-    """That the machine has room for, when a new one is added."""
+    """The number of actors that the machine has room for, checked when one is added."""
     actors_limit: str = ""
-    """Which limit of the system `max_actors` comes from."""
+    """The limit of the system that `max_actors` comes from."""
     coordinator_idle_ms: int = 0
-    """After so long without members and work a group's coordinator sleeps; 0: never."""
+    """A group's coordinator sleeps after this time without members and work; 0: never."""
     offsets_retention_ms: int = -1
-    """Of a group without members: offsets that nobody has used for so long are deleted; -1: never."""
+    """Offsets of a group without members are deleted when unused for this long; -1: never."""
     partition_idle_ms: int = 0
-    """After so long without traffic a partition sleeps; 0: never."""
+    """A partition sleeps after this time without traffic; 0: never."""
     transaction_coordinators: int = 2
-    """And partitions of the internal topic that keeps transactions; counts when it is created."""
+    """Number of coordinators, and of partitions of the internal topic with transactions; used when it is created."""
 
 
 class ControllerActor(Actor):
@@ -93,7 +93,7 @@ class ControllerActor(Actor):
         self.loop.dispatch(Loaded())
 
     def _asleep(self, catalog: Catalog) -> dict[str, int | None]:
-        """Whose life is shorter than a broker's: they sleep on, if the configuration lets them."""
+        """Return the actors that slept when the broker ended: they stay asleep if the configuration allows it."""
         data_directory = Path(self.context.data_directory)
         groups = sleeping_groups(data_directory, self._files) if self._arguments.coordinator_idle_ms else {}
         found = {coordinator_address(group): wake_at_ms for group, wake_at_ms in groups.items()}
@@ -116,7 +116,7 @@ class ControllerActor(Actor):
                 super().perform(effect)
 
     def end_turn(self) -> None:
-        # What becomes durable may lead to the next decision.
+        # A change that becomes durable may lead to the next decision.
         while self._unsaved is not None:
             catalog, self._unsaved = self._unsaved, None
             try:

@@ -1,11 +1,11 @@
-"""Producer ids, given out once each: an era of them is reserved durably before its first id is used. Pure.
+"""Producer ids, each given out once: an era of ids is reserved durably before its first id is used. Pure.
 
     era used up, or doubted  --SaveCatalog of the next era--> ids of that era, from counter 0
 
 The rest of an era is dropped with its controller; an id that is never used does no harm, one used twice would let the
-records of one producer be taken for repeats of another's. A partition that comes up is asked for the highest era among
-the producers it remembers. If that is ahead of ours, the catalog is older than the partition's log and the clock went
-back as well; then the era at hand is doubted, and the next one begins above what the partition knows.
+records of one producer be taken for repeats of another's. A partition that comes up is asked for the highest era
+among the producers it remembers. If that is ahead of the catalog's, the catalog is older than the partition's log and
+the clock went back as well; then the current era is doubted, and the next one begins above the partition's.
 """
 
 from ...transport.addresses import topic_partition_of
@@ -17,7 +17,7 @@ from ...transport.protocol.topics import HighestEra, HighestEraReply
 from .decisions import Decisions, FollowUp
 
 MAX_WAITING = 1_000
-"""Producers that may wait for an era; more are refused with OVERLOADED."""
+"""Maximum number of producers that wait for an era; more are refused with OVERLOADED."""
 KEY = "highest_era"
 TIMEOUT_MS = 10_000
 
@@ -26,11 +26,11 @@ class ProducerIds:
     def __init__(self, decisions: Decisions) -> None:
         self._decisions = decisions
         self._era: int | None = None
-        """Whose ids are given out."""
+        """The era whose ids are given out."""
         self._next = 0
-        """The counter of the next one."""
+        """The counter of the next id."""
         self._highest_known = 0
-        """The highest era that any partition has told."""
+        """The highest era that any partition has reported."""
         self._waiting: list[Sender] = []
 
     def on_init(self, sender: Sender, now: int) -> list[Effect]:
@@ -59,7 +59,7 @@ class ProducerIds:
 
     def on_answered(self, event: Answered) -> list[Effect]:
         reply: HighestEraReply = event.reply
-        # What a partition knows of the era at hand was given out by us.
+        # Producers of the current era that a partition remembers got their ids from this controller.
         self._highest_known = max(self._highest_known, reply.era)
         return []
 

@@ -1,4 +1,4 @@
-"""Quotas by client id: decided, kept in the catalog, told to the gateway with it, and to partitions. Pure."""
+"""Quotas by client id: decided, stored in the catalog, sent with it to the gateway, and to partitions. Pure."""
 
 import msgspec
 
@@ -63,7 +63,7 @@ class Quotas:
         return told if follow_up.sender is None else [*told, Reply(follow_up.sender, Done())]
 
     def on_up(self, address: str) -> list[Effect]:
-        """A partition that has just started knows of no quota."""
+        """Send the quotas to a partition that has just started."""
         if topic_partition_of(address) is None or not self._decisions.durable.quotas:
             return []
         return [Cast(address, self._in_force())]

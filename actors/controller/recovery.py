@@ -1,10 +1,10 @@
-"""What an operator does about a lost catalog or a lost partition, with the broker stopped. Impure.
+"""An operator's recovery of a lost catalog or a lost partition, with the broker stopped. Impure.
 
-    recover_catalog     the catalog as the folders' labels tell it; of one that can be read, everything else is kept
+    recover_catalog     rebuild the catalog from the folders' labels; everything else in a readable one is kept
     recover_partition   an empty folder in the place of a lost one, from an offset that was never given out
 
-Called by `planaria recover`, which holds the lock of the data directory. Both return lines for a person. Nothing here
-reads or changes a partition's records, but for the keys of `__offsets`, which name the groups.
+Called by `planaria recover`, which holds the lock of the data directory. Both return lines of text. Neither reads or
+changes a partition's records, except for the keys of `__offsets`, which name the groups.
 """
 
 import uuid
@@ -36,7 +36,7 @@ from .storage import CATALOG_NAME
 
 
 class RecoveryFailed(PlanariaError):
-    """Nothing was changed; the message says why."""
+    """No file was changed; the message gives the reason."""
 
 
 def recover_catalog(data_directory: str) -> list[str]:
@@ -56,7 +56,7 @@ class _CatalogRecovery:
         for folder in TopicFolders(self._data, self._files).folders():
             self._add_topic(folder, topics, catalog)
         for topic in sorted(topics.keys() - {folder.name for folder in self._topic_folders()}):
-            self._lines.append(f"{topic}: its folder is missing; delete the topic, or bring the folder back")
+            self._lines.append(f"{topic}: its folder is missing; delete the topic, or restore the folder")
         groups = {**self._groups_found(), **catalog.groups}
         self._lines += [
             f"group {group}: found in {OFFSETS_TOPIC}" for group in groups.keys() - catalog.groups.keys()
@@ -90,7 +90,7 @@ class _CatalogRecovery:
         label = label_found_in(folder, self._files)
         if label is None:
             if has_records(folder):
-                self._lines.append(f"{tp}: no label in it can be read; it is left as it is")
+                self._lines.append(f"{tp}: no label in it can be read; it is left unchanged")
             return
         removing = catalog.removing.get(label.topic)
         if removing is not None and removing.topic_id == label.topic_id:
@@ -98,7 +98,7 @@ class _CatalogRecovery:
         known = topics.get(label.topic)
         if folder.name.startswith(UNCLAIMED_PREFIX):
             if known is not None or (folder.parent / label.topic).exists():
-                self._lines.append(f"{tp}: there is another topic {label.topic}; it is left as it is")
+                self._lines.append(f"{tp}: there is another topic {label.topic}; it is left unchanged")
                 return
             self._files.rename(folder, folder.parent / label.topic)
             self._files.sync_directory(folder.parent)
@@ -130,7 +130,7 @@ class _CatalogRecovery:
         return found
 
     def _groups_in(self, partition: Path) -> list[str]:
-        """Those of which anything is remembered: the newest record of a key counts, and one without a value deletes."""
+        """Return the groups with remaining state: the newest record of a key counts, and one without a value deletes."""
         alive: dict[bytes, bool] = {}
         for path in sorted(partition.glob(f"*{LOG_SUFFIX}")):
             segment = Segment(partition, int(path.stem), path.stat().st_size, self._files)
@@ -151,7 +151,7 @@ class _CatalogRecovery:
 
 
 def recover_partition(data_directory: str, topic: str, partition: int, from_offset: int) -> list[str]:
-    """Raises RecoveryFailed when the partition is not lost, or not known."""
+    """Replace a lost partition by an empty one. Raises RecoveryFailed when the partition is not lost, or unknown."""
     files = Files()
     path = Path(data_directory) / CATALOG_NAME
     data = files.read_whole(path)
@@ -159,7 +159,7 @@ def recover_partition(data_directory: str, topic: str, partition: int, from_offs
         raise RecoveryFailed(f"{path} is missing: recover the catalog first")
     entry = decode_catalog(data, str(path)).topics.get(topic)
     if entry is None or not 0 <= partition < entry.partitions:
-        raise RecoveryFailed(f"the catalog knows no partition {topic}/{partition}")
+        raise RecoveryFailed(f"the catalog has no partition {topic}/{partition}")
     directory = Path(data_directory) / TOPICS_NAME / topic / str(partition)
     if partition_label_of(directory, files) is not None or any(directory.glob(f"*{LOG_SUFFIX}")):
         raise RecoveryFailed(f"{directory} has records or a label: it is not lost")

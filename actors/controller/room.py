@@ -1,8 +1,7 @@
-"""Whether there is room for more actors: checked before anything is decided that calls for them. Pure.
+"""The room for more actors, checked before a decision that needs them. Pure.
 
-Counts what the catalog calls for, without what sleeps, and the hosted subscribers that are up, which have their place in
-the supervisor alone.
-What has been decided is never refused later: the supervisor quarantines what does not fit.
+Counts the actors that the catalog requires, without sleeping ones, and the hosted subscribers that are up, which only
+the supervisor knows. A decision is never refused later: the supervisor quarantines actors that do not fit.
 """
 
 from ...transport.addresses import DELAYED_TOPIC, TRANSACTIONS_TOPIC
@@ -11,7 +10,7 @@ from .catalog import Catalog
 from .peers import Peers
 
 MAX_PARTITIONS = 10_000
-"""Of all topics together, whatever the machine."""
+"""Maximum of all topics together, on any machine."""
 MAX_GROUPS = 5_000
 FIXED_ACTORS = 2
 """The controller and the gateway."""
@@ -24,17 +23,17 @@ class Room:
         self._limit = limit
 
     def check_partitions(self, catalog: Catalog, more: int) -> None:
-        """Raises ProtocolError when there is no room for so many more partitions."""
+        """Raises ProtocolError when there is no room for this many more partitions."""
         _check(sum(entry.partitions for entry in catalog.topics.values()), more, MAX_PARTITIONS, "partitions")
         self.check(catalog, more)
 
     def check_group(self, catalog: Catalog, more_partitions: int) -> None:
-        """Raises ProtocolError when there is no room for one more group, and partitions that it needs."""
+        """Raises ProtocolError when there is no room for one more group, and the partitions that it needs."""
         _check(len(catalog.groups), 1, MAX_GROUPS, "groups")
         self.check(catalog, 1 + more_partitions)
 
     def check(self, catalog: Catalog, more: int) -> None:
-        """Raises ProtocolError when there is no room for so many more actors."""
+        """Raises ProtocolError when there is no room for this many more actors."""
         if more <= 0:
             return
         actors = actors_of(catalog) + sum(is_hosted(address) for address in self._peers.all_up())
@@ -48,7 +47,7 @@ class Room:
 
 
 def actors_of(catalog: Catalog) -> int:
-    """How many the catalog calls for."""
+    """Return the number of actors that the catalog requires."""
     partitions = sum(entry.partitions for entry in catalog.topics.values())
     internal_actors = sum(
         catalog.topics[topic].partitions
@@ -65,5 +64,5 @@ def is_hosted(address: str) -> bool:
 def _check(there: int, more: int, limit: int, what: str) -> None:
     if there + more > limit and more > 0:
         raise ProtocolError(
-            ErrorCode.LIMIT_REACHED, f"{what}: {there} are there, and a broker has at most {limit} in all"
+            ErrorCode.LIMIT_REACHED, f"{what}: there are {there}, and a broker has at most {limit} in total"
         )

@@ -2,10 +2,10 @@
 
     data directory/catalog.json     replaced whole: written aside, synced, renamed, directory synced
 
-What the catalog names has its folders first (`folders.py`). What is read at the start is written anew before it is
-believed: a predecessor may have died between its rename and the sync of the directory, so the cache may show a file
-that the medium lacks. A failed sync crashes the controller (it is never tried again on the same file); no room is told
-and changes nothing.
+Folders are made before the catalog names them (`folders.py`). The file read at the start is rewritten before it is
+trusted: a predecessor may have died between its rename and the sync of the directory, so the cache may show a file
+that the medium lacks. A failed sync crashes the controller (it is never retried on the same file); a full disk is
+reported and changes nothing.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from .catalog import Catalog, CatalogCorrupt, CatalogMissing, decode_catalog, en
 from .folders import TOPICS_NAME, TopicFolders
 
 CATALOG_NAME = "catalog.json"
-_WAY_OUT = 'bring it back from a backup, or run "planaria recover --catalog"'
+_WAY_OUT = 'restore it from a backup, or run "planaria recover --catalog"'
 
 
 class CatalogFile:
@@ -26,7 +26,7 @@ class CatalogFile:
         self._folders = TopicFolders(data_directory, files)
 
     def load(self, new_catalog_id: str) -> Catalog:
-        """The catalog on disk, or a new and empty one. Raises CatalogCorrupt and CatalogMissing, which name the file."""
+        """Return the catalog on disk, or an empty one. Raises CatalogCorrupt and CatalogMissing, which name the file."""
         data = self._files.read_whole(self.path)
         if data is None:
             if self._folders.hold_records():
@@ -44,7 +44,7 @@ class CatalogFile:
         return catalog
 
     def save(self, catalog: Catalog) -> None:
-        """Durable when it returns. Raises StorageFull when there is no room and StorageFailed for the rest."""
+        """Save the catalog, durably on return. Raises StorageFull when there is no room, and StorageFailed otherwise."""
         self._folders.make(catalog)
         self._files.replace(self.path, encode_catalog(catalog))
 

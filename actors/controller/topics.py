@@ -1,10 +1,10 @@
 """Creating, altering and deleting topics. Pure.
 
-    create   decided -> durable -> partitions ordered -> all up (or a time has passed) -> described to the asker
-    alter    decided -> durable -> new specs ordered, running partitions told -> as above
-    delete   decided -> durable -> partitions stopped -> files removed -> the remains forgotten -> done
+    create   decided -> durable -> partitions started -> all up (or timeout) -> described to the requester
+    alter    decided -> durable -> new specs sent, running partitions notified -> as above
+    delete   decided -> durable -> partitions stopped -> files removed -> catalog entry removed -> done
 
-A deletion that a crash interrupts goes on at the next start: the catalog names what is being removed.
+A deletion interrupted by a crash continues at the next start: the catalog names the topics being removed.
 """
 
 import msgspec
@@ -53,9 +53,9 @@ class Topics:
         self._disk_reserve_bytes = disk_reserve_bytes
         self._partition_idle_ms = partition_idle_ms
         self._altered: dict[str, str] = {}
-        """Address -> topic of partitions that may have been started with an older configuration."""
+        """Topics by address of partitions that may have been started with an older configuration."""
         self._stopping: dict[str, set[str]] = {}
-        """Deleted topic -> addresses that still have to stop."""
+        """Addresses that still have to stop, by deleted topic."""
         self._deleters: dict[str, Sender] = {}
 
     def on_create(self, sender: Sender, request: CreateTopic, now: int) -> list[Effect]:
@@ -91,7 +91,7 @@ class Topics:
             raise ProtocolError(
                 ErrorCode.INVALID_CONFIG,
                 f"partitions: topic {request.topic!r} has {entry.partitions} and cannot shrink to {partitions}, "
-                "for that would lose records; create another topic instead",
+                "because records would be lost; create another topic instead",
             )
         self._room.check_partitions(self._decisions.latest, partitions - entry.partitions)
         catalog = self._decisions.latest.with_topic_changed(
@@ -111,7 +111,7 @@ class Topics:
         return ordered + self.apply_awaited(follow_up, now)
 
     def apply_altered(self, follow_up: FollowUp, now: int) -> list[Effect]:
-        """New specs for all, so that restarts know the change; the running ones are told at once."""
+        """Send new specs, so that restarts use the change, and notify the running partitions at once."""
         entry = self._decisions.durable.topics.get(follow_up.name)
         effects: list[Effect] = []
         if entry is not None:
@@ -131,7 +131,7 @@ class Topics:
         return self._descriptions.on_deleted(follow_up.name) + self.remove(follow_up.name)
 
     def remove(self, topic: str) -> list[Effect]:
-        """Stop the processes of a deleted topic; its files follow when the last one is gone."""
+        """Stop the processes of a deleted topic; its files are removed when the last one is gone."""
         entry = self._decisions.durable.removing[topic]
         addresses = partition_addresses(entry)
         self._stopping[topic] = set(addresses)
@@ -159,21 +159,21 @@ class Topics:
         return [] if sender is None else [Reply(sender, Done())]
 
     def retry_remains(self, topic: str, now: int) -> list[Effect]:
-        """There was no room to note that the files are gone; nobody waits longer for that."""
+        """Retry: there was no room to record that the files are gone. No request waits for that any longer."""
         return [SetTimer(("remains", topic), now + RETRY_MS), *self.apply_remains_removed(topic)]
 
     def on_files_left(self, topic: str, error: ErrorBody) -> list[Effect]:
-        """The topic is gone for everybody; what is left of it is tried again at the next start."""
+        """End a deletion whose files remain: the topic is gone for all clients, and the next start retries."""
         sender = self._deleters.pop(topic, None)
         return [] if sender is None else [Reply(sender, error)]
 
     def on_up(self, address: str) -> list[Effect]:
-        """A partition that was starting during a change may have started with the older configuration."""
+        """Configure a partition that was starting during a change: it may have the older configuration."""
         entry = self._decisions.durable.topics.get(self._altered.get(address, ""))
         return [] if entry is None else [Cast(address, ConfigurePartition(config=entry.config))]
 
     def apply_awaited(self, follow_up: FollowUp, now: int) -> list[Effect]:
-        """The topic is there and its partitions ordered: answer once they are up."""
+        """Answer once the partitions of the created topic are up."""
         if follow_up.sender is None:
             return []
         entry = self._decisions.durable.topics.get(follow_up.name)

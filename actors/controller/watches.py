@@ -1,6 +1,6 @@
-"""Long polls on the catalog: parked until its topics change or the asker's patience ends. Pure.
+"""Long polls on the catalog: parked until its topics change or the request times out. Pure.
 
-Gateways route by it, coordinators assign by it. Only durable topics are told.
+Gateways route by it, coordinators assign by it. Only durable topics are reported.
 """
 
 from ...transport.machine import CancelTimer, Effect, Reply, Sender, SetTimer
@@ -9,7 +9,7 @@ from ...transport.protocol.topics import CatalogTopic, WatchCatalog, WatchCatalo
 from .decisions import Decisions
 
 MAX_WATCHES = 10_000
-"""Parked watches; more are refused with OVERLOADED."""
+"""Maximum number of parked watches; more are refused with OVERLOADED."""
 
 
 class Watches:
@@ -32,14 +32,14 @@ class Watches:
         return [] if parked is None else [Reply(parked[0], self._answer())]
 
     def forget(self, connection: bytes) -> list[Effect]:
-        """The connection is gone: its watches are dropped."""
+        """Drop the watches of a closed connection."""
         gone = [number for number, (sender, _) in self._parked.items() if sender.route[0] == connection]
         for number in gone:
             del self._parked[number]
         return [CancelTimer(("watch", number)) for number in gone]
 
     def on_saved(self) -> list[Effect]:
-        """Something became durable: those who have not seen these topics hear of them."""
+        """Answer the watches that have not seen the newly durable topics."""
         effects: list[Effect] = []
         for number, (sender, request) in list(self._parked.items()):
             if request.after_version != self._version:

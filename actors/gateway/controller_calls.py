@@ -1,12 +1,12 @@
-"""Calls to the controller, which is not there for a moment: when the gateway is young, and while the controller restarts.
+"""Calls to the controller, kept while it is unavailable: after the gateway's start and during a controller restart.
 Pure.
 
     controller up     called at once
     quarantined       called as well: the loop refuses it at once
     otherwise         kept until it is up, CONTROLLER_TIMEOUT_MS at most, then ACTOR_UNAVAILABLE with the reason
 
-What is kept is bounded by the tickets: each such call belongs to a request that is not answered yet. The watch is no
-such call, it begins anew with each controller.
+The tickets bound the kept calls: each belongs to a request that is not answered yet. The watch is not kept: it begins
+again with each controller.
 """
 
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from ...transport.protocol.errors import ErrorBody, ErrorCode
 from .peers import Peers
 
 CONTROLLER_TIMEOUT_MS = 5_000
-"""A restart takes a tenth of it."""
+"""Ten times the length of a restart."""
 WATCH = ("watch",)
 
 
@@ -28,7 +28,7 @@ class ControllerCalls:
         self._last = 0
 
     def keep(self, effects: list[Effect], now: int) -> list[Effect]:
-        """The effects without those calls that have to wait."""
+        """Return the effects without the calls that have to wait."""
         if self._peers.up(CONTROLLER) is not None or self._is_quarantined:
             return effects
         return [self._kept_back(effect, now) if _may_wait(effect) else effect for effect in effects]
@@ -38,7 +38,7 @@ class ControllerCalls:
         return [effect for number, call in kept.items() for effect in (CancelTimer(_timer(number)), call)]
 
     def on_down(self) -> list[Failed]:
-        """Nothing waits for a controller that nobody starts again."""
+        """Fail the waiting calls if the controller will not be restarted."""
         if not self._is_quarantined:
             return []
         kept, self._kept = self._kept, {}

@@ -1,8 +1,7 @@
-"""Records that are to be delivered later: what a publish says of them, and where they are held. Pure.
+"""Records with delayed delivery: their fields in a publish, and their ids. Pure.
 
-A record's id is the client's own, so that a repeat is recognised, or one that no other record ever gets: the broker's
-instance, the gateway's incarnation, the request's ticket, the record's place. Called by publish.py and by
-schedule_routes.py.
+A record's id is the client's own, so that a repeat is recognised, or a unique one: the broker's instance, the
+gateway's incarnation, the request's ticket, the record's position. Called by publish.py and by schedule_routes.py.
 """
 
 from ...transport.batch import HEADER_BYTES
@@ -17,13 +16,13 @@ def is_delayed(record: PublishRecord) -> bool:
 
 
 class ScheduledIds:
-    """Names for records that have none."""
+    """Ids for records that have none."""
 
     def __init__(self, instance_id: str, incarnation: int) -> None:
         self._prefix = f"{instance_id}.{incarnation}"
 
     def of(self, request: Publish, number: int) -> dict[int, str]:
-        """The ids of a request's delayed records, by their place in it; `number` is the request's ticket."""
+        """Return the ids of a request's delayed records, by their position in it; `number` is the request's ticket."""
         return {
             index: record.scheduled_id or f"{self._prefix}.{number}.{index}"
             for index, record in enumerate(request.records)
@@ -32,7 +31,7 @@ class ScheduledIds:
 
 
 def check_time(index: int, record: PublishRecord, wall_ms: int) -> None:
-    """Raises ProtocolError naming the field that is wrong."""
+    """Raises ProtocolError naming the invalid field."""
     if not is_delayed(record):
         if record.scheduled_id is not None:
             raise _refused(index, "scheduled_id: is for records with deliver_at_ms or delay_ms")
@@ -49,7 +48,7 @@ def check_time(index: int, record: PublishRecord, wall_ms: int) -> None:
 
 
 def check_fits(index: int, record: ScheduleRecord, max_message_bytes: int) -> None:
-    """Raises ProtocolError when the topic would not take it with the headers of its delivery."""
+    """Raises ProtocolError if the topic would refuse the record with the headers of its delivery."""
     size_bytes = HEADER_BYTES + delivered_bytes(record.scheduled_id, record)
     if size_bytes > max_message_bytes:
         message = (

@@ -1,4 +1,4 @@
-"""Passing requests on as they came: header and payload are not decoded again, nor is the answer. Pure."""
+"""Forwarding of requests unchanged: neither header and payload nor the answer are decoded again. Pure."""
 
 from typing import Any
 
@@ -12,14 +12,16 @@ from ...transport.protocol.shares import Acquire
 from .waiting import Attempt
 
 CANCELLED = (Fetch, GroupHeartbeat, Acquire)
-"""What may wait at another actor, which is told when the asker is gone."""
+"""Requests that may wait at another actor, which is notified when the requester is gone."""
 
 CALL_TIMEOUT_MS = 10_000
-"""For an answer, beyond what the request itself allows to wait."""
+"""The time for an answer beyond the waiting time of the request itself."""
 
 
 def forward(attempt: Attempt, address: str, timeout_ms: int) -> Effect:
-    """The answer comes back raw under ("forward", ticket number), in the asker's encoding and with the asker's id."""
+    """Forward a request; the raw answer, with the key ("forward", ticket number), has the requester's encoding and
+    id.
+    """
     event = attempt.event
     token = attempt.number if isinstance(event.request, CANCELLED) else None
     return Call(
@@ -33,6 +35,6 @@ def forward(attempt: Attempt, address: str, timeout_ms: int) -> Effect:
 
 
 def ask_for(attempt: Attempt, address: str, request: Any, reply_type: type[Reply], timeout_ms: int) -> Effect:
-    """Ask in the gateway's own words; the answer is encoded for the asker."""
+    """Send a request of the gateway's own; the answer is encoded for the requester."""
     anonymous = msgspec.structs.replace(request, id=None)
     return Call(("forward", attempt.number), address, anonymous, reply_type, timeout_ms=timeout_ms)

@@ -1,11 +1,11 @@
-"""The way of group requests to their coordinator, which may have to be started first. Pure.
+"""The routing of group requests to their coordinator, which may have to be started first. Pure.
 
-    up, or asleep        forwarded as it came; one that sleeps is woken by it
+    up, or asleep        forwarded unchanged; a sleeping one is woken by it
     quarantined          refused with the reason
     otherwise            the controller is asked to ensure the group (creating it only for requests that join,
                          commit or acquire), and the request waits for the coordinator to come up
 
-A group that nobody created has no offsets: `fetch_offsets` of it is answered empty, anything else UNKNOWN_GROUP.
+A group that was never created has no offsets: `fetch_offsets` of it is answered empty, other requests UNKNOWN_GROUP.
 """
 
 from ...transport.addresses import CONTROLLER, coordinator_address
@@ -43,7 +43,7 @@ GroupRequest = (
 _CREATING = (GroupHeartbeat, CommitOffsets, Acquire, ConfigureShareGroup)
 
 COORDINATOR_TIMEOUT_MS = 10_000
-"""How long a request waits for its coordinator to come up."""
+"""The time for which a request waits for its coordinator to come up."""
 ENSURE_TIMEOUT_MS = 10_000
 
 
@@ -71,7 +71,7 @@ class GroupRoutes:
         return parked + self._ensure(request.group, isinstance(request, _CREATING))
 
     def on_disconnected(self, connection: bytes) -> list[Effect]:
-        """The locks of share groups' members that spoke by this connection last are taken back."""
+        """Release the locks of share group members that last used this connection."""
         return [
             Cast(coordinator_address(group), ShareMemberGone(group=group, member_id=member))
             for group, member in self._share_members.forget(connection)
@@ -85,7 +85,7 @@ class GroupRoutes:
         return [Call(("ensure", group, create), CONTROLLER, request, Done, timeout_ms=ENSURE_TIMEOUT_MS)]
 
     def on_ensured(self, group: str, create: bool) -> list[Effect]:
-        """Its start is ordered; PeerUp brings the requests on."""
+        """Continue waiting: its start has been requested, and PeerUp releases the requests."""
         self._ensuring.discard((group, create))
         return []
 
@@ -99,7 +99,7 @@ class GroupRoutes:
         return effects
 
     def on_coordinator_lost(self, address: str) -> list[Effect]:
-        """It is quarantined: nobody needs to wait for it."""
+        """Fail the requests that wait for a quarantined coordinator."""
         attempts, effects = self._waiting_room.release_all(address)
         for attempt in attempts:
             effects += self._tickets.answer(attempt.number, self._unavailable(address))

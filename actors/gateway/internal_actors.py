@@ -1,6 +1,6 @@
-"""The actors beside the partitions of an internal topic: created when first needed, waited for. Pure.
+"""The actors that belong to the partitions of an internal topic: created when first needed, and awaited. Pure.
 
-no topic             the controller is asked to ensure it, and the table is asked for anew
+no topic             the controller is asked to ensure it, and the table is requested again
 actor quarantined    refused with the reason
 actor not up         the request waits for it
 """
@@ -18,7 +18,7 @@ from .topic_table import TopicTable
 from .waiting import Attempt, WaitingRoom
 
 TIMEOUT_MS = 10_000
-"""How long a request waits for its actor to come up."""
+"""The time for which a request waits for its actor to come up."""
 ENSURE_TIMEOUT_MS = 10_000
 ENSURE = "ensure_internal_actors"
 
@@ -54,7 +54,7 @@ class InternalActors:
         return [Call((ENSURE, self._topic), CONTROLLER, request, Done, timeout_ms=ENSURE_TIMEOUT_MS)]
 
     def on_ensured(self) -> list[Effect]:
-        """Their start is ordered; the new table brings the requests on."""
+        """Request the new table, which releases the requests: the start of the actors has been requested."""
         attempts, self._ensuring = self._ensuring, []
         effects: list[Effect] = []
         for attempt in attempts:
@@ -66,7 +66,7 @@ class InternalActors:
         return [effect for attempt in attempts for effect in self._tickets.answer(attempt.number, error)]
 
     def wait(self, attempt: Attempt, numbers: Iterable[int], now: int) -> list[Effect] | None:
-        """What waits for the first that is not up; None: all are. Raises ProtocolError."""
+        """Wait for the first actor that is not up; None: all are up. Raises ProtocolError."""
         addresses = [self._address_of(number) for number in sorted(numbers)]
         missing = next((address for address in addresses if self._peers.up(address) is None), None)
         if missing is None:

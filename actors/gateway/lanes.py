@@ -1,16 +1,17 @@
-"""Turns among clients at each actor: whose request is passed on next when one actor has enough at hand. Pure.
+"""Fair queueing of clients at each actor: the order in which requests reach an actor that is busy. Pure.
 
-Owns one lane for each actor that has requests of clients: the calls it is working on, and those that wait for them.
+Owns one lane for each actor with client requests: the calls in progress, and the waiting ones.
 
     call                  sent at once while its connection and the lane have room; otherwise it waits behind those of its
                           own connection
-    answered, failed,     gives its room back; the next is taken in turn among hosts, then among the host's connections
+    answered, failed,     releases its room; the next is taken in turn among hosts, then among the host's connections
       cancelled
-    slow                  gives its room back after WORK_MS; a poll, and what is asked of the controller, after POLL_MS:
-                          then it waits for something, and is no work
+    slow                  releases its room after WORK_MS; a poll, and a request to the controller, after POLL_MS:
+                          then it is waiting, not working
 
-A request counts for its `weight` (`weight_of`). One that exceeds the limit is sent when its connection has no other. So a
-newcomer's request is behind LANE_WEIGHT of others at most, whatever waits here. What waits is bounded by the tickets.
+A request counts for its `weight` (`weight_of`). One that exceeds the limit is sent when its connection has no other.
+So a newcomer's request is behind at most LANE_WEIGHT of others, whatever the queue's length. The tickets bound the
+waiting calls.
 """
 
 from collections import OrderedDict
@@ -28,22 +29,22 @@ from ...transport.protocol.operations import Status
 from .tickets import Tickets
 
 CONNECTION_WEIGHT = 64
-"""Of one connection at one actor."""
+"""The limit of one connection at one actor."""
 LANE_WEIGHT = 256
-"""Of all connections at one actor."""
+"""The limit of all connections at one actor."""
 BYTES_PER_WEIGHT = 64 * 1024
 STATUS_WEIGHT = 32
-"""The supervisor has better things to do."""
+"""High, to protect the supervisor."""
 MAX_FETCH_WEIGHT_BYTES = 1024 * 1024
 POLL_MS = 50
 WORK_MS = 1_000
 TIMER = "lane"
 _CLIENTS_CALLS = frozenset({"forward", "publish", "schedule"})
-"""Kinds of keys; the second part of these is a ticket's number."""
+"""Kinds of keys of client calls; the second part of these keys is a ticket's number."""
 
 
 class _Turn(Struct):
-    """A call that is being worked on, or waits for its turn."""
+    """A call in progress, or waiting for its turn."""
 
     call: Call
     connection: bytes
@@ -51,7 +52,7 @@ class _Turn(Struct):
     weight: int
     hold_ms: int
     since: int
-    """When it was sent; until then when it came."""
+    """The time of sending; until then the time of arrival."""
 
 
 class _Lane:
@@ -92,11 +93,11 @@ class _Lane:
         connections.setdefault(turn.connection, OrderedDict())[turn.call.key] = turn
 
     def is_behind(self, turn: _Turn) -> bool:
-        """Whether others of its connection wait already."""
+        """Return True if calls of its connection are already waiting."""
         return turn.connection in self.waiting.get(turn.host, ())
 
     def take_next(self) -> _Turn | None:
-        """The next that has room: hosts in turn, connections of the host in turn, each in its own order."""
+        """Take the next call that has room: hosts in turn, connections of the host in turn, each in its own order."""
         for host, connections in self.waiting.items():
             for connection, turns in connections.items():
                 turn = next(iter(turns.values()))
@@ -110,7 +111,7 @@ class _Lane:
         return None
 
     def withdraw(self, host: str, connection: bytes, key: Any) -> None:
-        """Take out one that waits."""
+        """Take out a waiting call."""
         self._remove(host, connection, key)
 
     def _remove(self, host: str, connection: bytes, key: Any) -> None:
@@ -128,12 +129,12 @@ class Lanes:
         self._hosts = hosts
         self._lanes: dict[str, _Lane] = {}
         self._addresses: dict[Any, str] = {}
-        """By key of a call, from when it comes until it has ended."""
+        """Addresses by key of a call, from its arrival until it has ended."""
         self._waiting: dict[int, dict[Any, _Turn]] = {}
-        """By ticket: what waits for its turn."""
+        """Waiting calls by ticket."""
 
     def admit(self, effects: list[Effect], now: int) -> list[Effect]:
-        """The effects, without the calls whose turn has not come."""
+        """Return the effects without the calls that have to wait."""
         if not any(map(self._is_new, effects)):
             return effects
         admitted: list[Effect] = []
@@ -145,13 +146,13 @@ class Lanes:
         return admitted
 
     def _is_new(self, effect: Effect) -> bool:
-        """Whether this is a client's call that has not been admitted yet."""
+        """Return True for a client's call that has not been admitted yet."""
         return type(effect) is Call and effect.key[0] in _CLIENTS_CALLS and effect.key not in self._addresses
 
     def _admit(self, call: Call, now: int) -> list[Effect]:
         ticket = self._tickets.get(call.key[1])
         if ticket is None:
-            return [call]  # kept for the controller meanwhile; its asker is gone, and so is its place here
+            return [call]  # it was kept for the controller; its requester is gone, and so is its place here
         connection = ticket.sender.route[0]
         may_be_slow = ticket.is_poll or call.address == CONTROLLER
         turn = _Turn(
@@ -171,11 +172,11 @@ class Lanes:
         return self._set_timer(call.address, lane, now)
 
     def is_waiting(self, number: int) -> bool:
-        """Whether the request, which is passed on as it came, waits for its turn and has not left."""
+        """Return True if the forwarded request has not been sent yet."""
         return ("forward", number) in self._waiting.get(number, ())
 
     def on_ended(self, key: Any, now: int) -> list[Effect]:
-        """The call has its outcome: others may go."""
+        """Record the outcome of a call, and return the calls that may now be sent."""
         if key[0] not in _CLIENTS_CALLS:
             return []
         address = self._addresses.pop(key, None)
@@ -186,13 +187,13 @@ class Lanes:
         return self._advance(address, lane, now)
 
     def withdraw(self, numbers: Sequence[int], now: int) -> tuple[list[Effect], list[Failed]]:
-        """Nobody waits for these requests any more: the calls that follow, and the failures of those that never left."""
+        """Withdraw cancelled requests: return the calls that may now be sent, and failures of those that never were."""
         failed: list[Failed] = []
-        # What waits first: else it would take the places of what is under way.
+        # Waiting calls first: otherwise they would take the room of the calls in flight.
         for number in numbers:
             for key, turn in self._waiting.pop(number, {}).items():
                 self._lanes[self._addresses.pop(key)].withdraw(turn.host, turn.connection, key)
-                failed.append(Failed(key, ErrorBody(ErrorCode.TIMED_OUT, "nobody waits for it", True)))
+                failed.append(Failed(key, ErrorBody(ErrorCode.TIMED_OUT, "the requester is gone", True)))
         following = [effect for number in numbers for effect in self.on_ended(("forward", number), now)]
         return following, failed
 
@@ -227,7 +228,7 @@ class Lanes:
 
 
 def weight_of(request: Request, size_bytes: int) -> int:
-    """1 for a small request; more for many bytes, sent or asked for."""
+    """Return 1 for a small request; more for many bytes, sent or requested."""
     if isinstance(request, Status):
         return STATUS_WEIGHT
     if isinstance(request, Fetch):

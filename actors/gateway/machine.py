@@ -1,22 +1,22 @@
-"""The gateway's machine: every request to whom it concerns, every answer back. Pure and without state of its own.
+"""The gateway's machine: routes every request to its actor and every answer back. Pure and without state of its own.
 
-Owned by its roles: requests that are not answered yet (`tickets`), whose turn it is at each actor (`lanes`), the
-directory (`peers`), the table of topics, parked metadata polls, requests that wait for an actor. Called by `process.py`
-alone. Nothing a client sends may crash it, and no client may take what others need (`shares`).
+Owned by its roles: unanswered requests (`tickets`), the queue of each actor (`lanes`), the directory (`peers`), the
+table of topics, parked metadata polls, requests that wait for an actor. Called by `process.py` alone. No client
+request may crash it, and no client may take the room that others need (`shares`).
 
     request            effect
     hello, metadata    answered here (metadata may be parked)
-    any of a client    held back as long as its quota says (`quotas`)
+    any of a client    delayed as its quota requires (`quotas`)
       under a quota
     topics, quotas, groups'    forwarded to the controller
       list and end
     data               forwarded to the partition (`partition_routes`), `publish` as batches (`publish`)
-    groups             forwarded to the coordinator, which is started when it is missing (`group_routes`)
-    status, kill,      asked of the supervisor; a kill of the gateway itself is answered first, for afterwards it is
+    groups             forwarded to the coordinator, which is started if necessary (`group_routes`)
+    status, kill,      sent to the supervisor; a kill of the gateway itself is answered first, because afterwards it is
       revive           too late
     scheduled          lists and cancels are forwarded to the scheduler (`schedule_routes`)
 
-Stopping: what only waits is answered SHUTTING_DOWN at once; writes in flight get until the deadline.
+Stopping: requests that only wait are answered SHUTTING_DOWN at once; writes in flight may finish until the deadline.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -111,15 +111,17 @@ REQUESTS: tuple[type[Request], ...] = (
 _MAY_BE_CUT = (Metadata, Fetch, GroupHeartbeat, Acquire, Status, ListScheduled)
 
 CONTROLLER_TIMEOUT_MS = 60_000
-"""A topic of many partitions takes its time to come up."""
+"""A topic of many partitions takes long to come up."""
 EXIT_FLUSH_MS = 2_000
-"""How long writes in flight may take when the gateway stops."""
+"""The time for writes in flight when the gateway stops."""
 EXIT_FLUSH_MARGIN_MS = 200
 
 TAKEN_BACK = ErrorBody(
-    ErrorCode.THROTTLED, "this connection had most requests open when others needed room", True
+    ErrorCode.THROTTLED, "this connection had the most open requests when other clients needed room", True
 )
-GIVEN_UP = ErrorBody(ErrorCode.TIMED_OUT, "given up when others needed room: it may have taken effect", True)
+GIVEN_UP = ErrorBody(
+    ErrorCode.TIMED_OUT, "dropped when other clients needed room: it may have taken effect", True
+)
 SHUTTING_DOWN = ErrorBody(ErrorCode.SHUTTING_DOWN, "the broker is stopping", True)
 
 
@@ -134,13 +136,13 @@ class GatewayMachine:
         pid: int = 0,
         limits: Mapping[str, int] | None = None,
     ) -> None:
-        """`limits` are those of `Tickets`, for tests."""
+        """Create the machine. `limits` are those of `Tickets`, for tests."""
         self._instance_id = instance_id
         self._run_directory = run_directory
         self._address = address
         self._self = KillReply(pid=pid, incarnation=incarnation)
         self._hosts: dict[bytes, str] = {}
-        """By connection: the address that it comes from."""
+        """The address of the host, by connection."""
         self._tickets = Tickets(self._hosts, **(limits or {}))
         self._lanes = Lanes(self._tickets, self._hosts)
         self._peers = Peers()
@@ -149,7 +151,7 @@ class GatewayMachine:
         self._waiting_room = WaitingRoom()
         self._quotas = Quotas()
         self._held: dict[int, Attempt] = {}
-        """By ticket: requests that wait for their client's quota."""
+        """Requests delayed by their client's quota, by ticket."""
         self._metadata = MetadataPolls(
             self._tickets, self._table, self._peers, self._quotas, instance_id, incarnation
         )
@@ -195,7 +197,7 @@ class GatewayMachine:
             case StopRequested(deadline=deadline):
                 effects = self._on_stop(deadline, now)
             case _:
-                raise AssertionError(f"the gateway does not know the event {event!r}")
+                raise AssertionError(f"unknown event {event!r}")
         if self._is_stopping and not len(self._tickets):
             effects.append(Stop("asked to stop"))
         return self._controller.keep(self._lanes.admit(effects, now), now)
@@ -252,7 +254,7 @@ class GatewayMachine:
         return effects + self._groups.on_disconnected(connection)
 
     def _evict(self, numbers: Sequence[int], now: int) -> list[Effect]:
-        """Refuse these although they were let in: others, who have less, need their room."""
+        """Refuse these admitted requests: clients that use less need the room."""
         replies = [
             Reply(ticket.sender, TAKEN_BACK if ticket.is_poll or self._lanes.is_waiting(number) else GIVEN_UP)
             for number in numbers
@@ -261,7 +263,7 @@ class GatewayMachine:
         return replies + self._forget(numbers, now) if numbers else []
 
     def _forget(self, numbers: Sequence[int], now: int) -> list[Effect]:
-        """Requests whose askers are gone, wherever they wait."""
+        """Drop requests whose senders are gone, wherever they wait."""
         effects: list[Effect] = []
         for number in numbers:
             effects += self._metadata.forget(number)
@@ -327,7 +329,7 @@ class GatewayMachine:
 
     def _route_metadata(self, attempt: Attempt, request: Metadata, now: int) -> list[Effect]:
         is_complete = self._table.is_loaded and not self._metadata.unknown_topics(request)
-        # A long poll has seen the table before: what is unknown then will come with the poll itself.
+        # A long poll has seen the table before: topics that are unknown then will arrive with the poll itself.
         is_first_look = request.after_version is None or not self._table.is_loaded
         if is_first_look and not is_complete and not attempt.has_asked:
             return self._table.ask(attempt)
@@ -356,7 +358,7 @@ class GatewayMachine:
                 attempts, effects = self._table.on_asked()
                 effects = self._update(event.reply) + effects
                 return effects + self._route_again(attempts, now, has_asked=True)
-        raise AssertionError(f"nobody called with the key {event.key!r}")
+        raise AssertionError(f"no call has the key {event.key!r}")
 
     def _on_failed(self, event: Failed, now: int) -> list[Effect]:
         match event.key:
@@ -376,7 +378,7 @@ class GatewayMachine:
                 return self._table.on_watch_failed(now)
             case ("ask",):
                 return self._on_not_asked(event.error)
-        raise AssertionError(f"nobody called with the key {event.key!r}")
+        raise AssertionError(f"no call has the key {event.key!r}")
 
     def _on_not_asked(self, error: ErrorBody) -> list[Effect]:
         attempts, effects = self._table.on_asked()
@@ -424,7 +426,7 @@ class GatewayMachine:
         return effects + self._release(event.address, now)
 
     def _release(self, address: str, now: int) -> list[Effect]:
-        """Route again what has waited for an actor."""
+        """Route the requests again that waited for an actor."""
         attempts, cancelled = self._waiting_room.release_all(address)
         return cancelled + self._route_again(attempts, now, has_asked=False)
 
@@ -462,7 +464,7 @@ class GatewayMachine:
                 return self._refuse(self._controller.on_timeout(number), now)
             case ("stop",):
                 return self._tickets.answer_all(SHUTTING_DOWN)
-        raise AssertionError(f"nobody set a timer with the key {key!r}")
+        raise AssertionError(f"no timer has the key {key!r}")
 
     def _on_timeout(self, number: int, now: int) -> list[Effect]:
         released = self._waiting_room.release(number)

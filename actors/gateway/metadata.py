@@ -1,8 +1,8 @@
-"""Answers `metadata`: which partitions there are, and where they can be reached; parks the long polls. Pure.
+"""The answers to `metadata`: the partitions and their endpoints; parks the long polls. Pure.
 
-The version counts changes of what metadata shows. It begins anew with each incarnation of the gateway, far from where
-the last one's can have ended; a poll after a version this gateway has not reached is answered at once. A parked poll
-is woken only by changes of the topics it asks for.
+The version counts visible changes. Each incarnation of the gateway begins at a new one, far from any that the last
+can have reached; a poll after a version that this gateway has not reached is answered at once. A parked poll is woken
+only by changes of the topics it asks for.
 """
 
 from collections.abc import Iterable
@@ -34,7 +34,7 @@ class MetadataPolls:
         self._version = incarnation << 32
         self._changed_at: dict[str, int] = {}
         self._listing_changed_at = self._version
-        """The version at which a topic last came, went or changed: what a poll for all topics waits for."""
+        """The version at which a topic last came, went or changed: polls for all topics wait for a later one."""
         self._parked: dict[int, Metadata] = {}
 
     def unknown_topics(self, request: Metadata) -> list[str]:
@@ -51,11 +51,11 @@ class MetadataPolls:
         return [] if request is None else self._answer(number, request)
 
     def forget(self, number: int) -> list[Effect]:
-        """Nobody waits for this poll any more."""
+        """Drop a poll whose requester is gone."""
         return [] if self._parked.pop(number, None) is None else [CancelTimer(("poll", number))]
 
     def on_changed(self, topics: Iterable[str], gone: Iterable[str] = ()) -> list[Effect]:
-        """Metadata of these topics shows something else now; `gone` ones are shown no more."""
+        """Note that the metadata of these topics has changed; `gone` ones are no longer shown."""
         changed = [*topics, *gone]
         if not changed:
             return []
@@ -72,7 +72,8 @@ class MetadataPolls:
         return effects
 
     def _forget_versions_of_gone_topics(self) -> None:
-        # Names of deleted topics would pile up; a poll for one of them is then woken by any change, which is harmless.
+        # Names of deleted topics would accumulate; a poll for one of them is then woken by any change, which is
+        # harmless.
         if len(self._changed_at) > 2 * len(self._table.names) + 1_000:
             kept = {name: at for name, at in self._changed_at.items() if self._table.get(name) is not None}
             self._changed_at = kept
@@ -87,7 +88,7 @@ class MetadataPolls:
 
     def _answer(self, number: int, request: Metadata) -> list[Effect]:
         sender = self._tickets.sender(number)
-        # Where quotas are kept is the gateway: a client under one is shown no way past it.
+        # The gateway enforces quotas: a client under one gets no endpoint that bypasses it.
         is_limited = sender is not None and self._quotas.is_limited(sender.route[0])
         return self._tickets.answer(number, self._reply(request, is_limited))
 
@@ -106,7 +107,7 @@ class MetadataPolls:
     def _topic(self, name: str, is_limited: bool) -> TopicMetadata:
         entry = self._table.get(name)
         assert entry is not None
-        # The broker's own topics are written by its actors alone: the gateway is where others are refused.
+        # The broker's own topics are written by its actors alone: the gateway refuses other writers.
         is_hidden = is_limited or is_internal(name)
         partitions = [self._partition(name, partition, is_hidden) for partition in range(entry.partitions)]
         return TopicMetadata(name, entry.topic_id, entry.max_message_bytes, partitions)

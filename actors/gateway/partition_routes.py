@@ -1,9 +1,9 @@
-"""The way of data requests to their partition. Pure.
+"""The routing of data requests to their partition. Pure.
 
 topic or partition unknown     the controller is asked once; then UNKNOWN_TOPIC or UNKNOWN_PARTITION
-partition never up yet         the request waits a little, for a topic is usable the moment it is created
+partition never up yet         the request waits briefly, because a topic is usable as soon as it is created
 partition down                 PARTITION_OFFLINE with the reason, retriable
-partition up                   forwarded as it came
+partition up                   forwarded unchanged
 """
 
 from msgspec import structs
@@ -26,7 +26,7 @@ PartitionRequest = Produce | Fetch | ListOffsets | DeleteRecords
 
 NO_TICKET = 0
 START_TIMEOUT_MS = 5_000
-"""How long a request waits for a partition's first start."""
+"""The time for which a request waits for a partition's first start."""
 
 
 class PartitionRoutes:
@@ -47,14 +47,15 @@ class PartitionRoutes:
         self._schedules = schedules
 
     def pass_unacknowledged(self, event: Received, request: Produce) -> list[Effect]:
-        """acks = 0: passed on when the partition is up or sleeps, otherwise lost, as was asked for."""
+        """Forward a produce with acks = 0 if the partition is up or sleeps; otherwise it is lost, as the mode allows."""
         entry = self._table.get(request.topic)
         is_there = entry is not None and 0 <= request.partition < entry.partitions
         if not is_there or is_internal(request.topic):
             return []
         address = partition_address(request.topic, request.partition)
         if self._peers.next_of_sleeper(address) is not None:
-            # A cast wakes nobody. The answer of a call is for a ticket that is not there.
+            # A cast does not wake a sleeping actor, so a call is made; its answer belongs to no ticket and is
+            # ignored.
             awaited = Produce(topic=request.topic, partition=request.partition, acks=1)
             return [Call(("forward", NO_TICKET), address, awaited, ProduceReply, payload=event.payload)]
         return [
@@ -98,7 +99,7 @@ class PartitionRoutes:
     def _starting_address(
         self, request: PartitionRequest | Publish, entry: CatalogTopic, now: int
     ) -> str | None:
-        """A partition that the request needs and whose first start is not over. Raises ProtocolError."""
+        """Return a needed partition whose first start is not over. Raises ProtocolError."""
         if isinstance(request, Publish):
             partitions = self._publisher.partitions_needed(request, entry, now)
         else:
@@ -115,7 +116,7 @@ class PartitionRoutes:
 
     def _forward(self, attempt: Attempt, request: PartitionRequest) -> list[Effect]:
         if isinstance(request, Produce | Fetch) and request.client_id:
-            # It has passed its quota here; at the partition a name says that nobody has looked.
+            # The quota is enforced here; a name would tell the partition that it was not.
             request = structs.replace(request, client_id="")
             event = attempt.event
             raw = encode_header(request, event.sender.is_json)

@@ -1,10 +1,11 @@
-"""The directory as the gateway hears it: who is up and where, who is down and why. Pure."""
+"""The gateway's copy of the directory: the endpoints of actors that are up, and the reasons of those that are down.
+Pure."""
 
 from ...transport.addresses import topic_of
 from ...transport.protocol.control import PeerDown, PeersAsleep, PeerUp
 
 MAX_DOWN = 20_000
-"""Actors remembered as down; the longest known is forgotten first, and then taken for one that starts."""
+"""Actors remembered as down; beyond it the oldest entry is dropped, and that actor counts as starting."""
 
 
 class Peers:
@@ -12,7 +13,7 @@ class Peers:
         self._up: dict[str, PeerUp] = {}
         self._down: dict[str, PeerDown] = {}
         self._asleep: dict[str, int] = {}
-        """The last incarnation of each, as far as it is known."""
+        """The last known incarnation of each sleeping actor."""
 
     def on_up(self, peer: PeerUp) -> None:
         self._up[peer.address] = peer
@@ -23,7 +24,7 @@ class Peers:
         self._asleep.update((address, 0) for address in news.addresses if address not in self._up)
 
     def on_down(self, peer: PeerDown) -> bool:
-        """Whether this is news: not of an incarnation that has a successor."""
+        """Record the report; return False for an incarnation that already has a successor."""
         known = self._up.get(peer.address)
         if known is not None and known.incarnation > peer.incarnation:
             return False
@@ -39,9 +40,9 @@ class Peers:
         return True
 
     def forget_down(self, topic: str) -> None:
-        """The topic is gone: that its partitions are down says nothing of its successor's.
+        """Forget that a deleted topic's partitions are down, which does not apply to its successor's.
 
-        One that is up stays: it may be the successor's already, and will be reported down otherwise.
+        A partition that is up stays: it may already be the successor's, and will be reported down otherwise.
         """
         for address in [address for address in self._down if topic_of(address) == topic]:
             del self._down[address]
@@ -50,20 +51,20 @@ class Peers:
         return self._up.get(address)
 
     def takes_calls(self, address: str) -> bool:
-        """Whether it is up, or sleeps and is woken by a call."""
+        """Return True if the actor is up, or sleeps and is woken by a call."""
         return address in self._up or address in self._asleep
 
     def next_of_sleeper(self, address: str) -> int | None:
-        """The incarnation that a call will wake; None for one that does not sleep."""
+        """Return the incarnation that a call will wake; None for an actor that does not sleep."""
         last = self._asleep.get(address)
         return None if last is None else last + 1
 
     def down(self, address: str) -> PeerDown | None:
-        """None for an actor that is up, or that nobody has heard of yet."""
+        """Return None for an actor that is up, or not reported yet."""
         return self._down.get(address)
 
     def is_starting(self, address: str) -> bool:
-        """Neither up nor known to be down: its first start is not over."""
+        """Return True if the actor is neither up nor known to be down: its first start is not over."""
         return not self.takes_calls(address) and address not in self._down
 
     def why_down(self, address: str) -> str:

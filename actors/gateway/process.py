@@ -1,4 +1,4 @@
-"""The gateway's process: nothing but the public endpoint around the machine. Impure by what it inherits."""
+"""The gateway's process: only the public endpoint around the machine. Impure through its base class."""
 
 import os
 from typing import ClassVar
@@ -13,7 +13,7 @@ from .machine import REQUESTS, GatewayMachine
 
 class GatewayArguments(msgspec.Struct):
     endpoint: str
-    """What clients connect to; with a port of `*` the system chooses, and the ready message says which."""
+    """The endpoint for clients; with a port of `*` the system chooses one, and the ready message reports it."""
 
 
 class GatewayActor(Actor):

@@ -1,10 +1,10 @@
 """Publishing single records: choose partitions, build batches, gather the answers in the records' order. Pure.
 
-A record with a key goes to crc32(key) % partitions; without one it goes where the topic's whole request goes: to one
-partition that is up, the next one with each request. Not idempotent: after TIMED_OUT or the death of a partition the
-outcome is unknown, and a client that repeats may publish twice, unless it names its records by a `dedup_id`. Such a
-record travels in a batch of its own; without a key its identity decides where it goes. Producers of batches have
-sequences. A record with a time of delivery goes to a scheduler instead (delays.py).
+A record with a key goes to crc32(key) % partitions; all records of a request without one go to one partition that is
+up, the next one with each request. Not idempotent: after TIMED_OUT or the death of a partition the outcome is
+unknown, and a client that repeats may publish twice, unless its records have a `dedup_id`. Such a record is sent in a
+batch of its own; without a key its dedup id determines the partition. Producers of batches have sequences. A record
+with a time of delivery goes to a scheduler instead (delays.py).
 """
 
 from collections.abc import Iterable, Sequence
@@ -44,7 +44,7 @@ RECORD_OVERHEAD_BYTES = 32
 
 
 class Row(Struct, frozen=True):
-    """A record ready for a batch, and its place in the request."""
+    """A record ready for a batch, and its position in the request."""
 
     index: int
     key: bytes | None
@@ -55,7 +55,7 @@ class Row(Struct, frozen=True):
 
     @property
     def size_bytes(self) -> int:
-        """Never less than what it adds to a batch."""
+        """Return an upper bound of its size in a batch."""
         size = RECORD_OVERHEAD_BYTES + len(self.key or b"") + len(self.value or b"")
         for name, value in (self.headers or {}).items():
             size += 10 + len(name.encode()) + len(value.encode())
@@ -63,14 +63,14 @@ class Row(Struct, frozen=True):
 
 
 class _Publication:
-    """A request whose batches are out, and whose delayed records."""
+    """A request whose batches are in flight, and whose delayed records."""
 
     def __init__(self, results: list[PublishedRecord | None]) -> None:
         self.results = results
         self.calls: dict[int, tuple[int, list[list[Row]]]] = {}
-        """Call -> partition and the rows of each of its batches."""
+        """Partition and the rows of each batch, by call."""
         self.schedules: dict[int, list[tuple[int, str]]] = {}
-        """Scheduler -> places and ids of the records it was given."""
+        """Positions and ids of the records given to a scheduler, by scheduler."""
 
 
 class Publisher:
@@ -79,15 +79,15 @@ class Publisher:
         self._peers = peers
         self._ids = ids
         self.wall_offset_ms = 0
-        """What the machine's clock is ahead of `now`: the times of records are those of the wall clock."""
+        """The lead of the machine's wall clock over `now`: timestamps of records are wall-clock times."""
         self._open: dict[int, _Publication] = {}
         self._turns: dict[str, int] = {}
-        """Topic -> how many of its requests had records without a key."""
+        """Number of requests with records without a key, by topic."""
 
     def on_publish(
         self, number: int, request: Publish, entry: CatalogTopic, schedulers: int, now: int
     ) -> list[Effect]:
-        """Raises ProtocolError when the request is wrong as a whole."""
+        """Begin a publish. Raises ProtocolError when the request is invalid as a whole."""
         wall = now + self.wall_offset_ms
         for index, record in enumerate(request.records):
             check_time(index, record, wall)
@@ -156,9 +156,9 @@ class Publisher:
         return self._finish_if_complete(number)
 
     def partitions_needed(self, request: Publish, entry: CatalogTopic, now: int) -> Iterable[int]:
-        """Partitions that the records can go to and no other; all of them when any would do and none is up.
+        """Return the partitions that the records require; all of them when any would do and none is up.
 
-        Raises ProtocolError when the request is wrong as a whole.
+        Raises ProtocolError when the request is invalid as a whole.
         """
         if request.partition is not None:
             return (request.partition,)
@@ -195,7 +195,7 @@ class Publisher:
         entry: CatalogTopic,
         schedulers: int,
     ) -> list[Effect]:
-        """Hand the delayed records to their schedulers."""
+        """Pass the delayed records to their schedulers."""
         shares: dict[int, list[ScheduleRecord]] = {}
         for index, scheduled_id in self._ids.of(request, number).items():
             if publication.results[index] is not None:
@@ -282,14 +282,14 @@ class Publisher:
         results = [result for result in publication.results if result is not None]
         assert len(results) == len(publication.results)
         errors = [result.error for result in results]
-        # One plain refusal says it better than the same error beside each record.
+        # A single refusal is clearer than the same error for each record.
         if errors[0] is not None and len({error and error.code for error in errors}) == 1:
             return self._tickets.answer(number, errors[0])
         return self._tickets.answer(number, PublishReply(records=results))
 
 
 def to_row(index: int, record: PublishRecord, now: int) -> Row:
-    """Raises ProtocolError naming the field when a record says two things at once."""
+    """Raises ProtocolError naming the field when a record is contradictory."""
     for field in ("key", "value"):
         if getattr(record, field) is not None and getattr(record, f"{field}_text") is not None:
             raise ProtocolError(
@@ -308,7 +308,7 @@ def to_row(index: int, record: PublishRecord, now: int) -> Row:
 
 
 def _partition_of(row: Row, entry: CatalogTopic) -> int | None:
-    """None when any partition will do."""
+    """Return None when any partition will do."""
     if row.key is not None:
         return partition_for_key(row.key, entry.partitions)
     if row.dedup_id is not None:
@@ -317,7 +317,7 @@ def _partition_of(row: Row, entry: CatalogTopic) -> int | None:
 
 
 def gather(rows: Sequence[Row], max_batch_bytes: int) -> list[list[Row]]:
-    """Rows in order, in as few batches as the limit allows; one with an identity is alone."""
+    """Gather rows in order, in as few batches as the limit allows; one with a dedup id is alone."""
     batches: list[list[Row]] = []
     size = 0
     is_alone = True
@@ -346,5 +346,5 @@ def to_batch(rows: Sequence[Row]) -> bytes:
 
 
 def _fits(row: Row, entry: CatalogTopic) -> bool:
-    """Near the limit the estimate is too cautious; the batch itself decides."""
+    """Return True if the row may fit. Near the limit the estimate is too cautious; the batch itself decides."""
     return len(to_batch([row])) <= entry.max_message_bytes

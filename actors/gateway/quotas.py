@@ -1,15 +1,15 @@
-"""What each client may produce and fetch, and how long a request has to wait for it. Pure.
+"""The quotas of clients, and the delays of requests under them. Pure.
 
-Owns the quotas as the controller tells them, which client each connection said it is, and a bucket for each rate of each
-client that is under one. A request is charged when it comes, and held back as long as its buckets say:
+Owns the quotas received from the controller, the client id of each connection, and a bucket for each limited rate of
+each client. A request is charged on arrival, and delayed as its buckets require:
 
-    up to MAX_HOLD_MS              held here, then routed; the reply says for how long in `throttle_ms`
+    up to MAX_HOLD_MS              held here, then routed; the reply's `throttle_ms` is the delay
     longer, produce or publish     BACKPRESSURE with `retry_after_ms`, uncharged: the producer keeps the batch meanwhile
     longer, fetch                  OVERLOADED with `retry_after_ms`, uncharged
     acks = 0                       lost when it would have to wait
 
-What a fetch brings is known only afterwards: it is charged with what this client's fetches brought lately, and the
-difference when it is answered. Buckets are not kept over a restart. Called by the gateway's machine.
+The size of a fetch's answer is known only afterwards: it is charged with the recent average of this client's fetches,
+and with the difference when it is answered. A restart resets the buckets. Called by the gateway's machine.
 """
 
 from typing import Any
@@ -28,12 +28,12 @@ from .token_bucket import TokenBucket
 
 MAX_HOLD_MS = 1_000
 MAX_NAMED_CONNECTIONS = 20_000
-"""Beyond them the longest known is forgotten: it has to say `hello` again, or counts as one that gave no name."""
+"""Beyond this the oldest is forgotten: it has to send `hello` again, or counts as one without a client id."""
 MAX_CLIENTS = 20_000
-"""Clients with buckets; beyond them the longest known starts with full ones again."""
+"""Clients with buckets; beyond this the oldest starts with full ones again."""
 MAX_NAME_CHARACTERS = 256
 WEIGHT_OF_NEWEST = 0.3
-"""In the average of what fetches bring."""
+"""The newest fetch's weight in the average size."""
 
 
 class _Account(Struct):
@@ -47,14 +47,14 @@ class _Account(Struct):
 
 
 class QuotaCharge(Struct, frozen=True):
-    """What a request under a quota has been charged, for its answer to settle."""
+    """The charge of a request under a quota, settled by its answer."""
 
     throttle_ms: int = 0
     fetcher: _Account | None = None
     charged_bytes: float = 0
 
     def settle(self, size_bytes: int) -> None:
-        """It has been answered with so much."""
+        """Settle the charge with the answer's size."""
         if self.fetcher is None or self.fetcher.fetch_bytes is None:
             return
         self.fetcher.fetch_bytes.charge(size_bytes - self.charged_bytes)
@@ -69,7 +69,7 @@ class Quotas:
         self._accounts: dict[str, _Account] = {}
 
     def configure(self, quotas: dict[str, Quota]) -> bool:
-        """Take these in force; whether anything is different from before."""
+        """Replace the quotas; return True if they differ from the previous ones."""
         if quotas == self._quotas:
             return False
         before, self._quotas = self._quotas, quotas
@@ -79,7 +79,7 @@ class Quotas:
         return True
 
     def on_hello(self, connection: bytes, client_id: str) -> None:
-        """A connection says whose it is."""
+        """Record a connection's client id."""
         self._names.pop(connection, None)
         self._names[connection] = client_id[:MAX_NAME_CHARACTERS]
         forget_oldest(self._names, MAX_NAMED_CONNECTIONS)
@@ -88,14 +88,15 @@ class Quotas:
         self._names.pop(connection, None)
 
     def require_greeting(self, event: Received) -> None:
-        """Raise HELLO_REQUIRED when a quota may hold for an asker who has given its name on a connection that is gone."""
+        """Raise HELLO_REQUIRED if a quota may apply to a requester that gave its client id on a closed connection."""
         request = event.request
         if not self._quotas or request.greeted is not True:
             return
         is_counted = isinstance(request, Produce | Publish | Fetch | Metadata)
         if is_counted and event.sender.route[0] not in self._names:
             raise ProtocolError(
-                ErrorCode.HELLO_REQUIRED, "no `hello` has come by this connection: say it, then ask again"
+                ErrorCode.HELLO_REQUIRED,
+                "no `hello` was received on this connection: send it, then repeat the request",
             )
 
     def is_limited(self, connection: bytes) -> bool:
@@ -105,7 +106,7 @@ class Quotas:
         return quota is not None and quota.is_limit
 
     def admit(self, event: Received, size_bytes: int, now: int) -> QuotaCharge | None:
-        """What it has to wait; None for a request under no quota. Raises ProtocolError when that is too long."""
+        """Return the request's delay; None for a request under no quota. Raises ProtocolError when it is too long."""
         request = event.request
         if not self._quotas or not isinstance(request, Produce | Publish | Fetch):
             return None
@@ -149,7 +150,7 @@ class Quotas:
 
 
 def with_throttle(body: Reply | ErrorBody | bytes, throttle_ms: int) -> Reply | ErrorBody | bytes:
-    """The answer, saying how long its request was held back, if it was."""
+    """Return the answer with the request's delay, if there was any."""
     if not throttle_ms or isinstance(body, ErrorBody):
         return body
     if isinstance(body, bytes):
@@ -180,6 +181,6 @@ def _charge(bucket: TokenBucket | None, amount: float) -> None:
 
 
 def _refusal(code: ErrorCode, what: str, wait_ms: int) -> ProtocolError:
-    # So early that its bucket is not empty-handed while the request is on its way again.
+    # Early enough that the bucket is used while the repeated request is on its way.
     retry_after_ms = wait_ms - MAX_HOLD_MS // 2
     return ProtocolError(code, f"the client's {what} quota is used up", retry_after_ms=retry_after_ms)

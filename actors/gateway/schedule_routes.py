@@ -1,7 +1,7 @@
-"""The way of delayed messages to their schedulers, which are created with the first. Pure.
+"""The routing of delayed messages to their schedulers, which are created with the first. Pure.
 
-no topic `__delayed`     a publish has them created (internal_actors.py); to anything else there is nothing pending
-scheduler up             lists and cancels are forwarded as they came; a publish is `publish.py`'s again
+no topic `__delayed`     a publish has them created (internal_actors.py); for other requests no message is pending
+scheduler up             lists and cancels are forwarded unchanged; a publish returns to `publish.py`
 """
 
 from ...transport.addresses import DELAYED_TOPIC, scheduler_address
@@ -45,7 +45,7 @@ class ScheduleRoutes:
         return self.internal_actors.count
 
     def prepare(self, attempt: Attempt, request: Publish, now: int) -> list[Effect] | None:
-        """What a publish with delayed records must wait for; None: for nothing. Raises ProtocolError."""
+        """Return the wait of a publish with delayed records; None: no wait. Raises ProtocolError."""
         ids = self._ids.of(request, attempt.number)
         if not ids:
             return None
@@ -70,5 +70,5 @@ class ScheduleRoutes:
     def _nothing(self, attempt: Attempt, request: ListScheduled | CancelScheduled) -> list[Effect]:
         if isinstance(request, ListScheduled):
             return self._tickets.answer(attempt.number, ListScheduledReply(messages=[]))
-        message = f"message {request.scheduled_id[:250]!r} is not scheduled: none ever was"
+        message = f"message {request.scheduled_id[:250]!r} is not scheduled: no message has ever been"
         raise ProtocolError(ErrorCode.UNKNOWN_SCHEDULED_ID, message)

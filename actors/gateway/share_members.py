@@ -1,8 +1,8 @@
-"""Which connection each member of a share group spoke by last. Pure.
+"""The connection that each member of a share group used last. Pure.
 
-A member is whoever acquires under a name. When its connection is gone, so is the member, unless it has spoken by another
-one since: a client that lost its connection and came back keeps its locks if it spoke before the end of the old
-connection was noticed. Bounded; beyond, the longest silent is forgotten, and its locks end by their own time.
+A member is a name that acquires. When its connection is gone, so is the member, unless it has used another one since:
+a client that lost its connection and reconnected keeps its locks if its next request came before the end of the old
+connection was noticed. Bounded; beyond the limit the longest silent member is forgotten, and its locks time out.
 """
 
 MAX_SHARE_MEMBERS = 20_000
@@ -31,7 +31,7 @@ class ShareMembers:
             self._leave(oldest, self._connections[oldest])
 
     def forget(self, connection: bytes) -> list[tuple[str, str]]:
-        """The connection is gone: the groups and members that go with it."""
+        """Remove a closed connection; return the groups and members that leave with it."""
         gone = sorted(self._members.pop(connection, ()))
         for key in gone:
             del self._connections[key]

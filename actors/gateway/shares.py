@@ -1,12 +1,12 @@
-"""A room that clients share: whoever holds most of it makes place for whoever holds less. Pure.
+"""A shared room: when it is full, its largest holder makes place for smaller ones. Pure.
 
-    room left                   whoever comes is let in, up to `per_connection`
+    room left                   every request is admitted, up to `per_connection`
     full, and the newcomer      it is refused: THROTTLED, or OVERLOADED if it holds nothing
       would hold most
-    full otherwise              the newest that the largest holder has there must go, as if it had been refused
+    full otherwise              the largest holder's newest request is evicted, as if it had been refused
 
-The largest holder is the largest connection of the largest host (max-min fairness, by host and then by connection). So
-neither one connection nor one host with many can keep others out, and what nobody else wants anyone may have.
+The largest holder is the largest connection of the largest host (max-min fairness, by host and then by connection).
+So neither one connection nor one host with many can keep others out, and any client may use room that no other needs.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,18 +17,18 @@ from ...transport.protocol.errors import ErrorCode, ProtocolError
 
 
 class _Holding(Struct):
-    """What one connection has in the room."""
+    """One connection's share of the room."""
 
     host: str
-    """As it was told when the first of them came."""
+    """The host, as reported with the connection's first request."""
     sizes: dict[int, int] = field(default_factory=dict)
-    """By ticket, the newest last."""
+    """Sizes by ticket, newest last."""
     size: int = 0
 
 
 class Shares:
     def __init__(self, what: str, capacity: int, per_connection: int, hosts: Mapping[bytes, str]) -> None:
-        """`hosts`: which host each connection comes from; the machine keeps it."""
+        """Create a room. `hosts`: the host of each connection, kept by the machine."""
         self._what = what
         self._capacity = capacity
         self._per_connection = per_connection
@@ -41,7 +41,7 @@ class Shares:
         return self._used
 
     def room_for(self, connection: bytes, size: int = 1) -> list[int]:
-        """The tickets that must go before it is taken in. Raises ProtocolError when it is refused."""
+        """Return the tickets to evict before it is admitted. Raises ProtocolError when it is refused."""
         holding = self._of_connection.get(connection)
         held = 0 if holding is None else holding.size
         if held + size > self._per_connection:
@@ -86,7 +86,7 @@ class Shares:
             ]
             largest = max(of_largest_host, key=lambda each: held[each], default=connection)
             own = held.get(connection, 0)
-            # At equal sizes only who has nothing yet: others would take turns in evicting each other.
+            # At equal sizes only a client without any: otherwise clients would evict each other in turn.
             is_largest = own + size > held.get(largest, 0) - (own > 0)
             if largest_host == host and is_largest:
                 raise self._refusal(own)

@@ -1,14 +1,14 @@
-"""The requests that are not answered yet, and their bytes, counted: in all, by connection and by host. Pure.
+"""The unanswered requests and their bytes, counted in total, by connection and by host. Pure.
 
-Every request that cannot be answered at once takes a ticket and gives it back with its answer. So a client can neither
-fill the gateway nor be answered twice, whatever arrives late.
+Every request that cannot be answered at once takes a ticket and returns it with its answer. So a client can neither
+fill the gateway nor be answered twice by a late reply.
 
     kind      which requests                                        room
     work      all that are answered as soon as possible             MAX_WORK
-    poll      those that may wait for news: fetch, metadata,        MAX_POLLS
+    poll      those that may wait for changes: fetch, metadata,     MAX_POLLS
               group_heartbeat and acquire with a `max_wait_ms`
 
-Waiting polls take no room from work. Who is refused, or has to go, when a room is full is decided in shares.py.
+Waiting polls take no room from work. shares.py decides which request is refused or evicted when a room is full.
 """
 
 from collections.abc import Iterable, Mapping
@@ -30,10 +30,10 @@ from .shares import Shares
 MAX_WORK = 10_000
 MAX_POLLS = 10_000
 MAX_OPEN_PER_CONNECTION = 1_000
-"""Of each kind."""
+"""Limit of each kind."""
 MAX_OPEN_BYTES = 256 * 1024 * 1024
 MAX_OPEN_BYTES_PER_CONNECTION = 64 * 1024 * 1024
-"""Also the largest request there can be."""
+"""Also the maximum size of a request."""
 
 
 class Ticket(Struct, frozen=True):
@@ -43,7 +43,7 @@ class Ticket(Struct, frozen=True):
     charge: QuotaCharge | None
     is_poll: bool
     weight: int
-    """What its call counts for at the actor that works on it (lanes.py)."""
+    """The weight of its call at the actor that handles it (lanes.py)."""
 
 
 class Tickets:
@@ -77,9 +77,9 @@ class Tickets:
         is_poll: bool = False,
         weight: int = 1,
     ) -> tuple[int, list[int]]:
-        """A ticket's number, and those of tickets that have to go for it: the caller must close them at once.
+        """Return a ticket's number, and the tickets that it evicts: the caller must close them at once.
 
-        `may_be_cut` says that a stop need not wait for the answer. Raises ProtocolError.
+        `may_be_cut`: a stop need not wait for the answer. Raises ProtocolError.
         """
         if size_bytes > self._max_bytes_per_connection:
             message = (
@@ -104,7 +104,7 @@ class Tickets:
         return None if ticket is None else ticket.sender
 
     def answer(self, number: int, body: ReplyBody | ErrorBody | bytes, payload: Payload = ()) -> list[Effect]:
-        """The reply; nothing when the ticket has been answered before."""
+        """Return the reply; no effects when the ticket has been answered before."""
         ticket = self._close(number)
         if ticket is None:
             return []
@@ -131,11 +131,11 @@ class Tickets:
         return sorted(self._of_connection.get(connection, ()))
 
     def drop(self, numbers: Iterable[int]) -> list[Effect]:
-        """Close them without an answer: the askers are gone. Actors at which they wait are told."""
+        """Close tickets without an answer: the requesters are gone. Actors where they wait are notified."""
         return [CancelCall(number) for number in numbers if self._close(number) is not None]
 
     def cut(self, error: ErrorBody) -> list[Effect]:
-        """Answer everything that a stop need not wait for."""
+        """Answer every request that a stop need not wait for."""
         numbers = [number for number, ticket in self._open.items() if ticket.may_be_cut]
         return [effect for number in numbers for effect in self.answer(number, error)]
 
@@ -148,7 +148,7 @@ def is_poll(request: Request) -> bool:
 
 
 def _size_bytes(body: ReplyBody | ErrorBody | bytes, payload: Payload) -> int:
-    """What an answer takes on the wire, near enough."""
+    """Return the approximate size of an answer on the wire."""
     if isinstance(body, ErrorBody):
         return 0
     header = body if isinstance(body, bytes) else encode_header(body)

@@ -1,10 +1,10 @@
-"""What routing must know of topics, kept current by a long poll on the controller. Pure.
+"""The topics needed for routing, kept current by a long poll on the controller. Pure.
 
-    watching   one `watch_catalog` is always out; when it fails it is sent again after a while
-    asking     a request names a topic or partition that the table lacks: the controller is asked once, and requests
-               that came before the question left wait for its answer; the tickets bound how many
+    watching   one `watch_catalog` is always in flight; when it fails it is repeated after a delay
+    asking     a request names a topic or partition that the table lacks: the controller is asked once; requests
+               that came before it is asked wait for its answer, bounded by the tickets
 
-While the controller is down the table serves as it is.
+While the controller is down the table stays in use.
 """
 
 from msgspec import Struct
@@ -22,7 +22,7 @@ ASK_TIMEOUT_MS = 5_000
 
 
 class TableChange(Struct, frozen=True):
-    """Which topics a new table shows differently."""
+    """The topics that differ in a new table."""
 
     came: frozenset[str]
     went: frozenset[str]
@@ -66,12 +66,12 @@ class TopicTable:
         return [SetTimer(("watch",), now + WATCH_RETRY_MS)]
 
     def ask(self, attempt: Attempt) -> list[Effect]:
-        """Have the controller's answer decide about a request."""
+        """Let the controller's answer decide about a request."""
         self._to_ask.append(attempt)
         return self._ask()
 
     def on_asked(self) -> tuple[list[Attempt], list[Effect]]:
-        """The answered attempts, and the next question for those that came meanwhile."""
+        """Return the answered attempts, and the next question for those that came meanwhile."""
         self._is_asking = False
         answered, self._asked = self._asked, []
         return answered, self._ask()
@@ -97,6 +97,6 @@ class TopicTable:
 
 
 def cannot_tell(topic: str, error: ErrorBody) -> ErrorBody:
-    """The answer about an unknown topic while the controller cannot be asked."""
-    message = f"whether topic {topic[:250]!r} exists cannot be told now: {error.message}"
+    """Return the answer about an unknown topic while the controller cannot be asked."""
+    message = f"it is not known now whether topic {topic[:250]!r} exists: {error.message}"
     return ErrorBody(ErrorCode.ACTOR_UNAVAILABLE, message, True)

@@ -1,8 +1,8 @@
-"""The way of transactions to their coordinators, which are created with the first transactional id. Pure.
+"""The routing of transactions to their coordinators, which are created with the first transactional id. Pure.
 
 init_producer with a transactional_id           the coordinator of that id
 add_to_transaction, end_transaction             the coordinator that gave out the producer id
-list_transactions                               all of them, one after the other; their answers are put together
+list_transactions                               all of them, one after the other; their answers are combined
 """
 
 from ...transport.addresses import TRANSACTIONS_TOPIC, transactions_address

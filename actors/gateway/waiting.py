@@ -1,6 +1,6 @@
-"""Requests that wait for an actor to come up, or for news from the controller. Pure.
+"""Requests that wait for an actor to come up, or for an answer of the controller. Pure.
 
-Bounded by the tickets: each has one. Each has its deadline, after which the machine answers it as things are.
+Bounded by the tickets: each has one. Each has a deadline, after which the machine answers it in the present state.
 """
 
 from msgspec import Struct
@@ -9,15 +9,15 @@ from ...transport.machine import CancelTimer, Effect, Received, SetTimer
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
-    """A request on its way: what has been tried for it so far."""
+    """A request with the history of its routing."""
 
     number: int
-    """Of its ticket."""
+    """The number of its ticket."""
     event: Received
     has_asked: bool = False
-    """The controller was asked about the topic after the request came."""
+    """True if the controller was asked about the topic after the request came."""
     deadline: int | None = None
-    """Until when it may wait; None before its first wait."""
+    """The end of its waiting time; None before its first wait."""
 
 
 class WaitingRoom:
@@ -29,7 +29,7 @@ class WaitingRoom:
         return len(self._addresses)
 
     def park(self, address: str, attempt: Attempt, deadline: int) -> list[Effect]:
-        """Keep it until `address` is taken or the timer ("wait", number) fires."""
+        """Park it until `address` is taken or the timer ("wait", number) fires."""
         self._waiting.setdefault(address, {})[attempt.number] = attempt
         self._addresses[attempt.number] = address
         return [SetTimer(("wait", attempt.number), deadline)]
@@ -38,7 +38,7 @@ class WaitingRoom:
         return list(self._waiting.get(address, {}).values())
 
     def release(self, number: int) -> tuple[str, Attempt] | None:
-        """Take one out, with the address it waited for."""
+        """Take one out, with the address that it waited for."""
         address = self._addresses.pop(number, None)
         if address is None:
             return None

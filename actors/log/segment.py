@@ -5,7 +5,7 @@
     | batch 0      | batch 1      | ...  | batch n        |     nothing before or between them
     +--------------+--------------+------+----------------+
 
-The file of a log's last segment may go on with zeros: room preallocated for the next batches. A sync of a file whose
+The file of a log's last segment may end with zeros: room preallocated for the next batches. A sync of a file whose
 size is unchanged needs no commit of the file system's journal, which is a third of its time. Room is made in steps,
 and only while batches are small, because with large ones that third does not matter; it is cut off before the segment
 has a successor and when the log is closed cleanly. `size_bytes` is the size of the batches; bytes behind it are never

@@ -1,6 +1,6 @@
 """The contents of pending messages, read back from the scheduler's partition of `__delayed`. Pure.
 
-Owns one job runs at a time: entries in, the messages found in the same order out. Neighbours in the log are read in one
+Owns one job at a time: entries in, the messages found in the same order out. Neighbours in the log are read in one
 sweep, up to SWEEPS of them side by side. A job that exceeds its byte limit ends early, with the messages found before
 the first gap and the remaining entries. Messages dropped by compaction are not found: they were cancelled. Called by
 moves.py.
