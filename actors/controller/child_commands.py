@@ -17,7 +17,7 @@ ORDER_TIMEOUT_MS = 30_000
 NOBODY: Mapping[str, int | None] = {}
 
 OrderKey = tuple[str, str, int]
-"""("order" or "retry", address, number)."""
+"""`order` or `retry`, address, number."""
 
 
 class ChildCommands:

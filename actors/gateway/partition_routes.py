@@ -54,8 +54,7 @@ class PartitionRoutes:
             return []
         address = partition_address(request.topic, request.partition)
         if self._peers.next_of_sleeper(address) is not None:
-            # A cast does not wake a sleeping actor, so a call is made; its answer belongs to no ticket and is
-            # ignored.
+            # A cast does not wake a sleeping actor, so it is called; the answer belongs to no ticket.
             awaited = Produce(topic=request.topic, partition=request.partition, acks=1)
             return [Call(("forward", NO_TICKET), address, awaited, ProduceReply, payload=event.payload)]
         return [

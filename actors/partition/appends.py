@@ -49,7 +49,7 @@ BROKER_ATTRIBUTES = CONTROL | LOG_APPEND_TIME
 
 
 class Admission(Struct):
-    """The outcome for a request's batches: the new ones to append, one result for each, and when all are in the log."""
+    """The outcome for a request's batches: the new ones to append, one result for each, and the offset of their end."""
 
     frames: list[Buffer]
     headers: list[BatchHeader]

@@ -15,8 +15,8 @@ def check_folder(tp: str, labelled_id: str | None, topic_id: str) -> None:
     """Check the folder. `labelled_id` is the topic's id in the label; None without a label. Raises PartitionLost."""
     if labelled_id is None:
         raise PartitionLost(
-            f"{tp} was created and is missing, or its label is: bring it back from a backup, "
-            'or see "planaria recover --help" to go on without its records'
+            f"{tp} was created and is missing, or its label is: restore it from a backup, "
+            'or see "planaria recover --help" to continue without its records'
         )
     if labelled_id != topic_id:
         raise PartitionLost(

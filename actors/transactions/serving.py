@@ -50,7 +50,7 @@ MAX_PARKED = 10
 TIMEOUT_MS = 1_000
 """The longest time that they wait."""
 SPARE_NUMBERS = 2
-"""Number of spare numbers for producer ids."""
+"""Numbers for producer ids that are kept in reserve."""
 OVERDUE_AGAIN_MS = 1_000
 """The delay before another attempt to end an overdue transaction for which there was no number."""
 
@@ -183,8 +183,7 @@ class TransactionRequests:
             entry.producer_id,
             entry.producer_epoch,
         ):
-            # Its last transaction has ended, and the resulting producer id and epoch were not given to any holder
-            # yet.
+            # Its last transaction has ended, and the resulting producer id and epoch are not given out yet.
             return self._answer(
                 asked, InitProducerReply(producer_id=entry.producer_id, producer_epoch=entry.producer_epoch)
             )
