@@ -1,9 +1,9 @@
-"""Who should own which partition: pure functions of members, partition counts and the assignment before.
+"""Assignors: pure functions of members, partition counts and the previous assignment.
 
-Owns the three strategies and nothing of their timing: how a member gets from what it holds to what is assigned here is
-reconcile.py's. Called by decisions.py whenever members, subscriptions or topics have changed. Deterministic: ties go
-by the order of `members`, which the caller fixes, and partitions go in ascending order. A subscribed topic that does
-not exist gives nobody anything.
+Owns the three strategies, not their timing: reconcile.py moves a member from the partitions it holds to those assigned
+here. Called by decisions.py whenever members, subscriptions or topics have changed. Deterministic: ties are resolved by
+the order of `members`, which the caller fixes, and partitions are assigned in ascending order. A subscribed topic that
+does not exist adds no partitions.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -26,9 +26,9 @@ def range_assignor(
     partitions: PartitionCounts,
     previous: Mapping[str, Collection[TopicPartition]],  # noqa: ARG001  one signature for every assignor
 ) -> Assignment:
-    """Each topic cut into runs, one for each subscriber: equal numbers of two topics meet at one member.
+    """Cut each topic into runs, one for each subscriber: equal partition numbers of two topics go to the same member.
 
-    As Kafka's RangeAssignor: the first subscribers get the remainder.
+    As in Kafka's RangeAssignor, the first subscribers get the remainder.
     """
     chosen: dict[str, set[TopicPartition]] = {member: set() for member in members}
     for topic in _topics(members, partitions):
@@ -47,7 +47,7 @@ def round_robin_assignor(
     partitions: PartitionCounts,
     previous: Mapping[str, Collection[TopicPartition]],  # noqa: ARG001  one signature for every assignor
 ) -> Assignment:
-    """All partitions of all topics dealt out in a circle that skips those who are not subscribed."""
+    """Deal all partitions of all topics out in a circle that skips members not subscribed to the topic."""
     chosen: dict[str, set[TopicPartition]] = {member: set() for member in members}
     circle = list(members)
     position = 0
@@ -64,9 +64,9 @@ def sticky_assignor(
     partitions: PartitionCounts,
     previous: Mapping[str, Collection[TopicPartition]],
 ) -> Assignment:
-    """Balanced, and as few partitions move as balance allows.
+    """Balance the load, moving as few partitions as balance allows.
 
-    Where all subscribe to the same topics, loads differ by one at most and the number of moves is the least possible.
+    Where all members subscribe to the same topics, loads differ by one at most and the number of moves is minimal.
     Elsewhere no single move from one member to another could improve the balance.
     """
     wanted = _all_partitions(members, partitions)
@@ -108,7 +108,7 @@ def _still_valid(
     wanted: set[TopicPartition],
     previous: Mapping[str, Collection[TopicPartition]],
 ) -> dict[str, set[TopicPartition]]:
-    """What each member had and may keep: it exists, is subscribed to, and was claimed by nobody before."""
+    """Return each member's previous partitions that exist, are subscribed to, and not claimed by an earlier member."""
     kept: dict[str, set[TopicPartition]] = {}
     unclaimed = set(wanted)
     for member, topics in members.items():
@@ -119,7 +119,7 @@ def _still_valid(
 
 
 def _trim_to_quotas(kept: dict[str, set[TopicPartition]], total: int) -> None:
-    """Cut each member to its fair share; the larger shares go to those who have the most to keep."""
+    """Cut each member to its fair share; the larger shares go to the members with the most partitions to keep."""
     share, remainder = divmod(total, len(kept))
     by_load = sorted(kept, key=lambda member: -len(kept[member]))
     for index, member in enumerate(by_load):
@@ -130,7 +130,7 @@ def _trim_to_quotas(kept: dict[str, set[TopicPartition]], total: int) -> None:
 def _place(
     kept: dict[str, set[TopicPartition]], wanted: list[TopicPartition], members: Subscriptions
 ) -> None:
-    """Give each partition that nobody has to the least loaded subscriber."""
+    """Assign each unowned partition to the least loaded subscriber."""
     taken = set().union(*kept.values()) if kept else set()
     subscribers: dict[str, list[str]] = {}
     for topic, partition in wanted:
@@ -145,7 +145,7 @@ def _place(
 def _level(kept: dict[str, set[TopicPartition]], members: Subscriptions) -> None:
     """Move single partitions from a fuller to an emptier subscriber until no move helps.
 
-    Ends: every move lowers the sum of the squared loads.
+    Terminates: every move lowers the sum of the squared loads.
     """
     topics = sorted({topic for topics in members.values() for topic in topics})
     subscribers = {topic: [member for member in members if topic in members[member]] for topic in topics}

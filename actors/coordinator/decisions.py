@@ -1,19 +1,20 @@
-"""What the group decides: each request and each expiry becomes changes, judged against everything decided before it.
+"""The group's decisions: each request and each expiry becomes changes, validated against all earlier decisions.
 
-Owns the decided state, which runs ahead of the durable one, and the changes nobody has appended yet. Must never answer
-anybody: a refusal is raised as ProtocolError before anything has changed, and success is told by the recorder once the
-changes are durable. Called by serving.py alone.
+Owns the decided state, which runs ahead of the durable one, and the changes not appended yet. Must never answer a
+request: a refusal is raised as ProtocolError before any change is made, and success is answered by the recorder once
+the changes are durable. Called by serving.py alone.
 
-    join, heartbeat, remove, set_topics  ->  who is there and what they hold; then settle: targets, grants, generation
+    join, heartbeat, remove, set_topics  ->  members and their partitions; then settle: targets, grants, generation
     commit, reset, delete                ->  offsets
 
-A topic that was deleted and created anew is another topic. What the group has of the old one is of no use with the new:
-its offsets go, and its partitions are assigned to nobody until whoever holds one has let go of it.
+A topic that was deleted and created again is another topic. The group's state of the old one does not apply to the new:
+its offsets are deleted, and its partitions are assigned to no member until each holder of the old ones has released
+them.
 
-A partition that is younger than the group's knowledge of its topic is read from its beginning, whatever their policy:
-nobody could have chosen to pass what is in it. The group records how many partitions of each topic it knows, and that a
-topic it subscribes to, or has read, does not exist. What is added later gets offset 0 committed before anybody is granted
-it; of a topic that gets the name later, when somebody of the group reads it.
+A partition that is younger than the group's knowledge of its topic is read from its beginning, regardless of the reset
+policy: no member could have chosen to skip its records. The group records how many partitions of each topic it knows,
+and that a topic it subscribes to, or has read, does not exist. Partitions added later get offset 0 committed before
+they are granted to a member; those of a topic created later under that name, when a member of the group reads it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -53,9 +54,9 @@ from .share.records import ShareProgress, ShareSettings
 from .state import GroupState
 
 NO_TOPIC = KnownTopic("", 0)
-"""Of a name that no topic has: one that gets it is younger than the group."""
+"""Recorded for a name without a topic: a topic created later under that name is younger than the group."""
 MAX_PENDING = 10_000
-"""Transactions that may have offsets of a group waiting for their end."""
+"""Most open transactions with offsets of one group."""
 
 
 class Decisions:
@@ -63,19 +64,19 @@ class Decisions:
         self.state = decided
         self.gathered: list[Change] = []
         self._topics: Mapping[str, CatalogTopic] | None = None
-        """None until the controller has told them."""
+        """None until the controller has sent them."""
         self._are_targets_stale = True
         self._are_grants_due = True
         self._joined = 0
         self._next_order = decided.pending.next_order
 
     def take(self) -> list[Change]:
-        """The changes to append now."""
+        """Return the changes to append now."""
         taken, self.gathered = self.gathered, []
         return taken
 
     def join(self, request: GroupHeartbeat) -> Member:
-        """Add a member; a static one takes over what its earlier process held, and fences it."""
+        """Add a member; a static one inherits the partitions of its earlier process, and fences it."""
         if request.topics is None:
             raise ProtocolError(ErrorCode.INVALID_REQUEST, "topics: a member names its topics when it joins")
         check_identity(request)
@@ -83,7 +84,7 @@ class Decisions:
         before = self.state.instance(request.instance_id) if request.instance_id is not None else None
         if before is None and len(self.state.members) >= MAX_MEMBERS:
             raise ProtocolError(ErrorCode.GROUP_FULL, f"the group has {MAX_MEMBERS} members")
-        # Every join is a generation, so that whoever has not been answered yet is told from all who have.
+        # Every join is a generation, so that a member not answered yet can be distinguished from all that have been.
         generation = self._next_generation()
         self._record(Change(GroupKey(self.state.group), GroupProgress(generation)))
         member = Member(
@@ -111,13 +112,13 @@ class Decisions:
         )
 
     def heartbeat(self, request: GroupHeartbeat) -> bool:
-        """Take in what a member says of itself; whether anything changed by it."""
+        """Apply a member's heartbeat; return True if the group changed."""
         assert request.member_id is not None
         before = self.state.members[request.member_id]
         topics = before.topics if request.topics is None else checked_topics(request.topics)
         assignor = before.assignor if request.assignor is None else request.assignor
         held = before.held
-        # A report counts only from one who knows its latest assignment: an earlier one may cross a grant on its way.
+        # A report counts only if the member knows its latest assignment: an earlier report may cross a grant in flight.
         if request.owned is not None and request.generation >= before.generation:
             released = let_go(held.keys(), before.target, flattened(request.owned))
             if released:
@@ -132,7 +133,7 @@ class Decisions:
         return True
 
     def remove(self, member_id: str) -> None:
-        """A member has left or its session has expired: what it held is free."""
+        """Remove a member that has left or whose session has expired; its partitions become free."""
         self._forget_member(member_id)
         self._are_targets_stale = True
 
@@ -141,7 +142,7 @@ class Decisions:
         if request.member_id is not None:
             check_holder(self.state.members[request.member_id], request.generation, request.offsets)
         elif self.state.members:
-            message = f"the group has {len(self.state.members)} members; a commit must name the one it is of"
+            message = f"the group has {len(self.state.members)} members; a commit must name its member"
             raise ProtocolError(ErrorCode.GROUP_NOT_EMPTY, message)
         self._replace_gone_topics()
         check_epochs(request.offsets, self._topic_id, self.state.reset_epoch)
@@ -154,9 +155,9 @@ class Decisions:
         self._postpone(TransactionId(request.producer_id, request.producer_epoch), request.offsets)
 
     def _postpone(self, key: TransactionId, offsets: list[PartitionOffset]) -> None:
-        """Until the transaction commits."""
+        """Keep the offsets until the transaction commits."""
         if coordinator_of(key.producer_id) is None:
-            message = f"producer_id: {key.producer_id} was not given out for a transactional_id"
+            message = f"producer_id: {key.producer_id} does not belong to a transactional_id"
             raise ProtocolError(ErrorCode.INVALID_TRANSACTION, message)
         self.state.pending.check(key)
         if key not in self.state.pending.open and len(self.state.pending.open) >= MAX_PENDING:
@@ -170,7 +171,7 @@ class Decisions:
         self._next_order += 1
 
     def end_transaction(self, key: TransactionId, is_committed: bool, now: int) -> None:
-        """Its offsets take effect or are forgotten, and what comes late for it is refused. Repeating it does no harm."""
+        """Apply or drop a transaction's offsets, and fence late commits of it. Idempotent."""
         self._replace_gone_topics()
         pending = self.state.pending.open.get(key)
         if pending is not None:
@@ -187,13 +188,13 @@ class Decisions:
             self._record(Change(FenceKey(self.state.group, producer_id), None))
 
     def missing(self, offsets: Iterable[PartitionOffset]) -> ProtocolError | None:
-        """The refusal when there is no such topic or partition, as far as the group has heard."""
+        """Return the refusal if a topic or partition does not exist, as far as the group knows."""
         if self._topics is None:
-            message = "the group has yet to hear which topics there are"
+            message = "the group does not know the topics yet"
             return ProtocolError(ErrorCode.ACTOR_UNAVAILABLE, message)
         for item in offsets:
             if is_internal(item.topic):
-                continue  # of these the group does not hear
+                continue  # the group does not watch these
             entry = self._topics.get(item.topic)
             if entry is None:
                 return ProtocolError(ErrorCode.UNKNOWN_TOPIC, f"there is no topic {item.topic[:250]!r}")
@@ -211,7 +212,7 @@ class Decisions:
         self._commit_at_once(offsets, resets.count + 1)
 
     def delete(self) -> None:
-        """Forget offsets and generation; start and reset records stay, for epochs must never go back."""
+        """Delete offsets and generation; start and reset records stay, because epochs must never decrease."""
         self._check_empty()
         if self.state.pending.open:
             message = "a transaction is about to move the group's offsets"
@@ -230,20 +231,20 @@ class Decisions:
             self._record(Change(ShareGroupKey(self.state.group), None))
 
     def expire_offsets(self) -> None:
-        """Forget them, and which topics the group has read."""
+        """Delete the offsets, and the record of the topics the group has read."""
         for topic in {topic for topic, _ in self.state.offsets}:
             self._forget_offsets(topic)
         for topic in list(self.state.topic_ids):
             self._record(Change(TopicKey(self.state.group, topic), None))
 
     def set_unused_since(self, since_ms: int | None) -> None:
-        """Since when nobody uses the offsets."""
+        """Record the time since which the offsets are unused."""
         if since_ms != self.state.unused_since_ms:
             unused = None if since_ms is None else Unused(since_ms)
             self._record(Change(UnusedKey(self.state.group), unused))
 
     def why_no_share_group(self) -> str | None:
-        """A group that has had members or offsets is a consumer group for life."""
+        """Return the refusal for a group that has had members or offsets: it stays a consumer group."""
         if not (self.state.generation or self.state.members or self.state.offsets):
             return None
         return f"{self.state.group!r} is a consumer group: its members are assigned partitions and commit offsets"
@@ -251,14 +252,14 @@ class Decisions:
     def record_share(
         self, settings: ShareSettings | None, changed: Mapping[TopicPartition, ShareProgress | None]
     ) -> None:
-        """What a share group has decided (`share/serving.py`): its settings if they are new, and partitions."""
+        """Record a share group's decisions (`share/serving.py`): new settings, and the progress of partitions."""
         if settings is not None:
             self._record(Change(ShareGroupKey(self.state.group), settings))
         for tp, progress in changed.items():
             self._record(Change(ShareKey(self.state.group, *tp), progress))
 
     def set_topics(self, topics: Mapping[str, CatalogTopic]) -> None:
-        """Topics have changed. Offsets of a topic that is gone go with it: its successor starts anew."""
+        """Apply changed topics. Offsets of a deleted topic are deleted; its successor starts without them."""
         if topics == self._topics:
             return
         self._topics = dict(topics)
@@ -272,7 +273,7 @@ class Decisions:
                 self._note_topic(topic)
 
     def settle(self) -> None:
-        """Bring targets up to date and grant what is free; one generation for all that changes by it."""
+        """Update the targets and grant the free partitions; all resulting changes share one generation."""
         if not (self._are_targets_stale and self._topics is not None) and not self._are_grants_due:
             return
         self._replace_gone_topics()
@@ -282,7 +283,7 @@ class Decisions:
             self._are_targets_stale = False
         self._are_grants_due = False
         generation = self._next_generation()
-        # Those who lose come before those who gain only by what they have released already, so any order is safe.
+        # A member gains only partitions that another has already released, so any order is safe.
         steps = [self._step(member, targets, generation) for member in self._members()]
         changed = [member for member in steps if member != self.state.members[member.member_id]]
         if changed:
@@ -315,7 +316,9 @@ class Decisions:
         return assign(subscriptions, partitions, self._previous(members))
 
     def _previous(self, members: list[Member]) -> dict[str, set[TopicPartition]]:
-        """The targets so far; what was meant for one who has gone stays, as far as it may, with whoever holds it."""
+        """Return the previous targets; partitions intended for a member that has left stay with their holder where
+        possible.
+        """
         previous = {member.member_id: set(member.target) for member in members}
         meant = set().union(*previous.values()) if previous else set()
         for item, holder in self.state.holders.items():
@@ -327,12 +330,12 @@ class Decisions:
         return sorted(self.state.members.values(), key=lambda member: member.order)
 
     def _next_generation(self) -> int:
-        """Above every generation that has been given out, also after a replay that found only a part of the last one."""
+        """Return a generation above all earlier ones, also after a replay that found only a part of the last one."""
         told = max((member.generation for member in self.state.members.values()), default=0)
         return max(self.state.generation, told) + 1
 
     def _new_member_id(self) -> str:
-        """Unlike any other of the group's life: an epoch belongs to one incarnation."""
+        """Return a member id unique in the group's life: an epoch belongs to one incarnation."""
         self._joined += 1
         return f"{self.state.group}-{self.state.start.epoch}-{self._joined}"
 
@@ -342,7 +345,7 @@ class Decisions:
             raise ProtocolError(ErrorCode.GROUP_NOT_EMPTY, message)
 
     def _is_gone(self, topic: str) -> bool:
-        """Whether the topic that the group knows by this name exists no more, though another one may."""
+        """Return True if the topic that the group knows by this name no longer exists, though another one may."""
         if self._topics is None or is_internal(topic):
             return False
         current = self._topics.get(topic)
@@ -352,12 +355,14 @@ class Decisions:
         return current is None or (known is not None and known != current.topic_id)
 
     def _topic_id(self, topic: str) -> str | None:
-        """Of the topic of this name that the group reads; of one that it does not read yet, the controller's."""
+        """Return the id of the topic of this name that the group reads, or the controller's if the group does not read
+        it yet.
+        """
         current = (self._topics or {}).get(topic)
         return self.state.topic_ids.get(topic) or (current.topic_id if current is not None else None)
 
     def _note_topic(self, topic: str) -> None:
-        """From now on the group knows this topic and no other of its name."""
+        """Record that the group knows this topic and no other of its name."""
         current = self._topics.get(topic) if self._topics is not None else None
         if current is None:
             return
@@ -368,7 +373,9 @@ class Decisions:
             self._begin_added(current, 0)
 
     def note_sharing(self, topics: Iterable[str]) -> None:
-        """Members of a share group ask for records of these: what the topics are now is what the group knows for good."""
+        """Record the topics that members of a share group fetch: their present ids are the ones the group knows from
+        now on.
+        """
         for topic in topics:
             if self._topics is None or topic in self.state.topic_ids:
                 continue
@@ -379,7 +386,7 @@ class Decisions:
                 self._record(Change(TopicKey(self.state.group, topic), NO_TOPIC))
 
     def is_younger(self, tp: TopicPartition, topic_id: str) -> bool:
-        """Whether a partition came after the group knew its topic, or that there was none of the name."""
+        """Return True if a partition was created after the group knew its topic, or knew that the topic did not exist."""
         topic, partition = tp
         known = self.state.topic_ids.get(topic)
         if known is None:
@@ -387,7 +394,7 @@ class Decisions:
         return known != topic_id or partition >= self.state.partition_counts[topic]
 
     def note_reading(self, topics: Iterable[str]) -> None:
-        """Somebody is about to read topics; those that are younger than the group begin at their beginning."""
+        """Prepare topics for being read; those that are younger than the group start at their beginning."""
         for topic in topics:
             if self.state.topic_ids.get(topic) == NO_TOPIC.topic_id:
                 self._note_topic(topic)
@@ -397,7 +404,7 @@ class Decisions:
         self._record(Change(TopicKey(self.state.group, current.topic), known))
 
     def _begin_added(self, current: CatalogTopic, known_count: int) -> None:
-        """The partitions beyond those that were known begin at their beginning."""
+        """Start the partitions beyond the known ones at their beginning."""
         self._know(current)
         for partition in range(known_count, current.partitions):
             tp = TopicPartition(current.topic, partition)
@@ -406,38 +413,40 @@ class Decisions:
                 self._record(Change(OffsetKey(self.state.group, *tp), offset))
 
     def _note_absence(self, topic: str) -> None:
-        """A member subscribes to a topic that does not exist: when it does, it is read from its beginning."""
+        """Record that a subscribed topic does not exist: once it does, it is read from its beginning."""
         if self._topics is not None and topic not in self._topics and topic not in self.state.topic_ids:
             self._record(Change(TopicKey(self.state.group, topic), NO_TOPIC))
 
     def _note_growth(self, topic: str) -> None:
-        """Partitions that have been added to a topic since the group knows it begin at their beginning."""
+        """Start partitions added to a topic since the group has known it at their beginning."""
         if self.state.share_settings is not None:
-            return  # it has no offsets, and looks where it begins by itself
+            return  # without offsets, it finds its start position itself
         current = self._topics.get(topic) if self._topics is not None else None
         known_id, count = self.state.topic_ids[topic], self.state.partition_counts[topic]
         if current is None or known_id != current.topic_id or current.partitions <= count:
             return
         members = self.state.members.values()
         if members and not any(topic in member.topics for member in members):
-            self._know(current)  # nobody reads it
+            self._know(current)  # no member reads it
         else:
             self._begin_added(current, count)
 
     def _replace_gone_topics(self) -> None:
-        """Once nobody holds a partition of one any more: until then its holders commit, and that counts for nothing."""
+        """Replace a deleted topic once no member holds one of its partitions; until then the holders' commits have no
+        effect.
+        """
         gone = [topic for topic in self.state.topic_ids if self._is_gone(topic)]
         held = {topic for topic, _ in self.state.holders} if gone else frozenset()
         for topic in gone:
             if topic in held:
                 continue
             self._forget_offsets(topic)
-            # The next one of the name is younger than the group, however soon it comes.
+            # The next topic of the name is younger than the group, however soon it is created.
             self._record(Change(TopicKey(self.state.group, topic), NO_TOPIC))
             self._are_targets_stale = True
 
     def _forget_offsets(self, topic: str) -> None:
-        """Those that wait for the end of a transaction as well; the transaction itself goes on waiting for it."""
+        """Delete the topic's offsets, pending ones included; the transaction itself stays pending."""
         for tp in [tp for tp in self.state.offsets if tp[0] == topic]:
             self._record(Change(OffsetKey(self.state.group, *tp), None))
         for key, pending in list(self.state.pending.open.items()):
@@ -460,7 +469,7 @@ class Decisions:
         self._outdate({TopicPartition(item.topic, item.partition): self._next_order for item in offsets})
 
     def _outdate(self, orders: Mapping[TopicPartition, int]) -> None:
-        """These have taken effect: what waits, and came before them, is not to undo them."""
+        """Drop pending offsets older than these, which have taken effect."""
         for key, pending in list(self.state.pending.open.items()):
             left = pending.outdated(orders)
             if left != pending:

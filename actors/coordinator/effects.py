@@ -1,10 +1,10 @@
-"""What the coordinator's machine orders beyond the loop's own effects and those of every journal."""
+"""Effects of the coordinator's machine beyond the loop's own and those of every journal."""
 
 from msgspec import Struct
 
 
 class Alarm(Struct, frozen=True):
-    """What `status` says of the group from now on."""
+    """Replace the group's alarm in `status`."""
 
     alarms: tuple[str, ...]
 
@@ -13,7 +13,7 @@ class MarkAsleep(Struct, frozen=True):
     """Note durably that the coordinator sleeps, for the next start of the broker."""
 
     wake_at_ms: int | None
-    """When it has to be woken at the latest; None: when somebody asks for it."""
+    """Time at which it must be woken at the latest; None: only on a request."""
 
 
 class RemoveSnapshot(Struct, frozen=True):

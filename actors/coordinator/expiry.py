@@ -1,15 +1,15 @@
-"""When the offsets of a group without members expire: `retention_ms` after the last use. Pure.
+"""Expiry of the offsets of a group without members: `retention_ms` after the last use. Pure.
 
-Owns the rule and a timer; when the group was used last is a record of the group (`unused`), so the time goes on while the
-coordinator sleeps, is dead, or the broker is stopped. Use is a member, a commit, a reset, a transaction that moves
-offsets. Called by machine.py: at the start before anything is answered, with every flush, and by its timer.
+Owns the rule and a timer; the time of the group's last use is a record of the group (`unused`), so time passes while
+the coordinator sleeps, is dead, or the broker is stopped. Use is a member, a commit, a reset, a transaction that moves
+offsets. Called by machine.py: at the start before any request is answered, with every flush, and by its timer.
 
-    used      --the last member is gone, or a commit without membership-->  unused since then
+    used      --the last member left, or a commit without membership-->     unused since then
     unused    --a member joins-->                                           used
     unused    --retention_ms later, no transaction open-->                  expired: offsets and known topics are deleted
 
-A share group's progress does not expire. A clock that went back makes it later, by no more than `retention_ms` from the
-next start on.
+A share group's progress does not expire. A clock that was set back delays the expiry, by no more than `retention_ms`
+from the next start on.
 """
 
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ from .records import Change, MemberKey, OffsetKey, PendingKey
 EXPIRY = "expiry"
 FOR_EVER = -1
 POSTPONED_MS = 30_000
-"""While a transaction is open."""
+"""Delay of the expiry while a transaction is open."""
 LONGEST_TIMER_MS = 24 * 3600 * 1000
 
 
@@ -32,9 +32,9 @@ class OffsetsExpiry:
         self._timer_at: int | None = None
 
     def start(self, now: int) -> list[Effect]:
-        """Expire what is due. Its time begins now for a group that was left by a broker without such a time."""
+        """Expire offsets that are due. For a group recorded by a broker without expiry, the time starts now."""
         if self._retention_ms == FOR_EVER:
-            # What is used meanwhile is not noted: should they expire one day, the time begins then.
+            # Use in the meantime is not recorded: should the offsets expire later, their time starts then.
             self._decisions.set_unused_since(None)
             return []
         since = self._decisions.state.unused_since_ms
@@ -47,7 +47,7 @@ class OffsetsExpiry:
         return self._look(now)
 
     def settle(self, gathered: Iterable[Change], now: int) -> list[Effect]:
-        """These changes are about to be recorded: note that the group is used."""
+        """Record that the group is used, along with these changes."""
         if self._retention_ms == FOR_EVER:
             return []
         state = self._decisions.state
@@ -59,7 +59,7 @@ class OffsetsExpiry:
         return self._set_timer(now)
 
     def due_in_ms(self, now: int) -> int | None:
-        """When the group must be looked at again, though nobody asks for it."""
+        """Return the delay after which the group must be checked again even without a request."""
         due = self._due()
         return None if due is None else max(0, due - now)
 

@@ -1,15 +1,15 @@
-"""When a coordinator falls asleep: after `idle_ms` without a request, unless there is work. Pure.
+"""Idleness: a coordinator falls asleep after `idle_ms` without a request, unless there is work. Pure.
 
-Owns the time of the last request and one timer; what counts as work is the machine's to say. Called by machine.py.
+Owns the time of the last request and one timer; the machine defines work. Called by machine.py.
 
     awake --idle timer, a request within idle_ms-->    awake, until idle_ms after that request
-    awake --idle timer, work-->                        awake, looked at again after CHECK_MS
+    awake --idle timer, work-->                        awake, checked again after CHECK_MS
     awake --idle timer, neither-->                     asleep: the process ends
     asleep --a call-->                                 the supervisor starts the next incarnation, which replays the group
 
-There is no state between awake and asleep. In one turn the machine sees that all it did is durable and answered, saves
-the snapshot, and stops; a request that arrives later is not read, and the asker's loop makes it again when the next
-incarnation is up (`transport/calls.py`).
+There is no state between awake and asleep. In one turn the machine checks that all its decisions are durable and
+answered, saves the snapshot, and stops; a request that arrives later is not read, and the requester's loop repeats it
+when the next incarnation is up (`transport/calls.py`).
 """
 
 from ...transport.machine import Effect, SetTimer
@@ -20,7 +20,7 @@ CHECK_MS = 30_000
 
 class Idleness:
     def __init__(self, idle_ms: int) -> None:
-        """`idle_ms` 0: never."""
+        """`idle_ms` 0: never sleep."""
         self._idle_ms = idle_ms
         self._last_request = 0
 
@@ -32,7 +32,7 @@ class Idleness:
         self._last_request = now
 
     def on_timer(self, is_working: bool, now: int) -> tuple[list[Effect], bool]:
-        """Effects, and whether it is time to sleep."""
+        """Return effects, and True if it is time to sleep."""
         due = self._last_request + self._idle_ms
         if now < due:
             return [SetTimer(IDLE, due)], False

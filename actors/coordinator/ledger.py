@@ -1,7 +1,7 @@
-"""The group's state as its records make it while the coordinator replays. Pure.
+"""The group's state as replayed from its records. Pure.
 
 Takes the newest record of each key, and applies them all when the end of the log is reached. Called by the replay
-(`journal/replay.py`); the machine takes the state over when that is done.
+(`journal/replay.py`); the machine takes the state over afterwards.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from .state import GroupState
 
 class GroupLedger:
     def __init__(self, group: str, state: GroupState | None = None) -> None:
-        """Begins with a snapshot's state, or with nothing."""
+        """Start from a snapshot's state, or from an empty one."""
         self.state = state or GroupState(group)
         self._group = group
         self._newest = {change.key: change for change in self.state.changes()}
@@ -37,7 +37,7 @@ class GroupLedger:
                 self._newest[change.key] = change
 
     def settle(self) -> None:
-        """The state is what the newest records make, in any order."""
+        """Build the state from the newest records; their order does not matter."""
         self._newest = {key: change for key, change in self._newest.items() if change.value is not None}
         self.state = GroupState(self._group)
         for change in self._newest.values():

@@ -1,9 +1,9 @@
 """The coordinator's machine: it replays the group, serves it, and stops.
 
-Owns the flush, the moment at which gathered decisions go out as one append. The work is done by its parts: the phases
-and the replay, serving.py (requests and sessions), topics_watch.py, the recorder, progress.py (what partitions are
-told), idleness.py (when it falls asleep), and for a share group share/serving.py. During the replay sessions stand
-still, and begin anew after it; at a stop parked heartbeats are refused. Run by process.py, and in tests by a simulator.
+Owns the flush, which sends the gathered decisions as one append. The work is done by its parts: the phases and the
+replay, serving.py (requests and sessions), topics_watch.py, the recorder, progress.py (reports to partitions),
+idleness.py (sleep), and for a share group share/serving.py. Sessions are suspended during the replay and restart after
+it; at a stop parked heartbeats are refused. Run by process.py, and in tests by a simulator.
 """
 
 from collections.abc import Callable
@@ -65,7 +65,7 @@ from .snapshot import Snapshot, encode_snapshot
 from .state import GroupState
 
 MEMBERS_REQUESTS = (GroupHeartbeat, CommitOffsets, FetchOffsets, ResetOffsets)
-"""What makes no sense to a share group."""
+"""Requests that do not apply to a share group."""
 REQUESTS: tuple[type[Request], ...] = (*CONSUMER_REQUESTS, *SHARE_REQUESTS, Cancel, ShareMemberGone)
 
 SNAPSHOT_RECORDS = 1_000
@@ -105,7 +105,7 @@ class CoordinatorMachine:
         )
         self._watch = TopicsWatch()
         self._wall_offset_ms = 0
-        """What the time of day is ahead of `now`."""
+        """Wall clock minus `now`."""
         self._serving: GroupRequests
         self._state: GroupState
         self._decisions: Decisions
@@ -143,11 +143,11 @@ class CoordinatorMachine:
         return effects
 
     def retrying(self) -> RetryReport:
-        """Of a share group's records those that failed and wait for their next delivery."""
+        """Report a share group's records that failed and wait for their next delivery."""
         return self._share.retrying()
 
     def _fall_asleep(self, now: int) -> list[Effect]:
-        """What the timer finds idle sleeps; all it has done is answered by now."""
+        """Sleep if the timer finds the group idle; all its requests are answered by now."""
         effects, is_time = self._idleness.on_timer(self._is_working(now), now)
         if not is_time:
             return effects
@@ -216,7 +216,7 @@ class CoordinatorMachine:
             self._wall_offset_ms = event.offset_ms
             return []
         if isinstance(event, Disconnected):
-            # Of a gateway or of a client: what was told by it may have arrived.
+            # The connection is a gateway's or a client's; answers already sent may have arrived.
             return self._forget(lambda sender: sender.route[0] == event.connection, also_told=False)
         if _is_share_group_s(event):
             return self._share.handle(event, now)
@@ -255,7 +255,7 @@ class CoordinatorMachine:
         return effects
 
     def _forget(self, is_gone: Callable[[Sender], bool], *, also_told: bool) -> list[Effect]:
-        """Nobody waits for the answers to these requests any more."""
+        """Forget these requests, whose senders are gone."""
         self._share.cancel(is_gone, also_told=also_told)
         return self._serving.forget(is_gone)
 
@@ -310,7 +310,7 @@ class CoordinatorMachine:
         return self._serving.on_request(event, now)
 
     def _advance_share(self, now: int) -> list[Effect]:
-        """What a share group gives out is recorded with the next flush, and told when that is durable."""
+        """Record a share group's deliveries with the next flush; they are sent when that is durable."""
         effects, given = self._share.advance(now)
         for acquired in given:
             self._recorder.wait(acquired, is_gathered=True)
@@ -335,7 +335,7 @@ class CoordinatorMachine:
         return [*effects, *self._snapshot(now)]
 
     def _flush(self, now: int) -> list[Effect]:
-        """One append is outstanding at a time; what is decided meanwhile gathers for the next."""
+        """Append the gathered decisions unless an append is in flight; later decisions wait for the next."""
         if not self._recorder.is_idle:
             return []
         self._decisions.settle()
@@ -345,7 +345,7 @@ class CoordinatorMachine:
         return [*effects, *self._recorder.flush(changes, now)] if changes else effects
 
     def _snapshot(self, now: int, least: int = SNAPSHOT_RECORDS) -> list[Effect]:
-        # Of a deleted group no file is left behind, however late its coordinator is stopped.
+        # A deleted group leaves no file behind, however late its coordinator is stopped.
         if self._since_snapshot < least or self._serving.is_deleted(now) or self._state.is_blank:
             return []
         self._since_snapshot = 0
@@ -353,6 +353,6 @@ class CoordinatorMachine:
 
 
 def _is_share_group_s(event: Event) -> bool:
-    """Whether it is an answer or a timer of the share group's own."""
+    """Return True if this is an answer or a timer of the share group's own."""
     is_keyed = isinstance(event, Answered | Failed | TimerFired) and isinstance(event.key, tuple)
     return is_keyed and event.key[0] == SHARE

@@ -1,7 +1,7 @@
-"""A group's member as the coordinator's records hold it, and the limits on what a member may say of itself.
+"""A group's member as the coordinator's records hold it, and the limits on a member's own fields.
 
-Owns the struct and its derived sets; changes nothing (a Member is frozen, a change is a new one). Used by state.py, which
-keeps the applied ones, and decisions.py, which makes the next ones.
+Owns the struct and its derived sets; changes no state (a Member is frozen, a change is a new one). Used by state.py,
+which keeps the applied ones, and decisions.py, which makes the next ones.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,7 +17,7 @@ from .assignors import DEFAULT_ASSIGNOR
 MAX_MEMBERS = 1_000
 MAX_TOPICS = 1_000
 MAX_NAME_LENGTH = 256
-"""Of member ids, instance ids, client ids and topics, in characters."""
+"""Longest member id, instance id, client id and topic, in characters."""
 
 
 class Member(Struct, frozen=True, kw_only=True):
@@ -29,17 +29,17 @@ class Member(Struct, frozen=True, kw_only=True):
     session_timeout_ms: int = 10_000
     assignor: AssignorName | None = None
     replaced: str | None = None
-    """The member id that a static member's previous process had: whoever still uses it is fenced."""
+    """The member id of a static member's previous process, which is fenced."""
     generation: int = 0
     """The generation in which its assignment changed last."""
     target: frozenset[TopicPartition] = frozenset()
-    """What the assignor wants it to have."""
+    """The partitions the assignor wants the member to have."""
     held: dict[TopicPartition, int] = {}
-    """What it was granted and has not let go of, with the generation of each grant."""
+    """The partitions granted and not released yet, with the generation of each grant."""
 
     @property
     def assignment(self) -> frozenset[TopicPartition]:
-        """What it should own now."""
+        """The partitions the member should own now."""
         return self.target & self.held.keys()
 
     @property
@@ -52,12 +52,12 @@ class Member(Struct, frozen=True, kw_only=True):
 
     @property
     def order(self) -> tuple[str, str]:
-        """Its place among the members: a static member keeps its place over a restart."""
+        """Sort key among the members: a static member keeps its position over a restart."""
         return (self.instance_id or self.member_id, self.member_id)
 
 
 def preferred_assignor(members: Iterable[Member]) -> AssignorName:
-    """The assignor most members ask for; on a tie the first by name; the default when none is asked for."""
+    """Return the assignor requested by most members; on a tie the first by name; the default if none is requested."""
     votes: dict[AssignorName, int] = {}
     for member in members:
         if member.assignor is not None:
@@ -66,7 +66,7 @@ def preferred_assignor(members: Iterable[Member]) -> AssignorName:
 
 
 def by_topic(partitions: Iterable[TopicPartition]) -> TopicPartitions:
-    """A set of partitions as it stands on the wire."""
+    """Return a set of partitions in its wire form."""
     grouped: TopicPartitions = {}
     for topic, partition in sorted(partitions):
         grouped.setdefault(topic, []).append(partition)
@@ -80,7 +80,7 @@ def flattened(partitions: Mapping[str, Iterable[int]]) -> frozenset[TopicPartiti
 
 
 def checked_topics(topics: Iterable[str]) -> tuple[str, ...]:
-    """A subscription in its stored form. Raises ProtocolError when there is too much of it."""
+    """Return a subscription in its stored form. Raises ProtocolError if it is too large."""
     chosen = tuple(sorted(set(topics)))
     if len(chosen) > MAX_TOPICS:
         raise ProtocolError(ErrorCode.INVALID_REQUEST, f"topics: {len(chosen)} given, {MAX_TOPICS} allowed")
@@ -90,7 +90,7 @@ def checked_topics(topics: Iterable[str]) -> tuple[str, ...]:
 
 
 def check_identity(request: GroupHeartbeat) -> None:
-    """Raises ProtocolError when one of the names a joining member gives itself is too long."""
+    """Raise ProtocolError if one of a joining member's own names is too long."""
     check_name("member_id", request.member_id or "")
     check_name("instance_id", request.instance_id or "")
     check_name("client_id", request.client_id)

@@ -1,9 +1,9 @@
-"""Committed offsets: the form they are kept in, and who may commit what.
+"""Committed offsets: their stored form, and the fencing of commits.
 
-Owns the fencing of commits. A commit counts when its member is one of the group, its generation is no later than the
-group's, and it holds every partition it names since that generation or an earlier one: a partition that went away
-and came back is not moved by a commit from before (the assignment epochs of KIP-1251). A commit that names a topic id
-or a reset epoch is refused unless they are the current ones. Called by decisions.py.
+A commit is accepted when its member belongs to the group, its generation is no later than the group's, and the member
+has held every partition it names since that generation or an earlier one: a partition that was revoked and assigned
+again is not moved by a commit from before (the assignment epochs of KIP-1251). A commit that names a topic id or a
+reset epoch is refused unless they are the current ones. Called by decisions.py.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -24,9 +24,9 @@ class CommittedOffset(Struct, frozen=True, omit_defaults=True):
     offset: int
     metadata: str = ""
     reset_epoch: int = 0
-    """That of the latest reset of this partition's offset; commits leave it as it is."""
+    """The epoch of the latest reset of this partition's offset; commits leave it unchanged."""
     leader_epoch: int | None = None
-    """Of the partition's start that the offset was read from, as its commit said."""
+    """The leader epoch of the partition from which the offset was read, as given in its commit."""
 
     @property
     def stamp(self) -> int | UnsetType:
@@ -34,7 +34,7 @@ class CommittedOffset(Struct, frozen=True, omit_defaults=True):
 
 
 def check_offsets(offsets: Iterable[PartitionOffset]) -> None:
-    """Raises ProtocolError when an offset could not be kept."""
+    """Raise ProtocolError if an offset could not be stored."""
     for item in offsets:
         check_name("topic", item.topic)
         if not 0 <= item.partition <= MAX_PARTITION:
@@ -46,7 +46,7 @@ def check_offsets(offsets: Iterable[PartitionOffset]) -> None:
 
 
 def check_holder(member: Member, generation: int, offsets: Iterable[PartitionOffset]) -> None:
-    """Raises ProtocolError unless the member has held every partition since `generation` or before."""
+    """Raise ProtocolError unless the member has held every partition since `generation` or before."""
     for item in offsets:
         granted = member.held.get(TopicPartition(item.topic, item.partition))
         name = f"{item.topic}/{item.partition}"
@@ -62,7 +62,7 @@ def check_epochs(
     topic_id: Callable[[str], str | None],
     reset_epoch: Callable[[TopicPartition], int],
 ) -> None:
-    """Raises ProtocolError when an offset belongs to an earlier topic, or to a time before a reset."""
+    """Raise ProtocolError if an offset belongs to an earlier topic, or to a time before a reset."""
     for item in offsets:
         name = f"{item.topic}/{item.partition}"
         known = topic_id(item.topic)
@@ -80,7 +80,9 @@ def selected(
     partitions: TopicPartitions | None,
     floor: int = 0,
 ) -> list[PartitionOffset]:
-    """The committed offsets of `partitions`, or all of them, ascending; reset epochs where they are not `floor`."""
+    """Return the committed offsets of `partitions`, or all, ascending; with their reset epochs where they differ from
+    `floor`.
+    """
     if partitions is None:
         wanted = sorted(offsets)
     else:

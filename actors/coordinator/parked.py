@@ -1,8 +1,8 @@
-"""Heartbeats that wait for news: one for each member, none longer than a heartbeat interval.
+"""Parked heartbeats: they wait for a new assignment, one per member, none longer than a heartbeat interval.
 
-Owns the table and nothing of what is answered. A member's newer heartbeat takes the older one's place, so the table is
-bounded by the number of members. Parking does not keep a session alive: sessions count from the receipt of a
-heartbeat, and a client that was frozen while it was parked sends no other. Called by serving.py.
+Owns the table, not the answers. A member's newer heartbeat replaces the older one, so the table is bounded by the
+number of members. Parking does not keep a session alive: sessions count from the receipt of a heartbeat, and a client
+that was frozen while it was parked sends no other. Called by serving.py.
 """
 
 from msgspec import Struct
@@ -14,10 +14,10 @@ class ParkedHeartbeat(Struct, frozen=True):
     sender: Sender
     member_id: str
     generation: int
-    """What the member knows; it is answered once its assignment is newer."""
+    """The generation known to the member; it is answered once its assignment is newer."""
     deadline: int
     serial: int
-    """Heartbeats are numbered as they come: of two of one member only the later may be parked."""
+    """Heartbeats are numbered as they arrive: of two from one member only the later may be parked."""
 
 
 class ParkedHeartbeats:
@@ -39,7 +39,7 @@ class ParkedHeartbeats:
         return [SetTimer(("parked", heartbeat.member_id), heartbeat.deadline)]
 
     def unpark(self, member_id: str) -> list[Effect]:
-        """Effects of taking the member's heartbeat out; none when it has none."""
+        """Return the effects of removing the member's heartbeat; none if it has none."""
         if self._parked.pop(member_id, None) is None:
             return []
         return [CancelTimer(("parked", member_id))]

@@ -1,10 +1,11 @@
-"""Offsets that wait for the end of a transaction, and which producers' epochs are over. Pure; part of a group's state.
+"""Offsets pending in transactions, and the fenced epochs of producers. Pure; part of a group's state.
 
-A commit within a transaction is judged like any other when it comes, and takes effect when the transaction commits. The
-commit that came later counts, whichever takes effect first, as in Kafka; so what waits is newer than what is committed,
-and goes when something still newer takes effect. An ended epoch is fenced: a commit that comes late for it would wait
-until its coordinator has been asked, and might be applied a second time. After FENCE_MS it would not: that coordinator
-has forgotten by then how the transaction ended, or has ended others since, and answers with an abort.
+A commit within a transaction is validated like any other when it arrives, and takes effect when the transaction
+commits. The commit that arrived later counts, whichever takes effect first, as in Kafka; so pending offsets are newer
+than the committed ones, and are dropped when still newer ones take effect. An ended epoch is fenced: a commit that
+arrives late for it would wait until its coordinator has been asked, and might be applied a second time. After FENCE_MS
+it would not: that coordinator has forgotten by then how the transaction ended, or has ended others since, and answers
+with an abort.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,12 +18,12 @@ from ...transport.protocol.groups import PartitionOffset
 from ...transport.protocol.transactions import ID_EXPIRY_MS, TransactionId
 
 FENCE_MS = ID_EXPIRY_MS + 24 * 3600 * 1000
-"""How long an ended epoch is fenced."""
+"""Time for which an ended epoch is fenced."""
 
 
 class PendingOffset(PartitionOffset, frozen=True):
     order: int = 0
-    """Higher than that of every commit before it that still waits."""
+    """Higher than the order of every earlier commit that is still pending."""
 
     @property
     def tp(self) -> TopicPartition:
@@ -30,12 +31,12 @@ class PendingOffset(PartitionOffset, frozen=True):
 
 
 class PendingOffsets(Struct, frozen=True):
-    """What a transaction moves when it commits."""
+    """The offsets a transaction moves when it commits."""
 
     offsets: tuple[PendingOffset, ...]
 
     def with_more(self, offsets: Iterable[PartitionOffset], order: int) -> "PendingOffsets":
-        """The newest of each partition holds."""
+        """Add offsets; the newest of each partition replaces earlier ones."""
         more = [
             PendingOffset(
                 item.topic,
@@ -54,12 +55,12 @@ class PendingOffsets(Struct, frozen=True):
         return PendingOffsets(tuple(item for item in self.offsets if item.topic != topic))
 
     def outdated(self, orders: Mapping[TopicPartition, int]) -> "PendingOffsets":
-        """Without what came before these commits took effect or came themselves."""
+        """Drop the offsets that precede these commits, which have taken effect or arrived."""
         return PendingOffsets(tuple(item for item in self.offsets if item.order >= orders.get(item.tp, 0)))
 
 
 class Fence(Struct, frozen=True):
-    """Transactions of a producer up to this epoch are over."""
+    """Transactions of a producer up to this epoch have ended."""
 
     epoch: int
     ended_ms: int = 0
@@ -71,7 +72,7 @@ class PendingTransactionOffsets(Struct):
     """By producer id."""
 
     def check(self, key: TransactionId) -> None:
-        """Raises ProtocolError when the transaction is over."""
+        """Raise ProtocolError if the transaction has ended."""
         if self.has_ended(key):
             message = f"the transaction of epoch {key.producer_epoch} is over"
             raise ProtocolError(ErrorCode.PRODUCER_FENCED, message)
@@ -81,7 +82,7 @@ class PendingTransactionOffsets(Struct):
         return fence is not None and key.producer_epoch <= fence.epoch
 
     def spent_fences(self, now: int) -> list[int]:
-        """Producers whose fence keeps nothing out any more."""
+        """Return the producers whose fence has expired."""
         return [name for name, fence in self.fences.items() if fence.ended_ms + FENCE_MS <= now]
 
     @property
@@ -89,11 +90,11 @@ class PendingTransactionOffsets(Struct):
         return 1 + max((item.order for pending in self.open.values() for item in pending.offsets), default=0)
 
     def topics(self) -> set[str]:
-        """Those with offsets that some transaction is about to move."""
+        """Return the topics with pending offsets."""
         return {item.topic for pending in self.open.values() for item in pending.offsets}
 
     def is_touching(self, tps: Iterable[TopicPartition] | None) -> bool:
-        """Whether some transaction is about to move one of these; None: any."""
+        """Return True if an open transaction would move one of these; None: any."""
         if not self.open:
             return False
         moved = {item.tp for pending in self.open.values() for item in pending.offsets}

@@ -1,8 +1,8 @@
-"""The coordinator's process: reads the snapshot, runs the machine, keeps the snapshot. Impure and thin.
+"""The coordinator's process: reads the snapshot, runs the machine, saves the snapshot. Impure and thin.
 
-Started by the supervisor through `main`; ready only once the machine has replayed the group, which needs the partition of
-`__offsets` to be up. A newer incarnation's fence, a refused append or an unreadable record crashes it: the supervisor
-starts the next one, and that one replays.
+Started by the supervisor through `main`; ready only once the machine has replayed the group, which needs the partition
+of `__offsets` to be up. The fence of a newer incarnation, a refused append or an unreadable record crashes it: the
+supervisor starts the next one, which replays again.
 """
 
 from pathlib import Path
@@ -31,9 +31,9 @@ class CoordinatorArguments(msgspec.Struct):
     offsets_topic: str = OFFSETS_TOPIC
     offsets_partition: int = 0
     idle_ms: int = 0
-    """After so long without members and work the coordinator sleeps; 0: never."""
+    """Time without members and work after which the coordinator sleeps; 0: never."""
     offsets_retention_ms: int = -1
-    """Offsets that nobody has used for so long are deleted; -1: never."""
+    """Time after which unused offsets are deleted; -1: never."""
 
 
 class CoordinatorActor(Actor):

@@ -1,14 +1,14 @@
-"""What the group tells the partitions of its topics: how far it has come, and whether anybody there reads them.
+"""Progress reports: the group reports its offset to the partitions of its topics, and if it has readers there.
 
-Owns what each partition is known to have been told. Speaks of the durable state alone, and only to partitions of topics
+Owns the last acknowledged report of each partition. Reports the durable state alone, and only to partitions of topics
 whose configuration asks for it (`transport/protocol/progress.py`). Called by machine.py.
 
-    a start, a topic newly asking, a partition that came up   everything is told anew, also that there is nothing
+    a start, a topic newly asking, a partition that came up   everything is reported again, also an empty state
     commits, members come and go, of a share group: the first
-    record that is not done                                   told at most every REPORT_INTERVAL_MS, a partition at a time
-                                                              one report; an urgent one when it has answered the last
-    a report fails                                            told again after the interval, or when the partition is up
-    the coordinator stops                                     what is due is told at once: a deleted group says so last
+    record that is not done                                   reported at most every REPORT_INTERVAL_MS; a partition has
+                                                              one report in flight; an urgent one waits for its answer
+    a report fails                                            repeated after the interval, or when the partition is up
+    the coordinator stops                                     due reports are sent at once: a deleted group sends its last
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -39,15 +39,15 @@ class ProgressReports:
         self._state = durable
         self._tracked: dict[str, CatalogTopic] = {}
         self._sharing: frozenset[str] = frozenset()
-        """Topics that members of a share group are at work on."""
+        """Topics in use by members of a share group."""
         self._subscribed = self._subscriptions()
         self._told: dict[TopicPartition, _Said] = {}
-        """What a partition has answered for."""
+        """The last report each partition has acknowledged."""
         self._under_way: dict[TopicPartition, _Said] = {}
         self._due: dict[TopicPartition, None] = {}
-        """What may have to be told."""
+        """Partitions that may need a report."""
         self._is_resting = False
-        """Between two rounds."""
+        """True between two rounds."""
         self._are_topics_known = False
 
     def set_topics(self, topics: Mapping[str, CatalogTopic]) -> None:
@@ -64,7 +64,7 @@ class ProgressReports:
         return now is None or now.topic_id != before[topic].topic_id
 
     def on_durable(self, changes: Iterable[Change]) -> None:
-        """What was recorded has been applied."""
+        """Note the partitions that these applied changes concern."""
         if not self._tracked:
             return
         are_members_changed = False
@@ -79,7 +79,9 @@ class ProgressReports:
             self._on_members()
 
     def on_sharing(self, topics: Callable[[], frozenset[str]]) -> None:
-        """`topics` are those that members of a share group hold records of, or wait for; asked for when it matters."""
+        """Update the topics whose records members of a share group hold or wait for; `topics` is called only when
+        needed.
+        """
         if self._tracked and not self._is_resting and topics() != self._sharing:
             self._sharing = topics()
             self._on_members()
@@ -116,7 +118,7 @@ class ProgressReports:
         if tp[0] not in self._tracked:
             return []
         if isinstance(event, Failed):
-            # A partition that is down says by coming up when to tell it.
+            # A partition that is down gets its report when it comes up.
             if event.error.code != ErrorCode.PARTITION_OFFLINE:
                 self._due[tp] = None
             return []
@@ -125,7 +127,7 @@ class ProgressReports:
 
     @property
     def is_told(self) -> bool:
-        """Whether every partition that asks for it knows how things are."""
+        """Return True if every partition that asks for reports has the current one."""
         return self._are_topics_known and all(
             self._told.get(TopicPartition(name, number)) == self._said(TopicPartition(name, number), entry)
             for name, entry in self._tracked.items()
@@ -133,7 +135,7 @@ class ProgressReports:
         )
 
     def flush(self, now: int, *, at_once: bool = False) -> list[Effect]:
-        """Tell what is due; `at_once` even between two rounds."""
+        """Send the due reports; `at_once` even between two rounds."""
         if not self._due or (self._is_resting and not at_once):
             return []
         self._is_resting = True
@@ -169,8 +171,8 @@ class ProgressReports:
         return _Said(*self._offset(tp, entry), entry.topic in self._subscribed)
 
     def _offset(self, tp: TopicPartition, entry: CatalogTopic) -> tuple[int, int | None]:
-        """With the leader epoch that it was read from."""
-        # What is of an earlier topic of this name stays until its removal is durable.
+        """Return the offset, with the leader epoch from which it was read."""
+        # Progress of an earlier topic of this name stays until its removal is durable.
         shared = self._state.shares.get(tp)
         if shared is not None:
             is_of_this = shared.topic_id == entry.topic_id

@@ -1,12 +1,12 @@
-"""One member's next step towards its target: the whole of the rebalance protocol, as a function of three sets.
+"""One member's next step towards its target: the rebalance protocol as a function of three sets.
 
-Owns the rule of KIP-848 (Kafka's CurrentAssignmentBuilder): keep what you hold and should have, let go of the rest, take
-what you should have and nobody else holds. There is no barrier: each member walks alone, and the only wait is for a
-partition that another still holds. Called by decisions.py; must never look at more than its arguments.
+Owns the rule of KIP-848 (Kafka's CurrentAssignmentBuilder): keep the held partitions that are in the target, revoke the
+others, add those of the target that are free. There is no barrier: each member moves independently, and waits only for
+partitions that another member still holds. Called by decisions.py; must never use more than its arguments.
 
-    held    granted by the coordinator and not yet let go of     target   what the assignor wants it to have
-    keep    held and target: what the member is told to own      revoke   held and not target: to be let go of
-    add     target, and held by nobody: granted now              (target held by another: waits)
+    held    granted by the coordinator and not released yet      target   assigned by the assignor
+    keep    held and in the target: the member's assignment      revoke   held and not in the target: to be released
+    add     in the target and free: granted now                  (in the target, held by another member: waits)
 """
 
 from collections.abc import Collection, Set
@@ -22,7 +22,7 @@ class Step(NamedTuple):
 
     @property
     def assignment(self) -> frozenset[TopicPartition]:
-        """What the member should own now."""
+        """The partitions the member should own now."""
         return self.keep | self.add
 
 
@@ -42,8 +42,9 @@ def reconcile(
 def let_go(
     held: Set[TopicPartition], target: frozenset[TopicPartition], owned: Set[TopicPartition]
 ) -> frozenset[TopicPartition]:
-    """What a member's report `owned` releases. Only a report of one who knows its latest assignment counts.
+    """Return the partitions that a member's report `owned` releases. A report counts only if the member knows its
+    assignment.
 
-    A partition it should have stays its own, reported or not: it may be about to open it.
+    An assigned partition stays held, reported or not: the member may be about to open it.
     """
     return frozenset(item for item in held if item not in target and item not in owned)

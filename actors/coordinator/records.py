@@ -1,8 +1,8 @@
 """The records of `__offsets`: everything a coordinator must remember, as changes by key.
 
-Owns their form and its translation; knows nothing of who decides a change or when it counts. The newest record of a key
-holds, nil deletes what the key names, so the topic may be compacted. Several groups share a partition; each group's
-batches carry producer ids of its own.
+Owns their form and its translation, but not who decides a change or when it takes effect. The newest record of a key
+holds, nil deletes the key, so the topic may be compacted. Several groups share a partition; each group's batches carry
+their own producer ids.
 
     record = key value                                  both MessagePack
     key    = ["start", group]                           value = {epoch, starter}
@@ -10,18 +10,18 @@ batches carry producer ids of its own.
            | ["member", group, member_id]                       {instance_id, ..., target, held} | nil
            | ["topic", group, topic]                            {topic_id, partitions} | nil
            | ["offset", group, topic, partition]                {offset, metadata, reset_epoch, leader_epoch} | nil
-           | ["pending", group, producer_id, epoch]             {offsets: [...]} | nil: what a transaction moves
+           | ["pending", group, producer_id, epoch]             {offsets: [...]} | nil: the offsets a transaction moves
            | ["fence", group, producer_id]                      {epoch, ended_ms} | nil
            | ["resets", group]                                  {count, floor}
-           | ["unused", group]                                  {since_ms} | nil: since when nobody uses its offsets
-           | ["share_group", group]                             settings | nil      } what they are, and how they are
-           | ["share", group, topic, partition]                 progress | nil      } written: share/records.py
+           | ["unused", group]                                  {since_ms} | nil: time since which its offsets are unused
+           | ["share_group", group]                             settings | nil      } their meaning and form:
+           | ["share", group, topic, partition]                 progress | nil      } share/records.py
     target = {topic: [partition, ...]}                  held  = [[topic, generation, [partition, ...]], ...]
 
 `start` is the first record of every incarnation and is never deleted: the epochs of a group only rise, even when the
-group is deleted and comes back. Nor is `resets`, which counts resets of offsets and deletions. `topic` says which
-topic of that name the offsets and the grants are of. Every prefix of the records is a state in which no partition has
-two holders.
+group is deleted and created again. Nor is `resets`, which counts resets of offsets and deletions. `topic` identifies
+the topic of that name to which the offsets and the grants belong. Every prefix of the records is a state in which no
+partition has two holders.
 """
 
 from typing import Any, TypeAlias
@@ -118,7 +118,7 @@ class GroupProgress(Struct, frozen=True):
 
 class Resets(Struct, frozen=True):
     count: int
-    """Resets and deletions in the group's whole history."""
+    """Number of resets and deletions in the group's history."""
     floor: int
     """The count at the latest deletion: the reset epoch of partitions without a committed offset."""
 
@@ -129,9 +129,9 @@ class Unused(Struct, frozen=True):
 
 class KnownTopic(Struct, frozen=True, omit_defaults=True):
     topic_id: str
-    """Empty for a topic that did not exist when the group subscribed to it."""
+    """Empty if the topic did not exist when the group subscribed to it."""
     partitions: int = 0
-    """As many as the group knows: what comes beyond is read from its beginning."""
+    """Number of partitions the group knows; later ones are read from their beginning."""
 
 
 class Change(Struct, frozen=True):
@@ -194,7 +194,7 @@ def encode(change: Change) -> Record:
 
 
 def decode(key: bytes | None, value: bytes | None, group: str) -> Change | None:
-    """The change a record stands for; None when it is another group's. Raises InvalidRecord."""
+    """Return the change a record stands for; None if it is another group's. Raises InvalidRecord."""
     try:
         decoded = _decode_key(key or b"")
         if decoded.group != group:

@@ -1,7 +1,7 @@
-"""Resets of offsets that name a topic or partition the group has not heard of: they wait a moment for news. Pure.
+"""Waiting resets: resets of offsets that name a topic or partition unknown to the group wait for it to appear. Pure.
 
-Owns the waiting resets. A topic may have been created a moment ago, so a reset is not refused before TIMEOUT_MS are
-over; it is judged again whenever the topics change. Called by serving.py.
+A topic may have been created a moment ago, so a reset is not refused before TIMEOUT_MS are over; it is checked again
+whenever the topics change. Called by serving.py.
 """
 
 from collections.abc import Callable
@@ -31,24 +31,24 @@ class WaitingResets:
         return len(self._waiting)
 
     def wait(self, sender: Sender, request: ResetOffsets, now: int) -> list[Effect]:
-        """Raises ProtocolError when too many wait."""
+        """Add a waiting reset. Raises ProtocolError if too many wait."""
         if len(self._waiting) >= MAX_WAITING:
-            raise ProtocolError(ErrorCode.OVERLOADED, f"{MAX_WAITING} resets wait for news of topics")
+            raise ProtocolError(ErrorCode.OVERLOADED, f"{MAX_WAITING} resets wait for unknown topics")
         self._waiting.append(WaitingReset(sender, request, now + TIMEOUT_MS))
         return [SetTimer(RESET, self._waiting[0].deadline)]
 
     def take(self) -> tuple[list[WaitingReset], list[Effect]]:
-        """All of them, to be judged again."""
+        """Remove and return all waiting resets, to be checked again."""
         if not self._waiting:
             return [], []
         taken, self._waiting = self._waiting, []
         return taken, [CancelTimer(RESET)]
 
     def put_back(self, waiting: WaitingReset) -> list[Effect]:
-        """It has to wait on, no longer than before."""
+        """Let a reset wait again, until its original deadline."""
         self._waiting.append(waiting)
         return [SetTimer(RESET, self._waiting[0].deadline)]
 
     def forget(self, is_gone: Callable[[Sender], bool]) -> None:
-        """Drop those whose askers are gone: nothing has been done for them."""
+        """Drop the resets of senders that are gone: they have had no effect."""
         self._waiting = [each for each in self._waiting if not is_gone(each.sender)]

@@ -1,8 +1,8 @@
-"""A group being served: requests in, decisions recorded, answers out once they are durable.
+"""Serving a group: requests in, decisions recorded, answers out once they are durable.
 
-Owns the members' sessions, their parked heartbeats and the state everything is answered from, the durable one. Must never
-answer from the decided state: what a member is told has to survive. Decisions are decisions.py's, the order of records
-and answers recorder.py's. Called by machine.py.
+Owns the members' sessions, their parked heartbeats and the durable state, from which every request is answered. Must
+never answer from the decided state: an answer has to survive a crash. decisions.py makes the decisions, recorder.py
+orders records and answers. Called by machine.py.
 
     heartbeat, member known      touches the session; with changes: recorded, then as without
                                  without: answered at once if the member's assignment is newer, else parked
@@ -10,11 +10,11 @@ and answers recorder.py's. Called by machine.py.
     heartbeat, member unknown    UNKNOWN_MEMBER; FENCED_MEMBER for the earlier process of a static member
     parked                       answered by a newer assignment, a newer heartbeat, its deadline, or the member's end
     session timer                the member is removed as if it had left; late by LATE_MS: the coordinator itself was
-                                 asleep, and whoever is late because of that starts a new session
+                                 asleep, and members whose sessions expired meanwhile start new ones
     commit, leave, delete        refused at once, or recorded and answered when durable
-    reset                        likewise; waits a moment for news of what it names and nobody has heard of (resets.py)
-    fetch_offsets                answered once everything decided before it is durable; UNSTABLE_OFFSETS while a
-                                 transaction is about to move what is asked for
+    reset                        likewise; waits a moment for topics and partitions not known yet (resets.py)
+    fetch_offsets                answered once all earlier decisions are durable; UNSTABLE_OFFSETS while a transaction is
+                                 about to move the requested offsets
     end_group_transaction        recorded and answered when durable
     describe                     answered at once
 """
@@ -56,9 +56,9 @@ from .share.reading import Acquired
 from .state import GroupState
 
 LATE_MS = 500
-"""A session timer that fires later than this fires in a coordinator that was stopped."""
+"""Delay of a session timer from which the coordinator itself must have been stopped."""
 DELETED_MS = 5_000
-"""How long a deleted group refuses to come back: the time to stop its coordinator."""
+"""Time for which a deleted group refuses to be created again: the time to stop its coordinator."""
 
 REQUESTS: tuple[type[Request], ...] = (
     GroupHeartbeat,
@@ -76,11 +76,11 @@ Answer: TypeAlias = Waiting | ParkedHeartbeat | Acquired
 
 
 class _Report(Struct, frozen=True):
-    """What a member said last; lost with the coordinator, and then said again."""
+    """A member's last report; lost with the coordinator, and then sent again."""
 
     generation: int
     owned: frozenset[TopicPartition] | None
-    """Of what it was granted; what else it may claim is nothing to the group."""
+    """The owned partitions among those granted; other claims are ignored."""
 
 
 class GroupRequests:
@@ -92,7 +92,7 @@ class GroupRequests:
         self._resets = WaitingResets()
         self._sessions: dict[str, int] = {}
         self._latest: dict[str, int] = {}
-        """The number of each member's newest heartbeat."""
+        """The serial of each member's newest heartbeat."""
         self._reports: dict[str, _Report] = {}
         self._heartbeats = 0
         self._deleted_until = 0
@@ -108,12 +108,12 @@ class GroupRequests:
         }
 
     def start(self, now: int) -> list[Effect]:
-        """Every member has a full session from now: nobody could be heard before."""
+        """Start a full session for every member: no heartbeat could arrive before."""
         return [effect for member in self._durable.members.values() for effect in self._touch(member, now)]
 
     @property
     def has_waiting_resets(self) -> bool:
-        """Requests that were read and have no answer yet: who slept now would leave them without one."""
+        """True if requests were read and are not answered yet; falling asleep now would leave them unanswered."""
         return len(self._resets) > 0
 
     def is_deleted(self, now: int) -> bool:
@@ -141,7 +141,7 @@ class GroupRequests:
         return self._unpark(member_id)
 
     def on_durable(self, durable: Durable[Change, Answer], now: int) -> list[Effect]:
-        """Apply what has become durable, then give the answers that waited for it."""
+        """Apply changes that have become durable, then send the answers that waited for them."""
         for change in durable.changes:
             self._durable.apply(change)
         effects: list[Effect] = []
@@ -158,13 +158,13 @@ class GroupRequests:
         return effects
 
     def forget(self, is_gone: Callable[[Sender], bool]) -> list[Effect]:
-        """Drop the parked heartbeats of askers that are gone. The members stay: their sessions decide."""
+        """Drop the parked heartbeats of senders that are gone. The members stay until their sessions expire."""
         self._resets.forget(is_gone)
         gone = [heartbeat.member_id for heartbeat in self._parked.all() if is_gone(heartbeat.sender)]
         return [effect for member_id in gone for effect in self._parked.unpark(member_id)]
 
     def close(self) -> list[Effect]:
-        """Refuse what is parked: the next coordinator will answer the next attempt."""
+        """Refuse parked heartbeats: the next coordinator will answer the retries."""
         error = ErrorBody(ErrorCode.SHUTTING_DOWN, "the coordinator is stopping", True)
         waiting, effects = self._resets.take()
         effects += [Reply(each.sender, error) for each in waiting]
@@ -173,7 +173,7 @@ class GroupRequests:
         return effects
 
     def check_served(self, request: Any, now: int) -> None:
-        """Raises ProtocolError unless this is the group that is asked for, and it is not just being deleted."""
+        """Raise ProtocolError unless the request names this group, and the group is not being deleted."""
         if request.group != self._durable.group:
             message = f"this is the coordinator of {self._durable.group!r}, not of {request.group[:250]!r}"
             raise ProtocolError(ErrorCode.INVALID_GROUP, message)
@@ -214,7 +214,9 @@ class GroupRequests:
         return effects + self._park_or_answer(heartbeat, now)
 
     def _is_outdated(self, decided: Member) -> bool:
-        """Whether the durable state would give a member what has been decided to be free: it was removed and is back."""
+        """Return True if the durable state would grant partitions decided to be free: the member was removed and has
+        rejoined.
+        """
         durable = self._durable.members.get(decided.member_id)
         return durable is None or not durable.assignment <= decided.held.keys()
 
@@ -229,7 +231,9 @@ class GroupRequests:
         self._latest[member.member_id] = self._heartbeats
 
     def _check_joins(self, request: GroupHeartbeat) -> None:
-        """Who is not known may join: without a name, or with one of its own, so that a repeated join finds itself."""
+        """Check that an unknown member may join: without a name, or with its own, so that a repeated join is
+        recognized.
+        """
         if request.member_id is None:
             return
         is_joining = request.generation == 0 and request.topics is not None and request.member_id != ""
@@ -254,7 +258,7 @@ class GroupRequests:
         member = self._durable.members.get(heartbeat.member_id)
         if member is None:
             return Reply(heartbeat.sender, self._absent(heartbeat.member_id).body)
-        # A heartbeat that waited for the disk may be answered when it has been decided to free what it was granted.
+        # A heartbeat that waited for the disk may be answered after its partitions have been decided to be free.
         decided = self._decisions.state.members.get(heartbeat.member_id)
         still_held = decided.held.keys() if decided is not None else frozenset[TopicPartition]()
         body = GroupHeartbeatReply(
@@ -287,7 +291,7 @@ class GroupRequests:
         return self._answer_when_durable(sender, Done())
 
     def retry_resets(self, now: int) -> list[Effect]:
-        """Judge the waiting resets again: topics have changed, or somebody has waited for long enough."""
+        """Check the waiting resets again: topics have changed, or a reset has reached its deadline."""
         waiting, effects = self._resets.take()
         for each in waiting:
             effects += self._retry_reset(each, now)
@@ -311,14 +315,15 @@ class GroupRequests:
         return [RemoveSnapshot(), *self._answer_when_durable(sender, Done())]
 
     def _on_fetch_offsets(self, sender: Sender, request: FetchOffsets, now: int) -> list[Effect]:
-        # Of the decided state, told once that is durable: who asks after a commit must not be sent back behind it.
+        # From the decided state, answered once that is durable: a fetch after a commit must not return an earlier
+        # offset.
         self._check_room()
         partitions = request.partitions
         tps = None
         if partitions is not None:
             tps = [TopicPartition(topic, n) for topic in partitions for n in partitions[topic]]
         if request.require_stable and self._decisions.state.pending.is_touching(tps):
-            message = "a transaction that is not over is about to move these offsets"
+            message = "an open transaction is about to move these offsets"
             raise ProtocolError(ErrorCode.UNSTABLE_OFFSETS, message)
         self._decisions.note_reading(partitions or ())
         state = self._decisions.state
@@ -378,7 +383,7 @@ class GroupRequests:
         return [SetTimer(("session", member.member_id), now + member.session_timeout_ms)]
 
     def _forget(self, member_id: str) -> list[Effect]:
-        """The member is decided to be gone; its parked heartbeat hears of it once that is durable."""
+        """End the session of a member decided to be removed; its parked heartbeat is answered once that is durable."""
         for table in (self._sessions, self._latest, self._reports):
             table.pop(member_id, None)
         return [CancelTimer(("session", member_id))]
@@ -395,7 +400,9 @@ class GroupRequests:
             return ProtocolError(
                 ErrorCode.FENCED_MEMBER, f"{member_id[:250]} was replaced by a newer process of its instance"
             )
-        return ProtocolError(ErrorCode.UNKNOWN_MEMBER, f"{member_id[:250]} is no member; it has to join anew")
+        return ProtocolError(
+            ErrorCode.UNKNOWN_MEMBER, f"{member_id[:250]} is not a member; it has to join again"
+        )
 
     def _check_generation(self, generation: int) -> None:
         if generation > self._durable.generation:

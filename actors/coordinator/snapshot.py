@@ -1,7 +1,7 @@
 """The snapshot of a group: a cache of its state, so that a restart need not read all of `__offsets`. Pure.
 
-Owns the file's layout, bytes in and bytes out. A snapshot is verified or thrown away, never repaired: its checksum must
-hold, and the replay throws it away as well when the log does not have the batch it was taken after. Big-endian:
+Owns the file's layout, bytes in and bytes out. A snapshot is verified or discarded, never repaired: its checksum must
+hold, and the replay also discards it when the log does not have the batch it was taken after. Big-endian:
 
      0 magic "PLGS" | 4 version u16 = 1 | 6 reserved u16 | 8 length u32 (of the body) | 12 crc32c u32 (of the body)
     16 body: MessagePack map {group, mark: {base_offset, crc32c}, records: [[key, value], ...], taken_at_ms}, records
@@ -36,7 +36,7 @@ class _Body(Struct):
     mark: LogMark
     records: list[tuple[bytes, bytes]]
     taken_at_ms: int = 0
-    """One that does not say is too old."""
+    """A snapshot without a time is too old."""
 
 
 _encode_body = msgspec.msgpack.Encoder().encode
@@ -55,7 +55,7 @@ def encode_snapshot(state: GroupState, mark: LogMark, now: int) -> bytes:
 
 
 def decode_snapshot(data: bytes, group: str) -> Snapshot | None:
-    """None unless `data` is a whole and undamaged snapshot of this group."""
+    """Return the snapshot; None unless `data` is a whole and undamaged snapshot of this group."""
     if len(data) < _HEAD.size:
         return None
     magic, version, _, length, crc32c = _HEAD.unpack_from(data)
@@ -69,7 +69,7 @@ def decode_snapshot(data: bytes, group: str) -> Snapshot | None:
         body = _decode_body(body_bytes)
         changes = [decode(key, value, group) for key, value in body.records]
     except (msgspec.MsgspecError, InvalidRecord):
-        return None  # whole, but written by a version with other records
+        return None  # undamaged, but written by a version with other records
     state = GroupState(group)
     for change in changes:
         if change is None:

@@ -1,8 +1,8 @@
-"""A group's state: a pure function of its records, and nothing that is not in them.
+"""A group's state: a pure function of its records.
 
 Owns members, offsets, generation and the index of holders; changes by `apply` alone. The coordinator keeps two: the
-decided one, which is ahead, and the durable one, from which everything is answered. Applying a record that gives a
-partition to two members raises: a coordinator that decided so must not go on.
+decided one, which is ahead, and the durable one, from which requests are answered. Applying a record that grants a
+partition to two members raises: a coordinator with such a decision must not continue.
 """
 
 from ...transport.addresses import TopicPartition
@@ -45,18 +45,20 @@ class GroupState:
         self.generation = 0
         self.members: dict[str, Member] = {}
         self.topic_ids: dict[str, str] = {}
-        """Which topic of a name the offsets and the grants are of. Empty: none of that name when the group subscribed."""
+        """The topic id to which the offsets and grants of a name belong. Empty: the topic did not exist when the group
+        subscribed.
+        """
         self.partition_counts: dict[str, int] = {}
-        """How many partitions of it the group knows."""
+        """Number of partitions of the topic the group knows."""
         self.offsets: dict[TopicPartition, CommittedOffset] = {}
         self.pending = PendingTransactionOffsets()
         self.resets = NO_RESETS
         self.unused_since_ms: int | None = None
-        """Since when nobody uses the offsets; None while somebody does, and where they are kept for ever."""
+        """Time since which the offsets are unused; None while they are used, and where they are kept forever."""
         self.holders: dict[TopicPartition, str] = {}
-        """Who was granted a partition and has not let go of it."""
+        """The member that was granted each partition and has not released it."""
         self.share_settings: ShareSettings | None = None
-        """Of a share group, which has neither members nor offsets."""
+        """Settings of a share group, which has neither members nor offsets."""
         self.shares: dict[TopicPartition, ShareProgress] = {}
 
     def apply(self, change: Change) -> None:
@@ -96,7 +98,7 @@ class GroupState:
             self.start = value
 
     def changes(self) -> list[Change]:
-        """The shortest list of changes that makes this state."""
+        """Return the shortest list of changes that builds this state."""
         found = [Change(StartKey(self.group), self.start)] if self.start.epoch != NO_START else []
         if self.resets != NO_RESETS:
             found.append(Change(ResetsKey(self.group), self.resets))
@@ -121,28 +123,30 @@ class GroupState:
         return found
 
     def instance(self, instance_id: str) -> Member | None:
-        """The static member that runs under this instance id."""
+        """Return the static member that runs under this instance id."""
         return next((member for member in self.members.values() if member.instance_id == instance_id), None)
 
     def reset_epoch(self, tp: TopicPartition) -> int:
-        """Changes with every reset of the partition's offset, and when the group is deleted."""
+        """Return the partition's reset epoch, which changes with every reset of its offset, and when the group is
+        deleted.
+        """
         committed = self.offsets.get(tp)
         return committed.reset_epoch if committed is not None else self.resets.floor
 
     def is_replaced(self, member_id: str) -> bool:
-        """Whether this was a static member's earlier process."""
+        """Return True if this was a static member's earlier process."""
         return any(member.replaced == member_id for member in self.members.values())
 
     @property
     def is_blank(self) -> bool:
-        """Whether there is nothing but what outlives a deletion: the group is new, or deleted."""
+        """True if only records that outlive a deletion exist: the group is new, or deleted."""
         is_fencing = self.pending.open or self.pending.fences
         is_used = self.generation or self.members or self.offsets or self.topic_ids
         return not (is_used or is_fencing or self.share_settings)
 
     @property
     def is_settled(self) -> bool:
-        """Whether every member holds exactly what it should."""
+        """True if every member holds exactly its target."""
         return all(member.is_settled for member in self.members.values())
 
     def _apply_topic(self, topic: str, value: KnownTopic | None) -> None:

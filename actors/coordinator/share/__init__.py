@@ -1,1 +1,1 @@
-"""Share groups: what a coordinator does for a group whose members take single records, as from a work queue."""
+"""Share groups: the coordinator's part for groups whose members acquire single records, as from a work queue."""

@@ -1,8 +1,8 @@
-"""The acquisitions of a share group on their way to their members, so that a lost one can be taken back. Pure.
+"""A share group's acquisitions on their way to members, so that a lost one can be taken back. Pure.
 
-    given    recorded, not durable yet: nobody was told
-    told     answered; the newest MAX_TOLD, since a cancel may cross the answer
-    void     cancelled: its locks were returned, and it is told to nobody
+    given    recorded, not durable yet: not answered
+    sent     answered; the newest MAX_TOLD, since a cancel may cross the answer
+    void     cancelled: its locks were returned, and it is never answered
 
 Called by serving.py.
 """
@@ -24,7 +24,7 @@ class Answers:
         self._given[acquired.sender] = acquired
 
     def tell(self, acquired: Acquired) -> bool:
-        """Whether somebody waits for it still."""
+        """Mark it answered; return True if its request still waits."""
         if self._given.pop(acquired.sender, None) is not acquired:
             return False
         self._told[acquired.sender] = acquired
@@ -33,7 +33,7 @@ class Answers:
         return True
 
     def void(self, is_gone: Callable[[Acquired], bool], *, also_told: bool) -> list[Acquired]:
-        """Take out the acquisitions that did not reach their members."""
+        """Remove and return the acquisitions that did not reach their members."""
         found: list[Acquired] = []
         for table in (self._given, self._told) if also_told else (self._given,):
             for acquired in [each for each in table.values() if is_gone(each)]:

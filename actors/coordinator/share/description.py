@@ -1,4 +1,5 @@
-"""A share group as operators see it: the answer to `describe_group`, its alarms, what waits for its retry. Pure.
+"""A share group as shown to operators: the answer to `describe_group`, its alarms, and records waiting for a retry.
+Pure.
 
 Called by serving.py, with the decided state; changes nothing.
 """
@@ -13,7 +14,7 @@ from .partition import SharePartition
 from .records import ShareSettings
 
 MAX_ALARMS = 10
-"""Of records that keep failing, a line for each partition."""
+"""Most alarms about failing records, one line for each partition."""
 
 
 def describe(
@@ -23,7 +24,7 @@ def describe(
     partitions: Mapping[TopicPartition, SharePartition],
     wall_offset_ms: int,
 ) -> DescribeGroupReply:
-    """`wall_offset_ms`: what the time of day is ahead of the clock of the partitions."""
+    """Describe the group. `wall_offset_ms` is the wall clock minus the partitions' clock."""
     share = ShareDescription(
         lock_ms=settings.lock_ms,
         max_deliveries=settings.max_deliveries,
@@ -45,13 +46,13 @@ def describe(
 
 
 def retry_alarms(partitions: Mapping[TopicPartition, SharePartition], now: int) -> tuple[str, ...]:
-    """Records that have been failing for too long."""
+    """Return the alarms of records that have been failing for too long."""
     told = [text for tp, part in partitions.items() if (text := part.retry_alarm(*tp, now)) is not None]
     return tuple(sorted(told)[:MAX_ALARMS])
 
 
 def retry_report(partitions: Mapping[TopicPartition, SharePartition]) -> RetryReport:
-    """The records that wait for their next delivery. Their keys are known to the members alone."""
+    """Return the records that wait for their next delivery. Their keys are known to the members alone."""
     count = 0
     records: list[Retrying] = []
     for (topic, partition), part in partitions.items():

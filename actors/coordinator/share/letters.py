@@ -1,14 +1,14 @@
-"""Dead records of a share group on their way into the dead-letter topic, some at a time from each partition. Pure.
+"""Dead records of a share group on their way to the dead-letter topic, a limited number from each partition. Pure.
 
-Owns the copies under way and the alarms. Must never write a letter of a record whose death is not durable: it might be
-delivered again. The record is done only when its letter is durable; a copy that is repeated by a successor has the
-identity of the first, and the dead-letter topic recognises it. Called by serving.py.
+Owns the copies in flight and the alarms. Must never write the dead letter of a record whose death is not durable: it
+might be delivered again. The record is done only when its dead letter is durable; a copy repeated by a successor has
+the dedup id of the first, so the dead-letter topic drops the duplicate. Called by serving.py.
 
-    dead, durable --read from its partition--> letter --produced--> done
+    dead, durable --read from its partition--> dead letter --produced--> done
     no dead-letter topic configured            parked: stays dead, keeps its place, under an alarm
-    it does not exist, or refuses              as parked, tried again every REFUSED_MS
-    a partition is away                        tried again every RETRY_MS
-    retention has taken the record away        done: there is nothing left to copy
+    it does not exist, or refuses              as parked, retried every REFUSED_MS
+    a partition is offline                     retried every RETRY_MS
+    retention has deleted the record           done: there is no record left to copy
 
 The format is `transport/dead_letters.py`.
 """
@@ -40,8 +40,8 @@ from .tails import RETRY_MS, SHARE
 
 REFUSED_MS = 2_000
 MAX_COPIES = 64
-"""Under way at a time from one partition: each end is recorded, and one record tells of many."""
-REASON = "not accepted within the deliveries it is allowed"
+"""Most copies in flight from one partition: each end is recorded, and one record covers many ends."""
+REASON = "not accepted within the allowed number of deliveries"
 
 
 class _Copy(Struct, frozen=True):
@@ -54,9 +54,9 @@ class Letters:
         self._group = group
         self._partitions = partitions
         self._durable: dict[TopicPartition, list[range]] = {}
-        """Offsets that are dead for good."""
+        """Offsets whose death is durable."""
         self._copies: dict[tuple[TopicPartition, int], _Copy] = {}
-        """By place and offset."""
+        """Copies in flight by topic-partition and offset."""
         self._under_way: dict[TopicPartition, int] = {}
         self._refused: dict[TopicPartition, str] = {}
 
@@ -93,13 +93,13 @@ class Letters:
         return tuple(told[:10])
 
     def advance(self, settings: ShareSettings) -> list[Effect]:
-        """Begin what can be begun."""
+        """Start the copies that can start."""
         if settings.dead_letter is None:
             return []
         effects: list[Effect] = []
         for tp, offsets in self._durable.items():
             part, under_way = self._partitions.get(tp), self._under_way.get(tp, 0)
-            # The next ones when half of them have ended: looking for them takes a walk over all runs.
+            # Refill when half of them have ended: the search walks over all runs.
             if part is None or under_way > MAX_COPIES // 2:
                 continue
             for dead in part.dead():
@@ -122,7 +122,7 @@ class Letters:
         settings: ShareSettings,
         find: Callable[[str], CatalogTopic | None],
     ) -> tuple[list[Effect], bool]:
-        """Effects, and whether a record is done."""
+        """Handle the answer or timer of a copy; return effects, and True if a record is done."""
         copy, part = self._copies[tp, offset], self._partitions.get(tp)
         if part is not copy.part or isinstance(event, TimerFired):
             self._end(tp, offset)
@@ -218,7 +218,7 @@ def _read(tp: TopicPartition, part: SharePartition, offset: int) -> Call:
 
 
 def _record_at(payload: Payload, offset: int) -> tuple[FetchedRecord, int] | None:
-    """The record and the leader epoch of its batch; None when the log holds no record there."""
+    """Return the record and the leader epoch of its batch; None if the log holds no record there."""
     batches = b"".join(payload)
     found, _ = decode_for_json(batches, offset, 1, 1)
     if not found or found[0].offset != offset:

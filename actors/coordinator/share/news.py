@@ -1,12 +1,12 @@
-"""What a share group hears of its partitions' logs: where it begins in one, how far it reaches, where it was cut. Pure.
+"""A share group's view of its partitions' logs: the group's start, the log's end and truncations. Pure.
 
-Owns the questions (tails.py) and what their answers make of the partitions. An answer of another topic than the one that
-has the name now changes nothing. Called by serving.py, which records what changed.
+Owns the requests (tails.py) and applies their answers to the partitions. An answer of another topic than the one that
+has the name now is ignored. Called by serving.py, which records the changes.
 
-    no progress yet    begins: at the group's `start`, at the beginning where the partition is younger than the group
-    progress           the end of the log is polled, under the topic id and the leader epoch of what is known; at once
-                       after a start of the coordinator or of the partition, and nothing is given out before the answer
-    LOG_TRUNCATED      what lies behind the cut is forgotten: other records are there now, or none
+    no progress yet    starts: at the group's `start`, at the beginning where the partition is younger than the group
+    progress           the end of the log is polled, with the topic id and the leader epoch of the progress; at once after
+                       a start of the coordinator or of the partition, and no record is given out before the answer
+    LOG_TRUNCATED      the progress behind the cut is dropped: other records are there now, or none
 """
 
 from collections.abc import Callable
@@ -29,17 +29,17 @@ class LogNews:
         partitions: dict[TopicPartition, SharePartition],
         is_younger: Callable[[TopicPartition, str], bool],
     ) -> None:
-        """`is_younger` tells whether a partition of the topic with this id came after the group."""
+        """`is_younger` returns True if a partition of the topic with this id was created after the group."""
         self._partitions = partitions
         self._is_younger = is_younger
         self._tails = Tails()
         self.changed: set[TopicPartition] = set()
-        """Whose progress has changed; the caller records it."""
+        """Partitions whose progress has changed; the caller records it."""
 
     def ask(
         self, tp: TopicPartition, entry: CatalogTopic, start: Literal["earliest", "latest"], wait_ms: int
     ) -> list[Effect]:
-        """Ask what is not known of a partition; nothing when it has been asked already."""
+        """Request the missing facts about a partition, unless a request is already in flight."""
         part = self._partitions.get(tp)
         if part is None:
             return self._tails.begins(tp, "earliest" if self._is_younger(tp, entry.topic_id) else start)
@@ -48,13 +48,13 @@ class LogNews:
         )
 
     def on_up(self, tp: TopicPartition) -> None:
-        """The partition has started again: what is known of it holds when the log has been compared."""
+        """Note that the partition has restarted: its progress is valid once the log has been compared."""
         part = self._partitions.get(tp)
         if part is not None:
             part.is_verified = False
 
     def is_coming(self, tp: TopicPartition) -> bool:
-        """Whether what is there already may still be unknown."""
+        """Return True if records already in the log may still be unknown."""
         return self._tails.is_news_coming(tp)
 
     def on_rested(self, tp: TopicPartition) -> None:

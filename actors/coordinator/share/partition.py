@@ -1,12 +1,12 @@
-"""One partition of a share group: which records are whose, decided. Pure.
+"""One partition of a share group: decides which member has which records. Pure.
 
-Owns the runs (`spans.py`), the reasons of dead records and the limits. Must never give a record that is acquired, done or
-dead to anybody. Every change shows in `progress`, which serving.py has recorded before it answers. Called by serving.py.
+Owns the runs (`spans.py`), the reasons of dead records and the limits. Must never give out a record that is acquired,
+done or dead. Every change appears in `progress`, which serving.py records before it answers. Called by serving.py.
 
     available --acquire--> acquired (deliveries + 1)        available: not before its `until`
     acquired --accept--> done        --release--> available (deliveries - 1)       --renew--> acquired
              --fail, lock over--> available; with as many deliveries as allowed: dead
-             --reject--> dead --its letter is written--> done
+             --reject--> dead --its dead letter is written--> done
 """
 
 from collections.abc import Iterator
@@ -27,9 +27,9 @@ from .retries import Retries
 from .spans import Span, State
 
 MAX_RUNS = 10_000
-"""Of records in different states: beyond, nothing that was never delivered is given out until some are done."""
+"""Most runs of records in different states; beyond, no undelivered record is given out until some are done."""
 MAX_REASONS = 500
-"""Of dead records, each up to 1,000 characters: they are part of every record of progress."""
+"""Most reasons of dead records, each up to 1,000 characters: they are part of every record of progress."""
 EXPIRED = "its lock expired"
 GONE = "the connection of its member was lost"
 
@@ -44,14 +44,14 @@ class SharePartition:
     def __init__(self, progress: ShareProgress) -> None:
         self.topic_id = progress.topic_id
         self.leader_epoch = progress.leader_epoch
-        """Of the partition's start that told of all that is known here."""
+        """Leader epoch of the partition from which this progress was read."""
         self._spans = spans_of(progress)
         self.is_verified = not len(self._spans)
-        """Whether the log as it is since the partition's latest start is known to hold what is known here."""
+        """True if the log since the partition's latest start is known to hold the records of this progress."""
         self._reasons = dict(progress.reasons)
         self._retries = Retries()
         self.tail = self._spans.end
-        """Where the readable log ended when somebody looked last."""
+        """End of the readable log when it was last fetched."""
         self._record_bytes = 1
 
     def progress(self, now: int) -> ShareProgress:
@@ -64,12 +64,12 @@ class SharePartition:
 
     @property
     def wants_tail(self) -> bool:
-        """Whether all that is known to be there has been delivered, or may not be there any more."""
+        """Return True if all known records have been delivered, or may no longer exist."""
         is_passed = self._spans.end >= self.tail and len(self._spans) < MAX_RUNS
         return is_passed or not self.is_verified
 
     def can_give(self, now: int) -> bool:
-        """Whether an `acquire` would find something: one look for all who wait."""
+        """Return True if an `acquire` would find a record: one check for all waiting requests."""
         if not self.is_verified:
             return False
         is_fresh = self.tail > self._spans.end and len(self._spans) < MAX_RUNS
@@ -79,7 +79,7 @@ class SharePartition:
 
     @property
     def _room(self) -> int:
-        """How many records may be locked besides those that are: one at least, if there is none."""
+        """Return the number of records that may be locked in addition; at least one if none is locked."""
         limit = min(MAX_LOCKED, max(1, MAX_LOCKED_BYTES // self._record_bytes))
         return max(0, limit - self._count(State.ACQUIRED))
 
@@ -102,7 +102,7 @@ class SharePartition:
         return taken
 
     def acknowledge(self, member: str, said: Acknowledgement, now: int, until: int, limit: int) -> None:
-        """Raises ProtocolError, and changes nothing, unless the member holds all that it speaks of."""
+        """Apply an acknowledgement. Raises ProtocolError without any change unless the member holds all its offsets."""
         end = said.first_offset + 1 if said.last_offset is None else said.last_offset + 1
         where = f"{said.topic}/{said.partition}, offsets {said.first_offset} to {end - 1}"
         if end <= said.first_offset:
@@ -143,7 +143,7 @@ class SharePartition:
             self._reasons.update(dict.fromkeys(range(span.first, min(span.end, span.first + room)), reason))
 
     def expire(self, now: int, limit: int) -> bool:
-        """Take back what was locked until now; whether there was any."""
+        """Take back the records whose locks have expired; return True if there were any."""
         over = [span for span in self._spans if span.state == State.ACQUIRED and span.until <= now]
         for span in over:
             if span.deliveries >= limit:
@@ -154,7 +154,7 @@ class SharePartition:
         return bool(over)
 
     def next_due(self, now: int) -> int | None:
-        """When a lock or a delay ends next, or a record has been failing for too long."""
+        """Return the time at which a lock or a delay ends next, or a record has been failing for too long."""
         is_timed = (State.ACQUIRED, State.AVAILABLE)
         times = [span.until for span in self._spans if span.state in is_timed and span.until > now]
         alarm_at = self._retries.next_alarm(now)
@@ -164,33 +164,33 @@ class SharePartition:
         return self._retries.alarm(f"{topic}/{partition}", self._spans, now)
 
     def retrying(self, ahead_ms: int = 0) -> list[RetryingRange]:
-        """By a clock that is so much ahead of this one's."""
+        """Return the records that wait for a retry, with times on a clock that is `ahead_ms` ahead of this one."""
         return self._retries.ranges(self._spans, ahead_ms)
 
     @property
     def retrying_count(self) -> int:
-        """How many records have failed and wait for their next delivery."""
+        """Return the number of records that have failed and wait for their next delivery."""
         return sum(
             span.count for span in self._spans if span.state == State.AVAILABLE and span.deliveries > 0
         )
 
     def dead_letter_unreadable(self, span: Span, reason: str) -> None:
-        """Nobody can be given what cannot be read. Why, is kept once for all of them: no letters come of it."""
+        """Mark unreadable records as dead. The reason is kept once for all of them; no dead letters are written."""
         for held in self._still_locked(span):
             self._publish_dead_letter(held, "")
             self._reasons[held.first] = reason
 
     def settle_gap(self, span: Span) -> None:
-        """There are no records at these offsets, which are locked."""
+        """Mark these locked offsets as done: they hold no records."""
         for held in self._still_locked(span):
             self._spans.put(Span(held.first, held.end, State.DONE))
             self._retries.ended(held.first, held.end)
 
     def take_back(self, member: str, limit: int | None, now: int) -> bool:
-        """Take back all that the member holds; whether there was any.
+        """Take back all records that the member holds; return True if there were any.
 
-        With `limit` the deliveries count as failed, as if the locks had expired: the member may have died of a record.
-        None: the member gives the records back, and was not charged for them.
+        With `limit` the deliveries count as failed, as if the locks had expired: a record may have killed the member.
+        None: the member returns the records, and the deliveries do not count.
         """
         held = [span for span in self._spans if span.state == State.ACQUIRED and span.member == member]
         for span in held:
@@ -204,7 +204,7 @@ class SharePartition:
         return bool(held)
 
     def return_unread(self, span: Span) -> None:
-        """Of this lock nobody has heard: as if it had never been."""
+        """Undo a lock that the member was never notified of."""
         for held in self._still_locked(span):
             self._spans.put(Span(held.first, held.end, State.AVAILABLE, held.deliveries - 1))
 
@@ -216,15 +216,15 @@ class SharePartition:
         ]
 
     def settle(self, first: int, end: int) -> None:
-        """Nothing more is to be done for these: their dead letters are written."""
+        """Mark these records as done: their dead letters are written."""
         if max(first, self._spans.start) < end:
             self._spans.put(Span(max(first, self._spans.start), end, State.DONE))
             for offset in range(first, end):
                 self._reasons.pop(offset, None)
 
     def on_tail(self, log_start: int, tail: int, record_bytes: int | None = None) -> bool:
-        """The log is known to reach so far, with records of such a size; whether what retention took away has changed
-        anything.
+        """Update the log's bounds and the size of its records; return True if records deleted by retention changed the
+        progress.
         """
         self._record_bytes = record_bytes or self._record_bytes
         self.tail = max(tail, self._spans.end)
@@ -237,7 +237,9 @@ class SharePartition:
         return True
 
     def cut(self, end: int) -> None:
-        """The log was cut there: what lies behind are other records by now, or none, and nobody has had them."""
+        """Forget the offsets from `end` on: the log was cut there, and the records there now, if any, were never
+        delivered.
+        """
         self._spans.cut_at(end)
         self._retries.ended(end, 2**63)
         self._reasons = {offset: text for offset, text in self._reasons.items() if offset < end}

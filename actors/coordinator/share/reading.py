@@ -1,11 +1,11 @@
-"""Acquired records read for members who cannot open batches, one request after its turn at each partition. Pure.
+"""Reads acquired records for members that cannot open batches, one request after another at each partition. Pure.
 
-Owns the requests that are being read for. What does not fit the reply is given back as if it had never been acquired;
+Owns the requests being read for. Records that do not fit the reply are given back as if they had never been acquired;
 an offset that holds no record is done. Called by serving.py once the acquisition is durable.
 
     queue of runs --fetch--> records taken, gaps settled --more--> fetch on
-                         --bytes used up | partition away--> the rest given back; answered with what there is
-                         --cannot be opened--> all of it that the damage covers is dead, and the rest is read
+                         --bytes used up | partition offline--> the rest given back; answered with the records read
+                         --cannot be opened--> all records covered by the damage are dead, and the rest is read
 """
 
 from collections.abc import Mapping
@@ -25,11 +25,11 @@ from .spans import Span
 from .tails import SHARE
 
 _ABOUT_THE_LOG = (ErrorCode.OFFSET_OUT_OF_RANGE, ErrorCode.UNKNOWN_TOPIC_ID, ErrorCode.LOG_TRUNCATED)
-"""Refusals that say nothing of a record: what is known of the log has to be looked at again."""
+"""Refusals that concern no record: the known bounds of the log must be fetched again."""
 
 
 class Acquired(Struct, frozen=True):
-    """What a request got, to be told once it is durable."""
+    """The records acquired for a request, to be answered once that is durable."""
 
     sender: Sender
     request: Acquire
@@ -43,7 +43,7 @@ class _Job(Struct):
     bytes_left: int
     records: list[AcquiredRecord]
     error: ErrorBody | None = None
-    """Why some of it could not be read."""
+    """The reason why some of them could not be read."""
 
 
 class Reading:
@@ -52,7 +52,7 @@ class Reading:
         self._jobs: dict[int, _Job] = {}
         self._started = 0
         self.changed: set[TopicPartition] = set()
-        """Where something was given back or settled; the caller records it."""
+        """Partitions where records were given back or settled; the caller records it."""
 
     def begin(self, acquired: Acquired) -> list[Effect]:
         self._started += 1
@@ -97,7 +97,7 @@ class Reading:
                 aborted,
             )
         except ProtocolError as error:
-            # What lacks a codec here is no worse for it: others may open it.
+            # A batch whose codec is missing here is not damaged: other members may open it.
             if isinstance(error.__cause__, CodecUnavailable):
                 return self._end(number, error.body)
             return self._break_off(number, error.body, end_of_batch_at(batches, span.first))
@@ -127,7 +127,7 @@ class Reading:
             self.changed.add(tp)
 
     def _break_off(self, number: int, error: ErrorBody, damage_end: int | None = None) -> list[Effect]:
-        """The first span cannot be read where it begins; with `damage_end` it can from there on."""
+        """Stop at the first span, which cannot be read at its start; with `damage_end` it can be read from there on."""
         job = self._jobs[number]
         tp, span = job.left[0]
         part = self._partitions.get(tp)

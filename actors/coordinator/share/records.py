@@ -1,14 +1,14 @@
-"""What a share group keeps in `__offsets`: its settings, and how far it is in each partition. Pure.
+"""A share group's records in `__offsets`: its settings, and its progress in each partition. Pure.
 
-Owns the two values and their limits. The keys, and how they are encoded, are the coordinator's
-(`coordinator/records.py`); what a partition's runs mean is partition.py's.
+Owns the two values and their limits. Their keys and encoding are the coordinator's (`coordinator/records.py`);
+partition.py defines the meaning of the runs.
 
     settings  = {lock_ms, max_deliveries, dead_letter, start}
     progress  = {topic_id, start, runs: [[records, state, deliveries, until], ...], reasons: {offset: text}, written_ms,
                  leader_epoch}
 
-One progress record says all of a partition, and the newest holds. Who holds a lock is not in it: a coordinator that comes
-back finds what was acquired available, with its delivery counted.
+One progress record holds the whole state of a partition, and the newest counts. Lock holders are not in it: a restarted
+coordinator finds acquired records available, with their deliveries counted.
 """
 
 from typing import Literal
@@ -25,7 +25,7 @@ Run = tuple[int, int, int, int]
 
 
 class ShareSettings(Struct, frozen=True):
-    """That there are some is what makes a group a share group."""
+    """Settings of a share group; a group that has them is a share group."""
 
     lock_ms: int = DEFAULT_LOCK_MS
     max_deliveries: int = DEFAULT_MAX_DELIVERIES
@@ -47,15 +47,15 @@ class ShareProgress(Struct, frozen=True):
     start: int
     runs: list[Run] = []
     reasons: dict[int, str] = {}
-    """Why records are dead, where somebody said so."""
+    """Reasons of dead records, where given."""
     written_ms: int = 0
-    """By the clock that every `until` is of."""
+    """Time of writing, on the same clock as every `until`."""
     leader_epoch: int | None = None
-    """Of the partition's start that all these records were known from."""
+    """Leader epoch of the partition from which all these records were known."""
 
 
 def by_this_clock(progress: ShareProgress, now: int) -> ShareProgress:
-    """With each delay bounded by what was left of it when it was written.
+    """Return the progress with each delay bounded by its remaining time when it was written.
 
     The clock of an earlier process may have been hours ahead of this one's, if the machine has booted since.
     """
@@ -65,7 +65,7 @@ def by_this_clock(progress: ShareProgress, now: int) -> ShareProgress:
 
 
 def runs_of(spans: Spans) -> list[Run]:
-    """As they are kept: what is acquired counts as available."""
+    """Return the runs in their stored form: acquired records count as available."""
     runs: list[Run] = []
     for span in spans:
         is_acquired = span.state == State.ACQUIRED

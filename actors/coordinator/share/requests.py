@@ -1,4 +1,4 @@
-"""What a share group refuses of a request by itself. Pure; called by serving.py."""
+"""Checks of requests that depend on a share group alone. Pure; called by serving.py."""
 
 from ....transport.addresses import is_internal
 from ....transport.protocol.errors import ErrorCode, ProtocolError
@@ -6,7 +6,7 @@ from ....transport.protocol.shares import Acquire
 
 
 def check_topics(request: Acquire, dead_letter: str | None) -> None:
-    """Raises ProtocolError for topics that the group cannot consume."""
+    """Raise ProtocolError for topics that the group cannot consume."""
     for topic in request.topics:
         if is_internal(topic):
             raise ProtocolError(ErrorCode.INVALID_TOPIC, f"topics: {topic!r} is the broker's own")

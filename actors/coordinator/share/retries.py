@@ -1,7 +1,7 @@
-"""What is known of the failed deliveries of a partition's records: since when, and why the last one failed. Pure.
+"""Failed deliveries of a partition's records: the time of the first, and the reason of the last. Pure.
 
-Owns notes for operators; how often a record was delivered and when it is available again, its run says (spans.py). Not
-recorded: after a restart of the coordinator a record's failures are counted, and why they were is unknown. Called by
+Owns notes for operators; a record's run (spans.py) holds its deliveries and the time of its next one. Not recorded:
+after a restart of the coordinator a record's failures are counted, but their reasons are unknown. Called by
 partition.py.
 """
 
@@ -14,7 +14,7 @@ from ....transport.protocol.shares import MAX_RETRYING_RANGES, RetryingRange
 from .spans import Span, Spans, State
 
 MAX_NOTES = 1_000
-"""Of a partition; of more failing records the reasons are not kept."""
+"""Most notes of a partition; the reasons of further failing records are not kept."""
 
 
 class Note(Struct, frozen=True):
@@ -25,7 +25,7 @@ class Note(Struct, frozen=True):
 class Retries:
     def __init__(self) -> None:
         self._notes: dict[int, Note] = {}
-        """By offset; the one that has been failing for longest first."""
+        """Notes by offset, in the order of their first failures."""
 
     def failed(self, span: Span, reason: str, now: int) -> None:
         text = shown_reason(reason)
@@ -39,7 +39,7 @@ class Retries:
                 return
 
     def ended(self, first: int, end: int) -> None:
-        """These are done, or dead."""
+        """Remove the notes of records that are done or dead."""
         if not self._notes:
             return
         gone = range(first, end) if end - first < len(self._notes) else list(self._notes)
@@ -48,12 +48,12 @@ class Retries:
                 self._notes.pop(offset, None)
 
     def next_alarm(self, now: int) -> int | None:
-        """When another record will have been failing for too long."""
+        """Return the time at which another record will have been failing for too long."""
         times = (note.first_failed_ms + RETRY_ALARM_MS for note in self._notes.values())
         return next((at for at in times if at > now), None)
 
     def alarm(self, tp: str, spans: Spans, now: int) -> str | None:
-        """One line for all that have been failing for too long; it names the first of them."""
+        """Return one line for all records that have been failing for too long, with the first of them."""
         late: list[int] = []
         for offset, note in self._notes.items():
             if note.first_failed_ms + RETRY_ALARM_MS > now:
@@ -66,9 +66,10 @@ class Retries:
         return retry_alarm(where, RETRY_ALARM_MS, span.deliveries, self._notes[late[0]].reason)
 
     def ranges(self, spans: Spans, ahead_ms: int) -> list[RetryingRange]:
-        """The records that wait for their next delivery: up to MAX_RETRYING_RANGES of like ones, by offset.
+        """Return the records waiting for their next delivery, by offset, similar ones together: up to
+        MAX_RETRYING_RANGES.
 
-        Their times are by a clock that is so much ahead.
+        Their times are on a clock that is `ahead_ms` ahead of this one.
         """
         found: list[RetryingRange] = []
         for span in spans:
@@ -91,7 +92,7 @@ class Retries:
         return found
 
     def _alike(self, span: Span) -> Iterator[Span]:
-        """The run, cut where notes differ."""
+        """Return the parts of the run that have the same note."""
         noted = sorted(at for at in self._notes if span.first <= at < span.end)
         edges = sorted({span.first, span.end, *noted, *(at + 1 for at in noted)})
         first = span.first

@@ -1,16 +1,16 @@
-"""A share group being served: who acquires, who acknowledges, what is dead. Pure.
+"""Serving a share group: acquisitions, acknowledgements, dead records. Pure.
 
-Owns the partitions' decided state, the requests that wait for records, and the group's settings. Must never tell what is
-not durable: a change marks its partition, the machine's next flush records it (`settle`), and the answer waits for that.
-Called by the coordinator's machine, which owns the phases and the recorder.
+Owns the partitions' decided state, the requests that wait for records, and the group's settings. Must never answer with
+state that is not durable: a change marks its partition, the machine's next flush records it (`settle`), and the answer
+waits for that. Called by the coordinator's machine, which owns the phases and the recorder.
 
-    acquire       takes what there is; with nothing, parked until there is something or `max_wait_ms` are over, and at
-                  least until it is known whether there is. A member's newer acquire ends the older one
-    acknowledge   judged range by range; what succeeded is answered when durable, `renew` and refusals at once
-    configure     makes the group, or changes it
+    acquire       takes available records; without any, parked until there are some or `max_wait_ms` are over, and at
+                  least until that is known. A member's newer acquire ends the older one
+    acknowledge   checked range by range; successful ranges are answered when durable, `renew` and refusals at once
+    configure     creates the group, or changes it
     due timer     locks and delays that are over, and requests that have waited long enough
 
-A group is of one kind for life: the first request that needs a kind decides, the others are refused INVALID_GROUP.
+A group never changes its kind: the first request that needs a kind decides, the others are refused INVALID_GROUP.
 """
 
 from collections.abc import Callable, Mapping
@@ -60,7 +60,7 @@ from .tails import SHARE
 REQUESTS: tuple[type[Request], ...] = (Acquire, Acknowledge, ConfigureShareGroup)
 MAX_PARKED = 1_000
 TOPIC_GRACE_MS = 1_000
-"""How long a topic may be unknown here that was created a moment ago."""
+"""Time for which a topic may be unknown here after its creation."""
 DUE = (SHARE, "due")
 
 
@@ -70,7 +70,7 @@ class _Parked(Struct):
     deadline: int
     topic_deadline: int
     heard: set[TopicPartition]
-    """Partitions that have said since whether they have something."""
+    """Partitions that have reported since then that they have records or none."""
 
 
 class ShareServing:
@@ -82,7 +82,9 @@ class ShareServing:
         why_not: Callable[[], str | None],
         is_younger: Callable[[TopicPartition, str], bool],
     ) -> None:
-        """`why_not` tells why the group cannot become a share group, if it has no settings yet; `is_younger`: news.py."""
+        """`why_not` returns the reason why the group cannot become a share group, if it has no settings yet;
+        `is_younger`: news.py.
+        """
         self._group = group
         self._settings = settings
         self._why_not = why_not
@@ -95,13 +97,13 @@ class ShareServing:
             self._letters.on_durable(tp, each)
         self._topics: Mapping[str, CatalogTopic] | None = None
         self._parked: dict[str, _Parked] = {}
-        """By member."""
+        """Waiting requests by member."""
         self._dirty: dict[TopicPartition, None] = {}
         self._are_settings_dirty = False
         self._turn = 0
         self._due_at: int | None = None
         self._is_stirred = True
-        """Whether something has changed for those who wait."""
+        """True if a change may concern a waiting request."""
 
     @property
     def is_share(self) -> bool:
@@ -113,11 +115,11 @@ class ShareServing:
 
     @property
     def is_quiet(self) -> bool:
-        """Nobody waits, nothing is locked or delayed, and no letter is to be written."""
+        """True if no request waits, no record is locked or delayed, and no dead letter is to be written."""
         return not self._parked and self._due_at is None and not self._letters.has_work and not self.is_dirty
 
     def take(self, now: int) -> tuple[ShareSettings | None, dict[TopicPartition, ShareProgress | None]]:
-        """What has to be recorded now: the settings if they are new, and partitions; None forgets one."""
+        """Return the changes to record now: the settings if they are new, and partitions; None deletes one."""
         settings = self._settings if self._are_settings_dirty else None
         self._are_settings_dirty = False
         changed = {
@@ -129,7 +131,7 @@ class ShareServing:
     # Requests.
 
     def on_request(self, event: Received, now: int) -> tuple[list[Effect], Any]:
-        """Effects, and the body of an answer that has to wait until what was decided is durable."""
+        """Return effects, and the body of an answer that has to wait until the decision is durable."""
         match event.request:
             case Acquire():
                 return self._on_acquire(event.sender, event.request, now), None
@@ -153,7 +155,7 @@ class ShareServing:
 
     def _on_acknowledge(self, sender: Sender, request: Acknowledge, now: int) -> tuple[list[Effect], Any]:
         if self._settings is None:
-            message = f"{self._group!r} is no share group: there is nothing to acknowledge"
+            message = f"{self._group!r} is not a share group: it has no records to acknowledge"
             raise ProtocolError(ErrorCode.INVALID_GROUP, message)
         results = [self._acknowledge(request.member_id, said, now) for said in request.acknowledgements]
         self._is_stirred = True
@@ -170,7 +172,7 @@ class ShareServing:
         part = self._partitions.get(tp)
         try:
             if part is None:
-                message = f"{member} holds nothing of {said.topic}/{said.partition}"
+                message = f"{member} holds no records of {said.topic}/{said.partition}"
                 raise ProtocolError(ErrorCode.NOT_ACQUIRED, message)
             until = now + (said.lock_ms or self._settings.lock_ms)
             part.acknowledge(member, said, now, until, self._settings.max_deliveries)
@@ -203,9 +205,7 @@ class ShareServing:
             message = f"dead_letter: {topic!r} is a topic that the group consumes"
             raise ProtocolError(ErrorCode.INVALID_REQUEST, message)
         if self._topics is None:
-            raise ProtocolError(
-                ErrorCode.ACTOR_UNAVAILABLE, "the group has yet to hear which topics there are"
-            )
+            raise ProtocolError(ErrorCode.ACTOR_UNAVAILABLE, "the group does not know the topics yet")
         if topic not in self._topics:
             raise ProtocolError(ErrorCode.UNKNOWN_TOPIC, f"dead_letter: there is no topic {topic[:250]!r}")
 
@@ -219,21 +219,21 @@ class ShareServing:
         self._are_settings_dirty = True
 
     def refuse(self) -> ErrorBody:
-        """What a consumer's request to a share group is answered."""
+        """Return the refusal of a consumer's request to a share group."""
         message = (
             f"{self._group!r} is a share group: its members acquire and acknowledge, and hold no partitions"
         )
         return ErrorBody(ErrorCode.INVALID_GROUP, message)
 
     def check_unused(self) -> None:
-        """Raises ProtocolError while records are held or waited for."""
+        """Raise ProtocolError while records are held or waited for."""
         members = self._members()
         if members:
             message = f"the group is not empty; members that hold records or wait for some: {len(members)}"
             raise ProtocolError(ErrorCode.GROUP_NOT_EMPTY, message)
 
     def forget(self) -> None:
-        """The group is deleted."""
+        """Drop all state: the group is deleted."""
         self._partitions.clear()
         self._dirty = {}
         self._settings, self._are_settings_dirty = None, False
@@ -250,12 +250,14 @@ class ShareServing:
         return sorted(holders)
 
     def topics_in_use(self) -> frozenset[str]:
-        """Those of which members hold records, or wait for some."""
+        """Return the topics whose records members hold or wait for."""
         held = {tp[0] for tp, part in self._partitions.items() if part.is_held}
         return frozenset(held.union(*(parked.request.topics for parked in self._parked.values())))
 
     def cancel(self, is_gone: Callable[[Sender], bool], *, also_told: bool) -> None:
-        """Askers are gone: what they waited for is given to others, and what they were not told is not charged."""
+        """Cancel the requests of senders that are gone: others may get the records, and unanswered deliveries do not
+        count.
+        """
         for member in [member for member, parked in self._parked.items() if is_gone(parked.sender)]:
             del self._parked[member]
         for acquired in self._answers.void(lambda each: is_gone(each.sender), also_told=also_told):
@@ -266,7 +268,7 @@ class ShareServing:
         self._is_stirred = True
 
     def leave(self, member: str, now: int, *, is_charged: bool) -> list[Effect]:
-        """The member ends: others may have what it holds. Charged where it did not say so itself."""
+        """Release the records of a member that ends. Deliveries count unless the member itself left."""
         effects = self._end_parked(member)
         self._answers.void(lambda each: each.request.member_id == member, also_told=True)
         limit = self._settings.max_deliveries if is_charged and self._settings is not None else None
@@ -277,13 +279,13 @@ class ShareServing:
         return effects
 
     def close(self) -> list[Effect]:
-        """Those who wait are told to ask again."""
+        """Answer the waiting requests with a retriable error."""
         error = ErrorBody(ErrorCode.SHUTTING_DOWN, "the coordinator is stopping", True)
         effects: list[Effect] = [Reply(parked.sender, error) for parked in self._parked.values()]
         self._parked = {}
         return effects
 
-    # What happens.
+    # Events.
 
     def set_topics(self, topics: Mapping[str, CatalogTopic]) -> None:
         self._topics = topics
@@ -302,7 +304,7 @@ class ShareServing:
         self._letters.on_durable(tp, progress)
 
     def tell(self, acquired: Acquired) -> list[Effect]:
-        """What was acquired is durable: the member hears of it."""
+        """Answer an acquisition that has become durable."""
         if not self._answers.tell(acquired):
             return []
         request, sender = acquired.request, acquired.sender
@@ -318,7 +320,7 @@ class ShareServing:
         return AcquiredRange(*tp, span.first, span.end - 1, span.deliveries, topic_id, leader_epoch)
 
     def handle(self, event: Event, now: int) -> list[Effect]:
-        """Timers and answers whose key begins with SHARE."""
+        """Handle timers and answers whose key begins with SHARE."""
         match event.key:
             case (_, "due"):
                 self._due_at = None
@@ -336,7 +338,7 @@ class ShareServing:
                 return self._on_letter(kind, tp, offset, event, now)
             case (_, kind, tp):
                 return self._on_tail(kind, tp, event, now)
-        raise AssertionError(f"nobody used the key {event.key!r}")
+        raise AssertionError(f"unknown key {event.key!r}")
 
     def _note_changes(self, changed: set[TopicPartition]) -> None:
         self._dirty.update(dict.fromkeys(changed))
@@ -367,12 +369,12 @@ class ShareServing:
             if part.expire(now, self._settings.max_deliveries):
                 self._dirty[tp] = None
 
-    # Those who wait.
+    # Waiting requests.
 
     def advance(self, now: int) -> tuple[list[Effect], list[Acquired]]:
-        """After every event: give what there is to whoever waits, ask for more, bury what is dead, set the timer.
+        """Serve waiting requests, fetch log ends, write dead letters and set the timer; called after every event.
 
-        Effects, and what was given, to be told by `tell` once it is durable.
+        Return effects, and the acquisitions, to be answered by `tell` once they are durable.
         """
         if self._settings is None:
             return [], []
@@ -401,7 +403,7 @@ class ShareServing:
     def _acquire(
         self, request: Acquire, giving: set[TopicPartition], now: int
     ) -> list[tuple[TopicPartition, Span]]:
-        """Taken from the partitions that have something to give; those that have no more leave `giving`."""
+        """Acquire from the partitions that have available records; those without any more are removed from `giving`."""
         assert self._settings is not None
         until = now + (request.lock_ms or self._settings.lock_ms)
         tps = self._tps(request)
@@ -422,7 +424,7 @@ class ShareServing:
         return taken
 
     def _wait(self, parked: _Parked, now: int) -> list[Effect]:
-        """Ask what is not known, or answer that there is nothing."""
+        """Ask for missing facts, or answer that there are no records."""
         assert self._settings is not None
         effects: list[Effect] = []
         is_unknown = False

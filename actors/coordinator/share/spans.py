@@ -1,9 +1,9 @@
-"""The offsets of a partition as a share group sees them: runs of equal state, one behind the other, without gaps. Pure.
+"""The offsets of a share group's partition: contiguous runs of equal state, in order. Pure.
 
-Owns the runs and their order; knows nothing of members' requests or time. A run stands for any number of records, so that
-a thousand records acquired and accepted at once cost what one costs. Called by partition.py.
+Owns the runs and their order, not members' requests or time. A run stands for any number of records, so that a thousand
+records acquired and accepted at once cost as much as one. Called by partition.py.
 
-    [start ... end)     what has been delivered at least once; below `start` everything is done
+    [start ... end)     offsets delivered at least once; all below `start` are done
     available   may be delivered, from `until` on           acquired    `member` has it, until `until`
     done        accepted, or its dead letter is written     dead        its dead letter is to be written, or it is parked
 """
@@ -26,13 +26,13 @@ class State(IntEnum):
 class Span(Struct, frozen=True):
     first: int
     end: int
-    """Behind the last."""
+    """Offset after the last one."""
     state: State
     deliveries: int = 0
     until: int = 0
     member: str = ""
     since: int = 0
-    """When the member got it."""
+    """Time at which the member acquired it."""
 
     @property
     def count(self) -> int:
@@ -67,18 +67,18 @@ class Spans:
 
     @property
     def end(self) -> int:
-        """The first offset that was never delivered."""
+        """Return the first offset that was never delivered."""
         return self._spans[-1].end if self._spans else self.start
 
     def append(self, span: Span) -> None:
-        assert span.first == self.end, "runs lie one behind the other"
+        assert span.first == self.end, "runs are contiguous"
         if self._spans and span.continues(self._spans[-1]):
             self._spans[-1] = self._spans[-1].cut(self._spans[-1].first, span.end)
         else:
             self._spans.append(span)
 
     def within(self, first: int, end: int) -> list[Span]:
-        """The runs of [first, end), cut to it; fewer where nothing was ever delivered."""
+        """Return the runs of [first, end), cut to it; fewer where offsets were never delivered."""
         found: list[Span] = []
         for span in self._spans[max(0, bisect_right(self._spans, first, key=_first) - 1) :]:
             if span.first >= end:
@@ -88,12 +88,12 @@ class Spans:
         return found
 
     def put(self, span: Span) -> None:
-        """What was said of these offsets is replaced. They have been delivered."""
+        """Replace the state of these offsets, which have been delivered."""
         low = max(0, bisect_right(self._spans, span.first, key=_first) - 1)
         high = bisect_right(self._spans, span.end - 1, key=_first)
         before, after = self._spans[low], self._spans[high - 1]
         pieces = [before.cut(before.first, span.first), span, after.cut(span.end, after.end)]
-        # The neighbours on both sides may be one with what is put between them.
+        # The neighbours on both sides may merge with the new run.
         low, high = max(0, low - 1), min(len(self._spans), high + 1)
         edge_before = [self._spans[low]] if self._spans[low].end <= before.first else []
         edge_after = [self._spans[high - 1]] if self._spans[high - 1].first >= after.end else []
@@ -107,7 +107,7 @@ class Spans:
         self._drop_done()
 
     def skip_to(self, start: int) -> None:
-        """What lies below is done, whatever it was."""
+        """Mark all offsets below `start` as done."""
         while self._spans and self._spans[0].end <= start:
             del self._spans[0]
         if self._spans and self._spans[0].first < start:
@@ -116,7 +116,7 @@ class Spans:
         self._drop_done()
 
     def cut_at(self, end: int) -> None:
-        """From there on nothing was ever delivered."""
+        """Mark the offsets from `end` on as never delivered."""
         while self._spans and self._spans[-1].first >= end:
             self._spans.pop()
         if self._spans and self._spans[-1].end > end:

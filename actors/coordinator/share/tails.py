@@ -1,11 +1,11 @@
-"""How far the logs of a share group's partitions reach, and where the group begins in one that is new to it. Pure.
+"""The log ends of a share group's partitions, and the group's start in a new partition. Pure.
 
-Owns one question to each partition: a long poll at its end while somebody waits for records. Of what it answers the
-bounds of the log count, and how large its records are; they are left to whoever acquires them. Called by news.py.
+Owns one request to each partition: a long poll at its end while a member waits for records. Only the log's bounds and
+the size of its records are used; the records themselves are left to the members that acquire them. Called by news.py.
 
-    look     where the group begins: `list_offsets`, once in the life of group and partition
-             where the log ends: `fetch` of what lies behind the known end, parked at the partition
-    failed   asked again after RETRY_MS, if somebody still waits
+    look     the group's start: `list_offsets`, once in the life of group and partition
+             the log's end: `fetch` from the known end, parked at the partition
+    failed   repeated after RETRY_MS, if a member still waits
 """
 
 from typing import Literal, NamedTuple
@@ -16,7 +16,7 @@ from ....transport.machine import Call, Effect, Payload, SetTimer
 from ....transport.protocol.data import Fetch, FetchReply, ListOffsets, ListOffsetsReply
 
 SHARE = "share"
-"""The first word of every key of a call or timer that a share group makes."""
+"""First part of every key of a share group's calls and timers."""
 POLL_MS = 5_000
 RETRY_MS = 100
 CALL_TIMEOUT_MS = 5_000
@@ -30,22 +30,24 @@ class LogBounds(NamedTuple):
 class Tails:
     def __init__(self) -> None:
         self._asking: dict[TopicPartition, bool] = {}
-        """Who is asked; True where that is parked at the partition, and everything up to now is known."""
+        """Partitions with a request in flight; True if it is parked at the partition, so that the log is known up to
+        now.
+        """
         self._resting: set[TopicPartition] = set()
 
     def begins(self, tp: TopicPartition, at: Literal["earliest", "latest"]) -> list[Effect]:
-        """Ask where the group begins."""
+        """Request the group's start offset."""
         request = ListOffsets(topic=tp[0], partition=tp[1], at=at, isolation="read_committed")
         return self._ask("begin", tp, request)
 
     def earliest(self, tp: TopicPartition) -> list[Effect]:
-        """Ask what retention has left."""
+        """Request the start of the log after retention."""
         return self._ask("earliest", tp, ListOffsets(topic=tp[0], partition=tp[1], at="earliest"))
 
     def poll(
         self, tp: TopicPartition, offset: int, wait_ms: int, topic_id: str, leader_epoch: int | None
     ) -> list[Effect]:
-        """Ask for the end of the log, which is at `offset` or behind it; or was cut below it since."""
+        """Request the end of the log, which is at `offset`, behind it, or below it if the log was cut since."""
         wait_ms = max(0, min(wait_ms, POLL_MS))
         request = Fetch(
             topic=tp[0],
@@ -63,7 +65,7 @@ class Tails:
         return effects
 
     def is_news_coming(self, tp: TopicPartition) -> bool:
-        """Whether what is there already may still be unknown."""
+        """Return True if records already in the log may still be unknown."""
         return self._asking.get(tp) is False
 
     def on_outcome(self, tp: TopicPartition) -> None:
@@ -90,7 +92,7 @@ class Tails:
 
 
 def record_bytes_of(payload: Payload) -> int | None:
-    """What a record takes there: the average of the first batch that has not been delivered yet."""
+    """Return the average record size of the first batch that has not been delivered yet."""
     if not payload:
         return None
     header = parse_header(payload[0])
@@ -100,6 +102,6 @@ def record_bytes_of(payload: Payload) -> int | None:
 
 
 def bounds_of(reply: FetchReply) -> LogBounds:
-    """What of a log may be delivered: with transactions open, not what lies behind the first one's begin."""
+    """Return the offsets that may be delivered: with transactions open, only those before the first one's start."""
     stable = reply.last_stable_offset
     return LogBounds(reply.log_start_offset, reply.high_watermark if stable < 0 else stable)
