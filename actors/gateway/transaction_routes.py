@@ -56,7 +56,7 @@ class TransactionRoutes:
         else:
             number = coordinator_of(request.producer_id)
         if number is None or number >= count:
-            message = f"producer_id: {request.producer_id} was not given out for a transactional_id"
+            message = f"producer_id: {request.producer_id} does not belong to a transactional_id"
             raise ProtocolError(ErrorCode.INVALID_TRANSACTION, message)
         waiting = self.coordinators.wait(attempt, (number,), now)
         return (

@@ -1,1 +1,1 @@
-"""What an actor does that keeps its state as records of an internal topic: replay them, take over, append to them."""
+"""The journal of an actor that keeps its state as records of an internal topic: replay, takeover and appends."""

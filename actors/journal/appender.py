@@ -1,9 +1,8 @@
-"""One batch at a time into an actor's partition of an internal topic, each sent until it is answered.
+"""Appends to an actor's partition of an internal topic, one batch at a time, each sent until it is answered.
 
-Owns the outstanding batch and its retries, whatever becomes of the partition meanwhile: an answer that did not come says
-nothing, so the same bytes go again, and the sequence in them makes the second time harmless. Must never send a second
-batch before the first is answered. Used by replay.py for the start record and by the actor's recorder for everything
-after it.
+Owns the batch in flight and its retries across restarts of the partition: a missing answer leaves the outcome unknown,
+so the same bytes are sent again, and their sequence makes the repeat idempotent. Must never send a second batch before
+the first is answered. Used by replay.py for the start record and by the actor's recorder for all later records.
 
     idle --append--> in flight --answered--> idle
                      in flight --failed, may succeed later--> waiting --timer | partition is up--> in flight
@@ -30,7 +29,7 @@ class Fenced(RuntimeError):
 
 
 class AppendRefused(RuntimeError):
-    """The partition refused a batch in a way that no retry can mend."""
+    """The partition refused a batch, and a retry cannot succeed."""
 
 
 class Appender:
@@ -50,7 +49,7 @@ class Appender:
         return [self._call(frame)]
 
     def handle(self, event: Event, now: int) -> tuple[list[Effect], int | None]:
-        """Effects, and the base offset when the outstanding batch has become durable."""
+        """Return effects, and the base offset when the batch in flight has become durable."""
         if self._frame is None:
             return [], None
         if isinstance(event, Answered) and event.key == APPEND:

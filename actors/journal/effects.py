@@ -1,4 +1,4 @@
-"""What a machine that keeps a journal orders beyond the loop's own effects, and the event it begins with."""
+"""Effects of a machine that keeps a journal beyond the loop's own, and its first event."""
 
 from msgspec import Struct
 
@@ -8,10 +8,10 @@ class JournalOpened(Struct, frozen=True):
 
 
 class BecomeReady(Struct, frozen=True):
-    """The actor's state is taken over and served from now on."""
+    """The actor has taken its state over and serves it from now on."""
 
 
 class SaveSnapshot(Struct, frozen=True):
-    """Replace the snapshot file. It is a cache: that it could not be saved is no failure."""
+    """Replace the snapshot file. It is a cache: a failed save is not an error."""
 
     data: bytes

@@ -1,12 +1,12 @@
-"""Under which producer id and epoch each start of an actor writes its records, and shuts out the starts before it. Pure.
+"""The producer id and epoch of each start of an actor, which fence the earlier starts. Pure.
 
 Owns the rule and the start record, the first that every incarnation writes. Several actors share a partition of an
-internal topic; each one's batches are known by the id, so that nobody opens another's. Called by replay.py, and by
-whoever builds an actor's batches.
+internal topic; the producer id identifies an actor's batches, so that no other actor opens them. Called by replay.py,
+and by modules that build an actor's batches.
 
     start       0     1     ...  32,766  |  32,767   ...              counts an actor's starts
     id          first first      first   |  first + 1                 the id's lowest bits count the ids used up
-    epoch       0     1          32,766  |  0                         epoch 32,767 of an id closes it for ever
+    epoch       0     1          32,766  |  0                         epoch 32,767 of an id closes it forever
 """
 
 from hashlib import sha256
@@ -19,29 +19,30 @@ from ..log.key_map import FAMILY_BITS, OWN_ID
 
 NO_START = -1
 STARTS_PER_ID = 2**15 - 1
-"""Starts that write under one producer id, with epochs from 0; the epoch after the last one closes the id for ever."""
+"""Starts that write under one producer id, with epochs from 0; the epoch after the last one closes the id forever."""
 ERA_BITS = FAMILY_BITS
-"""The lowest bits of a producer id count the ids an actor has used up; by the others compaction knows its records."""
+"""The lowest bits of a producer id count the ids an actor has used up; the others identify its records to compaction.
+"""
 
 
 class Start(Struct, frozen=True):
     """An actor's incarnation took over."""
 
     epoch: int
-    """Counts the actor's starts, from 0; the producer id and epoch it writes with follow from it."""
+    """Number of the actor's start, from 0; its producer id and epoch follow from it."""
     starter: str
-    """Tells it from another incarnation that chose the same number."""
+    """Distinguishes it from another incarnation that chose the same number."""
 
 
 class JournalIdentity(NamedTuple):
-    """What an incarnation signs its batches with: each start has one of its own, and fences those before it."""
+    """The producer id and epoch in an incarnation's batches: each start has its own pair, and fences the earlier ones."""
 
     producer_id: int
     epoch: int
 
 
 def identity_of(address: str, start: int) -> JournalIdentity:
-    """Of the actor's start number `start`, from 0 on. Ids that are handed out never have bit 62."""
+    """Return the identity of the actor's start number `start`, from 0 on. Ids of the controller's never have bit 62."""
     era, epoch = divmod(start, STARTS_PER_ID)
     digest = sha256(address.encode()).digest()
     family = int.from_bytes(digest[:8], "big") >> (4 + ERA_BITS)
@@ -50,14 +51,14 @@ def identity_of(address: str, start: int) -> JournalIdentity:
 
 
 def closing_identity(address: str, start: int) -> JournalIdentity | None:
-    """With what the first start of a new id fences those of the id before; None for any other start."""
+    """Return the identity with which the first start of a new id fences the id before; None for any other start."""
     if start == 0 or start % STARTS_PER_ID:
         return None
     return JournalIdentity(identity_of(address, start - 1).producer_id, STARTS_PER_ID)
 
 
 def start_of(address: str, header: BatchHeader) -> int | None:
-    """The start that wrote a batch; None when it was not one of this actor's."""
+    """Return the number of the start that wrote a batch; None if the batch is not this actor's."""
     first_id = identity_of(address, 0).producer_id
     if header.producer_id >> ERA_BITS != first_id >> ERA_BITS:
         return None

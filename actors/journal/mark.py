@@ -1,10 +1,10 @@
-"""A batch of the log by which a snapshot says where it was taken. Pure."""
+"""A batch of the log that marks the position of a snapshot. Pure."""
 
 from msgspec import Struct
 
 
 class LogMark(Struct, frozen=True):
-    """A batch of the log: where it begins, its checksum, and the offset after it."""
+    """A batch of the log: its base offset, its checksum, and the offset after it."""
 
     base_offset: int
     crc32c: int

@@ -1,13 +1,14 @@
-"""Which actor's state a record of an internal topic belongs to. Pure.
+"""The owner of a record of an internal topic: the actor whose state it belongs to. Pure.
 
-Actors that share a partition of an internal topic put their name first in each key, behind the key's kind: `[kind, owner,
-...]`. So the owners can be listed without the formats of their records. Called by the recovery of a lost catalog.
+Actors that share a partition of an internal topic put their name first in each key, behind the key's kind: `[kind,
+owner, ...]`. So the owners can be listed without the formats of their records. Called by the recovery of a lost
+catalog.
 """
 
 import msgspec
 
 START = "start"
-"""The kind of a start record. It outlives its owner, so it proves none."""
+"""The kind of a start record. It outlives its owner, so it does not prove that one exists."""
 
 _DECODER = msgspec.msgpack.Decoder(list)
 

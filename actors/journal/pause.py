@@ -1,6 +1,6 @@
-"""The wait before another actor is asked again: over when its time is up or when the actor is up, whichever comes first.
+"""The wait before a request to another actor is repeated: until its timeout or until the actor is up.
 
-Owns one timer. Knows nothing of what is asked. Called by whoever asks again and again, each with one of its own.
+Owns one timer, not the request. Each module that repeats requests has one of its own.
 """
 
 from ...transport.machine import CancelTimer, Effect, Event, PeerUp, SetTimer, TimerFired
@@ -19,7 +19,7 @@ class Pause:
         return [SetTimer(self._key, now + RETRY_MS)]
 
     def is_over(self, event: Event) -> bool:
-        """Whether this event ends it; what was to be asked again goes out with `end`."""
+        """Return True if this event ends the wait; the repeated request is sent with `end`."""
         is_due = isinstance(event, TimerFired) and event.key == self._key
         is_back = isinstance(event, PeerUp) and event.address == self._address
         is_over = self._is_on and (is_due or is_back)

@@ -1,16 +1,16 @@
-"""The life of an actor that keeps a journal: it replays, serves, and stops. Pure.
+"""The phases of an actor that keeps a journal: it replays, serves, and stops. Pure.
 
-Owns the phase, and what every such actor answers by it. Must never let the state be served before it is taken over, nor
-a request be heard once a stop was asked for. Knows nothing of the state. Called by the actor's machine with every event,
-before anything else; it hears what is left to do.
+Owns the phase, and the answers that depend on it alone. Must never let the state be served before it is taken over, nor
+accept a request after a stop. Knows nothing of the state. Called by the actor's machine with every event, before any
+other part; returns the remaining work.
 
     replaying --replay done--> serving     requests are refused                          BEGIN: make the parts, serve
-    serving                                everything is the machine's                   EVENT
+    serving                                all events go to the machine                  EVENT
     serving --StopRequested--> stopping    requests are refused, other events are not    CLOSE, then EVENT
-    stopping --nothing outstanding: the machine says so | STOP_WAIT_MS--> Stop
-    replaying --StopRequested--> Stop      nothing was changed
+    stopping --the machine reports no append in flight | STOP_WAIT_MS--> Stop
+    replaying --StopRequested--> Stop      no state was changed
 
-What is on its way at a stop may become durable; later than STOP_WAIT_MS it counts as after a crash.
+An append in flight at a stop may become durable; later than STOP_WAIT_MS its outcome is unknown, as after a crash.
 """
 
 from enum import Enum, auto
@@ -31,25 +31,25 @@ from .effects import JournalOpened
 from .replay import Replay
 
 STOP_WAIT_MS = 1_000
-"""How long a stop waits for the outstanding append."""
+"""Longest wait of a stop for the append in flight."""
 STOP = "stop"
 
 
 class Disposition(Enum):
-    """What the machine has to do with an event."""
+    """The machine's task for an event."""
 
     NOTHING = auto()
     BEGIN = auto()
-    """The state is complete and nobody else can change it: serve it. Once."""
+    """The state is complete and no other incarnation can change it: serve it. Once."""
     EVENT = auto()
-    """Handle the event, and then whatever follows from it."""
+    """Handle the event, and then its follow-ups."""
     CLOSE = auto()
-    """Nothing new may begin. Once."""
+    """Start no new work. Once."""
 
 
 class Phases:
     def __init__(self, replay: Replay, *, while_replaying: str, while_stopping: str) -> None:
-        """The two texts are what a refused request is told."""
+        """The two texts are the messages of refused requests."""
         self._replay = replay
         self._while_replaying = ErrorBody(ErrorCode.ACTOR_UNAVAILABLE, while_replaying, True)
         self._while_stopping = ErrorBody(ErrorCode.SHUTTING_DOWN, while_stopping, True)

@@ -1,6 +1,6 @@
-"""Producer ids from the controller, who gives each to nobody else; asked for until one has come. Pure.
+"""Producer ids from the controller, each unique; requested until one arrives. Pure.
 
-Owns one question at a time. Called by the machines whose actors write under ids that any producer could have.
+Owns one request at a time. Called by the machines of actors that write under ids from the common range.
 """
 
 from ...transport.addresses import CONTROLLER
@@ -17,14 +17,14 @@ class ProducerIds:
         self._pause = Pause("init_retry", CONTROLLER)
 
     def ask(self) -> list[Effect]:
-        """For one more, unless one is on its way."""
+        """Request one more, unless a request is in flight."""
         if self._is_asking:
             return []
         self._is_asking = True
         return [Call(INIT, CONTROLLER, InitProducer(), InitProducerReply)]
 
     def handle(self, event: Event, now: int) -> tuple[list[Effect], int | None]:
-        """Effects, and the id when it has come."""
+        """Return effects, and the id when it has arrived."""
         if isinstance(event, Answered) and event.key == INIT:
             self._is_asking = False
             return [], event.reply.producer_id

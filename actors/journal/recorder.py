@@ -1,9 +1,9 @@
-"""Decided, recorded, applied: changes on their way into the log, and the answers that wait for them.
+"""The recorder: appends decided changes to the log, and holds the answers that wait for them.
 
-Owns the order: changes of one flush become one or more batches under the actor's identity, go out one after the other,
-and come back as Durable in the same order. The records of one change are never divided between two batches. Must never
-let an answer go before all changes of its flush are durable. Called by the actor's machine, which flushes and says what
-its changes and its waiting answers are.
+Owns the order: changes of one flush become one or more batches under the actor's identity, are sent one after the
+other, and return as Durable in the same order. The records of one change are never divided between two batches. Must
+never send an answer before all changes of its flush are durable. Called by the actor's machine, which flushes and
+defines its changes and its waiting answers.
 """
 
 from collections import deque
@@ -21,15 +21,15 @@ from .identity import JournalIdentity
 from .mark import LogMark
 
 MAX_BATCH_BYTES = 512 * 1024
-"""Of keys and values: half of what a topic accepts unless it is told otherwise."""
+"""Longest batch, keys and values: half of a topic's default maximum."""
 MAX_GATHERED = 200_000
-"""Changes waiting for the append before them; beyond, requests are refused OVERLOADED."""
+"""Most changes waiting for the append before them; beyond, requests are refused OVERLOADED."""
 MAX_WAITING = 4_000
-"""Answers waiting for changes to become durable; beyond, requests are refused OVERLOADED."""
+"""Most answers waiting for changes to become durable; beyond, requests are refused OVERLOADED."""
 
 
 class Waiting(Struct, frozen=True):
-    """An answer to give once what it tells of is durable."""
+    """An answer to send once its changes are durable."""
 
     sender: Sender
     body: Reply
@@ -68,25 +68,25 @@ class Recorder(Generic[ChangeT, AnswerT]):
 
     @property
     def is_idle(self) -> bool:
-        """Whether the next flush may go."""
+        """True if the next flush may start."""
         return not self._batches
 
     def check_room(self, gathered: int) -> None:
-        """Raises ProtocolError when another request would have to wait behind too many."""
+        """Raise ProtocolError if another request would have to wait behind too many."""
         waiting = len(self._waiting) + sum(len(batch.waiting) for batch in self._batches)
         if gathered >= MAX_GATHERED or waiting >= MAX_WAITING:
             message = f"{waiting} requests wait for records to become durable"
             raise ProtocolError(ErrorCode.OVERLOADED, message)
 
     def wait(self, answer: AnswerT, *, is_gathered: bool) -> None:
-        """Hold an answer: until the next flush is durable, or with nothing gathered, until the last one is."""
+        """Hold an answer until the next flush is durable, or, with no changes gathered, until the last one is."""
         if is_gathered:
             self._waiting.append(answer)
         else:
             self._batches[-1].waiting.append(answer)
 
     def flush(self, changes: list[ChangeT], now: int) -> list[Effect]:
-        assert changes, "a flush has something to say"
+        assert changes, "a flush has changes"
         assert not self._batches, "one flush is outstanding at a time"
         start = 0
         encoded = [self._encode(change) for change in changes]
@@ -124,7 +124,7 @@ class Recorder(Generic[ChangeT, AnswerT]):
 
 
 def _cut(encoded: list[Sequence[Record]], start: int) -> int:
-    """The end of the batch that begins at `start`: at least one change, and no more bytes than allowed."""
+    """Return the end of the batch that begins at `start`: at least one change, and no more bytes than allowed."""
     size_bytes = 0
     for end in range(start, len(encoded)):
         size_bytes += sum(len(key or b"") + len(value or b"") + 8 for key, value, _, _ in encoded[end])

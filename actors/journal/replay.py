@@ -1,20 +1,21 @@
-"""How an actor that keeps its state as records comes back: it reads them, takes over, reads what was still on its way.
+"""The replay of an actor that keeps its state as records: it reads them, takes over, and reads records still in flight.
 
 Owns the start, from nothing or a snapshot to a state that no earlier incarnation can change any more. Must never let
-the state be served before that. A machine without requests; the actor's own runs it and serves when `is_done`. What the
-records mean is the ledger's: it hears them in the order of the log, and makes the state of them.
+the state be served before that. A machine without requests; the actor's own runs it and serves when `is_done`. The
+ledger interprets the records: it receives them in the order of the log, and builds the state.
 
     checking --first batch is the snapshot's--> reading         else the snapshot is dropped, and the log read from 0;
                                 a log that ends before it has lost records
-    reading --end of the log--> claiming: the start record goes out under the highest start seen + 1, and if that is the
+    reading --end of the log--> claiming: the start record is sent under the highest start seen + 1, and if that is the
                                 first of a producer id, before it under the id before, which it closes for all earlier
     claiming --durable--> rereading up to that record           earlier starts are refused from here on
     claiming --fenced--> contested: the newer start is looked for; Fenced if there is one, and if not, its record is lost
-    rereading --our record is the newest start--> done          else somebody else claimed that number: claiming anew
+    rereading --our record is the newest start--> done          else another incarnation claimed that number: claim again
 
-The newest record of each key counts, and the state is what they make at the end of the log: compaction drops the older
-ones, even while the log is read, so what lies between is no state that ever was. A partition that is down is waited for.
-The log's damage is not: where the snapshot does not cover it, it raises RecordsLost, which says what is missing.
+The newest record of each key counts, and the state is built from these at the end of the log: compaction drops the
+older ones, even while the log is read, so an intermediate state may never have existed. The replay waits for a
+partition that is down, but not for damage to be repaired: where the snapshot does not cover it, it raises RecordsLost,
+which names the missing records.
 """
 
 from collections.abc import Sequence
@@ -42,10 +43,11 @@ FETCH = "replay_fetch"
 EARLIEST = "replay_earliest"
 FETCH_BYTES = 4 * 1024 * 1024
 SNAPSHOT_AGE_MS = 12 * 3600 * 1000
-"""An older snapshot is not used. It must be well below the time that internal topics keep their tombstones: of what
-was deleted since, the log may tell nothing any more."""
+"""An older snapshot is not used. It must be well below the time that internal topics keep their tombstones: the log may
+no longer show deletions made since the snapshot.
+"""
 REREAD_WAIT_MS = 1_000
-"""A durable record is visible at once with one replica, and a moment later with several."""
+"""Wait before rereading: a durable record is visible at once with one replica, and a moment later with several."""
 
 Step = Literal["checking", "reading", "claiming", "contested", "rereading", "done"]
 
@@ -55,31 +57,33 @@ class ReplayFailed(RuntimeError):
 
 
 class RecordsLost(ReplayFailed, OperatorNeeded):
-    """Some of them are damaged or missing, and no snapshot has what they said."""
+    """Some of the records are damaged or missing, and no snapshot covers them."""
 
 
 class Ledger(Protocol):
-    """Who makes a state of the records."""
+    """Builds the state from the records."""
 
     @property
     def start(self) -> Start:
-        """The newest start record; of the epoch NO_START when there is none. Asked for after `settle`."""
+        """Return the newest start record; one of the epoch NO_START if there is none. Called after `settle`."""
         ...
 
     def claim(self, start: Start) -> Record:
-        """The start record."""
+        """Return the start record."""
         ...
 
     def forget(self) -> None:
-        """What was read or came from the snapshot counts for nothing: the log does not continue it."""
+        """Drop the state read or loaded from the snapshot: the log does not continue it."""
         ...
 
     def read(self, header: BatchHeader, records: Sequence[Record]) -> None:
-        """A batch of the actor's own; each once, in the order of the log. Raises what a record raises that is none."""
+        """Read a batch of the actor's own; each once, in the order of the log. Raises the decoding error of an invalid
+        record.
+        """
         ...
 
     def settle(self) -> None:
-        """The end of the log is reached; more may follow."""
+        """Build the state at the end of the log; more records may follow."""
         ...
 
 
@@ -94,13 +98,16 @@ class Replay:
         mark: LogMark | None = None,
         taken_at_ms: int | None = None,
     ) -> None:
-        """Of the actor at `address`. With a snapshot, the ledger holds it, and `mark` and `taken_at_ms` are its own."""
+        """Start the replay of the actor at `address`. With a snapshot, the ledger holds it; `mark` and `taken_at_ms`
+        belong to it.
+        """
         self.appender = Appender(topic, partition)
         self.mark = mark
         """The last batch read."""
         self.records_read = 0
         self.is_snapshot_refused = False
-        """Then a new one is to take its place at once: should the clock be set back, the old one would look young."""
+        """True if the snapshot must be replaced at once: should the clock be set back, the old one would look recent.
+        """
         self._address = address
         self._topic = topic
         self._partition = partition
@@ -111,10 +118,10 @@ class Replay:
         self._position = self.mark.base_offset if self.mark else 0
         self._claimed = Start(NO_START, starter)
         self._claims: list[JournalIdentity] = []
-        """Under which the start record has still to become durable."""
+        """Identities under which the start record has still to become durable."""
         self._claim_offset = -1
         self._refusal: Fenced | AppendRefused
-        """Of the claim that is contested."""
+        """The error of the contested claim."""
         self._pause = Pause("replay_retry", self.appender.address)
         self._step: Step = "checking" if mark else "reading"
 
@@ -193,11 +200,11 @@ class Replay:
         assert self.mark is not None
         return RecordsLost(
             f"records are missing from {self.appender.address}: it {found}, and the snapshot of {self._address} was "
-            f"taken when it ended at {self.mark.next_offset}; delete the snapshot to go on with what is left"
+            f"taken when it ended at {self.mark.next_offset}; delete the snapshot to continue with the remaining records"
         )
 
     def _is_marked(self, header: BatchHeader) -> bool:
-        """Whether the first batch fetched is the last one of the snapshot."""
+        """Return True if the first batch fetched is the last one of the snapshot."""
         if self.mark != LogMark(header.base_offset, header.crc32c, header.next_offset):
             return False
         self._position = header.next_offset
@@ -210,7 +217,7 @@ class Replay:
         self._position = header.next_offset
         self.mark = LogMark(header.base_offset, header.crc32c, header.next_offset)
         self.records_read += header.record_count
-        # Each actor writes under its own ids: batches of others are passed over unopened.
+        # Each actor writes under its own ids: batches of others are skipped unopened.
         start = start_of(self._address, header)
         if start is None:
             return
@@ -253,10 +260,10 @@ class Replay:
         return self._pause.begin(now)
 
     def _is_covered(self, error: ErrorBody) -> bool:
-        """Whether the snapshot holds all that is lost: then the replay goes on behind it.
+        """Return True if the snapshot covers all lost records: then the replay continues behind it.
 
-        The batch that says whether the log continues the snapshot is lost as well. It is this log's: offsets are
-        never given again.
+        The batch that would show that the log continues the snapshot is lost as well. It is this log's: offsets are
+        never reused.
         """
         if self._step != "checking" or self.mark is None or error.next_offset is UNSET:
             return False

@@ -1,8 +1,8 @@
 """The mark of an actor that sleeps: a file beside its snapshot, `{"wake_at_ms": number | null}`. Impure and thin.
 
 Written before the actor's process ends to sleep, removed durably before the next one is ready. So a broker that starts
-leaves asleep who was asleep when it ended, and a death between mark and exit costs nothing: whoever sleeps has no work.
-Called by the processes of the actors that sleep, and by the controller's at its start.
+does not start the actors that slept when it ended, and a death between mark and exit is harmless: a sleeping actor has
+no work. Called by the processes of the actors that sleep, and by the controller's at its start.
 """
 
 from collections.abc import Mapping
@@ -28,30 +28,30 @@ class SleepMark:
         self._files = files
 
     def set(self, wake_at_ms: int | None) -> None:
-        """`wake_at_ms`: when it is to be woken though nobody has called."""
+        """Write the mark. `wake_at_ms` is the time at which to wake the actor without a call."""
         try:
             self._files.replace(self._path, msgspec.json.encode(_Mark(wake_at_ms)))
         except StorageFull:
             pass  # without it the next start of the broker starts the actor, which falls asleep again
 
     def clear(self) -> None:
-        """Durable when it returns, also what a predecessor removed that died before it synced the folder."""
+        """Remove the mark. Durable on return, also the removal by a predecessor that died before it synced the folder."""
         self._files.unlink(self._path)
         self._files.sync_directory(self._path.parent)
 
 
 def group_file(data_directory: Path, group: str, suffix: str) -> Path:
-    """One file of each kind for each group; no group's name leaves the folder."""
+    """Return the file of this kind for the group; no group name can lead outside the folder."""
     return data_directory / FOLDER / f"{quote(group, safe='')}{suffix}"
 
 
 def partition_mark(directory: Path) -> Path:
-    """In the folder of a partition."""
+    """Return the mark's file in the folder of a partition."""
     return directory / f"partition{SUFFIX}"
 
 
 def sleeping_groups(data_directory: Path, files: Files) -> dict[str, int | None]:
-    """The groups whose coordinators slept last, and when each is to be woken."""
+    """Return the groups whose coordinators are asleep, with the time at which to wake each."""
     folder = data_directory / FOLDER
     if not folder.exists():
         return {}
@@ -66,7 +66,7 @@ def sleeping_groups(data_directory: Path, files: Files) -> dict[str, int | None]
 def sleeping_partitions(
     data_directory: Path, folders: Mapping[str, str], files: Files
 ) -> dict[str, int | None]:
-    """Of partitions, by address with their folders, those that slept last, and when each is to be woken."""
+    """Return the partitions that are asleep, of these addresses and folders, with the time at which to wake each."""
     found: dict[str, int | None] = {}
     for address, folder in folders.items():
         mark = _read(partition_mark(data_directory / folder), files)
@@ -76,7 +76,7 @@ def sleeping_partitions(
 
 
 def _read(path: Path, files: Files) -> _Mark | None:
-    """None: there is no mark, or none that can be read. Whoever it is of is started."""
+    """Return the mark; None if there is none, or it cannot be read: its actor is then started."""
     data = files.read_whole(path)
     if data is None:
         return None

@@ -1,6 +1,6 @@
 """The file of a journal's snapshot. Impure and thin.
 
-A cache: whoever cannot read it replays more. Called by the processes of the actors that keep one.
+A cache: an actor that cannot read it replays more. Called by the processes of the actors that keep one.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ class SnapshotFile:
         self._files = files
 
     def read(self) -> bytes | None:
-        """What was saved last; makes the folder on the way."""
+        """Return the content saved last; create the folder if it is missing."""
         self._files.make_directory(self._path.parent)
         self._files.sync_directory(self._path.parent.parent)
         return self._files.read_whole(self._path)
@@ -27,6 +27,6 @@ class SnapshotFile:
             pass  # a full disk must not stop the actor: the older snapshot stays good, the next replay is longer
 
     def remove(self) -> None:
-        """Durable when it returns."""
+        """Remove the file. Durable on return."""
         self._files.unlink(self._path)
         self._files.sync_directory(self._path.parent)

@@ -1,7 +1,7 @@
-"""The group's view of the topics: a long poll at the controller, renewed for ever.
+"""The group's view of the topics: a long poll at the controller, repeated forever.
 
-Owns the version it has seen, and forgets it whenever a poll fails: versions start anew with a new controller, so the
-first question after a failure asks for everything at once. Called by machine.py.
+Owns the version it has seen, and drops it whenever a poll fails: a new controller counts versions from the start, so
+the first request after a failure asks for all topics at once. Called by machine.py.
 
     asking --answered--> asking from that version
     asking --failed--> waiting --timer | controller is up--> asking for everything
@@ -31,7 +31,7 @@ class TopicsWatch:
         return [self._ask(WatchCatalog())]
 
     def handle(self, event: Event, now: int) -> tuple[list[Effect], dict[str, CatalogTopic] | None]:
-        """Effects, and the topics, but for the internal ones, when they have come."""
+        """Return effects, and the topics except internal ones, when they have arrived."""
         if isinstance(event, Answered) and event.key == WATCH:
             reply: WatchCatalogReply = event.reply
             topics = {entry.topic: entry for entry in reply.topics if not is_internal(entry.topic)}

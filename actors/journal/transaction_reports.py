@@ -1,9 +1,9 @@
-"""What a participant tells the coordinators of transactions: which have been open with it for a while. Pure.
+"""A participant's reports to the transaction coordinators: transactions that have been open for a while. Pure.
 
-A producer names all participants when it ends a transaction; one that has died names nobody. So what stays open for
-REPORT_AFTER_MS is reported, by every incarnation anew, and again now and then: the coordinator takes the participant in
-and ends the transaction by its timeout, or, when it has ended already, sends the marker. Owns a timer. Called by the
-machines of partitions and of groups.
+A producer names all participants when it ends a transaction; one that has died does not. So transactions open for
+REPORT_AFTER_MS are reported by every incarnation, and repeatedly: the coordinator adds the participant and ends the
+transaction by its timeout, or, if it has ended already, sends the marker. Owns a timer. Called by the machines of
+partitions and of groups.
 
     opened -> (REPORT_AFTER_MS) -> reported -> Answered: again after REPORT_LATER_MS    Failed: after REPORT_AGAIN_MS
     any of them, when the transaction ends: forgotten
@@ -18,18 +18,18 @@ from ...transport.protocol.message import Done, TopicPartitions
 from ...transport.protocol.transactions import REPORT_AFTER_MS, AddToTransaction, TransactionId
 
 REPORT = "report"
-"""The timer's key, and the first part of the calls'."""
+"""The timer's key, and the first part of the calls' keys."""
 REPORT_AGAIN_MS = 1_000
 REPORT_LATER_MS = 30_000
 
 
 class Reports:
     def __init__(self, partitions: TopicPartitions | None = None, groups: list[str] | None = None) -> None:
-        """Of this participant."""
+        """The partitions or groups of this participant."""
         self._partitions = partitions or {}
         self._groups = groups or []
         self._due: dict[TransactionId, int | None] = {}
-        """When each open transaction is to be reported; None: it is being reported."""
+        """Time of each open transaction's next report; None while one is in flight."""
         self._timer_at: int | None = None
 
     @property
@@ -37,7 +37,7 @@ class Reports:
         return bool(self._due)
 
     def look(self, open_now: Iterable[TransactionId], now: int) -> list[Effect]:
-        """These are open at the moment."""
+        """Replace the set of open transactions; a new one is reported after REPORT_AFTER_MS."""
         self._due = {key: self._due.get(key, now + REPORT_AFTER_MS) for key in open_now}
         return self._set_timer()
 
