@@ -390,7 +390,7 @@ async def a_coroutine(_: object) -> None: ...
         (HandlerSource(pickled=b"not a pickle"), "cannot be loaded: UnpicklingError"),
         (HandlerSource(pickled=b""), "cannot be loaded: EOFError"),
         (HandlerSource(pickled=cloudpickle.dumps(a_coroutine)), "is a coroutine function"),
-        (source_of(lambda _a, _b, _c: None), "wants 3 arguments"),
+        (source_of(lambda _a, _b, _c: None), "requires 3 arguments"),
     ],
 )
 def test_a_handler_that_cannot_be_loaded_is_refused_in_plain_words(
