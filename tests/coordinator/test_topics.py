@@ -247,7 +247,7 @@ def reset(*tps: tuple[str, int]) -> ResetOffsets:
 
 
 @pytest.mark.parametrize(
-    ("place", "code"),
+    ("tp", "code"),
     [
         (("NOPE", 0), ErrorCode.UNKNOWN_TOPIC),
         (("ORDERS", 2), ErrorCode.UNKNOWN_PARTITION),
