@@ -316,9 +316,7 @@ class Decisions:
         return assign(subscriptions, partitions, self._previous(members))
 
     def _previous(self, members: list[Member]) -> dict[str, set[TopicPartition]]:
-        """Return the previous targets; partitions intended for a member that has left stay with their holder where
-        possible.
-        """
+        """Return the previous targets; partitions intended for a departed member stay with their holder if possible."""
         previous = {member.member_id: set(member.target) for member in members}
         meant = set().union(*previous.values()) if previous else set()
         for item, holder in self.state.holders.items():
@@ -355,9 +353,7 @@ class Decisions:
         return current is None or (known is not None and known != current.topic_id)
 
     def _topic_id(self, topic: str) -> str | None:
-        """Return the id of the topic of this name that the group reads, or the controller's if the group does not read
-        it yet.
-        """
+        """Return the id of the topic of this name that the group reads; if it does not yet, the controller's."""
         current = (self._topics or {}).get(topic)
         return self.state.topic_ids.get(topic) or (current.topic_id if current is not None else None)
 
@@ -373,9 +369,7 @@ class Decisions:
             self._begin_added(current, 0)
 
     def note_sharing(self, topics: Iterable[str]) -> None:
-        """Record the topics that members of a share group fetch: their present ids are the ones the group knows from
-        now on.
-        """
+        """Record the present ids of topics that members of a share group fetch: the group knows these from now on."""
         for topic in topics:
             if self._topics is None or topic in self.state.topic_ids:
                 continue
@@ -432,9 +426,7 @@ class Decisions:
             self._begin_added(current, count)
 
     def _replace_gone_topics(self) -> None:
-        """Replace a deleted topic once no member holds one of its partitions; until then the holders' commits have no
-        effect.
-        """
+        """Replace deleted topics without holders of their partitions; until then the holders' commits have no effect."""
         gone = [topic for topic in self.state.topic_ids if self._is_gone(topic)]
         held = {topic for topic, _ in self.state.holders} if gone else frozenset()
         for topic in gone:

@@ -80,9 +80,7 @@ def selected(
     partitions: TopicPartitions | None,
     floor: int = 0,
 ) -> list[PartitionOffset]:
-    """Return the committed offsets of `partitions`, or all, ascending; with their reset epochs where they differ from
-    `floor`.
-    """
+    """Return the committed offsets of `partitions`, or all, ascending; with reset epochs other than `floor`."""
     if partitions is None:
         wanted = sorted(offsets)
     else:

@@ -1,4 +1,4 @@
-"""Progress reports: the group reports its offset to the partitions of its topics, and if it has readers there.
+"""Progress reports: the group sends its offset, and if it has members, to the partitions of its topics.
 
 Owns the last acknowledged report of each partition. Reports the durable state alone, and only to partitions of topics
 whose configuration asks for it (`transport/protocol/progress.py`). Called by machine.py.
@@ -79,9 +79,7 @@ class ProgressReports:
             self._on_members()
 
     def on_sharing(self, topics: Callable[[], frozenset[str]]) -> None:
-        """Update the topics whose records members of a share group hold or wait for; `topics` is called only when
-        needed.
-        """
+        """Update the topics whose records members of a share group hold or wait for; `topics` is called lazily."""
         if self._tracked and not self._is_resting and topics() != self._sharing:
             self._sharing = topics()
             self._on_members()

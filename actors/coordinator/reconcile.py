@@ -42,9 +42,9 @@ def reconcile(
 def let_go(
     held: Set[TopicPartition], target: frozenset[TopicPartition], owned: Set[TopicPartition]
 ) -> frozenset[TopicPartition]:
-    """Return the partitions that a member's report `owned` releases. A report counts only if the member knows its
-    assignment.
+    """Return the partitions that a member's report `owned` releases.
 
-    An assigned partition stays held, reported or not: the member may be about to open it.
+    A report counts only if the member knows its latest assignment. An assigned partition stays held, reported or
+    not: the member may be about to open it.
     """
     return frozenset(item for item in held if item not in target and item not in owned)

@@ -214,9 +214,7 @@ class GroupRequests:
         return effects + self._park_or_answer(heartbeat, now)
 
     def _is_outdated(self, decided: Member) -> bool:
-        """Return True if the durable state would grant partitions decided to be free: the member was removed and has
-        rejoined.
-        """
+        """Return True if the durable state would grant partitions already decided to be free: the member has rejoined."""
         durable = self._durable.members.get(decided.member_id)
         return durable is None or not durable.assignment <= decided.held.keys()
 
@@ -231,9 +229,7 @@ class GroupRequests:
         self._latest[member.member_id] = self._heartbeats
 
     def _check_joins(self, request: GroupHeartbeat) -> None:
-        """Check that an unknown member may join: without a name, or with its own, so that a repeated join is
-        recognized.
-        """
+        """Check that an unknown member may join: without a name, or with its own, so that a repeat is recognized."""
         if request.member_id is None:
             return
         is_joining = request.generation == 0 and request.topics is not None and request.member_id != ""

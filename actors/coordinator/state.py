@@ -45,9 +45,7 @@ class GroupState:
         self.generation = 0
         self.members: dict[str, Member] = {}
         self.topic_ids: dict[str, str] = {}
-        """The topic id to which the offsets and grants of a name belong. Empty: the topic did not exist when the group
-        subscribed.
-        """
+        """The topic id of the offsets and grants of a name. Empty: no such topic when the group subscribed."""
         self.partition_counts: dict[str, int] = {}
         """Number of partitions of the topic the group knows."""
         self.offsets: dict[TopicPartition, CommittedOffset] = {}
@@ -127,9 +125,7 @@ class GroupState:
         return next((member for member in self.members.values() if member.instance_id == instance_id), None)
 
     def reset_epoch(self, tp: TopicPartition) -> int:
-        """Return the partition's reset epoch, which changes with every reset of its offset, and when the group is
-        deleted.
-        """
+        """Return the partition's reset epoch, which changes with every reset, and when the group is deleted."""
         committed = self.offsets.get(tp)
         return committed.reset_epoch if committed is not None else self.resets.floor
 

@@ -77,9 +77,7 @@ class Ledger(Protocol):
         ...
 
     def read(self, header: BatchHeader, records: Sequence[Record]) -> None:
-        """Read a batch of the actor's own; each once, in the order of the log. Raises the decoding error of an invalid
-        record.
-        """
+        """Read a batch of the actor's own; each once, in the order of the log. Raises if a record is invalid."""
         ...
 
     def settle(self) -> None:
@@ -98,16 +96,13 @@ class Replay:
         mark: LogMark | None = None,
         taken_at_ms: int | None = None,
     ) -> None:
-        """Start the replay of the actor at `address`. With a snapshot, the ledger holds it; `mark` and `taken_at_ms`
-        belong to it.
-        """
+        """Start the replay of the actor at `address`; a snapshot is in the ledger, with its mark and time here."""
         self.appender = Appender(topic, partition)
         self.mark = mark
         """The last batch read."""
         self.records_read = 0
         self.is_snapshot_refused = False
-        """True if the snapshot must be replaced at once: should the clock be set back, the old one would look recent.
-        """
+        """True if the snapshot must be replaced at once: after a clock set back, the old one would look recent."""
         self._address = address
         self._topic = topic
         self._partition = partition

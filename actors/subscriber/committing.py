@@ -56,9 +56,7 @@ class Spoiled(PlanariaError):
 
 class Committing(Protocol):
     is_exact: bool
-    """True if a record with committed progress must never be handled again, even if reading that progress delays the
-    start.
-    """
+    """True if a record with committed progress must never be handled again, even if the start is delayed."""
 
     def prepare(self) -> None:
         """Prepare for joining the group; called before it."""

@@ -155,9 +155,7 @@ class ConsumerThread:
         return new
 
     def _on_damage(self, error: CorruptData) -> None:
-        """Skip the damage or stop before it. The other partitions are served: a paused partition raises no further
-        error.
-        """
+        """Skip the damage or stop before it. Only its partition is paused; the others are served."""
         tp = TopicPartition(error.topic, error.partition)
         damage = Damage(*tp, error.offset, error.next_offset, str(error))
         if self._skips_damage and error.next_offset is not None:
@@ -170,9 +168,7 @@ class ConsumerThread:
             _log.critical("partition paused", extra={"fields": {"reason": str(error)}})
 
     def _look_at_damage(self) -> None:
-        """Read damaged partitions again where it is time; damage that is below the start of the log by now is
-        forgotten.
-        """
+        """Read damaged partitions again where it is time; forget damage below the start of the log."""
         for damage in self._damage.to_look_at(monotonic()):
             if damage.tp not in self._consumer.assignment():
                 continue

@@ -137,8 +137,7 @@ class FlightRecorder:
         self._slots: dict[Spot, int] = {}
         self._free: list[int] = []
         self.is_death_explained = False
-        """True if the last incarnation ended with records in progress: a single one is charged, several are suspects.
-        """
+        """True if the last incarnation ended with records in progress: one is charged, several are suspects."""
         ring = self._read(range(RING_SLOTS))
         prior_attempts = self._read(range(RING_SLOTS, SLOTS))
         last = max((note.notes for note in (*ring.values(), *prior_attempts.values())), default=0)

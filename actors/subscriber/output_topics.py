@@ -21,9 +21,7 @@ class OutputTopics:
     def __init__(
         self, check: Check, partitions_of: Callable[[str], int | None], now_s: Callable[[], float]
     ) -> None:
-        """`check` raises the error a message would be refused with; `partitions_of` looks the topic up in the
-        directory.
-        """
+        """`check` raises the error a message would be refused with; `partitions_of` looks it up in the directory."""
         self._check = check
         self._partitions_of = partitions_of
         self._now_s = now_s

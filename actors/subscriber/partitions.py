@@ -2,12 +2,12 @@
 
     concurrency   lanes of a partition
     1             one for all its records. When a record fails, those with its key move to a lane of their own (a
-                  detour), until that is empty; so a stuck key blocks only itself
+                  retry lane), until that is empty; so a stuck key blocks only itself
     more          one for each key; a record without a key has one of its own
 
 With concurrency 1, records without a key keep the partition's order: None is a key like any other there. At most
-DETOURS keys leave the main lane; with more failing at once the main lane waits, and so it does when the partition is
-full.
+RETRY_LANES keys leave the main lane; with more failing at once the main lane waits, and so it does when the partition
+is full.
 
 A record is done if it was polled and is no longer held or dropped. The contiguous prefix of done records ends at
 `done_offset`; `ahead` lists the done records beyond it, unless the delivery does not record them. A record whose

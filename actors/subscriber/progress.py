@@ -58,9 +58,7 @@ def beyond(ranges: Ranges, offset: int) -> Ranges:
 
 
 def to_metadata(offset: int, ahead: Ranges, before: Ranges = (), leader_epoch: int = 0) -> tuple[str, Ranges]:
-    """Return the text and the ranges it includes: all that were recorded `before`, and as many of the others, lowest
-    first.
-    """
+    """Return the text and its ranges: all recorded `before`, and as many of the others, lowest first."""
     told = _told(offset, ahead, beyond(before, offset))
     text = ",".join(_text(offset, each) for each in told)
     return (f"done ahead (epoch {leader_epoch}): {text}" if told else "", told)

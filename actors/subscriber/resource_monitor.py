@@ -69,9 +69,7 @@ def limit_memory(limit_bytes: int) -> None:
 
 
 def take_stack(path: Path) -> str | None:
-    """Return the stack that the last process left when a signal killed it; direct this process's stack to the same
-    file.
-    """
+    """Return the stack that the last process left when a signal killed it, and use the file for this one's."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     with open(descriptor, "rb+", buffering=0, closefd=False) as file:

@@ -223,9 +223,7 @@ class SharePartition:
                 self._reasons.pop(offset, None)
 
     def on_tail(self, log_start: int, tail: int, record_bytes: int | None = None) -> bool:
-        """Update the log's bounds and the size of its records; return True if records deleted by retention changed the
-        progress.
-        """
+        """Update the log's bounds and record size; return True if a deletion by retention changed the progress."""
         self._record_bytes = record_bytes or self._record_bytes
         self.tail = max(tail, self._spans.end)
         if log_start <= self._spans.start:
@@ -237,9 +235,7 @@ class SharePartition:
         return True
 
     def cut(self, end: int) -> None:
-        """Forget the offsets from `end` on: the log was cut there, and the records there now, if any, were never
-        delivered.
-        """
+        """Forget the offsets from `end` on, where the log was cut: records there now were never delivered."""
         self._spans.cut_at(end)
         self._retries.ended(end, 2**63)
         self._reasons = {offset: text for offset, text in self._reasons.items() if offset < end}

@@ -66,8 +66,7 @@ class Retries:
         return retry_alarm(where, RETRY_ALARM_MS, span.deliveries, self._notes[late[0]].reason)
 
     def ranges(self, spans: Spans, ahead_ms: int) -> list[RetryingRange]:
-        """Return the records waiting for their next delivery, by offset, similar ones together: up to
-        MAX_RETRYING_RANGES.
+        """Return up to MAX_RETRYING_RANGES ranges of records waiting for their next delivery, by offset.
 
         Their times are on a clock that is `ahead_ms` ahead of this one.
         """

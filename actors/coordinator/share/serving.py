@@ -82,9 +82,7 @@ class ShareServing:
         why_not: Callable[[], str | None],
         is_younger: Callable[[TopicPartition, str], bool],
     ) -> None:
-        """`why_not` returns the reason why the group cannot become a share group, if it has no settings yet;
-        `is_younger`: news.py.
-        """
+        """`why_not` returns the reason why the group cannot become a share group, if any; `is_younger`: news.py."""
         self._group = group
         self._settings = settings
         self._why_not = why_not
@@ -255,9 +253,7 @@ class ShareServing:
         return frozenset(held.union(*(parked.request.topics for parked in self._parked.values())))
 
     def cancel(self, is_gone: Callable[[Sender], bool], *, also_told: bool) -> None:
-        """Cancel the requests of senders that are gone: others may get the records, and unanswered deliveries do not
-        count.
-        """
+        """Cancel the requests of senders that are gone; deliveries that were not answered do not count."""
         for member in [member for member, parked in self._parked.items() if is_gone(parked.sender)]:
             del self._parked[member]
         for acquired in self._answers.void(lambda each: is_gone(each.sender), also_told=also_told):

@@ -30,9 +30,7 @@ class LogBounds(NamedTuple):
 class Tails:
     def __init__(self) -> None:
         self._asking: dict[TopicPartition, bool] = {}
-        """Partitions with a request in flight; True if it is parked at the partition, so that the log is known up to
-        now.
-        """
+        """Partitions with a request in flight; True if it is parked there, so that the log is known up to now."""
         self._resting: set[TopicPartition] = set()
 
     def begins(self, tp: TopicPartition, at: Literal["earliest", "latest"]) -> list[Effect]:
