@@ -109,7 +109,9 @@ def test_what_is_known_of_the_groups_is_written_first() -> None:
     partition = SimulatedPartition(TopicConfig(retain_until_consumed=True), idle_ms=200)
     publish(partition)
     for offset in (0, 1):
-        report = ReportProgress(**TP, topic_id="t1", group="g", epoch=1, offset=offset, has_members=False)
+        report = ReportProgress(
+            **TP, topic_id="t1", group="g", epoch=1, offset=offset, leader_epoch=None, has_members=False
+        )
         partition.ask(report)
     partition.advance(200)
     assert not partition.stopped

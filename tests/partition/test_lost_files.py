@@ -52,7 +52,14 @@ def folder(tmp_path: Path) -> Path:
         frame = build([(b"key", b"%d" % number * 100, 0, None)], first_timestamp_ms=1, max_timestamp_ms=1)
         ask(loop, Produce(topic="ORDERS", partition=0), frame)
     report = ReportProgress(
-        topic="ORDERS", partition=0, topic_id="t1", group="G", epoch=1, offset=3, has_members=True
+        topic="ORDERS",
+        partition=0,
+        topic_id="t1",
+        group="G",
+        epoch=1,
+        offset=3,
+        leader_epoch=None,
+        has_members=True,
     )
     ask(loop, report)
     for _ in range(1_000):
