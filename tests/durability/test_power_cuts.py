@@ -83,6 +83,20 @@ UNPROMISED = {
 TABLES = {"docs/operations.md": "| path | what it is |", "docs/architecture.md": "| file | holds |"}
 
 
+DEATHS = 40
+"""Points of death that the ordinary run draws from each life; the long run takes every one."""
+
+EVERY_DEATH = pytest.mark.parametrize(
+    "takes_all", [False, pytest.param(True, marks=pytest.mark.chaos)], ids=["some", "all"]
+)
+
+
+def _deaths(name: str, root: Path, draw: random.Random, takes_all: bool) -> list[int]:
+    """Numbers of the calls before which the owner of a life dies."""
+    every = range(len(_calls(name, root).calls))
+    return list(every) if takes_all or len(every) <= DEATHS else sorted(draw.sample(every, DEATHS))
+
+
 def _end(name: str, root: Path, medium: Medium, die_before: int) -> list[Any]:
     done: list[Any] = []
     with pytest.raises(Died), FaultySystem(root, medium, die_before) as system:
@@ -102,9 +116,10 @@ def _calls(name: str, root: Path) -> FaultySystem:
     return system
 
 
+@EVERY_DEATH
 @pytest.mark.parametrize("name", LIVES)
-def test_a_kill_before_any_call_loses_nothing(tmp_path: Path, name: str) -> None:
-    for die_before in range(len(_calls(name, tmp_path / "all").calls)):
+def test_a_kill_before_any_call_loses_nothing(tmp_path: Path, name: str, seed: int, takes_all: bool) -> None:
+    for die_before in _deaths(name, tmp_path / "all", random.Random(seed), takes_all):
         root = tmp_path / str(die_before)
         root.mkdir()
         medium = Medium()
@@ -112,10 +127,13 @@ def test_a_kill_before_any_call_loses_nothing(tmp_path: Path, name: str) -> None
         _judge(name, root, medium, done, is_cut=False)
 
 
+@EVERY_DEATH
 @pytest.mark.parametrize("name", LIVES)
-def test_a_power_cut_before_any_call_loses_nothing_acknowledged(tmp_path: Path, name: str, seed: int) -> None:
+def test_a_power_cut_before_any_call_loses_nothing_acknowledged(
+    tmp_path: Path, name: str, seed: int, takes_all: bool
+) -> None:
     draw = random.Random(seed)
-    for die_before in range(len(_calls(name, tmp_path / "all").calls)):
+    for die_before in _deaths(name, tmp_path / "all", draw, takes_all):
         for attempt in range(2):
             root = tmp_path / f"{die_before}-{attempt}"
             root.mkdir()
@@ -125,11 +143,12 @@ def test_a_power_cut_before_any_call_loses_nothing_acknowledged(tmp_path: Path, 
             _judge(name, root, medium, done, is_cut=True)
 
 
+@EVERY_DEATH
 @pytest.mark.parametrize("name", LIVES)
-def test_what_a_successor_has_shown_is_durable(tmp_path: Path, name: str, seed: int) -> None:
-    """It is killed with the cache intact, so its successor may find what the medium lacks."""
+def test_what_a_successor_has_shown_is_durable(tmp_path: Path, name: str, seed: int, takes_all: bool) -> None:
+    """It is killed with the cache intact, so its successor may find files that the medium lacks."""
     draw = random.Random(seed)
-    for die_before in range(len(_calls(name, tmp_path / "all").calls)):
+    for die_before in _deaths(name, tmp_path / "all", draw, takes_all):
         root = tmp_path / str(die_before)
         root.mkdir()
         medium = Medium()

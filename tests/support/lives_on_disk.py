@@ -357,9 +357,9 @@ class FlightLife:
 
     def judge(self, root: Path, done: list[Any], is_cut: bool) -> None:
         recorder = FlightRecorder(self._path(root), NOW_MS)
-        past = recorder.past()
-        charged = {prior_attempt.offset for prior_attempt in past.prior_attempts}
-        found = charged | {each.offset for each in (*past.finished, *past.suspects)}
+        recovered = recorder.recovered()
+        charged = {prior_attempt.offset for prior_attempt in recovered.prior_attempts}
+        found = charged | {each.offset for each in (*recovered.finished, *recovered.suspects)}
         assert found <= set(done)
         assert is_cut or found == set(done)
         recorder.close()
