@@ -1,4 +1,4 @@
-"""What a member of a share group has said of records, and the requests that say it to the broker. Pure."""
+"""The pending verdicts of a share consumer, and the requests that send them to the broker. Pure."""
 
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ RELEASED = Said("release", 0, "")
 
 
 def merged(tp: TopicPartition, offsets: dict[int, Said], lock_ms: int | None = None) -> list[Acknowledgement]:
-    """One acknowledgement for each run of offsets of which the same was said."""
+    """Return one acknowledgement for each run of offsets with the same verdict."""
     runs: list[tuple[int, int, Said]] = []
     for offset in sorted(offsets):
         said = offsets[offset]

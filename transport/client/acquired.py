@@ -1,9 +1,9 @@
 """The records of acquired ranges, fetched from their partitions and kept for the next range of the same batch.
 
-Owns one stretch of read messages for each partition: members that take a thousand records each time from batches of ten
-thousand fetch and open each batch once. A stretch serves ranges of the topic id that it was read from, and of leader
-epochs up to the one it was read in: of later ones the log may have been cut and written again. Called by the share
-consumer; asks by the network and waits.
+Owns one stretch of read messages for each partition: members that take a thousand records at a time from batches of
+ten thousand fetch and open each batch once. A stretch serves ranges of the topic id under which it was read, and of
+leader epochs up to its own: under later ones the log may have been truncated and rewritten. Called by the share
+consumer. Sends requests through the network and waits.
 """
 
 from collections.abc import Iterable
@@ -29,7 +29,7 @@ FETCH_BYTES = 1024 * 1024
 class Read(NamedTuple):
     messages: list[Message]
     end: int
-    """Behind what was read of the range."""
+    """The offset after the part that was read."""
     size_bytes: int
 
 
@@ -40,10 +40,10 @@ class RangeReader:
         self._stretches: dict[TopicPartition, _Stretch] = {}
 
     def read(self, wanted: AcquiredRange, room_bytes: int, *, is_first: bool) -> Read:
-        """The messages of the range, without those that are not there, as far as there is room for their values.
+        """Return the messages of the range, without missing records, as long as their values fit `room_bytes`.
 
-        The first of all is read however large it is. Raises ProtocolError when the partition cannot be read, and
-        CorruptData, both only where the range begins: what lies before something damaged is read first.
+        With `is_first` the first message is read however large it is. Raises ProtocolError when the partition cannot
+        be read, and CorruptData, both only at the start of the range: records before the damage are returned first.
         """
         found: list[Message] = []
         size_bytes = 0
@@ -74,7 +74,7 @@ class RangeReader:
         return Read(found, end, size_bytes)
 
     def _fetch(self, wanted: AcquiredRange, offset: int) -> "_Stretch | None":
-        """What lies at `offset` and behind; None when it is below what retention has left."""
+        """Fetch the records from `offset` on. Return None if `offset` is below the log start."""
         topic, partition = wanted.topic, wanted.partition
         request = Fetch(
             topic=topic,
@@ -93,7 +93,8 @@ class RangeReader:
             if error.code == ErrorCode.OFFSET_OUT_OF_RANGE:
                 return None
             if error.code in (ErrorCode.UNKNOWN_TOPIC_ID, ErrorCode.LOG_TRUNCATED):
-                # The range is of what is gone. The group hears of it too, and gives out what is there.
+                # The range belongs to records that are gone. The group is notified too, and acquires the
+                # present ones.
                 raise ProtocolError(ErrorCode.ACTOR_UNAVAILABLE, error.message) from error
             raise
         reply: FetchReply = answer.reply
@@ -125,16 +126,16 @@ class RangeReader:
 
 
 def is_unreadable(error: PlanariaError) -> bool:
-    """Whether nobody can ever read what this was raised for: damaged, and not only for want of a codec here."""
+    """Return True if no consumer can ever read the records: they are damaged, not only lacking a codec here."""
     if isinstance(error, CorruptData):
         return not isinstance(error.__cause__, CodecUnavailable)
     return isinstance(error, ProtocolError) and error.code == ErrorCode.CORRUPT_LOG
 
 
 def damage_end(error: PlanariaError, first: int) -> int:
-    """Behind what cannot be read from `first` on: as far as is known, or one offset."""
-    told = error.next_offset if isinstance(error, CorruptData | ProtocolError) else None
-    return max(first + 1, told) if isinstance(told, int) else first + 1
+    """Return the offset after the records that cannot be read from `first` on, as far as known, or `first` + 1."""
+    end = error.next_offset if isinstance(error, CorruptData | ProtocolError) else None
+    return max(first + 1, end) if isinstance(end, int) else first + 1
 
 
 def _size_bytes(messages: Iterable[Message]) -> int:
@@ -158,7 +159,7 @@ class _Stretch:
         self._is_whole = len(messages) == end - first
 
     def has(self, wanted: AcquiredRange, offset: int) -> bool:
-        """Whether it serves this offset of the range."""
+        """Return True if it contains this offset of the range."""
         is_of_topic = wanted.topic_id in ("", self._topic_id)
         is_of_log = wanted.leader_epoch is UNSET or wanted.leader_epoch <= self._leader_epoch
         return is_of_topic and is_of_log and self.first <= offset < self.end

@@ -1,7 +1,7 @@
-"""What the machines of a client say to each other: asks, and the events and effects around them. Pure.
+"""Requests between the machines of a client: Ask, and the events and effects around it. Pure.
 
-Every machine of a client (producer, consumer) asks by an Ask and hears exactly one Answered or Failed with its key. The
-exchange (`exchange.py`) is the machine that keeps this promise: it finds the peer, retries, and gives up.
+A machine of the client (producer, consumer) sends a request with an Ask and receives exactly one Answered or
+Failed with its key. The exchange (`exchange.py`) guarantees this: it finds the peer, retries, and gives up.
 """
 
 from typing import Any, Protocol
@@ -17,23 +17,23 @@ GATEWAY = "gateway"
 
 
 class Receipt(Struct):
-    """Kept by the exchange for whoever asks: whether the request may have reached anybody."""
+    """Kept by the exchange for the owner of a request: the number of attempts that may have reached the peer."""
 
     sends: int = 0
-    """Attempts that were handed to the socket and not handed back by it."""
+    """Attempts that were passed to the socket and not returned by it."""
     is_kept: bool = False
 
     @property
     def is_unsent(self) -> bool:
-        """Whether it is certain that no attempt has left."""
+        """Return True if it is certain that no attempt has left."""
         return self.is_kept and self.sends == 0
 
 
 class Ask(Struct, frozen=True, gc=False):
     """Send `request` to `address`; exactly one Answered or Failed with `key` follows within `timeout_ms`.
 
-    With `is_retried` a retriable refusal or a lost connection is retried until then: only for what may be done twice.
-    After `retry_timeout_ms` no further attempt begins: it fails as soon as none is under way.
+    With `is_retried` a retriable refusal or a lost connection is retried until then: only for idempotent requests.
+    After `retry_timeout_ms` no further attempt begins: the request fails as soon as none is in flight.
     """
 
     key: Any
@@ -47,11 +47,11 @@ class Ask(Struct, frozen=True, gc=False):
     is_retried: bool = True
     has_reply: bool = True
     endpoint: str | None = None
-    """Where a client on the broker's machine may ask as well, without the way through the gateway."""
+    """Endpoint that a client on the broker's machine may use directly, without the gateway."""
 
 
 class Owner(Protocol):
-    """Whoever asks: a machine of the client, or a user's thread that waits."""
+    """The sender of a request: a machine of the client, or a waiting user thread."""
 
     def handle(self, event: Event, now: int) -> list[Effect]: ...
 

@@ -1,8 +1,8 @@
-"""Which positions a consumer commits by itself, and when. Pure.
+"""Automatic commits of a consumer: which positions, and when. Pure.
 
-settled     the positions at the start of the last poll: what earlier polls returned
-committed   the positions that the group has, as far as this consumer has committed them
-due         `interval_s` after the last time, unless a commit is under way
+settled     the positions at the start of the last poll: after the messages returned by earlier polls
+committed   the group's positions, as far as this consumer has committed them
+due         `interval_s` after the last time, unless a commit is in flight
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,18 +20,18 @@ class AutoCommit:
         self._next_at_s = now_s + interval_s
 
     def due(self, now_s: float) -> dict[TopicPartition, int]:
-        """What is to be committed now."""
+        """Return the positions to commit now."""
         if not self.is_on or self._is_under_way or now_s < self._next_at_s:
             return {}
         self._next_at_s = now_s + self._interval_s
         return self.news(self.settled)
 
     def news(self, positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        """Those that are not committed."""
+        """Return the positions that are not committed."""
         return {tp: at for tp, at in positions.items() if self._committed.get(tp) != at}
 
     def begin(self) -> None:
-        """A commit has been asked for; `end` follows."""
+        """Record that a commit was sent. `end` follows."""
         self._is_under_way = True
 
     def end(self) -> None:

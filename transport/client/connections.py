@@ -1,4 +1,4 @@
-"""What the exchange knows of its connections and of the asks under way. Plain records with their bookkeeping. Pure."""
+"""Connections of the exchange and its requests in flight: plain records with their bookkeeping. Pure."""
 
 from collections.abc import Iterator
 from itertools import count
@@ -11,7 +11,7 @@ from .asking import Ask, Owner
 
 
 class Connection(Struct, eq=False):
-    """One connection of the client's socket. The route is new for each, so nothing stale reaches a successor."""
+    """One connection of the client's socket. Each has a new route, so no stale message reaches a successor."""
 
     route: bytes
     endpoint: str
@@ -21,7 +21,7 @@ class Connection(Struct, eq=False):
     """By attempt; None for the exchange's own requests."""
 
     def hand_back(self, attempt: int | None = None) -> None:
-        """The socket did not send this attempt, or any that is in flight here."""
+        """Return the requests that did not leave: this attempt was not sent, nor any other in flight here."""
         for number in self.in_flight if attempt is None else (attempt,):
             pending = self.in_flight.get(number)
             if pending is not None and pending.ask.receipt is not None:
@@ -29,7 +29,7 @@ class Connection(Struct, eq=False):
 
 
 class InFlightRequest(Struct, eq=False):
-    """An ask that has no outcome yet."""
+    """A request without an outcome yet."""
 
     serial: int
     owner: Owner
@@ -37,16 +37,16 @@ class InFlightRequest(Struct, eq=False):
     deadline: int
     failures: int = 0
     attempt: int = 0
-    """The attempt under way, 0 when none is."""
+    """The attempt in flight, 0 if there is none."""
     connection: Connection | None = None
     last_error: ErrorBody | None = None
     partition: TopicPartition | None = None
     waits_for_topic: bool = False
     is_impatient: bool = False
-    """No further attempt is to begin."""
+    """True when no further attempt may begin."""
 
     def land(self) -> None:
-        """The attempt has ended."""
+        """Record the end of the attempt."""
         if self.connection is not None:
             self.connection.in_flight.pop(self.attempt, None)
         self.connection = None
@@ -54,7 +54,7 @@ class InFlightRequest(Struct, eq=False):
 
 
 class Connections:
-    """The connections there are, by endpoint and by route."""
+    """The open connections, by endpoint and by route."""
 
     def __init__(self) -> None:
         self._routes = count(1)

@@ -1,7 +1,7 @@
-"""The consumer that programs hold. Its half on the network thread is the courier (`consumer_bridge.py`).
+"""The consumer that programs use. Its half on the network thread is the bridge (`consumer_bridge.py`).
 
-The halves share no state: the program's thread posts events, the network thread fills a mailbox. Decisions are made by
-the machines: membership and fetching there, the reader here. Called by `Client.consumer`.
+The halves share no state: the program's thread posts events, the network thread fills a mailbox. The machines decide:
+membership and fetching on the network thread, the reader on the program's thread. Called by `Client.consumer`.
 """
 
 import random
@@ -54,10 +54,10 @@ Offsets: TypeAlias = Mapping[TopicPartition, int]
 
 
 class Consumer(OffsetQueries):
-    """Reads partitions, as a member of a group or by itself; for one thread at a time.
+    """Read partitions, as a group member or without a group. For one thread at a time.
 
-    Automatic commits cover what earlier polls returned, never the messages just handed out. `close` counts as such a
-    poll; a `with` block that ends by an exception does not: what was handed out last is then delivered again.
+    An automatic commit covers the messages returned by earlier polls, never those of the latest poll. `close` counts
+    as a poll. A `with` block left by an exception does not: the messages of the latest poll are then delivered again.
     """
 
     def __init__(
@@ -67,8 +67,10 @@ class Consumer(OffsetQueries):
         topics: Sequence[str] = (),
         options: ConsumerOptions | None = None,
     ) -> None:
-        """Either `group` and `topics`: a member, whose partitions the group decides; or `partitions`: exactly these, with
-        `group` only as the place to commit to; or `topics` alone: all their partitions, uncommitted.
+        """Take one of three combinations.
+
+        `group` and `topics`: a member whose partitions the group assigns. `partitions`: exactly these, with
+        `group` used only for commits. `topics` alone: all their partitions, without commits.
         """
         options = options or ConsumerOptions()
         super().__init__(network, group, options.isolation, options.request_timeout_ms)
@@ -88,7 +90,7 @@ class Consumer(OffsetQueries):
         self._begin()
         network.tell_of_end(self)
         self._followed = dict.fromkeys(topics if group is None and options.partitions is None else (), 0)
-        """Topics of which all partitions are read, as many as there are, and how many there were."""
+        """Topics of which all partitions are read, with the partition count seen last."""
         if self._membership is None:
             self._assign(self._free_standing(topics, options.partitions))
 
@@ -99,10 +101,10 @@ class Consumer(OffsetQueries):
         self._reader = Reader()
         self._has_left = False
         self._losses = 0
-        """How many losses of all that was owned the program has heard of."""
+        """Losses of all owned partitions that have been reported to the program."""
         self._is_closed = False
         self._refusals = 0
-        """How many refusals of the group the program has heard of."""
+        """Refusals by the group that have been reported to the program."""
         self._fenced: MemberFenced | None = None
         self._iteration = Iteration()
         self._rebalancing = no_change()
@@ -121,18 +123,19 @@ class Consumer(OffsetQueries):
     # Reading.
 
     def poll(self, timeout: float | None = 1.0, max_messages: int = 500) -> list[Message]:
-        """Wait up to `timeout` seconds (None: for ever) for messages; at most `max_messages`, empty when none came.
+        """Wait up to `timeout` seconds (None: forever) for messages. Return at most `max_messages`, or an empty list.
 
-        Raises what keeps a partition from being read (CorruptData, OffsetOutOfRange, NoOffset, UnknownTopic): once what
-        lies before it has been handed out, then at each poll that finds nothing else, until a `seek`. Raises what keeps
-        the group from being joined, and what a callback raised, when the rebalance it was called in is complete.
-        MemberFenced is final: this consumer never joins again.
+        Raises the error that keeps a partition from being read (CorruptData, OffsetOutOfRange, NoOffset,
+        UnknownTopic) once the records before it have been returned, and again at each poll that finds nothing else,
+        until a `seek`. Raises the error that keeps the consumer from joining its group, and the exception of a
+        rebalance callback once that rebalance is complete. MemberFenced is final: this consumer never joins again.
         """
         check_count("max_messages", max_messages)
         return self._poll(timeout, lambda: self._reader.take(max_messages))
 
     def poll_batches(self, timeout: float | None = 1.0, max_batches: int = 16) -> list[MessageBatch]:
-        """As `poll`, in whole batches, verified and not decoded; the first may begin before the position."""
+        """Like `poll`, but return whole batches, verified and not decoded. The first may begin before the
+        position."""
         check_count("max_batches", max_batches)
         return self._poll(timeout, lambda: self._reader.take_batches(max_batches))
 
@@ -171,13 +174,13 @@ class Consumer(OffsetQueries):
             self._bridge.is_polling = False
 
     def __iter__(self) -> Iterator[Message]:
-        """Messages without end. One that was yielded counts as read when the next is asked for, or at `close`."""
+        """Yield messages endlessly. A message counts as read when the next one is requested, or at `close`."""
         while not self._is_closed:
             messages = self.poll(None)
             yield from self._iteration.yield_all(messages, self._reader.epochs())
 
     def _give_back(self) -> None:
-        """What an iteration has not yielded is to be read again."""
+        """Give the messages that an iteration has not yielded back to the reader."""
         self._reader.give_back(*self._iteration.take_back())
 
     # Mail from the network thread.
@@ -211,7 +214,7 @@ class Consumer(OffsetQueries):
                     self._reader.accept(item)
 
     def _finish_change(self) -> None:
-        """Perform the steps that are left of a rebalance; raises what a callback raised, once they are done."""
+        """Perform the remaining steps of a rebalance, then raise the exception of a callback, if any."""
         change = self._rebalancing
         while (step := change.next_step) is not None:
             if step.kind in CALLS or step.kind == "commit":
@@ -243,7 +246,7 @@ class Consumer(OffsetQueries):
             case "confirm":
                 self._network.post(self._bridge, Confirmed(step.tps))
             case "assign":
-                self._reader.remove(step.tps & self._reader.owned)  # of a step that was interrupted
+                self._reader.remove(step.tps & self._reader.owned)  # of an interrupted step
                 self._assign(step.tps)
 
     def _release(self, tps: frozenset[TopicPartition]) -> None:
@@ -259,7 +262,7 @@ class Consumer(OffsetQueries):
         self._network.post(self._bridge, StartFetching(starts))
 
     def _follow_growth(self) -> None:
-        """Partitions that a topic was given since are read from their beginning: nobody chose to pass what is there."""
+        """Read added partitions from their beginning: the consumer never chose to skip their records."""
         for topic, known in self._followed.items():
             count = self._network.directory.partition_count(topic) or 0
             if count > known:
@@ -271,13 +274,14 @@ class Consumer(OffsetQueries):
                 )
 
     def _patience_s(self, left_s: float | None) -> float | None:
-        """How long to wait for mail: a topic that grows sends none."""
+        """Return the time to wait for mail. It is bounded because a topic that grows sends no mail."""
         if not self._followed:
             return left_s
         return GROWTH_CHECK_S if left_s is None else min(left_s, GROWTH_CHECK_S)
 
     def _join_when_out(self) -> None:
-        """Only what the mail has told counts: who was refused hears of it before it asks again."""
+        """Join again if the member is out. Only delivered mail counts: a refusal is raised before the next
+        attempt."""
         if self._membership is not None and self._membership.state == "out":
             self._network.post(self._bridge, Polled(self._refusals))
 
@@ -286,10 +290,10 @@ class Consumer(OffsetQueries):
     def commit(
         self, offsets: Offsets | None = None, metadata: Mapping[TopicPartition, str] | None = None
     ) -> None:
-        """Commit and wait: the given offsets, or everything handed out so far; `metadata` goes with them.
+        """Commit the given offsets, or the position after all returned messages, and wait. `metadata` is stored too.
 
-        Raises CommitFailed when the partitions are not this member's any more, MemberFenced when its place in the
-        group is somebody else's.
+        Raises CommitFailed when this member no longer owns the partitions, MemberFenced when another consumer has
+        taken its place in the group.
         """
         self._refuse_when_closed()
         self._refuse_without_group()
@@ -306,7 +310,10 @@ class Consumer(OffsetQueries):
         self._auto_commit.committed(offsets)
 
     def _commit_request(self, offsets: list[PartitionOffset]) -> CommitOffsets:
-        """Raises CommitFailed when all was lost meanwhile: who joins anew must not commit what was reached before."""
+        """Build the request. Raises CommitFailed when all partitions were lost meanwhile.
+
+        A member that joins again must not commit the positions that it reached before.
+        """
         assert self._group is not None
         identity = self._membership.identity if self._membership is not None else MemberIdentity()
         if identity.losses != self._losses:
@@ -321,10 +328,11 @@ class Consumer(OffsetQueries):
     def commit_request(
         self, offsets: Offsets | None = None, metadata: Mapping[TopicPartition, str] | None = None
     ) -> CommitOffsets | None:
-        """What `commit` would ask, for a transaction; None for nothing. Raises InvalidOption with `auto_commit`.
+        """Return the request that `commit` would send, for a transaction; None if there is nothing to commit.
 
-        Raises CommitFailed when a partition went since its messages were handed out: somebody else handles them. With
-        `offsets` no callback is called: of what was not lost by now the caller has heard in its last poll.
+        Raises InvalidOption with `auto_commit`, and CommitFailed when a partition was revoked after its
+        messages were returned: another member processes them. With `offsets` no callback is called: the last
+        poll has already reported the partitions lost by then.
         """
         self._refuse_when_closed()
         self._refuse_without_group()
@@ -334,7 +342,7 @@ class Consumer(OffsetQueries):
             return self._commit_request(as_offsets(offsets, metadata))
         self._open_mail()
         if lost := self._reader.take_lost():
-            raise CommitFailed(ErrorCode.NOT_ASSIGNED, f"taken away since it was handed out: {lost}")
+            raise CommitFailed(ErrorCode.NOT_ASSIGNED, f"revoked since its messages were returned: {lost}")
         positions = self._read_positions()
         self._reader.mark(positions)
         return self._commit_request(as_offsets(positions)) if positions else None
@@ -346,7 +354,8 @@ class Consumer(OffsetQueries):
             except CommitFailed:
                 return
             self._auto_commit.begin()
-            # Not tried again by itself: a commit that the program makes meanwhile would be undone by this older one.
+            # Not retried automatically: the older commit could overwrite a newer one made by the program
+            # meanwhile.
             ask = Ask(
                 ("commit", news),
                 GATEWAY,
@@ -358,7 +367,7 @@ class Consumer(OffsetQueries):
             self._network.post(self._bridge, ask)
 
     def seek(self, topic: str, partition: int, offset: int) -> None:
-        """Go on reading from `offset`."""
+        """Continue reading at `offset`."""
         tp = self._owned_tp(topic, partition)
         check_offset(offset)
         self._give_back()
@@ -366,10 +375,10 @@ class Consumer(OffsetQueries):
         self._network.post(self._bridge, StartFetching({tp: (epoch, offset)}))
 
     def seek_to_committed(self) -> None:
-        """Read again what was handed out and not committed, above all after a transaction was aborted.
+        """Read again the messages that were returned and not committed, usually after an aborted transaction.
 
-        Where nothing is committed, reading goes on from where it began. Waits while a transaction is about to move the
-        offsets. Raises TimedOut.
+        Without a committed offset, reading continues at the position where it began. Waits while a
+        transaction is about to commit offsets. Raises TimedOut.
         """
         self._refuse_when_closed()
         self._open_mail()
@@ -377,10 +386,10 @@ class Consumer(OffsetQueries):
         committed = self.committed(sorted(begun))
         for (topic, partition), began in begun.items():
             self.seek(topic, partition, committed.get(TopicPartition(topic, partition), began))
-        self._reader.take_lost()  # others have those, from where they are committed
+        self._reader.take_lost()  # other members read those from their committed offsets
 
     def position(self, topic: str, partition: int, timeout: float | None = None) -> int:
-        """The offset of the next message; waits until the start is known. Raises TimedOut."""
+        """Return the offset of the next message. Waits until the start is known. Raises TimedOut."""
         tp = self._owned_tp(topic, partition)
         limit_s = wait_limit_s(timeout)
         deadline = None if limit_s is None else monotonic() + limit_s
@@ -395,17 +404,17 @@ class Consumer(OffsetQueries):
             self._refuse_when_closed()
             self._open_mail()
             if tp not in self._reader.owned:
-                raise PlanariaError(f"{topic}/{partition} has been taken away")
+                raise PlanariaError(f"{topic}/{partition} has been revoked")
             self._reader.raise_trouble(tp)
 
     def origin(self, tp: TopicPartition) -> tuple[str | None, int | None]:
-        """The topic id and the group's reset epoch that a position belongs to, as far as they are known."""
+        """Return the topic id and the group's reset epoch of a position, as far as they are known."""
         return self._reader.origin(tp)
 
     # Flow.
 
     def pause(self, *partitions: TopicPartition) -> None:
-        """Hand out nothing of these partitions until `resume`; they stay assigned."""
+        """Return no messages of these partitions until `resume`. They stay assigned."""
         self._set_paused(partitions, True)
 
     def resume(self, *partitions: TopicPartition) -> None:
@@ -422,7 +431,7 @@ class Consumer(OffsetQueries):
         return [TopicPartition(*tp) for tp in sorted(self._reader.paused())]
 
     def assignment(self) -> list[TopicPartition]:
-        """What this consumer owns, as of the last poll."""
+        """The partitions that this consumer owned at the last poll."""
         return [TopicPartition(*tp) for tp in sorted(self._reader.owned)]
 
     def _owned_tp(self, topic: str, partition: int) -> TopicPartition:
@@ -431,13 +440,13 @@ class Consumer(OffsetQueries):
             raise PlanariaError(f"{topic}/{partition} is not assigned to this consumer")
         return TopicPartition(topic, partition)
 
-    # The end.
+    # Closing.
 
     def close(self, *, leave_group: bool | None = None) -> None:
-        """Commit what was handed out (with `auto_commit`), and leave the group.
+        """Commit the returned messages (with `auto_commit`) and leave the group.
 
-        A static member does not leave unless told to by `leave_group`: its partitions stay reserved for whoever comes
-        back as the same `instance_id` within the session timeout (as in Kafka, KIP-345).
+        A static member leaves only with `leave_group`. Otherwise its partitions stay reserved for a consumer
+        that joins with the same `instance_id` within the session timeout (as in Kafka, KIP-345).
         """
         self._end(self._read_positions(), leave_group)
 
@@ -452,7 +461,7 @@ class Consumer(OffsetQueries):
                     self._commit_now(news)
         finally:
             self._leave(not self._is_static if leave_group is None else leave_group)
-            self._bridge.has_mail.set()  # for a poll in another thread, which finds the consumer closed
+            self._bridge.has_mail.set()  # wakes a poll in another thread, which then finds the consumer closed
 
     def _leave(self, is_told: bool) -> None:
         self._network.post(self._bridge, StopFetching(tuple(self._reader.owned)))

@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 class ConsumerBridge:
-    """The consumer's half on the network thread: events to the machines, what they find into the mailbox."""
+    """The consumer's half on the network thread: events to the machines, results into the mailbox."""
 
     def __init__(self, fetching: Fetching, membership: Membership | None, max_poll_interval_ms: int) -> None:
         self.mailbox: deque[Any] = deque()

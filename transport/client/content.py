@@ -1,4 +1,4 @@
-"""What a value and a key are as bytes, and back. Pure; used by producers and consumers."""
+"""Encode values and keys as bytes, and decode them. Pure; used by producers and consumers."""
 
 from collections.abc import Collection
 from math import isfinite
@@ -15,15 +15,16 @@ CONTENT_TYPE = "content-type"
 JSON = "application/json"
 
 _PLAIN = frozenset({str, int, float, bool, type(None), bytes})
-"""Types of values that hold no others."""
+"""Types of values that contain no other values."""
 _encode_json = msgspec.json.Encoder().encode
 _decode_json = msgspec.json.Decoder().decode
 
 
 def encode_value(value: Any, headers: Headers | None) -> tuple[bytes | None, Headers | None]:
-    """Bytes (and None) as they are; anything else as JSON, which the headers then say. The headers are copied.
+    """Return bytes and None unchanged, and any other value as JSON, declared in the headers. The headers are copied.
 
-    Raises InvalidOption for what has no JSON: keys that are no text, NaN, infinity, a surrogate, a loop, other objects.
+    Raises InvalidOption for values without JSON: keys that are not text, NaN, infinity, a surrogate, a cycle, other
+    objects.
     """
     if value is None or type(value) is bytes:
         return value, headers and dict(headers)
@@ -43,7 +44,7 @@ def encode_value(value: Any, headers: Headers | None) -> tuple[bytes | None, Hea
 
 
 def _check_keys(value: Any) -> None:
-    """Raises InvalidOption for keys that are no text: as JSON, 1 and "1" would be one."""
+    """Raise InvalidOption for keys that are not text: in JSON, 1 and "1" would be the same."""
     if isinstance(value, dict):
         try:
             "".join(value)
@@ -62,7 +63,7 @@ def _check_keys(value: Any) -> None:
 
 
 def _check_floats(value: Any) -> None:
-    """Raises InvalidOption for what JSON has no number for, and would silently be null."""
+    """Raise InvalidOption for numbers that JSON lacks and that would silently become null."""
     if isinstance(value, float):
         if not isfinite(value):
             raise InvalidOption(f"value: {value} has no JSON")
@@ -77,7 +78,7 @@ def _check_floats(value: Any) -> None:
 
 
 def encode_key(key: bytes | str | None) -> bytes | None:
-    """Text as UTF-8. Raises InvalidOption for anything but text and bytes."""
+    """Encode text as UTF-8. Raises InvalidOption for anything but text and bytes."""
     if key is None or type(key) is bytes:
         return key
     if isinstance(key, str):
@@ -91,7 +92,8 @@ def encode_key(key: bytes | str | None) -> bytes | None:
 
 
 def check_details(headers: Headers | None, partition: int | None, timestamp_ms: int | None) -> None:
-    """Raises InvalidOption for what no batch can hold: it is made in the network's thread, long after `publish`."""
+    """Raise InvalidOption for values that a batch cannot hold. The batch is made in the network thread,
+    after `publish`."""
     if headers is not None:
         if not isinstance(headers, dict):
             raise InvalidOption(f"headers: a dict of text to text, not {type(headers).__name__}")
@@ -109,7 +111,7 @@ def _is_number(value: object) -> bool:
 
 
 def identify(headers: Headers | None, dedup_id: str) -> Headers:
-    """The headers of a record with an identity. Raises InvalidOption for one that is none."""
+    """Return the headers of a record with a dedup id. Raises InvalidOption for an invalid id."""
     check_text("dedup_id:", dedup_id)
     fault = dedup_id_fault(dedup_id)
     if fault is not None:
@@ -118,7 +120,7 @@ def identify(headers: Headers | None, dedup_id: str) -> Headers:
 
 
 def content_size_bytes(key: bytes | None, value: bytes | None, headers: Headers | None) -> int:
-    """What they take in a batch, as long as the headers are ASCII."""
+    """Return their size in a batch, as long as the headers are ASCII."""
     size_bytes = len(key or b"") + len(value or b"")
     if headers:
         size_bytes += sum(len(name) + len(text) + 6 for name, text in headers.items())
@@ -126,9 +128,9 @@ def content_size_bytes(key: bytes | None, value: bytes | None, headers: Headers 
 
 
 def decode_value(value: bytes | None, headers: Headers | None) -> Any:
-    """What was published: JSON decoded where the headers say so, bytes otherwise.
+    """Return the published value: JSON is decoded if the headers declare it, other values are bytes.
 
-    Raises msgspec.DecodeError when the headers say JSON and the value is not.
+    Raises msgspec.DecodeError when the headers declare JSON and the value is not JSON.
     """
     if value is None or not headers or headers.get(CONTENT_TYPE) != JSON:
         return value

@@ -1,6 +1,6 @@
-"""Dead letters for operators: read from a topic, counted by reason, selected. Impure only in asking the broker.
+"""Dead letters for operators: read from a topic, counted by reason, selected. Its only IO is requests to the broker.
 
-The format is `transport/dead_letters.py`. Messages without these headers, published by another program, are shown too.
+The format is `transport/dead_letters.py`. Messages without these headers, published by another program, are included.
 Called by redrive.py and the command line.
 """
 
@@ -36,10 +36,10 @@ class DeadLetter(DeadLetterHeaders, frozen=True, kw_only=True):
 
 
 class LetterFilter(Struct, frozen=True, kw_only=True):
-    """Which letters are meant; all conditions must hold."""
+    """Conditions that select letters; all of them must hold."""
 
     reason: str | None = None
-    """Found in the reason or in the exception's type, upper and lower case alike."""
+    """Text contained in the reason or in the exception's type, ignoring case."""
     group: str | None = None
     since_ms: int | None = None
     """Failed at this time or later."""
@@ -47,9 +47,9 @@ class LetterFilter(Struct, frozen=True, kw_only=True):
     """These partitions and offsets of the dead-letter topic."""
 
     def matches(self, letter: DeadLetter) -> bool:
-        told = f"{letter.reason}\n{letter.exception or ''}".lower()
+        text = f"{letter.reason}\n{letter.exception or ''}".lower()
         return (
-            (self.reason is None or self.reason.lower() in told)
+            (self.reason is None or self.reason.lower() in text)
             and (self.group is None or self.group == letter.group)
             and (self.since_ms is None or letter.failed_ms >= self.since_ms)
             and (self.positions is None or letter.position in self.positions)
@@ -57,7 +57,7 @@ class LetterFilter(Struct, frozen=True, kw_only=True):
 
 
 def letter_of(message: Message) -> DeadLetter:
-    """Decode a message of a dead-letter topic. A header that should be a number and is not counts as missing."""
+    """Decode a message of a dead-letter topic. A malformed number in a header counts as missing."""
     return DeadLetter(message=message, **asdict(decode(message.headers or {})))
 
 
@@ -67,14 +67,14 @@ def is_letter(message: Message) -> bool:
 
 
 def read_letters(client: Admin, topic: str) -> Iterator[DeadLetter]:
-    """Every letter that is there now, partition by partition."""
+    """Yield every letter that exists now, partition by partition."""
     for partition in range(len(client.describe_topic(topic).partitions)):
         for message in read_partition(client, topic, partition):
             yield letter_of(message)
 
 
 def read_partition(client: Admin, topic: str, partition: int, start: int = 0) -> Iterator[Message]:
-    """The messages from `start`, or the log's start if that is later, to what is its end now."""
+    """Yield the messages from `start`, or the log start if that is later, to the present log end."""
     end = client.list_offsets(topic, partition, isolation="read_committed").offset
     offset = max(start, client.list_offsets(topic, partition, "earliest").offset)
     while offset < end:
@@ -93,6 +93,7 @@ def read_partition(client: Admin, topic: str, partition: int, start: int = 0) ->
 
 
 def histogram(letters: Iterable[DeadLetter]) -> list[tuple[str, int]]:
-    """How often each reason is there, the most frequent first. Numbers in reasons are alike."""
+    """Count the letters of each reason, most frequent first. Reasons that differ only in numbers are
+    counted together."""
     counts = Counter(re.sub(r"\d+", "N", letter.reason) or "(none)" for letter in letters)
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))

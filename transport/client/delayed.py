@@ -1,7 +1,7 @@
-"""Messages that are to be delivered later: how the broker is asked to hold them back. Pure.
+"""Delayed messages: the requests that make the broker hold them until they are due. Pure.
 
-They go to the gateway in `publish` requests, under ids that this side makes, so a request may be repeated until it is
-answered. A delay is counted from the call of `publish`, whatever the clocks of the two machines say.
+They go to the gateway in `publish` requests, under ids made by the client, so a request may be retried until
+it has a reply. A delay counts from the call of `publish`, independent of the clocks of the two machines.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,11 +15,11 @@ from .asking import GATEWAY
 from .identified import Question, RequestKind
 
 ANY_PARTITION = -1
-"""Stands in a lane's place for: decided when the message is due."""
+"""Stands for the partition in a lane's key: decided when the message is due."""
 
 
 class Schedule(Struct, frozen=True):
-    """When a message is to be delivered, and what it is called until then; one of the times is None."""
+    """The delivery time of a message, and its id until then. One of the times is None."""
 
     scheduled_id: str
     deliver_at_ms: int | None
@@ -27,7 +27,10 @@ class Schedule(Struct, frozen=True):
 
 
 def delayed_dialog(record_of: Callable[[Any], PublishRecord]) -> RequestKind:
-    """`record_of(batch)` is a batch's one record without its time; a batch has a `schedule` and `created_ms`."""
+    """Return the kind for delayed messages.
+
+    `record_of(batch)` returns a batch's only record without its time. A batch has a `schedule` and `created_ms`.
+    """
 
     def question(tp: TopicPartition, batches: Sequence[Any], now: int) -> Question:
         topic, partition = tp

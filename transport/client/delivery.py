@@ -1,8 +1,9 @@
-"""A published message on its way: its record, the batch it is in, and what its publisher can ask about it.
+"""A published message on its way: its record, its batch, and the Delivery through which its publisher waits
+for it.
 
-Owns what a batch and a delivery are, and how one waits for them. `accumulator.py` fills, seals and finishes batches, and
-alone changes them; it says which thread may do what, and lends each batch its lock. Never talks to a socket. `Delivery`
-and `RecordMetadata` are what programs hold.
+Owns the state of a batch and of a delivery, and waiting for them. Only `accumulator.py` fills, seals and
+finishes batches; it defines the threads that may do so, and lends each batch its lock. Never talks to a socket.
+Programs use `Delivery` and `RecordMetadata`.
 """
 
 import logging
@@ -24,9 +25,9 @@ _log = logging.getLogger(__name__)
 
 
 class EncodedRecord(Struct, array_like=True, gc=False, eq=False):
-    """A record on its way, encoded as the batch format wants it.
+    """A record on its way, encoded for the batch format.
 
-    No tuple: the garbage collector counts those and looks through them, which costs a quarter of `publish`.
+    Not a tuple: the garbage collector tracks and scans tuples, which costs a quarter of `publish`.
     """
 
     key: bytes | None
@@ -36,15 +37,16 @@ class EncodedRecord(Struct, array_like=True, gc=False, eq=False):
 
 
 class RecordMetadata(NamedTuple):
-    """Where a message is. The offset is -1 when nobody was asked (acks = 0)."""
+    """The location of a message. The offset is -1 with acks = 0, where the broker does not reply."""
 
     topic: str
     partition: int
     offset: int
     duplicate: bool = False
-    """Its `dedup_id` was known: this is where the first of that name is, and nothing was written."""
+    """True if its `dedup_id` was known: this is the location of the first record with that id; nothing was
+    written."""
     scheduled_id: str | None = None
-    """Of a message that is to be delivered later: its name until then. Partition and offset are -1 yet."""
+    """The id of a delayed message until its delivery. Partition and offset are still -1."""
 
 
 class ProducerBatch:
@@ -66,7 +68,7 @@ class ProducerBatch:
         lock: threading.Lock,
         hasten: "Callable[[ProducerBatch], None]",
     ) -> None:
-        """`room` in bytes; records of `large_bytes` and more do not belong here."""
+        """Make an open batch with `room` bytes. Records of `large_bytes` and more go elsewhere."""
         self.topic = topic
         self.partition = partition
         self.records: list[EncodedRecord] = []
@@ -108,7 +110,7 @@ class ProducerBatch:
         return self.base_offset + self._positions[id(record)]
 
     def wait(self, timeout_s: float | None) -> bool:
-        """Until the batch is done; False when the time is over first. Whoever waits ends the batch's lingering."""
+        """Wait until the batch is done; False on timeout. A waiting thread ends the batch's lingering."""
         with self.lock:
             if self.is_done:
                 return True
@@ -129,14 +131,15 @@ class ProducerBatch:
                 self.gates.remove(gate)
 
     def max_timestamp_ms(self) -> int:
-        """Of a sealed batch. Times the producer did not get from outside never go back, so the last is the latest."""
+        """Return the latest timestamp of a sealed batch. The producer's own times never go back, so the
+        last is the latest."""
         if not self.has_own_times:
             return self.first_ms + self.records[-1].delta_ms
         return self.first_ms + max(record.delta_ms for record in self.records)
 
 
 class PartitionQueue:
-    """The batches of one partition that are not yet under way."""
+    """The batches of one partition that are not yet in flight."""
 
     __slots__ = ("key", "open", "sealed")
 
@@ -147,7 +150,7 @@ class PartitionQueue:
 
 
 class Delivery(Struct, gc=False, eq=False):
-    """What became of one published message."""
+    """The pending outcome of one published message."""
 
     batch: ProducerBatch
     record: EncodedRecord
@@ -156,7 +159,8 @@ class Delivery(Struct, gc=False, eq=False):
         return self.batch.is_done
 
     def result(self, timeout: float | None = None) -> RecordMetadata:
-        """Wait up to `timeout` seconds for the acknowledgement. Raises why the delivery failed, or TimedOut."""
+        """Wait up to `timeout` seconds for the acknowledgement. Raises the cause of a failed delivery, or
+        TimedOut."""
         error = self.exception(timeout)
         if error is not None:
             raise error
@@ -166,17 +170,17 @@ class Delivery(Struct, gc=False, eq=False):
         return RecordMetadata(batch.topic, batch.partition, batch.offset_of(self.record), batch.is_duplicate)
 
     def exception(self, timeout: float | None = None) -> Exception | None:
-        """Wait as `result` does; the reason of the failure, or None. Raises TimedOut."""
+        """Wait as `result` does. Return the cause of the failure, or None. Raises TimedOut."""
         if not self.batch.wait(wait_limit_s(timeout)):
             raise TimedOut(f"not acknowledged within {timeout} s; the delivery goes on")
         return self.batch.error
 
     def add_callback(self, callback: "Callable[[Delivery], object]") -> None:
-        """Call `callback(delivery)` when done: in the network thread, or here and now when it is already.
+        """Call `callback(delivery)` when done: in the network thread, or immediately if it is already done.
 
-        It must be quick and must not wait for the broker: there `result` and `client.publish` raise. Its message's batch
-        lingers no longer, as when somebody waits for it. What it raises is logged, wherever it runs; only
-        KeyboardInterrupt and SystemExit leave it, and only here and now.
+        The callback must be quick and must not wait for the broker: `result` and `client.publish` raise in it. The
+        message's batch stops lingering, as if a thread waited for it. Exceptions of the callback are logged in either
+        case; only KeyboardInterrupt and SystemExit propagate, and only from an immediate call.
         """
         batch = self.batch
         with batch.lock:
@@ -196,6 +200,7 @@ class Delivery(Struct, gc=False, eq=False):
 def call_back(callback: Callable[[Delivery], object], delivery: Delivery) -> None:
     try:
         callback(delivery)
-    except BaseException:  # noqa: BLE001 - the program's own code, of which nothing is known
-        # The network thread is everybody's: neither a fault nor sys.exit() of one callback may end it.
+    except BaseException:  # noqa: BLE001 - the program's own code, which may raise anything
+        # All producers and consumers share the network thread: neither a fault nor sys.exit() of one
+        # callback may end it.
         _log.exception("a delivery callback failed")

@@ -1,8 +1,8 @@
-"""Where topics and partitions are: the answers to `metadata`, and what the client found out by itself. Pure.
+"""The locations of topics and partitions: replies to `metadata`, and the client's own observations. Pure.
 
-The broker's directory has a version that grows with every change, and starts again with the broker (`instance_id`).
-A partition that failed to answer is held offline until the directory names another incarnation. If the directory insists
-on the same one, the fault was the connection's alone, and after SUSPICION_MS it is believed.
+The broker's directory has a version that grows with every change, and starts again with the broker (`instance_id`). A
+partition that failed to reply counts as offline until the directory names another incarnation. If the directory still
+names the same one, only the connection had failed, and after SUSPICION_MS the partition counts as online again.
 """
 
 from ..protocol.session import MetadataReply, PartitionMetadata, TopicMetadata
@@ -11,7 +11,7 @@ SUSPICION_MS = 500
 
 
 class Directory:
-    """The client's picture of the broker."""
+    """The client's view of the broker's directory."""
 
     def __init__(self) -> None:
         self.version: int | None = None
@@ -35,7 +35,7 @@ class Directory:
             self._unknown.add(name)
 
     def forget(self) -> None:
-        """The broker may be another one now, and its versions start again."""
+        """Discard everything: the broker may have been replaced, and its versions start again."""
         self.version = None
         self.instance_id = None
         self._topics.clear()
@@ -43,19 +43,19 @@ class Directory:
         self._suspects.clear()
 
     def expire_version(self) -> None:
-        """Ask for everything anew, and believe what is known until then."""
+        """Request everything again, and use the present entries until then."""
         self.version = None
 
     def suspect(self, topic: str, partition: int, incarnation: int, now: int) -> None:
-        """An incarnation was found dead, or the connection to it broke."""
+        """Suspect an incarnation that was found dead, or whose connection broke."""
         self._suspects[topic, partition, incarnation] = now + SUSPICION_MS
 
     def is_unknown(self, topic: str) -> bool:
-        """Whether the broker said that there is no such topic."""
+        """Return True if the broker replied that the topic does not exist."""
         return topic in self._unknown
 
     def topic_id(self, topic: str) -> str | None:
-        """What tells the topic from an earlier or a later one of its name."""
+        """Return the id that distinguishes the topic from others of the same name."""
         found = self._topics.get(topic)
         return found.topic_id if found is not None else None
 
@@ -82,7 +82,7 @@ class Directory:
         )
 
     def believed_at(self, topic: str, partition: int, now: int) -> int | None:
-        """When a suspected incarnation will be tried again; None when it is not under suspicion."""
+        """Return the time at which a suspected incarnation is retried; None if it is not suspected."""
         found = self.partition(topic, partition)
         if found is None:
             return None

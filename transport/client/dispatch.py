@@ -1,7 +1,7 @@
-"""What the network thread of a client does in a turn, but for waiting: events go to their owners, effects are performed.
+"""The work of a client's network thread in one turn, except waiting: hand events to owners, perform effects.
 
-Owns the exchange, the timers and the events that user threads have posted. Must never wait and never decide. `Network`
-runs it on its thread; the simulations of the tests run it on their simulated sockets.
+Owns the exchange, the timers and the events posted by user threads. Must never wait and never decide.
+`Network` runs it on its thread; the simulation tests run it on simulated sockets.
 """
 
 from collections import deque
@@ -50,29 +50,32 @@ class Dispatch:
         silence_ms: Callable[[str], int | None],
         resolve: Callable[[str], None],
     ) -> None:
-        """`is_here` says whether the broker with this run directory and instance runs on this machine, `silence_ms`
-        for how long no byte has come from an endpoint; `resolve` posts Resolved to the exchange, later."""
+        """Take the operations of the host as callbacks.
+
+        `is_here` returns True if the broker with this run directory and instance runs on this machine. `silence_ms`
+        returns the time since the last byte from an endpoint. `resolve` posts Resolved to the exchange later.
+        """
         self.timers = Timers()
         self.inbox: deque[tuple[Owner, Event]] = deque()
-        """Posted by any thread."""
+        """Events posted by any thread."""
         self._exchange = exchange
         self._socket = socket
         self._is_here = is_here
         self._silence_ms = silence_ms
         self._resolve = resolve
         self._arrived: deque[list[bytes]] = deque()
-        """Messages that were read when a connection went; they come before those in the socket."""
+        """Messages read when a connection was lost. They precede those still in the socket."""
 
     @property
     def is_busy(self) -> bool:
-        """Whether there is something to do that no socket tells of."""
+        """Return True if there is work that no socket announces."""
         return bool(self.inbox or self._arrived)
 
     def start(self, now: int) -> None:
         self._perform(self._exchange, self._exchange.start(now), now)
 
     def turn(self, now: int) -> None:
-        """What the socket has received, what users have posted, which timers are due."""
+        """Process the messages of the socket, the events posted by users, and the due timers."""
         self._receive(now)
         for _ in range(len(self.inbox)):
             owner, event = self.inbox.popleft()
@@ -88,18 +91,18 @@ class Dispatch:
         for _ in range(MAX_RECEIVED_A_TURN):
             if self._arrived:
                 frames = self._arrived.popleft()
-            elif int(self._socket.get(_EVENTS)) & _READABLE:  # to ask is cheaper than to be refused
+            elif int(self._socket.get(_EVENTS)) & _READABLE:  # a check is cheaper than a failed receive
                 frames = sockets.receive_frames(self._socket)
             else:
                 return
             try:
                 _, header, payload = split_envelope(frames[1:])
             except ProtocolError:
-                continue  # not an answer at all: nobody waits for it
+                continue  # not a reply at all: no request waits for it
             self.hand(self._exchange, Arrived(frames[0], header, payload), now)
 
     def _perform(self, owner: Owner, effects: list[Effect], now: int) -> None:
-        """Perform effects in order; those they lead to come after, not between."""
+        """Perform effects in order. Effects that follow from them are performed afterwards, not in between."""
         work: deque[tuple[Owner, Effect]] = deque([(owner, effect) for effect in effects])
         while work:
             owner, effect = work.popleft()

@@ -1,4 +1,4 @@
-"""What a client raises: PlanariaErrors; what the broker refused is a ProtocolError with its code. Pure."""
+"""The exceptions of a client, all PlanariaErrors. A refusal by the broker is a ProtocolError with its code. Pure."""
 
 import re
 from typing import Self
@@ -8,7 +8,7 @@ from ..protocol.errors import ErrorBody, ErrorCode, PlanariaError, ProtocolError
 
 
 class TimedOut(ProtocolError):
-    """No answer within the time given. Whether the request took effect is unknown."""
+    """No reply arrived within the timeout. It is unknown if the request took effect."""
 
     def __init__(self, message: str) -> None:
         super().__init__(ErrorCode.TIMED_OUT, message)
@@ -41,7 +41,7 @@ class Closed(PlanariaError):
 
 
 class Forked(PlanariaError):
-    """The object was made before `os.fork`, by the parent process; a child makes its own."""
+    """The object was made before `os.fork`, by the parent process. A child process must make its own."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(
@@ -50,22 +50,23 @@ class Forked(PlanariaError):
 
 
 class Backpressure(ProtocolError):
-    """A group is too far behind in the partition, and the producer is to raise rather than wait. Nothing was taken.
+    """A group lags too far behind in the partition, and the producer raises instead of waiting. Nothing was accepted.
 
-    `retry_after_ms` says when it is worth trying again.
+    `retry_after_ms` is the delay after which a retry is worthwhile.
     """
 
 
 class DeliveryError(ProtocolError):
-    """A message was not acknowledged, and is not sent again by itself."""
+    """A message was not acknowledged. The client does not send it again."""
 
 
 class DeliveryFailed(DeliveryError):
-    """A message is surely not in the log: it was refused, never sent, or its topic is gone. It may be published again."""
+    """A message is certainly not in the log: refused, never sent, or its topic was deleted. It may be
+    published again."""
 
 
 class DeliveryUncertain(DeliveryError):
-    """A message may or may not be in the log: attempts without an answer, and no way left to find out."""
+    """A message may or may not be in the log: attempts had no reply, and there is no way left to find out."""
 
 
 class ProducerFenced(ProtocolError):
@@ -73,11 +74,11 @@ class ProducerFenced(ProtocolError):
 
 
 class TransactionAborted(ProtocolError):
-    """The transaction was not committed, and nothing of it will be read: it failed on the way, or took too long."""
+    """The transaction was not committed and none of it will be read: it failed or timed out."""
 
 
 class TransactionUncertain(ProtocolError):
-    """No answer came to the end of a transaction: it may be committed. The next one begins once that is settled."""
+    """The end of a transaction had no reply: it may be committed. The next one begins once the outcome is settled."""
 
 
 class NoOffset(PlanariaError):
@@ -89,21 +90,21 @@ class OffsetOutOfRange(ProtocolError):
 
 
 class LogTruncated(ProtocolError):
-    """Records that were read have been lost since, and `auto_offset_reset` is "error".
+    """Records that were read have since been lost, and `auto_offset_reset` is "error".
 
-    From `next_offset` on the log holds other records; a seek there lets reading go on.
+    From `next_offset` on the log holds different records. Seek there to continue reading.
     """
 
 
 class TopicReplaced(ProtocolError):
-    """The topic was deleted and created again: the position or the offset belongs to the earlier one."""
+    """The topic was deleted and created again. The position or offset belongs to the earlier topic."""
 
 
 class CorruptData(PlanariaError):
-    """Data of a partition is damaged or gone. Nothing of the damaged batch was delivered.
+    """Data of a partition is damaged or missing. No record of the damaged batch was delivered.
 
-    `next_offset` is the first offset behind the damage, where a seek lets reading go on; None where the broker did not
-    name it, and the next batch has to be tried.
+    `next_offset` is the first offset after the damage: seek there to continue reading. It is None when the
+    broker did not name it; then each following offset has to be tried.
     """
 
     def __init__(
@@ -120,7 +121,7 @@ class CorruptData(PlanariaError):
 
 
 class CommitFailed(ProtocolError):
-    """The offsets were not committed: the member no longer holds the partitions."""
+    """The offsets were not committed: the member no longer owns the partitions."""
 
 
 class MemberFenced(ProtocolError):
@@ -151,7 +152,7 @@ def unknown_topic(topic: str) -> ErrorBody:
 
 
 def error_from(body: ErrorBody) -> ProtocolError:
-    """The exception that stands for an error on the wire."""
+    """Return the exception for an error on the wire."""
     if body.code == ErrorCode.TIMED_OUT:
         return TimedOut(body.message)
     return _BY_CODE.get(body.code, ProtocolError).from_body(body)

@@ -1,14 +1,16 @@
-"""The exchange: finds the peer for every ask, retries, gives up. Pure; every client has one, its network performs it.
+"""The exchange: finds the peer of every request, retries, and gives up. Pure. Every client has one; its
+network runs it.
 
-It keeps the promise made at `Ask`: exactly one Answered or Failed. Called by the network with what users ask and what the
-socket reports. Never touches a socket.
+It guarantees exactly one Answered or Failed for each Ask. Called by the network with the users' requests and
+the events of the socket. Never touches a socket.
 
-The way to the gateway, with its greeting, is in `gateway_link.py`; without a session nothing is sent to it.
+The connection to the gateway, with its greeting, is in `gateway_link.py`. Without a session nothing else is
+sent to it.
 
-Partitions, and others whose endpoint an ask comes with, are reached directly when the broker runs on this machine, and
-through the gateway otherwise. An ask to a partition that is offline, and any ask while there is no session, is held,
-not sent: so nothing waits in a socket for a peer it was not meant for. As long as something is held a `metadata` long
-poll is out, so what is held goes as soon as the directory changes.
+Partitions, and other actors whose endpoint a request names, are reached directly when the broker runs on this
+machine, and through the gateway otherwise. A request to an offline partition, and any request while there is
+no session, is held and not sent, so no message waits in a socket for the wrong peer. While requests are held,
+a `metadata` long poll is in flight, so they leave as soon as the directory changes.
 """
 
 from itertools import count
@@ -50,7 +52,7 @@ from .retry import Jitter, RetryPolicy
 LONG_POLL_MS = 20_000
 POLL_GRACE_MS = 5_000
 REFRESH_MS = 1_000
-"""How old the picture of the topics in use may become; a topic that grew is noticed by then."""
+"""Maximum age of the metadata of the topics in use. A topic that grew is noticed within this time."""
 
 _OFFLINE = frozenset({ErrorCode.PARTITION_OFFLINE, ErrorCode.ACTOR_UNAVAILABLE, ErrorCode.SHUTTING_DOWN})
 _POLL = "poll"
@@ -59,7 +61,7 @@ _BELIEVE = "believe"
 
 
 class Exchange:
-    """Asks in, outcomes out."""
+    """Turns requests into outcomes."""
 
     def __init__(
         self, endpoint: str, *, client_id: str, metadata_timeout_ms: int, retry: RetryPolicy, jitter: Jitter
@@ -79,7 +81,7 @@ class Exchange:
             endpoint, self._connections, self._attempts, client_id=client_id, retry=retry, jitter=jitter
         )
         self._lost: set[str] = set()
-        """Endpoints that asks came with, of incarnations that have gone."""
+        """Endpoints named by requests, of incarnations that have ended."""
         self._is_local: bool | None = None
         self._polls: dict[int, int | None] = {}
 
@@ -100,7 +102,7 @@ class Exchange:
                 if connection is None or (is_refused and is_gateway and self._link.is_dialled_by_zeromq):
                     return []
                 if is_refused:
-                    connection.hand_back()  # there has been no connection: nothing has left
+                    connection.hand_back()  # the connection was never established: no request has left
                 return self._on_lost(connection, now)
             case Undeliverable():
                 return self._on_undeliverable(event, now)
@@ -154,7 +156,7 @@ class Exchange:
     def _on_hello(self, reply: Any, now: int) -> list[Effect]:
         if isinstance(reply, ErrorBody):
             if reply.retriable:
-                return []  # the timer of the greeting goes on, and makes the connection anew
+                return []  # the timer of the greeting is running and makes a new connection
             failed = [
                 self._finish(pending, Failed(pending.ask.key, reply))
                 for pending in list(self._pending.values())
@@ -170,7 +172,7 @@ class Exchange:
         return effects + self._ask_metadata(now) + self._release(now)
 
     def _on_lost(self, connection: Connection, now: int) -> list[Effect]:
-        """A connection broke: what was in flight on it has no answer."""
+        """Handle a broken connection: the requests in flight on it have no reply."""
         self._connections.drop(connection)
         effects: list[Effect] = [Disconnect(connection.route, connection.endpoint)]
         if connection is self._link.connection:
@@ -222,7 +224,7 @@ class Exchange:
         return self._on_deadline(pending) if pending.connection is None else []
 
     def _dispatch(self, pending: InFlightRequest, now: int) -> list[Effect]:
-        """Send it, or hold it until it can be sent."""
+        """Send the request, or hold it until it can be sent."""
         connection, effects = self._connection_for(pending, now)
         if connection is None:
             self._held[pending.serial] = pending
@@ -233,7 +235,7 @@ class Exchange:
         if connection is self._link.connection:
             request = structs.replace(request, id=pending.attempt, greeted=True)
         elif isinstance(request, Produce | Fetch):
-            # A partition takes no greeting.
+            # Partitions need no greeting.
             request = structs.replace(request, id=pending.attempt, client_id=self._client_id)
         else:
             request = structs.replace(request, id=pending.attempt)
@@ -276,7 +278,7 @@ class Exchange:
         return connection, [Connect(connection.route, connection.endpoint)]
 
     def _watch_unknown(self, pending: InFlightRequest, now: int) -> list[Effect]:
-        """The broker knows no such topic or partition: believe it after a while, for it may just have been created."""
+        """Handle an unknown topic or partition: fail only after a while, because it may just have been created."""
         assert pending.partition is not None
         topic = pending.partition[0]
         is_known = self.directory.is_unknown(topic) or self.directory.partition_count(topic) is not None
@@ -302,7 +304,7 @@ class Exchange:
         return self._finish(pending, Failed(pending.ask.key, error))
 
     def _release(self, now: int) -> list[Effect]:
-        """Whatever was held may look again."""
+        """Dispatch all held requests again."""
         effects: list[Effect] = []
         for pending in list(self._held.values()):
             effects += self._dispatch(pending, now)
@@ -315,7 +317,7 @@ class Exchange:
             found = self.directory.partition(*pending.partition)
             if found is not None and not at_once:
                 self.directory.suspect(*pending.partition, found.incarnation, now)
-        # When to ask again for backpressure is for those to say who hold what is refused.
+        # The owner of the refused request decides when to retry after backpressure.
         is_held = error.code == ErrorCode.BACKPRESSURE
         if not pending.ask.is_retried or not error.retriable or is_held or pending.is_impatient:
             return self._finish(pending, Failed(pending.ask.key, error))
@@ -365,7 +367,7 @@ class Exchange:
         return [*effects, CancelTimers(owner)]
 
     def _cancel(self, pending: InFlightRequest) -> list[Effect]:
-        """Tell whoever is asked that nobody waits, so that nothing is kept or locked for this client."""
+        """Notify the receiver that the request was withdrawn, so that it keeps and locks nothing for this client."""
         if pending.connection is None or pending.attempt not in pending.connection.in_flight:
             return []
         return [Send(pending.connection.route, 0, Cancel(request_id=pending.attempt))]
@@ -376,7 +378,7 @@ class Exchange:
         attempt = id_of(event.header)
         connection = self._connections.on_route(event.route)
         if connection is None or not isinstance(attempt, int) or attempt not in connection.in_flight:
-            return []  # an answer that nobody waits for any more
+            return []  # no request waits for this reply any more
         pending = connection.in_flight.pop(attempt)
         if attempt == self._link.hello_attempt:
             return self._on_hello(_decode(event.header, HelloReply), now)
@@ -390,7 +392,7 @@ class Exchange:
         return self._finish(pending, Answered(pending.ask.key, reply, event.payload))
 
     def _greeting_for(self, reply: Any) -> list[Effect]:
-        """What a refusal asks for before the next attempt."""
+        """Return the greeting that a refusal demands before the next attempt."""
         is_required = isinstance(reply, ErrorBody) and reply.code == ErrorCode.HELLO_REQUIRED
         return self._link.greet_again() if is_required else []
 
@@ -403,7 +405,8 @@ class Exchange:
         return self._ask_metadata(now)
 
     def _ask_metadata(self, now: int, after_version: int | None = None) -> list[Effect]:
-        """Ask where the topics of interest are; with `after_version`, once that has changed."""
+        """Request the endpoints of the topics of interest; with `after_version`, as a long poll for a
+        later version."""
         gateway, session = self._link.connection, self._link.session
         if gateway is None or session is None or not self._interest:
             return []
@@ -424,7 +427,7 @@ class Exchange:
         ]
 
     def _poll(self, now: int) -> list[Effect]:
-        """Keep exactly one long poll out while a partition is waited for."""
+        """Keep exactly one long poll in flight while requests wait for a partition."""
         is_needed = any(pending.partition is not None for pending in self._held.values())
         if not is_needed or self._polls or self.directory.version is None:
             return []
@@ -461,7 +464,7 @@ class Exchange:
 
 
 def _decode(header: bytes, reply_type: type[Reply]) -> Any:
-    """The reply or the refusal; a reply that cannot be read counts as one."""
+    """Return the reply or the refusal. A malformed reply counts as a refusal."""
     try:
         return decode_reply(header, reply_type)
     except ProtocolError as error:

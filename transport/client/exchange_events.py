@@ -1,9 +1,9 @@
-"""What the exchange and its network say to each other: events in, effects out. Structs only, no behaviour.
+"""Messages between the exchange and its network: events in, effects out. Structs only, no behaviour.
 
 event            from                              effect              performed by
-Submitted        whoever asks                      Send                the socket
+Submitted        an owner                          Send                the socket
 Withdrawn        an owner that is closed           Connect, Disconnect the socket
-Wanted           whoever needs to know a topic     Deliver             the owner's machine, or the thread that waits
+Wanted           a user of a topic                 Deliver             the owner's machine, or the thread that waits
 Arrived          the socket                        CheckLocality       a look at the broker's run directory
 Disconnected     the socket's monitor              CheckSilence        a look at the connection's statistics
 Undeliverable    a Send that failed
@@ -19,26 +19,26 @@ from .asking import Ask, Event, Owner, Payload
 
 
 class Submitted(Struct, frozen=True, gc=False):
-    """Somebody asks."""
+    """Submit a request."""
 
     owner: Owner
     ask: Ask
 
 
 class Withdrawn(Struct, frozen=True):
-    """An owner is gone: its asks need no outcome."""
+    """Withdraw all requests of an owner that is gone: they need no outcome."""
 
     owner: Owner
 
 
 class Wanted(Struct, frozen=True):
-    """Somebody wants to know about a topic; the directory will."""
+    """Keep the metadata of a topic in the directory."""
 
     topic: str
 
 
 class Arrived(Struct, frozen=True, gc=False):
-    """A message came in."""
+    """A message was received."""
 
     route: bytes
     header: bytes
@@ -46,7 +46,7 @@ class Arrived(Struct, frozen=True, gc=False):
 
 
 class Disconnected(Struct, frozen=True):
-    """The socket lost a connection, or (`is_refused`) found nobody to connect to and will try again by itself."""
+    """The socket lost a connection, or (`is_refused`) failed to connect and will retry automatically."""
 
     endpoint: str
     is_refused: bool = False
@@ -66,7 +66,7 @@ class LocalityKnown(Struct, frozen=True):
 
 
 class Resolved(Struct, frozen=True):
-    """What the endpoint's host is called in numbers, or why that cannot be told."""
+    """The numeric addresses of the endpoint's host, or the reason why the lookup failed."""
 
     endpoints: tuple[str, ...] = ()
     fault: str = ""
@@ -95,7 +95,7 @@ class Send(Struct, frozen=True, gc=False):
 
 
 class Deliver(Struct, frozen=True, gc=False):
-    """Hand the owner its Answered or Failed."""
+    """Deliver Answered or Failed to the owner."""
 
     owner: Owner
     event: Event
@@ -108,19 +108,19 @@ class CancelTimers(Struct, frozen=True):
 
 
 class CheckLocality(Struct, frozen=True):
-    """Find out whether the file `instance` in this directory holds this id; answer with LocalityKnown."""
+    """Check that the file `instance` in this directory holds this id. Results in LocalityKnown."""
 
     run_directory: str
     instance_id: str
 
 
 class CheckSilence(Struct, frozen=True):
-    """Find out for how long no byte has come by a connection; answer with SilenceMeasured if that can be told."""
+    """Measure the time since the last byte on a connection. Results in SilenceMeasured where that is available."""
 
     endpoint: str
 
 
 class Resolve(Struct, frozen=True):
-    """Look up the host of an endpoint; answer with Resolved, however long that takes."""
+    """Look up the host of an endpoint. Results in Resolved, however long the lookup takes."""
 
     endpoint: str

@@ -1,9 +1,10 @@
-"""What happens to producers and share consumers that a program leaves open at its end.
+"""Flush the producers and share consumers that a program leaves open at its exit.
 
-Producers are flushed, within a bound, with a warning; share consumers send their acknowledgements and give back the rest.
+Producers are flushed with a warning, within a time limit. Share consumers send their acknowledgements and
+release their other records.
 
-Registered with `atexit`, which runs while the network threads (daemons) still live. Called by the client that makes
-them. Programs that are killed, or that end by `os._exit`, get no farewell.
+Registered with `atexit`, which runs while the network threads (daemons) still run. Called by the client that
+makes the producers and consumers. A program that is killed, or ends by `os._exit`, flushes nothing.
 """
 
 import atexit
@@ -14,7 +15,7 @@ from typing import Protocol
 from .errors import TimedOut
 
 EXIT_FLUSH_S = 5.0
-"""How long the end of the interpreter waits for all producers together."""
+"""Time limit at interpreter exit, for all producers together."""
 _deadline: float | None = None
 _log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ class Flushable(Leaves, Protocol):
 
 
 def at_exit(item: Leaves) -> None:
-    """Have it flushed at the end of the interpreter, before whatever was registered earlier: its broker above all."""
+    """Register for a flush at interpreter exit, before objects registered earlier, such as its broker."""
     atexit.register(item.flush_at_exit)
 
 
@@ -37,7 +38,7 @@ def not_at_exit(item: Leaves) -> None:
 
 
 def flush_with_warning(producer: Flushable, count: int) -> None:
-    """`count` messages are not acknowledged, and the program ends."""
+    """Flush `count` unacknowledged messages at the program's exit."""
     global _deadline
     _deadline = _deadline or monotonic() + EXIT_FLUSH_S
     _log.warning(

@@ -1,17 +1,17 @@
-"""What a consumer reads ahead: where a partition starts, one fetch under way each, a bound on the buffers. Pure.
+"""Read ahead for a consumer: locate starts, keep one fetch per partition in flight, bound the buffers. Pure.
 
-Lives on the network thread; the program's thread takes Chunks and says what it consumed. A partition is followed under
-an epoch: every start, seek or stop ends the epoch before, and whatever belongs to an older epoch is dropped.
+Lives on the network thread; the program's thread takes Chunks and reports consumption. A partition is followed under
+an epoch: every start, seek or stop ends the previous epoch, and replies of an older epoch are dropped.
 
     state of a partition    meaning                                     left by
-    locating                the committed or the reset offset is asked  its answer -> following
-    following               one fetch is out, unless buffers are full   OFFSET_OUT_OF_RANGE -> locating; LOG_TRUNCATED ->
+    locating                the start offset has been requested         its reply -> following
+    following               one fetch in flight, unless buffers full   OFFSET_OUT_OF_RANGE -> locating; LOG_TRUNCATED ->
                                                                         following, elsewhere; refusal -> halted
     halted                  an error was reported                       a start at an offset -> following
 
 A position belongs to one topic: each fetch after the first names its id. When the topic has been deleted and created
 again (UNKNOWN_TOPIC_ID), the position is void. A member waits for the coordinator, which assigns the new partition; any
-other consumer is located anew: where the group has committed in the new topic, otherwise at its beginning.
+other consumer is located again: at the group's committed offset in the new topic, otherwise at its beginning.
 """
 
 from itertools import count
@@ -30,7 +30,7 @@ UNKNOWN_TOPIC_PAUSE_MS = 500
 
 
 class StartFetching(Struct, frozen=True):
-    """Follow partitions from an offset; None: from the committed one, or what `auto_offset_reset` says."""
+    """Follow partitions from an offset; None: from the committed offset, or as `auto_offset_reset` says."""
 
     starts: dict[TopicPartition, tuple[int, int | None]]
     """Epoch and offset."""
@@ -46,7 +46,7 @@ class SetPaused(Struct, frozen=True):
 
 
 class Consumed(Struct, frozen=True):
-    """The program has taken a chunk: there is room again."""
+    """The program has taken a chunk: there is room for more."""
 
     tp: TopicPartition
     epoch: int
@@ -54,14 +54,14 @@ class Consumed(Struct, frozen=True):
 
 
 class GaveUp(Struct, frozen=True):
-    """The program cannot read on: what was fetched is damaged. Nothing more is fetched until a start at an offset."""
+    """The program cannot continue: fetched data is damaged. Nothing more is fetched until a start at an offset."""
 
     tp: TopicPartition
     epoch: int
 
 
 class Located(Struct, frozen=True):
-    """Where a partition starts, or goes on after its position was void, and what the position belongs to."""
+    """The start of a partition, or the new position after the earlier one became void, with its origin."""
 
     tp: TopicPartition
     epoch: int
@@ -69,11 +69,11 @@ class Located(Struct, frozen=True):
     topic_id: str | None = None
     """None: not known before the first chunk."""
     reset_epoch: int | None = None
-    """The group's for this partition; None when the position is not the group's."""
+    """The group's reset epoch for this partition; None when the position is not the group's."""
     leader_epoch: int | None = None
-    """Of the partition's start that the position was read from, as far as it is known."""
+    """Leader epoch under which the position was read, if known."""
     lost_from: int | None = None
-    """The position before, when the log was cut below it."""
+    """The previous position, when the log was truncated below it."""
 
 
 class Chunk(Struct, frozen=True):
@@ -85,14 +85,14 @@ class Chunk(Struct, frozen=True):
     size_bytes: int
     next_offset: int
     aborted: frozenset[tuple[int, int]] = frozenset()
-    """Producer ids and epochs of the transactions in it that were aborted."""
+    """Producer ids and epochs of the aborted transactions in it."""
     topic_id: str | None = None
     leader_epoch: int | None = None
-    """Of the partition's start that it was read from."""
+    """Leader epoch under which the chunk was read."""
 
 
 class Trouble(Struct, frozen=True):
-    """A partition cannot be read on, until the program seeks. `offset` is -1 when there is none."""
+    """A partition cannot be read until the program seeks. `offset` is -1 if there is none."""
 
     tp: TopicPartition
     epoch: int
@@ -104,20 +104,20 @@ class _Follower(Struct, eq=False):
     epoch: int
     offset: int | None
     is_busy: bool = False
-    """A question about this partition is out."""
+    """True while a request about this partition is in flight."""
     is_halted: bool = False
     buffered_bytes: int = 0
     topic_id: str | None = None
-    """Which topic of this name the offset belongs to, once that is known."""
+    """Id of the topic that the offset belongs to, once known."""
     reset_epoch: int | None = None
     leader_epoch: int | None = None
-    """Of the partition's start that the offset was read from: the next one compares."""
+    """Leader epoch under which the offset was read. The next fetch sends it for comparison."""
     is_older: bool = False
-    """Than its topic, which was created again: all that is in there came since, and is read."""
+    """True if it precedes its topic, which was created again: all its records are newer, so all are read."""
 
 
 class Fetching:
-    """Keeps every followed partition one fetch ahead of the program."""
+    """Keep every followed partition one fetch ahead of the program."""
 
     def __init__(
         self,
@@ -195,14 +195,14 @@ class Fetching:
         follower = self._followers.get(tp)
         return follower if follower is not None and follower.epoch == epoch else None
 
-    # Where to start.
+    # Locating the start.
 
     def _on_start(self, starts: dict[TopicPartition, tuple[int, int | None]]) -> list[Effect]:
         effects: list[Effect] = []
         unlocated: dict[TopicPartition, int] = {}
         for tp, (epoch, offset) in starts.items():
             before = self._followers.get(tp)
-            # Where a program seeks is its own decision: only a member's position stays the group's.
+            # A seek is the program's own decision: only a member's position remains the group's.
             reset_epoch = before.reset_epoch if before is not None and self._is_member else None
             self._followers[tp] = _Follower(epoch, offset, reset_epoch=reset_epoch)
             if offset is None:
@@ -326,9 +326,9 @@ class Fetching:
             follower.leader_epoch = reply.leader_epoch
         size_bytes = sum(len(frame) for frame in frames)
         follower.buffered_bytes += size_bytes
-        # The next fetch goes out before the program hears of this chunk: it decodes while the broker reads.
+        # The next fetch leaves before the program receives this chunk: it decodes while the broker reads.
         effects = self._fetch(tp, follower)
-        if frames or has_moved:  # compaction may have left nothing of a stretch: the position passes it
+        if frames or has_moved:  # compaction may have removed all records of a range: the position skips it
             aborted = () if reply.aborted is UNSET else reply.aborted
             left_out = frozenset((each.producer_id, each.producer_epoch) for each in aborted)
             effects.append(
@@ -354,20 +354,21 @@ class Fetching:
         if error.retriable:
             return self._resume(tp, follower)
         if error.code == ErrorCode.OFFSET_OUT_OF_RANGE and kind == "fetch" and self._reset != "error":
-            is_beginning = follower.offset == 0  # of which retention has left less
+            is_beginning = follower.offset == 0  # retention has deleted records since
             follower.offset = None
             return self._ask_reset(tp, epoch, "earliest" if is_beginning else self._reset)
         if error.code == ErrorCode.LOG_TRUNCATED and kind == "fetch" and self._reset != "error":
             return self._on_truncated(tp, follower, error)
         if self._is_member and error.code in (ErrorCode.UNKNOWN_TOPIC, ErrorCode.UNKNOWN_PARTITION):
-            # The topic is gone and the coordinator will take the partition away; until then there is nothing to do.
+            # The topic is gone and the coordinator will revoke the partition. There is nothing to do
+            # until then.
             return [SetTimer(("again", tp, epoch), now + UNKNOWN_TOPIC_PAUSE_MS)]
         if error.code == ErrorCode.UNKNOWN_TOPIC_ID:
             return self._on_replaced(tp, follower, error, now)
         return self._halt(tp, epoch, error)
 
     def _on_truncated(self, tp: TopicPartition, follower: _Follower, error: ErrorBody) -> list[Effect]:
-        """What was read has been lost: go on with what took its place, as Kafka's consumers do (KIP-320)."""
+        """Handle lost records: continue with the records that replaced them, as Kafka's consumers do (KIP-320)."""
         assert error.next_offset is not UNSET
         lost_from, follower.leader_epoch = follower.offset, None
         return self._on_located(tp, follower, error.next_offset, lost_from)
@@ -375,10 +376,10 @@ class Fetching:
     def _on_replaced(
         self, tp: TopicPartition, follower: _Follower, error: ErrorBody, now: int
     ) -> list[Effect]:
-        """The position is of an earlier topic of this name, and void."""
+        """Handle a void position: it belongs to an earlier topic of this name."""
         again = SetTimer(("again", tp, follower.epoch), now + UNKNOWN_TOPIC_PAUSE_MS)
         if self._is_member:
-            return [again]  # the coordinator takes the partition away, and assigns that of the new topic
+            return [again]  # the coordinator revokes the partition, and assigns that of the new topic
         if self._reset == "error":
             return self._halt(tp, follower.epoch, error)
         follower.offset = follower.topic_id = None
@@ -386,7 +387,7 @@ class Fetching:
         follower.is_older = True
         if self._group is None:
             return self._ask_reset(tp, follower.epoch)
-        return [again]  # until the group's coordinator has heard of it too
+        return [again]  # until the group's coordinator knows the new topic too
 
     def _resume(self, tp: TopicPartition, follower: _Follower) -> list[Effect]:
         follower.is_busy = False

@@ -1,7 +1,7 @@
-"""What a user's thread waits at until the network thread lets it pass. Called by whatever has a `wait`.
+"""A gate at which a user's thread waits until the network thread opens it. Called by every blocking `wait`.
 
-A lock that is held from the start: to wait is to acquire it, to open it is to release it. A `threading.Event` does the
-same for many threads with three locks and a queue, and takes 10 us more from one thread to the other; this is for one.
+It is a lock that is held from the start: waiting acquires it, opening releases it. A `threading.Event` does the same
+for many threads with three locks and a queue, and takes 10 us more to wake a thread; a gate serves one thread.
 """
 
 import threading
@@ -12,7 +12,7 @@ _here = threading.local()
 
 
 def forbid_waiting() -> None:
-    """The calling thread is the one that opens gates: whoever waits in it would wait for ever."""
+    """Refuse waiting in the calling thread: it opens the gates, so a wait in it would never end."""
     _here.is_opener = True
 
 
@@ -21,7 +21,7 @@ def may_wait() -> bool:
 
 
 class Gate:
-    """Shut until `open` is called, once; passed by one thread. Ctrl-C at any point leaves nobody else waiting."""
+    """Shut until `open` is called, once. Passed by one thread. Ctrl-C at any point leaves no other thread waiting."""
 
     __slots__ = ("_lock",)
 
@@ -33,7 +33,7 @@ class Gate:
         self._lock.release()
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Whether it was opened within `timeout_s` seconds (None: however long it takes).
+        """Return True if the gate was opened within `timeout_s` seconds (None: no limit).
 
         Raises PlanariaError in the thread that opens gates.
         """

@@ -3,13 +3,13 @@
     state        meaning                                       left by
     resolving    the host's name is being looked up            addresses -> greeting; none -> pausing
     pausing      no address led to a broker                    time -> resolving
-    greeting     `hello` is sent, nothing else goes out        its reply -> open; refused or silent -> greeting at the
+    greeting     `hello` is sent, nothing else                its reply -> open; refused or silent -> greeting at the
                                                                next address, pausing after the last one
-    open         asks go to the gateway                        connection lost -> resolving
+    open         requests go to the gateway                    connection lost -> resolving
 
-A name is looked up anew for each reconnection, so a broker that has moved is found. A host given as an address is not
-looked up, and while nothing listens there ZeroMQ itself dials it again. Called by the exchange alone, which knows what
-was in flight on a connection that is lost.
+A name is looked up again for each reconnection, so a broker that has moved is found. A host given as an address is not
+looked up, and while nothing listens there ZeroMQ itself dials it again. Called by the exchange alone, which knows the
+requests in flight on a lost connection.
 """
 
 from collections.abc import Iterator
@@ -23,13 +23,13 @@ from .exchange_events import Connect, Resolve, Resolved, Send
 from .retry import Jitter, RetryPolicy
 
 HELLO_TIMEOUT_MS = 5_000
-"""A connection that does not answer a greeting for so long is made anew."""
+"""A connection that does not reply to a greeting within this time is replaced."""
 
 SILENCE_MS = 4_000
-"""A connection is silent when it has carried no byte for so long, although it pings."""
+"""A connection is silent when it has carried no byte for this long, although it pings."""
 SILENT_LOOKS = 3
-"""A connection that is found silent so often in a row is made anew. Once is not enough: when the process itself was
-suspended, its pings have paused as well."""
+"""Number of consecutive silent checks after which a connection is replaced. One is not enough: after the
+process itself was suspended, its pings have paused as well."""
 
 HELLO = "hello"
 DIAL = "dial"
@@ -47,9 +47,9 @@ class GatewayLink:
         jitter: Jitter,
     ) -> None:
         self.connection: Connection | None = None
-        """None while the name is looked up, and between two rounds of attempts."""
+        """None during the lookup of the name, and between two rounds of attempts."""
         self.session: HelloReply | None = None
-        """None while nothing but the greeting may go out."""
+        """None while only the greeting may be sent."""
         self.hello_attempt = 0
         self._endpoint = endpoint
         self._client_id = client_id
@@ -59,23 +59,23 @@ class GatewayLink:
         self._jitter = jitter
         self._fixed = numeric_endpoint(endpoint)
         self._addresses: list[str] = []
-        """Those that are still to be tried."""
+        """Addresses not yet tried."""
         self._rounds = count(1)
         self._detail = ""
         self._silent_looks = 0
 
     @property
     def is_dialled_by_zeromq(self) -> bool:
-        """Whether a refused connection is tried again without the exchange, since there is no other address."""
+        """Return True if ZeroMQ retries a refused connection itself, because there is no other address."""
         return self._fixed is not None
 
     @property
     def absence(self) -> str:
-        """Why nothing can be asked, in words."""
+        """The reason why no request can be sent, as a phrase for messages."""
         return f"no broker answers at {self._endpoint}{self._detail}"
 
     def dial(self, now: int) -> list[Effect]:
-        """Begin, or begin anew: the connection is lost, or none of the addresses was good."""
+        """Begin, or begin again after a lost connection or after every address failed."""
         if self._fixed is not None:
             return self._greet(self._fixed, now)
         if self._addresses and self.session is None:
@@ -96,12 +96,12 @@ class GatewayLink:
         return self._greet(self._addresses.pop(0), now)
 
     def is_dead(self, silence_ms: int) -> bool:
-        """Whether the connection, looked at every second or so, carries nothing any more."""
+        """Return True if the connection, checked about every second, no longer carries any bytes."""
         self._silent_looks = self._silent_looks + 1 if silence_ms >= SILENCE_MS else 0
         return self._silent_looks >= SILENT_LOOKS
 
     def greet_again(self) -> list[Effect]:
-        """The gateway does not know this connection: say once more who asks, unless that is on its way."""
+        """Send the greeting again, unless it is in flight: the gateway does not know this connection."""
         if self.connection is None or self.hello_attempt in self.connection.in_flight:
             return []
         return [self._hello(self.connection)]

@@ -1,7 +1,7 @@
-"""Partitions that refuse for backpressure, as the publishers of a producer meet them. Pure.
+"""Partitions that refuse for backpressure, and the effect on the publishers of a producer. Pure.
 
-A patient publisher waits for room, and time in which a partition is held does not count; an impatient one is refused.
-Called by accumulator.py, under its lock.
+A patient publisher waits for room, and the time in which a partition is held does not count. Any other
+publisher gets an error. Called by accumulator.py, under its lock.
 """
 
 from ..addresses import TopicPartition
@@ -13,9 +13,9 @@ class HeldPartitions:
     def __init__(self, *, is_patient: bool) -> None:
         self.is_patient = is_patient
         self.excused_s = 0.0
-        """The time up to which no wait for room counts."""
+        """The time up to which waiting for room does not count."""
         self._held: dict[TopicPartition, ErrorBody] = {}
-        """What each said last."""
+        """The last refusal of each."""
 
     def __contains__(self, tp: TopicPartition) -> bool:
         return tp in self._held
@@ -29,6 +29,6 @@ class HeldPartitions:
         self._held.pop(tp, None)
 
     def check(self, tp: TopicPartition) -> None:
-        """Raises Backpressure for an impatient publisher."""
+        """Raise Backpressure for a publisher that does not wait."""
         if not self.is_patient and tp in self._held:
             raise Backpressure.from_body(self._held[tp])

@@ -1,11 +1,11 @@
-"""Records with a name on their way: by lane in order, several in a request, one request at a time. Pure.
+"""Records with a dedup id: sent by lane in order, several in a request, one request at a time. Pure.
 
-Lanes are partitions, for records with an identity; what a lane is asked and what its answer says is the dialog's
-business (`delayed.py` has another one). The name makes repeats harmless, so a request is repeated until it is answered
-or the time of its oldest record is over; and so is every record of it whose own answer says that it may pass later. A
-partition that refuses for backpressure is left alone for as long as it asks, and then tried with a single record. No
-producer id is involved: the partition may recognise one batch of a request and write the next, which a sequence could
-not tell from a gap. Called by the producer's half on the network thread.
+Lanes are partitions. The request kind makes the requests of a lane and reads its replies (`delayed.py` has
+another kind). The dedup id makes retries harmless, so a request is retried until it has a reply or the time
+of its oldest record is over. Each record that was refused with a retriable error is retried likewise. A
+partition that refuses for backpressure is left alone for the time it names, and then probed with a single
+record. No producer id is involved: the partition may recognise one batch of a request and write the next,
+which sequence numbers could not distinguish from a gap. Called by the producer's half on the network thread.
 """
 
 from collections import deque
@@ -25,11 +25,11 @@ from .producing import LaneFreed, LaneHeld, Outcome
 REQUEST_BATCHES = 128
 REQUEST_BYTES = 4 * 1024 * 1024
 AGAIN_MS = 20
-"""How long a lane waits before it repeats what was refused one by one."""
+"""Pause of a lane before it retries records that were refused individually."""
 
 
 class Question(NamedTuple):
-    """How some batches of a lane are asked for."""
+    """The request for some batches of a lane."""
 
     address: str
     request: Request
@@ -38,7 +38,7 @@ class Question(NamedTuple):
 
 
 class RequestKind(NamedTuple):
-    """What lanes of one kind say: `question(lane, batches, now)`, and of each batch `results(reply)`.
+    """The requests and replies of one kind of lane: `question(lane, batches, now)`, and per batch `results(reply)`.
 
     `name` is the first part of the machine's keys.
     """
@@ -49,7 +49,7 @@ class RequestKind(NamedTuple):
 
 
 def identified_dialog(acks: Acks, frame_of: Callable[[Any], bytes]) -> RequestKind:
-    """`frame_of(batch)` is a batch's bytes."""
+    """Return the kind for records with a dedup id. `frame_of(batch)` returns a batch's bytes."""
 
     def question(tp: TopicPartition, batches: Sequence[Any], _: int) -> Question:
         topic, partition = tp
@@ -64,7 +64,7 @@ def identified_dialog(acks: Acks, frame_of: Callable[[Any], bytes]) -> RequestKi
 
 
 class Identified:
-    """A batch has `size_bytes` and `created_ms`."""
+    """Deliver batches, each with `size_bytes` and `created_ms`, in order within a lane."""
 
     def __init__(
         self,
@@ -79,21 +79,21 @@ class Identified:
         self._delivery_timeout_ms = delivery_timeout_ms
         self._request_timeout_ms = request_timeout_ms
         self._is_patient = is_patient
-        """Whether time in which a partition refuses for backpressure counts for no record."""
+        """True if the time of refusal for backpressure does not count against the delivery timeout."""
         self._held: set[TopicPartition] = set()
-        """Partitions that refuse, from the refusal to the next answer."""
+        """Partitions that refuse, from the refusal to the next success."""
         self._paused: set[TopicPartition] = set()
-        """Those of them that are left alone for now."""
+        """Refusing partitions whose pause is not over."""
         self._stopped_clock_ms: dict[TopicPartition, int] = {}
         self._waiting: dict[TopicPartition, deque[Any]] = {}
         self._under_way: dict[TopicPartition, list[Any]] = {}
         self._receipts: dict[TopicPartition, Receipt] = {}
-        """Of the requests under way."""
+        """Receipts of the requests in flight."""
         self._doubtful: set[int] = set()
-        """By `id`, batches that were in a request which left and was not answered."""
+        """Batches, by `id`, of requests that were sent and had no reply."""
 
     def put(self, key: TopicPartition, batch: Any, now: int) -> list[Effect]:
-        """One more record of a partition."""
+        """Queue one more record of a partition."""
         self._waiting.setdefault(key, deque()).append(batch)
         return self._send(key, now)
 
@@ -119,7 +119,7 @@ class Identified:
         return effects + self._send(key, now)
 
     def _hold(self, key: TopicPartition, batches: list[Any], error: ErrorBody, now: int) -> list[Effect]:
-        """Nothing of them was written: they wait before all others."""
+        """Put the refused batches, none of which was written, before all others, and pause."""
         self._waiting.setdefault(key, deque()).extendleft(reversed(batches))
         self._held.add(key)
         self._paused.add(key)
@@ -128,7 +128,7 @@ class Identified:
         return [LaneHeld(key, error), SetTimer((self.name, key), now + _wait_ms(error, HELD_MS))]
 
     def _repeat(self, key: TopicPartition, now: int) -> list[Effect]:
-        """The pause after refusals one by one is over."""
+        """Retry after the pause that follows individual refusals."""
         batches = self._under_way.pop(key)
         late = [batch for batch in batches if self._left_ms(key, batch, now) <= 0]
         in_time = [batch for batch in batches if self._left_ms(key, batch, now) > 0]
@@ -199,7 +199,7 @@ class Identified:
         return effects
 
     def _failures(self, key: TopicPartition, batches: list[Any], error: ErrorBody) -> list[Effect]:
-        """What was in a request without an answer may have been written."""
+        """Fail batches. Those of a request without a reply may have been written."""
         doubtful = self._doubtful & set(map(id, batches))
         self._doubtful -= doubtful
         return [

@@ -1,4 +1,4 @@
-"""The messages that an iteration over a consumer holds, and how far it has yielded them. Pure."""
+"""The messages of an iteration over a consumer, and the number yielded so far. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -7,7 +7,7 @@ from .messages import Message
 
 
 class Iteration:
-    """A message counts as read when the next one is asked for; what has not been yielded is given back."""
+    """A message counts as read when the next one is requested. Messages not yielded are given back."""
 
     def __init__(self) -> None:
         self.messages: Sequence[Message] = ()
@@ -17,7 +17,7 @@ class Iteration:
     def yield_all(
         self, messages: Sequence[Message], epochs: Mapping[TopicPartition, int]
     ) -> Iterator[Message]:
-        """Messages one by one, until the consumer takes the rest back: a poll, a seek, a close."""
+        """Yield messages until the consumer takes the others back: by a poll, a seek or a close."""
         self.messages, self.epochs = messages, epochs
         for count, message in enumerate(messages, 1):
             self.yielded = count
@@ -27,7 +27,7 @@ class Iteration:
         self.messages = ()
 
     def take_back(self) -> tuple[Sequence[Message], Mapping[TopicPartition, int]]:
-        """What has not been yielded, with the epochs it was taken under."""
+        """Return the messages not yielded, with the epochs they were taken under."""
         unread = self.messages[self.yielded :]
         self.messages = ()
         return unread, self.epochs
@@ -35,7 +35,7 @@ class Iteration:
     def positions(
         self, positions: Mapping[TopicPartition, int], *, without_last: bool = False
     ) -> dict[TopicPartition, int]:
-        """Positions, not counting what has not been yielded; `without_last` nor what was yielded last."""
+        """Return positions before the messages not yielded; `without_last` also before the message yielded last."""
         found = dict(positions)
         for message in reversed(self.messages[self.yielded - without_last :]):
             tp = (message.topic, message.partition)

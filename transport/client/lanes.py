@@ -1,9 +1,9 @@
-"""One partition's side of an idempotent producer: what is in flight, in which order, under which sequences. Pure.
+"""One partition's side of an idempotent producer: the batches in flight, their order and sequences. Pure.
 
-The broker remembers the last five batches of a producer id, answers a repeat with the first answer, and refuses a
-gap. So at most five batches are sent from the oldest without an answer on, and after any failure all in flight are sent
-again, in order, with the sequences they had: what was already appended is recognised, what was not is appended now. No
-loss, no repeat, no reordering.
+The broker remembers the last five batches of a producer id, answers a duplicate with the first reply, and refuses a
+gap. So at most five batches are in flight, counted from the oldest unanswered one. After any failure all of them are
+sent again, in order, with the same sequences: the broker recognises those already appended and appends the others.
+Nothing is lost, duplicated or reordered.
 
     state        meaning                                       left by
     flowing      batches are sent as they come                 a failure -> draining
@@ -12,14 +12,14 @@ loss, no repeat, no reordering.
     held         as waiting, for the partition asked for it    the timer -> probing: the oldest is sent again, alone
     probing      waiting for the answer to that one            it is appended -> flowing; refused -> draining
 
-A batch that is given up (too large, refused, too old) leaves a hole in the sequences, or not: it may have been
-appended by an attempt without an answer. Nobody needs to know. If it left a hole, the broker refuses the next batch as
-out of order although nothing before it is missing an answer; then, and only then, is it certain that neither it nor
-anything after it was appended, and the lane starts again at sequence 0 in the next producer epoch (as KIP-360 does),
-which also shuts out any copy still on its way. A broker that has forgotten the producer id is another matter: what was
-sent without an answer may have been appended, so it is reported as uncertain and never sent again. A lane's batches name
-the topic they are for. One that was created again under the name refuses them before it looks at anything else
-(UNKNOWN_TOPIC_ID): what the old one had has gone with it, and all in flight start again in the new.
+A batch that is given up (too large, refused, too old) may leave a gap in the sequences, unless an unanswered attempt
+appended it. The lane need not know. If there is a gap, the broker refuses the next batch as out of order although no
+earlier batch lacks a reply. Only then is it certain that neither that batch nor any later one was appended, and the
+lane starts again at sequence 0 in the next producer epoch (as in KIP-360), which also fences any copy still in transit.
+A broker that has forgotten the producer id is a different case: batches without a reply may have been appended, so they
+are reported as uncertain and never sent again. A lane's batches carry their topic id. A topic created again under the
+same name checks it first and refuses them (UNKNOWN_TOPIC_ID): the old topic's records are deleted, and all batches in
+flight start again in the new one.
 """
 
 from collections import deque
@@ -45,13 +45,13 @@ NOT_APPENDED = frozenset(
         ErrorCode.HELLO_REQUIRED,
     }
 )
-"""Retriable refusals that say that the refused attempt has written nothing."""
+"""Retriable refusals after which the refused attempt has certainly written nothing."""
 HELD_MS = 100
-"""How long a partition is left alone that does not say for how long."""
+"""Pause of a lane after a backpressure refusal that names no delay."""
 
 
 class Batch(Protocol):
-    """What a lane has to know of a batch."""
+    """The parts of a batch that a lane uses."""
 
     @property
     def record_count(self) -> int: ...
@@ -71,13 +71,13 @@ class Flight(Struct, eq=False):
     batch: Batch
     sequence: int
     number: int
-    """Counts the batches sent under this identity."""
+    """Position among the batches sent under this identity."""
     token: int = 0
-    """Of the attempt under way; 0 when none is. Answers to others are stale."""
+    """Token of the attempt in flight; 0 if there is none. Replies to other attempts are stale."""
     is_doubtful: bool = False
-    """An attempt that left ended without an answer: it may have been appended."""
+    """True if an attempt left and ended without a reply: the batch may have been appended."""
     receipt: Receipt = field(default_factory=Receipt)
-    """Of the last attempt."""
+    """Receipt of the last attempt."""
 
     @property
     def may_be_appended(self) -> bool:
@@ -109,7 +109,7 @@ class PartitionSequence:
     def __init__(self, key: TopicPartition, tokens: Iterator[int], topic_id: str | None = None) -> None:
         self.key = key
         self.topic_id = topic_id
-        """Of the topic that the sequences count in; None: whichever has the name."""
+        """Id of the topic that the sequences belong to; None: any topic of the name."""
         self.identity: ProducerIdentity | None = None
         self.failures = 0
         self.retry_at: int | None = None
@@ -121,11 +121,11 @@ class PartitionSequence:
         self._is_draining = False
         self._is_probing = False
         self.held_ms: int | None = None
-        """The partition has refused for backpressure: so long it wants to be left alone."""
+        """Delay that the partition asked for when it refused for backpressure."""
         self.is_held = False
-        """From a refusal for backpressure until the next acknowledgement."""
+        """True from a refusal for backpressure until the next acknowledgement."""
         self.stopped_clock_ms = 0
-        """The time up to which no batch grows old."""
+        """Time before which no batch ages."""
         self._starts_again = False
         self._is_forgotten = False
         self._is_replaced = False
@@ -136,16 +136,16 @@ class PartitionSequence:
 
     @property
     def is_idle(self) -> bool:
-        """Nothing is under way or waits: a batch put now would be sent alone and at once.
+        """Return True if nothing is in flight or queued: a batch put now would be sent alone and at once.
 
-        A batch that is not full is only worth sending then. While another is under way it had better grow until the
-        answer comes (as Nagle's algorithm does for TCP): small messages then cost no more than the round trip.
+        Only then is a batch that is not full worth sending. While another is in flight it had better grow until the
+        reply arrives (like Nagle's algorithm in TCP): small messages then cost no more than the round trip.
         """
         return not self._queue and not self._flights and not self._is_stopped
 
     @property
     def is_drained(self) -> bool:
-        """A failure was met and nothing is under way any more: time to set the backoff."""
+        """Return True if a failure occurred and nothing is in flight any more: time to set the backoff."""
         return self._is_draining and all(flight.token == 0 for flight in self._flights)
 
     @property
@@ -161,7 +161,7 @@ class PartitionSequence:
         self._queue.append(batch)
 
     def transmit(self) -> list[Transmission]:
-        """What to send now."""
+        """Return the batches to send now."""
         if self._is_stopped:
             return []
         sent = [self._send(flight) for flight in self._flights if flight.token == 0]
@@ -176,7 +176,8 @@ class PartitionSequence:
 
     @property
     def _is_in_window(self) -> bool:
-        """Whether the broker would still remember the oldest in flight after one more batch, answered ones counted."""
+        """Return True if the broker would still remember the oldest in flight after one more batch,
+        answered ones counted."""
         return not self._flights or self._next_number - self._flights[0].number < MAX_IN_FLIGHT
 
     def _send(self, flight: Flight) -> Transmission:
@@ -187,7 +188,7 @@ class PartitionSequence:
         return Transmission(flight.batch, *numbers, flight.receipt, self.topic_id)
 
     def acknowledge(self, token: int) -> Batch | None:
-        """The batch that this answer is about; None when it is stale."""
+        """Return the batch that this reply is about; None if the reply is stale."""
         flight = self._flight(token)
         if flight is None:
             return None
@@ -198,14 +199,15 @@ class PartitionSequence:
         return flight.batch
 
     def refuse(self, token: int, error: ErrorBody) -> GivenUp | None:
-        """An attempt failed. The batch, when it has to be given up."""
+        """Record a failed attempt. Return the batch if it has to be given up."""
         flight = self._flight(token)
         if flight is None:
             return None
         flight.token = 0
         self._is_draining = True
         self._is_probing = False
-        # Behind a batch without an answer both say no more than that it has not arrived: it may be the very first.
+        # After a batch without a reply both errors only mean that it has not arrived; it may be the very
+        # first.
         is_head = flight is self._flights[0]
         if error.code == ErrorCode.OUT_OF_ORDER_SEQUENCE:
             self._starts_again |= is_head
@@ -224,7 +226,7 @@ class PartitionSequence:
             self._last_error = error
         else:
             self._flights.remove(flight)
-            # Of a topic that is gone nothing is in a log any more.
+            # The topic is gone, and so is everything written to its log.
             return GivenUp(flight.batch, error, flight.is_doubtful and error.code != ErrorCode.UNKNOWN_TOPIC)
         return None
 
@@ -232,7 +234,7 @@ class PartitionSequence:
         return self._flight(token) is not None
 
     def is_lost(self, token: int, error: ErrorBody) -> bool:
-        """Whether a refusal says that nothing sent under this identity can be placed any more."""
+        """Return True if the refusal means that nothing sent under this identity can be placed any more."""
         is_head = bool(self._flights) and self._flights[0].token == token
         return is_head and error.code in (ErrorCode.OUT_OF_ORDER_SEQUENCE, ErrorCode.UNKNOWN_PRODUCER)
 
@@ -240,7 +242,7 @@ class PartitionSequence:
         return next((flight for flight in self._flights if flight.token == token), None)
 
     def drain(self, retry_at: int) -> list[GivenUp]:
-        """All attempts have ended: begin the backoff. What cannot be sent again without doubt is given up."""
+        """Begin the backoff after all attempts have ended. Give up batches that cannot be sent again safely."""
         self._is_draining = False
         lost: list[GivenUp] = []
         if self._is_forgotten and not self._is_replaced:
@@ -264,7 +266,8 @@ class PartitionSequence:
         self.identity = ProducerIdentity(self.identity.producer_id, epoch) if epoch <= MAX_EPOCH else None
 
     def resume(self) -> list[Transmission]:
-        """The backoff is over: everything in flight again, in order, then what waits; after a hold the oldest first."""
+        """Resume after the backoff: everything in flight again, in order, then the queue; after a hold
+        only the oldest."""
         self.retry_at = None
         was_held, self.held_ms = self.held_ms is not None, None
         if was_held and self._flights:
@@ -291,12 +294,12 @@ class PartitionSequence:
         return expired
 
     def oldest_ms(self) -> int | None:
-        """When the oldest batch was created; or the end of its excuse, if that is later."""
+        """Return the creation time of the oldest batch, or the end of the time that does not count, if later."""
         oldest = self._flights[0].batch if self._flights else self._queue[0] if self._queue else None
         return None if oldest is None else max(oldest.created_ms, self.stopped_clock_ms)
 
     def give_up(self, error: ErrorBody) -> list[GivenUp]:
-        """Take everything out: the producer is at its end."""
+        """Take everything out: the producer is closing."""
         given_up = [GivenUp(flight.batch, error, flight.may_be_appended) for flight in self._flights]
         given_up += [GivenUp(batch, error, False) for batch in self._queue]
         self._flights.clear()

@@ -1,17 +1,17 @@
-"""A group member's side of the group dialog. Pure. Lives on the network thread, so a busy program keeps its session.
+"""A member's side of the group protocol. Pure. Lives on the network thread, so a busy program keeps its session.
 
-A heartbeat is always out, parked at the coordinator; so a new assignment arrives at once. What the member should own is
-told to the program's thread as a Target; what it does own is what that thread last confirmed, and nothing else is ever
-reported: a partition counts as released only when the program has let it go.
+A heartbeat is always in flight, parked at the coordinator, so a new assignment arrives at once. The assignment goes to
+the program's thread as a Target. The member owns, and reports, the partitions that this thread last confirmed: a
+partition counts as revoked only when the program has released it.
 
     state     meaning                                     left by
-    out       no member                                   a poll of a program that has heard every refusal -> joining;
+    out       no member                                   a poll of a program that has seen every refusal -> joining;
                                                           never, once another process has the place of a static member
-    joining   the first heartbeat is out                  its reply -> member; refusal -> out
+    joining   the first heartbeat is in flight            its reply -> member; refusal -> out
     member    heartbeats                                  fenced, unknown -> joining; no poll for too long, left -> out
 
-A member that has not reached its coordinator for a whole session timeout cannot know that it still owns anything, so it
-stops as if it had been told (a Target that is lost) and asks again with empty hands.
+A member that has not reached its coordinator for a whole session timeout may have lost its partitions, so it stops as
+if they had been revoked (a lost Target) and joins again owning nothing.
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,10 +28,10 @@ from .options import ConsumerOptions, InvalidOption
 from .retry import Jitter, RetryPolicy
 
 MAX_PARK_MS = 5_000
-"""Heartbeats are parked for a third of the session timeout, at most this long."""
+"""Heartbeats park for a third of the session timeout, at most this long."""
 
 MIN_INTERVAL_MS = 50
-"""A coordinator that answers at once with nothing new is asked again after this."""
+"""Minimum interval of heartbeats to a coordinator that replies at once with nothing new."""
 
 _FENCED = frozenset({ErrorCode.UNKNOWN_MEMBER, ErrorCode.FENCED_MEMBER, ErrorCode.STALE_GENERATION})
 _LEASE = "lease"
@@ -40,58 +40,60 @@ _LEAVE = "leave"
 
 
 class Polled(Struct, frozen=True):
-    """The program polls; a consumer that is out of its group joins, if the program has heard of every refusal."""
+    """The program polls. A consumer outside its group joins if the program has seen every refusal."""
 
     refusals: int = 0
-    """How many it has heard of."""
+    """Refusals that the program has seen."""
 
 
 class PollChecked(Struct, frozen=True):
-    """When the program polled last."""
+    """The time of the program's last poll."""
 
     at: int
 
 
 class Confirmed(Struct, frozen=True):
-    """The program's thread holds exactly these partitions now."""
+    """The program's thread now owns exactly these partitions."""
 
     owned: frozenset[TopicPartition]
 
 
 class LeaveRequested(Struct, frozen=True):
-    """The consumer closes. Unless `is_told` the group hears nothing and keeps its place for the session timeout."""
+    """The consumer closes. Unless `is_told` the group is not notified and keeps its place for the session timeout."""
 
     is_told: bool = True
 
 
 class Target(Struct, frozen=True):
-    """What the member should own. `is_lost`: it owns nothing any more, whether it let go or not."""
+    """The partitions that the member should own. `is_lost`: it owns none any more, revoked properly or not."""
 
     tps: frozenset[TopicPartition]
     is_lost: bool = False
 
 
 class MemberLeft(Struct, frozen=True):
-    """The group knows that the member is gone, or could not be told, or is not to be told."""
+    """The member has left: the group was notified, could not be reached, or must not be notified."""
 
 
 class GroupTrouble(Struct, frozen=True):
-    """The group refuses this consumer; the next poll tries again."""
+    """The group refuses this consumer. The next poll tries to join again."""
 
     error: ErrorBody
 
 
 class MemberIdentity(NamedTuple):
-    """As what a member speaks, told apart from what it was before: read by the program's thread for commits."""
+    """The identity under which the member sends, distinct for each join. The program's thread reads it for
+    commits."""
 
     member_id: str | None = None
     generation: int = 0
     losses: int = 0
-    """How often it has lost what it owned. Positions are not committed as a later one than they were reached as."""
+    """Number of times it lost everything it owned. Positions are committed only if this has not changed
+    since they were reached."""
 
 
 class Membership:
-    """Joins, heartbeats, leaves."""
+    """Joins a group, sends heartbeats, leaves."""
 
     def __init__(
         self,
@@ -107,8 +109,10 @@ class Membership:
         retry: RetryPolicy,
         jitter: Jitter,
     ) -> None:
-        """`name`, unlike any other member's, is what the member ids are made of: one for each time it joins. So a join
-        whose answer is lost finds itself again, and a member that ends before the answer can still leave.
+        """Take `name`, unique to this member: the member id of each join is made from it.
+
+        So a join whose reply is lost is recognised on the next attempt, and a member that ends before the
+        reply can still leave.
         """
         self.state: Literal["out", "joining", "member"] = "out"
         self.identity = MemberIdentity()
@@ -132,7 +136,7 @@ class Membership:
         self._failures = 0
         self._refusals = 0
         self._is_replaced = False
-        """Another process has this member's place: to join again would take it back."""
+        """True if another process has this member's place: joining again would take it back."""
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         match event:
@@ -171,7 +175,8 @@ class Membership:
 
     def _send(self, now: int) -> list[Effect]:
         member_id, generation, _ = self.identity
-        # After a failure the session counts more than news: a peer that dies often never answers what it has parked.
+        # After a failure keeping the session comes before fast updates: a peer that dies often never
+        # answers parked requests.
         is_urgent = self.state == "joining" or self._failures > 0
         wait_ms = 0 if is_urgent else min(MAX_PARK_MS, self._session_timeout_ms // 3)
         self._beat += 1
@@ -254,7 +259,7 @@ class Membership:
         return [*self._lose(), *self._leave(None)]
 
     def _lose(self) -> list[Effect]:
-        """Whatever was owned is not any more."""
+        """Lose everything that was owned."""
         had = self._owned | self._target
         self._owned = self._target = frozenset()
         if not had:

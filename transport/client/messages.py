@@ -1,6 +1,6 @@
-"""Batches into messages: what a consumer hands to the program, made as cheaply as Python can. Pure.
+"""Decode batches into the messages of a consumer, as cheaply as Python can. Pure.
 
-The one place of the client that runs once a consumed message; everything else handles batches.
+The only code of the client that runs once per consumed message; the rest handles batches.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from .errors import CorruptData
 
 
 class Message(Struct, frozen=True, gc=False):
-    """One message as it lies in its partition. `timestamp` is in milliseconds since the epoch."""
+    """One message of a partition. `timestamp` is in milliseconds since the epoch."""
 
     topic: str
     partition: int
@@ -33,16 +33,16 @@ class Message(Struct, frozen=True, gc=False):
     timestamp: int
     headers: Headers | None = None
     leader_epoch: int = 0
-    """Of its batch. A record that has the offset of one that a power cut took has a higher one."""
+    """Leader epoch of its batch. It increases when a power failure lost a record with the same offset."""
 
     @property
     def data(self) -> Any:
-        """The value as it was published: decoded JSON where the headers say so, bytes otherwise."""
+        """The value as published: JSON is decoded if the headers declare it, other values are bytes."""
         return decode_value(self.value, self.headers)
 
 
 class MessageBatch(Struct, frozen=True):
-    """A whole batch, verified and not decoded: for programs that count bytes or pass data on."""
+    """A whole batch, verified and not decoded, for programs that count bytes or forward data."""
 
     topic: str
     partition: int
@@ -51,7 +51,7 @@ class MessageBatch(Struct, frozen=True):
 
 
 def verify_batch(topic: str, partition: int, frame: Buffer, expected_offset: int) -> BatchHeader:
-    """Check a fetched batch end to end. Raises CorruptData naming where."""
+    """Check a fetched batch end to end. Raises CorruptData with its location."""
     try:
         header = verify(frame)
     except InvalidBatch as error:
@@ -64,7 +64,7 @@ def verify_batch(topic: str, partition: int, frame: Buffer, expected_offset: int
 def messages_of(
     topic: str, partition: int, header: BatchHeader, frame: Buffer, from_offset: int
 ) -> Sequence[Message]:
-    """The messages of a verified batch, from an offset on. Raises CorruptData."""
+    """Return the messages of a verified batch from an offset on. Raises CorruptData."""
     try:
         records = decode_records(frame, header)
     except (InvalidBatch, CodecUnavailable) as error:

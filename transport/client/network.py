@@ -1,12 +1,12 @@
-"""The network thread of a client: owns the socket and its monitor, and takes the exchange through its turns.
+"""The network thread of a client: owns the socket and its monitor, and runs the exchange.
 
-One thread, one ROUTER, one turn of the loop: what the monitor saw, what the socket received, what users posted, which
-timers are due. User threads only append to the inbox and wake the thread if it sleeps. Nothing here decides anything.
+One thread, one ROUTER, one turn of the loop: events of the monitor, messages of the socket, events posted by users,
+due timers. User threads only append to the inbox and wake the thread if it sleeps. Nothing here decides anything.
 
-A user's thread that waits does not take the turns itself, although that would spare two switches between threads (35 us
-of a publish of 500). Signal handlers run in the main thread between any two instructions of Python, and Ctrl-C or
-whatever else a program's handler raises would leave a machine half changed. To swap handlers for the time of a turn is no
-way out: others set them too, some behind Python's back.
+A waiting user thread does not run the turns itself, although that would spare two thread switches (35 us of a publish
+of 500). Signal handlers run in the main thread between any two bytecode instructions, and Ctrl-C or any other
+exception of a program's handler would leave a machine half changed. Replacing the handlers during a turn does not
+help: other code sets them too, some of it in C.
 """
 
 import os
@@ -58,7 +58,7 @@ _MONITORED = zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RE
 
 
 class Waiter:
-    """A user's thread that waits for one outcome."""
+    """A user thread that waits for one outcome."""
 
     def __init__(self, let_pass: Callable[[Gate], None]) -> None:
         self.event: Event = None
@@ -76,7 +76,7 @@ class Waiter:
 
 
 class Dependant(Protocol):
-    """An object with threads of the program that wait for what only the network thread can bring."""
+    """An object whose user threads wait for events that only the network thread can bring."""
 
     def on_network_end(self, error: PlanariaError) -> None: ...
 
@@ -117,7 +117,7 @@ class Network:
         self._pid = os.getpid()
         self._open: dict[Closable, None] = {}
         self.is_inherited = False
-        """Whether this process is a fork of the one that the network thread runs in."""
+        """True if this process is a fork of the one in which the network thread runs."""
         self._context = new_context()
         self._socket = calls_socket(self._context)
         self._silence = Silence()
@@ -133,7 +133,7 @@ class Network:
         tell_of_fork(self)
 
     def on_fork(self) -> None:
-        """Refuse everything from now on, and give up the pipe; pyzmq leaves the parent's sockets alone by itself."""
+        """Refuse everything from now on, and close the pipe. pyzmq itself leaves the parent's sockets alone."""
         self.is_inherited = self._is_stopping = True
         self._failure = Forked(self._pid)
         self._is_asleep = False
@@ -144,12 +144,12 @@ class Network:
 
     @property
     def directory(self) -> Directory:
-        """For reading alone, from any thread: what it holds is replaced, never changed."""
+        """The directory, only for reading, from any thread: its entries are replaced, never changed."""
         return self._exchange.directory
 
     @property
     def owner(self) -> Owner:
-        """The exchange, to post to."""
+        """The exchange, as the owner of posted events."""
         return self._exchange
 
     def now_ms(self) -> int:
@@ -158,7 +158,7 @@ class Network:
     # For user threads.
 
     def post(self, owner: Owner, event: Event) -> None:
-        """Have `owner.handle(event)` called on the network thread, its effects performed."""
+        """Have the network thread call `owner.handle(event)` and perform the effects."""
         self._dispatch.inbox.append((owner, event))
         if self._is_asleep:
             self._is_asleep = False
@@ -167,16 +167,17 @@ class Network:
     def _wake(self) -> None:
         try:
             os.write(self._wake_writer, b"\0")
-        except OSError:  # full: it is awake; closed: it has ended
+        except OSError:  # full: the thread is awake; closed: it has ended
             return
 
     def tell_of_end(self, dependant: Dependant) -> None:
-        """Call its `on_network_end` when the network thread ends: the client was closed, or a bug ended it."""
+        """Call its `on_network_end` when the network thread ends: the client was closed, or a bug ended
+        the thread."""
         with self._dependants_lock:
             self._dependants.add(dependant)
 
     def keep(self, item: ClosableT) -> ClosableT:
-        """Have an object closed with the client, unless it is closed before."""
+        """Close the object with the client, unless it is closed before."""
         self._open[item] = None
         return item
 
@@ -199,7 +200,7 @@ class Network:
         is_retried: bool = True,
         retry_timeout_ms: int | None = None,
     ) -> ReplyT:
-        """Ask and wait for the answer. Raises a ProtocolError, TimedOut above all, or Closed."""
+        """Send a request and wait for the reply. Raises ProtocolError, TimedOut (the usual one), or Closed."""
         ask = Ask(
             None,
             address,
@@ -212,12 +213,12 @@ class Network:
         return self.exchange(ask).reply  # type: ignore[no-any-return]
 
     def exchange(self, ask: Ask) -> Answered:
-        """As `call`, for those who need the payload as well. Raises InvalidOption for what no message can hold."""
+        """Like `call`, but return the payload as well. Raises InvalidOption if a message cannot hold the request."""
         _refuse_unsendable(ask)
         return self.outcome(self._exchange, lambda waiter: Submitted(waiter, ask))
 
     def outcome(self, owner: Owner, event_for: Callable[[Owner], Event]) -> Answered:
-        """Post to `owner` an event that brings whoever waits one outcome, and wait for it. Raises as `call`."""
+        """Post to `owner` an event that results in one outcome, and wait for it. Raises the errors of `call`."""
         if self.is_network_thread():
             raise PlanariaError(
                 "a callback must not wait for the broker: it runs in the network's own thread"
@@ -239,9 +240,9 @@ class Network:
         return answered
 
     def partitions_of(self, topic: str, timeout_ms: int, least: int = 1) -> int:
-        """How many partitions a topic has; asks the broker if it, or the last of `least`, is new here.
+        """Return the number of partitions of a topic. Raises UnknownTopic.
 
-        Raises UnknownTopic.
+        Asks the broker if the topic, or its partition number `least`, is new here.
         """
         known = self.directory.partition_count(topic)
         if known is not None and (known >= least or self.is_network_thread()):
@@ -270,7 +271,7 @@ class Network:
         return not self._is_stopping
 
     def refuse_when_closed(self) -> None:
-        """Raise why nothing can be asked any more, if so."""
+        """Raise the reason if no request can be sent any more."""
         if self._is_stopping:
             raise self._end()
 
@@ -284,7 +285,7 @@ class Network:
         return error
 
     def close(self) -> None:
-        """Stop the thread and fail whoever still waits. Does nothing in a forked child."""
+        """Stop the thread and fail all waiting threads. Does nothing in a forked child."""
         if self.is_inherited:
             return
         self._is_stopping = True
@@ -307,7 +308,7 @@ class Network:
             raise
         finally:
             self._is_stopping = True
-            if not self.is_inherited:  # else a callback has forked, and nothing here is the child's own
+            if not self.is_inherited:  # otherwise a callback has forked, and the child owns nothing here
                 self._clean_up()
 
     def _clean_up(self) -> None:
@@ -330,8 +331,8 @@ class Network:
     def let_pass(self, gate: Gate) -> None:
         """Open a gate at the end of the turn.
 
-        Whoever waits there needs the interpreter, which this thread gives up only when it has nothing left to do. Woken
-        earlier it would go back to sleep for it, and have to be woken again.
+        The waiting thread needs the interpreter lock, which this thread gives up only when it has no work
+        left. Woken earlier it would sleep again waiting for the lock, and have to be woken a second time.
         """
         self._passed.append(gate)
 
@@ -356,7 +357,7 @@ class Network:
             os.read(self._wake_reader, 4096)
         now = self.now_ms()
         if self._monitor in ready:
-            # A connection's last answers come before its end, and must be taken before it.
+            # A connection's last replies arrive before its end, and must be processed before it.
             self._dispatch.turn(now)
             self._hear_monitor(now)
         self._dispatch.turn(now)
@@ -379,7 +380,7 @@ class Network:
 
 
 def _refuse_unsendable(ask: Ask) -> None:
-    """What a program got wrong fails in its own thread: that of the network is everybody's."""
+    """Fail a request that cannot be sent in the program's own thread: all objects share the network thread."""
     try:
         topic_partition_of(ask.address)
         encode_header(ask.request)
@@ -389,14 +390,14 @@ def _refuse_unsendable(ask: Ask) -> None:
 
 
 def _checked(endpoint: object) -> str:
-    """The endpoint. Raises a plain error for one that has not the form of one."""
+    """Return the endpoint. Raises PlanariaError for a malformed one."""
     if isinstance(endpoint, str) and (endpoint.startswith("ipc://") or tcp_place(endpoint) is not None):
         return endpoint
     raise PlanariaError(f"endpoint {endpoint!r} is not of the form tcp://HOST:PORT")
 
 
 def _is_here(run_directory: str, instance_id: str) -> bool:
-    """Whether the broker runs on this machine, for this user: its run directory is here, with its instance in it."""
+    """Return True if the broker runs on this machine, for this user: its run directory with its instance is here."""
     try:
         return (Path(run_directory) / "instance").read_text(encoding="utf-8").strip() == instance_id
     except OSError:

@@ -1,4 +1,4 @@
-"""What a consumer can ask about offsets: of its group, and of the logs it reads. Waits for the broker."""
+"""A consumer's queries about offsets: of its group, and of the logs it reads. Waits for the broker."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
@@ -25,13 +25,14 @@ class OffsetQueries:
         self._request_timeout_ms = request_timeout_ms
 
     def committed(self, partitions: Sequence[TopicPartition] | None = None) -> dict[TopicPartition, int]:
-        """The group's committed offsets, of these partitions or of all; those without one are left out."""
+        """Return the group's committed offsets, of these partitions or of all. Partitions without one are
+        left out."""
         return by_partition(self.committed_with_metadata(partitions))
 
     def committed_with_metadata(
         self, partitions: Iterable[TopicPartition] | None = None
     ) -> list[PartitionOffset]:
-        """As `committed`; waits for transactions that are about to move these offsets."""
+        """Like `committed`, with metadata. Waits for transactions that are about to commit these offsets."""
         if self._group is None:
             raise PlanariaError("a consumer without a group has no committed offsets")
         wanted: TopicPartitions | None = None if partitions is None else {}
@@ -43,15 +44,16 @@ class OffsetQueries:
         return self._network.call(GATEWAY, request, FetchOffsetsReply, timeout_ms=timeout_ms).offsets
 
     def offsets_for_times(self, times_ms: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        """The first offset at or after a time, by partition; -1 when no message that can be read is that young."""
+        """Return the first offset at or after a time, by partition; -1 if no readable message is that recent."""
         return {TopicPartition(*tp): self._offset_at(tp, at_ms) for tp, at_ms in times_ms.items()}
 
     def beginning_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
-        """Where each log begins: what lies before was deleted."""
+        """Return the start of each log: earlier records were deleted."""
         return {TopicPartition(*tp): self._offset_at(tp, "earliest") for tp in partitions}
 
     def end_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
-        """Where each log ends for this consumer: with `isolation` "read_committed" before the first open transaction."""
+        """Return the end of each log for this consumer: before the first open transaction with `isolation`
+        "read_committed"."""
         return {TopicPartition(*tp): self._offset_at(tp, "latest") for tp in partitions}
 
     def _offset_at(self, tp: TopicPartition, at: int | Literal["earliest", "latest"]) -> int:

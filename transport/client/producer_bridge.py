@@ -1,7 +1,7 @@
 """The producer's half on the network thread: between the accumulator, the machines and the exchange.
 
-Takes batches from the accumulator, hands them to the machines, gives the network what they order, and brings outcomes
-back. Never called by user threads, which post to it. Made by `Producer`.
+Takes batches from the accumulator, passes them to the machines, performs their effects on the network, and
+returns outcomes. Never called by user threads, which post to it. Made by `Producer`.
 """
 
 from collections import deque
@@ -23,13 +23,13 @@ from .identified import Identified
 from .producing import BatchTaken, LaneFreed, LaneHeld, LaneIdle, Outcome, Producing, Transmit
 
 SWEEP_MS = 100
-"""How long a message in a transaction may lie there before it goes out, if the transaction stays open."""
+"""Maximum time that a message of an open transaction waits in its batch before it is sent."""
 _SWEEP: Final = "sweep"
 _END: Final = "end of the transaction"
 
 
 class LaneReady:
-    """A publisher says that a lane has something to take."""
+    """A publisher reports that a lane has records."""
 
     __slots__ = ("lane",)
 
@@ -38,7 +38,7 @@ class LaneReady:
 
 
 class NamedReady:
-    """A publisher hands over a batch of one record that has a name: an identity, or a time of delivery."""
+    """A publisher passes a batch of one record that has a dedup id or a delivery time."""
 
     __slots__ = ("batch",)
 
@@ -47,7 +47,7 @@ class NamedReady:
 
 
 class FlushRequested:
-    """Take everything that is open, however young; ended by FlushEnded."""
+    """Take all open batches, however young. Ends with FlushEnded."""
 
 
 class FlushEnded:
@@ -55,15 +55,15 @@ class FlushEnded:
 
 
 class Begun:
-    """A transaction begins, and nobody sweeps."""
+    """A transaction begins while no sweep is running."""
 
 
 class Dropped:
-    """The transaction is aborted: what is not done by now fails."""
+    """The transaction is aborted: all pending batches fail."""
 
 
 class Concluded:
-    """The transaction is to be ended, and suspended: once all of it is done `ask()` is asked, and `owner` hears of it."""
+    """End and suspend the transaction: once all of it is done, `ask()` is sent, and `owner` receives the reply."""
 
     def __init__(self, owner: Owner, ask: Callable[[], Ask]) -> None:
         self.owner = owner
@@ -71,11 +71,11 @@ class Concluded:
 
 
 class Abandoned:
-    """The producer closes; what is not done by now fails."""
+    """The producer closes; all pending batches fail."""
 
 
 class ProducerBridge:
-    """The producer's half on the network thread; between accumulator, machine and exchange."""
+    """The producer's half on the network thread, between accumulator, machine and exchange."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class ProducerBridge:
         self._flushes = 0
         self._concluded: Concluded | None = None
         self.is_sweeping = False
-        """While transactions are open, what lies in batches is taken every SWEEP_MS."""
+        """True while transactions are open: records in batches are taken every SWEEP_MS."""
         self._lanes: dict[tuple[str, int], PartitionQueue] = {}
 
     def handle(self, event: Event, now: int) -> list[Effect]:
@@ -162,7 +162,7 @@ class ProducerBridge:
 
     def _sweep(self, now: int) -> list[Effect]:
         effects = self._take_all(now)
-        # In this order, as `begin` opens first and looks then: one of the two sees the other.
+        # In this order, because `begin` opens before it looks: one of the two threads sees the other.
         self.is_sweeping = False
         if self._accumulator.is_open:
             self.is_sweeping = True
@@ -178,11 +178,11 @@ class ProducerBridge:
 
     def _take(self, lane: PartitionQueue, now: int) -> list[Effect]:
         if lane.open is None and not lane.sealed:
-            return []  # what comes next is announced
+            return []  # later records are announced
         linger_ms = 0 if self._flushes else self._linger_ms
         batches, due_ms = self._accumulator.take(lane, now, linger_ms, self._machine.is_idle(lane.key))
         if batches and self._accumulator.identity is not None:
-            # The first of a transaction are how this thread hears of it.
+            # The first records of a transaction announce it to this thread.
             self._machine.adopt(self._accumulator.identity)
         effects: list[Effect] = []
         for batch in batches:
@@ -192,7 +192,7 @@ class ProducerBridge:
         return effects
 
     def _perform(self, effects: list[Effect], now: int) -> list[Effect]:
-        """Perform the producer's own effects; return those of the network."""
+        """Perform the producer's own effects. Return those for the network."""
         left: list[Effect] = []
         work = deque(effects)
         while work:
@@ -234,7 +234,7 @@ class ProducerBridge:
         ]
 
     def _frame(self, effect: Transmit) -> bytes:
-        """The batch as it goes out; built once for all attempts under the same numbers."""
+        """Return the encoded batch, built once for all attempts under the same numbers."""
         batch: ProducerBatch = effect.batch
         numbers = (effect.identity, effect.sequence)
         if batch.frame is not None and batch.frame[0] == numbers:

@@ -1,7 +1,7 @@
 """The producer's machine: lanes, their backoff, the producer id, and delivery deadlines. Pure.
 
-Called by the producer's shell with batches taken from the accumulator. Never sees a record. One Outcome follows every
-BatchTaken, sooner or later; that is what a Delivery waits for.
+Called by the producer's bridge with batches taken from the accumulator. Never sees a record. Exactly one
+Outcome follows every BatchTaken; a Delivery waits for it.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -29,9 +29,9 @@ class BatchTaken(Struct, frozen=True, gc=False):
 
 
 class Transmit(Struct, frozen=True):
-    """Send a batch; answer with Answered or Failed under the key `(lane, token)`.
+    """Send a batch. Answered or Failed follows under the key `(lane, token)`.
 
-    Without an identity (acks = 0) no answer is expected, and the batch is done when it has been sent.
+    Without an identity (acks = 0) no reply follows, and the batch is done once sent.
     """
 
     lane: TopicPartition
@@ -41,7 +41,7 @@ class Transmit(Struct, frozen=True):
     token: int = 0
     receipt: Receipt | None = None
     topic_id: str | None = None
-    """Of the topic that the sequence counts in."""
+    """Id of the topic that the sequence belongs to."""
 
 
 class Outcome(Struct, frozen=True):
@@ -53,24 +53,24 @@ class Outcome(Struct, frozen=True):
     error: ErrorBody | None = None
     is_uncertain: bool = False
     is_duplicate: bool = False
-    """Its identity was known: it was not written again."""
+    """True if its dedup id was known: it was not written again."""
 
 
 class LaneIdle(Struct, frozen=True):
-    """The lane has nothing under way: a batch that is not full may come."""
+    """The lane has nothing in flight: a batch that is not full may come."""
 
     lane: TopicPartition
 
 
 class LaneHeld(Struct, frozen=True):
-    """The partition refuses the lane's batches for backpressure; told again with every refusal."""
+    """The partition refuses the lane's batches for backpressure. Repeated with every refusal."""
 
     lane: TopicPartition
     error: ErrorBody
 
 
 class LaneFreed(Struct, frozen=True):
-    """It takes them again."""
+    """The partition accepts the lane's batches again."""
 
     lane: TopicPartition
 
@@ -91,7 +91,7 @@ class Producing:
         topic_id_of: Callable[[str], str | None],
     ) -> None:
         self.is_transactional = is_transactional
-        """Its identity comes by `adopt`, and a batch that cannot be placed fails everything under it."""
+        """True if `adopt` brings the identity, and a batch that cannot be placed fails all batches under it."""
         self.fatal: ErrorBody | None = None
         self._acks = acks
         self._delivery_timeout_ms = delivery_timeout_ms
@@ -99,7 +99,7 @@ class Producing:
         self._retry = retry
         self._jitter = jitter
         self._is_patient = is_patient
-        """Whether time in which a partition refuses for backpressure counts for no batch."""
+        """True if the time of refusal for backpressure does not count against the delivery timeout."""
         self._topic_id_of = topic_id_of
         self._lanes: dict[TopicPartition, PartitionSequence] = {}
         self._tokens: Iterator[int] = count(1)
@@ -109,14 +109,16 @@ class Producing:
         self._expiry_at: int | None = None
 
     def is_idle(self, key: TopicPartition) -> bool:
-        """Whether a batch that is not full should come now."""
+        """Return True if a batch that is not full should come now."""
         lane = self._lanes.get(key)
         return lane is None or lane.is_idle or self.fatal is not None
 
     def adopt(self, identity: ProducerIdentity) -> None:
-        """Begin anew under another identity: whatever was under way has had its outcome. The same one again is nothing.
+        """Begin again under another identity, after all pending batches had their outcome. The same object
+        changes nothing.
 
-        The same object: a transaction in which nothing was written leaves its numbers to the next.
+        A transaction in which nothing was written leaves its sequence numbers to the next, which then adopts
+        the same object.
         """
         if identity is self._identity:
             return
@@ -158,7 +160,8 @@ class Producing:
             return [Transmit(event.lane, event.batch), Outcome(event.lane, event.batch)]
         lane = self._lanes.get(event.lane)
         if lane is None:
-            # What a transaction wrote to a topic that is gone is gone: it must fail and not go on in the next.
+            # The records of a transaction in a deleted topic are lost: it must fail and not continue in the
+            # new topic.
             topic_id = None if self.is_transactional else self._topic_id_of(event.lane[0])
             lane = self._lanes[event.lane] = PartitionSequence(event.lane, self._tokens, topic_id)
             lane.identity = self._identity
@@ -203,12 +206,12 @@ class Producing:
         self._init_failures += 1
         return [SetTimer(_INIT, now + self._retry.delay_ms(self._init_failures, self._jitter))]
 
-    # Answers.
+    # Replies.
 
     def _on_answer(self, key: TopicPartition, token: int, reply: ProduceReply, now: int) -> list[Effect]:
         lane = self._lanes.get(key)
         if lane is None:
-            return []  # of a transaction that is over
+            return []  # of a transaction that has ended
         result = reply.batches[0]
         if result.error is not None:
             return self._on_refusal(lane, token, result.error, now)
@@ -278,7 +281,7 @@ class Producing:
         return effects
 
     def abandon(self, error: ErrorBody) -> list[Effect]:
-        """Fail everything that is not done; for a producer that is closed before its deadlines."""
+        """Fail everything that is not done, for a producer that is closed before its deadlines."""
         return self._fail_for_good(error)
 
     def _fail_for_good(self, error: ErrorBody) -> list[Effect]:

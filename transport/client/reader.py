@@ -1,13 +1,13 @@
-"""The program's side of a consumer: what it owns, how far it has read, what comes next. Pure.
+"""The program's side of a consumer: owned partitions, their positions, and the messages to return next. Pure.
 
-Lives on the thread that polls. It is told what the network thread fetched (Chunk, Located, Trouble) and hands out
-messages, never one of a partition it does not own, never one twice or out of order within an epoch. Every assignment and
-every seek begins a new epoch of its partition, so whatever was under way for the one before is dropped on arrival.
+Lives on the thread that polls. It receives the results of the network thread (Chunk, Located, Trouble) and returns
+messages: never of a partition it does not own, and never twice or out of order within an epoch. Every assignment and
+every seek begins a new epoch of its partition; results of the previous epoch are dropped on arrival.
 
-What arrives keeps its order. Data that was fetched before an error is handed out before the error is raised, and a new
-location takes effect behind the data that was fetched before it, never within one call: what one call hands out of a
-partition belongs to one topic and one reset of the group. Opened batches are kept until the next call, so that what is
-left of them, or is given back, can also be handed out as whole batches. An error is raised as soon as it is next in its
+Results keep their order. Data fetched before an error is returned before the error is raised, and a new location
+takes effect after the data fetched before it, never within one call: the records that one call returns of a partition
+belong to one topic and one reset of the group. Opened batches are kept until the next call, so that their remaining
+messages, or those given back, can also be returned as whole batches. An error is raised as soon as it is next in its
 partition, even while other partitions have data, and from then on whenever no partition has data.
 """
 
@@ -34,33 +34,33 @@ class _Held(Struct, eq=False):
     tp: TopicPartition
     epoch: int
     position: int | None
-    """The offset of the next message to hand out; None until it is known."""
+    """The offset of the next message to return; None until it is known."""
     marked: int | None = None
-    """The position when it was last committed in a transaction, or where reading began."""
+    """The position at the last commit in a transaction, or where reading began."""
     began: int | None = None
-    """Where reading began, at first or after a seek."""
+    """The offset at which reading began, at first or after a seek."""
     topic_id: str | None = None
-    """Which topic of this name the position belongs to, once that is known."""
+    """Id of the topic that the position belongs to, once known."""
     reset_epoch: int | None = None
-    """The group's, when the position was the group's committed offset."""
+    """The group's reset epoch, if the position was the group's committed offset."""
     leader_epoch: int | None = None
-    """Of the partition's start that the position was read from."""
+    """Leader epoch under which the position was read."""
     is_paused: bool = False
     trouble: PlanariaError | None = None
-    """What comes behind the data that is left."""
+    """Error to raise after the remaining data."""
     is_trouble_raised: bool = False
     chunks: deque[Chunk | Located] = field(default_factory=deque)
     batches: "deque[tuple[BatchHeader, memoryview]]" = field(default_factory=deque)
-    """What is left of the chunk at hand."""
+    """Remaining batches of the current chunk."""
     opened: "deque[tuple[BatchHeader, memoryview]]" = field(default_factory=deque)
-    """Those that `messages` came from, and what the last call took."""
+    """The batches of `messages`, and those taken by the last call."""
     closed: "deque[tuple[BatchHeader, memoryview]]" = field(default_factory=deque)
-    """Verified batches that were opened, and come again before `batches`."""
+    """Verified batches that were opened and are returned again before `batches`."""
     aborted: frozenset[tuple[int, int]] = frozenset()
-    """The aborted transactions in it."""
+    """The aborted transactions in the chunk."""
     chunk_end: int = 0
     messages: Sequence[Message] = ()
-    """What is left of the batch at hand, from `cursor` on."""
+    """Messages of the current batch; those from `cursor` on remain."""
     cursor: int = 0
 
     @property
@@ -69,13 +69,13 @@ class _Held(Struct, eq=False):
         return has_open or bool(self.batches) or bool(self.chunks)
 
     def forget_opened(self) -> None:
-        """Those that have been handed out whole, and cannot be given back any more."""
+        """Forget the batches that were returned whole and cannot be given back any more."""
         assert self.position is not None
         while self.opened and self.opened[0][0].next_offset <= self.position:
             self.opened.popleft()
 
     def close_opened(self) -> None:
-        """What is left of the opened batches comes again as whole batches."""
+        """Close the opened batches: their remaining messages are returned again as whole batches."""
         if self.cursor < len(self.messages):
             self.closed.extendleft(reversed(self.opened))
         self.opened.clear()
@@ -100,7 +100,7 @@ class _Held(Struct, eq=False):
 
 
 class Reader:
-    """Chunks in, messages out, positions kept."""
+    """Takes chunks, returns messages, keeps positions."""
 
     def __init__(self) -> None:
         self._held: dict[TopicPartition, _Held] = {}
@@ -109,14 +109,14 @@ class Reader:
         self._told: list[Consumed | GaveUp] = []
         self._lost: set[TopicPartition] = set()
 
-    # What is owned.
+    # Ownership.
 
     @property
     def owned(self) -> frozenset[TopicPartition]:
         return frozenset(self._held)
 
     def add(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """Own partitions from now on; the epoch of each."""
+        """Own partitions from now on. Return the new epoch of each."""
         epochs: dict[TopicPartition, int] = {}
         for tp in sorted(tps):
             held = self._held[tp] = _Held(tp, next(self._epochs), None)
@@ -132,17 +132,17 @@ class Reader:
             self._turns.remove(tp)
 
     def mark(self, positions: Mapping[TopicPartition, int]) -> None:
-        """What was handed out up to here is taken care of."""
+        """Mark the messages returned up to these positions as processed."""
         for tp, position in positions.items():
             self._held[tp].marked = position
 
     def take_lost(self) -> list[TopicPartition]:
-        """Partitions that went away with messages handed out and not marked since; told once."""
+        """Return, once, the partitions that were lost with returned messages not marked since."""
         lost, self._lost = sorted(self._lost), set()
         return lost
 
     def seek(self, tp: TopicPartition, offset: int | None) -> int:
-        """Go on from `offset` (None: to be located); the partition's new epoch."""
+        """Continue at `offset` (None: to be located). Return the partition's new epoch."""
         held = self._held[tp]
         held.drop()
         held.opened.clear()
@@ -161,19 +161,19 @@ class Reader:
         return self._held[tp].epoch
 
     def beginnings(self) -> dict[TopicPartition, int]:
-        """Where reading began, by partition, where it is known."""
+        """Return the offset at which reading began, by partition, where it is known."""
         return {tp: held.began for tp, held in self._held.items() if held.began is not None}
 
     def position(self, tp: TopicPartition) -> int | None:
         return self._held[tp].position
 
     def origin(self, tp: TopicPartition) -> tuple[str | None, int | None]:
-        """The topic id and the group's reset epoch that the position belongs to, as far as they are known."""
+        """Return the topic id and the group's reset epoch of the position, as far as they are known."""
         held = self._held.get(tp)
         return (None, None) if held is None else (held.topic_id, held.reset_epoch)
 
     def stamped(self, item: PartitionOffset) -> PartitionOffset:
-        """The offset with what the partition's position belongs to, for its commit."""
+        """Return the offset with the origin of the partition's position, for its commit."""
         held = self._held.get(TopicPartition(item.topic, item.partition))
         if held is None:
             return item
@@ -187,7 +187,7 @@ class Reader:
         )
 
     def positions(self) -> dict[TopicPartition, int]:
-        """By partition, where it is known."""
+        """Return the positions by partition, where they are known."""
         return {tp: held.position for tp, held in self._held.items() if held.position is not None}
 
     def epochs(self) -> dict[TopicPartition, int]:
@@ -201,7 +201,7 @@ class Reader:
             return
         match item:
             case _ if held.trouble is not None:
-                return  # it lies behind what cannot be read
+                return  # it lies after data that cannot be read
             case Trouble():
                 held.trouble = _error_of(item)
             case Located() if held.position is None:
@@ -210,26 +210,26 @@ class Reader:
                 held.chunks.append(item)
 
     def told(self) -> list[Consumed | GaveUp]:
-        """What the network thread has to know of the last calls."""
+        """Return the events of the last calls for the network thread."""
         told, self._told = self._told, []
         return told
 
     def raise_trouble(self, tp: TopicPartition | None = None, *, is_new: bool = False) -> None:
-        """Raise what keeps a partition (or this one) from being read, if there is nothing to hand out before it.
+        """Raise the error of a partition (or of this one) if no message precedes it.
 
-        With `is_new` only what has not been raised before.
+        With `is_new`, raise only an error that has not been raised before.
         """
         for held in self._held.values():
             if held.trouble is None or held.is_paused or held.has_data or tp not in (None, held.tp):
                 continue
             if not (is_new and held.is_trouble_raised):
                 held.is_trouble_raised = True
-                raise held.trouble.with_traceback(None)  # or it would grow with each poll
+                raise held.trouble.with_traceback(None)  # a fresh traceback: it would grow with each poll
 
     # To the program.
 
     def take(self, max_messages: int) -> list[Message]:
-        """The next messages, partition by partition in turn; empty when nothing is there."""
+        """Return the next messages, taking partitions in turn; empty if there are none."""
         taken: list[Message] = []
         for _ in range(len(self._turns)):
             held = self._held[self._turns[0]]
@@ -248,7 +248,8 @@ class Reader:
         return taken
 
     def take_batches(self, max_batches: int) -> list[MessageBatch]:
-        """Whole batches, verified, not decoded. The first may begin before the position: readers skip to it."""
+        """Return whole batches, verified, not decoded. The first may begin before the position: readers
+        skip to it."""
         taken: list[MessageBatch] = []
         for _ in range(len(self._turns)):
             held = self._held[self._turns[0]]
@@ -268,7 +269,7 @@ class Reader:
         return taken
 
     def give_back(self, messages: Sequence[Message], epochs: Mapping[TopicPartition, int]) -> None:
-        """Messages that were taken under these epochs and not read after all."""
+        """Give back messages that were taken under these epochs and not read."""
         by_topic_partition: dict[TopicPartition, list[Message]] = {}
         for message in messages:
             by_topic_partition.setdefault(TopicPartition(message.topic, message.partition), []).append(
@@ -287,7 +288,7 @@ class Reader:
             held.forget_opened()
 
     def _open_batch(self, held: _Held, *, is_first: bool) -> bool:
-        """See that there are messages at the cursor. False when there are none, or the next ones are damaged.
+        """Open a batch with messages at the cursor. Return False if there is none, or the next ones are damaged.
 
         `is_first`: the call has taken nothing of the partition yet, so that a new location may take effect.
         """
@@ -308,7 +309,7 @@ class Reader:
         return True
 
     def _next_batch(self, held: _Held, *, is_first: bool) -> tuple[BatchHeader, memoryview] | None:
-        """The next batch for programs at or after the position, verified."""
+        """Return the next verified batch for programs, at or after the position."""
         if held.closed:
             return held.closed.popleft()
         while True:
@@ -352,7 +353,8 @@ class Reader:
         return True
 
     def _settle(self, held: _Held) -> None:
-        """At the end of a chunk the position is where the broker said to go on: offsets without messages are skipped."""
+        """At the end of a chunk, move the position to the broker's next offset: offsets without messages
+        are skipped."""
         is_read = not held.batches and not held.closed and held.cursor >= len(held.messages)
         if is_read and held.position is not None:
             held.position = max(held.position, held.chunk_end)

@@ -1,13 +1,13 @@
-"""How a group member moves from the partitions it owns to those it should own, in steps. Pure.
+"""The steps by which a group member moves from the partitions it owns to those it should own. Pure.
 
 The steps of one change, in order; the consumer (`consumer.py`) performs them on the program's thread:
 
-    gained, given up    commit, call on_revoked, release, confirm, assign, call on_assigned
+    gained, revoked     commit, call on_revoked, release, confirm, assign, call on_assigned
     lost                release, call on_lost
 
-Callbacks are the program's code and may raise anything. A change that has begun is finished whatever they raise: the
-error is kept and raised by the call that performed the change, a second one by the next call. Steps that an interrupt
-left undone are performed by the next call.
+Callbacks are the program's code and may raise anything. A change that has begun is finished whatever they
+raise: the call that performed the change raises the first error, the next call a second one. The next call
+performs steps left undone by an interrupt.
 """
 
 from collections import deque
@@ -29,7 +29,7 @@ class Step(NamedTuple):
 
 
 class Rebalancing(Struct, eq=False):
-    """The change under way."""
+    """The change in progress."""
 
     steps: "deque[Step]"
     errors: "deque[BaseException]"
@@ -42,12 +42,12 @@ class Rebalancing(Struct, eq=False):
         self.steps.extend(steps_to(target, owned))
 
     def done(self, step: Step) -> None:
-        """The step has been performed. It may have been dropped meanwhile."""
+        """Record that the step has been performed. It may have been dropped meanwhile."""
         if self.steps and self.steps[0] is step:
             self.steps.popleft()
 
     def drop(self) -> None:
-        """The consumer is closed: what it owns is released with the membership."""
+        """Drop the change: the consumer is closed, and leaving the group releases its partitions."""
         self.steps.clear()
 
     def raise_error(self) -> None:

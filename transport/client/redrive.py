@@ -1,18 +1,18 @@
-"""Sending dead letters back, each once, with a record of what was done.
+"""Redrive of dead letters: each is sent back once, and an audit topic records the progress.
 
-Owns the audit topic `<dead-letter topic>.redriven`: one partition, kept for ever, JSON records, in their order
+Owns the audit topic `<dead-letter topic>.redriven`: one partition, kept forever, JSON records, in their order
 
     begun       a run: who, with which options
     moving      these letters are about to be published                 before the first of them is
     moved       ... and are, durably                                    after the last of them is
-    refused     ... and were not, for the broker does not take them
+    refused     ... and were not: the broker refused them
     ended       the run's counts
 
-So what was sent back is a function of that log, and a run that is killed leaves at most one `moving` without its `moved`.
-The next run settles that: it looks into the target for the letters named there, which tell in their headers where they
-come from. Besides, each is published under an identity made of its place, so that even what was still on its way when the
-run was killed is there once. The letters stay where they are. The group `dlq-redrive.<topic>` is told, by partition, the
-offset before which all is sent back: its lag shows an operator that there is work. Nothing is decided by it.
+So the redriven letters are a function of that log, and a killed run leaves at most one `moving` without its `moved`. The
+next run settles that: it searches the target for the letters named there, whose headers name their origin. Each letter
+is also published under a dedup id made of its topic, partition and offset, so that a publish still in transit when the
+run was killed takes effect once. The letters stay in their topic. The group `dlq-redrive.<topic>` commits, by partition,
+the offset before which all letters are redriven: its lag shows an operator that there is work. Nothing depends on it.
 """
 
 import json
@@ -44,30 +44,30 @@ from .producer import Producer
 MAX_REDRIVES = 3
 CHUNK_LETTERS = 100
 CLOCK_MARGIN_MS = 60_000
-"""How far the clock of the machine that ran before may have been behind."""
+"""Allowance for the clock of an earlier run's machine being behind."""
 
 
 class RedriveRefused(PlanariaError):
-    """What was asked for would lose letters or send them round in a circle."""
+    """The requested redrive would lose letters or send them round in a circle."""
 
 
 class RedriveReport(Struct, kw_only=True):
-    """What became of the letters that were meant."""
+    """The results for the selected letters."""
 
     run: str
     moved: int = 0
     held_back: int = 0
-    """Sent back too often already."""
+    """Letters already redriven too often."""
     no_origin: int = 0
-    """They do not tell where they came from, and no topic was given."""
+    """Letters that do not name their origin, while no topic was given."""
     refused: int = 0
-    """The broker does not take them: they are too large, or their topic is gone; they stay."""
+    """Letters refused by the broker: they are too large, or their topic is gone. They stay."""
     already_moved: int = 0
-    """Found to have been moved by a run that was killed."""
+    """Letters found to have been moved by a run that was killed."""
 
 
 class Redrive:
-    """Sends letters of one topic back: to where they came from, or to `target`."""
+    """Redrive the letters of one topic to their origin, or to `target`."""
 
     def __init__(
         self,
@@ -79,9 +79,9 @@ class Redrive:
         rate: float | None = None,
         actor: str = "",
     ) -> None:
-        """`rate` is in letters a second; `actor` says in the audit record who did it.
+        """Prepare a run. `rate` is in letters a second; `actor` names the operator in the audit record.
 
-        Raises a ProtocolError with UNKNOWN_TOPIC when one of the topics does not exist, RedriveRefused.
+        Raises ProtocolError with UNKNOWN_TOPIC when one of the topics does not exist, and RedriveRefused.
         """
         if target == topic:
             raise RedriveRefused(f"{topic}: letters cannot be sent to where they are")
@@ -94,23 +94,23 @@ class Redrive:
         self._rate = rate
         self._actor = actor
         self._gone: set[str] = set()
-        """Topics that are not there to take letters, found out once."""
+        """Target topics found not to exist."""
         self._topic_id = client.describe_topic(topic).topic_id
         if target is not None:
             client.describe_topic(target)
         self.audit_topic = f"{topic}.redriven"
         self.group = f"dlq-redrive.{topic}"
 
-    # What is there.
+    # Reading.
 
     def pending(self, wanted: LetterFilter) -> list[DeadLetter]:
-        """The letters meant that have not been sent back, as far as the audit topic tells."""
+        """Yield the selected letters that have not been redriven according to the audit topic."""
         moved, _ = self._history()
         letters = read_letters(self._client, self._topic)
         return [letter for letter in letters if letter.position not in moved and wanted.matches(letter)]
 
     def judge(self, letters: Sequence[DeadLetter]) -> tuple[list[DeadLetter], RedriveReport]:
-        """Those that may be sent, and a report that counts the others."""
+        """Return the letters that may be sent, and a report that counts the others."""
         report = RedriveReport(run=uuid.uuid4().hex[:12])
         fit: list[DeadLetter] = []
         for letter in letters:
@@ -122,7 +122,7 @@ class Redrive:
                 fit.append(letter)
         return fit, report
 
-    # What is done.
+    # Moving.
 
     def run(
         self,
@@ -130,7 +130,7 @@ class Redrive:
         limit: int | None = None,
         on_progress: Callable[[int], None] | None = None,
     ) -> RedriveReport:
-        """Send back what is meant, `limit` letters at most. Killed at any moment it can be run again."""
+        """Redrive the selected letters, at most `limit`. May be killed at any moment and run again."""
         self._client.create_topic(self.audit_topic, 1, if_not_exists=True, retention_ms=-1)
         already_moved = self._settle()
         letters, report = self.judge(self.pending(wanted))
@@ -170,7 +170,7 @@ class Redrive:
             time.sleep(max(0.0, began + moved / self._rate - time.monotonic()))
 
     def _move(self, producer: Producer, chunk: Sequence[DeadLetter], run: str) -> int:
-        """How many of them are moved. Raises DeliveryUncertain: the next run will find out."""
+        """Return the number of letters moved. Raises DeliveryUncertain: the next run will settle them."""
         targets = [self._target or letter.topic or "" for letter in chunk]
         named = [[*letter.position, target] for letter, target in zip(chunk, targets, strict=True)]
         self._note("moving", run, letters=named)
@@ -192,7 +192,7 @@ class Redrive:
         return len(outcomes["moved"])
 
     def _publish(self, producer: Producer, letter: DeadLetter, target: str) -> Delivery | None:
-        """None when there is no such topic any more: the other letters go all the same."""
+        """Return None if the topic no longer exists: the other letters are sent all the same."""
         if target in self._gone:
             return None
         try:
@@ -203,12 +203,12 @@ class Redrive:
                 headers=self._headers(letter),
                 dedup_id=self._origin(letter.position),
             )
-        except (UnknownTopic, InvalidOption):  # a header may say what can be no topic's name
+        except (UnknownTopic, InvalidOption):  # a header may contain text that cannot be a topic's name
             self._gone.add(target)
             return None
 
     def _headers(self, letter: DeadLetter) -> Headers:
-        """The record's own, and what keeps it from going round for ever."""
+        """Return the record's own headers, and those that keep it from being redriven forever."""
         before = letter.message.headers or {}
         kept = {
             name: text
@@ -218,7 +218,7 @@ class Redrive:
         return kept | {REDRIVES: str(letter.redrives + 1), REDRIVEN_FROM: self._origin(letter.position)}
 
     def _origin(self, position: tuple[int, int]) -> str:
-        """Also its identity: one of a topic that is deleted and made again is another one."""
+        """Return the letter's origin, also its dedup id: a topic deleted and created again counts as another one."""
         return f"redrive/{self._topic_id}/{position[0]}/{position[1]}"
 
     # The audit topic.
@@ -234,7 +234,7 @@ class Redrive:
         self._client.publish(self.audit_topic, json.dumps(body).encode(), dedup_id=uuid.uuid4().hex)
 
     def _history(self) -> tuple[set[tuple[int, int]], dict[tuple[int, int], tuple[str, int]]]:
-        """The letters that were moved; and those of which only the intent is known, with target and time."""
+        """Return the letters that were moved, and those of which only the intent is known, with target and time."""
         moved: set[tuple[int, int]] = set()
         moving: dict[tuple[int, int], tuple[str, int]] = {}
         try:
@@ -247,7 +247,7 @@ class Redrive:
                     if entry["event"] == "refused":
                         moving.pop(position, None)
                     elif entry["event"] == "moving":
-                        # The earliest intent: what it published is not older.
+                        # The earliest intent: its letters are not older.
                         moving.setdefault(position, (target[0], entry["at_ms"]))
                     else:
                         moved.add(position)
@@ -258,7 +258,7 @@ class Redrive:
         return moved, moving
 
     def _settle(self) -> int:
-        """Find out what a run that was killed had published."""
+        """Find the letters that a killed run had published."""
         _, moving = self._history()
         if not moving:
             return 0
@@ -280,7 +280,7 @@ class Redrive:
         except ProtocolError as error:
             if error.code != ErrorCode.UNKNOWN_TOPIC:
                 raise
-            return  # nothing can be there
+            return  # nothing can have been published
         for partition in range(count):
             start = self._client.list_offsets(topic, partition, max(0, since_ms)).offset
             if start >= 0:
@@ -302,7 +302,7 @@ class Redrive:
             partition, offset = letter.position
             if letter.position not in moved:
                 offsets[partition] = min(offsets[partition], offset)
-        # A commit of one who is no member, for that makes the group when there is none.
+        # Commit without a member id, because that creates the group if there is none.
         tps = [(self._topic, partition) for partition in offsets]
         with self._client.consumer(self.group, partitions=tps, auto_commit=False) as consumer:
             consumer.commit(
@@ -322,5 +322,5 @@ def _shown(wanted: LetterFilter, limit: int | None) -> dict[str, Any]:
 
 
 def who() -> str:
-    """The user and process of this machine, for the audit record."""
+    """Return the user and process of this machine, for the audit record."""
     return f"{os.environ.get('USER', '?')}@{os.uname().nodename} pid {os.getpid()}"

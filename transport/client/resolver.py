@@ -1,7 +1,7 @@
 """Looks up the host of the public endpoint, each time in a thread of its own.
 
-`getaddrinfo` may block for half a minute while a name server does not answer, and the network thread must go on:
-requests have deadlines. A lookup is never given up; the machine asks for one at a time. Called by the network.
+`getaddrinfo` may block for half a minute while a name server does not answer, and the network thread must continue:
+requests have deadlines. A lookup is never cancelled. The machine requests one at a time. Called by the network.
 """
 
 import socket
@@ -13,7 +13,7 @@ from .exchange_events import Resolved
 
 
 def resolve(endpoint: str, tell: Callable[[Resolved], None]) -> None:
-    """Have `tell` called, by another thread, with the addresses of the endpoint's host."""
+    """Call `tell`, from another thread, with the addresses of the endpoint's host."""
     threading.Thread(target=lambda: tell(_lookup(endpoint)), name="planaria-resolver", daemon=True).start()
 
 
@@ -31,5 +31,5 @@ def _lookup(endpoint: str) -> Resolved:
 
 
 def _spelled(address: str, _port: int, _flow: int = 0, scope: int = 0) -> str:
-    """A link-local address with the interface it is for."""
+    """Return the address; a link-local one with its interface."""
     return f"{address}%{socket.if_indextoname(scope)}" if scope else address

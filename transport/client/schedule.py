@@ -1,6 +1,5 @@
-"""When a message is to be delivered, as programs say it: checked, and named. Used by `publish`, and by those who fail a
-record of a work queue for a while.
-"""
+"""Check the delivery time and id that a program gives for a message. Used by `publish`, and to delay the
+retry of a failed record in a work queue."""
 
 import math
 from datetime import datetime, timedelta
@@ -18,7 +17,7 @@ def schedule(
     scheduled_id: str | None,
     dedup_id: str | None,
 ) -> Schedule:
-    """What a program said of a message's time. Raises InvalidOption."""
+    """Return the schedule of a message from the program's arguments. Raises InvalidOption."""
     if dedup_id is not None:
         raise InvalidOption("dedup_id: a delayed message is recognised by its scheduled_id")
     if deliver_at is not None and delay is not None:
@@ -34,7 +33,8 @@ def schedule(
 
 
 def milliseconds_of(delay: object) -> int:
-    """A delay in seconds, or as a timedelta. Raises InvalidOption for one that is no time, negative or too long."""
+    """Return a delay in seconds, or as a timedelta, as milliseconds. Raises InvalidOption for any other
+    type, a negative or too long one."""
     seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
     if not isinstance(seconds, int | float) or isinstance(seconds, bool):
         raise InvalidOption(f"delay: must be seconds or a timedelta, not {delay!r}")
@@ -44,7 +44,7 @@ def milliseconds_of(delay: object) -> int:
 
 
 def _time_ms(deliver_at: object) -> int:
-    """A datetime without a time zone is local time, as everywhere in Python."""
+    """Return the time as milliseconds. A datetime without a time zone is local time, as elsewhere in Python."""
     if isinstance(deliver_at, datetime):
         try:
             at_ms: object = int(deliver_at.timestamp() * 1000)
@@ -58,7 +58,7 @@ def _time_ms(deliver_at: object) -> int:
         )
     if at_ms < 0:
         raise InvalidOption(f"deliver_at: must be a time after 1970, not {deliver_at}")
-    if at_ms > MAX_TIMESTAMP_MS:  # how far ahead it may be is for the broker's clock to say
+    if at_ms > MAX_TIMESTAMP_MS:  # the broker's clock decides how far ahead it may be
         raise InvalidOption(f"deliver_at: must be a time within a year, not {deliver_at}")
     return at_ms
 

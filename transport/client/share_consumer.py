@@ -1,12 +1,12 @@
-"""The consumer of a share group: single records under locks, acknowledged one by one. The program's thread waits.
+"""The consumer of a share group: single records under locks, acknowledged individually. Blocks the program's thread.
 
-Owns what this member holds and which acknowledgements have not been sent. A thread beside the program's sends those that
-wait, and renews the locks of what is held, so that neither depends on when the program polls next. Records are fetched
-from their partitions, not through the coordinator, and a batch is fetched once however many polls it serves
-(`acquired.py`). Called by programs.
+Owns the member's held messages and its pending acknowledgements. A background thread sends those acknowledgements and
+renews the locks, so that neither depends on the time of the program's next poll. Records are fetched from their
+partitions, not through the coordinator, and a batch is fetched once however many polls it serves (`acquired.py`).
+Called by programs.
 
-    poll      sends what waits, acquires, fetches           accept, release, fail, reject     wait to be sent
-    flush     sends what waits, tells what was refused      close     sends what waits, releases what is held
+    poll      send acknowledgements, acquire, fetch           accept, release, fail, reject     queue an acknowledgement
+    flush     send acknowledgements, return refused ones      close     send acknowledgements, release held messages
 """
 
 import random
@@ -53,11 +53,11 @@ MAX_WAIT_MS = 30_000
 LEAVE_TIMEOUT_MS = 2_000
 SEND_EVERY_S = 0.1
 SEND_AT = 10_000
-"""Acknowledgements that wait are sent at the latest when there are so many, and so many in one request."""
+"""Pending acknowledgements are sent at the latest at this number, which also bounds one request."""
 
 
 class ShareConsumer:
-    """Takes records from a work queue. `poll` and `close` for one thread; acknowledgements from any."""
+    """Consumes records of a work queue. `poll` and `close` for one thread; acknowledgements from any."""
 
     def __init__(self, network: Network, group: str, topics: list[str], options: ShareOptions) -> None:
         self.group = group
@@ -67,15 +67,15 @@ class ShareConsumer:
         self._options = options
         self._ranges = RangeReader(network, options.request_timeout_ms)
         self._lock = threading.Lock()
-        """Of the tables below; never held while the broker is asked."""
+        """Guards the tables below. Never held during a request to the broker."""
         self._sending = threading.Lock()
-        """One request of acknowledgements is out at a time."""
+        """Held while a request of acknowledgements is in flight: one at a time."""
         self._held: dict[TopicPartition, set[int]] = {}
         self._said: dict[TopicPartition, dict[int, Said]] = {}
         self._unread: deque[ShareMessage] = deque()
-        """What a loop has acquired and not yielded; held, and never accepted unseen."""
+        """Messages that a loop has acquired and not yielded; held, and never accepted unseen."""
         self._left_at: float | None = None
-        """When the loop over them was left."""
+        """The time at which the loop over them was left."""
         self._waiting = 0
         self._refused: list[Refused] = []
         self._lock_ms = options.lock_ms or 30_000
@@ -87,13 +87,13 @@ class ShareConsumer:
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
-    # Taking.
+    # Acquiring.
 
     def poll(self, timeout: float | None = 1.0, max_messages: int = 500) -> list[ShareMessage]:
-        """Wait up to `timeout` seconds (None: for ever) for messages; at most `max_messages`, empty when none came.
+        """Wait up to `timeout` seconds (None: forever) for messages. Return at most `max_messages`, or an empty list.
 
-        What a loop over the consumer has not yielded comes first. While the broker, the group or a partition is out of
-        reach no messages come, as with a Consumer; what will not pass by itself is raised.
+        Messages that a loop over the consumer has not yielded come first. While the broker, the group or a partition
+        is unreachable no messages come, as with a Consumer. Permanent errors are raised.
         """
         self._refuse_when_closed()
         check_count("max_messages", max_messages)
@@ -119,15 +119,17 @@ class ShareConsumer:
                 failures += 1
                 pause_s = _RETRY.delay_ms(failures, random.random) / 1000
                 self._stopped.wait(pause_s if give_up_at is None else min(pause_s, left_ms / 1000))
-            self._refuse_when_closed()  # whoever closed it has given back what came meanwhile
+            self._refuse_when_closed()  # the thread that closed it has released records acquired meanwhile
             if found or (give_up_at is not None and monotonic() >= give_up_at):
                 return found
 
     def __iter__(self) -> Iterator[ShareMessage]:
-        """Messages without end, at most one taken beyond the one at hand. What was not yielded comes with the next poll.
+        """Yield messages endlessly, acquiring at most one beyond the current one. The next poll returns
+        messages not yielded.
 
-        If none follows within a third of the lock it is released, uncharged. With `acknowledge` "implicit" a message is
-        accepted when the next one is asked for, or by the next poll or `close`.
+        If no poll follows within a third of the lock time, such a message is released, without counting an
+        attempt. With `acknowledge` "implicit" a message is accepted when the next one is requested, or by the
+        next poll or `close`.
         """
         while not self._is_closed:
             unread = deque(self.poll(None, max_messages=2))
@@ -157,7 +159,7 @@ class ShareConsumer:
         return message.offset in self._held.get(TopicPartition(message.topic, message.partition), ())
 
     def _release_unread(self) -> None:
-        """The program has left a loop and does not come back."""
+        """Release messages not yielded, of a program that has left a loop and does not return."""
         with self._lock:
             is_due = self._left_at is not None and monotonic() >= self._left_at + self._lock_ms / 3000
             unread = [each for each in self._unread if self._is_held(each)] if is_due else []
@@ -196,13 +198,13 @@ class ShareConsumer:
         self._start_thread()
         try:
             return self._read(ranges)
-        except BaseException:  # whatever it is: the program is not given these records
+        except BaseException:  # any exception: the program does not receive these records
             for unread in ranges:
                 self._release(unread)
             raise
 
     def _read(self, ranges: list[AcquiredRange]) -> list[ShareMessage]:
-        """The records; what holds none is accepted, what cannot be had now is released."""
+        """Return the records. Accept offsets without a record; release records that cannot be read now."""
         found: list[ShareMessage] = []
         room_bytes = self._options.max_bytes
         is_full = False
@@ -249,14 +251,14 @@ class ShareConsumer:
         return found
 
     def _reject_unreadable(self, damaged: AcquiredRange, error: PlanariaError) -> list[AcquiredRange]:
-        """All of the range that the damage covers is dead, as for those whose records the coordinator reads; the rest."""
+        """Reject the damaged part of the range, as the coordinator does when it reads. Release the rest."""
         end = min(damage_end(error, damaged.first_offset), damaged.last_offset + 1)
         said = Said("reject", 0, sendable(str(error))[:1_000])
         self._say(TopicPartition(damaged.topic, damaged.partition), range(damaged.first_offset, end), said)
         return [structs.replace(damaged, first_offset=end)] if end <= damaged.last_offset else []
 
     def _release(self, unread: AcquiredRange) -> None:
-        """What of it has not been spoken of."""
+        """Release the part of the range that is not acknowledged."""
         tp = TopicPartition(unread.topic, unread.partition)
         with self._lock:
             held = self._held.get(tp, set())
@@ -273,7 +275,7 @@ class ShareConsumer:
         delay: timedelta | float = 0.0,
         reason: str = "",
     ) -> None:
-        """Say what became of messages; sent with the next poll, `flush` or `close`, and a moment later in any case.
+        """Acknowledge messages. Sent with the next poll, `flush` or `close`, or after a moment at the latest.
 
         Raises InvalidOption, and PlanariaError for a message that this consumer does not hold.
         """
@@ -291,7 +293,8 @@ class ShareConsumer:
             self._wake.set()
 
     def settle(self, message: ShareMessage, verdict: Verdict, reason: str = "") -> None:
-        """As `acknowledge`, unless the program has spoken of the message, has closed, or the lock is lost."""
+        """Like `acknowledge`, but do nothing if the message is acknowledged, the consumer closed, or the
+        lock lost."""
         if self._is_closed:
             return
         self._network.refuse_when_closed()
@@ -302,7 +305,7 @@ class ShareConsumer:
         )
 
     def flush(self) -> list[Refused]:
-        """Send what waits, and tell which acknowledgements came too late since the last time."""
+        """Send the pending acknowledgements. Return those that came too late since the last call."""
         self._refuse_when_closed()
         self._send()
         with self._lock:
@@ -310,13 +313,13 @@ class ShareConsumer:
         return refused
 
     def renew(self) -> None:
-        """Lock everything that is held for another `lock_ms`. Without `renew=False` this happens by itself."""
+        """Lock all held messages for another `lock_ms`. Happens automatically without `renew=False`."""
         self._refuse_when_closed()
         with self._sending:
             self._renew()
 
     def _say(self, tp: TopicPartition, offsets: Iterable[int], said: Said) -> bool:
-        """Whether all of them were held."""
+        """Record acknowledgements. Return True if all of the messages were held."""
         with self._lock:
             held = self._held.get(tp, set())
             waiting = self._said.setdefault(tp, {})
@@ -341,7 +344,7 @@ class ShareConsumer:
 
     def _send(self, retry_timeout_ms: int | None = None) -> None:
         if not self._sending.acquire(timeout=-1 if retry_timeout_ms is None else retry_timeout_ms / 1000):
-            return  # the thread beside is at it
+            return  # the background thread is sending
         try:
             with self._lock:
                 said, self._said, self._waiting = self._said, {}, 0
@@ -349,7 +352,7 @@ class ShareConsumer:
             try:
                 self._ask(acknowledgements, retry_timeout_ms)
             except ProtocolError:
-                # Whether it has taken effect is unknown; it is said again, and may then come too late.
+                # It may have taken effect. It is sent again, and may then come too late.
                 with self._lock:
                     for tp, offsets in said.items():
                         self._said[tp] = offsets | self._said.get(tp, {})
@@ -372,7 +375,7 @@ class ShareConsumer:
                     continue
                 last = each.first_offset if each.last_offset is None else each.last_offset
                 if result.error.code == ErrorCode.NOT_ACQUIRED and last > each.first_offset:
-                    # One lost lock must not cost the others their verdict.
+                    # One lost lock must not cost the other messages their verdict.
                     singles += [single(each, offset) for offset in range(each.first_offset, last + 1)]
                     continue
                 error = ProtocolError.from_body(result.error)
@@ -393,7 +396,7 @@ class ShareConsumer:
         self._forget_lost()
 
     def _forget_lost(self) -> None:
-        """What could not be renewed is not held any more."""
+        """Forget messages whose locks could not be renewed: they are no longer held."""
         with self._lock:
             lost = [each for each in self._refused if each.verdict == "renew"]
             for each in lost:
@@ -424,14 +427,15 @@ class ShareConsumer:
                 ):
                     self.renew()
             except (ProtocolError, Closed):
-                continue  # tried again; a flush tells the program
+                continue  # retried; a flush reports the error to the program
 
-    # The end.
+    # Closing.
 
     def close(self) -> None:
-        """Send what was said, give back what is held, and let others have it at once.
+        """Send the acknowledgements and release all held messages, so that other members can acquire them at once.
 
-        With `acknowledge` "implicit" everything that was handed out counts as accepted, but what a loop has not yielded.
+        With `acknowledge` "implicit" all returned messages count as accepted, except those that a loop has not
+        yielded.
         """
         if self._is_closed or self._network.is_inherited:
             return
@@ -445,7 +449,8 @@ class ShareConsumer:
         self._network.refuse_when_closed()
 
     def flush_at_exit(self) -> None:
-        """The program ends without `close`: what it has said counts, and what it holds goes to others uncharged."""
+        """Send the acknowledgements of a program that exits without `close`; release the rest without
+        counting an attempt."""
         if self._is_closed or self._network.is_inherited or not self._network.is_running:
             return
         timeout_ms = min(self._options.request_timeout_ms, int(EXIT_FLUSH_S * 1000))
@@ -472,7 +477,8 @@ class ShareConsumer:
             self._network.forget(self)
 
     def _leave(self) -> None:
-        """Give back at once what is held. Without an answer the end of the connection does it, or of the locks."""
+        """Release the held messages at once. Without a reply the end of the connection, or of the locks,
+        releases them."""
         request = LeaveGroup(group=self.group, member_id=self.member_id)
         timeout_ms = min(LEAVE_TIMEOUT_MS, self._options.request_timeout_ms)
         with suppress(ProtocolError):
@@ -487,7 +493,7 @@ class ShareConsumer:
         if kind is None:
             self.close()
         elif not self._is_closed and not self._network.is_inherited:
-            with suppress(ProtocolError):  # the exception that ends the block is the one to report
+            with suppress(ProtocolError):  # the exception that left the block is the one to report
                 self._end()
 
 

@@ -1,7 +1,7 @@
-"""What a program gives to a share consumer and gets from it: options, messages, refused acknowledgements.
+"""Types that programs exchange with a share consumer: options, messages, refused acknowledgements.
 
-A message belongs to the consumer that holds its lock, and speaks to it alone. Made by the share consumer, called by
-programs.
+A message belongs to the consumer that holds its lock, and calls only that one. Made by the share consumer,
+used by programs.
 """
 
 from datetime import timedelta
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 
 class ShareOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """With `acknowledge` "implicit", a poll accepts what the one before it returned and nobody has spoken of.
+    """Options of a share consumer. With `acknowledge` "implicit", a poll accepts the previous poll's
+    unacknowledged messages.
 
-    Locks are renewed in the background, for `max_poll_interval_ms` after the last poll at the longest.
+    Locks are renewed in the background until `max_poll_interval_ms` after the last poll.
     """
 
     member_id: ShareMemberId | None = None
@@ -38,29 +39,31 @@ class ShareOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class ShareMessage(Message, frozen=True, gc=False, kw_only=True):
     """A message that is locked to this consumer until it is acknowledged.
 
-    `with message:` accepts it when the block ends. When the block raises, the message has failed, with the exception as
-    the reason; `Release` and `Reject` say otherwise, and KeyboardInterrupt and SystemExit release it. The exception goes
-    on. What the block has said itself holds.
+    `with message:` accepts it when the block ends. When the block raises, the message fails with the exception as the
+    reason; `Release` and `Reject` release and reject it, and KeyboardInterrupt and SystemExit release it. The
+    exception propagates. An acknowledgement made within the block takes precedence.
     """
 
     delivery_count: int
-    """1 the first time."""
+    """1 for the first delivery."""
     consumer: "ShareConsumer"
 
     def accept(self) -> None:
-        """It is done, and will never be delivered again."""
+        """Accept the message: it is done and will never be delivered again."""
         self.consumer.acknowledge([self], "accept")
 
     def release(self) -> None:
-        """Another member may have it at once; this delivery is not charged."""
+        """Release the message: another member may receive it at once, and this delivery does not count as
+        an attempt."""
         self.consumer.acknowledge([self], "release")
 
     def fail(self, delay: timedelta | float = 0.0, reason: str = "") -> None:
-        """It is delivered again after `delay` (seconds), or dead-lettered if it has been delivered often enough."""
+        """Fail the message: it is delivered again after `delay` (seconds), or dead-lettered after the last
+        attempt."""
         self.consumer.acknowledge([self], "fail", delay=delay, reason=reason)
 
     def reject(self, reason: str = "") -> None:
-        """It is dead-lettered: no further attempt can help."""
+        """Reject the message: it is dead-lettered, because no further attempt can help."""
         self.consumer.acknowledge([self], "reject", reason=reason)
 
     def __enter__(self) -> Self:
@@ -83,7 +86,7 @@ class ShareMessage(Message, frozen=True, gc=False, kw_only=True):
 
 
 class Refused(NamedTuple):
-    """An acknowledgement that came too late: somebody else may have the record by now."""
+    """An acknowledgement that came too late: another member may hold the record by now."""
 
     topic: str
     partition: int

@@ -1,8 +1,8 @@
-"""How long a TCP connection has been silent, as the kernel knows it.
+"""Time since the last byte on a TCP connection, from the kernel.
 
-Read by the network thread alone. A connection pings every `sockets.PING_MS`, and the other host's libzmq answers by
-itself, so a path that works carries bytes all the time, also under a process that is busy and in the middle of a large
-frame. A path that a firewall or a NAT has forgotten carries none, while the socket stays open for many minutes.
+Called only by the network thread. A connection pings every `sockets.PING_MS`, and libzmq at the other end answers
+automatically, so a working path carries bytes all the time, even to a busy process and in the middle of a large
+frame. A path that a firewall or NAT has dropped carries none, while the socket stays open for many minutes.
 """
 
 import os
@@ -13,11 +13,11 @@ import sys
 import zmq
 
 _LAST_RECEIVED_OFFSET = 52
-"""Of `tcpi_last_data_recv`, in milliseconds, in Linux's struct tcp_info."""
+"""Offset of `tcpi_last_data_recv`, in milliseconds, in Linux's struct tcp_info."""
 
 
 class Silence:
-    """The descriptors of the connections that are up, by endpoint, as the socket's monitor tells them."""
+    """The descriptors of the open connections, by endpoint, as reported by the socket's monitor."""
 
     def __init__(self) -> None:
         self._descriptors: dict[str, int] = {}
@@ -29,12 +29,12 @@ class Silence:
             del self._descriptors[endpoint]
 
     def measure_ms(self, endpoint: str) -> int | None:
-        """Milliseconds since the last byte came; None where it cannot be told."""
+        """Return milliseconds since the last byte; None where that is not available."""
         descriptor = self._descriptors.get(endpoint)
         if descriptor is None or sys.platform != "linux":
             return None
         try:
-            # A copy: the descriptor is ZeroMQ's, which may close it at any moment.
+            # A copy: ZeroMQ owns the descriptor and may close it at any moment.
             with socket.socket(fileno=os.dup(descriptor)) as copy:
                 info = copy.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_RECEIVED_OFFSET + 4)
         except OSError:

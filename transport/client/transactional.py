@@ -1,18 +1,18 @@
-"""A producer that writes in transactions, and the transaction that programs hold.
+"""A producer that writes in transactions, and the transaction object that programs use.
 
     with producer.transaction() as tx:
         tx.publish("PAYMENTS", value, key=...)
         tx.commit_offsets(consumer)
 
-Messages go out as they fill their batches, under the producer id and epoch that name this transaction alone. Its end
-waits until all are acknowledged, then asks the coordinator, once, naming every partition and group; the answer is the
-commit point and has the epoch of the next. Whatever fails on the way, the transaction is aborted: nothing of it is ever
-read, and what still comes late is refused by its epoch. Called by `Client.producer`.
+Messages are sent as they fill their batches, under a producer id and epoch that identify this transaction alone. Its
+end waits until all are acknowledged, then sends the coordinator one request that names every partition and group. The
+reply is the commit point and has the epoch of the next transaction. If any step fails the transaction is aborted: none
+of it is ever read, and late batches are refused by their epoch. Called by `Client.producer`.
 
     idle --transaction()--> open --commit--> idle | outcome unknown | fenced
                             open --abort, or anything failed--> idle | fenced
-    outcome unknown --transaction()--> the coordinator is asked for a new epoch, which settles the old one
-    fenced: somebody else has the transactional id; for ever
+    outcome unknown --transaction()--> the coordinator gives a new epoch, which settles the old one
+    fenced: another producer has the transactional id; permanent
 """
 
 import threading
@@ -36,7 +36,7 @@ from .producer import Producer
 
 
 class Committing(Protocol):
-    """A consumer whose offsets can be committed by somebody else."""
+    """A consumer whose offsets can be committed by a transaction."""
 
     def commit_request(
         self,
@@ -46,7 +46,7 @@ class Committing(Protocol):
 
 
 class TransactionalProducer:
-    """Publishes in transactions, one after the other; for one thread at a time but for `Transaction.publish`."""
+    """Publishes in consecutive transactions. For one thread at a time, except `Transaction.publish`."""
 
     def __init__(self, network: Network, options: ProducerOptions) -> None:
         assert options.transactional_id is not None
@@ -60,9 +60,10 @@ class TransactionalProducer:
         )
         self._identity: ProducerIdentity | None = None
         self._last_identity: ProducerIdentity | None = None
-        """What this producer had when an outcome became unknown: by it the coordinator knows it again."""
+        """The identity at the time an outcome became unknown. It identifies this producer to the
+        coordinator again."""
         self._coordinator: str | None = None
-        """Its endpoint, for a client on its machine."""
+        """The coordinator's endpoint, for a client on its machine."""
         self._current: Transaction | None = None
         self._fenced: ProtocolError | None = None
         self._lock = threading.Lock()
@@ -73,7 +74,8 @@ class TransactionalProducer:
         return self._transactional_id
 
     def transaction(self) -> "Transaction":
-        """Begin one. Raises ProducerFenced when somebody else has the transactional id, TimedOut, or Closed."""
+        """Begin a transaction. Raises ProducerFenced when another producer has the transactional id,
+        TimedOut, or Closed."""
         self._refuse_when_closed()
         with self._lock:
             if self._current is not None:
@@ -87,10 +89,11 @@ class TransactionalProducer:
             return self._current
 
     def claim(self) -> None:
-        """Take the transactional id now, and end what an earlier holder left open; else the first transaction does.
+        """Take the transactional id now and end the open transaction of an earlier holder. Otherwise the
+        first transaction does.
 
-        For programs that read before they write: what is open may keep the offsets that they begin at from being read.
-        Raises what `transaction` does.
+        For programs that read before they write: an open transaction may keep the offsets that they start
+        from unreadable. Raises the errors of `transaction`.
         """
         self._refuse_when_closed()
         with self._lock:
@@ -98,7 +101,7 @@ class TransactionalProducer:
                 self._init()
 
     def publish(self, *_: Any, **__: Any) -> NoReturn:
-        """Always raises: there is no message outside a transaction."""
+        """Always raise: a message cannot be published outside a transaction."""
         raise PlanariaError(
             "publish within a transaction: with producer.transaction() as tx: tx.publish(...)"
         )
@@ -131,15 +134,15 @@ class TransactionalProducer:
         self._identity = self._last_identity = ProducerIdentity(reply.producer_id, reply.producer_epoch)
         return self._identity
 
-    # For the transaction.
+    # Called by the transaction.
 
     def commit_offsets(self, request: CommitOffsets) -> None:
         self._network.call(GATEWAY, request, CommitOffsetsReply, timeout_ms=self._request_timeout_ms)
 
     def end(self, transaction: "Transaction", commit: bool, groups: list[str]) -> None:
-        """Once everything is acknowledged, the coordinator is told. Raises what became of it instead.
+        """End the transaction once every message is acknowledged. Raises the error that prevented it.
 
-        An abort does not wait: what is not acknowledged fails. A commit with a failure in it becomes one.
+        An abort does not wait: unacknowledged messages fail. A commit with a failed message becomes an abort.
         """
         assert self._current is transaction
         self._producer.suspend(PlanariaError("the transaction has ended"))
@@ -179,7 +182,7 @@ class TransactionalProducer:
             raise _aborted_by(self._producer.failure)
 
     def _explain(self, error: ProtocolError, commit: bool, receipt: Receipt) -> None:
-        """Raises what an end that was refused, or not answered, means to the program, if that is more than it says."""
+        """Raise the meaning of an end that was refused or had no reply, where it says more than the error itself."""
         if error.code == ErrorCode.TRANSACTION_ABORTED:
             raise TransactionAborted(error.code, error.message) from None
         if commit and self._producer.failure is not None:
@@ -191,7 +194,7 @@ class TransactionalProducer:
             raise TransactionUncertain(error.code, message) from error
 
     def close(self, timeout: float | None = None) -> None:
-        """Abort what is open, and refuse further transactions. Does nothing in a forked child."""
+        """Abort the open transaction, and refuse further ones. Does nothing in a forked child."""
         if self._is_closed or self._network.is_inherited:
             return
         # Without the lock: a thread may hold it for as long as it waits for the transactional id.
@@ -214,25 +217,27 @@ class TransactionalProducer:
         try:
             self.close()
         except PlanariaError:
-            pass  # the exception that ends the block is the one to report; the transaction's timeout does the rest
+            pass  # the exception that left the block is the one to report; the transaction's timeout aborts it
 
 
 class Transaction:
-    """Committed at the end of its `with` block, aborted by an exception that leaves it."""
+    """Committed at the end of its `with` block, aborted by an exception that leaves the block."""
 
     def __init__(self, producer: TransactionalProducer, identity: ProducerIdentity) -> None:
         self.identity = identity
         self._owner = producer
         self._groups: set[str] = set()
         self._has_ended = False
-        # Stands before the method of this name until the end: the way through it would cost a fifth of a transaction.
+        # Replaces the method of this name until the end: the way through it would cost a fifth of a
+        # transaction.
         self.__dict__["publish"] = producer._producer.publish
 
     def publish(self, topic: str, value: Any, key: bytes | str | None = None, **options: Any) -> Delivery:
-        """As `Producer.publish`, without `dedup_id`, `delay` and `deliver_at`. Raises when the transaction has ended.
+        """Like `Producer.publish`, without `dedup_id`, `delay` and `deliver_at`. Raises when the transaction has
+        ended.
 
-        The Delivery tells when the broker has the message; it counts once the transaction commits. Who keeps
-        `tx.publish` in a variable must not use that beyond the end: it publishes in the transaction that is open then.
+        The Delivery is done when the broker has the message, which takes effect once the transaction commits. Do not
+        use a reference to `tx.publish` after the end: it publishes in the transaction that is open then.
         """
         self._refuse()
 
@@ -242,9 +247,10 @@ class Transaction:
         offsets: Mapping[TopicPartition, int] | None = None,
         metadata: Mapping[TopicPartition, str] | None = None,
     ) -> None:
-        """Commit the given offsets, or what the consumer has handed out so far, if and when the transaction commits.
+        """Commit the given offsets, or those after the consumer's returned messages, if and when the transaction
+        commits.
 
-        Raises CommitFailed when the partitions are not its member's any more; then nothing but an abort is left.
+        Raises CommitFailed when the partitions are no longer its member's; then the transaction can only abort.
         """
         if self._has_ended:
             self._refuse()
@@ -264,10 +270,10 @@ class Transaction:
         )
 
     def commit(self) -> None:
-        """Wait for every message, then commit; once this returns it is durable.
+        """Wait for every message, then commit. Once this returns the transaction is durable.
 
-        Raises TransactionAborted when something in it failed or it took too long, TransactionUncertain when no answer
-        came, ProducerFenced when somebody else has the transactional id.
+        Raises TransactionAborted when a part failed or it timed out, TransactionUncertain when no reply
+        arrived, ProducerFenced when another producer has the transactional id.
         """
         if self._has_ended:
             self._refuse()
@@ -275,7 +281,7 @@ class Transaction:
         self._owner.end(self, True, sorted(self._groups))
 
     def abort(self) -> None:
-        """Nothing of it will be read. A transaction that has ended stays as it is."""
+        """Abort: none of it will be read. A transaction that has ended is unchanged."""
         if self._has_ended:
             return
         self._close()
@@ -301,16 +307,16 @@ class Transaction:
         try:
             self.abort()
         except PlanariaError:
-            pass  # the exception that ends the block is the one to report; the timeout aborts what nobody could
+            pass  # the exception that left the block is the one to report; the timeout aborts an unreachable transaction
 
 
 class _Part(Producer):
-    """The producer underneath: told its identity, and where it wrote."""
+    """The underlying producer: it receives its identity, and records the partitions it wrote to."""
 
     def __init__(self, network: Network, options: ProducerOptions) -> None:
         super().__init__(network, options)
         self.tps: set[TopicPartition] = set()
-        """Partitions that something was meant for since the last begin."""
+        """Partitions with published messages since the last begin."""
         self.failure: Exception | None = None
 
     def begin(self, identity: ProducerIdentity) -> None:
