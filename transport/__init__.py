@@ -1,1 +1,1 @@
-"""How messages move: formats, sockets, the event loop, clients. Imports neither actors nor supervisor."""
+"""Formats, sockets, the event loop and clients. Imports neither actors nor supervisor."""

@@ -1,7 +1,7 @@
-"""The process around a machine, without its sockets: what an actor is born with, and what its loop calls.
+"""The process around a machine, without its sockets: the actor's context, and the methods that its loop calls.
 
-Owns the effects that are the actor's own and what the end of a turn makes durable. Must never decide anything, and must
-never send or receive: `Turns` calls it, in the loop of a real process and in simulations alike.
+Owns the actor's own effects and its durability at the end of a turn. Must never decide, send or receive: `Turns`
+calls it, in the loop of a real process and in simulations alike.
 """
 
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -23,13 +23,13 @@ KindT = TypeVar("KindT", bound=type[msgspec.Struct])
 
 
 def built_early(kind: KindT) -> KindT:
-    """Let msgspec look at a type when its module is loaded: once, before the fork, and not in each actor."""
+    """Have msgspec inspect a type when its module is loaded: once, before the fork, and not in each actor."""
     msgspec.msgpack.Decoder(kind)
     return kind
 
 
 class ActorContext(msgspec.Struct, kw_only=True):
-    """What a child is born with."""
+    """The values with which a child starts."""
 
     address: str
     incarnation: int
@@ -40,35 +40,35 @@ class ActorContext(msgspec.Struct, kw_only=True):
     instance_id: str
     heartbeat_interval_ms: int = 500
     clock: Origin | None = None
-    """Of the broker's steady clock, the same for all its actors; None makes one of the actor's own."""
+    """Origin of the broker's steady clock, the same for all its actors. None makes one for this actor."""
     parent_sentinel: int | None = None
-    """A file descriptor that becomes readable when the supervisor is gone."""
+    """A file descriptor that becomes readable when the supervisor has ended."""
     last_end: str | None = None
-    """How the incarnation before ended; None for the first, and after a restart of the supervisor."""
+    """Exit of the previous incarnation. None for the first, and after a restart of the supervisor."""
 
 
 class Actor:
-    """The process around a machine: subclass it, set `machine`, perform the effects that are your own."""
+    """The process around a machine: subclass it, set `machine`, and perform the actor's own effects."""
 
     requests: ClassVar[tuple[type[Request], ...]] = ()
-    """What the server socket accepts; the loop refuses the rest."""
+    """Requests that the server socket accepts; the loop refuses others."""
     follows_connections: ClassVar[bool] = False
-    """Whether the machine is told of connections that are gone (`Disconnected`)."""
+    """True if the machine receives `Disconnected` for lost connections."""
     follows_hosts: ClassVar[bool] = False
-    """Whether the machine is told as well where each new connection comes from (`Connected`)."""
+    """True if the machine also receives `Connected` with the host of each new connection."""
     ready_by_itself: ClassVar[bool] = False
-    """Whether the actor calls `Loop.ready` itself, instead of being ready when `start` returns."""
+    """True if the actor calls `Loop.ready` itself, instead of being ready when `start` returns."""
     follows_wall_clock: ClassVar[bool] = False
-    """Whether the machine is told by `WallClockStepped` what the wall clock is ahead of `now`."""
+    """True if the machine receives `WallClockStepped` with the offset of the wall clock from `now`."""
     is_death_accounted: bool = False
-    """Set by an actor that found out what ended its predecessor, and bounds it itself."""
+    """Set by an actor that knows the cause of its predecessor's death and limits its repetition itself."""
 
     alarms: tuple[str, ...] = ()
-    """What an operator should know of, one line each: shown by `status` from the next heartbeat on."""
+    """Alarms for the operator, one line each; `status` shows them from the next heartbeat on."""
 
     machine: Machine
     decoder: ClassVar[RequestDecoder | None] = None
-    """Of `requests`; built when the class is, which is before the fork."""
+    """Decoder of `requests`, built with the class, which is before the fork."""
 
     def __init_subclass__(cls) -> None:
         cls.decoder = RequestDecoder(cls.requests) if cls.requests else None
@@ -78,29 +78,29 @@ class Actor:
         self.loop: Turns
 
     def endpoint(self) -> str | None:
-        """What to bind; None for an actor that nobody asks."""
+        """Return the endpoint to bind; None for an actor without a server socket."""
         return endpoint_for(self.context.run_directory, self.context.address, self.context.incarnation)
 
     def start(self) -> None:
-        """Open, recover; call `self.loop.progress()` now and then when it takes long."""
+        """Open and recover. Call `self.loop.progress()` now and then if it takes long."""
 
     def perform(self, effect: Effect) -> None:
-        raise AssertionError(f"{type(self).__name__} was given an effect that it does not know: {effect!r}")
+        raise AssertionError(f"{type(self).__name__} does not know the effect {effect!r}")
 
     def end_turn(self) -> None:
-        """Make durable what the turn gathered and dispatch what the machine must hear of it."""
+        """Make the turn's writes durable and dispatch the resulting events to the machine."""
 
     def alarms_now(self) -> tuple[str, ...]:
-        """`alarms`, and what is found out by looking; called for each heartbeat."""
+        """Return `alarms` and those found by a check. Called for each heartbeat."""
         return self.alarms
 
     def in_flight(self) -> tuple[InFlight, ...]:
-        """The records at hand, shown by `status` from the next heartbeat on."""
+        """Return the records in progress; `status` shows them from the next heartbeat on."""
         return ()
 
     def retrying(self) -> RetryReport:
-        """The records that failed and wait for their next attempt, shown by `status` from the next heartbeat on."""
+        """Return failed records that wait for their next attempt; `status` shows them from the next heartbeat on."""
         return NO_RETRIES
 
     def close(self) -> None:
-        """Last act of an orderly end."""
+        """Close at the orderly end of the actor; the last call."""

@@ -1,6 +1,6 @@
-"""What actors and internal topics are called: the stable names behind which incarnations come and go. Pure.
+"""Names of actors and internal topics. They are stable while incarnations come and go. Pure.
 
-An address outlives every process; where it can be reached at the moment is in the directory (`endpoints.py` names that).
+An address outlives every process. The directory has its present endpoint (`endpoints.py` names those).
 """
 
 from typing import NamedTuple
@@ -10,7 +10,7 @@ CONTROLLER = "controller"
 TRANSACTIONS_PREFIX = "transactions/"
 
 INTERNAL_PREFIX = "__"
-"""Topics whose names begin with it are the broker's own: clients may read them and nothing else."""
+"""Prefix of the broker's own topics: clients may only read them."""
 OFFSETS_TOPIC = "__offsets"
 """The internal topic in which coordinators keep their groups."""
 DELAYED_TOPIC = "__delayed"
@@ -35,12 +35,12 @@ def coordinator_address(group: str) -> str:
 
 
 def scheduler_address(number: int) -> str:
-    """Of the scheduler that keeps its messages in this partition of `__delayed`."""
+    """Return the address of the scheduler that keeps its messages in this partition of `__delayed`."""
     return f"scheduler/{number}"
 
 
 def transactions_address(number: int) -> str:
-    """Of the coordinator that keeps its transactions in this partition of `__transactions`."""
+    """Return the address of the coordinator that keeps its transactions in this partition of `__transactions`."""
     return f"{TRANSACTIONS_PREFIX}{number}"
 
 
@@ -49,13 +49,13 @@ def subscriber_address(group: str, number: int) -> str:
 
 
 def subscriber_group(address: str) -> str | None:
-    """The group of a hosted subscriber's address, None for any other actor."""
+    """Return the group in a hosted subscriber's address, None for any other actor."""
     kind, _, rest = address.partition("/")
     return rest.rpartition("/")[0] if kind == "subscriber" else None
 
 
 def topic_partition_of(address: str) -> TopicPartition | None:
-    """Topic and partition of a partition's address, None for any other actor."""
+    """Return the topic and partition of a partition's address, None for any other actor."""
     kind, _, rest = address.partition("/")
     if kind != "partition":
         return None
@@ -64,7 +64,7 @@ def topic_partition_of(address: str) -> TopicPartition | None:
 
 
 def topic_of(address: str) -> str | None:
-    """The topic of a partition's address, None for any other actor."""
+    """Return the topic of a partition's address, None for any other actor."""
     tp = topic_partition_of(address)
     return None if tp is None else tp[0]
 

@@ -12,9 +12,9 @@ first 24 bytes and do not open the rest, consumers verify and decode them. Big-e
     60 records: one MessagePack array of [key | nil, value | nil, timestamp_delta_ms, headers map | nil]
 
 `length` counts the bytes from 24 to the end, `crc32c` covers them, `head_crc32c` covers bytes 0 to 20. The producer sets
-`length` and `crc32c`; so what a consumer verifies is what the producer computed. Attributes: bits 0-2 the codec (0 none,
-1 zstd), bit 3 transactional, bit 4 control, bit 5 the leader's own append time, bit 6 one record with an identity
-(`deduplication.py`): the one kind that partitions open.
+`length` and `crc32c`, so a consumer verifies the producer's own checksum. Attributes: bits 0-2 the codec (0 none,
+1 zstd), bit 3 transactional, bit 4 control, bit 5 the leader's own append time, bit 6 one record with a dedup id
+(`deduplication.py`): the only kind that partitions open.
 
 A transactional batch belongs to the transaction that its producer id and epoch name. A control batch is the marker that
 ends one in its partition: one empty record, the outcome in base_sequence, -1 abort, -2 commit. Only leaders write these.
@@ -46,11 +46,11 @@ SEQUENCE_LIMIT = 2**31
 SMALLEST_RECORD_BYTES = 5
 """An array of four, each in one byte."""
 MAX_RECORDS_PER_BATCH = 1_000_000
-"""No reader decodes more than this from one batch, whatever a topic's `max_records_per_batch` was."""
+"""Limit of records that a reader decodes from one batch, whatever a topic's `max_records_per_batch` was."""
 
 Headers: TypeAlias = dict[str, str]
 Record: TypeAlias = tuple[bytes | None, bytes | None, int, Headers | None]
-"""Key, value, milliseconds since the batch's first timestamp, headers."""
+"""A tuple of key, value, milliseconds since the batch's first timestamp, headers."""
 
 _HEADER = struct.Struct(">qiIIIBBIqqqhi")
 _HEAD = struct.Struct(">qiII")
@@ -84,7 +84,7 @@ class BatchHeader(NamedTuple):
 
     @property
     def size_bytes(self) -> int:
-        """The whole batch, head included."""
+        """Size of the whole batch, head included."""
         return HEAD_BYTES + self.length
 
     @property
@@ -105,20 +105,20 @@ class BatchHeader(NamedTuple):
 
 
 def checksum(data: Buffer) -> int:
-    """CRC-32C (Castagnoli) of the bytes, as RFC 3720 defines it."""
-    # The C extension takes nothing but `bytes`; copying 100 KB costs 2 us beside the 4 us of the checksum itself.
+    """Return the CRC-32C (Castagnoli) of the bytes, as RFC 3720 defines it."""
+    # The C extension takes only `bytes`; copying 100 KB costs 2 us beside the 4 us of the checksum itself.
     return int(google_crc32c.value(data if isinstance(data, bytes) else bytes(data)))
 
 
 def parse_header(buffer: Buffer, position: int = 0) -> BatchHeader:
-    """Unpack the header at `position` without judging it. Raises InvalidBatch when fewer than 60 bytes are there."""
+    """Unpack the header at `position` without checking it. Raises InvalidBatch if fewer than 60 bytes remain."""
     if len(buffer) - position < HEADER_BYTES:
         raise InvalidBatch(f"a batch header takes {HEADER_BYTES} bytes, {len(buffer) - position} are there")
     return BatchHeader._make(_HEADER.unpack_from(buffer, position))
 
 
 def is_head_intact(buffer: Buffer, position: int = 0) -> bool:
-    """Whether the stamped head (offset, epoch, length, checksum) is what a leader wrote."""
+    """Return True if the stamped head (offset, epoch, length, checksum) is as a leader wrote it."""
     expected: int = _HEAD_CRC.unpack_from(buffer, position + 20)[0]
     return checksum(memoryview(buffer)[position : position + 20]) == expected
 
@@ -126,7 +126,7 @@ def is_head_intact(buffer: Buffer, position: int = 0) -> bool:
 def verify(frame: Buffer) -> BatchHeader:
     """Check that `frame` is exactly one batch with the body its producer checksummed.
 
-    The stamped head is not judged (a producer leaves it blank). Raises InvalidBatch saying what is wrong.
+    The stamped head is not checked (a producer leaves it blank). Raises InvalidBatch with the fault.
     """
     header = parse_header(frame)
     if header.magic != MAGIC:
@@ -141,7 +141,7 @@ def verify(frame: Buffer) -> BatchHeader:
 
 
 def stamp(frame: Buffer, base_offset: int, leader_epoch: int) -> bytearray:
-    """A copy of the batch with the leader's offset, epoch and head checksum."""
+    """Return a copy of the batch with the leader's offset, epoch and head checksum."""
     stamped = bytearray(frame)
     length, crc32c = struct.unpack_from(">II", stamped, 12)
     _HEAD.pack_into(stamped, 0, base_offset, leader_epoch, length, crc32c)
@@ -150,9 +150,9 @@ def stamp(frame: Buffer, base_offset: int, leader_epoch: int) -> bytearray:
 
 
 def stamped_head(header: BatchHeader, base_offset: int, leader_epoch: int) -> bytes:
-    """The leader's head for a batch; followed by the batch's own bytes from HEAD_BYTES on it is the stamped batch.
+    """Return the leader's head for a batch. With the batch's own bytes from HEAD_BYTES on it is the stamped batch.
 
-    Beside `stamp` it spares the copy: 1 us in place of 27 for 100 KB.
+    Unlike `stamp` it copies nothing: 1 us instead of 27 for 100 KB.
     """
     head = _HEAD.pack(base_offset, leader_epoch, header.length, header.crc32c)
     return head + _HEAD_CRC.pack(checksum(head))
@@ -168,7 +168,7 @@ def build(
     base_sequence: int = -1,
     attributes: int = 0,
 ) -> bytes:
-    """Encode `records` (at least one: a Record, or what MessagePack encodes alike) as a batch that a leader can stamp.
+    """Encode `records` (at least one: a Record, or a value that MessagePack encodes alike) as a batch to be stamped.
 
     The codec in `attributes` compresses the records. Raises CodecUnavailable when its library is missing.
     """
@@ -191,7 +191,7 @@ def build(
 
 
 def marker(producer_id: int, producer_epoch: int, is_committed: bool, now_ms: int) -> bytes:
-    """The control batch that ends a transaction."""
+    """Return the control batch that ends a transaction."""
     return build(
         [(None, None, 0, None)],
         first_timestamp_ms=now_ms,
@@ -204,14 +204,15 @@ def marker(producer_id: int, producer_epoch: int, is_committed: bool, now_ms: in
 
 
 def is_commit(header: BatchHeader) -> bool:
-    """Of a control batch: whether its transaction was committed."""
+    """Return True if a control batch commits its transaction."""
     return header.base_sequence == COMMIT_MARKER
 
 
 def decode_records(frame: Buffer, header: BatchHeader) -> list[Record]:
-    """The records of a verified batch. Raises InvalidBatch when they are not what the header says, and CodecUnavailable.
+    """Decode the records of a verified batch. Raises InvalidBatch if they contradict the header, and
+    CodecUnavailable.
 
-    Costs what the header and the compressed body's own header state, at most MAX_UNPACKED_BYTES and
+    The cost is bounded by the header and the compressed body's own header, and by MAX_UNPACKED_BYTES and
     MAX_RECORDS_PER_BATCH: a body that holds more than it states is refused before it is decoded.
     """
     if header.record_count > MAX_RECORDS_PER_BATCH:
@@ -233,9 +234,9 @@ def decode_records(frame: Buffer, header: BatchHeader) -> list[Record]:
 
 
 def records_announced(body: Buffer) -> int | None:
-    """How many records the MessagePack array at the head of a body holds.
+    """Return the number of records that the MessagePack array at the head of a body announces.
 
-    None when there is no such array or the bytes behind it cannot hold so many.
+    None if there is no such array or the remaining bytes cannot hold so many.
     """
     kind = body[0] if len(body) else 0
     if 0x90 <= kind <= 0x9F:
@@ -250,13 +251,13 @@ def records_announced(body: Buffer) -> int | None:
 
 
 def unpacked_bytes(frame: Buffer, header: BatchHeader) -> int | None:
-    """The size of a batch's records once they are decompressed, as stated; None when a compressed body states none."""
+    """Return the stated size of the decompressed records; None when a compressed body states none."""
     body = memoryview(frame)[HEADER_BYTES : header.size_bytes]
     return stated_size_bytes(body) if header.attributes & CODEC_MASK else len(body)
 
 
 def split(buffer: Buffer) -> list[tuple[BatchHeader, memoryview]]:
-    """The whole batches in a run of bytes, as a fetch returns them; a cut-off last batch is left out."""
+    """Yield the whole batches in a run of bytes, as a fetch returns them. A truncated last batch is left out."""
     view = memoryview(buffer)
     batches: list[tuple[BatchHeader, memoryview]] = []
     position = 0

@@ -1,16 +1,16 @@
-"""The calls an actor has out, and the peers it can reach. Called by the loop alone.
+"""The calls of an actor in flight, and the peers it can reach. Called by the loop alone.
 
-Owns the calls socket and the table of requests in flight. A call goes to the incarnation that is up when it is made; the
-first to an incarnation makes the connection, since most actors talk to few of those they are told of.
-It ends in exactly one way: the peer answers, the supervisor says that the incarnation is gone, or its time is up.
-Incarnations have endpoints of their own, so nothing can reach a successor by mistake.
+Owns the calls socket and the table of requests in flight. A call goes to the incarnation that is up when it is made. The
+first call to an incarnation makes the connection, because most actors call few of the peers in their directory.
+A call ends in exactly one way: the peer replies, the supervisor reports the end of the incarnation, or the call times
+out. Incarnations have endpoints of their own, so no message can reach a successor by mistake.
 
-    call to one that is up           sent
-    call to one that sleeps          kept, and the supervisor is asked to wake it
-    peer up                          what was kept for it is sent, in the order it was called
-    peer down, asleep                calls it has not answered were not done: they are kept, and it is woken again
-    peer down, but asleep before     what was kept goes on waiting: it is being restarted; quarantined: it fails
-    peer down                        calls it has not answered fail
+    call to a peer that is up        sent
+    call to a peer that sleeps       kept, and the supervisor wakes the peer
+    peer up                          kept calls are sent, in the order they were made
+    peer down, asleep                unanswered calls were not executed: they are kept, and the peer is woken again
+    peer down, but asleep before     kept calls wait on during the restart, and fail if the peer is quarantined
+    peer down                        unanswered calls fail
 """
 
 from collections import deque
@@ -32,7 +32,7 @@ from .untaken import Untaken
 
 MAX_IN_FLIGHT = 50_000
 COUNTED_CAST_BYTES = 1024
-"""A cast with so much payload is counted until it has left; of smaller ones the socket holds few bytes."""
+"""A cast with at least this much payload is counted until it has left. The socket holds few bytes of smaller ones."""
 
 
 _LOST = (zmq.EAGAIN, zmq.EHOSTUNREACH)
@@ -42,7 +42,7 @@ class _InFlight(NamedTuple):
     key: Any
     address: str
     peer: bytes | None
-    """The connection it went by; None while it is kept for an actor that sleeps."""
+    """The connection by which it left; None while it is kept for an actor that sleeps."""
     frames: list[Any]
     reply_type: type[Reply] | None
     token: int | None
@@ -54,7 +54,7 @@ class Calls:
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", link: "zmq.Socket[bytes]") -> None:
         self.socket = sockets.calls_socket(context)
         self.arrived: deque[list[bytes]] = deque()
-        """Messages that were read when a peer went; they come before those in the socket."""
+        """Messages read when a peer was lost. They precede those still in the socket."""
         self._link = link
         self._peers: dict[str, PeerUp] = {}
         self._newest: dict[str, int] = {}
@@ -63,16 +63,17 @@ class Calls:
         self._tokens: dict[int, int] = {}
         self._of_peer: dict[bytes, set[int]] = {SUPERVISOR.encode(): set()}
         self._asleep: set[str] = set()
-        """Sleeping, or woken and not up yet."""
+        """Actors that sleep, or have been woken and are not up yet."""
         self._kept: dict[str, dict[int, None]] = {}
-        """By address of an actor in `_asleep`: calls, in their order."""
+        """Calls in their order, by address of an actor in `_asleep`."""
         self._deadlines = Timers()
         self._untaken = Untaken()
         self._last_id = 0
 
     def peer_up(self, peer: PeerUp) -> list[Failed]:
-        """Take note of a new incarnation; the calls to an older one that was never seen to die fail."""
-        # Once for each incarnation and never back: ZeroMQ aborts the process when a connection's name is used again.
+        """Record a new incarnation. Calls to an older one that was never seen to end fail."""
+        # Once for each incarnation, never again: ZeroMQ aborts the process when a connection's name is
+        # reused.
         if peer.incarnation <= self._newest.get(peer.address, 0):
             return []
         self._newest[peer.address] = peer.incarnation
@@ -86,7 +87,7 @@ class Calls:
         return failed + self._send_kept(peer.address)
 
     def peer_down(self, down: PeerDown) -> list[Failed]:
-        """Forget an incarnation; everything in flight to it fails now, or is kept if it has fallen asleep."""
+        """Forget an incarnation. Its calls in flight fail now, or are kept if it has fallen asleep."""
         known = self._peers.get(down.address)
         if known is None:
             return self._still_down(down)
@@ -104,7 +105,8 @@ class Calls:
         self._asleep.update(address for address in addresses if address not in self._peers)
 
     def _still_down(self, down: PeerDown) -> list[Failed]:
-        """News of an actor that was not up: it is added asleep, or the start that was to wake it has failed."""
+        """Handle a change of an actor that was not up: it was added asleep, or the start that should wake it has
+        failed."""
         if down.asleep:
             if down.incarnation >= self._newest.get(down.address, 0):
                 self._asleep.add(down.address)
@@ -118,7 +120,7 @@ class Calls:
         return []
 
     def _keep(self, call_id: int, address: str) -> None:
-        """Until the actor is up."""
+        """Keep a call until the actor is up."""
         if address not in self._kept:
             self._kept[address] = {}
             self.tell_supervisor(Wake(address=address))
@@ -138,7 +140,7 @@ class Calls:
         return failed
 
     def call(self, call: Call, now: int) -> Failed | None:
-        """Send a call; a Failed at once when there is nobody to take it."""
+        """Send a call. Return a Failed at once when no actor can take it."""
         name = self._reach(call.address)
         if name is None and call.address not in self._asleep:
             return _unavailable(call.key, call.address, "is not running")
@@ -163,14 +165,14 @@ class Calls:
         return None
 
     def cancel(self, token: int) -> None:
-        """Tell the peer that nobody waits for the answer; it goes in the call's own envelope."""
+        """Cancel a call: the peer receives Cancel in the call's own envelope."""
         call_id = self._tokens.get(token)
         pending = self._end(call_id) if call_id is not None else None
         if pending is not None and pending.peer is not None and call_id is not None:
             self._send(pending.peer, [call_id.to_bytes(8, "big"), b"", encode_header(Cancel())])
 
     def cast(self, cast: Cast) -> None:
-        """Send it, or lose it: nobody is there, or does not read and has enough waiting already."""
+        """Send a cast. It is lost when the peer is down, or does not read and its queue is full."""
         name = self._reach(cast.address)
         if name is None:
             return
@@ -193,7 +195,7 @@ class Calls:
         self._send(SUPERVISOR.encode(), [encode_header(request)])
 
     def receive(self, frames: list[bytes]) -> Answered | Failed | None:
-        """The outcome in a reply's frames (without the peer's name); None when nobody waits for it any more."""
+        """Return the outcome in a reply's frames (without the peer's name); None if no call waits for it any more."""
         route, header, payload = split_envelope(frames)
         pending = self._end(int.from_bytes(route[0], "big")) if route else None
         if pending is None:
@@ -214,7 +216,7 @@ class Calls:
         return self._deadlines.next_at()
 
     def expire(self, now: int) -> list[Failed]:
-        """The calls whose time is up."""
+        """Return the failures of calls whose time is over."""
         failed: list[Failed] = []
         for call_id in self._deadlines.pop_due(now):
             pending = self._end(cast("int", call_id))
@@ -227,7 +229,7 @@ class Calls:
         self.socket.close()
 
     def _reach(self, address: str) -> bytes | None:
-        """The name of an actor's connection, which is there when this returns; None when the actor is not up."""
+        """Return the name of an actor's connection, connecting if necessary; None if the actor is not up."""
         if address == SUPERVISOR:
             return SUPERVISOR.encode()
         peer = self._peers.get(address)
@@ -276,7 +278,7 @@ class Calls:
         return [_unavailable(each.key, peer.address, f"died: {reason}") for each in lost if each is not None]
 
     def _disconnect(self, peer: PeerUp) -> list[int]:
-        """The calls that are in flight to it."""
+        """Disconnect from an incarnation. Return the calls in flight to it."""
         name = peer_id(peer.address, peer.incarnation)
         del self._peers[peer.address]
         if name in self._connected:

@@ -1,18 +1,18 @@
-"""The readings of a process's time, in milliseconds since the epoch.
+"""The clocks of a process, in milliseconds since the epoch.
 
-    now     the steady clock. It never steps and never goes back. Every duration, timer and deadline is measured by it;
+    now     the steady clock. It never steps and never goes back. It measures every duration, timer and deadline;
             time during which the machine sleeps does not count.
-    elapsed `now` and what the machine has slept: for durations that go on meanwhile.
-    wall    the time of day as the machine has it. It steps when the clock is set, and by as long as the machine slept.
-            Points in time that people give, and those that people read, are compared with it.
+    elapsed `now` plus the time during which the machine has slept: for durations that include it.
+    wall    the machine's time of day. It steps when the clock is set, and by as long as the machine slept.
+            Points in time that people enter or read are compared with it.
 
-All processes of a broker have one steady clock: the monotonic clock, which the kernel keeps for all processes from boot
-to shutdown, plus a constant. The constant is the `Origin`; the supervisor keeps it in the data directory until the
-machine boots again. So what one process has written down, another one compares rightly, whatever the wall clock did in
+All processes of a broker share one steady clock: the monotonic clock, which the kernel keeps for all processes from
+boot to shutdown, plus a constant. The constant is the `Origin`. The supervisor keeps it in the data directory until
+the machine boots again. So processes can compare the times that they have recorded, whatever the wall clock did in
 between.
 
-`wall` and `elapsed` are `now` plus offsets that `follow` looks at. The loop calls it with each heartbeat: within a second
-they are right again. In between they move as steadily as `now`.
+`wall` and `elapsed` are `now` plus offsets that `follow` updates. The loop calls it with each heartbeat, so they are
+correct again within a second of a step. In between they advance as steadily as `now`.
 """
 
 import os
@@ -23,31 +23,31 @@ from pathlib import Path
 from .origin import Origin
 
 STEP_MS = 250
-"""What two clocks may drift apart before it counts as a step: adjustments by NTP's slewing come in bits."""
+"""Difference of two clocks that counts as a step. NTP's slewing adjusts in smaller amounts."""
 REHEARSAL = "PLANARIA_CLOCK_STEPS"
-"""For tests alone: a folder with what the wall clock is to be wrong by, in milliseconds. The file `all` speaks to every
-process of the broker, `partition-ORDERS-0` to that actor; they add up, and are read again with each heartbeat."""
+"""For tests only: a folder with errors of the wall clock, in milliseconds. The file `all` applies to every process
+of the broker, `partition-ORDERS-0` to that actor. They add up, and are read again with each heartbeat."""
 
 _SLEEPLESS = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-"""Goes on while the machine sleeps. On macOS CLOCK_MONOTONIC does, and `time.monotonic` does not."""
+"""Continues while the machine sleeps. On macOS CLOCK_MONOTONIC does so, and `time.monotonic` does not."""
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _TIME_NAMESPACE = "/proc/self/ns/time"
 
 
 def new_origin() -> Origin:
-    """One at which the steady clock shows the time of day."""
+    """Return an origin at which the steady clock shows the time of day."""
     wall_ns = time.time_ns() + _rehearsed_ns("all")
     return Origin(_boot(), wall_ns - time.monotonic_ns(), _slept_ns())
 
 
 def is_current(origin: Origin) -> bool:
-    """Whether the machine has not booted since this origin was made."""
+    """Return True if the machine has not booted since this origin was made."""
     return origin.boot != "" and origin.boot == _boot()
 
 
 class Clock:
     def __init__(self, origin: Origin | None = None, name: str = "") -> None:
-        """Of the actor `name` at this origin; by default at a new one."""
+        """Make the clock of the actor `name` at this origin, by default a new one."""
         origin = origin or new_origin()
         self._anchor_ns = origin.anchor_ns
         self._slept_before_ns = origin.slept_ns
@@ -56,21 +56,22 @@ class Clock:
         self.follow()
 
     def now_ms(self) -> int:
-        """The steady clock; never decreasing."""
+        """Return the steady clock, which never decreases."""
         return (self._anchor_ns + time.monotonic_ns()) // 1_000_000
 
     @property
     def offset_ms(self) -> int:
-        """What the wall clock is ahead of the steady one."""
+        """Return the offset of the wall clock from the steady one."""
         return self._offset_ms
 
     @property
     def slept_ms(self) -> int:
-        """How long the machine has slept since the origin."""
+        """Return the time for which the machine has slept since the origin."""
         return self._slept_ms
 
     def follow(self) -> int:
-        """Look at the machine's clocks; by how much the wall clock has stepped since the last look, 0 if it has not."""
+        """Read the machine's clocks. Return the step of the wall clock since the last call, 0 if it has not
+        stepped."""
         slept_ms = (_slept_ns() - self._slept_before_ns) // 1_000_000
         if abs(slept_ms - self._slept_ms) >= STEP_MS:
             self._slept_ms = slept_ms
@@ -88,7 +89,7 @@ def _slept_ns() -> int:
 
 
 def _boot() -> str:
-    """Names the run of the kernel, and the clocks of this container where it has clocks of its own."""
+    """Return the id of the kernel's run, including the container's own clocks where it has any."""
     try:
         boot = Path(_BOOT_ID).read_text().strip()
     except OSError:

@@ -1,9 +1,9 @@
-"""Headers to structs and back, in MessagePack or JSON, and the frames around them. Pure.
+"""Decode and encode headers, in MessagePack or JSON, and the frames around them. Pure.
 
-A message is `envelope header payload*`. The envelope is what ZeroMQ's own conventions put in front: nothing, an empty
-frame (a REQ socket), or one frame of the asker's and an empty one (ZMQ_REQ_CORRELATE). It is echoed. It ends with an
-empty frame that is followed by the header, a map; without one, the first map is the header. A map begins with `{` in
-JSON, behind white space or a byte-order mark, with a map byte in MessagePack.
+A message is `envelope header payload*`. The envelope follows ZeroMQ's conventions: nothing, an empty frame (a REQ
+socket), or one frame of the sender's and an empty one (ZMQ_REQ_CORRELATE). It is echoed. It ends with an empty frame
+that is followed by the header, a map. Without such a frame the first map is the header. A map begins with `{` in
+JSON, after white space or a byte-order mark, and with a map byte in MessagePack.
 """
 
 import codecs
@@ -20,22 +20,23 @@ from .protocol.message import MAX_FRAMES, MAX_HEADER_BYTES, Reply, Request, Requ
 
 MAX_ENVELOPE_FRAMES = 2
 MAX_EXPLANATION_CHARACTERS = 500
-"""Of an error's text: it may quote what the asker sent, and that is not echoed at length."""
+"""Limit of an error's text: it may quote the request, which is not echoed at length."""
 
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 _BEFORE_JSON = frozenset({b" ", b"\t", b"\r", b"\n", codecs.BOM_UTF8[:1]})
-"""What a JSON header may begin with; no map in MessagePack begins so."""
+"""First bytes of a JSON header. No map in MessagePack begins with them."""
 
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
-"""What a JSON header must have in it for a number beyond 64 bits, which MessagePack cannot carry on."""
+"""Matches every JSON header with a number beyond 64 bits, which MessagePack cannot represent."""
 
 _to_msgpack = msgspec.msgpack.Encoder().encode
 _to_json = msgspec.json.Encoder().encode
 
 
 class _IdProbe(msgspec.Struct):
-    """The id of a header that may be wrong otherwise. Typed: what a stranger puts there is not built into objects."""
+    """The id of a header that may be malformed otherwise. Typed, so that untrusted data is not decoded into
+    objects."""
 
     id: RequestId = None
 
@@ -68,7 +69,7 @@ def _is_map(frame: bytes) -> bool:
 
 
 def split_envelope(frames: Sequence[bytes]) -> tuple[tuple[bytes, ...], bytes, Sequence[bytes]]:
-    """(envelope, header, payload). Raises ProtocolError when no header is where one must be."""
+    """Return (envelope, header, payload). Raises ProtocolError when there is no header at its place."""
     position = _header_at(frames)
     if position is not None:
         return tuple(frames[:position]), _trimmed(frames[position]), frames[position + 1 :]
@@ -82,7 +83,8 @@ def _trimmed(frame: bytes) -> bytes:
 
 
 def _header_at(frames: Sequence[bytes]) -> int | None:
-    """Behind the delimiter, if there is a map: what stands before it may look like one as well. Else the first map."""
+    """Return the index of the header: after the delimiter if a map follows (an earlier frame may resemble one),
+    else the first map."""
     if len(frames) > MAX_ENVELOPE_FRAMES and not frames[1] and _is_map(_trimmed(frames[2])):
         return MAX_ENVELOPE_FRAMES
     for position, frame in enumerate(frames[: MAX_ENVELOPE_FRAMES + 1]):
@@ -92,7 +94,7 @@ def _header_at(frames: Sequence[bytes]) -> int | None:
 
 
 def envelope_of(frames: Sequence[bytes]) -> tuple[bytes, ...]:
-    """What to echo to a sender whose message has no header: the frames up to an empty one among the first two."""
+    """Return the frames to echo for a message without a header: those up to an empty one among the first two."""
     for position, frame in enumerate(frames[:MAX_ENVELOPE_FRAMES]):
         if not frame:
             return tuple(frames[: position + 1])
@@ -104,12 +106,13 @@ def encode_header(header: msgspec.Struct, as_json: bool = False) -> bytes:
 
 
 def sendable(text: str) -> str:
-    """With what has no UTF-8, as in the name of a file that is none, escaped: a message could not hold it."""
+    """Return the text with characters escaped that have no UTF-8, as in undecodable file names: a message could
+    not hold them."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def id_of(header: bytes) -> RequestId:
-    """The id of a header that may be wrong otherwise; None when it cannot be read."""
+    """Return the id of a header that may be malformed otherwise; None when it cannot be read."""
     try:
         return _id_from_json(header).id if is_json(header) else _id_from_msgpack(header).id
     except _UNREADABLE:
@@ -141,9 +144,9 @@ class RequestDecoder:
         self._coercion = Coercion(self._kinds)
 
     def decode(self, header: bytes, payload_frames: int = 0) -> Request:
-        """The typed request. Raises ProtocolError that names the field at fault.
+        """Return the typed request. Raises ProtocolError that names the field at fault.
 
-        The envelope does not count towards MAX_FRAMES: a message that is passed on gets another one.
+        The envelope does not count towards MAX_FRAMES: a forwarded message gets another one.
         """
         if payload_frames >= MAX_FRAMES:
             raise ProtocolError(ErrorCode.MESSAGE_TOO_LARGE, f"a message has at most {MAX_FRAMES} frames")
@@ -158,7 +161,8 @@ class RequestDecoder:
         return request
 
     def _coerced(self, header: bytes, error: Exception) -> Request:
-        """The request, if only types stand in its way that cannot be misunderstood. Raises what is wrong as it stands."""
+        """Return the request if its only faults are types that cannot be misunderstood. Otherwise raises the
+        original fault."""
         try:
             request = self._coercion.read(header, is_json(header))
         except _UNREADABLE:
@@ -178,7 +182,7 @@ class RequestDecoder:
 
 
 def _check_numbers(request: Request) -> None:
-    """Whoever takes a request may pass its numbers on in MessagePack. The id alone goes back as it came."""
+    """Refuse numbers that MessagePack cannot forward. The id alone is exempt: it is echoed unchanged."""
     try:
         _to_msgpack(msgspec.structs.replace(request, id=None))
     except OverflowError as error:
@@ -187,7 +191,7 @@ def _check_numbers(request: Request) -> None:
 
 
 def decode_reply(header: bytes, reply_type: type[Reply]) -> Any:
-    """The typed reply, or the ErrorBody of a refusal. Raises ProtocolError when it is neither."""
+    """Return the typed reply, or the ErrorBody of a refusal. Raises ProtocolError when it is neither."""
     as_json = is_json(header)
     try:
         found = _probe_reply_json(header) if as_json else _probe_reply_msgpack(header)

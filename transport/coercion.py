@@ -1,16 +1,16 @@
-"""Values in the place of those that a header's fields are declared with, where they cannot mean anything else. Pure.
+"""Convert values of a header to their declared types where the conversion is unambiguous. Pure.
 
 Lua has one type of number and older versions of it only floats; PHP, Lua and libraries that follow the first MessagePack
 specification do not tell text from bytes, nor an empty map from an empty array:
 
-    found                                        where                      taken for
+    found                                        where                      converted to
     a float without a fraction, up to 2^53       an int is declared         the int
     bytes that are UTF-8                         text is declared           the text
     text, in MessagePack                         bytes are declared         its UTF-8
     an empty array                               a map is declared          the empty map
     an empty map                                 an array is declared       the empty array
 
-Called for headers that could not be read as they are; those that can be never come here.
+Called only for headers that could not be decoded as they are.
 """
 
 from typing import Any
@@ -20,20 +20,20 @@ import msgspec
 from .protocol.message import Request
 
 MAX_COERCED_BYTES = 64 * 1024
-"""Of a header. What is read without knowing its types is built into objects, which take a hundred times the time and the
-memory: some 20 ms for so much, if a stranger fills it with empty arrays."""
+"""Limit of a header's size. A header read without knowing its types is decoded into objects, at a hundred times
+the time and memory: some 20 ms for this size, if filled with empty arrays."""
 MAX_EXACT_FLOAT = 2**53
 
 
 class Coercion:
-    """Reads headers of the given requests once more, leniently."""
+    """Reads headers of the given requests again, leniently."""
 
     def __init__(self, kinds: dict[str, type[Request]]) -> None:
         self._kinds = kinds
         self._types: dict[str, Any] = {}
 
     def read(self, header: bytes, is_json: bool) -> Request | None:
-        """The request, or None when it is wrong for another reason. Raises as msgspec does."""
+        """Return the request, or None when it has another fault. Raises as msgspec does."""
         fields = fields_of(header, is_json)
         op = _as_text(fields.get("op"))
         kind = self._kinds.get(op) if isinstance(op, str) else None
@@ -48,7 +48,8 @@ class Coercion:
 
 
 def fields_of(header: bytes, is_json: bool) -> dict[Any, Any]:
-    """The fields of a header as they stand; none when it is no map, or too long to be built. Raises as msgspec does."""
+    """Return the fields of a header as they stand; none if it is not a map, or is too large to decode. Raises as
+    msgspec does."""
     if len(header) > MAX_COERCED_BYTES:
         return {}
     found = msgspec.json.decode(header) if is_json else msgspec.msgpack.decode(header)
@@ -71,7 +72,8 @@ def _as_text(value: Any) -> Any:
 
 
 def _fitted(value: Any, declared: Any, is_json: bool) -> Any:
-    """The value, itself or in parts replaced by what its declared type wants; as it is where that is not certain."""
+    """Return the value, converted as its declared type requires, in whole or in parts; unchanged where that is
+    ambiguous."""
     members = {type(each).__name__: each for each in getattr(declared, "types", (declared,))}
     literals = members["LiteralType"].values if "LiteralType" in members else ()
     match value:

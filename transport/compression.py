@@ -1,9 +1,9 @@
-"""The codecs that a record batch's records may be compressed with.
+"""The codecs that compress the records of a batch.
 
-Owns the codec numbers and what is known of a compressed body before it is opened. A zstd body is one frame that states
-the size of its contents (RFC 8878, section 3.1.1.1.4). So a partition, which never opens a batch, can refuse one that
-unpacks to more than its readers should hold, and a reader allocates what was stated and nothing more: a frame whose
-contents differ from the stated size is damaged.
+Owns the codec numbers and the checks of a compressed body before it is decompressed. A zstd body is one frame that
+states the size of its contents (RFC 8878, section 3.1.1.1.4). So a partition, which never opens a batch, can refuse
+one that unpacks to more than its readers should hold, and a reader allocates exactly the stated size: a frame whose
+contents differ from it is damaged.
 """
 
 from typing import Any, TypeAlias
@@ -14,10 +14,10 @@ CODEC_MASK = 0b111
 CODEC_NONE = 0
 CODEC_ZSTD = 1
 CODECS = {"none": CODEC_NONE, "zstd": CODEC_ZSTD}
-"""By the name that the option `compression` has for each."""
+"""Codec numbers by value of the option `compression`."""
 
 MAX_UNPACKED_BYTES = 256 * 1024 * 1024
-"""No reader unpacks more than this from one batch, whatever a topic's `max_unpacked_bytes` was."""
+"""Limit of bytes that a reader unpacks from one batch, whatever a topic's `max_unpacked_bytes` was."""
 
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _RESERVED_BIT = 1 << 3
@@ -26,26 +26,26 @@ _DICTIONARY_ID_MASK = 0b11
 
 
 class CodecUnavailable(RuntimeError):
-    """A batch is compressed by a codec this process has no library for."""
+    """A batch is compressed with a codec whose library is missing in this process."""
 
 
 class DamagedBody(ValueError):
-    """The compressed bytes are not what they state to be."""
+    """The compressed bytes contradict their own header."""
 
 
 def require(codec: int) -> None:
-    """Raises CodecUnavailable when batches of this codec can be neither made nor opened here."""
+    """Raise CodecUnavailable if batches of this codec can be neither made nor opened here."""
     if codec != CODEC_NONE:
         _zstandard(codec)
 
 
 def compress(body: Buffer, codec: int) -> bytes:
-    """One frame that states the size of its contents. Raises CodecUnavailable."""
+    """Return one frame that states the size of its contents. Raises CodecUnavailable."""
     return bytes(_zstandard(codec).ZstdCompressor(write_content_size=True).compress(body))
 
 
 def decompress(body: Buffer, codec: int) -> bytes:
-    """Raises DamagedBody when the contents are not as stated, and CodecUnavailable without the codec's library."""
+    """Decompress a body. Raises DamagedBody if the contents differ from the stated size, and CodecUnavailable."""
     zstandard = _zstandard(codec)
     size_bytes = stated_size_bytes(body)
     if size_bytes is None:
@@ -60,7 +60,8 @@ def decompress(body: Buffer, codec: int) -> bytes:
 
 
 def stated_size_bytes(body: Buffer) -> int | None:
-    """The size of the contents that a zstd frame's header states; None when it states none or is no such header."""
+    """Return the size of the contents that a zstd frame's header states; None if it states none or is no such
+    header."""
     view = memoryview(body)
     if len(view) < 6 or view[:4] != _ZSTD_MAGIC:
         return None

@@ -1,11 +1,11 @@
-"""What a handler is given beside its message, if it asks for it: a way to publish what it makes of the message. Pure.
+"""The optional second argument of a handler: publishes the messages that result from its record. Pure.
 
     def charge(message, context):
         context.publish("PAYMENTS", pay(message.data), key=message.key)
 
-Nothing leaves before the handler has returned, and nothing at all when it raises. What happens then depends on the
-subscription's delivery: under `exactly-once` it counts if and only if the message's offset moves, otherwise the message
-is done when it is durable. Made for each call by the subscriber's worker, of no use after it.
+No message leaves before the handler has returned, and none at all if it raises. Afterwards it depends on the
+subscription's delivery: under `exactly-once` the messages take effect if and only if the record's offset is committed;
+otherwise the record is done once they are durable. The subscriber's worker makes a context for each call.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from .protocol.errors import PlanariaError
 
 
 class Publication(Struct, frozen=True, gc=False):
-    """One message that is to be published, encoded."""
+    """One message to be published, encoded."""
 
     topic: str
     value: bytes | None
@@ -30,7 +30,7 @@ class Publication(Struct, frozen=True, gc=False):
 
     @property
     def size_bytes(self) -> int:
-        """Of its contents."""
+        """Size of its contents."""
         headers = self.headers or {}
         text = "".join([*headers, *headers.values()])
         return len(self.key or b"") + len(self.value or b"") + len(text.encode()) + 10 * len(headers)
@@ -42,7 +42,7 @@ class Context:
     __slots__ = ("_check", "_is_over", "_published")
 
     def __init__(self, check: Callable[[Publication], None]) -> None:
-        """`check` raises what a message would be refused for."""
+        """Make a context. `check` raises the error with which a message would be refused."""
         self._check = check
         self._published: list[Publication] = []
         self._is_over = False
@@ -57,10 +57,9 @@ class Context:
         partition: int | None = None,
         timestamp_ms: int | None = None,
     ) -> None:
-        """Publish a message once the handler has returned; value, key and the rest are those of `Producer.publish`.
+        """Publish a message once the handler has returned. The arguments are those of `Producer.publish`.
 
-        Raises InvalidOption, UnknownTopic, and ProtocolError for a partition that is not there or a message that is too
-        large.
+        Raises InvalidOption, UnknownTopic, and ProtocolError for an unknown partition or a message that is too large.
         """
         if self._is_over:
             raise PlanariaError("the handler has returned: nothing can be published for its message any more")
@@ -71,6 +70,6 @@ class Context:
         self._published.append(message)
 
     def end(self) -> Sequence[Publication]:
-        """What was published; from now on nothing can be."""
+        """Return the published messages and refuse further ones."""
         self._is_over = True
         return self._published

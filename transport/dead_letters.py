@@ -88,7 +88,7 @@ def encode(source: Mapping[str, str] | None, failure: DeadLetterHeaders) -> Head
 
 
 def decode(headers: Mapping[str, str]) -> DeadLetterHeaders:
-    """Decode the headers of a dead letter. A header that should be a number and is not counts as missing."""
+    """Decode the headers of a dead letter. A malformed number counts as missing."""
 
     def text(name: str) -> str | None:
         return headers.get(PREFIX + name)

@@ -1,8 +1,8 @@
-"""Identities of records: how a client that keeps no state names a record so that its repeat is recognised. Pure.
+"""Dedup ids: how a client without state identifies a record so that a duplicate is recognised. Pure.
 
-A record with an identity travels alone in a batch marked DEDUP, uncompressed, with the identity in its header
-`dedup-id`. So the mark tells a partition which batches to open, the identity is stored with the record, and what a
-partition remembers is a function of its log. Made by producers and gateways, read by partitions.
+A record with a dedup id is the only one of its batch, which is marked DEDUP and uncompressed, with the id in the
+record's header `dedup-id`. So a partition knows the batches to open, the id is stored with the record, and the
+remembered ids are a function of the log. Made by producers and gateways, read by partitions.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ MAX_DEDUP_ID_BYTES = 256
 
 
 def dedup_id_fault(dedup_id: str) -> str | None:
-    """What is wrong with an identity."""
+    """Return the fault of a dedup id."""
     size_bytes = len(dedup_id.encode("utf-8", "replace"))
     if 1 <= size_bytes <= MAX_DEDUP_ID_BYTES:
         return None
@@ -24,17 +24,17 @@ def dedup_id_fault(dedup_id: str) -> str | None:
 
 
 def identified_headers(headers: Mapping[str, str] | None, dedup_id: str) -> Headers:
-    """The record's headers with its identity among them."""
+    """Return the record's headers with its dedup id added."""
     return {**(headers or {}), DEDUP_HEADER: dedup_id}
 
 
 def partition_for_dedup_id(dedup_id: str, partitions: int) -> int:
-    """Where a record without a key goes: the same place each time, or a repeat would not be noticed."""
+    """Return the partition of a record without a key: always the same one, or a duplicate would not be noticed."""
     return partition_for_key(dedup_id.encode(), partitions)
 
 
 def identified_batch(record: Record, timestamp_ms: int) -> bytes:
-    """The batch of one record that holds `dedup-id` among its headers."""
+    """Return the batch of one record with `dedup-id` among its headers."""
     key, value, _, headers = record
     return build(
         [(key, value, 0, headers)],
@@ -45,20 +45,21 @@ def identified_batch(record: Record, timestamp_ms: int) -> bytes:
 
 
 def dedup_id_of(frame: Buffer, header: BatchHeader) -> str | None:
-    """The identity in a batch, None when it is not marked. Raises InvalidBatch when the mark promises what is not so."""
+    """Return the dedup id of a batch, None if it is not marked. Raises InvalidBatch if the batch contradicts its
+    mark."""
     if not header.attributes & DEDUP:
         return None
     if header.attributes & CODEC_MASK != CODEC_NONE:
-        raise InvalidBatch("a batch with an identity is not compressed")
+        raise InvalidBatch("a batch with a dedup id is not compressed")
     if header.record_count != 1:
-        raise InvalidBatch(f"a batch with an identity holds one record, not {header.record_count}")
+        raise InvalidBatch(f"a batch with a dedup id holds one record, not {header.record_count}")
     if header.producer_id != NO_PRODUCER:
-        # Answering a repeat without writing it would leave a gap in its producer's sequence.
-        raise InvalidBatch("a batch with an identity has no producer id: the identity is its idempotence")
+        # Answering a duplicate without writing it would leave a gap in its producer's sequence.
+        raise InvalidBatch("a batch with a dedup id has no producer id: the dedup id makes it idempotent")
     (_, _, _, headers), *_ = decode_records(frame, header)
     dedup_id = (headers or {}).get(DEDUP_HEADER)
     if dedup_id is None:
-        raise InvalidBatch(f"a batch with an identity names it in its record's header {DEDUP_HEADER!r}")
+        raise InvalidBatch(f"a batch with a dedup id names it in its record's header {DEDUP_HEADER!r}")
     fault = dedup_id_fault(dedup_id)
     if fault is not None:
         raise InvalidBatch(fault)

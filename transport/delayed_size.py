@@ -1,13 +1,14 @@
-"""How large a delayed record will be when it is delivered, with the headers that the scheduler adds. Pure.
+"""Size of a delayed record at its delivery, with the headers that the scheduler adds. Pure.
 
-The gateway refuses by it what the topic would refuse at the time of delivery; a scheduler fills batches by it.
+With it the gateway refuses records that the topic would refuse at the time of delivery, and a scheduler fills
+batches.
 """
 
 from collections.abc import Mapping
 from typing import Protocol
 
 RECORD_OVERHEAD_BYTES = 128
-"""More than MessagePack needs around a record, and for the names and times of the three headers."""
+"""Upper bound of MessagePack's bytes around a record, and of the names and times of the three headers."""
 STRING_OVERHEAD_BYTES = 10
 
 
@@ -21,7 +22,7 @@ class _Content(Protocol):
 
 
 def delivered_bytes(scheduled_id: str, record: _Content) -> int:
-    """An upper bound of the bytes that a delayed record adds to the batch in which it is delivered."""
+    """Return an upper bound of the bytes that a delayed record adds to the batch in which it is delivered."""
     size = RECORD_OVERHEAD_BYTES + len(scheduled_id.encode())
     size += len(record.key or b"") + len(record.value or b"")
     for name, text in (record.headers or {}).items():

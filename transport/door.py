@@ -1,13 +1,14 @@
-"""The door of an `ipc` server socket: shut before its process runs out of descriptors, open again when some are free.
+"""Limits the connections of an `ipc` server socket: closed before its process runs out of descriptors, reopened
+later.
 
-    open    --accepted connections reach the limit-->  shut: the socket's file has another name, and connecting fails
+    open    --accepted connections reach the limit-->  shut: the socket's file is renamed, and connecting fails
     shut    --a quarter of them have ended-->          open: the file has its name again
 
-libzmq aborts the process when it accepts a connection and there is no descriptor for it (its `ipc_listener` knows ENFILE,
-and not EMFILE). It accepts in a thread of its own, so the limit leaves RESERVED_PART of all descriptors, and
-RESERVED_DESCRIPTORS at most, for what is accepted before the door is shut, for what the kernel has queued
-(`IPC_BACKLOG` in sockets.py), and for the process's own files. Connections that were made stay. A client that finds the
-door shut goes on trying, as it does while an actor starts. Called by `ServerConnections` alone.
+libzmq aborts the process when it accepts a connection and there is no descriptor for it (its `ipc_listener` handles
+ENFILE, and not EMFILE). It accepts in a thread of its own, so the limit leaves RESERVED_PART of all descriptors, and
+RESERVED_DESCRIPTORS at most, for connections accepted before the door is shut, for those the kernel has queued
+(`IPC_BACKLOG` in sockets.py), and for the process's own files. Existing connections stay. A client that finds the
+door shut keeps retrying, as it does while an actor starts. Called by `ServerConnections` alone.
 """
 
 import logging
@@ -22,7 +23,8 @@ _log = logging.getLogger("planaria.loop")
 
 class Door:
     def __init__(self, path: str, limit: int | None = None) -> None:
-        """`path` is where the socket is bound. `limit`: of accepted connections, the process's own by default."""
+        """Make the door of the socket bound at `path`. `limit` of accepted connections: by default the process's
+        own."""
         self._path = path
         self._limit = connections_limit() if limit is None else limit
         self._accepted: set[int] = set()
@@ -42,18 +44,18 @@ class Door:
             os.rename(shut_path(self._path), self._path)
 
     def close(self) -> None:
-        """ZeroMQ removes the file of a socket that it closes, by its name."""
+        """Restore the file's name, by which ZeroMQ removes the file of a socket that it closes."""
         if self.is_shut:
             os.rename(shut_path(self._path), self._path)
 
 
 def shut_path(path: str) -> str:
-    """The name of the socket's file while the door is shut."""
+    """Return the name of the socket's file while the door is shut."""
     return f"{path}~"
 
 
 def connections_limit() -> int:
-    """How many connections this process may accept."""
+    """Return the number of connections that this process may accept."""
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if descriptors == resource.RLIM_INFINITY:
         return 2**31

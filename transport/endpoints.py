@@ -1,4 +1,4 @@
-"""Where an address is bound. Pure naming: the run directory and the incarnation make every endpoint unique for ever.
+"""Endpoints of addresses. Pure naming: the run directory and the incarnation make every endpoint unique forever.
 
 A second bind of an `ipc://` path succeeds silently and steals the new connections, so no two incarnations may ever share
 a path: `partition/ORDERS/0` in its third incarnation is `RUN/partition-ORDERS-0.3`. The kernel allows 107 bytes for
@@ -11,7 +11,7 @@ import re
 import sys
 
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:5570"
-"""Where a broker listens, and a client looks for one, when nobody says otherwise."""
+"""The endpoint of a broker and of its clients, unless another is configured."""
 
 MAX_PATH_BYTES = 103 if sys.platform == "darwin" else 107
 
@@ -25,22 +25,22 @@ class PathTooLong(ValueError):
 
 
 def endpoint_for(run_directory: str, address: str, incarnation: int) -> str:
-    """The `ipc://` endpoint of one incarnation of an actor."""
+    """Return the `ipc://` endpoint of one incarnation of an actor."""
     return _ipc(run_directory, f"{address.replace('/', '-')}.{incarnation}")
 
 
 def control_endpoint(run_directory: str) -> str:
-    """Where the supervisor listens."""
+    """Return the endpoint of the supervisor."""
     return _ipc(run_directory, "supervisor")
 
 
 def peer_id(address: str, incarnation: int) -> bytes:
-    """How one incarnation of an actor is called inside ZeroMQ."""
+    """Return the ZeroMQ routing id of one incarnation of an actor."""
     return f"{address}.{incarnation}".encode()
 
 
 def tcp_place(endpoint: object) -> tuple[str, int] | None:
-    """Host and port of an endpoint that one can connect to; None when it is not of the form tcp://HOST:PORT."""
+    """Return host and port of an endpoint to connect to; None if it is not of the form tcp://HOST:PORT."""
     found = _TCP.fullmatch(endpoint) if isinstance(endpoint, str) else None
     if found is None or not 1 <= int(found["port"]) <= MAX_PORT:
         return None
@@ -48,12 +48,13 @@ def tcp_place(endpoint: object) -> tuple[str, int] | None:
 
 
 def tcp_endpoint(address: str, port: int) -> str:
-    """The endpoint of a numeric address, spelled as ZeroMQ's monitor spells it."""
+    """Return the endpoint of a numeric address, formatted like ZeroMQ's monitor does."""
     return f"tcp://[{address}]:{port}" if ":" in address else f"tcp://{address}:{port}"
 
 
 def numeric_endpoint(endpoint: str) -> str | None:
-    """The endpoint, spelled so, when its host is an address; None when the host is a name that has to be looked up."""
+    """Return the endpoint in that format if its host is an address; None if the host is a name that has to be
+    looked up."""
     tp = tcp_place(endpoint)
     if tp is None:
         return endpoint  # ipc

@@ -1,7 +1,7 @@
-"""Batches opened for those who cannot: the records of a fetch, inline in its reply. Pure.
+"""Decode batches for clients that cannot: the records of a fetch, inline in its reply. Pure.
 
-The one place outside the clients where batches are decoded, for askers that speak JSON. Called by whoever answers a fetch
-of the format `records`.
+The only code outside the clients that decodes batches, for requesters that use JSON. Called by the actors that answer
+a fetch of the format `records`.
 """
 
 from collections.abc import Collection, Sequence
@@ -22,11 +22,13 @@ from .protocol.data import AbortedTransaction, FetchedRecord
 from .protocol.errors import ErrorCode, ProtocolError
 
 MAX_INLINE_BYTES = 1024 * 1024
-"""Of keys and values in one reply, whoever gives it: base64 and text make about three times that, within one turn."""
+"""Limit of keys and values in one reply of any actor: base64 and text take about three times that, within one
+turn."""
 MAX_UNPACKED_INLINE_BYTES = 16 * 1024 * 1024
-"""Of batches opened for one reply: a little compressed data may be much to open, and to look through in one turn."""
+"""Limit of bytes unpacked for one reply: a little compressed data may take long to decompress and scan in one
+turn."""
 MAX_TIMESTAMP_MS = 2**62
-"""No time of a record is further from 1970: a larger number could not be encoded in the reply."""
+"""Limit of a record's time, from 1970: a larger number could not be encoded in the reply."""
 
 
 def decode_for_json(
@@ -37,13 +39,13 @@ def decode_for_json(
     end_offset: int = 0,
     aborted: Sequence[AbortedTransaction] = (),
 ) -> tuple[list[FetchedRecord], int]:
-    """The records from `offset` on but those of `aborted` transactions, and the offset to fetch on from.
+    """Return the records from `offset` on, without those of `aborted` transactions, and the next offset to fetch.
 
-    That is `end_offset` at least when all are taken: behind the last batch compaction may have left a gap.
-    At most `max_records`, and no more than `max_bytes` or MAX_INLINE_BYTES of keys and values unless the first record
-    alone has more. Ends after the batch with which MAX_UNPACKED_INLINE_BYTES have been opened, and before a batch that
-    cannot be opened; when that is the first, raises ProtocolError: CORRUPT_LOG when its checksum does not match or its
-    length cannot be, INVALID_BATCH when a producer sent what cannot be decoded.
+    The next offset is at least `end_offset` when all records are taken: compaction may have left a gap after the last
+    batch. At most `max_records`, and at most `max_bytes` and MAX_INLINE_BYTES of keys and values unless the first
+    record alone has more. Ends after the batch with which MAX_UNPACKED_INLINE_BYTES have been unpacked, and before a
+    batch that cannot be opened. If that is the first, raises ProtocolError: CORRUPT_LOG when its checksum does not
+    match or its length is impossible, INVALID_BATCH when a producer sent data that cannot be decoded.
     """
     found: list[FetchedRecord] = []
     next_offset = offset
@@ -59,7 +61,7 @@ def decode_for_json(
         try:
             records = open_batch(header, frame, max(offset, header.base_offset), max_records - len(found))
         except ProtocolError:
-            if found:  # what comes before it is good; the next fetch will meet the fault at its first batch
+            if found:  # earlier records are good; the next fetch will meet the fault at its first batch
                 return found, next_offset
             raise
         for record in records:
@@ -79,7 +81,8 @@ def decode_for_json(
 
 
 def end_of_batch_at(batches: Buffer, offset: int) -> int | None:
-    """Where the batch ends that has the offset and cannot be decoded; None when its head may be wrong as well."""
+    """Return the end of the batch that has the offset and cannot be decoded; None if its head may be wrong as
+    well."""
     try:
         for header, frame in split(batches):
             if header.next_offset > offset:
@@ -91,7 +94,7 @@ def end_of_batch_at(batches: Buffer, offset: int) -> int | None:
 
 
 def is_for_readers(header: BatchHeader, aborted: Collection[tuple[int, int]]) -> bool:
-    """Whether a batch is neither a marker nor of an aborted transaction, named by producer id and epoch."""
+    """Return True if a batch is neither a marker nor of an aborted transaction, named by producer id and epoch."""
     if not header.attributes & (CONTROL | TRANSACTIONAL):
         return True
     return not header.is_control and (header.producer_id, header.producer_epoch) not in aborted
@@ -105,7 +108,7 @@ def _split(batches: Buffer, offset: int) -> list[tuple[BatchHeader, memoryview]]
 
 
 def open_batch(header: BatchHeader, frame: Buffer, from_offset: int, max_records: int) -> list[FetchedRecord]:
-    """At most so many of a batch's records from an offset within it on, each with its offset and time."""
+    """Return at most this many of a batch's records, from an offset within it on, each with its offset and time."""
     where = f"batch at offset {header.base_offset} (the next one is at {header.next_offset})"
     try:
         verify(frame)
@@ -135,7 +138,7 @@ def open_batch(header: BatchHeader, frame: Buffer, from_offset: int, max_records
 
 
 def as_text(data: bytes | None) -> str | None:
-    """The bytes as UTF-8, or None when they are not."""
+    """Return the bytes as UTF-8, or None when they are not."""
     if data is None:
         return None
     try:

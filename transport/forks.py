@@ -1,9 +1,9 @@
-"""Tells objects that this process is a fork of theirs.
+"""Notifies objects that this process is a fork of the one that made them.
 
 After `os.fork` the child has the memory and the descriptors of its parent, but none of its threads. An object that
-depends on a thread, or whose descriptor means something to another process, registers here; its `on_fork` is called in
-the child before any other code of the program runs there. It must not wait, and must not take a lock that another thread
-may have held. Called by clients, by the embedded broker and by subscribers.
+depends on a thread, or whose descriptor another process shares, registers here. Its `on_fork` is called in the child
+before any other code of the program runs there. It must not wait, and must not take a lock that another thread may
+have held. Called by clients, by the embedded broker and by subscribers.
 """
 
 import os
@@ -12,7 +12,7 @@ from weakref import WeakSet
 
 
 class Inherited(Protocol):
-    """An object that a forked child has a copy of."""
+    """An object of which a forked child has a copy."""
 
     def on_fork(self) -> None: ...
 

@@ -1,8 +1,8 @@
-"""How far ahead of the broker's clock a record's timestamp may be, and how a record further ahead is refused. Pure.
+"""Limit on a record's timestamp ahead of the broker's clock, and the refusal of records beyond it. Pure.
 
 A timestamp in another unit (microseconds given as milliseconds) lies thousands of years ahead, and retention by time
-would keep its segment, and all later ones, until then. Partitions judge each batch by its header, gateways each record
-of a `publish`, schedulers what they deliver.
+would keep its segment, and all later ones, until then. Partitions check each batch by its header, gateways each
+record of a `publish`, schedulers the records they deliver.
 """
 
 from .protocol.errors import ErrorBody, ErrorCode
@@ -12,7 +12,7 @@ LATEST_MS = 2**63 - 1
 
 
 def latest_ms(now_ms: int, max_ahead_ms: int) -> int:
-    """The last timestamp that a topic takes."""
+    """Return the latest timestamp that a topic accepts."""
     return LATEST_MS if max_ahead_ms == UNLIMITED else now_ms + max_ahead_ms
 
 

@@ -1,9 +1,9 @@
-"""Messages that have been read and not been handled: whoever sends much waits behind itself. Pure.
+"""Messages that have been read and not handled, queued so that a busy sender delays only itself. Pure.
 
-Reading costs a tenth of handling. So the loop of an actor that strangers reach reads ahead for a moment of each turn, and
-handles what it has read in turn: host by host, then connection by connection, each in its own order. A newcomer waits for
-one message of each other host, whatever they have sent. When MAX_MESSAGES or MAX_BYTES are here, nothing more is read
-until there is room: ZeroMQ then takes from the connections in turn, one message each, and holds the senders back.
+Reading costs a tenth of handling. So the loop of an actor with external clients reads ahead for a part of each turn,
+and handles the messages round-robin: by host, then by connection, each in its own order. A new sender waits for one
+message of each other host, whatever they have sent. At MAX_MESSAGES or MAX_BYTES nothing more is read until there is
+room: ZeroMQ then takes from the connections in turn, one message each, and blocks the senders.
 """
 
 from collections import OrderedDict, deque
@@ -14,19 +14,19 @@ MAX_MESSAGES = 20_000
 MAX_BYTES = 64 * 1024 * 1024
 
 _Message: TypeAlias = tuple[list[bytes], int]
-"""Its frames and their size."""
+"""A message's frames and their size."""
 
 
 class Inbox:
     def __init__(
         self, hosts: Mapping[bytes, str], max_messages: int = MAX_MESSAGES, max_bytes: int = MAX_BYTES
     ) -> None:
-        """`hosts`: which host each connection comes from."""
+        """Make an inbox. `hosts` maps each connection to its host."""
         self._hosts = hosts
         self._max_messages = max_messages
         self._max_bytes = max_bytes
         self._host_of: dict[bytes, str] = {}
-        """Of each connection that has something here."""
+        """Host of each connection with a queued message."""
         self._waiting: OrderedDict[str, OrderedDict[bytes, deque[_Message]]] = OrderedDict()
         self._count = 0
         self._bytes = 0
@@ -49,7 +49,7 @@ class Inbox:
         self._bytes += size_bytes
 
     def take(self) -> list[bytes]:
-        """The next message; there must be one."""
+        """Return the next message; there must be one."""
         host, connections = next(iter(self._waiting.items()))
         connection, messages = next(iter(connections.items()))
         frames, size_bytes = messages.popleft()
@@ -64,7 +64,7 @@ class Inbox:
         return frames
 
     def forget(self, connection: bytes) -> None:
-        """The connection is gone: nobody waits for answers."""
+        """Discard a lost connection's messages: no sender waits for the replies."""
         host = self._host_of.get(connection)
         if host is None:
             return

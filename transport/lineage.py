@@ -1,8 +1,8 @@
-"""What a partition's offsets belong to, besides its name. Pure.
+"""The lineage of a partition's offsets: the topic and reset they belong to, besides the partition's name. Pure.
 
-A note about an offset holds for one *lineage*: one topic, of all that have had its name, and one reset of the group's
-offset. Where the lineage of a partition is another one than the note's, the note is void. Within a lineage an offset is
-given to a second record only when a power cut took the first; the two differ in their leader epoch, which is noted too.
+A stored offset is valid for one *lineage*: one topic, among all that have had its name, and one reset of the group's
+offset. If the partition's lineage is another one, the stored offset is void. Within a lineage an offset is given to a
+second record only when a power failure lost the first. The two differ in their leader epoch, which is stored too.
 """
 
 import hashlib
@@ -12,6 +12,6 @@ UNTRACED = bytes(LINEAGE_BYTES)
 
 
 def lineage_of(topic_id: str | None, reset_epoch: int | None) -> bytes:
-    """A fingerprint, to be compared for equality."""
+    """Return a fingerprint, to be compared for equality."""
     text = f"{topic_id or ''}/{reset_epoch or 0}"
     return hashlib.blake2b(text.encode(), digest_size=LINEAGE_BYTES).digest()

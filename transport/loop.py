@@ -1,18 +1,18 @@
-"""The event loop of every actor: one thread that drains, decides, makes durable, answers.
+"""The event loop of every actor: one thread that drains, decides, makes durable, replies.
 
 A turn:
 
     wait          for the control link, the calls' replies, the server socket, watched files, the earliest timer
     drain         control first, then replies, then requests, each bounded in number, bytes and time, so that none
-                  starves another and a turn stays short; requests of strangers are read ahead and handled in turn
+                  starves another and a turn stays short; external requests are read ahead and handled in turn
                   (inbox.py), others are handled as they come, from one connection after the other
     handle        every event goes to the machine, every effect is performed or gathered
-    make durable  `Actor.end_turn`: one write and one sync for all appends of the turn; the machine hears of it
-    release       replies, calls and casts leave the process now and not before
-    beat          a heartbeat when one is due: it proves that turns happen
+    make durable  `Actor.end_turn`: one write and one sync for all appends of the turn; the machine is notified
+    release       replies, calls and casts leave the process only now
+    beat          a heartbeat when one is due: it proves that the loop turns
 
 The loop knows no topic, group or log. When the supervisor dies, the parent's sentinel becomes readable and the loop ends
-after the turn at hand.
+after the current turn.
 """
 
 import logging
@@ -52,13 +52,13 @@ from .untaken import Untaken
 MAX_MESSAGES_PER_TURN = 256
 MAX_BYTES_PER_TURN = 16 * 1024 * 1024
 MAX_DRAIN_MS = 3
-"""How long one socket's messages may keep the others waiting; the message at hand is finished."""
+"""Time for which one socket's messages may delay the others. The current message is finished."""
 MAX_READING_MS = 2
-"""How much of it goes to reading ahead."""
+"""Part of MAX_DRAIN_MS for reading ahead."""
 COPY_LIMIT_BYTES = 64 * 1024
-"""A reply from this size on is handed to ZeroMQ without a copy, and counted until it has left."""
+"""A reply from this size on is passed to ZeroMQ without a copy, and counted until it has left."""
 EXIT_FLUSH_MS = 500
-"""How long a stopping actor's last replies may take to leave."""
+"""Time for a stopping actor's last replies to leave."""
 
 _log = logging.getLogger("planaria.loop")
 # As plain numbers: arithmetic on ZeroMQ's enumerations takes longer than the calls they are given to.
@@ -72,7 +72,7 @@ _FROM_SUPERVISOR = RequestDecoder((PeerUp, PeerDown, PeersAsleep, StopNotice))
 class _Answer(NamedTuple):
     frames: list[Any]
     tracked_bytes: int
-    """What `Untaken` counts for it; 0 for a small one."""
+    """Bytes that `Untaken` counts for it; 0 for a small one."""
 
 
 class Loop(Turns):
@@ -90,7 +90,7 @@ class Loop(Turns):
         self._turns = 0
         self._next_beat = 0
         self.dropped_replies = 0
-        """Replies that nobody was there to take, or whose taker did not read; logged each time the number doubles."""
+        """Replies dropped because the peer was gone or did not read; logged each time the number doubles."""
         self._zmq = sockets.new_context()
         self._link = sockets.control_link(
             self._zmq, context.control_endpoint, context.address, context.incarnation
@@ -115,7 +115,7 @@ class Loop(Turns):
         return self._clock.slept_ms
 
     def run(self) -> None:
-        """Start the actor, serve until it stops or the supervisor is gone, close."""
+        """Start the actor, serve until it stops or the supervisor has ended, then close."""
         self.progress()
         endpoint = self._actor.endpoint()
         if endpoint is not None:
@@ -129,7 +129,7 @@ class Loop(Turns):
         for source in (self._link, self._calls.socket, self._server, self.context.parent_sentinel):
             if source is not None:
                 self._poller.register(source, zmq.POLLIN)
-        # What the start has ordered leaves before anybody hears that it is over.
+        # Messages made by `start` leave before `ready` does.
         self._end_turn()
         if not self._actor.ready_by_itself:
             self.ready()
@@ -187,7 +187,8 @@ class Loop(Turns):
             elif not self._inbox.is_full:
                 self._drain(self._server, self._inbox.put, MAX_READING_MS)
         if self._connections is not None and self._connections.monitor in ready:
-            # After the requests: one that came by a connection before it ended is known, and forgotten again.
+            # After the requests: a connection that sent one and then ended is entered first, and removed
+            # again.
             for connection in self._connections.gone():
                 self._on_disconnected(connection)
         if self._inbox:
@@ -247,7 +248,7 @@ class Loop(Turns):
             size += sum(map(len, frames))
             is_enough = size > MAX_BYTES_PER_TURN or self._outbox_bytes > MAX_BYTES_PER_TURN
             is_enough = is_enough or self.now >= ends_at
-            # To ask is cheaper than to be refused by an exception.
+            # A check is cheaper than an exception.
             if is_enough or not int(socket.get(_EVENTS)) & _READABLE:
                 return
 
@@ -307,9 +308,7 @@ class Loop(Turns):
             self._outbox.append(_Answer([*reply.to.route, body, *reply.payload], size_bytes))
             self._outbox_bytes += size_bytes
         else:
-            message = (
-                "replies to this connection, or to all together, wait to be read: there is no room for more"
-            )
+            message = "too many unread replies wait for this connection, or for all connections together"
             self._answer(Reply(reply.to, ErrorBody(ErrorCode.OVERLOADED, message, True)))
 
     def _release(self) -> None:
@@ -331,7 +330,7 @@ class Loop(Turns):
                 self._untaken.give_back(frames[0], tracked_bytes)
             if error.errno == zmq.EAGAIN:
                 self._note_drop()
-            elif error.errno != zmq.EHOSTUNREACH:  # that peer has gone, and waits for nothing
+            elif error.errno != zmq.EHOSTUNREACH:  # that peer is gone and waits for no reply
                 raise
 
     def _note_drop(self) -> None:
@@ -388,10 +387,10 @@ class Loop(Turns):
 
 
 def is_order(frames: list[bytes]) -> bool:
-    """Whether the supervisor speaks of its own accord (a bare header) and does not answer a call."""
+    """Return True if the supervisor sent a message of its own (a bare header), not a reply to a call."""
     return len(frames) == 1
 
 
 def run_actor(actor: Actor, context: ActorContext) -> None:
-    """Run an actor in this process until it stops; what each actor's `main(context)` calls."""
+    """Run an actor in this process until it stops. Called by each actor's `main(context)`."""
     Loop(actor, context).run()

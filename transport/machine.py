@@ -1,13 +1,13 @@
-"""What every machine takes and gives: events in, effects out, nothing else.
+"""The interface of every machine: events in, effects out, nothing else.
 
-A machine decides. It owns the state of its actor and no socket, file, clock, thread or randomness; the time is handed to
+A machine decides. It owns the state of its actor and no socket, file, clock, thread or randomness; the time is passed to
 it. The loop (`loop.py`) performs the effects of a turn in this order, and a machine may rely on it:
 
     1. an actor's own effects (appends, reads, saves) as they are returned;
-    2. at the end of the turn, what must be durable is made durable, and the machine hears of it by an event;
+    2. at the end of the turn, its writes are made durable, and the machine receives an event that confirms them;
     3. only then replies, calls and casts leave the process.
 
-So a Reply returned on hearing that something is durable can never overtake the sync it speaks of.
+So a Reply returned on such an event can never overtake the sync that it confirms.
 """
 
 from collections.abc import Sequence
@@ -24,20 +24,20 @@ from .protocol.session import Cancel
 
 Payload: TypeAlias = Sequence[Buffer]
 Event: TypeAlias = Any
-"""Received, Answered, Failed, TimerFired, PeerUp, PeerDown, PeersAsleep, Connected, Disconnected, StopRequested, or an
-actor's own."""
+"""Received, Answered, Failed, TimerFired, PeerUp, PeerDown, PeersAsleep, Connected, Disconnected, StopRequested,
+or an actor's own."""
 Effect: TypeAlias = Any
 """Reply, Call, CancelCall, Cast, SetTimer, CancelTimer, Stop, Sleep, or an actor's own."""
 
 
 class Machine(Protocol):
-    """A state machine: `now` is in milliseconds since the epoch and never steps, whatever the wall clock does."""
+    """A state machine. `now` is in milliseconds since the epoch and never steps, whatever the wall clock does."""
 
     def handle(self, event: Event, now: int) -> list[Effect]: ...
 
 
 class Sender(Struct, frozen=True):
-    """Where a reply goes: the envelope it came in, the asker's id, the asker's encoding."""
+    """The destination of a reply: the envelope of the request, the sender's id, the sender's encoding."""
 
     route: tuple[bytes, ...]
     id: RequestId
@@ -45,7 +45,7 @@ class Sender(Struct, frozen=True):
 
 
 class Received(Struct, frozen=True):
-    """A peer asked something. `raw` is the header as it came, for those who pass it on."""
+    """A request of a peer. `raw` is the header as received, for actors that forward it."""
 
     sender: Sender
     request: Request
@@ -53,14 +53,14 @@ class Received(Struct, frozen=True):
     raw: bytes = b""
 
     def cancels(self, sender: Sender) -> bool:
-        """Whether this, a Cancel, is about the request of this sender."""
+        """Return True if this request, a Cancel, withdraws the request of this sender."""
         assert isinstance(self.request, Cancel)
         number = self.request.request_id
         return self.sender.route == sender.route and (number is None or number == sender.id)
 
 
 class Answered(Struct, frozen=True):
-    """The reply to a Call: typed as its `reply_type` asked, or the raw header."""
+    """The reply to a Call: of its `reply_type`, or the raw header."""
 
     key: Any
     reply: Any
@@ -68,7 +68,7 @@ class Answered(Struct, frozen=True):
 
 
 class Failed(Struct, frozen=True):
-    """A Call came to nothing: the peer refused, died, was never there or took too long."""
+    """The failure of a Call: the peer refused, died, was never up or timed out."""
 
     key: Any
     error: ErrorBody
@@ -82,11 +82,11 @@ class Connected(Struct, frozen=True):
 
     connection: bytes
     host: str
-    """The IP address that it comes from; for an `ipc` socket `localhost` with user, group and process."""
+    """The peer's IP address; for an `ipc` socket `localhost` with user, group and process."""
 
 
 class Disconnected(Struct, frozen=True):
-    """A connection of the server socket is gone: whoever asked by it waits for no answer.
+    """A connection of the server socket is lost: its requester waits for no reply.
 
     For actors with `follows_connections`. `connection` is the first frame of `Sender.route`.
     """
@@ -99,25 +99,25 @@ class TimerFired(Struct, frozen=True):
 
 
 class WallClockStepped(Struct, frozen=True):
-    """What other clocks are ahead of `now` from here on; before the first of these events it is nothing.
+    """The offsets of other clocks from `now`. Before the first of these events they are 0.
 
     For actors with `follows_wall_clock`: when the actor becomes ready, and with each step.
     """
 
     offset_ms: int
-    """The time of day."""
+    """Offset of the time of day."""
     slept_ms: int = 0
-    """The clock that goes on while the machine sleeps."""
+    """Offset of the clock that continues while the machine sleeps."""
 
 
 class StopRequested(Struct, frozen=True):
-    """Finish what is at hand before `deadline` and return Stop."""
+    """Finish the work in progress before `deadline` and return Stop."""
 
     deadline: int
 
 
 class Reply(Struct, frozen=True):
-    """Answer a Received. `body` is a reply struct, an ErrorBody, or a raw header from a passed-on call."""
+    """Answer a Received. `body` is a reply struct, an ErrorBody, or a raw header from a forwarded call."""
 
     to: Sender
     body: ReplyBody | ErrorBody | bytes
@@ -125,10 +125,10 @@ class Reply(Struct, frozen=True):
 
 
 class Call(Struct, frozen=True):
-    """Ask another actor; exactly one Answered or Failed with `key` will follow.
+    """Send a request to another actor; exactly one Answered or Failed with `key` follows.
 
-    The request goes to the incarnation that is up now; when there is none, or it dies, the call fails at once. An actor
-    that sleeps is woken, and the call waits for it; so does a call that an actor had not taken when it fell asleep.
+    The request goes to the incarnation that is up now. If there is none, or it dies, the call fails at once. An actor
+    that sleeps is woken, and the call waits for it, as does a call that an actor had not taken when it fell asleep.
     """
 
     key: Any
@@ -138,17 +138,18 @@ class Call(Struct, frozen=True):
     payload: Payload = ()
     timeout_ms: int = 5_000
     token: int | None = None
-    """By which CancelCall names it."""
+    """Token by which CancelCall names it."""
 
 
 class CancelCall(Struct, frozen=True):
-    """Nobody waits for this call any more: the peer is told (`Cancel`), and no outcome follows. Void once it has one."""
+    """Withdraw a call: the peer receives `Cancel`, and no outcome follows. Ignored if the call has had its
+    outcome."""
 
     token: int
 
 
 class Cast(Struct, frozen=True):
-    """Tell another actor, without an answer; lost when it is down."""
+    """Send a message to another actor without expecting a reply; lost when it is down."""
 
     address: str
     request: Request
@@ -156,7 +157,8 @@ class Cast(Struct, frozen=True):
 
 
 class SetTimer(Struct, frozen=True):
-    """TimerFired(key) at `at` (ms since the epoch, the clock of `now`). Replaces the timer of the same key."""
+    """Deliver TimerFired(key) at `at` (ms since the epoch, by the clock of `now`). Replaces the timer of the same
+    key."""
 
     key: Any
     at: int
@@ -173,15 +175,15 @@ class Stop(Struct, frozen=True):
 
 
 class Sleep(Struct, frozen=True):
-    """End the actor as Stop does, until somebody calls it.
+    """End the actor as Stop does, until it receives a call.
 
-    The machine must have answered whatever it has done, and must do nothing after this: what it leaves unanswered is
-    asked again of its next incarnation.
+    The machine must have answered everything it has executed, and must do nothing after this: unanswered calls are
+    sent again to its next incarnation.
     """
 
     reason: str
     wake_after_ms: int | None = None
-    """It is started by then though nobody has called."""
+    """Time after which it is started even without a call."""
 
 
 __all__ = [

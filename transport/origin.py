@@ -1,13 +1,13 @@
-"""Where a broker's steady clock begins: what `clock.json` holds and every actor is born with. Pure; read by clock.py."""
+"""The origin of a broker's steady clock: stored in `clock.json` and passed to every actor. Pure; read by clock.py."""
 
 from msgspec import Struct
 
 
 class Origin(Struct, frozen=True):
-    """What is added to the monotonic clock, and in which boot of the machine that holds."""
+    """The offset from the monotonic clock, and the boot of the machine for which it holds."""
 
     boot: str
-    """Empty where the system does not say: then the origin holds for one supervisor."""
+    """Empty where the system does not provide it: then the origin holds for one supervisor."""
     anchor_ns: int
     slept_ns: int
-    """What the machine had slept since that boot."""
+    """Time for which the machine had slept since that boot."""

@@ -1,7 +1,7 @@
-"""Texts that must have a form: the pattern that checks each, and the words in which a person is told of it. Pure.
+"""Texts of a required form: the pattern that checks each, and its description in words. Pure.
 
-A pattern is what msgspec needs to refuse a value, and nothing for people to read. So whoever passes a refusal on passes
-it through `in_words`. Used where requests are decoded and where the configuration is read.
+A pattern lets msgspec refuse a value, but is hard to read. So code that reports a refusal translates it with
+`in_words`. Used where requests are decoded and where the configuration is read.
 """
 
 import re
@@ -19,14 +19,14 @@ _NAME_IN_WORDS = "1 to 200 of the characters A-Z a-z 0-9 . _ - and neither '.' n
 
 
 def name_fault(name: object) -> str | None:
-    """Why no topic and no group can be called so: names become those of directories and parts of addresses."""
+    """Return why a topic or group cannot have this name: names become those of directories and parts of addresses."""
     if isinstance(name, str) and _NAME.fullmatch(name) and name not in (".", ".."):
         return None
     return f"{repr(name)[:250]} is no name: {_NAME_IN_WORDS}"
 
 
 def in_words(refusal: str) -> str:
-    """The refusal with its pattern, if it quotes one, said in words."""
+    """Return the refusal with its pattern, if it quotes one, replaced by words."""
     for pattern, words in _WORDS.items():
         refusal = refusal.replace(f"`str` matching regex {pattern!r}", words)
     return refusal

@@ -1,4 +1,4 @@
-"""The layout of producer ids: 53 bits, so that any JSON reader can carry them. Pure.
+"""The layout of producer ids: 53 bits, so that any JSON parser can represent them. Pure.
 
      52      48 47         40 39                  6 5           0
     +----------+-------------+---------------------+-------------+
@@ -7,13 +7,13 @@
     +----------+-------------+---------------------+-------------+
 
     cluster      0; reserved for linked clusters, which must not share ids
-    coordinator  of transactions, plus 1; 0: a producer without transactions
+    coordinator  that of transactions, plus 1; 0: a producer without transactions
     era          sixteenths of a second since 2026-01-01 (until 2060), or one more than the last era, if that is larger
     counter      ids of one era
 
-An era is reserved durably before its first id is given out, and never resumed after a restart. Because eras follow the
-wall clock, a data directory that is restored from a backup, or whose catalog is, does not repeat the ids that were given
-out after the backup. Ids with bit 62 are the broker's own (`actors/journal/identity.py`) and never given out.
+An era is reserved durably before its first id is issued, and never resumed after a restart. Because eras follow the
+wall clock, a data directory that is restored from a backup, or whose catalog is, does not repeat the ids that were
+issued after the backup. Ids with bit 62 are the broker's own (`actors/journal/identity.py`) and never issued.
 """
 
 CLUSTER_BITS = 5
@@ -28,37 +28,37 @@ _COORDINATOR_SHIFT = COUNTER_BITS + ERA_BITS
 _CLUSTER_SHIFT = _COORDINATOR_SHIFT + COORDINATOR_BITS
 _END = 1 << (_CLUSTER_SHIFT + CLUSTER_BITS)
 _ERAS_PER_SECOND = 16
-"""So short that no broker is stopped, restored and started again within an era."""
+"""Eras are so short that no broker is stopped, restored and started again within one."""
 _FIRST_MS = 1_767_225_600_000
 """2026-01-01 00:00 UTC."""
 
 
 def era_after(era: int, now_ms: int) -> int:
-    """The era to begin at `now_ms` when every era up to `era` may have been used."""
+    """Return the era to begin at `now_ms` when every era up to `era` may have been used."""
     following = max(era + 1, (now_ms - _FIRST_MS) * _ERAS_PER_SECOND // 1000)
     assert following < 1 << ERA_BITS, f"era {following} does not fit"
     return following
 
 
 def producer_id_of(era: int, counter: int) -> int:
-    """Of a producer without transactions."""
+    """Return the id of a producer without transactions."""
     assert counter < IDS_PER_ERA
     return era << COUNTER_BITS | counter
 
 
 def era_of(producer_id: int) -> int | None:
-    """None for an id that is never given out."""
+    """Return the era of an id; None for an id that is never issued."""
     return producer_id >> COUNTER_BITS & (1 << ERA_BITS) - 1 if 0 <= producer_id < _END else None
 
 
 def transactional_producer_id(coordinator: int, number: int) -> int:
-    """The producer id that a coordinator makes of one that nobody else has."""
+    """Return the producer id that a coordinator derives from one that no other producer has."""
     assert coordinator < MAX_COORDINATORS
     return number | (coordinator + 1) << _COORDINATOR_SHIFT
 
 
 def coordinator_of(producer_id: int) -> int | None:
-    """The coordinator that a producer id was given out by, None for a producer without transactions."""
+    """Return the coordinator that issued a producer id, None for a producer without transactions."""
     if not 0 <= producer_id < _END:
         return None
     number = (producer_id >> _COORDINATOR_SHIFT & MAX_COORDINATORS) - 1

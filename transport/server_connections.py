@@ -1,9 +1,9 @@
-"""Which connections the server socket has, and which of them are gone.
+"""The connections of the server socket, open and lost.
 
-Owns the socket's monitor, its door (door.py) and the table from file descriptor to connection. ZeroMQ reports the end of
-a connection by its descriptor alone, and a frame knows the descriptor it came from (`SRCFD`), so a connection is entered
-with its first message. The kernel gives a descriptor again as soon as it is closed, but the event is queued before that:
-when a new connection arrives at a known descriptor, the monitor is read first. Called by the loop alone.
+Owns the socket's monitor, its door (door.py) and the table from file descriptor to connection. ZeroMQ reports the end
+of a connection by its descriptor alone, and a frame has the descriptor of its connection (`SRCFD`), so a connection
+is entered with its first message. The kernel reuses a descriptor as soon as it is closed, but the event is queued
+before that: when a new connection arrives at a known descriptor, the monitor is read first. Called by the loop alone.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ class ServerConnections:
         server: "zmq.Socket[bytes]",
         on_new: Callable[[bytes, str], None] | None = None,
     ) -> None:
-        """`on_new` is given each connection that is entered, and the host it comes from."""
+        """Follow the socket's connections. `on_new` receives each connection that is entered, and its host."""
         endpoint = f"inproc://planaria-connections-{next(_numbers)}"
         self._server = server
         self._on_new = on_new
@@ -35,10 +35,10 @@ class ServerConnections:
         self._gone: list[bytes] = []
         self.monitor: zmq.Socket[bytes] = context.socket(zmq.PAIR)
         self.monitor.setsockopt(zmq.LINGER, 0)
-        # Without a limit: ZeroMQ's own thread would wait for room.
+        # Without a limit, because ZeroMQ's own thread would wait for room.
         self.monitor.setsockopt(zmq.RCVHWM, 0)
         bound = server.getsockopt_string(zmq.LAST_ENDPOINT)
-        # A TCP listener without descriptors is slow, and survives.
+        # A TCP listener without descriptors is slow, but survives.
         self._door = Door(bound.removeprefix("ipc://")) if bound.startswith("ipc://") else None
         watched = zmq.EVENT_DISCONNECTED | zmq.EVENT_ACCEPTED if self._door else zmq.EVENT_DISCONNECTED
         server.monitor(endpoint, watched)
@@ -48,7 +48,7 @@ class ServerConnections:
         return len(self._descriptors)
 
     def note(self, frame: zmq.Frame) -> None:
-        """The first frame of a message: the name of the connection it came by."""
+        """Enter the connection of a message by its first frame, the connection's name."""
         connection = frame.bytes
         if connection in self._descriptors:
             return
@@ -59,14 +59,14 @@ class ServerConnections:
         if descriptor in self._by_descriptor:
             self._read_monitor()
             if descriptor in self._by_descriptor:
-                return  # a late message of a connection that is gone: the descriptor is another's
+                return  # a late message of a lost connection: the descriptor belongs to another one
         self._by_descriptor[descriptor] = connection
         self._descriptors[connection] = descriptor
         if self._on_new is not None:
             self._on_new(connection, str(frame.get("Peer-Address")))
 
     def gone(self) -> list[bytes]:
-        """The connections that have ended since the last call, of those that have sent something."""
+        """Return the connections that have ended since the last call, of those that have sent a message."""
         self._read_monitor()
         gone, self._gone = self._gone, []
         return gone

@@ -1,8 +1,8 @@
-"""How sockets are made: every limit named here, nothing left to ZeroMQ's defaults.
+"""The options of all sockets: every limit is named here, none is left to ZeroMQ's defaults.
 
-ROUTER_MANDATORY, bounded high-water marks and zero linger throughout: a message that cannot go now is an error that the
-caller sees. None waits for a successor it was not meant for, because no endpoint is ever bound twice. (IMMEDIATE would
-be the other way, but a connection made with it loses the name that CONNECT_ROUTING_ID gives it.)
+ROUTER_MANDATORY, bounded high-water marks and zero linger throughout: a message that cannot leave now is an error for
+the caller. No message waits for a successor of its receiver, because no endpoint is ever bound twice. (IMMEDIATE
+would be the alternative, but a connection made with it loses the name that CONNECT_ROUTING_ID gives it.)
 """
 
 import contextlib
@@ -18,30 +18,30 @@ from .protocol.message import MAX_FRAME_BYTES
 SERVER_HIGH_WATER_MARK = 1_000
 """Replies that may wait for one peer at an actor's server socket."""
 UNREAD_HIGH_WATER_MARK = 128
-"""Requests of one peer that are read ahead of the actor; those behind them wait at the peer."""
+"""Requests of one peer that are read ahead of the actor; later ones wait at the peer."""
 CALLS_HIGH_WATER_MARK = 10_000
 CONTROL_HIGH_WATER_MARK = 100_000
 RECONNECT_MS = 20
 RECONNECT_MAX_MS = 500
 HANDSHAKE_MS = 5_000
 CONNECT_TIMEOUT_MS = 3_000
-"""How long an address may neither take nor refuse a connection; then it counts as one that refuses."""
+"""Time in which an address must accept or refuse a connection; otherwise it counts as refusing."""
 PING_MS = 2_000
-"""How often a client sends a ZMTP ping over TCP; libzmq answers it in a thread of its own, also for a busy process."""
+"""Interval of a client's ZMTP pings over TCP. libzmq answers them in a thread of its own, also in a busy process."""
 PEER_SILENCE_MS = 30_000
-"""A connection that pings ends when no whole frame arrives for so long: at the client, and by the ping's TTL at the
-server. So a frame of MAX_FRAME_BYTES needs a path that carries it in this time."""
+"""A connection that pings ends when no whole frame arrives for this long: at the client, and by the ping's TTL at
+the server. So the path must carry a frame of MAX_FRAME_BYTES in this time."""
 KEEPALIVE_IDLE_S = 15
 KEEPALIVE_INTERVAL_S = 5
 KEEPALIVE_PROBES = 3
 UNACKNOWLEDGED_MS = 60_000
-"""A TCP connection ends when the other host acknowledges nothing, or takes no byte, for so long."""
+"""A TCP connection ends when the other host acknowledges nothing, or accepts no byte, for this long."""
 TCP_BACKLOG = 4_096
 IPC_BACKLOG = 32
 """Connections that the kernel queues; it accepts them for good, whatever the door does (door.py)."""
 MAX_SOCKETS = 8_192
 END_S = 2.0
-"""How long the end of a context is waited for; it takes a millisecond."""
+"""Time limit for the end of a context; it takes a millisecond."""
 
 # As plain numbers: arithmetic on ZeroMQ's enumerations takes longer than the calls they are given to.
 _DONTWAIT = int(zmq.DONTWAIT)
@@ -49,7 +49,7 @@ _MORE_DONTWAIT = int(zmq.SNDMORE) | _DONTWAIT
 
 
 def new_context() -> "zmq.Context[zmq.Socket[bytes]]":
-    """One for each process, made after it has been forked off."""
+    """Make the context: one for each process, after its fork."""
     context = zmq.Context(io_threads=1)
     context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
     return context
@@ -58,8 +58,8 @@ def new_context() -> "zmq.Context[zmq.Socket[bytes]]":
 def end_context(context: "zmq.Context[zmq.Socket[bytes]]") -> None:
     """End a context whose sockets are closed, within END_S.
 
-    libzmq 4.3.5 now and then never reaps a ROUTER that was closed while a peer came back to it, and then waits for it for
-    ever, with all its threads idle. What is left goes with the process.
+    libzmq 4.3.5 occasionally never reaps a ROUTER that was closed while a peer reconnected, and then waits for it
+    forever, with all its threads idle. The process's exit frees the context.
     """
     ending = threading.Thread(target=context.term, name="planaria-context-end", daemon=True)
     ending.start()
@@ -89,7 +89,7 @@ def _socket(
 def _opened(
     socket: "zmq.Socket[bytes]", open_at: Callable[[str], object], endpoint: str
 ) -> "zmq.Socket[bytes]":
-    """The socket, bound or connected; closed when it cannot be."""
+    """Return the socket, bound or connected. Closes it if that fails."""
     _choose_family(socket, endpoint)
     try:
         open_at(endpoint)
@@ -100,12 +100,12 @@ def _opened(
 
 
 def _choose_family(socket: "zmq.Socket[bytes]", endpoint: str) -> None:
-    """IPv6 for an address that is one: `tcp://[::]` is bound for both families, `tcp://127.0.0.1` for one."""
+    """Enable IPv6 for an IPv6 address: `tcp://[::]` is bound for both families, `tcp://127.0.0.1` for one."""
     socket.setsockopt(zmq.IPV6, int(endpoint.startswith("tcp://[")))
 
 
 def server_socket(context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> "zmq.Socket[bytes]":
-    """A ROUTER bound at `endpoint`. Raises zmq.ZMQError when it cannot be bound."""
+    """Return a ROUTER bound at `endpoint`. Raises zmq.ZMQError when it cannot be bound."""
     socket = _socket(context, zmq.ROUTER, SERVER_HIGH_WATER_MARK)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     socket.setsockopt(zmq.RCVHWM, UNREAD_HIGH_WATER_MARK)
@@ -114,17 +114,17 @@ def server_socket(context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> "
 
 
 def calls_socket(context: "zmq.Context[zmq.Socket[bytes]]") -> "zmq.Socket[bytes]":
-    """A ROUTER that connects out; `connect_peer` gives each connection the name it is addressed by."""
+    """Return a ROUTER that connects out. `connect_peer` names each connection."""
     socket = _socket(context, zmq.ROUTER, CALLS_HIGH_WATER_MARK)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-    socket.copy_threshold = 0  # what is tracked is to be told of when it has left, however small
+    socket.copy_threshold = 0  # a tracked message must report when it has left, however small
     return socket
 
 
 def send_frames(socket: "zmq.Socket[bytes]", frames: Sequence[Any], copy: bool = True) -> None:
     """Send one message, or raise zmq.ZMQError at once: zmq.Again when there is no room for it.
 
-    As `send_multipart` does, in half its time, which is spent on flags: frames must be bytes or memoryviews.
+    Like `send_multipart`, in half its time, most of which is spent on flags: frames must be bytes or memoryviews.
     """
     for frame in frames[:-1]:
         socket.send(frame, _MORE_DONTWAIT, copy)
@@ -134,9 +134,9 @@ def send_frames(socket: "zmq.Socket[bytes]", frames: Sequence[Any], copy: bool =
 def receive_frames(
     socket: "zmq.Socket[bytes]", note: Callable[[zmq.Frame], None] | None = None
 ) -> list[bytes]:
-    """One message that is there, its first frame shown to `note`. Raises zmq.Again when there is none.
+    """Receive one message, passing its first frame to `note`. Raises zmq.Again when there is none.
 
-    A frame knows whether it is the last: the socket is not asked.
+    A frame has a flag for the last one: this avoids querying the socket.
     """
     frames: list[bytes] = []
     while True:
@@ -149,10 +149,10 @@ def receive_frames(
 
 
 def connect_peer(socket: "zmq.Socket[bytes]", name: bytes, endpoint: str) -> None:
-    """Connect a calls socket to `endpoint`, to be addressed as `name`. Over TCP the connection pings.
+    """Connect a calls socket to `endpoint`, addressed as `name`. Over TCP the connection pings.
 
-    The options hold for the connections made after them. A server does not ping of its own accord: client libraries
-    that implement ZMTP 3.0 close the connection at a ping, or take it for a message.
+    The options apply to the connections made after them. A server does not ping: client libraries that implement ZMTP
+    3.0 close the connection at a ping, or take it for a message.
     """
     is_remote = endpoint.startswith("tcp://")
     socket.setsockopt(zmq.HEARTBEAT_IVL, PING_MS if is_remote else 0)
@@ -164,16 +164,17 @@ def connect_peer(socket: "zmq.Socket[bytes]", name: bytes, endpoint: str) -> Non
 
 
 def disconnect_peer(socket: "zmq.Socket[bytes]", endpoint: str) -> list[list[bytes]]:
-    """Disconnect a calls socket from `endpoint`; returns what had arrived from anybody, which must be read first.
+    """Disconnect a calls socket from `endpoint`. Return messages of any peer that had arrived, which must be handled
+    first.
 
-    Polling takes the first part of a message out of its connection's pipe. When that pipe goes before the rest is
+    Polling takes the first part of a message out of its connection's pipe. If that pipe is removed before the rest is
     read, libzmq aborts the process (zeromq/libzmq#3485).
     """
     arrived: list[list[bytes]] = []
     with contextlib.suppress(zmq.Again):
         while True:
             arrived.append(receive_frames(socket))
-    with contextlib.suppress(zmq.ZMQError):  # the socket has dropped it by itself
+    with contextlib.suppress(zmq.ZMQError):  # the socket has already dropped it
         socket.disconnect(endpoint)
     return arrived
 
@@ -181,7 +182,7 @@ def disconnect_peer(socket: "zmq.Socket[bytes]", endpoint: str) -> list[list[byt
 def control_link(
     context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str, address: str, incarnation: int
 ) -> "zmq.Socket[bytes]":
-    """An actor's DEALER to its supervisor, known there as `address.incarnation`."""
+    """Return an actor's DEALER to its supervisor, named `address.incarnation` there."""
     socket = _socket(context, zmq.DEALER, CONTROL_HIGH_WATER_MARK)
     socket.setsockopt(zmq.ROUTING_ID, peer_id(address, incarnation))
     socket.connect(endpoint)
@@ -195,10 +196,10 @@ def unnamed_link(
     *,
     queues_unconnected: bool = True,
 ) -> "zmq.Socket[bytes]":
-    """A DEALER for questions from outside the tree, and for a last word when a name may still be taken.
+    """Return a DEALER for requests from outside the tree, and for last messages while the name may still be in use.
 
-    What is still to be sent when it is closed has `linger_ms` to leave. Without `queues_unconnected` nothing can be sent
-    before the peer has completed the handshake. Raises zmq.ZMQError for a wrong endpoint.
+    Unsent messages have `linger_ms` to leave when it is closed. Without `queues_unconnected` nothing can be sent
+    before the peer has completed the handshake. Raises zmq.ZMQError for an invalid endpoint.
     """
     socket = _socket(context, zmq.DEALER, CONTROL_HIGH_WATER_MARK)
     socket.setsockopt(zmq.LINGER, linger_ms)
@@ -207,7 +208,7 @@ def unnamed_link(
 
 
 def control_socket(context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> "zmq.Socket[bytes]":
-    """The supervisor's ROUTER. Raises zmq.ZMQError when it cannot be bound."""
+    """Return the supervisor's ROUTER. Raises zmq.ZMQError when it cannot be bound."""
     socket = _socket(context, zmq.ROUTER, CONTROL_HIGH_WATER_MARK)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     return _opened(socket, socket.bind, endpoint)

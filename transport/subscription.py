@@ -1,9 +1,9 @@
-"""What a hosted subscriber is told: the options of a subscription, checked, and how its processes are addressed. Pure.
+"""The configuration of a hosted subscriber: checked options of a subscription, and addresses of its processes. Pure.
 
 The embedding process builds a SubscriberOptions and installs it, as the arguments of a child spec, through the
 supervisor's control endpoint; the subscriber reads it back. An object that exists is valid: construction raises
-InvalidSubscription, one plain line. Handlers are only written here (`source_of`); the subscriber's process alone loads
-them.
+InvalidSubscription, one plain line. Handlers are only serialized here (`source_of`); only the subscriber's process
+loads them.
 """
 
 import difflib
@@ -29,21 +29,21 @@ OnDamage = Literal["stop", "skip"]
 ON_DAMAGE: tuple[str, ...] = get_args(OnDamage)
 DELIVERIES: tuple[str, ...] = get_args(Delivery)
 SHUTDOWN_MS = 30_000
-"""How long a stopping subscriber may take to finish the record at hand before it is killed."""
+"""Time for a stopping subscriber to finish the current record before it is killed."""
 MAX_CONCURRENCY = 256
 MIN_MEMORY_LIMIT_BYTES = 16 * 1024 * 1024
 STOP_MARGIN_MS = 2_000
-"""What of that is kept for the last commit and for leaving the group."""
+"""Part of it reserved for the last commit and for leaving the group."""
 
 _PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
 class InvalidSubscription(PlanariaError, ValueError):
-    """The options of a subscription contradict themselves or ask for what does not exist."""
+    """The options of a subscription contradict each other or name something that does not exist."""
 
 
 class HandlerSource(msgspec.Struct, frozen=True, kw_only=True):
-    """The handler on its way: pickled by value, or `module:function`. Exactly one of the two."""
+    """A serialized handler: pickled by value, or `module:function`. Exactly one of the two."""
 
     pickled: bytes | None = None
     path: str | None = None
@@ -56,48 +56,50 @@ class HandlerSource(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SubscriberOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """One subscription, alike for all its members."""
+    """One subscription, identical for all its members."""
 
     group: str
     topics: list[str]
     handler: HandlerSource
     endpoint: str
-    """The gateway's."""
+    """The gateway's endpoint."""
     sys_path: list[str] = msgspec.field(default_factory=list)
-    """Where the embedding process finds modules, so that the handler's are found too."""
+    """The module path of the embedding process, so that the handler's modules are found too."""
     delivery: Delivery = "at-least-once"
     retries: int = 5
-    """How often a failed record is tried again. At-most-once tries none again."""
+    """Number of retries of a failed record. At-most-once has none."""
     backoff_ms: int | list[int] = 1_000
     """The wait before the first retry, `backoff_factor` times longer with each; or a list of all waits."""
     backoff_factor: float = 2.0
     backoff_max_ms: int = 60_000
     backoff_jitter: float = 0.2
-    """Each wait is longer or shorter by up to this share. A list is taken as it is; its last entry goes on."""
+    """Each wait is longer or shorter by up to this share. A list is used as it is; its last entry repeats."""
     dead_letter: str | None = None
-    """The topic for what failed for good. None parks it: tried again every longest wait, under an alarm in `status`."""
+    """The topic for records that failed for good. None parks them: retried every longest wait, under an alarm in
+    `status`."""
     retry_alarm_ms: int = RETRY_ALARM_MS
-    """A record that has been failing for so long is an alarm in `status`."""
+    """A record that has been failing for this long is an alarm in `status`."""
     concurrency: int = 1
-    """How many records are handled at a time, each in a thread: those of one key one after another."""
+    """Number of records handled at a time, each in a thread; records of one key are handled one after another."""
     breaker_window: int = 20
-    """Of how many records the breaker looks at the ends; 0: it never opens."""
+    """Number of recent records that the circuit breaker considers; 0: it never opens."""
     breaker_share: float = 0.5
     """The share of these that must have failed, each counted once, for the member to pause."""
     breaker_pause_ms: int = 1_000
-    """The first pause, twice as long each time, until a minute."""
+    """The first pause, doubled each time, up to a minute."""
     handler_timeout_ms: int | None = None
-    """The longest one record may take; None is for ever."""
+    """Time limit for one record; None means no limit."""
     cpu_limit: float | None = None
-    """The most CPU time, in seconds, that one record may take; None is no limit."""
+    """Limit of CPU time, in seconds, for one record; None means no limit."""
     memory_limit: int | None = None
-    """The most memory, in bytes, that a process may take beyond what it starts with; None is no limit. Linux only."""
+    """Limit of memory, in bytes, that a process may use beyond its memory at start; None means no limit. Linux
+    only."""
     session_timeout_ms: int = 10_000
     auto_offset_reset: OffsetReset = "earliest"
     on_damage: OnDamage = "stop"
-    """What to do where records cannot be read: stop in front of them under an alarm, or go on behind them."""
+    """Action at records that cannot be read: stop before them under an alarm, or continue after them."""
     max_records: int = 10_000
-    """The most records held ready for the handler, by partition."""
+    """Limit of records buffered for the handler, by partition."""
 
     def __post_init__(self) -> None:
         for check in (_check_source, _check_delivery, _check_numbers):
@@ -108,7 +110,8 @@ _BY_BROKER = frozenset({"group", "topics", "handler", "endpoint", "sys_path"})
 
 
 def options_of(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What a program said of a subscription, each option known and of its type. Raises InvalidSubscription."""
+    """Return the options of a subscription given by a program; each must be known and of its type. Raises
+    InvalidSubscription."""
     hints = get_type_hints(SubscriberOptions)
     known = sorted(set(hints) - _BY_BROKER)
     taken = dict(given)
@@ -119,7 +122,7 @@ def options_of(given: Mapping[str, Any]) -> dict[str, Any]:
                 f"unknown option {name!r}, the nearest is {nearest!r}; known are {', '.join(known)}"
             )
         if choices_of(hints[name]):
-            continue  # told which there are by `_check_delivery`
+            continue  # `_check_delivery` reports the known values
         try:
             taken[name] = msgspec.convert(value, hints[name])
             msgspec.msgpack.encode(value)
@@ -132,7 +135,7 @@ def options_of(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_enforceable(options: SubscriberOptions, *, is_linux: bool, has_thread_clocks: bool) -> None:
-    """Raises InvalidSubscription for a budget that this machine cannot hold a handler to."""
+    """Raise InvalidSubscription for a budget that this machine cannot enforce."""
     if options.memory_limit is not None and not is_linux:
         raise InvalidSubscription("memory_limit: the kernel of this machine does not enforce it; Linux does")
     if options.cpu_limit is not None and not has_thread_clocks:
@@ -140,7 +143,7 @@ def check_enforceable(options: SubscriberOptions, *, is_linux: bool, has_thread_
 
 
 def source_of(handler: Callable[[Any], Any] | str) -> HandlerSource:
-    """A handler made ready to travel. Raises InvalidSubscription when it cannot."""
+    """Return a handler in serialized form. Raises InvalidSubscription if that is impossible."""
     if isinstance(handler, str):
         return HandlerSource(path=handler)
     if not callable(handler):
@@ -150,17 +153,17 @@ def source_of(handler: Callable[[Any], Any] | str) -> HandlerSource:
     try:
         return HandlerSource(pickled=cloudpickle.dumps(handler))
     except Exception as error:
-        # Whatever the function refers to decides what pickling it raises.
+        # Pickling may raise any exception, depending on the function's references.
         raise InvalidSubscription(f"handler: cannot be sent to another process: {error}") from error
 
 
 def handler_fault(handler: Callable[..., object]) -> str | None:
-    """Why a callable can be no handler: what a call of it returns has to be awaited, or iterated over."""
+    """Return why a callable cannot be a handler: the result of a call must be awaited, or iterated over."""
     called = handler
     while isinstance(called, functools.partial):
         called = called.func
     if not (inspect.isfunction(called) or inspect.ismethod(called)):
-        called = getattr(type(called), "__call__", called)  # noqa: B004 - its code is looked at, not whether it is there
+        called = getattr(type(called), "__call__", called)  # noqa: B004 - reads its code, does not test for its presence
     if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
         return "a coroutine function, which is not supported; a handler is called and not awaited: use a plain function"
     if inspect.isgeneratorfunction(called):
@@ -169,7 +172,7 @@ def handler_fault(handler: Callable[..., object]) -> str | None:
 
 
 def child_spec(options: SubscriberOptions, number: int, start: str) -> ChildSpec:
-    """The child spec of one member; `start` is the dotted path of the subscriber's entry."""
+    """Return the child spec of one member. `start` is the dotted path of the subscriber's entry point."""
     return ChildSpec(
         address=subscriber_address(options.group, number),
         start=start,
@@ -196,7 +199,7 @@ def _check_source(options: SubscriberOptions) -> None:
             raise InvalidSubscription(f"dead_letter: {options.dead_letter!r} is the broker's own")
     if options.dead_letter in options.topics:
         raise InvalidSubscription(
-            f"dead_letter: {options.dead_letter!r} is subscribed to; failed records would come round again"
+            f"dead_letter: {options.dead_letter!r} is subscribed to; failed records would be consumed again"
         )
 
 

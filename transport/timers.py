@@ -1,10 +1,10 @@
-"""Timers by key: setting one replaces the one before. Pure bookkeeping; the loop asks what is due."""
+"""Timers by key: setting one replaces the previous one. Pure bookkeeping; the loop takes the due timers."""
 
 import heapq
 from collections.abc import Callable, Hashable, Iterator
 
 STALE_ALLOWANCE = 256
-"""Stale entries kept before the heap is swept, beside as many as there are timers."""
+"""Stale entries, beyond the number of timers, at which the heap is swept."""
 
 
 class Timers:
@@ -22,7 +22,8 @@ class Timers:
         self._turn += 1
         self._current[key] = self._turn
         heapq.heappush(self._heap, (at, self._turn, key))
-        # A far timer that is set anew again and again would otherwise fill the heap with what it was before.
+        # A distant timer that is set again and again would otherwise fill the heap with its earlier
+        # entries.
         if len(self._heap) > 2 * len(self._current) + STALE_ALLOWANCE:
             self._heap = [entry for entry in self._heap if self._current.get(entry[2]) == entry[1]]
             heapq.heapify(self._heap)
@@ -31,21 +32,21 @@ class Timers:
         self._current.pop(key, None)
 
     def discard(self, is_gone: Callable[[Hashable], bool]) -> None:
-        """Cancel every timer whose key `is_gone`, and keep no reference to it."""
+        """Cancel every timer whose key satisfies `is_gone`, and keep no reference to it."""
         self._current = {key: turn for key, turn in self._current.items() if not is_gone(key)}
         self._heap = [entry for entry in self._heap if not is_gone(entry[2])]
         heapq.heapify(self._heap)
 
     def next_at(self) -> int | None:
-        """When the earliest timer is due, None when there is none."""
+        """Return the time of the earliest timer, None if there is none."""
         while self._heap and self._current.get(self._heap[0][2]) != self._heap[0][1]:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
     def pop_due(self, now: int) -> Iterator[Hashable]:
-        """The keys that are due at `now`, earliest first, each gone once it is given.
+        """Yield the keys due at `now`, earliest first; each is removed when it is yielded.
 
-        What is cancelled meanwhile is not given; what is set meanwhile waits for the next call.
+        Keys cancelled meanwhile are not yielded; timers set meanwhile wait for the next call.
         """
         last_turn = self._turn
         while (at := self.next_at()) is not None and at <= now and self._heap[0][1] <= last_turn:

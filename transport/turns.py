@@ -1,13 +1,14 @@
 """The turns of an actor without its sockets: events go to the machine, effects are performed, or kept until the end.
 
-Owns the timers, what the turn has to send, and the order of a turn's end:
+Owns the timers, the turn's messages to send, and the order of a turn's end:
 
-    expire        calls that nobody answered in time, and timers that are due
-    make durable  `Actor.end_turn`: one write and one sync for all appends of the turn; the machine hears of it
-    release       replies, calls and casts leave now and not before
+    expire        unanswered calls whose time is over, and due timers
+    make durable  `Actor.end_turn`: one write and one sync for all appends of the turn; the machine is notified
+    release       replies, calls and casts leave only now
 
-Must never release anything before `Actor.end_turn` has returned. Knows no socket and no clock: a subclass supplies both.
-`Loop` does in every process, and the simulations of the tests do, so that what they try is what runs.
+Must never release anything before `Actor.end_turn` has returned. Knows no socket and no clock: a subclass supplies
+both. `Loop` does so in every process, and the simulation tests have their own, so they test the code that runs in
+production.
 """
 
 from collections.abc import Callable, Iterable
@@ -31,7 +32,7 @@ from .timers import Timers
 
 
 class Turns:
-    """Takes one actor through its turns until it stops."""
+    """Runs the turns of one actor until it stops."""
 
     def __init__(self, actor: Actor, context: ActorContext) -> None:
         self.context = context
@@ -42,36 +43,37 @@ class Turns:
         self._outgoing: list[Call | CancelCall | Cast] = []
         self._stopping = False
         self._sleep: Sleep | None = None
-        """Ordered: the actor stops to sleep."""
+        """Set when the actor is stopping to sleep."""
 
-    # What a subclass supplies.
+    # Supplied by a subclass.
 
     @property
     def now(self) -> int:
-        """Milliseconds since the epoch, by a clock that never steps: for durations, timers and deadlines."""
+        """Return milliseconds since the epoch, by a clock that never steps: for durations, timers and deadlines."""
         raise NotImplementedError
 
     @property
     def wall_offset_ms(self) -> int:
-        """What the time of day is ahead of `now`; it follows steps of the machine's clock within a second."""
+        """Return the offset of the time of day from `now`. It follows steps of the machine's clock within a
+        second."""
         return 0
 
     @property
     def wall(self) -> int:
-        """Milliseconds since the epoch, by the time of day."""
+        """Return milliseconds since the epoch, by the time of day."""
         return self.now + self.wall_offset_ms
 
     @property
     def slept_ms(self) -> int:
-        """How long the machine has slept; `now` stood still meanwhile."""
+        """Return the time for which the machine has slept, while `now` stood still."""
         return 0
 
     def progress(self) -> None:
-        """Tell the supervisor that a long start is moving."""
+        """Report to the supervisor that a long start makes progress."""
         raise NotImplementedError
 
     def ready(self) -> None:
-        """Tell the supervisor, and by it everybody, that this actor serves."""
+        """Report to the supervisor, and through it to all peers, that this actor serves."""
         raise NotImplementedError
 
     def watch(self, source: Any, callback: Callable[[], None]) -> None:
@@ -79,7 +81,7 @@ class Turns:
         raise NotImplementedError
 
     def _expired(self, now: int) -> Iterable[Event]:
-        """The failures of calls that were not answered in time."""
+        """Return the failures of calls that were not answered in time."""
         raise NotImplementedError
 
     def _answer(self, reply: Reply) -> None:
@@ -95,7 +97,7 @@ class Turns:
     # The turn.
 
     def dispatch(self, event: Event) -> None:
-        """Give the machine an event in this turn and take up its effects."""
+        """Pass an event of this turn to the machine and perform its effects."""
         for effect in self._actor.machine.handle(event, self.now):
             self._take_up(effect)
 

@@ -1,10 +1,10 @@
-"""Large messages that have not left yet, counted in bytes: by connection and in all. Pure.
+"""Large messages that have not left yet, counted in bytes: by connection and in total. Pure.
 
-ZeroMQ bounds what waits for a connection in messages, and a message may have 64 MiB. So a peer that asks for much
-and does not read would fill the actor's memory, and the kernel would end it. The loop takes room here for each large
-reply before gathering it; where there is none, the asker gets OVERLOADED, which is small. A reply counts until ZeroMQ
-has passed it on to the system, or has dropped it with the connection. Casts with a payload count likewise (`calls.py`):
-beyond the limit they are lost, as casts are.
+ZeroMQ limits the messages that wait for a connection by number, and a message may have 64 MiB. So a peer that
+requests much and does not read would fill the actor's memory, and the kernel would kill it. The loop reserves room
+here for each large reply before building it. If there is none, the sender gets OVERLOADED, which is small. A reply
+counts until ZeroMQ has passed it to the system, or has dropped it with the connection. Casts with a payload count
+likewise (`calls.py`): beyond the limit they are lost, as casts may be.
 """
 
 from collections import deque
@@ -12,11 +12,11 @@ from typing import NamedTuple, Protocol
 
 MAX_UNTAKEN_BYTES = 512 * 1024 * 1024
 MAX_UNTAKEN_BYTES_PER_CONNECTION = 64 * 1024 * 1024
-"""One reply is let through to a connection with nothing untaken, whatever its size."""
+"""A connection with no untaken reply accepts one reply of any size."""
 
 
 class Departure(Protocol):
-    """What tells whether a message has left: ZeroMQ's tracker."""
+    """ZeroMQ's tracker, which reports when a message has left."""
 
     @property
     def done(self) -> bool: ...
@@ -40,7 +40,7 @@ class Untaken:
         self.bytes = 0
 
     def take_room(self, connection: bytes, size_bytes: int) -> bool:
-        """Whether so much more may wait for this connection. It counts from now on, until it is given back."""
+        """Reserve room for a connection, until it is given back. Return False if there is none."""
         self._settle(connection)
         if self.bytes + size_bytes > self._max_bytes:
             self.settle_all()
@@ -54,11 +54,11 @@ class Untaken:
         return True
 
     def on_sent(self, connection: bytes, size_bytes: int, departure: Departure) -> None:
-        """ZeroMQ has it."""
+        """Hold the room until ZeroMQ has sent the message."""
         self._leaving.setdefault(connection, deque()).append(_Leaving(departure, size_bytes))
 
     def give_back(self, connection: bytes, size_bytes: int) -> None:
-        """It will not leave, or has left."""
+        """Give back the room of a message that has left, or will never leave."""
         self.bytes -= size_bytes
         left = self._bytes[connection] - size_bytes
         if left:
@@ -67,7 +67,8 @@ class Untaken:
             del self._bytes[connection]
 
     def settle_all(self) -> None:
-        """Find out what has left meanwhile; now and then, so that connections that are gone are forgotten."""
+        """Give back the room of messages that have left since; called now and then, so that lost connections are
+        forgotten."""
         for connection in list(self._leaving):
             self._settle(connection)
 

@@ -1,17 +1,18 @@
-"""What a handler may raise to say what becomes of its record. Pure; programs import these from the package itself.
+"""Exceptions with which a handler decides the fate of its record. Pure; programs import these from the package
+itself.
 
 raises       the record                                             counted as
-Release      is given out again, at once                            handed out
-Reject       goes to the dead letters, now                          handed out, failed
-all else     is tried again after a backoff, then a dead letter     handed out, failed
+Release      is delivered again, at once                            a delivery
+Reject       is dead-lettered, now                                  a delivery, failed
+all else     is retried after a backoff, then dead-lettered         a delivery, failed
 """
 
 from .protocol.errors import PlanariaError
 
 
 class Release(PlanariaError):
-    """Not now: give the record out again at once, to the record's charge of nothing."""
+    """Deliver the record again at once, without counting an attempt."""
 
 
 class Reject(PlanariaError):
-    """Never: no further attempt can help."""
+    """Dead-letter the record: no further attempt can help."""
