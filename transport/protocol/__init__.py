@@ -1,1 +1,1 @@
-"""The wire protocol, version 1: one module a dialog, each with its grammar."""
+"""The wire protocol, version 1: one module for each API group, with its grammar."""

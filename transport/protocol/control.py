@@ -1,14 +1,14 @@
-"""The dialog between a supervisor and its actors, on the control socket: never behind records.
+"""The API group of a supervisor and its actors, on the control socket: never queued behind records.
 
     A: ready(address, incarnation, endpoint)     S: peer_up*, peer_down* (the directory, if the child spec asks for it)
     A: heartbeat(phase, turns)                   every heartbeat interval, from the actor's own loop
-    A: failed(reason, traceback)                 its last word before it exits on an error
-    A: falling_asleep(reason)                    its last word before it exits 0: it sleeps until it is called
+    A: failed(reason, traceback)                 its last message before it exits on an error
+    A: falling_asleep(reason)                    its last message before it exits 0: it sleeps until it is called
     S: peer_up(address, incarnation, endpoint)   S: peer_down(address, incarnation, reason, quarantined, asleep)
     S: peers_asleep(addresses)                   part of the directory at a start
     S: stop(deadline_ms)                         A: finishes, exits 0
-    A: wake(address)                             a cast of anybody who has a call for a sleeping actor
-    A: start_child(spec), stop_child(address)    S: done | error        calls, by those whose business it is
+    A: wake(address)                             a cast of an actor that has a call for a sleeping one
+    A: start_child(spec), stop_child(address)    S: done | error        calls, by actors that manage children
 
 Every message of an actor names its incarnation; a stale one is counted and dropped.
 """
@@ -26,23 +26,23 @@ Phase = Literal["starting", "recovering", "ready", "stopping"]
 
 
 EVERYBODY = ("",)
-"""The directory of those who may talk to anybody."""
+"""The directory of actors that may call any other."""
 
 
 class ChildSpec(Struct, frozen=True, kw_only=True):
-    """How to start and keep one child, in OTP's words."""
+    """The specification of a child: its start, shutdown and restart limits, in OTP's terms."""
 
     address: str
     start: str
-    """Dotted path of the actor's entry, `package.module:function`; resolved in the child alone."""
+    """Dotted path of the actor's entry point, `package.module:function`; resolved only in the child."""
     arguments: dict[str, Any] = msgspec.field(default_factory=dict)
     restart: RestartKind = "permanent"
     shutdown_ms: int = 5_000
-    """How long it may take to stop before it is killed."""
+    """Time to stop before the child is killed."""
     directory: tuple[str, ...] = ()
-    """It is told of the Up and Down of those whose addresses begin with one of these."""
+    """Address prefixes of the peers whose PeerUp and PeerDown it receives."""
     start_timeout_ms: int = 30_000
-    """How long it may stay silent while starting; recovery counts as silence unless it makes progress."""
+    """Time for which a starting child may be silent. Recovery counts as silence unless it reports progress."""
 
 
 class Ready(Request, tag="ready", frozen=True):
@@ -50,7 +50,8 @@ class Ready(Request, tag="ready", frozen=True):
     incarnation: int
     endpoint: str | None
     is_death_accounted: bool = False
-    """The actor knows what ended its predecessor and bounds it itself: that death does not count against it."""
+    """The actor knows the cause of its predecessor's death and limits it itself: that death does not count against
+    it."""
 
 
 class Heartbeat(Request, tag="heartbeat", frozen=True):
@@ -58,7 +59,7 @@ class Heartbeat(Request, tag="heartbeat", frozen=True):
     incarnation: int
     phase: Phase
     turns: int
-    """Counts turns of the loop, or steps of recovery: a number that stands still is a hang."""
+    """Counts turns of the loop, or steps of recovery. A number that does not change is a hang."""
     alarms: tuple[str, ...] = ()
     in_flight: tuple[InFlight, ...] = ()
     retrying: RetryReport = NO_RETRIES
@@ -74,7 +75,7 @@ class ActorFailed(Request, tag="failed", frozen=True):
 
 
 class FallingAsleep(Request, tag="falling_asleep", frozen=True):
-    """The actor exits in good order and is not started again before somebody calls it, or its time has come."""
+    """The actor exits in good order and is started again by a call, or at its time."""
 
     address: str
     incarnation: int
@@ -83,7 +84,7 @@ class FallingAsleep(Request, tag="falling_asleep", frozen=True):
 
 
 class PeerUp(Request, tag="peer_up", frozen=True):
-    """An actor is ready at `endpoint`; also an event for machines."""
+    """An actor is ready at `endpoint`. Also an event for machines."""
 
     address: str
     incarnation: int
@@ -91,24 +92,24 @@ class PeerUp(Request, tag="peer_up", frozen=True):
 
 
 class PeerDown(Request, tag="peer_down", frozen=True):
-    """An incarnation is gone; whatever was in flight to it has failed. Also an event for machines."""
+    """An incarnation has ended, and its calls in flight have failed. Also an event for machines."""
 
     address: str
     incarnation: int
     reason: str
     quarantined: bool = False
     asleep: bool = False
-    """It has ended to sleep. What it has not answered it has not done: such calls are kept, and go to the next one."""
+    """It has ended to sleep. Unanswered calls were not executed: they are kept, and go to the next incarnation."""
 
 
 class PeersAsleep(Request, tag="peers_asleep", frozen=True):
-    """Actors that sleep, told to a newcomer at once. Also an event for machines."""
+    """Actors that sleep, sent to a new actor at once. Also an event for machines."""
 
     addresses: list[str]
 
 
 class Wake(Request, tag="wake", frozen=True):
-    """Start an actor that sleeps; nothing is done about any other."""
+    """Start an actor that sleeps; any other is unaffected."""
 
     address: str
 
@@ -120,29 +121,29 @@ class Stop(Request, tag="stop", frozen=True):
 class StartChild(Request, tag="start_child", frozen=True):
     spec: ChildSpec
     must_fit: bool = False
-    """A new child for which the machine has no room is refused with LIMIT_REACHED. Otherwise it is quarantined."""
+    """Refuse a new child with LIMIT_REACHED if the machine has no room for it. Otherwise it is quarantined."""
     is_asleep: bool = False
-    """The child is added asleep: it is started by the first `wake`. One that is there already stays as it is."""
+    """Add the child asleep: the first `wake` starts it. An existing child is unchanged."""
     wake_after_ms: int | None = None
-    """Of a child that is added asleep: when it is started though nobody has called."""
+    """Time after which a child added asleep is started even without a call."""
 
 
 class StopChild(Request, tag="stop_child", frozen=True):
-    """Stop a child and forget it; done once it is gone."""
+    """Stop a child and forget it; answered once it has ended."""
 
     address: str
 
 
 class EnsureInternalActors(Request, tag="ensure_internal_actors", frozen=True):
-    """The gateway asks the controller that there be an internal topic with its actors; done once their start is
-    ordered."""
+    """Sent by the gateway to the controller: create an internal topic with its actors. Answered once their start
+    is ordered."""
 
     topic: str
 
 
 class EnsureGroup(Request, tag="ensure_group", frozen=True):
-    """The gateway asks the controller that a group's coordinator be there; done once its start is ordered."""
+    """Sent by the gateway to the controller: start a group's coordinator. Answered once its start is ordered."""
 
     group: str
     create: bool = True
-    """Whether a group nobody has used yet is created; refused with UNKNOWN_GROUP otherwise."""
+    """Create a group that has never been used; otherwise it is refused with UNKNOWN_GROUP."""

@@ -1,4 +1,4 @@
-"""The data dialog, answered by partitions; through the gateway, or at a partition's own endpoint.
+"""The data API group, answered by partitions; through the gateway, or at a partition's own endpoint.
 
     init_producer(transactional_id?)                   -> producer_id, producer_epoch       (answered by the controller,
                                                           with a transactional_id by its coordinator: transactions.py)
@@ -8,9 +8,9 @@
     list_offsets(topic, partition, at)                 -> offset
 
 A batch of an idempotent producer (producer_id >= 0) that repeats one of its last five is answered with the first
-one's offset; so is a record with a `dedup_id` seen within the topic's window. A published record with a time of
-delivery is held back (delayed.py) and answered with an id. A fetch below what it asks
-for is parked until `min_bytes` are there or `max_wait_ms` have passed. Fetched batches are whole: the first may begin
+one's offset; so is a record with a `dedup_id` seen within the topic's window. A published record with a delivery time
+is delayed (delayed.py) and answered with an id. A fetch is parked until `min_bytes` are available or `max_wait_ms`
+have passed. Fetched batches are whole: the first may begin
 before `offset`, and the reader skips to it.
 """
 
@@ -22,37 +22,38 @@ from .errors import ErrorBody
 from .message import Reply, Request
 
 Acks = Literal[0, 1, "all"]
-"""How many replicas must hold a batch before it is acknowledged: none, the leader, all in sync."""
+"""Replicas that must hold a batch before it is acknowledged: none, the leader, all in sync."""
 
 Isolation = Literal["read_committed", "read_uncommitted"]
-"""Whether a reader waits for open transactions and is spared the aborted ones."""
+"""read_committed: a reader waits for open transactions and skips aborted ones."""
 
 Offset = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 MAX_TIMESTAMP_MS = 2**53
 TimestampMilliseconds = Annotated[int, Meta(ge=0, le=MAX_TIMESTAMP_MS)]
 MAX_DELAY_MS = 366 * 24 * 3600 * 1000
-"""How far ahead a record may be held back."""
+"""Limit of a record's delay."""
 MAX_WAIT_MS = 60_000
-"""The longest a request may ask to be parked."""
+"""Limit of the time for which a request may be parked."""
 WaitMilliseconds = Annotated[int, Meta(ge=0, le=MAX_WAIT_MS)]
 
 
 class InitProducer(Request, tag="init_producer", frozen=True):
     transactional_id: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
-    """Who has it from now on is the only one: what an earlier holder left open is aborted, what it still sends is
-    PRODUCER_FENCED."""
+    """The requester becomes its only holder: an earlier holder's open transaction is aborted, and its later
+    requests are PRODUCER_FENCED."""
     transaction_timeout_ms: Annotated[int, Meta(ge=100, le=900_000)] = 60_000
     """A transaction open for longer is aborted."""
     producer_id: int | None = None
     producer_epoch: int | None = None
-    """What the asker had before, if it only goes on after an error: PRODUCER_FENCED when somebody else has come."""
+    """The requester's previous epoch, if it continues after an error: PRODUCER_FENCED if another producer has
+    taken over."""
 
 
 class InitProducerReply(Reply):
     producer_id: int
     producer_epoch: int
     endpoint: str | UnsetType = UNSET
-    """Where a client on the broker's machine may reach the coordinator of its transactions itself."""
+    """Endpoint of its transaction coordinator, for a client on the broker's machine."""
 
 
 class Produce(Request, tag="produce", frozen=True):
@@ -60,13 +61,14 @@ class Produce(Request, tag="produce", frozen=True):
     partition: int
     acks: Acks = "all"
     client_id: str = ""
-    """Who asks, at a partition's own endpoint, where nobody says `hello`: quotas go by it."""
+    """The requester's client id at a partition's own endpoint, where `hello` is not sent: quotas use it."""
     topic_id: str | None = None
-    """Which topic of this name the batches are for; another one answers UNKNOWN_TOPIC_ID and writes nothing."""
+    """Id of the topic that the batches belong to. Another topic of the name answers UNKNOWN_TOPIC_ID and writes
+    nothing."""
 
 
 class ProducedBatch(Struct, frozen=True):
-    """What became of one batch: an offset or an error."""
+    """The result of one batch: an offset or an error."""
 
     base_offset: int
     duplicate: bool = False
@@ -77,7 +79,7 @@ class ProduceReply(Reply):
     batches: list[ProducedBatch]
     high_watermark: int
     throttle_ms: int | UnsetType = UNSET
-    """So long the gateway held the request back for its client's quota (quotas.py)."""
+    """Time for which the gateway delayed the request for its client's quota (quotas.py)."""
 
 
 class PublishRecord(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -90,19 +92,19 @@ class PublishRecord(Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tru
     headers: dict[str, str] | None = None
     timestamp_ms: TimestampMilliseconds | None = None
     dedup_id: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
-    """A repeat within the topic's window is not written again, but answered with the first one's offset."""
+    """A duplicate within the topic's window is not written, but answered with the first one's offset."""
     deliver_at_ms: TimestampMilliseconds | None = None
     delay_ms: Annotated[int, Meta(ge=0, le=MAX_DELAY_MS)] | None = None
-    """Held back until then or for so long. Not both, and not with `dedup_id`."""
+    """Delayed until this time or by this duration. Not both, and not with `dedup_id`."""
     scheduled_id: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
-    """Of a record that is held back: its name, by which a repeat is recognised. None: the broker makes one."""
+    """Id of a delayed record, by which a duplicate is recognised. None: the broker makes one."""
 
 
 class Publish(Request, tag="publish", frozen=True):
     topic: str
     records: Annotated[list[PublishRecord], Meta(min_length=1, max_length=10_000)]
     partition: int | None = None
-    """None: by key, and without a key the server's choice."""
+    """None: by key; without a key the server chooses."""
     acks: Literal[1, "all"] = "all"
 
 
@@ -112,7 +114,7 @@ class PublishedRecord(Struct, frozen=True):
     error: ErrorBody | None = None
     duplicate: bool = False
     scheduled_id: str | UnsetType = UNSET
-    """Of a record that is held back; it has no place yet."""
+    """Id of a delayed record, which has no partition and offset yet."""
 
 
 class PublishReply(Reply):
@@ -125,9 +127,9 @@ class Fetch(Request, tag="fetch", frozen=True):
     partition: int
     offset: Offset
     max_bytes: Annotated[int, Meta(ge=1)] = 1024 * 1024
-    """A bound on batch bytes; one whole batch is returned even when it alone is larger."""
+    """Limit of batch bytes. One whole batch is returned even if it alone is larger."""
     max_records: Annotated[int, Meta(ge=1, le=10_000)] = 500
-    """A bound for the format `records`."""
+    """Limit for the format `records`."""
     min_bytes: Annotated[int, Meta(ge=0)] = 1
     max_wait_ms: WaitMilliseconds = 0
     format: Literal["batches", "records"] | None = None
@@ -136,13 +138,14 @@ class Fetch(Request, tag="fetch", frozen=True):
     """As in Produce."""
     isolation: Isolation = "read_committed"
     topic_id: str | None = None
-    """Which topic of this name `offset` belongs to; another one answers UNKNOWN_TOPIC_ID. None: whichever is there."""
+    """Id of the topic that `offset` belongs to. Another topic of the name answers UNKNOWN_TOPIC_ID. None: any
+    topic of the name."""
     leader_epoch: Annotated[int, Meta(ge=0)] | None = None
-    """Of the reply that `offset` came from. LOG_TRUNCATED when records before it have been lost since."""
+    """Leader epoch of the reply that `offset` came from. LOG_TRUNCATED if records before it have been lost since."""
 
 
 class AbortedTransaction(Struct, frozen=True, array_like=True):
-    """A reader leaves out the batches of this producer and epoch that lie at `first_offset` or after it."""
+    """A reader skips the batches of this producer and epoch at `first_offset` or after it."""
 
     producer_id: int
     producer_epoch: int
@@ -154,7 +157,7 @@ class FetchedRecord(Struct, kw_only=True, frozen=True):
     timestamp_ms: int
     key: bytes | None = None
     key_text: str | None = None
-    """The key, when it is UTF-8."""
+    """The key, if it is UTF-8."""
     value: bytes | None = None
     value_text: str | None = None
     headers: dict[str, str] | None = None
@@ -166,17 +169,17 @@ class FetchReply(Reply):
     log_start_offset: int
     high_watermark: int
     next_offset: int
-    """Where to fetch on. A compacted topic lacks offsets: it may lie far behind the last record."""
+    """The next offset to fetch. It may lie far after the last record, because compaction removes offsets."""
     last_stable_offset: int = -1
-    """No transaction is open below it, and a read_committed fetch ends there."""
+    """No transaction is open below it. A read_committed fetch ends there."""
     aborted: list[AbortedTransaction] | UnsetType = UNSET
-    """With read_committed and batches: what is to be left out of them."""
+    """With read_committed and batches: the transactions to skip."""
     records: list[FetchedRecord] | None = None
     throttle_ms: int | UnsetType = UNSET
     topic_id: str | UnsetType = UNSET
-    """Of the topic that was read."""
+    """Id of the topic that was read."""
     leader_epoch: int | UnsetType = UNSET
-    """Of the partition's start that has answered: it goes with `next_offset`."""
+    """Leader epoch of the partition, which belongs to `next_offset`."""
 
 
 class ListOffsets(Request, tag="list_offsets", frozen=True):
@@ -185,14 +188,14 @@ class ListOffsets(Request, tag="list_offsets", frozen=True):
     at: Literal["earliest", "latest"] | int
     """A number is a timestamp in milliseconds: the first offset at or after it."""
     isolation: Isolation = "read_uncommitted"
-    """With read_committed `latest` is the last stable offset, and by time nothing from there on is found."""
+    """With read_committed `latest` is the last stable offset, and searches by time end there."""
 
 
 class ListOffsetsReply(Reply):
     offset: int
-    """-1 when no record is that young."""
+    """-1 if no record is that recent."""
     timestamp_ms: int = -1
     topic_id: str | UnsetType = UNSET
-    """Of the topic that the offset belongs to."""
+    """Id of the topic that the offset belongs to."""
     leader_epoch: int | UnsetType = UNSET
     """As in FetchReply."""

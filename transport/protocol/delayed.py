@@ -1,8 +1,8 @@
-"""The dialog of delayed messages: `publish` holds them back (data.py), here they are found and called off.
+"""The API group of delayed messages: list and cancel those that `publish` has delayed (data.py).
 
     list_scheduled(topic?, limit, after?)      -> messages, next          a page; `next` is the following one's `after`
-    cancel_scheduled(scheduled_id)             -> done                    UNKNOWN_SCHEDULED_ID: not pending any more
-    schedule(records)                          -> one result a record     asked of a scheduler by the gateway alone
+    cancel_scheduled(scheduled_id)             -> done                    UNKNOWN_SCHEDULED_ID: no longer pending
+    schedule(records)                          -> one result a record     sent to a scheduler by the gateway alone
 
 Each message is held by one scheduler, `crc32(scheduled_id) % schedulers`; the gateway finds it.
 """
@@ -20,7 +20,7 @@ MAX_SCHEDULED_ID_BYTES = 256
 
 
 class ScheduleRecord(Struct, frozen=True, kw_only=True):
-    """A record as the gateway hands it over: named, checked, with a time of day or a delay, never both."""
+    """A record as the gateway passes it on: checked, with an id, and with a time of day or a delay, never both."""
 
     scheduled_id: str
     topic: str
@@ -39,7 +39,7 @@ class Schedule(Request, tag="schedule", frozen=True):
 
 class ScheduleResult(Struct, frozen=True):
     duplicate: bool = False
-    """A message of this id is pending, or was delivered a short while ago; nothing was written."""
+    """A message of this id is pending, or was delivered shortly before; nothing was written."""
     error: ErrorBody | None = None
 
 
@@ -49,32 +49,32 @@ class ScheduleReply(Reply):
 
 class ListScheduled(Request, tag="list_scheduled", frozen=True):
     topic: str | None = None
-    """None: of all topics."""
+    """None: messages of all topics."""
     limit: Annotated[int, Meta(ge=1, le=1_000)] = 100
     after: str | None = None
-    """The `next` of the page before; None begins."""
+    """The `next` of the previous page; None begins."""
 
 
 class ScheduledMessage(Struct, frozen=True, kw_only=True):
     scheduled_id: str
     topic: str
     partition: int | None = None
-    """None: decided when it is due."""
+    """None: decided when the message is due."""
     key: bytes | None = None
     key_text: str | None = None
-    """The key, when it is UTF-8."""
+    """The key, if it is UTF-8."""
     deliver_at_ms: int
-    """As the clock goes now: that of a delay moves with steps of the time of day."""
+    """By the present clock: the time of a delay moves with steps of the time of day."""
     scheduled_at_ms: int
     size_bytes: int
-    """Of key and value."""
+    """Size of key and value."""
     reason: str | None = None
-    """Why it has not been delivered, when it is due."""
+    """The reason why a due message has not been delivered."""
 
 
 class ListScheduledReply(Reply):
     messages: list[ScheduledMessage]
-    """In the order in which they were scheduled, scheduler after scheduler; a page may have few or none."""
+    """In the order in which they were scheduled, one scheduler after another. A page may have few or none."""
     next: str | None = None
     """None: this was the last page."""
 
@@ -84,12 +84,12 @@ class CancelScheduled(Request, tag="cancel_scheduled", frozen=True):
 
 
 def scheduler_of(scheduled_id: str, schedulers: int) -> int:
-    """Which scheduler holds a message."""
+    """Return the scheduler that holds a message."""
     return crc32(scheduled_id.encode("utf-8", "surrogatepass")) % schedulers
 
 
 def scheduled_id_fault(scheduled_id: str) -> str | None:
-    """What is wrong with an id."""
+    """Return the fault of an id."""
     size_bytes = len(scheduled_id.encode("utf-8", "replace"))
     if 1 <= size_bytes <= MAX_SCHEDULED_ID_BYTES:
         return None
@@ -101,7 +101,8 @@ def page_after(scheduler: int, offset: int) -> str:
 
 
 def page_of(after: str | None) -> tuple[int, int]:
-    """Scheduler and offset where a page begins. Raises ProtocolError for what no reply has said."""
+    """Return the scheduler and offset where a page begins. Raises ProtocolError for a value that no reply has
+    contained."""
     if after is None:
         return 0, 0
     scheduler, colon, offset = after.partition(":")

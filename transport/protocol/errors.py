@@ -1,4 +1,5 @@
-"""Every error a peer can cause or meet, by code. Codes are part of the wire protocol: never renamed, never reused."""
+"""Every error that a peer can cause or receive, by code. Codes are part of the wire protocol: never renamed or
+reused."""
 
 from enum import StrEnum
 from typing import Self
@@ -7,7 +8,7 @@ import msgspec
 
 
 class ErrorCode(StrEnum):
-    """What went wrong, in one word a program can match."""
+    """The kind of an error, for programs to match."""
 
     UNKNOWN_OP = "UNKNOWN_OP"
     INVALID_REQUEST = "INVALID_REQUEST"
@@ -81,26 +82,27 @@ class ErrorBody(msgspec.Struct, frozen=True):
     message: str
     retriable: bool = False
     retry_after_ms: int | msgspec.UnsetType = msgspec.UNSET
-    """When it is worth trying again, where that is known: with BACKPRESSURE, and OVERLOADED for a quota."""
+    """Delay after which a retry is worthwhile, where known: with BACKPRESSURE, and OVERLOADED for a quota."""
     next_offset: int | msgspec.UnsetType = msgspec.UNSET
-    """Where reading can go on: behind what is lost with CORRUPT_LOG, where the log differs with LOG_TRUNCATED."""
+    """Offset at which reading can continue: after the damage with CORRUPT_LOG, where the log differs with
+    LOG_TRUNCATED."""
     topic_id: str | msgspec.UnsetType = msgspec.UNSET
-    """Of the topic that has the name now: with UNKNOWN_TOPIC_ID."""
+    """Id of the topic that has the name now: with UNKNOWN_TOPIC_ID."""
 
 
 class PlanariaError(Exception):
-    """The root of every error that Planaria raises on purpose."""
+    """The root of every error that Planaria raises deliberately."""
 
 
 class OperatorNeeded(PlanariaError):
-    """An actor cannot serve until an operator has acted: starting it again would change nothing.
+    """An actor cannot serve until an operator has acted: a restart would change nothing.
 
-    The message is one line and says what to do.
+    The message is one line and names the action.
     """
 
 
 class ProtocolError(PlanariaError):
-    """A request was refused. `code` says why, `retriable` whether the same request may succeed later."""
+    """A request was refused. `code` gives the reason; `retriable` is True if the same request may succeed later."""
 
     def __init__(
         self,

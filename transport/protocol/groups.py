@@ -1,15 +1,15 @@
-"""The group dialog, answered by the group's coordinator. The assignment is the server's (the model is KIP-848).
+"""The consumer-group API, answered by the group's coordinator. The server makes the assignment (the model is KIP-848).
 
     group_heartbeat(group, member_id?, generation, topics, owned, max_wait_ms)
-        -> member_id, generation, assignment: what the member should own now
+        -> member_id, generation, assignment: partitions the member should own now
     commit_offsets(group, member_id, generation, offsets)  -> done            fetch_offsets(group, partitions) -> offsets
     leave_group(group, member_id)                          -> done
     describe_group, list_groups, reset_offsets, delete_group
 
-A member says what it owns and is told what it should own; the request is parked until that changes or `max_wait_ms`
-have passed. A partition goes to its next owner only after the last one said, by a heartbeat without it, that it let
-go, or after its session has expired. Joining is a heartbeat without member_id. Commits are refused unless the member
-is known, its generation is not ahead, and it may still hold the partition.
+A member reports the partitions it owns and receives those it should own. The request is parked until the assignment
+changes or `max_wait_ms` have passed. A partition is assigned to its next owner only after the last one has released
+it, by a heartbeat without it, or after its session has expired. Joining is a heartbeat without member_id. Commits are
+refused unless the member is known, its generation is not ahead, and it may still hold the partition.
 """
 
 from typing import Annotated, Literal
@@ -29,19 +29,19 @@ SessionMilliseconds = Annotated[int, Meta(ge=100, le=MAX_SESSION_MS)]
 class GroupHeartbeat(Request, tag="group_heartbeat", frozen=True):
     group: str
     member_id: str | None = None
-    """None joins the group; the reply names the member. A member may name itself instead: an unused name with generation
-    0 and topics joins under that name, and repeating it after a lost answer finds the same member again."""
+    """None joins the group; the reply names the member. A member may choose its own id: an unused id with
+    generation 0 and topics joins under that id, and repeating it after a lost reply finds the same member."""
     instance_id: str | None = None
-    """A static member: keeps its partitions over a restart within the session timeout."""
+    """A static member: keeps its partitions across a restart within the session timeout."""
     generation: int = 0
-    """The generation of the assignment the member has; 0 when it joins. A heartbeat of an older one than the member's
-    latest assignment is answered at once, and what it says of `owned` releases nothing."""
+    """Generation of the member's assignment; 0 when it joins. A heartbeat of an older generation than the member's
+    latest assignment is answered at once, and its `owned` releases nothing."""
     topics: list[str] | None = None
-    """Subscribed topics: needed to join, None leaves them as they are."""
+    """Subscribed topics: required to join; None keeps the present ones."""
     owned: TopicPartitions | None = None
-    """What the member holds at this moment; None stands for what it said last."""
+    """The partitions that the member owns now. None repeats the last report."""
     session_timeout_ms: SessionMilliseconds = 10_000
-    """Counts when it joins. Heartbeats are parked for a third of it at most."""
+    """Applies when it joins. Heartbeats are parked for a third of it at most."""
     assignor: AssignorName | None = None
     max_wait_ms: WaitMilliseconds = 0
     client_id: str = ""
@@ -51,9 +51,9 @@ class GroupHeartbeatReply(Reply):
     member_id: str
     generation: int
     assignment: TopicPartitions
-    """What the member should own now. What it owns beyond that, it must let go of and say so."""
+    """The partitions that the member should own now. It must release its others and report that."""
     heartbeat_interval_ms: int
-    """The longest the member should let pass until its next heartbeat."""
+    """Maximum time until the member's next heartbeat."""
 
 
 class PartitionOffset(Struct, frozen=True):
@@ -62,12 +62,12 @@ class PartitionOffset(Struct, frozen=True):
     offset: Offset
     metadata: str = ""
     topic_id: str | UnsetType = UNSET
-    """Which topic of this name the offset belongs to."""
+    """Id of the topic that the offset belongs to."""
     reset_epoch: Annotated[int, Meta(ge=0)] | UnsetType = UNSET
-    """How often the group's offsets had been reset, or the group deleted, when this partition was last affected. In a
-    commit both are optional; one of an earlier topic or epoch is refused."""
+    """Number of resets of the group's offsets, or deletions of the group, when the last one affected this
+    partition. In a commit both are optional; one of an earlier topic or epoch is refused."""
     leader_epoch: Annotated[int, Meta(ge=0)] | UnsetType = UNSET
-    """Of the partition's start that the offset was read from (data.py): kept with the offset."""
+    """Leader epoch under which the offset was read (data.py). Kept with the offset."""
 
 
 PartitionOffsets = Annotated[list[PartitionOffset], Meta(max_length=100_000)]
@@ -77,12 +77,12 @@ class CommitOffsets(Request, tag="commit_offsets", frozen=True):
     group: str
     offsets: PartitionOffsets
     member_id: str | None = None
-    """None: a free-standing consumer; refused while the group has members."""
+    """None: a consumer outside the group; refused while the group has members."""
     generation: int = 0
-    """The generation of the last heartbeat's reply; older than the partition's grant is STALE_GENERATION."""
+    """The generation of the last heartbeat's reply. Older than the partition's assignment is STALE_GENERATION."""
     producer_id: ProducerId | None = None
     producer_epoch: ProducerEpoch | None = None
-    """Of a transaction (transactions.py): the offsets take effect if and when it commits."""
+    """Epoch of a transaction (transactions.py): the offsets take effect if and when it commits."""
 
 
 class CommitOffsetsReply(Reply):
@@ -92,18 +92,18 @@ class CommitOffsetsReply(Reply):
 class FetchOffsets(Request, tag="fetch_offsets", frozen=True):
     group: str
     partitions: TopicPartitions | None = None
-    """None asks for everything the group has committed."""
+    """None requests everything that the group has committed."""
     require_stable: bool = True
-    """Refused with UNSTABLE_OFFSETS while a transaction is about to move the offsets."""
+    """Refuse with UNSTABLE_OFFSETS while a transaction is about to commit offsets."""
 
 
 class FetchOffsetsReply(Reply):
     offsets: list[PartitionOffset]
-    """Partitions without a committed offset are left out."""
+    """Partitions without a committed offset are omitted."""
     reset_epoch: int = 0
-    """Of the partitions that are left out, and of those for which none stands here."""
+    """The epoch of omitted partitions, and of those without one of their own."""
     topic_ids: dict[str, str] = field(default_factory=dict)
-    """Of the topics asked for, as far as the group knows them."""
+    """Ids of the requested topics, as far as the group knows them."""
 
 
 class LeaveGroup(Request, tag="leave_group", frozen=True):
@@ -142,7 +142,7 @@ class DescribeGroupReply(Reply):
     offsets: list[PartitionOffset]
     type: Literal["consumer", "share"] = "consumer"
     share: ShareDescription | None = None
-    """Of a share group; it has no generation, assignor, members or offsets."""
+    """Set for a share group, which has no generation, assignor, members or offsets."""
 
 
 class ResetOffsets(Request, tag="reset_offsets", frozen=True):
@@ -153,6 +153,6 @@ class ResetOffsets(Request, tag="reset_offsets", frozen=True):
 
 
 class DeleteGroup(Request, tag="delete_group", frozen=True):
-    """Forget a group that has no members, offsets included."""
+    """Delete a group that has no members, with its offsets."""
 
     group: str

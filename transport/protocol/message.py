@@ -1,10 +1,10 @@
-"""The two shapes every header has: a request, told by its `op`, and a reply, told by the `id` it echoes.
+"""The two kinds of header: a request, identified by its `op`, and a reply, identified by the `id` that it echoes.
 
     request = envelope header payload*        reply = envelope header payload*
-    header  = one map, MessagePack, or JSON when its first byte is `{`; the reply comes in the request's encoding
+    header  = one map, MessagePack, or JSON when its first byte is `{`; the reply has the request's encoding
 
-A request class names its op with `tag`; fields it does not know are refused, so that a misspelled option is never
-silently ignored. Requests are frozen. Replies are plain: the loop fills in `id`.
+A request class names its op with `tag`. Unknown fields are refused, so that a misspelled option is never silently
+ignored. Requests are frozen. Replies are mutable: the loop sets `id`.
 """
 
 import msgspec
@@ -20,16 +20,16 @@ MAX_HEADER_BYTES = 8 * 1024 * 1024
 
 
 class Request(msgspec.Struct, tag_field="op", kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """A question to an actor. `id` is the asker's own and comes back in the reply."""
+    """A request to an actor. `id` is chosen by the sender and echoed in the reply."""
 
     id: RequestId = None
     greeted: bool | msgspec.UnsetType = msgspec.UNSET
-    """Whether the asker has said `hello` on this connection. A gateway that needs to know who asks, and does not, then
-    answers HELLO_REQUIRED: ZeroMQ has connected again behind the asker's back."""
+    """True if the sender has sent `hello` on this connection. A gateway that does not know the connection then
+    answers HELLO_REQUIRED: ZeroMQ has reconnected without the sender's notice."""
 
 
 class Reply(msgspec.Struct, kw_only=True):
-    """An answer. A refused request is answered by ErrorReply instead."""
+    """A reply. A refused request is answered by ErrorReply instead."""
 
     id: RequestId = None
 
@@ -39,7 +39,7 @@ class ErrorReply(Reply):
 
 
 class Done(Reply):
-    """An answer with nothing to say but that it is done."""
+    """A reply without content: the request was executed."""
 
 
 TopicPartitions = dict[str, list[int]]

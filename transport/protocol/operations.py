@@ -1,8 +1,8 @@
-"""The operator's dialog: `status` shows the supervision tree, `kill` proves it, `revive` ends a quarantine.
+"""The operator's API group: `status` shows the supervision tree, `kill` tests it, `revive` ends a quarantine.
 
     status() -> actors        kill(address, signal) -> pid, incarnation        revive(address) -> state
 
-Answered by the supervisor; the gateway passes them on.
+Answered by the supervisor; the gateway forwards them.
 """
 
 from typing import Literal
@@ -18,44 +18,44 @@ SignalName = Literal["SIGKILL", "SIGTERM", "SIGSTOP", "SIGCONT", "SIGABRT", "SIG
 
 
 class InFlight(Struct, frozen=True):
-    """A record that a hosted handler has at hand."""
+    """A record that a hosted handler is processing."""
 
     topic: str
     partition: int
     offset: int
     attempt: int
-    """Which one this is; 1 for the first."""
+    """Number of this attempt; 1 for the first."""
     since_ms: int
     """Ms since the epoch; may be 50 ms early."""
 
 
 class Retrying(Struct, kw_only=True, frozen=True):
-    """A record that has failed and waits for its next attempt."""
+    """A failed record that waits for its next attempt."""
 
     topic: str
     partition: int
     offset: int
     key: str | None
-    """As text, what is no UTF-8 escaped, cut at MAX_KEY_CHARS; None where there is none, or nobody here knows it."""
+    """As text, with other bytes escaped, cut at MAX_KEY_CHARS; None if it has no key or the key is unknown here."""
     attempts: int
-    """How many have failed."""
+    """Number of failed attempts."""
     reason: str | None
-    """Why the last one did, in one line; None when a coordinator was restarted since."""
+    """Reason of the last failure, in one line; None if a coordinator was restarted since."""
     first_failed_ms: int | None
     """Ms since the epoch; None as above."""
     next_try_ms: int
-    """Ms since the epoch; what lies in the past is due."""
+    """Ms since the epoch; a time in the past is due."""
     parked: bool = False
-    """It is out of attempts and has no way to the dead letters: tried until that changes."""
+    """It is out of attempts and cannot be dead-lettered: retried until that changes."""
 
 
 class RetryReport(Struct, kw_only=True, frozen=True):
     count: int = 0
     records: list[Retrying] = []
-    """Up to MAX_RETRYING_SHOWN, those that are tried next first."""
+    """Up to MAX_RETRYING_SHOWN, those with the earliest retry first."""
 
     def by_clock(self, ahead_ms: int) -> "RetryReport":
-        """The same by a clock that is so much ahead."""
+        """Return the same report by a clock that is ahead by this offset."""
         if not ahead_ms:
             return self
         return structs.replace(self, records=[_by_clock(each, ahead_ms) for each in self.records])
@@ -75,7 +75,7 @@ MAX_KEY_CHARS = 100
 MAX_REASON_CHARS = 200
 MAX_ALARM_CHARS = 300
 RETRY_ALARM_MS = 600_000
-"""A record that has been failing for so long is an alarm, unless the subscription says otherwise."""
+"""A record that has been failing for this long is an alarm, unless the subscription has another limit."""
 NO_RETRIES = RetryReport()
 
 
@@ -102,17 +102,17 @@ class ActorStatus(Struct, kw_only=True):
     state: ActorState
     uptime_ms: int
     memory_bytes: int
-    """Resident memory that is the process's own (not shared with others); 0 where the system does not tell."""
+    """Resident memory that is not shared with other processes; 0 where the system does not provide it."""
     endpoint: str | None = None
     reason: str | None = None
-    """Why it is not ready, or why it died last."""
+    """The reason why it is not ready, or of its last death."""
     traceback: str | None = None
     alarms: list[str] = []
-    """What it tells its operator while it runs, such as records that it cannot get rid of."""
+    """Alarms for the operator while it runs, such as records that it cannot dispose of."""
     in_flight: list[InFlight] = []
-    """Of a hosted subscriber, as of its last heartbeat."""
+    """Records of a hosted subscriber, as of its last heartbeat."""
     retrying: RetryReport = NO_RETRIES
-    """Of a hosted subscriber or the coordinator of a share group, as of its last heartbeat."""
+    """Records of a hosted subscriber or the coordinator of a share group, as of its last heartbeat."""
 
 
 class Status(Request, tag="status", frozen=True):
@@ -144,5 +144,5 @@ class Revive(Request, tag="revive", frozen=True):
 
 class ReviveReply(Reply):
     state: ActorState
-    """Before the request. The actor was started if it is `quarantined`, `backing_off` or `asleep`; otherwise nothing was
-    done."""
+    """The state before the request. The actor was started if it is `quarantined`, `backing_off` or `asleep`;
+    otherwise the request changed nothing."""

@@ -1,15 +1,15 @@
-"""The quota dialog, answered by the controller: how much each client id may produce and fetch.
+"""The quota API group, answered by the controller: limits on each client id's produce and fetch rates.
 
-set_quota(client_id, quota)       -> done        what is left out stays as it was; -1 takes a limit away
-remove_quota(client_id)           -> done        UNKNOWN_QUOTA when there is none
+set_quota(client_id, quota)       -> done        omitted fields keep their value; -1 removes a limit
+remove_quota(client_id)           -> done        UNKNOWN_QUOTA if there is none
 list_quotas()                     -> quotas by client id
 
-A client names itself by `client_id` in `hello`. The quota of DEFAULT_CLIENT is that of every client id without one of
-its own, each by itself; connections that gave no name share one. The gateway keeps them: it holds a request back until
-there is room, and says so in the reply's `throttle_ms`. Clients under a quota are told no partition's own endpoint, and
-refused there if they name themselves.
+A client names itself by `client_id` in `hello`. The quota of DEFAULT_CLIENT applies separately to every client id without
+its own; connections without a name share one. The gateway enforces them: it delays a request until there is room, and
+reports the delay in the reply's `throttle_ms`. Clients under a quota receive no partition's own endpoint, and are
+refused there if they send their name.
 
-quotas_in_force(clients, exempt, default)     no answer; the controller tells every partition
+quotas_in_force(clients, exempt, default)     no reply; the controller sends it to every partition
 """
 
 from typing import Annotated
@@ -21,14 +21,14 @@ from .message import Reply, Request
 DEFAULT_CLIENT = "default"
 ClientId = Annotated[str, Meta(min_length=1, max_length=256)]
 Rate = Annotated[int, Meta(ge=-1, le=2**53)]
-"""A second; -1: no limit."""
+"""Per second; -1: no limit."""
 
 
 class Quota(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     produce_bytes: Rate = -1
-    """Of `produce` and `publish`, header and payload."""
+    """Applies to `produce` and `publish`, header and payload."""
     fetch_bytes: Rate = -1
-    """Of the replies to `fetch`."""
+    """Applies to the replies to `fetch`."""
     produce_requests: Rate = -1
     fetch_requests: Rate = -1
 
@@ -39,7 +39,7 @@ class Quota(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class QuotaChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The fields of Quota to change; what is left out stays."""
+    """The fields of Quota to change; omitted fields keep their value."""
 
     produce_bytes: Rate | UnsetType = UNSET
     fetch_bytes: Rate | UnsetType = UNSET
@@ -65,13 +65,13 @@ class ListQuotasReply(Reply):
 
 
 class QuotasInForce(Request, tag="quotas_in_force", frozen=True):
-    """Who must go through the gateway."""
+    """The clients that must use the gateway."""
 
     clients: frozenset[str] = frozenset()
     exempt: frozenset[str] = frozenset()
-    """Of the default quota, by one of their own without a limit."""
+    """Clients that the default quota does not bind, because their own quota has no limit."""
     default: bool = False
-    """Whether all others must, too."""
+    """True if all other clients must use it, too."""
 
     def limits(self, client_id: str) -> bool:
         return client_id in self.clients or (self.default and client_id not in self.exempt)

@@ -1,4 +1,4 @@
-"""The session dialog: who is there and where things are.
+"""The session API group: the greeting, and the endpoints of topics.
 
     C: hello(version, client_id)                       S: limits, instance_id, run_directory
     C: cancel(request_id)                              not answered
@@ -19,7 +19,7 @@ from .message import MAX_FRAME_BYTES, MAX_FRAMES, PROTOCOL_VERSION, Reply, Reque
 class Hello(Request, tag="hello", frozen=True):
     version: int = PROTOCOL_VERSION
     client_id: str = ""
-    """What the client calls itself: quotas go by it."""
+    """The client's name for itself: quotas use it."""
 
 
 class HelloReply(Reply):
@@ -36,15 +36,15 @@ class HelloReply(Reply):
 
 
 class Cancel(Request, tag="cancel", frozen=True):
-    """The asker waits no longer for one of its requests. It gets no answer, unless that was on its way already."""
+    """The sender withdraws one of its requests. It gets no reply, unless that was already in transit."""
 
     request_id: RequestId = None
-    """Of a request on this connection, in the same envelope; None: all of them."""
+    """Id of a request on this connection, in the same envelope; None: all of them."""
 
 
 class Metadata(Request, tag="metadata", frozen=True):
     topics: list[str] | None = None
-    """None asks for every topic but the internal ones."""
+    """None requests every topic except the internal ones."""
     after_version: int | None = None
     max_wait_ms: WaitMilliseconds = 0
 
@@ -54,10 +54,10 @@ class PartitionMetadata(Struct):
     online: bool
     incarnation: int = 0
     endpoint: str | None = None
-    """Where a client on the broker's machine may reach the partition itself; None while it is offline, and for a client
-    under a quota."""
+    """The partition's own endpoint, for a client on the broker's machine; None while it is offline, and for a
+    client under a quota."""
     reason: str | None = None
-    """Why it is offline."""
+    """The reason why it is offline."""
 
 
 class TopicMetadata(Struct):

@@ -1,14 +1,14 @@
-"""The work-queue dialog, answered by the coordinator of a share group (the model is KIP-932).
+"""The work-queue API group, answered by the coordinator of a share group (the model is KIP-932).
 
     acquire(group, topics, member_id, ...)            -> records, or ranges of offsets to fetch from their partitions
-    acknowledge(group, member_id, acknowledgements)   -> one result for each, in order; what succeeded is durable
-    configure_share_group(group, ...)                 -> the settings that hold now
+    acknowledge(group, member_id, acknowledgements)   -> one result for each, in order; successful ones are durable
+    configure_share_group(group, ...)                 -> the settings in force
 
-Members are bound to no partition, and nobody joins: whoever acquires is a member. A record that is acquired is locked
+Members are bound to no partition and do not join: a client that acquires is a member. A record that is acquired is locked
 to its member until it is acknowledged or `lock_ms` are over.
 
     available --acquire--> acquired --accept--> done
-                                    --release--> available, as if it had not been delivered
+                                    --release--> available; the delivery does not count
                                     --fail, or the lock expires--> available, after `delay_ms`
                                                        at `max_deliveries`: dead
                                     --reject--> dead: copied into the dead-letter topic, or parked if there is none
@@ -26,7 +26,7 @@ from .message import Reply, Request
 MAX_LOCKED = 1_000
 """Records of a partition that members of one group may hold at a time."""
 MAX_LOCKED_BYTES = 64 * 1024 * 1024
-"""The same in bytes, as far as the size of records can be told by that of the batch where nobody has read yet."""
+"""The same in bytes, estimated from the batch where a record has not been read yet."""
 MAX_RETRYING_RANGES = 100
 MAX_ACQUIRED_BYTES = 16 * 1024 * 1024
 
@@ -41,30 +41,31 @@ class Acquire(Request, tag="acquire", frozen=True):
     group: GroupName
     topics: Annotated[list[str], Meta(min_length=1, max_length=100)]
     member_id: ShareMemberId
-    """The member's own choice; it names itself by it when it acknowledges."""
+    """Chosen by the member, which uses the same id to acknowledge."""
     max_records: Annotated[int, Meta(ge=1, le=MAX_LOCKED)] = 100
     max_bytes: Annotated[int, Meta(ge=1, le=MAX_ACQUIRED_BYTES)] = 1024 * 1024
-    """A bound on keys and values; one record is given even when it alone is larger. With ranges, who fetches them
-    applies it and releases the rest."""
+    """Limit of keys and values. One record is delivered even if it alone is larger. With ranges, the member that
+    fetches them applies it and releases the others."""
     max_wait_ms: WaitMilliseconds = 0
     lock_ms: LockMilliseconds | None = None
-    """None: the group's."""
+    """None: the group's lock time."""
     format: Literal["ranges", "records"] | None = None
     """None: `records` to a JSON request, `ranges` to a MessagePack one."""
 
 
 class AcquiredRange(Struct, frozen=True):
-    """All offsets from the first to the last, both included. Those that hold no record are to be accepted."""
+    """All offsets from the first to the last, both included. Offsets without a record must be accepted."""
 
     topic: str
     partition: int
     first_offset: int
     last_offset: int
     delivery_count: int
-    """1 the first time."""
+    """1 for the first delivery."""
     topic_id: str = ""
     leader_epoch: int | UnsetType = UNSET
-    """Of what the offsets stand for: a `fetch` of them names both, and reads no other records that have these offsets."""
+    """Leader epoch of the offsets: a `fetch` of them sends it with the topic id, and reads no other records at
+    these offsets."""
 
 
 class AcquiredRecord(Struct, kw_only=True, frozen=True):
@@ -75,7 +76,7 @@ class AcquiredRecord(Struct, kw_only=True, frozen=True):
     timestamp_ms: int
     key: bytes | None = None
     key_text: str | None = None
-    """The key, when it is UTF-8."""
+    """The key, if it is UTF-8."""
     value: bytes | None = None
     value_text: str | None = None
     headers: dict[str, str] | None = None
@@ -83,7 +84,7 @@ class AcquiredRecord(Struct, kw_only=True, frozen=True):
 
 class AcquireReply(Reply):
     lock_ms: int
-    """How long the locks are, counted from when the request was decided."""
+    """Duration of the locks, counted from the decision on the request."""
     ranges: list[AcquiredRange] | UnsetType = UNSET
     records: list[AcquiredRecord] | UnsetType = UNSET
 
@@ -93,18 +94,18 @@ class Acknowledgement(Struct, kw_only=True, frozen=True, forbid_unknown_fields=T
     partition: int
     first_offset: Offset
     last_offset: Offset | None = None
-    """None: the first."""
+    """None: the same as the first."""
     verdict: Verdict
     delay_ms: Annotated[int, Meta(ge=0, le=MAX_DELAY_MS)] = 0
-    """With `fail`: how long it is not delivered again."""
+    """With `fail`: delay of the next delivery."""
     reason: Annotated[str, Meta(max_length=1_000)] = ""
-    """With `fail` and `reject`: what a dead letter will say."""
+    """With `fail` and `reject`: the reason in a dead letter."""
     lock_ms: LockMilliseconds | None = None
-    """With `renew`; None: the group's."""
+    """With `renew`; None: the group's lock time."""
 
 
 class ShareMemberGone(Request, tag="share_member_gone", frozen=True):
-    """The gateway tells a coordinator that a member's connection is gone. Not answered."""
+    """Sent by the gateway to a coordinator: a member's connection is lost. Not answered."""
 
     group: GroupName
     member_id: ShareMemberId
@@ -118,7 +119,7 @@ class Acknowledge(Request, tag="acknowledge", frozen=True):
 
 class AcknowledgeResult(Struct, frozen=True):
     error: ErrorBody | None = None
-    """NOT_ACQUIRED: the member does not hold all of the range, and nothing of it has changed."""
+    """NOT_ACQUIRED: the member does not hold all of the range, and nothing in it has changed."""
 
 
 class AcknowledgeReply(Reply):
@@ -126,7 +127,7 @@ class AcknowledgeReply(Reply):
 
 
 class ConfigureShareGroup(Request, tag="configure_share_group", frozen=True):
-    """Make a share group, or change one. What is left out stays as it is, or is the default of a new group."""
+    """Create a share group, or change one. Omitted fields keep their value, or have the default in a new group."""
 
     group: GroupName
     lock_ms: LockMilliseconds | None = None
@@ -134,7 +135,7 @@ class ConfigureShareGroup(Request, tag="configure_share_group", frozen=True):
     dead_letter: str | None = None
     """The topic for dead records; an empty name for none: they are parked."""
     start: Literal["earliest", "latest"] | None = None
-    """Where the group begins in a partition that is new to it."""
+    """Start of the group in a partition that is new to it."""
 
 
 class ConfigureShareGroupReply(Reply):
@@ -152,39 +153,39 @@ class HeldRange(Struct, kw_only=True, frozen=True):
     last_offset: int
     delivery_count: int
     since_ms: int
-    """When it acquired them."""
+    """The time at which it acquired them."""
     locked_until_ms: int
 
 
 class RetryingRange(Struct, kw_only=True, frozen=True):
-    """Records that were delivered in vain and wait for their next delivery."""
+    """Records whose deliveries failed, waiting for their next delivery."""
 
     first_offset: int
     last_offset: int
     delivery_count: int
-    """How often they were delivered."""
+    """Number of their deliveries."""
     reason: str | None
-    """Why the last delivery failed, in one line; None when the coordinator was restarted since."""
+    """Reason of the last failure, in one line; None if the coordinator was restarted since."""
     first_failed_ms: int | None
     """Ms since the epoch; None as above."""
     next_try_ms: int
-    """Ms since the epoch: when they are available again. What is 0 or lies in the past is available now."""
+    """Ms since the epoch: when they are available again. 0 or a time in the past means now."""
 
 
 class SharePartitionDescription(Struct, kw_only=True, frozen=True):
     topic: str
     partition: int
     start_offset: int
-    """Everything below is done."""
+    """All records below it are done."""
     acquired: int
     returned: int
     """Delivered before, and available again at once or after a delay."""
     dead: int
-    """On their way to the dead-letter topic, or parked because there is none."""
+    """In transit to the dead-letter topic, or parked because there is none."""
     held: list[HeldRange]
-    """Those that are acquired: by whom, and since when."""
+    """Acquired records: their member, and the time."""
     retrying: list[RetryingRange]
-    """Of those that are returned, the ones that failed: up to MAX_RETRYING_RANGES ranges, by offset."""
+    """Those of the returned records that failed: up to MAX_RETRYING_RANGES ranges, by offset."""
 
 
 class ShareDescription(Struct, kw_only=True, frozen=True):
@@ -193,5 +194,5 @@ class ShareDescription(Struct, kw_only=True, frozen=True):
     dead_letter: str | None
     start: Literal["earliest", "latest"]
     members: list[str]
-    """Those who hold records or wait for some."""
+    """Members that hold records or wait for some."""
     partitions: list[SharePartitionDescription]

@@ -1,4 +1,4 @@
-"""The topic dialog, answered by the controller (and, for figures, by the partitions it asks).
+"""The topic API group, answered by the controller (and, for figures, by the partitions it queries).
 
 create_topic(topic, partitions, config, if_not_exists)    -> description
 alter_topic(topic, partitions, config)                    -> description    partitions can grow, never shrink
@@ -6,7 +6,7 @@ delete_topic(topic)                                       -> done
 list_topics(internal)                                     -> names and partition counts
 describe_topic(topic)                                     -> configuration and each partition's figures
 delete_records(topic, partition, before_offset)           -> log_start_offset       (answered by the partition)
-watch_catalog(after_version, max_wait_ms)                 -> version, topics (asked by gateways and coordinators)
+watch_catalog(after_version, max_wait_ms)                 -> version, topics (sent by gateways and coordinators)
 """
 
 from typing import Annotated, Literal, TypeAlias
@@ -39,7 +39,7 @@ FlushPolicy = Annotated[str, Meta(pattern=patterns.FLUSH)]
 
 
 class TopicConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What can be chosen for a topic. -1 stands for no limit."""
+    """The configuration of a topic. -1 means no limit."""
 
     retention_ms: Milliseconds = 7 * 24 * 3600 * 1000
     retention_bytes: Bytes = -1
@@ -47,47 +47,48 @@ class TopicConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     segment_bytes: SegmentBytes = 128 * 1024 * 1024
     segment_ms: SegmentMilliseconds = 7 * 24 * 3600 * 1000
     flush: FlushPolicy = "batch"
-    """When an append is synced: `batch`, before it is acknowledged; `interval:200ms`; or `os`, when the kernel likes."""
+    """Time of the sync of an append: `batch`, before it is acknowledged; `interval:200ms`; or `os`, decided by the
+    kernel."""
     max_message_bytes: MessageBytes = 1024 * 1024
     """The largest batch a producer may send."""
     max_timestamp_ahead_ms: Milliseconds = 3600 * 1000
-    """How far ahead of the broker's clock a record's timestamp may be."""
+    """Limit of a record's timestamp ahead of the broker's clock."""
     max_records_per_batch: RecordsPerBatch = 100_000
-    """The most records that one batch may hold."""
+    """The maximum number of records in one batch."""
     max_unpacked_bytes: UnpackedBytes = 64 * 1024 * 1024
-    """The most bytes that a batch's records may take once they are decompressed."""
+    """The maximum size of a batch's records once decompressed."""
     cleanup: Cleanup = "delete"
-    """`delete`: segments go by retention. `compact`: the newest record of each key stays. Or both."""
+    """`delete`: retention deletes segments. `compact`: the newest record of each key stays. Or both."""
     delete_retention_ms: LagMilliseconds = 24 * 3600 * 1000
-    """How long a compacted topic keeps the nil that deletes a key, once compaction has reached it."""
+    """Time for which a compacted topic keeps the nil that deletes a key, once compaction has reached it."""
     min_compaction_lag_ms: LagMilliseconds = 0
-    """A segment is not compacted before its newest record is so old."""
+    """Minimum age of a segment's newest record before the segment is compacted."""
     min_cleanable_ratio: Ratio = 0.5
-    """Compaction waits until so large a part of the log is new to it."""
+    """Minimum share of the log that must be new to compaction before it runs."""
     dedup_window_ms: DedupMilliseconds = 120_000
-    """For how long a record's `dedup_id` is remembered; 0: not at all."""
+    """Time for which a record's `dedup_id` is remembered; 0: not at all."""
     dedup_window_count: DedupCount = 100_000
-    """How many of them, per partition; beyond it the oldest are forgotten."""
+    """Maximum number of remembered ids per partition; beyond it the oldest are forgotten."""
     max_backlog_messages: Backlog = -1
-    """Per partition: so far may the slowest live group be behind; then producers are refused with BACKPRESSURE."""
+    """Per partition: maximum lag of the slowest live group, beyond which producers are refused with BACKPRESSURE."""
     max_backlog_bytes: Backlog = -1
     """The same in bytes of the log."""
     backlog_group_timeout_ms: LagMilliseconds = 600_000
-    """A group that has had no members and committed nothing for so long holds up no producer."""
+    """A group without members and commits for this long blocks no producer."""
     retain_until_consumed: bool = False
-    """Retention leaves what some group has not committed past, up to the two limits that follow."""
+    """Retention keeps records that some group has not committed, within the two limits that follow."""
     retain_max_bytes: Bytes = 10 * 1024 * 1024 * 1024
     """Per partition."""
     retain_max_ms: Milliseconds = 30 * 24 * 3600 * 1000
 
     @property
     def tracks_groups(self) -> bool:
-        """Whether the partitions have to know how far each group has come."""
+        """True if the partitions need the committed offsets of the groups."""
         return self.retain_until_consumed or self.max_backlog_messages >= 0 or self.max_backlog_bytes >= 0
 
 
 class TopicConfigChange(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The fields of TopicConfig to change; what is left out stays."""
+    """The fields of TopicConfig to change; omitted fields keep their value."""
 
     retention_ms: Milliseconds | UnsetType = UNSET
     retention_bytes: Bytes | UnsetType = UNSET
@@ -116,7 +117,7 @@ class CreateTopic(Request, tag="create_topic", frozen=True):
     topic: str
     partitions: PartitionCount = 1
     config: TopicConfigChange = TopicConfigChange()
-    """What is left out is as the broker's configuration has it."""
+    """Omitted fields have the defaults of the broker's configuration."""
     if_not_exists: bool = False
 
 
@@ -167,7 +168,7 @@ class DescribeTopicReply(Reply):
 
 
 class DescribePartition(Request, tag="describe_partition", frozen=True):
-    """Asked of a partition itself."""
+    """Sent to a partition itself."""
 
 
 class DescribePartitionReply(Reply):
@@ -175,12 +176,12 @@ class DescribePartitionReply(Reply):
 
 
 class HighestEra(Request, tag="highest_era", frozen=True):
-    """Asked of a partition by the controller: which producer ids may it not give out?"""
+    """Sent to a partition by the controller, which must not issue the producer ids of eras up to the reply's."""
 
 
 class HighestEraReply(Reply):
     era: int
-    """The highest of the producers that the partition remembers (`producer_ids.py`); -1: of none."""
+    """The highest era of the producers that the partition remembers (`producer_ids.py`); -1: none."""
 
 
 class DeleteRecords(Request, tag="delete_records", frozen=True):
@@ -195,15 +196,16 @@ class DeleteRecordsReply(Reply):
 
 
 class ConfigurePartition(Request, tag="configure_partition", frozen=True):
-    """The controller tells a running partition its topic's new configuration."""
+    """Sent by the controller to a running partition: its topic's new configuration."""
 
     config: TopicConfig
 
 
 class WatchCatalog(Request, tag="watch_catalog", frozen=True):
-    """Asked of the controller: parked until the topics' version differs from `after_version`.
+    """Sent to the controller: parked until the topics' version differs from `after_version`.
 
-    None asks for what is there now. A version the controller has not reached is another life's, and answered at once.
+    None requests the present catalog. A version that the controller has not reached belongs to an earlier life, and
+    is answered at once.
     """
 
     after_version: int | None = None
@@ -213,11 +215,11 @@ class WatchCatalog(Request, tag="watch_catalog", frozen=True):
 class CatalogTopic(Struct, frozen=True):
     topic: str
     topic_id: str
-    """Tells a topic from an earlier one of its name."""
+    """Distinguishes a topic from earlier ones of its name."""
     partitions: int
     max_message_bytes: int
     tracks_groups: bool = False
-    """Whether its partitions have to be told how far each group has come (`progress.py`)."""
+    """True if its partitions receive the committed offsets of each group (`progress.py`)."""
     max_timestamp_ahead_ms: int = -1
 
 
@@ -226,4 +228,4 @@ class WatchCatalogReply(Reply):
     topics: list[CatalogTopic]
     """Every topic, the internal ones too."""
     quotas: dict[str, Quota] = msgspec.field(default_factory=dict)
-    """By client id; a change of them counts as one of the topics'."""
+    """Quotas by client id. Changing them changes the version of the topics."""

@@ -1,23 +1,23 @@
-"""The transaction dialog: atomic writes to many partitions and groups, after KIP-98 with the epochs of KIP-890.
+"""The transaction API group: atomic writes to many partitions and groups, after KIP-98 with the epochs of KIP-890.
 
-    init_producer(transactional_id, ...)                  -> producer_id, producer_epoch     (data.py), ends what is open
+    init_producer(transactional_id, ...)                  -> producer_id, producer_epoch     (data.py), aborts an open one
     produce: batches with the transactional bit            (data.py)      commit_offsets with a producer (groups.py)
-    add_to_transaction(producer, partitions, groups)      -> done         a participant is made known
+    add_to_transaction(producer, partitions, groups)      -> done         registers participants
     end_transaction(producer, commit, partitions, groups) -> the epoch of the next transaction
     list_transactions(), describe_transaction(id)         -> states
 
     between actors
     coordinator -> partition             write_markers(topic, partition, markers)                   -> done, durable
     coordinator -> group's coordinator   end_group_transaction(group, producer, committed)          -> done, durable
-    participant -> coordinator           add_to_transaction, of what has stayed open for REPORT_AFTER_MS
+    participant -> coordinator           add_to_transaction, for transactions open for REPORT_AFTER_MS
 
-A transactional id has one coordinator, the actor of one partition of `__transactions`; a producer id says which one. A
-producer's id and epoch name exactly one transaction: every end, and every `init_producer`, goes on to the next epoch. So
-no late write and no repeated end can touch a transaction that is not its own.
+A transactional id has one coordinator, the actor of one partition of `__transactions`; a producer id identifies it. A
+producer's id and epoch name exactly one transaction: every end, and every `init_producer`, advances to the next epoch.
+So no late write and no repeated end can affect another transaction.
 
-A producer need not announce where it writes: it names all participants when it ends the transaction. What it wrote and
-never ended, its participants report themselves, so a transaction whose producer has died is ended by its timeout.
-The decision is the coordinator's record; markers follow it, and may be repeated.
+A producer need not announce its participants: it names all of them when it ends the transaction. Participants report
+transactions that stay open, so one whose producer has died is ended by its timeout. The coordinator's record is the
+decision; markers follow it, and may be repeated.
 """
 
 from typing import Annotated, Literal, NamedTuple
@@ -28,22 +28,22 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 from .message import Reply, Request, TopicPartitions
 
 REPORT_AFTER_MS = 200
-"""How long a participant lets a transaction be open before it tells the coordinator."""
+"""Time for which a participant leaves a transaction open before it reports it to the coordinator."""
 DEFAULT_TIMEOUT_MS = 60_000
 MAX_TIMEOUT_MS = 900_000
 MAX_PARTICIPANTS = 10_000
 ID_EXPIRY_MS = 7 * 24 * 3600 * 1000
-"""A transactional id without transactions for so long is forgotten."""
+"""A transactional id without transactions for this long is forgotten."""
 LAST_EPOCH = 2**15 - 2
-"""Of a producer id. After it the coordinator gives out another id."""
+"""Last epoch of a producer id. After it the coordinator issues another id."""
 
 ProducerId = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 ProducerEpoch = Annotated[int, Meta(ge=0, le=2**15 - 1)]
-"""As a batch has it."""
+"""As stored in a batch."""
 
 
 class TransactionId(NamedTuple):
-    """Exactly one transaction: each end and each `init_producer` goes on to the next epoch."""
+    """Identifies exactly one transaction: each end and each `init_producer` advances to the next epoch."""
 
     producer_id: int
     producer_epoch: int
@@ -58,7 +58,7 @@ State = Literal[
 
 
 class AddToTransaction(Request, tag="add_to_transaction", frozen=True):
-    """Refused as `end_transaction` is. Of a transaction that has ended, participants are sent its marker."""
+    """Refused as `end_transaction` is. If the transaction has ended, participants receive its marker."""
 
     producer_id: ProducerId
     producer_epoch: ProducerEpoch
@@ -67,24 +67,24 @@ class AddToTransaction(Request, tag="add_to_transaction", frozen=True):
 
 
 class EndTransaction(Request, tag="end_transaction", frozen=True):
-    """Repeating it with the same outcome is answered as before. The answer is the commit point."""
+    """Repeating it with the same outcome is answered as before. The reply is the commit point."""
 
     producer_id: ProducerId
     producer_epoch: ProducerEpoch
     commit: bool
     partitions: TopicPartitions = field(default_factory=dict)
-    """All it wrote to, unless added before."""
+    """All partitions that it wrote to, unless added before."""
     groups: ParticipantGroups = field(default_factory=list)
-    """All whose offsets it moved, unless added before."""
+    """All groups whose offsets it commits, unless added before."""
 
 
 class EndTransactionReply(Reply):
-    """The identity of the next transaction; another id when the epochs of the last one have been used up."""
+    """The identity of the next transaction; with another id if the epochs of the last one have been used up."""
 
     producer_id: int
     producer_epoch: int
     endpoint: str | UnsetType = UNSET
-    """As in the answer to `init_producer`; another one after a restart of the coordinator."""
+    """As in the reply to `init_producer`; another one after a restart of the coordinator."""
 
 
 class ListTransactions(Request, tag="list_transactions", frozen=True):
@@ -98,7 +98,7 @@ class TransactionDescription(Struct, frozen=True, kw_only=True):
     producer_epoch: int
     timeout_ms: int
     started_ms: int | None = None
-    """When the coordinator first heard of the transaction that is open or being ended."""
+    """Time at which the coordinator first received the transaction that is open or ending."""
     partitions: TopicPartitions = field(default_factory=dict)
     groups: list[str] = field(default_factory=list)
 
@@ -116,7 +116,8 @@ class Marker(Struct, frozen=True):
 
 
 class WriteMarkers(Request, tag="write_markers", frozen=True):
-    """Answered when all are durable. One that is there already, or that has nothing to end here, is there."""
+    """Answered when all are durable. A marker that is already written, or has no transaction to end here, counts
+    as durable."""
 
     topic: str
     partition: int
@@ -124,7 +125,7 @@ class WriteMarkers(Request, tag="write_markers", frozen=True):
 
 
 class EndGroupTransaction(Request, tag="end_group_transaction", frozen=True):
-    """Offsets committed under this producer's epoch take effect, or are forgotten."""
+    """Apply or discard the offsets committed under this producer's epoch."""
 
     group: str
     producer_id: ProducerId
@@ -133,5 +134,5 @@ class EndGroupTransaction(Request, tag="end_group_transaction", frozen=True):
 
 
 def coordinator_for(transactional_id: str, coordinators: int) -> int:
-    """Which coordinator a transactional id belongs to."""
+    """Return the coordinator of a transactional id."""
     return crc32(transactional_id.encode("utf-8", "surrogatepass")) % coordinators
