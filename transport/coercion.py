@@ -1,7 +1,7 @@
 """Convert values of a header to their declared types where the conversion is unambiguous. Pure.
 
 Lua has one type of number and older versions of it only floats; PHP, Lua and libraries that follow the first MessagePack
-specification do not tell text from bytes, nor an empty map from an empty array:
+specification do not distinguish text from bytes, nor an empty map from an empty array:
 
     found                                        where                      converted to
     a float without a fraction, up to 2^53       an int is declared         the int

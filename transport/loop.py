@@ -61,7 +61,7 @@ EXIT_FLUSH_MS = 500
 """Time for a stopping actor's last replies to leave."""
 
 _log = logging.getLogger("planaria.loop")
-# As plain numbers: arithmetic on ZeroMQ's enumerations takes longer than the calls they are given to.
+# As plain numbers: arithmetic on ZeroMQ's enumerations takes longer than the calls that take them.
 _DONTWAIT = int(zmq.DONTWAIT)
 _EVENTS = int(zmq.EVENTS)
 _READABLE = int(zmq.POLLIN)

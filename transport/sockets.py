@@ -38,12 +38,12 @@ UNACKNOWLEDGED_MS = 60_000
 """A TCP connection ends when the other host acknowledges nothing, or accepts no byte, for this long."""
 TCP_BACKLOG = 4_096
 IPC_BACKLOG = 32
-"""Connections that the kernel queues; it accepts them for good, whatever the door does (door.py)."""
+"""Connections that the kernel queues; it accepts them even while the door is shut (door.py)."""
 MAX_SOCKETS = 8_192
 END_S = 2.0
 """Time limit for the end of a context; it takes a millisecond."""
 
-# As plain numbers: arithmetic on ZeroMQ's enumerations takes longer than the calls they are given to.
+# As plain numbers: arithmetic on ZeroMQ's enumerations takes longer than the calls that take them.
 _DONTWAIT = int(zmq.DONTWAIT)
 _MORE_DONTWAIT = int(zmq.SNDMORE) | _DONTWAIT
 
@@ -124,7 +124,7 @@ def calls_socket(context: "zmq.Context[zmq.Socket[bytes]]") -> "zmq.Socket[bytes
 def send_frames(socket: "zmq.Socket[bytes]", frames: Sequence[Any], copy: bool = True) -> None:
     """Send one message, or raise zmq.ZMQError at once: zmq.Again when there is no room for it.
 
-    Like `send_multipart`, in half its time, most of which is spent on flags: frames must be bytes or memoryviews.
+    Like `send_multipart`, but in half its time; the rest goes into flags. Frames must be bytes or memoryviews.
     """
     for frame in frames[:-1]:
         socket.send(frame, _MORE_DONTWAIT, copy)

@@ -1,5 +1,4 @@
-"""Exceptions with which a handler decides the fate of its record. Pure; programs import these from the package
-itself.
+"""Exceptions that a handler raises to decide its record's outcome. Pure; programs import these from the package.
 
 raises       the record                                             counted as
 Release      is delivered again, at once                            a delivery

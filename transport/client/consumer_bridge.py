@@ -64,7 +64,7 @@ class ConsumerBridge:
             if isinstance(effect, Located) and effect.lost_from is not None:
                 where = f"{effect.tp[0]}/{effect.tp[1]}"
                 _log.warning(
-                    "%s was cut at offset %d, below %d: reading goes on there, with other records",
+                    "%s was truncated at offset %d, below %d: reading continues there, with different records",
                     where, effect.offset, effect.lost_from,
                 )  # fmt: skip
             if isinstance(

@@ -172,7 +172,7 @@ class Delivery(Struct, gc=False, eq=False):
     def exception(self, timeout: float | None = None) -> Exception | None:
         """Wait as `result` does. Return the cause of the failure, or None. Raises TimedOut."""
         if not self.batch.wait(wait_limit_s(timeout)):
-            raise TimedOut(f"not acknowledged within {timeout} s; the delivery goes on")
+            raise TimedOut(f"not acknowledged within {timeout} s; the delivery continues")
         return self.batch.error
 
     def add_callback(self, callback: "Callable[[Delivery], object]") -> None:

@@ -36,7 +36,7 @@ MAX_RECEIVED_A_TURN = 256
 COPY_LIMIT_BYTES = 64 * 1024
 """Frames above this are handed to ZeroMQ without a copy."""
 
-# As plain numbers: arithmetic on ZeroMQ's enumerations takes longer than the calls they are given to.
+# As plain numbers: arithmetic on ZeroMQ's enumerations takes longer than the calls that take them.
 _EVENTS = int(zmq.EVENTS)
 _READABLE = int(zmq.POLLIN)
 

@@ -5,7 +5,7 @@ an epoch: every start, seek or stop ends the previous epoch, and replies of an o
 
     state of a partition    meaning                                     left by
     locating                the start offset has been requested         its reply -> following
-    following               one fetch in flight, unless buffers full   OFFSET_OUT_OF_RANGE -> locating; LOG_TRUNCATED ->
+    following               one fetch in flight, unless buffers full    OFFSET_OUT_OF_RANGE -> locating; LOG_TRUNCATED ->
                                                                         following, elsewhere; refusal -> halted
     halted                  an error was reported                       a start at an offset -> following
 

@@ -200,7 +200,7 @@ class Network:
         is_retried: bool = True,
         retry_timeout_ms: int | None = None,
     ) -> ReplyT:
-        """Send a request and wait for the reply. Raises ProtocolError, TimedOut (the usual one), or Closed."""
+        """Send a request and wait for the reply. Raises ProtocolError, usually TimedOut, or Closed."""
         ask = Ask(
             None,
             address,

@@ -218,7 +218,7 @@ class Redrive:
         return kept | {REDRIVES: str(letter.redrives + 1), REDRIVEN_FROM: self._origin(letter.position)}
 
     def _origin(self, position: tuple[int, int]) -> str:
-        """Return the letter's origin, also its dedup id: a topic deleted and created again counts as another one."""
+        """Return the letter's origin, also its dedup id. It differs for a topic that is deleted and created again."""
         return f"redrive/{self._topic_id}/{position[0]}/{position[1]}"
 
     # The audit topic.

@@ -477,8 +477,7 @@ class ShareConsumer:
             self._network.forget(self)
 
     def _leave(self) -> None:
-        """Release the held messages at once. Without a reply the end of the connection, or of the locks,
-        releases them."""
+        """Release the held messages at once. Without a reply the end of the connection or the locks does so."""
         request = LeaveGroup(group=self.group, member_id=self.member_id)
         timeout_ms = min(LEAVE_TIMEOUT_MS, self._options.request_timeout_ms)
         with suppress(ProtocolError):

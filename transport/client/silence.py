@@ -2,7 +2,7 @@
 
 Called only by the network thread. A connection pings every `sockets.PING_MS`, and libzmq at the other end answers
 automatically, so a working path carries bytes all the time, even to a busy process and in the middle of a large
-frame. A path that a firewall or NAT has dropped carries none, while the socket stays open for many minutes.
+frame. A path forgotten by a firewall or NAT carries none, while the socket stays open for many minutes.
 """
 
 import os

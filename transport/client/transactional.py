@@ -182,7 +182,7 @@ class TransactionalProducer:
             raise _aborted_by(self._producer.failure)
 
     def _explain(self, error: ProtocolError, commit: bool, receipt: Receipt) -> None:
-        """Raise the meaning of an end that was refused or had no reply, where it says more than the error itself."""
+        """Raise a more specific error for an end that was refused or had no reply, where there is one."""
         if error.code == ErrorCode.TRANSACTION_ABORTED:
             raise TransactionAborted(error.code, error.message) from None
         if commit and self._producer.failure is not None:
