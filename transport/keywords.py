@@ -43,8 +43,8 @@ class ProducerConfig(TypedDict, total=False):
     compression: Literal["none", "zstd"]
     """Codec of the batches; "zstd" needs the extra `planaria[zstd]`. Default "none"."""
     on_backpressure: Literal["block", "raise"]
-    """When a partition refuses records because a group is too far behind: keep them and block when the buffer is full, or
-    raise Backpressure from `publish`. Default "block"."""
+    """Reaction to a partition that refuses records because a group lags too far behind: keep them and block when the
+    buffer is full, or raise Backpressure from `publish`. Default "block"."""
     transaction_timeout_ms: int
     """Milliseconds after which the broker aborts an open transaction, 100 to 900,000. Default 60,000."""
 
@@ -85,7 +85,7 @@ class ConsumerConfig(TypedDict, total=False):
     """Name of a static member, which keeps its partitions over a restart within the session timeout; at least one
     character. Default None."""
     assignor: Literal["sticky", "range", "round_robin"] | None
-    """How the group's partitions are divided. Default None: "sticky", or the choice of the other members."""
+    """Assignment strategy of the group. Default None: "sticky", or the choice of the other members."""
     client_id: str
     """Name of the member in `describe_group`. Default: the client's."""
     request_timeout_ms: int
@@ -115,7 +115,7 @@ class SubscriberConfig(TypedDict, total=False):
     """Options of a hosted subscription."""
 
     delivery: Literal["at-most-once", "at-least-once", "exactly-once"]
-    """When offsets are committed: before the handler, after it, or with what it publishes. Default "at-least-once"."""
+    """Time of the commit: before the handler, after it, or with its published messages. Default "at-least-once"."""
     retries: int
     """Retries of a failed record, from 0; at-most-once never retries. Default 5."""
     backoff_ms: int | list[int]
@@ -166,7 +166,7 @@ class TopicSettings(TypedDict, total=False):
     segment_ms: int
     """Age in milliseconds at which a segment is closed, from 100. Default 604,800,000 (7 days)."""
     flush: str
-    """When appends are synced to disk: "batch" (before the acknowledgement), "interval:200ms", or "os".
+    """Sync of appends to disk: "batch" (before the acknowledgement), "interval:200ms", or "os".
     Default "batch"."""
     max_message_bytes: int
     """Maximum size of a batch in bytes, 1 to 33,554,432. Default 1,048,576."""
