@@ -194,7 +194,7 @@ class Decisions:
             return ProtocolError(ErrorCode.ACTOR_UNAVAILABLE, message)
         for item in offsets:
             if is_internal(item.topic):
-                continue  # the group does not watch these
+                continue  # the group does not watch internal topics
             entry = self._topics.get(item.topic)
             if entry is None:
                 return ProtocolError(ErrorCode.UNKNOWN_TOPIC, f"there is no topic {item.topic[:250]!r}")

@@ -58,13 +58,13 @@ class Running:
             yield lane, min(count, taken)
             count -= min(count, taken)
 
-    def lane_at(self, tp: int) -> Lane:
-        """Return the lane of the record at this index."""
+    def lane_at(self, index: int) -> Lane:
+        """Return the lane of the record at `index` of the run."""
         for lane, taken in self._parts:
-            if tp < taken:
+            if index < taken:
                 return lane
-            tp -= taken
-        raise IndexError(tp)
+            index -= taken
+        raise IndexError(index)
 
     def give_back(self, count: int) -> list[Lane]:
         """Give back the last `count` records; return their lanes. Lanes without a record left in the run are idle."""

@@ -70,7 +70,7 @@ class _Parked(Struct):
     deadline: int
     topic_deadline: int
     heard: set[TopicPartition]
-    """Partitions that have reported since then that they have records or none."""
+    """Partitions that have answered since the request arrived, with records or without."""
 
 
 class ShareServing:
@@ -420,7 +420,7 @@ class ShareServing:
         return taken
 
     def _wait(self, parked: _Parked, now: int) -> list[Effect]:
-        """Ask for missing facts, or answer that there are no records."""
+        """Request the missing log ends, or answer that there are no records."""
         assert self._settings is not None
         effects: list[Effect] = []
         is_unknown = False
