@@ -1,4 +1,4 @@
-"""All commands put together, and the way into them: `run` takes arguments and returns an exit code.
+"""Assembly of all commands, and their entry point: `run` takes arguments and returns an exit code.
 
 Owns no command. Exceptions end in failures.py, so no traceback reaches a user.
 """
@@ -41,8 +41,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Planaria: a publish-subscribe broker made of supervised processes that restart when they die.",
-    epilog="Start with planaria demo; or with planaria serve in one terminal, and the other"
-    " commands in another.",
+    epilog="Start with planaria demo, or run planaria serve in one terminal and the other commands"
+    " in another.",
 )
 
 
@@ -97,10 +97,10 @@ app.command(cls=Command, rich_help_panel=PROOF)(trials.bench)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command; its exit code."""
+    """Run one command and return its exit code."""
     code = _invoke(arguments)
     try:
-        # Now, and not when the interpreter ends: a pipe that is closed by then could only be told of as a bug.
+        # Flush now: if a closed pipe were found at interpreter exit, it would be reported as a bug.
         sys.stdout.flush()
     except OSError as error:
         return code or exit_code_for(error)

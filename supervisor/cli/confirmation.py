@@ -1,4 +1,4 @@
-"""Consent to what cannot be undone: asked for in a terminal, required as --yes elsewhere.
+"""Confirmation of destructive commands: a prompt in a terminal, the option --yes elsewhere.
 
 Called by the commands that delete.
 """
@@ -10,11 +10,11 @@ import typer
 
 from .failures import CommandFailed
 
-YesOption: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")]
+YesOption: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Delete without confirmation.")]
 
 
 def confirm(what: str, *, is_confirmed: bool) -> None:
-    """Return when `what` may be deleted. Raises Abort when the answer is no, CommandFailed when nobody can be asked."""
+    """Return when `what` may be deleted. Raises Abort if the user declines, CommandFailed without a terminal."""
     if is_confirmed:
         return
     if not sys.stdin.isatty():

@@ -1,7 +1,7 @@
-"""How a command reaches the broker: the option --connect, and a client that has found somebody at the other end.
+"""Connection of a command to the broker: the option --connect, and a client whose broker has answered.
 
-Called by every command that attaches. A command waits CONNECT_TIMEOUT_S at most for a broker that is not there; once it
-has been greeted, the client's own patience holds.
+Called by every command that attaches. A command waits at most CONNECT_TIMEOUT_S for the broker's first answer; after
+that, the client's own timeouts apply.
 """
 
 import re
@@ -36,7 +36,7 @@ _ENDPOINT = re.compile(r"tcp://(?:\[[^/\]]+\]|[^/:\s]+):[0-9]{1,5}|ipc://.+")
 
 
 def checked_endpoint(endpoint: str) -> str:
-    """An endpoint one can connect to. Raises BadParameter."""
+    """Return `endpoint` if it is valid. Raises BadParameter."""
     if not _ENDPOINT.fullmatch(endpoint):
         raise typer.BadParameter(f"{endpoint!r} is not like {DEFAULT_ENDPOINT}")
     return endpoint
@@ -57,8 +57,8 @@ JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.
 
 @contextmanager
 def attached(endpoint: str, request_timeout_ms: int = REQUEST_TIMEOUT_MS) -> Iterator["Client"]:
-    """A client of the broker at `endpoint`. Raises CommandFailed when nobody answers there."""
-    # The client brings ZeroMQ and a thread along; --help needs neither.
+    """Open a client of the broker at `endpoint`. Raises CommandFailed when no broker answers there."""
+    # Imported late: the client loads ZeroMQ and starts a thread; --help needs neither.
     from ...transport.client.client import Client  # noqa: PLC0415
     from ...transport.client.errors import TimedOut  # noqa: PLC0415
 
@@ -74,9 +74,9 @@ def attached(endpoint: str, request_timeout_ms: int = REQUEST_TIMEOUT_MS) -> Ite
 
 @contextmanager
 def operating(endpoint: str) -> Iterator["AdminLink | Client"]:
-    """Who answers `status`, `kill` and `revive` for the broker at `endpoint`. Raises CommandFailed.
+    """Open the connection that answers `status`, `kill` and `revive` for `endpoint`. Raises CommandFailed.
 
-    On the broker's machine the supervisor itself does, whatever its gateway is doing; elsewhere the gateway is asked.
+    On the broker's machine this is the supervisor, independent of its gateway; elsewhere the gateway.
     """
     from ..admin_link import AdminLink  # noqa: PLC0415
     from ..run_directory import is_listening, supervisors_at  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""`planaria consume`: messages of topics to standard output."""
+"""`planaria consume`: print messages of topics to standard output."""
 
 import sys
 import time
@@ -41,7 +41,9 @@ def consume(
     ] = None,
     from_beginning: Annotated[
         bool,
-        typer.Option("--from-beginning", help="Start at the oldest message where no offset is committed."),
+        typer.Option(
+            "--from-beginning", help="Start at the oldest message in partitions without a committed offset."
+        ),
     ] = False,
     partition: Annotated[
         list[int] | None,
@@ -59,9 +61,7 @@ def consume(
     ] = None,
     timeout: Annotated[
         float | None,
-        typer.Option(
-            "--timeout", min=0, metavar="SECONDS", help="Exit when no message arrives for this long."
-        ),
+        typer.Option("--timeout", min=0, metavar="SECONDS", help="Exit after this time without a message."),
     ] = None,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
@@ -79,11 +79,11 @@ def consume(
 
     --format json: one object a line: {"topic", "partition", "offset",
     "timestamp_ms", "key", "value", "headers"}; a value published as JSON is
-    JSON, and what is not UTF-8 is in "key_base64", "value_base64" instead
+    JSON; bytes that are not UTF-8 are in "key_base64", "value_base64" instead
     """
     if group is not None and partition:
         raise typer.BadParameter(
-            "does not go with --group: the group shares out partitions", param_hint="--partition"
+            "cannot be combined with --group, which assigns the partitions", param_hint="--partition"
         )
     printing = _Printing(output_format)
     try:
@@ -106,10 +106,10 @@ def _consumer(
     from_beginning: bool,
     isolation: Literal["read_committed", "read_uncommitted"],
 ) -> "Consumer":
-    """Automatic commits cover what earlier polls returned, so nothing is committed that was not printed."""
+    """Automatic commits cover only messages of earlier polls, so no unprinted message is committed."""
     known = {summary.topic: summary.partitions for summary in client.list_topics(internal=True)}
     for topic in topics:
-        # A group would wait for it to be created, and a person who misspelled it as long.
+        # A group would wait for the topic to be created; a misspelled name must fail instead.
         if topic not in known:
             raise UnknownTopic(topic)
         for partition in partitions:
@@ -127,7 +127,7 @@ def _consumer(
 
 
 class _Printing:
-    """Polls and prints."""
+    """Polling and printing."""
 
     def __init__(self, output_format: str) -> None:
         self.printed = 0

@@ -1,4 +1,4 @@
-"""`planaria delayed`: which messages are held back, and calling them off."""
+"""`planaria delayed`: list and cancel delayed messages."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,7 +33,7 @@ def list_delayed(
     """
     with attached(connect) as client:
         if topic is not None:
-            client.describe_topic(topic)  # refused when there is none
+            client.describe_topic(topic)  # fails if the topic does not exist
         messages = client.list_scheduled(topic, limit)
     if as_json:
         print_json({"messages": [msgspec.to_builtins(message) for message in messages]})
@@ -58,7 +58,7 @@ def _row(message: "ScheduledMessage") -> tuple[str, ...]:
 def cancel_delayed(
     scheduled_ids: Annotated[
         list[str],
-        typer.Argument(metavar="ID", show_default=False, help="Ids as `planaria delayed list` prints them."),
+        typer.Argument(metavar="ID", show_default=False, help="Ids printed by `planaria delayed list`."),
     ],
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,

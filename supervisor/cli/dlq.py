@@ -1,4 +1,4 @@
-"""`planaria dlq`: list, show, redrive, purge the letters of a dead-letter topic. How they look is in letters.py."""
+"""`planaria dlq`: list, show, redrive and purge the letters of a dead-letter topic. letters.py renders them."""
 
 import re
 from typing import TYPE_CHECKING, Annotated, TypeAlias
@@ -29,7 +29,7 @@ app = typer.Typer(cls=Group, no_args_is_help=True, help="List, show, redrive and
 
 TopicArgument: TypeAlias = Annotated[
     str,
-    typer.Argument(metavar="TOPIC", show_default=False, help="The dead-letter topic, such as ORDERS.dlq."),
+    typer.Argument(metavar="TOPIC", show_default=False, help="Dead-letter topic, such as ORDERS.dlq."),
 ]
 ReasonOption: TypeAlias = Annotated[
     str | None,
@@ -56,14 +56,15 @@ OffsetOption: TypeAlias = Annotated[
 ]
 ToOption: TypeAlias = Annotated[
     str | None,
-    typer.Option("--to", metavar="TOPIC", help="Send to this topic instead of the topic of origin."),
+    typer.Option("--to", metavar="TOPIC", help="Send to this topic instead of the original topic."),
 ]
 HandlerOption: TypeAlias = Annotated[
     str | None,
-    typer.Option("--handler", metavar="MODULE:FUNCTION", help="The handler that --dry-run runs."),
+    typer.Option("--handler", metavar="MODULE:FUNCTION", help="Handler to run with --dry-run."),
 ]
 DryRunOption: TypeAlias = Annotated[
-    bool, typer.Option("--dry-run", help="Send nothing; with --handler, run the handler on each letter.")
+    bool,
+    typer.Option("--dry-run", help="Send nothing; with --handler, run the handler on each letter instead."),
 ]
 
 _NO_LETTERS = "{} holds no dead letters"
@@ -79,7 +80,7 @@ def list_letters(
         int, typer.Option("--limit", min=0, metavar="N", help="Show the newest N letters.")
     ] = 20,
     is_all: Annotated[
-        bool, typer.Option("--all", help="Include letters that were redriven already.")
+        bool, typer.Option("--all", help="Include letters that were already redriven.")
     ] = False,
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
@@ -125,7 +126,7 @@ def show(
         typer.Argument(
             metavar="[PARTITION:]OFFSET",
             show_default=False,
-            help="The letter; in partition 0 when none is given.",
+            help="Partition and offset of the letter; the partition defaults to 0.",
         ),
     ],
     as_json: JsonOption = False,
@@ -165,7 +166,7 @@ def redrive(
     max_redrives: Annotated[
         int,
         typer.Option(
-            "--max-redrives", min=1, metavar="N", help="Leave letters that were redriven N times already."
+            "--max-redrives", min=1, metavar="N", help="Skip letters that were already redriven N times."
         ),
     ] = 3,
     dry_run: DryRunOption = False,
@@ -227,7 +228,7 @@ def purge(
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Delete all letters, whether redriven or not. Asks first in a terminal; without one, --yes is required.
+    """Delete all letters, whether redriven or not. Asks for confirmation; without a terminal, --yes is required.
 
     --json: {"topic", "deleted": offsets}
     """
@@ -249,7 +250,7 @@ def purge(
 
 
 def _holds_letters(client: "Client", topic: str) -> bool:
-    """False when the topic is empty. Raises CommandFailed when it has messages and none is a dead letter."""
+    """Return False when the topic is empty. Raises CommandFailed when it has messages but no dead letter."""
     from ...transport.client.dead_letters import is_letter, read_partition  # noqa: PLC0415
 
     is_empty = True

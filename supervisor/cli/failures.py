@@ -1,8 +1,8 @@
-"""What went wrong, in one line for a person, and the exit code that goes with it.
+"""Translation of exceptions into one line for the user and an exit code.
 
     0  done            1  failed, one line on standard error        2  wrong usage        130  interrupted
 
-The one place where exceptions end: a traceback is for those who ask by PLANARIA_TRACEBACK=1. Called by app.py.
+The only place where exceptions end. PLANARIA_TRACEBACK=1 prints the traceback instead. Called by app.py.
 """
 
 import errno
@@ -25,7 +25,7 @@ EXIT_INTERRUPTED = 130
 TRACEBACK_VARIABLE = "PLANARIA_TRACEBACK"
 
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
-"""Typer brings its own copy of click or uses the installed one; this is the class of whichever it is."""
+"""Typer bundles its own click or uses the installed one; this is the class of the one in use."""
 
 _ADVICE = {
     ErrorCode.UNKNOWN_TOPIC: '"planaria topic list" shows what there is',
@@ -39,11 +39,11 @@ _ADVICE = {
 
 
 class CommandFailed(Exception):
-    """A command cannot do what it was asked; the message is one line that says what to do."""
+    """A command cannot do its work; the message is one line that says how to fix it."""
 
 
 def exit_code_for(error: BaseException) -> int:
-    """Tell the person at standard error, in one line; the process's exit code."""
+    """Print the error to standard error in one line, and return the process's exit code."""
     if os.environ.get(TRACEBACK_VARIABLE):
         traceback.print_exception(error)
     match error:
@@ -52,9 +52,9 @@ def exit_code_for(error: BaseException) -> int:
         case KeyboardInterrupt() | typer.Abort():
             return EXIT_INTERRUPTED
         case SystemExit(__context__=BrokenPipeError()):
-            return 0  # from rich, which has put the null device in the place of our output
+            return 0  # rich raised it and has already replaced our output with the null device
         case BrokenPipeError():
-            # Whoever read our output has seen enough. What is still buffered must not fail again at exit.
+            # The reader closed the pipe. The rest of the buffer must not fail again at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         case UsageError():
@@ -64,7 +64,7 @@ def exit_code_for(error: BaseException) -> int:
 
 
 def describe(error: BaseException) -> str:
-    """What happened and what to do about it."""
+    """Return the error and its remedy in one line."""
     match error:
         case UnknownTopic(topic=str(topic), message=message) if message == unknown_topic(
             topic
@@ -92,7 +92,7 @@ def _on_usage_error(error: Exception) -> int:
     path = context.command_path if context is not None else "planaria"
     message = _one_line(error.format_message())  # type: ignore[attr-defined]
     if not message or type(error).__name__ == "NoArgsIsHelpError":
-        # The help, where it has not been printed yet.
+        # The help text, unless it was already printed.
         if help_text := str(error).strip():
             print(help_text, file=sys.stderr)
         return EXIT_USAGE

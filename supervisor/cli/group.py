@@ -20,7 +20,7 @@ app = typer.Typer(
     cls=Group, no_args_is_help=True, help="List, describe, reset and delete groups; create share groups."
 )
 GroupArgument: TypeAlias = Annotated[
-    str, typer.Argument(metavar="GROUP", show_default=False, help="The group's name.")
+    str, typer.Argument(metavar="GROUP", show_default=False, help="Name of the group.")
 ]
 
 
@@ -41,7 +41,7 @@ def list_groups(as_json: JsonOption = False, connect: ConnectOption = DEFAULT_EN
     print_table(
         Listing("group", "type", "state"),
         [(entry.group, entry.type or UNKNOWN, entry.state or UNKNOWN) for entry in entries],
-        empty="no groups yet: a consumer with --group makes one",
+        empty="no groups yet: a consumer with --group creates one",
     )
 
 
@@ -50,7 +50,7 @@ def create(
     group: GroupArgument,
     kind: Annotated[
         Literal["share"],
-        typer.Option("--type", metavar="share", help="Consumer groups are created by their first member."),
+        typer.Option("--type", metavar="share", help="Consumer groups are created on first use."),
     ] = "share",
     lock_ms: Annotated[
         int | None,
@@ -59,7 +59,7 @@ def create(
             min=100,
             max=3_600_000,
             metavar="MS",
-            help="How long a record is locked; 30000 at first.",
+            help="Time a record stays locked; initially 30000.",
         ),
     ] = None,
     max_deliveries: Annotated[
@@ -69,7 +69,7 @@ def create(
             min=1,
             max=1_000,
             metavar="N",
-            help="A record is dead after N deliveries; 5 at first.",
+            help="Deliveries after which a record is dead; initially 5.",
         ),
     ] = None,
     dead_letter: Annotated[
@@ -81,7 +81,9 @@ def create(
     start: Annotated[
         Literal["earliest", "latest"] | None,
         typer.Option(
-            "--start", metavar="earliest|latest", help="Where to start in a new partition; earliest at first."
+            "--start",
+            metavar="earliest|latest",
+            help="Start position in a new partition; initially earliest.",
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -97,7 +99,7 @@ def create(
     """
     with attached(connect) as client:
         if dead_letter:
-            client.describe_topic(dead_letter)  # refused before there is a group
+            client.describe_topic(dead_letter)  # fails before the group is created
         found = client.configure_share_group(
             group, lock_ms=lock_ms, max_deliveries=max_deliveries, dead_letter=dead_letter, start=start
         )
@@ -208,7 +210,7 @@ def delete(
 ) -> None:
     """Delete a group without members, and its offsets.
 
-    Asks first in a terminal; without one, --yes is required.
+    Asks for confirmation; without a terminal, --yes is required.
     """
     confirm(f"group {group} with its offsets", is_confirmed=is_confirmed)
     with attached(connect) as client:

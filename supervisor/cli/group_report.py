@@ -1,4 +1,4 @@
-"""What `planaria group describe` and `list` show: the coordinators' answers, joined with the ends of the logs."""
+"""Reports of `planaria group describe` and `list`: the coordinators' answers, joined with the ends of the logs."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -21,13 +21,13 @@ ASKED_AT_ONCE = 16
 class GroupEntry(Struct, kw_only=True):
     group: str
     type: str | None
-    """None when its coordinator does not run, or sleeps."""
+    """None when the group's coordinator does not run, or is asleep."""
     state: str | None
-    """`asleep` when its coordinator sleeps: the group is empty."""
+    """`asleep` when the coordinator is asleep: the group is empty."""
 
 
 def entries_of(client: "Client") -> list[GroupEntry]:
-    """Every group. Each coordinator is asked, many at a time; none is waited for, and none is woken."""
+    """Return every group. Requests the coordinators' states concurrently, waits for none and wakes none."""
     states = {actor.address: actor.state for actor in client.status().actors}
 
     def entry_of(group: str) -> GroupEntry | None:
@@ -63,11 +63,11 @@ class GroupReport(Struct, kw_only=True):
     generation: int
     assignor: str
     lag: int | None
-    """The sum of what is known; None when nothing is."""
+    """Sum over the partitions whose lag is known; None when none is."""
     members: list[MemberDescription]
     partitions: list[PartitionReport]
     alarms: list[str]
-    """Of its hosted members."""
+    """Alarms of its hosted members."""
     retrying_count: int
     retrying: list[RetryingRecord]
 
@@ -86,7 +86,7 @@ def report_on(client: "Client", found: DescribeGroupReply) -> GroupReport:
     for topic, partition in tps:
         entry = committed.get((topic, partition))
         start, end = ends.get(TopicPartition(topic, partition), (None, None))
-        # What was never committed is read from the log's start at most, and so is what was committed before it.
+        # Without a committed offset, or with one before the log's start, reading begins at the log's start.
         read = start if entry is None or start is None else max(entry.offset, start)
         rows.append(
             PartitionReport(
@@ -117,7 +117,7 @@ def report_on(client: "Client", found: DescribeGroupReply) -> GroupReport:
 
 
 def alarms_of(status: "StatusReply", group: str) -> list[str]:
-    """What the group's coordinator and its hosted members tell their operator."""
+    """Return the alarms of the group's coordinator and its hosted members."""
     return [
         f"{actor.address}: {alarm}"
         for actor in status.actors
@@ -127,7 +127,7 @@ def alarms_of(status: "StatusReply", group: str) -> list[str]:
 
 
 def log_ends(client: "Client", topics: list[str]) -> dict[TopicPartition, tuple[int, int]]:
-    """First and next offset of every partition that is online. A deleted topic has none."""
+    """Return the first and the next offset of every online partition. A deleted topic has none."""
     ends: dict[TopicPartition, tuple[int, int]] = {}
     for topic in topics:
         try:

@@ -1,8 +1,8 @@
-"""The text of `--help`, for any command and any width of the screen.
+"""Text of `--help`, for any command and any screen width.
 
 Called through `Command` and `Group`, the classes of all commands. A docstring is wrapped paragraph by paragraph; a line
-that begins with a space, such as an example, keeps its beginning. Reads only what every version of click tells of a
-parameter. Nothing is cut: a word that is wider than the screen runs past its edge.
+that begins with a space, such as an example, keeps its indentation. Reads only parameter attributes that every version of
+click has. Never truncates: a word wider than the screen runs past its edge.
 """
 
 import inspect
@@ -16,7 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 MAX_COLUMNS = 100
 MIN_COLUMNS = 20
 TERM_COLUMNS = 26
-"""An option that is longer has its description on the lines below it."""
+"""The description of a longer option starts on the next line."""
 _GAP = 2
 
 
@@ -31,7 +31,7 @@ class Group(TyperGroup):
 
 
 def help_of(command: Any, context: Any) -> str:
-    """`--help` of a command, as wide as the terminal."""
+    """Return the `--help` text of a command, as wide as the terminal."""
     columns = max(MIN_COLUMNS, min(MAX_COLUMNS, shutil.get_terminal_size().columns))
     parameters = command.get_params(context)
     arguments = [each for each in parameters if each.param_type_name == "argument"]
@@ -52,7 +52,7 @@ def help_of(command: Any, context: Any) -> str:
 
 
 def _commands(group: Any) -> dict[str, list[tuple[str, str]]]:
-    """The commands of a group with the first paragraph of each, by the panel they are in."""
+    """Return the commands of a group, by panel, with the first paragraph of each."""
     panels: dict[str, list[tuple[str, str]]] = {}
     for name, command in group.commands.items():
         title = command.rich_help_panel
@@ -67,7 +67,7 @@ def _argument(argument: Any) -> str:
 
 
 def _option(option: Any) -> tuple[str, str]:
-    """How an option is typed, and what it does."""
+    """Return the option as it is typed, and its description."""
     short = [name for name in option.opts if not name.startswith("--")]
     long = [name for name in option.opts if name.startswith("--")]
     term = ", ".join([*short, *long]) if short else "    " + ", ".join(long)
@@ -104,7 +104,7 @@ def _prose(text: str, columns: int) -> str:
 
 
 def _paragraph(text: str, columns: int) -> str:
-    """Lines that begin with a space stand by themselves; the others are one text."""
+    """Wrap a paragraph; lines that begin with a space stay separate lines."""
     lines: list[str] = []
     for line in text.splitlines():
         if lines and not line.startswith(" ") and not lines[-1].startswith(" "):
@@ -115,7 +115,7 @@ def _paragraph(text: str, columns: int) -> str:
 
 
 def _hanging(line: str) -> str:
-    """What the further lines of an indented one begin with: two spaces more than it."""
+    """Return the indent of an indented line's continuation: two spaces more than its own."""
     own = len(line) - len(line.lstrip())
     return " " * (own + _GAP if own else 0)
 

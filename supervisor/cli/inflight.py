@@ -1,4 +1,4 @@
-"""`planaria inflight`: who has which records of a topic at hand, and which ones wait for their next attempt."""
+"""`planaria inflight`: records of a topic that are in flight, and those that wait for their next attempt."""
 
 import time
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 
 def inflight(
-    topic: Annotated[
-        str, typer.Argument(metavar="TOPIC", show_default=False, help="The topic of the records.")
-    ],
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", show_default=False, help="Topic of the records.")],
     group: Annotated[
         str | None,
         typer.Option(
@@ -46,13 +44,13 @@ def inflight(
     records, retrying = records_of(status, topic, group), of_hosted(status, group, topic)
     try:
         with attached(connect) as client:
-            client.describe_topic(topic)  # a person who misspelled it is told
+            client.describe_topic(topic)  # fails for a misspelled topic
             for name in client.list_groups() if group is None else [group]:
                 found = client.describe_group(name)
                 records += locked_records(found, topic)
                 retrying += of_share_group(client, found, topic)
     except CommandFailed as error:
-        note(f"hosted subscribers only, for members of share groups cannot be asked: {error}")
+        note(f"hosted subscribers only; the members of share groups are unavailable: {error}")
     records.sort(key=lambda record: (record["partition"], record["offset"], record["group"]))
     if as_json:
         print_json({"records": records, "retrying_count": retrying.count, "retrying": retrying.records})
@@ -70,7 +68,7 @@ def inflight(
 
 
 def records_of(found: "StatusReply", topic: str, group: str | None) -> list[dict[str, Any]]:
-    """Those that hosted handlers have at hand."""
+    """Return the records in flight in hosted handlers."""
     records: list[dict[str, Any]] = []
     for actor in found.actors:
         name = actor.address.removeprefix("subscriber/").rpartition("/")[0]
@@ -81,7 +79,7 @@ def records_of(found: "StatusReply", topic: str, group: str | None) -> list[dict
 
 
 def locked_records(found: "DescribeGroupReply", topic: str) -> list[dict[str, Any]]:
-    """Those that are locked to members of a share group."""
+    """Return the records locked to members of a share group."""
     return [
         {
             "group": found.group,

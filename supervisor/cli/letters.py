@@ -1,4 +1,4 @@
-"""Dead letters on a terminal and as JSON: which are meant, how they look, how their trials went.
+"""Dead letters on a terminal and as JSON: selection, rendering, results of trial runs.
 
 Called by `planaria dlq`; sends nothing.
 """
@@ -26,7 +26,7 @@ _TOPIC_PARTITION = re.compile(r"(?:([0-9]{1,9}):)?([0-9]{1,18})")
 
 
 def parse_position(text: str) -> tuple[int, int]:
-    """Partition and offset; partition 0 when only the offset is given. Raises BadParameter."""
+    """Parse a partition and an offset; the partition defaults to 0. Raises BadParameter."""
     found = _TOPIC_PARTITION.fullmatch(text)
     if found is None:
         raise typer.BadParameter(f"{text!r} is not like 0:17", param_hint="OFFSET")
@@ -34,7 +34,7 @@ def parse_position(text: str) -> tuple[int, int]:
 
 
 def parse_since(text: str, now_ms: int) -> int:
-    """A time, or so long ago. Raises BadParameter."""
+    """Parse a time or an age. Raises BadParameter."""
     ago_ms = duration_ms(text)
     at_ms = time_ms(text) if ago_ms is None else now_ms - ago_ms
     if at_ms is None:
@@ -136,9 +136,9 @@ def print_report(report: "RedriveReport") -> None:
     if report.already_moved:
         note(f"{report.already_moved} had been sent by a run that was killed")
     if report.held_back:
-        note(f"{report.held_back} held back: sent back too often already; --max-redrives allows more")
+        note(f"{report.held_back} held back: already sent back too often; --max-redrives allows more")
     if report.no_origin:
-        note(f"{report.no_origin} do not tell where they come from; --to names a topic for them")
+        note(f"{report.no_origin} have no known origin; --to names a topic for them")
     if report.refused:
         note(f"{report.refused} refused by the broker; they stay")
 
@@ -152,7 +152,7 @@ def print_trials(
     *,
     as_json: bool,
 ) -> bool:
-    """Whether all would pass."""
+    """Print the result of each trial, and their count."""
     from ..rehearsal import rehearse  # noqa: PLC0415
 
     rows = [

@@ -1,4 +1,4 @@
-"""`planaria status`, `kill` and `revive`: the tree of processes, and proof that it regrows."""
+"""`planaria status`, `kill` and `revive`: show and operate the process tree."""
 
 import time
 from itertools import groupby
@@ -19,9 +19,9 @@ from .tables import Listing
 SIGNALS: tuple[SignalName, ...] = get_args(SignalName)
 EXIT_UNREACHABLE = 2
 CHECK_TIMEOUT_MS = 2_500
-"""After the connection: a probe is to be answered before its own timeout, also while the supervisor is frozen."""
+"""Limit per request after connecting: a probe must answer before its own timeout, even if the supervisor is frozen."""
 TRACEBACK_LINES = 3
-"""Of each traceback, the last so many: what was raised and where. All of it is in --json."""
+"""Only the last lines of a traceback are shown, the exception and its origin; --json has all of it."""
 
 _STYLES: dict[ActorState, str] = {
     "starting": "yellow",
@@ -39,7 +39,7 @@ AddressArgument: TypeAlias = Annotated[
     typer.Argument(
         metavar="ADDRESS",
         show_default=False,
-        help='An address in "planaria status", such as partition/ORDERS/0.',
+        help='Address shown by "planaria status", such as partition/ORDERS/0.',
     ),
 ]
 
@@ -52,7 +52,7 @@ def status(
     is_check: Annotated[
         bool,
         typer.Option(
-            "--check", help="For probes: exit code 0 when all is well, 1 when not, 2 when there is no broker."
+            "--check", help="For probes: exit code 0 if all is well, 1 if not, 2 if no broker answers."
         ),
     ] = False,
     as_json: JsonOption = False,
@@ -93,7 +93,7 @@ def status(
 
 
 def _check(endpoint: str) -> None:
-    """Raises typer.Exit unless all is well; what is wrong goes to standard error, a line each."""
+    """Raise typer.Exit unless all is well; print each problem on a line of standard error."""
     try:
         with attached(endpoint, CHECK_TIMEOUT_MS) as client:
             actors = client.status().actors
@@ -126,11 +126,11 @@ def kill(
       planaria kill gateway/0 --signal SIGSTOP
 
     --json: {"address", "signal", "pid", "incarnation"} of the process
-    that got it
+    that received it
     """
     name = signal.upper() if signal.upper().startswith("SIG") else f"SIG{signal.upper()}"
     if name not in SIGNALS:
-        raise typer.BadParameter(f"{signal!r} is none of {', '.join(SIGNALS)}", param_hint="--signal")
+        raise typer.BadParameter(f"{signal!r} is not one of {', '.join(SIGNALS)}", param_hint="--signal")
     with operating(connect) as client:
         found = client.kill(address, name)
     if as_json:
@@ -150,7 +150,7 @@ def revive(address: AddressArgument, connect: ConnectOption = DEFAULT_ENDPOINT) 
 
 
 def render(found: StatusReply) -> RenderableType:
-    """The whole tree, for a terminal."""
+    """Return the whole tree, for a terminal."""
     made = Listing(
         "address", "pid", "inc", "restarts", "state", "memory", "uptime",
         numbers=["pid", "inc", "restarts", "memory", "uptime"],
@@ -182,7 +182,7 @@ def render(found: StatusReply) -> RenderableType:
 
 
 def _branches(actors: list[ActorStatus]) -> list[tuple[ActorStatus, str]]:
-    """Actors by kind, as they are started, each with the line that leads to it."""
+    """Return the actors in start order by kind, each with the tree line that leads to it."""
     ordered = [actor for _, kind in groupby(actors, _kind) for actor in sorted(kind, key=_natural)]
     return [(actor, "└ " if actor is ordered[-1] else "├ ") for actor in ordered]
 
@@ -192,7 +192,7 @@ def _kind(actor: ActorStatus) -> str:
 
 
 def _natural(actor: ActorStatus) -> list[tuple[int, int | str]]:
-    """Sorts partition 10 after partition 9."""
+    """Sort key that places partition 10 after partition 9."""
     return [(0, int(part)) if part.isdigit() else (1, part) for part in actor.address.split("/")]
 
 

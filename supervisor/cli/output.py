@@ -1,7 +1,7 @@
-"""How results look: tables (tables.py) for people, JSON for programs, sizes and times in words.
+"""Output of results: tables (tables.py) for people, JSON for programs, sizes and times as text.
 
 Results go to standard output and everything else to standard error, so that a pipe carries results alone. Called by every
-command; decides nothing about what is shown.
+command; decides nothing about the content.
 """
 
 import os
@@ -30,9 +30,9 @@ class PlainConsole(Console):
 
 
 def console() -> Console:
-    """Standard output; made anew each time, as a test or a pipe may have put another file there.
+    """Return standard output as a console; created per call, since a test or a pipe may have replaced the file.
 
-    Outside a terminal as wide as it takes: a line of a table stays one line for whatever reads it.
+    Outside a terminal the width is unlimited: a line of a table stays one line for its reader.
     """
     made = PlainConsole(highlight=False, emoji=False, markup=False)
     if not made.is_terminal and "COLUMNS" not in os.environ:
@@ -45,12 +45,12 @@ def error_console() -> Console:
 
 
 def note(text: str) -> None:
-    """One line for a person: what was done. Never wrapped, so that it stays one line in a log."""
+    """Print one line for a person about a completed action. Never wrapped, so that it stays one line in a log."""
     show(text)
 
 
 def print_json(value: Any, *, is_compact: bool = False) -> None:
-    """JSON as `value` is: a struct without its `id`, or plain values. Compact is one line, for streams."""
+    """Print `value` as JSON: a struct without its `id`, or plain values. Compact is one line, for streams."""
     plain = msgspec.to_builtins(value)
     if isinstance(value, msgspec.Struct) and isinstance(plain, dict):
         plain.pop("id", None)
@@ -70,12 +70,12 @@ def print_table(made: Listing, rows: Iterable[Sequence[str | Text]] = (), *, emp
 
 
 def show(renderable: RenderableType) -> None:
-    """To standard output, in full: what is wider than the screen is left to the terminal to wrap."""
+    """Print to standard output in full; the terminal wraps lines wider than the screen."""
     console().print(renderable, soft_wrap=True)
 
 
 def bytes_text(size: int) -> str:
-    """A size in words: `0 B`, `1.5 MiB`."""
+    """Return a size as text: `0 B`, `1.5 MiB`."""
     if size < 0:
         return UNKNOWN
     amount = float(size)
@@ -87,7 +87,7 @@ def bytes_text(size: int) -> str:
 
 
 def duration_text(milliseconds: int) -> str:
-    """A time span in words, its two largest units: `230ms`, `12s`, `3m 4s`, `2d 5h`."""
+    """Return a time span as text, in its two largest units: `230ms`, `12s`, `3m 4s`, `2d 5h`."""
     if milliseconds < 0:
         return UNKNOWN
     if milliseconds < 1000:

@@ -1,4 +1,4 @@
-"""Where `planaria group reset` moves a group: what was typed, as offsets of partitions. Changes nothing itself."""
+"""Targets of `planaria group reset`: parse the typed target into offsets of partitions. Changes nothing itself."""
 
 import re
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
@@ -30,12 +30,12 @@ class Move(Struct, kw_only=True):
     topic: str
     partition: int
     before: int | None = field(name="from")
-    """None when nothing was committed."""
+    """None when no offset was committed."""
     after: int = field(name="to")
 
 
 def parse_target(text: str, now_ms: int) -> Target:
-    """Raises BadParameter."""
+    """Parse the target of a reset. Raises BadParameter."""
     if text in {"earliest", "latest"}:
         return cast("Literal['earliest', 'latest']", text)
     if re.fullmatch(r"[0-9]+", text):
@@ -58,15 +58,15 @@ def moves_to(
     *,
     is_forced: bool = False,
 ) -> list[Move]:
-    """One move for each partition meant.
+    """Return one move per selected partition.
 
-    Raises CommandFailed when there is none, or one is offline, or an offset is outside its log and not `is_forced`.
+    Raises CommandFailed if there is none, if one is offline, or if an offset is outside its log and `is_forced` is false.
     """
     committed = {
         (entry.topic, entry.partition): entry.offset for entry in client.describe_group(group).offsets
     }
     if topic is not None:
-        client.describe_topic(topic)  # refused when there is none
+        client.describe_topic(topic)  # fails if the topic does not exist
     topics = [topic] if topic is not None else sorted({name for name, _ in committed})
     if not topics:
         raise CommandFailed(f"group {group} has no offsets yet: name a topic with --topic")

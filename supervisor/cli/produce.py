@@ -1,4 +1,4 @@
-"""`planaria produce`: lines or JSON from a file or standard input into a topic."""
+"""`planaria produce`: publish lines or JSON from a file or standard input to a topic."""
 
 import os
 import sys
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     from ...transport.client.producer import Producer
 
 MAX_UNCONFIRMED = 100_000
-"""Deliveries kept to be looked at; past that the older half is waited for."""
+"""Deliveries kept for checking; above that, the older half is awaited."""
 DELIVERY_TIMEOUT_MS = 30_000
 LAST_FLUSH_S = 5.0
-"""How long a command that is interrupted, or has failed, waits to know what became of what it published."""
+"""Time that an interrupted or failed command waits for the outcomes of its published messages."""
 LINES_A_LOOK = 1_000
-"""The progress bar moves once in so many lines."""
+"""Lines between two updates of the progress bar."""
 
 _ACKS: dict[str, Any] = {"0": 0, "1": 1, "all": "all"}
 
 
 class Produced(msgspec.Struct, kw_only=True):
-    """What has been done so far."""
+    """Counts of a run so far."""
 
     topic: str
     messages: int = 0
@@ -48,51 +48,53 @@ class Produced(msgspec.Struct, kw_only=True):
 Advance: TypeAlias = Callable[[Produced], None]
 DelayOption: TypeAlias = Annotated[
     str | None,
-    typer.Option("--delay", metavar="DURATION", help="Deliver after 500ms, 90s, 15m, 2h, 3d."),
+    typer.Option(
+        "--delay", metavar="DURATION", help="Deliver after a delay such as 500ms, 90s, 15m, 2h or 3d."
+    ),
 ]
 DeliverAtOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--deliver-at",
         metavar="TIME",
-        help="Deliver at 2026-01-31T12:00 (local time unless it names a zone).",
+        help="Deliver at a time such as 2026-01-31T12:00 (local unless it names a zone).",
     ),
 ]
 AcksOption: TypeAlias = Annotated[
     Literal["0", "1", "all"],
-    typer.Option("--acks", metavar="0|1|all", help="0: do not wait for acknowledgements."),
+    typer.Option("--acks", metavar="0|1|all", help="0 does not wait for acknowledgements."),
 ]
 
 
 def produce(
-    topic: Annotated[
-        str, typer.Argument(metavar="TOPIC", show_default=False, help="The topic to publish to.")
-    ],
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", show_default=False, help="Topic to publish to.")],
     file: Annotated[
         Path | None,
         typer.Option("--file", "-f", metavar="FILE", help="Read this file instead of standard input."),
     ] = None,
     input_format: Annotated[
         Literal["lines", "json"],
-        typer.Option("--format", metavar="lines|json", help="Whether a line is any text or one JSON value."),
+        typer.Option("--format", metavar="lines|json", help="Format of a line: any text, or one JSON value."),
     ] = "lines",
     key_field: Annotated[
         str | None,
-        typer.Option("--key-field", metavar="NAME", help="With --format json: the field that is the key."),
+        typer.Option("--key-field", metavar="NAME", help="Field that holds the key, with --format json."),
     ] = None,
     key_separator: Annotated[
         str | None,
         typer.Option(
-            "--key-separator", metavar="TEXT", help="With --format lines: the text between key and value."
+            "--key-separator", metavar="TEXT", help="Text between key and value, with --format lines."
         ),
     ] = None,
     header: Annotated[
         list[str] | None,
-        typer.Option("--header", "-H", metavar="NAME=VALUE", help="A header of every message. Repeatable."),
+        typer.Option("--header", "-H", metavar="NAME=VALUE", help="Header of every message. Repeatable."),
     ] = None,
     partition: Annotated[
         int | None,
-        typer.Option("--partition", min=0, metavar="N", help="Publish to this partition; otherwise by key."),
+        typer.Option(
+            "--partition", min=0, metavar="N", help="Target partition (default: by key, else round robin)."
+        ),
     ] = None,
     acks: AcksOption = "all",
     delay: DelayOption = None,
@@ -100,7 +102,7 @@ def produce(
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Publish one message a line, and print how many were acknowledged.
+    """Publish one message per line, and print the number of acknowledged messages.
 
     On Ctrl-C or an error, the line from which to continue is printed.
 
@@ -125,7 +127,7 @@ def produce(
         _progress(produced, size_bytes) as advance,
         client.producer(acks=_ACKS[acks], delivery_timeout_ms=DELIVERY_TIMEOUT_MS) as producer,
     ):
-        client.describe_topic(topic)  # refused when there is none, whatever the input is
+        client.describe_topic(topic)  # fails if the topic does not exist, even for empty input
         _Publishing(producer, produced, options).run(source, parser, advance)
     if as_json:
         print_json(produced)
@@ -136,16 +138,19 @@ def produce(
 
 
 class _Publishing:
-    """From lines to acknowledged messages; stops at the first one that fails."""
+    """Publish lines until one fails, and track their acknowledgements."""
 
     def __init__(self, producer: "Producer", produced: Produced, options: dict[str, Any]) -> None:
         self._producer = producer
         self._produced = produced
         self._options = options
         self._unconfirmed: deque[tuple[int, Delivery]] = deque()
-        """With the number of its line."""
+        """Each with the number of its line."""
         self._lines_taken = 0
-        """Lines up to this one hold no message or have a delivery. An interrupt within `publish` leaves its line out."""
+        """Lines up to this one hold no message or have a delivery.
+
+        An interrupt within `publish` leaves its line out.
+        """
         self._started_at = time.monotonic()
 
     def run(self, source: BinaryIO, parser: Parser, advance: Advance) -> None:
@@ -173,7 +178,7 @@ class _Publishing:
             advance(self._produced)
 
     def _outcome_of_all(self) -> str:
-        """What became of all that was published, and the line to go on from: all before it is acknowledged."""
+        """Wait for the outcome of all published messages; return it with the first line not acknowledged."""
         with suppress(TimedOut):
             self._producer.flush(LAST_FLUSH_S)
         go_on_at = self._lines_taken + 1
@@ -198,9 +203,9 @@ class _Publishing:
             self._confirm(MAX_UNCONFIRMED // 2)
 
     def _confirm(self, at_most: int) -> None:
-        """Look at the oldest deliveries until so many are left. Raises what went wrong with one."""
+        """Await the oldest deliveries until at most `at_most` remain. Raises the error of a failed one."""
         while len(self._unconfirmed) > at_most:
-            error = self._unconfirmed[0][1].exception()  # it stays, for whoever tells of the rest
+            error = self._unconfirmed[0][1].exception()  # keep it queued for `_outcome_of_all`
             if error is not None:
                 raise error
             self._unconfirmed.popleft()
@@ -220,11 +225,11 @@ def _parser(input_format: str, key_field: str | None, key_separator: str | None)
 
 
 def _time_of_delivery(delay: str | None, deliver_at: str | None, acks: str) -> dict[str, Any]:
-    """What `publish` is told of it."""
+    """Return the arguments of `publish` for a delayed message."""
     if delay is not None and deliver_at is not None:
         raise typer.BadParameter("--delay and --deliver-at are both given", param_hint="--delay")
     if (delay is not None or deliver_at is not None) and acks == "0":
-        raise typer.BadParameter("a delayed message needs an answer: 1 or all", param_hint="--acks")
+        raise typer.BadParameter("a delayed message must be acknowledged: 1 or all", param_hint="--acks")
     if delay is not None:
         wait_ms = duration_ms(delay)
         if wait_ms is None:
@@ -234,7 +239,7 @@ def _time_of_delivery(delay: str | None, deliver_at: str | None, acks: str) -> d
         at_ms = time_ms(deliver_at)
         if at_ms is None:
             raise typer.BadParameter(
-                f"{deliver_at!r} is no time like 2026-01-31T12:00", param_hint="--deliver-at"
+                f"{deliver_at!r} is not a time like 2026-01-31T12:00", param_hint="--deliver-at"
             )
         return {"deliver_at": at_ms}
     return {}
@@ -252,7 +257,7 @@ def _headers(pairs: list[str]) -> dict[str, str]:
 
 @contextmanager
 def _opened(file: Path | None) -> Iterator[tuple[BinaryIO, int | None]]:
-    """What to read, and how long it is where that is known."""
+    """Open the input; return it with its size in bytes, None if unknown."""
     if file is None or str(file) == "-":
         if sys.stdin.isatty():
             error_console().print("one message a line; Ctrl-D ends", soft_wrap=True)
@@ -264,7 +269,7 @@ def _opened(file: Path | None) -> Iterator[tuple[BinaryIO, int | None]]:
 
 @contextmanager
 def _progress(produced: Produced, size_bytes: int | None) -> Iterator[Advance]:
-    """A bar on standard error when that is a terminal and input is not typed into it."""
+    """Show a progress bar if standard error is a terminal and input is not typed into it."""
     if not sys.stderr.isatty() or (size_bytes is None and sys.stdin.isatty()):
         yield lambda _: None
         return

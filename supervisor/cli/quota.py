@@ -1,4 +1,4 @@
-"""`planaria quota`: how much each client may produce and fetch in a second."""
+"""`planaria quota`: limit the bytes and requests per second that a client may produce and fetch."""
 
 from typing import Annotated, Any
 
@@ -20,7 +20,7 @@ ClientArgument = Annotated[
     typer.Argument(
         metavar="CLIENT_ID|default",
         show_default=False,
-        help="The client's client_id, or default for each client without a quota of its own.",
+        help="Client id, or default for each client without a quota of its own.",
     ),
 ]
 
@@ -39,7 +39,7 @@ def set_quota(
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Set limits of one client. They hold at once and survive restarts; limits that are not named keep their values.
+    """Set limits of one client. They take effect at once and survive restarts; limits not given keep their values.
 
     --json: {"client_id", "quota": {"produce_bytes", "fetch_bytes", "produce_requests", "fetch_requests"}}
     """
@@ -79,7 +79,7 @@ def list_quotas(as_json: JsonOption = False, connect: ConnectOption = DEFAULT_EN
 def remove_quota(
     client_id: ClientArgument, as_json: JsonOption = False, connect: ConnectOption = DEFAULT_ENDPOINT
 ) -> None:
-    """Remove the limits of one client. Those of default apply to it then.
+    """Remove the limits of one client. The limits of default apply to it afterwards.
 
     --json: {"removed": client_id}
     """
@@ -95,7 +95,7 @@ def _parsed(field: str, text: str) -> int:
     option = f"--{field.replace('_', '-')}"
     value = -1 if text.lower() in ("unlimited", "none") else parse_value(field, text, option)
     if not isinstance(value, int) or isinstance(value, bool) or (value < 1 and value != -1):
-        raise typer.BadParameter(f"{text!r} is no number from 1 up, and not unlimited", param_hint=option)
+        raise typer.BadParameter(f"{text!r} is neither a number from 1 up nor unlimited", param_hint=option)
     return value
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Parsed: TypeAlias = tuple[bytes | None, bytes]
 """Key and value."""
 Parser: TypeAlias = Callable[[bytes], Parsed | None]
-"""Takes a line without its end; None for one that holds no message. Raises CommandFailed."""
+"""Takes a line without its end; returns None if the line holds no message. Raises CommandFailed."""
 
 JSON_HEADERS = {"content-type": "application/json"}
 
@@ -42,7 +42,10 @@ def line_parser(key_separator: str | None) -> Parser:
 
 
 def json_parser(key_field: str | None) -> Parser:
-    """The line stays as it is: numbers keep every digit. Blank lines hold no message."""
+    """Return a parser of JSON lines.
+
+    A value keeps its bytes, so numbers keep every digit. Blank lines hold no message.
+    """
 
     def parse(line: bytes) -> Parsed | None:
         value = line.strip()
@@ -69,7 +72,7 @@ def value_line(message: "Message") -> bytes:
 
 
 def json_line(message: "Message") -> bytes:
-    """Text where it is UTF-8, base64 under another name where it is not, JSON where the headers say so."""
+    """Return a message as one JSON line: UTF-8 as text, other bytes as base64, JSON where the headers declare it."""
     headers = message.headers or {}
     shown: dict[str, Any] = {
         "topic": message.topic,
@@ -98,7 +101,7 @@ FORMATS: dict[str, Callable[["Message"], bytes]] = {"value": value_line, "json":
 def _shown_value(value: bytes | None, headers: dict[str, str]) -> dict[str, Any]:
     if value is not None and headers.get("content-type") == JSON_HEADERS["content-type"]:
         try:
-            # On one line, digits as they are.
+            # On one line, with the digits unchanged.
             return {"value": msgspec.Raw(msgspec.json.format(value, indent=-1))}
         except msgspec.DecodeError:
             return _text_or_base64("value", value)

@@ -1,6 +1,6 @@
-"""`planaria recover`: what an operator does with a stopped broker about a lost catalog or a lost partition.
+"""`planaria recover`: recover a stopped broker from the loss of its catalog or of a partition.
 
-Holds the lock of the data directory meanwhile. The work is done by the module named by RECOVERY, reached by name: this
+Holds the lock of the data directory meanwhile. The module named by RECOVERY does the work and is imported by name: this
 package does not load actors.
 """
 
@@ -19,13 +19,11 @@ from .output import note
 
 def recover(
     catalog: Annotated[
-        bool, typer.Option("--catalog", help="Rebuild catalog.json from the topics' folders.")
+        bool, typer.Option("--catalog", help="Rebuild catalog.json from the topics' directories.")
     ] = False,
     partition: Annotated[
         str | None,
-        typer.Option(
-            "--partition", metavar="TOPIC/N", help="Create an empty partition in place of a lost one."
-        ),
+        typer.Option("--partition", metavar="TOPIC/N", help="Replace a lost partition with an empty one."),
     ] = None,
     from_offset: Annotated[
         int | None,
@@ -33,7 +31,7 @@ def recover(
             "--from-offset",
             min=0,
             metavar="OFFSET",
-            help="The first offset of the new partition: above every offset it ever had.",
+            help="First offset of the new partition, above every offset the lost one ever had.",
         ),
     ] = None,
     data: Annotated[
@@ -55,7 +53,7 @@ def recover(
     if catalog == (partition is not None):
         raise typer.BadParameter("give either --catalog or --partition")
     if (partition is None) != (from_offset is None):
-        raise typer.BadParameter("--partition and --from-offset go together")
+        raise typer.BadParameter("--partition and --from-offset must be given together")
     topic, _, number = (partition or "").rpartition("/")
     if partition is not None and not (topic and number.isdigit()):
         raise typer.BadParameter(f"{partition!r} is not TOPIC/N", param_hint="--partition")
@@ -66,7 +64,7 @@ def recover(
     try:
         with locked(path):
             if not wait_for_predecessors(path):
-                raise CommandFailed(f"actors still work in {data}")
+                raise CommandFailed(f"actors still run in {data}")
             if catalog:
                 lines = module.recover_catalog(data)
             else:

@@ -1,7 +1,7 @@
-"""Records that failed and wait for their next attempt, as `planaria inflight` and `planaria group describe` show them.
+"""Failed records that wait for their next attempt, as `planaria inflight` and `planaria group describe` show them.
 
 Those of hosted handlers come with `status`, those of share groups with `describe_group`. A share group's coordinator
-knows no keys: they are read from the partitions.
+does not know the keys: they are read from the partitions.
 """
 
 import time
@@ -32,7 +32,7 @@ class RetryingRecord(Struct, kw_only=True):
     offset: int
     key: str | None
     member: str | None
-    """The hosted member that has it; None in a share group."""
+    """Hosted member that holds the record; None in a share group."""
     attempts: int
     reason: str | None
     first_failed_ms: int | None
@@ -42,7 +42,7 @@ class RetryingRecord(Struct, kw_only=True):
 
 class RetryingRecords(Struct):
     count: int = 0
-    """How many there are, shown or not."""
+    """Total number, including records not shown."""
     records: list[RetryingRecord] = []
 
     def __add__(self, other: "RetryingRecords") -> "RetryingRecords":
@@ -50,7 +50,7 @@ class RetryingRecords(Struct):
 
 
 def of_hosted(found: "StatusReply", group: str | None = None, topic: str | None = None) -> RetryingRecords:
-    """Those of hosted handlers; of this group and this topic only, unless they are None."""
+    """Return the records of hosted handlers, filtered by group and topic unless they are None."""
     count = 0
     records: list[RetryingRecord] = []
     for actor in found.actors:
@@ -81,7 +81,7 @@ def of_hosted(found: "StatusReply", group: str | None = None, topic: str | None 
 def of_share_group(
     client: "Client", found: "DescribeGroupReply", topic: str | None = None
 ) -> RetryingRecords:
-    """Those of a share group, with their keys as far as they can be read now."""
+    """Return the records of a share group, with their keys if readable now."""
     count = 0
     records: list[RetryingRecord] = []
     for part in found.share.partitions if found.share is not None else ():
@@ -116,13 +116,13 @@ def _read_keys(client: "Client", tp: TopicPartition, records: Sequence[RetryingR
             consumer.seek(*tp, record.offset)
             found = consumer.poll(KEY_TIMEOUT_S, 1)
             if not found:
-                return  # out of reach now
+                return  # unreachable now
             if found[0].offset == record.offset:
                 record.key = shown_key(found[0].key)
 
 
 def print_retrying(found: RetryingRecords) -> None:
-    """Nothing where there are none."""
+    """Print the records; print nothing if there are none."""
     if not found.count:
         return
     now_ms = int(time.time() * 1000)

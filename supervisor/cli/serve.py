@@ -1,4 +1,4 @@
-"""`planaria serve`: a broker in this terminal.
+"""`planaria serve`: run a broker in this terminal.
 
 Checks the configuration, then becomes the supervisor (the same process id, terminal and signals): the process that must
 not die loads nothing of the command line.
@@ -25,7 +25,7 @@ def serve(
         typer.Option(
             "--data",
             metavar="DIRECTORY",
-            help="The data directory; ./planaria-data by default.",
+            help="Data directory; ./planaria-data by default.",
         ),
     ] = None,
     endpoint: Annotated[
@@ -36,7 +36,7 @@ def serve(
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option("--config", metavar="FILE", help="A configuration file; ./planaria.toml if it exists."),
+        typer.Option("--config", metavar="FILE", help="Configuration file; ./planaria.toml if it exists."),
     ] = None,
     log_format: Annotated[
         str | None,
@@ -44,7 +44,9 @@ def serve(
     ] = None,
     log_level: Annotated[
         str | None,
-        typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error; info by default."),
+        typer.Option(
+            "--log-level", metavar="LEVEL", help="Log level: debug, info, warning or error; info by default."
+        ),
     ] = None,
     log_file: Annotated[
         str | None,
@@ -59,7 +61,7 @@ def serve(
         typer.Option(
             "--hang-timeout-ms",
             metavar="MS",
-            help="Restart a process that is silent for this long; 5000 by default.",
+            help="Time without a heartbeat after which a process is restarted; 5000 by default.",
         ),
     ] = None,
     settings: Annotated[
@@ -104,9 +106,9 @@ def _from_settings(pairs: list[str]) -> dict[str, Any]:
 
 
 def become_supervisor(config: BrokerConfig) -> None:
-    """Does not return: this process goes on as the supervisor."""
+    """Replace this process with the supervisor. Does not return."""
     package = __package__.rpartition(".")[0]
-    # `-m` would look for modules in the working directory first; unless that is where we came from, it is nobody's wish.
+    # `-m` would search the working directory for modules first; only right if this process was loaded from there.
     isolation = [] if {"", os.getcwd()} & set(sys.path) else ["-P"]
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,6 +1,6 @@
 """KEY=VALUE settings and quantities with units, as people type them: `retention_ms=7d`, `segment_bytes=64MiB`.
 
-Called by the commands that take --set. Only spells values; whether they are allowed is the configuration's business.
+Called by the commands that take --set. Only parses values; the configuration decides which are allowed.
 """
 
 import difflib
@@ -20,7 +20,7 @@ _NO_LIMIT = frozenset({"-1", "none", "unlimited"})
 
 
 def parse_settings(pairs: Sequence[str], known: Sequence[str]) -> dict[str, Any]:
-    """`["a=1", ...]` as a dictionary; keys with a unit in their name take quantities. Raises BadParameter."""
+    """Parse `["a=1", ...]` into a dictionary; keys with a unit in their name take quantities. Raises BadParameter."""
     found: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
@@ -37,7 +37,7 @@ def parse_settings(pairs: Sequence[str], known: Sequence[str]) -> dict[str, Any]
 
 
 def parse_value(key: str, text: str, option: str = "--set") -> Any:
-    """A number where the key ends in a unit or the text is one, true or false, or the text. Raises BadParameter."""
+    """Parse a number (if the key ends in a unit, or the text is one), true or false, or a text. Raises BadParameter."""
     if key.endswith("_ms"):
         return (
             -1 if text.lower() in _NO_LIMIT else _quantity(key, text, _MILLISECONDS, "500ms, 30s, 7d", option)

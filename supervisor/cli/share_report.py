@@ -1,4 +1,4 @@
-"""What `planaria group` shows of a share group."""
+"""Report of `planaria group describe` for a share group."""
 
 from ...transport.protocol.groups import DescribeGroupReply
 from ...transport.protocol.shares import ConfigureShareGroupReply, ShareDescription

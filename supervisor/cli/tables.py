@@ -3,7 +3,7 @@
     wide enough       the rows as a table; only prose is wrapped
     too narrow        each row as a block: its first cell on a line of its own, the others below it with their names
 
-No cell is ever cut or, but for prose, broken: an address stays one word that can be copied.
+No cell is ever cut, and only prose is broken: an address stays one word that can be copied.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,16 +14,16 @@ from rich.table import Table
 from rich.text import Text
 
 PROSE_COLUMNS = 20
-"""Prose in a table is wrapped to no less than this."""
+"""Minimum width of a prose column."""
 _CONTROLS = [*range(0x20), 0x7F, *range(0x80, 0xA0)]
 VISIBLE = {code: 0x2400 + code if code < 0x20 else 0xFFFD for code in _CONTROLS if chr(code) not in "\n\t"}
-"""What stands for control characters: keys, reasons and names are other people's, and may be orders to a terminal."""
+"""Replacements for control characters: keys, reasons and names are untrusted text, and may control a terminal."""
 _GAP = 3
 _INDENT = "  "
 
 
 class Listing:
-    """Columns in `numbers` are flush right; those in `prose` hold sentences."""
+    """Table whose columns in `numbers` are right-aligned; those in `prose` hold sentences."""
 
     def __init__(self, *columns: str, numbers: Sequence[str] = (), prose: Sequence[str] = ()) -> None:
         self._columns = columns

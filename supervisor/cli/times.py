@@ -1,4 +1,4 @@
-"""Times and durations as they are typed: `2026-01-31T12:00`, `yesterday`, `1790000000000ms`, `24h`. Pure."""
+"""Times and durations as people type them: `2026-01-31T12:00`, `yesterday`, `1790000000000ms`, `24h`. Pure."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -9,15 +9,15 @@ _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 def duration_ms(text: str) -> int | None:
-    """Milliseconds of a duration such as 500ms, 90s, 15m, 2h or 3d; None when it is none."""
+    """Return the milliseconds of a duration such as 500ms, 90s, 15m, 2h or 3d; None if `text` is not one."""
     found = _DURATION.fullmatch(text)
     return None if found is None else int(found[1]) * _UNITS_MS[found[2]]
 
 
 def time_ms(text: str) -> int | None:
-    """Milliseconds since the epoch of an ISO 8601 time, local unless it says a zone; None when it is none.
+    """Return milliseconds since the epoch for an ISO 8601 time, local unless it names a zone; None if `text` is not one.
 
-    Also of milliseconds since the epoch with the suffix `ms`: at least twelve digits, so that no duration is meant.
+    Also accepts milliseconds since the epoch with the suffix `ms`, of at least twelve digits to rule out a duration.
     """
     if text.isdigit():
         return None
@@ -31,7 +31,7 @@ def time_ms(text: str) -> int | None:
 
 
 def past_ms(text: str, now_ms: int) -> int | None:
-    """As `time_ms`; also `today`, `yesterday` (their beginning, local), and a duration, which is so long ago."""
+    """Parse as `time_ms`, and also `today`, `yesterday` (their beginning, local) and a duration (that long ago)."""
     if text in {"today", "yesterday"}:
         day = datetime.fromtimestamp(now_ms / 1000).date() - timedelta(days=text == "yesterday")
         return time_ms(day.isoformat())
@@ -43,5 +43,5 @@ def past_ms(text: str, now_ms: int) -> int | None:
 
 
 def utc_text(milliseconds: int) -> str:
-    """To the second."""
+    """Format as UTC, to the second."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")

@@ -24,7 +24,7 @@ from .tables import Listing
 app = typer.Typer(cls=Group, no_args_is_help=True, help="Create, list, describe, alter and delete topics.")
 
 TopicArgument: TypeAlias = Annotated[
-    str, typer.Argument(metavar="TOPIC", show_default=False, help="The topic's name.")
+    str, typer.Argument(metavar="TOPIC", show_default=False, help="Name of the topic.")
 ]
 SettingsOption: TypeAlias = Annotated[
     list[str] | None,
@@ -32,7 +32,7 @@ SettingsOption: TypeAlias = Annotated[
         "--set",
         metavar="KEY=VALUE",
         show_default=False,
-        help="Set a key of the configuration, with a unit where it has one: retention_ms=7d, segment_bytes=64MiB."
+        help="Set a key of the configuration, with its unit if it has one: retention_ms=7d, segment_bytes=64MiB."
         f" Repeatable. Keys: {', '.join(TopicConfig.__struct_fields__)}.",
     ),
 ]
@@ -46,7 +46,7 @@ def create(
     ] = 1,
     settings: SettingsOption = None,
     if_not_exists: Annotated[
-        bool, typer.Option("--if-not-exists", help="Succeed and change nothing when the topic exists.")
+        bool, typer.Option("--if-not-exists", help="Succeed without a change if the topic exists.")
     ] = False,
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
@@ -87,7 +87,7 @@ def list_topics(
     print_table(
         Listing("topic", "partitions", numbers=["partitions"]),
         rows,
-        empty='no topics yet: "planaria topic create NAME" makes one',
+        empty='no topics yet: "planaria topic create NAME" creates one',
     )
 
 
@@ -116,14 +116,14 @@ def alter(
     partitions: Annotated[
         int | None,
         typer.Option(
-            "--partitions", "-p", min=1, metavar="N", help="The new number of partitions; it cannot shrink."
+            "--partitions", "-p", min=1, metavar="N", help="New number of partitions; it cannot shrink."
         ),
     ] = None,
     settings: SettingsOption = None,
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Change the configuration of a topic or add partitions. Keys that are not named keep their values.
+    """Change the configuration of a topic or add partitions. Keys not given keep their values.
 
     With more partitions, messages of a key may go to another partition than before.
 
@@ -150,7 +150,7 @@ def delete(
     is_confirmed: YesOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Delete a topic and all its messages. Asks first in a terminal; without one, --yes is required."""
+    """Delete a topic and all its messages. Asks for confirmation; without a terminal, --yes is required."""
     confirm(f"topic {topic} with all its messages", is_confirmed=is_confirmed)
     with attached(connect) as client:
         client.delete_topic(topic)

@@ -1,4 +1,4 @@
-"""`planaria transaction`: which transactional ids there are, and what each has open."""
+"""`planaria transaction`: list transactional ids and their open transactions."""
 
 import time
 from typing import TYPE_CHECKING

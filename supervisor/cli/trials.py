@@ -1,7 +1,7 @@
-"""`planaria demo`, `chaos` and `bench`: to see it work, to prove it, to measure it.
+"""`planaria demo`, `chaos` and `bench`: demonstrate, test and measure a broker.
 
-Only reads options; what runs is in supervisor/demo, chaos and bench, loaded when asked for. All three start a broker of
-their own and leave nothing behind.
+Only parses options; supervisor/demo, chaos and bench do the work and are imported on use. All three start a broker of
+their own and clean up after it.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ from .connection import JsonOption
 
 def demo(
     duration: Annotated[
-        float, typer.Option("--duration", min=1, metavar="SECONDS", help="How long to run.")
+        float, typer.Option("--duration", min=1, metavar="SECONDS", help="Running time.")
     ] = 20.0,
     record: Annotated[
         Path | None,
@@ -33,10 +33,11 @@ def demo(
 
 def chaos(
     duration: Annotated[
-        float, typer.Option("--duration", min=1, metavar="SECONDS", help="How long to run.")
+        float, typer.Option("--duration", min=1, metavar="SECONDS", help="Running time.")
     ] = 60.0,
     seed: Annotated[
-        int, typer.Option("--seed", metavar="N", help="The same seed repeats the same faults.")
+        int,
+        typer.Option("--seed", metavar="N", help="Seed of the random faults; the same seed repeats them."),
     ] = 7,
     partitions: Annotated[
         int, typer.Option("--partitions", min=1, metavar="N", help="Partitions of the topic under load.")
@@ -55,7 +56,7 @@ def chaos(
         typer.Option("--faults", min=1, metavar="N", help="End after N faults instead of --duration."),
     ] = None,
     exactly_once: Annotated[
-        bool, typer.Option("--exactly-once", help="Run two stages of transactions, and kill clients too.")
+        bool, typer.Option("--exactly-once", help="Run two transactional stages, and kill clients too.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -97,7 +98,9 @@ def bench(
         list[str] | None,
         typer.Option("--rows", metavar="NAME", help="Measure only this row. Repeatable."),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Do a sixth of the work.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Run a sixth of the workload (not comparable).")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure the broker's speed on this machine, next to the limits of the machine.

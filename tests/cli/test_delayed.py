@@ -45,7 +45,7 @@ def test_lines_are_published_for_later(broker: ServedBroker, option: tuple[str, 
     ("arguments", "wrong"),
     [
         (("--delay", "soon"), "'soon' is not like 90s or 15m"),
-        (("--deliver-at", "soon"), "'soon' is no time like 2026-01-31T12:00"),
+        (("--deliver-at", "soon"), "'soon' is not a time like 2026-01-31T12:00"),
         (("--delay", "1s", "--deliver-at", "2026-01-31T12:00"), "both given"),
         (("--delay", "1s", "--acks", "0"), "needs an answer"),
     ],
