@@ -1,1 +1,1 @@
-"""Who keeps the actors alive: the tree, the embedded Broker, configuration, the command line."""
+"""Supervision of the actors: the tree, the embedded Broker, configuration, the command line."""

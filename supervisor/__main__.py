@@ -1,9 +1,9 @@
-"""`python -m planaria.supervisor --config-json JSON [--status-fd N] [--lifeline-fd N]`: one broker, until it is stopped.
+"""`python -m planaria.supervisor --config-json JSON [--status-fd N] [--lifeline-fd N]`: run a broker until stopped.
 
-Started by `planaria serve` and by the embedded Broker. Says how the start went in one line of JSON on the status
-descriptor, {"ready": true, "endpoint", "control", "instance_id", "pid", "data"} or {"error": "..."}; without one a person
-reads one line on standard output, or the error on standard error. Exit code 0 after an orderly stop, 1 when it could not
-start or left processes behind that cannot be killed, 2 for wrong arguments.
+Started by `planaria serve` and by the embedded Broker. Reports the result of the start in one line of JSON on the status
+descriptor, {"ready": true, "endpoint", "control", "instance_id", "pid", "data"} or {"error": "..."}; without one, a line
+for a person on standard output, or the error on standard error. Exit code 0 after an orderly stop, 1 if it could not
+start or left unkillable processes behind, 2 for wrong arguments.
 """
 
 import contextlib
@@ -44,9 +44,9 @@ from .run_directory import (
 from .standard_streams import open_missing_standard_streams
 
 PORT_TIMEOUT_S = 1.0
-"""How long the port may still be held, say by the gateway of a supervisor that was killed just now."""
+"""Time to wait for a port that is still bound, for example by the gateway of a supervisor that was just killed."""
 MAX_LOG_BYTES = 16 * 1024 * 1024
-"""A log file larger than this is put aside at the start (`.1`)."""
+"""A log file larger than this is renamed to `.1` at the start."""
 JITTER = (0.8, 1.2)
 
 
@@ -61,7 +61,7 @@ class Arguments(msgspec.Struct):
 
 
 class StatusLine:
-    """Says once how the start went."""
+    """Reports the result of the start, once."""
 
     def __init__(self, descriptor: int | None) -> None:
         self._descriptor = descriptor
@@ -70,7 +70,7 @@ class StatusLine:
     def write(self, **fields: Any) -> None:
         self.has_failed = "error" in fields
         if self._descriptor is not None:
-            # Nobody reads any more: whoever started us is gone, and the lifeline says so as well.
+            # The reader, our starter, is gone; the lifeline reports that as well.
             with contextlib.suppress(BrokenPipeError):
                 os.write(self._descriptor, json.dumps(fields).encode() + b"\n")
             os.close(self._descriptor)
@@ -78,12 +78,12 @@ class StatusLine:
         elif self.has_failed:
             print(f"planaria: {fields['error']}", file=sys.stderr)
         else:
-            # A person at a terminal; the logs go elsewhere, to standard error.
+            # For a person at a terminal; the logs go to standard error.
             print(greeting(**fields), flush=True)
 
 
 def greeting(*, endpoint: str, data: str, pid: int, **_: Any) -> str:
-    # An address that stands for all is one to listen at, not one to connect to.
+    # A wildcard address can be listened at, but not connected to.
     reachable = endpoint.replace("//*:", "//127.0.0.1:").replace("//0.0.0.0:", "//127.0.0.1:")
     connect = "" if reachable == DEFAULT_ENDPOINT else f" --connect {reachable}"
     return (
@@ -116,7 +116,7 @@ def main(argv: list[str]) -> int:
 
 
 def is_cancelled(lifeline: int | None) -> bool:
-    """Whether a start that waits has been called off: by a signal, which is held back, or by its program's end."""
+    """Return True if a waiting start is cancelled: by a signal, which is blocked, or by its program's end."""
     if signal.sigpending() & {signal.SIGTERM, signal.SIGINT}:
         return True
     if lifeline is None:
@@ -128,7 +128,7 @@ def is_cancelled(lifeline: int | None) -> bool:
 
 
 def parse(argv: list[str]) -> Arguments:
-    """Raises ValueError for wrong arguments, ConfigError for a wrong configuration."""
+    """Parse the arguments. Raises ValueError for wrong arguments, ConfigError for a wrong configuration."""
     names = {"--config-json", "--status-fd", "--lifeline-fd"}
     for name in argv[::2]:
         if name not in names:
@@ -147,13 +147,16 @@ def _descriptor_of(argv: list[str], name: str) -> int | None:
     if name not in argv:
         return None
     descriptor = int(argv[argv.index(name) + 1])
-    # Not for the children: a pipe ends when its last holder does.
+    # Not inherited by children: a pipe ends only when its last holder closes it.
     os.set_inheritable(descriptor, False)
     return descriptor
 
 
 def serve(arguments: Arguments, data: DataDirectory, status: StatusLine) -> str:
-    """Run the broker of a locked data directory until it has stopped. Why that was no orderly end; empty if it was."""
+    """Run the broker of a locked data directory until it has stopped.
+
+    Returns the reason of a disorderly end, else "".
+    """
     config = arguments.config
     send_logs_to(config.log_file, data.path)
     logs.set_up(config.log_level, config.log_format, "supervisor", data.starts)
@@ -174,7 +177,7 @@ def serve(arguments: Arguments, data: DataDirectory, status: StatusLine) -> str:
 def run_tree(
     arguments: Arguments, data: DataDirectory, status: StatusLine, run_directory: str, instance_id: str
 ) -> str:
-    """Start the processes and keep them until a stop. Why that was no orderly end; empty if it was."""
+    """Start the processes and keep them running until a stop. Returns the reason of a disorderly end, else ""."""
     config = arguments.config
     control = control_endpoint(run_directory)
 
@@ -251,7 +254,7 @@ def build_machine(
 
 
 def send_logs_to(log_file: str, data_directory: Path) -> None:
-    """Standard error itself moves to the file: whatever any process of the tree prints there is in it."""
+    """Redirect standard error itself to the file, so that it also contains all output of the tree's processes."""
     if not log_file:
         return
     path = data_directory / log_file
@@ -267,7 +270,7 @@ def send_logs_to(log_file: str, data_directory: Path) -> None:
 
 
 def check_port(endpoint: str) -> None:
-    """Fail now, in one line, and not after the gateway's third attempt. Raises CannotStart."""
+    """Fail now, in one line, rather than after the gateway's third attempt. Raises CannotStart."""
     host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
     if port == "*":
         return
@@ -275,7 +278,7 @@ def check_port(endpoint: str) -> None:
     while (error := _bind_error(host.strip("[]"), int(port))) is not None:
         if time.monotonic() > deadline:
             raise CannotStart(f"cannot listen on {endpoint}: {error}")
-        # Nothing says when a port becomes free, so ask again.
+        # No event reports that a port becomes free, so poll.
         time.sleep(0.02)
 
 
@@ -293,7 +296,7 @@ def _bind_error(host: str, port: int) -> str | None:
 
 
 def leave(code: int) -> NoReturn:
-    """End without the interpreter's own farewell, in which multiprocessing waits for children that cannot die."""
+    """Exit without the interpreter's cleanup, in which multiprocessing waits for children that cannot die."""
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,8 +1,8 @@
-"""Questions to a supervisor over its own control endpoint. Called by the embedded Broker and by operators' commands.
+"""Requests to a supervisor over its control endpoint. Called by the embedded Broker and by operators' commands.
 
-The supervisor answers whatever the gateway does, so this is the operators' way in on the broker's machine. The socket
-lies in the run directory, which only its owner may enter: whoever can connect has the owner's rights, and only here may
-code (a handler) be installed.
+The supervisor answers independently of the gateway, so operators on the broker's machine use this path. The socket
+lies in the run directory, which only its owner may enter: a peer that can connect has the owner's rights, and only this
+path may install code (a handler).
 """
 
 import itertools
@@ -30,13 +30,13 @@ from ..transport.protocol.operations import (
 
 TIMEOUT_MS = 10_000
 LOOK_MS = 50
-"""How often a silent supervisor is looked after."""
+"""Interval of liveness checks of a silent supervisor."""
 
 AnyReply = TypeVar("AnyReply", bound=Reply)
 
 
 class Undelivered(ProtocolError):
-    """The request was not sent: no supervisor has completed the handshake. It may be made again, whatever it is."""
+    """The request was not sent: no supervisor has completed the handshake. Any request may then be repeated."""
 
 
 class AdminLink:
@@ -63,14 +63,14 @@ class AdminLink:
         sockets.end_context(self._context)
 
     def start_child(self, spec: ChildSpec, *, must_fit: bool = False) -> None:
-        """Have a child started and kept. Raises ProtocolError; LIMIT_REACHED only with `must_fit`."""
+        """Start a child and keep it running. Raises ProtocolError; LIMIT_REACHED only with `must_fit`."""
         self._answer(self._send(StartChild(spec=spec, must_fit=must_fit)), Done, self._timeout_ms)
 
     def stop_children(self, specs: Iterable[ChildSpec]) -> None:
-        """Have children stopped, all at once, and forgotten; returns when they are gone. Raises ProtocolError."""
+        """Stop children concurrently and remove them; returns when they are gone. Raises ProtocolError."""
         asked = [(self._send(StopChild(address=spec.address)), spec.shutdown_ms) for spec in specs]
         waiting = {number for number, _ in asked}
-        # Each may take as long as its spec allows, and they take it side by side.
+        # Children stop concurrently, each within the limit of its spec.
         timeout_ms = self._timeout_ms + max((shutdown_ms for _, shutdown_ms in asked), default=0)
         while waiting:
             waiting.discard(self._receive(Done, timeout_ms).id)
@@ -79,12 +79,12 @@ class AdminLink:
         return self._answer(self._send(Status()), StatusReply, self._timeout_ms)
 
     def kill(self, address: str, signal: str = "SIGKILL") -> KillReply:
-        """Have an actor sent a signal. Raises ProtocolError."""
+        """Send a signal to an actor. Raises ProtocolError."""
         request = Kill(address=address, signal=cast(SignalName, signal))
         return self._answer(self._send(request), KillReply, self._timeout_ms)
 
     def revive(self, address: str) -> ReviveReply:
-        """Have an actor started that is quarantined or waits for its restart. Raises ProtocolError."""
+        """Start an actor that is quarantined or waits for its restart. Raises ProtocolError."""
         return self._answer(self._send(Revive(address=address)), ReviveReply, self._timeout_ms)
 
     def _send(self, request: Request) -> int:

@@ -1,8 +1,8 @@
-"""Which children of a tree may have a process, as many as the capacity says. Pure. Called by machine.py.
+"""Admission of a tree's children: only as many processes as the capacity allows. Pure. Called by machine.py.
 
 fixed child                      always
-dynamic child, and there is room its process is launched; it keeps its place until it is stopped or quarantined
-otherwise                        quarantined with the limit as its reason, until a place is free or it is revived
+dynamic child, and there is room its process is launched; it keeps its slot until it is stopped or quarantined
+otherwise                        quarantined with the limit as its reason, until a slot is free or it is revived
 start_child(must_fit)            refused with LIMIT_REACHED above the share of the capacity that is for new children
 """
 
@@ -21,10 +21,10 @@ class Admission:
         self._tree = tree
         self._capacity = capacity
         self._left_out: dict[str, Child] = {}
-        """Quarantined for want of room."""
+        """Children quarantined for lack of capacity."""
 
     def admit(self, children: Iterable[Child]) -> tuple[list[Child], list[Child]]:
-        """Those of the children that may be launched now, and those for which there is no room."""
+        """Split the children into those that may be launched now, and those that exceed the capacity."""
         admitted: list[Child] = []
         refused: list[Child] = []
         room = self._room()
@@ -39,7 +39,7 @@ class Admission:
         return admitted, refused
 
     def readmit(self) -> list[Child]:
-        """Children that were left out and for which there is room by now; they are to be launched next."""
+        """Return the quarantined children that fit by now; the caller launches them next."""
         if not self._left_out:
             return []
         room = self._room()
@@ -52,7 +52,7 @@ class Admission:
         return found
 
     def check_new(self) -> None:
-        """Raises ProtocolError when the share for new children is used up."""
+        """Raise ProtocolError if the share for new children is used up."""
         if self._taken() >= self._capacity.new_actors:
             raise ProtocolError(
                 ErrorCode.LIMIT_REACHED,

@@ -1,15 +1,15 @@
-"""The broker's tree: who is started, in which order, from which dotted path. The one place that names the actors.
+"""The broker's tree: its actors, their start order and dotted paths. The only file that names the actors.
 
     broker, one_for_one
-      controller       has its state on disk and announces the partitions and coordinators again by start_child
-      partitions       dynamic, side by side
+      controller       has its state on disk and re-announces the partitions and coordinators by start_child
+      partitions       dynamic, concurrent
       gateway/0        when the controller is ready; partitions become available one by one behind it
       coordinators     dynamic
       transactions     dynamic
       schedulers       dynamic
       subscribers      dynamic
 
-A crash of one restarts that one only. Stopped from the last to the first: the door closes before what is behind it.
+A crash restarts only the crashed actor. Stops run in reverse: the gateway closes before the actors behind it.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ from .child_spec import DynamicSpec, SupervisorSpec
 GATEWAY = "gateway/0"
 _PACKAGE = __package__.rpartition(".")[0]
 RECOVERY = f"{_PACKAGE}.actors.controller.recovery"
-"""The module that mends a stopped broker's data directory."""
+"""Module that repairs a stopped broker's data directory."""
 
 
 def broker_tree(endpoint: str, controller_arguments: dict[str, Any]) -> SupervisorSpec:
@@ -50,7 +50,10 @@ def broker_tree(endpoint: str, controller_arguments: dict[str, Any]) -> Supervis
 
 
 def preloaded_modules() -> list[str]:
-    """What the fork server loads, so that a child has only its own work to do. Names alone: never imported here."""
+    """Return the modules that the fork server loads, so that a child starts quickly.
+
+    Names only: never imported here.
+    """
     actors = ("controller", "partition", "gateway", "coordinator", "transactions", "scheduler", "subscriber")
     return [
         "google_crc32c",

@@ -1,6 +1,6 @@
 """The child's side of a launch: prepares the process, resolves the actor's dotted path, runs it, reports its failure.
 
-Runs in the new process and nowhere else. It must not import an actor by itself: which one it becomes is in the order.
+Runs only in the new process. It must not import any actor of its own accord: the parameters name the one to run.
 """
 
 import faulthandler
@@ -26,11 +26,11 @@ from ..transport.protocol.errors import OperatorNeeded
 from . import data_directory, logs
 
 EXIT_REPORT_LINGER_MS = 500
-"""How long a failing child waits for the supervisor to take its last word."""
+"""Time that a failing child waits for the supervisor to receive its exit report."""
 
 
 class ChildParameters(msgspec.Struct, kw_only=True):
-    """All that travels to a new process."""
+    """All parameters sent to a new process."""
 
     start: str
     """`package.module:function`, called with the context."""
@@ -40,18 +40,18 @@ class ChildParameters(msgspec.Struct, kw_only=True):
 
 
 def run_child(order: ChildParameters) -> None:
-    """Target of the new process."""
+    """Entry point of the new process."""
     context = order.context
     _prepare(order)
     parent = multiprocessing.parent_process()
     assert parent is not None
     context.parent_sentinel = parent.sentinel
-    # Held until the process ends, whichever way.
+    # Held until the process ends, in whatever way.
     presence = Presence(context.data_directory)
     try:
         resolve(order.start)(context)
     except OperatorNeeded as error:
-        # Its message says what to do; where foreign code has failed, the traceback says where.
+        # The message names the remedy; if foreign code failed, the traceback shows where.
         _fail(context, error, traceback.format_exc() if error.__cause__ is not None else "")
     except Exception as error:  # noqa: BLE001 - the outermost frame: the failure is reported and the process ends
         _fail(context, error, traceback.format_exc())
@@ -60,14 +60,14 @@ def run_child(order: ChildParameters) -> None:
 
 
 class Presence:
-    """Says that an actor works in the data directory. What a handler forks off is no actor."""
+    """Marks the data directory as in use by an actor. A process forked by a handler is not an actor."""
 
     def __init__(self, directory: str) -> None:
         self._descriptor: int | None = data_directory.hold_presence(directory)
         tell_of_fork(self)
 
     def on_fork(self) -> None:
-        """As any program, it is to end by Ctrl-C."""
+        """Restore the default handling of Ctrl-C, as in any program."""
         signal.signal(signal.SIGINT, signal.default_int_handler)
         self.end()
 
@@ -78,24 +78,25 @@ class Presence:
 
 
 def resolve(path: str) -> Callable[[ActorContext], Any]:
-    """The function a dotted path names."""
+    """Import the function that a dotted path names."""
     module, _, name = path.partition(":")
     function: Callable[[ActorContext], Any] = getattr(importlib.import_module(module), name)
     return function
 
 
 def _prepare(order: ChildParameters) -> None:
-    # The supervisor decides about stopping, not the terminal. A function, as what a handler starts would inherit SIG_IGN.
+    # The supervisor decides about stopping, not the terminal. A function, since a handler's children would inherit
+    # SIG_IGN.
     signal.signal(signal.SIGINT, lambda *_: None)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     raise_file_limit()
     logs.set_up(order.log_level, order.log_format, order.context.address, order.context.incarnation)
-    # On SIGABRT, which is how the supervisor ends a hang, every thread's stack goes to the log.
+    # On SIGABRT, which the supervisor sends to a hung process, every thread's stack goes to the log.
     faulthandler.enable(file=sys.stderr, all_threads=True)
 
 
 def raise_file_limit() -> None:
-    """Out of descriptors, a ROUTER spins without an error; so take all that the system allows."""
+    """Raise the descriptor limit to the system's maximum: a ROUTER without descriptors spins without an error."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -119,13 +120,13 @@ def _fail(context: ActorContext, error: Exception, trace: str) -> None:
         ),
     )
     sys.stderr.flush()
-    # Not sys.exit: threads and sockets that the actor has left behind must not keep the process.
+    # Not sys.exit: threads and sockets left by the actor must not keep the process alive.
     os._exit(1)
 
 
 def _send_exit_report(context: ActorContext, word: ActorFailed) -> None:
     zmq_context = sockets.new_context()
-    # A name of its own: the actor's link may still hold the actor's.
+    # A fresh name: the actor's own link may still hold the actor's.
     link = sockets.unnamed_link(zmq_context, context.control_endpoint, EXIT_REPORT_LINGER_MS)
     link.send(encode_header(word))
     link.close()

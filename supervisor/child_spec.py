@@ -1,7 +1,7 @@
-"""How a tree of supervisors is described: strategies, order, and where children that are added later belong.
+"""Description of a supervision tree: strategies, order, and the groups that later children belong to.
 
-A worker is a ChildSpec (it travels on the wire, see transport/protocol/control.py); what only the supervisor itself knows
-stands here. Built by broker_tree.py, read by tree.py. Pure.
+A worker is a ChildSpec (it travels on the wire, see transport/protocol/control.py); the specs known only to the
+supervisor are defined here. Built by broker_tree.py, read by tree.py. Pure.
 """
 
 from typing import Literal, TypeAlias
@@ -14,10 +14,10 @@ Strategy = Literal["one_for_one", "rest_for_one", "one_for_all"]
 
 
 class SupervisorSpec(Struct, frozen=True, kw_only=True):
-    """An inner node of the tree.
+    """Inner node of the tree.
 
-    Children are started in order, each when those before it are ready, and stopped in reverse. `strategy` says who
-    else is restarted when a child that is a worker dies and is to be restarted: nobody, those after it, everybody.
+    Children are started in order, each when the earlier ones are ready, and stopped in reverse. `strategy` selects the
+    siblings restarted with a worker that dies and is to be restarted: none, the later ones, or all.
     """
 
     name: str
@@ -26,24 +26,24 @@ class SupervisorSpec(Struct, frozen=True, kw_only=True):
 
 
 class DynamicSpec(Struct, frozen=True, kw_only=True):
-    """An inner node whose children come and go by start_child and stop_child, equal among each other.
+    """Inner node whose equal children are added by start_child and removed by stop_child.
 
-    Always one_for_one; children start and stop side by side, which OTP calls simple_one_for_one. What comes after in the
-    order of start does not wait for them.
+    Always one_for_one; children start and stop concurrently, as in OTP's simple_one_for_one. Later nodes in the start
+    order do not wait for them.
     """
 
     name: str
     prefix: str
-    """Children whose address begins so belong here."""
+    """Prefix of the addresses of its children."""
     max_starting: int = 8
-    """How many may be on their way up at once, so that the first ones are ready early."""
+    """Maximum of children starting at once, so that the first ones are ready early."""
 
 
 NodeSpec: TypeAlias = ChildSpec | SupervisorSpec | DynamicSpec
 
 
 def with_endpoint(spec: ChildSpec, endpoint: str | None) -> ChildSpec:
-    """The spec of the next incarnation: who was told to bind `tcp://host:*` keeps the port it was given first."""
+    """Return the spec of the next incarnation: a child with endpoint `tcp://host:*` keeps the port it was first given."""
     if endpoint is None or not str(spec.arguments.get("endpoint", "")).endswith(":*"):
         return spec
     return ChildSpec(

@@ -1,17 +1,17 @@
-"""One child as the supervisor sees it: its process, its state, its goal. Owned by tree.py, driven by machine.py. Pure.
+"""State of one child in the supervisor: its process, its state, its goal. Owned by tree.py, driven by machine.py. Pure.
 
     waiting ──launch──▶ starting ──heartbeat──▶ recovering ──ready──▶ ready
        ▲                    └───────────────ready──────────────────────┘│
-       │  starting, recovering, ready ── asked to stop, hung ──▶ stopping
+       │  starting, recovering, ready ── stop requested, hung ──▶ stopping
        │
        │  confirmed death, by goal:
        ├── up ────────▶ backing_off ──timer──▶ waiting          (over the intensity: quarantined, then the same)
        ├── cycle ─────▶ waiting, until its turn in the order comes again
        └── down ──────▶ stopped
-    A child that needs no restart (temporary; transient after exit 0) ends in stopped as well. One that said that it
-    falls asleep, and then exited with 0, is asleep until it is woken: then it waits for a launch, which is no restart.
+    A child that needs no restart (temporary; transient after exit 0) ends in stopped as well. A child that announced
+    that it falls asleep, and then exited with 0, is asleep until it is woken: then it waits for a launch, not a restart.
 
-Only a confirmed death leads out of starting, recovering, ready and stopping: so there are never two of one child.
+Only a confirmed death leaves starting, recovering, ready and stopping, so two processes of one child never coexist.
 """
 
 from dataclasses import dataclass, field
@@ -39,7 +39,7 @@ class State(Enum):
 class Goal(Enum):
     UP = "up"
     CYCLE = "cycle"
-    """Down first, then up in its turn: a sibling's death asks for it."""
+    """First down, then up in its turn: required by a sibling's death."""
     DOWN = "down"
 
 
@@ -60,15 +60,15 @@ _SHOWN: dict[State, ActorState] = {
 @dataclass(slots=True, eq=False)
 class Child:
     spec: ChildSpec
-    """What the next incarnation is started with."""
+    """Spec of the next incarnation."""
     announced: ChildSpec
-    """The spec as it was asked for, to know a repeated request by."""
+    """The spec as requested, to recognise a repeated request."""
     history: RestartHistory
     is_dynamic: bool
     state: State = State.WAITING
     goal: Goal = Goal.UP
     has_turn: bool = False
-    """Its place in the start order has been reached; from then on it is restarted without regard to the order."""
+    """The start order has reached it; from then on it is restarted regardless of the order."""
     incarnation: int = 0
     restarts: int = 0
     pid: int | None = None
@@ -77,35 +77,35 @@ class Child:
     progress_at: int = 0
     turns: int = -1
     is_listening: bool = False
-    """It has spoken, so its control socket is connected and messages reach it."""
+    """It has sent a message, so its control socket is connected and messages reach it."""
     endpoint: str | None = None
     reason: str | None = None
     traceback: str | None = None
     alarms: tuple[str, ...] = ()
-    """As it told with its last heartbeat."""
+    """Alarms of its last heartbeat."""
     in_flight: tuple[InFlight, ...] = ()
     retrying: RetryReport = NO_RETRIES
     kill_reason: str | None = None
-    """Why we are killing it; it will be part of the reason of its death."""
+    """Reason for our SIGKILL or SIGABRT; becomes part of the reason of its death."""
     exit_report: str | None = None
-    """The reason it gave itself before it died."""
+    """Reason that it reported before it died."""
     needs_operator: bool = False
-    """It said that another start would fail in the same way."""
+    """It reported that another start would fail in the same way."""
     is_falling_asleep: bool = False
-    """It said so; its exit is near."""
+    """It announced its sleep; its exit follows."""
     is_wanted: bool = False
-    """It was called while it fell asleep."""
+    """A wake-up arrived while it fell asleep."""
     has_slept: bool = False
-    """Its last incarnation has fallen asleep, or it was added asleep."""
+    """Its last incarnation fell asleep, or it was added asleep."""
     wake_after_ms: int | None = None
-    """As it said when it fell asleep: how long it may sleep though nobody calls."""
+    """Maximum time asleep without a wake-up, announced when it fell asleep."""
     is_death_ordered: bool = False
-    """An operator has sent it a signal; its death will not count."""
+    """An operator sent it a signal; its death does not count."""
     is_stuck: bool = False
-    """SIGKILL did not end it in time: it is inside the kernel, and nobody can do anything about it."""
+    """SIGKILL did not end it in time: it is blocked inside the kernel, beyond anyone's reach."""
     stop_waiters: list[Sender] = field(default_factory=list)
     successor: ChildSpec | None = None
-    """Asked for while it was being stopped for good: what comes after it."""
+    """Spec requested while it was being stopped for good; starts after its death."""
 
     @property
     def address(self) -> str:
@@ -121,11 +121,11 @@ class Child:
 
     @property
     def is_awaited(self) -> bool:
-        """Whether a stop waits for it."""
+        """True if a stop waits for it."""
         return self.has_process and not self.is_stuck
 
     def is_settled(self, strategy: Strategy) -> bool:
-        """Whether those after it may start. Siblings that depend on each other do not pass a quarantined one."""
+        """Return True if later children may start. Siblings that depend on each other do not pass a quarantined one."""
         if self.state is State.QUARANTINED:
             return strategy == "one_for_one"
         return self.state in (State.READY, State.STOPPED, State.ASLEEP) or self.goal is Goal.DOWN
@@ -141,7 +141,7 @@ class Child:
         self.pid = self.ready_since = self.endpoint = self.kill_reason = self.exit_report = None
 
     def heard(self, heartbeat: Heartbeat, now: int) -> bool:
-        """Note the heartbeat; whether the state has changed. A counter that stands still is no progress."""
+        """Record the heartbeat; return True if the state changed. An unchanged counter is no progress."""
         if heartbeat.turns != self.turns:
             self.turns = heartbeat.turns
             self.progress_at = now
@@ -154,7 +154,7 @@ class Child:
         return False
 
     def rest(self) -> None:
-        """Its process has ended to sleep. It waits for a launch if it was called meanwhile."""
+        """Record that its process ended to sleep. It waits for a launch if a wake-up arrived meanwhile."""
         self.state = State.WAITING if self.is_wanted else State.ASLEEP
         self.has_slept = True
 
@@ -165,7 +165,7 @@ class Child:
             self.is_wanted = True
 
     def silence_limit_ms(self, hang_timeout_ms: int) -> int | None:
-        """How long it may go without progress; None while that is no fault."""
+        """Return the maximum time without progress; None while silence is no fault."""
         if self.state is State.READY:
             return hang_timeout_ms
         if self.state in (State.STARTING, State.RECOVERING):
@@ -173,7 +173,7 @@ class Child:
         return None
 
     def gone(self, reason: str, now: int) -> int:
-        """The process is confirmed dead; returns how long it had been ready, in milliseconds."""
+        """Record the confirmed death; return the milliseconds for which it had been ready."""
         ready_for_ms = 0 if self.ready_since is None else now - self.ready_since
         self.reason = reason
         self.pid = self.ready_since = self.endpoint = None

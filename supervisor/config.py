@@ -1,7 +1,7 @@
-"""The broker's configuration: defaults, then planaria.toml, then PLANARIA_* variables, then flags; the later wins.
+"""Configuration of the broker: defaults, then planaria.toml, then PLANARIA_* variables, then flags; later sources win.
 
 An unknown key is an error that suggests the nearest known one; a value of the wrong type is one line that names the key
-and where it came from. Read by the command line and the embedded Broker; __main__.py gets the result as JSON.
+and its source. Read by the command line and the embedded Broker; __main__.py receives the result as JSON.
 """
 
 import difflib
@@ -32,41 +32,41 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     data: Annotated[str, Meta(min_length=1)] = DEFAULT_DATA
     """The data directory."""
     endpoint: Annotated[str, Meta(pattern=patterns.ENDPOINT)] = DEFAULT_ENDPOINT
-    """The public door; `tcp://127.0.0.1:*` takes a free port and keeps it as long as the supervisor lives."""
+    """Public endpoint; `tcp://127.0.0.1:*` takes a free port and keeps it for the life of the supervisor."""
     heartbeat_interval_ms: PositiveMilliseconds = 500
     hang_timeout_ms: PositiveMilliseconds = 5_000
-    """A ready actor that makes no progress for so long is aborted and restarted."""
+    """A ready actor without progress for this time is aborted and restarted."""
     abort_grace_ms: PositiveMilliseconds = 300
-    """How long it then has to write its stack to the log before it is killed."""
+    """Time for an aborted actor to write its stack to the log before it is killed."""
     restart_intensity: Annotated[int, Meta(ge=0)] = 5
     """Restarts of one actor in restart_period_ms; one more and it is quarantined."""
     restart_period_ms: PositiveMilliseconds = 30_000
     backoff_reset_ms: PositiveMilliseconds = 1_000
-    """An actor that was ready for so long is restarted without delay again."""
+    """Ready time after which an actor's restarts begin without delay again."""
     quarantine_retry_ms: Annotated[int, Meta(ge=0)] = 300_000
-    """A quarantined actor is tried again after so long; 0: only when an operator revives it."""
+    """Time after which a quarantined actor is tried again; 0: only when an operator revives it."""
     max_actors: Annotated[int, Meta(ge=0)] = 0
-    """Actors that the broker runs at most; 0: as many as the limits of the system allow."""
+    """Maximum number of actors; 0: as many as the limits of the system allow."""
     coordinator_idle_ms: Annotated[int, Meta(ge=0)] = 600_000
-    """A group's coordinator without members and work sleeps after so long, until somebody asks for it; 0: never."""
+    """Time after which a group's coordinator without members and work sleeps, until the next request; 0: never."""
     offsets_retention_ms: Annotated[int, Meta(ge=-1, le=2**53)] = -1
-    """Offsets of a group without members are deleted when nobody has used them for so long; -1: never."""
+    """Time without use after which the offsets of a group without members are deleted; -1: never."""
     partition_idle_ms: Annotated[int, Meta(ge=0)] = 0
-    """A partition without traffic sleeps after so long, until somebody asks for it; 0: never."""
+    """Time without traffic after which a partition sleeps, until the next request; 0: never."""
     offsets_partitions: Annotated[int, Meta(ge=1, le=1_000)] = 4
-    """Partitions of the internal topic that holds the groups' offsets; counts when it is created."""
+    """Partitions of the internal topic that holds the groups' offsets; read when it is created."""
     delayed_partitions: Annotated[int, Meta(ge=1, le=1_000)] = 2
-    """Partitions of the internal topic that holds delayed messages, each with a scheduler; counts when it is created."""
+    """Partitions of the internal topic that holds delayed messages, each with a scheduler; read when it is created."""
     disk_reserve_bytes: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 128 * 1024 * 1024
-    """Producers are refused while less than this is free on the disk; 0: only when nothing is."""
+    """Producers are refused while less than this is free on the disk; 0: only when the disk is full."""
     transaction_coordinators: Annotated[int, Meta(ge=1, le=250)] = 2
-    """Coordinators of transactions, each with a partition of the internal topic; counts when it is created."""
+    """Transaction coordinators, each with a partition of the internal topic; read when it is created."""
     topic_defaults: TopicConfig = TopicConfig()
-    """What a topic gets that is created without a word on it."""
+    """Defaults for new topics."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
     log_file: str = ""
-    """Where the logs of the whole tree go, relative to the data directory; standard error when empty."""
+    """Log file of the whole tree, relative to the data directory; standard error if empty."""
 
 
 def load(
@@ -75,7 +75,7 @@ def load(
     environment: Mapping[str, str] | None = None,
     file: Path | None = None,
 ) -> BrokerConfig:
-    """All sources together. `overrides` are flags, of which None means not given. Raises ConfigError."""
+    """Merge all sources. `overrides` are flags, of which None means not given. Raises ConfigError."""
     values = msgspec.to_builtins(BrokerConfig())
     if file is not None:
         values = _apply(values, _read(file), str(file))
@@ -85,7 +85,7 @@ def load(
 
 
 def from_json(text: str | bytes) -> BrokerConfig:
-    """A configuration that another process has put together. Raises ConfigError."""
+    """Parse a configuration that another process has merged. Raises ConfigError."""
     try:
         values = msgspec.json.decode(text, type=dict[str, Any])
     except msgspec.MsgspecError as error:
@@ -109,7 +109,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    """Variables with the prefix. One that is near to no key is somebody else's and left alone."""
+    """Return the settings in prefixed variables. Variables that resemble no key are ignored."""
     found: dict[str, Any] = {}
     keys = BrokerConfig.__struct_fields__
     for name, value in environment.items():

@@ -1,14 +1,14 @@
-"""The data directory as a whole: its format, who owns it, how often it was started. What is inside belongs to the actors.
+"""The data directory as a whole: its format, its owner, its number of starts. Its contents belong to the actors.
 
     format.json        {"format": 1}: an older program refuses a newer directory
-    supervisor.lock    flock and record lock, held by the one supervisor for life; its process id is inside, followed by
-                       "stopping" once it stops: a new supervisor waits for one that stops, and kills it when that takes
-                       longer than STOPPING_MS
+    supervisor.lock    flock and record lock, held by the one supervisor for life; contains its process id, followed by
+                       "stopping" once it stops: a new supervisor waits for one that stops, and kills it after
+                       STOPPING_MS
     supervisor.json    {"starts": n}: numbers the run directories
-    clock.json         {"boot", "anchor_ns", "slept_ns"}: where the broker's steady clock begins, transport/clock.py;
-                       made anew when the machine has booted since, or when it cannot be read
+    clock.json         {"boot", "anchor_ns", "slept_ns"}: origin of the broker's steady clock, transport/clock.py;
+                       rewritten when the machine has booted since, or when it cannot be read
     actors.lock        shared flock and record lock, held by every actor for life: a new supervisor waits until the last
-                       actors of its predecessor are gone, and kills those that do not go (stopped ones never do): the
+                       actors of its predecessor are gone, and kills the remaining ones (stopped ones never exit): the
                        record lock names its holder
 
 Opened by __main__.py before anything is started.
@@ -31,13 +31,13 @@ from ..transport.origin import Origin
 
 FORMAT = 1
 NOTICE_MS = 1_000
-"""How long a supervisor whose program has died may take to notice and say that it stops."""
+"""Time for a supervisor whose program has died to notice and mark itself as stopping."""
 STOPPING_MS = 40_000
-"""How long a supervisor that stops may take: the time of its handlers (SHUTDOWN_MS of a subscriber) and of the others."""
+"""Time for a supervisor to stop: that of its handlers (SHUTDOWN_MS of a subscriber) and of the other actors."""
 PREDECESSORS_MS = 2_000
-"""How long the actors of a killed supervisor may take to leave. Each has its own lock as well, so it is no promise."""
+"""Time for the actors of a killed supervisor to exit. Not a guarantee: each has its own lock as well."""
 KILLED_MS = 1_000
-"""How long they may take to be gone once they are killed."""
+"""Time for them to be gone after SIGKILL."""
 _PAUSE_S = 0.01
 _STOPPING = "stopping"
 
@@ -47,7 +47,7 @@ class DataDirectoryError(Exception):
 
 
 class DirectoryInUse(DataDirectoryError):
-    """Another supervisor has the directory."""
+    """Another supervisor holds the directory."""
 
     def __init__(self, path: Path, pid: str, is_stopping: bool) -> None:
         super().__init__(
@@ -72,11 +72,11 @@ class DataDirectory:
         self.path = path
         self.clock = clock
         self.starts = starts
-        """This start's number, from 1."""
+        """Number of this start, from 1."""
         self._lock = lock
 
     def say_stopping(self) -> None:
-        """Tell a successor that it may wait for this supervisor's end."""
+        """Announce to a successor that it may wait for this supervisor's end."""
         os.pwrite(self._lock, f"{os.getpid()} {_STOPPING}\n".encode(), 0)
 
     def close(self) -> None:
@@ -84,7 +84,7 @@ class DataDirectory:
 
 
 def open_data_directory(path: Path, is_cancelled: Callable[[], bool] = lambda: False) -> DataDirectory:
-    """Create or check, lock, count the start.
+    """Create or check the directory, lock it, and count the start.
 
     Waits for a supervisor that stops, until `is_cancelled`. Raises DataDirectoryError.
     """
@@ -110,7 +110,7 @@ def open_data_directory(path: Path, is_cancelled: Callable[[], bool] = lambda: F
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keep supervisors out of an existing directory meanwhile. Raises DataDirectoryError when one has it."""
+    """Lock an existing directory against supervisors in the block. Raises DataDirectoryError if one holds it."""
     lock = _lock(path)
     try:
         yield
@@ -119,7 +119,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def hold_presence(path: str) -> int:
-    """Say that an actor works in this directory; lasts until the descriptor is closed."""
+    """Mark the directory as in use by an actor, until the returned descriptor is closed."""
     descriptor = os.open(Path(path) / "actors.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     fcntl.flock(descriptor, fcntl.LOCK_SH)
     fcntl.lockf(descriptor, fcntl.LOCK_SH)
@@ -127,7 +127,7 @@ def hold_presence(path: str) -> int:
 
 
 def wait_for_predecessors(path: Path, timeout_ms: int = PREDECESSORS_MS) -> bool:
-    """Wait until no actor works in this directory, then kill those that still do; whether all are gone."""
+    """Wait until no actor uses this directory, then kill the remaining ones; return True if all are gone."""
     deadline = time.monotonic() + timeout_ms / 1000
     descriptor = os.open(path / "actors.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
@@ -138,16 +138,16 @@ def wait_for_predecessors(path: Path, timeout_ms: int = PREDECESSORS_MS) -> bool
             overdue_ms = (time.monotonic() - deadline) * 1000
             if overdue_ms > KILLED_MS or (overdue_ms > 0 and not _kill_holder(descriptor)):
                 return False
-            # A blocking flock has no timeout, so ask again.
+            # A blocking flock has no timeout, so poll.
             time.sleep(_PAUSE_S)
     finally:
         os.close(descriptor)
 
 
 def _kill_holder(descriptor: int) -> bool:
-    """Kill one process that holds the record lock; whether there is one."""
+    """Kill one process that holds the record lock; return True if there was one."""
     pid = _holder(descriptor)
-    # It is 0 when nobody holds the lock; another container's process has no id here.
+    # 0 if no process holds the lock; a process in another container has no id here.
     if pid <= 0:
         return False
     with contextlib.suppress(ProcessLookupError):
@@ -156,7 +156,7 @@ def _kill_holder(descriptor: int) -> bool:
             return True
         pidfd = os.pidfd_open(pid)
         try:
-            # Another process may have been given the id since, unless its owner still holds the lock.
+            # The id may have been reused since, unless its owner still holds the lock.
             if _holder(descriptor) == pid:
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         finally:
@@ -165,8 +165,8 @@ def _kill_holder(descriptor: int) -> bool:
 
 
 def _holder(descriptor: int) -> int:
-    """The process id of one that holds the record lock."""
-    # The C library's struct flock; Python has no wrapper for asking.
+    """Return the process id of one holder of the record lock."""
+    # The C library's struct flock; Python has no wrapper for the query.
     if sys.platform == "darwin":
         layout, question, at = "qqihh", (0, 0, 0, fcntl.F_WRLCK, os.SEEK_SET), 2
     else:
@@ -177,7 +177,7 @@ def _holder(descriptor: int) -> int:
 
 
 def _await_lock(path: Path, is_cancelled: Callable[[], bool]) -> int:
-    """Lock the directory, once a supervisor that stops has ended. Raises DataDirectoryError."""
+    """Lock the directory, once a stopping supervisor has ended. Raises DataDirectoryError."""
     began = time.monotonic()
     noticed_by, ended_by = began + NOTICE_MS / 1000, began + STOPPING_MS / 1000
     killed_by = ended_by + KILLED_MS / 1000
@@ -191,7 +191,7 @@ def _await_lock(path: Path, is_cancelled: Callable[[], bool]) -> int:
                 raise
             if refusal.is_stopping and now > ended_by:
                 _kill_supervisor(path)
-        # A blocking flock has no timeout, so ask again.
+        # A blocking flock has no timeout, so poll.
         time.sleep(_PAUSE_S)
 
 
@@ -245,8 +245,9 @@ def _count_start(path: Path) -> int:
 
 
 def _sync_names_above(path: Path) -> None:
-    """Make the directory's own name durable, and those above it: it may be new, or made by a predecessor that died
-    before it synced them."""
+    """Make the names of the directory and its parents durable: they may be new, or created by a predecessor that died
+    before it synced them.
+    """
     while not os.path.ismount(path) and os.access(path.parent, os.R_OK):
         path = path.parent
         _sync_directory(path)
@@ -266,7 +267,7 @@ def _clock(path: Path) -> Origin:
 
 
 def _replace(file: Path, content: bytes) -> None:
-    """Write aside, sync, rename, sync the directory: the file is the old one or the new one, never a part."""
+    """Write a new file, sync, rename, sync the directory: readers see the old or the new file, never a part."""
     aside = file.with_suffix(".new")
     with aside.open("wb") as stream:
         stream.write(content)

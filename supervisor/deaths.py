@@ -1,8 +1,8 @@
-"""Confirmed deaths: watches a pidfd for each child and says how it ended.
+"""Confirmed deaths: watches a pidfd for each child and reports how it ended.
 
-The sentinels of multiprocessing lie in both directions: a forked grandchild keeps a dead child's silent, and a dying fork
-server makes those of living children speak. So a death is what the kernel says through the pidfd; the sentinel is only
-read afterwards, for the exit status. Where there are no pidfds (macOS) the sentinel has to do.
+The sentinels of multiprocessing err in both directions: a forked grandchild keeps a dead child's sentinel silent, and a
+dying fork server makes those of living children readable. So a death is confirmed by the kernel through the pidfd; the
+sentinel is only read afterwards, for the exit status. Without pidfds (macOS) only the sentinel is used.
 
 Called by process.py; owns the process handles from launch to death.
 """
@@ -16,11 +16,11 @@ from multiprocessing.process import BaseProcess
 from .events import ChildDied
 
 STATUS_MS = 100
-"""How long a death waits for the exit status, which comes by way of the fork server."""
+"""Time that a death waits for the exit status, which arrives through the fork server."""
 EXIT_REPORT_TIMEOUT_MS = 100
-"""How long a death by exception waits for the message that explains it: another channel, so it may come later."""
+"""Time that a death by exception waits for its exit report, which uses another channel and may arrive later."""
 EXCEPTION_EXIT = 1
-# What multiprocessing reports when its fork server has died and taken the status along.
+# Status that multiprocessing reports if its fork server died and the real status is lost.
 _STATUS_LOST = 255
 
 
@@ -31,7 +31,7 @@ class _Watched:
     process: BaseProcess
     pidfd: int | None
     status_by: int | None = None
-    """Set when it is dead: until when its exit status may come."""
+    """Set when it is dead: deadline for its exit status."""
     word_by: int | None = None
     has_spoken: bool = False
 
@@ -46,7 +46,7 @@ class DeathWatch:
         return len(self._watched)
 
     def add(self, address: str, incarnation: int, process: BaseProcess, now: int) -> None:
-        """Watch a process that has just been started."""
+        """Watch a process that was just started."""
         assert process.pid is not None
         watched = _Watched(address, incarnation, process, None)
         self._watched[address, incarnation] = watched
@@ -56,13 +56,13 @@ class DeathWatch:
         try:
             watched.pidfd = os.pidfd_open(process.pid)
         except ProcessLookupError:
-            # Dead and buried before we could look.
+            # It died and was reaped before we could open it.
             self._on_dead(watched, now)
         else:
             self._selector.register(watched.pidfd, selectors.EVENT_READ, watched)
 
     def signal(self, address: str, incarnation: int, number: signal.Signals) -> None:
-        """Send a signal to this incarnation; void when it is gone."""
+        """Send a signal to this incarnation; a no-op when it is gone."""
         watched = self._watched.get((address, incarnation))
         if watched is None or watched.status_by is not None:
             return
@@ -72,7 +72,7 @@ class DeathWatch:
             elif watched.process.pid is not None:
                 os.kill(watched.process.pid, number)
         except ProcessLookupError:
-            # Its death is on its way to us.
+            # Its death will be reported.
             return
 
     def note_exit_report(self, address: str, incarnation: int) -> None:
@@ -81,7 +81,7 @@ class DeathWatch:
             watched.has_spoken = True
 
     def on_readable(self, token: object, now: int) -> None:
-        """The selector says that the descriptor registered with `token` is readable."""
+        """Handle a readable descriptor that the selector holds under `token`."""
         assert isinstance(token, _Watched)
         if token.status_by is None:
             self._on_dead(token, now)
@@ -94,16 +94,16 @@ class DeathWatch:
             os.close(watched.pidfd)
             watched.pidfd = None
         if watched.process.sentinel not in self._selector.get_map():
-            # Speaks when the exit status is there.
+            # Readable once the exit status has arrived.
             self._selector.register(watched.process.sentinel, selectors.EVENT_READ, watched)
 
     def next_at(self) -> int | None:
-        """When `deaths` may have something to say although no descriptor is readable."""
+        """Return the time at which `deaths` may have a result although no descriptor is readable."""
         waits = [watched.word_by or watched.status_by for watched in self._dead]
         return min((at for at in waits if at is not None), default=None)
 
     def deaths(self, now: int) -> list[ChildDied]:
-        """Those of whom everything is known that can be."""
+        """Return the deaths whose details are complete or overdue."""
         found: list[ChildDied] = []
         for watched in list(self._dead):
             code = watched.process.exitcode

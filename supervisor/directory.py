@@ -1,7 +1,8 @@
-"""Who is told when an actor comes and goes: PeerUp and PeerDown to every child whose spec asks for it.
+"""Notification of actors that come and go: PeerUp and PeerDown to every child whose spec subscribes to them.
 
-A child is told everything once when it is first heard of (its control socket is connected then), those who sleep in one
-message, and each change after that; so it can talk to others before it is ready itself. Called by machine.py. Pure.
+A child receives the whole directory with its first message to the supervisor (its control socket is connected then), the
+sleeping actors in one message, and each change after that; so it can contact others before it is ready itself. Called by
+machine.py. Pure.
 """
 
 from ..transport.protocol.control import PeerDown, PeersAsleep, PeerUp
@@ -11,7 +12,7 @@ from .tree import Tree
 
 
 def snapshot(tree: Tree, newcomer: Child) -> list[Tell]:
-    """All that `newcomer` has to know: who is up, asleep, given up. Anybody else is down."""
+    """Return the whole directory for `newcomer`: actors up, asleep, given up. All others are down."""
     if not newcomer.spec.directory:
         return []
     told: list[Tell] = []

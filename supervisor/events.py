@@ -1,4 +1,4 @@
-"""What the supervision machine hears and what it orders, beyond the loop's own events and effects.
+"""Events and effects of the supervision machine, beyond the loop's own.
 
 Events come from process.py and deaths.py; effects are performed by process.py. Pure.
 """
@@ -20,7 +20,7 @@ class Begin(Struct, frozen=True):
 
 
 class ChildStarted(Struct, frozen=True):
-    """Event: the ordered process exists."""
+    """Event: the launched process exists."""
 
     address: str
     incarnation: int
@@ -28,24 +28,24 @@ class ChildStarted(Struct, frozen=True):
 
 
 class ChildDied(Struct, frozen=True):
-    """Event: the process is gone for certain (or never came to be). Nothing less may lead to a restart."""
+    """Event: the process is confirmed dead (or was never created). Only this may lead to a restart."""
 
     address: str
     incarnation: int
     reason: str
     is_normal: bool
-    """It exited with 0."""
+    """True if it exited with 0."""
 
 
 class ChildDeaf(Struct, frozen=True):
-    """Event: the child's inbox is full, so it has missed a message and cannot be relied on any more."""
+    """Event: the child's inbox is full, so it has missed a message and is no longer reliable."""
 
     address: str
     incarnation: int
 
 
 class KillAll(Struct, frozen=True):
-    """Event: the operator has lost patience; no order, no asking."""
+    """Event: the operator demands an immediate end; all processes are killed without a stop request."""
 
 
 class Launch(Struct, frozen=True):
@@ -54,11 +54,11 @@ class Launch(Struct, frozen=True):
     spec: ChildSpec
     incarnation: int
     last_end: str | None = None
-    """How the incarnation before ended."""
+    """Exit reason of the previous incarnation."""
 
 
 class Signal(Struct, frozen=True):
-    """Effect: send a signal to this very incarnation; void when it is gone."""
+    """Effect: send a signal to exactly this incarnation; a no-op when it is gone."""
 
     address: str
     incarnation: int
@@ -66,7 +66,7 @@ class Signal(Struct, frozen=True):
 
 
 class Tell(Struct, frozen=True):
-    """Effect: a message to this very incarnation; lost when it is gone, ChildDeaf when it cannot be delivered."""
+    """Effect: send a message to exactly this incarnation; lost when it is gone, ChildDeaf when it cannot be delivered."""
 
     address: str
     incarnation: int

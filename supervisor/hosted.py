@@ -1,7 +1,7 @@
 """Hosted subscriptions of an embedded broker: handlers that run in supervised processes of their own.
 
-Owns the child specs it has installed, and installs them again after a restart of the supervisor, whose memory of them
-went with it. Pickles handlers and never unpickles one. Called by Broker.
+Owns the child specs it has installed, and reinstalls them after a restart of the supervisor, which does not persist
+them. Pickles handlers and never unpickles one. Called by Broker.
 """
 
 import importlib.util
@@ -34,11 +34,11 @@ STATUS_POLL_S = 0.02
 
 
 class SubscriptionFailed(PlanariaError):
-    """A hosted subscriber did not come up; the message says why."""
+    """A hosted subscriber did not start; the message gives the reason."""
 
 
 def _check_handler(handler: Callable[..., object] | str) -> None:
-    """Refuse at once what no process could run. Raises InvalidSubscription."""
+    """Refuse a handler that no process could run. Raises InvalidSubscription."""
     if isinstance(handler, str):
         module = handler.partition(":")[0]
         try:
@@ -57,7 +57,7 @@ class Subscription:
     def __init__(self, hosted: "HostedSubscriptions", addresses: list[str]) -> None:
         self._hosted = hosted
         self.addresses = addresses
-        """Actor addresses, as `status` and `kill` know them."""
+        """Actor addresses, as used by `status` and `kill`."""
 
     def stop(self) -> None:
         """Let handlers finish, commit, leave the group, end the processes."""
@@ -110,14 +110,14 @@ class HostedSubscriptions:
             numbers = [int(address.rpartition("/")[2]) for address in addresses]
             specs = [child_spec(subscriber, number, SUBSCRIBER_ENTRY) for number in numbers]
             self._specs.update((spec.address, spec) for spec in specs)
-            # A supervisor that has just ended is followed by one that is told of them by the keeper.
+            # After the supervisor has ended, the keeper installs them in its successor.
             with self._unless_gone():
                 self._start_new(specs)
         self._await_ready(addresses)
         return Subscription(self, addresses)
 
     def _check_named(self, group: str, topics: list[str], dead_letter: str | None) -> None:
-        """What is named must be there, and fit for it, when a subscription begins."""
+        """Check that the named topics exist and are suitable when a subscription begins."""
         known = self._names_of_topics()
         named = [*(("topics", topic) for topic in topics), ("dead_letter", dead_letter)]
         for option, topic in named:
@@ -127,7 +127,7 @@ class HostedSubscriptions:
             kind = self._client.describe_group(group).type
         except ProtocolError as error:
             if error.code == ErrorCode.UNKNOWN_GROUP or error.retriable:
-                return  # the members will make it, or find out
+                return  # the members create it, or detect the error
             raise
         if kind == "share":
             raise InvalidSubscription(
@@ -140,7 +140,7 @@ class HostedSubscriptions:
     def remove(self, addresses: list[str]) -> None:
         with self._lock:
             known = [self._specs.pop(address) for address in addresses if address in self._specs]
-            # They end with a supervisor that ends, and the next one is not told of them.
+            # They end with a supervisor that ends, and its successor does not install them.
             with self._unless_gone(), self._keeper.link() as link:
                 link.stop_children(known)
 
@@ -159,7 +159,7 @@ class HostedSubscriptions:
             self._start(list(self._specs.values()))
 
     def _start_new(self, specs: list[ChildSpec]) -> None:
-        """All of them, or none where the machine has no room for all. Raises SubscriptionFailed."""
+        """Start all of them, or none if the machine lacks the capacity for all. Raises SubscriptionFailed."""
         with self._keeper.link() as link:
             try:
                 for spec in specs:

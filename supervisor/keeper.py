@@ -1,11 +1,11 @@
-"""Keeps the supervisor of an embedded broker alive: the one process that nobody else watches.
+"""Keeps the supervisor of an embedded broker alive: the only process without another supervisor.
 
-    serving --supervisor dies--> restarting --up--> serving (listeners are told)
+    serving --supervisor dies--> restarting --up--> serving (listeners are called)
        |                            |
-       +--close--> closed <--close--+--too many failures in a row--> failed (every later use says why)
+       +--close--> closed <--close--+--too many failures in a row--> failed (every later use raises the reason)
 
-A thread waits for the supervisor's death. A new supervisor serves once the listeners have told it what it has to
-know; one that dies or falls silent before that has not started. Called by the embedded Broker.
+A thread waits for the supervisor's death. A new supervisor serves once the listeners have installed their state in
+it; one that dies or hangs before that counts as a failed start. Called by the embedded Broker.
 """
 
 import logging
@@ -34,14 +34,14 @@ logger = logging.getLogger(__name__)
 
 
 class SupervisorKeeper:
-    """Starts a supervisor, and starts it again on the same port when it dies unasked. Raises StartFailed."""
+    """Starts a supervisor, and restarts it on the same port when it dies unexpectedly. Raises StartFailed."""
 
     def __init__(self, config: BrokerConfig) -> None:
-        """The directory that `config` names, and the working directory, stay those of this moment."""
+        """The directory that `config` names is resolved now; later changes of the working directory have no effect."""
         self._directory = os.getcwd()
         config = msgspec.structs.replace(config, data=os.path.abspath(config.data))
         self._handle = launch_supervisor(config)
-        # A restart must come back where the clients look for it.
+        # A restart must listen at the address that the clients know.
         self._config = msgspec.structs.replace(config, endpoint=self._handle.started.endpoint)
         self._listeners: list[Callable[[], None]] = []
         self._closing = threading.Event()
@@ -53,32 +53,32 @@ class SupervisorKeeper:
         self._thread.start()
 
     def on_fork(self) -> None:
-        """Have nothing to do with the parent's supervisor."""
+        """Detach from the parent's supervisor."""
         self._failure = Forked(self._pid)
 
     @property
     def started(self) -> SupervisorStarted:
-        """The supervisor that serves now. Raises StartFailed when it could not be started again, Forked in a child."""
+        """The supervisor that serves now. Raises StartFailed if its restart failed, Forked in a child."""
         if self._failure is not None:
             raise self._failure
         return self._handle.started
 
     def on_restart(self, listener: Callable[[], None]) -> None:
-        """Have `listener` called, in the keeper's thread, whenever a new supervisor has started.
+        """Call `listener` in the keeper's thread whenever a new supervisor has started.
 
-        When it raises ProtocolError, that supervisor is given up for another one.
+        If it raises ProtocolError, that supervisor is given up and another one is started.
         """
         self._listeners.append(listener)
 
     def link(self, timeout_ms: int = TIMEOUT_MS) -> AdminLink:
-        """A link to the supervisor that serves now. Raises StartFailed when there is none."""
+        """Return a link to the supervisor that serves now. Raises StartFailed when there is none."""
         handle, control = self._handle, self.started.control
         return AdminLink(control, lambda: handle.wait(0) is not None, timeout_ms)
 
     def ask(self, question: Callable[[AdminLink], Answer], timeout_ms: int, *, is_retried: bool) -> Answer:
-        """Put `question` to the supervisor that serves, or to its successor once that serves.
+        """Send `question` to the current supervisor, or to its successor once that serves.
 
-        A retriable refusal is retried with `is_retried`, and otherwise only while the request was not delivered. Raises
+        With `is_retried` a retriable refusal is retried, otherwise only a request that was not delivered. Raises
         TimedOut after `timeout_ms`, other ProtocolErrors that are not retried, StartFailed, Closed.
         """
         policy, failures = RetryPolicy(), 0
@@ -126,7 +126,10 @@ class SupervisorKeeper:
         return False
 
     def _start_again(self) -> bool:
-        """Whether a supervisor serves; not when the broker is being closed. Raises StartFailed, ProtocolError."""
+        """Return True if a supervisor serves, False if the broker is being closed.
+
+        Raises StartFailed, ProtocolError.
+        """
         with self._lock:
             if self._closing.is_set():
                 return False

@@ -1,7 +1,7 @@
-"""Starting a supervisor as a process of its own, and ending it. Called by the embedded Broker and by the chaos run.
+"""Start and end of a supervisor as a process of its own. Called by the embedded Broker and by the chaos run.
 
-Two pipes tie them together: on the status pipe the supervisor says in a line of JSON how its start went; the lifeline is
-never written to, and its end tells the supervisor that nobody is there any more, however its starter died.
+Two pipes connect it to its starter: on the status pipe the supervisor reports the result of its start in a line of JSON;
+nothing is ever written to the lifeline, whose end of file tells the supervisor that its starter has died.
 """
 
 import fcntl
@@ -21,11 +21,11 @@ STOP_TIMEOUT_S = 30.0
 
 
 class StartFailed(Exception):
-    """The supervisor did not come up; the message is one line for a person."""
+    """The supervisor did not start; the message is one line for a person."""
 
 
 class SupervisorStarted(msgspec.Struct, kw_only=True):
-    """What the supervisor says of itself when it serves."""
+    """Report of a supervisor that serves."""
 
     endpoint: str
     control: str
@@ -43,7 +43,7 @@ class _StatusLine(msgspec.Struct):
 
 
 class Lifeline:
-    """The end of a pipe that its owner holds for as long as the supervisor is to live. A forked child lets go of it."""
+    """End of a pipe held for as long as the supervisor is to live. A forked child closes it."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor: int | None = descriptor
@@ -59,7 +59,7 @@ class Lifeline:
 
 
 class SupervisorHandle:
-    """A running supervisor: where it is, and the ways to end it."""
+    """A running supervisor: its addresses, and methods to end it."""
 
     def __init__(
         self, process: "subprocess.Popen[bytes]", lifeline: Lifeline, started: SupervisorStarted
@@ -73,20 +73,20 @@ class SupervisorHandle:
         return self._process.pid
 
     def wait(self, timeout_s: float | None = None) -> int | None:
-        """Its exit code, None when it still runs after `timeout_s`."""
+        """Return its exit code, None if it still runs after `timeout_s`."""
         try:
             return self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return None
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
-        """In good order by the end of the lifeline; killed when that takes longer than `timeout_s`."""
+        """Stop it in order by closing the lifeline; kill it if that takes longer than `timeout_s`."""
         self._lifeline.cut()
         if self.wait(timeout_s) is None:
             self.kill()
 
     def kill(self) -> None:
-        """SIGKILL: its actors notice and exit by themselves."""
+        """Send SIGKILL; its actors notice and exit on their own."""
         self._process.kill()
         self._process.wait()
         self._lifeline.cut()
@@ -110,7 +110,7 @@ def launch_supervisor(
         stdin=subprocess.DEVNULL,
         stdout=_unless_closed(1),
         stderr=_unless_closed(2),
-        # A group of its own: Ctrl-C in a terminal is for the embedding program, which stops the broker in order.
+        # A separate group: Ctrl-C in a terminal is for the embedding program, which stops the broker in order.
         process_group=0,
     )
     os.close(status_write)
@@ -128,7 +128,7 @@ def launch_supervisor(
 
 
 def _pipe() -> tuple[int, int]:
-    """A pipe whose ends are none of the standard descriptors, even where a daemon has closed those."""
+    """Return a pipe whose ends are not standard descriptors, even if a daemon has closed those."""
     ends = []
     for end in os.pipe():
         ends.append(fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3))
@@ -137,7 +137,7 @@ def _pipe() -> tuple[int, int]:
 
 
 def _unless_closed(descriptor: int) -> int | None:
-    """What a child gets as its standard descriptor: the one of this process, unless that is closed."""
+    """Return the child's standard descriptor: the one of this process, unless that is closed."""
     try:
         os.fstat(descriptor)
     except OSError:

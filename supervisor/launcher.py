@@ -1,8 +1,8 @@
 """Starts children from a fork server that has loaded the heavy imports and holds no ZeroMQ context and no thread.
 
-Owns multiprocessing's fork server; nobody else touches it. A dead fork server hurts nobody: its children live on, and the
-next launch starts another one. Called by process.py. What runs in the child is child.py; actors are named by dotted
-path alone, so that the supervisor never loads their code.
+Sole owner of multiprocessing's fork server. The death of a fork server is harmless: its children live on, and the next
+launch starts another one. Called by process.py. child.py runs in the child; actors are named by dotted path only, so
+that the supervisor never loads their code.
 """
 
 import contextlib
@@ -17,15 +17,15 @@ from ..transport.endpoints import MAX_PATH_BYTES, PathTooLong
 from .child import ChildParameters, run_child
 
 LAUNCH_TIMEOUT_S = 10.0
-"""How long a launch may take."""
+"""Time limit of a launch."""
 LOADING_TIMEOUT_S = 30.0
-"""The same of a new fork server's first one: it has to load everything before, and the machine may be busy."""
+"""Time limit of a new fork server's first launch: it loads all modules first, and the machine may be busy."""
 SOCKET_NAME_BYTES = len("/listener-12345678")
-"""multiprocessing's name for the fork server's socket."""
+"""Length of multiprocessing's name for the fork server's socket."""
 
 
 class LaunchFailed(Exception):
-    """The system did not give us a process."""
+    """The system did not create a process."""
 
 
 class ForkServerSilent(Exception):
@@ -34,7 +34,7 @@ class ForkServerSilent(Exception):
 
 class Launcher:
     def __init__(self, preload: Sequence[str], directory: str, timeout_s: float = LAUNCH_TIMEOUT_S) -> None:
-        """The fork server's socket will be in `directory`, and whatever else multiprocessing needs.
+        """Place the fork server's socket, and multiprocessing's other files, in `directory`.
 
         Raises PathTooLong.
         """
@@ -42,18 +42,19 @@ class Launcher:
             raise PathTooLong(
                 f"run directory {directory!r} is too long for sockets ({MAX_PATH_BYTES} bytes a path)"
             )
-        # Else it makes one of its own in the system's, which nobody would remove: this process is killed, or ends
-        # without the interpreter's farewell. multiprocessing has no word for it; children inherit it.
+        # By default it creates a directory in the system's, which would never be removed: this process is killed, or ends
+        # without the interpreter's cleanup. multiprocessing has no public setting for it; children inherit it.
         multiprocessing.current_process()._config["tempdir"] = directory  # type: ignore[attr-defined]
         self._timeout_s = timeout_s
         self._proven_pid: int | None = 0
-        """Of the fork server that has launched something; 0: none."""
+        """Process id of the fork server that has completed a launch; 0: none."""
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(preload))
 
     def warm_up(self) -> None:
-        """Start the fork server now. Children inherit its signal handling, so an interrupt at the terminal, which goes
-        to the whole process group, is ignored from their first instruction on."""
+        """Start the fork server now. Children inherit its signal handling, so an interrupt at the terminal, which reaches
+        the whole process group, is ignored from their first instruction on.
+        """
         previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             forkserver.ensure_running()
@@ -61,7 +62,7 @@ class Launcher:
             signal.signal(signal.SIGINT, previous)
 
     def launch(self, order: ChildParameters) -> BaseProcess:
-        """A started process. Raises LaunchFailed."""
+        """Start a process. Raises LaunchFailed."""
         name = f"{order.context.address}.{order.context.incarnation}"
         process = self._context.Process(target=run_child, args=(order,), name=name)
         try:
@@ -79,23 +80,25 @@ class Launcher:
 
     @staticmethod
     def _kill_fork_server() -> None:
-        """The next launch starts another one; a child that this one may have forked without telling us finds its
-        parent's end of the pipe closed, and ends."""
+        """Kill it; the next launch starts another one. A child that it may have forked unreported finds its
+        parent's end of the pipe closed, and exits.
+        """
         pid = _fork_server_pid()
         if pid is not None:
             os.kill(pid, signal.SIGKILL)
 
 
 def _fork_server_pid() -> int | None:
-    """multiprocessing has no word for it."""
+    """Return the fork server's process id, which multiprocessing does not expose."""
     pid: int | None = getattr(forkserver, "_forkserver")._forkserver_pid  # noqa: B009 - mypy knows nothing of it
     return pid
 
 
 @contextlib.contextmanager
 def _alarm(timeout_s: float) -> Iterator[None]:
-    """Raises ForkServerSilent in the block after `timeout_s`. The pipe to the fork server is read by multiprocessing,
-    blocking; a supervisor that waits for a stopped or wedged one for ever would be as good as dead."""
+    """Raise ForkServerSilent in the block after `timeout_s`. multiprocessing blocks in reading the fork server's pipe; a
+    supervisor waiting forever for a stopped or wedged one would be as good as dead.
+    """
 
     def give_up(*_: object) -> None:
         raise ForkServerSilent

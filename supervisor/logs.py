@@ -1,9 +1,9 @@
-"""Structured logs on top of the standard library's: one line an event, as key=value text or as JSON.
+"""Structured logs on top of the standard library's: one line per event, as key=value text or as JSON.
 
     time=2026-01-31T12:00:00.123Z level=warning address=partition/ORDERS/0 incarnation=3 event="child died" reason=...
 
-Actors log with `logging` alone: the message is the event, `extra={"fields": {...}}` the rest. Everything goes to standard
-error; who wants a file redirects that, so that a crashing interpreter's last output lands there as well.
+Actors use only `logging`: the message is the event, `extra={"fields": {...}}` the rest. All output goes to standard
+error; to log to a file, redirect it, so that a crashing interpreter's last output is in the file as well.
 """
 
 import json
@@ -21,7 +21,7 @@ def event(logger: logging.Logger, level: int, name: str, **fields: Any) -> None:
 
 
 def set_up(level: str, log_format: str, address: str, incarnation: int) -> None:
-    """Every log record of this process, whoever made it, goes to standard error as a line of `address.incarnation`."""
+    """Write every log record of this process to standard error, as a line of `address.incarnation`."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Formatter(log_format, address, incarnation))
     root = logging.getLogger()

@@ -1,24 +1,24 @@
-"""The supervision machine: keeps every child of a tree running, or says why it does not. Pure; process.py performs.
+"""The supervision machine: keeps every child of a tree running, or reports why it cannot. Pure; process.py performs.
 
-    event                       what follows
+    event                       result
     Begin                       the first children are launched
     ChildStarted                the process exists
-    Heartbeat, Ready            recovering, ready; the directory is told; the next in order are launched
-    ActorFailed                 its last word is kept for the reason of its death
-    FallingAsleep               its exit with 0 will lead to no restart, unless it is called before it is gone
-    ChildDied                   restart with backoff, quarantine, or rest; siblings by strategy; the directory is told
-    check timer                 who has made no progress for too long is aborted (its stack goes to the log), then killed
-    wake timer                  who sleeps is launched although nobody has called: it said so when it fell asleep
-    restart timer               back in line for a launch; a stop may have come in between, and then wins
+    Heartbeat, Ready            recovering, ready; the directory is notified; the next in order are launched
+    ActorFailed                 its exit report is kept for the reason of its death
+    FallingAsleep               its exit with 0 leads to no restart, unless it is woken before it is gone
+    ChildDied                   restart with backoff, quarantine, or rest; siblings by strategy; the directory is notified
+    check timer                 a child without progress for too long is aborted (its stack goes to the log), then killed
+    wake timer                  a sleeping child is launched without a wake-up: it set the time when it fell asleep
+    restart timer               waiting for a launch again; a stop may have come in between, and then wins
     start_child, stop_child     dynamic children come and go (requests.py)
-    wake                        who sleeps is launched (requests.py)
+    wake                        a sleeping child is launched (requests.py)
     status, kill, revive        the operator's requests (requests.py)
-    stuck timer                 SIGKILL has not ended a child: nobody waits for it any more
-    StopRequested               everything is stopped in reverse order, then Stop; its reason names who would not die
+    stuck timer                 SIGKILL has not ended a child: the stop no longer waits for it
+    StopRequested               everything is stopped in reverse order, then Stop; its reason names the stuck children
     KillAll                     everything is killed, then Stop
 
-A restart follows a confirmed death and nothing else; a message of any but the present incarnation is counted and dropped.
-The states of a child are in children.py, the order in tree.py.
+Only a confirmed death leads to a restart; messages of past incarnations are counted and dropped. The states of a child
+are in children.py, the order in tree.py.
 """
 
 from collections.abc import Callable
@@ -65,22 +65,22 @@ from .restart import RestartPolicy
 from .tree import Tree
 
 START_ATTEMPTS = 3
-"""How often a fixed child may fail before the tree has been up once; then the start as a whole has failed."""
+"""Failures of a fixed child, before the tree was first up, after which the whole start has failed."""
 
 STUCK_MS = 10_000
-"""How long after SIGKILL a process may still be there. One that waits inside the kernel, say for a dead disk, stays."""
+"""Time after SIGKILL after which a process counts as stuck, for example inside the kernel on a dead disk."""
 
 
 class Timing(Struct, frozen=True, kw_only=True):
     hang_timeout_ms: int = 5_000
-    """How long a ready child may make no progress."""
+    """Maximum time without progress of a ready child."""
     abort_grace_ms: int = 300
-    """How long a hung child gets to write its stack."""
+    """Time for a hung child to write its stack."""
     check_interval_ms: int = 500
 
 
 class SupervisorIdentity(Struct, frozen=True, kw_only=True):
-    """What `status` says of the supervisor itself."""
+    """Facts about the supervisor itself, for `status`."""
 
     pid: int
     instance_id: str
@@ -134,7 +134,7 @@ class SupervisorMachine:
         effects, self._effects = self._effects, []
         return effects
 
-    # What requests.py needs as well.
+    # Shared with requests.py.
 
     def rest(self, child: Child, now: int) -> None:
         child.rest()
@@ -148,7 +148,7 @@ class SupervisorMachine:
         self.order(Log(level, event, fields))
 
     def advance(self, now: int) -> None:
-        """Stop who is to go and launch whose turn it is. Follows every change."""
+        """Stop the children that must go and launch those whose turn it is. Called after every change."""
         for child in self.tree.next_stops():
             self._ask_to_stop(child, now)
         if self.is_stopping:
@@ -159,7 +159,7 @@ class SupervisorMachine:
             child.state = State.WAITING
         starts, is_settled = self.tree.next_starts()
         while starts and self._launch_admitted(starts, now):
-            # Those that were refused have given up their turn to others behind them.
+            # Refused children have given up their turn to later ones.
             starts, is_settled = self.tree.next_starts()
         if is_settled and not self.is_up:
             self.is_up = True
@@ -176,10 +176,10 @@ class SupervisorMachine:
             return ""
         return front.endpoint or str(front.spec.arguments.get("endpoint", ""))
 
-    # Lives.
+    # Life cycle.
 
     def _launch_admitted(self, children: list[Child], now: int) -> bool:
-        """Launch those for which there is room; whether there were others, which are quarantined."""
+        """Launch the admitted children; return True if others were quarantined for lack of capacity."""
         admitted, refused = self.admission.admit(children)
         for child in admitted:
             self._launch(child, now)
@@ -235,7 +235,7 @@ class SupervisorMachine:
         self.advance(now)
 
     def _greet(self, child: Child, now: int) -> None:
-        """The first sign of life: from now on messages reach the child."""
+        """Handle the first message of a child: from now on messages reach it."""
         if child.is_listening:
             return
         child.is_listening = True
@@ -319,14 +319,14 @@ class SupervisorMachine:
                 reason=child.reason,
                 again_in_ms=decision.delay_ms,
             )
-        # By a timer even when the delay is 0: a stop that is already on its way comes first.
+        # By a timer even if the delay is 0: a stop that is already queued comes first.
         if decision.delay_ms is not None:
             self.order(SetTimer(("restart", child.address), now + decision.delay_ms))
         self.tree.send_siblings_on_a_cycle(child)
         self._judge_start(child)
 
     def _judge_start(self, child: Child) -> None:
-        """Before the tree has been up, a fixed child that cannot start is the failure of the start as a whole."""
+        """Fail the whole start if a fixed child cannot start before the tree was first up."""
         if self.is_up or self.is_stopping or child.is_dynamic:
             return
         if child.incarnation < START_ATTEMPTS and child.state is not State.QUARANTINED:
@@ -336,7 +336,7 @@ class SupervisorMachine:
         self._stop_everything()
 
     def publish_dead_letter(self, child: Child) -> None:
-        """It is gone for good: tell who waits for that, and forget it unless its successor waits."""
+        """Notify those that wait for the child's end; remove the child unless its successor waits."""
         self.order(*(Reply(sender, Done()) for sender in child.stop_waiters))
         child.stop_waiters.clear()
         self.order(CancelTimer(("restart", child.address)), CancelTimer(("wake", child.address)))
@@ -356,7 +356,7 @@ class SupervisorMachine:
         if kind == "check":
             self._check(now)
             return
-        # Timers that fall due together are fired one by one: what the first has led to may have made the next void.
+        # Timers due together are fired one by one: the effects of the first may have cancelled the next.
         child = self.tree.get(rest[0])
         if child is None:
             return
@@ -389,7 +389,7 @@ class SupervisorMachine:
         self.order(SetTimer(("check",), self._check_due))
 
     def _check(self, now: int) -> None:
-        # When the supervisor itself was not running (stopped, machine asleep), silence proves nothing: begin afresh.
+        # If the supervisor itself was not running (stopped, machine asleep), silence proves nothing: restart the check.
         was_away = now - self._check_due > self._timing.check_interval_ms
         for child in self.tree:
             limit_ms = child.silence_limit_ms(self._timing.hang_timeout_ms)
@@ -421,7 +421,7 @@ class SupervisorMachine:
             order = StopNotice(deadline_ms=deadline)
             self.order(Tell(child.address, child.incarnation, order))
         else:
-            # Not connected yet, so no message reaches it; it has nothing at hand that could be lost.
+            # Not connected yet, so no message reaches it; it has no work in flight to lose.
             self.signal(child, "SIGTERM")
         self._set_kill_timer(child, deadline)
 
@@ -463,7 +463,7 @@ class SupervisorMachine:
         self.order(CancelTimer(("check",)), Stop(self._failure or ""))
 
     def _present(self, event: Any) -> Child | None:
-        """The child an event is about; None when it speaks of an incarnation that is not the present one."""
+        """Return the child of an event; None if the event is not of the present incarnation."""
         child = self.tree.get(event.address)
         if child is None or child.incarnation != event.incarnation or not child.has_process:
             self.stale_messages += 1

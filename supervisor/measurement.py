@@ -1,7 +1,7 @@
-"""Measures what the system gives to a broker: descriptors, processes, memory. Called once, when a broker starts.
+"""Measures the system limits of a broker: descriptors, processes, memory. Called once, when a broker starts.
 
-Linux tells all of it; elsewhere what is not known counts as unlimited. Of a cgroup (version 2) every level above the
-process's own has a say.
+Linux provides all of them; elsewhere unknown limits count as unlimited. In cgroups (version 2), every level above the
+process's own counts.
 """
 
 import os
@@ -34,7 +34,7 @@ def _least(*limits: int | None) -> int | None:
 
 
 def _folders(proc: Path, cgroups: Path) -> Iterator[Path]:
-    """The cgroup of this process and those above it."""
+    """Yield the cgroup of this process and those above it."""
     for line in _text(proc / "self/cgroup").splitlines():
         hierarchy, _, path = line.partition("::")
         if hierarchy == "0":
@@ -52,7 +52,7 @@ def _memory_left_bytes(folder: Path) -> int | None:
     limit, used = _number(folder / "memory.max"), _number(folder / "memory.current")
     if limit is None:
         return None
-    # Cached files that have not been read for a while are given up as soon as memory is needed.
+    # Cached files not read for a while are dropped as soon as memory is needed.
     cached = _table(folder / "memory.stat").get("inactive_file", 0)
     return max(0, limit - max(0, (used or 0) - cached))
 
@@ -65,7 +65,7 @@ def _user_tasks_left(proc: Path) -> int | None:
 
 
 def _threads(process: Path) -> int:
-    """Of a process of this user."""
+    """Return the number of threads of a process of this user."""
     try:
         is_own = process.stat().st_uid == os.getuid()
     except OSError:  # it has ended
@@ -74,7 +74,7 @@ def _threads(process: Path) -> int:
 
 
 def _table(path: Path) -> dict[str, int]:
-    """Lines of a name and a number; in bytes where the file says kB."""
+    """Parse lines of a name and a number; in bytes where the file says kB."""
     found: dict[str, int] = {}
     for line in _text(path).splitlines():
         name, *values = line.split()[:3] or [""]

@@ -1,10 +1,10 @@
-"""The last thing the fork server loads: makes what it has loaded cheap to share.
+"""The last module that the fork server loads: makes the memory of the loaded modules cheap to share.
 
-A page that a child writes to becomes its own, and every object that it touches is written to, for its reference count. So
-the imports' garbage is collected, the holes that it leaves are filled, for a child's own objects to lie side by side on
-fresh pages and not scattered over shared ones, and what is there moves out of the collector's sight, whose first run in
-each child would write to every object's header. Imported by dotted path only, see broker_tree.py; must never create a
-ZeroMQ context or a thread.
+A page that a child writes to becomes private, and each object that it touches is written to, for its reference count. So
+this module collects the imports' garbage; fills the holes left behind, so that a child's own objects lie on fresh pages
+and are not scattered over shared ones; and freezes the existing objects, since the collector's first run in each child
+would write to every object's header. Imported by dotted path only, see broker_tree.py; must never create a ZeroMQ
+context or a thread.
 """
 
 import ctypes
@@ -12,14 +12,14 @@ import gc
 import sys
 
 POOL_BYTES = 16 * 1024
-"""What Python's allocator takes at a time for blocks of one size, from 16 to 512 bytes."""
+"""Size of a pool of Python's allocator, for blocks of one size from 16 to 512 bytes."""
 SMALL_BLOCKS = range(48, 513, 16)
 LARGE_BLOCKS = (*range(64 * 1024, 1024, -1024), *range(1032, 16, -16))
-"""From malloc; ZeroMQ's small ones as well. The largest first, else they would be cut up for the small ones."""
+"""From malloc; ZeroMQ's small ones as well. The largest first, else they would be split for the small ones."""
 MAX_FILLED_BYTES = 256 * 1024
-"""Of one size."""
+"""Limit per block size."""
 FRESH_LARGE_BLOCKS = 8
-"""So many side by side come from the end of the heap."""
+"""This many consecutive blocks come from the end of the heap."""
 
 _fillers: list[bytes] = []
 
@@ -39,7 +39,7 @@ def fill_pools() -> None:
 
 
 def fill_heap() -> None:
-    """The same for malloc."""
+    """Fill malloc's free blocks in the same way."""
     malloc = ctypes.CDLL(None).malloc
     malloc.restype, malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
     for size in LARGE_BLOCKS:

@@ -1,6 +1,6 @@
-"""The supervisor's process: one thread, one poll set, performs what the supervision machine decides.
+"""The supervisor's process: one thread, one poll set, performs the decisions of the supervision machine.
 
-    control socket     ready, heartbeats, last words, requests of actors and operators
+    control socket     ready, heartbeats, exit reports, requests of actors and operators
     pidfds             deaths (deaths.py)
     signal pipe        SIGTERM and SIGINT stop the tree, a second SIGINT kills it
     lifeline           a pipe from the embedding process: its end of file stops the tree
@@ -8,7 +8,7 @@
     launches           one a turn: each waits for the fork server, and operators are answered in between
 
 It loads no actor's code and holds no data. Messages are drained before deaths and deaths before timers, so that a
-heartbeat that has arrived is never overlooked and a last word comes before the death it explains.
+heartbeat that has arrived is never overlooked and an exit report precedes the death it explains.
 """
 
 import logging
@@ -70,7 +70,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the process needs beyond what its machine knows."""
+    """Settings of the process beyond those of its machine."""
 
     run_directory: str
     data_directory: str
@@ -85,9 +85,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SupervisorProcess:
-    """Runs one tree until it has stopped; then `failure` says why that was no orderly end, and is empty if it was.
+    """Runs one tree until it has stopped; then `failure` is the reason of a disorderly end, or empty.
 
-    `on_up` and `on_failed` are called once at most, from `run`; `on_stopping` before a stop that was asked for.
+    `on_up` and `on_failed` are called at most once, from `run`; `on_stopping` before a requested stop.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class SupervisorProcess:
         self._deaths = DeathWatch(self._selector)
         self._reports = StatusReports()
         self._launches: dict[tuple[str, int], events.Launch] = {}
-        """Ordered and not done yet, by address and incarnation."""
+        """Pending launches, by address and incarnation."""
         self._interrupts = 0
 
     def run(self) -> None:
@@ -127,7 +127,7 @@ class SupervisorProcess:
             self._selector.register(self._settings.lifeline, selectors.EVENT_READ, self._on_lifeline)
         self._poller = zmq.Poller()
         self._poller.register(self._control, zmq.POLLIN)
-        # All other descriptors in one: the poll set stays small however many children there are.
+        # All other descriptors in one: the poll set stays small for any number of children.
         self._poller.register(self._selector.fileno(), zmq.POLLIN)
         self._dispatch(events.Begin())
         while not self._is_done:
@@ -180,7 +180,7 @@ class SupervisorProcess:
         signal.set_wakeup_fd(writer)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
-        # Held back since the start of the program: what has come meanwhile is handled now.
+        # Blocked since the start of the program: signals that arrived meanwhile are handled now.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
         self._selector.register(self._signals, selectors.EVENT_READ, self._on_signal)
 
@@ -265,7 +265,7 @@ class SupervisorProcess:
                 raise AssertionError(f"unknown effect {effect!r}")
 
     def _launch(self, which: tuple[str, int]) -> None:
-        """Launch it now, if it has not been: what is signalled must have a process."""
+        """Launch it now unless it was launched: a signalled child must have a process."""
         launch = self._launches.pop(which, None)
         if launch is None:
             return
@@ -302,7 +302,7 @@ class SupervisorProcess:
             self._pending.append(events.ChildDeaf(tell.address, tell.incarnation))
 
     def _reply(self, reply: Reply) -> None:
-        # A bare header without an id is a cast: an answer would be taken for an order.
+        # A bare header without an id is a cast: the child would take a reply for a command.
         if reply.to.id is None and len(reply.to.route) == 1:
             return
         body = ErrorReply(error=reply.body) if isinstance(reply.body, ErrorBody) else reply.body
@@ -312,7 +312,7 @@ class SupervisorProcess:
         self._send([*reply.to.route, body])
 
     def _send(self, frames: list[bytes]) -> int | None:
-        """The error number when it could not be sent: EHOSTUNREACH (gone) or EAGAIN (does not read)."""
+        """Send a message. Return the error number if it failed: EHOSTUNREACH (gone) or EAGAIN (does not read)."""
         try:
             self._control.send_multipart(frames, zmq.DONTWAIT)
         except zmq.ZMQError as error:

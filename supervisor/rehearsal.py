@@ -1,8 +1,9 @@
-"""Dead letters tried on today's code, in processes that nothing else depends on. Impure.
+"""Trials of dead letters with the current code, in isolated processes. Impure.
 
-Owns those processes. Each is fresh, in a session and an empty working directory of its own, without core dumps; one that
-dies or takes too long is the verdict on the letter at hand, and another one goes on behind it. Called by `planaria dlq`.
-The other side is the module named by ENTRY, reached by name: this package does not load handlers.
+Owns those processes. Each is fresh, in a session and an empty working directory of its own, without core dumps; if one
+dies or takes too long, that is the result of the current letter, and another one continues with the next. Called by
+`planaria dlq`. The module named by ENTRY runs on the other side and is imported by name: this package does not load
+handlers.
 """
 
 import json
@@ -34,7 +35,7 @@ class RehearsalFailed(PlanariaError):
 
 
 class Trial(Struct, frozen=True):
-    """What became of one letter."""
+    """Result of one letter."""
 
     message: Message
     passed: bool
@@ -45,7 +46,7 @@ class Trial(Struct, frozen=True):
 def rehearse(
     handler: str, messages: Sequence[Message], timeout_s: float, paths: Sequence[str]
 ) -> Iterator[Trial]:
-    """Give each message to the handler `module:function`, found in `paths`. Raises RehearsalFailed."""
+    """Pass each message to the handler `module:function`, found in `paths`. Raises RehearsalFailed."""
     left = list(messages)
     while left:
         with tempfile.TemporaryDirectory(prefix="planaria-rehearsal-") as directory:
@@ -57,7 +58,7 @@ def rehearse(
 def _one_process(
     handler: str, messages: Sequence[Message], timeout_s: float, paths: Sequence[str], directory: Path
 ) -> Iterator[Trial]:
-    """At least one trial: the last is the one that ended the process, if it was not the last message."""
+    """Yield at least one trial: the last one ended the process, unless its message was the last."""
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as said:
         given.write(msgspec.msgpack.encode(list(messages)))
         given.seek(0)
@@ -85,14 +86,14 @@ def _one_process(
 
 
 def _environment() -> dict[str, str]:
-    """Ours, with the package findable: its parent directory may be on the path by the caller's doing alone."""
+    """Return our environment, with the package importable: its parent directory may be on the caller's path only."""
     home = str(Path(__file__).resolve().parents[2])
     inherited = os.environ.get("PYTHONPATH")
     return {**os.environ, "PYTHONPATH": home if not inherited else f"{home}{os.pathsep}{inherited}"}
 
 
 class _Lines:
-    """JSON lines from a pipe, each waited for only so long."""
+    """JSON lines from a pipe, read with a timeout."""
 
     def __init__(self, pipe: IO[bytes]) -> None:
         self._pipe = pipe
@@ -100,7 +101,7 @@ class _Lines:
         self.is_late = False
 
     def next(self, timeout_s: float) -> dict[str, Any] | None:
-        """None when the pipe has ended, or nothing came in time (`is_late`)."""
+        """Return the next line; None if the pipe has ended or the timeout has passed (`is_late`)."""
         deadline = time.monotonic() + timeout_s
         while b"\n" not in self._buffer:
             ready, _, _ = select.select([self._pipe], [], [], max(0.0, deadline - time.monotonic()))
@@ -128,7 +129,7 @@ def _ended(
     message: Message, process: "subprocess.Popen[bytes]", said: IO[bytes], timeout_s: float, *, is_late: bool
 ) -> Trial:
     if is_late:
-        # With faulthandler on, the signal makes it write where it hangs.
+        # With faulthandler enabled, the signal makes it write the stack of the hang.
         process.send_signal(signal.SIGABRT)
     try:
         code = process.wait(5)
@@ -152,7 +153,7 @@ def _exit_reports(said: IO[bytes]) -> str:
 
 
 def _kill(process: "subprocess.Popen[bytes]") -> None:
-    """The process and whatever it has started."""
+    """Kill the process and its descendants."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -1,4 +1,4 @@
-"""What may be asked of the supervisor: start_child, stop_child and wake by actors, status, kill and revive by operators.
+"""Requests to the supervisor: start_child, stop_child and wake by actors, status, kill and revive by operators.
 
 Part of the supervision machine, and as pure; a request without an id is a cast and gets no answer.
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .machine import SupervisorMachine
 
 SUPERVISOR = "supervisor"
-"""As `status` shows the process whose children the actors are."""
+"""Address of the actors' parent process in `status`."""
 
 
 class Requests:
@@ -56,7 +56,7 @@ class Requests:
             self._machine.order(Reply(event.sender, answer))
 
     def _start_child(self, request: StartChild, sender: Sender, now: int) -> Done:
-        """Idempotent: a child that is there already stays as it is; a changed spec counts from its next start."""
+        """Start a child, idempotently: an existing child is left alone; a changed spec takes effect at its next start."""
         machine, spec = self._machine, request.spec
         if machine.is_stopping:
             raise ProtocolError(ErrorCode.SHUTTING_DOWN, "the supervisor is stopping")

@@ -1,4 +1,4 @@
-"""The run directory: where one start of the supervisor has its sockets. Private, short, never used twice.
+"""The run directory: sockets of one start of the supervisor. Private, short, never used twice.
 
     $XDG_RUNTIME_DIR or /tmp / planaria-<uid>-<digest of the data directory> / <number of the start> /
         instance                  the instance id: a client that can read it is on the same machine
@@ -6,7 +6,7 @@
         supervisor, <actor>.<n>   sockets
         listener-<random>         the fork server's socket
 
-Made by __main__.py once the data directory's lock is held; that is why what earlier starts have left can be removed.
+Created by __main__.py once the data directory's lock is held; so the directories of earlier starts can be removed.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ class RunDirectoryError(Exception):
 
 
 def run_directory_of(data_directory: Path, starts: int) -> Path:
-    """Where this start's sockets belong. `data_directory` is a real path."""
+    """Return the directory for this start's sockets. `data_directory` is a real path."""
     root = Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp")
     if not (root.is_dir() and os.access(root, os.W_OK)):
         root = Path("/tmp")
@@ -38,7 +38,7 @@ def run_directory_of(data_directory: Path, starts: int) -> Path:
 
 
 def create_run_directory(path: Path, instance_id: str, endpoint: str) -> None:
-    """Make `path`, remove its predecessors, write `instance` and `endpoint`. Raises RunDirectoryError."""
+    """Create `path`, remove its predecessors, write `instance` and `endpoint`. Raises RunDirectoryError."""
     try:
         _make_private(path.parent)
         for stale in path.parent.iterdir():
@@ -51,14 +51,14 @@ def create_run_directory(path: Path, instance_id: str, endpoint: str) -> None:
 
 
 def say_endpoint(path: Path, endpoint: str) -> None:
-    """Where clients connect; known for certain once the gateway has bound a port that the system chose."""
+    """Write the endpoint for clients; final once the gateway has bound a port that the system chose."""
     written = path / f"{ENDPOINT_NAME}.new"
     written.write_text(endpoint)
     written.replace(path / ENDPOINT_NAME)
 
 
 def supervisors_at(endpoint: str) -> list[str]:
-    """The control endpoints of this user's live brokers on this machine that serve `endpoint`; hardly more than one."""
+    """Return the control endpoints of this user's live brokers here that serve `endpoint`; rarely more than one."""
     roots = {Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp"), Path("/tmp")}
     found = [
         path for root in sorted(roots) for path in root.glob(f"planaria-{os.getuid()}-*/*/{ENDPOINT_NAME}")
@@ -75,7 +75,7 @@ def _serves(path: Path, endpoint: str) -> bool:
 
 
 def same_endpoint(served: str, asked: str) -> bool:
-    """Whether somebody on this machine who connects to `asked` reaches a broker that listens at `served`."""
+    """Return True if connecting to `asked` on this machine reaches a broker that listens at `served`."""
     served_host, _, served_port = served.rpartition(":")
     asked_host, _, asked_port = asked.rpartition(":")
     if served_port != asked_port:
@@ -94,7 +94,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def is_listening(control: str) -> bool:
-    """Whether a process has this control endpoint open: the files of one that was killed stay behind."""
+    """Return True if a process has this control endpoint open: a killed process leaves its socket file behind."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.setblocking(False)
         try:
@@ -118,7 +118,9 @@ def remove_socket(run_directory: str, address: str, incarnation: int) -> None:
 
 
 def _make_private(path: Path) -> None:
-    """Whoever can write here can take the place of an actor; in /tmp somebody else may have made it before us."""
+    """Create the directory, or check its owner: a user who can write here can impersonate an actor, and in /tmp another
+    user may have created it first.
+    """
     path.mkdir(mode=0o700, exist_ok=True)
     if not _is_private(path):
         raise RunDirectoryError(f"run directory {path} is not a directory that belongs to you alone")

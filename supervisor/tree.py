@@ -1,10 +1,10 @@
-"""The tree of supervisors: who stands where, who is to be stopped next, who may be started next.
+"""The tree of supervisors: positions of the children, the next ones to stop, the next ones to start.
 
-Order is decided here and nowhere else. machine.py asks after each change and performs. Pure.
+Order is decided only here. machine.py queries after each change and performs. Pure.
 
-    start   a child gets its turn when all fixed children before it are settled (ready, or given up); a dynamic group
-            starts side by side and holds up nobody, as OTP's simple_one_for_one, which starts without children
-    stop    from the last to the first, each waiting until the one after it is gone; within a dynamic group all at once
+    start   a child gets its turn when all earlier fixed children are settled (ready, or given up); a dynamic group
+            starts concurrently and delays no other child, as OTP's simple_one_for_one, which starts without children
+    stop    from the last to the first, each waiting until the next one is gone; within a dynamic group all at once
     death   of a worker that is to be restarted: its supervisor's strategy sends siblings on a cycle (down, then up)
 """
 
@@ -42,12 +42,12 @@ class Tree:
         self._policy = policy
         self._children: dict[str, Child] = {}
         self._group_of: dict[str, Group] = {}
-        # Outlives the children: an incarnation is never used twice for an address, and neither is its endpoint.
+        # Outlives the children: an incarnation is never reused for an address, and neither is its endpoint.
         self._incarnations: dict[str, int] = {}
-        # Those whose goal is not up. Nearly always nobody, so that a tree of hundreds is walked through less often.
+        # Children whose goal is not up. Nearly always empty, which saves walks through a tree of hundreds.
         self._leaving: set[Child] = set()
         self.listening: dict[Child, None] = {}
-        """Those that messages reach, in the order in which they were first heard of."""
+        """Children that messages reach, in the order of their first messages."""
         self.root = Group(spec)
         self._fill(self.root, spec.children)
 
@@ -70,14 +70,14 @@ class Tree:
         return child
 
     def __iter__(self) -> Iterator[Child]:
-        """In the order of start."""
+        """Iterate in start order."""
         return self.root.children()
 
     def get(self, address: str) -> Child | None:
         return self._children.get(address)
 
     def add(self, spec: ChildSpec) -> Child | None:
-        """A new dynamic child; None when no group takes such an address."""
+        """Add a dynamic child; return None if no group accepts the address."""
         for group in self._groups(self.root):
             if group.dynamic is not None and spec.address.startswith(group.dynamic.prefix):
                 return self._add(group, spec)
@@ -112,7 +112,7 @@ class Tree:
         group = self._group_of[dead.address]
         if group.strategy == "one_for_one":
             return
-        # The first child of a one_for_all waits for nobody, so the dead one has to wait for its turn as well.
+        # The first child of a one_for_all waits for no other, so the dead one has to wait for its turn as well.
         if group.strategy == "one_for_all":
             dead.has_turn = False
         tp = group.nodes.index(dead)
@@ -130,14 +130,14 @@ class Tree:
             self.set_goal(node, Goal.CYCLE)
 
     def next_stops(self) -> list[Child]:
-        """Children that are to be asked to stop now."""
+        """Return the children to stop now."""
         found: list[Child] = []
         if self._leaving:
             self._find_stops(self.root, found)
         return found
 
     def _find_stops(self, node: Child | Group, found: list[Child]) -> bool:
-        """Whether all of `node` that has to go is gone."""
+        """Return True if all departing children of `node` are gone."""
         if isinstance(node, Child):
             if node.goal is Goal.UP or not node.is_awaited:
                 return True
@@ -153,7 +153,7 @@ class Tree:
         return is_gone
 
     def next_starts(self) -> tuple[list[Child], bool]:
-        """Children that are to be launched now, and whether all fixed children are settled."""
+        """Return the children to launch now, and True if all fixed children are settled."""
         found: list[Child] = []
         is_settled = self._find_starts(self.root, True, found)
         return found, is_settled

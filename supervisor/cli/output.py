@@ -22,7 +22,7 @@ PIPE_COLUMNS = 10_000
 
 
 class PlainConsole(Console):
-    """Prints no control character that is not its own."""
+    """Console that replaces control characters in the printed text."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
