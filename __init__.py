@@ -1,12 +1,12 @@
-"""Planaria: a publish-subscribe broker of supervised processes that regrow whatever is killed.
+"""Planaria: a publish-subscribe broker of supervised processes that are restarted when they die.
 
     Broker      a broker of your own, embedded in this program
-    Client      a connection to a running one; producers and consumers come from it
-    Message     what a consumer hands out        Delivery    what `publish` returns
-    Context     what a handler publishes by
-    PlanariaError   what calls raise; what the broker refused is a ProtocolError with its code
+    Client      a connection to a running one; creates producers and consumers
+    Message     a consumed message               Delivery    the result of `publish`
+    Context     lets a handler publish
+    PlanariaError   raised by calls; a refusal by the broker is a ProtocolError with its code
 
-Every process of a broker imports this module, so the names are loaded when they are first used and not before.
+Every process of a broker imports this module, so the names are loaded on first use.
 """
 
 from importlib import import_module

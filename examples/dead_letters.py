@@ -1,7 +1,7 @@
-"""A record that nobody can handle becomes a dead letter; the handler is mended; the letter goes back and is handled once.
+"""A record fails in every attempt and becomes a dead letter; the handler is fixed; the redriven letter is handled once.
 
 Run it:      python examples/dead_letters.py
-You will see why the letters are there, that today's handler would take them, that sending them back twice does it once,
+You will see the reasons of the letters, that the fixed handler accepts them, that two redrives send each one only once,
 and every payment charged exactly once. The same from a shell: planaria dlq list, redrive --dry-run --handler, redrive.
 """
 
@@ -30,11 +30,11 @@ def main() -> None:
         mended = Path(directory) / "mended_shop.py"
 
         def charge(message: Message) -> None:
-            """Runs in a subscriber's process, as it was sent there; whether it is mended shows in a file."""
+            """Runs in a subscriber's process, pickled from here; a file shows whether it is fixed."""
             amount = message.data["amount"]
             if not mended.exists():
                 if " " not in amount:
-                    raise Reject(f"no currency in {amount!r}")  # no use in trying again
+                    raise Reject(f"no currency in {amount!r}")  # a retry cannot succeed
                 int(amount.split()[0])
             with charged.open("a") as file:
                 file.write(f"{message.data['id']}\n")
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def wait_until(broker: Broker, done: int) -> None:
-    """An offset is committed when its payment is done with, charged or buried."""
+    """An offset is committed when its payment is charged or dead-lettered."""
     while sum(broker.client.group_offsets("charging").values()) < done:
         time.sleep(0.05)
 

@@ -1,8 +1,8 @@
-"""Exactly once from topic to topic: what is read and what is made of it count together, whoever is killed.
+"""Exactly once from topic to topic: reading, processing and publishing are one transaction, whichever process is killed.
 
 Run it:      python examples/exactly_once.py
 You will see a program that turns orders into payments end in the middle of a transaction, twice, each time with an actor
-of the broker killed, and so is the hosted handler that turns payments into receipts; and at the end as many payments and
+of the broker killed, as is the hosted handler that turns payments into receipts; and at the end as many payments and
 receipts as orders, one for each.
 """
 
@@ -17,17 +17,17 @@ KILLED = ("partition/PAYMENTS/0", "transactions/0", "subscriber/receipts/1", "co
 
 
 class Crash(Exception):
-    """The program ends here, with a transaction half done."""
+    """The program ends here, in the middle of a transaction."""
 
 
 def work(broker: Broker, crash_after: int) -> int:
-    """One life of the program: reads orders, publishes payments; how many orders it finished."""
+    """Run the program once: read orders, publish payments; return the number of finished orders."""
     finished = 0
     with (
         broker.producer(transactional_id="orders-to-payments") as producer,
         broker.consumer("payments", ["ORDERS"], auto_commit=False, auto_offset_reset="earliest") as consumer,
     ):
-        producer.claim()  # what the last life left open is not waited for
+        producer.claim()  # aborts the transaction left open by the last run
         while orders := poll(consumer):
             try:
                 with producer.transaction() as tx:
@@ -36,10 +36,10 @@ def work(broker: Broker, crash_after: int) -> int:
                         tx.publish("PAYMENTS", payment, key=order.key)
                     tx.commit_offsets(consumer)
                     if finished >= crash_after:
-                        raise Crash  # nothing of this transaction will be read, and its orders come again
+                        raise Crash  # this transaction will not be read, and its orders are read again
                 finished += len(orders)
             except TransactionAborted:
-                consumer.seek_to_committed()  # nothing has happened: read the orders again
+                consumer.seek_to_committed()  # the transaction was aborted: read the orders again
     return finished
 
 
@@ -48,12 +48,12 @@ def poll(consumer: Consumer) -> list:
 
 
 def acknowledge(payment: Message, context: Context) -> None:
-    """Runs in a process of the broker's: what it publishes and the offset of the payment count together."""
+    """Runs in a process of the broker's: its output and the offset of the payment are committed atomically."""
     context.publish("RECEIPTS", {"order": payment.data["order"]}, key=payment.key)
 
 
 def read(broker: Broker, topic: str) -> list[int]:
-    """The orders that all messages there are of, once no new one comes."""
+    """Return the orders of all messages in the topic, once no new one arrives."""
     found = []
     tps = [(topic, 0), (topic, 1)]
     with broker.consumer(partitions=tps, auto_offset_reset="earliest") as reader:

@@ -1,7 +1,7 @@
 """A handler that the broker runs for you, in supervised processes of their own.
 
 Run it:      python examples/hosted_subscriber.py
-You will see which process handled which payment, a payment that fails twice and is tried again, and one that can never
+You will see which process handled which payment, a payment that fails twice and is retried, and one that can never
 succeed go to the dead-letter topic with its traceback in the headers.
 """
 
@@ -17,7 +17,7 @@ attempts: dict[int, int] = {}
 
 
 def charge(message: Message) -> None:
-    """Runs in a subscriber's process; whatever it raises counts as a failure of this record alone."""
+    """Runs in a subscriber's process; any exception counts as a failure of this record alone."""
     payment = message.data
     attempts[payment["id"]] = attempts.get(payment["id"], 0) + 1
     if payment["amount"] < 0:
@@ -47,7 +47,7 @@ def main() -> None:
             broker.publish("PAYMENTS", f"customer-{number}", {"id": number, "amount": amount})
         with broker.consumer(None, ["PAYMENTS.dlq"], auto_offset_reset="earliest") as dead_letters:
             letter = next(iter(dead_letters))
-        # An offset is committed when its payment is done with, charged or buried.
+        # An offset is committed when its payment is charged or dead-lettered.
         while sum(broker.client.group_offsets("charging").values()) < len(AMOUNTS):
             time.sleep(0.05)
         print(f"dead letter: {letter.data}")

@@ -1,8 +1,8 @@
-"""Kill any actor under load and watch it regrow.
+"""Kill any actor under load and watch it restart.
 
 Run it:      python examples/kill_and_watch.py
 You will see a partition, the group's coordinator, the gateway and the controller killed with SIGKILL while a producer
-publishes, how long each took until it served again, and that everything acknowledged was consumed exactly in order.
+publishes, the time until each served again, and that every acknowledged message was consumed in order.
 """
 
 import tempfile

@@ -2,7 +2,7 @@
 
 Run it:      python examples/order_pipeline.py
 You will see twelve orders go to two groups. `billing` has two members, which share the partitions: each order is billed
-once. `shipping` has one, which gets every order: what one group consumes takes nothing from the other.
+once. `shipping` has one, which gets every order: groups consume independently of each other.
 """
 
 import tempfile
@@ -16,7 +16,7 @@ PARTITIONS = 4
 
 
 def work(consumer: Consumer, name: str, done: Counter[str], everything_seen: threading.Event) -> None:
-    """Consume until everybody has seen everything."""
+    """Consume until all orders have reached both groups."""
     with consumer:
         while not everything_seen.is_set():
             for message in consumer.poll(timeout=0.2):

@@ -1,8 +1,8 @@
-"""The smallest whole program: a broker, a topic, two orders, a consumer.
+"""The smallest complete program: a broker, a topic, two orders, a consumer.
 
 Run it:      python examples/quickstart.py
-You will see the first order of a partition and the offset from which its group goes on. The data stays in
-`planaria-data` in the working directory: run it again and the group goes on where it stopped.
+You will see the first order of a partition and the offset from which its group continues. The data stays in
+`planaria-data` in the working directory: run it again and the group continues where it stopped.
 """
 
 from planaria import Broker

@@ -1,4 +1,4 @@
-"""Planaria without its client library: a ZeroMQ socket and a JSON parser, which every language has.
+"""Planaria without its client library: a ZeroMQ socket and a JSON parser, available in every language.
 
 Run it:      planaria serve            in one terminal
              python examples/raw_client.py [tcp://127.0.0.1:5570]          in another
@@ -26,7 +26,7 @@ def ask(op, **fields):
     print("->", request)
     socket.send_string(request)
     if not socket.poll(TIMEOUT_MS):
-        sys.exit(f"nobody answers at {ENDPOINT}: is `planaria serve` running?")
+        sys.exit(f"no broker at {ENDPOINT}: is `planaria serve` running?")
     reply = socket.recv_string()
     print("<-", reply)
     answer = json.loads(reply)
@@ -45,7 +45,7 @@ tp = ask("publish", topic="RAW_ORDERS", records=[order])["records"][0]
 partition, offset = tp["partition"], tp["offset"]
 ask("fetch", topic="RAW_ORDERS", partition=partition, offset=offset, max_wait_ms=1_000)
 
-# A member joins, and is told what it should own; a heartbeat that waits brings the news as soon as there is some.
+# A member joins and receives its assignment; a waiting heartbeat is answered as soon as the assignment changes.
 member = ask("group_heartbeat", group="raw_billing", topics=["RAW_ORDERS"], owned={})
 me = {"group": "raw_billing", "member_id": member["member_id"]}
 while partition not in member["assignment"].get("RAW_ORDERS", []):

@@ -1,8 +1,8 @@
-"""A work queue: many workers share one partition, each job is done by one of them, what cannot be done is put aside.
+"""A work queue: many workers share one partition, each job is done by one of them, impossible jobs become dead letters.
 
 Run it:      python examples/work_queue.py
-You will see a worker die with a job in its hands, whose lock expires so that another one does it; a job that fails once
-and is done the second time; and a job that nobody can do, which ends in the dead-letter topic.
+You will see a worker die while it holds a job, whose lock expires so that another one does it; a job that fails once
+and is done the second time; and a job that always fails, which ends in the dead-letter topic.
 """
 
 import multiprocessing
@@ -16,7 +16,10 @@ from planaria import Broker, Client, Reject, ShareMessage
 
 JOBS = 12
 LOCK_MS = 1_000
-"""Of the worker that dies. The others have half a minute for a job: a lock that expires gives the job to a second one."""
+"""Lock of the worker that dies.
+
+The others get half a minute for a job: an expired lock gives the job to a second worker.
+"""
 
 
 def main() -> None:
@@ -42,7 +45,7 @@ def main() -> None:
 
 
 def work(endpoint: str, name: str) -> None:
-    """Takes one job after the other, until none has come for longer than the dead worker's lock lasts."""
+    """Take one job after the other, until none has arrived for longer than the dead worker's lock lasts."""
     with Client(endpoint) as client, client.share_consumer("workers", "JOBS") as consumer:
         while jobs := consumer.poll(3 * LOCK_MS / 1000, max_messages=1):
             (job,) = jobs
@@ -53,18 +56,18 @@ def work(endpoint: str, name: str) -> None:
 def do(job: ShareMessage, name: str) -> None:
     number = job.data["number"]
     if number == 5:
-        raise Reject("nobody can do this")
+        raise Reject("this job is impossible")
     if number == 7 and job.delivery_count == 1:
         raise DatabaseAway("not now")
     print(f"{name} did job {number} (delivery {job.delivery_count})\n", end="", flush=True)
 
 
 class DatabaseAway(Exception):
-    """The job has failed, and is done by whoever takes it next."""
+    """The job has failed; the next worker that takes it does it."""
 
 
 def lose_a_worker(endpoint: str) -> None:
-    """It takes the first job and is killed."""
+    """Start a worker that takes the first job and is killed."""
     ours, theirs = multiprocessing.Pipe()
     worker = multiprocessing.get_context("spawn").Process(target=take_one, args=(endpoint, theirs))
     worker.start()

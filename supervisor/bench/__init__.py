@@ -1,8 +1,8 @@
-"""`planaria bench`: the speed of this broker on this machine, beside what the machine itself can do.
+"""`planaria bench`: the speed of this broker on this machine, next to the limits of the machine.
 
     run_bench    measures the ceilings, then each row on a fresh broker, prints the table and the ratio to the ceiling
 
-Exit code 0 when every row reaches its bar, 1 when one falls short.
+Exit code 0 if every row reaches its target, 1 if one misses it.
 """
 
 import os
@@ -21,7 +21,7 @@ from .rows import QUICK, ROWS, Row, Scale
 class BenchOptions(msgspec.Struct, frozen=True, kw_only=True):
     rows: tuple[str, ...] = tuple(ROWS)
     quick: bool = False
-    """A sixth of the work: a look, not a claim."""
+    """A sixth of the workload: a quick look, not comparable."""
     json: bool = False
 
 

@@ -1,6 +1,6 @@
-"""What this machine can do without any broker: the yardstick every row of the bench is held against.
+"""Limits of this machine without any broker: the reference of every row of the bench.
 
-Raw sockets and raw files alone, in the same run as the rows: absolute numbers mean little on shared machines.
+Measures raw sockets and raw files in the same run as the rows: absolute numbers mean little on shared machines.
 """
 
 import multiprocessing
@@ -28,7 +28,7 @@ class Ceilings(msgspec.Struct, frozen=True, kw_only=True):
     zmq_round_trip_us: float
     zmq_stream_mb_s: float
     durable_echo_us: float
-    """A round trip to a process that writes and syncs before it answers: the least that an acknowledgement can take."""
+    """Round trip to a process that writes and syncs before it answers: the lower bound of an acknowledgement."""
     fdatasync_us: float
     """Median of one small write and its fdatasync."""
     write_mb_s: float
@@ -86,7 +86,7 @@ def _timed_echo(socket: "zmq.Socket[bytes]", message: bytes) -> float:
 
 
 def _echo(endpoint: str, path: str) -> None:
-    """The other process: answers single frames, what is to be durable only when it is; swallows pairs."""
+    """Run the other process: answer single frames, durable ones after a sync; discard pairs."""
     socket = zmq.Context().socket(zmq.ROUTER)
     socket.bind(endpoint)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)

@@ -1,6 +1,6 @@
-"""Where the memory of an idle actor is: `python -m planaria.supervisor.bench.mappings [--partitions N]`.
+"""Memory of an idle actor by mapping: `python -m planaria.supervisor.bench.mappings [--partitions N]`.
 
-Starts a broker with idle partitions and prints what a partition's process has for itself, in KiB by kind of mapping, as
+Starts a broker with idle partitions and prints the private memory of a partition's process, in KiB by kind of mapping, as
 the mean over them. Linux only.
 """
 
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def own_kib(pid: int) -> Counter[str]:
-    """What nobody else maps, by kind: anonymous memory, malloc's heap, stacks, or the name of a file."""
+    """Return private memory by kind: anonymous memory, malloc's heap, stacks, or the name of a file."""
     found: Counter[str] = Counter()
     kind = ""
     for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():

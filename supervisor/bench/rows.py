@@ -31,11 +31,11 @@ POLL_MESSAGES = 10_000
 TRANSACTION_MESSAGES = 1_000
 TRANSACTION_PRODUCERS = 32
 LOAD_S = 1.2
-"""Load between two kills: longer than it takes until a restarted actor counts as well again (`backoff_reset_ms`)."""
+"""Load between two kills: long enough for a restarted actor to count as stable again (`backoff_reset_ms`)."""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One figure beside the bar it must reach and the ceiling it is bound by."""
+    """One figure with its target and the ceiling that bounds it."""
 
     name: str
     figure: float
@@ -52,7 +52,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Scale(msgspec.Struct, frozen=True, kw_only=True):
-    """How much work each row does."""
+    """Workload of each row."""
 
     messages: int = 3_000_000
     rounds: int = 500
@@ -74,7 +74,7 @@ def fresh_broker(partitions: int = 1, **settings: Any) -> Iterator[Broker]:
 
 
 def publish_row(scale: Scale, ceilings: Ceilings) -> Row:
-    """`producer.publish()`, one call a message, until the last one is acknowledged."""
+    """Measure `producer.publish()`, one call per message, until the last one is acknowledged."""
     with fresh_broker() as broker:
         _publish(broker, scale.messages // 10)
         rate = _publish(broker, scale.messages)
@@ -90,7 +90,8 @@ def publish_row(scale: Scale, ceilings: Ceilings) -> Row:
 
 
 def transactions_row(scale: Scale, _: Ceilings) -> Row:
-    """Transactions of TRANSACTION_MESSAGES, by several producers at once, beside plain publishing on the same broker."""
+    """Measure transactions of TRANSACTION_MESSAGES, by concurrent producers, against plain publishing on the same
+    broker."""
     rounds = max(1, scale.messages // 2 // TRANSACTION_MESSAGES // TRANSACTION_PRODUCERS)
     with fresh_broker() as broker:
         plain = max(_publish(broker, scale.messages // 5) for _ in range(2))
@@ -99,7 +100,7 @@ def transactions_row(scale: Scale, _: Ceilings) -> Row:
                 stack.enter_context(broker.producer(transactional_id=f"bench-{number}"))
                 for number in range(TRANSACTION_PRODUCERS)
             ]
-            _run_transactions(producers, 2)  # from here on the coordinators exist and know them all
+            _run_transactions(producers, 2)  # from here on the coordinators exist and hold all the producers
             alone = _run_transactions(producers[:1], 4 * rounds)
             rate = _run_transactions(producers, rounds)
     return Row(
@@ -115,7 +116,7 @@ def transactions_row(scale: Scale, _: Ceilings) -> Row:
 
 
 def consume_row(scale: Scale, ceilings: Ceilings) -> Row:
-    """`Message` objects handed to the caller by `poll`."""
+    """Measure `Message` objects returned by `poll`."""
     with fresh_broker() as broker:
         _publish(broker, scale.messages)
         with broker.consumer(None, [TOPIC], auto_offset_reset="earliest") as consumer:
@@ -135,7 +136,7 @@ def consume_row(scale: Scale, ceilings: Ceilings) -> Row:
 
 
 def both_row(scale: Scale, ceilings: Ceilings) -> Row:
-    """A producer in this process, the broker in its own, a consumer in a third, all at once."""
+    """Measure a producer in this process, the broker in its own, a consumer in a third, concurrently."""
     with fresh_broker() as broker:
         ours, theirs = multiprocessing.Pipe()
         reader = multiprocessing.get_context("spawn").Process(
@@ -160,7 +161,7 @@ def both_row(scale: Scale, ceilings: Ceilings) -> Row:
 
 
 def latency_row(scale: Scale, ceilings: Ceilings) -> Row:
-    """One publish, waiting for its acknowledgement."""
+    """Measure one publish, waiting for its acknowledgement."""
     with fresh_broker() as broker, broker.producer(linger_ms=0) as producer:
         for _ in range(scale.rounds // 5):
             producer.publish(TOPIC, VALUE).result(5)
@@ -182,7 +183,7 @@ def latency_row(scale: Scale, ceilings: Ceilings) -> Row:
 
 
 def recovery_row(scale: Scale, _: Ceilings) -> Row:
-    """SIGKILL of a partition under load, until the next acknowledgement."""
+    """Measure the time from SIGKILL of a partition under load to the next acknowledgement."""
     gaps: list[float] = []
     with (
         fresh_broker(restart_intensity=scale.kills * 2) as broker,
@@ -208,7 +209,7 @@ def recovery_row(scale: Scale, _: Ceilings) -> Row:
 
 
 def share_row(scale: Scale, _: Ceilings) -> Row:
-    """A share group: acquired, fetched, made into messages, accepted; each accept durable before it is answered."""
+    """Measure a share group: acquired, fetched, decoded, accepted; each accept durable before it is answered."""
     messages = scale.messages // 10
     with fresh_broker() as broker:
         _publish(broker, messages)
@@ -233,7 +234,7 @@ def share_row(scale: Scale, _: Ceilings) -> Row:
 
 
 def start_row(scale: Scale, _: Ceilings) -> Row:
-    """A broker that finds many partitions in its data directory, until it serves them all."""
+    """Measure the time until a broker serves the many partitions in its data directory."""
     with tempfile.TemporaryDirectory(prefix="planaria-bench-") as directory:
         data = Path(directory) / "data"
         with Broker(data, endpoint=EMBEDDED_ENDPOINT, log_level="error") as broker:
@@ -251,7 +252,7 @@ def start_row(scale: Scale, _: Ceilings) -> Row:
 
 
 def memory_row(scale: Scale, _: Ceilings) -> Row:
-    """What an idle actor among many has of memory that is not shared."""
+    """Measure the private memory of an idle actor among many."""
     with fresh_broker(scale.partitions) as broker:
         actors = broker.status().actors
     largest = max(actors, key=lambda actor: actor.memory_bytes)
@@ -279,7 +280,7 @@ ROWS: dict[str, Callable[[Scale, Ceilings], Row]] = {
 
 
 def _publish(broker: Broker, messages: int) -> float:
-    """Messages a second from the first call to the last acknowledgement."""
+    """Return the messages per second from the first call to the last acknowledgement."""
     with broker.producer() as producer:
         publish = producer.publish
         started = time.perf_counter()
@@ -290,7 +291,7 @@ def _publish(broker: Broker, messages: int) -> float:
 
 
 def _run_transactions(producers: list[TransactionalProducer], rounds: int) -> float:
-    """Messages a second, all producers together, each in a thread of its own."""
+    """Return the messages per second of all producers together, each in a thread of its own."""
 
     def run(producer: TransactionalProducer) -> None:
         with suppress(Closed):  # the bench was interrupted

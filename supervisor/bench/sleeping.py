@@ -1,7 +1,7 @@
-"""What sleeping partitions cost: `python -m planaria.supervisor.bench.sleeping [--topics N] [--active N]`.
+"""Cost of sleeping partitions: `python -m planaria.supervisor.bench.sleeping [--topics N] [--active N]`.
 
-Creates topics of one partition with `partition_idle_ms` set, waits until all sleep, and starts the broker again. Prints
-how long that took, what the processes hold, and what it takes to wake some of them by one message each. Not a row of
+Creates topics of one partition with `partition_idle_ms` set, waits until all sleep, and restarts the broker. Prints
+the time of the restart, the memory of the processes, and the time to wake some of them by one message each. Not a row of
 `planaria bench`: creating 5,000 topics takes minutes.
 """
 
@@ -74,7 +74,7 @@ def _is_awake_partition(actor: Any) -> bool:
 
 
 def _memory(broker: Broker) -> str:
-    """Of their own; what the processes share with the fork server is not counted."""
+    """Format the private memory; pages shared with the fork server are not counted."""
     found = broker.status()
     awake = [actor for actor in found.actors if actor.pid is not None]
     partitions = [actor.memory_bytes for actor in awake if _is_awake_partition(actor)]

@@ -3,8 +3,8 @@
     run_chaos    for a person: live lines, the table, exit code 1 on any violation
     chaos_run    the run itself, for tests: returns the Report
 
-Everything random comes from the seed; what the operating system does with it does not, so a seed repeats the faults and
-not the run.
+All random choices come from the seed; the operating system's scheduling does not, so a seed repeats the faults but not
+the run.
 """
 
 import statistics
@@ -42,14 +42,14 @@ class ChaosOptions(RunOptions, frozen=True, kw_only=True):
     """Mean time between faults."""
     kinds: tuple[FaultKind, ...] = tuple(WEIGHTS)
     victims: tuple[str, ...] = ()
-    """Kinds of actors to strike: partition, coordinator, gateway, controller, subscriber; all when empty."""
+    """Kinds of actors to strike: partition, coordinator, gateway, controller, subscriber; all if empty."""
     hosted_workers: int = 2
     hang_timeout_ms: int = 1_000
     load: Load = Load()
 
 
 class Recovery(msgspec.Struct, frozen=True, kw_only=True):
-    """From the signal to the next answer of the victim's service, in milliseconds."""
+    """Times from the signal to the next answer of the victim's service, in milliseconds."""
 
     p50_ms: float
     p99_ms: float
@@ -77,7 +77,7 @@ def run_chaos(options: ChaosOptions, console: Console) -> int:
 
 
 def chaos_run(options: ChaosOptions, say: Say) -> Report:
-    """One run on a fresh data directory. Raises what a thread of the workload met."""
+    """Run once on a fresh data directory. Raises the first error of a workload thread."""
     return in_scratch(lambda scratch: _run_in(scratch, options, say), say)
 
 
@@ -137,7 +137,7 @@ def _collect(history: History, journals: Path) -> None:
 
 
 def _settle(history: History, journals: Path, say: Say) -> None:
-    """Wait until both groups have been given everything, or long enough to call it lost."""
+    """Wait until both groups have received everything, or long enough to count the rest as lost."""
     started = time.monotonic()
     while (waited_s := time.monotonic() - started) < SETTLE_S:
         _collect(history, journals)

@@ -1,10 +1,10 @@
 """The clocks of the broker's machine in a chaos run, as the broker's processes see them (REHEARSAL in clock.py).
 
-    set     the wall clock of one actor, or of all, is wrong by so much from now on; they notice with their next heartbeat
-    boot    as after a boot of the machine: the next supervisor begins the steady clock anew, at the time of day
+    set     the wall clock of one actor, or of all, is wrong from now on; they notice with their next heartbeat
+    boot    as after a boot of the machine: the next supervisor restarts the steady clock at the time of day
 
-Clients see the right time. Their records lie ahead of a broker whose clock was slow when its machine booted, and more
-than `max_timestamp_ahead_ms` is refused; so a boot here finds the clock right or fast.
+Clients see the correct time. Their records are ahead of a broker whose clock was slow when its machine booted, and more
+than `max_timestamp_ahead_ms` is refused; so at a boot the simulated clock is correct or fast.
 """
 
 import contextlib
@@ -29,13 +29,13 @@ class Clocks:
         self._chance = Random(seed)
 
     def set(self, address: str = EVERYBODY) -> int:
-        """By how many hours it is wrong from now on."""
+        """Set the clock wrong from now on; return the error in hours."""
         return self._set(address, self._chance.choice(STEPS_H))
 
     def boot(self) -> int:
-        """To be followed by the death of the supervisor. By how many hours the clock is fast.
+        """Reset the steady clock, to be followed by the supervisor's death. Returns the clock's advance in hours.
 
-        The next supervisor finds the new origin: it may start only when the clock has been set once more.
+        The next supervisor reads the new origin: it may start only after the clock has been set once more.
         """
         hours = self._set(EVERYBODY, self._chance.choice([step for step in STEPS_H if step >= 0]))
         self._replace(self._origin, msgspec.json.encode(new_origin()))
@@ -46,7 +46,7 @@ class Clocks:
         return hours
 
     def _replace(self, file: Path, content: bytes) -> None:
-        """As a whole: a process may read it at any moment."""
+        """Replace the file atomically: a process may read it at any moment."""
         aside = self._folder / ".new"
         aside.write_bytes(content)
         aside.rename(file)
@@ -54,7 +54,7 @@ class Clocks:
 
 @contextlib.contextmanager
 def rehearsed(scratch: Path, seed: int) -> Iterator[Clocks]:
-    """The broker on `scratch`/data is to be started within, and whatever starts it again."""
+    """Rehearse clocks for a broker on `scratch`/data, which must be started and restarted within the block."""
     folder = scratch / "clocks"
     folder.mkdir()
     os.environ[REHEARSAL] = str(folder)

@@ -1,15 +1,15 @@
-"""What was promised and what was seen: the record of a chaos run, and the check of it. Pure.
+"""The promises and observations of a chaos run, and their check. Pure.
 
-Every published value is unique and says whose it is: `<key>:<n>`, n counting up for each key, one producer a key. Three
+Every published value is unique and names its key: `<key>:<n>`, n counting up for each key, one producer per key. Three
 outcomes of a publish are kept apart: acknowledged and refused are promises, unknown is none.
 
     lost          acknowledged, and not in the log where the acknowledgement said
     duplicated    in the log more than once (producers are idempotent)
     phantom       refused for good, and in the log nevertheless
-    reordered     in the log, or first given to a group, after a later value of its key
-    undelivered   acknowledged, and never given to a group
+    reordered     in the log, or first delivered to a group, after a later value of its key
+    undelivered   acknowledged, and never delivered to a group
 
-A value given to a group again after a crash is `redelivered`: at-least-once allows it, so it is counted and no violation.
+A value delivered to a group again after a crash is `redelivered`: at-least-once allows it, so it is only counted.
 """
 
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ MAX_EXAMPLES = 10
 
 
 class LogEntry(msgspec.Struct, frozen=True):
-    """A value at its place in the log."""
+    """A value and its position in the log."""
 
     partition: int
     offset: int
@@ -54,7 +54,7 @@ class Verdict(msgspec.Struct, kw_only=True):
 
 
 class History:
-    """Filled by the workload while it runs; not locked: its methods are single operations on dicts and lists."""
+    """Record of the workload, filled while it runs; not locked: its methods are single operations on dicts and lists."""
 
     def __init__(self) -> None:
         self.acknowledged: dict[str, tuple[int, int]] = {}
@@ -75,14 +75,14 @@ class History:
         self.deliveries.setdefault(group, []).extend(values)
 
     def missing(self, group: str) -> set[str]:
-        """Acknowledged values that the group has not been given yet."""
+        """Return the acknowledged values that the group has not received yet."""
         return set(self.acknowledged).difference(self.deliveries.get(group, ()))
 
     def check(self, log: Iterable[LogEntry], groups: Iterable[str] = ()) -> Verdict:
-        """Hold everything seen against everything promised.
+        """Check all observations against all promises.
 
-        `log` is every partition's content in offset order; `groups` should have been given everything, and so should
-        any other that was given something.
+        `log` is every partition's content in offset order; each of `groups` should have received
+        everything, and so should any other group that received something.
         """
         verdict = Verdict(
             acknowledged=len(self.acknowledged), refused=len(self.refused), unknown=len(self.unknown)

@@ -1,7 +1,7 @@
-"""What the hosted members of a pipeline do, and what they noted of it: each call of the handler, before it returns.
+"""The hosted members of a pipeline, and their notes: each call of the handler is noted before it returns.
 
-A handler does not know of the transaction that its output goes with, only that this must be read if the call's record is
-passed, and must not if the call has failed. So each call is an attempt of its own, of unknown outcome unless it failed.
+A handler does not know the transaction of its output, only that the output must be read if the call's record is
+passed, and must not if the call has failed. So each call is a separate attempt, of unknown outcome unless it failed.
 """
 
 import os
@@ -19,7 +19,7 @@ FAILS_ONE_IN = 50
 
 
 def transforming(target: str, folder: Path) -> Callable[[Message, Context], None]:
-    """A handler that publishes to `target` and fails now and then, after it has."""
+    """Return a handler that publishes to `target` and sometimes fails after that."""
     journals = str(folder)
 
     def transform(message: Message, context: Context) -> None:
@@ -39,10 +39,10 @@ def transforming(target: str, folder: Path) -> Callable[[Message, Context], None
 
 
 def read_calls(folder: Path) -> list[Attempt]:
-    """What all members noted."""
+    """Return the notes of all members."""
     found = []
     for path in folder.iterdir():
-        # A line that was being written when its process was killed has no end.
+        # A line without an end was being written when its process was killed.
         for line in path.read_text().rpartition("\n")[0].splitlines():
             outcome, made = line.split(" ", 1)
             found.append(

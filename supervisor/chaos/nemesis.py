@@ -1,9 +1,9 @@
-"""The faults of a chaos run: which, to whom and when, all drawn from the seed; and what it then took to be served again.
+"""The faults of a chaos run: kind, victim and time, all drawn from the seed; and the time to recovery.
 
-    kill        SIGKILL of one actor            freeze      SIGSTOP of one: nothing but the missing heartbeat tells
-    pair        SIGKILL of two at once          supervisor  SIGKILL of the supervisor: its actors end by themselves
+    kill        SIGKILL of one actor            freeze      SIGSTOP of one: only the missing heartbeat shows it
+    pair        SIGKILL of two at once          supervisor  SIGKILL of the supervisor: its actors exit on their own
     clock       one actor's wall clock steps    clocks      that of all steps, by hours back or forward
-    boot        as supervisor, and the steady clock begins anew at the time of day, as when the machine boots
+    boot        as supervisor, and the steady clock restarts at the time of day, as when the machine boots
 
 Each fault starts a probe in a thread of its own: the time from the signal until the victim's service answers again.
 """
@@ -37,7 +37,7 @@ WEIGHTS: dict[FaultKind, int] = {
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """One signal and its consequence; `recovery_ms` None when the service did not come back in time."""
+    """One signal and its effect; `recovery_ms` is None if the service did not recover in time."""
 
     at_ms: int
     kind: FaultKind
@@ -60,7 +60,7 @@ class Nemesis:
         kinds: tuple[FaultKind, ...],
         victims: tuple[str, ...] = (),
     ) -> None:
-        """`victims`: the kinds of actors to strike, such as "partition"; all when empty."""
+        """Strike the kinds of actors in `victims`, such as "partition"; all if empty."""
         self._broker = broker
         self._probes = probes
         self._clocks = clocks
@@ -73,11 +73,11 @@ class Nemesis:
         self.faults: list[Fault] = []
 
     def pause_s(self) -> float:
-        """How long to wait before the next fault."""
+        """Return the time to wait before the next fault."""
         return self._chance.expovariate(1 / self._interval_s)
 
     def strike(self) -> str:
-        """One fault; returns what it was, for a person to read."""
+        """Perform one fault; return its description for a person."""
         kind = self._chance.choices(self._kinds, [WEIGHTS[kind] for kind in self._kinds])[0]
         if kind == "supervisor":
             return self._strike_supervisor()
@@ -116,7 +116,7 @@ class Nemesis:
         return not self._victims or actor.address.partition("/")[0] in self._victims
 
     def _strike_supervisor(self, kind: FaultKind = "supervisor") -> str:
-        # Whoever answers is alive: the keeper's own notion may be of one that was killed just now.
+        # The process that answers is alive; the keeper's record may be of one that was just killed.
         status = self._broker.status()
         pid = status.supervisor_pid
         os.kill(pid, signal.SIGKILL)

@@ -1,8 +1,8 @@
-"""`planaria chaos --exactly-once`: two stages that consume, transform and publish in transactions while everything dies.
+"""`planaria chaos --exactly-once`: two stages that consume, transform and publish in transactions under faults.
 
 Each stage is a group of workers, which are programs of their own, and of hosted members. Actors of the broker, its
-supervisor and the workers are killed and frozen, workers until they have a successor, so that they come back as zombies.
-At the end the output has to be the input, once each, in order by key.
+supervisor and the workers are killed and frozen, workers until they have a successor, so that they return as zombies.
+At the end the output must be the input, exactly once, in order by key.
 """
 
 import itertools
@@ -33,11 +33,11 @@ from .workload import TOPIC
 
 TOPICS = ("CHAOS-SOURCE", "CHAOS-MIDDLE", "CHAOS-OUTPUT")
 WORKERS = 2
-"""Programs by stage; and as many hosted members."""
+"""Programs per stage; there are as many hosted members."""
 HANG_TIMEOUT_MS = 1_000
 KEYS = 20
 CLIENT_SHARE = 0.25
-"""Of the faults, how many strike a worker instead of an actor."""
+"""Share of the faults that strike a worker instead of an actor."""
 ZOMBIE_S = 1.0
 SETTLE_S = 120.0
 SETTLE_POLL_S = 0.5
@@ -56,9 +56,9 @@ class PipelineReport(msgspec.Struct, frozen=True, kw_only=True):
     input: int
     output: int
     transactions: dict[str, int]
-    """Of the workers."""
+    """Transactions of the workers."""
     hosted: dict[str, int]
-    """Calls of the hosted members' handlers that returned, that failed, and outputs of theirs."""
+    """Calls of the hosted members' handlers that returned, calls that failed, and their outputs."""
     stages: list[Findings]
 
     @property
@@ -67,7 +67,7 @@ class PipelineReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Workers:
-    """The processes of the stages: whoever ends is started again under the same transactional id."""
+    """The processes of the stages; one that ends is restarted under the same transactional id."""
 
     def __init__(self, stages: list[Stage], chance: random.Random) -> None:
         self._stages = stages
@@ -76,7 +76,7 @@ class Workers:
         self._zombies: list[tuple[float, subprocess.Popen[bytes]]] = []
 
     def strike(self) -> tuple[str, str]:
-        """The kind of fault, and what it was."""
+        """Strike a worker; return the kind of fault and its description."""
         number = self._chance.randrange(len(self._stages))
         process = self._processes[number]
         kind = self._chance.choice(("kill", "kill", "zombie"))
@@ -90,7 +90,7 @@ class Workers:
         return f"{kind} client", f"{kind} client {self._stages[number].transactional_id}"
 
     def tend(self) -> None:
-        """Start again who ended; wake whoever has been frozen long enough."""
+        """Restart workers that ended; resume workers frozen for long enough."""
         for number, process in enumerate(self._processes):
             if process.poll() is not None:
                 self._processes[number] = self._start(self._stages[number])
@@ -124,7 +124,7 @@ def run_pipeline(options: PipelineOptions, console: Console) -> int:
 
 
 def pipeline_run(options: PipelineOptions, say: Say) -> PipelineReport:
-    """One run on a fresh data directory, which is kept when something was violated."""
+    """Run once on a fresh data directory, which is kept after a violation."""
     return in_scratch(lambda scratch: _run_in(scratch, options, say), say)
 
 
@@ -145,7 +145,7 @@ def _run_in(scratch: Path, options: PipelineOptions, say: Say) -> PipelineReport
     ):
         for topic in TOPICS:
             broker.create_topic(topic, options.partitions)
-        broker.create_topic(TOPIC, 1)  # the probes' own
+        broker.create_topic(TOPIC, 1)  # for the probes
         stages = _stages(broker.endpoint, scratch)
         _host(broker, stages, scratch)
         probes = Probes(broker.client, History())
@@ -225,7 +225,7 @@ def _stages(endpoint: str, scratch: Path) -> list[Stage]:
 
 
 def _host(broker: Broker, stages: list[Stage], scratch: Path) -> None:
-    """Let each stage's group have hosted members as well."""
+    """Add hosted members to each stage's group."""
     for number, stage in enumerate(stages[::WORKERS]):
         folder = scratch / f"hosted{number}"
         folder.mkdir()
@@ -241,7 +241,7 @@ def _host(broker: Broker, stages: list[Stage], scratch: Path) -> None:
 
 
 class Source:
-    """Publishes numbered values until told to stop; every one of them has to be acknowledged."""
+    """Publishes numbered values until stopped; every one of them must be acknowledged."""
 
     def __init__(self, endpoint: str, messages_per_second: int) -> None:
         self._client = Client(endpoint, client_id="chaos-source")
@@ -253,7 +253,7 @@ class Source:
         self._thread.start()
 
     def stop(self) -> int:
-        """How many were published. Raises what a message met."""
+        """Stop, and return the number of published values. Raises the first error of a message."""
         self._is_over.set()
         self._thread.join()
         self._producer.flush()
@@ -275,7 +275,7 @@ class Source:
 
 
 def _await_everybody(scratch: Path, workers: Workers) -> None:
-    """Until programs and hosted members have had their part in each stage, however short the run; or not for ever."""
+    """Wait until programs and hosted members have done work in each stage, however short the run; with a time limit."""
 
     def has_everybody(number: int) -> bool:
         attempts, _ = read_journals(scratch / f"stage{number}")
@@ -289,7 +289,7 @@ def _await_everybody(scratch: Path, workers: Workers) -> None:
 
 
 def _settle(client: Client, partitions: int, count: int, workers: Workers, say: Say) -> None:
-    """Wait until as many outputs can be read as there was input, or long enough to call them lost."""
+    """Wait until as many outputs can be read as there was input, or long enough to count the rest as lost."""
     started = time.monotonic()
     tps = [(TOPICS[2], partition) for partition in range(partitions)]
     seen: set[str] = set()
@@ -305,7 +305,8 @@ def _settle(client: Client, partitions: int, count: int, workers: Workers, say: 
 
 
 def _read(client: Client, topic: str, partitions: int) -> list[LogEntry]:
-    """Everything committed, partition by partition; what a worker that was killed left open ends by its timeout."""
+    """Return all committed values, partition by partition; transactions left open by killed workers end by their
+    timeout."""
     entries: list[LogEntry] = []
     for partition in range(partitions):
         end = client.list_offsets(topic, partition, "latest").offset
@@ -317,7 +318,7 @@ def _read(client: Client, topic: str, partitions: int) -> list[LogEntry]:
 
 
 def _committed(client: Client, group: str, topic: str, partitions: int) -> dict[int, int]:
-    """The group's offsets once no transaction is between the decision and its marker."""
+    """Return the group's offsets once no transaction is between its decision and its markers."""
     tps = [TopicPartition(topic, partition) for partition in range(partitions)]
     with client.consumer(group, partitions=tps, auto_commit=False) as consumer:
         return {tp.partition: at for tp, at in consumer.committed(tps).items()}

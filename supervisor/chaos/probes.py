@@ -1,6 +1,6 @@
-"""Asking each kind of actor for the one thing it is there for, until it answers. Called by the nemesis, a thread a probe.
+"""Probes: one request for the service of each kind of actor, until it answers. Called by the nemesis, a thread per probe.
 
-A client's own retries do the waiting, so what a probe measures is what a program would have felt.
+The client's own retries do the waiting, so a probe measures the outage that a program would see.
 """
 
 import itertools
@@ -30,7 +30,7 @@ class Probes:
         self._producer.close()
 
     def actor(self, victim: ActorStatus) -> None:
-        """Returns once the victim's service answers. Raises PlanariaError when it does not in time."""
+        """Return once the victim's service answers. Raises PlanariaError if it does not in time."""
         kind, _, rest = victim.address.partition("/")
         if kind == "partition" and rest.startswith(f"{self._topic}/"):
             self._partition(int(rest.rpartition("/")[2]))
@@ -42,11 +42,11 @@ class Probes:
             self._ready_again(victim)
 
     def gateway(self) -> None:
-        """Returns once the gateway answers."""
+        """Return once the gateway answers."""
         self._client.list_topics()
 
     def supervisor(self, instance_id: str) -> None:
-        """Returns once another supervisor than `instance_id` answers through its gateway."""
+        """Return once another supervisor than `instance_id` answers through its gateway."""
         deadline = time.monotonic() + TIMEOUT_S
         while time.monotonic() < deadline:
             if self._client.status().instance_id != instance_id:
@@ -57,7 +57,7 @@ class Probes:
 
     def _partition(self, partition: int) -> None:
         number = next(self._numbers)
-        # A key a probe: probes of one partition overlap, and only one key's values are ordered.
+        # One key per probe: probes of one partition overlap, and only values of one key are ordered.
         delivery = publish_value(self._producer, self._history, f"probe{number}", 0, partition)
         error = delivery.exception(TIMEOUT_S)
         if error is not None:

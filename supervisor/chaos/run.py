@@ -1,10 +1,10 @@
-"""What every run of chaos is: a directory of its own, faults until it is over, a report and an exit code.
+"""The common part of all chaos runs: a directory of its own, faults until it is over, a report and an exit code.
 
     run_and_report      for a person: live lines, the report as a table or as JSON, exit code 1 on any violation
-    in_scratch          the run itself on a fresh directory, kept for examination when something was violated
-    strike_until_over   one fault after the other, for as long or as often as the options say
+    in_scratch          the run itself on a fresh directory, kept for examination after a violation
+    strike_until_over   one fault after the other, up to the duration or number in the options
 
-Called by __init__.py and pipeline.py, which know what runs under the faults and how it is checked.
+Called by __init__.py and pipeline.py, which supply the workload and its check.
 """
 
 import shutil
@@ -21,14 +21,14 @@ from rich.console import Console
 Say = Callable[[str], None]
 
 ENOUGH_RESTARTS = 1_000_000
-"""The faults are no crash loop: whoever was ready is started again at once, however often."""
+"""The faults are no crash loop: an actor that was ready is restarted at once, without a limit."""
 
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     duration_s: float = 60.0
     seed: int = 7
     faults: int | None = None
-    """Stop after so many faults, whatever the duration."""
+    """Stop after this many faults, whatever the duration."""
     partitions: int = 4
     json: bool = False
 
@@ -36,7 +36,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
 class RunReport(Protocol):
     @property
     def is_clean(self) -> bool:
-        """Whether nothing was violated."""
+        """True if there was no violation."""
         ...
 
 
@@ -64,7 +64,7 @@ def run_and_report(
 
 
 def in_scratch(run: Callable[[Path], ReportT], say: Say) -> ReportT:
-    """What `run` returns or raises."""
+    """Return the result of `run`, or raise its exception."""
     scratch = Path(tempfile.mkdtemp(prefix="planaria-chaos-"))
     is_clean = False
     try:
@@ -84,7 +84,7 @@ def in_scratch(run: Callable[[Path], ReportT], say: Say) -> ReportT:
 def strike_until_over(
     options: RunOptions, pause_s: Callable[[], float], strike: Callable[[], str], say: Say
 ) -> None:
-    """`strike` performs one fault and returns what it was."""
+    """Call `strike`, which performs one fault and returns its description, until the run is over."""
     started = time.monotonic()
     struck = 0
     try:

@@ -1,7 +1,8 @@
 """One worker of a pipeline: `python -m planaria.supervisor.chaos.stage` with a Stage as JSON; killed at any moment.
 
-It reads, publishes and commits in transactions, and notes each step in its journal before it takes it. Whatever fails
-ends this life of its consumer and producer; the next starts from what is committed. Fenced, it ends: it has a successor.
+It reads, publishes and commits in transactions, and notes each step in its journal before it takes it. Any failure
+ends this session of its consumer and producer; the next starts from the committed offsets. A fenced worker exits: it has
+a successor.
 """
 
 import os
@@ -64,11 +65,11 @@ class Journal:
 
 
 def read_journals(folder: Path) -> tuple[list[Attempt], list[Session]]:
-    """What all workers noted."""
+    """Return the notes of all workers."""
     attempts: dict[str, Attempt] = {}
     sessions: list[Session] = []
     for path in folder.iterdir():
-        # A line that was being written when its process was killed has no end.
+        # A line without an end was being written when its process was killed.
         for line in path.read_bytes().rpartition(b"\n")[0].splitlines():
             match msgspec.json.decode(line, type=Note):
                 case Tried(attempt=attempt):
@@ -83,10 +84,10 @@ def read_journals(folder: Path) -> tuple[list[Attempt], list[Session]]:
 
 
 def work(client: Client, stage: Stage, journal: Journal) -> None:
-    """One life. Raises what ended it."""
+    """Run one session. Raises the error that ended it."""
     producer = client.producer(transactional_id=stage.transactional_id)
     assert not isinstance(producer, Producer)
-    # What the last life left open keeps its partitions' offsets from being read, by this member among others.
+    # A transaction left open by the last session blocks reads of its partitions' offsets, also by this member.
     producer.claim()
     consumer = client.consumer(stage.group, [stage.source], auto_commit=False, auto_offset_reset="earliest")
     session: int | None = None

@@ -1,11 +1,11 @@
-"""What a pipeline of transactions promised and what its readers saw; the check of the one against the other. Pure.
+"""The promises of a pipeline of transactions, the observations of its readers, and their check. Pure.
 
-A value is `<key>:<n>` at the source and `<key>:<n>|<transaction>` behind a stage: unique, since no two transactions share
-a name. Each attempt has an outcome: `ok`, `fail`, or `info` where nobody knows (its process was killed, no answer came).
+A value is `<key>:<n>` at the source and `<key>:<n>|<transaction>` after a stage: unique, since no two transactions share
+a name. Each attempt has an outcome: `ok`, `fail`, or `info` if unknown (its process was killed, no answer came).
 
     aborted_read    read, and its transaction was not committed      lost        committed, and not read
-    torn            some of a transaction was read, the rest was not  phantom     read, and nobody wrote it
-    apart           the offsets say otherwise than the output         duplicated  one input became two outputs
+    torn            some of a transaction was read, the rest was not  phantom     read, but never written
+    apart           the offsets contradict the output                duplicated  one input became two outputs
     zombie          ended after its successor had begun, and read     reordered   read after a later one of its key
 """
 
@@ -21,20 +21,20 @@ KINDS = ("aborted_read", "lost", "torn", "phantom", "apart", "duplicated", "zomb
 
 
 class Attempt(msgspec.Struct, kw_only=True):
-    """One transaction: what it meant to write, and what became of it as far as its process knows."""
+    """One transaction: its intended writes, and its outcome as far as its process knows."""
 
     name: str
     transactional_id: str
     session: int
-    """Counts the holders of the transactional id."""
+    """Number of the holder of the transactional id."""
     wrote: tuple[str, ...]
     ending_at: int | None = None
-    """When the commit was asked for; None when it never was."""
+    """Time of the commit request; None if there was none."""
     outcome: Outcome = "info"
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """A holder of a transactional id, and when the broker had made it the only one."""
+    """A holder of a transactional id, and the time when the broker had fenced all others."""
 
     transactional_id: str
     session: int
@@ -64,8 +64,9 @@ def check_stage(
     committed: Mapping[int, int],
     target: list[LogEntry],
 ) -> Findings:
-    """One stage, after everything has ended: `source` and `target` as a `read_committed` reader has them, each
-    partition in the order of offsets; `committed` the group's offset in each partition of the source."""
+    """Check one stage, after everything has ended: `source` and `target` as a `read_committed` reader sees them, each
+    partition in the order of offsets; `committed` the group's offset in each partition of the source.
+    """
     findings = Findings()
     writers = {value: attempt for attempt in attempts for value in attempt.wrote}
     read = {entry.value for entry in target}
@@ -81,7 +82,7 @@ def check_stage(
 def _check_attempts(attempts: Iterable[Attempt], read: set[str], findings: Findings) -> None:
     for attempt in attempts:
         seen = read.intersection(attempt.wrote)
-        # What was never asked to commit cannot have been committed, whatever became of its process.
+        # Without a commit request, a transaction cannot have been committed, whatever happened to its process.
         is_aborted = attempt.outcome == "fail" or attempt.ending_at is None
         if is_aborted and seen:
             findings.accuse("aborted_read", f"{min(seen)!r} of {attempt.name}")
@@ -136,5 +137,5 @@ def _check_order(target: list[LogEntry], findings: Findings) -> None:
 
 
 def origin(value: str) -> str:
-    """What the value was at the source."""
+    """Return the value at the source."""
     return value.partition("|")[0]

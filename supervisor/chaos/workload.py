@@ -1,7 +1,7 @@
 """The clients of a chaos run: producers and the members of a group in threads, a hosted group in processes of its own.
 
-Each records in the History what it was promised and what it was given. The handler of the hosted group has no memory that
-would survive its process, so it writes what it was given to a file, one line a value, before it returns.
+Each records its promises and its received values in the History. The hosted group's handler has no memory that
+would survive its process, so it appends each value to a file, one line per value, before it returns.
 """
 
 import os
@@ -32,7 +32,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     members: int = 3
     keys_per_producer: int = 20
     messages_per_second: int = 2_000
-    """For each producer."""
+    """Rate of each producer."""
 
 
 class Workload:
@@ -110,7 +110,7 @@ class Workload:
 def publish_value(
     producer: Producer, history: History, key: str, number: int, partition: int | None = None
 ) -> Delivery:
-    """Publish `key:number` and have its outcome recorded."""
+    """Publish `key:number` and record its outcome."""
     value = f"{key}:{number}"
 
     def record(delivery: Delivery) -> None:
@@ -134,7 +134,7 @@ def text_of(message: Message) -> str:
 
 
 def journal_handler(directory: Path) -> Callable[[Message], None]:
-    """A handler that appends each value to a file of its own process."""
+    """Return a handler that appends each value to a file of its own process."""
     folder = str(directory)
 
     def note(message: Message) -> None:
@@ -149,15 +149,15 @@ def journal_handler(directory: Path) -> Callable[[Message], None]:
 
 
 def read_journals(directory: Path) -> list[str]:
-    """What the hosted group was given, in the order of time, across all its processes."""
-    # A line that is being written has no end yet; it is read the next time.
+    """Return the values received by the hosted group, in the order of time, across all its processes."""
+    # A line without an end is being written; it is read the next time.
     texts = [path.read_text().rpartition("\n")[0] for path in directory.iterdir()]
     lines = [line.split(" ", 1) for text in texts for line in text.splitlines()]
     return [value for _, value in sorted(lines, key=lambda line: int(line[0]))]
 
 
 def read_log(client: Client, partitions: int) -> list[LogEntry]:
-    """Everything in the topic, from the start of each partition to its end now."""
+    """Return all values in the topic, from the start of each partition to its current end."""
     entries: list[LogEntry] = []
     for partition in range(partitions):
         end = client.list_offsets(TOPIC, partition, "latest").offset

@@ -1,9 +1,9 @@
-"""`planaria demo`: real departures through real processes that are killed and regrow, in under a minute.
+"""`planaria demo`: real departures through real processes that are killed and restarted, in under a minute.
 
     run_demo    an embedded broker, three partitions, a group of three hosted subscribers; half-way a partition, the
                 coordinator, the gateway and a subscriber are killed under load, one after another
 
-Exit code 0 when everything published was acknowledged, consumed, and in order; 1 otherwise.
+Exit code 0 if all published messages were acknowledged, consumed, and in order; 1 otherwise.
 """
 
 import os
@@ -35,12 +35,12 @@ VICTIMS = (f"partition/{TOPIC}/0", f"coordinator/{GROUP}", "gateway/0", f"subscr
 TIMEOUT_S = 20.0
 POLL_S = 0.05
 RESPITE_S = 0.5
-"""Between two kills, so that each is seen to be survived by itself."""
+"""Pause between two kills, so that each recovery is visible separately."""
 
 
 class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
     duration_s: float = 20.0
-    """How long the departures are streamed."""
+    """Time over which the departures are published."""
     record: Path | None = None
     """File that receives the finished screen as SVG."""
 
@@ -65,7 +65,7 @@ class Screen:
             self._recording.print(renderable)
 
     def keep(self, progress: Progress) -> None:
-        """Record the bars as they stand: the terminal shows them already."""
+        """Record the bars in their current state: the terminal already shows them."""
         if self._recording is not None:
             self._recording.print(progress.get_renderable())
 

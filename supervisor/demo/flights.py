@@ -12,7 +12,7 @@ PACKAGE = (__package__ or "").partition(".")[0]
 
 
 class Departure(msgspec.Struct, frozen=True):
-    """One row: whose it is (the key), which of its aircraft's departures it is, and the row itself."""
+    """One row: its key (the aircraft), its number among the aircraft's departures, and the row itself."""
 
     tail_number: str
     number: int
@@ -20,7 +20,7 @@ class Departure(msgspec.Struct, frozen=True):
 
 
 def load_departures() -> list[Departure]:
-    """All rows of the extract that ships with the package."""
+    """Return all rows of the extract that ships with the package."""
     packed = (files(PACKAGE) / "examples" / "data" / "flights.csv.gz").read_bytes()
     seen: Counter[str] = Counter()
     departures: list[Departure] = []

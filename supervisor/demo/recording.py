@@ -1,4 +1,4 @@
-"""The picture of a demo: the lines that it prints, kept beside the terminal and written as an SVG file.
+"""Recording of a demo: its printed lines, kept beside the terminal output and written as an SVG file.
 
 A console that records renders a progress bar once for each refresh, so the recording is a second console that receives
 finished lines only. The SVG loads nothing from the network: it names fonts that the viewer's machine has.

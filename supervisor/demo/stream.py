@@ -1,7 +1,7 @@
 """The demo's two ends: a thread that publishes the departures, and the handler that the hosted subscribers run.
 
-A departure travels with its number among its aircraft's in the header `n`, so that order and loss can be told by its key
-alone. The handler notes what it was given in a file of its own process, one line a departure, before it returns.
+A departure carries its number among its aircraft's in the header `n`, so that order and loss can be checked by its key
+alone. The handler appends each departure to a file of its own process, one line each, before it returns.
 """
 
 import os
@@ -46,7 +46,7 @@ class FlightStream:
         self._thread.join()
 
     def served_since(self, partition: int, moment: float, timeout_s: float) -> float | None:
-        """Seconds from `moment` to the first acknowledgement of something that was published after it."""
+        """Return the seconds from `moment` to the first acknowledgement of a message published after it."""
 
         def is_served() -> bool:
             return self._newest.get(partition, (0.0, 0.0))[0] > moment
@@ -83,7 +83,7 @@ class FlightStream:
             value = f"{departure.tail_number}:{departure.number}"
             with self._acknowledged:
                 self._history.on_acknowledged(value, metadata.partition, metadata.offset)
-                # Acknowledgements of one batch share a moment; the first of each probe's is what counts.
+                # Acknowledgements of one batch share a moment; only the first of each probe counts.
                 if moment > self._newest.get(metadata.partition, (0.0, 0.0))[0]:
                     self._newest[metadata.partition] = (moment, time.monotonic())
                 self._acknowledged.notify_all()
@@ -94,7 +94,7 @@ class FlightStream:
 
 
 def departure_board(directory: Path) -> Callable[[Message], None]:
-    """The handler: puts a departure on the board, which is a file of its process."""
+    """Return the handler: it appends a departure to the board, which is a file of its process."""
     folder = str(directory)
 
     def show(message: Message) -> None:

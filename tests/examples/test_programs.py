@@ -81,7 +81,7 @@ def test_kill_and_watch(tmp_path: Path) -> None:
 def test_work_queue(tmp_path: Path) -> None:
     first, *lines, last = run("work_queue", tmp_path).splitlines()
     assert first == "a worker died with job 0 in its hands"
-    assert last == "dead: job 5, nobody can do this"
+    assert last == "dead: job 5, this job is impossible"
     done = [re.fullmatch(r"(ann|bob|cid) did job (\d+) \(delivery (\d)\)", line) for line in lines]
     deliveries = {int(found[2]): int(found[3]) for found in done if found is not None}
     assert len(lines) == len(deliveries) == 11

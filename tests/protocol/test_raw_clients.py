@@ -279,4 +279,4 @@ def test_the_example_says_that_nobody_is_there(endpoint: str) -> None:
     command = [sys.executable, "-c", program, endpoint]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 1
-    assert result.stderr == f"nobody answers at {endpoint}: is `planaria serve` running?\n"
+    assert result.stderr == f"no broker at {endpoint}: is `planaria serve` running?\n"
