@@ -22,11 +22,7 @@ _TOPIC_DEFAULT = "topic_defaults."
 def serve(
     data: Annotated[
         str | None,
-        typer.Option(
-            "--data",
-            metavar="DIRECTORY",
-            help="Data directory; ./planaria-data by default.",
-        ),
+        typer.Option("--data", metavar="DIRECTORY", help="Data directory; ./planaria-data by default."),
     ] = None,
     endpoint: Annotated[
         str | None,
@@ -44,9 +40,7 @@ def serve(
     ] = None,
     log_level: Annotated[
         str | None,
-        typer.Option(
-            "--log-level", metavar="LEVEL", help="Log level: debug, info, warning or error; info by default."
-        ),
+        typer.Option("--log-level", metavar="LEVEL", help="debug, info (the default), warning or error."),
     ] = None,
     log_file: Annotated[
         str | None,
