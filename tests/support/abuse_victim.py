@@ -1,4 +1,4 @@
-"""The client that must not be hurt: few requests at an even pace, each timed from before it is sent."""
+"""The client that abuse must not harm: few requests at an even pace, each timed from before it is sent."""
 
 import time
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ GIVEN_UP_MS = 5_000
 
 @dataclass
 class Seen:
-    """What a victim saw in one phase."""
+    """Observations of a victim in one phase."""
 
     waits_ms: list[float] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
@@ -41,7 +41,7 @@ class Victim:
         self._zmq.term()
 
     def live(self, seconds: float) -> Seen:
-        """Publish, fetch what is there, ask for metadata, in turn."""
+        """Publish, fetch the available records, request metadata, in turn."""
         seen = Seen()
         until = time.monotonic() + seconds
         while time.monotonic() < until:

@@ -1,7 +1,7 @@
 """Programs that misuse a broker, each a process of its own: `python abusers.py NAME ENDPOINT SECONDS`.
 
-Each function takes the public endpoint and the time at which to end (`time.monotonic`). Raw sockets throughout: a client
-of ours would not behave like this.
+Each function takes the public endpoint and the time at which to end (`time.monotonic`). Raw sockets throughout: our own
+client would not behave like this.
 """
 
 import json
@@ -20,7 +20,7 @@ TOPIC = "ABUSED"
 OUTSTANDING = 30_000
 OTHER_HOST = "127.0.0.2"
 BURST = 200
-"""Requests sent between two looks at the replies."""
+"""Requests sent between two polls for replies."""
 
 Header = dict[str, object]
 CONTEXT: "zmq.Context[zmq.Socket[bytes]]" = zmq.Context()
@@ -46,7 +46,7 @@ def dealer(endpoint: str, host: str = "") -> "zmq.Socket[bytes]":
 def flood(
     endpoint: str, until: float, requests: Iterator[list[bytes]], outstanding: int = OUTSTANDING
 ) -> None:
-    """As many requests as the broker takes, from one connection, so many of them unanswered."""
+    """Send as many requests as the broker takes, from one connection, with a limited number unanswered."""
     socket = dealer(endpoint)
     waiting = 0
     while time.monotonic() < until:
@@ -69,7 +69,7 @@ def numbered(header: Header, *payload: bytes, as_json: bool = False) -> Iterator
 
 
 def costly_batch(count: int = 50_000) -> bytes:
-    """Few bytes on the wire, many small records inside."""
+    """Return a batch of few bytes on the wire with many small records inside."""
     import zstandard
 
     record = b"\x94\xc0\xc0\x00\xc0"
@@ -94,7 +94,7 @@ def fetch(offset: int, max_wait_ms: int = 0) -> Header:
 
 @abuser
 def parked_fetches(endpoint: str, until: float) -> None:
-    """Many idle connections, each with as many waiting fetches as it may have."""
+    """Open many idle connections, each with the maximum of waiting fetches."""
     sockets = [dealer(endpoint) for _ in range(40)]
     parked = fetch(0, 30_000) | {"topic": "EMPTY"}
     requests = numbered(parked)
@@ -149,7 +149,7 @@ def json_fetches(endpoint: str, until: float) -> None:
 
 @abuser
 def slow_reader(endpoint: str, until: float) -> None:
-    """Asks for much and reads nothing."""
+    """Request much and read nothing."""
     filler = dealer(endpoint)
     filler.send_multipart([msgspec.msgpack.encode(produce() | {"id": 1}), plain_batch(900_000)])
     filler.poll(5_000)
@@ -164,7 +164,7 @@ def slow_reader(endpoint: str, until: float) -> None:
 
 @abuser
 def silent_connections(endpoint: str, until: float) -> None:
-    """Half open: some say nothing at all, some half a greeting."""
+    """Open half-open connections: some send nothing at all, some half a greeting."""
     import socket
 
     host, port = endpoint.removeprefix("tcp://").rsplit(":", 1)
@@ -247,7 +247,7 @@ def refused_names(endpoint: str, until: float) -> None:
 
 @abuser
 def many_connections(endpoint: str, until: float) -> None:
-    """Another host, many connections, each with a flood that would be modest by itself."""
+    """Act as another host with many connections, each with a flood that would be modest on its own."""
     sockets = [dealer(endpoint, OTHER_HOST) for _ in range(100)]
     request = {"op": "publish", "topic": TOPIC, "records": [{"value_text": "x"}]}
     requests = numbered(request, as_json=True)
@@ -264,7 +264,7 @@ def many_connections(endpoint: str, until: float) -> None:
 
 
 def own_endpoint(endpoint: str, topic: str) -> str:
-    """Of a topic's first partition, where clients on the broker's machine may go."""
+    """Return the endpoint of a topic's first partition, open to clients on the broker's machine."""
     socket = dealer(endpoint)
     socket.send(msgspec.msgpack.encode({"op": "hello", "id": 0}))
     socket.send(msgspec.msgpack.encode({"op": "metadata", "id": 1, "topics": [topic]}))
@@ -275,7 +275,7 @@ def own_endpoint(endpoint: str, topic: str) -> str:
 
 @abuser
 def direct_requests(endpoint: str, until: float) -> None:
-    """At the own socket of the very partition that the victim uses."""
+    """Send requests to the socket of the partition that the victim uses."""
     ask = {"op": "list_offsets", "topic": "QUIET", "partition": 0, "at": "latest"}
     flood(own_endpoint(endpoint, "QUIET"), until, numbered(ask))
 

@@ -10,7 +10,7 @@ from planaria.transport.partitioner import partition_for_key
 
 FIRST_MS = 1_700_000_000_000
 CHECK = b"123456789"
-"""What RFC 3720 and the catalogues of checksums try theirs on."""
+"""Check input of RFC 3720 and the catalogues of checksums."""
 
 KEYS = ["", "order_id_1", "order_id_2", "a", "A", "ключ", "鍵", "\U0001f511", "x" * 300]
 BINARY_KEYS = [b"\x00", b"\xff", bytes(range(256)), (42).to_bytes(8, "big")]
@@ -68,7 +68,7 @@ def _build(records: list[Record], **fields: int) -> bytes:
 
 
 def zstd_batch(records: list[Record]) -> bytes:
-    """A compressed batch without the library: RFC 8878 has a block that is not compressed at all."""
+    """Return a compressed batch without the library: RFC 8878 has an uncompressed block type."""
     plain = _build(records)
     body = plain[60:]
     assert len(body) < 256
@@ -101,7 +101,7 @@ def _vector(name: str, records: list[Record], batch: bytes) -> dict[str, Any]:
 
 
 def _damaged() -> list[dict[str, str]]:
-    """Batches that a reader must refuse."""
+    """Return batches that a reader must refuse."""
     good = bytes(stamp(_build(PLAIN), 7, 1))
     flipped = bytearray(good)
     flipped[-1] ^= 1
@@ -122,7 +122,7 @@ def _damaged() -> list[dict[str, str]]:
 
 
 def key_vectors() -> list[dict[str, Any]]:
-    """Keys, their CRC-32 and the partition they belong to, by number of partitions."""
+    """Return keys, their CRC-32 and their partition, by number of partitions."""
     keys = [key.encode() for key in KEYS] + BINARY_KEYS
     return [
         {

@@ -22,7 +22,7 @@ PROGRAM = [sys.executable, "-P", "-m", "planaria"]
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """Ours without what would change the command line's behaviour."""
+    """Return our environment without the variables that change the command line's behaviour."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -32,7 +32,7 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def leaves() -> list[tuple[str, ...]]:
-    """All commands that do something, by their words."""
+    """Return all commands that do something, by their words."""
 
     def below(command: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
         if not hasattr(command, "commands"):
@@ -44,7 +44,7 @@ def leaves() -> list[tuple[str, ...]]:
 
 
 class Done(NamedTuple):
-    """What a command left behind."""
+    """Result of a command."""
 
     returncode: int
     stdout: str
@@ -52,7 +52,7 @@ class Done(NamedTuple):
 
 
 def planaria(*arguments: str, given: str | bytes = "", columns: int = 80) -> Done:
-    """Run one command in this process, as `Command` would in one of its own, only faster."""
+    """Run one command in this process, as `Command` would in its own, only faster."""
     given = given.encode() if isinstance(given, str) else given
     stdin, stdout, stderr = (
         io.TextIOWrapper(io.BytesIO(data), encoding="utf-8") for data in (given, b"", b"")
@@ -68,7 +68,7 @@ def planaria(*arguments: str, given: str | bytes = "", columns: int = 80) -> Don
 
 
 class Command:
-    """A command that runs until it is told to stop."""
+    """A command that runs until it is stopped."""
 
     def __init__(self, *arguments: str, cwd: Path | None = None, is_typed_into: bool = False) -> None:
         self.process = subprocess.Popen(
@@ -78,13 +78,13 @@ class Command:
             stderr=subprocess.PIPE,
             env=environment(),
             cwd=cwd,
-            # As a shell does it: Ctrl-C reaches the whole group.
+            # As in a shell: Ctrl-C reaches the whole group.
             process_group=0,
         )
         self._output = b""
 
     def line(self) -> str:
-        """The next line of its output."""
+        """Return the next line of its output."""
         assert self.process.stdout is not None
         deadline = time.monotonic() + TIMEOUT_S
         while b"\n" not in self._output:
@@ -98,11 +98,11 @@ class Command:
         return line.decode()
 
     def interrupt(self) -> None:
-        """Ctrl-C."""
+        """Press Ctrl-C."""
         os.killpg(self.process.pid, signal.SIGINT)
 
     def finish(self) -> tuple[int, str, str]:
-        """Exit code, what was not read yet of its output, its errors."""
+        """Return the exit code, the unread rest of the output, and the errors."""
         output, errors = self.process.communicate(timeout=TIMEOUT_S)
         return self.process.returncode, (self._output + (output or b"")).decode(), errors.decode()
 
@@ -127,7 +127,7 @@ class ServedBroker(Command):
         self.greeting = self.line()
 
     def run(self, *arguments: str, given: str = "") -> str:
-        """A command attached to this broker; its output. Fails the test when the command fails."""
+        """Run a command attached to this broker; return its output. Fails the test when the command fails."""
         done = planaria(*arguments, "--connect", self.endpoint, given=given)
         assert done.returncode == 0, done.stderr
         return done.stdout

@@ -1,4 +1,4 @@
-"""A controller machine with a supervisor, partitions and a disk of its own to talk to, all of them obedient or not."""
+"""A controller machine with a simulated supervisor, partitions and disk, all of them obedient or not."""
 
 from collections import deque
 from typing import Any
@@ -45,7 +45,7 @@ FULL = ErrorBody(ErrorCode.STORAGE_FULL, "no room", True)
 
 
 class ControllerDriver:
-    """`ask` gives a request and lets everything happen that can; answers lie in `replies` by the request's number."""
+    """Driver: `ask` passes a request and runs all possible steps; answers are in `replies` by the request's number."""
 
     def __init__(self, catalog: Catalog | None = None, **options: Any) -> None:
         self.machine = ControllerMachine(catalog or Catalog(catalog_id="test"), **options)
@@ -56,15 +56,15 @@ class ControllerDriver:
         self.asleep: dict[str, int | None] = {}
         self.woken: list[str] = []
         self.orphans: set[str] = set()
-        """Children that run without this controller's order."""
+        """Children that run without this controller's command."""
         self.eras: dict[str, int] = {}
-        """The highest era that partitions know."""
+        """Highest era known to the partitions."""
         self.casts: list[Cast] = []
         self.removed: list[RemoveTopic] = []
         self.timers: dict[Any, int] = {}
         self.saved: list[Catalog] = []
         self.stopped = False
-        # What goes wrong on purpose.
+        # Injected faults.
         self.is_full = False
         self.is_save_held = False
         self.comes_up = True
@@ -89,7 +89,7 @@ class ControllerDriver:
         return self._last_number
 
     def answer(self, request: Request) -> Any:
-        """The answer to a request that must be answered now."""
+        """Return the answer to a request that must be answered now."""
         return self.replies[self.ask(request)]
 
     def give(self, event: Any) -> None:

@@ -1,4 +1,4 @@
-"""The exchange of a client with the network, the resolver and the clock played by hand."""
+"""The exchange of a client, with a manual network, resolver and clock."""
 
 from typing import Any
 
@@ -53,7 +53,7 @@ class Owner:
 
 
 class Wire:
-    """The network, played by hand."""
+    """The network, under manual control."""
 
     def __init__(self, is_local: bool = True, door: str = DOOR) -> None:
         self.exchange = Exchange(
@@ -97,7 +97,7 @@ class Wire:
                         self.feed(SilenceMeasured(endpoint, self.silence_ms))
 
     def take(self, kind: type) -> list[Send]:
-        """What was sent of this kind, once."""
+        """Take the requests of this kind that were sent, once."""
         found = [send for send in self.sent if isinstance(send.request, kind)]
         self.sent = [send for send in self.sent if not isinstance(send.request, kind)]
         return found
@@ -144,7 +144,7 @@ class Wire:
         self.feed(TimerFired(key))
 
     def settled(self) -> "Wire":
-        """Greeted, with the partition online in its first incarnation."""
+        """Connect and greet, with the partition online in its first incarnation."""
         self.greet()
         self.feed(Wanted("T"))
         (metadata,) = self.take(Metadata)

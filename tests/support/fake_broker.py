@@ -1,6 +1,6 @@
 """A broker in a thread, in memory: enough of the protocol for the client's tests, and faults on demand.
 
-Everything runs in one thread with its own sockets; tests speak to it by `broker.do(...)`, which runs a function there and
+Everything runs in one thread with its own sockets; tests call `broker.do(...)`, which runs a function there and
 waits for it, so a test never sees a half-done step.
 """
 
@@ -39,7 +39,7 @@ class Refusal(Exception):
 
 
 class Later(Exception):
-    """Park the request; it is tried again after every other one, until `give_up_ms`."""
+    """Park the request; it is retried after every other one, until `give_up_ms`."""
 
     def __init__(self, otherwise: Callable[[], Any], wait_ms: int) -> None:
         self.otherwise = otherwise
@@ -53,7 +53,7 @@ class FakeBroker:
         self.instance_id = "instance-1"
         self.version = 1
         self.members_by_name: dict[str, str] = {}
-        """Members are called `member-1` and so on, whatever they call themselves when they join."""
+        """Members get the ids `member-1` and so on, whatever name they send when they join."""
         self.partitions: dict[tuple[str, int], ModelPartition] = {}
         self.counts: dict[str, int] = {}
         self.configs: dict[str, topics.TopicConfig] = {}
@@ -116,7 +116,7 @@ class FakeBroker:
         self.do(lambda: self._open("gateway", self.endpoint))
 
     def kill_partition(self, topic: str, partition: int) -> None:
-        """Its sockets close at once; the directory hears of it."""
+        """Close its sockets at once; the directory is notified."""
 
         def job() -> None:
             self.offline.add((topic, partition))
@@ -181,7 +181,7 @@ class FakeBroker:
                 self._sockets[name] = server_socket(self._context, endpoint)
                 return
             except zmq.ZMQError as error:
-                # ZeroMQ closes the last one in its own time.
+                # ZeroMQ closes the last one asynchronously.
                 if error.errno != zmq.EADDRINUSE or attempt == BIND_ATTEMPTS - 1:
                     raise
                 threading.Event().wait(0.01)
@@ -266,10 +266,10 @@ class FakeBroker:
 
     def _send(self, name: str, route: bytes, request: Request, reply: Reply, frames: Any = ()) -> None:
         reply.id = request.id
-        with suppress(zmq.ZMQError):  # the asker has gone
+        with suppress(zmq.ZMQError):  # the requester has gone
             self._sockets[name].send_multipart([route, encode_header(reply), *frames], zmq.NOBLOCK)
 
-    # What is asked.
+    # Requests.
 
     def _handle(self, request: Request, payload: Any) -> tuple[Reply, list[bytes]]:
         outcome = getattr(self, f"on_{request.__struct_config__.tag}")(request, payload)
@@ -385,7 +385,7 @@ class FakeBroker:
                 return data.ListOffsetsReply(offset=header.base_offset, timestamp_ms=header.max_timestamp_ms)
         return data.ListOffsetsReply(offset=-1)
 
-    # Groups: the test decides who owns what, by `assign`.
+    # Groups: the test decides the assignment, by `assign`.
 
     def on_group_heartbeat(self, request: groups.GroupHeartbeat, _: Any) -> Reply:
         member_id = self.members_by_name.get(request.member_id or "", request.member_id)

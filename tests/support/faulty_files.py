@@ -1,4 +1,4 @@
-"""The system calls of a log that fail on demand: die before a call, lose what was not synced, fill up, cannot sync."""
+"""System calls of a log that fail on demand: die before a call, lose unsynced data, fill up, cannot sync."""
 
 import os
 import random
@@ -33,7 +33,7 @@ class Died(Exception):
 
 
 class FaultyFiles(Files):
-    """Real files, and what is known to be on the medium for each; `lose_unsynced` takes the rest, as a power cut does."""
+    """Real files with a record of their durable contents; `lose_unsynced` removes the rest, as a power cut does."""
 
     def __init__(self, die_before: int = -1, space_bytes: int | None = None) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class FaultyFiles(Files):
         self._open.discard(descriptor)
 
     def release(self) -> None:
-        """Close what a process that died had open."""
+        """Close the open files of a process that died."""
         while self._open:
             os.close(self._open.pop())
 
@@ -130,5 +130,5 @@ class FaultyFiles(Files):
         self._medium.sync_directory(path)
 
     def lose_unsynced(self, draw: random.Random) -> None:
-        """What a power cut does."""
+        """Simulate a power cut."""
         self._medium.lose(draw)

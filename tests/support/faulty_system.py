@@ -1,7 +1,7 @@
-"""The operating system for everything below one folder: dies before the n-th call, loses what was not synced.
+"""The operating system for everything below one folder: dies before the n-th call, loses unsynced data.
 
-For code that makes its system calls itself. Within the block the functions of `os` that change files, and `io.open`, are
-replaced; nothing else is, so what is tested is the code as it runs. Syncs reach the model alone.
+For code that makes its system calls directly. Within the block the functions of `os` that change files, and `io.open`,
+are replaced, and nothing else, so the tested code runs unchanged. Syncs reach only the model.
 """
 
 import io
@@ -20,7 +20,7 @@ class Died(Exception):
 
 
 class FaultySystem:
-    """A context manager. `calls` are those made, `touched` the names of all files that were made or renamed."""
+    """A context manager. `calls` are those made, `touched` the names of all files that were created or renamed."""
 
     def __init__(self, root: Path, medium: Medium, die_before: int = -1) -> None:
         self.calls: list[str] = []
@@ -30,7 +30,7 @@ class FaultySystem:
         self._die_before = die_before
         self._descriptors: dict[int, Path] = {}
         self._streams: set[int] = set()
-        """Descriptors that a stream of Python's closes."""
+        """Descriptors that a Python stream closes."""
         self._patch = pytest.MonkeyPatch()
 
     def __enter__(self) -> "FaultySystem":
@@ -60,7 +60,7 @@ class FaultySystem:
         self._descriptors.clear()
 
     def step(self, call: str) -> None:
-        """Count a call; of the code under test's own accord, where it changes a file without one."""
+        """Count a call; the tested code calls it directly where it changes a file without a system call."""
         if len(self.calls) == self._die_before:
             raise Died(f"before call {self._die_before}, {call}")
         self.calls.append(call)

@@ -1,4 +1,4 @@
-"""A gateway machine with clients in front of it and actors behind it, who answer when the test says so."""
+"""A gateway machine with simulated clients and actors, which answer when the test does so."""
 
 from typing import Any
 
@@ -32,9 +32,9 @@ DECODER = RequestDecoder(REQUESTS)
 
 
 class GatewayDriver:
-    """Requests by `ask`; what the gateway calls lies in `calls` until `answer` or `fail`; replies by request number.
+    """Driver: send requests by `ask`; the calls are in `calls` until `answer` or `fail`; replies by request number.
 
-    The controller's watch is answered by `set_topics`, its questions at once, unless `controller_answers` is off.
+    The controller's watch is answered by `set_topics`, its other requests at once, unless `controller_answers` is off.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -45,7 +45,7 @@ class GatewayDriver:
         self.calls: list[Call] = []
         self.casts: list[Cast] = []
         self.cancelled: list[int] = []
-        """The tokens of calls that nobody waits for."""
+        """Tokens of calls that the gateway cancelled."""
         self.timers: dict[Any, int] = {}
         self.topics: list[CatalogTopic] = []
         self.version = 1
@@ -58,7 +58,7 @@ class GatewayDriver:
         self._incarnations: dict[str, int] = {}
 
     def start(self, **partitions: int) -> "GatewayDriver":
-        """With a controller, and these topics, all up."""
+        """Start with a controller, and these topics, all up."""
         self.up("controller")
         self.set_topics(**partitions)
         for topic, count in partitions.items():
@@ -73,7 +73,7 @@ class GatewayDriver:
         self.give(Answered(watch.key, self._table()))
 
     def hold_topics(self, *entries: CatalogTopic, **partitions: int) -> None:
-        """The controller has these topics, and the gateway has not heard of it."""
+        """Give the controller these topics without a notification to the gateway."""
         self.topics = [
             *entries,
             *(CatalogTopic(topic, f"id-{topic}", count, 1_000) for topic, count in partitions.items()),
@@ -98,7 +98,7 @@ class GatewayDriver:
         return self._last_number
 
     def reply(self, request: Request, *payload: bytes, **options: Any) -> Any:
-        """The reply to a request that is answered at once."""
+        """Return the reply to a request that is answered at once."""
         return self.replies[self.ask(request, *payload, **options)]
 
     def up(self, address: str, endpoint: str | None = None) -> None:

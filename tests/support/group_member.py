@@ -1,7 +1,7 @@
 """A member of a group in a process of its own: `python group_member.py ENDPOINT GROUP TOPIC JOURNAL`.
 
-Writes what happens to it, a line each with the machine's monotonic clock, and follows orders on standard input: the end
-of the input lets it leave the group and end.
+Writes its events, a line each with the machine's monotonic clock, and reads commands on standard input: at the end
+of the input it leaves the group and exits.
 """
 
 import sys
@@ -18,7 +18,8 @@ SESSION_TIMEOUT_MS = 1_500
 
 
 class Journal:
-    """`+p` a partition taken on, `-p` let go, `!p` lost, `=p:offset:value` a message handed out; each with its time."""
+    """Journal: `+p` a partition assigned, `-p` revoked, `!p` lost, `=p:offset:value` a message delivered; each with its
+    time."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -54,7 +55,7 @@ def work(consumer: Consumer, journal: Journal, over: threading.Event) -> None:
             for message in consumer.poll(POLL_S):
                 assert message.value is not None
                 journal.note("=", f"{message.partition}:{message.offset}:{message.value.decode()}")
-        # Closing lets go of them without a call; what was handed out is committed.
+        # Closing revokes them without a callback; delivered messages are committed.
         journal.each("-")(consumer.assignment())
 
 

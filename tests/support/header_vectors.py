@@ -1,7 +1,7 @@
-"""The headers of tests/vectors/headers.json: each public op's request and reply, and what refusals look like.
+"""The headers of tests/vectors/headers.json: each public op's request and reply, and examples of refusals.
 
-Requests are written as a client in any language would write them, with what it need not say left out. Replies are what
-the broker sends, field by field. The first ones are the session that docs/protocol.md walks through.
+Requests are written as a client in any language would write them, without optional fields. Replies are exactly those of
+the broker, field by field. The first ones are the session that docs/protocol.md walks through.
 """
 
 from collections.abc import Iterator
@@ -400,7 +400,7 @@ REPLIES: dict[str, Reply] = {
 
 
 def header_vectors() -> list[dict[str, Any]]:
-    """Every vector as it stands in the file."""
+    """Return every vector as it stands in the file."""
     return [*_requests(), *_replies(), *_errors()]
 
 

@@ -1,4 +1,4 @@
-"""What a hostile or broken peer may send: random frames, requests with wrong fields, damaged bytes, ZMTP by hand."""
+"""Input of a hostile or broken peer: random frames, requests with wrong fields, damaged bytes, ZMTP by hand."""
 
 import json
 import random
@@ -12,7 +12,7 @@ from planaria.transport.protocol.message import Request
 TOPIC = "FUZZ"
 GROUP = "fuzz"
 
-# Never a valid actor's address: `kill` would do what it is asked. Never an honest topic's or group's name.
+# Never a valid actor's address: `kill` would succeed. Never an honest topic's or group's name.
 PLAUSIBLE: dict[str, list[Any]] = {
     "topic": [TOPIC, TOPIC, "NOPE", "__offsets"],
     "topics": [[TOPIC], None, ["NOPE"]],
@@ -43,7 +43,7 @@ STRANGE: list[Any] = [
     {"segment_bytes": 1024, "segment_ms": 100, "max_message_bytes": 1}, {"retention_bytes": 2**63}, [TOPIC] * 1000,
     {"cleanup": "compact", "min_cleanable_ratio": 0.1},
 ]  # fmt: skip
-"""No number from 3 to 10,000: a topic of so many partitions is nothing hostile, only slow."""
+"""No number from 3 to 10,000: a topic with so many partitions is not hostile, only slow."""
 HUGE: list[Any] = [
     2**70, -(2**70), {TOPIC: [2**70]}, [{"topic": TOPIC, "partition": 2**70, "offset": 1}], {"retention_ms": 2**70},
     {"retention_bytes": 2**70, "segment_ms": 2**70}, [{"value_text": "x", "timestamp_ms": 2**70}],
@@ -52,7 +52,7 @@ HUGE: list[Any] = [
 
 
 def honest_header(random_: random.Random, kind: type[Request], is_json: bool) -> dict[str, Any]:
-    """A request of an op with plausible fields, of which one or two may have been replaced by something strange."""
+    """Return a request of an op with plausible fields, of which one or two may be replaced by something strange."""
     header: dict[str, Any] = {
         "op": kind.__struct_config__.tag,
         "id": random_.choice([0, "a", None, 2**63 - 1]),
@@ -71,7 +71,7 @@ def honest_header(random_: random.Random, kind: type[Request], is_json: bool) ->
 
 
 def hostile_message(random_: random.Random, kinds: tuple[type[Request], ...]) -> list[bytes]:
-    """The frames of one message."""
+    """Return the frames of one message."""
     choice = random_.random()
     if choice < 0.1:
         return [random_.randbytes(random_.randrange(200)) for _ in range(random_.randrange(1, 6))]
@@ -85,7 +85,7 @@ def hostile_message(random_: random.Random, kinds: tuple[type[Request], ...]) ->
 
 
 def damaged(random_: random.Random, data: bytes) -> bytes:
-    """Cut short, or with a few bytes replaced, or both ends of two."""
+    """Truncate the data, replace a few bytes, or join the ends of two."""
     cut = random_.randrange(len(data) + 1)
     if random_.random() < 0.3:
         return data[:cut]
@@ -96,7 +96,7 @@ def damaged(random_: random.Random, data: bytes) -> bytes:
 
 
 def hostile_batch(random_: random.Random) -> bytes:
-    """Whole, damaged, or whole and lying: what is in it is not what its fields say."""
+    """Return a batch that is intact, damaged, or intact with contents that contradict its fields."""
     records: list[Any] = random_.choice(
         [[(None, b"v", 0, None)], [(b"k", b"v", 2**63, {"a": "b"})] * 3, ["no record"], [{"a": 1}] * 2]
     )
@@ -112,7 +112,7 @@ def hostile_batch(random_: random.Random) -> bytes:
         return frame
     if random_.random() < 0.5:
         return damaged(random_, frame)
-    # Wrong inside, right by its checksum: nobody but its maker could have seen that.
+    # Wrong inside, with a valid checksum: only its author could have noticed.
     lying = bytearray(frame)
     lying[random_.choice([25, 26, 29])] = random_.choice([0, 1, 2, 3, 8, 16, 32, 255])
     lying[16:20] = batch.checksum(bytes(lying[24:])).to_bytes(4, "big")
@@ -129,5 +129,5 @@ def ready_command(socket_type: bytes = b"DEALER") -> bytes:
 
 
 def long_frame(length: int, data: bytes) -> bytes:
-    """A frame that announces `length` bytes and brings `data`."""
+    """Return a frame that announces `length` bytes and contains `data`."""
     return b"\x02" + length.to_bytes(8, "big") + data

@@ -1,4 +1,4 @@
-"""Logs of keyed records, compacted: what was written, and what a dictionary says is left of it."""
+"""Logs of keyed records, compacted: the written records, and the remaining ones according to a dictionary."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ def append_keyed(
     now_ms: int = NOW_MS,
     **fields: Any,
 ) -> Written:
-    """Append one batch; what it put where."""
+    """Append one batch; return its records by offset."""
     base_offset = log.log_end_offset
     frame = build(
         [(key, value, 0, None) for key, value in records],
@@ -32,7 +32,7 @@ def append_keyed(
 
 
 def seal(log: PartitionLog, now_ms: int = NOW_MS) -> Written:
-    """Let everything so far be compacted: in sealed segments, below two snapshots of the producers."""
+    """Make all records so far eligible for compaction: in sealed segments, below two snapshots of the producers."""
     written = {}
     for name in (b"seal-1", b"seal-2"):
         log.sync()
@@ -44,7 +44,7 @@ def seal(log: PartitionLog, now_ms: int = NOW_MS) -> Written:
 
 
 def compact(log: PartitionLog, now_ms: int = NOW_MS, budget_bytes: int = 1 << 20) -> int:
-    """Compact until nothing is due; the number of slices it took."""
+    """Compact until nothing is due; return the number of slices."""
     for count in range(TIMEOUT_SLICES):
         if not log.compact(now_ms, budget_bytes):
             return count
@@ -52,7 +52,7 @@ def compact(log: PartitionLog, now_ms: int = NOW_MS, budget_bytes: int = 1 << 20
 
 
 def held(log: PartitionLog, offset: int | None = None, max_bytes: int = 1 << 20) -> Written:
-    """What a consumer gets that reads from `offset` on. It must get on with every step."""
+    """Return the records a consumer gets that reads from `offset` on. Every read must make progress."""
     found: Written = {}
     offset = log.log_start_offset if offset is None else offset
     while offset < log.log_end_offset:
@@ -68,7 +68,7 @@ def held(log: PartitionLog, offset: int | None = None, max_bytes: int = 1 << 20)
 
 
 def newest(written: Written, from_offset: int = 0, sealed_below: int | None = None) -> Written:
-    """What must be left: below `sealed_below` the newest of each key there, and all that has no key."""
+    """Return the records that must remain: below `sealed_below` the newest of each key, and all without a key."""
     sealed_below = max(written, default=-1) + 1 if sealed_below is None else sealed_below
     last = {key: offset for offset, (key, _) in sorted(written.items()) if offset < sealed_below}
     return {

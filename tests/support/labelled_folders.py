@@ -1,4 +1,4 @@
-"""Partitions' folders as the controller makes them, for tests that start partitions without one."""
+"""Partitions' folders as the controller creates them, for tests that start partitions without one."""
 
 from pathlib import Path
 

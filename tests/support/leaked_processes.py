@@ -28,14 +28,14 @@ class Leak:
 
 
 def mark_session() -> str:
-    """Mark this process's environment; returns the mark. A session inside a session has its own."""
+    """Mark this process's environment; return the mark. A nested session has its own."""
     mark = f"{os.getpid()}-{time.time_ns()}"
     os.environ[MARK] = mark
     return mark
 
 
 def kill_leaked(mark: str) -> list[Leak]:
-    """Give what is still running a moment to finish, kill what does not, and say what that was."""
+    """Give the remaining processes a moment to finish, kill those that do not, and return their descriptions."""
     deadline = time.monotonic() + GRACE_S
     for pid in list(_running(mark)):
         _wait_gone(pid, deadline)
@@ -64,7 +64,7 @@ def _running(mark: str) -> Iterator[int]:
 
 
 def _ends_with_us(pid: int, parent: int) -> bool:
-    """multiprocessing's own servants live as long as the process that started them, by design."""
+    """Return True for multiprocessing's own servants, which live as long as their starter, by design."""
     command_line = _command_line(pid)
     return parent == os.getpid() and (
         "multiprocessing.resource_tracker" in command_line or "multiprocessing.forkserver" in command_line
@@ -87,7 +87,7 @@ def _environment(pid: int) -> dict[str, str]:
 
 
 def _read(pid: int, name: str) -> bytes:
-    # Gone meanwhile, or another user's: neither is ours.
+    # Ended meanwhile, or another user's: neither is ours.
     try:
         return (PROC / str(pid) / name).read_bytes()
     except OSError:

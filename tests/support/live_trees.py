@@ -1,4 +1,4 @@
-"""Real broker trees under test: what runs, who is gone, what a log holds. Linux only, as far as it looks into /proc."""
+"""Real broker trees under test: running actors, ended processes, contents of logs. Linux only where it reads /proc."""
 
 import os
 import select
@@ -17,7 +17,7 @@ Found = TypeVar("Found")
 
 
 def until(look: Callable[[], Found], what: str, timeout_s: float = TIMEOUT_S) -> Found:
-    """The first true value of `look`: for what happens in other processes and cannot be waited on."""
+    """Return the first true value of `look`: for events in other processes that cannot be waited on."""
     deadline = time.monotonic() + timeout_s
     while not (found := look()):
         assert time.monotonic() < deadline, f"not within {timeout_s:.0f} s: {what}"
@@ -54,7 +54,7 @@ def until_reborn(client: Client, before: ActorStatus, timeout_s: float = TIMEOUT
 
 
 def marked_processes(mark: str) -> dict[int, str]:
-    """Every process, by id, that was started with `mark` in its environment, by whichever way and however deep."""
+    """Return every process, by id, that was started with `mark` in its environment, directly or not."""
     found = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
@@ -62,13 +62,13 @@ def marked_processes(mark: str) -> dict[int, str]:
         try:
             if mark.encode() in (entry / "environ").read_bytes():
                 found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except OSError:  # gone meanwhile
+        except OSError:  # ended meanwhile
             continue
     return found
 
 
 def wait_gone(pid: int, timeout_s: float) -> bool:
-    """Whether the process has ended within `timeout_s`."""
+    """Return True if the process has ended within `timeout_s`."""
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -80,15 +80,13 @@ def wait_gone(pid: int, timeout_s: float) -> bool:
 
 
 def read_topic(client: Client, topic: str) -> list[Message]:
-    """Everything that is in a topic now, partition by partition."""
+    """Return all messages now in a topic, partition by partition."""
     messages: list[Message] = []
     for partition in range(len(client.describe_topic(topic).partitions)):
         end = client.list_offsets(topic, partition, "latest").offset
         with client.consumer(partitions=[(topic, partition)], auto_offset_reset="earliest") as consumer:
             deadline = time.monotonic() + TIMEOUT_S
-            while (
-                consumer.position(topic, partition, TIMEOUT_S) < end
-            ):  # behind the last message there may be markers
+            while consumer.position(topic, partition, TIMEOUT_S) < end:  # markers may follow the last message
                 found = consumer.poll(0.1, max_messages=10_000)
                 if found:
                     deadline = time.monotonic() + TIMEOUT_S

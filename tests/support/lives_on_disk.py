@@ -1,7 +1,7 @@
 """Short lives of everything that keeps files, for the tests that end them anywhere.
 
-A life appends to `done` what it was told is durable, and `judge` starts what comes after it: it asserts that nothing in
-`done` is lost and nothing is believed that never was, and appends in its turn what it has shown.
+A life appends its acknowledged durable writes to `done`, and `judge` starts its successor: it asserts that nothing in
+`done` is lost and nothing unwritten appears, and appends its own observations.
 """
 
 import os
@@ -43,11 +43,11 @@ class Life(Protocol):
     def live(self, root: Path, done: list[Any], system: FaultySystem) -> None: ...
 
     def judge(self, root: Path, done: list[Any], is_cut: bool) -> None:
-        """`is_cut`: the power went; what is kept for dead processes alone may be gone."""
+        """Check a successor. `is_cut`: the power failed; files kept only for dead processes may be gone."""
 
 
 class DataDirectoryLife:
-    """No number of a start is used twice, for the run directories are named by them; all starts have one steady clock."""
+    """No start number is used twice, since it names the run directory; all starts share one steady clock."""
 
     def live(self, root: Path, done: list[Any], system: FaultySystem) -> None:
         for _ in range(2):
@@ -69,7 +69,7 @@ class DataDirectoryLife:
 
 
 class TopicsLife:
-    """The catalog is one that was saved, the last or the next one, and every folder that it names is there."""
+    """The catalog is one that was saved, the last or the next one, and all its folders exist."""
 
     def live(self, root: Path, done: list[Any], system: FaultySystem) -> None:
         file = CatalogFile(root, Files())
@@ -78,7 +78,7 @@ class TopicsLife:
             catalog = change(catalog)
             file.save(catalog)
             done.append(catalog)
-            if number == 1:  # records of a topic that no catalog will name
+            if number == 1:  # records of a topic in no catalog
                 label_partition(root / "topics" / "STRAY" / "0")
                 PartitionLog.open(root / "topics" / "STRAY" / "0", unlimited(), NOW_MS).close(clean=False)
 
@@ -113,7 +113,7 @@ class TopicsLife:
 
 
 class LogLife:
-    """What was synced is there, under its offset; the log's start and its producers are what they were."""
+    """Synced records are present at their offsets; the log's start and its producers are unchanged."""
 
     def live(self, root: Path, done: list[Any], system: FaultySystem) -> None:
         log = open_log(root / "log", segment_bytes=300)
@@ -142,7 +142,7 @@ class LogLife:
 
 
 class CompactionLife:
-    """The newest record of each key is there, and what was deleted stays deleted."""
+    """The newest record of each key is present, and deleted ones stay deleted."""
 
     def live(self, root: Path, done: list[Any], system: FaultySystem) -> None:
         log = self._open(root)
@@ -182,7 +182,8 @@ class _UnsyncableFiles(Files):
 
 
 class DamagedLife:
-    """A sync fails, and the tail is damaged: what was synced before is there, and nothing shown is lost later."""
+    """A sync fails, and the tail is damaged: previously synced records are present, and no visible record is lost
+    later."""
 
     def live(self, root: Path, done: list[Any], system: FaultySystem) -> None:
         log = open_log(root / "log")
@@ -221,7 +222,7 @@ def made_partition(directory: Path, root: Path) -> None:
 
 
 class ReadersLife:
-    """The partition's process: a group that a report was answered for is known, and no further on than it said."""
+    """The partition's process: a group with an acknowledged report is known, at an offset no higher than reported."""
 
     def live(self, root: Path, done: list[Any], system: FaultySystem) -> None:
         loop = self._start(root)
@@ -266,7 +267,7 @@ class ReadersLife:
 
 
 class SnapshotLife:
-    """The last snapshot or the one that was being saved, whole; none once it was removed."""
+    """The last snapshot or the one being saved, intact; none after its removal."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -290,7 +291,7 @@ class SnapshotLife:
 
 
 class SleepLife:
-    """An actor that has cleared its mark is never found asleep, for it may have work."""
+    """An actor that has cleared its mark is never found asleep, since it may have work."""
 
     address = "billing"
 
@@ -314,7 +315,7 @@ class SleepLife:
         done[len(done) :] = ["cleared"] * (len(expected) + 1 - len(done))
 
     def begin(self, root: Path) -> None:
-        """Do what an actor does with the folder before it clears its mark."""
+        """Perform an actor's steps in the folder before it clears its mark."""
         SnapshotFile(root / "groups" / "billing.snapshot", Files()).read()
 
     def mark(self, root: Path) -> SleepMark:
@@ -339,7 +340,7 @@ class PartitionSleepLife(SleepLife):
 
 
 class FlightLife:
-    """After a kill all that was written is there; after a power cut nothing that never was."""
+    """After a kill all written entries are present; after a power cut no entry that was never written."""
 
     def live(self, root: Path, done: list[Any], system: FaultySystem) -> None:
         recorder = FlightRecorder(self._path(root), NOW_MS)

@@ -44,13 +44,13 @@ def append(log: PartitionLog, values: Sequence[bytes], now_ms: int = NOW_MS, **f
 
 
 def make_room_early(patch: pytest.MonkeyPatch, room_bytes: int) -> None:
-    """Have segments make so much room ahead, from their first append on."""
+    """Make segments preallocate this much from their first append on."""
     patch.setattr(segments, "SMALL_APPENDS_BEFORE_ROOM", 0)
     patch.setattr(segments, "_ZEROS", bytes(room_bytes))
 
 
 def unlimited(**limits: float) -> LogConfig:
-    """A configuration with these limits and no others."""
+    """Return a configuration with only these limits."""
     return LogConfig(
         **{
             "segment_bytes": UNLIMITED,
@@ -72,14 +72,14 @@ def open_log(path: Path, files: Files | None = None, now_ms: int = NOW_MS, **con
 
 
 def abandon(log: PartitionLog) -> None:
-    """What SIGKILL does: descriptors are gone, nothing else happens."""
+    """Simulate SIGKILL: descriptors are closed, nothing else happens."""
     log.close(clean=False)
 
 
 def contents(
     log: PartitionLog, offset: int | None = None, max_bytes: int = 1 << 20
 ) -> list[tuple[int, bytes]]:
-    """(offset, value) of all that can be read, stepping over damage."""
+    """Return (offset, value) of all readable records, skipping damage."""
     found: list[tuple[int, bytes]] = []
     offset = log.log_start_offset if offset is None else offset
     while offset < log.log_end_offset:
@@ -113,4 +113,4 @@ def last_batch_position(data: bytes) -> int:
 
 
 UNCLEAN = [(0, b"first"), (1, b"first"), (2, b"second"), (3, b"second"), (4, b"third"), (5, b"third")]
-"""What the log of the fixture `unclean` holds."""
+"""Contents of the log of the fixture `unclean`."""

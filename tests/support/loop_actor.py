@@ -47,13 +47,13 @@ class EchoReply(ReplyBody):
 
 
 class Store(Request, tag="store", frozen=True):
-    """Answered once it is durable; an eager one is answered before as well, if the loop lets that pass."""
+    """Answered once it is durable; an eager one also before, if the loop permits that."""
 
     eager: bool = False
 
 
 class Ask(Request, tag="ask", frozen=True):
-    """Ask somebody else to echo, and pass on what comes of it."""
+    """Request another actor's echo, and return the outcome."""
 
     address: str
     timeout_ms: int = TIMEOUT_MS
@@ -66,7 +66,7 @@ class Tell(Request, tag="tell", frozen=True):
 
 
 class Later(Request, tag="later", frozen=True):
-    """Answered by a timer; another one is set and cancelled by it, due at the same moment."""
+    """Answered by a timer; cancels another one, due at the same moment."""
 
     ms: int
 
@@ -79,21 +79,21 @@ class Flood(Request, tag="flood", frozen=True):
 
 
 class Misdirect(Request, tag="misdirect", frozen=True):
-    """Answered to nobody."""
+    """Answered to an unknown requester."""
 
 
 class Break(Request, tag="break", frozen=True):
-    """Has an effect that nobody knows."""
+    """Has an unknown effect."""
 
 
 class Written(Struct, frozen=True):
-    """The actor's own effect and event: to be made durable, and made so."""
+    """The actor's own effect and event: a write to make durable, and its completion."""
 
     sender: Sender
 
 
 class LoopMachine:
-    """Does what each request says; remembers the events of its supervisor."""
+    """Performs each request; remembers the events of its supervisor."""
 
     def __init__(self) -> None:
         self.heard: list[Event] = []
@@ -158,7 +158,7 @@ class LoopActor(Actor):
         self.may_sync = threading.Event()
         self.may_sync.set()
         self.syncs: list[int] = []
-        """How many were made durable by each sync."""
+        """Number of writes made durable by each sync."""
         self.closed = False
         self._gathered: list[Sender] = []
 
@@ -233,7 +233,7 @@ class LoopRun:
         return ready
 
     def next_word(self) -> tuple[list[bytes], Any]:
-        """What the actor says next to its supervisor: the envelope and the request."""
+        """Return the actor's next message to its supervisor: the envelope and the request."""
         assert self.control.poll(TIMEOUT_MS), "the actor is silent"
         frames = self.control.recv_multipart()
         assert frames[0] == peer_id(ADDRESS, 3)
@@ -260,7 +260,7 @@ class LoopRun:
         return socket
 
     def peer(self, address: str, incarnation: int) -> "zmq.Socket[bytes]":
-        """The server socket of another actor, whom the supervisor announces."""
+        """Return the server socket of another actor, announced by the supervisor."""
         endpoint = endpoint_for(self.run_directory, address, incarnation)
         socket = self._exits.enter_context(self._zmq.socket(zmq.ROUTER))
         socket.linger = 0
@@ -273,7 +273,7 @@ class LoopRun:
         self.order(PeerDown(address=address, incarnation=incarnation, reason=reason))
 
     def wait_heard(self, kind: type[PeerUp | PeerDown], incarnation: int) -> None:
-        """Until the machine has heard of it: turns go by with the heartbeats."""
+        """Wait until the machine has received it: turns go by with the heartbeats."""
         while not any(
             isinstance(event, kind) and event.incarnation == incarnation for event in self.actor.machine.heard
         ):

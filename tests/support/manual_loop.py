@@ -1,7 +1,7 @@
-"""The turns of a real actor with the clock of a test: no socket, no thread, nothing that moves by itself.
+"""The turns of a real actor with the clock of a test: no socket, no thread, no spontaneous step.
 
-Everything between an event and a reply is the product's own: the actor's process, and `Turns` around it. What leaves at
-the end of a turn is in `replies` and `calls` until the test takes it. `OneFile` is the directory of an actor that keeps
+Everything between an event and a reply is the product's own: the actor's process, and `Turns` around it. The output
+of a turn is in `replies` and `calls` until the test takes it. `OneFile` is the directory of an actor that keeps
 one file.
 """
 
@@ -32,7 +32,7 @@ def context_of(
 
 
 class ManualLoop(Turns):
-    """`clock` is asked for the time. A turn begins when the test has an event, or when time has passed."""
+    """`clock` returns the time. A turn begins when the test has an event, or when time has passed."""
 
     def __init__(self, actor: Actor, context: ActorContext, clock: Callable[[], int]) -> None:
         super().__init__(actor, context)
@@ -40,10 +40,10 @@ class ManualLoop(Turns):
         self.replies: list[Reply] = []
         self.calls: list[Call | CancelCall | Cast] = []
         self.fired: list[Any] = []
-        """The keys of timers, in the order they fired."""
+        """Keys of the fired timers, in order."""
         self.is_ready = False
         self.ahead = WallClockStepped(0)
-        """What the other clocks are ahead of `clock`; `step` changes it."""
+        """Advance of the other clocks over `clock`; `step` changes it."""
 
     def step(self, ahead: WallClockStepped) -> None:
         self.ahead = ahead
@@ -51,7 +51,7 @@ class ManualLoop(Turns):
             self.turn(ahead)
 
     def start(self) -> None:
-        """What the start of a process does before its first turn."""
+        """Perform the start of a process before its first turn."""
         self._actor.start()
         self._end_turn()
 
@@ -82,7 +82,7 @@ class ManualLoop(Turns):
         super().dispatch(event)
 
     def progress(self) -> None:
-        """There is no supervisor to tell."""
+        """Do nothing: there is no supervisor."""
 
     @property
     def wall_offset_ms(self) -> int:
@@ -98,7 +98,7 @@ class ManualLoop(Turns):
             self.dispatch(self.ahead)
 
     def _expired(self, now: int) -> list[Event]:
-        return []  # whether a call is answered is the test's to say
+        return []  # the test decides about the answer to a call
 
     def _answer(self, reply: Reply) -> None:
         self._outbox.append(reply)
@@ -111,13 +111,13 @@ class ManualLoop(Turns):
 
 
 class OneFile(Files):
-    """A directory in memory with one file in it, replaced as a whole and durably."""
+    """A directory in memory with one file in it, replaced atomically and durably."""
 
     def __init__(self) -> None:
         super().__init__()
         self.content: bytes | None = None
         self.marks: set[str] = set()
-        """Names of files that are empty, and say by being there that an actor sleeps."""
+        """Names of empty files whose presence marks an actor as asleep."""
         self.is_full = False
         self.free = 1_000_000_000
         self.measured = 0

@@ -1,8 +1,8 @@
-"""What is left of files when the power goes: a model of a disk that keeps nothing that was not synced.
+"""Contents of files after a power cut: a model of a disk that keeps only synced data.
 
-Strict POSIX: the contents of a file are durable once it was synced, its name once the directory that it is in was. Of
-what came later any beginning may have reached the medium, of a file's contents any pages. Told of each call before it
-is made, by `FaultyFiles` and by `FaultySystem`; what was on the disk before the model saw it counts as durable.
+Strict POSIX: the contents of a file are durable once it was synced, its name once its directory was. Of later changes,
+any prefix may have reached the medium, of a file's contents any pages. `FaultyFiles` and `FaultySystem` report each call
+before it is made; files older than the model count as durable.
 """
 
 import os
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 PAGE_BYTES = 512
-"""What a device writes at once. Smaller than a page of memory, so that small files have several."""
+"""Unit of a device write. Smaller than a page of memory, so that small files have several."""
 
 
 class _File:
@@ -21,12 +21,12 @@ class _File:
         self.synced = self.cached = path.read_bytes() if path.is_file() else b""
 
     def look(self) -> None:
-        """Take in what was written since."""
+        """Record the writes since the last look."""
         if self.path is not None and self.path.is_file():
             self.cached = self.path.read_bytes()
 
     def survivor(self, draw: random.Random) -> bytes:
-        """What was synced, what is in the cache, or a mixture of both."""
+        """Return the synced contents, the cached contents, or a mixture of both."""
         old, new = self.synced, self.cached
         if old == new:
             return old
@@ -45,7 +45,8 @@ class _Directory:
         self.durable: dict[str, _Node] = {}
         self.names: dict[str, _Node] = {}
         self._changes: list[Mapping[str, _Node | None]] = []
-        """Since the directory was synced, in order; each is one call, which happens whole or not at all."""
+        """Changes since the directory was synced, in order; each is one call, which happens completely or not at all.
+        """
 
     def change(self, change: "Mapping[str, _Node | None]") -> None:
         _apply(change, self.names)
@@ -56,7 +57,7 @@ class _Directory:
         self._changes.clear()
 
     def survivors(self, draw: random.Random) -> "dict[str, _Node]":
-        """What was synced, with the first of the changes that came after."""
+        """Return the synced names, with a prefix of the later changes applied."""
         kept = draw.choice([0, len(self._changes), draw.randint(0, len(self._changes))])
         found = dict(self.durable)
         for change in self._changes[:kept]:
@@ -79,10 +80,10 @@ class Medium:
         self._root = _Directory()
         self._open: dict[int, _File] = {}
 
-    # -- told before the call
+    # -- reported before the call
 
     def create(self, path: Path) -> None:
-        """A file, unless it is there."""
+        """Record a new file, unless it exists."""
         if not path.exists():
             self._directory(path.parent).change({path.name: _File(path)})
 
@@ -118,17 +119,17 @@ class Medium:
         file.look()
         file.synced = file.cached
 
-    # -- told after the call
+    # -- reported after the call
 
     def opened(self, descriptor: int, path: Path) -> None:
         file = self._node(path)
         assert isinstance(file, _File), path
         self._open[descriptor] = file
 
-    # -- the power goes
+    # -- power cut
 
     def lose(self, draw: random.Random) -> None:
-        """Leave on the real disk what a power cut leaves. What is there then is durable."""
+        """Reduce the real disk to the contents after a power cut. These are then durable."""
         self._look(self._root, Path("/"))
         self._settle(self._root, Path("/"), draw)
         self._root = _Directory()
@@ -149,7 +150,7 @@ class Medium:
         elif (survivor := node.survivor(draw)) != node.cached or not path.exists():
             path.write_bytes(survivor)
 
-    # -- what is there
+    # -- current contents
 
     def _directory(self, path: Path) -> _Directory:
         directory = self._root
@@ -163,7 +164,7 @@ class Medium:
         return self._child(self._directory(path.parent), path.parent, path.name)
 
     def _child(self, directory: _Directory, at: Path, name: str) -> _Node | None:
-        """What came before the model saw it is durable; what went behind its back is gone."""
+        """Return a child. A file older than the model is durable; one removed without a report is gone."""
         path = at / name
         if not path.exists():
             if directory.names.pop(name, None) is not None:
@@ -174,7 +175,7 @@ class Medium:
         return directory.names.get(name)
 
     def _look(self, node: _Node, path: Path, is_all: bool = False) -> None:
-        """Take in the contents of what is below: all of it before it goes, or what was told of."""
+        """Record the contents below a node: all of it before its removal, else the reported files."""
         if isinstance(node, _File):
             node.path = path
             node.look()

@@ -1,7 +1,7 @@
-"""A partition's log in memory: what `PartitionLog` offers to the partition's process, over a list of batches.
+"""A partition's log in memory: the interface of `PartitionLog` for the partition's process, over a list of batches.
 
-The first `durable` batches of a MemoryDisk survive a loss of power. A subclass says what happens between two system
-calls: `_step` comes before and after each, and may raise.
+The first `durable` batches of a MemoryDisk survive a loss of power. A subclass defines the steps between two system
+calls: `_step` is called before and after each, and may raise.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ class MemoryDisk:
         self.leader_epoch = -1
         self.log_start_offset = 0
         self.snapshot: tuple[bytes, int] | None = None
-        """Of the producers, and the offset it speaks for."""
+        """Snapshot of the producers, and its offset."""
 
     @property
     def end_offset(self) -> int:
@@ -40,7 +40,7 @@ class MemoryDisk:
 
 
 class MemoryLog:
-    """Opening recovers: what is there is durable from then on."""
+    """Opening recovers: existing batches are durable from then on."""
 
     def __init__(self, disk: MemoryDisk, config: Any, now_ms: int) -> None:
         self._disk = disk
@@ -60,7 +60,7 @@ class MemoryLog:
         self.losses: list[CorruptLog] = []
         self.lost_files: list[str] = []
 
-    # What a subclass adds.
+    # Extension points of a subclass.
 
     def _step(self, step: Step, header: BatchHeader | None = None) -> None:
         """A system call is about to be made, or has just been made."""
@@ -68,7 +68,7 @@ class MemoryLog:
     def _is_full(self) -> bool:
         return False
 
-    # What the process calls.
+    # Calls of the process.
 
     def note_companion(self, name: str) -> None:
         """A log in memory has no other files."""
@@ -136,7 +136,7 @@ class MemoryLog:
         return 0
 
     def compact(self, now_ms: int, budget_bytes: int, wall_ms: int) -> bool:
-        return False  # nothing is ever due: tests/log and tests/coordinator compact real logs
+        return False  # never due: tests/log and tests/coordinator compact real logs
 
     def checkpoint(self) -> bool:
         self.sync()
@@ -154,7 +154,7 @@ class MemoryLog:
 
 
 def opener(make: Callable[[Any, int], MemoryLog]) -> Any:
-    """What the partition's process opens its log with."""
+    """Return the function with which the partition's process opens its log."""
 
     def open_log(directory: Path, config: Any, now_ms: int, on_progress: Callable[[int], None]) -> MemoryLog:
         on_progress(0)

@@ -1,4 +1,4 @@
-"""A partition as producers and consumers see it, in memory: dedup by sequence, offsets, whole batches."""
+"""A partition as producers and consumers see it, in memory: dedup by sequence, offsets, complete batches."""
 
 from dataclasses import dataclass, field
 
@@ -77,7 +77,7 @@ class ModelPartition:
         return offset
 
     def read(self, offset: int, max_bytes: int) -> tuple[list[bytes], int]:
-        """Whole batches from `offset` on, and where to go on."""
+        """Return complete batches from `offset` on, and the next offset."""
         frames: list[bytes] = []
         size_bytes = 0
         for header, frame in self.batches:

@@ -1,4 +1,4 @@
-"""A partition in a process of its own, its supervisor played by the test: a control socket that hears of its readiness.
+"""A partition in a process of its own, with the test as its supervisor: a control socket that receives its readiness.
 
 Used by the tests of the partition's process, and by its measurements. Loopback only; the process is gone after `close`.
 """
@@ -104,7 +104,7 @@ class PartitionProcess:
         self.client.send_multipart([encode_header(request, as_json), *payload])
 
     def receive(self, reply_type: type[Reply]) -> tuple[Any, list[bytes]]:
-        """The next reply, or ErrorBody, and its payload."""
+        """Return the next reply, or ErrorBody, and its payload."""
         assert self.client.poll(TIMEOUT_MS), "no reply"
         header, *payload = self.client.recv_multipart()
         return decode_reply(header, reply_type), payload
@@ -126,7 +126,7 @@ class PartitionProcess:
         return self.wait()
 
     def wait(self) -> int:
-        """The exit code, once it is gone; what it wrote to standard error is in `exit_reports`."""
+        """Wait for its end and return the exit code; its standard error output is in `exit_reports`."""
         assert self.process is not None
         _, error = self.process.communicate(timeout=TIMEOUT_MS / 1000)
         self.exit_reports = error.decode()

@@ -1,4 +1,4 @@
-"""A client that is a ZeroMQ socket and a parser for JSON or MessagePack, nothing more."""
+"""A client made only of a ZeroMQ socket and a parser for JSON or MessagePack."""
 
 import json
 from typing import Any
@@ -19,7 +19,7 @@ class RawClient:
         self._last_id = 0
 
     def ask(self, op: str, *payload: bytes, **fields: Any) -> tuple[dict[str, Any], list[bytes]]:
-        """The reply's header and payload frames."""
+        """Return the reply's header and payload frames."""
         self._last_id += 1
         header = {"op": op, "id": self._last_id, **fields}
         encoded = json.dumps(header).encode() if self.is_json else msgspec.msgpack.encode(header)
@@ -33,7 +33,7 @@ class RawClient:
         return reply, rest
 
     def get(self, op: str, *payload: bytes, **fields: Any) -> dict[str, Any]:
-        """The reply to a request that must not be refused."""
+        """Return the reply to a request that must not be refused."""
         reply, _ = self.ask(op, *payload, **fields)
         assert "error" not in reply, reply
         return reply

@@ -1,4 +1,4 @@
-"""A relay between a client and a server that can go silent: its connections stay open and carry nothing any more."""
+"""A relay between a client and a server that can go silent: its connections stay open and carry no more data."""
 
 import selectors
 import socket
@@ -39,7 +39,7 @@ class Relay:
         self._selector.close()
 
     def go_silent(self) -> None:
-        """Swallow what the present connections carry; later ones are forwarded."""
+        """Discard the data of the present connections; later ones are forwarded."""
         self._silent |= set(self._other)
 
     def cut(self) -> None:

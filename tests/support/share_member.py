@@ -1,10 +1,10 @@
-"""A member of a share group in a process of its own, to be killed: acquires, decides by chance, acknowledges, tells.
+"""A member of a share group in a process of its own, to be killed: acquires, decides at random, acknowledges, reports.
 
     python -m share_member ENDPOINT GROUP TOPIC SEED       (run as a file)
 
-`# count record` tells how often a record was delivered. Before an acknowledgement is sent, `? verdict record...`; when it
-has been answered, `! verdict record...` for those that it was not too late for. So what was accepted, and what may have
-been, is known whenever the process is killed.
+`# count record` reports the delivery count of a record. Before an acknowledgement is sent, `? verdict record...`; after
+its answer, `! verdict record...` for those that it was not too late for. So the records accepted, and possibly accepted,
+are known whenever the process is killed.
 """
 
 import random

@@ -1,8 +1,8 @@
-"""An actor without a process: the real one, with a clock, calls and timers that move when they are told to.
+"""An actor without a process: the real one, with a clock, calls and timers under the test's control.
 
-Nothing happens by itself: calls wait in `calls` until `answer`, `lose_answer`, `fail` or `drain`, timers until `advance`
-or `fire`. So a test chooses what is in flight when the actor dies. Who makes one says what surrounds it: the actor in
-`start`, and in `_outcome` what others answer.
+Nothing happens spontaneously: calls wait in `calls` until `answer`, `lose_answer`, `fail` or `drain`, timers until
+`advance` or `fire`. So a test chooses the calls in flight when the actor dies. A subclass defines the surroundings: the
+actor in `start`, and the answers of others in `_outcome`.
 """
 
 from collections.abc import Callable
@@ -28,22 +28,22 @@ class SimulatedActor:
     def __init__(self) -> None:
         self.now = 1_700_000_000_000
         self.version = 1
-        """Of the controller's topics."""
+        """Version of the controller's topics."""
         self.calls: list[Call] = []
         self.fired: list[Any] = []
         self.replies: dict[int, Any] = {}
         self.files: Files = OneFile()
-        """What the incarnations leave to one another; a test may put real ones here, with a directory."""
+        """Files that the incarnations share; a test may put real ones here, with a directory."""
         self.data_directory = "/nowhere"
         self.starts = 0
         self.ahead = WallClockStepped(0)
-        """What the machine's other clocks are ahead of `now`."""
+        """Advance of the machine's other clocks over `now`."""
         self._requests = 0
 
-    # The actor's life
+    # Life of the actor
 
     def start(self) -> None:
-        """A next incarnation; whatever the last one had in flight is lost."""
+        """Start the next incarnation; everything in flight in the last one is lost."""
         raise NotImplementedError
 
     def launch(
@@ -52,7 +52,7 @@ class SimulatedActor:
         address: str,
         arguments: dict[str, Any],
     ) -> None:
-        """What `start` does with an actor's process."""
+        """Start an actor's process, as `start` does."""
         self.starts += 1
         self.calls = []
         context = context_of(address, self.starts, arguments, self.data_directory)
@@ -91,18 +91,18 @@ class SimulatedActor:
     # Events and effects
 
     def ask(self, request: Any, client: str = "x") -> int:
-        """A request; its reply will be under the returned number."""
+        """Send a request; its reply will be under the returned number."""
         self._requests += 1
         self.handle(Received(Sender((client.encode(),), self._requests), request))
         return self._requests
 
     def handle(self, event: Any) -> None:
-        """A turn with one event in it."""
+        """Run a turn with one event in it."""
         self.loop.turn(event)
         self._gather()
 
     def _gather(self) -> None:
-        """Take what the turn has sent."""
+        """Collect the output of the turn."""
         for reply in self.loop.replies:
             assert isinstance(reply.to.id, int)
             assert reply.to.id not in self.replies, "a request is answered once"
@@ -116,7 +116,7 @@ class SimulatedActor:
     # Calls
 
     def answerable(self) -> list[Call]:
-        """Calls that have an answer now: a poll for topics has none until they change."""
+        """Return the calls that have an answer now: a poll for topics has none until they change."""
         return [call for call in self.calls if not self._is_parked(call)]
 
     def _is_parked(self, call: Call) -> bool:
@@ -131,42 +131,42 @@ class SimulatedActor:
             self.handle(Answered(call.key, *outcome))
 
     def _outcome(self, call: Call) -> Any:
-        """What becomes of a call: its reply, and perhaps a payload, or an error."""
+        """Return the outcome of a call: its reply, perhaps with a payload, or an error."""
         raise NotImplementedError
 
     def lose_answer(self, call: Call) -> None:
-        """It is done, and nobody hears of it."""
+        """Perform the call, and lose its answer."""
         self.calls.remove(call)
         self._outcome(call)
         self.handle(Failed(call.key, LOST))
 
     def fail(self, call: Call, error: ErrorBody = LOST) -> None:
-        """Nothing is done."""
+        """Fail the call without performing it."""
         self.calls.remove(call)
         self.handle(Failed(call.key, error))
 
     def drain(self) -> None:
-        """Answer every call until none is left that has an answer."""
+        """Answer calls until none remains that has an answer."""
         while calls := self.answerable():
             self.answer(calls[0])
 
     # Time
 
     def step(self, wall_ms: int, slept_ms: int = 0) -> None:
-        """The wall clock is set to so much more, and the machine sleeps for so long besides."""
+        """Step the wall clock, and let the machine sleep."""
         before = self.ahead
         self.ahead = WallClockStepped(before.offset_ms + wall_ms + slept_ms, before.slept_ms + slept_ms)
         self.loop.step(self.ahead)
         self._gather()
 
     def boot(self, wall_ms: int) -> None:
-        """The machine boots with its wall clock set to so much more, and the steady clock begins there."""
+        """Boot the machine with a stepped wall clock; the steady clock restarts there."""
         self.now += self.ahead.offset_ms + wall_ms
         self.ahead = WallClockStepped(0)
         self.start()
 
     def advance(self, milliseconds: int, each: Callable[[], None] = lambda: None) -> None:
-        """Move the clock, firing every timer on its way at its own moment."""
+        """Move the clock, firing every timer at its due time."""
         end = self.now + milliseconds
         while (at := self.loop.next_timer_at) is not None and at <= end:
             self.now = max(self.now, at)
@@ -175,6 +175,6 @@ class SimulatedActor:
         self.now = end
 
     def fire(self) -> None:
-        """A turn that has nothing but the timers that are due."""
+        """Run a turn for the timers that are due."""
         self.loop.turn()
         self._gather()

@@ -1,5 +1,5 @@
 """A group without processes: the coordinator's machine over a simulated partition of `__offsets`, a simulated controller,
-simulated members, and a clock that moves when it is told to.
+simulated members, and a manual clock.
 """
 
 from typing import Any
@@ -42,7 +42,7 @@ OFFLINE = ErrorBody(ErrorCode.PARTITION_OFFLINE, "the partition is down", True)
 
 
 class SimulatedLog:
-    """A partition as its askers see it: durable at once, fenced by producer epoch, idempotent by sequence."""
+    """A partition as its requesters see it: durable at once, fenced by producer epoch, idempotent by sequence."""
 
     def __init__(self) -> None:
         self.batches: list[bytes] = []
@@ -80,16 +80,16 @@ class SimulatedLog:
         return ProducedBatch(base_offset)
 
     def retain_from(self, offset: int) -> None:
-        """Retention takes away what is before `offset`."""
+        """Let retention remove the records before `offset`."""
         self.start = offset
         self.batches = [batch for batch in self.batches if parse_header(batch).next_offset > offset]
 
     def leave_a_gap(self, count: int) -> None:
-        """So many offsets hold no record, as after compaction or an abort."""
+        """Skip `count` offsets without a record, as after compaction or an abort."""
         self.end += count
 
     def cut(self, keep: int) -> None:
-        """A power cut takes all but the first batches, and the partition starts again."""
+        """Simulate a power cut: keep only the first batches, and restart the partition."""
         del self.batches[keep:]
         self.end = parse_header(self.batches[-1]).next_offset if self.batches else 0
         self.leader_epoch += 1
@@ -111,7 +111,7 @@ class SimulatedLog:
 
 
 class SimulatedGroup(SimulatedActor):
-    """The coordinator and what surrounds it."""
+    """The coordinator and its surroundings."""
 
     def __init__(self, topics: dict[str, int] | None = None, group: str = GROUP) -> None:
         super().__init__()
@@ -120,14 +120,14 @@ class SimulatedGroup(SimulatedActor):
         self.log = SimulatedLog()
         self.topics = dict(topics or {"ORDERS": 6})
         self.lives: dict[str, int] = {}
-        """How often each topic has been deleted."""
+        """Number of deletions of each topic."""
         self.tracked: set[str] = set()
-        """Topics whose partitions want to know how far the group has come."""
+        """Topics whose partitions track the group's progress."""
         self.down: set[str] = set()
-        """Addresses of what does not answer: their partitions, and coordinators of transactions."""
+        """Addresses that do not answer: partitions, and coordinators of transactions."""
         self.reports: list[ReportProgress] = []
         self.open_transactions: list[tuple[str, AddToTransaction]] = []
-        """What coordinators of transactions were told is open, and which of them."""
+        """Transactions added at the coordinators of transactions, each with its coordinator."""
         self.is_urgent = False
         self.idle_ms = 0
         self.offsets_retention_ms = -1
@@ -155,7 +155,7 @@ class SimulatedGroup(SimulatedActor):
         )
 
     def crash(self, *, is_append_durable: bool) -> None:
-        """The coordinator dies; an append on its way may still arrive."""
+        """Kill the coordinator; an append in flight may still arrive."""
         for call in self.calls:
             if isinstance(call.request, Produce) and is_append_durable and self.is_partition_up:
                 self.log.append(bytes(call.payload[0]))
@@ -166,11 +166,11 @@ class SimulatedGroup(SimulatedActor):
         return super().ask(request, client)
 
     def answer_of(self, request_id: int) -> Any:
-        """The body answered to a request, or None while there is none."""
+        """Return the body answered to a request, or None while there is none."""
         return self.replies.get(request_id)
 
     def request(self, client: str, request: Any) -> Any:
-        """Ask, let everything become durable, and take the answer (None: parked)."""
+        """Send a request, let everything become durable, and take the answer (None: parked)."""
         request_id = self.ask(client, request)
         self.drain()
         return self.answer_of(request_id)
@@ -207,7 +207,7 @@ class SimulatedGroup(SimulatedActor):
         return self.log.fetch(request.offset)
 
     def recreate(self, *topics: str) -> None:
-        """Delete topics and create them anew before anybody looks."""
+        """Delete topics and create them again before any poll."""
         for topic in topics:
             self.lives[topic] = self.lives.get(topic, 0) + 1
         self.version += 1
@@ -222,13 +222,14 @@ class SimulatedGroup(SimulatedActor):
         self.handle(PeerUp(address=PARTITION, incarnation=2, endpoint="ipc://p"))
 
     def freeze(self, milliseconds: int) -> None:
-        """The coordinator's process is stopped for a while: its timers fire late, all at once."""
+        """Stop the coordinator's process for a while: its timers fire late, all at once."""
         self.now += milliseconds
         self.fire()
 
 
 class SimulatedMember:
-    """A client that keeps the protocol: it owns what it is told, lets go when it likes, and says what it owns."""
+    """A client that follows the protocol: it owns its assignment, revokes when the test decides, and reports what it
+    owns."""
 
     def __init__(
         self,
@@ -248,13 +249,13 @@ class SimulatedMember:
         self.generation = 0
         self.owned: set[tuple[str, int]] = set()
         self.letting_go: set[tuple[str, int]] = set()
-        """Owned still, and not to be kept: handlers are finishing."""
+        """Still owned, but being revoked: handlers are finishing."""
         self.outstanding: int | None = None
         self.is_frozen = False
         self.is_fenced = False
 
     def heartbeat(self, max_wait_ms: int = 0) -> None:
-        """Send a heartbeat; one that is out already is given up."""
+        """Send a heartbeat; one already in flight is given up."""
         is_joining = self.member_id is None or self.generation == 0
         owned: dict[str, list[int]] = {}
         for topic, partition in sorted(self.owned):
@@ -273,7 +274,7 @@ class SimulatedMember:
         self.outstanding = self.group.ask(self.name, request)
 
     def receive(self) -> Any:
-        """Take the answer to the outstanding heartbeat, if it is there; late answers to earlier ones are nobody's."""
+        """Take the answer to the outstanding heartbeat, if present; late answers to earlier ones are ignored."""
         if self.outstanding is None or self.is_frozen:
             return None
         body = self.group.answer_of(self.outstanding)
@@ -307,7 +308,7 @@ class SimulatedMember:
         self.outstanding = None
 
     def turn(self, max_wait_ms: int = 0) -> Any:
-        """One whole round: heartbeat, answer, and whatever is to be let go of is let go."""
+        """Run one complete round: heartbeat, answer, and revocations."""
         self.heartbeat(max_wait_ms)
         self.group.drain()
         body = self.receive()

@@ -1,6 +1,6 @@
-"""A partition without a process: the real one on a log that is a list, with turns, a full disk and crashes at will.
+"""A partition without a process: the real one on a log in a list, with turns, a full disk and crashes on demand.
 
-`PartitionProcess` and `Turns` do what they do in production; only the log, the directory's one other file and the clock
+`PartitionProcess` and `Turns` run as in production; only the log, the directory's one other file and the clock
 are the test's. So a test may stop it between any two system calls of a turn.
 """
 
@@ -29,7 +29,7 @@ _CRASH_STEPS: dict[CrashPoint, Step] = {
 
 
 class Crashed(Exception):
-    """The process died here; nothing it had to say was said."""
+    """The process died here; its pending output is lost."""
 
 
 def a_batch(*values: bytes, attributes: int = 0, **sequencing: int) -> bytes:
@@ -40,7 +40,7 @@ def a_batch(*values: bytes, attributes: int = 0, **sequencing: int) -> bytes:
 
 
 class _Log(MemoryLog):
-    """Dies where the partition is told to, and has as many slices to compact as it is told."""
+    """Dies at the partition's crash point, and has the configured number of slices to compact."""
 
     def __init__(self, partition: "SimulatedPartition", config: Any, now_ms: int) -> None:
         super().__init__(partition.disk, config, now_ms)
@@ -60,7 +60,7 @@ class _Log(MemoryLog):
 
 
 class _Files(OneFile):
-    """With the label that the controller has written."""
+    """Contains the label that the controller has written."""
 
     def read_whole(self, path: Path) -> bytes | None:
         if path.name == PARTITION_LABEL:
@@ -70,14 +70,14 @@ class _Files(OneFile):
 
 class _Lock(DirectoryLock):
     def __init__(self, *_: Any) -> None:
-        """Nobody else is there."""
+        """Do nothing: there are no other actors."""
 
     def release(self) -> None:
         pass
 
 
 class _Process(PartitionProcess):
-    """Remembers what it was asked to do beside appending and reading, for a test to look at."""
+    """Remembers its requests other than appends and reads, for the test."""
 
     performed: list[Effect]
 
@@ -88,7 +88,7 @@ class _Process(PartitionProcess):
 
 
 class _Loop(ManualLoop):
-    """Notes what leaves the process among the system calls."""
+    """Records the process's output among the system calls."""
 
     trace: list[str]
 
@@ -112,12 +112,12 @@ class SimulatedPartition:
         self.now = now
         self.disk = MemoryDisk()
         self.files = _Files()
-        """With what the groups have read."""
+        """Contains the read positions of the groups."""
         self.performed: list[Any] = []
         self.trace: list[str] = []
-        """System calls and replies of the turn at hand, in order, over a crash as well."""
+        """System calls and replies of the current turn, in order, across a crash."""
         self.slices_due = 0
-        """Of compaction."""
+        """Slices of compaction due."""
         self.crash_step: Step | None = None
         self._disk_reserve_bytes = disk_reserve_bytes
         self._idle_ms = idle_ms
@@ -151,7 +151,7 @@ class SimulatedPartition:
         fetches = self.machine._fetches
         fetches._parked.limit = fetches._uncommitted.limit = self._parked_limit
 
-    # What is on the disk, and what may go wrong with it.
+    # The disk and its faults.
 
     @property
     def log(self) -> list[tuple[BatchHeader, bytes]]:
@@ -209,7 +209,7 @@ class SimulatedPartition:
     def disk_measured(self) -> int:
         return self.files.measured
 
-    # What the process is.
+    # The process.
 
     @property
     def machine(self) -> Any:
@@ -221,21 +221,21 @@ class SimulatedPartition:
 
     @property
     def sleep(self) -> Sleep | None:
-        """What it said when it fell asleep."""
+        """Return the announcement that it sent when it fell asleep."""
         return self._loop._sleep
 
     @property
     def stopped(self) -> bool:
         return self._loop.is_stopped
 
-    # Its life.
+    # Life cycle.
 
     def received(self, request: Request, payload: Any = (), as_json: bool = False) -> Received:
         self._last_id += 1
         return Received(Sender((b"peer",), self._last_id, as_json), request, payload)
 
     def ask(self, request: Request, payload: Any = (), as_json: bool = False) -> Reply | None:
-        """The reply to a request that is alone in its turn; None while it waits."""
+        """Return the reply to a request that is alone in its turn; None while it waits."""
         asked = self.received(request, payload, as_json)
         return next((reply for reply in self.turn(asked) if reply.to == asked.sender), None)
 
@@ -249,9 +249,9 @@ class SimulatedPartition:
         return replies
 
     def turn(self, *events: Any, crash_at: CrashPoint | None = None) -> list[Reply]:
-        """One turn of the loop. Raises Crashed, with the partition restarted from what was durable, if told to.
+        """Run one turn of the loop. Raises Crashed at the crash point, after a restart from the durable data.
 
-        A turn that makes no such call dies when it has ended, with everything unsaid.
+        A turn that makes no such call dies when it has ended, with all output unsent.
         """
         self.crash_step = _CRASH_STEPS[crash_at] if crash_at is not None else None
         self.trace.clear()
@@ -269,18 +269,18 @@ class SimulatedPartition:
         return replies
 
     def dispatch(self, event: Any) -> None:
-        """An event in the middle of a turn."""
+        """Dispatch an event in the middle of a turn."""
         self._loop.dispatch(event)
 
     def crash(self, is_power_lost: bool = True) -> None:
-        """Start again, with the durable part of the log, or with all that was written."""
+        """Restart with the durable part of the log, or with everything written."""
         if is_power_lost:
             del self.log[self.durable_count :]
         self._start()
 
 
 def offsets_in(run: Any) -> list[int]:
-    """Base offsets of the batches in a run."""
+    """Return the base offsets of the batches in a run."""
     offsets, position = [], 0
     while position < len(run):
         header = parse_header(run, position)

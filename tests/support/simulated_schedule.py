@@ -1,6 +1,4 @@
-"""A scheduler without processes: its machine over simulated partitions, a simulated controller, and a clock that moves
-when it is told to.
-"""
+"""A scheduler without processes: its machine over simulated partitions, a simulated controller, and a manual clock."""
 
 from typing import Any
 
@@ -50,13 +48,13 @@ class SimulatedSchedule(SimulatedActor):
         self.past: list[tuple[TopicPartition, ModelPartition]] = []
         """Partitions of topics that have been deleted."""
         self.down: dict[TopicPartition, ErrorBody] = {}
-        """What each partition answers that takes nothing."""
+        """Error that each unavailable partition answers."""
         self.producer_ids = 100
         self.machine: SchedulerMachine
         for topic, partitions in topics.items():
             self.create(topic, partitions)
 
-    # The scheduler's life
+    # Life of the scheduler
 
     def start(self, *, with_snapshot: bool = True) -> None:
         if not with_snapshot:
@@ -67,7 +65,7 @@ class SimulatedSchedule(SimulatedActor):
         )
 
     def crash(self, *, arriving: int = 0, with_snapshot: bool = True) -> None:
-        """The scheduler dies; so many of the batches that it had sent still arrive, in order."""
+        """Kill the scheduler; `arriving` of the batches that it had sent still arrive, in order."""
         sent = [call for call in self.calls if isinstance(call.request, Produce)]
         for call in sent[:arriving]:
             self._outcome(call)
@@ -76,13 +74,13 @@ class SimulatedSchedule(SimulatedActor):
     # Requests
 
     def request(self, request: Any) -> Any:
-        """Ask, let everything become durable, and take the answer."""
+        """Send a request, let everything become durable, and take the answer."""
         number = self.ask(request)
         self.drain()
         return self.replies[number]
 
     def schedule(self, scheduled_id: str, topic: str, after_ms: int, **fields: Any) -> Any:
-        """Until a time of day, or with `delay_ms` for so long."""
+        """Schedule until a time of day, or with `delay_ms` for a duration."""
         fields = {"key": scheduled_id.encode(), "value": scheduled_id.encode(), **fields}
         if "delay_ms" not in fields:
             fields["deliver_at_ms"] = self.now + self.ahead.offset_ms + after_ms
@@ -168,7 +166,7 @@ class SimulatedSchedule(SimulatedActor):
         self.handle(PeerUp(address=partition_address(*tp), incarnation=2, endpoint="ipc://p"))
 
     def compact(self) -> None:
-        """What compaction leaves of the scheduler's partition but for its last batch, tombstones included."""
+        """Compact the scheduler's partition except its last batch, tombstones included."""
         log = self.logs[OWN]
         keys = KeyMap()
         opened = [(header, frame, decode_records(frame, header)) for header, frame in log.batches]
@@ -184,14 +182,14 @@ class SimulatedSchedule(SimulatedActor):
     # Time
 
     def advance(self, milliseconds: int, *_: Any) -> None:
-        """Move the clock, firing every timer on its way at its own moment, and answering everything."""
+        """Move the clock, firing every timer at its due time, and answering all calls."""
         self.drain()
         super().advance(milliseconds, self.drain)
 
-    # What was delivered
+    # Deliveries
 
     def delivered(self, topic: str) -> list[str]:
-        """The values in the topic as it is now, partition by partition."""
+        """Return the values now in the topic, partition by partition."""
         values = []
         for tp, log in sorted(self.logs.items()):
             if tp[0] == topic:
@@ -199,7 +197,7 @@ class SimulatedSchedule(SimulatedActor):
         return values
 
     def delivered_before(self) -> list[str]:
-        """The values in topics that have been deleted since."""
+        """Return the values in topics that have since been deleted."""
         return [(value or b"").decode() for _, log in self.past for value in log.values()]
 
     @property

@@ -29,7 +29,7 @@ class SimulatedShare(SimulatedGroup):
         super().__init__(topics or {"ORDERS": 1, "DLQ": 1})
         self.logs: dict[tuple[str, int], SimulatedLog] = {}
         self.given: list[AcquiredRange] = []
-        """All ranges that members were given, in full."""
+        """All ranges delivered to members, in full."""
 
     def log_of(self, topic: str, partition: int = 0) -> SimulatedLog:
         return self.logs.setdefault((topic, partition), SimulatedLog())
@@ -41,7 +41,7 @@ class SimulatedShare(SimulatedGroup):
         self.drain()
 
     def _gather(self) -> None:
-        """Ranges without their leader epochs: a test that is about these looks at `given`."""
+        """Drop the leader epochs from ranges: tests of these read `given`."""
         super()._gather()
         for number, body in self.replies.items():
             if isinstance(body, AcquireReply) and body.ranges:
@@ -50,7 +50,7 @@ class SimulatedShare(SimulatedGroup):
                 self.replies[number] = replace(body, ranges=ranges)
 
     def acquire(self, member: str, count: int = 100, **options: Any) -> list[AcquiredRange]:
-        """What a request with no patience gets."""
+        """Return the result of a request that does not wait."""
         reply = self.request(
             member, Acquire(group=GROUP, topics=["ORDERS"], member_id=member, max_records=count, **options)
         )
@@ -60,7 +60,7 @@ class SimulatedShare(SimulatedGroup):
         return found
 
     def acknowledge(self, member: str, first: int, last: int, verdict: Any, **options: Any) -> str | None:
-        """The error's code, if it is refused."""
+        """Return the error's code, if it is refused."""
         said = Acknowledgement(
             topic="ORDERS", partition=0, first_offset=first, last_offset=last, verdict=verdict, **options
         )

@@ -35,7 +35,7 @@ REFUSED = ErrorBody(ErrorCode.INVALID_REQUEST, "what is that", False)
 
 
 class SimulatedTransactions(SimulatedActor):
-    """`markers` is what each participant was told, in order."""
+    """Coordinator; `markers` lists the markers that each participant received, in order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,13 +59,13 @@ class SimulatedTransactions(SimulatedActor):
     # Requests
 
     def request(self, request: Any) -> Any:
-        """Ask, let everything become durable, and take the answer."""
+        """Send a request, let everything become durable, and take the answer."""
         number = self.ask(request)
         self.drain()
         for _ in range(100):
             if number in self.replies:
                 break
-            self.advance(100)  # what failed before is tried again
+            self.advance(100)  # retries the failed calls
         return self.replies[number]
 
     def begin(self, name: str = "x", **fields: Any) -> tuple[int, int]:
@@ -84,7 +84,7 @@ class SimulatedTransactions(SimulatedActor):
         return {each.transactional_id: each.state for each in self.request(ListTransactions()).transactions}
 
     def told(self, who: tuple[int, int]) -> set[tuple[str, bool]]:
-        """Which participants know of a transaction, and of which end."""
+        """Return the participants that received an end of the transaction, with that end."""
         return {
             (address, marker.committed)
             for address, marker in self.markers

@@ -1,10 +1,10 @@
-"""A whole broker and its clients in one process, from one seed: what is there, what breaks, and what must hold.
+"""A whole broker and its clients in one process, from one seed: the actors, the faults, and the guarantees.
 
     0 s to ~5 s     producers publish, groups consume, actors and clients die, freeze, are slow, run out of disk
-    then            nothing breaks any more: within LIVENESS_US everything is answered, owned and delivered
+    then            no more faults: within LIVENESS_US everything is answered, owned and delivered
     at the end      consumers leave, the logs are checked (`simulator_checks.py`)
 
-`simulate(seed)` is the whole interface. The same seed gives the same run, event by event; its fingerprint says so.
+`simulate(seed)` is the whole interface. The same seed gives the same run, event by event, with the same fingerprint.
 """
 
 from collections.abc import Callable
@@ -23,14 +23,14 @@ from simulator_world import MS, SECOND, Violation, World
 LIVENESS_US = 90 * SECOND
 EXIT_FLUSH_US = 60 * SECOND
 MAX_AHEAD_MS = 3_600_000
-"""How far ahead of the broker's clock a record may be: `max_timestamp_ahead_ms`."""
+"""Maximum advance of a record over the broker's clock: `max_timestamp_ahead_ms`."""
 MAX_TICKETS = 20
-"""Of the gateway, once everybody has left: what is parked still, a few polls of each client at most."""
+"""Maximum of pending requests in the gateway after all clients have left: a few parked polls of each client."""
 
 
 @dataclass
 class Report:
-    """What a run did, for those who wonder whether it did anything."""
+    """Activity of a run, to show that it did something."""
 
     seed: int
     fingerprint: str
@@ -42,7 +42,7 @@ class Report:
 
 
 class SimulationFailed(AssertionError):
-    """A promise was broken under this seed."""
+    """A guarantee was violated under this seed."""
 
 
 class Simulation:
@@ -68,7 +68,7 @@ class Simulation:
         self.readers: list[SimulatedConsumer] = []
         self._names = 0
         self._expected = 0
-        """Consumers that will still come."""
+        """Consumers still to come."""
 
     def _restart_delay_us(self) -> int:
         return self.world.between(0, self.restart_max_us)
@@ -110,7 +110,7 @@ class Simulation:
         self._flush_at_exit()
         self.checks.check_logs()
 
-    # Who is there.
+    # Actors and clients.
 
     def _client(self, kind: str) -> ClientHost:
         self._names += 1
@@ -140,7 +140,7 @@ class Simulation:
                 raise Violation(f"{topic} could not be created")
 
     def _commit_as_others(self, sender: Sender) -> None:
-        """A member that has been followed by another one wakes up and commits what it knew."""
+        """Simulate a replaced member that wakes up and commits its old position."""
         while True:
             sender.sleep(self.world.between(100, 900) * MS)
             group = self.world.random.choice(self.groups)
@@ -207,7 +207,7 @@ class Simulation:
             producer.publish(lane, world.between(1, 3))
         world.after(world.between(pace_us // 2, 3 * pace_us), self._publish_some, producer, pace_us)
 
-    # What breaks.
+    # Faults.
 
     def _plan_faults(self) -> None:
         kinds: list[Callable[[], None]] = [
@@ -272,7 +272,7 @@ class Simulation:
         self.disks.full_until = self.world.now_us + self.world.between(20, 1_500) * MS
 
     def _step_a_clock(self) -> None:
-        """One process sees another time of day than the rest, and so do those after it."""
+        """Change the time of day of one process, and of its later incarnations."""
         victim = self._victim()
         if victim is not None:
             self.world.clocks.wall_of_ms[victim.address] = self._step_ms()
@@ -281,13 +281,13 @@ class Simulation:
         self.world.clocks.wall_ms += self._step_ms()
 
     def _boot(self) -> None:
-        """The machine loses power, and comes back with another time of day."""
+        """Cut the power of the machine; it returns with another time of day."""
         for host in self.supervisor.actors():
             if host.is_alive:
                 self.deaths += 1
                 self.supervisor.kill(host)
         self.world.clocks.boot(self.world.clocks.wall_ms + self._step_ms())
-        # Its clients are other machines: to a broker whose clock is hours slow their records lie hours ahead.
+        # Its clients are other machines: for a broker whose clock is hours slow, their records are hours ahead.
         self.checks.may_refuse_times |= self.world.clocks.steady_ms < -MAX_AHEAD_MS
 
     def _step_ms(self) -> int:
@@ -295,7 +295,7 @@ class Simulation:
         return int(hours * 3_600_000)
 
     def _end_client(self) -> None:
-        """A consumer is killed, and sooner or later its successor comes."""
+        """Kill a consumer; sooner or later its successor starts."""
         if self.consumers:
             victim = self.consumers.pop(self.world.between(0, len(self.consumers) - 1))
             self.deaths += 1
@@ -312,7 +312,8 @@ class Simulation:
         assert before.group is not None
         delay_us = self.world.between(1, 3_000) * MS
         if before.options.instance_id is not None:
-            # Who starts it again ends it first, however long it takes to close: of two the later to join would stay.
+            # The successor ends its predecessor first, however long it takes to close: of two, the later to join would
+            # stay.
             self.world.after(delay_us, self._end, before)
         self._expect_member(delay_us, before.group, before.options.instance_id)
 
@@ -334,7 +335,7 @@ class Simulation:
         for host in self.supervisor.actors():
             host.doom = None
 
-    # What must come back.
+    # Required recoveries.
 
     def _is_converged(self) -> bool:
         return self._what_is_missing() is None
@@ -387,11 +388,11 @@ class Simulation:
             raise Violation(f"questions that nobody ends: {staying}, {self._count_tickets()} at the gateway")
 
     def _count_tickets(self) -> int:
-        """What the gateway still means to answer."""
+        """Return the number of pending requests in the gateway."""
         gateways = [host for host in self.supervisor.actors() if host.address == "gateway/0"]
         return sum(len(host.actor.machine._tickets) for host in gateways)  # type: ignore[attr-defined]
 
 
 def simulate(seed: int) -> Report:
-    """Run the world of this seed. Raises SimulationFailed, which says how to run it again and what happened last."""
+    """Run the world of this seed. Raises SimulationFailed with the command to repeat it and the last events."""
     return Simulation(seed).run()

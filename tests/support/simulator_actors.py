@@ -1,8 +1,8 @@
 """Actors in a simulation: the real processes and the real loop, on simulated sockets, disks and time.
 
-`replacing_the_world` puts the simulated clock, sockets, log, lock and chance in the places where the real ones are
-imported; everything between those places is the product's own code. An ActorHost is one incarnation of one actor. It may
-die at any effect, write, sync or message of a turn.
+`replacing_the_world` replaces the clock, sockets, log, lock and randomness where the product imports the real ones;
+everything else is the product's own code. An ActorHost is one incarnation of one actor. It may die at any effect, write,
+sync or message of a turn.
 """
 
 from collections.abc import Callable, Iterator
@@ -45,10 +45,10 @@ class PartitionDisk(MemoryDisk):
         super().__init__()
         self.is_locked = False
         self.written_by: dict[int, str] = {}
-        """Leader epoch -> the one incarnation whose batches may bear it."""
+        """Leader epoch -> the one incarnation whose batches may carry it."""
 
     def crash(self, world: World) -> None:
-        """What was not synced is lost, but for a part of it."""
+        """Lose all unsynced data, except for a part of it."""
         self.is_locked = False
         del self.batches[world.between(self.durable, len(self.batches)) :]
         epochs = {header.leader_epoch for header, _ in self.batches}
@@ -56,7 +56,7 @@ class PartitionDisk(MemoryDisk):
 
 
 class Disks:
-    """Everything that outlives processes."""
+    """State that outlives processes."""
 
     def __init__(self) -> None:
         self.partitions: dict[str, PartitionDisk] = {}
@@ -95,7 +95,7 @@ class SimulatedLog(MemoryLog):
 
 
 class SimulatedLock(DirectoryLock):
-    """One process at a time."""
+    """Lock held by one process at a time."""
 
     def __init__(self, disk: PartitionDisk) -> None:
         assert not disk.is_locked, "two processes have one partition's directory"
@@ -107,7 +107,7 @@ class SimulatedLock(DirectoryLock):
 
 
 class SimulatedFiles(Files):
-    """The part of Files that catalog and snapshots use; replaced as a whole, durably."""
+    """The part of Files that catalog and snapshots use; replaced atomically, durably."""
 
     def __init__(self, host: "ActorHost") -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class SimulatedFiles(Files):
 
 
 class Taps:
-    """Who listens to what actors hear and say; the checks do."""
+    """Listeners to the actors' messages; the checks use them."""
 
     def on_received(self, host: "ActorHost", event: Event) -> None: ...
 
@@ -156,7 +156,7 @@ class SimulatedLoop(Loop):
         self.is_over = False
 
     def begin(self) -> None:
-        """`run` up to its first turn."""
+        """Run `run` up to its first turn."""
         try:
             self.run()
         except _Begun:
@@ -261,7 +261,7 @@ class ActorHost(Host):
     def _sleep(self, patience_us: int) -> None:
         if any(socket.inbox for socket in self.sockets):
             self.wake()
-        # Messages may wake it before; a turn in vain costs nothing.
+        # Messages may wake it earlier; an idle turn costs nothing.
         at = self.world.now_us + patience_us
         if not self.world.now_us < self._deadline_at <= at:
             self._deadline_at = at
@@ -277,7 +277,7 @@ class ActorHost(Host):
         super().thaw()
 
     def end(self, reason: str) -> None:
-        """Gone, with whatever it had in memory."""
+        """End, with the loss of everything in memory."""
         if not self.is_alive:
             return
         self.is_alive = False
@@ -322,12 +322,12 @@ class ActorHost(Host):
 
 
 CURRENT = SimpleNamespace(host=None)
-"""Whose turn it is: what is made now is made for it."""
+"""Host of the current turn: new objects are created for it."""
 
 
 @contextmanager
 def replacing_the_world(world: World, network: Network) -> Iterator[None]:
-    """Simulated time, sockets, disks and chance wherever the product would use real ones."""
+    """Simulate time, sockets, disks and randomness wherever the product would use real ones."""
 
     def new_context() -> Any:
         return SimulatedContext(network, CURRENT.host)
@@ -363,13 +363,13 @@ def replacing_the_world(world: World, network: Network) -> Iterator[None]:
 
 
 class _Unread:
-    """A socket to which nothing ever comes."""
+    """A socket that never receives anything."""
 
     inbox = ()
 
 
 class _NoMonitor:
-    """Simulated connections end without a word: what waits on them ends by its time."""
+    """Simulated connections end without an event: requests on them end by their timeout."""
 
     def __init__(self, *_: Any) -> None:
         self.monitor = _Unread()

@@ -1,11 +1,11 @@
-"""What must hold in every simulation, checked while it runs and when it is over.
+"""Guarantees of every simulation, checked while it runs and when it is over.
 
-while it runs   nothing is said of an offset that is not durable; high watermarks never go back; a partition is
-                granted to nobody while somebody else may hold it; commits do not pass what was delivered; readers
-                see each assignment's offsets one after the other, and one value at an offset
-at the end      acknowledged records are in the log once, where they were said to be; refused ones are not; order is
+while it runs   no reply mentions an offset that is not durable; high watermarks never decrease; a partition is not
+                granted while another member may hold it; commits do not pass delivered offsets; readers
+                see each assignment's offsets in sequence, and one value at an offset
+at the end      acknowledged records are in the log once, at their acknowledged offsets; refused ones are not; order is
                 the producers'; offsets are dense; epochs only rise, each written by one incarnation; committed
-                offsets never went back; everything in the logs was delivered
+                offsets never decreased; every record in the logs was delivered
 """
 
 from collections import defaultdict
@@ -31,16 +31,16 @@ class GroupWatch:
     def __init__(self, session_timeout_ms: int) -> None:
         self.session_timeout_ms = session_timeout_ms
         self.holders: dict[TopicPartition, tuple[str, int]] = {}
-        """Who was told to own a partition last, and in which generation."""
+        """Last member assigned each partition, and its generation."""
         self.superseded: list[tuple[str, int, TopicPartition]] = []
-        """Members that another one has followed, with the generation they knew."""
+        """Replaced members, with the generation they knew."""
         self._released: set[tuple[str, TopicPartition]] = set()
         self._told: dict[str, set[TopicPartition]] = {}
         self._heard_at: dict[str, int] = {}
         self._left: set[str] = set()
         self._instances: dict[str, str | None] = {}
         self._asking: dict[tuple[bytes, ...], tuple[str | None, int]] = {}
-        """Instance and time of the heartbeats that were not answered yet."""
+        """Instance and time of the unanswered heartbeats."""
 
     def on_heartbeat(self, route: tuple[bytes, ...], request: GroupHeartbeat, now_ms: int) -> None:
         self._asking[route] = (request.instance_id, now_ms)
@@ -65,7 +65,7 @@ class GroupWatch:
         self._left.add(member)
 
     def _release_all(self, member: str) -> None:
-        """It was silent for a session: what it held may be somebody else's, until it is told again."""
+        """Release the partitions of a member silent for a session: another may hold them until its next assignment."""
         self._released |= {(member, tp) for tp, (holder, _) in self.holders.items() if holder == member}
 
     def on_told(self, route: tuple[bytes, ...], reply: dict[str, Any], now_ms: int) -> None:
@@ -88,10 +88,10 @@ class GroupWatch:
         self._told[member] = assignment
 
     def _inherit(self, member: str, generation: int, instance: str, now_ms: int) -> None:
-        """A static member's next process answers for what the one before it held."""
+        """Transfer the partitions of a static member to its next process."""
         for tp, (holder, since) in self.holders.items():
             if holder != member and self._instances.get(holder) == instance:
-                # What the one before had let go of, or lost with its session, is not held by its heir either.
+                # Partitions revoked by the predecessor, or lost with its session, are not held by its successor either.
                 if self._may_be_followed(holder, tp, now_ms):
                     self._released.add((member, tp))
                 self.superseded.append((holder, since, tp))
@@ -106,7 +106,7 @@ class GroupWatch:
 
 
 class GroupRecords:
-    """What the durable records of all groups say, read as they become durable."""
+    """Durable records of all groups, read as they become durable."""
 
     def __init__(self, disks: Disks) -> None:
         self.generations: dict[str, int] = defaultdict(int)
@@ -137,15 +137,16 @@ class Checks(Taps):
         self.delivered: dict[tuple[str, TopicPartition], set[int]] = defaultdict(set)
         """Offsets by group, or by reader, and partition."""
         self.may_refuse_times = False
-        """Whether the machine has booted with its clock so far back that the clients' records lie too far ahead."""
+        """True if the machine has booted with its clock so far back that the clients' records are too far ahead."""
         self._world = world
         self._disks = disks
         self._records = GroupRecords(disks)
         self._commits: dict[tuple[bytes, ...], CommitOffsets] = {}
-        """Commits that were not answered yet, by who is to be answered."""
+        """Unanswered commits, by requester."""
         self._late_commits: set[tuple[str, str, int, int]] = set()
-        """Passed on by a gateway that was dead when they were read: a later one may have come before them by its
-        successor. Nobody was told that they were made, and what they undo is delivered again: a known limit."""
+        """Commits of a gateway that was dead when they were read: a later one of its successor may precede them.
+        They were not acknowledged, and the records they undo are delivered again: a known limit.
+        """
         self._producer_ids: set[int] = set()
         self._published: dict[tuple[str, TopicPartition], list[bytes]] = defaultdict(list)
         self._acknowledged: dict[bytes, tuple[TopicPartition, int]] = {}
@@ -180,7 +181,7 @@ class Checks(Taps):
             elif not outcome.is_uncertain:
                 self._refused.add(value)
 
-    # What actors hear and say.
+    # Messages of actors.
 
     def on_received(self, host: ActorHost, event: Event) -> None:
         if type(event) is not Received or not host.address.startswith("coordinator/"):
@@ -275,7 +276,7 @@ class Checks(Taps):
     # The end.
 
     def undelivered(self, name: str, topics: list[str]) -> str | None:
-        """What a group or reader still has to see."""
+        """Return the first record that a group or reader has not received yet."""
         for directory, disk in self._disks.partitions.items():
             topic, _, number = directory.rpartition("/")
             delivered = len(self.delivered[name, (topic, int(number))])

@@ -1,4 +1,4 @@
-"""Programs that use the broker in a simulation: producers, consumers, askers, on simulated connections.
+"""Programs that use the broker in a simulation: producers, consumers, requesters, on simulated connections.
 
 A ClientHost takes the client's Dispatch through its turns, as the network thread does. Consumers are the real Consumer,
 on a program's thread; producers are the real delivery machine under batches that tests can tell apart.
@@ -61,7 +61,7 @@ class _Waiter:
 
 
 class ClientHost(Host):
-    """One client program's connection to the broker; what a Network is to the real client."""
+    """One client program's connection to the broker; replaces the real client's Network."""
 
     def __init__(self, world: World, network: Network, name: str, *, is_local: bool) -> None:
         super().__init__(world, name)
@@ -83,7 +83,7 @@ class ClientHost(Host):
         self._next_timer_at: int | None = None
         self.wake()
 
-    # What a Network offers.
+    # Interface of a Network.
 
     @property
     def directory(self) -> Directory:
@@ -96,7 +96,7 @@ class ClientHost(Host):
         return self._exchange
 
     def forget(self, item: object) -> None:
-        """Nobody closes what is left here."""
+        """Do nothing: items registered here are never closed."""
 
     @property
     def is_running(self) -> bool:
@@ -109,7 +109,7 @@ class ClientHost(Host):
         return self.world.now_ms
 
     def tell_of_end(self, dependant: object) -> None:
-        """A failure here ends the simulation."""
+        """Do nothing: a failure here ends the simulation."""
 
     def post(self, owner: Owner, event: Event) -> None:
         self._dispatch.inbox.append((owner, event))
@@ -188,7 +188,7 @@ class ClientHost(Host):
 
 
 class Batch:
-    """Values that are found nowhere else."""
+    """Values that occur only once."""
 
     def __init__(self, lane: TopicPartition, values: list[bytes], now_ms: int) -> None:
         self.lane = lane
@@ -202,7 +202,7 @@ class Batch:
 
 
 class SimulatedProducer:
-    """An idempotent producer: as many batches at once as the lane allows, every outcome told to the checks."""
+    """An idempotent producer: as many batches at once as the lane allows, every outcome reported to the checks."""
 
     def __init__(
         self, host: ClientHost, checks: Checks, *, delivery_timeout_ms: int, request_timeout_ms: int
@@ -279,7 +279,7 @@ class SimulatedProducer:
 
 
 class SimulatedConsumer:
-    """The real Consumer in a program that polls, thinks, and hands what it got to the checks."""
+    """The real Consumer in a program that polls, works, and passes its records to the checks."""
 
     def __init__(
         self,
@@ -303,7 +303,7 @@ class SimulatedConsumer:
 
     @property
     def owned(self) -> frozenset[Any]:
-        """What the group was told that it owns."""
+        """Return the partitions assigned by the group."""
         membership = self.consumer._membership if self.consumer is not None else None
         return membership._owned if membership is not None else frozenset()
 
@@ -335,7 +335,7 @@ class SimulatedConsumer:
         consumer.close()
 
     def _opened(self, network: Any) -> Consumer:
-        """Opening it may take longer than one request has: a program tries again."""
+        """Opening it may take longer than one request's timeout: a program retries."""
         while True:
             try:
                 return Consumer(network, self.group, self._topics, self.options)
@@ -344,7 +344,7 @@ class SimulatedConsumer:
 
 
 class Sender:
-    """A program that asks one thing after the other."""
+    """A program that sends one request after the other."""
 
     def __init__(self, host: ClientHost, main: Callable[["Sender"], None]) -> None:
         self.host = host

@@ -1,9 +1,8 @@
-"""The network of a simulation: connections as ZeroMQ's were measured to behave, behind sockets that look like ZeroMQ's.
+"""The network of a simulation: connections as ZeroMQ's were measured to behave, behind sockets with ZeroMQ's interface.
 
-Inside a connection nothing is lost, repeated or reordered while both ends live; connections know nothing of each other,
-so what travels on two of them arrives in any order. A killed receiver loses what it had not read, one contiguous run; a
-killed sender loses what had not left it, the newest messages of each connection. A connection that breaks is reported
-to who dialled it, a moment later.
+Inside a connection nothing is lost, repeated or reordered while both ends live; connections are independent, so messages
+on two of them arrive in any order. A killed receiver loses its unread messages, one contiguous run; a killed sender loses
+its unsent messages, the newest of each connection. A broken connection is reported to its dialling end, a moment later.
 """
 
 from collections import deque
@@ -31,7 +30,7 @@ class Network:
         return self._numbers
 
     def kill(self, host: Host, is_orderly: bool = False) -> None:
-        """Everything of a host is gone at once; what it said in an orderly end still leaves."""
+        """Remove everything of a host at once; in an orderly end its sent messages still leave."""
         for socket in host.sockets:
             socket.close()
         for connection in list(self.connections.values()):
@@ -45,7 +44,8 @@ class Network:
 
 
 class Connection:
-    """From a dialling socket, which knows it by `route`, to whoever is bound at `endpoint`, who knows it by `peer`."""
+    """Connection from a dialling socket, which names it `route`, to the socket bound at `endpoint`, which names it
+    `peer`."""
 
     def __init__(self, dialler: "SimulatedSocket", route: bytes, endpoint: str) -> None:
         self.network = dialler.network
@@ -62,7 +62,7 @@ class Connection:
         self._unsent: list[list[bytes]] = []
         self._last_at = [0, 0]
         self._lost_after: list[int | None] = [None, None]
-        """By direction: messages that were to arrive later than this never left their sender."""
+        """By direction: messages due to arrive later than this never left their sender."""
         self._redial_us = REDIAL_US
         self.network.connections[self.number] = self
         self.network.world.after(self._delay_us, self._dial)
@@ -113,7 +113,7 @@ class Connection:
         receiver.host.wake(self.network.world.between(1, 60))
 
     def break_off(self, dead: Host, is_orderly: bool) -> None:
-        """One end died. What it had sent may arrive, up to some point; then the other end notices."""
+        """End one side. Its sent messages may arrive, up to some point; then the other end is notified."""
         if self.is_over:
             return
         self.is_over = True
@@ -134,7 +134,7 @@ class Connection:
             self.dialler.host.on_connection(self.endpoint, False)
 
     def hang_up(self) -> None:
-        """The dialling end closes it: nothing more is delivered to it."""
+        """Close the dialling end: nothing more is delivered to it."""
         if self.dialler.routes.get(self.route) is self:
             del self.dialler.routes[self.route]
         if self.is_over:
@@ -149,7 +149,7 @@ class Connection:
 
 
 class Departed:
-    """The tracker of a message: it is under way, and no memory of the sender's any more."""
+    """The tracker of a message: it is in flight, and no longer in the sender's memory."""
 
     done = True
 
@@ -201,7 +201,7 @@ class SimulatedSocket:
             raise zmq.Again
         if self.kind != zmq.ROUTER or len(self.inbox) == 1:
             return self.inbox.popleft()
-        # Each connection has a queue of its own, and nobody promises in which order they are served.
+        # Each connection has a queue of its own, and ZeroMQ does not promise the order in which they are served.
         peers = list(dict.fromkeys(frames[0] for frames in self.inbox))
         chosen = peers[self.network.world.between(0, len(peers) - 1)]
         index = next(index for index, frames in enumerate(self.inbox) if frames[0] == chosen)
@@ -231,7 +231,7 @@ class SimulatedSocket:
 
 
 class SimulatedContext:
-    """What a process makes its sockets from."""
+    """Creates a process's sockets."""
 
     def __init__(self, network: Network, host: Host) -> None:
         self._network = network

@@ -1,7 +1,7 @@
 """The supervisor's role in a simulation: starts, confirms deaths, restarts after a while, publishes the directory.
 
-Not the product's supervisor, which has its own tests: this one may restart sooner or later than that would, and knows no
-quarantine. It never starts an incarnation before the one before it is gone.
+Not the product's supervisor, which has its own tests: this one may restart sooner or later than that would, and has no
+quarantine. It never starts an incarnation before the previous one is gone.
 """
 
 from collections.abc import Callable
@@ -42,9 +42,9 @@ class Child:
     endpoint: str | None = None
     is_ready: bool = False
     is_heard: bool = False
-    """Its control connection is there: it can be told."""
+    """Its control connection is open: it can be notified."""
     stopper: tuple[bytes, bytes] | None = None
-    """Who waits for it to be gone."""
+    """The requester that waits for its end."""
     is_stopping: bool = False
 
 
@@ -76,7 +76,7 @@ class SimulatedSupervisor(Host):
         self._launch(child)
 
     def actors(self) -> list[ActorHost]:
-        """Everybody who lives, in the order they were added."""
+        """Return all living actors, in the order they were added."""
         return [child.host for child in self.children.values() if child.host is not None]
 
     @property
@@ -189,7 +189,7 @@ class SimulatedSupervisor(Host):
     def _up(self, child: Child) -> PeerUp:
         return PeerUp(address=child.spec.address, incarnation=child.incarnation, endpoint=child.endpoint)
 
-    # Life and death.
+    # Life cycle.
 
     def _launch(self, child: Child) -> None:
         if child.host is not None or self.children.get(child.spec.address) is not child or child.is_stopping:
@@ -208,7 +208,7 @@ class SimulatedSupervisor(Host):
             host.end(reason)
 
     def freeze(self, host: ActorHost, duration_us: int) -> None:
-        """It hangs; one that hangs for too long is killed."""
+        """Freeze it; an actor frozen for too long is killed."""
         self.world.note("freeze", host.name)
         host.freeze()
         if duration_us > HANG_TIMEOUT_US:

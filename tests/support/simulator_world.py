@@ -1,7 +1,7 @@
-"""The world of a simulation: one clock, one source of chance, one queue of what happens next, and who lives in it.
+"""The world of a simulation: one clock, one source of randomness, one queue of future events, and its hosts.
 
-Nothing here knows a broker. A Host is anything that takes turns and may be frozen or killed; a Program is a thread that
-runs only while the world waits for it, so that code that blocks runs deterministically as well. Time is in microseconds
+Nothing here depends on a broker. A Host is anything that takes turns and may be frozen or killed; a Program is a thread
+that runs only while the world waits for it, so that blocking code runs deterministically as well. Time is in microseconds
 and moves only when everything due has happened.
 """
 
@@ -21,11 +21,11 @@ TRACE_LENGTH = 250
 
 
 class Violation(AssertionError):
-    """A promise was broken, or a process did what only a bug can do."""
+    """A guarantee was violated, or a process did something that only a bug can cause."""
 
 
 class Crashed(BaseException):
-    """A process dies here: whatever it had not said or written is gone."""
+    """A process dies here: its unsent and unwritten data is gone."""
 
 
 class Killed(BaseException):
@@ -33,17 +33,17 @@ class Killed(BaseException):
 
 
 class MachineClocks:
-    """The clocks of the broker's machine, by what they are ahead of the world's time. They move by steps alone."""
+    """Clocks of the broker's machine, as their advance over the world's time. They only step."""
 
     def __init__(self) -> None:
         self.steady_ms = 0
-        """Of the processes that start from now on: it changes when the machine boots."""
+        """For the processes that start from now on: it changes when the machine boots."""
         self.wall_ms = 0
         self.wall_of_ms: dict[str, int] = {}
-        """What one process is wrong by beyond that, by its address."""
+        """Further error of single processes, by address."""
 
     def boot(self, wall_ms: int) -> None:
-        """The steady clock begins at the time of day, whatever that is."""
+        """Restart the steady clock at the present time of day."""
         self.steady_ms = self.wall_ms = wall_ms
         self.wall_of_ms.clear()
 
@@ -73,7 +73,7 @@ class World:
         heapq.heappush(self._queue, (self.now_us + delay_us, next(self._turns), action, arguments))
 
     def run(self, until_us: int, is_done: Callable[[], bool] | None = None, check_us: int = 200 * MS) -> bool:
-        """Let everything happen until a time, or until `is_done`, looked at now and then; whether it was."""
+        """Run all events until a time, or until `is_done`, polled now and then; return True if it held."""
         next_check = self.now_us
         while self._queue and self._queue[0][0] <= until_us:
             if is_done is not None and self._queue[0][0] >= next_check:
@@ -93,7 +93,7 @@ class World:
         return self.random.randint(least, most)
 
     def note(self, kind: str, source: str, target: str = "", header: bytes = b"") -> None:
-        """An event for the trace. All of it goes into the fingerprint; the last ones can be read."""
+        """Record an event for the trace. All of it goes into the fingerprint; the last ones can be read."""
         self._digest.update(f"{self.now_us}|{kind}|{source}|{target}|{len(header)}|".encode())
         self._digest.update(header)
         self._trace.append((self.now_us, kind, source, target, header))
@@ -125,7 +125,7 @@ def _readable(header: bytes) -> str:
 
 
 class Host:
-    """Somebody who takes turns: woken by messages and timers, silent when frozen, gone when killed."""
+    """Takes turns: woken by messages and timers, silent when frozen, gone when killed."""
 
     def __init__(self, world: World, name: str) -> None:
         self.world = world
@@ -139,7 +139,7 @@ class Host:
         self._busy_until = 0
 
     def step(self) -> None:
-        """A point in a turn where it may die."""
+        """Mark a point in a turn where it may die."""
         if self.doom is None:
             return
         self.doom -= 1
@@ -148,12 +148,12 @@ class Host:
             raise Crashed
 
     def busy(self, duration_us: int) -> None:
-        """The turn takes this long; the next one comes after it."""
+        """Extend the turn by this duration; the next one comes after it."""
         self._busy_until = max(self._busy_until, self.world.now_us) + duration_us
 
     @property
     def lag_us(self) -> int:
-        """How much later than now what this turn says leaves the process."""
+        """Return the delay after which messages of this turn leave the process."""
         return max(0, self._busy_until - self.world.now_us)
 
     def wake(self, delay_us: int = 0) -> None:
@@ -183,7 +183,7 @@ class Host:
         raise NotImplementedError
 
     def on_connection(self, endpoint: str, is_refused: bool) -> None:
-        """A connection that this host dialled broke, or found nobody."""
+        """Handle the end or refusal of a connection that this host dialled."""
 
 
 class Program:
@@ -244,14 +244,14 @@ class Program:
     # In the thread.
 
     def pause(self) -> None:
-        """Give the baton back until somebody resumes this wait."""
+        """Give the baton back until this wait is resumed."""
         self._theirs.release()
         self._mine.acquire()
         if self._is_killed:
             raise Killed
 
     def wake_after(self, delay_us: int) -> None:
-        """End the wait at hand, or about to begin, after a while; void once it has ended otherwise."""
+        """End the current or next wait after a while; a no-op once it has ended otherwise."""
         self._world.after(delay_us, self._resume, self._token)
 
     def sleep(self, duration_us: int) -> None:

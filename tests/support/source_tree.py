@@ -1,4 +1,4 @@
-"""The package's source files as the rules see them: path, text, syntax tree, imports. Used by tests/rules."""
+"""The package's source files as seen by the rules: path, text, syntax tree, imports. Used by tests/rules."""
 
 import ast
 from collections.abc import Iterable, Iterator
@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "planaria"
-# Folders that are packages; whatever else lies in the root (tests, docs, examples) is not shipped.
+# Folders that are packages; other folders in the root (tests, docs, examples) are not shipped.
 FOLDERS = ("transport", "actors", "supervisor")
 
 
@@ -29,7 +29,7 @@ class Import:
 
     @property
     def folder(self) -> str | None:
-        """transport, actors or supervisor; None when the import does not lead into one of them."""
+        """Return transport, actors or supervisor; None when the import leads to none of them."""
         full = self.module if self.name is None else f"{self.module}.{self.name}"
         parts = full.split(".")
         return parts[1] if parts[0] == PACKAGE and len(parts) > 1 and parts[1] in FOLDERS else None
@@ -57,7 +57,7 @@ class Source:
 
     @property
     def package(self) -> str:
-        """What one leading dot means in this file."""
+        """Return the package that one leading dot means in this file."""
         return ".".join((PACKAGE, *PurePosixPath(self.path).parts[:-1]))
 
     @cached_property
@@ -87,14 +87,14 @@ def _type_checking_blocks(tree: ast.Module) -> Iterator[ast.stmt]:
 
 @cache
 def package_sources() -> tuple[Source, ...]:
-    """Every Python file that the wheel would hold."""
+    """Return every Python file of the wheel."""
     paths = [*ROOT.glob("*.py"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))]
     return tuple(read(path) for path in sorted(paths))
 
 
 @cache
 def project_files(*suffixes: str) -> tuple[Path, ...]:
-    """Every file of the project with one of these suffixes, "" for none; what is generated is left out."""
+    """Return every file of the project with one of these suffixes, "" for none; generated files are left out."""
     return tuple(sorted(path for path in _walk(ROOT) if path.suffix in suffixes))
 
 

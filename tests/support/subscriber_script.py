@@ -59,7 +59,7 @@ def messages(topic: str, partition: int, *offsets: int) -> list[FakeMessage]:
 
 
 def made_of(record: Record) -> Publication:
-    """What a handler that publishes makes of a record."""
+    """Return the output of a handler that publishes for a record."""
     return Publication("OUT", f"{record.partition}:{record.offset}".encode(), record.key)
 
 
@@ -78,7 +78,7 @@ def options(**changed: Any) -> SubscriberOptions:
 
 
 class Script:
-    """A machine, and what it did, line by line."""
+    """A machine and its effects, line by line."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class Script:
         self.now = 0
         self.timers = Timers()
         self.effects: list[Any] = []
-        """Of all events, until somebody takes them."""
+        """Effects of all events, until the test takes them."""
         self.run: Run | None = None
         self.commit: Commit | None = None
         self.publish_dead_letter: PublishDeadLetter | None = None
@@ -134,7 +134,10 @@ class Script:
         verdict: Verdict = "failed",
         publishes: bool = False,
     ) -> list[str]:
-        """The worker comes back; by default with everything done. `publishes`: it has made one message of each record."""
+        """Return the worker's result; by default everything succeeded.
+
+        `publishes`: it has published one message per record.
+        """
         run, self.run = self.run, None
         assert run is not None
         if done is None:
@@ -159,7 +162,7 @@ class Script:
         return self.give(CommitUncertain(commit.offsets, "TIMED_OUT: no answer"))
 
     def dead_lettered(self, publishes: bool = False) -> list[str]:
-        """`publishes`: a transaction is to publish the letter."""
+        """Report the dead letter as written. `publishes`: a transaction publishes the letter."""
         publish_dead_letter, self.publish_dead_letter = self.publish_dead_letter, None
         assert publish_dead_letter is not None
         letter = Publication(publish_dead_letter.letter.topic, b"letter")
@@ -187,7 +190,7 @@ class Script:
         return self.give(GroupLeft())
 
     def after(self, milliseconds: int) -> list[str]:
-        """Let time pass; what the timers due by then lead to."""
+        """Let time pass; return the effects of the timers due by then."""
         until = self.now + milliseconds
         lines: list[str] = []
         while (at := self.timers.next_at()) is not None and at <= until:

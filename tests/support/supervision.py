@@ -1,6 +1,6 @@
-"""A supervision machine in a world of make-believe: processes are entries in a table, time is a number. No sleep.
+"""A supervision machine in a simulated world: processes are entries in a table, time is a number. No sleep.
 
-Checks on every step what must hold whatever happens: never two processes of one child, nothing launched twice under
+Checks the invariants on every step: never two processes of one child, nothing launched twice under
 one incarnation, nothing launched once the tree has stopped.
 """
 
@@ -93,13 +93,13 @@ class World:
         """Living processes: incarnation by address."""
         self.incarnations: dict[str, int] = {}
         self.silent: set[str] = set()
-        """Who sends no heartbeats when time passes, although ready."""
+        """Actors that send no heartbeats when time passes, although ready."""
         self.stop_reason: str | None = None
         self.launched: list[str] = []
         self.signals: list[tuple[str, str]] = []
         self.asked_to_stop: list[str] = []
         self.news: dict[str, list[PeerUp | PeerDown | PeersAsleep]] = {}
-        """What each child was told of others."""
+        """Notifications that each child received about others."""
         self.replies: list[Reply] = []
         self.reports: list[ReportStatus] = []
         self.logs: list[Log] = []
@@ -108,7 +108,7 @@ class World:
         self.has_stopped = False
         self.give(Begin())
 
-    # What happens.
+    # Events.
 
     def give(self, event: Any) -> None:
         for effect in self.machine.handle(event, self.now):
@@ -151,7 +151,7 @@ class World:
                 self.failed = effect.reason
             case Stop():
                 assert not self.has_stopped
-                # Only who has been killed in vain is left behind.
+                # Only stuck children, killed in vain, are left behind.
                 assert {(address, "SIGKILL") for address in self.processes} <= set(self.signals)
                 self.has_stopped = True
                 self.stop_reason = effect.reason
@@ -175,7 +175,7 @@ class World:
         self.give(Heartbeat(address=address, incarnation=incarnation, phase=phase, turns=turns))
 
     def fail(self, address: str, reason: str) -> None:
-        """Die of an exception, after a last word."""
+        """Die of an exception, after an exit report."""
         incarnation = self.processes[address]
         self.give(
             ActorFailed(address=address, incarnation=incarnation, reason=reason, traceback="Traceback ...")
@@ -187,7 +187,7 @@ class World:
         self.give(ChildDied(address, incarnation, reason, reason == "exit code 0"))
 
     def fall_asleep(self, address: str, reason: str = "no work", wake_after_ms: int | None = None) -> None:
-        """Say so; the process is still there."""
+        """Announce sleep; the process still exists."""
         incarnation = self.processes[address]
         self.give(
             FallingAsleep(
@@ -202,7 +202,7 @@ class World:
                 self.pass_time(100)
 
     def pass_time(self, duration_ms: int) -> None:
-        """Fire what falls due, in order, at its own time."""
+        """Fire the timers that fall due, in order, each at its own time."""
         end = self.now + duration_ms
         while (at := self.timers.next_at()) is not None and at <= end:
             self.now = max(self.now, at)
@@ -214,7 +214,7 @@ class World:
         self.now = end
 
     def ask(self, request: Request, request_id: int = 1) -> Any:
-        """The body of the answer, if there is one already."""
+        """Return the body of the answer, if there is one already."""
         before = len(self.replies)
         self.give(Received(Sender((b"peer",), request_id), request))
         return self.replies[before].body if len(self.replies) > before else None
@@ -222,7 +222,7 @@ class World:
     def stop(self) -> None:
         self.give(StopRequested(0))
 
-    # What is seen.
+    # Observations.
 
     def state(self, address: str) -> str:
         child = self.machine.tree.get(address)
