@@ -1,8 +1,8 @@
-"""One client must not hurt another: a victim's waits before, during and after each abuse, printed and bounded.
+"""One client must not harm another: a victim's latencies before, during and after each abuse, printed and bounded.
 
 Each abuser is a process of its own that does one hostile thing as hard as it can. The victim is a modest client with a
-topic of its own. On a machine that has other work the bound is relative to what the machine did to the same victim just
-before; on a quiet one the long form (`-m chaos`) holds it to QUIET_P99_MS. `pytest tests/abuse -s` prints the table.
+topic of its own. On a busy machine the bound is relative to the latency of the same victim just before; on a quiet one
+the long form (`-m chaos`) holds it to QUIET_P99_MS. `pytest tests/abuse -s` prints the table.
 """
 
 import os
@@ -22,12 +22,12 @@ from planaria import Broker
 pytestmark = pytest.mark.processes
 
 FLOOR_MS = 150
-"""What a victim may have to wait at its median under abuse, for each process that waits for one of our processors."""
+"""Maximum median latency of a victim under abuse, per process that waits for one of our processors."""
 TIMES = 20
-"""By what its median may grow, where the machine is so busy that this is more."""
+"""Maximum growth factor of its median, where a busy machine makes this the larger bound."""
 QUIET_P99_MS = 50
 QUIET_LOAD = 1.0
-"""By processor: above it the long form, too, has nothing to say of single milliseconds."""
+"""Load per processor above which the long form does not judge single milliseconds either."""
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def suffer(broker: Broker, victim: Victim, name: str, seconds: float) -> tuple[S
     before = victim.live(seconds / 4)
     abuser = subprocess.Popen([sys.executable, abusers.__file__, name, broker.endpoint, str(seconds + 0.2)])
     try:
-        time.sleep(0.2)  # for its own start; what comes of it is counted
+        time.sleep(0.2)  # for its own start; its effects are counted
         during = victim.live(seconds)
     finally:
         code = abuser.wait(60)
@@ -61,7 +61,7 @@ def suffer(broker: Broker, victim: Victim, name: str, seconds: float) -> tuple[S
 
 
 def crowd() -> float:
-    """How many processes want each processor."""
+    """Return the number of processes that compete for each processor."""
     return os.getloadavg()[0] / (os.cpu_count() or 1)
 
 

@@ -1,4 +1,4 @@
-"""The judge is judged: each anomaly, planted in an otherwise good history, is found; a good history passes."""
+"""Test of the checker: each anomaly, planted in an otherwise good history, is found; a good history passes."""
 
 import random
 from collections.abc import Callable
@@ -14,7 +14,7 @@ PARTITIONS = 2
 
 
 class Life:
-    """A run in which all went well; a test then plants what did not."""
+    """A run without faults, in which a test then plants anomalies."""
 
     def __init__(self, seed: int = 1) -> None:
         self.history = History()
@@ -93,7 +93,7 @@ def swap_in_delivery(life: Life) -> None:
 
 
 def skip_and_return(life: Life) -> None:
-    """A member jumped ahead, and another one delivered later what had been jumped over."""
+    """One member skips ahead, and another one delivers the skipped records later."""
     life.deliveries.remove("k4:3")
     life.deliveries.append("k4:3")
 

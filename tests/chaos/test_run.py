@@ -10,7 +10,7 @@ from planaria.supervisor.chaos.workload import Load
 pytestmark = pytest.mark.processes
 
 LIGHT = Load(messages_per_second=500)
-"""The ordinary run shares its machine; the long ones take what they can get."""
+"""The ordinary run shares its machine; the long ones use all of it."""
 
 
 def run(seed: int, **options: object) -> Report:
@@ -58,7 +58,7 @@ def test_actors_are_frozen_again_and_again(seed: int) -> None:
 
 @pytest.mark.timeout(120)
 def test_clocks_step_by_hours_while_actors_die(seed: int) -> None:
-    """Of one actor and of all, back and forward, with restarts, and with boots of the machine."""
+    """Step the clocks of one actor and of all, back and forward, with restarts, and with boots of the machine."""
     kinds = ("clock", "clocks", "boot", "kill")
     report = run(seed, faults=16, interval_ms=300, kinds=kinds, load=LIGHT)
     assert report.faults.get("clock", 0) + report.faults.get("clocks", 0) > 0

@@ -1,4 +1,4 @@
-"""One broker for the tests of a module, started and stopped the way a person does."""
+"""One broker for the tests of a module, started and stopped as a person does."""
 
 import shutil
 import tempfile
@@ -21,4 +21,4 @@ def broker() -> Iterator[ServedBroker]:
     served.close()
     shutil.rmtree(data)
     assert code == 0, errors
-    assert "replies dropped" not in errors  # however the commands before ended
+    assert "replies dropped" not in errors  # in whatever way the commands ended

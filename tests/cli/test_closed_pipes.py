@@ -13,7 +13,7 @@ pytestmark = pytest.mark.processes
 
 
 def into_a_closed_pipe(*arguments: str, **variables: str) -> tuple[int, bytes]:
-    """Exit code and errors of a command whose reader went before it wrote anything."""
+    """Return the exit code and errors of a command whose reader left before it wrote anything."""
     reader, writer = os.pipe()
     os.close(reader)
     try:
@@ -38,7 +38,7 @@ def test_what_needs_no_broker(arguments: list[str]) -> None:
 
 @pytest.fixture(scope="module")
 def filled(broker: ServedBroker) -> ServedBroker:
-    """Something for every command to show, and to delete."""
+    """A broker with content for every command to show, and to delete."""
     for topic in ("SHOWN", "DELETED", "SHOWN.dlq"):
         broker.run("topic", "create", topic)
     broker.run("produce", "SHOWN", given="1\n" * 2_000)

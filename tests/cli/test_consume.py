@@ -1,4 +1,4 @@
-"""`planaria consume` against a running broker: formats, ends, and what a group remembers."""
+"""`planaria consume` against a running broker: formats, ends, and the offsets of a group."""
 
 import json
 from typing import Any

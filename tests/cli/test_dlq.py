@@ -14,7 +14,7 @@ from planaria.supervisor.cli.letters import parse_position, parse_since
 
 @pytest.fixture(scope="module")
 def letters(broker: ServedBroker) -> str:
-    """ORDERS.dlq with four letters from ORDERS."""
+    """Return ORDERS.dlq with four letters from ORDERS."""
     with Client(broker.endpoint) as client:
         client.create_topic("ORDERS")
         client.create_topic("ORDERS.dlq")

@@ -1,4 +1,4 @@
-"""Wrong usage is one line and code 2, failure one line and code 1; a traceback only for those who ask."""
+"""Wrong usage is one line and code 2, failure one line and code 1; a traceback only on request."""
 
 import time
 from pathlib import Path

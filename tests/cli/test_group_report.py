@@ -1,4 +1,4 @@
-"""What the group commands make of the coordinators' answers."""
+"""Reports of the group commands, made from the coordinators' answers."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +11,7 @@ from planaria.transport.protocol.groups import DescribeGroupReply, PartitionOffs
 
 
 class Answers:
-    """A client: one group has no coordinator at the moment, one goes while it is asked for."""
+    """A client: one group has no coordinator at the moment, one disappears during its request."""
 
     def list_groups(self) -> list[str]:
         return ["queue", "down", "gone"]

@@ -15,7 +15,7 @@ CLOSED = ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"]
 
 
 def started(closed: str, *arguments: str) -> subprocess.Popen[bytes]:
-    """A command without some of its standard descriptors; the others are the null device."""
+    """Start a command without some of its standard descriptors; the others are the null device."""
     command = ["sh", "-c", f'exec "$@" {closed}', "sh", *PROGRAM, *arguments]
     null = subprocess.DEVNULL
     return subprocess.Popen(command, stdin=null, stdout=null, stderr=null, env=environment())

@@ -77,7 +77,7 @@ def test_a_long_address_stays_whole() -> None:
 
 
 def successor(broker: ServedBroker, before: dict[str, Any]) -> dict[str, Any]:
-    """The actor's next incarnation, once the supervisor has seen that the one before is dead."""
+    """Return the actor's next incarnation, once the supervisor has confirmed the death of the previous one."""
     deadline = time.monotonic() + TIMEOUT_S
     while (after := find(broker, before["address"]))["incarnation"] == before["incarnation"]:
         assert time.monotonic() < deadline

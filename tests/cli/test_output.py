@@ -1,4 +1,4 @@
-"""Sizes, times and counts in words."""
+"""Sizes, times and counts as text."""
 
 import pytest
 from rich.text import Text

@@ -1,4 +1,4 @@
-"""What scripts and probes rely on: exit codes, lines that stay lines, answers at once."""
+"""Behaviour that scripts and probes rely on: exit codes, unwrapped lines, immediate answers."""
 
 from collections.abc import Iterator
 

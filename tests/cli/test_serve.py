@@ -50,7 +50,7 @@ def refusal(data: Path, endpoint: str) -> str:
 
 
 def test_the_working_directory_holds_no_modules(tmp_path: Path) -> None:
-    """Whatever lies where a person starts it: a file of their own is never loaded in a library's place."""
+    """Modules in the directory where a person starts it are never loaded in a library's place."""
     (tmp_path / "msgspec.py").write_text("raise SystemExit('taken from the working directory')")
     (tmp_path / "json.py").write_text("raise SystemExit('taken from the working directory')")
     served = Command("serve", "--endpoint", "tcp://127.0.0.1:*", "--log-level", "error", cwd=tmp_path)

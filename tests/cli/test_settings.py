@@ -1,4 +1,4 @@
-"""What people type for settings: KEY=VALUE, with units where the key has one."""
+"""Settings as people type them: KEY=VALUE, with units if the key has one."""
 
 import pytest
 import typer

@@ -116,7 +116,7 @@ def test_ctrl_c_tells_what_was_acknowledged_and_where_to_go_on(broker: ServedBro
         given = publishing.process.stdin
         assert given is not None
         number = 0
-        while _stored(broker, "INTERRUPTED") < 50_000:  # it is at work, and more is under way
+        while _stored(broker, "INTERRUPTED") < 50_000:  # it is running, and more is in flight
             given.write(b"".join(b"%d\n" % each for each in range(number, number + 10_000)))
             number += 10_000
             given.flush()

@@ -17,7 +17,7 @@ def test_what_is_open_is_shown_until_it_has_ended(broker: ServedBroker) -> None:
         tx = producer.transaction()
         for partition in range(2):
             tx.publish("T", b"x", partition=partition)
-        # The partitions make it known by themselves.
+        # The partitions report it on their own.
         until(lambda: _listed(broker)["partitions"] == {"T": [0, 1]}, "both partitions to be known")
         found = _listed(broker)
         assert (found["transactional_id"], found["state"]) == ("payments", "Ongoing")

@@ -1,4 +1,4 @@
-"""`planaria demo`, `chaos` and `bench`: options arrive, and the exit code is theirs."""
+"""`planaria demo`, `chaos` and `bench`: options are passed on, and the exit code is returned."""
 
 from pathlib import Path
 from typing import Any

@@ -22,7 +22,7 @@ REASON = "ValueError: the order " + " ".join(f"word{number}" for number in range
 
 @pytest.fixture(scope="module")
 def filled(broker: ServedBroker) -> Iterator[ServedBroker]:
-    """Something for every command to show, all names long."""
+    """A broker with content for every command to show, all names long."""
     with Client(broker.endpoint, client_id=CLIENT) as client:
         client.create_topic(TOPIC, 2)
         client.create_topic(TOPICS["letters"])

@@ -1,4 +1,4 @@
-"""A fake broker and a client that talk to each other."""
+"""A fake broker and a client connected to it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ from planaria.transport.client import Client
 
 @pytest.fixture
 def broker(endpoint: str, run_dir: Path) -> Iterator[FakeBroker]:
-    """On this machine: partitions have endpoints of their own."""
+    """A broker on this machine: partitions have endpoints of their own."""
     with FakeBroker(endpoint, run_dir) as fake:
         fake.create_topic("T", 2)
         yield fake
@@ -19,7 +19,7 @@ def broker(endpoint: str, run_dir: Path) -> Iterator[FakeBroker]:
 
 @pytest.fixture
 def remote_broker(endpoint: str) -> Iterator[FakeBroker]:
-    """Elsewhere: all goes through the gateway."""
+    """A broker on another machine: all requests go through the gateway."""
     with FakeBroker(endpoint) as fake:
         fake.create_topic("T", 2)
         yield fake

@@ -25,7 +25,7 @@ HELD = ErrorBody("BACKPRESSURE", "a group is behind", True, 50)
 
 
 class Sealer:
-    """Stands for the network thread: takes what is announced, when it is told to or by itself."""
+    """Replaces the network thread: takes announced batches, on demand or automatically."""
 
     def __init__(self, is_automatic: bool = True, **options: Any) -> None:
         settings: dict[str, Any] = {
@@ -59,7 +59,7 @@ class Sealer:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """With a thread that takes and finishes whatever is announced, and the rest at the end."""
+        """Run a thread that takes and finishes all announced batches, and the remaining ones at the end."""
         is_over = threading.Event()
 
         def seal() -> None:
@@ -187,7 +187,7 @@ def test_a_full_buffer_refuses_after_a_while() -> None:
 
 @contextmanager
 def in_the_network_thread() -> Iterator[None]:
-    """As a delivery callback, which must not wait for what only its own thread can do."""
+    """Run as a delivery callback, which must not wait for its own thread."""
     try:
         gate_module._here.is_opener = True
         yield
@@ -328,7 +328,7 @@ def test_a_straggler_goes_into_the_next_batch() -> None:
     sealer.accumulator.publish("T", b"a")
     open_batch = sealer.accumulator._sticky["T"]
     sealer.take()
-    sealer.accumulator._sticky["T"] = open_batch  # what the late publisher holds
+    sealer.accumulator._sticky["T"] = open_batch  # the batch that the late publisher holds
     original = open_batch.append
     open_batch.append = lambda record: (original(record), sealer.accumulator._sticky.pop("T", None))[0]
     late = sealer.accumulator.publish("T", b"late")
@@ -385,7 +385,7 @@ def test_an_impatient_publisher_is_refused_while_its_partition_is_held() -> None
 
 def test_a_held_partition_refuses_what_would_go_into_its_open_batch() -> None:
     sealer = Sealer(is_patient=False)
-    batch = sealer.accumulator._find("T", None)  # open, and nothing in it yet
+    batch = sealer.accumulator._find("T", None)  # open, and still empty
     sealer.accumulator.hold(("T", 0), HELD)
     with pytest.raises(Backpressure):
         sealer.accumulator.publish("T", b"a")

@@ -1,4 +1,4 @@
-"""What is read of acquired ranges: all that is there, as far as there is room."""
+"""Reading of acquired ranges: all available records, within the limits."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ MIB = 1024 * 1024
 
 
 class OnePartition:
-    """A network at whose end is one log, whole batches of two records each."""
+    """A network to one log, complete batches of two records each."""
 
     def __init__(self, batches: int, record_bytes: int) -> None:
         records = [(None, b"x" * record_bytes, 0, None)] * 2
@@ -95,7 +95,7 @@ def test_what_can_be_read_elsewhere_is_not_unreadable() -> None:
 
 
 def test_what_was_read_serves_ranges_of_the_same_topic_and_of_no_later_epoch() -> None:
-    """Or a member would be given records of the topic before, and accept those of the new one unseen."""
+    """Otherwise a member would receive records of the previous topic, and accept those of the new one unseen."""
     network = OnePartition(2, 10)
     network.at_once = 2
     reader = RangeReader(network, 1_000)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What a program gets wrong is told to it at once, in one line that names it, and harms nothing else of the client."""
+"""A program's mistake is reported at once, in one line that names it, and harms nothing else of the client."""
 
 import sys
 from collections.abc import Callable

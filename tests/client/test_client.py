@@ -1,4 +1,4 @@
-"""What an operator asks: retries that do no harm, plain errors, a clean end."""
+"""Operators' requests: harmless retries, plain errors, a clean end."""
 
 import queue
 import threading

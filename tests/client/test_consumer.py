@@ -61,7 +61,7 @@ def test_an_automatic_commit_never_undoes_a_later_one(client: Client, broker: Fa
     while not consumer.poll(0.02, max_messages=5):
         pass
     broker.fault("commit_offsets", ErrorCode.ACTOR_UNAVAILABLE)
-    assert len(consumer.poll(10, max_messages=5)) == 5  # the first five are committed behind its back
+    assert len(consumer.poll(10, max_messages=5)) == 5  # the first five are committed without its knowledge
     while broker.count("commit_offsets") == 0:
         client.list_groups()
     consumer.commit()
@@ -241,7 +241,7 @@ def test_who_was_lost_and_came_back_does_not_commit_what_was_reached_before(
     read(consumer, 10)
     broker.do(broker.members.clear)
     broker.assign("member-1", {"T": [0, 1]})
-    # Lost, joined anew and given the same partitions, and the program has heard of nothing.
+    # It was lost, has rejoined and got the same partitions, and the program was not notified.
     wait_for(lambda: consumer._membership.identity.losses == 1 and consumer._membership.state == "member")
     for commit in (consumer.commit, lambda: consumer.commit({("T", 0): 3})):
         with pytest.raises(CommitFailed, match="lost"):
@@ -332,11 +332,11 @@ def test_a_static_member_that_was_replaced_says_so(client: Client, broker: FakeB
     consumer = client.consumer("g", ["T"], instance_id="i")
     poll_until(consumer, lambda: len(consumer.assignment()) == 2)
     broker.fault("group_heartbeat", ErrorCode.FENCED_MEMBER)
-    broker.assign("member-1", {"T": [0]})  # ends the heartbeat that is parked
+    broker.assign("member-1", {"T": [0]})  # ends the parked heartbeat
     while broker.faults:
         client.list_groups()
     joins = broker.count("group_heartbeat")
-    for _ in range(3):  # the first tells it, and none takes the place back
+    for _ in range(3):  # the first updates it, and none restores the position
         with pytest.raises(MemberFenced):
             poll_until(consumer, lambda: False)
     assert broker.count("group_heartbeat") == joins
@@ -374,7 +374,7 @@ def test_a_callback_that_raises_does_not_leave_a_change_half_done(
         poll()
     assert consumer.assignment() == [("T", 0)]
     broker.fault("group_heartbeat", ErrorCode.UNKNOWN_MEMBER)
-    broker.assign("member-1", {"T": [0]})  # nothing new; the heartbeat after it is refused
+    broker.assign("member-1", {"T": [0]})  # no change; the heartbeat after it is refused
     while called[-1] != "on_assigned" or "on_lost" not in called:
         poll()
     assert [raised.args for raised in told] == [("of the program",)] * called.count(name)

@@ -1,4 +1,4 @@
-"""What a value becomes: nothing is kept by reference, nothing changes its meaning on the way."""
+"""Conversion of values: nothing is kept by reference, nothing changes its meaning in transit."""
 
 from dataclasses import dataclass
 from typing import Any

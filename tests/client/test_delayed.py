@@ -1,4 +1,4 @@
-"""Delayed messages in the client: what a program may say of a time, and what the broker is asked."""
+"""Delayed messages in the client: valid times, and the resulting requests."""
 
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace

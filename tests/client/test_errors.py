@@ -1,4 +1,4 @@
-"""The class of an error on the wire, and what it tells."""
+"""The class of an error on the wire, and its text."""
 
 import pytest
 

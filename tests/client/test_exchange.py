@@ -1,4 +1,4 @@
-"""The exchange: one outcome an ask, whatever happens to gateway and partitions on the way."""
+"""The exchange: one outcome per call, whatever happens to gateway and partitions meanwhile."""
 
 from msgspec import UNSET
 

@@ -1,4 +1,4 @@
-"""Reading ahead: one fetch under way each, bounds, epochs, where to start."""
+"""Read-ahead: one fetch in flight each, bounds, epochs, start positions."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""How the exchange finds a gateway whose host is a name: every address, and other addresses later."""
+"""Search of a gateway whose host is a name: every address, and changed addresses later."""
 
 import pytest
 

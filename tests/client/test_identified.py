@@ -1,4 +1,4 @@
-"""Records with an identity on their way to a partition: order, repeats, bounds, deadlines."""
+"""Records with a dedup id on their way to a partition: order, repeats, bounds, deadlines."""
 
 from types import SimpleNamespace
 from typing import Any

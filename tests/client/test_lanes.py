@@ -1,4 +1,4 @@
-"""An idempotent producer against a model partition: whatever the wire does, no loss, no repeat, in order."""
+"""An idempotent producer against a model partition: under any wire fault, no loss, no repeat, in order."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -47,14 +47,14 @@ def new_machine(**options: Any) -> Producing:
 
 
 class World:
-    """The machine, one partition, and a wire that loses and delays as it is told."""
+    """The machine, one partition, and a wire that loses and delays on command."""
 
     def __init__(self, *, expires: bool = False, **options: Any) -> None:
         self.expires = expires
         self.topic_id: str | None = "a"
-        """As the client knows it."""
+        """Topic id known to the client."""
         self.current_topic_id = "a"
-        """As the partition knows it."""
+        """Topic id known to the partition."""
         self.machine = new_machine(topic_id_of=lambda _: self.topic_id, **options)
         self.partition = ModelPartition()
         self.now = 0
@@ -110,7 +110,7 @@ class World:
         return self.partition.produce(frame)
 
     def step(self, fate: str) -> None:
-        """The oldest request on the wire arrives, or does not, or its answer does not, or everything is lost."""
+        """Let the oldest request arrive, or be lost, or its answer be lost, or everything be lost."""
         if fate == "tick" or not self.wire:
             self.tick()
             return
@@ -155,7 +155,7 @@ class World:
             self.feed(TimerFired(key))
 
     def finish(self) -> None:
-        """Nothing goes wrong any more."""
+        """Finish without further faults."""
         for _ in range(1_000):
             if not self.machine.pending:
                 return
@@ -167,7 +167,7 @@ class World:
         return [int(value.split(b".")[0]) for value in values if value.endswith(b".0")]
 
     def play(self, steps: list[Any]) -> None:
-        """Batches to publish by their number of records, and fates; then all to its end."""
+        """Publish batches by their number of records, and apply fates; then finish everything."""
         for step in steps:
             if isinstance(step, int):
                 self.publish(step)
@@ -200,7 +200,7 @@ def test_every_batch_is_appended_once_and_in_order(steps: list[Any]) -> None:
 @settings(max_examples=400)
 @given(st.lists(st.one_of(st.integers(1, 3), FATES, st.just("refused")), min_size=6, max_size=60))
 def test_what_is_given_up_leaves_the_rest_whole(steps: list[Any]) -> None:
-    """With refusals and deadlines: what succeeded is there once, in order; what surely failed is not there."""
+    """With refusals and deadlines: successes are present once, in order; certain failures are absent."""
     world = World(expires=True, delivery_timeout_ms=100)
     world.play(steps)
     there = world.appended()
@@ -284,7 +284,7 @@ def test_a_forgotten_producer_reports_what_is_in_doubt_as_uncertain() -> None:
 @pytest.mark.parametrize("known", ["a", "b", None])
 @pytest.mark.parametrize("fate", ["answer lost", "request lost", "cut"])
 def test_what_is_in_doubt_goes_to_the_topic_created_again(fate: str, known: str | None) -> None:
-    """Whatever the client has heard of it by then."""
+    """In doubt, whatever the client knows of it by then."""
     world = World()
     world.publish()
     world.finish()

@@ -1,4 +1,4 @@
-"""A member's dialog with its coordinator, event by event."""
+"""A member's exchange with its coordinator, event by event."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ class RequestKind:
         self.timers: dict[Any, int] = {}
 
     def feed(self, event: Any) -> list[Any]:
-        """What the program hears of it."""
+        """Return the events that the program receives."""
         news = []
         for effect in self.machine.handle(event, self.now):
             match effect:

@@ -1,4 +1,4 @@
-"""Hosts as a resolver tells them, with real sockets: names of several addresses, names that come late, IPv6."""
+"""Host names with real sockets: names with several addresses, late names, IPv6."""
 
 import socket
 import threading

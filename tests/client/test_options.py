@@ -1,4 +1,4 @@
-"""Options: what is unknown or wrong is refused in one line that names it, before anything is sent."""
+"""Options: unknown or wrong ones are refused in one line that names them, before anything is sent."""
 
 from typing import Any
 

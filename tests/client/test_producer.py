@@ -111,7 +111,7 @@ def test_a_topic_created_meanwhile_is_found(broker: FakeBroker) -> None:
     with Client(broker.endpoint, metadata_timeout_ms=10_000) as client:
         timer = threading.Thread(target=lambda: broker.create_topic("NEW"))
         producer = client.producer()
-        broker.fault("create_topic", "swallow")  # unused: the topic appears by itself
+        broker.fault("create_topic", "swallow")  # unused: the topic appears without it
         timer.start()
         assert producer.publish("NEW", b"1").result(10).offset == 0
         timer.join()
@@ -154,7 +154,7 @@ def test_a_refused_batch_fails_and_the_next_is_delivered(client: Client, broker:
 def test_a_delivery_that_takes_too_long_fails_as_uncertain(
     client: Client, broker: FakeBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The client's clock is set on: what times the first message must not time the one after it, on a busy machine."""
+    """The client's clock is advanced: the first message's timeout must not affect the next one on a busy machine."""
     network = client._network
     producer = client.producer(delivery_timeout_ms=60_000, request_timeout_ms=120_000)
     broker.fault("produce", "swallow")
@@ -286,7 +286,7 @@ def _divide(client: Client) -> None:
 def test_whatever_a_delivery_callback_does_the_client_goes_on(
     client: Client, caplog: pytest.LogCaptureFixture, act: Callable[[Client], None]
 ) -> None:
-    client.publish("T", b"0")  # the callback's own producer is there
+    client.publish("T", b"0")  # the callback's own producer is available
     producer = client.producer()
     delivery = producer.publish("T", b"1")
     delivery.add_callback(lambda _: act(client))

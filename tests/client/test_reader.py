@@ -1,4 +1,4 @@
-"""What a program is handed: contiguous, verified, of its own partitions and of the present epoch only."""
+"""Records delivered to a program: contiguous, verified, of its own partitions and of the present epoch only."""
 
 from typing import Any
 
@@ -231,7 +231,7 @@ def test_nothing_behind_damage_is_kept_or_handed_out() -> None:
 def test_a_new_location_takes_effect_behind_the_data_before_it() -> None:
     reader = reader_at(5)
     reader.accept(chunk(reader, P, batch(5, 5), next_offset=10))
-    reader.accept(Located(P, reader.epoch(P), 0))  # the log begins anew
+    reader.accept(Located(P, reader.epoch(P), 0))  # the log starts again
     reader.accept(chunk(reader, P, batch(0, 3), next_offset=3))
     assert offsets(reader) == [5, 6, 7, 8, 9], "what one call hands out belongs to one location"
     assert offsets(reader) == [0, 1, 2]

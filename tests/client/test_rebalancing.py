@@ -1,4 +1,4 @@
-"""A rebalance in steps: the order, and that nothing of it is left undone or raised twice."""
+"""A rebalance in steps: their order, and that none is left undone or raised twice."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A connection that a firewall or a NAT on the way has forgotten: open at both ends, and nothing passes."""
+"""A connection that a firewall or a NAT on the way has dropped: open at both ends, but carrying nothing."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a program may give for a timeout: seconds, for ever as None or infinity, and nothing that waits wrongly."""
+"""Timeouts that a program may set: seconds, forever as None or infinity, and no wrong waits."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A transactional producer's two halves: whatever the network thread does first, a message keeps to its transaction."""
+"""A transactional producer's two halves: in any order of the network thread, a message stays in its transaction."""
 
 from collections import deque
 from types import SimpleNamespace
@@ -24,7 +24,7 @@ from planaria.transport.protocol.transactions import EndTransaction, EndTransact
 
 
 class StillNetwork:
-    """Keeps what is posted until it is asked to go on."""
+    """Keeps posted items until `go_on`."""
 
     def __init__(self) -> None:
         self.posted: deque[tuple[Any, Any]] = deque()
@@ -39,10 +39,10 @@ class StillNetwork:
         return self.now
 
     def forget(self, _: Any) -> None:
-        """Nothing is closed with it."""
+        """Do nothing: nothing is closed with it."""
 
     def tell_of_end(self, _: Any) -> None:
-        """It never fails."""
+        """Do nothing: it never fails."""
 
     def post(self, owner: Any, event: Any) -> None:
         self.posted.append((owner, event))
@@ -65,7 +65,7 @@ def producer(network: StillNetwork) -> _Part:
 
 
 def go_on(network: StillNetwork, count: int | None = None) -> list[Ask]:
-    """Handle what was posted; returns what goes out."""
+    """Handle the posted items; return the requests sent."""
     asks: list[Ask] = []
     for _ in range(len(network.posted) if count is None else count):
         owner, event = network.posted.popleft()
@@ -95,7 +95,7 @@ def test_a_message_goes_out_under_the_transaction_it_was_published_in(
     producer.suspend(PlanariaError("it has ended"))
     producer.begin(ProducerIdentity(7, 1))
     second = producer.publish("T", b"2", partition=0)
-    # A timer of the transaction before comes first.
+    # A timer of the previous transaction comes first.
     asks = [
         effect
         for effect in producer._bridge.handle(TimerFired(("linger", ("T", 0))), 0)

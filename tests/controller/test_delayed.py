@@ -1,4 +1,4 @@
-"""The topic of delayed messages and its schedulers, by the machine alone."""
+"""The topic of delayed messages and its schedulers, with the machine alone."""
 
 from controller_driver import ControllerDriver
 from planaria.transport.protocol.control import EnsureInternalActors

@@ -1,4 +1,4 @@
-"""Groups, producer ids and watches, by the machine alone."""
+"""Groups, producer ids and watches, with the machine alone."""
 
 from zlib import crc32
 
@@ -168,7 +168,7 @@ def test_producer_ids_never_repeat_over_crashes() -> None:
 
 
 def test_no_identity_repeats_when_an_older_catalog_is_restored() -> None:
-    """Restored is what a backup held: the catalog before the ids below and the topic."""
+    """The restored catalog is a backup from before the ids below and the topic."""
     controller = ControllerDriver()
     controller.now = SOME_DAY_MS
     controller.answer(InitProducer())
@@ -294,7 +294,7 @@ def test_an_offsets_topic_from_before_it_was_compacted_is_brought_up_to_date(
 
 
 def with_groups(**options: object) -> ControllerDriver:
-    """Two groups, of which one slept when the broker ended."""
+    """Two groups, of which one was asleep when the broker ended."""
     before = ControllerDriver()
     before.ask(EnsureGroup(group="a"))
     before.ask(EnsureGroup(group="b"))

@@ -1,4 +1,4 @@
-"""The controller's process around its machine: what a turn saves, and what a failing disk does."""
+"""The controller's process around its machine: saves of a turn, and behaviour on a failing disk."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from planaria.transport.protocol.topics import CreateTopic
 
 
 class TurnLoop:
-    """The loop's dispatch without its sockets: effects of others are kept."""
+    """The loop's dispatch without its sockets: other effects are kept."""
 
     def __init__(self, actor: ControllerActor) -> None:
         self.actor = actor
@@ -46,7 +46,7 @@ class TurnLoop:
         pass
 
     def turn(self, *requests: Any) -> list[Any]:
-        """The replies of one turn."""
+        """Return the replies of one turn."""
         del self.effects[:]
         for number, request in enumerate(requests):
             self.dispatch(Received(Sender((b"asker",), number), request))
@@ -111,7 +111,7 @@ def test_files_that_cannot_be_removed_are_told(tmp_path: Path) -> None:
     loop.dispatch = told.append  # type: ignore[method-assign]
     loop.actor.perform(RemoveTopic("A", "1f"))
     (tmp_path / "topics" / "B" / "0").mkdir(parents=True)
-    # Something in the way that is no directory of ours.
+    # An obstacle that is not one of our directories.
     (tmp_path / "topics" / ".deleted~2f").write_bytes(b"")
     loop.actor.perform(RemoveTopic("B", "2f"))
     assert [type(event) for event in told] == [TopicRemoved, TopicNotRemoved]

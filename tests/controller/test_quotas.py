@@ -1,4 +1,4 @@
-"""Quotas are decided, durable, told to whoever watches the catalog, and there after a restart."""
+"""Quotas are decided, durable, sent to the watchers of the catalog, and present after a restart."""
 
 import pytest
 

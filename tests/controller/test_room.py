@@ -1,4 +1,4 @@
-"""No more actors are decided on than the machine has room for."""
+"""The number of actors stays within the machine's capacity."""
 
 import pytest
 
@@ -24,7 +24,7 @@ def with_partitions(number: int, max_actors: int) -> ControllerDriver:
     [
         CreateTopic(topic="B", partitions=9),
         AlterTopic(topic="A", partitions=14),
-        EnsureGroup(group="g"),  # with the four partitions that keep all groups
+        EnsureGroup(group="g"),  # with the four partitions of all groups' offsets
         EnsureInternalActors(topic=DELAYED_TOPIC),  # two partitions, two schedulers
     ],
     ids=lambda request: type(request).__name__,

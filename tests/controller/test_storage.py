@@ -1,4 +1,4 @@
-"""The catalog's file and the removal of topics: whole after every crash, clear when damaged."""
+"""The catalog's file and the removal of topics: complete after every crash, clear errors when damaged."""
 
 import random
 import re
@@ -44,7 +44,7 @@ def test_a_crash_at_any_step_leaves_the_old_or_the_new(tmp_path: Path, seed: int
     draw = random.Random(seed)
     seen = []
     for step in range(100):
-        # Each step ends in a kill, which loses nothing, and in a power cut, which loses what was not synced.
+        # Each step ends in a kill, which loses nothing, and in a power cut, which loses unsynced data.
         for power in ("on", "cut"):
             directory = tmp_path / f"{step}-{power}"
             directory.mkdir()

@@ -1,4 +1,4 @@
-"""What runs and is not called for: a controller that died before its order left it behind."""
+"""Orphans: actors left running by a controller that died before its command took effect."""
 
 from controller_driver import ControllerDriver
 from planaria.transport.machine import Answered, Call

@@ -1,4 +1,4 @@
-"""Creating, altering, describing and deleting topics, by the machine alone."""
+"""Creating, altering, describing and deleting topics, with the machine alone."""
 
 import pytest
 

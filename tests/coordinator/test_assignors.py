@@ -1,4 +1,4 @@
-"""The assignors: who gets what, how evenly, and how little moves."""
+"""The assignors: the assignment, its balance, and the number of moves."""
 
 from collections import Counter
 
@@ -25,7 +25,7 @@ def subscriptions(draw: st.DrawFn) -> dict[str, frozenset[str]]:
 
 @st.composite
 def histories(draw: st.DrawFn, members: list[str]) -> dict[str, set[tuple[str, int]]]:
-    """Any past, also one of members that are gone and with claims that overlap."""
+    """Draw any previous assignment, also with departed members and overlapping claims."""
     tps = st.tuples(st.sampled_from(TOPICS), st.integers(0, 12))
     return {name: draw(st.sets(tps, max_size=12)) for name in (*members, "gone")}
 

@@ -1,4 +1,4 @@
-"""A group that is replayed from a compacted log is the group it was: same members, offsets, generation, fence."""
+"""A group replayed from a compacted log equals the original: same members, offsets, generation, fence."""
 
 import random
 import tempfile
@@ -22,7 +22,7 @@ from simulated_group import GROUP, SimulatedGroup, SimulatedMember, converge
 
 
 def written_to_disk(group: SimulatedGroup, directory: Path, segment_bytes: int) -> PartitionLog:
-    """The simulated log as a real one."""
+    """Return the simulated log as a real one."""
     config = unlimited(
         segment_bytes=segment_bytes, is_compacting=True, is_deleting=False, delete_retention_ms=1_000
     )
@@ -49,7 +49,7 @@ def compact_some(
     *,
     are_tombstones_old: bool = True,
 ) -> None:
-    """Put what a pass leaves in place of the group's log; with `slices`, of a pass that was not finished."""
+    """Replace the group's log by the output of a compaction pass; with `slices`, of an unfinished one."""
     end = group.log.end
     log = written_to_disk(group, directory, segment_bytes)
     seal(log)
@@ -118,7 +118,7 @@ def test_replaying_the_compacted_log_gives_the_same_state(
 
 
 def test_a_log_that_is_compacted_while_it_is_read(tmp_path: Path) -> None:
-    """An older record of a key is read, its successor is dropped before the reader comes to it, for a third is newer."""
+    """An older record of a key is read; the next one is dropped before the reader reaches it, as a third is newer."""
     for seed in range(10):
         group = SimulatedGroup().run()
         draw = random.Random(seed)
@@ -165,7 +165,7 @@ def test_a_snapshot_older_than_the_tombstones_is_not_used(
 
 
 def test_a_snapshot_that_is_not_used_is_replaced_at_once() -> None:
-    """One from the future would look young again later, when tombstones are gone that came after it."""
+    """A snapshot from the future would look young again later, without the tombstones compacted since."""
     group = SimulatedGroup().run()
     group.request("x", CommitOffsets(group=GROUP, offsets=[PartitionOffset("ORDERS", 0, 7)]))
     group.snapshot = encode_snapshot(group.state, group.machine._mark, group.now)

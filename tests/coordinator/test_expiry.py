@@ -1,4 +1,4 @@
-"""Offsets of a group without members expire: when, what goes with them, and what begins the time anew."""
+"""Offsets of a group without members expire: time, related state, and events that restart the time."""
 
 from typing import Any
 

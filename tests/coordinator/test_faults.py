@@ -27,13 +27,13 @@ class GroupUnderFaults(RuleBasedStateMachine):
         self.next_offset = 0
         self.acknowledged: dict[int, int] = {}
         self.issued: list[tuple[str, int, int, int]] = []
-        """Commits without an answer yet: client, request id, partition, offset."""
+        """Unanswered commits: client, request id, partition, offset."""
         for seat in range(first):
             self.start_member(seat)
         self.round()
 
     def seated(self, pick: int) -> int:
-        """A seat that is taken, so that few steps come to nothing."""
+        """Return an occupied seat, so that few steps have no effect."""
         taken = sorted(self.members)
         return taken[pick % len(taken)] if taken else pick
 
@@ -45,7 +45,7 @@ class GroupUnderFaults(RuleBasedStateMachine):
 
     @rule(seat=seats)
     def start_member(self, seat: int) -> None:
-        """A seat's process starts; if one was there, it died without a word, and a static one is replaced."""
+        """Start a seat's process; a previous one died without leaving, and a static one is replaced."""
         self.names += 1
         instance = f"instance-{seat}" if seat in self.static else None
         member = SimulatedMember(
@@ -65,7 +65,7 @@ class GroupUnderFaults(RuleBasedStateMachine):
 
     @rule(seat=seats)
     def thaw_member(self, seat: int) -> None:
-        """It comes back with what it held, and finds what was answered meanwhile."""
+        """Resume a member with its old partitions; it finds the answers that arrived meanwhile."""
         if (member := self.members.get(self.seated(seat))) is not None:
             member.is_frozen = False
 
@@ -86,7 +86,7 @@ class GroupUnderFaults(RuleBasedStateMachine):
 
     @rule(seat=seats)
     def leave(self, seat: int) -> None:
-        """Its last word; whether it arrives or not, the process is gone."""
+        """Leave the group; whether the request arrives or not, the process is gone."""
         member = self.awake(seat)
         if member is not None and member.member_id is not None:
             self.group.ask(member.name, LeaveGroup(group=GROUP, member_id=member.member_id))
@@ -94,7 +94,7 @@ class GroupUnderFaults(RuleBasedStateMachine):
 
     @rule(seat=seats, pick=st.integers(0, 8))
     def commit(self, seat: int, pick: int) -> None:
-        """Of a partition it believes to own. Offsets rise over the whole run, so going back would show."""
+        """Commit a partition it believes to own. Offsets rise over the whole run, so a decrease would show."""
         member = self.awake(seat)
         if member is None or not member.owned:
             return
@@ -105,7 +105,7 @@ class GroupUnderFaults(RuleBasedStateMachine):
 
     @rule(seat=seats)
     def commit_of_a_former_owner_is_refused(self, seat: int) -> None:
-        """Who holds nothing by the records may commit nothing, whatever it believes."""
+        """A member that owns nothing by the records may commit nothing, whatever it believes."""
         member = self.awake(seat)
         if member is None or member.member_id is None or not self.group.is_ready:
             return
@@ -119,7 +119,7 @@ class GroupUnderFaults(RuleBasedStateMachine):
 
     @rule()
     def round(self) -> None:
-        """Everybody who can takes a turn, so that runs get past their first rebalance."""
+        """Let every live member take a turn, so that runs get past their first rebalance."""
         for member in self.members.values():
             if not member.is_frozen and not member.is_fenced:
                 member.receive()
@@ -170,7 +170,7 @@ class GroupUnderFaults(RuleBasedStateMachine):
     def grow_topic(self, more: int) -> None:
         self.group.set_topics({"ORDERS": min(12, self.group.topics["ORDERS"] + more)})
 
-    # -- what must hold
+    # -- invariants
 
     def note_answers(self) -> None:
         open_commits = []
@@ -184,7 +184,7 @@ class GroupUnderFaults(RuleBasedStateMachine):
 
     @invariant()
     def nobody_shares_a_partition(self) -> None:
-        """Owners by their own belief, but for those the group has buried: expired, left, replaced."""
+        """Compare owners by their own belief, except those that the group has removed: expired, left, replaced."""
         if not self.group.is_ready:
             return
         owners: dict[tuple[str, int], str] = {}
@@ -236,7 +236,7 @@ class GroupUnderFaults(RuleBasedStateMachine):
             assert all(before[member.name] <= member.owned for member in alive), "only the orphans move"
 
     def let_time_pass(self, alive: list[SimulatedMember]) -> None:
-        """Long enough for the dead to expire, with the living heard of in time."""
+        """Let enough time pass for the dead to expire, with heartbeats of the living in time."""
         for _ in range(2 * SESSION_MS // 500):
             for member in alive:
                 member.receive()

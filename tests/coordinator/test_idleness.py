@@ -1,4 +1,4 @@
-"""When a coordinator falls asleep, and that nothing is lost by it: the real actor, without a process."""
+"""Conditions under which a coordinator falls asleep, without any loss: the real actor, without a process."""
 
 import pytest
 
@@ -173,7 +173,7 @@ def test_locks_keep_a_share_group_awake(share: SimulatedShare) -> None:
 
 
 def test_records_that_failed_keep_a_share_group_awake(share: SimulatedShare) -> None:
-    """Since when and why, and the alarm about it, is in memory alone."""
+    """Their times and reasons, and the alarm about them, are in memory only."""
     share.publish(2)
     assert share.acquire("a", lock_ms=1_000)
     pass_time(share, 10 * IDLE_MS + CHECK_MS)

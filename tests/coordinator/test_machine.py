@@ -30,7 +30,7 @@ def group() -> SimulatedGroup:
 
 
 def pair(group: SimulatedGroup) -> tuple[SimulatedMember, SimulatedMember]:
-    """Two members that share the partitions and are at rest."""
+    """Return two members that share the partitions and are at rest."""
     first, second = SimulatedMember(group, "first"), SimulatedMember(group, "second")
     first.turn()
     converge([first, second])
@@ -98,7 +98,7 @@ def test_a_report_that_crossed_a_grant_releases_nothing(group: SimulatedGroup) -
     assert granted > held
     third = SimulatedMember(group, "third")
     third.turn()
-    # First has not heard of the last two assignments: what it says was said before them.
+    # First has not received the last two assignments: its report predates them.
     report = GroupHeartbeat(group=GROUP, member_id=first.member_id, generation=stale, owned={})
     group.request("first", report)
     assert set(group.state.members[first.member_id].held) == granted
@@ -140,8 +140,8 @@ def test_of_two_heartbeats_that_waited_for_one_append_only_the_newer_is_parked(g
     first.turn()
     second.turn()
     first.turn()
-    first.turn()  # lets go, and is told of its share
-    commit = first.commit("ORDERS", min(first.owned)[1], 1)  # an append is out: what follows gathers
+    first.turn()  # revokes, and receives its share
+    commit = first.commit("ORDERS", min(first.owned)[1], 1)  # an append is in flight: later records gather
     ids = []
     for topics in (["ORDERS", "X"], ["ORDERS", "Y"]):
         request = GroupHeartbeat(
@@ -162,7 +162,7 @@ def test_nobody_is_told_of_an_assignment_that_is_not_durable(group: SimulatedGro
     first, second = pair(group)
     first.heartbeat(max_wait_ms=1_000)
     group.ask("b", LeaveGroup(group=GROUP, member_id=second.member_id or ""))
-    group.advance(1_000)  # the append that gives it all to the first is still out
+    group.advance(1_000)  # the append that gives everything to the first is still in flight
     reply = first.receive()
     assert len(reply.assignment["ORDERS"]) == 3
     group.drain()

@@ -1,4 +1,4 @@
-"""Offsets that wait for the end of a transaction: unseen until it commits, gone when it aborts, never left behind."""
+"""Offsets pending until a transaction ends: unseen until it commits, removed when it aborts, never left behind."""
 
 from typing import Any
 
@@ -203,7 +203,7 @@ def commit_as(member: SimulatedMember, offset: int) -> None:
 
 
 def test_it_moves_though_its_member_has_gone(group: SimulatedGroup) -> None:
-    """The transaction was valid when it was written: its end does not ask who holds the partition now."""
+    """The transaction was valid when it was written: its end does not depend on the present owner."""
     member = SimulatedMember(group, "a")
     converge([member])
     commit_as(member, 5)
@@ -264,7 +264,7 @@ def test_they_are_not_of_a_topic_that_was_created_anew(
 
 
 def test_a_holder_of_the_topic_before_moves_nothing_in_the_new_one(group: SimulatedGroup) -> None:
-    """It lets go and its transaction ends while the group's log is slow: all that is decided at once."""
+    """It is revoked and its transaction ends while the group's log is slow: everything is decided at once."""
     member = SimulatedMember(group, "a")
     converge([member])
     group.recreate("ORDERS")
@@ -355,7 +355,7 @@ def test_fences_are_kept_for_as_long_as_they_keep_something_out(
 
 
 def reported(group: SimulatedGroup, milliseconds: int) -> list[tuple[str, AddToTransaction]]:
-    """What coordinators of transactions are told while the time passes."""
+    """Return the reports to the coordinators of transactions while the time passes."""
     group.open_transactions.clear()
     group.advance(milliseconds, group.drain)
     return list(group.open_transactions)
@@ -447,7 +447,7 @@ def test_offsets_are_those_of_the_transactions_that_committed(data: st.DataObjec
 
 @given(st.data())
 def test_a_crash_between_the_batches_of_an_end_leaves_no_half(data: st.DataObject) -> None:
-    """An end with many offsets takes several batches; whichever of them is the last, nobody is told of a half."""
+    """An end with many offsets takes several batches; whichever is the last, no reader sees a half."""
     before = recorder_module.MAX_BATCH_BYTES
     recorder_module.MAX_BATCH_BYTES = data.draw(st.sampled_from([1, 150]))
     try:

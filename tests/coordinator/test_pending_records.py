@@ -1,4 +1,4 @@
-"""What a coordinator says while its records are on their way: nothing that has been decided to be otherwise."""
+"""Replies of a coordinator while its records are in flight: none contradicts a decision already made."""
 
 from planaria.transport.protocol.groups import FetchOffsets
 from simulated_group import GROUP, SimulatedGroup, SimulatedMember, converge
@@ -19,7 +19,7 @@ def test_offsets_are_told_once_the_commits_before_are_durable() -> None:
 
 
 def test_a_member_that_was_removed_and_is_back_is_not_told_what_it_had() -> None:
-    """Its session ended while the log was out of reach: what it had may be another's the moment the log is back."""
+    """Its session ended while the log was unreachable: its partitions may be reassigned the moment the log is back."""
     group = SimulatedGroup({"ORDERS": 2}).run()
     early = SimulatedMember(group, "early", session_timeout_ms=SESSION_MS)
     late = SimulatedMember(group, "late", session_timeout_ms=SESSION_MS)
@@ -40,7 +40,7 @@ def test_a_member_that_was_removed_and_is_back_is_not_told_what_it_had() -> None
 
 
 def test_a_member_is_not_told_what_was_freed_while_its_join_waited() -> None:
-    """Its session ended before the record of its join was durable, and another one is to have its partitions."""
+    """Its session ended before the record of its join was durable, and another member is to get its partitions."""
     group = SimulatedGroup({"ORDERS": 2}).run()
     group.is_partition_up = False
     early = SimulatedMember(group, "early", session_timeout_ms=SESSION_MS)

@@ -1,4 +1,4 @@
-"""What a coordinator tells the partitions of its topics: how far the group has come, and whether anybody reads there."""
+"""Progress reports of a coordinator to the partitions of its topics: the group's offsets, and its liveness."""
 
 import pytest
 
@@ -20,14 +20,14 @@ def group() -> SimulatedGroup:
 
 
 def told(group: SimulatedGroup) -> list[tuple[str, int, int, bool]]:
-    """What has been reported since the last look."""
+    """Return the reports since the last call."""
     found = [(each.topic, each.partition, each.offset, each.has_members) for each in group.reports]
     group.reports.clear()
     return sorted(found)
 
 
 def commit(group: SimulatedGroup, **offsets: int) -> None:
-    """From outside; the group has no members."""
+    """Commit from outside; the group has no members."""
     positions = [PartitionOffset(topic, 0, offset) for topic, offset in offsets.items()]
     group.request("operator", CommitOffsets(group=group.group, generation=0, offsets=positions))
 

@@ -1,4 +1,4 @@
-"""One member's step: keep, let go, take what is free."""
+"""One member's step: keep, revoke, assign free partitions."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""Coming back: the replay, the take-over, the snapshot; and the process around them, with simulated answers."""
+"""Recovery: the replay, the take-over, the snapshot; and the process around them, with simulated answers."""
 
 from pathlib import Path
 from typing import Any
@@ -161,7 +161,7 @@ def damage(next_offset: int) -> ErrorBody:
 
 
 def snapshotted() -> SimulatedGroup:
-    """A group with a snapshot of all that its log holds, about to come back."""
+    """Return a group with a snapshot of its whole log, about to recover."""
     group = SimulatedGroup().run()
     commit(group, 3)
     group.handle(StopRequested(group.now + 5_000))
@@ -264,7 +264,7 @@ def with_snapshot(monkeypatch: pytest.MonkeyPatch) -> SimulatedGroup:
 
 
 def content(group: SimulatedGroup) -> dict[Any, Any]:
-    """The state but for who started last."""
+    """Return the state without the incarnation that started last."""
     return {
         change.key: change.value for change in group.state.changes() if not isinstance(change.key, StartKey)
     }
@@ -335,7 +335,7 @@ def test_a_snapshot_of_another_log_is_thrown_away(monkeypatch: pytest.MonkeyPatc
 
 
 def on_disk(directory: Path, files: Files | None = None) -> SimulatedGroup:
-    """A group whose snapshot is a real file."""
+    """Return a group whose snapshot is a real file."""
     group = SimulatedGroup()
     group.files, group.data_directory = files or Files(), str(directory)
     return group
@@ -390,7 +390,7 @@ def test_no_group_name_leaves_the_folder(tmp_path: Path) -> None:
 
 
 def started_often(count: int) -> SimulatedGroup:
-    """A group whose coordinator was started `count` times and then committed 7."""
+    """Return a group whose coordinator was started `count` times and then committed 7."""
     group = SimulatedGroup()
     group.starts = count
     producer_id, epoch = identity_of(ADDRESS, count - 1)
@@ -411,7 +411,7 @@ def started_often(count: int) -> SimulatedGroup:
 
 
 def a_late_write(group: SimulatedGroup, start: int) -> ErrorBody | None:
-    """What becomes of a batch of an earlier start that reaches the partition only now."""
+    """Return the error of a batch from an earlier start that reaches the partition only now."""
     producer_id, epoch = identity_of(ADDRESS, start)
     frame = build(
         [encode(Change(OffsetKey(GROUP, "ORDERS", 0), CommittedOffset(1)))],

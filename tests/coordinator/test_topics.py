@@ -1,4 +1,4 @@
-"""Topics that are deleted and created anew under a group: what was of the old one is of no use with the new one."""
+"""Topics deleted and recreated under a group: state of the old topic does not apply to the new one."""
 
 from typing import Any
 
@@ -140,7 +140,7 @@ def test_what_is_committed_before_the_topics_are_known_is_of_the_topic_known_bef
 
 
 def epochs(group: SimulatedGroup) -> tuple[int, ...]:
-    """The reset epochs of ORDERS/0 and ORDERS/1."""
+    """Return the reset epochs of ORDERS/0 and ORDERS/1."""
     reply = group.request("x", FetchOffsets(group=GROUP))
     assert isinstance(reply, FetchOffsetsReply)
     found = {item.partition: item.reset_epoch for item in reply.offsets if item.topic == "ORDERS"}
@@ -205,7 +205,7 @@ def test_a_partition_younger_than_the_group_is_read_from_its_beginning(
 def test_a_topic_created_again_is_read_from_its_beginning_by_whoever_of_the_group_reads_it(
     group: SimulatedGroup, gap: bool, is_down: bool
 ) -> None:
-    """Until then it has no offset in it: a group that nobody uses any more holds up no retention."""
+    """Until then it has no offset in it: an unused group does not block retention."""
     commit(group, "ORDERS", 7)
     if gap:
         group.set_topics({"PAYMENTS": 1})

@@ -1,5 +1,5 @@
-"""Every file that is kept on disk, with its owner ended before every call to the system: by a kill, by a power cut, and
-by a kill with a power cut after the successor has shown what it found.
+"""Every file kept on disk, with its owner ended before every system call: by a kill, by a power cut, and
+by a kill with a power cut after the successor has published its state.
 """
 
 import random
@@ -72,7 +72,7 @@ FORMATS: dict[str, tuple[str, str]] = {
     "groups": ("readers", "groups"),
     "partition.lock": ("readers", "partition.lock"),
 }
-"""By the path in the tables of docs: in which life it is made, and the name that it has there."""
+"""By the path in the tables of docs: the life that creates it, and its name there."""
 
 UNPROMISED = {
     "topics/<topic>/<partition>/": "a folder of the log's files",

@@ -1,4 +1,4 @@
-"""The shipped data set is what examples/data/README.md says it is."""
+"""The shipped data set matches examples/data/README.md."""
 
 import csv
 import gzip

@@ -1,4 +1,4 @@
-"""Each example is run as a user runs it, and prints what its docstring says."""
+"""Each example is run as a user runs it, and prints the output that its docstring describes."""
 
 import os
 import re
@@ -29,13 +29,13 @@ def run(name: str, directory: Path) -> str:
 
 
 def test_every_example_is_run() -> None:
-    """raw_client among the tests of the protocol, which it documents."""
+    """raw_client is among the tests of the protocol, which it documents."""
     tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_")} | {"raw_client"}
     assert {path.stem for path in EXAMPLES.glob("*.py")} <= tested
 
 
 def test_quickstart(tmp_path: Path) -> None:
-    """Run again in the same directory, the group goes on where it stopped."""
+    """Run again in the same directory, the group continues where it stopped."""
     line = re.compile(
         r"consumed b'order_id_([12])': {'amount': ([12])00}, from partition ([0-2]) at offset (\d)\n"
         r"the group goes on at offset (\d)\n"

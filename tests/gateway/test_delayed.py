@@ -1,4 +1,4 @@
-"""Delayed records at the gateway: named, checked, brought to their scheduler, which may have to be made first."""
+"""Delayed records at the gateway: named, checked, routed to their scheduler, which may have to be created first."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ ORDERS = CatalogTopic("ORDERS", "id-ORDERS", 3, 1_000)
 
 @pytest.fixture
 def gateway() -> GatewayDriver:
-    """With two schedulers."""
+    """A gateway with two schedulers."""
     gateway = GatewayDriver().start(ORDERS=3)
     gateway.set_topics(ORDERS, DELAYED)
     for number in range(2):

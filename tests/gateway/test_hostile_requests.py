@@ -1,4 +1,4 @@
-"""Whatever clients send and actors answer, the gateway answers each request once and does not crash."""
+"""For all requests of clients and answers of actors, the gateway answers each request once and does not crash."""
 
 import contextlib
 from typing import Any
@@ -67,7 +67,7 @@ BY_OP = {str(struct.__struct_config__.tag): struct for struct in REQUESTS if str
 
 @st.composite
 def headers(draw: st.DrawFn) -> bytes:
-    """A header of a real op, with most of its fields plausible."""
+    """Draw a header of a real op, with most of its fields plausible."""
     op = draw(st.sampled_from(sorted(BY_OP)))
     request: dict[str, Any] = {"op": op, "id": draw(st.integers(0, 2**80))}
     for field in msgspec.structs.fields(BY_OP[op]):

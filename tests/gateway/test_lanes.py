@@ -1,4 +1,4 @@
-"""Whose turn it is at an actor: nobody's request waits behind all of another's."""
+"""Fair scheduling at an actor: no client's request waits behind all requests of another."""
 
 import random
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Metadata: what it shows, and whom a change wakes."""
+"""Metadata: its contents, and the requests that a change wakes."""
 
 import pytest
 

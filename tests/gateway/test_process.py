@@ -1,4 +1,4 @@
-"""The gateway and the controller as real processes, their supervisor played by the test: bytes in, bytes out."""
+"""The gateway and the controller as real processes, with the test as their supervisor: bytes in, bytes out."""
 
 import json
 import subprocess
@@ -59,7 +59,7 @@ class Actors:
         return socket
 
     def start(self, address: str, module: str, **arguments: Any) -> str:
-        """The endpoint of the actor, once it is ready."""
+        """Start an actor and return its endpoint, once it is ready."""
         data_directory, run_directory = self._directories
         context = ActorContext(
             address=address,
@@ -119,7 +119,7 @@ def test_a_socket_and_a_json_parser_are_enough(actors: Actors) -> None:
     actors.tell("gateway/0", PeerUp(address="controller", incarnation=1, endpoint=controller))
     reply = ask(client, op="list_topics", id=2)
     while "error" in reply:
-        # The news is on its way by another socket.
+        # The update arrives by another socket.
         reply = ask(client, op="list_topics", id=2)
     assert reply == {"id": 2, "topics": []}
     first, second = (ask(client, op="init_producer", id=3)["producer_id"] for _ in range(2))

@@ -1,4 +1,4 @@
-"""Clients under a quota wait at the gateway, in order, and nobody else does."""
+"""Clients under a quota wait at the gateway, in order, and no others do."""
 
 import msgspec
 import pytest
@@ -48,7 +48,7 @@ def produce(
 
 
 def use_up(gateway: GatewayDriver, size_bytes: int = BURST) -> None:
-    """As much as a full bucket holds, and so much more."""
+    """Use up a full bucket and `size_bytes` more."""
     produce(gateway, size_bytes)
     gateway.answer(PRODUCED)
 
@@ -104,7 +104,7 @@ def test_what_would_wait_too_long_is_refused_and_not_charged(gateway: GatewayDri
 
 
 def test_over_some_time_the_rate_is_the_quota(gateway: GatewayDriver) -> None:
-    """Whatever comes, and however often it is refused and sent again."""
+    """Holds for any requests, however often they are refused and sent again."""
     written, waiting = 0, 0
     started = gateway.now
     while gateway.now < started + 10_000:
@@ -151,7 +151,7 @@ def test_a_fetch_is_charged_with_what_it_brought(gateway: GatewayDriver) -> None
 
 def test_many_fetches_at_once_do_not_all_pass(gateway: GatewayDriver) -> None:
     fetch = Fetch(topic="ORDERS", partition=0, offset=0)
-    for _ in range(20):  # it becomes known what a fetch brings
+    for _ in range(20):  # the average size of a fetch becomes known
         gateway.ask(fetch, client=b"greedy")
         gateway.advance(300)
         gateway.answer(FETCHED, bytes(10_000))

@@ -1,4 +1,4 @@
-"""Where each request goes, and what becomes of it when nobody is there."""
+"""Target of each request, and its outcome when the target is down."""
 
 import pytest
 
@@ -195,13 +195,14 @@ WAITING = [
     InitProducer(transactional_id="x"),
     ListScheduled(),
 ]
-"""Each needs the controller, by a way of its own."""
+"""Each needs the controller, in a different way."""
 
 
 @pytest.mark.parametrize("request_", WAITING)
 @pytest.mark.parametrize("was_there", [False, True])
 def test_what_needs_the_controller_waits_until_it_is_up(request_: Request, was_there: bool) -> None:
-    """A young gateway may hear a client before it hears of the controller; a restart looks the same to a client."""
+    """A new gateway may receive a client's request before the controller's PeerUp; clients cannot tell it from a
+    restart."""
     gateway = GatewayDriver().start(ORDERS=1) if was_there else GatewayDriver()
     gateway.controller_answers = False
     if was_there:

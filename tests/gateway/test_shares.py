@@ -1,4 +1,4 @@
-"""No client takes what others need: shares of the gateway's room, by connection and by host."""
+"""No client takes the capacity of others: shares of the gateway's capacity, by connection and by host."""
 
 import random
 from collections import Counter
@@ -32,7 +32,7 @@ def refusal_of(driver: GatewayDriver, number: int) -> str | None:
 
 
 class Room:
-    """A room and who is in it."""
+    """The gateway's capacity and its users."""
 
     def __init__(self, capacity: int, per_connection: int, hosts: dict[bytes, str] | None = None) -> None:
         self.shares = Shares("places", capacity, per_connection, hosts or {})

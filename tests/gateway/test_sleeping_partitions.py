@@ -1,4 +1,4 @@
-"""Partitions that sleep: requests go to them, by which they wake, and clients take them for online."""
+"""Sleeping partitions: requests are routed to them, which wakes them, and clients see them as online."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ def test_what_nobody_waits_for_wakes_it_too(gateway: GatewayDriver) -> None:
 
 
 def test_clients_see_it_online_as_the_incarnation_that_they_will_wake(gateway: GatewayDriver) -> None:
-    """So one whose connection has ended does not wait until it trusts the old one again."""
+    """So a client whose connection has ended does not wait until it trusts the old incarnation again."""
     (topic,) = gateway.reply(Metadata(topics=["ORDERS"])).topics
     (partition,) = topic.partitions
     assert (partition.online, partition.incarnation, partition.endpoint) == (True, 2, None)

@@ -20,14 +20,14 @@ def broker(data_dir: Path) -> Iterator[Broker]:
 
 @pytest.fixture
 def hardy(data_dir: Path) -> Iterator[Broker]:
-    """Takes any number of deaths for bad luck, and starts the dead again at once."""
+    """A broker that tolerates any number of deaths, and restarts the dead at once."""
     with Broker(data_dir, restart_intensity=1_000_000, backoff_reset_ms=1, **SETTINGS) as broker:
         yield broker
 
 
 @pytest.fixture
 def tree_mark(monkeypatch: pytest.MonkeyPatch) -> str:
-    """Marks the environment of every process that this test starts; see live_trees.marked_processes."""
+    """Mark the environment of every process that this test starts; see live_trees.marked_processes."""
     mark = f"TREE_UNDER_TEST={uuid.uuid4().hex}"
     monkeypatch.setenv(*mark.split("=", 1))
     return mark

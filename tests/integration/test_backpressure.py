@@ -1,4 +1,4 @@
-"""A slow group and a fast producer, in real processes: the producer waits or is told, no message is lost."""
+"""A slow group and a fast producer, in real processes: the producer waits or gets an error, no message is lost."""
 
 import os
 import re
@@ -46,7 +46,7 @@ class FastProducer(threading.Thread):
 
 
 def joined(broker: Broker, directory: Path) -> Consumer:
-    """A member of the group `slow`, of which the partition has heard."""
+    """Return a member of the group `slow`, which the partition already tracks."""
     consumer = broker.client.consumer("slow", ["T"], auto_commit=False, auto_offset_reset="earliest")
     until(lambda: consumer.poll(0.1) or consumer.assignment(), "the member has its partition")
     until((directory / "topics/T/0/groups").exists, "the partition knows of the group")

@@ -1,7 +1,7 @@
 """The machine's clock is set by hours, under a whole broker of real processes: durations stay, times of day follow.
 
 The step is rehearsed (`transport/clock.py`): the processes of the broker see another time of day, the test does not. A
-boot is a start of the broker without its `clock.json`: then the steady clock begins anew, at the time of day.
+boot is a start of the broker without its `clock.json`: then the steady clock restarts at the time of day.
 """
 
 import time
@@ -25,7 +25,7 @@ Step = Callable[..., None]
 
 @pytest.fixture
 def step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Step:
-    """Set the clock wrong by so many hours, for all processes or for one."""
+    """Set the clock wrong by some hours, for all processes or for one."""
     folder = tmp_path / "clocks"
     folder.mkdir()
     monkeypatch.setenv(REHEARSAL, str(folder))

@@ -1,4 +1,4 @@
-"""Compacted topics in a real broker: consumers at every place, producers at the same time, kills in between."""
+"""Compacted topics in a real broker: consumers at all positions, concurrent producers, kills in between."""
 
 import time
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ def size_of(broker: Broker) -> int:
 
 
 def compacted(broker: Broker, first: int) -> int:
-    """Publish until the partition, which rolls by age, has shrunk; how many records there are then."""
+    """Publish until the partition, which rolls by age, has shrunk; return its number of records then."""
     deadline = time.monotonic() + 2 * TIMEOUT_S
     before, number = size_of(broker), first
     while size_of(broker) > before / 3:
@@ -96,7 +96,7 @@ def test_a_partition_killed_again_and_again_while_it_compacts_loses_nothing(brok
     broker.create_topic("T", 1, **SETTINGS)
     for life in range(4):
         publish(broker, 3_000, 10, life * 3_000)
-        time.sleep(0.15 * life)  # no event tells how far compaction is; any moment will do
+        time.sleep(0.15 * life)  # no event reports the progress of compaction; any moment will do
         before = actor(broker.client, "partition/T/0")
         broker.client.kill("partition/T/0")
         until_reborn(broker.client, before)

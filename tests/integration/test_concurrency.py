@@ -1,4 +1,4 @@
-"""Several records in progress in one subscriber, in real processes: a killer among them, a stuck key, a restart."""
+"""Several records in flight in one subscriber, in real processes: a killer among them, a stuck key, a restart."""
 
 import json
 import time
@@ -22,7 +22,7 @@ POISON = 41
 
 
 def killer_among_others(notes: Path) -> Callable[[Message], None]:
-    """Handles all but the poison. The first process dies when all of its workers are at work and none can end."""
+    """Handle all but the poison. The first process dies when all of its workers are busy and none can end."""
 
     def note(line: str) -> None:
         with (notes / "log").open("a") as file:
@@ -60,9 +60,9 @@ def killer_among_others(notes: Path) -> Callable[[Message], None]:
             ctypes.string_at(0)
         if number == 41:
             note("killed")
-            # What the others have done is done: the process does not die between their last line and their note. So they
-            # are let finish, and then no other thread gets the interpreter any more (those that wait for it already ask
-            # for it within 5 ms).
+            # The others' finished work stays finished: the process must not die between their last line and their note.
+            # So wait until they finish, and then stop all other threads from getting the interpreter (those that
+            # already wait for it request it within 5 ms).
             interval_s = sys.getswitchinterval()
             while True:
                 while are_others_at_work():

@@ -1,7 +1,7 @@
-"""Little on the wire, much to open: no compressed batch stops an actor, a reader of any kind, or another client.
+"""Few bytes on the wire, many when decompressed: no compressed batch stops an actor, a reader or another client.
 
-Work is done per record and per unpacked byte, so these are what is bounded: at the door by the topic's configuration,
-and in each reader by what it opens in one turn.
+Work is done per record and per unpacked byte, so these are bounded: on entry by the topic's configuration,
+and in each reader by the amount that it opens in one turn.
 """
 
 import struct
@@ -35,7 +35,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 
 
 def sealed(body: bytes, count: int, max_timestamp_ms: int = 1) -> bytes:
-    """A batch around a compressed body, with whatever count the header is to state."""
+    """Return a batch around a compressed body, with any count in the header."""
     frame = build([(None, b"", 0, None)], first_timestamp_ms=1, max_timestamp_ms=max_timestamp_ms)
     described = frame[24:25] + bytes([CODEC_ZSTD]) + count.to_bytes(4, "big") + frame[30:HEADER_BYTES] + body
     head = frame[:12] + len(described).to_bytes(4, "big") + checksum(described).to_bytes(4, "big")
@@ -47,7 +47,7 @@ def packed(count: int, record: bytes = b"\x94\xc0\xc0\x00\xc0") -> bytes:
 
 
 def wide(count: int, header_bytes: int) -> bytes:
-    """Records of which the headers are what is large."""
+    """Return records with large headers."""
     text = b"\xdb" + struct.pack(">I", header_bytes) + b"x" * header_bytes
     return packed(count, b"\x94\xc4\x01k\xc4\x00\x00\x81\xa1h" + text)
 
@@ -98,12 +98,12 @@ COSTLY = [
     sealed(wide(60, 1024 * 1024), 60, 2**40),
     sealed(packed(100_000), 99_000),
 ]
-"""The last one holds other than it states; the dates are of the year 2004, and no record is so new."""
+"""The last one's contents contradict its header; the dates are of the year 2004, and no record is so new."""
 
 
 @pytest.fixture(scope="module")
 def costly(broker: Broker) -> str:
-    """A compacted topic full of the costliest batches that are let in, and of such as state what is not so."""
+    """Return a compacted topic full of the costliest accepted batches, and of batches with false headers."""
     broker.create_topic(TOPIC, 1, cleanup="compact", segment_bytes=8_192, min_cleanable_ratio=0.0)
     for _ in range(BATCHES):
         assert all(result["base_offset"] >= 0 for result in produce(broker, TOPIC, *COSTLY))
@@ -120,7 +120,7 @@ def test_readers_of_records_pass_them(broker: Broker, costly: str) -> None:
         reply = ask(broker, request, as_json=True)
         slowest_s = max(slowest_s, time.monotonic() - asked_at)
         if "error" in reply:
-            # What states what is not so is named, with where to go on.
+            # A batch with a false header is named, with the next readable offset.
             assert reply["error"]["code"] == "INVALID_BATCH", reply
             offset = int(reply["error"]["message"].split("the next one is at ")[1].split(")")[0])
         else:

@@ -1,5 +1,5 @@
-"""Segment files damaged or deleted under a whole broker: every kind of reader is told which offsets are lost, passes them
-as docs/operations.md says, and reads all that is intact.
+"""Segment files damaged or deleted under a whole broker: every kind of reader gets the lost offsets, skips them
+as docs/operations.md says, and reads all intact records.
 """
 
 import base64
@@ -26,11 +26,12 @@ SEGMENT_BYTES = 16 * 1024
 FOLDER = Path("topics/ORDERS/0")
 
 Loss = tuple[int, int]
-"""The first offset lost, and the first intact one behind it."""
+"""First lost offset, and the next intact one."""
 
 
 def write(data_dir: Path) -> dict[int, bytes]:
-    """Records of several producers by offset, in several segments of several batches each; the broker has stopped."""
+    """Write records of several producers by offset, in several segments of several batches each; the broker has
+    stopped."""
     with Broker(data_dir) as broker:
         broker.create_topic("ORDERS", 1, segment_bytes=SEGMENT_BYTES)
         producers = [broker.producer(linger_ms=0) for _ in range(PRODUCERS)]
@@ -54,7 +55,7 @@ def base(path: Path) -> int:
 
 
 def overwrite(path: Path, position: int, rot: bytes) -> list[Loss]:
-    """What is lost: every batch that has a byte in the stretch."""
+    """Overwrite a stretch and return the loss: every batch that has a byte in it."""
     whole = path.read_bytes()
     data = bytearray(whole)
     data[position : position + len(rot)] = rot

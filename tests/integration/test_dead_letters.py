@@ -1,4 +1,4 @@
-"""Handlers that say no in every way, in real processes: release, reject, raise, die."""
+"""Handlers that fail in every way, in real processes: release, reject, raise, die."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Delayed messages through real processes: on time, once each, whoever is killed meanwhile."""
+"""Delayed messages through real processes: on time, once each, whichever actor is killed meanwhile."""
 
 import random
 import time
@@ -13,7 +13,7 @@ from planaria.transport.protocol.errors import ErrorCode
 pytestmark = pytest.mark.processes
 
 SETTLED_S = 0.1
-"""How much later than its time a message may come, on a broker that is left in peace."""
+"""Maximum lateness of a message on an undisturbed broker."""
 
 
 def test_a_message_comes_when_it_is_due_and_not_before(broker: Broker) -> None:
@@ -27,7 +27,7 @@ def test_a_message_comes_when_it_is_due_and_not_before(broker: Broker) -> None:
             assert (told.partition, told.offset) == (-1, -1)
             assert told.scheduled_id
             (message,) = until(lambda: consumer.poll(0.1), "the message")
-            # The log says when it was written.
+            # The log has the time of the write.
             late_s = time.time() - asked_at - delay
             assert late_s >= 0
             assert late_s < SETTLED_S, f"{late_s:.3f} s too late"

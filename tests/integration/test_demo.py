@@ -1,4 +1,4 @@
-"""`planaria demo` on a real broker: its account balances, and its screen can be written as a picture."""
+"""`planaria demo` on a real broker: its counts balance, and its screen can be written as a picture."""
 
 import xml.etree.ElementTree as ET
 from pathlib import Path

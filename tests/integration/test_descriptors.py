@@ -1,4 +1,4 @@
-"""No process dies for want of descriptors: what local clients open is bounded before libzmq meets the limit."""
+"""No process dies for lack of descriptors: local clients' connections are bounded before libzmq meets the limit."""
 
 import os
 import socket

@@ -1,4 +1,5 @@
-"""A disk that fills up under a running broker: producers wait, readers and commits go on, nobody dies, room heals it."""
+"""A disk that fills up under a running broker: producers wait, readers and commits go on, no actor dies, space heals
+it."""
 
 import ctypes
 import os
@@ -32,7 +33,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if libc.mount(b"tmpfs", bytes(disk), b"tmpfs", 0, f"size={DISK_BYTES}".encode()) != 0:
         pytest.skip(f"no right to mount: {os.strerror(ctypes.get_errno())}")
     yield disk
-    libc.umount2(bytes(disk), 2)  # MNT_DETACH: whatever still looks at it
+    libc.umount2(bytes(disk), 2)  # MNT_DETACH: also while it is in use
 
 
 def fill(disk: Path, leave_bytes: int = 0) -> Path:
@@ -59,7 +60,7 @@ def test_a_full_disk_stops_producers_and_nothing_else(small_disk: Path) -> None:
             assert consumer.poll(TIMEOUT_S)
             consumer.commit()
             before = incarnations(broker)
-            # Room for the commits of a group, none for a message.
+            # Space for the commits of a group, none for a message.
             ballast = fill(small_disk, leave_bytes=256 * 1024)
             waiting = [producer.publish("T", bytes(200_000)) for _ in range(4)]
             with pytest.raises(DeliveryFailed) as refused:
@@ -89,7 +90,7 @@ def test_a_full_disk_stops_producers_and_nothing_else(small_disk: Path) -> None:
 
 
 def publish_once(endpoint: str, value: str) -> dict[str, Any]:
-    """One attempt without a client that would try again: the error the broker answers with."""
+    """Make one attempt without a retrying client; return the broker's error."""
     with zmq.Context() as context, context.socket(zmq.REQ) as socket:
         socket.linger = 0
         socket.connect(endpoint)
@@ -141,7 +142,7 @@ def test_the_reserve_is_left_for_everything_but_messages(small_disk: Path) -> No
             (alarmed,) = until(lambda: [each for each in broker.status().actors if each.alarms], "the alarm")
             assert alarmed.address == "partition/T/0"
             assert "the reserve is" in alarmed.alarms[0]
-            # A new group, its commits, a new topic's catalog: the broker's own records find room.
+            # A new group, its commits, a new topic's catalog: the broker's own records find space.
             written = len(deliveries) - len(errors)
             seen = 0
             while seen < written:

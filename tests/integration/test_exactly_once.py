@@ -1,4 +1,4 @@
-"""Hosted handlers that publish, in real processes: under exactly-once one output for each input, whoever is killed."""
+"""Hosted handlers that publish, in real processes: under exactly-once one output per input, whatever is killed."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +35,7 @@ def publish(broker: Broker, numbers: range) -> None:
 
 
 def collect(reader: Consumer, found: list[int], count: int) -> None:
-    """Until there are so many outputs."""
+    """Collect until there are so many outputs."""
 
     def look() -> bool:
         found.extend(message.data for message in reader.poll(0.1))
@@ -64,7 +64,7 @@ def test_one_output_for_each_input_whoever_is_killed(hardy: Broker) -> None:
             if victim is None:
                 hardy.subscribe("g", "IN", handler=double, delivery="exactly-once", concurrency=2)
                 collect(reader, found, count)
-                # Half of the partitions go to another member, with what is under way.
+                # Half of the partitions move to another member, with the records in flight.
                 hardy.subscribe("g", "IN", handler=double, delivery="exactly-once")
                 continue
             before = actor(hardy.client, victim)
@@ -77,7 +77,7 @@ def test_one_output_for_each_input_whoever_is_killed(hardy: Broker) -> None:
 
 
 def troubled(notes: Path) -> Callable[[Message, Context], None]:
-    """Has an answer to everything but 3, which comes through the second time, 5, and 6, which it sends nowhere."""
+    """Return a handler that publishes for all but 3, which succeeds the second time, 5, and 6, which has no output."""
 
     def handle(message: Message, context: Context) -> None:
         number = message.data

@@ -1,7 +1,7 @@
 """A group of real members, in threads and in processes, that join, leave, are killed and freeze while messages come.
 
-What holds: everything is handed out, each partition in order; a partition has one owner at a time; an owner that let go
-in order has left nothing behind and nothing to be repeated.
+Guarantees: every record is delivered, each partition in order; a partition has one owner at a time; after an orderly
+revocation nothing is left unfinished and nothing is repeated.
 """
 
 import itertools
@@ -29,7 +29,7 @@ MAX_MEMBERS = 6
 
 
 class Member:
-    """One member, whatever it runs in; `end` is when it was killed or frozen, and ceased to be one."""
+    """One member, in a thread or process; `end` is the time when it was killed or frozen, and left the group."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -76,7 +76,7 @@ class ProcessMember(Member):
 
 
 class Life:
-    """The group's story: who came, what was done to whom."""
+    """The group's history: its members and their faults."""
 
     def __init__(self, broker: Broker, directory: Path, seed: int) -> None:
         self._broker = broker
@@ -93,7 +93,7 @@ class Life:
         self.present.append(member)
 
     def step(self) -> None:
-        """One random event of a group's life."""
+        """Perform one random event of a group's life."""
         processes = [each for each in self.present if isinstance(each, ProcessMember)]
         choices = []
         if len(self.present) < MAX_MEMBERS:
@@ -121,7 +121,7 @@ class Life:
         self.frozen.append(member)
 
     def thaw(self) -> None:
-        """The frozen come back, find themselves expelled, and leave."""
+        """Resume the frozen members, which find themselves expelled, and leave."""
         for member in self.frozen:
             member.process.send_signal(signal.SIGCONT)
             member.leave()
@@ -148,7 +148,7 @@ class Event(NamedTuple):
 
 
 def events_of(members: list[Member]) -> Iterator[Event]:
-    """Everything noted, in the order of time; a member that was killed or frozen is `dead` from then on."""
+    """Yield all notes, in the order of time; a member that was killed or frozen is `dead` from then on."""
     for number, member in enumerate(members):
         for line in member.path.read_text().splitlines():
             at, _, rest = line.partition(" ")
@@ -162,7 +162,7 @@ def events_of(members: list[Member]) -> Iterator[Event]:
 
 
 class Ownership:
-    """Replays what the members noted, partition by partition."""
+    """Replays the members' notes, partition by partition."""
 
     def __init__(self) -> None:
         self._owner: dict[int, int] = {}
@@ -180,7 +180,7 @@ class Ownership:
                 self._owner[event.partition] = event.member
             case "-":
                 assert self._owner.pop(event.partition) == event.member, f"{event}: not the owner"
-                # Who was handed nothing lets go of what its predecessor left, in order or not.
+                # A member without a delivery passes on its predecessor's state, orderly or not.
                 self._is_continued.setdefault(event.partition, True)
             case "!":
                 if self._owner.get(event.partition) == event.member:
@@ -207,7 +207,7 @@ class Ownership:
 
 
 class Source:
-    """Publishes until it is told to stop."""
+    """Publishes until it is stopped."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -245,7 +245,7 @@ def test_members_come_and_go(broker: Broker, life: Life, seed: int, steps: int) 
     for _ in range(3):
         life.join()
     for _ in range(steps):
-        # The members' own time: what is tested is what happens to them at any moment of it.
+        # The members' own time: the test covers events at any moment of it.
         time.sleep(pace.expovariate(1 / 0.4))
         life.step()
     source.stop()

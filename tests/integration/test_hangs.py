@@ -1,4 +1,4 @@
-"""Frozen processes: nothing tells but the missing heartbeat. Each is replaced, and what it served goes on."""
+"""Frozen processes: only the missing heartbeat shows it. Each is replaced, and its service continues."""
 
 import os
 import signal
@@ -12,9 +12,9 @@ from planaria import Broker
 pytestmark = pytest.mark.processes
 
 MARGIN_S = 15.0
-"""Beyond the hang timeout: two heartbeats, the time to write a stack, the restart, a busy machine."""
+"""Time beyond the hang timeout: two heartbeats, writing a stack, the restart, a busy machine."""
 HANG_S = 1.0
-"""As the fixture sets it."""
+"""Setting of the fixture."""
 
 
 @pytest.mark.parametrize("address", ["partition/T/0", "coordinator/g", "gateway/0", "controller"])
@@ -28,7 +28,7 @@ def test_a_frozen_actor_is_replaced(broker: Broker, address: str) -> None:
         os.kill(before.pid, signal.SIGSTOP)
         frozen_at = time.monotonic()
 
-        # Asked of the supervisor by its own door: the gateway may be the frozen one.
+        # Sent to the supervisor's own endpoint: the gateway may be the frozen actor.
         broker.publish("T", "k", 1)
         assert [message.data for message in consumer.poll(TIMEOUT_S)] == [1]
         consumer.commit()

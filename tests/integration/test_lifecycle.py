@@ -1,4 +1,4 @@
-"""Starting and ending: resumed data, refusals in one line, nothing left running."""
+"""Start and end: resumed data, refusals in one line, no process left running."""
 
 import logging
 import os
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.processes
 
 
 def started_after(data: Path, pid: int) -> int | None:
-    """The process id of a supervisor that follows `pid`, from the moment it holds the data directory."""
+    """Return the process id of a supervisor that follows `pid`, from the moment it holds the data directory."""
     text = (data / "supervisor.lock").read_text().strip()
     return int(text) if text.isdigit() and int(text) != pid else None
 
@@ -161,7 +161,7 @@ def test_a_killed_program_starts_again_while_its_handler_is_at_work(data_dir: Pa
     )
     command = [sys.executable, "-c", program, str(data_dir), str(begun), str(end)]
     assert subprocess.run(command, timeout=60, check=False).returncode == -9
-    # Longer than a supervisor in use is given to say that it stops.
+    # Longer than the time in which a running supervisor must announce its stop.
     release = threading.Timer(data_directory.NOTICE_MS / 1000 + 1, end.write_text, ["now"])
     release.start()
     with Broker(data_dir) as broker:
@@ -230,7 +230,7 @@ def test_the_supervisor_is_started_again_on_its_port(
 def test_hosted_subscribers_outlive_a_supervisor_that_dies_again_and_again(
     data_dir: Path, tmp_path: Path, seed: int
 ) -> None:
-    """At any moment of its start, that of their installation among them."""
+    """At any moment of its start, including the installation of the subscribers."""
     chance = random.Random(seed)
     seen = tmp_path / "seen"
 
@@ -246,7 +246,7 @@ def test_hosted_subscribers_outlive_a_supervisor_that_dies_again_and_again(
         for _ in range(4):  # the keeper gives up after five starts in a row that fail
             os.kill(pid, 9)
             pid = until(lambda: started_after(data_dir, pid), "a supervisor starts")  # noqa: B023
-            # Whatever it is doing by then: a start takes some 300 ms.
+            # In any state: a start takes some 300 ms.
             wait_gone(pid, chance.uniform(0, 0.5))
         for number in range(10):
             broker.publish("T", f"k{number}", number)

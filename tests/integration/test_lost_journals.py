@@ -1,4 +1,4 @@
-"""Segments of internal topics deleted under a stopped broker: told in `status`, in the log and by whoever needs them.
+"""Segments of internal topics deleted under a stopped broker: reported in `status`, in the log and by their actors.
 
 Each topic gets a segment for each run of the broker, as it would by its size.
 """
@@ -58,7 +58,7 @@ JOURNALS = {
 
 
 def write(data_dir: Path, journal: Journal) -> list[Path]:
-    """The journal's segments; the broker has stopped."""
+    """Return the journal's segments; the broker has stopped."""
     for number in range(RUNS):
         with Broker(data_dir, **ALONE) as broker:
             if number == 0:

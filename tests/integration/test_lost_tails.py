@@ -1,4 +1,4 @@
-"""What a power cut takes of a log that is not synced, with everything above it running: groups go on where it differs."""
+"""Records of an unsynced log lost in a power cut, with everything above it running: groups continue at the divergence."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.processes
 
 
 def cut(broker: Broker, data_dir: Path, keep: int) -> None:
-    """Take the log of T/0 back to its first `keep` batches, as a power cut may with `flush = os`."""
+    """Cut the log of T/0 back to its first `keep` batches, as a power cut may with `flush = os`."""
     address = "partition/T/0"
     before, pid = actor(broker.client, address), pid_of(broker.client, address)
     os.kill(broker.supervisor_pid, signal.SIGSTOP)
@@ -35,7 +35,7 @@ def cut(broker: Broker, data_dir: Path, keep: int) -> None:
 
 
 def publish(broker: Broker, numbers: range) -> None:
-    """Each a batch of its own."""
+    """Publish each number in a batch of its own."""
     for number in numbers:
         broker.client.publish("T", number, key=f"k{number}")
 

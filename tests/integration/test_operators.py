@@ -1,4 +1,4 @@
-"""Operators have a way in of their own: the supervisor answers whatever the gateway does."""
+"""Operators have a separate path: the supervisor answers whatever the gateway does."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ from planaria.transport.protocol.operations import ActorStatus
 pytestmark = pytest.mark.processes
 
 ANSWERED_WITHIN_MS = 100
-"""On a machine that has time to run the supervisor; what it has not is added by `busy_ms`."""
+"""On a machine with time to run the supervisor; other load is added by `busy_ms`."""
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def await_gateway(broker: Broker, state: str, other_than: int | None) -> None:
 
 
 def busy_ms() -> float:
-    """How late this machine runs a process that wants to run now, at most of some tries."""
+    """Return the delay of a runnable process on this machine, the maximum of some attempts."""
     late = []
     for _ in range(20):
         began = time.monotonic()

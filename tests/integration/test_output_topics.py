@@ -1,4 +1,4 @@
-"""Output topics of hosted handlers that are deleted and made again, in real processes."""
+"""Output topics of hosted handlers that are deleted and recreated, in real processes."""
 
 import time
 from collections import Counter
@@ -30,7 +30,7 @@ def test_an_output_topic_deleted_in_mid_flight_is_an_ordinary_failure(
         context.publish("OUT", message.data, key=message.key)
         if message.data == 60:
             waits.touch()
-            while not gone.exists():  # it is deleted behind the check, before the commit
+            while not gone.exists():  # it is deleted after the check, before the commit
                 time.sleep(0.01)
 
     for topic in ("T", "OUT"):

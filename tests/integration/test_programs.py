@@ -1,4 +1,4 @@
-"""Programs that are forked, change their directory, have no standard descriptors, end without closing."""
+"""Programs that fork, change their directory, have no standard descriptors, end without closing."""
 
 import gc
 import os
@@ -34,7 +34,7 @@ TIMEOUT_S = 20.0
 
 
 def ends(action: Callable[[], object]) -> Callable[[], BaseException | None]:
-    """Run the action in a thread; returns what waits for its end and tells what it raised."""
+    """Run the action in a thread; return a function that waits for its end and returns its exception."""
     raised: list[BaseException] = []
 
     def run() -> None:
@@ -54,7 +54,7 @@ def ends(action: Callable[[], object]) -> Callable[[], BaseException | None]:
 
 
 def in_fork(action: Callable[[], object]) -> str:
-    """What the action raises in a forked child, or "nothing"; fails when the child has no answer in time."""
+    """Return the exception of the action in a forked child, or "nothing"; fails after a timeout."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:

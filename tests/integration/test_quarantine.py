@@ -1,4 +1,4 @@
-"""What cannot start is given up visibly, and everything else goes on; an operator revives it once the cause is gone."""
+"""Actors that cannot start are given up visibly, and everything else continues; an operator revives them later."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ BROKEN = "partition/BROKEN/0"
 
 @pytest.fixture
 def strict(data_dir: Path) -> Iterator[Broker]:
-    """Gives up at the third death."""
+    """A broker that gives up at the third death."""
     with Broker(data_dir, restart_intensity=2) as broker:
         broker.create_topic("BROKEN", 2)
         broker.create_topic("SOUND", 1)
@@ -39,7 +39,7 @@ def test_a_partition_whose_directory_is_a_file(strict: Broker) -> None:
     aside = directory.rename(directory.with_name("aside"))
     directory.write_text("not a directory")
 
-    # By hand: a death that the supervisor was asked for is not counted.
+    # Directly: a death requested of the supervisor is not counted.
     os.kill(pid_of(strict.client, BROKEN), signal.SIGKILL)
     down = until_state(strict.client, BROKEN, "quarantined")
 
@@ -68,7 +68,7 @@ def test_a_partition_whose_directory_is_a_file(strict: Broker) -> None:
 
 
 def test_a_partition_that_was_deleted_behind_the_brokers_back(strict: Broker) -> None:
-    """It is not made anew in silence, for its offsets would be given out again; the others go on."""
+    """It is not silently recreated, since its offsets would be reused; the others continue."""
     shutil.rmtree(partition_directory(strict))
     strict.kill(BROKEN)
     down = until_state(strict.client, BROKEN, "quarantined")
@@ -125,7 +125,7 @@ def test_what_no_restart_would_change_is_refused_at_the_first_attempt(
 
 
 def test_the_door_opens_before_partitions_that_are_slow_or_cannot_start(data_dir: Path) -> None:
-    """One directory is a file; the lock of one is held, so that its process waits as long as it is willing to."""
+    """One directory is a file; the lock of one is held, so that its process waits as long as its timeout."""
     with Broker(data_dir) as broker:
         broker.create_topic("BROKEN", 1)
         broker.create_topic("LOCKED", 1)

@@ -1,4 +1,4 @@
-"""Quotas with real processes: a client is held to its rate, others are not, and no restart forgets it."""
+"""Quotas with real processes: a client is held to its rate, others are not, and a restart keeps the quota."""
 
 import threading
 import time
@@ -57,7 +57,7 @@ class Publishing:
 
 
 def is_held(rate: float) -> bool:
-    """At the quota; a machine that is busy with others may take it below."""
+    """Return True at the quota; a machine busy with other work may stay below it."""
     return RATE / 3 < rate < 1.1 * RATE
 
 

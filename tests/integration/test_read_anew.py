@@ -1,4 +1,4 @@
-"""A topic that is created again, and a group that is set back, with processes killed: what is to be read anew is read."""
+"""A recreated topic, and a group that is reset, with processes killed: records to be read again are read."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ COUNT = 60
 
 
 def kill(broker: Broker, *addresses: str) -> None:
-    """One after the other; each is back before the next one dies."""
+    """Kill one after the other; each is back before the next one dies."""
     for address in addresses:
         before = until(lambda address=address: find(broker, address), f"{address} runs")
         broker.kill(address)
@@ -48,7 +48,7 @@ def committed(broker: Broker) -> int:
 
 
 class Calls:
-    """What a hosted handler was called with, over its processes."""
+    """Calls of a hosted handler, over its processes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -60,7 +60,7 @@ class Calls:
         context.publish("OUT", message.data)
 
     def until_handled(self, broker: Broker, expected: dict[int, int]) -> None:
-        """All of it is committed, before or after it was handled."""
+        """Wait until all of it is committed, before or after it was handled."""
         until(lambda: committed(broker) == COUNT, "all is committed")
         until(lambda: not Counter(expected) - self.counts(), "all is handled")
 
@@ -76,7 +76,7 @@ def calls(hardy: Broker, tmp_path: Path) -> Calls:
 
 
 def check(broker: Broker, counts: Counter[int], expected: dict[int, int], delivery: str) -> None:
-    """How often each record was handled: never less, and never more where that is promised."""
+    """Check how often each record was handled: never less, and never more where that is guaranteed."""
     if delivery == "at-most-once":
         assert counts == Counter(expected)
     else:
@@ -118,7 +118,7 @@ def test_a_hosted_subscriber_of_a_group_that_is_set_back(hardy: Broker, calls: C
 
 
 class Program:
-    """A program of one's own, which makes each of its deliveries as the documentation says."""
+    """A program of the user's, which implements each delivery guarantee as the documentation says."""
 
     def __init__(self, broker: Broker, delivery: str) -> None:
         self.broker = broker

@@ -1,4 +1,4 @@
-"""Letters sent back: each once, whatever is killed; not for ever; noted; tried on today's code first."""
+"""Redriven letters: each once, whatever is killed; not forever; recorded; tried with the current code first."""
 
 import json
 import os
@@ -23,7 +23,7 @@ ALL = LetterFilter()
 
 
 def publish_dead_letter(broker: Broker, count: int, **told: str) -> None:
-    """Letters as a subscriber leaves them."""
+    """Publish letters as a subscriber writes them."""
     broker.create_topic("T", 2)
     broker.create_topic("T.dlq", 2)
     with broker.producer() as producer:
@@ -144,7 +144,7 @@ with Client(sys.argv[1]) as client:
 def test_a_redrive_killed_in_the_middle_and_run_again_doubles_nothing(
     broker: Broker, stage: str, window_ms: int
 ) -> None:
-    """Also when the window has forgotten what the first one sent: then the target itself tells."""
+    """Also when the dedup window no longer holds the first run's messages: then the target itself shows them."""
     publish_dead_letter(broker, 250)
     broker.client.alter_topic("T", dedup_window_ms=window_ms)
     died = subprocess.run([sys.executable, "-c", REDRIVE, broker.endpoint, stage], timeout=60, check=False)
@@ -222,7 +222,7 @@ def test_a_handler_that_cannot_be_loaded_is_said_so(shop: list[str], handler: st
 
 
 def test_fixed_and_sent_back_it_is_handled_once(broker: Broker, tmp_path: Path) -> None:
-    """The whole story: poison, letter, a new handler, the letter sent back."""
+    """The whole sequence: poison, letter, a new handler, the redriven letter."""
     fixed, handled = tmp_path / "fixed", tmp_path / "handled"
 
     def charge(message: Message) -> None:

@@ -1,4 +1,4 @@
-"""Identity outlives the catalog: what is acknowledged after a restore is stored, whatever was restored."""
+"""Ids outlive the catalog: acknowledged records after a restore are stored, whatever was restored."""
 
 import shutil
 from pathlib import Path
@@ -20,7 +20,7 @@ def publish_by_new_producers(broker: Broker, topic: str, values: range) -> None:
 
 
 def test_nothing_acknowledged_vanishes_under_an_older_catalog(data_dir: Path, tmp_path: Path) -> None:
-    """Producer ids that the older catalog does not know of are in the logs already."""
+    """The logs already contain producer ids that the older catalog does not know."""
     with Broker(data_dir) as broker:
         broker.create_topic("ORDERS", 1)
         shutil.copy(data_dir / "catalog.json", tmp_path / "backup.json")

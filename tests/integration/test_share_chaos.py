@@ -23,7 +23,7 @@ MAX_DELIVERIES = 5
 
 
 class Members:
-    """Processes that come and go; what each of them told is kept."""
+    """Processes that come and go; their reports are kept."""
 
     def __init__(self, endpoint: str, directory: Path, chance: random.Random) -> None:
         self._endpoint, self._directory, self._chance = endpoint, directory, chance
@@ -47,12 +47,12 @@ class Members:
             self.kill()
 
     def delivery_counts(self) -> set[int]:
-        """Every count that any member was given with a record."""
+        """Return every delivery count that any member received with a record."""
         lines = (line for output in self._outputs for line in output.read_text().splitlines())
         return {int(line.split(" ")[1]) for line in lines if line.startswith("# ")}
 
     def told(self, sign: str, verdict: str) -> Counter[str]:
-        """How often each record was told of, by `partition:offset`."""
+        """Return how often each record was reported, by `partition:offset`."""
         found: Counter[str] = Counter()
         for output in self._outputs:
             for line in output.read_text().splitlines():
@@ -115,7 +115,7 @@ def test_each_record_is_accepted_once_or_dead_whoever_is_killed(
     assert len(tps) == records
     missing = tps - accepted.keys() - dead.keys()
     assert missing <= tried.keys(), "done without having been accepted"
-    # A lock that ends with its coordinator is charged, and buries nothing.
+    # A lock that ends with its coordinator counts as an attempt, and dead-letters nothing.
     bound = MAX_DELIVERIES + coordinator_kills
     assert everybody.delivery_counts() <= set(range(1, bound + 1)), "delivered too often"
     for letter in letters:

@@ -191,7 +191,7 @@ def test_a_loop_over_a_work_queue_leaves_the_work_to_others(broker: Broker, mode
     with broker.share_consumer("g", "T", acknowledge=mode) as first, broker.share_consumer("g", "T") as other:
         jobs = iter(first)
         assert next(jobs).data == {"number": 0}
-        assert len(other.poll(10.0)) == 8  # one is at hand, one more has been taken
+        assert len(other.poll(10.0)) == 8  # one is in progress, one more has been taken
 
 
 def test_a_with_block_accepts_or_fails(broker: Broker) -> None:
@@ -224,7 +224,7 @@ def test_a_with_block_accepts_or_fails(broker: Broker) -> None:
 
 
 def test_three_workers_share_a_queue_evenly(broker: Broker) -> None:
-    """Each takes one job ahead at most, whoever was first."""
+    """Each prefetches at most one job, whoever was first."""
     broker.create_topic("T", 1)
     publish(broker, 90)
     did: dict[str, int] = dict.fromkeys("abc", 0)

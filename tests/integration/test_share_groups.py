@@ -16,7 +16,7 @@ TIMEOUT_MS = 20_000
 
 
 class RawWorker:
-    """A ZeroMQ socket and a JSON parser, nothing more."""
+    """A client made only of a ZeroMQ socket and a JSON parser."""
 
     def __init__(self, socket: "zmq.Socket[bytes]", name: str, group: str = "resize") -> None:
         self._socket = socket
@@ -59,7 +59,7 @@ def test_two_workers_share_one_partition(broker: Broker, sockets: "list[zmq.Sock
     broker.create_topic("T", 1)
     broker.create_topic("DLQ", 1)
     first, second = (RawWorker(socket, f"worker-{number}") for number, socket in enumerate(sockets))
-    # A coordinator that has just begun has yet to hear of the topics, and says so.
+    # A coordinator that has just started does not know the topics yet, and says so.
     settings = {"dead_letter": "DLQ", "max_deliveries": 2}
     until(lambda: "error" not in first.ask("configure_share_group", **settings), "the group is configured")
     for number in range(4):

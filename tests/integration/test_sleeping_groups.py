@@ -1,4 +1,4 @@
-"""Groups that sleep, in real processes: what a request finds, and what is left when everybody is killed on the way."""
+"""Groups that sleep, in real processes: the effect of a request, and the state after kills of all actors."""
 
 import random
 import threading
@@ -43,7 +43,7 @@ def restarts(broker: Broker) -> int:
 
 
 def set_offset(broker: Broker, group: str, offset: int) -> None:
-    """As a consumer without membership does."""
+    """Commit as a consumer without membership does."""
     offsets = [PartitionOffset(*TP, offset)]
     broker.client._ask(CommitOffsets(group=group, offsets=offsets), CommitOffsetsReply)
 
@@ -103,7 +103,7 @@ def test_members_of_both_kinds_come_back_to_a_sleeping_group(broker: Broker) -> 
 
 
 class Killer:
-    """Kills coordinators, now and then the partition that keeps them or the gateway, until the end of the block."""
+    """Kills coordinators, now and then the partition of their records or the gateway, until the end of the block."""
 
     def __init__(self, broker: Broker, seed: int) -> None:
         self._broker = broker
@@ -154,7 +154,7 @@ def test_killed_at_any_moment_of_falling_asleep_and_waking_nothing_is_lost(broke
 
 
 def test_a_crowd_at_the_moment_of_sleep_is_answered_without_one_error(broker: Broker) -> None:
-    """Without kills every request is answered at its first try: held or asked again inside."""
+    """Without kills every request is answered at its first try: held or retried internally."""
     set_offset(broker, "g", 1)
     errors: list[Exception] = []
 

@@ -1,4 +1,4 @@
-"""Partitions that sleep, in real processes: nobody notices but by a slower answer, and no kill loses anything."""
+"""Partitions that sleep, in real processes: clients only see a slower answer, and no kill loses anything."""
 
 import random
 import threading

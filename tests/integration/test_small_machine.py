@@ -1,4 +1,4 @@
-"""A machine that has no room for everything: new things are refused by name, what exists comes up or says why not."""
+"""A machine without capacity for everything: new actors are refused by name, existing ones start or report the reason."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Topics that change while they are in use: deleted, made again, grown, trimmed."""
+"""Topics that change while they are in use: deleted, recreated, grown, trimmed."""
 
 import threading
 
@@ -37,7 +37,7 @@ def test_a_deleted_topic_made_again_is_empty(broker: Broker) -> None:
 
 
 def test_a_producer_goes_on_over_deletion_and_creation(broker: Broker) -> None:
-    """Its sequence numbers are nothing to the new log."""
+    """Its sequence numbers mean nothing to the new log."""
     broker.create_topic("T", 1)
     with broker.producer() as producer:
         assert producer.publish("T", "old").result(TIMEOUT_S).offset == 0
@@ -51,7 +51,7 @@ def test_a_producer_goes_on_over_deletion_and_creation(broker: Broker) -> None:
 def test_what_a_producer_had_in_flight_is_never_uncertain_when_its_topic_is_created_again(
     broker: Broker,
 ) -> None:
-    """What was sent to the old topic went with it; what is sent again is refused by the new one before it is written."""
+    """Batches sent to the old topic went with it; retries are refused by the new one before they are written."""
     broker.create_topic("T", 1)
     with broker.producer() as producer:
         deliveries = []
@@ -98,7 +98,7 @@ def test_retention_moves_the_start_and_the_reset_decides(broker: Broker) -> None
             strict.poll(TIMEOUT_S)
 
         def first_at_the_start() -> tuple[int, int] | None:
-            """The start, and the first offset read there; None when retention moved the start between the two."""
+            """Return the start, and the first offset read there; None when retention moved the start between the two."""
             start = broker.client.list_offsets("T", 0, "earliest").offset
             strict.seek("T", 0, start)
             try:
@@ -131,7 +131,7 @@ def test_deleted_records_stay_deleted(broker: Broker) -> None:
 
 
 def test_topics_are_made_and_deleted_while_the_controller_dies(hardy: Broker) -> None:
-    """Declared twice or deleted twice by a client that saw no answer is done once; nothing is half there."""
+    """Creation or deletion repeated by a client that saw no answer is done once; nothing is half done."""
     broker = hardy
     over = threading.Event()
     kills = 0
@@ -162,7 +162,7 @@ def test_topics_are_made_and_deleted_while_the_controller_dies(hardy: Broker) ->
 
 
 def test_a_named_message_is_there_once_over_kills(hardy: Broker) -> None:
-    """By the client's own way and by the gateway's, with the partition killed in between."""
+    """Through the client and through the gateway, with the partition killed in between."""
     hardy.create_topic("T", 2)
     for number in range(30):
         first = hardy.publish("T", f"k{number % 3}", number, dedup_id=f"order-{number}")

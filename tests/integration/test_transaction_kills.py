@@ -23,11 +23,11 @@ FROZEN = {
     "half told": ["partition/T/1"],
     "complete": [],
 }
-"""By the step the coordinator is killed after, who cannot move meanwhile and so keeps it from the next."""
+"""By the step the coordinator is killed after: the actors frozen meanwhile, which hold it before the next step."""
 
 
 class Program:
-    """One request at a time, and whatever may succeed later is tried again, as any client does."""
+    """Sends one request at a time, and retries retriable errors, as any client does."""
 
     def __init__(self, endpoint: str) -> None:
         self._context = zmq.Context()
@@ -43,7 +43,7 @@ class Program:
         return self._numbers
 
     def ask(self, op: str, payload: tuple[bytes, ...] = (), **fields: Any) -> dict[str, Any]:
-        """The reply, which may be an error that no repetition mends."""
+        """Return the reply, which may be an error that no retry resolves."""
 
         def attempt() -> dict[str, Any] | None:
             number = self.send(op, payload, **fields)
@@ -65,7 +65,7 @@ class Program:
 
 @pytest.fixture
 def frozen() -> Iterator[list[int]]:
-    """Processes that are stopped, and go on at the end at the latest."""
+    """Collect processes to stop, and resume them at the end at the latest."""
     pids: list[int] = []
     yield pids
     wake(pids)

@@ -1,4 +1,4 @@
-"""Transactions through real processes: all or nothing, once, whoever is killed or comes too late."""
+"""Transactions through real processes: all or nothing, once, whatever is killed or comes too late."""
 
 import random
 import threading
@@ -29,7 +29,7 @@ def values(broker: Broker, topic: str) -> list[bytes]:
 
 
 def read_committed(broker: Broker, topic: str) -> list[Message]:
-    """Everything that readers of committed records get, once no transaction is open."""
+    """Return all records that readers of committed records get, once no transaction is open."""
     partitions = len(broker.client.describe_topic(topic).partitions)
 
     def is_stable() -> bool:
@@ -137,7 +137,7 @@ def test_what_a_dead_producer_left_open_holds_nobody_up_for_ever(broker: Broker)
     broker.create_topic("T", 1)
     dead = broker.client.producer(transactional_id="dead", transaction_timeout_ms=1_000)
     dead.transaction().publish("T", b"half").result(TIMEOUT_S)
-    dead._current = None  # as if its process had ended: nobody ends the transaction
+    dead._current = None  # as if its process had ended: the transaction stays open
     broker.publish("T", None, "behind")
     with broker.consumer(partitions=[("T", 0)], auto_offset_reset="earliest") as reader:
         (message,) = until(lambda: reader.poll(0.1), "what lies behind it")
@@ -168,7 +168,7 @@ def test_misuse_is_said(broker: Broker) -> None:
 
 
 class Pipeline(threading.Thread):
-    """Turns IN into OUT, in transactions, and starts anew after whatever befalls it."""
+    """Turns IN into OUT, in transactions, and starts again after any failure."""
 
     def __init__(self, broker: Broker, chance: random.Random) -> None:
         super().__init__(daemon=True)
@@ -221,7 +221,7 @@ def test_every_input_has_one_output_over_kills(hardy: Broker, seed: int, kills: 
             for _ in range(INPUTS // 10):
                 source.publish("IN", b"%d" % published, key=b"k%d" % (published % KEYS))
                 published += 1
-            time.sleep(chance.uniform(0, 0.3))  # where in its work it meets the pipeline is left to chance
+            time.sleep(chance.uniform(0, 0.3))  # at a random moment of the pipeline's work
             addresses = [
                 each.address
                 for each in hardy.status().actors

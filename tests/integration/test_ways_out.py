@@ -1,4 +1,4 @@
-"""What docs/operations.md tells an operator to do about missing files does what it says, on a whole broker."""
+"""The procedures of docs/operations.md for missing files work as described, on a whole broker."""
 
 import shutil
 import time
@@ -31,7 +31,7 @@ def committed(client: Client) -> int | None:
 
 @pytest.fixture
 def stopped(data_dir: Path) -> Path:
-    """A broker's data: 1 is committed in the first segment of `__offsets`, 2 in the second one."""
+    """Return a broker's data: 1 is committed in the first segment of `__offsets`, 2 in the second one."""
     for offset in (1, 2):
         with Broker(data_dir, **ONE) as broker:
             if offset == 1:

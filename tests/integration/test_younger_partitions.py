@@ -1,4 +1,4 @@
-"""What is published to a partition before its readers have it: read from its beginning, whatever the policy says."""
+"""Messages published to a partition before its readers know it: read from its beginning under any policy."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.processes
 
 
 class Reading:
-    """What some reader has got so far."""
+    """Records that a reader has received so far."""
 
     def __init__(self) -> None:
         self.numbers: set[int] = set()
@@ -34,7 +34,7 @@ def polling(consumer: Any, reading: Reading) -> Iterator[None]:
             try:
                 reading.take(consumer.poll(0.1))
             except ProtocolError as error:
-                # As long as there is no topic of the name; who is in no group has to go on by a seek.
+                # As long as the topic does not exist; a reader without a group has to continue by a seek.
                 if error.code != ErrorCode.UNKNOWN_TOPIC:
                     raise
                 for position in consumer.assignment() if isinstance(consumer, Consumer) else ():
@@ -60,7 +60,7 @@ def group(broker: Broker, reading: Reading, path: Path) -> Iterator[None]:
 
 @contextmanager
 def nobody(broker: Broker, reading: Reading, path: Path) -> Iterator[None]:
-    """Without a group."""
+    """Read without a group."""
     with (
         broker.client.consumer(None, ["T"], auto_offset_reset="latest") as consumer,
         polling(consumer, reading),
@@ -107,14 +107,14 @@ READERS = [group, nobody, share_group, hosted]
 
 
 def publish(broker: Broker, numbers: range) -> None:
-    with Client(broker.endpoint) as client:  # which knows the partitions there are
+    with Client(broker.endpoint) as client:  # it knows the existing partitions
         partitions = len(client.describe_topic("T").partitions)
         for number in numbers:
             client.publish("T", number, partition=number % partitions)
 
 
 def until_it_reads(broker: Broker, reading: Reading) -> None:
-    """From "latest" on: what is published before it stands there is passed by."""
+    """Wait until it reads from "latest" on: earlier messages are skipped."""
     number = -1
 
     def look() -> bool:
