@@ -1,4 +1,4 @@
-"""Records of an actor that are gone: it says which, it does not go on without them, and it is told from a fence."""
+"""Lost records of an actor: it names them, it stops without them, and it tells the loss from a fence."""
 
 import pytest
 
@@ -41,7 +41,7 @@ def group(monkeypatch: pytest.MonkeyPatch) -> SimulatedGroup:
 
 
 def drop(group: SimulatedGroup, first: int, last: int) -> None:
-    """The partition's memory of its producers outlives the batches."""
+    """Drop batches; the partition's producer state outlives them."""
     group.log.batches[first:last] = []
 
 

@@ -1,4 +1,4 @@
-"""The life that actors with a journal have in common, and how they come by producer ids; no process."""
+"""The life cycle shared by actors with a journal, and their allocation of producer ids; no process."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ LOST = ErrorBody(ErrorCode.TIMED_OUT, "no answer in time", True)
 
 
 class StartsOnly:
-    """A ledger of nothing but who took over."""
+    """A ledger that records only the take-overs."""
 
     def __init__(self) -> None:
         self.start = Start(NO_START, "")
@@ -60,7 +60,7 @@ def new_phases() -> Phases:
 
 
 def serving() -> Phases:
-    """Replayed from an empty partition, step by step; the machine is told to begin at the end and not before."""
+    """Replay from an empty partition, step by step; the machine starts at the end and not before."""
     phases, log = new_phases(), ModelPartition()
     [call], left = phases.handle(JournalOpened(), NOW)
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Rot of any width in segments that compaction wrote, and in those it is at: what is intact is read, the rest named."""
+"""Rot of any width in segments written or read by compaction: intact records are read, the others named."""
 
 import random
 from pathlib import Path
@@ -14,7 +14,7 @@ from planaria.transport.batch import decode_records, split
 PAGE_BYTES = 4096
 KEYS = 60
 Loss = tuple[int, int]
-"""The first offset lost, and the first intact one behind it."""
+"""First lost offset, and the next intact one."""
 
 
 def opened(path: Path, segment_bytes: int) -> PartitionLog:
@@ -25,7 +25,7 @@ def opened(path: Path, segment_bytes: int) -> PartitionLog:
 
 
 def filled(log: PartitionLog, draw: random.Random) -> Written:
-    """Old records of which few survive, here and there, so that compacted segments have gaps of every size."""
+    """Append old records of which few survive, here and there, so that compacted segments have gaps of every size."""
     written: Written = {}
     for number in range(draw.choice([150, 400])):
         key = b"once %d" % number if draw.random() < 0.2 else b"often %d" % draw.randrange(KEYS)
@@ -35,7 +35,7 @@ def filled(log: PartitionLog, draw: random.Random) -> Written:
 
 
 def rot(path: Path, draw: random.Random) -> set[int]:
-    """Damage a stretch; the offsets of the records whose batches have a byte in it."""
+    """Damage a stretch; return the offsets of the records whose batches have a byte in it."""
     whole = path.read_bytes()
     size_bytes = min(draw.choice([1, 100, PAGE_BYTES, PAGE_BYTES, 3 * PAGE_BYTES, len(whole)]), len(whole))
     anywhere = draw.randrange(len(whole) - size_bytes + 1)
@@ -52,7 +52,7 @@ def rot(path: Path, draw: random.Random) -> set[int]:
 
 
 def read_all(log: PartitionLog) -> tuple[Written, list[Loss]]:
-    """As a consumer does that goes on behind each loss."""
+    """Read as a consumer that continues after each loss."""
     found: Written = {}
     losses: list[Loss] = []
     offset = log.log_start_offset
@@ -123,12 +123,12 @@ def test_rot_in_a_segment_under_compaction_costs_what_it_hit_and_nothing_else(
         for _ in range(draw.randrange(1, 40)):
             log.compact(NOW_MS, 1)
     victims = [path for path in sealed if path.exists() and path.stat().st_size]
-    # What compaction has dropped by now is gone rightly.
+    # Records dropped by compaction so far are gone rightly.
     before, _ = read_all(log)
     destroyed = rot(draw.choice(victims), draw)
     compact(log)
     found, losses = read_all(log)
-    # Nothing that is the newest of its key is dropped for a record that was destroyed.
+    # The newest record of a key is never dropped in favour of a destroyed one.
     for offset, record in newest(written, sealed_below=max(written) + 1).items():
         if offset in before and offset not in destroyed:
             assert found.get(offset) == record

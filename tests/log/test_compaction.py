@@ -1,4 +1,4 @@
-"""Compaction of real logs: what is left, how it is read, and what dying, damage and deletion on the way do to it."""
+"""Compaction of real logs: its result, reads of it, and the effects of crashes, damage and deletion meanwhile."""
 
 import random
 import tempfile
@@ -43,7 +43,7 @@ def filled(log: PartitionLog, count: int = 200, keys: int = 7, per_batch: int = 
 
 
 def sealed_end(log: PartitionLog) -> int:
-    """The end of what compaction has seen."""
+    """Return the end of the part that compaction has processed."""
     return log._compactor.cleaned.cleaned_offset
 
 
@@ -61,7 +61,7 @@ def test_of_each_key_the_newest_is_left_where_it_was(tmp_path: Path) -> None:
     assert len(held(log)) == 4 + 2, "a square leaves four remainders"
     assert log.size_bytes < size_bytes / 5
     assert log.log_end_offset == 202
-    for _ in range(4):  # what became small is merged by the next pass
+    for _ in range(4):  # segments that became small are merged by the next pass
         written |= filled(log)
         compact(log)
         assert held(log) == expected(log, written)

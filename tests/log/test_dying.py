@@ -104,7 +104,7 @@ def test_every_new_name_is_durable_before_anything_relies_on_it(tmp_path: Path) 
 
 @pytest.mark.parametrize("has_lock", [False, True], ids=["by the log", "by the lock"])
 def test_the_folders_of_a_new_partition_survive_a_power_cut(tmp_path: Path, has_lock: bool) -> None:
-    """Whoever makes them first, all of them are durable before anything in them is acknowledged."""
+    """Whichever code creates them, all of them are durable before anything in them is acknowledged."""
     for seed in range(10):
         files = FaultyFiles()
         directory = tmp_path / str(seed) / "topics" / "T" / "0"
@@ -122,7 +122,7 @@ def test_the_folders_of_a_new_partition_survive_a_power_cut(tmp_path: Path, has_
 
 
 def test_a_successor_makes_durable_what_it_found_before_it_relies_on_it(tmp_path: Path) -> None:
-    """Its predecessor was killed between writing and syncing; the power goes when the successor has shown the record."""
+    """Its predecessor was killed between write and sync; the power fails after the successor has returned the record."""
     for seed in range(20):
         files = FaultyFiles()
         directory = tmp_path / str(seed)
@@ -144,7 +144,7 @@ def test_a_successor_makes_durable_what_it_found_before_it_relies_on_it(tmp_path
 def test_a_segment_whose_room_was_cut_off_stays_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
-    """Zeros that come back behind its last batch would read as damage once it has a successor."""
+    """Zeros that reappear after its last batch would read as damage once it has a successor."""
     make_room_early(monkeypatch, 600)
     for seed in range(20):
         files = FaultyFiles()

@@ -1,4 +1,4 @@
-"""Identities: found within the window and no longer, bounded, taken back when the disk was full, kept by snapshots."""
+"""Dedup ids: found within the window only, bounded, reverted when the disk was full, kept by snapshots."""
 
 import random
 from pathlib import Path
@@ -93,7 +93,7 @@ def test_a_window_is_no_longer_than_itself_after_a_boot_with_a_slow_clock(tmp_pa
 
 
 def append(log: PartitionLog, dedup_id: str, now: int, key: bytes | None = None) -> int:
-    """As the partition's machine and process do it."""
+    """Append as the partition's machine and process do."""
     offset = log.log_end_offset
     frame = identified_batch((key, b"v", 0, {"dedup-id": dedup_id}), 1_000)
     stamped = bytes(stamp(frame, offset, 0))
@@ -103,7 +103,7 @@ def append(log: PartitionLog, dedup_id: str, now: int, key: bytes | None = None)
 
 
 def test_a_log_gives_back_what_it_was_told(tmp_path: Path, seed: int) -> None:
-    """Over clean ends, dirty ones, rolls and snapshots that are missing."""
+    """Over clean ends, dirty ones, rolls and missing snapshots."""
     draw = random.Random(seed)
     config = unlimited(segment_bytes=2_000, dedup_window_ms=10_000, dedup_window_count=1_000)
     expected: dict[str, int] = {}

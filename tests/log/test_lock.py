@@ -1,4 +1,4 @@
-"""One holder a directory, for as long as it lives."""
+"""One holder per directory, for as long as it lives."""
 
 import os
 import subprocess

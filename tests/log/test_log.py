@@ -112,7 +112,7 @@ def test_segments_roll_by_age_even_over_a_restart(tmp_path: Path) -> None:
 
 
 def test_a_segment_that_began_in_the_future_rolls_by_age_in_time(tmp_path: Path) -> None:
-    """The machine has booted since with a slow clock."""
+    """The machine has since booted with a slow clock."""
     log = open_log(tmp_path, segment_ms=1000)
     append(log, [b"a"], now_ms=NOW_MS + 500_000)
     log.close()
@@ -163,7 +163,7 @@ def test_retention_by_time_deletes_whole_segments(tmp_path: Path) -> None:
 
 
 def test_a_record_dated_far_ahead_does_not_stop_retention(tmp_path: Path) -> None:
-    """Retention counts from the last append then, or, where the clock was set back, from when it is noticed."""
+    """Retention counts from the last append then, or, if the clock was set back, from the time of its detection."""
     log = open_log(tmp_path, segment_bytes=100, retention_ms=1000)
     append(log, [b"far"], timestamps_ms=[NOW_MS * 1000])
     for number in range(3):
@@ -297,7 +297,7 @@ def test_bytes_from_an_offset_on(tmp_path: Path) -> None:
 
 
 def fill_by_the_second(log: PartitionLog, count: int) -> None:
-    """A segment each."""
+    """Append each record to a segment of its own."""
     for number in range(count):
         append(log, [b"%d" % number], timestamps_ms=[NOW_MS + number * 1000])
 

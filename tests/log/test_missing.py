@@ -1,4 +1,4 @@
-"""Segments that are gone: whatever is left proves it, readers are told which offsets, and none is given again."""
+"""Missing segments: the remaining files prove the loss, readers get its offsets, and none is reused."""
 
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def test_a_missing_segment_is_told_and_its_offsets_are_not_given_again(
 
 
 def test_every_opening_takes_a_leader_epoch_of_its_own(tmp_path: Path) -> None:
-    """Also when nothing was appended, and when a power cut took all that was."""
+    """Also without an append, and when a power cut removed all appends."""
     epochs = []
     for number in range(6):
         log = open_log(tmp_path)

@@ -18,13 +18,13 @@ PRODUCER = 9
 
 
 class LogAgainstList(RuleBasedStateMachine):
-    """`self.values[i]` is what offset i holds; what lies above `self.synced` may be lost by a power cut."""
+    """`self.values[i]` is the value at offset i; values above `self.synced` may be lost by a power cut."""
 
     def __init__(self) -> None:
         super().__init__()
         self.directory = Path(tempfile.mkdtemp(prefix="planaria-log-"))
         self.values: list[bytes] = []
-        self.sequences: list[int] = []  # the first sequence of each batch of ours, by batch
+        self.sequences: list[int] = []  # the first sequence of each of our batches
         self.ends: list[int] = []  # the offset after each batch
         self.start = 0
         self.synced = 0
@@ -117,7 +117,7 @@ class LogAgainstList(RuleBasedStateMachine):
 
     @rule()
     def kill(self) -> None:
-        """All that was written survives the process; recovery makes it durable."""
+        """Kill the process: everything written survives; recovery makes it durable."""
         abandon(self.log)
         self._open()
         self.synced = len(self.values)
@@ -128,7 +128,7 @@ class LogAgainstList(RuleBasedStateMachine):
         seed=st.integers(0, 2**32),
     )
     def cut_power(self, appends: list[list[int]], fraction: float | None, seed: int) -> None:
-        """Right after some unsynced appends, and perhaps a deletion, which syncs."""
+        """Cut the power right after some unsynced appends, and perhaps a deletion, which syncs."""
         for counts in appends:
             self.append(counts, 50)
         if fraction is not None:

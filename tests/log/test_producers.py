@@ -151,7 +151,7 @@ def test_a_snapshot_is_taken_back_whole_or_not_at_all() -> None:
 
 
 def test_a_producer_that_was_seen_in_the_future_expires_in_time() -> None:
-    """The machine has booted since with a slow clock."""
+    """The machine has since booted with a slow clock."""
     states = ProducerStates(expiry_ms=1_000)
     states.confirm([header(0, 0)], NOW_MS + 500_000)
     states.bound_times(NOW_MS)

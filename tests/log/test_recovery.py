@@ -1,4 +1,4 @@
-"""What a log is after its owner died, its tail was torn, or its caches were spoilt."""
+"""State of a log after its owner died, its tail was torn, or its caches were corrupted."""
 
 import logging
 import shutil
@@ -118,7 +118,7 @@ def test_a_torn_tail_alone_is_not_kept_aside(unclean: Path) -> None:
 
 
 def test_zeros_behind_the_last_batch_are_cut(unclean: Path) -> None:
-    """What a file system may leave when the size reached the medium and the data did not."""
+    """A file system may leave zeros when the size reached the medium and the data did not."""
     size = segment(unclean).stat().st_size
     with segment(unclean).open("ab") as file:
         file.write(bytes(5000))
@@ -165,7 +165,7 @@ def test_spoilt_indexes_are_rebuilt(tmp_path: Path, damage: str, suffix: str) ->
 
 
 def test_an_index_that_lies_is_noticed(tmp_path: Path) -> None:
-    """Entries that verify but speak of other bytes: say, of a segment restored from an older copy."""
+    """Valid entries for other bytes: for example, of a segment restored from an older copy."""
     log = open_log(tmp_path / "a")
     for number in range(200):
         append(log, [b"%d" % number * 300])
@@ -260,7 +260,7 @@ def test_producers_come_back_from_the_snapshot_and_the_batches_after_it(tmp_path
 
 
 def test_a_log_of_ten_gigabytes_opens_at_once(tmp_path: Path) -> None:
-    """160 sealed segments of 64 MiB, sparse: were they read at all, they would be found rotten."""
+    """160 sealed segments of 64 MiB, sparse: reading them would find them rotten."""
     sealed_bytes, sealed_count, end = 64 << 20, 160, 16_000_000
     for base_offset in range(0, end, end // sealed_count):
         with segment(tmp_path, base_offset).open("wb") as sparse:
@@ -278,7 +278,7 @@ def test_a_log_of_ten_gigabytes_opens_at_once(tmp_path: Path) -> None:
 
 
 def test_an_index_is_not_believed_beyond_the_recovery_point(tmp_path: Path) -> None:
-    """Its entries were written for bytes that a power cut took, and others now stand in their place."""
+    """Its entries were written for bytes lost in a power cut; other bytes are now in their place."""
     log = open_log(tmp_path)
     append(log, [b"kept"])
     log.close()
@@ -302,7 +302,7 @@ def test_an_index_is_not_believed_beyond_the_recovery_point(tmp_path: Path) -> N
 
 
 def test_offsets_that_do_not_follow_are_cut(unclean: Path) -> None:
-    """Whole batches of another life of this file, left by a reordering disk."""
+    """Complete batches of another life of this file, left by a reordering disk."""
     with segment(unclean).open("ab") as file:
         file.write(batch(2, [b"stale"])[0])
     with segment(unclean).open("ab") as file:
@@ -375,7 +375,7 @@ def test_only_the_latest_torn_bytes_are_kept(tmp_path: Path, monkeypatch: pytest
 
 
 def test_the_age_of_a_segment_that_no_checkpoint_knows_counts_from_the_opening(tmp_path: Path) -> None:
-    """The last checkpoint is that of the roll, and tells when the segment before was begun."""
+    """The last checkpoint is that of the roll, and has the start time of the previous segment."""
     log = open_log(tmp_path, segment_bytes=330, segment_ms=1_000)
     append(log, [b"a" * 100], now_ms=NOW_MS)
     append(log, [b"b" * 120], now_ms=NOW_MS + 900)

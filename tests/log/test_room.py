@@ -1,4 +1,4 @@
-"""Room made ahead of the last batch: seen by nobody, gone before a segment has a successor, no damage after a kill."""
+"""Space preallocated after the last batch: invisible, removed before the next segment, no damage after a kill."""
 
 import logging
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Damage below the recovery point: reported to whoever reads there, never cut, and the rest is served."""
+"""Damage below the recovery point: reported to its readers, never cut, and the rest is served."""
 
 from pathlib import Path
 

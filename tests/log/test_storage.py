@@ -47,7 +47,7 @@ def test_a_full_disk_leaves_the_log_as_it_was(tmp_path: Path, space_bytes: int) 
 
 
 def test_what_a_turn_decided_is_forgotten_when_the_disk_is_full(tmp_path: Path) -> None:
-    """Else the producer's retry would be taken for a repeat of what was never written: an acknowledged loss."""
+    """Otherwise the producer's retry would count as a repeat of an unwritten batch: an acknowledged loss."""
     files = FaultyFiles()
     log = open_log(tmp_path, files)
     frame, header = batch(0, [b"a"], producer_id=1, producer_epoch=0, base_sequence=0)
@@ -150,7 +150,7 @@ def test_a_deletion_that_cannot_be_recorded_does_not_happen(tmp_path: Path) -> N
 
 
 def test_a_kill_in_a_deletion_on_a_full_disk_is_no_loss(tmp_path: Path) -> None:
-    """No checkpoint can be written: the start is known all the same, and what retention deleted is not missed."""
+    """No checkpoint can be written: the start is known all the same, and deleted segments do not count as missing."""
 
     def live(directory: Path, files: FaultyFiles) -> PartitionLog:
         log = open_log(directory, files, segment_bytes=300)
@@ -208,7 +208,7 @@ def test_after_a_failed_sync_the_log_refuses_everything(tmp_path: Path) -> None:
 
 
 def test_what_a_failed_sync_left_in_the_cache_is_written_anew(tmp_path: Path) -> None:
-    """The kernel marks those pages clean: they would never be written again by themselves."""
+    """The kernel marks those pages clean: it would never write them again on its own."""
     files = FaultyFiles()
     log = open_log(tmp_path, files)
     append(log, [b"a"])
@@ -319,7 +319,7 @@ def test_files_translate_errors(tmp_path: Path) -> None:
 
 
 def test_short_writes_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """writev may write any part of what it was given, ending anywhere in any buffer."""
+    """writev may write any part of its buffers, ending anywhere in any of them."""
     real = os.writev
     for step in (1, 2, 3, 7):
         path = tmp_path / f"{step}"

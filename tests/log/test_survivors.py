@@ -1,4 +1,4 @@
-"""What compaction keeps of batches, against a dictionary."""
+"""Records that compaction keeps of batches, against a dictionary."""
 
 from itertools import pairwise
 from typing import Any

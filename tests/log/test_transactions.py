@@ -36,7 +36,7 @@ def header(
     count: int = 1,
     end: int | None = None,
 ) -> BatchHeader:
-    """A batch of records, or with `end` a marker."""
+    """Return the header of a batch of records, or with `end` of a marker."""
     attributes = TRANSACTIONAL if end is None else TRANSACTIONAL | CONTROL
     sequence = sequence if end is None else end
     return BatchHeader(
@@ -138,7 +138,7 @@ def test_few_are_looked_at_however_many_were_aborted() -> None:
 
 
 class CountedRows(list[Any]):
-    """Counts how often a row is taken out."""
+    """Counts the accesses to its rows."""
 
     count = 0
 
@@ -152,7 +152,7 @@ def count_of(rows: slice, length: int) -> int:
 
 
 def test_a_snapshot_that_says_less_is_read() -> None:
-    """Snapshots from before the stable offset was noted."""
+    """Snapshots from before the stable offset was recorded."""
     rows = [[12, 10, A, 0], [15, 13, A, 1]]
     transactions = Transactions()
     transactions.load(msgspec.convert([[], rows], TransactionsSnapshot))
@@ -167,7 +167,7 @@ def test_the_next_transaction_may_begin_before_the_marker_of_the_last() -> None:
 
 @given(st.data())
 def test_state_is_a_function_of_the_log(data: st.DataObject) -> None:
-    """Whatever is written, taken back, snapshotted and replayed from any snapshot."""
+    """For any history of writes, reverts, snapshots and replays from any snapshot."""
     states = ProducerStates()
     log: list[BatchHeader] = []
     snapshots: list[tuple[int, bytes]] = [(0, states.encode(0))]

@@ -1,4 +1,4 @@
-"""A device that cannot read some sectors: whoever reads there is told, everybody else is served, and nothing is cut."""
+"""A device with unreadable sectors: their readers get an error, all others are served, and nothing is cut."""
 
 import errno
 import os
@@ -26,7 +26,7 @@ class BadSector(Files):
 
 
 def starts(path: Path) -> list[int]:
-    """Where each batch of the file begins, and the end."""
+    """Return the position of each batch of the file, and the end."""
     positions = [0]
     for header, _ in split(path.read_bytes()):
         positions.append(positions[-1] + header.size_bytes)

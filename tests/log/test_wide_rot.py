@@ -1,4 +1,4 @@
-"""Damage of any width, anywhere below the recovery point: what is intact is read, what is lost is named to the offset."""
+"""Damage of any width, anywhere below the recovery point: intact records are read, lost ones named to the offset."""
 
 import random
 from pathlib import Path
@@ -98,7 +98,7 @@ def test_a_flipped_length_hides_one_batch(tmp_path: Path) -> None:
 
 
 def test_a_batch_inside_a_record_is_not_taken_for_the_next_one(tmp_path: Path) -> None:
-    """A value may hold batches of another log. Where its own batch's head is damaged they lie in the open."""
+    """A value may hold batches of another log. If its own batch's header is damaged, they are exposed."""
     other = open_log(tmp_path / "other")
     for number in range(50):
         append(other, [b"%d" % number])
@@ -148,7 +148,7 @@ def test_a_long_damaged_stretch_is_searched_in_steps(
 
 
 def _read_damage(log: PartitionLog) -> tuple[int, CorruptLog]:
-    """Read offset 0 until the log says what is lost; how many reads it took beyond the last."""
+    """Read offset 0 until the log reports the loss; return the number of reads before the last."""
     for steps in range(1_000):
         try:
             log.read(0, 1 << 20, BIG)

@@ -27,7 +27,7 @@ def produce(partition: SimulatedPartition, *values: bytes) -> ProduceReply | Err
 
 
 def is_refused(partition: SimulatedPartition) -> bool:
-    """Whether one more message is; it is written if not."""
+    """Return True if one more message is refused; it is written if not."""
     body = produce(partition)
     return isinstance(body, ErrorBody) and body.code == ErrorCode.BACKPRESSURE
 
@@ -42,7 +42,7 @@ def report(
     topic_id: str = "t1",
     leader_epoch: int | None = None,
 ) -> bool:
-    """What a coordinator says; whether the partition wants the next one at once."""
+    """Report as a coordinator; return True if the partition requests the next report at once."""
     request = ReportProgress(
         topic="ORDERS",
         partition=0,
@@ -137,7 +137,7 @@ def test_a_group_with_members_counts_however_long_it_is_silent(partition: Simula
     fill(partition, 11)
     partition.advance(10 * TIMEOUT_MS)
     assert is_refused(partition)
-    report(partition, 11, group="quick")  # the slowest is looked for again
+    report(partition, 11, group="quick")  # the slowest is searched again
     assert is_refused(partition)
 
 
@@ -276,7 +276,7 @@ def test_a_damaged_file_is_no_file(partition: SimulatedPartition) -> None:
 
 
 def consumed_offset(partition: SimulatedPartition) -> int | None:
-    """What retention is told."""
+    """Return the consumed offset that retention receives."""
     partition.performed.clear()
     partition.advance(60_000)
     return next(

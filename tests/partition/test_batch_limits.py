@@ -1,4 +1,4 @@
-"""What a batch costs its readers is bounded where it enters: records and unpacked bytes, not only bytes on the wire."""
+"""A batch's cost to readers is bounded on entry: records and unpacked bytes, not only bytes on the wire."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def a_batch(records: list[Record], attributes: int = 0) -> bytes:
 
 
 def with_count(frame: bytes, count: int) -> bytes:
-    """The batch with another record count in its header, sealed again."""
+    """Return the batch with another record count in its header, sealed again."""
     described = frame[24:26] + count.to_bytes(4, "big") + frame[30:]
     return frame[:16] + checksum(described).to_bytes(4, "big") + frame[20:24] + described
 

@@ -1,4 +1,4 @@
-"""What compaction costs those who append meanwhile, on a real process. Prints its numbers: pytest -m chaos -s."""
+"""Latency of appends during compaction, on a real process. Prints its numbers: pytest -m chaos -s."""
 
 import time
 from pathlib import Path
@@ -35,7 +35,7 @@ def size_of(partition: PartitionProcess) -> int:
 
 
 def waits_ms(partition: PartitionProcess, count: int) -> list[float]:
-    """One small append after the other, each waited for."""
+    """Send one small append after the other, waiting for each."""
     frame = build([(None, b"v" * 100, 0, None)] * 10, first_timestamp_ms=1_000, max_timestamp_ms=1_000)
     waits = []
     for _ in range(count):

@@ -1,4 +1,4 @@
-"""What the alarm of lost records says, from the first reader that meets the loss until the log's start has passed it."""
+"""Text of the alarm of lost records, from the first reader that meets the loss until the log's start has passed it."""
 
 from planaria.actors.partition.damage import KnownDamage
 from planaria.actors.partition.effects import Alarm, Loss

@@ -1,4 +1,4 @@
-"""Where a log differs from what a reader has seen of it: random histories of appends, losses and compaction."""
+"""Divergence of a log from its reader's view: random histories of appends, losses and compaction."""
 
 from typing import NamedTuple
 
@@ -69,7 +69,7 @@ def test_readers_find_the_first_record_that_is_another_one(
         assert find(log, reader, start, end) == expected
         kept = [header for number, header in enumerate(log) if number not in compacted]
         found = find(kept, reader, start, end)
-        # Of what compaction took nobody can tell whose it was: the first that is left decides.
+        # The epochs of compacted records are unknown: the first remaining one decides.
         later = [header for header in kept if header.base_offset >= (expected or 0)]
         if expected is None:
             assert found is None

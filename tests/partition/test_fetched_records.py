@@ -1,4 +1,4 @@
-"""Records inline: where they begin and end, and what a batch that cannot be opened does."""
+"""Inline records: their range, and the handling of an undecodable batch."""
 
 import pytest
 
@@ -19,7 +19,7 @@ def a_run(*batches: list[bytes]) -> bytes:
 
 
 def with_body(body: bytes, offset: int, count: int = 1, attributes: int = 0) -> bytes:
-    """A sound batch around records that are not."""
+    """Return a valid batch around invalid records."""
     frame = build([(None, b"", 0, None)] * count, first_timestamp_ms=0, max_timestamp_ms=0)
     described = frame[24:25] + bytes([attributes]) + frame[26:HEADER_BYTES] + body
     head = frame[:12] + len(described).to_bytes(4, "big") + checksum(described).to_bytes(4, "big")
@@ -83,7 +83,7 @@ def test_impossible_times_are_a_damaged_batch() -> None:
         (
             b"\x28\xb5\x2f\xfd\xe0" + (2**50).to_bytes(8, "little") + b"\x01\x00\x00",
             1,
-        ),  # says it holds a petabyte
+        ),  # claims a petabyte
         (b"", 7),
     ],
 )

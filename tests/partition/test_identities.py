@@ -1,4 +1,4 @@
-"""A repeat of an identity is answered with the first one's offset: at once, while it is not durable, after a kill."""
+"""A repeat of a dedup id is answered with the first one's offset: at once, while it is not durable, after a kill."""
 
 import random
 from pathlib import Path
@@ -129,7 +129,7 @@ def test_a_header_of_that_name_alone_is_no_identity() -> None:
 
 @pytest.mark.processes
 def test_sigkill_at_any_moment_doubles_nothing(data_dir: Path, run_dir: Path, seed: int) -> None:
-    """What was answered stays where it was; what was not answered is repeated until it is, and is there once."""
+    """Acknowledged records keep their offsets; unacknowledged ones are retried until acknowledged, and occur once."""
     draw = random.Random(seed)
     offsets: dict[str, int] = {}
     with PartitionProcess(data_dir, run_dir, TopicConfig(segment_bytes=16 * 1024)) as partition:

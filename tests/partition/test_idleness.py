@@ -1,4 +1,4 @@
-"""When a partition falls asleep, when it has to be woken, what keeps it awake: the real process, a log in memory."""
+"""Sleep of a partition: conditions, wake-ups, and activity that prevents it: the real process, a log in memory."""
 
 from typing import Any
 

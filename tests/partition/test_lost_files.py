@@ -1,4 +1,4 @@
-"""A file beside the log that is gone, or cannot be read, is an alarm in `status` and a line in the log."""
+"""A missing or unreadable file beside the log is an alarm in `status` and a line in the log."""
 
 import logging
 from pathlib import Path
@@ -44,7 +44,7 @@ def ask(loop: ManualLoop, request: Produce | ReportProgress, frame: bytes | None
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Of a partition that a group reads and that has been compacted."""
+    """Folder of a partition that a group reads and that has been compacted."""
     folder = tmp_path / "topics" / "ORDERS" / "0"
     label_partition(folder)
     process, loop = start(tmp_path)

@@ -86,7 +86,7 @@ def test_no_acknowledgement_before_the_sync(partition: SimulatedPartition) -> No
 
 
 def test_a_turn_writes_then_syncs_then_answers(partition: SimulatedPartition) -> None:
-    """All that a turn appended shares one write and one sync; a fetch that waits is answered behind it as well."""
+    """All appends of a turn share one write and one sync; a waiting fetch is answered after it as well."""
     assert partition.ask(fetch(0, max_wait_ms=60_000)) is None
     produces = [partition.received(produce(), [a_batch(b"a")]) for _ in range(3)]
     replies = partition.turn(*produces)
@@ -129,7 +129,7 @@ def test_bad_batch_is_refused_and_the_others_kept(
 
 
 def test_a_batch_dated_too_far_ahead_is_refused(partition: SimulatedPartition) -> None:
-    """By its first timestamp as by its highest; with no limit, any goes."""
+    """Both its first and its highest timestamp count; with no limit, any is accepted."""
     limit = partition.now + 3_600_000
     frames = [
         build([(None, b"x", 0, None)], first_timestamp_ms=first, max_timestamp_ms=highest)
@@ -143,7 +143,7 @@ def test_a_batch_dated_too_far_ahead_is_refused(partition: SimulatedPartition) -
 
 
 def test_a_step_of_the_clock_shuts_no_producer_out(partition: SimulatedPartition) -> None:
-    """Forward the producers' times are hours ahead of the steady clock; back those that did not step are."""
+    """Forward, the producers' times are hours ahead of the steady clock; back, those of unstepped ones are."""
     hours_ms = 2 * 3_600_000
     ahead = build([(None, b"x", 0, None)], first_timestamp_ms=0, max_timestamp_ms=partition.now + hours_ms)
     same = build([(None, b"x", 0, None)], first_timestamp_ms=0, max_timestamp_ms=partition.now)
@@ -164,7 +164,7 @@ def test_record_count_is_what_the_contents_say(partition: SimulatedPartition, co
 
 
 def with_record_count(frame: bytes, count: int) -> bytes:
-    """The batch with another count in its header, and checksums that match it."""
+    """Return the batch with another count in its header, and matching checksums."""
     from planaria.transport.batch import checksum
 
     body = frame[24:26] + count.to_bytes(4, "big") + frame[30:]
@@ -236,9 +236,9 @@ def test_full_disk_takes_the_whole_turn_back(partition: SimulatedPartition) -> N
     answered(partition.ask(produce(), [idempotent(0, b"a")]))
     partition.is_disk_full = True
     replies = partition.turn(
-        partition.received(produce(), [idempotent(0, b"a")]),  # safe before: not harmed
+        partition.received(produce(), [idempotent(0, b"a")]),  # already safe: unaffected
         partition.received(produce(), [idempotent(1, b"b"), a_batch(b"c")]),
-        partition.received(produce(), [idempotent(1, b"b")]),  # repeats what is being lost
+        partition.received(produce(), [idempotent(1, b"b")]),  # repeats the batch being lost
         partition.received(produce(acks=0), [a_batch(b"d")]),
         partition.received(fetch(0)),
     )

@@ -1,10 +1,10 @@
 """The partition under random turns, full disks and crashes, held against a model that reads nothing but the log.
 
-The model knows a producer's rules by scanning every batch there is, slowly and plainly. After each turn:
+The model derives a producer's state by scanning every batch, slowly and plainly. After each turn:
 
     - every verdict on a batch, and every offset, is the model's
     - the log's offsets are dense, and no batch is in it twice
-    - what was acknowledged is in the log, where the acknowledgement said, through all crashes
+    - acknowledged batches are in the log, at their acknowledged offsets, through all crashes
     - a fetch returns exactly the log's bytes, and nothing that a power failure could take back
     - no fetch waits past its time, or beside data that would satisfy it
 """
@@ -31,7 +31,7 @@ class Verdict(NamedTuple):
 
 
 def judge(placed: list[BatchHeader], batch: BatchHeader, end_offset: int) -> Verdict:
-    """What must become of a batch, with `placed` in the log or about to be."""
+    """Return the expected verdict on a batch, with `placed` in the log or about to be."""
     own = [header for header in placed if header.producer_id == batch.producer_id]
     if batch.producer_id == NO_PRODUCER:
         return Verdict("NEW", end_offset)
@@ -53,7 +53,7 @@ def judge(placed: list[BatchHeader], batch: BatchHeader, end_offset: int) -> Ver
 
 
 class Want(NamedTuple):
-    """A batch to send: `step` is relative to the producer's next sequence, so -2 may hit a batch sent before."""
+    """A batch to send: `step` is relative to the producer's next sequence, so -2 may repeat an earlier batch."""
 
     producer_id: int
     epoch_step: int
@@ -95,7 +95,7 @@ class PartitionUnderStress(RuleBasedStateMachine):
         """The first value of each acknowledged batch, by base offset."""
         self.waiting: dict[Any, tuple[Fetch, int]] = {}
 
-    # -- what the world does
+    # -- faults
 
     @rule(sent=requests, asked=fetches, is_full=st.sampled_from([False, False, False, True]))
     def turn(self, sent: Any, asked: Any, is_full: bool) -> None:
@@ -121,7 +121,7 @@ class PartitionUnderStress(RuleBasedStateMachine):
 
     @rule()
     def kill(self) -> None:
-        """A killed process loses nothing that was written, not even what was never synced."""
+        """A killed process loses nothing that was written, not even unsynced data."""
         self.partition.crash(is_power_lost=False)
         self.waiting.clear()
 
@@ -137,7 +137,7 @@ class PartitionUnderStress(RuleBasedStateMachine):
         assert reply is not None
         assert reply.body.log_start_offset == self.partition.log_start_offset  # type: ignore[union-attr]
 
-    # -- what is asked, and what must come of it
+    # -- requests, and their expected outcomes
 
     def produces(self, sent: Any) -> tuple[list[Received], list[list[Verdict]]]:
         placed = [header for header, _ in self.partition.log]
@@ -168,9 +168,7 @@ class PartitionUnderStress(RuleBasedStateMachine):
         epoch = max(0, (own[-1].producer_epoch if own else 0) + want.epoch_step)
         of_epoch = [header for header in own if header.producer_epoch == epoch]
         sequence = max(0, (of_epoch[-1].last_sequence + 1 if of_epoch else 0) + want.step)
-        if (
-            want.step < 0 and len(of_epoch) >= -want.step
-        ):  # a repeat of a batch, as a client would send it again
+        if want.step < 0 and len(of_epoch) >= -want.step:  # a repeat of a batch, as a client would retry it
             repeated = of_epoch[want.step]
             sequence, values = repeated.base_sequence, values[:1] * repeated.record_count
         return a_batch(*values, producer_id=want.producer_id, producer_epoch=epoch, base_sequence=sequence)
@@ -191,7 +189,7 @@ class PartitionUnderStress(RuleBasedStateMachine):
             events.append(event)
         return events
 
-    # -- what came of it
+    # -- outcomes
 
     def judge_replies(
         self, replies: list[Reply], events: list[Received], expected: list[list[Verdict]], is_full: bool
@@ -274,13 +272,13 @@ class PartitionUnderStress(RuleBasedStateMachine):
 
 
 class WithoutSync(PartitionUnderStress):
-    """flush = os: a killed process keeps everything; what only a power failure takes, nobody was promised."""
+    """flush = os: a killed process keeps everything; losses of a power failure were never acknowledged as durable."""
 
     flush = "os"
 
     @rule(sent=requests, point=st.just("before the write"))
     def crash_in_a_turn(self, sent: Any, point: CrashPoint) -> None:
-        self.partition.durable_count = len(self.partition.log)  # the kernel got round to it
+        self.partition.durable_count = len(self.partition.log)  # the kernel wrote it back
         super().crash_in_a_turn(sent, point)
 
     def assert_visible(self, high_watermark: int) -> None:

@@ -88,7 +88,7 @@ def test_what_is_open_and_what_was_aborted_outlive_a_kill(partition: PartitionPr
         partition.start()
 
     def seen() -> tuple[int, list[bytes], list[int]]:
-        """Where readers of committed records end, what they get, and whose transactions they are told to leave out."""
+        """Return the end for readers of committed records, their records, and the aborted transactions."""
         records, _ = partition.ask(fetch(0), FetchReply, as_json=True)
         batches, _ = partition.ask(fetch(0), FetchReply)
         aborted = [] if batches.aborted is UNSET else [each.producer_id for each in batches.aborted]
@@ -198,7 +198,7 @@ def test_a_client_that_asks_for_much_and_does_not_read_cannot_fill_the_memory(
     for _ in range(asked):
         reader.send(encode_header(fetch(0, max_bytes=16_000_000)))
     for _ in range(asked):
-        # Each takes a turn, and each turn one more of the reader's: after these, all of those are done with.
+        # Each takes a turn, and each turn one more of the reader's: after these, all of those are finished.
         reply, _ = partition.ask(fetch(15), FetchReply)
         assert reply.next_offset == 16
     answers = []
@@ -226,7 +226,7 @@ WINDOW = 4
 
 
 class Sender:
-    """An idempotent producer that sends again, in order, whatever was not answered by the incarnation before."""
+    """An idempotent producer that resends, in order, all batches unanswered by the previous incarnation."""
 
     def __init__(self, partition: PartitionProcess) -> None:
         self.partition = partition

@@ -1,4 +1,4 @@
-"""Who has to hold a batch before it counts: the flush policy on one side, the replicas on the other."""
+"""Durability condition of a batch: the flush policy on one side, the replicas on the other."""
 
 import pytest
 
@@ -12,7 +12,7 @@ FOLLOWER = 1
 
 
 def with_follower() -> Watermarks:
-    """As if a follower were in sync that holds nothing yet."""
+    """Return watermarks with an in-sync follower that holds nothing yet."""
     marks = Watermarks(0, 0)
     marks._ends[FOLLOWER] = 0
     return marks

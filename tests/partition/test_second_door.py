@@ -1,4 +1,4 @@
-"""Clients that must go through the gateway are sent there from a partition's own endpoint; nobody else is."""
+"""Clients restricted to the gateway are redirected from a partition's own endpoint; no others are."""
 
 import pytest
 
@@ -37,7 +37,7 @@ def test_who_is_under_a_quota_is_sent_to_the_gateway(is_fetch: bool) -> None:
     assert partition.ask(QuotasInForce(clients=frozenset({"greedy"}))) is None
     assert [outcome(client) for client in ("greedy", "other", "")] == ["sent away", "served", "served"]
     partition.ask(QuotasInForce(exempt=frozenset({"greedy"}), default=True))
-    # Without a name it is the gateway that asks, or one of the broker's own.
+    # Requests without a client name come from the gateway, or from the broker's own actors.
     assert [outcome(client) for client in ("greedy", "other", "")] == ["served", "sent away", "served"]
 
 

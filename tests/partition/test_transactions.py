@@ -1,4 +1,4 @@
-"""Transactions in a partition: markers, what readers of committed records see, what comes late, what stays open."""
+"""Transactions in a partition: markers, the view of readers of committed records, late batches, open transactions."""
 
 from typing import Any
 
@@ -101,7 +101,7 @@ def test_what_comes_late_is_fenced(partition: SimulatedPartition) -> None:
     publish(partition, b"a")
     end(partition, False)
     assert publish(partition, b"late", sequence=1).error.code == ErrorCode.PRODUCER_FENCED
-    end(partition, True, by=B)  # it never wrote here, and cannot any more
+    end(partition, True, by=B)  # it never wrote here, and no longer can
     assert publish(partition, b"late", by=B).error.code == ErrorCode.PRODUCER_FENCED
     assert publish(partition, b"next", by=B, epoch=1).error is None
 
@@ -218,7 +218,7 @@ def test_after_a_restart_it_is_reported_again(partition: SimulatedPartition) -> 
 
 @given(st.data())
 def test_committed_readers_see_all_of_a_transaction_or_nothing(data: st.DataObject) -> None:
-    """Random transactions, crashes and full disks; one reader goes along, and never has to take anything back."""
+    """Random transactions, crashes and full disks; one reader follows, and never has to take anything back."""
     partition = SimulatedPartition()
     epochs, sequences = {A: 0, B: 0}, {A: 0, B: 0}
     written: dict[tuple[int, int], list[bytes]] = {}

@@ -1,6 +1,6 @@
-"""Nothing that a client sends stops an actor: an error reply or a closed connection, and nobody else notices.
+"""No client input stops an actor: an error reply or a closed connection, and no other client notices.
 
-Every test ends the same way: the tree is what it was, incarnation by incarnation, and an honest client has been served
+Every test ends the same way: the tree is unchanged, incarnation by incarnation, and an honest client was served
 all along.
 """
 
@@ -36,7 +36,7 @@ UNKNOWN_LAST = b'{"op":"nonsense","id":"last of a burst"}'
 
 
 class Honest:
-    """A client that publishes and reads back in a thread of its own, and keeps what went wrong."""
+    """A client that publishes and reads back in a thread of its own, and keeps the errors."""
 
     def __init__(self, endpoint: str) -> None:
         self._endpoint = endpoint
@@ -60,7 +60,7 @@ class Honest:
                 self._progress.notify_all()
 
     def wait_for_more(self, messages: int) -> bool:
-        """Whether so many more messages have been published and read back in time."""
+        """Return True once `messages` more messages have been published and read back in time."""
         with self._progress:
             enough = self.published + messages
             return self._progress.wait_for(
@@ -119,7 +119,7 @@ class Attack:
 
 @pytest.fixture
 def attack(running_broker: SupervisorHandle) -> Iterator[Attack]:
-    """The attack's own end checks what it must not have done."""
+    """The fixture checks at its end that the attack had no forbidden effects."""
     with ExitStack() as exits:
         under_attack = Attack(running_broker.started.endpoint, exits)
         honest = Honest(under_attack.endpoint)
@@ -147,7 +147,7 @@ ACTORS = {
 @pytest.mark.parametrize("address", ACTORS)
 def test_random_requests(attack: Attack, address: str, seed: int) -> None:
     random_ = random.Random(seed)
-    # Obeyed, these two would take away what the others are tried on.
+    # Honoured, these two would remove the targets of the others.
     kinds = tuple(
         kind
         for kind in ACTORS[address].requests
@@ -168,7 +168,7 @@ def test_random_requests(attack: Attack, address: str, seed: int) -> None:
 
 
 def replies(sock: "zmq.Socket[bytes]") -> Iterator[dict[str, Any]]:
-    """The headers of all replies until the one to the burst's last message."""
+    """Yield the headers of all replies until the one to the burst's last message."""
     while True:
         assert sock.poll(TIMEOUT_MS), "a burst was not answered to its end"
         reply = reply_in(sock.recv_multipart())
@@ -178,7 +178,7 @@ def replies(sock: "zmq.Socket[bytes]") -> Iterator[dict[str, Any]]:
 
 
 def reply_in(frames: list[bytes]) -> dict[str, Any]:
-    """The one map among the first frames that has an id: the envelope of a hostile message may look like anything."""
+    """Return the map among the first frames that has an id: a hostile message's envelope may look like anything."""
     for frame in frames[:3]:
         try:
             found = json.loads(frame) if frame[:1] == b"{" else msgspec.msgpack.decode(frame)
@@ -190,7 +190,7 @@ def reply_in(frames: list[bytes]) -> dict[str, Any]:
 
 
 def refusal(attack: Attack, *frames: bytes) -> str:
-    """The error code that a message is answered with."""
+    """Return the error code of the reply to a message."""
     sock = attack.socket(zmq.DEALER, attack.endpoint)
     sock.send_multipart(frames)
     assert sock.poll(TIMEOUT_MS), "no reply"
@@ -211,7 +211,7 @@ def test_too_large_and_too_many(attack: Attack) -> None:
     assert (answer["id"], answer["error"]["code"]) == ("in words", "MESSAGE_TOO_LARGE")
     assert refusal(attack, b'{"op":"hello","id":' + b"[" * 100_000) == "INVALID_REQUEST"
     assert refusal(attack, b"\x81\xa2id" + b"\x91" * 100_000) == "INVALID_REQUEST"
-    # Announced by the header of an array, never sent: nothing may be set aside for it.
+    # Announced by the header of an array, never sent: no memory may be reserved for it.
     assert refusal(attack, b"\x82\xa2op\xa8metadata\xa6topics\xdd\xff\xff\xff\xff") == "INVALID_REQUEST"
 
 
@@ -280,7 +280,7 @@ def test_broken_streams(attack: Attack, seed: int) -> None:
 
 @pytest.fixture
 def file_limit() -> Iterator[int]:
-    """As many open files as the system allows, for as long as the test takes."""
+    """Raise the limit of open files to the system's maximum, for the duration of the test."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     yield hard
@@ -293,7 +293,7 @@ def test_ten_thousand_idle_connections(file_limit: int, attack: Attack) -> None:
     with ExitStack() as exits:
         for number in range(CONNECTIONS):
             connection = exits.enter_context(socket.create_connection(attack.port(), timeout=10))
-            # Most are peers in good standing that say nothing; some have not even said hello.
+            # Most are silent peers in good standing; some have not even sent hello.
             if number % 10:
                 connection.sendall(GREETING + ready_command())
         sock = attack.socket(zmq.REQ, attack.endpoint)

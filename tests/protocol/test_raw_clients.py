@@ -1,4 +1,4 @@
-"""A whole session without the client library: a ZeroMQ socket and a parser for JSON or MessagePack, nothing more."""
+"""A whole session without the client library: only a ZeroMQ socket and a parser for JSON or MessagePack."""
 
 import ast
 import json
@@ -81,7 +81,7 @@ def publish_and_fetch(client: RawClient) -> None:
     assert (
         client.get("list_offsets", topic="ORDERS", partition=0, at="latest")["offset"] == header.next_offset
     )
-    # Without a word on it, the records come inline to JSON and as batches to MessagePack.
+    # By default the records come inline to JSON and as batches to MessagePack.
     reply, payload = client.ask("fetch", **where)
     assert (len(reply["records"] or []), len(payload)) == ((2, 0) if client.is_json else (0, 1))
 
@@ -188,7 +188,7 @@ def test_a_number_outside_its_limits_is_no_request_and_one_that_cannot_be_had_no
 
 
 def as_a_poor_library(value: Any) -> Any:
-    """All numbers are floats, all strings bytes, an empty map is an empty array."""
+    """Convert as a poor library would: all numbers are floats, all strings bytes, an empty map is an empty array."""
     match value:
         case bool() | None:
             return value
@@ -204,7 +204,7 @@ def as_a_poor_library(value: Any) -> Any:
 
 
 def test_a_session_in_the_words_of_a_poor_library(running_broker: SupervisorHandle) -> None:
-    """Through the gateway to every kind of actor: what the gateway passes on, those have to understand as well."""
+    """Through the gateway to every kind of actor: forwarded requests must be understood there as well."""
     with zmq.Context() as context, context.socket(zmq.REQ) as socket:
         socket.linger = 0
         socket.connect(running_broker.started.endpoint)
@@ -245,7 +245,7 @@ def test_documented_session_is_what_happens(running_broker: SupervisorHandle) ->
 
 
 def shape(value: Any) -> Any:
-    """Which fields there are, at every level; for lists, in their first element."""
+    """Return the fields at every level; for lists, those of the first element."""
     if isinstance(value, dict) and not all(
         isinstance(item, list) and item[0] == 0 for item in value.values()
     ):
@@ -261,7 +261,7 @@ def test_the_example_needs_nothing_but_zmq_and_json(running_broker: SupervisorHa
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     assert imported == {"zmq", "json", "sys"}
     assert not any(isinstance(node, ast.ImportFrom) for node in ast.walk(tree))
-    for _ in range(2):  # what it leaves behind does not hinder the next run
+    for _ in range(2):  # its leftovers do not hinder the next run
         command = [sys.executable, str(EXAMPLE), running_broker.started.endpoint]
         result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert result.returncode == 0, result.stdout + result.stderr

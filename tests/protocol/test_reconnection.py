@@ -1,4 +1,4 @@
-"""A raw client whose socket connects again by itself, without telling: what the broker then says, and what helps."""
+"""A raw client whose socket reconnects silently: the broker's replies afterwards, and the remedy."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack

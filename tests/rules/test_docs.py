@@ -1,5 +1,5 @@
-"""Rules of the Markdown files: links lead somewhere, files, tests and methods that are named exist, and the tables of
-settings hold every setting there is with the default it has.
+"""Rules of the Markdown files: links resolve, named files, tests and methods exist, and the tables of
+settings hold every existing setting with its default.
 """
 
 import ast
@@ -52,7 +52,7 @@ def leads_somewhere(file: Path, target: str) -> bool:
 
 
 def anchors(text: str) -> set[str]:
-    """The names that GitHub gives to headings."""
+    """Return GitHub's anchors of the headings."""
     found: set[str] = set()
     for heading in HEADING.findall(FENCED.sub("", text)):
         shown = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
@@ -92,7 +92,7 @@ def test_rule_sees_broken_links(tmp_path: Path) -> None:
 
 
 def false_names(file: Path) -> list[str]:
-    """Paths, tests and members of classes in code spans that do not exist."""
+    """Return paths, tests and members of classes in code spans that do not exist."""
     spans = re.findall(r"`([^`\n]+)`", FENCED.sub("", file.read_text()))
     return [f"{file.name}: {span}" for span in spans if not is_there(span)]
 
@@ -111,7 +111,7 @@ def defines(text: str, name: str) -> bool:
 
 
 def members_of(name: str) -> set[str]:
-    """What the package's classes of this name have, and their bases."""
+    """Return the members of the package's classes of this name, and of their bases."""
     found: set[str] = set()
     for node in classes().get(name, ()):
         for inner in ast.walk(node):
@@ -159,7 +159,7 @@ def test_rule_sees_false_names(tmp_path: Path) -> None:
 
 
 def weak_rows(file: Path) -> list[str]:
-    """Rows of guarantees that name no test function, or a folder, or hide that a test is one of the long ones."""
+    """Return rows of guarantees that name no test function, or a folder, or hide that a test is one of the long ones."""
     found = []
     for row in guarantee_rows(file.read_text()):
         *_, shown = [cell.strip() for cell in row.strip().strip("|").split(" | ")]
@@ -183,7 +183,7 @@ def guarantee_rows(text: str) -> Iterator[str]:
 
 
 def is_chaos(path: str, name: str) -> bool:
-    """Whether the ordinary run leaves a test out: it is marked, or its whole module is."""
+    """Return True if the ordinary run omits a test: it is marked, or its whole module is."""
     tree = ast.parse((ROOT / path).read_text())
     for node in tree.body:
         if isinstance(node, ast.Assign) and "pytestmark" in ast.unparse(node.targets[0]):
@@ -227,7 +227,7 @@ def test_rule_sees_weak_rows(tmp_path: Path) -> None:
 
 
 def wrong_rows(page: str, heading: str, defaults: Mapping[str, Any]) -> list[str]:
-    """Settings that the tables below a heading leave out, or give another default; and rows of nothing."""
+    """Return settings that the tables below a heading omit, or give another default; and rows without a setting."""
     text = page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     told = dict(setting_rows(text.splitlines()))
     missing = [f"{name}: no row" for name in defaults if name not in told]
@@ -239,7 +239,7 @@ def wrong_rows(page: str, heading: str, defaults: Mapping[str, Any]) -> list[str
 
 
 def setting_rows(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Name and default, from the tables whose first column is `key` or `option`."""
+    """Yield name and default, from the tables whose first column is `key` or `option`."""
     is_inside = False
     for line in lines:
         is_inside = line.startswith(("| key |", "| option |")) or (is_inside and line.startswith("|"))
@@ -275,7 +275,7 @@ def test_every_option_is_documented() -> None:
 
 
 def commands(group: Any, path: tuple[str, ...]) -> Iterator[tuple[str, set[str]]]:
-    """Each command of a group, and its options by their long names."""
+    """Yield each command of a group, and its options by their long names."""
     for name, command in group.commands.items():
         here = (*path, name)
         if hasattr(command, "commands"):
@@ -286,7 +286,7 @@ def commands(group: Any, path: tuple[str, ...]) -> Iterator[tuple[str, set[str]]
 
 
 def command_rows(page: str) -> dict[str, set[str]]:
-    """What the table says: the command without its arguments, and its options."""
+    """Return the commands of the table, without arguments, and their options."""
     text = page.partition("\n## Commands\n")[2].partition("\n## ")[0]
     rows: dict[str, set[str]] = {}
     for line in text.splitlines():

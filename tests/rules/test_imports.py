@@ -18,7 +18,7 @@ FORBIDDEN = {
 # The packages of `actors` that an actor's package may import beside its own. `log` imports none, `journal` imports `log`.
 SHARED_BY_ACTORS = {"log": set[str](), "journal": {"log"}}
 
-# What only people need must not be loaded by the supervisor's own process.
+# Packages for people's output must not be loaded by the supervisor's own process.
 FOR_PEOPLE = {"typer", "rich", "click"}
 FOR_TERMINALS = (
     "__main__.py",
@@ -71,7 +71,7 @@ def sideways_imports(source: Source) -> list[str]:
 
 
 def root_imports(source: Source) -> list[str]:
-    """The root's names are for users: a folder that takes one from there imports in a circle."""
+    """The root's names are for users: a folder that imports one from there creates a circle."""
     if source.folder not in FOLDERS:
         return []
     return [

@@ -8,7 +8,7 @@ from source_tree import ROOT, package_sources
 
 LEVELS = {"debug", "info", "warning", "error", "critical"}
 ARGUMENT = {"WriteLog": 1, "tell_of": 2, "self.log": 1, "self._machine.log": 1, "logs.event": 2}
-"""Which argument of a call is the event."""
+"""Index of the call's argument that is the event."""
 
 
 def events_of(tree: ast.AST) -> set[str]:

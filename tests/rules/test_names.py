@@ -1,4 +1,4 @@
-"""Rule: no name that says nothing, no postponed work, no path of somebody's home, a docstring a module."""
+"""Rule: no meaningless name, no postponed work, no path of a home directory, a docstring per module."""
 
 import ast
 import re
@@ -53,7 +53,7 @@ def test_every_module_opens_by_saying_what_it_owns() -> None:
 
 
 def test_no_postponed_work_and_no_home_paths() -> None:
-    # This file has to spell what it forbids.
+    # This file has to spell the forbidden words.
     files = [path for path in project_files(*TEXT_SUFFIXES) if path.name != "test_names.py"]
     assert len(files) > 10
     faults = [

@@ -133,7 +133,7 @@ def is_listed(source: Source, listed: Iterable[str]) -> bool:
 
 
 def governed() -> list[Source]:
-    """The root's own files only gather names; an __init__.py only gathers its folder's."""
+    """The root's own files only re-export names; an __init__.py only re-exports its folder's."""
     return [source for source in package_sources() if source.folder in FOLDERS]
 
 

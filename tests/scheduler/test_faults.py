@@ -1,10 +1,10 @@
 """Any order of schedules, cancels, lost answers, crashes, deleted topics and forgetful partitions: nothing twice,
 nothing lost.
 
-Hypothesis plays the scheduler's surroundings: each call is answered, lost or failed when it likes, the scheduler dies
-with what it has sent arriving or not, its log is compacted, partitions forget producers and go down, topics grow, vanish
-and come back. After each step no message is in a topic twice; at the end faults stop, and everything that was
-acknowledged and not cancelled has arrived.
+Hypothesis plays the scheduler's surroundings: each call is answered, lost or failed at random, the scheduler dies
+with its sent batches arriving or not, its log is compacted, partitions forget producers and go down, topics grow, vanish
+and come back. After each step no message is in a topic twice; at the end faults stop, and every acknowledged and not
+cancelled message has arrived.
 """
 
 from collections import Counter
@@ -36,9 +36,9 @@ class ScheduleUnderFaults(RuleBasedStateMachine):
         self.topic_of: dict[str, str] = {}
         self.first_asked_ms: dict[str, int] = {}
         self.not_before_ms: dict[str, int] = {}
-        """When the delay of a message ends, by the clock of delays; 0 for times of day."""
+        """End of the delay of a message, by the clock of delays; 0 for times of day."""
         self.latest_ms = 0
-        """The latest time of day for which anything was scheduled."""
+        """Latest time of day for which anything was scheduled."""
         self.asked: dict[int, str] = {}
         """Requests to schedule, by number."""
         self.asked_to_cancel: dict[int, str] = {}
@@ -120,7 +120,7 @@ class ScheduleUnderFaults(RuleBasedStateMachine):
 
     @rule()
     def stop(self) -> None:
-        """In good order, so with a snapshot; then a start."""
+        """Stop in order, so with a snapshot; then start."""
         self.world.drain()
         self.world.machine._since_snapshot += 1
         data = self.world.machine._snapshot(self.world.now, least=1) if self.world.is_ready else []
@@ -139,10 +139,10 @@ class ScheduleUnderFaults(RuleBasedStateMachine):
 
     @rule(hours=steps)
     def boot(self, hours: int) -> None:
-        """The machine loses power, and comes back with another time of day."""
+        """Cut the power of the machine; it returns with another time of day."""
         self.world.boot(hours * HOURS_MS)
         self.not_before_ms = dict.fromkeys(self.not_before_ms, 0)
-        # How long ago a name was used is known by the wrong clock: it may count as a new one.
+        # The time since a name's last use is measured by the wrong clock: it may count as a new name.
         self.first_asked_ms = dict.fromkeys(self.first_asked_ms, -ENDED_KEPT_MS)
 
     @rule()
@@ -151,7 +151,7 @@ class ScheduleUnderFaults(RuleBasedStateMachine):
 
     @rule(pick=picks)
     def forget_producers(self, pick: int) -> None:
-        """As a partition does after a day of silence: the intents of such times are old."""
+        """Forget producers, as a partition does after a day of silence: older intents are expired."""
         self.world.now += 25 * HOURS_MS
         tps = [tp for tp in sorted(self.world.logs) if tp != OWN]
         self.world.forget_producers(tps[pick % len(tps)])
@@ -171,7 +171,7 @@ class ScheduleUnderFaults(RuleBasedStateMachine):
     def delete_topic(self) -> None:
         self.world.delete("PAYMENTS")
         self.world.down.pop(("PAYMENTS", 0), None)
-        # Calls to a process that is gone come to nothing.
+        # Calls to a dead process have no effect.
         for call in [each for each in self.world.calls if each.address == "partition/PAYMENTS/0"]:
             self.world.fail(call, ErrorBody(ErrorCode.PARTITION_OFFLINE, "died", True))
 
@@ -185,7 +185,7 @@ class ScheduleUnderFaults(RuleBasedStateMachine):
     def grow_topic(self) -> None:
         self.world.grow("ORDERS", self.world.topics["ORDERS"].partitions + 1)
 
-    # What must hold
+    # Invariants
 
     @invariant()
     def nothing_is_there_twice(self) -> None:
@@ -205,7 +205,7 @@ class ScheduleUnderFaults(RuleBasedStateMachine):
             assert not early, f"{early} came early"
 
     def _is_asked_again(self, name: str, after: int) -> bool:
-        """Whether the name was used once more after its cancel: then it was free, and what has it may arrive."""
+        """Return True if the name was reused after its cancel: then it was free, and its new message may arrive."""
         return any(number > after and asked == name for number, asked in self.asked.items())
 
     def teardown(self) -> None:

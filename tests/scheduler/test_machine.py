@@ -1,4 +1,4 @@
-"""The scheduler's machine: held, moved, listed, cancelled; and what stands in the way. No process, no sleep."""
+"""The scheduler's machine: messages held, moved, listed, cancelled; and obstacles. No process, no sleep."""
 
 import pytest
 
@@ -90,7 +90,7 @@ def test_a_key_finds_its_partition_at_delivery(world: SimulatedSchedule) -> None
 
 @pytest.mark.parametrize("step_ms", [7_200_000, -7_200_000])
 def test_a_time_of_day_follows_the_wall_clock(world: SimulatedSchedule, step_ms: int) -> None:
-    """Hours forward: what has become due goes at once, the rest as much earlier. Back: as much later, and not before."""
+    """Forward by hours: due messages go at once, the rest as much earlier. Back: as much later, and not before."""
     world.schedule("a", "ORDERS", 3_600_000)
     world.schedule("b", "ORDERS", 10_800_000)
     world.step(step_ms)
@@ -183,7 +183,7 @@ def test_the_list_says_when_a_delay_ends_by_todays_clock(world: SimulatedSchedul
 
 
 def test_a_snapshot_from_the_future_is_replaced_before_it_looks_young_again(world: SimulatedSchedule) -> None:
-    """The machine booted with a slow clock: two days on, compaction may have dropped what has happened since."""
+    """The machine booted with a slow clock: two days on, compaction may have dropped later records."""
     world.schedule("a", "ORDERS", HOUR_MS)
     world.handle(StopRequested(0))
     before = world.snapshot
@@ -255,7 +255,7 @@ def test_a_cancelled_name_is_free(world: SimulatedSchedule) -> None:
 
 
 def test_a_name_is_free_before_its_cancellation_is_durable(world: SimulatedSchedule) -> None:
-    """All of it is decided while one append is out; the log has it in the order of the requests."""
+    """All decisions fall while one append is in flight; the log has them in the order of the requests."""
     asked = []
     for value in (b"first", b"second", b"third"):
         record = ScheduleRecord(
@@ -384,7 +384,7 @@ def test_a_lost_answer_doubles_nothing(world: SimulatedSchedule) -> None:
 
 
 def stuck_intent(world: SimulatedSchedule, *, is_written: bool) -> None:
-    """A batch whose answer never comes, and the scheduler dies."""
+    """Leave a batch without an answer, and kill the scheduler."""
     world.schedule("a", "ORDERS", 1_000)
     world.now += 1_000
     world.fire()

@@ -1,4 +1,4 @@
-"""A share group's coordinator: acquire, acknowledge, expire, bury, come back. No process, no sleep."""
+"""A share group's coordinator: acquire, acknowledge, expire, dead-letter, recover. No process, no sleep."""
 
 import sys
 
@@ -170,7 +170,7 @@ def test_what_is_rejected_or_fails_too_often_is_dead_lettered(group: SimulatedSh
 
 
 def test_a_lock_that_expires_counts_and_the_last_one_buries(group: SimulatedShare) -> None:
-    """A member that dies says nothing: what it held is charged, and dead when it was held too often."""
+    """A member that dies sends nothing: its records count the attempt, and are dead when held too often."""
     limit = 3
     group.request(
         "x", ConfigureShareGroup(group=GROUP, dead_letter="DLQ", max_deliveries=limit, lock_ms=1_000)
@@ -316,7 +316,7 @@ def test_records_come_inline_to_who_asks_for_them(group: SimulatedShare) -> None
     reply = group.request("a", request)
     assert isinstance(reply, AcquireReply)
     assert [record.value_text for record in reply.records] == ["0", "1"]
-    # What did not fit is given back uncharged.
+    # Records that did not fit are returned without an attempt.
     assert group.acquire("b") == [some(2, 2, 1)]
 
 
@@ -344,7 +344,7 @@ def test_a_letter_is_written_once_though_its_answer_is_lost(group: SimulatedShar
     group.advance(100)
     group.drain()
     found = letters(group)
-    # The partition would have recognised the second by its identity.
+    # The partition would have recognised the second by its dedup id.
     assert len(found) == 2
     assert found[0]["dedup-id"] == found[1]["dedup-id"]
     assert group.state.shares["ORDERS", 0].start == 1

@@ -1,4 +1,4 @@
-"""Records that retention or compaction took away, dead letters in numbers, and members that ask at once. No process."""
+"""Records removed by retention or compaction, dead letters in bulk, and concurrent acquisitions. No process."""
 
 from typing import Any
 
@@ -54,7 +54,7 @@ def test_what_retention_took_away_is_passed_over_where_the_group_asks_for_more(g
     assert group.acknowledge("a", 0, 1, "accept") is None
     group.publish(8)
     group.log_of("ORDERS").retain_from(7)
-    # It asks from offset 2, which is no longer there, and learns where the log begins.
+    # It requests offset 2, which no longer exists, and learns the log's start.
     assert group.acquire("a") == []
     assert group.acquire("a") == [some(7, 9)]
 
@@ -134,7 +134,7 @@ def test_who_waits_is_told_once_that_the_coordinator_stops(group: SimulatedShare
     asked = group.ask("b", Acquire(group=GROUP, topics=["ORDERS"], member_id="b", max_wait_ms=30_000))
     group.drain()
     accept = Acknowledge(group=GROUP, member_id="c", acknowledgements=[said(1, 1, "accept", topic="ORDERS")])
-    group.ask("c", accept)  # whose record is on its way to the disk
+    group.ask("c", accept)  # its record is on its way to the disk
     group.handle(StopRequested(group.now + 5_000))
     assert group.answer_of(asked).code == "SHUTTING_DOWN"
     group.advance(1_000)  # the lock of a expires: b would be next

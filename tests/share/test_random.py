@@ -1,4 +1,4 @@
-"""Random members, faults and restarts: each record is accepted once or dead, and nobody has what another one holds."""
+"""Random members, faults and restarts: each record is accepted once or dead, and never held by two members."""
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -28,7 +28,7 @@ class ShareGroupMachine(RuleBasedStateMachine):
         )
         self.published = 0
         self.held: dict[int, tuple[str, int]] = {}
-        """Who has a record, and until when."""
+        """Holder of each record, and the end of its lock."""
         self.accepted: set[int] = set()
         self.deliveries: dict[int, int] = {}
         self.restarts = 0
@@ -47,7 +47,7 @@ class ShareGroupMachine(RuleBasedStateMachine):
                 holder, until = self.held.get(offset, ("", 0))
                 assert until <= self.group.now, f"{offset} is {holder}'s"
                 self.held[offset] = (member, self.group.now + LOCK_MS)
-                # A lock that ends with its coordinator is charged, and buries nothing.
+                # A lock that ends with its coordinator counts as an attempt, and dead-letters nothing.
                 assert each.delivery_count <= MAX_DELIVERIES + self.restarts
                 assert each.delivery_count <= self.deliveries.get(offset, 0) + 1
                 self.deliveries[offset] = each.delivery_count
@@ -108,7 +108,7 @@ class ShareGroupMachine(RuleBasedStateMachine):
         assert self.accepted.isdisjoint(dead)
 
     def teardown(self) -> None:
-        """Faults end: everything is accepted by somebody."""
+        """Faults end: every record is accepted by some member."""
         self.wait(1_100)
         for _ in range(200):
             for each in self.group.acquire("last", 1_000):

@@ -1,4 +1,4 @@
-"""What operators are shown of a share group's records that failed and wait for their next delivery."""
+"""Operators' view of a share group's records that failed and wait for their next delivery."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a share group makes of partitions that are younger than it, and of logs that were cut."""
+"""A share group with partitions younger than itself, and with truncated logs."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def some(first: int, last: int, partition: int = 0, deliveries: int = 1, life: i
 
 @pytest.fixture
 def group() -> SimulatedShare:
-    """From the end on; it knows ORDERS/0."""
+    """A group from the end on; it knows ORDERS/0."""
     group = SimulatedShare()
     group.run()
     group.publish(5)

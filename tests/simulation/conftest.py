@@ -1,4 +1,4 @@
-"""Which seeds a run of the simulator covers: `--simulation-seed N` replays one, `-m chaos` tries thousands more."""
+"""Selection of the simulator's seeds: `--simulation-seed N` replays one, `-m chaos` tries thousands more."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""A broker with its clients in one process, under faults that a seed chooses: what is promised holds in every run.
+"""A broker with its clients in one process, under faults that a seed chooses: the guarantees hold in every run.
 
 `python -m pytest tests/simulation --simulation-seed N` runs one seed again and shows its last events when it fails.
 """
@@ -41,7 +41,7 @@ def test_simulations_do_something() -> None:
 
 
 def test_a_seed_is_a_run() -> None:
-    """Event by event, whatever Python's hashes are: a failure that cannot be had again is worth little."""
+    """Event by event, for any of Python's hash seeds: a failure that cannot be repeated is worth little."""
     seed = 7
     fingerprints = {
         simulate(seed).fingerprint,

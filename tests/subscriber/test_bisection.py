@@ -1,4 +1,4 @@
-"""One killer among many in progress: found, alone charged, in few deaths."""
+"""One killer among many records in flight: found and charged alone, in few deaths."""
 
 from math import ceil, log2
 
@@ -9,7 +9,7 @@ from planaria.actors.subscriber.bisection import Bisection, Spot
 
 
 def deaths_until_charged(records: list[Spot], killer: Spot, finished_first: st.DataObject) -> int:
-    """Processes one after another, until one dies with a single record in progress."""
+    """Run processes one after another, until one dies with a single record in flight."""
     suspects, done, deaths = set(records), set[Spot](), 1
     while len(suspects) > 1:
         bisection = Bisection(suspects)

@@ -1,4 +1,4 @@
-"""Many different records fail: a pause, one try, twice the pause; one record that fails for ever changes nothing."""
+"""Many different records fail: a pause, one attempt, twice the pause; one record that fails forever changes nothing."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""How commits are made: what is surely not committed is told apart from what nobody knows."""
+"""Commits: a certain failure is distinguished from an unknown outcome."""
 
 from types import TracebackType
 from typing import Any, Self
@@ -34,7 +34,7 @@ ORDER = Commit(
 
 
 class FakeTransactions:
-    """A producer of transactions and its transaction, which notes what is asked of it and fails at one step."""
+    """A producer of transactions and its transaction, which records its calls and fails at one step."""
 
     def __init__(self, **failures: Exception) -> None:
         self.failures = failures
@@ -139,7 +139,7 @@ def test_the_transactional_id_is_claimed_before_the_group_is_joined() -> None:
     transactions = FakeTransactions()
     AtomicCommits(transactions).prepare()  # type: ignore[arg-type]
     assert transactions.steps == [("claim",)]
-    # Who cannot be asked now will be asked by the first transaction.
+    # A failed request now is repeated by the first transaction.
     AtomicCommits(FakeTransactions(claim=PlanariaError("no answer"))).prepare()  # type: ignore[arg-type]
 
 

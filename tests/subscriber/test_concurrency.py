@@ -1,4 +1,4 @@
-"""Several records in progress: who may start, what is committed beyond the first gap, who is tried alone."""
+"""Several records in flight: the ones that may start, commits beyond the first gap, records tried alone."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ from subscriber_script import FakeMessage, Script
 
 
 def keyed(keys: str, first: int = 0, partition: int = 0) -> list[FakeMessage]:
-    """One record a letter; a dot is a record without a key."""
+    """Return one record per letter; a dot is a record without a key."""
     return [
         FakeMessage("A", partition, first + at, None if key == "." else key.encode())
         for at, key in enumerate(keys)
@@ -39,7 +39,7 @@ class Pool:
         self.script.start()
 
     def hear(self) -> list[int]:
-        """The offsets that were started since."""
+        """Return the offsets started since the last call."""
         started = [effect for effect in self.script.take_effects() if isinstance(effect, Run)]
         for run in started:
             self.runs[run.records[0].offset] = run
@@ -56,7 +56,7 @@ class Pool:
         return self.hear()
 
     def commit(self) -> tuple[int, str]:
-        """What is committed next."""
+        """Return the next commit."""
         self.script.after(COMMIT_MS)
         self.script.polled()
         commit = self.script.commit
@@ -77,7 +77,7 @@ def test_keys_side_by_side_and_each_in_order() -> None:
 
 
 def warmed_up(concurrency: int, **changed: Any) -> Pool:
-    """Its handler has been quick so far: runs are long."""
+    """Return a pool whose handler has been quick so far: runs are long."""
     pool = Pool(concurrency, **changed)
     first = 0
     for size in (1, 2, 4, 8):

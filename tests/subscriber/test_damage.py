@@ -1,4 +1,4 @@
-"""Damage that a member stands before: told once, looked at again, gone with what was read or given away."""
+"""Damage that blocks a member: reported once, checked again, cleared when read past or revoked."""
 
 from planaria.actors.subscriber.damage import LOOK_AGAIN_S, DamageTable
 from planaria.actors.subscriber.effects import Damage, Damaged

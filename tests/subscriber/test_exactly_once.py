@@ -1,4 +1,4 @@
-"""Exactly-once in the machine: what was published goes with the commit that says its record is done, and no other."""
+"""Exactly-once in the machine: outputs are committed with the offset that marks their record done, and no other."""
 
 import random
 
@@ -25,7 +25,7 @@ def test_what_was_published_goes_with_the_offsets() -> None:
     script.after(COMMIT_MS)
     assert script.polled() == ["commit A/0=2 A/1=8 with 0:0 0:1 1:7", "poll"]
     script.polled(*messages("A", 0, 2))
-    # What is finished meanwhile goes with the next one, and what was committed with none any more.
+    # Records finished meanwhile go with the next one, and committed ones with none any more.
     script.ran(publishes=True)
     assert script.committed() == []
     script.after(COMMIT_MS)
@@ -61,7 +61,7 @@ def test_when_an_output_topic_has_gone_the_records_are_read_and_handled_again() 
         "run A/0 2, attempt 1",
     ]
     assert spoiled(script) == ["warning: commit refused"]
-    # What comes of a poll that was under way lies behind the rewind, and a record at hand is waited for.
+    # Records of a poll in flight are behind the rewind, and a record in flight is awaited.
     assert script.polled(*messages("A", 0, 3)) == ["poll"]
     script.ran(publishes=True)
     assert script.polled(*messages("A", 0, 4)) == ["rewind A/0=0", "poll"]
@@ -106,7 +106,7 @@ def test_nobody_goes_on_from_a_commit_in_doubt() -> None:
     script.ran(publishes=True)
     script.after(COMMIT_MS)
     script.polled(FakeMessage("A", 0, 1, b"other"), FakeMessage("A", 0, 2, b"third"))
-    # What is at hand is not to be charged for it.
+    # Records in flight must not be charged for it.
     assert script.uncertain() == ["abandon", "crash: TIMED_OUT: no answer"]
 
 
@@ -115,7 +115,7 @@ def test_a_revoked_partition_goes_with_its_own_transaction() -> None:
     script.polled(*messages("A", 0, 0, 1), *messages("A", 1, 7))
     assert script.ran(1, publishes=True) == ["run A/1 7, attempt 1"]
     assert script.ran(publishes=True) == ["run A/0 1, attempt 1"]
-    # What is at hand is finished first; of the other partition nothing goes with it.
+    # Records in flight are finished first; of the other partition nothing goes with it.
     assert script.revoking(0) == []
     assert script.ran(publishes=True) == ["handover A/0=2 with 0:0 0:1"]
     script.after(COMMIT_MS)
@@ -130,7 +130,7 @@ def test_of_a_lost_partition_nothing_is_published() -> None:
     script.ran(publishes=True)
     script.after(COMMIT_MS)
     assert script.polled() == ["commit A/1=8 with 1:7", "poll"]
-    # It comes back, and is handled from what is committed.
+    # It comes back, and is handled from the committed offset.
     script.committed()
     assert script.polled(*messages("A", 0, 0)) == ["poll", "run A/0 0, attempt 1"]
     script.ran(publishes=True)
@@ -154,7 +154,7 @@ def test_a_stop_commits_what_is_finished() -> None:
     script.polled(*messages("A", 0, 0, 1))
     assert script.stop() == []
     assert script.ran(1, publishes=True) == []
-    # A poll may still let the partition go; what is published must go with one order and not with two.
+    # A poll may still revoke the partition; the outputs must go with one commit and not with two.
     assert script.polled(*messages("A", 0, 2)) == ["leave A/0=1 with 0:0"]
 
 
@@ -219,7 +219,7 @@ def test_a_failed_record_keeps_its_count_until_its_transaction_is_committed() ->
     assert script.after(100) == ["run A/0 0, attempt 2"]
     assert script.ran(publishes=True) == []
     assert script.polled() == ["commit A/0=1 with 0:0", "poll"]
-    # Aborted: a successor would have to know how often it has failed.
+    # Aborted: a successor would need its number of failures.
     assert script.refused() == ["warning: commit refused"]
     script.after(RETRY_MS)
     assert script.polled() == ["commit A/0=1 with 0:0", "poll"]
@@ -236,7 +236,7 @@ def test_a_dead_letter_is_published_with_the_offset_that_passes_its_record() -> 
 
 
 def test_what_is_done_behind_a_stuck_key_is_published_when_the_offset_passes_it() -> None:
-    """Whoever had the partition next, and knew offsets alone, would make it again."""
+    """The next owner, which knows only offsets, would publish it again."""
     script = started(backoff_ms=[1_000])
     found = [FakeMessage("A", 0, offset, b"bad" if offset == 0 else b"k%d" % offset) for offset in range(4)]
     script.polled(*found)
@@ -280,7 +280,7 @@ def test_what_the_last_owner_has_published_is_not_made_again() -> None:
 
 
 def test_what_was_told_before_is_told_on() -> None:
-    """By a delivery that tells it: this group has had another one."""
+    """By a delivery guarantee that records progress: this group had another one before."""
     script = started()
     script.give(Polled(messages("A", 0, 5), {("A", 0): Ahead(((7, 8),))}))
     script.ran(publishes=True)
@@ -308,7 +308,7 @@ def test_large_outputs_pause_their_partition() -> None:
 
 
 def test_what_was_told_is_told_again_until_it_is_passed(seed: int) -> None:
-    """Although there is no room for all of it, and more is done before it."""
+    """Although its size is limited, and more records before it are done."""
     draw = random.Random(seed)
     held = sorted(draw.sample(range(6_000), 1_500))
     told: Ranges = ()

@@ -157,7 +157,7 @@ def test_a_partition_that_goes_takes_its_alarm_along() -> None:
     assert script.alarms == ()
 
 
-# What ended the process.
+# End of the process.
 
 
 def test_a_letter_tells_how_the_process_ended() -> None:
@@ -205,7 +205,7 @@ def test_letters_of_one_record_have_one_name() -> None:
     assert name_of(first) == name_of(first)
     others = [name_of(FakeMessage("A", 1, 7)), name_of(FakeMessage("A", 0, 8)), name_of(first, group="b")]
     others.append(name_of(first._replace(leader_epoch=1)))  # given its offset after a power cut
-    others.append(name_of(first, lineage=b"b"))  # of another topic of the name, or read again after a reset
+    others.append(name_of(first, lineage=b"b"))  # of another topic with the name, or read again after a reset
     assert len({name_of(first), *others}) == 6
 
 

@@ -1,4 +1,4 @@
-"""The group's member: what it tells the machine of partitions that are new, or that go back by themselves."""
+"""The group's member: its events about partitions that are new, or whose logs were truncated."""
 
 import select
 from collections.abc import Iterator
@@ -55,7 +55,7 @@ class Desk:
         return self.inbox.take()
 
     def poll(self, *found: FakeMessage) -> list[Any]:
-        """What the machine hears, up to the poll's end."""
+        """Return the machine's events, up to the poll's end."""
         self.consumer.found.append(list(found))
         self.consumer_thread.perform(Poll())
         events = self.heard()
@@ -72,7 +72,7 @@ def desk() -> Iterator[Desk]:
 
 
 def test_a_partition_that_goes_back_by_itself_is_lost_and_begins_anew(desk: Desk) -> None:
-    """What has these offsets now is not what the machine holds."""
+    """These offsets now belong to other records than the machine holds."""
     desk.consumer.metadata = "done ahead (epoch 1): 2-3"
     lineage, told = lineage_of("t1", 0), Ahead(((6, 8),), 1)
     [first] = desk.poll(*messages(*P, 4, 5, 6), *messages(*Q, 4))

@@ -1,4 +1,4 @@
-"""The flight recorder: what the next incarnation reads after a crash, a torn note, a SIGKILL at any moment."""
+"""The flight recorder: the next incarnation's view after a crash, a torn note, a SIGKILL at any moment."""
 
 import mmap
 import os
@@ -214,7 +214,7 @@ def test_a_torn_note_charges_nobody(path: Path, seed: int) -> None:
         assert reopened(path) in ([], *whole)
 
 
-# Several at hand.
+# Several in flight.
 
 
 def test_several_at_hand_are_suspects_and_what_has_finished_is_known(path: Path) -> None:
@@ -291,7 +291,7 @@ def test_what_is_at_hand_for_long_is_not_overwritten(path: Path) -> None:
 
 
 def test_a_note_under_way_is_empty_until_its_last_byte(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed between any two stores of a note, the record is either charged as a whole or not at all."""
+    """Killed between any two stores of a note, the record is either charged completely or not at all."""
     recorder = FlightRecorder(path)
     recorder.start("ORDERS", 0, 41, 1)
     recorder.finish()
@@ -299,7 +299,7 @@ def test_a_note_under_way_is_empty_until_its_last_byte(path: Path, monkeypatch: 
     copy = path.with_name("copy.flight")
 
     class Watched:
-        """The map, with a look at the file before every store."""
+        """The map, with a check of the file before every store."""
 
         def __init__(self, flight: mmap.mmap) -> None:
             self.flight = flight
@@ -374,7 +374,7 @@ def test_survives_sigkill(child: subprocess.Popen[str], path: Path) -> None:
     if child.args[-1] == "hold":  # type: ignore[index]
         assert prior_attempts == [PriorAttempt("ORDERS", 2, 99, 4, "killed")]
     else:
-        # Killed at any moment: between two records nobody is charged, within one that one is.
+        # Killed at any moment: between two records none is charged, within one that one is.
         assert all(
             prior_attempt.offset >= 99 and prior_attempt.key == ("ORDERS", 2)
             for prior_attempt in prior_attempts

@@ -1,4 +1,4 @@
-"""The subscriber's machine, scene by scene: what it does on each event, in its own order."""
+"""The subscriber's machine, scene by scene: its effects on each event, in order."""
 
 import pytest
 
@@ -152,7 +152,7 @@ def test_a_failing_record_blocks_its_own_partition_alone() -> None:
     assert script.polled() == ["commit A/0=1 A/1=2", "poll"]
     assert script.committed() == []
     assert script.ran() == []
-    # What comes behind it waits until the record that had failed is committed.
+    # Later records wait until the failed record is committed.
     assert script.polled() == ["commit A/0=2", "poll"]
     assert script.committed() == ["forget A/0", "run A/0 2-3, attempt 1"]
 
@@ -246,7 +246,7 @@ def test_without_a_dead_letter_topic_nothing_is_ever_dropped() -> None:
 
 
 def test_poison_is_tried_alone_then_buried_without_being_run() -> None:
-    """Incarnation after incarnation, as the flight recorder hands the count on."""
+    """Incarnation after incarnation, with the count that the flight recorder passes on."""
     options = {"retries": 2, "dead_letter": "A.dlq"}
     first = started(**options)
     assert first.polled(*messages("A", 0, 0, 1, 2, 3)) == ["poll", "run A/0 0-3, attempt 1"]
@@ -279,7 +279,7 @@ def test_poison_is_tried_alone_then_buried_without_being_run() -> None:
 
 
 def test_two_records_in_a_row_that_kill_are_both_buried() -> None:
-    """The first one's burial is committed before the second one gets its chance to undo it."""
+    """The first one's dead letter is committed before the second one can undo it by a crash."""
     script = Script([PriorAttempt("A", 0, 2, 1, "killed")], retries=0, dead_letter="A.dlq")
     script.start()
     script.polled(*messages("A", 0, 2, 3))
@@ -379,7 +379,7 @@ def test_a_partition_goes_after_the_session_timeout_in_any_case() -> None:
     script.revoking(0)
     assert script.after(1_000) == ["warning: partition goes while its record is at hand", "handover"]
     assert script.polled(*messages("A", 0, 0)) == ["poll"]
-    # The old run says nothing about the partition that came back.
+    # The old run has no effect on the partition that came back.
     assert script.ran(1) == ["run A/0 0, attempt 1"]
 
 

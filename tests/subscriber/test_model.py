@@ -1,6 +1,6 @@
-"""The machine in a world that goes wrong at random: kills, failures, rebalances, refused commits. One seed, one history.
+"""The machine under random faults: kills, failures, rebalances, refused commits. One seed, one history.
 
-What each delivery promises is checked at every step, and at the end that everything published was dealt with.
+Each delivery's guarantees are checked at every step, and at the end that every published record was handled.
 """
 
 import random
@@ -58,7 +58,7 @@ class World:
         self.delivery = delivery
         self.is_exact = delivery == "exactly-once"
         self.published: list[str] = []
-        """What is in committed transactions, each value naming its record."""
+        """Values in committed transactions, each naming its record."""
         self.is_rough = is_rough
         self.is_calm = False
         self.committed = {("A", partition): 0 for partition in range(PARTITIONS)}
@@ -74,7 +74,7 @@ class World:
         self.suspects: list[Suspect] = []
         self.finished: dict[Spot, Finished] = {}
         self.ahead: dict[TopicPartition, Ahead] = {}
-        """What the last commits have told of what is done beyond them."""
+        """Progress beyond the committed offsets, recorded with the last commits."""
         self.resets = dict.fromkeys(self.committed, 0)
         self.incarnations = 0
         self.be_born()
@@ -83,7 +83,7 @@ class World:
         return lineage_of("topic", self.resets[key])
 
     def reset(self) -> None:
-        """While nobody runs, a partition is read anew, or is another topic's: the recorder's notes are void."""
+        """While no member runs, reset a partition or recreate its topic: the recorder's notes are void."""
         key = self.draw.choice(sorted(self.committed))
         self.resets[key] += 1
         self.committed[key] = 0
@@ -94,7 +94,7 @@ class World:
         self.dead_lettered = {tp for tp in self.dead_lettered if tp[0] != key}
         self.published = [each for each in self.published if not each.startswith(f"{key[1]}:")]
 
-    # The subscriber's life.
+    # Life of the subscriber.
 
     def be_born(self) -> None:
         self.incarnations += 1
@@ -116,14 +116,14 @@ class World:
         self.paused: set[TopicPartition] = set()
         self.runs: list[Run] = []
         self.stuck: dict[int, int] = {}
-        """By run, the number of records behind the one in which its handler hangs."""
+        """By run, the number of records after the one in which its handler hangs."""
         self.fresh = set(self.committed)
-        """Partitions of which the progress is still to be read."""
+        """Partitions whose progress is still to be read."""
         self.orders: list[object] = []
         self.let_go: HandOver | None = None
         self.is_over = False
         if self.concurrency > 1:
-            # How quick the handler has been so far.
+            # Speed of the handler so far.
             self.script.machine._runs._size = self.draw.choice([1, 3, 500])
         self.act(self.script.start)
 
@@ -156,7 +156,7 @@ class World:
             self.recall(recall.number)
 
     def recall(self, number: int) -> None:
-        """Take back some of a run's records that its worker has not begun, or all behind the one that hangs."""
+        """Take back some of a run's records that its worker has not begun, or all after the one that hangs."""
         if number in self.stuck:
             self.act(self.script.give, Recalled(number, self.stuck.pop(number)))
             return
@@ -166,7 +166,7 @@ class World:
         self.runs[at] = structs.replace(run, records=run.records[: len(run.records) - count])
         self.act(self.script.give, Recalled(number, count))
 
-    # What may happen.
+    # Events.
 
     def step(self) -> None:
         choices = [self.pass_time]
@@ -240,7 +240,7 @@ class World:
             self.act(self.script.give, Ran(run.number, done, failure, published=published))
 
     def die(self, tp: tuple[TopicPartition, int], attempt: int, run: Run) -> None:
-        """Alone it is charged; otherwise everything at hand is suspect."""
+        """A record alone in flight is charged; otherwise all in flight are suspect."""
         if len(self.runs) == 1:
             self.prior_attempt(tp, attempt, "killed")
             self.suspects = []
@@ -267,7 +267,7 @@ class World:
                 if not self.is_calm and self.draw.random() < 0.1:
                     self.act(self.script.refused)
                 elif self.is_rough and not self.is_calm and self.is_exact and self.draw.random() < 0.1:
-                    # An output topic has gone since.
+                    # An output topic has since been deleted.
                     self.script.commit = None
                     self.act(self.script.give, CommitRefused(offsets, "UNKNOWN_TOPIC", is_spoiled=True))
                 elif not self.is_calm and self.is_exact and self.draw.random() < 0.05:
@@ -320,7 +320,7 @@ class World:
         return ahead, {key: self.lineage(key) for key in new}
 
     def commit_last(self, order: HandOver | Leave) -> None:
-        """Nobody is told whether it was made."""
+        """Commit, and lose the answer."""
         if self.is_calm or not self.is_exact or self.draw.random() < 0.9:
             self.commit(order)
 
@@ -344,7 +344,7 @@ class World:
             self.check_published()
 
     def check_published(self) -> None:
-        """One output for each record that is said to be done, and for no other."""
+        """Check for one output for each record marked as done, and for no other."""
         said = {f"{key[1]}:{at}" for key, offset in self.committed.items() for at in range(offset)}
         for key, ahead in self.ahead.items():
             said |= {f"{key[1]}:{at}" for first, end in ahead.ranges for at in range(first, end)}
@@ -352,7 +352,7 @@ class World:
         assert set(self.published) == said
 
     def kill(self) -> None:
-        """SIGKILL from outside: the record at hand, if any, is charged."""
+        """SIGKILL from outside: a record in flight is charged."""
         if self.runs and not self.is_rough:
             return
         if self.runs:
@@ -378,7 +378,7 @@ class World:
         raise AssertionError("does not stop")
 
     def rebalance(self) -> None:
-        """Inside a poll, as the feed does it: a partition goes, and comes back from where it was committed."""
+        """Inside a poll, as the consumer does it: a partition goes, and comes back from its committed offset."""
         if self.orders[:1] != [Poll()]:
             return
         key = ("A", self.draw.randrange(PARTITIONS))
@@ -400,7 +400,7 @@ class World:
         self.fresh.add(key)
 
     def send_letters(self) -> None:
-        """The mail goes on while the feed waits."""
+        """Publish dead letters while the consumer waits."""
         for order in self.orders:
             if isinstance(order, PublishDeadLetter):
                 self.orders.remove(order)
@@ -437,7 +437,7 @@ def check(world: World) -> None:
         missing = [tp for tp in tps if tp not in world.handled and tp not in world.dead_lettered]
         assert missing == []
         assert all(tp in world.dead_lettered for tp in world.poison)
-        # A partition that is lost takes its count with it, and so does a kill from outside in a record before it.
+        # A lost partition takes its count with it, and so does a kill from outside in an earlier record.
         if not world.is_rough:
             often = {tp: (world.tries[tp], world.poison[tp]) for tp in world.poison}
             assert all(tries <= RETRIES + 1 for tries, _ in often.values()), f"tried too often: {often}"

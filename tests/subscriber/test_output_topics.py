@@ -1,4 +1,4 @@
-"""Topics that handlers publish to and that do not exist: refused at once, told once, used as soon as they are there."""
+"""Missing output topics of handlers: refused at once, reported once, used as soon as they exist."""
 
 import pytest
 

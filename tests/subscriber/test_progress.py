@@ -1,4 +1,4 @@
-"""What is done beyond the committed offset: told, bounded, read back."""
+"""Progress beyond the committed offset: recorded, bounded, read back."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""What operators are shown of records that failed and wait for their next attempt."""
+"""Operators' view of records that failed and wait for their next attempt."""
 
 from planaria.actors.subscriber.effects import PriorAttempt, Run
 from planaria.transport.protocol.operations import MAX_RETRYING_SHOWN

@@ -1,4 +1,4 @@
-"""The options of a subscription: what is refused, in which words, and that they survive the way to the process."""
+"""The options of a subscription: refusals, their texts, and their transport to the process."""
 
 from typing import Any
 

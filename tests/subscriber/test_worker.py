@@ -1,4 +1,4 @@
-"""The handler on its thread: loaded, run, noted, its failures put into words."""
+"""The handler on its thread: loaded, run, noted, its failures described."""
 
 import functools
 import os
@@ -40,7 +40,7 @@ def inbox() -> Iterator[Inbox]:
 
 
 def heard(inbox: Inbox) -> Any:
-    """The next event, which must be alone."""
+    """Return the next event, which must be alone."""
     readable, _, _ = select.select([inbox.fileno()], [], [], 10)
     assert readable, "nothing was posted"
     [event] = inbox.take()
@@ -53,7 +53,7 @@ def recorder(tmp_path: Path) -> FlightRecorder:
 
 
 class Outlet:
-    """Takes what handlers publish; `acknowledge` says what became of it."""
+    """Takes the handlers' publications; `acknowledge` sets their outcomes."""
 
     def __init__(self) -> None:
         self.sent: list[Publication] = []
@@ -73,7 +73,7 @@ class Outlet:
         return Delivery(batch, EncodedRecord(None, b"", 0, None))
 
     def acknowledge(self, *errors: Exception | None) -> None:
-        """Of so many messages, which are awaited."""
+        """Set the outcomes of the awaited messages."""
         with self._are_sent:
             assert self._are_sent.wait_for(lambda: len(self._batches) >= len(errors), 10)
         for batch, error in zip(self._batches, errors, strict=True):
@@ -100,7 +100,7 @@ def test_runs_records_in_order_and_notes_each(recorder: FlightRecorder, inbox: I
     copy = tmp_path / "copy.flight"
 
     def handler(message: FakeMessage) -> None:
-        # What a successor would read if the process died here.
+        # State that a successor would read if the process died here.
         copy.write_bytes((tmp_path / "billing-1.flight").read_bytes())
         seen.append((message.offset, FlightRecorder(copy).prior_attempts()))
 
@@ -249,7 +249,7 @@ def test_a_record_is_done_when_what_was_made_of_it_is_durable(recorder: FlightRe
     assert heard(inbox) == Ran(1, 2)
     headers = {"a": "b", "content-type": "application/json"}
     assert outlet.sent == [Publication("OUT", b'{"at":%d}' % at, b"k", headers) for at in (4, 5)]
-    # A successor must not take them for done: they may have gone with their process.
+    # A successor must not count them as done: they may have gone with their process.
     assert recorder.recovered().finished == []
     assert recorder.at_hand() == []
 
@@ -298,7 +298,7 @@ def test_in_a_transaction_what_is_published_goes_with_the_run(recorder: FlightRe
     ran = heard(inbox)
     assert (ran.done, sorted(ran.published)) == (3, [4, 6])
     assert [each.value for each in ran.published[6]] == [b'{"at":6}']
-    # None of them is done before its transaction is: a successor gives them out again.
+    # None of them is done before its transaction is: a successor delivers them again.
     assert recorder.recovered().finished == []
     assert [prior_attempt.offset for prior_attempt in recorder.prior_attempts()] == [7]
 

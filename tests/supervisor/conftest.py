@@ -1,4 +1,4 @@
-"""Real supervisors with stub actors: started, asked, killed and waited for."""
+"""Real supervisors with stub actors: started, queried, killed and awaited."""
 
 import contextlib
 import json
@@ -64,7 +64,7 @@ class RunningSupervisor:
         return {actor.address: actor for actor in reply.actors}
 
     def wait_for(self, address: str, is_so: Callable[[ActorStatus], bool]) -> ActorStatus:
-        """Ask for the status until it is so."""
+        """Poll the status until `is_so` holds."""
         deadline = time.monotonic() + TIMEOUT_S
         while time.monotonic() < deadline:
             actor = self.status().get(address)
@@ -119,7 +119,7 @@ def start(data_dir: Path) -> Iterator[Start]:
 
 
 def gone(pids: list[int], within_s: float) -> list[int]:
-    """Those that are still there after `within_s`. Take the pids while they live."""
+    """Return the processes that still exist after `within_s`. Take the pids while they live."""
     deadline = time.monotonic() + within_s
     left = []
     for pid in pids:

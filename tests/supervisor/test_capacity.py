@@ -1,4 +1,4 @@
-"""What the limits of the system allow."""
+"""Capacity from the limits of the system."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Configuration: which source wins, and what is said about a wrong one."""
+"""Configuration: precedence of the sources, and errors for wrong ones."""
 
 import re
 from pathlib import Path

@@ -113,7 +113,7 @@ def test_a_new_supervisor_waits_for_the_last_actor(data_dir: Path) -> None:
     assert not wait_for_predecessors(data_dir, timeout_ms=0)
     os.close(second)
     assert wait_for_predecessors(data_dir, timeout_ms=0)
-    # It does not keep the lock: the actors to come need it.
+    # It does not keep the lock: later actors need it.
     probe = hold_presence(str(data_dir))
     fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.close(probe)
@@ -144,7 +144,7 @@ HOLDER = (
 
 @contextlib.contextmanager
 def holder(data_dir: Path, state: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """Another process that has the directory until its standard input ends."""
+    """Start another process that holds the directory until its standard input ends."""
     command = [sys.executable, "-c", HOLDER, str(data_dir), state]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""Deaths, confirmed and put into words. More of them, with actors, in test_process.py."""
+"""Deaths, confirmed and described. More of them, with actors, in test_process.py."""
 
 import multiprocessing
 import os
@@ -59,7 +59,7 @@ def now_ms() -> int:
 
 @pytest.fixture(params=["pidfd", "sentinel"])
 def watch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
-    """With pidfds, and as on a system that has none."""
+    """With pidfds, and as on a system without them."""
     if request.param == "sentinel":
         monkeypatch.delattr(os, "pidfd_open")
     watch = Watch()
@@ -72,7 +72,7 @@ def watch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
 @pytest.mark.processes
 def test_a_kill_is_a_death(watch: Watch) -> None:
     watch.start(signal.pause)
-    watch.deaths.signal("a", 2, signal.SIGKILL)  # another incarnation: nobody is hit
+    watch.deaths.signal("a", 2, signal.SIGKILL)  # another incarnation: no process is hit
     assert watch.deaths.deaths(now_ms()) == []
     watch.deaths.signal("a", 1, signal.SIGKILL)
     assert watch.next_death() == ChildDied("a", 1, "killed by SIGKILL", False)

@@ -1,4 +1,4 @@
-"""How long a launch may take: what a busy machine makes slow is not taken for wedged. No process is started."""
+"""Time limits of a launch: a slow busy machine does not count as wedged. No process is started."""
 
 import multiprocessing
 from contextlib import nullcontext
@@ -14,7 +14,7 @@ ORDER: Any = SimpleNamespace(context=SimpleNamespace(address="controller", incar
 
 
 class Machine:
-    """What the operating system and multiprocessing would do."""
+    """Simulates the operating system and multiprocessing."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.fork_server = 1

@@ -1,4 +1,4 @@
-"""Log lines: one line an event, whatever is in it."""
+"""Log lines: one line per event, for any content."""
 
 import json
 import logging

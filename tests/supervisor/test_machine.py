@@ -13,7 +13,7 @@ from supervision import World, broker_like, supervisor, worker
 
 
 def three(strategy: str) -> World:
-    """a, b and c, up and ready."""
+    """Return a, b and c, up and ready."""
     world = World(supervisor(strategy, "a", "b", "c"))
     world.ready("a")
     world.ready("b")

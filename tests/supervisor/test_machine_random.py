@@ -1,5 +1,5 @@
 """Random lives of whole trees. World checks at each step that no child has two processes; here: that every stop ends,
-and that whatever is not given up comes back.
+and that every child not given up comes back.
 """
 
 from typing import Any
@@ -70,7 +70,7 @@ def take(world: World, step: tuple[Any, ...]) -> None:
 
 
 def dead_letter_the_killed(world: World) -> None:
-    """The kernel does its part: whoever was sent SIGKILL dies."""
+    """Play the kernel: each process that was sent SIGKILL dies."""
     sent = len(world.signals)
     killed = {address for address, signal in world.signals if signal == "SIGKILL"}
     for address in sorted(killed & set(world.processes)):
@@ -98,7 +98,7 @@ def test_every_stop_ends(tree: SupervisorSpec, life: list[tuple[Any, ...]], obed
         dead_letter_the_killed(world)
     assert world.has_stopped
     assert len(world.launched) == launched
-    # Whoever asked for a stop_child has been answered.
+    # Every requester of a stop_child has been answered.
     assert not any(child.stop_waiters for child in world.machine.tree)
 
 

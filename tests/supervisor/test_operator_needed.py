@@ -1,4 +1,4 @@
-"""A child that says that only an operator can help is not started again and again."""
+"""A child that reports that only an operator can help is not restarted repeatedly."""
 
 from planaria.transport.protocol.control import ActorFailed, StartChild
 from supervision import World, broker_like, worker

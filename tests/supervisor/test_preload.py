@@ -1,4 +1,4 @@
-"""What the fork server does before it forks: every actor's decoder is there, and holes between objects are filled."""
+"""Preparations of the fork server: every actor's decoder is loaded, and holes between objects are filled."""
 
 import importlib
 

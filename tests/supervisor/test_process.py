@@ -172,7 +172,7 @@ def test_a_stopped_fork_server_does_not_stop_the_supervisor(
     supervisor = start()
     os.kill(fork_server_of(supervisor.process.pid), signal.SIGSTOP)
     supervisor.ask("kill", address=PARTITION)
-    # The second incarnation came to nothing, and perhaps the third, if it met the fork server's end.
+    # The second incarnation failed, and perhaps the third, if it met the fork server's end.
     supervisor.wait_for(PARTITION, lambda actor: actor.state == "ready" and actor.incarnation >= 3)
     assert "the fork server did not answer and was killed" in supervisor.log
     assert supervisor.stop() == 0

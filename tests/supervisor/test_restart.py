@@ -4,7 +4,7 @@ from planaria.supervisor.restart import Decision, RestartHistory, RestartPolicy
 
 
 def crash_at_once(history: RestartHistory, now: int) -> tuple[list[int], int]:
-    """Crash again right after each restart until the child is given up; the delays, and when that was."""
+    """Crash again right after each restart until the child is given up; return the delays, and that time."""
     delays = []
     while (decision := history.decide(now, 0, 1.0)).delay_ms is not None and not decision.is_quarantined:
         delays.append(decision.delay_ms)

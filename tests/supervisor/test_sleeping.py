@@ -1,4 +1,4 @@
-"""Children that sleep: who rests after an exit with 0, who wakes them, and what others are told."""
+"""Children that sleep: after an exit with 0, wake-ups, and the notifications of others."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The coordinator of transactions: who may begin, end and repeat, what is told to whom, and what a crash changes."""
+"""The coordinator of transactions: begin, end and repeat, notifications, and crashes."""
 
 import pytest
 from hypothesis import given
@@ -95,7 +95,7 @@ def test_the_same_holder_may_go_on_after_an_error(coordinator: SimulatedTransact
     coordinator.add(who, 0)
     again = coordinator.begin(producer_id=who[0], producer_epoch=who[1])
     assert coordinator.told(who) == {(T0, False)}
-    coordinator.end(again)  # whose answer is lost: it asks with what it had
+    coordinator.end(again)  # its answer is lost: it retries with its old epoch
     once_more = coordinator.begin(producer_id=again[0], producer_epoch=again[1])
     assert once_more[1] == again[1] + 1
     assert coordinator.told(again) == {(T0, True)}
@@ -272,7 +272,7 @@ def test_every_state_has_its_predecessors() -> None:
 def test_a_timeout_is_a_duration_when_the_clock_steps_before_a_restart(
     coordinator: SimulatedTransactions, step_ms: int
 ) -> None:
-    """Hours back it stays open no longer than its timeout from the restart on, also when it is joined again."""
+    """Back by hours: it stays open no longer than its timeout after the restart, also when it is joined again."""
     who = coordinator.begin(transaction_timeout_ms=3_000)
     coordinator.add(who, 0)
     coordinator.now += step_ms
@@ -288,7 +288,7 @@ def test_a_timeout_is_a_duration_when_the_clock_steps_before_a_restart(
 
 @given(st.data())
 def test_a_transaction_ends_one_way_whatever_crashes(data: st.DataObject) -> None:
-    """Holders come, end, repeat; the coordinator dies with any of its calls done or not, heard of or not."""
+    """Holders come, end, repeat; the coordinator dies with any of its calls done or not, answered or not."""
     coordinator = SimulatedTransactions()
     holder = coordinator.begin(transaction_timeout_ms=1_000)
     used = {holder}
@@ -332,7 +332,7 @@ def test_a_transaction_ends_one_way_whatever_crashes(data: st.DataObject) -> Non
     coordinator.drain()
     coordinator.advance(5_000)
     coordinator.drain()
-    # What has ended with a participant is over: it passes by whatever it is told after that.
+    # A participant's ended transaction is over: it ignores all later markers.
     first: dict[tuple[int, int], dict[str, bool]] = {}
     for address, marker in coordinator.markers:
         told = first.setdefault((marker.producer_id, marker.producer_epoch), {})

@@ -1,4 +1,4 @@
-"""Markers on their way: what is repeated, what counts as done, and that one participant's trouble is nobody else's."""
+"""Markers in flight: repeats, completion, and isolation of one participant's trouble from the others."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ def coordinator() -> SimulatedTransactions:
 
 
 def ask_to_end(coordinator: SimulatedTransactions, who: tuple[int, int], **participants: Any) -> None:
-    """Decided and durable; the markers are on their way."""
+    """End a transaction, decided and durable; the markers are in flight."""
     number = coordinator.ask(
         EndTransaction(producer_id=who[0], producer_epoch=who[1], commit=True, **participants)
     )
@@ -149,7 +149,7 @@ def test_what_can_be_no_participant_is_refused(
 @pytest.mark.parametrize("epoch", [-1, 2**15])
 @pytest.mark.parametrize("kind", [AddToTransaction, EndTransaction, CommitOffsets])
 def test_an_epoch_that_no_batch_can_have_is_refused(kind: type[Request], epoch: int) -> None:
-    """A marker of it would be sent for ever, to a partition that cannot write it."""
+    """A marker of it would be sent forever, to a partition that cannot write it."""
     fields = {"producer_id": 1 << 40, "producer_epoch": epoch, "commit": True, "group": "g", "offsets": []}
     asked = {name: value for name, value in fields.items() if name in kind.__struct_fields__}
     with pytest.raises(msgspec.ValidationError, match="producer_epoch"):

@@ -1,4 +1,4 @@
-"""The record batch: what is built is read back, and no damage goes unseen."""
+"""The record batch: built batches are read back, and all damage is detected."""
 
 import random
 import struct
@@ -57,7 +57,7 @@ def test_every_single_flipped_bit_is_noticed() -> None:
 
 
 def is_refused(frame: bytearray) -> bool:
-    """As a reader of a stored batch refuses it."""
+    """Return True if a reader of a stored batch refuses it."""
     try:
         batch.verify(frame)
     except InvalidBatch:
@@ -124,7 +124,7 @@ def test_records_of_another_shape_are_refused(records: list[Any]) -> None:
 
 
 def reseal(frame: bytes, body: bytes, record_count: int, attributes: int = 0) -> bytes:
-    """A batch with a right checksum over whatever its maker put in."""
+    """Return a batch with a valid checksum over any body."""
     forged = bytearray(frame[:HEADER_BYTES] + body)
     forged[25] = attributes
     struct.pack_into(">I", forged, 26, record_count)
@@ -215,7 +215,7 @@ def test_an_unknown_codec_is_refused() -> None:
 
 
 def test_no_reader_unpacks_or_decodes_more_than_its_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the partition let in: its topic may have had other limits."""
+    """Whatever the partition accepted: its topic may have had other limits."""
     pytest.importorskip("zstandard")
     frame = build([(None, b"value", 0, None)] * 200, attributes=CODEC_ZSTD)
     header = batch.verify(frame)

@@ -1,4 +1,4 @@
-"""The table of calls: its bounds, and that each call ends once. What a loop makes of it is in test_loop.py."""
+"""The table of calls: its bounds, and that each call ends once. Its use by a loop is in test_loop.py."""
 
 import select
 import socket
@@ -74,7 +74,7 @@ def test_casts_to_one_who_does_not_read_are_lost_before_they_pile_up(table: Tabl
     while peer.poll(500):
         assert len(peer.recv_multipart()[-1]) == size
         received += 1
-    # Those that the peer's own end took do not count any more.
+    # Frames taken by the peer's own end do not count any more.
     assert 0 < received < sent
     table.calls.cast(Cast("partition/T/0", InitProducer(), [bytes(size)]))
     assert peer.poll(TIMEOUT_MS), "what was taken makes room"
@@ -288,7 +288,7 @@ def test_the_time_of_a_call_that_waits_is_bounded_and_it_can_be_cancelled(table:
     table.calls.cancel(1)
     assert [failed.error.code for failed in table.calls.expire(10)] == ["TIMED_OUT"]
     assert not table.peer(GROUP, 1).poll(100), "nobody waits"
-    # The next to be asked is woken anew.
+    # The next request wakes it again.
     fall_asleep(table, 1)
     table.calls.call(call("key", GROUP), now=20)
     assert table.woken == [GROUP, GROUP]

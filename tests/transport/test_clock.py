@@ -1,4 +1,4 @@
-"""The clock: one reading stays put when the time is set, and over restarts; the others follow."""
+"""The clock: one reading is unaffected by steps and restarts; the others follow."""
 
 import time
 from pathlib import Path

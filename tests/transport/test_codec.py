@@ -1,4 +1,4 @@
-"""Headers and envelopes: both encodings alike, the field at fault named, and nothing a stranger sends does harm."""
+"""Headers and envelopes: both encodings alike, the wrong field named, and no harm from untrusted input."""
 
 import json
 import random
@@ -144,7 +144,7 @@ def test_a_header_without_an_op_is_refused(header: bytes) -> None:
     assert "`op`" in error.message
 
 
-# What strangers send.
+# Untrusted input.
 
 HOSTILE = {
     "json not UTF-8": b'{"op":"fetch","topic":"\xff","partition":0,"offset":0}',

@@ -1,4 +1,4 @@
-"""What libraries without ints, bytes or empty maps send is understood; what could mean two things is refused."""
+"""Input from libraries without ints, bytes or empty maps is understood; ambiguous input is refused."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ MAX_EXACT = 2**53
 
 
 def floats_only(value: Any) -> Any:
-    """As a library writes it whose only numbers are floats."""
+    """Write as a library does whose only numbers are floats."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_EXACT:
         return float(value)
     if isinstance(value, dict):
@@ -35,7 +35,7 @@ def floats_only(value: Any) -> Any:
 
 
 def bytes_only(value: Any) -> Any:
-    """As a library writes it that takes all strings for bytes, names of fields included."""
+    """Write as a library does that treats all strings as bytes, names of fields included."""
     if isinstance(value, str):
         return value.encode()
     if isinstance(value, dict):
@@ -44,7 +44,7 @@ def bytes_only(value: Any) -> Any:
 
 
 def text_only(value: Any) -> Any:
-    """As a library writes it that takes all strings for text, as far as they are."""
+    """Write as a library does that treats all strings as text, where they are UTF-8."""
     if isinstance(value, bytes):
         try:
             return value.decode()
@@ -56,7 +56,7 @@ def text_only(value: Any) -> Any:
 
 
 def arrays_only(value: Any) -> Any:
-    """As a library writes it that takes an empty map for an empty array."""
+    """Write as a library does that writes an empty map as an empty array."""
     if isinstance(value, dict):
         return {name: arrays_only(item) for name, item in value.items()} if value else []
     return [arrays_only(item) for item in value] if isinstance(value, list) else value
@@ -181,14 +181,14 @@ ANYTHING = st.recursive(
 
 @st.composite
 def headers(draw: st.DrawFn) -> Any:
-    """A header of the vectors, said in some library's words, with fields replaced by anything."""
+    """Draw a header of the vectors, as some library would write it, with fields replaced by anything."""
     header = draw(st.sampled_from(WAYS))(HEADERS[draw(st.sampled_from(sorted(HEADERS)))])
     names = draw(st.lists(st.sampled_from(sorted(header, key=repr)), max_size=2))
     return {**header, **{name: draw(ANYTHING) for name in names}}
 
 
 def read(header: bytes) -> None:
-    """It is a request that says the same when it is written anew, or refused."""
+    """Check that it is a request that reads the same after it is rewritten, or is refused."""
     try:
         request = DECODER.decode(header)
     except ProtocolError as error:

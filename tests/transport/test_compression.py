@@ -1,4 +1,4 @@
-"""What a compressed body states of itself, read without the codec's library."""
+"""Sizes stated by a compressed body, read without the codec's library."""
 
 import pytest
 

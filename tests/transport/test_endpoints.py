@@ -1,4 +1,4 @@
-"""Endpoints: no two incarnations share one, and none is longer than the kernel takes."""
+"""Endpoints: no two incarnations share one, and none exceeds the kernel's limit."""
 
 import itertools
 import queue

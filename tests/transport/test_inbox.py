@@ -1,4 +1,4 @@
-"""Read ahead, handled in turn: by host, then by connection, each in its own order."""
+"""Messages read ahead, handled in turn: by host, then by connection, each in its own order."""
 
 import random
 from collections import Counter

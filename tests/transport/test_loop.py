@@ -1,4 +1,4 @@
-"""The loop with real sockets: what it tells its supervisor, in which order things happen in a turn, how it ends."""
+"""The loop with real sockets: its reports to the supervisor, the order of a turn, its end."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def ask(client: "zmq.Socket[bytes]", op: str, **fields: Any) -> Any:
     return receive(client)
 
 
-# What the supervisor hears.
+# Reports to the supervisor.
 
 
 def test_ready_says_where(run: LoopRun) -> None:
@@ -115,7 +115,7 @@ def test_nothing_is_answered_before_it_is_durable(run: LoopRun) -> None:
     run.actor.may_sync.clear()
     send(client, "store", id=1, eager=True)
     assert run.actor.in_sync.wait(TIMEOUT_MS / 1000)
-    # What comes during the sync waits for the next turn, and shares one sync there.
+    # Requests that arrive during the sync wait for the next turn, and share one sync there.
     for number in range(10):
         send(other, "store", id=number)
     assert not client.poll(30)
@@ -253,7 +253,7 @@ def test_calls_fail_when_their_incarnation_dies(run: LoopRun) -> None:
         send(client, "ask", id=number, address="partition/ORDERS/0")
         assert peer.poll(TIMEOUT_MS)
         peer.recv_multipart()
-    run.peer_down("partition/ORDERS/0", 1)  # an older one's death is no news
+    run.peer_down("partition/ORDERS/0", 1)  # an older one's death is ignored
     run.wait_heard(PeerDown, 1)
     assert not client.poll(0)
     run.peer_down("partition/ORDERS/0", 2, "killed by SIGKILL")
@@ -271,7 +271,7 @@ def test_a_newer_incarnation_takes_over_and_an_older_never_comes_back(run: LoopR
     assert old.poll(TIMEOUT_MS)
     new = run.peer("controller", 2)
     assert receive(client)["error"]["code"] == "ACTOR_UNAVAILABLE"
-    # Said again, or late: a name used twice would make ZeroMQ abort the process.
+    # Repeated, or late: a name used twice would make ZeroMQ abort the process.
     for incarnation in (2, 1):
         endpoint = endpoint_for(run.run_directory, "controller", incarnation)
         run.order(PeerUp(address="controller", incarnation=incarnation, endpoint=endpoint))
@@ -365,7 +365,7 @@ def test_a_step_of_the_wall_clock_is_told_with_the_next_heartbeat(
 def test_a_step_before_the_start_is_told_before_anything_else(
     run: LoopRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Whoever starts after a step has the steady clock of those that started before it."""
+    """A process that starts after a step has the steady clock of the earlier ones."""
     run.actor.context.clock = new_origin()
     monkeypatch.setenv(REHEARSAL, str(tmp_path))
     (tmp_path / ADDRESS.replace("/", "-")).write_text("-7200000")
@@ -375,7 +375,7 @@ def test_a_step_before_the_start_is_told_before_anything_else(
 
 
 def steps_heard(run: LoopRun) -> list[WallClockStepped]:
-    """Turns go by with the heartbeats."""
+    """Return the steps received; turns go by with the heartbeats."""
     while not (steps := [event for event in run.actor.machine.heard if isinstance(event, WallClockStepped)]):
         run.next_word()
     return steps

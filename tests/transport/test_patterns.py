@@ -1,4 +1,4 @@
-"""Whoever gives a text of the wrong form is told the form in words, whichever way it came."""
+"""A text of the wrong form is refused with the form in words, by any path."""
 
 import pytest
 

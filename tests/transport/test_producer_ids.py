@@ -1,4 +1,4 @@
-"""The layout of producer ids: what fits, what JavaScript can carry, what follows the clock."""
+"""The layout of producer ids: its ranges, JavaScript's limit, and the part that follows the clock."""
 
 import pytest
 
@@ -31,7 +31,7 @@ def test_the_parts_can_be_told_apart(coordinator: int) -> None:
     producer_id = transactional_producer_id(coordinator, number)
     assert (coordinator_of(number), coordinator_of(producer_id)) == (None, coordinator)
     assert era_of(number) == era_of(producer_id) == era_after(0, NOW_MS)
-    # The cluster's number is nobody's business but the giver's.
+    # Only the issuer interprets the cluster's number.
     assert coordinator_of(producer_id | 31 << 48) == coordinator
 
 

@@ -1,4 +1,4 @@
-"""Connections whose other end has vanished without a word: both ends find out by themselves."""
+"""Connections whose other end has vanished silently: both ends detect it on their own."""
 
 import os
 import socket
@@ -19,7 +19,7 @@ def port_of(server: "zmq.Socket[bytes]") -> int:
 
 
 def greet(client: "zmq.Socket[bytes]", server: "zmq.Socket[bytes]", connections: ServerConnections) -> bytes:
-    """Send a message through; the connection it came by."""
+    """Send a message through; return its connection."""
     client.send_multipart([b"server", b"hello"])
     assert server.poll(TIMEOUT_MS)
     frame = server.recv(copy=False)
@@ -80,7 +80,7 @@ def test_a_client_that_never_pings_is_left_alone(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_kernel_watches_the_connections_of_a_server() -> None:
-    """So a host that vanished leaves, whatever library its clients use."""
+    """So a vanished host is disconnected, whatever library its clients use."""
     context = new_context()
     server, client = server_socket(context, "tcp://127.0.0.1:*"), calls_socket(context)
     connect_peer(client, b"server", f"tcp://127.0.0.1:{port_of(server)}")

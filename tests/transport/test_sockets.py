@@ -1,4 +1,4 @@
-"""Sockets under the events that libzmq does not survive by itself."""
+"""Sockets under events that crash libzmq without precautions."""
 
 import threading
 from collections.abc import Callable

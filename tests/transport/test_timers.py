@@ -1,4 +1,4 @@
-"""Timers: the last one set for a key counts, earliest first, and the heap does not keep what is over."""
+"""Timers: the last one set for a key counts, earliest first, and the heap drops cancelled ones."""
 
 import random
 

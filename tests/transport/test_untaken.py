@@ -1,4 +1,4 @@
-"""Large replies count from when they are gathered until they have left, by connection and in all."""
+"""Large replies count from their creation until they have left, by connection and in total."""
 
 from planaria.transport.untaken import Untaken
 
@@ -6,7 +6,7 @@ SLOW, OTHER = b"slow", b"other"
 
 
 class Departing:
-    """A message that leaves when the test says so."""
+    """A message that leaves on the test's command."""
 
     def __init__(self) -> None:
         self.done = False

@@ -1,4 +1,4 @@
-"""The checked-in vectors are what the code makes and what it reads; `--rewrite-vectors` writes them anew.
+"""The checked-in vectors are those that the code writes and reads; `--rewrite-vectors` rewrites them.
 
 Other languages test against these files, so a difference is a change of the wire: it belongs into docs/protocol.md too.
 """
@@ -33,7 +33,7 @@ def stored(name: str) -> Any:
 
 
 def headers(kind: str) -> list[Any]:
-    """As the code makes them: that they are the stored ones is the first test's business."""
+    """Return the headers as the code writes them; the first test compares them with the stored ones."""
     return [pytest.param(each, id=each["name"]) for each in header_vectors() if each["kind"] == kind]
 
 
@@ -52,7 +52,7 @@ def test_requests_are_the_same_in_both_encodings(vector: dict[str, str]) -> None
     from_json = decoder.decode(vector["json"].encode())
     assert decoder.decode(bytes.fromhex(vector["msgpack"])) == from_json
     assert from_json.__struct_config__.tag == vector["op"]
-    # What this code writes in full it reads back as the same.
+    # Headers that this code writes in full are read back unchanged.
     for as_json in (True, False):
         assert decoder.decode(encode_header(from_json, as_json)) == from_json
 

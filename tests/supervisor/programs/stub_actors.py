@@ -1,4 +1,4 @@
-"""Actors that do nothing but live, or fail as their arguments say. Run in children of the stub tree."""
+"""Actors that only live, or fail as their arguments say. Run in children of the stub tree."""
 
 import ctypes
 import os
@@ -52,7 +52,7 @@ def main(context: ActorContext) -> None:
 
 
 def deaf(context: ActorContext) -> None:
-    """Never says a word, and does not stop when asked."""
+    """Never sends a message, and ignores stop requests."""
     ctypes.CDLL(None).pause()
 
 
@@ -61,6 +61,6 @@ def leaves_a_grandchild(context: ActorContext) -> None:
     if context.incarnation == 1:
         pid = os.fork()
         if pid == 0:
-            # Gone at the latest when the reader of this pipe is.
+            # Ends at the latest with the reader of this pipe.
             os.execvp("sh", ["sh", "-c", 'read line < "$0"', context.arguments["fifo"]])
     main(context)

@@ -1,4 +1,4 @@
-"""The supervisor's own program with stub actors in the place of the broker's. Arguments as for planaria.supervisor.
+"""The supervisor's own program with stub actors in place of the broker's. Arguments as for planaria.supervisor.
 
 STUB_TREE in the environment: JSON with "partitions" (how many), "controller" and "gateway" (arguments), "specs" (more
 children, announced by the controller).
