@@ -1,6 +1,6 @@
-"""What every test may ask for: a free port, a data directory, a short run directory, a printed seed.
+"""Shared fixtures: a free port, a data directory, a short run directory, a printed seed.
 
-Also holds three promises for the whole session: no process is left running, no socket of a killed broker is left behind,
+Also guarantees for the whole session: no process is left running, no socket of a killed broker is left behind,
 and random tests can be replayed.
 """
 
@@ -22,7 +22,7 @@ from leaked_processes import Leak, kill_leaked, mark_session
 from planaria.supervisor import config
 from planaria.supervisor.launch import SupervisorHandle, launch_supervisor
 
-# derandomize is named because Hypothesis turns it on by itself under CI=true: there, too, runs search anew.
+# derandomize is named because Hypothesis enables it under CI=true: there, too, runs use new random examples.
 settings.register_profile(
     "planaria",
     deadline=None,
@@ -41,13 +41,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--rewrite-vectors",
         action="store_true",
-        help="write tests/vectors/*.json anew instead of comparing with them; review the change as a diff",
+        help="rewrite tests/vectors/*.json instead of comparing with them; review the change as a diff",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_mark_key] = mark_session()
-    # A broker that a test kills is swept by its next start, which a test may never make.
+    # A killed broker's files are swept by its next start, which a test may never make.
     config.stash[_runtime_key] = Path(tempfile.mkdtemp(prefix="pl-", dir="/tmp"))
     os.environ["XDG_RUNTIME_DIR"] = str(config.stash[_runtime_key])
     # A job in a shell's background ignores Ctrl-C, and so would every process that a test starts and interrupts.
@@ -66,7 +66,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """A worker of a session that runs side by side has ended: what it left is the session's to tell."""
+    """A parallel worker of the session has ended: the session reports its leftovers."""
     leaks = node.config.stash.setdefault(_leaks_key, [])
     leaks += [Leak(*leak) for leak in getattr(node, "workeroutput", {}).get("leaks", [])]
 
@@ -81,10 +81,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture
 def free_port() -> int:
-    """A TCP port nobody listens on.
+    """Return a TCP port without a listener.
 
-    Drawn from below the kernel's range for outgoing connections: a port taken from bind(0) may be handed to
-    somebody's connect() before the test listens on it.
+    Drawn from below the kernel's range for outgoing connections: a port taken from bind(0) may be given to
+    another process's connect() before the test listens on it.
     """
     draw = random.SystemRandom()
     while True:
@@ -99,7 +99,7 @@ def free_port() -> int:
 
 @pytest.fixture
 def endpoint(free_port: int) -> str:
-    """A public endpoint nobody is bound to, loopback only."""
+    """A public endpoint without a listener, loopback only."""
     return f"tcp://127.0.0.1:{free_port}"
 
 

@@ -1,10 +1,10 @@
-"""A bounded mutation pass: breaks the product in one place at a time, and tells which breaks no test has noticed.
+"""A bounded mutation pass: breaks the product in one place at a time, and reports the breaks that no test detects.
 
     python tests/mutants.py [--seed 1] [--count 20] [GROUP...]          (or `make mutants`)
 
-Works on a copy of the tree. Of each group it samples `count` places by the seed, makes the change, and runs the group's
-fast tests until the first failure. A mutant that lives is printed as file, line and change: either a test is missing, or
-the mutant is equivalent (it changes nothing that can be observed), and only a reader can tell which.
+Works on a copy of the tree. Of each group it samples `count` locations by the seed, makes the change, and runs the
+group's fast tests until the first failure. A surviving mutant is printed as file, line and change: either a test is
+missing, or the mutant is equivalent (it has no observable effect), and only a reader can decide which.
 """
 
 import argparse
@@ -36,7 +36,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("tests/client",),
     ),
 }
-"""Name: what is changed, and the tests that ought to notice."""
+"""Name: the changed files, and the tests that should detect it."""
 
 TIMEOUT_FACTOR = 5
 NEGATED = {
@@ -58,7 +58,7 @@ class Mutant:
 
 
 def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
-    """What may stand in a node's place."""
+    """Yield possible replacements of a node."""
     match node:
         case ast.Compare(ops=[op]):
             for table in (NEGATED, SHIFTED):
@@ -179,7 +179,7 @@ def sources(paths: tuple[str, ...]) -> list[Path]:
 
 
 def run(group: str, copy: Copy, seed: int, count: int) -> tuple[int, list[Mutant]]:
-    """How many were tried, and those that lived."""
+    """Return the number tried, and the survivors."""
     paths, tests = GROUPS[group]
     every = [mutant for path in sources(paths) for mutant in mutants_of(path)]
     chosen = random.Random(f"{seed} {group}").sample(every, min(count, len(every)))

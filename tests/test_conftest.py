@@ -1,4 +1,4 @@
-"""The session's own promises: it fails when it leaves a process running, and loads the package only once."""
+"""The session's own guarantees: it fails when it leaves a process running, and loads the package only once."""
 
 import subprocess
 import sys
@@ -38,7 +38,7 @@ def test_session_that_leaves_a_process_running_fails_and_names_it(
     assert "1 passed" in result.stdout
     assert "sleep 60  started in test_inner.py::test_leaks (call)" in result.stdout
     pid = int(next(line for line in result.stdout.splitlines() if "sleep 60" in line).split()[0])
-    # A zombie that nobody has reaped yet has no executable any more either.
+    # A zombie not reaped yet has no executable any more either.
     assert not Path(f"/proc/{pid}/exe").exists()
 
 

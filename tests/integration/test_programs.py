@@ -40,7 +40,7 @@ def ends(action: Callable[[], object]) -> Callable[[], BaseException | None]:
     def run() -> None:
         try:
             action()
-        except BaseException as error:  # noqa: BLE001 - told to the test
+        except BaseException as error:  # noqa: BLE001 - passed to the test
             raised.append(error)
 
     def ended() -> BaseException | None:
@@ -61,7 +61,7 @@ def in_fork(action: Callable[[], object]) -> str:
         try:
             action()
             os.write(writer, b"nothing")
-        except BaseException as error:  # noqa: BLE001 - told to the parent
+        except BaseException as error:  # noqa: BLE001 - passed to the parent
             os.write(writer, type(error).__name__.encode())
         finally:
             os._exit(0)

@@ -224,7 +224,7 @@ def test_a_with_block_accepts_or_fails(broker: Broker) -> None:
 
 
 def test_three_workers_share_a_queue_evenly(broker: Broker) -> None:
-    """Each prefetches at most one job, whoever was first."""
+    """Each prefetches at most one job."""
     broker.create_topic("T", 1)
     publish(broker, 90)
     did: dict[str, int] = dict.fromkeys("abc", 0)

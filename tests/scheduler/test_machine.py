@@ -237,7 +237,7 @@ def test_a_cancelled_message_is_not_delivered(world: SimulatedSchedule) -> None:
 
 
 def test_a_cancelled_name_is_free(world: SimulatedSchedule) -> None:
-    """At once, with or without a restart, and as often as it is wanted."""
+    """At once, with or without a restart, any number of times."""
     world.schedule("a", "ORDERS", 1_000, value=b"first")
     assert world.cancel("a") == "done"
     assert not world.schedule("a", "ORDERS", 2_000, value=b"second").duplicate
