@@ -47,7 +47,7 @@ def test_lines_are_published_for_later(broker: ServedBroker, option: tuple[str, 
         (("--delay", "soon"), "'soon' is not like 90s or 15m"),
         (("--deliver-at", "soon"), "'soon' is not a time like 2026-01-31T12:00"),
         (("--delay", "1s", "--deliver-at", "2026-01-31T12:00"), "both given"),
-        (("--delay", "1s", "--acks", "0"), "needs an answer"),
+        (("--delay", "1s", "--acks", "0"), "must be acknowledged"),
     ],
 )
 def test_a_wrong_time_is_a_usage_error(arguments: tuple[str, ...], wrong: str) -> None:

@@ -32,8 +32,8 @@ def test_quotas_are_set_shown_and_removed(broker: ServedBroker) -> None:
         ((), "name at least one limit"),
         (("--produce-bytes", "much"), "--produce-bytes: 'much' is not like"),
         (("--fetch-bytes", "-5"), "--fetch-bytes: '-5' is not like"),
-        (("--fetch-requests", "0"), "'0' is no number from 1 up"),
-        (("--fetch-requests", "many"), "'many' is no number from 1 up"),
+        (("--fetch-requests", "0"), "'0' is neither a number from 1 up"),
+        (("--fetch-requests", "many"), "'many' is neither a number from 1 up"),
     ],
 )
 def test_a_wrong_limit_is_a_usage_error(arguments: tuple[str, ...], wrong: str) -> None:

@@ -34,7 +34,7 @@ PAIRS: list[tuple[type, type, set[str]]] = [
     (keywords.QuotaSettings, QuotaChange, set()),
     (keywords.BrokerSettings, BrokerConfig, {"data", "endpoint"}),
 ]
-# What a program may pass -> what the Struct makes of it.
+# Value that a program may pass -> the Struct's value.
 CONVERTED: dict[Any, Any] = {
     TopicPartition | tuple[str, int]: TopicPartition,
     keywords.TopicSettings: TopicConfig,

@@ -228,8 +228,8 @@ class SimulatedGroup(SimulatedActor):
 
 
 class SimulatedMember:
-    """A client that follows the protocol: it owns its assignment, revokes when the test decides, and reports what it
-    owns."""
+    """A client that follows the protocol: it owns its assignment, revokes when the test decides, and reports
+    its partitions."""
 
     def __init__(
         self,
