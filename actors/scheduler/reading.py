@@ -47,7 +47,7 @@ class Job(NamedTuple):
 class Reading:
     def __init__(self, address: str, topic: str, partition: int, partition_address: str) -> None:
         self._address = address
-        """The scheduler's own id; records of other producers do not count."""
+        """The scheduler's own address; records of other writers do not count."""
         self._topic = topic
         self._partition = partition
         self._partition_address = partition_address
