@@ -86,7 +86,7 @@ class Broker:
 
         Does nothing in a forked child: the broker is its parent's.
         """
-        if self._is_closed or self.client.is_inherited:
+        if self._is_closed or self._keeper.is_inherited:
             return
         self._is_closed = True
         atexit.unregister(self.close)
@@ -139,6 +139,8 @@ class Broker:
         timeout: float | None = 30.0,
     ) -> RecordMetadata:
         """Publish one message and wait until it is durable. For many messages use `producer()`.
+
+        The key comes before the value here alone; `Client.publish` and all others take the key by keyword.
 
         A repeat of a `dedup_id` within the topic's window is not written again: the first one's place is returned.
         With `deliver_at` or `delay` (seconds) it is held back until then, under the `scheduled_id` that is returned.

@@ -57,6 +57,11 @@ class SupervisorKeeper:
         self._failure = Forked(self._pid)
 
     @property
+    def is_inherited(self) -> bool:
+        """True in a fork of the process that started the supervisor."""
+        return os.getpid() != self._pid
+
+    @property
     def started(self) -> SupervisorStarted:
         """The supervisor that serves now. Raises StartFailed if its restart failed, Forked in a child."""
         if self._failure is not None:

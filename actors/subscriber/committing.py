@@ -96,7 +96,7 @@ class AtomicCommits:
                     tx.publish(
                         each.topic,
                         each.value,
-                        each.key,
+                        key=each.key,
                         headers=each.headers,
                         partition=each.partition,
                         timestamp_ms=each.timestamp_ms,

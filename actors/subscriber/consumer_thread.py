@@ -121,7 +121,7 @@ class ConsumerThread:
             records = self._consumer.poll(BRIEF_POLL_S if effect.is_brief else POLL_S, self._max_records)
             self._damage.read(records)
             new = self._note(records)
-            lineages = {tp: lineage_of(*self._consumer.origin(tp)) for tp in new}
+            lineages = {tp: lineage_of(*self._consumer._origin(tp)) for tp in new}
             return Polled(records, self._read_ahead(new), lineages)
         except CorruptData as error:
             self._on_damage(error)

@@ -22,6 +22,7 @@ from msgspec import structs
 from ...transport.actor import Actor, ActorContext
 from ...transport.client.client import Client
 from ...transport.client.consumer import Consumer
+from ...transport.client.producer import batching_of
 from ...transport.client.transactional import TransactionalProducer
 from ...transport.context import Publication
 from ...transport.loop import run_actor
@@ -101,18 +102,20 @@ class SubscriberProcess(Actor):
         producer = self._client.producer(delivery_timeout_ms=OUTPUT_TIMEOUT_MS)
         is_exact = options.delivery == "exactly-once"
 
-        def check(message: Publication) -> None:
-            producer.check(message.topic, message.partition, message.size_bytes)
+        batching = batching_of(producer)
 
-        self._outputs = OutputTopics(check, producer.partitions_known, time.monotonic)
-        letters = OutputTopics(check, producer.partitions_known, time.monotonic)
+        def check(message: Publication) -> None:
+            batching.check(message.topic, message.partition, message.size_bytes)
+
+        self._outputs = OutputTopics(check, batching.partitions_known, time.monotonic)
+        letters = OutputTopics(check, batching.partitions_known, time.monotonic)
         self._workers = Workers(
             handler,
             self._recorder,
             self._inbox,
             options.concurrency,
             check=self._outputs.check,
-            send=None if is_exact else lambda message: producer.publish(*structs.astuple(message)),
+            send=None if is_exact else lambda message: producer.publish(**structs.asdict(message)),
             is_metered=options.cpu_limit is not None,
             now_ms=lambda: self.loop.now,
         )

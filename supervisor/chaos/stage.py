@@ -97,7 +97,7 @@ def work(client: Client, stage: Stage, journal: Journal) -> None:
             if not messages:
                 continue
             with producer.transaction() as tx:
-                epoch = tx.identity.epoch
+                epoch = tx._identity.epoch
                 if session is None:
                     session = epoch
                     journal.note(
@@ -109,7 +109,7 @@ def work(client: Client, stage: Stage, journal: Journal) -> None:
                             )
                         )
                     )
-                name = f"{stage.transactional_id}.{tx.identity.producer_id}.{epoch}"
+                name = f"{stage.transactional_id}.{tx._identity.producer_id}.{epoch}"
                 made = {f"{origin(text_of(message))}|{name}": message.key for message in messages}
                 journal.note(
                     Tried(

@@ -120,7 +120,7 @@ def test_a_verdict_that_is_none(client: Client, given: dict[str, Any], told: str
 
 def test_a_consumer_without_a_group_commits_nothing(client: Client) -> None:
     with client.consumer(None, "T") as consumer:
-        for commit in (consumer.commit, consumer.commit_request):
+        for commit in (consumer.commit, consumer._commit_for_transaction):
             with pytest.raises(PlanariaError, match="a consumer without a group has nowhere to commit to"):
                 commit()
 

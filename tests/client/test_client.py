@@ -8,6 +8,7 @@ import pytest
 
 from fake_broker import FakeBroker
 from planaria.transport.client import Client, Closed, DeliveryUncertain, TimedOut
+from planaria.transport.client.producer import batching_of
 from planaria.transport.protocol.errors import ErrorCode, PlanariaError, ProtocolError
 
 
@@ -185,7 +186,7 @@ def test_one_that_cannot_be_closed_leaves_none_of_the_others_open(
         raise PlanariaError("cannot close")
 
     client = Client(remote_broker.endpoint)
-    first, second = client.producer(), client.consumer(topics="T")
+    first, second = batching_of(client.producer()), client.consumer(topics="T")
     closed: list[bool] = []
     close, leave = second.close, second.__exit__
     monkeypatch.setattr(first, "close", fail)

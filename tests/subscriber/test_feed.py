@@ -28,7 +28,7 @@ class FakeConsumer:
     def poll(self, *_: Any) -> list[FakeMessage]:
         return self.found.pop(0)
 
-    def origin(self, tp: Any) -> tuple[str, int]:
+    def _origin(self, tp: Any) -> tuple[str, int]:
         return self.origins[tp]
 
     def committed_with_metadata(self, tps: Any) -> list[PartitionOffset]:

@@ -33,7 +33,7 @@ from .options import (
     checked,
     wait_limit_s,
 )
-from .producer import Producer
+from .producer import Producer, batching_of
 from .share_consumer import ShareConsumer
 from .share_messages import ShareOptions
 from .transactional import TransactionalProducer
@@ -71,11 +71,6 @@ class Client(Admin):
         self._lock = threading.Lock()
         self._is_closed = False
 
-    @property
-    def is_inherited(self) -> bool:
-        """Whether this process is a fork of the one that made the client: then every call raises Forked."""
-        return self._network.is_inherited
-
     def wait_for_broker(self, timeout: float) -> None:
         """Wait until the broker has answered a greeting; raises TimedOut after `timeout` seconds.
 
@@ -110,8 +105,9 @@ class Client(Admin):
             raise InvalidOption("acks: must be 'all' with a transactional_id")
         if found.transactional_id is not None:
             return self._network.keep(TransactionalProducer(self._network, found))
-        producer = self._network.keep(Producer(self._network, found))
-        at_exit(producer)
+        producer = Producer(self._network, found)
+        batching = self._network.keep(batching_of(producer))
+        at_exit(batching.flush_at_exit)
         return producer
 
     def consumer(
@@ -140,13 +136,14 @@ class Client(Admin):
         options.setdefault("request_timeout_ms", self._request_timeout_ms)
         check_name("group", group)
         consumer = ShareConsumer(self._network, group, as_topics(topics), checked(ShareOptions, options))
-        at_exit(consumer)
+        at_exit(consumer._flush_at_exit)
         return self._network.keep(consumer)
 
     def publish(
         self,
         topic: str,
         value: Any,
+        *,
         key: bytes | str | None = None,
         headers: Headers | None = None,
         partition: int | None = None,
@@ -171,9 +168,18 @@ class Client(Admin):
                 self._publisher = self.producer(
                     delivery_timeout_ms=timeout_ms, max_block_ms=timeout_ms, linger_ms=0
                 )
-        self._publisher.find(topic, int(timeout_s * 1000))
+        batching_of(self._publisher).find(topic, int(timeout_s * 1000))
         delivery = self._publisher.publish(
-            topic, value, key, headers, partition, timestamp_ms, dedup_id, deliver_at, delay, scheduled_id
+            topic,
+            value,
+            key=key,
+            headers=headers,
+            partition=partition,
+            timestamp_ms=timestamp_ms,
+            dedup_id=dedup_id,
+            deliver_at=deliver_at,
+            delay=delay,
+            scheduled_id=scheduled_id,
         )
         # Without a timeout the delivery ends by itself, and can say whether the message was ever sent.
         return delivery.result(None if timeout is None else max(0.0, deadline - monotonic()))

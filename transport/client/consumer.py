@@ -88,14 +88,11 @@ class Consumer(OffsetQueries):
         fetching = fetching_for(group, options, is_member=self._membership is not None)
         self._bridge = ConsumerBridge(fetching, self._membership, options.max_poll_interval_ms)
         self._begin()
-        network.tell_of_end(self)
+        network.tell_of_end(self._bridge)
         self._followed = dict.fromkeys(topics if group is None and options.partitions is None else (), 0)
         """Topics of which all partitions are read, with the partition count seen last."""
         if self._membership is None:
             self._assign(self._free_standing(topics, options.partitions))
-
-    def on_network_end(self, error: PlanariaError) -> None:
-        self._bridge.has_mail.set()
 
     def _begin(self) -> None:
         self._reader = Reader()
@@ -325,7 +322,7 @@ class Consumer(OffsetQueries):
             generation=identity.generation,
         )
 
-    def commit_request(
+    def _commit_for_transaction(
         self, offsets: Offsets | None = None, metadata: Mapping[TopicPartition, str] | None = None
     ) -> CommitOffsets | None:
         """Return the request that `commit` would send, for a transaction; None if there is nothing to commit.
@@ -407,7 +404,7 @@ class Consumer(OffsetQueries):
                 raise PlanariaError(f"{topic}/{partition} has been revoked")
             self._reader.raise_trouble(tp)
 
-    def origin(self, tp: TopicPartition) -> tuple[str | None, int | None]:
+    def _origin(self, tp: TopicPartition) -> tuple[str | None, int | None]:
         """Return the topic id and the group's reset epoch of a position, as far as they are known."""
         return self._reader.origin(tp)
 

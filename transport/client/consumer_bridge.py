@@ -5,6 +5,7 @@ import threading
 from collections import deque
 from typing import Any
 
+from ..protocol.errors import PlanariaError
 from .asking import Answered, Ask, Effect, Event, Failed, SetTimer, TimerFired
 from .fetching import Chunk, Fetching, Located, Trouble
 from .membership import (
@@ -33,6 +34,10 @@ class ConsumerBridge:
         self._fetching = fetching
         self._membership = membership
         self._check_ms = max(10, max_poll_interval_ms // 4)
+
+    def on_network_end(self, _: PlanariaError) -> None:
+        """Wake a poll, which then raises."""
+        self.has_mail.set()
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         match event:

@@ -9,6 +9,7 @@ makes the producers and consumers. A program that is killed, or ends by `os._exi
 
 import atexit
 import logging
+from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
 
@@ -20,21 +21,17 @@ _deadline: float | None = None
 _log = logging.getLogger(__name__)
 
 
-class Leaves(Protocol):
-    def flush_at_exit(self) -> None: ...
-
-
-class Flushable(Leaves, Protocol):
+class Flushable(Protocol):
     def flush(self, timeout: float | None = None) -> None: ...
 
 
-def at_exit(item: Leaves) -> None:
-    """Register for a flush at interpreter exit, before objects registered earlier, such as its broker."""
-    atexit.register(item.flush_at_exit)
+def at_exit(flush: Callable[[], None]) -> None:
+    """Register a flush at interpreter exit, before calls registered earlier, such as the end of an embedded broker."""
+    atexit.register(flush)
 
 
-def not_at_exit(item: Leaves) -> None:
-    atexit.unregister(item.flush_at_exit)
+def not_at_exit(flush: Callable[[], None]) -> None:
+    atexit.unregister(flush)
 
 
 def flush_with_warning(producer: Flushable, count: int) -> None:

@@ -1,7 +1,6 @@
-"""The producer that programs hold: the accumulator's public face. Its half on the network thread is
-producer_bridge.py.
+"""The producer that programs hold, and the accumulator behind it. Its half on the network thread is producer_bridge.py.
 
-The hot path is inherited from the accumulator as it stands. Called by `Client.producer`.
+A Producer has an accumulator and binds its `publish` once, so that the hot path is one call. Called by `Client.producer`.
 """
 
 import os
@@ -10,7 +9,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from time import monotonic
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from ..addresses import TopicPartition, is_internal
 from ..batch import Headers
@@ -22,7 +21,7 @@ from ..protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from .accumulator import BATCH_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES, Accumulator, Lingers
 from .asking import Answered, Ask
 from .delayed import Schedule, delayed_dialog
-from .delivery import PartitionQueue, ProducerBatch
+from .delivery import Delivery, PartitionQueue, ProducerBatch
 from .errors import Closed, DeliveryFailed, DeliveryUncertain, Forked, TimedOut
 from .exchange_events import Withdrawn
 from .exit_flush import flush_with_warning, not_at_exit
@@ -65,12 +64,79 @@ def _delayed_record(batch: ProducerBatch) -> PublishRecord:
     return PublishRecord(key=entry.key, value=entry.value, headers=entry.headers, timestamp_ms=timestamp_ms)
 
 
-class Producer(Accumulator):
+class Producer:
     """Publishes messages, each once and in order within its partition; safe to use from several threads.
 
-    A failed delivery is reported by its Delivery and never sent again by itself: DeliveryFailed when the message is
-    surely not in the log, DeliveryUncertain when nobody can know.
+    A failed delivery is reported by its Delivery and not retried: DeliveryFailed when the message is certainly not in
+    the log, DeliveryUncertain when it may be.
     """
+
+    def __init__(self, network: Network, options: ProducerOptions | None = None) -> None:
+        self._batching = BatchingProducer(network, options)
+        # Hides the method of this name: calling through it would cost a quarter of a publish.
+        self.__dict__["publish"] = self._batching.publish
+
+    def publish(
+        self,
+        topic: str,
+        value: Any,
+        *,
+        key: bytes | str | None = None,
+        headers: Headers | None = None,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+        dedup_id: str | None = None,
+        deliver_at: datetime | int | None = None,
+        delay: timedelta | float | None = None,
+        scheduled_id: str | None = None,
+    ) -> Delivery:
+        """Hand a message over; returns at once unless the buffer is full. Safe from any thread.
+
+        `value`: bytes travel as they are, and so does None, a message without a value; anything else travels as JSON with
+        the header `content-type: application/json`. `key`: bytes, or text as UTF-8; messages of a key go to one
+        partition, in order. Without key and `partition`, batches take turns among the partitions that are online.
+
+        A `dedup_id` names the message, for programs that keep no state: within the topic's `dedup_window_ms` a repeat is
+        not written, and its Delivery tells where the first is. Such messages travel one to a batch; without a key the
+        name decides the partition. Among themselves they keep their order in a partition, not with others.
+
+        With `deliver_at` (a datetime, or milliseconds since the epoch) or `delay` (seconds, counted from this call) the
+        broker holds the message back until then; its Delivery is done when that is durable. `scheduled_id` is its name
+        until it is delivered, to cancel it by, and to recognise a repeat; without one it gets a new one.
+
+        Raises InvalidOption, UnknownTopic, BufferFull after `max_block_ms`, Backpressure if told to, Closed, or its end.
+        """
+        raise NotImplementedError  # the accumulator's method is bound in its place
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Wait up to `timeout` seconds (None: without limit) until everything published so far is acknowledged or failed.
+
+        Failures are reported by the Deliveries. Raises TimedOut; the deliveries go on.
+        """
+        self._batching.flush(timeout)
+
+    def close(self, timeout: float | None = None) -> None:
+        """Flush, then refuse further messages. Messages not acknowledged after `timeout` seconds fail, and TimedOut is
+        raised. Does nothing in a forked child: the parent sends its own messages.
+        """
+        self._batching.close(timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._batching.__exit__(kind, error, trace)
+
+
+def batching_of(producer: Producer) -> "BatchingProducer":
+    """The accumulator of a producer, for the parts of the broker that ask about topics before they publish."""
+    return producer._batching
+
+
+class BatchingProducer(Accumulator):
+    """The accumulator with what it needs of the network: a topic's partitions, a flush, an end."""
 
     def __init__(self, network: Network, options: ProducerOptions | None = None) -> None:
         options = options or ProducerOptions()
@@ -262,10 +328,6 @@ class Producer(Accumulator):
         self._network.post(self._bridge, NamedReady(batch))
 
     def flush(self, timeout: float | None = None) -> None:
-        """Wait up to `timeout` seconds until everything published so far is acknowledged or failed.
-
-        Failures are for the Deliveries to tell. Raises TimedOut; the deliveries go on.
-        """
         limit_s = wait_limit_s(timeout)
         deadline = None if limit_s is None else monotonic() + limit_s
         self._network.post(self._bridge, FlushRequested())
@@ -278,14 +340,10 @@ class Producer(Accumulator):
             self._network.post(self._bridge, FlushEnded())
 
     def close(self, timeout: float | None = None) -> None:
-        """Flush, then refuse further messages. After `timeout` seconds what is left fails. Raises TimedOut then.
-
-        Does nothing in a forked child: what the parent published is the parent's to send.
-        """
         if self._is_closed or self._network.is_inherited:
             return
         self._is_closed = True
-        not_at_exit(self)
+        not_at_exit(self.flush_at_exit)
         self.stop(Closed("the producer is closed"))
         try:
             self.flush(timeout)
@@ -293,9 +351,6 @@ class Producer(Accumulator):
             self._network.post(self._bridge, Abandoned())
             self._network.post(self._network.owner, Withdrawn(self._bridge))
             self._network.forget(self)
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -60,8 +60,8 @@ class ShareConsumer:
     """Consumes records of a work queue. `poll` and `close` for one thread; acknowledgements from any."""
 
     def __init__(self, network: Network, group: str, topics: list[str], options: ShareOptions) -> None:
-        self.group = group
-        self.member_id = options.member_id or f"{group}-{uuid.uuid4().hex[:12]}"
+        self._group = group
+        self._member_id = options.member_id or f"{group}-{uuid.uuid4().hex[:12]}"
         self._network = network
         self._topics = topics
         self._options = options
@@ -170,9 +170,9 @@ class ShareConsumer:
 
     def _acquire(self, count: int, wait_ms: int) -> list[ShareMessage]:
         request = Acquire(
-            group=self.group,
+            group=self._group,
             topics=self._topics,
-            member_id=self.member_id,
+            member_id=self._member_id,
             max_records=count,
             max_bytes=self._options.max_bytes,
             max_wait_ms=wait_ms,
@@ -292,7 +292,7 @@ class ShareConsumer:
         if self._waiting >= SEND_AT:
             self._wake.set()
 
-    def settle(self, message: ShareMessage, verdict: Verdict, reason: str = "") -> None:
+    def _settle(self, message: ShareMessage, verdict: Verdict, reason: str = "") -> None:
         """Like `acknowledge`, but do nothing if the message is acknowledged, the consumer closed, or the
         lock lost."""
         if self._is_closed:
@@ -365,7 +365,7 @@ class ShareConsumer:
         singles: list[Acknowledgement] = []
         for start in range(0, len(acknowledgements), SEND_AT):
             part = acknowledgements[start : start + SEND_AT]
-            request = Acknowledge(group=self.group, member_id=self.member_id, acknowledgements=part)
+            request = Acknowledge(group=self._group, member_id=self._member_id, acknowledgements=part)
             timeout_ms = self._options.request_timeout_ms
             reply = self._network.call(
                 GATEWAY, request, AcknowledgeReply, timeout_ms=timeout_ms, retry_timeout_ms=retry_timeout_ms
@@ -448,7 +448,7 @@ class ShareConsumer:
             raise Closed("the share consumer is closed")
         self._network.refuse_when_closed()
 
-    def flush_at_exit(self) -> None:
+    def _flush_at_exit(self) -> None:
         """Send the acknowledgements of a program that exits without `close`; release the rest without
         counting an attempt."""
         if self._is_closed or self._network.is_inherited or not self._network.is_running:
@@ -459,7 +459,7 @@ class ShareConsumer:
             self._end()
 
     def _end(self) -> None:
-        not_at_exit(self)
+        not_at_exit(self._flush_at_exit)
         self._is_closed = True
         self._stopped.set()
         self._wake.set()
@@ -478,7 +478,7 @@ class ShareConsumer:
 
     def _leave(self) -> None:
         """Release the held messages at once. Without a reply the end of the connection or the locks does so."""
-        request = LeaveGroup(group=self.group, member_id=self.member_id)
+        request = LeaveGroup(group=self._group, member_id=self._member_id)
         timeout_ms = min(LEAVE_TIMEOUT_MS, self._options.request_timeout_ms)
         with suppress(ProtocolError):
             self._network.call(GATEWAY, request, Done, timeout_ms=timeout_ms)

@@ -82,7 +82,7 @@ class ShareMessage(Message, frozen=True, gc=False, kw_only=True):
         reason = "" if error is None else f"{type(error).__name__}: {error}"
         if isinstance(error, Reject):
             reason = str(error) or reason
-        self.consumer.settle(self, verdict, reason)
+        self.consumer._settle(self, verdict, reason)
 
 
 class Refused(NamedTuple):

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, NoReturn, Protocol, Self
 
 from ..addresses import TopicPartition
+from ..batch import Headers
 from ..protocol.data import InitProducer, InitProducerReply
 from ..protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from ..protocol.groups import CommitOffsets, CommitOffsetsReply
@@ -32,13 +33,13 @@ from .errors import Closed, ProducerFenced, TimedOut, TransactionAborted, Transa
 from .lanes import ProducerIdentity
 from .network import Network
 from .options import ProducerOptions
-from .producer import Producer
+from .producer import BatchingProducer
 
 
 class Committing(Protocol):
     """A consumer whose offsets can be committed by a transaction."""
 
-    def commit_request(
+    def _commit_for_transaction(
         self,
         offsets: Mapping[TopicPartition, int] | None = None,
         metadata: Mapping[TopicPartition, str] | None = None,
@@ -136,10 +137,10 @@ class TransactionalProducer:
 
     # Called by the transaction.
 
-    def commit_offsets(self, request: CommitOffsets) -> None:
+    def _commit_offsets(self, request: CommitOffsets) -> None:
         self._network.call(GATEWAY, request, CommitOffsetsReply, timeout_ms=self._request_timeout_ms)
 
-    def end(self, transaction: "Transaction", commit: bool, groups: list[str]) -> None:
+    def _end(self, transaction: "Transaction", commit: bool, groups: list[str]) -> None:
         """End the transaction once every message is acknowledged. Raises the error that prevented it.
 
         An abort does not wait: unacknowledged messages fail. A commit with a failed message becomes an abort.
@@ -149,7 +150,7 @@ class TransactionalProducer:
         if not commit:
             self._producer.drop()
         self._current = None
-        identity, self._identity = transaction.identity, None
+        identity, self._identity = transaction._identity, None
         receipt = Receipt()
 
         def ask() -> Ask:
@@ -224,7 +225,7 @@ class Transaction:
     """Committed at the end of its `with` block, aborted by an exception that leaves the block."""
 
     def __init__(self, producer: TransactionalProducer, identity: ProducerIdentity) -> None:
-        self.identity = identity
+        self._identity = identity
         self._owner = producer
         self._groups: set[str] = set()
         self._has_ended = False
@@ -232,7 +233,16 @@ class Transaction:
         # transaction.
         self.__dict__["publish"] = producer._producer.publish
 
-    def publish(self, topic: str, value: Any, key: bytes | str | None = None, **options: Any) -> Delivery:
+    def publish(
+        self,
+        topic: str,
+        value: Any,
+        *,
+        key: bytes | str | None = None,
+        headers: Headers | None = None,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> Delivery:
         """Like `Producer.publish`, without `dedup_id`, `delay` and `deliver_at`. Raises when the transaction has
         ended.
 
@@ -254,18 +264,18 @@ class Transaction:
         """
         if self._has_ended:
             self._refuse()
-        request = consumer.commit_request(offsets, metadata)
+        request = consumer._commit_for_transaction(offsets, metadata)
         if request is None:
             return
         self._groups.add(request.group)
-        self._owner.commit_offsets(
+        self._owner._commit_offsets(
             CommitOffsets(
                 group=request.group,
                 offsets=request.offsets,
                 member_id=request.member_id,
                 generation=request.generation,
-                producer_id=self.identity.producer_id,
-                producer_epoch=self.identity.epoch,
+                producer_id=self._identity.producer_id,
+                producer_epoch=self._identity.epoch,
             )
         )
 
@@ -278,14 +288,14 @@ class Transaction:
         if self._has_ended:
             self._refuse()
         self._close()
-        self._owner.end(self, True, sorted(self._groups))
+        self._owner._end(self, True, sorted(self._groups))
 
     def abort(self) -> None:
         """Abort: none of it will be read. A transaction that has ended is unchanged."""
         if self._has_ended:
             return
         self._close()
-        self._owner.end(self, False, sorted(self._groups))
+        self._owner._end(self, False, sorted(self._groups))
 
     def _close(self) -> None:
         self._has_ended = True
@@ -310,7 +320,7 @@ class Transaction:
             pass  # the exception that left the block is the one to report; the timeout aborts an unreachable transaction
 
 
-class _Part(Producer):
+class _Part(BatchingProducer):
     """The underlying producer: it receives its identity, and records the partitions it wrote to."""
 
     def __init__(self, network: Network, options: ProducerOptions) -> None:
