@@ -472,7 +472,7 @@ class SubscriberMachine:
             return
         held = sum(len(lane.held) for lane in self._partitions.at_work.values())
         if held:
-            self._do(WriteLog(WARNING, "stopped before all at hand was handled", {"records": held}))
+            self._do(WriteLog(WARNING, "stopped with unfinished records", {"records": held}))
         self._do(Abandon())
         self._leave()
 

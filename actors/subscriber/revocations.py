@@ -95,7 +95,10 @@ class Revocations:
         """Hand over at the group's timeout."""
         partitions = self._partitions.of(self._wanted or ())
         busy = (lane for partition in partitions for lane in partition.lanes.values() if lane.is_busy)
-        told = [tell_of(lane.held[0], WARNING, "partition goes while its record is at hand") for lane in busy]
+        told = [
+            tell_of(lane.held[0], WARNING, "partition revoked while its record is in progress")
+            for lane in busy
+        ]
         return [*told, *self.let_go()]
 
     def lost(self, keys: Sequence[TopicPartition]) -> None:

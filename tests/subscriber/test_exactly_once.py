@@ -142,7 +142,7 @@ def test_what_comes_back_too_late_is_not_published() -> None:
     script = started(session_timeout_ms=1_000)
     script.polled(*messages("A", 0, 0, 1))
     script.revoking(0)
-    assert script.after(1_000) == ["warning: partition goes while its record is at hand", "handover"]
+    assert script.after(1_000) == ["warning: partition revoked while its record is in progress", "handover"]
     assert script.ran(publishes=True) == []
     script.polled()
     assert script.stop() == []

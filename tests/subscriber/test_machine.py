@@ -377,7 +377,7 @@ def test_a_partition_goes_after_the_session_timeout_in_any_case() -> None:
     script = started(session_timeout_ms=1_000)
     script.polled(*messages("A", 0, 0, 1))
     script.revoking(0)
-    assert script.after(1_000) == ["warning: partition goes while its record is at hand", "handover"]
+    assert script.after(1_000) == ["warning: partition revoked while its record is in progress", "handover"]
     assert script.polled(*messages("A", 0, 0)) == ["poll"]
     # The old run has no effect on the partition that came back.
     assert script.ran(1) == ["run A/0 0, attempt 1"]
@@ -443,7 +443,7 @@ def test_a_handler_that_does_not_finish_is_abandoned_at_the_deadline() -> None:
     script.polled(*messages("A", 0, 0, 1))
     script.stop(within_ms=30_000)
     assert script.after(27_999) == []
-    assert script.after(1) == ["warning: stopped before all at hand was handled", "abandon", "leave"]
+    assert script.after(1) == ["warning: stopped with unfinished records", "abandon", "leave"]
     assert script.left() == ["retire", "stop: stopped by order"]
 
 
