@@ -46,9 +46,7 @@ def _check_handler(handler: Callable[..., object] | str) -> None:
         except (ImportError, ValueError):
             is_found = False
         if not is_found:
-            raise InvalidSubscription(
-                f"handler: there is no module {module!r} where this program finds modules"
-            )
+            raise InvalidSubscription(f"handler: there is no module {module!r} on this program's path")
 
 
 class Subscription:

@@ -89,7 +89,7 @@ class Nemesis:
             return f"clocks all wrong by {hours} h"
         candidates = self._candidates()
         if not candidates:
-            return f"{kind} nobody: none is ready"
+            return f"{kind}: no actor is ready"
         victims = self._chance.sample(candidates, min(len(candidates), 2 if kind == "pair" else 1))
         if kind == "clock":
             hours = self._clocks.set(victims[0].address)

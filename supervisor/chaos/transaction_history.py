@@ -73,7 +73,7 @@ def check_stage(
     _check_attempts({a.name: a for a in writers.values()}.values(), read, findings)
     _check_zombies(list(sessions), writers, read, findings)
     for value in sorted(read.difference(writers)):
-        findings.accuse("phantom", f"{value!r} was written by nobody")
+        findings.accuse("phantom", f"{value!r} was never written")
     _check_offsets(source, committed, target, findings)
     _check_order(target, findings)
     return findings
@@ -124,7 +124,9 @@ def _check_offsets(
         is_consumed = entry.offset < committed.get(entry.partition, 0)
         if is_consumed != (origin(entry.value) in made):
             said = "is" if is_consumed else "is not"
-            findings.accuse("apart", f"{entry} {said} behind the committed offset, its output is otherwise")
+            findings.accuse(
+                "apart", f"{entry} {said} behind the committed offset, its output contradicts that"
+            )
 
 
 def _check_order(target: list[LogEntry], findings: Findings) -> None:

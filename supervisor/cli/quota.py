@@ -11,7 +11,9 @@ from .output import note, print_json, print_table
 from .settings import parse_value
 from .tables import Listing
 
-app = typer.Typer(cls=Group, no_args_is_help=True, help="Limit what clients produce and fetch, by client id.")
+app = typer.Typer(
+    cls=Group, no_args_is_help=True, help="Limit the rates at which clients produce and fetch, by client id."
+)
 
 FIELDS = ("produce_bytes", "fetch_bytes", "produce_requests", "fetch_requests")
 

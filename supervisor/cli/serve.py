@@ -55,7 +55,7 @@ def serve(
         typer.Option(
             "--hang-timeout-ms",
             metavar="MS",
-            help="Time without a heartbeat after which a process is restarted; 5000 by default.",
+            help="Time without progress after which a process is restarted; 5000 by default.",
         ),
     ] = None,
     settings: Annotated[

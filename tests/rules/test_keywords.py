@@ -34,7 +34,7 @@ PAIRS: list[tuple[type, type, set[str]]] = [
     (keywords.QuotaSettings, QuotaChange, set()),
     (keywords.BrokerSettings, BrokerConfig, {"data", "endpoint"}),
 ]
-# Value that a program may pass -> the Struct's value.
+# Type that a program may pass -> type of the Struct's field.
 CONVERTED: dict[Any, Any] = {
     TopicPartition | tuple[str, int]: TopicPartition,
     keywords.TopicSettings: TopicConfig,

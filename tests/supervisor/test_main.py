@@ -47,7 +47,7 @@ def test_the_brokers_tree_names_the_actors_of_this_package() -> None:
         "subscribers",
     ]
     assert "planaria.actors.partition.process" in preloaded_modules()
-    # Last: it freezes what is loaded by then.
+    # Last: it freezes the objects loaded by then.
     assert preloaded_modules()[-1] == "planaria.supervisor.preload"
 
 

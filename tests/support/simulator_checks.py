@@ -276,7 +276,7 @@ class Checks(Taps):
     # The end.
 
     def undelivered(self, name: str, topics: list[str]) -> str | None:
-        """Return the first record that a group or reader has not received yet."""
+        """Return the first partition that a group or reader has not received completely, with its offsets."""
         for directory, disk in self._disks.partitions.items():
             topic, _, number = directory.rpartition("/")
             delivered = len(self.delivered[name, (topic, int(number))])
