@@ -115,8 +115,8 @@ class Tree:
         # The first child of a one_for_all waits for no other, so the dead one has to wait for its turn as well.
         if group.strategy == "one_for_all":
             dead.has_turn = False
-        tp = group.nodes.index(dead)
-        affected = group.nodes[tp + 1 :] if group.strategy == "rest_for_one" else group.nodes
+        position = group.nodes.index(dead)
+        affected = group.nodes[position + 1 :] if group.strategy == "rest_for_one" else group.nodes
         for node in affected:
             if node is not dead:
                 self._cycle(node)

@@ -90,8 +90,7 @@ def publish_row(scale: Scale, ceilings: Ceilings) -> Row:
 
 
 def transactions_row(scale: Scale, _: Ceilings) -> Row:
-    """Measure transactions of TRANSACTION_MESSAGES, by concurrent producers, against plain publishing on the same
-    broker."""
+    """Measure transactions of TRANSACTION_MESSAGES, by concurrent producers, against plain publishing."""
     rounds = max(1, scale.messages // 2 // TRANSACTION_MESSAGES // TRANSACTION_PRODUCERS)
     with fresh_broker() as broker:
         plain = max(_publish(broker, scale.messages // 5) for _ in range(2))

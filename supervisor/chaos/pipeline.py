@@ -305,8 +305,7 @@ def _settle(client: Client, partitions: int, count: int, workers: Workers, say: 
 
 
 def _read(client: Client, topic: str, partitions: int) -> list[LogEntry]:
-    """Return all committed values, partition by partition; transactions left open by killed workers end by their
-    timeout."""
+    """Return all committed values, partition by partition; transactions of killed workers end by their timeout."""
     entries: list[LogEntry] = []
     for partition in range(partitions):
         end = client.list_offsets(topic, partition, "latest").offset

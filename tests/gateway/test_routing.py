@@ -201,8 +201,7 @@ WAITING = [
 @pytest.mark.parametrize("request_", WAITING)
 @pytest.mark.parametrize("was_there", [False, True])
 def test_what_needs_the_controller_waits_until_it_is_up(request_: Request, was_there: bool) -> None:
-    """A new gateway may receive a client's request before the controller's PeerUp; clients cannot tell it from a
-    restart."""
+    """A new gateway may receive a request before the controller's PeerUp; clients cannot tell it from a restart."""
     gateway = GatewayDriver().start(ORDERS=1) if was_there else GatewayDriver()
     gateway.controller_answers = False
     if was_there:

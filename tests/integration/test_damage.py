@@ -30,8 +30,7 @@ Loss = tuple[int, int]
 
 
 def write(data_dir: Path) -> dict[int, bytes]:
-    """Write records of several producers by offset, in several segments of several batches each; the broker has
-    stopped."""
+    """Write records of several producers by offset, in several segments of several batches; the broker has stopped."""
     with Broker(data_dir) as broker:
         broker.create_topic("ORDERS", 1, segment_bytes=SEGMENT_BYTES)
         producers = [broker.producer(linger_ms=0) for _ in range(PRODUCERS)]

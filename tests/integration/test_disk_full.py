@@ -1,5 +1,4 @@
-"""A disk that fills up under a running broker: producers wait, readers and commits go on, no actor dies, space heals
-it."""
+"""A disk that fills up under a running broker: producers wait, readers and commits go on, space heals it."""
 
 import ctypes
 import os

@@ -18,8 +18,7 @@ SESSION_TIMEOUT_MS = 1_500
 
 
 class Journal:
-    """Journal: `+p` a partition assigned, `-p` revoked, `!p` lost, `=p:offset:value` a message delivered; each with its
-    time."""
+    """Notes: `+p` a partition assigned, `-p` revoked, `!p` lost, `=p:offset:value` a message delivered; each timed."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -182,8 +182,7 @@ class _UnsyncableFiles(Files):
 
 
 class DamagedLife:
-    """A sync fails, and the tail is damaged: previously synced records are present, and no visible record is lost
-    later."""
+    """A sync fails, and the tail is damaged: earlier synced records are present, and no visible one is lost later."""
 
     def live(self, root: Path, done: list[Any], system: FaultySystem) -> None:
         log = open_log(root / "log")

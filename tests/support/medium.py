@@ -45,8 +45,7 @@ class _Directory:
         self.durable: dict[str, _Node] = {}
         self.names: dict[str, _Node] = {}
         self._changes: list[Mapping[str, _Node | None]] = []
-        """Changes since the directory was synced, in order; each is one call, which happens completely or not at all.
-        """
+        """Changes since the directory was synced, in order; each is one call, which happens completely or not."""
 
     def change(self, change: "Mapping[str, _Node | None]") -> None:
         _apply(change, self.names)

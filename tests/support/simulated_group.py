@@ -228,8 +228,7 @@ class SimulatedGroup(SimulatedActor):
 
 
 class SimulatedMember:
-    """A client that follows the protocol: it owns its assignment, revokes when the test decides, and reports
-    its partitions."""
+    """A client that follows the protocol: it owns its assignment, revokes on command, and reports its partitions."""
 
     def __init__(
         self,

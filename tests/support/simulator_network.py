@@ -44,8 +44,7 @@ class Network:
 
 
 class Connection:
-    """Connection from a dialling socket, which names it `route`, to the socket bound at `endpoint`, which names it
-    `peer`."""
+    """Connection from a dialling socket, which names it `route`, to the bound socket, which names it `peer`."""
 
     def __init__(self, dialler: "SimulatedSocket", route: bytes, endpoint: str) -> None:
         self.network = dialler.network
