@@ -80,7 +80,7 @@ UNPROMISED = {
     "subscribers/<group>-<n>.stack": "what it says is shown and then deleted",
     "logs/broker.log": "never read by the broker",
 }
-TABLES = {"docs/operations.md": "| path | what it is |", "docs/storage.md": "| file | holds |"}
+TABLES = {"docs/operations.md": "| path | content |", "docs/storage.md": "| file | holds |"}
 
 
 DEATHS = 40
