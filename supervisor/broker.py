@@ -16,6 +16,7 @@ from typing import Any, Unpack, overload
 from ..transport.client.client import Client
 from ..transport.client.consumer import Consumer
 from ..transport.client.delivery import RecordMetadata
+from ..transport.client.errors import TopicExists
 from ..transport.client.messages import Message
 from ..transport.client.options import REQUEST_TIMEOUT_MS
 from ..transport.client.producer import Producer
@@ -29,7 +30,7 @@ from ..transport.keywords import (
     SubscriberConfig,
     TopicSettings,
 )
-from ..transport.protocol.errors import ErrorCode, PlanariaError, ProtocolError
+from ..transport.protocol.errors import ErrorCode, PlanariaError
 from ..transport.protocol.operations import KillReply, StatusReply
 from ..transport.protocol.topics import DescribeTopicReply
 from . import config as configuration
@@ -108,7 +109,7 @@ class Broker:
         """Declare a topic: created when it is new, left as it is when it has at least so many partitions already.
 
         A setting of an existing topic that differs from `config` stays, and a warning in the log tells of it. Raises
-        ProtocolError with TOPIC_EXISTS when the topic has fewer partitions.
+        TopicExists when the topic has fewer partitions.
         """
         description = self.client.create_topic(topic, partitions, if_not_exists=True, **config)
         for name, value in config.items():
@@ -118,7 +119,7 @@ class Broker:
                     "topic %s has %s = %r, not %r; alter_topic changes it", topic, name, found, value
                 )
         if len(description.partitions) < partitions:
-            raise ProtocolError(
+            raise TopicExists(
                 ErrorCode.TOPIC_EXISTS,
                 f"topic {topic!r} exists with {len(description.partitions)} partitions, not {partitions};"
                 " alter_topic lets it grow",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from planaria import ProtocolError, UnknownTopic
+from planaria import GroupNotEmpty, ProtocolError, TopicExists, UnknownGroup, UnknownTopic
 from planaria.transport.client.errors import error_from, unknown_topic
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 
@@ -26,3 +26,19 @@ def test_what_has_no_class_of_its_own_has_its_code() -> None:
     error = error_from(ErrorBody("FROM_THE_FUTURE", "what?", True))
     assert type(error) is ProtocolError
     assert (error.code, error.retriable) == ("FROM_THE_FUTURE", True)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (ErrorCode.TOPIC_EXISTS, TopicExists),
+        (ErrorCode.UNKNOWN_GROUP, UnknownGroup),
+        (ErrorCode.GROUP_NOT_EMPTY, GroupNotEmpty),
+        (ErrorCode.TIMED_OUT, TimeoutError),
+    ],
+)
+def test_a_code_that_programs_match_has_a_class(code: ErrorCode, kind: type[Exception]) -> None:
+    error = error_from(ErrorBody(code, "refused"))
+    assert isinstance(error, kind)
+    assert isinstance(error, ProtocolError)
+    assert (error.code, error.message, str(error)) == (code, "refused", f"{code}: refused")

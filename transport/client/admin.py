@@ -5,6 +5,7 @@ tried once; if that attempt has no answer, again in a way that takes the first o
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Literal, TypeVar, Unpack, cast
 
 from msgspec import structs
@@ -44,6 +45,7 @@ from ..protocol.topics import (
 )
 from ..protocol.transactions import ListTransactions, ListTransactionsReply, TransactionDescription
 from .asking import GATEWAY, Ask, Payload, partition_address
+from .errors import TopicExists, UnknownTopic
 from .network import Network
 from .options import known
 
@@ -88,11 +90,11 @@ class Admin:
             getattr(found.config, name) == value for name, value in config.items()
         )
         if not is_same:
-            raise ProtocolError(ErrorCode.TOPIC_EXISTS, f"topic {topic!r} exists and is different")
+            raise TopicExists(ErrorCode.TOPIC_EXISTS, f"topic {topic!r} exists and is different")
         return found
 
     def delete_topic(self, topic: str) -> None:
-        """Delete a topic and its data. Raises a ProtocolError with code UNKNOWN_TOPIC when there is none."""
+        """Delete a topic and its data. Raises UnknownTopic when it does not exist, TimedOut."""
         try:
             self._ask(DeleteTopic(topic=topic), Done, is_retried=False)
             return
@@ -113,9 +115,17 @@ class Admin:
         return self._ask(AlterTopic(topic=topic, partitions=partitions, config=change), DescribeTopicReply)
 
     def describe_topic(self, topic: str) -> DescribeTopicReply:
+        """Return a topic's configuration and, for each partition, its offsets, size in bytes and state.
+
+        Raises UnknownTopic, TimedOut.
+        """
         return self._ask(DescribeTopic(topic=topic), DescribeTopicReply)
 
     def list_topics(self, *, internal: bool = False) -> list[TopicSummary]:
+        """Return the name and number of partitions of each topic; with `internal`, of the broker's own topics, too.
+
+        Raises TimedOut.
+        """
         return self._ask(ListTopics(internal=internal), ListTopicsReply).topics
 
     # Offsets and data of partitions.
@@ -200,9 +210,11 @@ class Admin:
     # Groups.
 
     def list_groups(self) -> list[str]:
+        """Return the names of all consumer groups and share groups. Raises TimedOut."""
         return self._ask(ListGroups(), ListGroupsReply).groups
 
     def describe_group(self, group: str) -> DescribeGroupReply:
+        """Return a group's type, state, members and committed offsets. Raises UnknownGroup, TimedOut."""
         return self._ask(DescribeGroup(group=group), DescribeGroupReply)
 
     def configure_share_group(
@@ -229,15 +241,36 @@ class Admin:
             self._ask(FetchOffsets(group=group, require_stable=False), FetchOffsetsReply).offsets
         )
 
+    def group_lag(self, group: str) -> dict[TopicPartition, int | None]:
+        """Return the number of messages between each committed offset of a consumer group and the end of its partition.
+
+        Offsets that transactions and compaction left without a message count, too. None: the partition is offline or
+        was deleted. Raises UnknownGroup when the group does not exist, TimedOut.
+        """
+        committed = by_partition(self.describe_group(group).offsets)
+        ends: dict[TopicPartition, tuple[int, int]] = {}
+        for topic in sorted({tp.topic for tp in committed}):
+            with suppress(UnknownTopic):
+                for each in self.describe_topic(topic).partitions:
+                    if each.online:
+                        ends[TopicPartition(topic, each.partition)] = (
+                            each.log_start_offset,
+                            each.high_watermark,
+                        )
+        return {
+            tp: max(0, ends[tp][1] - max(offset, ends[tp][0])) if tp in ends else None
+            for tp, offset in committed.items()
+        }
+
     def reset_offsets(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
-        """Set committed offsets by (topic, partition). Refused with GROUP_NOT_EMPTY while the group has members.
+        """Set committed offsets by (topic, partition). Raises GroupNotEmpty while the group has members.
 
         A topic or partition that does not exist is UNKNOWN_TOPIC or UNKNOWN_PARTITION; then no offset is set.
         """
         self._ask(ResetOffsets(group=group, offsets=as_offsets(offsets)), Done)
 
     def delete_group(self, group: str) -> None:
-        """Forget a group that has no members, offsets included."""
+        """Delete a group without members, and its offsets. Raises UnknownGroup, GroupNotEmpty."""
         self._ask(DeleteGroup(group=group), Done)
 
     # Quotas.
@@ -270,6 +303,7 @@ class Admin:
     # The supervision tree.
 
     def status(self) -> StatusReply:
+        """Return the state, process id and alarms of each actor of the broker. Raises TimedOut."""
         return self._ask(Status(), StatusReply)
 
     def kill(self, address: str, signal: str = "SIGKILL") -> KillReply:

@@ -14,23 +14,14 @@ from typing import Any, Self, TypeAlias
 
 from ..addresses import TopicPartition
 from ..protocol.errors import ErrorCode, PlanariaError, ProtocolError
-from ..protocol.groups import (
-    CommitOffsets,
-    CommitOffsetsReply,
-    PartitionOffset,
-)
+from ..protocol.groups import CommitOffsets, CommitOffsetsReply, PartitionOffset
 from .admin import as_offsets
 from .asking import GATEWAY, Answered, Ask, Failed
 from .auto_commit import AutoCommit
-from .consumer_bridge import ConsumerBridge
+from .consumer_bridge import ConsumerBridge, Stopped
 from .errors import Closed, CommitFailed, MemberFenced, TimedOut, error_from
 from .exchange_events import Withdrawn
-from .fetching import (
-    SetPaused,
-    StartFetching,
-    StopFetching,
-    fetching_for,
-)
+from .fetching import SetPaused, StartFetching, StopFetching, fetching_for
 from .iteration import Iteration
 from .membership import (
     Confirmed,
@@ -51,6 +42,8 @@ from .rebalancing import CALLS, Step, no_change
 
 GROWTH_CHECK_S = 0.5
 Offsets: TypeAlias = Mapping[TopicPartition, int]
+Starts: TypeAlias = dict[TopicPartition, tuple[int, int | None]]
+Metadata: TypeAlias = Mapping[TopicPartition, str]
 
 
 class Consumer(OffsetQueries):
@@ -149,7 +142,7 @@ class Consumer(OffsetQueries):
                 self._open_mail()
                 if self._fenced is not None:
                     raise self._fenced
-                if self._is_closed:  # by a callback
+                if self._is_closed or self._iteration.is_stopped:  # closed by a callback
                     return []
                 self._join_when_out()
                 self._follow_growth()
@@ -170,9 +163,22 @@ class Consumer(OffsetQueries):
             self._bridge.last_poll_ms = self._network.now_ms()
             self._bridge.is_polling = False
 
+    def stop(self) -> None:
+        """End a loop over this consumer after its current message; `poll` then returns an empty list at once.
+
+        Safe in a signal handler and from other threads. The consumer stays in its group until `close`.
+        """
+        self._iteration.is_stopped = True  # and no lock here: code that a signal interrupts may hold it
+        self._network.post(self._bridge, Stopped())
+
+    @property
+    def is_stopped(self) -> bool:
+        """True once `stop` was called."""
+        return self._iteration.is_stopped
+
     def __iter__(self) -> Iterator[Message]:
-        """Yield messages endlessly. A message counts as read when the next one is requested, or at `close`."""
-        while not self._is_closed:
+        """Yield messages until `stop`. A message counts as read when the next one is requested, or at `close`."""
+        while not self._is_closed and not self._iteration.is_stopped:
             messages = self.poll(None)
             yield from self._iteration.yield_all(messages, self._reader.epochs())
 
@@ -253,9 +259,7 @@ class Consumer(OffsetQueries):
 
     def _assign(self, tps: Sequence[TopicPartition] | frozenset[TopicPartition]) -> None:
         epochs = self._reader.add(tps)
-        starts: dict[TopicPartition, tuple[int, int | None]] = {
-            tp: (epoch, None) for tp, epoch in epochs.items()
-        }
+        starts: Starts = {tp: (epoch, None) for tp, epoch in epochs.items()}
         self._network.post(self._bridge, StartFetching(starts))
 
     def _follow_growth(self) -> None:
@@ -266,9 +270,8 @@ class Consumer(OffsetQueries):
                 self._followed[topic] = count
                 added = {TopicPartition(topic, number) for number in range(known, count)} - self._reader.owned
                 epochs = self._reader.add(added)
-                self._network.post(
-                    self._bridge, StartFetching({tp: (epoch, 0) for tp, epoch in epochs.items()})
-                )
+                begun: Starts = {tp: (epoch, 0) for tp, epoch in epochs.items()}
+                self._network.post(self._bridge, StartFetching(begun))
 
     def _patience_s(self, left_s: float | None) -> float | None:
         """Return the time to wait for mail. It is bounded because a topic that grows sends no mail."""
@@ -284,22 +287,24 @@ class Consumer(OffsetQueries):
 
     # Offsets.
 
-    def commit(
-        self, offsets: Offsets | None = None, metadata: Mapping[TopicPartition, str] | None = None
-    ) -> None:
+    def commit(self, offsets: Message | Offsets | None = None, metadata: Metadata | None = None) -> None:
         """Commit the given offsets, or the position after all returned messages, and wait. `metadata` is stored too.
+
+        A message commits its partition up to and including itself.
 
         Raises CommitFailed when this member no longer owns the partitions, MemberFenced when another consumer has
         taken its place in the group.
         """
         self._refuse_when_closed()
         self._refuse_without_group()
+        if isinstance(offsets, Message):
+            offsets = {TopicPartition(offsets.topic, offsets.partition): offsets.offset + 1}
         self._commit_now(self._read_positions() if offsets is None else offsets, metadata)
 
     def _read_positions(self, *, without_last: bool = False) -> dict[TopicPartition, int]:
         return self._iteration.positions(self._reader.positions(), without_last=without_last)
 
-    def _commit_now(self, offsets: Offsets, metadata: Mapping[TopicPartition, str] | None = None) -> None:
+    def _commit_now(self, offsets: Offsets, metadata: Metadata | None = None) -> None:
         if not offsets:
             return
         request = self._commit_request(as_offsets(offsets, metadata))
@@ -323,7 +328,7 @@ class Consumer(OffsetQueries):
         )
 
     def _commit_for_transaction(
-        self, offsets: Offsets | None = None, metadata: Mapping[TopicPartition, str] | None = None
+        self, offsets: Offsets | None = None, metadata: Metadata | None = None
     ) -> CommitOffsets | None:
         """Return the request that `commit` would send, for a transaction; None if there is nothing to commit.
 

@@ -5,6 +5,8 @@ import threading
 from collections import deque
 from typing import Any
 
+from msgspec import Struct
+
 from ..protocol.errors import PlanariaError
 from .asking import Answered, Ask, Effect, Event, Failed, SetTimer, TimerFired
 from .fetching import Chunk, Fetching, Located, Trouble
@@ -21,6 +23,10 @@ from .membership import (
 
 _POLL_CHECK = "poll check"
 _log = logging.getLogger(__name__)
+
+
+class Stopped(Struct, frozen=True):
+    """The program asks its poll to return."""
 
 
 class ConsumerBridge:
@@ -57,6 +63,9 @@ class ConsumerBridge:
             case Answered(key=key) | Failed(key=key) | TimerFired(key=key) if _is_of_group(key):
                 assert self._membership is not None
                 effects = self._membership.handle(event, now)
+            case Stopped():
+                self.has_mail.set()
+                effects = []
             case Ask():
                 effects = [event]
             case _:

@@ -7,7 +7,7 @@ from ..addresses import INTERNAL_PREFIX, is_internal
 from ..protocol.errors import ErrorBody, ErrorCode, PlanariaError, ProtocolError
 
 
-class TimedOut(ProtocolError):
+class TimedOut(ProtocolError, TimeoutError):
     """No reply arrived within the timeout. It is unknown if the request took effect."""
 
     def __init__(self, message: str) -> None:
@@ -30,6 +30,18 @@ class UnknownTopic(ProtocolError):
         quoted = re.search(r"topic '([A-Za-z0-9._-]+)'", body.message)
         error.topic = quoted[1] if quoted else None
         return error
+
+
+class TopicExists(ProtocolError):
+    """A topic of that name exists, with fewer partitions or another configuration than the call asks for."""
+
+
+class UnknownGroup(ProtocolError):
+    """The consumer group or share group does not exist."""
+
+
+class GroupNotEmpty(ProtocolError):
+    """The group has members: its offsets cannot be reset, and it cannot be deleted."""
 
 
 class BufferFull(PlanariaError):
@@ -130,6 +142,9 @@ class MemberFenced(ProtocolError):
 
 _BY_CODE: dict[str, type[ProtocolError]] = {
     ErrorCode.UNKNOWN_TOPIC: UnknownTopic,
+    ErrorCode.TOPIC_EXISTS: TopicExists,
+    ErrorCode.UNKNOWN_GROUP: UnknownGroup,
+    ErrorCode.GROUP_NOT_EMPTY: GroupNotEmpty,
     ErrorCode.PRODUCER_FENCED: ProducerFenced,
     ErrorCode.BACKPRESSURE: Backpressure,
     ErrorCode.OFFSET_OUT_OF_RANGE: OffsetOutOfRange,

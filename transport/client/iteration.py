@@ -13,6 +13,8 @@ class Iteration:
         self.messages: Sequence[Message] = ()
         self.epochs: Mapping[TopicPartition, int] = {}
         self.yielded = 0
+        self.is_stopped = False
+        """True once no further message is to be yielded."""
 
     def yield_all(
         self, messages: Sequence[Message], epochs: Mapping[TopicPartition, int]
@@ -22,7 +24,7 @@ class Iteration:
         for count, message in enumerate(messages, 1):
             self.yielded = count
             yield message
-            if self.messages is not messages:
+            if self.messages is not messages or self.is_stopped:
                 return
         self.messages = ()
 
