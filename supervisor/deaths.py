@@ -32,8 +32,8 @@ class _Watched:
     pidfd: int | None
     status_by: int | None = None
     """Set when it is dead: deadline for its exit status."""
-    word_by: int | None = None
-    has_spoken: bool = False
+    report_by: int | None = None
+    has_reported: bool = False
 
 
 class DeathWatch:
@@ -78,7 +78,7 @@ class DeathWatch:
     def note_exit_report(self, address: str, incarnation: int) -> None:
         watched = self._watched.get((address, incarnation))
         if watched is not None:
-            watched.has_spoken = True
+            watched.has_reported = True
 
     def on_readable(self, token: object, now: int) -> None:
         """Handle a readable descriptor that the selector holds under `token`."""
@@ -99,7 +99,7 @@ class DeathWatch:
 
     def next_at(self) -> int | None:
         """Return the time at which `deaths` may have a result although no descriptor is readable."""
-        waits = [watched.word_by or watched.status_by for watched in self._dead]
+        waits = [watched.report_by or watched.status_by for watched in self._dead]
         return min((at for at in waits if at is not None), default=None)
 
     def deaths(self, now: int) -> list[ChildDied]:
@@ -109,16 +109,16 @@ class DeathWatch:
             code = watched.process.exitcode
             if code is None and watched.status_by is not None and now < watched.status_by:
                 continue
-            if code == EXCEPTION_EXIT and not watched.has_spoken:
-                if watched.word_by is None:
-                    watched.word_by = now + EXIT_REPORT_TIMEOUT_MS
+            if code == EXCEPTION_EXIT and not watched.has_reported:
+                if watched.report_by is None:
+                    watched.report_by = now + EXIT_REPORT_TIMEOUT_MS
                     self._silence(watched)
-                if now < watched.word_by:
+                if now < watched.report_by:
                     continue
-            found.append(self._publish_dead_letter(watched, code))
+            found.append(self._confirm(watched, code))
         return found
 
-    def _publish_dead_letter(self, watched: _Watched, code: int | None) -> ChildDied:
+    def _confirm(self, watched: _Watched, code: int | None) -> ChildDied:
         self._silence(watched)
         self._dead.remove(watched)
         del self._watched[watched.address, watched.incarnation]

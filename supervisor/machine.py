@@ -287,7 +287,7 @@ class SupervisorMachine:
         if child.goal is Goal.CYCLE:
             self.tree.set_goal(child, Goal.UP)
         elif child.goal is Goal.DOWN:
-            self.publish_dead_letter(child)
+            self.retire(child)
         self.advance(now)
 
     def _decide_restart(self, child: Child, is_normal: bool, ready_for_ms: int, now: int) -> None:
@@ -335,7 +335,7 @@ class SupervisorMachine:
         self.order(TreeFailed(self._failure))
         self._stop_everything()
 
-    def publish_dead_letter(self, child: Child) -> None:
+    def retire(self, child: Child) -> None:
         """Notify those that wait for the child's end; remove the child unless its successor waits."""
         self.order(*(Reply(sender, Done()) for sender in child.stop_waiters))
         child.stop_waiters.clear()
@@ -458,7 +458,7 @@ class SupervisorMachine:
             self._failure = self._failure or f"left behind: {', '.join(stuck)}"
             self.log("error", "stopped, with processes left behind", children=stuck)
         for child in self.tree:
-            self.publish_dead_letter(child)
+            self.retire(child)
         self.log("info", "stopped", stale_messages=self.stale_messages)
         self.order(CancelTimer(("check",)), Stop(self._failure or ""))
 

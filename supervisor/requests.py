@@ -113,7 +113,7 @@ class Requests:
         if child.state is State.ASLEEP:
             child.has_slept = False
             self._machine.order(*directory.announce_down(self._machine.tree, child))
-        self._machine.publish_dead_letter(child)
+        self._machine.retire(child)
         return None
 
     def _kill(self, request: Kill, sender: Sender, now: int) -> KillReply:

@@ -21,7 +21,7 @@ from planaria.transport.protocol.message import Done
 A0, A1 = ("A", 0), ("A", 1)
 
 
-class RequestKind:
+class MemberScript:
     def __init__(self, **options: Any) -> None:
         settings: dict[str, Any] = {
             "name": "n", "instance_id": None, "assignor": None, "session_timeout_ms": 9_000,
@@ -72,184 +72,184 @@ class RequestKind:
 
 
 def test_a_poll_joins_and_the_reply_is_the_target() -> None:
-    dialog = RequestKind()
-    dialog.feed(Polled())
-    assert (dialog.last.member_id, dialog.last.topics, dialog.last.max_wait_ms) == ("n-1", ["A"], 0)
-    assert dialog.reply([0, 1]) == [Target(frozenset({A0, A1}))]
-    assert (dialog.last.member_id, dialog.last.generation, dialog.last.owned) == ("m", 1, {})
-    assert dialog.last.max_wait_ms > 0, "parked from now on"
-    assert dialog.feed(Polled()) == []
+    script = MemberScript()
+    script.feed(Polled())
+    assert (script.last.member_id, script.last.topics, script.last.max_wait_ms) == ("n-1", ["A"], 0)
+    assert script.reply([0, 1]) == [Target(frozenset({A0, A1}))]
+    assert (script.last.member_id, script.last.generation, script.last.owned) == ("m", 1, {})
+    assert script.last.max_wait_ms > 0, "parked from now on"
+    assert script.feed(Polled()) == []
 
 
 def test_what_the_program_confirmed_is_reported_at_once() -> None:
-    dialog = RequestKind()
-    dialog.join([0, 1])
-    assert dialog.last.owned == {"A": [0, 1]}
+    script = MemberScript()
+    script.join([0, 1])
+    assert script.last.owned == {"A": [0, 1]}
 
 
 def test_a_revoked_partition_is_reported_until_the_program_lets_go() -> None:
-    dialog = RequestKind()
-    dialog.join([0, 1])
-    assert dialog.reply([1], generation=2) == [Target(frozenset({A1}))]
-    assert (dialog.last.generation, dialog.last.owned) == (2, {"A": [0, 1]})
-    beats = len(dialog.beats)
-    dialog.feed(Confirmed(frozenset({A1})))
-    assert len(dialog.beats) == beats + 1
-    assert dialog.last.owned == {"A": [1]}
+    script = MemberScript()
+    script.join([0, 1])
+    assert script.reply([1], generation=2) == [Target(frozenset({A1}))]
+    assert (script.last.generation, script.last.owned) == (2, {"A": [0, 1]})
+    beats = len(script.beats)
+    script.feed(Confirmed(frozenset({A1})))
+    assert len(script.beats) == beats + 1
+    assert script.last.owned == {"A": [1]}
 
 
 def test_only_the_latest_heartbeat_counts() -> None:
-    dialog = RequestKind()
-    dialog.join([0])
-    assert dialog.reply([0, 1], generation=2, beat=-2) == []
+    script = MemberScript()
+    script.join([0])
+    assert script.reply([0, 1], generation=2, beat=-2) == []
 
 
 def test_a_coordinator_that_repeats_itself_is_not_asked_in_a_loop() -> None:
-    dialog = RequestKind()
-    dialog.join([0])
-    beats = len(dialog.beats)
-    dialog.now -= 100  # answered in no time
-    dialog.reply([0])
-    assert len(dialog.beats) == beats
-    assert "beat again" in dialog.timers
+    script = MemberScript()
+    script.join([0])
+    beats = len(script.beats)
+    script.now -= 100  # answered in no time
+    script.reply([0])
+    assert len(script.beats) == beats
+    assert "beat again" in script.timers
 
 
 def test_a_fenced_member_drops_everything_and_joins_anew() -> None:
     for code in (ErrorCode.FENCED_MEMBER, ErrorCode.UNKNOWN_MEMBER, ErrorCode.STALE_GENERATION):
-        dialog = RequestKind()
-        dialog.join([0])
-        assert dialog.refuse(code) == [Target(frozenset(), is_lost=True)]
-        assert (dialog.last.member_id, dialog.last.owned) == ("n-2", {})
-        assert dialog.machine.identity == ("n-2", 0, 1), (
+        script = MemberScript()
+        script.join([0])
+        assert script.refuse(code) == [Target(frozenset(), is_lost=True)]
+        assert (script.last.member_id, script.last.owned) == ("n-2", {})
+        assert script.machine.identity == ("n-2", 0, 1), (
             "what was reached before is not committed as this one"
         )
 
 
 def test_a_static_member_that_is_replaced_does_not_fight_back() -> None:
-    dialog = RequestKind(instance_id="i")
-    dialog.join([0])
-    lost, trouble = dialog.refuse(ErrorCode.FENCED_MEMBER)
+    script = MemberScript(instance_id="i")
+    script.join([0])
+    lost, trouble = script.refuse(ErrorCode.FENCED_MEMBER)
     assert lost == Target(frozenset(), is_lost=True)
     assert isinstance(trouble, GroupTrouble)
-    assert dialog.machine.state == "out"
+    assert script.machine.state == "out"
 
 
 def test_an_unavailable_coordinator_is_asked_again_with_backoff() -> None:
-    dialog = RequestKind()
-    dialog.join([0])
-    beats = len(dialog.beats)
-    assert dialog.refuse(ErrorCode.ACTOR_UNAVAILABLE) == []
-    assert dialog.timers["beat again"] == dialog.now + 10
-    dialog.feed(TimerFired("beat again"))
-    assert len(dialog.beats) == beats + 1
-    assert dialog.last.owned == {"A": [0]}
+    script = MemberScript()
+    script.join([0])
+    beats = len(script.beats)
+    assert script.refuse(ErrorCode.ACTOR_UNAVAILABLE) == []
+    assert script.timers["beat again"] == script.now + 10
+    script.feed(TimerFired("beat again"))
+    assert len(script.beats) == beats + 1
+    assert script.last.owned == {"A": [0]}
 
 
 def test_after_a_failure_the_next_heartbeat_is_not_parked() -> None:
     """A gateway that dies more often than heartbeats are parked would never answer one, and the session would end."""
-    dialog = RequestKind()
-    dialog.join([0])
-    assert dialog.beats[-1].request.max_wait_ms == 3_000  # type: ignore[attr-defined]
-    dialog.refuse(ErrorCode.ACTOR_UNAVAILABLE)
-    dialog.feed(TimerFired("beat again"))
-    assert dialog.beats[-1].request.max_wait_ms == 0  # type: ignore[attr-defined]
-    dialog.reply([0])
-    assert dialog.timers["lease"] == dialog.now - 100 + 9_000
-    assert dialog.beats[-1].request.max_wait_ms == 3_000  # type: ignore[attr-defined]
+    script = MemberScript()
+    script.join([0])
+    assert script.beats[-1].request.max_wait_ms == 3_000  # type: ignore[attr-defined]
+    script.refuse(ErrorCode.ACTOR_UNAVAILABLE)
+    script.feed(TimerFired("beat again"))
+    assert script.beats[-1].request.max_wait_ms == 0  # type: ignore[attr-defined]
+    script.reply([0])
+    assert script.timers["lease"] == script.now - 100 + 9_000
+    assert script.beats[-1].request.max_wait_ms == 3_000  # type: ignore[attr-defined]
 
 
 def test_a_session_without_contact_is_over() -> None:
-    dialog = RequestKind()
-    dialog.join([0])
-    assert dialog.timers["lease"] <= dialog.now + 9_000
-    assert dialog.feed(TimerFired("lease")) == [Target(frozenset(), is_lost=True)]
-    assert (dialog.last.member_id, dialog.last.generation, dialog.last.owned) == ("m", 0, {})
-    assert dialog.machine.identity.losses == 1
-    assert dialog.reply([0]) == [Target(frozenset({A0}))], "given back if the coordinator still knows it"
+    script = MemberScript()
+    script.join([0])
+    assert script.timers["lease"] <= script.now + 9_000
+    assert script.feed(TimerFired("lease")) == [Target(frozenset(), is_lost=True)]
+    assert (script.last.member_id, script.last.generation, script.last.owned) == ("m", 0, {})
+    assert script.machine.identity.losses == 1
+    assert script.reply([0]) == [Target(frozenset({A0}))], "given back if the coordinator still knows it"
 
 
 def test_a_program_that_does_not_poll_leaves_and_rejoins_by_polling() -> None:
-    dialog = RequestKind()
-    dialog.join([0])
-    assert dialog.feed(PollChecked(dialog.now - 1_000)) == []
-    assert dialog.feed(PollChecked(dialog.now - 1_001)) == [Target(frozenset(), is_lost=True)]
-    assert dialog.leaves[-1].request.member_id == "m"  # type: ignore[attr-defined]
-    assert dialog.machine.state == "out"
-    dialog.feed(Polled())
-    assert dialog.last.member_id == "n-2"
+    script = MemberScript()
+    script.join([0])
+    assert script.feed(PollChecked(script.now - 1_000)) == []
+    assert script.feed(PollChecked(script.now - 1_001)) == [Target(frozenset(), is_lost=True)]
+    assert script.leaves[-1].request.member_id == "m"  # type: ignore[attr-defined]
+    assert script.machine.state == "out"
+    script.feed(Polled())
+    assert script.last.member_id == "n-2"
 
 
 def test_leaving_is_told_to_the_group() -> None:
-    dialog = RequestKind()
-    dialog.join([0])
-    assert dialog.feed(LeaveRequested()) == []
-    assert dialog.feed(Answered(dialog.leaves[-1].key, Done())) == [MemberLeft()]
-    never_joined = RequestKind()
+    script = MemberScript()
+    script.join([0])
+    assert script.feed(LeaveRequested()) == []
+    assert script.feed(Answered(script.leaves[-1].key, Done())) == [MemberLeft()]
+    never_joined = MemberScript()
     assert never_joined.feed(LeaveRequested()) == [MemberLeft()]
 
 
 def test_a_member_that_keeps_its_place_tells_nobody() -> None:
-    dialog = RequestKind(instance_id="i")
-    dialog.join([0])
-    beats = len(dialog.beats)
-    assert dialog.feed(LeaveRequested(is_told=False)) == [MemberLeft()]
-    assert (dialog.leaves, len(dialog.beats), dialog.machine.state) == ([], beats, "out")
+    script = MemberScript(instance_id="i")
+    script.join([0])
+    beats = len(script.beats)
+    assert script.feed(LeaveRequested(is_told=False)) == [MemberLeft()]
+    assert (script.leaves, len(script.beats), script.machine.state) == ([], beats, "out")
 
 
 def test_a_confirmation_from_before_the_loss_is_void() -> None:
-    dialog = RequestKind()
-    dialog.join([0])
-    dialog.refuse(ErrorCode.UNKNOWN_MEMBER)
-    dialog.feed(Confirmed(frozenset({A0})))
-    assert dialog.last.owned == {}
+    script = MemberScript()
+    script.join([0])
+    script.refuse(ErrorCode.UNKNOWN_MEMBER)
+    script.feed(Confirmed(frozenset({A0})))
+    assert script.last.owned == {}
 
 
 def test_a_refused_group_is_the_programs_business() -> None:
-    dialog = RequestKind()
-    dialog.feed(Polled())
-    (trouble,) = dialog.refuse(ErrorCode.GROUP_FULL)
+    script = MemberScript()
+    script.feed(Polled())
+    (trouble,) = script.refuse(ErrorCode.GROUP_FULL)
     assert trouble.error.code == ErrorCode.GROUP_FULL
-    dialog.feed(Polled(refusals=1))
-    assert len(dialog.beats) == 2
+    script.feed(Polled(refusals=1))
+    assert len(script.beats) == 2
 
 
 def test_a_program_that_has_not_heard_of_a_refusal_does_not_ask_again() -> None:
-    dialog = RequestKind()
-    dialog.feed(Polled())
-    dialog.refuse(ErrorCode.GROUP_FULL)
-    dialog.feed(Polled(refusals=0))
-    assert len(dialog.beats) == 1
+    script = MemberScript()
+    script.feed(Polled())
+    script.refuse(ErrorCode.GROUP_FULL)
+    script.feed(Polled(refusals=0))
+    assert len(script.beats) == 1
 
 
 def test_a_replaced_static_member_never_takes_its_place_back() -> None:
-    dialog = RequestKind(instance_id="i")
-    dialog.join([0])
-    beats = len(dialog.beats)
-    dialog.refuse(ErrorCode.FENCED_MEMBER)
+    script = MemberScript(instance_id="i")
+    script.join([0])
+    beats = len(script.beats)
+    script.refuse(ErrorCode.FENCED_MEMBER)
     for refusals in range(3):
-        dialog.feed(Polled(refusals=refusals))
-    assert (len(dialog.beats), dialog.machine.state) == (beats, "out")
+        script.feed(Polled(refusals=refusals))
+    assert (len(script.beats), script.machine.state) == (beats, "out")
 
 
 def test_a_join_whose_answer_is_lost_finds_itself() -> None:
-    dialog = RequestKind()
-    dialog.feed(Polled())
-    dialog.refuse(ErrorCode.ACTOR_UNAVAILABLE)
-    dialog.feed(TimerFired("beat again"))
-    assert [beat.request.member_id for beat in dialog.beats] == ["n-1", "n-1"]  # type: ignore[attr-defined]
+    script = MemberScript()
+    script.feed(Polled())
+    script.refuse(ErrorCode.ACTOR_UNAVAILABLE)
+    script.feed(TimerFired("beat again"))
+    assert [beat.request.member_id for beat in script.beats] == ["n-1", "n-1"]  # type: ignore[attr-defined]
 
 
 def test_a_join_that_is_refused_is_tried_under_another_name_after_a_while() -> None:
-    dialog = RequestKind()
-    dialog.feed(Polled())
-    assert dialog.refuse(ErrorCode.UNKNOWN_MEMBER) == []
-    assert len(dialog.beats) == 1
-    dialog.feed(TimerFired("beat again"))
-    assert dialog.last.member_id == "n-2"
+    script = MemberScript()
+    script.feed(Polled())
+    assert script.refuse(ErrorCode.UNKNOWN_MEMBER) == []
+    assert len(script.beats) == 1
+    script.feed(TimerFired("beat again"))
+    assert script.last.member_id == "n-2"
 
 
 def test_who_ends_before_the_answer_to_its_join_leaves_all_the_same() -> None:
-    dialog = RequestKind()
-    dialog.feed(Polled())
-    assert dialog.feed(LeaveRequested()) == []
-    assert dialog.leaves[-1].request.member_id == "n-1"  # type: ignore[attr-defined]
+    script = MemberScript()
+    script.feed(Polled())
+    assert script.feed(LeaveRequested()) == []
+    assert script.leaves[-1].request.member_id == "n-1"  # type: ignore[attr-defined]

@@ -69,7 +69,7 @@ def take(world: World, step: tuple[Any, ...]) -> None:
             world.ask(Revive(address=address))
 
 
-def dead_letter_the_killed(world: World) -> None:
+def reap_the_killed(world: World) -> None:
     """Play the kernel: each process that was sent SIGKILL dies."""
     sent = len(world.signals)
     killed = {address for address, signal in world.signals if signal == "SIGKILL"}
@@ -95,7 +95,7 @@ def test_every_stop_ends(tree: SupervisorSpec, life: list[tuple[Any, ...]], obed
             for address in [name for name in world.asked_to_stop if name in world.processes]:
                 world.die(address, "exit code 0")
         world.pass_time(5_000)
-        dead_letter_the_killed(world)
+        reap_the_killed(world)
     assert world.has_stopped
     assert len(world.launched) == launched
     # Every requester of a stop_child has been answered.
@@ -109,7 +109,7 @@ def test_whatever_is_not_given_up_comes_back(tree: SupervisorSpec, life: list[tu
         take(world, step)
     world.silent.clear()
     for _ in range(100):
-        dead_letter_the_killed(world)
+        reap_the_killed(world)
         for address in [name for name in world.asked_to_stop if name in world.processes]:
             if world.state(address) == "stopping":
                 world.die(address, "exit code 0")

@@ -217,9 +217,9 @@ class SimulatedSupervisor(Host):
             self.world.after(duration_us, host.thaw)
 
     def _on_end(self, host: ActorHost, reason: str) -> None:
-        self.world.after(self.world.between(300, 2_000), self._publish_dead_letter, host, reason)
+        self.world.after(self.world.between(300, 2_000), self._confirm, host, reason)
 
-    def _publish_dead_letter(self, host: ActorHost, reason: str) -> None:
+    def _confirm(self, host: ActorHost, reason: str) -> None:
         child = self.children.get(host.address)
         if child is None or child.host is not host:
             return
