@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from .supervisor.config import ConfigError
     from .supervisor.hosted import Subscription, SubscriptionFailed
     from .supervisor.launch import StartFailed
+    from .supervisor.rehearsal import rehearse
     from .transport.addresses import TopicPartition
     from .transport.client.client import Client
     from .transport.client.consumer import Consumer
+    from .transport.client.dead_letters import LetterFilter, histogram
     from .transport.client.delivery import Delivery, RecordMetadata
     from .transport.client.errors import (
         Backpressure,
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from .transport.client.messages import Message
     from .transport.client.options import InvalidOption
     from .transport.client.producer import Producer
+    from .transport.client.redrive import Redrive
     from .transport.client.share_consumer import ShareConsumer
     from .transport.client.share_messages import ShareMessage
     from .transport.client.transactional import Transaction, TransactionalProducer
@@ -88,6 +91,7 @@ _HOMES = {
     "GroupNotEmpty": ".transport.client.errors",
     "InvalidOption": ".transport.client.options",
     "InvalidSubscription": ".transport.subscription",
+    "LetterFilter": ".transport.client.dead_letters",
     "LogTruncated": ".transport.client.errors",
     "MemberFenced": ".transport.client.errors",
     "Message": ".transport.client.messages",
@@ -100,6 +104,7 @@ _HOMES = {
     "ProtocolError": ".transport.protocol.errors",
     "QuotaSettings": ".transport.keywords",
     "RecordMetadata": ".transport.client.delivery",
+    "Redrive": ".transport.client.redrive",
     "Reject": ".transport.verdicts",
     "Release": ".transport.verdicts",
     "ShareConsumer": ".transport.client.share_consumer",
@@ -120,6 +125,8 @@ _HOMES = {
     "TransactionalProducer": ".transport.client.transactional",
     "UnknownGroup": ".transport.client.errors",
     "UnknownTopic": ".transport.client.errors",
+    "histogram": ".transport.client.dead_letters",
+    "rehearse": ".supervisor.rehearsal",
 }
 
 
@@ -154,6 +161,7 @@ __all__ = [
     "GroupNotEmpty",
     "InvalidOption",
     "InvalidSubscription",
+    "LetterFilter",
     "LogTruncated",
     "MemberFenced",
     "Message",
@@ -166,6 +174,7 @@ __all__ = [
     "ProtocolError",
     "QuotaSettings",
     "RecordMetadata",
+    "Redrive",
     "Reject",
     "Release",
     "ShareConsumer",
@@ -187,4 +196,6 @@ __all__ = [
     "UnknownGroup",
     "UnknownTopic",
     "__version__",
+    "histogram",
+    "rehearse",
 ]

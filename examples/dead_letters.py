@@ -10,10 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from planaria import Broker, Message, Reject
-from planaria.supervisor.rehearsal import rehearse
-from planaria.transport.client.dead_letters import LetterFilter, histogram
-from planaria.transport.client.redrive import Redrive
+from planaria import Broker, LetterFilter, Message, Redrive, Reject, histogram, rehearse
 
 AMOUNTS = ["20 EUR", "35 EUR", "thirty", "50 EUR", "2x"]
 

@@ -9,8 +9,7 @@ receipts as orders, one for each.
 import random
 import tempfile
 
-from planaria import Broker, Consumer, Context, Message, PlanariaError
-from planaria.transport.client import TransactionAborted
+from planaria import Broker, Consumer, Context, Message, PlanariaError, TransactionAborted
 
 ORDERS = 200
 KILLED = ("partition/PAYMENTS/0", "transactions/0", "subscriber/receipts/1", "coordinator/payments")

@@ -1,0 +1,52 @@
+"""Rule: examples and documentation take every name of the package from its root, and every name they take exists."""
+
+import ast
+import re
+
+import pytest
+
+import planaria
+from source_tree import ROOT
+
+FENCED = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+IMPORT = re.compile(r"^\s*(?:from|import)\s+planaria\b.*$", re.MULTILINE)
+
+
+def faults(where: str, statement: ast.stmt) -> list[str]:
+    match statement:
+        case ast.ImportFrom(module="planaria", names=names):
+            return [f"{where}: {each.name}" for each in names if each.name not in planaria.__all__]
+        case ast.ImportFrom(module=str(module)) if module.startswith("planaria."):
+            return [f"{where}: from {module}"]
+        case ast.Import(names=names):
+            return [f"{where}: {each.name}" for each in names if each.name.startswith("planaria.")]
+    return []
+
+
+def test_examples_import_from_the_root() -> None:
+    found = [
+        fault
+        for path in sorted((ROOT / "examples").glob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.stmt)
+        for fault in faults(path.name, node)
+    ]
+    assert found == []
+
+
+def test_documentation_imports_from_the_root() -> None:
+    found = [
+        fault
+        for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+        for block in FENCED.findall(path.read_text())
+        for line in IMPORT.findall(block)
+        for fault in faults(path.name, ast.parse(line.strip()).body[0])
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "line", ["from planaria.transport.client import Client", "from planaria import Nothing"]
+)
+def test_an_import_from_elsewhere_is_a_fault(line: str) -> None:
+    assert faults("x", ast.parse(line).body[0])
