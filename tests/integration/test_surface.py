@@ -1,4 +1,4 @@
-"""What a program is told by class and by call, on a running broker: errors that have names, a group's lag."""
+"""Errors by their classes, and a group's lag, as a program sees them on a running broker."""
 
 import pytest
 
