@@ -1,5 +1,7 @@
 """Errors by their classes, and a group's lag, as a program sees them on a running broker."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from planaria import Broker, GroupNotEmpty, TopicExists, UnknownGroup, UnknownTopic
@@ -44,3 +46,19 @@ def test_the_lag_of_a_group_counts_what_it_has_not_committed(broker: Broker) -> 
     assert client.group_lag("g") == {("T", 0): 3, ("T", 1): 0}
     client.delete_topic("T")
     assert set(client.group_lag("g").values()) <= {None}
+
+
+def test_a_time_is_a_datetime_or_milliseconds(broker: Broker) -> None:
+    client = broker.client
+    client.create_topic("T")
+    start_ms = 1_700_000_000_000
+    for number in range(5):
+        client.publish("T", number, partition=0, timestamp_ms=start_ms + number)
+    third = datetime.fromtimestamp(start_ms // 1000, UTC) + timedelta(milliseconds=2)
+    tp = ("T", 0)
+    with client.consumer(topics="T") as consumer:
+        for time in (third, third.astimezone(), third.astimezone().replace(tzinfo=None), start_ms + 2):
+            assert consumer.offsets_for_times({tp: time}) == {tp: 2}  # type: ignore[dict-item]
+            assert client.list_offsets("T", 0, time).offset == 2
+        between = third + timedelta(microseconds=1)
+        assert consumer.offsets_for_times({tp: between}) == {tp: 3}  # type: ignore[dict-item]

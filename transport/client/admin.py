@@ -6,6 +6,7 @@ tried once; if that attempt has no answer, again in a way that takes the first o
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from typing import Literal, TypeVar, Unpack, cast
 
 from msgspec import structs
@@ -48,12 +49,13 @@ from .asking import GATEWAY, Ask, Payload, partition_address
 from .errors import TopicExists, UnknownTopic
 from .network import Network
 from .options import known
+from .schedule import milliseconds_at
 
 ReplyT = TypeVar("ReplyT", bound=Reply)
 SCHEDULED_PAGE = 1_000
 """Delayed messages asked for at once."""
-OffsetPoint = Literal["earliest", "latest"] | int
-"""A number is a timestamp in milliseconds: the first offset at or after it."""
+OffsetPoint = Literal["earliest", "latest"] | int | datetime
+"""A datetime or a timestamp in milliseconds: the first offset at or after it."""
 
 
 class Admin:
@@ -147,7 +149,8 @@ class Admin:
 
         With `isolation` "read_committed" the log ends where the first open transaction begins.
         """
-        request = ListOffsets(topic=topic, partition=partition, at=at, isolation=isolation)
+        point = milliseconds_at(at) if isinstance(at, datetime) else at
+        request = ListOffsets(topic=topic, partition=partition, at=point, isolation=isolation)
         return self._ask_partition(topic, partition, request, ListOffsetsReply)
 
     def fetch(

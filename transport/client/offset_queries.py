@@ -1,6 +1,7 @@
 """A consumer's queries about offsets: of its group, and of the logs it reads. Waits for the broker."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Literal
 
 from ..addresses import TopicPartition
@@ -11,6 +12,7 @@ from ..protocol.message import TopicPartitions
 from .admin import by_partition
 from .asking import GATEWAY, partition_address
 from .network import Network
+from .schedule import milliseconds_at
 
 
 class OffsetQueries:
@@ -43,9 +45,14 @@ class OffsetQueries:
         timeout_ms = self._request_timeout_ms
         return self._network.call(GATEWAY, request, FetchOffsetsReply, timeout_ms=timeout_ms).offsets
 
-    def offsets_for_times(self, times_ms: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        """Return the first offset at or after a time, by partition; -1 if no readable message is that recent."""
-        return {TopicPartition(*tp): self._offset_at(tp, at_ms) for tp, at_ms in times_ms.items()}
+    def offsets_for_times(
+        self, times_ms: Mapping[TopicPartition, datetime | int]
+    ) -> dict[TopicPartition, int]:
+        """Return the first offset at or after a time, by partition; -1 if no readable message is that recent.
+
+        A time is a datetime, local without a zone, or milliseconds since the epoch. Raises UnknownTopic, TimedOut.
+        """
+        return {TopicPartition(*tp): self._offset_at(tp, milliseconds_at(at)) for tp, at in times_ms.items()}
 
     def beginning_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """Return the start of each log: earlier records were deleted."""

@@ -2,13 +2,15 @@
 retry of a failed record in a work queue."""
 
 import math
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 from ..protocol.data import MAX_DELAY_MS, MAX_TIMESTAMP_MS
 from ..protocol.delayed import scheduled_id_fault
 from .delayed import Schedule
 from .options import InvalidOption, check_text
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def schedule(
@@ -41,6 +43,13 @@ def milliseconds_of(delay: object) -> int:
     if not (math.isfinite(seconds) and 0 <= seconds * 1000 <= MAX_DELAY_MS):
         raise InvalidOption(f"delay: must be 0 to {MAX_DELAY_MS // 1000} seconds, not {delay}")
     return math.ceil(seconds * 1000)
+
+
+def milliseconds_at(time: datetime | int) -> int:
+    """Return a time in milliseconds since the epoch, rounded up; a datetime without a zone is local time."""
+    if not isinstance(time, datetime):
+        return time
+    return -((_EPOCH - time.astimezone(UTC)) // timedelta(milliseconds=1))
 
 
 def _time_ms(deliver_at: object) -> int:
