@@ -242,7 +242,7 @@ class Broker:
     def consume(self, group: str, consumer: str, timeout: float | None = 10.0) -> Message | None:
         """The next message of a named consumer, None when none came in `timeout` seconds.
 
-        What an earlier call returned counts as handled and is committed in the background and on `close`.
+        The message of an earlier call counts as handled and is committed in the background and on `close`.
         """
         named = self._named(group, consumer)
         found = named.consumer.poll(timeout, max_messages=1)

@@ -39,7 +39,7 @@ def peer_id(address: str, incarnation: int) -> bytes:
     return f"{address}.{incarnation}".encode()
 
 
-def tcp_place(endpoint: object) -> tuple[str, int] | None:
+def tcp_host_and_port(endpoint: object) -> tuple[str, int] | None:
     """Return host and port of an endpoint to connect to; None if it is not of the form tcp://HOST:PORT."""
     found = _TCP.fullmatch(endpoint) if isinstance(endpoint, str) else None
     if found is None or not 1 <= int(found["port"]) <= MAX_PORT:
@@ -55,15 +55,15 @@ def tcp_endpoint(address: str, port: int) -> str:
 def numeric_endpoint(endpoint: str) -> str | None:
     """Return the endpoint in that format if its host is an address; None if the host is a name that has to be
     looked up."""
-    tp = tcp_place(endpoint)
-    if tp is None:
+    host_and_port = tcp_host_and_port(endpoint)
+    if host_and_port is None:
         return endpoint  # ipc
     try:
-        address = ipaddress.ip_address(tp[0])
+        address = ipaddress.ip_address(host_and_port[0])
     except ValueError:
         return None
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return tcp_endpoint(str(address) if mapped is None else f"::ffff:{mapped}", tp[1])
+    return tcp_endpoint(str(address) if mapped is None else f"::ffff:{mapped}", host_and_port[1])
 
 
 def _ipc(run_directory: str, name: str) -> str:

@@ -32,14 +32,14 @@ class Wanted(NamedTuple):
 class Scan:
     def __init__(self, key: Any, tp: TopicPartition, wanted: Wanted, from_offset: int) -> None:
         self._key = key
-        self._place = tp
+        self._tp = tp
         self._wanted = wanted
         self._position = from_offset
         self._is_confirming = False
         self._address = partition_address(*tp)
 
     def begin(self) -> Call:
-        topic, partition = self._place
+        topic, partition = self._tp
         request = ListOffsets(topic=topic, partition=partition, at="earliest")
         return Call(self._key, self._address, request, ListOffsetsReply)
 
@@ -48,7 +48,7 @@ class Scan:
         return self.fetch()
 
     def fetch(self) -> Call:
-        topic, partition = self._place
+        topic, partition = self._tp
         request = Fetch(
             topic=topic,
             partition=partition,

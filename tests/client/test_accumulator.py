@@ -40,7 +40,7 @@ class Sealer:
             **(settings | options),
             partitions_of=lambda *_: 4,
             largest_batch_of=lambda _: LARGEST_BYTES,
-            tp=lambda _: 0,
+            choose_partition=lambda _: 0,
             notify=self.notify,
             notify_identified=self.taken_alone.append,
             now_ms=lambda: 0,

@@ -23,7 +23,7 @@ Ctrl-C may strike anywhere.
 a message, so records of one batch that follow each other closely share a timestamp. The update of `room` is not guarded;
 CPython does not switch threads inside it, and if it did a batch would only be closed a little late.
 
-A Delivery holds its record, not its index: an index would need the lock. It is looked up when somebody asks.
+A Delivery holds its record, not its index: an index would need the lock. It is looked up on request.
 """
 
 import threading
@@ -47,15 +47,15 @@ from .lanes import ProducerIdentity
 from .schedule import schedule
 
 RECORD_OVERHEAD_BYTES = 16
-"""What a record takes in a batch beside key, value and headers, rounded up."""
+"""Bytes of a record in a batch beside key, value and headers, rounded up."""
 CLOCK_BYTES = 8 * 1024
 LARGE_BYTES = 64 * 1024
 """A record from this size on travels in a batch of its own, so that its neighbours cannot make the batch too large."""
 BATCH_OVERHEAD_BYTES = 128
-"""What a batch takes beside its records, rounded up."""
+"""Bytes of a batch beside its records, rounded up."""
 _SEALED = 1 << 62
 Lingers: TypeAlias = Literal["not at all", "for a time", "to the end"]
-"""The last: until `suspend`, or until somebody comes and takes it: no hand-over to the network thread is for it alone."""
+"""The last one: until `suspend`, or until the network thread takes it; it is not notified for that batch alone."""
 
 
 class Accumulator:
@@ -70,7 +70,7 @@ class Accumulator:
         max_block_ms: int,
         partitions_of: Callable[[str, int], int],
         largest_batch_of: Callable[[str], int],
-        tp: Callable[[str], int],
+        choose_partition: Callable[[str], int],
         notify: Callable[[PartitionQueue], None],
         notify_identified: Callable[[ProducerBatch], None],
         now_ms: Callable[[], int],
@@ -78,12 +78,12 @@ class Accumulator:
         lingers: Lingers = "for a time",
         let_pass: Callable[[Gate], None] = Gate.open,
     ) -> None:
-        """`partitions_of(topic, least)` may block until so many are known. `largest_batch_of(topic)`, in bytes: what its
-        partitions accept. `place(topic)` chooses the next partition for records without a key.
-        `is_patient` says whether publishers wait for partitions that refuse for backpressure, or are refused themselves.
-        `notify(lane)` tells the network thread that there is something to take, `notify_identified(batch)` hands it a
-        batch of one record that waits for no other. `lingers`: how a batch that is not full waits for more records, until
-        somebody waits for it. `let_pass(gate)` opens the gates of those who wait for a batch that is done, soon.
+        """`partitions_of(topic, least)` may block until so many are known. `largest_batch_of(topic)`: the limit of its
+        partitions, in bytes. `choose_partition(topic)` returns the next partition for records without a key.
+        With `is_patient` publishers wait for partitions that refuse for backpressure; otherwise they are refused.
+        `notify(lane)` wakes the network thread to take a batch, `notify_identified(batch)` hands it a batch of one record
+        that waits for no other. `lingers`: how long a batch that is not full waits for more records, unless a caller
+        waits for it. `let_pass(gate)` wakes the callers that wait for a finished batch, at the end of the network turn.
         """
         self._batch_bytes = batch_bytes
         self._batch_records = batch_records
@@ -91,7 +91,7 @@ class Accumulator:
         self._max_block_s = max_block_ms / 1000
         self._partitions_of = partitions_of
         self._largest_batch_of = largest_batch_of
-        self._place = tp
+        self._choose_partition = choose_partition
         self._notify = notify
         self._notify_identified = notify_identified
         self._now_ms = now_ms
@@ -103,7 +103,7 @@ class Accumulator:
         self._buffered_bytes = 0
         self._closed_by: Exception | None = None
         self.identity: ProducerIdentity | None = None
-        """Of the transaction that everything is published in which is not done."""
+        """Producer id and epoch of the transaction to which all unfinished batches belong."""
         self._held = HeldPartitions(is_patient=is_patient)
         self._lingers = lingers
         self._let_pass = let_pass
@@ -239,7 +239,7 @@ class Accumulator:
     def _append_alone(
         self, open_batch: ProducerBatch, record: EncodedRecord, size_bytes: int, timestamp_ms: int | None
     ) -> Delivery:
-        """Behind what the partition's open batch holds, in a sealed batch that nobody else ever sees open."""
+        """Behind what the partition's open batch holds, in a sealed batch that no other thread sees open."""
         topic, partition = open_batch.topic, open_batch.partition
         batch = self._batch_of_one(topic, partition, record, size_bytes, timestamp_ms)
         lane = self._lanes[topic, partition]
@@ -302,7 +302,7 @@ class Accumulator:
 
     def _open(self, topic: str, partition: int | None) -> ProducerBatch:
         """The open batch to append to: a new one, unless another thread was faster. Waits for room in the buffer."""
-        chosen = self._place(topic) if partition is None else partition
+        chosen = self._choose_partition(topic) if partition is None else partition
         key = TopicPartition(topic, chosen)
         with self._lock:
             self._held.check(key)
@@ -348,7 +348,7 @@ class Accumulator:
             self._notify(lane)
             with self._lock:
                 if not may_wait() and lane.open is batch:
-                    # A delivery callback, in the thread that seals: nobody else would end the wait.
+                    # A delivery callback, in the thread that seals: no other thread would end the wait.
                     self._seal(lane, batch)
                 self._changed.wait_for(lambda: not batch.is_open or self._closed_by is not None)
         return batch.is_open or batch.holds(record)
@@ -428,7 +428,7 @@ class Accumulator:
             self._held.hold(key, error, monotonic())
             if self._held.is_patient:
                 return
-            # Whoever publishes has to look, and is refused.
+            # The next publish looks here, and is refused.
             lane = self._lanes.get(key)
             if lane is not None:
                 self._close_empty(lane)

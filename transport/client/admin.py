@@ -1,4 +1,4 @@
-"""What an operator asks of a broker: topics, groups, offsets, the supervision tree. Part of the client.
+"""Requests of operators to a broker: topics, groups, offsets, the supervision tree. Part of the client.
 
 Requests that may be done twice are retried until the client's request timeout. `create_topic` and `delete_topic` are
 tried once; if that attempt has no answer, again in a way that takes the first one's success for their own.
@@ -78,7 +78,7 @@ class Admin:
 
         Raises a ProtocolError with code TOPIC_EXISTS when there is one; with `if_not_exists` the existing one is
         returned as it is. If an attempt has no answer, an existing topic with the very partitions and configuration
-        asked for counts as created: it is this call's own, or cannot be told from it.
+        asked for counts as created: it is this call's own, or equal to it.
         """
         wanted = TopicConfigChange(**known(TopicConfigChange, config))
         request = CreateTopic(topic=topic, partitions=partitions, config=wanted, if_not_exists=if_not_exists)
@@ -281,7 +281,7 @@ class Admin:
     def set_quota(self, client_id: str, **rates: Unpack[QuotaSettings]) -> None:
         """Limit what a client id may do in a second; `rates` are fields of Quota, -1 takes one away.
 
-        `client_id` "default" is for every client that has no quota of its own, each by itself. What is left out stays.
+        `client_id` "default" is for every client that has no quota of its own, each by itself. Omitted rates stay.
         """
         self._ask(SetQuota(client_id=client_id, quota=QuotaChange(**known(QuotaChange, rates))), Done)
 

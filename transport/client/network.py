@@ -25,7 +25,7 @@ from zmq.utils.monitor import recv_monitor_message
 from ..addresses import topic_partition_of
 from ..clock import Clock
 from ..codec import encode_header
-from ..endpoints import tcp_place
+from ..endpoints import tcp_host_and_port
 from ..forks import tell_of_fork
 from ..protocol.errors import ErrorBody, ErrorCode, PlanariaError
 from ..protocol.message import Reply, Request
@@ -391,7 +391,9 @@ def _refuse_unsendable(ask: Ask) -> None:
 
 def _checked(endpoint: object) -> str:
     """Return the endpoint. Raises PlanariaError for a malformed one."""
-    if isinstance(endpoint, str) and (endpoint.startswith("ipc://") or tcp_place(endpoint) is not None):
+    if isinstance(endpoint, str) and (
+        endpoint.startswith("ipc://") or tcp_host_and_port(endpoint) is not None
+    ):
         return endpoint
     raise PlanariaError(f"endpoint {endpoint!r} is not of the form tcp://HOST:PORT")
 

@@ -30,7 +30,7 @@ PositiveCount = Annotated[int, Meta(ge=1, le=MAX_NUMBER)]
 
 REQUEST_TIMEOUT_MS = 30_000
 MAX_WAIT_S = 365 * 86_400.0
-"""As good as for ever, and a number that every clock can hold."""
+"""In practice unlimited, and a number that every clock can hold."""
 
 
 class InvalidOption(PlanariaError, ValueError):
@@ -38,7 +38,7 @@ class InvalidOption(PlanariaError, ValueError):
 
 
 class ClientOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a client is made with."""
+    """Options of a client."""
 
     client_id: str = ""
     request_timeout_ms: PositiveMilliseconds = REQUEST_TIMEOUT_MS
@@ -46,9 +46,9 @@ class ClientOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class ProducerOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`linger_ms` lets a batch wait for more records, unless somebody waits for its delivery.
+    """`linger_ms` lets a batch wait for more records, unless a caller waits for its delivery.
 
-    `batch_bytes` and `batch_records` bound a batch, `buffer_bytes` all batches that are full or under way. A message that
+    `batch_bytes` and `batch_records` bound a batch, `buffer_bytes` all batches that are full or in flight. A message that
     is not acknowledged after `delivery_timeout_ms` fails. While a partition refuses for backpressure its messages wait
     and do not grow old, and `publish` blocks when the buffer is full (`on_backpressure` "block"), or `publish` raises
     Backpressure ("raise").
@@ -121,7 +121,7 @@ def checked(kind: type[OptionsT], given: Mapping[str, Any]) -> OptionsT:
 
 
 def known(kind: type[Struct], given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What was given. Raises InvalidOption for a name that `kind` does not have."""
+    """Return `given`. Raises InvalidOption for a name that `kind` does not have."""
     for name in given:
         if name not in kind.__struct_fields__:
             nearest = difflib.get_close_matches(name, kind.__struct_fields__, n=1, cutoff=0)[0]
@@ -154,7 +154,7 @@ def wait_limit_s(timeout: float | None) -> float | None: ...
 
 
 def wait_limit_s(timeout: float | None) -> float | None:
-    """How many seconds a call may wait; None is for ever, infinity a year. Raises InvalidOption for what is no number."""
+    """Return the seconds that a call may wait: None is unlimited, infinity a year. Raises InvalidOption for no number."""
     given: Any = timeout
     if given is None:
         return None

@@ -104,7 +104,8 @@ class Producer:
         broker holds the message back until then; its Delivery is done when that is durable. `scheduled_id` is its name
         until it is delivered, to cancel it by, and to recognise a repeat; without one it gets a new one.
 
-        Raises InvalidOption, UnknownTopic, BufferFull after `max_block_ms`, Backpressure if told to, Closed, or its end.
+        Raises InvalidOption, UnknownTopic, BufferFull after `max_block_ms`, Backpressure (`on_backpressure`
+        "raise"), Closed.
         """
         raise NotImplementedError  # the accumulator's method is bound in its place
 
@@ -151,7 +152,7 @@ class BatchingProducer(Accumulator):
             max_block_ms=options.max_block_ms,
             partitions_of=self._count_partitions,
             largest_batch_of=self._largest_batch,
-            tp=self._next_partition,
+            choose_partition=self._next_partition,
             notify=self._announce,
             notify_identified=self._announce_identified,
             now_ms=network.now_ms,
@@ -268,7 +269,7 @@ class BatchingProducer(Accumulator):
         self._network.post(self._bridge, LaneReady(lane))
 
     def check(self, topic: str, partition: int | None, size_bytes: int) -> None:
-        """Raises what a message with contents of that size would be refused for, as far as can be told beforehand."""
+        """Raise the error with which a message of that size would be refused, as far as it is known beforehand."""
         if is_internal(topic):
             raise ProtocolError(ErrorCode.FORBIDDEN, f"topic {topic!r} is internal")
         self._check_partition(topic, partition)

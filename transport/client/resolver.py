@@ -8,7 +8,7 @@ import socket
 import threading
 from collections.abc import Callable
 
-from ..endpoints import tcp_endpoint, tcp_place
+from ..endpoints import tcp_endpoint, tcp_host_and_port
 from .exchange_events import Resolved
 
 
@@ -18,9 +18,9 @@ def resolve(endpoint: str, tell: Callable[[Resolved], None]) -> None:
 
 
 def _lookup(endpoint: str) -> Resolved:
-    tp = tcp_place(endpoint)
-    assert tp is not None, endpoint
-    host, port = tp
+    host_and_port = tcp_host_and_port(endpoint)
+    assert host_and_port is not None, endpoint
+    host, port = host_and_port
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         # A dict keeps the order, which is the resolver's order of preference.
