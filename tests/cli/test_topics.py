@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from command_line import Command, ServedBroker, planaria
-from planaria.transport.client.producer import Producer
+from planaria.transport.client.accumulator import Accumulator
 
 pytestmark = pytest.mark.processes
 
@@ -139,15 +139,15 @@ def test_an_interrupt_within_a_line_leaves_that_line_to_be_sent_again(
     broker: ServedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broker.run("topic", "create", "WITHIN")
-    publish = Producer.publish
+    publish = Accumulator.publish
 
-    def interrupted(self: Producer, topic: str, value: bytes, **options: Any) -> Any:
+    def interrupted(self: Accumulator, topic: str, value: bytes, **options: Any) -> Any:
         delivery = publish(self, topic, value, **options)
         if value == b"c":
             raise KeyboardInterrupt
         return delivery
 
-    monkeypatch.setattr(Producer, "publish", interrupted)
+    monkeypatch.setattr(Accumulator, "publish", interrupted)
     done = planaria("produce", "WITHIN", "--connect", broker.endpoint, given="a\nb\nc\nd\n")
     assert done == (130, "", "acknowledged: 2 messages; go on from line 3\n")
 

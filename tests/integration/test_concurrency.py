@@ -187,4 +187,4 @@ def test_what_is_at_hand_is_shown(broker: Broker, tmp_path: Path) -> None:
         assert (done.returncode, "there is no" in done.stderr) == (1, True)
     (tmp_path / "go on").touch()
     until(lambda: not records(), "nothing is at hand any more")
-    assert "nobody has a record" in planaria("inflight", "T", "--connect", broker.endpoint).stdout
+    assert "no record of T is being handled" in planaria("inflight", "T", "--connect", broker.endpoint).stdout

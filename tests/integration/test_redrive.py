@@ -46,7 +46,7 @@ def values(client: Client, topic: str) -> list[Any]:
 def test_all_letters_go_back_once(broker: Broker) -> None:
     publish_dead_letter(broker, 250)
     report = Redrive(broker.client, "T.dlq", actor="me").run(ALL)
-    assert (report.moved, report.held_back, report.settled) == (250, 0, 0)
+    assert (report.moved, report.held_back, report.already_moved) == (250, 0, 0)
     assert values(broker.client, "T") == list(range(250))
     again = Redrive(broker.client, "T.dlq").run(ALL)
     assert again.moved == 0
@@ -152,7 +152,7 @@ def test_a_redrive_killed_in_the_middle_and_run_again_doubles_nothing(
     before = values(broker.client, "T")
     assert len(before) == (100 if stage == "after moving" else 200)
     report = Redrive(broker.client, "T.dlq").run(ALL)
-    assert report.settled == (0 if stage == "after moving" else 100)
+    assert report.already_moved == (0 if stage == "after moving" else 100)
     assert report.moved + len(before) == 250
     assert values(broker.client, "T") == list(range(250))
 
