@@ -125,7 +125,7 @@ def open_since_ms(broker: Broker) -> int | None:
     return found[0] if found else None
 
 
-@HOURS
+@pytest.mark.parametrize("hours", [3, pytest.param(-3, marks=pytest.mark.chaos)])
 @pytest.mark.parametrize("death", ["nobody", "the coordinator", "the broker", "the machine"])
 def test_a_failed_record_of_a_work_queue_comes_again_after_its_delay(
     data_dir: Path, step: Step, hours: int, death: str

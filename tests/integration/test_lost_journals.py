@@ -83,7 +83,7 @@ def alarms(client: Client, address: str) -> tuple[str, ...]:
     ("name", "which"),
     [
         ("groups", "first"),
-        ("groups", "middle"),
+        pytest.param("groups", "middle", marks=pytest.mark.chaos),
         ("groups", "newest"),
         ("transactions", "first"),
         ("transactions", "middle"),
@@ -130,7 +130,7 @@ def log_end(folder: Path) -> int:
         log.close()
 
 
-@pytest.mark.parametrize("which", ["first", "middle", "newest"])
+@pytest.mark.parametrize("which", ["first", pytest.param("middle", marks=pytest.mark.chaos), "newest"])
 def test_a_coordinator_goes_on_from_a_snapshot_that_covers_the_loss(data_dir: Path, which: str) -> None:
     journal = JOURNALS["groups"]
     segments = write(data_dir, journal)

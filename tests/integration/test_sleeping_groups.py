@@ -135,7 +135,7 @@ class Killer:
         self._thread.join()
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.chaos)])
 def test_killed_at_any_moment_of_falling_asleep_and_waking_nothing_is_lost(broker: Broker, seed: int) -> None:
     pause = random.Random(seed)
     slept = 0
