@@ -21,8 +21,8 @@ demo: $(STAMP) ## replay real flights while actors are being killed
 	$(BIN)/python -m planaria demo
 
 .PHONY: test
-test: $(STAMP) ## all tests but the long ones, a worker for each core
-	$(BIN)/python -m pytest -n auto --dist loadfile
+test: $(STAMP) ## all tests but the long ones, two workers for each core: they wait more than they compute
+	$(BIN)/python -m pytest -n $$((2 * $$(getconf _NPROCESSORS_ONLN))) --dist loadfile
 
 .PHONY: chaos
 chaos: $(STAMP) ## long runs under random kills
