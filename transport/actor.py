@@ -4,13 +4,13 @@ Owns the actor's own effects and its durability at the end of a turn. Must never
 calls it, in the loop of a real process and in simulations alike.
 """
 
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import msgspec
 
 from .codec import RequestDecoder
 from .endpoints import endpoint_for
-from .machine import Effect, Machine
+from .machine import LoopEffect, LoopEvent, Machine
 from .origin import Origin
 from .protocol.message import Request
 from .protocol.operations import NO_RETRIES, InFlight, RetryReport
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 
 KindT = TypeVar("KindT", bound=type[msgspec.Struct])
+OwnEventT = TypeVar("OwnEventT")
+OwnEffectT = TypeVar("OwnEffectT")
 
 
 def built_early(kind: KindT) -> KindT:
@@ -47,7 +49,7 @@ class ActorContext(msgspec.Struct, kw_only=True):
     """Exit of the previous incarnation. None for the first, and after a restart of the supervisor."""
 
 
-class Actor:
+class Actor(Generic[OwnEventT, OwnEffectT]):
     """The process around a machine: subclass it, set `machine`, and perform the actor's own effects."""
 
     requests: ClassVar[tuple[type[Request], ...]] = ()
@@ -66,16 +68,17 @@ class Actor:
     alarms: tuple[str, ...] = ()
     """Alarms for the operator, one line each; `status` shows them from the next heartbeat on."""
 
-    machine: Machine
+    machine: Machine[LoopEvent | OwnEventT, LoopEffect | OwnEffectT]
     decoder: ClassVar[RequestDecoder | None] = None
     """Decoder of `requests`, built with the class, which is before the fork."""
 
     def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
         cls.decoder = RequestDecoder(cls.requests) if cls.requests else None
 
     def __init__(self, context: ActorContext) -> None:
         self.context = context
-        self.loop: Turns
+        self.loop: Turns[OwnEventT]
 
     def endpoint(self) -> str | None:
         """Return the endpoint to bind; None for an actor without a server socket."""
@@ -84,7 +87,7 @@ class Actor:
     def start(self) -> None:
         """Open and recover. Call `self.loop.progress()` now and then if it takes long."""
 
-    def perform(self, effect: Effect) -> None:
+    def perform(self, effect: OwnEffectT) -> None:
         raise AssertionError(f"{type(self).__name__} does not know the effect {effect!r}")
 
     def end_turn(self) -> None:

@@ -75,10 +75,10 @@ class _Answer(NamedTuple):
     """Bytes that `Untaken` counts for it; 0 for a small one."""
 
 
-class Loop(Turns):
+class Loop(Turns[Any]):
     """Runs one actor until it stops."""
 
-    def __init__(self, actor: Actor, context: ActorContext) -> None:
+    def __init__(self, actor: Actor[Any, Any], context: ActorContext) -> None:
         super().__init__(actor, context)
         self._clock = Clock(context.clock, context.address)
         self._told = WallClockStepped(0)
@@ -391,6 +391,6 @@ def is_order(frames: list[bytes]) -> bool:
     return len(frames) == 1
 
 
-def run_actor(actor: Actor, context: ActorContext) -> None:
+def run_actor(actor: Actor[Any, Any], context: ActorContext) -> None:
     """Run an actor in this process until it stops. Called by each actor's `main(context)`."""
     Loop(actor, context).run()

@@ -8,10 +8,21 @@ it. The loop (`loop.py`) performs the effects of a turn in this order, and a mac
     3. only then replies, calls and casts leave the process.
 
 So a Reply returned on such an event can never overtake the sync that it confirms.
+
+LoopEvent and LoopEffect are the closed unions of everything that the loop delivers and performs itself. An actor
+declares its own beside them, in its `effects.py`:
+
+    OwnEvent: TypeAlias = Appended | AppendFailed          what its process dispatches
+    OwnEffect: TypeAlias = Append | Sync                   what its process performs
+    Event: TypeAlias = LoopEvent | OwnEvent                the machine matches it and ends with assert_never
+    Effect: TypeAlias = LoopEffect | OwnEffect
+
+An actor without own events or effects uses Never. The keys of its calls and timers are frozen structs of its own, each
+of a class of its own, so that no two parts of an actor can take the same key.
 """
 
-from collections.abc import Sequence
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from msgspec import Struct
 
@@ -24,16 +35,18 @@ from .protocol.session import Cancel
 
 Payload: TypeAlias = Sequence[Buffer]
 Event: TypeAlias = Any
-"""Received, Answered, Failed, TimerFired, PeerUp, PeerDown, PeersAsleep, Connected, Disconnected, StopRequested,
-or an actor's own."""
+"""For machines that do not declare a union of their own yet."""
 Effect: TypeAlias = Any
-"""Reply, Call, CancelCall, Cast, SetTimer, CancelTimer, Stop, Sleep, or an actor's own."""
+"""For machines that do not declare a union of their own yet."""
+
+EventT_contra = TypeVar("EventT_contra", contravariant=True)
+EffectT_co = TypeVar("EffectT_co", covariant=True)
 
 
-class Machine(Protocol):
+class Machine(Protocol[EventT_contra, EffectT_co]):
     """A state machine. `now` is in milliseconds since the epoch and never steps, whatever the wall clock does."""
 
-    def handle(self, event: Event, now: int) -> list[Effect]: ...
+    def handle(self, event: EventT_contra, now: int) -> Iterable[EffectT_co]: ...
 
 
 class Sender(Struct, frozen=True):
@@ -186,6 +199,22 @@ class Sleep(Struct, frozen=True):
     """Time after which it is started even without a call."""
 
 
+LoopEvent: TypeAlias = (
+    Received
+    | Answered
+    | Failed
+    | TimerFired
+    | PeerUp
+    | PeerDown
+    | PeersAsleep
+    | Connected
+    | Disconnected
+    | WallClockStepped
+    | StopRequested
+)
+LoopEffect: TypeAlias = Reply | Call | CancelCall | Cast | SetTimer | CancelTimer | Stop | Sleep
+
+
 __all__ = [
     "Answered",
     "Call",
@@ -197,6 +226,8 @@ __all__ = [
     "Effect",
     "Event",
     "Failed",
+    "LoopEffect",
+    "LoopEvent",
     "Machine",
     "Payload",
     "PeerDown",

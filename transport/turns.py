@@ -12,16 +12,15 @@ production.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Generic
 
-from .actor import Actor, ActorContext
+from .actor import Actor, ActorContext, OwnEventT
 from .machine import (
     Call,
     CancelCall,
     CancelTimer,
     Cast,
-    Effect,
-    Event,
+    LoopEvent,
     Reply,
     SetTimer,
     Sleep,
@@ -31,10 +30,10 @@ from .machine import (
 from .timers import Timers
 
 
-class Turns:
+class Turns(Generic[OwnEventT]):
     """Runs the turns of one actor until it stops."""
 
-    def __init__(self, actor: Actor, context: ActorContext) -> None:
+    def __init__(self, actor: Actor[OwnEventT, Any], context: ActorContext) -> None:
         self.context = context
         self._actor = actor
         actor.loop = self
@@ -80,7 +79,7 @@ class Turns:
         """Call `callback` in the loop's thread whenever `source`, a file descriptor or socket, is readable."""
         raise NotImplementedError
 
-    def _expired(self, now: int) -> Iterable[Event]:
+    def _expired(self, now: int) -> Iterable[LoopEvent]:
         """Return the failures of calls that were not answered in time."""
         raise NotImplementedError
 
@@ -96,12 +95,12 @@ class Turns:
 
     # The turn.
 
-    def dispatch(self, event: Event) -> None:
+    def dispatch(self, event: LoopEvent | OwnEventT) -> None:
         """Pass an event of this turn to the machine and perform its effects."""
         for effect in self._actor.machine.handle(event, self.now):
             self._take_up(effect)
 
-    def _take_up(self, effect: Effect) -> None:
+    def _take_up(self, effect: Any) -> None:
         kind = type(effect)
         if kind is Reply:
             self._answer(effect)

@@ -5,7 +5,7 @@ Only the last catalog of a turn is written, because it contains the earlier ones
 
 import logging
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -59,7 +59,7 @@ class ControllerArguments(msgspec.Struct):
     """Number of coordinators, and of partitions of the internal topic with transactions; used when it is created."""
 
 
-class ControllerActor(Actor):
+class ControllerActor(Actor[Any, Any]):
     follows_connections: ClassVar[bool] = True
     requests: ClassVar[tuple[type[Request], ...]] = REQUESTS
 

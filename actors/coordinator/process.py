@@ -6,7 +6,7 @@ supervisor starts the next one, which replays again.
 """
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -36,7 +36,7 @@ class CoordinatorArguments(msgspec.Struct):
     """Time after which unused offsets are deleted; -1: never."""
 
 
-class CoordinatorActor(Actor):
+class CoordinatorActor(Actor[Any, Any]):
     machine: CoordinatorMachine
     follows_wall_clock: ClassVar[bool] = True
     requests: ClassVar[tuple[type[Request], ...]] = REQUESTS

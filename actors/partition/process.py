@@ -100,7 +100,7 @@ class Arguments(msgspec.Struct, kw_only=True):
     """The partition sleeps after this time without traffic; 0: never."""
 
 
-class PartitionProcess(Actor):
+class PartitionProcess(Actor[Any, Any]):
     follows_wall_clock: ClassVar[bool] = True
     requests: ClassVar[tuple[type[Request], ...]] = (
         Produce,

@@ -6,7 +6,7 @@ starts the next one, and that one replays.
 """
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -29,7 +29,7 @@ class SchedulerArguments(msgspec.Struct):
     schedulers: int
 
 
-class SchedulerActor(Actor):
+class SchedulerActor(Actor[Any, Any]):
     follows_wall_clock: ClassVar[bool] = True
     requests: ClassVar[tuple[type[Request], ...]] = REQUESTS
     ready_by_itself: ClassVar[bool] = True

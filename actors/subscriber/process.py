@@ -15,6 +15,7 @@ through `main`. A handler that cannot be loaded ends it before it is ready.
 import logging
 import random
 import time
+from typing import Any
 
 import msgspec
 from msgspec import structs
@@ -65,7 +66,7 @@ class SubscriberCrashed(PlanariaError):
     """The process ended on purpose, to be restarted."""
 
 
-class SubscriberProcess(Actor):
+class SubscriberProcess(Actor[Any, Any]):
     follows_wall_clock = True
     machine: SubscriberMachine
 

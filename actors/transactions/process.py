@@ -5,7 +5,7 @@ of `__transactions` to be up. A newer incarnation's fence, a refused append or a
 supervisor starts the next one, and that one replays.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -24,7 +24,7 @@ class TransactionsArguments(msgspec.Struct):
     """The number of the coordinator, and of its partition of the topic."""
 
 
-class TransactionsActor(Actor):
+class TransactionsActor(Actor[Any, Any]):
     follows_wall_clock: ClassVar[bool] = True
     requests: ClassVar[tuple[type[Request], ...]] = REQUESTS
     ready_by_itself: ClassVar[bool] = True
