@@ -17,7 +17,8 @@ MAX_PATH_BYTES = 103 if sys.platform == "darwin" else 107
 
 
 MAX_PORT = 65_535
-_TCP = re.compile(r"tcp://(?P<host>[^/]+):(?P<port>[0-9]{1,5})")
+CONNECTED_IN_WORDS = "of the form tcp://HOST:PORT, with an IPv6 address in brackets"
+_TCP = re.compile(r"tcp://(?P<host>\[[^\[\]/\s]+\]|[\w-]{1,63}(\.[\w-]{1,63})*\.?):(?P<port>[0-9]{1,5})")
 
 
 class PathTooLong(ValueError):
@@ -40,11 +41,25 @@ def peer_id(address: str, incarnation: int) -> bytes:
 
 
 def tcp_host_and_port(endpoint: object) -> tuple[str, int] | None:
-    """Return host and port of an endpoint to connect to; None if it is not of the form tcp://HOST:PORT."""
+    """Return host and port of an endpoint to connect to; None if it is not of the form tcp://HOST:PORT.
+
+    The host is a name, an IPv4 address, or an IPv6 address in brackets.
+    """
     found = _TCP.fullmatch(endpoint) if isinstance(endpoint, str) else None
     if found is None or not 1 <= int(found["port"]) <= MAX_PORT:
         return None
-    return found["host"].removeprefix("[").removesuffix("]"), int(found["port"])
+    host, port = found["host"], int(found["port"])
+    if not host.startswith("["):
+        return host, port
+    return (host[1:-1], port) if _is_ipv6(host[1:-1]) else None
+
+
+def _is_ipv6(address: str) -> bool:
+    try:
+        ipaddress.IPv6Address(address)
+    except ValueError:
+        return False
+    return True
 
 
 def tcp_endpoint(address: str, port: int) -> str:

@@ -6,7 +6,8 @@ A pattern lets msgspec refuse a value, but is hard to read. So code that reports
 
 import re
 
-ENDPOINT = r"^tcp://[^/:]+:([0-9]{1,5}|\*)$|^tcp://\[[^/]+\]:([0-9]{1,5}|\*)$"
+ENDPOINT = r"^tcp://([^/:\[\]\s]+|\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]):([0-9]{1,5}|\*)$"
+"""Where a broker listens: `*` and the name of a network interface are hosts, too."""
 FLUSH = r"^(batch|os|interval:[0-9]+(ms|s))$"
 
 _WORDS = {

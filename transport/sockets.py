@@ -8,6 +8,7 @@ would be the alternative, but a connection made with it loses the name that CONN
 import contextlib
 import threading
 from collections.abc import Callable, Sequence
+from socket import AF_INET, SOCK_STREAM, getaddrinfo
 from typing import Any
 
 import zmq
@@ -104,13 +105,30 @@ def _choose_family(socket: "zmq.Socket[bytes]", endpoint: str) -> None:
     socket.setsockopt(zmq.IPV6, int(endpoint.startswith("tcp://[")))
 
 
+def _numeric(endpoint: str) -> str:
+    """Return the endpoint to bind with an address in place of its host name. libzmq itself would find IPv4 only.
+
+    The first IPv4 address is preferred. An endpoint whose host is no name is returned as it is; so is one whose host
+    cannot be resolved, which may be the name of a network interface.
+    """
+    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    if not endpoint.startswith("tcp://") or host == "*" or host.startswith("["):
+        return endpoint
+    try:
+        found = getaddrinfo(host, None, type=SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return endpoint
+    family, _, _, _, address = min(found, key=lambda each: each[0] != AF_INET)
+    return f"tcp://{address[0]}:{port}" if family == AF_INET else f"tcp://[{address[0]}]:{port}"
+
+
 def server_socket(context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> "zmq.Socket[bytes]":
     """Return a ROUTER bound at `endpoint`. Raises zmq.ZMQError when it cannot be bound."""
     socket = _socket(context, zmq.ROUTER, SERVER_HIGH_WATER_MARK)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     socket.setsockopt(zmq.RCVHWM, UNREAD_HIGH_WATER_MARK)
     socket.setsockopt(zmq.BACKLOG, IPC_BACKLOG if endpoint.startswith("ipc://") else TCP_BACKLOG)
-    return _opened(socket, socket.bind, endpoint)
+    return _opened(socket, socket.bind, _numeric(endpoint))
 
 
 def calls_socket(context: "zmq.Context[zmq.Socket[bytes]]") -> "zmq.Socket[bytes]":

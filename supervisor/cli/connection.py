@@ -4,7 +4,6 @@ Called by every command that attaches. A command waits at most CONNECT_TIMEOUT_S
 that, the client's own timeouts apply.
 """
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, TypeAlias
@@ -12,7 +11,12 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 from ...transport.client.options import REQUEST_TIMEOUT_MS
-from ...transport.endpoints import DEFAULT_ENDPOINT, numeric_endpoint
+from ...transport.endpoints import (
+    CONNECTED_IN_WORDS,
+    DEFAULT_ENDPOINT,
+    numeric_endpoint,
+    tcp_host_and_port,
+)
 from .failures import CommandFailed
 
 if TYPE_CHECKING:
@@ -31,14 +35,16 @@ __all__ = [
 
 CLIENT_ID = "planaria"
 CONNECT_VARIABLE = "PLANARIA_CONNECT"
+CONNECT_VARIABLES = [CONNECT_VARIABLE, "PLANARIA_ENDPOINT"]
+"""The second says where `serve` listens, so a terminal in which it is set needs no other."""
 CONNECT_TIMEOUT_S = 2.5
-_ENDPOINT = re.compile(r"tcp://(?:\[[^/\]]+\]|[^/:\s]+):[0-9]{1,5}|ipc://.+")
 
 
 def checked_endpoint(endpoint: str) -> str:
-    """Return `endpoint` if it is valid. Raises BadParameter."""
-    if not _ENDPOINT.fullmatch(endpoint):
-        raise typer.BadParameter(f"{endpoint!r} is not like {DEFAULT_ENDPOINT}")
+    """Return `endpoint` if it is valid, with this machine for `*`. Raises BadParameter."""
+    endpoint = endpoint.replace("tcp://*:", "tcp://127.0.0.1:")
+    if tcp_host_and_port(endpoint) is None:
+        raise typer.BadParameter(f"{endpoint!r} is not {CONNECTED_IN_WORDS}")
     return endpoint
 
 
@@ -47,7 +53,7 @@ ConnectOption: TypeAlias = Annotated[
     typer.Option(
         "--connect",
         metavar="URL",
-        envvar=CONNECT_VARIABLE,
+        envvar=CONNECT_VARIABLES,
         callback=checked_endpoint,
         help="Endpoint of the broker.",
     ),

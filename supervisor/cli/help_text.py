@@ -79,7 +79,8 @@ def _option(option: Any) -> tuple[str, str]:
         elif option.show_default and option.default is not None:
             notes.append(f"default: {option.default}")
     if option.envvar:
-        notes.append(f"or in {option.envvar}")
+        names = [option.envvar] if isinstance(option.envvar, str) else option.envvar
+        notes.append(f"or in {', '.join(names)}")
     return term, " ".join([option.help or "", *(f"[{each}]" for each in notes)])
 
 

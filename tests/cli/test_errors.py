@@ -1,14 +1,20 @@
 """Wrong usage is one line and code 2, failure one line and code 1; a traceback only on request."""
 
+import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 import planaria.supervisor.cli.app
 from command_line import Command
 from planaria.supervisor.cli import connection, main
+from planaria.supervisor.cli.app import app
 from planaria.supervisor.cli.failures import exit_code_for
+from planaria.supervisor.cli.help_text import help_of
 from planaria.transport.protocol.errors import ErrorCode, PlanariaError, ProtocolError
 
 Captured = pytest.CaptureFixture[str]
@@ -19,6 +25,17 @@ def run(*arguments: str) -> int:
         main(arguments)
     assert isinstance(ended.value.code, int)
     return ended.value.code
+
+
+def every_command() -> list[Any]:
+    def below(group: Any) -> Iterator[Any]:
+        for each in group.commands.values():
+            yield each
+            if hasattr(each, "commands"):
+                yield from below(each)
+
+    root = typer.main.get_command(app)
+    return [root, *below(root)]
 
 
 def one_line(text: str) -> str:
@@ -36,7 +53,10 @@ def one_line(text: str) -> str:
         (["topic", "create", "A", "--partitions", "0"], "--partitions"),
         (["topic", "create", "A", "--set", "retention=1d"], "retention_ms"),
         (["topic", "alter", "A"], "nothing to change"),
-        (["topic", "list", "--connect", "localhost"], "not like tcp://127.0.0.1:5570"),
+        (["topic", "list", "--connect", "localhost"], "not of the form tcp://HOST:PORT"),
+        (["status", "--connect", "tcp://::1:5570"], "with an IPv6 address in brackets"),
+        (["status", "--connect", "ipc:///tmp/x"], "not of the form tcp://HOST:PORT"),
+        (["status", "--connect", "tcp://a b:1"], "not of the form tcp://HOST:PORT"),
         (["kill", "gateway/0", "--signal", "HUP"], "not one of SIGKILL, SIGTERM"),
         (["group", "reset", "g", "--to", "soonish"], "neither earliest, latest"),
         (["group", "reset", "g"], "Missing option '--to'"),
@@ -112,13 +132,47 @@ def test_nobody_there(
     assert captured.out == ""
 
 
+@pytest.mark.parametrize(
+    ("variables", "reached"),
+    [
+        ({"PLANARIA_CONNECT": "{}"}, "{}"),
+        ({"PLANARIA_ENDPOINT": "{}"}, "{}"),
+        ({"PLANARIA_CONNECT": "{}", "PLANARIA_ENDPOINT": "tcp://127.0.0.1:1"}, "{}"),
+        ({"PLANARIA_ENDPOINT": "tcp://*:1"}, "tcp://127.0.0.1:1"),
+        ({"PLANARIA_ENDPOINT": "tcp://127.0.0.1:*"}, "'tcp://127.0.0.1:*' is not of the form"),
+    ],
+)
 def test_the_endpoint_comes_from_the_environment(
-    endpoint: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+    endpoint: str,
+    variables: dict[str, str],
+    reached: str,
+    capsys: Captured,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(connection, "CONNECT_TIMEOUT_S", 0.2)
-    monkeypatch.setenv("PLANARIA_CONNECT", endpoint)
-    assert run("status") == 1
-    assert endpoint in capsys.readouterr().err
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value.format(endpoint))
+    assert run("status") > 0
+    assert reached.format(endpoint) in one_line(capsys.readouterr().err)
+
+
+def test_every_command_with_a_connection_reads_the_endpoint_from_the_environment() -> None:
+    options = [each for command in every_command() for each in command.params if "--connect" in each.opts]
+    assert len(options) > 20
+    assert all(each.envvar == ["PLANARIA_CONNECT", "PLANARIA_ENDPOINT"] for each in options)
+
+
+def test_every_argument_and_every_option_has_a_description() -> None:
+    for command in every_command():
+        for each in command.params:
+            assert getattr(each, "help", None), (command.name, each.name)
+            assert each.metavar or each.is_flag or each.type.name != "text", (command.name, each.name)
+
+
+def test_no_help_text_names_a_type_of_the_parser() -> None:
+    for command in every_command():
+        text = help_of(command, command.make_context(command.name, [], resilient_parsing=True))
+        assert not re.search(r"<\w+>|\bNone\b|\b(BOOLEAN|INTEGER|FLOAT|bool|int|str)\b", text), text
 
 
 @pytest.mark.parametrize(

@@ -140,3 +140,35 @@ def _toml(values: dict[str, Any]) -> str:
         f"{key} = {msgspec.json.encode(value).decode()}" for key, value in values["topic_defaults"].items()
     ]
     return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "tcp://a b:1",
+        "tcp://::1:5570",
+        "tcp://[::1:5570",
+        "tcp://[a b]:1",
+        "ipc:///tmp/x",
+        "tcp://a",
+        "tcp://:1",
+    ],
+)
+def test_a_broker_refuses_a_malformed_endpoint_before_it_starts(endpoint: str) -> None:
+    with pytest.raises(ConfigError, match="endpoint: Expected tcp://HOST:PORT"):
+        load({"endpoint": endpoint})
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "tcp://*:5570",
+        "tcp://0.0.0.0:*",
+        "tcp://[::]:1",
+        "tcp://[fe80::1%eth0]:1",
+        "tcp://eth0:1",
+        "tcp://a-b.c_d:1",
+    ],
+)
+def test_a_broker_listens_at_an_address_an_interface_or_a_name(endpoint: str) -> None:
+    assert load({"endpoint": endpoint}).endpoint == endpoint

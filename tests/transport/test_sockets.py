@@ -1,8 +1,11 @@
 """Sockets under events that crash libzmq without precautions."""
 
+import socket
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zmq
@@ -43,8 +46,8 @@ def test_a_peer_is_disconnected_with_a_message_half_read(run_dir: Path) -> None:
 
     assert client.recv_multipart(zmq.DONTWAIT) == [b"two", b"first", b"second", b"third"]
     assert disconnect_peer(client, "ipc:///never/connected") == []
-    for socket in (client, *servers.values()):
-        socket.close()
+    for each in (client, *servers.values()):
+        each.close()
     context.term()
 
 
@@ -67,8 +70,8 @@ def test_messages_go_and_come_whole(run_dir: Path) -> None:
     send_frames(client, [b"server", b"not mixed up"])
     assert server.poll(TIMEOUT_MS)
     assert receive_frames(server)[1:] == [b"not mixed up"]
-    for socket in (client, server):
-        socket.close()
+    for each in (client, server):
+        each.close()
     context.term()
 
 
@@ -89,3 +92,27 @@ def test_a_socket_that_cannot_be_opened_leaves_nothing_behind(open_at: Callable[
     with pytest.raises(zmq.ZMQError):
         open_at(context, "tcp://no such host:1")
     context.term()  # would wait for a socket that is open
+
+
+@pytest.mark.parametrize(
+    ("addresses", "bound"),
+    [(["::1"], "tcp://[::1]"), (["::1", "127.0.0.1"], "tcp://127.0.0.1"), ([], None)],
+)
+def test_a_server_is_bound_at_a_name_with_addresses_of_either_family(
+    addresses: list[str], bound: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lookup(*_: object, **__: object) -> list[Any]:
+        if not addresses:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [
+            (socket.AF_INET6 if ":" in each else socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, 0))
+            for each in addresses
+        ]
+
+    monkeypatch.setattr(sockets, "getaddrinfo", lookup)
+    context = new_context()
+    with pytest.raises(zmq.ZMQError) if bound is None else nullcontext():
+        server = server_socket(context, "tcp://broker.test:*")
+        assert server.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[0] == bound
+        server.close()
+    context.term()
