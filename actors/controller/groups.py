@@ -6,13 +6,14 @@
 A group's state (members, offsets) belongs to the coordinator; the controller only records its existence.
 """
 
-from ...transport.addresses import OFFSETS_TOPIC, coordinator_address
+from ...transport.addresses import OFFSETS_TOPIC, coordinator_address, is_internal
 from ...transport.machine import Call, Effect, Reply, Sender
 from ...transport.protocol.control import ChildSpec, EnsureGroup
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.groups import DeleteGroup, ListGroupsReply
 from ...transport.protocol.message import Done
 from ...transport.protocol.topics import TopicConfig
+from .catalog import Catalog
 from .child_commands import ChildCommands
 from .children import GroupLife, coordinator_spec, offsets_partition_for, partition_specs
 from .decisions import Decisions, FollowUp
@@ -59,6 +60,8 @@ class Groups:
         if not request.create:
             raise _unknown(group)
         check_group_name(group)
+        if request.dead_letter:
+            _check_dead_letter(request.dead_letter, latest)
         is_first = OFFSETS_TOPIC not in latest.topics
         self._room.check_group(latest, self._offsets_partitions if is_first else 0)
         if is_first:
@@ -125,6 +128,13 @@ class Groups:
             return []
         self._peers.forget(address)
         return [Reply(self._deleting.pop(group), Done())]
+
+
+def _check_dead_letter(topic: str, catalog: Catalog) -> None:
+    if is_internal(topic):
+        raise ProtocolError(ErrorCode.INVALID_TOPIC, f"dead_letter: {topic!r} is the broker's own")
+    if topic not in catalog.topics:
+        raise ProtocolError(ErrorCode.UNKNOWN_TOPIC, f"dead_letter: there is no topic {topic[:250]!r}")
 
 
 def _unknown(group: str) -> ProtocolError:

@@ -52,7 +52,7 @@ class GroupRoutes:
         self._tickets = tickets
         self._peers = peers
         self._waiting_room = waiting_room
-        self._ensuring: set[tuple[str, bool]] = set()
+        self._ensuring: set[EnsureGroup] = set()
         self._share_members = ShareMembers()
 
     def route(self, attempt: Attempt, request: GroupRequest, now: int) -> list[Effect]:
@@ -68,7 +68,7 @@ class GroupRoutes:
         deadline = now + COORDINATOR_TIMEOUT_MS if attempt.deadline is None else attempt.deadline
         waiting = Attempt(number=attempt.number, event=attempt.event, deadline=deadline)
         parked = self._waiting_room.park(address, waiting, deadline)
-        return parked + self._ensure(request.group, isinstance(request, _CREATING))
+        return parked + self._ensure(_order_for(request))
 
     def on_disconnected(self, connection: bytes) -> list[Effect]:
         """Release the locks of share group members that last used this connection."""
@@ -77,23 +77,24 @@ class GroupRoutes:
             for group, member in self._share_members.forget(connection)
         ]
 
-    def _ensure(self, group: str, create: bool) -> list[Effect]:
-        if (group, create) in self._ensuring:
+    def _ensure(self, order: EnsureGroup) -> list[Effect]:
+        if order in self._ensuring:
             return []
-        self._ensuring.add((group, create))
-        request = EnsureGroup(group=group, create=create)
-        return [Call(("ensure", group, create), CONTROLLER, request, Done, timeout_ms=ENSURE_TIMEOUT_MS)]
+        self._ensuring.add(order)
+        return [Call(("ensure", order), CONTROLLER, order, Done, timeout_ms=ENSURE_TIMEOUT_MS)]
 
-    def on_ensured(self, group: str, create: bool) -> list[Effect]:
+    def on_ensured(self, order: EnsureGroup) -> list[Effect]:
         """Continue waiting: its start has been requested, and PeerUp releases the requests."""
-        self._ensuring.discard((group, create))
+        self._ensuring.discard(order)
         return []
 
-    def on_not_ensured(self, group: str, create: bool, error: ErrorBody) -> list[Effect]:
-        self._ensuring.discard((group, create))
+    def on_not_ensured(self, order: EnsureGroup, error: ErrorBody) -> list[Effect]:
+        self._ensuring.discard(order)
         effects: list[Effect] = []
-        for attempt in self._waiting_room.waiting_for(coordinator_address(group)):
-            if isinstance(attempt.event.request, _CREATING) == create:
+        for attempt in self._waiting_room.waiting_for(coordinator_address(order.group)):
+            request = attempt.event.request
+            assert isinstance(request, GroupRequest)
+            if _order_for(request) == order:
                 self._waiting_room.release(attempt.number)
                 effects += self._refuse(attempt, error)
         return effects
@@ -115,3 +116,10 @@ class GroupRoutes:
 
     def _unavailable(self, address: str) -> ErrorBody:
         return ErrorBody(ErrorCode.ACTOR_UNAVAILABLE, self._peers.why_down(address), True)
+
+
+def _order_for(request: GroupRequest) -> EnsureGroup:
+    """Return the request by which the controller ensures the group of this one."""
+    dead_letter = request.dead_letter if isinstance(request, ConfigureShareGroup) else None
+    create = isinstance(request, _CREATING)
+    return EnsureGroup(group=request.group, create=create, dead_letter=dead_letter or "")

@@ -46,6 +46,7 @@ from ...transport.machine import (
     TimerFired,
     WallClockStepped,
 )
+from ...transport.protocol.control import EnsureGroup
 from ...transport.protocol.data import Fetch, InitProducer, ListOffsets, Produce, Publish
 from ...transport.protocol.delayed import CancelScheduled, ListScheduled
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
@@ -345,8 +346,8 @@ class GatewayMachine:
                 return self._publisher.on_answered(event)
             case ("schedule", *_):
                 return self._publisher.on_scheduled(event)
-            case ("ensure", group, create):
-                return self._groups.on_ensured(group, create)
+            case ("ensure", EnsureGroup() as order):
+                return self._groups.on_ensured(order)
             case ("ensure_internal_actors", topic):
                 return self._internal_actors[topic].on_ensured()
             case ("transactions", *_):
@@ -368,8 +369,8 @@ class GatewayMachine:
                 return self._publisher.on_failed(event)
             case ("schedule", *_):
                 return self._publisher.on_not_scheduled(event)
-            case ("ensure", group, create):
-                return self._groups.on_not_ensured(group, create, event.error)
+            case ("ensure", EnsureGroup() as order):
+                return self._groups.on_not_ensured(order, event.error)
             case ("ensure_internal_actors", topic):
                 return self._internal_actors[topic].on_not_ensured(event.error)
             case ("transactions", attempt, *_):

@@ -54,6 +54,18 @@ def test_the_first_group_brings_the_offsets_topic(controller: ControllerDriver) 
     assert [each.topic for each in controller.answer(ListTopics(internal=True)).topics] == ["__offsets"]
 
 
+@pytest.mark.parametrize(("dead_letter", "code"), [("DEAD", "UNKNOWN_TOPIC"), ("__offsets", "INVALID_TOPIC")])
+def test_a_group_whose_configuration_would_be_refused_is_not_created(
+    controller: ControllerDriver, dead_letter: str, code: str
+) -> None:
+    order = EnsureGroup(group="g", dead_letter=dead_letter)
+    assert controller.answer(order).code == code
+    assert controller.answer(ListGroups()).groups == []
+    controller.ask(CreateTopic(topic="DEAD"))
+    assert isinstance(controller.answer(EnsureGroup(group="g", dead_letter="DEAD")), Done)
+    assert isinstance(controller.answer(order), Done), "the coordinator of a group that exists decides"
+
+
 def test_the_number_of_offsets_partitions_counts_when_the_topic_is_created() -> None:
     controller = ControllerDriver(offsets_partitions=2)
     controller.ask(EnsureGroup(group="a"))

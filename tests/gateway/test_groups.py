@@ -16,7 +16,7 @@ from planaria.transport.protocol.groups import (
 )
 from planaria.transport.protocol.message import Done, Request
 from planaria.transport.protocol.session import Cancel, Metadata
-from planaria.transport.protocol.shares import Acquire, ShareMemberGone
+from planaria.transport.protocol.shares import Acquire, ConfigureShareGroup, ShareMemberGone
 
 HEARTBEAT = GroupHeartbeat(group="g", topics=["ORDERS"])
 CREATING = [HEARTBEAT, CommitOffsets(group="g", offsets=[])]
@@ -91,6 +91,15 @@ def test_the_controller_is_asked_once_for_many(gateway: GatewayDriver) -> None:
     gateway.answer(Done())
     gateway.up("coordinator/g")
     assert len(gateway.calls) == 3
+
+
+def test_a_configuration_that_creates_no_group_fails_alone(gateway: GatewayDriver) -> None:
+    joining = gateway.ask(HEARTBEAT)
+    configuring = gateway.ask(ConfigureShareGroup(group="g", dead_letter="NONE"))
+    assert gateway.calls[1].request == EnsureGroup(group="g", create=True, dead_letter="NONE")
+    gateway.fail("UNKNOWN_TOPIC", call=gateway.calls[1])
+    assert gateway.replies[configuring].code == "UNKNOWN_TOPIC"
+    assert joining not in gateway.replies
 
 
 def test_a_coordinator_that_died_is_waited_for(gateway: GatewayDriver) -> None:

@@ -147,3 +147,5 @@ class EnsureGroup(Request, tag="ensure_group", frozen=True):
     group: str
     create: bool = True
     """Create a group that has never been used; otherwise it is refused with UNKNOWN_GROUP."""
+    dead_letter: str = ""
+    """A topic without which a new group is refused, as its coordinator would refuse the configuration."""
