@@ -1,7 +1,11 @@
 """`planaria consume`: print messages of topics to standard output."""
 
+import signal
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
@@ -94,6 +98,8 @@ def consume(
             printing.run(consumer, count, timeout)
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
+    if printing.is_interrupted:
+        raise typer.Exit(EXIT_INTERRUPTED)
     if count is not None and printing.printed < count:
         raise CommandFailed(f"{printing.printed} of {count} messages came: none in the last {timeout:g} s")
 
@@ -127,24 +133,55 @@ def _consumer(
 
 
 class _Printing:
-    """Polling and printing."""
+    """Polling and printing.
+
+    A signal between two outputs ends the loop in order, so that the printed messages are committed. One that comes
+    while messages are being written, which may block, raises KeyboardInterrupt: these are not committed.
+    """
 
     def __init__(self, output_format: str) -> None:
         self.printed = 0
+        self.is_interrupted = False
+        self._is_writing = False
         self._line = FORMATS[output_format]
 
     def run(self, consumer: "Consumer", count: int | None, timeout: float | None) -> None:
+        def interrupt(number: int, frame: FrameType | None) -> None:
+            if self._is_writing or self.is_interrupted:
+                signal.default_int_handler(number, frame)
+            self.is_interrupted = True
+            consumer.stop()
+
+        with _handling(interrupt):
+            self._run(consumer, count, timeout)
+
+    def _run(self, consumer: "Consumer", count: int | None, timeout: float | None) -> None:
         silent_until = time.monotonic() + timeout if timeout is not None else None
         while count is None or self.printed < count:
             wait_s = None if silent_until is None else max(0.0, silent_until - time.monotonic())
             most = MAX_MESSAGES_A_POLL if count is None else min(MAX_MESSAGES_A_POLL, count - self.printed)
             messages = consumer.poll(wait_s, max_messages=most)
-            if not messages:
+            if messages:
+                self._print(messages)
+            if not messages or self.is_interrupted:
                 return
-            self._print(messages)
             silent_until = time.monotonic() + timeout if timeout is not None else None
 
     def _print(self, messages: "list[Message]") -> None:
-        sys.stdout.buffer.write(b"".join([self._line(message) + b"\n" for message in messages]))
+        text = b"".join([self._line(message) + b"\n" for message in messages])
+        self._is_writing = True
+        sys.stdout.buffer.write(text)
         sys.stdout.buffer.flush()
+        self._is_writing = False
         self.printed += len(messages)
+
+
+@contextmanager
+def _handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Handle SIGINT and SIGTERM by `handler` in the block."""
+    previous = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, earlier in previous.items():
+            signal.signal(number, earlier)

@@ -1,11 +1,17 @@
 """`planaria consume` against a running broker: formats, ends, and the offsets of a group."""
 
+import io
+import itertools
 import json
+import os
+import signal
+import threading
 from typing import Any
 
 import pytest
 
 from command_line import Command, ServedBroker, planaria
+from planaria import Consumer, Message
 
 pytestmark = pytest.mark.processes
 
@@ -128,6 +134,39 @@ def test_ctrl_c_commits_what_was_printed(broker: ServedBroker) -> None:
         reading.close()
     assert lag(broker, "ctrl-c") == 0
     assert broker.json("group", "describe", "ctrl-c")["members"] == []
+
+
+@pytest.mark.parametrize("moment", ["printed", "waiting", "writing"])
+def test_an_interrupt_commits_the_printed_messages_and_no_other(
+    broker: ServedBroker, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    topic = f"INTERRUPTED-{moment}"
+    broker.run("topic", "create", topic)
+    broker.run("produce", topic, given=lines(3))
+    poll, polls, flushes = Consumer.poll, itertools.count(), itertools.count()
+
+    def interrupted(self: Consumer, *arguments: Any, **options: Any) -> list[Message]:
+        is_second = next(polls) == 1
+        if is_second and moment == "printed":
+            signal.raise_signal(signal.SIGINT)
+        if is_second and moment == "waiting":
+            threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        return poll(self, *arguments, **options)
+
+    class Interrupted(io.BytesIO):
+        def flush(self) -> None:
+            if moment == "writing" and self.getvalue() and next(flushes) == 0:
+                signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Consumer, "poll", interrupted)
+    monkeypatch.setattr(io, "BytesIO", Interrupted)
+    arguments = ("consume", topic, "--group", topic, "--from-beginning", "--connect", broker.endpoint)
+    assert planaria(*arguments)[:2] == (130, "0\n1\n2\n")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    monkeypatch.undo()
+    committed = [] if moment == "writing" else [3]
+    found = broker.json("group", "describe", topic)
+    assert [partition["committed"] for partition in found["partitions"]] == committed
 
 
 def test_a_service_manager_ends_it_in_order(broker: ServedBroker, orders: str) -> None:
