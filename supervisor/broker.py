@@ -226,6 +226,7 @@ class Broker:
         Without a handler, `consumer` names a member in this program, with the options of ConsumerConfig, whose messages
         `consume` returns. Raises InvalidOption, or PlanariaError when the name is taken.
         """
+        self._keeper.refuse_when_inherited()
         topics = [topic] if isinstance(topic, str) else list(topic)
         if handler is not None:
             if consumer is not None:
@@ -277,6 +278,7 @@ class Broker:
         return self._keeper.ask(lambda link: link.kill(address, signal), REQUEST_TIMEOUT_MS, is_retried=False)
 
     def _named(self, group: str, consumer: str) -> "_NamedConsumer":
+        self._keeper.refuse_when_inherited()
         named = self._consumers.get((group, consumer))
         if named is None:
             raise PlanariaError(f"no consumer {consumer!r} in group {group!r}: subscribe it first")

@@ -61,6 +61,11 @@ class SupervisorKeeper:
         """True in a fork of the process that started the supervisor."""
         return os.getpid() != self._pid
 
+    def refuse_when_inherited(self) -> None:
+        """Raise Forked in such a fork."""
+        if self._failure is not None and self.is_inherited:
+            raise self._failure
+
     @property
     def started(self) -> SupervisorStarted:
         """The supervisor that serves now. Raises StartFailed if its restart failed, Forked in a child."""

@@ -48,14 +48,27 @@ def test_what_no_message_can_hold(client: Client, given: dict[str, Any], told: s
     assert is_unharmed(client)
 
 
-@pytest.mark.parametrize("topic", ["", "a b", 5, "\ud800", "x" * 201, ".."])
+@pytest.mark.parametrize("topic", ["", "a b", 5, "\ud800", "x" * 201, "..", ["T"], {"T": 1}, None, b"T"])
 def test_what_no_topic_can_be_called(client: Client, topic: Any) -> None:
+    producer = client.producer()
     for attempt in (
         lambda: client.publish(topic, b"v"),
+        lambda: producer.publish(topic, b"v"),
+        lambda: producer.publish(topic, b"v", key=b"k"),
+        lambda: producer.publish(topic, "v", partition=0),
+        lambda: producer.publish(topic, b"v", dedup_id="i"),
+        lambda: producer.publish(topic, b"v", delay=1),
         lambda: client.consumer("g", [topic]),
-        lambda: client.share_consumer("g", topic),
+        lambda: client.share_consumer("g", [topic]),
+        lambda: client.consumer(partitions=[(topic, 0)]),
+        lambda: client.consumer("g", "T").seek(topic, 0, 0),
+        lambda: client.consumer("g", "T").pause((topic, 0)),
+        lambda: client.consumer("g", "T").committed([(topic, 0)]),
+        lambda: client.consumer("g", "T").end_offsets([(topic, 0)]),
     ):
-        with pytest.raises(InvalidOption, match="is no name: 1 to 200 of the characters"):
+        with pytest.raises(
+            InvalidOption, match=r"is no name: 1 to 200 of the characters|^partitions: expected `str`"
+        ):
             attempt()
     assert is_unharmed(client)
 
@@ -67,7 +80,7 @@ def test_what_no_topic_can_be_called(client: Client, topic: Any) -> None:
         (lambda client: client.delete_topic("\ud800"), "delete_topic"),
         (lambda client: client.describe_topic(object()), "describe_topic"),
         (lambda client: client.delete_records("T", "x"), "delete_records"),
-        (lambda client: client.reset_offsets("g", {("T", 0): 10**30}), "reset_offsets"),
+        (lambda client: client.reset_offsets("g", {("T", 0): 10**30}), "offset: must be a number"),
         (
             lambda client: client.create_topic("N", retention=5),
             "retention: no such option; the nearest is retention_",
@@ -82,6 +95,22 @@ def test_what_no_topic_can_be_called(client: Client, topic: Any) -> None:
         ),
         (lambda client: client.consumer("", "T"), "group: '' is no name"),
         (lambda client: client.consumer("g"), "topics: a member of a group needs at least one"),
+        (lambda client: client.consumer(), "topics: a consumer without partitions needs at least one"),
+        (
+            lambda client: client.consumer(None, []),
+            "topics: a consumer without partitions needs at least one",
+        ),
+        (
+            lambda client: client.consumer(partitions=[]),
+            "partitions: a consumer of partitions needs at least",
+        ),
+        (
+            lambda client: client.consumer("g", "T", partitions=[("T", 0)]),
+            "partitions: cannot be combined with topics",
+        ),
+        (lambda client: client.consumer(partitions=[("T", -1)]), "a partition must be a number from 0 up"),
+        (lambda client: client.consumer(partitions=["T"]), "partitions: "),
+        (lambda client: client.share_consumer("g", []), "topics: a member of a group needs at least one"),
         (lambda client: client.share_consumer("a b", "T"), "group: 'a b' is no name"),
         (
             lambda client: client.share_consumer("g", "T", max_bytes=2**25),
@@ -116,6 +145,35 @@ def test_a_verdict_that_is_none(client: Client, given: dict[str, Any], told: str
     with pytest.raises(InvalidOption) as refused:
         client.share_consumer("g", "T").acknowledge([], **given)
     assert str(refused.value) == told
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({("T", 0): "x"}, "offset: must be a number from 0 up, not 'x'"),
+        ({("T", 0): -1}, "offset: must be a number from 0 up, not -1"),
+        ({("T", 0): None}, "offset: must be a number from 0 up, not None"),
+        ({("T", "0"): 1}, "offsets: a partition must be a number from 0 up, not '0'"),
+        ({"T": 1}, "offsets: must be (topic, partition), not 'T'"),
+        ({5: 1}, "offsets: must be (topic, partition), not 5"),
+        ({("a b", 0): 1}, "offsets: 'a b' is no name"),
+        ([("T", 0)], "offsets: must be a dict by (topic, partition), not [('T', 0)]"),
+        (5, "offsets: must be a dict by (topic, partition), not 5"),
+    ],
+)
+def test_offsets_that_cannot_be_committed(client: Client, given: Any, told: str) -> None:
+    with client.consumer("g", partitions=[("T", 0)]) as consumer:
+        for attempt in (
+            lambda: consumer.commit(given),
+            lambda: client.reset_offsets("g", given),
+        ):
+            with pytest.raises(InvalidOption) as refused:
+                attempt()
+            assert str(refused.value).startswith(told)
+        for metadata in (5, {("T", 0): 5}):
+            with pytest.raises(InvalidOption, match="metadata: must be"):
+                consumer.commit({("T", 0): 1}, metadata)  # type: ignore[arg-type,dict-item]
+    assert is_unharmed(client)
 
 
 def test_a_consumer_without_a_group_commits_nothing(client: Client) -> None:

@@ -25,6 +25,7 @@ from planaria import (
     ProtocolError,
     ShareConsumer,
     SubscriptionFailed,
+    TopicPartition,
 )
 from planaria.transport.client.errors import Forked
 
@@ -105,6 +106,60 @@ def test_fork_every_object_of_the_parent_refuses_at_once_and_harms_nothing(broke
         assert in_fork(action) == "nothing"
     assert open_delivery.result(10).offset == 0
     assert producer.publish("T", b"after").result(10).offset == 1
+    client.close()
+
+
+def test_fork_every_public_name_of_the_parents_objects_refuses_or_changes_nothing(broker: Broker) -> None:
+    broker.create_topic("T", 1)
+    broker.publish("T", None, b"x")
+    client = Client(broker.endpoint)
+    transactional = client.producer(transactional_id="t")
+    share = client.share_consumer("s", ["T"])
+    consumer = client.consumer("g", ["T"])
+    broker.subscribe("named", "T", "one")
+    broker.consume("named", "one")
+    tp = TopicPartition("T", 0)
+    objects: dict[object, dict[str, tuple[Any, ...]]] = {
+        client: {
+            "alter_topic": ("T", 2), "cancel_scheduled": ("x",), "configure_share_group": ("s",), "consumer": ("g", "T"),
+            "create_topic": ("U",), "delete_group": ("g",), "delete_records": ("T", 0, 1), "delete_topic": ("T",),
+            "describe_group": ("g",), "describe_topic": ("T",), "fetch": ("T", 0, 0), "group_lag": ("g",),
+            "group_offsets": ("g",), "kill": ("gateway/0",), "list_offsets": ("T", 0), "publish": ("T", b"x"),
+            "remove_quota": ("c",), "reset_offsets": ("g", {tp: 0}), "revive": ("gateway/0",), "set_quota": ("c",),
+            "share_consumer": ("s", "T"), "wait_for_broker": (5,),
+        },
+        broker: {
+            "consume": ("named", "one"), "consumer": ("g", "T"), "create_topic": ("U",), "get_offset": ("named", "one"),
+            "kill": ("gateway/0",), "publish": ("T", None, b"x"), "share_consumer": ("s", "T"),
+            "subscribe": ("g", "T", "two"),
+        },
+        client.producer(): {"publish": ("T", b"x")},
+        transactional: {},
+        transactional.transaction(): {"commit_offsets": (consumer, {tp: 1}), "publish": ("T", b"x")},
+        consumer: {
+            "beginning_offsets": ([tp],), "commit": ({tp: 1},), "committed": ([tp],), "committed_with_metadata": ([tp],),
+            "end_offsets": ([tp],), "offsets_for_times": ({tp: 1},), "pause": (tp,), "position": ("T", 0),
+            "resume": (tp,), "seek": ("T", 0, 0),
+        },
+        share: {"acknowledge": ([],)},
+    }  # fmt: skip
+    harmless = {"abort", "close", "flush", "stop", "is_stopped", "client", "endpoint", "transactional_id"}
+    said: dict[tuple[str, str], str] = {}
+    for item, arguments in objects.items():
+        for name in dir(item):
+            if not name.startswith("_") and name not in harmless:
+                given = arguments.get(name, ())
+
+                def use(item: object = item, name: str = name, given: Any = given) -> None:
+                    found = getattr(item, name)
+                    if callable(found):
+                        found(*given)
+
+                said[type(item).__name__, name] = in_fork(use)
+    always_refused = said.pop(("TransactionalProducer", "publish"))
+    assert always_refused == "PlanariaError"
+    assert {use: error for use, error in said.items() if error != Forked.__name__} == {}
+    assert len(said) > 60
     client.close()
 
 
@@ -219,6 +274,36 @@ def test_close_of_a_share_consumer_does_not_wait_for_a_broker_that_is_away() -> 
         begun = time.monotonic()
         consumer.close()
         assert time.monotonic() - begun < TIMEOUT_S / 2
+
+
+@pytest.mark.parametrize("is_client_closed", [False, True])
+@pytest.mark.parametrize(
+    ("make", "wait"),
+    [
+        (lambda client: client.producer(), lambda item: item.publish("T", b"x")),
+        (lambda client: client.producer(), lambda item: item.publish("T", b"x", key=b"k")),
+        (lambda client: client.producer(transactional_id="t"), lambda item: item.claim()),
+        (lambda client: client.consumer("g", "T"), lambda item: item.committed()),
+        (lambda client: client.consumer("g", "T"), lambda item: item.end_offsets([("T", 0)])),
+        (
+            lambda client: client.consumer("g", partitions=[("T", 0)]),
+            lambda item: item.commit({("T", 0): 1}),
+        ),
+    ],
+)
+def test_thread_close_ends_a_call_that_waits_for_the_broker(
+    endpoint: str, make: Callable[[Client], Any], wait: Callable[[Any], object], is_client_closed: bool
+) -> None:
+    client = Client(endpoint)
+    item = make(client)
+    ended = ends(lambda: wait(item))
+    until(lambda: len(client._network._waiters) == 1, "it waits")
+    closing = ends((client if is_client_closed else item).close)
+    assert isinstance(ended(), Closed)
+    assert closing() is None
+    with pytest.raises(Closed):
+        wait(item)
+    client.close()
 
 
 @pytest.mark.parametrize("what", ["consumer", "client"])

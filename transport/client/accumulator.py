@@ -147,7 +147,10 @@ class Accumulator:
         ):
             try:
                 batch = self._sticky[topic]
-            except KeyError:
+            except (
+                KeyError,
+                TypeError,
+            ):  # a topic that cannot be hashed is refused where topics are looked up
                 batch = self._open(topic, None)
             size_bytes = len(value) + RECORD_OVERHEAD_BYTES
             if size_bytes < batch.large_bytes:

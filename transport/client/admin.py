@@ -7,7 +7,7 @@ tried once; if that attempt has no answer, again in a way that takes the first o
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Literal, TypeVar, Unpack, cast
+from typing import Any, Literal, TypeVar, Unpack, cast
 
 from msgspec import structs
 
@@ -48,7 +48,7 @@ from ..protocol.transactions import ListTransactions, ListTransactionsReply, Tra
 from .asking import GATEWAY, Ask, Payload, partition_address
 from .errors import TopicExists, UnknownTopic
 from .network import Network
-from .options import known
+from .options import InvalidOption, as_partition, check_offset, check_text, known
 from .schedule import milliseconds_at
 
 ReplyT = TypeVar("ReplyT", bound=Reply)
@@ -325,8 +325,19 @@ class Admin:
 def as_offsets(
     offsets: Mapping[TopicPartition, int], metadata: Mapping[TopicPartition, str] | None = None
 ) -> list[PartitionOffset]:
-    told = metadata or {}
-    return [PartitionOffset(*tp, offset, told.get(tp, "")) for tp, offset in offsets.items()]
+    """Return the offsets as they are sent. Raises InvalidOption for what is no partition or no offset."""
+    given: Any = offsets
+    told: Any = {} if metadata is None else metadata
+    for what, each in (("offsets", given), ("metadata", told)):
+        if not isinstance(each, Mapping):
+            raise InvalidOption(f"{what}: must be a dict by (topic, partition), not {each!r}")
+    found = []
+    for tp, offset in given.items():
+        check_offset(offset)
+        text = told.get(tp, "")
+        check_text("metadata:", text)
+        found.append(PartitionOffset(*as_partition("offsets", tp), offset, text))
+    return found
 
 
 def by_partition(offsets: Sequence[PartitionOffset]) -> dict[TopicPartition, int]:

@@ -30,6 +30,7 @@ from .options import (
     ProducerOptions,
     as_topics,
     check_name,
+    check_sources,
     checked,
     wait_limit_s,
 )
@@ -135,7 +136,9 @@ class Client(Admin):
         self._network.refuse_when_closed()
         options.setdefault("request_timeout_ms", self._request_timeout_ms)
         check_name("group", group)
-        consumer = ShareConsumer(self._network, group, as_topics(topics), checked(ShareOptions, options))
+        found = as_topics(topics)
+        check_sources(group, found, None)
+        consumer = ShareConsumer(self._network, group, found, checked(ShareOptions, options))
         at_exit(consumer._flush_at_exit)
         return self._network.keep(consumer)
 

@@ -22,6 +22,7 @@ from .consumer_bridge import ConsumerBridge, Stopped
 from .errors import Closed, CommitFailed, MemberFenced, TimedOut, error_from
 from .exchange_events import Withdrawn
 from .fetching import SetPaused, StartFetching, StopFetching, fetching_for
+from .growth import GrowingTopics
 from .iteration import Iteration
 from .membership import (
     Confirmed,
@@ -36,11 +37,20 @@ from .membership import (
 from .messages import Message, MessageBatch
 from .network import Network
 from .offset_queries import OffsetQueries
-from .options import ConsumerOptions, InvalidOption, Rebalanced, check_count, check_offset, wait_limit_s
+from .options import (
+    ConsumerOptions,
+    InvalidOption,
+    Rebalanced,
+    as_partition,
+    as_partitions,
+    check_count,
+    check_offset,
+    check_sources,
+    wait_limit_s,
+)
 from .reader import Reader
 from .rebalancing import CALLS, Step, no_change
 
-GROWTH_CHECK_S = 0.5
 Offsets: TypeAlias = Mapping[TopicPartition, int]
 Starts: TypeAlias = dict[TopicPartition, tuple[int, int | None]]
 Metadata: TypeAlias = Mapping[TopicPartition, str]
@@ -66,6 +76,7 @@ class Consumer(OffsetQueries):
         `group` used only for commits. `topics` alone: all their partitions, without commits.
         """
         options = options or ConsumerOptions()
+        check_sources(group, topics, options.partitions)
         super().__init__(network, group, options.isolation, options.request_timeout_ms)
         interval_s = options.auto_commit_interval_ms / 1000
         self._auto_commit = AutoCommit(options.auto_commit and group is not None, interval_s, monotonic())
@@ -82,10 +93,12 @@ class Consumer(OffsetQueries):
         self._bridge = ConsumerBridge(fetching, self._membership, options.max_poll_interval_ms)
         self._begin()
         network.tell_of_end(self._bridge)
-        self._followed = dict.fromkeys(topics if group is None and options.partitions is None else (), 0)
-        """Topics of which all partitions are read, with the partition count seen last."""
-        if self._membership is None:
-            self._assign(self._free_standing(topics, options.partitions))
+        self._growth = GrowingTopics(topics if self._membership is None else ())
+        if options.partitions is not None:
+            self._assign(as_partitions("partitions", options.partitions))
+        elif self._membership is None:
+            timeout_ms = options.request_timeout_ms
+            self._assign(self._growth.partitions(lambda topic: network.partitions_of(topic, timeout_ms)))
 
     def _begin(self) -> None:
         self._reader = Reader()
@@ -98,17 +111,6 @@ class Consumer(OffsetQueries):
         self._fenced: MemberFenced | None = None
         self._iteration = Iteration()
         self._rebalancing = no_change()
-
-    def _free_standing(
-        self, topics: Sequence[str], partitions: Sequence[TopicPartition] | None
-    ) -> list[TopicPartition]:
-        if partitions is not None:
-            return [TopicPartition(topic, partition) for topic, partition in partitions]
-        return [
-            TopicPartition(topic, partition)
-            for topic in topics
-            for partition in range(self._network.partitions_of(topic, self._request_timeout_ms))
-        ]
 
     # Reading.
 
@@ -157,7 +159,7 @@ class Consumer(OffsetQueries):
                 if not self._bridge.mailbox and (left is not None and left <= 0):
                     return []
                 self._refuse_when_closed()
-                self._bridge.has_mail.wait(self._patience_s(left))
+                self._bridge.has_mail.wait(self._growth.patience_s(left))
                 self._refuse_when_closed()  # by another thread
         finally:
             self._bridge.last_poll_ms = self._network.now_ms()
@@ -264,20 +266,9 @@ class Consumer(OffsetQueries):
 
     def _follow_growth(self) -> None:
         """Read added partitions from their beginning: the consumer never chose to skip their records."""
-        for topic, known in self._followed.items():
-            count = self._network.directory.partition_count(topic) or 0
-            if count > known:
-                self._followed[topic] = count
-                added = {TopicPartition(topic, number) for number in range(known, count)} - self._reader.owned
-                epochs = self._reader.add(added)
-                begun: Starts = {tp: (epoch, 0) for tp, epoch in epochs.items()}
-                self._network.post(self._bridge, StartFetching(begun))
-
-    def _patience_s(self, left_s: float | None) -> float | None:
-        """Return the time to wait for mail. It is bounded because a topic that grows sends no mail."""
-        if not self._followed:
-            return left_s
-        return GROWTH_CHECK_S if left_s is None else min(left_s, GROWTH_CHECK_S)
+        if added := self._growth.added(self._network.directory.partition_count, self._reader.owned):
+            begun: Starts = {tp: (epoch, 0) for tp, epoch in self._reader.add(added).items()}
+            self._network.post(self._bridge, StartFetching(begun))
 
     def _join_when_out(self) -> None:
         """Join again if the member is out. Only delivered mail counts: a refusal is raised before the next
@@ -299,15 +290,19 @@ class Consumer(OffsetQueries):
         self._refuse_without_group()
         if isinstance(offsets, Message):
             offsets = {TopicPartition(offsets.topic, offsets.partition): offsets.offset + 1}
-        self._commit_now(self._read_positions() if offsets is None else offsets, metadata)
+        found = self._read_positions() if offsets is None else offsets
+        if found:
+            self._call(GATEWAY, self._commit_request(as_offsets(found, metadata)), CommitOffsetsReply)
+            self._auto_commit.committed(found)
 
     def _read_positions(self, *, without_last: bool = False) -> dict[TopicPartition, int]:
         return self._iteration.positions(self._reader.positions(), without_last=without_last)
 
-    def _commit_now(self, offsets: Offsets, metadata: Metadata | None = None) -> None:
+    def _commit_now(self, offsets: Offsets) -> None:
+        """Commit, also while the consumer closes."""
         if not offsets:
             return
-        request = self._commit_request(as_offsets(offsets, metadata))
+        request = self._commit_request(as_offsets(offsets))
         self._network.call(GATEWAY, request, CommitOffsetsReply, timeout_ms=self._request_timeout_ms)
         self._auto_commit.committed(offsets)
 
@@ -423,24 +418,27 @@ class Consumer(OffsetQueries):
         self._set_paused(partitions, False)
 
     def _set_paused(self, partitions: Sequence[TopicPartition], is_paused: bool) -> None:
-        tps = tuple(self._owned_tp(topic, partition) for topic, partition in partitions)
+        tps = tuple(self._owned_tp(*tp) for tp in as_partitions("partitions", partitions))
         self._give_back()
         for tp in tps:
             self._reader.set_paused(tp, is_paused)
         self._network.post(self._bridge, SetPaused(tps, is_paused))
 
     def paused(self) -> list[TopicPartition]:
+        self._network.refuse_when_inherited()
         return [TopicPartition(*tp) for tp in sorted(self._reader.paused())]
 
     def assignment(self) -> list[TopicPartition]:
         """The partitions that this consumer owned at the last poll."""
+        self._network.refuse_when_inherited()
         return [TopicPartition(*tp) for tp in sorted(self._reader.owned)]
 
     def _owned_tp(self, topic: str, partition: int) -> TopicPartition:
         self._refuse_when_closed()
-        if (topic, partition) not in self._reader.owned:
+        tp = as_partition("partition", (topic, partition))
+        if tp not in self._reader.owned:
             raise PlanariaError(f"{topic}/{partition} is not assigned to this consumer")
-        return TopicPartition(topic, partition)
+        return tp
 
     # Closing.
 
@@ -456,6 +454,7 @@ class Consumer(OffsetQueries):
         if self._is_closed or self._network.is_inherited:
             return
         self._is_closed = True
+        self._network.end_calls(self)
         try:
             news = self._auto_commit.news(positions)
             if self._auto_commit.is_on and news:

@@ -24,7 +24,7 @@ from ..protocol.errors import ErrorBody, ErrorCode
 from ..protocol.groups import AssignorName, GroupHeartbeat, GroupHeartbeatReply, LeaveGroup
 from ..protocol.message import Done, TopicPartitions
 from .asking import GATEWAY, Answered, Ask, CancelTimer, Effect, Event, Failed, SetTimer, TimerFired
-from .options import ConsumerOptions, InvalidOption
+from .options import ConsumerOptions
 from .retry import Jitter, RetryPolicy
 
 MAX_PARK_MS = 5_000
@@ -116,8 +116,7 @@ class Membership:
         """
         self.state: Literal["out", "joining", "member"] = "out"
         self.identity = MemberIdentity()
-        if not topics:
-            raise InvalidOption("topics: a member of a group needs at least one")
+        assert topics, "a member of a group has topics"
         self._group = group
         self._name = name
         self._joins = 0

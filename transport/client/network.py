@@ -25,7 +25,7 @@ from zmq.utils.monitor import recv_monitor_message
 from ..addresses import topic_partition_of
 from ..clock import Clock
 from ..codec import encode_header
-from ..endpoints import tcp_host_and_port
+from ..endpoints import CONNECTED_IN_WORDS, tcp_host_and_port
 from ..forks import tell_of_fork
 from ..protocol.errors import ErrorBody, ErrorCode, PlanariaError
 from ..protocol.message import Reply, Request
@@ -57,10 +57,21 @@ ReplyT = TypeVar("ReplyT", bound=Reply)
 _MONITORED = zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED
 
 
+class Asker(Protocol):
+    """An object of the program whose close ends the calls that it has in other threads."""
+
+    def _refuse_when_closed(self) -> None: ...
+
+
+class AskerClosed:
+    """Event of a waiter: the object that called was closed."""
+
+
 class Waiter:
     """A user thread that waits for one outcome."""
 
-    def __init__(self, let_pass: Callable[[Gate], None]) -> None:
+    def __init__(self, let_pass: Callable[[Gate], None], asker: Asker | None = None) -> None:
+        self.asker = asker
         self.event: Event = None
         self._gate = Gate()
         self._let_pass = let_pass
@@ -199,8 +210,12 @@ class Network:
         timeout_ms: int,
         is_retried: bool = True,
         retry_timeout_ms: int | None = None,
+        asker: Asker | None = None,
     ) -> ReplyT:
-        """Send a request and wait for the reply. Raises ProtocolError, usually TimedOut, or Closed."""
+        """Send a request and wait for the reply. Raises ProtocolError, usually TimedOut, or Closed.
+
+        `end_calls(asker)` ends the wait.
+        """
         ask = Ask(
             None,
             address,
@@ -210,41 +225,58 @@ class Network:
             is_retried=is_retried,
             retry_timeout_ms=retry_timeout_ms,
         )
-        return self.exchange(ask).reply  # type: ignore[no-any-return]
+        return self.exchange(ask, asker).reply  # type: ignore[no-any-return]
 
-    def exchange(self, ask: Ask) -> Answered:
+    def exchange(self, ask: Ask, asker: Asker | None = None) -> Answered:
         """Like `call`, but return the payload as well. Raises InvalidOption if a message cannot hold the request."""
         _refuse_unsendable(ask)
-        return self.outcome(self._exchange, lambda waiter: Submitted(waiter, ask))
+        return self.outcome(self._exchange, lambda waiter: Submitted(waiter, ask), asker)
 
-    def outcome(self, owner: Owner, event_for: Callable[[Owner], Event]) -> Answered:
+    def end_calls(self, asker: Asker) -> None:
+        """End the waits of an object that is closed; its `_refuse_when_closed` raises their error."""
+        for waiter in list(self._waiters):
+            if waiter.asker is asker:
+                self.post(waiter, AskerClosed())
+
+    def outcome(
+        self, owner: Owner, event_for: Callable[[Owner], Event], asker: Asker | None = None
+    ) -> Answered:
         """Post to `owner` an event that results in one outcome, and wait for it. Raises the errors of `call`."""
         if self.is_network_thread():
             raise PlanariaError(
                 "a callback must not wait for the broker: it runs in the network's own thread"
             )
-        waiter = Waiter(self.let_pass)
+        waiter = Waiter(self.let_pass, asker)
         self._waiters.add(waiter)
         try:
             self.refuse_when_closed()
+            if asker is not None:
+                asker._refuse_when_closed()
             self.post(owner, event_for(waiter))
             waiter.wait()
         finally:
             self._waiters.discard(waiter)
-            if waiter.event is None:  # interrupted
+            if waiter.event is None or isinstance(waiter.event, AskerClosed):  # interrupted
                 self.post(self._exchange, Withdrawn(waiter))
+        if isinstance(waiter.event, AskerClosed):
+            assert asker is not None
+            asker._refuse_when_closed()
         if isinstance(waiter.event, Failed):
             self.refuse_when_closed()
             raise error_from(waiter.event.error)
         answered: Answered = waiter.event
         return answered
 
-    def partitions_of(self, topic: str, timeout_ms: int, least: int = 1) -> int:
+    def partitions_of(self, topic: str, timeout_ms: int, least: int = 1, asker: Asker | None = None) -> int:
         """Return the number of partitions of a topic. Raises UnknownTopic.
 
         Asks the broker if the topic, or its partition number `least`, is new here.
         """
-        known = self.directory.partition_count(topic)
+        try:
+            known = self.directory.partition_count(topic)
+        except TypeError:
+            check_name("topic", topic)
+            raise
         if known is not None and (known >= least or self.is_network_thread()):
             return known
         check_name("topic", topic)
@@ -256,7 +288,7 @@ class Network:
             wait_ms = 0 if version is None else max(0, min(give_up_at, deadline) - self.now_ms())
             request = Metadata(topics=[topic], after_version=version, max_wait_ms=wait_ms)
             left_ms = max(0, deadline - self.now_ms())
-            reply = self.call(GATEWAY, request, MetadataReply, timeout_ms=left_ms)
+            reply = self.call(GATEWAY, request, MetadataReply, timeout_ms=left_ms, asker=asker)
             found = len(reply.topics[0].partitions) if reply.topics else 0
             if found >= least:
                 return found
@@ -269,6 +301,11 @@ class Network:
     @property
     def is_running(self) -> bool:
         return not self._is_stopping
+
+    def refuse_when_inherited(self) -> None:
+        """Raise Forked in a child of the process that has the network thread."""
+        if self.is_inherited:
+            raise self._end()
 
     def refuse_when_closed(self) -> None:
         """Raise the reason if no request can be sent any more."""
@@ -390,12 +427,10 @@ def _refuse_unsendable(ask: Ask) -> None:
 
 
 def _checked(endpoint: object) -> str:
-    """Return the endpoint. Raises PlanariaError for a malformed one."""
-    if isinstance(endpoint, str) and (
-        endpoint.startswith("ipc://") or tcp_host_and_port(endpoint) is not None
-    ):
+    """Return the endpoint. Raises InvalidOption for a malformed one."""
+    if isinstance(endpoint, str) and tcp_host_and_port(endpoint) is not None:
         return endpoint
-    raise PlanariaError(f"endpoint {endpoint!r} is not of the form tcp://HOST:PORT")
+    raise InvalidOption(f"endpoint: {endpoint!r} is not {CONNECTED_IN_WORDS}")
 
 
 def _is_here(run_directory: str, instance_id: str) -> bool:

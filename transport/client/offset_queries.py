@@ -2,17 +2,20 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Literal, TypeVar
 
 from ..addresses import TopicPartition
 from ..protocol.data import Isolation, ListOffsets, ListOffsetsReply
 from ..protocol.errors import PlanariaError
 from ..protocol.groups import FetchOffsets, FetchOffsetsReply, PartitionOffset
-from ..protocol.message import TopicPartitions
+from ..protocol.message import Reply, Request, TopicPartitions
 from .admin import by_partition
 from .asking import GATEWAY, partition_address
 from .network import Network
+from .options import InvalidOption, as_partition, as_partitions
 from .schedule import milliseconds_at
+
+ReplyT = TypeVar("ReplyT", bound=Reply)
 
 
 class OffsetQueries:
@@ -38,12 +41,11 @@ class OffsetQueries:
         if self._group is None:
             raise PlanariaError("a consumer without a group has no committed offsets")
         wanted: TopicPartitions | None = None if partitions is None else {}
-        for topic, partition in partitions or ():
+        for topic, partition in as_partitions("partitions", partitions or ()):
             assert wanted is not None
             wanted.setdefault(topic, []).append(partition)
         request = FetchOffsets(group=self._group, partitions=wanted)
-        timeout_ms = self._request_timeout_ms
-        return self._network.call(GATEWAY, request, FetchOffsetsReply, timeout_ms=timeout_ms).offsets
+        return self._call(GATEWAY, request, FetchOffsetsReply).offsets
 
     def offsets_for_times(
         self, times_ms: Mapping[TopicPartition, datetime | int]
@@ -52,19 +54,28 @@ class OffsetQueries:
 
         A time is a datetime, local without a zone, or milliseconds since the epoch. Raises UnknownTopic, TimedOut.
         """
-        return {TopicPartition(*tp): self._offset_at(tp, milliseconds_at(at)) for tp, at in times_ms.items()}
+        if not isinstance(times_ms, Mapping):
+            raise InvalidOption(f"times_ms: must be a dict by (topic, partition), not {times_ms!r}")
+        wanted = {as_partition("times_ms", tp): milliseconds_at(at) for tp, at in times_ms.items()}
+        return {tp: self._offset_at(tp, at) for tp, at in wanted.items()}
 
     def beginning_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """Return the start of each log: earlier records were deleted."""
-        return {TopicPartition(*tp): self._offset_at(tp, "earliest") for tp in partitions}
+        return {tp: self._offset_at(tp, "earliest") for tp in as_partitions("partitions", partitions)}
 
     def end_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """Return the end of each log for this consumer: before the first open transaction with `isolation`
         "read_committed"."""
-        return {TopicPartition(*tp): self._offset_at(tp, "latest") for tp in partitions}
+        return {tp: self._offset_at(tp, "latest") for tp in as_partitions("partitions", partitions)}
 
     def _offset_at(self, tp: TopicPartition, at: int | Literal["earliest", "latest"]) -> int:
         topic, partition = tp
         request = ListOffsets(topic=topic, partition=partition, at=at, isolation=self._isolation)
-        address, timeout_ms = partition_address(topic, partition), self._request_timeout_ms
-        return self._network.call(address, request, ListOffsetsReply, timeout_ms=timeout_ms).offset
+        return self._call(partition_address(topic, partition), request, ListOffsetsReply).offset
+
+    def _call(self, address: str, request: Request, reply_type: type[ReplyT]) -> ReplyT:
+        timeout_ms = self._request_timeout_ms
+        return self._network.call(address, request, reply_type, timeout_ms=timeout_ms, asker=self)
+
+    def _refuse_when_closed(self) -> None:
+        raise NotImplementedError

@@ -4,7 +4,7 @@ Whatever a program gets wrong here is one InvalidOption that names the option, b
 """
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isnan
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints, overload
 
@@ -135,7 +135,39 @@ def as_topics(topics: str | Sequence[str]) -> list[str]:
     found = [given] if isinstance(given, str) or not isinstance(given, Sequence) else list(given)
     for topic in found:
         check_name("topics", topic)
-    return found
+    return list(dict.fromkeys(found))
+
+
+def check_sources(
+    group: str | None, topics: Sequence[str], partitions: Sequence[TopicPartition] | None
+) -> None:
+    """Raise InvalidOption unless a consumer is given topics or partitions, of which it needs one."""
+    if partitions is None:
+        if not topics:
+            who = "consumer without partitions" if group is None else "member of a group"
+            raise InvalidOption(f"topics: a {who} needs at least one")
+    elif topics:
+        raise InvalidOption("partitions: cannot be combined with topics, whose partitions are assigned")
+    elif not partitions:
+        raise InvalidOption("partitions: a consumer of partitions needs at least one")
+
+
+def as_partition(what: str, given: object) -> TopicPartition:
+    """Return a topic and a partition's number. Raises InvalidOption for anything else."""
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        raise InvalidOption(f"{what}: must be (topic, partition), not {given!r}")
+    topic, partition = given
+    check_name(what, topic)
+    if not isinstance(partition, int) or not 0 <= partition <= MAX_NUMBER:
+        raise InvalidOption(f"{what}: a partition must be a number from 0 up, not {partition!r}")
+    return TopicPartition(topic, partition)
+
+
+def as_partitions(what: str, given: Iterable[TopicPartition]) -> list[TopicPartition]:
+    found: Any = given
+    if isinstance(found, str) or not isinstance(found, Iterable):
+        raise InvalidOption(f"{what}: must be a list of (topic, partition), not {found!r}")
+    return [as_partition(what, each) for each in found]
 
 
 def check_name(what: str, name: str) -> None:

@@ -242,10 +242,15 @@ class BatchingProducer(Accumulator):
         Raises UnknownTopic, and DeliveryFailed when that is not known in time.
         """
         try:
-            return self._network.partitions_of(topic, timeout_ms, least)
+            return self._network.partitions_of(topic, timeout_ms, least, asker=self)
         except TimedOut as error:
             message = f"never sent, the partitions of {topic!r} are not known: {error.message}"
             raise DeliveryFailed(error.code, message, retriable=True) from error
+
+    def _refuse_when_closed(self) -> None:
+        self._network.refuse_when_closed()
+        if self._is_closed:
+            raise Closed("the producer is closed")
 
     def _next_partition(self, topic: str) -> int:
         """Round robin among the partitions that are online and take messages, among all when none is."""
@@ -346,6 +351,7 @@ class BatchingProducer(Accumulator):
         self._is_closed = True
         not_at_exit(self.flush_at_exit)
         self.stop(Closed("the producer is closed"))
+        self._network.end_calls(self)
         try:
             self.flush(timeout)
         finally:

@@ -123,7 +123,7 @@ class TransactionalProducer:
         )
         try:
             reply = self._network.call(
-                GATEWAY, request, InitProducerReply, timeout_ms=self._request_timeout_ms
+                GATEWAY, request, InitProducerReply, timeout_ms=self._request_timeout_ms, asker=self
             )
         except ProducerFenced as error:
             self._fenced = error
@@ -200,6 +200,7 @@ class TransactionalProducer:
             return
         # Without the lock: a thread may hold it for as long as it waits for the transactional id.
         self._is_closed = True
+        self._network.end_calls(self)
         current = self._current
         if current is not None:
             current.abort()
