@@ -1,4 +1,4 @@
-"""The optional second argument of a handler: publishes the messages that result from its record. Pure.
+"""The optional second argument of a handler: publishes the messages that result from its record.
 
     def charge(message, context):
         context.publish("PAYMENTS", pay(message.data), key=message.key)
@@ -9,31 +9,14 @@ otherwise the record is done once they are durable. The subscriber's worker make
 """
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
-
-from msgspec import Struct
 
 from .batch import Headers
 from .client.content import check_details, encode_key, encode_value
+from .client.schedule import milliseconds_at
 from .protocol.errors import PlanariaError
-
-
-class Publication(Struct, frozen=True, gc=False):
-    """One message to be published, encoded."""
-
-    topic: str
-    value: bytes | None
-    key: bytes | None = None
-    headers: Headers | None = None
-    partition: int | None = None
-    timestamp_ms: int | None = None
-
-    @property
-    def size_bytes(self) -> int:
-        """Size of its contents."""
-        headers = self.headers or {}
-        text = "".join([*headers, *headers.values()])
-        return len(self.key or b"") + len(self.value or b"") + len(text.encode()) + 10 * len(headers)
+from .publication import Publication
 
 
 class Context:
@@ -55,7 +38,7 @@ class Context:
         key: bytes | str | None = None,
         headers: Headers | None = None,
         partition: int | None = None,
-        timestamp_ms: int | None = None,
+        timestamp_ms: datetime | int | None = None,
     ) -> None:
         """Publish a message once the handler has returned. The arguments are those of `Producer.publish`.
 
@@ -63,13 +46,15 @@ class Context:
         """
         if self._is_over:
             raise PlanariaError("the handler has returned: nothing can be published for its message any more")
-        check_details(headers, partition, timestamp_ms)
+        at_ms = None if timestamp_ms is None else milliseconds_at(timestamp_ms)
+        check_details(headers, partition, at_ms)
         data, told = encode_value(value, headers)
-        message = Publication(topic, data, encode_key(key), told, partition, timestamp_ms)
+        message = Publication(topic, data, encode_key(key), told, partition, at_ms)
         self._check(message)
         self._published.append(message)
 
-    def end(self) -> Sequence[Publication]:
-        """Return the published messages and refuse further ones."""
-        self._is_over = True
-        return self._published
+
+def end_of(context: Context) -> Sequence[Publication]:
+    """Return the messages that a handler published, after its return, and refuse further ones."""
+    context._is_over = True
+    return context._published

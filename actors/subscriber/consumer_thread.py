@@ -192,7 +192,7 @@ class ConsumerThread:
     def _read_committed(self, tps: set[TopicPartition]) -> list[PartitionOffset]:
         while True:
             try:
-                return self._consumer.committed_with_metadata(sorted(tps))
+                return self._consumer._committed_offsets(sorted(tps))
             except PlanariaError as error:
                 _log.warning("progress cannot be read", extra={"fields": {"reason": str(error)}})
                 if not self._commits.is_exact:

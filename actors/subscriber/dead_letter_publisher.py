@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from ...transport.client.delivery import Delivery
 from ...transport.client.producer import Producer
-from ...transport.context import Publication
 from ...transport.protocol.errors import PlanariaError
+from ...transport.publication import Publication
 from .effects import DeadLetterFailed, DeadLetterPublished, PublishDeadLetter
 from .threads import Inbox, WorkThread
 

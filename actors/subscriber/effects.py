@@ -26,8 +26,8 @@ from typing import Any, Literal, Protocol, TypeAlias
 from msgspec import Struct
 
 from ...transport.addresses import TopicPartition
-from ...transport.context import Publication
 from ...transport.lineage import UNTRACED
+from ...transport.publication import Publication
 from .progress import Ahead
 
 Offsets: TypeAlias = Mapping[TopicPartition, int]

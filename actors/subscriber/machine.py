@@ -24,9 +24,9 @@ commits, and exits; its next incarnation counts the attempt. Detection takes up 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from ...transport.context import Publication
 from ...transport.machine import CancelTimer, Effect, Event, SetTimer, Stop, StopRequested, TimerFired
 from ...transport.protocol.operations import RetryReport
+from ...transport.publication import Publication
 from ...transport.subscription import STOP_MARGIN_MS, SubscriberOptions
 from .backoff import Draw, in_the_middle
 from .commits import RETRY_MS, Commits

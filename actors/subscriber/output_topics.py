@@ -9,7 +9,7 @@ workers' threads, and with each heartbeat by the loop.
 from collections.abc import Callable
 
 from ...transport.client.errors import UnknownTopic
-from ...transport.context import Publication
+from ...transport.publication import Publication
 
 ALARM_S = 300.0
 """Time after which a missing topic without further messages is no longer an alarm."""

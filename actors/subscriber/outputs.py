@@ -10,7 +10,7 @@ successor that reads only the offset.
 
 from collections.abc import Sequence
 
-from ...transport.context import Publication
+from ...transport.publication import Publication
 
 
 class Outputs:

@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 
 from ...transport.addresses import TopicPartition
-from ...transport.context import Publication
+from ...transport.publication import Publication
 from .effects import Metadata, Offsets, Record
 from .lanes import MAIN, Lane, LaneName
 from .outputs import Outputs

@@ -25,11 +25,11 @@ from ...transport.client.client import Client
 from ...transport.client.consumer import Consumer
 from ...transport.client.producer import batching_of
 from ...transport.client.transactional import TransactionalProducer
-from ...transport.context import Publication
 from ...transport.loop import run_actor
 from ...transport.machine import Effect
 from ...transport.protocol.errors import PlanariaError
 from ...transport.protocol.operations import InFlight, RetryReport
+from ...transport.publication import Publication
 from ...transport.subscription import SubscriberOptions
 from .committing import DELIVERY_TIMEOUT_MS, TRANSACTION_TIMEOUT_MS, AtomicCommits, PlainCommits
 from .consumer_thread import ConsumerThread, OnPartitions

@@ -20,7 +20,8 @@ from typing import Any, BinaryIO
 import msgspec
 
 from ...transport.client.messages import Message
-from ...transport.context import Context, Publication
+from ...transport.context import Context
+from ...transport.publication import Publication
 from ...transport.subscription import HandlerSource
 from .handler import (
     Handler,

@@ -13,7 +13,8 @@ from contextlib import suppress
 from time import monotonic, thread_time
 
 from ...transport.client.delivery import Delivery
-from ...transport.context import Context, Publication
+from ...transport.context import Context, end_of
+from ...transport.publication import Publication
 from .effects import Ran, Record, Run, SoFar
 from .flight_recorder import FlightRecorder
 from .handler import Handler, failure_of, refuse_result, takes_context, verdict_of
@@ -120,7 +121,7 @@ class Workers:
                     context = Context(self._check)
                     if (result := handler(record, context)) is not None:
                         refuse_result(result)
-                    made = context.end()
+                    made = end_of(context)
                     if send is not None:
                         sent += [(done, send(each)) for each in made]
                 elif (result := handler(record)) is not None:

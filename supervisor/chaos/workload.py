@@ -117,6 +117,8 @@ def publish_value(
         error = delivery.exception()
         if error is None:
             metadata = delivery.result()
+            assert metadata.partition is not None
+            assert metadata.offset is not None
             history.on_acknowledged(value, metadata.partition, metadata.offset)
         elif isinstance(error, DeliveryFailed):
             history.on_refused(value)

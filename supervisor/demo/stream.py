@@ -80,6 +80,8 @@ class FlightStream:
                 self.refused.append(error)
                 return
             metadata = delivery.result()
+            assert metadata.partition is not None
+            assert metadata.offset is not None
             value = f"{departure.tail_number}:{departure.number}"
             with self._acknowledged:
                 self._history.on_acknowledged(value, metadata.partition, metadata.offset)

@@ -293,7 +293,7 @@ def test_everybody_who_waits_for_a_batch_is_let_pass() -> None:
     waiting = [threading.Thread(target=lambda: results.append(delivery.result(5))) for _ in range(3)]
     for thread in waiting:
         thread.start()
-    while len(delivery.batch.gates) < 3:
+    while len(delivery._batch.gates) < 3:
         assert sealer.wake.wait(5)
     (batch,) = sealer.take()
     sealer.accumulator.finish(batch, 7, None)
@@ -316,7 +316,7 @@ def test_whoever_gives_up_waiting_leaves_nothing_behind(monkeypatch: pytest.Monk
         patch.setattr(Gate, "wait", interrupt)
         with pytest.raises(KeyboardInterrupt):
             delivery.result()
-    assert delivery.batch.gates == []
+    assert delivery._batch.gates == []
     (batch,) = sealer.take()
     sealer.accumulator.finish(batch, 7, None)
     assert delivery.result() == RecordMetadata("T", 0, 7)
@@ -334,7 +334,7 @@ def test_a_straggler_goes_into_the_next_batch() -> None:
     late = sealer.accumulator.publish("T", b"late")
     (batch,) = sealer.take()
     assert [record.value for record in batch.records] == [b"late"]
-    assert late.batch is batch
+    assert late._batch is batch
     assert [record.value for record in sealer.taken[0].records] == [b"a"]
 
 

@@ -194,7 +194,7 @@ def test_who_waits_is_let_pass_when_the_network_thread_has_done_its_work(
     (delivery,) = publish(producer, 1)
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(delivery.result, 10)
-        while not (gates := list(delivery.batch.gates)):
+        while not (gates := list(delivery._batch.gates)):
             assert not waiting.done()
         passed: list[bool] = []
         delivery.add_callback(lambda _: passed.append(not gates[0]._lock.locked()))
@@ -241,7 +241,7 @@ def test_ctrl_c_while_waiting_leaves_the_client_whole(client: Client, broker: Fa
     assert main is not None
 
     def interrupt() -> None:
-        until(lambda: delivery.batch.gates, "the main thread to wait")
+        until(lambda: delivery._batch.gates, "the main thread to wait")
         signal.pthread_kill(main, signal.SIGINT)
 
     interrupting = threading.Thread(target=interrupt)
@@ -265,7 +265,7 @@ def test_compressed_batches_arrive(client: Client, broker: FakeBroker) -> None:
 
 def test_nobody_waits_when_nobody_acknowledges(client: Client, broker: FakeBroker) -> None:
     producer = client.producer(acks=0)
-    assert publish(producer, 1)[0].result(10).offset == -1
+    assert publish(producer, 1)[0].result(10).offset is None
     client.producer().publish("T", b"1", partition=0).result(10)
     assert numbers(broker) == [0, 1]
 

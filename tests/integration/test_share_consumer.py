@@ -1,5 +1,7 @@
 """The share consumer through real processes: locks, verdicts, renewal, batching, the end."""
 
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -291,3 +293,44 @@ def test_a_closed_consumer_refuses(broker: Broker) -> None:
     for call in (job.accept, consumer.flush, consumer.renew, lambda: consumer.poll(0.0)):
         with pytest.raises(Closed):
             call()
+
+
+def test_stop_ends_a_loop_after_its_message_and_wakes_a_waiting_one(broker: Broker) -> None:
+    broker.create_topic("T", 1)
+    publish(broker, 3)
+    seen = []
+    with broker.share_consumer("g", "T") as consumer:
+        for message in consumer:
+            with message:
+                seen.append(message.offset)
+                consumer.stop()
+        assert consumer.is_stopped
+        assert consumer.poll(60.0) == []
+    assert seen == [0]
+    with broker.share_consumer("g", "T") as consumer:
+        assert [(each.offset, each.delivery_count) for each in consumer.poll(5.0)] == [(1, 1), (2, 1)]
+    with broker.share_consumer("g", "T", acknowledge="implicit") as consumer:
+        consumer.poll(5.0)
+        stopper = threading.Timer(0.3, consumer.stop)
+        stopper.start()
+        began = time.monotonic()
+        assert list(consumer) == []
+        assert time.monotonic() - began < 5
+        stopper.join()
+
+
+def test_a_waiting_poll_is_stopped_by_a_signal_handler_and_locks_nothing(broker: Broker) -> None:
+    broker.create_topic("T", 1)
+    consumer = broker.share_consumer("g", "T")
+    before = signal.signal(signal.SIGUSR1, lambda *_: consumer.stop())
+    try:
+        sender = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1))
+        sender.start()
+        assert consumer.poll(None) == []
+        sender.join()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    publish(broker, 5)
+    with broker.share_consumer("g", "T") as other:
+        assert len(other.poll(5.0)) == 5  # though the stopped one is still open
+    consumer.close()

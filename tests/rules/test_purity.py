@@ -91,10 +91,11 @@ IMPURE: dict[str, str] = {
     "transport/client/producer.py": "the program's thread waits for the network's",
     "transport/client/acquired.py": "asks partitions for records and waits",
     "transport/client/share_consumer.py": "the program's thread waits for the network's, and has one beside it",
-    "transport/client/share_messages.py": "messages ask the consumer that holds them; delays may be timedeltas",
+    "transport/client/stopping.py": "a waiting thread is woken by another",
     "transport/client/schedule.py": "reads a program's datetimes, makes ids at random",
     "transport/client/transactional.py": "the program's thread waits for the network's",
     "transport/client/redrive.py": "publishes letters, waits, keeps a pace",
+    "transport/context.py": "reads a program's datetimes",
     "transport/clock.py": "reads the clock, once for everybody",
     "transport/loop.py": "polls sockets and performs effects",
     "transport/door.py": "renames the file of a socket, asks for the limit of descriptors",
@@ -103,11 +104,13 @@ IMPURE: dict[str, str] = {
 }
 
 FORBIDDEN_MODULES = {
-    "asyncio", "concurrent", "datetime", "fcntl", "glob", "mmap", "multiprocessing", "os", "pathlib",
+    "asyncio", "concurrent", "fcntl", "glob", "mmap", "multiprocessing", "os", "pathlib",
     "random", "resource", "secrets", "select", "selectors", "shutil", "signal", "socket", "subprocess",
     "tempfile", "threading", "time", "uuid", "zmq",
 }  # fmt: skip
 FORBIDDEN_CALLS = {"open", "print", "input", "exec", "eval", "__import__"}
+# A datetime is a value; these read the clock or the machine's time zone.
+CLOCK_READERS = {"now", "today", "utcnow", "astimezone", "fromtimestamp", "timestamp", "mktime"}
 
 
 def faults(source: Source, impure_modules: set[str]) -> list[str]:
@@ -123,6 +126,14 @@ def faults(source: Source, impure_modules: set[str]) -> list[str]:
         for node in ast.walk(source.tree)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FORBIDDEN_CALLS
     ]
+    if any(item.top == "datetime" for item in source.imports):
+        found += [
+            f"{source.path}:{node.lineno}: a pure file calls {node.func.attr}()"
+            for node in ast.walk(source.tree)
+            if isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr in CLOCK_READERS
+        ]
     return found
 
 
@@ -182,6 +193,8 @@ def test_machines_are_never_listed() -> None:
         "from .process import run",
         "from . import process",
         "from ..partition.process import run",
+        "from datetime import datetime\ndef f(): return datetime.now()",
+        "import datetime\ndef f(time): return time.astimezone()",
     ],
 )
 def test_rule_sees(text: str) -> None:
@@ -193,6 +206,7 @@ def test_rule_allows() -> None:
     text = (
         "from typing import TYPE_CHECKING\n"
         "import msgspec, zlib\n"
+        "from datetime import datetime, timedelta\n"
         "from ...transport.batch import RecordBatch\n"
         "if TYPE_CHECKING:\n    from .process import Shell\n"
         "def f(file): return file.open()\n"

@@ -23,8 +23,8 @@ from planaria.transport.client.errors import (
     TransactionUncertain,
     UnknownTopic,
 )
-from planaria.transport.context import Publication
 from planaria.transport.protocol.errors import PlanariaError
+from planaria.transport.publication import Publication
 
 ORDER = Commit(
     {("A", 0): 7},

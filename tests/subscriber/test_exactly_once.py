@@ -7,7 +7,7 @@ from planaria.actors.subscriber.effects import CommitRefused, Failure, Polled, R
 from planaria.actors.subscriber.outputs import Outputs
 from planaria.actors.subscriber.partitions import HELD_BYTES
 from planaria.actors.subscriber.progress import MAX_CHARS, Ahead, Ranges, from_metadata, gaps, to_metadata
-from planaria.transport.context import Publication
+from planaria.transport.publication import Publication
 from subscriber_script import FakeMessage, Script, made_of, messages
 
 

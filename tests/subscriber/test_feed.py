@@ -31,7 +31,7 @@ class FakeConsumer:
     def _origin(self, tp: Any) -> tuple[str, int]:
         return self.origins[tp]
 
-    def committed_with_metadata(self, tps: Any) -> list[PartitionOffset]:
+    def _committed_offsets(self, tps: Any) -> list[PartitionOffset]:
         return [PartitionOffset(*tp, 4, self.metadata) for tp in tps]
 
     def assignment(self) -> list[Any]:

@@ -38,9 +38,9 @@ from planaria.actors.subscriber.effects import (
 from planaria.actors.subscriber.progress import Ahead, from_metadata
 from planaria.actors.subscriber.recovered_state import Finished, Suspect
 from planaria.transport.addresses import TopicPartition
-from planaria.transport.context import Publication
 from planaria.transport.lineage import lineage_of
 from planaria.transport.machine import Stop
+from planaria.transport.publication import Publication
 from subscriber_script import FakeMessage, Script, made_of
 
 PARTITIONS = 3

@@ -4,8 +4,8 @@ import pytest
 
 from planaria.actors.subscriber.output_topics import ALARM_S, OutputTopics
 from planaria.transport.client.errors import UnknownTopic
-from planaria.transport.context import Publication
 from planaria.transport.protocol.errors import ErrorCode, ProtocolError
+from planaria.transport.publication import Publication
 
 MESSAGE = Publication("OUT", b"x")
 

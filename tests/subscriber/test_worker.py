@@ -27,7 +27,7 @@ from planaria.actors.subscriber.worker import Workers
 from planaria.transport.client.delivery import Delivery, EncodedRecord, ProducerBatch
 from planaria.transport.client.errors import DeliveryFailed, UnknownTopic
 from planaria.transport.client.options import InvalidOption
-from planaria.transport.context import Publication
+from planaria.transport.publication import Publication
 from planaria.transport.subscription import HandlerSource, InvalidSubscription, source_of
 from subscriber_script import FakeMessage, messages
 

@@ -37,8 +37,8 @@ from planaria.actors.subscriber.effects import (
 )
 from planaria.actors.subscriber.machine import SubscriberMachine
 from planaria.actors.subscriber.recovered_state import Finished, RecoveredState, Suspect
-from planaria.transport.context import Publication
 from planaria.transport.machine import CancelTimer, Event, SetTimer, Stop, StopRequested, TimerFired
+from planaria.transport.publication import Publication
 from planaria.transport.subscription import HandlerSource, SubscriberOptions
 from planaria.transport.timers import Timers
 

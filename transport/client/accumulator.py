@@ -44,7 +44,7 @@ from .errors import BufferFull
 from .gate import Gate, may_wait
 from .held import HeldPartitions
 from .lanes import ProducerIdentity
-from .schedule import schedule
+from .schedule import milliseconds_at, schedule
 
 RECORD_OVERHEAD_BYTES = 16
 """Bytes of a record in a batch beside key, value and headers, rounded up."""
@@ -122,7 +122,7 @@ class Accumulator:
         key: bytes | str | None = None,
         headers: Headers | None = None,
         partition: int | None = None,
-        timestamp_ms: int | None = None,
+        timestamp_ms: datetime | int | None = None,
         dedup_id: str | None = None,
         deliver_at: datetime | int | None = None,
         delay: timedelta | float | None = None,
@@ -161,13 +161,15 @@ class Accumulator:
                     return Delivery(batch, record)
         if _positional is not None:
             raise TypeError("publish takes topic and value by position, key and the rest by keyword")
+        at_ms = None
         if headers is not None or partition is not None or timestamp_ms is not None:
-            check_details(headers, partition, timestamp_ms)
+            at_ms = None if timestamp_ms is None else milliseconds_at(timestamp_ms)
+            check_details(headers, partition, at_ms)
         data, headers = encode_value(value, headers)
         key = encode_key(key)
         if deliver_at is not None or delay is not None or scheduled_id is not None:
             when = self._schedule(deliver_at, delay, scheduled_id, dedup_id)
-            return self._send_later(topic, partition, key, data, headers, timestamp_ms, when)
+            return self._send_later(topic, partition, key, data, headers, at_ms, when)
         if dedup_id is not None:
             headers = self._identify(headers, dedup_id)
             if partition is None and key is None:
@@ -178,8 +180,8 @@ class Accumulator:
             self._check_partition(topic, partition)
         if dedup_id is not None:
             assert partition is not None
-            return self._send_alone(topic, partition, key, data, headers, timestamp_ms)
-        return self._append(topic, partition, key, data, headers, timestamp_ms)
+            return self._send_alone(topic, partition, key, data, headers, at_ms)
+        return self._append(topic, partition, key, data, headers, at_ms)
 
     def _identify(self, headers: Headers | None, dedup_id: str) -> Headers:
         return identify(headers, dedup_id)

@@ -323,7 +323,8 @@ class Admin:
 
 
 def as_offsets(
-    offsets: Mapping[TopicPartition, int], metadata: Mapping[TopicPartition, str] | None = None
+    offsets: Mapping[TopicPartition, int] | Mapping[tuple[str, int], int],
+    metadata: Mapping[TopicPartition, str] | Mapping[tuple[str, int], str] | None = None,
 ) -> list[PartitionOffset]:
     """Return the offsets as they are sent. Raises InvalidOption for what is no partition or no offset."""
     given: Any = offsets

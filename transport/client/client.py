@@ -26,6 +26,7 @@ from .options import (
     REQUEST_TIMEOUT_MS,
     ClientOptions,
     ConsumerOptions,
+    Duration,
     InvalidOption,
     ProducerOptions,
     as_topics,
@@ -72,8 +73,8 @@ class Client(Admin):
         self._lock = threading.Lock()
         self._is_closed = False
 
-    def wait_for_broker(self, timeout: float) -> None:
-        """Wait until the broker has answered a greeting; raises TimedOut after `timeout` seconds.
+    def wait_for_broker(self, timeout: Duration) -> None:
+        """Wait until the broker has answered a greeting. Raises TimedOut after `timeout` (seconds or a timedelta).
 
         No other call needs this: each waits for the broker by itself.
         """
@@ -150,17 +151,17 @@ class Client(Admin):
         key: bytes | str | None = None,
         headers: Headers | None = None,
         partition: int | None = None,
-        timestamp_ms: int | None = None,
+        timestamp_ms: datetime | int | None = None,
         dedup_id: str | None = None,
         deliver_at: datetime | int | None = None,
         delay: timedelta | float | None = None,
         scheduled_id: str | None = None,
-        timeout: float | None = None,
+        timeout: Duration | None = None,
     ) -> RecordMetadata:
         """Publish one message and wait for its acknowledgement. For more than a few, hold a producer.
 
-        Raises what `Producer.publish` and `Delivery.result` do; TimedOut after `timeout` seconds, those of
-        `request_timeout_ms` unless given.
+        The arguments and errors are those of `Producer.publish` and `Delivery.result`. Raises TimedOut after `timeout`
+        (seconds or a timedelta; None: the client's `request_timeout_ms`).
         """
         timeout_s = self._request_timeout_ms / 1000 if timeout is None else wait_limit_s(timeout)
         deadline = monotonic() + timeout_s

@@ -6,7 +6,7 @@ membership and fetching on the network thread, the reader on the program's threa
 
 import random
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from time import monotonic
 from types import TracebackType
@@ -36,9 +36,10 @@ from .membership import (
 )
 from .messages import Message, MessageBatch
 from .network import Network
-from .offset_queries import OffsetQueries
+from .offset_queries import GivenOffsets, Metadata, OffsetQueries, Offsets, Partition
 from .options import (
     ConsumerOptions,
+    Duration,
     InvalidOption,
     Rebalanced,
     as_partition,
@@ -51,9 +52,7 @@ from .options import (
 from .reader import Reader
 from .rebalancing import CALLS, Step, no_change
 
-Offsets: TypeAlias = Mapping[TopicPartition, int]
 Starts: TypeAlias = dict[TopicPartition, tuple[int, int | None]]
-Metadata: TypeAlias = Mapping[TopicPartition, str]
 
 
 class Consumer(OffsetQueries):
@@ -114,8 +113,8 @@ class Consumer(OffsetQueries):
 
     # Reading.
 
-    def poll(self, timeout: float | None = 1.0, max_messages: int = 500) -> list[Message]:
-        """Wait up to `timeout` seconds (None: forever) for messages. Return at most `max_messages`, or an empty list.
+    def poll(self, timeout: Duration | None = 1.0, max_messages: int = 500) -> list[Message]:
+        """Return at most `max_messages`, or an empty list after `timeout` (seconds or a timedelta; None: no limit).
 
         Raises the error that keeps a partition from being read (CorruptData, OffsetOutOfRange, NoOffset,
         UnknownTopic) once the records before it have been returned, and again at each poll that finds nothing else,
@@ -125,13 +124,12 @@ class Consumer(OffsetQueries):
         check_count("max_messages", max_messages)
         return self._poll(timeout, lambda: self._reader.take(max_messages))
 
-    def poll_batches(self, timeout: float | None = 1.0, max_batches: int = 16) -> list[MessageBatch]:
-        """Like `poll`, but return whole batches, verified and not decoded. The first may begin before the
-        position."""
+    def poll_batches(self, timeout: Duration | None = 1.0, max_batches: int = 16) -> list[MessageBatch]:
+        """Like `poll`, but return whole, verified batches. The first may begin before the position."""
         check_count("max_batches", max_batches)
         return self._poll(timeout, lambda: self._reader.take_batches(max_batches))
 
-    def _poll(self, timeout: float | None, take: Callable[[], list[Any]]) -> list[Any]:
+    def _poll(self, timeout: Duration | None, take: Callable[[], list[Any]]) -> list[Any]:
         self._refuse_when_closed()
         limit_s = wait_limit_s(timeout)
         deadline = None if limit_s is None else monotonic() + limit_s
@@ -271,29 +269,29 @@ class Consumer(OffsetQueries):
             self._network.post(self._bridge, StartFetching(begun))
 
     def _join_when_out(self) -> None:
-        """Join again if the member is out. Only delivered mail counts: a refusal is raised before the next
-        attempt."""
+        """Join again if the member is out. A refusal is raised before the next attempt."""
         if self._membership is not None and self._membership.state == "out":
             self._network.post(self._bridge, Polled(self._refusals))
 
     # Offsets.
 
-    def commit(self, offsets: Message | Offsets | None = None, metadata: Metadata | None = None) -> None:
-        """Commit the given offsets, or the position after all returned messages, and wait. `metadata` is stored too.
+    def commit(self, offsets: Message | GivenOffsets | None = None, metadata: Metadata | None = None) -> None:
+        """Commit the given offsets, or the position after all returned messages, and wait until they are durable.
 
-        A message commits its partition up to and including itself.
+        An offset is that of the next message to read, by topic and partition. A message commits its partition up to
+        and including itself. `metadata` is text that is stored with the offsets, by topic and partition.
 
         Raises CommitFailed when this member no longer owns the partitions, MemberFenced when another consumer has
-        taken its place in the group.
+        taken its place in the group, PlanariaError without a group, TimedOut.
         """
         self._refuse_when_closed()
         self._refuse_without_group()
         if isinstance(offsets, Message):
-            offsets = {TopicPartition(offsets.topic, offsets.partition): offsets.offset + 1}
+            offsets = {offsets.topic_partition: offsets.offset + 1}
         found = self._read_positions() if offsets is None else offsets
         if found:
             self._call(GATEWAY, self._commit_request(as_offsets(found, metadata)), CommitOffsetsReply)
-            self._auto_commit.committed(found)
+            self._auto_commit.committed({TopicPartition(*tp): offset for tp, offset in found.items()})
 
     def _read_positions(self, *, without_last: bool = False) -> dict[TopicPartition, int]:
         return self._iteration.positions(self._reader.positions(), without_last=without_last)
@@ -323,7 +321,7 @@ class Consumer(OffsetQueries):
         )
 
     def _commit_for_transaction(
-        self, offsets: Offsets | None = None, metadata: Metadata | None = None
+        self, offsets: GivenOffsets | None = None, metadata: Metadata | None = None
     ) -> CommitOffsets | None:
         """Return the request that `commit` would send, for a transaction; None if there is nothing to commit.
 
@@ -351,20 +349,13 @@ class Consumer(OffsetQueries):
             except CommitFailed:
                 return
             self._auto_commit.begin()
-            # Not retried automatically: the older commit could overwrite a newer one made by the program
-            # meanwhile.
-            ask = Ask(
-                ("commit", news),
-                GATEWAY,
-                request,
-                CommitOffsetsReply,
-                timeout_ms=self._request_timeout_ms,
-                is_retried=False,
-            )
+            # Not retried automatically: it could overwrite a newer commit of the program.
+            key, timeout_ms = ("commit", news), self._request_timeout_ms
+            ask = Ask(key, GATEWAY, request, CommitOffsetsReply, timeout_ms=timeout_ms, is_retried=False)
             self._network.post(self._bridge, ask)
 
     def seek(self, topic: str, partition: int, offset: int) -> None:
-        """Continue reading at `offset`."""
+        """Continue reading at `offset`. Raises PlanariaError when the partition is not assigned to this consumer."""
         tp = self._owned_tp(topic, partition)
         check_offset(offset)
         self._give_back()
@@ -385,8 +376,11 @@ class Consumer(OffsetQueries):
             self.seek(topic, partition, committed.get(TopicPartition(topic, partition), began))
         self._reader.take_lost()  # other members read those from their committed offsets
 
-    def position(self, topic: str, partition: int, timeout: float | None = None) -> int:
-        """Return the offset of the next message. Waits until the start is known. Raises TimedOut."""
+    def position(self, topic: str, partition: int, timeout: Duration | None = None) -> int:
+        """Return the offset of the next message. Waits until it is known where reading starts.
+
+        `timeout` is in seconds or a timedelta; None: without limit. Raises TimedOut.
+        """
         tp = self._owned_tp(topic, partition)
         limit_s = wait_limit_s(timeout)
         deadline = None if limit_s is None else monotonic() + limit_s
@@ -396,7 +390,7 @@ class Consumer(OffsetQueries):
                 return found
             left = None if deadline is None else deadline - monotonic()
             if left is not None and left <= 0:
-                raise TimedOut(f"the start of {topic}/{partition} is not known after {timeout} s")
+                raise TimedOut(f"the start of {topic}/{partition} is not known after {limit_s} s")
             self._bridge.has_mail.wait(left)
             self._refuse_when_closed()
             self._open_mail()
@@ -410,14 +404,15 @@ class Consumer(OffsetQueries):
 
     # Flow.
 
-    def pause(self, *partitions: TopicPartition) -> None:
+    def pause(self, *partitions: Partition) -> None:
         """Return no messages of these partitions until `resume`. They stay assigned."""
         self._set_paused(partitions, True)
 
-    def resume(self, *partitions: TopicPartition) -> None:
+    def resume(self, *partitions: Partition) -> None:
+        """Return messages of these partitions again, from where reading was paused."""
         self._set_paused(partitions, False)
 
-    def _set_paused(self, partitions: Sequence[TopicPartition], is_paused: bool) -> None:
+    def _set_paused(self, partitions: Sequence[Partition], is_paused: bool) -> None:
         tps = tuple(self._owned_tp(*tp) for tp in as_partitions("partitions", partitions))
         self._give_back()
         for tp in tps:
@@ -425,11 +420,12 @@ class Consumer(OffsetQueries):
         self._network.post(self._bridge, SetPaused(tps, is_paused))
 
     def paused(self) -> list[TopicPartition]:
+        """Return the paused partitions of this consumer."""
         self._network.refuse_when_inherited()
         return [TopicPartition(*tp) for tp in sorted(self._reader.paused())]
 
     def assignment(self) -> list[TopicPartition]:
-        """The partitions that this consumer owned at the last poll."""
+        """Return the partitions that this consumer owned at the last poll."""
         self._network.refuse_when_inherited()
         return [TopicPartition(*tp) for tp in sorted(self._reader.owned)]
 

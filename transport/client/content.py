@@ -103,7 +103,9 @@ def check_details(headers: Headers | None, partition: int | None, timestamp_ms: 
     if partition is not None and not _is_number(partition):
         raise InvalidOption(f"partition: must be a number, not {partition!r}")
     if timestamp_ms is not None and not (_is_number(timestamp_ms) and 0 <= timestamp_ms <= MAX_TIMESTAMP_MS):
-        raise InvalidOption(f"timestamp_ms: must be milliseconds since 1970, not {timestamp_ms!r}")
+        raise InvalidOption(
+            f"timestamp_ms: must be a datetime or milliseconds since 1970, not {timestamp_ms!r}"
+        )
 
 
 def _is_number(value: object) -> bool:

@@ -19,7 +19,7 @@ from ..batch import Headers
 from .delayed import Schedule
 from .errors import TimedOut
 from .gate import Gate
-from .options import wait_limit_s
+from .options import Duration, wait_limit_s
 
 _log = logging.getLogger(__name__)
 
@@ -37,16 +37,19 @@ class EncodedRecord(Struct, array_like=True, gc=False, eq=False):
 
 
 class RecordMetadata(NamedTuple):
-    """The location of a message. The offset is -1 with acks = 0, where the broker does not reply."""
+    """The location of a message. The offset is None with `acks` 0, where the broker does not reply.
+
+    Partition and offset are None for a delayed message, which has none before its delivery.
+    """
 
     topic: str
-    partition: int
-    offset: int
+    partition: int | None
+    offset: int | None
     duplicate: bool = False
     """True if its `dedup_id` was known: this is the location of the first record with that id; nothing was
     written."""
     scheduled_id: str | None = None
-    """The id of a delayed message until its delivery. Partition and offset are still -1."""
+    """The id of a delayed message until its delivery; None for any other message."""
 
 
 class ProducerBatch:
@@ -102,9 +105,9 @@ class ProducerBatch:
     def holds(self, record: EncodedRecord) -> bool:
         return any(candidate is record for candidate in reversed(self.records))
 
-    def offset_of(self, record: EncodedRecord) -> int:
+    def offset_of(self, record: EncodedRecord) -> int | None:
         if self.base_offset < 0:
-            return -1
+            return None
         if self._positions is None:
             self._positions = {id(held): position for position, held in enumerate(self.records)}
         return self.base_offset + self._positions[id(record)]
@@ -152,28 +155,38 @@ class PartitionQueue:
 class Delivery(Struct, gc=False, eq=False):
     """The pending outcome of one published message."""
 
-    batch: ProducerBatch
-    record: EncodedRecord
+    _batch: ProducerBatch
+    _record: EncodedRecord
+
+    def __repr__(self) -> str:
+        batch = self._batch
+        state = ("failed" if batch.error else "done") if batch.is_done else "pending"
+        return f"<Delivery to {batch.topic}/{batch.partition}, {state}>"
 
     def done(self) -> bool:
-        return self.batch.is_done
+        """Return True if the message is acknowledged or has failed."""
+        return self._batch.is_done
 
-    def result(self, timeout: float | None = None) -> RecordMetadata:
-        """Wait up to `timeout` seconds for the acknowledgement. Raises the cause of a failed delivery, or
-        TimedOut."""
+    def result(self, timeout: Duration | None = None) -> RecordMetadata:
+        """Wait for the acknowledgement, up to `timeout` (seconds or a timedelta; None: without limit).
+
+        Raises TimedOut, after which the delivery continues, and the cause of a failed delivery: DeliveryFailed when
+        the message is certainly not in the log, DeliveryUncertain when it may be, TransactionAborted.
+        """
         error = self.exception(timeout)
         if error is not None:
             raise error
-        batch = self.batch
+        batch = self._batch
         if batch.schedule is not None:
-            return RecordMetadata(batch.topic, -1, -1, batch.is_duplicate, batch.schedule.scheduled_id)
-        return RecordMetadata(batch.topic, batch.partition, batch.offset_of(self.record), batch.is_duplicate)
+            return RecordMetadata(batch.topic, None, None, batch.is_duplicate, batch.schedule.scheduled_id)
+        return RecordMetadata(batch.topic, batch.partition, batch.offset_of(self._record), batch.is_duplicate)
 
-    def exception(self, timeout: float | None = None) -> Exception | None:
+    def exception(self, timeout: Duration | None = None) -> Exception | None:
         """Wait as `result` does. Return the cause of the failure, or None. Raises TimedOut."""
-        if not self.batch.wait(wait_limit_s(timeout)):
-            raise TimedOut(f"not acknowledged within {timeout} s; the delivery continues")
-        return self.batch.error
+        limit_s = wait_limit_s(timeout)
+        if not self._batch.wait(limit_s):
+            raise TimedOut(f"not acknowledged within {limit_s} s; the delivery continues")
+        return self._batch.error
 
     def add_callback(self, callback: "Callable[[Delivery], object]") -> None:
         """Call `callback(delivery)` when done: in the network thread, or immediately if it is already done.
@@ -182,7 +195,7 @@ class Delivery(Struct, gc=False, eq=False):
         message's batch stops lingering, as if a thread waited for it. Exceptions of the callback are logged in either
         case; only KeyboardInterrupt and SystemExit propagate, and only from an immediate call.
         """
-        batch = self.batch
+        batch = self._batch
         with batch.lock:
             is_done = batch.is_done
             if not is_done:

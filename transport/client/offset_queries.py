@@ -1,8 +1,8 @@
 """A consumer's queries about offsets: of its group, and of the logs it reads. Waits for the broker."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Literal, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 from ..addresses import TopicPartition
 from ..protocol.data import Isolation, ListOffsets, ListOffsetsReply
@@ -16,10 +16,15 @@ from .options import InvalidOption, as_partition, as_partitions
 from .schedule import milliseconds_at
 
 ReplyT = TypeVar("ReplyT", bound=Reply)
+Partition: TypeAlias = tuple[str, int]
+"""Topic and partition: a TopicPartition, or a plain tuple."""
+Offsets: TypeAlias = Mapping[TopicPartition, int]
+GivenOffsets: TypeAlias = Offsets | Mapping[tuple[str, int], int]
+Metadata: TypeAlias = Mapping[TopicPartition, str] | Mapping[tuple[str, int], str]
 
 
 class OffsetQueries:
-    """The part of a consumer that reads offsets and changes nothing."""
+    """The part of a consumer that asks the broker for offsets."""
 
     def __init__(
         self, network: Network, group: str | None, isolation: Isolation, request_timeout_ms: int
@@ -29,15 +34,20 @@ class OffsetQueries:
         self._isolation: Isolation = isolation
         self._request_timeout_ms = request_timeout_ms
 
-    def committed(self, partitions: Sequence[TopicPartition] | None = None) -> dict[TopicPartition, int]:
-        """Return the group's committed offsets, of these partitions or of all. Partitions without one are
-        left out."""
-        return by_partition(self.committed_with_metadata(partitions))
+    def committed(self, partitions: Iterable[Partition] | None = None) -> dict[TopicPartition, int]:
+        """Return the group's committed offsets, of these partitions or of all (None), by topic and partition.
 
-    def committed_with_metadata(
-        self, partitions: Iterable[TopicPartition] | None = None
-    ) -> list[PartitionOffset]:
-        """Like `committed`, with metadata. Waits for transactions that are about to commit these offsets."""
+        Partitions without one are left out. Waits for transactions that are about to commit these offsets. Raises
+        PlanariaError without a group, TimedOut.
+        """
+        return by_partition(self._committed_offsets(partitions))
+
+    def committed_metadata(self, partitions: Iterable[Partition] | None = None) -> dict[TopicPartition, str]:
+        """Return the text that was stored with each committed offset, "" for none. Otherwise like `committed`."""
+        found = self._committed_offsets(partitions)
+        return {TopicPartition(item.topic, item.partition): item.metadata for item in found}
+
+    def _committed_offsets(self, partitions: Iterable[Partition] | None = None) -> list[PartitionOffset]:
         if self._group is None:
             raise PlanariaError("a consumer without a group has no committed offsets")
         wanted: TopicPartitions | None = None if partitions is None else {}
@@ -48,27 +58,50 @@ class OffsetQueries:
         return self._call(GATEWAY, request, FetchOffsetsReply).offsets
 
     def offsets_for_times(
-        self, times_ms: Mapping[TopicPartition, datetime | int]
-    ) -> dict[TopicPartition, int]:
-        """Return the first offset at or after a time, by partition; -1 if no readable message is that recent.
+        self, times: Mapping[TopicPartition, datetime | int] | Mapping[tuple[str, int], datetime | int]
+    ) -> dict[TopicPartition, int | None]:
+        """Return the first offset at or after a time, by partition; None if no readable message is that recent.
 
         A time is a datetime, local without a zone, or milliseconds since the epoch. Raises UnknownTopic, TimedOut.
         """
-        if not isinstance(times_ms, Mapping):
-            raise InvalidOption(f"times_ms: must be a dict by (topic, partition), not {times_ms!r}")
-        wanted = {as_partition("times_ms", tp): milliseconds_at(at) for tp, at in times_ms.items()}
-        return {tp: self._offset_at(tp, at) for tp, at in wanted.items()}
+        if not isinstance(times, Mapping):
+            raise InvalidOption(f"times: must be a dict by (topic, partition), not {times!r}")
+        wanted = {as_partition("times", tp): milliseconds_at(at) for tp, at in times.items()}
+        found = {tp: self._offset_at(tp, at) for tp, at in wanted.items()}
+        return {tp: None if offset < 0 else offset for tp, offset in found.items()}
 
-    def beginning_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
-        """Return the start of each log: earlier records were deleted."""
+    def beginning_offsets(self, partitions: Iterable[Partition]) -> dict[TopicPartition, int]:
+        """Return the start of each log: earlier records were deleted. Raises UnknownTopic, TimedOut."""
         return {tp: self._offset_at(tp, "earliest") for tp in as_partitions("partitions", partitions)}
 
-    def end_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
-        """Return the end of each log for this consumer: before the first open transaction with `isolation`
-        "read_committed"."""
+    def end_offsets(self, partitions: Iterable[Partition]) -> dict[TopicPartition, int]:
+        """Return the end of each log for this consumer: the offset of the next record, by partition.
+
+        With `isolation` "read_committed" it is not beyond the first open transaction. Raises UnknownTopic, TimedOut.
+        """
         return {tp: self._offset_at(tp, "latest") for tp in as_partitions("partitions", partitions)}
 
-    def _offset_at(self, tp: TopicPartition, at: int | Literal["earliest", "latest"]) -> int:
+    def seek_to_time(self, time: datetime | int, partitions: Iterable[Partition] | None = None) -> None:
+        """Continue at the first message of a time or later, in these partitions or in all assigned ones (None).
+
+        Where no message is that recent, reading continues at the end of the log. `time` is a datetime, local without a
+        zone, or milliseconds since the epoch. Raises PlanariaError when no partition is assigned (yet), TimedOut.
+        """
+        wanted = self.assignment() if partitions is None else as_partitions("partitions", partitions)
+        if not wanted:
+            raise PlanariaError("no partition is assigned to this consumer; a group assigns them during poll")
+        # The ends first: a message that is appended between the two requests is then found by its time.
+        ends = self.end_offsets(wanted)
+        for tp, found in self.offsets_for_times(dict.fromkeys(ends, time)).items():
+            self.seek(*tp, ends[tp] if found is None else found)
+
+    def assignment(self) -> list[TopicPartition]:
+        raise NotImplementedError
+
+    def seek(self, topic: str, partition: int, offset: int) -> None:
+        raise NotImplementedError
+
+    def _offset_at(self, tp: Partition, at: int | Literal["earliest", "latest"]) -> int:
         topic, partition = tp
         request = ListOffsets(topic=topic, partition=partition, at=at, isolation=self._isolation)
         return self._call(partition_address(topic, partition), request, ListOffsetsReply).offset

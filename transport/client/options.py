@@ -5,6 +5,7 @@ Whatever a program gets wrong here is one InvalidOption that names the option, b
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from math import isnan
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints, overload
 
@@ -22,6 +23,8 @@ OnBackpressure = Literal["block", "raise"]
 OffsetReset = Literal["earliest", "latest", "error"]
 OFFSET_RESETS: tuple[str, ...] = get_args(OffsetReset)
 Rebalanced: TypeAlias = Callable[[list[TopicPartition]], object]
+Duration: TypeAlias = float | timedelta
+"""Seconds, or a timedelta."""
 
 MAX_NUMBER = 2**63 - 1
 Milliseconds = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
@@ -163,7 +166,7 @@ def as_partition(what: str, given: object) -> TopicPartition:
     return TopicPartition(topic, partition)
 
 
-def as_partitions(what: str, given: Iterable[TopicPartition]) -> list[TopicPartition]:
+def as_partitions(what: str, given: Iterable[tuple[str, int]]) -> list[TopicPartition]:
     found: Any = given
     if isinstance(found, str) or not isinstance(found, Iterable):
         raise InvalidOption(f"{what}: must be a list of (topic, partition), not {found!r}")
@@ -178,20 +181,23 @@ def check_name(what: str, name: str) -> None:
 
 
 @overload
-def wait_limit_s(timeout: float) -> float: ...
+def wait_limit_s(timeout: Duration) -> float: ...
 
 
 @overload
-def wait_limit_s(timeout: float | None) -> float | None: ...
+def wait_limit_s(timeout: Duration | None) -> float | None: ...
 
 
-def wait_limit_s(timeout: float | None) -> float | None:
-    """Return the seconds that a call may wait: None is unlimited, infinity a year. Raises InvalidOption for no number."""
-    given: Any = timeout
+def wait_limit_s(timeout: Duration | None) -> float | None:
+    """Return the seconds that a call may wait: None is unlimited, infinity a year.
+
+    Raises InvalidOption for anything but a number or a timedelta.
+    """
+    given: Any = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
     if given is None:
         return None
     if not isinstance(given, int | float) or isnan(given):
-        raise InvalidOption(f"timeout: must be seconds, not {timeout!r}")
+        raise InvalidOption(f"timeout: must be seconds or a timedelta, not {timeout!r}")
     return min(max(0.0, given), MAX_WAIT_S)
 
 

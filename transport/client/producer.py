@@ -28,7 +28,7 @@ from .exit_flush import flush_with_warning, not_at_exit
 from .identified import Identified, identified_dialog
 from .lanes import ProducerIdentity
 from .network import Network
-from .options import InvalidOption, ProducerOptions, wait_limit_s
+from .options import Duration, InvalidOption, ProducerOptions, wait_limit_s
 from .producer_bridge import (
     Abandoned,
     Begun,
@@ -84,7 +84,7 @@ class Producer:
         key: bytes | str | None = None,
         headers: Headers | None = None,
         partition: int | None = None,
-        timestamp_ms: int | None = None,
+        timestamp_ms: datetime | int | None = None,
         dedup_id: str | None = None,
         deliver_at: datetime | int | None = None,
         delay: timedelta | float | None = None,
@@ -109,16 +109,19 @@ class Producer:
         """
         raise NotImplementedError  # the accumulator's method is bound in its place
 
-    def flush(self, timeout: float | None = None) -> None:
-        """Wait up to `timeout` seconds (None: without limit) until everything published so far is acknowledged or failed.
+    def flush(self, timeout: Duration | None = None) -> None:
+        """Wait until each message published so far is acknowledged or has failed.
 
-        Failures are reported by the Deliveries. Raises TimedOut; the deliveries go on.
+        `timeout` is in seconds or a timedelta; None: without limit. Failures are reported by the Deliveries. Raises
+        TimedOut; the deliveries continue.
         """
         self._batching.flush(timeout)
 
-    def close(self, timeout: float | None = None) -> None:
-        """Flush, then refuse further messages. Messages not acknowledged after `timeout` seconds fail, and TimedOut is
-        raised. Does nothing in a forked child: the parent sends its own messages.
+    def close(self, timeout: Duration | None = None) -> None:
+        """Flush, then refuse further messages. Does nothing in a forked child: the parent sends its own messages.
+
+        Messages not acknowledged after `timeout` (seconds or a timedelta; None: without limit) fail, and TimedOut is
+        raised.
         """
         self._batching.close(timeout)
 
@@ -333,7 +336,7 @@ class BatchingProducer(Accumulator):
     def _announce_identified(self, batch: ProducerBatch) -> None:
         self._network.post(self._bridge, NamedReady(batch))
 
-    def flush(self, timeout: float | None = None) -> None:
+    def flush(self, timeout: Duration | None = None) -> None:
         limit_s = wait_limit_s(timeout)
         deadline = None if limit_s is None else monotonic() + limit_s
         self._network.post(self._bridge, FlushRequested())
@@ -341,11 +344,11 @@ class BatchingProducer(Accumulator):
             for batch in self.unfinished():
                 left = None if deadline is None else max(0.0, deadline - monotonic())
                 if not batch.wait(left):
-                    raise TimedOut(f"{len(self.unfinished())} batches not acknowledged within {timeout} s")
+                    raise TimedOut(f"{len(self.unfinished())} batches not acknowledged within {limit_s} s")
         finally:
             self._network.post(self._bridge, FlushEnded())
 
-    def close(self, timeout: float | None = None) -> None:
+    def close(self, timeout: Duration | None = None) -> None:
         if self._is_closed or self._network.is_inherited:
             return
         self._is_closed = True

@@ -39,15 +39,16 @@ from ..protocol.shares import (
 )
 from .acknowledgements import ACCEPTED, RELEASED, Said, merged, single
 from .acquired import RangeReader, damage_end, is_unreadable
-from .asking import GATEWAY
+from .asking import GATEWAY, Ask
 from .errors import Closed, TimedOut
 from .exit_flush import EXIT_FLUSH_S, not_at_exit
 from .messages import Message
 from .network import Network
-from .options import InvalidOption, check_count, wait_limit_s
+from .options import Duration, InvalidOption, check_count, wait_limit_s
 from .retry import RetryPolicy
 from .schedule import milliseconds_of
-from .share_messages import Refused, ShareMessage, ShareOptions
+from .share_messages import Refused, ShareMessage, ShareOptions, locked
+from .stopping import StoppableWaits
 
 MAX_WAIT_MS = 30_000
 LEAVE_TIMEOUT_MS = 2_000
@@ -57,7 +58,7 @@ SEND_AT = 10_000
 
 
 class ShareConsumer:
-    """Consumes records of a work queue. `poll` and `close` for one thread; acknowledgements from any."""
+    """Consumes records of a work queue. `poll` and `close` for one thread; acknowledgements and `stop` from any."""
 
     def __init__(self, network: Network, group: str, topics: list[str], options: ShareOptions) -> None:
         self._group = group
@@ -84,13 +85,13 @@ class ShareConsumer:
         self._is_closed = False
         self._has_acquired = False
         self._wake = threading.Event()
-        self._stopped = threading.Event()
+        self._waits = StoppableWaits(network)
         self._thread: threading.Thread | None = None
 
     # Acquiring.
 
-    def poll(self, timeout: float | None = 1.0, max_messages: int = 500) -> list[ShareMessage]:
-        """Wait up to `timeout` seconds (None: forever) for messages. Return at most `max_messages`, or an empty list.
+    def poll(self, timeout: Duration | None = 1.0, max_messages: int = 500) -> list[ShareMessage]:
+        """Return at most `max_messages`, or an empty list after `timeout` (seconds or a timedelta; None: no limit).
 
         Messages that a loop over the consumer has not yielded come first. While the broker, the group or a partition
         is unreachable no messages come, as with a Consumer. Permanent errors are raised.
@@ -98,6 +99,8 @@ class ShareConsumer:
         self._refuse_when_closed()
         check_count("max_messages", max_messages)
         self._polled_at = monotonic()
+        if self._waits.is_stopped:
+            return []
         if self._options.acknowledge == "implicit":
             self._accept_held()
         if unread := self._take_unread(max_messages):
@@ -105,7 +108,7 @@ class ShareConsumer:
         limit_s = wait_limit_s(timeout)
         give_up_at = None if limit_s is None else monotonic() + limit_s
         failures = 0
-        while True:
+        while not self.is_stopped:
             self._polled_at = monotonic()
             left_ms = MAX_WAIT_MS if give_up_at is None else int(max(0.0, give_up_at - monotonic()) * 1000)
             wait_ms = min(left_ms, MAX_WAIT_MS)
@@ -118,35 +121,49 @@ class ShareConsumer:
                 found = []
                 failures += 1
                 pause_s = _RETRY.delay_ms(failures, random.random) / 1000
-                self._stopped.wait(pause_s if give_up_at is None else min(pause_s, left_ms / 1000))
+                self._waits.ended.wait(pause_s if give_up_at is None else min(pause_s, left_ms / 1000))
             self._refuse_when_closed()  # the thread that closed it has released records acquired meanwhile
             if found or (give_up_at is not None and monotonic() >= give_up_at):
                 return found
+        return []
+
+    def stop(self) -> None:
+        """End a loop over this consumer after its current message; `poll` then returns an empty list at once.
+
+        Safe in a signal handler and from other threads. Messages stay locked to the consumer until `close`.
+        """
+        self._waits.stop()
+
+    @property
+    def is_stopped(self) -> bool:
+        """True once `stop` was called."""
+        return self._waits.is_stopped
 
     def __iter__(self) -> Iterator[ShareMessage]:
-        """Yield messages endlessly, acquiring at most one beyond the current one. The next poll returns
+        """Yield messages until `stop`, acquiring at most one beyond the current one. The next poll returns
         messages not yielded.
 
         If no poll follows within a third of the lock time, such a message is released, without counting an
         attempt. With `acknowledge` "implicit" a message is accepted when the next one is requested, or by the
         next poll or `close`.
         """
-        while not self._is_closed:
+        while not self._has_ended():
             unread = deque(self.poll(None, max_messages=2))
             with self._lock:
                 unread.extend(self._unread)
                 self._unread, self._left_at = unread, None
             try:
-                while unread and self._unread is unread and not self._is_closed:
+                while unread and self._unread is unread and not self._has_ended():
                     message = unread.popleft()
                     yield message
                     if self._options.acknowledge == "implicit":
-                        self._say(
-                            TopicPartition(message.topic, message.partition), (message.offset,), ACCEPTED
-                        )
+                        self._say(message.topic_partition, (message.offset,), ACCEPTED)
             finally:
                 with self._lock:
                     self._left_at = monotonic() if unread and self._unread is unread else None
+
+    def _has_ended(self) -> bool:
+        return self._is_closed or self._waits.is_stopped
 
     def _take_unread(self, count: int) -> list[ShareMessage]:
         with self._lock:
@@ -156,7 +173,7 @@ class ShareConsumer:
             return left[:count]
 
     def _is_held(self, message: ShareMessage) -> bool:
-        return message.offset in self._held.get(TopicPartition(message.topic, message.partition), ())
+        return message.offset in self._held.get(message.topic_partition, ())
 
     def _release_unread(self) -> None:
         """Release messages not yielded, of a program that has left a loop and does not return."""
@@ -166,7 +183,7 @@ class ShareConsumer:
             if is_due:
                 self._unread, self._left_at = deque(), None
         for message in unread:
-            self._say(TopicPartition(message.topic, message.partition), (message.offset,), RELEASED)
+            self._say(message.topic_partition, (message.offset,), RELEASED)
 
     def _acquire(self, count: int, wait_ms: int) -> list[ShareMessage]:
         request = Acquire(
@@ -181,13 +198,12 @@ class ShareConsumer:
         )
         self._has_acquired = True
         asked_at = monotonic()
-        timeout_ms = wait_ms + self._options.request_timeout_ms
-        reply = self._network.call(
-            GATEWAY, request, AcquireReply, timeout_ms=timeout_ms, retry_timeout_ms=max(wait_ms, 1)
-        )
-        if not reply.ranges:
+        timeout_ms, retry_ms = wait_ms + self._options.request_timeout_ms, max(wait_ms, 1)
+        ask = Ask(None, GATEWAY, request, AcquireReply, timeout_ms=timeout_ms, retry_timeout_ms=retry_ms)
+        reply: AcquireReply = self._network.exchange(ask, self._waits).reply
+        ranges = reply.ranges
+        if not ranges:
             return []
-        ranges: list[AcquiredRange] = reply.ranges
         with self._lock:
             self._lock_ms = reply.lock_ms
             renew_at = asked_at + reply.lock_ms / 3000
@@ -226,20 +242,7 @@ class ShareConsumer:
                 if found:
                     return found
                 raise
-            found += [
-                ShareMessage(
-                    message.topic,
-                    message.partition,
-                    message.offset,
-                    message.key,
-                    message.value,
-                    message.timestamp,
-                    message.headers,
-                    delivery_count=each.delivery_count,
-                    consumer=self,
-                )
-                for message in messages
-            ]
+            found += [locked(message, each.delivery_count, self) for message in messages]
             room_bytes -= size_bytes
             is_full = end <= each.last_offset
             if is_full:
@@ -286,23 +289,17 @@ class ShareConsumer:
             raise InvalidOption(f"reason: must be text, not {reason!r}")
         said = Said(verdict, milliseconds_of(delay), sendable(reason)[:1_000])
         for message in messages:
-            if not self._say(TopicPartition(message.topic, message.partition), (message.offset,), said):
-                where = f"{message.topic}/{message.partition}, offset {message.offset}"
-                raise PlanariaError(f"{where} is not held: it has been acknowledged, or its lock expired")
+            if not self._say(message.topic_partition, (message.offset,), said):
+                raise PlanariaError(f"{message} is not held: it has been acknowledged, or its lock expired")
         if self._waiting >= SEND_AT:
             self._wake.set()
 
     def _settle(self, message: ShareMessage, verdict: Verdict, reason: str = "") -> None:
-        """Like `acknowledge`, but do nothing if the message is acknowledged, the consumer closed, or the
-        lock lost."""
+        """Like `acknowledge`; do nothing if the message is acknowledged, the consumer closed, or the lock lost."""
         if self._is_closed:
             return
         self._network.refuse_when_closed()
-        self._say(
-            TopicPartition(message.topic, message.partition),
-            (message.offset,),
-            Said(verdict, 0, sendable(reason)[:1_000]),
-        )
+        self._say(message.topic_partition, (message.offset,), Said(verdict, 0, sendable(reason)[:1_000]))
 
     def flush(self) -> list[Refused]:
         """Send the pending acknowledgements. Return those that came too late since the last call."""
@@ -434,8 +431,7 @@ class ShareConsumer:
     def close(self) -> None:
         """Send the acknowledgements and release all held messages, so that other members can acquire them at once.
 
-        With `acknowledge` "implicit" all returned messages count as accepted, except those that a loop has not
-        yielded.
+        With `acknowledge` "implicit" all returned messages that a loop has not left unread count as accepted.
         """
         if self._is_closed or self._network.is_inherited:
             return
@@ -449,8 +445,7 @@ class ShareConsumer:
         self._network.refuse_when_closed()
 
     def _flush_at_exit(self) -> None:
-        """Send the acknowledgements of a program that exits without `close`; release the rest without
-        counting an attempt."""
+        """Send the acknowledgements of a program that exits without `close`; release the rest, without a charge."""
         if self._is_closed or self._network.is_inherited or not self._network.is_running:
             return
         timeout_ms = min(self._options.request_timeout_ms, int(EXIT_FLUSH_S * 1000))
@@ -461,7 +456,7 @@ class ShareConsumer:
     def _end(self) -> None:
         not_at_exit(self._flush_at_exit)
         self._is_closed = True
-        self._stopped.set()
+        self._waits.ended.set()
         self._wake.set()
         if self._thread is not None:
             self._thread.join(self._options.request_timeout_ms / 1000)

@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 from ..protocol.errors import ProtocolError
 from ..protocol.shares import MAX_ACQUIRED_BYTES, LockMilliseconds, ShareMemberId, Verdict
 from ..verdicts import Reject, Release
-from .messages import Message
+from .messages import Message, stored_headers
 from .options import REQUEST_TIMEOUT_MS, PositiveMilliseconds
 
 if TYPE_CHECKING:
@@ -46,25 +46,29 @@ class ShareMessage(Message, frozen=True, gc=False, kw_only=True):
 
     delivery_count: int
     """1 for the first delivery."""
-    consumer: "ShareConsumer"
+    _consumer: "ShareConsumer"
 
     def accept(self) -> None:
-        """Accept the message: it is done and will never be delivered again."""
-        self.consumer.acknowledge([self], "accept")
+        """Accept the message: it is done and is never delivered again.
+
+        This and the calls below raise PlanariaError for a message that is acknowledged or whose lock has expired, and
+        Closed. They are sent with the next `poll`, `flush` or `close`, or within a moment.
+        """
+        self._consumer.acknowledge([self], "accept")
 
     def release(self) -> None:
         """Release the message: another member may receive it at once, and this delivery does not count as
         an attempt."""
-        self.consumer.acknowledge([self], "release")
+        self._consumer.acknowledge([self], "release")
 
     def fail(self, delay: timedelta | float = 0.0, reason: str = "") -> None:
-        """Fail the message: it is delivered again after `delay` (seconds), or dead-lettered after the last
-        attempt."""
-        self.consumer.acknowledge([self], "fail", delay=delay, reason=reason)
+        """Fail the message: it is delivered again after `delay` (seconds or a timedelta), or dead-lettered after the
+        last attempt, with the reason."""
+        self._consumer.acknowledge([self], "fail", delay=delay, reason=reason)
 
     def reject(self, reason: str = "") -> None:
         """Reject the message: it is dead-lettered, because no further attempt can help."""
-        self.consumer.acknowledge([self], "reject", reason=reason)
+        self._consumer.acknowledge([self], "reject", reason=reason)
 
     def __enter__(self) -> Self:
         return self
@@ -82,7 +86,23 @@ class ShareMessage(Message, frozen=True, gc=False, kw_only=True):
         reason = "" if error is None else f"{type(error).__name__}: {error}"
         if isinstance(error, Reject):
             reason = str(error) or reason
-        self.consumer._settle(self, verdict, reason)
+        self._consumer._settle(self, verdict, reason)
+
+
+def locked(message: Message, delivery_count: int, consumer: "ShareConsumer") -> ShareMessage:
+    """Return a message that its consumer has locked."""
+    return ShareMessage(
+        message.topic,
+        message.partition,
+        message.offset,
+        message.key,
+        message.value,
+        message.timestamp,
+        stored_headers(message),
+        message.leader_epoch,
+        delivery_count=delivery_count,
+        _consumer=consumer,
+    )
 
 
 class Refused(NamedTuple):

@@ -16,7 +16,7 @@ of it is ever read, and late batches are refused by their epoch. Called by `Clie
 """
 
 import threading
-from collections.abc import Mapping
+from datetime import datetime
 from types import TracebackType
 from typing import Any, NoReturn, Protocol, Self
 
@@ -32,7 +32,8 @@ from .delivery import Delivery
 from .errors import Closed, ProducerFenced, TimedOut, TransactionAborted, TransactionUncertain
 from .lanes import ProducerIdentity
 from .network import Network
-from .options import ProducerOptions
+from .offset_queries import GivenOffsets, Metadata
+from .options import Duration, ProducerOptions
 from .producer import BatchingProducer
 
 
@@ -41,8 +42,8 @@ class Committing(Protocol):
 
     def _commit_for_transaction(
         self,
-        offsets: Mapping[TopicPartition, int] | None = None,
-        metadata: Mapping[TopicPartition, str] | None = None,
+        offsets: GivenOffsets | None = None,
+        metadata: Metadata | None = None,
     ) -> CommitOffsets | None: ...
 
 
@@ -194,8 +195,11 @@ class TransactionalProducer:
             message = f"whether it was {'committed' if commit else 'aborted'} is not known: {error.message}"
             raise TransactionUncertain(error.code, message) from error
 
-    def close(self, timeout: float | None = None) -> None:
-        """Abort the open transaction, and refuse further ones. Does nothing in a forked child."""
+    def close(self, timeout: Duration | None = None) -> None:
+        """Abort the open transaction, and refuse further ones. Does nothing in a forked child.
+
+        `timeout` (seconds or a timedelta; None: without limit) bounds the wait for the broker. Raises TimedOut.
+        """
         if self._is_closed or self._network.is_inherited:
             return
         # Without the lock: a thread may hold it for as long as it waits for the transactional id.
@@ -242,7 +246,7 @@ class Transaction:
         key: bytes | str | None = None,
         headers: Headers | None = None,
         partition: int | None = None,
-        timestamp_ms: int | None = None,
+        timestamp_ms: datetime | int | None = None,
     ) -> Delivery:
         """Like `Producer.publish`, without `dedup_id`, `delay` and `deliver_at`. Raises when the transaction has
         ended.
@@ -255,8 +259,8 @@ class Transaction:
     def commit_offsets(
         self,
         consumer: Committing,
-        offsets: Mapping[TopicPartition, int] | None = None,
-        metadata: Mapping[TopicPartition, str] | None = None,
+        offsets: GivenOffsets | None = None,
+        metadata: Metadata | None = None,
     ) -> None:
         """Commit the given offsets, or those after the consumer's returned messages, if and when the transaction
         commits.
