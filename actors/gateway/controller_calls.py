@@ -14,11 +14,11 @@ from collections.abc import Iterable
 from ...transport.addresses import CONTROLLER
 from ...transport.machine import Call, CancelTimer, Effect, Failed, SetTimer
 from ...transport.protocol.errors import ErrorBody, ErrorCode
+from .keys import KeptCallTimer, TableWatch
 from .peers import Peers
 
 CONTROLLER_TIMEOUT_MS = 5_000
 """Ten times the length of a restart."""
-WATCH = ("watch",)
 
 
 class ControllerCalls:
@@ -35,7 +35,9 @@ class ControllerCalls:
 
     def on_up(self) -> list[Effect]:
         kept, self._kept = self._kept, {}
-        return [effect for number, call in kept.items() for effect in (CancelTimer(_timer(number)), call)]
+        return [
+            effect for number, call in kept.items() for effect in (CancelTimer(KeptCallTimer(number)), call)
+        ]
 
     def on_down(self) -> list[Failed]:
         """Fail the waiting calls if the controller will not be restarted."""
@@ -56,7 +58,7 @@ class ControllerCalls:
     def _kept_back(self, call: Call, now: int) -> Effect:
         self._last += 1
         self._kept[self._last] = call
-        return SetTimer(_timer(self._last), now + CONTROLLER_TIMEOUT_MS)
+        return SetTimer(KeptCallTimer(self._last), now + CONTROLLER_TIMEOUT_MS)
 
     def _failed(self, calls: Iterable[Call]) -> Iterable[Failed]:
         error = ErrorBody(ErrorCode.ACTOR_UNAVAILABLE, self._peers.why_down(CONTROLLER), True)
@@ -64,8 +66,4 @@ class ControllerCalls:
 
 
 def _may_wait(effect: Effect) -> bool:
-    return isinstance(effect, Call) and effect.address == CONTROLLER and effect.key != WATCH
-
-
-def _timer(number: int) -> tuple[str, int]:
-    return ("controller", number)
+    return isinstance(effect, Call) and effect.address == CONTROLLER and type(effect.key) is not TableWatch

@@ -25,7 +25,7 @@ from ...transport.machine import Call, Effect, Failed, SetTimer
 from ...transport.protocol.data import Fetch
 from ...transport.protocol.errors import ErrorBody, ErrorCode
 from ...transport.protocol.message import Request
-from ...transport.protocol.operations import Status
+from .keys import ClientCall, Forwarded, LaneTimer
 from .tickets import Tickets
 
 CONNECTION_WEIGHT = 64
@@ -33,14 +33,9 @@ CONNECTION_WEIGHT = 64
 LANE_WEIGHT = 256
 """The limit of all connections at one actor."""
 BYTES_PER_WEIGHT = 64 * 1024
-STATUS_WEIGHT = 32
-"""High, to protect the supervisor."""
 MAX_FETCH_WEIGHT_BYTES = 1024 * 1024
 POLL_MS = 50
 WORK_MS = 1_000
-TIMER = "lane"
-_CLIENTS_CALLS = frozenset({"forward", "publish", "schedule"})
-"""Kinds of keys of client calls; the second part of these keys is a ticket's number."""
 
 
 class _Turn(Struct):
@@ -147,10 +142,12 @@ class Lanes:
 
     def _is_new(self, effect: Effect) -> bool:
         """Return True for a client's call that has not been admitted yet."""
-        return type(effect) is Call and effect.key[0] in _CLIENTS_CALLS and effect.key not in self._addresses
+        return (
+            type(effect) is Call and isinstance(effect.key, ClientCall) and effect.key not in self._addresses
+        )
 
     def _admit(self, call: Call, now: int) -> list[Effect]:
-        ticket = self._tickets.get(call.key[1])
+        ticket = self._tickets.get(call.key.ticket)
         if ticket is None:
             return [call]  # it was kept for the controller; its requester is gone, and so is its place here
         connection = ticket.sender.route[0]
@@ -168,18 +165,16 @@ class Lanes:
         if lane.has_room(turn) and not lane.is_behind(turn):
             return [lane.start(turn, now)]
         lane.wait(turn)
-        self._waiting.setdefault(call.key[1], {})[call.key] = turn
+        self._waiting.setdefault(call.key.ticket, {})[call.key] = turn
         return self._set_timer(call.address, lane, now)
 
     def is_waiting(self, number: int) -> bool:
         """Return True if the forwarded request has not been sent yet."""
-        return ("forward", number) in self._waiting.get(number, ())
+        return Forwarded(number) in self._waiting.get(number, ())
 
     def on_ended(self, key: Any, now: int) -> list[Effect]:
         """Record the outcome of a call, and return the calls that may now be sent."""
-        if key[0] not in _CLIENTS_CALLS:
-            return []
-        address = self._addresses.pop(key, None)
+        address = self._addresses.pop(key, None) if isinstance(key, ClientCall) else None
         lane = self._lanes.get(address) if address is not None else None
         if address is None or lane is None:
             return []
@@ -194,7 +189,7 @@ class Lanes:
             for key, turn in self._waiting.pop(number, {}).items():
                 self._lanes[self._addresses.pop(key)].withdraw(turn.host, turn.connection, key)
                 failed.append(Failed(key, ErrorBody(ErrorCode.TIMED_OUT, "the requester is gone", True)))
-        following = [effect for number in numbers for effect in self.on_ended(("forward", number), now)]
+        following = [effect for number in numbers for effect in self.on_ended(Forwarded(number), now)]
         return following, failed
 
     def on_timer(self, address: str, now: int) -> list[Effect]:
@@ -209,7 +204,7 @@ class Lanes:
     def _advance(self, address: str, lane: _Lane, now: int) -> list[Effect]:
         effects: list[Effect] = []
         while lane.waiting and (turn := lane.take_next()) is not None:
-            number = turn.call.key[1]
+            number = turn.call.key.ticket
             waiting = self._waiting[number]
             del waiting[turn.call.key]
             if not waiting:
@@ -224,13 +219,11 @@ class Lanes:
             return []
         lane.has_timer = True
         due = min((turn.since + turn.hold_ms for turn in lane.active.values()), default=now)
-        return [SetTimer((TIMER, address), max(due, now + 1))]
+        return [SetTimer(LaneTimer(address), max(due, now + 1))]
 
 
-def weight_of(request: Request, size_bytes: int) -> int:
-    """Return 1 for a small request; more for many bytes, sent or requested."""
-    if isinstance(request, Status):
-        return STATUS_WEIGHT
-    if isinstance(request, Fetch):
+def weight_of(request: Request, small_weight: int, size_bytes: int) -> int:
+    """Return `small_weight` for a small request; more for many bytes, sent or requested."""
+    if type(request) is Fetch:
         size_bytes += min(request.max_bytes, MAX_FETCH_WEIGHT_BYTES)
-    return 1 + size_bytes // BYTES_PER_WEIGHT
+    return small_weight + size_bytes // BYTES_PER_WEIGHT

@@ -1,40 +1,36 @@
 """The gateway's machine: routes every request to its actor and every answer back. Pure and without state of its own.
 
 Owned by its roles: unanswered requests (`tickets`), the queue of each actor (`lanes`), the directory (`peers`), the
-table of topics, parked metadata polls, requests that wait for an actor. Called by `process.py` alone. No client
-request may crash it, and no client may take the room that others need (`shares`).
+table of topics, parked metadata polls, requests that wait for an actor (`router`). Called by `process.py` alone. No
+client request may crash it, and no client may take the room that others need (`shares`).
 
-    request            effect
-    hello, metadata    answered here (metadata may be parked)
-    any of a client    delayed as its quota requires (`quotas`)
-      under a quota
-    topics, quotas, groups'    forwarded to the controller
-      list and end
-    data               forwarded to the partition (`partition_routes`), `publish` as batches (`publish`)
-    groups             forwarded to the coordinator, which is started if necessary (`group_routes`)
-    status, kill,      sent to the supervisor; a kill of the gateway itself is answered first, because afterwards it is
-      revive           too late
-    scheduled          lists and cancels are forwarded to the scheduler (`schedule_routes`)
+    event                    result
+    Received                 delayed as the client's quota requires (`quotas`), then as the table of routes says
+                             (`routes`): passed on by `router`, or answered here; a kill of the gateway itself is
+                             answered first, because afterwards it is too late
+    Answered, Failed         the key of the call says whose it was (`keys`)
+    Disconnected, cancel     the requests are dropped wherever they wait
+    PeerUp, PeerDown         requests that waited for the actor are routed again, metadata polls are answered
 
 Stopping: requests that only wait are answered SHUTTING_DOWN at once; writes in flight may finish until the deadline.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import assert_never
 
 import msgspec
 
 from ... import __version__
-from ...transport.addresses import CONTROLLER, DELAYED_TOPIC, SUPERVISOR, TRANSACTIONS_TOPIC, topic_of
+from ...transport.addresses import CONTROLLER, SUPERVISOR, topic_of
 from ...transport.machine import (
     Answered,
     CancelTimer,
     Cast,
     Connected,
     Disconnected,
-    Effect,
-    Event,
     Failed,
+    LoopEffect,
+    LoopEvent,
     PeerDown,
     PeersAsleep,
     PeerUp,
@@ -46,73 +42,48 @@ from ...transport.machine import (
     TimerFired,
     WallClockStepped,
 )
-from ...transport.protocol.control import EnsureGroup
-from ...transport.protocol.data import Fetch, InitProducer, ListOffsets, Produce, Publish
-from ...transport.protocol.delayed import CancelScheduled, ListScheduled
+from ...transport.protocol.data import Produce, Publish
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
-from ...transport.protocol.groups import (
-    CommitOffsets,
-    DeleteGroup,
-    DescribeGroup,
-    FetchOffsets,
-    GroupHeartbeat,
-    LeaveGroup,
-    ListGroups,
-    ResetOffsets,
-)
 from ...transport.protocol.message import PROTOCOL_VERSION, Request
-from ...transport.protocol.message import Reply as ReplyBody
-from ...transport.protocol.operations import Kill, KillReply, Revive, ReviveReply, Status, StatusReply
-from ...transport.protocol.quotas import ListQuotas, RemoveQuota, SetQuota
+from ...transport.protocol.operations import Kill, KillReply
 from ...transport.protocol.session import Cancel, Hello, HelloReply, Metadata
-from ...transport.protocol.shares import Acknowledge, Acquire, ConfigureShareGroup
-from ...transport.protocol.topics import (
-    AlterTopic,
-    CreateTopic,
-    DeleteRecords,
-    DeleteTopic,
-    DescribeTopic,
-    ListTopics,
-    WatchCatalogReply,
-)
-from ...transport.protocol.transactions import AddToTransaction, EndTransaction, ListTransactions
+from ...transport.protocol.topics import WatchCatalogReply
+from ...transport.protocol.transactions import ListTransactions
 from .controller_calls import ControllerCalls
 from .delays import ScheduledIds
-from .forwarding import CALL_TIMEOUT_MS, ask_for, forward
-from .group_routes import GroupRoutes
-from .lanes import TIMER as LANE_TIMER
+from .keys import (
+    ActorStart,
+    CallKey,
+    Forwarded,
+    KeptCallTimer,
+    LaneTimer,
+    PollTimer,
+    PublishCall,
+    QuotaTimer,
+    ScheduleCall,
+    StopTimer,
+    TableQuestion,
+    TableWatch,
+    TimerKey,
+    TransactionsCall,
+    WaitTimer,
+)
 from .lanes import Lanes, weight_of
 from .metadata import MetadataPolls
-from .partition_routes import PartitionRoutes
 from .peers import Peers
 from .publish import Publisher
+from .publish_routes import PublishRoutes
 from .quotas import Quotas
-from .schedule_routes import ScheduleRoutes
-from .tickets import Tickets, is_poll
+from .router import Router
+from .routes import ROUTES, max_wait_ms_of, route_of
+from .share_members import ShareMembers
+from .tickets import Tickets
 from .topic_table import TopicTable, cannot_tell
-from .transaction_routes import TransactionRoutes
-from .waiting import Attempt, WaitingRoom
+from .transaction_lists import TransactionLists
+from .waiting import Attempt
 
-CONTROLLER_REQUESTS = (
-    CreateTopic, AlterTopic, DeleteTopic, ListTopics, DescribeTopic, InitProducer, ListGroups, DeleteGroup,
-    SetQuota, RemoveQuota, ListQuotas,
-)  # fmt: skip
-SUPERVISOR_REPLIES: dict[type[Request], type[ReplyBody]] = {
-    Status: StatusReply,
-    Kill: KillReply,
-    Revive: ReviveReply,
-}
-REQUESTS: tuple[type[Request], ...] = (
-    Hello, Metadata, Cancel, Status, Kill, Revive, *CONTROLLER_REQUESTS,
-    Produce, Publish, Fetch, ListOffsets, DeleteRecords,
-    GroupHeartbeat, CommitOffsets, FetchOffsets, LeaveGroup, DescribeGroup, ResetOffsets,
-    ListScheduled, CancelScheduled, AddToTransaction, EndTransaction, ListTransactions,
-    Acquire, Acknowledge, ConfigureShareGroup,
-)  # fmt: skip
-_MAY_BE_CUT = (Metadata, Fetch, GroupHeartbeat, Acquire, Status, ListScheduled)
+REQUESTS: tuple[type[Request], ...] = tuple(ROUTES)
 
-CONTROLLER_TIMEOUT_MS = 60_000
-"""A topic of many partitions takes long to come up."""
 EXIT_FLUSH_MS = 2_000
 """The time for writes in flight when the gateway stops."""
 EXIT_FLUSH_MARGIN_MS = 200
@@ -149,7 +120,6 @@ class GatewayMachine:
         self._peers = Peers()
         self._controller = ControllerCalls(self._peers)
         self._table = TopicTable()
-        self._waiting_room = WaitingRoom()
         self._quotas = Quotas()
         self._held: dict[int, Attempt] = {}
         """Requests delayed by their client's quota, by ticket."""
@@ -158,19 +128,13 @@ class GatewayMachine:
         )
         ids = ScheduledIds(instance_id, incarnation)
         self._publisher = Publisher(self._tickets, self._peers, ids)
-        self._schedules = ScheduleRoutes(self._tickets, self._table, self._peers, self._waiting_room, ids)
-        self._partitions = PartitionRoutes(
-            self._tickets, self._table, self._peers, self._waiting_room, self._publisher, self._schedules
-        )
-        self._groups = GroupRoutes(self._tickets, self._peers, self._waiting_room)
-        self._transactions = TransactionRoutes(self._tickets, self._table, self._peers, self._waiting_room)
-        self._internal_actors = {
-            DELAYED_TOPIC: self._schedules.internal_actors,
-            TRANSACTIONS_TOPIC: self._transactions.coordinators,
-        }
+        self._members = ShareMembers()
+        self._router = Router(self._tickets, self._table, self._peers, self._members)
+        self._publishes = PublishRoutes(self._router, self._table, self._peers, self._publisher, ids)
+        self._transactions = TransactionLists(self._tickets, self._table)
         self._is_stopping = False
 
-    def handle(self, event: Event, now: int) -> list[Effect]:
+    def handle(self, event: LoopEvent, now: int) -> list[LoopEffect]:
         match event:
             case Received():
                 effects = self._on_request(event, now)
@@ -198,14 +162,14 @@ class GatewayMachine:
             case StopRequested(deadline=deadline):
                 effects = self._on_stop(deadline, now)
             case _:
-                raise AssertionError(f"unknown event {event!r}")
+                assert_never(event)
         if self._is_stopping and not len(self._tickets):
             effects.append(Stop("asked to stop"))
         return self._controller.keep(self._lanes.admit(effects, now), now)
 
     # Requests
 
-    def _on_request(self, event: Received, now: int) -> list[Effect]:
+    def _on_request(self, event: Received, now: int) -> list[LoopEffect]:
         request = event.request
         is_answered = not (isinstance(request, Produce) and request.acks == 0)
         if self._is_stopping:
@@ -215,6 +179,7 @@ class GatewayMachine:
         if isinstance(request, Kill) and request.address == self._address:
             reply = msgspec.structs.replace(self._self)
             return [Reply(event.sender, reply), Cast(SUPERVISOR, msgspec.structs.replace(request, id=None))]
+        route = route_of(request)
         size_bytes = len(event.raw) + sum(map(len, event.payload))
         try:
             if isinstance(request, Hello):
@@ -222,25 +187,25 @@ class GatewayMachine:
             self._quotas.require_greeting(event)
             charge = self._quotas.admit(event, size_bytes, now)
             if isinstance(request, Produce) and request.acks == 0:
-                return self._partitions.pass_unacknowledged(event, request)
+                return self._router.cast_produce(event, request)
             number, evicted = self._tickets.open(
                 event.sender,
                 size_bytes,
-                may_be_cut=isinstance(request, _MAY_BE_CUT),
+                may_be_cut=route.may_be_cut,
                 charge=charge,
-                is_poll=is_poll(request),
-                weight=weight_of(request, size_bytes),
+                is_poll=max_wait_ms_of(request, route) > 0,
+                weight=weight_of(request, route.weight, size_bytes),
             )
         except ProtocolError as error:
             return [Reply(event.sender, error.body)] if is_answered else []
-        attempt = Attempt(number=number, event=event)
+        attempt = Attempt(number=number, event=event, route=route)
         effects = self._evict(evicted, now)
         if charge is None or not charge.throttle_ms:
             return effects + self._route(attempt, now)
         self._held[number] = attempt
-        return [*effects, SetTimer(("quota", number), now + charge.throttle_ms)]
+        return [*effects, SetTimer(QuotaTimer(number), now + charge.throttle_ms)]
 
-    def _on_cancel(self, event: Received, now: int) -> list[Effect]:
+    def _on_cancel(self, event: Received, now: int) -> list[LoopEffect]:
         cancelled = [
             number
             for number in self._tickets.of_connection(event.sender.route[0])
@@ -248,13 +213,13 @@ class GatewayMachine:
         ]
         return self._forget(cancelled, now)
 
-    def _on_disconnected(self, connection: bytes, now: int) -> list[Effect]:
+    def _on_disconnected(self, connection: bytes, now: int) -> list[LoopEffect]:
         self._quotas.on_disconnected(connection)
         effects = self._forget(self._tickets.of_connection(connection), now)
         self._hosts.pop(connection, None)
-        return effects + self._groups.on_disconnected(connection)
+        return effects + self._members.on_disconnected(connection)
 
-    def _evict(self, numbers: Sequence[int], now: int) -> list[Effect]:
+    def _evict(self, numbers: Sequence[int], now: int) -> list[LoopEffect]:
         """Refuse these admitted requests: clients that use less need the room."""
         replies = [
             Reply(ticket.sender, TAKEN_BACK if ticket.is_poll or self._lanes.is_waiting(number) else GIVEN_UP)
@@ -263,20 +228,19 @@ class GatewayMachine:
         ]
         return replies + self._forget(numbers, now) if numbers else []
 
-    def _forget(self, numbers: Sequence[int], now: int) -> list[Effect]:
+    def _forget(self, numbers: Sequence[int], now: int) -> list[LoopEffect]:
         """Drop requests whose senders are gone, wherever they wait."""
-        effects: list[Effect] = []
+        effects: list[LoopEffect] = []
         for number in numbers:
             effects += self._metadata.forget(number)
-            if self._waiting_room.release(number) is not None:
-                effects.append(CancelTimer(("wait", number)))
+            effects += self._router.forget(number)
             if self._held.pop(number, None) is not None:
-                effects.append(CancelTimer(("quota", number)))
+                effects.append(CancelTimer(QuotaTimer(number)))
         effects += self._tickets.drop(numbers)
         following, unsent = self._lanes.withdraw(numbers, now)
         return effects + self._refuse(unsent, now) + following
 
-    def _route(self, attempt: Attempt, now: int) -> list[Effect]:
+    def _route(self, attempt: Attempt, now: int) -> list[LoopEffect]:
         if self._tickets.sender(attempt.number) is None:
             return []
         try:
@@ -284,35 +248,17 @@ class GatewayMachine:
         except ProtocolError as error:
             return self._tickets.answer(attempt.number, error.body)
 
-    def _try_to_route(self, attempt: Attempt, now: int) -> list[Effect]:
-        request = attempt.event.request
-        match request:
-            case Produce() | Fetch() | ListOffsets() | DeleteRecords() | Publish():
-                return self._partitions.route(attempt, request, now)
-            case (
-                GroupHeartbeat()
-                | CommitOffsets()
-                | FetchOffsets()
-                | LeaveGroup()
-                | DescribeGroup()
-                | ResetOffsets()
-                | Acquire()
-                | Acknowledge()
-                | ConfigureShareGroup()
-            ):
-                return self._groups.route(attempt, request, now)
-            case ListScheduled() | CancelScheduled():
-                return self._schedules.route(attempt, request, now)
-            case InitProducer() if request.transactional_id is not None:
-                return self._transactions.route(attempt, request, now)
-            case AddToTransaction() | EndTransaction() | ListTransactions():
-                return self._transactions.route(attempt, request, now)
-            case Metadata():
+    def _try_to_route(self, attempt: Attempt, now: int) -> list[LoopEffect]:
+        if attempt.route.to is not None:
+            return self._router.route(attempt, now)
+        match attempt.event.request:
+            case Publish() as request:
+                return self._publishes.route(attempt, request, now)
+            case Metadata() as request:
                 return self._route_metadata(attempt, request, now)
-        if isinstance(request, CONTROLLER_REQUESTS):
-            return [forward(attempt, CONTROLLER, CONTROLLER_TIMEOUT_MS)]
-        reply_type = SUPERVISOR_REPLIES[type(request)]
-        return [ask_for(attempt, SUPERVISOR, request, reply_type, CALL_TIMEOUT_MS)]
+            case ListTransactions():
+                return self._transactions.route(attempt)
+        raise AssertionError(f"no route leads to {attempt.event.request!r}")
 
     def _hello(self, connection: bytes, request: Hello) -> HelloReply:
         if request.version != PROTOCOL_VERSION:
@@ -328,7 +274,7 @@ class GatewayMachine:
             run_directory=self._run_directory,
         )
 
-    def _route_metadata(self, attempt: Attempt, request: Metadata, now: int) -> list[Effect]:
+    def _route_metadata(self, attempt: Attempt, request: Metadata, now: int) -> list[LoopEffect]:
         is_complete = self._table.is_loaded and not self._metadata.unknown_topics(request)
         # A long poll has seen the table before: topics that are unknown then will arrive with the poll itself.
         is_first_look = request.after_version is None or not self._table.is_loaded
@@ -338,50 +284,50 @@ class GatewayMachine:
 
     # Answers
 
-    def _on_answered(self, event: Answered, now: int) -> list[Effect]:
-        match event.key:
-            case ("forward", number):
-                return self._tickets.answer(number, event.reply, event.payload)
-            case ("publish", *_):
-                return self._publisher.on_answered(event)
-            case ("schedule", *_):
-                return self._publisher.on_scheduled(event)
-            case ("ensure", EnsureGroup() as order):
-                return self._groups.on_ensured(order)
-            case ("ensure_internal_actors", topic):
-                return self._internal_actors[topic].on_ensured()
-            case ("transactions", *_):
-                return self._transactions.on_listed(event, now)
-            case ("watch",):
+    def _on_answered(self, event: Answered, now: int) -> list[LoopEffect]:
+        key: CallKey = event.key
+        match key:
+            case Forwarded():
+                return self._tickets.answer(key.ticket, event.reply, event.payload)
+            case PublishCall():
+                return self._publisher.on_answered(key, event.reply)
+            case ScheduleCall():
+                return self._publisher.on_scheduled(key, event.reply)
+            case ActorStart():
+                return self._router.on_started(key)
+            case TransactionsCall():
+                return self._transactions.on_answered(key, event.reply)
+            case TableWatch():
                 self._table.on_watch_ended()
                 return self._update(event.reply) + self._table.watch()
-            case ("ask",):
+            case TableQuestion():
                 attempts, effects = self._table.on_asked()
                 effects = self._update(event.reply) + effects
-                return effects + self._route_again(attempts, now, has_asked=True)
-        raise AssertionError(f"no call has the key {event.key!r}")
+                return effects + self._route_all((attempt.after_asking() for attempt in attempts), now)
+            case _:
+                assert_never(key)
 
-    def _on_failed(self, event: Failed, now: int) -> list[Effect]:
-        match event.key:
-            case ("forward", number):
-                return self._tickets.answer(number, event.error)
-            case ("publish", *_):
-                return self._publisher.on_failed(event)
-            case ("schedule", *_):
-                return self._publisher.on_not_scheduled(event)
-            case ("ensure", EnsureGroup() as order):
-                return self._groups.on_not_ensured(order, event.error)
-            case ("ensure_internal_actors", topic):
-                return self._internal_actors[topic].on_not_ensured(event.error)
-            case ("transactions", attempt, *_):
-                return self._tickets.answer(attempt.number, event.error)
-            case ("watch",):
+    def _on_failed(self, event: Failed, now: int) -> list[LoopEffect]:
+        key: CallKey = event.key
+        match key:
+            case Forwarded():
+                return self._tickets.answer(key.ticket, event.error)
+            case PublishCall():
+                return self._publisher.on_failed(key, event.error)
+            case ScheduleCall():
+                return self._publisher.on_not_scheduled(key, event.error)
+            case ActorStart():
+                return self._router.on_not_started(key, event.error)
+            case TransactionsCall():
+                return self._transactions.on_failed(key, event.error)
+            case TableWatch():
                 return self._table.on_watch_failed(now)
-            case ("ask",):
+            case TableQuestion():
                 return self._on_not_asked(event.error)
-        raise AssertionError(f"no call has the key {event.key!r}")
+            case _:
+                assert_never(key)
 
-    def _on_not_asked(self, error: ErrorBody) -> list[Effect]:
+    def _on_not_asked(self, error: ErrorBody) -> list[LoopEffect]:
         attempts, effects = self._table.on_asked()
         for attempt in attempts:
             request = attempt.event.request
@@ -389,7 +335,7 @@ class GatewayMachine:
             effects += self._tickets.answer(attempt.number, cannot_tell(topic, error))
         return effects
 
-    def _update(self, reply: WatchCatalogReply) -> list[Effect]:
+    def _update(self, reply: WatchCatalogReply) -> list[LoopEffect]:
         change = self._table.update(reply)
         changed = change.came | change.changed
         if self._quotas.configure(reply.quotas):
@@ -399,26 +345,17 @@ class GatewayMachine:
             self._publisher.forget_topic(topic)
         return self._metadata.on_changed(changed, gone=change.went)
 
-    def _route_again(self, attempts: Iterable[Attempt], now: int, *, has_asked: bool) -> list[Effect]:
-        effects: list[Effect] = []
-        for attempt in attempts:
-            again = Attempt(
-                number=attempt.number,
-                event=attempt.event,
-                has_asked=has_asked or attempt.has_asked,
-                deadline=attempt.deadline,
-            )
-            effects += self._route(again, now)
-        return effects
+    def _route_all(self, attempts: Iterable[Attempt], now: int) -> list[LoopEffect]:
+        return [effect for attempt in attempts for effect in self._route(attempt, now)]
 
-    def _refuse(self, failures: list[Failed], now: int) -> list[Effect]:
+    def _refuse(self, failures: list[Failed], now: int) -> list[LoopEffect]:
         return [effect for failed in failures for effect in self._on_failed(failed, now)]
 
     # The directory
 
-    def _on_up(self, event: PeerUp, now: int) -> list[Effect]:
+    def _on_up(self, event: PeerUp, now: int) -> list[LoopEffect]:
         self._peers.on_up(event)
-        effects: list[Effect] = []
+        effects: list[LoopEffect] = []
         if event.address == CONTROLLER:
             effects += self._table.watch() + self._controller.on_up()
         topic = topic_of(event.address)
@@ -426,12 +363,12 @@ class GatewayMachine:
             effects += self._metadata.on_changed([topic])
         return effects + self._release(event.address, now)
 
-    def _release(self, address: str, now: int) -> list[Effect]:
+    def _release(self, address: str, now: int) -> list[LoopEffect]:
         """Route the requests again that waited for an actor."""
-        attempts, cancelled = self._waiting_room.release_all(address)
-        return cancelled + self._route_again(attempts, now, has_asked=False)
+        attempts, cancelled = self._router.release(address)
+        return cancelled + self._route_all(attempts, now)
 
-    def _on_down(self, event: PeerDown, now: int) -> list[Effect]:
+    def _on_down(self, event: PeerDown, now: int) -> list[LoopEffect]:
         if not self._peers.on_down(event):
             return []
         if event.address == CONTROLLER:
@@ -441,44 +378,34 @@ class GatewayMachine:
             if self._table.is_loaded and self._table.get(topic) is None:
                 self._peers.forget_down(topic)
             return self._metadata.on_changed([topic]) + self._release(event.address, now)
-        if event.asleep:
-            return self._release(event.address, now)
-        if event.quarantined:
-            return self._groups.on_coordinator_lost(event.address)
-        return []
+        # Others are expected back, unless they are given up.
+        return self._release(event.address, now) if event.asleep or event.quarantined else []
 
     # Time
 
-    def _on_timer(self, key: Any, now: int) -> list[Effect]:
+    def _on_timer(self, key: TimerKey, now: int) -> list[LoopEffect]:
         match key:
-            case ("wait", number):
-                return self._on_timeout(number, now)
-            case ("poll", number):
-                return self._metadata.on_timer(number)
-            case ("quota", number):
-                return self._route(self._held.pop(number), now)
-            case ("watch",):
+            case WaitTimer():
+                attempt = self._router.take_overdue(key.ticket)
+                return [] if attempt is None else self._route(attempt, now)
+            case PollTimer():
+                return self._metadata.on_timer(key.ticket)
+            case QuotaTimer():
+                return self._route(self._held.pop(key.ticket), now)
+            case TableWatch():
                 return self._table.watch()
-            case (kind, address) if kind == LANE_TIMER:
-                return self._lanes.on_timer(address, now)
-            case ("controller", number):
-                return self._refuse(self._controller.on_timeout(number), now)
-            case ("stop",):
+            case LaneTimer():
+                return self._lanes.on_timer(key.address, now)
+            case KeptCallTimer():
+                return self._refuse(self._controller.on_timeout(key.number), now)
+            case StopTimer():
                 return self._tickets.answer_all(SHUTTING_DOWN)
-        raise AssertionError(f"no timer has the key {key!r}")
+            case _:
+                assert_never(key)
 
-    def _on_timeout(self, number: int, now: int) -> list[Effect]:
-        released = self._waiting_room.release(number)
-        if released is None:
-            return []
-        address, attempt = released
-        if topic_of(address) is not None:
-            return self._route(attempt, now)
-        return self._groups.on_timeout(address, attempt)
-
-    def _on_stop(self, deadline: int, now: int) -> list[Effect]:
+    def _on_stop(self, deadline: int, now: int) -> list[LoopEffect]:
         if self._is_stopping:
             return []
         self._is_stopping = True
         until = max(now, min(now + EXIT_FLUSH_MS, deadline - EXIT_FLUSH_MARGIN_MS))
-        return [*self._tickets.cut(SHUTTING_DOWN), SetTimer(("stop",), until)]
+        return [*self._tickets.cut(SHUTTING_DOWN), SetTimer(StopTimer(), until)]

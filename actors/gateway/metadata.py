@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from ...transport.addresses import is_internal, partition_address
 from ...transport.machine import CancelTimer, Effect, SetTimer
 from ...transport.protocol.session import Metadata, MetadataReply, PartitionMetadata, TopicMetadata
+from .keys import PollTimer
 from .peers import Peers
 from .quotas import Quotas
 from .tickets import Tickets
@@ -44,7 +45,7 @@ class MetadataPolls:
         if request.max_wait_ms <= 0 or self._is_news(request):
             return self._answer(number, request)
         self._parked[number] = request
-        return [SetTimer(("poll", number), now + request.max_wait_ms)]
+        return [SetTimer(PollTimer(number), now + request.max_wait_ms)]
 
     def on_timer(self, number: int) -> list[Effect]:
         request = self._parked.pop(number, None)
@@ -52,7 +53,7 @@ class MetadataPolls:
 
     def forget(self, number: int) -> list[Effect]:
         """Drop a poll whose requester is gone."""
-        return [] if self._parked.pop(number, None) is None else [CancelTimer(("poll", number))]
+        return [] if self._parked.pop(number, None) is None else [CancelTimer(PollTimer(number))]
 
     def on_changed(self, topics: Iterable[str], gone: Iterable[str] = ()) -> list[Effect]:
         """Note that the metadata of these topics has changed; `gone` ones are no longer shown."""
@@ -68,7 +69,7 @@ class MetadataPolls:
         effects: list[Effect] = []
         for number, request in list(self._parked.items()):
             if self._is_news(request):
-                effects += [CancelTimer(("poll", number)), *self.on_timer(number)]
+                effects += [CancelTimer(PollTimer(number)), *self.on_timer(number)]
         return effects
 
     def _forget_versions_of_gone_topics(self) -> None:

@@ -1,7 +1,7 @@
 """The gateway's process: only the public endpoint around the machine. Impure through its base class."""
 
 import os
-from typing import Any, ClassVar
+from typing import ClassVar, Never
 
 import msgspec
 
@@ -16,7 +16,7 @@ class GatewayArguments(msgspec.Struct):
     """The endpoint for clients; with a port of `*` the system chooses one, and the ready message reports it."""
 
 
-class GatewayActor(Actor[Any, Any]):
+class GatewayActor(Actor[Never, Never]):
     follows_connections: ClassVar[bool] = True
     follows_hosts: ClassVar[bool] = True
     follows_wall_clock: ClassVar[bool] = True

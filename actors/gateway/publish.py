@@ -20,7 +20,7 @@ from ...transport.deduplication import (
     partition_for_dedup_id,
 )
 from ...transport.future import latest_ms, too_far_ahead
-from ...transport.machine import Answered, Call, Effect, Failed
+from ...transport.machine import Call, Effect
 from ...transport.partitioner import partition_for_key
 from ...transport.protocol.data import (
     Produce,
@@ -34,10 +34,11 @@ from ...transport.protocol.delayed import Schedule, ScheduleRecord, ScheduleRepl
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.topics import CatalogTopic
 from .delays import ScheduledIds, check_fits, check_time, is_delayed
+from .keys import PublishCall, ScheduleCall
 from .peers import Peers
+from .routes import PRODUCE_TIMEOUT_MS
 from .tickets import Tickets
 
-PRODUCE_TIMEOUT_MS = 30_000
 MAX_BATCHES_PER_CALL = 128
 RECORD_OVERHEAD_BYTES = 32
 """More than MessagePack needs around a record's key, value and timestamp; each header adds 10."""
@@ -112,11 +113,9 @@ class Publisher:
         self._open[number] = publication
         return effects + self._finish_if_complete(number)
 
-    def on_answered(self, event: Answered) -> list[Effect]:
-        _, number, call = event.key
-        publication = self._open[number]
-        partition, batches = publication.calls.pop(call)
-        reply: ProduceReply = event.reply
+    def on_answered(self, key: PublishCall, reply: ProduceReply) -> list[Effect]:
+        publication = self._open[key.ticket]
+        partition, batches = publication.calls.pop(key.call)
         missing = ErrorBody(ErrorCode.INVALID_REQUEST, "the partition did not answer for this record")
         for position, rows in enumerate(batches):
             result = reply.batches[position] if position < len(reply.batches) else None
@@ -126,34 +125,30 @@ class Publisher:
                 publication.results[row.index] = PublishedRecord(
                     partition, offset, error, duplicate=result is not None and result.duplicate
                 )
-        return self._finish_if_complete(number)
+        return self._finish_if_complete(key.ticket)
 
-    def on_scheduled(self, event: Answered) -> list[Effect]:
-        _, number, scheduler = event.key
-        publication = self._open[number]
-        reply: ScheduleReply = event.reply
-        named = publication.schedules.pop(scheduler)
+    def on_scheduled(self, key: ScheduleCall, reply: ScheduleReply) -> list[Effect]:
+        publication = self._open[key.ticket]
+        named = publication.schedules.pop(key.scheduler)
         for (index, scheduled_id), result in zip(named, reply.results, strict=True):
             publication.results[index] = PublishedRecord(
                 -1, -1, result.error, duplicate=result.duplicate, scheduled_id=scheduled_id
             )
-        return self._finish_if_complete(number)
+        return self._finish_if_complete(key.ticket)
 
-    def on_not_scheduled(self, event: Failed) -> list[Effect]:
-        _, number, scheduler = event.key
-        publication = self._open[number]
-        for index, scheduled_id in publication.schedules.pop(scheduler):
-            publication.results[index] = PublishedRecord(-1, -1, event.error, scheduled_id=scheduled_id)
-        return self._finish_if_complete(number)
+    def on_not_scheduled(self, key: ScheduleCall, error: ErrorBody) -> list[Effect]:
+        publication = self._open[key.ticket]
+        for index, scheduled_id in publication.schedules.pop(key.scheduler):
+            publication.results[index] = PublishedRecord(-1, -1, error, scheduled_id=scheduled_id)
+        return self._finish_if_complete(key.ticket)
 
-    def on_failed(self, event: Failed) -> list[Effect]:
-        _, number, call = event.key
-        publication = self._open[number]
-        partition, batches = publication.calls.pop(call)
+    def on_failed(self, key: PublishCall, error: ErrorBody) -> list[Effect]:
+        publication = self._open[key.ticket]
+        partition, batches = publication.calls.pop(key.call)
         for rows in batches:
             for row in rows:
-                publication.results[row.index] = PublishedRecord(partition, -1, event.error)
-        return self._finish_if_complete(number)
+                publication.results[row.index] = PublishedRecord(partition, -1, error)
+        return self._finish_if_complete(key.ticket)
 
     def partitions_needed(self, request: Publish, entry: CatalogTopic, now: int) -> Iterable[int]:
         """Return the partitions that the records require; all of them when any would do and none is up.
@@ -222,7 +217,7 @@ class Publisher:
             publication.schedules.setdefault(scheduler, []).append((index, scheduled_id))
         return [
             Call(
-                ("schedule", number, scheduler),
+                ScheduleCall(number, scheduler),
                 scheduler_address(scheduler),
                 Schedule(records=records),
                 ScheduleReply,
@@ -266,7 +261,7 @@ class Publisher:
         call = len(publication.calls)
         publication.calls[call] = (partition, batches)
         return Call(
-            ("publish", number, call),
+            PublishCall(number, call),
             partition_address(request.topic, partition),
             Produce(topic=request.topic, partition=partition, acks=request.acks),
             ProduceReply,

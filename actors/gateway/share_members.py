@@ -5,6 +5,10 @@ a client that lost its connection and reconnected keeps its locks if its next re
 connection was noticed. Bounded; beyond the limit the longest silent member is forgotten, and its locks time out.
 """
 
+from ...transport.addresses import coordinator_address
+from ...transport.machine import Cast, Effect
+from ...transport.protocol.shares import ShareMemberGone
+
 MAX_SHARE_MEMBERS = 20_000
 
 
@@ -29,6 +33,13 @@ class ShareMembers:
         if len(self._connections) > self._limit:
             oldest = next(iter(self._connections))
             self._leave(oldest, self._connections[oldest])
+
+    def on_disconnected(self, connection: bytes) -> list[Effect]:
+        """Release the locks of the members that last used this connection."""
+        return [
+            Cast(coordinator_address(group), ShareMemberGone(group=group, member_id=member))
+            for group, member in self.forget(connection)
+        ]
 
     def forget(self, connection: bytes) -> list[tuple[str, str]]:
         """Remove a closed connection; return the groups and members that leave with it."""

@@ -17,13 +17,8 @@ from msgspec import Struct
 
 from ...transport.codec import encode_header
 from ...transport.machine import CancelCall, Effect, Payload, Reply, Sender
-from ...transport.protocol.data import Fetch
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
-from ...transport.protocol.groups import GroupHeartbeat
 from ...transport.protocol.message import Reply as ReplyBody
-from ...transport.protocol.message import Request
-from ...transport.protocol.session import Metadata
-from ...transport.protocol.shares import Acquire
 from .quotas import QuotaCharge, with_throttle
 from .shares import Shares
 
@@ -141,10 +136,6 @@ class Tickets:
 
     def answer_all(self, error: ErrorBody) -> list[Effect]:
         return [effect for number in list(self._open) for effect in self.answer(number, error)]
-
-
-def is_poll(request: Request) -> bool:
-    return isinstance(request, Fetch | Metadata | GroupHeartbeat | Acquire) and request.max_wait_ms > 0
 
 
 def _size_bytes(body: ReplyBody | ErrorBody | bytes, payload: Payload) -> int:

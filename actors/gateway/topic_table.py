@@ -7,12 +7,15 @@
 While the controller is down the table stays in use.
 """
 
+from collections.abc import Mapping
+
 from msgspec import Struct
 
 from ...transport.addresses import CONTROLLER
 from ...transport.machine import Call, Effect, SetTimer
 from ...transport.protocol.errors import ErrorBody, ErrorCode
 from ...transport.protocol.topics import CatalogTopic, WatchCatalog, WatchCatalogReply
+from .keys import TableQuestion, TableWatch
 from .waiting import Attempt
 
 WATCH_WAIT_MS = 30_000
@@ -50,20 +53,29 @@ class TopicTable:
     def get(self, topic: str) -> CatalogTopic | None:
         return self._topics.get(topic)
 
+    @property
+    def topics(self) -> Mapping[str, CatalogTopic]:
+        return self._topics
+
+    def partitions(self, topic: str) -> int:
+        """Return the number of a topic's partitions; 0 if it does not exist."""
+        entry = self._topics.get(topic)
+        return 0 if entry is None else entry.partitions
+
     def watch(self) -> list[Effect]:
         if self._is_watching:
             return []
         self._is_watching = True
         request = WatchCatalog(after_version=self._version, max_wait_ms=WATCH_WAIT_MS)
         timeout_ms = WATCH_WAIT_MS + WATCH_SLACK_MS
-        return [Call(("watch",), CONTROLLER, request, WatchCatalogReply, timeout_ms=timeout_ms)]
+        return [Call(TableWatch(), CONTROLLER, request, WatchCatalogReply, timeout_ms=timeout_ms)]
 
     def on_watch_ended(self) -> None:
         self._is_watching = False
 
     def on_watch_failed(self, now: int) -> list[Effect]:
         self._is_watching = False
-        return [SetTimer(("watch",), now + WATCH_RETRY_MS)]
+        return [SetTimer(TableWatch(), now + WATCH_RETRY_MS)]
 
     def ask(self, attempt: Attempt) -> list[Effect]:
         """Let the controller's answer decide about a request."""
@@ -93,7 +105,9 @@ class TopicTable:
             return []
         self._is_asking = True
         self._asked, self._to_ask = self._to_ask, []
-        return [Call(("ask",), CONTROLLER, WatchCatalog(), WatchCatalogReply, timeout_ms=ASK_TIMEOUT_MS)]
+        return [
+            Call(TableQuestion(), CONTROLLER, WatchCatalog(), WatchCatalogReply, timeout_ms=ASK_TIMEOUT_MS)
+        ]
 
 
 def cannot_tell(topic: str, error: ErrorBody) -> ErrorBody:

@@ -1,11 +1,14 @@
 """Requests that wait for an actor to come up, or for an answer of the controller. Pure.
 
-Bounded by the tickets: each has one. Each has a deadline, after which the machine answers it in the present state.
+Bounded by the tickets: each has one. Each has a deadline, after which the router answers it in the present state.
 """
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ...transport.machine import CancelTimer, Effect, Received, SetTimer
+from .keys import WaitTimer
+from .routes import Route
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
@@ -14,10 +17,17 @@ class Attempt(Struct, frozen=True, kw_only=True):
     number: int
     """The number of its ticket."""
     event: Received
+    route: Route
     has_asked: bool = False
     """True if the controller was asked about the topic after the request came."""
     deadline: int | None = None
     """The end of its waiting time; None before its first wait."""
+
+    def after_asking(self) -> "Attempt":
+        return replace(self, has_asked=True)
+
+    def is_overdue(self, now: int) -> bool:
+        return self.deadline is not None and now >= self.deadline
 
 
 class WaitingRoom:
@@ -28,17 +38,15 @@ class WaitingRoom:
     def __len__(self) -> int:
         return len(self._addresses)
 
-    def park(self, address: str, attempt: Attempt, deadline: int) -> list[Effect]:
-        """Park it until `address` is taken or the timer ("wait", number) fires."""
-        self._waiting.setdefault(address, {})[attempt.number] = attempt
+    def park(self, address: str, attempt: Attempt, timeout_ms: int, now: int) -> list[Effect]:
+        """Park it until `address` is taken, or its timer fires: after `timeout_ms`, counted from its first wait."""
+        deadline = now + timeout_ms if attempt.deadline is None else attempt.deadline
+        self._waiting.setdefault(address, {})[attempt.number] = replace(attempt, deadline=deadline)
         self._addresses[attempt.number] = address
-        return [SetTimer(("wait", attempt.number), deadline)]
+        return [SetTimer(WaitTimer(attempt.number), deadline)]
 
-    def waiting_for(self, address: str) -> list[Attempt]:
-        return list(self._waiting.get(address, {}).values())
-
-    def release(self, number: int) -> tuple[str, Attempt] | None:
-        """Take one out, with the address that it waited for."""
+    def release(self, number: int) -> Attempt | None:
+        """Take one out whose timer has fired or is not needed."""
         address = self._addresses.pop(number, None)
         if address is None:
             return None
@@ -46,11 +54,13 @@ class WaitingRoom:
         attempt = attempts.pop(number)
         if not attempts:
             del self._waiting[address]
-        return address, attempt
+        return attempt
+
+    def withdraw(self, number: int) -> list[Effect]:
+        """Take one out, and end its timer."""
+        return [] if self.release(number) is None else [CancelTimer(WaitTimer(number))]
 
     def release_all(self, address: str) -> tuple[list[Attempt], list[Effect]]:
         """Take out all that wait for an address, oldest first, and the effects that end their timers."""
-        attempts = self.waiting_for(address)
-        for attempt in attempts:
-            self.release(attempt.number)
-        return attempts, [CancelTimer(("wait", attempt.number)) for attempt in attempts]
+        attempts = list(self._waiting.get(address, {}).values())
+        return attempts, [effect for attempt in attempts for effect in self.withdraw(attempt.number)]

@@ -3,6 +3,7 @@
 import pytest
 
 from gateway_driver import GatewayDriver
+from planaria.actors.gateway.keys import WaitTimer
 from planaria.transport.machine import Disconnected, PeersAsleep
 from planaria.transport.protocol.control import EnsureGroup
 from planaria.transport.protocol.data import Fetch
@@ -60,7 +61,7 @@ def test_a_group_is_created_by_joining_and_by_committing(gateway: GatewayDriver,
     assert [call.address for call in gateway.calls] == ["coordinator/g"]
     gateway.answer(b"joined")
     assert gateway.replies[number] == b"joined"
-    assert ("wait", number) not in gateway.timers
+    assert WaitTimer(number) not in gateway.timers
 
 
 def test_the_coordinator_may_be_up_before_the_controller_says_so(gateway: GatewayDriver) -> None:
@@ -134,8 +135,7 @@ def test_without_a_controller_the_error_is_retriable(gateway: GatewayDriver) -> 
     number = gateway.ask(HEARTBEAT)
     gateway.fail("ACTOR_UNAVAILABLE")
     assert gateway.replies[number].retriable
-    assert gateway.timers.get(("wait", number)) is not None
-    gateway.advance(10_000)
+    assert WaitTimer(number) not in gateway.timers
 
 
 def test_a_bad_group_name_is_the_controllers_to_refuse(gateway: GatewayDriver) -> None:

@@ -102,7 +102,7 @@ def test_every_request_is_answered_once(steps: list[tuple[bytes, str, str]], wit
     assert len(gateway.replies) == asked
     assert gateway.stopped
     assert len(gateway.machine._tickets) == 0
-    assert len(gateway.machine._waiting_room) == 0
+    assert len(gateway.machine._router._waiting_room) == 0
     for body in gateway.replies.values():
         if not isinstance(body, bytes) and isinstance(body, Done | KillReply):
             encode_header(body, True)

@@ -21,7 +21,7 @@ def gateway() -> GatewayDriver:
 
 
 def sender(gateway: GatewayDriver, call: Call) -> bytes:
-    ticket = gateway.machine._tickets.get(call.key[1])
+    ticket = gateway.machine._tickets.get(call.key.ticket)
     assert ticket is not None
     return ticket.sender.route[0]
 
@@ -41,7 +41,7 @@ def test_everything_is_answered_in_each_connections_order(gateway: GatewayDriver
     order: dict[bytes, list[int]] = {}
     while gateway.calls:
         call = gateway.calls[0]
-        order.setdefault(sender(gateway, call), []).append(call.key[1])
+        order.setdefault(sender(gateway, call), []).append(call.key.ticket)
         gateway.answer(b"{}")
     assert set(gateway.replies) == set(asked)
     assert all(numbers == sorted(numbers) for numbers in order.values())
@@ -141,6 +141,6 @@ def test_a_light_request_does_not_overtake_a_heavy_one_of_its_own_connection(gat
     assert len(gateway.calls) == 1, "the light ones are behind the second"
     sent = []
     while gateway.calls:
-        sent.append(gateway.calls[0].key[1])
+        sent.append(gateway.calls[0].key.ticket)
         gateway.answer(b"{}")
     assert sent == sorted(sent)

@@ -3,6 +3,7 @@
 import pytest
 
 from gateway_driver import GatewayDriver
+from planaria.actors.gateway.keys import PollTimer
 from planaria.transport.protocol.session import Metadata
 from planaria.transport.protocol.topics import CatalogTopic
 
@@ -67,7 +68,7 @@ def test_a_poll_is_parked_until_its_topic_changes(gateway: GatewayDriver) -> Non
     assert number not in gateway.replies
     gateway.down("partition/ORDERS/1")
     assert not gateway.replies[number].topics[0].partitions[1].online
-    assert ("poll", number) not in gateway.timers
+    assert PollTimer(number) not in gateway.timers
 
 
 def test_a_poll_for_all_hears_of_every_topic_but_internal_ones(gateway: GatewayDriver) -> None:

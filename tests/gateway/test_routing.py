@@ -4,6 +4,7 @@ import pytest
 
 from gateway_driver import GatewayDriver
 from planaria.actors.gateway.controller_calls import CONTROLLER_TIMEOUT_MS
+from planaria.actors.gateway.keys import WaitTimer
 from planaria.transport.batch import build
 from planaria.transport.protocol.data import Fetch, InitProducer, ListOffsets, Produce, Publish
 from planaria.transport.protocol.delayed import ListScheduled
@@ -146,7 +147,7 @@ def test_a_topic_the_gateway_has_not_heard_of_is_asked_for(gateway: GatewayDrive
     assert number not in gateway.replies, "its partition may be starting"
     gateway.up("partition/NEW/0")
     assert [call.address for call in gateway.calls] == ["partition/NEW/0"]
-    assert ("wait", number) not in gateway.timers
+    assert WaitTimer(number) not in gateway.timers
 
 
 def test_a_partition_that_never_comes_up_is_waited_for_a_while(gateway: GatewayDriver) -> None:

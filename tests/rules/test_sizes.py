@@ -21,7 +21,6 @@ EXCEPTIONS = frozenset(
         "actors/coordinator/share/partition.py:SharePartition",
         "actors/coordinator/share/serving.py",
         "actors/coordinator/share/serving.py:ShareServing",
-        "actors/gateway/machine.py",
         "actors/log/compaction.py",
         "actors/log/log.py",
         "actors/log/log.py:PartitionLog",
