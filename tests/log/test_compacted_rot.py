@@ -118,7 +118,7 @@ def test_rot_in_a_segment_under_compaction_costs_what_it_hit_and_nothing_else(
     draw = random.Random(seed)
     log = opened(tmp_path, 5_000)
     written = filled(log, draw)
-    sealed = [segment.path for segment in log._segments[:-2]]
+    sealed = [segment.path for segment in log._segments.all[:-2]]
     if when != "before":
         for _ in range(draw.randrange(1, 40)):
             log.compact(NOW_MS, 1)

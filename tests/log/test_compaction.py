@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from faulty_files import Died, FaultyFiles
 from keyed_logs import Written, append_keyed, compact, held, in_batches, newest, seal
 from log_batches import BIG, NOW_MS, abandon, flip, segment, unlimited
-from planaria.actors.log import compaction, survivors
+from planaria.actors.log import compaction_pass, survivors
 from planaria.actors.log.cleaned import CLEANED_SUFFIX, Cleaned, CleanMark, load_cleaned
 from planaria.actors.log.companions import COMPACTION_NAME
 from planaria.actors.log.errors import CorruptLog, Unreadable
@@ -115,7 +115,7 @@ def test_a_log_of_which_nothing_is_left_but_its_end_is_read_to_its_end(tmp_path:
 def test_random_histories(draw: random.Random, map_limit: int, segment_bytes: int) -> None:
     """Against a dictionary: appends, slices of compaction, kills and restarts in any order."""
     with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compaction, "KEYS_LIMIT", map_limit)
+        patch.setattr(compaction_pass, "KEYS_LIMIT", map_limit)
         log = opened(Path(directory), segment_bytes=segment_bytes)
         written: Written = {}
         for _ in range(draw.randint(5, 40)):
@@ -153,7 +153,7 @@ def check(log: PartitionLog, written: Written) -> None:
 
 
 def test_more_keys_than_a_map_takes_are_more_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compaction, "KEYS_LIMIT", 10)
+    monkeypatch.setattr(compaction_pass, "KEYS_LIMIT", 10)
     log = opened(tmp_path)
     written = filled(log, count=400, keys=97)
     compact(log)
@@ -216,7 +216,7 @@ def test_a_tombstone_stays_above_what_could_not_be_opened(
             raise CodecUnavailable("no zstd here")
         return true_records_of(frame, header)
 
-    monkeypatch.setattr(compaction, "records_of", unavailable)
+    monkeypatch.setattr(compaction_pass, "records_of", unavailable)
     compact(log)
     assert sorted(held(log)) == [0, 1, 3, 4, 5]
     abandon(log)
@@ -630,7 +630,7 @@ def test_twenty_thousand_records_of_a_thousand_keys(tmp_path: Path) -> None:
 
 @pytest.mark.chaos
 def test_a_million_records_of_ten_thousand_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compaction, "KEYS_LIMIT", 4_000)
+    monkeypatch.setattr(compaction_pass, "KEYS_LIMIT", 4_000)
     _much(tmp_path / "several maps", 1_000_000, 10_000, 4 << 20)
     monkeypatch.undo()
     _much(tmp_path / "one map", 1_000_000, 10_000, 4 << 20)

@@ -142,7 +142,7 @@ def test_more_sealed_segments_than_open_files(tmp_path: Path) -> None:
         append(log, [b"%d" % number])
     assert log.segment_count == 80
     assert len(contents(log)) == 80
-    assert sum(segment.is_open for segment in log._segments) <= 33
+    assert sum(segment.is_open for segment in log._segments.all) <= 33
     log.close()
 
 

@@ -318,7 +318,7 @@ def test_offsets_that_do_not_follow_are_cut(unclean: Path) -> None:
 def test_a_sync_makes_a_checkpoint_when_enough_was_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("planaria.actors.log.log.CHECKPOINT_BYTES", 5000)
+    monkeypatch.setattr("planaria.actors.log.checkpointing.CHECKPOINT_BYTES", 5000)
     log = open_log(tmp_path)
     recovery_positions = []
     for _ in range(20):
