@@ -137,7 +137,7 @@ class PartitionLog:
         if not headers:
             return
         total_bytes = sum(map(len, frames))
-        self._check_sequence(headers, total_bytes)
+        _check_sequence(headers, self.log_end_offset, self.last_leader_epoch, total_bytes)
         with self._usable:
             try:
                 age_ms = now_ms - self._active_since_ms
@@ -152,15 +152,6 @@ class PartitionLog:
         self.producers.confirm(headers, now_ms)
         self.last_leader_epoch = headers[-1].leader_epoch
         self._checkpointer.appended(total_bytes, len(headers))
-
-    def _check_sequence(self, headers: Sequence[BatchHeader], total_bytes: int) -> None:
-        expected_offset, epoch, described_bytes = self.log_end_offset, self.last_leader_epoch, 0
-        for header in headers:
-            assert header.base_offset == expected_offset, (header.base_offset, expected_offset)
-            assert header.leader_epoch >= epoch, (header.leader_epoch, epoch)
-            expected_offset, epoch = header.next_offset, header.leader_epoch
-            described_bytes += header.size_bytes
-        assert described_bytes == total_bytes, (described_bytes, total_bytes)
 
     def sync(self) -> None:
         """Make everything appended so far durable with one fdatasync. Raises StorageFailed, which is final."""
@@ -354,3 +345,16 @@ class PartitionLog:
         """Replace several neighbouring segments by the one that compaction made of them."""
         self._segments.replace(replaced, successor)
         self._reader.forget(replaced)
+
+
+def _check_sequence(
+    headers: Sequence[BatchHeader], log_end_offset: int, leader_epoch: int, total_bytes: int
+) -> None:
+    """Assert that the batches follow the log's last one, and that their sizes add up to the frames' size."""
+    described_bytes = 0
+    for header in headers:
+        assert header.base_offset == log_end_offset, (header.base_offset, log_end_offset)
+        assert header.leader_epoch >= leader_epoch, (header.leader_epoch, leader_epoch)
+        log_end_offset, leader_epoch = header.next_offset, header.leader_epoch
+        described_bytes += header.size_bytes
+    assert described_bytes == total_bytes, (described_bytes, total_bytes)

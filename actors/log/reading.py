@@ -11,6 +11,7 @@ from ...transport.batch import BatchHeader
 from .errors import CorruptLog, Unreadable
 from .files import Buffer
 from .segment import Segment
+from .segment_reading import locate, read_batches, unreadable
 from .segments import SegmentList
 from .timestamps import first_at_or_after
 from .transactions import Transactions
@@ -44,13 +45,13 @@ class LogReader:
         self, offset: int, max_bytes: int, up_to_offset: int
     ) -> tuple[Segment, memoryview, int, int]:
         segment, position = self._find(offset)
-        return segment, *segment.read(position, offset, max_bytes, up_to_offset), position
+        return segment, *read_batches(segment, position, offset, max_bytes, up_to_offset), position
 
     def _find(self, offset: int) -> tuple[Segment, int]:
         segment = self._segments.holding(offset)
         cursor = self._cursors.get(offset)
         is_known = cursor is not None and cursor[0] is segment
-        position = cursor[1] if cursor is not None and is_known else segment.locate(offset)
+        position = cursor[1] if cursor is not None and is_known else locate(segment, offset)
         self._segments.keep_open(segment)
         return segment, position
 
@@ -106,7 +107,7 @@ class LogReader:
             try:
                 found = first_at_or_after(segment, timestamp_ms, from_offset, is_readable)
             except Unreadable as error:
-                raise segment.unreadable(0, segment.base_offset, error) from error
+                raise unreadable(segment, 0, segment.base_offset, error) from error
             if found is not None:
                 return found
         return None

@@ -43,6 +43,7 @@ from .files import TEMPORARY_SUFFIX, Files
 from .producers import ProducerStates
 from .scan import CHUNK_BYTES, Damaged, Search, SegmentReader
 from .segment import INDEX_SUFFIXES, LOG_SUFFIX, Segment
+from .segment_reading import gap_reason
 from .snapshots import load_newest, snapshot_offsets
 from .start import note_start, noted_start
 
@@ -296,7 +297,7 @@ class _Recovery:
             if end_offset is None or segment.is_compacted or end_offset >= segment.next_offset:
                 continue
             loss = CorruptLog(
-                segment.path.name, segment.size_bytes, end_offset, segment.next_offset, segment.gap_reason()
+                segment.path.name, segment.size_bytes, end_offset, segment.next_offset, gap_reason(segment)
             )
             _log.error("%s: %s", self._directory, loss)
             self._losses.append(loss)

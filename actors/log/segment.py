@@ -20,11 +20,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ...transport.batch import HEADER_BYTES, BatchHeader
-from .errors import CorruptLog, StorageFull, Unreadable
+from ...transport.batch import BatchHeader
+from .errors import StorageFull, Unreadable
 from .files import Buffer, Files
 from .index import INDEX_INTERVAL_BYTES, NO_TIMESTAMP_MS, IndexPoint, SegmentIndex, last_entry
-from .scan import HIGHEST_OFFSET, Damaged, Search, SegmentReader, judge_head, whole_batches
+from .scan import HIGHEST_OFFSET, Search, SegmentReader
 
 LOG_SUFFIX = ".log"
 SMALL_APPEND_BYTES = 16 * 1024
@@ -32,9 +32,6 @@ SMALL_APPENDS_BEFORE_ROOM = 32
 """Room is made after this many small appends in a row: a rarely written log takes no more than its batches."""
 ROOM_BYTES = 256 * 1024
 _ZEROS = bytes(ROOM_BYTES)
-SEARCH_BYTES = 16 * 1024 * 1024
-"""The number of bytes of a damaged stretch that one read searches; the next one continues."""
-SEARCHES_LIMIT = 1000
 INDEX_SUFFIXES = (".index", ".timeindex")
 
 
@@ -61,8 +58,8 @@ class Segment:
         self._is_sealed = False
         self._descriptor = -1
         self._index: SegmentIndex | None = None
-        self._searches: dict[int, Search] = {}
-        """Result or progress of the search behind damage, by the position of the damage."""
+        self.searches: dict[int, Search] = {}
+        """Result or progress of the search behind damage, by the position of the damage (`segment_reading.py`)."""
         self._max_timestamp_ms = NO_TIMESTAMP_MS
         self._noticed_ms: int | None = None
 
@@ -99,14 +96,6 @@ class Segment:
             return self.base_offset
         last = last_entry(self.path, self.base_offset, self._files)
         return last[0] if last is not None and last[1] == self.size_bytes else None
-
-    def gap_reason(self) -> str:
-        if self.size_bytes == 0:
-            return f"segment {self.base_offset} is missing"
-        end_offset = self.known_end()
-        if end_offset is None:
-            return "the segment behind it is missing, or this one was cut short"
-        return f"segment {end_offset} is missing, or this one was cut short"
 
     # -- writing
 
@@ -190,6 +179,12 @@ class Segment:
         """Return True if compaction left no record here from `offset` on."""
         return 0 <= self.end_offset <= offset
 
+    def forget_index(self) -> None:
+        """Discard an index that contradicts the file; the next use rebuilds it."""
+        if self._index is not None:
+            self._index.clear()
+            self._index = None
+
     def take_index(self, index: SegmentIndex, max_timestamp_ms: int) -> None:
         """Use an index that was made while the segment was written."""
         self._index, self._max_timestamp_ms = index, max_timestamp_ms
@@ -245,149 +240,11 @@ class Segment:
 
     # -- reading
 
-    def reader(self, end: int | None = None) -> SegmentReader:
-        end_offset = self.next_offset if self._is_sealed else HIGHEST_OFFSET
-        return SegmentReader(
-            self._files, self._readable(), self.size_bytes if end is None else end, end_offset
-        )
+    def reader(self, end_offset: int | None = None) -> SegmentReader:
+        """Return a reader. Batches from `end_offset` (default: where the segment was sealed) on count as damage."""
+        if end_offset is None:
+            end_offset = self.next_offset if self._is_sealed else HIGHEST_OFFSET
+        return SegmentReader(self._files, self._readable(), self.size_bytes, end_offset)
 
     def bytes_at(self, position: int, size_bytes: int) -> bytes:
         return self._files.read(self._readable(), size_bytes, position)
-
-    def locate(self, offset: int) -> int:
-        """Return the position of the batch that holds `offset`, or the next one behind a gap.
-
-        Raises CorruptLog when damage contains or hides it, and SearchUnfinished when the search takes longer.
-        """
-        try:
-            return self._walk_to(offset)
-        except Unreadable as error:
-            raise self.unreadable(self.index().position_of(offset), offset, error) from error
-
-    def _start_of_walk(self, reader: SegmentReader, offset: int) -> int:
-        """Return the position of the last indexed batch at or before `offset` whose head is intact."""
-        for point in self.index().points_before(offset):
-            try:
-                header = reader.head(point.position, HEADER_BYTES)
-            except Damaged:
-                continue
-            if header.base_offset == point.offset:
-                return point.position
-            # An entry may verify and still be wrong for a segment that was swapped or cut.
-            self.index().clear()
-            self._index = None
-            break
-        return 0
-
-    def _walk_to(self, offset: int) -> int:
-        reader = self._bounded_reader()
-        position = self._start_of_walk(reader, offset)
-        found, found_end, previous_offset = -1, -1, -1
-        damage: Damaged | None = None
-        while position < reader.end:
-            try:
-                header = reader.head(position, INDEX_INTERVAL_BYTES)
-            except Damaged as reached:
-                damage = reached
-                position = self._next_whole(reader, position, previous_offset)
-                if position < reader.end and reader.head(position).base_offset <= offset:
-                    continue
-                if found >= 0 and offset < self._end_of(reader, found):
-                    return found
-                raise self._lost(damage, reader, position, offset) from reached
-            if header.base_offset > offset:
-                if found >= 0 or (self.is_compacted and damage is None):
-                    is_inside = found >= 0 and (offset < found_end or offset < self._end_of(reader, found))
-                    return found if is_inside else position  # compaction left a gap, and the offset is in it
-                break
-            found, found_end, previous_offset = position, header.next_offset, header.base_offset
-            damage = None
-            position += header.size_bytes
-        if found >= 0 and offset < self._end_of(reader, found):
-            return found
-        raise self._lost(damage, reader, position, offset)
-
-    def _bounded_reader(self) -> SegmentReader:
-        return SegmentReader(self._files, self._readable(), self.size_bytes, self.next_offset)
-
-    def _next_whole(self, reader: SegmentReader, position: int, previous_offset: int) -> int:
-        """Return the position of the first whole batch behind the damage at `position`. Raises SearchUnfinished."""
-        search = self._searches.get(position)
-        if search is None:
-            if len(self._searches) >= SEARCHES_LIMIT:
-                self._searches.clear()
-            search = self._searches[position] = Search(position, previous_offset)
-        return reader.next_whole(search, SEARCH_BYTES)
-
-    def _end_of(self, reader: SegmentReader, position: int) -> int:
-        """Return the offset after a batch that damage follows. If its body is damaged too, reading it will raise."""
-        try:
-            return reader.batch(position).next_offset
-        except (Damaged, Unreadable):
-            return self.next_offset
-
-    def _lost(self, damage: Damaged | None, reader: SegmentReader, position: int, offset: int) -> CorruptLog:
-        next_offset = self.next_offset
-        if position < reader.end:
-            next_offset = reader.head(position).base_offset
-        if damage is None:
-            damage = Damaged(reader.end, self.gap_reason())
-        return CorruptLog(self.path.name, damage.position, offset, next_offset, damage.reason)
-
-    def read(self, position: int, offset: int, max_bytes: int, up_to_offset: int) -> tuple[memoryview, int]:
-        """Return whole batches from `position`, the location of `offset`, and the offset after them.
-
-        At most `max_bytes`, but always one batch if one is visible below `up_to_offset`. Every checksum is verified.
-        """
-        available_bytes = self.size_bytes - position
-        if available_bytes <= 0:
-            raise self._lost(None, self._bounded_reader(), position, offset)
-        descriptor = self._readable()
-        size_bytes = min(max(max_bytes, HEADER_BYTES), available_bytes)
-        try:
-            chunk = self._files.read(descriptor, size_bytes, position)
-        except Unreadable as error:
-            chunk = self._first_batch(position, offset, error)
-        try:
-            first = judge_head(chunk, 0, position, self.size_bytes)
-            if first.size_bytes > len(chunk):
-                chunk = self._files.read(descriptor, first.size_bytes, position)
-                if len(chunk) < first.size_bytes:
-                    raise Damaged(position, "the file was cut short while in use")
-            length, next_offset = whole_batches(chunk, up_to_offset)
-        except Damaged as damage:
-            raise self._corrupt(position, offset, damage) from damage
-        return memoryview(chunk)[:length], next_offset
-
-    def _first_batch(self, position: int, offset: int, error: Unreadable) -> bytes:
-        """Return the batch at `position` alone, the bytes behind it being unreadable. Raises CorruptLog if it is too."""
-        reader = self.reader()
-        resume: int | None = None
-        try:
-            header = reader.head(position, HEADER_BYTES)
-            resume = position + header.size_bytes
-            return self._files.read(self._readable(), header.size_bytes, position)
-        except Damaged as damage:
-            raise self._corrupt(position, offset, damage) from damage
-        except Unreadable as unreadable:
-            raise self.unreadable(position, offset, unreadable, resume) from error
-
-    def unreadable(
-        self, position: int, offset: int, error: Unreadable, resume: int | None = None
-    ) -> CorruptLog:
-        """Return the error for a stretch that the device cannot read.
-
-        Reading continues behind it at `resume`, where a batch should begin, or else at the next indexed position.
-        """
-        indexed = self.index().offset_after(offset)
-        next_offset = self.next_offset if indexed is None else indexed
-        if resume is not None and resume < self.size_bytes:
-            with suppress(Unreadable, Damaged):
-                next_offset = self.reader().head(resume, HEADER_BYTES).base_offset
-        return CorruptLog(self.path.name, position, offset, next_offset, str(error))
-
-    def _corrupt(self, position: int, offset: int, damage: Damaged) -> CorruptLog:
-        reader = self._bounded_reader()
-        # The batch holds `offset`, so later batches lie beyond it.
-        following = self._next_whole(reader, position, offset)
-        return self._lost(Damaged(position, damage.reason), reader, following, offset)

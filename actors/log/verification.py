@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from .errors import CorruptLog, Unreadable
 from .scan import Damaged
 from .segment import Segment
+from .segment_reading import unreadable
 
 
 def damage_in(segment: Segment) -> Iterator[CorruptLog]:
@@ -19,7 +20,7 @@ def damage_in(segment: Segment) -> Iterator[CorruptLog]:
                 found.clear()
             expected_offset = header.next_offset
     except Unreadable as error:
-        yield segment.unreadable(segment.index().position_of(expected_offset), expected_offset, error)
+        yield unreadable(segment, segment.index().position_of(expected_offset), expected_offset, error)
         return
     if expected_offset < (segment.end_offset if segment.is_compacted else segment.next_offset):
         damage = found[0] if found else Damaged(reader.end, "the file ends before the next segment begins")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from log_batches import BIG, append, open_log, segment
-from planaria.actors.log import segment as segments
+from planaria.actors.log import segment_reading
 from planaria.actors.log.errors import CorruptLog
 from planaria.actors.log.log import PartitionLog
 from planaria.actors.log.scan import SearchUnfinished
@@ -123,7 +123,7 @@ def test_a_batch_inside_a_record_is_not_taken_for_the_next_one(tmp_path: Path) -
 def test_a_long_damaged_stretch_is_searched_in_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rot: str
 ) -> None:
-    monkeypatch.setattr(segments, "SEARCH_BYTES", 64 * 1024)
+    monkeypatch.setattr(segment_reading, "SEARCH_BYTES", 64 * 1024)
     log = open_log(tmp_path)
     for _ in range(2_000):
         append(log, [bytes(500)])

@@ -22,7 +22,9 @@ from simulated_partition import SimulatedPartition, a_batch
 
 BATCHES = 200
 DAMAGED = 150
-IN_SMALL_STEPS = f"from planaria.actors.log import segment\nsegment.SEARCH_BYTES = 4096\n{PROGRAM}"
+IN_SMALL_STEPS = (
+    f"from planaria.actors.log import segment_reading\nsegment_reading.SEARCH_BYTES = 4096\n{PROGRAM}"
+)
 
 
 def fetch(offset: int, request_id: int = 1) -> Fetch:

@@ -39,6 +39,7 @@ IMPURE: dict[str, str] = {
     "actors/log/retention.py": "weighs open segments; touches no file itself",
     "actors/log/scan.py": "walks the batches of an open file",
     "actors/log/segment.py": "reads and appends a segment's file",
+    "actors/log/segment_reading.py": "reads a segment's file",
     "actors/log/segments.py": "closes the segments that are read least",
     "actors/log/snapshots.py": "reads and writes producer snapshots",
     "actors/log/start.py": "renames the file that says where the log begins",
