@@ -27,7 +27,16 @@ from typing import Any, NamedTuple, TypeAlias
 import google_crc32c
 import msgspec
 
-from .compression import CODEC_MASK, Buffer, DamagedBody, compress, decompress, stated_size_bytes
+from .compression import (
+    CODEC_MASK,
+    CODEC_NONE,
+    CODECS,
+    Buffer,
+    DamagedBody,
+    compress,
+    decompress,
+    stated_size_bytes,
+)
 
 HEAD_BYTES = 24
 HEADER_BYTES = 60
@@ -138,6 +147,38 @@ def verify(frame: Buffer) -> BatchHeader:
     if checksum(memoryview(frame)[HEAD_BYTES:]) != header.crc32c:
         raise InvalidBatch("batch checksum does not match its contents")
     return header
+
+
+class Judged(NamedTuple):
+    """A batch that was opened once, without decompressing it: undamaged, with contents that back its record count."""
+
+    header: BatchHeader
+    unpacked_bytes: int
+    """Size of the decompressed records, as the batch states it."""
+
+
+def judge(frame: Buffer) -> Judged:
+    """Check a producer's batch as far as possible without decompressing it. Raises InvalidBatch with the fault.
+
+    A record count that the contents do not back would leave a gap in the offsets.
+    """
+    header = verify(frame)
+    body = memoryview(frame)[HEADER_BYTES:]
+    codec = header.attributes & CODEC_MASK
+    if codec == CODEC_NONE:
+        if records_announced(body) != header.record_count:
+            raise InvalidBatch(f"the batch says {header.record_count} records, its contents do not")
+        return Judged(header, len(body))
+    if codec not in CODECS.values():
+        raise InvalidBatch(f"unknown batch codec {codec}")
+    stated_bytes = stated_size_bytes(body)
+    if stated_bytes is None:
+        raise InvalidBatch("a compressed batch is one zstd frame that states the size of its contents")
+    if header.record_count * SMALLEST_RECORD_BYTES >= stated_bytes:
+        raise InvalidBatch(
+            f"the batch says {header.record_count} records, which do not fit {stated_bytes} unpacked bytes"
+        )
+    return Judged(header, stated_bytes)
 
 
 def stamp(frame: Buffer, base_offset: int, leader_epoch: int) -> bytearray:

@@ -3,12 +3,12 @@
 The checkpoint names the existing ones (`checkpoint.py`), so that one missing later is known to be lost.
 """
 
-READERS_NAME = "groups"
+GROUPS_NAME = "groups"
 COMPACTION_NAME = "compaction"
-COMPANIONS = frozenset({READERS_NAME, COMPACTION_NAME})
+COMPANIONS = frozenset({GROUPS_NAME, COMPACTION_NAME})
 
 _CONSEQUENCES = {
-    READERS_NAME: "no group holds back retention or producers until its coordinator has reported again",
+    GROUPS_NAME: "no group holds back retention or producers until its coordinator has reported again",
     COMPACTION_NAME: "offsets that compaction dropped at the ends of segments read as lost, and it begins anew",
 }
 

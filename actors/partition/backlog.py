@@ -1,13 +1,13 @@
 """The backlog of the slowest live group, and the refusal of producers because of it. Pure.
 
-Owns the readers (`readers.py`), the limits of the topic and the state between them:
+Owns the groups (`groups.py`), the limits of the topic and the state between them:
 
     open      --a produce finds the backlog above max_backlog_*--> refusing     BACKPRESSURE, and an alarm
     refusing  --a report, a lapse or a new limit brings it to LOW_SHARE or below--> open
 
 A backlog of messages is counted in offsets, one of bytes in bytes of the log, from max(committed offset, log start):
 a deleted record is in no group's backlog. The process measures a group's position (`MeasureBacklog`) when it has
-changed, and batches admitted since add to it. A request is checked before it is admitted, so a backlog may exceed its
+changed, and batches admitted since add to it. A request is checked before it is end, so a backlog may exceed its
 limit by the size of one request. Called by the partition's machine; `refusal` runs with every produce.
 """
 
@@ -15,39 +15,37 @@ from typing import NamedTuple
 
 from msgspec import structs
 
-from ...transport.machine import CancelTimer, Effect, Received, Reply, SetTimer
+from ...transport.machine import CancelTimer, Received, Reply, SetTimer
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.progress import ReportProgress, ReportProgressReply
 from ...transport.protocol.topics import TopicConfig
-from .effects import Alarm, MeasureBacklog, SaveReaders
-from .readers import Readers
+from .effects import Alarm, Effect, MeasureBacklog, SaveGroups
+from .groups import Groups
+from .timers import GroupLapses, SaveGroupsDue
 
 LOW_SHARE = 0.8
 RETRY_AFTER_MS = 50
 """The delay that refused producers are asked to wait."""
 SAVE_INTERVAL_MS = 1_000
 
-LAPSE_TIMER = "backlog_lapse"
-SAVE_TIMER = "backlog_save"
 
-
-class Admitted(NamedTuple):
+class LogEnd(NamedTuple):
     """The log end after this turn's writes, and the bytes that this incarnation will have added by then."""
 
-    end_offset: int
+    offset: int
     bytes: int
 
 
 class Backlog:
     def __init__(
-        self, topic_id: str, leader_epoch: int, readers: Readers, log_start_offset: int, log_end_offset: int
+        self, topic_id: str, leader_epoch: int, groups: Groups, log_start_offset: int, log_end_offset: int
     ) -> None:
         """Take the log's bounds as this start of the partition, `leader_epoch`, found them."""
         self._topic_id = topic_id
         self._leader_epoch = leader_epoch
         self._found_end_offset = log_end_offset
-        self._readers = readers
-        readers.bound(log_end_offset)
+        self._groups = groups
+        groups.bound(log_end_offset)
         self._log_start_offset = log_start_offset
         self._max_messages = self._max_bytes = -1
         self._timeout_ms = 0
@@ -56,117 +54,117 @@ class Backlog:
         self._is_saving = False
         self._slowest: tuple[str, int] | None = None
         self._bytes_mark: int | None = None
-        """The value of `bytes_admitted`, possibly projected back, at which the slowest group's position was admitted."""
+        """The value of `LogEnd.bytes`, possibly projected back, at which the slowest group's position was admitted."""
         self._is_refusing = False
 
-    def configure(self, config: TopicConfig, admitted: Admitted, now: int) -> list[Effect]:
+    def configure(self, config: TopicConfig, end: LogEnd, now: int) -> list[Effect]:
         self._max_messages = config.max_backlog_messages
         self._max_bytes = config.max_backlog_bytes
         self._timeout_ms = config.backlog_group_timeout_ms
         self._is_limited = self._max_messages >= 0 or self._max_bytes >= 0
         was_tracking, self._is_tracking = self._is_tracking, config.tracks_groups
         if not self._is_tracking:
-            self._readers.clear()
-        effects = self._look(admitted, now)
-        if was_tracking and not self._is_tracking and not self._readers.is_saved:
+            self._groups.clear()
+        effects = self._look(end, now)
+        if was_tracking and not self._is_tracking and not self._groups.is_saved:
             effects += self._save()
         return effects
 
     @property
     def is_saved(self) -> bool:
         """True if the file contains the whole table of groups."""
-        return self._readers.is_saved
+        return self._groups.is_saved
 
     # -- reports of coordinators
 
-    def on_report(
-        self, asked: Received, report: ReportProgress, admitted: Admitted, now: int
-    ) -> list[Effect]:
+    def on_report(self, received: Received, report: ReportProgress, end: LogEnd, now: int) -> list[Effect]:
         if not self._is_tracking or report.topic_id != self._topic_id:
-            return [Reply(asked.sender, ReportProgressReply(is_urgent=False))]
+            return [Reply(received.sender, ReportProgressReply(is_urgent=False))]
         if report.leader_epoch is not None and report.leader_epoch < self._leader_epoch:
             report = structs.replace(report, offset=min(report.offset, self._found_end_offset))
-        is_due = self._readers.report(report, admitted.end_offset, now)
-        effects = self._look(admitted, now)
+        is_due = self._groups.report(report, end.offset, now)
+        effects = self._look(end, now)
         if is_due:
             effects += self._save()
-        elif not self._readers.is_saved and not self._is_saving:
+        elif not self._groups.is_saved and not self._is_saving:
             self._is_saving = True
-            effects.append(SetTimer(SAVE_TIMER, now + SAVE_INTERVAL_MS))
-        is_urgent = self._is_above(LOW_SHARE, admitted)
-        return [*effects, Reply(asked.sender, ReportProgressReply(is_urgent=is_urgent))]
+            effects.append(SetTimer(SaveGroupsDue(), now + SAVE_INTERVAL_MS))
+        is_urgent = self._is_above(LOW_SHARE, end)
+        return [*effects, Reply(received.sender, ReportProgressReply(is_urgent=is_urgent))]
 
-    def on_lapse(self, admitted: Admitted, now: int) -> list[Effect]:
+    def on_lapse(self, end: LogEnd, now: int) -> list[Effect]:
         """Handle the lapse of a group that has had no members and no reports for long enough."""
-        return self._look(admitted, now)
+        return self._look(end, now)
 
     def on_save_timer(self) -> list[Effect]:
         self._is_saving = False
-        return self._save() if not self._readers.is_saved else []
+        return self._save() if not self._groups.is_saved else []
 
     def _save(self) -> list[Effect]:
-        self._readers.is_saved = True
-        return [SaveReaders(self._readers.encode())]
+        self._groups.is_saved = True
+        return [SaveGroups(self._groups.encode())]
 
-    def _look(self, admitted: Admitted, now: int) -> list[Effect]:
+    def _look(self, end: LogEnd, now: int) -> list[Effect]:
         """Find the slowest group and update the state."""
         before, self._slowest = self._slowest, None
         if self._is_limited:
             self._slowest = self._slowest_live(now)
-        lapse = self._readers.next_lapse(now, self._timeout_ms) if self._is_limited else None
-        effects: list[Effect] = [CancelTimer(LAPSE_TIMER) if lapse is None else SetTimer(LAPSE_TIMER, lapse)]
+        lapse = self._groups.next_lapse(now, self._timeout_ms) if self._is_limited else None
+        effects: list[Effect] = [
+            CancelTimer(GroupLapses()) if lapse is None else SetTimer(GroupLapses(), lapse)
+        ]
         if self._max_bytes < 0 or self._slowest is None:
             self._bytes_mark = None
         elif self._bytes_mark is None or before is None or before[1] != self._slowest[1]:
             return [*effects, MeasureBacklog(self._slowest[1])]
-        return effects + self._settle(admitted)
+        return effects + self._settle(end)
 
     def _slowest_live(self, now: int) -> tuple[str, int] | None:
-        found = self._readers.slowest(now, self._timeout_ms)
+        found = self._groups.slowest(now, self._timeout_ms)
         return None if found is None else (found[0], max(found[1], self._log_start_offset))
 
-    def on_log_start(self, log_start_offset: int, admitted: Admitted, now: int) -> list[Effect]:
+    def on_log_start(self, log_start_offset: int, end: LogEnd, now: int) -> list[Effect]:
         """Note that records below this offset have been deleted."""
         if log_start_offset == self._log_start_offset:
             return []
         self._log_start_offset = log_start_offset
-        return self._look(admitted, now) if self._is_limited else []
+        return self._look(end, now) if self._is_limited else []
 
-    def on_measured(self, behind_bytes: int, bytes_written: int, admitted: Admitted) -> list[Effect]:
+    def on_measured(self, behind_bytes: int, bytes_written: int, end: LogEnd) -> list[Effect]:
         self._bytes_mark = bytes_written - behind_bytes
-        return self._settle(admitted)
+        return self._settle(end)
 
-    def _settle(self, admitted: Admitted) -> list[Effect]:
-        if not self._is_refusing or self._is_above(LOW_SHARE, admitted):
+    def _settle(self, end: LogEnd) -> list[Effect]:
+        if not self._is_refusing or self._is_above(LOW_SHARE, end):
             return []
         self._is_refusing = False
         return [Alarm("backlog", ())]
 
-    def _is_above(self, share: float, admitted: Admitted) -> bool:
+    def _is_above(self, share: float, end: LogEnd) -> bool:
         """Return True if a backlog is larger than this share of its limit."""
         if self._slowest is None:
             return False
-        messages, behind_bytes = self._behind(admitted)
+        messages, behind_bytes = self._behind(end)
         return (0 <= self._max_messages * share < messages) or (0 <= self._max_bytes * share < behind_bytes)
 
-    def _behind(self, admitted: Admitted) -> tuple[int, int]:
+    def _behind(self, end: LogEnd) -> tuple[int, int]:
         assert self._slowest is not None
-        behind_bytes = 0 if self._bytes_mark is None else admitted.bytes - self._bytes_mark
-        return admitted.end_offset - self._slowest[1], behind_bytes
+        behind_bytes = 0 if self._bytes_mark is None else end.bytes - self._bytes_mark
+        return end.offset - self._slowest[1], behind_bytes
 
     @property
     def consumed_offset(self) -> int | None:
         """Return the offset that every group, live or not, has committed past or lost; None without groups."""
-        consumed_offset = self._readers.consumed_offset
+        consumed_offset = self._groups.consumed_offset
         return None if consumed_offset is None else max(consumed_offset, self._log_start_offset)
 
     # -- answers to producers
 
-    def refusal(self, admitted: Admitted) -> tuple[ProtocolError | None, list[Effect]]:
+    def refusal(self, end: LogEnd) -> tuple[ProtocolError | None, list[Effect]]:
         """Return the reason why a request is refused now, if it is."""
-        if self._slowest is None or not (self._is_refusing or self._is_above(1, admitted)):
+        if self._slowest is None or not (self._is_refusing or self._is_above(1, end)):
             return None, []
-        messages, behind_bytes = self._behind(admitted)
+        messages, behind_bytes = self._behind(end)
         reason = f"group {self._slowest[0]} is {messages} messages behind"
         if self._bytes_mark is not None:
             reason += f", {behind_bytes} bytes"

@@ -6,8 +6,7 @@ start has passed it, because it can no longer be requested. Called by the partit
 
 from collections.abc import Iterable
 
-from ...transport.machine import Effect
-from .effects import Alarm, Loss
+from .effects import Alarm, Effect, Loss
 
 MAX_LOSSES = 10
 """Maximum number of losses in an alarm; readers still receive an error for the others."""
@@ -37,5 +36,5 @@ class KnownDamage:
         return self.alarm()
 
     def alarm(self) -> list[Effect]:
-        told = sorted(self._losses.values(), key=lambda loss: loss.offset)[:MAX_LOSSES]
-        return [Alarm("damage", tuple(f"records are lost: {loss.message}" for loss in told))]
+        losses = sorted(self._losses.values(), key=lambda loss: loss.offset)[:MAX_LOSSES]
+        return [Alarm("damage", tuple(f"records are lost: {loss.message}" for loss in losses))]

@@ -11,16 +11,15 @@ into it. While refusing, a timer measures, so that recovery needs no failing req
 machine.
 """
 
-from ...transport.machine import Effect, SetTimer
+from ...transport.machine import SetTimer
 from ...transport.protocol.errors import ErrorCode, ProtocolError
-from .effects import Alarm, MeasureDisk
+from .effects import Alarm, Effect, MeasureDisk
+from .timers import MeasureDiskDue
 
 RESUME_SHARE = 1.25
 MEASURE_AFTER_MS = 100
 MEASURE_AFTER_BYTES = 4 * 1024 * 1024
 MEASURE_AGAIN_MS = 500
-
-DISK_TIMER = "disk"
 
 
 class DiskReserve:
@@ -31,16 +30,16 @@ class DiskReserve:
         self._measured_at = 0
         self._measured_bytes = 0
 
-    def on_produce(self, bytes_admitted: int, now: int) -> tuple[ProtocolError | None, list[Effect]]:
+    def on_produce(self, bytes_placed: int, now: int) -> tuple[ProtocolError | None, list[Effect]]:
         """Return the reason why the request is refused, if it is; and a measurement, when one is due."""
         if not self._reserve_bytes or self._refusal is not None:
             return self._refusal, []
         if (
             now - self._measured_at < MEASURE_AFTER_MS
-            and 0 <= bytes_admitted - self._measured_bytes < self._measure_after_bytes
+            and 0 <= bytes_placed - self._measured_bytes < self._measure_after_bytes
         ):
             return None, []
-        self._measured_at, self._measured_bytes = now, bytes_admitted
+        self._measured_at, self._measured_bytes = now, bytes_placed
         return None, [MeasureDisk()]
 
     def look(self) -> list[Effect]:
@@ -52,7 +51,7 @@ class DiskReserve:
         if free_bytes >= enough_bytes:
             self._refusal = None
             return [Alarm("disk", ())] if was_refusing else []
-        again = SetTimer(DISK_TIMER, now + MEASURE_AGAIN_MS)
+        again = SetTimer(MeasureDiskDue(), now + MEASURE_AGAIN_MS)
         if was_refusing:
             return [again]
         reason = f"the disk has {free_bytes} bytes free, the reserve is {self._reserve_bytes}"

@@ -11,18 +11,20 @@ ApplyRetention             at once                      Trimmed
 CompactSlice               at once                      Compacted
 MeasureBacklog             at once                      BacklogMeasured
 MeasureDisk                at once                      DiskMeasured
-SaveReaders                at once                      not at all; on a full disk the older file stays
+SaveGroups                 at once                      not at all; on a full disk the older file stays
 Alarm                      with the next heartbeat      not at all
 Checkpoint, Reconfigure    at once                      not at all
+MarkAsleep                 at once                      not at all
 """
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from msgspec import Struct
 
 from ...transport.batch import BatchHeader
 from ...transport.compression import Buffer
-from ...transport.machine import Received
+from ...transport.machine import LoopEffect, LoopEvent, Received
 from ...transport.protocol.errors import ErrorBody
 from ...transport.protocol.topics import TopicConfig
 
@@ -44,7 +46,7 @@ class Sync(Struct, frozen=True):
 class Read(Struct, frozen=True):
     """Read whole batches from the one that holds the requested offset; none may reach past `up_to_offset`."""
 
-    asked: Received
+    received: Received
     max_bytes: int
     up_to_offset: int
     is_final: bool
@@ -54,7 +56,7 @@ class Read(Struct, frozen=True):
 class LookUp(Struct, frozen=True):
     """Find the first offset whose record is at least as new as `timestamp_ms`."""
 
-    asked: Received
+    received: Received
     timestamp_ms: int
     is_committed: bool = False
     """True to skip records of aborted transactions."""
@@ -63,7 +65,7 @@ class LookUp(Struct, frozen=True):
 class Compare(Struct, frozen=True):
     """Check whether the fetch's reader has seen the present records before its offset (divergence.py)."""
 
-    asked: Received
+    received: Received
     leader_epoch: int
     """The leader epoch of the partition that it last read from."""
 
@@ -71,7 +73,7 @@ class Compare(Struct, frozen=True):
 class DeleteBefore(Struct, frozen=True):
     """Move the start of the log up to `offset` permanently."""
 
-    asked: Received
+    received: Received
     offset: int
 
 
@@ -105,8 +107,8 @@ class MeasureDisk(Struct, frozen=True):
     """Measure the space left on the log's disk."""
 
 
-class SaveReaders(Struct, frozen=True):
-    """Replace the file of `readers.py`, before any reply is sent."""
+class SaveGroups(Struct, frozen=True):
+    """Replace the file of `groups.py`, before any reply is sent."""
 
     data: bytes
 
@@ -116,6 +118,13 @@ class Alarm(Struct, frozen=True):
 
     about: str
     alarms: tuple[str, ...]
+
+
+class MarkAsleep(Struct, frozen=True):
+    """Note durably that the partition sleeps, for the next start of the broker."""
+
+    wake_at_ms: int | None
+    """The latest time at which it must be woken; None: on the next request."""
 
 
 class Loss(Struct, frozen=True):
@@ -165,7 +174,7 @@ class ReadUnfinished(Struct, frozen=True):
 class LookedUp(Struct, frozen=True):
     """`offset` is None when no record is that new."""
 
-    asked: Received
+    received: Received
     offset: int | None
     timestamp_ms: int = -1
 
@@ -173,16 +182,16 @@ class LookedUp(Struct, frozen=True):
 class Compared(Struct, frozen=True):
     """`divergence` is the first offset at which the reader's view differs; None when there is none before its own."""
 
-    asked: Received
+    received: Received
     divergence: int | None
 
 
 class Trimmed(Struct, frozen=True):
-    """The log now starts at `log_start_offset`. `asked` is None after retention."""
+    """The log now starts at `log_start_offset`. `received` is None after retention."""
 
     log_start_offset: int
     size_bytes: int
-    asked: Received | None = None
+    received: Received | None = None
 
 
 class Compacted(Struct, frozen=True):
@@ -205,13 +214,41 @@ class DiskMeasured(Struct, frozen=True):
 class RequestFailed(Struct, frozen=True):
     """A Read or DeleteBefore failed. `loss` is the damage it met, if any."""
 
-    asked: Received
+    received: Received
     error: ErrorBody
     loss: Loss | None = None
 
 
-class MarkAsleep(Struct, frozen=True):
-    """Note durably that the partition sleeps, for the next start of the broker."""
-
-    wake_at_ms: int | None
-    """The latest time at which it must be woken; None: on the next request."""
+OwnEvent: TypeAlias = (
+    LogOpened
+    | Appended
+    | AppendFailed
+    | ReadDone
+    | ReadUnfinished
+    | LookedUp
+    | Compared
+    | Trimmed
+    | Compacted
+    | BacklogMeasured
+    | DiskMeasured
+    | RequestFailed
+)
+OwnEffect: TypeAlias = (
+    Append
+    | Sync
+    | Read
+    | LookUp
+    | Compare
+    | DeleteBefore
+    | ApplyRetention
+    | CompactSlice
+    | Checkpoint
+    | Reconfigure
+    | MeasureBacklog
+    | MeasureDisk
+    | SaveGroups
+    | Alarm
+    | MarkAsleep
+)
+Event: TypeAlias = LoopEvent | OwnEvent
+Effect: TypeAlias = LoopEffect | OwnEffect

@@ -31,14 +31,14 @@ class ParkedFetches:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def park(self, asked: Received, deadline: int, wake_at_bytes: int) -> Received | None:
+    def park(self, received: Received, deadline: int, wake_at_bytes: int) -> Received | None:
         """Park a fetch until `wake_at_bytes` bytes have become visible in total, or until `deadline`.
 
         Return the fetch that had to make room for it, if any.
         """
         evicted = self._evict() if len(self._waiting) >= self.limit else None
         self._serial += 1
-        self._enter(self._serial, asked)
+        self._enter(self._serial, received)
         heappush(self._by_bytes, (wake_at_bytes, self._serial))
         heappush(self._by_deadline, (deadline, self._serial))
         return evicted
@@ -104,15 +104,15 @@ class ParkedFetches:
             min(serial for serials in self._of_connection[largest].values() for serial in serials)
         )
 
-    def _enter(self, serial: int, asked: Received) -> None:
-        route = asked.sender.route
-        self._waiting[serial] = asked
+    def _enter(self, serial: int, received: Received) -> None:
+        route = received.sender.route
+        self._waiting[serial] = received
         self._of_connection.setdefault(route[0], {}).setdefault(route, {})[serial] = None
         self._counts[route[0]] += 1
 
     def _leave(self, serial: int) -> Received:
-        asked = self._waiting.pop(serial)
-        route = asked.sender.route
+        received = self._waiting.pop(serial)
+        route = received.sender.route
         routes = self._of_connection[route[0]]
         del routes[route][serial]
         if not routes[route]:
@@ -120,4 +120,4 @@ class ParkedFetches:
         self._counts[route[0]] -= 1
         if not routes:
             del self._of_connection[route[0]], self._counts[route[0]]
-        return asked
+        return received

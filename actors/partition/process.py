@@ -10,15 +10,15 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar, assert_never
 
 import msgspec
 
-from ...transport.actor import Actor, ActorContext, built_early
+from ...transport.actor import Actor, ActorContext
 from ...transport.batch import BatchHeader, parse_header
 from ...transport.compression import Buffer
 from ...transport.loop import run_actor
-from ...transport.machine import Effect, Received
+from ...transport.machine import Received
 from ...transport.protocol.data import Fetch, ListOffsets, Produce
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import Request
@@ -34,7 +34,7 @@ from ...transport.protocol.topics import (
 )
 from ...transport.protocol.transactions import WriteMarkers
 from ..journal.sleep_mark import SleepMark, partition_mark
-from ..log.companions import READERS_NAME, loss_of_companion
+from ..log.companions import GROUPS_NAME, loss_of_companion
 from ..log.errors import CorruptLog, StorageFull
 from ..log.files import Files
 from ..log.labels import partition_label_of
@@ -42,6 +42,7 @@ from ..log.lock import LOCK_NAME, DirectoryLock
 from ..log.log import PartitionLog
 from ..log.retention import LogConfig
 from ..log.scan import SearchUnfinished
+from .arguments import Arguments, OpenedLog
 from .divergence import divergence
 from .effects import (
     Alarm,
@@ -64,19 +65,21 @@ from .effects import (
     MarkAsleep,
     MeasureBacklog,
     MeasureDisk,
+    OwnEffect,
+    OwnEvent,
     Read,
     ReadDone,
     ReadUnfinished,
     Reconfigure,
     RequestFailed,
-    SaveReaders,
+    SaveGroups,
     Sync,
     Trimmed,
 )
 from .fetches import fetch_of
 from .folder import check_folder
+from .groups import decode_groups
 from .machine import PartitionMachine
-from .readers import Readers, decode_readers
 
 _log = logging.getLogger(__name__)
 
@@ -84,23 +87,7 @@ LOCK_WAIT_MS = 5_000
 """The longest wait for a predecessor that is being killed."""
 
 
-@built_early
-class Arguments(msgspec.Struct, kw_only=True):
-    """The arguments in a partition's child spec."""
-
-    topic: str
-    partition: int
-    topic_id: str
-    config: TopicConfig
-    directory: str
-    """Relative to the data directory, or absolute."""
-    disk_reserve_bytes: int = 0
-    """Producers are refused before less than this is free; 0: only when the disk is full."""
-    idle_ms: int = 0
-    """The partition sleeps after this time without traffic; 0: never."""
-
-
-class PartitionProcess(Actor[Any, Any]):
+class PartitionProcess(Actor[OwnEvent, OwnEffect]):
     follows_wall_clock: ClassVar[bool] = True
     requests: ClassVar[tuple[type[Request], ...]] = (
         Produce,
@@ -138,23 +125,6 @@ class PartitionProcess(Actor[Any, Any]):
         self._headers: list[BatchHeader] = []
         self._is_sync_wanted = False
         self._alarms: dict[str, tuple[str, ...]] = {}
-        self._performers: dict[type, Callable[[Any], None]] = {
-            Append: self._gather,
-            Sync: self._want_sync,
-            Read: self._read,
-            LookUp: self._look_up,
-            Compare: self._compare,
-            DeleteBefore: self._delete_before,
-            ApplyRetention: self._apply_retention,
-            CompactSlice: self._compact,
-            Checkpoint: self._checkpoint,
-            Reconfigure: self._reconfigure,
-            MeasureBacklog: self._measure_backlog,
-            MeasureDisk: self._measure_disk,
-            SaveReaders: self._save_readers,
-            Alarm: self._raise_alarm,
-            MarkAsleep: self._mark_asleep,
-        }
 
     def start(self) -> None:
         """Open the log. Raises PartitionLost, and LogLocked when another process holds the directory."""
@@ -165,39 +135,68 @@ class PartitionProcess(Actor[Any, Any]):
         self._lock = self._lock_directory(directory / LOCK_NAME, LOCK_WAIT_MS)
         self._sleep_mark = SleepMark(partition_mark(directory), self._files)
         self._sleep_mark.clear()
-        saved = self._files.read_whole(directory / READERS_NAME)
-        readers = decode_readers(saved, self.loop.now)
+        saved = self._files.read_whole(directory / GROUPS_NAME)
+        groups = decode_groups(saved, self.loop.now)
         self._log = self._open_log(
             directory,
             log_config(arguments.config),
             self.loop.now,
             on_progress=lambda _: self.loop.progress(),
         )
-        lost = list(self._log.lost_files)
-        if saved is not None and readers is None:
-            lost.append(READERS_NAME)
-            _log.error("%s: %s", directory, loss_of_companion(READERS_NAME))
-        self.machine = PartitionMachine(
-            topic=arguments.topic,
-            partition=arguments.partition,
-            incarnation=self.context.incarnation,
-            config=arguments.config,
+        lost_files = list(self._log.lost_files)
+        if saved is not None and groups is None:
+            lost_files.append(GROUPS_NAME)
+            _log.error("%s: %s", directory, loss_of_companion(GROUPS_NAME))
+        opened = OpenedLog(
             leader_epoch=self._log.leader_epoch,
             log_start_offset=self._log.log_start_offset,
             log_end_offset=self._log.log_end_offset,
             size_bytes=self._log.size_bytes,
             producers=self._log.producers,
-            topic_id=arguments.topic_id,
-            readers=readers or Readers(),
-            disk_reserve_bytes=arguments.disk_reserve_bytes,
             losses=[loss_of(loss) for loss in self._log.losses],
-            idle_ms=0 if lost else arguments.idle_ms,  # its alarm must stay visible
+            lost_files=[loss_of_companion(name) for name in lost_files],
         )
-        self._raise_alarm(Alarm("files", tuple(map(loss_of_companion, lost))))
+        self.machine = PartitionMachine(arguments, opened, self.context.incarnation, groups)
         self.loop.dispatch(LogOpened())
 
-    def perform(self, effect: Effect) -> None:
-        self._performers[type(effect)](effect)
+    def perform(self, effect: OwnEffect) -> None:
+        match effect:
+            case Append():
+                self._frames += effect.frames
+                self._headers += effect.headers
+            case Sync():
+                self._is_sync_wanted = True
+            case Read():
+                self._read(effect)
+            case LookUp():
+                self._look_up(effect)
+            case Compare():
+                self._compare(effect)
+            case DeleteBefore():
+                self._delete_before(effect)
+            case ApplyRetention():
+                self._log.apply_retention(self.loop.wall, effect.consumed_offset)
+                self.loop.dispatch(Trimmed(self._log.log_start_offset, self._log.size_bytes))
+            case CompactSlice():
+                is_more = self._log.compact(self.loop.now, effect.budget_bytes, self.loop.wall)
+                self.loop.dispatch(Compacted(is_more, self._log.size_bytes))
+            case Checkpoint():
+                self._log.checkpoint()
+            case Reconfigure():
+                self._log.reconfigure(log_config(effect.config))
+            case MeasureBacklog():
+                self.loop.dispatch(BacklogMeasured(self._log.bytes_from(effect.offset)))
+            case MeasureDisk():
+                self.loop.dispatch(DiskMeasured(self._files.free_bytes(self._log.directory)))
+            case SaveGroups():
+                self._save_groups(effect)
+            case Alarm():
+                self._alarms[effect.about] = effect.alarms
+                self.alarms = tuple(alarm for alarms in self._alarms.values() for alarm in alarms)
+            case MarkAsleep():
+                self._sleep_mark.set(effect.wake_at_ms)
+            case _:
+                assert_never(effect)
 
     def end_turn(self) -> None:
         """Write all appends of the turn at once, sync once, and pass the result to the machine."""
@@ -219,22 +218,15 @@ class PartitionProcess(Actor[Any, Any]):
         self._log.close(clean=True)
         self._lock.release()
 
-    def _gather(self, effect: Append) -> None:
-        self._frames += effect.frames
-        self._headers += effect.headers
-
-    def _want_sync(self, _: Sync) -> None:
-        self._is_sync_wanted = True
-
     def _read(self, effect: Read) -> None:
-        offset = fetch_of(effect.asked).offset
+        offset = fetch_of(effect.received).offset
         try:
             batches, next_offset = self._log.read(offset, effect.max_bytes, effect.up_to_offset)
         except SearchUnfinished:
             self.loop.dispatch(ReadUnfinished(effect))
             return
         except CorruptLog as error:
-            self._corrupt(effect.asked, error)
+            self._corrupt(effect.received, error)
             return
         self.loop.dispatch(ReadDone(effect, batches, next_offset))
 
@@ -242,12 +234,12 @@ class PartitionProcess(Actor[Any, Any]):
         try:
             found = self._log.offset_for_timestamp(effect.timestamp_ms, effect.is_committed)
         except CorruptLog as error:
-            self._corrupt(effect.asked, error)
+            self._corrupt(effect.received, error)
             return
-        self.loop.dispatch(LookedUp(effect.asked, *found) if found else LookedUp(effect.asked, None))
+        self.loop.dispatch(LookedUp(effect.received, *found) if found else LookedUp(effect.received, None))
 
     def _compare(self, effect: Compare) -> None:
-        log, position = self._log, fetch_of(effect.asked).offset
+        log, position = self._log, fetch_of(effect.received).offset
 
         def header_at(offset: int) -> BatchHeader | None:
             batches, _ = log.read(offset, 1, log.log_end_offset)
@@ -258,54 +250,27 @@ class PartitionProcess(Actor[Any, Any]):
         with suppress(CorruptLog, SearchUnfinished):
             bounds = (log.log_start_offset, log.log_end_offset)
             found = divergence(header_at, *bounds, position, effect.leader_epoch)
-        self.loop.dispatch(Compared(effect.asked, found))
+        self.loop.dispatch(Compared(effect.received, found))
 
     def _delete_before(self, effect: DeleteBefore) -> None:
         try:
             self._log.delete_before(effect.offset)
         except StorageFull as error:
-            self._fail(effect.asked, ErrorCode.STORAGE_FULL, str(error))
+            self._fail(effect.received, ErrorCode.STORAGE_FULL, str(error))
             return
-        self.loop.dispatch(Trimmed(self._log.log_start_offset, self._log.size_bytes, effect.asked))
+        self.loop.dispatch(Trimmed(self._log.log_start_offset, self._log.size_bytes, effect.received))
 
-    def _apply_retention(self, effect: ApplyRetention) -> None:
-        self._log.apply_retention(self.loop.wall, effect.consumed_offset)
-        self.loop.dispatch(Trimmed(self._log.log_start_offset, self._log.size_bytes))
-
-    def _compact(self, effect: CompactSlice) -> None:
-        is_more = self._log.compact(self.loop.now, effect.budget_bytes, self.loop.wall)
-        self.loop.dispatch(Compacted(is_more, self._log.size_bytes))
-
-    def _checkpoint(self, _: Checkpoint) -> None:
-        self._log.checkpoint()
-
-    def _reconfigure(self, effect: Reconfigure) -> None:
-        self._log.reconfigure(log_config(effect.config))
-
-    def _measure_backlog(self, effect: MeasureBacklog) -> None:
-        self.loop.dispatch(BacklogMeasured(self._log.bytes_from(effect.offset)))
-
-    def _measure_disk(self, _: MeasureDisk) -> None:
-        self.loop.dispatch(DiskMeasured(self._files.free_bytes(self._log.directory)))
-
-    def _save_readers(self, effect: SaveReaders) -> None:
+    def _save_groups(self, effect: SaveGroups) -> None:
         with suppress(StorageFull):
-            self._files.replace(self._log.directory / READERS_NAME, effect.data)
-            self._log.note_companion(READERS_NAME)
+            self._files.replace(self._log.directory / GROUPS_NAME, effect.data)
+            self._log.note_companion(GROUPS_NAME)
 
-    def _mark_asleep(self, effect: MarkAsleep) -> None:
-        self._sleep_mark.set(effect.wake_at_ms)
-
-    def _raise_alarm(self, effect: Alarm) -> None:
-        self._alarms[effect.about] = effect.alarms
-        self.alarms = tuple(alarm for alarms in self._alarms.values() for alarm in alarms)
-
-    def _corrupt(self, asked: Received, error: CorruptLog) -> None:
+    def _corrupt(self, received: Received, error: CorruptLog) -> None:
         refusal = ProtocolError(ErrorCode.CORRUPT_LOG, str(error), next_offset=error.next_offset)
-        self.loop.dispatch(RequestFailed(asked, refusal.body, loss_of(error)))
+        self.loop.dispatch(RequestFailed(received, refusal.body, loss_of(error)))
 
-    def _fail(self, asked: Received, code: ErrorCode, message: str) -> None:
-        self.loop.dispatch(RequestFailed(asked, ProtocolError(code, message).body))
+    def _fail(self, received: Received, code: ErrorCode, message: str) -> None:
+        self.loop.dispatch(RequestFailed(received, ProtocolError(code, message).body))
 
 
 def loss_of(error: CorruptLog) -> Loss:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from planaria.actors.partition.ages import RETENTION_CHECK_MS
 from planaria.actors.partition.effects import ApplyRetention
+from planaria.actors.partition.upkeep import RETENTION_CHECK_MS
 from planaria.transport.protocol.data import Produce, ProduceReply
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.message import Done
@@ -240,15 +240,15 @@ def test_commits_are_saved_a_little_later_new_groups_and_steps_back_at_once(
     partition: SimulatedPartition,
 ) -> None:
     report(partition, 5)
-    first = partition.readers_file
+    first = partition.groups_file
     assert first is not None
     report(partition, 6)
-    assert partition.readers_file == first
+    assert partition.groups_file == first
     partition.advance(1_000)
-    second = partition.readers_file
+    second = partition.groups_file
     assert second not in (None, first)
     report(partition, 4)
-    assert partition.readers_file not in (first, second)
+    assert partition.groups_file not in (first, second)
 
 
 def test_a_limit_counts_from_the_moment_it_is_set() -> None:
@@ -269,8 +269,8 @@ def test_a_limit_counts_from_the_moment_it_is_set() -> None:
 def test_a_damaged_file_is_no_file(partition: SimulatedPartition) -> None:
     report(partition, 0)
     fill(partition, 11)
-    assert partition.readers_file is not None
-    partition.readers_file = partition.readers_file[:-1] + b"\xff"
+    assert partition.groups_file is not None
+    partition.groups_file = partition.groups_file[:-1] + b"\xff"
     partition.crash()
     assert not is_refused(partition)
 

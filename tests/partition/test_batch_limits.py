@@ -2,7 +2,7 @@
 
 import pytest
 
-from planaria.actors.partition.appends import judge
+from planaria.actors.partition.validation import validated
 from planaria.transport.batch import BatchHeader, Record, build, checksum
 from planaria.transport.compression import CODEC_ZSTD
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
@@ -22,7 +22,7 @@ def with_count(frame: bytes, count: int) -> bytes:
 
 
 def refusal(frame: bytes) -> ErrorBody | None:
-    judged = judge(frame, CONFIG)
+    judged = validated(frame, CONFIG)
     return judged if isinstance(judged, ErrorBody) else None
 
 
@@ -31,7 +31,7 @@ def test_records_are_counted(attributes: int) -> None:
     if attributes:
         pytest.importorskip("zstandard")
     tiny: Record = (None, None, 0, None)
-    assert isinstance(judge(a_batch([tiny] * 20_000, attributes), CONFIG), BatchHeader)
+    assert isinstance(validated(a_batch([tiny] * 20_000, attributes), CONFIG), BatchHeader)
     refused = refusal(a_batch([tiny] * 20_001, attributes))
     assert refused is not None
     assert refused.code == ErrorCode.MESSAGE_TOO_LARGE
@@ -43,7 +43,7 @@ def test_unpacked_bytes_are_counted() -> None:
     at_most = 1024 * 1024
     overhead = len(a_batch([(None, bytes(at_most // 2), 0, None)])) - 60 - at_most // 2
     fits = a_batch([(None, bytes(at_most - overhead), 0, None)], CODEC_ZSTD)
-    assert isinstance(judge(fits, CONFIG), BatchHeader)
+    assert isinstance(validated(fits, CONFIG), BatchHeader)
     refused = refusal(a_batch([(None, bytes(at_most - overhead + 1), 0, None)], CODEC_ZSTD))
     assert refused is not None
     assert refused.code == ErrorCode.MESSAGE_TOO_LARGE

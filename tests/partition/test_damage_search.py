@@ -6,7 +6,8 @@ import pytest
 
 from partition_process import PROGRAM, PartitionProcess
 from planaria.actors.partition.effects import Read, ReadDone, ReadUnfinished
-from planaria.actors.partition.fetches import SEARCH_TIMER, Fetches
+from planaria.actors.partition.fetches import Fetches
+from planaria.actors.partition.timers import SearchContinues
 from planaria.transport.batch import build
 from planaria.transport.machine import Received, Reply, Sender, SetTimer
 from planaria.transport.protocol.data import (
@@ -35,7 +36,7 @@ def fetch(offset: int, request_id: int = 1) -> Fetch:
 def fetches() -> Fetches:
     partition = SimulatedPartition()
     partition.ask(Produce(topic="ORDERS", partition=0), [a_batch(b"a"), a_batch(b"b")])
-    found = partition.machine._fetches
+    found = partition.machine._leader.fetches
     assert isinstance(found, Fetches)
     return found
 
@@ -46,14 +47,14 @@ def a_read(request_id: int) -> Read:
 
 def test_searches_take_turns_one_in_each_and_end_with_an_answer(fetches: Fetches) -> None:
     first, second = a_read(1), a_read(2)
-    assert fetches.on_read_unfinished(first, 5) == [SetTimer(SEARCH_TIMER, 5)]
+    assert fetches.on_read_unfinished(first, 5) == [SetTimer(SearchContinues(), 5)]
     fetches.on_read_unfinished(second, 5)
-    assert fetches.on_search_timer(6) == [first, SetTimer(SEARCH_TIMER, 6)]
-    assert fetches.on_read_unfinished(first, 6) == [SetTimer(SEARCH_TIMER, 6)]
+    assert fetches.on_search_timer(6) == [first, SetTimer(SearchContinues(), 6)]
+    assert fetches.on_read_unfinished(first, 6) == [SetTimer(SearchContinues(), 6)]
     assert fetches.on_search_timer(7)[0] is second, "the one that waits longest"
-    [reply] = fetches.on_read_done(ReadDone(second, b"", 0), 7, 0)
+    [reply] = fetches.on_read_done(ReadDone(second, b"", 0), 7)
     assert isinstance(reply, Reply)
-    assert reply.to == second.asked.sender
+    assert reply.to == second.received.sender
     assert fetches.on_search_timer(8) == [first]
     assert fetches.on_search_timer(9) == []
 
@@ -62,7 +63,7 @@ def test_a_search_is_answered_when_the_partition_stops(fetches: Fetches) -> None
     read = a_read(1)
     fetches.on_read_unfinished(read, 5)
     error = ProtocolError(ErrorCode.ACTOR_UNAVAILABLE, "it stops")
-    assert fetches.send_away(error) == [Reply(read.asked.sender, error.body)]
+    assert fetches.fail_all(error) == [Reply(read.received.sender, error.body)]
     assert fetches.on_search_timer(6) == []
 
 

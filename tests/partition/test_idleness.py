@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from planaria.actors.partition.ages import COMPACTION_CHECK_MS, MIN_SLEEP_MS, longest_sleep_ms
 from planaria.actors.partition.effects import ApplyRetention, Loss
 from planaria.actors.partition.idleness import CHECK_MS
+from planaria.actors.partition.upkeep import COMPACTION_CHECK_MS, MIN_SLEEP_MS, longest_sleep_ms
 from planaria.transport.batch import TRANSACTIONAL
 from planaria.transport.machine import StopRequested
 from planaria.transport.producer_ids import transactional_producer_id
@@ -117,7 +117,7 @@ def test_what_is_known_of_the_groups_is_written_first() -> None:
     assert not partition.stopped
     partition.advance(2_000)
     assert partition.sleep is not None
-    assert partition.readers_file is not None
+    assert partition.groups_file is not None
     partition.crash(is_power_lost=False)
     assert partition.machine._backlog.consumed_offset == 1
 

@@ -8,7 +8,7 @@ import pytest
 
 from labelled_folders import label_partition
 from manual_loop import ManualLoop, context_of
-from planaria.actors.log.companions import COMPACTION_NAME, READERS_NAME
+from planaria.actors.log.companions import COMPACTION_NAME, GROUPS_NAME
 from planaria.actors.partition.process import PartitionProcess
 from planaria.transport.batch import build
 from planaria.transport.machine import Received, Sender
@@ -65,12 +65,12 @@ def folder(tmp_path: Path) -> Path:
     for _ in range(1_000):
         loop.turn()
     process.close()
-    assert {COMPACTION_NAME, READERS_NAME} <= {path.name for path in folder.iterdir()}
+    assert {COMPACTION_NAME, GROUPS_NAME} <= {path.name for path in folder.iterdir()}
     return folder
 
 
 @pytest.mark.parametrize("kind", ["missing", "damaged"])
-@pytest.mark.parametrize("name", [COMPACTION_NAME, READERS_NAME])
+@pytest.mark.parametrize("name", [COMPACTION_NAME, GROUPS_NAME])
 def test_a_lost_file_is_told(
     folder: Path, tmp_path: Path, name: str, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -4,15 +4,15 @@ from typing import Any
 
 import pytest
 
-from planaria.actors.partition.ages import COMPACTION_CHECK_MS
 from planaria.actors.partition.effects import (
     ApplyRetention,
     Checkpoint,
     CompactSlice,
     Reconfigure,
 )
-from planaria.actors.partition.machine import (
+from planaria.actors.partition.upkeep import (
     CHECKPOINT_INTERVAL_MS,
+    COMPACTION_CHECK_MS,
     COMPACTION_PAUSE_MS,
     COMPACTION_SLICE_BYTES,
 )

@@ -3,6 +3,7 @@
 import pytest
 
 from planaria.actors.log.producers import ProducerStates
+from planaria.actors.partition.arguments import Arguments, OpenedLog
 from planaria.actors.partition.machine import PartitionMachine
 from planaria.transport.machine import Received, Reply, Sender
 from planaria.transport.protocol.data import Fetch, FetchReply, Produce, ProduceReply
@@ -43,15 +44,15 @@ def test_who_is_under_a_quota_is_sent_to_the_gateway(is_fetch: bool) -> None:
 
 def test_records_of_an_internal_topic_are_deleted_by_nobody() -> None:
     machine = PartitionMachine(
-        topic="__offsets",
-        partition=0,
+        Arguments(topic="__offsets", partition=0, topic_id="", config=TopicConfig(), directory=""),
+        OpenedLog(
+            leader_epoch=0,
+            log_start_offset=0,
+            log_end_offset=5,
+            size_bytes=500,
+            producers=ProducerStates(),
+        ),
         incarnation=1,
-        config=TopicConfig(),
-        leader_epoch=0,
-        log_start_offset=0,
-        log_end_offset=5,
-        size_bytes=500,
-        producers=ProducerStates(),
     )
     request = DeleteRecords(topic="__offsets", partition=0, before_offset=5)
     [reply] = machine.handle(Received(Sender((b"c",), 1), request), 1)

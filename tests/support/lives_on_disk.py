@@ -25,13 +25,13 @@ from planaria.actors.journal.sleep_mark import (
     sleeping_partitions,
 )
 from planaria.actors.journal.snapshot_file import SnapshotFile
-from planaria.actors.log.companions import READERS_NAME
+from planaria.actors.log.companions import GROUPS_NAME
 from planaria.actors.log.errors import StorageFailed
 from planaria.actors.log.files import Files
 from planaria.actors.log.labels import partition_label_of, topic_label_of
 from planaria.actors.log.log import PartitionLog
+from planaria.actors.partition.groups import decode_groups
 from planaria.actors.partition.process import PartitionProcess
-from planaria.actors.partition.readers import decode_readers
 from planaria.actors.subscriber.flight_recorder import FlightRecorder, flight_path
 from planaria.supervisor.data_directory import hold_presence, open_data_directory
 from planaria.transport.machine import Received, Sender
@@ -242,8 +242,8 @@ class ReadersLife:
 
     def judge(self, root: Path, done: list[Any], is_cut: bool) -> None:
         self._start(root)._actor.close()
-        data = Files().read_whole(root / "topics" / "ORDERS" / "0" / READERS_NAME)
-        readers = decode_readers(data, NOW_MS)
+        data = Files().read_whole(root / "topics" / "ORDERS" / "0" / GROUPS_NAME)
+        readers = decode_groups(data, NOW_MS)
         assert (readers is None) == (data is None)
         assert len(readers or ()) >= len({group for group, _ in done})
 

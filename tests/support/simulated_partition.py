@@ -148,8 +148,8 @@ class SimulatedPartition:
         self._loop = _Loop(self.process, context, lambda: self.now)
         self._loop.trace = self.trace
         self._loop.start()
-        fetches = self.machine._fetches
-        fetches._parked.limit = fetches._uncommitted.limit = self._parked_limit
+        for view in self.machine._leader.fetches.views.all:
+            view.parked.limit = self._parked_limit
 
     # The disk and its faults.
 
@@ -190,11 +190,11 @@ class SimulatedPartition:
         self.files.is_full = is_full
 
     @property
-    def readers_file(self) -> bytes | None:
+    def groups_file(self) -> bytes | None:
         return self.files.content
 
-    @readers_file.setter
-    def readers_file(self, content: bytes | None) -> None:
+    @groups_file.setter
+    def groups_file(self, content: bytes | None) -> None:
         self.files.content = content
 
     @property
@@ -236,8 +236,8 @@ class SimulatedPartition:
 
     def ask(self, request: Request, payload: Any = (), as_json: bool = False) -> Reply | None:
         """Return the reply to a request that is alone in its turn; None while it waits."""
-        asked = self.received(request, payload, as_json)
-        return next((reply for reply in self.turn(asked) if reply.to == asked.sender), None)
+        received = self.received(request, payload, as_json)
+        return next((reply for reply in self.turn(received) if reply.to == received.sender), None)
 
     def advance(self, duration_ms: int) -> list[Reply]:
         """Let time pass, timer by timer."""

@@ -274,3 +274,28 @@ def test_checksum_is_castagnolis() -> None:
     assert batch.checksum(b"123456789") == 0xE3069283
     assert batch.checksum(bytes(32)) == 0x8A9136AA
     assert batch.checksum(memoryview(b"\xff" * 32)) == 0x62A8AB43
+
+
+def test_a_judged_batch_states_its_size_and_backs_its_record_count() -> None:
+    records = [(None, b"value " * 20, 0, None)] * 9
+    plain = build(records)
+    assert batch.judge(plain) == (batch.verify(plain), len(plain) - HEADER_BYTES)
+    for count in (8, 10):
+        with pytest.raises(InvalidBatch, match="its contents do not"):
+            batch.judge(reseal(plain, plain[HEADER_BYTES:], count, 0))
+    with pytest.raises(InvalidBatch, match="unknown batch codec 7"):
+        batch.judge(reseal(plain, plain[HEADER_BYTES:], 9, 7))
+
+
+def test_a_judged_batch_is_not_decompressed() -> None:
+    pytest.importorskip("zstandard")
+    records = [(None, b"value " * 20, 0, None)] * 9
+    packed = build(records, attributes=CODEC_ZSTD)
+    assert batch.judge(packed) == (batch.verify(packed), len(build(records)) - HEADER_BYTES)
+    body = packed[HEADER_BYTES:]
+    with pytest.raises(InvalidBatch, match="states the size"):
+        batch.judge(reseal(packed, b"\0" + body[1:], 9, CODEC_ZSTD))
+    with pytest.raises(InvalidBatch, match="do not fit"):
+        batch.judge(reseal(packed, body, 1_000, CODEC_ZSTD))
+    damaged = reseal(packed, body[:-1] + b"\0", 9, CODEC_ZSTD)
+    assert batch.judge(damaged).unpacked_bytes == len(build(records)) - HEADER_BYTES

@@ -1,0 +1,66 @@
+"""Which requests a partition takes: those meant for it, while it is not stopping and producers have room. Pure.
+
+    request             refused with
+    any                 SHUTTING_DOWN while stopping; UNKNOWN_PARTITION if it names another partition
+    Produce, Fetch      UNKNOWN_TOPIC_ID if it was meant for an earlier topic of the name;
+                        ACTOR_UNAVAILABLE if its client is under a quota, which the gateway keeps
+    Produce             STORAGE_FULL (disk.py), BACKPRESSURE (backlog.py)
+
+Called by the partition's machine with every request, and by the leader before it places batches.
+"""
+
+from ...transport.protocol.data import Fetch, ListOffsets, Produce
+from ...transport.protocol.errors import ErrorCode, ProtocolError
+from ...transport.protocol.message import Request
+from ...transport.protocol.progress import ReportProgress
+from ...transport.protocol.quotas import QuotasInForce
+from ...transport.protocol.session import Cancel
+from ...transport.protocol.topics import DeleteRecords
+from ...transport.protocol.transactions import WriteMarkers
+from .backlog import Backlog, LogEnd
+from .disk import DiskReserve
+from .effects import Effect
+
+_NAMING_A_PARTITION = (Produce, Fetch, ListOffsets, DeleteRecords, ReportProgress, WriteMarkers)
+
+
+class Admission:
+    def __init__(
+        self, topic: str, partition: int, topic_id: str, disk: DiskReserve, backlog: Backlog
+    ) -> None:
+        self._topic = topic
+        self._partition = partition
+        self._topic_id = topic_id
+        self._disk = disk
+        self._backlog = backlog
+        self.quotas = QuotasInForce()
+        self.is_stopping = False
+
+    def refusal(self, request: Request) -> ProtocolError | None:
+        """Return the reason why a request is not taken."""
+        if self.is_stopping and not isinstance(request, Cancel):
+            return ProtocolError(ErrorCode.SHUTTING_DOWN, "the partition is stopping")
+        if isinstance(request, _NAMING_A_PARTITION) and (
+            request.partition != self._partition or request.topic != self._topic
+        ):
+            here = f"{self._topic}/{self._partition}"
+            there = f"{request.topic}/{request.partition}"
+            return ProtocolError(ErrorCode.UNKNOWN_PARTITION, f"this is {here}, not {there}")
+        if not isinstance(request, Produce | Fetch):
+            return None
+        if request.topic_id is not None and request.topic_id != self._topic_id:
+            message = f"{self._topic} was created again: its id is {self._topic_id}"
+            return ProtocolError(ErrorCode.UNKNOWN_TOPIC_ID, message, topic_id=self._topic_id)
+        if request.client_id and self.quotas.limits(request.client_id):
+            client = repr(request.client_id[:256])
+            message = f"client {client} is under a quota, which the gateway keeps: ask there"
+            return ProtocolError(ErrorCode.ACTOR_UNAVAILABLE, message)
+        return None
+
+    def produce_refusal(self, end: LogEnd, now: int) -> tuple[ProtocolError | None, list[Effect]]:
+        """Return the reason why producers are refused now, with the effects of finding out."""
+        refusal, effects = self._disk.on_produce(end.bytes, now)
+        if refusal is None:
+            refusal, alarm = self._backlog.refusal(end)
+            effects += alarm
+        return refusal, effects

@@ -1,0 +1,59 @@
+"""The keys of a partition's timers. Each is set, and its firing handled, in the module named beside it."""
+
+from typing import TypeAlias
+
+from msgspec import Struct
+
+
+class FetchesExpire(Struct, frozen=True):
+    """The earliest deadline of a parked fetch (`fetches.py`)."""
+
+
+class SearchContinues(Struct, frozen=True):
+    """The next step of a search through damage (`fetches.py`)."""
+
+
+class SyncDue(Struct, frozen=True):
+    """The sync that the flush policy delays (`flush.py`)."""
+
+
+class RetentionDue(Struct, frozen=True):
+    """The next check for expired segments (`upkeep.py`)."""
+
+
+class CompactionDue(Struct, frozen=True):
+    """The next slice of compaction, or the next check for one (`upkeep.py`)."""
+
+
+class CheckpointDue(Struct, frozen=True):
+    """The next checkpoint (`upkeep.py`)."""
+
+
+class SleepDue(Struct, frozen=True):
+    """The end of the idle time (`idleness.py`)."""
+
+
+class GroupLapses(Struct, frozen=True):
+    """The end of the time for which a group without members holds back producers (`backlog.py`)."""
+
+
+class SaveGroupsDue(Struct, frozen=True):
+    """The delayed write of the groups' file (`backlog.py`)."""
+
+
+class MeasureDiskDue(Struct, frozen=True):
+    """The next measurement of a disk that is too full (`disk.py`)."""
+
+
+TimerKey: TypeAlias = (
+    FetchesExpire
+    | SearchContinues
+    | SyncDue
+    | RetentionDue
+    | CompactionDue
+    | CheckpointDue
+    | SleepDue
+    | GroupLapses
+    | SaveGroupsDue
+    | MeasureDiskDue
+)
