@@ -243,7 +243,12 @@ def test_who_was_lost_and_came_back_does_not_commit_what_was_reached_before(
     broker.do(broker.members.clear)
     broker.assign("member-1", {"T": [0, 1]})
     # It was lost, has rejoined and got the same partitions, and the program was not notified.
-    wait_for(lambda: consumer._membership.identity.losses == 1 and consumer._membership.state == "member")
+    wait_for(
+        lambda: (
+            consumer._bridge._membership.identity.losses == 1
+            and consumer._bridge._membership.state == "member"
+        )
+    )
     for commit in (consumer.commit, lambda: consumer.commit({("T", 0): 3})):
         with pytest.raises(CommitFailed, match="lost"):
             commit()

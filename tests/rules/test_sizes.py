@@ -31,7 +31,6 @@ EXCEPTIONS = frozenset(
         "transport/client/accumulator.py",
         "transport/client/accumulator.py:Accumulator",
         "transport/client/admin.py:Admin",
-        "transport/client/consumer.py",
         "transport/client/consumer.py:Consumer",
         "transport/client/exchange.py",
         "transport/client/exchange.py:Exchange",

@@ -304,7 +304,7 @@ class SimulatedConsumer:
     @property
     def owned(self) -> frozenset[Any]:
         """Return the partitions assigned by the group."""
-        membership = self.consumer._membership if self.consumer is not None else None
+        membership = self.consumer._bridge._membership if self.consumer is not None else None
         return membership._owned if membership is not None else frozenset()
 
     def kill(self) -> None:
@@ -325,7 +325,7 @@ class SimulatedConsumer:
         name = self.group or self.host.name
         while not self.is_closing:
             messages = consumer.poll(0.25, world.between(1, 50))
-            epochs = consumer._reader.epochs()
+            epochs = consumer._machine.reader.epochs()
             for message in messages:
                 tp = (message.topic, message.partition)
                 assert message.value is not None

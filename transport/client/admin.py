@@ -7,7 +7,7 @@ tried once; if that attempt has no answer, again in a way that takes the first o
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, Literal, TypeVar, Unpack, cast
+from typing import Literal, TypeVar, Unpack, cast
 
 from msgspec import structs
 
@@ -46,9 +46,10 @@ from ..protocol.topics import (
 )
 from ..protocol.transactions import ListTransactions, ListTransactionsReply, TransactionDescription
 from .asking import GATEWAY, Ask, Payload, partition_address
+from .commits import as_offsets
 from .errors import TopicExists, UnknownTopic
 from .network import Network
-from .options import InvalidOption, as_partition, check_offset, check_text, known
+from .options import known
 from .schedule import milliseconds_at
 
 ReplyT = TypeVar("ReplyT", bound=Reply)
@@ -320,25 +321,6 @@ class Admin:
         An actor in any other state is left alone.
         """
         return self._ask(Revive(address=address), ReviveReply)
-
-
-def as_offsets(
-    offsets: Mapping[TopicPartition, int] | Mapping[tuple[str, int], int],
-    metadata: Mapping[TopicPartition, str] | Mapping[tuple[str, int], str] | None = None,
-) -> list[PartitionOffset]:
-    """Return the offsets as they are sent. Raises InvalidOption for what is no partition or no offset."""
-    given: Any = offsets
-    told: Any = {} if metadata is None else metadata
-    for what, each in (("offsets", given), ("metadata", told)):
-        if not isinstance(each, Mapping):
-            raise InvalidOption(f"{what}: must be a dict by (topic, partition), not {each!r}")
-    found = []
-    for tp, offset in given.items():
-        check_offset(offset)
-        text = told.get(tp, "")
-        check_text("metadata:", text)
-        found.append(PartitionOffset(*as_partition("offsets", tp), offset, text))
-    return found
 
 
 def by_partition(offsets: Sequence[PartitionOffset]) -> dict[TopicPartition, int]:

@@ -50,19 +50,17 @@ class ConsumerBridge:
             case TimerFired(key=key) if key == _POLL_CHECK:
                 assert self._membership is not None
                 at = now if self.is_polling else self.last_poll_ms
-                effects = self._membership.handle(PollChecked(at), now)
+                effects = self._of_group(PollChecked(at), now)
                 if self._membership.state != "out":
                     effects.append(SetTimer(_POLL_CHECK, now + self._check_ms))
             case Polled() | Confirmed() | LeaveRequested():
-                assert self._membership is not None
-                effects = self._membership.handle(event, now)
+                effects = self._of_group(event, now)
                 if isinstance(event, Polled):
                     effects.append(SetTimer(_POLL_CHECK, now + self._check_ms))
             case Answered(key=("commit", _)) | Failed(key=("commit", _)):
                 effects = [event]
             case Answered(key=key) | Failed(key=key) | TimerFired(key=key) if _is_of_group(key):
-                assert self._membership is not None
-                effects = self._membership.handle(event, now)
+                effects = self._of_group(event, now)
             case Stopped():
                 self.has_mail.set()
                 effects = []
@@ -71,6 +69,15 @@ class ConsumerBridge:
             case _:
                 effects = self._fetching.handle(event, now)
         return self._keep_mail(effects)
+
+    def _of_group(self, event: Event, now: int) -> list[Effect]:
+        """Hand an event to the membership. The program's side learns by mail under which identity it commits."""
+        assert self._membership is not None
+        before = self._membership.identity
+        effects = self._membership.handle(event, now)
+        if self._membership.identity != before:
+            self.mailbox.append(self._membership.identity)
+        return effects
 
     def _keep_mail(self, effects: list[Effect]) -> list[Effect]:
         left: list[Effect] = []

@@ -15,6 +15,10 @@ class GrowingTopics:
         self._counts = dict.fromkeys(topics, 0)
         """The number of partitions seen last, by topic."""
 
+    @property
+    def is_followed(self) -> bool:
+        return bool(self._counts)
+
     def partitions(self, count_of: Callable[[str], int]) -> list[TopicPartition]:
         """Return the present partitions, by the partition count of each topic."""
         return [

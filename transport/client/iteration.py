@@ -1,6 +1,6 @@
 """The messages of an iteration over a consumer, and the number yielded so far. Pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ..addresses import TopicPartition
 from .messages import Message
@@ -13,18 +13,19 @@ class Iteration:
         self.messages: Sequence[Message] = ()
         self.epochs: Mapping[TopicPartition, int] = {}
         self.yielded = 0
-        self.is_stopped = False
-        """True once no further message is to be yielded."""
 
     def yield_all(
-        self, messages: Sequence[Message], epochs: Mapping[TopicPartition, int]
+        self,
+        messages: Sequence[Message],
+        epochs: Mapping[TopicPartition, int],
+        is_stopped: Callable[[], bool],
     ) -> Iterator[Message]:
-        """Yield messages until the consumer takes the others back: by a poll, a seek or a close."""
+        """Yield messages until the consumer stops, or takes the others back: by a poll, a seek or a close."""
         self.messages, self.epochs = messages, epochs
         for count, message in enumerate(messages, 1):
             self.yielded = count
             yield message
-            if self.messages is not messages or self.is_stopped:
+            if self.messages is not messages or is_stopped():
                 return
         self.messages = ()
 

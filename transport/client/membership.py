@@ -82,10 +82,10 @@ class GroupTrouble(Struct, frozen=True):
 
 
 class MemberIdentity(NamedTuple):
-    """The identity under which the member sends, distinct for each join. The program's thread reads it for
-    commits."""
+    """The identity under which the member sends, distinct for each join. The program's side commits under it."""
 
     member_id: str | None = None
+    """None while it is out of its group."""
     generation: int = 0
     losses: int = 0
     """Number of times it lost everything it owned. Positions are committed only if this has not changed

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, TypeVar
 
 from ..addresses import TopicPartition
 from ..protocol.data import Isolation, ListOffsets, ListOffsetsReply
@@ -11,16 +11,12 @@ from ..protocol.groups import FetchOffsets, FetchOffsetsReply, PartitionOffset
 from ..protocol.message import Reply, Request, TopicPartitions
 from .admin import by_partition
 from .asking import GATEWAY, partition_address
+from .commits import Partition
 from .network import Network
 from .options import InvalidOption, as_partition, as_partitions
 from .schedule import milliseconds_at
 
 ReplyT = TypeVar("ReplyT", bound=Reply)
-Partition: TypeAlias = tuple[str, int]
-"""Topic and partition: a TopicPartition, or a plain tuple."""
-Offsets: TypeAlias = Mapping[TopicPartition, int]
-GivenOffsets: TypeAlias = Offsets | Mapping[tuple[str, int], int]
-Metadata: TypeAlias = Mapping[TopicPartition, str] | Mapping[tuple[str, int], str]
 
 
 class OffsetQueries:

@@ -35,6 +35,10 @@ class Rebalancing(Struct, eq=False):
     errors: "deque[BaseException]"
 
     @property
+    def is_unfinished(self) -> bool:
+        return bool(self.steps or self.errors)
+
+    @property
     def next_step(self) -> Step | None:
         return self.steps[0] if self.steps else None
 

@@ -28,11 +28,11 @@ from ..protocol.groups import CommitOffsets, CommitOffsetsReply
 from ..protocol.message import TopicPartitions
 from ..protocol.transactions import EndTransaction, EndTransactionReply
 from .asking import GATEWAY, Ask, Receipt
+from .commits import GivenOffsets, Metadata
 from .delivery import Delivery
 from .errors import Closed, ProducerFenced, TimedOut, TransactionAborted, TransactionUncertain
 from .lanes import ProducerIdentity
 from .network import Network
-from .offset_queries import GivenOffsets, Metadata
 from .options import Duration, ProducerOptions
 from .producer import BatchingProducer
 
