@@ -105,6 +105,9 @@ class ClientHost(Host):
     def refuse_when_closed(self) -> None:
         assert self.is_alive
 
+    def end_calls(self, asker: object) -> None:
+        """Do nothing: an object is closed by the program that calls it."""
+
     def now_ms(self) -> int:
         return self.world.now_ms
 
@@ -123,6 +126,7 @@ class ClientHost(Host):
         *,
         timeout_ms: int,
         is_retried: bool = True,
+        asker: object = None,
     ) -> ReplyT:
         waiter = _Waiter(self.world)
         ask = Ask(None, address, request, reply_type, timeout_ms=timeout_ms, is_retried=is_retried)
