@@ -187,8 +187,6 @@ class _Recovery:
         if segments and segments[-1].base_offset in self._cleaned.segments:
             # Only a log's last segment is appended to, and none that was is ever compacted: its successor is missing.
             end_offset = self._cleaned.segments[segments[-1].base_offset].next_offset
-            if checkpoint is not None:
-                end_offset = max(end_offset, checkpoint.recovery_offset)
             segments[-1].seal(end_offset)
             self._begin_segment(segments, end_offset)
         self._recognise_cleaned(segments)

@@ -4,6 +4,7 @@ by a kill with a power cut after the successor has published its state.
 
 import random
 import re
+from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,9 @@ TABLES = {"docs/operations.md": "| path | content |", "docs/storage.md": "| file
 DEATHS = 40
 """Points of death that the ordinary run draws from each life; the long run takes every one."""
 
+SUCCESSOR_CALLS = 20
+"""A successor dies before one of its first calls: most lives make fewer until they serve."""
+
 EVERY_DEATH = pytest.mark.parametrize(
     "takes_all", [False, pytest.param(True, marks=pytest.mark.chaos)], ids=["some", "all"]
 )
@@ -154,6 +158,24 @@ def test_what_a_successor_has_shown_is_durable(tmp_path: Path, name: str, seed: 
         medium = Medium()
         done = _end(name, root, medium, die_before)
         _judge(name, root, medium, done, is_cut=False)
+        medium.lose(draw)
+        _judge(name, root, medium, done, is_cut=True)
+
+
+@EVERY_DEATH
+@pytest.mark.parametrize("name", LIVES)
+def test_a_power_cut_while_a_successor_starts_loses_nothing_acknowledged(
+    tmp_path: Path, name: str, seed: int, takes_all: bool
+) -> None:
+    """The successor relies on files that the medium lacks, and is cut off before any of its own calls."""
+    draw = random.Random(seed)
+    for die_before in _deaths(name, tmp_path / "all", draw, takes_all):
+        root = tmp_path / str(die_before)
+        root.mkdir()
+        medium = Medium()
+        done = _end(name, root, medium, die_before)
+        with suppress(Died), FaultySystem(root, medium, draw.randrange(SUCCESSOR_CALLS)):
+            LIVES[name].judge(root, list(done), is_cut=False)
         medium.lose(draw)
         _judge(name, root, medium, done, is_cut=True)
 

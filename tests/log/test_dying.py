@@ -2,12 +2,15 @@
 
 import random
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from faulty_files import Died, FaultyFiles
+from keyed_logs import Written, append_keyed, compact, held, newest, seal
 from log_batches import NOW_MS, UNCLEAN, abandon, append, contents, flip, make_room_early, segment, unlimited
+from planaria.actors.log.companions import COMPACTION_NAME
 from planaria.actors.log.log import PartitionLog
 from planaria.transport.batch import split
 
@@ -165,3 +168,64 @@ def test_a_segment_whose_room_was_cut_off_stays_so(
         log = PartitionLog.open(directory, SMALL, NOW_MS)
         assert not log.verify()
         abandon(log)
+
+
+COMPACTED = unlimited(
+    segment_bytes=150, is_compacting=True, is_deleting=False, delete_retention_ms=0, min_cleanable_ratio=0.0
+)
+
+
+class _SwapFiles(FaultyFiles):
+    def __init__(self, die_before: int = -1) -> None:
+        super().__init__(die_before)
+        self.commits: list[int] = []
+        """Numbers of the calls that follow a rename of the file `compaction`."""
+
+    def rename(self, source: Path, target: Path) -> None:
+        super().rename(source, target)
+        if target.name == COMPACTION_NAME:
+            self.commits.append(len(self.calls))
+
+
+def test_a_power_cut_while_a_successor_finishes_a_swap_loses_no_record(tmp_path: Path) -> None:
+    """Its predecessor was killed between the rename that commits a swap and the sync of the directory. The successor
+    makes the rename durable before it deletes anything because of it: deletions may reach the medium first.
+    """
+    log = PartitionLog.open(tmp_path / "before", COMPACTED, NOW_MS)
+    written: Written = {}
+    for number in range(6):
+        written |= append_keyed(log, [(b"k%d" % (number % 2), b"%d" % number)])
+    written |= seal(log)
+    abandon(log)
+
+    def begun(name: str, die_before: int = -1) -> _SwapFiles:
+        shutil.copytree(tmp_path / "before", tmp_path / name)
+        files = _SwapFiles(die_before)
+        try:
+            log = PartitionLog.open(tmp_path / name, COMPACTED, NOW_MS, files)
+            compact(log)
+        except Died:
+            files.release()
+        else:
+            abandon(log)
+        files.die_before = -1
+        return files
+
+    all_files = begun("all")
+    assert all_files.commits
+    for die_before in all_files.commits:
+        assert all_files.calls[die_before] == "sync_directory"
+        for cut_before in range(3, 9):
+            for draw in range(5):
+                name = f"{die_before}-{cut_before}-{draw}"
+                files = begun(name, die_before)
+                files.die_before = len(files.calls) + cut_before
+                with suppress(Died):
+                    PartitionLog.open(tmp_path / name, COMPACTED, NOW_MS, files)
+                files.die_before = -1
+                files.release()
+                files.lose_unsynced(random.Random(draw))
+                log = PartitionLog.open(tmp_path / name, COMPACTED, NOW_MS)
+                assert not log.losses
+                assert held(log).items() >= newest(written).items()
+                abandon(log)

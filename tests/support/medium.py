@@ -1,7 +1,7 @@
 """Contents of files after a power cut: a model of a disk that keeps only synced data.
 
 Strict POSIX: the contents of a file are durable once it was synced, its name once its directory was. Of later changes,
-any prefix may have reached the medium, of a file's contents any pages. `FaultyFiles` and `FaultySystem` report each call
+any may have reached the medium, in or out of order, and of a file's contents any pages. `FaultyFiles` and `FaultySystem` report each call
 before it is made; files older than the model count as durable.
 """
 
@@ -56,10 +56,13 @@ class _Directory:
         self._changes.clear()
 
     def survivors(self, draw: random.Random) -> "dict[str, _Node]":
-        """Return the synced names, with a prefix of the later changes applied."""
+        """Return the synced names, with some of the later changes applied: a prefix, or any of them."""
         kept = draw.choice([0, len(self._changes), draw.randint(0, len(self._changes))])
+        changes = self._changes[:kept]
+        if draw.random() < 0.5:
+            changes = [change for change in self._changes if draw.random() < 0.5]
         found = dict(self.durable)
-        for change in self._changes[:kept]:
+        for change in changes:
             _apply(change, found)
         return found
 
