@@ -19,7 +19,7 @@ from ...transport.machine import CancelTimer, Received, Reply, SetTimer
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.progress import ReportProgress, ReportProgressReply
 from ...transport.protocol.topics import TopicConfig
-from .effects import Alarm, Effect, MeasureBacklog, SaveGroups
+from .effects import Alarm, Effect, GroupsSaved, MeasureBacklog, SaveGroups
 from .groups import Groups
 from .timers import GroupLapses, SaveGroupsDue
 
@@ -85,12 +85,11 @@ class Backlog:
         is_due = self._groups.report(report, end.offset, now)
         effects = self._look(end, now)
         if is_due:
-            effects += self._save()
-        elif not self._groups.is_saved and not self._is_saving:
-            self._is_saving = True
-            effects.append(SetTimer(SaveGroupsDue(), now + SAVE_INTERVAL_MS))
-        is_urgent = self._is_above(LOW_SHARE, end)
-        return [*effects, Reply(received.sender, ReportProgressReply(is_urgent=is_urgent))]
+            return [*effects, SaveGroups(self._groups.encode(), received)]
+        return [*effects, *self._save_later(now), self._report_reply(received, end)]
+
+    def _report_reply(self, received: Received, end: LogEnd) -> Reply:
+        return Reply(received.sender, ReportProgressReply(is_urgent=self._is_above(LOW_SHARE, end)))
 
     def on_lapse(self, end: LogEnd, now: int) -> list[Effect]:
         """Handle the lapse of a group that has had no members and no reports for long enough."""
@@ -101,8 +100,22 @@ class Backlog:
         return self._save() if not self._groups.is_saved else []
 
     def _save(self) -> list[Effect]:
-        self._groups.is_saved = True
         return [SaveGroups(self._groups.encode())]
+
+    def _save_later(self, now: int) -> list[Effect]:
+        if self._groups.is_saved or self._is_saving:
+            return []
+        self._is_saving = True
+        return [SetTimer(SaveGroupsDue(), now + SAVE_INTERVAL_MS)]
+
+    def on_saved(self, event: GroupsSaved, end: LogEnd, now: int) -> list[Effect]:
+        """Answer the report that waited for the file. Its coordinator repeats one that the disk had no room for."""
+        received = event.received
+        if event.refusal is not None:
+            refused = [] if received is None else [Reply(received.sender, event.refusal)]
+            return [*refused, *self._save_later(now)]
+        self._groups.on_saved()
+        return [] if received is None else [self._report_reply(received, end)]
 
     def _look(self, end: LogEnd, now: int) -> list[Effect]:
         """Find the slowest group and update the state."""

@@ -11,7 +11,7 @@ ApplyRetention             at once                      Trimmed
 CompactSlice               at once                      Compacted
 MeasureBacklog             at once                      BacklogMeasured
 MeasureDisk                at once                      DiskMeasured
-SaveGroups                 at once                      not at all; on a full disk the older file stays
+SaveGroups                 at once                      GroupsSaved
 Alarm                      with the next heartbeat      not at all
 Checkpoint, Reconfigure    at once                      not at all
 MarkAsleep                 at once                      not at all
@@ -108,9 +108,11 @@ class MeasureDisk(Struct, frozen=True):
 
 
 class SaveGroups(Struct, frozen=True):
-    """Replace the file of `groups.py`, before any reply is sent."""
+    """Replace the file of `groups.py`, durably. On a full disk the older file stays."""
 
     data: bytes
+    received: Received | None = None
+    """The report that is answered once the file has it."""
 
 
 class Alarm(Struct, frozen=True):
@@ -207,6 +209,13 @@ class BacklogMeasured(Struct, frozen=True):
     behind_bytes: int
 
 
+class GroupsSaved(Struct, frozen=True):
+    """The groups' file was replaced, or `refusal` says why not."""
+
+    received: Received | None
+    refusal: ErrorBody | None = None
+
+
 class DiskMeasured(Struct, frozen=True):
     free_bytes: int
 
@@ -230,6 +239,7 @@ OwnEvent: TypeAlias = (
     | Trimmed
     | Compacted
     | BacklogMeasured
+    | GroupsSaved
     | DiskMeasured
     | RequestFailed
 )

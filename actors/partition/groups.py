@@ -2,9 +2,9 @@
 
 Owns the table and its file `groups`, beside the log: `checked.py` with kind `PLGR`, its body a MessagePack map
 `{"groups": {group: [offset, first_seen_offset, epoch, has_members, reported_ms]}}`. The file may be older than the
-table by the commits of a second, never by a group or by an offset that went back: after a restart groups seem slower
-than they are, which loses no records. After a restart no group has members until its coordinator reports some. Called
-by `backlog.py`.
+table by the commits of a second, never by a group or by an offset that went back: such a report is answered once the
+file has it. So after a restart groups seem slower than they are, which loses no records. After a restart no group has
+members until its coordinator reports some. Called by `backlog.py`.
 
 A group is *live* while it has members, and for some time after its last report: after its last member left, or after
 a commit by a client that needs no membership.
@@ -45,17 +45,20 @@ class Groups:
         self._groups = dict(groups or {})
         self.is_saved = True
         """True if the file contains the whole table."""
+        self._urgent: set[str] = set()
+        """Groups that are new, or went back, since the file was saved."""
 
     def __len__(self) -> int:
         return len(self._groups)
 
     def report(self, report: ReportProgress, end_offset: int, now: int) -> bool:
-        """Record a coordinator's report; return True if it has to be saved before it is answered."""
+        """Record a coordinator's report; return True if the table has to be saved before it is answered."""
         before = self._groups.get(report.group)
         if before is not None and report.epoch < before.epoch:
             return False
         if report.offset == NOT_COMMITTED and not report.has_members:
             self._groups.pop(report.group, None)
+            self._urgent.discard(report.group)
             self.is_saved = self.is_saved and before is None
             return False
         progress = GroupProgress(
@@ -65,11 +68,16 @@ class Groups:
             has_members=report.has_members,
             reported_ms=_reported_ms(before, report, now),
         )
-        if progress == before:
-            return False
-        self._groups[report.group] = progress
-        self.is_saved = False
-        return before is None or progress.offset < before.offset
+        if progress != before:
+            self._groups[report.group] = progress
+            self.is_saved = False
+        if before is None or progress.offset < before.offset:
+            self._urgent.add(report.group)
+        return report.group in self._urgent
+
+    def on_saved(self) -> None:
+        self.is_saved = True
+        self._urgent.clear()
 
     def bound(self, log_end_offset: int) -> None:
         """Limit positions to the log's recovered end: no group has read the records that will be written there."""
@@ -86,6 +94,7 @@ class Groups:
         """Forget all groups: they need not report any more, so their positions would grow stale."""
         self.is_saved = self.is_saved and not self._groups
         self._groups = {}
+        self._urgent.clear()
 
     def slowest(self, now: int, timeout_ms: int) -> tuple[str, int] | None:
         """Return the live group that is farthest behind, and its position."""

@@ -37,6 +37,7 @@ from .effects import (
     BacklogMeasured,
     DeleteBefore,
     Effect,
+    GroupsSaved,
     Sync,
     Trimmed,
 )
@@ -168,6 +169,9 @@ class Leader:
 
     def on_backlog_measured(self, event: BacklogMeasured) -> list[Effect]:
         return self._backlog.on_measured(event.behind_bytes, self._appends.bytes_written, self._end)
+
+    def on_groups_saved(self, event: GroupsSaved, now: int) -> list[Effect]:
+        return self._backlog.on_saved(event, self._end, now)
 
     def on_group_lapse(self, now: int) -> list[Effect]:
         """Handle the lapse of a group that has had no members and no reports for long enough."""

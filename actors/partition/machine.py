@@ -61,6 +61,7 @@ from .effects import (
     DiskMeasured,
     Effect,
     Event,
+    GroupsSaved,
     LogOpened,
     LookedUp,
     MarkAsleep,
@@ -143,6 +144,8 @@ class PartitionMachine:
                 return self._upkeep.on_compacted(event, now)
             case BacklogMeasured():
                 return self._leader.on_backlog_measured(event)
+            case GroupsSaved():
+                return self._leader.on_groups_saved(event, now)
             case DiskMeasured():
                 return self._disk.on_measured(event.free_bytes, now)
             case Answered() | Failed():

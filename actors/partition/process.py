@@ -58,6 +58,7 @@ from .effects import (
     Compared,
     DeleteBefore,
     DiskMeasured,
+    GroupsSaved,
     LogOpened,
     LookedUp,
     LookUp,
@@ -261,9 +262,13 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
         self.loop.dispatch(Trimmed(self._log.log_start_offset, self._log.size_bytes, effect.received))
 
     def _save_groups(self, effect: SaveGroups) -> None:
-        with suppress(StorageFull):
+        refusal = None
+        try:
             self._files.replace(self._log.directory / GROUPS_NAME, effect.data)
             self._log.note_companion(GROUPS_NAME)
+        except StorageFull as error:
+            refusal = ProtocolError(ErrorCode.STORAGE_FULL, str(error)).body
+        self.loop.dispatch(GroupsSaved(effect.received, refusal))
 
     def _corrupt(self, received: Received, error: CorruptLog) -> None:
         refusal = ProtocolError(ErrorCode.CORRUPT_LOG, str(error), next_offset=error.next_offset)

@@ -2,7 +2,9 @@
 
 import pytest
 
+from planaria.actors.partition.backlog import SAVE_INTERVAL_MS
 from planaria.actors.partition.effects import ApplyRetention
+from planaria.actors.partition.groups import Groups, decode_groups
 from planaria.actors.partition.upkeep import RETENTION_CHECK_MS
 from planaria.transport.protocol.data import Produce, ProduceReply
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
@@ -351,3 +353,73 @@ def test_retention_waits_for_no_group_over_deleted_records() -> None:
     report(partition, 3)
     delete_records(partition, 15)
     assert consumed_offset(partition) == 15
+
+
+def commit(offset: int, *, group: str = "slow", has_members: bool = True) -> ReportProgress:
+    return ReportProgress(
+        topic="ORDERS",
+        partition=0,
+        topic_id="t1",
+        group=group,
+        epoch=1,
+        offset=offset,
+        leader_epoch=None,
+        has_members=has_members,
+    )
+
+
+def test_a_report_that_must_be_durable_is_refused_on_a_full_disk_until_it_is() -> None:
+    """A new group, and an offset that went back: a restart that knew nothing of them would delete their records."""
+    partition = SimulatedPartition(TopicConfig(retain_until_consumed=True))
+    fill(partition, 10)
+    report(partition, 5)
+
+    def refused(request: ReportProgress) -> bool:
+        reply = partition.ask(request)
+        assert reply is not None
+        if isinstance(reply.body, ErrorBody):
+            assert (reply.body.code, reply.body.retriable) == (ErrorCode.STORAGE_FULL, True)
+        return isinstance(reply.body, ErrorBody)
+
+    partition.files.is_full = True
+    for _ in range(2):
+        assert refused(commit(2)), "it went back"
+        assert refused(commit(7, group="new"))
+    assert refused(commit(3)), (
+        "no report of the group is answered before the file shows where it went back to"
+    )
+    partition.files.is_full = False
+    assert not refused(commit(7, group="new"))
+    assert not refused(commit(3))
+    saved = decode_groups(partition.files.content, 0)
+    assert saved is not None
+    assert saved.consumed_offset == 3
+
+
+def test_commits_that_a_full_disk_did_not_take_are_saved_once_there_is_room() -> None:
+    partition = SimulatedPartition(TopicConfig(retain_until_consumed=True))
+    fill(partition, 10)
+    report(partition, 5)
+    partition.files.is_full = True
+    report(partition, 6)
+    partition.advance(5 * SAVE_INTERVAL_MS)
+    partition.files.is_full = False
+    partition.advance(2 * SAVE_INTERVAL_MS)
+    saved = decode_groups(partition.files.content, 0)
+    assert saved is not None
+    assert saved.consumed_offset == 6
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+@pytest.mark.parametrize("is_saved", [True, False])
+def test_a_group_that_is_gone_leaves_the_file_as_stale_as_it_was_or_makes_it_so(
+    is_known: bool, is_saved: bool
+) -> None:
+    groups = Groups()
+    groups.report(commit(1, group="other"), 10, 0)
+    if is_known:
+        groups.report(commit(1), 10, 0)
+    if is_saved:
+        groups.on_saved()
+    groups.report(commit(-1, has_members=False), 10, 0)
+    assert groups.is_saved == (is_saved and not is_known)

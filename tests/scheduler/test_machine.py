@@ -408,6 +408,16 @@ def test_after_a_day_the_log_is_searched_for_what_the_partition_has_forgotten(
     assert world.delivered("ORDERS") == ["a", "b"]
 
 
+def test_after_a_boot_with_an_older_clock_the_log_is_searched_too(world: SimulatedSchedule) -> None:
+    """The age of the intent is unknown: the partition may have forgotten the producer."""
+    stuck_intent(world, is_written=True)
+    world.now -= 3 * 24 * 3_600_000
+    world.forget_producers(("ORDERS", 0))
+    world.start()
+    world.advance(5_000)
+    assert world.delivered("ORDERS") == ["a"]
+
+
 @pytest.mark.parametrize("is_written", [True, False])
 def test_a_partition_that_forgot_the_producer_early_is_searched_too(
     world: SimulatedSchedule, is_written: bool

@@ -1,8 +1,8 @@
 """Contents of files after a power cut: a model of a disk that keeps only synced data.
 
 Strict POSIX: the contents of a file are durable once it was synced, its name once its directory was. Of later changes,
-any may have reached the medium, in or out of order, and of a file's contents any pages. `FaultyFiles` and `FaultySystem` report each call
-before it is made; files older than the model count as durable.
+any may have reached the medium, in or out of order, and of a file's contents any pages. `FaultyFiles` and
+`FaultySystem` report each call before it is made; files older than the model count as durable.
 """
 
 import os
