@@ -11,6 +11,7 @@ import pytest
 
 from fake_broker import FakeBroker
 from live_trees import until
+from planaria.transport.batch import build
 from planaria.transport.client import (
     BufferFull,
     Client,
@@ -21,6 +22,8 @@ from planaria.transport.client import (
     TimedOut,
     UnknownTopic,
 )
+from planaria.transport.client.accumulator import BATCH_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES
+from planaria.transport.client.producer import batching_of
 from planaria.transport.protocol.errors import ErrorCode, ProtocolError
 
 
@@ -231,6 +234,46 @@ def test_closing_in_time_fails_what_is_left(client: Client, broker: FakeBroker) 
         producer.close(0.05)
     with pytest.raises(DeliveryFailed, match="closed"):
         delivery.result(10)
+
+
+def test_a_producer_that_was_closed_leaves_no_request_and_no_timer(
+    client: Client, broker: FakeBroker
+) -> None:
+    exchange = client._network._exchange
+    producer = client.producer(linger_ms=0, request_timeout_ms=60_000)
+    publish(producer, 1)[0].result(10)
+    broker.fault("produce", "answer lost")
+    publish(producer, 1)
+    until(lambda: exchange._pending, "the request to be under way")
+    with pytest.raises(TimedOut):
+        producer.close(0.05)
+    bridge = batching_of(producer)._bridge
+    until(lambda: not any(each.owner is bridge for each in exchange._pending.values()), "nothing to be left")
+
+
+@pytest.mark.parametrize("more_bytes", [0, 1])
+def test_the_largest_message_that_passes_the_check_is_taken_and_no_larger_one(
+    client: Client, broker: FakeBroker, more_bytes: int
+) -> None:
+    producer = client.producer()
+    publish(producer, 1)[0].result(10)
+    most_bytes = client._network.directory.largest_batch_bytes("T")
+    assert most_bytes is not None
+    value = bytes(most_bytes - BATCH_OVERHEAD_BYTES - RECORD_OVERHEAD_BYTES + more_bytes)
+    if more_bytes:
+        with pytest.raises(ProtocolError, match="MESSAGE_TOO_LARGE"):
+            batching_of(producer).check("T", 0, len(value))
+    else:
+        batching_of(producer).check("T", 0, len(value))
+        frame = build(
+            [(None, value, 0, None)],
+            first_timestamp_ms=0,
+            max_timestamp_ms=0,
+            producer_id=1,
+            producer_epoch=0,
+            base_sequence=0,
+        )
+        assert len(frame) <= most_bytes
 
 
 def test_ctrl_c_while_waiting_leaves_the_client_whole(client: Client, broker: FakeBroker) -> None:

@@ -1,6 +1,7 @@
 """A transactional producer's two halves: in any order of the network thread, a message stays in its transaction."""
 
 from collections import deque
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -158,6 +159,32 @@ def test_an_end_that_was_interrupted_is_not_asked_for(producer: _Part, network: 
     assert producer._bridge.handle(Dropped(), 0) == []
     assert isinstance(delivery.exception(0), DeliveryUncertain)
     assert acknowledge(producer, batch) == []
+
+
+class InterruptedNetwork(StillNetwork):
+    """Ctrl-C comes while the program waits for the end of its transaction; the network thread goes on."""
+
+    def outcome(self, owner: Any, event_for: Callable[[Any], Any]) -> Any:
+        self.post(owner, event_for(object()))
+        raise KeyboardInterrupt
+
+    def post(self, owner: Any, event: Any) -> None:
+        super().post(owner, event)
+        if isinstance(event, Dropped):
+            go_on(self)
+
+
+def test_ctrl_c_while_a_transaction_ends_leaves_nothing_of_it_under_way() -> None:
+    network = InterruptedNetwork()
+    producer = _Part(network, ProducerOptions(transactional_id="t", linger_ms=0))  # type: ignore[arg-type]
+    producer.begin(ProducerIdentity(7, 0))
+    delivery = producer.publish("T", b"1", partition=0)
+    (batch,) = go_on(network)
+    producer.suspend(PlanariaError("it has ended"))
+    with pytest.raises(KeyboardInterrupt):
+        producer.conclude(lambda: END)
+    assert isinstance(delivery.exception(0), DeliveryUncertain)
+    assert acknowledge(producer, batch) == [], "its end is not asked for"
 
 
 def test_messages_of_a_short_transaction_go_out_with_its_end(network: StillNetwork) -> None:
