@@ -252,7 +252,7 @@ class Decisions:
     def record_share(
         self, settings: ShareSettings | None, changed: Mapping[TopicPartition, ShareProgress | None]
     ) -> None:
-        """Record a share group's decisions (`share/serving.py`): new settings, and the progress of partitions."""
+        """Record a share group's decisions (`share/group.py`): new settings, and the progress of partitions."""
         if settings is not None:
             self._record(Change(ShareGroupKey(self.state.group), settings))
         for tp, progress in changed.items():

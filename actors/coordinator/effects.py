@@ -1,6 +1,15 @@
-"""Effects of the coordinator's machine beyond the loop's own and those of every journal."""
+"""The effects of the coordinator's machine beyond the loop's and the journal's. Structs only, no behaviour.
+
+effect            performed                    answered by
+Alarm             with the next heartbeat      not at all
+RemoveSnapshot    at once                      not at all
+"""
+
+from typing import TypeAlias
 
 from msgspec import Struct
+
+from ...transport.machine import LoopEffect
 
 
 class Alarm(Struct, frozen=True):
@@ -9,12 +18,9 @@ class Alarm(Struct, frozen=True):
     alarms: tuple[str, ...]
 
 
-class MarkAsleep(Struct, frozen=True):
-    """Note durably that the coordinator sleeps, for the next start of the broker."""
-
-    wake_at_ms: int | None
-    """Time at which it must be woken at the latest; None: only on a request."""
-
-
 class RemoveSnapshot(Struct, frozen=True):
     """Delete the snapshot file of a deleted group."""
+
+
+OwnEffect: TypeAlias = Alarm | RemoveSnapshot
+Effect: TypeAlias = LoopEffect | OwnEffect

@@ -14,15 +14,20 @@ from the next start on.
 
 from collections.abc import Iterable
 
-from ...transport.machine import Effect, SetTimer
+from msgspec import Struct
+
+from ...transport.machine import LoopEffect, SetTimer
 from .decisions import Decisions
 from .records import Change, MemberKey, OffsetKey, PendingKey
 
-EXPIRY = "expiry"
-FOR_EVER = -1
+FOREVER = -1
 POSTPONED_MS = 30_000
 """Delay of the expiry while a transaction is open."""
 LONGEST_TIMER_MS = 24 * 3600 * 1000
+
+
+class ExpiryTimer(Struct, frozen=True):
+    """The time at which the offsets may have expired."""
 
 
 class OffsetsExpiry:
@@ -31,9 +36,9 @@ class OffsetsExpiry:
         self._decisions = decisions
         self._timer_at: int | None = None
 
-    def start(self, now: int) -> list[Effect]:
+    def start(self, now: int) -> list[LoopEffect]:
         """Expire offsets that are due. For a group recorded by a broker without expiry, the time starts now."""
-        if self._retention_ms == FOR_EVER:
+        if self._retention_ms == FOREVER:
             # Use in the meantime is not recorded: should the offsets expire later, their time starts then.
             self._decisions.set_unused_since(None)
             return []
@@ -42,13 +47,13 @@ class OffsetsExpiry:
             self._decisions.set_unused_since(now)
         return self._look(now)
 
-    def on_timer(self, now: int) -> list[Effect]:
+    def on_timer(self, now: int) -> list[LoopEffect]:
         self._timer_at = None
         return self._look(now)
 
-    def settle(self, gathered: Iterable[Change], now: int) -> list[Effect]:
+    def settle(self, gathered: Iterable[Change], now: int) -> list[LoopEffect]:
         """Record that the group is used, along with these changes."""
-        if self._retention_ms == FOR_EVER:
+        if self._retention_ms == FOREVER:
             return []
         state = self._decisions.state
         if state.members:
@@ -70,17 +75,17 @@ class OffsetsExpiry:
 
     def _due(self) -> int | None:
         since = self._decisions.state.unused_since_ms
-        if self._retention_ms == FOR_EVER or since is None or not self._has_offsets:
+        if self._retention_ms == FOREVER or since is None or not self._has_offsets:
             return None
         return since + self._retention_ms
 
-    def _look(self, now: int) -> list[Effect]:
+    def _look(self, now: int) -> list[LoopEffect]:
         due = self._due()
         if due is not None and due <= now and not self._decisions.state.pending.open:
             self._decisions.expire_offsets()
         return self._set_timer(now)
 
-    def _set_timer(self, now: int) -> list[Effect]:
+    def _set_timer(self, now: int) -> list[LoopEffect]:
         due = self._due()
         if due is None:
             return []
@@ -88,7 +93,7 @@ class OffsetsExpiry:
         if self._timer_at is not None and self._timer_at <= at:
             return []
         self._timer_at = at
-        return [SetTimer(EXPIRY, at)]
+        return [SetTimer(ExpiryTimer(), at)]
 
 
 def _is_use(change: Change) -> bool:

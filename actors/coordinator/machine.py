@@ -1,358 +1,275 @@
-"""The coordinator's machine: it replays the group, serves it, and stops.
+"""The coordinator of a group: the service that its journal's machine runs.
 
-Owns the flush, which sends the gathered decisions as one append. The work is done by its parts: the phases and the
-replay, serving.py (requests and sessions), topics_watch.py, the recorder, progress.py (reports to partitions),
-idleness.py (sleep), and for a share group share/serving.py. Sessions are suspended during the replay and restart after
-it; at a stop parked heartbeats are refused. Run by process.py, and in tests by a simulator.
+Owns the parts and the order of their work. The group is served by its kind, consumer_group.py or share/group.py; beside
+them work the decisions, progress.py (reports to partitions), expiry.py, the reports of open transactions and the watch
+of topics. Must never answer from state that is not durable. Called by journal/machine.py.
+
+    request       checked here, then served by its kind; `delete_group` concerns both
+    other event   every part takes the ones of its own
+    changes       become durable, are applied to the durable state, and answered by the kinds
+
+Sessions are suspended during the replay and restart after it; at a stop parked heartbeats are refused.
 """
 
 from collections.abc import Callable
+from typing import Any, TypeAlias, assert_never
 
-from ...transport.addresses import TopicPartition, coordinator_address, topic_partition_of
+from msgspec import Struct
+
+from ...transport.addresses import coordinator_address
 from ...transport.machine import (
     Answered,
+    Connected,
     Disconnected,
-    Effect,
-    Event,
     Failed,
+    LoopEffect,
+    LoopEvent,
+    PeerDown,
+    PeersAsleep,
     PeerUp,
     Received,
     Reply,
     Sender,
     SetTimer,
-    Sleep,
-    Stop,
+    StopRequested,
     TimerFired,
     WallClockStepped,
 )
-from ...transport.protocol.errors import ProtocolError
-from ...transport.protocol.groups import (
-    CommitOffsets,
-    DeleteGroup,
-    DescribeGroup,
-    FetchOffsets,
-    GroupHeartbeat,
-    LeaveGroup,
-    ResetOffsets,
-)
+from ...transport.protocol.errors import ErrorCode, ProtocolError
+from ...transport.protocol.groups import DeleteGroup
 from ...transport.protocol.message import Done, Request
 from ...transport.protocol.operations import RetryReport
 from ...transport.protocol.session import Cancel
-from ...transport.protocol.shares import Acquire, ShareMemberGone
-from ..journal.effects import BecomeReady, SaveSnapshot
-from ..journal.mark import LogMark
-from ..journal.phases import Disposition, Phases
-from ..journal.recorder import Durable, Recorder, Waiting
+from ...transport.protocol.shares import ShareMemberGone
+from ...transport.protocol.topics import CatalogTopic
+from ..journal.machine import JournalMachine
+from ..journal.recorder import Durable, Recorder
 from ..journal.replay import Replay
+from ..journal.service import Service
+from ..journal.snapshot import LogMark, Snapshot
 from ..journal.topics_watch import TopicsWatch
-from ..journal.transaction_reports import REPORT, Reports
+from ..journal.transaction_reports import ReportCall, ReportTimer, TransactionReports
+from .consumer_group import REQUESTS as CONSUMER_REQUESTS
+from .consumer_group import ConsumerGroup
 from .decisions import Decisions
-from .effects import Alarm, MarkAsleep
-from .expiry import EXPIRY, FOR_EVER, OffsetsExpiry
-from .idleness import IDLE, Idleness
+from .effects import Alarm, Effect, OwnEffect, RemoveSnapshot
+from .expiry import FOREVER, ExpiryTimer, OffsetsExpiry
+from .group_kind import GroupKind
 from .ledger import GroupLedger
+from .parked import ParkedHeartbeat
 from .progress import ProgressReports
-from .records import Change, ShareKey, encode
-from .resets import RESET
-from .serving import REQUESTS as CONSUMER_REQUESTS
-from .serving import Answer, GroupRequests
-from .share.reading import Acquired
-from .share.records import ShareProgress, by_this_clock
-from .share.serving import REQUESTS as SHARE_REQUESTS
-from .share.serving import ShareServing
-from .share.tails import SHARE
-from .snapshot import Snapshot, encode_snapshot
+from .records import Change, encode
+from .share.acquire_replies import Acquired
+from .share.group import REQUESTS as SHARE_REQUESTS
+from .share.group import ShareGroup
+from .snapshot import encode_snapshot
 from .state import GroupState
 
-MEMBERS_REQUESTS = (GroupHeartbeat, CommitOffsets, FetchOffsets, ResetOffsets)
-"""Requests that do not apply to a share group."""
-REQUESTS: tuple[type[Request], ...] = (*CONSUMER_REQUESTS, *SHARE_REQUESTS, Cancel, ShareMemberGone)
+REQUESTS: tuple[type[Request], ...] = (*CONSUMER_REQUESTS, *SHARE_REQUESTS, DeleteGroup, Cancel)
 
 SNAPSHOT_RECORDS = 1_000
 """Records read or applied after which the snapshot is renewed."""
-FENCES, FENCES_CHECK_MS = "fences", 3600 * 1000
+DELETED_MS = 5_000
+"""Time for which a deleted group refuses to be created again: the time to stop its coordinator."""
+FENCES_CHECK_MS = 3600 * 1000
 
-__all__ = ["REQUESTS", "CoordinatorMachine"]
+Answer: TypeAlias = ParkedHeartbeat | Acquired
+CoordinatorMachine: TypeAlias = JournalMachine[Change, Answer, OwnEffect]
 
 
-class CoordinatorMachine:
+class FencesTimer(Struct, frozen=True):
+    """The next check for fences that have expired."""
+
+
+class GroupService(Service[Change, Answer, OwnEffect]):
     def __init__(
         self,
-        group: str,
-        offsets_topic: str,
-        offsets_partition: int,
-        *,
-        starter: str,
-        snapshot: Snapshot | None = None,
-        idle_ms: int = 0,
-        offsets_retention_ms: int = FOR_EVER,
+        durable: GroupState,
+        recorder: Recorder[Change, Answer],
+        now: int,
+        offsets_retention_ms: int,
     ) -> None:
-        self._group = group
-        self._ledger = GroupLedger(group, snapshot.state if snapshot else None)
-        self._replay = Replay(
-            coordinator_address(group),
-            offsets_topic,
-            offsets_partition,
-            starter,
-            self._ledger,
-            snapshot.mark if snapshot else None,
-            snapshot.taken_at_ms if snapshot else None,
-        )
-        self._phases = Phases(
-            self._replay,
-            while_replaying="the group is being replayed",
-            while_stopping="the coordinator is stopping",
-        )
+        decided = GroupState(durable.group)
+        for change in durable.changes():
+            decided.apply(change)
+        self.durable = durable
+        self.decisions = Decisions(decided)
+        self._recorder = recorder
+        self._share = ShareGroup(durable, self.decisions, recorder, now)
+        self._consumers = ConsumerGroup(durable, self.decisions, recorder)
+        self._kinds: tuple[GroupKind, ...] = (self._share, self._consumers)
         self._watch = TopicsWatch()
-        self._wall_offset_ms = 0
-        """Wall clock minus `now`."""
-        self._serving: GroupRequests
-        self._state: GroupState
-        self._decisions: Decisions
-        self._recorder: Recorder[Change, Answer]
-        self._progress: ProgressReports
-        self._reports = Reports(groups=[group])
-        self._share: ShareServing
-        self._idleness = Idleness(idle_ms)
-        self._offsets_retention_ms = offsets_retention_ms
-        self._expiry: OffsetsExpiry
+        self._progress = ProgressReports(durable)
+        self._reports = TransactionReports(groups=[durable.group])
+        self._expiry = OffsetsExpiry(offsets_retention_ms, self.decisions)
         self._alarms: tuple[str, ...] = ()
-        self._mark: LogMark
-        self._since_snapshot = 0
+        self._deleted_until = 0
+        self._is_stopping = False
 
-    def handle(self, event: Event, now: int) -> list[Effect]:
-        effects, left = self._phases.handle(event, now)
-        match left:
-            case Disposition.NOTHING:
-                return effects
-            case Disposition.BEGIN:
-                return effects + self._begin_serving(now)
-            case Disposition.CLOSE:
-                effects += [*self._serving.close(), *self._share.close()]
-            case Disposition.EVENT:
-                effects += self._while_serving(event, now)
-        effects += self._advance_share(now)
-        effects += self._flush(now)
-        effects += self._look_for_open_transactions(now)
+    def begin(self, now: int) -> list[Effect]:
+        effects = [*self._consumers.start(now), *self._watch.start(), *self._expiry.start(now)]
+        return [*effects, *self._drop_spent_fences(now)]
+
+    def handle(self, event: LoopEvent, now: int) -> list[Effect]:
+        match event:
+            case Received():
+                return self._on_request(event, now)
+            case Disconnected(connection=connection):
+                # The connection is a gateway's or a client's; answers already sent may have arrived.
+                return self._forget_senders(lambda sender: sender.route[0] == connection, also_sent=False)
+            case WallClockStepped(offset_ms=offset_ms):
+                self._share.wall_offset_ms = offset_ms
+                return []
+            case TimerFired(key=ReportTimer()):
+                return [*self._reports.on_timer(now)]
+            case TimerFired(key=FencesTimer()):
+                return self._drop_spent_fences(now)
+            case TimerFired(key=ExpiryTimer()):
+                return [*self._expiry.on_timer(now)]
+            case Answered(key=ReportCall(transaction=key)) | Failed(key=ReportCall(transaction=key)):
+                return [*self._reports.on_outcome(key, event, now)]
+            case Answered() | Failed() | TimerFired() | PeerUp():
+                return self._on_parts_event(event, now)
+            case PeerDown() | PeersAsleep() | Connected():
+                return []
+            case StopRequested():
+                raise AssertionError("the journal's machine handles a stop")
+            case _:
+                assert_never(event)
+
+    def _on_parts_event(self, event: Answered | Failed | TimerFired | PeerUp, now: int) -> list[Effect]:
+        effects: list[Effect] = [effect for kind in self._kinds for effect in kind.handle(event, now)]
+        polled, topics = self._watch.handle(event, now)
+        effects += polled
+        if topics is not None:
+            effects += self._set_topics(topics, now)
+        return [*effects, *self._progress.handle(event, now)]
+
+    def _set_topics(self, topics: dict[str, CatalogTopic], now: int) -> list[LoopEffect]:
+        self.decisions.set_topics(topics)
+        self._progress.set_topics(topics)
+        return [effect for kind in self._kinds for effect in kind.set_topics(topics, now)]
+
+    def _forget_senders(self, is_gone: Callable[[Sender], bool], *, also_sent: bool) -> list[Effect]:
+        """Forget the requests of senders that are gone."""
+        return [
+            effect for kind in self._kinds for effect in kind.forget_senders(is_gone, also_sent=also_sent)
+        ]
+
+    # Requests
+
+    def _on_request(self, event: Received, now: int) -> list[Effect]:
+        match event.request:
+            case Cancel():
+                return self._forget_senders(event.cancels, also_sent=True)
+            case ShareMemberGone():
+                return [*self._share.on_request(event, now)]
+        try:
+            if isinstance(event.request, DeleteGroup):
+                return self._delete(event.sender, event.request, now)
+            self._check_served(event.request, now)
+            kind = next(kind for kind in self._kinds if kind.serves(event.request))
+            return [*kind.on_request(event, now)]
+        except ProtocolError as error:
+            return [Reply(event.sender, error.body)]
+
+    def _check_served(self, request: Any, now: int) -> None:
+        """Raise ProtocolError unless the request names this group, and the group is not being deleted."""
+        self._check_name(request)
+        if self._is_deleted(now):
+            raise ProtocolError(ErrorCode.ACTOR_UNAVAILABLE, "the group has just been deleted")
+
+    def _check_name(self, request: Any) -> None:
+        if request.group != self.durable.group:
+            message = f"this is the coordinator of {self.durable.group!r}, not of {request.group[:250]!r}"
+            raise ProtocolError(ErrorCode.INVALID_GROUP, message)
+
+    def _delete(self, sender: Sender, request: DeleteGroup, now: int) -> list[Effect]:
+        self._check_name(request)
+        self._share.check_unused()
+        self._recorder.check_room(len(self.decisions.gathered))
+        self.decisions.delete()
+        self._share.delete()
+        self._deleted_until = now + DELETED_MS
+        is_gathered = bool(self.decisions.gathered)
+        return [RemoveSnapshot(), *self._recorder.reply(sender, Done(), is_gathered=is_gathered)]
+
+    def _is_deleted(self, now: int) -> bool:
+        return now < self._deleted_until
+
+    # The journal
+
+    def on_durable(self, durable: Durable[Change, Answer], now: int) -> list[Effect]:
+        for change in durable.changes:
+            self.durable.apply(change)
+        self._progress.on_durable(durable.changes)
+        return [effect for kind in self._kinds for effect in kind.on_durable(durable, now)]
+
+    def advance(self, now: int) -> list[Effect]:
+        effects: list[Effect] = [effect for kind in self._kinds for effect in kind.advance(now)]
+        alarms = tuple(alarm for kind in self._kinds for alarm in kind.alarms(now))
+        if alarms != self._alarms:
+            self._alarms = alarms
+            effects.append(Alarm(alarms))
+        pending = self.decisions.state.pending
+        if pending.open or self._reports.is_watching:
+            effects += self._reports.look(pending.open, now)
         self._progress.on_sharing(self._share.topics_in_use)
-        effects += self._progress.flush(now, at_once=self._phases.is_stopping)
-        if self._phases.is_stopping and self._recorder.is_idle:
-            effects += [*self._snapshot(now, least=1), Stop("stopped")]
-        elif isinstance(event, TimerFired) and event.key == IDLE:
-            effects += self._fall_asleep(now)
+        effects += self._progress.flush(now, at_once=self._is_stopping)
+        if self._recorder.is_idle:
+            for kind in self._kinds:
+                kind.gather(now)
+            effects += self._expiry.settle(self.decisions.gathered, now)
         return effects
+
+    def take(self) -> list[Change]:
+        return self.decisions.take()
+
+    def close(self, now: int) -> list[Effect]:
+        self._is_stopping = True
+        return [effect for kind in self._kinds for effect in kind.close()]
+
+    @property
+    def snapshot_records(self) -> int:
+        return SNAPSHOT_RECORDS
+
+    def snapshot(self, mark: LogMark, now: int) -> bytes | None:
+        # A deleted group leaves no file behind, however late its coordinator is stopped.
+        if self._is_deleted(now) or self.durable.is_blank:
+            return None
+        return encode_snapshot(self.durable, mark, now)
+
+    def is_working(self, now: int) -> bool:
+        is_busy = any(kind.is_working() for kind in self._kinds) or bool(self._alarms)
+        return is_busy or not self._progress.is_current or self._is_deleted(now)
+
+    def wake_after_ms(self, now: int) -> int | None:
+        return self._expiry.due_in_ms(now)
 
     def retrying(self) -> RetryReport:
         """Report a share group's records that failed and wait for their next delivery."""
         return self._share.retrying()
 
-    def _fall_asleep(self, now: int) -> list[Effect]:
-        """Sleep if the timer finds the group idle; all its requests are answered by now."""
-        effects, is_time = self._idleness.on_timer(self._is_working(now), now)
-        if not is_time:
-            return effects
-        wake_after_ms = self._expiry.due_in_ms(now)
-        wake_at = None if wake_after_ms is None else now + wake_after_ms
-        sleep = Sleep("no members, no work", wake_after_ms)
-        return [*effects, *self._snapshot(now, least=1), MarkAsleep(wake_at), sleep]
-
-    def _is_working(self, now: int) -> bool:
-        decided = self._decisions.state
-        return (
-            bool(decided.members or self._state.members or decided.pending.open or self._alarms)
-            or not self._recorder.is_idle
-            or not self._progress.is_told
-            or not self._share.is_quiet
-            or self._serving.is_deleted(now)
-            or self._serving.has_waiting_resets
-        )
-
-    def _look_for_open_transactions(self, now: int) -> list[Effect]:
-        pending = self._decisions.state.pending
-        return self._reports.look(pending.open, now) if pending.open or self._reports.is_watching else []
-
-    def _begin_serving(self, now: int) -> list[Effect]:
-        replay = self._replay
-        assert replay.mark is not None, "the start record has been read"
-        self._state = self._ledger.state
-        self._mark = replay.mark
-        decided = GroupState(self._group)
-        for change in self._state.changes():
-            decided.apply(change)
-        self._decisions = Decisions(decided)
-        self._expiry = OffsetsExpiry(self._offsets_retention_ms, self._decisions)
-        self._recorder = Recorder(
-            replay.appender, replay.identity, next_sequence=1, encode=lambda change: (encode(change),)
-        )
-        self._serving = GroupRequests(self._state, self._decisions, self._recorder)
-        self._progress = ProgressReports(self._state)
-        self._share = ShareServing(
-            self._group,
-            self._state.share_settings,
-            {tp: by_this_clock(each, now) for tp, each in self._state.shares.items()},
-            self._decisions.why_no_share_group,
-            self._decisions.is_younger,
-        )
-        self._since_snapshot = replay.records_read
-        least = 1 if replay.is_snapshot_refused else SNAPSHOT_RECORDS
-        effects = [
-            BecomeReady(),
-            *self._serving.start(now),
-            *self._watch.start(),
-            *self._snapshot(now, least),
-        ]
-        effects += [*self._idleness.start(now), *self._expiry.start(now)]
-        return effects + self._drop_spent_fences(now) + self._flush(now)
-
     def _drop_spent_fences(self, now: int) -> list[Effect]:
-        self._decisions.drop_spent_fences(now)
-        return [SetTimer(FENCES, now + FENCES_CHECK_MS)]
-
-    def _while_serving(self, event: Event, now: int) -> list[Effect]:
-        if isinstance(event, Received):
-            self._idleness.on_request(now)
-            return self._on_request(event, now)
-        if isinstance(event, WallClockStepped):
-            self._wall_offset_ms = event.offset_ms
-            return []
-        if isinstance(event, Disconnected):
-            # The connection is a gateway's or a client's; answers already sent may have arrived.
-            return self._forget(lambda sender: sender.route[0] == event.connection, also_told=False)
-        if _is_share_group_s(event):
-            return self._share.handle(event, now)
-        if isinstance(event, TimerFired):
-            match event.key:
-                case ("session", str(member_id)):
-                    return self._serving.on_session_timer(member_id, now)
-                case ("parked", str(member_id)):
-                    return self._serving.on_parked_timer(member_id)
-                case _ if event.key == RESET:
-                    return self._serving.retry_resets(now)
-                case _ if event.key == REPORT:
-                    return self._reports.on_timer(now)
-                case _ if event.key == FENCES:
-                    return self._drop_spent_fences(now)
-                case _ if event.key == EXPIRY:
-                    return self._expiry.on_timer(now)
-        is_of_report = isinstance(event, Answered | Failed) and isinstance(event.key, tuple)
-        if is_of_report and event.key[0] == REPORT:
-            return self._reports.on_outcome(event, now)
-        if isinstance(event, PeerUp) and (tp := topic_partition_of(event.address)) is not None:
-            self._share.on_up(tp)
-        effects, topics = self._watch.handle(event, now)
-        if topics is not None:
-            self._decisions.set_topics(topics)
-            self._progress.set_topics(topics)
-            self._share.set_topics(topics)
-            if self._share.is_share:
-                self._decisions.note_sharing(self._share.topics_in_use())
-            effects += self._serving.retry_resets(now)
-        effects += self._progress.handle(event, now)
-        more, durable = self._recorder.handle(event, now)
-        effects += more
-        if durable is not None:
-            effects += self._on_durable(durable, now)
-        return effects
-
-    def _forget(self, is_gone: Callable[[Sender], bool], *, also_told: bool) -> list[Effect]:
-        """Forget these requests, whose senders are gone."""
-        self._share.cancel(is_gone, also_told=also_told)
-        return self._serving.forget(is_gone)
-
-    def _on_request(self, event: Received, now: int) -> list[Effect]:
-        if isinstance(event.request, Cancel):
-            return self._forget(event.cancels, also_told=True)
-        if isinstance(event.request, ShareMemberGone):
-            return self._share.leave(event.request.member_id, now, is_charged=True)
-        if self._share.is_share and isinstance(event.request, LeaveGroup):
-            return self._on_share_leave(event, event.request, now)
-        if isinstance(event.request, SHARE_REQUESTS):
-            return self._on_share_request(event, now)
-        if self._share.is_share and isinstance(event.request, DescribeGroup):
-            return [Reply(event.sender, self._share.describe(self._wall_offset_ms))]
-        if self._share.is_share and isinstance(event.request, DeleteGroup):
-            return self._delete_share_group(event, now)
-        if self._share.is_share and isinstance(event.request, MEMBERS_REQUESTS):
-            return [Reply(event.sender, self._share.refuse())]
-        return self._serving.on_request(event, now)
-
-    def _on_share_request(self, event: Received, now: int) -> list[Effect]:
-        try:
-            self._serving.check_served(event.request, now)
-            self._recorder.check_room(0)
-            effects, body = self._share.on_request(event, now)
-            if isinstance(event.request, Acquire):
-                self._decisions.note_sharing(event.request.topics)
-        except ProtocolError as error:
-            return [Reply(event.sender, error.body)]
-        if body is not None:
-            self._recorder.wait(Waiting(event.sender, body), is_gathered=True)
-        return effects
-
-    def _on_share_leave(self, event: Received, request: LeaveGroup, now: int) -> list[Effect]:
-        try:
-            self._serving.check_served(request, now)
-            self._recorder.check_room(0)
-        except ProtocolError as error:
-            return [Reply(event.sender, error.body)]
-        effects = self._share.leave(request.member_id, now, is_charged=False)
-        if not self._share.is_dirty:
-            return [*effects, Reply(event.sender, Done())]
-        self._recorder.wait(Waiting(event.sender, Done()), is_gathered=True)
-        return effects
-
-    def _delete_share_group(self, event: Received, now: int) -> list[Effect]:
-        try:
-            self._share.check_unused()
-        except ProtocolError as error:
-            return [Reply(event.sender, error.body)]
-        self._share.forget()
-        return self._serving.on_request(event, now)
-
-    def _advance_share(self, now: int) -> list[Effect]:
-        """Record a share group's deliveries with the next flush; they are sent when that is durable."""
-        effects, given = self._share.advance(now)
-        for acquired in given:
-            self._recorder.wait(acquired, is_gathered=True)
-        alarms = self._share.alarms(now)
-        if alarms != self._alarms:
-            self._alarms = alarms
-            effects.append(Alarm(alarms))
-        return effects
-
-    def _on_durable(self, durable: Durable[Change, Answer], now: int) -> list[Effect]:
-        self._mark = durable.mark
-        self._since_snapshot += len(durable.changes)
-        effects = self._serving.on_durable(durable, now)
-        self._progress.on_durable(durable.changes)
-        for change in durable.changes:
-            if isinstance(change.key, ShareKey):
-                assert change.value is None or isinstance(change.value, ShareProgress)
-                self._share.on_durable(TopicPartition(change.key.topic, change.key.partition), change.value)
-        for answer in durable.waiting:
-            if isinstance(answer, Acquired):
-                effects += self._share.tell(answer)
-        return [*effects, *self._snapshot(now)]
-
-    def _flush(self, now: int) -> list[Effect]:
-        """Append the gathered decisions unless an append is in flight; later decisions wait for the next."""
-        if not self._recorder.is_idle:
-            return []
-        self._decisions.settle()
-        self._decisions.record_share(*self._share.take(now))
-        effects = self._expiry.settle(self._decisions.gathered, now)
-        changes = self._decisions.take()
-        return [*effects, *self._recorder.flush(changes, now)] if changes else effects
-
-    def _snapshot(self, now: int, least: int = SNAPSHOT_RECORDS) -> list[Effect]:
-        # A deleted group leaves no file behind, however late its coordinator is stopped.
-        if self._since_snapshot < least or self._serving.is_deleted(now) or self._state.is_blank:
-            return []
-        self._since_snapshot = 0
-        return [SaveSnapshot(encode_snapshot(self._state, self._mark, now))]
+        self.decisions.drop_spent_fences(now)
+        return [SetTimer(FencesTimer(), now + FENCES_CHECK_MS)]
 
 
-def _is_share_group_s(event: Event) -> bool:
-    """Return True if this is an answer or a timer of the share group's own."""
-    is_keyed = isinstance(event, Answered | Failed | TimerFired) and isinstance(event.key, tuple)
-    return is_keyed and event.key[0] == SHARE
+def coordinator_machine(
+    group: str,
+    offsets_topic: str,
+    offsets_partition: int,
+    *,
+    starter: str,
+    snapshot: Snapshot[GroupState] | None = None,
+    idle_ms: int = 0,
+    offsets_retention_ms: int = FOREVER,
+) -> CoordinatorMachine:
+    ledger = GroupLedger(group, snapshot.state if snapshot else None)
+    replay = Replay(coordinator_address(group), offsets_topic, offsets_partition, starter, ledger, snapshot)
+    return JournalMachine(
+        replay,
+        lambda change: (encode(change),),
+        lambda recorder, now: GroupService(ledger.state, recorder, now, offsets_retention_ms),
+        idle_ms=idle_ms,
+    )

@@ -2,12 +2,18 @@
 
 Owns the table, not the answers. A member's newer heartbeat replaces the older one, so the table is bounded by the
 number of members. Parking does not keep a session alive: sessions count from the receipt of a heartbeat, and a client
-that was frozen while it was parked sends no other. Called by serving.py.
+that was frozen while it was parked sends no other. Called by memberships.py.
 """
 
 from msgspec import Struct
 
-from ...transport.machine import CancelTimer, Effect, Sender, SetTimer
+from ...transport.machine import CancelTimer, LoopEffect, Sender, SetTimer
+
+
+class HeartbeatTimer(Struct, frozen=True):
+    """The deadline of a member's parked heartbeat."""
+
+    member_id: str
 
 
 class ParkedHeartbeat(Struct, frozen=True):
@@ -33,13 +39,13 @@ class ParkedHeartbeats:
     def all(self) -> list[ParkedHeartbeat]:
         return list(self._parked.values())
 
-    def park(self, heartbeat: ParkedHeartbeat) -> list[Effect]:
+    def park(self, heartbeat: ParkedHeartbeat) -> list[LoopEffect]:
         assert heartbeat.member_id not in self._parked
         self._parked[heartbeat.member_id] = heartbeat
-        return [SetTimer(("parked", heartbeat.member_id), heartbeat.deadline)]
+        return [SetTimer(HeartbeatTimer(heartbeat.member_id), heartbeat.deadline)]
 
-    def unpark(self, member_id: str) -> list[Effect]:
+    def unpark(self, member_id: str) -> list[LoopEffect]:
         """Return the effects of removing the member's heartbeat; none if it has none."""
         if self._parked.pop(member_id, None) is None:
             return []
-        return [CancelTimer(("parked", member_id))]
+        return [CancelTimer(HeartbeatTimer(member_id))]

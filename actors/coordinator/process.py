@@ -1,27 +1,24 @@
-"""The coordinator's process: reads the snapshot, runs the machine, saves the snapshot. Impure and thin.
+"""The coordinator's process: the process of a journal in `__offsets` with the group's files. Impure and thin.
 
-Started by the supervisor through `main`; ready only once the machine has replayed the group, which needs the partition
-of `__offsets` to be up. The fence of a newer incarnation, a refused append or an unreadable record crashes it: the
-supervisor starts the next one, which replays again.
+Started by the supervisor through `main`. Reports alarms and waiting retries, and removes the files of a deleted group.
 """
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar, assert_never
 
 import msgspec
 
-from ...transport.actor import Actor, ActorContext, built_early
+from ...transport.actor import ActorContext, built_early
 from ...transport.addresses import OFFSETS_TOPIC
 from ...transport.loop import run_actor
-from ...transport.machine import Effect
 from ...transport.protocol.message import Request
-from ...transport.protocol.operations import RetryReport
-from ..journal.effects import BecomeReady, JournalOpened, SaveSnapshot
+from ...transport.protocol.operations import NO_RETRIES, RetryReport
+from ..journal.process import JournalActor
 from ..journal.sleep_mark import SUFFIX, SleepMark, group_file
 from ..journal.snapshot_file import SnapshotFile
 from ..log.files import Files
-from .effects import Alarm, MarkAsleep, RemoveSnapshot
-from .machine import REQUESTS, CoordinatorMachine
+from .effects import Alarm, OwnEffect, RemoveSnapshot
+from .machine import REQUESTS, CoordinatorMachine, GroupService, coordinator_machine
 from .snapshot import decode_snapshot
 
 
@@ -36,53 +33,42 @@ class CoordinatorArguments(msgspec.Struct):
     """Time after which unused offsets are deleted; -1: never."""
 
 
-class CoordinatorActor(Actor[Any, Any]):
-    machine: CoordinatorMachine
-    follows_wall_clock: ClassVar[bool] = True
+class CoordinatorActor(JournalActor[OwnEffect]):
     requests: ClassVar[tuple[type[Request], ...]] = REQUESTS
-    ready_by_itself: ClassVar[bool] = True
     follows_connections: ClassVar[bool] = True
 
     def __init__(self, context: ActorContext, files: Files | None = None) -> None:
-        super().__init__(context)
         self._arguments = msgspec.convert(context.arguments, CoordinatorArguments)
         files = files or Files()
         data_directory, group = Path(context.data_directory), self._arguments.group
         self._snapshot = SnapshotFile(snapshot_path(data_directory, group), files)
-        self._sleep_mark = SleepMark(group_file(data_directory, group, SUFFIX), files)
+        super().__init__(context, self._snapshot, SleepMark(group_file(data_directory, group, SUFFIX), files))
 
-    def start(self) -> None:
-        data = self._snapshot.read()
-        self._sleep_mark.clear()
-        group = self._arguments.group
-        self.machine = CoordinatorMachine(
-            group,
+    def make_machine(self, snapshot: bytes | None, starter: str) -> CoordinatorMachine:
+        return coordinator_machine(
+            self._arguments.group,
             self._arguments.offsets_topic,
             self._arguments.offsets_partition,
-            starter=f"{self.context.instance_id}.{self.context.incarnation}",
-            snapshot=decode_snapshot(data, group) if data is not None else None,
+            starter=starter,
+            snapshot=None if snapshot is None else decode_snapshot(snapshot, self._arguments.group),
             idle_ms=self._arguments.idle_ms,
             offsets_retention_ms=self._arguments.offsets_retention_ms,
         )
-        self.loop.dispatch(JournalOpened())
 
     def retrying(self) -> RetryReport:
-        return self.machine.retrying().by_clock(self.loop.wall_offset_ms)
+        service = self.machine.service
+        if not isinstance(service, GroupService):
+            return NO_RETRIES
+        return service.retrying().by_clock(self.loop.wall_offset_ms)
 
-    def perform(self, effect: Effect) -> None:
+    def perform_own(self, effect: OwnEffect) -> None:
         match effect:
-            case BecomeReady():
-                self.loop.ready()
-            case SaveSnapshot(data=data):
-                self._snapshot.save(data)
-            case MarkAsleep(wake_at_ms=wake_at_ms):
-                self._sleep_mark.set(wake_at_ms)
             case RemoveSnapshot():
                 self._snapshot.remove()
             case Alarm(alarms=alarms):
                 self.alarms = alarms
             case _:
-                super().perform(effect)
+                assert_never(effect)
 
 
 def snapshot_path(data_directory: Path, group: str) -> Path:

@@ -16,19 +16,30 @@ from collections.abc import Callable, Iterable, Mapping
 from msgspec import Struct
 
 from ...transport.addresses import TopicPartition, partition_address, topic_partition_of
-from ...transport.machine import Answered, Call, Effect, Event, Failed, PeerUp, SetTimer, TimerFired
+from ...transport.machine import Answered, Call, Failed, LoopEffect, LoopEvent, PeerUp, SetTimer, TimerFired
 from ...transport.protocol.errors import ErrorCode
 from ...transport.protocol.progress import NOT_COMMITTED, ReportProgress, ReportProgressReply
 from ...transport.protocol.topics import CatalogTopic
 from .records import Change, MemberKey, OffsetKey, ShareKey, TopicKey
 from .state import GroupState
 
-PROGRESS = "progress"
 REPORT_INTERVAL_MS = 100
 TIMEOUT_MS = 5_000
 
 
-class _Said(Struct, frozen=True):
+class ProgressTimer(Struct, frozen=True):
+    """The next round of reports."""
+
+
+class ProgressCall(Struct, frozen=True):
+    """The report to one partition."""
+
+    tp: TopicPartition
+
+
+class ReportedProgress(Struct, frozen=True):
+    """The content of a report."""
+
     offset: int
     leader_epoch: int | None
     has_members: bool
@@ -41,9 +52,9 @@ class ProgressReports:
         self._sharing: frozenset[str] = frozenset()
         """Topics in use by members of a share group."""
         self._subscribed = self._subscriptions()
-        self._told: dict[TopicPartition, _Said] = {}
+        self._acknowledged: dict[TopicPartition, ReportedProgress] = {}
         """The last report each partition has acknowledged."""
-        self._under_way: dict[TopicPartition, _Said] = {}
+        self._in_flight: dict[TopicPartition, ReportedProgress] = {}
         self._due: dict[TopicPartition, None] = {}
         """Partitions that may need a report."""
         self._is_resting = False
@@ -54,8 +65,8 @@ class ProgressReports:
         self._are_topics_known = True
         before = self._tracked
         self._tracked = {name: entry for name, entry in topics.items() if entry.tracks_groups}
-        for tp in [tp for tp in self._told if self._is_other(tp[0], before)]:
-            del self._told[tp]
+        for tp in [tp for tp in self._acknowledged if self._is_other(tp[0], before)]:
+            del self._acknowledged[tp]
         for name in self._tracked:
             self._look_at(name)
 
@@ -97,22 +108,20 @@ class ProgressReports:
             (TopicPartition(topic, number), None) for number in range(self._tracked[topic].partitions)
         )
 
-    def handle(self, event: Event, now: int) -> list[Effect]:
-        if isinstance(event, TimerFired) and event.key == PROGRESS:
-            self._is_resting = False
-        elif isinstance(event, PeerUp):
-            tp = topic_partition_of(event.address)
-            if tp is not None and tp[0] in self._tracked:
-                self._told.pop(tp, None)
-                self._due[tp] = None
-        elif isinstance(event, Answered | Failed):
-            match event.key:
-                case (kind, tp) if kind == PROGRESS:
-                    return self._on_outcome(tp, event)
+    def handle(self, event: LoopEvent, now: int) -> list[LoopEffect]:
+        match event:
+            case TimerFired(key=ProgressTimer()):
+                self._is_resting = False
+            case Answered(key=ProgressCall(tp=tp)) | Failed(key=ProgressCall(tp=tp)):
+                return self._on_outcome(tp, event)
+            case PeerUp() if (up := topic_partition_of(event.address)) is not None:
+                if up.topic in self._tracked:
+                    self._acknowledged.pop(up, None)
+                    self._due[up] = None
         return []
 
-    def _on_outcome(self, tp: TopicPartition, event: Answered | Failed) -> list[Effect]:
-        said = self._under_way.pop(tp)
+    def _on_outcome(self, tp: TopicPartition, event: Answered | Failed) -> list[LoopEffect]:
+        report = self._in_flight.pop(tp)
         if tp[0] not in self._tracked:
             return []
         if isinstance(event, Failed):
@@ -120,53 +129,54 @@ class ProgressReports:
             if event.error.code != ErrorCode.PARTITION_OFFLINE:
                 self._due[tp] = None
             return []
-        self._told[tp] = said
+        self._acknowledged[tp] = report
         return self._report(tp) if event.reply.is_urgent and tp in self._due else []
 
     @property
-    def is_told(self) -> bool:
+    def is_current(self) -> bool:
         """Return True if every partition that asks for reports has the current one."""
         return self._are_topics_known and all(
-            self._told.get(TopicPartition(name, number)) == self._said(TopicPartition(name, number), entry)
+            self._acknowledged.get(TopicPartition(name, number))
+            == self._progress(TopicPartition(name, number), entry)
             for name, entry in self._tracked.items()
             for number in range(entry.partitions)
         )
 
-    def flush(self, now: int, *, at_once: bool = False) -> list[Effect]:
+    def flush(self, now: int, *, at_once: bool = False) -> list[LoopEffect]:
         """Send the due reports; `at_once` even between two rounds."""
         if not self._due or (self._is_resting and not at_once):
             return []
         self._is_resting = True
         effects = [effect for tp in list(self._due) for effect in self._report(tp)]
-        return [*effects, SetTimer(PROGRESS, now + REPORT_INTERVAL_MS)]
+        return [*effects, SetTimer(ProgressTimer(), now + REPORT_INTERVAL_MS)]
 
-    def _report(self, tp: TopicPartition) -> list[Effect]:
-        if tp in self._under_way:
+    def _report(self, tp: TopicPartition) -> list[LoopEffect]:
+        if tp in self._in_flight:
             return []
         del self._due[tp]
         topic, partition = tp
         entry = self._tracked.get(topic)
         if entry is None or not 0 <= partition < entry.partitions:
             return []
-        said = self._said(tp, entry)
-        if self._told.get(tp) == said:
+        report = self._progress(tp, entry)
+        if self._acknowledged.get(tp) == report:
             return []
-        self._under_way[tp] = said
+        self._in_flight[tp] = report
         request = ReportProgress(
             topic=topic,
             partition=partition,
             topic_id=entry.topic_id,
             group=self._state.group,
             epoch=self._state.start.epoch,
-            offset=said.offset,
-            leader_epoch=said.leader_epoch,
-            has_members=said.has_members,
+            offset=report.offset,
+            leader_epoch=report.leader_epoch,
+            has_members=report.has_members,
         )
         address = partition_address(topic, partition)
-        return [Call((PROGRESS, tp), address, request, ReportProgressReply, timeout_ms=TIMEOUT_MS)]
+        return [Call(ProgressCall(tp), address, request, ReportProgressReply, timeout_ms=TIMEOUT_MS)]
 
-    def _said(self, tp: TopicPartition, entry: CatalogTopic) -> _Said:
-        return _Said(*self._offset(tp, entry), entry.topic in self._subscribed)
+    def _progress(self, tp: TopicPartition, entry: CatalogTopic) -> ReportedProgress:
+        return ReportedProgress(*self._offset(tp, entry), entry.topic in self._subscribed)
 
     def _offset(self, tp: TopicPartition, entry: CatalogTopic) -> tuple[int, int | None]:
         """Return the offset, with the leader epoch from which it was read."""

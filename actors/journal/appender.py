@@ -9,19 +9,17 @@ the first is answered. Used by replay.py for the start record and by the actor's
                      in flight --fenced--> raises Fenced: a newer incarnation of the actor writes
 """
 
+from msgspec import Struct
+
 from ...transport.addresses import partition_address
-from ...transport.machine import (
-    Answered,
-    Call,
-    Effect,
-    Event,
-    Failed,
-)
+from ...transport.machine import Answered, Call, Failed, LoopEffect, LoopEvent
 from ...transport.protocol.data import Produce, ProduceReply
 from ...transport.protocol.errors import ErrorBody, ErrorCode
 from .pause import Pause
 
-APPEND = "append"
+
+class AppendCall(Struct, frozen=True):
+    """The batch in flight."""
 
 
 class Fenced(RuntimeError):
@@ -37,34 +35,35 @@ class Appender:
         self.address = partition_address(topic, partition)
         self._request = Produce(topic=topic, partition=partition, acks="all")
         self._frame: bytes | None = None
-        self._pause = Pause("append_retry", self.address)
+        self._pause = Pause(AppendCall(), self.address)
 
     @property
     def is_idle(self) -> bool:
         return self._frame is None
 
-    def append(self, frame: bytes) -> list[Effect]:
+    def append(self, frame: bytes) -> list[LoopEffect]:
         assert self._frame is None, "one batch is outstanding at a time"
         self._frame = frame
         return [self._call(frame)]
 
-    def handle(self, event: Event, now: int) -> tuple[list[Effect], int | None]:
+    def handle(self, event: LoopEvent, now: int) -> tuple[list[LoopEffect], int | None]:
         """Return effects, and the base offset when the batch in flight has become durable."""
         if self._frame is None:
             return [], None
-        if isinstance(event, Answered) and event.key == APPEND:
-            result = event.reply.batches[0]
-            if result.error is not None:
-                return self._on_refusal(result.error, now), None
-            self._frame = None
-            return [], result.base_offset
-        if isinstance(event, Failed) and event.key == APPEND:
-            return self._on_refusal(event.error, now), None
+        match event:
+            case Answered(key=AppendCall()):
+                result = event.reply.batches[0]
+                if result.error is not None:
+                    return self._on_refusal(result.error, now), None
+                self._frame = None
+                return [], result.base_offset
+            case Failed(key=AppendCall()):
+                return self._on_refusal(event.error, now), None
         if self._pause.is_over(event):
             return [self._pause.end, self._call(self._frame)], None
         return [], None
 
-    def _on_refusal(self, error: ErrorBody, now: int) -> list[Effect]:
+    def _on_refusal(self, error: ErrorBody, now: int) -> list[LoopEffect]:
         if error.code == ErrorCode.PRODUCER_FENCED:
             raise Fenced(error.message)
         if not error.retriable:
@@ -72,4 +71,4 @@ class Appender:
         return self._pause.begin(now)
 
     def _call(self, frame: bytes) -> Call:
-        return Call(APPEND, self.address, self._request, ProduceReply, (frame,))
+        return Call(AppendCall(), self.address, self._request, ProduceReply, (frame,))

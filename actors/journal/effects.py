@@ -1,4 +1,12 @@
-"""Effects of a machine that keeps a journal beyond the loop's own, and its first event."""
+"""Effects of a machine that keeps a journal beyond the loop's own, and its first event. Structs only, no behaviour.
+
+effect          performed       answered by
+BecomeReady     at once         not at all; from then on peers and clients call the actor
+SaveSnapshot    at once         not at all; on a full disk the older file stays
+MarkAsleep      at once         not at all; a Sleep follows in the same turn
+"""
+
+from typing import TypeAlias
 
 from msgspec import Struct
 
@@ -15,3 +23,13 @@ class SaveSnapshot(Struct, frozen=True):
     """Replace the snapshot file. It is a cache: a failed save is not an error."""
 
     data: bytes
+
+
+class MarkAsleep(Struct, frozen=True):
+    """Note durably that the actor sleeps, for the next start of the broker."""
+
+    wake_at_ms: int | None
+    """Time at which it must be woken at the latest; None: only on a request."""
+
+
+JournalEffect: TypeAlias = BecomeReady | SaveSnapshot | MarkAsleep

@@ -3,34 +3,39 @@
 Owns one request at a time. Called by the machines of actors that write under ids from the common range.
 """
 
+from msgspec import Struct
+
 from ...transport.addresses import CONTROLLER
-from ...transport.machine import Answered, Call, Effect, Event, Failed
+from ...transport.machine import Answered, Call, Failed, LoopEffect, LoopEvent
 from ...transport.protocol.data import InitProducer, InitProducerReply
 from .pause import Pause
 
-INIT = "init_producer"
+
+class ProducerIdCall(Struct, frozen=True):
+    """The request in flight."""
 
 
 class ProducerIds:
     def __init__(self) -> None:
-        self._is_asking = False
-        self._pause = Pause("init_retry", CONTROLLER)
+        self._is_requesting = False
+        self._pause = Pause(ProducerIdCall(), CONTROLLER)
 
-    def ask(self) -> list[Effect]:
+    def request(self) -> list[LoopEffect]:
         """Request one more, unless a request is in flight."""
-        if self._is_asking:
+        if self._is_requesting:
             return []
-        self._is_asking = True
-        return [Call(INIT, CONTROLLER, InitProducer(), InitProducerReply)]
+        self._is_requesting = True
+        return [Call(ProducerIdCall(), CONTROLLER, InitProducer(), InitProducerReply)]
 
-    def handle(self, event: Event, now: int) -> tuple[list[Effect], int | None]:
+    def handle(self, event: LoopEvent, now: int) -> tuple[list[LoopEffect], int | None]:
         """Return effects, and the id when it has arrived."""
-        if isinstance(event, Answered) and event.key == INIT:
-            self._is_asking = False
-            return [], event.reply.producer_id
-        if isinstance(event, Failed) and event.key == INIT:
-            return self._pause.begin(now), None
+        match event:
+            case Answered(key=ProducerIdCall()):
+                self._is_requesting = False
+                return [], event.reply.producer_id
+            case Failed(key=ProducerIdCall()):
+                return self._pause.begin(now), None
         if self._pause.is_over(event):
-            self._is_asking = False
-            return [self._pause.end, *self.ask()], None
+            self._is_requesting = False
+            return [self._pause.end, *self.request()], None
         return [], None

@@ -1,24 +1,22 @@
-"""The recorder: appends decided changes to the log, and holds the answers that wait for them.
+"""The recorder: appends decided changes to the log, and holds the replies that wait for them. Pure.
 
 Owns the order: changes of one flush become one or more batches under the actor's identity, are sent one after the
 other, and return as Durable in the same order. The records of one change are never divided between two batches. Must
-never send an answer before all changes of its flush are durable. Called by the actor's machine, which flushes and
-defines its changes and its waiting answers.
+never release a reply before all changes of its flush are durable. An answer that is more than a reply (AnswerT) is
+returned with the changes. Called by machine.py, which flushes, and by the service, which decides.
 """
 
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
-from msgspec import Struct
-
 from ...transport.batch import SEQUENCE_LIMIT, Record, build, parse_header
-from ...transport.machine import Effect, Event, Sender
+from ...transport.machine import LoopEffect, LoopEvent, Reply, Sender
 from ...transport.protocol.errors import ErrorCode, ProtocolError
-from ...transport.protocol.message import Reply
+from ...transport.protocol.message import Reply as ReplyBody
 from .appender import Appender
 from .identity import JournalIdentity
-from .mark import LogMark
+from .snapshot import LogMark
 
 MAX_BATCH_BYTES = 512 * 1024
 """Longest batch, keys and values: half of a topic's default maximum."""
@@ -28,27 +26,21 @@ MAX_WAITING = 4_000
 """Most answers waiting for changes to become durable; beyond, requests are refused OVERLOADED."""
 
 
-class Waiting(Struct, frozen=True):
-    """An answer to send once its changes are durable."""
-
-    sender: Sender
-    body: Reply
-
-
 ChangeT = TypeVar("ChangeT")
 AnswerT = TypeVar("AnswerT")
 
 
 class Durable(NamedTuple, Generic[ChangeT, AnswerT]):
     changes: list[ChangeT]
-    waiting: list[AnswerT]
+    answers: list[AnswerT]
+    """Answers that waited for them; replies have been sent."""
     mark: LogMark
 
 
 class _Batch(NamedTuple, Generic[ChangeT, AnswerT]):
     frame: bytes
     changes: list[ChangeT]
-    waiting: list[AnswerT]
+    waiting: list[Reply | AnswerT]
 
 
 class Recorder(Generic[ChangeT, AnswerT]):
@@ -64,7 +56,7 @@ class Recorder(Generic[ChangeT, AnswerT]):
         self._next_sequence = next_sequence
         self._encode = encode
         self._batches: deque[_Batch[ChangeT, AnswerT]] = deque()
-        self._waiting: list[AnswerT] = []
+        self._waiting: list[Reply | AnswerT] = []
 
     @property
     def is_idle(self) -> bool:
@@ -78,14 +70,21 @@ class Recorder(Generic[ChangeT, AnswerT]):
             message = f"{waiting} requests wait for records to become durable"
             raise ProtocolError(ErrorCode.OVERLOADED, message)
 
-    def wait(self, answer: AnswerT, *, is_gathered: bool) -> None:
+    def reply(self, to: Sender, body: ReplyBody, *, is_gathered: bool) -> list[LoopEffect]:
+        """Reply once all decisions are durable, which may be now."""
+        if not is_gathered and self.is_idle:
+            return [Reply(to, body)]
+        self.wait(Reply(to, body), is_gathered=is_gathered)
+        return []
+
+    def wait(self, answer: Reply | AnswerT, *, is_gathered: bool) -> None:
         """Hold an answer until the next flush is durable, or, with no changes gathered, until the last one is."""
         if is_gathered:
             self._waiting.append(answer)
         else:
             self._batches[-1].waiting.append(answer)
 
-    def flush(self, changes: list[ChangeT], now: int) -> list[Effect]:
+    def flush(self, changes: list[ChangeT], now: int) -> list[LoopEffect]:
         assert changes, "a flush has changes"
         assert not self._batches, "one flush is outstanding at a time"
         start = 0
@@ -99,7 +98,7 @@ class Recorder(Generic[ChangeT, AnswerT]):
         self._waiting = []
         return self._appender.append(self._batches[0].frame)
 
-    def handle(self, event: Event, now: int) -> tuple[list[Effect], Durable[ChangeT, AnswerT] | None]:
+    def handle(self, event: LoopEvent, now: int) -> tuple[list[LoopEffect], Durable[ChangeT, AnswerT] | None]:
         effects, base_offset = self._appender.handle(event, now)
         if base_offset is None:
             return effects, None
@@ -108,7 +107,13 @@ class Recorder(Generic[ChangeT, AnswerT]):
             effects += self._appender.append(self._batches[0].frame)
         header = parse_header(batch.frame)
         mark = LogMark(base_offset, header.crc32c, base_offset + header.record_count)
-        return effects, Durable(batch.changes, batch.waiting, mark)
+        answers: list[AnswerT] = []
+        for answer in batch.waiting:
+            if isinstance(answer, Reply):
+                effects.append(answer)
+            else:
+                answers.append(answer)
+        return effects, Durable(batch.changes, answers, mark)
 
     def _build(self, records: list[Record], now: int) -> bytes:
         frame = build(

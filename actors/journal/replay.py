@@ -19,28 +19,20 @@ which names the missing records.
 """
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
-from msgspec import UNSET
+from msgspec import UNSET, Struct
 
 from ...transport.batch import BatchHeader, InvalidBatch, Record, build, decode_records, split, verify
 from ...transport.compression import Buffer
-from ...transport.machine import (
-    Answered,
-    Call,
-    Effect,
-    Event,
-    Failed,
-)
+from ...transport.machine import Answered, Call, Failed, LoopEffect, LoopEvent
 from ...transport.protocol.data import Fetch, FetchReply, ListOffsets, ListOffsetsReply
 from ...transport.protocol.errors import ErrorBody, ErrorCode, OperatorNeeded
 from .appender import Appender, AppendRefused, Fenced
 from .identity import NO_START, JournalIdentity, Start, closing_identity, identity_of, start_of
-from .mark import LogMark
 from .pause import Pause
+from .snapshot import LogMark, Snapshot
 
-FETCH = "replay_fetch"
-EARLIEST = "replay_earliest"
 FETCH_BYTES = 4 * 1024 * 1024
 SNAPSHOT_AGE_MS = 12 * 3600 * 1000
 """An older snapshot is not used. It must be well below the time that internal topics keep their tombstones: the log may
@@ -50,6 +42,14 @@ REREAD_WAIT_MS = 1_000
 """Wait before rereading: a durable record is visible at once with one replica, and a moment later with several."""
 
 Step = Literal["checking", "reading", "claiming", "contested", "rereading", "done"]
+
+
+class FetchCall(Struct, frozen=True):
+    """The read of the log."""
+
+
+class LogStartCall(Struct, frozen=True):
+    """The lookup of the log's start, after the requested offset was not found."""
 
 
 class ReplayFailed(RuntimeError):
@@ -93,12 +93,11 @@ class Replay:
         partition: int,
         starter: str,
         ledger: Ledger,
-        mark: LogMark | None = None,
-        taken_at_ms: int | None = None,
+        snapshot: Snapshot[Any] | None = None,
     ) -> None:
-        """Start the replay of the actor at `address`; a snapshot is in the ledger, with its mark and time here."""
+        """Start the replay of the actor at `address`; the state of a snapshot is in the ledger."""
         self.appender = Appender(topic, partition)
-        self.mark = mark
+        self.mark = snapshot.mark if snapshot else None
         """The last batch read."""
         self.records_read = 0
         self.is_snapshot_refused = False
@@ -108,7 +107,7 @@ class Replay:
         self._partition = partition
         self._starter = starter
         self._ledger = ledger
-        self._taken_at_ms = taken_at_ms
+        self._taken_at_ms = snapshot.taken_at_ms if snapshot else None
         self._highest_start = ledger.start.epoch
         self._position = self.mark.base_offset if self.mark else 0
         self._claimed = Start(NO_START, starter)
@@ -117,8 +116,8 @@ class Replay:
         self._claim_offset = -1
         self._refusal: Fenced | AppendRefused
         """The error of the contested claim."""
-        self._pause = Pause("replay_retry", self.appender.address)
-        self._step: Step = "checking" if mark else "reading"
+        self._pause = Pause(FetchCall(), self.appender.address)
+        self._step: Step = "checking" if snapshot else "reading"
 
     @property
     def is_done(self) -> bool:
@@ -128,12 +127,12 @@ class Replay:
     def identity(self) -> JournalIdentity:
         return identity_of(self._address, self._claimed.epoch)
 
-    def start(self, now: int) -> list[Effect]:
+    def start(self, now: int) -> list[LoopEffect]:
         if self._taken_at_ms is not None and not 0 <= now - self._taken_at_ms <= SNAPSHOT_AGE_MS:
             self._forget()
         return [self._fetch()]
 
-    def handle(self, event: Event, now: int) -> list[Effect]:
+    def handle(self, event: LoopEvent, now: int) -> list[LoopEffect]:
         if self._step == "claiming":
             try:
                 effects, base_offset = self.appender.handle(event, now)
@@ -147,22 +146,23 @@ class Replay:
             self._claim_offset = base_offset
             self._step = "rereading"
             return [*effects, self._fetch()]
-        if isinstance(event, Answered) and event.key == FETCH:
-            return self._on_fetched(event.reply, event.payload, now)
-        if isinstance(event, Answered) and event.key == EARLIEST:
-            return self._on_earliest(event.reply)
-        if isinstance(event, Failed) and event.key in (FETCH, EARLIEST):
-            return self._on_failed(event.error, now)
+        match event:
+            case Answered(key=FetchCall()):
+                return self._on_fetched(event.reply, event.payload, now)
+            case Answered(key=LogStartCall()):
+                return self._on_log_start(event.reply)
+            case Failed(key=FetchCall() | LogStartCall()):
+                return self._on_failed(event.error, now)
         if self._pause.is_over(event):
             return [self._pause.end, self._fetch()]
         return []
 
-    def _on_fetched(self, reply: FetchReply, payload: Sequence[Buffer], now: int) -> list[Effect]:
+    def _on_fetched(self, reply: FetchReply, payload: Sequence[Buffer], now: int) -> list[LoopEffect]:
         before = self._position
         for frame in payload:
             for header, batch in split(frame):
                 if self._step == "checking" and not self._is_marked(header):
-                    return self._begin_anew()
+                    return self._restart()
                 self._read(header, batch)
         if self._step == "checking":
             raise self._shorter_than_snapshot(f"ends at offset {reply.high_watermark}")
@@ -224,14 +224,14 @@ class Replay:
         self._highest_start = max(self._highest_start, start)
         self._ledger.read(header, records)
 
-    def _claim(self, now: int) -> list[Effect]:
+    def _claim(self, now: int) -> list[LoopEffect]:
         self._step = "claiming"
         self._claimed = Start(self._highest_start + 1, self._starter)
         closing = closing_identity(self._address, self._claimed.epoch)
         self._claims = [self.identity] if closing is None else [closing, self.identity]
         return self._append_claim(now)
 
-    def _append_claim(self, now: int) -> list[Effect]:
+    def _append_claim(self, now: int) -> list[LoopEffect]:
         identity = self._claims.pop(0)
         frame = build(
             [self._ledger.claim(self._claimed)],
@@ -243,9 +243,9 @@ class Replay:
         )
         return self.appender.append(frame)
 
-    def _on_failed(self, error: ErrorBody, now: int) -> list[Effect]:
+    def _on_failed(self, error: ErrorBody, now: int) -> list[LoopEffect]:
         if error.code == ErrorCode.OFFSET_OUT_OF_RANGE:
-            return [self._earliest()]
+            return [self._find_log_start()]
         if error.code == ErrorCode.CORRUPT_LOG:
             if not self._is_covered(error):
                 raise RecordsLost(f"{self.appender.address} answers {error.code}: {error.message}")
@@ -268,7 +268,7 @@ class Replay:
         self._step = "reading"
         return True
 
-    def _begin_anew(self) -> list[Effect]:
+    def _restart(self) -> list[LoopEffect]:
         self._forget()
         return [self._fetch()]
 
@@ -279,7 +279,7 @@ class Replay:
         self._position = 0
         self._step = "reading"
 
-    def _on_earliest(self, reply: ListOffsetsReply) -> list[Effect]:
+    def _on_log_start(self, reply: ListOffsetsReply) -> list[LoopEffect]:
         if reply.offset <= self._position and self.mark is not None:
             raise self._shorter_than_snapshot(f"ends before offset {self.mark.base_offset}")
         self._forget()
@@ -295,8 +295,8 @@ class Replay:
             max_wait_ms=REREAD_WAIT_MS if self._step in ("rereading", "contested") else 0,
             format="batches",
         )
-        return Call(FETCH, self.appender.address, request, FetchReply)
+        return Call(FetchCall(), self.appender.address, request, FetchReply)
 
-    def _earliest(self) -> Call:
+    def _find_log_start(self) -> Call:
         request = ListOffsets(topic=self._topic, partition=self._partition, at="earliest")
-        return Call(EARLIEST, self.appender.address, request, ListOffsetsReply)
+        return Call(LogStartCall(), self.appender.address, request, ListOffsetsReply)

@@ -25,7 +25,7 @@ from ...transport.protocol.message import Done
 from ...transport.protocol.progress import ReportProgress
 from ...transport.protocol.topics import DeleteRecords, DeleteRecordsReply, TopicConfig
 from ...transport.protocol.transactions import WriteMarkers
-from ..journal.transaction_reports import Reports
+from ..journal.transaction_reports import ReportCall, TransactionReports
 from .admission import Admission
 from .appends import Appends, PendingProduce, Placement
 from .arguments import Arguments, OpenedLog
@@ -64,7 +64,7 @@ class Leader:
         views = Views(self.watermarks, self._transactions)
         self.fetches = Fetches(topic_id, leader_epoch, self.watermarks, views)
         self.offsets = OffsetQueries(topic_id, leader_epoch, self.watermarks, views)
-        self._reports = Reports({arguments.topic: [arguments.partition]})
+        self._reports = TransactionReports({arguments.topic: [arguments.partition]})
         self.wall_offset_ms = 0
         """Offset of the time of day from the clock of `now`."""
 
@@ -154,13 +154,14 @@ class Leader:
     def _look_for_open_transactions(self, now: int) -> list[Effect]:
         if self._transactions.first_unstable_offset() is None and not self._reports.is_watching:
             return []
-        return self._reports.look(self._transactions.open(), now)
+        return [*self._reports.look(self._transactions.open(), now)]
 
     def on_report_timer(self, now: int) -> list[Effect]:
-        return self._reports.on_timer(now)
+        return [*self._reports.on_timer(now)]
 
     def on_outcome(self, event: Answered | Failed, now: int) -> list[Effect]:
-        return self._reports.on_outcome(event, now)
+        assert isinstance(event.key, ReportCall)
+        return [*self._reports.on_outcome(event.key.transaction, event, now)]
 
     # -- the groups' progress
 

@@ -5,7 +5,7 @@ returns effects (`effects.py`), and `process.py` performs them. Called by the lo
 
     role        leader.py: appends and acknowledgements, fetches.py and offset_queries.py: reads, backlog.py: groups
     any role    admission.py: refusals, flush.py: syncs, upkeep.py: retention, compaction, checkpoints,
-                disk.py and damage.py: alarms, idleness.py: sleep
+                disk.py and damage.py: alarms, journal/idleness.py: sleep
 
     state       means                                                     left by
     serving     takes requests                                            StopRequested -> stopping; no traffic -> asleep
@@ -45,7 +45,8 @@ from ...transport.protocol.topics import (
     PartitionDescription,
 )
 from ...transport.protocol.transactions import WriteMarkers
-from ..journal.transaction_reports import REPORT
+from ..journal.idleness import Idleness, IdleTimer
+from ..journal.transaction_reports import ReportTimer
 from .admission import Admission
 from .arguments import Arguments, OpenedLog
 from .backlog import Backlog
@@ -72,7 +73,6 @@ from .effects import (
 )
 from .flush import Flush
 from .groups import Groups
-from .idleness import Idleness
 from .leader import Leader
 from .timers import (
     CheckpointDue,
@@ -83,11 +83,13 @@ from .timers import (
     RetentionDue,
     SaveGroupsDue,
     SearchContinues,
-    SleepDue,
     SyncDue,
     TimerKey,
 )
 from .upkeep import Upkeep
+
+IDLE_CHECK_MS = 5_000
+"""Time after which a partition that was idle, but at work, looks again."""
 
 
 class PartitionMachine:
@@ -110,7 +112,7 @@ class PartitionMachine:
         self._disk = DiskReserve(arguments.disk_reserve_bytes)
         self._damage = KnownDamage(log.losses)
         # The alarm of a lost file must stay visible.
-        self._idleness = Idleness(0 if log.lost_files else arguments.idle_ms)
+        self._idleness = Idleness(0 if log.lost_files else arguments.idle_ms, IDLE_CHECK_MS)
         self._upkeep = Upkeep(config, log.size_bytes)
         self._flush = Flush(config.flush)
         self._admission = Admission(
@@ -195,7 +197,7 @@ class PartitionMachine:
         )
         effects, is_time = self._idleness.on_timer(is_working, now)
         if not is_time:
-            return effects
+            return [*effects]
         sleep_ms = self._upkeep.longest_sleep_ms
         wake_at = None if sleep_ms is None else now + sleep_ms
         retention = self._upkeep.retain(self._backlog.consumed_offset)
@@ -277,8 +279,6 @@ class PartitionMachine:
     # -- time
 
     def _on_timer(self, fired: TimerFired, now: int) -> list[Effect]:
-        if fired.key == REPORT:
-            return self._leader.on_report_timer(now)
         key: TimerKey = fired.key
         match key:
             case FetchesExpire():
@@ -293,8 +293,10 @@ class PartitionMachine:
                 return self._upkeep.on_compaction_timer()
             case CheckpointDue():
                 return self._upkeep.on_checkpoint_timer(now)
-            case SleepDue():
+            case IdleTimer():
                 return self._on_idle(now)
+            case ReportTimer():
+                return self._leader.on_report_timer(now)
             case GroupLapses():
                 return self._leader.on_group_lapse(now)
             case SaveGroupsDue():

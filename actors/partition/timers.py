@@ -4,6 +4,9 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
+from ..journal.idleness import IdleTimer
+from ..journal.transaction_reports import ReportTimer
+
 
 class FetchesExpire(Struct, frozen=True):
     """The earliest deadline of a parked fetch (`fetches.py`)."""
@@ -29,10 +32,6 @@ class CheckpointDue(Struct, frozen=True):
     """The next checkpoint (`upkeep.py`)."""
 
 
-class SleepDue(Struct, frozen=True):
-    """The end of the idle time (`idleness.py`)."""
-
-
 class GroupLapses(Struct, frozen=True):
     """The end of the time for which a group without members holds back producers (`backlog.py`)."""
 
@@ -52,7 +51,8 @@ TimerKey: TypeAlias = (
     | RetentionDue
     | CompactionDue
     | CheckpointDue
-    | SleepDue
+    | IdleTimer
+    | ReportTimer
     | GroupLapses
     | SaveGroupsDue
     | MeasureDiskDue

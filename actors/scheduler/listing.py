@@ -7,11 +7,13 @@ the next one continues there. Called by serving.py, which ensures that listed me
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from ...transport.addresses import partition_address
 from ...transport.batch import BatchHeader, InvalidBatch, decode_records, split, verify
 from ...transport.compression import Buffer
 from ...transport.fetched_records import as_text
-from ...transport.machine import Answered, Call, Effect, Failed, Reply, Sender
+from ...transport.machine import Answered, Call, Failed, LoopEffect, Reply, Sender
 from ...transport.protocol.data import Fetch, FetchReply
 from ...transport.protocol.delayed import ListScheduled, ListScheduledReply, ScheduledMessage, page_after
 from ...transport.protocol.errors import ErrorCode, ProtocolError
@@ -19,7 +21,6 @@ from ..journal.identity import start_of
 from .pending import Clocks, PendingMessages, digest_of, offset_of, wait_ms
 from .records import Message, MessageKey, decode_key, decode_message
 
-LIST = "list"
 FETCH_BYTES = 1024 * 1024
 FETCHES_A_PAGE = 4
 PAGE_BYTES = 512 * 1024
@@ -28,7 +29,13 @@ MAX_PAGES = 16
 """Maximum number of pages being read; more are refused OVERLOADED."""
 
 
-class _Page(NamedTuple):
+class PageCall(Struct, frozen=True):
+    """The fetch of a page, by the page's number."""
+
+    number: int
+
+
+class Page(NamedTuple):
     sender: Sender
     request: ListScheduled
     offset: int
@@ -55,18 +62,18 @@ class Listing:
         self._pending = pending
         self._reason_of = reason_of
         self._clocks_at = clocks_at
-        self._pages: dict[int, _Page] = {}
+        self._pages: dict[int, Page] = {}
         self._last_number = 0
 
-    def begin(self, sender: Sender, request: ListScheduled, offset: int) -> list[Effect]:
+    def begin(self, sender: Sender, request: ListScheduled, offset: int) -> list[LoopEffect]:
         """Begin a page. Raises ProtocolError."""
         if len(self._pages) >= MAX_PAGES:
             raise ProtocolError(ErrorCode.OVERLOADED, f"{MAX_PAGES} lists are being made already")
         self._last_number += 1
-        return [self._fetch(self._last_number, _Page(sender, request, offset, []))]
+        return [self._fetch(self._last_number, Page(sender, request, offset, []))]
 
-    def handle(self, event: Answered | Failed, now: int) -> list[Effect]:
-        number = event.key[1]
+    def handle(self, number: int, event: Answered | Failed, now: int) -> list[LoopEffect]:
+        """Handle the outcome of a page's fetch."""
         page = self._pages.pop(number)
         if isinstance(event, Failed):
             return [Reply(page.sender, event.error)]
@@ -85,7 +92,7 @@ class Listing:
             return [_reply(page, page_after(self._partition, page.offset))]
         return [self._fetch(number, page)]
 
-    def _read(self, page: _Page, payload: Sequence[Buffer], now: int) -> tuple[_Page, bool]:
+    def _read(self, page: Page, payload: Sequence[Buffer], now: int) -> tuple[Page, bool]:
         """Add the fetched messages to the page; return it, and True if it is full (its offset is the next to read)."""
         for frame in payload:
             for header, batch in split(frame):
@@ -100,7 +107,7 @@ class Listing:
         return page, False
 
     def _messages(
-        self, header: BatchHeader, batch: Buffer, page: _Page, now: int
+        self, header: BatchHeader, batch: Buffer, page: Page, now: int
     ) -> list[tuple[int, ScheduledMessage]]:
         verify(batch)
         found: list[tuple[int, ScheduledMessage]] = []
@@ -131,7 +138,7 @@ class Listing:
             reason=self._reason_of(scheduled_id, message) if left_ms <= 0 else None,
         )
 
-    def _fetch(self, number: int, page: _Page) -> Call:
+    def _fetch(self, number: int, page: Page) -> Call:
         self._pages[number] = page
         request = Fetch(
             topic=self._topic,
@@ -140,8 +147,8 @@ class Listing:
             max_bytes=FETCH_BYTES,
             format="batches",
         )
-        return Call((LIST, number), partition_address(self._topic, self._partition), request, FetchReply)
+        return Call(PageCall(number), partition_address(self._topic, self._partition), request, FetchReply)
 
 
-def _reply(page: _Page, following: str | None) -> Reply:
+def _reply(page: Page, following: str | None) -> Reply:
     return Reply(page.sender, ListScheduledReply(messages=page.found, next=following))

@@ -20,9 +20,9 @@ from ...transport.machine import (
     Answered,
     Call,
     CancelTimer,
-    Effect,
-    Event,
     Failed,
+    LoopEffect,
+    LoopEvent,
     PeerUp,
     SetTimer,
     TimerFired,
@@ -128,11 +128,11 @@ class Moves:
     def clocks(self, now: int) -> Clocks:
         return Clocks(now + self._ahead.offset_ms, now + self._ahead.slept_ms)
 
-    def set_topics(self, topics: dict[str, CatalogTopic], now: int) -> list[Effect]:
+    def set_topics(self, topics: dict[str, CatalogTopic], now: int) -> list[LoopEffect]:
         before, self._topics = self._topics or {}, topics
         for name in [name for name in self._parked if topics.get(name) not in (None, before.get(name))]:
             self._pending.put_back(self._parked.pop(name))
-        effects: list[Effect] = []
+        effects: list[LoopEffect] = []
         for lane in self._lanes.values():
             name = lane.tp[0]
             if lane.step == "waiting" and topics.get(name) != before.get(name):
@@ -141,7 +141,7 @@ class Moves:
                 self._busy[lane.tp] = lane
         return effects
 
-    def handle(self, event: Event, now: int) -> list[Effect]:
+    def handle(self, event: LoopEvent, now: int) -> list[LoopEffect]:
         effects, job = self._reading.handle(event, now)
         if job is not None:
             effects += self._on_read(job, now)
@@ -155,7 +155,7 @@ class Moves:
             effects += self._on_outcome(event, now)
         return effects
 
-    def on_durable(self, moved: Moved, now: int) -> list[Effect]:
+    def on_durable(self, moved: Moved, now: int) -> list[LoopEffect]:
         for scheduled_id in moved.delivered:
             digest = digest_of(scheduled_id)
             self._intended.pop(self._pending.find(digest) or -1, None)
@@ -170,7 +170,7 @@ class Moves:
         self._rest(lane)
         return []
 
-    def advance(self, now: int) -> list[Effect]:
+    def advance(self, now: int) -> list[LoopEffect]:
         """Begin all work that can begin; called after every event."""
         if self._topics is None or self.producer_id is None:
             return []
@@ -183,7 +183,7 @@ class Moves:
 
     # Reading
 
-    def _read(self, now: int) -> list[Effect]:
+    def _read(self, now: int) -> list[LoopEffect]:
         if not self._reading.is_idle or self._messages >= MOVING_MESSAGES or self._bytes >= MOVING_BYTES:
             return []
         while self._rereading:
@@ -193,17 +193,17 @@ class Moves:
         due = self._pending.take_due(self.clocks(now), WINDOW_MESSAGES)
         return self._reading.begin(None, due, READ_BYTES) if due else []
 
-    def _wake(self, now: int) -> list[Effect]:
+    def _wake(self, now: int) -> list[LoopEffect]:
         wait_ms = self._pending.wait_ms(self.clocks(now))
         if wait_ms is None or wait_ms <= 0 or now + wait_ms == self._wake_ms:
             return []
         self._wake_ms = now + wait_ms
         return [SetTimer(DUE, self._wake_ms)]
 
-    def _on_read(self, job: Job, now: int) -> list[Effect]:
+    def _on_read(self, job: Job, now: int) -> list[LoopEffect]:
         if job.purpose is not None:
             return self._on_read_again(self._lanes[job.purpose], job.found, now)
-        self._pending.put_back(job.left)
+        self._pending.put_back(job.unread)
         for topic in {found.message.topic for found in job.found}:
             self._turns[topic] = self._turns.get(topic, 0) + 1
         for found in job.found:
@@ -212,7 +212,7 @@ class Moves:
         self._releasing = []
         return []
 
-    def _on_read_again(self, lane: TargetQueue, found: list[Found], now: int) -> list[Effect]:
+    def _on_read_again(self, lane: TargetQueue, found: list[Found], now: int) -> list[LoopEffect]:
         assert lane.target is not None
         assert lane.target.intent is not None
         if lane.step == "naming":
@@ -307,7 +307,7 @@ class Moves:
                 self._parked.setdefault(topic.topic, []).append(found.entry)
         return batch
 
-    def _produce(self, lane: TargetQueue, now: int) -> list[Effect]:
+    def _produce(self, lane: TargetQueue, now: int) -> list[LoopEffect]:
         assert lane.target is not None
         assert lane.target.intent is not None
         assert self.producer_id is not None
@@ -338,7 +338,7 @@ class Moves:
         topic = self._topic(lane)
         return now if topic is None else latest_ms(self.clocks(now).wall_ms, topic.max_timestamp_ahead_ms)
 
-    def _on_outcome(self, event: Answered | Failed, now: int) -> list[Effect]:
+    def _on_outcome(self, event: Answered | Failed, now: int) -> list[LoopEffect]:
         kind, tp, call = event.key if len(event.key) == 3 else (None, NOWHERE, 0)
         lane = self._lanes.get(tp) if kind in (MOVE, SCAN) else None
         if lane is None or lane.call != call:
@@ -355,7 +355,7 @@ class Moves:
         self._rest(lane)
         return [CancelTimer((SLOW, tp))]
 
-    def _fail(self, lane: TargetQueue, error: ErrorBody, now: int) -> list[Effect]:
+    def _fail(self, lane: TargetQueue, error: ErrorBody, now: int) -> list[LoopEffect]:
         self._let_go(lane.batch)
         lane.held.extendleft(reversed(self._drained(lane)))
         delay_ms = lane.failed(f"{error.code}: {error.message}")
@@ -365,7 +365,7 @@ class Moves:
         lane.must_scan = lane.must_scan or not error.retriable
         return [CancelTimer((SLOW, lane.tp)), SetTimer((RETRY, lane.tp), now + delay_ms)]
 
-    def _on_timer(self, key: Any, now: int) -> list[Effect]:
+    def _on_timer(self, key: Any, now: int) -> list[LoopEffect]:
         if key == DUE:
             self._wake_ms = None
             return []
@@ -379,7 +379,7 @@ class Moves:
             lane.held.extendleft(reversed(self._drained(lane)))
         return []
 
-    def _retry(self, lane: TargetQueue, now: int) -> list[Effect]:
+    def _retry(self, lane: TargetQueue, now: int) -> list[LoopEffect]:
         topic = self._topic(lane)
         if topic is None:
             return []
@@ -394,7 +394,7 @@ class Moves:
 
     # Searching for a batch
 
-    def _scan(self, lane: TargetQueue) -> list[Effect]:
+    def _scan(self, lane: TargetQueue) -> list[LoopEffect]:
         assert lane.target is not None
         assert lane.target.intent is not None
         assert self.producer_id is not None
@@ -408,7 +408,7 @@ class Moves:
         self._scans[lane.tp] = scan
         return [scan.begin()]
 
-    def _on_scanned(self, lane: TargetQueue, event: Answered | Failed, now: int) -> list[Effect]:
+    def _on_scanned(self, lane: TargetQueue, event: Answered | Failed, now: int) -> list[LoopEffect]:
         scan = self._scans[lane.tp]
         if isinstance(event, Failed):
             if event.error.code != ErrorCode.OFFSET_OUT_OF_RANGE:

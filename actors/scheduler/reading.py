@@ -9,16 +9,17 @@ moves.py.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from msgspec import Struct
+
 from ...transport.batch import BatchHeader, InvalidBatch, decode_records, split, verify
 from ...transport.compression import Buffer
-from ...transport.machine import Answered, Call, Effect, Event, Failed
+from ...transport.machine import Answered, Call, Failed, LoopEffect, LoopEvent
 from ...transport.protocol.data import Fetch, FetchReply
 from ..journal.identity import start_of
 from ..journal.pause import Pause
 from .pending import offset_of
 from .records import Message, MessageKey, decode_key, decode_message
 
-READ = "read"
 SWEEPS = 8
 FETCH_BYTES = 256 * 1024
 GAP = 256
@@ -27,6 +28,12 @@ GAP = 256
 
 class Unreadable(RuntimeError):
     """The scheduler's own records cannot be read."""
+
+
+class SweepCall(Struct, frozen=True):
+    """The fetch of a sweep, by the sweep's number."""
+
+    sweep: int
 
 
 class Found(NamedTuple):
@@ -40,7 +47,7 @@ class Job(NamedTuple):
 
     purpose: Any
     found: list[Found]
-    left: list[int]
+    unread: list[int]
     """Entries that were not read because of the byte limit."""
 
 
@@ -62,7 +69,7 @@ class Reading:
         self._most_bytes: int | None = None
         self._in_flight = 0
         self._paused: list[int] = []
-        self._pause = Pause("read_retry", partition_address)
+        self._pause = Pause(SweepCall(0), partition_address)
 
     @property
     def is_idle(self) -> bool:
@@ -72,7 +79,7 @@ class Reading:
     def _has_room(self) -> bool:
         return self._most_bytes is None or self._size_bytes < self._most_bytes
 
-    def begin(self, purpose: Any, entries: Sequence[int], most_bytes: int | None = None) -> list[Effect]:
+    def begin(self, purpose: Any, entries: Sequence[int], most_bytes: int | None = None) -> list[LoopEffect]:
         """Begin a job. `most_bytes`: the limit for keys and values; None reads all."""
         assert self.is_idle, "one job runs at a time"
         assert entries, "a job needs at least one entry"
@@ -89,27 +96,29 @@ class Reading:
         self._read_up_to = dict.fromkeys(range(len(self._sweeps)), 0)
         self._next_sweep = self._in_flight = 0
         self._paused = []
-        return self._go_on()
+        return self._start_sweeps()
 
-    def handle(self, event: Event, now: int) -> tuple[list[Effect], Job | None]:
+    def handle(self, event: LoopEvent, now: int) -> tuple[list[LoopEffect], Job | None]:
         """Return effects, and the job when it is done."""
-        if isinstance(event, Answered | Failed) and isinstance(event.key, tuple) and event.key[0] == READ:
-            self._in_flight -= 1
-            if isinstance(event, Failed):
-                if not event.error.retriable:
-                    raise Unreadable(f"{self._partition_address}: {event.error.code}: {event.error.message}")
-                self._paused.append(event.key[1])
+        match event:
+            case Answered(key=SweepCall(sweep=sweep)):
+                self._in_flight -= 1
+                effects = self._on_read(sweep, event.reply, event.payload)
+                effects += self._start_sweeps()
+                return effects, self._done()
+            case Failed(key=SweepCall(sweep=sweep), error=error):
+                self._in_flight -= 1
+                if not error.retriable:
+                    raise Unreadable(f"{self._partition_address}: {error.code}: {error.message}")
+                self._paused.append(sweep)
                 return self._pause.begin(now), None
-            effects = self._on_read(event.key[1], event.reply, event.payload)
-            effects += self._go_on()
-            return effects, self._done()
         if self._pause.is_over(event):
             paused, self._paused = self._paused, []
             return [self._pause.end, *(self._fetch(sweep) for sweep in paused)], None
         return [], None
 
-    def _go_on(self) -> list[Effect]:
-        effects: list[Effect] = []
+    def _start_sweeps(self) -> list[LoopEffect]:
+        effects: list[LoopEffect] = []
         while self._in_flight < SWEEPS and self._next_sweep < len(self._sweeps) and self._has_room:
             effects.append(self._fetch(self._next_sweep))
             self._next_sweep += 1
@@ -125,9 +134,9 @@ class Reading:
             max_bytes=FETCH_BYTES,
             format="batches",
         )
-        return Call((READ, sweep), self._partition_address, request, FetchReply)
+        return Call(SweepCall(sweep), self._partition_address, request, FetchReply)
 
-    def _on_read(self, sweep: int, reply: FetchReply, payload: Sequence[Buffer]) -> list[Effect]:
+    def _on_read(self, sweep: int, reply: FetchReply, payload: Sequence[Buffer]) -> list[LoopEffect]:
         offsets = self._sweeps[sweep]
         position = self._read_up_to[sweep]
         wanted = set(offsets[position:])

@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from ...transport.machine import Effect, Received, Reply, Sender
+from ...transport.machine import LoopEffect, Received, Reply, Sender
 from ...transport.protocol.delayed import (
     CancelScheduled,
     ListScheduled,
@@ -30,7 +30,7 @@ from ...transport.protocol.delayed import (
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import Done, Request
 from ...transport.protocol.message import Reply as ReplyBody
-from ..journal.recorder import Durable, Recorder, Waiting
+from ..journal.recorder import Durable, Recorder
 from . import pending as limits
 from .listing import Listing
 from .moves import Moves
@@ -47,7 +47,7 @@ class ParkedList(Struct, frozen=True):
     request: ListScheduled
 
 
-Answer: TypeAlias = Waiting | ParkedList
+Answer: TypeAlias = ParkedList
 
 
 class SchedulerRequests:
@@ -74,17 +74,17 @@ class SchedulerRequests:
         """Deliver messages under this producer id from now on."""
         self._decided.append(ProducerChosen(producer_id))
 
-    def on_request(self, event: Received, now: int) -> list[Effect]:
+    def on_request(self, event: Received, now: int) -> list[LoopEffect]:
         sender, request = event.sender, event.request
         try:
             self._recorder.check_room(len(self._decided))
             match request:
                 case Schedule():
                     results = [self._schedule(record, now) for record in request.records]
-                    return self._answer_when_durable(sender, ScheduleReply(results=results))
+                    return self._reply(sender, ScheduleReply(results=results))
                 case CancelScheduled(scheduled_id=scheduled_id):
                     self._cancel(scheduled_id, now)
-                    return self._answer_when_durable(sender, Done())
+                    return self._reply(sender, Done())
                 case ListScheduled():
                     page_of(request.after)
                     return self._list(sender, request)
@@ -92,9 +92,9 @@ class SchedulerRequests:
             return [Reply(sender, error.body)]
         raise AssertionError(f"{request!r} is not for a scheduler")
 
-    def on_durable(self, durable: Durable[Change, Answer], now: int) -> list[Effect]:
+    def on_durable(self, durable: Durable[Change, Answer], now: int) -> list[LoopEffect]:
         """Note the offsets of durable messages, and send the answers that waited."""
-        effects: list[Effect] = []
+        effects: list[LoopEffect] = []
         for offset, change in offsets_of(durable):
             if isinstance(change, Scheduled):
                 digest = digest_of(change.scheduled_id)
@@ -107,11 +107,8 @@ class SchedulerRequests:
                     del self._undurable[digest]
             elif isinstance(change, Cancelled):
                 self._pending.end(digest_of(change.scheduled_id), now, "cancelled")
-        for answer in durable.waiting:
-            if isinstance(answer, Waiting):
-                effects.append(Reply(answer.sender, answer.body))
-            else:
-                effects += self._begin_list(answer.sender, answer.request)
+        for answer in durable.answers:
+            effects += self._begin_list(answer.sender, answer.request)
         return effects
 
     def _schedule(self, record: ScheduleRecord, now: int) -> ScheduleResult:
@@ -148,24 +145,21 @@ class SchedulerRequests:
         """Return True if the latest message of an id is scheduled, and not durable yet."""
         return digest in self._undurable and self._undurable[digest][-1]
 
-    def _list(self, sender: Sender, request: ListScheduled) -> list[Effect]:
+    def _list(self, sender: Sender, request: ListScheduled) -> list[LoopEffect]:
         if not self._decided and self._recorder.is_idle:
             return self._begin_list(sender, request)
         self._recorder.wait(ParkedList(sender, request), is_gathered=bool(self._decided))
         return []
 
-    def _begin_list(self, sender: Sender, request: ListScheduled) -> list[Effect]:
+    def _begin_list(self, sender: Sender, request: ListScheduled) -> list[LoopEffect]:
         _, offset = page_of(request.after)
         try:
             return self._listing.begin(sender, request, offset)
         except ProtocolError as error:
             return [Reply(sender, error.body)]
 
-    def _answer_when_durable(self, sender: Sender, body: ReplyBody) -> list[Effect]:
-        if not self._decided and self._recorder.is_idle:
-            return [Reply(sender, body)]
-        self._recorder.wait(Waiting(sender, body), is_gathered=bool(self._decided))
-        return []
+    def _reply(self, sender: Sender, body: ReplyBody) -> list[LoopEffect]:
+        return self._recorder.reply(sender, body, is_gathered=bool(self._decided))
 
 
 def _message(record: ScheduleRecord, clocks: Clocks) -> Message:

@@ -1,39 +1,25 @@
 """The snapshot of a scheduler: a cache of its state, so that a restart need not read all records. Pure.
 
-Owns the file's layout. A snapshot is verified or discarded, never repaired; the replay also discards it when the log
-does not have the batch it was taken after. It contains no message contents. Big-endian:
+Owns the body; the frame around it is that of every journal's snapshot (`journal/snapshot.py`). It contains no message
+contents.
 
-     0 magic "PLDS" | 4 version u16 = 2 | 6 reserved u16 | 8 length u32 (of the body) | 12 crc32c u32 (of the body)
-    16 body: MessagePack map {mark: {base_offset, crc32c}, taken_at_ms, start: {epoch, starter}, producer_id,
+    magic "PLDS", version 2
+    body: MessagePack map {mark: {base_offset, crc32c, next_offset}, taken_at_ms, start: {epoch, starter}, producer_id,
     targets: [[topic, partition, Target], ...], digests: 16 bytes a message, entries: 16 bytes a message,
     ended: [[digest, ended_ms, ending], ...]}
 """
-
-import struct
 
 import msgspec
 from msgspec import Struct
 
 from ...transport.addresses import TopicPartition
-from ...transport.batch import checksum
 from ..journal.identity import Start
-from ..journal.mark import LogMark
+from ..journal.snapshot import LogMark, Snapshot, SnapshotFormat
 from .ledger import SchedulerLedger
-from .pending import PendingMessages
 from .records import Ending, Target
 
-MAGIC = b"PLDS"
-VERSION = 2
+FORMAT = SnapshotFormat(b"PLDS", 2)
 ENTRY_BYTES = 16
-
-_HEAD = struct.Struct(">4sHHII")
-
-
-class Snapshot(Struct, frozen=True):
-    ledger: SchedulerLedger
-    mark: LogMark
-    """The last batch that the snapshot includes."""
-    taken_at_ms: int
 
 
 class _Body(Struct):
@@ -51,39 +37,33 @@ _encode_body = msgspec.msgpack.Encoder().encode
 _decode_body = msgspec.msgpack.Decoder(_Body).decode
 
 
-def encode_snapshot(
-    start: Start, producer_id: int | None, targets: list[tuple[str, int, Target]], pending: PendingMessages,
-    mark: LogMark, now: int,
-) -> bytes:  # fmt: skip
+def encode_snapshot(ledger: SchedulerLedger, mark: LogMark, now: int) -> bytes:
     digests, entries = [], []
-    for digest, entry in pending.entries():
+    for digest, entry in ledger.pending.entries():
         digests.append(digest)
         entries.append(entry.to_bytes(ENTRY_BYTES, "big"))
     body = _encode_body(
         _Body(
             mark=mark,
             taken_at_ms=now,
-            start=start,
-            producer_id=producer_id,
-            targets=targets,
+            start=ledger.start,
+            producer_id=ledger.producer_id,
+            targets=[(*tp, target) for tp, target in ledger.targets.items()],
             digests=b"".join(digests),
             entries=b"".join(entries),
-            ended=[(digest, ended_ms, ending) for digest, (ended_ms, ending) in pending.endings()],
+            ended=[(digest, ended_ms, ending) for digest, (ended_ms, ending) in ledger.pending.endings()],
         )
     )
-    return _HEAD.pack(MAGIC, VERSION, 0, len(body), checksum(body)) + body
+    return FORMAT.seal(body)
 
 
-def decode_snapshot(data: bytes) -> Snapshot | None:
+def decode_snapshot(data: bytes) -> Snapshot[SchedulerLedger] | None:
     """Return None unless `data` is a whole and undamaged snapshot."""
-    if len(data) < _HEAD.size:
-        return None
-    magic, version, _, length, crc32c = _HEAD.unpack_from(data)
-    body_bytes = data[_HEAD.size :]
-    if (magic, version, length, crc32c) != (MAGIC, VERSION, len(body_bytes), checksum(body_bytes)):
+    content = FORMAT.open(data)
+    if content is None:
         return None
     try:
-        body = _decode_body(body_bytes)
+        body = _decode_body(content)
     except msgspec.MsgspecError:
         return None  # intact, but written by a version with other records
     ledger = SchedulerLedger()

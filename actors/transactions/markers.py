@@ -18,28 +18,29 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from msgspec import Struct
+
 from ...transport.addresses import CONTROLLER, TopicPartition, coordinator_address, partition_address
-from ...transport.machine import Answered, Call, Effect, Event, Failed, PeerUp, SetTimer, TimerFired
+from ...transport.machine import Answered, Call, Failed, LoopEffect, LoopEvent, PeerUp, SetTimer, TimerFired
 from ...transport.protocol.control import EnsureGroup
 from ...transport.protocol.errors import ErrorBody, ErrorCode
 from ...transport.protocol.message import Done, Request
 from ...transport.protocol.transactions import EndGroupTransaction, Marker, WriteMarkers
 from .entry import Ended, TransactionEntry
 
-MARKERS, GROUP, REFUSED = "markers", "marker_group", "marker_refused"
 RETRY_MS = 100
 LATER_MS = 1_000
 MARKERS_AT_ONCE = 1_000
 
 
-class _Item(NamedTuple):
+class QueuedMarker(NamedTuple):
     transactional_id: str | None
     """None: no transaction waits for it."""
     marker: Marker
 
 
-class _Way(NamedTuple):
-    """The route to one participant; `partition` is -1 for a group."""
+class Participant(NamedTuple):
+    """A partition or a group of a transaction; `partition` is -1 for a group."""
 
     name: str
     partition: int
@@ -55,165 +56,189 @@ class _Way(NamedTuple):
         return partition_address(self.name, self.partition)
 
 
+class MarkersCall(Struct, frozen=True):
+    """The markers in flight to one participant."""
+
+    to: Participant
+
+
+class GroupLookupCall(Struct, frozen=True):
+    """The question to the controller whether a group exists."""
+
+    to: Participant
+
+
+class MarkersRetryTimer(Struct, frozen=True):
+    to: Participant
+
+
+class RefusedRetryTimer(Struct, frozen=True):
+    """The next attempt to send refused markers."""
+
+    to: Participant
+
+
 class Markers:
     def __init__(self) -> None:
-        self._waiting: dict[_Way, deque[_Item]] = {}
-        self._under_way: dict[_Way, list[_Item]] = {}
-        self._paused: set[_Way] = set()
-        self._one_by_one: set[_Way] = set()
-        """Routes on which a marker was refused, until none waits."""
-        self._refused: dict[_Way, list[_Item]] = {}
-        self._left: dict[str, int] = {}
+        self._waiting: dict[Participant, deque[QueuedMarker]] = {}
+        self._in_flight: dict[Participant, list[QueuedMarker]] = {}
+        self._paused: set[Participant] = set()
+        self._one_by_one: set[Participant] = set()
+        """Participants that have refused a marker, until none waits."""
+        self._refused: dict[Participant, list[QueuedMarker]] = {}
+        self._unanswered: dict[str, int] = {}
         """Number of participants that have not answered, by transactional id."""
         self._topics: Mapping[str, int] = {}
         self._lists = 0
         """The number of topic lists received."""
-        self._put_at: dict[_Way, int] = {}
+        self._put_at: dict[Participant, int] = {}
         """The value of `_lists` when a marker was last queued for a participant."""
 
-    def send(self, transactional_id: str, entry: TransactionEntry) -> tuple[list[Effect], list[str]]:
+    def send(self, transactional_id: str, entry: TransactionEntry) -> tuple[list[LoopEffect], list[str]]:
         """Send markers to an ended transaction's participants; return effects, and ids already complete."""
         assert entry.ended is not None
-        ways = [_Way(*tp) for tp in entry.partitions] + [_Way(group, -1) for group in entry.groups]
-        self._left[transactional_id] = len(ways)
-        if not ways:
+        participants = [Participant(*tp) for tp in entry.partitions] + [
+            Participant(group, -1) for group in entry.groups
+        ]
+        self._unanswered[transactional_id] = len(participants)
+        if not participants:
             return [], self._done(transactional_id, 0)
-        effects: list[Effect] = []
+        effects: list[LoopEffect] = []
         finished: list[str] = []
-        for way in ways:
-            more, done = self._put(way, _Item(transactional_id, _marker(entry.ended)))
+        for to in participants:
+            more, done = self._put(to, QueuedMarker(transactional_id, _marker(entry.ended)))
             effects += more
             finished += done
         return effects, finished
 
-    def send_late(self, ended: Ended, tps: list[TopicPartition], groups: list[str]) -> list[Effect]:
+    def send_late(self, ended: Ended, tps: list[TopicPartition], groups: list[str]) -> list[LoopEffect]:
         """Send markers to late participants of a transaction that ended earlier."""
-        effects: list[Effect] = []
-        for way in [*(_Way(*tp) for tp in tps), *(_Way(group, -1) for group in groups)]:
-            effects += self._put(way, _Item(None, _marker(ended)))[0]
+        effects: list[LoopEffect] = []
+        for to in [*(Participant(*tp) for tp in tps), *(Participant(group, -1) for group in groups)]:
+            effects += self._put(to, QueuedMarker(None, _marker(ended)))[0]
         return effects
 
-    def unheard(self, transactional_id: str) -> list[str]:
+    def unanswered(self, transactional_id: str) -> list[str]:
         """Return the addresses of participants that have not answered."""
         found: set[str] = set()
-        for table in (self._waiting, self._under_way, self._refused):
-            for way, items in table.items():
+        for table in (self._waiting, self._in_flight, self._refused):
+            for to, items in table.items():
                 if any(item.transactional_id == transactional_id for item in items):
-                    found.add(way.address)
+                    found.add(to.address)
         return sorted(found)
 
-    def set_topics(self, topics: Mapping[str, int]) -> tuple[list[Effect], list[str]]:
-        """Set the number of partitions of each topic."""
+    def set_topics(self, topics: Mapping[str, int]) -> list[str]:
+        """Set the number of partitions of each topic; return the ids of transactions that are complete by it."""
         self._topics = topics
         self._lists += 1
         finished: list[str] = []
         known = [*self._waiting, *self._refused]
-        for way in [way for way in known if self._is_gone(way) and way not in self._under_way]:
-            finished += self._drop(way)
-        return [], finished
+        for to in [to for to in known if self._is_gone(to) and to not in self._in_flight]:
+            finished += self._drop(to)
+        return finished
 
-    def handle(self, event: Event, now: int) -> tuple[list[Effect], list[str]]:
+    def handle(self, event: LoopEvent, now: int) -> tuple[list[LoopEffect], list[str]]:
         """Return effects, and the transactional ids whose participants have all answered."""
         match event:
-            case Answered(key=(first, way)) if first == MARKERS:
-                return self._on_told(way)
-            case Failed(key=(first, way), error=error) if first == MARKERS:
-                return self._on_failed(way, error, now)
-            case Answered(key=(first, way)) if first == GROUP:
-                return self._pause(way, now + RETRY_MS), []
-            case Failed(key=(first, way), error=error) if first == GROUP:
+            case Answered(key=MarkersCall(to=to)):
+                return self._on_answered(to)
+            case Failed(key=MarkersCall(to=to), error=error):
+                return self._on_failed(to, error, now)
+            case Answered(key=GroupLookupCall(to=to)):
+                return self._pause(to, now + RETRY_MS), []
+            case Failed(key=GroupLookupCall(to=to), error=error):
                 is_gone = error.code == ErrorCode.UNKNOWN_GROUP
-                return self._on_told(way) if is_gone else (self._pause(way, now + RETRY_MS), [])
-            case TimerFired(key=(first, way)) if first == MARKERS:
-                self._paused.discard(way)
-                return self._call(way), []
-            case TimerFired(key=(first, way)) if first == REFUSED and way in self._refused:
-                self._one_by_one.add(way)
-                self._waiting.setdefault(way, deque()).extend(self._refused.pop(way))
-                return self._call(way), []
+                return self._on_answered(to) if is_gone else (self._pause(to, now + RETRY_MS), [])
+            case TimerFired(key=MarkersRetryTimer(to=to)):
+                self._paused.discard(to)
+                return self._call(to), []
+            case TimerFired(key=RefusedRetryTimer(to=to)) if to in self._refused:
+                self._one_by_one.add(to)
+                self._waiting.setdefault(to, deque()).extend(self._refused.pop(to))
+                return self._call(to), []
             case PeerUp(address=address):
-                ways = [way for way in self._paused if way.address == address]
-                self._paused.difference_update(ways)
-                return [effect for way in ways for effect in self._call(way)], []
+                participants = [to for to in self._paused if to.address == address]
+                self._paused.difference_update(participants)
+                return [effect for to in participants for effect in self._call(to)], []
         return [], []
 
-    def _on_told(self, way: _Way) -> tuple[list[Effect], list[str]]:
-        items = self._under_way.pop(way)
-        if way not in self._waiting and way not in self._refused:
-            del self._put_at[way]
+    def _on_answered(self, to: Participant) -> tuple[list[LoopEffect], list[str]]:
+        items = self._in_flight.pop(to)
+        if to not in self._waiting and to not in self._refused:
+            del self._put_at[to]
         finished = [name for item in items for name in self._done(item.transactional_id)]
-        return self._call(way), finished
+        return self._call(to), finished
 
-    def _on_failed(self, way: _Way, error: ErrorBody, now: int) -> tuple[list[Effect], list[str]]:
-        if error.code == ErrorCode.ACTOR_UNAVAILABLE and way.is_group:
-            return [Call((GROUP, way), CONTROLLER, EnsureGroup(group=way.name, create=False), Done)], []
+    def _on_failed(self, to: Participant, error: ErrorBody, now: int) -> tuple[list[LoopEffect], list[str]]:
+        if error.code == ErrorCode.ACTOR_UNAVAILABLE and to.is_group:
+            return [Call(GroupLookupCall(to), CONTROLLER, EnsureGroup(group=to.name, create=False), Done)], []
         if error.retriable:
-            effects = self._pause(way, now + RETRY_MS)
-            return ([], self._drop(way)) if self._is_gone(way) else (effects, [])
-        return self._on_refused(way, now), []
+            effects = self._pause(to, now + RETRY_MS)
+            return ([], self._drop(to)) if self._is_gone(to) else (effects, [])
+        return self._on_refused(to, now), []
 
-    def _on_refused(self, way: _Way, now: int) -> list[Effect]:
-        items = self._under_way.pop(way)
+    def _on_refused(self, to: Participant, now: int) -> list[LoopEffect]:
+        items = self._in_flight.pop(to)
         if len(items) > 1:
-            self._one_by_one.add(way)
-            self._waiting.setdefault(way, deque()).extendleft(reversed(items))
-            return self._call(way)
-        self._refused.setdefault(way, []).extend(items)
-        return [SetTimer((REFUSED, way), now + LATER_MS), *self._call(way)]
+            self._one_by_one.add(to)
+            self._waiting.setdefault(to, deque()).extendleft(reversed(items))
+            return self._call(to)
+        self._refused.setdefault(to, []).extend(items)
+        return [SetTimer(RefusedRetryTimer(to), now + LATER_MS), *self._call(to)]
 
-    def _pause(self, way: _Way, until: int) -> list[Effect]:
+    def _pause(self, to: Participant, until: int) -> list[LoopEffect]:
         """Schedule the next attempt."""
-        self._waiting.setdefault(way, deque()).extendleft(reversed(self._under_way.pop(way)))
-        self._paused.add(way)
-        return [SetTimer((MARKERS, way), until)]
+        self._waiting.setdefault(to, deque()).extendleft(reversed(self._in_flight.pop(to)))
+        self._paused.add(to)
+        return [SetTimer(MarkersRetryTimer(to), until)]
 
-    def _put(self, way: _Way, item: _Item) -> tuple[list[Effect], list[str]]:
-        self._put_at[way] = self._lists
-        self._waiting.setdefault(way, deque()).append(item)
-        return self._call(way), []
+    def _put(self, to: Participant, item: QueuedMarker) -> tuple[list[LoopEffect], list[str]]:
+        self._put_at[to] = self._lists
+        self._waiting.setdefault(to, deque()).append(item)
+        return self._call(to), []
 
-    def _is_gone(self, way: _Way) -> bool:
-        is_known = way.is_group or way.partition < self._topics.get(way.name, 0)
-        return not is_known and self._lists > self._put_at[way]
+    def _is_gone(self, to: Participant) -> bool:
+        is_known = to.is_group or to.partition < self._topics.get(to.name, 0)
+        return not is_known and self._lists > self._put_at[to]
 
-    def _drop(self, way: _Way) -> list[str]:
-        self._paused.discard(way)
-        self._put_at.pop(way, None)
-        items = [*self._waiting.pop(way, ()), *self._refused.pop(way, ())]
+    def _drop(self, to: Participant) -> list[str]:
+        self._paused.discard(to)
+        self._put_at.pop(to, None)
+        items = [*self._waiting.pop(to, ()), *self._refused.pop(to, ())]
         return [name for item in items for name in self._done(item.transactional_id)]
 
     def _done(self, transactional_id: str | None, count: int = 1) -> list[str]:
         if transactional_id is None:
             return []
-        self._left[transactional_id] -= count
-        if self._left[transactional_id] > 0:
+        self._unanswered[transactional_id] -= count
+        if self._unanswered[transactional_id] > 0:
             return []
-        del self._left[transactional_id]
+        del self._unanswered[transactional_id]
         return [transactional_id]
 
-    def _call(self, way: _Way) -> list[Effect]:
-        queue = self._waiting.get(way)
-        if queue is None or way in self._under_way or way in self._paused:
+    def _call(self, to: Participant) -> list[LoopEffect]:
+        queue = self._waiting.get(to)
+        if queue is None or to in self._in_flight or to in self._paused:
             return []
-        most = 1 if way.is_group or way in self._one_by_one else MARKERS_AT_ONCE
+        most = 1 if to.is_group or to in self._one_by_one else MARKERS_AT_ONCE
         items = [queue.popleft() for _ in range(min(most, len(queue)))]
         if not queue:
-            del self._waiting[way]
-            self._one_by_one.discard(way)
-        self._under_way[way] = items
-        return [Call((MARKERS, way), way.address, _request(way, items), Done)]
+            del self._waiting[to]
+            self._one_by_one.discard(to)
+        self._in_flight[to] = items
+        return [Call(MarkersCall(to), to.address, _request(to, items), Done)]
 
 
 def _marker(ended: Ended) -> Marker:
     return Marker(ended.producer_id, ended.producer_epoch, ended.is_committed)
 
 
-def _request(way: _Way, items: list[_Item]) -> Request:
-    if not way.is_group:
-        return WriteMarkers(topic=way.name, partition=way.partition, markers=[item.marker for item in items])
+def _request(to: Participant, items: list[QueuedMarker]) -> Request:
+    if not to.is_group:
+        return WriteMarkers(topic=to.name, partition=to.partition, markers=[item.marker for item in items])
     marker: Any = items[0].marker
     return EndGroupTransaction(
-        group=way.name,
+        group=to.name,
         producer_id=marker.producer_id,
         producer_epoch=marker.producer_epoch,
         committed=marker.committed,

@@ -1,20 +1,17 @@
-"""The process of a coordinator of transactions: runs the machine. Impure and thin.
+"""The process of a coordinator of transactions: the process of a journal in `__transactions`. Impure and thin.
 
-Started by the supervisor through `main`; ready only once the machine has replayed its entries, which needs its partition
-of `__transactions` to be up. A newer incarnation's fence, a refused append or an unreadable record crashes it: the
-supervisor starts the next one, and that one replays.
+Started by the supervisor through `main`. It has no snapshot: its journal is short.
 """
 
-from typing import Any, ClassVar
+from typing import ClassVar, Never
 
 import msgspec
 
-from ...transport.actor import Actor, ActorContext, built_early
+from ...transport.actor import ActorContext, built_early
 from ...transport.loop import run_actor
-from ...transport.machine import Effect
 from ...transport.protocol.message import Request
-from ..journal.effects import BecomeReady, JournalOpened
-from .machine import REQUESTS, TransactionsMachine
+from ..journal.process import JournalActor
+from .machine import REQUESTS, TransactionsMachine, transactions_machine
 
 
 @built_early
@@ -24,27 +21,17 @@ class TransactionsArguments(msgspec.Struct):
     """The number of the coordinator, and of its partition of the topic."""
 
 
-class TransactionsActor(Actor[Any, Any]):
-    follows_wall_clock: ClassVar[bool] = True
+class TransactionsActor(JournalActor[Never]):
     requests: ClassVar[tuple[type[Request], ...]] = REQUESTS
-    ready_by_itself: ClassVar[bool] = True
 
     def __init__(self, context: ActorContext) -> None:
         super().__init__(context)
-        arguments = msgspec.convert(context.arguments, TransactionsArguments)
-        starter = f"{context.instance_id}.{context.incarnation}"
-        self.machine = TransactionsMachine(
-            arguments.topic, arguments.number, starter=starter, endpoint=self.endpoint()
-        )
+        self._arguments = msgspec.convert(context.arguments, TransactionsArguments)
 
-    def start(self) -> None:
-        self.loop.dispatch(JournalOpened())
-
-    def perform(self, effect: Effect) -> None:
-        if isinstance(effect, BecomeReady):
-            self.loop.ready()
-        else:
-            super().perform(effect)
+    def make_machine(self, snapshot: bytes | None, starter: str) -> TransactionsMachine:
+        assert snapshot is None
+        topic, number = self._arguments.topic, self._arguments.number
+        return transactions_machine(topic, number, starter=starter, endpoint=self.endpoint())
 
 
 def main(context: ActorContext) -> None:

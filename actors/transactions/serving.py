@@ -19,9 +19,9 @@ Owns the entries as decided: the records follow, and every answer waits until th
 """
 
 from collections import deque
-from typing import NamedTuple
+from typing import NamedTuple, Never
 
-from ...transport.machine import Effect, Received, Reply
+from ...transport.machine import LoopEffect, Received, Reply
 from ...transport.producer_ids import transactional_producer_id
 from ...transport.protocol.data import InitProducer, InitProducerReply
 from ...transport.protocol.errors import ErrorCode, ProtocolError
@@ -36,7 +36,7 @@ from ...transport.protocol.transactions import (
     ListTransactionsReply,
     TransactionDescription,
 )
-from ..journal.recorder import Recorder, Waiting
+from ..journal.recorder import Recorder
 from .entry import Ended, TransactionEntry, Why, topic_partitions, topic_partitions_of
 from .markers import Markers
 from .records import Change
@@ -66,7 +66,7 @@ class TransactionRequests:
         number: int,
         endpoint: str | None,
         entries: dict[str, TransactionEntry],
-        recorder: Recorder[Change, Waiting],
+        recorder: Recorder[Change, Never],
         markers: Markers,
         now: int,
     ) -> None:
@@ -112,7 +112,7 @@ class TransactionRequests:
             self._lazy, self._changes = {}, {}
         return changes
 
-    def hasten(self) -> None:
+    def record_completions(self) -> None:
         """Record completions that have waited long enough."""
         self._changes.update(self._lazy)
         self._lazy = {}
@@ -129,25 +129,22 @@ class TransactionRequests:
 
     def _answer(
         self, asked: Received, body: InitProducerReply | EndTransactionReply | Done | ListTransactionsReply
-    ) -> list[Effect]:
+    ) -> list[LoopEffect]:
         """Answer once all decisions so far are durable."""
         if self._endpoint is not None and isinstance(body, InitProducerReply | EndTransactionReply):
             body.endpoint = self._endpoint
-        if not self._changes and self._recorder.is_idle:
-            return [Reply(asked.sender, body)]
-        self._recorder.wait(Waiting(asked.sender, body), is_gathered=bool(self._changes))
-        return []
+        return self._recorder.reply(asked.sender, body, is_gathered=bool(self._changes))
 
     # -- requests
 
-    def on_request(self, asked: Received, now: int) -> list[Effect]:
+    def on_request(self, asked: Received, now: int) -> list[LoopEffect]:
         try:
             self._recorder.check_room(len(self._changes))
             return self._on_request(asked, now)
         except ProtocolError as error:
             return [Reply(asked.sender, error.body)]
 
-    def _on_request(self, asked: Received, now: int) -> list[Effect]:
+    def _on_request(self, asked: Received, now: int) -> list[LoopEffect]:
         match asked.request:
             case InitProducer() as request:
                 return self._on_init(asked, request, now)
@@ -161,7 +158,7 @@ class TransactionRequests:
                 return self._answer(asked, ListTransactionsReply(transactions=found))
         raise AssertionError(f"unknown request {asked.request!r}")
 
-    def _on_init(self, asked: Received, request: InitProducer, now: int) -> list[Effect]:
+    def _on_init(self, asked: Received, request: InitProducer, now: int) -> list[LoopEffect]:
         name = request.transactional_id
         assert name is not None, "the gateway sends others to the controller"
         entry = self._entries.get(name)
@@ -193,7 +190,7 @@ class TransactionRequests:
             asked, InitProducerReply(producer_id=entry.producer_id, producer_epoch=entry.producer_epoch)
         )
 
-    def _on_first(self, asked: Received, request: InitProducer, name: str, now: int) -> list[Effect]:
+    def _on_first(self, asked: Received, request: InitProducer, name: str, now: int) -> list[LoopEffect]:
         if request.producer_id is not None:
             raise ProtocolError(ErrorCode.PRODUCER_FENCED, f"transactional id {name!r} is no longer known")
         if len(self._entries) >= MAX_IDS:
@@ -204,7 +201,7 @@ class TransactionRequests:
         self._decide(name, TransactionEntry("Empty", producer_id, 0, request.transaction_timeout_ms, now))
         return self._answer(asked, InitProducerReply(producer_id=producer_id, producer_epoch=0))
 
-    def _on_add(self, asked: Received, request: AddToTransaction, now: int) -> list[Effect]:
+    def _on_add(self, asked: Received, request: AddToTransaction, now: int) -> list[LoopEffect]:
         identity = (request.producer_id, request.producer_epoch)
         name = self._names.get(request.producer_id)
         entry = None if name is None else self._entries[name]
@@ -231,7 +228,7 @@ class TransactionRequests:
         tps = sorted(topic_partitions_of(request.partitions))
         return [Reply(asked.sender, Done()), *self._markers.send_late(ended, tps, request.groups)]
 
-    def _on_end(self, asked: Received, request: EndTransaction, now: int) -> list[Effect]:
+    def _on_end(self, asked: Received, request: EndTransaction, now: int) -> list[LoopEffect]:
         identity = (request.producer_id, request.producer_epoch)
         name = self._names.get(request.producer_id)
         if name is None:
@@ -256,7 +253,7 @@ class TransactionRequests:
 
     def _on_repeated_end(
         self, asked: Received, request: EndTransaction, entry: TransactionEntry
-    ) -> list[Effect]:
+    ) -> list[LoopEffect]:
         identity = (request.producer_id, request.producer_epoch)
         ended = entry.ended
         if ended is None or identity != _identity(ended) or ended.why == "fenced":
@@ -280,7 +277,7 @@ class TransactionRequests:
 
     # -- waiting
 
-    def _park(self, name: str, asked: Received, now: int) -> list[Effect]:
+    def _park(self, name: str, asked: Received, now: int) -> list[LoopEffect]:
         waiting = self._parked.setdefault(name, deque())
         if len(waiting) >= MAX_PARKED:
             raise self._still_ending(name)
@@ -291,9 +288,9 @@ class TransactionRequests:
         """Return the time at which the next waiting request times out."""
         return min((waiting[0].until for waiting in self._parked.values()), default=None)
 
-    def send_away(self, now: int) -> list[Effect]:
+    def time_out(self, now: int) -> list[LoopEffect]:
         """Fail requests that have waited too long. Their senders may repeat them."""
-        effects: list[Effect] = []
+        effects: list[LoopEffect] = []
         for name, waiting in list(self._parked.items()):
             while waiting and waiting[0].until <= now:
                 effects.append(Reply(waiting.popleft().asked.sender, self._still_ending(name).body))
@@ -302,13 +299,13 @@ class TransactionRequests:
         return effects
 
     def _still_ending(self, name: str) -> ProtocolError:
-        missing = self._markers.unheard(name)
+        missing = self._markers.unanswered(name)
         who = ", ".join(missing[:MAX_NAMED]) + (" and others" if len(missing) > MAX_NAMED else "")
         why = f"{who} has not answered" if missing else "its record is not durable"
         message = f"the previous transaction is still being ended: {why}"
         return ProtocolError(ErrorCode.CONCURRENT_TRANSACTIONS, message)
 
-    def _want(self, asked: Received) -> list[Effect]:
+    def _want(self, asked: Received) -> list[LoopEffect]:
         """Park a request until there is a number for a producer id."""
         if len(self._wanting) >= MAX_IDS:
             raise ProtocolError(ErrorCode.OVERLOADED, "too many requests wait for producer ids")
@@ -319,7 +316,7 @@ class TransactionRequests:
     def is_wanting_numbers(self) -> bool:
         return len(self._numbers) < SPARE_NUMBERS + len(self._wanting)
 
-    def on_number(self, number: int, now: int) -> list[Effect]:
+    def on_number(self, number: int, now: int) -> list[LoopEffect]:
         self._numbers.append(number)
         return self.on_request(self._wanting.popleft(), now) if self._wanting else []
 
@@ -333,11 +330,11 @@ class TransactionRequests:
 
     # -- outcomes
 
-    def begin(self) -> tuple[list[Effect], list[str]]:
+    def begin(self) -> tuple[list[LoopEffect], list[str]]:
         """Resend markers after the replay, because they may not have been written."""
         return self._send_markers([(name, entry) for name, entry in self._entries.items() if entry.is_ending])
 
-    def on_durable(self, changes: list[Change]) -> tuple[list[Effect], list[str]]:
+    def on_durable(self, changes: list[Change]) -> tuple[list[LoopEffect], list[str]]:
         self._recording.difference_update(change.transactional_id for change in changes)
         return self._send_markers(
             [
@@ -347,8 +344,8 @@ class TransactionRequests:
             ]
         )
 
-    def _send_markers(self, ending: list[tuple[str, TransactionEntry]]) -> tuple[list[Effect], list[str]]:
-        effects: list[Effect] = []
+    def _send_markers(self, ending: list[tuple[str, TransactionEntry]]) -> tuple[list[LoopEffect], list[str]]:
+        effects: list[LoopEffect] = []
         finished: list[str] = []
         for name, entry in ending:
             more, done = self._markers.send(name, entry)
@@ -356,9 +353,9 @@ class TransactionRequests:
             finished += done
         return effects, finished
 
-    def on_complete(self, names: list[str], now: int) -> list[Effect]:
+    def on_complete(self, names: list[str], now: int) -> list[LoopEffect]:
         """Complete transactions whose participants have all answered."""
-        effects: list[Effect] = []
+        effects: list[LoopEffect] = []
         for name in names:
             entry = self._entries[name] = self._entries[name].completed(now)
             self._lazy[name] = Change(name, entry)
@@ -368,8 +365,9 @@ class TransactionRequests:
         return effects
 
     @property
-    def has_lazy(self) -> bool:
-        return bool(self._lazy)
+    def has_waiting_completions(self) -> bool:
+        """True if completions wait that no other change will take along."""
+        return bool(self._lazy) and not self._changes
 
     # -- time
 

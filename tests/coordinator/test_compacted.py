@@ -12,9 +12,10 @@ from keyed_logs import compact, seal
 from log_batches import NOW_MS, abandon, unlimited
 from planaria.actors.controller.groups import OFFSETS_CONFIG
 from planaria.actors.coordinator import machine as machine_module
-from planaria.actors.coordinator.snapshot import Snapshot, decode_snapshot, encode_snapshot
+from planaria.actors.coordinator.snapshot import decode_snapshot, encode_snapshot
 from planaria.actors.coordinator.state import GroupState
 from planaria.actors.journal.replay import SNAPSHOT_AGE_MS
+from planaria.actors.journal.snapshot import Snapshot
 from planaria.actors.log.log import PartitionLog
 from planaria.transport.batch import parse_header, split
 from planaria.transport.protocol.groups import CommitOffsets, DeleteGroup, PartitionOffset
@@ -150,7 +151,7 @@ def test_the_offsets_topic_keeps_its_tombstones_for_longer_than_a_snapshot_is_us
 def test_a_snapshot_older_than_the_tombstones_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine_module.CoordinatorMachine._snapshot, "__defaults__", (1,))
+    monkeypatch.setattr(machine_module, "SNAPSHOT_RECORDS", 1)
     group = SimulatedGroup().run()
     group.request("x", CommitOffsets(group=GROUP, offsets=[PartitionOffset("ORDERS", 0, 7)]))
     snapshot = group.snapshot

@@ -109,7 +109,7 @@ class GroupUnderFaults(RuleBasedStateMachine):
         member = self.awake(seat)
         if member is None or member.member_id is None or not self.group.is_ready:
             return
-        decided = self.group.machine._decisions.state.members.get(member.member_id)
+        decided = self.group.service.decisions.state.members.get(member.member_id)
         held = decided.held if decided is not None else {}
         for topic, partition in sorted(member.owned - held.keys()):
             request_id = member.commit(topic, partition, 10**9)
@@ -207,7 +207,7 @@ class GroupUnderFaults(RuleBasedStateMachine):
     @invariant()
     def the_decided_state_is_ahead_by_what_is_on_its_way(self) -> None:
         if self.group.is_ready and self.group.machine._recorder.is_idle:
-            decided = self.group.machine._decisions.state
+            decided = self.group.service.decisions.state
             assert decided.members == self.group.state.members
             assert decided.offsets == self.group.state.offsets
             assert decided.generation == self.group.state.generation

@@ -2,8 +2,8 @@
 
 import pytest
 
-from planaria.actors.coordinator.idleness import CHECK_MS
 from planaria.actors.coordinator.resets import TIMEOUT_MS
+from planaria.actors.journal.machine import IDLE_CHECK_MS
 from planaria.transport.machine import PeerUp, StopRequested
 from planaria.transport.producer_ids import transactional_producer_id
 from planaria.transport.protocol.errors import ErrorCode
@@ -69,7 +69,7 @@ def test_members_keep_it_awake_until_the_last_session_is_over(group: SimulatedGr
     member.turn()
     pass_time(group, 3 * IDLE_MS - 1)
     assert not is_asleep(group)
-    pass_time(group, CHECK_MS)
+    pass_time(group, IDLE_CHECK_MS)
     assert is_asleep(group)
 
 
@@ -103,7 +103,7 @@ def test_what_is_not_durable_keeps_it_awake(group: SimulatedGroup) -> None:
     assert not is_asleep(group)
     group.drain()
     assert group.answer_of(asked) is not None
-    pass_time(group, CHECK_MS)
+    pass_time(group, IDLE_CHECK_MS)
     assert is_asleep(group)
 
 
@@ -127,7 +127,7 @@ def test_an_open_transaction_keeps_it_awake(group: SimulatedGroup) -> None:
     assert not is_asleep(group)
     end = EndGroupTransaction(group=GROUP, producer_id=producer_id, producer_epoch=0, committed=True)
     group.request("transactions", end)
-    pass_time(group, IDLE_MS + CHECK_MS)
+    pass_time(group, IDLE_MS + IDLE_CHECK_MS)
     assert is_asleep(group)
 
 
@@ -141,7 +141,7 @@ def test_a_partition_that_has_not_been_told_keeps_it_awake(group: SimulatedGroup
     assert not is_asleep(group)
     group.down.clear()
     group.handle(PeerUp(address="partition/ORDERS/1", incarnation=2, endpoint="ipc://x"))
-    pass_time(group, CHECK_MS)
+    pass_time(group, IDLE_CHECK_MS)
     assert is_asleep(group)
 
 
@@ -176,7 +176,7 @@ def test_records_that_failed_keep_a_share_group_awake(share: SimulatedShare) -> 
     """Their times and reasons, and the alarm about them, are in memory only."""
     share.publish(2)
     assert share.acquire("a", lock_ms=1_000)
-    pass_time(share, 10 * IDLE_MS + CHECK_MS)
+    pass_time(share, 10 * IDLE_MS + IDLE_CHECK_MS)
     assert not is_asleep(share)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from planaria.actors.coordinator import members as members_module
 from planaria.actors.journal import recorder as recorder_module
-from planaria.actors.journal.appender import AppendRefused, Fenced
+from planaria.actors.journal.appender import AppendCall, AppendRefused, Fenced
 from planaria.transport.machine import Answered, StopRequested
 from planaria.transport.protocol.data import Produce, ProducedBatch, ProduceReply
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
@@ -499,7 +499,7 @@ def test_a_fenced_or_refused_append_crashes(
     body = ErrorBody(error, "no", False)
     reply = ProduceReply(batches=[ProducedBatch(-1, error=body)], high_watermark=0)
     with pytest.raises(expected):
-        group.handle(Answered("append", reply))
+        group.handle(Answered(AppendCall(), reply))
 
 
 def test_a_newer_incarnation_fences_the_older_one(group: SimulatedGroup) -> None:

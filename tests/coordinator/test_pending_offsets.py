@@ -10,6 +10,7 @@ from planaria.actors.coordinator import decisions as decisions_module
 from planaria.actors.coordinator import machine as machine_module
 from planaria.actors.coordinator.pending import FENCE_MS
 from planaria.actors.journal import recorder as recorder_module
+from planaria.actors.journal.appender import AppendCall
 from planaria.actors.journal.transaction_reports import REPORT_AGAIN_MS, REPORT_LATER_MS
 from planaria.transport.producer_ids import transactional_producer_id
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
@@ -300,7 +301,7 @@ def test_what_waits_and_what_is_fenced_survives(
     monkeypatch: pytest.MonkeyPatch, is_from_snapshot: bool
 ) -> None:
     if is_from_snapshot:
-        monkeypatch.setattr(machine_module.CoordinatorMachine._snapshot, "__defaults__", (1,))
+        monkeypatch.setattr(machine_module, "SNAPSHOT_RECORDS", 1)
     group = SimulatedGroup({"ORDERS": PARTITIONS}).run()
     commit(group, 4, partition=1, by=B, epoch=3)
     end(group, True, by=B, epoch=3)
@@ -458,7 +459,7 @@ def test_a_crash_between_the_batches_of_an_end_leaves_no_half(data: st.DataObjec
             commit(group, 5, partition)
         group.ask("c", ending(True))
         for _ in range(data.draw(st.integers(0, 12))):
-            if appends := [call for call in group.calls if call.key == "append"]:
+            if appends := [call for call in group.calls if isinstance(call.key, AppendCall)]:
                 group.answer(appends[0])
         group.crash(is_append_durable=data.draw(st.booleans()))
         group.drain()

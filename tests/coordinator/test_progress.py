@@ -2,6 +2,7 @@
 
 import pytest
 
+from planaria.actors.journal.appender import AppendCall
 from planaria.transport.machine import PeerUp, StopRequested
 from planaria.transport.protocol.groups import CommitOffsets, DeleteGroup, PartitionOffset
 from planaria.transport.protocol.message import Done
@@ -105,7 +106,7 @@ def test_a_report_that_takes_longer_than_an_interval_is_followed_by_the_next(gro
     def commit_without_report(offset: int) -> None:
         offsets = [PartitionOffset("ORDERS", 0, offset)]
         group.ask("a", CommitOffsets(group=group.group, generation=0, offsets=offsets))
-        [append] = [call for call in group.answerable() if call.key == "append"]
+        [append] = [call for call in group.answerable() if isinstance(call.key, AppendCall)]
         group.answer(append)
 
     commit_without_report(1)

@@ -11,7 +11,7 @@ from planaria.actors.coordinator.process import snapshot_path
 from planaria.actors.coordinator.records import Change, InvalidRecord, OffsetKey, StartKey, encode
 from planaria.actors.coordinator.snapshot import decode_snapshot
 from planaria.actors.journal.identity import STARTS_PER_ID, Start, closing_identity, identity_of, start_of
-from planaria.actors.journal.replay import ReplayFailed
+from planaria.actors.journal.replay import FetchCall, ReplayFailed
 from planaria.actors.log.errors import StorageFull
 from planaria.actors.log.files import Files
 from planaria.transport.addresses import coordinator_address
@@ -153,7 +153,7 @@ def test_a_log_that_cannot_be_read_crashes(error: ErrorCode) -> None:
     group = SimulatedGroup()
     group.start()
     with pytest.raises(ReplayFailed, match=error):
-        group.handle(Failed("replay_fetch", ErrorBody(error, "rot", False)))
+        group.handle(Failed(FetchCall(), ErrorBody(error, "rot", False)))
 
 
 def damage(next_offset: int) -> ErrorBody:
@@ -252,7 +252,6 @@ def test_a_log_that_ends_where_it_should_not_crashes() -> None:
 
 def with_snapshot(monkeypatch: pytest.MonkeyPatch) -> SimulatedGroup:
     monkeypatch.setattr(machine_module, "SNAPSHOT_RECORDS", 5)
-    monkeypatch.setattr(machine_module.CoordinatorMachine._snapshot, "__defaults__", (5,))
     group = SimulatedGroup().run()
     members = [SimulatedMember(group, name, instance_id=name) for name in "ab"]
     members[0].turn()
@@ -299,7 +298,7 @@ def test_a_damaged_snapshot_is_thrown_away(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_snapshot_that_survives_its_group_brings_nothing_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine_module.CoordinatorMachine._snapshot, "__defaults__", (1,))
+    monkeypatch.setattr(machine_module, "SNAPSHOT_RECORDS", 1)
     group = SimulatedGroup().run()
     commit(group, 7)
     survivor = group.snapshot
@@ -342,7 +341,7 @@ def on_disk(directory: Path, files: Files | None = None) -> SimulatedGroup:
 
 
 def test_the_process_keeps_and_uses_the_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine_module.CoordinatorMachine._snapshot, "__defaults__", (2,))
+    monkeypatch.setattr(machine_module, "SNAPSHOT_RECORDS", 2)
     group = on_disk(tmp_path).run()
     for number in range(6):
         commit(group, number)
@@ -360,7 +359,7 @@ def test_the_process_keeps_and_uses_the_snapshot(tmp_path: Path, monkeypatch: py
 def test_the_process_deletes_a_deleted_groups_snapshot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine_module.CoordinatorMachine._snapshot, "__defaults__", (1,))
+    monkeypatch.setattr(machine_module, "SNAPSHOT_RECORDS", 1)
     group = on_disk(tmp_path).run()
     commit(group, 1)
     assert snapshot_path(tmp_path, GROUP).exists()
@@ -369,7 +368,7 @@ def test_the_process_deletes_a_deleted_groups_snapshot(
 
 
 def test_a_full_disk_costs_only_the_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine_module.CoordinatorMachine._snapshot, "__defaults__", (2,))
+    monkeypatch.setattr(machine_module, "SNAPSHOT_RECORDS", 2)
 
     class FullDisk(Files):
         def replace(self, path: Path, data: bytes) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from msgspec import UNSET
 
-from planaria.actors.coordinator.machine import CoordinatorMachine
+from planaria.actors.coordinator import machine as machine_module
 from planaria.transport.protocol.data import Produce
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.groups import (
@@ -52,7 +52,7 @@ def test_a_topic_created_anew_between_two_looks_has_no_offsets(group: SimulatedG
 def test_a_topic_created_anew_while_the_coordinator_was_down(
     group: SimulatedGroup, monkeypatch: pytest.MonkeyPatch, with_snapshot: bool
 ) -> None:
-    monkeypatch.setattr(CoordinatorMachine._snapshot, "__defaults__", (1,))
+    monkeypatch.setattr(machine_module, "SNAPSHOT_RECORDS", 1)
     commit(group, "ORDERS", 7)
     commit(group, "PAYMENTS", 3)
     assert group.snapshot is not None
@@ -152,7 +152,7 @@ def epochs(group: SimulatedGroup) -> tuple[int, ...]:
 def test_a_reset_is_counted_for_its_partition_and_a_deletion_for_all(
     group: SimulatedGroup, monkeypatch: pytest.MonkeyPatch, with_snapshot: bool
 ) -> None:
-    monkeypatch.setattr(CoordinatorMachine._snapshot, "__defaults__", (1,))
+    monkeypatch.setattr(machine_module, "SNAPSHOT_RECORDS", 1)
     assert epochs(group) == (0, 0)
     for count in (1, 2):
         group.request("x", ResetOffsets(group=GROUP, offsets=[PartitionOffset("ORDERS", 0, 0)]))

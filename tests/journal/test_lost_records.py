@@ -2,9 +2,9 @@
 
 import pytest
 
-from planaria.actors.coordinator.machine import CoordinatorMachine
+from planaria.actors.coordinator import machine as machine_module
 from planaria.actors.journal.appender import Fenced
-from planaria.actors.journal.replay import RecordsLost
+from planaria.actors.journal.replay import FetchCall, RecordsLost
 from planaria.transport.batch import build, parse_header
 from planaria.transport.machine import Failed
 from planaria.transport.protocol.data import Fetch
@@ -29,7 +29,7 @@ def committed(group: SimulatedGroup) -> int:
 @pytest.fixture
 def group(monkeypatch: pytest.MonkeyPatch) -> SimulatedGroup:
     """Several incarnations, each with a commit, and a snapshot after the last."""
-    monkeypatch.setattr(CoordinatorMachine._snapshot, "__defaults__", (1,))
+    monkeypatch.setattr(machine_module, "SNAPSHOT_RECORDS", 1)
     group = SimulatedGroup().run()
     for number in range(4):
         commit(group, number)
@@ -94,7 +94,7 @@ def test_damage_that_no_snapshot_covers_is_named_with_its_segment(group: Simulat
     group.snapshot = None
     group.start()
     with pytest.raises(RecordsLost, match=LOST):
-        group.handle(Failed("replay_fetch", ErrorBody(ErrorCode.CORRUPT_LOG, LOST, False, next_offset=240)))
+        group.handle(Failed(FetchCall(), ErrorBody(ErrorCode.CORRUPT_LOG, LOST, False, next_offset=240)))
 
 
 def test_damage_behind_the_snapshot_is_not_covered_by_it(group: SimulatedGroup) -> None:
@@ -102,7 +102,7 @@ def test_damage_behind_the_snapshot_is_not_covered_by_it(group: SimulatedGroup) 
     mark = group.log.end
     refusal = ErrorBody(ErrorCode.CORRUPT_LOG, LOST, False, next_offset=mark + 1)
     with pytest.raises(RecordsLost, match=LOST):
-        group.handle(Failed("replay_fetch", refusal))
+        group.handle(Failed(FetchCall(), refusal))
 
 
 def test_damage_that_ends_with_the_snapshot_is_covered_by_it(group: SimulatedGroup) -> None:
@@ -110,7 +110,7 @@ def test_damage_that_ends_with_the_snapshot_is_covered_by_it(group: SimulatedGro
     refusal = ErrorBody(ErrorCode.CORRUPT_LOG, LOST, False, next_offset=group.log.end)
     [call] = [call for call in group.calls if isinstance(call.request, Fetch)]
     group.calls.remove(call)
-    group.handle(Failed("replay_fetch", refusal))
+    group.handle(Failed(FetchCall(), refusal))
     group.drain()
     assert group.is_ready
     assert committed(group) == 4

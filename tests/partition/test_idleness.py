@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from planaria.actors.partition.effects import ApplyRetention, Loss
-from planaria.actors.partition.idleness import CHECK_MS
+from planaria.actors.partition.machine import IDLE_CHECK_MS
 from planaria.actors.partition.upkeep import COMPACTION_CHECK_MS, MIN_SLEEP_MS, longest_sleep_ms
 from planaria.transport.batch import TRANSACTIONAL
 from planaria.transport.machine import StopRequested
@@ -69,7 +69,7 @@ def test_who_waits_for_records_keeps_it_awake(partition: SimulatedPartition) -> 
     partition.dispatch(partition.received(Fetch(**TP, offset=0, max_wait_ms=3 * IDLE_MS)))
     partition.advance(3 * IDLE_MS - 1)
     assert not partition.stopped
-    partition.advance(1 + CHECK_MS)
+    partition.advance(1 + IDLE_CHECK_MS)
     assert partition.sleep is not None
 
 
@@ -79,7 +79,7 @@ def test_an_open_transaction_keeps_it_awake(partition: SimulatedPartition) -> No
     partition.advance(10 * IDLE_MS)
     assert not partition.stopped
     partition.ask(WriteMarkers(**TP, markers=[Marker(PRODUCER, 0, True)]))
-    partition.advance(IDLE_MS + CHECK_MS)
+    partition.advance(IDLE_MS + IDLE_CHECK_MS)
     assert partition.sleep is not None
 
 

@@ -19,6 +19,7 @@ IMPURE: dict[str, str] = {
     "actors/controller/storage.py": "reads and replaces the catalog",
     "actors/coordinator/process.py": "the coordinator's process: its snapshot file",
     "actors/gateway/process.py": "the gateway's process",
+    "actors/journal/process.py": "the process of every actor that keeps a journal",
     "actors/journal/sleep_mark.py": "marks an actor that sleeps",
     "actors/journal/snapshot_file.py": "reads and replaces the snapshot of an actor's state",
     "actors/log/checkpoint.py": "reads and replaces the checkpoint",

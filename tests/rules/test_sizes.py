@@ -17,10 +17,7 @@ EXCEPTIONS = frozenset(
     {
         "actors/coordinator/decisions.py",
         "actors/coordinator/decisions.py:Decisions",
-        "actors/coordinator/serving.py:GroupRequests",
         "actors/coordinator/share/partition.py:SharePartition",
-        "actors/coordinator/share/serving.py",
-        "actors/coordinator/share/serving.py:ShareServing",
         "actors/scheduler/moves.py",
         "actors/scheduler/moves.py:Moves",
         "actors/subscriber/machine.py",

@@ -122,7 +122,7 @@ class ScheduleUnderFaults(RuleBasedStateMachine):
     def stop(self) -> None:
         """Stop in order, so with a snapshot; then start."""
         self.world.drain()
-        self.world.machine._since_snapshot += 1
+        self.world.machine._unsaved_records += 1
         data = self.world.machine._snapshot(self.world.now, least=1) if self.world.is_ready else []
         for effect in data:
             self.world.actor.perform(effect)

@@ -4,9 +4,11 @@ import sys
 
 import pytest
 
+from planaria.actors.coordinator.share.dead_letters import DeadLetterWriteCall
 from planaria.actors.coordinator.share.partition import SharePartition
 from planaria.actors.coordinator.share.records import ShareProgress
-from planaria.actors.coordinator.share.tails import record_bytes_of
+from planaria.actors.coordinator.share.tails import TailCall, record_bytes_of
+from planaria.actors.journal.appender import AppendCall
 from planaria.transport.batch import build, decode_records, parse_header
 from planaria.transport.compression import CODEC_ZSTD
 from planaria.transport.machine import Disconnected, Received, Sender
@@ -61,7 +63,7 @@ def test_what_is_acquired_is_told_when_it_is_durable(group: SimulatedShare) -> N
     group.acquire("a")
     group.publish(1)
     asked = group.ask("a", Acquire(group=GROUP, topics=["ORDERS"], member_id="a"))
-    while not (appends := [call for call in group.answerable() if call.key == "append"]):
+    while not (appends := [call for call in group.answerable() if isinstance(call.key, AppendCall)]):
         group.answer(group.answerable()[0])
     assert group.answer_of(asked) is None
     group.answer(appends[0])
@@ -78,7 +80,7 @@ def test_a_request_waits_for_records(group: SimulatedShare) -> None:
     again = group.ask("a", request)
     group.drain()
     group.advance(1_000)
-    group.calls = [call for call in group.calls if call.key[1] != "tail"]
+    group.calls = [call for call in group.calls if not isinstance(call.key, TailCall)]
     assert group.answer_of(again).ranges == []
 
 
@@ -337,7 +339,7 @@ def test_a_letter_is_written_once_though_its_answer_is_lost(group: SimulatedShar
     group.publish(1)
     group.acquire("a")
     group.handle(Received(Sender((b"a",), 99), _reject_first()))
-    while not (writes := [call for call in group.calls if call.key[1] == "letter_write"]):
+    while not (writes := [call for call in group.calls if isinstance(call.key, DeadLetterWriteCall)]):
         group.answer(group.answerable()[0])
     assert isinstance(writes[0].request, Produce)
     group.lose_answer(writes[0])

@@ -7,6 +7,7 @@ import pytest
 from planaria.actors.coordinator.share.partition import SharePartition
 from planaria.actors.coordinator.share.records import ShareProgress, runs_of
 from planaria.actors.coordinator.share.tails import Tails
+from planaria.transport.addresses import TopicPartition
 from planaria.transport.batch import decode_records, parse_header
 from planaria.transport.machine import Call, StopRequested
 from planaria.transport.protocol.data import FetchReply, ListOffsetsReply
@@ -212,9 +213,9 @@ def test_neighbours_that_are_alike_are_kept_as_one_run() -> None:
 
 def test_each_question_to_a_partition_names_the_reply_it_takes() -> None:
     for effects, reply in (
-        (Tails().poll(("T", 0), 5, 0, "t1", None), FetchReply),
-        (Tails().earliest(("T", 1)), ListOffsetsReply),
-        (Tails().begins(("T", 2), "latest"), ListOffsetsReply),
+        (Tails().poll(TopicPartition("T", 0), 5, 0, "t1", None), FetchReply),
+        (Tails().find_log_start(TopicPartition("T", 1)), ListOffsetsReply),
+        (Tails().find_group_start(TopicPartition("T", 2), "latest"), ListOffsetsReply),
     ):
         [call] = effects
         assert isinstance(call, Call)

@@ -4,7 +4,7 @@ simulated members, and a manual clock.
 
 from typing import Any
 
-from planaria.actors.coordinator.machine import CoordinatorMachine
+from planaria.actors.coordinator.machine import CoordinatorMachine, GroupService
 from planaria.actors.coordinator.process import CoordinatorActor
 from planaria.actors.coordinator.state import GroupState
 from planaria.transport.batch import parse_header, stamp, verify
@@ -137,7 +137,13 @@ class SimulatedGroup(SimulatedActor):
     @property
     def state(self) -> GroupState:
         """The durable state."""
-        return self.machine._state
+        return self.service.durable
+
+    @property
+    def service(self) -> GroupService:
+        service = self.machine.service
+        assert isinstance(service, GroupService)
+        return service
 
     def start(self, *, with_snapshot: bool = True) -> None:
         if not with_snapshot:

@@ -5,7 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from planaria.actors.journal.topics_watch import TopicsCall
 from planaria.actors.transactions.entry import LEGAL_PREDECESSORS, TransactionEntry
+from planaria.actors.transactions.machine import OverdueTimer
 from planaria.actors.transactions.serving import TIMEOUT_MS
 from planaria.transport.producer_ids import coordinator_of
 from planaria.transport.protocol.data import InitProducer, Produce
@@ -118,14 +120,14 @@ def test_what_is_overdue_without_a_number_is_looked_at_now_and_then(
     coordinator: SimulatedTransactions,
 ) -> None:
     who = coordinator.begin(transaction_timeout_ms=1_000)
-    entry = coordinator.machine._serving._entries["x"]
-    coordinator.machine._serving._entries["x"] = replace(entry, producer_epoch=LAST_EPOCH)
+    entry = coordinator.machine.service._requests._entries["x"]
+    coordinator.machine.service._requests._entries["x"] = replace(entry, producer_epoch=LAST_EPOCH)
     coordinator.add((who[0], LAST_EPOCH), 0)
-    coordinator.machine._serving._numbers.clear()
+    coordinator.machine.service._requests._numbers.clear()
     coordinator.is_controller_up = False
     coordinator.fired.clear()
     coordinator.advance(3_500)
-    assert coordinator.fired.count("overdue") == 3
+    assert coordinator.fired.count(OverdueTimer()) == 3
     coordinator.is_controller_up = True
     coordinator.advance(1_500)
     assert coordinator.told((who[0], LAST_EPOCH)) == {(T0, False)}
@@ -184,7 +186,7 @@ def test_the_next_holder_is_told_whom_it_waits_for(coordinator: SimulatedTransac
         assert T0 in refusal.message
     coordinator.calls.append(markers)
     coordinator.drain()
-    entry = coordinator.machine._serving._entries["x"]
+    entry = coordinator.machine.service._requests._entries["x"]
     assert (entry.producer_id, entry.producer_epoch) == (old[0], old[1] + 1), "who has gone gets nothing"
     assert coordinator.begin() == (old[0], old[1] + 2)
 
@@ -197,7 +199,7 @@ def test_a_participant_whose_topic_is_gone_is_not_waited_for(coordinator: Simula
     coordinator.topics.clear()
     coordinator.version += 1
     (markers,) = [call for call in coordinator.calls if isinstance(call.request, WriteMarkers)]
-    coordinator.answer(next(call for call in coordinator.calls if call.key == "watch"))
+    coordinator.answer(next(call for call in coordinator.calls if isinstance(call.key, TopicsCall)))
     coordinator.fail(markers)
     coordinator.drain()
     assert coordinator.states() == {"x": "CompleteCommit"}
@@ -225,8 +227,8 @@ def test_a_report_is_not_told_of_an_end_that_is_not_durable(coordinator: Simulat
 def test_ids_that_were_used_up_are_forgotten_too(coordinator: SimulatedTransactions) -> None:
     first = who = coordinator.begin()
     for _ in range(2):
-        entry = coordinator.machine._serving._entries["x"]
-        coordinator.machine._serving._entries["x"] = replace(entry, producer_epoch=LAST_EPOCH)
+        entry = coordinator.machine.service._requests._entries["x"]
+        coordinator.machine.service._requests._entries["x"] = replace(entry, producer_epoch=LAST_EPOCH)
         who = identity(coordinator.end((who[0], LAST_EPOCH)))
     coordinator.end(who)
     coordinator.advance(8 * 24 * 3600 * 1000)
@@ -236,9 +238,9 @@ def test_ids_that_were_used_up_are_forgotten_too(coordinator: SimulatedTransacti
 
 def test_epochs_used_up_go_on_under_another_id(coordinator: SimulatedTransactions) -> None:
     who = coordinator.begin()
-    entry = coordinator.machine._serving._entries["x"]
+    entry = coordinator.machine.service._requests._entries["x"]
     last = TransactionEntry("Empty", who[0], LAST_EPOCH, entry.timeout_ms, entry.changed_ms)
-    coordinator.machine._serving._entries["x"] = last
+    coordinator.machine.service._requests._entries["x"] = last
     following = identity(coordinator.end((who[0], LAST_EPOCH)))
     assert following[0] != who[0]
     assert following[1] == 0

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from planaria.actors.journal.appender import AppendCall
 from planaria.actors.transactions.markers import LATER_MS, RETRY_MS
 from planaria.transport.batch import marker
 from planaria.transport.machine import Call, PeerUp
@@ -34,7 +35,9 @@ def ask_to_end(coordinator: SimulatedTransactions, who: tuple[int, int], **parti
         EndTransaction(producer_id=who[0], producer_epoch=who[1], commit=True, **participants)
     )
     while number not in coordinator.replies:
-        coordinator.answer(next(call for call in coordinator.answerable() if call.key == "append"))
+        coordinator.answer(
+            next(call for call in coordinator.answerable() if isinstance(call.key, AppendCall))
+        )
 
 
 def to(coordinator: SimulatedTransactions, address: str) -> Call:
@@ -43,7 +46,7 @@ def to(coordinator: SimulatedTransactions, address: str) -> Call:
 
 
 def states(coordinator: SimulatedTransactions) -> dict[str, str]:
-    return {name: entry.state for name, entry in coordinator.machine._serving._entries.items()}
+    return {name: entry.state for name, entry in coordinator.machine.service._requests._entries.items()}
 
 
 def test_a_marker_that_is_refused_is_alone_in_that(coordinator: SimulatedTransactions) -> None:

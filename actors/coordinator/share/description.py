@@ -1,7 +1,7 @@
 """A share group as shown to operators: the answer to `describe_group`, its alarms, and records waiting for a retry.
 Pure.
 
-Called by serving.py, with the decided state; changes nothing.
+Called by group.py, with the decided state; changes nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,8 +47,8 @@ def describe(
 
 def retry_alarms(partitions: Mapping[TopicPartition, SharePartition], now: int) -> tuple[str, ...]:
     """Return the alarms of records that have been failing for too long."""
-    told = [text for tp, part in partitions.items() if (text := part.retry_alarm(*tp, now)) is not None]
-    return tuple(sorted(told)[:MAX_ALARMS])
+    found = [text for tp, part in partitions.items() if (text := part.retry_alarm(*tp, now)) is not None]
+    return tuple(sorted(found)[:MAX_ALARMS])
 
 
 def retry_report(partitions: Mapping[TopicPartition, SharePartition]) -> RetryReport:

@@ -1,7 +1,8 @@
 """One partition of a share group: decides which member has which records. Pure.
 
 Owns the runs (`spans.py`), the reasons of dead records and the limits. Must never give out a record that is acquired,
-done or dead. Every change appears in `progress`, which serving.py records before it answers. Called by serving.py.
+done or dead. Every change appears in `progress`, which the coordinator records before it answers. Called by the modules
+of the group.
 
     available --acquire--> acquired (deliveries + 1)        available: not before its `until`
     acquired --accept--> done        --release--> available (deliveries - 1)       --renew--> acquired
@@ -34,7 +35,7 @@ EXPIRED = "its lock expired"
 GONE = "the connection of its member was lost"
 
 
-class Dead(Struct, frozen=True):
+class DeadRecord(Struct, frozen=True):
     offset: int
     deliveries: int
     reason: str
@@ -101,24 +102,27 @@ class SharePartition:
             self._spans.append(taken[-1])
         return taken
 
-    def acknowledge(self, member: str, said: Acknowledgement, now: int, until: int, limit: int) -> None:
+    def acknowledge(
+        self, member: str, acknowledgement: Acknowledgement, now: int, until: int, limit: int
+    ) -> None:
         """Apply an acknowledgement. Raises ProtocolError without any change unless the member holds all its offsets."""
-        end = said.first_offset + 1 if said.last_offset is None else said.last_offset + 1
-        where = f"{said.topic}/{said.partition}, offsets {said.first_offset} to {end - 1}"
-        if end <= said.first_offset:
+        first, last = acknowledgement.first_offset, acknowledgement.last_offset
+        end = first + 1 if last is None else last + 1
+        where = f"{acknowledgement.topic}/{acknowledgement.partition}, offsets {first} to {end - 1}"
+        if end <= first:
             raise ProtocolError(
                 ErrorCode.INVALID_REQUEST, f"last_offset: lies before first_offset in {where}"
             )
-        held = self._spans.within(said.first_offset, end)
-        if sum(span.count for span in held if _holds(span, member, now)) != end - said.first_offset:
+        held = self._spans.within(first, end)
+        if sum(span.count for span in held if _holds(span, member, now)) != end - first:
             message = f"{member} does not hold all of {where}: it never did, its lock expired, or it has acknowledged"
             raise ProtocolError(ErrorCode.NOT_ACQUIRED, message)
         for span in held:
-            self._judge(span, said, now, until, limit)
+            self._judge(span, acknowledgement, now, until, limit)
 
-    def _judge(self, span: Span, said: Acknowledgement, now: int, until: int, limit: int) -> None:
+    def _judge(self, span: Span, acknowledgement: Acknowledgement, now: int, until: int, limit: int) -> None:
         first, end, deliveries = span.first, span.end, span.deliveries
-        match said.verdict:
+        match acknowledgement.verdict:
             case "accept":
                 self._spans.put(Span(first, end, State.DONE))
                 self._retries.ended(first, end)
@@ -127,13 +131,13 @@ class SharePartition:
             case "renew":
                 self._spans.put(Span(first, end, State.ACQUIRED, deliveries, until, span.member, span.since))
             case "reject":
-                self._publish_dead_letter(span, said.reason)
+                self._publish_dead_letter(span, acknowledgement.reason)
             case "fail" if deliveries >= limit:
-                self._publish_dead_letter(span, said.reason)
+                self._publish_dead_letter(span, acknowledgement.reason)
             case "fail":
-                ready_at = now + said.delay_ms if said.delay_ms else 0
+                ready_at = now + acknowledgement.delay_ms if acknowledgement.delay_ms else 0
                 self._spans.put(Span(first, end, State.AVAILABLE, deliveries, ready_at))
-                self._retries.failed(span, said.reason, now)
+                self._retries.failed(span, acknowledgement.reason, now)
 
     def _publish_dead_letter(self, span: Span, reason: str) -> None:
         self._retries.ended(span.first, span.end)
@@ -144,14 +148,14 @@ class SharePartition:
 
     def expire(self, now: int, limit: int) -> bool:
         """Take back the records whose locks have expired; return True if there were any."""
-        over = [span for span in self._spans if span.state == State.ACQUIRED and span.until <= now]
-        for span in over:
+        expired = [span for span in self._spans if span.state == State.ACQUIRED and span.until <= now]
+        for span in expired:
             if span.deliveries >= limit:
                 self._publish_dead_letter(span, EXPIRED)
             else:
                 self._spans.put(Span(span.first, span.end, State.AVAILABLE, span.deliveries))
                 self._retries.failed(span, EXPIRED, now)
-        return bool(over)
+        return bool(expired)
 
     def next_due(self, now: int) -> int | None:
         """Return the time at which a lock or a delay ends next, or a record has been failing for too long."""
@@ -242,11 +246,11 @@ class SharePartition:
         self.tail = self._spans.end
         self.leader_epoch = None
 
-    def dead(self) -> Iterator[Dead]:
+    def dead(self) -> Iterator[DeadRecord]:
         for span in self._spans:
             if span.state == State.DEAD:
                 for offset in range(span.first, span.end):
-                    yield Dead(offset, span.deliveries, self._reasons.get(offset, ""))
+                    yield DeadRecord(offset, span.deliveries, self._reasons.get(offset, ""))
 
     @property
     def is_held(self) -> bool:

@@ -1,14 +1,13 @@
 """Reads acquired records for members that cannot open batches, one request after another at each partition. Pure.
 
 Owns the requests being read for. Records that do not fit the reply are given back as if they had never been acquired;
-an offset that holds no record is done. Called by serving.py once the acquisition is durable.
+an offset that holds no record is done. Called by acquiring.py once the acquisition is durable.
 
     queue of runs --fetch--> records taken, gaps settled --more--> fetch on
                          --bytes used up | partition offline--> the rest given back; answered with the records read
                          --cannot be opened--> all records covered by the damage are dead, and the rest is read
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from msgspec import UNSET, Struct
@@ -16,30 +15,29 @@ from msgspec import UNSET, Struct
 from ....transport.addresses import TopicPartition, partition_address
 from ....transport.compression import CodecUnavailable
 from ....transport.fetched_records import MAX_INLINE_BYTES, decode_for_json, end_of_batch_at
-from ....transport.machine import Answered, Call, Effect, Failed, Reply, Sender
+from ....transport.machine import Answered, Call, Failed, LoopEffect, Reply
 from ....transport.protocol.data import Fetch, FetchedRecord, FetchReply
 from ....transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
-from ....transport.protocol.shares import Acquire, AcquiredRecord, AcquireReply
-from .partition import SharePartition
+from ....transport.protocol.shares import AcquiredRecord, AcquireReply
+from .acquire_replies import Acquired
+from .partitions import SharePartitions
 from .spans import Span
-from .tails import SHARE
 
 _ABOUT_THE_LOG = (ErrorCode.OFFSET_OUT_OF_RANGE, ErrorCode.UNKNOWN_TOPIC_ID, ErrorCode.LOG_TRUNCATED)
 """Refusals that concern no record: the known bounds of the log must be fetched again."""
 
 
-class Acquired(Struct, frozen=True):
-    """The records acquired for a request, to be answered once that is durable."""
+class RecordsCall(Struct, frozen=True):
+    """The fetch of a job, by the job's number."""
 
-    sender: Sender
-    request: Acquire
-    taken: list[tuple[TopicPartition, Span]]
-    lock_ms: int
+    number: int
 
 
-class _Job(Struct):
+class ReadJob(Struct):
+    """The reading of the records of one request."""
+
     acquired: Acquired
-    left: list[tuple[TopicPartition, Span]]
+    unread: list[tuple[TopicPartition, Span]]
     bytes_left: int
     records: list[AcquiredRecord]
     error: ErrorBody | None = None
@@ -47,24 +45,22 @@ class _Job(Struct):
 
 
 class Reading:
-    def __init__(self, partitions: Mapping[TopicPartition, SharePartition]) -> None:
+    def __init__(self, partitions: SharePartitions) -> None:
         self._partitions = partitions
-        self._jobs: dict[int, _Job] = {}
+        self._jobs: dict[int, ReadJob] = {}
         self._started = 0
-        self.changed: set[TopicPartition] = set()
-        """Partitions where records were given back or settled; the caller records it."""
 
-    def begin(self, acquired: Acquired) -> list[Effect]:
+    def begin(self, acquired: Acquired) -> list[LoopEffect]:
         self._started += 1
         bytes_left = min(acquired.request.max_bytes, MAX_INLINE_BYTES)
-        self._jobs[self._started] = _Job(acquired, list(acquired.taken), bytes_left, [])
+        self._jobs[self._started] = ReadJob(acquired, list(acquired.taken), bytes_left, [])
         return self._go_on(self._started)
 
-    def _go_on(self, number: int) -> list[Effect]:
+    def _go_on(self, number: int) -> list[LoopEffect]:
         job = self._jobs[number]
-        if not job.left:
+        if not job.unread:
             return self._end(number, job.error)
-        (topic, partition), span = job.left[0]
+        (topic, partition), span = job.unread[0]
         part = self._partitions.get(TopicPartition(topic, partition))
         request = Fetch(
             topic=topic,
@@ -75,13 +71,13 @@ class Reading:
             topic_id=part.topic_id if part is not None else None,
             leader_epoch=part.leader_epoch if part is not None else None,
         )
-        return [Call((SHARE, "read", number), partition_address(topic, partition), request, FetchReply)]
+        return [Call(RecordsCall(number), partition_address(topic, partition), request, FetchReply)]
 
-    def handle(self, number: int, event: Answered | Failed) -> list[Effect]:
+    def handle(self, number: int, event: Answered | Failed) -> list[LoopEffect]:
         job = self._jobs[number]
         if isinstance(event, Failed):
             return self._break_off(number, event.error)
-        tp, span = job.left[0]
+        tp, span = job.unread[0]
         part = self._partitions.get(tp)
         if part is None or event.reply.topic_id not in (UNSET, part.topic_id):
             return self._end(number, _nothing(tp, span.first))
@@ -106,12 +102,14 @@ class Reading:
             return self._end(number, _nothing(tp, span.first))
         self._take(job, tp, span, [record for record in found if record.offset < end], end)
         if end < span.end:
-            job.left[0] = (tp, span.cut(end, span.end))
+            job.unread[0] = (tp, span.cut(end, span.end))
         else:
-            del job.left[0]
+            del job.unread[0]
         return self._go_on(number) if job.bytes_left > 0 else self._end(number)
 
-    def _take(self, job: _Job, tp: TopicPartition, span: Span, found: list[FetchedRecord], end: int) -> None:
+    def _take(
+        self, job: ReadJob, tp: TopicPartition, span: Span, found: list[FetchedRecord], end: int
+    ) -> None:
         position = span.first
         for record in found:
             self._settle(tp, span, position, record.offset)
@@ -124,12 +122,12 @@ class Reading:
         part = self._partitions.get(tp)
         if first < end and part is not None:
             part.settle_gap(span.cut(first, end))
-            self.changed.add(tp)
+            self._partitions.mark(tp)
 
-    def _break_off(self, number: int, error: ErrorBody, damage_end: int | None = None) -> list[Effect]:
+    def _break_off(self, number: int, error: ErrorBody, damage_end: int | None = None) -> list[LoopEffect]:
         """Stop at the first span, which cannot be read at its start; with `damage_end` it can be read from there on."""
         job = self._jobs[number]
-        tp, span = job.left[0]
+        tp, span = job.unread[0]
         part = self._partitions.get(tp)
         if error.retriable or error.code in _ABOUT_THE_LOG or part is None:
             return self._end(number, error)
@@ -137,21 +135,21 @@ class Reading:
             damage_end = error.next_offset
         end = min(max(span.first + 1, damage_end or 0), span.end)
         part.dead_letter_unreadable(span.cut(span.first, end), error.message)
-        self.changed.add(tp)
+        self._partitions.mark(tp)
         if end < span.end:
-            job.left[0] = (tp, span.cut(end, span.end))
+            job.unread[0] = (tp, span.cut(end, span.end))
         else:
-            del job.left[0]
+            del job.unread[0]
         job.error = job.error or error
         return self._go_on(number)
 
-    def _end(self, number: int, error: ErrorBody | None = None) -> list[Effect]:
+    def _end(self, number: int, error: ErrorBody | None = None) -> list[LoopEffect]:
         job = self._jobs.pop(number)
-        for tp, span in job.left:
+        for tp, span in job.unread:
             part = self._partitions.get(tp)
             if part is not None:
                 part.return_unread(span)
-                self.changed.add(tp)
+                self._partitions.mark(tp)
         body: Any = AcquireReply(lock_ms=job.acquired.lock_ms, records=job.records)
         if error is not None and not job.records:
             body = ErrorBody(error.code, error.message, True)

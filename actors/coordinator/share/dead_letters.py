@@ -2,7 +2,7 @@
 
 Owns the copies in flight and the alarms. Must never write the dead letter of a record whose death is not durable: it
 might be delivered again. The record is done only when its dead letter is durable; a copy repeated by a successor has
-the dedup id of the first, so the dead-letter topic drops the duplicate. Called by serving.py.
+the dedup id of the first, so the dead-letter topic drops the duplicate. Called by group.py.
 
     dead, durable --read from its partition--> dead letter --produced--> done
     no dead-letter topic configured            parked: stays dead, keeps its place, under an alarm
@@ -14,7 +14,7 @@ The format is `transport/dead_letters.py`.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 from msgspec import Struct
 
@@ -28,15 +28,15 @@ from ....transport.deduplication import (
 )
 from ....transport.fetched_records import decode_for_json
 from ....transport.lineage import lineage_of
-from ....transport.machine import Call, Effect, Event, Failed, Payload, SetTimer, TimerFired
+from ....transport.machine import Answered, Call, Failed, LoopEffect, Payload, SetTimer
 from ....transport.partitioner import partition_for_key
 from ....transport.protocol.data import Fetch, FetchedRecord, FetchReply, Produce, ProduceReply
 from ....transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
-from ....transport.protocol.topics import CatalogTopic
-from .partition import Dead, SharePartition
-from .records import ShareProgress, ShareSettings
+from .partition import DeadRecord, SharePartition
+from .partitions import SharePartitions
+from .records import ShareProgress
 from .spans import State
-from .tails import RETRY_MS, SHARE
+from .tails import RETRY_MS
 
 REFUSED_MS = 2_000
 MAX_COPIES = 64
@@ -44,20 +44,46 @@ MAX_COPIES = 64
 REASON = "not accepted within the allowed number of deliveries"
 
 
-class _Copy(Struct, frozen=True):
+class DeadLetterReadCall(Struct, frozen=True):
+    """The read of a dead record from its partition."""
+
+    tp: TopicPartition
+    offset: int
+
+
+class DeadLetterWriteCall(Struct, frozen=True):
+    """The write of its dead letter."""
+
+    tp: TopicPartition
+    offset: int
+
+
+class DeadLetterRetryTimer(Struct, frozen=True):
+    """The time of the next attempt to copy a dead record."""
+
+    tp: TopicPartition
+    offset: int
+
+
+CopyCall: TypeAlias = DeadLetterReadCall | DeadLetterWriteCall
+
+
+class Copy(Struct, frozen=True):
+    """A copy in flight."""
+
     part: SharePartition
-    dead: Dead
+    dead: DeadRecord
 
 
-class Letters:
-    def __init__(self, group: str, partitions: Mapping[TopicPartition, SharePartition]) -> None:
+class DeadLetters:
+    def __init__(self, group: str, partitions: SharePartitions) -> None:
         self._group = group
         self._partitions = partitions
         self._durable: dict[TopicPartition, list[range]] = {}
         """Offsets whose death is durable."""
-        self._copies: dict[tuple[TopicPartition, int], _Copy] = {}
+        self._copies: dict[tuple[TopicPartition, int], Copy] = {}
         """Copies in flight by topic-partition and offset."""
-        self._under_way: dict[TopicPartition, int] = {}
+        self._copy_counts: dict[TopicPartition, int] = {}
         self._refused: dict[TopicPartition, str] = {}
 
     @property
@@ -77,111 +103,104 @@ class Letters:
             self._durable.pop(tp, None)
             self._refused.pop(tp, None)
 
-    def alarms(self, settings: ShareSettings) -> tuple[str, ...]:
-        told = []
+    def alarms(self, dead_letter: str | None) -> tuple[str, ...]:
+        found: list[str] = []
         for tp, offsets in sorted(self._durable.items()):
-            why = (
-                "no dead-letter topic is configured"
-                if settings.dead_letter is None
-                else self._refused.get(tp)
-            )
+            why = "no dead-letter topic is configured" if dead_letter is None else self._refused.get(tp)
             if why is not None:
                 count = sum(len(some) for some in offsets)
-                told.append(
+                found.append(
                     f"{tp[0]}/{tp[1]}: dead records wait, {count} of them, from offset {offsets[0][0]}: {why}"
                 )
-        return tuple(told[:10])
+        return tuple(found[:10])
 
-    def advance(self, settings: ShareSettings) -> list[Effect]:
+    def advance(self, dead_letter: str | None) -> list[LoopEffect]:
         """Start the copies that can start."""
-        if settings.dead_letter is None:
+        if dead_letter is None:
             return []
-        effects: list[Effect] = []
+        effects: list[LoopEffect] = []
         for tp, offsets in self._durable.items():
-            part, under_way = self._partitions.get(tp), self._under_way.get(tp, 0)
+            part, count = self._partitions.get(tp), self._copy_counts.get(tp, 0)
             # Refill when half of them have ended: the search walks over all runs.
-            if part is None or under_way > MAX_COPIES // 2:
+            if part is None or count > MAX_COPIES // 2:
                 continue
             for dead in part.dead():
-                if under_way >= MAX_COPIES:
+                if count >= MAX_COPIES:
                     break
                 if (tp, dead.offset) not in self._copies and _is_in(dead.offset, offsets):
-                    under_way += 1
-                    self._copies[tp, dead.offset] = _Copy(part, dead)
+                    count += 1
+                    self._copies[tp, dead.offset] = Copy(part, dead)
                     effects.append(_read(tp, part, dead.offset))
-            self._under_way[tp] = under_way
+            self._copy_counts[tp] = count
         return effects
 
-    def handle(
-        self,
-        kind: str,
-        tp: TopicPartition,
-        offset: int,
-        event: Event,
-        now: int,
-        settings: ShareSettings,
-        find: Callable[[str], CatalogTopic | None],
-    ) -> tuple[list[Effect], bool]:
-        """Handle the answer or timer of a copy; return effects, and True if a record is done."""
-        copy, part = self._copies[tp, offset], self._partitions.get(tp)
-        if part is not copy.part or isinstance(event, TimerFired):
-            self._end(tp, offset)
-            return [], False
+    def on_rested(self, tp: TopicPartition, offset: int) -> None:
+        """Let `advance` start the copy again."""
+        self._end(tp, offset)
+
+    def on_outcome(
+        self, call: CopyCall, event: Answered | Failed, dead_letter: str | None, now: int
+    ) -> list[LoopEffect]:
+        """Handle the answer of a copy; the record is done once its dead letter is written."""
+        copy = self._copies[call.tp, call.offset]
+        if self._partitions.get(call.tp) is not copy.part:
+            self._end(call.tp, call.offset)
+            return []
+        is_read = isinstance(call, DeadLetterReadCall)
         if isinstance(event, Failed):
-            if kind != "letter_read" or event.error.code != ErrorCode.OFFSET_OUT_OF_RANGE:
-                return self._rest(tp, offset, event.error, now), False
-        elif kind == "letter_read":
+            if not is_read or event.error.code != ErrorCode.OFFSET_OUT_OF_RANGE:
+                return self._rest(call.tp, call.offset, event.error, now)
+        elif is_read:
             try:
-                found = _record_at(event.payload, copy.dead.offset)
+                found = _record_at(event.payload, call.offset)
             except (ProtocolError, InvalidBatch) as error:
-                return self._rest(tp, offset, ErrorBody("CORRUPT_LOG", str(error)), now), False
+                return self._rest(call.tp, call.offset, ErrorBody("CORRUPT_LOG", str(error)), now)
             if found is not None:
-                return self._produce(tp, copy, *found, now, settings, find), False
+                return self._produce(call.tp, copy, *found, dead_letter, now)
         else:
             refusal = event.reply.batches[0].error
             if refusal is not None:
-                return self._rest(tp, offset, refusal, now), False
-        copy.part.settle(copy.dead.offset, copy.dead.offset + 1)
-        self._end(tp, offset)
-        self._refused.pop(tp, None)
-        return [], True
+                return self._rest(call.tp, call.offset, refusal, now)
+        copy.part.settle(call.offset, call.offset + 1)
+        self._partitions.mark(call.tp)
+        self._end(call.tp, call.offset)
+        self._refused.pop(call.tp, None)
+        return []
 
     def _end(self, tp: TopicPartition, offset: int) -> None:
         del self._copies[tp, offset]
-        self._under_way[tp] -= 1
+        self._copy_counts[tp] -= 1
 
     def _produce(
         self,
         tp: TopicPartition,
-        copy: _Copy,
+        copy: Copy,
         record: FetchedRecord,
         leader_epoch: int,
+        topic: str | None,
         now: int,
-        settings: ShareSettings,
-        find: Callable[[str], CatalogTopic | None],
-    ) -> list[Effect]:
-        topic, dead = settings.dead_letter, copy.dead
-        entry = find(topic) if topic is not None else None
-        if topic is None or entry is None:
+    ) -> list[LoopEffect]:
+        dead, known = copy.dead, None if topic is None else self._partitions.topic(topic)
+        if topic is None or known is None:
             error = ErrorBody(ErrorCode.UNKNOWN_TOPIC, f"there is no topic {topic!r} for dead letters")
             return self._rest(tp, dead.offset, error, now)
         lineage = lineage_of(copy.part.topic_id, None)
-        identity = dead_letter_id(self._group, tp, dead.offset, leader_epoch, lineage)
-        headers = identified_headers(letter_headers(self._group, tp, dead, record, now), identity)
+        dedup_id = dead_letter_id(self._group, tp, dead.offset, leader_epoch, lineage)
+        headers = identified_headers(_headers(self._group, tp, dead, record, now), dedup_id)
         if record.key is not None:
-            partition = partition_for_key(record.key, entry.partitions)
+            partition = partition_for_key(record.key, known.partitions)
         else:
-            partition = partition_for_dedup_id(identity, entry.partitions)
+            partition = partition_for_dedup_id(dedup_id, known.partitions)
         batch = identified_batch((record.key, record.value, 0, headers), now)
         request = Produce(topic=topic, partition=partition, acks="all")
         address = partition_address(topic, partition)
-        return [Call((SHARE, "letter_write", tp, dead.offset), address, request, ProduceReply, (batch,))]
+        return [Call(DeadLetterWriteCall(tp, dead.offset), address, request, ProduceReply, (batch,))]
 
-    def _rest(self, tp: TopicPartition, offset: int, error: ErrorBody, now: int) -> list[Effect]:
+    def _rest(self, tp: TopicPartition, offset: int, error: ErrorBody, now: int) -> list[LoopEffect]:
         if not error.retriable:
             self._refused[tp] = f"{error.code}: {error.message}"
         pause_ms = RETRY_MS if error.retriable else REFUSED_MS
-        return [SetTimer((SHARE, "letter_again", tp, offset), now + pause_ms)]
+        return [SetTimer(DeadLetterRetryTimer(tp, offset), now + pause_ms)]
 
 
 def _is_in(offset: int, ranges: list[range]) -> bool:
@@ -189,7 +208,7 @@ def _is_in(offset: int, ranges: list[range]) -> bool:
     return index >= 0 and offset in ranges[index]
 
 
-def letter_headers(group: str, tp: TopicPartition, dead: Dead, record: FetchedRecord, now: int) -> Headers:
+def _headers(group: str, tp: TopicPartition, dead: DeadRecord, record: FetchedRecord, now: int) -> Headers:
     failure = DeadLetterHeaders(
         topic=tp[0],
         partition=tp[1],
@@ -214,7 +233,7 @@ def _read(tp: TopicPartition, part: SharePartition, offset: int) -> Call:
         topic_id=part.topic_id,
         leader_epoch=part.leader_epoch,
     )
-    return Call((SHARE, "letter_read", tp, offset), partition_address(*tp), request, FetchReply)
+    return Call(DeadLetterReadCall(tp, offset), partition_address(*tp), request, FetchReply)
 
 
 def _record_at(payload: Payload, offset: int) -> tuple[FetchedRecord, int] | None:

@@ -1,0 +1,288 @@
+"""A share group: the plug-in of the coordinator for groups whose members acquire records. Pure.
+
+Owns the parts and the order of their work. Must never answer with state that is not durable: a change marks its
+partition, the coordinator's next flush records it (`gather`), and the answer waits for that. Called by the
+coordinator's machine.
+
+    acquire           acquiring.py
+    acknowledge       acknowledging.py; answered when durable; `renew` alone and refusals at once
+    configure         settings.py; creates the group, or changes it
+    leave, member     the member's records are available again; deliveries count unless the member itself left
+    gone
+    share timer       locks and delays that are over, and requests that have waited long enough
+    dead records      dead_letters.py
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from ....transport.addresses import TopicPartition, topic_partition_of
+from ....transport.machine import (
+    Answered,
+    CancelTimer,
+    Failed,
+    LoopEffect,
+    LoopEvent,
+    PeerUp,
+    Received,
+    Reply,
+    Sender,
+    SetTimer,
+    TimerFired,
+)
+from ....transport.protocol.errors import ErrorCode, ProtocolError
+from ....transport.protocol.groups import (
+    CommitOffsets,
+    DescribeGroup,
+    DescribeGroupReply,
+    FetchOffsets,
+    GroupHeartbeat,
+    LeaveGroup,
+    ResetOffsets,
+)
+from ....transport.protocol.message import Done, Request
+from ....transport.protocol.operations import RetryReport
+from ....transport.protocol.shares import Acknowledge, Acquire, ConfigureShareGroup, ShareMemberGone
+from ....transport.protocol.topics import CatalogTopic
+from ...journal.recorder import Durable, Recorder
+from ..decisions import Decisions
+from ..records import Change, ShareKey
+from ..state import GroupState
+from .acknowledging import Acknowledgements
+from .acquire_replies import Acquired
+from .acquiring import Acquisitions
+from .dead_letters import DeadLetterReadCall, DeadLetterRetryTimer, DeadLetters, DeadLetterWriteCall
+from .description import describe, retry_alarms, retry_report
+from .log_bounds import LogBounds
+from .partitions import SharePartitions
+from .reading import RecordsCall
+from .records import ShareProgress, by_this_clock
+from .settings import GroupSettings
+from .tails import GroupStartCall, LogStartCall, TailCall, TailRetryTimer
+
+REQUESTS: tuple[type[Request], ...] = (Acquire, Acknowledge, ConfigureShareGroup, ShareMemberGone)
+"""Requests that only a share group serves."""
+SHARED_REQUESTS = (DescribeGroup, LeaveGroup)
+"""Requests that a group of either kind serves."""
+CONSUMERS_REQUESTS = (GroupHeartbeat, CommitOffsets, FetchOffsets, ResetOffsets)
+"""Requests that a share group refuses."""
+
+
+class ShareTimer(Struct, frozen=True):
+    """The end of a lock, a delay or a wait."""
+
+
+class ShareGroup:
+    def __init__(
+        self, durable: GroupState, decisions: Decisions, recorder: Recorder[Change, Any], now: int
+    ) -> None:
+        progress = {tp: by_this_clock(each, now) for tp, each in durable.shares.items()}
+        self._group = durable.group
+        self._decisions = decisions
+        self._recorder = recorder
+        self._partitions = SharePartitions(progress)
+        self._settings = GroupSettings(
+            durable.group, durable.share_settings, self._partitions, decisions.why_no_share_group
+        )
+        self._log_bounds = LogBounds(self._partitions, decisions.is_younger)
+        self._acquisitions = Acquisitions(self._partitions, self._log_bounds, recorder)
+        self._acknowledgements = Acknowledgements(self._partitions)
+        self._dead_letters = DeadLetters(durable.group, self._partitions)
+        for tp, each in progress.items():
+            self._dead_letters.on_durable(tp, each)
+        self._timer_at: int | None = None
+        self.wall_offset_ms = 0
+        """Wall clock minus `now`."""
+
+    # Requests
+
+    def serves(self, request: Request) -> bool:
+        """Return True if the request is for this kind of group."""
+        if isinstance(request, REQUESTS):
+            return True
+        return self._settings.is_share and isinstance(request, SHARED_REQUESTS + CONSUMERS_REQUESTS)
+
+    def on_request(self, event: Received, now: int) -> list[LoopEffect]:
+        """Handle a request. Raises ProtocolError."""
+        sender, request = event.sender, event.request
+        match request:
+            case ShareMemberGone():
+                return self._release(request.member_id, now, is_charged=True)
+            case DescribeGroup():
+                return [Reply(sender, self._describe())]
+            case _ if isinstance(request, CONSUMERS_REQUESTS):
+                return [Reply(sender, self._settings.refusal())]
+        self._recorder.check_room(0)
+        match request:
+            case Acquire():
+                return self._on_acquire(sender, request, now)
+            case Acknowledge():
+                return self._on_acknowledge(sender, request, now)
+            case ConfigureShareGroup():
+                reply = self._settings.configure(request).reply
+                return self._recorder.reply(sender, reply, is_gathered=True)
+            case LeaveGroup():
+                effects = self._release(request.member_id, now, is_charged=False)
+                return effects + self._recorder.reply(sender, Done(), is_gathered=self._is_changed)
+        raise AssertionError(f"{request!r} is not for a share group")
+
+    def _on_acquire(self, sender: Sender, request: Acquire, now: int) -> list[LoopEffect]:
+        self._settings.check_topics(request)
+        self._settings.become_share()
+        effects = self._acquisitions.request(sender, request, self._settings.current, now)
+        self._decisions.note_sharing(request.topics)
+        return effects
+
+    def _on_acknowledge(self, sender: Sender, request: Acknowledge, now: int) -> list[LoopEffect]:
+        if not self._settings.is_share:
+            message = f"{self._group!r} is not a share group: it has no records to acknowledge"
+            raise ProtocolError(ErrorCode.INVALID_GROUP, message)
+        body, is_changing = self._acknowledgements.apply(request, self._settings.current, now)
+        self._acquisitions.stir()
+        if not is_changing:
+            return [Reply(sender, body)]
+        return self._recorder.reply(sender, body, is_gathered=True)
+
+    def _release(self, member: str, now: int, *, is_charged: bool) -> list[LoopEffect]:
+        """Release the records of a member that ends."""
+        if not self._settings.is_share:
+            return []
+        settings = self._settings.current
+        effects = self._acquisitions.end(member, settings)
+        self._acquisitions.drop_replies(member)
+        self._acknowledgements.release(member, settings.max_deliveries if is_charged else None, now)
+        self._acquisitions.stir()
+        return effects
+
+    def forget_senders(self, is_gone: Callable[[Sender], bool], *, also_sent: bool) -> list[LoopEffect]:
+        """Cancel the requests of senders that are gone; `also_sent`: replies to them may not have arrived."""
+        self._acquisitions.cancel(is_gone, also_sent=also_sent)
+        return []
+
+    def check_unused(self) -> None:
+        """Raise ProtocolError while records are held or waited for."""
+        members = self._members()
+        if members:
+            message = f"the group is not empty; members that hold records or wait for some: {len(members)}"
+            raise ProtocolError(ErrorCode.GROUP_NOT_EMPTY, message)
+
+    def delete(self) -> None:
+        """Drop all state: the group is deleted."""
+        self._partitions.forget()
+        self._settings.forget()
+
+    # Other events
+
+    def handle(self, event: LoopEvent, now: int) -> list[LoopEffect]:
+        """Handle the answers and timers of the group's own, and the start of its partitions."""
+        match event:
+            case TimerFired(key=ShareTimer()):
+                self._timer_at = None
+                if self._settings.is_share:
+                    self._acknowledgements.expire(self._settings.current, now)
+            case TimerFired(key=TailRetryTimer(tp=tp)):
+                self._log_bounds.on_rested(tp)
+            case TimerFired(key=DeadLetterRetryTimer(tp=tp, offset=offset)):
+                self._dead_letters.on_rested(tp, offset)
+                return []
+            case Answered(key=RecordsCall(number=number)) | Failed(key=RecordsCall(number=number)):
+                self._acquisitions.stir()
+                return self._acquisitions.reading.handle(number, event)
+            case (
+                Answered(key=GroupStartCall() | LogStartCall() | TailCall() as call)
+                | Failed(key=GroupStartCall() | LogStartCall() | TailCall() as call)
+            ):
+                if not self._settings.is_share:
+                    return self._log_bounds.on_deleted(call.tp)
+                is_cut = isinstance(event, Failed) and event.error.code == ErrorCode.LOG_TRUNCATED
+                if not is_cut and (isinstance(call, TailCall) or isinstance(event, Failed)):
+                    self._acquisitions.on_partition_answered(call.tp)
+                self._acquisitions.stir()
+                return self._log_bounds.on_outcome(call, event, now)
+            case (
+                Answered(key=DeadLetterReadCall() | DeadLetterWriteCall() as copy)
+                | Failed(key=DeadLetterReadCall() | DeadLetterWriteCall() as copy)
+            ):
+                return self._dead_letters.on_outcome(copy, event, self._settings.dead_letter, now)
+            case PeerUp() if (up := topic_partition_of(event.address)) is not None:
+                self._log_bounds.on_up(up)
+            case _:
+                return []
+        self._acquisitions.stir()
+        return []
+
+    def set_topics(self, topics: Mapping[str, CatalogTopic], now: int) -> list[LoopEffect]:
+        self._partitions.set_topics(topics)
+        self._acquisitions.stir()
+        if self._settings.is_share:
+            self._decisions.note_sharing(self.topics_in_use())
+        return []
+
+    def on_durable(self, durable: Durable[Change, Any], now: int) -> list[LoopEffect]:
+        for change in durable.changes:
+            if isinstance(change.key, ShareKey):
+                assert change.value is None or isinstance(change.value, ShareProgress)
+                tp = TopicPartition(change.key.topic, change.key.partition)
+                self._dead_letters.on_durable(tp, change.value)
+        acquired = [answer for answer in durable.answers if isinstance(answer, Acquired)]
+        return [effect for each in acquired for effect in self._acquisitions.on_durable(each)]
+
+    def advance(self, now: int) -> list[LoopEffect]:
+        """Serve waiting requests, request log ends, write dead letters and set the timer."""
+        if not self._settings.is_share:
+            return []
+        settings = self._settings.current
+        effects = self._acquisitions.advance(settings, now)
+        effects += self._dead_letters.advance(settings.dead_letter)
+        return effects + self._set_timer(now)
+
+    def _set_timer(self, now: int) -> list[LoopEffect]:
+        times = [self._acknowledgements.next_due(now), self._acquisitions.next_due(now)]
+        at = min((each for each in times if each is not None), default=None)
+        if at == self._timer_at:
+            return []
+        self._timer_at = at
+        return [CancelTimer(ShareTimer())] if at is None else [SetTimer(ShareTimer(), at)]
+
+    def gather(self, now: int) -> None:
+        """Add the changes since the last flush to the decisions."""
+        self._decisions.record_share(self._settings.take(), self._partitions.take(now))
+
+    def close(self) -> list[LoopEffect]:
+        return self._acquisitions.close()
+
+    # State
+
+    @property
+    def _is_changed(self) -> bool:
+        return self._partitions.is_changed or self._settings.is_changed
+
+    def is_working(self) -> bool:
+        """Return True if a request waits, a record is locked or delayed, or a dead letter is to be written."""
+        is_timed = self._acquisitions.is_waiting or self._timer_at is not None
+        return is_timed or self._dead_letters.has_work or self._is_changed
+
+    def topics_in_use(self) -> frozenset[str]:
+        """Return the topics whose records members hold or wait for."""
+        held = {tp.topic for tp, part in self._partitions.items() if part.is_held}
+        return frozenset(held | self._acquisitions.topics)
+
+    def alarms(self, now: int) -> tuple[str, ...]:
+        if not self._settings.is_share:
+            return ()
+        dead_letters = self._dead_letters.alarms(self._settings.current.dead_letter)
+        return dead_letters + retry_alarms(dict(self._partitions.items()), now)
+
+    def retrying(self) -> RetryReport:
+        return retry_report(dict(self._partitions.items()))
+
+    def _members(self) -> list[str]:
+        held = (part.members() for _, part in self._partitions.items())
+        return sorted(self._acquisitions.members.union(*held))
+
+    def _describe(self) -> DescribeGroupReply:
+        partitions = dict(self._partitions.items())
+        settings = self._settings.current
+        return describe(self._group, settings, self._members(), partitions, self.wall_offset_ms)

@@ -1,0 +1,60 @@
+"""The decided state of a share group: its partitions, and the changes to record with the next flush. Pure.
+
+Owns the table and the topics that the controller has named. Every module that changes a partition marks it here; the
+coordinator records the marked ones before any of them is answered. Called by the modules of the group.
+"""
+
+from collections.abc import ItemsView, Mapping
+
+from ....transport.addresses import TopicPartition
+from ....transport.protocol.topics import CatalogTopic
+from .partition import SharePartition
+from .records import ShareProgress
+
+
+class SharePartitions:
+    def __init__(self, progress: Mapping[TopicPartition, ShareProgress]) -> None:
+        self._partitions = {tp: SharePartition(each) for tp, each in progress.items()}
+        self._changed: dict[TopicPartition, None] = {}
+        self.topics: Mapping[str, CatalogTopic] | None = None
+        """None until the controller has sent them."""
+
+    def get(self, tp: TopicPartition) -> SharePartition | None:
+        return self._partitions.get(tp)
+
+    def items(self) -> ItemsView[TopicPartition, SharePartition]:
+        return self._partitions.items()
+
+    @property
+    def is_changed(self) -> bool:
+        return bool(self._changed)
+
+    def mark(self, tp: TopicPartition) -> None:
+        """Record the partition's progress with the next flush."""
+        self._changed[tp] = None
+
+    def add(self, tp: TopicPartition, progress: ShareProgress) -> None:
+        self._partitions[tp] = SharePartition(progress)
+        self.mark(tp)
+
+    def take(self, now: int) -> dict[TopicPartition, ShareProgress | None]:
+        """Return the progress to record now; None deletes that of a partition."""
+        changed, self._changed = self._changed, {}
+        return {tp: self._partitions[tp].progress(now) if tp in self._partitions else None for tp in changed}
+
+    def set_topics(self, topics: Mapping[str, CatalogTopic]) -> None:
+        """Update the topics; the progress of deleted ones is deleted."""
+        self.topics = topics
+        for tp in list(self._partitions):
+            topic = topics.get(tp.topic)
+            if topic is None or topic.topic_id != self._partitions[tp].topic_id:
+                del self._partitions[tp]
+                self.mark(tp)
+
+    def topic(self, name: str) -> CatalogTopic | None:
+        return self.topics.get(name) if self.topics is not None else None
+
+    def forget(self) -> None:
+        """Drop all state: the group is deleted."""
+        self._partitions.clear()
+        self._changed.clear()
