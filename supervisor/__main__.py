@@ -30,7 +30,8 @@ from .child import raise_file_limit
 from .config import BrokerConfig, ConfigError, from_json
 from .data_directory import DataDirectory, DataDirectoryError, open_data_directory, wait_for_predecessors
 from .launcher import Launcher
-from .machine import SupervisorIdentity, SupervisorMachine, Timing
+from .lifecycle import SupervisorIdentity
+from .machine import SupervisorMachine, Timing
 from .measurement import measure
 from .process import Settings, SupervisorProcess
 from .restart import RestartPolicy

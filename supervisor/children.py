@@ -44,6 +44,21 @@ class Goal(Enum):
 
 
 _WITH_PROCESS = frozenset({State.STARTING, State.RECOVERING, State.READY, State.STOPPING})
+_AFTER_DEATH = frozenset({State.WAITING, State.BACKING_OFF, State.QUARANTINED, State.STOPPED, State.ASLEEP})
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.WAITING: frozenset({State.STARTING, State.QUARANTINED, State.STOPPED, State.ASLEEP}),
+    State.STARTING: frozenset({State.RECOVERING, State.READY, State.STOPPING}) | _AFTER_DEATH,
+    State.RECOVERING: frozenset({State.READY, State.STOPPING}) | _AFTER_DEATH,
+    State.READY: frozenset({State.STOPPING}) | _AFTER_DEATH,
+    State.STOPPING: _AFTER_DEATH,
+    State.BACKING_OFF: frozenset({State.WAITING, State.STOPPED}),
+    State.QUARANTINED: frozenset({State.WAITING, State.STOPPED}),
+    State.STOPPED: frozenset({State.WAITING}),
+    State.ASLEEP: frozenset({State.WAITING, State.STOPPED}),
+}
+"""The states that may follow each state. Quarantine and sleep of a waiting child: it was never launched."""
+AFTER_STOP = {Goal.CYCLE: (State.WAITING, Goal.UP), Goal.DOWN: (State.STOPPED, Goal.DOWN)}
+"""State and goal after the death of a child that was to go."""
 _SHOWN: dict[State, ActorState] = {
     State.WAITING: "stopped",
     State.STARTING: "starting",
@@ -124,6 +139,10 @@ class Child:
         """True if a stop waits for it."""
         return self.has_process and not self.is_stuck
 
+    def become(self, state: State) -> None:
+        assert state is self.state or state in TRANSITIONS[self.state], (self.address, self.state, state)
+        self.state = state
+
     def is_settled(self, strategy: Strategy) -> bool:
         """Return True if later children may start. Siblings that depend on each other do not pass a quarantined one."""
         if self.state is State.QUARANTINED:
@@ -133,7 +152,7 @@ class Child:
     def launched(self, incarnation: int, now: int) -> None:
         self.restarts += self.started_at > 0 and not self.has_slept
         self.is_falling_asleep = self.is_wanted = self.has_slept = False
-        self.state = State.STARTING
+        self.become(State.STARTING)
         self.incarnation = incarnation
         self.started_at = self.progress_at = now
         self.turns = -1
@@ -149,18 +168,18 @@ class Child:
         self.in_flight = heartbeat.in_flight
         self.retrying = heartbeat.retrying
         if self.state is State.STARTING and heartbeat.phase == "recovering":
-            self.state = State.RECOVERING
+            self.become(State.RECOVERING)
             return True
         return False
 
     def rest(self) -> None:
         """Record that its process ended to sleep. It waits for a launch if a wake-up arrived meanwhile."""
-        self.state = State.WAITING if self.is_wanted else State.ASLEEP
+        self.become(State.WAITING if self.is_wanted else State.ASLEEP)
         self.has_slept = True
 
     def wake(self) -> None:
         if self.state is State.ASLEEP:
-            self.state = State.WAITING
+            self.become(State.WAITING)
         elif self.is_falling_asleep:
             self.is_wanted = True
 

@@ -3,12 +3,21 @@
 Events come from process.py and deaths.py; effects are performed by process.py. Pure.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
-from ..transport.machine import Sender
-from ..transport.protocol.control import ChildSpec
+from ..transport.machine import (
+    CancelTimer,
+    Received,
+    Reply,
+    Sender,
+    SetTimer,
+    Stop,
+    StopRequested,
+    TimerFired,
+)
+from ..transport.protocol.control import ActorFailed, ChildSpec, FallingAsleep, Heartbeat, Ready
 from ..transport.protocol.message import Request
 from ..transport.protocol.operations import SignalName, StatusReply
 
@@ -86,6 +95,34 @@ class Log(Struct, frozen=True):
     fields: dict[str, Any]
 
 
+class RestartTimer(Struct, frozen=True):
+    """A child that backs off is started again."""
+
+    address: str
+
+
+class WakeTimer(Struct, frozen=True):
+    """A sleeping child is launched without a wake-up."""
+
+    address: str
+
+
+class KillTimer(Struct, frozen=True):
+    """A child that is stopping has had its time."""
+
+    address: str
+
+
+class StuckTimer(Struct, frozen=True):
+    """SIGKILL has not ended a child in time."""
+
+    address: str
+
+
+class CheckTimer(Struct, frozen=True):
+    """All children are checked for progress."""
+
+
 class TreeUp(Struct, frozen=True):
     """Effect, once: every fixed child is ready, and the children known by then are ready or quarantined."""
 
@@ -96,3 +133,14 @@ class TreeFailed(Struct, frozen=True):
     """Effect, instead of TreeUp: a fixed child cannot be started. The tree is being stopped; Stop follows."""
 
     reason: str
+
+
+OfIncarnation: TypeAlias = (
+    ChildStarted | ChildDied | ChildDeaf | Heartbeat | Ready | ActorFailed | FallingAsleep
+)
+"""Events that concern one incarnation of a child."""
+Event: TypeAlias = OfIncarnation | Begin | KillAll | Received | TimerFired | StopRequested
+Effect: TypeAlias = (
+    Launch | Signal | Tell | ReportStatus | Log | TreeUp | TreeFailed | Reply | SetTimer | CancelTimer | Stop
+)
+TimerKey: TypeAlias = RestartTimer | WakeTimer | KillTimer | StuckTimer | CheckTimer

@@ -17,6 +17,7 @@ import selectors
 import signal
 from collections import deque
 from collections.abc import Callable
+from typing import assert_never
 
 import msgspec
 import zmq
@@ -28,8 +29,6 @@ from ..transport.codec import RequestDecoder, encode_header, envelope_of, id_of,
 from ..transport.endpoints import peer_id
 from ..transport.machine import (
     CancelTimer,
-    Effect,
-    Event,
     Received,
     Reply,
     Sender,
@@ -108,7 +107,7 @@ class SupervisorProcess:
         self._on_stopping = on_stopping
         self._clock = Clock(settings.clock)
         self._timers = Timers()
-        self._pending: deque[Event] = deque()
+        self._pending: deque[events.Event] = deque()
         self._is_done = False
         self.failure = ""
         self._selector = selectors.DefaultSelector()
@@ -162,7 +161,7 @@ class SupervisorProcess:
         wakes = [at for at in (self._timers.next_at(), self._deaths.next_at()) if at is not None]
         return max(0, min(wakes) - self._clock.now_ms()) if wakes else None
 
-    def _dispatch(self, event: Event) -> None:
+    def _dispatch(self, event: events.Event) -> None:
         self._pending.append(event)
         self._handle_pending()
 
@@ -235,7 +234,7 @@ class SupervisorProcess:
 
     # Effects.
 
-    def _perform(self, effect: Effect) -> None:
+    def _perform(self, effect: events.Effect) -> None:
         match effect:
             case events.Launch():
                 self._launches[effect.spec.address, effect.incarnation] = effect
@@ -262,7 +261,7 @@ class SupervisorProcess:
                 self._is_done = True
                 self.failure = reason
             case _:
-                raise AssertionError(f"unknown effect {effect!r}")
+                assert_never(effect)
 
     def _launch(self, which: tuple[str, int]) -> None:
         """Launch it now unless it was launched: a signalled child must have a process."""

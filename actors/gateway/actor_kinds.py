@@ -1,4 +1,4 @@
-"""The kinds of actors that requests are routed to: the address for a request, and what happens while it is not up. Pure.
+"""The kinds of actors that requests are routed to: the address for a request, and the result while it is not up. Pure.
 
 kind           address is unknown                       not up                                      then
 controller     never                                    kept for a while (`controller_calls.py`)

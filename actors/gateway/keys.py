@@ -45,7 +45,7 @@ class TableWatch(Struct, frozen=True):
 
 
 class TableQuestion(Struct, frozen=True):
-    """The table of topics, for requests that name what it lacks."""
+    """The table of topics, for requests that name an entry it lacks."""
 
 
 class WaitTimer(Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""The routing of a `publish`: it waits for what its records need, then it is split into batches. Pure.
+"""The routing of a `publish`: it waits for the actors that its records need, then it is split into batches. Pure.
 
 topic or partition unknown        the controller is asked once; then it is refused
 a needed partition is starting    the request waits; one that is down fails only its own records

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from source_tree import ROOT, package_sources
 
 LEVELS = {"debug", "info", "warning", "error", "critical"}
-ARGUMENT = {"WriteLog": 1, "tell_of": 2, "self.log": 1, "self._machine.log": 1, "logs.event": 2}
+ARGUMENT = {"WriteLog": 1, "tell_of": 2, "self.log": 1, "self._life.log": 1, "logs.event": 2}
 """Index of the call's argument that is the event."""
 
 

@@ -23,8 +23,6 @@ EXCEPTIONS = frozenset(
         "actors/subscriber/machine.py",
         "actors/subscriber/machine.py:SubscriberMachine",
         "actors/transactions/serving.py:TransactionRequests",
-        "supervisor/machine.py",
-        "supervisor/machine.py:SupervisorMachine",
         "transport/client/accumulator.py",
         "transport/client/accumulator.py:Accumulator",
         "transport/client/admin.py:Admin",

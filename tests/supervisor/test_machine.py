@@ -3,8 +3,9 @@
 import pytest
 
 from planaria.supervisor.child_spec import SupervisorSpec
-from planaria.supervisor.events import ChildDeaf, ChildDied, KillAll
-from planaria.supervisor.machine import STUCK_MS
+from planaria.supervisor.children import State
+from planaria.supervisor.events import ChildDeaf, ChildDied, KillAll, RestartTimer
+from planaria.supervisor.lifecycle import STUCK_MS
 from planaria.supervisor.restart import RestartPolicy
 from planaria.transport.machine import TimerFired
 from planaria.transport.protocol.control import PeerDown, PeerUp, Ready, StartChild
@@ -232,7 +233,7 @@ def test_a_temporary_dynamic_child_is_forgotten() -> None:
 def test_nothing_is_restarted_before_its_death_is_confirmed() -> None:
     world = three("one_for_one")
     world.silent = {"a"}
-    world.give(TimerFired(("restart", "a")))
+    world.give(TimerFired(RestartTimer("a")))
     world.pass_time(6_000)
     assert world.signals[0] == ("a", "SIGABRT")
     world.pass_time(100_000)
@@ -262,7 +263,7 @@ def test_a_stale_incarnation_is_counted_and_dropped() -> None:
     world.give(ChildDied("a", 1, "killed by SIGKILL", False))
     world.give(Ready(address="nobody", incarnation=1, endpoint=None))
     assert world.state("a") == "starting"
-    assert world.machine.stale_messages == 4
+    assert world.machine._life.stale_messages == 4
 
 
 # Quarantine.
@@ -559,3 +560,11 @@ def test_who_dies_late_after_all_is_restarted_as_ever() -> None:
     for address in ("c", "b", "a"):
         world.die(address, "exit code 0")
     assert world.stop_reason == ""
+
+
+def test_a_child_never_skips_a_state() -> None:
+    world = three("one_for_one")
+    child = world.machine.tree.get("a")
+    assert child is not None
+    with pytest.raises(AssertionError):
+        child.become(State.STARTING)

@@ -20,7 +20,8 @@ from planaria.supervisor.events import (
     TreeFailed,
     TreeUp,
 )
-from planaria.supervisor.machine import SupervisorIdentity, SupervisorMachine, Timing
+from planaria.supervisor.lifecycle import SupervisorIdentity
+from planaria.supervisor.machine import SupervisorMachine, Timing
 from planaria.supervisor.restart import RestartPolicy
 from planaria.transport.machine import (
     CancelTimer,
