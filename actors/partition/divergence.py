@@ -23,21 +23,23 @@ def divergence(
 ) -> int | None:
     """Return the first offset that differs from the reader's view; None when there is none before its position.
 
-    `header_at` finds the batch that holds an offset, or the next existing one. Epochs rise with offsets, so the
-    number of calls is logarithmic.
+    `header_at` finds the batch that holds an offset, or the next existing one: compaction leaves holes, also just
+    before the reader's position. Epochs rise with offsets, so the number of calls is logarithmic.
     """
     end = min(position, log_end_offset)
 
-    def is_later(offset: int) -> bool:
+    def has_diverged(offset: int) -> bool:
+        """Return True from the first batch of a later epoch on, and where no batch remains before `end`."""
         header = header_at(offset)
-        return header is not None and header.base_offset < end and header.leader_epoch > leader_epoch
+        return header is None or header.base_offset >= end or header.leader_epoch > leader_epoch
 
-    if end <= log_start_offset or not is_later(end - 1):
-        return log_end_offset if position > log_end_offset else None
-    low, high = log_start_offset, end - 1
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if is_later(middle) else (middle + 1, high)
-    header = header_at(low)
-    assert header is not None
-    return max(header.base_offset, log_start_offset)
+    found = None
+    if end > log_start_offset and has_diverged(end - 1):
+        low, high = log_start_offset, end - 1
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if has_diverged(middle) else (middle + 1, high)
+        found = header_at(low)
+    if found is not None and found.base_offset < end:
+        return max(found.base_offset, log_start_offset)
+    return log_end_offset if position > log_end_offset else None

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from planaria.actors.partition.divergence import divergence
@@ -39,6 +39,11 @@ STEPS = st.lists(
 )
 
 
+@example(
+    steps=[*[("append", 1)] * 3, ("read", 0), ("cut", 3), ("append", 1), ("append", 1)],
+    compacted={1},
+    start=0,
+).via("the last records before the reader's position are compacted")
 @given(steps=STEPS, compacted=st.sets(st.integers(0, 30)), start=st.integers(0, 5))
 def test_readers_find_the_first_record_that_is_another_one(
     steps: list[tuple[str, int]], compacted: set[int], start: int
@@ -70,8 +75,12 @@ def test_readers_find_the_first_record_that_is_another_one(
         kept = [header for number, header in enumerate(log) if number not in compacted]
         found = find(kept, reader, start, end)
         # The epochs of compacted records are unknown: the first remaining one decides.
-        later = [header for header in kept if header.base_offset >= (expected or 0)]
-        if expected is None:
-            assert found is None
-        elif found is not None:
-            assert expected <= found <= max([header.base_offset for header in later[:1]] or [end])
+        before = min(reader.position, end)
+        remaining = [
+            max(header.base_offset, start)
+            for header in kept
+            if header.leader_epoch > reader.leader_epoch and header.base_offset < before
+            if header.next_offset > start
+        ]
+        assert found == (remaining[0] if remaining else end if reader.position > end else None)
+        assert found is None or (expected is not None and expected <= found)
