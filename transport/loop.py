@@ -97,6 +97,7 @@ class Loop(Turns[Any]):
         )
         self._calls = Calls(self._zmq, self._link)
         self._server: zmq.Socket[bytes] | None = None
+        self._endpoint: str | None = None
         self._connections: ServerConnections | None = None
         self._hosts: dict[bytes, str] = {}
         self._inbox: Inbox | None = Inbox(self._hosts) if actor.follows_hosts else None
@@ -119,12 +120,7 @@ class Loop(Turns[Any]):
         self.progress()
         endpoint = self._actor.endpoint()
         if endpoint is not None:
-            self._server = sockets.server_socket(self._zmq, endpoint)
-            self._server.setsockopt(zmq.LINGER, EXIT_FLUSH_MS)
-            if self._actor.follows_connections:
-                on_new = self._on_connected if self._actor.follows_hosts else None
-                self._connections = ServerConnections(self._zmq, self._server, on_new)
-                self._poller.register(self._connections.monitor, zmq.POLLIN)
+            self._open(endpoint)
         self._actor.start()
         for source in (self._link, self._calls.socket, self._server, self.context.parent_sentinel):
             if source is not None:
@@ -147,6 +143,17 @@ class Loop(Turns[Any]):
             )
         self._close()
 
+    def _open(self, endpoint: str) -> None:
+        is_local = endpoint.startswith("ipc://")
+        self._server = sockets.server_socket(self._zmq, None if is_local else endpoint)
+        self._server.setsockopt(zmq.LINGER, EXIT_FLUSH_MS)
+        self._endpoint = endpoint if is_local else self._server.getsockopt_string(zmq.LAST_ENDPOINT)
+        on_new = self._on_connected if self._actor.follows_hosts else None
+        self._connections = ServerConnections(self._zmq, self._server, endpoint, on_new)
+        self._poller.register(self._connections.monitor, zmq.POLLIN)
+        if is_local:
+            self._poller.register(self._connections.queue, zmq.POLLIN)
+
     def progress(self) -> None:
         if self._phase == "starting" and self._turns:
             self._phase = "recovering"
@@ -155,12 +162,11 @@ class Loop(Turns[Any]):
 
     def ready(self) -> None:
         self._phase = "ready"
-        endpoint = self._server.getsockopt_string(zmq.LAST_ENDPOINT) if self._server is not None else None
         self._calls.tell_supervisor(
             Ready(
                 address=self.context.address,
                 incarnation=self.context.incarnation,
-                endpoint=endpoint,
+                endpoint=self._endpoint,
                 is_death_accounted=self._actor.is_death_accounted,
             )
         )
@@ -186,17 +192,23 @@ class Loop(Turns[Any]):
                 self._drain(self._server, self._on_request)
             elif not self._inbox.is_full:
                 self._drain(self._server, self._inbox.put, MAX_READING_MS)
-        if self._connections is not None and self._connections.monitor in ready:
-            # After the requests: a connection that sent one and then ended is entered first, and removed
-            # again.
-            for connection in self._connections.gone():
-                self._on_disconnected(connection)
+        if self._connections is not None:
+            self._follow_connections(self._connections, ready)
         if self._inbox:
             self._handle_requests(self._inbox)
         for source in ready:
             if source in self._watched:
                 self._watched[source]()
         self._end_turn()
+
+    def _follow_connections(self, connections: ServerConnections, ready: dict[Any, int]) -> None:
+        if connections.monitor in ready:
+            # After the requests: a connection that sent one and then ended is entered first, and removed
+            # again.
+            for connection in connections.gone():
+                self._on_disconnected(connection)
+        if connections.queue in ready:
+            connections.admit()
 
     def _on_connected(self, connection: bytes, host: str) -> None:
         self._hosts[connection] = host
@@ -238,7 +250,9 @@ class Loop(Turns[Any]):
     ) -> None:
         size = 0
         ends_at = self.now + limit_ms
-        note = self._connections.note if self._connections is not None and socket is self._server else None
+        note = None
+        if self._actor.follows_connections and self._connections is not None and socket is self._server:
+            note = self._connections.note
         for _ in range(MAX_MESSAGES_PER_TURN):
             try:
                 frames = sockets.receive_frames(socket, note)

@@ -1,9 +1,10 @@
-"""The connections of the server socket, open and lost.
+"""The connections of the server socket: waiting, open and lost.
 
-Owns the socket's monitor, its door (door.py) and the table from file descriptor to connection. ZeroMQ reports the end
-of a connection by its descriptor alone, and a frame has the descriptor of its connection (`SRCFD`), so a connection
-is entered with its first message. The kernel reuses a descriptor as soon as it is closed, but the event is queued
-before that: when a new connection arrives at a known descriptor, the monitor is read first. Called by the loop alone.
+Owns the socket's monitor, the door of an `ipc` socket (door.py) and the table from file descriptor to connection.
+ZeroMQ reports the end of a connection by its descriptor alone, and a frame has the descriptor of its connection
+(`SRCFD`), so a connection is entered with its first message. The kernel reuses a descriptor as soon as it is closed,
+but the event is queued before that: when a new connection arrives at a known descriptor, the monitor is read first.
+Called by the loop alone.
 """
 
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from zmq.utils.monitor import parse_monitor_message
 from .door import Door
 
 _DONTWAIT = int(zmq.DONTWAIT)
+_LOCAL_EVENTS = zmq.EVENT_DISCONNECTED | zmq.EVENT_ACCEPTED | zmq.EVENT_ACCEPT_FAILED
 _numbers = count(1)
 
 
@@ -24,10 +26,12 @@ class ServerConnections:
         self,
         context: "zmq.Context[zmq.Socket[bytes]]",
         server: "zmq.Socket[bytes]",
+        endpoint: str,
         on_new: Callable[[bytes, str], None] | None = None,
     ) -> None:
-        """Follow the socket's connections. `on_new` receives each connection that is entered, and its host."""
-        endpoint = f"inproc://planaria-connections-{next(_numbers)}"
+        """Follow the connections of a socket at `endpoint`, which is bound unless that is an `ipc` one: its
+        connections are admitted here. `on_new` receives each connection that is entered, and its host."""
+        events = f"inproc://planaria-connections-{next(_numbers)}"
         self._server = server
         self._on_new = on_new
         self._by_descriptor: dict[int, bytes] = {}
@@ -37,12 +41,13 @@ class ServerConnections:
         self.monitor.setsockopt(zmq.LINGER, 0)
         # Without a limit, because ZeroMQ's own thread would wait for room.
         self.monitor.setsockopt(zmq.RCVHWM, 0)
-        bound = server.getsockopt_string(zmq.LAST_ENDPOINT)
         # A TCP listener without descriptors is slow, but survives.
-        self._door = Door(bound.removeprefix("ipc://")) if bound.startswith("ipc://") else None
-        watched = zmq.EVENT_DISCONNECTED | zmq.EVENT_ACCEPTED if self._door else zmq.EVENT_DISCONNECTED
-        server.monitor(endpoint, watched)
-        self.monitor.connect(endpoint)
+        is_local = endpoint.startswith("ipc://")
+        server.monitor(events, _LOCAL_EVENTS if is_local else zmq.EVENT_DISCONNECTED)
+        self.monitor.connect(events)
+        self._door = Door(server, endpoint) if is_local else None
+        self.queue = -1 if self._door is None else self._door.descriptor
+        """The descriptor that is readable when connections wait to be admitted; -1 if there is none."""
 
     def __len__(self) -> int:
         return len(self._descriptors)
@@ -65,6 +70,11 @@ class ServerConnections:
         if self._on_new is not None:
             self._on_new(connection, str(frame.get("Peer-Address")))
 
+    def admit(self) -> None:
+        """Admit the connections that wait, as far as there is room."""
+        if self._door is not None:
+            self._door.admit()
+
     def gone(self) -> list[bytes]:
         """Return the connections that have ended since the last call, of those that have sent a message."""
         self._read_monitor()
@@ -78,17 +88,22 @@ class ServerConnections:
         self.monitor.close()
 
     def _read_monitor(self) -> None:
+        self._read_events()
+        if self._door is not None and self._door.is_drained():
+            self._read_events()  # of connections accepted meanwhile
+            self._door.on_drained()
+
+    def _read_events(self) -> None:
         with suppress(zmq.Again):
             while True:
                 seen = parse_monitor_message(self.monitor.recv_multipart(_DONTWAIT))
                 descriptor = int(seen["value"])
-                if seen["event"] == zmq.EVENT_ACCEPTED:
-                    assert self._door is not None
-                    self._door.on_accepted(descriptor)
-                    continue
-                if self._door is not None:
-                    self._door.on_ended(descriptor)
-                self._end(descriptor)
+                if seen["event"] == zmq.EVENT_DISCONNECTED:
+                    if self._door is not None:
+                        self._door.on_ended(descriptor)
+                    self._end(descriptor)
+                elif seen["event"] == zmq.EVENT_ACCEPTED and self._door is not None:
+                    self._door.on_accepted(seen["endpoint"].decode(), descriptor)
 
     def _end(self, descriptor: int) -> None:
         connection = self._by_descriptor.pop(descriptor, None)

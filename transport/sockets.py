@@ -38,8 +38,6 @@ KEEPALIVE_PROBES = 3
 UNACKNOWLEDGED_MS = 60_000
 """A TCP connection ends when the other host acknowledges nothing, or accepts no byte, for this long."""
 TCP_BACKLOG = 4_096
-IPC_BACKLOG = 32
-"""Connections that the kernel queues; it accepts them even while the door is shut (door.py)."""
 MAX_SOCKETS = 8_192
 END_S = 2.0
 """Time limit for the end of a context; it takes a millisecond."""
@@ -122,13 +120,14 @@ def _numeric(endpoint: str) -> str:
     return f"tcp://{address[0]}:{port}" if family == AF_INET else f"tcp://[{address[0]}]:{port}"
 
 
-def server_socket(context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> "zmq.Socket[bytes]":
-    """Return a ROUTER bound at `endpoint`. Raises zmq.ZMQError when it cannot be bound."""
+def server_socket(context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str | None) -> "zmq.Socket[bytes]":
+    """Return a ROUTER bound at `endpoint`; None leaves that to its door (door.py). Raises zmq.ZMQError when it cannot
+    be bound."""
     socket = _socket(context, zmq.ROUTER, SERVER_HIGH_WATER_MARK)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     socket.setsockopt(zmq.RCVHWM, UNREAD_HIGH_WATER_MARK)
-    socket.setsockopt(zmq.BACKLOG, IPC_BACKLOG if endpoint.startswith("ipc://") else TCP_BACKLOG)
-    return _opened(socket, socket.bind, _numeric(endpoint))
+    socket.setsockopt(zmq.BACKLOG, TCP_BACKLOG)
+    return socket if endpoint is None else _opened(socket, socket.bind, _numeric(endpoint))
 
 
 def calls_socket(context: "zmq.Context[zmq.Socket[bytes]]") -> "zmq.Socket[bytes]":

@@ -223,6 +223,8 @@ class LoopRun:
         except AssertionError as error:
             self.failure = error
             # A child process would end here.
+            if self.loop._connections is not None:
+                self.loop._connections.close()
             self.loop._zmq.destroy(linger=0)
 
     def start(self) -> Ready:

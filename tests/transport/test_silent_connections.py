@@ -33,7 +33,7 @@ def test_both_ends_end_a_connection_on_which_nothing_arrives(monkeypatch: pytest
     monkeypatch.setattr(sockets, "PEER_SILENCE_MS", 300)
     context = new_context()
     server = server_socket(context, "tcp://127.0.0.1:*")
-    connections = ServerConnections(context, server)
+    connections = ServerConnections(context, server, "tcp://127.0.0.1:*")
     client = calls_socket(context)
     with Relay(port_of(server)) as relay:
         with client.get_monitor_socket(zmq.EVENT_DISCONNECTED) as monitor:
