@@ -24,6 +24,11 @@ demo: $(STAMP) ## replay real flights while actors are being killed
 test: $(STAMP) ## all tests but the long ones, two workers for each core: they wait more than they compute
 	$(BIN)/python -m pytest -n $$((2 * $$(getconf _NPROCESSORS_ONLN))) --dist loadfile
 
+.PHONY: explore
+explore: $(STAMP) ## twenty times as many random examples as in `make test`, and new ones in every run
+	nice -n 10 $(BIN)/python -m pytest -m '(hypothesis or seeded) and not chaos' --hypothesis-profile explore \
+	    -n $$(getconf _NPROCESSORS_ONLN) --timeout=0 -o faulthandler_timeout=0
+
 .PHONY: chaos
 chaos: $(STAMP) ## long runs under random kills
 	$(BIN)/python -m pytest -m chaos --timeout=0 -o faulthandler_timeout=0

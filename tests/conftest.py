@@ -10,27 +10,22 @@ import shutil
 import signal
 import socket
 import tempfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
+from example_counts import is_exploring, register_profiles
 from leaked_processes import Leak, kill_leaked, mark_session
 from planaria.supervisor import config
 from planaria.supervisor.launch import SupervisorHandle, launch_supervisor
 
-# derandomize is named because Hypothesis enables it under CI=true: there, too, runs use new random examples.
-settings.register_profile(
-    "planaria",
-    deadline=None,
-    print_blob=True,
-    derandomize=False,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-settings.load_profile("planaria")
+register_profiles()
+settings.load_profile("ordinary")
 
 _mark_key = pytest.StashKey[str]()
 _leaks_key = pytest.StashKey[list[Leak]]()
@@ -52,6 +47,13 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["XDG_RUNTIME_DIR"] = str(config.stash[_runtime_key])
     # A job in a shell's background ignores Ctrl-C, and so would every process that a test starts and interrupts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        chosen = getattr(getattr(item, "callspec", None), "params", {})
+        if "seed" in getattr(item, "fixturenames", ()) and "seed" not in chosen:
+            item.add_marker("seeded")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -119,8 +121,16 @@ def run_dir() -> Iterator[Path]:
 
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
-    """A seed for random tests; pytest shows the printed line when the test fails."""
-    chosen = int(os.environ.get("PLANARIA_SEED", random.SystemRandom().randrange(2**32)))
+    """A seed for random tests: always the same in the ordinary run, a new one while exploring and in long runs.
+
+    pytest shows the printed line when the test fails.
+    """
+    if "PLANARIA_SEED" in os.environ:
+        chosen = int(os.environ["PLANARIA_SEED"])
+    elif is_exploring() or request.node.get_closest_marker("chaos"):
+        chosen = random.SystemRandom().randrange(2**32)
+    else:
+        chosen = zlib.crc32(request.node.nodeid.encode())
     print(f"replay: PLANARIA_SEED={chosen} python -m pytest '{request.node.nodeid}'")
     return chosen
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from example_counts import ORDINARY_EXAMPLES
+
 TESTS = Path(__file__).parent
 
 LEAKS_A_PROCESS = """
@@ -47,6 +49,33 @@ def test_clean_session_passes(tmp_path: Path) -> None:
     result = run_session(tmp_path, "def test_nothing(): pass\n")
 
     assert result.returncode == pytest.ExitCode.OK, result.stdout
+
+
+DRAWS = """
+import hypothesis
+
+drawn = []
+
+@hypothesis.given(hypothesis.strategies.integers())
+def test_draws(number):
+    drawn.append(number)
+
+def test_prints(seed):
+    print("drawn:", seed, len(drawn), hash(tuple(drawn)))
+"""
+
+
+@pytest.mark.processes
+def test_the_ordinary_run_draws_the_same_and_an_exploring_one_more_and_others(tmp_path: Path) -> None:
+    profiles = [(), (), ("--hypothesis-profile", "explore"), ("--hypothesis-profile", "explore")]
+    outputs = [run_session(tmp_path, DRAWS, *options).stdout for options in profiles]
+    first, again, *explored = [
+        next(line for line in each.splitlines() if "drawn:" in line) for each in outputs
+    ]
+    assert first == again
+    assert int(first.split()[-2]) <= ORDINARY_EXAMPLES
+    assert explored[0] != explored[1]
+    assert int(explored[0].split()[-2]) > ORDINARY_EXAMPLES
 
 
 def test_no_second_copy_of_the_package_is_loaded() -> None:

@@ -6,9 +6,10 @@ from itertools import count
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from example_counts import examples
 from model_partition import ModelPartition
 from planaria.transport.batch import build
 from planaria.transport.client.asking import Answered, Ask, Failed, SetTimer, TimerFired
@@ -182,7 +183,7 @@ FATES = st.sampled_from(
 STEPS = st.lists(st.one_of(st.integers(1, 3), FATES), min_size=6, max_size=60)
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(STEPS)
 def test_every_batch_is_appended_once_and_in_order(steps: list[Any]) -> None:
     world = World()
@@ -197,7 +198,7 @@ def test_every_batch_is_appended_once_and_in_order(steps: list[Any]) -> None:
     assert offsets == dict(enumerate(firsts))
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(st.lists(st.one_of(st.integers(1, 3), FATES, st.just("refused")), min_size=6, max_size=60))
 def test_what_is_given_up_leaves_the_rest_whole(steps: list[Any]) -> None:
     """With refusals and deadlines: successes are present once, in order; certain failures are absent."""

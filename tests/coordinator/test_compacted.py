@@ -5,9 +5,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from example_counts import examples
 from keyed_logs import compact, seal
 from log_batches import NOW_MS, abandon, unlimited
 from planaria.actors.controller.groups import OFFSETS_CONFIG
@@ -92,7 +93,7 @@ def content(state: GroupState) -> dict[object, object]:
     return {change.key: change.value for change in state.changes()}
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(st.randoms(use_true_random=False), st.none() | st.integers(0, 60), st.sampled_from([300, 2_000]))
 def test_replaying_the_compacted_log_gives_the_same_state(
     draw: random.Random, slices: int | None, segment_bytes: int

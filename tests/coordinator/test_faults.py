@@ -4,10 +4,10 @@ Hypothesis plays up to eight members against one coordinator whose process dies 
 not. After each step the invariants hold; at the end faults stop, and the group must come to rest.
 """
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from example_counts import examples
 from planaria.transport.protocol.data import Produce
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.groups import LeaveGroup
@@ -256,4 +256,4 @@ class GroupUnderFaults(RuleBasedStateMachine):
 
 
 TestGroupUnderFaults = GroupUnderFaults.TestCase
-TestGroupUnderFaults.settings = settings(max_examples=150, stateful_step_count=50, print_blob=True)
+TestGroupUnderFaults.settings = examples(150, steps=50)

@@ -4,9 +4,10 @@ import contextlib
 from typing import Any
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from example_counts import examples
 from gateway_driver import DECODER, GatewayDriver
 from planaria.actors.gateway.machine import REQUESTS
 from planaria.transport.codec import encode_header
@@ -80,7 +81,7 @@ ANSWERS = st.sampled_from(["raw", "failed", "down", "typed"])
 HAPPENINGS = st.sampled_from(["answer", "up", "down", "advance", "topics", "watch"])
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.lists(st.tuples(headers(), HAPPENINGS, ANSWERS), max_size=25), st.booleans())
 def test_every_request_is_answered_once(steps: list[tuple[bytes, str, str]], with_topics: bool) -> None:
     gateway = GatewayDriver().start(**({"ORDERS": 2} if with_topics else {}))

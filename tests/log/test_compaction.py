@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from example_counts import examples
 from faulty_files import Died, FaultyFiles
 from keyed_logs import Written, append_keyed, compact, held, in_batches, newest, seal
 from log_batches import BIG, NOW_MS, abandon, flip, segment, unlimited
@@ -108,7 +109,7 @@ def test_a_log_of_which_nothing_is_left_but_its_end_is_read_to_its_end(tmp_path:
     abandon(again)
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(
     st.randoms(use_true_random=False), st.sampled_from([3, 10, 1000]), st.sampled_from([300, 1_000, 10_000])
 )

@@ -5,10 +5,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from example_counts import examples
 from faulty_files import FaultyFiles
 from log_batches import NOW_MS, abandon, batch, contents, open_log, unlimited
 from planaria.actors.log.errors import StorageFull
@@ -180,5 +180,5 @@ class LogAgainstList(RuleBasedStateMachine):
         shutil.rmtree(self.directory)
 
 
-LogAgainstList.TestCase.settings = settings(max_examples=45, stateful_step_count=30, deadline=None)
+LogAgainstList.TestCase.settings = examples(45, steps=30)
 TestLogAgainstList = LogAgainstList.TestCase

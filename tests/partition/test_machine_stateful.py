@@ -11,10 +11,10 @@ The model derives a producer's state by scanning every batch, slowly and plainly
 
 from typing import Any, NamedTuple
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from example_counts import examples
 from planaria.transport.batch import BatchHeader, verify
 from planaria.transport.machine import Received, Reply
 from planaria.transport.protocol.data import Fetch, FetchReply, Produce, ProduceReply
@@ -286,6 +286,6 @@ class WithoutSync(PartitionUnderStress):
 
 
 TestPartitionUnderStress = PartitionUnderStress.TestCase
-TestPartitionUnderStress.settings = settings(max_examples=60, stateful_step_count=30)
+TestPartitionUnderStress.settings = examples(60, steps=30)
 TestWithoutSync = WithoutSync.TestCase
-TestWithoutSync.settings = settings(max_examples=20, stateful_step_count=30)
+TestWithoutSync.settings = examples(20, steps=30)

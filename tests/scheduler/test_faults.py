@@ -9,10 +9,10 @@ cancelled message has arrived.
 
 from collections import Counter
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from example_counts import examples
 from planaria.actors.scheduler.pending import ENDED_KEPT_MS
 from planaria.transport.protocol.delayed import CancelScheduled, Schedule, ScheduleRecord
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
@@ -235,5 +235,5 @@ class ScheduleUnderFaults(RuleBasedStateMachine):
         assert world.listed() == []
 
 
-ScheduleUnderFaults.TestCase.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+ScheduleUnderFaults.TestCase.settings = examples(60, steps=60)
 TestScheduleUnderFaults = ScheduleUnderFaults.TestCase

@@ -1,9 +1,9 @@
 """Random members, faults and restarts: each record is accepted once or dead, and never held by two members."""
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from example_counts import examples
 from planaria.transport.batch import decode_records, parse_header
 from planaria.transport.protocol.errors import ErrorBody
 from planaria.transport.protocol.shares import ConfigureShareGroup
@@ -122,5 +122,5 @@ class ShareGroupMachine(RuleBasedStateMachine):
         self.a_record_is_accepted_or_dead_and_never_both()
 
 
-ShareGroupMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+ShareGroupMachine.TestCase.settings = examples(40, steps=40)
 test_random_histories = ShareGroupMachine.TestCase

@@ -6,9 +6,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from example_counts import examples
 from planaria.actors.gateway.machine import REQUESTS
 from planaria.transport import coercion
 from planaria.transport.codec import RequestDecoder, encode_header, id_of
@@ -198,13 +199,13 @@ def read(header: bytes) -> None:
     assert DECODER.decode(encode_header(request)) == request
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(headers())
 def test_any_header_is_read_or_refused(header: Any) -> None:
     read(msgspec.msgpack.encode(header))
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(headers(), st.sampled_from(["", " ", "\n\t"]))
 def test_any_header_in_json_is_read_or_refused(header: Any, before: str) -> None:
     try:
@@ -214,7 +215,7 @@ def test_any_header_in_json_is_read_or_refused(header: Any, before: str) -> None
     read(found)
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(headers(), st.data())
 def test_any_damaged_header_is_read_or_refused(header: Any, data: st.DataObject) -> None:
     found = bytearray(msgspec.msgpack.encode(header))
@@ -223,7 +224,7 @@ def test_any_damaged_header_is_read_or_refused(header: Any, data: st.DataObject)
     read(bytes(found))
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.binary(max_size=64))
 def test_any_bytes_are_read_or_refused(header: bytes) -> None:
     read(header)
