@@ -18,6 +18,10 @@ class Timers:
     def __len__(self) -> int:
         return len(self._current)
 
+    def __iter__(self) -> Iterator[Hashable]:
+        """Iterate over the keys."""
+        return iter(self._current)
+
     def set(self, key: Hashable, at: int) -> None:
         self._turn += 1
         self._current[key] = self._turn

@@ -103,9 +103,9 @@ class GatewayMachine:
         *,
         instance_id: str,
         run_directory: str,
-        address: str = "gateway/0",
-        incarnation: int = 1,
-        pid: int = 0,
+        address: str,
+        incarnation: int,
+        pid: int,
         limits: Mapping[str, int] | None = None,
     ) -> None:
         """Create the machine. `limits` are those of `Tickets`, for tests."""

@@ -1,6 +1,7 @@
 """The gateway's process: only the public endpoint around the machine. Impure through its base class."""
 
 import os
+from collections.abc import Mapping
 from typing import ClassVar, Never
 
 import msgspec
@@ -22,7 +23,8 @@ class GatewayActor(Actor[Never, Never]):
     follows_wall_clock: ClassVar[bool] = True
     requests: ClassVar[tuple[type[Request], ...]] = REQUESTS
 
-    def __init__(self, context: ActorContext) -> None:
+    def __init__(self, context: ActorContext, limits: Mapping[str, int] | None = None) -> None:
+        """Create the actor. `limits` are those of `Tickets`, for tests."""
         super().__init__(context)
         self._arguments = msgspec.convert(context.arguments, GatewayArguments)
         self.machine = GatewayMachine(
@@ -31,6 +33,7 @@ class GatewayActor(Actor[Never, Never]):
             address=context.address,
             incarnation=context.incarnation,
             pid=os.getpid(),
+            limits=limits,
         )
 
     def endpoint(self) -> str | None:

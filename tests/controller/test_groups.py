@@ -249,7 +249,7 @@ def test_a_watch_is_parked_until_a_topic_changes(controller: ControllerDriver) -
     controller.ask(CreateTopic(topic="A", partitions=3))
     assert [(each.topic, each.partitions) for each in controller.replies[number].topics] == [("A", 3)]
     assert controller.replies[number].version > version
-    assert controller.timers == {}
+    assert controller.timers == []
 
 
 def test_a_watch_ends_with_its_time(controller: ControllerDriver) -> None:

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from faulty_files import FaultyFiles
+from manual_loop import ManualLoop, context_of
 from planaria.actors.controller.effects import (
     CatalogSaved,
     Loaded,
@@ -16,58 +17,38 @@ from planaria.actors.controller.effects import (
 )
 from planaria.actors.controller.process import ControllerActor
 from planaria.actors.log.errors import StorageFailed
-from planaria.transport.actor import ActorContext
-from planaria.transport.machine import Received, Reply, Sender
+from planaria.transport.machine import Received, Sender
 from planaria.transport.producer_ids import producer_id_of
 from planaria.transport.protocol.control import EnsureGroup
 from planaria.transport.protocol.data import InitProducer
 from planaria.transport.protocol.topics import CreateTopic
 
 
-class TurnLoop:
-    """The loop's dispatch without its sockets: other effects are kept."""
+class TurnLoop(ManualLoop):
+    """Remembers the events of the turns."""
 
     def __init__(self, actor: ControllerActor) -> None:
+        super().__init__(actor, actor.context, lambda: 1_000_000)
         self.actor = actor
         self.events: list[Any] = []
-        self.effects: list[Any] = []
-        self.now = 1_000_000
-        actor.loop = self  # type: ignore[assignment]
 
     def dispatch(self, event: Any) -> None:
         self.events.append(event)
-        for effect in self.actor.machine.handle(event, self.now):
-            if type(effect).__module__.endswith("controller.effects"):
-                self.actor.perform(effect)
-            else:
-                self.effects.append(effect)
+        super().dispatch(event)
 
-    def progress(self) -> None:
-        pass
-
-    def turn(self, *requests: Any) -> list[Any]:
+    def ask(self, *requests: Any) -> list[Any]:
         """Return the replies of one turn."""
-        del self.effects[:]
-        for number, request in enumerate(requests):
-            self.dispatch(Received(Sender((b"asker",), number), request))
-        before = [effect for effect in self.effects if isinstance(effect, Reply)]
-        assert before == [], "nothing is said before it is durable"
-        self.actor.end_turn()
-        return [effect.body for effect in self.effects if isinstance(effect, Reply)]
+        self.replies.clear()
+        self.turn(
+            *(Received(Sender((b"asker",), number), request) for number, request in enumerate(requests))
+        )
+        return [reply.body for reply in self.replies]
 
 
 def start(data_directory: Path, files: FaultyFiles | None = None, **arguments: Any) -> TurnLoop:
-    context = ActorContext(
-        address="controller",
-        incarnation=1,
-        arguments=arguments,
-        run_directory="/nowhere",
-        data_directory=str(data_directory),
-        control_endpoint="ipc:///nowhere",
-        instance_id="instance",
-    )
+    context = context_of("controller", 1, arguments, str(data_directory))
     loop = TurnLoop(ControllerActor(context, files or FaultyFiles()))
-    loop.actor.start()
+    loop.start()
     return loop
 
 
@@ -75,20 +56,20 @@ def test_a_turn_is_saved_once_and_loaded_again(tmp_path: Path) -> None:
     files = FaultyFiles()
     loop = start(tmp_path, files, offsets_partitions=2)
     assert loop.events == [Loaded()]
-    loop.turn(CreateTopic(topic="A"), CreateTopic(topic="B"), EnsureGroup(group="g"), InitProducer())
+    loop.ask(CreateTopic(topic="A"), CreateTopic(topic="B"), EnsureGroup(group="g"), InitProducer())
     assert [type(event) for event in loop.events].count(CatalogSaved) == 1
     found = start(tmp_path).actor.machine.catalog  # type: ignore[attr-defined]
     assert (sorted(found.topics), sorted(found.groups)) == (["A", "B", "__offsets"], ["g"])
-    assert found.catalog_id == "instance"
+    assert found.catalog_id == "run"
 
 
 def test_no_room_is_told_and_survived(tmp_path: Path) -> None:
     files = FaultyFiles(space_bytes=0)
     loop = start(tmp_path, files)
-    (error,) = loop.turn(InitProducer())
+    (error,) = loop.ask(InitProducer())
     assert (error.code, error.retriable) == ("STORAGE_FULL", True)
     files.space_bytes = None
-    (reply,) = loop.turn(InitProducer())
+    (reply,) = loop.ask(InitProducer())
     assert reply.producer_id == producer_id_of(1, 0)
 
 
@@ -97,7 +78,7 @@ def test_a_failed_sync_ends_the_process(tmp_path: Path) -> None:
     files.fail_syncs = True
     loop = start(tmp_path, files)
     with pytest.raises(StorageFailed):
-        loop.turn(InitProducer())
+        loop.ask(InitProducer())
 
 
 def test_wrong_arguments_are_refused(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_created_topic_is_described_once_its_partitions_are_up(controller: Contr
         (0, True, 7),
         (1, True, 7),
     ]
-    assert controller.timers == {}
+    assert controller.timers == []
 
 
 def test_a_partition_that_stays_down_is_described_after_a_while(controller: ControllerDriver) -> None:
@@ -263,7 +263,7 @@ def test_a_refused_order_is_given_again() -> None:
     controller.refuses_orders = False
     controller.advance(1_000)
     assert isinstance(controller.replies[number], DescribeTopicReply)
-    assert controller.timers == {}, "an order that is fulfilled is not given again"
+    assert controller.timers == [], "an order that is fulfilled is not given again"
 
 
 def test_stop(controller: ControllerDriver) -> None:

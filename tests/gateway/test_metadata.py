@@ -27,7 +27,7 @@ def test_topics_partitions_and_endpoints(gateway: GatewayDriver) -> None:
     assert (first.online, first.incarnation, first.endpoint) == (True, 1, "ipc://partition/ORDERS/0.1")
     assert (second.online, second.endpoint) == (False, None)
     assert "killed" in second.reason
-    assert (reply.unknown_topics, reply.instance_id) == (["NOPE"], "i")
+    assert (reply.unknown_topics, reply.instance_id) == (["NOPE"], "run")
 
 
 def test_internal_topics_are_shown_on_demand_only(gateway: GatewayDriver) -> None:

@@ -1,5 +1,7 @@
 """Target of each request, and its outcome when the target is down."""
 
+import os
+
 import pytest
 
 from gateway_driver import GatewayDriver
@@ -90,16 +92,16 @@ def test_operations_go_to_the_supervisor(gateway: GatewayDriver, request_: Reque
 
 @pytest.mark.parametrize("signal", ["SIGKILL", "SIGSTOP"])
 def test_a_gateway_that_is_to_kill_itself_answers_first(signal: str) -> None:
-    gateway = GatewayDriver(address="gateway/0", incarnation=3, pid=77).start(ORDERS=1)
+    gateway = GatewayDriver(incarnation=3).start(ORDERS=1)
     number = gateway.ask(Kill(address="gateway/0", signal=signal))  # type: ignore[arg-type]
-    assert (gateway.replies[number].pid, gateway.replies[number].incarnation) == (77, 3)
+    assert (gateway.replies[number].pid, gateway.replies[number].incarnation) == (os.getpid(), 3)
     (cast,) = gateway.casts
     assert (cast.address, cast.request) == ("supervisor", Kill(address="gateway/0", signal=signal))  # type: ignore[arg-type]
 
 
 def test_hello(gateway: GatewayDriver) -> None:
     reply = gateway.reply(Hello(client_id="c"))
-    assert (reply.version, reply.instance_id, reply.run_directory) == (1, "i", "/run/x")
+    assert (reply.version, reply.instance_id, reply.run_directory) == (1, "run", "/nowhere/run")
     assert reply.server.startswith("planaria/")
     refusal = gateway.reply(Hello(version=2))
     assert refusal.code == "UNSUPPORTED_VERSION"

@@ -1,32 +1,31 @@
-"""A controller machine with a simulated supervisor, partitions and disk, all of them obedient or not."""
+"""A controller with a simulated supervisor, partitions and disk, all of them obedient or not.
+
+The controller's process and the turns around it are the product's own; only files, calls and clock are the test's.
+"""
 
 from collections import deque
+from pathlib import Path
 from typing import Any
 
-from planaria.actors.controller.catalog import Catalog
-from planaria.actors.controller.effects import (
-    CatalogNotSaved,
-    CatalogSaved,
-    Loaded,
-    RemoveTopic,
-    SaveCatalog,
-    TopicRemoved,
-)
+import msgspec
+
+from manual_loop import ManualLoop, OneFile, context_of
+from planaria.actors.controller.catalog import Catalog, decode_catalog, encode_catalog
+from planaria.actors.controller.effects import RemoveTopic
 from planaria.actors.controller.machine import ControllerMachine
+from planaria.actors.controller.process import ControllerActor
+from planaria.actors.controller.storage import CATALOG_NAME
+from planaria.actors.log.errors import StorageFull
 from planaria.transport.machine import (
     Answered,
     Call,
-    CancelTimer,
+    CancelCall,
     Cast,
     Failed,
     PeerDown,
     PeerUp,
     Received,
-    Reply,
     Sender,
-    SetTimer,
-    Stop,
-    TimerFired,
 )
 from planaria.transport.protocol.control import ChildSpec, StartChild, StopChild
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
@@ -41,15 +40,67 @@ from planaria.transport.protocol.topics import (
     PartitionDescription,
 )
 
-FULL = ErrorBody(ErrorCode.STORAGE_FULL, "no room", True)
+
+class _Files(OneFile):
+    """Keeps the catalog, and forgets the labels of folders."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        super().__init__()
+        self.content = encode_catalog(catalog)
+        self.saved: list[Catalog] = []
+
+    def read_whole(self, path: Path) -> bytes | None:
+        return self.content if path.name == CATALOG_NAME else None
+
+    def replace(self, path: Path, data: bytes) -> None:
+        if path.name == CATALOG_NAME:
+            is_changed = data != self.content  # not so at the start, which makes durable what it has read
+            super().replace(path, data)
+            if is_changed:
+                self.saved.append(decode_catalog(data, str(path)))
+        elif self.is_full:
+            raise StorageFull("no space left in memory")
+
+
+class _Actor(ControllerActor):
+    """A disk that takes its time, and actors that slept when the broker ended."""
+
+    is_save_held = False
+
+    def __init__(self, driver: "ControllerDriver", arguments: dict[str, Any]) -> None:
+        context = context_of("controller", 1, arguments)
+        super().__init__(context, driver.files)
+        self._driver = driver
+
+    def _asleep(self, _: Catalog) -> dict[str, int | None]:
+        return dict(self._driver.slept_before)
+
+    def perform(self, effect: Any) -> None:
+        if isinstance(effect, RemoveTopic):
+            self._driver.removed.append(effect)
+        super().perform(effect)
+
+    def end_turn(self) -> None:
+        if not self.is_save_held:
+            super().end_turn()
 
 
 class ControllerDriver:
-    """Driver: `ask` passes a request and runs all possible steps; answers are in `replies` by the request's number."""
+    """Driver: `ask` passes a request and runs all possible steps; answers are in `replies` by the request's number.
 
-    def __init__(self, catalog: Catalog | None = None, **options: Any) -> None:
-        self.machine = ControllerMachine(catalog or Catalog(catalog_id="test"), **options)
+    The controller starts with `load`, or with its first event.
+    """
+
+    def __init__(
+        self, catalog: Catalog | None = None, asleep: dict[str, int | None] | None = None, **arguments: Any
+    ) -> None:
         self.now = 1_000_000
+        self.slept_before = asleep or {}
+        """Actors whose marks the controller finds at its start."""
+        self.files = _Files(catalog or Catalog(catalog_id="test"))
+        self._actor = _Actor(self, msgspec.to_builtins(arguments))
+        self.loop = ManualLoop(self._actor, self._actor.context, lambda: self.now)
+        self._is_started = False
         self.replies: dict[int, Any] = {}
         self.specs: dict[str, ChildSpec] = {}
         self.up: dict[str, int] = {}
@@ -61,21 +112,51 @@ class ControllerDriver:
         """Highest era known to the partitions."""
         self.casts: list[Cast] = []
         self.removed: list[RemoveTopic] = []
-        self.timers: dict[Any, int] = {}
-        self.saved: list[Catalog] = []
-        self.stopped = False
         # Injected faults.
-        self.is_full = False
-        self.is_save_held = False
         self.comes_up = True
         self.refuses_orders = False
         self.forgets: ErrorBody | None = None
-        self._unsaved: Catalog | None = None
         self._events: deque[Any] = deque()
         self._last_number = 0
 
+    @property
+    def machine(self) -> ControllerMachine:
+        return self._actor.machine  # type: ignore[return-value]
+
+    @property
+    def timers(self) -> list[Any]:
+        """Keys of the timers that run."""
+        return self.loop.timers
+
+    @property
+    def stopped(self) -> bool:
+        return self.loop.is_stopped
+
+    @property
+    def saved(self) -> list[Catalog]:
+        """Every catalog made durable since the start."""
+        return self.files.saved
+
+    @property
+    def is_full(self) -> bool:
+        return self.files.is_full
+
+    @is_full.setter
+    def is_full(self, is_full: bool) -> None:
+        self.files.is_full = is_full
+
+    @property
+    def is_save_held(self) -> bool:
+        """True while the disk is not done with a catalog; the controller goes on with its turns."""
+        return self._actor.is_save_held
+
+    @is_save_held.setter
+    def is_save_held(self, is_held: bool) -> None:
+        self._actor.is_save_held = is_held
+
     def load(self) -> None:
-        self.give(Loaded())
+        assert not self._is_started
+        self.run()
 
     def ask(self, request: Request) -> int:
         number = self.send(request)
@@ -97,21 +178,25 @@ class ControllerDriver:
         self.run()
 
     def run(self) -> None:
-        while self._events or (self._unsaved is not None and not self.is_save_held):
-            while self._events:
-                for effect in self.machine.handle(self._events.popleft(), self.now):
-                    self._perform(effect)
-            if not self.is_save_held:
-                self._save()
+        """Run turns until nothing is left to do without time."""
+        if not self._is_started:
+            self._is_started = True
+            self.loop.start()
+        else:
+            self.loop.turn()
+        self._take_output()
+        while self._events:
+            # Several may arrive together.
+            events, self._events = list(self._events), deque()
+            self.loop.turn(*events)
+            self._take_output()
 
     def advance(self, milliseconds: int) -> None:
         """Let time pass, and every timer in it fire in order."""
         until = self.now + milliseconds
-        while due := sorted((at, str(key), key) for key, at in self.timers.items() if at <= until):
-            at, _, key = due[0]
+        while (at := self.loop.next_timer_at) is not None and at <= until:
             self.now = max(self.now, at)
-            del self.timers[key]
-            self.give(TimerFired(key))
+            self.run()
         self.now = until
 
     def bring_up(self, address: str) -> None:
@@ -123,39 +208,21 @@ class ControllerDriver:
             PeerDown(address=address, incarnation=self.up[address], reason=reason, quarantined=quarantined)
         )
 
-    def _save(self) -> None:
-        if self._unsaved is None:
-            return
-        catalog, self._unsaved = self._unsaved, None
-        if self.is_full:
-            self._events.append(CatalogNotSaved(FULL))
-        else:
-            self.saved.append(catalog)
-            self._events.append(CatalogSaved(catalog.revision))
-
-    def _perform(self, effect: Any) -> None:
-        match effect:
-            case SaveCatalog(catalog=catalog):
-                self._unsaved = catalog
-            case Reply(to=to, body=body):
-                assert isinstance(to.id, int)
-                assert to.id not in self.replies, "answered twice"
-                self.replies[to.id] = body
-            case Call():
-                self._events.append(self._answer_call(effect))
-            case Cast():
-                self.casts.append(effect)
-            case SetTimer(key=key, at=at):
-                self.timers[key] = at
-            case CancelTimer(key=key):
-                self.timers.pop(key, None)
-            case RemoveTopic(topic=topic):
-                self.removed.append(effect)
-                self._events.append(TopicRemoved(topic))
-            case Stop():
-                self.stopped = True
-            case _:
-                raise AssertionError(effect)
+    def _take_output(self) -> None:
+        replies, self.loop.replies = self.loop.replies, []
+        for reply in replies:
+            assert isinstance(reply.to.id, int)
+            assert reply.to.id not in self.replies, "answered twice"
+            self.replies[reply.to.id] = reply.body
+        calls, self.loop.calls = self.loop.calls, []
+        for call in calls:
+            match call:
+                case Call():
+                    self._events.append(self._answer_call(call))
+                case Cast():
+                    self.casts.append(call)
+                case CancelCall():
+                    raise AssertionError("every call here is answered at once")
 
     def _answer_call(self, call: Call) -> Any:
         request = call.request

@@ -1,16 +1,20 @@
-"""A gateway machine with simulated clients and actors, which answer when the test does so."""
+"""A gateway with simulated clients and actors, which answer when the test does so.
+
+The gateway's process and the turns around it are the product's own; only sockets and clock are the test's.
+"""
 
 from typing import Any
 
 import msgspec
 
-from planaria.actors.gateway.machine import REQUESTS, GatewayMachine
+from manual_loop import ManualLoop, context_of
+from planaria.actors.gateway.machine import REQUESTS
+from planaria.actors.gateway.process import GatewayActor
 from planaria.transport.codec import RequestDecoder, encode_header
 from planaria.transport.machine import (
     Answered,
     Call,
     CancelCall,
-    CancelTimer,
     Cast,
     Failed,
     PeerDown,
@@ -18,10 +22,7 @@ from planaria.transport.machine import (
     Received,
     Reply,
     Sender,
-    SetTimer,
-    Stop,
     StopRequested,
-    TimerFired,
 )
 from planaria.transport.protocol.errors import ErrorBody
 from planaria.transport.protocol.message import Request
@@ -37,25 +38,36 @@ class GatewayDriver:
     The controller's watch is answered by `set_topics`, its other requests at once, unless `controller_answers` is off.
     """
 
-    def __init__(self, **options: Any) -> None:
-        self.machine = GatewayMachine(instance_id="i", run_directory="/run/x", **options)
+    def __init__(self, incarnation: int = 1, limits: dict[str, int] | None = None) -> None:
         self.now = 1_000_000
+        context = context_of("gateway/0", incarnation, {"endpoint": "tcp://127.0.0.1:*"})
+        actor = GatewayActor(context, limits)
+        self.machine = actor.machine
+        self.loop = ManualLoop(actor, context, lambda: self.now)
         self.replies: dict[int, Any] = {}
         self.payloads: dict[int, Any] = {}
         self.calls: list[Call] = []
         self.casts: list[Cast] = []
         self.cancelled: list[int] = []
         """Tokens of calls that the gateway cancelled."""
-        self.timers: dict[Any, int] = {}
         self.topics: list[CatalogTopic] = []
         self.version = 1
         self.quotas: dict[str, Quota] = {}
         self.controller_answers = True
         self.asked = 0
-        self.stopped = False
         self._watch: Call | None = None
         self._last_number = 0
         self._incarnations: dict[str, int] = {}
+        self.loop.start()
+
+    @property
+    def timers(self) -> list[Any]:
+        """Keys of the timers that run."""
+        return self.loop.timers
+
+    @property
+    def stopped(self) -> bool:
+        return self.loop.is_stopped
 
     def start(self, **partitions: int) -> "GatewayDriver":
         """Start with a controller, and these topics, all up."""
@@ -131,56 +143,57 @@ class GatewayDriver:
 
     def advance(self, milliseconds: int) -> None:
         until = self.now + milliseconds
-        while due := sorted((at, str(key), key) for key, at in self.timers.items() if at <= until):
-            at, _, key = due[0]
+        while (at := self.loop.next_timer_at) is not None and at <= until:
             self.now = max(self.now, at)
-            del self.timers[key]
-            self.give(TimerFired(key))
+            self.loop.turn()
+            self._take_output()
         self.now = until
 
     def stop(self, within_ms: int = 5_000) -> None:
         self.give(StopRequested(self.now + within_ms))
 
     def give(self, event: Any) -> None:
-        for effect in self.machine.handle(event, self.now):
-            self._perform(effect)
+        self.loop.turn(event)
+        self._take_output()
 
-    def _table(self) -> WatchCatalogReply:
-        return WatchCatalogReply(version=self.version, topics=list(self.topics), quotas=dict(self.quotas))
+    def _take_output(self) -> None:
+        replies, self.loop.replies = self.loop.replies, []
+        for reply in replies:
+            self._take_reply(reply)
+        calls, self.loop.calls = self.loop.calls, []
+        for call in calls:
+            self._take_call(call)
 
-    def _perform(self, effect: Any) -> None:
-        match effect:
-            case Reply(to=to, body=body, payload=payload):
-                assert isinstance(to.id, int)
-                assert to.id not in self.replies, "answered twice"
-                self.replies[to.id] = body
-                self.payloads[to.id] = payload
-                if not isinstance(body, bytes | ErrorBody):
-                    encode_header(body, to.is_json)
+    def _take_reply(self, reply: Reply) -> None:
+        number = reply.to.id
+        assert isinstance(number, int)
+        assert number not in self.replies, "answered twice"
+        self.replies[number] = reply.body
+        self.payloads[number] = reply.payload
+        if not isinstance(reply.body, bytes | ErrorBody):
+            encode_header(reply.body, reply.to.is_json)
+
+    def _take_call(self, call: Call | CancelCall | Cast) -> None:
+        match call:
             case Call(request=WatchCatalog(after_version=None, max_wait_ms=0)):
                 self.asked += 1
                 if self.controller_answers:
-                    self.give(Answered(effect.key, self._table()))
+                    self.give(Answered(call.key, self._table()))
                 else:
-                    self.calls.append(effect)
+                    self.calls.append(call)
             case Call(request=WatchCatalog()):
                 assert self._watch is None, "one watch at a time"
-                self._watch = effect
+                self._watch = call
             case Call():
-                if not isinstance(effect.request, bytes):
-                    encode_header(effect.request)
-                self.calls.append(effect)
+                if not isinstance(call.request, bytes):
+                    encode_header(call.request)
+                self.calls.append(call)
             case CancelCall(token=token):
                 self.cancelled.append(token)
-                self.calls = [call for call in self.calls if call.token != token]
+                self.calls = [each for each in self.calls if each.token != token]
             case Cast():
-                encode_header(effect.request)
-                self.casts.append(effect)
-            case SetTimer(key=key, at=at):
-                self.timers[key] = at
-            case CancelTimer(key=key):
-                self.timers.pop(key, None)
-            case Stop():
-                self.stopped = True
-            case _:
-                raise AssertionError(effect)
+                encode_header(call.request)
+                self.casts.append(call)
+
+    def _table(self) -> WatchCatalogReply:
+        return WatchCatalogReply(version=self.version, topics=list(self.topics), quotas=dict(self.quotas))

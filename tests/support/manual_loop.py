@@ -69,6 +69,11 @@ class ManualLoop(Turns):
         return self._timers.next_at()
 
     @property
+    def timers(self) -> list[Any]:
+        """Return the keys of the timers that run."""
+        return list(self._timers)
+
+    @property
     def is_stopped(self) -> bool:
         return self._stopping
 
