@@ -18,8 +18,8 @@ from typing import TypeVar
 
 import msgspec
 
+from ..transport.calls.retry import RetryPolicy
 from ..transport.client.errors import Closed, Forked, TimedOut
-from ..transport.client.retry import RetryPolicy
 from ..transport.forks import tell_of_fork
 from ..transport.protocol.errors import ProtocolError
 from .admin_link import TIMEOUT_MS, AdminLink, Undelivered

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 SUPERVISOR = "supervisor"
 CONTROLLER = "controller"
+GATEWAY = "gateway"
+"""The public endpoint, as clients address it."""
 TRANSACTIONS_PREFIX = "transactions/"
 
 INTERNAL_PREFIX = "__"

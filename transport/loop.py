@@ -16,6 +16,7 @@ after the current turn.
 """
 
 import logging
+import random
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -23,7 +24,12 @@ import zmq
 
 from . import sockets
 from .actor import Actor, ActorContext
-from .calls import Calls
+from .addresses import SUPERVISOR
+from .calls.connections import Owner
+from .calls.exchange import Exchange
+from .calls.peers import SUPERVISOR_ROUTE, PeerDirectory
+from .calls.performer import Performer
+from .calls.retry import RetryPolicy
 from .clock import Clock
 from .codec import RequestDecoder, encode_header, envelope_of, id_of, is_json, split_envelope
 from .inbox import Inbox
@@ -33,7 +39,8 @@ from .machine import (
     Cast,
     Connected,
     Disconnected,
-    Failed,
+    Effect,
+    Event,
     Received,
     Reply,
     Sender,
@@ -43,7 +50,7 @@ from .machine import (
 from .protocol.control import FallingAsleep, Heartbeat, PeerDown, PeersAsleep, PeerUp, Phase, Ready
 from .protocol.control import Stop as StopNotice
 from .protocol.errors import ErrorBody, ErrorCode, ProtocolError
-from .protocol.message import ErrorReply
+from .protocol.message import ErrorReply, Request
 from .protocol.operations import NO_RETRIES
 from .server_connections import ServerConnections
 from .turns import Turns
@@ -55,6 +62,7 @@ MAX_DRAIN_MS = 3
 """Time for which one socket's messages may delay the others. The current message is finished."""
 MAX_READING_MS = 2
 """Part of MAX_DRAIN_MS for reading ahead."""
+MAX_CALLS_IN_FLIGHT = 50_000
 COPY_LIMIT_BYTES = 64 * 1024
 """A reply from this size on is passed to ZeroMQ without a copy, and counted until it has left."""
 EXIT_FLUSH_MS = 500
@@ -95,7 +103,16 @@ class Loop(Turns[Any]):
         self._link = sockets.control_link(
             self._zmq, context.control_endpoint, context.address, context.incarnation
         )
-        self._calls = Calls(self._zmq, self._link)
+        exchange = Exchange(
+            PeerDirectory(), retry=RetryPolicy(), jitter=random.random, max_in_flight=MAX_CALLS_IN_FLIGHT
+        )
+        self._calls = Performer(
+            exchange,
+            sockets.calls_socket(self._zmq),
+            self._on_outcome,
+            self._refuse,
+            {SUPERVISOR_ROUTE: self._link},
+        )
         self._server: zmq.Socket[bytes] | None = None
         self._endpoint: str | None = None
         self._connections: ServerConnections | None = None
@@ -133,7 +150,7 @@ class Loop(Turns[Any]):
             self._turn()
         self._actor.close()
         if self._sleep is not None:
-            self._calls.tell_supervisor(
+            self._tell_supervisor(
                 FallingAsleep(
                     address=self.context.address,
                     incarnation=self.context.incarnation,
@@ -162,7 +179,7 @@ class Loop(Turns[Any]):
 
     def ready(self) -> None:
         self._phase = "ready"
-        self._calls.tell_supervisor(
+        self._tell_supervisor(
             Ready(
                 address=self.context.address,
                 incarnation=self.context.incarnation,
@@ -183,8 +200,8 @@ class Loop(Turns[Any]):
             return
         if self._link in ready:
             self._drain(self._link, self._on_control)
-        while self._calls.arrived:
-            self._on_call_reply(self._calls.arrived.popleft())
+        if self._calls.has_arrived:
+            self._calls.receive(self.now)
         if self._calls.socket in ready:
             self._drain(self._calls.socket, self._on_call_reply)
         if self._server is not None and self._server in ready:
@@ -233,14 +250,14 @@ class Loop(Turns[Any]):
         if self.now >= self._next_beat:
             self._beat()
 
-    def _expired(self, now: int) -> list[Failed]:
-        return self._calls.expire(now)
+    def _expire_calls(self, now: int) -> None:
+        self._calls.expire(now)
 
     def _timeout_ms(self) -> int:
         if self._inbox:
             return 0
         wake_at = self._next_beat
-        for at in (self._timers.next_at(), self._calls.next_deadline()):
+        for at in (self._timers.next_at(), self._calls.next_at()):
             if at is not None and at < wake_at:
                 wake_at = at
         return max(0, wake_at - self.now)
@@ -268,29 +285,24 @@ class Loop(Turns[Any]):
 
     def _on_control(self, frames: list[bytes]) -> None:
         if not is_order(frames):
-            self._on_outcome(frames)
+            self._calls.arrive(SUPERVISOR_ROUTE, frames, self.now)
             return
         order = _FROM_SUPERVISOR.decode(frames[0])
         if isinstance(order, StopNotice):
             self._phase = "stopping"
             self.dispatch(StopRequested(order.deadline_ms))
             return
-        failed = self._calls.peer_up(order) if isinstance(order, PeerUp) else []
-        if isinstance(order, PeerDown):
-            failed = self._calls.peer_down(order)
-        if isinstance(order, PeersAsleep):
-            self._calls.peers_asleep(order.addresses)
-        for each in failed:
-            self.dispatch(each)
+        self._calls.handle(order, self.now)
         self.dispatch(order)
 
     def _on_call_reply(self, frames: list[bytes]) -> None:
-        self._on_outcome(frames[1:])
+        self._calls.arrive(frames[0], frames[1:], self.now)
 
-    def _on_outcome(self, frames: list[bytes]) -> None:
-        outcome = self._calls.receive(frames)
-        if outcome is not None:
-            self.dispatch(outcome)
+    def _on_outcome(self, _: Owner, outcome: Event) -> None:
+        self.dispatch(outcome)
+
+    def _refuse(self, effect: Effect) -> None:
+        raise AssertionError(f"an actor does not perform {effect!r}")
 
     def _on_request(self, frames: list[bytes]) -> None:
         peer, rest = frames[0], frames[1:]
@@ -353,15 +365,15 @@ class Loop(Turns[Any]):
             _log.warning("replies dropped", extra={"fields": {"total": self.dropped_replies}})
 
     def _send_out(self, effect: Call | CancelCall | Cast) -> None:
-        if isinstance(effect, CancelCall):
-            self._calls.cancel(effect.token)
-            return
-        if isinstance(effect, Cast):
-            self._calls.cast(effect)
-            return
-        failed = self._calls.call(effect, self.now)
-        if failed is not None:
-            self.dispatch(failed)
+        if isinstance(effect, Call):
+            self._calls.submit(self._actor.machine, effect, self.now)
+        elif isinstance(effect, Cast):
+            self._calls.cast(effect, self.now)
+        else:
+            self._calls.cancel(effect, self.now)
+
+    def _tell_supervisor(self, request: Request) -> None:
+        self._calls.cast(Cast(SUPERVISOR, request), self.now)
 
     def _follow_the_wall_clock(self) -> None:
         step_ms = self._clock.follow()
@@ -377,7 +389,8 @@ class Loop(Turns[Any]):
         self._follow_the_wall_clock()
         self._next_beat = self.now + self.context.heartbeat_interval_ms
         self._untaken.settle_all()
-        self._calls.tell_supervisor(
+        self._calls.settle()
+        self._tell_supervisor(
             Heartbeat(
                 address=self.context.address,
                 incarnation=self.context.incarnation,

@@ -137,21 +137,45 @@ class Reply(Struct, frozen=True):
     payload: Payload = ()
 
 
-class Call(Struct, frozen=True):
-    """Send a request to another actor; exactly one Answered or Failed with `key` follows.
+class Receipt(Struct):
+    """Kept by the exchange for the owner of a call: the number of attempts that may have reached the receiver."""
 
-    The request goes to the incarnation that is up now. If there is none, or it dies, the call fails at once. An actor
-    that sleeps is woken, and the call waits for it, as does a call that an actor had not taken when it fell asleep.
+    sends: int = 0
+    """Attempts that were passed to the socket and not returned by it."""
+    is_kept: bool = False
+
+    @property
+    def is_unsent(self) -> bool:
+        """Return True if it is certain that no attempt has left."""
+        return self.is_kept and self.sends == 0
+
+
+class Call(Struct, frozen=True, gc=False):
+    """Send a request; exactly one Answered or Failed with `key` follows within `timeout_ms`.
+
+    The request goes to the receiver that is up now. If there is none, or it dies, the call fails at once; with
+    `is_retried` it is attempted again until the time is over: only for idempotent requests. An actor that sleeps is
+    woken, and the call waits for it, as does a call that an actor had not taken when it fell asleep.
     """
 
     key: Any
     address: str
     request: Request | bytes
     reply_type: type[ReplyBody] | None = None
+    """Type of the reply; None for the raw header."""
     payload: Payload = ()
     timeout_ms: int = 5_000
+    is_retried: bool = False
+    """True to retry after a retriable refusal or a lost connection."""
+    retry_timeout_ms: int | None = None
+    """Time after which no further attempt begins: the call fails as soon as none is in flight."""
+    has_reply: bool = True
+    """False for a message that ends, without an outcome, when it is sent."""
+    receipt: Receipt | None = None
     token: int | None = None
     """Token by which CancelCall names it."""
+    endpoint: str | None = None
+    """Endpoint that a client on the broker's machine may use directly, without the gateway."""
 
 
 class CancelCall(Struct, frozen=True):
@@ -233,6 +257,7 @@ __all__ = [
     "PeerDown",
     "PeerUp",
     "PeersAsleep",
+    "Receipt",
     "Received",
     "Reply",
     "Sender",

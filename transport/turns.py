@@ -11,7 +11,7 @@ both. `Loop` does so in every process, and the simulation tests have their own, 
 production.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Generic
 
 from .actor import Actor, ActorContext, OwnEventT
@@ -79,8 +79,8 @@ class Turns(Generic[OwnEventT]):
         """Call `callback` in the loop's thread whenever `source`, a file descriptor or socket, is readable."""
         raise NotImplementedError
 
-    def _expired(self, now: int) -> Iterable[LoopEvent]:
-        """Return the failures of calls that were not answered in time."""
+    def _expire_calls(self, now: int) -> None:
+        """Dispatch the failures of calls that were not answered in time, and retry others that are due."""
         raise NotImplementedError
 
     def _answer(self, reply: Reply) -> None:
@@ -120,8 +120,7 @@ class Turns(Generic[OwnEventT]):
 
     def _end_turn(self) -> None:
         now = self.now
-        for failed in self._expired(now):
-            self.dispatch(failed)
+        self._expire_calls(now)
         for key in self._timers.pop_due(now):
             self.dispatch(TimerFired(key))
         self._actor.end_turn()

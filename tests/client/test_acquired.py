@@ -6,9 +6,9 @@ import pytest
 
 from planaria.transport.batch import build, parse_header, stamp
 from planaria.transport.client.acquired import RangeReader, is_unreadable
-from planaria.transport.client.asking import Answered
 from planaria.transport.client.errors import CorruptData
 from planaria.transport.compression import CodecUnavailable
+from planaria.transport.machine import Answered
 from planaria.transport.protocol.data import FetchReply
 from planaria.transport.protocol.errors import ErrorCode, ProtocolError
 from planaria.transport.protocol.shares import AcquiredRange

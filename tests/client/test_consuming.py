@@ -8,7 +8,6 @@ import pytest
 
 from planaria.transport.addresses import TopicPartition
 from planaria.transport.batch import build, stamp
-from planaria.transport.client.asking import Answered, Ask, Failed
 from planaria.transport.client.commits import AutoCommit, CommitFirst
 from planaria.transport.client.consuming import Action, Consuming, RunCallback
 from planaria.transport.client.errors import CommitFailed, MemberFenced
@@ -29,6 +28,7 @@ from planaria.transport.client.membership import (
     Polled,
     Target,
 )
+from planaria.transport.machine import Answered, Call, Failed
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode, PlanariaError
 from planaria.transport.protocol.groups import CommitOffsetsReply
 
@@ -60,7 +60,7 @@ class Driver:
         self.followed: dict[TopicPartition, tuple[int, int | None]] = {}
         """Partitions that the network's half reads: epoch and next offset."""
         self.confirmed: frozenset[TopicPartition] = frozenset()
-        self.asked: deque[Ask] = deque()
+        self.asked: deque[Call] = deque()
         self.committed: dict[TopicPartition, int] = {}
         self.fails_with: BaseException | None = None
         self.counts: dict[str, int] = {}
@@ -83,7 +83,7 @@ class Driver:
                         self.followed.pop(tp, None)
                 case Confirmed(owned=owned):
                     self.confirmed = owned
-                case Ask():
+                case Call():
                     self.asked.append(event)
 
     def locate(self, tp: TopicPartition, offset: int) -> None:
@@ -456,7 +456,7 @@ class Walk:
                 case RunCallback(tps=tps):
                     assert set(tps) <= self.told
                     self.told -= set(tps)
-                case Ask(key=("commit", committed)):
+                case Call(key=("commit", committed)):
                     for tp, offset in committed.items():
                         assert offset == self.settled[tp], "more than earlier polls returned"
                 case SetPaused() | StartFetching() | StopFetching() | Consumed() | CommitFirst():

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from planaria.transport.client import InvalidOption
-from planaria.transport.client.asking import Answered, Ask
 from planaria.transport.client.delayed import ANY_PARTITION, Schedule, delayed_dialog
 from planaria.transport.client.identified import Identified
 from planaria.transport.client.producing import Outcome
 from planaria.transport.client.schedule import schedule
+from planaria.transport.machine import Answered, Call
 from planaria.transport.protocol.data import PublishedRecord, PublishRecord, PublishReply
 from planaria.transport.protocol.errors import ErrorBody
 
@@ -67,14 +67,14 @@ def test_a_delay_is_what_is_left_of_it_when_the_broker_is_asked() -> None:
     lanes.put(tp, batch("b", (None, 500), 100), 100)
     lanes.put(tp, batch("c", (9_000, None), 100), 100)
     lanes.put(tp, batch("d", (None, 10), 100), 100)
-    assert isinstance(asked, Ask)
+    assert isinstance(asked, Call)
     assert asked.key == ("delayed", tp)
     refused = ErrorBody("INVALID_REQUEST", "no")
     reply = PublishReply(records=[PublishedRecord(-1, -1, scheduled_id="a")])
     outcome, again = lanes.handle(Answered(asked.key, reply), 300)
     assert isinstance(outcome, Outcome)
     assert (outcome.batch.name, outcome.error) == ("a", None)
-    assert isinstance(again, Ask)
+    assert isinstance(again, Call)
     request: Any = again.request
     assert (request.topic, request.partition) == ("T", None)
     assert [

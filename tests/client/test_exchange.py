@@ -3,22 +3,16 @@
 from msgspec import UNSET
 
 from exchange_driver import DOOR, OFFSETS, Wire
-from planaria.transport.client.asking import (
-    GATEWAY,
-    Answered,
-    Ask,
-    Failed,
-    Receipt,
-    TimerFired,
-)
-from planaria.transport.client.directory import SUSPICION_MS
-from planaria.transport.client.exchange_events import (
+from planaria.transport.addresses import GATEWAY
+from planaria.transport.calls.events import (
     Disconnected,
     Submitted,
     Undeliverable,
     Withdrawn,
 )
 from planaria.transport.client.gateway_link import SILENCE_MS
+from planaria.transport.client.topic_cache import SUSPICION_MS
+from planaria.transport.machine import Answered, Call, Failed, Receipt
 from planaria.transport.protocol.data import ListOffsets, ListOffsetsReply
 from planaria.transport.protocol.errors import ErrorCode
 from planaria.transport.protocol.operations import Status, StatusReply
@@ -139,7 +133,7 @@ def test_a_refused_connection_of_a_partition_counts_as_lost_and_the_gateways_doe
 def test_a_partition_that_moved_fails_what_is_under_way() -> None:
     wire = Wire().settled()
     wire.ask("k", is_retried=False)
-    wire.feed(TimerFired("refresh"))
+    wire.fire("refresh")
     (metadata,) = wire.take(Metadata)
     wire.directory(metadata, 5, incarnation=2)
     assert [type(event) for event in wire.owner.heard] == [Failed]
@@ -152,7 +146,7 @@ def test_a_retriable_refusal_is_retried_with_backoff_and_another_is_not() -> Non
     for delay_ms in (10, 20, 40):
         (send,) = wire.take(ListTopics)
         wire.refuse(send, ErrorCode.OVERLOADED)
-        (key,) = [key for key in wire.timers if key[0] == "retry"]
+        (key,) = [key for key in wire.timers if isinstance(key, tuple) and key[0] == "retry"]
         assert wire.timers[key] == wire.now + delay_ms
         wire.fire(key)
     (send,) = wire.take(ListTopics)
@@ -163,11 +157,11 @@ def test_a_retriable_refusal_is_retried_with_backoff_and_another_is_not() -> Non
 def test_a_deadline_names_what_happened_last() -> None:
     wire = Wire()
     wire.ask_gateway("nobody", timeout_ms=50)
-    wire.fire(("deadline", 1))
+    wire.fire(wire.serial(key="nobody"))
     wire.settled()
     wire.ask_gateway("busy", timeout_ms=50)
     wire.refuse(wire.take(ListTopics)[0], ErrorCode.OVERLOADED)
-    wire.fire(("deadline", 2))
+    wire.fire(wire.serial(key="busy"))
     first, second = wire.owner.heard
     assert first.error.code == second.error.code == ErrorCode.TIMED_OUT
     assert "no broker answers at tcp://127.0.0.1:1" in first.error.message
@@ -180,7 +174,7 @@ def test_an_unknown_topic_is_waited_for_a_moment() -> None:
     wire.ask()
     (metadata,) = wire.take(Metadata)
     wire.directory(metadata, 1, known=False)
-    wire.fire(("unknown", 1))
+    wire.fire(wire.timer("unknown"))
     (failed,) = wire.owner.heard
     assert failed.error.code == ErrorCode.UNKNOWN_TOPIC
     assert "unknown topic 'T'; create it with" in failed.error.message
@@ -191,8 +185,8 @@ def test_a_restarted_broker_starts_its_versions_again() -> None:
     wire.feed(Disconnected(DOOR))
     (hello,) = wire.take(Hello)
     wire.answer(hello, HelloReply(version=1, server="s", instance_id="other", run_directory="/r"))
-    assert wire.exchange.directory.version is None
-    assert wire.exchange.directory.partition_count("T") is None
+    assert wire.topics.version is None
+    assert wire.topics.partition_count("T") is None
     (metadata,) = wire.take(Metadata)
     assert metadata.request.after_version is None  # type: ignore[attr-defined]
 
@@ -202,7 +196,7 @@ def test_an_overfull_route_is_retried_and_a_missing_one_is_lost() -> None:
     wire.ask_gateway()
     (send,) = wire.take(ListTopics)
     wire.feed(Undeliverable(send.route, send.attempt, is_full=True))
-    (key,) = [key for key in wire.timers if key[0] == "retry"]
+    (key,) = [key for key in wire.timers if isinstance(key, tuple) and key[0] == "retry"]
     wire.fire(key)
     (send,) = wire.take(ListTopics)
     wire.feed(Undeliverable(send.route, send.attempt))
@@ -216,7 +210,7 @@ def test_who_withdraws_hears_nothing() -> None:
     wire.feed(Withdrawn(wire.owner))
     wire.answer(send, ListTopicsReply(topics=[]))
     assert wire.owner.heard == []
-    assert not [key for key in wire.timers if key[0] == "deadline"]
+    assert not [key for key in wire.timers if isinstance(key, int)]
 
 
 def test_a_silent_gateway_is_connected_anew() -> None:
@@ -268,7 +262,7 @@ def test_a_gateway_that_does_not_know_the_connection_is_greeted_once_and_asked_a
     (hello,) = wire.take(Hello)
     assert hello.route == sends[0].route
     wire.answer(hello, HelloReply(version=1, server="s", instance_id="i", run_directory="/r"))
-    for key in [key for key in wire.timers if key[0] == "retry"]:
+    for key in [key for key in wire.timers if isinstance(key, tuple) and key[0] == "retry"]:
         wire.fire(key)
     for send in wire.take(ListTopics):
         wire.answer(send, ListTopicsReply(topics=[]))
@@ -297,7 +291,7 @@ def test_a_long_poll_that_gets_lost_is_replaced() -> None:
     wire.take(ListOffsets)
     wire.feed(Disconnected("ipc://T.1"))
     (poll,) = wire.take(Metadata)
-    wire.fire(("poll", poll.attempt))
+    wire.fire(wire.serial(attempt=poll.attempt))
     (again,) = wire.take(Metadata)
     wire.directory(again, 4, incarnation=2)
     assert len(wire.take(ListOffsets)) == 1
@@ -305,7 +299,9 @@ def test_a_long_poll_that_gets_lost_is_replaced() -> None:
 
 def test_an_unreadable_answer_is_a_refusal() -> None:
     wire = Wire().settled()
-    wire.feed(Submitted(wire.owner, Ask("k", GATEWAY, Status(), StatusReply)))
+    wire.feed(
+        Submitted(wire.owner, Call("k", GATEWAY, Status(), StatusReply, is_retried=True, timeout_ms=30_000))
+    )
     (send,) = wire.take(Status)
     wire.answer(send, ListTopicsReply(topics=[]))
     assert [event.error.code for event in wire.owner.heard] == [ErrorCode.INVALID_REQUEST]
@@ -314,7 +310,9 @@ def test_an_unreadable_answer_is_a_refusal() -> None:
 def test_a_receipt_tells_whether_an_attempt_has_left() -> None:
     wire = Wire()
     receipt = Receipt()
-    ask = Ask("k", "partition/T/0", OFFSETS, ListOffsetsReply, receipt=receipt)
+    ask = Call(
+        "k", "partition/T/0", OFFSETS, ListOffsetsReply, receipt=receipt, is_retried=True, timeout_ms=30_000
+    )
     assert not receipt.is_unsent, "nobody keeps it yet"
     wire.feed(Submitted(wire.owner, ask))
     assert receipt.is_unsent, "held: there is no session"
@@ -322,8 +320,10 @@ def test_a_receipt_tells_whether_an_attempt_has_left() -> None:
 
 def test_patience_ends_what_is_held_and_lets_what_is_under_way_finish() -> None:
     wire = Wire()
-    ask = Ask("k", GATEWAY, ListTopics(), ListTopicsReply, timeout_ms=5_000, retry_timeout_ms=100)
+    ask = Call(
+        "k", GATEWAY, ListTopics(), ListTopicsReply, timeout_ms=5_000, retry_timeout_ms=100, is_retried=True
+    )
     wire.feed(Submitted(wire.owner, ask))
-    wire.feed(TimerFired(("retry_timeout", 1)))
+    wire.fire(wire.timer("retry_timeout"))
     (failed,) = wire.owner.heard
     assert failed.error.code == ErrorCode.TIMED_OUT

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from planaria.transport.client.asking import Answered, Ask, Failed, SetTimer, TimerFired
 from planaria.transport.client.fetching import (
     Chunk,
     Consumed,
@@ -15,6 +14,7 @@ from planaria.transport.client.fetching import (
     StopFetching,
     Trouble,
 )
+from planaria.transport.machine import Answered, Call, Failed, SetTimer, TimerFired
 from planaria.transport.protocol.data import Fetch, FetchReply, ListOffsets, ListOffsetsReply
 from planaria.transport.protocol.errors import RETRIABLE, ErrorBody, ErrorCode
 from planaria.transport.protocol.groups import FetchOffsets, FetchOffsetsReply, PartitionOffset
@@ -29,7 +29,7 @@ class Desk:
             "min_bytes": 1, "prefetch_bytes": 350, "request_timeout_ms": 1_000,
         }  # fmt: skip
         self.machine = Fetching(**(settings | options))
-        self.asks: list[Ask] = []
+        self.asks: list[Call] = []
         self.order: list[str] = []
 
     def feed(self, event: Any) -> list[Any]:
@@ -37,7 +37,7 @@ class Desk:
         self.order = []
         for effect in self.machine.handle(event, 0):
             self.order.append(type(effect).__name__)
-            if isinstance(effect, Ask):
+            if isinstance(effect, Call):
                 self.asks.append(effect)
             else:
                 news.append(effect)
@@ -46,7 +46,7 @@ class Desk:
     def start(self, offset: int | None, *tps: tuple[str, int]) -> list[Any]:
         return self.feed(StartFetching(dict.fromkeys(tps or (P,), (1, offset))))
 
-    def data(self, ask: Ask, size: int, advance: int = 1) -> list[Any]:
+    def data(self, ask: Call, size: int, advance: int = 1) -> list[Any]:
         request = ask.request
         assert isinstance(request, Fetch)
         reply = FetchReply(
@@ -58,7 +58,7 @@ class Desk:
         )
         return self.feed(Answered(ask.key, reply, (b"x" * size,) if size else ()))
 
-    def fail(self, ask: Ask, code: ErrorCode) -> list[Any]:
+    def fail(self, ask: Call, code: ErrorCode) -> list[Any]:
         return self.feed(Failed(ask.key, ErrorBody(code, "no", code in RETRIABLE)))
 
 
@@ -67,7 +67,7 @@ def test_the_next_fetch_goes_out_before_the_chunk_is_handed_on() -> None:
     assert desk.start(5) == [Located(P, 1, 5)]
     (chunk,) = desk.data(desk.asks[0], 10)
     assert isinstance(chunk, Chunk)
-    assert desk.order == ["Ask", "Chunk"]
+    assert desk.order == ["Call", "Chunk"]
     assert [ask.request.offset for ask in desk.asks] == [5, 6]  # type: ignore[attr-defined]
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from exchange_driver import Wire
-from planaria.transport.client.asking import Failed
-from planaria.transport.client.exchange_events import Disconnected, Resolved
+from planaria.transport.calls.events import Disconnected, Resolved
+from planaria.transport.machine import Failed
 from planaria.transport.protocol.session import Hello
 from planaria.transport.protocol.topics import ListTopics
 
@@ -83,7 +83,7 @@ def test_a_lost_connection_has_the_name_looked_up_at_once(wire: Wire) -> None:
 def test_a_name_server_that_is_down_is_waited_for_and_named_in_the_error(wire: Wire) -> None:
     wire.ask_gateway("late", timeout_ms=50)
     wire.feed(Resolved(fault="'broker.test' cannot be looked up: Temporary failure in name resolution"))
-    wire.fire(("deadline", 1))
+    wire.fire(wire.serial(key="late"))
     (failed,) = wire.owner.heard
     assert isinstance(failed, Failed)
     assert "no broker answers at tcp://broker.test:5570: 'broker.test' cannot be" in failed.error.message

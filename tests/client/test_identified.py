@@ -7,9 +7,9 @@ import pytest
 
 from fake_broker import FakeBroker
 from planaria.transport.client import Client, InvalidOption
-from planaria.transport.client.asking import Answered, Ask, Failed, SetTimer, TimerFired
 from planaria.transport.client.identified import REQUEST_BATCHES, Identified, identified_dialog
 from planaria.transport.client.producing import LaneFreed, LaneHeld, Outcome
+from planaria.transport.machine import Answered, Call, Failed, SetTimer, TimerFired
 from planaria.transport.protocol.data import ProducedBatch, ProduceReply
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 
@@ -32,7 +32,7 @@ def answer(*results: ProducedBatch) -> Answered:
 
 
 def asks(effects: list[Any]) -> list[tuple[bytes, ...]]:
-    return [tuple(effect.payload) for effect in effects if isinstance(effect, Ask)]
+    return [tuple(effect.payload) for effect in effects if isinstance(effect, Call)]
 
 
 def outcomes(effects: list[Any]) -> list[tuple[bytes, int, bool, str | None]]:

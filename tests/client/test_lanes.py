@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from example_counts import examples
 from model_partition import ModelPartition
 from planaria.transport.batch import build
-from planaria.transport.client.asking import Answered, Ask, Failed, SetTimer, TimerFired
+from planaria.transport.calls.retry import RetryPolicy
 from planaria.transport.client.lanes import PartitionSequence, ProducerIdentity
 from planaria.transport.client.producing import (
     BatchTaken,
@@ -23,7 +23,7 @@ from planaria.transport.client.producing import (
     Producing,
     Transmit,
 )
-from planaria.transport.client.retry import RetryPolicy
+from planaria.transport.machine import Answered, Call, Failed, SetTimer, TimerFired
 from planaria.transport.protocol.data import InitProducerReply, ProducedBatch, ProduceReply
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 
@@ -76,7 +76,7 @@ class World:
                 case Transmit():
                     self.wire.append(effect)
                     self.transmitted.append(effect)
-                case Ask(key=key):
+                case Call(key=key):
                     self.feed(
                         Answered(key, InitProducerReply(producer_id=next(self.identities), producer_epoch=0))
                     )

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from planaria.transport.client.asking import Answered, Ask, CancelTimer, Failed, SetTimer, TimerFired
+from planaria.transport.calls.retry import RetryPolicy
 from planaria.transport.client.membership import (
     Confirmed,
     GroupTrouble,
@@ -13,7 +13,7 @@ from planaria.transport.client.membership import (
     Polled,
     Target,
 )
-from planaria.transport.client.retry import RetryPolicy
+from planaria.transport.machine import Answered, Call, CancelTimer, Failed, SetTimer, TimerFired
 from planaria.transport.protocol.errors import RETRIABLE, ErrorBody, ErrorCode
 from planaria.transport.protocol.groups import GroupHeartbeat, GroupHeartbeatReply, LeaveGroup
 from planaria.transport.protocol.message import Done
@@ -29,8 +29,8 @@ class MemberScript:
         }  # fmt: skip
         self.machine = Membership("g", ["A"], **(settings | options))
         self.now = 1_000
-        self.beats: list[Ask] = []
-        self.leaves: list[Ask] = []
+        self.beats: list[Call] = []
+        self.leaves: list[Call] = []
         self.timers: dict[Any, int] = {}
 
     def feed(self, event: Any) -> list[Any]:
@@ -38,9 +38,9 @@ class MemberScript:
         news = []
         for effect in self.machine.handle(event, self.now):
             match effect:
-                case Ask(request=GroupHeartbeat()):
+                case Call(request=GroupHeartbeat()):
                     self.beats.append(effect)
-                case Ask(request=LeaveGroup()):
+                case Call(request=LeaveGroup()):
                     self.leaves.append(effect)
                 case SetTimer(key=key, at=at):
                     self.timers[key] = at

@@ -98,7 +98,7 @@ def test_batches_without_a_key_avoid_a_partition_that_is_down(client: Client, br
     producer.publish("T", b"0", partition=1).result(10)
     broker.kill_partition("T", 0)
     stuck = producer.publish("T", b"1", partition=0)  # so that the client notices
-    while client._network.directory.is_online("T", 0, client._network.now_ms()):
+    while client._network.topics.is_online("T", 0, client._network.now_ms()):
         producer.publish("T", b"2", partition=1).result(10)
     assert {producer.publish("T", b"3").result(10).partition for _ in range(4)} == {1}
     broker.start_partition("T", 0)
@@ -257,7 +257,7 @@ def test_the_largest_message_that_passes_the_check_is_taken_and_no_larger_one(
 ) -> None:
     producer = client.producer()
     publish(producer, 1)[0].result(10)
-    most_bytes = client._network.directory.largest_batch_bytes("T")
+    most_bytes = client._network.topics.largest_batch_bytes("T")
     assert most_bytes is not None
     value = bytes(most_bytes - BATCH_OVERHEAD_BYTES - RECORD_OVERHEAD_BYTES + more_bytes)
     if more_bytes:
@@ -354,7 +354,7 @@ def test_what_is_published_while_the_broker_is_down_has_surely_failed(broker: Fa
         broker.kill_partition("T", 0)
         broker.kill_partition("T", 1)
         broker.kill_gateway()
-        until(lambda: client._network._exchange._link.session is None, "the client notices")
+        until(lambda: not client._network.has_session, "the client notices")
         with pytest.raises(DeliveryFailed):
             publish_one(client if kind == "client" else producer, options)
     assert numbers(broker) == [1]

@@ -4,7 +4,7 @@ import pytest
 
 from fake_broker import FakeBroker
 from planaria.transport import sockets
-from planaria.transport.client import Client, TimedOut, exchange, gateway_link
+from planaria.transport.client import Client, TimedOut, broker_directory, gateway_link
 from relay import Relay
 
 
@@ -12,7 +12,7 @@ def test_a_silent_connection_is_replaced_and_what_was_asked_on_it_answered(
     remote_broker: FakeBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sockets, "PING_MS", 50)
-    monkeypatch.setattr(exchange, "REFRESH_MS", 50)
+    monkeypatch.setattr(broker_directory, "REFRESH_MS", 50)
     monkeypatch.setattr(gateway_link, "SILENCE_MS", 400)
     port = int(remote_broker.endpoint.rsplit(":", 1)[1])
     with Relay(port) as relay, Client(relay.endpoint, request_timeout_ms=20_000) as client:
@@ -26,7 +26,7 @@ def test_a_broker_that_is_slow_to_answer_is_not_taken_for_a_silent_one(
     remote_broker: FakeBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sockets, "PING_MS", 50)
-    monkeypatch.setattr(exchange, "REFRESH_MS", 50)
+    monkeypatch.setattr(broker_directory, "REFRESH_MS", 50)
     monkeypatch.setattr(gateway_link, "SILENCE_MS", 400)
     port = int(remote_broker.endpoint.rsplit(":", 1)[1])
     with Relay(port) as relay, Client(relay.endpoint, request_timeout_ms=1_500) as client:

@@ -9,16 +9,17 @@ import pytest
 
 from fake_broker import FakeBroker
 from live_trees import until
+from planaria.transport.addresses import GATEWAY
 from planaria.transport.batch import BatchHeader, split
+from planaria.transport.calls.events import Deliver
 from planaria.transport.client import Client
-from planaria.transport.client.asking import GATEWAY, Answered, Ask, SetTimer, TimerFired
 from planaria.transport.client.errors import DeliveryFailed, DeliveryUncertain, TransactionAborted
-from planaria.transport.client.exchange_events import Deliver
 from planaria.transport.client.gate import Gate
 from planaria.transport.client.lanes import ProducerIdentity
 from planaria.transport.client.options import ProducerOptions
 from planaria.transport.client.producer_bridge import Concluded, Dropped
 from planaria.transport.client.transactional import _Part
+from planaria.transport.machine import Answered, Call, SetTimer, TimerFired
 from planaria.transport.protocol.data import ProducedBatch, ProduceReply
 from planaria.transport.protocol.errors import PlanariaError
 from planaria.transport.protocol.transactions import EndTransaction, EndTransactionReply
@@ -30,7 +31,7 @@ class StillNetwork:
     def __init__(self) -> None:
         self.posted: deque[tuple[Any, Any]] = deque()
         self.now = 0
-        self.directory = SimpleNamespace(
+        self.topics = SimpleNamespace(
             topic_id=lambda _: "id",
             largest_batch_bytes=lambda _: None,
             is_online=lambda *_: True,
@@ -65,21 +66,21 @@ def producer(network: StillNetwork) -> _Part:
     return _Part(network, ProducerOptions(transactional_id="t", linger_ms=0))  # type: ignore[arg-type]
 
 
-def go_on(network: StillNetwork, count: int | None = None) -> list[Ask]:
+def go_on(network: StillNetwork, count: int | None = None) -> list[Call]:
     """Handle the posted items; return the requests sent."""
-    asks: list[Ask] = []
+    asks: list[Call] = []
     for _ in range(len(network.posted) if count is None else count):
         owner, event = network.posted.popleft()
-        asks += [effect for effect in owner.handle(event, 0) if isinstance(effect, Ask)]
+        asks += [effect for effect in owner.handle(event, 0) if isinstance(effect, Call)]
     return asks
 
 
-def header(ask: Ask) -> BatchHeader:
+def header(ask: Call) -> BatchHeader:
     ((found, _),) = split(ask.payload[0])
     return found
 
 
-def acknowledge(producer: _Part, ask: Ask) -> list[Any]:
+def acknowledge(producer: _Part, ask: Call) -> list[Any]:
     reply = ProduceReply(batches=[ProducedBatch(0)], high_watermark=1)
     return producer._bridge.handle(Answered(ask.key, reply), 0)
 
@@ -100,7 +101,7 @@ def test_a_message_goes_out_under_the_transaction_it_was_published_in(
     asks = [
         effect
         for effect in producer._bridge.handle(TimerFired(("linger", ("T", 0))), 0)
-        if isinstance(effect, Ask)
+        if isinstance(effect, Call)
     ]
     assert (header(asks[0]).producer_epoch, header(asks[0]).base_sequence) == (1, 0)
     assert go_on(network) == []
@@ -124,7 +125,14 @@ def test_what_was_dropped_with_one_transaction_does_not_fail_the_next(
     assert delivery.exception(0) is None
 
 
-END = Ask(None, GATEWAY, EndTransaction(producer_id=7, producer_epoch=0, commit=True), EndTransactionReply)
+END = Call(
+    None,
+    GATEWAY,
+    EndTransaction(producer_id=7, producer_epoch=0, commit=True),
+    EndTransactionReply,
+    is_retried=True,
+    timeout_ms=30_000,
+)
 
 
 def test_the_end_is_asked_for_once_all_is_acknowledged(producer: _Part, network: StillNetwork) -> None:
@@ -197,7 +205,7 @@ def test_messages_of_a_short_transaction_go_out_with_its_end(network: StillNetwo
     producer.suspend(PlanariaError("it has ended"))
     sender: Any = object()
     sent = producer._bridge.handle(Concluded(sender, lambda: END), network.now)
-    assert [header(effect).record_count for effect in sent if isinstance(effect, Ask)] == [1]
+    assert [header(effect).record_count for effect in sent if isinstance(effect, Call)] == [1]
     assert producer.unfinished()[0].created_ms == network.now, "the time to deliver it begins here"
     producer.begin(ProducerIdentity(7, 1))
     assert not network.posted, "somebody sweeps already"
@@ -210,7 +218,7 @@ def test_messages_of_a_long_transaction_do_not_wait_for_its_end(network: StillNe
     (timer,) = owner.handle(event, 0)
     producer.publish("T", b"1", partition=0)
     effects = owner.handle(TimerFired(timer.key), timer.at)
-    assert [header(effect).record_count for effect in effects if isinstance(effect, Ask)] == [1]
+    assert [header(effect).record_count for effect in effects if isinstance(effect, Call)] == [1]
     assert timer.key in [effect.key for effect in effects if isinstance(effect, SetTimer)]
     producer.suspend(PlanariaError("it has ended"))
     assert owner.handle(TimerFired(timer.key), timer.at) == []
@@ -225,7 +233,7 @@ def test_a_transaction_whose_messages_never_left_is_aborted_and_not_uncertain(br
         client.publish("T", b"1", partition=0)  # the topic is known
         broker.kill_partition("T", 0)
         broker.kill_gateway()
-        until(lambda: client._network._exchange._link.session is None, "the client notices")
+        until(lambda: not client._network.has_session, "the client notices")
         with pytest.raises(TransactionAborted) as told, producer.transaction() as tx:
             tx.publish("T", b"2", partition=0)
         assert isinstance(told.value.__cause__, DeliveryFailed)

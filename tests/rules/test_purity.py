@@ -80,7 +80,7 @@ IMPURE: dict[str, str] = {
     "supervisor/run_directory.py": "makes and removes the run directory",
     "supervisor/standard_streams.py": "opens descriptors that are closed",
     "supervisor/status_reports.py": "reads each process's memory from /proc",
-    "transport/calls.py": "holds the socket that requests go out by",
+    "transport/calls/performer.py": "holds the socket that calls go out by",
     "transport/client/accumulator.py": "hands records from the caller's thread to the client's",
     "transport/client/consumer_bridge.py": "what a program's thread waits for",
     "transport/client/delivery.py": "what a program's thread waits for",

@@ -27,8 +27,6 @@ EXCEPTIONS = frozenset(
         "transport/client/accumulator.py:Accumulator",
         "transport/client/admin.py:Admin",
         "transport/client/consumer.py:Consumer",
-        "transport/client/exchange.py",
-        "transport/client/exchange.py:Exchange",
         "transport/client/network.py:Network",
         "transport/client/reader.py:Reader",
         "transport/client/share_consumer.py",

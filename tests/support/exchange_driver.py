@@ -2,15 +2,8 @@
 
 from typing import Any
 
-from planaria.transport.client.asking import (
-    GATEWAY,
-    Ask,
-    CancelTimer,
-    SetTimer,
-    TimerFired,
-)
-from planaria.transport.client.exchange import Exchange
-from planaria.transport.client.exchange_events import (
+from planaria.transport.addresses import GATEWAY
+from planaria.transport.calls.events import (
     Arrived,
     CheckLocality,
     CheckSilence,
@@ -24,8 +17,11 @@ from planaria.transport.client.exchange_events import (
     Submitted,
     Wanted,
 )
-from planaria.transport.client.retry import RetryPolicy
+from planaria.transport.calls.exchange import Exchange
+from planaria.transport.calls.retry import RetryPolicy
+from planaria.transport.client.broker_directory import BrokerDirectory
 from planaria.transport.codec import encode_header
+from planaria.transport.machine import Call
 from planaria.transport.protocol.data import ListOffsets, ListOffsetsReply
 from planaria.transport.protocol.errors import RETRIABLE, ErrorBody, ErrorCode
 from planaria.transport.protocol.message import ErrorReply, Reply
@@ -40,6 +36,7 @@ from planaria.transport.protocol.session import (
 from planaria.transport.protocol.topics import ListTopics, ListTopicsReply
 
 DOOR = "tcp://127.0.0.1:1"
+RETRIED: dict[str, Any] = {"is_retried": True, "timeout_ms": 30_000}
 OFFSETS = ListOffsets(topic="T", partition=0, at="latest")
 
 
@@ -56,15 +53,17 @@ class Wire:
     """The network, under manual control."""
 
     def __init__(self, is_local: bool = True, door: str = DOOR) -> None:
-        self.exchange = Exchange(
-            door, client_id="", metadata_timeout_ms=100, retry=RetryPolicy(), jitter=lambda: 0.0
+        retry = RetryPolicy()
+        directory = BrokerDirectory(
+            door, client_id="", metadata_timeout_ms=100, retry=retry, jitter=lambda: 0.0
         )
+        self.topics = directory.topics
+        self.exchange = Exchange(directory, retry=retry, jitter=lambda: 0.0)
         self.is_local = is_local
         self.silence_ms: int | None = None
         self.now = 0
         self.sent: list[Send] = []
         self.routes: dict[str, bytes] = {}
-        self.timers: dict[Any, int] = {}
         self.lookups: list[str] = []
         self.owner = Owner()
         self.perform(self.exchange.start(0))
@@ -84,10 +83,6 @@ class Wire:
                     assert self.routes.pop(endpoint)
                 case Deliver(owner=owner, event=event):
                     owner.handle(event, self.now)
-                case SetTimer(key=key, at=at):
-                    self.timers[key] = at
-                case CancelTimer(key=key):
-                    self.timers.pop(key, None)
                 case CheckLocality(instance_id=instance_id):
                     self.feed(LocalityKnown(instance_id, self.is_local))
                 case Resolve(endpoint=endpoint):
@@ -95,6 +90,28 @@ class Wire:
                 case CheckSilence(endpoint=endpoint):
                     if self.silence_ms is not None:
                         self.feed(SilenceMeasured(endpoint, self.silence_ms))
+
+    @property
+    def timers(self) -> dict[Any, int]:
+        """The times of the running timers by key. The key of a call's deadline is its serial number."""
+        timers = self.exchange.timers
+        return {key: at for at, turn, key in timers._heap if timers._current.get(key) == turn}
+
+    def serial(self, **fields: Any) -> int:
+        """Return the serial number of the one pending call whose key or attempt is given: the key of its deadline."""
+        ((name, value),) = fields.items()
+        found = [
+            pending.serial
+            for pending in self.exchange._pending.values()
+            if getattr(pending.call if name == "key" else pending, name) == value
+        ]
+        assert len(found) == 1
+        return found[0]
+
+    def timer(self, kind: str) -> Any:
+        """Return the key of the one running timer of this kind."""
+        (key,) = [key for key in self.timers if isinstance(key, tuple) and key[0] == kind]
+        return key
 
     def take(self, kind: type) -> list[Send]:
         """Take the requests of this kind that were sent, once."""
@@ -104,7 +121,7 @@ class Wire:
 
     def answer(self, send: Send, reply: Reply) -> None:
         reply.id = send.attempt
-        self.feed(Arrived(send.route, encode_header(reply)))
+        self.feed(Arrived(send.route, (), encode_header(reply)))
 
     def refuse(self, send: Send, code: ErrorCode) -> None:
         self.answer(send, ErrorReply(error=ErrorBody(code, "no", code in RETRIABLE)))
@@ -134,14 +151,17 @@ class Wire:
         )
 
     def ask(self, key: str = "k", **options: Any) -> None:
-        self.feed(Submitted(self.owner, Ask(key, "partition/T/0", OFFSETS, ListOffsetsReply, **options)))
+        options = RETRIED | options
+        self.feed(Submitted(self.owner, Call(key, "partition/T/0", OFFSETS, ListOffsetsReply, **options)))
 
     def ask_gateway(self, key: str = "k", **options: Any) -> None:
-        self.feed(Submitted(self.owner, Ask(key, GATEWAY, ListTopics(), ListTopicsReply, **options)))
+        options = RETRIED | options
+        self.feed(Submitted(self.owner, Call(key, GATEWAY, ListTopics(), ListTopicsReply, **options)))
 
     def fire(self, key: Any) -> None:
-        self.now = max(self.now, self.timers.pop(key))
-        self.feed(TimerFired(key))
+        self.now = max(self.now, self.timers[key])
+        self.exchange.timers.cancel(key)
+        self.perform(self.exchange.on_timer(key, self.now))
 
     def settled(self) -> "Wire":
         """Connect and greet, with the partition online in its first incarnation."""

@@ -10,31 +10,23 @@ from typing import Any, Literal, TypeVar
 
 import zmq
 
-from planaria.transport.addresses import TopicPartition
+from planaria.transport.addresses import GATEWAY, TopicPartition, partition_address
 from planaria.transport.batch import build
-from planaria.transport.client.asking import (
-    GATEWAY,
-    Answered,
-    Ask,
-    Effect,
-    Event,
-    Failed,
-    Owner,
-    partition_address,
-)
-from planaria.transport.client.consumer import Consumer
-from planaria.transport.client.directory import Directory
-from planaria.transport.client.dispatch import Dispatch
-from planaria.transport.client.errors import MemberFenced, TimedOut, error_from
-from planaria.transport.client.exchange import Exchange
-from planaria.transport.client.exchange_events import (
+from planaria.transport.calls.connections import Owner
+from planaria.transport.calls.events import (
     Disconnected,
     Submitted,
     Wanted,
 )
+from planaria.transport.calls.exchange import Exchange
+from planaria.transport.calls.retry import RetryPolicy
+from planaria.transport.client.broker_directory import BrokerDirectory
+from planaria.transport.client.consumer import Consumer
+from planaria.transport.client.dispatch import Dispatch
+from planaria.transport.client.errors import MemberFenced, TimedOut, error_from
 from planaria.transport.client.options import ConsumerOptions
 from planaria.transport.client.producing import BatchTaken, LaneIdle, Outcome, Producing, Transmit
-from planaria.transport.client.retry import RetryPolicy
+from planaria.transport.machine import Answered, Call, Effect, Event, Failed
 from planaria.transport.protocol.data import Produce, ProduceReply
 from planaria.transport.protocol.errors import ProtocolError
 from planaria.transport.protocol.message import Reply, Request
@@ -68,13 +60,12 @@ class ClientHost(Host):
         self._network = network
         self._is_local = is_local
         self._socket: Any = SimulatedSocket(network, self, zmq.ROUTER)
-        self._exchange = Exchange(
-            GATEWAY_ENDPOINT,
-            client_id=name,
-            metadata_timeout_ms=60_000,
-            retry=RetryPolicy(),
-            jitter=world.random.random,
+        retry, jitter = RetryPolicy(), world.random.random
+        directory = BrokerDirectory(
+            GATEWAY_ENDPOINT, client_id=name, metadata_timeout_ms=60_000, retry=retry, jitter=jitter
         )
+        self.topics = directory.topics
+        self._exchange = Exchange(directory, retry=retry, jitter=jitter)
         self._dispatch = Dispatch(
             self._exchange, self._socket, lambda *_: self._is_local, lambda _: None, lambda _: None
         )
@@ -85,15 +76,11 @@ class ClientHost(Host):
 
     # Interface of a Network.
 
-    @property
-    def directory(self) -> Directory:
-        return self._exchange.directory
-
     is_inherited = False
 
     @property
     def owner(self) -> Owner:
-        return self._exchange
+        return self._dispatch.performer
 
     def forget(self, item: object) -> None:
         """Do nothing: items registered here are never closed."""
@@ -129,8 +116,8 @@ class ClientHost(Host):
         asker: object = None,
     ) -> ReplyT:
         waiter = _Waiter(self.world)
-        ask = Ask(None, address, request, reply_type, timeout_ms=timeout_ms, is_retried=is_retried)
-        self.post(self._exchange, Submitted(waiter, ask))
+        ask = Call(None, address, request, reply_type, timeout_ms=timeout_ms, is_retried=is_retried)
+        self.post(self.owner, Submitted(waiter, ask))
         waiter.is_done.wait()
         if isinstance(waiter.event, Failed):
             raise error_from(waiter.event.error)
@@ -138,7 +125,7 @@ class ClientHost(Host):
         return reply
 
     def partitions_of(self, topic: str, timeout_ms: int, least: int = 1) -> int:
-        self.post(self._exchange, Wanted(topic))
+        self.post(self.owner, Wanted(topic))
         version: int | None = None
         while True:
             request = Metadata(topics=[topic], after_version=version, max_wait_ms=1_000 if version else 0)
@@ -151,7 +138,7 @@ class ClientHost(Host):
 
     @property
     def open_asks(self) -> int:
-        return len(self._exchange._pending)
+        return len(self._exchange)
 
     def on_connection(self, endpoint: str, is_refused: bool) -> None:
         self._monitor.append((endpoint, is_refused))
@@ -163,7 +150,7 @@ class ClientHost(Host):
             self._is_begun = True
             self._dispatch.start(now)
         while self._monitor:
-            self._dispatch.hand(self._exchange, Disconnected(*self._monitor.popleft()), now)
+            self._dispatch.hand(self.owner, Disconnected(*self._monitor.popleft()), now)
         self._dispatch.turn(now)
         self.busy(self.world.between(3, 40))
         self._sleep()
@@ -171,7 +158,7 @@ class ClientHost(Host):
     def _sleep(self) -> None:
         if self._socket.inbox or self._dispatch.is_busy or self._monitor:
             self.wake()
-        at = self._dispatch.timers.next_at()
+        at = self._dispatch.next_at()
         if at is not None and not self.world.now_ms < (self._next_timer_at or 0) <= at:
             self._next_timer_at = at
             self.world.after(max(0, at - self.world.now_ms) * MS, self._on_timer, at)
@@ -218,7 +205,7 @@ class SimulatedProducer:
             request_timeout_ms=request_timeout_ms,
             retry=RetryPolicy(),
             jitter=host.world.random.random,
-            topic_id_of=host.directory.topic_id,
+            topic_id_of=host.topics.topic_id,
         )
         self._checks = checks
         self._request_timeout_ms = request_timeout_ms
@@ -253,9 +240,9 @@ class SimulatedProducer:
                     left.append(effect)
         return left
 
-    def _ask(self, effect: Transmit) -> Ask:
+    def _ask(self, effect: Transmit) -> Call:
         topic, partition = effect.lane
-        return Ask(
+        return Call(
             (effect.lane, effect.token),
             partition_address(topic, partition),
             Produce(topic=topic, partition=partition, acks="all"),

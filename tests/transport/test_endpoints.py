@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from planaria.transport.client.exchange_events import Resolved
+from planaria.transport.calls.events import Resolved
 from planaria.transport.client.resolver import resolve
 from planaria.transport.endpoints import (
     MAX_PATH_BYTES,

@@ -292,7 +292,7 @@ def test_a_call_has_a_deadline_and_a_late_answer_goes_nowhere(run: LoopRun) -> N
     assert peer.poll(TIMEOUT_MS)
     peer.send_multipart([*peer.recv_multipart()[:-1], b'{"text":"late"}'])
     assert ask(client, "echo", text="next") == {"id": None, "text": "next"}
-    assert run.loop._calls.next_deadline() is None
+    assert run.loop._calls.next_at() is None
 
 
 def test_the_supervisor_is_asked_over_the_control_link(run: LoopRun) -> None:

@@ -15,10 +15,10 @@ from ..addresses import TopicPartition, partition_address
 from ..batch import split
 from ..compression import CodecUnavailable
 from ..fetched_records import end_of_batch_at, is_for_readers
+from ..machine import Call
 from ..protocol.data import Fetch, FetchReply
 from ..protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from ..protocol.shares import AcquiredRange
-from .asking import Ask
 from .errors import CorruptData
 from .messages import Message, messages_of, verify_batch
 from .network import Network
@@ -86,7 +86,7 @@ class RangeReader:
             leader_epoch=None if wanted.leader_epoch is UNSET else wanted.leader_epoch,
         )
         address = partition_address(topic, partition)
-        ask = Ask(None, address, request, FetchReply, timeout_ms=self._request_timeout_ms)
+        ask = Call(None, address, request, FetchReply, timeout_ms=self._request_timeout_ms, is_retried=True)
         try:
             answer = self._network.exchange(ask)
         except ProtocolError as error:

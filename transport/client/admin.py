@@ -11,8 +11,9 @@ from typing import Literal, TypeVar, Unpack, cast
 
 from msgspec import structs
 
-from ..addresses import TopicPartition
+from ..addresses import GATEWAY, TopicPartition, partition_address
 from ..keywords import QuotaSettings, TopicSettings
+from ..machine import Call, Payload
 from ..protocol.data import Fetch, FetchReply, Isolation, ListOffsets, ListOffsetsReply
 from ..protocol.delayed import CancelScheduled, ListScheduled, ListScheduledReply, ScheduledMessage
 from ..protocol.errors import ErrorCode, ProtocolError
@@ -45,7 +46,6 @@ from ..protocol.topics import (
     TopicSummary,
 )
 from ..protocol.transactions import ListTransactions, ListTransactionsReply, TransactionDescription
-from .asking import GATEWAY, Ask, Payload, partition_address
 from .commits import as_offsets
 from .errors import TopicExists, UnknownTopic
 from .network import Network
@@ -173,7 +173,14 @@ class Admin:
             format="batches",
         )
         timeout_ms = self._request_timeout_ms + max_wait_ms
-        ask = Ask(None, partition_address(topic, partition), request, FetchReply, timeout_ms=timeout_ms)
+        ask = Call(
+            None,
+            partition_address(topic, partition),
+            request,
+            FetchReply,
+            timeout_ms=timeout_ms,
+            is_retried=True,
+        )
         answer = self._network.exchange(ask)
         return answer.reply, answer.payload
 

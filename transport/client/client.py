@@ -12,12 +12,12 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Self, Unpack, overload
 
+from ..addresses import GATEWAY
 from ..batch import Headers
 from ..endpoints import DEFAULT_ENDPOINT
 from ..keywords import ConsumerConfig, ProducerConfig, ShareConsumerConfig
 from ..protocol.session import Hello, HelloReply
 from .admin import Admin
-from .asking import GATEWAY
 from .consumer import Consumer
 from .delivery import RecordMetadata
 from .exit_flush import at_exit

@@ -11,15 +11,14 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
-from ..addresses import TopicPartition
+from ..addresses import GATEWAY, TopicPartition
+from ..calls.events import Withdrawn
 from ..protocol.errors import PlanariaError, ProtocolError
 from ..protocol.groups import CommitOffsets, CommitOffsetsReply
-from .asking import GATEWAY
 from .commits import AutoCommit, CommitFirst, GivenOffsets, Metadata, Offsets, Partition
 from .consumer_bridge import ConsumerBridge, Stopped
 from .consuming import Action, Consuming
 from .errors import Closed, TimedOut
-from .exchange_events import Withdrawn
 from .fetching import fetching_for
 from .membership import membership_for
 from .messages import Message, MessageBatch
@@ -116,7 +115,7 @@ class Consumer(OffsetQueries):
             while True:
                 self._catch_up()
                 if machine.growth.is_followed:
-                    machine.follow_growth(self._network.directory.partition_count)
+                    machine.follow_growth(self._network.topics.partition_count)
                 try:
                     found = machine.found(take)
                 finally:

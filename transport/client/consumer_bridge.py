@@ -7,8 +7,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from ..machine import Answered, Call, Effect, Event, Failed, SetTimer, TimerFired
 from ..protocol.errors import PlanariaError
-from .asking import Answered, Ask, Effect, Event, Failed, SetTimer, TimerFired
 from .fetching import Chunk, Fetching, Located, Trouble
 from .membership import (
     Confirmed,
@@ -64,7 +64,7 @@ class ConsumerBridge:
             case Stopped():
                 self.has_mail.set()
                 effects = []
-            case Ask():
+            case Call():
                 effects = [event]
             case _:
                 effects = self._fetching.handle(event, now)

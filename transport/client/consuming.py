@@ -29,10 +29,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from ..addresses import TopicPartition
+from ..addresses import GATEWAY, TopicPartition
+from ..machine import Answered, Call, Event, Failed
 from ..protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from ..protocol.groups import CommitOffsets, CommitOffsetsReply
-from .asking import GATEWAY, Answered, Ask, Event, Failed
 from .commits import AutoCommit, CommitFirst, Commits, GivenOffsets, Metadata, Offsets
 from .errors import CommitFailed, MemberFenced, error_from
 from .fetching import SetPaused, StartFetching, StopFetching
@@ -139,7 +139,7 @@ class Consuming:
             return
         self._auto_commit.begin()
         # Not retried automatically: the older commit could overwrite a newer one made by the program meanwhile.
-        ask = Ask(
+        ask = Call(
             ("commit", news),
             GATEWAY,
             action.request,

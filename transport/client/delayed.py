@@ -9,9 +9,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from ..addresses import TopicPartition
+from ..addresses import GATEWAY, TopicPartition
 from ..protocol.data import ProducedBatch, Publish, PublishRecord, PublishReply
-from .asking import GATEWAY
 from .identified import Question, RequestKind
 
 ANY_PARTITION = -1

@@ -18,12 +18,12 @@ from itertools import count
 
 from msgspec import UNSET, Struct
 
-from ..addresses import TopicPartition
+from ..addresses import GATEWAY, TopicPartition, partition_address
 from ..compression import Buffer
+from ..machine import Answered, Call, Effect, Event, Failed, SetTimer, TimerFired
 from ..protocol.data import Fetch, FetchReply, Isolation, ListOffsets, ListOffsetsReply
 from ..protocol.errors import ErrorBody, ErrorCode
 from ..protocol.groups import FetchOffsets, FetchOffsetsReply
-from .asking import GATEWAY, Answered, Ask, Effect, Event, Failed, SetTimer, TimerFired, partition_address
 from .options import ConsumerOptions, OffsetReset
 
 UNKNOWN_TOPIC_PAUSE_MS = 500
@@ -225,7 +225,11 @@ class Fetching:
             partitions.setdefault(topic, []).append(partition)
         request = FetchOffsets(group=self._group, partitions=partitions)
         key = ("committed", serial)
-        return [Ask(key, GATEWAY, request, FetchOffsetsReply, timeout_ms=self._request_timeout_ms)]
+        return [
+            Call(
+                key, GATEWAY, request, FetchOffsetsReply, timeout_ms=self._request_timeout_ms, is_retried=True
+            )
+        ]
 
     def _on_committed(self, serial: int, reply: FetchOffsetsReply) -> list[Effect]:
         committed = {(item.topic, item.partition): item for item in reply.offsets}
@@ -264,7 +268,11 @@ class Fetching:
         request = ListOffsets(topic=topic, partition=partition, at=at, isolation=self._isolation)
         address = partition_address(topic, partition)
         key = ("reset", tp, epoch)
-        return [Ask(key, address, request, ListOffsetsReply, timeout_ms=self._request_timeout_ms)]
+        return [
+            Call(
+                key, address, request, ListOffsetsReply, timeout_ms=self._request_timeout_ms, is_retried=True
+            )
+        ]
 
     def _on_reset(self, tp: TopicPartition, epoch: int, reply: ListOffsetsReply) -> list[Effect]:
         follower = self._follower(tp, epoch)
@@ -309,7 +317,16 @@ class Fetching:
         )
         key = ("fetch", tp, follower.epoch)
         timeout_ms = self._max_wait_ms + self._request_timeout_ms
-        return [Ask(key, partition_address(topic, partition), request, FetchReply, timeout_ms=timeout_ms)]
+        return [
+            Call(
+                key,
+                partition_address(topic, partition),
+                request,
+                FetchReply,
+                timeout_ms=timeout_ms,
+                is_retried=True,
+            )
+        ]
 
     def _on_fetched(
         self, tp: TopicPartition, epoch: int, reply: FetchReply, frames: tuple[Buffer, ...]

@@ -8,19 +8,19 @@
     open         requests go to the gateway                    connection lost -> resolving
 
 A name is looked up again for each reconnection, so a broker that has moved is found. A host given as an address is not
-looked up, and while nothing listens there ZeroMQ itself dials it again. Called by the exchange alone, which knows the
-requests in flight on a lost connection.
+looked up, and while nothing listens there ZeroMQ itself dials it again. Called by the broker's directory alone.
 """
 
-from collections.abc import Iterator
 from itertools import count
 
+from ..addresses import GATEWAY
+from ..calls.connections import Connection, Connections
+from ..calls.directory import Ask
+from ..calls.events import Connect, Resolve, Resolved
+from ..calls.retry import Jitter, RetryPolicy
 from ..endpoints import numeric_endpoint
+from ..machine import Call, CancelTimer, Effect, SetTimer
 from ..protocol.session import Hello, HelloReply
-from .asking import CancelTimer, Effect, SetTimer
-from .connections import Connection, Connections
-from .exchange_events import Connect, Resolve, Resolved, Send
-from .retry import Jitter, RetryPolicy
 
 HELLO_TIMEOUT_MS = 5_000
 """A connection that does not reply to a greeting within this time is replaced."""
@@ -40,7 +40,6 @@ class GatewayLink:
         self,
         endpoint: str,
         connections: Connections,
-        attempts: Iterator[int],
         *,
         client_id: str,
         retry: RetryPolicy,
@@ -50,17 +49,18 @@ class GatewayLink:
         """None during the lookup of the name, and between two rounds of attempts."""
         self.session: HelloReply | None = None
         """None while only the greeting may be sent."""
-        self.hello_attempt = 0
+        self.greeting = 0
+        """Number of the greeting in flight, 0 if there is none."""
         self._endpoint = endpoint
         self._client_id = client_id
         self._connections = connections
-        self._attempts = attempts
         self._retry = retry
         self._jitter = jitter
         self._fixed = numeric_endpoint(endpoint)
         self._addresses: list[str] = []
         """Addresses not yet tried."""
         self._rounds = count(1)
+        self._greetings = count(1)
         self._detail = ""
         self._silent_looks = 0
 
@@ -102,12 +102,13 @@ class GatewayLink:
 
     def greet_again(self) -> list[Effect]:
         """Send the greeting again, unless it is in flight: the gateway does not know this connection."""
-        if self.connection is None or self.hello_attempt in self.connection.in_flight:
+        if self.connection is None or self.greeting:
             return []
         return [self._hello(self.connection)]
 
     def on_hello(self, reply: HelloReply) -> list[Effect]:
         self.session = reply
+        self.greeting = 0
         self._rounds = count(1)
         self._addresses.clear()
         return [CancelTimer(HELLO)]
@@ -117,7 +118,7 @@ class GatewayLink:
 
     def _forget(self) -> None:
         self.connection = self.session = None
-        self.hello_attempt = self._silent_looks = 0
+        self.greeting = self._silent_looks = 0
 
     def _greet(self, endpoint: str, now: int) -> list[Effect]:
         self._forget()
@@ -128,7 +129,8 @@ class GatewayLink:
             SetTimer(HELLO, now + HELLO_TIMEOUT_MS),
         ]
 
-    def _hello(self, connection: Connection) -> Send:
-        self.hello_attempt = attempt = next(self._attempts)
-        connection.in_flight[attempt] = None
-        return Send(connection.route, attempt, Hello(id=attempt, client_id=self._client_id))
+    def _hello(self, connection: Connection) -> Ask:
+        self.greeting = next(self._greetings)
+        hello = Hello(client_id=self._client_id)
+        key = (HELLO, self.greeting)
+        return Ask(connection, Call(key, GATEWAY, hello, HelloReply, timeout_ms=2 * HELLO_TIMEOUT_MS))

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 from msgspec import UNSET
 
 from ..addresses import TopicPartition, partition_address
+from ..machine import Answered, Call, Effect, Event, Failed, Payload, Receipt, SetTimer, TimerFired
 from ..protocol.data import Acks, Produce, ProducedBatch, ProduceReply
 from ..protocol.errors import ErrorBody, ErrorCode
 from ..protocol.message import Reply, Request
-from .asking import Answered, Ask, Effect, Event, Failed, Payload, Receipt, SetTimer, TimerFired
 from .lanes import HELD_MS, NOT_APPENDED
 from .producing import LaneFreed, LaneHeld, Outcome
 
@@ -165,12 +165,21 @@ class Identified:
             batches.append(queue.popleft())
         return [*effects, self._ask(key, batches, now)]
 
-    def _ask(self, key: TopicPartition, batches: list[Any], now: int) -> Ask:
+    def _ask(self, key: TopicPartition, batches: list[Any], now: int) -> Call:
         self._under_way[key] = batches
         address, request, reply_type, payload = self._dialog.question(key, batches, now)
         timeout_ms = min(self._request_timeout_ms, self._left_ms(key, batches[0], now))
         receipt = self._receipts[key] = Receipt()
-        return Ask((self.name, key), address, request, reply_type, payload, timeout_ms, receipt=receipt)
+        return Call(
+            (self.name, key),
+            address,
+            request,
+            reply_type,
+            payload,
+            timeout_ms,
+            receipt=receipt,
+            is_retried=True,
+        )
 
     def _on_results(self, key: TopicPartition, batches: list[Any], reply: Reply, now: int) -> list[Effect]:
         effects: list[Effect] = []

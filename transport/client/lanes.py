@@ -30,8 +30,8 @@ from msgspec import UNSET, Struct, field
 
 from ..addresses import TopicPartition
 from ..batch import SEQUENCE_LIMIT
+from ..machine import Receipt
 from ..protocol.errors import ErrorBody, ErrorCode
-from .asking import Receipt
 
 MAX_IN_FLIGHT = 5
 """As many batches as a partition remembers of a producer id."""

@@ -19,13 +19,13 @@ from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
-from ..addresses import TopicPartition
+from ..addresses import GATEWAY, TopicPartition
+from ..calls.retry import Jitter, RetryPolicy
+from ..machine import Answered, Call, CancelTimer, Effect, Event, Failed, SetTimer, TimerFired
 from ..protocol.errors import ErrorBody, ErrorCode
 from ..protocol.groups import AssignorName, GroupHeartbeat, GroupHeartbeatReply, LeaveGroup
 from ..protocol.message import Done, TopicPartitions
-from .asking import GATEWAY, Answered, Ask, CancelTimer, Effect, Event, Failed, SetTimer, TimerFired
 from .options import ConsumerOptions
-from .retry import Jitter, RetryPolicy
 
 MAX_PARK_MS = 5_000
 """Heartbeats park for a third of the session timeout, at most this long."""
@@ -194,7 +194,7 @@ class Membership:
         )
         timeout_ms = wait_ms + max(1_000, self._session_timeout_ms // 3)
         return [
-            Ask(
+            Call(
                 ("beat", self._beat),
                 GATEWAY,
                 request,
@@ -277,7 +277,7 @@ class Membership:
             return [*effects, *([otherwise] if otherwise is not None else [])]
         request = LeaveGroup(group=self._group, member_id=member_id)
         timeout_ms = min(2_000, self._session_timeout_ms)
-        return [*effects, Ask(_LEAVE, GATEWAY, request, Done, timeout_ms=timeout_ms, is_retried=False)]
+        return [*effects, Call(_LEAVE, GATEWAY, request, Done, timeout_ms=timeout_ms, is_retried=False)]
 
 
 def _by_topic(tps: Iterable[TopicPartition]) -> TopicPartitions:

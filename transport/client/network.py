@@ -22,11 +22,22 @@ from weakref import WeakSet
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from ..addresses import topic_partition_of
+from ..addresses import GATEWAY, topic_partition_of
+from ..calls.connections import Owner
+from ..calls.events import (
+    Disconnected,
+    Resolved,
+    Submitted,
+    Wanted,
+    Withdrawn,
+)
+from ..calls.exchange import Exchange
+from ..calls.retry import RetryPolicy
 from ..clock import Clock
 from ..codec import encode_header
 from ..endpoints import CONNECTED_IN_WORDS, tcp_host_and_port
 from ..forks import tell_of_fork
+from ..machine import Answered, Call, Effect, Event, Failed
 from ..protocol.errors import ErrorBody, ErrorCode, PlanariaError
 from ..protocol.message import Reply, Request
 from ..protocol.session import Metadata, MetadataReply
@@ -35,22 +46,12 @@ from ..sockets import (
     end_context,
     new_context,
 )
-from .asking import GATEWAY, Answered, Ask, Effect, Event, Failed, Owner
-from .directory import Directory
+from .broker_directory import BrokerDirectory
 from .dispatch import Dispatch
 from .errors import Closed, Forked, UnknownTopic, error_from
-from .exchange import Exchange
-from .exchange_events import (
-    Disconnected,
-    Resolved,
-    Submitted,
-    Wanted,
-    Withdrawn,
-)
 from .gate import Gate, forbid_waiting
 from .options import InvalidOption, check_name
 from .resolver import resolve
-from .retry import RetryPolicy
 from .silence import Silence
 
 ReplyT = TypeVar("ReplyT", bound=Reply)
@@ -113,13 +114,16 @@ class Network:
         self._clock = Clock()
         self._dependants: WeakSet[Dependant] = WeakSet()
         self._dependants_lock = threading.Lock()
-        self._exchange = Exchange(
+        retry = RetryPolicy()
+        self._directory = BrokerDirectory(
             _checked(endpoint),
             client_id=client_id,
             metadata_timeout_ms=metadata_timeout_ms,
-            retry=RetryPolicy(),
+            retry=retry,
             jitter=random.random,
         )
+        self.topics = self._directory.topics
+        """Metadata of the topics in use, only for reading, from any thread: entries are replaced, never changed."""
         self._waiters: set[Waiter] = set()
         self._passed: list[Gate] = []
         self._is_asleep = False
@@ -133,7 +137,11 @@ class Network:
         self._socket = calls_socket(self._context)
         self._silence = Silence()
         self._dispatch = Dispatch(
-            self._exchange, self._socket, _is_here, self._silence.measure_ms, self._resolve
+            Exchange(self._directory, retry=retry, jitter=random.random),
+            self._socket,
+            _is_here,
+            self._silence.measure_ms,
+            self._resolve,
         )
         self._monitor = self._socket.get_monitor_socket(_MONITORED)
         self._wake_reader, self._wake_writer = os.pipe()
@@ -154,14 +162,14 @@ class Network:
         self._wake_reader = self._wake_writer = -1
 
     @property
-    def directory(self) -> Directory:
-        """The directory, only for reading, from any thread: its entries are replaced, never changed."""
-        return self._exchange.directory
+    def has_session(self) -> bool:
+        """Return True while the gateway accepts calls of this client."""
+        return self._directory.has_session
 
     @property
     def owner(self) -> Owner:
-        """The exchange, as the owner of posted events."""
-        return self._exchange
+        """The exchange with its performer, as the owner of posted events."""
+        return self._dispatch.performer
 
     def now_ms(self) -> int:
         return self._clock.now_ms()
@@ -216,7 +224,7 @@ class Network:
 
         `end_calls(asker)` ends the wait.
         """
-        ask = Ask(
+        call = Call(
             None,
             address,
             request,
@@ -225,12 +233,12 @@ class Network:
             is_retried=is_retried,
             retry_timeout_ms=retry_timeout_ms,
         )
-        return self.exchange(ask, asker).reply  # type: ignore[no-any-return]
+        return self.exchange(call, asker).reply  # type: ignore[no-any-return]
 
-    def exchange(self, ask: Ask, asker: Asker | None = None) -> Answered:
+    def exchange(self, call: Call, asker: Asker | None = None) -> Answered:
         """Like `call`, but return the payload as well. Raises InvalidOption if a message cannot hold the request."""
-        _refuse_unsendable(ask)
-        return self.outcome(self._exchange, lambda waiter: Submitted(waiter, ask), asker)
+        _refuse_unsendable(call)
+        return self.outcome(self.owner, lambda waiter: Submitted(waiter, call), asker)
 
     def end_calls(self, asker: Asker) -> None:
         """End the waits of an object that is closed; its `_refuse_when_closed` raises their error."""
@@ -257,7 +265,7 @@ class Network:
         finally:
             self._waiters.discard(waiter)
             if waiter.event is None or isinstance(waiter.event, AskerClosed):  # interrupted
-                self.post(self._exchange, Withdrawn(waiter))
+                self.post(self.owner, Withdrawn(waiter))
         if isinstance(waiter.event, AskerClosed):
             assert asker is not None
             asker._refuse_when_closed()
@@ -273,14 +281,14 @@ class Network:
         Asks the broker if the topic, or its partition number `least`, is new here.
         """
         try:
-            known = self.directory.partition_count(topic)
+            known = self.topics.partition_count(topic)
         except TypeError:
             check_name("topic", topic)
             raise
         if known is not None and (known >= least or self.is_network_thread()):
             return known
         check_name("topic", topic)
-        self.post(self._exchange, Wanted(topic))
+        self.post(self.owner, Wanted(topic))
         give_up_at = self.now_ms() + self.metadata_timeout_ms
         deadline = self.now_ms() + timeout_ms
         version: int | None = None
@@ -384,7 +392,7 @@ class Network:
             waiter.handle(Failed(None, error), 0)
 
     def _turn(self, poller: zmq.Poller) -> None:
-        next_at = self._dispatch.timers.next_at()
+        next_at = self._dispatch.next_at()
         timeout_ms = None if next_at is None else max(0, next_at - self.now_ms())
         self._open_gates()
         self._is_asleep = True
@@ -394,14 +402,12 @@ class Network:
             os.read(self._wake_reader, 4096)
         now = self.now_ms()
         if self._monitor in ready:
-            # A connection's last replies arrive before its end, and must be processed before it.
-            self._dispatch.turn(now)
             self._hear_monitor(now)
         self._dispatch.turn(now)
 
     def _resolve(self, endpoint: str) -> None:
         def tell(found: Resolved) -> None:
-            self.post(self._exchange, found)
+            self.post(self.owner, found)
 
         resolve(endpoint, tell)
 
@@ -413,17 +419,19 @@ class Network:
                 self._silence.on_event(seen["event"], endpoint, seen["value"])
                 if seen["event"] != zmq.EVENT_CONNECTED:
                     is_refused = seen["event"] == zmq.EVENT_CONNECT_RETRIED
-                    self._dispatch.hand(self._exchange, Disconnected(endpoint, is_refused), now)
+                    self._dispatch.hand(self.owner, Disconnected(endpoint, is_refused), now)
 
 
-def _refuse_unsendable(ask: Ask) -> None:
+def _refuse_unsendable(call: Call) -> None:
     """Fail a request that cannot be sent in the program's own thread: all objects share the network thread."""
+    request = call.request
+    assert not isinstance(request, bytes)
     try:
-        topic_partition_of(ask.address)
-        encode_header(ask.request)
+        topic_partition_of(call.address)
+        encode_header(request)
     except (OverflowError, TypeError, ValueError) as error:
-        op = ask.request.__struct_config__.tag
-        raise InvalidOption(f"{op} to {ask.address!r} cannot be sent: {error}") from error
+        op = request.__struct_config__.tag
+        raise InvalidOption(f"{op} to {call.address!r} cannot be sent: {error}") from error
 
 
 def _checked(endpoint: object) -> str:

@@ -4,13 +4,12 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Literal, TypeVar
 
-from ..addresses import TopicPartition
+from ..addresses import GATEWAY, TopicPartition, partition_address
 from ..protocol.data import Isolation, ListOffsets, ListOffsetsReply
 from ..protocol.errors import PlanariaError
 from ..protocol.groups import FetchOffsets, FetchOffsetsReply, PartitionOffset
 from ..protocol.message import Reply, Request, TopicPartitions
 from .admin import by_partition
-from .asking import GATEWAY, partition_address
 from .commits import Partition
 from .network import Network
 from .options import InvalidOption, as_partition, as_partitions

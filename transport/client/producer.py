@@ -13,17 +13,18 @@ from typing import Any, Self
 
 from ..addresses import TopicPartition, is_internal
 from ..batch import Headers
+from ..calls.events import Withdrawn
+from ..calls.retry import RetryPolicy
 from ..compression import CODECS, CodecUnavailable, require
 from ..deduplication import identified_batch
 from ..forks import tell_of_fork
+from ..machine import Answered, Call
 from ..protocol.data import PublishRecord
 from ..protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from .accumulator import BATCH_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES, Accumulator, Lingers
-from .asking import Answered, Ask
 from .delayed import Schedule, delayed_dialog
 from .delivery import Delivery, PartitionQueue, ProducerBatch
 from .errors import Closed, DeliveryFailed, DeliveryUncertain, Forked, TimedOut
-from .exchange_events import Withdrawn
 from .exit_flush import flush_with_warning, not_at_exit
 from .identified import Identified, identified_dialog
 from .lanes import ProducerIdentity
@@ -41,7 +42,6 @@ from .producer_bridge import (
     ProducerBridge,
 )
 from .producing import Producing
-from .retry import RetryPolicy
 
 INTERRUPTED_FLUSH_S = 5.0
 """How long a `with` block that ends by an exception waits for what was published in it."""
@@ -177,7 +177,7 @@ class BatchingProducer(Accumulator):
             jitter=random.random,
             is_patient=is_patient,
             is_transactional=options.transactional_id is not None,
-            topic_id_of=network.directory.topic_id,
+            topic_id_of=network.topics.topic_id,
         )
         identified, delayed = (
             Identified(
@@ -230,14 +230,14 @@ class BatchingProducer(Accumulator):
             self.finish(batch, -1, DeliveryUncertain(ErrorCode.SHUTTING_DOWN, str(error)))
 
     def _largest_batch(self, topic: str) -> int:
-        return self._network.directory.largest_batch_bytes(topic) or self._batch_bytes
+        return self._network.topics.largest_batch_bytes(topic) or self._batch_bytes
 
     def _count_partitions(self, topic: str, least: int = 1) -> int:
         return self.find(topic, self._metadata_timeout_ms, least)
 
     def partitions_known(self, topic: str) -> int | None:
         """How many partitions the topic has, as far as is known without asking."""
-        return self._network.directory.partition_count(topic)
+        return self._network.topics.partition_count(topic)
 
     def find(self, topic: str, timeout_ms: int, least: int = 1) -> int:
         """How many partitions the topic has; waits a moment for as many as `least`.
@@ -267,7 +267,7 @@ class BatchingProducer(Accumulator):
         now = self._network.now_ms()
         for step in range(partitions):
             chosen = (turn + step) % partitions
-            if self._network.directory.is_online(topic, chosen, now) and not self.is_held(
+            if self._network.topics.is_online(topic, chosen, now) and not self.is_held(
                 TopicPartition(topic, chosen)
             ):
                 return chosen
@@ -294,7 +294,7 @@ class BatchingProducer(Accumulator):
         if not self._bridge.is_sweeping:
             self._network.post(self._bridge, Begun())
 
-    def conclude(self, ask: Callable[[], Ask]) -> Answered:
+    def conclude(self, ask: Callable[[], Call]) -> Answered:
         """Wait until everything published is done, and for the answer to what is asked then: in the network's own thread.
 
         Raises as the asking does. Interrupted, it leaves nothing that is not done.

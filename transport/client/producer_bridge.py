@@ -10,15 +10,16 @@ from typing import Final
 
 from msgspec import structs
 
-from ..addresses import TopicPartition
+from ..addresses import TopicPartition, partition_address
 from ..batch import TRANSACTIONAL, build
+from ..calls.connections import Owner
+from ..calls.events import Deliver
+from ..machine import Answered, Call, Effect, Event, Failed, SetTimer, TimerFired
 from ..protocol.data import Acks, Produce, ProduceReply
 from ..protocol.errors import ErrorBody, ErrorCode
 from .accumulator import Accumulator
-from .asking import Answered, Ask, Effect, Event, Failed, Owner, SetTimer, TimerFired, partition_address
 from .delivery import PartitionQueue, ProducerBatch
 from .errors import DeliveryFailed, DeliveryUncertain, error_from
-from .exchange_events import Deliver
 from .identified import Identified
 from .producing import BatchTaken, LaneFreed, LaneHeld, LaneIdle, Outcome, Producing, Transmit
 
@@ -65,7 +66,7 @@ class Dropped:
 class Concluded:
     """End and suspend the transaction: once all of it is done, `ask()` is sent, and `owner` receives the reply."""
 
-    def __init__(self, owner: Owner, ask: Callable[[], Ask]) -> None:
+    def __init__(self, owner: Owner, ask: Callable[[], Call]) -> None:
         self.owner = owner
         self.ask = ask
 
@@ -220,7 +221,7 @@ class ProducerBridge:
     def _transmit(self, effect: Transmit, now: int) -> list[Effect]:
         topic, partition = effect.lane
         return [
-            Ask(
+            Call(
                 (effect.lane, effect.token),
                 partition_address(topic, partition),
                 Produce(topic=topic, partition=partition, acks=self._acks, topic_id=effect.topic_id),

@@ -10,12 +10,12 @@ from typing import Any
 
 from msgspec import Struct
 
-from ..addresses import TopicPartition
+from ..addresses import GATEWAY, TopicPartition
+from ..calls.retry import Jitter, RetryPolicy
+from ..machine import Answered, Call, Effect, Event, Failed, Receipt, SetTimer, TimerFired
 from ..protocol.data import Acks, InitProducer, InitProducerReply, ProduceReply
 from ..protocol.errors import ErrorBody, ErrorCode
-from .asking import GATEWAY, Answered, Ask, Effect, Event, Failed, Receipt, SetTimer, TimerFired
 from .lanes import Batch, GivenUp, PartitionSequence, ProducerIdentity, Transmission
-from .retry import Jitter, RetryPolicy
 
 _INIT = "init_producer"
 _EXPIRY = "expiry"
@@ -186,7 +186,16 @@ class Producing:
         if self._is_asking:
             return []
         self._is_asking = True
-        return [Ask(_INIT, GATEWAY, InitProducer(), InitProducerReply, timeout_ms=self._request_timeout_ms)]
+        return [
+            Call(
+                _INIT,
+                GATEWAY,
+                InitProducer(),
+                InitProducerReply,
+                timeout_ms=self._request_timeout_ms,
+                is_retried=True,
+            )
+        ]
 
     def _on_identity(self, identity: ProducerIdentity) -> list[Effect]:
         self._is_asking = False

@@ -8,8 +8,8 @@ import socket
 import threading
 from collections.abc import Callable
 
+from ..calls.events import Resolved
 from ..endpoints import tcp_endpoint, tcp_host_and_port
-from .exchange_events import Resolved
 
 
 def resolve(endpoint: str, tell: Callable[[Resolved], None]) -> None:

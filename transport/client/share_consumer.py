@@ -22,8 +22,10 @@ from typing import Literal, Self
 
 from msgspec import structs
 
-from ..addresses import TopicPartition
+from ..addresses import GATEWAY, TopicPartition
+from ..calls.retry import RetryPolicy
 from ..codec import sendable
+from ..machine import Call
 from ..protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from ..protocol.groups import LeaveGroup
 from ..protocol.message import Done
@@ -39,13 +41,11 @@ from ..protocol.shares import (
 )
 from .acknowledgements import ACCEPTED, RELEASED, Said, merged, single
 from .acquired import RangeReader, damage_end, is_unreadable
-from .asking import GATEWAY, Ask
 from .errors import Closed, TimedOut
 from .exit_flush import EXIT_FLUSH_S, not_at_exit
 from .messages import Message
 from .network import Network
 from .options import Duration, InvalidOption, check_count, wait_limit_s
-from .retry import RetryPolicy
 from .schedule import milliseconds_of
 from .share_messages import Refused, ShareMessage, ShareOptions, locked
 from .stopping import StoppableWaits
@@ -199,7 +199,15 @@ class ShareConsumer:
         self._has_acquired = True
         asked_at = monotonic()
         timeout_ms, retry_ms = wait_ms + self._options.request_timeout_ms, max(wait_ms, 1)
-        ask = Ask(None, GATEWAY, request, AcquireReply, timeout_ms=timeout_ms, retry_timeout_ms=retry_ms)
+        ask = Call(
+            None,
+            GATEWAY,
+            request,
+            AcquireReply,
+            timeout_ms=timeout_ms,
+            retry_timeout_ms=retry_ms,
+            is_retried=True,
+        )
         reply: AcquireReply = self._network.exchange(ask, self._waits).reply
         ranges = reply.ranges
         if not ranges:

@@ -6,7 +6,7 @@ flag and posts to the network thread, which wakes the waiting thread.
 
 import threading
 
-from .asking import Effect, Event
+from ..machine import Effect, Event
 from .errors import TimedOut
 from .network import Network
 

@@ -20,14 +20,14 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, NoReturn, Protocol, Self
 
-from ..addresses import TopicPartition
+from ..addresses import GATEWAY, TopicPartition
 from ..batch import Headers
+from ..machine import Call, Receipt
 from ..protocol.data import InitProducer, InitProducerReply
 from ..protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from ..protocol.groups import CommitOffsets, CommitOffsetsReply
 from ..protocol.message import TopicPartitions
 from ..protocol.transactions import EndTransaction, EndTransactionReply
-from .asking import GATEWAY, Ask, Receipt
 from .commits import GivenOffsets, Metadata
 from .delivery import Delivery
 from .errors import Closed, ProducerFenced, TimedOut, TransactionAborted, TransactionUncertain
@@ -154,7 +154,7 @@ class TransactionalProducer:
         identity, self._identity = transaction._identity, None
         receipt = Receipt()
 
-        def ask() -> Ask:
+        def ask() -> Call:
             request = EndTransaction(
                 producer_id=identity.producer_id,
                 producer_epoch=identity.epoch,
@@ -162,7 +162,7 @@ class TransactionalProducer:
                 partitions=_by_topic(self._producer.tps),
                 groups=groups,
             )
-            return Ask(
+            return Call(
                 None,
                 GATEWAY,
                 request,
@@ -170,6 +170,7 @@ class TransactionalProducer:
                 timeout_ms=self._request_timeout_ms,
                 endpoint=self._coordinator,
                 receipt=receipt,
+                is_retried=True,
             )
 
         try:

@@ -1,32 +1,34 @@
-"""Messages between the exchange and its network: events in, effects out. Structs only, no behaviour.
+"""Messages between an exchange and its surroundings: events in, effects out. Structs only, no behaviour.
 
 event            from                              effect              performed by
-Submitted        an owner                          Send                the socket
-Withdrawn        an owner that is closed           Connect, Disconnect the socket
-Wanted           a user of a topic                 Deliver             the owner's machine, or the thread that waits
-Arrived          the socket                        CheckLocality       a look at the broker's run directory
-Disconnected     the socket's monitor              CheckSilence        a look at the connection's statistics
-Undeliverable    a Send that failed
-LocalityKnown    CheckLocality
-SilenceMeasured  CheckSilence                      Resolve             the system's resolver, in a thread of its own
+Submitted        an owner                          Connect, Disconnect the performer, on the socket
+Withdrawn        an owner that is closed           Send                the performer, on the socket
+Arrived          the socket                        Deliver             the shell: the owner's machine handles the event
+Disconnected     the socket's monitor              CancelTimers        the shell
+Undeliverable    a Send that failed                CheckLocality       the shell: looks at the broker's run directory
+LocalityKnown    CheckLocality                     CheckSilence        the shell: reads the connection's statistics
+SilenceMeasured  CheckSilence                      Resolve             the shell: the system's resolver, in a thread
 Resolved         Resolve
+Wanted           a user of a topic
+PeerUp, PeerDown, PeersAsleep  the supervisor
 """
 
 from msgspec import Struct
 
+from ..machine import Call, Event, Payload
 from ..protocol.message import Request
-from .asking import Ask, Event, Owner, Payload
+from .connections import Owner
 
 
 class Submitted(Struct, frozen=True, gc=False):
-    """Submit a request."""
+    """Submit a call. Its outcome is delivered to `owner`."""
 
     owner: Owner
-    ask: Ask
+    call: Call
 
 
 class Withdrawn(Struct, frozen=True):
-    """Withdraw all requests of an owner that is gone: they need no outcome."""
+    """Withdraw all calls of an owner that is gone: they need no outcome."""
 
     owner: Owner
 
@@ -41,6 +43,7 @@ class Arrived(Struct, frozen=True, gc=False):
     """A message was received."""
 
     route: bytes
+    envelope: tuple[bytes, ...]
     header: bytes
     payload: Payload = ()
 
@@ -88,10 +91,17 @@ class Disconnect(Struct, frozen=True):
 
 
 class Send(Struct, frozen=True, gc=False):
+    """Send a request. `attempt` identifies the reply; it is 0 for a message without one.
+
+    A raw request travels behind an envelope with the attempt, any other carries it as its id.
+    """
+
     route: bytes
     attempt: int
-    request: Request
+    request: Request | bytes
     payload: Payload = ()
+    has_envelope: bool = False
+    is_dropped_when_full: bool = False
 
 
 class Deliver(Struct, frozen=True, gc=False):

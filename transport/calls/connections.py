@@ -1,56 +1,65 @@
-"""Connections of the exchange and its requests in flight: plain records with their bookkeeping. Pure."""
+"""Connections of an exchange and its calls in flight: plain records with their bookkeeping. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import count
+from typing import Any, Protocol
 
 from msgspec import Struct, field
 
-from ..addresses import TopicPartition
+from ..machine import Call
 from ..protocol.errors import ErrorBody
-from .asking import Ask, Owner
+
+
+class Owner(Protocol):
+    """The sender of a call: a machine, or a waiting user thread."""
+
+    def handle(self, event: Any, now: int) -> Iterable[Any]: ...
 
 
 class Connection(Struct, eq=False):
-    """One connection of the client's socket. Each has a new route, so no stale message reaches a successor."""
+    """One connection of the calls socket. Each has a new route, so no stale message reaches a successor.
+
+    The name of a route is never used twice: ZeroMQ aborts the process when it is.
+    """
 
     route: bytes
     endpoint: str
     partition: tuple[str, int, int] | None = None
-    """Topic, partition and incarnation at the other end; None for another actor."""
-    in_flight: "dict[int, InFlightRequest | None]" = field(default_factory=dict)
-    """By attempt; None for the exchange's own requests."""
+    """Topic, partition and incarnation at the other end, for a client; None for another actor."""
+    in_flight: "dict[int, InFlight]" = field(default_factory=dict)
+    """By attempt."""
 
     def hand_back(self, attempt: int | None = None) -> None:
-        """Return the requests that did not leave: this attempt was not sent, nor any other in flight here."""
+        """Note in the receipts that calls did not leave: this attempt, or all in flight here."""
         for number in self.in_flight if attempt is None else (attempt,):
             pending = self.in_flight.get(number)
-            if pending is not None and pending.ask.receipt is not None:
-                pending.ask.receipt.sends -= 1
+            if pending is not None and pending.call.receipt is not None:
+                pending.call.receipt.sends -= 1
 
 
-class InFlightRequest(Struct, eq=False):
-    """A request without an outcome yet."""
+class InFlight(Struct, eq=False):
+    """A call without an outcome yet."""
 
     serial: int
     owner: Owner
-    ask: Ask
-    deadline: int
-    failures: int = 0
-    attempt: int = 0
-    """The attempt in flight, 0 if there is none."""
+    call: Call
+    fixed: Connection | None = None
+    """The connection that must carry the call, whatever the directory says."""
     connection: Connection | None = None
+    """The connection of the attempt in flight, None if there is none."""
+    attempt: int = 0
+    failures: int = 0
     last_error: ErrorBody | None = None
-    partition: TopicPartition | None = None
-    waits_for_topic: bool = False
-    is_impatient: bool = False
+    is_held: bool = False
+    is_final: bool = False
     """True when no further attempt may begin."""
+    is_over: bool = False
 
     def land(self) -> None:
         """Record the end of the attempt."""
         if self.connection is not None:
             self.connection.in_flight.pop(self.attempt, None)
-        self.connection = None
-        self.attempt = 0
+            self.connection = None
 
 
 class Connections:
@@ -65,8 +74,10 @@ class Connections:
         return iter(list(self._by_endpoint.values()))
 
     def new(self, endpoint: str, partition: tuple[str, int, int] | None = None) -> Connection:
-        connection = Connection(b"%d" % next(self._routes), endpoint, partition)
-        self._by_endpoint[endpoint] = self._by_route[connection.route] = connection
+        return self.add(Connection(b"%d" % next(self._routes), endpoint, partition))
+
+    def add(self, connection: Connection) -> Connection:
+        self._by_endpoint[connection.endpoint] = self._by_route[connection.route] = connection
         return connection
 
     def at(self, endpoint: str) -> Connection | None:

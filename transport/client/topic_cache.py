@@ -10,8 +10,8 @@ from ..protocol.session import MetadataReply, PartitionMetadata, TopicMetadata
 SUSPICION_MS = 500
 
 
-class Directory:
-    """The client's view of the broker's directory."""
+class TopicCache:
+    """The client's copy of the broker's directory, for the topics in use."""
 
     def __init__(self) -> None:
         self.version: int | None = None

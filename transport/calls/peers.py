@@ -1,0 +1,147 @@
+"""The directory of an actor: the incarnations that the supervisor reports as up. Pure.
+
+A call goes to the incarnation that is up when it is made. The first call to an incarnation makes the connection, because
+most actors call few of the peers in their directory. Incarnations have endpoints of their own, so no message can reach a
+successor by mistake.
+
+    call to a peer that is up        sent
+    call to a peer that sleeps       held, and the supervisor wakes the peer
+    call to any other peer           fails
+    peer up                          held calls are sent, in the order they were made
+    peer down, asleep                calls in flight were not executed: they are held, and the peer is woken again
+    peer down, but asleep before     held calls wait on during the restart, and fail if the peer is quarantined
+    peer down                        calls in flight fail
+"""
+
+from ..addresses import SUPERVISOR, topic_partition_of
+from ..machine import Effect, Event
+from ..protocol.control import PeerDown, PeersAsleep, PeerUp, Wake
+from ..protocol.errors import ErrorBody, ErrorCode
+from ..protocol.message import Request
+from .connections import Connection, Connections, InFlight
+from .directory import Held, Location, Lost, Refused, Release
+from .events import Connect, Send
+
+SUPERVISOR_ROUTE = SUPERVISOR.encode()
+
+
+class PeerDirectory:
+    uses_envelopes = True
+
+    def __init__(self) -> None:
+        self._connections: Connections
+        self._held: Held
+        self._supervisor = Connection(SUPERVISOR_ROUTE, SUPERVISOR)
+        self._peers: dict[str, PeerUp] = {}
+        self._newest: dict[str, int] = {}
+        self._asleep: set[str] = set()
+        """Actors that sleep, or have been woken and are not up yet."""
+
+    def attach(self, connections: Connections, held: Held) -> None:
+        self._connections = connections
+        self._held = held
+        connections.add(self._supervisor)
+
+    def start(self, now: int) -> list[Effect]:
+        return []
+
+    def handle(self, event: Event, now: int) -> list[Effect]:
+        match event:
+            case PeerUp():
+                return self._on_up(event)
+            case PeerDown():
+                return self._on_down(event)
+            case PeersAsleep(addresses=addresses):
+                self._asleep.update(address for address in addresses if address not in self._peers)
+                return []
+        raise AssertionError(f"no such event: {event!r}")
+
+    def _on_up(self, peer: PeerUp) -> list[Effect]:
+        """Record a new incarnation. Calls to an older one whose end was not reported fail."""
+        if peer.incarnation <= self._newest.get(peer.address, 0):
+            return []
+        self._newest[peer.address] = peer.incarnation
+        older = self._peers.pop(peer.address, None)
+        effects = self._end(older, "replaced by a newer incarnation") if older is not None else []
+        if peer.endpoint is None:
+            return effects
+        self._peers[peer.address] = peer
+        self._asleep.discard(peer.address)
+        return [*effects, Release(peer.address)]
+
+    def _on_down(self, down: PeerDown) -> list[Effect]:
+        known = self._peers.get(down.address)
+        if known is None:
+            return self._on_still_down(down)
+        if known.incarnation > down.incarnation:
+            return []
+        del self._peers[down.address]
+        if down.asleep:
+            self._asleep.add(down.address)
+            return self._end(known, "asleep", is_unexecuted=True)
+        return self._end(known, f"died: {down.reason}")
+
+    def _on_still_down(self, down: PeerDown) -> list[Effect]:
+        """Handle a change of an actor that was not up: it was added asleep, or the start that should wake it has
+        failed."""
+        if down.asleep:
+            if down.incarnation >= self._newest.get(down.address, 0):
+                self._asleep.add(down.address)
+            return []
+        if down.quarantined:
+            self._asleep.discard(down.address)
+            return [Refused(_unavailable(down.address, down.reason), address=down.address)]
+        if down.address not in self._held:
+            self._asleep.discard(down.address)
+        return []
+
+    def _end(self, peer: PeerUp, reason: str, *, is_unexecuted: bool = False) -> list[Effect]:
+        connection = self._connections.at(peer.endpoint) if peer.endpoint is not None else None
+        if connection is None:
+            return []
+        return [Lost(connection, _unavailable(peer.address, reason), is_unexecuted)]
+
+    def locate(self, pending: InFlight, now: int) -> tuple[Location, list[Effect]]:
+        address = pending.call.address
+        connection, effects = self.connection_to(address)
+        if connection is not None:
+            return connection, effects
+        if address not in self._asleep:
+            return _unavailable(address, "is not running"), []
+        if address in self._held:
+            return None, []
+        return None, [Send(SUPERVISOR_ROUTE, 0, Wake(address=address))]
+
+    def connection_to(self, address: str) -> tuple[Connection | None, list[Effect]]:
+        if address == SUPERVISOR:
+            return self._supervisor, []
+        peer = self._peers.get(address)
+        if peer is None or peer.endpoint is None:
+            return None, []
+        connection = self._connections.at(peer.endpoint)
+        if connection is not None:
+            return connection, []
+        connection = self._connections.new(peer.endpoint)
+        return connection, [Connect(connection.route, connection.endpoint)]
+
+    def addressed(self, attempt: int, connection: Connection, request: Request) -> Request:
+        return request
+
+    def on_lost(self, connection: Connection, now: int) -> list[Effect]:
+        return []
+
+    def on_refusal(
+        self, pending: InFlight, connection: Connection, error: ErrorBody, now: int
+    ) -> list[Effect]:
+        return []
+
+    def reconnects(self, connection: Connection) -> bool:
+        return True
+
+    def absence(self, pending: InFlight) -> str:
+        return "it is asleep" if pending.is_held else ""
+
+
+def _unavailable(address: str, reason: str) -> ErrorBody:
+    code = ErrorCode.ACTOR_UNAVAILABLE if topic_partition_of(address) is None else ErrorCode.PARTITION_OFFLINE
+    return ErrorBody(code, f"{address} {reason}", True)

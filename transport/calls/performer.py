@@ -1,0 +1,166 @@
+"""Performs the effects of an exchange on the calls socket. Used by every shell, and by the simulations on simulated
+sockets.
+
+Owns the socket, and the control link for an actor's calls to its supervisor. Must never wait and never decide. Before the
+end of a connection is processed, the messages that have arrived are: they may be its last replies.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import zmq
+
+from .. import sockets
+from ..codec import encode_header, split_envelope
+from ..machine import Call, CancelCall, Cast, Effect, Event
+from ..protocol.control import PeerDown
+from ..protocol.errors import ProtocolError
+from ..untaken import Untaken
+from .connections import Owner
+from .events import Arrived, Connect, Deliver, Disconnect, Disconnected, Send, Undeliverable
+from .exchange import Exchange
+
+MAX_RECEIVED_A_TURN = 256
+COPY_LIMIT_BYTES = 64 * 1024
+"""A payload from this size on is handed to ZeroMQ without a copy."""
+COUNTED_BYTES = 1024
+"""A message that may be dropped is counted from this payload on, until it has left. The socket holds few bytes of smaller
+ones."""
+
+# As plain numbers: arithmetic on ZeroMQ's enumerations takes longer than the calls that take them.
+_DONTWAIT = int(zmq.DONTWAIT)
+_EVENTS = int(zmq.EVENTS)
+_READABLE = int(zmq.POLLIN)
+
+
+class Performer:
+    def __init__(
+        self,
+        exchange: Exchange,
+        socket: "zmq.Socket[bytes]",
+        deliver: Callable[[Owner, Event], None],
+        host: Callable[[Effect], None],
+        links: "dict[bytes, zmq.Socket[bytes]] | None" = None,
+    ) -> None:
+        """`deliver` takes the outcomes. `host` takes the effects that need more than the socket.
+
+        Messages on the routes of `links` travel on sockets of their own.
+        """
+        self.exchange = exchange
+        self.socket = socket
+        self._deliver = deliver
+        self._host = host
+        self._links = links or {}
+        self._arrived: deque[list[bytes]] = deque()
+        """Messages read when a connection was closed. They precede those still in the socket."""
+        self._untaken = Untaken()
+
+    def start(self, now: int) -> None:
+        self._perform(self.exchange.start(now), now)
+
+    def submit(self, owner: Owner, call: Call, now: int) -> None:
+        self._perform(self.exchange.submit(owner, call, now), now)
+
+    def cancel(self, cancel: CancelCall, now: int) -> None:
+        self._perform(self.exchange.handle(cancel, now), now)
+
+    def cast(self, cast: Cast, now: int) -> None:
+        self._perform(self.exchange.cast(cast, now), now)
+
+    def handle(self, event: Event, now: int) -> list[Effect]:
+        """Pass an event to the exchange, as to a machine: all effects are performed here."""
+        if isinstance(event, Disconnected | PeerDown):
+            self.receive(now)
+        self._perform(self.exchange.handle(event, now), now)
+        return []
+
+    def next_at(self) -> int | None:
+        """Return the time at which `expire` has work to do."""
+        return self.exchange.timers.next_at()
+
+    def expire(self, now: int) -> None:
+        self._perform(self.exchange.expire(now), now)
+
+    def receive(self, now: int) -> None:
+        """Process the messages that have arrived, up to MAX_RECEIVED_A_TURN."""
+        for _ in range(MAX_RECEIVED_A_TURN):
+            if self._arrived:
+                frames = self._arrived.popleft()
+            elif int(self.socket.get(_EVENTS)) & _READABLE:  # a check is cheaper than a failed receive
+                frames = sockets.receive_frames(self.socket)
+            else:
+                return
+            self.arrive(frames[0], frames[1:], now)
+
+    def arrive(self, route: bytes, frames: list[bytes], now: int) -> None:
+        """Process one message."""
+        try:
+            envelope, header, payload = split_envelope(frames)
+        except ProtocolError:
+            return  # no reply at all: no call waits for it
+        self._perform(self.exchange.receive(Arrived(route, envelope, header, payload), now), now)
+
+    @property
+    def has_arrived(self) -> bool:
+        """Return True if there are messages that no socket announces."""
+        return bool(self._arrived)
+
+    def settle(self) -> None:
+        """Forget messages that have left; called now and then."""
+        self._untaken.settle_all()
+
+    def close(self) -> None:
+        self.socket.close(0)
+
+    def _perform(self, effects: Iterable[Effect], now: int) -> None:
+        for effect in effects:
+            kind = type(effect)
+            if kind is Send:
+                failed = self._send(effect)
+                if failed is not None:
+                    self._perform(self.exchange.handle(failed, now), now)
+            elif kind is Deliver:
+                self._deliver(effect.owner, effect.event)
+            elif kind is Connect:
+                sockets.connect_peer(self.socket, effect.route, effect.endpoint)
+            elif kind is Disconnect:
+                self._arrived.extend(sockets.disconnect_peer(self.socket, effect.endpoint))
+                self._untaken.settle_all()
+            else:
+                self._host(effect)
+
+    def _send(self, send: Send) -> Undeliverable | None:
+        request = send.request
+        frames: list[Any] = [request if isinstance(request, bytes) else encode_header(request), *send.payload]
+        if send.has_envelope:
+            frames[:0] = (send.attempt.to_bytes(8, "big"), b"")
+        socket = self._links.get(send.route)
+        if socket is None:
+            socket = self.socket
+            frames.insert(0, send.route)
+        size_bytes = sum(map(len, send.payload)) if send.payload else 0
+        if send.is_dropped_when_full and size_bytes >= COUNTED_BYTES:
+            self._send_counted(send.route, frames, size_bytes)
+            return None
+        try:
+            sockets.send_frames(socket, frames, size_bytes < COPY_LIMIT_BYTES)
+        except zmq.ZMQError as error:
+            if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
+                raise
+            return Undeliverable(send.route, send.attempt, error.errno == zmq.EAGAIN)
+        return None
+
+    def _send_counted(self, route: bytes, frames: list[Any], size_bytes: int) -> None:
+        """Send a message unless too much that was sent to this receiver has not left yet."""
+        if not self._untaken.take_room(route, size_bytes):
+            return
+        try:
+            tracker = self.socket.send_multipart(frames, _DONTWAIT, copy=False, track=True)
+        except zmq.ZMQError as error:
+            self._untaken.give_back(route, size_bytes)
+            if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
+                raise
+            return
+        assert tracker is not None
+        self._untaken.on_sent(route, size_bytes, tracker)

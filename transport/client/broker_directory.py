@@ -1,0 +1,308 @@
+"""The directory of a client: the broker's partitions and the way to them. Pure.
+
+The gateway names the endpoint of each partition in its replies to `metadata`. Partitions, and other actors whose endpoint
+a call names, are reached directly when the broker runs on this machine, and through the gateway otherwise. Without a
+session nothing but a greeting is sent to the gateway (`gateway_link.py`).
+
+    call to an offline partition     held: no message waits in a socket for the wrong peer
+    any call without a session       held
+    unknown topic                    held for `metadata_timeout_ms`, because it may just have been created, then refused
+    held calls to partitions         a `metadata` long poll is in flight, so they leave as soon as the directory changes
+"""
+
+from itertools import count
+from typing import Any
+
+from msgspec import structs
+
+from ..addresses import GATEWAY, TopicPartition, topic_partition_of
+from ..calls.connections import Connection, Connections, InFlight
+from ..calls.directory import Ask, Held, Location, Lost, Refused, Release
+from ..calls.events import (
+    CheckLocality,
+    CheckSilence,
+    Connect,
+    LocalityKnown,
+    Resolved,
+    SilenceMeasured,
+    Wanted,
+)
+from ..calls.retry import Jitter, RetryPolicy
+from ..machine import Answered, Call, Effect, Event, Failed, SetTimer, TimerFired
+from ..protocol.data import Fetch, Produce
+from ..protocol.errors import ErrorBody, ErrorCode
+from ..protocol.message import Request
+from ..protocol.session import Hello, HelloReply, Metadata, MetadataReply
+from .errors import unknown_topic
+from .gateway_link import DIAL, HELLO, GatewayLink
+from .topic_cache import TopicCache
+
+LONG_POLL_MS = 20_000
+POLL_GRACE_MS = 5_000
+REFRESH_MS = 1_000
+"""Maximum age of the metadata of the topics in use. A topic that grew is noticed within this time."""
+
+_OFFLINE = frozenset({ErrorCode.PARTITION_OFFLINE, ErrorCode.ACTOR_UNAVAILABLE, ErrorCode.SHUTTING_DOWN})
+_METADATA = "metadata"
+_REFRESH = "refresh"
+_BELIEVE = "believe"
+_ASK_AGAIN = "ask_again"
+_UNKNOWN = "unknown"
+
+
+class BrokerDirectory:
+    uses_envelopes = False
+
+    def __init__(
+        self, endpoint: str, *, client_id: str, metadata_timeout_ms: int, retry: RetryPolicy, jitter: Jitter
+    ) -> None:
+        self.topics = TopicCache()
+        self._endpoint = endpoint
+        self._client_id = client_id
+        self._metadata_timeout_ms = metadata_timeout_ms
+        self._retry = retry
+        self._jitter = jitter
+        self._connections: Connections
+        self._held: Held
+        self._link: GatewayLink
+        self._interest: dict[str, None] = {}
+        self._lost: set[str] = set()
+        """Endpoints named by calls, of incarnations that have ended."""
+        self._is_local: bool | None = None
+        self._numbers = count(1)
+        self._polls: set[int] = set()
+        """Numbers of the `metadata` calls in flight."""
+        self._unknown: dict[int, TopicPartition] = {}
+        """Calls to topics or partitions that are not known, by serial, until their time is over."""
+
+    @property
+    def has_session(self) -> bool:
+        """Return True while the gateway accepts calls of this client."""
+        return self._link.session is not None
+
+    def attach(self, connections: Connections, held: Held) -> None:
+        self._connections = connections
+        self._held = held
+        self._link = GatewayLink(
+            self._endpoint, connections, client_id=self._client_id, retry=self._retry, jitter=self._jitter
+        )
+
+    # Events.
+
+    def start(self, now: int) -> list[Effect]:
+        return [*self._link.dial(now), SetTimer(_REFRESH, now + REFRESH_MS)]
+
+    def handle(self, event: Event, now: int) -> list[Effect]:
+        match event:
+            case Answered(key=(kind, number), reply=reply):
+                return self._on_hello(reply, now) if kind == HELLO else self._on_metadata(number, reply, now)
+            case Failed(key=(kind, number), error=error):
+                return (
+                    self._on_hello_failed(number, error)
+                    if kind == HELLO
+                    else self._on_no_metadata(number, error, now)
+                )
+            case Wanted(topic=topic):
+                return self._want(topic)
+            case LocalityKnown(instance_id=instance_id, is_local=is_local):
+                session = self._link.session
+                if session is None or session.instance_id != instance_id:
+                    return []
+                self._is_local = is_local
+                return [Release()]
+            case SilenceMeasured(endpoint=endpoint, silence_ms=silence_ms):
+                gateway = self._link.connection
+                if gateway is None or self._connections.at(endpoint) is not gateway:
+                    return []
+                return self._without(gateway) if self._link.is_dead(silence_ms) else []
+            case Resolved():
+                return self._link.on_resolved(event, now)
+            case TimerFired(key=key):
+                return self._on_timer(key, now)
+        raise AssertionError(f"no such event: {event!r}")
+
+    def _on_timer(self, key: Any, now: int) -> list[Effect]:
+        gateway = self._link.connection
+        match key:
+            case (kind, serial) if kind == _UNKNOWN:
+                return self._on_still_unknown(serial)
+            case _ if key == HELLO:
+                return self._without(gateway) if gateway is not None and self._link.session is None else []
+            case _ if key == DIAL:
+                return self._link.on_time_to_dial()
+            case _ if key == _REFRESH:
+                effects = self._ask_metadata()
+                if gateway is not None and self._link.session is not None:
+                    effects.append(CheckSilence(gateway.endpoint))
+                return [*effects, SetTimer(_REFRESH, now + REFRESH_MS)]
+        assert key in (_BELIEVE, _ASK_AGAIN), key
+        return [Release()]
+
+    # The session.
+
+    def _on_hello(self, reply: HelloReply, now: int) -> list[Effect]:
+        if self.topics.instance_id not in (None, reply.instance_id):
+            self.topics.forget()
+            self._is_local = None
+        effects = self._link.on_hello(reply)
+        self.topics.expire_version()
+        if self._is_local is None:
+            effects.append(CheckLocality(reply.run_directory, reply.instance_id))
+        return [*effects, *self._ask_metadata(), Release()]
+
+    def _on_hello_failed(self, number: int, error: ErrorBody) -> list[Effect]:
+        if number != self._link.greeting:
+            return []
+        self._link.greeting = 0
+        # After a retriable error, the timer of the greeting is running and makes a new connection.
+        return [] if error.retriable else [Refused(error)]
+
+    def _without(self, connection: Connection) -> list[Effect]:
+        message = f"lost the connection to {connection.endpoint}"
+        return [Lost(connection, ErrorBody(ErrorCode.ACTOR_UNAVAILABLE, message, retriable=True))]
+
+    def on_lost(self, connection: Connection, now: int) -> list[Effect]:
+        if connection is self._link.connection:
+            self._polls.clear()
+            return self._link.dial(now)
+        if connection.partition is not None:
+            self.topics.suspect(*connection.partition, now)
+        else:
+            self._lost.add(connection.endpoint)
+        return []
+
+    def reconnects(self, connection: Connection) -> bool:
+        return connection is self._link.connection and self._link.is_dialled_by_zeromq
+
+    # Calls.
+
+    def locate(self, pending: InFlight, now: int) -> tuple[Location, list[Effect]]:
+        gateway = self._link.connection if self._link.session is not None else None
+        tp = topic_partition_of(pending.call.address)
+        if tp is None:
+            endpoint = pending.call.endpoint
+            if endpoint is not None and self._is_local and endpoint not in self._lost:
+                return self._connection_at(endpoint, None)
+            return gateway, []
+        topic, number = tp
+        found = self.topics.partition(topic, number)
+        if found is None:
+            return None, [*self._want(topic), *self._watch_unknown(pending, tp, now), *self._poll()]
+        if not self.topics.is_online(topic, number, now):
+            believed_at = self.topics.believed_at(topic, number, now)
+            believe = [SetTimer(_BELIEVE, believed_at)] if believed_at is not None else []
+            return None, [*believe, *self._poll()]
+        if self._is_local is None:
+            return None, []
+        if not self._is_local or found.endpoint is None:
+            return gateway, self._poll() if gateway is None else []
+        return self._connection_at(found.endpoint, (topic, number, found.incarnation))
+
+    def connection_to(self, address: str) -> tuple[Connection | None, list[Effect]]:
+        raise AssertionError("a client sends no casts")
+
+    def _connection_at(
+        self, endpoint: str, partition: tuple[str, int, int] | None
+    ) -> tuple[Connection, list[Effect]]:
+        connection = self._connections.at(endpoint)
+        if connection is not None:
+            return connection, []
+        connection = self._connections.new(endpoint, partition)
+        return connection, [Connect(connection.route, connection.endpoint)]
+
+    def addressed(self, attempt: int, connection: Connection, request: Request) -> Request:
+        if connection is self._link.connection:
+            if isinstance(request, Hello):
+                return structs.replace(request, id=attempt)
+            return structs.replace(request, id=attempt, greeted=True)
+        if isinstance(request, Produce | Fetch):
+            # Partitions need no greeting.
+            return structs.replace(request, id=attempt, client_id=self._client_id)
+        return structs.replace(request, id=attempt)
+
+    def on_refusal(
+        self, pending: InFlight, connection: Connection, error: ErrorBody, now: int
+    ) -> list[Effect]:
+        tp = topic_partition_of(pending.call.address)
+        if tp is not None and error.code in _OFFLINE:
+            found = self.topics.partition(*tp)
+            if found is not None:
+                self.topics.suspect(*tp, found.incarnation, now)
+        return self._link.greet_again() if error.code == ErrorCode.HELLO_REQUIRED else []
+
+    def absence(self, pending: InFlight) -> str:
+        if self._link.session is None:
+            return self._link.absence
+        return "it is offline" if pending.is_held else ""
+
+    # Unknown topics and partitions.
+
+    def _watch_unknown(self, pending: InFlight, tp: TopicPartition, now: int) -> list[Effect]:
+        """Refuse the call only after a while, because the topic may just have been created."""
+        is_known = self.topics.is_unknown(tp.topic) or self.topics.partition_count(tp.topic) is not None
+        if pending.serial in self._unknown or not is_known:
+            return []
+        self._unknown[pending.serial] = tp
+        return [SetTimer((_UNKNOWN, pending.serial), now + self._metadata_timeout_ms)]
+
+    def _on_still_unknown(self, serial: int) -> list[Effect]:
+        topic, number = self._unknown.pop(serial)
+        if self.topics.partition(topic, number) is not None:
+            return []
+        partitions = self.topics.partition_count(topic)
+        if partitions is None:
+            return [Refused(unknown_topic(topic), serial)]
+        message = f"{topic!r} has {partitions} partitions, no {number}"
+        return [Refused(ErrorBody(ErrorCode.UNKNOWN_PARTITION, message), serial)]
+
+    # Metadata.
+
+    def _want(self, topic: str) -> list[Effect]:
+        if topic in self._interest:
+            return []
+        self._interest[topic] = None
+        return self._ask_metadata()
+
+    def _ask_metadata(self, after_version: int | None = None) -> list[Effect]:
+        """Request the endpoints of the topics of interest; with `after_version`, as a long poll for a later version."""
+        gateway, session = self._link.connection, self._link.session
+        if gateway is None or session is None or not self._interest:
+            return []
+        wait_ms = min(LONG_POLL_MS, session.max_wait_ms) if after_version is not None else 0
+        number = next(self._numbers)
+        self._polls.add(number)
+        request = Metadata(topics=list(self._interest), after_version=after_version, max_wait_ms=wait_ms)
+        call = Call((_METADATA, number), GATEWAY, request, MetadataReply, timeout_ms=wait_ms + POLL_GRACE_MS)
+        return [Ask(gateway, call)]
+
+    def _poll(self) -> list[Effect]:
+        """Keep exactly one long poll in flight while calls wait for a partition."""
+        if self._polls or self.topics.version is None:
+            return []
+        return self._ask_metadata(self.topics.version)
+
+    def _on_metadata(self, number: int, reply: MetadataReply, now: int) -> list[Effect]:
+        self._polls.discard(number)
+        self.topics.update(reply)
+        effects: list[Effect] = []
+        for connection in self._connections:
+            if connection.partition is not None and self._is_replaced(
+                connection.partition, connection.endpoint
+            ):
+                effects += self._without(connection)
+        return [*effects, Release()]
+
+    def _on_no_metadata(self, number: int, error: ErrorBody, now: int) -> list[Effect]:
+        if number not in self._polls:
+            return []  # the connection was lost, and the next session asks again
+        self._polls.discard(number)
+        if error.code == ErrorCode.TIMED_OUT:
+            return self._ask_metadata()
+        return [SetTimer(_ASK_AGAIN, now + self._retry.delay_ms(4, self._jitter))]
+
+    def _is_replaced(self, partition: tuple[str, int, int], endpoint: str) -> bool:
+        topic, number, incarnation = partition
+        found = self.topics.partition(topic, number)
+        return (
+            found is None or (found.online and found.endpoint != endpoint) or found.incarnation > incarnation
+        )
