@@ -4,6 +4,7 @@
     Client      a connection to a running one; creates producers and consumers
     Message     a consumed message               Delivery    the result of `publish`
     Context     lets a handler publish
+    TopicDescription, GroupDescription, BrokerStatus, ...   the results of administrative calls
     PlanariaError   raised by calls; a refusal by the broker is a ProtocolError with its code
 
 Every process of a broker imports this module, so the names are loaded on first use.
@@ -21,8 +22,31 @@ if TYPE_CHECKING:
     from .transport.addresses import TopicPartition
     from .transport.client.client import Client
     from .transport.client.consumer import Consumer
-    from .transport.client.dead_letters import LetterFilter, histogram
+    from .transport.client.dead_letters import DeadLetter, LetterFilter, histogram
     from .transport.client.delivery import Delivery, RecordMetadata
+    from .transport.client.descriptions import (
+        ActorStatus,
+        BrokerStatus,
+        CommittedOffset,
+        GroupDescription,
+        GroupMember,
+        HeldRange,
+        KilledActor,
+        LogPosition,
+        PartitionDescription,
+        Quota,
+        RecordInFlight,
+        RecordRetrying,
+        RetryingRange,
+        RetryReport,
+        ScheduledMessage,
+        ShareGroupDescription,
+        ShareGroupSettings,
+        SharePartition,
+        TopicDescription,
+        TopicSummary,
+        TransactionDescription,
+    )
     from .transport.client.errors import (
         Backpressure,
         BufferFull,
@@ -47,12 +71,12 @@ if TYPE_CHECKING:
         UnknownGroup,
         UnknownTopic,
     )
-    from .transport.client.messages import Message
+    from .transport.client.messages import Message, MessageBatch
     from .transport.client.options import InvalidOption
     from .transport.client.producer import Producer
-    from .transport.client.redrive import Redrive
+    from .transport.client.redrive import Redrive, RedriveRefused, RedriveReport
     from .transport.client.share_consumer import ShareConsumer
-    from .transport.client.share_messages import ShareMessage
+    from .transport.client.share_messages import Refused, ShareMessage
     from .transport.client.transactional import Transaction, TransactionalProducer
     from .transport.context import Context
     from .transport.keywords import (
@@ -65,62 +89,90 @@ if TYPE_CHECKING:
         TopicSettings,
     )
     from .transport.protocol.errors import PlanariaError, ProtocolError
+    from .transport.protocol.topics import TopicConfig
     from .transport.subscription import InvalidSubscription
     from .transport.verdicts import Reject, Release
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ActorStatus": ".transport.client.descriptions",
     "Backpressure": ".transport.client.errors",
     "Broker": ".supervisor.broker",
     "BrokerSettings": ".transport.keywords",
+    "BrokerStatus": ".transport.client.descriptions",
     "BufferFull": ".transport.client.errors",
     "Client": ".transport.client.client",
     "Closed": ".transport.client.errors",
     "CommitFailed": ".transport.client.errors",
+    "CommittedOffset": ".transport.client.descriptions",
     "ConfigError": ".supervisor.config",
     "Consumer": ".transport.client.consumer",
     "ConsumerConfig": ".transport.keywords",
     "Context": ".transport.context",
     "CorruptData": ".transport.client.errors",
+    "DeadLetter": ".transport.client.dead_letters",
     "Delivery": ".transport.client.delivery",
     "DeliveryError": ".transport.client.errors",
     "DeliveryFailed": ".transport.client.errors",
     "DeliveryUncertain": ".transport.client.errors",
     "Forked": ".transport.client.errors",
+    "GroupDescription": ".transport.client.descriptions",
+    "GroupMember": ".transport.client.descriptions",
     "GroupNotEmpty": ".transport.client.errors",
+    "HeldRange": ".transport.client.descriptions",
     "InvalidOption": ".transport.client.options",
     "InvalidSubscription": ".transport.subscription",
+    "KilledActor": ".transport.client.descriptions",
     "LetterFilter": ".transport.client.dead_letters",
+    "LogPosition": ".transport.client.descriptions",
     "LogTruncated": ".transport.client.errors",
     "MemberFenced": ".transport.client.errors",
     "Message": ".transport.client.messages",
+    "MessageBatch": ".transport.client.messages",
     "NoOffset": ".transport.client.errors",
     "OffsetOutOfRange": ".transport.client.errors",
+    "PartitionDescription": ".transport.client.descriptions",
     "PlanariaError": ".transport.protocol.errors",
     "Producer": ".transport.client.producer",
     "ProducerConfig": ".transport.keywords",
     "ProducerFenced": ".transport.client.errors",
     "ProtocolError": ".transport.protocol.errors",
+    "Quota": ".transport.client.descriptions",
     "QuotaSettings": ".transport.keywords",
+    "RecordInFlight": ".transport.client.descriptions",
     "RecordMetadata": ".transport.client.delivery",
+    "RecordRetrying": ".transport.client.descriptions",
     "Redrive": ".transport.client.redrive",
+    "RedriveRefused": ".transport.client.redrive",
+    "RedriveReport": ".transport.client.redrive",
+    "Refused": ".transport.client.share_messages",
     "Reject": ".transport.verdicts",
     "Release": ".transport.verdicts",
+    "RetryReport": ".transport.client.descriptions",
+    "RetryingRange": ".transport.client.descriptions",
+    "ScheduledMessage": ".transport.client.descriptions",
     "ShareConsumer": ".transport.client.share_consumer",
     "ShareConsumerConfig": ".transport.keywords",
+    "ShareGroupDescription": ".transport.client.descriptions",
+    "ShareGroupSettings": ".transport.client.descriptions",
     "ShareMessage": ".transport.client.share_messages",
+    "SharePartition": ".transport.client.descriptions",
     "StartFailed": ".supervisor.launch",
     "SubscriberConfig": ".transport.keywords",
     "Subscription": ".supervisor.hosted",
     "SubscriptionFailed": ".supervisor.hosted",
     "TimedOut": ".transport.client.errors",
+    "TopicConfig": ".transport.protocol.topics",
+    "TopicDescription": ".transport.client.descriptions",
     "TopicExists": ".transport.client.errors",
     "TopicPartition": ".transport.addresses",
     "TopicReplaced": ".transport.client.errors",
     "TopicSettings": ".transport.keywords",
+    "TopicSummary": ".transport.client.descriptions",
     "Transaction": ".transport.client.transactional",
     "TransactionAborted": ".transport.client.errors",
+    "TransactionDescription": ".transport.client.descriptions",
     "TransactionUncertain": ".transport.client.errors",
     "TransactionalProducer": ".transport.client.transactional",
     "UnknownGroup": ".transport.client.errors",
@@ -141,56 +193,83 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "ActorStatus",
     "Backpressure",
     "Broker",
     "BrokerSettings",
+    "BrokerStatus",
     "BufferFull",
     "Client",
     "Closed",
     "CommitFailed",
+    "CommittedOffset",
     "ConfigError",
     "Consumer",
     "ConsumerConfig",
     "Context",
     "CorruptData",
+    "DeadLetter",
     "Delivery",
     "DeliveryError",
     "DeliveryFailed",
     "DeliveryUncertain",
     "Forked",
+    "GroupDescription",
+    "GroupMember",
     "GroupNotEmpty",
+    "HeldRange",
     "InvalidOption",
     "InvalidSubscription",
+    "KilledActor",
     "LetterFilter",
+    "LogPosition",
     "LogTruncated",
     "MemberFenced",
     "Message",
+    "MessageBatch",
     "NoOffset",
     "OffsetOutOfRange",
+    "PartitionDescription",
     "PlanariaError",
     "Producer",
     "ProducerConfig",
     "ProducerFenced",
     "ProtocolError",
+    "Quota",
     "QuotaSettings",
+    "RecordInFlight",
     "RecordMetadata",
+    "RecordRetrying",
     "Redrive",
+    "RedriveRefused",
+    "RedriveReport",
+    "Refused",
     "Reject",
     "Release",
+    "RetryReport",
+    "RetryingRange",
+    "ScheduledMessage",
     "ShareConsumer",
     "ShareConsumerConfig",
+    "ShareGroupDescription",
+    "ShareGroupSettings",
     "ShareMessage",
+    "SharePartition",
     "StartFailed",
     "SubscriberConfig",
     "Subscription",
     "SubscriptionFailed",
     "TimedOut",
+    "TopicConfig",
+    "TopicDescription",
     "TopicExists",
     "TopicPartition",
     "TopicReplaced",
     "TopicSettings",
+    "TopicSummary",
     "Transaction",
     "TransactionAborted",
+    "TransactionDescription",
     "TransactionUncertain",
     "TransactionalProducer",
     "UnknownGroup",

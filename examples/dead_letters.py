@@ -61,7 +61,7 @@ def main() -> None:
 
 def wait_until(broker: Broker, done: int) -> None:
     """An offset is committed when its payment is charged or dead-lettered."""
-    while sum(broker.client.group_offsets("charging").values()) < done:
+    while sum(broker.group_offsets("charging").values()) < done:
         time.sleep(0.05)
 
 

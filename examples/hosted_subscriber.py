@@ -48,7 +48,7 @@ def main() -> None:
         with broker.consumer(None, ["PAYMENTS.dlq"], auto_offset_reset="earliest") as dead_letters:
             letter = next(iter(dead_letters))
         # An offset is committed when its payment is charged or dead-lettered.
-        while sum(broker.client.group_offsets("charging").values()) < len(AMOUNTS):
+        while sum(broker.group_offsets("charging").values()) < len(AMOUNTS):
             time.sleep(0.05)
         print(f"dead letter: {letter.data}")
         for name, text in sorted((letter.headers or {}).items()):

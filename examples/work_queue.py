@@ -26,7 +26,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory, Broker(Path(directory) / "data") as broker:
         broker.create_topic("JOBS", 1)
         broker.create_topic("JOBS.dead", 1)
-        broker.client.configure_share_group("workers", max_deliveries=3, dead_letter="JOBS.dead")
+        broker.configure_share_group("workers", max_deliveries=3, dead_letter="JOBS.dead")
         for number in range(JOBS):
             broker.publish("JOBS", None, {"number": number})
 

@@ -8,17 +8,19 @@ path may install code (a handler).
 import itertools
 import time
 from collections.abc import Callable, Iterable
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import msgspec
 import zmq
 
 from ..transport import sockets
+from ..transport.client.descriptions import BrokerStatus, KilledActor, described
 from ..transport.codec import decode_reply, encode_header
 from ..transport.protocol.control import ChildSpec, StartChild, StopChild
 from ..transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ..transport.protocol.message import Done, Reply, Request
 from ..transport.protocol.operations import (
+    ActorState,
     Kill,
     KillReply,
     Revive,
@@ -75,17 +77,21 @@ class AdminLink:
         while waiting:
             waiting.discard(self._receive(Done, timeout_ms).id)
 
-    def status(self) -> StatusReply:
-        return self._answer(self._send(Status()), StatusReply, self._timeout_ms)
+    def ask(self, request: Request, reply_type: type[AnyReply]) -> AnyReply:
+        """Send a request and return its reply. Raises ProtocolError."""
+        return self._answer(self._send(request), reply_type, self._timeout_ms)
 
-    def kill(self, address: str, signal: str = "SIGKILL") -> KillReply:
+    def status(self) -> BrokerStatus:
+        """Return the processes of the broker. Raises ProtocolError."""
+        return described(BrokerStatus, self.ask(Status(), StatusReply))
+
+    def kill(self, address: str, signal: SignalName = "SIGKILL") -> KilledActor:
         """Send a signal to an actor. Raises ProtocolError."""
-        request = Kill(address=address, signal=cast(SignalName, signal))
-        return self._answer(self._send(request), KillReply, self._timeout_ms)
+        return described(KilledActor, self.ask(Kill(address=address, signal=signal), KillReply))
 
-    def revive(self, address: str) -> ReviveReply:
-        """Start an actor that is quarantined or waits for its restart. Raises ProtocolError."""
-        return self._answer(self._send(Revive(address=address)), ReviveReply, self._timeout_ms)
+    def revive(self, address: str) -> ActorState:
+        """Start an actor that is quarantined or waits for its restart; return its state before. Raises ProtocolError."""
+        return self.ask(Revive(address=address), ReviveReply).state
 
     def _send(self, request: Request) -> int:
         number = next(self._ids)

@@ -6,48 +6,40 @@ started again on the same port and the same data, and the subscriptions are inst
 """
 
 import atexit
-import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Unpack, overload
 
+from ..transport.client.access import BrokerAccess
+from ..transport.client.admin_requests import ReplyT
 from ..transport.client.client import Client
 from ..transport.client.consumer import Consumer
 from ..transport.client.delivery import RecordMetadata
-from ..transport.client.errors import TopicExists
+from ..transport.client.descriptions import TopicDescription
 from ..transport.client.messages import Message
-from ..transport.client.options import REQUEST_TIMEOUT_MS
-from ..transport.client.producer import Producer
-from ..transport.client.share_consumer import ShareConsumer
-from ..transport.client.transactional import TransactionalProducer
-from ..transport.keywords import (
-    BrokerSettings,
-    ConsumerConfig,
-    ProducerConfig,
-    ShareConsumerConfig,
-    SubscriberConfig,
-    TopicSettings,
-)
-from ..transport.protocol.errors import ErrorCode, PlanariaError
-from ..transport.protocol.operations import KillReply, StatusReply
-from ..transport.protocol.topics import DescribeTopicReply
+from ..transport.client.options import REQUEST_TIMEOUT_MS, Duration
+from ..transport.keywords import BrokerSettings, ConsumerConfig, SubscriberConfig, TopicSettings
+from ..transport.protocol.errors import PlanariaError
+from ..transport.protocol.message import Request
 from . import config as configuration
-from .admin_link import AdminLink
 from .hosted import HostedSubscriptions, Subscription
 from .keeper import SupervisorKeeper
 
 EMBEDDED_ENDPOINT = "tcp://127.0.0.1:*"
 """A free port, so that embedded brokers do not get in each other's way; `Broker.endpoint` says which."""
 LOG_FILE = "logs/broker.log"
+CLIENT_ID = "embedded"
 
 
-_log = logging.getLogger(__name__)
+class Broker(BrokerAccess):
+    """A broker of your own, in child processes, with all calls of a Client.
 
-
-class Broker:
-    """A broker of your own, in child processes.
+        with Broker("data") as broker:
+            broker.create_topic("ORDERS", 3)
+            broker.publish("ORDERS", "order-1", {"amount": 100})
+            broker.subscribe("billing", "ORDERS", handler=handle, retries=3)
 
     `data_dir` holds everything that lasts (default `planaria-data`); `settings` are the keys of planaria.toml, such as
     `hang_timeout_ms=1000`. Serves when the constructor returns; ends with `close`, with the `with` block, or with the
@@ -68,7 +60,8 @@ class Broker:
         self._keeper = SupervisorKeeper(configuration.load(overrides, environment=os.environ))
         self.endpoint = self._keeper.started.endpoint
         """Where clients of any language connect."""
-        self.client = Client(self.endpoint, client_id="embedded")
+        self.client = Client(self.endpoint, client_id=CLIENT_ID)
+        super().__init__(self.client._network, REQUEST_TIMEOUT_MS, CLIENT_ID)
         self._consumers: dict[tuple[str, str], _NamedConsumer] = {}
         self._hosted = HostedSubscriptions(self._keeper, self.client)
         self._is_closed = False
@@ -104,27 +97,16 @@ class Broker:
         return self._keeper.started.pid
 
     def create_topic(
-        self, topic: str, partitions: int = 1, **config: Unpack[TopicSettings]
-    ) -> DescribeTopicReply:
-        """Declare a topic: created when it is new, left as it is when it has at least so many partitions already.
+        self, topic: str, partitions: int = 1, *, if_not_exists: bool = True, **config: Unpack[TopicSettings]
+    ) -> TopicDescription:
+        """Declare a topic: `Client.create_topic` whose `if_not_exists` is True unless given.
 
-        A setting of an existing topic that differs from `config` stays, and a warning in the log tells of it. Raises
-        TopicExists when the topic has fewer partitions.
+            broker.create_topic("ORDERS", 3)
+
+        The topic is created when it is new, and otherwise returned as it is; a setting that differs from `config` is
+        reported by a warning in the log. Raises TopicExists when the topic has fewer partitions.
         """
-        description = self.client.create_topic(topic, partitions, if_not_exists=True, **config)
-        for name, value in config.items():
-            found = getattr(description.config, name)
-            if value is not None and found != value:
-                _log.warning(
-                    "topic %s has %s = %r, not %r; alter_topic changes it", topic, name, found, value
-                )
-        if len(description.partitions) < partitions:
-            raise TopicExists(
-                ErrorCode.TOPIC_EXISTS,
-                f"topic {topic!r} exists with {len(description.partitions)} partitions, not {partitions};"
-                " alter_topic lets it grow",
-            )
-        return description
+        return super().create_topic(topic, partitions, if_not_exists=if_not_exists, **config)
 
     def publish(
         self,
@@ -137,14 +119,14 @@ class Broker:
         deliver_at: datetime | int | None = None,
         delay: timedelta | float | None = None,
         scheduled_id: str | None = None,
-        timeout: float | None = 30.0,
+        timeout: Duration | None = 30.0,
     ) -> RecordMetadata:
         """Publish one message and wait until it is durable. For many messages use `producer()`.
 
-        The key comes before the value here alone; `Client.publish` and all others take the key by keyword.
+            broker.publish("ORDERS", "order-1", {"amount": 100}, headers={"source": "web"})
 
-        A repeat of a `dedup_id` within the topic's window is not written again: the first one's place is returned.
-        With `deliver_at` or `delay` (seconds) it is held back until then, under the `scheduled_id` that is returned.
+        The key comes before the value here alone; `Client.publish` and all others take the key by keyword. The other
+        arguments and the errors are those of `Client.publish`; `timeout` is in seconds or a timedelta.
         """
         return self.client.publish(
             topic,
@@ -157,34 +139,6 @@ class Broker:
             scheduled_id=scheduled_id,
             timeout=timeout,
         )
-
-    @overload
-    def producer(
-        self, *, transactional_id: str, **options: Unpack[ProducerConfig]
-    ) -> TransactionalProducer: ...
-
-    @overload
-    def producer(self, *, transactional_id: None = None, **options: Unpack[ProducerConfig]) -> Producer: ...
-
-    def producer(
-        self, *, transactional_id: str | None = None, **options: Unpack[ProducerConfig]
-    ) -> Producer | TransactionalProducer:
-        """Return a new producer, as `Client.producer` does."""
-        if transactional_id is None:
-            return self.client.producer(**options)
-        return self.client.producer(transactional_id=transactional_id, **options)
-
-    def consumer(
-        self, group: str | None = None, topics: str | Sequence[str] = (), **options: Unpack[ConsumerConfig]
-    ) -> Consumer:
-        """Return a new consumer, as `Client.consumer` does."""
-        return self.client.consumer(group, topics, **options)
-
-    def share_consumer(
-        self, group: str, topics: str | Sequence[str], **options: Unpack[ShareConsumerConfig]
-    ) -> ShareConsumer:
-        """Return a new member of a share group, as `Client.share_consumer` does."""
-        return self.client.share_consumer(group, topics, **options)
 
     @overload
     def subscribe(
@@ -240,10 +194,13 @@ class Broker:
         self._consumers[group, consumer] = _NamedConsumer(self.client.consumer(group, topics, **options))
         return None
 
-    def consume(self, group: str, consumer: str, timeout: float | None = 10.0) -> Message | None:
-        """The next message of a named consumer, None when none came in `timeout` seconds.
+    def consume(self, group: str, consumer: str, timeout: Duration | None = 10.0) -> Message | None:
+        """Return the next message of a named consumer, or None after `timeout` (seconds or a timedelta).
 
-        The message of an earlier call counts as handled and is committed in the background and on `close`.
+            message = broker.consume("billing", "consumer-1")
+
+        The message of an earlier call counts as handled and is committed in the background and on `close`. Raises
+        PlanariaError for a consumer that `subscribe` has not made, and the errors of `Consumer.poll`.
         """
         named = self._named(group, consumer)
         found = named.consumer.poll(timeout, max_messages=1)
@@ -253,29 +210,26 @@ class Broker:
         return found[0]
 
     def get_offset(self, group: str, consumer: str) -> int:
-        """The offset after the last message that `consume` gave to this consumer, in that message's partition.
+        """Return the offset after the last message that `consume` returned to this consumer, in its partition.
 
-        From there the group goes on. Raises PlanariaError when nothing has been consumed yet.
+        The group continues there. Raises PlanariaError when nothing has been consumed yet.
         """
         last = self._named(group, consumer).last
         if last is None:
             raise PlanariaError(f"consumer {consumer!r} of group {group!r} has consumed nothing yet")
         return last.offset + 1
 
-    def status(self) -> StatusReply:
-        """The tree of processes, as `planaria status` shows it. The supervisor answers, whatever the gateway does.
+    def _ask_supervisor(
+        self, request: Request, reply_type: type[ReplyT], *, is_retried: bool = True
+    ) -> ReplyT:
+        """Ask the supervisor itself, which answers whatever the gateway does.
 
-        While a killed supervisor has no successor, this waits for it. Raises TimedOut after REQUEST_TIMEOUT_MS.
+        While a killed supervisor has no successor, this waits for it. When a supervisor ends that may have received a
+        request which must not be repeated, a ProtocolError with ACTOR_UNAVAILABLE is raised.
         """
-        return self._keeper.ask(AdminLink.status, REQUEST_TIMEOUT_MS, is_retried=True)
-
-    def kill(self, address: str, signal: str = "SIGKILL") -> KillReply:
-        """Send an actor a signal, to watch it regrow. The supervisor does it, whatever the gateway does.
-
-        Waits for a supervisor as `status` does, but is sent once: when the supervisor ends after that, a ProtocolError
-        with ACTOR_UNAVAILABLE is raised, for a second signal would reach the actor's successor.
-        """
-        return self._keeper.ask(lambda link: link.kill(address, signal), REQUEST_TIMEOUT_MS, is_retried=False)
+        return self._keeper.ask(
+            lambda link: link.ask(request, reply_type), REQUEST_TIMEOUT_MS, is_retried=is_retried
+        )
 
     def _named(self, group: str, consumer: str) -> "_NamedConsumer":
         self._keeper.refuse_when_inherited()

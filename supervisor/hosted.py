@@ -15,9 +15,9 @@ from typing import Any
 
 from ..transport.addresses import subscriber_address
 from ..transport.client.client import Client
+from ..transport.client.descriptions import ActorStatus
 from ..transport.protocol.control import ChildSpec
 from ..transport.protocol.errors import ErrorCode, PlanariaError, ProtocolError
-from ..transport.protocol.operations import ActorStatus
 from ..transport.subscription import (
     InvalidSubscription,
     SubscriberOptions,

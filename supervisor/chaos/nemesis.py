@@ -18,8 +18,8 @@ from typing import Literal
 
 import msgspec
 
+from ...transport.client.descriptions import ActorStatus
 from ...transport.protocol.errors import PlanariaError
-from ...transport.protocol.operations import ActorStatus
 from ..broker import Broker
 from .clocks import Clocks
 from .probes import Probes

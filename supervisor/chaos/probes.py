@@ -7,8 +7,8 @@ import itertools
 import time
 
 from ...transport.client.client import Client
+from ...transport.client.descriptions import ActorStatus
 from ...transport.protocol.errors import ErrorCode, PlanariaError, ProtocolError
-from ...transport.protocol.operations import ActorStatus
 from .history import History
 from .workload import TOPIC, publish_value
 

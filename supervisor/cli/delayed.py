@@ -12,7 +12,7 @@ from .tables import Listing
 from .times import utc_text
 
 if TYPE_CHECKING:
-    from ...transport.protocol.delayed import ScheduledMessage
+    from ...transport.client.descriptions import ScheduledMessage
 
 app = typer.Typer(cls=Group, no_args_is_help=True, help="List and cancel delayed messages.")
 

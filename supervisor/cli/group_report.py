@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from ...transport.addresses import TopicPartition, coordinator_address, subscriber_group
+from ...transport.client.descriptions import GroupDescription, GroupMember
 from ...transport.protocol.errors import ErrorCode, ProtocolError
-from ...transport.protocol.groups import DescribeGroupReply, MemberDescription
 from .retries import RetryingRecord, of_hosted
 
 if TYPE_CHECKING:
     from ...transport.client.client import Client
-    from ...transport.protocol.operations import StatusReply
+    from ...transport.client.descriptions import BrokerStatus
 
 
 ASKED_AT_ONCE = 16
@@ -64,7 +64,7 @@ class GroupReport(Struct, kw_only=True):
     assignor: str
     lag: int | None
     """Sum over the partitions whose lag is known; None when none is."""
-    members: list[MemberDescription]
+    members: list[GroupMember]
     partitions: list[PartitionReport]
     alarms: list[str]
     """Alarms of its hosted members."""
@@ -72,7 +72,7 @@ class GroupReport(Struct, kw_only=True):
     retrying: list[RetryingRecord]
 
 
-def report_on(client: "Client", found: DescribeGroupReply) -> GroupReport:
+def report_on(client: "Client", found: GroupDescription) -> GroupReport:
     committed = {(entry.topic, entry.partition): entry for entry in found.offsets}
     owners = {
         (topic, partition): member.member_id
@@ -116,7 +116,7 @@ def report_on(client: "Client", found: DescribeGroupReply) -> GroupReport:
     )
 
 
-def alarms_of(status: "StatusReply", group: str) -> list[str]:
+def alarms_of(status: "BrokerStatus", group: str) -> list[str]:
     """Return the alarms of the group's coordinator and its hosted members."""
     return [
         f"{actor.address}: {alarm}"
@@ -137,7 +137,7 @@ def log_ends(client: "Client", topics: list[str]) -> dict[TopicPartition, tuple[
                 raise
             continue
         for partition in found.partitions:
-            if partition.high_watermark >= 0:
+            if partition.log_start_offset is not None and partition.high_watermark is not None:
                 ends[TopicPartition(topic, partition.partition)] = (
                     partition.log_start_offset,
                     partition.high_watermark,

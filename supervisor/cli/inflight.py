@@ -13,8 +13,7 @@ from .retries import of_hosted, of_share_group, print_retrying
 from .tables import Listing
 
 if TYPE_CHECKING:
-    from ...transport.protocol.groups import DescribeGroupReply
-    from ...transport.protocol.operations import StatusReply
+    from ...transport.client.descriptions import BrokerStatus, GroupDescription
 
 
 def inflight(
@@ -67,7 +66,7 @@ def inflight(
     print_retrying(retrying)
 
 
-def records_of(found: "StatusReply", topic: str, group: str | None) -> list[dict[str, Any]]:
+def records_of(found: "BrokerStatus", topic: str, group: str | None) -> list[dict[str, Any]]:
     """Return the records in flight in hosted handlers."""
     records: list[dict[str, Any]] = []
     for actor in found.actors:
@@ -78,7 +77,7 @@ def records_of(found: "StatusReply", topic: str, group: str | None) -> list[dict
     return records
 
 
-def locked_records(found: "DescribeGroupReply", topic: str) -> list[dict[str, Any]]:
+def locked_records(found: "GroupDescription", topic: str) -> list[dict[str, Any]]:
     """Return the records locked to members of a share group."""
     return [
         {

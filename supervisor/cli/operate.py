@@ -9,8 +9,9 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from ...transport.client.descriptions import ActorStatus, BrokerStatus
 from ...transport.protocol.errors import PlanariaError
-from ...transport.protocol.operations import ActorState, ActorStatus, SignalName, StatusReply
+from ...transport.protocol.operations import ActorState, SignalName
 from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached, operating
 from .failures import EXIT_FAILED, CommandFailed, describe
 from .output import bytes_text, console, duration_text, error_console, note, plural, print_json, show
@@ -142,14 +143,14 @@ def kill(
 def revive(address: AddressArgument, connect: ConnectOption = DEFAULT_ENDPOINT) -> None:
     """Start a process that is quarantined or waits for its restart, and reset its count of restarts."""
     with operating(connect) as client:
-        state = client.revive(address).state
+        state = client.revive(address)
     if state in {"quarantined", "backing_off", "asleep"}:
         note(f"{address} is started again")
     else:
         note(f"{address} is {state}: nothing to do")
 
 
-def render(found: StatusReply) -> RenderableType:
+def render(found: BrokerStatus) -> RenderableType:
     """Return the whole tree, for a terminal."""
     made = Listing(
         "address", "pid", "inc", "restarts", "state", "memory", "uptime",

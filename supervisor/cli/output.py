@@ -74,9 +74,9 @@ def show(renderable: RenderableType) -> None:
     console().print(renderable, soft_wrap=True)
 
 
-def bytes_text(size: int) -> str:
+def bytes_text(size: int | None) -> str:
     """Return a size as text: `0 B`, `1.5 MiB`."""
-    if size < 0:
+    if size is None:
         return UNKNOWN
     amount = float(size)
     for unit in ("B", "KiB", "MiB", "GiB"):
@@ -108,7 +108,7 @@ def rate_text(count: int, seconds: float) -> str:
 
 
 def number_text(number: int | None) -> str:
-    return UNKNOWN if number is None or number < 0 else str(number)
+    return UNKNOWN if number is None else str(number)
 
 
 def plural(count: int, noun: str) -> str:

@@ -117,5 +117,5 @@ def _offsets(
 
 
 def _offset_at(client: "Client", tp: TopicPartition, timestamp_ms: int, end: int) -> int:
-    offset = client.list_offsets(*tp, timestamp_ms).offset
-    return end if offset < 0 else offset
+    found = client.list_offsets(*tp, timestamp_ms)
+    return end if found is None else found.offset

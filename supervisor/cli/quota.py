@@ -62,7 +62,8 @@ def set_quota(
 def list_quotas(as_json: JsonOption = False, connect: ConnectOption = DEFAULT_ENDPOINT) -> None:
     """List the limits that are set, in bytes and requests a second.
 
-    --json: {"quotas": {client_id: {"produce_bytes", "fetch_bytes", "produce_requests", "fetch_requests"}}}
+    --json: {"quotas": {client_id: {"produce_bytes", "fetch_bytes", "produce_requests", "fetch_requests"}}};
+    null is unlimited
     """
     with attached(connect) as client:
         quotas = client.list_quotas()
@@ -101,5 +102,5 @@ def _parsed(field: str, text: str) -> int:
     return value
 
 
-def _text(rate: int) -> str:
-    return "unlimited" if rate < 0 else f"{rate:,}"
+def _text(rate: int | None) -> str:
+    return "unlimited" if rate is None else f"{rate:,}"

@@ -19,8 +19,7 @@ from .tables import Listing
 
 if TYPE_CHECKING:
     from ...transport.client.client import Client
-    from ...transport.protocol.groups import DescribeGroupReply
-    from ...transport.protocol.operations import StatusReply
+    from ...transport.client.descriptions import BrokerStatus, GroupDescription
 
 KEY_TIMEOUT_S = 2.0
 
@@ -49,7 +48,7 @@ class RetryingRecords(Struct):
         return RetryingRecords(self.count + other.count, self.records + other.records)
 
 
-def of_hosted(found: "StatusReply", group: str | None = None, topic: str | None = None) -> RetryingRecords:
+def of_hosted(found: "BrokerStatus", group: str | None = None, topic: str | None = None) -> RetryingRecords:
     """Return the records of hosted handlers, filtered by group and topic unless they are None."""
     count = 0
     records: list[RetryingRecord] = []
@@ -78,9 +77,7 @@ def of_hosted(found: "StatusReply", group: str | None = None, topic: str | None 
     return RetryingRecords(count, records)
 
 
-def of_share_group(
-    client: "Client", found: "DescribeGroupReply", topic: str | None = None
-) -> RetryingRecords:
+def of_share_group(client: "Client", found: "GroupDescription", topic: str | None = None) -> RetryingRecords:
     """Return the records of a share group, with their keys if readable now."""
     count = 0
     records: list[RetryingRecord] = []

@@ -1,20 +1,19 @@
 """Report of `planaria group describe` for a share group."""
 
-from ...transport.protocol.groups import DescribeGroupReply
-from ...transport.protocol.shares import ConfigureShareGroupReply, ShareDescription
+from ...transport.client.descriptions import GroupDescription, ShareGroupDescription, ShareGroupSettings
 from .output import note, plural, print_json, print_table
 from .retries import RetryingRecords, print_alarms, print_retrying
 from .tables import Listing
 
 
-def settings_text(settings: ShareDescription | ConfigureShareGroupReply) -> str:
+def settings_text(settings: ShareGroupDescription | ShareGroupSettings) -> str:
     dead_letter = settings.dead_letter or "parked"
     return f"locks of {settings.lock_ms} ms, dead after delivery {settings.max_deliveries}, dead letters: {dead_letter}"
 
 
 def show_share(
-    description: DescribeGroupReply,
-    share: ShareDescription,
+    description: GroupDescription,
+    share: ShareGroupDescription,
     retrying: RetryingRecords,
     alarms: list[str],
     *,

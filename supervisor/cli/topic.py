@@ -5,7 +5,8 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 import typer
 
-from ...transport.protocol.topics import DescribeTopicReply, PartitionDescription, TopicConfig
+from ...transport.client.descriptions import PartitionDescription, TopicDescription
+from ...transport.protocol.topics import TopicConfig
 from .confirmation import YesOption, confirm
 from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
 from .help_text import Command, Group
@@ -100,7 +101,7 @@ def describe(
     --json: {"topic", "topic_id", "config": {...}, "partitions":
     [{"partition", "online", "incarnation", "leader_epoch",
     "log_start_offset", "high_watermark", "log_end_offset", "size_bytes",
-    "reason"}]}; -1 is unknown
+    "reason"}]}; null is unknown
     """
     with attached(connect) as client:
         found = client.describe_topic(topic)
@@ -161,7 +162,7 @@ def _config(settings: list[str] | None) -> dict[str, Any]:
     return parse_settings(settings or [], TopicConfig.__struct_fields__)
 
 
-def _print_description(found: DescribeTopicReply) -> None:
+def _print_description(found: TopicDescription) -> None:
     settings = msgspec.structs.asdict(found.config)
     width = max(map(len, settings))
     note(f"topic {found.topic}, id {found.topic_id}")

@@ -12,7 +12,7 @@ from .output import UNKNOWN, duration_text, note, plural, print_json, print_tabl
 from .tables import Listing
 
 if TYPE_CHECKING:
-    from ...transport.protocol.transactions import TransactionDescription
+    from ...transport.client.descriptions import TransactionDescription
 
 app = typer.Typer(cls=Group, no_args_is_help=True, help="Show transactional ids and their transactions.")
 

@@ -18,9 +18,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 
 from ...transport.addresses import topic_partition_of
+from ...transport.client.descriptions import ActorStatus
 from ...transport.client.messages import Message
 from ...transport.protocol.errors import PlanariaError
-from ...transport.protocol.operations import ActorStatus
 from ..broker import EMBEDDED_ENDPOINT, Broker
 from ..chaos.history import History, LogEntry, Verdict
 from ..chaos.probes import Probes

@@ -11,9 +11,9 @@ def test_quotas_are_set_shown_and_removed(broker: ServedBroker) -> None:
     changed = broker.json("quota", "set", "reports", "--fetch-requests", "unlimited")
     assert changed["quota"] == {
         "produce_bytes": 1_000_000,
-        "fetch_bytes": -1,
-        "produce_requests": -1,
-        "fetch_requests": -1,
+        "fetch_bytes": None,
+        "produce_requests": None,
+        "fetch_requests": None,
     }
     assert list(broker.json("quota", "list")["quotas"]) == ["reports"]
     text = broker.run("quota", "list")

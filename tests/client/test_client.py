@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from fake_broker import FakeBroker
+from planaria import TopicExists
 from planaria.transport.client import Client, Closed, DeliveryUncertain, TimedOut
 from planaria.transport.client.producer import batching_of
 from planaria.transport.protocol.errors import ErrorCode, PlanariaError, ProtocolError
@@ -17,7 +18,9 @@ def test_topics(client: Client, broker: FakeBroker) -> None:
     assert len(client.describe_topic("NEW").partitions) == 3
     with pytest.raises(ProtocolError, match="TOPIC_EXISTS"):
         client.create_topic("NEW", 3)
-    assert len(client.create_topic("NEW", 5, if_not_exists=True).partitions) == 3
+    assert len(client.create_topic("NEW", 2, if_not_exists=True).partitions) == 3
+    with pytest.raises(TopicExists, match="alter_topic lets it grow"):
+        client.create_topic("NEW", 5, if_not_exists=True)
     client.delete_topic("NEW")
     with pytest.raises(ProtocolError, match="UNKNOWN_TOPIC"):
         client.delete_topic("NEW")
@@ -54,7 +57,7 @@ def test_publish_and_fetch(client: Client, broker: FakeBroker) -> None:
     where = client.publish("T", {"a": 1}, key="k")
     assert where.offset == 0
     assert client.list_offsets("T", where.partition).offset == 1
-    reply, frames = client.fetch("T", where.partition, 0)
+    reply, frames = client._fetch("T", where.partition, 0)
     assert reply.next_offset == 1
     assert len(frames) == 1
 

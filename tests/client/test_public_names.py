@@ -3,12 +3,14 @@
 import inspect
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
+from msgspec import Struct
 
 import planaria
 from planaria.transport.client import Client
+from planaria.transport.client.admin import Admin
 from planaria.transport.context import Context
 
 PROGRAMS = Path(__file__).parents[2] / "docs" / "programs.md"
@@ -64,3 +66,47 @@ def test_a_key_by_position_is_refused(client: Client) -> None:
         for publish in (client.publish, producer.publish):
             with pytest.raises(TypeError):
                 publish("T", b"value", "key")  # type: ignore[misc]
+
+
+def test_client_and_broker_share_one_administration() -> None:
+    shared = [name for name in dir(Admin) if not name.startswith("_")]
+    assert len(shared) > 20
+    own = [name for name in shared if getattr(planaria.Broker, name) is not getattr(planaria.Client, name)]
+    assert own == ["create_topic"], "declares a topic: if_not_exists is True"
+
+
+def test_administrative_calls_return_exported_types() -> None:
+    returned = {
+        name: get_type_hints(getattr(Admin, name))["return"]
+        for name in dir(Admin)
+        if not name.startswith("_")
+    }
+    assert returned["describe_topic"] is planaria.TopicDescription
+    structs = {each for hint in returned.values() for each in structs_of(hint)}
+    assert len(structs) > 8
+    assert {each for each in structs if each.__name__ not in planaria.__all__} == set()
+
+
+def structs_of(hint: Any) -> set[type]:
+    """Return the structs in a type, and those in their fields."""
+    found = set() if not isinstance(hint, type) or not issubclass(hint, Struct) else {hint}
+    inner = [*get_args(hint), *(each for kind in found for each in get_type_hints(kind).values())]
+    return found.union(*(structs_of(each) for each in inner))
+
+
+def test_every_public_method_is_documented() -> None:
+    missing = [
+        f"{name}.{member}"
+        for name in OBJECTS
+        for member in documented()[name] - SET_BY_THE_CONSTRUCTOR
+        if not inspect.getdoc(getattr(getattr(planaria, name), member))
+        and not inspect.ismemberdescriptor(getattr(getattr(planaria, name), member))
+    ]
+    assert missing == []
+
+
+def test_every_administrative_call_says_what_it_raises_and_has_an_example() -> None:
+    for name in (name for name in dir(Admin) if not name.startswith("_")):
+        text = inspect.getdoc(getattr(Admin, name)) or ""
+        assert "Raises" in text, name
+        assert re.search(rf"^    .*\.{name}\(", text, re.MULTILINE), name

@@ -119,27 +119,28 @@ def test_fork_every_public_name_of_the_parents_objects_refuses_or_changes_nothin
     broker.subscribe("named", "T", "one")
     broker.consume("named", "one")
     tp = TopicPartition("T", 0)
+    shared: dict[str, tuple[Any, ...]] = {
+        "alter_topic": ("T", 2), "cancel_scheduled": ("x",), "configure_share_group": ("s",), "consumer": ("g", "T"),
+        "create_topic": ("U",), "delete_group": ("g",), "delete_records": ("T", 0, 1), "delete_topic": ("T",),
+        "describe_group": ("g",), "describe_topic": ("T",), "group_lag": ("g",),
+        "group_offsets": ("g",), "kill": ("gateway/0",), "list_offsets": ("T", 0),
+        "remove_quota": ("c",), "reset_offsets": ("g", {tp: 0}), "revive": ("gateway/0",), "set_quota": ("c",),
+        "share_consumer": ("s", "T"),
+    }  # fmt: skip
     objects: dict[object, dict[str, tuple[Any, ...]]] = {
-        client: {
-            "alter_topic": ("T", 2), "cancel_scheduled": ("x",), "configure_share_group": ("s",), "consumer": ("g", "T"),
-            "create_topic": ("U",), "delete_group": ("g",), "delete_records": ("T", 0, 1), "delete_topic": ("T",),
-            "describe_group": ("g",), "describe_topic": ("T",), "fetch": ("T", 0, 0), "group_lag": ("g",),
-            "group_offsets": ("g",), "kill": ("gateway/0",), "list_offsets": ("T", 0), "publish": ("T", b"x"),
-            "remove_quota": ("c",), "reset_offsets": ("g", {tp: 0}), "revive": ("gateway/0",), "set_quota": ("c",),
-            "share_consumer": ("s", "T"), "wait_for_broker": (5,),
-        },
-        broker: {
-            "consume": ("named", "one"), "consumer": ("g", "T"), "create_topic": ("U",), "get_offset": ("named", "one"),
-            "kill": ("gateway/0",), "publish": ("T", None, b"x"), "share_consumer": ("s", "T"),
+        client: shared | {"publish": ("T", b"x"), "wait_for_broker": (5,)},
+        broker: shared
+        | {
+            "consume": ("named", "one"), "get_offset": ("named", "one"), "publish": ("T", None, b"x"),
             "subscribe": ("g", "T", "two"),
         },
         client.producer(): {"publish": ("T", b"x")},
         transactional: {},
         transactional.transaction(): {"commit_offsets": (consumer, {tp: 1}), "publish": ("T", b"x")},
         consumer: {
-            "beginning_offsets": ([tp],), "commit": ({tp: 1},), "committed": ([tp],), "committed_with_metadata": ([tp],),
+            "beginning_offsets": ([tp],), "commit": ({tp: 1},), "committed": ([tp],), "committed_metadata": ([tp],),
             "end_offsets": ([tp],), "offsets_for_times": ({tp: 1},), "pause": (tp,), "position": ("T", 0),
-            "resume": (tp,), "seek": ("T", 0, 0),
+            "resume": (tp,), "seek": ("T", 0, 0), "seek_to_time": (0, [tp]),
         },
         share: {"acknowledge": ([],)},
     }  # fmt: skip

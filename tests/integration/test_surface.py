@@ -1,10 +1,11 @@
 """Errors by their classes, and a group's lag, as a program sees them on a running broker."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 
-from planaria import Broker, GroupNotEmpty, TopicExists, UnknownGroup, UnknownTopic
+from planaria import Broker, GroupNotEmpty, LogPosition, TopicExists, UnknownGroup, UnknownTopic
 
 pytestmark = pytest.mark.processes
 
@@ -59,6 +60,33 @@ def test_a_time_is_a_datetime_or_milliseconds(broker: Broker) -> None:
     with client.consumer(topics="T") as consumer:
         for time in (third, third.astimezone(), third.astimezone().replace(tzinfo=None), start_ms + 2):
             assert consumer.offsets_for_times({tp: time}) == {tp: 2}  # type: ignore[dict-item]
-            assert client.list_offsets("T", 0, time).offset == 2
+            assert client.list_offsets("T", 0, time) == LogPosition(offset=2, timestamp_ms=start_ms + 2)
         between = third + timedelta(microseconds=1)
         assert consumer.offsets_for_times({tp: between}) == {tp: 3}  # type: ignore[dict-item]
+
+
+def test_a_broker_administers_as_its_client_does(broker: Broker) -> None:
+    broker.create_topic("T", 2)
+    broker.create_topic("T", 2)
+    assert broker.describe_topic("T") == broker.client.describe_topic("T")
+    assert [each.topic for each in broker.list_topics()] == ["T"]
+    assert broker.list_offsets("T", 0, datetime(2100, 1, 1)) is None
+    assert broker.list_offsets("T", 0).offset == 0
+    assert broker.alter_topic("T", 3, retention_ms=5_000).config.retention_ms == 5_000
+    broker.set_quota("c", fetch_bytes=5)
+    assert (broker.list_quotas()["c"].fetch_bytes, broker.list_quotas()["c"].produce_bytes) == (5, None)
+    broker.publish("T", None, b"x", delay=timedelta(hours=1), scheduled_id="later")
+    assert [each.scheduled_id for each in broker.list_scheduled("T")] == ["later"]
+    assert broker.revive("gateway/0") == "ready"
+    assert {each.address for each in broker.client.status().actors} >= {"gateway/0", "partition/T/0"}
+    assert {each.address for each in broker.status().actors} >= {"gateway/0", "partition/T/0"}
+
+
+def test_a_declaration_that_differs_is_reported(broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
+    broker.create_topic("T", 2, retention_ms=5_000)
+    for declare in (broker.create_topic, partial(broker.client.create_topic, if_not_exists=True)):
+        caplog.clear()
+        assert len(declare("T", 1, retention_ms=6_000).partitions) == 2
+        assert "retention_ms = 5000, not 6000" in caplog.text
+        with pytest.raises(TopicExists, match="2 partitions, not 3"):
+            declare("T", 3)

@@ -136,7 +136,7 @@ def end_and_kill(broker: Broker, program: Program, step: str, commit: bool, froz
 
 
 def is_stable(broker: Broker, partition: int) -> bool:
-    reply, _ = broker.client.fetch("T", partition, 0)
+    reply, _ = broker.client._fetch("T", partition, 0)
     return reply.last_stable_offset == reply.high_watermark
 
 

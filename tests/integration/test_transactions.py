@@ -34,7 +34,7 @@ def read_committed(broker: Broker, topic: str) -> list[Message]:
 
     def is_stable() -> bool:
         return all(
-            broker.client.fetch(topic, n, 0)[0].last_stable_offset
+            broker.client._fetch(topic, n, 0)[0].last_stable_offset
             == broker.client.list_offsets(topic, n).offset
             for n in range(partitions)
         )
@@ -125,7 +125,7 @@ def test_a_transaction_that_takes_too_long_is_aborted(broker: Broker) -> None:
     with broker.producer(transactional_id="x", transaction_timeout_ms=500) as producer:
         slow = producer.transaction()
         slow.publish("T", b"slow").result(TIMEOUT_S)
-        until(lambda: broker.client.fetch("T", 0, 0)[0].last_stable_offset == 2, "the marker is there")
+        until(lambda: broker.client._fetch("T", 0, 0)[0].last_stable_offset == 2, "the marker is there")
         with pytest.raises(TransactionAborted):
             slow.commit()
         with producer.transaction() as tx:

@@ -25,7 +25,6 @@ EXCEPTIONS = frozenset(
         "actors/transactions/serving.py:TransactionRequests",
         "transport/client/accumulator.py",
         "transport/client/accumulator.py:Accumulator",
-        "transport/client/admin.py:Admin",
         "transport/client/consumer.py:Consumer",
         "transport/client/network.py:Network",
         "transport/client/reader.py:Reader",

@@ -5,43 +5,30 @@ embedded broker. Never decides where a request goes; that is the exchange's busi
 """
 
 import threading
-from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 from time import monotonic
 from types import TracebackType
-from typing import Any, Self, Unpack, overload
+from typing import Any, Self
 
 from ..addresses import GATEWAY
 from ..batch import Headers
 from ..endpoints import DEFAULT_ENDPOINT
-from ..keywords import ConsumerConfig, ProducerConfig, ShareConsumerConfig
 from ..protocol.session import Hello, HelloReply
-from .admin import Admin
-from .consumer import Consumer
+from .access import BrokerAccess
 from .delivery import RecordMetadata
-from .exit_flush import at_exit
 from .network import Network
 from .options import (
     REQUEST_TIMEOUT_MS,
     ClientOptions,
-    ConsumerOptions,
     Duration,
-    InvalidOption,
-    ProducerOptions,
-    as_topics,
-    check_name,
-    check_sources,
     checked,
     wait_limit_s,
 )
 from .producer import Producer, batching_of
-from .share_consumer import ShareConsumer
-from .share_messages import ShareOptions
-from .transactional import TransactionalProducer
 
 
-class Client(Admin):
+class Client(BrokerAccess):
     """A connection to a broker; a context manager. Safe to use from several threads."""
 
     def __init__(
@@ -67,8 +54,7 @@ class Client(Admin):
             },
         )
         self._network = Network(endpoint, client_id=client_id, metadata_timeout_ms=metadata_timeout_ms)
-        super().__init__(self._network, request_timeout_ms)
-        self._client_id = client_id
+        super().__init__(self._network, request_timeout_ms, client_id)
         self._publisher: Producer | None = None
         self._lock = threading.Lock()
         self._is_closed = False
@@ -84,64 +70,6 @@ class Client(Admin):
             HelloReply,
             timeout_ms=int(wait_limit_s(timeout) * 1000),
         )
-
-    @overload
-    def producer(
-        self, *, transactional_id: str, **options: Unpack[ProducerConfig]
-    ) -> TransactionalProducer: ...
-
-    @overload
-    def producer(self, *, transactional_id: None = None, **options: Unpack[ProducerConfig]) -> Producer: ...
-
-    def producer(
-        self, *, transactional_id: str | None = None, **options: Unpack[ProducerConfig]
-    ) -> Producer | TransactionalProducer:
-        """Return a new producer; with a `transactional_id` (1 to 256 characters), one that writes in transactions.
-
-        Raises InvalidOption for an unknown or wrong option, Closed when the client is closed.
-        """
-        self._network.refuse_when_closed()
-        options.setdefault("request_timeout_ms", self._request_timeout_ms)
-        found = checked(ProducerOptions, {**options, "transactional_id": transactional_id})
-        if found.transactional_id is not None and found.acks != "all":
-            raise InvalidOption("acks: must be 'all' with a transactional_id")
-        if found.transactional_id is not None:
-            return self._network.keep(TransactionalProducer(self._network, found))
-        producer = Producer(self._network, found)
-        batching = self._network.keep(batching_of(producer))
-        at_exit(batching.flush_at_exit)
-        return producer
-
-    def consumer(
-        self, group: str | None = None, topics: str | Sequence[str] = (), **options: Unpack[ConsumerConfig]
-    ) -> Consumer:
-        """Return a new consumer, for one thread at a time, of a group's topics or of `partitions`.
-
-        Raises InvalidOption for an unknown or wrong option, Closed when the client is closed.
-        """
-        self._network.refuse_when_closed()
-        options.setdefault("request_timeout_ms", self._request_timeout_ms)
-        options.setdefault("client_id", self._client_id)
-        if group is not None:
-            check_name("group", group)
-        consumer = Consumer(self._network, group, as_topics(topics), checked(ConsumerOptions, options))
-        return self._network.keep(consumer)
-
-    def share_consumer(
-        self, group: str, topics: str | Sequence[str], **options: Unpack[ShareConsumerConfig]
-    ) -> ShareConsumer:
-        """Return a new member of a share group, to which single messages are locked until they are acknowledged.
-
-        Raises InvalidOption for an unknown or wrong option, Closed when the client is closed.
-        """
-        self._network.refuse_when_closed()
-        options.setdefault("request_timeout_ms", self._request_timeout_ms)
-        check_name("group", group)
-        found = as_topics(topics)
-        check_sources(group, found, None)
-        consumer = ShareConsumer(self._network, group, found, checked(ShareOptions, options))
-        at_exit(consumer._flush_at_exit)
-        return self._network.keep(consumer)
 
     def publish(
         self,

@@ -78,7 +78,7 @@ def read_partition(client: Admin, topic: str, partition: int, start: int = 0) ->
     end = client.list_offsets(topic, partition, isolation="read_committed").offset
     offset = max(start, client.list_offsets(topic, partition, "earliest").offset)
     while offset < end:
-        reply, payload = client.fetch(topic, partition, offset, max_bytes=FETCH_BYTES)
+        reply, payload = client._fetch(topic, partition, offset, max_bytes=FETCH_BYTES)
         aborted = () if reply.aborted is UNSET else reply.aborted
         left_out = {(each.producer_id, each.producer_epoch) for each in aborted}
         for run in payload:

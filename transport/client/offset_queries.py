@@ -9,8 +9,8 @@ from ..protocol.data import Isolation, ListOffsets, ListOffsetsReply
 from ..protocol.errors import PlanariaError
 from ..protocol.groups import FetchOffsets, FetchOffsetsReply, PartitionOffset
 from ..protocol.message import Reply, Request, TopicPartitions
-from .admin import by_partition
 from .commits import Partition
+from .group_admin import by_partition
 from .network import Network
 from .options import InvalidOption, as_partition, as_partitions
 from .schedule import milliseconds_at

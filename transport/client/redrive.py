@@ -282,9 +282,9 @@ class Redrive:
                 raise
             return  # nothing can have been published
         for partition in range(count):
-            start = self._client.list_offsets(topic, partition, max(0, since_ms)).offset
-            if start >= 0:
-                yield from read_partition(self._client, topic, partition, start)
+            start = self._client.list_offsets(topic, partition, max(0, since_ms))
+            if start is not None:
+                yield from read_partition(self._client, topic, partition, start.offset)
 
     # The group.
 

@@ -73,6 +73,7 @@ class TransactionalProducer:
 
     @property
     def transactional_id(self) -> str:
+        """The id that it was created with."""
         return self._transactional_id
 
     def transaction(self) -> "Transaction":

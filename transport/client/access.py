@@ -1,0 +1,110 @@
+"""The calls that Client and Broker share: they make producers and consumers, and administer the broker.
+
+Never decides where a request goes; that is the exchange's business.
+"""
+
+from collections.abc import Sequence
+from typing import Unpack, overload
+
+from ..keywords import ConsumerConfig, ProducerConfig, ShareConsumerConfig
+from .admin import Admin
+from .consumer import Consumer
+from .exit_flush import at_exit
+from .network import Network
+from .options import (
+    ConsumerOptions,
+    InvalidOption,
+    ProducerOptions,
+    as_topics,
+    check_name,
+    check_sources,
+    checked,
+)
+from .producer import Producer, batching_of
+from .share_consumer import ShareConsumer
+from .share_messages import ShareOptions
+from .transactional import TransactionalProducer
+
+
+class BrokerAccess(Admin):
+    """Makes producers and consumers over one connection, which closes them with itself."""
+
+    def __init__(self, network: Network, request_timeout_ms: int, client_id: str) -> None:
+        super().__init__(network, request_timeout_ms)
+        self._client_id = client_id
+
+    @overload
+    def producer(
+        self, *, transactional_id: str, **options: Unpack[ProducerConfig]
+    ) -> TransactionalProducer: ...
+
+    @overload
+    def producer(self, *, transactional_id: None = None, **options: Unpack[ProducerConfig]) -> Producer: ...
+
+    def producer(
+        self, *, transactional_id: str | None = None, **options: Unpack[ProducerConfig]
+    ) -> Producer | TransactionalProducer:
+        """Return a new producer; with a `transactional_id` (1 to 256 characters), one that writes in transactions.
+
+            with client.producer(linger_ms=20, compression="zstd") as producer:
+                for row in rows:
+                    producer.publish("ORDERS", row, key=row["customer"])
+
+        The options are those of ProducerConfig. Raises InvalidOption for an unknown or wrong option, Closed when the
+        client is closed.
+        """
+        self._network.refuse_when_closed()
+        options.setdefault("request_timeout_ms", self._request_timeout_ms)
+        found = checked(ProducerOptions, {**options, "transactional_id": transactional_id})
+        if found.transactional_id is not None and found.acks != "all":
+            raise InvalidOption("acks: must be 'all' with a transactional_id")
+        if found.transactional_id is not None:
+            return self._network.keep(TransactionalProducer(self._network, found))
+        producer = Producer(self._network, found)
+        batching = self._network.keep(batching_of(producer))
+        at_exit(batching.flush_at_exit)
+        return producer
+
+    def consumer(
+        self, group: str | None = None, topics: str | Sequence[str] = (), **options: Unpack[ConsumerConfig]
+    ) -> Consumer:
+        """Return a new consumer, for one thread at a time.
+
+            with client.consumer("billing", ["ORDERS"], auto_offset_reset="earliest") as consumer:
+                for message in consumer:
+                    handle(message.key, message.data)
+
+        With `group` and `topics` the group assigns partitions to it. With `partitions=[(topic, number), ...]` it reads
+        exactly these, and uses the group only for commits. With `topics` alone it reads all their partitions. The
+        options are those of ConsumerConfig. Raises InvalidOption for an unknown or wrong option, UnknownTopic without a
+        group, Closed when the client is closed.
+        """
+        self._network.refuse_when_closed()
+        options.setdefault("request_timeout_ms", self._request_timeout_ms)
+        options.setdefault("client_id", self._client_id)
+        if group is not None:
+            check_name("group", group)
+        consumer = Consumer(self._network, group, as_topics(topics), checked(ConsumerOptions, options))
+        return self._network.keep(consumer)
+
+    def share_consumer(
+        self, group: str, topics: str | Sequence[str], **options: Unpack[ShareConsumerConfig]
+    ) -> ShareConsumer:
+        """Return a new member of a share group, to which single messages are locked until they are acknowledged.
+
+            with client.share_consumer("resize", "IMAGES") as consumer:
+                for message in consumer:
+                    with message:
+                        resize(message.data)
+
+        The options are those of ShareConsumerConfig. Raises InvalidOption for an unknown or wrong option, Closed when
+        the client is closed.
+        """
+        self._network.refuse_when_closed()
+        options.setdefault("request_timeout_ms", self._request_timeout_ms)
+        check_name("group", group)
+        found = as_topics(topics)
+        check_sources(group, found, None)
+        consumer = ShareConsumer(self._network, group, found, checked(ShareOptions, options))
+        at_exit(consumer._flush_at_exit)
+        return self._network.keep(consumer)

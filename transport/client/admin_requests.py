@@ -1,0 +1,33 @@
+"""Requests of administrative calls: to the gateway, to a partition, to the supervisor. The base of `admin.py`."""
+
+from typing import TypeVar
+
+from ..addresses import GATEWAY, partition_address
+from ..protocol.message import Reply, Request
+from .network import Network
+
+ReplyT = TypeVar("ReplyT", bound=Reply)
+
+
+class AdminRequests:
+    """Sends requests, and waits for each reply until the request timeout."""
+
+    def __init__(self, network: Network, request_timeout_ms: int) -> None:
+        self._network = network
+        self._request_timeout_ms = request_timeout_ms
+
+    def _ask(self, request: Request, reply_type: type[ReplyT], *, is_retried: bool = True) -> ReplyT:
+        timeout_ms = self._request_timeout_ms
+        return self._network.call(GATEWAY, request, reply_type, timeout_ms=timeout_ms, is_retried=is_retried)
+
+    def _ask_partition(
+        self, topic: str, partition: int, request: Request, reply_type: type[ReplyT]
+    ) -> ReplyT:
+        address = partition_address(topic, partition)
+        return self._network.call(address, request, reply_type, timeout_ms=self._request_timeout_ms)
+
+    def _ask_supervisor(
+        self, request: Request, reply_type: type[ReplyT], *, is_retried: bool = True
+    ) -> ReplyT:
+        """Through the gateway; an embedded broker asks its supervisor itself."""
+        return self._ask(request, reply_type, is_retried=is_retried)

@@ -1,0 +1,125 @@
+"""Administrative calls about consumer groups and share groups. Part of Client and Broker."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Literal
+
+from ..addresses import TopicPartition
+from ..protocol.groups import (
+    DeleteGroup,
+    DescribeGroup,
+    DescribeGroupReply,
+    FetchOffsets,
+    FetchOffsetsReply,
+    ListGroups,
+    ListGroupsReply,
+    PartitionOffset,
+    ResetOffsets,
+)
+from ..protocol.message import Done
+from ..protocol.shares import ConfigureShareGroup, ConfigureShareGroupReply
+from .commits import GivenOffsets, as_offsets
+from .descriptions import GroupDescription, ShareGroupSettings, described
+from .errors import UnknownTopic
+from .topic_admin import TopicAdmin
+
+
+class GroupAdmin(TopicAdmin):
+    """Describe groups, compute their lag, set their offsets, delete them."""
+
+    def list_groups(self) -> list[str]:
+        """Return the names of all consumer groups and share groups.
+
+            for group in client.list_groups():
+                print(group, client.describe_group(group).state)
+
+        Raises TimedOut.
+        """
+        return self._ask(ListGroups(), ListGroupsReply).groups
+
+    def describe_group(self, group: str) -> GroupDescription:
+        """Return a group's type, state, members and committed offsets.
+
+            for member in client.describe_group("billing").members:
+                print(member.member_id, member.assignment)
+
+        Raises UnknownGroup, TimedOut.
+        """
+        return described(GroupDescription, self._ask(DescribeGroup(group=group), DescribeGroupReply))
+
+    def configure_share_group(
+        self,
+        group: str,
+        *,
+        lock_ms: int | None = None,
+        max_deliveries: int | None = None,
+        dead_letter: str | None = None,
+        start: Literal["earliest", "latest"] | None = None,
+    ) -> ShareGroupSettings:
+        """Create a share group, or change one, and return its settings. None keeps a setting.
+
+            client.configure_share_group("resize", max_deliveries=3, dead_letter="IMAGES.dead")
+
+        `lock_ms`: milliseconds that a message stays locked, 100 to 3,600,000. `max_deliveries`: deliveries after which
+        a failed message is dead. `dead_letter`: topic for dead messages; empty: they are parked. `start`: where a new
+        partition is read from. Raises ProtocolError with INVALID_GROUP for a consumer group, UnknownTopic, TimedOut.
+        """
+        request = ConfigureShareGroup(
+            group=group, lock_ms=lock_ms, max_deliveries=max_deliveries, dead_letter=dead_letter, start=start
+        )
+        return described(ShareGroupSettings, self._ask(request, ConfigureShareGroupReply))
+
+    def group_offsets(self, group: str) -> dict[TopicPartition, int]:
+        """Return the committed offsets of a consumer group by topic and partition; empty for an unknown group.
+
+            done = sum(client.group_offsets("billing").values())
+
+        Raises TimedOut.
+        """
+        return by_partition(
+            self._ask(FetchOffsets(group=group, require_stable=False), FetchOffsetsReply).offsets
+        )
+
+    def group_lag(self, group: str) -> dict[TopicPartition, int | None]:
+        """Return the number of offsets between each committed offset of a consumer group and the end of its partition.
+
+            behind = sum(lag or 0 for lag in client.group_lag("billing").values())
+
+        Offsets that transactions and compaction left without a message count, too. None: the partition is offline or
+        was deleted. Raises UnknownGroup, TimedOut.
+        """
+        committed = {each.topic_partition: each.offset for each in self.describe_group(group).offsets}
+        ends: dict[TopicPartition, tuple[int, int]] = {}
+        for topic in sorted({tp.topic for tp in committed}):
+            with suppress(UnknownTopic):
+                for each in self.describe_topic(topic).partitions:
+                    if each.log_start_offset is not None and each.high_watermark is not None:
+                        tp = TopicPartition(topic, each.partition)
+                        ends[tp] = (each.log_start_offset, each.high_watermark)
+        return {
+            tp: max(0, ends[tp][1] - max(offset, ends[tp][0])) if tp in ends else None
+            for tp, offset in committed.items()
+        }
+
+    def reset_offsets(self, group: str, offsets: GivenOffsets) -> None:
+        """Set committed offsets of a consumer group by topic and partition.
+
+            client.reset_offsets("billing", {("ORDERS", 0): 1_500})
+
+        Raises GroupNotEmpty while the group has members, UnknownTopic or ProtocolError with UNKNOWN_PARTITION for a
+        partition that does not exist, TimedOut; then no offset is set.
+        """
+        self._ask(ResetOffsets(group=group, offsets=as_offsets(offsets)), Done)
+
+    def delete_group(self, group: str) -> None:
+        """Delete a group without members, and its offsets.
+
+            client.delete_group("billing")
+
+        Raises UnknownGroup, GroupNotEmpty, TimedOut.
+        """
+        self._ask(DeleteGroup(group=group), Done)
+
+
+def by_partition(offsets: Sequence[PartitionOffset]) -> dict[TopicPartition, int]:
+    return {TopicPartition(item.topic, item.partition): item.offset for item in offsets}
