@@ -107,6 +107,7 @@ class GroupService(Service[Change, Answer, OwnEffect]):
         self._is_stopping = False
 
     def begin(self, now: int) -> list[Effect]:
+        self.decisions.state.pending.bound_fences(now)
         effects = [*self._consumers.start(now), *self._watch.start(), *self._expiry.start(now)]
         return [*effects, *self._drop_spent_fences(now)]
 

@@ -81,6 +81,12 @@ class PendingTransactionOffsets(Struct):
         fence = self.fences.get(key.producer_id)
         return fence is not None and key.producer_epoch <= fence.epoch
 
+    def bound_fences(self, now: int) -> None:
+        """Limit all times to `now`: if the clock was ahead before the machine booted, no fence would ever expire."""
+        for producer_id, fence in self.fences.items():
+            if fence.ended_ms > now:
+                self.fences[producer_id] = Fence(fence.epoch, now)
+
     def spent_fences(self, now: int) -> list[int]:
         """Return the producers whose fence has expired."""
         return [name for name, fence in self.fences.items() if fence.ended_ms + FENCE_MS <= now]

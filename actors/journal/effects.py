@@ -3,6 +3,7 @@
 effect          performed       answered by
 BecomeReady     at once         not at all; from then on peers and clients call the actor
 SaveSnapshot    at once         not at all; on a full disk the older file stays
+WarnOfSnapshot  at once         not at all
 MarkAsleep      at once         not at all; a Sleep follows in the same turn
 """
 
@@ -25,6 +26,12 @@ class SaveSnapshot(Struct, frozen=True):
     data: bytes
 
 
+class WarnOfSnapshot(Struct, frozen=True):
+    """Report in the log that the snapshot was dropped, and all records read instead."""
+
+    reason: str
+
+
 class MarkAsleep(Struct, frozen=True):
     """Note durably that the actor sleeps, for the next start of the broker."""
 
@@ -32,4 +39,4 @@ class MarkAsleep(Struct, frozen=True):
     """Time at which it must be woken at the latest; None: only on a request."""
 
 
-JournalEffect: TypeAlias = BecomeReady | SaveSnapshot | MarkAsleep
+JournalEffect: TypeAlias = BecomeReady | SaveSnapshot | WarnOfSnapshot | MarkAsleep

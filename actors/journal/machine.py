@@ -36,7 +36,7 @@ from ...transport.machine import (
     TimerFired,
 )
 from ...transport.protocol.errors import ErrorBody, ErrorCode
-from .effects import BecomeReady, JournalEffect, JournalOpened, MarkAsleep, SaveSnapshot
+from .effects import BecomeReady, JournalEffect, JournalOpened, MarkAsleep, SaveSnapshot, WarnOfSnapshot
 from .idleness import Idleness, IdleTimer
 from .recorder import AnswerT, ChangeT, Recorder
 from .replay import Replay
@@ -77,6 +77,11 @@ class JournalMachine(Generic[ChangeT, AnswerT, OwnEffectT]):
         self._mark: LogMark
         self._unsaved_records = 0
         """Records that the snapshot does not contain."""
+
+    @property
+    def has_snapshot(self) -> bool:
+        """Return True if the replay began with a snapshot. Called before the first event."""
+        return self._replay.mark is not None
 
     def handle(self, event: Event, now: int) -> list[LoopEffect | JournalEffect | OwnEffectT]:
         service = self.service
@@ -129,6 +134,7 @@ class JournalMachine(Generic[ChangeT, AnswerT, OwnEffectT]):
         least = 1 if replay.is_snapshot_refused else None
         effects: list[LoopEffect | JournalEffect | OwnEffectT] = [
             BecomeReady(),
+            *([] if replay.snapshot_fault is None else [WarnOfSnapshot(replay.snapshot_fault)]),
             *service.begin(now),
             *self._snapshot(now, least),
         ]

@@ -5,15 +5,18 @@ newer incarnation, a refused append or an unreadable record crashes it: the supe
 replays again. Subclassed by the processes of coordinators, coordinators of transactions and schedulers.
 """
 
+import logging
 from abc import abstractmethod
 from typing import Any, ClassVar, Generic
 
 from ...transport.actor import Actor, ActorContext
-from .effects import BecomeReady, JournalEffect, JournalOpened, MarkAsleep, SaveSnapshot
+from .effects import BecomeReady, JournalEffect, JournalOpened, MarkAsleep, SaveSnapshot, WarnOfSnapshot
 from .machine import JournalMachine
 from .service import OwnEffectT
 from .sleep_mark import SleepMark
 from .snapshot_file import SnapshotFile
+
+_log = logging.getLogger(__name__)
 
 
 class JournalActor(Actor[JournalOpened, JournalEffect | OwnEffectT], Generic[OwnEffectT]):
@@ -44,6 +47,8 @@ class JournalActor(Actor[JournalOpened, JournalEffect | OwnEffectT], Generic[Own
         if self.sleep_mark is not None:
             self.sleep_mark.clear()
         self.machine = self.make_machine(content, f"{self.context.instance_id}.{self.context.incarnation}")
+        if content is not None and not self.machine.has_snapshot:
+            self.perform(WarnOfSnapshot("the file is damaged, or was written by another version"))
         self.loop.dispatch(JournalOpened())
 
     def perform(self, effect: JournalEffect | OwnEffectT) -> None:
@@ -53,6 +58,8 @@ class JournalActor(Actor[JournalOpened, JournalEffect | OwnEffectT], Generic[Own
             case SaveSnapshot(data=data):
                 assert self.snapshot is not None
                 self.snapshot.save(data)
+            case WarnOfSnapshot(reason=reason):
+                _log.warning("snapshot dropped", extra={"fields": {"reason": reason}})
             case MarkAsleep(wake_at_ms=wake_at_ms):
                 assert self.sleep_mark is not None
                 self.sleep_mark.set(wake_at_ms)

@@ -102,6 +102,8 @@ class Replay:
         self.records_read = 0
         self.is_snapshot_refused = False
         """True if the snapshot must be replaced at once: after a clock set back, the old one would look recent."""
+        self.snapshot_fault: str | None = None
+        """The reason why the log does not continue the snapshot."""
         self._address = address
         self._topic = topic
         self._partition = partition
@@ -162,7 +164,7 @@ class Replay:
         for frame in payload:
             for header, batch in split(frame):
                 if self._step == "checking" and not self._is_marked(header):
-                    return self._restart()
+                    return self._restart(header)
                 self._read(header, batch)
         if self._step == "checking":
             raise self._shorter_than_snapshot(f"ends at offset {reply.high_watermark}")
@@ -268,7 +270,12 @@ class Replay:
         self._step = "reading"
         return True
 
-    def _restart(self) -> list[LoopEffect]:
+    def _restart(self, found: BatchHeader) -> list[LoopEffect]:
+        assert self.mark is not None
+        self.snapshot_fault = (
+            f"it was taken after the batch at offset {self.mark.base_offset} with checksum {self.mark.crc32c:08x}, and "
+            f"{self.appender.address} has the batch at {found.base_offset} with {found.crc32c:08x}"
+        )
         self._forget()
         return [self._fetch()]
 
@@ -282,6 +289,11 @@ class Replay:
     def _on_log_start(self, reply: ListOffsetsReply) -> list[LoopEffect]:
         if reply.offset <= self._position and self.mark is not None:
             raise self._shorter_than_snapshot(f"ends before offset {self.mark.base_offset}")
+        if self.mark is not None:
+            base_offset, address = self.mark.base_offset, self.appender.address
+            self.snapshot_fault = (
+                f"it was taken at offset {base_offset}, and {address} begins at {reply.offset}"
+            )
         self._forget()
         self._position = reply.offset
         return [self._fetch()]

@@ -5,6 +5,7 @@ since the last one would take longer than reading a new one. The last two are ke
 serves and more is replayed.
 """
 
+import logging
 from pathlib import Path
 
 from .files import Files
@@ -12,6 +13,8 @@ from .producers import ProducerStates
 
 SNAPSHOT_SUFFIX = ".snapshot"
 SNAPSHOTS_KEPT = 2
+
+_log = logging.getLogger(__name__)
 
 
 def snapshot_offsets(directory: Path, files: Files) -> list[int]:
@@ -44,4 +47,6 @@ def load_newest(directory: Path, files: Files, producers: ProducerStates, log_en
             files.unlink(path)
         elif producers.load(files.read_whole(path), offset):
             return offset
+        else:
+            _log.warning("%s is damaged; the snapshot before it is used, or the whole log read", path)
     return None

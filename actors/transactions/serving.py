@@ -21,6 +21,8 @@ Owns the entries as decided: the records follow, and every answer waits until th
 from collections import deque
 from typing import NamedTuple, Never
 
+from msgspec import structs
+
 from ...transport.machine import LoopEffect, Received, Reply
 from ...transport.producer_ids import transactional_producer_id
 from ...transport.protocol.data import InitProducer, InitProducerReply
@@ -88,8 +90,10 @@ class TransactionRequests:
         self._wanting: deque[Received] = deque()
         self.wall_offset_ms = 0
         """The lead of the wall clock over `now`."""
+        # Times may have been recorded before a reboot of the machine, by a clock that was hours ahead.
         for name, entry in entries.items():
-            # Possibly recorded before a reboot of the machine, by a clock that was hours ahead.
+            if entry.changed_ms > now:
+                entries[name] = structs.replace(entry, changed_ms=now)
             if entry.state == "Ongoing":
                 self._deadlines[name] = now + entry.timeout_ms
             self._know(name, entry)

@@ -355,6 +355,19 @@ def test_fences_are_kept_for_as_long_as_they_keep_something_out(
     assert offsets(group, require_stable=True) == {0: 6}
 
 
+def test_fences_expire_in_time_after_a_boot_that_set_the_clock_back(group: SimulatedGroup) -> None:
+    group.now += 10 * FENCE_MS
+    commit(group, 5)
+    end(group, True)
+    group.now -= 10 * FENCE_MS
+    group.crash(is_append_durable=False)
+    group.drain()
+    group.advance(FENCE_MS - 2 * 3600 * 1000, group.drain)
+    assert code(group, committing(9)) == ErrorCode.PRODUCER_FENCED
+    group.advance(4 * 3600 * 1000, group.drain)
+    assert group.state.pending.fences == {}
+
+
 def reported(group: SimulatedGroup, milliseconds: int) -> list[tuple[str, AddToTransaction]]:
     """Return the reports to the coordinators of transactions while the time passes."""
     group.open_transactions.clear()

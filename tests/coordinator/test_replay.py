@@ -26,7 +26,7 @@ from planaria.transport.protocol.groups import (
     GroupHeartbeat,
     PartitionOffset,
 )
-from simulated_group import GROUP, SimulatedGroup, SimulatedMember, converge
+from simulated_group import GROUP, PARTITION, SimulatedGroup, SimulatedMember, converge
 
 ADDRESS = coordinator_address(GROUP)
 
@@ -321,16 +321,53 @@ def test_a_deleted_group_leaves_no_snapshot_however_late_it_is_stopped() -> None
     assert group.snapshot is None
 
 
-def test_a_snapshot_of_another_log_is_thrown_away(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_snapshot_of_another_log_is_thrown_away(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     old = with_snapshot(monkeypatch)
+    assert old.snapshot is not None
+    snapshot = decode_snapshot(old.snapshot, GROUP)
+    assert snapshot is not None
+    mark = snapshot.mark
     group = SimulatedGroup().run()
     for number in range(old.log.end + 5):
         commit(group, number)
+    (other,) = (
+        header for header in map(parse_header, group.log.batches) if header.base_offset == mark.base_offset
+    )
     group.snapshot = old.snapshot
+    caplog.clear()
     group.start()
     group.drain()
     assert group.is_ready
     assert not group.state.members
+    (reason,) = reasons(caplog)
+    assert f"offset {mark.base_offset} with checksum {mark.crc32c:08x}" in reason
+    assert f"{PARTITION} has the batch at {mark.base_offset} with {other.crc32c:08x}" in reason
+
+
+def test_a_snapshot_that_cannot_be_read_is_reported(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    group = with_snapshot(monkeypatch)
+    expected = content(group)
+    assert group.snapshot is not None
+    group.start()
+    assert reasons(caplog) == []
+    group.snapshot = group.snapshot[:-1]
+    group.start()
+    group.drain()
+    assert content(group) == expected
+    assert reasons(caplog) == ["the file is damaged, or was written by another version"]
+
+
+def reasons(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return the reasons why snapshots were dropped."""
+    return [
+        record.__dict__["fields"]["reason"]
+        for record in caplog.records
+        if record.message == "snapshot dropped"
+    ]
 
 
 def on_disk(directory: Path, files: Files | None = None) -> SimulatedGroup:

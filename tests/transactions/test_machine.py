@@ -7,19 +7,22 @@ from msgspec.structs import replace
 
 from planaria.actors.journal.topics_watch import TopicsCall
 from planaria.actors.transactions.entry import LEGAL_PREDECESSORS, TransactionEntry
-from planaria.actors.transactions.machine import OverdueTimer
+from planaria.actors.transactions.machine import FORGET_CHECK_MS, OverdueTimer
 from planaria.actors.transactions.serving import TIMEOUT_MS
 from planaria.transport.producer_ids import coordinator_of
 from planaria.transport.protocol.data import InitProducer, Produce
 from planaria.transport.protocol.errors import ErrorCode
 from planaria.transport.protocol.message import Done
 from planaria.transport.protocol.transactions import (
+    ID_EXPIRY_MS,
     LAST_EPOCH,
     AddToTransaction,
     EndTransaction,
     WriteMarkers,
 )
 from simulated_transactions import SimulatedTransactions, ending, identity
+
+DAY_MS = 24 * 3600 * 1000
 
 T0, T1, GROUP = "partition/T/0", "partition/T/1", "coordinator/billing"
 
@@ -256,6 +259,19 @@ def test_unused_ids_are_forgotten(coordinator: SimulatedTransactions) -> None:
     assert coordinator.states() == {"used": "Empty"}
     coordinator.start()
     coordinator.drain()
+    assert coordinator.states() == {"used": "Empty"}
+
+
+def test_unused_ids_are_forgotten_in_time_after_a_boot_that_set_the_clock_back(
+    coordinator: SimulatedTransactions,
+) -> None:
+    coordinator.begin("unused")
+    coordinator.now -= 60 * DAY_MS
+    coordinator.start()
+    coordinator.drain()
+    coordinator.advance(ID_EXPIRY_MS - DAY_MS)
+    coordinator.begin("used")
+    coordinator.advance(DAY_MS + 2 * FORGET_CHECK_MS)
     assert coordinator.states() == {"used": "Empty"}
 
 
