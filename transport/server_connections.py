@@ -10,14 +10,17 @@ Called by the loop alone.
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
+from struct import Struct
 
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 from .door import Door
 
 _DONTWAIT = int(zmq.DONTWAIT)
 _LOCAL_EVENTS = zmq.EVENT_DISCONNECTED | zmq.EVENT_ACCEPTED | zmq.EVENT_ACCEPT_FAILED
+# The number of the event and its value. Ten thousand connections may end at once: pyzmq's parser takes six times as
+# long.
+_EVENT = Struct("=HI")
 _numbers = count(1)
 
 
@@ -96,14 +99,14 @@ class ServerConnections:
     def _read_events(self) -> None:
         with suppress(zmq.Again):
             while True:
-                seen = parse_monitor_message(self.monitor.recv_multipart(_DONTWAIT))
-                descriptor = int(seen["value"])
-                if seen["event"] == zmq.EVENT_DISCONNECTED:
+                seen, endpoint = self.monitor.recv_multipart(_DONTWAIT)
+                event, descriptor = _EVENT.unpack(seen)
+                if event == zmq.EVENT_DISCONNECTED:
                     if self._door is not None:
                         self._door.on_ended(descriptor)
                     self._end(descriptor)
-                elif seen["event"] == zmq.EVENT_ACCEPTED and self._door is not None:
-                    self._door.on_accepted(seen["endpoint"].decode(), descriptor)
+                elif event == zmq.EVENT_ACCEPTED and self._door is not None:
+                    self._door.on_accepted(endpoint.decode(), descriptor)
 
     def _end(self, descriptor: int) -> None:
         connection = self._by_descriptor.pop(descriptor, None)
