@@ -12,8 +12,9 @@ applies the result.
 
 from msgspec import Struct
 
-DESCRIPTORS_PER_ACTOR = 4
-"""In the supervisor: the pidfd, the two pipes that multiprocessing keeps, the control connection."""
+DESCRIPTORS_PER_ACTOR = 5
+"""In the supervisor: the pidfd, the two pipes that multiprocessing keeps, the control connection and the socket from
+which it was accepted."""
 RESERVED_DESCRIPTORS = 64
 """For the supervisor's own files and sockets, a launch, operators' requests."""
 TASKS_PER_ACTOR = 3

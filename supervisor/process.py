@@ -50,6 +50,7 @@ from ..transport.protocol.control import (
 from ..transport.protocol.errors import ErrorBody, ProtocolError
 from ..transport.protocol.message import ErrorReply
 from ..transport.protocol.operations import Kill, Revive, Status
+from ..transport.server_connections import ServerConnections
 from ..transport.timers import Timers
 from . import events, logs
 from .child import ChildParameters
@@ -121,23 +122,30 @@ class SupervisorProcess:
         self._listen_to_signals()
         self._launcher.warm_up()
         context = sockets.new_context()
-        self._control = sockets.control_socket(context, self._settings.control_endpoint)
+        self._control = sockets.control_socket(context, None)
+        self._connections = ServerConnections(context, self._control, self._settings.control_endpoint)
         if self._settings.lifeline is not None:
             self._selector.register(self._settings.lifeline, selectors.EVENT_READ, self._on_lifeline)
         self._poller = zmq.Poller()
-        self._poller.register(self._control, zmq.POLLIN)
+        for source in (self._control, self._connections.monitor, self._connections.queue):
+            self._poller.register(source, zmq.POLLIN)
         # All other descriptors in one: the poll set stays small for any number of children.
         self._poller.register(self._selector.fileno(), zmq.POLLIN)
         self._dispatch(events.Begin())
         while not self._is_done:
             self._turn()
+        self._connections.close()
         self._control.close()
         sockets.end_context(context)
         self._selector.close()
 
     def _turn(self) -> None:
-        self._poller.poll(self._timeout_ms())
+        ready = dict(self._poller.poll(self._timeout_ms()))
         self._drain_control()
+        if self._connections.monitor in ready:
+            self._connections.gone()
+        if self._connections.queue in ready:
+            self._connections.admit()
         for key, _ in self._selector.select(0):
             if callable(key.data):
                 key.data()

@@ -224,8 +224,8 @@ def unnamed_link(
     return _opened(socket, socket.connect, endpoint)
 
 
-def control_socket(context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> "zmq.Socket[bytes]":
-    """Return the supervisor's ROUTER. Raises zmq.ZMQError when it cannot be bound."""
+def control_socket(context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str | None) -> "zmq.Socket[bytes]":
+    """Return the supervisor's ROUTER, bound as `server_socket` is. Raises zmq.ZMQError when it cannot be bound."""
     socket = _socket(context, zmq.ROUTER, CONTROL_HIGH_WATER_MARK)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-    return _opened(socket, socket.bind, endpoint)
+    return socket if endpoint is None else _opened(socket, socket.bind, endpoint)

@@ -56,13 +56,14 @@ def serves(endpoint: str) -> bool:
         return bool(client.poll(1_000))
 
 
-def test_a_burst_of_local_connections_ends_no_partition(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["partition-T-0.1", "supervisor"])
+def test_a_burst_of_local_connections_ends_no_process(tmp_path: Path, name: str) -> None:
     command = [sys.executable, "-c", PROGRAM, str(tmp_path / "data"), str(DESCRIPTORS)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
         assert program.stdin is not None
         assert program.stdout is not None
         endpoint, *_ = msgspec.json.decode(program.stdout.readline())
-        path = endpoint.removeprefix("ipc://")
+        path = str(Path(endpoint.removeprefix("ipc://")).with_name(name))
         with ExitStack() as held:
             made = 0
             until_at = time.monotonic() + 3.0

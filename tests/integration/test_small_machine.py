@@ -69,12 +69,12 @@ def test_a_broker_is_filled_to_its_limit_and_starts_again_under_a_smaller_one(da
     assert "descriptors, 256 a process (RLIMIT_NOFILE)" in refusals[1]
     topics = filled["topics"]
     assert isinstance(topics, int)
-    assert topics == 8, "as many as 43 actors allow"
+    assert topics == 6, "as many as 34 actors allow"
 
     again = run(COUNT, data_dir, 256)
-    assert again == {"states": {"ready": 42}, "reasons": [], "restarts": 0}
+    assert again == {"states": {"ready": 32}, "reasons": [], "restarts": 0}
 
     smaller = run(COUNT, data_dir, 128)
-    assert smaller["states"] == {"ready": 16, "quarantined": 26}
+    assert smaller["states"] == {"ready": 12, "quarantined": 20}
     (reason,) = smaller["reasons"]  # type: ignore[misc]
-    assert "no room for more than 16 actors: descriptors, 128 a process" in reason
+    assert "no room for more than 12 actors: descriptors, 128 a process" in reason

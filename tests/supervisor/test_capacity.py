@@ -11,7 +11,7 @@ from planaria.supervisor.measurement import measure
 @pytest.mark.parametrize(
     ("limits", "actors", "word"),
     [
-        (SystemLimits(descriptors=256), 48, "256 a process"),
+        (SystemLimits(descriptors=256), 38, "256 a process"),
         (SystemLimits(descriptors=64), 0, "RLIMIT_NOFILE"),
         (SystemLimits(tasks=664), 200, "664 left"),
         (SystemLimits(memory_bytes=64 * 2**20 + 6_000_000 * 7), 7, "memory"),
