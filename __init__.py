@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .supervisor.launch import StartFailed
     from .supervisor.rehearsal import rehearse
     from .transport.addresses import TopicPartition
+    from .transport.client.acknowledgements import Refused
     from .transport.client.client import Client
     from .transport.client.consumer import Consumer
     from .transport.client.dead_letters import DeadLetter, LetterFilter, histogram
@@ -76,7 +77,7 @@ if TYPE_CHECKING:
     from .transport.client.producer import Producer
     from .transport.client.redrive import Redrive, RedriveRefused, RedriveReport
     from .transport.client.share_consumer import ShareConsumer
-    from .transport.client.share_messages import Refused, ShareMessage
+    from .transport.client.share_messages import ShareMessage
     from .transport.client.transactional import Transaction, TransactionalProducer
     from .transport.context import Context
     from .transport.keywords import (
@@ -146,7 +147,7 @@ _HOMES = {
     "Redrive": ".transport.client.redrive",
     "RedriveRefused": ".transport.client.redrive",
     "RedriveReport": ".transport.client.redrive",
-    "Refused": ".transport.client.share_messages",
+    "Refused": ".transport.client.acknowledgements",
     "Reject": ".transport.verdicts",
     "Release": ".transport.verdicts",
     "RetryReport": ".transport.client.descriptions",

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from planaria.transport.batch import build, parse_header, stamp
-from planaria.transport.client.acquired import RangeReader, is_unreadable
+from planaria.transport.client.acquired import RangeReading, Read, Stretches, is_unreadable
 from planaria.transport.client.errors import CorruptData
 from planaria.transport.compression import CodecUnavailable
 from planaria.transport.machine import Answered
@@ -46,8 +46,25 @@ class OnePartition:
         return Answered(None, reply, (b"".join(found),))
 
 
+class RangeReader:
+    """Reads ranges one after the other, from one network."""
+
+    def __init__(self, network: OnePartition) -> None:
+        self._network = network
+        self._stretches = Stretches(1_000)
+
+    def read(self, wanted: AcquiredRange, room_bytes: int, *, is_first: bool) -> Read:
+        reading = RangeReading(self._stretches, wanted, room_bytes, is_first=is_first)
+        while not isinstance(step := reading.advance(), Read):
+            try:
+                reading.handle(self._network.exchange(step))
+            except ProtocolError as error:
+                reading.handle(error)
+        return step
+
+
 def offsets(network: OnePartition, room_bytes: int, *, is_first: bool = True) -> tuple[list[int], int]:
-    reader = RangeReader(network, 1_000)  # type: ignore[arg-type]
+    reader = RangeReader(network)
     wanted = AcquiredRange("T", 0, 1, 8, 1)
     found = reader.read(wanted, room_bytes, is_first=is_first)
     return [message.offset for message in found.messages], found.end
@@ -77,7 +94,7 @@ def test_what_lies_before_something_damaged_is_read_first(at_once: int) -> None:
     damaged[-1] ^= 1
     network.batches[2] = bytes(damaged)
     assert offsets(network, 1_000) == ([1, 2, 3], 4)
-    reader = RangeReader(network, 1_000)  # type: ignore[arg-type]
+    reader = RangeReader(network)
     with pytest.raises(CorruptData) as told:
         reader.read(AcquiredRange("T", 0, 4, 8, 1), 1_000, is_first=True)
     assert told.value.offset == 4
@@ -98,7 +115,7 @@ def test_what_was_read_serves_ranges_of_the_same_topic_and_of_no_later_epoch() -
     """Otherwise a member would receive records of the previous topic, and accept those of the new one unseen."""
     network = OnePartition(2, 10)
     network.at_once = 2
-    reader = RangeReader(network, 1_000)  # type: ignore[arg-type]
+    reader = RangeReader(network)
 
     def fetches(topic_id: str, leader_epoch: int) -> int:
         before = network.fetches

@@ -28,8 +28,6 @@ EXCEPTIONS = frozenset(
         "transport/client/consumer.py:Consumer",
         "transport/client/network.py:Network",
         "transport/client/reader.py:Reader",
-        "transport/client/share_consumer.py",
-        "transport/client/share_consumer.py:ShareConsumer",
         "transport/loop.py:Loop",
     }
 )

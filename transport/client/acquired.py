@@ -2,26 +2,28 @@
 
 Owns one stretch of read messages for each partition: members that take a thousand records at a time from batches of
 ten thousand fetch and open each batch once. A stretch serves ranges of the topic id under which it was read, and of
-leader epochs up to its own: under later ones the log may have been truncated and rewritten. Called by the share
-consumer. Sends requests through the network and waits.
+leader epochs up to its own: under later ones the log may have been truncated and rewritten. Pure: the share consumer,
+which calls it, sends the fetches.
 """
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from msgspec import UNSET
+from msgspec import UNSET, structs
 
 from ..addresses import TopicPartition, partition_address
 from ..batch import split
-from ..compression import CodecUnavailable
+from ..codec import sendable
+from ..compression import Buffer, CodecUnavailable
 from ..fetched_records import end_of_batch_at, is_for_readers
-from ..machine import Call
+from ..machine import Answered, Call
 from ..protocol.data import Fetch, FetchReply
 from ..protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from ..protocol.shares import AcquiredRange
+from .acknowledgements import ACCEPTED, RELEASED, Said
 from .errors import CorruptData
 from .messages import Message, messages_of, verify_batch
-from .network import Network
 
 FETCH_BYTES = 1024 * 1024
 
@@ -33,71 +35,110 @@ class Read(NamedTuple):
     size_bytes: int
 
 
-class RangeReader:
-    def __init__(self, network: Network, request_timeout_ms: int) -> None:
-        self._network = network
-        self._request_timeout_ms = request_timeout_ms
+class Stretches:
+    """The stretch of each partition that was read last."""
+
+    def __init__(self, request_timeout_ms: int) -> None:
+        self.request_timeout_ms = request_timeout_ms
         self._stretches: dict[TopicPartition, _Stretch] = {}
 
-    def read(self, wanted: AcquiredRange, room_bytes: int, *, is_first: bool) -> Read:
-        """Return the messages of the range, without missing records, as long as their values fit `room_bytes`.
+    def find(self, wanted: AcquiredRange, position: int) -> "_Stretch | None":
+        stretch = self._stretches.get(TopicPartition(wanted.topic, wanted.partition))
+        return stretch if stretch is not None and stretch.has(wanted, position) else None
 
-        With `is_first` the first message is read however large it is. Raises ProtocolError when the partition cannot
-        be read, and CorruptData, both only at the start of the range: records before the damage are returned first.
+    def keep(self, wanted: AcquiredRange, stretch: "_Stretch") -> None:
+        self._stretches[TopicPartition(wanted.topic, wanted.partition)] = stretch
+
+
+class RangeReading:
+    """Reads the messages of one range, without missing records, as long as their values fit `room_bytes`.
+
+    With `is_first` the first message is read however large it is.
+    """
+
+    def __init__(
+        self, stretches: Stretches, wanted: AcquiredRange, room_bytes: int, *, is_first: bool
+    ) -> None:
+        self._stretches = stretches
+        self._wanted = wanted
+        self._room_bytes = room_bytes
+        self._is_first = is_first
+        self._position, self._end = wanted.first_offset, wanted.last_offset + 1
+        self._found: list[Message] = []
+        self._size_bytes = 0
+        self._error: PlanariaError | None = None
+
+    def advance(self) -> Call | Read:
+        """Return the result, or the fetch that is needed first; `handle` takes its outcome.
+
+        Raises ProtocolError when the partition cannot be read, and CorruptData, both only at the start of the range:
+        records before the damage are returned first.
         """
-        found: list[Message] = []
-        size_bytes = 0
-        position, end = wanted.first_offset, wanted.last_offset + 1
-        while position < end:
-            stretch = self._stretches.get(TopicPartition(wanted.topic, wanted.partition))
-            if stretch is None or not stretch.has(wanted, position):
-                try:
-                    stretch = self._fetch(wanted, position)
-                except (ProtocolError, CorruptData):
-                    if position > wanted.first_offset:
-                        return Read(found, position, size_bytes)
-                    raise
-                if stretch is None:
+        while self._position < self._end:
+            if self._error is not None:
+                if self._position > self._wanted.first_offset:
                     break
-            more = stretch.within(position, end)
-            more_bytes = _size_bytes(more)
-            if size_bytes + more_bytes > room_bytes:
-                for message in more:
-                    size_bytes += len(message.value or b"")
-                    if size_bytes > room_bytes and (found or not is_first):
-                        return Read(found, message.offset, size_bytes)
-                    found.append(message)
-            else:
-                found += more
-                size_bytes += more_bytes
-            position = stretch.end
-        return Read(found, end, size_bytes)
+                raise self._error
+            stretch = self._stretches.find(self._wanted, self._position)
+            if stretch is None:
+                return self._fetch()
+            if not self._take(stretch):
+                break
+        return Read(self._found, self._position, self._size_bytes)
 
-    def _fetch(self, wanted: AcquiredRange, offset: int) -> "_Stretch | None":
-        """Fetch the records from `offset` on. Return None if `offset` is below the log start."""
-        topic, partition = wanted.topic, wanted.partition
+    def _take(self, stretch: "_Stretch") -> bool:
+        """Take the messages of the stretch. Return False if there is no room for all of them."""
+        more = stretch.within(self._position, self._end)
+        more_bytes = _size_bytes(more)
+        if self._size_bytes + more_bytes <= self._room_bytes:
+            self._found += more
+            self._size_bytes += more_bytes
+        else:
+            for message in more:
+                self._size_bytes += len(message.value or b"")
+                if self._size_bytes > self._room_bytes and (self._found or not self._is_first):
+                    self._position = message.offset
+                    return False
+                self._found.append(message)
+        self._position = min(stretch.end, self._end)
+        return True
+
+    def _fetch(self) -> Call:
+        wanted = self._wanted
         request = Fetch(
-            topic=topic,
-            partition=partition,
-            offset=offset,
+            topic=wanted.topic,
+            partition=wanted.partition,
+            offset=self._position,
             max_bytes=FETCH_BYTES,
             format="batches",
             topic_id=wanted.topic_id or None,
             leader_epoch=None if wanted.leader_epoch is UNSET else wanted.leader_epoch,
         )
-        address = partition_address(topic, partition)
-        ask = Call(None, address, request, FetchReply, timeout_ms=self._request_timeout_ms, is_retried=True)
+        address = partition_address(wanted.topic, wanted.partition)
+        timeout_ms = self._stretches.request_timeout_ms
+        return Call(None, address, request, FetchReply, timeout_ms=timeout_ms, is_retried=True)
+
+    def handle(self, outcome: Answered | ProtocolError) -> None:
+        """Take the outcome of the fetch."""
         try:
-            answer = self._network.exchange(ask)
-        except ProtocolError as error:
-            if error.code == ErrorCode.OFFSET_OUT_OF_RANGE:
-                return None
-            if error.code in (ErrorCode.UNKNOWN_TOPIC_ID, ErrorCode.LOG_TRUNCATED):
-                # The range belongs to records that are gone. The group is notified too, and acquires the
-                # present ones.
-                raise ProtocolError(ErrorCode.ACTOR_UNAVAILABLE, error.message) from error
-            raise
-        reply: FetchReply = answer.reply
+            if isinstance(outcome, ProtocolError):
+                self._on_refusal(outcome)
+            else:
+                self._on_fetched(outcome.reply, outcome.payload)
+        except PlanariaError as error:
+            self._error = error
+
+    def _on_refusal(self, error: ProtocolError) -> None:
+        if error.code == ErrorCode.OFFSET_OUT_OF_RANGE:  # below the log start: no record is left
+            self._position = self._end
+            return
+        if error.code in (ErrorCode.UNKNOWN_TOPIC_ID, ErrorCode.LOG_TRUNCATED):
+            # The range belongs to records that are gone. The group is notified too, and acquires the present ones.
+            raise ProtocolError(ErrorCode.ACTOR_UNAVAILABLE, error.message) from error
+        raise error
+
+    def _on_fetched(self, reply: FetchReply, payload: Sequence[Buffer]) -> None:
+        offset, topic, partition = self._position, self._wanted.topic, self._wanted.partition
         if reply.next_offset <= offset:
             message = f"{topic}/{partition} cannot be read at offset {offset} now"
             raise ProtocolError(ErrorCode.ACTOR_UNAVAILABLE, message)
@@ -106,8 +147,8 @@ class RangeReader:
         topic_id = "" if reply.topic_id is UNSET else reply.topic_id
         origin = (topic_id, 0 if reply.leader_epoch is UNSET else reply.leader_epoch)
         messages: list[Message] = []
-        position = offset
-        for _, batch in [each for frame in answer.payload for each in split(frame)]:
+        position, end = offset, reply.next_offset
+        for _, batch in [each for frame in payload for each in split(frame)]:
             try:
                 header = verify_batch(topic, partition, batch, position)
                 if is_for_readers(header, left_out) and header.next_offset > offset:
@@ -116,13 +157,91 @@ class RangeReader:
                 if position == offset:
                     error.next_offset = end_of_batch_at(batch, offset)
                     raise
-                return self._keep(topic, partition, _Stretch(offset, position, messages, *origin))
+                end = position
+                break
             position = max(offset, header.next_offset)
-        return self._keep(topic, partition, _Stretch(offset, reply.next_offset, messages, *origin))
+        self._stretches.keep(self._wanted, _Stretch(offset, end, messages, *origin))
 
-    def _keep(self, topic: str, partition: int, stretch: "_Stretch") -> "_Stretch":
-        self._stretches[TopicPartition(topic, partition)] = stretch
-        return stretch
+
+class Acquisition:
+    """Reads the acquired ranges of one poll, in order, and collects the verdicts about those it cannot return.
+
+    Offsets without a record are accepted; damaged records are rejected, as the coordinator does when it reads; records
+    that do not fit, or cannot be read now, are released.
+    """
+
+    def __init__(self, stretches: Stretches, ranges: Sequence[AcquiredRange], room_bytes: int) -> None:
+        self.found: list[tuple[Message, int]] = []
+        """Messages and their delivery counts."""
+        self.verdicts: list[tuple[TopicPartition, Iterable[int], Said]] = []
+        self._stretches = stretches
+        self._left = deque(ranges)
+        self._room_bytes = room_bytes
+        self._is_full = False
+        self._reading: RangeReading | None = None
+
+    def advance(self) -> Call | None:
+        """Return the fetch that is needed next; None when all is read. Raises the error that prevents any reading."""
+        while self._left:
+            each = self._left[0]
+            if self._is_full:
+                self._release(self._left.popleft())
+                continue
+            if self._reading is None:
+                room_bytes, is_first = self._room_bytes, not self.found
+                self._reading = RangeReading(self._stretches, each, room_bytes, is_first=is_first)
+            try:
+                read = self._reading.advance()
+            except PlanariaError as error:
+                self._on_error(error)
+                continue
+            if isinstance(read, Call):
+                return read
+            self._left.popleft()
+            self._reading = None
+            self._take(each, read)
+        return None
+
+    def release(self, ranges: Iterable[AcquiredRange]) -> None:
+        """Release all messages: they are not returned."""
+        for each in ranges:
+            self._release(each)
+
+    def handle(self, outcome: Answered | ProtocolError) -> None:
+        assert self._reading is not None
+        self._reading.handle(outcome)
+
+    def _take(self, each: AcquiredRange, read: Read) -> None:
+        tp = TopicPartition(each.topic, each.partition)
+        self.found += [(message, each.delivery_count) for message in read.messages]
+        self._room_bytes -= read.size_bytes
+        self._is_full = read.end <= each.last_offset
+        if self._is_full:
+            self.verdicts.append((tp, range(read.end, each.last_offset + 1), RELEASED))
+        if len(read.messages) < read.end - each.first_offset:
+            there = {message.offset for message in read.messages}
+            gaps = [at for at in range(each.first_offset, read.end) if at not in there]
+            self.verdicts.append((tp, gaps, ACCEPTED))
+
+    def _on_error(self, error: PlanariaError) -> None:
+        self._reading = None
+        if is_unreadable(error):
+            damaged = self._left.popleft()
+            tp = TopicPartition(damaged.topic, damaged.partition)
+            end = min(damage_end(error, damaged.first_offset), damaged.last_offset + 1)
+            said = Said("reject", 0, sendable(str(error))[:1_000])
+            self.verdicts.append((tp, range(damaged.first_offset, end), said))
+            if end <= damaged.last_offset:
+                self._left.appendleft(structs.replace(damaged, first_offset=end))
+            return
+        while self._left:
+            self._release(self._left.popleft())
+        if not self.found:
+            raise error
+
+    def _release(self, unread: AcquiredRange) -> None:
+        offsets = range(unread.first_offset, unread.last_offset + 1)
+        self.verdicts.append((TopicPartition(unread.topic, unread.partition), offsets, RELEASED))
 
 
 def is_unreadable(error: PlanariaError) -> bool:

@@ -110,7 +110,7 @@ class Commits:
 
 
 def as_offsets(offsets: GivenOffsets, metadata: Metadata | None = None) -> list[PartitionOffset]:
-    """Return the offsets as they are sent. Raises InvalidOption for what is no partition or no offset."""
+    """Return the offsets as they are sent. Raises InvalidOption for a value that is no partition or no offset."""
     given: Any = offsets
     told: Any = {} if metadata is None else metadata
     for what, each in (("offsets", given), ("metadata", told)):

@@ -1,6 +1,6 @@
 """The consumer that programs use, for threads: posts to the network thread, waits for its mail, runs the callbacks.
 
-What a call does is decided by its machine (`consuming.py`). Called by `Client.consumer`.
+Its machine (`consuming.py`) decides the effect of each call. Called by `Client.consumer`.
 """
 
 import random
@@ -159,11 +159,11 @@ class Consumer(OffsetQueries):
             callback(action.tps)
 
     def _post(self) -> None:
-        """Post the machine's events. An interrupt posts one of them twice rather than never."""
+        """Post the machine's events."""
         posts = self._machine.posts
         while posts:
-            self._network.post(self._bridge, posts[0])
-            posts.popleft()
+            with suppress(IndexError):  # a close in another thread has posted it
+                self._network.post(self._bridge, posts.popleft())
 
     def stop(self) -> None:
         """End a loop over this consumer after its current message; `poll` then returns an empty list at once.

@@ -1,9 +1,13 @@
-"""The messages of an iteration over a consumer, and the number yielded so far. Pure."""
+"""The messages of a loop over a consumer or a share consumer, and those it has not yielded. Pure."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Generic, TypeVar
 
 from ..addresses import TopicPartition
 from .messages import Message
+
+MessageT = TypeVar("MessageT", bound=Message)
 
 
 class Iteration:
@@ -45,3 +49,33 @@ class Iteration:
             if tp in found:
                 found[tp] = message.offset
         return found
+
+
+class WorkLoop(Generic[MessageT]):
+    """A loop over a share consumer. The next poll takes the messages that it has not yielded."""
+
+    def __init__(self) -> None:
+        self.unread: deque[MessageT] = deque()
+        self.left_at: int | None = None
+        """The time at which the loop was left with messages not yielded."""
+
+    def begin(self, messages: Iterable[MessageT]) -> deque[MessageT]:
+        """Return the messages to yield."""
+        unread = deque(messages)
+        unread.extend(self.unread)
+        self.unread, self.left_at = unread, None
+        return unread
+
+    def has(self, unread: deque[MessageT]) -> bool:
+        """Return True if messages are left, and no poll has taken them."""
+        return bool(unread) and self.unread is unread
+
+    def leave(self, unread: deque[MessageT], now: int) -> None:
+        self.left_at = now if self.has(unread) else None
+
+    def take(self, count: int, now: int, is_held: Callable[[MessageT], bool]) -> list[MessageT]:
+        """Return at most `count` of the messages that are still held."""
+        left = [each for each in self.unread if is_held(each)]
+        self.unread = deque(left[count:])
+        self.left_at = now if self.unread else None
+        return left[:count]

@@ -6,11 +6,10 @@ used by programs.
 
 from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from msgspec import Meta, Struct
 
-from ..protocol.errors import ProtocolError
 from ..protocol.shares import MAX_ACQUIRED_BYTES, LockMilliseconds, ShareMemberId, Verdict
 from ..verdicts import Reject, Release
 from .messages import Message, stored_headers
@@ -103,13 +102,3 @@ def locked(message: Message, delivery_count: int, consumer: "ShareConsumer") -> 
         delivery_count=delivery_count,
         _consumer=consumer,
     )
-
-
-class Refused(NamedTuple):
-    """An acknowledgement that came too late: another member may hold the record by now."""
-
-    topic: str
-    partition: int
-    offset: int
-    verdict: Verdict
-    error: ProtocolError

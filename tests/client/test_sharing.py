@@ -1,0 +1,338 @@
+"""The share consumer's machine without threads: rounds, renewals, the end, and invariants over random walks."""
+
+import random
+from typing import Any
+
+import pytest
+
+from planaria.transport.addresses import TopicPartition
+from planaria.transport.calls.events import Deliver
+from planaria.transport.client import sharing
+from planaria.transport.client.acknowledgements import ACCEPTED, RELEASED, Said
+from planaria.transport.client.messages import Message
+from planaria.transport.client.share_messages import ShareOptions, locked
+from planaria.transport.client.sharing import EndAsked, FlushAsked, RenewAsked, Sharing
+from planaria.transport.machine import Answered, Call, Effect, Failed, SetTimer, TimerFired
+from planaria.transport.protocol.errors import ErrorBody, ErrorCode, PlanariaError
+from planaria.transport.protocol.groups import LeaveGroup
+from planaria.transport.protocol.message import Done
+from planaria.transport.protocol.shares import (
+    Acknowledge,
+    AcknowledgeReply,
+    AcknowledgeResult,
+    Acquire,
+    AcquiredRange,
+    AcquireReply,
+)
+
+P = TopicPartition("T", 0)
+LOCK_MS = 30_000
+
+
+def message(offset: int) -> Any:
+    return locked(Message("T", 0, offset, None, b"x", 0, None), 1, None)  # type: ignore[arg-type]
+
+
+class Waiter:
+    """A thread or a task that waits for one outcome."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[Any] = []
+
+    def handle(self, event: Any, now: int) -> list[Effect]:
+        self.outcomes.append(event)
+        return []
+
+
+class Driver:
+    """A coordinator with one partition, a clock, and the turns of the network thread."""
+
+    def __init__(self, **options: Any) -> None:
+        self.now = 1_000
+        self.machine = Sharing("g", ["T"], "m", ShareOptions(**options), self.now)
+        self.timers: dict[Any, int] = {}
+        self.asked: list[Call] = []
+        self.locked: set[int] = set()
+        self.done: dict[int, str] = {}
+
+    def perform(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Call():
+                    self.asked.append(effect)
+                case SetTimer(key=key, at=at):
+                    self.timers[key] = at
+                case Deliver(owner=owner, event=event):
+                    owner.handle(event, self.now)
+                case _:
+                    raise AssertionError(effect)
+
+    def turn(self) -> None:
+        while self.machine.posts:
+            self.perform(self.machine.handle(self.machine.posts.popleft(), self.now))
+
+    def pass_time(self, ms: int) -> None:
+        self.now += ms
+        for key, at in sorted(self.timers.items()):
+            if at <= self.now:
+                del self.timers[key]
+                self.perform(self.machine.handle(TimerFired(key), self.now))
+        self.turn()
+
+    def acquire(self, first: int, last: int) -> None:
+        ask = self.machine.acquire(10, 100, self.now)
+        assert isinstance(ask.request, Acquire)
+        self.locked.update(range(first, last + 1))
+        reply = AcquireReply(lock_ms=LOCK_MS, ranges=[AcquiredRange("T", 0, first, last, 1)])
+        self.machine.acquired(reply, self.now)
+        self.turn()
+
+    def say(self, *offsets: int, said: Said = ACCEPTED) -> None:
+        self.machine.acknowledge([message(offset) for offset in offsets], said)
+        self.turn()
+
+    def wait_for(self, kind: Any, *arguments: Any) -> Waiter:
+        waiter = Waiter()
+        self.perform(self.machine.handle(kind(waiter, *arguments), self.now))
+        return waiter
+
+    def answer(self) -> None:
+        """Answer the oldest request, as a coordinator does that knows the locks."""
+        ask = self.asked.pop(0)
+        if isinstance(ask.request, LeaveGroup):
+            self.locked.clear()
+            return self.perform(self.machine.handle(Answered(ask.key, Done()), self.now))
+        assert isinstance(ask.request, Acknowledge)
+        results = []
+        for each in ask.request.acknowledgements:
+            last = each.first_offset if each.last_offset is None else each.last_offset
+            offsets = set(range(each.first_offset, last + 1))
+            if not offsets <= self.locked:
+                results.append(AcknowledgeResult(ErrorBody(ErrorCode.NOT_ACQUIRED, "")))
+                continue
+            results.append(AcknowledgeResult())
+            if each.verdict != "renew":
+                self.locked -= offsets
+                assert not offsets & self.done.keys()
+                self.done |= dict.fromkeys(offsets, each.verdict)
+        return self.perform(
+            self.machine.handle(Answered(ask.key, AcknowledgeReply(results=results)), self.now)
+        )
+
+    def fail(self, *, took_effect: bool = False) -> None:
+        ask = self.asked.pop(0)
+        if took_effect and isinstance(ask.request, Acknowledge):
+            for each in ask.request.acknowledgements:
+                last = each.first_offset if each.last_offset is None else each.last_offset
+                for offset in range(each.first_offset, last + 1):
+                    if offset in self.locked and each.verdict != "renew":
+                        self.locked.discard(offset)
+                        self.done[offset] = each.verdict
+        error = ErrorBody(ErrorCode.TIMED_OUT, "", retriable=True)
+        self.perform(self.machine.handle(Failed(ask.key, error), self.now))
+
+    def ranges(self) -> list[tuple[str, int, int | None]]:
+        (ask,) = self.asked
+        assert isinstance(ask.request, Acknowledge)
+        return [(each.verdict, each.first_offset, each.last_offset) for each in ask.request.acknowledgements]
+
+
+def test_verdicts_are_sent_in_one_round_a_moment_after_the_first() -> None:
+    driver = Driver()
+    driver.acquire(0, 9)
+    driver.say(0, 1, 2)
+    driver.say(5, said=RELEASED)
+    assert driver.asked == []
+    driver.pass_time(sharing.SEND_AFTER_MS)
+    assert driver.ranges() == [("accept", 0, 2), ("release", 5, 5)]
+    driver.answer()
+    driver.say(6)
+    driver.pass_time(sharing.SEND_AFTER_MS)
+    driver.answer()
+    assert driver.done == {0: "accept", 1: "accept", 2: "accept", 5: "release", 6: "accept"}
+
+
+def test_many_verdicts_are_sent_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing, "SEND_AT", 4)
+    driver = Driver()
+    driver.acquire(0, 9)
+    driver.say(0, 2)
+    driver.say(4, 6, 8)
+    driver.pass_time(0)
+    assert driver.ranges() == [("accept", at, at) for at in (0, 2, 4, 6)]
+    driver.answer()
+    assert driver.ranges() == [("accept", 8, 8)]
+    driver.answer()
+    driver.say(1)
+    driver.pass_time(sharing.SEND_AFTER_MS)
+    assert driver.ranges() == [("accept", 1, 1)]
+
+
+def test_a_verdict_without_an_answer_is_sent_again() -> None:
+    driver = Driver()
+    driver.acquire(0, 1)
+    driver.say(0)
+    flush = driver.wait_for(FlushAsked)
+    driver.say(1)
+    driver.fail()
+    (failed,) = flush.outcomes
+    assert isinstance(failed, Failed)
+    driver.pass_time(sharing.SEND_AFTER_MS)
+    assert driver.ranges() == [("accept", 0, 1)]
+
+
+def test_one_lost_lock_costs_no_other_verdict_and_is_reported_once() -> None:
+    driver = Driver()
+    driver.acquire(0, 4)
+    driver.locked.discard(2)
+    driver.say(0, 1, 2, 3)
+    flush = driver.wait_for(FlushAsked)
+    driver.answer()
+    assert flush.outcomes == []
+    driver.answer()
+    assert flush.outcomes == [sharing.DONE]
+    assert set(driver.done) == {0, 1, 3}
+    assert [(each.offset, each.error.code) for each in driver.machine.holdings.take_refused()] == [
+        (2, ErrorCode.NOT_ACQUIRED)
+    ]
+    assert driver.machine.holdings.take_refused() == []
+
+
+def test_locks_are_renewed_until_the_program_has_not_polled_for_too_long() -> None:
+    driver = Driver(max_poll_interval_ms=25_000)
+    driver.acquire(0, 1)
+    driver.pass_time(LOCK_MS // 3)
+    assert driver.ranges() == [("renew", 0, 1)]
+    driver.answer()
+    driver.pass_time(LOCK_MS // 3)
+    driver.answer()
+    driver.pass_time(LOCK_MS // 3)
+    assert driver.asked == []
+    assert driver.machine.begin_poll(1, driver.now) == []
+    driver.pass_time(LOCK_MS // 3)
+    assert driver.ranges() == [("renew", 0, 1)]
+
+
+def test_a_message_whose_lock_is_lost_at_its_renewal_is_not_held() -> None:
+    driver = Driver()
+    driver.acquire(0, 1)
+    driver.locked.discard(1)
+    renewed = driver.wait_for(RenewAsked)
+    driver.answer()
+    driver.answer()
+    assert renewed.outcomes == [sharing.DONE]
+    with pytest.raises(PlanariaError, match="not held"):
+        driver.say(1)
+    driver.say(0)
+
+
+def test_an_implicit_poll_accepts_what_was_returned_and_not_what_a_loop_left() -> None:
+    driver = Driver(acknowledge="implicit")
+    driver.acquire(0, 3)
+    loop = driver.machine.loop.begin([message(2), message(3)])
+    assert driver.machine.loop.has(loop)
+    driver.machine.yielded(loop.popleft())
+    driver.machine.end_loop(loop, driver.now)
+    assert [each.offset for each in driver.machine.begin_poll(10, driver.now)] == [3]
+    assert not driver.machine.loop.has(loop)
+    driver.wait_for(FlushAsked)
+    assert driver.ranges() == [("accept", 0, 2)]
+
+
+def test_what_a_left_loop_holds_is_released_within_a_third_of_the_lock() -> None:
+    driver = Driver()
+    driver.acquire(0, 1)
+    loop = driver.machine.loop.begin([message(0), message(1)])
+    loop.popleft()
+    driver.machine.end_loop(loop, driver.now)
+    driver.turn()
+    driver.pass_time(LOCK_MS // 3)
+    driver.answer()  # the renewal of both
+    driver.pass_time(sharing.SEND_AFTER_MS)
+    assert driver.ranges() == [("release", 1, 1)]
+    assert driver.machine.begin_poll(10, driver.now) == []
+
+
+def test_a_poll_does_not_wait_for_a_round_in_flight_and_a_flush_does() -> None:
+    driver = Driver()
+    driver.acquire(0, 1)
+    driver.say(0)
+    driver.pass_time(sharing.SEND_AFTER_MS)
+    driver.say(1)
+    assert driver.wait_for(FlushAsked, 100).outcomes == [sharing.DONE]
+    flush = driver.wait_for(FlushAsked)
+    driver.answer()
+    assert flush.outcomes == []
+    driver.answer()
+    assert flush.outcomes == [sharing.DONE]
+
+
+def test_the_end_sends_all_verdicts_releases_the_rest_and_leaves() -> None:
+    driver = Driver()
+    driver.acquire(0, 2)
+    driver.say(1)
+    driver.machine.close()
+    end = driver.wait_for(EndAsked, 500)
+    assert driver.ranges() == [("release", 0, 0), ("accept", 1, 1), ("release", 2, 2)]
+    assert driver.asked[0].timeout_ms == 500
+    driver.answer()
+    assert isinstance(driver.asked[0].request, LeaveGroup)
+    assert end.outcomes == []
+    driver.answer()
+    assert end.outcomes == [sharing.DONE]
+    assert driver.machine.state == "left"
+
+
+def test_a_consumer_that_never_acquired_ends_without_a_request() -> None:
+    driver = Driver()
+    driver.machine.close()
+    assert driver.wait_for(EndAsked, 500).outcomes == [sharing.DONE]
+    assert driver.asked == []
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_each_message_has_one_verdict_and_each_wait_one_outcome_in_random_walks(seed: int) -> None:
+    choose = random.Random(seed)
+    driver = Driver()
+    next_offset = 0
+    said: dict[int, str] = {}
+    waits: list[Waiter] = []
+    for _ in range(200):
+        held = sorted(driver.machine.holdings._held.get(P, set()))
+        match choose.choice(
+            ["acquire", "say", "say", "answer", "answer", "fail", "flush", "renew", "time", "lose"]
+        ):
+            case "acquire":
+                driver.acquire(next_offset, next_offset + choose.randint(0, 4))
+                next_offset += 5
+            case "say" if held:
+                verdict = choose.choice([ACCEPTED, RELEASED])
+                chosen = choose.sample(held, choose.randint(1, len(held)))
+                driver.say(*chosen, said=verdict)
+                assert not said.keys() & set(chosen)
+                said |= dict.fromkeys(chosen, verdict.verdict)
+                with pytest.raises(PlanariaError):
+                    driver.say(chosen[0])
+            case "answer" if driver.asked:
+                driver.answer()
+            case "fail" if driver.asked:
+                driver.fail(took_effect=choose.random() < 0.5)
+            case "flush":
+                waits.append(driver.wait_for(FlushAsked, *choose.choice([(), (100,)])))
+            case "renew":
+                waits.append(driver.wait_for(RenewAsked))
+            case "time":
+                driver.pass_time(choose.choice([10, 100, LOCK_MS // 3]))
+            case "lose" if driver.locked:
+                driver.locked.discard(choose.choice(sorted(driver.locked)))
+        assert len(driver.asked) <= 1, "one round at a time"
+        assert all(len(wait.outcomes) <= 1 for wait in waits)
+        assert all(said[offset] == verdict for offset, verdict in driver.done.items())
+    driver.machine.close()
+    end = driver.wait_for(EndAsked, 500)
+    while driver.asked:
+        driver.answer()
+    assert end.outcomes == [sharing.DONE]
+    assert all(len(wait.outcomes) == 1 for wait in waits)
+    refused = {each.offset for each in driver.machine.holdings.take_refused()}
+    assert said.keys() <= driver.done.keys() | refused, "a verdict was lost"
