@@ -24,7 +24,7 @@ from .effects import Effect
 _NAMING_A_PARTITION = (Produce, Fetch, ListOffsets, DeleteRecords, ReportProgress, WriteMarkers)
 
 
-class Admission:
+class PartitionAdmission:
     def __init__(
         self, topic: str, partition: int, topic_id: str, disk: DiskReserve, backlog: Backlog
     ) -> None:

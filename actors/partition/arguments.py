@@ -11,7 +11,7 @@ from .effects import Loss
 
 
 @built_early
-class Arguments(msgspec.Struct, kw_only=True):
+class PartitionArguments(msgspec.Struct, kw_only=True):
     """The arguments in a partition's child spec."""
 
     topic: str

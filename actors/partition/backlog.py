@@ -20,7 +20,7 @@ from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.progress import ReportProgress, ReportProgressReply
 from ...transport.protocol.topics import TopicConfig
 from .effects import Alarm, Effect, GroupsSaved, MeasureBacklog, SaveGroups
-from .groups import Groups
+from .groups import ReportedGroups
 from .timers import GroupLapses, SaveGroupsDue
 
 LOW_SHARE = 0.8
@@ -38,7 +38,12 @@ class LogEnd(NamedTuple):
 
 class Backlog:
     def __init__(
-        self, topic_id: str, leader_epoch: int, groups: Groups, log_start_offset: int, log_end_offset: int
+        self,
+        topic_id: str,
+        leader_epoch: int,
+        groups: ReportedGroups,
+        log_start_offset: int,
+        log_end_offset: int,
     ) -> None:
         """Take the log's bounds as this start of the partition, `leader_epoch`, found them."""
         self._topic_id = topic_id

@@ -13,7 +13,8 @@ MeasureBacklog             at once                      BacklogMeasured
 MeasureDisk                at once                      DiskMeasured
 SaveGroups                 at once                      GroupsSaved
 Alarm                      with the next heartbeat      not at all
-Checkpoint, Reconfigure    at once                      not at all
+WriteCheckpoint            at once                      not at all
+Reconfigure                at once                      not at all
 MarkAsleep                 at once                      not at all
 """
 
@@ -89,7 +90,7 @@ class CompactSlice(Struct, frozen=True):
     budget_bytes: int
 
 
-class Checkpoint(Struct, frozen=True):
+class WriteCheckpoint(Struct, frozen=True):
     """Record the recovery point, so that a restart need not read the log again. Losing it costs only time."""
 
 
@@ -252,7 +253,7 @@ OwnEffect: TypeAlias = (
     | DeleteBefore
     | ApplyRetention
     | CompactSlice
-    | Checkpoint
+    | WriteCheckpoint
     | Reconfigure
     | MeasureBacklog
     | MeasureDisk

@@ -21,7 +21,7 @@ from ...transport.protocol.message import MAX_FRAME_BYTES
 from .effects import Compare, Compared, Effect, Read, ReadDone
 from .replication import Watermarks
 from .timers import FetchesExpire, SearchContinues
-from .views import View, Views
+from .views import Views
 
 
 class Fetches:
@@ -38,9 +38,6 @@ class Fetches:
     def is_busy(self) -> bool:
         """True while a fetch waits for records or for the end of a search."""
         return bool(self._searching) or any(len(view.parked) for view in self.views.all)
-
-    def _view_of(self, received: Received) -> View:
-        return self.views.of(fetch_of(received).isolation)
 
     def on_fetch(self, received: Received, now: int) -> list[Effect]:
         request = fetch_of(received)
@@ -64,7 +61,7 @@ class Fetches:
         request = fetch_of(received)
         if request.max_wait_ms == 0 or request.min_bytes == 0:
             return self._read(received, is_final=True)
-        view = self._view_of(received)
+        view = self.views.of(request.isolation)
         if view.end_offset <= request.offset <= view.known_offset:
             return self._park(received, now, min_bytes(request))
         return self._read(received, is_final=False)
@@ -124,7 +121,8 @@ class Fetches:
         return [Reply(received.sender, error.body) for received in waiting]
 
     def _read(self, received: Received, is_final: bool) -> list[Effect]:
-        request, view = fetch_of(received), self._view_of(received)
+        request = fetch_of(received)
+        view = self.views.of(request.isolation)
         log_start_offset = self._watermarks.log_start_offset
         if not log_start_offset <= request.offset <= view.known_offset:
             held = f"offsets {log_start_offset} to {view.known_offset} (exclusive) are here"
@@ -138,7 +136,8 @@ class Fetches:
 
     def _park(self, received: Received, now: int, missing_bytes: int) -> list[Effect]:
         """Park a fetch until so many more bytes have become visible to it, or its own time is over."""
-        view, deadline = self._view_of(received), now + fetch_of(received).max_wait_ms
+        request = fetch_of(received)
+        view, deadline = self.views.of(request.isolation), now + request.max_wait_ms
         evicted = view.parked.park(received, deadline, view.visible_bytes + missing_bytes)
         effects = [] if evicted is None else self._read(evicted, is_final=True)
         return effects + self._set_timer()
@@ -161,7 +160,7 @@ class Fetches:
                 request.max_records,
                 request.max_bytes,
                 done.next_offset,
-                self._view_of(received).aborted_between(request.offset, done.next_offset),
+                self.views.of(request.isolation).aborted_between(request.offset, done.next_offset),
             )
         except ProtocolError as error:
             return Reply(received.sender, error.body)
@@ -188,7 +187,9 @@ class Fetches:
             topic_id=self._topic_id,
             leader_epoch=self._leader_epoch,
         )
-        if payload and (aborted := self._view_of(received).aborted_between(request.offset, next_offset)):
+        if payload and (
+            aborted := self.views.of(request.isolation).aborted_between(request.offset, next_offset)
+        ):
             body.aborted = aborted
         return Reply(received.sender, body, payload)
 

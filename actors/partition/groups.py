@@ -20,7 +20,7 @@ from ..log.checked import decode_checked, encode_checked
 _KIND = b"PLGR"
 
 
-class GroupProgress(Struct, frozen=True, array_like=True):
+class ReportedGroup(Struct, frozen=True, array_like=True):
     """One group."""
 
     offset: int
@@ -37,16 +37,16 @@ class GroupProgress(Struct, frozen=True, array_like=True):
 
 
 class _File(Struct):
-    groups: dict[str, GroupProgress]
+    groups: dict[str, ReportedGroup]
 
 
-class Groups:
-    def __init__(self, groups: dict[str, GroupProgress] | None = None) -> None:
+class ReportedGroups:
+    def __init__(self, groups: dict[str, ReportedGroup] | None = None) -> None:
         self._groups = dict(groups or {})
         self.is_saved = True
         """True if the file contains the whole table."""
         self._urgent: set[str] = set()
-        """Groups that are new, or went back, since the file was saved."""
+        """ReportedGroups that are new, or went back, since the file was saved."""
 
     def __len__(self) -> int:
         return len(self._groups)
@@ -61,7 +61,7 @@ class Groups:
             self._urgent.discard(report.group)
             self.is_saved = self.is_saved and before is None
             return False
-        progress = GroupProgress(
+        progress = ReportedGroup(
             offset=report.offset,
             first_seen_offset=before.first_seen_offset if before is not None else end_offset,
             epoch=report.epoch,
@@ -116,7 +116,7 @@ class Groups:
         ]
         return min(lapses, default=None)
 
-    def _live(self, now: int, timeout_ms: int) -> Iterator[tuple[str, GroupProgress]]:
+    def _live(self, now: int, timeout_ms: int) -> Iterator[tuple[str, ReportedGroup]]:
         for name, progress in self._groups.items():
             if progress.has_members or now < progress.reported_ms + timeout_ms:
                 yield name, progress
@@ -125,19 +125,19 @@ class Groups:
         return encode_checked(_KIND, _File(self._groups))
 
 
-def _reported_ms(before: GroupProgress | None, report: ReportProgress, now: int) -> int:
+def _reported_ms(before: ReportedGroup | None, report: ReportProgress, now: int) -> int:
     is_still = before is not None and not before.has_members and before.offset == report.offset
     return before.reported_ms if before is not None and is_still and not report.has_members else now
 
 
-def decode_groups(data: bytes | None, now: int) -> Groups | None:
+def decode_groups(data: bytes | None, now: int) -> ReportedGroups | None:
     """Return the file's table in its state after a restart. None without a file, or with a damaged one."""
     found = decode_checked(_KIND, data, _File)
     if found is None:
         return None
-    return Groups(
+    return ReportedGroups(
         {
-            name: GroupProgress(progress.offset, progress.first_seen_offset, progress.epoch, False, now)
+            name: ReportedGroup(progress.offset, progress.first_seen_offset, progress.epoch, False, now)
             for name, progress in found.groups.items()
         }
     )

@@ -26,9 +26,9 @@ from ...transport.protocol.progress import ReportProgress
 from ...transport.protocol.topics import DeleteRecords, DeleteRecordsReply, TopicConfig
 from ...transport.protocol.transactions import WriteMarkers
 from ..journal.transaction_reports import ReportCall, TransactionReports
-from .admission import Admission
+from .admission import PartitionAdmission
 from .appends import Appends, PendingProduce, Placement
-from .arguments import Arguments, OpenedLog
+from .arguments import OpenedLog, PartitionArguments
 from .backlog import Backlog, LogEnd
 from .effects import (
     Append,
@@ -43,14 +43,19 @@ from .effects import (
 )
 from .fetches import Fetches
 from .flush import Flush
-from .offset_queries import OffsetQueries
+from .offset_queries import OffsetLookups
 from .replication import LEADER, Watermarks
 from .views import Views
 
 
 class Leader:
     def __init__(
-        self, arguments: Arguments, log: OpenedLog, backlog: Backlog, admission: Admission, flush: Flush
+        self,
+        arguments: PartitionArguments,
+        log: OpenedLog,
+        backlog: Backlog,
+        admission: PartitionAdmission,
+        flush: Flush,
     ) -> None:
         topic_id, leader_epoch = arguments.topic_id, log.leader_epoch
         self._topic = arguments.topic
@@ -63,7 +68,7 @@ class Leader:
         self._appends = Appends(log.producers, log.log_end_offset, leader_epoch)
         views = Views(self.watermarks, self._transactions)
         self.fetches = Fetches(topic_id, leader_epoch, self.watermarks, views)
-        self.offsets = OffsetQueries(topic_id, leader_epoch, self.watermarks, views)
+        self.offsets = OffsetLookups(topic_id, leader_epoch, self.watermarks, views)
         self._reports = TransactionReports({arguments.topic: [arguments.partition]})
         self.wall_offset_ms = 0
         """Offset of the time of day from the clock of `now`."""

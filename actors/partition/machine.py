@@ -47,8 +47,8 @@ from ...transport.protocol.topics import (
 from ...transport.protocol.transactions import WriteMarkers
 from ..journal.idleness import Idleness, IdleTimer
 from ..journal.transaction_reports import ReportTimer
-from .admission import Admission
-from .arguments import Arguments, OpenedLog
+from .admission import PartitionAdmission
+from .arguments import OpenedLog, PartitionArguments
 from .backlog import Backlog
 from .damage import KnownDamage
 from .disk import DiskReserve
@@ -72,7 +72,7 @@ from .effects import (
     Trimmed,
 )
 from .flush import Flush
-from .groups import Groups
+from .groups import ReportedGroups
 from .leader import Leader
 from .timers import (
     CheckpointDue,
@@ -96,7 +96,11 @@ class PartitionMachine:
     """One partition, led by this process, whose log is open."""
 
     def __init__(
-        self, arguments: Arguments, log: OpenedLog, incarnation: int, groups: Groups | None = None
+        self,
+        arguments: PartitionArguments,
+        log: OpenedLog,
+        incarnation: int,
+        groups: ReportedGroups | None = None,
     ) -> None:
         config = arguments.config
         self._arguments = arguments
@@ -105,7 +109,7 @@ class PartitionMachine:
         self._backlog = Backlog(
             arguments.topic_id,
             log.leader_epoch,
-            groups or Groups(),
+            groups or ReportedGroups(),
             log.log_start_offset,
             log.log_end_offset,
         )
@@ -115,7 +119,7 @@ class PartitionMachine:
         self._idleness = Idleness(0 if log.lost_files else arguments.idle_ms, IDLE_CHECK_MS)
         self._upkeep = Upkeep(config, log.size_bytes)
         self._flush = Flush(config.flush)
-        self._admission = Admission(
+        self._admission = PartitionAdmission(
             arguments.topic, arguments.partition, arguments.topic_id, self._disk, self._backlog
         )
         self._leader = Leader(arguments, log, self._backlog, self._admission, self._flush)

@@ -9,7 +9,7 @@ from .views import Views
 OFFSET_UNKNOWN = -1
 
 
-class OffsetQueries:
+class OffsetLookups:
     def __init__(self, topic_id: str, leader_epoch: int, watermarks: Watermarks, views: Views) -> None:
         self._topic_id = topic_id
         self._leader_epoch = leader_epoch

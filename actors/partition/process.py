@@ -42,7 +42,7 @@ from ..log.lock import LOCK_NAME, DirectoryLock
 from ..log.log import PartitionLog
 from ..log.retention import LogConfig
 from ..log.scan import SearchUnfinished
-from .arguments import Arguments, OpenedLog
+from .arguments import OpenedLog, PartitionArguments
 from .divergence import divergence
 from .effects import (
     Alarm,
@@ -51,7 +51,6 @@ from .effects import (
     AppendFailed,
     ApplyRetention,
     BacklogMeasured,
-    Checkpoint,
     Compacted,
     CompactSlice,
     Compare,
@@ -76,6 +75,7 @@ from .effects import (
     SaveGroups,
     Sync,
     Trimmed,
+    WriteCheckpoint,
 )
 from .fetches import fetch_of
 from .folder import check_folder
@@ -115,7 +115,7 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
     ) -> None:
         """Create the process. Tests replace the operating system through the last three arguments."""
         super().__init__(context)
-        self._arguments = msgspec.convert(context.arguments, Arguments)
+        self._arguments = msgspec.convert(context.arguments, PartitionArguments)
         self._open_log = open_log
         self._lock_directory = lock_directory
         self._lock: DirectoryLock
@@ -181,7 +181,7 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
             case CompactSlice():
                 is_more = self._log.compact(self.loop.now, effect.budget_bytes, self.loop.wall)
                 self.loop.dispatch(Compacted(is_more, self._log.size_bytes))
-            case Checkpoint():
+            case WriteCheckpoint():
                 self._log.checkpoint()
             case Reconfigure():
                 self._log.reconfigure(log_config(effect.config))

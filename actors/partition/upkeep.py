@@ -6,7 +6,7 @@ how much. Called by the partition's machine.
 
 from ...transport.machine import CancelTimer, SetTimer
 from ...transport.protocol.topics import TopicConfig
-from .effects import ApplyRetention, Checkpoint, Compacted, CompactSlice, Effect, Reconfigure
+from .effects import ApplyRetention, Compacted, CompactSlice, Effect, Reconfigure, WriteCheckpoint
 from .timers import CheckpointDue, CompactionDue, RetentionDue
 
 CHECKPOINT_INTERVAL_MS = 5_000
@@ -69,7 +69,7 @@ class Upkeep:
     def on_checkpoint_timer(self, now: int) -> list[Effect]:
         again = SetTimer(CheckpointDue(), now + CHECKPOINT_INTERVAL_MS)
         was_due, self._is_checkpoint_due = self._is_checkpoint_due, False
-        return [Checkpoint(), again] if was_due else [again]
+        return [WriteCheckpoint(), again] if was_due else [again]
 
     def on_compaction_timer(self) -> list[Effect]:
         return [CompactSlice(COMPACTION_SLICE_BYTES)]

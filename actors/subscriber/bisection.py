@@ -1,9 +1,9 @@
 """Bisection: finds which of several records in progress killed the process, by trying them in halves. Pure.
 
-The records in progress when a process dies are the suspects; none of them is charged with an attempt. The next
+The records in progress when a process dies are the suspects; the death counts as an attempt of none of them. The next
 incarnation starts half of the suspects it has polled, and no other record until these have ended. If the process dies,
 the started ones that had not ended are the suspects of the next incarnation. If they all end, they are cleared, and
-half of the rest is next. A record that is tried alone is charged with the death.
+half of the rest is next. The death counts as an attempt of a record that is tried alone.
 
 So each death at least halves the suspects: one killer among n is found after at most ceil(log2 n) + 1 deaths, the first
 one included. Several killers are found one after the other in the same way.
@@ -26,12 +26,12 @@ class Bisection:
         self.suspects.discard(spot)
         self._on_trial.discard(spot)
 
-    def on_trial(self, at_hand: Sequence[Spot], *, is_quiet: bool) -> frozenset[Spot]:
-        """Return the suspects that may be started now, of those in `at_hand`.
+    def on_trial(self, ready: Sequence[Spot], *, is_quiet: bool) -> frozenset[Spot]:
+        """Return the suspects that may be started now, of those in `ready`.
 
         Empty while other records are in progress: no suspect may be started then.
         """
         if not self._on_trial and is_quiet:
-            half = max(1, len(at_hand) // 2)
-            self._on_trial = set(at_hand[:half])
+            half = max(1, len(ready) // 2)
+            self._on_trial = set(ready[:half])
         return frozenset(self._on_trial)

@@ -16,14 +16,14 @@ from typing import Literal
 
 from .bisection import Spot
 
-State = Literal["closed", "open", "probing"]
+CircuitState = Literal["closed", "open", "probing"]
 MAX_PAUSE_MS = 60_000
 
 
 class Breaker:
     def __init__(self, window: int, share: float, pause_ms: int) -> None:
         """`window` is the number of records considered; 0 never opens the circuit."""
-        self.state: State = "closed"
+        self.state: CircuitState = "closed"
         self.pause_ms = pause_ms
         """Length of the current pause, or of the next one."""
         self._first_pause_ms = pause_ms

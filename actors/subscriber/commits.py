@@ -9,10 +9,10 @@ again, and a commit ordered before that would set the group's offset back.
 
 from collections.abc import Sequence
 
-from ...transport.machine import Effect, SetTimer
-from .effects import Commit, Offsets, Record
+from ...transport.machine import SetTimer
+from .effects import Commit, Effect, Offsets, Record
+from .timers import CommitDue
 
-TIMER = "commit"
 COMMIT_MS = 100
 COMMIT_RECORDS = 20_000
 RETRY_MS = 500
@@ -25,7 +25,7 @@ class Commits:
     """The commit in flight, and the planned one."""
 
     def __init__(self) -> None:
-        self.is_under_way = False
+        self.is_in_flight = False
         self.is_due = False
         """True if a commit is to be made as soon as no poll is in flight."""
         self.held_back: Sequence[Record] = ()
@@ -36,7 +36,7 @@ class Commits:
     @property
     def can_plan(self) -> bool:
         return not (
-            (self._is_planned and self._finished < COMMIT_RECORDS) or self.is_under_way or self.is_due
+            (self._is_planned and self._finished < COMMIT_RECORDS) or self.is_in_flight or self.is_due
         )
 
     def count(self, finished: int) -> None:
@@ -50,20 +50,20 @@ class Commits:
             self.is_due = True
             return []
         self._is_planned = True
-        return [SetTimer(TIMER, now + delay_ms)]
+        return [SetTimer(CommitDue(), now + delay_ms)]
 
     def fire(self) -> None:
         """Mark the planned commit as due: its timer has fired."""
         self._is_planned = False
-        self.is_due |= not self.is_under_way
+        self.is_due |= not self.is_in_flight
 
     def hurry(self) -> None:
         """Make the next commit as early as possible, because a request waits for it."""
         self.is_due = True
 
     def commit(self, order: Commit, held_back: Sequence[Record] = ()) -> list[Effect]:
-        assert not self.is_under_way
-        self.is_under_way = True
+        assert not self.is_in_flight
+        self.is_in_flight = True
         self.is_due = False
         self.held_back = held_back
         self._finished = 0
@@ -71,6 +71,6 @@ class Commits:
 
     def answered(self) -> Sequence[Record]:
         """End the commit in flight; return the records that were held back for it."""
-        self.is_under_way = False
+        self.is_in_flight = False
         records, self.held_back = self.held_back, ()
         return records

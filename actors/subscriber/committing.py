@@ -54,7 +54,7 @@ class Spoiled(PlanariaError):
     """Nothing was committed, and these outputs can never be committed: a topic has changed since they were made."""
 
 
-class Committing(Protocol):
+class Committer(Protocol):
     is_exact: bool
     """True if a record with committed progress must never be handled again, even if the start is delayed."""
 

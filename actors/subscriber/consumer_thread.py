@@ -12,6 +12,7 @@ import queue
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import monotonic
+from typing import assert_never
 
 from msgspec import structs
 
@@ -20,32 +21,32 @@ from ...transport.client.consumer import Consumer
 from ...transport.client.errors import CommitFailed, CorruptData, TimedOut
 from ...transport.client.messages import Message
 from ...transport.lineage import lineage_of
-from ...transport.machine import Effect
 from ...transport.protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from ...transport.protocol.groups import PartitionOffset
-from .committing import CommitOrder, Committing, Spoiled, Undecided
+from .committing import CommitOrder, Committer, Spoiled, Undecided
 from .damage import DamageTable
 from .effects import (
     Commit,
     CommitRefused,
     Committed,
     CommitUncertain,
+    ConsumerEffect,
     ConsumerStarted,
     Damage,
     GroupLeft,
     HandOver,
     Leave,
-    Lost,
     Offsets,
-    Pause,
+    PartitionsLost,
+    PausePartition,
     Poll,
-    Polled,
-    Resume,
+    RecordsPolled,
+    ResumePartition,
     Revoking,
     Rewind,
 )
 from .progress import Ahead, from_metadata
-from .threads import Inbox, WorkThread
+from .threads import EventQueue, WorkThread
 
 POLL_S = 0.1
 """Longest time that an empty poll delays a commit."""
@@ -65,8 +66,8 @@ class ConsumerThread:
         self,
         open_consumer: OpenConsumer,
         max_records: int,
-        inbox: Inbox,
-        commits: Committing,
+        inbox: EventQueue,
+        commits: Committer,
         *,
         skips_damage: bool = False,
     ) -> None:
@@ -87,7 +88,7 @@ class ConsumerThread:
         """Join the group; ConsumerStarted follows."""
         self._thread.order(self._open, None)
 
-    def perform(self, effect: Effect) -> None:
+    def perform(self, effect: ConsumerEffect) -> None:
         match effect:
             case HandOver():
                 self._answers.put(effect)
@@ -95,12 +96,12 @@ class ConsumerThread:
                 self._thread.order(self._poll, effect)
             case Commit():
                 self._thread.order(self._commit, effect)
-            case Pause() | Resume() | Rewind():
+            case PausePartition() | ResumePartition() | Rewind():
                 self._thread.order(self._steer, effect)
             case Leave():
                 self._thread.order(self._leave, effect)
             case _:
-                raise AssertionError(f"not an effect of the consumer thread: {effect!r}")
+                assert_never(effect)
 
     # Called on the consumer thread.
 
@@ -109,29 +110,29 @@ class ConsumerThread:
         self._consumer = self._open_consumer(self._on_revoked, self._on_lost)
         return ConsumerStarted()
 
-    def _poll(self, effect: Poll) -> Polled:
+    def _poll(self, effect: Poll) -> RecordsPolled:
         found = self._poll_once(effect)
-        if self._damage.is_news:
-            self._inbox.post(self._damage.tell())
+        if self._damage.has_changed:
+            self._inbox.post(self._damage.report())
         return found
 
-    def _poll_once(self, effect: Poll) -> Polled:
+    def _poll_once(self, effect: Poll) -> RecordsPolled:
         try:
             self._look_at_damage()
             records = self._consumer.poll(BRIEF_POLL_S if effect.is_brief else POLL_S, self._max_records)
             self._damage.read(records)
             new = self._note(records)
             lineages = {tp: lineage_of(*self._consumer._origin(tp)) for tp in new}
-            return Polled(records, self._read_ahead(new), lineages)
+            return RecordsPolled(records, self._read_ahead(new), lineages)
         except CorruptData as error:
             self._on_damage(error)
-            return Polled(())
+            return RecordsPolled(())
         except ProtocolError as error:
             # Transient errors are waited out; a permanent one ends the actor, and the supervisor shows the reason.
             if not error.retriable:
                 raise
             _log.warning("poll failed", extra={"fields": {"reason": str(error)}})
-            return Polled(())
+            return RecordsPolled(())
 
     def _note(self, records: Sequence[Message]) -> set[TopicPartition]:
         """Return the partitions that are new here or that restart.
@@ -151,7 +152,7 @@ class ConsumerThread:
                 cut += [] if end is None else [tp]
             self._known[tp] = polled[-1].offset + 1
         if cut:
-            self._inbox.post(Lost(cut))
+            self._inbox.post(PartitionsLost(cut))
         return new
 
     def _on_damage(self, error: CorruptData) -> None:
@@ -213,16 +214,16 @@ class ConsumerThread:
             return CommitRefused(effect.offsets, str(error))
         return Committed(effect.offsets)
 
-    def _steer(self, effect: Pause | Resume | Rewind) -> None:
+    def _steer(self, effect: PausePartition | ResumePartition | Rewind) -> None:
         match effect:
             case Rewind(offsets=offsets):
                 for key, offset in self._assigned(offsets).items():
                     self._consumer.seek(*key, offset)
                 # They restart, so their previous owner's progress is read again.
                 self._forget(list(offsets))
-            case Pause(key=key):
+            case PausePartition(key=key):
                 self._consumer.pause(*self._assigned({key: 0}))
-            case Resume(key=key):
+            case ResumePartition(key=key):
                 self._consumer.resume(*self._assigned({key: 0}))
 
     def _commit_assigned(self, order: CommitOrder) -> None:
@@ -256,7 +257,7 @@ class ConsumerThread:
     def _on_lost(self, partitions: Sequence[TopicPartition]) -> None:
         self._forget(partitions)
         self._damage.gone(partitions)
-        self._inbox.post(Lost(list(partitions)))
+        self._inbox.post(PartitionsLost(list(partitions)))
 
     def _forget(self, partitions: Sequence[TopicPartition]) -> None:
         for tp in partitions:

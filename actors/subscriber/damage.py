@@ -11,7 +11,7 @@ The first two are alarms as long as the partition is assigned to this member. Ca
 from collections.abc import Iterable
 
 from ...transport.addresses import TopicPartition
-from .effects import Damage, Damaged, Record
+from .effects import Damage, DamageFound, Record
 
 LOOK_AGAIN_S = 5.0
 
@@ -21,20 +21,20 @@ class DamageTable:
         self._standing: dict[TopicPartition, tuple[Damage, float]] = {}
         """The damage that stops each partition, and the time of the next read."""
         self._skipped: dict[TopicPartition, list[Damage]] = {}
-        self.is_news = False
+        self.has_changed = False
 
     def stand(self, damage: Damage, now_s: float) -> bool:
         """Stop before this damage; return True if it was not known yet."""
         before = self._standing.get(damage.tp)
         self._standing[damage.tp] = (damage, now_s + LOOK_AGAIN_S)
         is_new = before is None or before[0] != damage
-        self.is_news |= is_new
+        self.has_changed |= is_new
         return is_new
 
     def skip(self, damage: Damage) -> None:
         self._standing.pop(damage.tp, None)
         self._skipped.setdefault(damage.tp, []).append(damage)
-        self.is_news = True
+        self.has_changed = True
 
     def to_look_at(self, now_s: float) -> list[Damage]:
         """Return the damage to read again now."""
@@ -51,14 +51,14 @@ class DamageTable:
             TopicPartition(record.topic, record.partition) for record in records
         } & self._standing.keys():
             del self._standing[tp]
-            self.is_news = True
+            self.has_changed = True
 
     def gone(self, tps: Iterable[TopicPartition]) -> None:
         for tp in tps:
-            told = (self._standing.pop(tp, None), self._skipped.pop(tp, None))
-            self.is_news |= any(told)
+            damage = (self._standing.pop(tp, None), self._skipped.pop(tp, None))
+            self.has_changed |= any(damage)
 
-    def tell(self) -> Damaged:
-        self.is_news = False
+    def report(self) -> DamageFound:
+        self.has_changed = False
         skipped = [damage for found in self._skipped.values() for damage in found]
-        return Damaged((*(damage for damage, _ in self._standing.values()), *skipped))
+        return DamageFound((*(damage for damage, _ in self._standing.values()), *skipped))

@@ -11,14 +11,14 @@ from ...transport.client.producer import Producer
 from ...transport.protocol.errors import PlanariaError
 from ...transport.publication import Publication
 from .effects import DeadLetterFailed, DeadLetterPublished, PublishDeadLetter
-from .threads import Inbox, WorkThread
+from .threads import EventQueue, WorkThread
 
 
 class DeadLetterPublisher:
     def __init__(
         self,
         producer: Producer,
-        inbox: Inbox,
+        inbox: EventQueue,
         check: Callable[[Publication], None],
         *,
         is_only_checked: bool = False,
@@ -35,7 +35,7 @@ class DeadLetterPublisher:
         self._thread.order(self._send, order)
 
     def _send(self, order: PublishDeadLetter) -> DeadLetterPublished | DeadLetterFailed | None:
-        letter = order.letter
+        letter = order.dead_letter
         try:
             message = Publication(letter.topic, letter.value, letter.key, letter.headers)
             self._check(message)

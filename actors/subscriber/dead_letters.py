@@ -18,10 +18,10 @@ CAUSES: dict[Cause, str] = {
 }
 
 
-def letter_for(
-    lane: Lane, dead_letter: str, group: str, lineage: bytes, wall_offset_ms: int
+def dead_letter_for(
+    lane: Lane, topic: str, group: str, lineage: bytes, wall_offset_ms: int
 ) -> DeadLetterRecord:
-    """Return the dead letter, for the topic `dead_letter`, of the lane's first record, which has failed.
+    """Return the dead letter, for the topic `topic`, of the lane's first record, which has failed.
 
     `wall_offset_ms` is added to the lane's monotonic times.
     """
@@ -46,4 +46,4 @@ def letter_for(
     )
     tp = TopicPartition(record.topic, record.partition)
     dedup_id = dead_letter_id(group, tp, record.offset, record.leader_epoch, lineage)
-    return DeadLetterRecord(dead_letter, record.key, record.value, encode(record.headers, fields), dedup_id)
+    return DeadLetterRecord(topic, record.key, record.value, encode(record.headers, fields), dedup_id)

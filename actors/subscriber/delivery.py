@@ -23,17 +23,17 @@ from .partitions import Partition
 
 class DeliveryStrategy(Protocol):
     @property
-    def tries_again(self) -> bool:
+    def may_retry(self) -> bool:
         """True if a record may be given to the handler a second time."""
         ...
 
     @property
-    def keeps_what_it_holds(self) -> bool:
+    def keeps_held_records(self) -> bool:
         """True if records held at a revocation or a stop must still be handled here."""
         ...
 
     @property
-    def tells_ahead(self) -> bool:
+    def records_ahead(self) -> bool:
         """True if a commit's metadata lists the progress beyond its offset, for members that can read it."""
         ...
 
@@ -47,9 +47,9 @@ class DeliveryStrategy(Protocol):
 
 
 class AtLeastOnce:
-    tries_again = True
-    keeps_what_it_holds = False
-    tells_ahead = True
+    may_retry = True
+    keeps_held_records = False
+    records_ahead = True
 
     def before_handling(self, records: Sequence[Record]) -> Offsets:
         return {}
@@ -60,13 +60,13 @@ class AtLeastOnce:
 
 
 class ExactlyOnce(AtLeastOnce):
-    tells_ahead = False
+    records_ahead = False
 
 
 class AtMostOnce:
-    tries_again = False
-    keeps_what_it_holds = True
-    tells_ahead = False
+    may_retry = False
+    keeps_held_records = True
+    records_ahead = False
 
     def before_handling(self, records: Sequence[Record]) -> Offsets:
         return ends(records)

@@ -1,15 +1,17 @@
 """The effects and events of a subscriber's machine. Structs only, no behaviour.
 
     effect                 performed by                 answered by
-    Poll                   the consumer thread          Polled; Revoking or Lost may come before it
+    Poll                   the consumer thread          RecordsPolled; before it Revoking or PartitionsLost may come
     Commit                 the consumer thread          Committed | CommitRefused | CommitUncertain
     Leave                  the consumer thread          GroupLeft
-    Pause, Resume, Rewind  the consumer thread          none
+    PausePartition         the consumer thread          none
+    ResumePartition        the consumer thread          none
+    Rewind                 the consumer thread          none
     HandOver               the consumer thread          none; the thread waits for it after Revoking
-    Run                    a worker's thread            Ran
+    Run                    a worker's thread            HandlerReturned
     Recall                 the loop                     Recalled
     PublishDeadLetter      the dead-letter publisher    DeadLetterPublished | DeadLetterFailed
-    NoteTimeout            the loop                     TimedOut
+    NoteTimeout            the loop                     HandlerTimedOut
     Forget, Abandon        the loop                     none
     Retire                 the loop                     none
     WriteLog               the loop                     none
@@ -27,6 +29,7 @@ from msgspec import Struct
 
 from ...transport.addresses import TopicPartition
 from ...transport.lineage import UNTRACED
+from ...transport.machine import LoopEffect, LoopEvent
 from ...transport.publication import Publication
 from .progress import Ahead
 
@@ -118,7 +121,7 @@ class Poll(Struct, frozen=True):
     """Fetch more; the answer may be empty."""
 
     is_brief: bool = False
-    """True if a partition is paused: its Resume must not wait long behind this poll."""
+    """True if a partition is paused: its ResumePartition must not wait long behind this poll."""
 
 
 class Commit(Struct, frozen=True):
@@ -145,11 +148,11 @@ class Leave(Struct, frozen=True):
     outputs: Sequence[Publication] = ()
 
 
-class Pause(Struct, frozen=True):
+class PausePartition(Struct, frozen=True):
     key: TopicPartition
 
 
-class Resume(Struct, frozen=True):
+class ResumePartition(Struct, frozen=True):
     key: TopicPartition
 
 
@@ -189,7 +192,7 @@ class PublishDeadLetter(Struct, frozen=True):
     """Publish to the dead-letter topic and wait until it is durable there; or check that a transaction can publish it."""
 
     lane: int
-    letter: DeadLetterRecord
+    dead_letter: DeadLetterRecord
 
 
 class NoteTimeout(Struct, frozen=True):
@@ -203,7 +206,7 @@ class NoteTimeout(Struct, frozen=True):
 
 
 class Forget(Struct, frozen=True):
-    """Remove the note of this charged record, which is done."""
+    """Remove the note of this record that had failed, which is done."""
 
     key: TopicPartition
     offset: int
@@ -214,7 +217,7 @@ class Retire(Struct, frozen=True):
 
 
 class Abandon(Struct, frozen=True):
-    """End the process by order while the handler runs; the record is not charged with an attempt."""
+    """End the process by order while the handler runs; it does not count as an attempt."""
 
 
 class WriteLog(Struct, frozen=True):
@@ -242,7 +245,7 @@ class ConsumerStarted(Struct, frozen=True):
     """The client is open."""
 
 
-class Polled(Struct, frozen=True):
+class RecordsPolled(Struct, frozen=True):
     records: Sequence[Record]
     ahead: Mapping[TopicPartition, Ahead] = {}
     """For partitions that are new here: the previous owner's progress beyond the committed offset."""
@@ -256,7 +259,7 @@ class Revoking(Struct, frozen=True):
     keys: Sequence[TopicPartition]
 
 
-class Lost(Struct, frozen=True):
+class PartitionsLost(Struct, frozen=True):
     """These partitions have been lost; commits for them are refused."""
 
     keys: Sequence[TopicPartition]
@@ -279,7 +282,7 @@ class Damage(Struct, frozen=True):
         return TopicPartition(self.topic, self.partition)
 
 
-class Damaged(Struct, frozen=True):
+class DamageFound(Struct, frozen=True):
     """All damage that the consumer thread has stopped before or skipped; replaces the previous list."""
 
     found: Sequence[Damage]
@@ -311,7 +314,7 @@ class GroupLeft(Struct, frozen=True):
     pass
 
 
-class Ran(Struct, frozen=True):
+class HandlerReturned(Struct, frozen=True):
     """The run's first `done` records are handled; `failure` concerns the record after them."""
 
     number: int
@@ -326,12 +329,12 @@ class SoFar(Struct, frozen=True):
     """The results of the records of a run that precede the one in progress."""
 
     published: Mapping[int, Sequence[Publication]] = {}
-    """The same as in Ran."""
+    """The same as in HandlerReturned."""
     undelivered: int | None = None
     """Index of the first record with an output that is not durable yet; that record does not count as done."""
 
 
-class TimedOut(Struct, frozen=True):
+class HandlerTimedOut(Struct, frozen=True):
     number: int
     offset: int | None
     """Offset of the record in progress; None if the handler has returned after all."""
@@ -347,7 +350,7 @@ class CpuExceeded(Struct, frozen=True):
 
 
 class Recalled(Struct, frozen=True):
-    """The last `count` records of the run were not begun; Ran does not cover them."""
+    """The last `count` records of the run were not begun; HandlerReturned does not cover them."""
 
     number: int
     count: int
@@ -365,7 +368,43 @@ class DeadLetterFailed(Struct, frozen=True):
     reason: str
 
 
-def tell_of(record: Record, level: int, event: str, **fields: Any) -> WriteLog:
+OwnEvent: TypeAlias = (
+    ConsumerStarted
+    | RecordsPolled
+    | Revoking
+    | PartitionsLost
+    | DamageFound
+    | Committed
+    | CommitRefused
+    | CommitUncertain
+    | GroupLeft
+    | HandlerReturned
+    | HandlerTimedOut
+    | CpuExceeded
+    | Recalled
+    | DeadLetterPublished
+    | DeadLetterFailed
+)
+ConsumerEffect: TypeAlias = Poll | Commit | HandOver | Leave | PausePartition | ResumePartition | Rewind
+"""Performed by the consumer thread."""
+OwnEffect: TypeAlias = (
+    ConsumerEffect
+    | Run
+    | Recall
+    | PublishDeadLetter
+    | NoteTimeout
+    | Forget
+    | Retire
+    | Abandon
+    | WriteLog
+    | Alarm
+    | Crash
+)
+Event: TypeAlias = LoopEvent | OwnEvent
+Effect: TypeAlias = LoopEffect | OwnEffect
+
+
+def log_of(record: Record, level: int, event: str, **fields: Any) -> WriteLog:
     """Return a log line about one record."""
     tp = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
     return WriteLog(level, event, {**tp, **fields})

@@ -17,15 +17,14 @@ and state are written here and in lanes.py. Called by the machine.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from ...transport.addresses import TopicPartition
-from ...transport.machine import Effect, SetTimer, WallClockStepped
+from ...transport.machine import SetTimer
 from ...transport.protocol.operations import MAX_ALARM_CHARS
 from ...transport.subscription import SubscriberOptions
 from .backoff import Draw, backoff_ms, longest_backoff_ms
 from .breaker import Breaker
-from .dead_letters import CAUSES, letter_for
+from .dead_letters import CAUSES, dead_letter_for
 from .delivery import DeliveryStrategy
 from .effects import (
     CRITICAL,
@@ -33,21 +32,23 @@ from .effects import (
     WARNING,
     Alarm,
     Damage,
-    Damaged,
+    DamageFound,
     DeadLetterFailed,
+    Effect,
     Failure,
     Forget,
+    HandlerReturned,
     PriorAttempt,
     PublishDeadLetter,
-    Ran,
     Record,
     WriteLog,
-    tell_of,
+    log_of,
 )
 from .lanes import Lane
 from .partitions import Partitions
 from .recovered_state import spot_of
 from .retries import MAX_ALARMS, Retries
+from .timers import CircuitPauseOver, FailingLong, RetryDue
 
 
 class Failures:
@@ -60,8 +61,8 @@ class Failures:
         draw: Draw,
     ) -> None:
         self._options = options
-        self._attempts = options.retries + 1 if strategy.tries_again else 1
-        self._tries_again = strategy.tries_again
+        self._attempts = options.retries + 1 if strategy.may_retry else 1
+        self._may_retry = strategy.may_retry
         self._partitions = partitions
         self._lineage_of = lineage_of
         self._draw = draw
@@ -71,57 +72,53 @@ class Failures:
         self.is_alarmed = False
         """True once an alarm has been raised."""
         self.retries = Retries(partitions, options.retry_alarm_ms)
-        self._wall_offset_ms = 0
+        self.wall_offset_ms = 0
         """Wall clock minus `now`: dead letters carry the time of day at which their records failed."""
         self.breaker = Breaker(options.breaker_window, options.breaker_share, options.breaker_pause_ms)
 
-    @property
-    def events(self) -> dict[type, Callable[[Any, int], None]]:
-        """Return the handlers of the events that concern only this module."""
-        return {WallClockStepped: self._follow_wall_clock}
-
-    def _follow_wall_clock(self, stepped: WallClockStepped, _: int) -> None:
-        self._wall_offset_ms = stepped.offset_ms
-
-    def is_released(self, ran: Ran) -> bool:
+    def is_released(self, returned: HandlerReturned) -> bool:
         is_clock_stopped = (
-            self.breaker.state != "closed" and ran.failure is not None and ran.verdict == "failed"
+            self.breaker.state != "closed" and returned.failure is not None and returned.verdict == "failed"
         )
-        return self._tries_again and (ran.verdict == "released" or is_clock_stopped)
+        return self._may_retry and (returned.verdict == "released" or is_clock_stopped)
 
     def released(self, lane: Lane) -> list[Effect]:
         """Log a release of the first record, at doubling intervals so as not to fill the log."""
         lane.handed += 1
         if lane.handed.bit_count() > 1 or self.breaker.state != "closed":
             return []
-        return [tell_of(lane.held[0], WARNING, "handler released the record", handed=lane.handed)]
+        return [log_of(lane.held[0], WARNING, "handler released the record", handed=lane.handed)]
 
-    def judge(self, records: Sequence[Record], ran: Ran, now: int) -> list[Effect]:
+    def judge(self, records: Sequence[Record], returned: HandlerReturned, now: int) -> list[Effect]:
         """Update the circuit with the result of a run. A rejection counts as handled."""
         breaker = self.breaker
-        breaker.handled(ran.done + (ran.verdict == "rejected"))
+        breaker.handled(returned.done + (returned.verdict == "rejected"))
         if breaker.state == "closed":
             self._circuit_alarm = None
-        if ran.failure is None or ran.verdict != "failed" or not breaker.failed(spot_of(records[ran.done])):
+        if (
+            returned.failure is None
+            or returned.verdict != "failed"
+            or not breaker.failed(spot_of(records[returned.done]))
+        ):
             return []
-        count, reason = breaker.failing, ran.failure.reason
+        count, reason = breaker.failing, returned.failure.reason
         alarm = f"circuit open: {count} different records failed, the last one with {reason}"
         self._circuit_alarm = " ".join(alarm.split())[:MAX_ALARM_CHARS]
         self.is_alarmed = True
-        told = WriteLog(
+        line = WriteLog(
             ERROR, "circuit open", {"records": count, "reason": reason, "pause_ms": breaker.pause_ms}
         )
-        return [told, SetTimer("breaker", now + breaker.pause_ms)]
+        return [line, SetTimer(CircuitPauseOver(), now + breaker.pause_ms)]
 
-    def failed(self, lane: Lane, ran: Ran, now: int) -> WriteLog:
+    def failed(self, lane: Lane, returned: HandlerReturned, now: int) -> WriteLog:
         """Count a failure of the first record."""
-        assert ran.failure is not None
-        failure, is_rejected = ran.failure, ran.verdict == "rejected"
+        assert returned.failure is not None
+        failure, is_rejected = returned.failure, returned.verdict == "rejected"
         lane.handed += 1
         lane.fail(failure, now)
         lane.is_rejected = is_rejected
         event = "handler rejected the record" if is_rejected else "handler failed"
-        return tell_of(
+        return log_of(
             lane.held[0],
             WARNING,
             event,
@@ -131,7 +128,7 @@ class Failures:
         )
 
     def is_lost(self, lane: Lane) -> bool:
-        return self._is_given_up(lane) and self._options.dead_letter is None and not self._tries_again
+        return self._is_given_up(lane) and self._options.dead_letter is None and not self._may_retry
 
     def _is_given_up(self, lane: Lane) -> bool:
         return lane.is_rejected or lane.attempts >= self._attempts
@@ -142,29 +139,29 @@ class Failures:
         if not self._is_given_up(lane):
             return self._wait(lane, now, backoff_ms(options, lane.attempts, self._draw))
         if options.dead_letter is not None:
-            lineage, ahead_ms = self._lineage_of(lane.key), self._wall_offset_ms
-            lane.letter = letter_for(lane, options.dead_letter, options.group, lineage, ahead_ms)
+            lineage, ahead_ms = self._lineage_of(lane.key), self.wall_offset_ms
+            lane.dead_letter = dead_letter_for(lane, options.dead_letter, options.group, lineage, ahead_ms)
             return [self.publish_dead_letter(lane)]
         assert lane.last_failure is not None
-        alarm = tell_of(lane.held[0], CRITICAL, "record keeps failing", attempts=lane.attempts)
+        alarm = log_of(lane.held[0], CRITICAL, "record keeps failing", attempts=lane.attempts)
         return [alarm, *self._park(lane, now, f"keeps failing: {lane.last_failure.reason}")]
 
     def publish_dead_letter(self, lane: Lane) -> PublishDeadLetter:
-        assert lane.letter is not None
-        lane.state = "burying"
-        return PublishDeadLetter(lane.number, lane.letter)
+        assert lane.dead_letter is not None
+        lane.state = "dead-lettering"
+        return PublishDeadLetter(lane.number, lane.dead_letter)
 
     def dead_letter_failed(self, lane: Lane, event: DeadLetterFailed, now: int) -> list[Effect]:
-        told = tell_of(lane.held[0], CRITICAL, "record cannot be dead-lettered", reason=event.reason)
-        return [told, *self._park(lane, now, f"cannot be dead-lettered: {event.reason}")]
+        line = log_of(lane.held[0], CRITICAL, "record cannot be dead-lettered", reason=event.reason)
+        return [line, *self._park(lane, now, f"cannot be dead-lettered: {event.reason}")]
 
     def dead_lettered(self, lane: Lane) -> WriteLog:
-        return tell_of(lane.held[0], ERROR, "record dead-lettered", attempts=lane.attempts)
+        return log_of(lane.held[0], ERROR, "record dead-lettered", attempts=lane.attempts)
 
     def lost(self, lane: Lane) -> WriteLog:
-        return tell_of(lane.held[0], ERROR, "record lost", attempts=lane.attempts)
+        return log_of(lane.held[0], ERROR, "record lost", attempts=lane.attempts)
 
-    def damaged(self, event: Damaged) -> None:
+    def damaged(self, event: DamageFound) -> None:
         """Replace the damage known of: the consumer thread met damage or passed it."""
         self.is_alarmed = True
         self._damage = tuple(map(_damage_alarm, event.found[:MAX_ALARMS]))
@@ -194,11 +191,11 @@ class Failures:
         lane.state = "waiting"
         until, alarm_at = now + delay_ms, self.retries.alarm_at(lane)
         self.retries.wait(lane, until)
-        again = SetTimer(("again", lane.number), until)
+        again = SetTimer(RetryDue(lane.number), until)
         if alarm_at <= now:
             self.failing_long()
         elif alarm_at <= until:
-            return [again, SetTimer(("failing", lane.number), alarm_at)]
+            return [again, SetTimer(FailingLong(lane.number), alarm_at)]
         return [again]
 
 
@@ -227,5 +224,5 @@ def lost_before(prior_attempt: PriorAttempt) -> list[Effect]:
         "partition": prior_attempt.partition,
         "offset": prior_attempt.offset,
     }
-    told = WriteLog(ERROR, "record lost", {**fields, "reason": CAUSES[prior_attempt.cause]})
-    return [told, Forget(prior_attempt.key, prior_attempt.offset)]
+    line = WriteLog(ERROR, "record lost", {**fields, "reason": CAUSES[prior_attempt.cause]})
+    return [line, Forget(prior_attempt.key, prior_attempt.offset)]

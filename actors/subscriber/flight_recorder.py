@@ -32,10 +32,10 @@ A note is written into an emptied slot and then made valid by storing one byte, 
 middle of a note leaves an empty slot, which is correct: the handler had not begun. The CRC protects against the disk:
 after a power failure a page may be half old, half new, and such a note does not count.
 
-No system call is made for a record: the pages belong to the kernel, which keeps them when the process is killed. Only a
-*started* record is ever charged with an attempt, and only when it was alone: several in progress are suspects
-(bisection.py). A record that timed out is charged, and the records beside it are neither charged nor suspects. When all
-slots are taken, a further failed record is counted in memory alone.
+No system call is made for a record: the pages belong to the kernel, which keeps them when the process is killed. The
+death counts as a failed attempt of a *started* record alone, and only if no other was in progress: several are suspects
+(bisection.py). A record that timed out has failed, and the records beside it have neither failed nor are they suspects.
+When all slots are taken, a further failed record is counted in memory alone.
 
 Called by the worker threads (`start`, `finish`, `set_aside`, `settle`) and by the loop's thread (`forget`); `time_out`
 and `abandon` are called by the loop's thread while a handler does not return, and store a byte.
@@ -90,7 +90,7 @@ _CRC = struct.Struct(">I")
 _NOTE = struct.Struct(">QqIIIQQqI16sHH")
 
 
-class Note(Struct, frozen=True):
+class AttemptNote(Struct, frozen=True):
     """The content of one slot."""
 
     state: int
@@ -137,7 +137,7 @@ class FlightRecorder:
         self._slots: dict[Spot, int] = {}
         self._free: list[int] = []
         self.is_death_explained = False
-        """True if the last incarnation ended with records in progress: one is charged, several are suspects."""
+        """True if the last incarnation ended with records in progress: one has failed, several are suspects."""
         ring = self._read(range(RING_SLOTS))
         prior_attempts = self._read(range(RING_SLOTS, SLOTS))
         last = max((note.notes for note in (*ring.values(), *prior_attempts.values())), default=0)
@@ -149,7 +149,7 @@ class FlightRecorder:
 
     def recovered(self) -> RecoveredState:
         """Return the state that the machine starts from."""
-        latest: dict[Spot, Note] = {}
+        latest: dict[Spot, AttemptNote] = {}
         for note in self._read(range(RING_SLOTS)).values():
             if note.spot not in latest or latest[note.spot].notes < note.notes:
                 latest[note.spot] = note
@@ -164,7 +164,7 @@ class FlightRecorder:
     def prior_attempts(self) -> list[PriorAttempt]:
         """Return the records with failed attempts."""
         notes = self._read(range(RING_SLOTS, SLOTS)).values()
-        return [self._as_charge(note) for note in notes if note.state in _CAUSES]
+        return [self._as_prior_attempt(note) for note in notes if note.state in _CAUSES]
 
     def start(
         self,
@@ -219,7 +219,7 @@ class FlightRecorder:
         self._map[self._at[worker]] = _EMPTY
 
     def forget(self, spot: Spot) -> None:
-        """Remove the note of this charged record, which is done."""
+        """Remove the note of this record, which had failed and is done."""
         with self._lock:
             slot = self._slots.pop(spot, None)
             if slot is not None:
@@ -238,21 +238,21 @@ class FlightRecorder:
         self._map[at] = _CPU_EXCEEDED if cause == "cpu exceeded" else _TIMED_OUT
         return note.offset
 
-    def at_hand(self) -> list[Note]:
+    def in_progress(self) -> list[AttemptNote]:
         """Return the records that the workers have in progress."""
         notes = [read_note(self._map, at) for at in self._at]
         return [note for note in notes if note is not None and note.state == _STARTED]
 
     def abandon(self) -> None:
-        """Release the records in progress without a charge: the process ends by order while the handler runs."""
+        """Release the records in progress without a failed attempt: the process ends by order while the handler runs."""
         for at in self._at:
             if self._map[at] == _STARTED:
                 self._map[at] = _EMPTY
 
     def discard(self) -> None:
         """Remove the file of a subscriber that stops for good, unless a successor needs its notes."""
-        at_hand = (self._map[_position(slot)] for slot in range(RING_SLOTS))
-        if not self._slots and not any(state == _STARTED or state in _ENDED_FOR for state in at_hand):
+        ring = (self._map[_position(slot)] for slot in range(RING_SLOTS))
+        if not self._slots and not any(state == _STARTED or state in _ENDED_FOR for state in ring):
             self._path.unlink(missing_ok=True)
             self._path.with_suffix(".stack").unlink(missing_ok=True)
 
@@ -263,13 +263,13 @@ class FlightRecorder:
     def close(self) -> None:
         self._map.close()
 
-    def _settle(self, ring: dict[int, Note], prior_attempts: dict[int, Note]) -> None:
-        """Turn the record in progress when the last incarnation ended into a charged one."""
+    def _settle(self, ring: dict[int, AttemptNote], prior_attempts: dict[int, AttemptNote]) -> None:
+        """Count the end of the last incarnation as a failed attempt of the record in progress."""
         finished: dict[Spot, int] = {}
         for note in ring.values():
             if note.state == _FINISHED:
                 finished[note.spot] = max(note.notes, finished.get(note.spot, 0))
-        waiting: dict[int, Note] = {}
+        waiting: dict[int, AttemptNote] = {}
         for slot, note in prior_attempts.items():
             if finished.get(note.spot, 0) > note.notes:  # it succeeded after it had failed
                 self._map[_position(slot)] = _EMPTY
@@ -288,8 +288,8 @@ class FlightRecorder:
             state = _KILLED if note.state == _STARTED else note.state
             first_failed_ms = note.first_failed_ms or self._now_ms
             tally = (note.attempt, note.handed, first_failed_ms, self._now_ms, 0)
-            told = self._last_end if note.spot == self._killer and state == _KILLED else None
-            self._prior_attempt(state, *note.spot, (*tally, note.leader_epoch, note.lineage), told)
+            exit_status = self._last_end if note.spot == self._killer and state == _KILLED else None
+            self._prior_attempt(state, *note.spot, (*tally, note.leader_epoch, note.lineage), exit_status)
         if self._killer is not None or (started and not culprits):
             # Only these: an earlier suspect that was not in progress at this death did not cause it.
             for slot in (slot for slot, note in ring.items() if note.state == _SUSPECT):
@@ -299,7 +299,7 @@ class FlightRecorder:
         for slot in culprits:
             self._map[_position(slot)] = _EMPTY
 
-    def _as_charge(self, note: Note) -> PriorAttempt:
+    def _as_prior_attempt(self, note: AttemptNote) -> PriorAttempt:
         tally = (note.handed, note.first_failed_ms, note.last_failed_ms)
         prior_attempt = PriorAttempt(
             *note.spot,
@@ -314,7 +314,7 @@ class FlightRecorder:
             return prior_attempt
         return structs.replace(prior_attempt, stack=self._last_stack, peak_bytes=self._last_peak_bytes)
 
-    def _read(self, slots: range) -> dict[int, Note]:
+    def _read(self, slots: range) -> dict[int, AttemptNote]:
         notes = ((slot, read_note(self._map, _position(slot))) for slot in slots)
         return {slot: note for slot, note in notes if note is not None}
 
@@ -325,7 +325,7 @@ class FlightRecorder:
         partition: int,
         offset: int,
         tally: tuple[Any, ...],
-        exit_told: str | None = None,
+        exit_status: str | None = None,
     ) -> None:
         spot = (topic, partition, offset)
         with self._lock:
@@ -334,7 +334,7 @@ class FlightRecorder:
                 if not self._free:
                     return
                 slot = self._slots[spot] = self._free.pop()
-        self._write(_position(slot), state, next(self._notes), topic, partition, offset, tally, exit_told)
+        self._write(_position(slot), state, next(self._notes), topic, partition, offset, tally, exit_status)
 
     def _write(
         self,
@@ -345,11 +345,11 @@ class FlightRecorder:
         partition: int,
         offset: int,
         tally: tuple[Any, ...],
-        exit_told: str | None = None,
+        exit_status: str | None = None,
     ) -> None:
         name = topic.encode()
-        told = exit_told.encode()[:MAX_EXIT_BYTES] if exit_told else b""
-        body = _NOTE.pack(number, offset, partition, *tally, len(name), len(told)) + name + told
+        exit_bytes = exit_status.encode()[:MAX_EXIT_BYTES] if exit_status else b""
+        body = _NOTE.pack(number, offset, partition, *tally, len(name), len(exit_bytes)) + name + exit_bytes
         assert len(name) <= _MAX_TOPIC_BYTES, f"topic name too long: {topic}"
         flight = self._map
         flight[at] = _EMPTY
@@ -379,7 +379,7 @@ def open_map(path: Path) -> mmap.mmap:
         os.close(file)
 
 
-def read_note(flight: mmap.mmap, at: int) -> Note | None:
+def read_note(flight: mmap.mmap, at: int) -> AttemptNote | None:
     """Return the slot's note; None if the slot is empty or the note is torn."""
     state = flight[at]
     if not _EMPTY < state <= _CPU_EXCEEDED:
@@ -392,8 +392,8 @@ def read_note(flight: mmap.mmap, at: int) -> Note | None:
     if _CRC.unpack_from(flight, at + 4)[0] != zlib.crc32(flight[at + 8 : end]):
         return None
     topic = flight[topic_end - length : topic_end].decode()
-    told = flight[topic_end:end].decode(errors="replace") or None
-    return Note(state, topic, partition, offset, notes, told, *tally)
+    exit_status = flight[topic_end:end].decode(errors="replace") or None
+    return AttemptNote(state, topic, partition, offset, notes, exit_status, *tally)
 
 
 def _position(slot: int) -> int:

@@ -8,11 +8,10 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 from ...transport.addresses import TopicPartition
-from ...transport.machine import Effect
 from ...transport.subscription import SubscriberOptions
 from .commits import Commits
 from .delivery import DeliveryStrategy, key_of
-from .effects import Forget, Pause, Polled, Record
+from .effects import Effect, Forget, PausePartition, Record, RecordsPolled
 from .partitions import Partitions
 from .progress import NOTHING_AHEAD, Ahead
 from .recovered_state import Memory
@@ -30,13 +29,13 @@ class Intake:
         commits: Commits,
     ) -> None:
         self._max_records = options.max_records
-        self._tries_again = strategy.tries_again
+        self._may_retry = strategy.may_retry
         self._partitions = partitions
         self._runs = runs
         self._memory = memory
         self._commits = commits
 
-    def learn(self, event: Polled) -> None:
+    def learn(self, event: RecordsPolled) -> None:
         """Note the lineages of the polled records' partitions, before any of the records is taken."""
         self._memory.learn(event.lineages)
         for key in event.lineages:
@@ -46,7 +45,7 @@ class Intake:
         effects: list[Effect] = []
         for key, group in itertools.groupby(records, key_of):
             polled = list(group)
-            if key not in self._partitions.owned and self._tries_again:
+            if key not in self._partitions.owned and self._may_retry:
                 effects += self._begin(key, polled[0].offset, ahead.get(key, NOTHING_AHEAD))
             partition = self._partitions.get(key)
             partition.took(polled)
@@ -56,12 +55,12 @@ class Intake:
             self._partitions.hold(partition, fresh)
             if not partition.is_paused and partition.is_full(self._max_records):
                 partition.is_paused = True
-                effects.append(Pause(key))
+                effects.append(PausePartition(key))
         return effects
 
     def _begin(self, key: TopicPartition, position: int, ahead: Ahead) -> list[Effect]:
-        void = self._memory.take_void_charges(key)
+        void = self._memory.take_void(key)
         self._memory.begin(key, position, ahead)
         self._partitions.get(key).inherit(ahead)
-        passed = self._memory.take_charges_before(key, position)
+        passed = self._memory.take_before(key, position)
         return [Forget(key, each.offset) for each in (*void, *passed)]

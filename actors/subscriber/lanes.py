@@ -1,12 +1,13 @@
 """Lanes: records that are handled in sequence, the attempts at the first, and its next step. Pure.
 
-    state      means                                               left by
-    idle       its first record may be given to the handler        a run -> running
-    running    some of its records are with a worker               Ran -> idle, waiting, burying or settling
-    waiting    its first record or its dead letter has failed      the timer -> idle, or burying again
-    burying    its first record's dead letter is in flight         DeadLetterPublished -> settling,
-                                                                   DeadLetterFailed -> waiting
-    settling   a record that had failed is done, and not committed Committed -> idle
+    state           means                                               left by
+    idle            its first record may be given to the handler        a run -> running
+    running         some of its records are with a worker               HandlerReturned -> idle, waiting,
+                                                                        dead-lettering or settling
+    waiting         its first record or its dead letter has failed      the timer -> idle, or dead-lettering again
+    dead-lettering  its first record's dead letter is in flight         DeadLetterPublished -> settling,
+                                                                        DeadLetterFailed -> waiting
+    settling        a record that had failed is done, not committed     Committed -> idle
 
 partitions.py decides which records share a lane.
 """
@@ -18,7 +19,7 @@ from typing import Literal
 from ...transport.addresses import TopicPartition
 from .effects import Cause, DeadLetterRecord, Failure, PriorAttempt, Record
 
-LaneState = Literal["idle", "running", "waiting", "burying", "settling"]
+LaneState = Literal["idle", "running", "waiting", "dead-lettering", "settling"]
 LaneName = bytes | int | None
 """A key, the offset of a record without one, or MAIN."""
 MAIN = -1
@@ -35,6 +36,7 @@ class Lane:
         "again_ms",
         "alarm",
         "attempts",
+        "dead_letter",
         "first_failed_ms",
         "handed",
         "held",
@@ -43,7 +45,6 @@ class Lane:
         "key",
         "last_failed_ms",
         "last_failure",
-        "letter",
         "name",
         "number",
         "settling",
@@ -62,7 +63,7 @@ class Lane:
         """Offset of the record whose commit the lane waits for."""
         self.alarm: str | None = None
         """The alarm's text while the first record is parked."""
-        self.letter: DeadLetterRecord | None = None
+        self.dead_letter: DeadLetterRecord | None = None
         """The first record's dead letter, once its attempts are used up."""
         self._begin()
 
@@ -82,7 +83,7 @@ class Lane:
 
     @property
     def is_busy(self) -> bool:
-        return self.state in ("running", "burying")
+        return self.state in ("running", "dead-lettering")
 
     def run_length(self, most: int, apart: Mapping[int, object]) -> int:
         """Return the number of held records that may go to the handler in one run.
@@ -97,7 +98,7 @@ class Lane:
             return count
         return next((at for at in range(1, count) if self.held[at].offset in apart), count)
 
-    def prior_attempt(self, prior_attempt: PriorAttempt, failure: Failure) -> None:
+    def restore(self, prior_attempt: PriorAttempt, failure: Failure) -> None:
         """Restore the attempts of the first record from an earlier incarnation."""
         self.attempts = prior_attempt.attempts
         self.handed = prior_attempt.handed
@@ -107,8 +108,8 @@ class Lane:
         self.is_deadly = prior_attempt.cause in DEADLY
         self.last_failure = failure
 
-    def as_charge(self, lineage: bytes) -> PriorAttempt:
-        """Return the PriorAttempt from which `prior_attempt` would restore the lane."""
+    def as_prior_attempt(self, lineage: bytes) -> PriorAttempt:
+        """Return the PriorAttempt from which `restore` would restore the lane."""
         cause: Cause = "failed" if self.attempts else "released"
         failure = self.last_failure
         return PriorAttempt(
@@ -134,7 +135,7 @@ class Lane:
         done = [pop() for _ in range(count)]
         if self.handed:
             self._begin()
-            self.letter = self.alarm = None
+            self.dead_letter = self.alarm = None
         return done
 
     def fail(self, failure: Failure, now: int) -> None:

@@ -1,83 +1,75 @@
 """The machine of a hosted subscriber: which record runs, is retried, is dead-lettered or committed, and when. Pure.
 
-The consumer thread polls and commits, the workers run the handler, the dead-letter publisher publishes. lanes.py has
-the states of records in sequence, partitions.py finds these, runs.py starts them, revocations.py gives partitions back.
+The consumer thread polls and commits, the workers run the handler, the dead-letter publisher publishes.
 
     phase      means                                             left by
-    serving    polls, runs, commits now and then                 a stop order -> stopping; a stuck handler -> doomed
+    serving    polls, runs, commits now and then                 StopRequested -> stopping; a stuck handler -> crashing
     stopping   finishes the records in progress, no others       no record or effect is out, or the deadline -> leaving
-    leaving    the consumer thread commits and leaves the group  GroupLeft, or the deadline -> ended
-    doomed     commits finished records, starts no others        the commit's answer, or KILL_GRACE_MS -> ended by Crash
+    leaving    the consumer thread commits and leaves the group  GroupLeft, or the deadline -> Stop
+    crashing   commits finished records, starts no others        the commit's answer, or KILL_GRACE_MS -> ended
+    ended      Crash has been ordered; a commit in doubt leads here from every phase
 
-A failing record blocks its own key alone (failures.py). Attempts of earlier incarnations count (flight_recorder.py).
+    serving.py    polls and commits           failing.py    retries and dead letters
+    handling.py   runs of the handler         ending.py     stopping, leaving, crashing
 
-Outputs are published with one effect at a time (Commit, HandOver, Leave) and stay here until it is answered. A commit
-in doubt ends the process; its next incarnation finds out.
-
-A record that had failed is committed before the next one of its key is tried. Otherwise two records that kill the
-process could alternate endlessly: each crash would bring the first one back without its attempts.
-
-A handler that exceeds its time cannot be interrupted, since threads cannot be killed. So the process notes the record,
-commits, and exits; its next incarnation counts the attempt. Detection takes up to SLICE_MS.
+Under them: lanes.py has the states of records in sequence, partitions.py finds these, runs.py starts them,
+revocations.py gives partitions back, flight_recorder.py keeps the attempts of earlier incarnations.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import assert_never
 
-from ...transport.machine import CancelTimer, Effect, Event, SetTimer, Stop, StopRequested, TimerFired
+from ...transport.machine import (
+    Answered,
+    Connected,
+    Disconnected,
+    Failed,
+    Received,
+    StopRequested,
+    TimerFired,
+    WallClockStepped,
+)
+from ...transport.protocol.control import PeerDown, PeersAsleep, PeerUp
 from ...transport.protocol.operations import RetryReport
-from ...transport.publication import Publication
-from ...transport.subscription import STOP_MARGIN_MS, SubscriberOptions
+from ...transport.subscription import SubscriberOptions
 from .backoff import Draw, in_the_middle
-from .commits import RETRY_MS, Commits
-from .dead_letters import CAUSES
-from .delivery import STRATEGIES, beginnings
 from .effects import (
-    ERROR,
-    WARNING,
-    Abandon,
-    Commit,
     CommitRefused,
     Committed,
     CommitUncertain,
     ConsumerStarted,
     CpuExceeded,
-    Crash,
-    Damaged,
+    DamageFound,
     DeadLetterFailed,
     DeadLetterPublished,
-    Forget,
+    Effect,
+    Event,
     GroupLeft,
-    Leave,
-    Lost,
-    NoteTimeout,
-    Offsets,
-    Poll,
-    Polled,
-    Ran,
-    Recall,
+    HandlerReturned,
+    HandlerTimedOut,
+    PartitionsLost,
     Recalled,
-    Resume,
-    Retire,
+    RecordsPolled,
     Revoking,
-    Rewind,
-    TimedOut,
-    WriteLog,
-    tell_of,
 )
-from .failures import Failures, failure_before, lost_before
-from .intake import Intake
-from .lanes import Lane
-from .partitions import NOTHING, Partition, Partitions
-from .recovered_state import NOTHING_RECOVERED, Memory, RecoveredState
-from .revocations import Revocations
-from .runs import Runs
-
-SLICE_MS = 50
-"""Time after which a run ends at the next record, so that other partitions have their turn and commits continue."""
-KILL_GRACE_MS = 1_000
-
-Phase = Literal["serving", "stopping", "leaving", "doomed"]
+from .ending import Ending
+from .failing import Failing
+from .handling import Handling
+from .recovered_state import NOTHING_RECOVERED, RecoveredState
+from .serving import Serving
+from .state import SubscriberState
+from .timers import (
+    CircuitPauseOver,
+    CommitDue,
+    CrashTimeout,
+    FailingLong,
+    FinishTimeout,
+    HandlerLate,
+    LeaveTimeout,
+    RetryDue,
+    RevocationTimeout,
+    RunSlow,
+    TimerKey,
+)
 
 
 class SubscriberMachine:
@@ -87,414 +79,102 @@ class SubscriberMachine:
         recovered: RecoveredState = NOTHING_RECOVERED,
         draw: Draw = in_the_middle,
     ) -> None:
-        self._options = options
-        self._strategy = STRATEGIES[options.delivery]
-        self._memory = Memory(recovered)
-        self._phase: Phase = "serving"
-        self._partitions = Partitions(options.concurrency, tells_ahead=self._strategy.tells_ahead)
-        self._failures = Failures(options, self._strategy, self._partitions, self._memory.lineage, draw)
-        gate = self._failures.breaker
-        self._runs = Runs(options.concurrency, self._partitions, self._memory, recovered.suspects, gate)
-        self._revocations = Revocations(options, self._strategy, self._partitions, self._runs, self._memory)
-        self._commits = Commits()
-        self._intake = Intake(
-            options, self._strategy, self._partitions, self._runs, self._memory, self._commits
-        )
-        self._is_polling = False
-        self._crash_reason = ""
-        self._out: list[Effect] = []
-        self._events: dict[type, Callable[[Any, int], None]] = {
-            ConsumerStarted: self._on_started,
-            Polled: self._on_polled,
-            Committed: self._on_committed,
-            CommitRefused: self._on_commit_refused,
-            CommitUncertain: self._on_commit_uncertain,
-            Damaged: lambda event, _: self._failures.damaged(event),
-            Ran: self._on_ran,
-            Recalled: self._on_recalled,
-            DeadLetterPublished: self._on_dead_letter_published,
-            DeadLetterFailed: self._on_dead_letter_failed,
-            Revoking: self._on_revoking,
-            Lost: self._on_lost,
-            TimedOut: self._on_timed_out,
-            CpuExceeded: self._on_cpu_exceeded,
-            TimerFired: self._on_timer,
-            StopRequested: self._on_stop_requested,
-            GroupLeft: self._on_left,
-            **self._failures.events,
-        }
-        self._numbered_timers: dict[str, Callable[[int, int], None]] = {
-            "handler": self._on_handler_late,
-            "recall": self._on_run_slow,
-            "again": self._on_again,
-            "failing": lambda *_: self._failures.failing_long(),
-        }
-        self._timers: dict[str, Callable[[int], None]] = {
-            "breaker": lambda _: self._failures.breaker.pause_over(),
-            "commit": self._on_commit_due,
-            "let go": lambda _: self._out.extend(self._revocations.late()),
-            "finish": self._on_finish_late,
-            "leave": self._on_leave_late,
-            "doom": lambda _: self._do(Crash(self._crash_reason)),
-        }
+        self._state = SubscriberState(options, recovered, draw)
+        self._serving = Serving(self._state)
+        self._failing = Failing(self._state, self._serving)
+        self._handling = Handling(self._state, self._serving, self._failing)
+        self._ending = Ending(self._state, self._serving)
 
     def retrying(self) -> RetryReport:
         """Return the records that failed and wait for their next attempt."""
-        return self._failures.retries.report()
+        return self._state.failures.retries.report()
 
     def handle(self, event: Event, now: int) -> list[Effect]:
-        self._out = []
-        self._events[type(event)](event, now)
-        self._run_next(now)
-        if self._failures.is_alarmed:
-            self._out += self._failures.alarms(now)
-        return self._out
+        state = self._state
+        state.effects = []
+        self._dispatch(event, now)
+        if state.phase != "serving":
+            self._ending.advance()
+        self._handling.run_next(now)
+        if state.failures.is_alarmed:
+            state.effects += state.failures.alarms(now)
+        return state.effects
 
-    # Polled records.
+    def _dispatch(self, event: Event, now: int) -> None:
+        match event:
+            case HandlerReturned():
+                self._handling.on_returned(event, now)
+            case RecordsPolled():
+                self._serving.on_polled(event, now)
+            case Committed():
+                self._serving.on_committed(event, now)
+            case TimerFired():
+                self._on_timer(event, now)
+            case ConsumerStarted():
+                self._serving.on_started()
+            case CommitRefused():
+                self._serving.on_commit_refused(event, now)
+                self._ending.on_commit_refused()
+            case CommitUncertain():
+                self._ending.on_commit_uncertain(event)
+            case DamageFound():
+                self._state.failures.damaged(event)
+            case Recalled():
+                self._handling.on_recalled(event, now)
+            case DeadLetterPublished():
+                self._failing.on_dead_letter_published(event, now)
+            case DeadLetterFailed():
+                self._failing.on_dead_letter_failed(event, now)
+            case Revoking():
+                self._state.effects += self._state.revocations.revoking(event.keys, now)
+            case PartitionsLost():
+                self._state.revocations.lost(event.keys)
+            case HandlerTimedOut():
+                self._ending.on_timed_out(event, now)
+            case CpuExceeded():
+                self._ending.on_cpu_exceeded(event)
+            case GroupLeft():
+                self._ending.on_left()
+            case StopRequested():
+                self._ending.on_stop_requested(event, now)
+            case WallClockStepped():
+                self._state.failures.wall_offset_ms = event.offset_ms
+            case (
+                Received()
+                | Answered()
+                | Failed()
+                | PeerUp()
+                | PeerDown()
+                | PeersAsleep()
+                | Connected()
+                | Disconnected()
+            ):
+                raise AssertionError(f"a subscriber serves and calls no actor: {event!r}")
+            case _:
+                assert_never(event)
 
-    def _on_started(self, event: ConsumerStarted, now: int) -> None:
-        if not self._strategy.tries_again:
-            for prior_attempt in self._memory.prior_attempts():
-                self._out += lost_before(prior_attempt)
-            self._memory.clear()
-        self._poll()
-
-    def _poll(self) -> None:
-        if self._phase == "serving":
-            self._is_polling = True
-            self._do(Poll(is_brief=any(each.is_paused for each in self._partitions.owned.values())))
-
-    def _on_polled(self, event: Polled, now: int) -> None:
-        self._is_polling = False
-        if self._phase != "serving":
-            self._commit_and_crash()
-            self._try_leave()
-            return
-        self._intake.learn(event)
-        records = self._revocations.admitted(event.records)
-        offsets = self._strategy.before_handling(records)
-        if offsets:
-            self._out += self._commits.commit(Commit(offsets), records)
-        else:
-            self._out += self._intake.take(records, event.ahead)
-            self._out += self._revocations.try_restart()
-            self._plan_commit(now)
-            self._commit_if_due()
-            self._poll()
-
-    # Handled records.
-
-    def _run_next(self, now: int) -> None:
-        while self._phase in ("serving", "stopping"):
-            lane = self._runs.next_lane()
-            if lane is None:
-                return
-            if not self._is_charged(lane, now):
-                self._start_run(lane, now)
-
-    def _is_charged(self, lane: Lane, now: int) -> bool:
-        """Return True if an earlier incarnation tried the first record; it then waits or is dead-lettered."""
-        prior_attempt = self._memory.take_charge(lane.held[0])
-        if prior_attempt is None:
-            return False
-        if prior_attempt.leader_epoch != lane.held[0].leader_epoch:
-            self._do(Forget(lane.key, prior_attempt.offset))
-            return False
-        lane.prior_attempt(prior_attempt, failure_before(prior_attempt))
-        self._runs.isolate(lane)
-        if prior_attempt.cause == "released":
-            self._partitions.retry_lane(lane)
-            return False
-        self._do(tell_of(lane.held[0], WARNING, CAUSES[prior_attempt.cause], attempts=prior_attempt.attempts))
-        self._treat(lane, now)
-        return True
-
-    def _start_run(self, lane: Lane, now: int) -> None:
-        partition = self._partitions.owner(lane)
-        run = self._runs.start(lane, partition.committed_offset if partition is not None else 0, now)
-        self._do(run)
-        if len(self._runs.running[run.number].lanes) > 1:
-            self._do(SetTimer(("recall", run.number), now + SLICE_MS))
-        if self._options.handler_timeout_ms is not None:
-            self._do(SetTimer(("handler", run.number), now + SLICE_MS + self._options.handler_timeout_ms))
-
-    def _on_ran(self, event: Ran, now: int) -> None:
-        running = self._runs.ended(event.number, now)
-        if running is None:
-            return
-        if len(running.lanes) > 1:
-            self._do(CancelTimer(("recall", event.number)))
-        if self._options.handler_timeout_ms is not None:
-            self._do(CancelTimer(("handler", event.number)))
-        at_work = self._partitions.at_work
-        lanes = [(lane, done) for lane, done in running.done(event.done) if lane.number in at_work]
-        for lane, done in lanes:
-            lane.state = "idle"
-            self._finish(lane, done, event.published)
-        failed = running.lane_at(event.done) if event.failure is not None else None
-        if failed is not None and failed.number in at_work:
-            self._on_failed(failed, event, now)
-        if lanes:
-            self._out += self._failures.judge(running.records, event, now)
-            self._settle([lane for lane, _ in lanes], now)
-        self._try_leave()
-
-    def _on_failed(self, lane: Lane, event: Ran, now: int) -> None:
-        if self._failures.is_released(event):
-            self._out += self._failures.released(lane)
-            self._partitions.retry_lane(lane)
-        else:
-            self._do(self._failures.failed(lane, event, now))
-            self._treat(lane, now)
-
-    def _on_run_slow(self, number: int, now: int) -> None:
-        """Take back records of other keys that wait behind a slow one."""
-        running = self._runs.running.get(number)
-        if running is not None:
-            self._do(Recall(number, running.worker))
-
-    def _on_recalled(self, event: Recalled, now: int) -> None:
-        running = self._runs.running.get(event.number)
-        if running is not None:
-            lanes = running.give_back(event.count)
-            self._settle([lane for lane in lanes if lane.number in self._partitions.at_work], now)
-
-    def _finish(
-        self, lane: Lane, count: int, published: Mapping[int, Sequence[Publication]] = NOTHING
-    ) -> None:
-        was_charged = bool(count and lane.handed)
-        done = lane.finish(count)
-        partition = self._partitions.owner(lane)
-        if partition is not None:
-            partition.finished(done, published)
-        self._commits.count(count)
-        if not was_charged:
-            return
-        self._runs.dealt_with(done[0])
-        if partition is not None and self._strategy.tries_again:
-            lane.state = "settling"
-            lane.settling = done[0].offset
-            self._commits.hurry()
-        else:
-            self._do(Forget(lane.key, done[0].offset))
-
-    def _settle(self, lanes: Sequence[Lane], now: int) -> None:
-        """Continue after a record of one of these lanes, all of one partition, was finished or failed."""
-        for lane in lanes:
-            partition = self._partitions.owner(lane)
-            if partition is None or partition.is_leaving or self._phase != "serving":
-                self._revocations.drop(lane, partition)
-            self._partitions.clear(lane)
-            self._partitions.queue(lane)
-        for partition in self._partitions.of({lane.key for lane in lanes}):
-            self._resume(partition)
-        self._plan_commit(now)
-        self._out += self._revocations.try_let_go()
-        self._try_leave()
-
-    def _resume(self, partition: Partition) -> None:
-        has_room = partition.has_room(self._options.max_records)
-        if partition.is_paused and not partition.is_leaving and has_room:
-            partition.is_paused = False
-            self._do(Resume(partition.key))
-
-    # Failed records.
-
-    def _treat(self, lane: Lane, now: int) -> None:
-        if self._failures.is_lost(lane):
-            self._do(self._failures.lost(lane))
-            self._finish(lane, 1)
-        else:
-            self._out += self._failures.treat(lane, now)
-            self._partitions.retry_lane(lane)
-
-    def _on_again(self, number: int, now: int) -> None:
-        lane = self._partitions.at_work.get(number)
-        if lane is None or lane.state != "waiting" or not lane.held:
-            return
-        if lane.letter is not None:
-            self._do(self._failures.publish_dead_letter(lane))
-        else:
-            lane.state = "idle"
-            self._partitions.queue(lane)
-
-    def _on_dead_letter_published(self, event: DeadLetterPublished, now: int) -> None:
-        lane = self._partitions.at_work.get(event.lane)
-        if lane is None:
-            return
-        self._do(self._failures.dead_lettered(lane))
-        lane.state = "idle"
-        self._finish(lane, 1, {lane.held[0].offset: event.published})
-        self._settle([lane], now)
-
-    def _on_dead_letter_failed(self, event: DeadLetterFailed, now: int) -> None:
-        lane = self._partitions.at_work.get(event.lane)
-        if lane is None:
-            return
-        self._out += self._failures.dead_letter_failed(lane, event, now)
-        self._settle([lane], now)
-
-    # Commits.
-
-    def _committable(self) -> Offsets:
-        return self._strategy.after_handling(self._partitions.owned.values())
-
-    def _plan_commit(self, now: int) -> None:
-        if self._phase == "serving" and self._commits.can_plan:
-            self._out += self._commits.plan(self._committable(), now)
-            self._commit_if_due()
-
-    def _on_commit_due(self, now: int) -> None:
-        self._commits.fire()
-        self._commit_if_due()
-
-    def _commit_if_due(self) -> None:
-        commits = self._commits
-        if not commits.is_due or commits.is_under_way or self._is_polling or self._phase != "serving":
-            return
-        offsets = self._committable()
-        if offsets:
-            self._out += commits.commit(Commit(*self._partitions.tell(offsets)))
-
-    def _on_committed(self, event: Committed, now: int) -> None:
-        held_back = self._commits.answered()
-        if held_back:
-            self._out += self._intake.take(held_back, {})
-            self._poll()
-        for partition in self._partitions.of(event.offsets):
-            self._on_passed(partition)
-        self._commit_and_crash()
-        self._plan_commit(now)
-        self._try_leave()
-
-    def _on_passed(self, partition: Partition) -> None:
-        key = partition.key
-        for lane in partition.was_committed():
-            assert lane.settling is not None
-            self._do(Forget(key, lane.settling))
-            lane.state, lane.settling = "idle", None
-            self._partitions.clear(lane)
-            self._partitions.queue(lane)
-        for prior_attempt in self._memory.take_charges_before(key, partition.committed_offset):
-            self._do(Forget(key, prior_attempt.offset))
-        self._runs.clear_suspects(key, partition.committed_offset)
-        self._resume(partition)
-
-    def _on_commit_refused(self, event: CommitRefused, now: int) -> None:
-        held_back = self._commits.answered()
-        self._do(WriteLog(WARNING, "commit refused", {"reason": event.reason}))
-        if event.is_spoiled and self._phase == "serving":
-            self._revocations.restart(
-                [part.key for part in self._partitions.of(event.offsets) if part.outputs]
-            )
-        if held_back:
-            self._do(Rewind(beginnings(held_back)))
-            self._poll()
-        if self._phase == "serving":
-            self._out += self._commits.plan(self._committable(), now, RETRY_MS)
-        elif self._phase == "doomed":
-            self._do(Crash(self._crash_reason))
-        self._try_leave()
-
-    def _on_commit_uncertain(self, event: CommitUncertain, now: int) -> None:
-        """Crash: the next incarnation finds out which records were committed, and continues from there."""
-        self._phase = "doomed"
-        self._out += [Abandon(), Crash(event.reason)]
-
-    # Revocations.
-
-    def _on_revoking(self, event: Revoking, now: int) -> None:
-        self._out += self._revocations.revoking(event.keys, now)
-
-    def _on_lost(self, event: Lost, now: int) -> None:
-        self._revocations.lost(event.keys)
-
-    # The end.
-
-    def _on_handler_late(self, number: int, now: int) -> None:
-        running = self._runs.running.get(number)
-        if running is not None:
-            self._do(NoteTimeout(number, running.worker))
-
-    def _on_cpu_exceeded(self, event: CpuExceeded, now: int) -> None:
-        for number in self._runs.of_worker(event.worker):
-            self._do(NoteTimeout(number, event.worker, "cpu exceeded", event.offset))
-
-    def _on_timed_out(self, event: TimedOut, now: int) -> None:
-        run = self._runs.running.get(event.number)
-        if run is None or event.offset is None or self._phase == "doomed":
-            return
-        self._runs.ended(event.number, now)  # the handler may still return, but too late
-        self._phase = "doomed"
-        stuck = next(record for record in run.records if record.offset == event.offset)
-        tp = f"{stuck.topic}/{stuck.partition} offset {stuck.offset}"
-        self._crash_reason = f"{CAUSES[event.cause]} at {tp}"
-        self._do(tell_of(stuck, ERROR, f"handler {event.cause}"))
-        before = run.records[: run.records.index(stuck)][: event.before.undelivered]
-        for lane, done in run.done(len(before)):
-            if lane.number in self._partitions.at_work:
-                self._finish(lane, done, event.before.published)
-        self._out += self._revocations.let_go()
-        self._do(SetTimer("doom", now + KILL_GRACE_MS))
-        self._commit_and_crash()
-
-    @property
-    def _is_quiet(self) -> bool:
-        """Return True if no effect is out that may commit or hand over a partition: a commit made now is made once."""
-        return not (self._is_polling or self._commits.is_under_way)
-
-    def _commit_and_crash(self) -> None:
-        if self._phase != "doomed" or not self._is_quiet:
-            return
-        offsets = self._committable()
-        if offsets:
-            self._out += self._commits.commit(Commit(*self._partitions.tell(offsets)))
-        else:
-            self._do(Crash(self._crash_reason))
-
-    def _on_stop_requested(self, event: StopRequested, now: int) -> None:
-        if self._phase != "serving":
-            return
-        self._phase = "stopping"
-        self._do(SetTimer("finish", max(now, event.deadline - STOP_MARGIN_MS)))
-        self._do(SetTimer("leave", max(now, event.deadline - STOP_MARGIN_MS // 2)))
-        for partition in self._partitions.owned.values():
-            self._revocations.drop_all(partition)
-        self._try_leave()
-
-    def _try_leave(self) -> None:
-        is_at_work = self._runs.running or any(lane.held for lane in self._partitions.at_work.values())
-        if self._phase == "stopping" and not is_at_work and self._is_quiet:
-            self._leave()
-
-    def _on_finish_late(self, now: int) -> None:
-        if self._phase != "stopping":
-            return
-        held = sum(len(lane.held) for lane in self._partitions.at_work.values())
-        if held:
-            self._do(WriteLog(WARNING, "stopped with unfinished records", {"records": held}))
-        self._do(Abandon())
-        self._leave()
-
-    def _leave(self) -> None:
-        self._phase = "leaving"
-        self._out += self._revocations.let_go()
-        offsets = self._committable() if self._is_quiet else {}
-        self._do(Leave(*self._partitions.tell(offsets)))
-
-    def _on_left(self, event: GroupLeft, now: int) -> None:
-        self._do(Retire())
-        self._do(Stop("stopped by order"))
-
-    def _on_leave_late(self, now: int) -> None:
-        if self._phase in ("stopping", "leaving"):
-            self._do(Stop("stopped by order, without leaving the group"))
-
-    def _on_timer(self, event: TimerFired, now: int) -> None:
-        if isinstance(event.key, str):
-            self._timers[event.key](now)
-        else:
-            self._numbered_timers[event.key[0]](event.key[1], now)
-
-    def _do(self, effect: Effect) -> None:
-        self._out.append(effect)
+    def _on_timer(self, fired: TimerFired, now: int) -> None:
+        key: TimerKey = fired.key
+        match key:
+            case HandlerLate():
+                self._ending.on_handler_late(key.run)
+            case RunSlow():
+                self._handling.on_run_slow(key.run)
+            case RetryDue():
+                self._failing.on_retry_due(key.lane)
+            case FailingLong():
+                self._state.failures.failing_long()
+            case CircuitPauseOver():
+                self._state.failures.breaker.pause_over()
+            case CommitDue():
+                self._serving.on_commit_due()
+            case RevocationTimeout():
+                self._state.effects += self._state.revocations.on_timeout()
+            case FinishTimeout():
+                self._ending.on_finish_timeout()
+            case LeaveTimeout():
+                self._ending.on_leave_timeout()
+            case CrashTimeout():
+                self._ending.on_crash_timeout()
+            case _:
+                assert_never(key)

@@ -32,9 +32,9 @@ NOTHING: Mapping[int, Sequence[Publication]] = {}
 
 
 class Partition:
-    def __init__(self, key: TopicPartition, *, tells_ahead: bool) -> None:
+    def __init__(self, key: TopicPartition, *, records_ahead: bool) -> None:
         self.key = key
-        self._tells_ahead = tells_ahead
+        self._records_ahead = records_ahead
         self.lanes: dict[LaneName, Lane] = {}
         self.held_count = 0
         self.held_bytes = 0
@@ -49,7 +49,7 @@ class Partition:
         self._inherited: Ranges = ()
         """The previous owner's progress beyond the committed offset; included in commits until it has been polled."""
         self._inherited_epoch = 0
-        self._told: Ranges = ()
+        self._recorded: Ranges = ()
         """The progress beyond its offset that the last commit recorded."""
         self._leader_epoch = 0
         """The leader epoch of the last polled record."""
@@ -62,7 +62,7 @@ class Partition:
         self._committed_finished = 0
 
     def inherit(self, ahead: Ahead) -> None:
-        self._inherited = self._told = ahead.ranges
+        self._inherited = self._recorded = ahead.ranges
         self._inherited_epoch = ahead.leader_epoch
 
     def took(self, records: Sequence[Record]) -> None:
@@ -110,7 +110,7 @@ class Partition:
             return None
         firsts = [lane.held[0].offset for lane in self.lanes.values() if lane.held]
         offset = min(min(firsts, default=self._polled_end), min(self._dropped, default=self._polled_end))
-        return offset if self._tells_ahead or offset > self.committed_offset else None
+        return offset if self._records_ahead or offset > self.committed_offset else None
 
     def ahead(self) -> Ranges:
         """Return the ranges of done records beyond `done_offset`."""
@@ -123,22 +123,22 @@ class Partition:
             found = gaps(sorted([*outstanding, *self._dropped]), self._polled_end)
         return found + beyond(self._inherited, self._polled_end)
 
-    def tell(self, offset: int) -> tuple[str, list[Publication]]:
+    def order_commit(self, offset: int) -> tuple[str, list[Publication]]:
         """Return the metadata and the outputs for a commit of this offset."""
         # Recorded progress stays recorded, whichever member made it.
-        ahead = self.ahead() if self._tells_ahead else beyond(self._told, offset)
+        ahead = self.ahead() if self._records_ahead else beyond(self._recorded, offset)
         # For the previous owner's progress that has not been polled since, its own epoch holds: the earlier one, for
         # all.
-        is_seen = self._tells_ahead and not beyond(self._inherited, self._polled_end or 0)
+        is_seen = self._records_ahead and not beyond(self._inherited, self._polled_end or 0)
         leader_epoch = self._leader_epoch if is_seen else self._inherited_epoch
-        text, told = to_metadata(offset, ahead, self._told, leader_epoch)
-        self._ordered = (self._finished, offset, told)
+        text, recorded = to_metadata(offset, ahead, self._recorded, leader_epoch)
+        self._ordered = (self._finished, offset, recorded)
         return text, self.outputs.take(offset)
 
     def was_committed(self) -> list[Lane]:
         """Complete that commit; return the lanes that waited for it."""
         self._committed_finished, self.committed_offset, ahead = self._ordered
-        self._told = ahead
+        self._recorded = ahead
         self.outputs.drop(self.committed_offset)
         return [lane for lane in self.lanes.values() if self._is_settled(lane, ahead)]
 
@@ -156,9 +156,9 @@ def _size_bytes(record: Record) -> int:
 class Partitions:
     """All partitions, their lanes by number, and the queue of lanes."""
 
-    def __init__(self, concurrency: int, *, tells_ahead: bool) -> None:
+    def __init__(self, concurrency: int, *, records_ahead: bool) -> None:
         self._is_by_key = concurrency > 1
-        self._tells_ahead = tells_ahead
+        self._records_ahead = records_ahead
         self.owned: dict[TopicPartition, Partition] = {}
         """The partitions assigned to this member."""
         self.at_work: dict[int, Lane] = {}
@@ -170,7 +170,7 @@ class Partitions:
         """Return the partition, created if it is new."""
         partition = self.owned.get(key)
         if partition is None:
-            partition = self.owned[key] = Partition(key, tells_ahead=self._tells_ahead)
+            partition = self.owned[key] = Partition(key, records_ahead=self._records_ahead)
         return partition
 
     def of(self, keys: Iterable[TopicPartition]) -> list[Partition]:
@@ -181,12 +181,12 @@ class Partitions:
         partition = self.owned.get(lane.key)
         return partition if partition is not None and partition.lanes.get(lane.name) is lane else None
 
-    def tell(self, offsets: Offsets) -> tuple[Offsets, Metadata, tuple[Publication, ...]]:
+    def with_metadata(self, offsets: Offsets) -> tuple[Offsets, Metadata, tuple[Publication, ...]]:
         """Return the offsets, metadata and outputs of a commit of these offsets."""
         metadata: dict[TopicPartition, str] = {}
         outputs: list[Publication] = []
         for partition in self.of(offsets):
-            text, published = partition.tell(offsets[partition.key])
+            text, published = partition.order_commit(offsets[partition.key])
             outputs += published
             if text:
                 metadata[partition.key] = text
@@ -280,7 +280,7 @@ class Partitions:
         self._turns.pop(lane.number, None)
         return lane
 
-    def let_go(self, partitions: list[Partition], *, is_handled_to_the_end: bool) -> None:
+    def remove(self, partitions: list[Partition], *, is_handled_to_the_end: bool) -> None:
         """Remove partitions that are no longer assigned to this member."""
         for partition in partitions:
             del self.owned[partition.key]

@@ -15,7 +15,7 @@ through `main`. A handler that cannot be loaded ends it before it is ready.
 import logging
 import random
 import time
-from typing import Any
+from typing import assert_never
 
 import msgspec
 from msgspec import structs
@@ -26,7 +26,6 @@ from ...transport.client.consumer import Consumer
 from ...transport.client.producer import batching_of
 from ...transport.client.transactional import TransactionalProducer
 from ...transport.loop import run_actor
-from ...transport.machine import Effect
 from ...transport.protocol.errors import PlanariaError
 from ...transport.protocol.operations import InFlight, RetryReport
 from ...transport.publication import Publication
@@ -37,15 +36,24 @@ from .dead_letter_publisher import DeadLetterPublisher
 from .effects import (
     Abandon,
     Alarm,
+    Commit,
     Crash,
     Forget,
+    HandlerTimedOut,
+    HandOver,
+    Leave,
     NoteTimeout,
+    OwnEffect,
+    OwnEvent,
+    PausePartition,
+    Poll,
     PublishDeadLetter,
     Recall,
     Recalled,
+    ResumePartition,
     Retire,
+    Rewind,
     Run,
-    TimedOut,
     WriteLog,
 )
 from .flight_recorder import FlightRecorder, flight_path
@@ -53,7 +61,7 @@ from .handler import load_handler
 from .machine import SubscriberMachine
 from .output_topics import OutputTopics
 from .resource_monitor import ResourceMonitor, limit_memory, take_stack
-from .threads import Inbox, ThreadFailed
+from .threads import EventQueue, ThreadFailed
 from .worker import Workers
 
 OUTPUT_TIMEOUT_MS = 30_000
@@ -66,14 +74,14 @@ class SubscriberCrashed(PlanariaError):
     """The process ended on purpose, to be restarted."""
 
 
-class SubscriberProcess(Actor[Any, Any]):
+class SubscriberProcess(Actor[OwnEvent, OwnEffect]):
     follows_wall_clock = True
     machine: SubscriberMachine
 
     def __init__(self, context: ActorContext) -> None:
         super().__init__(context)
         self._options = msgspec.convert(context.arguments, SubscriberOptions)
-        self._inbox = Inbox()
+        self._inbox = EventQueue()
         self._recorder: FlightRecorder
         self._client: Client
         self._consumer_thread: ConsumerThread
@@ -136,7 +144,7 @@ class SubscriberProcess(Actor[Any, Any]):
         if options.memory_limit is not None:
             limit_memory(options.memory_limit)
 
-    def perform(self, effect: Effect) -> None:
+    def perform(self, effect: OwnEffect) -> None:
         match effect:
             case Run():
                 self._workers.run(effect)
@@ -155,13 +163,15 @@ class SubscriberProcess(Actor[Any, Any]):
             case NoteTimeout():
                 offset = self._recorder.time_out(effect.worker, effect.cause, effect.offset)
                 before = self._workers.so_far(effect.worker)
-                self.loop.dispatch(TimedOut(effect.number, offset, effect.cause, before))
+                self.loop.dispatch(HandlerTimedOut(effect.number, offset, effect.cause, before))
             case Abandon():
                 self.close()
             case Crash():
                 raise SubscriberCrashed(effect.reason)
-            case _:
+            case Poll() | Commit() | HandOver() | Leave() | PausePartition() | ResumePartition() | Rewind():
                 self._consumer_thread.perform(effect)
+            case _:
+                assert_never(effect)
 
     def alarms_now(self) -> tuple[str, ...]:
         return self.alarms + (self._outputs.alarms() if self._outputs is not None else ())
@@ -169,7 +179,7 @@ class SubscriberProcess(Actor[Any, Any]):
     def in_flight(self) -> tuple[InFlight, ...]:
         return tuple(
             InFlight(*note.spot, note.attempt, note.last_failed_ms + self.loop.wall_offset_ms)
-            for note in self._recorder.at_hand()
+            for note in self._recorder.in_progress()
         )
 
     def retrying(self) -> RetryReport:

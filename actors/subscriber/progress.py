@@ -59,12 +59,12 @@ def beyond(ranges: Ranges, offset: int) -> Ranges:
 
 def to_metadata(offset: int, ahead: Ranges, before: Ranges = (), leader_epoch: int = 0) -> tuple[str, Ranges]:
     """Return the text and its ranges: all recorded `before`, and as many of the others, lowest first."""
-    told = _told(offset, ahead, beyond(before, offset))
-    text = ",".join(_text(offset, each) for each in told)
-    return (f"done ahead (epoch {leader_epoch}): {text}" if told else "", told)
+    recorded = _recorded(offset, ahead, beyond(before, offset))
+    text = ",".join(_text(offset, each) for each in recorded)
+    return (f"done ahead (epoch {leader_epoch}): {text}" if recorded else "", recorded)
 
 
-def _told(offset: int, ahead: Ranges, before: Ranges) -> Ranges:
+def _recorded(offset: int, ahead: Ranges, before: Ranges) -> Ranges:
     """Return the longest prefix of `ahead` that fits, together with the ranges of `before` that lie behind it."""
     room = MAX_CHARS - _PREFIX_CHARS + 1
     lengths = [len(_text(offset, each)) + 1 for each in ahead]
@@ -72,14 +72,14 @@ def _told(offset: int, ahead: Ranges, before: Ranges) -> Ranges:
         return ahead
     left = list(before)
     taken = sum(len(_text(offset, each)) + 1 for each in left)
-    told = before
+    recorded = before
     for count, length in enumerate(lengths, 1):
         taken += length
         while left and left[0][0] < ahead[count - 1][1]:
             taken -= len(_text(offset, left.pop(0))) + 1
         if taken <= room:
-            told = (*ahead[:count], *left)
-    return told
+            recorded = (*ahead[:count], *left)
+    return recorded
 
 
 def _text(offset: int, part: tuple[int, int]) -> str:

@@ -66,7 +66,7 @@ class Memory:
         """The leader epochs of finished records by offset, and the previous owner's progress."""
         self._lineages: dict[TopicPartition, bytes] = {}
         for prior_attempt in recovered.prior_attempts:
-            self.prior_attempt(prior_attempt)
+            self.remember(prior_attempt)
         for finished in recovered.finished:
             self._finished.setdefault(TopicPartition(finished.topic, finished.partition), []).append(finished)
 
@@ -83,7 +83,7 @@ class Memory:
         self._finished.clear()
         self._done.clear()
 
-    def prior_attempt(self, prior_attempt: PriorAttempt) -> None:
+    def remember(self, prior_attempt: PriorAttempt) -> None:
         self._prior_attempts.setdefault(prior_attempt.key, {})[prior_attempt.offset] = prior_attempt
 
     def prior_attempts(self) -> list[PriorAttempt]:
@@ -93,21 +93,21 @@ class Memory:
             for prior_attempt in prior_attempts.values()
         ]
 
-    def charged(self, key: TopicPartition) -> Mapping[int, PriorAttempt]:
+    def prior_attempts_of(self, key: TopicPartition) -> Mapping[int, PriorAttempt]:
         """Return the partition's prior attempts by offset."""
         return self._prior_attempts.get(key) or {}
 
-    def take_charge(self, record: Record) -> PriorAttempt | None:
+    def take_prior_attempt(self, record: Record) -> PriorAttempt | None:
         """Remove and return the record's prior attempt, or a void one: of another record with its offset."""
         prior_attempts = self._prior_attempts.get(TopicPartition(record.topic, record.partition))
         return prior_attempts.pop(record.offset, None) if prior_attempts else None
 
-    def take_charges_before(self, key: TopicPartition, offset: int) -> Iterator[PriorAttempt]:
+    def take_before(self, key: TopicPartition, offset: int) -> Iterator[PriorAttempt]:
         """Remove and return the prior attempts of records that the group has passed."""
         for at in [at for at in self._prior_attempts.get(key) or () if at < offset]:
             yield self._prior_attempts[key].pop(at)
 
-    def take_void_charges(self, key: TopicPartition) -> list[PriorAttempt]:
+    def take_void(self, key: TopicPartition) -> list[PriorAttempt]:
         """Remove and return the prior attempts of another lineage."""
         prior_attempts, lineage = self._prior_attempts.get(key, {}), self.lineage(key)
         return [
@@ -121,7 +121,7 @@ class Memory:
         noted = [each for each in self._finished.get(key, ()) if each.lineage == self.lineage(key)]
         is_set_back = any(finished.committed > position for finished in noted)
         done = {} if is_set_back else {finished.offset: finished.leader_epoch for finished in noted}
-        for offset in self.charged(key):
+        for offset in self.prior_attempts_of(key):
             done.pop(offset, None)
         if done or ahead:
             self._done[key] = (done, ahead)

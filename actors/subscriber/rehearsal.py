@@ -43,11 +43,11 @@ def main() -> None:
     try:
         handler = load_handler(HandlerSource(path=path), sys_path)
     except HandlerUnusable as error:
-        _tell(results, {"loaded": False, "reason": str(error)})
+        _write(results, {"loaded": False, "reason": str(error)})
         return
-    _tell(results, {"loaded": True})
+    _write(results, {"loaded": True})
     for message in msgspec.msgpack.decode(sys.stdin.buffer.read(), type=list[Message]):
-        _tell(results, _rehearse(handler, message))
+        _write(results, _rehearse(handler, message))
 
 
 def _rehearse(handler: Handler, message: Message) -> dict[str, Any]:
@@ -55,8 +55,8 @@ def _rehearse(handler: Handler, message: Message) -> dict[str, Any]:
         refuse_result(handler(message, Context(_take)) if takes_context(handler) else handler(message))
     except BaseException as error:  # noqa: BLE001 - sys.exit() in a handler is a failure like any other
         failure = failure_of(error)
-        told = {"reason": failure.reason, "traceback": failure.traceback}
-        return {"passed": False, "verdict": verdict_of(error), **told}
+        details = {"reason": failure.reason, "traceback": failure.traceback}
+        return {"passed": False, "verdict": verdict_of(error), **details}
     return {"passed": True}
 
 
@@ -64,8 +64,8 @@ def _take(message: Publication) -> None:
     """Discard the message: a rehearsal publishes none."""
 
 
-def _tell(results: BinaryIO, told: dict[str, Any]) -> None:
-    results.write(json.dumps(told).encode() + b"\n")
+def _write(results: BinaryIO, result: dict[str, Any]) -> None:
+    results.write(json.dumps(result).encode() + b"\n")
     results.flush()
 
 

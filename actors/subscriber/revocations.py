@@ -14,16 +14,15 @@ keeps its attempts: the partition may be assigned again. Called by the machine.
 from collections.abc import Sequence
 
 from ...transport.addresses import TopicPartition
-from ...transport.machine import CancelTimer, Effect, SetTimer
+from ...transport.machine import CancelTimer, SetTimer
 from ...transport.subscription import SubscriberOptions
 from .delivery import DeliveryStrategy, key_of
-from .effects import WARNING, HandOver, Record, Resume, Rewind, tell_of
+from .effects import WARNING, Effect, HandOver, Record, ResumePartition, Rewind, log_of
 from .lanes import Lane
 from .partitions import Partition, Partitions
 from .recovered_state import Memory
 from .runs import Runs
-
-TIMER = "let go"
+from .timers import RevocationTimeout
 
 
 class Revocations:
@@ -62,8 +61,8 @@ class Revocations:
         ready = [each for each in self._partitions.of(self._restarting) if not each.is_busy]
         self._restarting &= self._partitions.owned.keys()
         self._restarting -= {partition.key for partition in ready}
-        self._part(ready)
-        paused = [Resume(partition.key) for partition in ready if partition.is_paused]
+        self._remove(ready)
+        paused = [ResumePartition(partition.key) for partition in ready if partition.is_paused]
         return [*paused, Rewind({each.key: each.committed_offset for each in ready})] if ready else []
 
     def revoking(self, keys: Sequence[TopicPartition], now: int) -> list[Effect]:
@@ -71,46 +70,46 @@ class Revocations:
         for partition in self._partitions.of(keys):
             partition.is_leaving = True
             self.drop_all(partition)
-        return [SetTimer(TIMER, now + self._timeout_ms), *self.try_let_go()]
+        return [SetTimer(RevocationTimeout(), now + self._timeout_ms), *self.try_hand_over()]
 
-    def try_let_go(self) -> list[Effect]:
+    def try_hand_over(self) -> list[Effect]:
         """Hand over the partitions being revoked, unless one of their records is in progress."""
         if self._wanted is None:
             return []
         is_busy = any(partition.is_busy for partition in self._partitions.of(self._wanted))
-        return [] if is_busy and not self._strategy.keeps_what_it_holds else self.let_go()
+        return [] if is_busy and not self._strategy.keeps_held_records else self.hand_over()
 
-    def let_go(self) -> list[Effect]:
+    def hand_over(self) -> list[Effect]:
         """Hand over the partitions being revoked, even with records in progress."""
         if self._wanted is None:
             return []
         partitions = self._partitions.of(self._wanted)
         self._wanted = None
         offsets = self._strategy.after_handling(partitions)
-        order = HandOver(*self._partitions.tell(offsets))
-        self._part(partitions)
-        return [CancelTimer(TIMER), order]
+        order = HandOver(*self._partitions.with_metadata(offsets))
+        self._remove(partitions)
+        return [CancelTimer(RevocationTimeout()), order]
 
-    def late(self) -> list[Effect]:
+    def on_timeout(self) -> list[Effect]:
         """Hand over at the group's timeout."""
         partitions = self._partitions.of(self._wanted or ())
         busy = (lane for partition in partitions for lane in partition.lanes.values() if lane.is_busy)
-        told = [
-            tell_of(lane.held[0], WARNING, "partition revoked while its record is in progress")
+        warnings = [
+            log_of(lane.held[0], WARNING, "partition revoked while its record is in progress")
             for lane in busy
         ]
-        return [*told, *self.let_go()]
+        return [*warnings, *self.hand_over()]
 
     def lost(self, keys: Sequence[TopicPartition]) -> None:
         partitions = self._partitions.of(keys)
         for partition in partitions:
             self.drop_all(partition)
-        self._part(partitions)
+        self._remove(partitions)
 
-    def _part(self, partitions: list[Partition]) -> None:
+    def _remove(self, partitions: list[Partition]) -> None:
         for partition in partitions:
             self._runs.clear_suspects(partition.key)
-        self._partitions.let_go(partitions, is_handled_to_the_end=self._strategy.keeps_what_it_holds)
+        self._partitions.remove(partitions, is_handled_to_the_end=self._strategy.keeps_held_records)
 
     def drop_all(self, partition: Partition) -> None:
         for lane in list(partition.lanes.values()):
@@ -118,12 +117,12 @@ class Revocations:
 
     def drop(self, lane: Lane, partition: Partition | None) -> None:
         """Hold only the records in progress, unless no other member would ever handle the rest."""
-        if self._strategy.keeps_what_it_holds:
+        if self._strategy.keeps_held_records:
             return
-        at_hand = 1 if lane.state == "burying" else self._runs.at_hand(lane)
-        if not at_hand and lane.handed and lane.held:
+        in_progress = 1 if lane.state == "dead-lettering" else self._runs.with_workers(lane)
+        if not in_progress and lane.handed and lane.held:
             # The attempts continue if the partition is assigned again.
-            self._memory.prior_attempt(lane.as_charge(self._memory.lineage(lane.key)))
-        dropped = lane.keep(at_hand)
+            self._memory.remember(lane.as_prior_attempt(self._memory.lineage(lane.key)))
+        dropped = lane.keep(in_progress)
         if partition is not None:
             partition.dropped(dropped)

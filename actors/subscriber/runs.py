@@ -25,6 +25,8 @@ from .recovered_state import Memory, Suspect, spot_of
 RUN_RECORDS = 500
 POOL_RECORDS = 500
 """Most records in the runs of all workers together: fewer than the finished ones that the flight recorder keeps."""
+SLICE_MS = 50
+"""Time after which a run ends at the next record, so that other partitions have their turn and commits continue."""
 QUICK_MS = 2
 SLOW_MS = 10
 
@@ -120,7 +122,7 @@ class Runs:
         return not self._is_single and bool(self._bisection.suspects or self._has_deadly())
 
     def start(self, lane: Lane, committed: int, now: int) -> Run:
-        apart = self._memory.charged(lane.key)
+        apart = self._memory.prior_attempts_of(lane.key)
         running = Running(next(self._numbers), self._free.popleft(), now)
         self.running[running.number] = running
         is_careful = not self._is_single and (self._is_guarded or self._breaker.state != "closed")
@@ -155,15 +157,15 @@ class Runs:
                     self._bisection.clear(spot_of(record))
         return running
 
-    def dealt_with(self, record: Record) -> None:
-        """Clear a record that is done, with a run or without one: the bisection no longer waits for it."""
+    def clear(self, record: Record) -> None:
+        """Clear a record that is done, with a run or without one."""
         self._bisection.clear(spot_of(record))
 
     def of_worker(self, worker: int) -> list[int]:
         """Return the number of the worker's run, if it has one."""
         return [number for number, running in self.running.items() if running.worker == worker]
 
-    def at_hand(self, lane: Lane) -> int:
+    def with_workers(self, lane: Lane) -> int:
         """Return the number of the lane's records that a worker has."""
         return sum(running.count_of(lane) for running in self.running.values())
 

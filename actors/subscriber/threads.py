@@ -24,7 +24,7 @@ class ThreadFailed(Struct, frozen=True):
     error: BaseException
 
 
-class Inbox:
+class EventQueue:
     """Events for the loop, posted by any thread."""
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class WorkThread:
     A daemon thread, because it may be in code that never returns, which must not keep the process alive.
     """
 
-    def __init__(self, name: str, inbox: Inbox) -> None:
+    def __init__(self, name: str, inbox: EventQueue) -> None:
         self._inbox = inbox
         self._orders: queue.SimpleQueue[tuple[Perform, Effect]] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)

@@ -3,8 +3,8 @@
 The subscriber's hot path. The only system call per record is the reading of a clock.
 
 A handler's messages are sent when it has returned, and awaited at the end of the run: a record counts as done when its
-outputs are durable. Under `exactly-once` none are sent here: they go to the machine with Ran, and into the transaction
-that moves the offset.
+outputs are durable. Under `exactly-once` none are sent here: they go to the machine with HandlerReturned, and into the
+transaction that moves the offset.
 """
 
 from collections import deque
@@ -15,11 +15,11 @@ from time import monotonic, thread_time
 from ...transport.client.delivery import Delivery
 from ...transport.context import Context, end_of
 from ...transport.publication import Publication
-from .effects import Ran, Record, Run, SoFar
+from .effects import HandlerReturned, Record, Run, SoFar
 from .flight_recorder import FlightRecorder
 from .handler import Handler, failure_of, refuse_result, takes_context, verdict_of
-from .machine import SLICE_MS
-from .threads import Inbox, WorkThread
+from .runs import SLICE_MS
+from .threads import EventQueue, WorkThread
 
 Check = Callable[[Publication], None]
 Send = Callable[[Publication], Delivery]
@@ -32,7 +32,7 @@ class Workers:
         self,
         handler: Handler,
         recorder: FlightRecorder,
-        inbox: Inbox,
+        inbox: EventQueue,
         concurrency: int = 1,
         *,
         check: Check,
@@ -84,7 +84,7 @@ class Workers:
         """Start no further record, not even of the runs in progress."""
         self._is_stopping = True
 
-    def _run(self, order: Run) -> Ran:
+    def _run(self, order: Run) -> HandlerReturned:
         handler, recorder, worker = self._handler, self._recorder, order.worker
         takes_context, send = self._takes_context, self._send
         attempt, handed, first_ms = order.attempt, order.handed + 1, order.first_failed_ms
@@ -141,9 +141,9 @@ class Workers:
             if monotonic() > over_at:
                 break
         self._began[worker] = None
-        return self._undelivered(order, sent) or Ran(order.number, done, published=published)
+        return self._undelivered(order, sent) or HandlerReturned(order.number, done, published=published)
 
-    def _undelivered(self, order: Run, sent: list[tuple[int, Delivery]]) -> Ran | None:
+    def _undelivered(self, order: Run, sent: list[tuple[int, Delivery]]) -> HandlerReturned | None:
         """Wait until the sent messages are durable. The first record with a message that is not has failed."""
         for at, delivery in sent:
             error = delivery.exception()
@@ -153,7 +153,7 @@ class Workers:
 
     def _failed(
         self, order: Run, at: int, error: BaseException, published: dict[int, Sequence[Publication]]
-    ) -> Ran:
+    ) -> HandlerReturned:
         """Return the failure of the record at this index of the run."""
         verdict, record = verdict_of(error), order.records[at]
         attempt, handed, first_ms, last_ms = (1, 1, 0, 0)
@@ -176,4 +176,4 @@ class Workers:
             record.leader_epoch,
             order.lineage,
         )
-        return Ran(order.number, at, failure_of(error), verdict, published)
+        return HandlerReturned(order.number, at, failure_of(error), verdict, published)

@@ -6,9 +6,9 @@ import pytest
 
 from planaria.actors.partition.effects import (
     ApplyRetention,
-    Checkpoint,
     CompactSlice,
     Reconfigure,
+    WriteCheckpoint,
 )
 from planaria.actors.partition.upkeep import (
     CHECKPOINT_INTERVAL_MS,
@@ -491,11 +491,11 @@ def test_describe_says_where_it_stands(partition: SimulatedPartition) -> None:
 def test_checkpoints_follow_writes_and_retention_its_configuration() -> None:
     partition = SimulatedPartition(TopicConfig(retention_ms=2_000))
     partition.advance(20_000)
-    assert partition.performed.count(Checkpoint()) == 0
+    assert partition.performed.count(WriteCheckpoint()) == 0
     assert partition.performed.count(ApplyRetention()) == 20
     answered(partition.ask(produce(), [a_batch(b"a")]))
     partition.advance(20_000)
-    assert partition.performed.count(Checkpoint()) == 1
+    assert partition.performed.count(WriteCheckpoint()) == 1
 
 
 def test_stop_answers_everyone_and_refuses_the_rest(partition: SimulatedPartition) -> None:

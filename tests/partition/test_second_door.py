@@ -3,7 +3,7 @@
 import pytest
 
 from planaria.actors.log.producers import ProducerStates
-from planaria.actors.partition.arguments import Arguments, OpenedLog
+from planaria.actors.partition.arguments import OpenedLog, PartitionArguments
 from planaria.actors.partition.machine import PartitionMachine
 from planaria.transport.machine import Received, Reply, Sender
 from planaria.transport.protocol.data import Fetch, FetchReply, Produce, ProduceReply
@@ -44,7 +44,7 @@ def test_who_is_under_a_quota_is_sent_to_the_gateway(is_fetch: bool) -> None:
 
 def test_records_of_an_internal_topic_are_deleted_by_nobody() -> None:
     machine = PartitionMachine(
-        Arguments(topic="__offsets", partition=0, topic_id="", config=TopicConfig(), directory=""),
+        PartitionArguments(topic="__offsets", partition=0, topic_id="", config=TopicConfig(), directory=""),
         OpenedLog(
             leader_epoch=0,
             log_start_offset=0,

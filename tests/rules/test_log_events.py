@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from source_tree import ROOT, package_sources
 
 LEVELS = {"debug", "info", "warning", "error", "critical"}
-ARGUMENT = {"WriteLog": 1, "tell_of": 2, "self.log": 1, "self._life.log": 1, "logs.event": 2}
+ARGUMENT = {"WriteLog": 1, "log_of": 2, "self.log": 1, "self._life.log": 1, "logs.event": 2}
 """Index of the call's argument that is the event."""
 
 
@@ -75,7 +75,7 @@ def test_rule_sees_events() -> None:
         "    _log.warning('one', extra={'fields': {}})\n"
         "    _log.warning('a sentence: %s', self)\n"
         "    kind = 'two' if is_slow else 'three'\n"
-        "    tell_of(self, ERROR, kind)\n"
+        "    log_of(self, ERROR, kind)\n"
         "    self.log('info', 'four', child=1)\n"
         "    self.do(WriteLog(ERROR, f'five {kind}'))\n"
     )

@@ -20,8 +20,6 @@ EXCEPTIONS = frozenset(
         "actors/coordinator/share/partition.py:SharePartition",
         "actors/scheduler/moves.py",
         "actors/scheduler/moves.py:Moves",
-        "actors/subscriber/machine.py",
-        "actors/subscriber/machine.py:SubscriberMachine",
         "actors/transactions/serving.py:TransactionRequests",
         "transport/client/accumulator.py",
         "transport/client/accumulator.py:Accumulator",

@@ -14,7 +14,7 @@ from planaria.actors.subscriber.effects import (
     DeadLetterRecord,
     PublishDeadLetter,
 )
-from planaria.actors.subscriber.threads import Inbox
+from planaria.actors.subscriber.threads import EventQueue
 from planaria.transport.client.errors import (
     CommitFailed,
     DeliveryFailed,
@@ -156,7 +156,7 @@ def test_without_transactions_the_offsets_alone_are_committed() -> None:
 
 @pytest.mark.parametrize("is_taken", [True, False])
 def test_a_letter_for_a_transaction_is_only_looked_at(is_taken: bool) -> None:
-    inbox = Inbox()
+    inbox = EventQueue()
 
     def check(message: Publication) -> None:
         if not is_taken:

@@ -7,18 +7,18 @@ from planaria.actors.subscriber.effects import (
     Commit,
     Committed,
     Failure,
+    HandlerReturned,
+    HandlerTimedOut,
     HandOver,
-    Polled,
     PriorAttempt,
-    Ran,
     Recall,
     Recalled,
+    RecordsPolled,
     Run,
-    TimedOut,
 )
-from planaria.actors.subscriber.machine import SLICE_MS
 from planaria.actors.subscriber.progress import Ahead, from_metadata
 from planaria.actors.subscriber.recovered_state import Finished, Suspect
+from planaria.actors.subscriber.runs import SLICE_MS
 from subscriber_script import FakeMessage, Script
 
 
@@ -46,13 +46,13 @@ class Pool:
         return [run.records[0].offset for run in started]
 
     def polled(self, records: list[FakeMessage], **told: Any) -> list[int]:
-        self.script.give(Polled(records, **told))
+        self.script.give(RecordsPolled(records, **told))
         return self.hear()
 
     def ran(self, offset: int, failure: str | None = None) -> list[int]:
         run = self.runs.pop(offset)
         done = 0 if failure else len(run.records)
-        self.script.give(Ran(run.number, done, Failure(failure) if failure else None))
+        self.script.give(HandlerReturned(run.number, done, Failure(failure) if failure else None))
         return self.hear()
 
     def commit(self) -> tuple[int, str]:
@@ -113,7 +113,7 @@ def test_a_failure_in_the_middle_of_a_run_is_its_own_key_s() -> None:
     assert pool.polled(keyed("abacdbe", 15)) == [15, 19]
     run = pool.runs.pop(15)
     assert [record.offset for record in run.records] == [15, 17, 16, 20, 18]
-    pool.script.give(Ran(run.number, 2, Failure("no")))
+    pool.script.give(HandlerReturned(run.number, 2, Failure("no")))
     assert pool.hear() == [21]
     assert pool.ran(19) == [18]
     assert pool.ran(21) == pool.ran(18) == []
@@ -138,7 +138,7 @@ def test_what_waits_behind_another_key_in_a_run_is_taken_back() -> None:
     assert pool.ran(17) == []
     offset, metadata = pool.commit()
     assert (offset, from_metadata(offset, metadata).ranges) == (15, ((16, 20),))
-    pool.script.give(Ran(stuck.number, 1))
+    pool.script.give(HandlerReturned(stuck.number, 1))
     assert pool.commit() == (20, "")
 
 
@@ -205,7 +205,7 @@ def test_a_handler_that_comes_back_after_its_time_changes_nothing() -> None:
     assert run is not None
     script.after(COMMIT_MS)
     script.timed_out(2)
-    script.give(Ran(run.number, 2, Failure("no")))
+    script.give(HandlerReturned(run.number, 2, Failure("no")))
     script.polled()
     commits = [effect for effect in script.take_effects() if isinstance(effect, Commit)]
     assert [commit.offsets for commit in commits] == [{("A", 0): 2}]
@@ -214,12 +214,12 @@ def test_a_handler_that_comes_back_after_its_time_changes_nothing() -> None:
 def test_a_stuck_run_gives_back_the_records_of_other_keys_while_the_process_ends() -> None:
     """Another run has already ended the process, so the machine ignores the timeout and still has the run."""
     script = Script(concurrency=2, handler_timeout_ms=1_000)
-    script.machine._runs._size = 2
+    script.machine._state.runs._size = 2
     script.start()
     script.polled(*keyed("abcdefgh"))
     first, second = (effect for effect in script.take_effects() if isinstance(effect, Run))
-    script.give(TimedOut(first.number, first.records[0].offset))
-    assert script.give(TimedOut(second.number, second.records[0].offset)) == []
+    script.give(HandlerTimedOut(first.number, first.records[0].offset))
+    assert script.give(HandlerTimedOut(second.number, second.records[0].offset)) == []
     assert script.after(SLICE_MS) == ["recall"]
     assert script.give(Recalled(second.number, len(second.records) - 1)) == []
     assert script.polled() == ["crash: the handler exceeded handler_timeout_ms at A/0 offset 0"]
@@ -244,7 +244,7 @@ def test_a_partition_that_goes_says_what_was_done_beyond_its_gap() -> None:
     pool.script.revoking(0)
     pool.ran(2)
     pool.script.take_effects()
-    pool.script.give(Ran(pool.runs[0].number, 0, Failure("no")))
+    pool.script.give(HandlerReturned(pool.runs[0].number, 0, Failure("no")))
     [let_go] = [effect for effect in pool.script.take_effects() if isinstance(effect, HandOver)]
     assert let_go.offsets == {("A", 0): 0}
     assert from_metadata(0, let_go.metadata["A", 0]).ranges == ((1, 3),)

@@ -3,7 +3,15 @@
 import random
 
 from planaria.actors.subscriber.commits import COMMIT_MS, RETRY_MS
-from planaria.actors.subscriber.effects import CommitRefused, Failure, Polled, Ran, Run, SoFar, TimedOut
+from planaria.actors.subscriber.effects import (
+    CommitRefused,
+    Failure,
+    HandlerReturned,
+    HandlerTimedOut,
+    RecordsPolled,
+    Run,
+    SoFar,
+)
 from planaria.actors.subscriber.outputs import Outputs
 from planaria.actors.subscriber.partitions import HELD_BYTES
 from planaria.actors.subscriber.progress import MAX_CHARS, Ahead, Ranges, from_metadata, gaps, to_metadata
@@ -89,7 +97,7 @@ def test_a_failed_record_that_is_read_again_keeps_its_count() -> None:
     script.polled(FakeMessage("A", 0, 0, b"a"), FakeMessage("A", 0, 1, b"b"))
     script.take_effects()
     script.ran(failure="no")
-    script.give(Ran(1, 1, published={0: (made_of(FakeMessage("A", 0, 0)),)}))
+    script.give(HandlerReturned(1, 1, published={0: (made_of(FakeMessage("A", 0, 0)),)}))
     script.after(COMMIT_MS)
     script.polled()
     spoiled(script)
@@ -184,20 +192,20 @@ def test_what_was_made_before_a_stuck_record_is_published() -> None:
     script.polled(*messages("A", 0, 0, 1, 2))
     assert script.run is not None
     before = SoFar({0: (made_of(script.run.records[0]),)})
-    script.give(TimedOut(script.run.number, 1, before=before))
+    script.give(HandlerTimedOut(script.run.number, 1, before=before))
     assert script.polled() == ["commit A/0=1 with 0:0"]
 
 
 def test_a_second_stuck_run_that_ends_before_the_process_is_published_up_to_its_failure() -> None:
     script = started(concurrency=2, handler_timeout_ms=1_000)
-    script.machine._runs._size = 3
+    script.machine._state.runs._size = 3
     script.take_effects()
     script.polled(*messages("A", 0, 0), *messages("A", 1, 0, 1, 2))
     first, second = (effect for effect in script.take_effects() if isinstance(effect, Run))
-    script.give(TimedOut(first.number, 0))
+    script.give(HandlerTimedOut(first.number, 0))
     published = {0: (made_of(second.records[0]),)}
-    assert script.give(TimedOut(second.number, 1, before=SoFar(published))) == []
-    assert script.give(Ran(second.number, 1, Failure("no"), published=published)) == [
+    assert script.give(HandlerTimedOut(second.number, 1, before=SoFar(published))) == []
+    assert script.give(HandlerReturned(second.number, 1, Failure("no"), published=published)) == [
         "warning: handler failed"
     ]
     assert script.polled() == ["commit A/1=1 with 1:0"]
@@ -208,7 +216,7 @@ def test_what_is_not_durable_before_a_stuck_record_is_not_done() -> None:
     script.start()
     script.polled(*messages("A", 0, 0, 1, 2, 3))
     assert script.run is not None
-    script.give(TimedOut(script.run.number, 3, before=SoFar(undelivered=1)))
+    script.give(HandlerTimedOut(script.run.number, 3, before=SoFar(undelivered=1)))
     assert script.polled() == ["commit A/0=1"]
 
 
@@ -255,12 +263,12 @@ def test_a_count_is_kept_until_the_offset_has_passed_its_record() -> None:
     script = started(backoff_ms=[50, 1_000], concurrency=2)
     script.polled(FakeMessage("A", 0, 0, b"a"), FakeMessage("A", 0, 1, b"b"))
     first, second = [run for run in script.take_effects() if isinstance(run, Run)]
-    script.give(Ran(first.number, 0, Failure("ValueError: no")))
-    script.give(Ran(second.number, 0, Failure("ValueError: no")))
+    script.give(HandlerReturned(first.number, 0, Failure("ValueError: no")))
+    script.give(HandlerReturned(second.number, 0, Failure("ValueError: no")))
     assert script.after(50) == ["run A/0 0, attempt 2", "run A/0 1, attempt 2"]
     first, second = [run for run in script.take_effects() if isinstance(run, Run)]
-    script.give(Ran(first.number, 0, Failure("ValueError: no")))
-    assert script.give(Ran(second.number, 1, published={1: (made_of(second.records[0]),)})) == []
+    script.give(HandlerReturned(first.number, 0, Failure("ValueError: no")))
+    assert script.give(HandlerReturned(second.number, 1, published={1: (made_of(second.records[0]),)})) == []
     assert script.polled() == ["poll"]
     assert script.after(1_000) == ["run A/0 0, attempt 3"]
     script.ran(publishes=True)
@@ -271,7 +279,7 @@ def test_a_count_is_kept_until_the_offset_has_passed_its_record() -> None:
 def test_what_the_last_owner_has_published_is_not_made_again() -> None:
     script = started()
     found = messages("A", 0, 5, 6, 7, 8)
-    script.give(Polled(found, {("A", 0): Ahead(((6, 8),))}))
+    script.give(RecordsPolled(found, {("A", 0): Ahead(((6, 8),))}))
     assert script.run is not None
     assert [record.offset for record in script.run.records] == [5, 8]
     script.ran(publishes=True)
@@ -282,7 +290,7 @@ def test_what_the_last_owner_has_published_is_not_made_again() -> None:
 def test_what_was_told_before_is_told_on() -> None:
     """By a delivery guarantee that records progress: this group had another one before."""
     script = started()
-    script.give(Polled(messages("A", 0, 5), {("A", 0): Ahead(((7, 8),))}))
+    script.give(RecordsPolled(messages("A", 0, 5), {("A", 0): Ahead(((7, 8),))}))
     script.ran(publishes=True)
     script.after(COMMIT_MS)
     assert script.polled() == ["commit A/0=6 with 0:5", "poll"]

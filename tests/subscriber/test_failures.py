@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from planaria.actors.subscriber.backoff import backoff_ms, longest_backoff_ms
-from planaria.actors.subscriber.effects import Polled, PriorAttempt, PublishDeadLetter
+from planaria.actors.subscriber.effects import PriorAttempt, PublishDeadLetter, RecordsPolled
 from planaria.actors.subscriber.machine import SubscriberMachine
+from planaria.actors.subscriber.timers import RetryDue
 from planaria.transport.machine import SetTimer
 from subscriber_script import FakeMessage, Script, messages, options
 
@@ -20,7 +21,9 @@ def started(**changed: object) -> Script:
 
 def letter_headers(script: Script) -> dict[str, str]:
     return next(
-        effect.letter.headers for effect in reversed(script.effects) if isinstance(effect, PublishDeadLetter)
+        effect.dead_letter.headers
+        for effect in reversed(script.effects)
+        if isinstance(effect, PublishDeadLetter)
     )
 
 
@@ -196,10 +199,10 @@ def test_a_letter_tells_what_memory_the_process_had() -> None:
 def test_letters_of_one_record_have_one_name() -> None:
     def name_of(message: FakeMessage, lineage: bytes = b"a", **changed: object) -> str | None:
         script = started(retries=0, dead_letter="A.dlq", **changed)
-        script.give(Polled([message], lineages={(message.topic, message.partition): lineage}))
+        script.give(RecordsPolled([message], lineages={(message.topic, message.partition): lineage}))
         script.ran(failure="ValueError: no")
         assert script.publish_dead_letter is not None
-        return script.publish_dead_letter.letter.dedup_id
+        return script.publish_dead_letter.dead_letter.dedup_id
 
     first = FakeMessage("A", 0, 7)
     assert name_of(first) == name_of(first)
@@ -247,7 +250,9 @@ def test_chance_is_handed_in() -> None:
         script.ran(failure="ValueError: no")
         effects = script.take_effects()
         waits |= {
-            effect.at for effect in effects if isinstance(effect, SetTimer) and effect.key[0] == "again"
+            effect.at
+            for effect in effects
+            if isinstance(effect, SetTimer) and isinstance(effect.key, RetryDue)
         }
     assert waits == {50, 75, 150}
 

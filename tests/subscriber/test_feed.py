@@ -8,9 +8,9 @@ import pytest
 
 from planaria.actors.subscriber.committing import PlainCommits
 from planaria.actors.subscriber.consumer_thread import ConsumerThread
-from planaria.actors.subscriber.effects import ConsumerStarted, Lost, Poll, Polled, Rewind
+from planaria.actors.subscriber.effects import ConsumerStarted, PartitionsLost, Poll, RecordsPolled, Rewind
 from planaria.actors.subscriber.progress import Ahead
-from planaria.actors.subscriber.threads import Inbox
+from planaria.actors.subscriber.threads import EventQueue
 from planaria.transport.lineage import lineage_of
 from planaria.transport.protocol.groups import PartitionOffset
 from subscriber_script import FakeMessage, messages
@@ -42,7 +42,7 @@ class FakeConsumer:
 
 
 class Desk:
-    def __init__(self, inbox: Inbox) -> None:
+    def __init__(self, inbox: EventQueue) -> None:
         self.inbox = inbox
         self.consumer = FakeConsumer()
         self.consumer_thread = ConsumerThread(lambda *_: self.consumer, 100, inbox, PlainCommits())  # type: ignore[arg-type,return-value]
@@ -59,14 +59,14 @@ class Desk:
         self.consumer.found.append(list(found))
         self.consumer_thread.perform(Poll())
         events = self.heard()
-        while not isinstance(events[-1], Polled):
+        while not isinstance(events[-1], RecordsPolled):
             events += self.heard()
         return events
 
 
 @pytest.fixture
 def desk() -> Iterator[Desk]:
-    inbox = Inbox()
+    inbox = EventQueue()
     yield Desk(inbox)
     inbox.close()
 
@@ -81,7 +81,7 @@ def test_a_partition_that_goes_back_by_itself_is_lost_and_begins_anew(desk: Desk
     [second] = desk.poll(*messages(*P, 7), *messages(*Q, 5))
     assert (second.lineages, second.ahead) == ({}, {})
     lost, third = desk.poll(*messages(*P, 6, 7), *messages(*Q, 6))
-    assert lost == Lost([P])
+    assert lost == PartitionsLost([P])
     assert (third.lineages, third.ahead) == ({P: lineage}, {P: told})
     [fourth] = desk.poll(*messages(*P, 8))
     assert fourth.lineages == {}

@@ -284,7 +284,7 @@ def test_what_is_at_hand_for_long_is_not_overwritten(path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [note.spot for note in recorder.at_hand()] == [("ORDERS", 0, 7)]
+    assert [note.spot for note in recorder.in_progress()] == [("ORDERS", 0, 7)]
     recovered = FlightRecorder(path, workers=5).recovered()
     assert recovered.prior_attempts == [PriorAttempt("ORDERS", 0, 7, 1, "killed")]
     assert len(recovered.finished) >= RING_SLOTS - 5

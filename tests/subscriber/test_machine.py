@@ -3,10 +3,10 @@
 import pytest
 
 from planaria.actors.subscriber.commits import COMMIT_MS, COMMIT_RECORDS
-from planaria.actors.subscriber.effects import Polled, PriorAttempt, PublishDeadLetter
-from planaria.actors.subscriber.machine import SLICE_MS
+from planaria.actors.subscriber.effects import PriorAttempt, PublishDeadLetter, RecordsPolled
 from planaria.actors.subscriber.partitions import HELD_BYTES
 from planaria.actors.subscriber.recovered_state import Finished
+from planaria.actors.subscriber.runs import SLICE_MS
 from planaria.transport.lineage import lineage_of
 from subscriber_script import FakeMessage, Script, messages
 
@@ -197,7 +197,7 @@ def test_a_dead_letter_tells_where_the_record_comes_from_and_why() -> None:
     script.polled(FakeMessage("A", 3, 42, b"k", b"{}", 1_234, headers))
     script.after(7_000)
     script.ran(failure="ValueError: two\nlines")
-    letter = next(effect.letter for effect in script.effects if isinstance(effect, PublishDeadLetter))
+    letter = next(effect.dead_letter for effect in script.effects if isinstance(effect, PublishDeadLetter))
     assert (letter.topic, letter.key, letter.value) == ("A.dlq", b"k", b"{}")
     assert letter.headers == {
         "content-type": "application/json",
@@ -475,7 +475,7 @@ def test_what_was_noted_of_another_record_of_the_offset_is_void(other: str) -> N
     )
     script.start()
     found = [FakeMessage("A", 0, offset, leader_epoch=epoch) for offset in range(4)]
-    script.give(Polled(found, lineages={("A", 0): current}))
+    script.give(RecordsPolled(found, lineages={("A", 0): current}))
     assert script.publish_dead_letter is None
     assert script.run is not None
     handled = 0

@@ -19,21 +19,21 @@ from planaria.actors.subscriber.effects import (
     DeadLetterPublished,
     Failure,
     Forget,
+    HandlerReturned,
+    HandlerTimedOut,
     HandOver,
     Leave,
-    Pause,
+    PausePartition,
     Poll,
-    Polled,
     PriorAttempt,
     PublishDeadLetter,
-    Ran,
     Recall,
     Recalled,
-    Resume,
+    RecordsPolled,
+    ResumePartition,
     Rewind,
     Run,
     SoFar,
-    TimedOut,
 )
 from planaria.actors.subscriber.progress import Ahead, from_metadata
 from planaria.actors.subscriber.recovered_state import Finished, Suspect
@@ -124,7 +124,7 @@ class World:
         self.is_over = False
         if self.concurrency > 1:
             # Speed of the handler so far.
-            self.script.machine._runs._size = self.draw.choice([1, 3, 500])
+            self.script.machine._state.runs._size = self.draw.choice([1, 3, 500])
         self.act(self.script.start)
 
     def act(self, do: Callable[..., object], *arguments: object) -> None:
@@ -139,9 +139,9 @@ class World:
                     recalls.append(effect)
                 case Poll() | Commit() | PublishDeadLetter() | Leave():
                     self.orders.append(effect)
-                case Pause(key=key):
+                case PausePartition(key=key):
                     self.paused.add(key)
-                case Resume(key=key):
+                case ResumePartition(key=key):
                     self.paused.discard(key)
                 case Rewind(offsets=offsets):
                     self.position.update({key: at for key, at in offsets.items() if key in self.assigned})
@@ -211,7 +211,8 @@ class World:
                 self.runs = [each for each in self.runs if each is not run]
                 self.prior_attempt(tp, attempt, "failed")
                 self.act(
-                    self.script.give, Ran(run.number, done, Failure("ValueError: no"), published=published)
+                    self.script.give,
+                    HandlerReturned(run.number, done, Failure("ValueError: no"), published=published),
                 )
                 return
             self.handled[tp] = self.handled.get(tp, 0) + 1
@@ -224,20 +225,20 @@ class World:
             if self.draw.random() < 0.1:
                 break
         self.runs = [each for each in self.runs if each is not run]
-        self.act(self.script.give, Ran(run.number, done, published=published))
+        self.act(self.script.give, HandlerReturned(run.number, done, published=published))
 
     def hang(self, run: Run, done: int, published: dict[int, tuple[Publication, ...]]) -> None:
         """Time out in the record after the first `done`, and perhaps return after that.
 
-        A machine that another run has doomed ignores the timeout, but keeps the run and handles its end.
+        A machine that another run makes crash ignores the timeout, but keeps the run and handles its end.
         """
         self.stuck[run.number] = len(run.records) - done - 1
         stuck = run.records[done].offset
-        self.act(self.script.give, TimedOut(run.number, stuck, before=SoFar(dict(published))))
+        self.act(self.script.give, HandlerTimedOut(run.number, stuck, before=SoFar(dict(published))))
         if not self.is_over and self.draw.random() < 0.5:
             self.stuck.pop(run.number, None)
             failure = Failure("ValueError: no")
-            self.act(self.script.give, Ran(run.number, done, failure, published=published))
+            self.act(self.script.give, HandlerReturned(run.number, done, failure, published=published))
 
     def die(self, tp: tuple[TopicPartition, int], attempt: int, run: Run) -> None:
         """A record alone in flight is charged; otherwise all in flight are suspect."""
@@ -261,7 +262,7 @@ class World:
         match order:
             case Poll():
                 found = self.fetch()
-                self.act(self.script.give, Polled(found, *self.read_ahead(found)))
+                self.act(self.script.give, RecordsPolled(found, *self.read_ahead(found)))
             case Commit(offsets=offsets):
                 self.script.commit = order
                 if not self.is_calm and self.draw.random() < 0.1:
@@ -278,7 +279,7 @@ class World:
                     self.commit(order)
                     self.script.commit = None
                     self.act(self.script.give, Committed(offsets))
-            case PublishDeadLetter(letter=letter):
+            case PublishDeadLetter(dead_letter=letter):
                 headers = letter.headers
                 key = (headers["dead-letter-topic"], int(headers["dead-letter-partition"]))
                 self.script.publish_dead_letter = order

@@ -13,7 +13,7 @@ import cloudpickle
 import pytest
 
 from planaria import Context, PlanariaError, Reject, Release
-from planaria.actors.subscriber.effects import PriorAttempt, Ran, Run
+from planaria.actors.subscriber.effects import HandlerReturned, PriorAttempt, Run
 from planaria.actors.subscriber.flight_recorder import FlightRecorder
 from planaria.actors.subscriber.handler import (
     HandlerUnusable,
@@ -22,7 +22,7 @@ from planaria.actors.subscriber.handler import (
     refuse_result,
     takes_context,
 )
-from planaria.actors.subscriber.threads import Inbox, ThreadFailed, WorkThread
+from planaria.actors.subscriber.threads import EventQueue, ThreadFailed, WorkThread
 from planaria.actors.subscriber.worker import Workers
 from planaria.transport.client.delivery import Delivery, EncodedRecord, ProducerBatch
 from planaria.transport.client.errors import DeliveryFailed, UnknownTopic
@@ -33,13 +33,13 @@ from subscriber_script import FakeMessage, messages
 
 
 @pytest.fixture
-def inbox() -> Iterator[Inbox]:
-    inbox = Inbox()
+def inbox() -> Iterator[EventQueue]:
+    inbox = EventQueue()
     yield inbox
     inbox.close()
 
 
-def heard(inbox: Inbox) -> Any:
+def heard(inbox: EventQueue) -> Any:
     """Return the next event, which must be alone."""
     readable, _, _ = select.select([inbox.fileno()], [], [], 10)
     assert readable, "nothing was posted"
@@ -88,14 +88,16 @@ NOW_MS = 1_700_000_000_000
 
 
 def workers_of(
-    handler: Any, recorder: FlightRecorder, inbox: Inbox, outlet: Outlet | None = None, **options: Any
+    handler: Any, recorder: FlightRecorder, inbox: EventQueue, outlet: Outlet | None = None, **options: Any
 ) -> Workers:
     outlet = outlet or Outlet()
     usual = {"check": outlet.check, "send": outlet.send, "now_ms": lambda: NOW_MS}
     return Workers(handler, recorder, inbox, **{**usual, **options})
 
 
-def test_runs_records_in_order_and_notes_each(recorder: FlightRecorder, inbox: Inbox, tmp_path: Path) -> None:
+def test_runs_records_in_order_and_notes_each(
+    recorder: FlightRecorder, inbox: EventQueue, tmp_path: Path
+) -> None:
     seen: list[tuple[int, list[PriorAttempt]]] = []
     copy = tmp_path / "copy.flight"
 
@@ -105,7 +107,7 @@ def test_runs_records_in_order_and_notes_each(recorder: FlightRecorder, inbox: I
         seen.append((message.offset, FlightRecorder(copy).prior_attempts()))
 
     workers_of(handler, recorder, inbox).run(Run(1, messages("A", 0, 4, 5), 3))
-    assert heard(inbox) == Ran(1, 2)
+    assert heard(inbox) == HandlerReturned(1, 2)
     assert seen == [(4, [PriorAttempt("A", 0, 4, 3, "killed")]), (5, [PriorAttempt("A", 0, 5, 1, "killed")])]
     assert recorder.prior_attempts() == []
 
@@ -118,7 +120,7 @@ def test_runs_records_in_order_and_notes_each(recorder: FlightRecorder, inbox: I
     ],
 )
 def test_a_failure_ends_the_run_and_is_charged(
-    recorder: FlightRecorder, inbox: Inbox, error: BaseException, reason: str, kind: str
+    recorder: FlightRecorder, inbox: EventQueue, error: BaseException, reason: str, kind: str
 ) -> None:
     def handler(message: FakeMessage) -> None:
         if message.offset == 5:
@@ -144,7 +146,7 @@ def test_a_failure_ends_the_run_and_is_charged(
     [(Release("later"), "released", 2), (Reject("never"), "rejected", 3), (ValueError("no"), "failed", 3)],
 )
 def test_what_is_raised_decides_what_is_charged(
-    recorder: FlightRecorder, inbox: Inbox, error: Exception, verdict: str, attempts: int
+    recorder: FlightRecorder, inbox: EventQueue, error: Exception, verdict: str, attempts: int
 ) -> None:
     def handler(_: FakeMessage) -> None:
         raise error
@@ -159,7 +161,7 @@ def test_what_is_raised_decides_what_is_charged(
 
 
 def test_an_exception_that_cannot_even_be_printed_is_a_failure(
-    recorder: FlightRecorder, inbox: Inbox
+    recorder: FlightRecorder, inbox: EventQueue
 ) -> None:
     class Hostile(Exception):
         def __str__(self) -> str:
@@ -181,7 +183,7 @@ def test_what_has_no_utf8_is_told_escaped() -> None:
         assert failure.traceback.encode().endswith(b"\\udce9\n")
 
 
-def test_a_long_traceback_is_bounded(recorder: FlightRecorder, inbox: Inbox) -> None:
+def test_a_long_traceback_is_bounded(recorder: FlightRecorder, inbox: EventQueue) -> None:
     def handler(_: FakeMessage) -> None:
         raise ValueError("x" * 1_000_000)
 
@@ -190,15 +192,15 @@ def test_a_long_traceback_is_bounded(recorder: FlightRecorder, inbox: Inbox) -> 
 
 
 def test_a_worker_told_to_stop_finishes_the_record_at_hand_alone(
-    recorder: FlightRecorder, inbox: Inbox
+    recorder: FlightRecorder, inbox: EventQueue
 ) -> None:
     workers: list[Workers] = []
     workers.append(workers_of(lambda _: workers[0].stop(), recorder, inbox))
     workers[0].run(Run(1, messages("A", 0, 4, 5, 6), 1))
-    assert heard(inbox) == Ran(1, 1)
+    assert heard(inbox) == HandlerReturned(1, 1)
 
 
-def test_what_was_taken_back_from_a_worker_is_not_begun(recorder: FlightRecorder, inbox: Inbox) -> None:
+def test_what_was_taken_back_from_a_worker_is_not_begun(recorder: FlightRecorder, inbox: EventQueue) -> None:
     handled: list[int] = []
     workers: list[Workers] = []
 
@@ -210,18 +212,18 @@ def test_what_was_taken_back_from_a_worker_is_not_begun(recorder: FlightRecorder
 
     workers.append(workers_of(handler, recorder, inbox))
     workers[0].run(Run(1, messages("A", 0, 4, 5, 6, 7), 1))
-    assert heard(inbox) == Ran(1, 2)
+    assert heard(inbox) == HandlerReturned(1, 2)
     assert handled == [4, 5]
 
 
-def test_a_thread_that_fails_says_so(inbox: Inbox) -> None:
+def test_a_thread_that_fails_says_so(inbox: EventQueue) -> None:
     WorkThread("test", inbox).order(lambda _: 1 // 0, None)
     failed = heard(inbox)
     assert isinstance(failed, ThreadFailed)
     assert isinstance(failed.error, ZeroDivisionError)
 
 
-def test_nothing_posted_by_many_threads_is_lost(inbox: Inbox) -> None:
+def test_nothing_posted_by_many_threads_is_lost(inbox: EventQueue) -> None:
     threads = [WorkThread(f"test-{number}", inbox) for number in range(4)]
     for count in range(1_000):
         for number, thread in enumerate(threads):
@@ -242,20 +244,22 @@ def echo(message: FakeMessage, context: Context) -> None:
     context.publish("OUT", {"at": message.offset}, key="k", headers={"a": "b"})
 
 
-def test_a_record_is_done_when_what_was_made_of_it_is_durable(recorder: FlightRecorder, inbox: Inbox) -> None:
+def test_a_record_is_done_when_what_was_made_of_it_is_durable(
+    recorder: FlightRecorder, inbox: EventQueue
+) -> None:
     outlet = Outlet()
     workers_of(echo, recorder, inbox, outlet).run(Run(1, messages("A", 0, 4, 5), 1))
     outlet.acknowledge(None, None)
-    assert heard(inbox) == Ran(1, 2)
+    assert heard(inbox) == HandlerReturned(1, 2)
     headers = {"a": "b", "content-type": "application/json"}
     assert outlet.sent == [Publication("OUT", b'{"at":%d}' % at, b"k", headers) for at in (4, 5)]
     # A successor must not count them as done: they may have gone with their process.
     assert recorder.recovered().finished == []
-    assert recorder.at_hand() == []
+    assert recorder.in_progress() == []
 
 
 def test_the_first_record_of_which_something_is_not_durable_has_failed(
-    recorder: FlightRecorder, inbox: Inbox
+    recorder: FlightRecorder, inbox: EventQueue
 ) -> None:
     outlet = Outlet()
     workers_of(echo, recorder, inbox, outlet).run(Run(1, messages("A", 0, 4, 5, 6), 2, 3, 111, 222))
@@ -274,7 +278,7 @@ def test_the_first_record_of_which_something_is_not_durable_has_failed(
     )
 
 
-def test_nothing_of_a_failed_call_is_published(recorder: FlightRecorder, inbox: Inbox) -> None:
+def test_nothing_of_a_failed_call_is_published(recorder: FlightRecorder, inbox: EventQueue) -> None:
     def handler(message: FakeMessage, context: Context) -> None:
         echo(message, context)
         if message.offset == 5:
@@ -287,7 +291,9 @@ def test_nothing_of_a_failed_call_is_published(recorder: FlightRecorder, inbox: 
     assert len(outlet.sent) == 1
 
 
-def test_in_a_transaction_what_is_published_goes_with_the_run(recorder: FlightRecorder, inbox: Inbox) -> None:
+def test_in_a_transaction_what_is_published_goes_with_the_run(
+    recorder: FlightRecorder, inbox: EventQueue
+) -> None:
     def handler(message: FakeMessage, context: Context) -> None:
         if message.offset != 5:
             echo(message, context)
@@ -305,7 +311,7 @@ def test_in_a_transaction_what_is_published_goes_with_the_run(recorder: FlightRe
 
 @pytest.mark.parametrize("is_transactional", [True, False])
 def test_of_a_stuck_run_is_known_what_came_before(
-    recorder: FlightRecorder, inbox: Inbox, is_transactional: bool
+    recorder: FlightRecorder, inbox: EventQueue, is_transactional: bool
 ) -> None:
     stuck, let_go = threading.Event(), threading.Event()
 
@@ -328,7 +334,7 @@ def test_of_a_stuck_run_is_known_what_came_before(
     assert heard(inbox).done == (3 if is_transactional else 1)
 
 
-def test_what_cannot_be_published_fails_in_the_handler(recorder: FlightRecorder, inbox: Inbox) -> None:
+def test_what_cannot_be_published_fails_in_the_handler(recorder: FlightRecorder, inbox: EventQueue) -> None:
     def handler(message: FakeMessage, context: Context) -> None:
         context.publish("NOWHERE", b"")
 
@@ -336,7 +342,7 @@ def test_what_cannot_be_published_fails_in_the_handler(recorder: FlightRecorder,
     assert "unknown topic 'NOWHERE'" in heard(inbox).failure.reason
 
 
-def test_a_context_is_of_no_use_after_its_call(recorder: FlightRecorder, inbox: Inbox) -> None:
+def test_a_context_is_of_no_use_after_its_call(recorder: FlightRecorder, inbox: EventQueue) -> None:
     kept: list[Context] = []
     workers_of(lambda _, context: kept.append(context), recorder, inbox).run(Run(1, messages("A", 0, 4), 1))
     heard(inbox)

@@ -13,7 +13,7 @@ from manual_loop import ManualLoop, OneFile, context_of
 from memory_log import MemoryDisk, MemoryLog, Step, opener
 from planaria.actors.log.labels import PARTITION_LABEL, PartitionLabel, encode_label
 from planaria.actors.log.lock import DirectoryLock
-from planaria.actors.partition.effects import ApplyRetention, Checkpoint, CompactSlice, Reconfigure
+from planaria.actors.partition.effects import ApplyRetention, CompactSlice, Reconfigure, WriteCheckpoint
 from planaria.actors.partition.process import PartitionProcess
 from planaria.transport.batch import BatchHeader, build, parse_header
 from planaria.transport.machine import Effect, Received, Reply, Sender, Sleep
@@ -82,7 +82,7 @@ class _Process(PartitionProcess):
     performed: list[Effect]
 
     def perform(self, effect: Effect) -> None:
-        if isinstance(effect, ApplyRetention | Checkpoint | CompactSlice | Reconfigure):
+        if isinstance(effect, ApplyRetention | WriteCheckpoint | CompactSlice | Reconfigure):
             self.performed.append(effect)
         super().perform(effect)
 

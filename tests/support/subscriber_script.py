@@ -14,30 +14,31 @@ from planaria.actors.subscriber.effects import (
     Crash,
     DeadLetterFailed,
     DeadLetterPublished,
+    Event,
     Failure,
     Forget,
     GroupLeft,
+    HandlerReturned,
+    HandlerTimedOut,
     HandOver,
     Leave,
-    Lost,
-    Pause,
+    PartitionsLost,
+    PausePartition,
     Poll,
-    Polled,
     PriorAttempt,
     PublishDeadLetter,
-    Ran,
     Record,
-    Resume,
+    RecordsPolled,
+    ResumePartition,
     Revoking,
     Rewind,
     Run,
-    TimedOut,
     Verdict,
     WriteLog,
 )
 from planaria.actors.subscriber.machine import SubscriberMachine
 from planaria.actors.subscriber.recovered_state import Finished, RecoveredState, Suspect
-from planaria.transport.machine import CancelTimer, Event, SetTimer, Stop, StopRequested, TimerFired
+from planaria.transport.machine import CancelTimer, SetTimer, Stop, StopRequested, TimerFired
 from planaria.transport.publication import Publication
 from planaria.transport.subscription import HandlerSource, SubscriberOptions
 from planaria.transport.timers import Timers
@@ -125,7 +126,7 @@ class Script:
         return self.give(ConsumerStarted())
 
     def polled(self, *found: FakeMessage) -> list[str]:
-        return self.give(Polled(found))
+        return self.give(RecordsPolled(found))
 
     def ran(
         self,
@@ -144,7 +145,7 @@ class Script:
             done = 0 if failure else len(run.records)
         reason = Failure(failure, "builtins.ValueError", "Traceback ...") if failure else None
         published = {each.offset: (made_of(each),) for each in run.records[:done]} if publishes else {}
-        return self.give(Ran(run.number, done, reason, verdict, published))
+        return self.give(HandlerReturned(run.number, done, reason, verdict, published))
 
     def committed(self) -> list[str]:
         commit, self.commit = self.commit, None
@@ -165,7 +166,7 @@ class Script:
         """Report the dead letter as written. `publishes`: a transaction publishes the letter."""
         publish_dead_letter, self.publish_dead_letter = self.publish_dead_letter, None
         assert publish_dead_letter is not None
-        letter = Publication(publish_dead_letter.letter.topic, b"letter")
+        letter = Publication(publish_dead_letter.dead_letter.topic, b"letter")
         return self.give(DeadLetterPublished(publish_dead_letter.lane, (letter,) if publishes else ()))
 
     def dead_letter_failed(self) -> list[str]:
@@ -177,11 +178,11 @@ class Script:
         return self.give(Revoking([("A", partition) for partition in partitions]))
 
     def lost(self, *partitions: int) -> list[str]:
-        return self.give(Lost([("A", partition) for partition in partitions]))
+        return self.give(PartitionsLost([("A", partition) for partition in partitions]))
 
     def timed_out(self, offset: int | None) -> list[str]:
         assert self.run is not None
-        return self.give(TimedOut(self.run.number, offset))
+        return self.give(HandlerTimedOut(self.run.number, offset))
 
     def stop(self, within_ms: int = 30_000) -> list[str]:
         return self.give(StopRequested(self.now + within_ms))
@@ -219,9 +220,9 @@ def line_of(effect: Any) -> str:
             outputs = [] if isinstance(effect, Rewind) else [each.value.decode() for each in effect.outputs]
             with_outputs = ["with", *outputs] if outputs else []
             return " ".join([type(effect).__name__.lower(), *tps, *with_outputs])
-        case Pause(key=key) | Resume(key=key) | Forget(key=key):
-            return f"{type(effect).__name__.lower()} {key[0]}/{key[1]}"
-        case PublishDeadLetter(letter=letter):
+        case PausePartition(key=key) | ResumePartition(key=key) | Forget(key=key):
+            return f"{type(effect).__name__.removesuffix('Partition').lower()} {key[0]}/{key[1]}"
+        case PublishDeadLetter(dead_letter=letter):
             headers = letter.headers
             tp = "/".join(headers[f"dead-letter-{name}"] for name in ("topic", "partition", "offset"))
             return f"bury {tp} in {letter.topic} after {headers['dead-letter-failures']}"
