@@ -4,7 +4,7 @@ import pytest
 
 from planaria.actors.partition.backlog import SAVE_INTERVAL_MS
 from planaria.actors.partition.effects import ApplyRetention
-from planaria.actors.partition.groups import Groups, decode_groups
+from planaria.actors.partition.groups import ReportedGroups, decode_groups
 from planaria.actors.partition.upkeep import RETENTION_CHECK_MS
 from planaria.transport.protocol.data import Produce, ProduceReply
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
@@ -415,7 +415,7 @@ def test_commits_that_a_full_disk_did_not_take_are_saved_once_there_is_room() ->
 def test_a_group_that_is_gone_leaves_the_file_as_stale_as_it_was_or_makes_it_so(
     is_known: bool, is_saved: bool
 ) -> None:
-    groups = Groups()
+    groups = ReportedGroups()
     groups.report(commit(1, group="other"), 10, 0)
     if is_known:
         groups.report(commit(1), 10, 0)
