@@ -36,7 +36,7 @@ from .transactions import Transactions
 RECORD_COST_BYTES = 100
 """Decoding, looking up and encoding a record takes about as long as moving this many bytes."""
 SLICE_ENDS = 1 << 40
-"""A cost that exceeds every budget: what comes next belongs to another slice."""
+"""A cost that exceeds every budget: the next piece of work belongs to another slice."""
 
 Replace = Callable[[Sequence[Segment], Segment], None]
 """Called when one segment has been swapped in for several."""

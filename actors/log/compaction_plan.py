@@ -1,4 +1,4 @@
-"""What a pass of compaction covers: which segments may be rewritten, whether that is due, and which are merged.
+"""The plan of a pass of compaction: which segments may be rewritten, whether that is due, and which are merged.
 
 Decides and changes nothing. Only sealed segments below the older of the two producer snapshots, and below the first
 open transaction, may be rewritten: so no producer state and no dedup id is read from compacted segments. Called by

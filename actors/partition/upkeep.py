@@ -57,7 +57,7 @@ class Upkeep:
         self._is_compacted = False
 
     def retain(self, consumed_offset: int | None) -> Effect:
-        """Delete what retention permits. Some group still has to read the records from `consumed_offset` on."""
+        """Delete the segments beyond retention. Some group still has to read the records from `consumed_offset` on."""
         return ApplyRetention(consumed_offset if self._config.retain_until_consumed else None)
 
     def on_retention_timer(self, consumed_offset: int | None, now: int) -> list[Effect]:

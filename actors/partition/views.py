@@ -1,4 +1,4 @@
-"""What each kind of reader may see of the log: one view for each kind, with the fetches that wait for more.
+"""The part of the log that each kind of reader may see: one view for each kind, with the fetches that wait for more.
 
     kind               ends at                 wakes by
     read_uncommitted   the high watermark      bytes below the high watermark

@@ -1,4 +1,4 @@
-"""Failing records: what `failures.py` decides about them is done here, until they succeed or are done. Pure.
+"""Failing records: carries out the decisions of `failures.py` until they succeed or are given up. Pure.
 
 A failing record blocks its own lane alone: the lane waits for the retry, or for the dead letter. Called by the machine,
 and by `handling.py` with the records that have failed.

@@ -1,4 +1,4 @@
-"""Handling: which lane's records go to the handler, and what its results mean for them. Pure.
+"""Handling: which lane's records go to the handler, and the consequences of its results. Pure.
 
 A run is bounded by SLICE_MS, and records that wait behind a slow one of another key are taken back. Attempts of earlier
 incarnations count: such a record is retried or dead-lettered before it runs. Called by the machine.

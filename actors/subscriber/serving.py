@@ -1,4 +1,4 @@
-"""Serving: polls, takes the records in, and commits what has been handled. Pure.
+"""Serving: polls, takes the records in, and commits the handled ones. Pure.
 
 Outputs are published with one effect at a time (Commit, HandOver, Leave) and stay here until it is answered. A commit
 in doubt ends the process; its next incarnation finds out.
@@ -115,7 +115,7 @@ class Serving:
     # -- commits
 
     def commit(self) -> bool:
-        """Commit what is done; return False if there is nothing to commit."""
+        """Commit the records that are done; return False if there are none."""
         state = self._state
         offsets = state.committable
         if offsets:

@@ -1,4 +1,4 @@
-"""What each kind of reader sees of the log, and when its waiting fetches wake."""
+"""The part of the log that each kind of reader sees, and the waking of its fetches."""
 
 from planaria.actors.log.transactions import Transactions
 from planaria.actors.partition.replication import LEADER, Watermarks
