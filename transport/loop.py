@@ -148,6 +148,10 @@ class Loop(Turns[Any]):
             self.ready()
         while not self._stopping:
             self._turn()
+        self._finish()
+
+    def _finish(self) -> None:
+        """End the actor, and report as the last message that it sleeps, if it does."""
         self._actor.close()
         if self._sleep is not None:
             self._tell_supervisor(

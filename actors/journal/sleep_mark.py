@@ -53,7 +53,7 @@ def partition_mark(directory: Path) -> Path:
 def sleeping_groups(data_directory: Path, files: Files) -> dict[str, int | None]:
     """Return the groups whose coordinators are asleep, with the time at which to wake each."""
     folder = data_directory / FOLDER
-    if not folder.exists():
+    if not files.exists(folder):
         return {}
     found: dict[str, int | None] = {}
     for name in files.names(folder):

@@ -58,6 +58,9 @@ class Files:
         with _translated("cannot create", path):
             path.mkdir(parents=True, exist_ok=True)
 
+    def exists(self, path: Path) -> bool:
+        return path.exists()
+
     def names(self, directory: Path) -> list[str]:
         """Return the names in a directory, sorted, so that no result depends on the file system's order."""
         with _translated("cannot list", directory):

@@ -38,6 +38,8 @@ def test_simulations_do_something() -> None:
     assert sum(report.acknowledged for report in reports) > 500
     assert sum(report.delivered for report in reports) > 500
     assert sum(report.deaths for report in reports) > 3
+    assert sum(report.sleeps for report in reports) > 3
+    assert sum(report.wakes for report in reports) > 3
 
 
 def test_a_seed_is_a_run() -> None:

@@ -38,6 +38,8 @@ class Report:
     acknowledged: int
     delivered: int
     deaths: int
+    sleeps: int
+    wakes: int
     simulated_s: float
 
 
@@ -95,6 +97,8 @@ class Simulation:
             acknowledged=self.checks.acknowledged_count,
             delivered=sum(len(offsets) for offsets in self.checks.delivered.values()),
             deaths=self.deaths,
+            sleeps=self.supervisor.sleeps,
+            wakes=self.supervisor.wakes,
             simulated_s=world.now_us / SECOND,
         )
 
@@ -119,7 +123,8 @@ class Simulation:
 
     def _populate(self) -> None:
         world = self.world
-        self.supervisor.start()
+        idle_ms = [world.random.choice([0, 0, 100, 400, 2_000]) for _ in range(2)]
+        self.supervisor.start(*idle_ms)
         Sender(self._client("admin"), self._create_topics)
         for group in self.groups:
             self.checks.groups[group] = GroupWatch(self.session_timeout_ms)
@@ -220,11 +225,12 @@ class Simulation:
             self._end_client,
             self._freeze_client,
             self._close_consumer,
+            self._leave_together,
             self._step_a_clock,
             self._step_all_clocks,
             self._boot,
         ]
-        weights = [6, 2, 2, 2, 1, 1, 2, 1, 1, 2, 2, 1]
+        weights = [6, 2, 2, 2, 1, 1, 2, 1, 1, 2, 2, 2, 1]
         for _ in range(self.world.between(0, 14)):
             fault = self.world.random.choices(kinds, weights)[0]
             self.world.after(self.world.between(0, self.chaos_us), self._break, fault)
@@ -307,6 +313,14 @@ class Simulation:
             victim = self.consumers.pop(self.world.between(0, len(self.consumers) - 1))
             victim.is_closing = True
             self._add_successor(victim)
+
+    def _leave_together(self) -> None:
+        """Close all consumers of a group: its coordinator may fall asleep until their successors come."""
+        group = self.world.random.choice(self.groups)
+        for consumer in [each for each in self.consumers if each.group == group]:
+            self.consumers.remove(consumer)
+            consumer.is_closing = True
+            self._add_successor(consumer)
 
     def _add_successor(self, before: SimulatedConsumer) -> None:
         assert before.group is not None

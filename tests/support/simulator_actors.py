@@ -126,7 +126,14 @@ class SimulatedFiles(Files):
         self._host.step()
 
     def unlink(self, path: Path) -> None:
+        self._host.step()
         self._host.disks.files.pop(str(path), None)
+
+    def exists(self, path: Path) -> bool:
+        return any(Path(name).is_relative_to(path) for name in self._host.disks.files)
+
+    def names(self, directory: Path) -> list[str]:
+        return sorted(Path(name).name for name in self._host.disks.files if Path(name).parent == directory)
 
     def make_directory(self, path: Path) -> None:
         pass
@@ -170,8 +177,7 @@ class SimulatedLoop(Loop):
     def turn(self) -> None:
         self._turn()
         if self._stopping:
-            self._actor.close()
-            self._close()
+            self._finish()
             self.is_over = True
 
     @property

@@ -15,13 +15,16 @@ from planaria.transport.endpoints import control_endpoint, peer_id
 from planaria.transport.protocol.control import (
     ActorFailed,
     ChildSpec,
+    FallingAsleep,
     Heartbeat,
     PeerDown,
+    PeersAsleep,
     PeerUp,
     Ready,
     StartChild,
     Stop,
     StopChild,
+    Wake,
 )
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.message import Done, ErrorReply, Reply
@@ -31,7 +34,7 @@ from simulator_network import Network, SimulatedSocket
 from simulator_world import MS, Host, World
 
 HANG_TIMEOUT_US = 5_000 * MS
-_DECODER = RequestDecoder((Ready, Heartbeat, ActorFailed, StartChild, StopChild, Status))
+_DECODER = RequestDecoder((Ready, Heartbeat, ActorFailed, FallingAsleep, StartChild, StopChild, Wake, Status))
 
 
 @dataclass(eq=False)
@@ -46,6 +49,16 @@ class Child:
     stopper: tuple[bytes, bytes] | None = None
     """The requester that waits for its end."""
     is_stopping: bool = False
+    is_falling_asleep: bool = False
+    is_wanted: bool = False
+    """A wake-up arrived while it fell asleep."""
+    has_slept: bool = False
+    """Its last incarnation fell asleep, or it was added asleep; it may have been woken since."""
+    wake_after_ms: int | None = None
+
+    @property
+    def is_asleep(self) -> bool:
+        return self.has_slept and self.host is None and not self.is_wanted
 
 
 class SimulatedSupervisor(Host):
@@ -58,22 +71,28 @@ class SimulatedSupervisor(Host):
         self._disks = disks
         self._taps = taps
         self._restart_delay_us = restart_delay_us
+        self.sleeps = 0
+        """Number of times that an actor fell asleep."""
+        self.wakes = 0
         self._socket = SimulatedSocket(network, self, zmq.ROUTER)
         self._socket.bind(control_endpoint(RUN_DIRECTORY))
 
-    def start(self) -> None:
-        self.add(
-            ChildSpec(
-                address="controller",
-                start="controller",
-                arguments={"offsets_partitions": self.world.between(1, 2)},
-                directory=("",),
-            )
-        )
+    def start(self, coordinator_idle_ms: int, partition_idle_ms: int) -> None:
+        arguments = {
+            "offsets_partitions": self.world.between(1, 2),
+            "coordinator_idle_ms": coordinator_idle_ms,
+            "partition_idle_ms": partition_idle_ms,
+        }
+        self.add(ChildSpec(address="controller", start="controller", arguments=arguments, directory=("",)))
 
     def add(self, spec: ChildSpec) -> None:
         child = self.children[spec.address] = Child(spec)
         self._launch(child)
+
+    def _add_asleep(self, spec: ChildSpec, wake_after_ms: int | None) -> None:
+        child = self.children[spec.address] = Child(spec, wake_after_ms=wake_after_ms)
+        self._rest(child)
+        self._publish(child, self._down(child, "added asleep"))
 
     def actors(self) -> list[ActorHost]:
         """Return all living actors, in the order they were added."""
@@ -81,7 +100,8 @@ class SimulatedSupervisor(Host):
 
     @property
     def is_settled(self) -> bool:
-        return bool(self.children) and all(child.is_ready for child in self.children.values())
+        children = self.children.values()
+        return bool(children) and all(child.is_ready or child.is_asleep for child in children)
 
     def turn(self) -> None:
         while self._socket.inbox:
@@ -90,6 +110,10 @@ class SimulatedSupervisor(Host):
             request = _DECODER.decode(header)
             if isinstance(request, Ready | Heartbeat):
                 self._on_news(request)
+            elif isinstance(request, FallingAsleep):
+                self._on_falling_asleep(request)
+            elif isinstance(request, Wake):
+                self._wake(self.children.get(request.address))
             elif isinstance(request, ActorFailed):
                 raise AssertionError(f"{request.address} failed: {request.reason}")
             else:
@@ -102,9 +126,13 @@ class SimulatedSupervisor(Host):
         if not child.is_heard:
             child.is_heard = True
             if child.spec.directory == ("",):
-                for other in self.children.values():
-                    if other.is_ready and other is not child:
+                others = [other for other in self.children.values() if other is not child]
+                for other in others:
+                    if other.is_ready:
                         self._tell(child, self._up(other))
+                asleep = [other.spec.address for other in others if other.has_slept and not other.is_ready]
+                if asleep:
+                    self._tell(child, PeersAsleep(addresses=asleep))
         if isinstance(news, Ready) and not child.is_ready:
             child.is_ready = True
             child.endpoint = news.endpoint
@@ -118,16 +146,47 @@ class SimulatedSupervisor(Host):
     def _on_call(self, peer: bytes, call_id: bytes, request: Any) -> None:
         if isinstance(request, StartChild):
             known = self.children.get(request.spec.address)
-            if known is None:
+            if known is None and request.is_asleep:
+                self._add_asleep(request.spec, request.wake_after_ms)
+            elif known is None:
                 self.add(request.spec)
             else:
                 known.spec = request.spec
                 known.is_stopping = False
+                if not request.is_asleep:
+                    self._wake(known)
             self._answer(peer, call_id, Done())
         elif isinstance(request, StopChild):
             self._stop(peer, call_id, request.address)
         else:
             self._answer(peer, call_id, self._status())
+
+    # Sleep.
+
+    def _on_falling_asleep(self, news: FallingAsleep) -> None:
+        child = self.children.get(news.address)
+        if child is not None and child.host is not None and child.incarnation == news.incarnation:
+            child.is_falling_asleep = True
+            child.wake_after_ms = news.wake_after_ms
+
+    def _rest(self, child: Child) -> None:
+        """Its process has ended to sleep."""
+        self.sleeps += 1
+        self.world.note("asleep", child.spec.address)
+        child.has_slept = True
+        if child.wake_after_ms is not None:
+            self.world.after(child.wake_after_ms * MS, self._wake, child)
+        if child.is_wanted:
+            self._launch(child)
+
+    def _wake(self, child: Child | None) -> None:
+        if child is None or child.is_stopping:
+            return
+        if child.is_asleep:
+            self.wakes += 1
+            self._launch(child)
+        elif child.is_falling_asleep:
+            child.is_wanted = True
 
     def _stop(self, peer: bytes, call_id: bytes, address: str) -> None:
         child = self.children.get(address)
@@ -152,7 +211,7 @@ class SimulatedSupervisor(Host):
                 pid=None,
                 incarnation=child.incarnation,
                 restarts=0,
-                state="ready" if child.is_ready else "starting",
+                state="ready" if child.is_ready else "asleep" if child.is_asleep else "starting",
                 uptime_ms=0,
                 memory_bytes=0,
             )
@@ -171,7 +230,7 @@ class SimulatedSupervisor(Host):
         if peer in self._socket.routes:
             self._socket.send_multipart([peer, call_id, b"", encode_header(reply)])
 
-    def _tell(self, child: Child, news: PeerUp | PeerDown | Stop) -> None:
+    def _tell(self, child: Child, news: PeerUp | PeerDown | PeersAsleep | Stop) -> None:
         peer = peer_id(child.spec.address, child.incarnation)
         if peer in self._socket.routes:
             self._socket.send_multipart([peer, encode_header(news)])
@@ -189,13 +248,22 @@ class SimulatedSupervisor(Host):
     def _up(self, child: Child) -> PeerUp:
         return PeerUp(address=child.spec.address, incarnation=child.incarnation, endpoint=child.endpoint)
 
+    def _down(self, child: Child, reason: str) -> PeerDown:
+        return PeerDown(
+            address=child.spec.address,
+            incarnation=child.incarnation,
+            reason=reason,
+            quarantined=False,
+            asleep=child.has_slept,
+        )
+
     # Life cycle.
 
     def _launch(self, child: Child) -> None:
         if child.host is not None or self.children.get(child.spec.address) is not child or child.is_stopping:
             return
         child.incarnation += 1
-        child.is_ready = child.is_heard = False
+        child.is_ready = child.is_heard = child.is_falling_asleep = child.is_wanted = child.has_slept = False
         child.host = ActorHost(
             self.world, self._network, self._disks, self._taps, child.spec, child.incarnation, self._on_end
         )
@@ -225,12 +293,13 @@ class SimulatedSupervisor(Host):
             return
         child.host = None
         child.is_ready = child.is_heard = False
-        self._publish(
-            child,
-            PeerDown(address=host.address, incarnation=host.incarnation, reason=reason, quarantined=False),
-        )
+        is_asleep = child.is_falling_asleep and reason == "exited" and not child.is_stopping
+        child.has_slept = is_asleep
+        self._publish(child, self._down(child, reason))
         if child.is_stopping:
             self._forget(child)
+        elif is_asleep:
+            self._rest(child)
         else:
             self.world.after(self._restart_delay_us(), self._launch, child)
 
