@@ -20,6 +20,7 @@ from ..transport.client.delivery import RecordMetadata
 from ..transport.client.descriptions import TopicDescription
 from ..transport.client.messages import Message
 from ..transport.client.options import REQUEST_TIMEOUT_MS, Duration
+from ..transport.durations import in_milliseconds
 from ..transport.keywords import BrokerSettings, ConsumerConfig, SubscriberConfig, TopicSettings
 from ..transport.protocol.errors import PlanariaError
 from ..transport.protocol.message import Request
@@ -53,7 +54,9 @@ class Broker(BrokerAccess):
         endpoint: str | None = None,
         **settings: Unpack[BrokerSettings],
     ) -> None:
-        overrides: dict[str, Any] = {"log_file": LOG_FILE, **settings}
+        overrides: dict[str, Any] = {"log_file": LOG_FILE, **in_milliseconds(settings)}
+        if isinstance(defaults := overrides.get("topic_defaults"), dict):
+            overrides["topic_defaults"] = in_milliseconds(defaults)
         if data_dir is not None:
             overrides["data"] = os.fspath(data_dir)
         overrides["endpoint"] = endpoint or os.environ.get("PLANARIA_ENDPOINT", EMBEDDED_ENDPOINT)
@@ -185,7 +188,9 @@ class Broker(BrokerAccess):
         if handler is not None:
             if consumer is not None:
                 raise PlanariaError("a subscription has a handler or a named consumer, not both")
-            return self._hosted.install(group, topics, handler, workers, self.endpoint, options)
+            return self._hosted.install(
+                group, topics, handler, workers, self.endpoint, in_milliseconds(options)
+            )
         if consumer is None:
             raise PlanariaError("subscribe needs a handler, or the name of a consumer for consume()")
         if (group, consumer) in self._consumers:

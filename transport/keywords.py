@@ -10,13 +10,18 @@ Each TypedDict lists the keywords of one call. The Struct beside it checks the v
     QuotaSettings         Client.set_quota                                  protocol.quotas.QuotaChange
     BrokerSettings        Broker                                            supervisor.config.BrokerConfig
 
-Every key is optional. tests/rules/test_keywords.py compares the fields and types with those of the Structs.
+Every key is optional. A key that ends with `_ms` takes milliseconds or a timedelta.
+tests/rules/test_keywords.py compares the fields and types with those of the Structs.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal, TypedDict
+from datetime import timedelta
+from typing import Literal, TypeAlias, TypedDict
 
 from .addresses import TopicPartition
+
+Milliseconds: TypeAlias = int | timedelta
+"""Whole milliseconds, or a timedelta, which is rounded up to them."""
 
 
 class ProducerConfig(TypedDict, total=False):
@@ -24,7 +29,7 @@ class ProducerConfig(TypedDict, total=False):
 
     acks: Literal[0, 1, "all"]
     """Replicas that hold a batch before it is acknowledged: none, the leader, or all in sync. Default "all"."""
-    linger_ms: int
+    linger_ms: Milliseconds
     """Milliseconds a batch waits for more records, from 0. A caller that waits for a delivery ends the wait.
     Default 5."""
     batch_bytes: int
@@ -33,19 +38,19 @@ class ProducerConfig(TypedDict, total=False):
     """Maximum number of records in a batch, from 1. Default 10,000."""
     buffer_bytes: int
     """Maximum bytes of all full and unacknowledged batches, from 1. Default 33,554,432."""
-    max_block_ms: int
+    max_block_ms: Milliseconds
     """Milliseconds `publish` waits for room in the buffer before it raises BufferFull, from 0. Default 60,000."""
-    delivery_timeout_ms: int
+    delivery_timeout_ms: Milliseconds
     """Milliseconds until an unacknowledged message fails, from 1. Time under backpressure does not count.
     Default 120,000."""
-    request_timeout_ms: int
+    request_timeout_ms: Milliseconds
     """Milliseconds until a request without an answer is sent again, from 1. Default: the client's."""
     compression: Literal["none", "zstd"]
     """Codec of the batches; "zstd" needs the extra `planaria[zstd]`. Default "none"."""
     on_backpressure: Literal["block", "raise"]
     """Reaction to a partition that refuses records because a group lags too far behind: keep them and block when the
     buffer is full, or raise Backpressure from `publish`. Default "block"."""
-    transaction_timeout_ms: int
+    transaction_timeout_ms: Milliseconds
     """Milliseconds after which the broker aborts an open transaction, 100 to 900,000. Default 60,000."""
 
 
@@ -61,17 +66,17 @@ class ConsumerConfig(TypedDict, total=False):
     """"read_committed" leaves out records of open and aborted transactions. Default "read_committed"."""
     auto_commit: bool
     """Commit messages of earlier polls in the background and on close. Default True."""
-    auto_commit_interval_ms: int
+    auto_commit_interval_ms: Milliseconds
     """Milliseconds between automatic commits, from 0. Default 5,000."""
-    session_timeout_ms: int
+    session_timeout_ms: Milliseconds
     """Milliseconds without a heartbeat after which the group removes the member, 100 to 1,800,000. Default 10,000."""
-    max_poll_interval_ms: int
+    max_poll_interval_ms: Milliseconds
     """Milliseconds without a poll after which the consumer leaves the group, from 1. Default 300,000."""
     fetch_max_bytes: int
     """Maximum bytes of one fetch from one partition, from 1. Default 1,048,576."""
     fetch_min_bytes: int
     """Bytes a partition collects before it answers a fetch, from 0. Default 1."""
-    fetch_max_wait_ms: int
+    fetch_max_wait_ms: Milliseconds
     """Milliseconds a partition waits for `fetch_min_bytes`, 0 to 60,000. Default 500."""
     prefetch_bytes: int
     """Maximum bytes fetched ahead of `poll`, from 1. Default 16,777,216."""
@@ -88,7 +93,7 @@ class ConsumerConfig(TypedDict, total=False):
     """Assignment strategy of the group. Default None: "sticky", or the choice of the other members."""
     client_id: str
     """Name of the member in `describe_group`. Default: the client's."""
-    request_timeout_ms: int
+    request_timeout_ms: Milliseconds
     """Milliseconds until a request raises TimedOut, from 1. Default: the client's."""
 
 
@@ -99,15 +104,15 @@ class ShareConsumerConfig(TypedDict, total=False):
     """Name of the member in the group, 1 to 256 characters. Default None: a random one."""
     acknowledge: Literal["explicit", "implicit"]
     """"implicit": a poll accepts the messages of the previous poll that were not acknowledged. Default "explicit"."""
-    lock_ms: int | None
+    lock_ms: Milliseconds | None
     """Milliseconds a message stays locked to this member, 100 to 3,600,000. Default None: the group's."""
     renew: bool
     """Renew locks in the background. Default True."""
-    max_poll_interval_ms: int
+    max_poll_interval_ms: Milliseconds
     """Milliseconds after the last poll for which locks are renewed, from 1. Default 300,000."""
     max_bytes: int
     """Maximum bytes of the messages of one poll, 1 to 16,777,216. Default 16,777,216."""
-    request_timeout_ms: int
+    request_timeout_ms: Milliseconds
     """Milliseconds until a request raises TimedOut, from 1. Default: the client's."""
 
 
@@ -118,17 +123,17 @@ class SubscriberConfig(TypedDict, total=False):
     """Time of the commit: before the handler, after it, or with its published messages. Default "at-least-once"."""
     retries: int
     """Retries of a failed record, from 0; at-most-once never retries. Default 5."""
-    backoff_ms: int | list[int]
+    backoff_ms: Milliseconds | list[Milliseconds]
     """Milliseconds before the first retry, from 1, or a list of all waits. Default 1,000."""
     backoff_factor: float
     """Growth of the wait with each retry, 1 to 100. Default 2.0."""
-    backoff_max_ms: int
+    backoff_max_ms: Milliseconds
     """Longest wait in milliseconds, from `backoff_ms`. Default 60,000."""
     backoff_jitter: float
     """Random share by which a wait varies, 0 to 1. Default 0.2."""
     dead_letter: str | None
     """Topic for records that failed all retries. Default None: they are parked and retried at the longest wait."""
-    retry_alarm_ms: int
+    retry_alarm_ms: Milliseconds
     """Milliseconds of failure after which `status` shows an alarm, from 1. Default 600,000."""
     concurrency: int
     """Records handled at a time by one process, 1 to 256; records of one key stay in order. Default 1."""
@@ -136,15 +141,15 @@ class SubscriberConfig(TypedDict, total=False):
     """Records that the circuit breaker looks at, 0 to 10,000; 0 turns it off. Default 20."""
     breaker_share: float
     """Share of failed records that opens the breaker, 0.01 to 1. Default 0.5."""
-    breaker_pause_ms: int
+    breaker_pause_ms: Milliseconds
     """First pause of the breaker in milliseconds, 1 to 60,000; it doubles up to a minute. Default 1,000."""
-    handler_timeout_ms: int | None
+    handler_timeout_ms: Milliseconds | None
     """Milliseconds that one record may take, from 1. Default None: no limit."""
     cpu_limit: float | None
     """Seconds of CPU time that one record may take, 0.1 to 86,400. Default None: no limit."""
     memory_limit: int | None
     """Bytes of memory a process may take beyond its start, from 16,777,216; Linux only. Default None: no limit."""
-    session_timeout_ms: int
+    session_timeout_ms: Milliseconds
     """Milliseconds without a heartbeat after which the group removes the member, 100 to 1,800,000. Default 10,000."""
     auto_offset_reset: Literal["earliest", "latest", "error"]
     """Start position without a committed offset or with one outside the log. Default "earliest"."""
@@ -157,20 +162,20 @@ class SubscriberConfig(TypedDict, total=False):
 class TopicSettings(TypedDict, total=False):
     """Configuration of a topic. The defaults are those of `topic_defaults` in the broker's configuration."""
 
-    retention_ms: int
+    retention_ms: Milliseconds
     """Milliseconds after which records are deleted; -1: never. Default 604,800,000 (7 days)."""
     retention_bytes: int
     """Bytes per partition above which the oldest records are deleted; -1: no limit. Default -1."""
     segment_bytes: int
     """Size of a segment file in bytes, 1,024 to 2,147,483,647. Default 134,217,728."""
-    segment_ms: int
+    segment_ms: Milliseconds
     """Age in milliseconds at which a segment is closed, from 100. Default 604,800,000 (7 days)."""
     flush: str
     """Sync of appends to disk: "batch" (before the acknowledgement), "interval:200ms", or "os".
     Default "batch"."""
     max_message_bytes: int
     """Maximum size of a batch in bytes, 1 to 33,554,432. Default 1,048,576."""
-    max_timestamp_ahead_ms: int
+    max_timestamp_ahead_ms: Milliseconds
     """Milliseconds that a timestamp may be ahead of the broker's clock; -1: no limit. Default 3,600,000."""
     max_records_per_batch: int
     """Maximum number of records in a batch, from 20,000. Default 100,000."""
@@ -178,13 +183,13 @@ class TopicSettings(TypedDict, total=False):
     """Maximum bytes of a batch after decompression, from 1,048,576. Default 67,108,864."""
     cleanup: Literal["delete", "compact", "compact,delete"]
     """Delete by retention, keep the newest record of each key, or both. Default "delete"."""
-    delete_retention_ms: int
+    delete_retention_ms: Milliseconds
     """Milliseconds that a compacted topic keeps the empty value that deletes a key, from 0. Default 86,400,000."""
-    min_compaction_lag_ms: int
+    min_compaction_lag_ms: Milliseconds
     """Minimum age in milliseconds of records that compaction removes, from 0. Default 0."""
     min_cleanable_ratio: float
     """Share of the log not yet compacted at which compaction begins, 0 to 1. Default 0.5."""
-    dedup_window_ms: int
+    dedup_window_ms: Milliseconds
     """Milliseconds for which a dedup id is remembered, 0 (off) to 86,400,000. Default 120,000."""
     dedup_window_count: int
     """Maximum number of dedup ids remembered per partition, 0 to 1,000,000. Default 100,000."""
@@ -193,13 +198,13 @@ class TopicSettings(TypedDict, total=False):
     Default -1."""
     max_backlog_bytes: int
     """The same limit in bytes; -1: no limit. Default -1."""
-    backlog_group_timeout_ms: int
+    backlog_group_timeout_ms: Milliseconds
     """Milliseconds after which a group without members and commits no longer counts, from 0. Default 600,000."""
     retain_until_consumed: bool
     """Keep records that some group has not committed, within the two limits below. Default False."""
     retain_max_bytes: int
     """Maximum bytes per partition kept for slow groups; -1: no limit. Default 10,737,418,240."""
-    retain_max_ms: int
+    retain_max_ms: Milliseconds
     """Maximum age in milliseconds of records kept for slow groups; -1: no limit. Default 2,592,000,000."""
 
 
@@ -219,28 +224,28 @@ class QuotaSettings(TypedDict, total=False):
 class BrokerSettings(TypedDict, total=False):
     """Settings of an embedded broker: the keys of planaria.toml but `data` and `endpoint`."""
 
-    heartbeat_interval_ms: int
+    heartbeat_interval_ms: Milliseconds
     """Milliseconds between heartbeats of an actor, from 1. Default 500."""
-    hang_timeout_ms: int
+    hang_timeout_ms: Milliseconds
     """Milliseconds without progress after which a ready actor is restarted, from 1. Default 5,000."""
-    abort_grace_ms: int
+    abort_grace_ms: Milliseconds
     """Milliseconds that it has to write its stack to the log before it is killed, from 1. Default 300."""
     restart_intensity: int
     """Restarts of an actor allowed in `restart_period_ms`, from 0; one more quarantines it. Default 5."""
-    restart_period_ms: int
+    restart_period_ms: Milliseconds
     """Milliseconds over which restarts are counted, from 1. Default 30,000."""
-    backoff_reset_ms: int
+    backoff_reset_ms: Milliseconds
     """Milliseconds that an actor is ready before its restart delay is reset, from 1. Default 1,000."""
-    quarantine_retry_ms: int
+    quarantine_retry_ms: Milliseconds
     """Milliseconds after which a quarantined actor is restarted, from 0; 0: only by `revive`. Default 300,000."""
     max_actors: int
     """Maximum number of actors, from 0; 0: as many as the system's limits allow. Default 0."""
-    coordinator_idle_ms: int
+    coordinator_idle_ms: Milliseconds
     """Milliseconds after which the coordinator of an idle group is stopped until used, from 0; 0: never.
     Default 600,000."""
-    offsets_retention_ms: int
+    offsets_retention_ms: Milliseconds
     """Milliseconds after which unused offsets of an empty group are deleted; -1: never. Default -1."""
-    partition_idle_ms: int
+    partition_idle_ms: Milliseconds
     """Milliseconds after which an idle partition is stopped until used, from 0; 0: never. Default 0."""
     offsets_partitions: int
     """Partitions of the internal offsets topic, 1 to 1,000; read when it is created. Default 4."""

@@ -4,6 +4,7 @@ documents every key with its default. No public call takes `**options: Any`."""
 import ast
 import inspect
 from collections.abc import Sequence
+from datetime import timedelta
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -49,14 +50,14 @@ def types_of(kind: type) -> dict[str, Any]:
 
 
 def plain(hint: Any) -> Any:
-    """The type without "left out", and with the types that CONVERTED names replaced."""
+    """The type without "left out" and timedelta, and with the types that CONVERTED names replaced."""
     if hint in CONVERTED:
         return CONVERTED[hint]
     if get_origin(hint) in (Union, UnionType):
-        parts = [plain(each) for each in get_args(hint) if each is not UnsetType]
+        parts = [plain(each) for each in get_args(hint) if each not in (UnsetType, timedelta)]
         return reduce(or_, parts)
-    if get_origin(hint) is Sequence:
-        return Sequence[plain(get_args(hint)[0])]
+    if get_origin(hint) in (Sequence, list):
+        return get_origin(hint)[plain(get_args(hint)[0])]
     return hint
 
 
@@ -107,6 +108,12 @@ def test_a_default_in_the_documentation_is_the_default() -> None:
 def fields_of(struct: Any) -> tuple[tuple[str, ...], tuple[Any, ...]]:
     defaults = struct.__struct_defaults__
     return struct.__struct_fields__[-len(defaults) :], defaults
+
+
+def test_every_duration_may_be_a_timedelta() -> None:
+    for kind in (typed for typed, _, _ in PAIRS):
+        for name, hint in get_type_hints(kind).items():
+            assert not name.endswith("_ms") or timedelta in get_args(hint), f"{kind.__name__}.{name}"
 
 
 def test_no_public_call_takes_options_without_types() -> None:

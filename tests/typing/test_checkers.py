@@ -9,9 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 RIGHT = """\
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from planaria import Broker, Client, ConsumerConfig, Message, Subscription
+from planaria import Broker, BrokerStatus, Client, ConsumerConfig, Message, Subscription, TopicDescription
 
 options: ConsumerConfig = {"auto_offset_reset": "earliest", "auto_commit": False}
 
@@ -23,7 +23,7 @@ def handle(message: Message) -> None:
 with Client("tcp://127.0.0.1:1", client_id="shop") as client:
     client.create_topic("T", 3, retention_ms=1_000, cleanup="compact")
     client.set_quota("shop", produce_bytes=1_000_000)
-    with client.producer(linger_ms=5, acks="all") as producer:
+    with client.producer(linger_ms=timedelta(milliseconds=5), acks="all") as producer:
         producer.publish("T", b"value", key="k", headers={"a": "b"}).result(1.0)
     with client.producer(transactional_id="t") as writer, writer.transaction() as transaction:
         transaction.publish("T", b"value", key="k")
@@ -31,9 +31,13 @@ with Client("tcp://127.0.0.1:1", client_id="shop") as client:
     with client.consumer("g", "T", **options) as consumer:
         consumer.poll(1.0)
     client.share_consumer("g", "T", acknowledge="implicit").close()
-with Broker("data", hang_timeout_ms=1_000, topic_defaults={"retention_ms": -1}) as broker:
+with Broker("data", hang_timeout_ms=timedelta(seconds=1), topic_defaults={"retention_ms": -1}) as broker:
     subscription: Subscription = broker.subscribe("g", "T", handler=handle, retries=3, dead_letter="D")
     broker.subscribe("g", "T", "c1", auto_commit=False)
+    status: BrokerStatus = broker.status()
+    topic: TopicDescription = broker.describe_topic("T")
+    end: int = broker.list_offsets("T", 0).offset
+    when: datetime = broker.consumer(topics="T").poll(timedelta(seconds=1))[0].time
 """
 WRONG_NAMES = """\
 from planaria import Broker, Client

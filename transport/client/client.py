@@ -14,6 +14,7 @@ from typing import Any, Self
 from ..addresses import GATEWAY
 from ..batch import Headers
 from ..endpoints import DEFAULT_ENDPOINT
+from ..keywords import Milliseconds
 from ..protocol.session import Hello, HelloReply
 from .access import BrokerAccess
 from .delivery import RecordMetadata
@@ -36,16 +37,20 @@ class Client(BrokerAccess):
         endpoint: str = DEFAULT_ENDPOINT,
         *,
         client_id: str = "",
-        request_timeout_ms: int = REQUEST_TIMEOUT_MS,
-        metadata_timeout_ms: int = 1_000,
+        request_timeout_ms: Milliseconds = REQUEST_TIMEOUT_MS,
+        metadata_timeout_ms: Milliseconds = 1_000,
     ) -> None:
-        """Connects in the background: a broker that is not there yet shows at the first request.
+        """Connect in the background: a broker that is not there yet shows at the first request.
 
-        A request is retried until `request_timeout_ms` have passed, then TimedOut is raised. A topic that the broker
-        does not know is waited for, for `metadata_timeout_ms`, because it may just have been created. Here and below
-        InvalidOption is raised for an option that is unknown or wrong.
+            with Client("tcp://127.0.0.1:5570", client_id="shop") as client:
+                client.publish("ORDERS", {"amount": 100}, key="order-1")
+
+        `client_id` is the name that quotas and `describe_group` use. The times are in milliseconds or a timedelta: a
+        request is retried until `request_timeout_ms` have passed, then TimedOut is raised. A topic that the broker does
+        not know is waited for, for `metadata_timeout_ms`, because it may just have been created. Raises InvalidOption
+        for a wrong option, PlanariaError for a malformed endpoint.
         """
-        checked(
+        options = checked(
             ClientOptions,
             {
                 "client_id": client_id,
@@ -53,8 +58,9 @@ class Client(BrokerAccess):
                 "metadata_timeout_ms": metadata_timeout_ms,
             },
         )
-        self._network = Network(endpoint, client_id=client_id, metadata_timeout_ms=metadata_timeout_ms)
-        super().__init__(self._network, request_timeout_ms, client_id)
+        timeout_ms = options.metadata_timeout_ms
+        self._network = Network(endpoint, client_id=client_id, metadata_timeout_ms=timeout_ms)
+        super().__init__(self._network, options.request_timeout_ms, client_id)
         self._publisher: Producer | None = None
         self._lock = threading.Lock()
         self._is_closed = False

@@ -5,6 +5,8 @@ from contextlib import suppress
 from typing import Literal
 
 from ..addresses import TopicPartition
+from ..durations import in_milliseconds
+from ..keywords import Milliseconds
 from ..protocol.groups import (
     DeleteGroup,
     DescribeGroup,
@@ -51,7 +53,7 @@ class GroupAdmin(TopicAdmin):
         self,
         group: str,
         *,
-        lock_ms: int | None = None,
+        lock_ms: Milliseconds | None = None,
         max_deliveries: int | None = None,
         dead_letter: str | None = None,
         start: Literal["earliest", "latest"] | None = None,
@@ -60,12 +62,17 @@ class GroupAdmin(TopicAdmin):
 
             client.configure_share_group("resize", max_deliveries=3, dead_letter="IMAGES.dead")
 
-        `lock_ms`: milliseconds that a message stays locked, 100 to 3,600,000. `max_deliveries`: deliveries after which
-        a failed message is dead. `dead_letter`: topic for dead messages; empty: they are parked. `start`: where a new
-        partition is read from. Raises ProtocolError with INVALID_GROUP for a consumer group, UnknownTopic, TimedOut.
+        `lock_ms`: milliseconds, or a timedelta, that a message stays locked, 100 to 3,600,000. `max_deliveries`:
+        deliveries after which a failed message is dead. `dead_letter`: topic for dead messages; empty: they are parked.
+        `start`: where a new partition is read from. Raises UnknownTopic, ProtocolError with INVALID_GROUP for a
+        consumer group, TimedOut.
         """
         request = ConfigureShareGroup(
-            group=group, lock_ms=lock_ms, max_deliveries=max_deliveries, dead_letter=dead_letter, start=start
+            group=group,
+            max_deliveries=max_deliveries,
+            dead_letter=dead_letter,
+            start=start,
+            **in_milliseconds({"lock_ms": lock_ms}),
         )
         return described(ShareGroupSettings, self._ask(request, ConfigureShareGroupReply))
 

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from ..addresses import TopicPartition
+from ..durations import in_milliseconds
 from ..patterns import name_fault
 from ..protocol.data import Acks, Isolation, WaitMilliseconds
 from ..protocol.errors import PlanariaError
@@ -109,6 +110,7 @@ OptionsT = TypeVar("OptionsT", bound=Struct)
 
 def checked(kind: type[OptionsT], given: Mapping[str, Any]) -> OptionsT:
     """The options of `kind`. Raises InvalidOption, one line that names the option."""
+    given = in_milliseconds(given)
     for name, value in given.items():
         if isinstance(value, str):
             check_text(f"{name}:", value)

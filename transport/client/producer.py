@@ -90,19 +90,24 @@ class Producer:
         delay: timedelta | float | None = None,
         scheduled_id: str | None = None,
     ) -> Delivery:
-        """Hand a message over; returns at once unless the buffer is full. Safe from any thread.
+        """Accept a message, to be sent with its batch; wait only while the buffer is full. Safe from any thread.
 
-        `value`: bytes travel as they are, and so does None, a message without a value; anything else travels as JSON with
+            delivery = producer.publish("ORDERS", {"amount": 100}, key="order-1")
+            print(delivery.result(timeout=10).offset)
+
+        `value`: bytes, or None for a message without a value, are sent unchanged; any other value is sent as JSON with
         the header `content-type: application/json`. `key`: bytes, or text as UTF-8; messages of a key go to one
         partition, in order. Without key and `partition`, batches take turns among the partitions that are online.
+        `timestamp_ms`: a datetime or milliseconds since the epoch; default: the time of this call.
 
-        A `dedup_id` names the message, for programs that keep no state: within the topic's `dedup_window_ms` a repeat is
-        not written, and its Delivery tells where the first is. Such messages travel one to a batch; without a key the
-        name decides the partition. Among themselves they keep their order in a partition, not with others.
+        A `dedup_id` identifies the message, for programs that keep no state: within the topic's `dedup_window_ms` a
+        repeat is not written, and its Delivery returns the location of the first. Each such message is a batch of its
+        own; without a key the id selects the partition. They keep their order among themselves, not with others.
 
-        With `deliver_at` (a datetime, or milliseconds since the epoch) or `delay` (seconds, counted from this call) the
-        broker holds the message back until then; its Delivery is done when that is durable. `scheduled_id` is its name
-        until it is delivered, to cancel it by, and to recognise a repeat; without one it gets a new one.
+        With `deliver_at` (a datetime, or milliseconds since the epoch) or `delay` (seconds or a timedelta, counted from
+        this call) the broker holds the message back until then; its Delivery is done when that is durable.
+        `scheduled_id` identifies it until its delivery, to cancel it and to recognise a repeat; default: a random id.
+        A datetime without a zone is local time.
 
         Raises InvalidOption, UnknownTopic, BufferFull after `max_block_ms`, Backpressure (`on_backpressure`
         "raise"), Closed.

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias, Unpack, overload
 from msgspec import structs
 
 from ..addresses import partition_address
+from ..durations import in_milliseconds
 from ..keywords import TopicSettings
 from ..machine import Call, Payload
 from ..protocol.data import Fetch, FetchReply, Isolation, ListOffsets, ListOffsetsReply
@@ -54,7 +55,7 @@ class TopicAdmin(AdminRequests):
     ) -> TopicDescription:
         """Create a topic with a number of partitions, 1 to 10,000, and the settings of TopicSettings.
 
-            client.create_topic("ORDERS", 3, retention_ms=86_400_000)
+            client.create_topic("ORDERS", 3, retention_ms=timedelta(days=1))
             client.create_topic("ORDERS", 3, if_not_exists=True)
 
         With `if_not_exists` an existing topic is returned as it is; a setting that differs from `config` is reported by
@@ -62,7 +63,8 @@ class TopicAdmin(AdminRequests):
         partitions; InvalidOption for an unknown setting, ProtocolError with INVALID_CONFIG or INVALID_TOPIC, TimedOut.
         If an attempt has no reply, an existing topic with the requested partitions and settings counts as created.
         """
-        wanted = TopicConfigChange(**known(TopicConfigChange, config))
+        settings = in_milliseconds(config)
+        wanted = TopicConfigChange(**known(TopicConfigChange, settings))
         request = CreateTopic(topic=topic, partitions=partitions, config=wanted, if_not_exists=if_not_exists)
         try:
             found = self._ask(request, DescribeTopicReply, is_retried=if_not_exists)
@@ -71,10 +73,10 @@ class TopicAdmin(AdminRequests):
                 raise
         else:
             if if_not_exists:
-                _compare(found, partitions, config)
+                _compare(found, partitions, settings)
             return described_topic(found)
         found = self._ask(structs.replace(request, if_not_exists=True), DescribeTopicReply)
-        if len(found.partitions) != partitions or _differing(found, config):
+        if len(found.partitions) != partitions or _differing(found, settings):
             raise TopicExists(ErrorCode.TOPIC_EXISTS, f"topic {topic!r} exists and is different")
         return described_topic(found)
 
@@ -102,14 +104,14 @@ class TopicAdmin(AdminRequests):
     ) -> TopicDescription:
         """Change settings of a topic, or add partitions. Omitted settings keep their values.
 
-            client.alter_topic("ORDERS", retention_ms=7 * 86_400_000)
+            client.alter_topic("ORDERS", retention_ms=timedelta(days=7))
             client.alter_topic("ORDERS", 6)
 
         With more partitions, messages of a key may go to another partition than before. Raises UnknownTopic,
         InvalidOption for an unknown setting, ProtocolError with INVALID_CONFIG for a wrong one or for fewer partitions,
         TimedOut.
         """
-        change = TopicConfigChange(**known(TopicConfigChange, config))
+        change = TopicConfigChange(**known(TopicConfigChange, in_milliseconds(config)))
         request = AlterTopic(topic=topic, partitions=partitions, config=change)
         return described_topic(self._ask(request, DescribeTopicReply))
 
