@@ -28,7 +28,7 @@ class Service(ABC, Generic[ChangeT, AnswerT, OwnEffectT]):
 
     @abstractmethod
     def on_durable(self, durable: Durable[ChangeT, AnswerT], now: int) -> list[LoopEffect | OwnEffectT]:
-        """Apply changes that have become durable, and answer what waited for them."""
+        """Apply changes that have become durable, and answer the requests that waited for them."""
 
     def advance(self, now: int) -> list[LoopEffect | OwnEffectT]:
         """Begin all work that can begin; called after every event, before a flush."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ...transport.batch import Headers, Record, build
-from .reading import Found
+from .reading import ReadMessage
 from .records import Message
 
 SCHEDULED_ID_HEADER = "scheduled-id"
@@ -12,7 +12,7 @@ SCHEDULED_FOR_HEADER = "scheduled-for"
 
 
 def delivery_batch(
-    batch: Sequence[Found], now: int, producer_id: int, epoch: int, base_sequence: int, latest_ms: int
+    batch: Sequence[ReadMessage], now: int, producer_id: int, epoch: int, base_sequence: int, latest_ms: int
 ) -> bytes:
     """Build the batch. A record without a timestamp gets the delivery time; `latest_ms` is the topic's maximum."""
     records: list[Record] = []

@@ -11,7 +11,7 @@ import msgspec
 from ...transport.addresses import TopicPartition
 from ...transport.batch import BatchHeader, Record
 from ..journal.identity import NO_START, Start
-from .pending import PendingMessages, digest_of, entry_of
+from .pending_messages import PendingMessages, digest_of, entry_of
 from .records import (
     ENDED,
     Ending,

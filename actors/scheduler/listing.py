@@ -1,7 +1,7 @@
 """Pages of pending messages, read from the log in the order in which they were scheduled. Pure.
 
 Owns the pages that are being read. A page ends when it is full, after FETCHES_A_PAGE fetches, or at the log's end;
-the next one continues there. Called by serving.py, which ensures that listed messages are durable.
+the next one continues there. Called by requests.py, which ensures that listed messages are durable.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from ...transport.protocol.data import Fetch, FetchReply
 from ...transport.protocol.delayed import ListScheduled, ListScheduledReply, ScheduledMessage, page_after
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ..journal.identity import start_of
-from .pending import Clocks, PendingMessages, digest_of, offset_of, wait_ms
+from .pending_messages import Clocks, PendingMessages, digest_of, offset_of, wait_ms
 from .records import Message, MessageKey, decode_key, decode_message
 
 FETCH_BYTES = 1024 * 1024

@@ -1,6 +1,6 @@
 """The scheduler of delayed messages: the service that its journal's machine runs.
 
-Owns the parts and the order of their work: serving.py (requests), moves.py (deliveries), the watch of topics, the
+Owns the parts and the order of their work: requests.py (requests), moves.py (deliveries), the watch of topics, the
 producer id under which messages are delivered. Called by journal/machine.py.
 
 A batch in flight at a stop is repeated by the next incarnation, as after a crash.
@@ -36,7 +36,7 @@ from .listing import Listing, PageCall
 from .moves import Moves
 from .reading import Reading
 from .records import Change, Moved, ProducerChosen, encode
-from .serving import REQUESTS, Answer, SchedulerRequests
+from .requests import REQUESTS, Answer, SchedulerRequests
 from .snapshot import encode_snapshot
 
 SNAPSHOT_RECORDS = 10_000

@@ -1,20 +1,18 @@
-"""Deliveries: reads due messages, routes each to its partition's lane, and sends recorded batches.
+"""Deliveries: reads due messages, sends recorded batches, and repeats or searches for those without an answer. Pure.
 
-Owns the lanes, the memory for contents and the messages whose topic cannot take them. Decides the changes to record
-(`take`), and sends a batch only when its intent is durable (`on_durable`). Called by machine.py. Pure.
+Owns the steps of each target's batch; targets.py keeps them, routing.py fills the queues. Decides the changes to record
+(`take`), and sends a batch only when its intent is durable (`on_durable`). Called by machine.py.
 
-    due --read--> routed to a lane: queue --intent recorded--> producing --answered--> recorded as delivered
-                  routed to a lane that takes no messages now: held by the lane, contents dropped
-                  no such topic or partition, or too large for it: parked until the topic changes
+    due --read--> routed to a queue --intent recorded--> producing --answered--> recorded as delivered
+                                                         producing --failed--> waiting --> as target_queue.py draws
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import assert_never
+
+from msgspec import Struct
 
 from ...transport.addresses import TopicPartition, partition_address, topic_partition_of
-from ...transport.batch import HEADER_BYTES
-from ...transport.delayed_size import delivered_bytes
 from ...transport.future import latest_ms
 from ...transport.machine import (
     Answered,
@@ -22,38 +20,53 @@ from ...transport.machine import (
     CancelTimer,
     Failed,
     LoopEffect,
-    LoopEvent,
     PeerUp,
     SetTimer,
     TimerFired,
     WallClockStepped,
 )
-from ...transport.partitioner import partition_for_key
-from ...transport.protocol.data import ListOffsetsReply, Produce, ProduceReply
-from ...transport.protocol.errors import ErrorBody, ErrorCode
+from ...transport.protocol.data import Produce, ProduceReply
+from ...transport.protocol.errors import ErrorBody
 from ...transport.protocol.topics import CatalogTopic
 from .delivery_batch import delivery_batch
-from .lane import TargetQueue
-from .pending import Clocks, PendingMessages, digest_of, offset_of
-from .reading import Found, Job, Reading
+from .pending_messages import Clocks, PendingMessages, digest_of
+from .reading import Reading, ReadJob, ReadMessage
 from .records import Change, Message, Moved, Target
-from .scan import Scan, Wanted
+from .routing import Routing
+from .searches import SearchCall, Searches
+from .target_queue import TargetQueue
+from .targets import Targets
 
 WINDOW_MESSAGES = 1_000
 """Due messages read at once."""
 READ_BYTES = 4 * 1024 * 1024
 """The approximate byte limit of one read."""
-MOVING_MESSAGES = 4_000
-MOVING_BYTES = 16 * 1024 * 1024
-"""Limit of contents in memory; beyond it due messages are not read."""
-BATCH_MESSAGES = 1_000
 SLOW_MS = 250
-"""A batch that is not answered for this long no longer keeps other lanes' messages out of memory."""
+"""A batch that is not answered for this long no longer keeps messages for other targets out of memory."""
 PRODUCE_TIMEOUT_MS = 10_000
 
-MOVE, SCAN, RETRY, SLOW = "move", "scan", "retry", "slow"
-DUE = "due"
-NOWHERE: TopicPartition = TopicPartition("", -1)
+
+class ProduceCall(Struct, frozen=True):
+    """The batch in flight to a target, by the number of the queue's call."""
+
+    tp: TopicPartition
+    number: int
+
+
+class DueTimer(Struct, frozen=True):
+    """The time at which the next message is due."""
+
+
+class TargetRetryTimer(Struct, frozen=True):
+    """The next attempt after a failure."""
+
+    tp: TopicPartition
+
+
+class SlowTimer(Struct, frozen=True):
+    """The time from which a batch without an answer is slow."""
+
+    tp: TopicPartition
 
 
 class Moves:
@@ -63,26 +76,11 @@ class Moves:
         self.producer_id: int | None = None
         self._pending = pending
         self._reading = reading
-        self._topics: dict[str, CatalogTopic] | None = None
-        self._intended: dict[int, TargetQueue] = {}
-        """Entries of the messages that may already be in their partition."""
-        self._lanes = {
-            tp: TargetQueue(tp, target, flight) for tp, target, flight in _flights(targets, pending)
-        }
-        for lane in self._lanes.values():
-            self._intended.update(dict.fromkeys(lane.flight, lane))
-        pending.arrange(self._intended)
-        self._busy: dict[TopicPartition, TargetQueue] = {}
-        """Lanes to examine."""
-        self._releasing: list[TargetQueue] = []
-        """Lanes that hold more than they have released, to be examined after the next read."""
+        self._targets = Targets(pending, targets)
+        self._routing = Routing(pending, self._targets)
+        self._searches = Searches()
+        pending.arrange(self._targets.intended)
         self._rereading: deque[TargetQueue] = deque()
-        self._scans: dict[TopicPartition, Scan] = {}
-        self._parked: dict[str, list[int]] = {}
-        self._turns: dict[str, int] = {}
-        self._decided: list[Change] = []
-        self._messages = 0
-        self._bytes = 0
         self._wake_ms: int | None = None
         self._ahead = WallClockStepped(0)
 
@@ -90,33 +88,15 @@ class Moves:
 
     def take(self) -> list[Change]:
         """Return the decisions made since the last call, to be recorded."""
-        decided, self._decided = self._decided, []
-        return decided
+        return self._targets.take()
 
     def withdraw(self, entry: int) -> bool:
         """Try to cancel a message: False when it may already be in its partition."""
-        lane = self._intended.get(entry)
-        if lane is None:
-            return True
-        is_stuck = lane.step == "waiting" and self._topic(lane) is None
-        if not is_stuck:
-            return False
-        # No batch is in flight, and the partition is gone. If the topic comes back, its log is still searched.
-        del self._intended[entry]
-        lane.flight.remove(entry)
-        lane.must_scan = True
-        return True
+        return self._targets.withdraw(entry)
 
     def reason_of(self, scheduled_id: str, message: Message) -> str | None:
         """Return the reason why a due message is not delivered."""
-        topic = (self._topics or {}).get(message.topic)
-        if topic is None:
-            return f"there is no topic {message.topic!r}" if self._topics is not None else None
-        fault = _fault(scheduled_id, message, topic)
-        if fault is not None or (message.partition is None and message.key is None):
-            return fault
-        lane = self._lanes.get(TopicPartition(message.topic, _partition(message, topic)))
-        return None if lane is None else lane.reason
+        return self._routing.reason_of(scheduled_id, message)
 
     # Events
 
@@ -129,67 +109,73 @@ class Moves:
         return Clocks(now + self._ahead.offset_ms, now + self._ahead.slept_ms)
 
     def set_topics(self, topics: dict[str, CatalogTopic], now: int) -> list[LoopEffect]:
-        before, self._topics = self._topics or {}, topics
-        for name in [name for name in self._parked if topics.get(name) not in (None, before.get(name))]:
-            self._pending.put_back(self._parked.pop(name))
+        before, self._targets.topics = self._targets.topics or {}, topics
+        self._routing.on_topics(before, topics)
         effects: list[LoopEffect] = []
-        for lane in self._lanes.values():
-            name = lane.tp[0]
-            if lane.step == "waiting" and topics.get(name) != before.get(name):
-                effects += self._retry(lane, now)
-            elif lane.step == "idle" and name not in topics:
-                self._busy[lane.tp] = lane
+        for queue in self._targets.queues.values():
+            name = queue.tp.topic
+            if queue.step == "waiting" and topics.get(name) != before.get(name):
+                effects += self._retry(queue, now)
+            elif queue.step == "idle" and name not in topics:
+                self._targets.look_at(queue)
         return effects
 
-    def handle(self, event: LoopEvent, now: int) -> list[LoopEffect]:
+    def handle(self, event: Answered | Failed | TimerFired | PeerUp, now: int) -> list[LoopEffect]:
         effects, job = self._reading.handle(event, now)
         if job is not None:
             effects += self._on_read(job, now)
-        if isinstance(event, PeerUp):
-            lane = self._lanes.get(topic_partition_of(event.address) or NOWHERE)
-            if lane is not None and lane.step == "waiting":
-                effects += self._retry(lane, now)
-        elif isinstance(event, TimerFired):
-            effects += self._on_timer(event.key, now)
-        elif isinstance(event, Answered | Failed) and isinstance(event.key, tuple):
-            effects += self._on_outcome(event, now)
+        match event:
+            case PeerUp() if (up := topic_partition_of(event.address)) is not None:
+                queue = self._targets.queues.get(up)
+                if queue is not None and queue.step == "waiting":
+                    effects += self._retry(queue, now)
+            case TimerFired(key=DueTimer()):
+                self._wake_ms = None
+            case TimerFired(key=TargetRetryTimer(tp=tp) | SlowTimer(tp=tp)):
+                queue = self._targets.queues.get(tp)
+                effects += [] if queue is None else self._on_queue_timer(queue, event, now)
+            case (
+                Answered(key=ProduceCall() | SearchCall() as call)
+                | Failed(key=ProduceCall() | SearchCall() as call)
+            ):
+                queue = self._targets.queues.get(call.tp)
+                if queue is not None and queue.call == call.number:
+                    effects += self._on_outcome(queue, call, event, now)
         return effects
 
     def on_durable(self, moved: Moved, now: int) -> list[LoopEffect]:
         for scheduled_id in moved.delivered:
             digest = digest_of(scheduled_id)
-            self._intended.pop(self._pending.find(digest) or -1, None)
+            self._targets.intended.pop(self._pending.find(digest) or -1, None)
             self._pending.end(digest, now, "delivered")
         if moved.target is None:
-            forgotten = self._lanes.pop(moved.tp)
-            self._pending.put_back([*self._drained(forgotten), *forgotten.held])
+            forgotten = self._targets.queues.pop(moved.tp)
+            self._pending.put_back([*self._targets.drain(forgotten), *forgotten.held])
             return []
-        lane = self._lanes[moved.tp]
-        if lane.flight:
-            return self._produce(lane, now)
-        self._rest(lane)
+        queue = self._targets.queues[moved.tp]
+        if queue.in_flight:
+            return self._produce(queue, now)
+        self._targets.rest(queue)
         return []
 
     def advance(self, now: int) -> list[LoopEffect]:
         """Begin all work that can begin; called after every event."""
-        if self._topics is None or self.producer_id is None:
+        if self._targets.topics is None or self.producer_id is None:
             return []
-        busy, self._busy = self._busy, {}
-        for lane in busy.values():
-            if lane.step == "idle":
-                self._decide(lane, now)
+        for queue in self._targets.take_ready():
+            self._routing.decide(queue, now)
         self._pending.sweep()
         return [*self._read(now), *self._wake(now)]
 
     # Reading
 
     def _read(self, now: int) -> list[LoopEffect]:
-        if not self._reading.is_idle or self._messages >= MOVING_MESSAGES or self._bytes >= MOVING_BYTES:
+        if not self._reading.is_idle or not self._targets.has_room:
             return []
         while self._rereading:
-            lane = self._rereading.popleft()
-            if lane.step in ("reading", "naming"):
-                return self._reading.begin(lane.tp, lane.flight)
+            queue = self._rereading.popleft()
+            if queue.step in ("reading", "naming"):
+                return self._reading.begin(queue.tp, queue.in_flight)
         due = self._pending.take_due(self.clocks(now), WINDOW_MESSAGES)
         return self._reading.begin(None, due, READ_BYTES) if due else []
 
@@ -198,299 +184,130 @@ class Moves:
         if wait_ms is None or wait_ms <= 0 or now + wait_ms == self._wake_ms:
             return []
         self._wake_ms = now + wait_ms
-        return [SetTimer(DUE, self._wake_ms)]
+        return [SetTimer(DueTimer(), self._wake_ms)]
 
-    def _on_read(self, job: Job, now: int) -> list[LoopEffect]:
-        if job.purpose is not None:
-            return self._on_read_again(self._lanes[job.purpose], job.found, now)
+    def _on_read(self, job: ReadJob, now: int) -> list[LoopEffect]:
+        if job.target is not None:
+            return self._on_reread(self._targets.queues[job.target], job.found, now)
         self._pending.put_back(job.unread)
-        for topic in {found.message.topic for found in job.found}:
-            self._turns[topic] = self._turns.get(topic, 0) + 1
-        for found in job.found:
-            self._route(found)
-        self._busy.update((lane.tp, lane) for lane in self._releasing)
-        self._releasing = []
+        self._routing.route(job.found)
         return []
 
-    def _on_read_again(self, lane: TargetQueue, found: list[Found], now: int) -> list[LoopEffect]:
-        assert lane.target is not None
-        assert lane.target.intent is not None
-        if lane.step == "naming":
-            lane.arrived(None, tuple(each.scheduled_id for each in found))
-            self._rest(lane)
+    def _on_reread(self, queue: TargetQueue, found: list[ReadMessage], now: int) -> list[LoopEffect]:
+        assert queue.target is not None
+        assert queue.target.intent is not None
+        if queue.step == "naming":
+            queue.arrived(None, tuple(each.scheduled_id for each in found))
+            self._targets.rest(queue)
             return []
-        if len(found) < len(lane.target.intent.offsets):
-            return self._scan(lane)
-        lane.batch = found
-        self._hold(found)
-        return self._produce(lane, now)
+        if len(found) < len(queue.target.intent.offsets):
+            return self._search(queue)
+        queue.batch = found
+        self._targets.hold(found)
+        return self._produce(queue, now)
 
-    # Routing
+    # Producing
 
-    def _route(self, found: Found) -> None:
-        entry, scheduled_id, message = found
-        if not self._pending.is_live(digest_of(scheduled_id), entry):
-            return
-        assert self._topics is not None
-        topic = self._topics.get(message.topic)
-        if topic is None or _fault(scheduled_id, message, topic) is not None:
-            self._parked.setdefault(message.topic, []).append(entry)
-            return
-        if message.partition is None and message.key is None:
-            lane = self._any_lane(topic)
-        else:
-            lane = self._lane(TopicPartition(topic.topic, _partition(message, topic)))
-        self._busy[lane.tp] = lane
-        # Longer held messages come first.
-        if lane.takes_messages and not (lane.held and entry > lane.held[0]):
-            lane.queue.append(found)
-            self._hold([found])
-        else:
-            lane.held.append(entry)
-
-    def _any_lane(self, topic: CatalogTopic) -> TargetQueue:
-        """Return the lane whose turn it is with this read, or the next that takes messages."""
-        turn = self._turns[topic.topic]
-        lanes = [
-            self._lane(TopicPartition(topic.topic, (turn + step) % topic.partitions))
-            for step in range(topic.partitions)
-        ]
-        return next((lane for lane in lanes if lane.takes_messages), lanes[0])
-
-    def _lane(self, tp: TopicPartition) -> TargetQueue:
-        lane = self._lanes.get(tp)
-        if lane is None:
-            lane = self._lanes[tp] = TargetQueue(tp, None)
-        return lane
-
-    # Lanes
-
-    def _decide(self, lane: TargetQueue, now: int) -> None:
-        """Decide the next step of an idle lane."""
-        topic = self._topic(lane)
-        if topic is None:
-            self._parked.setdefault(lane.tp[0], []).extend([*self._drained(lane), *lane.held])
-            lane.held.clear()
-        else:
-            batch = self._pick(lane, topic)
-            if batch:
-                self._decided.append(lane.intend(batch, topic, now))
-                self._intended.update(dict.fromkeys(lane.flight, lane))
-                return
-            released = [lane.held.popleft() for _ in range(min(BATCH_MESSAGES, len(lane.held)))]
-            self._pending.put_back(released)
-            if lane.held:
-                self._releasing.append(lane)
-        if lane.delivered:
-            self._decided.append(lane.record())
-        elif topic is None and lane.target is not None:
-            lane.target = None
-            self._decided.append(lane.record())
-
-    def _pick(self, lane: TargetQueue, topic: CatalogTopic) -> list[Found]:
-        """Return the next batch from the queue, as large as the topic takes."""
-        batch: list[Found] = []
-        size_bytes = HEADER_BYTES
-        while lane.queue and len(batch) < BATCH_MESSAGES:
-            found = lane.queue[0]
-            added_bytes = delivered_bytes(found.scheduled_id, found.message)
-            if batch and size_bytes + added_bytes > topic.max_message_bytes:
-                break
-            lane.queue.popleft()
-            is_live = self._pending.is_live(digest_of(found.scheduled_id), found.entry)
-            if is_live and _fault(found.scheduled_id, found.message, topic) is None:
-                batch.append(found)
-                size_bytes += added_bytes
-                continue
-            self._let_go([found])
-            if is_live:
-                self._parked.setdefault(topic.topic, []).append(found.entry)
-        return batch
-
-    def _produce(self, lane: TargetQueue, now: int) -> list[LoopEffect]:
-        assert lane.target is not None
-        assert lane.target.intent is not None
+    def _produce(self, queue: TargetQueue, now: int) -> list[LoopEffect]:
+        assert queue.target is not None
+        assert queue.target.intent is not None
         assert self.producer_id is not None
-        lane.step = "producing"
-        lane.call += 1
-        topic, partition = lane.tp
+        queue.step = "producing"
+        queue.call += 1
+        topic, partition = queue.tp
         frame = delivery_batch(
-            lane.batch,
+            queue.batch,
             self.clocks(now).wall_ms,
             self.producer_id,
-            lane.target.epoch,
-            lane.target.intent.base_sequence,
-            self._latest_ms(lane, now),
+            queue.target.epoch,
+            queue.target.intent.base_sequence,
+            self._latest_ms(queue, now),
         )
         return [
             Call(
-                (MOVE, lane.tp, lane.call),
+                ProduceCall(queue.tp, queue.call),
                 partition_address(topic, partition),
                 Produce(topic=topic, partition=partition, acks="all"),
                 ProduceReply,
                 (frame,),
                 PRODUCE_TIMEOUT_MS,
             ),
-            SetTimer((SLOW, lane.tp), now + SLOW_MS),
+            SetTimer(SlowTimer(queue.tp), now + SLOW_MS),
         ]
 
-    def _latest_ms(self, lane: TargetQueue, now: int) -> int:
-        topic = self._topic(lane)
+    def _latest_ms(self, queue: TargetQueue, now: int) -> int:
+        topic = self._targets.topic(queue)
         return now if topic is None else latest_ms(self.clocks(now).wall_ms, topic.max_timestamp_ahead_ms)
 
-    def _on_outcome(self, event: Answered | Failed, now: int) -> list[LoopEffect]:
-        kind, tp, call = event.key if len(event.key) == 3 else (None, NOWHERE, 0)
-        lane = self._lanes.get(tp) if kind in (MOVE, SCAN) else None
-        if lane is None or lane.call != call:
-            return []
-        if kind == SCAN:
-            return self._on_scanned(lane, event, now)
+    def _on_outcome(
+        self, queue: TargetQueue, call: ProduceCall | SearchCall, event: Answered | Failed, now: int
+    ) -> list[LoopEffect]:
+        if isinstance(call, SearchCall):
+            return self._on_searched(queue, event, now)
         if isinstance(event, Failed):
-            return self._fail(lane, event.error, now)
+            return self._fail(queue, event.error, now)
         result = event.reply.batches[0]
         if result.error is not None:
-            return self._fail(lane, result.error, now)
-        self._let_go(lane.batch)
-        lane.arrived(result.base_offset, tuple(found.scheduled_id for found in lane.batch))
-        self._rest(lane)
-        return [CancelTimer((SLOW, tp))]
+            return self._fail(queue, result.error, now)
+        self._targets.drop(queue.batch)
+        queue.arrived(result.base_offset, tuple(each.scheduled_id for each in queue.batch))
+        self._targets.rest(queue)
+        return [CancelTimer(SlowTimer(queue.tp))]
 
-    def _fail(self, lane: TargetQueue, error: ErrorBody, now: int) -> list[LoopEffect]:
-        self._let_go(lane.batch)
-        lane.held.extendleft(reversed(self._drained(lane)))
-        delay_ms = lane.failed(f"{error.code}: {error.message}")
+    def _fail(self, queue: TargetQueue, error: ErrorBody, now: int) -> list[LoopEffect]:
+        self._targets.drop(queue.batch)
+        queue.held.extendleft(reversed(self._targets.drain(queue)))
+        delay_ms = queue.failed(f"{error.code}: {error.message}")
         if isinstance(error.retry_after_ms, int):
             delay_ms = max(delay_ms, error.retry_after_ms)
         # A refusal may concern this attempt alone: an earlier one may be in the log.
-        lane.must_scan = lane.must_scan or not error.retriable
-        return [CancelTimer((SLOW, lane.tp)), SetTimer((RETRY, lane.tp), now + delay_ms)]
+        queue.must_search = queue.must_search or not error.retriable
+        return [CancelTimer(SlowTimer(queue.tp)), SetTimer(TargetRetryTimer(queue.tp), now + delay_ms)]
 
-    def _on_timer(self, key: Any, now: int) -> list[LoopEffect]:
-        if key == DUE:
-            self._wake_ms = None
-            return []
-        kind, tp = key if isinstance(key, tuple) and len(key) == 2 else (None, NOWHERE)
-        lane = self._lanes.get(tp) if kind in (RETRY, SLOW) else None
-        if lane is not None and kind == RETRY and lane.step == "waiting":
-            return self._retry(lane, now)
-        if lane is not None and kind == SLOW and lane.step == "producing":
-            lane.is_slow = True
-            lane.reason = "its partition has not answered yet"
-            lane.held.extendleft(reversed(self._drained(lane)))
+    def _on_queue_timer(self, queue: TargetQueue, event: TimerFired, now: int) -> list[LoopEffect]:
+        if isinstance(event.key, TargetRetryTimer):
+            return self._retry(queue, now) if queue.step == "waiting" else []
+        if queue.step == "producing":
+            queue.is_slow = True
+            queue.reason = "its partition has not answered yet"
+            queue.held.extendleft(reversed(self._targets.drain(queue)))
         return []
 
-    def _retry(self, lane: TargetQueue, now: int) -> list[LoopEffect]:
-        topic = self._topic(lane)
+    def _retry(self, queue: TargetQueue, now: int) -> list[LoopEffect]:
+        topic = self._targets.topic(queue)
         if topic is None:
             return []
-        if lane.tp[1] >= topic.partitions:
-            self._dissolve(lane)
-        elif lane.may_repeat(topic, now):
-            lane.step = "reading"
-            self._rereading.append(lane)
+        if queue.tp.partition >= topic.partitions:
+            self._targets.dissolve(queue)
+        elif queue.may_repeat(topic, now):
+            queue.step = "reading"
+            self._rereading.append(queue)
         else:
-            return [CancelTimer((RETRY, lane.tp)), *self._scan(lane)]
-        return [CancelTimer((RETRY, lane.tp))]
+            return [CancelTimer(TargetRetryTimer(queue.tp)), *self._search(queue)]
+        return [CancelTimer(TargetRetryTimer(queue.tp))]
 
     # Searching for a batch
 
-    def _scan(self, lane: TargetQueue) -> list[LoopEffect]:
-        assert lane.target is not None
-        assert lane.target.intent is not None
+    def _search(self, queue: TargetQueue) -> list[LoopEffect]:
         assert self.producer_id is not None
-        lane.step = "scanning"
-        lane.call += 1
-        intent, topic = lane.target.intent, self._topic(lane)
-        wanted = Wanted(self.producer_id, lane.target.epoch, intent.base_sequence, len(intent.offsets))
-        is_same = topic is not None and topic.topic_id == lane.target.topic_id
-        from_offset = lane.target.from_offset if is_same else 0
-        scan = Scan((SCAN, lane.tp, lane.call), lane.tp, wanted, from_offset)
-        self._scans[lane.tp] = scan
-        return [scan.begin()]
+        return self._searches.begin(queue, self._targets.topic(queue), self.producer_id)
 
-    def _on_scanned(self, lane: TargetQueue, event: Answered | Failed, now: int) -> list[LoopEffect]:
-        scan = self._scans[lane.tp]
-        if isinstance(event, Failed):
-            if event.error.code != ErrorCode.OFFSET_OUT_OF_RANGE:
-                del self._scans[lane.tp]
-                lane.must_scan = True
-                return self._fail(lane, event.error, now)
-            verdict = "missing"  # the log ends before the batch could begin: it is another log
-        elif isinstance(event.reply, ListOffsetsReply):
-            return [scan.on_begin(event.reply)]
-        else:
-            verdict = scan.on_fetched(event.reply, event.payload)
-        if verdict == "reading":
-            return [scan.fetch()]
-        del self._scans[lane.tp]
-        if verdict == "missing":
-            self._dissolve(lane)
-        elif lane.flight:
-            lane.step = "naming"
-            self._rereading.append(lane)
-        else:
-            lane.arrived(None, ())
-            self._rest(lane)
+    def _on_searched(self, queue: TargetQueue, event: Answered | Failed, now: int) -> list[LoopEffect]:
+        result = self._searches.on_outcome(queue.tp, event)
+        match result:
+            case Call():
+                return [result]
+            case ErrorBody():
+                queue.must_search = True
+                return self._fail(queue, result, now)
+            case "missing":
+                self._targets.dissolve(queue)
+            case "found" if queue.in_flight:
+                queue.step = "naming"
+                self._rereading.append(queue)
+            case "found":
+                queue.arrived(None, ())
+                self._targets.rest(queue)
+            case _:
+                assert_never(result)
         return []
-
-    def _dissolve(self, lane: TargetQueue) -> None:
-        for entry in lane.flight:
-            del self._intended[entry]
-        self._decided.append(lane.dissolve())
-
-    # Bookkeeping
-
-    def _topic(self, lane: TargetQueue) -> CatalogTopic | None:
-        return (self._topics or {}).get(lane.tp[0])
-
-    def _rest(self, lane: TargetQueue) -> None:
-        lane.step = "idle"
-        self._busy[lane.tp] = lane
-
-    def _drained(self, lane: TargetQueue) -> list[int]:
-        """Empty the queue and return its entries; their contents are dropped."""
-        self._let_go(lane.queue)
-        entries = [found.entry for found in lane.queue]
-        lane.queue.clear()
-        return entries
-
-    def _hold(self, contents: Iterable[Found]) -> None:
-        for found in contents:
-            self._messages += 1
-            self._bytes += found.message.size_bytes
-
-    def _let_go(self, contents: Iterable[Found]) -> None:
-        for found in contents:
-            self._messages -= 1
-            self._bytes -= found.message.size_bytes
-
-
-def _flights(
-    targets: dict[TopicPartition, Target], pending: PendingMessages
-) -> Iterator[tuple[TopicPartition, Target, list[int]]]:
-    """Return each target with the entries of its intent that are still pending."""
-    intents = [target.intent for target in targets.values() if target.intent is not None]
-    wanted = {offset for intent in intents for offset in intent.offsets}
-    entries = {
-        offset_of(entry): entry for _, entry in pending.entries() if wanted and offset_of(entry) in wanted
-    }
-    for tp, target in targets.items():
-        offsets = target.intent.offsets if target.intent is not None else ()
-        yield tp, target, [entries[offset] for offset in offsets if offset in entries]
-
-
-def _partition(message: Message, topic: CatalogTopic) -> int:
-    if message.partition is not None:
-        return message.partition
-    assert message.key is not None
-    return partition_for_key(message.key, topic.partitions)
-
-
-def _fault(scheduled_id: str, message: Message, topic: CatalogTopic) -> str | None:
-    """Return the reason why the topic in its present state cannot take the message."""
-    if message.partition is not None and message.partition >= topic.partitions:
-        return f"topic {topic.topic!r} has no partition {message.partition}"
-    size_bytes = HEADER_BYTES + delivered_bytes(scheduled_id, message)
-    if size_bytes > topic.max_message_bytes:
-        return f"topic {topic.topic!r} takes {topic.max_message_bytes} bytes, this needs {size_bytes}"
-    return None

@@ -7,17 +7,18 @@ moves.py.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from msgspec import Struct
 
+from ...transport.addresses import TopicPartition
 from ...transport.batch import BatchHeader, InvalidBatch, decode_records, split, verify
 from ...transport.compression import Buffer
 from ...transport.machine import Answered, Call, Failed, LoopEffect, LoopEvent
 from ...transport.protocol.data import Fetch, FetchReply
 from ..journal.identity import start_of
 from ..journal.pause import Pause
-from .pending import offset_of
+from .pending_messages import offset_of
 from .records import Message, MessageKey, decode_key, decode_message
 
 SWEEPS = 8
@@ -36,17 +37,18 @@ class SweepCall(Struct, frozen=True):
     sweep: int
 
 
-class Found(NamedTuple):
+class ReadMessage(NamedTuple):
     entry: int
     scheduled_id: str
     message: Message
 
 
-class Job(NamedTuple):
+class ReadJob(NamedTuple):
     """A read request and its result."""
 
-    purpose: Any
-    found: list[Found]
+    target: TopicPartition | None
+    """The target whose intent is read again; None for due messages."""
+    found: list[ReadMessage]
     unread: list[int]
     """Entries that were not read because of the byte limit."""
 
@@ -58,9 +60,9 @@ class Reading:
         self._topic = topic
         self._partition = partition
         self._partition_address = partition_address
-        self._purpose: Any = None
+        self._target: TopicPartition | None = None
         self._entries: Sequence[int] = ()
-        self._found: dict[int, Found] = {}
+        self._found: dict[int, ReadMessage] = {}
         self._read_up_to: dict[int, int] = {}
         """Position in its offsets, by sweep."""
         self._sweeps: list[list[int]] = []
@@ -79,11 +81,13 @@ class Reading:
     def _has_room(self) -> bool:
         return self._most_bytes is None or self._size_bytes < self._most_bytes
 
-    def begin(self, purpose: Any, entries: Sequence[int], most_bytes: int | None = None) -> list[LoopEffect]:
+    def begin(
+        self, target: TopicPartition | None, entries: Sequence[int], most_bytes: int | None = None
+    ) -> list[LoopEffect]:
         """Begin a job. `most_bytes`: the limit for keys and values; None reads all."""
         assert self.is_idle, "one job runs at a time"
         assert entries, "a job needs at least one entry"
-        self._purpose, self._entries = purpose, entries
+        self._target, self._entries = target, entries
         self._most_bytes = most_bytes
         self._found, self._size_bytes = {}, 0
         # The first entry begins a sweep, so that a job with much to read finds at least that one.
@@ -98,7 +102,7 @@ class Reading:
         self._paused = []
         return self._start_sweeps()
 
-    def handle(self, event: LoopEvent, now: int) -> tuple[list[LoopEffect], Job | None]:
+    def handle(self, event: LoopEvent, now: int) -> tuple[list[LoopEffect], ReadJob | None]:
         """Return effects, and the job when it is done."""
         match event:
             case Answered(key=SweepCall(sweep=sweep)):
@@ -168,9 +172,9 @@ class Reading:
             if isinstance(decoded, MessageKey):
                 message = decode_message(value)
                 self._size_bytes += message.size_bytes
-                self._found[offset] = Found(-1, decoded.scheduled_id, message)
+                self._found[offset] = ReadMessage(-1, decoded.scheduled_id, message)
 
-    def _done(self) -> Job | None:
+    def _done(self) -> ReadJob | None:
         if self._in_flight or self._paused:
             return None
         unread = {
@@ -178,15 +182,15 @@ class Reading:
             for sweep, offsets in enumerate(self._sweeps)
             for offset in offsets[self._read_up_to[sweep] :]
         }
-        found: list[Found] = []
+        found: list[ReadMessage] = []
         entries, self._entries = self._entries, ()
         for number, entry in enumerate(entries):
             offset = offset_of(entry)
             if offset in unread:
-                return Job(self._purpose, found, list(entries[number:]))
+                return ReadJob(self._target, found, list(entries[number:]))
             if offset in self._found:
                 found.append(self._found[offset]._replace(entry=entry))
-        return Job(self._purpose, found, [])
+        return ReadJob(self._target, found, [])
 
 
 def _sweeps(offsets: Sequence[int]) -> list[list[int]]:

@@ -2,14 +2,14 @@
 
 Reads from the first possible offset of the batch to the end, and then once more: the partition handles every request
 that this scheduler sent before its first fetch at the end in an earlier turn than the second fetch, so the batch is
-durable by then or will never be. A batch of which compaction has left only a part counts as well. Called by moves.py.
+durable by then or will never be. A batch of which compaction has left only a part counts as well. Called by searches.py.
 
     beginning --the log's start--> reading --at its end--> confirming --still at its end--> missing
                                    reading, confirming --a record of the batch--> found
 """
 
-from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Hashable, Sequence
+from typing import Literal, NamedTuple
 
 from ...transport.addresses import TopicPartition, partition_address
 from ...transport.batch import SEQUENCE_LIMIT, BatchHeader, split
@@ -30,7 +30,7 @@ class Wanted(NamedTuple):
 
 
 class Scan:
-    def __init__(self, key: Any, tp: TopicPartition, wanted: Wanted, from_offset: int) -> None:
+    def __init__(self, key: Hashable, tp: TopicPartition, wanted: Wanted, from_offset: int) -> None:
         self._key = key
         self._tp = tp
         self._wanted = wanted

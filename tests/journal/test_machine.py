@@ -115,7 +115,7 @@ class Numbers(Service[int, Never, Never]):
 
 
 class Driven:
-    """The machine of Numbers over a partition in memory, which answers nothing until it is told to."""
+    """The machine of Numbers over a partition in memory, whose calls the test answers."""
 
     def __init__(self, idle_ms: int = 0) -> None:
         self.log = ModelPartition()

@@ -18,8 +18,6 @@ EXCEPTIONS = frozenset(
         "actors/coordinator/decisions.py",
         "actors/coordinator/decisions.py:Decisions",
         "actors/coordinator/share/partition.py:SharePartition",
-        "actors/scheduler/moves.py",
-        "actors/scheduler/moves.py:Moves",
         "actors/transactions/serving.py:TransactionRequests",
         "transport/client/accumulator.py",
         "transport/client/accumulator.py:Accumulator",

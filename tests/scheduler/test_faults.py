@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from example_counts import examples
-from planaria.actors.scheduler.pending import ENDED_KEPT_MS
+from planaria.actors.scheduler.pending_messages import ENDED_KEPT_MS
 from planaria.transport.protocol.delayed import CancelScheduled, Schedule, ScheduleRecord
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.message import Done

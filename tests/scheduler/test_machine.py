@@ -3,7 +3,8 @@
 import pytest
 
 from planaria.actors.scheduler import moves as moves_module
-from planaria.actors.scheduler import pending as pending_module
+from planaria.actors.scheduler import pending_messages as pending_module
+from planaria.actors.scheduler import targets as targets_module
 from planaria.transport.batch import decode_records
 from planaria.transport.machine import StopRequested
 from planaria.transport.protocol.data import Produce
@@ -332,7 +333,7 @@ def test_what_a_topic_is_too_small_for_is_parked(world: SimulatedSchedule) -> No
 def test_a_partition_that_is_down_holds_up_no_other(
     world: SimulatedSchedule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(moves_module, "MOVING_MESSAGES", 20)
+    monkeypatch.setattr(targets_module, "MOVING_MESSAGES", 20)
     monkeypatch.setattr(moves_module, "WINDOW_MESSAGES", 5)
     world.create("OTHERS", 1)
     world.down["ORDERS", 0] = FULL
@@ -352,7 +353,7 @@ def test_a_partition_that_is_down_holds_up_no_other(
 def test_a_partition_that_does_not_answer_holds_up_no_other(
     world: SimulatedSchedule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(moves_module, "MOVING_MESSAGES", 3)
+    monkeypatch.setattr(targets_module, "MOVING_MESSAGES", 3)
     world.create("OTHERS", 1)
     for number in range(4):
         world.schedule(f"m{number}", "ORDERS", 100 + number)

@@ -31,10 +31,10 @@ from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import Done, Request
 from ...transport.protocol.message import Reply as ReplyBody
 from ..journal.recorder import Durable, Recorder
-from . import pending as limits
+from . import pending_messages as limits
 from .listing import Listing
 from .moves import Moves
-from .pending import Clocks, PendingMessages, digest_of, entry_of
+from .pending_messages import Clocks, PendingMessages, digest_of, entry_of
 from .records import Cancelled, Change, Message, ProducerChosen, Scheduled, record_count
 
 REQUESTS: tuple[type[Request], ...] = (Schedule, ListScheduled, CancelScheduled)

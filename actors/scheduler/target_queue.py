@@ -1,18 +1,18 @@
 """One target partition of deliveries: its waiting messages, and the one batch in flight. Pure.
 
 Owns the path of a batch from intent to delivery, and the known state of the partition. At most one batch is in
-flight, so the partition's memory of a producer's last batches always covers it. Called by moves.py, which gives it
-messages, makes its calls and records its decisions.
+flight, so the partition's memory of a producer's last batches always covers it. Called by routing.py,
+which gives it messages, and by moves.py, which makes its calls.
 
     step          meaning                                                    ends by
     idle          no batch is in flight                                      messages in the queue: intend
     recording     a Moved is being appended to the log                       durable
-    reading       the intent's contents are read again                       read: producing; some are gone: scanning
+    reading       the intent's contents are read again                       read: producing; some are gone: searching
     producing     the batch is sent                                          answered: idle, and the end is recorded;
                                                                              failed: waiting
-    waiting       until the timer, or the partition is up, or the topic is   reading, or scanning when it may be there
+    waiting       until the timer, or the partition is up, or the topic is   reading, or searching when it may be there
                   there                                                      and the partition may not say so
-    scanning      is the batch there?                                        found: naming; not there: dissolved
+    searching     is the batch there?                                        found: naming; not there: dissolved
     naming        the delivered messages' ids are read again                 read: idle, and the end is recorded
 
 A batch that failed keeps its sequence, so a partition that has it repeats the first answer. That memory ends (a day
@@ -28,8 +28,8 @@ from typing import Literal
 from ...transport.addresses import TopicPartition
 from ...transport.batch import SEQUENCE_LIMIT
 from ...transport.protocol.topics import CatalogTopic
-from .pending import offset_of
-from .reading import Found
+from .pending_messages import offset_of
+from .reading import ReadMessage
 from .records import Intent, Moved, Target
 
 RETRY_MS = 100
@@ -38,45 +38,46 @@ SURE_MS = 12 * 3600 * 1000
 """A partition certainly knows a producer for this long: half the time after which it forgets silent ones."""
 EPOCH_LIMIT = 2**15
 
-Step = Literal["idle", "recording", "reading", "producing", "waiting", "scanning", "naming"]
+Step = Literal["idle", "recording", "reading", "producing", "waiting", "searching", "naming"]
 
 
 class TargetQueue:
-    def __init__(self, tp: TopicPartition, target: Target | None, flight: Sequence[int] = ()) -> None:
-        """Create a lane. `flight`: the entries of the target's intent."""
+    def __init__(self, tp: TopicPartition, target: Target | None, in_flight: Sequence[int] = ()) -> None:
+        """Create the queue of a target. `in_flight`: the entries of the target's intent."""
         self.tp = tp
         self.target = target
         """The target as decided, durable or not."""
-        self.step: Step = "waiting" if flight else "idle"
-        self.reason: str | None = "on its way when the scheduler was restarted" if flight else None
+        self.step: Step = "waiting" if in_flight else "idle"
+        self.reason: str | None = "on its way when the scheduler was restarted" if in_flight else None
         """The reason why no message is delivered at the moment."""
-        self.queue: deque[Found] = deque()
+        self.messages: deque[ReadMessage] = deque()
+        """Waiting messages with their contents."""
         self.held: deque[int] = deque()
-        """Entries for which there was no room in the queue, or no use."""
-        self.flight: list[int] = list(flight)
-        self.batch: list[Found] = []
+        """Entries of messages that wait without their contents."""
+        self.in_flight: list[int] = list(in_flight)
+        self.batch: list[ReadMessage] = []
         """The contents of the batch in flight, when they are in memory."""
         intent = target.intent if target is not None else None
-        self.must_scan = intent is not None and len(flight) < len(intent.offsets)
+        self.must_search = intent is not None and len(in_flight) < len(intent.offsets)
         """True if the batch cannot be built again, or the partition could not report whether it has it."""
         self.is_slow = False
         self.call = 0
-        """The number of calls made for this lane; an answer to an earlier one is ignored."""
+        """The number of calls made for this target; an answer to an earlier one is ignored."""
         self.delivered: tuple[str, ...] = ()
         """Delivered messages that are not recorded as such yet."""
         self._delay_ms = RETRY_MS
 
     @property
     def takes_messages(self) -> bool:
-        """True if the lane can use contents in memory."""
-        return not self.is_slow and self.step not in ("waiting", "scanning")
+        """True if the queue can use contents in memory."""
+        return not self.is_slow and self.step not in ("waiting", "searching")
 
-    def intend(self, batch: list[Found], topic: CatalogTopic, now: int) -> Moved:
+    def intend(self, batch: list[ReadMessage], topic: CatalogTopic, now: int) -> Moved:
         """Decide the next batch, which implies that the one before has been delivered."""
         assert self.step == "idle"
-        assert not self.flight
+        assert not self.in_flight
         before = self._successor(topic, now)
-        intent = Intent(before.next_sequence, tuple(offset_of(found.entry) for found in batch))
+        intent = Intent(before.next_sequence, tuple(offset_of(each.entry) for each in batch))
         self.target = Target(
             topic_id=topic.topic_id,
             epoch=before.epoch,
@@ -85,9 +86,9 @@ class TargetQueue:
             decided_ms=now,
             intent=intent,
         )
-        self.flight = [found.entry for found in batch]
+        self.in_flight = [each.entry for each in batch]
         self.batch = batch
-        self.must_scan = False
+        self.must_search = False
         return self.record()
 
     def record(self) -> Moved:
@@ -112,7 +113,7 @@ class TargetQueue:
         """Return True if the partition will recognise the batch if it has it."""
         assert self.target is not None
         return (
-            not self.must_scan
+            not self.must_search
             and topic is not None
             and topic.topic_id == self.target.topic_id
             and _is_fresh(self.target, now)
@@ -133,7 +134,7 @@ class TargetQueue:
             decided_ms=self.target.decided_ms,
         )
         self.delivered = delivered
-        self._end_flight()
+        self._end_batch()
 
     def dissolve(self) -> Moved:
         """Give up a batch that can no longer be written: its messages are due again once that is recorded."""
@@ -145,15 +146,15 @@ class TargetQueue:
             from_offset=self.target.from_offset,
             decided_ms=self.target.decided_ms,
         )
-        self.held.extendleft(reversed(self.flight))
-        self._end_flight()
+        self.held.extendleft(reversed(self.in_flight))
+        self._end_batch()
         return self.record()
 
-    def _end_flight(self) -> None:
-        self.flight, self.batch = [], []
+    def _end_batch(self) -> None:
+        self.in_flight, self.batch = [], []
         self.step = "idle"
         self.reason = None
-        self.is_slow = self.must_scan = False
+        self.is_slow = self.must_search = False
         self._delay_ms = RETRY_MS
 
     def failed(self, reason: str) -> int:
