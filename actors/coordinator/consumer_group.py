@@ -89,7 +89,7 @@ class ConsumerGroup:
 
     def gather(self, now: int) -> None:
         """Compute new targets: the changes of all requests since the last flush share one generation."""
-        self._decisions.settle()
+        self._decisions.members.settle()
 
     def is_working(self) -> bool:
         decided = self._decisions.state

@@ -40,11 +40,11 @@ class OffsetsExpiry:
         """Expire offsets that are due. For a group recorded by a broker without expiry, the time starts now."""
         if self._retention_ms == FOREVER:
             # Use in the meantime is not recorded: should the offsets expire later, their time starts then.
-            self._decisions.set_unused_since(None)
+            self._decisions.offsets.set_unused_since(None)
             return []
         since = self._decisions.state.unused_since_ms
         if self._has_offsets and (since is None or since > now):
-            self._decisions.set_unused_since(now)
+            self._decisions.offsets.set_unused_since(now)
         return self._look(now)
 
     def on_timer(self, now: int) -> list[LoopEffect]:
@@ -58,9 +58,9 @@ class OffsetsExpiry:
         state = self._decisions.state
         if state.members:
             if state.unused_since_ms is not None:
-                self._decisions.set_unused_since(None)
+                self._decisions.offsets.set_unused_since(None)
         elif any(_is_use(change) for change in gathered):
-            self._decisions.set_unused_since(now)
+            self._decisions.offsets.set_unused_since(now)
         return self._set_timer(now)
 
     def due_in_ms(self, now: int) -> int | None:
@@ -82,7 +82,7 @@ class OffsetsExpiry:
     def _look(self, now: int) -> list[LoopEffect]:
         due = self._due()
         if due is not None and due <= now and not self._decisions.state.pending.open:
-            self._decisions.expire_offsets()
+            self._decisions.offsets.expire_offsets()
         return self._set_timer(now)
 
     def _set_timer(self, now: int) -> list[LoopEffect]:

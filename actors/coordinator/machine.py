@@ -147,7 +147,7 @@ class GroupService(Service[Change, Answer, OwnEffect]):
         return [*effects, *self._progress.handle(event, now)]
 
     def _set_topics(self, topics: dict[str, CatalogTopic], now: int) -> list[LoopEffect]:
-        self.decisions.set_topics(topics)
+        self.decisions.topics.set_topics(topics)
         self._progress.set_topics(topics)
         return [effect for kind in self._kinds for effect in kind.set_topics(topics, now)]
 
@@ -189,7 +189,7 @@ class GroupService(Service[Change, Answer, OwnEffect]):
         self._check_name(request)
         self._share.check_unused()
         self._recorder.check_room(len(self.decisions.gathered))
-        self.decisions.delete()
+        self.decisions.offsets.delete()
         self._share.delete()
         self._deleted_until = now + DELETED_MS
         is_gathered = bool(self.decisions.gathered)
@@ -252,7 +252,7 @@ class GroupService(Service[Change, Answer, OwnEffect]):
         return self._share.retrying()
 
     def _drop_spent_fences(self, now: int) -> list[Effect]:
-        self.decisions.drop_spent_fences(now)
+        self.decisions.offsets.drop_spent_fences(now)
         return [SetTimer(FencesTimer(), now + FENCES_CHECK_MS)]
 
 

@@ -1,7 +1,7 @@
 """A group's member as the coordinator's records hold it, and the limits on a member's own fields.
 
 Owns the struct and its derived sets; changes no state (a Member is frozen, a change is a new one). Used by state.py,
-which keeps the applied ones, and decisions.py, which makes the next ones.
+which keeps the applied ones, and member_decisions.py, which makes the next ones.
 """
 
 from collections.abc import Iterable, Mapping

@@ -84,7 +84,7 @@ class Memberships:
             return [SetTimer(SessionTimer(member_id), self._sessions[member_id])]
         if now - self._sessions[member_id] > LATE_MS:
             return self._touch(member, now)
-        self._decisions.remove(member_id)
+        self._decisions.members.remove(member_id)
         return self._forget(member_id)
 
     def on_parked_timer(self, member_id: str) -> list[LoopEffect]:
@@ -122,7 +122,7 @@ class Memberships:
         if member is None:
             self._check_joins(request)
             self._recorder.check_room(len(self._decisions.gathered))
-            member = self._decisions.join(request)
+            member = self._decisions.members.join(request)
             if member.replaced is not None:
                 effects += self._forget(member.replaced)
             effects += self._touch(member, now)
@@ -132,7 +132,7 @@ class Memberships:
             try:
                 self.check_generation(request.generation)
                 self._recorder.check_room(len(self._decisions.gathered))
-                is_changed = self._decisions.heartbeat(request)
+                is_changed = self._decisions.members.heartbeat(request)
             except ProtocolError as error:
                 return [*effects, Reply(sender, error.body)]
         self._note(member, request)
@@ -204,7 +204,7 @@ class Memberships:
     def on_leave(self, sender: Sender, request: LeaveGroup, now: int) -> list[LoopEffect]:
         self.check_present(request.member_id)
         self._recorder.check_room(len(self._decisions.gathered))
-        self._decisions.remove(request.member_id)
+        self._decisions.members.remove(request.member_id)
         is_gathered = bool(self._decisions.gathered)
         return self._forget(request.member_id) + self._recorder.reply(sender, Done(), is_gathered=is_gathered)
 

@@ -60,14 +60,14 @@ class OffsetRequests:
             self._memberships.check_present(request.member_id)
             self._memberships.check_generation(request.generation)
         self._check_room()
-        self._decisions.commit(request)
+        self._decisions.offsets.commit(request)
         return self._reply(sender, CommitOffsetsReply())
 
     def on_reset(self, sender: Sender, request: ResetOffsets, now: int) -> list[LoopEffect]:
         self._check_room()
-        if self._decisions.missing(request.offsets) is not None:
+        if self._decisions.topics.missing(request.offsets) is not None:
             return self._resets.wait(sender, request, now)
-        self._decisions.reset(request.offsets)
+        self._decisions.offsets.reset(request.offsets)
         return self._reply(sender, Done())
 
     def retry_resets(self, now: int) -> list[LoopEffect]:
@@ -78,7 +78,7 @@ class OffsetRequests:
         return effects
 
     def _retry_reset(self, waiting: WaitingReset, now: int) -> list[LoopEffect]:
-        refusal = self._decisions.missing(waiting.request.offsets)
+        refusal = self._decisions.topics.missing(waiting.request.offsets)
         if refusal is None:
             try:
                 return self.on_reset(waiting.sender, waiting.request, now)
@@ -99,7 +99,7 @@ class OffsetRequests:
         if request.require_stable and self._decisions.state.pending.is_touching(tps):
             message = "an open transaction is about to move these offsets"
             raise ProtocolError(ErrorCode.UNSTABLE_OFFSETS, message)
-        self._decisions.note_reading(partitions or ())
+        self._decisions.topics.note_reading(partitions or ())
         state = self._decisions.state
         body = FetchOffsetsReply(
             offsets=selected(state.offsets, partitions, state.resets.floor),
@@ -114,7 +114,7 @@ class OffsetRequests:
 
     def on_end_transaction(self, sender: Sender, request: EndGroupTransaction, now: int) -> list[LoopEffect]:
         key = TransactionId(request.producer_id, request.producer_epoch)
-        self._decisions.end_transaction(key, request.committed, now)
+        self._decisions.offsets.end_transaction(key, request.committed, now)
         return self._reply(sender, Done())
 
     def _check_room(self) -> None:

@@ -2,7 +2,7 @@
 
 Owns the rule of KIP-848 (Kafka's CurrentAssignmentBuilder): keep the held partitions that are in the target, revoke the
 others, add those of the target that are free. There is no barrier: each member moves independently, and waits only for
-partitions that another member still holds. Called by decisions.py; must never use more than its arguments.
+partitions that another member still holds. Called by member_decisions.py; must never use more than its arguments.
 
     held    granted by the coordinator and not released yet      target   assigned by the assignor
     keep    held and in the target: the member's assignment      revoke   held and not in the target: to be released
@@ -29,17 +29,17 @@ class Step(NamedTuple):
 def reconcile(
     held: Set[TopicPartition],
     target: frozenset[TopicPartition],
-    held_by_anybody: Collection[TopicPartition],
+    all_held: Collection[TopicPartition],
 ) -> Step:
     keep = target & held
     return Step(
         keep=keep,
         revoke=frozenset(held - target),
-        add=frozenset(item for item in target if item not in keep and item not in held_by_anybody),
+        add=frozenset(item for item in target if item not in keep and item not in all_held),
     )
 
 
-def let_go(
+def released_by(
     held: Set[TopicPartition], target: frozenset[TopicPartition], owned: Set[TopicPartition]
 ) -> frozenset[TopicPartition]:
     """Return the partitions that a member's report `owned` releases.

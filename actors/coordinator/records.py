@@ -36,7 +36,7 @@ from ...transport.protocol.message import TopicPartitions
 from ..journal.identity import Start
 from .members import Member, by_topic, flattened
 from .offsets import CommittedOffset
-from .pending import Fence, PendingOffsets
+from .pending_offsets import Fence, PendingOffsets
 from .share.records import ShareProgress, ShareSettings
 
 

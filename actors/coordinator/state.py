@@ -10,7 +10,7 @@ from ...transport.protocol.transactions import TransactionId
 from ..journal.identity import NO_START, Start
 from .members import Member
 from .offsets import CommittedOffset
-from .pending import Fence, PendingOffsets, PendingTransactionOffsets
+from .pending_offsets import Fence, PendingOffsets, PendingTransactionOffsets
 from .records import (
     Change,
     FenceKey,

@@ -427,7 +427,7 @@ def test_what_cannot_be_kept_is_refused(group: SimulatedGroup) -> None:
 
 def test_a_full_group_takes_nobody_else(group: SimulatedGroup, monkeypatch: pytest.MonkeyPatch) -> None:
     assert members_module.MAX_MEMBERS == 1_000
-    monkeypatch.setattr("planaria.actors.coordinator.decisions.MAX_MEMBERS", 2)
+    monkeypatch.setattr("planaria.actors.coordinator.member_decisions.MAX_MEMBERS", 2)
     pair(group)
     assert code(SimulatedMember(group, "c").turn()) == ErrorCode.GROUP_FULL
 

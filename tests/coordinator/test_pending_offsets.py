@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planaria.actors.coordinator import decisions as decisions_module
 from planaria.actors.coordinator import machine as machine_module
-from planaria.actors.coordinator.pending import FENCE_MS
+from planaria.actors.coordinator import offset_decisions as decisions_module
+from planaria.actors.coordinator.pending_offsets import FENCE_MS
 from planaria.actors.journal import recorder as recorder_module
 from planaria.actors.journal.appender import AppendCall
 from planaria.actors.journal.transaction_reports import REPORT_AGAIN_MS, REPORT_LATER_MS

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planaria.actors.coordinator.reconcile import let_go, reconcile
+from planaria.actors.coordinator.reconcile import reconcile, released_by
 
 tps = st.frozensets(st.tuples(st.just("A"), st.integers(0, 9)))
 
@@ -33,5 +33,5 @@ def test_never_takes_what_another_holds_and_loses_nothing(
 
 
 def test_a_report_releases_only_what_is_not_to_be_kept() -> None:
-    assert let_go(numbered(0, 1, 2), numbered(2), numbered(1)) == numbered(0)
-    assert let_go(numbered(0, 1), numbered(0, 1), numbered()) == numbered()
+    assert released_by(numbered(0, 1, 2), numbered(2), numbered(1)) == numbered(0)
+    assert released_by(numbered(0, 1), numbered(0, 1), numbered()) == numbered()

@@ -15,9 +15,6 @@ MAX_METHODS = 25
 
 EXCEPTIONS = frozenset(
     {
-        "actors/coordinator/decisions.py",
-        "actors/coordinator/decisions.py:Decisions",
-        "actors/coordinator/share/partition.py:SharePartition",
         "actors/transactions/serving.py:TransactionRequests",
         "transport/client/accumulator.py",
         "transport/client/accumulator.py:Accumulator",

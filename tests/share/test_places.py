@@ -208,7 +208,7 @@ def test_neighbours_that_are_alike_are_kept_as_one_run() -> None:
     part.acquire("b", 2, 0, 2_000)
     part.acquire("c", 2, 0, 3_000)
     part.take_back("c", 5, 0)
-    assert [run[0] for run in runs_of(part._spans)] == [6]
+    assert [run[0] for run in runs_of(part.spans)] == [6]
 
 
 def test_each_question_to_a_partition_names_the_reply_it_takes() -> None:

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from ....transport.addresses import TopicPartition
 from ....transport.protocol.groups import DescribeGroupReply
 from ....transport.protocol.operations import MAX_RETRYING_SHOWN, Retrying, RetryReport
-from ....transport.protocol.shares import ShareDescription
+from ....transport.protocol.shares import HeldRange, ShareDescription, SharePartitionDescription
 from .partition import SharePartition
 from .records import ShareSettings
+from .spans import State
 
 MAX_ALARMS = 10
 """Most alarms about failing records, one line for each partition."""
@@ -31,7 +32,7 @@ def describe(
         dead_letter=settings.dead_letter,
         start=settings.start,
         members=list(members),
-        partitions=[part.describe(*tp, wall_offset_ms) for tp, part in sorted(partitions.items())],
+        partitions=[_partition(tp, part, wall_offset_ms) for tp, part in sorted(partitions.items())],
     )
     return DescribeGroupReply(
         group=group,
@@ -47,8 +48,10 @@ def describe(
 
 def retry_alarms(partitions: Mapping[TopicPartition, SharePartition], now: int) -> tuple[str, ...]:
     """Return the alarms of records that have been failing for too long."""
-    found = [text for tp, part in partitions.items() if (text := part.retry_alarm(*tp, now)) is not None]
-    return tuple(sorted(found)[:MAX_ALARMS])
+    lines = (
+        part.retries.alarm(f"{tp.topic}/{tp.partition}", part.spans, now) for tp, part in partitions.items()
+    )
+    return tuple(sorted(line for line in lines if line is not None)[:MAX_ALARMS])
 
 
 def retry_report(partitions: Mapping[TopicPartition, SharePartition]) -> RetryReport:
@@ -56,7 +59,7 @@ def retry_report(partitions: Mapping[TopicPartition, SharePartition]) -> RetryRe
     count = 0
     records: list[Retrying] = []
     for (topic, partition), part in partitions.items():
-        waiting = part.retrying_count
+        waiting = _retrying_count(part)
         count += waiting
         if not waiting or len(records) >= MAX_RETRYING_SHOWN:
             continue
@@ -71,10 +74,39 @@ def retry_report(partitions: Mapping[TopicPartition, SharePartition]) -> RetryRe
                 first_failed_ms=each.first_failed_ms,
                 next_try_ms=each.next_try_ms,
             )
-            for each in part.retrying()
+            for each in part.retries.ranges(part.spans, 0)
             for offset in range(
                 each.first_offset, min(each.last_offset, each.first_offset + MAX_RETRYING_SHOWN) + 1
             )
         ]
     records.sort(key=lambda each: each.next_try_ms)
     return RetryReport(count=count, records=records[:MAX_RETRYING_SHOWN])
+
+
+def _retrying_count(part: SharePartition) -> int:
+    """Return the number of records that have failed and wait for their next delivery."""
+    return sum(span.count for span in part.spans if span.state == State.AVAILABLE and span.deliveries > 0)
+
+
+def _partition(tp: TopicPartition, part: SharePartition, wall_offset_ms: int) -> SharePartitionDescription:
+    return SharePartitionDescription(
+        topic=tp.topic,
+        partition=tp.partition,
+        start_offset=part.spans.start,
+        acquired=part.count(State.ACQUIRED),
+        returned=part.count(State.AVAILABLE),
+        dead=part.count(State.DEAD),
+        held=[
+            HeldRange(
+                member_id=span.member,
+                first_offset=span.first,
+                last_offset=span.end - 1,
+                delivery_count=span.deliveries,
+                since_ms=span.since + wall_offset_ms,
+                locked_until_ms=span.until + wall_offset_ms,
+            )
+            for span in part.spans
+            if span.state == State.ACQUIRED
+        ],
+        retrying=part.retries.ranges(part.spans, wall_offset_ms),
+    )

@@ -86,7 +86,7 @@ class ShareGroup:
         self._settings = GroupSettings(
             durable.group, durable.share_settings, self._partitions, decisions.why_no_share_group
         )
-        self._log_bounds = LogBounds(self._partitions, decisions.is_younger)
+        self._log_bounds = LogBounds(self._partitions, decisions.topics.is_younger)
         self._acquisitions = Acquisitions(self._partitions, self._log_bounds, recorder)
         self._acknowledgements = Acknowledgements(self._partitions)
         self._dead_letters = DeadLetters(durable.group, self._partitions)
@@ -132,7 +132,7 @@ class ShareGroup:
         self._settings.check_topics(request)
         self._settings.become_share()
         effects = self._acquisitions.request(sender, request, self._settings.current, now)
-        self._decisions.note_sharing(request.topics)
+        self._decisions.topics.note_sharing(request.topics)
         return effects
 
     def _on_acknowledge(self, sender: Sender, request: Acknowledge, now: int) -> list[LoopEffect]:
@@ -217,7 +217,7 @@ class ShareGroup:
         self._partitions.set_topics(topics)
         self._acquisitions.stir()
         if self._settings.is_share:
-            self._decisions.note_sharing(self.topics_in_use())
+            self._decisions.topics.note_sharing(self.topics_in_use())
         return []
 
     def on_durable(self, durable: Durable[Change, Any], now: int) -> list[LoopEffect]:

@@ -19,9 +19,6 @@ from ....transport.protocol.shares import (
     MAX_LOCKED,
     MAX_LOCKED_BYTES,
     Acknowledgement,
-    HeldRange,
-    RetryingRange,
-    SharePartitionDescription,
 )
 from .records import ShareProgress, runs_of, spans_of
 from .retries import Retries
@@ -46,60 +43,60 @@ class SharePartition:
         self.topic_id = progress.topic_id
         self.leader_epoch = progress.leader_epoch
         """Leader epoch of the partition from which this progress was read."""
-        self._spans = spans_of(progress)
-        self.is_verified = not len(self._spans)
+        self.spans = spans_of(progress)
+        self.is_verified = not len(self.spans)
         """True if the log since the partition's latest start is known to hold the records of this progress."""
         self._reasons = dict(progress.reasons)
-        self._retries = Retries()
-        self.tail = self._spans.end
+        self.retries = Retries()
+        self.tail = self.spans.end
         """End of the readable log when it was last fetched."""
         self._record_bytes = 1
 
     def progress(self, now: int) -> ShareProgress:
-        runs, reasons = runs_of(self._spans), dict(self._reasons)
-        return ShareProgress(self.topic_id, self._spans.start, runs, reasons, now, self.leader_epoch)
+        runs, reasons = runs_of(self.spans), dict(self._reasons)
+        return ShareProgress(self.topic_id, self.spans.start, runs, reasons, now, self.leader_epoch)
 
     @property
     def end(self) -> int:
-        return self._spans.end
+        return self.spans.end
 
     @property
     def wants_tail(self) -> bool:
         """Return True if all known records have been delivered, or may no longer exist."""
-        is_passed = self._spans.end >= self.tail and len(self._spans) < MAX_RUNS
+        is_passed = self.spans.end >= self.tail and len(self.spans) < MAX_RUNS
         return is_passed or not self.is_verified
 
     def can_give(self, now: int) -> bool:
         """Return True if an `acquire` would find a record: one check for all waiting requests."""
         if not self.is_verified:
             return False
-        is_fresh = self.tail > self._spans.end and len(self._spans) < MAX_RUNS
+        is_fresh = self.tail > self.spans.end and len(self.spans) < MAX_RUNS
         return (
-            is_fresh or any(span.state == State.AVAILABLE and span.until <= now for span in self._spans)
+            is_fresh or any(span.state == State.AVAILABLE and span.until <= now for span in self.spans)
         ) and self._room > 0
 
     @property
     def _room(self) -> int:
         """Return the number of records that may be locked in addition; at least one if none is locked."""
         limit = min(MAX_LOCKED, max(1, MAX_LOCKED_BYTES // self._record_bytes))
-        return max(0, limit - self._count(State.ACQUIRED))
+        return max(0, limit - self.count(State.ACQUIRED))
 
     def acquire(self, member: str, limit: int, now: int, until: int) -> list[Span]:
         """Lock up to `limit` records for the member; the earliest that are available."""
         limit = min(limit, self._room)
         taken: list[Span] = []
-        for span in [span for span in self._spans if span.state == State.AVAILABLE and span.until <= now]:
+        for span in [span for span in self.spans if span.state == State.AVAILABLE and span.until <= now]:
             if limit <= 0:
                 break
             end = min(span.end, span.first + limit)
             taken.append(Span(span.first, end, State.ACQUIRED, span.deliveries + 1, until, member, now))
-            self._spans.put(taken[-1])
+            self.spans.put(taken[-1])
             limit -= end - span.first
-        fresh = min(limit, self.tail - self._spans.end)
-        if fresh > 0 and len(self._spans) < MAX_RUNS:
-            first = self._spans.end
+        fresh = min(limit, self.tail - self.spans.end)
+        if fresh > 0 and len(self.spans) < MAX_RUNS:
+            first = self.spans.end
             taken.append(Span(first, first + fresh, State.ACQUIRED, 1, until, member, now))
-            self._spans.append(taken[-1])
+            self.spans.append(taken[-1])
         return taken
 
     def acknowledge(
@@ -113,7 +110,7 @@ class SharePartition:
             raise ProtocolError(
                 ErrorCode.INVALID_REQUEST, f"last_offset: lies before first_offset in {where}"
             )
-        held = self._spans.within(first, end)
+        held = self.spans.within(first, end)
         if sum(span.count for span in held if _holds(span, member, now)) != end - first:
             message = f"{member} does not hold all of {where}: it never did, its lock expired, or it has acknowledged"
             raise ProtocolError(ErrorCode.NOT_ACQUIRED, message)
@@ -124,59 +121,45 @@ class SharePartition:
         first, end, deliveries = span.first, span.end, span.deliveries
         match acknowledgement.verdict:
             case "accept":
-                self._spans.put(Span(first, end, State.DONE))
-                self._retries.ended(first, end)
+                self.spans.put(Span(first, end, State.DONE))
+                self.retries.ended(first, end)
             case "release":
-                self._spans.put(Span(first, end, State.AVAILABLE, deliveries - 1))
+                self.spans.put(Span(first, end, State.AVAILABLE, deliveries - 1))
             case "renew":
-                self._spans.put(Span(first, end, State.ACQUIRED, deliveries, until, span.member, span.since))
+                self.spans.put(Span(first, end, State.ACQUIRED, deliveries, until, span.member, span.since))
             case "reject":
                 self._publish_dead_letter(span, acknowledgement.reason)
             case "fail" if deliveries >= limit:
                 self._publish_dead_letter(span, acknowledgement.reason)
             case "fail":
                 ready_at = now + acknowledgement.delay_ms if acknowledgement.delay_ms else 0
-                self._spans.put(Span(first, end, State.AVAILABLE, deliveries, ready_at))
-                self._retries.failed(span, acknowledgement.reason, now)
+                self.spans.put(Span(first, end, State.AVAILABLE, deliveries, ready_at))
+                self.retries.failed(span, acknowledgement.reason, now)
 
     def _publish_dead_letter(self, span: Span, reason: str) -> None:
-        self._retries.ended(span.first, span.end)
-        self._spans.put(Span(span.first, span.end, State.DEAD, span.deliveries))
+        self.retries.ended(span.first, span.end)
+        self.spans.put(Span(span.first, span.end, State.DEAD, span.deliveries))
         room = MAX_REASONS - len(self._reasons)
         if reason and room > 0:
             self._reasons.update(dict.fromkeys(range(span.first, min(span.end, span.first + room)), reason))
 
     def expire(self, now: int, limit: int) -> bool:
         """Take back the records whose locks have expired; return True if there were any."""
-        expired = [span for span in self._spans if span.state == State.ACQUIRED and span.until <= now]
+        expired = [span for span in self.spans if span.state == State.ACQUIRED and span.until <= now]
         for span in expired:
             if span.deliveries >= limit:
                 self._publish_dead_letter(span, EXPIRED)
             else:
-                self._spans.put(Span(span.first, span.end, State.AVAILABLE, span.deliveries))
-                self._retries.failed(span, EXPIRED, now)
+                self.spans.put(Span(span.first, span.end, State.AVAILABLE, span.deliveries))
+                self.retries.failed(span, EXPIRED, now)
         return bool(expired)
 
     def next_due(self, now: int) -> int | None:
         """Return the time at which a lock or a delay ends next, or a record has been failing for too long."""
         is_timed = (State.ACQUIRED, State.AVAILABLE)
-        times = [span.until for span in self._spans if span.state in is_timed and span.until > now]
-        alarm_at = self._retries.next_alarm(now)
+        times = [span.until for span in self.spans if span.state in is_timed and span.until > now]
+        alarm_at = self.retries.next_alarm(now)
         return min(times if alarm_at is None else [*times, alarm_at], default=None)
-
-    def retry_alarm(self, topic: str, partition: int, now: int) -> str | None:
-        return self._retries.alarm(f"{topic}/{partition}", self._spans, now)
-
-    def retrying(self, ahead_ms: int = 0) -> list[RetryingRange]:
-        """Return the records that wait for a retry, with times on a clock that is `ahead_ms` ahead of this one."""
-        return self._retries.ranges(self._spans, ahead_ms)
-
-    @property
-    def retrying_count(self) -> int:
-        """Return the number of records that have failed and wait for their next delivery."""
-        return sum(
-            span.count for span in self._spans if span.state == State.AVAILABLE and span.deliveries > 0
-        )
 
     def dead_letter_unreadable(self, span: Span, reason: str) -> None:
         """Mark unreadable records as dead. The reason is kept once for all of them; no dead letters are written."""
@@ -187,8 +170,8 @@ class SharePartition:
     def settle_gap(self, span: Span) -> None:
         """Mark these locked offsets as done: they hold no records."""
         for held in self._still_locked(span):
-            self._spans.put(Span(held.first, held.end, State.DONE))
-            self._retries.ended(held.first, held.end)
+            self.spans.put(Span(held.first, held.end, State.DONE))
+            self.retries.ended(held.first, held.end)
 
     def take_back(self, member: str, limit: int | None, now: int) -> bool:
         """Take back all records that the member holds; return True if there were any.
@@ -196,94 +179,71 @@ class SharePartition:
         With `limit` the deliveries count as failed, as if the locks had expired: a record may have killed the member.
         None: the member returns the records, and the deliveries do not count.
         """
-        held = [span for span in self._spans if span.state == State.ACQUIRED and span.member == member]
+        held = [span for span in self.spans if span.state == State.ACQUIRED and span.member == member]
         for span in held:
             if limit is None:
-                self._spans.put(Span(span.first, span.end, State.AVAILABLE, span.deliveries - 1))
+                self.spans.put(Span(span.first, span.end, State.AVAILABLE, span.deliveries - 1))
             elif span.deliveries >= limit:
                 self._publish_dead_letter(span, GONE)
             else:
-                self._spans.put(Span(span.first, span.end, State.AVAILABLE, span.deliveries))
-                self._retries.failed(span, GONE, now)
+                self.spans.put(Span(span.first, span.end, State.AVAILABLE, span.deliveries))
+                self.retries.failed(span, GONE, now)
         return bool(held)
 
     def return_unread(self, span: Span) -> None:
         """Undo a lock that the member was never notified of."""
         for held in self._still_locked(span):
-            self._spans.put(Span(held.first, held.end, State.AVAILABLE, held.deliveries - 1))
+            self.spans.put(Span(held.first, held.end, State.AVAILABLE, held.deliveries - 1))
 
     def _still_locked(self, span: Span) -> list[Span]:
         return [
             held
-            for held in self._spans.within(span.first, span.end)
+            for held in self.spans.within(span.first, span.end)
             if held.state == State.ACQUIRED and held.member == span.member and held.until == span.until
         ]
 
     def settle(self, first: int, end: int) -> None:
         """Mark these records as done: their dead letters are written."""
-        if max(first, self._spans.start) < end:
-            self._spans.put(Span(max(first, self._spans.start), end, State.DONE))
+        if max(first, self.spans.start) < end:
+            self.spans.put(Span(max(first, self.spans.start), end, State.DONE))
             for offset in range(first, end):
                 self._reasons.pop(offset, None)
 
     def on_tail(self, log_start: int, tail: int, record_bytes: int | None = None) -> bool:
         """Update the log's bounds and record size; return True if a deletion by retention changed the progress."""
         self._record_bytes = record_bytes or self._record_bytes
-        self.tail = max(tail, self._spans.end)
-        if log_start <= self._spans.start:
+        self.tail = max(tail, self.spans.end)
+        if log_start <= self.spans.start:
             return False
-        self._spans.skip_to(log_start)
-        self._retries.ended(0, log_start)
-        self.tail = max(tail, self._spans.end)
+        self.spans.skip_to(log_start)
+        self.retries.ended(0, log_start)
+        self.tail = max(tail, self.spans.end)
         self._reasons = {offset: text for offset, text in self._reasons.items() if offset >= log_start}
         return True
 
     def cut(self, end: int) -> None:
         """Forget the offsets from `end` on, where the log was cut: records there now were never delivered."""
-        self._spans.cut_at(end)
-        self._retries.ended(end, 2**63)
+        self.spans.cut_at(end)
+        self.retries.ended(end, 2**63)
         self._reasons = {offset: text for offset, text in self._reasons.items() if offset < end}
-        self.tail = self._spans.end
+        self.tail = self.spans.end
         self.leader_epoch = None
 
     def dead(self) -> Iterator[DeadRecord]:
-        for span in self._spans:
+        for span in self.spans:
             if span.state == State.DEAD:
                 for offset in range(span.first, span.end):
                     yield DeadRecord(offset, span.deliveries, self._reasons.get(offset, ""))
 
     @property
     def is_held(self) -> bool:
-        return any(span.state == State.ACQUIRED for span in self._spans)
+        return any(span.state == State.ACQUIRED for span in self.spans)
 
     def members(self) -> set[str]:
-        return {span.member for span in self._spans if span.state == State.ACQUIRED}
+        return {span.member for span in self.spans if span.state == State.ACQUIRED}
 
-    def describe(self, topic: str, partition: int, wall_offset_ms: int = 0) -> SharePartitionDescription:
-        return SharePartitionDescription(
-            topic=topic,
-            partition=partition,
-            start_offset=self._spans.start,
-            acquired=self._count(State.ACQUIRED),
-            returned=self._count(State.AVAILABLE),
-            dead=self._count(State.DEAD),
-            held=[
-                HeldRange(
-                    member_id=span.member,
-                    first_offset=span.first,
-                    last_offset=span.end - 1,
-                    delivery_count=span.deliveries,
-                    since_ms=span.since + wall_offset_ms,
-                    locked_until_ms=span.until + wall_offset_ms,
-                )
-                for span in self._spans
-                if span.state == State.ACQUIRED
-            ],
-            retrying=self.retrying(wall_offset_ms),
-        )
-
-    def _count(self, state: State) -> int:
-        return sum(span.count for span in self._spans if span.state == state)
+    def count(self, state: State) -> int:
+        return sum(span.count for span in self.spans if span.state == state)
 
 
 def _holds(span: Span, member: str, now: int) -> bool:
