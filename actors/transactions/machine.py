@@ -1,6 +1,6 @@
 """The coordinator of transactions: the service that its journal's machine runs.
 
-Owns the timers and the order of the parts' work: serving.py (requests and decisions), markers.py, the watch of topics,
+Owns the timers and the order of the parts' work: requests.py (requests and decisions), markers.py, the watch of topics,
 the numbers for producer ids. Once it serves, the markers of transactions that were ending are sent again. Called by
 journal/machine.py.
 """
@@ -34,7 +34,7 @@ from ..journal.service import Service
 from ..journal.topics_watch import TopicsWatch
 from .markers import Markers
 from .records import Change, Ledger, encode
-from .serving import REQUESTS, TransactionRequests
+from .requests import REQUESTS, TransactionRequests
 
 COMPLETION_WAIT_MS = 1_000
 """The longest time that a completion waits to be recorded together with other changes."""
@@ -71,7 +71,9 @@ class TransactionsService(Service[Change, Never, Never]):
         self._overdue_at: int | None = None
         self._wait_until: int | None = None
         self._is_completion_timed = False
-        self._requests = TransactionRequests(number, endpoint, ledger.entries, recorder, self._markers, now)
+        self._requests = TransactionRequests(
+            number, endpoint, ledger.transactions, recorder, self._markers, now
+        )
 
     def begin(self, now: int) -> list[LoopEffect]:
         effects: list[LoopEffect] = [*self._watch.start(), SetTimer(ForgetTimer(), now + FORGET_CHECK_MS)]
@@ -94,10 +96,10 @@ class TransactionsService(Service[Change, Never, Never]):
                 return self._requests.time_out(now)
             case TimerFired(key=CompletionsTimer()):
                 self._is_completion_timed = False
-                self._requests.record_completions()
+                self._requests.decided.record_completions()
                 return []
             case TimerFired(key=ForgetTimer()):
-                self._requests.forget_unused(now)
+                self._requests.decided.forget_unused(now)
                 return [SetTimer(ForgetTimer(), now + FORGET_CHECK_MS)]
             case Answered() | Failed() | TimerFired() | PeerUp():
                 return self._on_parts_event(event, now)
@@ -125,27 +127,27 @@ class TransactionsService(Service[Change, Never, Never]):
         return sent + self._requests.on_complete(finished, now)
 
     def advance(self, now: int) -> list[LoopEffect]:
-        effects = self._numbers.request() if self._requests.is_wanting_numbers else []
+        effects = self._numbers.request() if self._requests.numbers.is_low else []
         return effects + self._set_timers(now)
 
     def take(self) -> list[Change]:
-        return self._requests.take()
+        return self._requests.decided.take()
 
     def close(self, now: int) -> list[LoopEffect]:
-        self._requests.record_completions()
+        self._requests.decided.record_completions()
         return []
 
     def _set_timers(self, now: int) -> list[LoopEffect]:
         effects: list[LoopEffect] = []
-        overdue_at = self._requests.next_deadline()
+        overdue_at = self._requests.decided.next_deadline()
         if overdue_at is not None and (self._overdue_at is None or overdue_at < self._overdue_at):
             self._overdue_at = overdue_at
             effects.append(SetTimer(OverdueTimer(), max(now, overdue_at)))
-        wait_until = self._requests.next_timeout()
+        wait_until = self._requests.waiting.next_timeout()
         if wait_until is not None and self._wait_until is None:
             self._wait_until = wait_until
             effects.append(SetTimer(WaitTimer(), wait_until))
-        if self._requests.has_waiting_completions and not self._is_completion_timed:
+        if self._requests.decided.has_waiting_completions and not self._is_completion_timed:
             self._is_completion_timed = True
             effects.append(SetTimer(CompletionsTimer(), now + COMPLETION_WAIT_MS))
         return effects

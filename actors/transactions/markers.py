@@ -6,7 +6,7 @@ by machine.py.
 
     answered                               done
     failed, may succeed later              again after RETRY_MS, or when the participant is up; if a group's is not, the
-                                           controller is asked before that whether there is one
+                                           controller is received before that whether there is one
     refused for good (never expected)      markers sent together are sent one by one; one refused alone is put aside,
                                            and sent again after LATER_MS: it delays only its own transaction
     there is no such topic or partition    done: no transaction is open there. The list of topics may predate a topic, so
@@ -26,7 +26,7 @@ from ...transport.protocol.control import EnsureGroup
 from ...transport.protocol.errors import ErrorBody, ErrorCode
 from ...transport.protocol.message import Done, Request
 from ...transport.protocol.transactions import EndGroupTransaction, Marker, WriteMarkers
-from .entry import Ended, TransactionEntry
+from .transaction import Ended, Transaction
 
 RETRY_MS = 100
 LATER_MS = 1_000
@@ -94,11 +94,11 @@ class Markers:
         self._put_at: dict[Participant, int] = {}
         """The value of `_lists` when a marker was last queued for a participant."""
 
-    def send(self, transactional_id: str, entry: TransactionEntry) -> tuple[list[LoopEffect], list[str]]:
+    def send(self, transactional_id: str, transaction: Transaction) -> tuple[list[LoopEffect], list[str]]:
         """Send markers to an ended transaction's participants; return effects, and ids already complete."""
-        assert entry.ended is not None
-        participants = [Participant(*tp) for tp in entry.partitions] + [
-            Participant(group, -1) for group in entry.groups
+        assert transaction.ended is not None
+        participants = [Participant(*tp) for tp in transaction.partitions] + [
+            Participant(group, -1) for group in transaction.groups
         ]
         self._unanswered[transactional_id] = len(participants)
         if not participants:
@@ -106,7 +106,7 @@ class Markers:
         effects: list[LoopEffect] = []
         finished: list[str] = []
         for to in participants:
-            more, done = self._put(to, QueuedMarker(transactional_id, _marker(entry.ended)))
+            more, done = self._put(to, QueuedMarker(transactional_id, _marker(transaction.ended)))
             effects += more
             finished += done
         return effects, finished

@@ -2,7 +2,7 @@
 
     record = key value                            key and value MessagePack
     key    = ["start"] | ["transaction", transactional_id]
-    value  = {epoch, starter} | Entry | nil (forgotten)
+    value  = {epoch, starter} | Transaction | nil (forgotten)
 
 Each partition has one coordinator; records of other producers there are skipped.
 """
@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from ...transport.batch import BatchHeader, Record
 from ..journal.identity import NO_START, Start
-from .entry import TransactionEntry
+from .transaction import Transaction
 
 
 class InvalidRecord(ValueError):
@@ -31,18 +31,18 @@ class TransactionKey(Struct, frozen=True, array_like=True, tag="transaction"):
 
 class Change(Struct, frozen=True):
     transactional_id: str
-    entry: TransactionEntry | None
+    transaction: Transaction | None
     """None: forgotten."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_key = msgspec.msgpack.Decoder(StartKey | TransactionKey).decode
-_decode_entry = msgspec.msgpack.Decoder(TransactionEntry).decode
+_decode_entry = msgspec.msgpack.Decoder(Transaction).decode
 _decode_start = msgspec.msgpack.Decoder(Start).decode
 
 
 def encode(change: Change) -> Sequence[Record]:
-    value = None if change.entry is None else _encode(change.entry)
+    value = None if change.transaction is None else _encode(change.transaction)
     return ((_encode(TransactionKey(change.transactional_id)), value, 0, None),)
 
 
@@ -51,14 +51,14 @@ class Ledger:
 
     def __init__(self) -> None:
         self.start = Start(NO_START, "")
-        self.entries: dict[str, TransactionEntry] = {}
+        self.transactions: dict[str, Transaction] = {}
 
     def claim(self, start: Start) -> Record:
         return (_encode(StartKey()), _encode(start), 0, None)
 
     def forget(self) -> None:
         self.start = Start(NO_START, "")
-        self.entries = {}
+        self.transactions = {}
 
     def read(self, header: BatchHeader, records: Sequence[Record]) -> None:
         """Apply records. Raises InvalidRecord."""
@@ -74,8 +74,8 @@ class Ledger:
     def _read(self, key: bytes | None, value: bytes | None) -> None:
         match _decode_key(key or b""):
             case TransactionKey(transactional_id=name) if value is not None:
-                self.entries[name] = _decode_entry(value)
+                self.transactions[name] = _decode_entry(value)
             case TransactionKey(transactional_id=name):
-                self.entries.pop(name, None)
+                self.transactions.pop(name, None)
             case StartKey() if value is not None:
                 self.start = _decode_start(value)

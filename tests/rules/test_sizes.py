@@ -15,7 +15,6 @@ MAX_METHODS = 25
 
 EXCEPTIONS = frozenset(
     {
-        "actors/transactions/serving.py:TransactionRequests",
         "transport/client/accumulator.py",
         "transport/client/accumulator.py:Accumulator",
         "transport/client/consumer.py:Consumer",

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from planaria.actors.journal.topics_watch import TopicsCall
-from planaria.actors.transactions.entry import LEGAL_PREDECESSORS, TransactionEntry
 from planaria.actors.transactions.machine import FORGET_CHECK_MS, OverdueTimer
-from planaria.actors.transactions.serving import TIMEOUT_MS
+from planaria.actors.transactions.transaction import LEGAL_PREDECESSORS, Transaction
+from planaria.actors.transactions.waiting_requests import TIMEOUT_MS
 from planaria.transport.producer_ids import coordinator_of
 from planaria.transport.protocol.data import InitProducer, Produce
 from planaria.transport.protocol.errors import ErrorCode
@@ -123,10 +123,12 @@ def test_what_is_overdue_without_a_number_is_looked_at_now_and_then(
     coordinator: SimulatedTransactions,
 ) -> None:
     who = coordinator.begin(transaction_timeout_ms=1_000)
-    entry = coordinator.machine.service._requests._entries["x"]
-    coordinator.machine.service._requests._entries["x"] = replace(entry, producer_epoch=LAST_EPOCH)
+    entry = coordinator.machine.service._requests.decided.transactions["x"]
+    coordinator.machine.service._requests.decided.transactions["x"] = replace(
+        entry, producer_epoch=LAST_EPOCH
+    )
     coordinator.add((who[0], LAST_EPOCH), 0)
-    coordinator.machine.service._requests._numbers.clear()
+    coordinator.machine.service._requests.numbers._numbers.clear()
     coordinator.is_controller_up = False
     coordinator.fired.clear()
     coordinator.advance(3_500)
@@ -189,7 +191,7 @@ def test_the_next_holder_is_told_whom_it_waits_for(coordinator: SimulatedTransac
         assert T0 in refusal.message
     coordinator.calls.append(markers)
     coordinator.drain()
-    entry = coordinator.machine.service._requests._entries["x"]
+    entry = coordinator.machine.service._requests.decided.transactions["x"]
     assert (entry.producer_id, entry.producer_epoch) == (old[0], old[1] + 1), "who has gone gets nothing"
     assert coordinator.begin() == (old[0], old[1] + 2)
 
@@ -230,8 +232,10 @@ def test_a_report_is_not_told_of_an_end_that_is_not_durable(coordinator: Simulat
 def test_ids_that_were_used_up_are_forgotten_too(coordinator: SimulatedTransactions) -> None:
     first = who = coordinator.begin()
     for _ in range(2):
-        entry = coordinator.machine.service._requests._entries["x"]
-        coordinator.machine.service._requests._entries["x"] = replace(entry, producer_epoch=LAST_EPOCH)
+        entry = coordinator.machine.service._requests.decided.transactions["x"]
+        coordinator.machine.service._requests.decided.transactions["x"] = replace(
+            entry, producer_epoch=LAST_EPOCH
+        )
         who = identity(coordinator.end((who[0], LAST_EPOCH)))
     coordinator.end(who)
     coordinator.advance(8 * 24 * 3600 * 1000)
@@ -241,9 +245,9 @@ def test_ids_that_were_used_up_are_forgotten_too(coordinator: SimulatedTransacti
 
 def test_epochs_used_up_go_on_under_another_id(coordinator: SimulatedTransactions) -> None:
     who = coordinator.begin()
-    entry = coordinator.machine.service._requests._entries["x"]
-    last = TransactionEntry("Empty", who[0], LAST_EPOCH, entry.timeout_ms, entry.changed_ms)
-    coordinator.machine.service._requests._entries["x"] = last
+    entry = coordinator.machine.service._requests.decided.transactions["x"]
+    last = Transaction("Empty", who[0], LAST_EPOCH, entry.timeout_ms, entry.changed_ms)
+    coordinator.machine.service._requests.decided.transactions["x"] = last
     following = identity(coordinator.end((who[0], LAST_EPOCH)))
     assert following[0] != who[0]
     assert following[1] == 0
@@ -278,7 +282,7 @@ def test_unused_ids_are_forgotten_in_time_after_a_boot_that_set_the_clock_back(
 def test_every_state_has_its_predecessors() -> None:
     for state, predecessors in LEGAL_PREDECESSORS.items():
         for before in LEGAL_PREDECESSORS:
-            entry = TransactionEntry(before, 1, 0, 1, 0)
+            entry = Transaction(before, 1, 0, 1, 0)
             if before in predecessors:
                 assert entry.moved(state, 1).state == state
             else:

@@ -46,7 +46,10 @@ def to(coordinator: SimulatedTransactions, address: str) -> Call:
 
 
 def states(coordinator: SimulatedTransactions) -> dict[str, str]:
-    return {name: entry.state for name, entry in coordinator.machine.service._requests._entries.items()}
+    return {
+        name: entry.state
+        for name, entry in coordinator.machine.service._requests.decided.transactions.items()
+    }
 
 
 def test_a_marker_that_is_refused_is_alone_in_that(coordinator: SimulatedTransactions) -> None:

@@ -1,4 +1,4 @@
-"""The entry of one transactional id, and its legal transitions. Pure.
+"""The transactions of one transactional id, of which one is current, and its legal transitions. Pure.
 
     Empty            no transaction yet under this epoch
     Ongoing          open, and known to the coordinator
@@ -44,7 +44,7 @@ class Ended(Struct, frozen=True, array_like=True):
     why: Why
 
 
-class TransactionEntry(Struct, frozen=True, array_like=True):
+class Transaction(Struct, frozen=True, array_like=True):
     state: State
     producer_id: int
     producer_epoch: int
@@ -68,13 +68,13 @@ class TransactionEntry(Struct, frozen=True, array_like=True):
             else None
         )
 
-    def moved(self, state: State, now: int, **changes: Any) -> "TransactionEntry":
-        """Return the entry in another state. An illegal transition is a bug, and ends the actor."""
+    def moved(self, state: State, now: int, **changes: Any) -> "Transaction":
+        """Return the transaction in another state. An illegal transition is a bug, and ends the actor."""
         assert self.state in LEGAL_PREDECESSORS[state], f"{self.state} is not followed by {state}"
         return msgspec.structs.replace(self, state=state, changed_ms=now, **changes)
 
-    def joined(self, partitions: TopicPartitions, groups: list[str], now: int) -> "TransactionEntry":
-        """Return the entry with more participants. Raises ProtocolError for invalid ones."""
+    def joined(self, partitions: TopicPartitions, groups: list[str], now: int) -> "Transaction":
+        """Return the transaction with more participants. Raises ProtocolError for invalid ones."""
         tps, names = {*self.partitions, *topic_partitions_of(partitions)}, {*self.groups, *groups}
         if len(tps) + len(names) > MAX_PARTICIPANTS:
             message = f"partitions, groups: a transaction has at most {MAX_PARTICIPANTS} participants"
@@ -87,7 +87,7 @@ class TransactionEntry(Struct, frozen=True, array_like=True):
             groups=tuple(sorted(names)),
         )
 
-    def decided(self, is_committed: bool, why: Why, next_id: tuple[int, int], now: int) -> "TransactionEntry":
+    def decided(self, is_committed: bool, why: Why, next_id: tuple[int, int], now: int) -> "Transaction":
         """Decide the outcome at the commit point, and the producer id and epoch of the next transaction."""
         ended = Ended(self.producer_id, self.producer_epoch, is_committed, why)
         return self.moved(
@@ -99,13 +99,13 @@ class TransactionEntry(Struct, frozen=True, array_like=True):
             ended=ended,
         )
 
-    def completed(self, now: int) -> "TransactionEntry":
+    def completed(self, now: int) -> "Transaction":
         assert self.is_ending, self.state
         state: State = "CompleteCommit" if self.state == "PrepareCommit" else "CompleteAbort"
         return self.moved(state, now, partitions=(), groups=())
 
-    def reopened(self, next_id: tuple[int, int], timeout_ms: int, why: Why, now: int) -> "TransactionEntry":
-        """Return the entry for a new holder; the holder of the previous producer id and epoch is fenced."""
+    def reopened(self, next_id: tuple[int, int], timeout_ms: int, why: Why, now: int) -> "Transaction":
+        """Return the transaction for a new holder; the holder of the previous producer id and epoch is fenced."""
         ended = Ended(self.producer_id, self.producer_epoch, False, why)
         return self.moved(
             "Empty",
@@ -118,7 +118,7 @@ class TransactionEntry(Struct, frozen=True, array_like=True):
 
 
 def topic_partitions_of(partitions: TopicPartitions) -> set[TopicPartition]:
-    """Return participants in the form that an entry keeps. Raises ProtocolError for invalid ones."""
+    """Return participants in the form that an transaction keeps. Raises ProtocolError for invalid ones."""
     tps = {TopicPartition(topic, number) for topic, numbers in partitions.items() for number in numbers}
     for topic, number in tps:
         if number < 0:
