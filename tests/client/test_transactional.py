@@ -17,8 +17,8 @@ from planaria.transport.client.errors import DeliveryFailed, DeliveryUncertain, 
 from planaria.transport.client.gate import Gate
 from planaria.transport.client.lanes import ProducerIdentity
 from planaria.transport.client.options import ProducerOptions
+from planaria.transport.client.producer import BatchingProducer
 from planaria.transport.client.producer_bridge import Concluded, Dropped
-from planaria.transport.client.transactional import _Part
 from planaria.transport.machine import Answered, Call, SetTimer, TimerFired
 from planaria.transport.protocol.data import ProducedBatch, ProduceReply
 from planaria.transport.protocol.errors import PlanariaError
@@ -62,8 +62,8 @@ def network() -> StillNetwork:
 
 
 @pytest.fixture
-def producer(network: StillNetwork) -> _Part:
-    return _Part(network, ProducerOptions(transactional_id="t", linger_ms=0))  # type: ignore[arg-type]
+def producer(network: StillNetwork) -> BatchingProducer:
+    return BatchingProducer(network, ProducerOptions(transactional_id="t", linger_ms=0))  # type: ignore[arg-type]
 
 
 def go_on(network: StillNetwork, count: int | None = None) -> list[Call]:
@@ -80,13 +80,13 @@ def header(ask: Call) -> BatchHeader:
     return found
 
 
-def acknowledge(producer: _Part, ask: Call) -> list[Any]:
+def acknowledge(producer: BatchingProducer, ask: Call) -> list[Any]:
     reply = ProduceReply(batches=[ProducedBatch(0)], high_watermark=1)
     return producer._bridge.handle(Answered(ask.key, reply), 0)
 
 
 def test_a_message_goes_out_under_the_transaction_it_was_published_in(
-    producer: _Part, network: StillNetwork
+    producer: BatchingProducer, network: StillNetwork
 ) -> None:
     producer.begin(ProducerIdentity(7, 0))
     first = producer.publish("T", b"1", partition=0)
@@ -110,7 +110,7 @@ def test_a_message_goes_out_under_the_transaction_it_was_published_in(
 
 
 def test_what_was_dropped_with_one_transaction_does_not_fail_the_next(
-    producer: _Part, network: StillNetwork
+    producer: BatchingProducer, network: StillNetwork
 ) -> None:
     producer.begin(ProducerIdentity(7, 0))
     go_on(network)
@@ -135,7 +135,9 @@ END = Call(
 )
 
 
-def test_the_end_is_asked_for_once_all_is_acknowledged(producer: _Part, network: StillNetwork) -> None:
+def test_the_end_is_asked_for_once_all_is_acknowledged(
+    producer: BatchingProducer, network: StillNetwork
+) -> None:
     sender: Any = object()
     producer.begin(ProducerIdentity(7, 0))
     producer.publish("T", b"1", partition=0)
@@ -151,14 +153,16 @@ def test_the_end_is_asked_for_once_all_is_acknowledged(producer: _Part, network:
     assert producer._bridge.handle(reply, 0) == [Deliver(sender, reply)]
 
 
-def test_a_transaction_in_which_nothing_was_published_ends_at_once(producer: _Part) -> None:
+def test_a_transaction_in_which_nothing_was_published_ends_at_once(producer: BatchingProducer) -> None:
     producer.begin(ProducerIdentity(7, 0))
     sender: Any = object()
     (end,) = producer._bridge.handle(Concluded(sender, lambda: END), 0)
     assert end.request is END.request
 
 
-def test_an_end_that_was_interrupted_is_not_asked_for(producer: _Part, network: StillNetwork) -> None:
+def test_an_end_that_was_interrupted_is_not_asked_for(
+    producer: BatchingProducer, network: StillNetwork
+) -> None:
     sender: Any = object()
     producer.begin(ProducerIdentity(7, 0))
     delivery = producer.publish("T", b"1", partition=0)
@@ -184,7 +188,7 @@ class InterruptedNetwork(StillNetwork):
 
 def test_ctrl_c_while_a_transaction_ends_leaves_nothing_of_it_under_way() -> None:
     network = InterruptedNetwork()
-    producer = _Part(network, ProducerOptions(transactional_id="t", linger_ms=0))  # type: ignore[arg-type]
+    producer = BatchingProducer(network, ProducerOptions(transactional_id="t", linger_ms=0))  # type: ignore[arg-type]
     producer.begin(ProducerIdentity(7, 0))
     delivery = producer.publish("T", b"1", partition=0)
     (batch,) = go_on(network)
@@ -196,7 +200,7 @@ def test_ctrl_c_while_a_transaction_ends_leaves_nothing_of_it_under_way() -> Non
 
 
 def test_messages_of_a_short_transaction_go_out_with_its_end(network: StillNetwork) -> None:
-    producer = _Part(network, ProducerOptions(transactional_id="t"))  # type: ignore[arg-type]
+    producer = BatchingProducer(network, ProducerOptions(transactional_id="t"))  # type: ignore[arg-type]
     producer.begin(ProducerIdentity(7, 0))
     go_on(network)
     producer.publish("T", b"1", partition=0)
@@ -212,7 +216,7 @@ def test_messages_of_a_short_transaction_go_out_with_its_end(network: StillNetwo
 
 
 def test_messages_of_a_long_transaction_do_not_wait_for_its_end(network: StillNetwork) -> None:
-    producer = _Part(network, ProducerOptions(transactional_id="t"))  # type: ignore[arg-type]
+    producer = BatchingProducer(network, ProducerOptions(transactional_id="t"))  # type: ignore[arg-type]
     producer.begin(ProducerIdentity(7, 0))
     owner, event = network.posted.popleft()
     (timer,) = owner.handle(event, 0)

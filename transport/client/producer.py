@@ -147,7 +147,13 @@ def batching_of(producer: Producer) -> "BatchingProducer":
 class BatchingProducer(Accumulator):
     """The accumulator with what it needs of the network: a topic's partitions, a flush, an end."""
 
-    def __init__(self, network: Network, options: ProducerOptions | None = None) -> None:
+    def __init__(
+        self,
+        network: Network,
+        options: ProducerOptions | None = None,
+        on_done: Callable[[TopicPartition, Exception | None], None] | None = None,
+    ) -> None:
+        """Take `on_done`, called on the network thread with the outcome of each batch, before its deliveries."""
         options = options or ProducerOptions()
         try:
             require(CODECS[options.compression])
@@ -207,6 +213,7 @@ class BatchingProducer(Accumulator):
             linger_ms=options.linger_ms,
             request_timeout_ms=options.request_timeout_ms,
             codec=CODECS[options.compression],
+            on_done=on_done,
         )
 
         network.tell_of_end(self)

@@ -89,6 +89,7 @@ class ProducerBridge:
         linger_ms: int,
         request_timeout_ms: int,
         codec: int,
+        on_done: Callable[[TopicPartition, Exception | None], None] | None,
     ) -> None:
         self._accumulator = accumulator
         self._machine = machine
@@ -99,6 +100,7 @@ class ProducerBridge:
         self._linger_ms = linger_ms
         self._request_timeout_ms = request_timeout_ms
         self._codec = codec
+        self._on_done = on_done
         self._flushes = 0
         self._concluded: Concluded | None = None
         self.is_sweeping = False
@@ -201,12 +203,15 @@ class ProducerBridge:
             match effect:
                 case Transmit():
                     left += self._transmit(effect, now)
-                case Outcome(batch=batch, base_offset=base_offset):
-                    self._accumulator.finish(batch, base_offset, _error_of(effect), effect.is_duplicate)
+                case Outcome(lane=key, batch=batch, base_offset=base_offset):
+                    error = _error_of(effect)
+                    if self._on_done is not None:
+                        self._on_done(key, error)
+                    self._accumulator.finish(batch, base_offset, error, effect.is_duplicate)
                     if self._machine.fatal is not None and not self._machine.is_transactional:
                         self._accumulator.stop(error_from(self._machine.fatal))
-                case LaneHeld(lane=key, error=error):
-                    self._accumulator.hold(key, error)
+                case LaneHeld(lane=key, error=refusal):
+                    self._accumulator.hold(key, refusal)
                     if key in self._lanes:
                         left += self._take(self._lanes[key], now)
                 case LaneFreed(lane=key):

@@ -9,10 +9,7 @@ end waits until all are acknowledged, then sends the coordinator one request tha
 reply is the commit point and has the epoch of the next transaction. If any step fails the transaction is aborted: none
 of it is ever read, and late batches are refused by their epoch. Called by `Client.producer`.
 
-    idle --transaction()--> open --commit--> idle | outcome unknown | fenced
-                            open --abort, or anything failed--> idle | fenced
-    outcome unknown --transaction()--> the coordinator gives a new epoch, which settles the old one
-    fenced: another producer has the transactional id; permanent
+Its machine (`transacting.py`) has the states, and decides what an end without an answer means.
 """
 
 import threading
@@ -20,21 +17,18 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, NoReturn, Protocol, Self
 
-from ..addresses import GATEWAY, TopicPartition
+from ..addresses import GATEWAY
 from ..batch import Headers
-from ..machine import Call, Receipt
-from ..protocol.data import InitProducer, InitProducerReply
-from ..protocol.errors import ErrorCode, PlanariaError, ProtocolError
+from ..protocol.errors import PlanariaError
 from ..protocol.groups import CommitOffsets, CommitOffsetsReply
-from ..protocol.message import TopicPartitions
-from ..protocol.transactions import EndTransaction, EndTransactionReply
 from .commits import GivenOffsets, Metadata
 from .delivery import Delivery
-from .errors import Closed, ProducerFenced, TimedOut, TransactionAborted, TransactionUncertain
+from .errors import Closed
 from .lanes import ProducerIdentity
 from .network import Network
 from .options import Duration, ProducerOptions
 from .producer import BatchingProducer
+from .transacting import Transacting
 
 
 class Committing(Protocol):
@@ -51,42 +45,32 @@ class TransactionalProducer:
     """Publishes in consecutive transactions. For one thread at a time, except `Transaction.publish`."""
 
     def __init__(self, network: Network, options: ProducerOptions) -> None:
-        assert options.transactional_id is not None
         self._network = network
-        self._transactional_id = options.transactional_id
-        self._timeout_ms = options.transaction_timeout_ms
         self._request_timeout_ms = options.request_timeout_ms
-        self._producer = _Part(network, options)
+        self._machine = Transacting(options)
+        self._producer = BatchingProducer(network, options, self._machine.on_done)
         self._producer.suspend(
             PlanariaError("publish within a transaction: with producer.transaction() as tx")
         )
-        self._identity: ProducerIdentity | None = None
-        self._last_identity: ProducerIdentity | None = None
-        """The identity at the time an outcome became unknown. It identifies this producer to the
-        coordinator again."""
-        self._coordinator: str | None = None
-        """The coordinator's endpoint, for a client on its machine."""
         self._current: Transaction | None = None
-        self._fenced: ProtocolError | None = None
         self._lock = threading.Lock()
+        """Held while an identity is claimed."""
         self._is_closed = False
 
     @property
     def transactional_id(self) -> str:
         """The id that it was created with."""
-        return self._transactional_id
+        return self._machine.transactional_id
 
     def transaction(self) -> "Transaction":
         """Begin a transaction. Raises ProducerFenced when another producer has the transactional id,
         TimedOut, or Closed."""
         self._refuse_when_closed()
         with self._lock:
-            if self._current is not None:
-                raise PlanariaError("a transaction is open already; end it first")
-            if self._fenced is not None:
-                raise self._fenced
-            identity = self._identity or self._init()
+            self._machine.refuse_while_open()
+            self._claim()
             self._refuse_when_closed()
+            identity = self._machine.begin()
             self._current = Transaction(self, identity)
             self._producer.begin(identity)
             return self._current
@@ -100,8 +84,7 @@ class TransactionalProducer:
         """
         self._refuse_when_closed()
         with self._lock:
-            if self._identity is None and self._current is None:
-                self._init()
+            self._claim()
 
     def publish(self, *_: Any, **__: Any) -> NoReturn:
         """Always raise: a message cannot be published outside a transaction."""
@@ -114,88 +97,38 @@ class TransactionalProducer:
         if self._is_closed:
             raise Closed("the producer is closed")
 
-    def _init(self) -> ProducerIdentity:
-        self._refuse_when_closed()
-        last = self._last_identity
-        request = InitProducer(
-            transactional_id=self._transactional_id,
-            transaction_timeout_ms=self._timeout_ms,
-            producer_id=None if last is None else last.producer_id,
-            producer_epoch=None if last is None else last.epoch,
-        )
+    def _claim(self) -> None:
+        call = self._machine.claim()
+        if call is None:
+            return
         try:
-            reply = self._network.call(
-                GATEWAY, request, InitProducerReply, timeout_ms=self._request_timeout_ms, asker=self
-            )
-        except ProducerFenced as error:
-            self._fenced = error
+            reply = self._network.exchange(call, self).reply
+        except BaseException as error:
+            self._machine.on_claim_failed(error)
             raise
-        return self._take(reply)
-
-    def _take(self, reply: InitProducerReply | EndTransactionReply) -> ProducerIdentity:
-        self._coordinator = reply.endpoint or None
-        self._identity = self._last_identity = ProducerIdentity(reply.producer_id, reply.producer_epoch)
-        return self._identity
+        self._machine.on_claimed(reply)
 
     # Called by the transaction.
 
     def _commit_offsets(self, request: CommitOffsets) -> None:
+        request = self._machine.offsets(request)
         self._network.call(GATEWAY, request, CommitOffsetsReply, timeout_ms=self._request_timeout_ms)
 
-    def _end(self, transaction: "Transaction", commit: bool, groups: list[str]) -> None:
-        """End the transaction once every message is acknowledged. Raises the error that prevented it.
-
-        An abort does not wait: unacknowledged messages fail. A commit with a failed message becomes an abort.
-        """
-        assert self._current is transaction
-        self._producer.suspend(PlanariaError("the transaction has ended"))
-        if not commit:
-            self._producer.drop()
+    def _end(self, *, is_commit: bool) -> None:
+        """End the transaction once every message is acknowledged. Raises the error that prevented it."""
         self._current = None
-        identity, self._identity = transaction._identity, None
-        receipt = Receipt()
-
-        def ask() -> Call:
-            request = EndTransaction(
-                producer_id=identity.producer_id,
-                producer_epoch=identity.epoch,
-                commit=commit and self._producer.failure is None,
-                partitions=_by_topic(self._producer.tps),
-                groups=groups,
-            )
-            return Call(
-                None,
-                GATEWAY,
-                request,
-                EndTransactionReply,
-                timeout_ms=self._request_timeout_ms,
-                endpoint=self._coordinator,
-                receipt=receipt,
-                is_retried=True,
-            )
-
+        self._producer.suspend(PlanariaError("the transaction has ended"))
+        self._machine.end(is_commit=is_commit)
         try:
-            self._take(self._producer.conclude(ask).reply)
-        except ProducerFenced as error:
-            self._fenced = error
-            raise
-        except ProtocolError as error:
-            self._explain(error, commit, receipt)
-            raise
-        if commit and self._producer.failure is not None:
-            raise _aborted_by(self._producer.failure)
-
-    def _explain(self, error: ProtocolError, commit: bool, receipt: Receipt) -> None:
-        """Raise a more specific error for an end that was refused or had no reply, where there is one."""
-        if error.code == ErrorCode.TRANSACTION_ABORTED:
-            raise TransactionAborted(error.code, error.message) from None
-        if commit and self._producer.failure is not None:
-            raise _aborted_by(self._producer.failure)
-        if commit and receipt.is_unsent:
-            raise TransactionAborted(error.code, f"its end was never sent: {error.message}") from error
-        if error.retriable or isinstance(error, TimedOut):
-            message = f"whether it was {'committed' if commit else 'aborted'} is not known: {error.message}"
-            raise TransactionUncertain(error.code, message) from error
+            if not is_commit:
+                self._producer.drop()
+            reply = self._producer.conclude(self._machine.end_call).reply
+        except BaseException as error:
+            explained = self._machine.on_end_failed(error)
+            if explained is error:
+                raise
+            raise explained  # noqa: B904 - it has its cause
+        self._machine.on_ended(reply)
 
     def close(self, timeout: Duration | None = None) -> None:
         """Abort the open transaction, and refuse further ones. Does nothing in a forked child.
@@ -234,7 +167,6 @@ class Transaction:
     def __init__(self, producer: TransactionalProducer, identity: ProducerIdentity) -> None:
         self._identity = identity
         self._owner = producer
-        self._groups: set[str] = set()
         self._has_ended = False
         # Replaces the method of this name until the end: the way through it would cost a fifth of a
         # transaction.
@@ -272,19 +204,8 @@ class Transaction:
         if self._has_ended:
             self._refuse()
         request = consumer._commit_for_transaction(offsets, metadata)
-        if request is None:
-            return
-        self._groups.add(request.group)
-        self._owner._commit_offsets(
-            CommitOffsets(
-                group=request.group,
-                offsets=request.offsets,
-                member_id=request.member_id,
-                generation=request.generation,
-                producer_id=self._identity.producer_id,
-                producer_epoch=self._identity.epoch,
-            )
-        )
+        if request is not None:
+            self._owner._commit_offsets(request)
 
     def commit(self) -> None:
         """Wait for every message, then commit. Once this returns the transaction is durable.
@@ -295,14 +216,14 @@ class Transaction:
         if self._has_ended:
             self._refuse()
         self._close()
-        self._owner._end(self, True, sorted(self._groups))
+        self._owner._end(is_commit=True)
 
     def abort(self) -> None:
         """Abort: none of it will be read. A transaction that has ended is unchanged."""
         if self._has_ended:
             return
         self._close()
-        self._owner._end(self, False, sorted(self._groups))
+        self._owner._end(is_commit=False)
 
     def _close(self) -> None:
         self._has_ended = True
@@ -325,39 +246,3 @@ class Transaction:
             self.abort()
         except PlanariaError:
             pass  # the exception that left the block is the one to report; the timeout aborts an unreachable transaction
-
-
-class _Part(BatchingProducer):
-    """The underlying producer: it receives its identity, and records the partitions it wrote to."""
-
-    def __init__(self, network: Network, options: ProducerOptions) -> None:
-        super().__init__(network, options)
-        self.tps: set[TopicPartition] = set()
-        """Partitions with published messages since the last begin."""
-        self.failure: Exception | None = None
-
-    def begin(self, identity: ProducerIdentity) -> None:
-        self.tps.clear()
-        self.failure = None
-        super().begin(identity)
-
-    def finish(
-        self, batch: Any, base_offset: int, error: Exception | None, is_duplicate: bool = False
-    ) -> None:
-        self.tps.add(TopicPartition(batch.topic, batch.partition))
-        self.failure = self.failure or error
-        super().finish(batch, base_offset, error, is_duplicate)
-
-
-def _aborted_by(failure: Exception) -> TransactionAborted:
-    code = failure.code if isinstance(failure, ProtocolError) else ErrorCode.TRANSACTION_ABORTED
-    aborted = TransactionAborted(code, f"a message of it failed: {failure}")
-    aborted.__cause__ = failure
-    return aborted
-
-
-def _by_topic(tps: set[TopicPartition]) -> TopicPartitions:
-    found: TopicPartitions = {}
-    for topic, partition in sorted(tps):
-        found.setdefault(topic, []).append(partition)
-    return found
