@@ -10,10 +10,11 @@ from collections.abc import Iterable
 
 from ..transport.protocol.errors import ErrorCode, ProtocolError
 from .capacity import Capacity
-from .children import Child, State
+from .children import Child
+from .states import State
 from .tree import Tree
 
-_WITHOUT_TOPIC_PARTITION = frozenset({State.WAITING, State.QUARANTINED, State.STOPPED, State.ASLEEP})
+_COUNTED = frozenset(State) - {State.WAITING, State.QUARANTINED, State.STOPPED, State.ASLEEP}
 
 
 class Admission:
@@ -68,4 +69,4 @@ class Admission:
         return self._capacity.actors - self._taken()
 
     def _taken(self) -> int:
-        return sum(child.state not in _WITHOUT_TOPIC_PARTITION for child in self._tree)
+        return self._tree.count(_COUNTED)

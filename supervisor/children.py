@@ -20,20 +20,10 @@ from enum import Enum
 from ..transport.machine import Sender
 from ..transport.protocol.control import ChildSpec, Heartbeat
 from ..transport.protocol.operations import NO_RETRIES, ActorState, InFlight, RetryReport
+from .census import Census
 from .child_spec import Strategy
 from .restart import RestartHistory
-
-
-class State(Enum):
-    WAITING = "waiting"
-    STARTING = "starting"
-    RECOVERING = "recovering"
-    READY = "ready"
-    STOPPING = "stopping"
-    BACKING_OFF = "backing_off"
-    QUARANTINED = "quarantined"
-    STOPPED = "stopped"
-    ASLEEP = "asleep"
+from .states import State
 
 
 class Goal(Enum):
@@ -80,7 +70,11 @@ class Child:
     """The spec as requested, to recognise a repeated request."""
     history: RestartHistory
     is_dynamic: bool
-    state: State = State.WAITING
+    census: Census
+    """Census of its group, which counts its state."""
+    position: int
+    """Rises with each child that is added: the start order within a group."""
+    _state: State = State.WAITING
     goal: Goal = Goal.UP
     has_turn: bool = False
     """The start order has reached it; from then on it is restarted regardless of the order."""
@@ -123,6 +117,10 @@ class Child:
     """Spec requested while it was being stopped for good; starts after its death."""
 
     @property
+    def state(self) -> State:
+        return self._state
+
+    @property
     def address(self) -> str:
         return self.spec.address
 
@@ -141,7 +139,8 @@ class Child:
 
     def become(self, state: State) -> None:
         assert state is self.state or state in TRANSITIONS[self.state], (self.address, self.state, state)
-        self.state = state
+        before, self._state = self._state, state
+        self.census.move(self, before)
 
     def is_settled(self, strategy: Strategy) -> bool:
         """Return True if later children may start. Siblings that depend on each other do not pass a quarantined one."""

@@ -6,8 +6,9 @@ machine.py. Pure.
 """
 
 from ..transport.protocol.control import PeerDown, PeersAsleep, PeerUp
-from .children import Child, State
+from .children import Child
 from .events import Tell
+from .states import State
 from .tree import Tree
 
 

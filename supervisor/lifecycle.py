@@ -17,7 +17,7 @@ from . import directory
 from .admission import Admission
 from .capacity import Capacity
 from .child_spec import SupervisorSpec
-from .children import Child, Goal, State
+from .children import Child, Goal
 from .events import (
     CheckTimer,
     Effect,
@@ -34,6 +34,7 @@ from .events import (
     WakeTimer,
 )
 from .restart import RestartPolicy
+from .states import State
 from .tree import Tree
 
 STUCK_MS = 10_000

@@ -31,7 +31,7 @@ from ..transport.protocol.control import ActorFailed, FallingAsleep, Heartbeat, 
 from . import directory
 from .capacity import UNLIMITED, Capacity
 from .child_spec import SupervisorSpec, with_endpoint
-from .children import AFTER_STOP, Child, Goal, State
+from .children import AFTER_STOP, Child, Goal
 from .events import (
     Begin,
     CheckTimer,
@@ -51,6 +51,7 @@ from .events import (
 from .lifecycle import Lifecycle, SupervisorIdentity
 from .requests import Requests
 from .restart import RestartPolicy
+from .states import State
 from .tree import Tree
 
 START_ATTEMPTS = 3

@@ -21,9 +21,10 @@ from ..transport.protocol.operations import (
     StatusReply,
 )
 from . import directory
-from .children import Child, Goal, State
+from .children import Child, Goal
 from .events import ReportStatus
 from .lifecycle import Lifecycle
+from .states import State
 
 SUPERVISOR = "supervisor"
 """Address of the actors' parent process in `status`."""

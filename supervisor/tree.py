@@ -8,12 +8,15 @@ Order is decided only here. machine.py queries after each change and performs. P
     death   of a worker that is to be restarted: its supervisor's strategy sends siblings on a cycle (down, then up)
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import count, islice
 
 from ..transport.protocol.control import ChildSpec
+from .census import Census
 from .child_spec import DynamicSpec, NodeSpec, Strategy, SupervisorSpec
-from .children import Child, Goal, State
+from .children import Child, Goal
 from .restart import RestartHistory, RestartPolicy
+from .states import State
 
 
 class Group:
@@ -24,6 +27,8 @@ class Group:
         self.strategy: Strategy = spec.strategy if isinstance(spec, SupervisorSpec) else "one_for_one"
         self.dynamic = spec if isinstance(spec, DynamicSpec) else None
         self.nodes: list[Child | Group] = []
+        self.census = Census()
+        """Of the children that are nodes of this group."""
         self.has_turn = False
 
     def children(self) -> Iterator[Child]:
@@ -42,6 +47,7 @@ class Tree:
         self._policy = policy
         self._children: dict[str, Child] = {}
         self._group_of: dict[str, Group] = {}
+        self._positions = count()
         # Outlives the children: an incarnation is never reused for an address, and neither is its endpoint.
         self._incarnations: dict[str, int] = {}
         # Children whose goal is not up. Nearly always empty, which saves walks through a tree of hundreds.
@@ -63,7 +69,15 @@ class Tree:
 
     def _add(self, group: Group, spec: ChildSpec) -> Child:
         assert spec.address not in self._children
-        child = Child(spec, spec, RestartHistory(self._policy), is_dynamic=group.dynamic is not None)
+        child = Child(
+            spec,
+            spec,
+            RestartHistory(self._policy),
+            is_dynamic=group.dynamic is not None,
+            census=group.census,
+            position=next(self._positions),
+        )
+        group.census.enter(child)
         group.nodes.append(child)
         self._children[spec.address] = child
         self._group_of[spec.address] = group
@@ -87,7 +101,13 @@ class Tree:
         assert not child.has_process
         self._leaving.discard(child)
         del self._children[child.address]
-        self._group_of.pop(child.address).nodes.remove(child)
+        group = self._group_of.pop(child.address)
+        group.nodes.remove(child)
+        group.census.leave(child)
+
+    def count(self, states: Iterable[State]) -> int:
+        """Return the number of children in these states."""
+        return sum(group.census.count(state) for group in self._groups(self.root) for state in states)
 
     def set_goal(self, child: Child, goal: Goal) -> None:
         child.goal = goal
@@ -162,27 +182,22 @@ class Tree:
         group.has_turn = group.has_turn or has_turn
         if self._leaving and group.is_cycling():
             return False
+        if group.dynamic is not None:
+            room = group.dynamic.max_starting - group.census.count(State.STARTING)
+            if group.has_turn and room > 0:
+                waiting = group.census.first_waiting(room + len(self._leaving))
+                found += list(islice((child for child in waiting if child.goal is Goal.UP), room))
+            return True
         may_start = group.has_turn
         are_settled = True
-        room = self._room(group)
         for node in group.nodes:
             if isinstance(node, Group):
                 is_settled = self._find_starts(node, may_start, found)
             else:
                 is_settled = node.is_settled(group.strategy)
                 node.has_turn = node.has_turn or may_start
-                if node.state is State.WAITING and node.goal is Goal.UP and node.has_turn and room > 0:
+                if node.state is State.WAITING and node.goal is Goal.UP and node.has_turn:
                     found.append(node)
-                    room -= 1
-            if group.dynamic is None:
-                are_settled = are_settled and is_settled
-                may_start = may_start and is_settled
+            are_settled = are_settled and is_settled
+            may_start = may_start and is_settled
         return are_settled
-
-    @staticmethod
-    def _room(group: Group) -> int:
-        if group.dynamic is None:
-            return len(group.nodes)
-        return group.dynamic.max_starting - sum(
-            node.state is State.STARTING for node in group.nodes if isinstance(node, Child)
-        )

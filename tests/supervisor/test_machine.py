@@ -3,10 +3,10 @@
 import pytest
 
 from planaria.supervisor.child_spec import SupervisorSpec
-from planaria.supervisor.children import State
 from planaria.supervisor.events import ChildDeaf, ChildDied, KillAll, RestartTimer
 from planaria.supervisor.lifecycle import STUCK_MS
 from planaria.supervisor.restart import RestartPolicy
+from planaria.supervisor.states import State
 from planaria.transport.machine import TimerFired
 from planaria.transport.protocol.control import PeerDown, PeerUp, Ready, StartChild
 from planaria.transport.protocol.operations import Kill
