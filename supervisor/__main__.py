@@ -25,7 +25,7 @@ import msgspec
 from ..transport.endpoints import DEFAULT_ENDPOINT, PathTooLong, control_endpoint
 from . import logs
 from .broker_tree import GATEWAY, broker_tree, preloaded_modules
-from .capacity import Capacity, capacity_of
+from .capacity import Capacity, capacity_of, control_connections
 from .child import raise_file_limit
 from .config import BrokerConfig, ConfigError, from_json
 from .data_directory import DataDirectory, DataDirectoryError, open_data_directory, wait_for_predecessors
@@ -181,6 +181,7 @@ def run_tree(
     """Start the processes and keep them running until a stop. Returns the reason of a disorderly end, else ""."""
     config = arguments.config
     control = control_endpoint(run_directory)
+    limits = measure()
 
     def on_up(endpoint: str) -> None:
         say_endpoint(Path(run_directory), endpoint)
@@ -194,7 +195,7 @@ def run_tree(
         )
 
     supervisor = SupervisorProcess(
-        build_machine(config, data, instance_id, capacity_of(measure(), config.max_actors)),
+        build_machine(config, data, instance_id, capacity_of(limits, config.max_actors)),
         Launcher(preloaded_modules(), run_directory),
         Settings(
             run_directory=run_directory,
@@ -206,6 +207,7 @@ def run_tree(
             log_level=config.log_level,
             log_format=config.log_format,
             lifeline=arguments.lifeline_fd,
+            max_connections=control_connections(limits),
         ),
         on_up=on_up,
         on_failed=lambda reason: status.write(error=reason),

@@ -58,6 +58,7 @@ def preloaded_modules() -> list[str]:
     return [
         "google_crc32c",
         f"{_PACKAGE}.supervisor.child",
+        f"{_PACKAGE}.supervisor.forking",
         *(f"{_PACKAGE}.actors.{actor}.process" for actor in actors),
         f"{_PACKAGE}.supervisor.preload",
     ]

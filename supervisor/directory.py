@@ -18,7 +18,7 @@ def snapshot(tree: Tree, newcomer: Child) -> list[Tell]:
         return []
     told: list[Tell] = []
     asleep: list[str] = []
-    for child in tree:
+    for child in tree.among(newcomer.spec.directory):
         if not _hears_of(newcomer, child):
             continue
         if child.state is State.READY:
@@ -53,9 +53,7 @@ def _down(child: Child) -> PeerDown:
 
 
 def _publish(tree: Tree, subject: Child, news: PeerUp | PeerDown) -> list[Tell]:
-    return [
-        _tell(child, news) for child in tree.listening if _hears_of(child, subject) and child is not subject
-    ]
+    return [_tell(child, news) for child in tree.listeners.of(subject.address) if child is not subject]
 
 
 def _hears_of(child: Child, other: Child) -> bool:

@@ -11,13 +11,13 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from multiprocessing import forkserver
-from multiprocessing.process import BaseProcess
 
 from ..transport.endpoints import MAX_PATH_BYTES, PathTooLong
 from .child import ChildParameters, run_child
+from .forking import ForkedProcess
 
 LAUNCH_TIMEOUT_S = 10.0
-"""Time limit of a launch."""
+"""Time in which the fork server has to answer."""
 LOADING_TIMEOUT_S = 30.0
 """Time limit of a new fork server's first launch: it loads all modules first, and the machine may be busy."""
 SOCKET_NAME_BYTES = len("/listener-12345678")
@@ -48,8 +48,9 @@ class Launcher:
         self._timeout_s = timeout_s
         self._proven_pid: int | None = 0
         """Process id of the fork server that has completed a launch; 0: none."""
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(list(preload))
+        self.time_limit_s = timeout_s
+        """Time limit of the launch that was begun last."""
+        multiprocessing.get_context("forkserver").set_forkserver_preload(list(preload))
 
     def warm_up(self) -> None:
         """Start the fork server now. Children inherit its signal handling, so an interrupt at the terminal, which reaches
@@ -61,22 +62,34 @@ class Launcher:
         finally:
             signal.signal(signal.SIGINT, previous)
 
-    def launch(self, order: ChildParameters) -> BaseProcess:
-        """Start a process. Raises LaunchFailed."""
+    def begin(self, order: ChildParameters) -> ForkedProcess:
+        """Ask the fork server for a process. Its `sentinel` becomes readable with the answer. Raises LaunchFailed."""
         name = f"{order.context.address}.{order.context.incarnation}"
-        process = self._context.Process(target=run_child, args=(order,), name=name)
+        process = ForkedProcess(target=run_child, args=(order,), name=name)
+        is_proven = _fork_server_pid() == self._proven_pid
+        self.time_limit_s = self._timeout_s if is_proven else LOADING_TIMEOUT_S
         try:
-            is_proven = _fork_server_pid() == self._proven_pid
-            with _alarm(self._timeout_s if is_proven else LOADING_TIMEOUT_S):
+            with _alarm(self.time_limit_s):
                 process.start()
-            self._proven_pid = _fork_server_pid()
         except ForkServerSilent as error:
-            self._kill_fork_server()
-            self._proven_pid = 0
-            raise LaunchFailed("the fork server did not answer and was killed") from error
+            raise self.give_up() from error
         except (OSError, EOFError) as error:
             raise LaunchFailed(f"{type(error).__name__}: {error}") from error
         return process
+
+    def complete(self, process: ForkedProcess) -> None:
+        """Take the answer that has arrived: the process has an id. Raises LaunchFailed."""
+        try:
+            process.read_pid()
+        except (OSError, EOFError) as error:
+            raise LaunchFailed(f"{type(error).__name__}: {error}") from error
+        self._proven_pid = _fork_server_pid()
+
+    def give_up(self) -> LaunchFailed:
+        """Kill a fork server that has not answered in time."""
+        self._kill_fork_server()
+        self._proven_pid = 0
+        return LaunchFailed("the fork server did not answer and was killed")
 
     @staticmethod
     def _kill_fork_server() -> None:
@@ -96,8 +109,8 @@ def _fork_server_pid() -> int | None:
 
 @contextlib.contextmanager
 def _alarm(timeout_s: float) -> Iterator[None]:
-    """Raise ForkServerSilent in the block after `timeout_s`. multiprocessing blocks in reading the fork server's pipe; a
-    supervisor waiting forever for a stopped or wedged one would be as good as dead.
+    """Raise ForkServerSilent in the block after `timeout_s`. multiprocessing blocks in writing an order larger than a
+    pipe; a supervisor waiting forever for a stopped or wedged fork server would be as good as dead.
     """
 
     def give_up(*_: object) -> None:

@@ -163,7 +163,7 @@ class SupervisorMachine:
         if child.is_listening:
             return
         child.is_listening = True
-        self.tree.listening[child] = None
+        self.tree.listeners.add(child)
         child.progress_at = now
         self._life.order(*directory.snapshot(self.tree, child))
 
@@ -192,7 +192,7 @@ class SupervisorMachine:
         else:
             reason = child.exit_report or event.reason
         ready_for_ms = child.gone(reason, now)
-        self.tree.listening.pop(child, None)
+        self.tree.listeners.remove(child)
         self._life.order(CancelTimer(KillTimer(child.address)), CancelTimer(StuckTimer(child.address)))
         if (
             child.goal is Goal.UP

@@ -5,10 +5,12 @@
     signal pipe        SIGTERM and SIGINT stop the tree, a second SIGINT kills it
     lifeline           a pipe from the embedding process: its end of file stops the tree
     timers             restarts, kills, the check for hangs
-    launches           one a turn: each waits for the fork server, and operators are answered in between
+    launches           one at a time (launches.py); the fork server is not waited for
 
 It loads no actor's code and holds no data. Messages are drained before deaths and deaths before timers, so that a
-heartbeat that has arrived is never overlooked and an exit report precedes the death it explains.
+heartbeat that has arrived is not overlooked and an exit report precedes the death it explains. The work of a turn does
+not grow with the number of children, apart from `status` itself and the check for hangs, which take some microseconds
+for each: MAX_DRAIN_MS for messages, one launch to begin, one process to measure.
 """
 
 import logging
@@ -16,7 +18,7 @@ import os
 import selectors
 import signal
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import assert_never
 
 import msgspec
@@ -55,12 +57,14 @@ from ..transport.timers import Timers
 from . import events, logs
 from .child import ChildParameters
 from .deaths import DeathWatch
-from .launcher import Launcher, LaunchFailed
+from .launcher import Launcher
+from .launches import Launches
 from .machine import SupervisorMachine
 from .run_directory import remove_socket
 from .status_reports import StatusReports
 
-MAX_MESSAGES_PER_TURN = 4_096
+MAX_DRAIN_MS = 5
+"""Time for which messages may delay everything else. ZeroMQ takes them from the connections in turn."""
 
 _REQUESTS = RequestDecoder(
     (Ready, Heartbeat, ActorFailed, FallingAsleep, StartChild, StopChild, Wake, Status, Kill, Revive)
@@ -82,6 +86,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_format: str
     lifeline: int | None = None
     """A file descriptor whose end of file stops the tree."""
+    max_connections: int
+    """Connections to the control socket, from which on no more are accepted."""
 
 
 class SupervisorProcess:
@@ -114,8 +120,7 @@ class SupervisorProcess:
         self._selector = selectors.DefaultSelector()
         self._deaths = DeathWatch(self._selector)
         self._reports = StatusReports()
-        self._launches: dict[tuple[str, int], events.Launch] = {}
-        """Pending launches, by address and incarnation."""
+        self._launches = Launches(launcher, self._selector, self._deaths, self._order_for)
         self._interrupts = 0
 
     def run(self) -> None:
@@ -123,7 +128,9 @@ class SupervisorProcess:
         self._launcher.warm_up()
         context = sockets.new_context()
         self._control = sockets.control_socket(context, None)
-        self._connections = ServerConnections(context, self._control, self._settings.control_endpoint)
+        self._connections = ServerConnections(
+            context, self._control, self._settings.control_endpoint, limit=self._settings.max_connections
+        )
         if self._settings.lifeline is not None:
             self._selector.register(self._settings.lifeline, selectors.EVENT_READ, self._on_lifeline)
         self._poller = zmq.Poller()
@@ -156,24 +163,28 @@ class SupervisorProcess:
             self._dispatch(death)
         for timer in self._timers.pop_due(self._clock.now_ms()):
             self._dispatch(TimerFired(timer))
-        if self._launches:
-            self._launch(next(iter(self._launches)))
-            self._handle_pending()
+        self._give(self._launches.overdue(self._clock.now_ms()))
+        self._give(self._launches.begin(self._on_launched, self._clock.now_ms()))
         if self._reports:
-            for reply in self._reports.step(self._clock.now_ms()):
+            reply = self._reports.step(self._clock.now_ms())
+            if reply is not None:
                 self._reply(reply)
 
     def _timeout_ms(self) -> int | None:
-        if self._reports or self._launches:
+        if self._reports or self._launches.is_due:
             return 0
-        wakes = [at for at in (self._timers.next_at(), self._deaths.next_at()) if at is not None]
+        sources = (self._timers, self._deaths, self._launches)
+        wakes = [at for source in sources if (at := source.next_at()) is not None]
         return max(0, min(wakes) - self._clock.now_ms()) if wakes else None
 
     def _dispatch(self, event: events.Event) -> None:
-        self._pending.append(event)
-        self._handle_pending()
+        self._give([event])
 
-    def _handle_pending(self) -> None:
+    def _on_launched(self) -> None:
+        self._give(self._launches.answered(self._clock.now_ms()))
+
+    def _give(self, given: Sequence[events.Event]) -> None:
+        self._pending += given
         while self._pending:
             for effect in self._machine.handle(self._pending.popleft(), self._clock.now_ms()):
                 self._perform(effect)
@@ -214,7 +225,8 @@ class SupervisorProcess:
     # Messages.
 
     def _drain_control(self) -> None:
-        for _ in range(MAX_MESSAGES_PER_TURN):
+        until = self._clock.now_ms() + MAX_DRAIN_MS
+        while self._clock.now_ms() <= until and not self._reports.is_full:
             try:
                 frames = self._control.recv_multipart(zmq.DONTWAIT)
             except zmq.Again:
@@ -245,10 +257,10 @@ class SupervisorProcess:
     def _perform(self, effect: events.Effect) -> None:
         match effect:
             case events.Launch():
-                self._launches[effect.spec.address, effect.incarnation] = effect
+                self._launches.add(effect)
             case events.Signal():
-                self._launch((effect.address, effect.incarnation))
-                self._deaths.signal(effect.address, effect.incarnation, signal.Signals[effect.signal])
+                number = signal.Signals[effect.signal]
+                self._pending += self._launches.signal(effect.address, effect.incarnation, number)
             case events.Tell():
                 self._tell(effect)
             case Reply():
@@ -271,13 +283,9 @@ class SupervisorProcess:
             case _:
                 assert_never(effect)
 
-    def _launch(self, which: tuple[str, int]) -> None:
-        """Launch it now unless it was launched: a signalled child must have a process."""
-        launch = self._launches.pop(which, None)
-        if launch is None:
-            return
+    def _order_for(self, launch: events.Launch) -> ChildParameters:
         settings, spec = self._settings, launch.spec
-        order = ChildParameters(
+        return ChildParameters(
             start=spec.start,
             context=ActorContext(
                 address=spec.address,
@@ -294,15 +302,6 @@ class SupervisorProcess:
             log_level=settings.log_level,
             log_format=settings.log_format,
         )
-        try:
-            process = self._launcher.launch(order)
-        except LaunchFailed as error:
-            reason = f"no process could be started: {error}"
-            self._pending.append(events.ChildDied(spec.address, launch.incarnation, reason, False))
-            return
-        assert process.pid is not None
-        self._deaths.add(spec.address, launch.incarnation, process, self._clock.now_ms())
-        self._pending.append(events.ChildStarted(spec.address, launch.incarnation, process.pid))
 
     def _tell(self, tell: events.Tell) -> None:
         if self._send([peer_id(tell.address, tell.incarnation), encode_header(tell.request)]) == zmq.EAGAIN:

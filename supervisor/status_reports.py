@@ -1,6 +1,6 @@
-"""Answers `status` without delaying other work: each actor's memory is measured in slices, some per turn, for a while.
+"""Answers `status` without delaying other work: the actors' memory is measured one per turn, for a while.
 
-    added       measured in slices until REPORT_MS have passed, then answered; actors never measured before come first
+    added       measured until REPORT_MS have passed, then answered; actors never measured before come first
     answered    the remaining actors are measured afterwards, for the next report, which may come a second later
 
 The kernel takes about half a millisecond to add up a process's own pages; a thousand actors in one go would delay an
@@ -16,8 +16,9 @@ from ..transport.machine import Reply
 from ..transport.protocol.operations import ActorStatus
 from .events import ReportStatus
 
-ACTORS_PER_TURN = 5
 REPORT_MS = 20
+MAX_REPORTS = 8
+"""Reports in progress; further requests stay in the socket, from which ZeroMQ takes them by connection in turn."""
 
 
 class _Report(Struct):
@@ -40,6 +41,10 @@ class StatusReports:
         """True if there is work to do."""
         return bool(self._reports)
 
+    @property
+    def is_full(self) -> bool:
+        return sum(not report.is_answered for report in self._reports) >= MAX_REPORTS
+
     def add(self, order: ReportStatus, now: int) -> None:
         actors = [actor for actor in order.body.actors if actor.pid is not None]
         for actor in actors:
@@ -50,21 +55,22 @@ class StatusReports:
         left = deque(sorted(actors, key=lambda actor: actor.memory_bytes > 0))
         self._reports.append(_Report(order, left, now + REPORT_MS))
 
-    def step(self, now: int) -> list[Reply]:
-        """Measure the next slice; return the replies of reports that are complete or due."""
-        replies: list[Reply] = []
+    def step(self, now: int) -> Reply | None:
+        """Measure the next process; return the reply of the first report that is complete or due."""
+        reply: Reply | None = None
         for report in self._reports:
             if not report.is_answered and (not report.left or now >= report.deadline):
                 report.is_answered = True
-                replies.append(Reply(report.order.to, report.order.body))
+                reply = Reply(report.order.to, report.order.body)
+                break
         while self._reports and self._reports[0].is_answered and not self._reports[0].left:
             self._reports.popleft()
         if self._reports:
-            self._measure_some(self._reports[0].left)
-        return replies
+            self._measure_next(self._reports[0].left)
+        return reply
 
-    def _measure_some(self, left: deque[ActorStatus]) -> None:
-        for _ in range(min(ACTORS_PER_TURN, len(left))):
+    def _measure_next(self, left: deque[ActorStatus]) -> None:
+        if left:
             actor = left.popleft()
             assert actor.pid is not None
             actor.memory_bytes = self._known[actor.pid] = self._measure(actor.pid)

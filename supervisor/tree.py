@@ -28,7 +28,7 @@ class Group:
         self.dynamic = spec if isinstance(spec, DynamicSpec) else None
         self.nodes: list[Child | Group] = []
         self.census = Census()
-        """Of the children that are nodes of this group."""
+        """Counts the children that are nodes of this group."""
         self.has_turn = False
 
     def children(self) -> Iterator[Child]:
@@ -42,6 +42,31 @@ class Group:
         return any(child.goal is Goal.CYCLE for child in self.children())
 
 
+class Listeners:
+    """The children that messages reach, by the prefixes of the addresses that they are notified of."""
+
+    def __init__(self) -> None:
+        self._by_prefix: dict[str, dict[Child, None]] = {}
+        self._prefixes: dict[Child, tuple[str, ...]] = {}
+
+    def add(self, child: Child) -> None:
+        self._prefixes[child] = child.spec.directory
+        for prefix in child.spec.directory:
+            self._by_prefix.setdefault(prefix, {})[child] = None
+
+    def remove(self, child: Child) -> None:
+        for prefix in self._prefixes.pop(child, ()):
+            del self._by_prefix[prefix][child]
+
+    def of(self, address: str) -> list[Child]:
+        """Return the children that are notified of this one."""
+        found: dict[Child, None] = {}
+        for prefix, children in self._by_prefix.items():
+            if address.startswith(prefix):
+                found |= children
+        return list(found)
+
+
 class Tree:
     def __init__(self, spec: SupervisorSpec, policy: RestartPolicy) -> None:
         self._policy = policy
@@ -52,9 +77,10 @@ class Tree:
         self._incarnations: dict[str, int] = {}
         # Children whose goal is not up. Nearly always empty, which saves walks through a tree of hundreds.
         self._leaving: set[Child] = set()
-        self.listening: dict[Child, None] = {}
-        """Children that messages reach, in the order of their first messages."""
+        self.listeners = Listeners()
         self.root = Group(spec)
+        self._groups = [self.root]
+        """All groups, in start order; only children are ever added."""
         self._fill(self.root, spec.children)
 
     def _fill(self, group: Group, specs: tuple[NodeSpec, ...]) -> None:
@@ -64,6 +90,7 @@ class Tree:
                 continue
             inner = Group(spec)
             group.nodes.append(inner)
+            self._groups.append(inner)
             if isinstance(spec, SupervisorSpec):
                 self._fill(inner, spec.children)
 
@@ -87,12 +114,21 @@ class Tree:
         """Iterate in start order."""
         return self.root.children()
 
+    def among(self, prefixes: tuple[str, ...]) -> Iterator[Child]:
+        """Iterate over the children whose addresses may begin with one of these, in start order."""
+        for group in self._groups:
+            if group.dynamic is not None and not _may_match(group.dynamic.prefix, prefixes):
+                continue
+            for node in group.nodes:
+                if isinstance(node, Child):
+                    yield node
+
     def get(self, address: str) -> Child | None:
         return self._children.get(address)
 
     def add(self, spec: ChildSpec) -> Child | None:
         """Add a dynamic child; return None if no group accepts the address."""
-        for group in self._groups(self.root):
+        for group in self._groups:
             if group.dynamic is not None and spec.address.startswith(group.dynamic.prefix):
                 return self._add(group, spec)
         return None
@@ -107,7 +143,7 @@ class Tree:
 
     def count(self, states: Iterable[State]) -> int:
         """Return the number of children in these states."""
-        return sum(group.census.count(state) for group in self._groups(self.root) for state in states)
+        return sum(group.census.count(state) for group in self._groups for state in states)
 
     def set_goal(self, child: Child, goal: Goal) -> None:
         child.goal = goal
@@ -120,12 +156,6 @@ class Tree:
         incarnation = self._incarnations.get(address, 0) + 1
         self._incarnations[address] = incarnation
         return incarnation
-
-    def _groups(self, group: Group) -> Iterator[Group]:
-        yield group
-        for node in group.nodes:
-            if isinstance(node, Group):
-                yield from self._groups(node)
 
     def send_siblings_on_a_cycle(self, dead: Child) -> None:
         """`dead` is to be restarted: apply its supervisor's strategy."""
@@ -201,3 +231,7 @@ class Tree:
             are_settled = are_settled and is_settled
             may_start = may_start and is_settled
         return are_settled
+
+
+def _may_match(prefix: str, prefixes: tuple[str, ...]) -> bool:
+    return any(prefix.startswith(each) or each.startswith(prefix) for each in prefixes)

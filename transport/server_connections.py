@@ -4,7 +4,7 @@ Owns the socket's monitor, the door of an `ipc` socket (door.py) and the table f
 ZeroMQ reports the end of a connection by its descriptor alone, and a frame has the descriptor of its connection
 (`SRCFD`), so a connection is entered with its first message. The kernel reuses a descriptor as soon as it is closed,
 but the event is queued before that: when a new connection arrives at a known descriptor, the monitor is read first.
-Called by the loop alone.
+Called by the loop, and by the supervisor's.
 """
 
 from collections.abc import Callable
@@ -31,9 +31,11 @@ class ServerConnections:
         server: "zmq.Socket[bytes]",
         endpoint: str,
         on_new: Callable[[bytes, str], None] | None = None,
+        limit: int | None = None,
     ) -> None:
         """Follow the connections of a socket at `endpoint`, which is bound unless that is an `ipc` one: its
-        connections are admitted here. `on_new` receives each connection that is entered, and its host."""
+        connections are admitted here, up to `limit`. `on_new` receives each connection that is entered, and its
+        host."""
         events = f"inproc://planaria-connections-{next(_numbers)}"
         self._server = server
         self._on_new = on_new
@@ -48,7 +50,7 @@ class ServerConnections:
         is_local = endpoint.startswith("ipc://")
         server.monitor(events, _LOCAL_EVENTS if is_local else zmq.EVENT_DISCONNECTED)
         self.monitor.connect(events)
-        self._door = Door(server, endpoint) if is_local else None
+        self._door = Door(server, endpoint, limit) if is_local else None
         self.queue = -1 if self._door is None else self._door.descriptor
         """The descriptor that is readable when connections wait to be admitted; -1 if there is none."""
 

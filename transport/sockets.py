@@ -225,7 +225,9 @@ def unnamed_link(
 
 
 def control_socket(context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str | None) -> "zmq.Socket[bytes]":
-    """Return the supervisor's ROUTER, bound as `server_socket` is. Raises zmq.ZMQError when it cannot be bound."""
+    """Return the supervisor's ROUTER, bound at `endpoint`; None leaves that to its door. Raises zmq.ZMQError when it
+    cannot be bound."""
     socket = _socket(context, zmq.ROUTER, CONTROL_HIGH_WATER_MARK)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    socket.setsockopt(zmq.RCVHWM, UNREAD_HIGH_WATER_MARK)
     return socket if endpoint is None else _opened(socket, socket.bind, endpoint)

@@ -75,6 +75,6 @@ def test_a_broker_is_filled_to_its_limit_and_starts_again_under_a_smaller_one(da
     assert again == {"states": {"ready": 32}, "reasons": [], "restarts": 0}
 
     smaller = run(COUNT, data_dir, 128)
-    assert smaller["states"] == {"ready": 12, "quarantined": 20}
+    assert smaller["states"] == {"ready": 14, "quarantined": 18}
     (reason,) = smaller["reasons"]  # type: ignore[misc]
-    assert "no room for more than 12 actors: descriptors, 128 a process" in reason
+    assert "no room for more than 14 actors: descriptors, 128 a process" in reason

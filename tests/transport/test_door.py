@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import zmq
 
-from planaria.transport import server_connections
 from planaria.transport.door import Door
 from planaria.transport.server_connections import ServerConnections
 from planaria.transport.sockets import calls_socket, connect_peer, new_context, server_socket
@@ -27,7 +26,7 @@ class Entrance:
         self.path = directory / "socket"
         self.context = new_context()
         self.server = server_socket(self.context, None)
-        self.connections = ServerConnections(self.context, self.server, f"ipc://{self.path}")
+        self.connections = ServerConnections(self.context, self.server, f"ipc://{self.path}", limit=LIMIT)
         self.clients: list[socket.socket] = []
         self._exits = exits
         self._poller = zmq.Poller()
@@ -74,8 +73,7 @@ class Entrance:
 
 
 @pytest.fixture
-def entrance(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Entrance]:
-    monkeypatch.setattr(server_connections, "Door", lambda *arguments: Door(*arguments, limit=LIMIT))
+def entrance(run_dir: Path) -> Iterator[Entrance]:
     with ExitStack() as exits:
         made = Entrance(run_dir, exits)
         yield made
