@@ -141,7 +141,7 @@ def kill(
 
 
 def revive(address: AddressArgument, connect: ConnectOption = DEFAULT_ENDPOINT) -> None:
-    """Start a process that is quarantined or waits for its restart, and reset its count of restarts."""
+    """Start a process that is quarantined, asleep or waits for its restart, and reset its count of restarts."""
     with operating(connect) as client:
         state = client.revive(address)
     if state in {"quarantined", "backing_off", "asleep"}:

@@ -43,7 +43,8 @@ def set_quota(
 ) -> None:
     """Set limits of one client. They take effect at once and survive restarts; limits not given keep their values.
 
-    --json: {"client_id", "quota": {"produce_bytes", "fetch_bytes", "produce_requests", "fetch_requests"}}
+    --json: {"client_id", "quota": {"produce_bytes", "fetch_bytes", "produce_requests", "fetch_requests"}};
+    null is unlimited
     """
     given = dict(zip(FIELDS, (produce_bytes, fetch_bytes, produce_requests, fetch_requests), strict=True))
     rates = {field: _parsed(field, text) for field, text in given.items() if text is not None}

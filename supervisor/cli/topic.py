@@ -47,7 +47,11 @@ def create(
     ] = 1,
     settings: SettingsOption = None,
     if_not_exists: Annotated[
-        bool, typer.Option("--if-not-exists", help="Succeed without a change if the topic exists.")
+        bool,
+        typer.Option(
+            "--if-not-exists",
+            help="Accept an existing topic with at least so many partitions, unchanged.",
+        ),
     ] = False,
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,

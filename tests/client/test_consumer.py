@@ -507,3 +507,17 @@ def test_a_timeout_may_be_a_timedelta(client: Client, broker: FakeBroker) -> Non
         producer.publish("T", b"x", partition=0).result(timedelta(seconds=10))
         producer.flush(timedelta(seconds=10))
     client.wait_for_broker(timedelta(seconds=10))
+
+
+def test_a_group_that_waits_for_a_missing_topic_says_so_once(
+    client: Client, broker: FakeBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(client, 1)
+    with client.consumer("g", ["T", "MISSING"], auto_offset_reset="earliest") as consumer:
+        read(consumer, 1)
+        for _ in range(2):
+            assert consumer.poll(1.2) == []
+    warnings = [each.message for each in caplog.records if "does not exist" in each.message]
+    assert warnings == [
+        "topic 'MISSING' does not exist: the consumer waits for it, and polls return nothing of it"
+    ]

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ..addresses import GATEWAY, TopicPartition
-from ..calls.events import Withdrawn
+from ..calls.events import Wanted, Withdrawn
 from ..protocol.errors import PlanariaError, ProtocolError
 from ..protocol.groups import CommitOffsets, CommitOffsetsReply
 from .commits import AutoCommit, CommitFirst, GivenOffsets, Metadata, Offsets, Partition
@@ -78,6 +78,10 @@ class Consumer(OffsetQueries):
         fetching = fetching_for(group, options, is_member=membership is not None)
         self._bridge = ConsumerBridge(fetching, membership, options.max_poll_interval_ms)
         network.tell_of_end(self._bridge)
+        if membership is not None:
+            self._bridge.expect(topics, network.topics.is_unknown, network.metadata_timeout_ms)
+            for topic in topics:
+                network.post(network.owner, Wanted(topic))
         if options.partitions is not None:
             self._machine.assign(as_partitions("partitions", options.partitions))
         elif membership is None:

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -22,6 +23,7 @@ from .membership import (
 )
 
 _POLL_CHECK = "poll check"
+_TOPIC_CHECK = "topic check"
 _log = logging.getLogger(__name__)
 
 
@@ -40,6 +42,13 @@ class ConsumerBridge:
         self._fetching = fetching
         self._membership = membership
         self._check_ms = max(10, max_poll_interval_ms // 4)
+        self._expected: Sequence[str] = ()
+        self._is_unknown: Callable[[str], bool] = lambda _: False
+        self._expect_ms = 0
+
+    def expect(self, topics: Sequence[str], is_unknown: Callable[[str], bool], within_ms: int) -> None:
+        """Warn once, `within_ms` after the first poll, of each topic that the broker does not know."""
+        self._expected, self._is_unknown, self._expect_ms = topics, is_unknown, within_ms
 
     def on_network_end(self, _: PlanariaError) -> None:
         """Wake a poll, which then raises."""
@@ -53,10 +62,15 @@ class ConsumerBridge:
                 effects = self._of_group(PollChecked(at), now)
                 if self._membership.state != "out":
                     effects.append(SetTimer(_POLL_CHECK, now + self._check_ms))
+            case TimerFired(key=key) if key == _TOPIC_CHECK:
+                self._warn_of_missing()
+                effects = []
             case Polled() | Confirmed() | LeaveRequested():
                 effects = self._of_group(event, now)
                 if isinstance(event, Polled):
                     effects.append(SetTimer(_POLL_CHECK, now + self._check_ms))
+                    if self._expected:
+                        effects.append(SetTimer(_TOPIC_CHECK, now + self._expect_ms))
             case Answered(key=("commit", _)) | Failed(key=("commit", _)):
                 effects = [event]
             case Answered(key=key) | Failed(key=key) | TimerFired(key=key) if _is_of_group(key):
@@ -69,6 +83,13 @@ class ConsumerBridge:
             case _:
                 effects = self._fetching.handle(event, now)
         return self._keep_mail(effects)
+
+    def _warn_of_missing(self) -> None:
+        for topic in filter(self._is_unknown, self._expected):
+            _log.warning(
+                "topic %r does not exist: the consumer waits for it, and polls return nothing of it", topic
+            )
+        self._expected = ()
 
     def _of_group(self, event: Event, now: int) -> list[Effect]:
         """Hand an event to the membership. The program's side learns by mail under which identity it commits."""
