@@ -18,11 +18,11 @@ from planaria.supervisor.cli.tables import Listing
 @pytest.mark.parametrize(
     ("size", "text"),
     [
-        (-1, "-"), (0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1536, "1.5 KiB"), (200 << 10, "200 KiB"),
+        (None, "-"), (0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1536, "1.5 KiB"), (200 << 10, "200 KiB"),
         (5 << 20, "5.0 MiB"), (3 << 30, "3.0 GiB"), (2 << 40, "2.0 TiB"),
     ],
 )  # fmt: skip
-def test_bytes(size: int, text: str) -> None:
+def test_bytes(size: int | None, text: str) -> None:
     assert bytes_text(size) == text
 
 

@@ -239,7 +239,7 @@ def test_closing_in_time_fails_what_is_left(client: Client, broker: FakeBroker) 
 def test_a_producer_that_was_closed_leaves_no_request_and_no_timer(
     client: Client, broker: FakeBroker
 ) -> None:
-    exchange = client._network._exchange
+    exchange = client._network._dispatch.performer.exchange
     producer = client.producer(linger_ms=0, request_timeout_ms=60_000)
     publish(producer, 1)[0].result(10)
     broker.fault("produce", "answer lost")
