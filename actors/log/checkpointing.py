@@ -35,7 +35,7 @@ class Checkpointer:
 
     @property
     def _snapshot_entries(self) -> int:
-        return len(self._producers) + len(self._producers.identities)
+        return len(self._producers) + len(self._producers.dedup_ids)
 
     def appended(self, size_bytes: int, batch_count: int) -> None:
         self._bytes_since_checkpoint += size_bytes

@@ -86,7 +86,7 @@ class PartitionLog:
         """
         files = files or Files()
         producers = ProducerStates()
-        producers.identities.reconfigure(config.dedup_window_ms, config.dedup_window_count)
+        producers.dedup_ids.reconfigure(config.dedup_window_ms, config.dedup_window_count)
         recovered = recover(directory, files, producers, now_ms, on_progress)
         log = cls(directory, config, files, recovered, now_ms)
         log.checkpoint()
@@ -122,7 +122,7 @@ class PartitionLog:
         self.config = config
         if not config.is_compacting:
             self._compactor.stop()
-        self.producers.identities.reconfigure(config.dedup_window_ms, config.dedup_window_count)
+        self.producers.dedup_ids.reconfigure(config.dedup_window_ms, config.dedup_window_count)
 
     # -- writing
 

@@ -63,7 +63,7 @@ class WrittenBatch(msgspec.Struct, frozen=True, array_like=True):
     base_offset: int
 
 
-class Producer(msgspec.Struct, frozen=True, array_like=True):
+class ProducerState(msgspec.Struct, frozen=True, array_like=True):
     """One producer's epoch and its last batches in it, the newest last; none yet after a marker."""
 
     epoch: int
@@ -77,8 +77,8 @@ class Producer(msgspec.Struct, frozen=True, array_like=True):
 
 class _Snapshot(msgspec.Struct, frozen=True, array_like=True):
     offset: int
-    producers: dict[int, Producer]
-    identities: list[Sighting] = []
+    producers: dict[int, ProducerState]
+    dedup_ids: list[Sighting] = []
     """The dedup ids; missing in snapshots of versions without them."""
     transactions: TransactionsSnapshot = TransactionsSnapshot()
 
@@ -87,19 +87,19 @@ class ProducerStates:
     """The states of at most `limit` producers; a new one displaces the one silent for longest."""
 
     def __init__(self, limit: int = PRODUCER_LIMIT, expiry_ms: int = PRODUCER_EXPIRY_MS) -> None:
-        self.identities = DedupIndex()
+        self.dedup_ids = DedupIndex()
         self.transactions = Transactions()
         self._limit = limit
         self._expiry_ms = expiry_ms
-        self._producers: dict[int, Producer] = {}  # most recently seen last
-        self._undo: list[tuple[int, Producer | None]] = []
+        self._producers: dict[int, ProducerState] = {}  # most recently seen last
+        self._undo: list[tuple[int, ProducerState | None]] = []
         self._applied_end = self._confirmed_end = 0
         """The offset below which batches have been applied."""
 
     def __len__(self) -> int:
         return len(self._producers)
 
-    def get(self, producer_id: int) -> Producer | None:
+    def get(self, producer_id: int) -> ProducerState | None:
         return self._producers.get(producer_id)
 
     def highest_era(self) -> int:
@@ -127,7 +127,7 @@ class ProducerStates:
             return ACCEPT
         return self._check_repeat(header, known)
 
-    def _check_epoch(self, header: BatchHeader, known: Producer) -> Accept:
+    def _check_epoch(self, header: BatchHeader, known: ProducerState) -> Accept:
         if header.producer_epoch < known.epoch:
             raise ProducerFenced(
                 f"producer {header.producer_id} has epoch {known.epoch}, the batch has {header.producer_epoch}"
@@ -139,7 +139,7 @@ class ProducerStates:
             )
         return ACCEPT
 
-    def _check_repeat(self, header: BatchHeader, known: Producer) -> Duplicate:
+    def _check_repeat(self, header: BatchHeader, known: ProducerState) -> Duplicate:
         for written in reversed(known.batches):
             if (
                 header.base_sequence == written.first_sequence
@@ -164,7 +164,7 @@ class ProducerStates:
         if header.base_offset < self._applied_end:
             if known is not None:
                 seen_ms = max(seen_ms, known.last_seen_ms)
-                self._producers[header.producer_id] = Producer(known.epoch, seen_ms, known.batches)
+                self._producers[header.producer_id] = ProducerState(known.epoch, seen_ms, known.batches)
             return
         self._applied_end = header.next_offset
         self._undo.append((header.producer_id, known))
@@ -177,7 +177,9 @@ class ProducerStates:
             kept: tuple[WrittenBatch, ...] = ()
             if known is not None and known.epoch == header.producer_epoch:
                 kept = known.batches[1 - BATCHES_KEPT :]
-            self._producers[header.producer_id] = Producer(header.producer_epoch, seen_ms, (*kept, written))
+            self._producers[header.producer_id] = ProducerState(
+                header.producer_epoch, seen_ms, (*kept, written)
+            )
         if len(self._producers) > self._limit:
             self._forget_one()
 
@@ -196,7 +198,7 @@ class ProducerStates:
             self.apply(header, now_ms)
         self._undo.clear()
         self._confirmed_end = self._applied_end
-        self.identities.confirm(now_ms)
+        self.dedup_ids.confirm(now_ms)
         self.transactions.confirm()
 
     def revert(self) -> None:
@@ -208,7 +210,7 @@ class ProducerStates:
                 self._producers[producer_id] = before
         self._undo.clear()
         self._applied_end = self._confirmed_end
-        self.identities.revert()
+        self.dedup_ids.revert()
         self.transactions.revert()
 
     def expire(self, now_ms: int) -> None:
@@ -230,7 +232,7 @@ class ProducerStates:
                 producers.pop(producer_id, None)
             else:
                 producers[producer_id] = before
-        snapshot = _Snapshot(offset, producers, self.identities.sightings(), self.transactions.snapshot())
+        snapshot = _Snapshot(offset, producers, self.dedup_ids.sightings(), self.transactions.snapshot())
         return encode_checked(_KIND, snapshot)
 
     def load(self, data: bytes | None, offset: int) -> bool:
@@ -239,7 +241,7 @@ class ProducerStates:
         if snapshot is None or snapshot.offset != offset:
             return False
         self._producers = dict(snapshot.producers)
-        self.identities.load(snapshot.identities)
+        self.dedup_ids.load(snapshot.dedup_ids)
         self.transactions.load(snapshot.transactions)
         self._applied_end = self._confirmed_end = offset
         return True
@@ -248,8 +250,8 @@ class ProducerStates:
         """Limit all times to `now_ms`: if the clock was ahead before the machine booted, no entry would ever expire."""
         for producer_id, known in self._producers.items():
             if known.last_seen_ms > now_ms:
-                self._producers[producer_id] = Producer(known.epoch, now_ms, known.batches)
-        self.identities.bound_times(now_ms)
+                self._producers[producer_id] = ProducerState(known.epoch, now_ms, known.batches)
+        self.dedup_ids.bound_times(now_ms)
 
     def replay(self, batches: Iterable[tuple[BatchHeader, str | None]], now_ms: int) -> None:
         """Apply batches read back from the log, each with its dedup id if it has one. All count as seen now."""
@@ -259,11 +261,11 @@ class ProducerStates:
             self._confirmed_end = self._applied_end
             self.transactions.confirm()
             if dedup_id is not None:
-                self.identities.replay(dedup_id, header.base_offset, now_ms)
+                self.dedup_ids.replay(dedup_id, header.base_offset, now_ms)
 
 
-def _after_marker(header: BatchHeader, known: Producer | None, seen_ms: int) -> Producer:
+def _after_marker(header: BatchHeader, known: ProducerState | None, seen_ms: int) -> ProducerState:
     """Raise the epoch, unless batches of the next epoch have already been applied."""
     if known is not None and known.epoch > header.producer_epoch:
-        return Producer(known.epoch, seen_ms, known.batches)
-    return Producer(header.producer_epoch + 1, seen_ms, ())
+        return ProducerState(known.epoch, seen_ms, known.batches)
+    return ProducerState(header.producer_epoch + 1, seen_ms, ())

@@ -10,9 +10,8 @@ locked.
    again: a log shorter than its recovery point continues in a new segment there, with a gap before it.
    The same holds for a log shorter than a producer snapshot says. Where the log's start (`start.py`, checkpoint), or
    the index of a segment, proves that a segment is missing, an empty segment takes its place, and the loss is reported.
-4. Only the last segment's tail remains. It is checked batch by batch, every checksum, and cut at the first batch
-   that fails. If good batches lie behind the cut, this was more than a write torn by a crash, and the cut bytes are
-   kept as `<segment>.torn` (the latest only, at most TORN_COPY_BYTES).
+4. Only the last segment's tail remains (`tail.py`). It is checked batch by batch, every checksum, and cut at the
+   first batch that fails.
 5. The remaining tail is synced before it may be read.
 6. Producers and dedup ids come from the newest good snapshot and the batches after it.
 
@@ -38,17 +37,16 @@ from .checkpoint import (
 )
 from .cleaned import Cleaned, is_damaged, recover_cleaned
 from .companions import COMPACTION_NAME, COMPANIONS, loss_of_companion
-from .errors import CorruptLog, StorageFailed, StorageFull, Unreadable
+from .errors import CorruptLog, StorageFailed, StorageFull
 from .files import TEMPORARY_SUFFIX, Files
 from .producers import ProducerStates
-from .scan import CHUNK_BYTES, Damaged, Search, SegmentReader
+from .scan import CHUNK_BYTES
 from .segment import INDEX_SUFFIXES, LOG_SUFFIX, Segment
 from .segment_reading import gap_reason
 from .snapshots import load_newest, snapshot_offsets
 from .start import note_start, noted_start
+from .tail import Tail
 
-TORN_SUFFIX = ".torn"
-TORN_COPY_BYTES = 16 * 1024 * 1024
 FOLDERS_ABOVE = 3
 """A partition's folder, its topic's, and `topics` may each be new: each is an entry of the folder above it."""
 
@@ -251,9 +249,10 @@ class _Recovery:
         last.next_offset = safe_offset
         last.index(trusted_bytes=safe_position)
         if last.size_bytes > safe_position:
-            self._check_tail(last, safe_position)
+            tail = Tail(self._directory, self._files, last)
+            tail.check(safe_position, self._on_tail_batch)
             if sync_failed:
-                self._write_anew(last, safe_position)
+                tail.rewrite(safe_position)
             try:
                 last.sync()
             except StorageFailed:
@@ -300,63 +299,9 @@ class _Recovery:
             _log.error("%s: %s", self._directory, loss)
             self._losses.append(loss)
 
-    def _check_tail(self, last: Segment, position: int) -> None:
-        """Check everything from `position` and cut the file at the first batch that is not whole."""
-        reader = last.reader()
-        try:
-            for header, found in reader.walk(position):
-                if header.base_offset != last.next_offset:
-                    raise Damaged(found, f"offset {header.base_offset} follows {last.next_offset - 1}")
-                last.note(header, found)
-                last.next_offset = header.next_offset
-                self._last_leader_epoch = header.leader_epoch
-                self._progress(header)
-        except Damaged as damage:
-            self._cut(last, reader, damage)
-
-    def _cut(self, last: Segment, reader: SegmentReader, damage: Damaged) -> None:
-        if self._is_room(last, damage.position):
-            last.cut(damage.position)
-            return
-        _log.warning(
-            "%s: cutting %d bytes at byte %d, offset %d: %s",
-            last.path,
-            last.size_bytes - damage.position,
-            damage.position,
-            last.next_offset,
-            damage.reason,
-        )
-        if reader.next_whole(Search(damage.position, last.next_offset)) < reader.end:
-            self._keep_aside(last, damage.position)
-        last.cut(damage.position)
-
-    def _is_room(self, last: Segment, position: int) -> bool:
-        """Return True if only zeros follow: preallocated room, and no damage."""
-        while position < last.size_bytes:
-            try:
-                data = last.bytes_at(position, min(CHUNK_BYTES, last.size_bytes - position))
-            except Unreadable:
-                return False
-            if data.count(0) < len(data):
-                return False
-            position += len(data)
-        return True
-
-    def _keep_aside(self, last: Segment, position: int) -> None:
-        for name in self._files.names(self._directory):
-            if name.endswith(TORN_SUFFIX):
-                self._files.unlink(self._directory / name)
-        path = last.path.with_suffix(TORN_SUFFIX)
-        size_bytes = min(last.size_bytes - position, TORN_COPY_BYTES)
-        _log.error("%s: good batches lie behind the damage; keeping the cut bytes as %s", last.path, path)
-        with suppress(StorageFull):  # a full disk must not prevent the log from opening
-            self._files.write_aside(path, last.bytes_at(position, size_bytes))
-
-    def _write_anew(self, last: Segment, position: int) -> None:
-        while position < last.size_bytes:
-            data = last.bytes_at(position, min(CHUNK_BYTES, last.size_bytes - position))
-            self._files.rewrite(last.path, data, position)
-            position += len(data)
+    def _on_tail_batch(self, header: BatchHeader) -> None:
+        self._last_leader_epoch = header.leader_epoch
+        self._progress(header)
 
     # -- producers and epochs
 

@@ -47,7 +47,7 @@ class PendingProduce(NamedTuple):
 class Appends:
     def __init__(self, producers: ProducerStates, log_end_offset: int, leader_epoch: int) -> None:
         self._producers = producers
-        self._identities = producers.identities
+        self._dedup_ids = producers.dedup_ids
         self._leader_epoch = leader_epoch
         self.log_end_offset = log_end_offset
         """The offset of the next batch: the log's own end plus this turn's batches."""
@@ -85,12 +85,12 @@ class Appends:
             return ProducedBatch(-1, error=ErrorBody(error.code, str(error))), 0
         first_offset = verdict.base_offset if type(verdict) is Duplicate else None
         if dedup_id is not None:
-            first_offset = self._identities.find(dedup_id, now)
+            first_offset = self._dedup_ids.find(dedup_id, now)
         if first_offset is not None:
             # The first attempt may be recent and not durable yet; then the repeat waits as long.
             return ProducedBatch(first_offset, True), first_offset + header.record_count
         if dedup_id is not None:
-            self._identities.note(dedup_id, self.log_end_offset, now)
+            self._dedup_ids.note(dedup_id, self.log_end_offset, now)
         return ProducedBatch(self._append(frame, header, placement, now)), self.log_end_offset
 
     def place_markers(self, markers: Sequence[Marker], now: int, wall_ms: int) -> Placement:

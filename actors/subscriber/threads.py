@@ -11,24 +11,27 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from msgspec import Struct
 
-from ...transport.machine import Effect, Event
+from .effects import OwnEvent
 
-Perform: TypeAlias = Callable[[Any], Event | None]
+OrderT = TypeVar("OrderT")
 
 
 class ThreadFailed(Struct, frozen=True):
     error: BaseException
 
 
+Posted: TypeAlias = OwnEvent | ThreadFailed
+
+
 class EventQueue:
     """Events for the loop, posted by any thread."""
 
     def __init__(self) -> None:
-        self._events: deque[Event] = deque()
+        self._events: deque[Posted] = deque()
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._reader, False)
         os.set_blocking(self._writer, False)
@@ -38,14 +41,14 @@ class EventQueue:
         """Return the descriptor that is readable when there are events."""
         return self._reader
 
-    def post(self, event: Event) -> None:
+    def post(self, event: Posted) -> None:
         self._events.append(event)
         # The loop clears the mark before it takes: a thread that still finds it set appended in time to be taken.
         if not self._is_awake:
             self._is_awake = True
             os.write(self._writer, b"\0")
 
-    def take(self) -> list[Event]:
+    def take(self) -> list[Posted]:
         """Take the posted events, in the order of posting."""
         with suppress(BlockingIOError):
             os.read(self._reader, 4096)
@@ -58,14 +61,14 @@ class EventQueue:
 
 
 class WorkThread:
-    """A thread that performs effects one after another; each result goes to the inbox.
+    """A thread that performs orders one after another; each result goes to the queue.
 
     A daemon thread, because it may be in code that never returns, which must not keep the process alive.
     """
 
     def __init__(self, name: str, inbox: EventQueue) -> None:
         self._inbox = inbox
-        self._orders: queue.SimpleQueue[tuple[Perform, Effect]] = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[tuple[Callable[[Any], OwnEvent | None], Any]] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
@@ -74,14 +77,14 @@ class WorkThread:
         assert self._thread.ident is not None
         return self._thread.ident
 
-    def order(self, perform: Perform, effect: Effect) -> None:
-        self._orders.put((perform, effect))
+    def order(self, perform: Callable[[OrderT], OwnEvent | None], order: OrderT) -> None:
+        self._orders.put((perform, order))
 
     def _work(self) -> None:
         while True:
-            perform, effect = self._orders.get()
+            perform, order = self._orders.get()
             try:
-                event = perform(effect)
+                event = perform(order)
             except BaseException as error:  # noqa: BLE001 - it is raised again where it ends the actor
                 self._inbox.post(ThreadFailed(error))
                 return

@@ -71,13 +71,13 @@ def test_a_window_of_nothing_finds_nothing() -> None:
 
 def test_snapshots_keep_identities_with_their_times() -> None:
     states = ProducerStates()
-    written(states.identities, "a", 7, now=50)
-    states.identities.note("never written", 8, 50)
+    written(states.dedup_ids, "a", 7, now=50)
+    states.dedup_ids.note("never written", 8, 50)
     loaded = ProducerStates()
     assert loaded.load(states.encode(8), 8)
-    assert loaded.identities.find("a", 119_000 + 50) == 7
-    assert loaded.identities.find("a", 120_000 + 50) is None
-    assert loaded.identities.find("never written", 50) is None
+    assert loaded.dedup_ids.find("a", 119_000 + 50) == 7
+    assert loaded.dedup_ids.find("a", 120_000 + 50) is None
+    assert loaded.dedup_ids.find("never written", 50) is None
 
 
 def test_a_window_is_no_longer_than_itself_after_a_boot_with_a_slow_clock(tmp_path: Path) -> None:
@@ -87,8 +87,8 @@ def test_a_window_is_no_longer_than_itself_after_a_boot_with_a_slow_clock(tmp_pa
     log.close()
     slow_ms = NOW_MS - 48 * 3_600_000
     log = PartitionLog.open(tmp_path, config, slow_ms)
-    assert log.producers.identities.find("a", slow_ms + 119_999) == 0
-    assert log.producers.identities.find("a", slow_ms + 120_000) is None
+    assert log.producers.dedup_ids.find("a", slow_ms + 119_999) == 0
+    assert log.producers.dedup_ids.find("a", slow_ms + 120_000) is None
     log.close()
 
 
@@ -97,7 +97,7 @@ def append(log: PartitionLog, dedup_id: str, now: int, key: bytes | None = None)
     offset = log.log_end_offset
     frame = identified_batch((key, b"v", 0, {"dedup-id": dedup_id}), 1_000)
     stamped = bytes(stamp(frame, offset, 0))
-    log.producers.identities.note(dedup_id, offset, now)
+    log.producers.dedup_ids.note(dedup_id, offset, now)
     log.append([stamped], [parse_header(stamped)], now)
     return offset
 
@@ -109,7 +109,7 @@ def test_a_log_gives_back_what_it_was_told(tmp_path: Path, seed: int) -> None:
     expected: dict[str, int] = {}
     for life in range(8):
         log = PartitionLog.open(tmp_path, config, now_ms=life)
-        found = {name: log.producers.identities.find(name, life) for name in expected}
+        found = {name: log.producers.dedup_ids.find(name, life) for name in expected}
         assert found == expected, f"life {life}"
         for number in range(draw.randrange(60)):
             name = f"{life}-{number}"
@@ -130,7 +130,7 @@ def test_a_recovery_knows_the_bounds_of_its_topic(tmp_path: Path) -> None:
         append(log, f"id{number}", 0)
     log.close()
     log = PartitionLog.open(tmp_path, config, now_ms=3_000_000)
-    identities = log.producers.identities
+    identities = log.producers.dedup_ids
     assert [identities.find(f"id{number}", 3_000_000) for number in (4, 5, 9)] == [None, 5, 9]
     log.close()
 
@@ -153,5 +153,5 @@ def test_identities_are_known_though_compaction_dropped_their_records(
     if is_newest_damaged:
         flip(snapshots[-1], 12)
     log = PartitionLog.open(tmp_path, config, NOW_MS)
-    assert {name: log.producers.identities.find(name, NOW_MS) for name in offsets} == offsets
+    assert {name: log.producers.dedup_ids.find(name, NOW_MS) for name in offsets} == offsets
     abandon(log)

@@ -363,7 +363,7 @@ def test_progress_is_reported_while_a_long_tail_is_checked(tmp_path: Path) -> No
 
 
 def test_only_the_latest_torn_bytes_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("planaria.actors.log.recovery.TORN_COPY_BYTES", 100)
+    monkeypatch.setattr("planaria.actors.log.tail.TORN_COPY_BYTES", 100)
     (tmp_path / f"{7:020d}.torn").write_bytes(b"older")
     log = open_log(tmp_path)
     for _ in range(5):

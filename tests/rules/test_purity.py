@@ -44,6 +44,7 @@ IMPURE: dict[str, str] = {
     "actors/log/segments.py": "closes the segments that are read least",
     "actors/log/snapshots.py": "reads and writes producer snapshots",
     "actors/log/start.py": "renames the file that says where the log begins",
+    "actors/log/tail.py": "checks and cuts the last segment",
     "actors/log/timestamps.py": "reads an open segment",
     "actors/log/verification.py": "reads a segment whole",
     "actors/partition/process.py": "the partition's process",

@@ -46,7 +46,7 @@ class MemoryLog:
         self._disk = disk
         self.directory = Path("/nowhere/log")
         self.producers = ProducerStates()
-        self.producers.identities.reconfigure(config.dedup_window_ms, config.dedup_window_count)
+        self.producers.dedup_ids.reconfigure(config.dedup_window_ms, config.dedup_window_count)
         start = 0
         if disk.snapshot is not None and disk.snapshot[1] <= disk.end_offset:
             start = disk.snapshot[1]
@@ -147,7 +147,7 @@ class MemoryLog:
         return True
 
     def reconfigure(self, config: Any) -> None:
-        self.producers.identities.reconfigure(config.dedup_window_ms, config.dedup_window_count)
+        self.producers.dedup_ids.reconfigure(config.dedup_window_ms, config.dedup_window_count)
 
     def close(self, clean: bool = True) -> None:
         self.checkpoint()
