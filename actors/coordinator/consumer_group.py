@@ -4,7 +4,7 @@ Owns the table of its requests. memberships.py serves the members, offset_reques
 coordinator's machine.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from ...transport.machine import LoopEffect, LoopEvent, Received, Sender, TimerFired
@@ -17,7 +17,6 @@ from ...transport.protocol.groups import (
     ResetOffsets,
 )
 from ...transport.protocol.message import Request
-from ...transport.protocol.topics import CatalogTopic
 from ...transport.protocol.transactions import EndGroupTransaction
 from ..journal.recorder import Durable, Recorder
 from .decisions import Decisions
@@ -58,13 +57,10 @@ class ConsumerGroup:
     def start(self, now: int) -> list[LoopEffect]:
         return self._memberships.start(now)
 
-    def serves(self, request: Request) -> bool:
-        return isinstance(request, REQUESTS)
-
     def on_request(self, event: Received, now: int) -> list[LoopEffect]:
         return self._handlers[type(event.request)](event.sender, event.request, now)
 
-    def forget_senders(self, is_gone: Callable[[Sender], bool], *, also_sent: bool) -> list[LoopEffect]:
+    def forget_senders(self, is_gone: Callable[[Sender], bool]) -> list[LoopEffect]:
         self._offsets.forget_senders(is_gone)
         return self._memberships.forget_senders(is_gone)
 
@@ -78,26 +74,17 @@ class ConsumerGroup:
                 return self._offsets.retry_resets(now)
         return []
 
-    def set_topics(self, topics: Mapping[str, CatalogTopic], now: int) -> list[LoopEffect]:
+    def retry_resets(self, now: int) -> list[LoopEffect]:
+        """Check the waiting resets again: the topics have changed."""
         return self._offsets.retry_resets(now)
 
     def on_durable(self, durable: Durable[Change, Any], now: int) -> list[LoopEffect]:
         return self._memberships.on_durable(durable, now)
 
-    def advance(self, now: int) -> list[LoopEffect]:
-        return []
-
-    def gather(self, now: int) -> None:
-        """Compute new targets: the changes of all requests since the last flush share one generation."""
-        self._decisions.members.settle()
-
     def is_working(self) -> bool:
         decided = self._decisions.state
         is_used = decided.members or self._durable.members or decided.pending.open
         return bool(is_used) or self._offsets.is_waiting
-
-    def alarms(self, now: int) -> tuple[str, ...]:
-        return ()
 
     def close(self) -> list[LoopEffect]:
         return [*self._offsets.close(), *self._memberships.close()]

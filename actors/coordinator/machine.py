@@ -11,7 +11,7 @@ of topics. Must never answer from state that is not durable. Called by journal/m
 Sessions are suspended during the replay and restart after it; at a stop parked heartbeats are refused.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, assert_never
 
 from msgspec import Struct
@@ -52,9 +52,8 @@ from ..journal.transaction_reports import ReportCall, ReportTimer, TransactionRe
 from .consumer_group import REQUESTS as CONSUMER_REQUESTS
 from .consumer_group import ConsumerGroup
 from .decisions import Decisions
-from .effects import Alarm, Effect, OwnEffect, RemoveSnapshot
+from .effects import Effect, OwnEffect, RemoveSnapshot
 from .expiry import FOREVER, ExpiryTimer, OffsetsExpiry
-from .group_kind import GroupKind
 from .ledger import GroupLedger
 from .parked import ParkedHeartbeat
 from .progress import ProgressReports
@@ -97,12 +96,10 @@ class GroupService(Service[Change, Answer, OwnEffect]):
         self._recorder = recorder
         self._share = ShareGroup(durable, self.decisions, recorder, now)
         self._consumers = ConsumerGroup(durable, self.decisions, recorder)
-        self._kinds: tuple[GroupKind, ...] = (self._share, self._consumers)
         self._watch = TopicsWatch()
         self._progress = ProgressReports(durable)
         self._reports = TransactionReports(groups=[durable.group])
         self._expiry = OffsetsExpiry(offsets_retention_ms, self.decisions)
-        self._alarms: tuple[str, ...] = ()
         self._deleted_until = 0
         self._is_stopping = False
 
@@ -111,7 +108,7 @@ class GroupService(Service[Change, Answer, OwnEffect]):
         effects = [*self._consumers.start(now), *self._watch.start(), *self._expiry.start(now)]
         return [*effects, *self._drop_spent_fences(now)]
 
-    def handle(self, event: LoopEvent, now: int) -> list[Effect]:
+    def handle(self, event: LoopEvent, now: int) -> Sequence[Effect]:
         match event:
             case Received():
                 return self._on_request(event, now)
@@ -122,13 +119,13 @@ class GroupService(Service[Change, Answer, OwnEffect]):
                 self._share.wall_offset_ms = offset_ms
                 return []
             case TimerFired(key=ReportTimer()):
-                return [*self._reports.on_timer(now)]
+                return self._reports.on_timer(now)
             case TimerFired(key=FencesTimer()):
                 return self._drop_spent_fences(now)
             case TimerFired(key=ExpiryTimer()):
-                return [*self._expiry.on_timer(now)]
+                return self._expiry.on_timer(now)
             case Answered(key=ReportCall(transaction=key)) | Failed(key=ReportCall(transaction=key)):
-                return [*self._reports.on_outcome(key, event, now)]
+                return self._reports.on_outcome(key, event, now)
             case Answered() | Failed() | TimerFired() | PeerUp():
                 return self._on_parts_event(event, now)
             case PeerDown() | PeersAsleep() | Connected():
@@ -139,7 +136,7 @@ class GroupService(Service[Change, Answer, OwnEffect]):
                 assert_never(event)
 
     def _on_parts_event(self, event: Answered | Failed | TimerFired | PeerUp, now: int) -> list[Effect]:
-        effects: list[Effect] = [effect for kind in self._kinds for effect in kind.handle(event, now)]
+        effects: list[Effect] = [*self._share.handle(event, now), *self._consumers.handle(event, now)]
         polled, topics = self._watch.handle(event, now)
         effects += polled
         if topics is not None:
@@ -149,28 +146,29 @@ class GroupService(Service[Change, Answer, OwnEffect]):
     def _set_topics(self, topics: dict[str, CatalogTopic], now: int) -> list[LoopEffect]:
         self.decisions.topics.set_topics(topics)
         self._progress.set_topics(topics)
-        return [effect for kind in self._kinds for effect in kind.set_topics(topics, now)]
+        self._share.set_topics(topics)
+        return self._consumers.retry_resets(now)
 
     def _forget_senders(self, is_gone: Callable[[Sender], bool], *, also_sent: bool) -> list[Effect]:
         """Forget the requests of senders that are gone."""
-        return [
-            effect for kind in self._kinds for effect in kind.forget_senders(is_gone, also_sent=also_sent)
-        ]
+        self._share.forget_senders(is_gone, also_sent=also_sent)
+        return [*self._consumers.forget_senders(is_gone)]
 
     # Requests
 
-    def _on_request(self, event: Received, now: int) -> list[Effect]:
-        match event.request:
+    def _on_request(self, event: Received, now: int) -> Sequence[Effect]:
+        request = event.request
+        match request:
             case Cancel():
                 return self._forget_senders(event.cancels, also_sent=True)
             case ShareMemberGone():
-                return [*self._share.on_request(event, now)]
+                return self._share.on_request(event, now)
         try:
-            if isinstance(event.request, DeleteGroup):
-                return self._delete(event.sender, event.request, now)
-            self._check_served(event.request, now)
-            kind = next(kind for kind in self._kinds if kind.serves(event.request))
-            return [*kind.on_request(event, now)]
+            if isinstance(request, DeleteGroup):
+                return self._delete(event.sender, request, now)
+            self._check_served(request, now)
+            kind = self._share if self._share.serves(request) else self._consumers
+            return kind.on_request(event, now)
         except ProtocolError as error:
             return [Reply(event.sender, error.body)]
 
@@ -204,22 +202,18 @@ class GroupService(Service[Change, Answer, OwnEffect]):
         for change in durable.changes:
             self.durable.apply(change)
         self._progress.on_durable(durable.changes)
-        return [effect for kind in self._kinds for effect in kind.on_durable(durable, now)]
+        return [*self._share.on_durable(durable), *self._consumers.on_durable(durable, now)]
 
     def advance(self, now: int) -> list[Effect]:
-        effects: list[Effect] = [effect for kind in self._kinds for effect in kind.advance(now)]
-        alarms = tuple(alarm for kind in self._kinds for alarm in kind.alarms(now))
-        if alarms != self._alarms:
-            self._alarms = alarms
-            effects.append(Alarm(alarms))
+        effects: list[Effect] = [*self._share.advance(now)]
         pending = self.decisions.state.pending
         if pending.open or self._reports.is_watching:
             effects += self._reports.look(pending.open, now)
         self._progress.on_sharing(self._share.topics_in_use)
         effects += self._progress.flush(now, at_once=self._is_stopping)
         if self._recorder.is_idle:
-            for kind in self._kinds:
-                kind.gather(now)
+            self.decisions.members.settle()
+            self._share.gather(now)
             effects += self._expiry.settle(self.decisions.gathered, now)
         return effects
 
@@ -228,7 +222,7 @@ class GroupService(Service[Change, Answer, OwnEffect]):
 
     def close(self, now: int) -> list[Effect]:
         self._is_stopping = True
-        return [effect for kind in self._kinds for effect in kind.close()]
+        return [*self._share.close(), *self._consumers.close()]
 
     @property
     def snapshot_records(self) -> int:
@@ -241,7 +235,7 @@ class GroupService(Service[Change, Answer, OwnEffect]):
         return encode_snapshot(self.durable, mark, now)
 
     def is_working(self, now: int) -> bool:
-        is_busy = any(kind.is_working() for kind in self._kinds) or bool(self._alarms)
+        is_busy = self._share.is_working() or self._consumers.is_working()
         return is_busy or not self._progress.is_current or self._is_deleted(now)
 
     def wake_after_ms(self, now: int) -> int | None:

@@ -135,8 +135,8 @@ class MemberDecisions:
             self._topics.note(topic)
             self._topics.note_absence(topic)
         partitions = {
-            topic: entry.partitions
-            for topic, entry in self._topics.topics.items()
+            topic: current.partitions
+            for topic, current in self._topics.topics.items()
             if not self._topics.is_gone(topic)
         }
         return assign(subscriptions, partitions, self._previous(members))

@@ -64,7 +64,7 @@ class ProgressReports:
     def set_topics(self, topics: Mapping[str, CatalogTopic]) -> None:
         self._are_topics_known = True
         before = self._tracked
-        self._tracked = {name: entry for name, entry in topics.items() if entry.tracks_groups}
+        self._tracked = {name: tracked for name, tracked in topics.items() if tracked.tracks_groups}
         for tp in [tp for tp in self._acknowledged if self._is_other(tp[0], before)]:
             del self._acknowledged[tp]
         for name in self._tracked:
@@ -137,9 +137,9 @@ class ProgressReports:
         """Return True if every partition that asks for reports has the current one."""
         return self._are_topics_known and all(
             self._acknowledged.get(TopicPartition(name, number))
-            == self._progress(TopicPartition(name, number), entry)
-            for name, entry in self._tracked.items()
-            for number in range(entry.partitions)
+            == self._progress(TopicPartition(name, number), tracked)
+            for name, tracked in self._tracked.items()
+            for number in range(tracked.partitions)
         )
 
     def flush(self, now: int, *, at_once: bool = False) -> list[LoopEffect]:
@@ -155,17 +155,17 @@ class ProgressReports:
             return []
         del self._due[tp]
         topic, partition = tp
-        entry = self._tracked.get(topic)
-        if entry is None or not 0 <= partition < entry.partitions:
+        tracked = self._tracked.get(topic)
+        if tracked is None or not 0 <= partition < tracked.partitions:
             return []
-        report = self._progress(tp, entry)
+        report = self._progress(tp, tracked)
         if self._acknowledged.get(tp) == report:
             return []
         self._in_flight[tp] = report
         request = ReportProgress(
             topic=topic,
             partition=partition,
-            topic_id=entry.topic_id,
+            topic_id=tracked.topic_id,
             group=self._state.group,
             epoch=self._state.start.epoch,
             offset=report.offset,
@@ -175,18 +175,18 @@ class ProgressReports:
         address = partition_address(topic, partition)
         return [Call(ProgressCall(tp), address, request, ReportProgressReply, timeout_ms=TIMEOUT_MS)]
 
-    def _progress(self, tp: TopicPartition, entry: CatalogTopic) -> ReportedProgress:
-        return ReportedProgress(*self._offset(tp, entry), entry.topic in self._subscribed)
+    def _progress(self, tp: TopicPartition, tracked: CatalogTopic) -> ReportedProgress:
+        return ReportedProgress(*self._offset(tp, tracked), tracked.topic in self._subscribed)
 
-    def _offset(self, tp: TopicPartition, entry: CatalogTopic) -> tuple[int, int | None]:
+    def _offset(self, tp: TopicPartition, tracked: CatalogTopic) -> tuple[int, int | None]:
         """Return the offset, with the leader epoch from which it was read."""
         # Progress of an earlier topic of this name stays until its removal is durable.
         shared = self._state.shares.get(tp)
         if shared is not None:
-            is_of_this = shared.topic_id == entry.topic_id
+            is_of_this = shared.topic_id == tracked.topic_id
             return (shared.start, shared.leader_epoch) if is_of_this else (NOT_COMMITTED, None)
         committed = self._state.offsets.get(tp)
-        is_of_this = self._state.topic_ids.get(entry.topic, entry.topic_id) == entry.topic_id
+        is_of_this = self._state.topic_ids.get(tracked.topic, tracked.topic_id) == tracked.topic_id
         if committed is None or not is_of_this:
             return NOT_COMMITTED, None
         return committed.offset, committed.leader_epoch

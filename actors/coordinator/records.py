@@ -34,14 +34,11 @@ from ...transport.batch import Record
 from ...transport.protocol.groups import AssignorName
 from ...transport.protocol.message import TopicPartitions
 from ..journal.identity import Start
+from ..journal.replay import InvalidRecord
 from .members import Member, by_topic, flattened
 from .offsets import CommittedOffset
 from .pending_offsets import Fence, PendingOffsets
 from .share.records import ShareProgress, ShareSettings
-
-
-class InvalidRecord(ValueError):
-    """A record of `__offsets` that this version cannot read."""
 
 
 class StartKey(Struct, frozen=True, array_like=True, tag="start"):

@@ -10,8 +10,9 @@ Owns the body; the frame around it is that of every journal's snapshot (`journal
 import msgspec
 from msgspec import Struct
 
+from ..journal.replay import InvalidRecord
 from ..journal.snapshot import LogMark, Snapshot, SnapshotFormat
-from .records import InvalidRecord, decode, encode
+from .records import decode, encode
 from .state import GroupState
 
 FORMAT = SnapshotFormat(b"PLGS", 1)

@@ -58,10 +58,10 @@ class TopicDecisions:
         for item in offsets:
             if is_internal(item.topic):
                 continue  # the group does not watch internal topics
-            entry = self.topics.get(item.topic)
-            if entry is None:
+            current = self.topics.get(item.topic)
+            if current is None:
                 return ProtocolError(ErrorCode.UNKNOWN_TOPIC, f"there is no topic {item.topic[:250]!r}")
-            if not 0 <= item.partition < entry.partitions:
+            if not 0 <= item.partition < current.partitions:
                 message = f"topic {item.topic!r} has no partition {item.partition}"
                 return ProtocolError(ErrorCode.UNKNOWN_PARTITION, message)
         return None
@@ -170,6 +170,6 @@ class TopicDecisions:
         for tp in [tp for tp in self._decided.state.offsets if tp[0] == topic]:
             self._decided.record(Change(OffsetKey(self._decided.state.group, *tp), None))
         for key, pending in list(self._decided.state.pending.open.items()):
-            left = pending.without(topic)
-            if left != pending:
-                self._decided.record(Change(PendingKey(self._decided.state.group, *key), left))
+            remaining = pending.without(topic)
+            if remaining != pending:
+                self._decided.record(Change(PendingKey(self._decided.state.group, *key), remaining))

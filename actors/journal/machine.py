@@ -89,6 +89,11 @@ class JournalMachine(Generic[ChangeT, AnswerT, OwnEffectT]):
             return self._while_not_serving(event, now)
         effects: list[LoopEffect | JournalEffect | OwnEffectT] = []
         match event:
+            case Received():
+                if self._is_stopping:
+                    return [Reply(event.sender, STOPPING)]
+                self._idleness.on_request(now)
+                effects += service.handle(event, now)
             case StopRequested():
                 self._is_stopping = True
                 effects += [SetTimer(StopTimer(), now + STOP_WAIT_MS), *service.close(now)]
@@ -96,8 +101,6 @@ class JournalMachine(Generic[ChangeT, AnswerT, OwnEffectT]):
                 return [Stop("the outstanding append was not answered in time")]
             case TimerFired(key=IdleTimer()):
                 pass
-            case Received() if self._is_stopping:
-                return [Reply(event.sender, STOPPING)]
             case JournalOpened():
                 raise AssertionError("the journal is opened once")
             case _:
@@ -145,17 +148,14 @@ class JournalMachine(Generic[ChangeT, AnswerT, OwnEffectT]):
 
     def _serve(
         self, service: Service[ChangeT, AnswerT, OwnEffectT], event: LoopEvent, now: int
-    ) -> list[LoopEffect | JournalEffect | OwnEffectT]:
-        if isinstance(event, Received):
-            self._idleness.on_request(now)
-            return [*service.handle(event, now)]
+    ) -> Sequence[LoopEffect | JournalEffect | OwnEffectT]:
+        """Handle an event that is the recorder's, the service's, or, as the start of a partition, both parts'."""
         recorded, durable = self._recorder.handle(event, now)
-        effects: list[LoopEffect | JournalEffect | OwnEffectT] = [*recorded, *service.handle(event, now)]
-        if durable is not None:
-            self._mark = durable.mark
-            self._unsaved_records += durable.mark.next_offset - durable.mark.base_offset
-            effects += [*service.on_durable(durable, now), *self._snapshot(now)]
-        return effects
+        if durable is None:
+            return [*recorded, *service.handle(event, now)]
+        self._mark = durable.mark
+        self._unsaved_records += durable.mark.next_offset - durable.mark.base_offset
+        return [*recorded, *service.on_durable(durable, now), *self._snapshot(now)]
 
     def _snapshot(self, now: int, least: int | None = None) -> list[SaveSnapshot]:
         """Renew the snapshot if it lacks `least` records, or as many as the service says."""

@@ -44,16 +44,20 @@ REREAD_WAIT_MS = 1_000
 Step = Literal["checking", "reading", "claiming", "contested", "rereading", "done"]
 
 
-class FetchCall(Struct, frozen=True):
+class ReplayFetchCall(Struct, frozen=True):
     """The read of the log."""
 
 
-class LogStartCall(Struct, frozen=True):
+class ReplayStartCall(Struct, frozen=True):
     """The lookup of the log's start, after the requested offset was not found."""
 
 
 class ReplayFailed(RuntimeError):
     """The actor's records cannot be read."""
+
+
+class InvalidRecord(ValueError):
+    """A record that this version cannot read."""
 
 
 class RecordsLost(ReplayFailed, OperatorNeeded):
@@ -118,7 +122,7 @@ class Replay:
         self._claim_offset = -1
         self._refusal: Fenced | AppendRefused
         """The error of the contested claim."""
-        self._pause = Pause(FetchCall(), self.appender.address)
+        self._pause = Pause(ReplayFetchCall(), self.appender.address)
         self._step: Step = "checking" if snapshot else "reading"
 
     @property
@@ -149,11 +153,11 @@ class Replay:
             self._step = "rereading"
             return [*effects, self._fetch()]
         match event:
-            case Answered(key=FetchCall()):
+            case Answered(key=ReplayFetchCall()):
                 return self._on_fetched(event.reply, event.payload, now)
-            case Answered(key=LogStartCall()):
+            case Answered(key=ReplayStartCall()):
                 return self._on_log_start(event.reply)
-            case Failed(key=FetchCall() | LogStartCall()):
+            case Failed(key=ReplayFetchCall() | ReplayStartCall()):
                 return self._on_failed(event.error, now)
         if self._pause.is_over(event):
             return [self._pause.end, self._fetch()]
@@ -307,8 +311,8 @@ class Replay:
             max_wait_ms=REREAD_WAIT_MS if self._step in ("rereading", "contested") else 0,
             format="batches",
         )
-        return Call(FetchCall(), self.appender.address, request, FetchReply)
+        return Call(ReplayFetchCall(), self.appender.address, request, FetchReply)
 
     def _find_log_start(self) -> Call:
         request = ListOffsets(topic=self._topic, partition=self._partition, at="earliest")
-        return Call(LogStartCall(), self.appender.address, request, ListOffsetsReply)
+        return Call(ReplayStartCall(), self.appender.address, request, ListOffsetsReply)

@@ -6,6 +6,7 @@ recorder until they are durable. Every method is called by machine.py alone, in 
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 from ...transport.machine import LoopEffect, LoopEvent
@@ -18,19 +19,19 @@ OwnEffectT = TypeVar("OwnEffectT")
 class Service(ABC, Generic[ChangeT, AnswerT, OwnEffectT]):
     """`OwnEffectT`: the effects of the actor beyond those of the loop and of the journal; Never if there are none."""
 
-    def begin(self, now: int) -> list[LoopEffect | OwnEffectT]:
+    def begin(self, now: int) -> Sequence[LoopEffect | OwnEffectT]:
         """Start timers and calls. The actor is ready, and no request has been read."""
         return []
 
     @abstractmethod
-    def handle(self, event: LoopEvent, now: int) -> list[LoopEffect | OwnEffectT]:
+    def handle(self, event: LoopEvent, now: int) -> Sequence[LoopEffect | OwnEffectT]:
         """Handle an event that is not the journal's own. Requests end with the stop; other events do not."""
 
     @abstractmethod
-    def on_durable(self, durable: Durable[ChangeT, AnswerT], now: int) -> list[LoopEffect | OwnEffectT]:
+    def on_durable(self, durable: Durable[ChangeT, AnswerT], now: int) -> Sequence[LoopEffect | OwnEffectT]:
         """Apply changes that have become durable, and answer the requests that waited for them."""
 
-    def advance(self, now: int) -> list[LoopEffect | OwnEffectT]:
+    def advance(self, now: int) -> Sequence[LoopEffect | OwnEffectT]:
         """Begin all work that can begin; called after every event, before a flush."""
         return []
 
@@ -38,7 +39,7 @@ class Service(ABC, Generic[ChangeT, AnswerT, OwnEffectT]):
     def take(self) -> list[ChangeT]:
         """Return the changes to append now. Called when no append is in flight; later changes wait for the next."""
 
-    def close(self, now: int) -> list[LoopEffect | OwnEffectT]:
+    def close(self, now: int) -> Sequence[LoopEffect | OwnEffectT]:
         """Start no new work, and refuse the requests that wait for something else than the disk. Once."""
         return []
 

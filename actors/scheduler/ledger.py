@@ -11,11 +11,11 @@ import msgspec
 from ...transport.addresses import TopicPartition
 from ...transport.batch import BatchHeader, Record
 from ..journal.identity import NO_START, Start
+from ..journal.replay import InvalidRecord
 from .pending_messages import PendingMessages, digest_of, entry_of
 from .records import (
     ENDED,
     Ending,
-    InvalidRecord,
     MessageKey,
     ProducerKey,
     StartKey,

@@ -34,7 +34,7 @@ from ..journal.topics_watch import TopicsWatch
 from .ledger import SchedulerLedger
 from .listing import Listing, PageCall
 from .moves import Moves
-from .reading import Reading
+from .reading import MessageReading
 from .records import Change, Moved, ProducerChosen, encode
 from .requests import REQUESTS, Answer, SchedulerRequests
 from .snapshot import encode_snapshot
@@ -60,7 +60,7 @@ class SchedulerService(Service[Change, Answer, Never]):
         ledger.pending.settle_endings(now)
         self._ledger = ledger
         address = scheduler_address(number)
-        reading = Reading(address, topic, number, partition_address(topic, number))
+        reading = MessageReading(address, topic, number, partition_address(topic, number))
         self._moves = Moves(ledger.pending, ledger.targets, reading)
         self._moves.producer_id = ledger.producer_id
         self._listing = Listing(

@@ -30,7 +30,7 @@ from ...transport.protocol.errors import ErrorBody
 from ...transport.protocol.topics import CatalogTopic
 from .delivery_batch import delivery_batch
 from .pending_messages import Clocks, PendingMessages, digest_of
-from .reading import Reading, ReadJob, ReadMessage
+from .reading import MessageReading, ReadJob, ReadMessage
 from .records import Change, Message, Moved, Target
 from .routing import Routing
 from .searches import SearchCall, Searches
@@ -71,7 +71,7 @@ class SlowTimer(Struct, frozen=True):
 
 class Moves:
     def __init__(
-        self, pending: PendingMessages, targets: dict[TopicPartition, Target], reading: Reading
+        self, pending: PendingMessages, targets: dict[TopicPartition, Target], reading: MessageReading
     ) -> None:
         self.producer_id: int | None = None
         self._pending = pending

@@ -53,7 +53,7 @@ class ReadJob(NamedTuple):
     """Entries that were not read because of the byte limit."""
 
 
-class Reading:
+class MessageReading:
     def __init__(self, address: str, topic: str, partition: int, partition_address: str) -> None:
         self._address = address
         """The scheduler's own address; records of other writers do not count."""

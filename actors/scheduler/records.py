@@ -29,10 +29,6 @@ Ending: TypeAlias = Literal["delivered", "cancelled"]
 ENDED = "ended"
 
 
-class InvalidRecord(ValueError):
-    """A record of `__delayed` that this version cannot read."""
-
-
 class StartKey(Struct, frozen=True, array_like=True, tag="start"):
     pass
 

@@ -3,7 +3,7 @@
 Owns the messages whose topic cannot take them, and the turns of topics whose messages name no partition. Called by
 moves.py.
 
-    no such topic or partition, or too large for it    parked until the topic changes
+    no such topic or partition, or too large for it    set aside until the topic changes
     its queue takes messages                           kept in memory with its contents
     its queue takes none now                           held by the queue; contents dropped
 """
@@ -26,7 +26,7 @@ class Routing:
     def __init__(self, pending: PendingMessages, targets: Targets) -> None:
         self._pending = pending
         self._targets = targets
-        self._parked: dict[str, list[int]] = {}
+        self._undeliverable: dict[str, list[int]] = {}
         """Entries by topic."""
         self._turns: dict[str, int] = {}
         self._released: list[TargetQueue] = []
@@ -46,8 +46,10 @@ class Routing:
 
     def on_topics(self, before: dict[str, CatalogTopic], topics: dict[str, CatalogTopic]) -> None:
         """Let messages wait again whose topic has changed."""
-        for name in [name for name in self._parked if topics.get(name) not in (None, before.get(name))]:
-            self._pending.put_back(self._parked.pop(name))
+        for name in [
+            name for name in self._undeliverable if topics.get(name) not in (None, before.get(name))
+        ]:
+            self._pending.put_back(self._undeliverable.pop(name))
 
     def route(self, messages: list[ReadMessage]) -> None:
         """Route the messages of one read."""
@@ -66,7 +68,7 @@ class Routing:
         assert self._targets.topics is not None
         topic = self._targets.topics.get(message.topic)
         if topic is None or _fault(scheduled_id, message, topic) is not None:
-            self._park(message.topic, [entry])
+            self._set_aside(message.topic, [entry])
             return
         if message.partition is None and message.key is None:
             queue = self._any_queue(topic)
@@ -93,7 +95,7 @@ class Routing:
         """Decide the next step of an idle queue."""
         topic = self._targets.topic(queue)
         if topic is None:
-            self._park(queue.tp.topic, [*self._targets.drain(queue), *queue.held])
+            self._set_aside(queue.tp.topic, [*self._targets.drain(queue), *queue.held])
             queue.held.clear()
         else:
             batch = self._pick(queue, topic)
@@ -127,11 +129,11 @@ class Routing:
                 continue
             self._targets.drop([found])
             if is_live:
-                self._park(topic.topic, [found.entry])
+                self._set_aside(topic.topic, [found.entry])
         return batch
 
-    def _park(self, topic: str, entries: list[int]) -> None:
-        self._parked.setdefault(topic, []).extend(entries)
+    def _set_aside(self, topic: str, entries: list[int]) -> None:
+        self._undeliverable.setdefault(topic, []).extend(entries)
 
 
 def _partition(message: Message, topic: CatalogTopic) -> int:

@@ -33,7 +33,7 @@ from ..journal.replay import Replay
 from ..journal.service import Service
 from ..journal.topics_watch import TopicsWatch
 from .markers import Markers
-from .records import Change, Ledger, encode
+from .records import Change, TransactionLedger, encode
 from .requests import REQUESTS, TransactionRequests
 
 COMPLETION_WAIT_MS = 1_000
@@ -63,7 +63,12 @@ class ForgetTimer(Struct, frozen=True):
 
 class TransactionsService(Service[Change, Never, Never]):
     def __init__(
-        self, number: int, endpoint: str | None, ledger: Ledger, recorder: Recorder[Change, Never], now: int
+        self,
+        number: int,
+        endpoint: str | None,
+        ledger: TransactionLedger,
+        recorder: Recorder[Change, Never],
+        now: int,
     ) -> None:
         self._watch = TopicsWatch()
         self._markers = Markers()
@@ -157,7 +162,7 @@ def transactions_machine(
     topic: str, number: int, *, starter: str, endpoint: str | None = None
 ) -> TransactionsMachine:
     """Return the machine of partition `number` of the internal topic; reached at `endpoint` on this machine."""
-    ledger = Ledger()
+    ledger = TransactionLedger()
     return JournalMachine(
         Replay(transactions_address(number), topic, number, starter, ledger),
         encode,

@@ -14,11 +14,8 @@ from msgspec import Struct
 
 from ...transport.batch import BatchHeader, Record
 from ..journal.identity import NO_START, Start
+from ..journal.replay import InvalidRecord
 from .transaction import Transaction
-
-
-class InvalidRecord(ValueError):
-    """A record of `__transactions` that this version cannot read."""
 
 
 class StartKey(Struct, frozen=True, array_like=True, tag="start"):
@@ -46,7 +43,7 @@ def encode(change: Change) -> Sequence[Record]:
     return ((_encode(TransactionKey(change.transactional_id)), value, 0, None),)
 
 
-class Ledger:
+class TransactionLedger:
     """The state built from the records, for the replay (`journal/replay.py`)."""
 
     def __init__(self) -> None:

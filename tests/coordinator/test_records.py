@@ -8,7 +8,6 @@ from planaria.actors.coordinator.records import (
     Change,
     GroupKey,
     GroupProgress,
-    InvalidRecord,
     KnownTopic,
     MemberKey,
     OffsetKey,
@@ -21,6 +20,7 @@ from planaria.actors.coordinator.records import (
     encode,
 )
 from planaria.actors.coordinator.state import GroupState, TwoHolders
+from planaria.actors.journal.replay import InvalidRecord
 
 MEMBER = Member(
     member_id="m",

@@ -8,10 +8,10 @@ import pytest
 from planaria.actors.coordinator import machine as machine_module
 from planaria.actors.coordinator.offsets import CommittedOffset
 from planaria.actors.coordinator.process import snapshot_path
-from planaria.actors.coordinator.records import Change, InvalidRecord, OffsetKey, StartKey, encode
+from planaria.actors.coordinator.records import Change, OffsetKey, StartKey, encode
 from planaria.actors.coordinator.snapshot import decode_snapshot
 from planaria.actors.journal.identity import STARTS_PER_ID, Start, closing_identity, identity_of, start_of
-from planaria.actors.journal.replay import FetchCall, ReplayFailed
+from planaria.actors.journal.replay import InvalidRecord, ReplayFailed, ReplayFetchCall
 from planaria.actors.log.errors import StorageFull
 from planaria.actors.log.files import Files
 from planaria.transport.addresses import coordinator_address
@@ -153,7 +153,7 @@ def test_a_log_that_cannot_be_read_crashes(error: ErrorCode) -> None:
     group = SimulatedGroup()
     group.start()
     with pytest.raises(ReplayFailed, match=error):
-        group.handle(Failed(FetchCall(), ErrorBody(error, "rot", False)))
+        group.handle(Failed(ReplayFetchCall(), ErrorBody(error, "rot", False)))
 
 
 def damage(next_offset: int) -> ErrorBody:

@@ -4,7 +4,7 @@ import pytest
 
 from planaria.actors.coordinator import machine as machine_module
 from planaria.actors.journal.appender import Fenced
-from planaria.actors.journal.replay import FetchCall, RecordsLost
+from planaria.actors.journal.replay import RecordsLost, ReplayFetchCall
 from planaria.transport.batch import build, parse_header
 from planaria.transport.machine import Failed
 from planaria.transport.protocol.data import Fetch
@@ -94,7 +94,9 @@ def test_damage_that_no_snapshot_covers_is_named_with_its_segment(group: Simulat
     group.snapshot = None
     group.start()
     with pytest.raises(RecordsLost, match=LOST):
-        group.handle(Failed(FetchCall(), ErrorBody(ErrorCode.CORRUPT_LOG, LOST, False, next_offset=240)))
+        group.handle(
+            Failed(ReplayFetchCall(), ErrorBody(ErrorCode.CORRUPT_LOG, LOST, False, next_offset=240))
+        )
 
 
 def test_damage_behind_the_snapshot_is_not_covered_by_it(group: SimulatedGroup) -> None:
@@ -102,7 +104,7 @@ def test_damage_behind_the_snapshot_is_not_covered_by_it(group: SimulatedGroup) 
     mark = group.log.end
     refusal = ErrorBody(ErrorCode.CORRUPT_LOG, LOST, False, next_offset=mark + 1)
     with pytest.raises(RecordsLost, match=LOST):
-        group.handle(Failed(FetchCall(), refusal))
+        group.handle(Failed(ReplayFetchCall(), refusal))
 
 
 def test_damage_that_ends_with_the_snapshot_is_covered_by_it(group: SimulatedGroup) -> None:
@@ -110,7 +112,7 @@ def test_damage_that_ends_with_the_snapshot_is_covered_by_it(group: SimulatedGro
     refusal = ErrorBody(ErrorCode.CORRUPT_LOG, LOST, False, next_offset=group.log.end)
     [call] = [call for call in group.calls if isinstance(call.request, Fetch)]
     group.calls.remove(call)
-    group.handle(Failed(FetchCall(), refusal))
+    group.handle(Failed(ReplayFetchCall(), refusal))
     group.drain()
     assert group.is_ready
     assert committed(group) == 4

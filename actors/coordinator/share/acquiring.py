@@ -21,7 +21,7 @@ from ...journal.recorder import Recorder
 from .acquire_replies import Acquired, AcquireReplies
 from .log_bounds import LogBounds
 from .partitions import SharePartitions
-from .reading import Reading
+from .reading import RecordReading
 from .records import ShareSettings
 from .spans import Span
 
@@ -49,7 +49,7 @@ class Acquisitions:
         self._waiting: dict[str, WaitingAcquire] = {}
         """By member."""
         self._replies = AcquireReplies()
-        self.reading = Reading(partitions)
+        self.reading = RecordReading(partitions)
         self._turn = 0
         self._is_stirred = True
 

@@ -48,6 +48,7 @@ from ....transport.protocol.shares import Acknowledge, Acquire, ConfigureShareGr
 from ....transport.protocol.topics import CatalogTopic
 from ...journal.recorder import Durable, Recorder
 from ..decisions import Decisions
+from ..effects import Alarm, Effect
 from ..records import Change, ShareKey
 from ..state import GroupState
 from .acknowledging import Acknowledgements
@@ -92,6 +93,7 @@ class ShareGroup:
         self._dead_letters = DeadLetters(durable.group, self._partitions)
         for tp, each in progress.items():
             self._dead_letters.on_durable(tp, each)
+        self._alarms: tuple[str, ...] = ()
         self._timer_at: int | None = None
         self.wall_offset_ms = 0
         """Wall clock minus `now`."""
@@ -156,10 +158,9 @@ class ShareGroup:
         self._acquisitions.stir()
         return effects
 
-    def forget_senders(self, is_gone: Callable[[Sender], bool], *, also_sent: bool) -> list[LoopEffect]:
-        """Cancel the requests of senders that are gone; `also_sent`: replies to them may not have arrived."""
+    def forget_senders(self, is_gone: Callable[[Sender], bool], *, also_sent: bool) -> None:
+        """Cancel the requests of senders that are gone; `also_sent`: the latest replies to them are lost."""
         self._acquisitions.cancel(is_gone, also_sent=also_sent)
-        return []
 
     def check_unused(self) -> None:
         """Raise ProtocolError while records are held or waited for."""
@@ -213,14 +214,13 @@ class ShareGroup:
         self._acquisitions.stir()
         return []
 
-    def set_topics(self, topics: Mapping[str, CatalogTopic], now: int) -> list[LoopEffect]:
+    def set_topics(self, topics: Mapping[str, CatalogTopic]) -> None:
         self._partitions.set_topics(topics)
         self._acquisitions.stir()
         if self._settings.is_share:
             self._decisions.topics.note_sharing(self.topics_in_use())
-        return []
 
-    def on_durable(self, durable: Durable[Change, Any], now: int) -> list[LoopEffect]:
+    def on_durable(self, durable: Durable[Change, Any]) -> list[LoopEffect]:
         for change in durable.changes:
             if isinstance(change.key, ShareKey):
                 assert change.value is None or isinstance(change.value, ShareProgress)
@@ -229,14 +229,22 @@ class ShareGroup:
         acquired = [answer for answer in durable.answers if isinstance(answer, Acquired)]
         return [effect for each in acquired for effect in self._acquisitions.on_durable(each)]
 
-    def advance(self, now: int) -> list[LoopEffect]:
-        """Serve waiting requests, request log ends, write dead letters and set the timer."""
+    def advance(self, now: int) -> list[Effect]:
+        """Serve waiting requests, request log ends, write dead letters; set the timer and the alarms."""
         if not self._settings.is_share:
-            return []
+            return self._raise_alarms(()) if self._alarms else []
         settings = self._settings.current
-        effects = self._acquisitions.advance(settings, now)
+        effects: list[Effect] = [*self._acquisitions.advance(settings, now)]
         effects += self._dead_letters.advance(settings.dead_letter)
-        return effects + self._set_timer(now)
+        effects += self._set_timer(now)
+        dead_letters = self._dead_letters.alarms(settings.dead_letter)
+        return effects + self._raise_alarms(dead_letters + retry_alarms(dict(self._partitions.items()), now))
+
+    def _raise_alarms(self, alarms: tuple[str, ...]) -> list[Effect]:
+        if alarms == self._alarms:
+            return []
+        self._alarms = alarms
+        return [Alarm(alarms)]
 
     def _set_timer(self, now: int) -> list[LoopEffect]:
         times = [self._acknowledgements.next_due(now), self._acquisitions.next_due(now)]
@@ -260,20 +268,14 @@ class ShareGroup:
         return self._partitions.is_changed or self._settings.is_changed
 
     def is_working(self) -> bool:
-        """Return True if a request waits, a record is locked or delayed, or a dead letter is to be written."""
+        """Return True if a request waits, a record is locked or delayed, or a dead letter or an alarm is outstanding."""
         is_timed = self._acquisitions.is_waiting or self._timer_at is not None
-        return is_timed or self._dead_letters.has_work or self._is_changed
+        return is_timed or self._dead_letters.has_work or self._is_changed or bool(self._alarms)
 
     def topics_in_use(self) -> frozenset[str]:
         """Return the topics whose records members hold or wait for."""
         held = {tp.topic for tp, part in self._partitions.items() if part.is_held}
         return frozenset(held | self._acquisitions.topics)
-
-    def alarms(self, now: int) -> tuple[str, ...]:
-        if not self._settings.is_share:
-            return ()
-        dead_letters = self._dead_letters.alarms(self._settings.current.dead_letter)
-        return dead_letters + retry_alarms(dict(self._partitions.items()), now)
 
     def retrying(self) -> RetryReport:
         return retry_report(dict(self._partitions.items()))

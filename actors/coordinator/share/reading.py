@@ -33,7 +33,7 @@ class RecordsCall(Struct, frozen=True):
     number: int
 
 
-class ReadJob(Struct):
+class RecordsJob(Struct):
     """The reading of the records of one request."""
 
     acquired: Acquired
@@ -44,16 +44,16 @@ class ReadJob(Struct):
     """The reason why some of them could not be read."""
 
 
-class Reading:
+class RecordReading:
     def __init__(self, partitions: SharePartitions) -> None:
         self._partitions = partitions
-        self._jobs: dict[int, ReadJob] = {}
+        self._jobs: dict[int, RecordsJob] = {}
         self._started = 0
 
     def begin(self, acquired: Acquired) -> list[LoopEffect]:
         self._started += 1
         bytes_left = min(acquired.request.max_bytes, MAX_INLINE_BYTES)
-        self._jobs[self._started] = ReadJob(acquired, list(acquired.taken), bytes_left, [])
+        self._jobs[self._started] = RecordsJob(acquired, list(acquired.taken), bytes_left, [])
         return self._go_on(self._started)
 
     def _go_on(self, number: int) -> list[LoopEffect]:
@@ -108,7 +108,7 @@ class Reading:
         return self._go_on(number) if job.bytes_left > 0 else self._end(number)
 
     def _take(
-        self, job: ReadJob, tp: TopicPartition, span: Span, found: list[FetchedRecord], end: int
+        self, job: RecordsJob, tp: TopicPartition, span: Span, found: list[FetchedRecord], end: int
     ) -> None:
         position = span.first
         for record in found:

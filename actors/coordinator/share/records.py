@@ -59,8 +59,11 @@ def by_this_clock(progress: ShareProgress, now: int) -> ShareProgress:
 
     The clock of an earlier process may have been hours ahead of this one's, if the machine has booted since.
     """
-    left = [(run, run[3] - progress.written_ms) for run in progress.runs]
-    runs = [(*run[:3], min(run[3], now + left_ms)) if left_ms > 0 else run for run, left_ms in left]
+    remaining = [(run, run[3] - progress.written_ms) for run in progress.runs]
+    runs = [
+        (*run[:3], min(run[3], now + remaining_ms)) if remaining_ms > 0 else run
+        for run, remaining_ms in remaining
+    ]
     return structs.replace(progress, runs=runs, written_ms=now)
 
 
