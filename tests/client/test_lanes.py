@@ -15,7 +15,6 @@ from planaria.transport.batch import build
 from planaria.transport.calls.retry import RetryPolicy
 from planaria.transport.client.lanes import PartitionSequence, ProducerIdentity
 from planaria.transport.client.producing import (
-    BatchTaken,
     LaneFreed,
     LaneHeld,
     LaneIdle,
@@ -92,7 +91,7 @@ class World:
 
     def publish(self, record_count: int = 1) -> FakeBatch:
         batch = FakeBatch(next(self.numbers), record_count, self.now)
-        self.feed(BatchTaken(LANE, batch))
+        self.perform(self.machine.put(LANE, batch, self.now))
         return batch
 
     def append(self, item: Transmit) -> ProducedBatch:
@@ -484,7 +483,7 @@ def test_an_impatient_producer_gives_up_in_time_and_knows_that_nothing_was_writt
 @pytest.mark.parametrize("sends", [0, 1])
 def test_what_never_left_is_not_uncertain(ending: str, sends: int) -> None:
     machine = new_machine(topic_id_of=lambda _: "a")
-    machine.handle(BatchTaken(LANE, FakeBatch(0, 1, 0)), 0)
+    machine.put(LANE, FakeBatch(0, 1, 0), 0)
     (transmit, *_) = machine.handle(
         Answered("init_producer", InitProducerReply(producer_id=1, producer_epoch=0)), 0
     )
@@ -505,7 +504,7 @@ def test_what_never_left_is_not_uncertain(ending: str, sends: int) -> None:
 @pytest.mark.parametrize("code", [ErrorCode.STORAGE_FULL, ErrorCode.OVERLOADED])
 def test_what_was_refused_before_it_was_written_is_not_uncertain(code: ErrorCode) -> None:
     machine = new_machine(topic_id_of=lambda _: "a")
-    machine.handle(BatchTaken(LANE, FakeBatch(0, 1, 0)), 0)
+    machine.put(LANE, FakeBatch(0, 1, 0), 0)
     (transmit, *_) = machine.handle(
         Answered("init_producer", InitProducerReply(producer_id=1, producer_epoch=0)), 0
     )

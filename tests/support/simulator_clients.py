@@ -25,7 +25,7 @@ from planaria.transport.client.consumer import Consumer
 from planaria.transport.client.dispatch import Dispatch
 from planaria.transport.client.errors import MemberFenced, TimedOut, error_from
 from planaria.transport.client.options import ConsumerOptions
-from planaria.transport.client.producing import BatchTaken, LaneIdle, Outcome, Producing, Transmit
+from planaria.transport.client.producing import LaneIdle, Outcome, Producing, Transmit
 from planaria.transport.machine import Answered, Call, Effect, Event, Failed
 from planaria.transport.protocol.data import Produce, ProduceReply
 from planaria.transport.protocol.errors import ProtocolError
@@ -224,11 +224,15 @@ class SimulatedProducer:
             values.append(f"{self.host.name}:{self._count}".encode())
         batch = Batch(lane, values, self.host.now_ms())
         self._checks.on_published(self.host.name, lane, values)
-        self.host.post(self, BatchTaken(lane, batch))
+        self.host.post(self, batch)
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         left: list[Effect] = []
-        for effect in self.machine.handle(event, now):
+        machine = self.machine
+        effects = (
+            machine.put(event.lane, event, now) if isinstance(event, Batch) else machine.handle(event, now)
+        )
+        for effect in effects:
             match effect:
                 case Transmit():
                     left.append(self._ask(effect))

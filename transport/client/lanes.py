@@ -24,7 +24,7 @@ flight start again in the new one.
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import UNSET, Struct, field
 
@@ -84,15 +84,20 @@ class Flight(Struct, eq=False):
         return self.is_doubtful or (self.token != 0 and not self.receipt.is_unsent)
 
 
-class Transmission(Struct, frozen=True):
-    """Send `batch` under these numbers."""
+class Transmit(Struct, frozen=True):
+    """Send a batch. Answered or Failed follows under the key `(lane, token)`.
 
-    batch: Batch
-    identity: ProducerIdentity
-    sequence: int
-    token: int
-    receipt: Receipt
-    topic_id: str | None
+    Without an identity (acks = 0) no reply follows, and the batch is done once sent.
+    """
+
+    lane: TopicPartition
+    batch: Any
+    identity: ProducerIdentity | None = None
+    sequence: int = -1
+    token: int = 0
+    receipt: Receipt | None = None
+    topic_id: str | None = None
+    """Id of the topic that the sequence belongs to."""
 
 
 class GivenUp(Struct, frozen=True):
@@ -160,7 +165,7 @@ class PartitionSequence:
     def put(self, batch: Batch) -> None:
         self._queue.append(batch)
 
-    def transmit(self) -> list[Transmission]:
+    def transmit(self) -> list[Transmit]:
         """Return the batches to send now."""
         if self._is_stopped:
             return []
@@ -180,12 +185,12 @@ class PartitionSequence:
         answered ones counted."""
         return not self._flights or self._next_number - self._flights[0].number < MAX_IN_FLIGHT
 
-    def _send(self, flight: Flight) -> Transmission:
+    def _send(self, flight: Flight) -> Transmit:
         assert self.identity is not None
         flight.token = next(self._tokens)
         flight.receipt = Receipt()
         numbers = (self.identity, flight.sequence, flight.token)
-        return Transmission(flight.batch, *numbers, flight.receipt, self.topic_id)
+        return Transmit(self.key, flight.batch, *numbers, flight.receipt, self.topic_id)
 
     def acknowledge(self, token: int) -> Batch | None:
         """Return the batch that this reply is about; None if the reply is stale."""
@@ -265,7 +270,7 @@ class PartitionSequence:
         epoch = self.identity.epoch + 1
         self.identity = ProducerIdentity(self.identity.producer_id, epoch) if epoch <= MAX_EPOCH else None
 
-    def resume(self) -> list[Transmission]:
+    def resume(self) -> list[Transmit]:
         """Resume after the backoff: everything in flight again, in order, then the queue; after a hold
         only the oldest."""
         self.retry_at = None

@@ -21,7 +21,7 @@ from .accumulator import Accumulator
 from .delivery import PartitionQueue, ProducerBatch
 from .errors import DeliveryFailed, DeliveryUncertain, error_from
 from .identified import Identified
-from .producing import BatchTaken, LaneFreed, LaneHeld, LaneIdle, Outcome, Producing, Transmit
+from .producing import LaneFreed, LaneHeld, LaneIdle, Outcome, Producing, Transmit
 
 SWEEP_MS = 100
 """Maximum time that a message of an open transaction waits in its batch before it is sent."""
@@ -189,7 +189,7 @@ class ProducerBridge:
             self._machine.adopt(self._accumulator.identity)
         effects: list[Effect] = []
         for batch in batches:
-            effects += self._perform(self._machine.handle(BatchTaken(lane.key, batch), now), now)
+            effects += self._perform(self._machine.put(lane.key, batch, now), now)
         if due_ms is not None and due_ms > now:
             effects.append(SetTimer(("linger", lane.key), due_ms))
         return effects

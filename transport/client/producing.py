@@ -1,7 +1,7 @@
 """The producer's machine: lanes, their backoff, the producer id, and delivery deadlines. Pure.
 
 Called by the producer's bridge with batches taken from the accumulator. Never sees a record. Exactly one
-Outcome follows every BatchTaken; a Delivery waits for it.
+Outcome follows every `put`; a Delivery waits for it.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -12,36 +12,13 @@ from msgspec import Struct
 
 from ..addresses import GATEWAY, TopicPartition
 from ..calls.retry import Jitter, RetryPolicy
-from ..machine import Answered, Call, Effect, Event, Failed, Receipt, SetTimer, TimerFired
+from ..machine import Answered, Call, Effect, Event, Failed, SetTimer, TimerFired
 from ..protocol.data import Acks, InitProducer, InitProducerReply, ProduceReply
 from ..protocol.errors import ErrorBody, ErrorCode
-from .lanes import Batch, GivenUp, PartitionSequence, ProducerIdentity, Transmission
+from .lanes import Batch, GivenUp, PartitionSequence, ProducerIdentity, Transmit
 
 _INIT = "init_producer"
 _EXPIRY = "expiry"
-
-
-class BatchTaken(Struct, frozen=True, gc=False):
-    """A batch of `lane` is sealed and has to be delivered."""
-
-    lane: TopicPartition
-    batch: Any
-
-
-class Transmit(Struct, frozen=True):
-    """Send a batch. Answered or Failed follows under the key `(lane, token)`.
-
-    Without an identity (acks = 0) no reply follows, and the batch is done once sent.
-    """
-
-    lane: TopicPartition
-    batch: Any
-    identity: ProducerIdentity | None = None
-    sequence: int = -1
-    token: int = 0
-    receipt: Receipt | None = None
-    topic_id: str | None = None
-    """Id of the topic that the sequence belongs to."""
 
 
 class Outcome(Struct, frozen=True):
@@ -131,10 +108,27 @@ class Producing:
     def pending(self) -> int:
         return sum(len(lane) for lane in self._lanes.values())
 
+    def put(self, key: TopicPartition, batch: Batch, now: int) -> list[Effect]:
+        """Deliver a sealed batch. Exactly one Outcome follows."""
+        if self.fatal is not None:
+            return [Outcome(key, batch, error=self.fatal)]
+        if self._acks == 0:
+            return [Transmit(key, batch), Outcome(key, batch)]
+        lane = self._lanes.get(key)
+        if lane is None:
+            # The records of a transaction in a deleted topic are lost: it must fail and not continue in the
+            # new topic.
+            topic_id = None if self.is_transactional else self._topic_id_of(key[0])
+            lane = self._lanes[key] = PartitionSequence(key, self._tokens, topic_id)
+            lane.identity = self._identity
+        lane.put(batch)
+        effects = self._transmit(lane, lane.transmit())
+        if lane.needs_identity:
+            effects += self._ask_identity()
+        return effects + self._set_expiry(lane)
+
     def handle(self, event: Event, now: int) -> list[Effect]:
         match event:
-            case BatchTaken():
-                return self._on_batch(event, now)
             case Answered(key=key, reply=InitProducerReply() as reply) if key == _INIT:
                 return self._on_identity(ProducerIdentity(reply.producer_id, reply.producer_epoch))
             case Failed(key=key, error=error) if key == _INIT:
@@ -150,34 +144,13 @@ class Producing:
                 return self._ask_identity()
             case TimerFired(key=lane_key):
                 lane = self._lanes.get(lane_key)
-                return [] if lane is None else self._transmit(lane_key, lane.resume())
+                return [] if lane is None else self._transmit(lane, lane.resume())
         raise AssertionError(f"no such event: {event!r}")
 
-    def _on_batch(self, event: BatchTaken, now: int) -> list[Effect]:
-        if self.fatal is not None:
-            return [Outcome(event.lane, event.batch, error=self.fatal)]
-        if self._acks == 0:
-            return [Transmit(event.lane, event.batch), Outcome(event.lane, event.batch)]
-        lane = self._lanes.get(event.lane)
-        if lane is None:
-            # The records of a transaction in a deleted topic are lost: it must fail and not continue in the
-            # new topic.
-            topic_id = None if self.is_transactional else self._topic_id_of(event.lane[0])
-            lane = self._lanes[event.lane] = PartitionSequence(event.lane, self._tokens, topic_id)
-            lane.identity = self._identity
-        lane.put(event.batch)
-        effects = self._transmit(lane.key, lane.transmit())
-        if lane.needs_identity:
-            effects += self._ask_identity()
-        return effects + self._set_expiry(lane)
-
-    def _transmit(self, key: TopicPartition, sent: Iterable[Transmission]) -> list[Effect]:
-        effects: list[Effect] = [
-            Transmit(key, item.batch, item.identity, item.sequence, item.token, item.receipt, item.topic_id)
-            for item in sent
-        ]
-        if self._lanes[key].is_idle:
-            effects.append(LaneIdle(key))
+    def _transmit(self, lane: PartitionSequence, sent: Iterable[Transmit]) -> list[Effect]:
+        effects: list[Effect] = [*sent]
+        if lane.is_idle:
+            effects.append(LaneIdle(lane.key))
         return effects
 
     # The producer id.
@@ -205,7 +178,7 @@ class Producing:
         for lane in self._lanes.values():
             if lane.identity is None:
                 lane.identity = identity
-                effects += self._transmit(lane.key, lane.transmit())
+                effects += self._transmit(lane, lane.transmit())
         return effects
 
     def _on_no_identity(self, error: ErrorBody, now: int) -> list[Effect]:
@@ -232,7 +205,7 @@ class Producing:
         return [
             *freed,
             Outcome(key, batch, result.base_offset),
-            *self._transmit(key, lane.transmit()),
+            *self._transmit(lane, lane.transmit()),
             *self._drain(lane, now),
         ]
 
@@ -281,7 +254,7 @@ class Producing:
         effects: list[Effect] = []
         for lane in self._lanes.values():
             effects += _outcomes(lane.key, lane.expire(now - self._delivery_timeout_ms))
-            effects += self._transmit(lane.key, lane.transmit())
+            effects += self._transmit(lane, lane.transmit())
             effects += self._drain(lane, now)
         ages = [oldest for lane in self._lanes.values() if (oldest := lane.oldest_ms()) is not None]
         if ages:
@@ -304,4 +277,4 @@ def _outcomes(key: TopicPartition, given_up: Iterable[GivenUp]) -> list[Effect]:
     return [Outcome(key, item.batch, -1, item.error, item.is_uncertain) for item in given_up]
 
 
-__all__ = ["Batch", "BatchTaken", "LaneFreed", "LaneHeld", "LaneIdle", "Outcome", "Producing", "Transmit"]
+__all__ = ["Batch", "LaneFreed", "LaneHeld", "LaneIdle", "Outcome", "Producing", "Transmit"]
