@@ -75,7 +75,8 @@ if TYPE_CHECKING:
     from .transport.client.messages import Message, MessageBatch
     from .transport.client.options import InvalidOption
     from .transport.client.producer import Producer
-    from .transport.client.redrive import Redrive, RedriveRefused, RedriveReport
+    from .transport.client.redrive import Redrive
+    from .transport.client.redriving import RedriveRefused, RedriveReport
     from .transport.client.share_consumer import ShareConsumer
     from .transport.client.share_messages import ShareMessage
     from .transport.client.transactional import Transaction, TransactionalProducer
@@ -145,8 +146,8 @@ _HOMES = {
     "RecordMetadata": ".transport.client.delivery",
     "RecordRetrying": ".transport.client.descriptions",
     "Redrive": ".transport.client.redrive",
-    "RedriveRefused": ".transport.client.redrive",
-    "RedriveReport": ".transport.client.redrive",
+    "RedriveRefused": ".transport.client.redriving",
+    "RedriveReport": ".transport.client.redriving",
     "Refused": ".transport.client.acknowledgements",
     "Reject": ".transport.verdicts",
     "Release": ".transport.verdicts",

@@ -20,7 +20,7 @@ from .times import duration_ms, time_ms, utc_text
 
 if TYPE_CHECKING:
     from ...transport.client.dead_letters import DeadLetter, LetterFilter
-    from ...transport.client.redrive import RedriveReport
+    from ...transport.client.redriving import RedriveReport
 
 _TOPIC_PARTITION = re.compile(r"(?:([0-9]{1,9}):)?([0-9]{1,18})")
 

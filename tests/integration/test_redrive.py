@@ -15,7 +15,8 @@ from live_trees import TIMEOUT_S, read_topic, until
 from planaria import Broker, Client, Message, PlanariaError
 from planaria.supervisor.rehearsal import RehearsalFailed, rehearse
 from planaria.transport.client.dead_letters import LetterFilter
-from planaria.transport.client.redrive import Redrive, RedriveRefused
+from planaria.transport.client.redrive import Redrive
+from planaria.transport.client.redriving import RedriveRefused
 
 pytestmark = pytest.mark.processes
 

@@ -1,12 +1,7 @@
 """Redrive of dead letters: each is sent back once, and an audit topic records the progress.
 
-Owns the audit topic `<dead-letter topic>.redriven`: one partition, kept forever, JSON records, in their order
-
-    begun       a run: who, with which options
-    moving      these letters are about to be published                 before the first of them is
-    moved       ... and are, durably                                    after the last of them is
-    refused     ... and were not: the broker refused them
-    ended       the run's counts
+Owns the audit topic `<dead-letter topic>.redriven`: one partition, kept forever, JSON records. Their kinds, and the
+decisions, are those of `redriving.py`.
 
 So the redriven letters are a function of that log, and a killed run leaves at most one `moving` without its `moved`. The
 next run settles that: it searches the target for the letters named there, whose headers name their origin. Each letter
@@ -22,12 +17,8 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from msgspec import Struct
-
 from ..addresses import TopicPartition
-from ..batch import Headers
-from ..dead_letters import PREFIX, REDRIVEN_FROM, REDRIVES
-from ..deduplication import DEDUP_HEADER
+from ..dead_letters import REDRIVEN_FROM
 from ..protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from .client import Client
 from .dead_letters import (
@@ -37,33 +28,10 @@ from .dead_letters import (
     read_partition,
 )
 from .delivery import Delivery
-from .errors import DeliveryUncertain, UnknownTopic
+from .errors import UnknownTopic
 from .options import InvalidOption
 from .producer import Producer
-
-MAX_REDRIVES = 3
-CHUNK_LETTERS = 100
-CLOCK_MARGIN_MS = 60_000
-"""Allowance for the clock of an earlier run's machine being behind."""
-
-
-class RedriveRefused(PlanariaError):
-    """The requested redrive would lose letters or send them round in a circle."""
-
-
-class RedriveReport(Struct, kw_only=True):
-    """The results for the selected letters."""
-
-    run: str
-    moved: int = 0
-    held_back: int = 0
-    """Letters already redriven too often."""
-    no_origin: int = 0
-    """Letters that do not name their origin, while no topic was given."""
-    refused: int = 0
-    """Letters refused by the broker: they are too large, or their topic is gone. They stay."""
-    already_moved: int = 0
-    """Letters found to have been moved by a run that was killed."""
+from .redriving import MAX_REDRIVES, History, RedriveReport, Redriving, committed_offsets
 
 
 class Redrive:
@@ -83,19 +51,12 @@ class Redrive:
 
         Raises ProtocolError with UNKNOWN_TOPIC when one of the topics does not exist, and RedriveRefused.
         """
-        if target == topic:
-            raise RedriveRefused(f"{topic}: letters cannot be sent to where they are")
-        if rate is not None and rate <= 0:
-            raise RedriveRefused(f"rate: must be more than 0 letters a second, not {rate}")
+        self._machine = Redriving(topic, target=target, max_redrives=max_redrives, rate=rate)
         self._client = client
         self._topic = topic
-        self._target = target
-        self._max_redrives = max_redrives
-        self._rate = rate
         self._actor = actor
-        self._gone: set[str] = set()
-        """Target topics found not to exist."""
-        self._topic_id = client.describe_topic(topic).topic_id
+        self._options = {"target": target, "max_redrives": max_redrives, "rate": rate}
+        self._machine.topic_id = client.describe_topic(topic).topic_id
         if target is not None:
             client.describe_topic(target)
         self.audit_topic = f"{topic}.redriven"
@@ -105,22 +66,13 @@ class Redrive:
 
     def pending(self, wanted: LetterFilter) -> list[DeadLetter]:
         """Yield the selected letters that have not been redriven according to the audit topic."""
-        moved, _ = self._history()
+        moved = self._history().moved
         letters = read_letters(self._client, self._topic)
         return [letter for letter in letters if letter.position not in moved and wanted.matches(letter)]
 
     def judge(self, letters: Sequence[DeadLetter]) -> tuple[list[DeadLetter], RedriveReport]:
         """Return the letters that may be sent, and a report that counts the others."""
-        report = RedriveReport(run=uuid.uuid4().hex[:12])
-        fit: list[DeadLetter] = []
-        for letter in letters:
-            if letter.redrives >= self._max_redrives:
-                report.held_back += 1
-            elif self._target is None and letter.topic is None:
-                report.no_origin += 1
-            else:
-                fit.append(letter)
-        return fit, report
+        return self._machine.judge(letters, uuid.uuid4().hex[:12])
 
     # Moving.
 
@@ -140,86 +92,57 @@ class Redrive:
             "begun",
             report.run,
             by=self._actor,
-            target=self._target,
             letters_meant=len(letters),
-            max_redrives=self._max_redrives,
-            rate=self._rate,
+            **self._options,
             filter=_shown(wanted, limit),
         )
         began = time.monotonic()
         with self._client.producer() as producer:
-            for chunk in self._chunks(letters):
+            for chunk in self._machine.chunks(letters):
                 moved = self._move(producer, chunk, report.run)
                 report.moved += moved
                 report.refused += len(chunk) - moved
                 if on_progress is not None:
                     on_progress(report.moved)
-                self._keep_pace(report.moved, began)
+                time.sleep(self._machine.pause_s(report.moved, time.monotonic() - began))
         self._advance_group()
         counts = {"moved": report.moved, "held_back": report.held_back, "no_origin": report.no_origin}
         self._note("ended", report.run, refused=report.refused, **counts)
         return report
 
-    def _chunks(self, letters: Sequence[DeadLetter]) -> Iterator[Sequence[DeadLetter]]:
-        size = CHUNK_LETTERS if self._rate is None else max(1, min(CHUNK_LETTERS, int(self._rate / 10)))
-        for start in range(0, len(letters), size):
-            yield letters[start : start + size]
-
-    def _keep_pace(self, moved: int, began: float) -> None:
-        if self._rate is not None:
-            time.sleep(max(0.0, began + moved / self._rate - time.monotonic()))
-
     def _move(self, producer: Producer, chunk: Sequence[DeadLetter], run: str) -> int:
         """Return the number of letters moved. Raises DeliveryUncertain: the next run will settle them."""
-        targets = [self._target or letter.topic or "" for letter in chunk]
+        targets = [self._machine.target_of(letter) for letter in chunk]
         named = [[*letter.position, target] for letter, target in zip(chunk, targets, strict=True)]
         self._note("moving", run, letters=named)
-        deliveries = [
+        sent = [
             self._publish(producer, letter, target) for letter, target in zip(chunk, targets, strict=True)
         ]
-        outcomes: dict[str, list[list[int]]] = {"moved": [], "refused": []}
-        for letter, delivery in zip(chunk, deliveries, strict=True):
-            if delivery is None:
-                outcomes["refused"].append(list(letter.position))
-                continue
-            error = delivery.exception()
-            if isinstance(error, DeliveryUncertain):
-                raise error
-            outcomes["moved" if error is None else "refused"].append(list(letter.position))
+        errors = [each.exception() if isinstance(each, Delivery) else each for each in sent]
+        outcomes = self._machine.outcomes(chunk, errors)
         for event, positions in outcomes.items():
             if positions:
                 self._note(event, run, letters=positions)
         return len(outcomes["moved"])
 
-    def _publish(self, producer: Producer, letter: DeadLetter, target: str) -> Delivery | None:
-        """Return None if the topic no longer exists: the other letters are sent all the same."""
-        if target in self._gone:
-            return None
+    def _publish(self, producer: Producer, letter: DeadLetter, target: str) -> Delivery | PlanariaError:
+        """Return an error if the topic no longer exists: the other letters are sent all the same."""
+        if target in self._machine.gone:
+            return UnknownTopic(target)
         try:
             return producer.publish(
                 target,
                 letter.message.value,
                 key=letter.message.key,
-                headers=self._headers(letter),
-                dedup_id=self._origin(letter.position),
+                headers=self._machine.headers(letter),
+                dedup_id=self._machine.origin(letter.position),
             )
-        except (UnknownTopic, InvalidOption):  # a header may contain text that cannot be a topic's name
-            self._gone.add(target)
-            return None
-
-    def _headers(self, letter: DeadLetter) -> Headers:
-        """Return the record's own headers, and those that keep it from being redriven forever."""
-        before = letter.message.headers or {}
-        kept = {
-            name: text
-            for name, text in before.items()
-            if (not name.startswith(PREFIX) or name == f"{PREFIX}dedup-id") and name != DEDUP_HEADER
-        }
-        return kept | {REDRIVES: str(letter.redrives + 1), REDRIVEN_FROM: self._origin(letter.position)}
-
-    def _origin(self, position: tuple[int, int]) -> str:
-        """Return the letter's origin, also its dedup id. It differs for a topic that is deleted and created again."""
-        return f"redrive/{self._topic_id}/{position[0]}/{position[1]}"
+        except (
+            UnknownTopic,
+            InvalidOption,
+        ) as error:  # a header may contain text that cannot be a topic's name
+            self._machine.gone.add(target)
+            return error
 
     # The audit topic.
 
@@ -227,51 +150,33 @@ class Redrive:
         body = {
             "event": event,
             "run": run,
-            "topic_id": self._topic_id,
+            "topic_id": self._machine.topic_id,
             "at_ms": int(time.time() * 1000),
             **fields,
         }
         self._client.publish(self.audit_topic, json.dumps(body).encode(), dedup_id=uuid.uuid4().hex)
 
-    def _history(self) -> tuple[set[tuple[int, int]], dict[tuple[int, int], tuple[str, int]]]:
-        """Return the letters that were moved, and those of which only the intent is known, with target and time."""
-        moved: set[tuple[int, int]] = set()
-        moving: dict[tuple[int, int], tuple[str, int]] = {}
+    def _history(self) -> History:
+        history = History(self._machine.topic_id)
         try:
             for message in read_partition(self._client, self.audit_topic, 0):
-                entry = json.loads(message.value or b"{}")
-                if entry.get("topic_id") != self._topic_id:
-                    continue
-                for partition, offset, *target in entry.get("letters", ()):
-                    position = (partition, offset)
-                    if entry["event"] == "refused":
-                        moving.pop(position, None)
-                    elif entry["event"] == "moving":
-                        # The earliest intent: its letters are not older.
-                        moving.setdefault(position, (target[0], entry["at_ms"]))
-                    else:
-                        moved.add(position)
-                        moving.pop(position, None)
+                history.accept(json.loads(message.value or b"{}"))
         except ProtocolError as error:
             if error.code != ErrorCode.UNKNOWN_TOPIC:
                 raise
-        return moved, moving
+        return history
 
     def _settle(self) -> int:
         """Find the letters that a killed run had published."""
-        _, moving = self._history()
-        if not moving:
-            return 0
-        origins = {self._origin(position): position for position in moving}
-        found: set[tuple[int, int]] = set()
-        for target in sorted({target for target, _ in moving.values()}):
-            since_ms = min(at_ms for name, at_ms in moving.values() if name == target) - CLOCK_MARGIN_MS
-            for message in self._read_since(target, since_ms):
-                position = origins.get((message.headers or {}).get(REDRIVEN_FROM, ""))
-                if position is not None:
-                    found.add(position)
+        history = self._history()
+        origins = [
+            (message.headers or {}).get(REDRIVEN_FROM, "")
+            for target, since_ms in history.searches()
+            for message in self._read_since(target, since_ms)
+        ]
+        found = self._machine.found_moved(history, origins)
         if found:
-            self._note("moved", "already_moved", letters=[list(position) for position in sorted(found)])
+            self._note("moved", "already_moved", letters=[list(position) for position in found])
         return len(found)
 
     def _read_since(self, topic: str, since_ms: int) -> Iterator[Any]:
@@ -296,12 +201,8 @@ class Redrive:
         }
 
     def _advance_group(self) -> None:
-        moved, _ = self._history()
-        offsets = self._ends()
-        for letter in read_letters(self._client, self._topic):
-            partition, offset = letter.position
-            if letter.position not in moved:
-                offsets[partition] = min(offsets[partition], offset)
+        ends, letters = self._ends(), read_letters(self._client, self._topic)
+        offsets = committed_offsets(ends, letters, self._history().moved)
         # Commit without a member id, because that creates the group if there is none.
         tps = [(self._topic, partition) for partition in offsets]
         with self._client.consumer(self.group, partitions=tps, auto_commit=False) as consumer:
