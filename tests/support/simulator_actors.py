@@ -353,9 +353,7 @@ def replacing_the_world(world: World, network: Network) -> Iterator[None]:
         "planaria.transport.client.consumer.monotonic": world.monotonic,
         "planaria.transport.client.consumer.random": SimpleNamespace(random=world.random.random),
         "planaria.transport.client.consumer.uuid": SimpleNamespace(uuid4=uuid4),
-        "planaria.transport.client.consumer_bridge.threading": SimpleNamespace(
-            Event=lambda: BatonEvent(world)
-        ),
+        "planaria.transport.client.consumer.threading": SimpleNamespace(Event=lambda: BatonEvent(world)),
     }
     patches = [mock.patch(name, value, create=True) for name, value in replaced.items()]
     for patch in patches:

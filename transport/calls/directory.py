@@ -76,7 +76,7 @@ class Directory(Protocol):
         """Return the connection for a message that is dropped if its receiver is not up."""
 
     def addressed(self, attempt: int, connection: Connection, request: Request) -> Request:
-        """Return the request with the attempt as its id, and with what this receiver must know of the sender."""
+        """Return the request with the attempt as its id, and with the details of the sender that this receiver needs."""
 
     def on_lost(self, connection: Connection, now: int) -> list[Effect]:
         """Note that a connection is over. It is no longer in the table."""

@@ -41,7 +41,7 @@ from .content import check_details, content_size_bytes, encode_key, encode_value
 from .delayed import ANY_PARTITION, Schedule
 from .delivery import Delivery, EncodedRecord, PartitionQueue, ProducerBatch, call_back
 from .errors import BufferFull
-from .gate import Gate, may_wait
+from .gate import Opened, may_wait
 from .held import HeldPartitions
 from .lanes import ProducerIdentity
 from .schedule import milliseconds_at, schedule
@@ -76,7 +76,8 @@ class Accumulator:
         now_ms: Callable[[], int],
         is_patient: bool = True,
         lingers: Lingers = "for a time",
-        let_pass: Callable[[Gate], None] = Gate.open,
+        let_pass: Callable[[Opened], None] = Opened.open,
+        may_wait: Callable[[], bool] = may_wait,
     ) -> None:
         """`partitions_of(topic, least)` may block until so many are known. `largest_batch_of(topic)`: the limit of its
         partitions, in bytes. `choose_partition(topic)` returns the next partition for records without a key.
@@ -84,6 +85,7 @@ class Accumulator:
         `notify(lane)` wakes the network thread to take a batch, `notify_identified(batch)` hands it a batch of one record
         that waits for no other. `lingers`: how long a batch that is not full waits for more records, unless a caller
         waits for it. `let_pass(gate)` wakes the callers that wait for a finished batch, at the end of the network turn.
+        Where `may_wait()` is False, publishing raises BufferFull instead of waiting for room.
         """
         self._batch_bytes = batch_bytes
         self._batch_records = batch_records
@@ -107,6 +109,8 @@ class Accumulator:
         self._held = HeldPartitions(is_patient=is_patient)
         self._lingers = lingers
         self._let_pass = let_pass
+        self._may_wait = may_wait
+        self._room_gates: list[Opened] = []
 
     @property
     def buffered_bytes(self) -> int:
@@ -244,7 +248,7 @@ class Accumulator:
     def _append_alone(
         self, open_batch: ProducerBatch, record: EncodedRecord, size_bytes: int, timestamp_ms: int | None
     ) -> Delivery:
-        """Behind what the partition's open batch holds, in a sealed batch that no other thread sees open."""
+        """Behind the records of the partition's open batch, in a sealed batch that no other thread sees open."""
         topic, partition = open_batch.topic, open_batch.partition
         batch = self._batch_of_one(topic, partition, record, size_bytes, timestamp_ms)
         lane = self._lanes[topic, partition]
@@ -266,7 +270,7 @@ class Accumulator:
         return batch
 
     def _new_batch(self, topic: str, partition: int) -> ProducerBatch:
-        """With room for what the topic's partitions accept, less what threads may put into it while it fills up."""
+        """With the room that the topic's partitions accept, less the records that threads may add while it fills up."""
         largest_bytes = self._largest_batch_of(topic) - BATCH_OVERHEAD_BYTES
         large_bytes = min(LARGE_BYTES, largest_bytes // 16)
         room = min(self._batch_bytes, largest_bytes - 8 * large_bytes)
@@ -324,13 +328,21 @@ class Accumulator:
                 self._sticky[topic] = batch
         return batch
 
+    def attend_room(self, gate: Opened) -> bool:
+        """Have the gate opened when there is room in the buffer, or none will come. Return False if there is room."""
+        with self._lock:
+            if self._closed_by is not None or self._buffered_bytes < self._buffer_bytes:
+                return False
+            self._room_gates.append(gate)
+            return True
+
     def _wait_for_room(self) -> None:
         deadline = None
         while self._closed_by is None and self._buffered_bytes >= self._buffer_bytes:
             now = monotonic()
             deadline = deadline or now + self._max_block_s
             deadline = max(deadline, self._held.excused_s + self._max_block_s)
-            if now >= deadline or not may_wait():
+            if now >= deadline or not self._may_wait():
                 raise BufferFull(
                     f"{self._buffered_bytes} bytes wait for the broker; buffer_bytes is {self._buffer_bytes}"
                 )
@@ -352,8 +364,8 @@ class Accumulator:
         if batch.is_open and self._is_full(batch):
             self._notify(lane)
             with self._lock:
-                if not may_wait() and lane.open is batch:
-                    # A delivery callback, in the thread that seals: no other thread would end the wait.
+                if not self._may_wait() and lane.open is batch:
+                    # An event loop, or a delivery callback, in the thread that seals: it would wait for itself.
                     self._seal(lane, batch)
                 self._changed.wait_for(lambda: not batch.is_open or self._closed_by is not None)
         return batch.is_open or batch.holds(record)
@@ -419,6 +431,9 @@ class Accumulator:
             self._buffered_bytes -= batch.size_bytes
             self._changed.notify_all()
             gates, batch.gates = batch.gates, []
+            if self._room_gates and self._buffered_bytes < self._buffer_bytes:
+                gates += self._room_gates
+                self._room_gates = []
         for gate in gates:
             self._let_pass(gate)
         for callback, delivery in callbacks:
@@ -459,6 +474,9 @@ class Accumulator:
             self._closed_by = self._closed_by or error
             self._sticky.clear()
             self._changed.notify_all()
+            gates, self._room_gates = self._room_gates, []
+        for gate in gates:
+            gate.open()
 
     def suspend(self, error: Exception) -> None:
         """Take nothing until `reopen`. A publisher that is on its way into an open batch is turned back."""

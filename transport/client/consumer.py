@@ -4,6 +4,7 @@ Its machine (`consuming.py`) decides the effect of each call. Called by `Client.
 """
 
 import random
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -76,7 +77,8 @@ class Consumer(OffsetQueries):
             followed=topics if group is None and options.partitions is None else (),
         )
         fetching = fetching_for(group, options, is_member=membership is not None)
-        self._bridge = ConsumerBridge(fetching, membership, options.max_poll_interval_ms)
+        self._has_mail = threading.Event()
+        self._bridge = ConsumerBridge(fetching, membership, options.max_poll_interval_ms, self._has_mail)
         network.tell_of_end(self._bridge)
         if membership is not None:
             self._bridge.expect(topics, network.topics.is_unknown, network.metadata_timeout_ms)
@@ -131,7 +133,7 @@ class Consumer(OffsetQueries):
                 if not bridge.mailbox and (left_s is not None and left_s <= 0):
                     return []
                 self._refuse_when_closed()
-                bridge.has_mail.wait(machine.growth.patience_s(left_s))
+                self._has_mail.wait(machine.growth.patience_s(left_s))
                 self._refuse_when_closed()  # by another thread
         finally:
             bridge.last_poll_ms = self._network.now_ms()
@@ -139,7 +141,7 @@ class Consumer(OffsetQueries):
 
     def _catch_up(self) -> None:
         """Take the mail, and perform the actions that follow from it."""
-        self._bridge.has_mail.clear()
+        self._has_mail.clear()
         self._machine.accept(self._bridge.mailbox)
         try:
             while (action := self._machine.next_action()) is not None:
@@ -259,7 +261,7 @@ class Consumer(OffsetQueries):
             left = None if deadline is None else deadline - monotonic()
             if left is not None and left <= 0:
                 raise TimedOut(f"the start of {topic}/{partition} is not known after {limit_s} s")
-            self._bridge.has_mail.wait(left)
+            self._has_mail.wait(left)
             self._refuse_when_closed()
             self._catch_up()
             if tp not in self._machine.reader.owned:
@@ -316,14 +318,14 @@ class Consumer(OffsetQueries):
                     self._perform(action)
         finally:
             self._leave(not self._is_static if leave_group is None else leave_group)
-            self._bridge.has_mail.set()  # wakes a poll in another thread, which then finds the consumer closed
+            self._has_mail.set()  # wakes a poll in another thread, which then finds the consumer closed
 
     def _leave(self, is_told: bool) -> None:
         self._machine.leave(is_told=is_told)
         self._post()
         while self._machine.state != "left" and self._network.is_running:
-            self._bridge.has_mail.wait(1.0)
-            self._bridge.has_mail.clear()
+            self._has_mail.wait(1.0)
+            self._has_mail.clear()
             self._machine.accept(self._bridge.mailbox)
         self._network.post(self._network.owner, Withdrawn(self._bridge))
         self._network.forget(self)

@@ -1,10 +1,9 @@
 """A consumer's half on the network thread, between its machines and the program's half (`consumer.py`). No socket."""
 
 import logging
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -31,12 +30,24 @@ class Stopped(Struct, frozen=True):
     """The program asks its poll to return."""
 
 
+class HasMail(Protocol):
+    """An event of the program's side: threading.Event, or a loop's."""
+
+    def set(self) -> None: ...
+
+
 class ConsumerBridge:
     """The consumer's half on the network thread: events to the machines, results into the mailbox."""
 
-    def __init__(self, fetching: Fetching, membership: Membership | None, max_poll_interval_ms: int) -> None:
+    def __init__(
+        self,
+        fetching: Fetching,
+        membership: Membership | None,
+        max_poll_interval_ms: int,
+        has_mail: HasMail,
+    ) -> None:
         self.mailbox: deque[Any] = deque()
-        self.has_mail = threading.Event()
+        self.has_mail = has_mail
         self.is_polling = False
         self.last_poll_ms = 0
         self._fetching = fetching

@@ -18,7 +18,7 @@ from ..addresses import TopicPartition
 from ..batch import Headers
 from .delayed import Schedule
 from .errors import TimedOut
-from .gate import Gate
+from .gate import Gate, Opened
 from .options import Duration, wait_limit_s
 
 _log = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ class ProducerBatch:
         self.base_offset = -1
         self.error: Exception | None = None
         self.frame: tuple[Any, bytes] | None = None
-        self.gates: list[Gate] = []
+        self.gates: list[Opened] = []
         self.callbacks: list[tuple[Callable[[Delivery], object], Delivery]] = []
         self.lock = lock
         self.schedule: Schedule | None = None
@@ -114,21 +114,28 @@ class ProducerBatch:
 
     def wait(self, timeout_s: float | None) -> bool:
         """Wait until the batch is done; False on timeout. A waiting thread ends the batch's lingering."""
-        with self.lock:
-            if self.is_done:
-                return True
-            gate = Gate()
-            self.gates.append(gate)
-        if self.is_open and not self.is_urgent:
-            self.hasten(self)
+        gate = Gate()
+        if not self.attend(gate):
+            return True
         try:
             gate.wait(timeout_s)
         finally:
             if not self.is_done:
-                self._leave(gate)
+                self.leave(gate)
         return self.is_done
 
-    def _leave(self, gate: Gate) -> None:
+    def attend(self, gate: Opened) -> bool:
+        """Have the gate opened when the batch is done, and end its lingering. Return False if it is done."""
+        with self.lock:
+            if self.is_done:
+                return False
+            self.gates.append(gate)
+        if self.is_open and not self.is_urgent:
+            self.hasten(self)
+        return True
+
+    def leave(self, gate: Opened) -> None:
+        """Undo `attend`."""
         with self.lock:
             if gate in self.gates:
                 self.gates.remove(gate)

@@ -5,10 +5,17 @@ for many threads with three locks and a queue, and takes 10 us more to wake a th
 """
 
 import threading
+from typing import Protocol
 
 from ..protocol.errors import PlanariaError
 
 _here = threading.local()
+
+
+class Opened(Protocol):
+    """A gate, or the way to another kind of waiter."""
+
+    def open(self) -> None: ...
 
 
 def forbid_waiting() -> None:

@@ -16,6 +16,10 @@ class GrowingTopics:
         """The number of partitions seen last, by topic."""
 
     @property
+    def topics(self) -> list[str]:
+        return list(self._counts)
+
+    @property
     def is_followed(self) -> bool:
         return bool(self._counts)
 

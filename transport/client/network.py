@@ -12,7 +12,7 @@ help: other code sets them too, some of it in C.
 import os
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -37,7 +37,7 @@ from ..clock import Clock
 from ..codec import encode_header
 from ..endpoints import CONNECTED_IN_WORDS, tcp_host_and_port
 from ..forks import tell_of_fork
-from ..machine import Answered, Call, Effect, Event, Failed
+from ..machine import Answered, Call, Event, Failed
 from ..protocol.errors import ErrorBody, ErrorCode, PlanariaError
 from ..protocol.message import Reply, Request
 from ..protocol.session import Metadata, MetadataReply
@@ -49,42 +49,14 @@ from ..sockets import (
 from .broker_directory import BrokerDirectory
 from .dispatch import Dispatch
 from .errors import Closed, Forked, UnknownTopic, error_from
-from .gate import Gate, forbid_waiting
+from .gate import Opened, forbid_waiting
 from .options import InvalidOption, check_name
 from .resolver import resolve
 from .silence import Silence
+from .waiting import Asker, AskerClosed, Waiter, Waiting
 
 ReplyT = TypeVar("ReplyT", bound=Reply)
 _MONITORED = zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED
-
-
-class Asker(Protocol):
-    """An object of the program whose close ends the calls that it has in other threads."""
-
-    def _refuse_when_closed(self) -> None: ...
-
-
-class AskerClosed:
-    """Event of a waiter: the object that called was closed."""
-
-
-class Waiter:
-    """A user thread that waits for one outcome."""
-
-    def __init__(self, let_pass: Callable[[Gate], None], asker: Asker | None = None) -> None:
-        self.asker = asker
-        self.event: Event = None
-        self._gate = Gate()
-        self._let_pass = let_pass
-
-    def handle(self, event: Event, now: int) -> list[Effect]:
-        if self.event is None:
-            self.event = event
-            self._let_pass(self._gate)
-        return []
-
-    def wait(self) -> None:
-        self._gate.wait()
 
 
 class Dependant(Protocol):
@@ -124,8 +96,10 @@ class Network:
         )
         self.topics = self._directory.topics
         """Metadata of the topics in use, only for reading, from any thread: entries are replaced, never changed."""
-        self._waiters: set[Waiter] = set()
-        self._passed: list[Gate] = []
+        self._waiters: set[Waiting] = set()
+        self._passed: list[Opened] = []
+        self.last_contact_ms: int | None = None
+        """Time of the last message of the broker, by `now_ms`."""
         self._is_asleep = False
         self._is_stopping = False
         self._failure: BaseException | None = None
@@ -255,20 +229,32 @@ class Network:
                 "a callback must not wait for the broker: it runs in the network's own thread"
             )
         waiter = Waiter(self.let_pass, asker)
-        self._waiters.add(waiter)
         try:
-            self.refuse_when_closed()
-            if asker is not None:
-                asker._refuse_when_closed()
-            self.post(owner, event_for(waiter))
+            self.begin(waiter, owner, event_for(waiter))
             waiter.wait()
         finally:
-            self._waiters.discard(waiter)
-            if waiter.event is None or isinstance(waiter.event, AskerClosed):  # interrupted
-                self.post(self.owner, Withdrawn(waiter))
+            self.abandon(waiter)
+        return self.answer_to(waiter)
+
+    def begin(self, waiter: Waiting, owner: Owner, event: Event) -> None:
+        """Post to `owner` an event that results in one outcome for the waiter. `abandon` must follow, also on errors."""
+        self._waiters.add(waiter)
+        self.refuse_when_closed()
+        if waiter.asker is not None:
+            waiter.asker._refuse_when_closed()
+        self.post(owner, event)
+
+    def abandon(self, waiter: Waiting) -> None:
+        """End a wait. The call is withdrawn if it has no outcome yet."""
+        self._waiters.discard(waiter)
+        if waiter.event is None or isinstance(waiter.event, AskerClosed):  # interrupted
+            self.post(self.owner, Withdrawn(waiter))
+
+    def answer_to(self, waiter: Waiting) -> Answered:
+        """Return the reply that a waiter has received, or raise the error."""
         if isinstance(waiter.event, AskerClosed):
-            assert asker is not None
-            asker._refuse_when_closed()
+            assert waiter.asker is not None
+            waiter.asker._refuse_when_closed()
         if isinstance(waiter.event, Failed):
             self.refuse_when_closed()
             raise error_from(waiter.event.error)
@@ -280,6 +266,19 @@ class Network:
 
         Asks the broker if the topic, or its partition number `least`, is new here.
         """
+        finding = self.finding_partitions(topic, timeout_ms, least)
+        answer: MetadataReply | None = None
+        while True:
+            try:
+                call = finding.send(answer)  # type: ignore[arg-type]
+            except StopIteration as found:
+                return int(found.value)
+            answer = self.exchange(call, asker).reply
+
+    def finding_partitions(
+        self, topic: str, timeout_ms: int, least: int = 1
+    ) -> Generator[Call, MetadataReply, int]:
+        """Yield the calls that `partitions_of` makes, take their replies, and return the number of partitions."""
         try:
             known = self.topics.partition_count(topic)
         except TypeError:
@@ -296,7 +295,7 @@ class Network:
             wait_ms = 0 if version is None else max(0, min(give_up_at, deadline) - self.now_ms())
             request = Metadata(topics=[topic], after_version=version, max_wait_ms=wait_ms)
             left_ms = max(0, deadline - self.now_ms())
-            reply = self.call(GATEWAY, request, MetadataReply, timeout_ms=left_ms, asker=asker)
+            reply = yield Call(None, GATEWAY, request, MetadataReply, timeout_ms=left_ms, is_retried=True)
             found = len(reply.topics[0].partitions) if reply.topics else 0
             if found >= least:
                 return found
@@ -305,6 +304,11 @@ class Network:
                     return found
                 raise UnknownTopic(topic)
             version = reply.version
+
+    @property
+    def failure(self) -> BaseException | None:
+        """The reason why the network thread ended without a close, None if it did not."""
+        return self._failure
 
     @property
     def is_running(self) -> bool:
@@ -373,7 +377,7 @@ class Network:
         self._fail_waiters()
         self._open_gates()
 
-    def let_pass(self, gate: Gate) -> None:
+    def let_pass(self, gate: Opened) -> None:
         """Open a gate at the end of the turn.
 
         The waiting thread needs the interpreter lock, which this thread gives up only when it has no work
@@ -382,9 +386,10 @@ class Network:
         self._passed.append(gate)
 
     def _open_gates(self) -> None:
-        passed, self._passed = self._passed, []
-        for gate in passed:
-            gate.open()
+        while self._passed:  # a gate may announce another one
+            passed, self._passed = self._passed, []
+            for gate in passed:
+                gate.open()
 
     def _fail_waiters(self) -> None:
         error = ErrorBody(ErrorCode.SHUTTING_DOWN, "the client is closed")
@@ -401,6 +406,8 @@ class Network:
         if self._wake_reader in ready:
             os.read(self._wake_reader, 4096)
         now = self.now_ms()
+        if self._socket in ready:
+            self.last_contact_ms = now
         if self._monitor in ready:
             self._hear_monitor(now)
         self._dispatch.turn(now)

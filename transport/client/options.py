@@ -135,7 +135,7 @@ def known(kind: type[Struct], given: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def as_topics(topics: str | Sequence[str]) -> list[str]:
-    """One topic's name or several. Raises InvalidOption for what can be no topic's name."""
+    """One topic's name or several. Raises InvalidOption for an invalid name."""
     given: Any = topics
     found = [given] if isinstance(given, str) or not isinstance(given, Sequence) else list(given)
     for topic in found:
@@ -176,7 +176,7 @@ def as_partitions(what: str, given: Iterable[tuple[str, int]]) -> list[TopicPart
 
 
 def check_name(what: str, name: str) -> None:
-    """Raises InvalidOption for what can be no topic's and no group's name."""
+    """Raises InvalidOption for an invalid name of a topic or group."""
     fault = name_fault(name)
     if fault is not None:
         raise InvalidOption(f"{what}: {fault}")
@@ -204,7 +204,7 @@ def wait_limit_s(timeout: Duration | None) -> float | None:
 
 
 def check_text(what: str, text: object) -> None:
-    """Raises InvalidOption for what is no text, or has no UTF-8."""
+    """Raises InvalidOption for anything but text that has a UTF-8 form."""
     if not isinstance(text, str):
         raise InvalidOption(f"{what} must be text, not {text!r}")
     try:

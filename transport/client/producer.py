@@ -5,7 +5,8 @@ A Producer has an accumulator and binds its `publish` once, so that the hot path
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from time import monotonic
 from types import TracebackType
@@ -26,6 +27,7 @@ from .delayed import Schedule, delayed_dialog
 from .delivery import Delivery, PartitionQueue, ProducerBatch
 from .errors import Closed, DeliveryFailed, DeliveryUncertain, Forked, TimedOut
 from .exit_flush import flush_with_warning, not_at_exit
+from .gate import may_wait
 from .identified import Identified, identified_dialog
 from .lanes import ProducerIdentity
 from .network import Network
@@ -44,7 +46,7 @@ from .producer_bridge import (
 from .producing import Producing
 
 INTERRUPTED_FLUSH_S = 5.0
-"""How long a `with` block that ends by an exception waits for what was published in it."""
+"""How long a `with` block that ends by an exception waits for the messages published in it."""
 
 
 def _lingers(options: ProducerOptions) -> Lingers:
@@ -152,6 +154,7 @@ class BatchingProducer(Accumulator):
         network: Network,
         options: ProducerOptions | None = None,
         on_done: Callable[[TopicPartition, Exception | None], None] | None = None,
+        may_wait: Callable[[], bool] = may_wait,
     ) -> None:
         """Take `on_done`, called on the network thread with the outcome of each batch, before its deliveries."""
         options = options or ProducerOptions()
@@ -173,6 +176,7 @@ class BatchingProducer(Accumulator):
             is_patient=options.on_backpressure == "block",
             lingers=_lingers(options),
             let_pass=network.let_pass,
+            may_wait=may_wait,
         )
         self._network = network
         self._metadata_timeout_ms = min(options.request_timeout_ms, options.max_block_ms)
@@ -220,7 +224,7 @@ class BatchingProducer(Accumulator):
         tell_of_fork(self)
 
     def on_network_end(self, error: PlanariaError) -> None:
-        """Take nothing any more, and fail what is not acknowledged."""
+        """Accept no more messages, and fail those that are not acknowledged."""
         self.stop(error)
         self._fail_unfinished(error)
 
@@ -301,13 +305,13 @@ class BatchingProducer(Accumulator):
             )
 
     def begin(self, identity: ProducerIdentity) -> None:
-        """Publish under this identity from now on; what came before is done."""
+        """Publish under this producer id and epoch; all earlier messages are done."""
         self.reopen(identity)
         if not self._bridge.is_sweeping:
             self._network.post(self._bridge, Begun())
 
     def conclude(self, ask: Callable[[], Call]) -> Answered:
-        """Wait until everything published is done, and for the answer to what is asked then: in the network's own thread.
+        """Wait until all messages are done, and for the reply to the call that `ask` then makes in the network thread.
 
         Raises as the asking does. Interrupted, it leaves nothing that is not done.
         """
@@ -320,7 +324,7 @@ class BatchingProducer(Accumulator):
             raise
 
     def drop(self) -> None:
-        """Fail what is not done, and wait until it has failed."""
+        """Fail all messages that are not done, and wait for that."""
         self._network.post(self._bridge, Dropped())
         for batch in self.unfinished():
             batch.wait(None)
@@ -351,28 +355,44 @@ class BatchingProducer(Accumulator):
     def flush(self, timeout: Duration | None = None) -> None:
         limit_s = wait_limit_s(timeout)
         deadline = None if limit_s is None else monotonic() + limit_s
-        self._network.post(self._bridge, FlushRequested())
-        try:
+        with self.flushing():
             for batch in self.unfinished():
                 left = None if deadline is None else max(0.0, deadline - monotonic())
                 if not batch.wait(left):
                     raise TimedOut(f"{len(self.unfinished())} batches not acknowledged within {limit_s} s")
+
+    @contextmanager
+    def flushing(self) -> Iterator[None]:
+        """Let no batch linger while the block waits for those that are unfinished."""
+        self._network.post(self._bridge, FlushRequested())
+        try:
+            yield
         finally:
             self._network.post(self._bridge, FlushEnded())
 
     def close(self, timeout: Duration | None = None) -> None:
-        if self._is_closed or self._network.is_inherited:
+        if not self.begin_close():
             return
+        try:
+            self.flush(timeout)
+        finally:
+            self.end_close()
+
+    def begin_close(self) -> bool:
+        """Refuse further messages. Return False if that was done before. A flush and `end_close` follow."""
+        if self._is_closed or self._network.is_inherited:
+            return False
         self._is_closed = True
         not_at_exit(self.flush_at_exit)
         self.stop(Closed("the producer is closed"))
         self._network.end_calls(self)
-        try:
-            self.flush(timeout)
-        finally:
-            self._network.post(self._bridge, Abandoned())
-            self._network.post(self._network.owner, Withdrawn(self._bridge))
-            self._network.forget(self)
+        return True
+
+    def end_close(self) -> None:
+        """Fail the messages that are not acknowledged, and leave the network thread."""
+        self._network.post(self._bridge, Abandoned())
+        self._network.post(self._network.owner, Withdrawn(self._bridge))
+        self._network.forget(self)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

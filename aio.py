@@ -1,0 +1,5 @@
+"""`import planaria.aio`: the client for asyncio and trio. See `transport/aio/`."""
+
+from .transport.aio import AsyncClient, AsyncConsumer, AsyncProducer, Health, PublishHandle, connect
+
+__all__ = ["AsyncClient", "AsyncConsumer", "AsyncProducer", "Health", "PublishHandle", "connect"]

@@ -1,0 +1,109 @@
+"""The asynchronous client on a real broker, under each kind of event loop."""
+
+import itertools
+
+import pytest
+
+import planaria
+import planaria.aio
+from event_loops import Run
+from planaria import Broker
+
+pytestmark = pytest.mark.processes
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def topic(shared_broker: Broker) -> str:
+    name = f"T{next(_numbers)}"
+    shared_broker.create_topic(name, 2)
+    return name
+
+
+def test_what_is_published_is_durable_and_is_read_in_order(
+    shared_broker: Broker, topic: str, run: Run
+) -> None:
+    async def main() -> None:
+        async with planaria.aio.connect(shared_broker.endpoint) as client:
+            receipt = await client.publish(topic, {"n": 0}, key="k")
+            assert (receipt.topic, receipt.offset) == (topic, 0)
+            handles = [client.publish_nowait(topic, {"n": n}, key="k") for n in range(1, 1_000)]
+            receipts = [await handle for handle in handles]
+            assert [receipt.offset for receipt in receipts] == list(range(1, 1_000))
+            assert all(handle.done() for handle in handles)
+            async with client.consumer(f"g-{topic}", [topic], auto_offset_reset="earliest") as consumer:
+                found = []
+                async for message in consumer:
+                    found.append(message.data["n"])
+                    if len(found) == 1_000:
+                        await consumer.commit()
+                        break
+                assert found == list(range(1_000))
+                assert sum((await consumer.committed()).values()) == 1_000
+
+    run(main)
+
+
+def test_batches_are_gathered_up_to_a_number_or_a_time(shared_broker: Broker, topic: str, run: Run) -> None:
+    async def main() -> None:
+        async with planaria.aio.connect(shared_broker.endpoint) as client:
+            for n in range(25):
+                client.publish_nowait(topic, n, partition=0)
+            async with client.consumer(None, [topic], auto_offset_reset="earliest") as consumer:
+                sizes, values = [], []
+                async for batch in consumer.batches(max=10, max_wait=1.0):
+                    sizes.append(len(batch))
+                    values += [message.data for message in batch]
+                    if len(values) == 25:
+                        break
+                assert values == list(range(25))
+                assert sizes == [10, 10, 5]
+
+    run(main)
+
+
+def test_an_empty_wait_returns_an_empty_list(shared_broker: Broker, topic: str, run: Run) -> None:
+    async def main() -> None:
+        async with (
+            planaria.aio.connect(shared_broker.endpoint) as client,
+            client.consumer(None, [topic]) as consumer,
+        ):
+            assert await consumer.poll(0.05) == []
+
+    run(main)
+
+
+def test_a_topic_that_does_not_exist_fails_the_call_and_the_handle(shared_broker: Broker, run: Run) -> None:
+    async def main() -> None:
+        async with planaria.aio.connect(shared_broker.endpoint, metadata_timeout_ms=50) as client:
+            with pytest.raises(planaria.UnknownTopic):
+                await client.publish("MISSING", b"")
+            handle = client.publish_nowait("MISSING", b"")
+            with pytest.raises(planaria.UnknownTopic):
+                await handle
+
+    run(main)
+
+
+def test_administration_has_the_methods_of_the_client_for_threads(
+    shared_broker: Broker, topic: str, run: Run
+) -> None:
+    async def main() -> None:
+        async with planaria.aio.connect(shared_broker.endpoint) as client:
+            described = await client.describe_topic(topic)
+            assert len(described.partitions) == 2
+            assert client.health().state == "connected"
+        assert client.health().state == "closed"
+
+    run(main)
+
+
+def test_a_broker_that_is_not_there_shows_in_the_health_and_at_the_deadline(run: Run) -> None:
+    async def main() -> None:
+        async with planaria.aio.connect("tcp://127.0.0.1:1", request_timeout_ms=100) as client:
+            assert client.health().state == "connecting"
+            with pytest.raises(planaria.TimedOut):
+                await client.list_topics()
+
+    run(main)

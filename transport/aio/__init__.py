@@ -1,0 +1,15 @@
+"""The client for asyncio and trio.
+
+The machines and the network thread are those of the client for threads (`transport/client/`); here they have an
+asynchronous face:
+
+    loops.py      the running loop, and the queue from the network thread into it: one wake-up for each turn of the thread
+    calls.py      calls and outcomes that a task waits for
+    producer.py, consumer.py, admin.py, client.py     the objects that programs use
+"""
+
+from .client import AsyncClient, Health, connect
+from .consumer import AsyncConsumer
+from .producer import AsyncProducer, PublishHandle
+
+__all__ = ["AsyncClient", "AsyncConsumer", "AsyncProducer", "Health", "PublishHandle", "connect"]

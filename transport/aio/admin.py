@@ -1,0 +1,86 @@
+"""The operator's half of a client, for tasks: the methods of `Admin`, each run in a worker thread.
+
+These calls are rare and take milliseconds to seconds, so a thread costs nothing that counts.
+"""
+
+from collections.abc import Callable, Coroutine
+from functools import partial, wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from ..client.admin import Admin
+from ..client.offset_queries import OffsetQueries
+from .calls import Caller
+
+P = ParamSpec("P")
+ResultT = TypeVar("ResultT")
+
+
+def _awaited(
+    method: Callable[Concatenate[Admin, P], ResultT],
+) -> Callable[Concatenate["AsyncAdmin", P], Coroutine[Any, Any, ResultT]]:
+    """Return the method as a coroutine function with the same arguments, result, errors and documentation."""
+
+    @wraps(method)
+    async def awaited(self: "AsyncAdmin", /, *args: P.args, **kwargs: P.kwargs) -> ResultT:
+        return await self._caller.bridge.loop.in_thread(partial(method, self._admin, *args, **kwargs))
+
+    return awaited
+
+
+def _queried(
+    method: Callable[Concatenate[OffsetQueries, P], ResultT],
+) -> Callable[Concatenate["AsyncOffsetQueries", P], Coroutine[Any, Any, ResultT]]:
+    """As `_awaited`, for the queries of a consumer."""
+
+    @wraps(method)
+    async def queried(self: "AsyncOffsetQueries", /, *args: P.args, **kwargs: P.kwargs) -> ResultT:
+        return await self._caller.bridge.loop.in_thread(partial(method, self._queries, *args, **kwargs))
+
+    return queried
+
+
+class AsyncAdmin:
+    """Requests of operators to a broker. Arguments, results and errors are those of `Client`'s methods."""
+
+    def __init__(self, caller: Caller, request_timeout_ms: int) -> None:
+        self._caller = caller
+        self._admin = Admin(caller.network, request_timeout_ms)
+
+    create_topic = _awaited(Admin.create_topic)
+    delete_topic = _awaited(Admin.delete_topic)
+    alter_topic = _awaited(Admin.alter_topic)
+    describe_topic = _awaited(Admin.describe_topic)
+    list_topics = _awaited(Admin.list_topics)
+    delete_records = _awaited(Admin.delete_records)
+    list_offsets = _awaited(Admin.list_offsets)
+    fetch = _awaited(Admin.fetch)
+    list_scheduled = _awaited(Admin.list_scheduled)
+    cancel_scheduled = _awaited(Admin.cancel_scheduled)
+    list_transactions = _awaited(Admin.list_transactions)
+    list_groups = _awaited(Admin.list_groups)
+    describe_group = _awaited(Admin.describe_group)
+    configure_share_group = _awaited(Admin.configure_share_group)
+    group_offsets = _awaited(Admin.group_offsets)
+    group_lag = _awaited(Admin.group_lag)
+    reset_offsets = _awaited(Admin.reset_offsets)
+    delete_group = _awaited(Admin.delete_group)
+    set_quota = _awaited(Admin.set_quota)
+    remove_quota = _awaited(Admin.remove_quota)
+    list_quotas = _awaited(Admin.list_quotas)
+    status = _awaited(Admin.status)
+    kill = _awaited(Admin.kill)
+    revive = _awaited(Admin.revive)
+
+
+class AsyncOffsetQueries:
+    """A consumer's questions to the broker about offsets. Arguments, results and errors are those of `Consumer`."""
+
+    def __init__(self, caller: Caller, queries: OffsetQueries) -> None:
+        self._caller = caller
+        self._queries = queries
+
+    committed = _queried(OffsetQueries.committed)
+    committed_metadata = _queried(OffsetQueries.committed_metadata)
+    offsets_for_times = _queried(OffsetQueries.offsets_for_times)
+    beginning_offsets = _queried(OffsetQueries.beginning_offsets)
+    end_offsets = _queried(OffsetQueries.end_offsets)

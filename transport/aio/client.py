@@ -1,0 +1,237 @@
+"""The client for tasks: one connection to a broker, on one event loop.
+
+Owns the network thread and hands out producers and consumers that share it. Nothing of a client may be used from another
+loop or thread than the one in which it was entered.
+"""
+
+from collections.abc import Generator, Sequence
+from contextlib import AsyncExitStack
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, Literal, NamedTuple, Self, Unpack
+
+from ..batch import Headers
+from ..client.delivery import RecordMetadata
+from ..client.network import Network
+from ..client.options import (
+    REQUEST_TIMEOUT_MS,
+    ClientOptions,
+    ConsumerOptions,
+    InvalidOption,
+    ProducerOptions,
+    as_topics,
+    check_name,
+    checked,
+)
+from ..endpoints import DEFAULT_ENDPOINT
+from ..keywords import ConsumerConfig, ProducerConfig
+from .admin import AsyncAdmin
+from .calls import Caller
+from .consumer import AsyncConsumer
+from .loops import Bridge, running_loop
+from .producer import AsyncProducer, PublishHandle
+
+
+class Health(NamedTuple):
+    """The state of a client's connection."""
+
+    state: Literal["connected", "connecting", "closed", "failed"]
+    last_contact_s: float | None
+    """Seconds since the last message of the broker; None before the first."""
+
+
+class AsyncClient(AsyncAdmin):
+    """A connection to a broker; an async context manager. For all tasks of one event loop."""
+
+    def __init__(self, network: Network, request_timeout_ms: int, client_id: str) -> None:
+        bridge = Bridge(running_loop(), network.let_pass)
+        super().__init__(Caller(network, bridge), request_timeout_ms)
+        self._network = network
+        self._request_timeout_ms = request_timeout_ms
+        self._client_id = client_id
+        self._publisher: AsyncProducer | None = None
+        self._ends = AsyncExitStack()
+        self._is_closed = False
+
+    # Publishing.
+
+    def producer(self, **options: Unpack[ProducerConfig]) -> AsyncProducer:
+        """Return a new producer, an async context manager. The options are those of `Client.producer`.
+
+        Without a block it is closed with the client. Raises InvalidOption, Closed.
+        """
+        self._network.refuse_when_closed()
+        options.setdefault("request_timeout_ms", self._request_timeout_ms)
+        if "transactional_id" in options:
+            raise InvalidOption("transactional_id: use `Client.producer`, in a thread")
+        producer = AsyncProducer(self._caller, checked(ProducerOptions, dict(options)))
+        self._ends.push_async_callback(producer.close)
+        return producer
+
+    async def publish(
+        self,
+        topic: str,
+        value: Any,
+        *,
+        key: bytes | str | None = None,
+        headers: Headers | None = None,
+        partition: int | None = None,
+        timestamp_ms: datetime | int | None = None,
+        dedup_id: str | None = None,
+        deliver_at: datetime | int | None = None,
+        delay: timedelta | float | None = None,
+        scheduled_id: str | None = None,
+    ) -> RecordMetadata:
+        """Publish a message and wait for its acknowledgement. Safe to call from many tasks: they share batches.
+
+        The arguments and errors are those of `Producer.publish` and `Delivery.result`. A cancelled call may have
+        published its message.
+        """
+        return await self._default().publish(
+            topic,
+            value,
+            key=key,
+            headers=headers,
+            partition=partition,
+            timestamp_ms=timestamp_ms,
+            dedup_id=dedup_id,
+            deliver_at=deliver_at,
+            delay=delay,
+            scheduled_id=scheduled_id,
+        )
+
+    def publish_nowait(
+        self,
+        topic: str,
+        value: Any,
+        *,
+        key: bytes | str | None = None,
+        headers: Headers | None = None,
+        partition: int | None = None,
+        timestamp_ms: datetime | int | None = None,
+        dedup_id: str | None = None,
+        deliver_at: datetime | int | None = None,
+        delay: timedelta | float | None = None,
+        scheduled_id: str | None = None,
+    ) -> PublishHandle:
+        """Hand a message over, and return at once. `await handle` waits for its acknowledgement.
+
+        Raises BufferFull if too much waits for the broker, InvalidOption, Closed.
+        """
+        return self._default().publish_nowait(
+            topic,
+            value,
+            key=key,
+            headers=headers,
+            partition=partition,
+            timestamp_ms=timestamp_ms,
+            dedup_id=dedup_id,
+            deliver_at=deliver_at,
+            delay=delay,
+            scheduled_id=scheduled_id,
+        )
+
+    def _default(self) -> AsyncProducer:
+        if self._publisher is None:
+            self._publisher = self.producer(linger_ms=0)
+        return self._publisher
+
+    # Reading.
+
+    def consumer(
+        self, group: str | None = None, topics: str | Sequence[str] = (), **options: Unpack[ConsumerConfig]
+    ) -> AsyncConsumer:
+        """Return a new consumer, an async context manager, of a group's topics or of `partitions`.
+
+        The options are those of `Client.consumer` but for the callbacks: see `AsyncConsumer.assignment_changed`.
+        Raises InvalidOption, Closed.
+        """
+        self._network.refuse_when_closed()
+        for name in ("on_assigned", "on_revoked", "on_lost"):
+            if options.get(name) is not None:
+                raise InvalidOption(
+                    f"{name}: an asynchronous consumer has no callbacks; await assignment_changed()"
+                )
+        options.setdefault("request_timeout_ms", self._request_timeout_ms)
+        options.setdefault("client_id", self._client_id)
+        if group is not None:
+            check_name("group", group)
+        return AsyncConsumer(self._caller, group, as_topics(topics), checked(ConsumerOptions, options))
+
+    # The connection.
+
+    def health(self) -> Health:
+        """Return the state of the connection. Failures in the background are raised at the next call, too."""
+        network = self._network
+        if network.failure is not None:
+            state: Literal["connected", "connecting", "closed", "failed"] = "failed"
+        elif not network.is_running:
+            state = "closed"
+        else:
+            state = "connected" if network.has_session else "connecting"
+        last_ms = network.last_contact_ms
+        return Health(state, None if last_ms is None else (network.now_ms() - last_ms) / 1000)
+
+    async def close(self) -> None:
+        """Flush and close the producers, then the connection."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        try:
+            await self._ends.aclose()
+        finally:
+            await self._caller.bridge.loop.in_thread(self._network.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._caller.bridge.loop.shield():
+            await self.close()
+
+
+class Connecting:
+    """A client that is made where it is entered, or awaited: `async with connect(...)`, `await connect(...)`."""
+
+    def __init__(self, endpoint: str, options: ClientOptions) -> None:
+        self._endpoint = endpoint
+        self._options = options
+        self._client: AsyncClient | None = None
+
+    def __await__(self) -> Generator[Any, Any, AsyncClient]:
+        return self.__aenter__().__await__()
+
+    async def __aenter__(self) -> AsyncClient:
+        options = self._options
+        network = Network(
+            self._endpoint, client_id=options.client_id, metadata_timeout_ms=options.metadata_timeout_ms
+        )
+        self._client = AsyncClient(network, options.request_timeout_ms, options.client_id)
+        return self._client
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._client is not None
+        await self._client.__aexit__(kind, error, trace)
+
+
+def connect(
+    endpoint: str = DEFAULT_ENDPOINT,
+    *,
+    client_id: str = "",
+    request_timeout_ms: int = REQUEST_TIMEOUT_MS,
+    metadata_timeout_ms: int = 1_000,
+) -> Connecting:
+    """Connect to a broker, in the background: `async with planaria.aio.connect(url) as client`.
+
+    The options are those of `Client`. Works under asyncio and trio. Raises InvalidOption.
+    """
+    options = {
+        "client_id": client_id,
+        "request_timeout_ms": request_timeout_ms,
+        "metadata_timeout_ms": metadata_timeout_ms,
+    }
+    return Connecting(endpoint, checked(ClientOptions, options))

@@ -1,0 +1,360 @@
+"""The consumer for tasks: posts to the network thread, waits for its mail on the loop.
+
+Its machine and its half on the network thread are those of the consumer for threads (`client/consuming.py`,
+`client/consumer_bridge.py`). A rebalance runs no code of the program: `assignment_changed` reports it.
+"""
+
+import random
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from time import monotonic
+from types import TracebackType
+from typing import Any, Self
+
+from ..addresses import GATEWAY, TopicPartition
+from ..calls.events import Withdrawn
+from ..client.commits import AutoCommit, CommitFirst, GivenOffsets, Metadata, Offsets, Partition
+from ..client.consumer_bridge import ConsumerBridge, Stopped
+from ..client.consuming import Action, Consuming
+from ..client.errors import Closed
+from ..client.fetching import fetching_for
+from ..client.membership import membership_for
+from ..client.messages import Message, MessageBatch
+from ..client.network import Network
+from ..client.offset_queries import OffsetQueries
+from ..client.options import (
+    ConsumerOptions,
+    Duration,
+    as_partition,
+    as_partitions,
+    check_count,
+    check_sources,
+    wait_limit_s,
+)
+from ..client.reader import Reader
+from ..machine import Call
+from ..protocol.errors import ProtocolError
+from ..protocol.groups import CommitOffsetsReply
+from .admin import AsyncOffsetQueries
+from .calls import Caller
+from .loops import Flag
+
+
+class _Queries(OffsetQueries):
+    def __init__(
+        self, network: Network, group: str | None, options: ConsumerOptions, refuse: Callable[[], None]
+    ) -> None:
+        super().__init__(network, group, options.isolation, options.request_timeout_ms)
+        self._refuse = refuse
+
+    def _refuse_when_closed(self) -> None:
+        self._refuse()
+
+
+class AsyncConsumer(AsyncOffsetQueries):
+    """Read partitions, as a group member or without a group; for one task at a time. An async context manager.
+
+    Entering the block joins the group, leaving it commits (with `auto_commit`) and leaves the group, and ends iterators
+    in other tasks with StopAsyncIteration.
+    """
+
+    def __init__(
+        self, caller: Caller, group: str | None, topics: Sequence[str], options: ConsumerOptions
+    ) -> None:
+        check_sources(group, topics, options.partitions)
+        super().__init__(caller, _Queries(caller.network, group, options, self._refuse_when_closed))
+        self._network = caller.network
+        self._group = group
+        self._options = options
+        membership = None
+        if group is not None and options.partitions is None:
+            membership = membership_for(group, topics, options, uuid.uuid4().hex, random.random)
+        self._is_member = membership is not None
+        interval_s = options.auto_commit_interval_ms / 1000
+        self._machine = Consuming(
+            group=group,
+            is_member=self._is_member,
+            auto_commit=AutoCommit(options.auto_commit and group is not None, interval_s, monotonic()),
+            request_timeout_ms=options.request_timeout_ms,
+            followed=topics if group is None and options.partitions is None else (),
+        )
+        self._has_mail = Flag(caller.bridge)
+        self._changed = Flag(caller.bridge)
+        fetching = fetching_for(group, options, is_member=self._is_member)
+        self._bridge = ConsumerBridge(fetching, membership, options.max_poll_interval_ms, self._has_mail)
+
+    async def __aenter__(self) -> Self:
+        self._network.tell_of_end(self._bridge)
+        machine, timeout_ms = self._machine, self._options.request_timeout_ms
+        if self._options.partitions is not None:
+            machine.assign(as_partitions("partitions", self._options.partitions))
+        elif not self._is_member:
+            counts = {
+                topic: await self._caller.partitions_of(topic, timeout_ms) for topic in machine.growth.topics
+            }
+            machine.assign(machine.growth.partitions(counts.__getitem__))
+        self._post()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        machine = self._machine
+        with self._caller.bridge.loop.shield():
+            await self._end(machine.positions() if kind is None else machine.settled_positions())
+
+    # Reading.
+
+    async def poll(self, timeout: Duration | None = None, max_messages: int = 500) -> list[Message]:
+        """Return at most `max_messages`, or an empty list after `timeout` (seconds or a timedelta; None: no limit).
+
+        The errors are those of `Consumer.poll`. A cancelled poll loses no message.
+        """
+        check_count("max_messages", max_messages)
+        return await self._poll(timeout, lambda: self._machine.reader.take(max_messages))
+
+    async def poll_batches(
+        self, timeout: Duration | None = None, max_batches: int = 16
+    ) -> list[MessageBatch]:
+        """Like `poll`, but return whole, verified batches. The first may begin before the position."""
+        check_count("max_batches", max_batches)
+        return await self._poll(timeout, lambda: self._machine.reader.take_batches(max_batches))
+
+    async def _poll(
+        self,
+        timeout: Duration | None,
+        take: Callable[[], list[Any]],
+        gathering: "_Gathering | None" = None,
+    ) -> list[Any]:
+        self._refuse_when_closed()
+        limit_s = wait_limit_s(timeout)
+        deadline = None if limit_s is None else monotonic() + limit_s
+        machine, bridge = self._machine, self._bridge
+        bridge.is_polling = True
+        try:
+            machine.begin_poll(bridge.mailbox, monotonic())
+            while True:
+                await self._catch_up()
+                if machine.growth.is_followed:
+                    machine.follow_growth(self._network.topics.partition_count)
+                try:
+                    found = machine.found(take)
+                finally:
+                    self._post()
+                if found is not None:
+                    return found
+                left_s = None if deadline is None else deadline - monotonic()
+                if not bridge.mailbox and left_s is not None and left_s <= 0:
+                    return []
+                if gathering is not None:
+                    left_s = gathering.patience_s(left_s)
+                await self._has_mail.wait(machine.growth.patience_s(left_s))
+                self._refuse_when_closed()
+        finally:
+            bridge.last_poll_ms = self._network.now_ms()
+            bridge.is_polling = False
+
+    async def _catch_up(self) -> None:
+        """Take the mail, and perform the actions that follow from it."""
+        self._has_mail.clear()
+        self._machine.accept(self._bridge.mailbox)
+        try:
+            while (action := self._machine.next_action()) is not None:
+                self._post()
+                error = None
+                try:
+                    await self._perform(action)
+                except BaseException as raised:  # noqa: BLE001 - raised when the change is complete
+                    error = raised
+                self._machine.performed(action, error)
+        finally:
+            self._post()
+
+    async def _perform(self, action: Action) -> None:
+        if isinstance(action, CommitFirst):
+            await self._commit(action)
+        else:
+            self._changed.set_here()
+
+    async def _commit(self, action: CommitFirst) -> None:
+        timeout_ms = self._options.request_timeout_ms
+        call = Call(None, GATEWAY, action.request, CommitOffsetsReply, timeout_ms=timeout_ms, is_retried=True)
+        await self._caller.exchange(call)
+
+    def _post(self) -> None:
+        posts = self._machine.posts
+        while posts:
+            self._network.post(self._bridge, posts.popleft())
+
+    def __aiter__(self) -> "Messages":
+        """Yield messages until `stop` or the end of the block. A message counts as read when the next is requested."""
+        return Messages(self)
+
+    def batches(self, max: int = 500, max_wait: Duration = 0.2) -> "Batches":
+        """Yield lists of at most `max` messages, gathered for up to `max_wait` (seconds or a timedelta) after the first.
+
+        The messages of a list count as read when the next list is requested.
+        """
+        check_count("max", max)
+        return Batches(self, max, wait_limit_s(max_wait))
+
+    def stop(self) -> None:
+        """End iterators after their current message; `poll` then returns an empty list at once.
+
+        Call it from a task, or from a handler of `loop.add_signal_handler`. The consumer stays in its group until the
+        end of the block.
+        """
+        self._machine.is_stopped = True
+        self._network.post(self._bridge, Stopped())
+
+    # Offsets.
+
+    async def commit(
+        self, offsets: Message | GivenOffsets | None = None, metadata: Metadata | None = None
+    ) -> None:
+        """Commit the given offsets, or the position after all returned messages, and wait until they are durable.
+
+        As `Consumer.commit`. A cancelled commit may have been made.
+        """
+        self._refuse_when_closed()
+        self._machine.accept(self._bridge.mailbox)
+        action = self._machine.commit_of(offsets, metadata)
+        if action is not None:
+            await self._commit(action)
+            self._machine.performed(action, None)
+
+    def seek(self, topic: str, partition: int, offset: int) -> None:
+        """Continue reading at `offset`. Raises PlanariaError when the partition is not assigned to this consumer."""
+        self._refuse_when_closed()
+        self._machine.seek(as_partition("partition", (topic, partition)), offset)
+        self._post()
+
+    # Assignment.
+
+    def assignment(self) -> list[TopicPartition]:
+        """Return the partitions that this consumer owned at the last poll."""
+        return [TopicPartition(*tp) for tp in sorted(self._machine.reader.owned)]
+
+    async def assignment_changed(self) -> list[TopicPartition]:
+        """Wait until a poll finds that the assignment has changed, and return the new one."""
+        self._changed.clear()
+        await self._changed.wait()
+        return self.assignment()
+
+    def pause(self, *partitions: Partition) -> None:
+        """Return no messages of these partitions until `resume`. They stay assigned."""
+        self._set_paused(partitions, True)
+
+    def resume(self, *partitions: Partition) -> None:
+        """Return messages of these partitions again, from where reading was paused."""
+        self._set_paused(partitions, False)
+
+    def _set_paused(self, partitions: Sequence[Partition], is_paused: bool) -> None:
+        self._refuse_when_closed()
+        self._machine.set_paused(as_partitions("partitions", partitions), is_paused)
+        self._post()
+
+    # Closing.
+
+    async def _end(self, positions: Offsets) -> None:
+        machine = self._machine
+        if machine.is_closed:
+            return
+        action = machine.close(positions)
+        self._has_mail.set_here()  # ends a poll in another task
+        try:
+            if action is not None:
+                with suppress(ProtocolError):  # fenced or out of reach: these messages are delivered again
+                    await self._commit(action)
+        finally:
+            machine.leave(is_told=self._options.instance_id is None)
+            self._post()
+            while machine.state != "left" and self._network.is_running:
+                await self._has_mail.wait(1.0)
+                self._has_mail.clear()
+                machine.accept(self._bridge.mailbox)
+            self._network.post(self._network.owner, Withdrawn(self._bridge))
+
+    def _refuse_when_closed(self) -> None:
+        if self._machine.is_closed:
+            raise Closed("the consumer is closed")
+        self._network.refuse_when_closed()
+
+
+class Messages:
+    """The iterator of `async for message in consumer`."""
+
+    def __init__(self, consumer: AsyncConsumer) -> None:
+        self._consumer = consumer
+        self._present: Iterator[Message] = iter(())
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Message:
+        consumer = self._consumer
+        machine = consumer._machine
+        while True:
+            for message in self._present:
+                return message
+            if machine.is_closed or machine.is_stopped:
+                raise StopAsyncIteration
+            try:
+                messages = await consumer.poll()
+            except Closed:
+                raise StopAsyncIteration from None
+            self._present = machine.yield_all(messages)
+
+
+class Batches:
+    """The iterator of `consumer.batches()`."""
+
+    def __init__(self, consumer: AsyncConsumer, max_messages: int, max_wait_s: float) -> None:
+        self._consumer = consumer
+        self._max_messages = max_messages
+        self._max_wait_s = max_wait_s
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> list[Message]:
+        consumer = self._consumer
+        machine = consumer._machine
+        if machine.is_closed or machine.is_stopped:
+            raise StopAsyncIteration
+        gathering = _Gathering(machine.reader, self._max_messages, self._max_wait_s)
+        try:
+            found = await consumer._poll(None, gathering.take, gathering)
+        except Closed:
+            raise StopAsyncIteration from None
+        if not found:
+            raise StopAsyncIteration
+        return found
+
+
+class _Gathering:
+    """Takes messages when there are enough, or when the first has waited long enough."""
+
+    def __init__(self, reader: Reader, max_messages: int, max_wait_s: float) -> None:
+        self._reader = reader
+        self._max_messages = max_messages
+        self._max_wait_s = max_wait_s
+        self._due_s: float | None = None
+
+    def take(self) -> list[Message]:
+        found = self._reader.take(self._max_messages)
+        now_s = monotonic()
+        if found and self._due_s is None:
+            self._due_s = now_s + self._max_wait_s
+        if not found or len(found) == self._max_messages or (self._due_s or 0.0) <= now_s:
+            return found
+        self._reader.give_back(found, self._reader.epochs())
+        return []
+
+    def patience_s(self, left_s: float | None) -> float | None:
+        """Return how long a poll with `left_s` seconds left may wait for more."""
+        if self._due_s is None:
+            return left_s
+        due_s = max(0.0, self._due_s - monotonic())
+        return due_s if left_s is None else min(left_s, due_s)

@@ -1,0 +1,338 @@
+"""The producer for tasks. Its accumulator and its half on the network thread are those of the producer for threads.
+
+Publishing never blocks the loop: a full buffer raises BufferFull in `publish_nowait` and suspends `publish`. Messages to
+a topic whose partitions are not known yet wait in order, and pass when the broker has named them.
+"""
+
+from collections import deque
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, Self, TypedDict
+
+from ..batch import Headers
+from ..calls.events import Submitted
+from ..client.delivery import Delivery, RecordMetadata
+from ..client.errors import BufferFull, Closed, UnknownTopic, error_from
+from ..client.network import Network
+from ..client.options import Duration, ProducerOptions, wait_limit_s
+from ..client.producer import BatchingProducer
+from ..client.waiting import Asker
+from ..machine import Answered, Call, Effect, Event
+from .calls import Caller
+from .loops import LoopGate
+
+MAX_EARLY = 10_000
+"""Messages that may wait for the partitions of their topic."""
+
+
+class MessageOptions(TypedDict, total=False):
+    """Keywords of `publish`."""
+
+    key: bytes | str | None
+    headers: Headers | None
+    partition: int | None
+    timestamp_ms: datetime | int | None
+    dedup_id: str | None
+    deliver_at: datetime | int | None
+    delay: timedelta | float | None
+    scheduled_id: str | None
+
+
+class PublishHandle:
+    """A published message. `await handle` waits for its acknowledgement and returns its RecordMetadata.
+
+    It may be awaited by several tasks, more than once. Raises what `Delivery.result` raises. A cancelled wait does not
+    take the message back.
+    """
+
+    __slots__ = ("_caller", "_delivery", "_error", "_gates")
+
+    def __init__(self, caller: Caller, delivery: Delivery | None = None) -> None:
+        self._caller = caller
+        self._delivery = delivery
+        self._error: Exception | None = None
+        self._gates: list[LoopGate] = []
+
+    def __await__(self) -> Generator[Any, Any, RecordMetadata]:
+        return self._result().__await__()
+
+    def done(self) -> bool:
+        """Return True if the message is acknowledged or has failed."""
+        return self._error is not None or (self._delivery is not None and self._delivery.done())
+
+    async def _result(self) -> RecordMetadata:
+        await self.accepted()
+        if self._error is not None:
+            raise self._error
+        assert self._delivery is not None
+        await self._caller.finish(self._delivery._batch)
+        return self._delivery.result(0)
+
+    async def accepted(self) -> None:
+        """Wait until the message is in a batch, or has failed."""
+        if self._delivery is None and self._error is None:
+            gate = LoopGate(self._caller.bridge)
+            self._gates.append(gate)
+            await gate.signal.wait()
+
+    def accept(self, delivery: Delivery | None, error: Exception | None = None) -> None:
+        """Take the Delivery of a message that had to wait, or its failure."""
+        self._delivery, self._error = delivery, error
+        gates, self._gates = self._gates, []
+        for gate in gates:
+            gate.signal.set()
+
+
+class AsyncProducer:
+    """Publishes messages, each once and in order within its partition; for all tasks of one event loop."""
+
+    def __init__(self, caller: Caller, options: ProducerOptions) -> None:
+        self._caller = caller
+        self._batching = _LoopBatching(caller.network, options, may_wait=lambda: False)
+        self._metadata_timeout_ms = min(options.request_timeout_ms, options.max_block_ms)
+        self._early: dict[str, _EarlyMessages] = {}
+        self._is_closed = False
+
+    def publish_nowait(
+        self,
+        topic: str,
+        value: Any,
+        *,
+        key: bytes | str | None = None,
+        headers: Headers | None = None,
+        partition: int | None = None,
+        timestamp_ms: datetime | int | None = None,
+        dedup_id: str | None = None,
+        deliver_at: datetime | int | None = None,
+        delay: timedelta | float | None = None,
+        scheduled_id: str | None = None,
+    ) -> PublishHandle:
+        """Hand a message over, and return at once. The arguments are those of `Producer.publish`.
+
+        Raises BufferFull if more than `buffer_bytes` wait for the broker, InvalidOption, Closed. A topic that does not
+        exist fails the handle.
+        """
+        if self._early or self._is_unknown(topic, partition):
+            options: MessageOptions = {
+                "key": key,
+                "headers": headers,
+                "partition": partition,
+                "timestamp_ms": timestamp_ms,
+                "dedup_id": dedup_id,
+                "deliver_at": deliver_at,
+                "delay": delay,
+                "scheduled_id": scheduled_id,
+            }
+            if topic in self._early or self._is_unknown(topic, partition):
+                return self._publish_early(topic, value, options)
+        delivery = self._batching.publish(
+            topic,
+            value,
+            None,
+            key,
+            headers,
+            partition,
+            timestamp_ms,
+            dedup_id,
+            deliver_at,
+            delay,
+            scheduled_id,
+        )
+        return PublishHandle(self._caller, delivery)
+
+    async def publish(
+        self,
+        topic: str,
+        value: Any,
+        *,
+        key: bytes | str | None = None,
+        headers: Headers | None = None,
+        partition: int | None = None,
+        timestamp_ms: datetime | int | None = None,
+        dedup_id: str | None = None,
+        deliver_at: datetime | int | None = None,
+        delay: timedelta | float | None = None,
+        scheduled_id: str | None = None,
+    ) -> RecordMetadata:
+        """Publish a message and wait for its acknowledgement. A full buffer suspends the caller until there is room.
+
+        The arguments and errors are those of `Producer.publish` and `Delivery.result`. A cancelled call may have
+        published its message.
+        """
+        while True:
+            try:
+                handle = self.publish_nowait(
+                    topic,
+                    value,
+                    key=key,
+                    headers=headers,
+                    partition=partition,
+                    timestamp_ms=timestamp_ms,
+                    dedup_id=dedup_id,
+                    deliver_at=deliver_at,
+                    delay=delay,
+                    scheduled_id=scheduled_id,
+                )
+                break
+            except BufferFull:
+                await self._room()
+        return await handle
+
+    async def flush(self, timeout: Duration | None = None) -> None:
+        """Wait until each message published so far is acknowledged or has failed. Raises TimedOut.
+
+        `timeout` is in seconds or a timedelta; None: without limit.
+        """
+        await self._caller.within(wait_limit_s(timeout), self._flush, "messages are not acknowledged")
+
+    async def _flush(self) -> None:
+        for early in list(self._early.values()):
+            await early.settle()
+        with self._batching.flushing():
+            for batch in self._batching.unfinished():
+                await self._caller.finish(batch)
+
+    async def close(self) -> None:
+        """Flush, then refuse further messages. Bounded by `delivery_timeout_ms`."""
+        self._is_closed = True
+        for early in list(self._early.values()):
+            await early.settle()
+        if not self._batching.begin_close():
+            return
+        try:
+            await self._flush()
+        finally:
+            self._batching.end_close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._caller.bridge.loop.shield():
+            await self.close()
+
+    # Messages to topics that are not known yet.
+
+    def _is_unknown(self, topic: str, partition: int | None) -> bool:
+        count = self._batching.partitions_known(topic)
+        return count is None or (partition is not None and partition >= count)
+
+    def _publish_early(self, topic: str, value: Any, options: MessageOptions) -> PublishHandle:
+        if self._is_closed:
+            raise Closed("the producer is closed")
+        self._caller.network.refuse_when_closed()
+        early = self._early.get(topic)
+        if early is None:
+            partition = options.get("partition")
+            finding = self._caller.network.finding_partitions(
+                topic, self._metadata_timeout_ms, 1 if partition is None else partition + 1
+            )
+            early = self._early[topic] = _EarlyMessages(self._caller, finding, lambda: self._pass(topic))
+            early.begin()
+        if len(early.messages) >= MAX_EARLY:
+            raise BufferFull(f"{MAX_EARLY} messages wait for the partitions of {topic!r}")
+        handle = PublishHandle(self._caller)
+        early.messages.append((handle, value, options))
+        return handle
+
+    def _pass(self, topic: str) -> None:
+        """Publish the messages that waited for the partitions of their topic, as far as there is room."""
+        early = self._early[topic]
+        while early.messages:
+            handle, value, options = early.messages[0]
+            delivery, error = None, early.error
+            if error is None:
+                try:
+                    delivery = self._batching.publish(topic, value, **options)
+                except BufferFull as full:
+                    if self._batching.attend_room(_Again(self._caller, lambda: self._pass(topic))):
+                        return
+                    error = full
+                except Exception as refused:  # noqa: BLE001 - raised where the handle is awaited
+                    error = refused
+            early.messages.popleft()
+            handle.accept(delivery, error)
+        del self._early[topic]
+
+    async def _room(self) -> None:
+        gate = LoopGate(self._caller.bridge)
+        if self._early:
+            early = next(iter(self._early.values()))
+            if len(early.messages) >= MAX_EARLY:
+                with suppress(Exception):
+                    await early.messages[0][0]
+                return
+        if self._batching.attend_room(gate):
+            await gate.signal.wait()
+
+
+class _LoopBatching(BatchingProducer):
+    """The accumulator on an event loop: it never asks the broker, because that would block."""
+
+    def find(self, topic: str, timeout_ms: int, least: int = 1) -> int:
+        known = self.partitions_known(topic)
+        if known is None:
+            raise UnknownTopic(topic)
+        return known
+
+
+class _Again:
+    """A gate that calls back on the loop."""
+
+    def __init__(self, caller: Caller, callback: Callable[[], object]) -> None:
+        self._caller = caller
+        self._callback = callback
+
+    def open(self) -> None:
+        self._caller.bridge.post(self._callback)
+
+
+class _EarlyMessages:
+    """Messages that wait for the partitions of a topic, and the search for these, on the network thread."""
+
+    asker: Asker | None = None
+
+    def __init__(
+        self, caller: Caller, finding: Generator[Call, Any, int], on_found: Callable[[], None]
+    ) -> None:
+        self.messages: deque[tuple[PublishHandle, Any, MessageOptions]] = deque()
+        self.event: Event = None
+        self.error: Exception | None = None
+        self._caller = caller
+        self._finding = finding
+        self._on_found = on_found
+
+    def begin(self) -> None:
+        network: Network = self._caller.network
+        try:
+            first = next(self._finding)
+        except StopIteration:
+            self._caller.bridge.loop.call_soon(self._on_found)
+            return
+        network.begin(self, network.owner, Submitted(self, first))
+
+    async def settle(self) -> None:
+        """Wait until the messages have been handed over, or have failed."""
+        for handle, *_ in list(self.messages):
+            await handle.accepted()
+
+    def handle(self, event: Event, now: int) -> list[Effect]:
+        try:
+            if isinstance(event, Answered):
+                return [self._finding.send(event.reply)]
+            self.error = error_from(event.error)
+        except StopIteration:
+            pass
+        except Exception as error:  # noqa: BLE001 - the messages fail with it
+            self.error = error
+        self.event = event
+        self._caller.bridge.post(self._found)
+        return []
+
+    def _found(self) -> None:
+        self._caller.network.abandon(self)
+        self._on_found()
