@@ -53,7 +53,6 @@ class AsyncAdmin:
     list_topics = _awaited(Admin.list_topics)
     delete_records = _awaited(Admin.delete_records)
     list_offsets = _awaited(Admin.list_offsets)
-    fetch = _awaited(Admin.fetch)
     list_scheduled = _awaited(Admin.list_scheduled)
     cancel_scheduled = _awaited(Admin.cancel_scheduled)
     list_transactions = _awaited(Admin.list_transactions)
