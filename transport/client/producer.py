@@ -55,6 +55,13 @@ def _lingers(options: ProducerOptions) -> Lingers:
     return "for a time" if options.transactional_id is None else "to the end"
 
 
+def _require_codec(options: ProducerOptions) -> None:
+    try:
+        require(CODECS[options.compression])
+    except CodecUnavailable as error:
+        raise InvalidOption(f"compression: {error}") from error
+
+
 def _identified_frame(batch: ProducerBatch) -> bytes:
     entry = batch.records[0]
     return identified_batch((entry.key, entry.value, 0, entry.headers), batch.first_ms)
@@ -158,10 +165,7 @@ class BatchingProducer(Accumulator):
     ) -> None:
         """Take `on_done`, called on the network thread with the outcome of each batch, before its deliveries."""
         options = options or ProducerOptions()
-        try:
-            require(CODECS[options.compression])
-        except CodecUnavailable as error:
-            raise InvalidOption(f"compression: {error}") from error
+        _require_codec(options)
         super().__init__(
             batch_bytes=options.batch_bytes,
             batch_records=options.batch_records,
