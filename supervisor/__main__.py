@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import random
+import secrets
 import select
 import signal
 import socket
@@ -44,6 +45,7 @@ from .run_directory import (
 )
 from .standard_streams import open_missing_standard_streams
 
+SECRET_BYTES = 16
 PORT_TIMEOUT_S = 1.0
 """Time to wait for a port that is still bound, for example by the gateway of a supervisor that was just killed."""
 MAX_LOG_BYTES = 16 * 1024 * 1024
@@ -202,6 +204,7 @@ def run_tree(
             data_directory=str(data.path),
             control_endpoint=control,
             instance_id=instance_id,
+            secret=secrets.token_bytes(SECRET_BYTES),
             heartbeat_interval_ms=config.heartbeat_interval_ms,
             clock=data.clock,
             log_level=config.log_level,

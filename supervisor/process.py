@@ -80,6 +80,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     data_directory: str
     control_endpoint: str
     instance_id: str
+    secret: bytes
+    """See `ActorContext.secret`."""
     heartbeat_interval_ms: int
     clock: Origin
     log_level: str
@@ -295,6 +297,7 @@ class SupervisorProcess:
                 data_directory=settings.data_directory,
                 control_endpoint=settings.control_endpoint,
                 instance_id=settings.instance_id,
+                secret=settings.secret,
                 heartbeat_interval_ms=settings.heartbeat_interval_ms,
                 clock=settings.clock,
                 last_end=launch.last_end,

@@ -40,6 +40,8 @@ class ActorContext(msgspec.Struct, kw_only=True):
     data_directory: str
     control_endpoint: str
     instance_id: str
+    secret: bytes = b""
+    """Known to the actors of this broker alone; it marks the contexts of their requests (`request_context.py`)."""
     heartbeat_interval_ms: int = 500
     clock: Origin | None = None
     """Origin of the broker's steady clock, the same for all its actors. None makes one for this actor."""

@@ -52,6 +52,7 @@ from .protocol.control import Stop as StopNotice
 from .protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from .protocol.message import ErrorReply, Request
 from .protocol.operations import NO_RETRIES
+from .request_context import ContextFrames, direct_context
 from .server_connections import ServerConnections
 from .turns import Turns
 from .untaken import Untaken
@@ -103,6 +104,7 @@ class Loop(Turns[Any]):
         self._link = sockets.control_link(
             self._zmq, context.control_endpoint, context.address, context.incarnation
         )
+        self._contexts = ContextFrames(context.secret)
         exchange = Exchange(
             PeerDirectory(), retry=RetryPolicy(), jitter=random.random, max_in_flight=MAX_CALLS_IN_FLIGHT
         )
@@ -112,6 +114,7 @@ class Loop(Turns[Any]):
             self._on_outcome,
             self._refuse,
             {SUPERVISOR_ROUTE: self._link},
+            self._contexts,
         )
         self._server: zmq.Socket[bytes] | None = None
         self._endpoint: str | None = None
@@ -309,6 +312,7 @@ class Loop(Turns[Any]):
         raise AssertionError(f"an actor does not perform {effect!r}")
 
     def _on_request(self, frames: list[bytes]) -> None:
+        context = self._contexts.take(frames)
         peer, rest = frames[0], frames[1:]
         try:
             envelope, header, payload = split_envelope(rest)
@@ -322,7 +326,10 @@ class Loop(Turns[Any]):
         except ProtocolError as error:
             self._answer(Reply(Sender(route, id_of(header), is_json(header)), error.body))
             return
-        self.dispatch(Received(Sender(route, request.id, is_json(header)), request, payload, header))
+        if context is None:
+            context = direct_context(peer, request)
+        sender = Sender(route, request.id, is_json(header))
+        self.dispatch(Received(sender, request, payload, header, context))
 
     def _answer(self, reply: Reply) -> None:
         body = reply.body

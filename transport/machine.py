@@ -32,6 +32,7 @@ from .protocol.errors import ErrorBody
 from .protocol.message import Reply as ReplyBody
 from .protocol.message import Request, RequestId
 from .protocol.session import Cancel
+from .request_context import UNKNOWN, RequestContext
 
 Payload: TypeAlias = Sequence[Buffer]
 Event: TypeAlias = Any
@@ -64,6 +65,7 @@ class Received(Struct, frozen=True):
     request: Request
     payload: Payload = ()
     raw: bytes = b""
+    context: RequestContext = UNKNOWN
 
     def cancels(self, sender: Sender) -> bool:
         """Return True if this request, a Cancel, withdraws the request of this sender."""
@@ -176,6 +178,8 @@ class Call(Struct, frozen=True, gc=False):
     """Token by which CancelCall names it."""
     endpoint: str | None = None
     """Endpoint that a client on the broker's machine may use directly, without the gateway."""
+    context: RequestContext | None = None
+    """The context of the request on whose behalf it is made; None for a request of the actor's own."""
 
 
 class CancelCall(Struct, frozen=True):
@@ -191,6 +195,7 @@ class Cast(Struct, frozen=True):
     address: str
     request: Request
     payload: Payload = ()
+    context: RequestContext | None = None
 
 
 class SetTimer(Struct, frozen=True):

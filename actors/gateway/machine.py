@@ -187,7 +187,7 @@ class GatewayMachine:
             self._quotas.require_greeting(event)
             charge = self._quotas.admit(event, size_bytes, now)
             if isinstance(request, Produce) and request.acks == 0:
-                return self._router.cast_produce(event, request)
+                return self._router.cast_produce(event, request, self._quotas.context_of(event))
             number, evicted = self._tickets.open(
                 event.sender,
                 size_bytes,
@@ -198,7 +198,7 @@ class GatewayMachine:
             )
         except ProtocolError as error:
             return [Reply(event.sender, error.body)] if is_answered else []
-        attempt = Attempt(number=number, event=event, route=route)
+        attempt = Attempt(number=number, event=event, route=route, context=self._quotas.context_of(event))
         effects = self._evict(evicted, now)
         if charge is None or not charge.throttle_ms:
             return effects + self._route(attempt, now)

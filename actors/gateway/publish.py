@@ -33,11 +33,13 @@ from ...transport.protocol.data import (
 from ...transport.protocol.delayed import Schedule, ScheduleRecord, ScheduleReply, scheduler_of
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.topics import CatalogTopic
+from ...transport.request_context import RequestContext
 from .delays import ScheduledIds, check_fits, check_time, is_delayed
 from .keys import PublishCall, ScheduleCall
 from .peers import Peers
 from .routes import PRODUCE_TIMEOUT_MS
 from .tickets import Tickets
+from .waiting import Attempt
 
 MAX_BATCHES_PER_CALL = 128
 RECORD_OVERHEAD_BYTES = 32
@@ -66,8 +68,9 @@ class Row(Struct, frozen=True):
 class _Publication:
     """A request whose batches are in flight, and whose delayed records."""
 
-    def __init__(self, results: list[PublishedRecord | None]) -> None:
+    def __init__(self, results: list[PublishedRecord | None], context: RequestContext) -> None:
         self.results = results
+        self.context = context
         self.calls: dict[int, tuple[int, list[list[Row]]]] = {}
         """Partition and the rows of each batch, by call."""
         self.schedules: dict[int, list[tuple[int, str]]] = {}
@@ -86,14 +89,15 @@ class Publisher:
         """Number of requests with records without a key, by topic."""
 
     def on_publish(
-        self, number: int, request: Publish, entry: CatalogTopic, schedulers: int, now: int
+        self, attempt: Attempt, request: Publish, entry: CatalogTopic, schedulers: int, now: int
     ) -> list[Effect]:
         """Begin a publish. Raises ProtocolError when the request is invalid as a whole."""
+        number = attempt.number
         wall = now + self.wall_offset_ms
         for index, record in enumerate(request.records):
             check_time(index, record, wall)
         rows = [to_row(index, record, wall) for index, record in enumerate(request.records)]
-        publication = _Publication([None] * len(rows))
+        publication = _Publication([None] * len(rows), attempt.context)
         last_ms = latest_ms(max(now, wall), entry.max_timestamp_ahead_ms)
         for row in rows:
             if row.timestamp_ms > last_ms:
@@ -222,6 +226,7 @@ class Publisher:
                 Schedule(records=records),
                 ScheduleReply,
                 timeout_ms=PRODUCE_TIMEOUT_MS,
+                context=publication.context,
             )
             for scheduler, records in shares.items()
         ]
@@ -267,6 +272,7 @@ class Publisher:
             ProduceReply,
             payload=[to_batch(rows) for rows in batches],
             timeout_ms=PRODUCE_TIMEOUT_MS,
+            context=publication.context,
         )
 
     def _finish_if_complete(self, number: int) -> list[Effect]:

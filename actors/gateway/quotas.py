@@ -24,6 +24,7 @@ from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.message import Reply
 from ...transport.protocol.quotas import DEFAULT_CLIENT, Quota
 from ...transport.protocol.session import Metadata
+from ...transport.request_context import RequestContext
 from .token_bucket import TokenBucket
 
 MAX_HOLD_MS = 1_000
@@ -110,9 +111,7 @@ class Quotas:
         request = event.request
         if not self._quotas or not isinstance(request, Produce | Publish | Fetch):
             return None
-        named = "" if isinstance(request, Publish) else request.client_id
-        client = named[:MAX_NAME_CHARACTERS] or self._names.get(event.sender.route[0], "")
-        account = self._account_of(client, now)
+        account = self._account_of(self._client_of(event), now)
         if account is None:
             return None
         if isinstance(request, Fetch):
@@ -128,6 +127,20 @@ class Quotas:
         _charge(account.produce_bytes, size_bytes)
         _charge(account.produce_requests, 1)
         return QuotaCharge(throttle_ms)
+
+    def context_of(self, event: Received) -> RequestContext:
+        """Return the context of an admitted request, for the actor that it is forwarded to."""
+        return RequestContext(
+            principal=event.context.principal,
+            client_id=self._client_of(event),
+            connection=event.sender.route[0],
+            is_admitted=True,
+            trace=event.context.trace,
+        )
+
+    def _client_of(self, event: Received) -> str:
+        named = event.context.client_id[:MAX_NAME_CHARACTERS]
+        return named or self._names.get(event.sender.route[0], "")
 
     def _quota_of(self, client: str) -> Quota | None:
         return self._quotas.get(client, self._quotas.get(DEFAULT_CLIENT))

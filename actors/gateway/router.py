@@ -15,13 +15,13 @@ from typing import Any
 from msgspec.structs import replace
 
 from ...transport.addresses import CONTROLLER, is_internal, partition_address
-from ...transport.codec import encode_header
 from ...transport.machine import Call, Cast, Effect, Received
 from ...transport.protocol.control import EnsureGroup, EnsureInternalActors
-from ...transport.protocol.data import Fetch, Produce, ProduceReply
+from ...transport.protocol.data import Produce, ProduceReply
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.message import Done
 from ...transport.protocol.shares import ConfigureShareGroup
+from ...transport.request_context import RequestContext
 from .actor_kinds import ActorKind
 from .keys import ActorStart, Forwarded
 from .peers import Peers
@@ -63,7 +63,7 @@ class Router:
             effects += self._start(_group_start(request, attempt.route.creates), attempt)
         return effects
 
-    def cast_produce(self, event: Received, request: Produce) -> list[Effect]:
+    def cast_produce(self, event: Received, request: Produce, context: RequestContext) -> list[Effect]:
         """Forward a produce with acks = 0 if the partition is up or sleeps; otherwise it is lost, as the mode allows."""
         entry = self._table.get(request.topic)
         is_there = entry is not None and 0 <= request.partition < entry.partitions
@@ -72,11 +72,18 @@ class Router:
         address = partition_address(request.topic, request.partition)
         if self._peers.next_of_sleeper(address) is not None:
             # A cast does not wake a sleeping actor, so it is called; the answer belongs to no ticket.
-            awaited = Produce(topic=request.topic, partition=request.partition, acks=1)
-            return [Call(Forwarded(NO_TICKET), address, awaited, ProduceReply, payload=event.payload)]
-        return [
-            Cast(address, Produce(topic=request.topic, partition=request.partition, acks=0), event.payload)
-        ]
+            awaited = replace(request, id=None, acks=1)
+            return [
+                Call(
+                    Forwarded(NO_TICKET),
+                    address,
+                    awaited,
+                    ProduceReply,
+                    payload=event.payload,
+                    context=context,
+                )
+            ]
+        return [Cast(address, replace(request, id=None), event.payload, context)]
 
     # Waiting
 
@@ -164,15 +171,12 @@ def _call(attempt: Attempt, address: str) -> Call:
     if route.reply_type is not None:
         anonymous = replace(request, id=None)
         return Call(Forwarded(attempt.number), address, anonymous, route.reply_type, timeout_ms=timeout_ms)
-    raw = event.raw
-    if isinstance(request, Produce | Fetch) and request.client_id:
-        # The quota is enforced here; a name would tell the partition that it was not.
-        raw = encode_header(replace(request, client_id=""), event.sender.is_json)
     return Call(
         Forwarded(attempt.number),
         address,
-        raw,
+        event.raw,
         payload=event.payload,
         timeout_ms=timeout_ms,
         token=attempt.number if route.is_poll else None,
+        context=attempt.context,
     )

@@ -7,6 +7,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ...transport.machine import CancelTimer, Effect, Received, SetTimer
+from ...transport.request_context import RequestContext
 from .keys import WaitTimer
 from .routes import Route
 
@@ -18,6 +19,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
     """The number of its ticket."""
     event: Received
     route: Route
+    context: RequestContext
     has_asked: bool = False
     """True if the controller was asked about the topic after the request came."""
     deadline: int | None = None

@@ -3,15 +3,15 @@
     request             refused with
     any                 SHUTTING_DOWN while stopping; UNKNOWN_PARTITION if it names another partition
     Produce, Fetch      UNKNOWN_TOPIC_ID if it was meant for an earlier topic of the name;
-                        ACTOR_UNAVAILABLE if its client is under a quota, which the gateway keeps
+                        ACTOR_UNAVAILABLE if its client is under a quota and the gateway has not admitted it
     Produce             STORAGE_FULL (disk.py), BACKPRESSURE (backlog.py)
 
 Called by the partition's machine with every request, and by the leader before it places batches.
 """
 
+from ...transport.machine import Received
 from ...transport.protocol.data import Fetch, ListOffsets, Produce
 from ...transport.protocol.errors import ErrorCode, ProtocolError
-from ...transport.protocol.message import Request
 from ...transport.protocol.progress import ReportProgress
 from ...transport.protocol.quotas import QuotasInForce
 from ...transport.protocol.session import Cancel
@@ -36,8 +36,9 @@ class PartitionAdmission:
         self.quotas = QuotasInForce()
         self.is_stopping = False
 
-    def refusal(self, request: Request) -> ProtocolError | None:
+    def refusal(self, received: Received) -> ProtocolError | None:
         """Return the reason why a request is not taken."""
+        request, context = received.request, received.context
         if self.is_stopping and not isinstance(request, Cancel):
             return ProtocolError(ErrorCode.SHUTTING_DOWN, "the partition is stopping")
         if isinstance(request, _NAMING_A_PARTITION) and (
@@ -51,8 +52,8 @@ class PartitionAdmission:
         if request.topic_id is not None and request.topic_id != self._topic_id:
             message = f"{self._topic} was created again: its id is {self._topic_id}"
             return ProtocolError(ErrorCode.UNKNOWN_TOPIC_ID, message, topic_id=self._topic_id)
-        if request.client_id and self.quotas.limits(request.client_id):
-            client = repr(request.client_id[:256])
+        if context.client_id and not context.is_admitted and self.quotas.limits(context.client_id):
+            client = repr(context.client_id[:256])
             message = f"client {client} is under a quota, which the gateway keeps: ask there"
             return ProtocolError(ErrorCode.ACTOR_UNAVAILABLE, message)
         return None

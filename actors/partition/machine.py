@@ -212,7 +212,7 @@ class PartitionMachine:
     def _on_received(self, received: Received, now: int) -> list[Effect]:
         request = received.request
         self._idleness.on_request(now)
-        refusal = self._admission.refusal(request)
+        refusal = self._admission.refusal(received)
         if refusal is not None:
             is_unanswered = isinstance(request, Produce) and request.acks == 0
             return [] if is_unanswered else [Reply(received.sender, refusal.body)]

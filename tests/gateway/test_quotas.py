@@ -22,6 +22,7 @@ from planaria.transport.protocol.message import Request
 from planaria.transport.protocol.quotas import Quota
 from planaria.transport.protocol.session import Hello, Metadata
 from planaria.transport.protocol.topics import ListTopics
+from planaria.transport.request_context import RequestContext
 
 RATE = 100_000
 BURST = int(RATE * BURST_S)
@@ -202,11 +203,14 @@ def test_who_is_under_a_quota_is_shown_no_way_past_the_gateway(gateway: GatewayD
     assert gateway.replies[waiting].topics[0].partitions[0].endpoint is not None
 
 
-def test_a_name_in_the_request_counts_and_goes_no_further(gateway: GatewayDriver) -> None:
+def test_a_name_in_the_request_counts_and_its_context_says_that_it_was_admitted(
+    gateway: GatewayDriver,
+) -> None:
     named = Produce(topic="ORDERS", partition=0, client_id="greedy")
     gateway.ask(named, bytes(2 * BURST), client=b"other")
     (call,) = gateway.calls
-    assert DECODER.decode(call.request) == msgspec.structs.replace(named, id=3, client_id="")
+    assert DECODER.decode(call.request) == msgspec.structs.replace(named, id=3)
+    assert call.context == RequestContext(client_id="greedy", connection=b"other", is_admitted=True)
     gateway.answer(PRODUCED)
     gateway.ask(named, bytes(1), client=b"third")
     assert gateway.calls == []

@@ -1,6 +1,7 @@
 """Clients restricted to the gateway are redirected from a partition's own endpoint; no others are."""
 
 import pytest
+from msgspec import structs
 
 from planaria.actors.log.producers import ProducerStates
 from planaria.actors.partition.arguments import OpenedLog, PartitionArguments
@@ -10,6 +11,7 @@ from planaria.transport.protocol.data import Fetch, FetchReply, Produce, Produce
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.quotas import QuotasInForce
 from planaria.transport.protocol.topics import DeleteRecords, TopicConfig
+from planaria.transport.request_context import RequestContext
 from simulated_partition import SimulatedPartition, a_batch
 
 
@@ -38,8 +40,18 @@ def test_who_is_under_a_quota_is_sent_to_the_gateway(is_fetch: bool) -> None:
     assert partition.ask(QuotasInForce(clients=frozenset({"greedy"}))) is None
     assert [outcome(client) for client in ("greedy", "other", "")] == ["sent away", "served", "served"]
     partition.ask(QuotasInForce(exempt=frozenset({"greedy"}), default=True))
-    # Requests without a client name come from the gateway, or from the broker's own actors.
+    # Requests without a client name come from the broker's own actors.
     assert [outcome(client) for client in ("greedy", "other", "")] == ["served", "sent away", "served"]
+
+
+def test_a_request_that_the_gateway_has_admitted_is_served() -> None:
+    partition = SimulatedPartition()
+    partition.ask(QuotasInForce(clients=frozenset({"greedy"})))
+    admitted = RequestContext(client_id="greedy", connection=b"c", is_admitted=True)
+    named = Fetch(topic="ORDERS", partition=0, offset=0, client_id="greedy")
+    received = structs.replace(partition.received(named), context=admitted)
+    [reply] = partition.turn(received)
+    assert isinstance(reply.body, FetchReply)
 
 
 def test_records_of_an_internal_topic_are_deleted_by_nobody() -> None:

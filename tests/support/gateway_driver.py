@@ -28,6 +28,7 @@ from planaria.transport.protocol.errors import ErrorBody
 from planaria.transport.protocol.message import Request
 from planaria.transport.protocol.quotas import Quota
 from planaria.transport.protocol.topics import CatalogTopic, WatchCatalog, WatchCatalogReply
+from planaria.transport.request_context import direct_context
 
 DECODER = RequestDecoder(REQUESTS)
 
@@ -106,7 +107,8 @@ class GatewayDriver:
         named = msgspec.structs.replace(request, id=self._last_number)
         raw = encode_header(named, as_json)
         sender = Sender((client, b""), self._last_number, as_json)
-        self.give(Received(sender, DECODER.decode(raw), payload, raw))
+        request = DECODER.decode(raw)
+        self.give(Received(sender, request, payload, raw, direct_context(client, request)))
         return self._last_number
 
     def reply(self, request: Request, *payload: bytes, **options: Any) -> Any:

@@ -52,6 +52,9 @@ class Store(Request, tag="store", frozen=True):
     eager: bool = False
 
 
+SECRET = b"secret"
+
+
 class Ask(Request, tag="ask", frozen=True):
     """Request another actor's echo, and return the outcome."""
 
@@ -82,6 +85,10 @@ class Misdirect(Request, tag="misdirect", frozen=True):
     """Answered to an unknown requester."""
 
 
+class Whose(Request, tag="whose", frozen=True):
+    """Answered with the context of the request."""
+
+
 class Break(Request, tag="break", frozen=True):
     """Has an unknown effect."""
 
@@ -100,6 +107,8 @@ class LoopMachine:
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         match event:
+            case Received(sender=sender, request=Whose(), context=context):
+                return [Reply(sender, EchoReply(text=f"{context.client_id} {context.is_admitted}"))]
             case Received(sender=sender, request=request):
                 return self._on_request(sender, request, now)
             case Answered(key=sender, reply=reply):
@@ -147,7 +156,7 @@ class Done(Struct, frozen=True):
 class LoopActor(Actor):
     follows_wall_clock: ClassVar[bool] = True
     requests: ClassVar[tuple[type[Request], ...]] = (
-        Echo, Store, Ask, Tell, Later, Flood, Misdirect, Break
+        Echo, Store, Ask, Tell, Later, Flood, Misdirect, Whose, Break
     )  # fmt: skip
 
     def __init__(self, context: ActorContext) -> None:
@@ -208,6 +217,7 @@ class LoopRun:
             data_directory=run_directory,
             control_endpoint=control_endpoint(run_directory),
             instance_id="test",
+            secret=SECRET,
             heartbeat_interval_ms=heartbeat_interval_ms,
             parent_sentinel=sentinel,
         )

@@ -19,6 +19,7 @@ from planaria.transport.batch import BatchHeader, build, parse_header
 from planaria.transport.machine import Effect, Received, Reply, Sender, Sleep
 from planaria.transport.protocol.message import Request
 from planaria.transport.protocol.topics import TopicConfig
+from planaria.transport.request_context import direct_context
 
 CrashPoint = Literal["before the write", "after the write", "after the sync"]
 _CRASH_STEPS: dict[CrashPoint, Step] = {
@@ -232,7 +233,8 @@ class SimulatedPartition:
 
     def received(self, request: Request, payload: Any = (), as_json: bool = False) -> Received:
         self._last_id += 1
-        return Received(Sender((b"peer",), self._last_id, as_json), request, payload)
+        sender = Sender((b"peer",), self._last_id, as_json)
+        return Received(sender, request, payload, context=direct_context(b"peer", request))
 
     def ask(self, request: Request, payload: Any = (), as_json: bool = False) -> Reply | None:
         """Return the reply to a request that is alone in its turn; None while it waits."""

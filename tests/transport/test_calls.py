@@ -10,22 +10,26 @@ from typing import Any
 import msgspec
 import pytest
 import zmq
+from msgspec import structs
 
 from planaria.transport import sockets
 from planaria.transport.calls.exchange import Exchange
 from planaria.transport.calls.peers import SUPERVISOR_ROUTE, PeerDirectory
 from planaria.transport.calls.performer import Performer
 from planaria.transport.calls.retry import RetryPolicy
+from planaria.transport.codec import encode_header
 from planaria.transport.endpoints import control_endpoint, endpoint_for
 from planaria.transport.machine import Answered, Call, CancelCall, Cast, Effect, Event, Failed
 from planaria.transport.protocol.control import PeerDown, PeersAsleep, PeerUp
 from planaria.transport.protocol.data import InitProducer, InitProducerReply
 from planaria.transport.protocol.errors import ErrorCode
+from planaria.transport.request_context import ContextFrames, RequestContext
 from planaria.transport.untaken import MAX_UNTAKEN_BYTES_PER_CONNECTION
 
 TIMEOUT_MS = 10_000
 GROUP = "coordinator/g"
 MAX_IN_FLIGHT = 20
+CONTEXTS = ContextFrames(b"secret")
 
 
 class Owner:
@@ -59,6 +63,7 @@ class Table:
             lambda _, outcome: self.outcomes.append(outcome),
             lambda effect: pytest.fail(f"not performed: {effect}"),
             {SUPERVISOR_ROUTE: link},
+            CONTEXTS,
         )
         self.outcomes: list[Any] = []
         exits.callback(self.calls.close)
@@ -145,6 +150,20 @@ def outcome(table: Table) -> Answered | Failed | None:
     table.calls.arrive(route, frames, 0)
     found = table.take()
     return found[0] if found else None
+
+
+@pytest.mark.parametrize("is_cast", [False, True])
+def test_the_context_of_a_request_precedes_its_header(table: Table, is_cast: bool) -> None:
+    peer = table.peer("controller", 1)
+    context = RequestContext(client_id="billing", is_admitted=True)
+    if is_cast:
+        table.cast(Cast("controller", InitProducer(), context=context))
+    else:
+        table.call(structs.replace(call("a"), context=context))
+    assert peer.poll(TIMEOUT_MS)
+    frames = peer.recv_multipart()
+    assert CONTEXTS.take(frames) == context
+    assert frames[-1] == encode_header(InitProducer())
 
 
 def test_a_peer_is_connected_to_by_the_first_call_and_not_before(table: Table, run_dir: Path) -> None:

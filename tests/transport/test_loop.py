@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import zmq
 
-from loop_actor import ADDRESS, TIMEOUT_MS, Echo, LoopRun
+from loop_actor import ADDRESS, SECRET, TIMEOUT_MS, Echo, LoopRun
 from planaria.transport.clock import REHEARSAL, new_origin
 from planaria.transport.codec import encode_header
 from planaria.transport.endpoints import endpoint_for
@@ -18,6 +18,7 @@ from planaria.transport.loop import MAX_MESSAGES_PER_TURN
 from planaria.transport.machine import WallClockStepped
 from planaria.transport.protocol.control import Heartbeat, PeerDown, PeerUp, Ready, Stop
 from planaria.transport.protocol.errors import ErrorCode
+from planaria.transport.request_context import ContextFrames, RequestContext
 from planaria.transport.untaken import MAX_UNTAKEN_BYTES_PER_CONNECTION
 
 
@@ -107,6 +108,21 @@ def test_what_cannot_be_read_is_refused(run: LoopRun, frames: list[bytes], code:
     reply = json.loads(header) if header[:1] == b"{" else msgspec.msgpack.decode(header)
     assert (reply["error"]["code"], reply["id"]) == (code, id_)
     assert ask(client, "echo", text="still here")["text"] == "still here"
+
+
+@pytest.mark.parametrize("secret", [SECRET, b"guess"])
+def test_only_the_broker_itself_makes_a_context(run: LoopRun, secret: bytes) -> None:
+    run.start()
+    client = run.client(zmq.DEALER)
+    context = ContextFrames(secret).frame(RequestContext(client_id="billing", is_admitted=True))
+    header = msgspec.msgpack.encode({"op": "whose"})
+    client.send_multipart([b"\0\0\0\0\0\0\0\7", b"", context, header])
+    assert client.poll(TIMEOUT_MS), "no reply"
+    reply = msgspec.msgpack.decode(client.recv_multipart()[-1])
+    if secret == SECRET:
+        assert reply["text"] == "billing True"
+    else:
+        assert reply["error"]["code"] == ErrorCode.INVALID_REQUEST
 
 
 def test_nothing_is_answered_before_it_is_durable(run: LoopRun) -> None:

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from ..machine import Call, Event, Payload
 from ..protocol.message import Request
+from ..request_context import RequestContext
 from .connections import Owner
 
 
@@ -102,6 +103,8 @@ class Send(Struct, frozen=True, gc=False):
     payload: Payload = ()
     has_envelope: bool = False
     is_dropped_when_full: bool = False
+    context: RequestContext | None = None
+    """Travels in a frame of its own in front of the header."""
 
 
 class Deliver(Struct, frozen=True, gc=False):

@@ -119,7 +119,14 @@ class Exchange:
     def cast(self, cast: Cast, now: int) -> list[Effect]:
         connection, effects = self._directory.connection_to(cast.address)
         if connection is not None:
-            send = Send(connection.route, 0, cast.request, cast.payload, is_dropped_when_full=True)
+            send = Send(
+                connection.route,
+                0,
+                cast.request,
+                cast.payload,
+                is_dropped_when_full=True,
+                context=cast.context,
+            )
             effects = [*effects, send]
         return effects
 
@@ -176,7 +183,9 @@ class Exchange:
             pending.connection = connection
             connection.in_flight[attempt] = pending
         if self._directory.uses_envelopes or isinstance(call.request, bytes):
-            return Send(connection.route, attempt, call.request, call.payload, has_envelope=True)
+            return Send(
+                connection.route, attempt, call.request, call.payload, has_envelope=True, context=call.context
+            )
         request = self._directory.addressed(attempt, connection, call.request)
         return Send(connection.route, attempt, request, call.payload)
 

@@ -16,6 +16,7 @@ from ..codec import encode_header, split_envelope
 from ..machine import Call, CancelCall, Cast, Effect, Event
 from ..protocol.control import PeerDown
 from ..protocol.errors import ProtocolError
+from ..request_context import ContextFrames
 from ..untaken import Untaken
 from .connections import Owner
 from .events import Arrived, Connect, Deliver, Disconnect, Disconnected, Send, Undeliverable
@@ -42,16 +43,19 @@ class Performer:
         deliver: Callable[[Owner, Event], None],
         host: Callable[[Effect], None],
         links: "dict[bytes, zmq.Socket[bytes]] | None" = None,
+        contexts: ContextFrames | None = None,
     ) -> None:
         """`deliver` takes the outcomes. `host` takes the effects that need more than the socket.
 
-        Messages on the routes of `links` travel on sockets of their own.
+        Messages on the routes of `links` travel on sockets of their own. `contexts` makes the frames of contexts; a
+        client sends none.
         """
         self.exchange = exchange
         self.socket = socket
         self._deliver = deliver
         self._host = host
         self._links = links or {}
+        self._contexts = contexts
         self._arrived: deque[list[bytes]] = deque()
         """Messages read when a connection was closed. They precede those still in the socket."""
         self._untaken = Untaken()
@@ -133,6 +137,9 @@ class Performer:
     def _send(self, send: Send) -> Undeliverable | None:
         request = send.request
         frames: list[Any] = [request if isinstance(request, bytes) else encode_header(request), *send.payload]
+        if send.context is not None:
+            assert self._contexts is not None, "only actors send contexts"
+            frames.insert(0, self._contexts.frame(send.context))
         if send.has_envelope:
             frames[:0] = (send.attempt.to_bytes(8, "big"), b"")
         socket = self._links.get(send.route)

@@ -1,0 +1,66 @@
+"""The context of a request: on whose behalf it is made, and what has been checked on the way. Pure.
+
+Inside the broker a context is a frame of its own in front of the client's header, which stays as the client wrote it:
+
+    call = call-id "" [context] header payload*        cast = [context] header payload*
+    context = 0xC1 secret fields                       fields = MessagePack array of RequestContext's, in order
+
+0xC1 begins no MessagePack map and no JSON. The secret is new with each supervisor, which passes it to its actors alone,
+so a client cannot make a context, not even on an actor's own `ipc` socket: there the receiving loop makes it
+(`direct_context`). The gateway makes those of the requests that it forwards. Called by loop.py and calls.py.
+"""
+
+import msgspec
+from msgspec import Struct
+
+from .protocol.data import Fetch, Produce
+from .protocol.groups import GroupHeartbeat
+from .protocol.message import Request
+
+_MARK = b"\xc1"
+_PLACES = (3, 1)
+"""Positions of a context, after the connection's name: in a call, in a cast."""
+_WITH_CLIENT_ID = (Produce, Fetch, GroupHeartbeat)
+"""Requests in which a client gives its own id."""
+
+
+class RequestContext(Struct, frozen=True, array_like=True, gc=False):
+    principal: str = ""
+    """The authenticated user; empty without authentication."""
+    client_id: str = ""
+    """The client's name for itself; empty if it has given none."""
+    connection: bytes = b""
+    """The client's connection, at the gateway or at the actor itself."""
+    is_admitted: bool = False
+    """True if the quotas of the client have been enforced."""
+    trace: str = ""
+    """Identifier by which a request is followed through the actors; empty for none."""
+
+
+UNKNOWN = RequestContext()
+
+
+def direct_context(connection: bytes, request: Request) -> RequestContext:
+    """Return the context of a request that came on a connection of its client."""
+    if isinstance(request, _WITH_CLIENT_ID):
+        return RequestContext(client_id=request.client_id, connection=connection)
+    return RequestContext(connection=connection)
+
+
+class ContextFrames:
+    """Makes and recognises the context frames of one broker."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._start = _MARK + secret
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode = msgspec.msgpack.Decoder(RequestContext).decode
+
+    def frame(self, context: RequestContext) -> bytes:
+        return self._start + self._encode(context)
+
+    def take(self, frames: list[bytes]) -> RequestContext | None:
+        """Remove the context from a message's frames and return it; None if there is none."""
+        for place in _PLACES:
+            if len(frames) > place and frames[place].startswith(self._start):
+                return self._decode(frames.pop(place)[len(self._start) :])
+        return None
