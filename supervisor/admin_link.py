@@ -14,7 +14,7 @@ import msgspec
 import zmq
 
 from ..transport import sockets
-from ..transport.client.descriptions import BrokerStatus, KilledActor, described
+from ..transport.client.descriptions import BrokerStatus, KilledActor, described, described_status
 from ..transport.codec import decode_reply, encode_header
 from ..transport.protocol.control import ChildSpec, StartChild, StopChild
 from ..transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
@@ -83,7 +83,7 @@ class AdminLink:
 
     def status(self) -> BrokerStatus:
         """Return the processes of the broker. Raises ProtocolError."""
-        return described(BrokerStatus, self.ask(Status(), StatusReply))
+        return described_status(self.ask(Status(), StatusReply))
 
     def kill(self, address: str, signal: SignalName = "SIGKILL") -> KilledActor:
         """Send a signal to an actor. Raises ProtocolError."""

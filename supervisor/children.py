@@ -17,9 +17,11 @@ Only a confirmed death leaves starting, recovering, ready and stopping, so two p
 from dataclasses import dataclass, field
 from enum import Enum
 
+from msgspec import Raw
+
 from ..transport.machine import Sender
 from ..transport.protocol.control import ChildSpec, Heartbeat
-from ..transport.protocol.operations import NO_RETRIES, ActorState, InFlight, RetryReport
+from ..transport.protocol.operations import NO_REPORT, ActorState
 from .census import Census
 from .child_spec import Strategy
 from .restart import RestartHistory
@@ -90,10 +92,8 @@ class Child:
     endpoint: str | None = None
     reason: str | None = None
     traceback: str | None = None
-    alarms: tuple[str, ...] = ()
-    """Alarms of its last heartbeat."""
-    in_flight: tuple[InFlight, ...] = ()
-    retrying: RetryReport = NO_RETRIES
+    report: Raw = field(default_factory=lambda: NO_REPORT)
+    """The report of its last heartbeat, unread."""
     kill_reason: str | None = None
     """Reason for our SIGKILL or SIGABRT; becomes part of the reason of its death."""
     exit_report: str | None = None
@@ -163,9 +163,7 @@ class Child:
         if heartbeat.turns != self.turns:
             self.turns = heartbeat.turns
             self.progress_at = now
-        self.alarms = heartbeat.alarms
-        self.in_flight = heartbeat.in_flight
-        self.retrying = heartbeat.retrying
+        self.report = heartbeat.report
         if self.state is State.STARTING and heartbeat.phase == "recovering":
             self.become(State.RECOVERING)
             return True
@@ -195,8 +193,6 @@ class Child:
         ready_for_ms = 0 if self.ready_since is None else now - self.ready_since
         self.reason = reason
         self.pid = self.ready_since = self.endpoint = None
-        self.alarms = ()
-        self.in_flight = ()
-        self.retrying = NO_RETRIES
+        self.report = NO_REPORT
         self.is_listening = self.is_stuck = False
         return ready_for_ms

@@ -6,12 +6,15 @@ Part of the supervision machine, and as pure; a request without an id is a cast 
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from ..transport.machine import Received, Reply, Sender
 from ..transport.protocol.control import ChildSpec, StartChild, StopChild, Wake
 from ..transport.protocol.errors import ErrorCode, ProtocolError
 from ..transport.protocol.message import Done
 from ..transport.protocol.message import Reply as ReplyBody
 from ..transport.protocol.operations import (
+    ActorReport,
     ActorStatus,
     Kill,
     KillReply,
@@ -26,6 +29,7 @@ from .events import ReportStatus
 from .lifecycle import Lifecycle
 from .states import State
 
+_read_report = msgspec.msgpack.Decoder(ActorReport).decode
 SUPERVISOR = "supervisor"
 """Address of the actors' parent process in `status`."""
 
@@ -171,7 +175,5 @@ def _status_of(child: Child, now: int) -> ActorStatus:
         endpoint=child.endpoint,
         reason=child.reason,
         traceback=child.traceback,
-        alarms=list(child.alarms),
-        in_flight=list(child.in_flight),
-        retrying=child.retrying,
+        report=_read_report(child.report),
     )

@@ -107,5 +107,9 @@ class Actor(Generic[OwnEventT, OwnEffectT]):
         """Return failed records that wait for their next attempt; `status` shows them from the next heartbeat on."""
         return NO_RETRIES
 
+    def gauges(self) -> dict[str, int]:
+        """Return the lengths of the actor's own queues, for its report."""
+        return {}
+
     def close(self) -> None:
         """Close at the orderly end of the actor; the last call."""

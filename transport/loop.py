@@ -17,8 +17,9 @@ after the current turn.
 
 import logging
 import random
+import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import zmq
 
@@ -31,7 +32,7 @@ from .calls.peers import SUPERVISOR_ROUTE, PeerDirectory
 from .calls.performer import Performer
 from .calls.retry import RetryPolicy
 from .clock import Clock
-from .codec import RequestDecoder, encode_header, envelope_of, id_of, is_json, split_envelope
+from .codec import RequestDecoder, envelope_of, id_of, is_json, split_envelope
 from .inbox import Inbox
 from .machine import (
     Call,
@@ -47,15 +48,15 @@ from .machine import (
     StopRequested,
     WallClockStepped,
 )
+from .meters import raw_report
 from .protocol.control import FallingAsleep, Heartbeat, PeerDown, PeersAsleep, PeerUp, Phase, Ready
 from .protocol.control import Stop as StopNotice
-from .protocol.errors import ErrorBody, ErrorCode, ProtocolError
-from .protocol.message import ErrorReply, Request
-from .protocol.operations import NO_RETRIES
+from .protocol.errors import ProtocolError
+from .protocol.message import Request
+from .replies import Answer, Replies
 from .request_context import ContextFrames, direct_context
 from .server_connections import ServerConnections
 from .turns import Turns
-from .untaken import Untaken
 
 MAX_MESSAGES_PER_TURN = 256
 MAX_BYTES_PER_TURN = 16 * 1024 * 1024
@@ -64,24 +65,15 @@ MAX_DRAIN_MS = 3
 MAX_READING_MS = 2
 """Part of MAX_DRAIN_MS for reading ahead."""
 MAX_CALLS_IN_FLIGHT = 50_000
-COPY_LIMIT_BYTES = 64 * 1024
-"""A reply from this size on is passed to ZeroMQ without a copy, and counted until it has left."""
 EXIT_FLUSH_MS = 500
 """Time for a stopping actor's last replies to leave."""
 
 _log = logging.getLogger("planaria.loop")
 # As plain numbers: arithmetic on ZeroMQ's enumerations takes longer than the calls that take them.
-_DONTWAIT = int(zmq.DONTWAIT)
 _EVENTS = int(zmq.EVENTS)
 _READABLE = int(zmq.POLLIN)
 
 _FROM_SUPERVISOR = RequestDecoder((PeerUp, PeerDown, PeersAsleep, StopNotice))
-
-
-class _Answer(NamedTuple):
-    frames: list[Any]
-    tracked_bytes: int
-    """Bytes that `Untaken` counts for it; 0 for a small one."""
 
 
 class Loop(Turns[Any]):
@@ -91,15 +83,12 @@ class Loop(Turns[Any]):
         super().__init__(actor, context)
         self._clock = Clock(context.clock, context.address)
         self._told = WallClockStepped(0)
-        self._outbox_bytes = 0
-        self._untaken = Untaken()
+        self._replies = Replies(self.meters)
         self._watched: dict[Any, Callable[[], None]] = {}
         self._decoder = actor.decoder
         self._phase: Phase = "starting"
         self._turns = 0
         self._next_beat = 0
-        self.dropped_replies = 0
-        """Replies dropped because the peer was gone or did not read; logged each time the number doubles."""
         self._zmq = sockets.new_context()
         self._link = sockets.control_link(
             self._zmq, context.control_endpoint, context.address, context.incarnation
@@ -126,6 +115,9 @@ class Loop(Turns[Any]):
     @property
     def now(self) -> int:
         return self._clock.now_ms()
+
+    def clock_us(self) -> int:
+        return time.monotonic_ns() // 1_000
 
     @property
     def wall_offset_ms(self) -> int:
@@ -248,7 +240,7 @@ class Loop(Turns[Any]):
         ends_at = self.now + MAX_DRAIN_MS
         while inbox:
             self._on_request(inbox.take())
-            if self._outbox_bytes > MAX_BYTES_PER_TURN or self.now >= ends_at:
+            if self._replies.large_bytes > MAX_BYTES_PER_TURN or self.now >= ends_at:
                 return
 
     def _end_turn(self) -> None:
@@ -283,8 +275,10 @@ class Loop(Turns[Any]):
             except zmq.Again:
                 return
             take(frames)
-            size += sum(map(len, frames))
-            is_enough = size > MAX_BYTES_PER_TURN or self._outbox_bytes > MAX_BYTES_PER_TURN
+            message_bytes = sum(map(len, frames))
+            self.meters.on_received(message_bytes)
+            size += message_bytes
+            is_enough = size > MAX_BYTES_PER_TURN or self._replies.large_bytes > MAX_BYTES_PER_TURN
             is_enough = is_enough or self.now >= ends_at
             # A check is cheaper than an exception.
             if is_enough or not int(socket.get(_EVENTS)) & _READABLE:
@@ -328,54 +322,24 @@ class Loop(Turns[Any]):
             return
         if context is None:
             context = direct_context(peer, request)
-        sender = Sender(route, request.id, is_json(header))
+        sender = Sender(route, request.id, is_json(header), type(request))
         self.dispatch(Received(sender, request, payload, header, context))
 
     def _answer(self, reply: Reply) -> None:
-        body = reply.body
-        if isinstance(body, ErrorBody):
-            body = ErrorReply(error=body)
-        if not isinstance(body, bytes):
-            body.id = reply.to.id
-            body = encode_header(body, reply.to.is_json)
-        size_bytes = len(body) + sum(map(len, reply.payload))
-        if size_bytes < COPY_LIMIT_BYTES:
-            self._outbox.append(_Answer([*reply.to.route, body, *reply.payload], 0))
-        elif self._untaken.take_room(reply.to.route[0], size_bytes):
-            self._outbox.append(_Answer([*reply.to.route, body, *reply.payload], size_bytes))
-            self._outbox_bytes += size_bytes
-        else:
-            message = "too many unread replies wait for this connection, or for all connections together"
-            self._answer(Reply(reply.to, ErrorBody(ErrorCode.OVERLOADED, message, True)))
+        self._outbox.append(self._replies.make(reply))
 
     def _release(self) -> None:
         super()._release()
-        self._outbox_bytes = 0
+        self._replies.large_bytes = 0
 
-    def _send_reply(self, answer: _Answer) -> None:
+    def _send_reply(self, answer: Answer) -> None:
         assert self._server is not None
-        frames, tracked_bytes = answer
-        try:
-            if not tracked_bytes:
-                sockets.send_frames(self._server, frames)
-                return
-            tracker = self._server.send_multipart(frames, _DONTWAIT, copy=False, track=True)
-            assert tracker is not None
-            self._untaken.on_sent(frames[0], tracked_bytes, tracker)
-        except zmq.ZMQError as error:
-            if tracked_bytes:
-                self._untaken.give_back(frames[0], tracked_bytes)
-            if error.errno == zmq.EAGAIN:
-                self._note_drop()
-            elif error.errno != zmq.EHOSTUNREACH:  # that peer is gone and waits for no reply
-                raise
-
-    def _note_drop(self) -> None:
-        self.dropped_replies += 1
-        if self.dropped_replies.bit_count() == 1:
-            _log.warning("replies dropped", extra={"fields": {"total": self.dropped_replies}})
+        self._replies.send(self._server, answer)
 
     def _send_out(self, effect: Call | CancelCall | Cast) -> None:
+        if not isinstance(effect, CancelCall):
+            header_bytes = len(effect.request) if isinstance(effect.request, bytes) else 0
+            self.meters.on_sent(header_bytes + sum(map(len, effect.payload)))
         if isinstance(effect, Call):
             self._calls.submit(self._actor.machine, effect, self.now)
         elif isinstance(effect, Cast):
@@ -399,17 +363,19 @@ class Loop(Turns[Any]):
     def _beat(self) -> None:
         self._follow_the_wall_clock()
         self._next_beat = self.now + self.context.heartbeat_interval_ms
-        self._untaken.settle_all()
+        self._replies.settle()
         self._calls.settle()
+        gauges = {
+            "requests_waiting": len(self._inbox) if self._inbox is not None else 0,
+            "calls_in_flight": len(self._calls.exchange),
+        }
         self._tell_supervisor(
             Heartbeat(
                 address=self.context.address,
                 incarnation=self.context.incarnation,
                 phase=self._phase,
                 turns=self._turns,
-                alarms=self._actor.alarms_now(),
-                in_flight=self._actor.in_flight() if self._phase == "ready" else (),
-                retrying=self._actor.retrying() if self._phase == "ready" else NO_RETRIES,
+                report=raw_report(self.meters.report(self._actor, self._phase == "ready", gauges)),
             )
         )
 

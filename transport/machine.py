@@ -56,6 +56,8 @@ class Sender(Struct, frozen=True):
     route: tuple[bytes, ...]
     id: RequestId
     is_json: bool = False
+    kind: type[Request] | None = None
+    """Type of the request, by which its answer is counted; None if it could not be read."""
 
 
 class Received(Struct, frozen=True):

@@ -27,6 +27,7 @@ from .machine import (
     Stop,
     TimerFired,
 )
+from .meters import Meters
 from .timers import Timers
 
 
@@ -37,6 +38,7 @@ class Turns(Generic[OwnEventT]):
         self.context = context
         self._actor = actor
         actor.loop = self
+        self.meters = Meters(self.clock_us)
         self._timers = Timers()
         self._outbox: list[Any] = []
         self._outgoing: list[Call | CancelCall | Cast] = []
@@ -50,6 +52,10 @@ class Turns(Generic[OwnEventT]):
     def now(self) -> int:
         """Return milliseconds since the epoch, by a clock that never steps: for durations, timers and deadlines."""
         raise NotImplementedError
+
+    def clock_us(self) -> int:
+        """Return microseconds of a clock for durations."""
+        return self.now * 1_000
 
     @property
     def wall_offset_ms(self) -> int:

@@ -120,7 +120,9 @@ class ControllerActor(Actor[Any, Any]):
         while self._unsaved is not None:
             catalog, self._unsaved = self._unsaved, None
             try:
+                began_us = self.loop.meters.clock_us()
                 self._catalog_file.save(catalog)
+                self.loop.meters.on_synced(began_us)
             except StorageFull as error:
                 self.loop.dispatch(CatalogNotSaved(ErrorBody(ErrorCode.STORAGE_FULL, str(error), True)))
             else:

@@ -77,7 +77,7 @@ from .quotas import Quotas
 from .router import Router
 from .routes import ROUTES, max_wait_ms_of, route_of
 from .share_members import ShareMembers
-from .tickets import Tickets
+from .tickets import GIVEN_UP, TAKEN_BACK, Tickets
 from .topic_table import TopicTable, cannot_tell
 from .transaction_lists import TransactionLists
 from .waiting import Attempt
@@ -88,12 +88,6 @@ EXIT_FLUSH_MS = 2_000
 """The time for writes in flight when the gateway stops."""
 EXIT_FLUSH_MARGIN_MS = 200
 
-TAKEN_BACK = ErrorBody(
-    ErrorCode.THROTTLED, "this connection had the most open requests when other clients needed room", True
-)
-GIVEN_UP = ErrorBody(
-    ErrorCode.TIMED_OUT, "dropped when other clients needed room: it may have taken effect", True
-)
 SHUTTING_DOWN = ErrorBody(ErrorCode.SHUTTING_DOWN, "the broker is stopping", True)
 
 
@@ -133,6 +127,11 @@ class GatewayMachine:
         self._publishes = PublishRoutes(self._router, self._table, self._peers, self._publisher, ids)
         self._transactions = TransactionLists(self._tickets, self._table)
         self._is_stopping = False
+
+    @property
+    def open_requests(self) -> int:
+        """Return the number of requests without an answer yet."""
+        return len(self._tickets)
 
     def handle(self, event: LoopEvent, now: int) -> list[LoopEffect]:
         match event:

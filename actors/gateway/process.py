@@ -21,6 +21,7 @@ class GatewayActor(Actor[Never, Never]):
     follows_connections: ClassVar[bool] = True
     follows_hosts: ClassVar[bool] = True
     follows_wall_clock: ClassVar[bool] = True
+    machine: GatewayMachine
     requests: ClassVar[tuple[type[Request], ...]] = REQUESTS
 
     def __init__(self, context: ActorContext, limits: Mapping[str, int] | None = None) -> None:

@@ -30,6 +30,13 @@ MAX_OPEN_BYTES = 256 * 1024 * 1024
 MAX_OPEN_BYTES_PER_CONNECTION = 64 * 1024 * 1024
 """Also the maximum size of a request."""
 
+TAKEN_BACK = ErrorBody(
+    ErrorCode.THROTTLED, "this connection had the most open requests when other clients needed room", True
+)
+GIVEN_UP = ErrorBody(
+    ErrorCode.TIMED_OUT, "dropped when other clients needed room: it may have taken effect", True
+)
+
 
 class Ticket(Struct, frozen=True):
     sender: Sender

@@ -37,7 +37,11 @@ class Fetches:
     @property
     def is_busy(self) -> bool:
         """True while a fetch waits for records or for the end of a search."""
-        return bool(self._searching) or any(len(view.parked) for view in self.views.all)
+        return bool(self._searching) or self.parked_count > 0
+
+    @property
+    def parked_count(self) -> int:
+        return sum(len(view.parked) for view in self.views.all)
 
     def on_fetch(self, received: Received, now: int) -> list[Effect]:
         request = fetch_of(received)

@@ -124,6 +124,10 @@ class PartitionMachine:
         )
         self._leader = Leader(arguments, log, self._backlog, self._admission, self._flush)
 
+    @property
+    def parked_fetches(self) -> int:
+        return self._leader.fetches.parked_count
+
     def handle(self, event: Event, now: int) -> list[Effect]:
         match event:
             case Received():

@@ -211,9 +211,14 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
                 self.loop.dispatch(AppendFailed(refusal, self._log.log_end_offset))
                 headers = []
         if is_sync_wanted:
+            began_us = self.loop.meters.clock_us()
             self._log.sync()
+            self.loop.meters.on_synced(began_us)
         if headers:
             self.loop.dispatch(Appended(self._log.log_end_offset, self._log.size_bytes))
+
+    def gauges(self) -> dict[str, int]:
+        return {"fetches_parked": self.machine.parked_fetches}
 
     def close(self) -> None:
         self._log.close(clean=True)

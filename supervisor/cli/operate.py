@@ -64,7 +64,8 @@ def status(
     --json: {"supervisor_pid", "instance_id", "data_directory",
     "endpoint", "uptime_ms", "actors": [{"address", "pid", "incarnation",
     "restarts", "state", "uptime_ms", "memory_bytes", "endpoint", "reason",
-    "traceback", "alarms", "in_flight", "retrying": {"count", "records"}}]};
+    "traceback", "alarms", "in_flight", "retrying": {"count", "records"},
+    "counters", "gauges", "requests", "syncs"}]};
     with --watch one object a line. States: starting, recovering, ready,
     stopping, stopped, asleep, backing_off, quarantined
     """

@@ -9,14 +9,17 @@ from rich.console import Console
 
 from command_line import TIMEOUT_S, Command, ServedBroker
 from planaria.supervisor.cli.operate import render
-from planaria.transport.protocol.operations import ActorStatus, StatusReply
+from planaria.transport.client.descriptions import ActorStatus as ShownStatus
+from planaria.transport.client.descriptions import described_status
+from planaria.transport.protocol.operations import ActorReport, ActorStatus, StatusReply
 
 
 def actor(address: str, **fields: Any) -> ActorStatus:
     values: dict[str, Any] = {
         "pid": 4000, "incarnation": 1, "restarts": 0, "state": "ready", "uptime_ms": 61_000, "memory_bytes": 5 << 20
     }  # fmt: skip
-    return ActorStatus(address=address, **{**values, **fields})
+    report = ActorReport(**{name: fields.pop(name) for name in ("alarms", "retrying") if name in fields})
+    return ActorStatus(address=address, report=report, **{**values, **fields})
 
 
 def shown(*actors: ActorStatus) -> str:
@@ -30,7 +33,7 @@ def shown(*actors: ActorStatus) -> str:
     )
     console = Console(width=80, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
     with console.file:
-        console.print(render(reply), soft_wrap=True)
+        console.print(render(described_status(reply)), soft_wrap=True)
         return console.export_text()
 
 
@@ -88,7 +91,8 @@ def successor(broker: ServedBroker, before: dict[str, Any]) -> dict[str, Any]:
 def test_what_is_killed_regrows(broker: ServedBroker) -> None:
     broker.run("topic", "create", "REGROW", "--if-not-exists")
     before = find(broker, "partition/REGROW/0")
-    assert set(before) == set(ActorStatus.__struct_fields__)
+    assert set(before) == set(ShownStatus.__struct_fields__)
+    assert before["counters"]["messages_out"] > 0
     killed = broker.json("kill", "partition/REGROW/0")
     assert killed == {
         "address": "partition/REGROW/0",

@@ -146,7 +146,7 @@ def test_rule_sees_false_names(tmp_path: Path) -> None:
     file = tmp_path / "a.md"
     file.write_text(
         "`transport/batch.py` `tests/rules/` `tests/rules/test_docs.py::test_links_lead_somewhere`\n"
-        "`Accumulator.publish` `Producer.publish` `SubscriberOptions.retries` `Loop.dropped_replies`\n"
+        "`Accumulator.publish` `Producer.publish` `SubscriberOptions.retries` `Replies.dropped`\n"
         "`planaria.toml` `ORDERS.dlq`\n"
         "`transport/nothing.py` `tests/rules/test_docs.py::test_nothing` `Accumulator.nothing` `Nobody.publish`\n"
     )

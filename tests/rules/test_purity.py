@@ -114,6 +114,7 @@ IMPURE: dict[str, str] = {
     "transport/context.py": "reads a program's datetimes",
     "transport/clock.py": "reads the clock, once for everybody",
     "transport/loop.py": "polls sockets and performs effects",
+    "transport/replies.py": "sends replies on the loop's socket",
     "transport/door.py": "renames the file of a socket, asks for the limit of descriptors",
     "transport/server_connections.py": "reads the monitor of the server socket",
     "transport/sockets.py": "makes sockets",

@@ -302,20 +302,28 @@ REPLIES: dict[str, Reply] = {
                 address="partition/ORDERS/1", pid=107, incarnation=2, restarts=1, state="ready", uptime_ms=59_000,
                 memory_bytes=9_000_000, endpoint="ipc:///tmp/planaria-1000-5d41402abc/7/partition-ORDERS-1.2",
                 reason="killed by SIGKILL",
+                report=operations.ActorReport(
+                    counters={"messages_in": 1200, "bytes_in": 90_000, "messages_out": 1200, "bytes_out": 40_000},
+                    gauges={"requests_waiting": 0, "calls_in_flight": 0, "fetches_parked": 3},
+                    requests={"produce": {"done": 1190, "OUT_OF_ORDER_SEQUENCE": 1}, "fetch": {"done": 9}},
+                    syncs=operations.SyncTimes(bounds_us=(500, 1000), counts=(900, 250, 12), total_us=400_000),
+                ),
             ),
             operations.ActorStatus(
                 address="subscriber/billing/1", pid=108, incarnation=1, restarts=0, state="ready", uptime_ms=58_000,
                 memory_bytes=9_000_000,
-                in_flight=[operations.InFlight("ORDERS", 1, 1000, 1, 1_700_000_000_000)],
-                retrying=operations.RetryReport(
-                    count=1,
-                    records=[
-                        operations.Retrying(
-                            topic="ORDERS", partition=0, offset=17, key="order-17", attempts=2,
-                            reason="ValueError: no amount", first_failed_ms=1_699_999_990_000,
-                            next_try_ms=1_700_000_060_000,
-                        )
-                    ],
+                report=operations.ActorReport(
+                    in_flight=(operations.InFlight("ORDERS", 1, 1000, 1, 1_700_000_000_000),),
+                    retrying=operations.RetryReport(
+                        count=1,
+                        records=[
+                            operations.Retrying(
+                                topic="ORDERS", partition=0, offset=17, key="order-17", attempts=2,
+                                reason="ValueError: no amount", first_failed_ms=1_699_999_990_000,
+                                next_try_ms=1_700_000_060_000,
+                            )
+                        ],
+                    ),
                 ),
             ),
         ],

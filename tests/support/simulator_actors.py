@@ -162,6 +162,9 @@ class SimulatedLoop(Loop):
         self._is_begun = False
         self.is_over = False
 
+    def clock_us(self) -> int:
+        return self._host.world.now_us
+
     def begin(self) -> None:
         """Run `run` up to its first turn."""
         try:

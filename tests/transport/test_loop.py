@@ -164,7 +164,7 @@ def test_a_reply_to_a_connection_that_has_gone_is_no_trouble(
     client = run.client()
     ask(client, "misdirect")
     assert ask(client, "echo", text="unharmed")["text"] == "unharmed"
-    assert run.loop.dropped_replies == 0
+    assert run.loop._replies.dropped == 0
     assert "replies dropped" not in caplog.text
 
 
@@ -176,9 +176,9 @@ def test_replies_to_one_who_does_not_read_are_dropped_and_counted(
     send(client, "flood", replies=5_000, text="x" * 10_000)
     assert client.poll(TIMEOUT_MS)
     assert ask(reader, "echo", text="unharmed")["text"] == "unharmed"
-    assert run.loop.dropped_replies > 0
+    assert run.loop._replies.dropped > 0
     told = [record.fields["total"] for record in caplog.records if record.message == "replies dropped"]  # type: ignore[attr-defined]
-    assert told == [2**power for power in range(run.loop.dropped_replies.bit_length())]
+    assert told == [2**power for power in range(run.loop._replies.dropped.bit_length())]
 
 
 def test_large_replies_to_one_who_does_not_read_are_refused_before_they_pile_up(run: LoopRun) -> None:

@@ -30,6 +30,7 @@ from .descriptions import (
     TransactionDescription,
     described,
     described_quota,
+    described_status,
 )
 from .group_admin import GroupAdmin
 from .options import known
@@ -135,7 +136,7 @@ class Admin(GroupAdmin):
 
         Raises TimedOut. `Broker.status` asks the supervisor itself, so it needs no gateway.
         """
-        return described(BrokerStatus, self._ask_supervisor(Status(), StatusReply))
+        return described_status(self._ask_supervisor(Status(), StatusReply))
 
     def kill(self, address: str, signal: SignalName = "SIGKILL") -> KilledActor:
         """Send a signal to an actor, and return the process that received it; the supervisor restarts what ends.

@@ -269,6 +269,16 @@ class RetryReport(Struct, frozen=True, kw_only=True):
     """The 100 with the earliest next attempt."""
 
 
+class SyncTimes(Struct, frozen=True, kw_only=True):
+    """Durations of an actor's file syncs since its start."""
+
+    bounds_us: list[int]
+    """Upper bounds of the buckets, in microseconds."""
+    counts: list[int]
+    """Number of syncs in each bucket. The last, one more than there are bounds, has no upper bound."""
+    total_us: int
+
+
 class ActorStatus(Struct, frozen=True, kw_only=True):
     """A process of the broker."""
 
@@ -290,6 +300,14 @@ class ActorStatus(Struct, frozen=True, kw_only=True):
     """Conditions that need an operator, such as records that cannot be dead-lettered."""
     in_flight: list[RecordInFlight]
     retrying: RetryReport
+    counters: dict[str, int]
+    """Since its start: messages_in, bytes_in, messages_out, bytes_out."""
+    gauges: dict[str, int]
+    """Present lengths of its queues."""
+    requests: dict[str, dict[str, int]]
+    """Answers since its start, by operation and outcome: `done`, `forwarded` (answers of other actors that the gateway
+    passes on), or the code of an error."""
+    syncs: SyncTimes
 
 
 class BrokerStatus(Struct, frozen=True, kw_only=True):
@@ -325,6 +343,12 @@ def described_topic(found: Struct) -> TopicDescription:
     plain = _plain(found)
     plain["partitions"] = [_without_absent(each, _PARTITION_FIGURES) for each in plain["partitions"]]
     return msgspec.convert(plain, TopicDescription)
+
+
+def described_status(found: Struct) -> BrokerStatus:
+    plain = _plain(found)
+    plain["actors"] = [each | each.pop("report") for each in plain["actors"]]
+    return msgspec.convert(plain, BrokerStatus)
 
 
 def described_position(found: Struct) -> LogPosition:

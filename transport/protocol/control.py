@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from .message import Request
-from .operations import NO_RETRIES, InFlight, RetryReport
+from .operations import NO_REPORT
 
 RestartKind = Literal["permanent", "transient", "temporary"]
 Phase = Literal["starting", "recovering", "ready", "stopping"]
@@ -60,9 +60,8 @@ class Heartbeat(Request, tag="heartbeat", frozen=True):
     phase: Phase
     turns: int
     """Counts turns of the loop, or steps of recovery. A number that does not change is a hang."""
-    alarms: tuple[str, ...] = ()
-    in_flight: tuple[InFlight, ...] = ()
-    retrying: RetryReport = NO_RETRIES
+    report: msgspec.Raw = NO_REPORT
+    """An ActorReport in MessagePack, which the supervisor does not read."""
 
 
 class ActorFailed(Request, tag="failed", frozen=True):

@@ -7,7 +7,7 @@ Answered by the supervisor; the gateway forwards them.
 
 from typing import Literal
 
-from msgspec import Struct, structs
+from msgspec import Raw, Struct, structs
 
 from .message import Reply, Request
 
@@ -61,6 +61,9 @@ class RetryReport(Struct, kw_only=True, frozen=True):
         return structs.replace(self, records=[_by_clock(each, ahead_ms) for each in self.records])
 
 
+NO_RETRIES = RetryReport()
+
+
 def _by_clock(each: Retrying, ahead_ms: int) -> Retrying:
     first_ms, next_ms = each.first_failed_ms, each.next_try_ms
     return structs.replace(
@@ -76,7 +79,6 @@ MAX_REASON_CHARS = 200
 MAX_ALARM_CHARS = 300
 RETRY_ALARM_MS = 600_000
 """A record that has been failing for this long is an alarm, unless the subscription has another limit."""
-NO_RETRIES = RetryReport()
 
 
 def shown_key(key: bytes | None) -> str | None:
@@ -94,6 +96,39 @@ def retry_alarm(tp: str, alarm_ms: int, attempts: int, reason: str) -> str:
     return " ".join(text.split())[:MAX_ALARM_CHARS]
 
 
+class SyncTimes(Struct, frozen=True, kw_only=True):
+    """Durations of an actor's file syncs since its start."""
+
+    bounds_us: tuple[int, ...] = ()
+    """Upper bounds of the buckets."""
+    counts: tuple[int, ...] = ()
+    """Number of syncs in each bucket; the last, one more than there are bounds, has no upper bound."""
+    total_us: int = 0
+
+
+class ActorReport(Struct, frozen=True, kw_only=True):
+    """An actor's own account of itself, as of its last heartbeat. The supervisor passes it on unread."""
+
+    alarms: tuple[str, ...] = ()
+    """Alarms for the operator while it runs, such as records that it cannot dispose of."""
+    in_flight: tuple[InFlight, ...] = ()
+    """Records of a hosted subscriber."""
+    retrying: RetryReport = NO_RETRIES
+    """Failed records of a hosted subscriber or of a share group."""
+    counters: dict[str, int] = {}
+    """Since its start: messages_in, bytes_in, messages_out, bytes_out."""
+    gauges: dict[str, int] = {}
+    """Present lengths of its queues."""
+    requests: dict[str, dict[str, int]] = {}
+    """Answers since its start, by op and outcome: done, forwarded (an actor's answer that the gateway does not read),
+    or the code of the error."""
+    syncs: SyncTimes = SyncTimes()
+
+
+NO_REPORT = Raw(b"\x80")
+"""The report of an actor that has not sent one: all fields absent."""
+
+
 class ActorStatus(Struct, kw_only=True):
     address: str
     pid: int | None
@@ -107,12 +142,7 @@ class ActorStatus(Struct, kw_only=True):
     reason: str | None = None
     """The reason why it is not ready, or of its last death."""
     traceback: str | None = None
-    alarms: list[str] = []
-    """Alarms for the operator while it runs, such as records that it cannot dispose of."""
-    in_flight: list[InFlight] = []
-    """Records of a hosted subscriber, as of its last heartbeat."""
-    retrying: RetryReport = NO_RETRIES
-    """Records of a hosted subscriber or the coordinator of a share group, as of its last heartbeat."""
+    report: ActorReport = ActorReport()
 
 
 class Status(Request, tag="status", frozen=True):
